@@ -1,0 +1,1 @@
+//! Holds the flows that tracer printed against what a scenario expects.

@@ -1,0 +1,1 @@
+//! PID 1 of the guest: mounts, loads modules, plays the scenarios of its job, powers off.

@@ -1,0 +1,1 @@
+//! Debian packages: found and checked by apt itself in a root of our own, unpacked into the cache.

@@ -1,0 +1,1 @@
+//! The virtual machine: which packages make a kernel, the initramfs, QEMU.

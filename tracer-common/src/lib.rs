@@ -1,0 +1,2 @@
+//! What both halves of tracer agree on.
+#![no_std]
