@@ -1,1 +1,3 @@
 //! tracer: the user half.
+
+pub mod probe;

@@ -1,0 +1,3 @@
+//! From the kernel to records: where its fields lie, which hooks it offers.
+
+pub mod btf;
