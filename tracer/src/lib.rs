@@ -1,1 +1,4 @@
 //! tracer: the user half.
+
+pub mod node;
+pub mod probe;

@@ -1,0 +1,3 @@
+//! Facts of the node, as the kernel tells them.
+
+pub mod netns;

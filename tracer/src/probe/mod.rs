@@ -1,0 +1,5 @@
+//! From the kernel to records: where its fields lie, which hooks it offers.
+
+pub mod btf;
+pub mod kallsyms;
+pub mod modules;
