@@ -202,8 +202,8 @@ pub fn unpack(
 pub fn newest(cache: &Cache, suites: &[Suite], pattern: &str) -> Result<Package> {
     let _lock = cache.lock("apt/lock")?;
     let found = Root::open(cache, suites, &[])?.matching(pattern)?;
-    let names: Vec<_> = suites.iter().map(|suite| suite.name()).collect();
-    newest_of(found).with_context(|| format!("no package named like {pattern} in {}", names.join(", ")))
+    newest_of(found)
+        .with_context(|| format!("no package named like {pattern} in {}", apt::names(suites, ", ")))
 }
 
 /// Whether these suites still have exactly this version.
