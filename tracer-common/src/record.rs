@@ -59,6 +59,22 @@ impl Kind {
     }
 }
 
+/// What can follow a header.
+pub trait Payload {
+    /// The number by which readers know it.
+    const KIND: Kind;
+}
+
+macro_rules! payloads {
+    ($($payload:ty => $kind:ident),*) => {
+        $(impl Payload for $payload {
+            const KIND: Kind = Kind::$kind;
+        })*
+    };
+}
+payloads!(() => Packet, IpvsConn => IpvsConn, IpvsService => IpvsService, Conntrack => Conntrack, Chain => Chain,
+    Drop => Drop, Icmp => Icmp, Socket => Socket, RawConn => RawConn);
+
 /// The front of every record.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]

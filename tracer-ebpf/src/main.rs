@@ -37,27 +37,27 @@ mod kernel {
     macro_rules! program {
         (tracepoint $id:ident $name:ident $exit:ident $subsystem:ident::$body:ident) => {
             #[raw_tracepoint]
-            pub fn $name(ctx: RawTracePointContext) -> i32 {
+            fn $name(ctx: RawTracePointContext) -> i32 {
                 let _ = $subsystem::$body(Hook::$id, &ctx);
                 0
             }
         };
         (entry $id:ident $name:ident $exit:ident $subsystem:ident::$body:ident) => {
             #[kprobe]
-            pub fn $name(ctx: ProbeContext) -> u32 {
+            fn $name(ctx: ProbeContext) -> u32 {
                 let _ = $subsystem::$body(Hook::$id, &ctx);
                 0
             }
         };
         (call $id:ident $name:ident $exit:ident $subsystem:ident::$body:ident) => {
             #[kprobe]
-            pub fn $name(ctx: ProbeContext) -> u32 {
+            fn $name(ctx: ProbeContext) -> u32 {
                 let _ = $subsystem::$body::enter(Hook::$id, &ctx);
                 0
             }
 
             #[kretprobe]
-            pub fn $exit(ctx: RetProbeContext) -> u32 {
+            fn $exit(ctx: RetProbeContext) -> u32 {
                 let _ = $subsystem::$body::leave(Hook::$id, &ctx);
                 0
             }

@@ -15,9 +15,11 @@ use tracer_common::{
     record::{Header, Phase},
 };
 
+use super::{emit, flow::FlowRef, packet::Packet};
+
 /// A call that has begun.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Call {
     pub(super) header: Header,
     /// A pointer from the arguments that the body wants again at the return.
@@ -34,38 +36,49 @@ const LONGEST_CALL_NS: u64 = 100_000_000;
 
 const WORD: u64 = 8;
 
-/// Remembers a call until it returns; the header gets the key by which records are paired.
+/// Remembers a call about `packet` until it returns. `then` sees what was remembered.
 #[inline(always)]
-pub(super) fn enter(ctx: &ProbeContext, header: &mut Header, first: u64, second: u64) {
+pub(super) fn enter(
+    hook: Hook,
+    ctx: &ProbeContext,
+    packet: &Packet,
+    flow: &FlowRef,
+    arguments: (u64, u64),
+    then: impl FnOnce(&Header),
+) {
     // SAFETY: the context is valid while the program runs.
     let key = unsafe { (*ctx.regs).rsp };
-    header.call = key;
-    let _ = CALLS.insert(
-        &key,
-        &Call {
-            header: *header,
-            first,
-            second,
-        },
-        0,
-    );
+    let mut call = Call {
+        first: arguments.0,
+        second: arguments.1,
+        ..Call::default()
+    };
+    emit::describe(&mut call.header, hook, packet, flow);
+    call.header.call = key;
+    let _ = CALLS.insert(&key, &call, 0);
+    then(&call.header);
 }
 
-/// The call that returns here, with time and verdict filled in; `None` if its entry was not ours.
+/// Hands `then` the call that returns here, with time and verdict filled in, if its entry was ours.
 #[inline(always)]
-pub(super) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<Call> {
+pub(super) fn leave(hook: Hook, ctx: &RetProbeContext, then: impl FnOnce(&mut Call)) -> Option<()> {
     // SAFETY: the context is valid while the program runs.
     let key = unsafe { (*ctx.regs).rsp }.wrapping_sub(WORD);
-    // SAFETY: the entry is copied at once.
-    let mut call = *unsafe { CALLS.get(&key) }?;
-    let _ = CALLS.remove(&key);
+    // SAFETY: the entry is this call's alone, and stays valid while the program runs.
+    let call = unsafe { &mut *CALLS.get_ptr_mut(&key)? };
     // SAFETY: the helper takes no pointer.
     let now = unsafe { bpf_ktime_get_ns() };
-    if call.header.hook != hook as u16 || now.wrapping_sub(call.header.time_ns) > LONGEST_CALL_NS {
-        return None;
+    if call.header.hook == hook as u16 && now.wrapping_sub(call.header.time_ns) <= LONGEST_CALL_NS {
+        call.header.time_ns = now;
+        call.header.phase = Phase::Return as u8;
+        call.header.verdict = ctx.ret::<u64>() as i32;
+        then(call);
     }
-    call.header.time_ns = now;
-    call.header.phase = Phase::Return as u8;
-    call.header.verdict = ctx.ret::<u64>() as i32;
-    Some(call)
+    CALLS.remove(&key).ok()
+}
+
+/// Writes a record with nothing but the front.
+#[inline(always)]
+pub(super) fn emit_front(hook: Hook, front: &Header) {
+    emit::emit(hook, |header, (): &mut ()| *header = *front);
 }

@@ -3,13 +3,13 @@
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use tracer_common::{
     hook::Hook,
-    record::{Conntrack, Kind},
+    record::Conntrack,
     tuple::{Addr, Tuple},
 };
 
 use super::{
     call,
-    emit::{self, emit},
+    emit::emit,
     fields::{self, address, read, read_at},
     flow, packet,
 };
@@ -54,17 +54,6 @@ fn tuple_at(at: u64) -> Option<Tuple> {
     })
 }
 
-#[inline(always)]
-fn read_ct(ct: u64) -> Option<Conntrack> {
-    Some(Conntrack {
-        ct,
-        original: tuple_at(address(ct, &fields::NF_CONN_ORIGINAL)?)?,
-        reply: tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?,
-        status: read(ct, &fields::NF_CONN_STATUS).unwrap_or(0),
-        tcp_state: read::<u8>(ct, &fields::NF_CONN_TCP_STATE).map_or(u32::MAX, u32::from),
-    })
-}
-
 /// `__nf_conntrack_confirm(skb)`: a new connection goes into the table; every NAT decision is made by now.
 pub(super) mod confirm {
     use super::*;
@@ -75,26 +64,34 @@ pub(super) mod confirm {
         if !flow::is_request(&packet) {
             return None;
         }
-        let conntrack = read_ct(of(packet.skb)?)?;
-        let flow = flow::known(&conntrack.original, packet.seq)?;
-        let Conntrack { original, reply, .. } = conntrack;
-        let after_dnat = Tuple {
-            daddr: reply.saddr,
-            dport: reply.sport,
-            ..original
-        };
-        flow::alias(&after_dnat, &flow);
+        let ct = of(packet.skb)?;
+        let original = tuple_at(address(ct, &fields::NF_CONN_ORIGINAL)?)?;
+        let flow = flow::known(&original, packet.seq)?;
+        let reply = tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?;
+        flow::alias(
+            &Tuple {
+                daddr: reply.saddr,
+                dport: reply.sport,
+                ..original
+            },
+            &flow,
+        );
         flow::alias(&reply.reversed(), &flow);
-        let mut header = emit::header(hook, &packet, &flow);
-        call::enter(ctx, &mut header, 0, 0);
-        emit(&header, Kind::Conntrack, conntrack);
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
+            emit(hook, |header, out: &mut Conntrack| {
+                *header = *front;
+                out.ct = ct;
+                out.original = original;
+                out.reply = reply;
+                out.status = read(ct, &fields::NF_CONN_STATUS).unwrap_or(0);
+                out.tcp_state = read::<u8>(ct, &fields::NF_CONN_TCP_STATE).map_or(u32::MAX, u32::from);
+            });
+        });
         Some(())
     }
 
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
-        let call = call::leave(hook, ctx)?;
-        emit(&call.header, Kind::Packet, ());
-        Some(())
+        call::leave(hook, ctx, |call| call::emit_front(hook, &call.header))
     }
 }

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     hook::Hook,
-    record::{Drop, Icmp, Kind},
+    record::{Drop, Icmp},
 };
 
 use super::{
@@ -29,12 +29,11 @@ pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     } else {
         ctx.arg::<u64>(2) as u32
     };
-    let drop = Drop {
-        location: ctx.arg(1),
-        reason,
-        reserved: 0,
-    };
-    emit(&emit::header(hook, &packet, &flow), Kind::Drop, drop);
+    emit(hook, |header, drop: &mut Drop| {
+        emit::describe(header, hook, &packet, &flow);
+        drop.location = ctx.arg(1);
+        drop.reason = reason;
+    });
     Some(())
 }
 
@@ -43,10 +42,11 @@ pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
 pub(super) fn icmp_send(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let packet = packet::parse(ctx.arg(0)?)?;
     let flow = flow::of(&packet)?;
-    let icmp = Icmp {
-        icmp_type: ctx.arg::<u32>(1)?,
-        code: ctx.arg::<u32>(2)?,
-    };
-    emit(&emit::header(hook, &packet, &flow), Kind::Icmp, icmp);
+    let (icmp_type, code) = (ctx.arg::<u32>(1)?, ctx.arg::<u32>(2)?);
+    emit(hook, |header, icmp: &mut Icmp| {
+        emit::describe(header, hook, &packet, &flow);
+        icmp.icmp_type = icmp_type;
+        icmp.code = code;
+    });
     Some(())
 }

@@ -1,6 +1,9 @@
 //! Members of kernel structs, read at the offsets that the loader put into the constants below.
 
-use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
+use aya_ebpf::{
+    Global,
+    helpers::{bpf_probe_read_kernel, bpf_probe_read_kernel_buf, bpf_probe_read_kernel_str_bytes},
+};
 use tracer_common::{field::MISSING, for_each_field};
 
 macro_rules! constants {
@@ -41,4 +44,18 @@ pub(super) fn address(base: u64, field: &Global<u32>) -> Option<u64> {
 #[inline(always)]
 pub(super) fn pointer(base: u64, field: &Global<u32>) -> Option<u64> {
     read::<u64>(base, field).filter(|&pointer| pointer != 0)
+}
+
+/// Reads NUL-terminated text, cut to what `out` holds.
+#[inline(always)]
+pub(super) fn read_text(address: u64, out: &mut [u8]) {
+    // SAFETY: the helper checks the address itself and writes no more than `out` holds.
+    let _ = unsafe { bpf_probe_read_kernel_str_bytes(address as *const u8, out) };
+}
+
+/// Fills `out` from kernel memory; zeroes if the address is not mapped.
+#[inline(always)]
+pub(super) fn read_bytes(address: u64, out: &mut [u8]) {
+    // SAFETY: the helper checks the address itself and writes no more than `out` holds.
+    let _ = unsafe { bpf_probe_read_kernel_buf(address as *const u8, out) };
 }

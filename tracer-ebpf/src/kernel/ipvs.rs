@@ -1,22 +1,23 @@
 //! IPVS: which connection entry a SYN met, what was decided, and where it was sent.
 
 use aya_ebpf::{
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
     macros::map,
     maps::LruHashMap,
     programs::{ProbeContext, RetProbeContext},
 };
 use tracer_common::{
     hook::Hook,
-    record::{Header, IpvsConn, IpvsService, Kind, ipvs_conn},
+    record::{Header, IpvsConn, IpvsService, RawConn, ipvs_conn},
     tuple::{Addr, Tuple},
 };
 
 use super::{
-    call,
+    call, conntrack,
     emit::{self, emit},
-    fields::{self, pointer, read, read_at},
+    fields::{self, pointer, read, read_bytes, read_text},
     flow::{self, FlowRef},
-    packet,
+    packet::{self, Packet},
 };
 
 const AF_INET: u8 = 2;
@@ -32,14 +33,10 @@ static LOOKED_UP: LruHashMap<u64, Header> = LruHashMap::with_max_entries(8192, 0
 
 /// Reads what matters of a `struct ip_vs_conn`, and of the conntrack entry that `skb` (0: none) carries.
 #[inline(always)]
-fn read_conn(conn: u64, skb: u64) -> IpvsConn {
-    let mut out = IpvsConn {
-        conn,
-        ..IpvsConn::default()
-    };
-    let family = read::<u8>(conn, &fields::IP_VS_CONN_AF);
+fn read_conn(conn: u64, skb: u64, out: &mut IpvsConn) {
+    out.conn = conn;
     if let (Some(AF_INET), Some(addr), Some(port)) = (
-        family,
+        read::<u8>(conn, &fields::IP_VS_CONN_AF),
         read::<[u8; 4]>(conn, &fields::IP_VS_CONN_DADDR),
         read::<[u8; 2]>(conn, &fields::IP_VS_CONN_DPORT),
     ) {
@@ -58,7 +55,7 @@ fn read_conn(conn: u64, skb: u64) -> IpvsConn {
     if let Some(control) = read::<u64>(conn, &fields::IP_VS_CONN_CONTROL) {
         out.have |= ipvs_conn::CONTROL | if control == 0 { 0 } else { ipvs_conn::CONTROLLED };
     }
-    read_dest(conn, &mut out);
+    read_dest(conn, out);
     if let Some(ipvs) = pointer(conn, &fields::IP_VS_CONN_IPVS) {
         if let Some(mode) = read(ipvs, &fields::NETNS_IPVS_CONN_REUSE_MODE) {
             out.conn_reuse_mode = mode;
@@ -69,7 +66,7 @@ fn read_conn(conn: u64, skb: u64) -> IpvsConn {
             out.have |= ipvs_conn::EXPIRE_NODEST;
         }
     }
-    if let Some(ct) = super::conntrack::of(skb) {
+    if let Some(ct) = conntrack::of(skb) {
         if let Some(status) = read(ct, &fields::NF_CONN_STATUS) {
             out.ct_status = status;
             out.have |= ipvs_conn::CT_STATUS;
@@ -79,7 +76,6 @@ fn read_conn(conn: u64, skb: u64) -> IpvsConn {
             out.have |= ipvs_conn::CT_TCP_STATE;
         }
     }
-    out
 }
 
 #[inline(always)]
@@ -95,7 +91,7 @@ fn read_dest(conn: u64, out: &mut IpvsConn) {
         out.weight = weight;
         out.have |= ipvs_conn::WEIGHT;
     }
-    // Where both exist, the bit moved to cflags; the loader leaves `flags` unset then.
+    // Where both exist, the bit lives in cflags.
     let flags: Option<u32> =
         read(dest, &fields::IP_VS_DEST_CFLAGS).or_else(|| read(dest, &fields::IP_VS_DEST_FLAGS));
     if let Some(flags) = flags {
@@ -110,17 +106,15 @@ fn valid(pointer: u64) -> Option<u64> {
     (pointer != 0 && (pointer as i64) < -4095).then_some(pointer)
 }
 
-/// What most entries do: is it a SYN of ours? then remember the call.
+/// What most entries ask first: is it a SYN of ours?
 #[inline(always)]
-fn enter(hook: Hook, ctx: &ProbeContext, skb: u64) -> Option<(Header, FlowRef)> {
+fn our_syn(skb: u64) -> Option<(Packet, FlowRef)> {
     let packet = packet::parse(skb)?;
     if !flow::is_request(&packet) {
         return None;
     }
     let flow = flow::known(&packet.tuple, packet.seq)?;
-    let mut header = emit::header(hook, &packet, &flow);
-    call::enter(ctx, &mut header, 0, 0);
-    Some((header, flow))
+    Some((packet, flow))
 }
 
 /// `ip_vs_in_hook(priv, skb, state)` and its predecessors: netfilter asks IPVS.
@@ -139,17 +133,15 @@ pub(super) mod request {
         if !flow.is_original() {
             return None;
         }
-        let mut header = emit::header(hook, &packet, &flow);
-        call::enter(ctx, &mut header, 0, 0);
-        emit(&header, Kind::Packet, ());
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
+            call::emit_front(hook, front)
+        });
         Some(())
     }
 
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
-        let call = call::leave(hook, ctx)?;
-        emit(&call.header, Kind::Packet, ());
-        Some(())
+        call::leave(hook, ctx, |call| call::emit_front(hook, &call.header))
     }
 }
 
@@ -159,19 +151,25 @@ pub(super) mod lookup {
 
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-        super::enter(hook, ctx, ctx.arg(2)?).map(|_| ())
+        let (packet, flow) = our_syn(ctx.arg(2)?)?;
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |_| ());
+        Some(())
     }
 
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
-        let call = call::leave(hook, ctx)?;
-        let Some(conn) = valid(ctx.ret()) else {
-            emit(&call.header, Kind::IpvsConn, IpvsConn::default());
-            return Some(());
-        };
-        let _ = LOOKED_UP.insert(&conn, &call.header, 0);
-        emit(&call.header, Kind::IpvsConn, read_conn(conn, call.header.skb));
-        Some(())
+        call::leave(hook, ctx, |call| {
+            let found = valid(ctx.ret());
+            if let Some(conn) = found {
+                let _ = LOOKED_UP.insert(&conn, &call.header, 0);
+            }
+            emit(hook, |header, out: &mut IpvsConn| {
+                *header = call.header;
+                if let Some(conn) = found {
+                    read_conn(conn, call.header.skb, out);
+                }
+            });
+        })
     }
 }
 
@@ -179,17 +177,19 @@ pub(super) mod lookup {
 #[inline(always)]
 pub(super) fn expire_now(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let conn: u64 = ctx.arg(0)?;
-    // SAFETY: the entry is copied at once.
-    let mut header = *unsafe { LOOKED_UP.get(&conn) }?;
-    let _ = LOOKED_UP.remove(&conn);
-    let looked_up = (header.time_ns, header.cpu);
-    emit::restamp(&mut header, hook);
-    // The memory may have become another entry since: only what happens at once, in the same call, is about this SYN.
-    if header.cpu != looked_up.1 || header.time_ns.wrapping_sub(looked_up.0) > AT_ONCE_NS {
-        return None;
+    // SAFETY: the entry stays valid while the program runs.
+    let looked_up = unsafe { LOOKED_UP.get(&conn) }?;
+    // SAFETY: the helpers take no pointers.
+    let (now, cpu) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id() as u16) };
+    // The memory may have become another entry since: only what follows at once, in the same call, is about our SYN.
+    if looked_up.cpu == cpu && now.wrapping_sub(looked_up.time_ns) <= AT_ONCE_NS {
+        emit(hook, |header, out: &mut IpvsConn| {
+            *header = *looked_up;
+            emit::stamp(header, hook);
+            read_conn(conn, looked_up.skb, out);
+        });
     }
-    emit(&header, Kind::IpvsConn, read_conn(conn, header.skb));
-    Some(())
+    LOOKED_UP.remove(&conn).ok()
 }
 
 /// `tcp_conn_schedule(ipvs, af, skb, pd, verdict, cpp, iph)` (since 4.4): 0 means that the verdict is set.
@@ -198,14 +198,14 @@ pub(super) mod tcp_schedule {
 
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-        super::enter(hook, ctx, ctx.arg(2)?).map(|_| ())
+        let (packet, flow) = our_syn(ctx.arg(2)?)?;
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |_| ());
+        Some(())
     }
 
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
-        let call = call::leave(hook, ctx)?;
-        emit(&call.header, Kind::Packet, ());
-        Some(())
+        call::leave(hook, ctx, |call| call::emit_front(hook, &call.header))
     }
 }
 
@@ -215,43 +215,50 @@ pub(super) mod schedule {
 
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-        let (header, _) = super::enter(hook, ctx, ctx.arg(1)?)?;
-        emit(&header, Kind::IpvsService, read_service(ctx.arg(0)?));
+        let (packet, flow) = our_syn(ctx.arg(1)?)?;
+        let service: u64 = ctx.arg(0)?;
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
+            emit(hook, |header, out: &mut IpvsService| {
+                *header = *front;
+                read_service(service, out);
+            });
+        });
         Some(())
     }
 
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
-        let call = call::leave(hook, ctx)?;
-        let conn = valid(ctx.ret()).map_or(IpvsConn::default(), |conn| read_conn(conn, 0));
-        emit(&call.header, Kind::IpvsConn, conn);
-        Some(())
+        call::leave(hook, ctx, |call| {
+            emit(hook, |header, out: &mut IpvsConn| {
+                *header = call.header;
+                if let Some(conn) = valid(ctx.ret()) {
+                    read_conn(conn, 0, out);
+                }
+            });
+        })
     }
 }
 
 #[inline(always)]
-fn read_service(service: u64) -> IpvsService {
-    IpvsService {
-        service,
-        num_dests: read(service, &fields::IP_VS_SERVICE_NUM_DESTS).unwrap_or(u32::MAX),
-        reserved: 0,
-        scheduler: pointer(service, &fields::IP_VS_SERVICE_SCHEDULER)
-            .and_then(|scheduler| pointer(scheduler, &fields::IP_VS_SCHEDULER_NAME))
-            .and_then(read_at)
-            .unwrap_or([0; 16]),
+fn read_service(service: u64, out: &mut IpvsService) {
+    out.service = service;
+    out.num_dests = read(service, &fields::IP_VS_SERVICE_NUM_DESTS).unwrap_or(u32::MAX);
+    if let Some(name) = pointer(service, &fields::IP_VS_SERVICE_SCHEDULER)
+        .and_then(|scheduler| pointer(scheduler, &fields::IP_VS_SCHEDULER_NAME))
+    {
+        read_text(name, &mut out.scheduler);
     }
 }
 
 /// `ip_vs_leave(svc, skb, pd, iph)`: the scheduler found no real server.
 #[inline(always)]
 pub(super) fn leave(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-    let packet = packet::parse(ctx.arg(1)?)?;
-    let flow = flow::of(&packet)?;
-    emit(
-        &emit::header(hook, &packet, &flow),
-        Kind::IpvsService,
-        read_service(ctx.arg(0)?),
-    );
+    let (packet, flow) = our_syn(ctx.arg(1)?)?;
+    let service: u64 = ctx.arg(0)?;
+    emit(hook, |header, out: &mut IpvsService| {
+        emit::describe(header, hook, &packet, &flow);
+        read_service(service, out);
+    });
     Some(())
 }
 
@@ -261,27 +268,28 @@ pub(super) mod nat_xmit {
 
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-        let (header, flow) = super::enter(hook, ctx, ctx.arg(0)?)?;
-        let conn = read_conn(ctx.arg(1)?, header.skb);
-        if conn.have & ipvs_conn::BACKEND != 0 {
-            flow::alias(
-                &Tuple {
-                    daddr: conn.daddr,
-                    dport: conn.dport,
-                    ..header.tuple
-                },
-                &flow,
-            );
-        }
-        emit(&header, Kind::IpvsConn, conn);
+        let (packet, flow) = our_syn(ctx.arg(0)?)?;
+        let conn: u64 = ctx.arg(1)?;
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
+            emit(hook, |header, out: &mut IpvsConn| {
+                *header = *front;
+                read_conn(conn, front.skb, out);
+                if out.have & ipvs_conn::BACKEND != 0 {
+                    let after = Tuple {
+                        daddr: out.daddr,
+                        dport: out.dport,
+                        ..front.tuple
+                    };
+                    flow::alias(&after, &flow);
+                }
+            });
+        });
         Some(())
     }
 
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
-        let call = call::leave(hook, ctx)?;
-        emit(&call.header, Kind::Packet, ());
-        Some(())
+        call::leave(hook, ctx, |call| call::emit_front(hook, &call.header))
     }
 }
 
@@ -290,11 +298,11 @@ pub(super) mod nat_xmit {
 pub(super) fn reply(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let packet = packet::parse(ctx.arg(1)?)?;
     let flow = flow::of(&packet)?;
-    emit(
-        &emit::header(hook, &packet, &flow),
-        Kind::IpvsConn,
-        read_conn(ctx.arg(3)?, packet.skb),
-    );
+    let conn: u64 = ctx.arg(3)?;
+    emit(hook, |header, out: &mut IpvsConn| {
+        emit::describe(header, hook, &packet, &flow);
+        read_conn(conn, packet.skb, out);
+    });
     Some(())
 }
 
@@ -308,12 +316,12 @@ pub(super) fn seq_show(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     if conn <= 1 {
         return None;
     }
-    let mut header = Header::default();
-    emit::restamp(&mut header, hook);
-    emit::emit_raw_conn(
-        &header,
-        conn,
-        pointer(conn, &fields::IP_VS_CONN_DEST).unwrap_or(0),
-    );
+    let dest = pointer(conn, &fields::IP_VS_CONN_DEST).unwrap_or(0);
+    emit(hook, |header, out: &mut RawConn| {
+        emit::stamp(header, hook);
+        out.conn = conn;
+        read_bytes(conn, &mut out.bytes);
+        read_bytes(dest, &mut out.dest);
+    });
     Some(())
 }

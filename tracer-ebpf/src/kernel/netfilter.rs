@@ -3,13 +3,13 @@
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use tracer_common::{
     hook::Hook,
-    record::{Chain, Kind},
+    record::{Chain, Header},
 };
 
 use super::{
-    call,
-    emit::{self, emit},
-    fields::{self, pointer, read, read_at},
+    call::{self, Call},
+    emit::emit,
+    fields::{self, pointer, read, read_text},
     flow, packet,
 };
 
@@ -26,42 +26,41 @@ pub(super) mod chain {
         let info: u64 = ctx.arg(0)?;
         let packet = packet::parse(pointer(info, &fields::NFT_PKTINFO_SKB)?)?;
         let flow = flow::of(&packet)?;
-        let mut header = emit::header(hook, &packet, &flow);
         let state = pointer(info, &fields::NFT_PKTINFO_STATE).unwrap_or(0);
-        call::enter(ctx, &mut header, ctx.arg(1)?, state);
+        call::enter(hook, ctx, &packet, &flow, (ctx.arg(1)?, state), |_| ());
         Some(())
     }
 
     /// Only a chain that ended the packet's way is told: the others decided nothing.
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
-        let call = call::leave(hook, ctx)?;
-        if !is_drop(call.header.verdict as u32) {
-            return None;
+        call::leave(hook, ctx, |call| {
+            if is_drop(call.header.verdict as u32) {
+                emit(hook, |header, chain: &mut Chain| tell(call, header, chain));
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn tell(call: &Call, header: &mut Header, out: &mut Chain) {
+        let (chain, state) = (call.first, call.second);
+        *header = call.header;
+        out.nf_hook = read::<u8>(state, &fields::NF_HOOK_STATE_HOOK).map_or(u32::MAX, u32::from);
+        out.family = read::<u8>(state, &fields::NF_HOOK_STATE_PF).map_or(u32::MAX, u32::from);
+        if let Some(name) = pointer(chain, &fields::NFT_CHAIN_NAME) {
+            read_text(name, &mut out.chain);
         }
-        let chain = call.first;
-        let mut out = Chain {
-            nf_hook: read::<u8>(call.second, &fields::NF_HOOK_STATE_HOOK).map_or(u32::MAX, u32::from),
-            family: read::<u8>(call.second, &fields::NF_HOOK_STATE_PF).map_or(u32::MAX, u32::from),
-            ..Chain::default()
-        };
-        if let Some(name) = pointer(chain, &fields::NFT_CHAIN_NAME).and_then(read_at) {
-            out.chain = name;
-        }
-        if let Some(name) = pointer(chain, &fields::NFT_CHAIN_TABLE)
-            .and_then(|table| pointer(table, &fields::NFT_TABLE_NAME))
-            .and_then(read_at)
+        if let Some(name) =
+            pointer(chain, &fields::NFT_CHAIN_TABLE).and_then(|table| pointer(table, &fields::NFT_TABLE_NAME))
         {
-            out.table = name;
+            read_text(name, &mut out.table);
         }
-        let mut header = call.header;
+        // Behind the routing decision the packet may have no device; the hook knows its namespace all the same.
         if header.netns == 0
-            && let Some(net) = pointer(call.second, &fields::NF_HOOK_STATE_NET)
+            && let Some(net) = pointer(state, &fields::NF_HOOK_STATE_NET)
         {
             header.netns = read(net, &fields::NET_INUM).unwrap_or(0);
         }
-        emit(&header, Kind::Chain, out);
-        Some(())
     }
 }
 

@@ -7,12 +7,11 @@ use network_types::{
 };
 use tracer_common::{
     hook::Hook,
-    record::{Header, Kind},
     tuple::{Addr, Tuple},
 };
 
 use super::{
-    emit::{self, emit},
+    emit,
     fields::{self, read, read_at},
     flow,
 };
@@ -71,7 +70,7 @@ pub(super) fn parse(skb: u64) -> Option<Packet> {
 pub(super) fn received(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     let packet = parse(ctx.arg(0))?;
     let flow = flow::of_arrival(&packet)?;
-    emit(&emit::header(hook, &packet, &flow), Kind::Packet, ());
+    emit::packet(hook, &packet, &flow);
     Some(())
 }
 
@@ -80,8 +79,9 @@ pub(super) fn received(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
 pub(super) fn transmitted(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     let packet = parse(ctx.arg(0))?;
     let flow = flow::of(&packet)?;
-    let mut header: Header = emit::header(hook, &packet, &flow);
-    emit::set_device(&mut header, ctx.arg(1));
-    emit(&header, Kind::Packet, ());
+    emit::emit(hook, |header, (): &mut ()| {
+        emit::describe(header, hook, &packet, &flow);
+        emit::set_device(header, ctx.arg(1));
+    });
     Some(())
 }

@@ -84,7 +84,9 @@ impl FromStr for Ports {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let port = |text: &str| match text.trim().parse::<u16>() {
-            Ok(0) | Err(_) => Err(format!("`{text}` is not a port: give 1 to 65535, or a range such as 30000-30100")),
+            Ok(0) | Err(_) => Err(format!(
+                "`{text}` is not a port: give 1 to 65535, or a range such as 30000-30100"
+            )),
             Ok(port) => Ok(port),
         };
         let (first, last) = match text.split_once('-') {
@@ -107,19 +109,27 @@ impl FromStr for Cidr {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is not a network: give an address or a prefix such as 10.0.0.0/8");
-        let (ip, length) = text.split_once('/').map_or((text, None), |(ip, length)| (ip, Some(length)));
+        let (ip, length) = text
+            .split_once('/')
+            .map_or((text, None), |(ip, length)| (ip, Some(length)));
         let ip: IpAddr = ip.parse().map_err(|_| wrong())?;
         let longest = if ip.is_ipv4() { 32 } else { 128 };
         let length = match length {
             None => longest,
-            Some(length) => length.parse().ok().filter(|&length| length <= longest).ok_or_else(wrong)?,
+            Some(length) => length
+                .parse()
+                .ok()
+                .filter(|&length| length <= longest)
+                .ok_or_else(wrong)?,
         };
         Ok(Self(ip, length))
     }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| format!("`{text}` is not a number of seconds"))?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(patience) if (0.01..=3600.0).contains(&seconds) => Ok(patience),
         _ => Err(format!("{text} seconds: give 0.01 to 3600")),
@@ -128,7 +138,14 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 impl ValueEnum for Fate {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Established, Self::Stalled, Self::Dropped, Self::Refused, Self::Unanswered, Self::Pending]
+        &[
+            Self::Established,
+            Self::Stalled,
+            Self::Dropped,
+            Self::Refused,
+            Self::Unanswered,
+            Self::Pending,
+        ]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {

@@ -28,7 +28,11 @@ pub(crate) fn refused(flow: &Flow, facts: &Facts) -> Finding {
     }
     let mut evidence: Vec<_> = icmp(flow).into_iter().collect();
     if let Some(rst) = flow.steps.iter().find(|step| step.event.part == Part::Rst) {
-        evidence.push(Evidence::seen("RST first seen at", evidence::place(rst), rst.event.hook));
+        evidence.push(Evidence::seen(
+            "RST first seen at",
+            evidence::place(rst),
+            rst.event.hook,
+        ));
     }
     if let End::Dropped(step) = fate::end_of(flow, last) {
         evidence.extend(lost::drop_evidence(step, facts));
@@ -54,7 +58,11 @@ fn finding_no_listener(flow: &Flow, attempt: usize, reset: &Step, facts: &Facts)
     let in_pod = !flow.is_on_node(&reset.event);
     let who = if in_pod { "the pod" } else { "this node" };
     let mut evidence = vec![
-        Evidence::seen("RST sent by", format!("{who} ({})", evidence::place(reset)), Hook::TcpSendReset),
+        Evidence::seen(
+            "RST sent by",
+            format!("{who} ({})", evidence::place(reset)),
+            Hook::TcpSendReset,
+        ),
         Evidence::seen("socket for the SYN", "none", Hook::TcpSendReset),
     ];
     if let Some(finding) = ipvs::stale_backend(flow, attempt, facts) {
@@ -69,7 +77,9 @@ fn finding_no_listener(flow: &Flow, attempt: usize, reset: &Step, facts: &Facts)
     }
     Finding {
         cause: Cause::TcpNoListener,
-        explanation: format!("The SYN reached {who} at {target}, but nothing listens there: its TCP answered with RST."),
+        explanation: format!(
+            "The SYN reached {who} at {target}, but nothing listens there: its TCP answered with RST."
+        ),
         evidence,
     }
 }
@@ -82,8 +92,13 @@ pub(crate) fn silent(flow: &Flow, attempt: usize, facts: &Facts) -> Finding {
     if flow.synacks > 0 {
         return Finding {
             cause: Cause::Unknown,
-            explanation: "The backend answered, but the client's ACK never came through this node.".to_owned(),
-            evidence: vec![Evidence::seen("SYN-ACKs", flow.synacks.to_string(), Hook::DevStartXmit)],
+            explanation: "The backend answered, but the client's ACK never came through this node."
+                .to_owned(),
+            evidence: vec![Evidence::seen(
+                "SYN-ACKs",
+                flow.synacks.to_string(),
+                Hook::DevStartXmit,
+            )],
         };
     }
     match delivery(flow, attempt) {
@@ -111,11 +126,17 @@ pub(crate) fn late(flow: &Flow, facts: &Facts) -> Finding {
         return Finding {
             cause: Cause::Unknown,
             explanation: "The SYN-ACK was sent again before the client's ACK came.".to_owned(),
-            evidence: vec![Evidence::seen("SYN-ACKs", flow.synacks.to_string(), Hook::DevStartXmit)],
+            evidence: vec![Evidence::seen(
+                "SYN-ACKs",
+                flow.synacks.to_string(),
+                Hook::DevStartXmit,
+            )],
         };
     }
     // A listener that took the first SYN answered it, so the answer was late and not lost.
-    let took_first = flow.steps_of(0).find(|step| step.event.hook == Hook::TcpConnRequest);
+    let took_first = flow
+        .steps_of(0)
+        .find(|step| step.event.hook == Hook::TcpConnRequest);
     if let (Some(took), Some(answer)) = (took_first, first_answer)
         && answer.attempt > 0
     {
@@ -124,7 +145,11 @@ pub(crate) fn late(flow: &Flow, facts: &Facts) -> Finding {
             explanation: "The backend's listener took the first SYN, but its answer came after the client's \
                           retransmission."
                 .to_owned(),
-            evidence: vec![Evidence::seen("listener took the SYN in", evidence::place(took), Hook::TcpConnRequest)],
+            evidence: vec![Evidence::seen(
+                "listener took the SYN in",
+                evidence::place(took),
+                Hook::TcpConnRequest,
+            )],
         };
     }
     let mut finding = silent_first(flow, facts);
@@ -145,7 +170,8 @@ fn silent_first(flow: &Flow, facts: &Facts) -> Finding {
         },
         None => Finding {
             cause: Cause::Unknown,
-            explanation: "The first SYN was seen, but not where it went; a later one was answered.".to_owned(),
+            explanation: "The first SYN was seen, but not where it went; a later one was answered."
+                .to_owned(),
             evidence: last_step(flow, 0).into_iter().collect(),
         },
     }
@@ -161,18 +187,27 @@ fn delivery(flow: &Flow, attempt: usize) -> Option<&Step> {
         .filter(|step| !flow.is_on_node(&step.event) && step.event.hook == Hook::NetifReceive)
         .last();
     arrived.or_else(|| {
-        flow.steps_of(attempt).filter(translated).rfind(|step| step.event.hook == Hook::DevStartXmit)
+        flow.steps_of(attempt)
+            .filter(translated)
+            .rfind(|step| step.event.hook == Hook::DevStartXmit)
     })
 }
 
 fn delivery_evidence(flow: &Flow, attempt: usize, delivered: &Step, facts: &Facts) -> Vec<Evidence> {
     let mut out = vec![
-        Evidence::seen("SYN delivered to", evidence::place(delivered), delivered.event.hook),
+        Evidence::seen(
+            "SYN delivered to",
+            evidence::place(delivered),
+            delivered.event.hook,
+        ),
         Evidence::seen("SYNs sent", flow.attempts.len().to_string(), Hook::NetifReceive),
         Evidence::seen("SYN-ACKs seen", flow.synacks.to_string(), Hook::DevStartXmit),
     ];
     // Discarded in the pod's own netns: no longer this node's doing, but worth knowing.
-    for step in flow.steps_of(attempt).filter(|step| !flow.is_on_node(&step.event)) {
+    for step in flow
+        .steps_of(attempt)
+        .filter(|step| !flow.is_on_node(&step.event))
+    {
         out.extend(lost::drop_evidence(step, facts));
     }
     if !ipvs::handed_on(flow, attempt) {
@@ -183,7 +218,11 @@ fn delivery_evidence(flow: &Flow, attempt: usize, delivered: &Step, facts: &Fact
 
 fn last_step(flow: &Flow, attempt: usize) -> Option<Evidence> {
     let step = flow.steps_of(attempt).next_back()?;
-    Some(Evidence::seen("last seen at", evidence::place(step), step.event.hook))
+    Some(Evidence::seen(
+        "last seen at",
+        evidence::place(step),
+        step.event.hook,
+    ))
 }
 
 /// The ICMP error that went to the client.

@@ -95,14 +95,20 @@ impl Cause {
                 "The service has no usable endpoint on this node: look at its endpoints and their readiness, and at \
                  externalTrafficPolicy: Local."
             }
-            Self::NetfilterRuleDropped => "Look at the chain: `nft -a list chain` with the family, table and name given.",
-            Self::TcpNoListener => "The pod is reached but nothing listens on that port: look at targetPort and the container.",
+            Self::NetfilterRuleDropped => {
+                "Look at the chain: `nft -a list chain` with the family, table and name given."
+            }
+            Self::TcpNoListener => {
+                "The pod is reached but nothing listens on that port: look at targetPort and the container."
+            }
             Self::BackendSilent => {
                 "The SYN was delivered: look at the pod (its own firewall, its CPU, a stopped process) or, if it runs \
                  on another node, trace there."
             }
             Self::BackendSlow => "Look at the load of the pod and of the node it runs on.",
-            Self::ReturnDropped => "Look at the part of this node that is named as having discarded the answer.",
+            Self::ReturnDropped => {
+                "Look at the part of this node that is named as having discarded the answer."
+            }
             Self::Unknown => return None,
         })
     }
@@ -127,7 +133,11 @@ mod tests {
     #[test]
     fn every_cause_has_its_own_name_and_all_but_unknown_an_advice() {
         for (index, cause) in Cause::ALL.iter().enumerate() {
-            assert!(Cause::ALL[..index].iter().all(|other| other.name() != cause.name()));
+            assert!(
+                Cause::ALL[..index]
+                    .iter()
+                    .all(|other| other.name() != cause.name())
+            );
             assert_eq!(cause.advice().is_none(), *cause == Cause::Unknown);
         }
     }

@@ -22,13 +22,21 @@ impl Evidence {
     /// A fact that a hook showed.
     #[must_use]
     pub fn seen(what: impl Into<String>, value: impl Into<String>, hook: Hook) -> Self {
-        Self { what: what.into(), value: value.into(), hook: hook.name().to_owned() }
+        Self {
+            what: what.into(),
+            value: value.into(),
+            hook: hook.name().to_owned(),
+        }
     }
 
     /// A fact that a file of the kernel showed.
     #[must_use]
     pub fn read(what: impl Into<String>, value: impl Into<String>, source: &str) -> Self {
-        Self { what: what.into(), value: value.into(), hook: source.to_owned() }
+        Self {
+            what: what.into(),
+            value: value.into(),
+            hook: source.to_owned(),
+        }
     }
 }
 
@@ -58,7 +66,11 @@ pub fn entry(conn: &IpvsConn) -> String {
     if conn.have & ipvs_conn::AVAILABLE != 0 && conn.available == 0 {
         parts.push("removed from the service".to_owned());
     }
-    if parts.is_empty() { "found (its members cannot be read on this kernel)".to_owned() } else { parts.join(", ") }
+    if parts.is_empty() {
+        "found (its members cannot be read on this kernel)".to_owned()
+    } else {
+        parts.join(", ")
+    }
 }
 
 /// The conntrack entry that the SYN carried when IPVS looked its connection up, if it was an old one.
@@ -67,7 +79,11 @@ pub fn old_conntrack(conn: &IpvsConn) -> Option<String> {
     if conn.have & ipvs_conn::CT_STATUS == 0 {
         return None;
     }
-    let confirmed = if conn.ct_status & conntrack::CONFIRMED == 0 { "new, not confirmed" } else { "old, confirmed" };
+    let confirmed = if conn.ct_status & conntrack::CONFIRMED == 0 {
+        "new, not confirmed"
+    } else {
+        "old, confirmed"
+    };
     let state = (conn.have & ipvs_conn::CT_TCP_STATE != 0)
         .then(|| conntrack::tcp_state_name(conn.ct_tcp_state))
         .flatten()
@@ -81,10 +97,15 @@ pub fn earlier(flow: &Flow) -> Option<Evidence> {
     let earlier = flow.earlier.as_ref()?;
     #[allow(clippy::cast_precision_loss, reason = "seconds for people")]
     let seconds = flow.start_ns().saturating_sub(earlier.start_ns) as f64 / 1e9;
-    let backend = earlier.backend.map_or_else(String::new, |backend| format!(", backend {backend}"));
+    let backend = earlier
+        .backend
+        .map_or_else(String::new, |backend| format!(", backend {backend}"));
     Some(Evidence::seen(
         "earlier connection from the same client port",
-        format!("flow {}, begun {seconds:.3} s before, {}{backend}", earlier.id, earlier.fate),
+        format!(
+            "flow {}, begun {seconds:.3} s before, {}{backend}",
+            earlier.id, earlier.fate
+        ),
         Hook::NetifReceive,
     ))
 }

@@ -70,7 +70,8 @@ impl<'flow> Decision<'flow> {
 
     /// Did the hook function return that the packet is to be dropped?
     fn said_drop(&self) -> bool {
-        self.verdict().is_some_and(|verdict| verdict & NF_VERDICT_MASK == NF_DROP)
+        self.verdict()
+            .is_some_and(|verdict| verdict & NF_VERDICT_MASK == NF_DROP)
     }
 
     fn verdict(&self) -> Option<i32> {
@@ -93,7 +94,11 @@ impl<'flow> Decision<'flow> {
             2 => "NF_STOLEN",
             _ => "another verdict",
         };
-        Some(Evidence::seen("verdict of IPVS on the SYN", format!("{name} ({verdict})"), step.event.hook))
+        Some(Evidence::seen(
+            "verdict of IPVS on the SYN",
+            format!("{name} ({verdict})"),
+            step.event.hook,
+        ))
     }
 }
 
@@ -110,7 +115,10 @@ pub(crate) fn dropped(flow: &Flow, attempt: usize, facts: &Facts) -> Option<Find
             _ => None,
         };
     }
-    decision.left.map(|service| no_destination(flow, &decision, service, facts)).and_then(|finding| finding)
+    decision
+        .left
+        .map(|service| no_destination(flow, &decision, service, facts))
+        .and_then(|finding| finding)
 }
 
 /// Lookup found an entry, IPVS expired it at once and dropped the SYN: three branches do that, told apart by what
@@ -129,21 +137,33 @@ fn expired_and_dropped(
     } else {
         Some(i64::from(found.expire_nodest_conn))
     };
-    let ended = found.have & ipvs_conn::STATE != 0
-        && matches!(found.state, ipvs_conn::TIME_WAIT | ipvs_conn::CLOSE);
+    let ended =
+        found.have & ipvs_conn::STATE != 0 && matches!(found.state, ipvs_conn::TIME_WAIT | ipvs_conn::CLOSE);
     let mut evidence = old_entry(found);
-    evidence.push(Evidence::seen("IPVS expired that entry", "at once", Hook::IpvsExpireNow));
+    evidence.push(Evidence::seen(
+        "IPVS expired that entry",
+        "at once",
+        Hook::IpvsExpireNow,
+    ));
     evidence.extend(decision.evidence_of_verdict());
     let conntrack_says = evidence::old_conntrack(found);
     if let Some(conntrack) = &conntrack_says {
-        evidence.push(Evidence::seen("conntrack entry of the SYN", conntrack.clone(), Hook::IpvsLookup));
+        evidence.push(Evidence::seen(
+            "conntrack entry of the SYN",
+            conntrack.clone(),
+            Hook::IpvsLookup,
+        ));
     }
     evidence.extend(settings(found, netns));
     evidence.extend(evidence::earlier(flow));
 
     // ip_vs_in asks for a draining server first, then for an ended connection, then for a removed server.
     if (draining || removed) && expire_nodest == Some(1) {
-        let why = if draining { "is draining (weight 0)" } else { "was removed" };
+        let why = if draining {
+            "is draining (weight 0)"
+        } else {
+            "was removed"
+        };
         return Some(Finding {
             cause: Cause::IpvsNodestExpired,
             explanation: format!(
@@ -183,7 +203,11 @@ fn unavailable(flow: &Flow, decision: &Decision<'_>, found: &IpvsConn) -> Option
     }
     let mut evidence = old_entry(found);
     evidence.extend(decision.evidence_of_verdict());
-    evidence.push(Evidence::seen("that entry was not expired", "it drops the next SYN too", Hook::IpvsLookup));
+    evidence.push(Evidence::seen(
+        "that entry was not expired",
+        "it drops the next SYN too",
+        Hook::IpvsLookup,
+    ));
     evidence.extend(settings(found, None));
     evidence.extend(evidence::earlier(flow));
     Some(Finding {
@@ -204,13 +228,17 @@ fn no_destination(
     service: &IpvsService,
     facts: &Facts,
 ) -> Option<Finding> {
-    let table = facts.netns.get(&flow.netns).and_then(|netns| netns.service(flow.node()));
+    let table = facts
+        .netns
+        .get(&flow.netns)
+        .and_then(|netns| netns.service(flow.node()));
     let (value, source) = match (service.num_dests, table) {
         (0, _) => ("no real server".to_owned(), None),
         (_, Some(table)) if table.real_servers.is_empty() => ("no real server".to_owned(), Some(PROC_IP_VS)),
-        (_, Some(table)) if table.real_servers.iter().all(|&(_, weight)| weight == 0) => {
-            (format!("{} real servers, all of weight 0", table.real_servers.len()), Some(PROC_IP_VS))
-        }
+        (_, Some(table)) if table.real_servers.iter().all(|&(_, weight)| weight == 0) => (
+            format!("{} real servers, all of weight 0", table.real_servers.len()),
+            Some(PROC_IP_VS),
+        ),
         // There are servers with weight: over their limits, perhaps, but that was not seen.
         _ => return None,
     };
@@ -218,7 +246,11 @@ fn no_destination(
         None => Evidence::seen("virtual service", value.clone(), Hook::IpvsLeave),
         Some(file) => Evidence::read("virtual service", value.clone(), file),
     }];
-    evidence.push(Evidence::seen("the scheduler found no real server", "ip_vs_leave was reached", Hook::IpvsLeave));
+    evidence.push(Evidence::seen(
+        "the scheduler found no real server",
+        "ip_vs_leave was reached",
+        Hook::IpvsLeave,
+    ));
     evidence.extend(decision.evidence_of_verdict());
     evidence.extend(super::backend::icmp(flow));
     Some(Finding {
@@ -243,7 +275,9 @@ pub(crate) fn refused(flow: &Flow, attempt: usize, facts: &Facts) -> Option<Find
         && decision.service.is_none()
         && decision.verdict() == Some(1);
     let reset = flow.steps_of(attempt).find(|step| {
-        step.event.hook == Hook::TcpSendReset && step.event.netns == flow.netns && step.event.tuple == flow.original
+        step.event.hook == Hook::TcpSendReset
+            && step.event.netns == flow.netns
+            && step.event.tuple == flow.original
     })?;
     declined.then(|| Finding {
         cause: Cause::IpvsNoService,
@@ -255,7 +289,11 @@ pub(crate) fn refused(flow: &Flow, attempt: usize, facts: &Facts) -> Option<Find
             .evidence_of_verdict()
             .into_iter()
             .chain([
-                Evidence::seen("IPVS went on without a service", "tcp_conn_schedule returned 1", Hook::IpvsTcpSchedule),
+                Evidence::seen(
+                    "IPVS went on without a service",
+                    "tcp_conn_schedule returned 1",
+                    Hook::IpvsTcpSchedule,
+                ),
                 Evidence::seen("RST sent by", evidence::place(reset), Hook::TcpSendReset),
             ])
             .collect(),
@@ -277,14 +315,21 @@ pub(crate) fn stale_backend(flow: &Flow, attempt: usize, facts: &Facts) -> Optio
     if used.have & ipvs_conn::WEIGHT == 0
         && let Some(weight) = weight_now(flow, used, netns)
     {
-        let value = weight.map_or_else(|| "not in the service any more".to_owned(), |weight| format!("weight {weight}"));
+        let value = weight.map_or_else(
+            || "not in the service any more".to_owned(),
+            |weight| format!("weight {weight}"),
+        );
         gone |= weight.is_none_or(|weight| weight == 0);
         evidence.push(Evidence::read("the real server now", value, PROC_IP_VS));
     }
     if !gone {
         return None;
     }
-    evidence.push(Evidence::seen("IPVS sent the SYN with that old entry", backend_name(used), Hook::IpvsNatXmit));
+    evidence.push(Evidence::seen(
+        "IPVS sent the SYN with that old entry",
+        backend_name(used),
+        Hook::IpvsNatXmit,
+    ));
     evidence.extend(settings(used, netns));
     evidence.extend(evidence::earlier(flow));
     Some(Finding {
@@ -294,7 +339,11 @@ pub(crate) fn stale_backend(flow: &Flow, attempt: usize, facts: &Facts) -> Optio
              although it is {}.",
             flow.client().port(),
             backend_name(used),
-            if removed { "no longer in the service" } else { "draining (weight 0)" },
+            if removed {
+                "no longer in the service"
+            } else {
+                "draining (weight 0)"
+            },
         ),
         evidence,
     })
@@ -308,9 +357,17 @@ fn weight_now(flow: &Flow, conn: &IpvsConn, netns: Option<&NetnsFacts>) -> Optio
 }
 
 fn old_entry(conn: &IpvsConn) -> Vec<Evidence> {
-    let mut out = vec![Evidence::seen("old IPVS entry of this client port", evidence::entry(conn), Hook::IpvsLookup)];
+    let mut out = vec![Evidence::seen(
+        "old IPVS entry of this client port",
+        evidence::entry(conn),
+        Hook::IpvsLookup,
+    )];
     if conn.have & ipvs_conn::CONTROLLED != 0 {
-        out.push(Evidence::seen("session affinity", "a persistence template controls the entry", Hook::IpvsLookup));
+        out.push(Evidence::seen(
+            "session affinity",
+            "a persistence template controls the entry",
+            Hook::IpvsLookup,
+        ));
     }
     out
 }
@@ -318,17 +375,33 @@ fn old_entry(conn: &IpvsConn) -> Vec<Evidence> {
 /// The settings that decide, as the kernel had them at that moment or, where that cannot be read, as the file says.
 fn settings(conn: &IpvsConn, netns: Option<&NetnsFacts>) -> Vec<Evidence> {
     let setting = |name: &str, bit: u32, value: i32, file: Option<i64>| match (conn.have & bit != 0, file) {
-        (true, _) => Some(Evidence::seen(format!("net.ipv4.vs.{name}"), value.to_string(), Hook::IpvsLookup)),
-        (false, Some(value)) => {
-            Some(Evidence::read(format!("net.ipv4.vs.{name}"), value.to_string(), "/proc/sys/net/ipv4/vs"))
-        }
+        (true, _) => Some(Evidence::seen(
+            format!("net.ipv4.vs.{name}"),
+            value.to_string(),
+            Hook::IpvsLookup,
+        )),
+        (false, Some(value)) => Some(Evidence::read(
+            format!("net.ipv4.vs.{name}"),
+            value.to_string(),
+            "/proc/sys/net/ipv4/vs",
+        )),
         (false, None) => None,
     };
     let mode = netns.and_then(|netns| netns.conn_reuse_mode);
     let nodest = netns.and_then(|netns| netns.expire_nodest_conn);
     [
-        setting("conn_reuse_mode", ipvs_conn::REUSE_MODE, conn.conn_reuse_mode, mode),
-        setting("expire_nodest_conn", ipvs_conn::EXPIRE_NODEST, conn.expire_nodest_conn, nodest),
+        setting(
+            "conn_reuse_mode",
+            ipvs_conn::REUSE_MODE,
+            conn.conn_reuse_mode,
+            mode,
+        ),
+        setting(
+            "expire_nodest_conn",
+            ipvs_conn::EXPIRE_NODEST,
+            conn.expire_nodest_conn,
+            nodest,
+        ),
     ]
     .into_iter()
     .flatten()

@@ -20,10 +20,13 @@ const UNKNOWN_NUMBER: u32 = u32::MAX;
 
 /// A base chain of nf_tables returned the verdict to drop.
 pub(crate) fn by_rule(flow: &Flow, attempt: usize, facts: &Facts) -> Option<Finding> {
-    let (step, chain) = flow.steps_of(attempt).rev().find_map(|step| match &step.event.what {
-        What::Chain(chain) if flow.is_on_node(&step.event) => Some((step, chain)),
-        _ => None,
-    })?;
+    let (step, chain) = flow
+        .steps_of(attempt)
+        .rev()
+        .find_map(|step| match &step.event.what {
+            What::Chain(chain) if flow.is_on_node(&step.event) => Some((step, chain)),
+            _ => None,
+        })?;
     let name = chain_name(flow, chain, facts)?;
     let (packet, cause) = match step.event.part {
         Part::Syn => ("SYN", Cause::NetfilterRuleDropped),
@@ -43,7 +46,8 @@ pub(crate) fn by_rule(flow: &Flow, attempt: usize, facts: &Facts) -> Option<Find
             Evidence::seen("netfilter hook", hook, Hook::NftDoChain),
             Evidence::seen(
                 "verdict of the chain",
-                step.verdict.map_or_else(String::new, |verdict| format!("{verdict:#x}")),
+                step.verdict
+                    .map_or_else(String::new, |verdict| format!("{verdict:#x}")),
                 Hook::NftDoChain,
             ),
         ],
@@ -63,7 +67,9 @@ fn chain_name(flow: &Flow, chain: &Chain, facts: &Facts) -> Option<String> {
     let loaded = &facts.netns.get(&flow.netns)?.chains;
     let mut tables = loaded
         .iter()
-        .filter(|known| known.chain == name && (known.nf_hook == chain.nf_hook || chain.nf_hook == UNKNOWN_NUMBER))
+        .filter(|known| {
+            known.chain == name && (known.nf_hook == chain.nf_hook || chain.nf_hook == UNKNOWN_NUMBER)
+        })
         .map(|known| known.table.as_str());
     let table = tables.next()?;
     if tables.next().is_some() {
@@ -88,14 +94,24 @@ fn nf_hook_name(number: u32) -> Option<&'static str> {
 pub(crate) fn unexplained(flow: &Flow, attempt: usize, facts: &Facts) -> Finding {
     let (evidence, place, packet) = match fate::end_of(flow, attempt) {
         End::Dropped(step) => {
-            let packet = if step.event.part == Part::Syn { "SYN" } else { "answer" };
-            (drop_evidence(step, facts), format!(" in {}", location(step, facts)), packet)
+            let packet = if step.event.part == Part::Syn {
+                "SYN"
+            } else {
+                "answer"
+            };
+            (
+                drop_evidence(step, facts),
+                format!(" in {}", location(step, facts)),
+                packet,
+            )
         }
         End::Answered | End::Open => (Vec::new(), String::new(), "SYN"),
     };
     Finding {
         cause: Cause::Unknown,
-        explanation: format!("This node discarded the {packet}{place}; nothing that tracer knows explains why."),
+        explanation: format!(
+            "This node discarded the {packet}{place}; nothing that tracer knows explains why."
+        ),
         evidence,
     }
 }
@@ -110,7 +126,11 @@ pub(crate) fn drop_evidence(step: &Step, facts: &Facts) -> Vec<Evidence> {
         Evidence::seen("discarded at", evidence::place(step), Hook::KfreeSkb),
     ];
     if drop.reason != UNKNOWN_NUMBER {
-        let name = facts.drop_reasons.get(&drop.reason).cloned().unwrap_or_else(|| drop.reason.to_string());
+        let name = facts
+            .drop_reasons
+            .get(&drop.reason)
+            .cloned()
+            .unwrap_or_else(|| drop.reason.to_string());
         out.push(Evidence::seen("drop reason", name, Hook::KfreeSkb));
     }
     out
@@ -118,9 +138,11 @@ pub(crate) fn drop_evidence(step: &Step, facts: &Facts) -> Vec<Evidence> {
 
 fn location(step: &Step, facts: &Facts) -> String {
     match &step.event.what {
-        What::Drop(drop) => {
-            facts.symbols.get(&drop.location).cloned().unwrap_or_else(|| format!("{:#x}", drop.location))
-        }
+        What::Drop(drop) => facts
+            .symbols
+            .get(&drop.location)
+            .cloned()
+            .unwrap_or_else(|| format!("{:#x}", drop.location)),
         _ => step.event.hook.name().to_owned(),
     }
 }

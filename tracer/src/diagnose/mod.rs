@@ -3,9 +3,9 @@
 //! Pure, like [`crate::flow`]. A cause is given only if what the kernel was seen to do leaves no other; what is left
 //! is [`cause::Cause::Unknown`] with what is known. No rule asks for the kernel's version.
 
+mod backend;
 pub mod cause;
 pub mod evidence;
-mod backend;
 mod ipvs;
 mod lost;
 
@@ -78,7 +78,11 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
     };
     let dataplane = dataplane(flow);
     match finding {
-        Some(Finding { cause, explanation, evidence }) => Diagnosis {
+        Some(Finding {
+            cause,
+            explanation,
+            evidence,
+        }) => Diagnosis {
             cause: Some(cause),
             explanation,
             advice: cause.advice(),

@@ -2,12 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use tracer_common::{
-    hook::Hook,
-    record::Phase,
-    tcp::Part,
-    tuple::Tuple,
-};
+use tracer_common::{hook::Hook, record::Phase, tcp::Part, tuple::Tuple};
 
 use super::{
     event::{Event, What},
@@ -135,7 +130,10 @@ impl Engine {
         if event.part != Part::Syn || !is_arrival(event) {
             return false;
         }
-        let earlier = self.by_tuple.get(&event.tuple).and_then(|number| self.flows.get(number));
+        let earlier = self
+            .by_tuple
+            .get(&event.tuple)
+            .and_then(|number| self.flows.get(number));
         let earlier = earlier.map(|tracked| Earlier {
             id: tracked.flow.id,
             start_ns: tracked.flow.start_ns(),
@@ -146,7 +144,15 @@ impl Engine {
         self.next_id += 1;
         self.by_tuple.insert(event.tuple, event.flow);
         self.order.push_back(event.flow);
-        self.flows.insert(event.flow, Tracked { flow, due_ns: 0, said: None, said_syns: 0 });
+        self.flows.insert(
+            event.flow,
+            Tracked {
+                flow,
+                due_ns: 0,
+                said: None,
+                said_syns: 0,
+            },
+        );
         true
     }
 
@@ -187,7 +193,10 @@ fn due_ns(flow: &Flow, patience_ns: u64) -> u64 {
 fn add(flow: &mut Flow, event: Event) {
     let is_original = event.tuple == flow.original;
     if event.part == Part::Syn && is_original && is_arrival(&event) && Place::of(&event) == flow.syn_origin {
-        flow.attempts.push(Attempt { time_ns: event.time_ns, skb: event.skb });
+        flow.attempts.push(Attempt {
+            time_ns: event.time_ns,
+            skb: event.skb,
+        });
     }
     if event.part == Part::SynAck && matches!(event.hook, Hook::DevStartXmit | Hook::NetifReceive) {
         let place = Place::of(&event);
@@ -211,7 +220,9 @@ fn add(flow: &mut Flow, event: Event) {
 fn refuses(flow: &Flow, event: &Event) -> bool {
     match (event.part, &event.what) {
         (Part::Rst, What::Packet) => {
-            event.hook == Hook::DevStartXmit && event.tuple == flow.original.reversed() && flow.is_on_node(event)
+            event.hook == Hook::DevStartXmit
+                && event.tuple == flow.original.reversed()
+                && flow.is_on_node(event)
         }
         (Part::Syn, What::Icmp(icmp)) => icmp.icmp_type == ICMP_UNREACHABLE && flow.is_on_node(event),
         _ => false,
@@ -225,5 +236,8 @@ fn attempt_of(flow: &Flow, event: &Event) -> usize {
     if event.part != Part::Syn {
         return newest;
     }
-    flow.attempts.iter().rposition(|attempt| attempt.skb == event.skb).unwrap_or(newest)
+    flow.attempts
+        .iter()
+        .rposition(|attempt| attempt.skb == event.skb)
+        .unwrap_or(newest)
 }

@@ -61,7 +61,11 @@ pub enum End<'flow> {
 #[must_use]
 pub fn of(flow: &Flow) -> Fate {
     if flow.established_ns.is_some() {
-        return if flow.stall_ns().is_some() { Fate::Stalled } else { Fate::Established };
+        return if flow.stall_ns().is_some() {
+            Fate::Stalled
+        } else {
+            Fate::Established
+        };
     }
     if flow.refused_ns.is_some() {
         return Fate::Refused;

@@ -47,7 +47,11 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn of(event: &Event) -> Self {
-        Self { hook: event.hook, netns: event.netns, ifindex: event.ifindex }
+        Self {
+            hook: event.hook,
+            netns: event.netns,
+            ifindex: event.ifindex,
+        }
     }
 }
 
@@ -144,7 +148,10 @@ impl Flow {
     /// Index of the SYN that was answered by the first SYN-ACK; `None` if none was.
     #[must_use]
     pub fn answered_attempt(&self) -> Option<usize> {
-        self.steps.iter().find(|step| step.event.part == Part::SynAck).map(|step| step.attempt)
+        self.steps
+            .iter()
+            .find(|step| step.event.part == Part::SynAck)
+            .map(|step| step.attempt)
     }
 
     /// From the first SYN to the ACK that ended the handshake, nanoseconds.
@@ -172,7 +179,11 @@ impl Flow {
             .map(|step| step.event.time_ns);
         let first = synacks.next();
         let last = synacks.next_back().or(first);
-        Some(syns + last.zip(first).map_or(0, |(last, first)| last.saturating_sub(first)))
+        Some(
+            syns + last
+                .zip(first)
+                .map_or(0, |(last, first)| last.saturating_sub(first)),
+        )
     }
 
     /// Was the packet at this step on its way through the node that the client addressed (and not in a pod's netns)?
@@ -190,7 +201,9 @@ impl Flow {
     /// The backend that one SYN was sent to.
     #[must_use]
     pub fn backend_of(&self, attempt: usize) -> Option<SocketAddr> {
-        self.steps_of(attempt).rev().find_map(|step| backend_in(&step.event))
+        self.steps_of(attempt)
+            .rev()
+            .find_map(|step| backend_in(&step.event))
     }
 
     pub(super) fn push(&mut self, event: Event, attempt: usize) {
@@ -212,7 +225,11 @@ impl Flow {
             return;
         }
         let verdict = (event.phase == Phase::Return).then_some(event.verdict);
-        self.steps.push(Step { event, attempt, verdict });
+        self.steps.push(Step {
+            event,
+            attempt,
+            verdict,
+        });
     }
 }
 

@@ -1,18 +1,11 @@
 //! Loads the kernel half and attaches the hooks of a plan. Nothing is pinned: when the process ends, in whatever
 //! way, the kernel detaches everything.
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    path::Path,
-};
+use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{
-        Array, LpmTrie, MapData, MapError, PerCpuArray,
-        lpm_trie::Key,
-    },
+    maps::{Array, LpmTrie, MapData, MapError, PerCpuArray, lpm_trie::Key},
     programs::{KProbe, ProgramError, RawTracePoint},
 };
 use tracer_common::{
@@ -75,9 +68,13 @@ pub struct Probe {
 #[must_use]
 pub fn has_kprobes() -> bool {
     // The first is what perf_event_open takes since 4.17, the others what came before it.
-    ["/sys/bus/event_source/devices/kprobe/type", "/sys/kernel/tracing/kprobe_events", "/sys/kernel/debug/tracing/kprobe_events"]
-        .iter()
-        .any(|path| Path::new(path).exists())
+    [
+        "/sys/bus/event_source/devices/kprobe/type",
+        "/sys/kernel/tracing/kprobe_events",
+        "/sys/kernel/debug/tracing/kprobe_events",
+    ]
+    .iter()
+    .any(|path| Path::new(path).exists())
 }
 
 /// Loads the object with the offsets of this kernel. Nothing is attached yet.
@@ -109,7 +106,10 @@ impl Probe {
         let hooks = plan
             .into_iter()
             .map(|planned| match planned.state {
-                State::Attached => Planned { state: attach_hook(&mut ebpf, planned.info), ..planned },
+                State::Attached => Planned {
+                    state: attach_hook(&mut ebpf, planned.info),
+                    ..planned
+                },
                 _ => planned,
             })
             .collect();
@@ -117,12 +117,22 @@ impl Probe {
         let ring = Ring::new(events)?;
         let lost = ebpf.take_map("LOST").ok_or(AttachError::NoMap("LOST"))?;
         let lost = PerCpuArray::try_from(lost).map_err(|source| AttachError::Map { name: "LOST", source })?;
-        Ok((Self { _ebpf: ebpf, lost, hooks }, ring))
+        Ok((
+            Self {
+                _ebpf: ebpf,
+                lost,
+                hooks,
+            },
+            ring,
+        ))
     }
 
     /// Attaches one hook alone, with the offsets given.
     pub fn attach_one(info: &'static HookInfo, offsets: &Offsets) -> Result<(Self, Ring), AttachError> {
-        let plan = vec![Planned { info, state: State::Attached }];
+        let plan = vec![Planned {
+            info,
+            state: State::Attached,
+        }];
         Self::attach(plan, offsets, &Selection::default())
     }
 
@@ -165,7 +175,9 @@ fn select(ebpf: &mut Ebpf, selection: &Selection) -> Result<(), AttachError> {
     for &(ip, length) in &selection.clients {
         // IPv4 networks are looked up as mapped IPv6: 96 bits come first.
         let length = u32::from(length) + if ip.is_ipv4() { 96 } else { 0 };
-        clients.insert(&Key::new(length, Addr::from(ip).0), 1, 0).map_err(map_error("CLIENTS"))?;
+        clients
+            .insert(&Key::new(length, Addr::from(ip).0), 1, 0)
+            .map_err(map_error("CLIENTS"))?;
     }
     Ok(())
 }
@@ -182,7 +194,10 @@ fn attach_hook(ebpf: &mut Ebpf, info: &HookInfo) -> State {
         Ok(()) => State::Attached,
         Err(error) => {
             let why = anyhow::Error::from(error);
-            State::Disabled(format!("the kernel refused it: {}", last_lines(&format!("{why:#}"))))
+            State::Disabled(format!(
+                "the kernel refused it: {}",
+                last_lines(&format!("{why:#}"))
+            ))
         }
     }
 }

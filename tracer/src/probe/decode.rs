@@ -44,7 +44,10 @@ pub struct RawConn {
 /// Decodes one record of a traced packet.
 pub fn event(mut bytes: &[u8]) -> Result<Event, DecodeError> {
     let header = header(&mut bytes)?;
-    let unknown = DecodeError::Unknown { kind: header.kind, hook: header.hook };
+    let unknown = DecodeError::Unknown {
+        kind: header.kind,
+        hook: header.hook,
+    };
     let what = match Kind::from_number(header.kind) {
         Some(Kind::Packet) => What::Packet,
         Some(Kind::IpvsConn) => What::IpvsConn(ipvs_conn(&mut bytes)?),
@@ -72,9 +75,10 @@ pub fn event(mut bytes: &[u8]) -> Result<Event, DecodeError> {
             reason: bytes.try_get_u32_le()?,
             reserved: bytes.try_get_u32_le()?,
         }),
-        Some(Kind::Icmp) => {
-            What::Icmp(Icmp { icmp_type: bytes.try_get_u32_le()?, code: bytes.try_get_u32_le()? })
-        }
+        Some(Kind::Icmp) => What::Icmp(Icmp {
+            icmp_type: bytes.try_get_u32_le()?,
+            code: bytes.try_get_u32_le()?,
+        }),
         Some(Kind::Socket) => What::Socket(Socket {
             sock: bytes.try_get_u64_le()?,
             ack_backlog: bytes.try_get_u32_le()?,
@@ -89,7 +93,10 @@ pub fn event(mut bytes: &[u8]) -> Result<Event, DecodeError> {
 pub fn raw_conn(mut bytes: &[u8]) -> Result<RawConn, DecodeError> {
     let header = header(&mut bytes)?;
     if Kind::from_number(header.kind) != Some(Kind::RawConn) {
-        return Err(DecodeError::Unknown { kind: header.kind, hook: header.hook });
+        return Err(DecodeError::Unknown {
+            kind: header.kind,
+            hook: header.hook,
+        });
     }
     bytes.try_get_u64_le()?;
     let conn = array::<RAW_CONN_LEN>(&mut bytes)?.to_vec();
@@ -173,7 +180,16 @@ mod tests {
         for word in [7_u64, 8, 9, 10] {
             bytes.extend(word.to_le_bytes());
         }
-        for word in [0_u32, 0, 0xffff_u32.to_be(), 0x0200_000a, 0, 0, 0xffff_u32.to_be(), 0x0100_000a] {
+        for word in [
+            0_u32,
+            0,
+            0xffff_u32.to_be(),
+            0x0200_000a,
+            0,
+            0,
+            0xffff_u32.to_be(),
+            0x0100_000a,
+        ] {
             bytes.extend(word.to_le_bytes());
         }
         bytes.extend(40_001_u16.to_le_bytes());
@@ -195,7 +211,10 @@ mod tests {
         assert_eq!((event.time_ns, event.flow, event.skb, event.call), (7, 8, 9, 10));
         assert_eq!(event.tuple.source().to_string(), "10.0.0.2:40001");
         assert_eq!(event.tuple.destination().to_string(), "10.0.0.1:30080");
-        assert_eq!((event.isn, event.netns, event.ifindex, event.verdict), (3, 4, 5, -1));
+        assert_eq!(
+            (event.isn, event.netns, event.ifindex, event.verdict),
+            (3, 4, 5, -1)
+        );
         assert_eq!(event.dev.get().as_deref(), Some("eth0"));
         assert_eq!(event.phase, Phase::Return);
     }
@@ -206,14 +225,26 @@ mod tests {
         whole.extend([0; size_of::<Chain>()]);
         assert!(event(&whole).is_ok());
         for end in 0..whole.len() {
-            assert!(matches!(event(&whole[..end]), Err(DecodeError::Short(..))), "cut at {end}");
+            assert!(
+                matches!(event(&whole[..end]), Err(DecodeError::Short(..))),
+                "cut at {end}"
+            );
         }
     }
 
     #[test]
     fn what_a_newer_tracer_wrote_is_unknown() {
         let kind = event(&header_bytes(200, Hook::IpvsIn as u16));
-        assert_eq!(kind, Err(DecodeError::Unknown { kind: 200, hook: Hook::IpvsIn as u16 }));
-        assert_eq!(event(&header_bytes(0, 127)), Err(DecodeError::Unknown { kind: 0, hook: 127 }));
+        assert_eq!(
+            kind,
+            Err(DecodeError::Unknown {
+                kind: 200,
+                hook: Hook::IpvsIn as u16
+            })
+        );
+        assert_eq!(
+            event(&header_bytes(0, 127)),
+            Err(DecodeError::Unknown { kind: 0, hook: 127 })
+        );
     }
 }

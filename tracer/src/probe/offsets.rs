@@ -32,7 +32,10 @@ impl Offsets {
         Ok(Self {
             known,
             drop_reasons: vmlinux.enum_values("skb_drop_reason").unwrap_or_default(),
-            modules: modules.into_iter().map(|(name, btf)| (name, btf.is_some())).collect(),
+            modules: modules
+                .into_iter()
+                .map(|(name, btf)| (name, btf.is_some()))
+                .collect(),
         })
     }
 
@@ -64,7 +67,9 @@ impl Offsets {
 
     /// Name and value of every constant of the kernel half.
     pub fn constants(&self) -> impl Iterator<Item = (&'static str, u32)> {
-        self.known.iter().map(|(constant, offset)| (*constant, *offset.as_ref().unwrap_or(&MISSING)))
+        self.known
+            .iter()
+            .map(|(constant, offset)| (*constant, *offset.as_ref().unwrap_or(&MISSING)))
     }
 }
 
@@ -74,12 +79,18 @@ fn resolve(field: &Field, vmlinux: &Btf, module: Option<&Btf>) -> Result<u32, St
         (Ok(member), _) => member,
         (Err(_), Some(module)) => module.member(field.path).map_err(|error| error.to_string())?,
         (Err(_), None) if !field.module.is_empty() => {
-            return Err(format!("this kernel gives no BTF for {}, so {} is unknown", field.module, field.path));
+            return Err(format!(
+                "this kernel gives no BTF for {}, so {} is unknown",
+                field.module, field.path
+            ));
         }
         (Err(error), None) => return Err(error.to_string()),
     };
     if member.bits.is_some() || member.size < field.size {
-        return Err(format!("{} is smaller than expected ({} bytes)", field.path, member.size));
+        return Err(format!(
+            "{} is smaller than expected ({} bytes)",
+            field.path, member.size
+        ));
     }
     Ok(member.byte_offset)
 }

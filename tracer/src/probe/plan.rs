@@ -51,7 +51,10 @@ pub fn plan(symbols: &Symbols, modules: &Modules, offsets: &Offsets) -> Vec<Plan
     hook::ALL
         .iter()
         .filter(|info| info.hook != Hook::IpvsConnSeqShow)
-        .map(|info| Planned { info, state: state(info, symbols, modules, offsets) })
+        .map(|info| Planned {
+            info,
+            state: state(info, symbols, modules, offsets),
+        })
         .collect()
 }
 
@@ -80,7 +83,10 @@ fn absent(info: &HookInfo, symbols: &Symbols, modules: &Modules) -> Option<Strin
             Some(other) => format!("this kernel has {} instead", other.name()),
             None => format!("this kernel has no function {}", info.name),
         }),
-        several => Some(format!("this kernel has {several} functions called {}", info.name)),
+        several => Some(format!(
+            "this kernel has {several} functions called {}",
+            info.name
+        )),
     }
 }
 

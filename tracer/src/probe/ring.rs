@@ -14,7 +14,10 @@ pub struct Ring {
 impl Ring {
     /// Must be called inside a tokio runtime.
     pub(super) fn new(map: Map) -> Result<Self, AttachError> {
-        let buffer = RingBuf::try_from(map).map_err(|source| AttachError::Map { name: "EVENTS", source })?;
+        let buffer = RingBuf::try_from(map).map_err(|source| AttachError::Map {
+            name: "EVENTS",
+            source,
+        })?;
         let buffer = AsyncFd::with_interest(buffer, Interest::READABLE).map_err(AttachError::Ring)?;
         Ok(Self { buffer })
     }

@@ -24,7 +24,10 @@ struct Endpoint {
 
 impl From<std::net::SocketAddr> for Endpoint {
     fn from(address: std::net::SocketAddr) -> Self {
-        Self { ip: address.ip(), port: address.port() }
+        Self {
+            ip: address.ip(),
+            port: address.port(),
+        }
     }
 }
 
@@ -108,7 +111,15 @@ fn write(line: &Line<'_>) -> String {
 #[must_use]
 pub fn start(host: &str, kernel: &str, time: jiff::Timestamp, ports: &[u16], hooks: &[HookLine]) -> String {
     let time = rfc3339(time);
-    write(&Line::Start { schema: 1, tracer: env!("CARGO_PKG_VERSION"), host, kernel, time, ports, hooks })
+    write(&Line::Start {
+        schema: 1,
+        tracer: env!("CARGO_PKG_VERSION"),
+        host,
+        kernel,
+        time,
+        ports,
+        hooks,
+    })
 }
 
 /// One flow.
@@ -122,7 +133,11 @@ pub fn flow(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts, clock
         node: flow.node().into(),
         service: None,
         dataplane: diagnosis.dataplane,
-        backend: flow.backend().map(|backend| Backend { ip: backend.ip(), port: backend.port(), name: None }),
+        backend: flow.backend().map(|backend| Backend {
+            ip: backend.ip(),
+            port: backend.port(),
+            name: None,
+        }),
         fate,
         cause: diagnosis.cause,
         explanation: &diagnosis.explanation,
@@ -144,7 +159,12 @@ pub fn health(
     lost: u64,
     lost_by_hook: &BTreeMap<&'static str, u64>,
 ) -> String {
-    write(&Line::Health { time: rfc3339(time), events, lost, lost_by_hook })
+    write(&Line::Health {
+        time: rfc3339(time),
+        events,
+        lost,
+        lost_by_hook,
+    })
 }
 
 /// The last line.
@@ -156,5 +176,11 @@ pub fn end(
     by_fate: &BTreeMap<Fate, u64>,
     by_cause: &BTreeMap<Cause, u64>,
 ) -> String {
-    write(&Line::End { flows, events, lost, by_fate, by_cause })
+    write(&Line::End {
+        flows,
+        events,
+        lost,
+        by_fate,
+        by_cause,
+    })
 }

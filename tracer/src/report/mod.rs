@@ -39,7 +39,10 @@ pub fn rfc3339(time: Timestamp) -> String {
 
 /// Nanoseconds as milliseconds for people and JSON.
 #[must_use]
-#[allow(clippy::cast_precision_loss, reason = "milliseconds with a fraction; no flow lasts 2^53 ns")]
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "milliseconds with a fraction; no flow lasts 2^53 ns"
+)]
 pub fn milliseconds(nanos: u64) -> f64 {
     (nanos / 1_000) as f64 / 1_000.0
 }

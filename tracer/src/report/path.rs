@@ -34,7 +34,10 @@ pub struct PathStep {
 pub fn steps(flow: &Flow, facts: &Facts) -> Vec<PathStep> {
     let mut steps: Vec<&Step> = flow.steps.iter().collect();
     steps.sort_by_key(|step| step.event.time_ns);
-    steps.into_iter().map(|step| path_step(flow, step, facts)).collect()
+    steps
+        .into_iter()
+        .map(|step| path_step(flow, step, facts))
+        .collect()
 }
 
 fn path_step(flow: &Flow, step: &Step, facts: &Facts) -> PathStep {
@@ -75,7 +78,11 @@ fn note(step: &Step, facts: &Facts) -> String {
         Part::Ack => "ACK",
         Part::Other => "packet",
     };
-    let way = format!("{packet} {} -> {}", event.tuple.source(), event.tuple.destination());
+    let way = format!(
+        "{packet} {} -> {}",
+        event.tuple.source(),
+        event.tuple.destination()
+    );
     match (&event.what, event.hook) {
         (What::Packet, Hook::NetifReceive) => format!("{way} came in"),
         (What::Packet, Hook::DevStartXmit) => format!("{way} went out"),
@@ -93,22 +100,38 @@ fn note(step: &Step, facts: &Facts) -> String {
                 Hook::IpvsReply => "answer meets the entry",
                 _ => "IPVS entry",
             };
-            let control = if conn.have & ipvs_conn::CONTROLLED == 0 { "" } else { ", session affinity" };
+            let control = if conn.have & ipvs_conn::CONTROLLED == 0 {
+                ""
+            } else {
+                ", session affinity"
+            };
             format!("{verb}: {}{control}", evidence::entry(conn))
         }
         (What::IpvsService(service), _) => {
             let scheduler = text(&service.scheduler);
-            let scheduler = if scheduler.is_empty() { "unknown" } else { &scheduler };
+            let scheduler = if scheduler.is_empty() {
+                "unknown"
+            } else {
+                &scheduler
+            };
             match service.num_dests {
                 u32::MAX => format!("scheduler {scheduler}"),
                 servers => format!("scheduler {scheduler}, {servers} real servers"),
             }
         }
         (What::Conntrack(ct), _) => {
-            format!("answer expected as {} -> {}", ct.reply.source(), ct.reply.destination())
+            format!(
+                "answer expected as {} -> {}",
+                ct.reply.source(),
+                ct.reply.destination()
+            )
         }
         (What::Chain(chain), _) => {
-            format!("dropped by table {} chain {}", text(&chain.table), text(&chain.chain))
+            format!(
+                "dropped by table {} chain {}",
+                text(&chain.table),
+                text(&chain.chain)
+            )
         }
         (What::Drop(drop), _) => {
             let place = facts

@@ -19,7 +19,9 @@ pub fn flow(
     clock: &Clock,
     with_path: bool,
 ) -> String {
-    let backend = flow.backend().map_or_else(|| "no backend".to_owned(), |backend| backend.to_string());
+    let backend = flow
+        .backend()
+        .map_or_else(|| "no backend".to_owned(), |backend| backend.to_string());
     let mut out = format!(
         "{:.3} {fate:<11} {} -> {} -> {backend}",
         clock.at(flow.start_ns()),
@@ -35,7 +37,12 @@ pub fn flow(
             let _ = write!(out, "  {:.1} ms", milliseconds(connect));
         }
         (None, None) => {
-            let _ = write!(out, "  {} SYN{}", flow.attempts.len(), if flow.attempts.len() == 1 { "" } else { "s" });
+            let _ = write!(
+                out,
+                "  {} SYN{}",
+                flow.attempts.len(),
+                if flow.attempts.len() == 1 { "" } else { "s" }
+            );
         }
     }
     if let Some(cause) = diagnosis.cause {
@@ -49,12 +56,22 @@ pub fn flow(
 
 fn details(out: &mut String, flow: &Flow, diagnosis: &Diagnosis, facts: &Facts) {
     for step in path::steps(flow, facts) {
-        let verdict = step.verdict.map_or_else(String::new, |verdict| format!(" = {verdict}"));
+        let verdict = step
+            .verdict
+            .map_or_else(String::new, |verdict| format!(" = {verdict}"));
         let dev = step.dev.unwrap_or_default();
-        let _ = write!(out, "\n    {:>10.3} ms  {:<24} {dev:<12} {}{verdict}", step.t_ms, step.hook, step.note);
+        let _ = write!(
+            out,
+            "\n    {:>10.3} ms  {:<24} {dev:<12} {}{verdict}",
+            step.t_ms, step.hook, step.note
+        );
     }
     for evidence in &diagnosis.evidence {
-        let _ = write!(out, "\n    evidence: {}: {} [{}]", evidence.what, evidence.value, evidence.hook);
+        let _ = write!(
+            out,
+            "\n    evidence: {}: {} [{}]",
+            evidence.what, evidence.value, evidence.hook
+        );
     }
     if let Some(advice) = diagnosis.advice {
         let _ = write!(out, "\n    advice: {advice}");
