@@ -1,5 +1,7 @@
 //! Facts of the node, as the kernel tells them.
 
 pub mod ipvs;
+pub(crate) mod netlink;
 pub mod netns;
+pub mod nft;
 pub mod sysctl;
