@@ -4,7 +4,7 @@ pub mod args;
 pub mod exit;
 mod hooks;
 mod live;
-mod node;
+mod start;
 
 use clap::Parser as _;
 

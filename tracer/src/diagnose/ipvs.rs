@@ -133,7 +133,7 @@ fn expired_and_dropped(
     let draining = found.have & ipvs_conn::WEIGHT != 0 && found.weight == 0;
     let removed = found.have & ipvs_conn::AVAILABLE != 0 && found.available == 0;
     let expire_nodest = if found.have & ipvs_conn::EXPIRE_NODEST == 0 {
-        netns.and_then(|netns| netns.expire_nodest_conn)
+        netns.and_then(|netns| netns.sysctls.number("net.ipv4.vs.expire_nodest_conn"))
     } else {
         Some(i64::from(found.expire_nodest_conn))
     };
@@ -235,7 +235,7 @@ fn no_destination(
     let (value, source) = match (service.num_dests, table) {
         (0, _) => ("no real server".to_owned(), None),
         (_, Some(table)) if table.real_servers.is_empty() => ("no real server".to_owned(), Some(PROC_IP_VS)),
-        (_, Some(table)) if table.real_servers.iter().all(|&(_, weight)| weight == 0) => (
+        (_, Some(table)) if table.real_servers.iter().all(|server| server.weight == 0) => (
             format!("{} real servers, all of weight 0", table.real_servers.len()),
             Some(PROC_IP_VS),
         ),
@@ -350,7 +350,7 @@ pub(crate) fn stale_backend(flow: &Flow, attempt: usize, facts: &Facts) -> Optio
 }
 
 /// The real server's weight as the table has it now; the outer `None` if the table was not read.
-fn weight_now(flow: &Flow, conn: &IpvsConn, netns: Option<&NetnsFacts>) -> Option<Option<i64>> {
+fn weight_now(flow: &Flow, conn: &IpvsConn, netns: Option<&NetnsFacts>) -> Option<Option<i32>> {
     let netns = netns?;
     netns.service(flow.node())?;
     Some(netns.weight(flow.node(), real_server(conn)?))
@@ -387,8 +387,8 @@ fn settings(conn: &IpvsConn, netns: Option<&NetnsFacts>) -> Vec<Evidence> {
         )),
         (false, None) => None,
     };
-    let mode = netns.and_then(|netns| netns.conn_reuse_mode);
-    let nodest = netns.and_then(|netns| netns.expire_nodest_conn);
+    let mode = netns.and_then(|netns| netns.sysctls.number("net.ipv4.vs.conn_reuse_mode"));
+    let nodest = netns.and_then(|netns| netns.sysctls.number("net.ipv4.vs.expire_nodest_conn"));
     [
         setting(
             "conn_reuse_mode",

@@ -13,7 +13,7 @@ use crate::{
         fate::{self, End},
         model::{Flow, Step},
     },
-    node::facts::Facts,
+    node::{facts::Facts, nft},
 };
 
 const UNKNOWN_NUMBER: u32 = u32::MAX;
@@ -67,15 +67,19 @@ fn chain_name(flow: &Flow, chain: &Chain, facts: &Facts) -> Option<String> {
     let loaded = &facts.netns.get(&flow.netns)?.chains;
     let mut tables = loaded
         .iter()
-        .filter(|known| {
-            known.chain == name && (known.nf_hook == chain.nf_hook || chain.nf_hook == UNKNOWN_NUMBER)
-        })
-        .map(|known| known.table.as_str());
+        .filter(|known| known.name == name && is_base_at(known, chain.nf_hook));
     let table = tables.next()?;
     if tables.next().is_some() {
         return None;
     }
-    Some(format!("{table} {name}"))
+    Some(format!("{} {name}", table.table))
+}
+
+fn is_base_at(known: &nft::Chain, nf_hook: u32) -> bool {
+    known
+        .base
+        .as_ref()
+        .is_some_and(|base| base.hook == nf_hook || nf_hook == UNKNOWN_NUMBER)
 }
 
 /// `enum nf_inet_hooks` (uapi/linux/netfilter.h).

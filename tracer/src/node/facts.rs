@@ -4,6 +4,15 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
+use super::{
+    ipvs::{Listens, Service},
+    nft::Chain,
+    sysctl::Sysctls,
+};
+
+/// `IPPROTO_TCP`.
+const TCP: u8 = 6;
+
 /// All facts.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -15,50 +24,36 @@ pub struct Facts {
     pub netns: HashMap<u32, NetnsFacts>,
 }
 
-/// Facts of one network namespace, with the moment at which they were read.
+/// Facts of one network namespace.
 #[derive(Clone, Debug, Default)]
 pub struct NetnsFacts {
     /// Virtual services of IPVS with their real servers (`/proc/net/ip_vs`).
-    pub services: Vec<ServiceFacts>,
-    /// `net.ipv4.vs.conn_reuse_mode`.
-    pub conn_reuse_mode: Option<i64>,
-    /// `net.ipv4.vs.expire_nodest_conn`.
-    pub expire_nodest_conn: Option<i64>,
-    /// Base chains of nf_tables.
-    pub chains: Vec<ChainFacts>,
-}
-
-/// A virtual service of IPVS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceFacts {
-    /// Address and port.
-    pub address: SocketAddr,
-    /// Its real servers with their weights.
-    pub real_servers: Vec<(SocketAddr, i64)>,
-}
-
-/// A base chain of nf_tables.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChainFacts {
-    /// Name of its table.
-    pub table: String,
-    /// Name of the chain.
-    pub chain: String,
-    /// Netfilter hook number (`enum nf_inet_hooks`).
-    pub nf_hook: u32,
+    pub services: Vec<Service>,
+    /// Settings.
+    pub sysctls: Sysctls,
+    /// Chains of nf_tables.
+    pub chains: Vec<Chain>,
 }
 
 impl NetnsFacts {
-    /// The service with this address.
+    /// The TCP service with this address.
     #[must_use]
-    pub fn service(&self, address: SocketAddr) -> Option<&ServiceFacts> {
-        self.services.iter().find(|service| service.address == address)
+    pub fn service(&self, address: SocketAddr) -> Option<&Service> {
+        let listens = Listens::Address {
+            protocol: TCP,
+            address,
+        };
+        self.services.iter().find(|service| service.listens == listens)
     }
 
     /// Weight of a real server in a service; `None` if it is not in there (any more).
     #[must_use]
-    pub fn weight(&self, service: SocketAddr, real_server: SocketAddr) -> Option<i64> {
+    pub fn weight(&self, service: SocketAddr, real_server: SocketAddr) -> Option<i32> {
         let service = self.service(service)?;
-        service.real_servers.iter().find(|(address, _)| *address == real_server).map(|&(_, weight)| weight)
+        service
+            .real_servers
+            .iter()
+            .find(|server| server.address == real_server)
+            .map(|server| server.weight)
     }
 }

@@ -57,7 +57,6 @@ pub struct Selection {
 }
 
 /// The kernel half at work. Dropping it detaches everything.
-#[derive(Debug)]
 pub struct Probe {
     _ebpf: Ebpf,
     lost: PerCpuArray<MapData, u64>,

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod btf;
 pub mod decode;
+pub mod fallback;
 pub mod kallsyms;
 pub mod modules;
 pub mod offsets;

@@ -6,7 +6,6 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::attach::AttachError;
 
 /// The user half's end of the ring buffer. There is one reader only.
-#[derive(Debug)]
 pub struct Ring {
     buffer: AsyncFd<RingBuf<MapData>>,
 }
@@ -18,7 +17,8 @@ impl Ring {
             name: "EVENTS",
             source,
         })?;
-        let buffer = AsyncFd::with_interest(buffer, Interest::READABLE).map_err(AttachError::Ring)?;
+        let buffer =
+            AsyncFd::register_with_interest(buffer, Interest::READABLE).map_err(AttachError::Ring)?;
         Ok(Self { buffer })
     }
 
