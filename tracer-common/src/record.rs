@@ -81,7 +81,7 @@ payloads!(() => Packet, IpvsConn => IpvsConn, IpvsService => IpvsService, Conntr
 pub struct Header {
     /// `bpf_ktime_get_ns()`: nanoseconds of `CLOCK_MONOTONIC`.
     pub time_ns: u64,
-    /// The flow that the kernel half joined this packet to; never 0 but in [`RawConn`] records.
+    /// The flow that the kernel half joined this packet to.
     pub flow: u64,
     /// Address of the `sk_buff`: tells packets apart while they live, nothing more.
     pub skb: u64,
@@ -309,10 +309,14 @@ pub struct Socket {
 
 /// Bytes of an IPVS connection entry in a [`RawConn`].
 pub const RAW_CONN_LEN: usize = 288;
-/// Bytes of a real server in a [`RawConn`].
-pub const RAW_DEST_LEN: usize = 128;
+/// Bytes behind each pointer in a [`RawConn`].
+pub const RAW_BEHIND_LEN: usize = 128;
+/// Offsets in `struct ip_vs_conn` at which some kernel before 5.11 keeps the pointer to the real server: what a
+/// [`RawConn`] follows, so that the right one can be proven. They differ by the size of `struct timer_list`.
+pub const RAW_POINTERS: [u32; 3] = [184, 216, 224];
 
 /// The raw memory of an IPVS connection entry, for proving a layout against what the kernel prints of it.
+/// [`Header::flow`] is the thread that printed it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawConn {
@@ -320,8 +324,8 @@ pub struct RawConn {
     pub conn: u64,
     /// The memory from there on.
     pub bytes: [u8; RAW_CONN_LEN],
-    /// The memory behind the pointer at the offset that is to be proven; zeroes if it cannot be read.
-    pub dest: [u8; RAW_DEST_LEN],
+    /// The memory behind the words at [`RAW_POINTERS`]; zeroes where it cannot be read.
+    pub behind: [[u8; RAW_BEHIND_LEN]; RAW_POINTERS.len()],
 }
 
 /// A record as it lies in the ring buffer.
@@ -350,7 +354,10 @@ mod tests {
         assert_eq!(size_of::<Drop>(), 16);
         assert_eq!(size_of::<Icmp>(), 8);
         assert_eq!(size_of::<Socket>(), 16);
-        assert_eq!(size_of::<RawConn>(), 8 + RAW_CONN_LEN + RAW_DEST_LEN);
+        assert_eq!(
+            size_of::<RawConn>(),
+            8 + RAW_CONN_LEN + RAW_BEHIND_LEN * RAW_POINTERS.len()
+        );
         assert_eq!(
             size_of::<Record<Chain>>(),
             size_of::<Header>() + size_of::<Chain>()

@@ -1,21 +1,21 @@
 //! IPVS: which connection entry a SYN met, what was decided, and where it was sent.
 
 use aya_ebpf::{
-    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
+    helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns},
     macros::map,
     maps::LruHashMap,
     programs::{ProbeContext, RetProbeContext},
 };
 use tracer_common::{
     hook::Hook,
-    record::{Header, IpvsConn, IpvsService, RawConn, ipvs_conn},
+    record::{Header, IpvsConn, IpvsService, RAW_POINTERS, RawConn, ipvs_conn},
     tuple::{Addr, Tuple},
 };
 
 use super::{
     call, conntrack,
     emit::{self, emit},
-    fields::{self, pointer, read, read_bytes, read_text},
+    fields::{self, pointer, read, read_at, read_bytes, read_text},
     flow::{self, FlowRef},
     packet::{self, Packet},
 };
@@ -307,8 +307,6 @@ pub(super) fn reply(hook: Hook, ctx: &ProbeContext) -> Option<()> {
 }
 
 /// `ip_vs_conn_seq_show(seq, v)`: the kernel prints an entry; its memory goes along, to prove the layout with.
-///
-/// The pointer to the real server is tried at the offset in the constant, which the loader proposes.
 #[inline(always)]
 pub(super) fn seq_show(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let conn: u64 = ctx.arg(1)?;
@@ -316,12 +314,15 @@ pub(super) fn seq_show(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     if conn <= 1 {
         return None;
     }
-    let dest = pointer(conn, &fields::IP_VS_CONN_DEST).unwrap_or(0);
     emit(hook, |header, out: &mut RawConn| {
         emit::stamp(header, hook);
+        header.flow = u64::from(bpf_get_current_pid_tgid() as u32);
         out.conn = conn;
         read_bytes(conn, &mut out.bytes);
-        read_bytes(dest, &mut out.dest);
+        for (offset, behind) in RAW_POINTERS.into_iter().zip(&mut out.behind) {
+            let pointer = read_at::<u64>(conn.wrapping_add(u64::from(offset))).unwrap_or(0);
+            read_bytes(pointer, behind);
+        }
     });
     Some(())
 }

@@ -16,11 +16,6 @@ use crate::{
 /// Attaches every hook for a moment, to tell what this kernel really does with it.
 pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
     let ready = start::prepare()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start")?;
-    let _entered = runtime.enter();
     // No port is selected, so no packet is followed.
     let (probe, _ring) = Probe::attach(ready.plan, &ready.offsets, &Selection::default())
         .context("cannot attach tracer's hooks")?;

@@ -44,6 +44,7 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         let mut signals = Signals::new().context("cannot handle signals")?;
         let (probe, ring) =
             Probe::attach(ready.plan, &ready.offsets, &selection).context("cannot attach tracer's hooks")?;
+        let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
         let collector = Collector::new(ready.symbols, ready.offsets.drop_reasons());
         let mut session = Session::new(options.clone(), probe, ring, collector)?;
         session.announce(&selection)?;

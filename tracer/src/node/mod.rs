@@ -3,7 +3,7 @@
 pub mod collect;
 pub mod facts;
 pub mod ipvs;
-mod netlink;
+pub(crate) mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod sysctl;

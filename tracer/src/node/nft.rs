@@ -165,11 +165,7 @@ fn parse_chain(answer: &[u8]) -> Option<Chain> {
         hook,
         priority,
         kind: kind.unwrap_or_default(),
-        policy: if policy == Some(0) {
-            Policy::Drop
-        } else {
-            Policy::Accept
-        },
+        policy,
     });
     Some(Chain {
         family: head[0].into(),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, LpmTrie, MapData, MapError, PerCpuArray, lpm_trie::Key},
+    maps::{Array, LpmTrie, MapData, MapError, PerCpuArray, RingBuf, lpm_trie::Key},
     programs::{KProbe, ProgramError, RawTracePoint},
 };
 use tracer_common::{
@@ -16,7 +16,6 @@ use tracer_common::{
 use super::{
     offsets::Offsets,
     plan::{Planned, State},
-    ring::Ring,
 };
 
 /// The kernel half, built by `cargo xtask build-ebpf` from the source beside it.
@@ -42,9 +41,6 @@ pub enum AttachError {
     /// The object lacks a map.
     #[error("tracer's BPF object has no map {0}")]
     NoMap(&'static str),
-    /// The ring buffer could not be opened.
-    #[error("cannot watch the ring buffer")]
-    Ring(#[source] std::io::Error),
 }
 
 /// What is followed.
@@ -99,7 +95,7 @@ impl Probe {
         plan: Vec<Planned>,
         offsets: &Offsets,
         selection: &Selection,
-    ) -> Result<(Self, Ring), AttachError> {
+    ) -> Result<(Self, RingBuf<MapData>), AttachError> {
         let mut ebpf = load(offsets, !selection.clients.is_empty())?;
         select(&mut ebpf, selection)?;
         let hooks = plan
@@ -113,7 +109,10 @@ impl Probe {
             })
             .collect();
         let events = ebpf.take_map("EVENTS").ok_or(AttachError::NoMap("EVENTS"))?;
-        let ring = Ring::new(events)?;
+        let ring = RingBuf::try_from(events).map_err(|source| AttachError::Map {
+            name: "EVENTS",
+            source,
+        })?;
         let lost = ebpf.take_map("LOST").ok_or(AttachError::NoMap("LOST"))?;
         let lost = PerCpuArray::try_from(lost).map_err(|source| AttachError::Map { name: "LOST", source })?;
         Ok((
@@ -127,7 +126,10 @@ impl Probe {
     }
 
     /// Attaches one hook alone, with the offsets given.
-    pub fn attach_one(info: &'static HookInfo, offsets: &Offsets) -> Result<(Self, Ring), AttachError> {
+    pub fn attach_one(
+        info: &'static HookInfo,
+        offsets: &Offsets,
+    ) -> Result<(Self, RingBuf<MapData>), AttachError> {
         let plan = vec![Planned {
             info,
             state: State::Attached,

@@ -3,7 +3,8 @@
 use bytes::{Buf, TryGetError};
 use tracer_common::{
     record::{
-        Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Kind, RAW_CONN_LEN, RAW_DEST_LEN, Socket,
+        Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Kind, RAW_BEHIND_LEN, RAW_CONN_LEN,
+        RAW_POINTERS, Socket,
     },
     tuple::{Addr, Tuple},
 };
@@ -34,11 +35,15 @@ impl From<TryGetError> for DecodeError {
 
 /// The memory of an IPVS connection entry, as a proof of the layout wants it.
 #[derive(Clone, Debug)]
-pub struct RawConn {
+pub struct PrintedConn {
+    /// The thread for which the kernel printed the entry.
+    pub thread: u64,
+    /// Address of the entry.
+    pub pointer: u64,
     /// Bytes of the `struct ip_vs_conn`.
     pub conn: Vec<u8>,
-    /// Bytes behind its pointer to the real server, if the offset tried is the right one.
-    pub dest: Vec<u8>,
+    /// Offset of a word in it, and the bytes that it leads to.
+    pub behind: Vec<(u32, Vec<u8>)>,
 }
 
 /// Decodes one record of a traced packet.
@@ -90,7 +95,7 @@ pub fn event(mut bytes: &[u8]) -> Result<Event, DecodeError> {
 }
 
 /// Decodes a record that carries the memory of an IPVS connection entry.
-pub fn raw_conn(mut bytes: &[u8]) -> Result<RawConn, DecodeError> {
+pub fn printed_conn(mut bytes: &[u8]) -> Result<PrintedConn, DecodeError> {
     let header = header(&mut bytes)?;
     if Kind::from_number(header.kind) != Some(Kind::RawConn) {
         return Err(DecodeError::Unknown {
@@ -98,10 +103,18 @@ pub fn raw_conn(mut bytes: &[u8]) -> Result<RawConn, DecodeError> {
             hook: header.hook,
         });
     }
-    bytes.try_get_u64_le()?;
+    let pointer = bytes.try_get_u64_le()?;
     let conn = array::<RAW_CONN_LEN>(&mut bytes)?.to_vec();
-    let dest = array::<RAW_DEST_LEN>(&mut bytes)?.to_vec();
-    Ok(RawConn { conn, dest })
+    let mut behind = Vec::new();
+    for offset in RAW_POINTERS {
+        behind.push((offset, array::<RAW_BEHIND_LEN>(&mut bytes)?.to_vec()));
+    }
+    Ok(PrintedConn {
+        thread: header.flow,
+        pointer,
+        conn,
+        behind,
+    })
 }
 
 fn header(bytes: &mut &[u8]) -> Result<Header, DecodeError> {

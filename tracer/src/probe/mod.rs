@@ -4,6 +4,7 @@ pub mod attach;
 pub mod btf;
 pub mod decode;
 pub mod fallback;
+pub mod ipvs_proof;
 pub mod kallsyms;
 pub mod modules;
 pub mod offsets;

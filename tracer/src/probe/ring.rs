@@ -1,9 +1,7 @@
 //! The ring buffer, as a stream of records for tokio.
 
-use aya::maps::{Map, MapData, RingBuf};
+use aya::maps::{MapData, RingBuf};
 use tokio::io::{Interest, unix::AsyncFd};
-
-use super::attach::AttachError;
 
 /// The user half's end of the ring buffer. There is one reader only.
 pub struct Ring {
@@ -12,13 +10,14 @@ pub struct Ring {
 
 impl Ring {
     /// Must be called inside a tokio runtime.
-    pub(super) fn new(map: Map) -> Result<Self, AttachError> {
-        let buffer = RingBuf::try_from(map).map_err(|source| AttachError::Map {
-            name: "EVENTS",
-            source,
-        })?;
-        let buffer =
-            AsyncFd::register_with_interest(buffer, Interest::READABLE).map_err(AttachError::Ring)?;
+    #[allow(
+        unsafe_code,
+        reason = "tokio cannot see that aya's ring buffer keeps its descriptor open"
+    )]
+    pub fn new(buffer: RingBuf<MapData>) -> std::io::Result<Self> {
+        // SAFETY: a `RingBuf` owns its map's descriptor, gives the same one each time and closes it when dropped,
+        // which the `AsyncFd` outlives in no case, as it owns the `RingBuf`.
+        let buffer = unsafe { AsyncFd::register_with_interest(buffer, Interest::READABLE) }?;
         Ok(Self { buffer })
     }
 
