@@ -31,7 +31,7 @@ pub const TOOL_PACKAGES: [&str; 8] = [
 ];
 
 /// Bump this when the layout of the kept archives changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Programs of the guest, and other names under which each of them is called.
 const TOOLS: [(&str, &[&str]); 9] = [
@@ -61,6 +61,9 @@ const PROGRAM_FOLDERS: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];
 
 /// Where Debian puts libraries; iptables looks for its extensions in `xtables` below it.
 const LIBRARIES: &str = "lib/x86_64-linux-gnu";
+
+/// Modules that some kernels have and others made part of another one.
+const MODULES_OF_SOME: [&str; 1] = ["nft_counter"];
 
 /// What kube-proxy, a network plugin and the scenarios ask of a kernel, as modules. What they depend on is found.
 const MODULES: [&str; 51] = [
@@ -267,7 +270,7 @@ fn modules_archive(parts: &Parts<'_>) -> Result<PathBuf> {
         key.text(name);
         key.file(file)?;
     }
-    for name in MODULES {
+    for name in MODULES.iter().chain(&MODULES_OF_SOME) {
         key.text(name);
     }
     let path = parts
@@ -278,7 +281,8 @@ fn modules_archive(parts: &Parts<'_>) -> Result<PathBuf> {
         return Ok(path);
     }
 
-    let modules = Modules::find(&kernel.modules_dir, &kernel.overrides)?.closure(MODULES, true)?;
+    let modules =
+        Modules::find(&kernel.modules_dir, &kernel.overrides)?.closure(&MODULES, &MODULES_OF_SOME)?;
     let mut archive = Archive::new(Vec::new());
     let mut order = String::new();
     for Module { name, content } in &modules {

@@ -44,20 +44,19 @@ impl Modules {
         Ok(Self { files, builtin })
     }
 
-    /// The named modules and all that they need, dependencies first. A name that the kernel has built in is no
-    /// module and left out; so is an unknown one when `required` is false.
-    pub fn closure<'a>(
-        &self,
-        names: impl IntoIterator<Item = &'a str>,
-        required: bool,
-    ) -> Result<Vec<Module>> {
+    /// The named modules and all that they need, dependencies first. What the kernel has built in is left out,
+    /// and so is what is `optional` and not there.
+    pub fn closure(&self, required: &[&str], optional: &[&str]) -> Result<Vec<Module>> {
         let mut closure = Closure {
             modules: self,
             seen: BTreeSet::new(),
             ordered: Vec::new(),
         };
-        for name in names {
-            closure.add(&spelled(name), required)?;
+        for name in required {
+            closure.add(&spelled(name), true)?;
+        }
+        for name in optional {
+            closure.add(&spelled(name), false)?;
         }
         Ok(closure.ordered)
     }

@@ -12,9 +12,13 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use super::kernels::Kernel;
+use crate::packages::host::{self, Program};
 
 /// The program that boots the guests.
-pub const PROGRAM: &str = "qemu-system-x86_64";
+pub const PROGRAM: Program = Program {
+    name: "qemu-system-x86_64",
+    package: "qemu-system-x86",
+};
 
 /// How long the proof of KVM may take; where KVM works it takes one or two seconds.
 const PROOF: Duration = Duration::from_secs(5);
@@ -65,9 +69,8 @@ impl Qemu {
     /// Finds QEMU and learns whether KVM works here by booting `kernel` with it. The answer is kept in `cache`
     /// until this machine is booted anew.
     pub fn find(cache: &Path, kernel: &Kernel) -> Result<Self> {
-        let program = super::find_program(PROGRAM).with_context(|| {
-            format!("{PROGRAM} is not installed (Debian, Ubuntu: apt-get install qemu-system-x86)")
-        })?;
+        let program =
+            host::find(PROGRAM.name).with_context(|| format!("{} is not installed", PROGRAM.name))?;
         let accelerator = match std::env::var(ACCELERATOR).as_deref() {
             Ok("kvm") => Accelerator::Kvm,
             Ok("tcg") => Accelerator::Tcg,
@@ -288,7 +291,7 @@ impl Drop for Process {
 
 /// Nothing that we run on drop helps when we are killed ourselves; the kernel then ends QEMU for us.
 fn with_parent_watch(command: Command) -> Command {
-    let Some(setpriv) = super::find_program("setpriv") else {
+    let Some(setpriv) = host::find("setpriv") else {
         return command;
     };
     let mut watched = Command::new(setpriv);
