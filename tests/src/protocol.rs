@@ -25,6 +25,9 @@ pub struct Job {
     pub scenarios: Vec<String>,
     /// Hand on the `path` of each flow; without it the guest may strip it from tracer's lines.
     pub keep_path: bool,
+    /// Play the scenarios without tracer: only the traffic's own truth comes back.
+    #[serde(default)]
+    pub without_tracer: bool,
     /// Let tracer speak its plain lines, for people, instead of JSON.
     pub demo: bool,
     /// Say more in [`Message::Note`]s.
@@ -91,6 +94,9 @@ pub struct Traffic {
     pub outcome: Outcome,
     /// How long `connect()` took, in milliseconds.
     pub ms: f64,
+    /// The pod that answered, by the name it gave; `None` where none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
 }
 
 /// How a client's `connect()` ended.
@@ -143,7 +149,8 @@ mod tests {
                 client: "client-a".into(),
                 source_port: 40_000,
                 outcome: Outcome::Timeout,
-                ms: 3.5
+                ms: 3.5,
+                backend: None
             })),
             r#"{"type":"traffic","client":"client-a","source_port":40000,"outcome":"timeout","ms":3.5}"#
         );
