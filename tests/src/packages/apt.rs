@@ -65,7 +65,7 @@ impl Root {
             fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
         let sources = sources(&Mirror::find()?, suites);
-        let stamp = root.join("lists-of");
+        let stamp = lists.join(format!("fetched-{}", names(suites, "+")));
         // Lists from another mirror, or of an interrupted update, are as good as none.
         let fresh = fs::read_to_string(&stamp).is_ok_and(|known| known == sources);
         fs::write(root.join("sources.list"), &sources)?;
@@ -99,11 +99,8 @@ impl Root {
     }
 
     fn update(&self) -> Result<()> {
-        let names: Vec<_> = self.suites.iter().map(|suite| suite.name()).collect();
-        let progress = Progress::percent(&format!(
-            "fetching the package lists of Debian {}",
-            names.join(", ")
-        ));
+        let names = names(&self.suites, ", ");
+        let progress = Progress::percent(&format!("fetching the package lists of Debian {names}"));
         self.watch(self.command("apt-get").arg("update"), &progress)
             .context("cannot fetch the package lists")?;
         fs::write(&self.stamp, &self.sources)?;
@@ -264,9 +261,16 @@ impl Root {
 
 /// One root for each set of suites: apt resolves among all the packages that it knows.
 fn folder_name(suites: &[Suite], provided: &[&str]) -> String {
-    let names: Vec<_> = suites.iter().map(|suite| suite.name()).collect();
     let hash = Sha256::digest(provided.join(" "));
-    format!("{}-{:02x}{:02x}", names.join("+"), hash[0], hash[1])
+    format!("{}-{:02x}{:02x}", names(suites, "+"), hash[0], hash[1])
+}
+
+pub(super) fn names(suites: &[Suite], separator: &str) -> String {
+    suites
+        .iter()
+        .map(|suite| suite.name())
+        .collect::<Vec<_>>()
+        .join(separator)
 }
 
 fn sources(mirror: &Mirror, suites: &[Suite]) -> String {
