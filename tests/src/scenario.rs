@@ -76,7 +76,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// The node's address towards the clients; the NodePorts are on it.
+    /// The node's address towards the clients, and so of every NodePort.
     pub const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
     /// The client of this name.
@@ -419,7 +419,7 @@ impl Scenario {
         self.kernels.contains(kernel)
     }
 
-    /// The NodePorts of its services.
+    /// The NodePort of each of its services.
     #[must_use]
     pub fn node_ports(&self) -> Vec<u16> {
         self.topology
