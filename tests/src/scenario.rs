@@ -6,6 +6,8 @@
 
 mod catalogue;
 mod check;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::collections::BTreeMap;
@@ -331,13 +333,16 @@ pub struct Expect {
     pub totals: Option<Totals>,
 }
 
-/// What is expected of one flow, and which one.
+/// What is expected of one flow, or of the same attempt from several ports, and which.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct ExpectedFlow {
     /// The client's name.
     pub client: String,
-    /// Its source port.
+    /// Its source port, or the first one.
     pub source_port: u16,
+    /// So many source ports, each one higher than the last.
+    #[serde(default = "one")]
+    pub count: u16,
     /// Which attempt from this port, from 1.
     #[serde(default = "one")]
     pub occurrence: u16,
@@ -470,8 +475,9 @@ impl ExpectedFlow {
     /// Whether this is about that attempt.
     #[must_use]
     pub fn is_of(&self, attempt: &Attempt) -> bool {
+        let nth_port = attempt.source_port.checked_sub(self.source_port);
         self.client == attempt.client
-            && self.source_port == attempt.source_port
+            && nth_port.is_some_and(|nth| nth < self.count)
             && self.occurrence == attempt.occurrence
     }
 }
