@@ -1,0 +1,430 @@
+//! An apt root of our own: its own sources, state and keys, so that apt works for us and not on the machine.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use sha2::{Digest as _, Sha256};
+
+use super::mirror::Mirror;
+use super::progress::Progress;
+use super::{Cache, Package, Suite, Version, run};
+
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Lists older than this are fetched again before the newest version of anything is chosen from them.
+const LISTS_AGE: Duration = Duration::from_hours(7 * 24);
+
+/// Settings of the machine's apt that ours needs too, to reach the network as the machine does.
+const NETWORK_SETTINGS: [&str; 6] = [
+    "Acquire::http::",
+    "Acquire::https::",
+    "Acquire::socks::",
+    "Acquire::ForceIPv",
+    "Acquire::Retries",
+    // A machine whose clock cannot be trusted says so here.
+    "Acquire::Check-Date",
+];
+
+/// An apt that knows the given suites and believes that nothing is installed, or only what is `provided`.
+///
+/// Whoever has one holds the lock of the cache.
+pub(super) struct Root {
+    config: PathBuf,
+    archives: PathBuf,
+    suites: Vec<Suite>,
+    sources: String,
+    /// Is as old as the lists, and holds the sources that they are of.
+    stamp: PathBuf,
+}
+
+/// A file of the archive.
+#[derive(Debug, PartialEq, Eq)]
+struct Archive {
+    package: Package,
+    /// As apt names it when it has fetched it.
+    file: String,
+    size: u64,
+}
+
+impl Root {
+    /// Sets the root up and fetches the lists if there are none, or if they are old.
+    pub(super) fn open(cache: &Cache, suites: &[Suite], provided: &[&str]) -> Result<Self> {
+        ensure!(
+            Path::new(KEYRING).exists(),
+            "{KEYRING} is missing: apt cannot check Debian's signatures. Run: apt-get install debian-archive-keyring"
+        );
+        let apt = cache.root().join("apt");
+        let root = apt.join(folder_name(suites, provided));
+        let (lists, archives) = (apt.join("lists"), apt.join("archives"));
+        for folder in [lists.join("partial"), archives.join("partial"), root.clone()] {
+            fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        let sources = sources(&Mirror::find()?, suites);
+        let stamp = lists.join(format!("fetched-{}", names(suites, "+")));
+        // Lists from another mirror, or of an interrupted update, are as good as none.
+        let fresh = fs::read_to_string(&stamp).is_ok_and(|known| known == sources);
+        fs::write(root.join("sources.list"), &sources)?;
+        fs::write(root.join("status"), status(provided))?;
+        let config = root.join("apt.conf");
+        fs::write(&config, configuration(&root, &lists, &archives)?)?;
+        let apt = Self {
+            config,
+            archives,
+            suites: suites.to_vec(),
+            sources,
+            stamp,
+        };
+        if !fresh {
+            apt.update()?;
+        } else if apt.lists_are_old()
+            && let Err(error) = apt.update()
+        {
+            eprintln!("going on with the package lists of last time: {error:#}");
+        }
+        Ok(apt)
+    }
+
+    fn lists_are_old(&self) -> bool {
+        let age = || {
+            SystemTime::now()
+                .duration_since(self.stamp.metadata().ok()?.modified().ok()?)
+                .ok()
+        };
+        age().is_some_and(|age| age > LISTS_AGE)
+    }
+
+    fn update(&self) -> Result<()> {
+        let names = names(&self.suites, ", ");
+        let progress = Progress::percent(&format!("fetching the package lists of Debian {names}"));
+        self.watch(self.command("apt-get").arg("update"), &progress)
+            .context("cannot fetch the package lists")?;
+        fs::write(&self.stamp, &self.sources)?;
+        Ok(())
+    }
+
+    /// Fetches packages, with all that they need if wanted, and gives the archives' paths.
+    pub(super) fn download(&self, packages: &[&str], with_dependencies: bool) -> Result<Vec<PathBuf>> {
+        self.try_download(packages, with_dependencies).or_else(|error| {
+            // Debian removes a version when a newer one replaces it: the lists may name what is gone.
+            eprintln!("{error:#}\ntrying again with new package lists");
+            self.update()?;
+            self.try_download(packages, with_dependencies)
+        })
+    }
+
+    fn try_download(&self, packages: &[&str], with_dependencies: bool) -> Result<Vec<PathBuf>> {
+        let wanted = if with_dependencies {
+            let install = ["install", "--simulate", "--no-install-recommends"];
+            parse_plan(&run(self.command("apt-get").args(install).args(packages))?)
+        } else {
+            packages.iter().map(|&package| package.to_owned()).collect()
+        };
+        ensure!(
+            !wanted.is_empty(),
+            "apt fetches nothing for {}",
+            packages.join(" ")
+        );
+        let shown = run(self
+            .command("apt-cache")
+            .args(["show", "--no-all-versions"])
+            .args(&wanted))?;
+        let archives = parse_archives(&shown);
+        ensure!(
+            archives.len() == wanted.len(),
+            "apt knows only {} of {}",
+            archives
+                .iter()
+                .map(|archive| archive.package.pinned())
+                .collect::<Vec<_>>()
+                .join(" "),
+            wanted.join(" ")
+        );
+        self.fetch(&archives)?;
+        Ok(archives
+            .iter()
+            .map(|archive| self.archives.join(&archive.file))
+            .collect())
+    }
+
+    /// Fetches what is not there yet: apt checks each archive before it gives it its name.
+    fn fetch(&self, archives: &[Archive]) -> Result<()> {
+        let mut missing: Vec<&Archive> = archives
+            .iter()
+            .filter(|archive| !self.archives.join(&archive.file).exists())
+            .collect();
+        missing.sort_by_key(|archive| archive.size);
+        let Some(largest) = missing.last() else {
+            return Ok(());
+        };
+        let size: u64 = missing.iter().map(|archive| archive.size).sum();
+        let megabytes = size.div_ceil(1_000_000);
+        let what = match missing.len() {
+            1 => format!("{}, {megabytes} MB", largest.package.pinned()),
+            count => format!(
+                "{} and {} more Debian packages, {megabytes} MB",
+                largest.package.name,
+                count - 1
+            ),
+        };
+        let progress = Progress::percent(&format!("fetching {what}"));
+        let mut command = self.command("apt-get");
+        command.arg("download").current_dir(&self.archives);
+        self.watch(
+            command.args(missing.iter().map(|archive| archive.package.pinned())),
+            &progress,
+        )?;
+        for archive in missing {
+            ensure!(
+                self.archives.join(&archive.file).exists(),
+                "apt did not fetch {}",
+                archive.file
+            );
+        }
+        Ok(())
+    }
+
+    /// Every version of every package whose whole name matches.
+    pub(super) fn matching(&self, pattern: &str) -> Result<Vec<Package>> {
+        let found =
+            run(self
+                .command("apt-cache")
+                .args(["search", "--names-only", &format!("^({pattern})$")]))?;
+        let names: Vec<&str> = found
+            .lines()
+            .filter_map(|line| line.split_once(" - "))
+            .map(|(name, _)| name)
+            .collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shown = run(self.command("apt-cache").arg("show").args(names))?;
+        Ok(parse_archives(&shown)
+            .into_iter()
+            .map(|archive| archive.package)
+            .collect())
+    }
+
+    /// Every version of one package; none if the package is not known.
+    pub(super) fn versions(&self, name: &str) -> Result<Vec<Version>> {
+        let listed = run(self.command("apt-cache").args(["madison", name]))?;
+        Ok(listed
+            .lines()
+            .filter_map(|line| line.split('|').nth(1))
+            .map(|text| Version::new(text.trim()))
+            .collect())
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("APT_CONFIG", &self.config)
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs apt and shows how far its downloads are.
+    fn watch(&self, command: &mut Command, progress: &Progress) -> Result<()> {
+        let log = self.config.with_extension("log");
+        let mut child = command
+            .args(["-qq", "-o", "APT::Status-Fd=1"])
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log)?)
+            .spawn()
+            .context("cannot run apt-get")?;
+        if let Some(stdout) = child.stdout.take() {
+            for line in BufReader::new(stdout).lines() {
+                if let Some(permille) = parse_status(&line?) {
+                    progress.set_permille(permille);
+                }
+            }
+        }
+        let status = child.wait()?;
+        let mut complaints = String::new();
+        File::open(&log)?.read_to_string(&mut complaints)?;
+        // `update` ends well even when a list could not be had; for us that is no success.
+        if !status.success()
+            || complaints
+                .lines()
+                .any(|line| line.starts_with("E:") || line.contains("Failed to fetch"))
+        {
+            bail!("apt-get failed ({status}):\n{}", complaints.trim());
+        }
+        Ok(())
+    }
+}
+
+/// One root for each set of suites: apt resolves among all the packages that it knows.
+fn folder_name(suites: &[Suite], provided: &[&str]) -> String {
+    let hash = Sha256::digest(provided.join(" "));
+    format!("{}-{:02x}{:02x}", names(suites, "+"), hash[0], hash[1])
+}
+
+pub(super) fn names(suites: &[Suite], separator: &str) -> String {
+    suites
+        .iter()
+        .map(|suite| suite.name())
+        .collect::<Vec<_>>()
+        .join(separator)
+}
+
+fn sources(mirror: &Mirror, suites: &[Suite]) -> String {
+    suites.iter().fold(String::new(), |mut text, suite| {
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            text,
+            "deb [signed-by={KEYRING}] {} {} main",
+            mirror.of(*suite),
+            suite.name()
+        );
+        text
+    })
+}
+
+/// A dpkg status that claims these packages as installed, in a version that satisfies everyone.
+fn status(provided: &[&str]) -> String {
+    provided.iter().fold(String::new(), |text, name| {
+        format!(
+            "{text}Package: {name}\nStatus: install ok installed\nMulti-Arch: foreign\nArchitecture: amd64\n\
+             Maintainer: none <none>\nVersion: 999:0\nDescription: on the machine\n\n"
+        )
+    })
+}
+
+fn configuration(root: &Path, lists: &Path, archives: &Path) -> Result<String> {
+    let root = root.display();
+    let (lists, archives) = (lists.display(), archives.display());
+    let mut text = format!(
+        r#"Dir::Etc::main "/dev/null";
+Dir::Etc::parts "/dev/null";
+Dir::Etc::sourcelist "{root}/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Dir::Etc::trusted "/dev/null";
+Dir::Etc::trustedparts "/dev/null";
+Dir::State "{root}";
+Dir::State::lists "{lists}";
+Dir::State::status "{root}/status";
+Dir::Cache "{root}";
+Dir::Cache::archives "{archives}";
+Dir::Log "{root}";
+APT::Architecture "amd64";
+APT::Architectures {{ "amd64"; }};
+APT::Sandbox::User "";
+APT::Get::List-Cleanup "false";
+APT::Get::AllowUnauthenticated "false";
+Acquire::AllowInsecureRepositories "false";
+Acquire::AllowWeakRepositories "false";
+Acquire::Languages "none";
+Acquire::PDiffs "false";
+Acquire::GzipIndexes "false";
+// A suite that Debian no longer updates stays signed, but its date runs out.
+Acquire::Check-Valid-Until "false";
+"#
+    );
+    // The machine's own settings come last: a proxy of its own, for one.
+    let machine = run(Command::new("apt-config").args(["dump", "Acquire"]))?;
+    for line in machine
+        .lines()
+        .filter(|line| NETWORK_SETTINGS.iter().any(|name| line.starts_with(name)))
+    {
+        text.push_str(line);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// Reads `name=version` of each line `Inst name (version suite [architecture])` of a simulated installation.
+fn parse_plan(text: &str) -> Vec<String> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("Inst ")?.split_once(" ("))
+        .filter_map(|(name, rest)| Some(format!("{name}={}", rest.split(' ').next()?)))
+        .collect()
+}
+
+/// Reads each paragraph of `apt-cache show`.
+fn parse_archives(text: &str) -> Vec<Archive> {
+    text.split("\n\n")
+        .filter_map(|paragraph| {
+            let field = |name: &str| {
+                paragraph
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+            };
+            let (name, version) = (field("Package")?, field("Version")?);
+            let architecture = field("Architecture")?;
+            Some(Archive {
+                package: Package {
+                    name: name.to_owned(),
+                    version: Version::new(version),
+                },
+                file: format!("{name}_{}_{architecture}.deb", version.replace(':', "%3a")),
+                size: field("Size")?.parse().ok()?,
+            })
+        })
+        .collect()
+}
+
+/// Reads the thousandths of a line `dlstatus:item:percent:text`.
+fn parse_status(line: &str) -> Option<u64> {
+    let (whole, fraction) = line
+        .strip_prefix("dlstatus:")?
+        .split(':')
+        .nth(1)?
+        .split_once('.')?;
+    let tenth = fraction.get(..1)?.parse::<u64>().ok()?;
+    Some(whole.parse::<u64>().ok()? * 10 + tenth)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_apt_would_install() {
+        let printed = "Reading package lists...\nInst zlib1g (1:1.2.13.dfsg-1 Debian:12.15/oldstable [amd64])\n\
+            Inst ipset (7.17-1 Debian:12.15/oldstable [amd64])\nConf ipset (7.17-1 Debian:12.15/oldstable [amd64])\n";
+        assert_eq!(parse_plan(printed), ["zlib1g=1:1.2.13.dfsg-1", "ipset=7.17-1"]);
+    }
+
+    #[test]
+    fn reads_every_paragraph_and_names_files_as_apt_does() {
+        let shown = "Package: zlib1g\nSource: zlib\nVersion: 1:1.2.13.dfsg-1\nArchitecture: amd64\nSize: 86694\n\n\
+            Package: tzdata\nVersion: 2026a-1\nArchitecture: all\nSize: 5\nDescription: x\n Version: 9\n\n";
+        let archives = parse_archives(shown);
+        assert_eq!(archives.len(), 2);
+        assert_eq!(archives[0].file, "zlib1g_1%3a1.2.13.dfsg-1_amd64.deb");
+        assert_eq!(archives[0].package.pinned(), "zlib1g=1:1.2.13.dfsg-1");
+        assert_eq!(
+            (archives[1].file.as_str(), archives[1].size),
+            ("tzdata_2026a-1_all.deb", 5)
+        );
+    }
+
+    #[test]
+    fn reads_progress() {
+        assert_eq!(
+            parse_status("dlstatus:2:45.3217:Retrieving file 2 of 5"),
+            Some(453)
+        );
+        assert_eq!(parse_status("pmstatus:dpkg:10.0:x"), None);
+    }
+
+    #[test]
+    fn sources_always_name_the_keyring() {
+        let mirror = Mirror::beside("http://m.example/debian");
+        let text = sources(&mirror, &[Suite::BOOKWORM, Suite::BOOKWORM_SECURITY]);
+        assert_eq!(text.lines().count(), 2);
+        assert!(text.lines().all(|line| line.contains("signed-by=/")), "{text}");
+        assert!(
+            text.contains("http://m.example/debian-security bookworm-security main"),
+            "{text}"
+        );
+    }
+}

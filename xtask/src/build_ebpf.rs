@@ -1,0 +1,407 @@
+//! `cargo xtask build-ebpf`: compiles the kernel half to the object that tracer carries inside.
+//!
+//! The object is committed, so that building tracer needs no BPF toolchain; `--check` proves that it is byte for
+//! byte what the source builds to. For that nothing of the machine may get into it: one pinned toolchain
+//! ([`toolchain`]), no path of this checkout, and only such settings as stand here.
+
+mod provenance;
+mod strip;
+mod toolchain;
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tracer_lab::packages::Cache;
+
+use provenance::Provenance;
+use toolchain::Toolchain;
+
+/// What `cargo xtask build-ebpf` can be told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Change nothing: build, and say whether the committed object is what the source builds to
+    #[arg(long, conflicts_with_all = ["debug", "newest"])]
+    check: bool,
+    /// Build with debug messages (aya-log), to target/bpf/tracer-debug.bpf.o; such an object is never committed
+    #[arg(long)]
+    debug: bool,
+    /// Move on to the newest toolchain that Debian has, and pin that
+    #[arg(long)]
+    newest: bool,
+}
+
+const TARGET: &str = "bpfel-unknown-none";
+
+/// Settings of the build that would otherwise come from the workspace's profile or the user's own configuration.
+const PROFILE: [(&str, &str); 10] = [
+    ("OPT_LEVEL", "3"),
+    // The debug information carries the BTF; it is stripped afterwards.
+    ("DEBUG", "2"),
+    // The linker links and optimises the whole program by itself.
+    ("LTO", "off"),
+    ("CODEGEN_UNITS", "1"),
+    ("PANIC", "abort"),
+    ("INCREMENTAL", "false"),
+    ("DEBUG_ASSERTIONS", "false"),
+    ("OVERFLOW_CHECKS", "false"),
+    ("STRIP", "none"),
+    ("SPLIT_DEBUGINFO", "off"),
+];
+
+/// Builds, or checks, the object.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let workspace = workspace()?;
+    let committed = Committed::of(&workspace);
+    let pinned = if arguments.newest {
+        None
+    } else {
+        committed.provenance()?
+    };
+    let toolchain = Toolchain::install(&Cache::open()?, pinned.as_ref().map(|pinned| &pinned.toolchain))?;
+    let object = compile(&workspace, &toolchain, arguments.debug)?;
+    let made = Provenance::of(&toolchain, &object);
+    if arguments.debug {
+        let path = target_folder(&workspace).join("tracer-debug.bpf.o");
+        fs::write(&path, &object).with_context(|| format!("cannot write {}", path.display()))?;
+        eprintln!(
+            "wrote {} ({} bytes), with debug messages",
+            path.display(),
+            object.len()
+        );
+        return Ok(());
+    }
+    if arguments.check {
+        let rebuilt = target_folder(&workspace).join("tracer.bpf.o");
+        fs::write(&rebuilt, &object).with_context(|| format!("cannot write {}", rebuilt.display()))?;
+        return committed.compare(&object, &made, &rebuilt);
+    }
+    committed.write(&object, &made)
+}
+
+/// The object beside the loader, and the file that says what it was built by.
+#[derive(Debug)]
+struct Committed {
+    object: PathBuf,
+    provenance: PathBuf,
+}
+
+impl Committed {
+    fn of(workspace: &Path) -> Self {
+        let folder = workspace.join("tracer/bpf");
+        Self {
+            object: folder.join("tracer.bpf.o"),
+            provenance: folder.join("tracer.bpf.toml"),
+        }
+    }
+
+    /// What the object was built by; `None` if it was never built.
+    fn provenance(&self) -> Result<Option<Provenance>> {
+        if !self.provenance.exists() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&self.provenance)
+            .with_context(|| format!("cannot read {}", self.provenance.display()))?;
+        Provenance::parse(&text)
+            .map(Some)
+            .with_context(|| format!("in {}", self.provenance.display()))
+    }
+
+    fn write(&self, object: &[u8], made: &Provenance) -> Result<()> {
+        let changed = fs::read(&self.object).ok().as_deref() != Some(object);
+        if let Some(folder) = self.object.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&self.object, object).with_context(|| format!("cannot write {}", self.object.display()))?;
+        fs::write(&self.provenance, made.to_text()?)
+            .with_context(|| format!("cannot write {}", self.provenance.display()))?;
+        let news = if changed { "wrote" } else { "unchanged:" };
+        eprintln!(
+            "{news} {} ({} bytes, sha256 {})",
+            self.object.display(),
+            object.len(),
+            made.sha256
+        );
+        Ok(())
+    }
+
+    fn compare(&self, object: &[u8], made: &Provenance, rebuilt: &Path) -> Result<()> {
+        let pinned = self.provenance()?.with_context(|| {
+            format!(
+                "{} is missing; run: cargo xtask build-ebpf",
+                self.provenance.display()
+            )
+        })?;
+        let committed = fs::read(&self.object).with_context(|| {
+            format!(
+                "cannot read {}; run: cargo xtask build-ebpf",
+                self.object.display()
+            )
+        })?;
+        if committed == object && pinned.sha256 == made.sha256 {
+            eprintln!(
+                "{} is what the source builds to (sha256 {})",
+                self.object.display(),
+                made.sha256
+            );
+            return Ok(());
+        }
+        let reason = if committed == object {
+            "tracer.bpf.toml has another hash than the object"
+        } else if pinned.toolchain == made.toolchain {
+            "the committed object is not what the source builds to"
+        } else {
+            "the pinned toolchain could not be had, and the one used builds another object"
+        };
+        let remedy = if pinned.toolchain == made.toolchain {
+            "run `cargo xtask build-ebpf` and commit tracer/bpf"
+        } else {
+            "run `cargo xtask build-ebpf --newest`, look at what changed, and commit tracer/bpf"
+        };
+        bail!(
+            "{reason}\n  committed  {} bytes, sha256 {}\n             built by {}\n  rebuilt    {} bytes, sha256 {} ({})\
+             \n             built by {}\n{remedy}",
+            committed.len(),
+            provenance::sha256(&committed),
+            pinned.toolchain,
+            object.len(),
+            made.sha256,
+            rebuilt.display(),
+            made.toolchain,
+        );
+    }
+}
+
+/// Compiles the kernel half and gives the stripped object.
+fn compile(workspace: &Path, toolchain: &Toolchain, debug: bool) -> Result<Vec<u8>> {
+    let target = target_folder(workspace);
+    fs::create_dir_all(&target).with_context(|| format!("cannot make {}", target.display()))?;
+    let cargo_home = cargo_home()?;
+    // Fetched first, because the folders that the sources land in are among the paths to be taken out.
+    let mut fetch = toolchain.cargo();
+    fetch
+        .args(["fetch", "--quiet", "--locked", "--target", TARGET])
+        .current_dir(workspace);
+    run_to_end(&mut fetch).context("cannot fetch the crates of the kernel half")?;
+
+    let remaps = remaps(workspace, &target, &cargo_home)?;
+    refuse_sources(
+        remaps
+            .iter()
+            .map(|(_, name)| Path::new(*name))
+            .chain([toolchain.library_source().as_path()]),
+    )?;
+
+    eprintln!("compiling the kernel half with {}", toolchain.identity());
+    let mut build = toolchain.cargo();
+    build
+        .args([
+            "build",
+            "--locked",
+            "--release",
+            "--package",
+            "tracer-ebpf",
+            "--target",
+            TARGET,
+        ])
+        .arg("--target-dir")
+        .arg(&target)
+        .current_dir(workspace)
+        .env("RUSTC_BOOTSTRAP", "aya_ebpf")
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(toolchain, &remaps));
+    for (name, value) in PROFILE {
+        build.env(format!("CARGO_PROFILE_RELEASE_{name}"), value);
+    }
+    if debug {
+        build.args(["--features", "log"]);
+    }
+    run_to_end(&mut build).context("the kernel half does not compile")?;
+
+    let built = target.join(TARGET).join("release/tracer-ebpf");
+    let linked = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    strip::strip_debug(&linked).with_context(|| format!("cannot strip {}", built.display()))
+}
+
+/// What each path of this machine is called in the object.
+fn remaps(workspace: &Path, target: &Path, cargo_home: &Path) -> Result<Vec<(PathBuf, &'static str)>> {
+    let mut remaps = vec![
+        (workspace.to_owned(), "/tracer.source"),
+        (target.to_owned(), "/tracer.target"),
+        (cargo_home.to_owned(), "/tracer.cargo"),
+    ];
+    // The folder below is named after the registry's host, which may be a mirror.
+    let registry = cargo_home.join("registry/src");
+    let folders = fs::read_dir(&registry).with_context(|| format!("cannot read {}", registry.display()))?;
+    for folder in folders {
+        remaps.push((folder?.path(), "/tracer.crates"));
+    }
+    Ok(remaps)
+}
+
+/// LLVM copies source lines into the BTF from files that it finds: under the names in the object it must find none.
+fn refuse_sources<'a>(names: impl Iterator<Item = &'a Path>) -> Result<()> {
+    for name in names {
+        ensure!(
+            !name.exists(),
+            "{} exists, so lines of the files in it would get into the object: move it away for this build",
+            name.display()
+        );
+    }
+    Ok(())
+}
+
+fn rustflags(toolchain: &Toolchain, remaps: &[(PathBuf, &str)]) -> OsString {
+    let mut linker = OsString::from("-Clinker=");
+    linker.push(toolchain.linker());
+    let mut flags = vec![
+        OsString::from(r#"--cfg=bpf_target_arch="x86_64""#),
+        OsString::from("-Cdebuginfo=2"),
+        OsString::from("-Clink-arg=--btf"),
+        linker,
+    ];
+    // rustc takes the last that fits, so the most special stand last.
+    for (path, name) in remaps {
+        let mut flag = OsString::from("--remap-path-prefix=");
+        flag.push(path);
+        flag.push("=");
+        flag.push(name);
+        flags.push(flag);
+    }
+    flags.join(&OsString::from("\x1f"))
+}
+
+fn run_to_end(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    ensure!(status.success(), "cargo failed ({status})");
+    Ok(())
+}
+
+fn workspace() -> Result<PathBuf> {
+    // The folder is asked for at run time where cargo gives it: a binary from another checkout must not build that.
+    let xtask = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    let workspace = xtask.join("..");
+    workspace
+        .canonicalize()
+        .with_context(|| format!("no workspace at {}", workspace.display()))
+}
+
+fn target_folder(workspace: &Path) -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace.join("target"), PathBuf::from)
+        .join("bpf")
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    let home = match env::var_os("CARGO_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => env::home_dir()
+            .context("neither CARGO_HOME nor HOME is set")?
+            .join(".cargo"),
+    };
+    fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+    home.canonicalize()
+        .with_context(|| format!("no folder {}", home.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use provenance::Identity;
+
+    fn identity(rust: &str) -> Identity {
+        Identity {
+            rustc: format!("rustc {rust}"),
+            llvm: "22.1.8".to_owned(),
+            bpf_linker: "0.13.0".to_owned(),
+            debian_rust: format!("{rust}-1"),
+            debian_llvm: "1:22.1.8-1".to_owned(),
+        }
+    }
+
+    fn made(rust: &str, object: &[u8]) -> Provenance {
+        Provenance {
+            sha256: provenance::sha256(object),
+            toolchain: identity(rust),
+        }
+    }
+
+    /// Commits one object and compares another with it.
+    fn compare(committed: (&str, &[u8]), rebuilt: (&str, &[u8])) -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let place = Committed::of(folder.path());
+        place.write(committed.1, &made(committed.0, committed.1))?;
+        place.compare(rebuilt.1, &made(rebuilt.0, rebuilt.1), Path::new("rebuilt.o"))
+    }
+
+    #[test]
+    fn the_same_bytes_are_fine_whatever_built_them() {
+        compare(("1.96.0", b"one"), ("1.96.0", b"one")).unwrap();
+        compare(("1.96.0", b"one"), ("1.97.0", b"one")).unwrap();
+    }
+
+    #[test]
+    fn other_bytes_are_refused_with_the_remedy_that_fits() {
+        let error = compare(("1.96.0", b"one"), ("1.96.0", b"two"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("run `cargo xtask build-ebpf` and commit"),
+            "{error}"
+        );
+        let error = compare(("1.96.0", b"one"), ("1.97.0", b"two"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("rustc 1.96.0") && error.contains("rustc 1.97.0"),
+            "{error}"
+        );
+        assert!(error.contains("--newest"), "{error}");
+    }
+
+    #[test]
+    fn a_hash_that_was_edited_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Committed::of(folder.path());
+        place.write(b"one", &made("1.96.0", b"other")).unwrap();
+        let error = place
+            .compare(b"one", &made("1.96.0", b"one"), Path::new("rebuilt.o"))
+            .unwrap_err();
+        assert!(error.to_string().contains("another hash"), "{error}");
+    }
+
+    #[test]
+    fn a_source_that_could_leak_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        refuse_sources([folder.path().join("none").as_path()].into_iter()).unwrap();
+        refuse_sources([folder.path()].into_iter()).unwrap_err();
+    }
+
+    /// The committed object, without building anything.
+    #[test]
+    fn the_committed_object_has_btf_and_no_debug_information_and_no_path_of_a_machine() {
+        use object::{Object as _, ObjectSection as _};
+
+        let place = Committed::of(&workspace().unwrap());
+        let bytes = fs::read(&place.object).unwrap();
+        assert_eq!(
+            provenance::sha256(&bytes),
+            place.provenance().unwrap().unwrap().sha256
+        );
+        let object = object::File::parse(bytes.as_slice()).unwrap();
+        let names: Vec<&str> = object.sections().map(|section| section.name().unwrap()).collect();
+        for needed in [".BTF", ".BTF.ext", "license", "maps"] {
+            assert!(names.contains(&needed), "{needed} is missing: {names:?}");
+        }
+        assert!(!names.iter().any(|name| name.contains("debug")), "{names:?}");
+        let text = String::from_utf8_lossy(&bytes);
+        for leak in ["/home/", "/root/", ".cargo/registry"] {
+            assert!(!text.contains(leak), "the object names {leak}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What an object was built by: the file beside it.
+
+use std::fmt::{self, Display, Formatter};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::toolchain::Toolchain;
+
+const HEADER: &str = "\
+# Written by `cargo xtask build-ebpf`: what tracer.bpf.o beside this file was built by, and its hash.
+# `cargo xtask build-ebpf --check` proves that the source of this checkout builds to the same bytes.
+";
+
+/// The contents of tracer.bpf.toml.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Provenance {
+    /// The SHA-256 of the object, in hexadecimal.
+    pub(super) sha256: String,
+    pub(super) toolchain: Identity,
+}
+
+/// Which toolchain exactly: all that can change the object's bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Identity {
+    /// The first line of `rustc -vV`.
+    pub(super) rustc: String,
+    /// The LLVM that rustc and the linker share.
+    pub(super) llvm: String,
+    pub(super) bpf_linker: String,
+    /// The version of Debian's packages rustc-web, cargo-web and libstd-rust-web-dev-bpf.
+    pub(super) debian_rust: String,
+    /// The version of Debian's package of the LLVM library.
+    pub(super) debian_llvm: String,
+}
+
+impl Display for Identity {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} (Debian {}), LLVM {} (Debian {}), bpf-linker {}",
+            self.rustc, self.debian_rust, self.llvm, self.debian_llvm, self.bpf_linker
+        )
+    }
+}
+
+impl Provenance {
+    pub(super) fn of(toolchain: &Toolchain, object: &[u8]) -> Self {
+        Self {
+            sha256: sha256(object),
+            toolchain: toolchain.identity().clone(),
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        toml::from_str(text).context("not what build-ebpf writes")
+    }
+
+    pub(super) fn to_text(&self) -> Result<String> {
+        Ok(format!("{HEADER}\n{}", toml::to_string(self)?))
+    }
+}
+
+/// The SHA-256 of some bytes, in hexadecimal.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_read_as_it_was_written() {
+        let toolchain = Identity {
+            rustc: "rustc 1.96.0 (ac68faa20 2026-05-25)".to_owned(),
+            llvm: "22.1.8".to_owned(),
+            bpf_linker: "0.13.0".to_owned(),
+            debian_rust: "1.96.0+dfsg1-1~deb12u2".to_owned(),
+            debian_llvm: "1:22.1.8-1~deb12u1".to_owned(),
+        };
+        let written = Provenance {
+            sha256: sha256(b""),
+            toolchain,
+        };
+        assert_eq!(Provenance::parse(&written.to_text().unwrap()).unwrap(), written);
+        assert!(Provenance::parse("sha256 = \"\"").is_err());
+    }
+}
