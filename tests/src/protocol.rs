@@ -19,6 +19,10 @@ pub const TRACER_PATH: &str = "/bin/tracer";
 pub const PORT: &str = "/dev/ttyS1";
 
 /// What one boot is for.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches that have nothing to do with each other"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// Names of the scenarios to play, in this order.

@@ -6,6 +6,8 @@
 
 mod catalogue;
 mod check;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::collections::BTreeMap;
@@ -76,7 +78,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// The node's address towards the clients; the NodePorts are on it.
+    /// The node's address towards the clients, and so of every NodePort.
     pub const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
     /// The client of this name.
@@ -331,13 +333,16 @@ pub struct Expect {
     pub totals: Option<Totals>,
 }
 
-/// What is expected of one flow, and which one.
+/// What is expected of one flow, or of the same attempt from several ports, and which.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct ExpectedFlow {
     /// The client's name.
     pub client: String,
-    /// Its source port.
+    /// Its source port, or the first one.
     pub source_port: u16,
+    /// So many source ports, each one higher than the last.
+    #[serde(default = "one")]
+    pub count: u16,
     /// Which attempt from this port, from 1.
     #[serde(default = "one")]
     pub occurrence: u16,
@@ -419,7 +424,7 @@ impl Scenario {
         self.kernels.contains(kernel)
     }
 
-    /// The NodePorts of its services.
+    /// The NodePort of each of its services.
     #[must_use]
     pub fn node_ports(&self) -> Vec<u16> {
         self.topology
@@ -470,8 +475,9 @@ impl ExpectedFlow {
     /// Whether this is about that attempt.
     #[must_use]
     pub fn is_of(&self, attempt: &Attempt) -> bool {
+        let nth_port = attempt.source_port.checked_sub(self.source_port);
         self.client == attempt.client
-            && self.source_port == attempt.source_port
+            && nth_port.is_some_and(|nth| nth < self.count)
             && self.occurrence == attempt.occurrence
     }
 }

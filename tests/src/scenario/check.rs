@@ -166,23 +166,23 @@ fn expectation(scenario: &Scenario) -> Result<()> {
     let expect = &scenario.expect;
     for flow in &expect.flows {
         let which = format!("{}:{}", flow.client, flow.source_port);
+        let made = attempts.iter().filter(|(attempt, _)| flow.is_of(attempt)).count();
         ensure!(
-            attempts.iter().any(|(attempt, _)| flow.is_of(attempt)),
-            "a flow is expected that no step makes: {which}, occurrence {}",
+            made > 0 && made == usize::from(flow.count),
+            "flows are expected that no step makes: {which}, count {}, occurrence {}",
+            flow.count,
             flow.occurrence
         );
         if let Some(key) = flow.unknown.keys().next() {
             bail!("what is expected of {which} has an unknown key: `{key}`");
         }
     }
-    unique(
-        "expected flow",
-        expect
-            .flows
-            .iter()
-            .map(|flow| (&flow.client, flow.source_port, flow.occurrence)),
-    )?;
     for (attempt, _) in &attempts {
+        let said = expect.flows.iter().filter(|flow| flow.is_of(attempt)).count();
+        ensure!(
+            said <= 1,
+            "{attempt}: what is expected of it is said {said} times"
+        );
         let Some(expected) = scenario.expected(attempt) else {
             bail!("nothing is expected of {attempt}, and there is no default");
         };
