@@ -179,7 +179,7 @@ pub fn unpack(
     if let Some(packages) = read_manifest(&root)? {
         return Ok(Tree { root, packages });
     }
-    let _lock = cache.lock("apt/lock")?;
+    let _lock = cache.lock("apt")?;
     // Another process may have made it while we waited.
     if let Some(packages) = read_manifest(&root)? {
         return Ok(Tree { root, packages });
@@ -202,7 +202,7 @@ pub fn unpack(
 
 /// The newest package, by Debian's order of versions, whose whole name matches a POSIX extended expression.
 pub fn newest(cache: &Cache, suites: &[Suite], pattern: &str) -> Result<Package> {
-    let _lock = cache.lock("apt/lock")?;
+    let _lock = cache.lock("apt")?;
     let found = Root::open(cache, suites, &[])?.matching(pattern)?;
     newest_of(found)
         .with_context(|| format!("no package named like {pattern} in {}", apt::names(suites, ", ")))
@@ -210,7 +210,7 @@ pub fn newest(cache: &Cache, suites: &[Suite], pattern: &str) -> Result<Package>
 
 /// Whether these suites still have exactly this version.
 pub fn available(cache: &Cache, suites: &[Suite], package: &Package) -> Result<bool> {
-    let _lock = cache.lock("apt/lock")?;
+    let _lock = cache.lock("apt")?;
     Ok(Root::open(cache, suites, &[])?
         .versions(&package.name)?
         .contains(&package.version))

@@ -62,7 +62,7 @@ const FOREIGN: [&str; 8] = [
 
 /// The path of an `ip_vs.ko` with the old condition, for the 5.10 kernel with this release and package version.
 pub(super) fn build(cache: &Cache, suites: &[Suite], release: &str, version: &Version) -> Result<PathBuf> {
-    let _lock = cache.lock("ipvs-pre-5.9/lock")?;
+    let _lock = cache.lock("ipvs-pre-5.9")?;
     let folder = cache
         .root()
         .join("ipvs-pre-5.9")

@@ -269,12 +269,36 @@ mod tests {
         assert_eq!(line.pattern(), "linux-image-6[.]1[.].*-cloud-amd64");
     }
 
+    fn package(name: &str) -> Package {
+        Package {
+            name: name.to_owned(),
+            version: Version::new("7.3.4-1~bpo13+1"),
+        }
+    }
+
+    #[test]
+    fn a_choice_is_remembered_for_some_days() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = folder.path().join("kernels/7.toml");
+        assert_eq!(Choice::remembered(&memory), None);
+        let choice = Choice {
+            image: package("linux-image-a"),
+            packages: vec![package("linux-binary-a")],
+        };
+        choice.remember(&memory).unwrap();
+        assert_eq!(Choice::remembered(&memory), Some(choice));
+        let old = SystemTime::now() - LISTS_AGE - Duration::from_hours(1);
+        fs::File::options()
+            .write(true)
+            .open(&memory)
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
+        assert_eq!(Choice::remembered(&memory), None);
+    }
+
     #[test]
     fn the_release_is_in_the_name() {
-        let package = |name: &str| Package {
-            name: name.to_owned(),
-            version: Version::new("1"),
-        };
         let image = package("linux-image-7.3.4+deb13-cloud-amd64");
         assert_eq!(release(&image).unwrap(), "7.3.4+deb13-cloud-amd64");
         release(&package("linux-modules-7.3.4+deb13-cloud-amd64")).unwrap_err();
