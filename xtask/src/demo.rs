@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use tracer_lab::protocol::{Message, Outcome, Traffic};
 use tracer_lab::scenario::{self, KernelName, Named};
-use tracer_lab::vm::kernels;
 
+use crate::lab::fetch;
 use crate::lab::play::{Audience, Lab, Manner, Played, Programme};
 use crate::workspace;
 
@@ -34,8 +34,7 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
         demo: true,
         ..Manner::default()
     })?;
-    let kernel =
-        kernels::fetch(lab.cache(), &name).with_context(|| format!("cannot get the kernel {name}"))?;
+    let kernel = fetch(lab.cache(), &name)?;
     let programme = Programme {
         name,
         kernel,

@@ -8,8 +8,9 @@ use std::sync::Mutex;
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
+use tracer_lab::packages::Cache;
 use tracer_lab::scenario::{self, Flavour, KernelName, Named};
-use tracer_lab::vm::kernels;
+use tracer_lab::vm::kernels::{Ipvs, Kernel};
 
 use crate::workspace;
 use play::{Lab, Manner, Played, Programme};
@@ -86,8 +87,7 @@ pub(crate) fn play_all(
     let in_blocks = wanted.len() > 1;
     let mut programmes = VecDeque::new();
     for (name, scenarios) in wanted {
-        let kernel =
-            kernels::fetch(lab.cache(), &name).with_context(|| format!("cannot get the kernel {name}"))?;
+        let kernel = fetch(lab.cache(), &name).with_context(|| format!("cannot get the kernel {name}"))?;
         eprintln!(
             "  Kernel  {name} is {}, {} scenarios",
             kernel.release,
@@ -125,6 +125,15 @@ pub(crate) fn play_all(
     })?;
     over.into_inner()
         .context("a thread that ran a guest has panicked")
+}
+
+/// Has the files of a kernel in the cache.
+pub(crate) fn fetch(cache: &Cache, name: &KernelName) -> Result<Kernel> {
+    let ipvs = match name.flavour {
+        Flavour::Stock => Ipvs::Packaged,
+        Flavour::Pre59 => Ipvs::Pre59,
+    };
+    Kernel::fetch(cache, name.series.parse()?, ipvs)
 }
 
 fn list(catalogue: &[Named]) {
