@@ -1,1 +1,393 @@
-//! Holds the flows that tracer printed against what a scenario expects.
+//! Holds the flows that tracer printed against what a scenario expects, and both against the truth: what the
+//! clients themselves lived through.
+
+mod flow;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::protocol::{Outcome, Traffic};
+use crate::scenario::{Attempt, Connect, Expected, Fate, Scenario, Topology, Totals};
+use flow::Flow;
+
+/// A client that waited this long for its connection lost a SYN or a SYN-ACK, for Linux sends neither again within
+/// the first second; one that waited less lost none. Below one second, because its clock runs from the call and
+/// tracer's from the packet.
+const LOST_A_SECOND_MS: f64 = 900.0;
+
+/// How far the time that tracer calls lost may be from what the client waited. The rest of a handshake takes a few
+/// milliseconds, and a few tens of them in a virtual machine that is emulated.
+const STALL_TOLERANCE_MS: f64 = 400.0;
+
+/// Something that is not as it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// What it is about: an attempt, a flow, the totals.
+    pub subject: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.subject, self.what)
+    }
+}
+
+/// Holds tracer's JSON lines, all of them or only its flows, against the scenario and the truth. Of lines with the
+/// same `id` the last one stands. An empty list means that all is as it must be.
+#[must_use]
+pub fn judge(scenario: &Scenario, lines: &[Value], traffic: &[Traffic]) -> Vec<Mismatch> {
+    let mut judge = Judge::new(scenario, traffic);
+    judge.traffic();
+    let flows = judge.read(lines);
+    judge.flows(&flows);
+    if let Some(totals) = &scenario.expect.totals {
+        judge.totals(totals, &flows, lines);
+    }
+    judge.losses(lines);
+    judge.found
+}
+
+/// Holds only the clients' truth against the scenario: whether what it is about really happened.
+#[must_use]
+pub fn judge_traffic(scenario: &Scenario, traffic: &[Traffic]) -> Vec<Mismatch> {
+    let mut judge = Judge::new(scenario, traffic);
+    judge.traffic();
+    judge.found
+}
+
+struct Judge<'a> {
+    scenario: &'a Scenario,
+    attempts: Vec<(Attempt, &'a Connect)>,
+    truths: BTreeMap<Attempt, &'a Traffic>,
+    found: Vec<Mismatch>,
+}
+
+impl<'a> Judge<'a> {
+    fn new(scenario: &'a Scenario, traffic: &'a [Traffic]) -> Self {
+        let mut seen: BTreeMap<(&str, u16), u16> = BTreeMap::new();
+        let truths = traffic.iter().map(|truth| {
+            let occurrence = seen.entry((&truth.client, truth.source_port)).or_default();
+            *occurrence += 1;
+            let attempt = Attempt {
+                client: truth.client.clone(),
+                source_port: truth.source_port,
+                occurrence: *occurrence,
+            };
+            (attempt, truth)
+        });
+        Self {
+            truths: truths.collect(),
+            scenario,
+            attempts: scenario.attempts(),
+            found: Vec::new(),
+        }
+    }
+
+    fn wrong(&mut self, subject: impl fmt::Display, what: impl Into<String>) {
+        self.found.push(Mismatch {
+            subject: subject.to_string(),
+            what: what.into(),
+        });
+    }
+
+    /// Each attempt was made, nothing else was, and it went as the scenario means it to go.
+    fn traffic(&mut self) {
+        let scenario = self.scenario;
+        for (attempt, _) in self.attempts.clone() {
+            let Some(truth) = self.truths.get(&attempt).copied() else {
+                self.wrong(&attempt, "the client never reported how it went");
+                continue;
+            };
+            let Some(expected) = scenario.expected(&attempt) else {
+                continue;
+            };
+            if !agrees(expected.fate, truth) {
+                let fate = expected.fate;
+                self.wrong(
+                    &attempt,
+                    format!("it was to be {fate}, but the client {}", Lived(truth)),
+                );
+            }
+            if let (Some(wanted), Some(answered)) = (&expected.backend, &truth.backend)
+                && wanted != answered
+            {
+                self.wrong(&attempt, format!("{answered} answered it, not {wanted}"));
+            }
+        }
+        let strays: Vec<Attempt> = self
+            .truths
+            .keys()
+            .filter(|attempt| !self.attempts.iter().any(|(planned, _)| planned == *attempt))
+            .cloned()
+            .collect();
+        for stray in strays {
+            self.wrong(stray, "the client connected, but no step says so");
+        }
+    }
+
+    /// The flows by attempt. What is no flow of an attempt is reported.
+    fn read(&mut self, lines: &[Value]) -> BTreeMap<Attempt, Flow> {
+        let (latest, broken) = flow::latest(lines);
+        for what in broken {
+            self.wrong("tracer", what);
+        }
+        let mut seen: BTreeMap<(String, u16), u16> = BTreeMap::new();
+        let mut flows = BTreeMap::new();
+        for flow in latest {
+            let from = &flow.client;
+            let client = self
+                .scenario
+                .topology
+                .clients
+                .iter()
+                .find(|client| client.address == from.ip);
+            let Some(client) = client else {
+                let subject = format!("{}:{}", from.ip, from.port);
+                self.wrong(
+                    subject,
+                    format!("tracer tells of a flow ({}), but this is no client", flow.fate),
+                );
+                continue;
+            };
+            let occurrence = seen.entry((client.name.clone(), from.port)).or_default();
+            *occurrence += 1;
+            let attempt = Attempt {
+                client: client.name.clone(),
+                source_port: from.port,
+                occurrence: *occurrence,
+            };
+            if self.attempts.iter().any(|(planned, _)| *planned == attempt) {
+                flows.insert(attempt, flow);
+            } else {
+                self.wrong(
+                    attempt,
+                    format!("tracer tells of a flow ({}) that nobody made", flow.fate),
+                );
+            }
+        }
+        flows
+    }
+
+    fn flows(&mut self, flows: &BTreeMap<Attempt, Flow>) {
+        let scenario = self.scenario;
+        for (attempt, connect) in self.attempts.clone() {
+            let Some(flow) = flows.get(&attempt) else {
+                self.wrong(&attempt, "tracer tells of no such flow");
+                continue;
+            };
+            let service = scenario.topology.service(connect.to.as_deref());
+            if let Some(service) = service
+                && (flow.node.ip, flow.node.port) != (Topology::NODE, service.node_port)
+            {
+                let (node, port) = (Topology::NODE, service.node_port);
+                self.wrong(
+                    &attempt,
+                    format!("it went to {node}:{port}, not to {}", flow.node),
+                );
+            }
+            if let Some(expected) = scenario.expected(&attempt) {
+                self.flow(&attempt, flow, expected);
+            }
+            if let Some(truth) = self.truths.get(&attempt).copied() {
+                self.against_truth(&attempt, flow, truth);
+            }
+        }
+    }
+
+    fn flow(&mut self, attempt: &Attempt, flow: &Flow, expected: &Expected) {
+        let told = |cause: Option<&str>| cause.map_or_else(|| "none".to_owned(), str::to_owned);
+        if flow.fate != expected.fate.word() {
+            self.wrong(
+                attempt,
+                format!("the fate is {}, not {}", flow.fate, expected.fate),
+            );
+        }
+        let cause = expected.cause.map(crate::scenario::Cause::word);
+        if flow.cause.as_deref() != cause {
+            let (is, must) = (told(flow.cause.as_deref()), told(cause));
+            self.wrong(attempt, format!("the cause is {is}, not {must}"));
+        }
+        if flow.cause.is_some() && flow.explanation.trim().is_empty() {
+            self.wrong(attempt, "it has a cause, but nothing explains it");
+        }
+        if let Some(pod) = &expected.backend {
+            self.backend(attempt, flow, pod);
+        }
+        let numbers = [
+            ("syns", expected.syns, Some(f64::from(flow.syns))),
+            ("stall_ms", expected.stall_ms, flow.stall_ms),
+            ("connect_ms", expected.connect_ms, flow.connect_ms),
+        ];
+        for (name, span, number) in numbers {
+            match (span, number) {
+                (Some(span), Some(number)) if !span.holds(number) => {
+                    self.wrong(attempt, format!("{name} is {number}, not {span}"));
+                }
+                (Some(span), None) => {
+                    self.wrong(attempt, format!("{name} is not known, but must be {span}"));
+                }
+                _ => {}
+            }
+        }
+        for wanted in &expected.evidence {
+            if !flow.evidence.iter().any(|piece| piece.shows(wanted)) {
+                let (what, value) = (wanted.what.as_deref(), wanted.value.as_deref());
+                let (what, value) = (what.unwrap_or("…"), value.unwrap_or("…"));
+                let there: Vec<_> = flow.evidence.iter().map(ToString::to_string).collect();
+                let there = if there.is_empty() {
+                    "none".to_owned()
+                } else {
+                    there.join(", ")
+                };
+                self.wrong(
+                    attempt,
+                    format!("no evidence of `{what}` = `{value}`; there is {there}"),
+                );
+            }
+        }
+    }
+
+    /// Whatever the scenario expects: tracer must not contradict what the client lived through.
+    fn against_truth(&mut self, attempt: &Attempt, flow: &Flow, truth: &Traffic) {
+        let Some(fate) = flow.fate() else {
+            self.wrong(attempt, format!("`{}` is no fate that could stand", flow.fate));
+            return;
+        };
+        if !agrees(fate, truth) {
+            self.wrong(
+                attempt,
+                format!("tracer says {fate}, but the client {}", Lived(truth)),
+            );
+        }
+        if fate == Fate::Stalled && truth.outcome == Outcome::Connected {
+            match flow.stall_ms {
+                None => self.wrong(attempt, "it is stalled, but stall_ms is not known"),
+                Some(stall) if (truth.ms - stall).abs() > STALL_TOLERANCE_MS => {
+                    let waited = truth.ms;
+                    self.wrong(
+                        attempt,
+                        format!("stall_ms is {stall:.0}, but the client waited {waited:.0} ms"),
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+        if let Some(pod) = &truth.backend {
+            self.backend(attempt, flow, pod);
+        }
+    }
+
+    fn backend(&mut self, attempt: &Attempt, flow: &Flow, pod: &str) {
+        let Some(pod) = self.scenario.topology.pod(pod) else {
+            self.wrong(attempt, format!("`{pod}` answered it, but there is no such pod"));
+            return;
+        };
+        let said = flow.backend.as_ref().map(|backend| (backend.ip, backend.port));
+        if said != Some((pod.address, pod.port)) {
+            let said = said.map_or_else(|| "unknown".to_owned(), |(ip, port)| format!("{ip}:{port}"));
+            let (name, ip, port) = (&pod.name, pod.address, pod.port);
+            let what = format!("the backend is {said}, but it went to {name}, {ip}:{port}");
+            if !self
+                .found
+                .iter()
+                .any(|one| one.what == what && one.subject == attempt.to_string())
+            {
+                self.wrong(attempt, what);
+            }
+        }
+    }
+
+    fn totals(&mut self, totals: &Totals, flows: &BTreeMap<Attempt, Flow>, lines: &[Value]) {
+        let mut by_fate: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut by_cause: BTreeMap<&str, usize> = BTreeMap::new();
+        for flow in flows.values() {
+            *by_fate.entry(&flow.fate).or_default() += 1;
+            if let Some(cause) = &flow.cause {
+                *by_cause.entry(cause).or_default() += 1;
+            }
+        }
+        self.total("flows", totals.flows, flows.len());
+        let fates = totals.by_fate.iter().map(|(fate, count)| (fate.word(), *count));
+        self.counts(&fates.collect(), &by_fate);
+        let causes = totals
+            .by_cause
+            .iter()
+            .map(|(cause, count)| (cause.word(), *count));
+        self.counts(&causes.collect(), &by_cause);
+
+        let end = lines.iter().rfind(|line| is(line, "end"));
+        if let Some(said) = end.and_then(|end| end["flows"].as_u64())
+            && usize::try_from(said) != Ok(totals.flows)
+        {
+            self.wrong(
+                "totals",
+                format!("tracer's last line counts {said} flows, not {}", totals.flows),
+            );
+        }
+    }
+
+    fn counts(&mut self, wanted: &BTreeMap<&str, usize>, counted: &BTreeMap<&str, usize>) {
+        let mut words: Vec<&str> = wanted.keys().chain(counted.keys()).copied().collect();
+        words.sort_unstable();
+        words.dedup();
+        for word in words {
+            let count = |counts: &BTreeMap<&str, usize>| counts.get(word).copied().unwrap_or_default();
+            self.total(word, count(wanted), count(counted));
+        }
+    }
+
+    fn total(&mut self, what: &str, wanted: usize, counted: usize) {
+        if wanted != counted {
+            self.wrong("totals", format!("{what}: {counted}, not {wanted}"));
+        }
+    }
+
+    /// A handful of connections is no reason to lose a record.
+    fn losses(&mut self, lines: &[Value]) {
+        let lost = lines
+            .iter()
+            .filter(|line| is(line, "health") || is(line, "end"))
+            .filter_map(|line| line["lost"].as_u64());
+        if let Some(lost) = lost.max().filter(|lost| *lost > 0) {
+            self.wrong("tracer", format!("{lost} records were lost"));
+        }
+    }
+}
+
+/// Whether a client that was told this fate would nod.
+fn agrees(fate: Fate, truth: &Traffic) -> bool {
+    match (fate, truth.outcome) {
+        (Fate::Established, Outcome::Connected) => truth.ms < LOST_A_SECOND_MS,
+        (Fate::Stalled, Outcome::Connected) => truth.ms >= LOST_A_SECOND_MS,
+        (Fate::Refused, Outcome::Refused | Outcome::Unreachable)
+        | (Fate::Dropped | Fate::Unanswered, Outcome::Timeout) => true,
+        _ => false,
+    }
+}
+
+/// Whether a line of tracer is of this type.
+fn is(line: &Value, kind: &str) -> bool {
+    line["type"] == kind
+}
+
+/// What a client lived through, as the end of a sentence about it.
+struct Lived<'a>(&'a Traffic);
+
+impl fmt::Display for Lived<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.ms;
+        match self.0.outcome {
+            Outcome::Connected => write!(f, "was connected after {ms:.0} ms"),
+            Outcome::Refused => write!(f, "was refused after {ms:.0} ms"),
+            Outcome::Timeout => write!(f, "gave up after {ms:.0} ms"),
+            Outcome::Unreachable => write!(f, "was told after {ms:.0} ms that the way is closed"),
+            Outcome::Failed => write!(f, "failed after {ms:.0} ms"),
+        }
+    }
+}

@@ -14,11 +14,13 @@ mod version;
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+pub use apt::LISTS_AGE;
 use apt::Root;
 pub use version::Version;
 
@@ -57,7 +59,7 @@ impl Suite {
 }
 
 /// One version of one package.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
     /// The package's name.
     pub name: String,
@@ -177,7 +179,7 @@ pub fn unpack(
     if let Some(packages) = read_manifest(&root)? {
         return Ok(Tree { root, packages });
     }
-    let _lock = cache.lock("apt/lock")?;
+    let _lock = cache.lock("apt")?;
     // Another process may have made it while we waited.
     if let Some(packages) = read_manifest(&root)? {
         return Ok(Tree { root, packages });
@@ -200,7 +202,7 @@ pub fn unpack(
 
 /// The newest package, by Debian's order of versions, whose whole name matches a POSIX extended expression.
 pub fn newest(cache: &Cache, suites: &[Suite], pattern: &str) -> Result<Package> {
-    let _lock = cache.lock("apt/lock")?;
+    let _lock = cache.lock("apt")?;
     let found = Root::open(cache, suites, &[])?.matching(pattern)?;
     newest_of(found)
         .with_context(|| format!("no package named like {pattern} in {}", apt::names(suites, ", ")))
@@ -208,7 +210,7 @@ pub fn newest(cache: &Cache, suites: &[Suite], pattern: &str) -> Result<Package>
 
 /// Whether these suites still have exactly this version.
 pub fn available(cache: &Cache, suites: &[Suite], package: &Package) -> Result<bool> {
-    let _lock = cache.lock("apt/lock")?;
+    let _lock = cache.lock("apt")?;
     Ok(Root::open(cache, suites, &[])?
         .versions(&package.name)?
         .contains(&package.version))
@@ -224,7 +226,7 @@ fn tree_name(suites: &[Suite], packages: &[&str], dependencies: Dependencies<'_>
     wanted.sort_unstable();
     let mut hash = Sha256::new();
     // The number is raised when the layout of a tree changes.
-    hash.update(format!("1 {suites:?} {wanted:?} {dependencies:?}"));
+    hash.update(format!("2 {suites:?} {wanted:?} {dependencies:?}"));
     let hash: String = hash
         .finalize()
         .iter()
@@ -266,7 +268,7 @@ fn extract(archives: &[PathBuf], root: &Path) -> Result<Vec<Package>> {
     }
     let mut contents = Vec::new();
     for archive in archives {
-        run(Command::new("dpkg-deb").arg("-x").args([archive, &partial]))?;
+        unpack_archive(archive, &partial)?;
         contents.push(read_archive(archive)?);
     }
     let manifest = contents.iter().fold(String::new(), |text, package| {
@@ -275,6 +277,36 @@ fn extract(archives: &[PathBuf], root: &Path) -> Result<Vec<Package>> {
     fs::write(partial.join(MANIFEST), manifest)?;
     fs::rename(&partial, root).with_context(|| format!("cannot put {} in place", root.display()))?;
     Ok(contents)
+}
+
+/// `dpkg-deb --extract` would put a folder where a package has one and the tree a link.
+fn unpack_archive(archive: &Path, root: &Path) -> Result<()> {
+    let what = || format!("cannot unpack {}", archive.display());
+    let mut source = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(archive)
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(what)?;
+    let stream = source.stdout.take().with_context(what)?;
+    let unpacked = run(Command::new("tar")
+        .args([
+            "--extract",
+            "--keep-directory-symlink",
+            "--no-same-owner",
+            "--warning=no-timestamp",
+        ])
+        .arg("--directory")
+        .arg(root)
+        .stdin(stream));
+    let status = source.wait()?;
+    unpacked.with_context(what)?;
+    ensure!(
+        status.success(),
+        "cannot unpack {}: dpkg-deb failed ({status})",
+        archive.display()
+    );
+    Ok(())
 }
 
 fn read_archive(archive: &Path) -> Result<Package> {

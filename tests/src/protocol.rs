@@ -1,1 +1,182 @@
 //! What host and guest say to each other: the job handed in, the lines handed back.
+//!
+//! The host puts a [`Job`] into the initramfs at [`JOB_PATH`]. The guest answers on its second serial port,
+//! [`PORT`], with one JSON object a line, each of them a [`Message`]. The first serial port stays the console:
+//! kernel messages and whatever else is meant for eyes only.
+
+use serde::{Deserialize, Serialize};
+
+/// Where the guest finds its [`Job`].
+pub const JOB_PATH: &str = "/lab/job.json";
+
+/// The folder in the guest that holds the scenarios, one `NAME.toml` each.
+pub const SCENARIOS_DIR: &str = "/lab/scenarios";
+
+/// Where the guest finds the tracer binary.
+pub const TRACER_PATH: &str = "/bin/tracer";
+
+/// The guest's device for [`Message`]s.
+pub const PORT: &str = "/dev/ttyS1";
+
+/// What one boot is for.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches that have nothing to do with each other"
+)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Names of the scenarios to play, in this order.
+    pub scenarios: Vec<String>,
+    /// Hand on the `path` of each flow; without it the guest may strip it from tracer's lines.
+    pub keep_path: bool,
+    /// Play the scenarios without tracer: only the traffic's own truth comes back.
+    #[serde(default)]
+    pub without_tracer: bool,
+    /// Let tracer speak its plain lines, for people, instead of JSON.
+    pub demo: bool,
+    /// Say more in [`Message::Note`]s.
+    pub verbose: bool,
+    /// Kernel modules to load before the first scenario, in this order: paths of uncompressed `.ko` files in the
+    /// guest. Dependencies come before what needs them; what the kernel has built in is not among them.
+    pub modules: Vec<String>,
+    /// After this time a scenario has failed and the next one is played.
+    pub seconds_per_scenario: u32,
+}
+
+/// One line from the guest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Message {
+    /// The guest is up, its modules are loaded.
+    Ready {
+        /// `uname -r`.
+        release: String,
+    },
+    /// A scenario starts.
+    Begin {
+        /// Its name.
+        scenario: String,
+    },
+    /// What tracer printed on its standard output: one line, as it was.
+    Tracer {
+        /// The line without its end.
+        line: String,
+    },
+    /// What tracer printed on its standard error.
+    Stderr {
+        /// The line without its end.
+        line: String,
+    },
+    /// One connection attempt as the client itself lived it: the ground truth.
+    Traffic(Traffic),
+    /// What a step of the scenario did, for people.
+    Note {
+        /// One sentence.
+        text: String,
+    },
+    /// A scenario is over.
+    End {
+        /// Its name.
+        scenario: String,
+        /// Whether it could be played; this says nothing about what tracer made of it.
+        ok: bool,
+        /// What went wrong where `ok` is false.
+        why: Option<String>,
+    },
+    /// All scenarios are over, the guest powers off.
+    Done,
+}
+
+/// One connection attempt as the client itself lived it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// The client's name in the scenario.
+    pub client: String,
+    /// Its source port.
+    pub source_port: u16,
+    /// How `connect()` ended.
+    pub outcome: Outcome,
+    /// How long `connect()` took, in milliseconds.
+    pub ms: f64,
+    /// The pod that answered, by the name it gave; `None` where none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
+}
+
+/// How a client's `connect()` ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The handshake finished.
+    Connected,
+    /// An RST came back: `ECONNREFUSED`.
+    Refused,
+    /// The client gave up waiting.
+    Timeout,
+    /// An ICMP error came back: `EHOSTUNREACH`, `ENETUNREACH`.
+    Unreachable,
+    /// Anything else; the guest's notes say what.
+    Failed,
+}
+
+impl Message {
+    /// The message as one line of JSON, without the line's end.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        // Strings, numbers and booleans in a struct of ours: there is nothing that serde_json could refuse.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads one line; `None` for what is no message, such as a line that the guest's death has cut short.
+    #[must_use]
+    pub fn from_line(line: &str) -> Option<Self> {
+        serde_json::from_str(line.trim()).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_as_agreed() {
+        let line = |message: Message| message.to_line();
+        assert_eq!(line(Message::Done), r#"{"type":"done"}"#);
+        assert_eq!(
+            line(Message::Ready {
+                release: "6.12".into()
+            }),
+            r#"{"type":"ready","release":"6.12"}"#
+        );
+        assert_eq!(
+            line(Message::Traffic(Traffic {
+                client: "client-a".into(),
+                source_port: 40_000,
+                outcome: Outcome::Timeout,
+                ms: 3.5,
+                backend: None
+            })),
+            r#"{"type":"traffic","client":"client-a","source_port":40000,"outcome":"timeout","ms":3.5}"#
+        );
+        assert_eq!(
+            line(Message::End {
+                scenario: "healthy".into(),
+                ok: true,
+                why: None
+            }),
+            r#"{"type":"end","scenario":"healthy","ok":true,"why":null}"#
+        );
+    }
+
+    #[test]
+    fn a_line_survives_the_way_there_and_back() {
+        let message = Message::Tracer {
+            line: r#"{"type":"start","schema":1}"#.into(),
+        };
+        assert_eq!(
+            Message::from_line(&format!("{}\r\n", message.to_line())),
+            Some(message)
+        );
+        assert_eq!(Message::from_line(r#"{"type":"tracer","line":"cut sho"#), None);
+    }
+}

@@ -1,6 +1,12 @@
 //! The project's own commands.
 
 mod build_ebpf;
+mod demo;
+mod lab;
+mod static_build;
+mod system;
+mod test;
+mod workspace;
 
 use std::process::ExitCode;
 
@@ -19,6 +25,12 @@ struct Arguments {
 enum Command {
     /// Build the kernel half, tracer/bpf/tracer.bpf.o
     BuildEbpf(build_ebpf::Arguments),
+    /// Play scenarios on real kernels in QEMU, and hold tracer's words against what they expect
+    Lab(lab::Arguments),
+    /// Show what tracer is for: a registry behind a NodePort, and connections that stall for a second
+    Demo(demo::Arguments),
+    /// Run everything that must pass: lints, unit tests, licences, the kernel half's bytes, all scenarios
+    Test(test::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -34,5 +46,8 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::BuildEbpf(arguments) => build_ebpf::run(&arguments),
+        Command::Lab(arguments) => lab::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
     }
 }

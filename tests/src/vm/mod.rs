@@ -1,1 +1,10 @@
 //! The virtual machine: which packages make a kernel, the initramfs, QEMU.
+
+pub mod cpio;
+pub mod elf;
+pub mod initramfs;
+mod ipvs_flavour;
+pub mod kernels;
+pub mod modules;
+pub mod qemu;
+pub mod run;

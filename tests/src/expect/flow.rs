@@ -1,0 +1,94 @@
+//! A flow as tracer prints it.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::scenario::{self, Fate};
+
+/// The parts of a flow's line that a scenario can ask for.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Flow {
+    id: Value,
+    start: Timestamp,
+    pub(super) client: Endpoint,
+    pub(super) node: Endpoint,
+    pub(super) backend: Option<Endpoint>,
+    pub(super) fate: String,
+    pub(super) cause: Option<String>,
+    pub(super) explanation: String,
+    pub(super) evidence: Vec<Evidence>,
+    pub(super) syns: u32,
+    pub(super) connect_ms: Option<f64>,
+    pub(super) stall_ms: Option<f64>,
+}
+
+/// One end of a flow.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Endpoint {
+    pub(super) ip: Ipv4Addr,
+    pub(super) port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.ip, self.port)
+    }
+}
+
+/// A piece of evidence.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Evidence {
+    what: String,
+    value: Value,
+}
+
+impl Evidence {
+    pub(super) fn shows(&self, wanted: &scenario::Evidence) -> bool {
+        let holds = |text: &str, part: Option<&str>| {
+            part.is_none_or(|part| text.to_lowercase().contains(&part.to_lowercase()))
+        };
+        holds(&self.what, wanted.what.as_deref()) && holds(&self.value_text(), wanted.value.as_deref())
+    }
+
+    fn value_text(&self) -> String {
+        match &self.value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` = `{}`", self.what, self.value_text())
+    }
+}
+
+impl Flow {
+    /// Its fate, if it is one that can stand.
+    pub(super) fn fate(&self) -> Option<Fate> {
+        Fate::deserialize(Value::from(self.fate.as_str())).ok()
+    }
+}
+
+/// The last line of each flow, in the order in which the flows began, and what is wrong with lines that cannot be
+/// read.
+pub(super) fn latest(lines: &[Value]) -> (Vec<Flow>, Vec<String>) {
+    let mut flows: Vec<Flow> = Vec::new();
+    let mut broken = Vec::new();
+    for line in lines.iter().filter(|line| super::is(line, "flow")) {
+        match Flow::deserialize(line) {
+            Ok(flow) => match flows.iter_mut().find(|older| older.id == flow.id) {
+                Some(older) => *older = flow,
+                None => flows.push(flow),
+            },
+            Err(error) => broken.push(format!("this flow is not as agreed ({error}): {line}")),
+        }
+    }
+    flows.sort_by_key(|flow| flow.start);
+    (flows, broken)
+}

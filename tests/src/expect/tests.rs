@@ -1,0 +1,424 @@
+use serde_json::{Value, json};
+
+use super::{judge, judge_traffic};
+use crate::protocol::{Outcome, Traffic};
+use crate::scenario::Scenario;
+
+/// Three flows: one in order, one that stalls on the same port, one that a silent pod leaves unanswered.
+const SCENARIO: &str = r#"
+title = "A stall and a silence"
+story = "For these tests."
+kernels = ["6.12"]
+
+[topology]
+clients = [{ name = "client-a", address = "10.0.0.2" }]
+pods = [
+  { name = "pod-1", address = "10.244.1.2", behaviour = "rst" },
+  { name = "pod-2", address = "10.244.2.2", behaviour = "silent" },
+]
+services = [
+  { name = "web", node_port = 30080, real_servers = [{ pod = "pod-1" }] },
+  { name = "mute", node_port = 30090, real_servers = [{ pod = "pod-2" }] },
+]
+
+[[steps]]
+connect = { client = "client-a", to = "web", source_port = 41000, times = 2 }
+[[steps]]
+connect = { client = "client-a", to = "mute", source_port = 41001 }
+
+[expect]
+default = { fate = "established" }
+
+[[expect.flows]]
+client = "client-a"
+source_port = 41000
+occurrence = 2
+fate = "stalled"
+cause = "ipvs.reuse-dropped"
+backend = "pod-1"
+syns = 2
+stall_ms = [900, 1500]
+connect_ms = [900, 1600]
+evidence = [{ what = "state", value = "close" }, { value = "conntrack" }]
+
+[[expect.flows]]
+client = "client-a"
+source_port = 41001
+fate = "unanswered"
+cause = "backend.silent"
+syns = [2, 3]
+
+[expect.totals]
+flows = 3
+by_fate = { established = 1, stalled = 1, unanswered = 1 }
+by_cause = { "ipvs.reuse-dropped" = 1, "backend.silent" = 1 }
+"#;
+
+struct Case {
+    scenario: Scenario,
+    lines: Vec<Value>,
+    traffic: Vec<Traffic>,
+}
+
+impl Case {
+    /// All as it must be.
+    fn good() -> Self {
+        let truth = |source_port, outcome, ms, backend: Option<&str>| Traffic {
+            client: "client-a".into(),
+            source_port,
+            outcome,
+            ms,
+            backend: backend.map(Into::into),
+        };
+        Self {
+            scenario: Scenario::from_toml(SCENARIO).unwrap(),
+            lines: vec![
+                json!({"type": "start", "schema": 1}),
+                flow(1, 41000, "established"),
+                json!({
+                    "type": "flow", "id": 2, "start": "2026-01-01T00:00:02.5Z", "netns": 1,
+                    "client": {"ip": "10.0.0.2", "port": 41000}, "node": {"ip": "10.0.0.1", "port": 30080},
+                    "service": null, "dataplane": "ipvs",
+                    "backend": {"ip": "10.244.1.2", "port": 8080, "name": null},
+                    "fate": "stalled", "cause": "ipvs.reuse-dropped", "explanation": "…", "advice": "…",
+                    "evidence": [
+                        {"what": "old connection's state", "value": "CLOSE", "hook": "ip_vs_conn_in_get_proto"},
+                        {"what": "held by", "value": "conntrack", "hook": "ip_vs_conn_in_get_proto"},
+                    ],
+                    "syns": 2, "synacks": 1, "connect_ms": 1012.5, "stall_ms": 1008.0, "path": [],
+                }),
+                json!({
+                    "type": "flow", "id": 3, "start": "2026-01-01T00:00:03.51Z", "netns": 1,
+                    "client": {"ip": "10.0.0.2", "port": 41001}, "node": {"ip": "10.0.0.1", "port": 30090},
+                    "service": null, "dataplane": "ipvs",
+                    "backend": {"ip": "10.244.2.2", "port": 8080, "name": null},
+                    "fate": "unanswered", "cause": "backend.silent", "explanation": "…", "advice": null,
+                    "evidence": [], "syns": 2, "synacks": 0, "connect_ms": null, "stall_ms": null, "path": [],
+                }),
+                json!({"type": "end", "flows": 3, "events": 90, "lost": 0}),
+            ],
+            traffic: vec![
+                truth(41000, Outcome::Connected, 4.2, Some("pod-1")),
+                truth(41000, Outcome::Connected, 1013.0, Some("pod-1")),
+                truth(41001, Outcome::Timeout, 2500.0, None),
+            ],
+        }
+    }
+
+    fn verdict(&self) -> Vec<String> {
+        let mismatches = judge(&self.scenario, &self.lines, &self.traffic);
+        mismatches.iter().map(ToString::to_string).collect()
+    }
+
+    /// The verdict after a change of the line of the flow that stalls.
+    fn with_stalled(change: impl FnOnce(&mut Value)) -> Vec<String> {
+        let mut case = Self::good();
+        change(&mut case.lines[2]);
+        case.verdict()
+    }
+
+    fn with_truth(nth: usize, change: impl FnOnce(&mut Traffic)) -> Vec<String> {
+        let mut case = Self::good();
+        change(&mut case.traffic[nth]);
+        case.verdict()
+    }
+}
+
+fn flow(id: u32, port: u16, fate: &str) -> Value {
+    json!({
+        "type": "flow", "id": id, "start": format!("2026-01-01T00:00:0{id}.49Z"), "netns": 1,
+        "client": {"ip": "10.0.0.2", "port": port}, "node": {"ip": "10.0.0.1", "port": 30080},
+        "service": null, "dataplane": "ipvs", "backend": {"ip": "10.244.1.2", "port": 8080, "name": null},
+        "fate": fate, "cause": null, "explanation": "", "advice": null, "evidence": [],
+        "syns": 1, "synacks": 1, "connect_ms": 3.9, "stall_ms": null, "path": [],
+    })
+}
+
+#[track_caller]
+fn one(verdict: &[String], expected: &str) {
+    assert_eq!(verdict, [expected]);
+}
+
+#[test]
+fn what_is_right_passes() {
+    assert_eq!(Case::good().verdict(), Vec::<String>::new());
+}
+
+#[test]
+fn a_wrong_fate_is_told_twice_for_the_client_knows_better_too() {
+    let verdict = Case::with_stalled(|flow| flow["fate"] = "established".into());
+    assert_eq!(
+        verdict,
+        [
+            "client-a:41000 (attempt 2): the fate is established, not stalled",
+            "client-a:41000 (attempt 2): tracer says established, but the client was connected after 1013 ms",
+            "totals: established: 2, not 1",
+            "totals: stalled: 0, not 1",
+        ]
+    );
+}
+
+#[test]
+fn pending_is_no_fate_that_could_stand() {
+    let verdict = Case::with_stalled(|flow| flow["fate"] = "pending".into());
+    assert!(
+        verdict.contains(&"client-a:41000 (attempt 2): `pending` is no fate that could stand".to_owned()),
+        "{verdict:?}"
+    );
+}
+
+#[test]
+fn a_wrong_cause_a_missing_one_and_one_too_many() {
+    let verdict = Case::with_stalled(|flow| flow["cause"] = "ipvs.nodest-expired".into());
+    assert_eq!(
+        verdict[0],
+        "client-a:41000 (attempt 2): the cause is ipvs.nodest-expired, not ipvs.reuse-dropped"
+    );
+    let verdict = Case::with_stalled(|flow| flow["cause"] = Value::Null);
+    assert_eq!(
+        verdict,
+        [
+            "client-a:41000 (attempt 2): the cause is none, not ipvs.reuse-dropped",
+            "totals: ipvs.reuse-dropped: 0, not 1",
+        ]
+    );
+    let mut case = Case::good();
+    case.lines[1]["cause"] = "unknown".into();
+    case.lines[1]["explanation"] = "Who knows.".into();
+    assert_eq!(
+        case.verdict(),
+        [
+            "client-a:41000 (attempt 1): the cause is unknown, not none",
+            "totals: unknown: 1, not 0",
+        ]
+    );
+}
+
+#[test]
+fn a_cause_needs_an_explanation() {
+    one(
+        &Case::with_stalled(|flow| flow["explanation"] = " ".into()),
+        "client-a:41000 (attempt 2): it has a cause, but nothing explains it",
+    );
+}
+
+#[test]
+fn evidence_must_be_in_one_piece() {
+    one(
+        &Case::with_stalled(|flow| {
+            flow["evidence"][0]["value"] = "TIME_WAIT".into();
+            flow["evidence"][1]["value"] = "conntrack, in CLOSE".into();
+        }),
+        "client-a:41000 (attempt 2): no evidence of `state` = `close`; there is `old connection's state` = \
+         `TIME_WAIT`, `held by` = `conntrack, in CLOSE`",
+    );
+    let verdict = Case::with_stalled(|flow| flow["evidence"] = json!([]));
+    assert_eq!(
+        verdict[1],
+        "client-a:41000 (attempt 2): no evidence of `…` = `conntrack`; there is none"
+    );
+}
+
+#[test]
+fn a_value_of_evidence_may_be_a_number() {
+    let mut case = Case::good();
+    case.lines[2]["evidence"][1]["value"] = json!(17);
+    assert_eq!(
+        case.verdict(),
+        [
+            "client-a:41000 (attempt 2): no evidence of `…` = `conntrack`; there is `old connection's state` = \
+             `CLOSE`, `held by` = `17`"
+        ]
+    );
+}
+
+#[test]
+fn numbers_must_lie_in_their_spans() {
+    one(
+        &Case::with_stalled(|flow| flow["syns"] = 3.into()),
+        "client-a:41000 (attempt 2): syns is 3, not 2",
+    );
+    one(
+        &Case::with_stalled(|flow| flow["connect_ms"] = Value::Null),
+        "client-a:41000 (attempt 2): connect_ms is not known, but must be 900 to 1600",
+    );
+    one(
+        &Case::with_stalled(|flow| flow["stall_ms"] = 880.5.into()),
+        "client-a:41000 (attempt 2): stall_ms is 880.5, not 900 to 1500",
+    );
+}
+
+#[test]
+fn a_stall_must_fit_what_the_client_waited() {
+    let verdict = Case::with_truth(1, |truth| truth.ms = 3020.0);
+    one(
+        &verdict,
+        "client-a:41000 (attempt 2): stall_ms is 1008, but the client waited 3020 ms",
+    );
+}
+
+#[test]
+fn the_backend_must_be_the_pod_that_answered() {
+    let wrong = json!({"ip": "10.244.2.2", "port": 8080, "name": null});
+    one(
+        &Case::with_stalled(|flow| flow["backend"] = wrong),
+        "client-a:41000 (attempt 2): the backend is 10.244.2.2:8080, but it went to pod-1, 10.244.1.2:8080",
+    );
+    // Nothing is expected of the first flow's backend, but the pod gave its name.
+    let mut case = Case::good();
+    case.lines[1]["backend"] = Value::Null;
+    one(
+        &case.verdict(),
+        "client-a:41000 (attempt 1): the backend is unknown, but it went to pod-1, 10.244.1.2:8080",
+    );
+}
+
+#[test]
+fn the_node_port_must_be_the_one_that_was_asked() {
+    one(
+        &Case::with_stalled(|flow| flow["node"]["port"] = 30090.into()),
+        "client-a:41000 (attempt 2): it went to 10.0.0.1:30080, not to 10.0.0.1:30090",
+    );
+}
+
+#[test]
+fn the_last_line_of_a_flow_stands() {
+    let mut case = Case::good();
+    let mut early = case.lines[2].clone();
+    early["fate"] = "dropped".into();
+    early["cause"] = "unknown".into();
+    case.lines.insert(1, early);
+    assert_eq!(case.verdict(), Vec::<String>::new());
+
+    let (early, late) = (1, 3);
+    case.lines.swap(early, late);
+    assert_eq!(
+        case.verdict()[0],
+        "client-a:41000 (attempt 2): the fate is dropped, not stalled"
+    );
+}
+
+#[test]
+fn flows_of_a_port_are_told_apart_by_when_they_began_not_by_when_they_were_printed() {
+    let mut case = Case::good();
+    case.lines.swap(1, 2);
+    assert_eq!(case.verdict(), Vec::<String>::new());
+
+    // "00.5" is before "00.51", though not by the letter.
+    case.lines[1]["start"] = "2026-01-01T00:00:00.51Z".into();
+    case.lines[2]["start"] = "2026-01-01T00:00:00.5Z".into();
+    assert_eq!(case.verdict(), Vec::<String>::new());
+}
+
+#[test]
+fn a_flow_that_is_missing_or_that_nobody_made() {
+    let mut case = Case::good();
+    case.lines.remove(3);
+    assert_eq!(
+        case.verdict(),
+        [
+            "client-a:41001 (attempt 1): tracer tells of no such flow",
+            "totals: flows: 2, not 3",
+            "totals: unanswered: 0, not 1",
+            "totals: backend.silent: 0, not 1",
+        ]
+    );
+
+    let mut case = Case::good();
+    case.lines.push(flow(9, 41000, "established"));
+    case.lines.push(flow(8, 5555, "dropped"));
+    let mut stranger = flow(7, 41000, "refused");
+    stranger["client"]["ip"] = "10.0.0.77".into();
+    case.lines.push(stranger);
+    assert_eq!(
+        case.verdict(),
+        [
+            "10.0.0.77:41000: tracer tells of a flow (refused), but this is no client",
+            "client-a:5555 (attempt 1): tracer tells of a flow (dropped) that nobody made",
+            "client-a:41000 (attempt 3): tracer tells of a flow (established) that nobody made",
+        ]
+    );
+}
+
+#[test]
+fn a_line_that_breaks_the_schema_is_shown() {
+    let verdict = Case::with_stalled(|flow| flow["syns"] = "two".into());
+    assert!(
+        verdict[0].starts_with("tracer: this flow is not as agreed (invalid type: string \"two\""),
+        "{verdict:?}"
+    );
+    assert_eq!(
+        verdict[1],
+        "client-a:41000 (attempt 2): tracer tells of no such flow"
+    );
+}
+
+#[test]
+fn losses_and_wrong_totals_of_the_last_line() {
+    let mut case = Case::good();
+    case.lines[4] = json!({"type": "end", "flows": 4, "events": 90, "lost": 2});
+    case.lines
+        .insert(3, json!({"type": "health", "events": 50, "lost": 1}));
+    assert_eq!(
+        case.verdict(),
+        [
+            "totals: tracer's last line counts 4 flows, not 3",
+            "tracer: 2 records were lost",
+        ]
+    );
+}
+
+#[test]
+fn a_scenario_that_did_not_happen_is_no_pass() {
+    let verdict = Case::with_truth(1, |truth| truth.ms = 5.0);
+    assert_eq!(
+        verdict,
+        [
+            "client-a:41000 (attempt 2): it was to be stalled, but the client was connected after 5 ms",
+            "client-a:41000 (attempt 2): tracer says stalled, but the client was connected after 5 ms",
+            "client-a:41000 (attempt 2): stall_ms is 1008, but the client waited 5 ms",
+        ]
+    );
+    let verdict = Case::with_truth(2, |truth| truth.outcome = Outcome::Refused);
+    assert_eq!(
+        verdict,
+        [
+            "client-a:41001 (attempt 1): it was to be unanswered, but the client was refused after 2500 ms",
+            "client-a:41001 (attempt 1): tracer says unanswered, but the client was refused after 2500 ms",
+        ]
+    );
+}
+
+#[test]
+fn truth_alone_can_be_judged() {
+    let mut case = Case::good();
+    assert_eq!(judge_traffic(&case.scenario, &case.traffic), []);
+    case.traffic[1].backend = Some("pod-2".into());
+    case.traffic[2].client = "client-z".into();
+    let verdict: Vec<String> = judge_traffic(&case.scenario, &case.traffic)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        verdict,
+        [
+            "client-a:41000 (attempt 2): pod-2 answered it, not pod-1",
+            "client-a:41001 (attempt 1): the client never reported how it went",
+            "client-z:41001 (attempt 1): the client connected, but no step says so",
+        ]
+    );
+}
+
+#[test]
+fn no_lines_at_all_are_no_pass() {
+    let mut case = Case::good();
+    case.lines.clear();
+    let verdict = case.verdict();
+    assert_eq!(
+        verdict
+            .iter()
+            .filter(|line| line.ends_with("no such flow"))
+            .count(),
+        3
+    );
+}

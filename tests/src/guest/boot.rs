@@ -1,0 +1,83 @@
+//! From the kernel's first process to a node that scenarios can be built on, and the end of it.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::mount::{MsFlags, mount};
+use nix::sys::reboot::{RebootMode, reboot};
+
+use super::{sysctl, tool};
+
+/// What is mounted: file system, where.
+const MOUNTS: [(&str, &str); 8] = [
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("devtmpfs", "/dev"),
+    ("tmpfs", "/tmp"),
+    ("tmpfs", "/run"),
+    ("tracefs", "/sys/kernel/tracing"),
+    ("debugfs", "/sys/kernel/debug"),
+    ("bpf", "/sys/fs/bpf"),
+];
+
+/// Mounts what a node has mounted.
+pub(super) fn mount_all() -> Result<()> {
+    for (kind, target) in MOUNTS {
+        fs::create_dir_all(target).with_context(|| format!("cannot create {target}"))?;
+        match mount(Some(kind), target, Some(kind), MsFlags::empty(), None::<&str>) {
+            Ok(()) | Err(Errno::EBUSY) => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot mount {target}")),
+        }
+    }
+    // `ip netns` of some versions goes through /var/run.
+    if fs::symlink_metadata("/var/run").is_ok_and(|metadata| metadata.is_dir()) {
+        fs::remove_dir("/var/run").context("cannot remove /var/run")?;
+    }
+    if fs::symlink_metadata("/var/run").is_err() {
+        fs::create_dir_all("/var").context("cannot create /var")?;
+        std::os::unix::fs::symlink("/run", "/var/run").context("cannot link /var/run")?;
+    }
+    Ok(())
+}
+
+/// Loads modules in the order given.
+pub(super) fn load_modules(paths: &[String]) -> Result<()> {
+    for path in paths {
+        let file = File::open(path).with_context(|| format!("cannot open {path}"))?;
+        // One that makes a device of its own on loading would be a stranger on the node.
+        let parameters = match Path::new(path).file_stem().and_then(|stem| stem.to_str()) {
+            Some("dummy") => "numdummies=0",
+            _ => "",
+        };
+        let parameters = CString::new(parameters).context("a parameter holds a NUL")?;
+        match finit_module(&file, &parameters, ModuleInitFlags::empty()) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot load {path}")),
+        }
+    }
+    Ok(())
+}
+
+/// What every scenario finds: loopback up, IPv6 out of the way (its neighbour discovery would be noise on every
+/// new device), tools in reach.
+pub(super) fn prepare_node() -> Result<()> {
+    sysctl::write("kernel.hostname", "node-1")?;
+    sysctl::no_ipv6()?;
+    tool::run("ip link set lo up")?;
+    Ok(())
+}
+
+/// Switches the machine off.
+pub(super) fn power_off() -> ! {
+    let Err(error) = reboot(RebootMode::RB_POWER_OFF);
+    eprintln!("lab-guest: cannot power off: {error}");
+    loop {
+        thread::sleep(Duration::from_hours(1));
+    }
+}

@@ -1,0 +1,186 @@
+//! Clients: real TCP from chosen source ports, and the truth about how it went.
+
+use std::io::{ErrorKind, Read};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::cancel::Cancel;
+use super::netns::Netns;
+use super::port::Port;
+use super::tool;
+use crate::protocol::{Message, Outcome, Traffic};
+use crate::scenario::{self, Connect, Topology};
+
+/// How long a source port may still belong to the last connection from it. Its server closed it, so it takes one
+/// more round trip at most.
+const PORT_BUSY: Duration = Duration::from_secs(3);
+
+/// How long a server may take for its few bytes.
+const REPLY: Duration = Duration::from_secs(5);
+
+/// A client of the node.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    name: String,
+    address: Ipv4Addr,
+    netns: Netns,
+    held: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Client {
+    /// Builds the client's netns and joins it to the node by a link of its own; `nth` counts clients from 0.
+    pub(super) fn create(client: &scenario::Client, nth: usize) -> Result<Self> {
+        let netns = Netns::create(&client.name)?;
+        let (device, node, name) = (device(nth), Topology::NODE, &client.name);
+        let address = client.address;
+        // One address towards all clients, as on a node with one uplink.
+        let uplink = match nth {
+            0 => format!("addr add {node}/32 dev {device}\n"),
+            _ => String::new(),
+        };
+        tool::feed(
+            "ip -batch -",
+            &format!(
+                "link add {device} type veth peer name eth0 netns {name}\n\
+                 {uplink}\
+                 link set {device} up\n\
+                 route add {address}/32 dev {device} src {node}\n"
+            ),
+        )?;
+        netns.ip(&format!(
+            "addr add {address}/24 dev eth0\nlink set eth0 up\nroute add default via {node}\n"
+        ))?;
+        Ok(Self {
+            name: client.name.clone(),
+            address,
+            netns,
+            held: Arc::default(),
+        })
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes all attempts of a step, one after the other, and tells the host how each of them went.
+    pub(super) fn connect(
+        &self,
+        step: &Connect,
+        to: SocketAddrV4,
+        port: &Port,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let pause = Duration::from_millis(step.pause_ms.into());
+        self.netns.run(|| {
+            for source_port in step.source_ports() {
+                let truth = self.attempt(source_port, to, step, port)?;
+                port.send(&Message::Traffic(truth));
+                cancel.sleep(pause)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Closes what was held open.
+    pub(super) fn let_go(&self) {
+        self.lock().clear();
+    }
+
+    fn attempt(&self, source_port: u16, to: SocketAddrV4, step: &Connect, port: &Port) -> Result<Traffic> {
+        let socket =
+            Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).context("cannot make a socket")?;
+        socket
+            .set_reuse_address(true)
+            .context("cannot set SO_REUSEADDR")?;
+        let from = SocketAddrV4::new(self.address, source_port);
+        socket
+            .bind(&from.into())
+            .with_context(|| format!("{}: cannot bind {from}", self.name))?;
+        let timeout = Duration::from_millis(step.timeout_ms.into());
+        let (result, took) = connect(&socket, to, timeout);
+        let outcome = match &result {
+            Ok(()) => Outcome::Connected,
+            Err(error) => outcome(error),
+        };
+        if let (Outcome::Failed, Err(error)) = (outcome, &result) {
+            port.note(format!("{}: {from} to {to}: {error}", self.name));
+        }
+        let mut backend = None;
+        if result.is_ok() {
+            let stream = TcpStream::from(socket);
+            backend = greeting(&stream, step.hold);
+            if step.hold {
+                self.lock().push(stream);
+            }
+        }
+        Ok(Traffic {
+            client: self.name.clone(),
+            source_port,
+            outcome,
+            ms: took.as_secs_f64() * 1000.0,
+            backend,
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<TcpStream>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The node's end of the link to its `nth` client.
+pub(super) fn device(nth: usize) -> String {
+    format!("eth{nth}")
+}
+
+/// Connects, and waits for a port that its last connection has not quite let go. Such a wait is not counted: the
+/// kernel refuses at once, before any packet.
+fn connect(socket: &Socket, to: SocketAddrV4, timeout: Duration) -> (std::io::Result<()>, Duration) {
+    let to = SocketAddr::V4(to).into();
+    let first = Instant::now();
+    loop {
+        let start = Instant::now();
+        let result = socket.connect_timeout(&to, timeout);
+        let took = start.elapsed();
+        match &result {
+            Err(error) if error.kind() == ErrorKind::AddrNotAvailable && first.elapsed() < PORT_BUSY => {
+                thread::sleep(Duration::from_millis(2));
+            }
+            _ => return (result, took),
+        }
+    }
+}
+
+fn outcome(error: &std::io::Error) -> Outcome {
+    match error.kind() {
+        ErrorKind::TimedOut => Outcome::Timeout,
+        ErrorKind::ConnectionRefused => Outcome::Refused,
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Outcome::Unreachable,
+        _ if error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32) => Outcome::Unreachable,
+        _ => Outcome::Failed,
+    }
+}
+
+/// What the server said, up to its first line. Unless the connection is held, all of it is read, so that it is the
+/// server who closes first, and the client's port is free at once.
+fn greeting(mut stream: &TcpStream, hold: bool) -> Option<String> {
+    let _ = stream.set_nonblocking(false);
+    let _ = stream.set_read_timeout(Some(REPLY));
+    let mut said = Vec::new();
+    let mut bytes = [0; 64];
+    // An RST ends it as well as a FIN does.
+    while let Ok(count @ 1..) = stream.read(&mut bytes) {
+        said.extend_from_slice(&bytes[..count]);
+        if hold && said.contains(&b'\n') {
+            break;
+        }
+    }
+    let name = said.split(|byte| *byte == b'\n').next()?;
+    (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned())
+}

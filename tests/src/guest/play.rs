@@ -1,0 +1,223 @@
+//! One scenario from an empty node to an empty node.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::cancel::Cancel;
+use super::client::Client;
+use super::leftovers::Inventory;
+use super::port::Port;
+use super::topology::{self, Node};
+use super::tracer::Tracer;
+use super::{kube, tool};
+use crate::protocol::Job;
+use crate::scenario::{Connect, Scenario, Step};
+
+/// How long tracer may take to tell a fate after the last client is done: its own patience of 3 s from the last
+/// SYN, and what emulation adds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a scenario is played with.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) job: Job,
+    pub(super) port: Port,
+    pub(super) cancel: Cancel,
+    /// What was on the node before the first scenario.
+    pub(super) before: Arc<Inventory>,
+}
+
+impl Stage {
+    /// Plays it; an error is a scenario that could not be played, or that left something behind.
+    pub(super) fn play(&self, scenario: &Scenario) -> Result<()> {
+        let mut node = Node::default();
+        let played = self.play_on(&mut node, scenario);
+        if played.is_err() || self.job.verbose {
+            self.describe();
+        }
+        let _ = self.cancel.doing("cleaning up");
+        let mut errors: Vec<_> = played.err().into_iter().collect();
+        errors.extend(node.tear_down());
+        match self.before.strangers() {
+            Ok(strangers) if strangers.is_empty() => {}
+            Ok(strangers) => errors.push(anyhow!("left behind: {}", strangers.join(", "))),
+            Err(error) => errors.push(error),
+        }
+        let texts: Vec<_> = errors.iter().map(|error| format!("{error:#}")).collect();
+        match texts.as_slice() {
+            [] => Ok(()),
+            texts => Err(anyhow!(texts.join("; and then: "))),
+        }
+    }
+
+    fn play_on(&self, node: &mut Node, scenario: &Scenario) -> Result<()> {
+        node.build(scenario, &self.cancel)?;
+        let tracer = if self.job.without_tracer {
+            None
+        } else {
+            let ports = scenario.node_ports();
+            Some(Tracer::start(&ports, &self.job, &self.port, &self.cancel)?)
+        };
+        let mut act = Act {
+            stage: self,
+            node,
+            scenario,
+            background: Vec::new(),
+        };
+        let acted = act.steps();
+        if let Some(tracer) = tracer {
+            let waited = acted.and_then(|()| self.wait_for_fates(&tracer, scenario));
+            let stopped = tracer.stop(&self.cancel);
+            waited.and(stopped)
+        } else {
+            acted
+        }
+    }
+
+    fn wait_for_fates(&self, tracer: &Tracer, scenario: &Scenario) -> Result<()> {
+        self.cancel.doing("waiting for tracer to tell all fates")?;
+        if self.job.demo {
+            // Lines for people are not counted; whoever watches a demo can wait.
+            self.cancel.sleep(PATIENCE)
+        } else {
+            tracer.wait_for_fates(scenario.attempts().len(), PATIENCE, &self.cancel)
+        }
+    }
+
+    /// Tells the state of the node, for whoever looks for what went wrong.
+    fn describe(&self) {
+        for command in [
+            "ipvsadm -Ln --stats",
+            "conntrack -L",
+            "nft list ruleset",
+            "ip -br addr",
+        ] {
+            let text = tool::run(command).unwrap_or_else(|error| format!("{error:#}"));
+            self.port.note(format!("{command}\n{}", text.trim_end()));
+        }
+        let connections = topology::ipvs_connections().join("\n");
+        self.port.note(format!("/proc/net/ip_vs_conn\n{connections}"));
+    }
+}
+
+/// The steps of a scenario on their way.
+struct Act<'a> {
+    stage: &'a Stage,
+    node: &'a mut Node,
+    scenario: &'a Scenario,
+    background: Vec<JoinHandle<Result<()>>>,
+}
+
+impl Act<'_> {
+    fn steps(&mut self) -> Result<()> {
+        for (number, step) in (1..).zip(&self.scenario.steps) {
+            let what = describe(step);
+            self.stage.cancel.doing(format!("step {number}: {what}"))?;
+            if self.stage.job.verbose || matches!(step, Step::Say(_)) {
+                self.stage.port.note(what);
+            }
+            self.step(step).with_context(|| format!("step {number}"))?;
+        }
+        self.stage
+            .cancel
+            .doing("waiting for connections in the background")?;
+        self.background.drain(..).try_for_each(join)
+    }
+
+    fn step(&mut self, step: &Step) -> Result<()> {
+        let topology = &self.scenario.topology;
+        match step {
+            Step::Connect(connect) => {
+                let connecting = self.connect(connect)?;
+                if connect.background {
+                    self.background.push(connecting);
+                    Ok(())
+                } else {
+                    join(connecting)
+                }
+            }
+            Step::Parallel(connects) => {
+                let connecting: Result<Vec<_>> =
+                    connects.iter().map(|connect| self.connect(connect)).collect();
+                connecting?.into_iter().try_for_each(join)
+            }
+            Step::SetWeight(change) => kube::set_weight(topology, change),
+            Step::AddRealServer(change) => kube::add_real_server(topology, change),
+            Step::RemoveRealServer(removal) => kube::remove_real_server(topology, removal),
+            Step::Pod(change) => self.node.behave(&change.name, change.behaviour),
+            Step::Sysctl(values) => values
+                .iter()
+                .try_for_each(|(name, value)| self.node.sysctl(name, value)),
+            Step::Nft(rules) => self.node.nft(rules),
+            Step::SleepMs(time) => self.stage.cancel.sleep(Duration::from_millis((*time).into())),
+            Step::Say(_) => Ok(()),
+        }
+    }
+
+    fn connect(&self, connect: &Connect) -> Result<JoinHandle<Result<()>>> {
+        let client: Client = self.node.client(&connect.client)?.clone();
+        let to = topology::address(&self.scenario.topology, connect.to.as_deref())?;
+        let (connect, port, cancel) = (
+            connect.clone(),
+            self.stage.port.clone(),
+            self.stage.cancel.clone(),
+        );
+        Ok(thread::spawn(move || {
+            client.connect(&connect, to, &port, &cancel)
+        }))
+    }
+}
+
+fn join(thread: JoinHandle<Result<()>>) -> Result<()> {
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(anyhow!("a client panicked")))
+}
+
+fn describe(step: &Step) -> String {
+    match step {
+        Step::Connect(connect) => describe_connect(connect),
+        Step::Parallel(connects) => {
+            let all: Vec<_> = connects.iter().map(describe_connect).collect();
+            format!("at once: {}", all.join("; "))
+        }
+        Step::SetWeight(change) => format!("{} gets weight {}", change.pod, change.weight),
+        Step::AddRealServer(change) => {
+            format!("{} becomes a real server of weight {}", change.pod, change.weight)
+        }
+        Step::RemoveRealServer(removal) => format!("{} is no real server any more", removal.pod),
+        Step::Pod(change) => format!("{} is {:?} from now on", change.name, change.behaviour),
+        Step::Sysctl(values) => {
+            let all: Vec<_> = values
+                .iter()
+                .map(|(name, value)| format!("{name} = {value}"))
+                .collect();
+            format!("sysctl {}", all.join(", "))
+        }
+        Step::Nft(rules) => format!("nft: {}", rules.trim()),
+        Step::SleepMs(time) => format!("{time} ms pass"),
+        Step::Say(text) => text.trim().to_owned(),
+    }
+}
+
+fn describe_connect(connect: &Connect) -> String {
+    let Connect {
+        client,
+        source_port,
+        count,
+        times,
+        ..
+    } = connect;
+    let ports = match count {
+        1 => format!("port {source_port}"),
+        _ => format!("{count} ports from {source_port} on"),
+    };
+    let times = match times {
+        1 => String::new(),
+        _ => format!(", {times} times from each"),
+    };
+    format!("{client} connects from {ports}{times}")
+}

@@ -1,0 +1,261 @@
+//! A pod: its netns, its server, and how it lives and dies.
+
+use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::SockRef;
+
+use super::netns::Netns;
+use super::tool;
+use crate::scenario::{self, Behaviour};
+
+/// The time between a reply and the RST that follows it: enough for the reply to be read first.
+const BEFORE_RST: Duration = Duration::from_millis(50);
+
+/// How often a server that waits for clients looks whether it must end.
+const LOOK_MS: u16 = 50;
+
+/// Makes a pod deaf: every SYN is discarded before its TCP sees it.
+const DEAF: &str = "\
+table inet lab {
+    chain deaf {
+        type filter hook input priority filter
+        tcp flags & (syn | ack) == syn drop
+    }
+}
+";
+
+/// A pod on the node.
+#[derive(Debug)]
+pub(super) struct Pod {
+    name: String,
+    address: Ipv4Addr,
+    port: u16,
+    netns: Netns,
+    behaviour: Behaviour,
+    server: Option<Server>,
+}
+
+impl Pod {
+    /// Builds the pod's netns and joins it to the node, as a network plugin does.
+    pub(super) fn create(pod: &scenario::Pod) -> Result<Self> {
+        let netns = Netns::create(&pod.name)?;
+        let mut built = Self {
+            name: pod.name.clone(),
+            address: pod.address,
+            port: pod.port,
+            netns,
+            behaviour: Behaviour::NoListener,
+            server: None,
+        };
+        let (device, mac, name) = (built.device(), built.mac(), &pod.name);
+        let (address, gateway) = (pod.address, built.gateway());
+        tool::feed(
+            "ip -batch -",
+            &format!(
+                "link add {device} type veth peer name eth0 address {mac} netns {name}\n\
+                 addr add {gateway}/24 dev {device}\n\
+                 link set {device} up\n"
+            ),
+        )?;
+        built.netns.ip(&format!(
+            "addr add {address}/24 dev eth0\nlink set eth0 up\nroute add default via {gateway}\n"
+        ))?;
+        built.behave(pod.behaviour)?;
+        Ok(built)
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The node's end of its veth.
+    pub(super) fn device(&self) -> String {
+        format!("cali{}", self.name)
+    }
+
+    /// Changes what the pod does from now on.
+    pub(super) fn behave(&mut self, behaviour: Behaviour) -> Result<()> {
+        let Self {
+            address,
+            netns,
+            server,
+            ..
+        } = self;
+        match self.behaviour {
+            Behaviour::Silent => {
+                netns.run(|| tool::run("nft delete table inet lab"))?;
+            }
+            Behaviour::Gone => {
+                netns.ip(&format!(
+                    "addr add {address}/24 dev eth0\nroute add default via {}\n",
+                    gateway(*address)
+                ))?;
+                tool::run(&format!("ip neigh flush dev cali{}", netns.name()))?;
+            }
+            _ => {}
+        }
+        match behaviour {
+            Behaviour::Fin | Behaviour::Rst | Behaviour::Hold | Behaviour::Silent => match server {
+                Some(server) => server.behave(behaviour),
+                None => *server = Some(Server::start(&self.name, netns, self.port, behaviour)?),
+            },
+            Behaviour::NoListener | Behaviour::Gone => *server = None,
+        }
+        match behaviour {
+            Behaviour::Silent => {
+                netns.run(|| tool::feed("nft -f -", DEAF))?;
+            }
+            Behaviour::Gone => {
+                let (mac, device) = (mac(*address), format!("cali{}", netns.name()));
+                tool::run(&format!(
+                    "ip neigh replace {address} lladdr {mac} dev {device} nud permanent"
+                ))?;
+                netns.ip(&format!("addr del {address}/24 dev eth0\n"))?;
+            }
+            _ => {}
+        }
+        self.behaviour = behaviour;
+        Ok(())
+    }
+
+    fn gateway(&self) -> Ipv4Addr {
+        gateway(self.address)
+    }
+
+    fn mac(&self) -> String {
+        mac(self.address)
+    }
+}
+
+/// The node's address in the pod's network.
+fn gateway(pod: Ipv4Addr) -> Ipv4Addr {
+    let [a, b, c, _] = pod.octets();
+    Ipv4Addr::new(a, b, c, 1)
+}
+
+/// The pod's hardware address, made of its IP address as the CNI plugins do.
+fn mac(pod: Ipv4Addr) -> String {
+    let [a, b, c, d] = pod.octets();
+    format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+/// A listener and the thread that serves it. Dropping it closes the listener and all connections.
+#[derive(Debug)]
+struct Server {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    stop: AtomicBool,
+    behaviour: Mutex<Behaviour>,
+}
+
+impl Server {
+    fn start(name: &str, netns: &Netns, port: u16, behaviour: Behaviour) -> Result<Self> {
+        let listener = netns.run(|| {
+            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
+                .with_context(|| format!("cannot listen on port {port}"))?;
+            listener
+                .set_nonblocking(true)
+                .context("cannot set up the listener")?;
+            Ok(listener)
+        })?;
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            stop: AtomicBool::new(false),
+            behaviour: Mutex::new(behaviour),
+        });
+        // The listener stays in the netns that it was made in, whichever its thread is in.
+        let thread = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.serve(&listener)
+        });
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    fn behave(&self, behaviour: Behaviour) {
+        *self.shared.lock() = behaviour;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            eprintln!("lab-guest: the server of {} panicked", self.shared.name);
+        }
+    }
+}
+
+impl Shared {
+    fn serve(&self, listener: &TcpListener) {
+        let mut held = Vec::new();
+        while !self.stop.load(Ordering::Relaxed) {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    if let Err(error) = self.answer(stream, &mut held) {
+                        // The client may have gone already; that it was served is its own truth to tell.
+                        eprintln!("lab-guest: {}: a client went away: {error}", self.name);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let mut wait = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+                    let _ = poll(&mut wait, PollTimeout::from(LOOK_MS));
+                }
+                // A client that left before it was accepted.
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn answer(&self, mut stream: TcpStream, held: &mut Vec<TcpStream>) -> std::io::Result<()> {
+        stream.set_nonblocking(false)?;
+        stream.write_all(format!("{}\n", self.name).as_bytes())?;
+        let behaviour = *self.lock();
+        match behaviour {
+            Behaviour::Hold => held.push(stream),
+            Behaviour::Rst => {
+                SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+                thread::spawn(move || {
+                    thread::sleep(BEFORE_RST);
+                    drop(stream);
+                });
+            }
+            _ => drop(stream),
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Behaviour> {
+        self.behaviour.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_a_pod() {
+        let pod = Ipv4Addr::new(10, 244, 3, 2);
+        assert_eq!(gateway(pod), Ipv4Addr::new(10, 244, 3, 1));
+        assert_eq!(mac(pod), "0a:58:0a:f4:03:02");
+    }
+}

@@ -1,0 +1,55 @@
+//! The node's tools, run as an administrator would run them.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+/// Where the initramfs has them.
+const PATH: &str = "/bin:/sbin:/usr/bin:/usr/sbin";
+
+/// Runs a command line whose words hold no blanks, and returns what it printed.
+pub(super) fn run(line: &str) -> Result<String> {
+    let output = command(line)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run `{line}`"))?;
+    printed(line, output)
+}
+
+/// Runs a command line with this on its standard input, and returns what it printed.
+pub(super) fn feed(line: &str, input: &str) -> Result<String> {
+    let mut child = command(line)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run `{line}`"))?;
+    // What we feed is shorter than a pipe, so that it cannot wait for us while we wait for it. The input ends when
+    // its handle goes out of scope. A tool that refuses its input early says why on its standard error.
+    let fed = child
+        .stdin
+        .take()
+        .map(|mut stdin| stdin.write_all(input.as_bytes()));
+    let output = child
+        .wait_with_output()
+        .with_context(|| format!("cannot wait for `{line}`"))?;
+    let printed = printed(line, output).map_err(|error| anyhow!("{error:#}; its input was:\n{input}"))?;
+    fed.transpose().with_context(|| format!("cannot feed `{line}`"))?;
+    Ok(printed)
+}
+
+fn command(line: &str) -> Command {
+    let mut words = line.split_whitespace();
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words).env("PATH", PATH);
+    command
+}
+
+fn printed(line: &str, output: Output) -> Result<String> {
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        bail!("`{line}` failed ({}): {}", output.status, complaint.trim());
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("`{line}` printed something that is not UTF-8"))
+}

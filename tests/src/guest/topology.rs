@@ -1,0 +1,161 @@
+//! The node as a scenario wants it: built from nothing, and taken down to nothing.
+
+use std::fs;
+use std::net::SocketAddrV4;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::cancel::Cancel;
+use super::client::{self, Client};
+use super::pod::Pod;
+use super::sysctl::Changed;
+use super::{kube, netns, sysctl, tool};
+use crate::scenario::{self, Behaviour, Scenario, Topology};
+
+/// How long a new link may take until it carries packets.
+const LINK_UP: Duration = Duration::from_secs(10);
+
+/// How long IPVS may take to forget the connections of services that are gone.
+const FORGET: Duration = Duration::from_secs(10);
+
+/// The devices of the node that are ours, by how their names begin.
+const OUR_DEVICES: [&str; 3] = ["cali", "eth", "kube-ipvs"];
+
+/// The node, with clients around it and pods on it.
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    clients: Vec<Client>,
+    pods: Vec<Pod>,
+    sysctls: Changed,
+}
+
+impl Node {
+    /// Builds what the scenario describes. Whatever becomes of it, [`Node::tear_down`] takes down what is there.
+    pub(super) fn build(&mut self, scenario: &Scenario, cancel: &Cancel) -> Result<()> {
+        let topology = &scenario.topology;
+        cancel.doing("setting sysctls")?;
+        kube::set_sysctls(&mut self.sysctls)?;
+        for (name, value) in &scenario.facts {
+            self.sysctls.set(name, value)?;
+        }
+        for (nth, client) in topology.clients.iter().enumerate() {
+            cancel.doing(format!("building {}", client.name))?;
+            let built =
+                Client::create(client, nth).with_context(|| format!("cannot build {}", client.name))?;
+            self.clients.push(built);
+        }
+        for pod in &topology.pods {
+            cancel.doing(format!("building {}", pod.name))?;
+            let built = Pod::create(pod).with_context(|| format!("cannot build {}", pod.name))?;
+            self.pods.push(built);
+        }
+        cancel.doing("playing kube-proxy")?;
+        kube::sync(topology)?;
+        if let Some(rules) = &topology.nft {
+            self.nft(rules)?;
+        }
+        cancel.doing("waiting for the links")?;
+        let devices = (0..self.clients.len())
+            .map(client::device)
+            .chain(self.pods.iter().map(Pod::device));
+        for device in devices {
+            let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device)))?;
+            ensure!(up, "{device} does not come up");
+        }
+        Ok(())
+    }
+
+    /// The client of this name.
+    pub(super) fn client(&self, name: &str) -> Result<&Client> {
+        let client = self.clients.iter().find(|client| client.name() == name);
+        client.with_context(|| format!("there is no client {name}"))
+    }
+
+    /// Changes what a pod does.
+    pub(super) fn behave(&mut self, name: &str, behaviour: Behaviour) -> Result<()> {
+        let pod = self.pods.iter_mut().find(|pod| pod.name() == name);
+        pod.with_context(|| format!("there is no pod {name}"))?
+            .behave(behaviour)
+    }
+
+    /// Sets a sysctl of the node until the scenario is over.
+    pub(super) fn sysctl(&mut self, name: &str, value: &scenario::Value) -> Result<()> {
+        self.sysctls.set(name, value)
+    }
+
+    /// Loads somebody else's rules on the node.
+    #[expect(
+        clippy::unused_self,
+        reason = "the rules are the node's, as all else that steps change is"
+    )]
+    pub(super) fn nft(&self, rules: &str) -> Result<()> {
+        tool::feed("nft -f -", rules)?;
+        Ok(())
+    }
+
+    /// Takes everything down, as far as it goes, and returns what did not work.
+    pub(super) fn tear_down(mut self) -> Vec<anyhow::Error> {
+        let mut errors = Vec::new();
+        let mut take = |outcome: Result<()>| errors.extend(outcome.err());
+        self.clients.iter().for_each(Client::let_go);
+        self.pods.clear();
+        take(forget_ipvs());
+        take(tool::run("nft flush ruleset").map(drop));
+        take(tool::run("ipset destroy").map(drop));
+        for device in names_in("/sys/class/net") {
+            if OUR_DEVICES.iter().any(|ours| device.starts_with(ours)) {
+                take(tool::run(&format!("ip link delete {device}")).map(drop));
+            }
+        }
+        for name in names_in(netns::FOLDER) {
+            take(tool::run(&format!("ip netns delete {name}")).map(drop));
+        }
+        take(tool::run("conntrack -F").map(drop));
+        take(self.sysctls.restore());
+        errors
+    }
+}
+
+/// The address of a service for its clients.
+pub(super) fn address(topology: &Topology, service: Option<&str>) -> Result<SocketAddrV4> {
+    let service = topology.service(service).context("there is no such service")?;
+    Ok(SocketAddrV4::new(Topology::NODE, service.node_port))
+}
+
+/// The entries of a folder, by name; none if there is no such folder.
+pub(super) fn names_in(folder: impl AsRef<Path>) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// IPVS' connections, as the kernel prints them.
+pub(super) fn ipvs_connections() -> Vec<String> {
+    let table = fs::read_to_string("/proc/net/ip_vs_conn").unwrap_or_default();
+    table.lines().skip(1).map(str::to_owned).collect()
+}
+
+/// Removes all virtual servers and waits until their connections are forgotten too. Of its own accord IPVS keeps
+/// those until they time out; with `expire_nodest_conn` it expires them with their real servers.
+fn forget_ipvs() -> Result<()> {
+    sysctl::write("net.ipv4.vs.expire_nodest_conn", 1)?;
+    tool::run("ipvsadm -C")?;
+    // Its own, so that a scenario that was stopped is cleaned up as well.
+    let forgotten = Cancel::default().wait_until(FORGET, || Ok(ipvs_connections().is_empty()))?;
+    ensure!(
+        forgotten,
+        "IPVS does not forget:\n{}",
+        ipvs_connections().join("\n")
+    );
+    Ok(())
+}
+
+fn is_up(device: &str) -> bool {
+    let state = fs::read_to_string(format!("/sys/class/net/{device}/operstate"));
+    state.is_ok_and(|state| state.trim() == "up")
+}

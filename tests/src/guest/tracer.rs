@@ -1,0 +1,226 @@
+//! The tracer that a scenario is about.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::cancel::Cancel;
+use super::port::Port;
+use crate::protocol::{Job, Message, TRACER_PATH};
+
+/// How long it may take to attach all of its hooks; under emulation that is many seconds.
+const READY: Duration = Duration::from_mins(1);
+
+/// How long it may take to detach them.
+const END: Duration = Duration::from_mins(1);
+
+/// How many lines of its standard error are repeated when it fails.
+const LAST_WORDS: usize = 5;
+
+/// A running tracer.
+#[derive(Debug)]
+pub(super) struct Tracer {
+    child: Child,
+    heard: Arc<Heard>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Heard(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    first: Option<String>,
+    fates: HashMap<String, String>,
+    complaints: Vec<String>,
+    silent: bool,
+}
+
+impl Tracer {
+    /// Starts it on these ports and waits until it says that its hooks are attached.
+    pub(super) fn start(ports: &[u16], job: &Job, port: &Port, cancel: &Cancel) -> Result<Self> {
+        cancel.doing("waiting for tracer to attach its hooks")?;
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        let mut child = Command::new(TRACER_PATH)
+            .arg("live")
+            .arg(if job.demo { "--plain" } else { "--json" })
+            .args(["--port", &ports.join(",")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot run {TRACER_PATH}"))?;
+        let heard = Arc::new(Heard::default());
+        let out = child.stdout.take().context("tracer has no standard output")?;
+        let errors = child.stderr.take().context("tracer has no standard error")?;
+        let readers = vec![
+            follow(out, {
+                let (heard, port, keep_path) = (Arc::clone(&heard), port.clone(), job.keep_path);
+                move |line| heard.line(line, keep_path, &port)
+            }),
+            follow(errors, {
+                let (heard, port) = (Arc::clone(&heard), port.clone());
+                move |line| heard.complaint(line, &port)
+            }),
+        ];
+        let mut tracer = Self {
+            child,
+            heard,
+            readers,
+        };
+        if let Err(error) = tracer.ready(!job.demo, cancel) {
+            let _ = tracer.child.kill();
+            let _ = tracer.child.wait();
+            return Err(error);
+        }
+        Ok(tracer)
+    }
+
+    fn ready(&mut self, json: bool, cancel: &Cancel) -> Result<()> {
+        let mut ended = None;
+        let so = cancel.wait_until(READY, || {
+            ended = self.child.try_wait().context("cannot look after tracer")?;
+            Ok(ended.is_some() || self.heard.first().is_some())
+        })?;
+        if let Some(status) = ended {
+            self.join();
+            bail!(
+                "tracer ended before it was ready ({status}): {}",
+                self.heard.last_words()
+            );
+        }
+        ensure!(
+            so,
+            "tracer was not ready after {} s: {}",
+            READY.as_secs(),
+            self.heard.last_words()
+        );
+        let first = self.heard.first().unwrap_or_default();
+        let start = serde_json::from_str::<Value>(&first).is_ok_and(|line| line["type"] == "start");
+        ensure!(
+            start || !json,
+            "tracer's first line is not its `start`, but: {first}"
+        );
+        Ok(())
+    }
+
+    /// Waits until it has told the fates of so many flows, at most for this time.
+    pub(super) fn wait_for_fates(&self, flows: usize, limit: Duration, cancel: &Cancel) -> Result<()> {
+        cancel.wait_until(limit, || {
+            let state = self.heard.lock();
+            let decided = state.fates.values().filter(|fate| *fate != "pending").count();
+            Ok(decided >= flows || state.silent)
+        })?;
+        Ok(())
+    }
+
+    /// Ends it in good order and waits for its last words.
+    pub(super) fn stop(mut self, cancel: &Cancel) -> Result<()> {
+        cancel.doing("waiting for tracer to detach its hooks")?;
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).context("tracer has a strange process id")?);
+        let mut status = self.child.try_wait().context("cannot look after tracer")?;
+        if let Some(status) = status {
+            bail!("tracer ended by itself ({status}): {}", self.heard.last_words());
+        }
+        kill(pid, Signal::SIGTERM).context("cannot tell tracer to end")?;
+        let ended = cancel.wait_until(END, || {
+            status = self.child.try_wait().context("cannot look after tracer")?;
+            Ok(status.is_some())
+        });
+        if !matches!(ended, Ok(true)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        self.join();
+        ensure!(ended?, "tracer did not end within {} s of SIGTERM", END.as_secs());
+        if let Some(status) = status.filter(|status| !status.success()) {
+            bail!("tracer failed ({status}): {}", self.heard.last_words());
+        }
+        Ok(())
+    }
+
+    fn join(&mut self) {
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+    }
+}
+
+impl Heard {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn first(&self) -> Option<String> {
+        self.lock().first.clone()
+    }
+
+    fn last_words(&self) -> String {
+        let state = self.lock();
+        let from = state.complaints.len().saturating_sub(LAST_WORDS);
+        match &state.complaints[from..] {
+            [] => "it gave no reason".to_owned(),
+            lines => lines.join("; "),
+        }
+    }
+
+    /// A line of its standard output; `None` is the end.
+    fn line(&self, line: Option<String>, keep_path: bool, port: &Port) {
+        let Some(line) = line else {
+            self.lock().silent = true;
+            return;
+        };
+        let mut sent = line.clone();
+        let mut fate = None;
+        if let Ok(mut value) = serde_json::from_str::<Value>(&line)
+            && value["type"] == "flow"
+        {
+            fate = value["fate"]
+                .as_str()
+                .map(|fate| (value["id"].to_string(), fate.to_owned()));
+            // The path of many flows is a lot for a serial port.
+            if !keep_path
+                && let Some(fields) = value.as_object_mut()
+                && fields.remove("path").is_some()
+            {
+                sent = value.to_string();
+            }
+        }
+        port.send(&Message::Tracer { line: sent });
+        let mut state = self.lock();
+        state.fates.extend(fate);
+        state.first.get_or_insert(line);
+    }
+
+    fn complaint(&self, line: Option<String>, port: &Port) {
+        if let Some(line) = line {
+            port.send(&Message::Stderr { line: line.clone() });
+            self.lock().complaints.push(line);
+        }
+    }
+}
+
+/// Hands on each line, and then the end.
+fn follow(
+    stream: impl Read + Send + 'static,
+    mut hand_on: impl FnMut(Option<String>) + Send + 'static,
+) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut stream = BufReader::new(stream);
+        let mut line = Vec::new();
+        while matches!(stream.read_until(b'\n', &mut line), Ok(1..)) {
+            let text = String::from_utf8_lossy(&line);
+            hand_on(Some(text.trim_end_matches(['\n', '\r']).to_owned()));
+            line.clear();
+        }
+        hand_on(None);
+    })
+}

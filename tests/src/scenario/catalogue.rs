@@ -1,0 +1,72 @@
+//! The folder of scenarios, and choosing from it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{KernelName, Scenario};
+
+/// A scenario and the name under which it is asked for: its file's, without `.toml`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    /// What the file says.
+    pub scenario: Scenario,
+}
+
+/// Reads every `NAME.toml` of a folder, in the order of their names.
+pub fn load(folder: &Path) -> Result<Vec<Named>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut all = Vec::new();
+    for entry in entries {
+        let path = entry
+            .with_context(|| format!("cannot read {}", folder.display()))?
+            .path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            all.push(load_one(&path)?);
+        }
+    }
+    ensure!(!all.is_empty(), "there is no scenario in {}", folder.display());
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
+}
+
+fn load_one(path: &Path) -> Result<Named> {
+    let file = || path.display().to_string();
+    let name = path.file_stem().and_then(|stem| stem.to_str());
+    let name = name.with_context(|| format!("{}: the name is not UTF-8", file()))?;
+    ensure!(
+        name.bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte)),
+        "{}: the name of a scenario is made of a-z, 0-9, - and .",
+        file()
+    );
+    let text = std::fs::read_to_string(path).with_context(file)?;
+    let scenario = Scenario::from_toml(&text).with_context(file)?;
+    Ok(Named {
+        name: name.to_owned(),
+        scenario,
+    })
+}
+
+/// The scenarios of these names in the order asked for, or, where none is named, all that run on the kernel. A
+/// scenario that is asked for by name and does not run on the kernel is an error, as is a name that nobody has.
+pub fn select<'a>(all: &'a [Named], names: &[String], kernel: &KernelName) -> Result<Vec<&'a Named>> {
+    let mut chosen = Vec::new();
+    for name in names {
+        let Some(named) = all.iter().find(|named| named.name == *name) else {
+            let known: Vec<_> = all.iter().map(|named| named.name.as_str()).collect();
+            bail!("there is no scenario `{name}`: they are {}", known.join(", "));
+        };
+        if !named.scenario.runs_on(kernel) {
+            let kernels: Vec<_> = named.scenario.kernels.iter().map(ToString::to_string).collect();
+            bail!("`{name}` does not run on {kernel}, but on {}", kernels.join(", "));
+        }
+        chosen.push(named);
+    }
+    if names.is_empty() {
+        chosen.extend(all.iter().filter(|named| named.scenario.runs_on(kernel)));
+    }
+    Ok(chosen)
+}

@@ -1,0 +1,311 @@
+use std::path::Path;
+
+use super::*;
+
+/// The least that is a scenario.
+const SMALL: &str = r#"
+title = "One connection"
+story = "For these tests."
+kernels = ["6.12", "7"]
+
+[topology]
+clients = [{ name = "client-a", address = "10.0.0.2" }]
+pods = [{ name = "pod-1", address = "10.244.1.2" }]
+services = [{ name = "web", node_port = 30080, real_servers = [{ pod = "pod-1" }] }]
+
+[[steps]]
+connect = { client = "client-a", source_port = 41000, count = 2, times = 2 }
+
+[expect]
+default = { fate = "established" }
+"#;
+
+fn all() -> Vec<Named> {
+    load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")).unwrap()
+}
+
+/// The whole error of [`SMALL`] with a change.
+#[track_caller]
+fn refused(from: &str, to: &str) -> String {
+    assert!(SMALL.contains(from), "{from}");
+    let error = Scenario::from_toml(&SMALL.replace(from, to)).unwrap_err();
+    format!("{error:#}")
+}
+
+#[test]
+fn defaults_are_what_kubernetes_has() {
+    let scenario = Scenario::from_toml(SMALL).unwrap();
+    let service = &scenario.topology.services[0];
+    assert!(service.masquerade);
+    assert_eq!(service.scheduler, Scheduler::Rr);
+    assert_eq!(service.real_servers[0].weight, 1);
+    assert_eq!(scenario.topology.pods[0].port, 8080);
+    assert_eq!(scenario.topology.pods[0].behaviour, Behaviour::Fin);
+    assert_eq!(scenario.node_ports(), [30080]);
+}
+
+#[test]
+fn attempts_are_counted_by_port() {
+    let scenario = Scenario::from_toml(SMALL).unwrap();
+    let attempts: Vec<String> = scenario
+        .attempts()
+        .iter()
+        .map(|(attempt, _)| attempt.to_string())
+        .collect();
+    assert_eq!(
+        attempts,
+        [
+            "client-a:41000 (attempt 1)",
+            "client-a:41000 (attempt 2)",
+            "client-a:41001 (attempt 1)",
+            "client-a:41001 (attempt 2)",
+        ]
+    );
+}
+
+#[test]
+fn what_is_expected_of_a_flow_comes_before_the_default() {
+    let special = "[[expect.flows]]\nclient = \"client-a\"\nsource_port = 41000\ncount = 2\noccurrence = 2\nfate = \
+                   \"stalled\"\nstall_ms = [900, 1500]\n";
+    let scenario = Scenario::from_toml(&format!("{SMALL}\n{special}")).unwrap();
+    let fates: Vec<Fate> = scenario
+        .attempts()
+        .iter()
+        .map(|(attempt, _)| scenario.expected(attempt).unwrap().fate)
+        .collect();
+    assert_eq!(
+        fates,
+        [Fate::Established, Fate::Stalled, Fate::Established, Fate::Stalled]
+    );
+}
+
+#[test]
+fn unknown_keys_are_refused_everywhere() {
+    for (from, to) in [
+        ("story =", "stroy ="),
+        ("address = \"10.0.0.2\"", "adress = \"10.0.0.2\""),
+        ("pod = \"pod-1\"", "pod = \"pod-1\", wieght = 2"),
+        ("times = 2", "tmies = 2"),
+        ("connect =", "conect ="),
+        ("fate = \"established\"", "fate = \"established\", sysn = 2"),
+    ] {
+        let error = refused(from, to);
+        assert!(error.contains("unknown"), "{to}: {error}");
+    }
+    let flow =
+        "[[expect.flows]]\nclient = \"client-a\"\nsource_port = 41000\nfate = \"stalled\"\nstal_ms = 7\n";
+    let error = Scenario::from_toml(&format!("{SMALL}\n{flow}")).unwrap_err();
+    assert_eq!(
+        format!("{error:#}"),
+        "the scenario contradicts itself: what is expected of client-a:41000 has an unknown key: `stal_ms`"
+    );
+}
+
+#[test]
+fn errors_say_where_and_what() {
+    let error = refused("[\"6.12\", \"7\"]", "[\"6.12\", \"seven\"]");
+    assert!(error.contains("line 4"), "{error}");
+    assert!(error.contains("`seven` is no kernel"), "{error}");
+
+    let error = refused(
+        "fate = \"established\"",
+        "fate = \"established\", cause = \"ipvs.bad-luck\"",
+    );
+    assert!(error.contains("`ipvs.bad-luck` is no cause"), "{error}");
+
+    let error = refused("fate = \"established\"", "fate = \"established\", syns = [3, 2]");
+    assert!(
+        error.contains("the least, 3, is more than the most, 2"),
+        "{error}"
+    );
+
+    let error = refused("fate = \"established\"", "fate = \"pending\"");
+    assert!(error.contains("unknown variant `pending`"), "{error}");
+}
+
+#[test]
+fn contradictions_are_refused() {
+    for (from, to, complaint) in [
+        (
+            "client = \"client-a\"",
+            "client = \"client-z\"",
+            "step 1: there is no client `client-z`",
+        ),
+        (
+            "[{ pod = \"pod-1\" }]",
+            "[{ pod = \"pod-9\" }]",
+            "there is no pod `pod-9`",
+        ),
+        ("\"6.12\", \"7\"", "\"7\", \"7\"", "is there twice"),
+        (
+            "node_port = 30080",
+            "node_port = 8080",
+            "web: 8080 is no NodePort",
+        ),
+        (
+            "\"10.0.0.2\"",
+            "\"10.0.1.2\"",
+            "10.0.1.2 is none of 10.0.0.2 to 10.0.0.254",
+        ),
+        ("\"10.0.0.2\"", "\"10.0.0.1\"", "10.0.0.1 is none of"),
+        ("\"10.244.1.2\"", "\"10.244.1.1\"", "or is the node's own end"),
+        (
+            "name = \"pod-1\"",
+            "name = \"client-a\"",
+            "client or pod \"client-a\" is there twice",
+        ),
+        (
+            "name = \"pod-1\"",
+            "name = \"a-very-long-pod\"",
+            "part of a device's name",
+        ),
+        (
+            "source_port = 41000",
+            "source_port = 65535",
+            "source ports are 1024 to 65535",
+        ),
+        (
+            "source_port = 41000",
+            "source_port = 80",
+            "source ports are 1024 to 65535",
+        ),
+        ("times = 2", "times = 0", "connects not even once"),
+        ("times = 2", "times = 2, hold = true", "keeps its port"),
+        ("times = 2", "to = \"mail\"", "there is no service `mail`"),
+        (
+            "services = [",
+            "services = [{ name = \"api\", node_port = 30081 }, ",
+            "step 1: there are several services",
+        ),
+        (
+            "default = { fate = \"established\" }",
+            "",
+            "nothing is expected of client-a:41000 (attempt 1)",
+        ),
+        (
+            "fate = \"established\" }",
+            "fate = \"established\", evidence = [{}] }",
+            "evidence of nothing",
+        ),
+        (
+            "[topology]",
+            "[facts]\n\"vm.swappiness\" = 1\n[topology]",
+            "is no sysctl of the network",
+        ),
+        (
+            "fate = \"established\" }",
+            "fate = \"established\" }\ntotals = { flows = 3, by_fate = { established = 3 } }",
+            "3 flows are expected, but the steps make 4",
+        ),
+        (
+            "fate = \"established\" }",
+            "fate = \"established\" }\ntotals = { flows = 4, by_fate = { established = 3 } }",
+            "the fates add up to 3, not to 4",
+        ),
+        (
+            "fate = \"established\" }",
+            "fate = \"established\" }\nflows = [{ client = \"client-a\", source_port = 41000, occurrence = 3, fate = \
+             \"stalled\" }]",
+            "flows are expected that no step makes: client-a:41000",
+        ),
+        (
+            "fate = \"established\" }",
+            "fate = \"established\" }\nflows = [{ client = \"client-a\", source_port = 41000, count = 2, fate = \
+             \"stalled\" }, { client = \"client-a\", source_port = 41001, fate = \"stalled\" }]",
+            "client-a:41001 (attempt 1): what is expected of it is said 2 times",
+        ),
+        (
+            "connect = { client = \"client-a\", source_port = 41000, count = 2, times = 2 }",
+            "parallel = [{ client = \"client-a\", source_port = 41000, count = 2 }, { client = \"client-a\", \
+             source_port = 41001 }]",
+            "client-a connects twice at once from 41001",
+        ),
+    ] {
+        let error = refused(from, to);
+        assert!(error.contains(complaint), "{to}: {error}");
+    }
+}
+
+#[test]
+fn every_scenario_of_the_catalogue_can_be_read() {
+    let all = all();
+    let mut titles: Vec<_> = all.iter().map(|named| &named.scenario.title).collect();
+    titles.sort();
+    titles.dedup();
+    assert_eq!(titles.len(), all.len(), "two scenarios have the same title");
+    for Named { name, scenario } in &all {
+        // A scenario without totals would not notice a flow's cause in the wrong place as long as counts agree.
+        assert!(scenario.expect.totals.is_some(), "{name} expects no totals");
+    }
+}
+
+#[test]
+fn the_files_read_from_facts_to_expectation() {
+    for Named { name, .. } in all() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("scenarios/{name}.toml"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let places: Vec<usize> = [
+            "title = ",
+            "story = ",
+            "kernels = ",
+            "[facts]",
+            "[topology]",
+            "[[steps]]",
+            "[expect]",
+        ]
+        .iter()
+        .filter_map(|key| {
+            text.find(&format!("\n{key}"))
+                .or_else(|| text.starts_with(key).then_some(0))
+        })
+        .collect();
+        assert!(places.is_sorted(), "{name} is out of order");
+    }
+}
+
+#[test]
+fn every_kernel_has_its_scenarios() {
+    let all = all();
+    for kernel in ["5.10", "6.1", "6.12", "7"] {
+        let kernel = kernel.parse().unwrap();
+        assert!(select(&all, &[], &kernel).unwrap().len() >= 11, "{kernel}");
+    }
+    let pre_5_9 = "5.10/pre-5.9".parse().unwrap();
+    let names: Vec<_> = select(&all, &[], &pre_5_9)
+        .unwrap()
+        .iter()
+        .map(|named| named.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "demo-registry",
+            "reuse-after-rst",
+            "reuse-time-wait-pre-5.9",
+            "two-clients"
+        ]
+    );
+}
+
+#[test]
+fn scenarios_are_selected_by_name_in_the_order_asked_for() {
+    let (all, kernel) = (all(), "6.12".parse().unwrap());
+    let select = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let chosen = select(&all, &names, &kernel).map_err(|error| error.to_string())?;
+        Ok::<_, String>(chosen.iter().map(|named| named.name.clone()).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        select(&["two-clients", "healthy"]).unwrap(),
+        ["two-clients", "healthy"]
+    );
+    let unknown = select(&["helthy"]).unwrap_err();
+    assert!(
+        unknown.starts_with("there is no scenario `helthy`: they are backend-silent, "),
+        "{unknown}"
+    );
+    assert_eq!(
+        select(&["demo-registry"]).unwrap_err(),
+        "`demo-registry` does not run on 6.12, but on 5.10/pre-5.9"
+    );
+}

@@ -1,0 +1,264 @@
+//! The closed lists and small values of a scenario file.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Error, bail, ensure};
+use serde::Deserialize;
+
+/// What became of a flow, as tracer calls it. `pending` is not among them: a scenario waits until it is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fate {
+    /// The handshake finished and nothing had to be sent twice.
+    Established,
+    /// It finished after a SYN or SYN-ACK was sent again.
+    Stalled,
+    /// The node discarded the SYN or the SYN-ACK.
+    Dropped,
+    /// An RST or an ICMP error went back to the client.
+    Refused,
+    /// The SYN went on towards the backend and nothing came back.
+    Unanswered,
+}
+
+impl Fate {
+    /// The word that tracer prints.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Established => "established",
+            Self::Stalled => "stalled",
+            Self::Dropped => "dropped",
+            Self::Refused => "refused",
+            Self::Unanswered => "unanswered",
+        }
+    }
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// The closed list of causes.
+pub const CAUSES: &[&str] = &[
+    "ipvs.reuse-dropped",
+    "ipvs.nodest-expired",
+    "ipvs.dest-unavailable",
+    "ipvs.reuse-stale-backend",
+    "ipvs.affinity-stale",
+    "ipvs.no-service",
+    "ipvs.no-destination",
+    "ipvs.dest-overloaded",
+    "ipvs.conn-alloc-failed",
+    "ipvs.defense-drop",
+    "ipvs.xmit-no-route",
+    "ipvs.xmit-ttl",
+    "ipvs.xmit-mtu",
+    "netfilter.rule-dropped",
+    "netfilter.rule-rejected",
+    "conntrack.table-full",
+    "conntrack.insert-failed",
+    "conntrack.invalid",
+    "conntrack.pinned",
+    "nat.port-exhausted",
+    "nat.no-address",
+    "route.rp-filter",
+    "route.martian",
+    "route.unreachable",
+    "route.forwarding-off",
+    "neigh.unresolved",
+    "policy.local-no-endpoint",
+    "dev.tx-dropped",
+    "tunnel.mtu",
+    "tunnel.failed",
+    "tcp.no-listener",
+    "tcp.accept-queue-full",
+    "tcp.syn-queue-full",
+    "tcp.timestamp-rejected",
+    "tcp.timewait-refused",
+    "tcp.final-ack-dropped",
+    "backend.silent",
+    "backend.slow",
+    "return.dropped",
+    "return.not-translated",
+    "return.bypassed",
+    "client.silent",
+    "unknown",
+];
+
+/// A cause out of [`CAUSES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Cause(Word);
+
+// An alias, because serde's derive would take a `&'static str` in the struct for something to borrow.
+type Word = &'static str;
+
+impl Cause {
+    /// The word that tracer prints.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        self.0
+    }
+}
+
+impl TryFrom<String> for Cause {
+    type Error = Error;
+
+    fn try_from(word: String) -> Result<Self, Error> {
+        match CAUSES.iter().find(|cause| **cause == word) {
+            Some(cause) => Ok(Self(cause)),
+            None => bail!("`{word}` is no cause: they are {}", CAUSES.join(", ")),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.0)
+    }
+}
+
+/// Whose IPVS a kernel runs with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Flavour {
+    /// As Debian built it.
+    #[default]
+    Stock,
+    /// With the reuse condition of kernels before 5.9.
+    Pre59,
+}
+
+/// A kernel of the lab: `6.12`, or `5.10/pre-5.9` for one whose IPVS drops on every reuse.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct KernelName {
+    /// Its series, such as `5.10` or, for the newest of a major version, `7`.
+    pub series: String,
+    /// Whose IPVS it runs with.
+    pub flavour: Flavour,
+}
+
+impl FromStr for KernelName {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        let (series, flavour) = match name.split_once('/') {
+            None => (name, Flavour::Stock),
+            Some((series, "pre-5.9")) => (series, Flavour::Pre59),
+            Some((_, other)) => bail!("`{other}` is no flavour of IPVS: the only one is `pre-5.9`"),
+        };
+        let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        ensure!(
+            series.split('.').count() <= 2 && series.split('.').all(number),
+            "`{name}` is no kernel: expected a series such as 6.12 or 7, or 5.10/pre-5.9"
+        );
+        Ok(Self {
+            series: series.to_owned(),
+            flavour,
+        })
+    }
+}
+
+impl TryFrom<String> for KernelName {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Self, Error> {
+        name.parse()
+    }
+}
+
+impl fmt::Display for KernelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.flavour {
+            Flavour::Stock => f.write_str(&self.series),
+            Flavour::Pre59 => write!(f, "{}/pre-5.9", self.series),
+        }
+    }
+}
+
+/// A number that is known exactly, or within limits: `2` or `[900, 1500]`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "SpanToml")]
+pub struct Span {
+    /// The least that it may be.
+    pub least: f64,
+    /// The most that it may be.
+    pub most: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number, or a pair [least, most]")]
+enum SpanToml {
+    Exactly(f64),
+    Between([f64; 2]),
+}
+
+impl TryFrom<SpanToml> for Span {
+    type Error = Error;
+
+    fn try_from(span: SpanToml) -> Result<Self, Error> {
+        let [least, most] = match span {
+            SpanToml::Exactly(number) => [number, number],
+            SpanToml::Between(pair) => pair,
+        };
+        ensure!(least <= most, "the least, {least}, is more than the most, {most}");
+        Ok(Self { least, most })
+    }
+}
+
+impl Span {
+    /// Whether the number lies within.
+    #[must_use]
+    pub fn holds(&self, number: f64) -> bool {
+        (self.least..=self.most).contains(&number)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { least, most } = self;
+        if least < most {
+            write!(f, "{least} to {most}")
+        } else {
+            write!(f, "{least}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_read_and_printed() {
+        for name in ["5.10", "6.1", "7", "5.10/pre-5.9"] {
+            assert_eq!(name.parse::<KernelName>().unwrap().to_string(), name);
+        }
+        for wrong in ["", "six", "6.12.107", "6.", "5.10/pre", "5.10/", "/pre-5.9"] {
+            assert!(wrong.parse::<KernelName>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn no_cause_twice() {
+        let mut causes = CAUSES.to_vec();
+        causes.sort_unstable();
+        causes.dedup();
+        assert_eq!(causes.len(), CAUSES.len());
+    }
+
+    #[test]
+    fn spans_hold_their_ends() {
+        let span = Span {
+            least: 900.0,
+            most: 1500.0,
+        };
+        assert!(span.holds(900.0) && span.holds(1500.0));
+        assert!(!span.holds(899.9) && !span.holds(1500.1));
+        assert_eq!(span.to_string(), "900 to 1500");
+    }
+}

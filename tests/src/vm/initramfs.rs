@@ -1,0 +1,351 @@
+//! The guest's first and only file system: our init, tracer, the node's real tools, modules, and the job.
+//!
+//! It is three archives behind one another. Tools and modules change with their packages only and are kept in
+//! the cache; the third one holds what a run brings: two binaries, the scenarios and the job.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use super::cpio::Archive;
+use super::elf::Libraries;
+use super::kernels::Kernel;
+use super::modules::{Module, Modules};
+use crate::protocol::{JOB_PATH, Job, SCENARIOS_DIR, TRACER_PATH};
+
+/// The Debian packages that [`build`] takes the guest's tools from.
+pub const TOOL_PACKAGES: [&str; 8] = [
+    "conntrack",
+    "dash",
+    "ipset",
+    "iproute2",
+    "iptables",
+    "ipvsadm",
+    "netbase",
+    "nftables",
+];
+
+/// Bump this when the layout of the kept archives changes.
+const FORMAT: u32 = 2;
+
+/// Programs of the guest, and other names under which each of them is called.
+const TOOLS: [(&str, &[&str]); 9] = [
+    ("conntrack", &[]),
+    ("dash", &["sh"]),
+    ("ip", &[]),
+    ("ipset", &[]),
+    ("ipvsadm", &[]),
+    ("nft", &[]),
+    ("ss", &[]),
+    ("tc", &[]),
+    (
+        "xtables-nft-multi",
+        &[
+            "ip6tables",
+            "ip6tables-restore",
+            "ip6tables-save",
+            "iptables",
+            "iptables-restore",
+            "iptables-save",
+        ],
+    ),
+];
+
+/// Folders of a tree in which programs live.
+const PROGRAM_FOLDERS: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];
+
+/// Where Debian puts libraries; iptables looks for its extensions in `xtables` below it.
+const LIBRARIES: &str = "lib/x86_64-linux-gnu";
+
+/// Modules that some kernels have and others made part of another one.
+const MODULES_OF_SOME: [&str; 1] = ["nft_counter"];
+
+/// What kube-proxy, a network plugin and the scenarios ask of a kernel, as modules. What they depend on is found.
+const MODULES: [&str; 51] = [
+    "act_gact",
+    "act_mirred",
+    "cls_matchall",
+    "cls_u32",
+    "dummy",
+    "inet_diag",
+    "ip_set_bitmap_port",
+    "ip_set_hash_ip",
+    "ip_set_hash_ipport",
+    "ip_set_hash_ipportip",
+    "ip_set_hash_ipportnet",
+    "ip_set_hash_net",
+    "ip_vs",
+    "ip_vs_lc",
+    "ip_vs_rr",
+    "ip_vs_sh",
+    "ip_vs_wrr",
+    "ipip",
+    "nf_conntrack",
+    "nf_conntrack_netlink",
+    "nf_nat",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_compat",
+    "nft_ct",
+    "nft_fib_inet",
+    "nft_limit",
+    "nft_log",
+    "nft_masq",
+    "nft_nat",
+    "nft_numgen",
+    "nft_redir",
+    "nft_reject_inet",
+    "sch_ingress",
+    "sch_netem",
+    "sch_prio",
+    "tcp_diag",
+    "veth",
+    "vxlan",
+    "xt_MASQUERADE",
+    "xt_addrtype",
+    "xt_comment",
+    "xt_conntrack",
+    "xt_ipvs",
+    "xt_mark",
+    "xt_nat",
+    "xt_recent",
+    "xt_set",
+    "xt_statistic",
+    "xt_tcpudp",
+    "ipt_REJECT",
+];
+
+/// What a guest is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'a> {
+    /// Where built archives are kept.
+    pub cache: &'a Path,
+    /// The kernel that will unpack it.
+    pub kernel: &'a Kernel,
+    /// The unpacked tree of [`TOOL_PACKAGES`] and their dependencies.
+    pub tools: &'a Path,
+    /// The static `lab-guest`.
+    pub init: &'a Path,
+    /// The static `tracer`.
+    pub tracer: &'a Path,
+    /// The scenario files.
+    pub scenarios: &'a [PathBuf],
+    /// What to do; its list of modules is filled in here.
+    pub job: &'a Job,
+}
+
+/// Builds the initramfs at `path`.
+pub fn build(parts: Parts<'_>, path: &Path) -> Result<()> {
+    fs::create_dir_all(parts.cache).with_context(|| format!("cannot create {}", parts.cache.display()))?;
+    let tools = tools_archive(&parts)?;
+    let modules = modules_archive(&parts)?;
+
+    let mut job = parts.job.clone();
+    job.modules = fs::read_to_string(modules.with_extension("list"))
+        .context("cannot read the list of modules")?
+        .lines()
+        .map(str::to_owned)
+        .collect();
+
+    let out = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+    let mut out = BufWriter::new(out);
+    for kept in [&tools, &modules] {
+        let mut kept = File::open(kept).with_context(|| format!("cannot open {}", kept.display()))?;
+        io::copy(&mut kept, &mut out).context("cannot copy a kept archive")?;
+    }
+    let mut archive = Archive::new(out);
+    archive.file("/init", 0o755, &read(parts.init)?)?;
+    archive.file(TRACER_PATH, 0o755, &read(parts.tracer)?)?;
+    archive.file(JOB_PATH, 0o644, &serde_json::to_vec_pretty(&job)?)?;
+    for scenario in parts.scenarios {
+        let name = scenario.file_name().unwrap_or_default().to_string_lossy();
+        archive.file(&format!("{SCENARIOS_DIR}/{name}"), 0o644, &read(scenario)?)?;
+    }
+    archive.finish().context("cannot write the initramfs")?;
+    Ok(())
+}
+
+/// The node's tools with their libraries, in a file system whose folders are merged as Debian's are.
+fn tools_archive(parts: &Parts<'_>) -> Result<PathBuf> {
+    let mut key = Key::new();
+    key.file(parts.tools)?;
+    for (name, aliases) in TOOLS {
+        key.text(name);
+        for alias in aliases {
+            key.text(alias);
+        }
+    }
+    let path = parts.cache.join(format!("tools-{}.cpio", key.finish()));
+    if path.exists() {
+        return Ok(path);
+    }
+
+    let mut archive = Archive::new(Vec::new());
+    for folder in [
+        "bin", LIBRARIES, "lib64", "dev", "etc", "proc", "root", "run", "sys", "tmp", "var/run",
+    ] {
+        archive.directory(folder)?;
+    }
+    for (link, target) in [
+        ("sbin", "bin"),
+        ("usr/bin", "../bin"),
+        ("usr/sbin", "../bin"),
+        ("usr/lib", "../lib"),
+    ] {
+        archive.symlink(link, target)?;
+    }
+    archive.char_device("dev/console", 5, 1)?;
+
+    let mut libraries = Libraries::default();
+    for (name, aliases) in TOOLS {
+        let program = PROGRAM_FOLDERS
+            .iter()
+            .map(|folder| parts.tools.join(folder).join(name))
+            .find(|path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()))
+            .with_context(|| {
+                format!(
+                    "none of the packages {} has brought {name}",
+                    TOOL_PACKAGES.join(", ")
+                )
+            })?;
+        libraries.add_needs_of(parts.tools, &program)?;
+        archive.file(&format!("bin/{name}"), 0o755, &read(&program)?)?;
+        for alias in aliases {
+            archive.symlink(&format!("bin/{alias}"), name)?;
+        }
+    }
+    for extension in xtables_extensions(parts.tools)? {
+        libraries.add_needs_of(parts.tools, &extension)?;
+        let name = extension.file_name().unwrap_or_default().to_string_lossy();
+        archive.file(&format!("{LIBRARIES}/xtables/{name}"), 0o644, &read(&extension)?)?;
+    }
+    for (name, file) in libraries.iter() {
+        let folder = if name.starts_with("ld-linux") {
+            "lib64"
+        } else {
+            LIBRARIES
+        };
+        archive.file(&format!("{folder}/{name}"), 0o755, &read(file)?)?;
+    }
+    for name in ["protocols", "services"] {
+        let path = parts.tools.join("etc").join(name);
+        if path.is_file() {
+            archive.file(&format!("etc/{name}"), 0o644, &read(&path)?)?;
+        }
+    }
+    keep(&path, &archive.finish()?)?;
+    Ok(path)
+}
+
+fn xtables_extensions(tree: &Path) -> Result<Vec<PathBuf>> {
+    let folder = ["usr/lib", "lib"]
+        .iter()
+        .map(|lib| tree.join(lib).join("x86_64-linux-gnu/xtables"))
+        .find(|path| path.is_dir())
+        .context("the package iptables has brought no extensions")?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let path = entry?.path();
+        // Some are links to others of them, because one extension serves several names.
+        if path.is_file() && path.extension().is_some_and(|extension| extension == "so") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The kernel's modules, and beside the archive a list of their paths in the order of loading.
+fn modules_archive(parts: &Parts<'_>) -> Result<PathBuf> {
+    let kernel = parts.kernel;
+    let mut key = Key::new();
+    key.file(&kernel.modules_dir)?;
+    key.text(&kernel.release);
+    for (name, file) in &kernel.overrides {
+        key.text(name);
+        key.file(file)?;
+    }
+    for name in MODULES.iter().chain(&MODULES_OF_SOME) {
+        key.text(name);
+    }
+    let path = parts
+        .cache
+        .join(format!("modules-{}-{}.cpio", kernel.release, key.finish()));
+    let list = path.with_extension("list");
+    if path.exists() && list.exists() {
+        return Ok(path);
+    }
+
+    let modules =
+        Modules::find(&kernel.modules_dir, &kernel.overrides)?.closure(&MODULES, &MODULES_OF_SOME)?;
+    let mut archive = Archive::new(Vec::new());
+    let mut order = String::new();
+    for Module { name, content } in &modules {
+        let path = format!("/lib/modules/{}/{name}.ko", kernel.release);
+        archive.file(&path, 0o644, content)?;
+        let _ = writeln!(order, "{path}");
+    }
+    keep(&list, order.as_bytes())?;
+    keep(&path, &archive.finish()?)?;
+    Ok(path)
+}
+
+/// Names a kept archive after all that went into it. Packages are unpacked once and then left alone, so a path
+/// with its time and size stands for its content.
+struct Key(Sha256);
+
+impl Key {
+    fn new() -> Self {
+        let mut key = Self(Sha256::new());
+        key.0.update(FORMAT.to_le_bytes());
+        key
+    }
+
+    fn text(&mut self, text: &str) {
+        self.0.update(text.as_bytes());
+        self.0.update([0]);
+    }
+
+    fn file(&mut self, path: &Path) -> Result<()> {
+        let metadata = path
+            .metadata()
+            .with_context(|| format!("cannot find {}", path.display()))?;
+        self.text(&path.to_string_lossy());
+        for number in [metadata.mtime(), metadata.mtime_nsec()] {
+            self.0.update(number.to_le_bytes());
+        }
+        self.0.update(metadata.len().to_le_bytes());
+        Ok(())
+    }
+
+    fn finish(self) -> String {
+        self.0
+            .finalize()
+            .iter()
+            .take(8)
+            .fold(String::new(), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
+    }
+}
+
+/// Writes a file whole or not at all, so that a second process never sees half of it.
+fn keep(path: &Path, content: &[u8]) -> Result<()> {
+    let unfinished = path.with_extension(format!("{}.part", std::process::id()));
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&unfinished)?;
+        file.write_all(content)?;
+        fs::rename(&unfinished, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}

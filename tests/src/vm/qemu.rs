@@ -1,0 +1,301 @@
+//! QEMU: which one there is, whether it can use KVM here, and one guest as a running process.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use super::kernels::Kernel;
+use crate::packages::host::{self, Program};
+
+/// The program that boots the guests.
+pub const PROGRAM: Program = Program {
+    name: "qemu-system-x86_64",
+    package: "qemu-system-x86",
+};
+
+/// How long the proof of KVM may take; where KVM works it takes one or two seconds.
+const PROOF: Duration = Duration::from_secs(5);
+
+/// Overrules the proof of KVM: `kvm` or `tcg`.
+const ACCELERATOR: &str = "TRACER_LAB_ACCEL";
+
+/// What a kernel says when it has come to the end of booting and was given no file system.
+const BOOTED: &str = "Unable to mount root fs";
+
+/// What runs the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The processor itself.
+    Kvm,
+    /// QEMU's translator.
+    Tcg,
+}
+
+impl Accelerator {
+    /// QEMU's name for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+
+    fn processor(self) -> &'static str {
+        match self {
+            Self::Kvm => "host",
+            // QEMU 7.2 translates cmpxchg16b in a way that corrupts the slab of SMP guests.
+            Self::Tcg => "max,-cx16",
+        }
+    }
+}
+
+/// QEMU on this machine.
+#[derive(Debug, Clone)]
+pub struct Qemu {
+    program: PathBuf,
+    /// What it uses.
+    pub accelerator: Accelerator,
+}
+
+impl Qemu {
+    /// Finds QEMU and learns whether KVM works here by booting `kernel` with it. The answer is kept in `cache`
+    /// until this machine is booted anew.
+    pub fn find(cache: &Path, kernel: &Kernel) -> Result<Self> {
+        let program =
+            host::find(PROGRAM.name).with_context(|| format!("{} is not installed", PROGRAM.name))?;
+        let accelerator = match std::env::var(ACCELERATOR).as_deref() {
+            Ok("kvm") => Accelerator::Kvm,
+            Ok("tcg") => Accelerator::Tcg,
+            Ok(other) => anyhow::bail!("{ACCELERATOR} is {other}, which is neither kvm nor tcg"),
+            Err(_) => remembered_proof(cache, &program, kernel)?,
+        };
+        Ok(Self { program, accelerator })
+    }
+
+    /// Starts a guest.
+    pub fn boot(&self, kernel: &Kernel, initramfs: &Path, console: &Path) -> Result<Guest> {
+        let mut command = command(&self.program, self.accelerator, kernel, PARAMETERS);
+        let console_file = format!("file,id=console,path={}", console.display());
+        command.arg("-initrd").arg(initramfs);
+        command.args(["-chardev", &console_file, "-serial", "chardev:console"]);
+        command.args([
+            "-chardev",
+            "stdio,id=protocol,signal=off",
+            "-serial",
+            "chardev:protocol",
+        ]);
+        Guest::start(command, console)
+    }
+}
+
+/// Kernel parameters of a guest. A guest that is broken ends at once and is not to be waited for.
+const PARAMETERS: &str = "console=ttyS0 loglevel=6 panic=-1 oops=panic softlockup_panic=1 mitigations=off \
+                          random.trust_cpu=on tsc=reliable no_timer_check 8250.nr_uarts=2";
+
+fn command(program: &Path, accelerator: Accelerator, kernel: &Kernel, parameters: &str) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+        .args([
+            "-machine",
+            "q35,hpet=off",
+            "-accel",
+            accelerator.name(),
+            "-cpu",
+            accelerator.processor(),
+        ])
+        .args(["-smp", "2", "-m", "768"])
+        .arg("-kernel")
+        .arg(&kernel.vmlinuz)
+        .args(["-append", parameters]);
+    command
+}
+
+fn remembered_proof(cache: &Path, program: &Path, kernel: &Kernel) -> Result<Accelerator> {
+    if !Path::new("/dev/kvm").exists() {
+        return Ok(Accelerator::Tcg);
+    }
+    let version = Command::new(program)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?
+        .stdout;
+    let boot = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digest = Sha256::new().chain_update(version).chain_update(boot).finalize();
+    let path = cache.join(format!(
+        "kvm-{:02x}{:02x}{:02x}{:02x}",
+        digest[0], digest[1], digest[2], digest[3]
+    ));
+    match fs::read_to_string(&path).as_deref() {
+        Ok("works") => return Ok(Accelerator::Kvm),
+        Ok("fails") => return Ok(Accelerator::Tcg),
+        _ => {}
+    }
+    eprintln!("     KVM  trying whether it can boot {} ...", kernel.release);
+    let works = kvm_works(program, kernel).unwrap_or(false);
+    let answer = if works { "works" } else { "fails" };
+    eprintln!(
+        "     KVM  {answer} here{}",
+        if works { "" } else { ": guests are emulated" }
+    );
+    fs::create_dir_all(cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    fs::write(&path, answer).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(if works { Accelerator::Kvm } else { Accelerator::Tcg })
+}
+
+/// `/dev/kvm` can be opened on machines where no guest ever gets beyond its firmware, so nothing but a boot is
+/// a proof.
+fn kvm_works(program: &Path, kernel: &Kernel) -> Result<bool> {
+    let mut command = command(program, Accelerator::Kvm, kernel, "console=ttyS0 panic=-1");
+    command.args(["-serial", "stdio"]);
+    let mut process = Process::start(command)?;
+    let mut console = process.stdout()?;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        // Ends when QEMU ends.
+        let _ = console.read_to_end(&mut text);
+        let _ = sender.send(String::from_utf8_lossy(&text).contains(BOOTED));
+    });
+    Ok(receiver.recv_timeout(PROOF).unwrap_or(false))
+}
+
+/// One guest. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Guest {
+    process: Process,
+    console: PathBuf,
+    lines: Receiver<String>,
+}
+
+/// What can be had from a guest within some time.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// A line of the protocol.
+    Line(String),
+    /// Nothing so far.
+    Nothing,
+    /// The guest's last line has been read.
+    End,
+}
+
+impl Guest {
+    fn start(command: Command, console: &Path) -> Result<Self> {
+        // What an earlier guest wrote must not be taken for this one's.
+        File::create(console).with_context(|| format!("cannot create {}", console.display()))?;
+        let mut process = Process::start(command)?;
+        let stdout = process.stdout()?;
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).split(b'\n') {
+                let Ok(line) = line else { break };
+                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self {
+            process,
+            console: console.to_owned(),
+            lines,
+        })
+    }
+
+    /// Waits for the next line.
+    #[must_use]
+    pub fn hear(&self, wait: Duration) -> Heard {
+        match self.lines.recv_timeout(wait) {
+            Ok(line) => Heard::Line(line),
+            Err(mpsc::RecvTimeoutError::Timeout) => Heard::Nothing,
+            Err(mpsc::RecvTimeoutError::Disconnected) => Heard::End,
+        }
+    }
+
+    /// How much has been written to the console so far.
+    #[must_use]
+    pub fn console_size(&self) -> u64 {
+        fs::metadata(&self.console).map_or(0, |metadata| metadata.len())
+    }
+
+    /// What QEMU complained about, if it did.
+    pub fn complaint(&mut self) -> String {
+        self.process.complaint()
+    }
+
+    /// Waits for the guest to power off; kills it when it takes longer than `wait`.
+    pub fn finish(mut self, wait: Duration) {
+        let deadline = Instant::now() + wait;
+        while self.process.ended().is_none() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// A QEMU process that does not outlive us.
+#[derive(Debug)]
+struct Process(Child);
+
+impl Process {
+    fn start(command: Command) -> Result<Self> {
+        let mut command = with_parent_watch(command);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        Ok(Self(child))
+    }
+
+    fn stdout(&mut self) -> Result<ChildStdout> {
+        self.0
+            .stdout
+            .take()
+            .context("QEMU's output is already being read")
+    }
+
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().ok().flatten()
+    }
+
+    fn complaint(&mut self) -> String {
+        // The other end of the pipe must be closed, or this would wait for it.
+        self.kill();
+        let mut text = String::new();
+        if let Some(mut stderr) = self.0.stderr.take() {
+            let _ = stderr.read_to_string(&mut text);
+        }
+        text.trim().to_owned()
+    }
+
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Nothing that we run on drop helps when we are killed ourselves; the kernel then ends QEMU for us.
+fn with_parent_watch(command: Command) -> Command {
+    let Some(setpriv) = host::find("setpriv") else {
+        return command;
+    };
+    let mut watched = Command::new(setpriv);
+    watched.args(["--pdeathsig", "KILL", "--"]);
+    watched.arg(command.get_program()).args(command.get_args());
+    watched
+}

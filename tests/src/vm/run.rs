@@ -1,0 +1,242 @@
+//! One boot from the first line to the last, with an eye on guests that die or fall silent.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::kernels::Kernel;
+use super::qemu::{Guest, Heard, Qemu};
+use crate::protocol::Message;
+
+/// How often a guest that says nothing is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How long a guest may take to power off once it is done.
+const POWER_OFF: Duration = Duration::from_secs(5);
+
+/// How many of the console's last lines go into a report.
+const TAIL: usize = 25;
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// From power on to [`Message::Ready`].
+    pub ready: Duration,
+    /// Without a single byte from the guest, once it was ready.
+    pub silence: Duration,
+    /// The whole boot.
+    pub total: Duration,
+}
+
+/// One boot.
+#[derive(Debug, Clone, Copy)]
+pub struct Boot<'a> {
+    /// What runs it.
+    pub qemu: &'a Qemu,
+    /// What is booted.
+    pub kernel: &'a Kernel,
+    /// What the kernel unpacks.
+    pub initramfs: &'a Path,
+    /// Where the console is written to.
+    pub console: &'a Path,
+    /// How long things may take.
+    pub limits: Limits,
+}
+
+/// A guest that did not come to its end.
+#[derive(Debug)]
+pub struct Failure {
+    /// What happened.
+    pub why: String,
+    /// Whether the guest had been ready before.
+    pub was_ready: bool,
+    /// The last lines of its console.
+    pub console: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.why)?;
+        if !self.console.is_empty() {
+            write!(f, "; the console's last lines:\n{}", self.console)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Boot<'_> {
+    /// Boots and hands on each message as it comes. A guest that dies before it was ready gets a second try: no
+    /// scenario has seen anything of the first one.
+    pub fn run(&self, mut on_message: impl FnMut(Message)) -> Result<()> {
+        match self.once(&mut on_message)? {
+            Err(failure) if !failure.was_ready => {
+                eprintln!(
+                    "    Boot  {} died before it was ready, trying once more: {failure}",
+                    self.kernel.release
+                );
+                Ok(self.once(&mut on_message)??)
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    fn once(&self, on_message: &mut dyn FnMut(Message)) -> Result<Result<(), Failure>> {
+        let mut guest = self.qemu.boot(self.kernel, self.initramfs, self.console)?;
+        let mut watch = Watch::new(self.limits);
+        loop {
+            match guest.hear(LOOK) {
+                Heard::Line(line) => {
+                    watch.alive();
+                    // A line that is no message was cut short; what that means will show in what follows.
+                    let Some(message) = Message::from_line(&line) else {
+                        continue;
+                    };
+                    watch.ready |= matches!(message, Message::Ready { .. });
+                    let done = message == Message::Done;
+                    on_message(message);
+                    if done {
+                        guest.finish(POWER_OFF);
+                        return Ok(Ok(()));
+                    }
+                }
+                Heard::Nothing => {
+                    watch.console(guest.console_size());
+                    if let Some(why) = watch.complaint() {
+                        return Ok(Err(self.failure(&mut guest, watch.ready, why)));
+                    }
+                }
+                Heard::End => {
+                    let why = "the guest ended before it was done".to_owned();
+                    return Ok(Err(self.failure(&mut guest, watch.ready, why)));
+                }
+            }
+        }
+    }
+
+    fn failure(&self, guest: &mut Guest, was_ready: bool, mut why: String) -> Failure {
+        let complaint = guest.complaint();
+        if !complaint.is_empty() {
+            why = format!("{why} (QEMU: {complaint})");
+        }
+        let console = fs::read(self.console).unwrap_or_default();
+        let console = String::from_utf8_lossy(&console);
+        if let Some(panic) = console.lines().find(|line| line.contains("Kernel panic")) {
+            why = format!("{why} ({})", panic.trim());
+        }
+        Failure {
+            why,
+            was_ready,
+            console: tail(&console),
+        }
+    }
+}
+
+/// Tells when a guest has taken too long.
+struct Watch {
+    limits: Limits,
+    started: Instant,
+    heard: Instant,
+    console: u64,
+    ready: bool,
+}
+
+impl Watch {
+    fn new(limits: Limits) -> Self {
+        let now = Instant::now();
+        Self {
+            limits,
+            started: now,
+            heard: now,
+            console: 0,
+            ready: false,
+        }
+    }
+
+    fn alive(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    fn console(&mut self, size: u64) {
+        if size != self.console {
+            self.console = size;
+            self.alive();
+        }
+    }
+
+    fn complaint(&self) -> Option<String> {
+        let Limits {
+            ready,
+            silence,
+            total,
+        } = self.limits;
+        let running = self.started.elapsed();
+        if !self.ready && running > ready {
+            Some(format!("the guest was not ready after {} s", ready.as_secs()))
+        } else if self.ready && self.heard.elapsed() > silence {
+            Some(format!("the guest has been silent for {} s", silence.as_secs()))
+        } else if running > total {
+            Some(format!("the guest was not done after {} s", total.as_secs()))
+        } else {
+            None
+        }
+    }
+}
+
+fn tail(console: &str) -> String {
+    let lines: Vec<&str> = console
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let from = lines.len().saturating_sub(TAIL);
+    lines[from..]
+        .iter()
+        .map(|line| format!("    | {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        ready: Duration::from_mins(1),
+        silence: Duration::from_secs(30),
+        total: Duration::from_mins(10),
+    };
+
+    #[test]
+    fn the_watch_bites_when_it_should() {
+        let Some(past) = Instant::now().checked_sub(Duration::from_secs(45)) else {
+            return; // a machine that has just been switched on
+        };
+        let mut watch = Watch::new(LIMITS);
+        watch.heard = past;
+        watch.started = past;
+        assert_eq!(watch.complaint(), None, "a booting guest may be silent");
+        watch.ready = true;
+        assert!(watch.complaint().unwrap().contains("silent for 30 s"));
+        watch.console(10);
+        assert_eq!(watch.complaint(), None, "the console is a sign of life");
+        watch.limits.total = Duration::from_secs(40);
+        assert!(watch.complaint().unwrap().contains("not done after 40 s"));
+        watch.ready = false;
+        watch.limits.ready = Duration::from_secs(44);
+        assert!(watch.complaint().unwrap().contains("not ready after 44 s"));
+    }
+
+    #[test]
+    fn the_tail_is_the_end_without_empty_lines() {
+        let lines: Vec<String> = (0..40).map(|n| format!("line {n}")).collect();
+        let text = lines.join("\r\n\r\n");
+        let tail = tail(&text);
+        assert_eq!(tail.lines().count(), TAIL);
+        assert!(tail.ends_with("| line 39"));
+    }
+}
