@@ -21,6 +21,7 @@ use crate::{
     probe::{
         attach::{Probe, Selection},
         decode,
+        plan::State,
         ring::Ring,
     },
     report::{Clock, json, plain},
@@ -34,6 +35,7 @@ const HEALTH: Duration = Duration::from_secs(1);
 /// Attaches, traces until a signal comes, and detaches.
 pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
     let ready = start::prepare()?;
+    start::tell_unknown(&ready.offsets);
     let selection = start::selection(&options.select);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -125,6 +127,11 @@ impl Session {
                 .find_map(|hook| hook.state.why())
                 .unwrap_or("there are none");
             return Err(Failure::Unsupported(format!("no hook could be attached: {why}")));
+        }
+        for hook in hooks {
+            if let State::Disabled(why) = &hook.state {
+                eprintln!("tracer: hook {} is off: {why}", hook.info.name);
+            }
         }
         let mut out = io::stdout().lock();
         if self.options.json {

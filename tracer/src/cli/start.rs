@@ -27,6 +27,13 @@ pub(super) struct Ready {
     pub(super) symbols: Symbols,
 }
 
+/// Says on stderr what of the kernel's state cannot be read here, and why: what depends on it will be unknown.
+pub(super) fn tell_unknown(offsets: &Offsets) {
+    for (why, paths) in offsets.unknown() {
+        eprintln!("tracer: cannot read {}: {why}", paths.join(", "));
+    }
+}
+
 /// Looks at kernel and privileges and plans the hooks.
 pub(super) fn prepare() -> Result<Ready, Failure> {
     if !attach::has_kprobes() {

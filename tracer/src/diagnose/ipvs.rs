@@ -139,7 +139,7 @@ fn expired_and_dropped(
     };
     let ended =
         found.have & ipvs_conn::STATE != 0 && matches!(found.state, ipvs_conn::TIME_WAIT | ipvs_conn::CLOSE);
-    let mut evidence = old_entry(found);
+    let mut evidence = evidence::old_entry(found);
     evidence.push(Evidence::seen(
         "IPVS expired that entry",
         "at once",
@@ -201,7 +201,7 @@ fn unavailable(flow: &Flow, decision: &Decision<'_>, found: &IpvsConn) -> Option
     if found.have & ipvs_conn::AVAILABLE == 0 || found.available != 0 {
         return None;
     }
-    let mut evidence = old_entry(found);
+    let mut evidence = evidence::old_entry(found);
     evidence.extend(decision.evidence_of_verdict());
     evidence.push(Evidence::seen(
         "that entry was not expired",
@@ -308,7 +308,7 @@ pub(crate) fn stale_backend(flow: &Flow, attempt: usize, facts: &Facts) -> Optio
     let decision = Decision::of(flow, attempt);
     let used = decision.reused().filter(|conn| conn.conn == old.conn)?;
     let netns = facts.netns.get(&flow.netns);
-    let mut evidence = old_entry(old);
+    let mut evidence = evidence::old_entry(old);
     let draining = used.have & ipvs_conn::WEIGHT != 0 && used.weight == 0;
     let removed = used.have & ipvs_conn::AVAILABLE != 0 && used.available == 0;
     let mut gone = draining || removed;
@@ -354,22 +354,6 @@ fn weight_now(flow: &Flow, conn: &IpvsConn, netns: Option<&NetnsFacts>) -> Optio
     let netns = netns?;
     netns.service(flow.node())?;
     Some(netns.weight(flow.node(), real_server(conn)?))
-}
-
-fn old_entry(conn: &IpvsConn) -> Vec<Evidence> {
-    let mut out = vec![Evidence::seen(
-        "old IPVS entry of this client port",
-        evidence::entry(conn),
-        Hook::IpvsLookup,
-    )];
-    if conn.have & ipvs_conn::CONTROLLED != 0 {
-        out.push(Evidence::seen(
-            "session affinity",
-            "a persistence template controls the entry",
-            Hook::IpvsLookup,
-        ));
-    }
-    out
 }
 
 /// The settings that decide, as the kernel had them at that moment or, where that cannot be read, as the file says.

@@ -192,6 +192,10 @@ fn due_ns(flow: &Flow, patience_ns: u64) -> u64 {
 /// Adds an event to its flow: a SYN where SYNs come in is a new attempt, everything else belongs to one.
 fn add(flow: &mut Flow, event: Event) {
     let is_original = event.tuple == flow.original;
+    if is_original && event.part == Part::Syn && !flow.is_on_node(&event) {
+        // A client in a namespace of this machine sends its SYN again: it counts once it comes in.
+        return;
+    }
     if event.part == Part::Syn && is_original && is_arrival(&event) && Place::of(&event) == flow.syn_origin {
         flow.attempts.push(Attempt {
             time_ns: event.time_ns,

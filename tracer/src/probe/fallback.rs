@@ -100,7 +100,7 @@ fn take_over(offsets: &mut Offsets, layout: &ProvenLayout) {
     for (proven, field) in pairs {
         let offset = layout
             .offset(proven)
-            .ok_or_else(|| format!("{} is not proven: {}", field.path, layout.reason(proven)));
+            .ok_or_else(|| format!("not proven: {}", layout.reason(proven)));
         offsets.set(field, offset);
     }
 }
