@@ -44,7 +44,8 @@ pub struct Record {
 /// The kernel calls that function with `v` = 1 for the heading, and else with an entry; also, on many kernels, with
 /// the entries of all other network namespaces. Those of the proof have clients in 127.0.0.0/8 or `::1`.
 pub trait Witness: Send {
-    /// Tells which thread will read the table, so that the probe can leave out all others.
+    /// Starts, and tells which thread will read the table, so that the probe can leave out all others. The number
+    /// is that of this process's own pid namespace, which in a container is not the one that the kernel counts in.
     fn watch(&mut self, thread: u32) -> io::Result<()>;
     /// All records since the last call. When it is called, the probe has run for every entry of the table.
     fn records(&mut self) -> io::Result<Vec<Record>>;
