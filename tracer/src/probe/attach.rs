@@ -205,7 +205,11 @@ fn attach_hook(ebpf: &mut Ebpf, info: &HookInfo) -> State {
 
 /// The verifier's reason is at the end of its log.
 fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let statistics = ["verification time", "stack depth", "processed "];
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty() && !statistics.iter().any(|start| line.starts_with(start)))
+        .collect();
     lines[lines.len().saturating_sub(4)..].join(" | ")
 }
 
