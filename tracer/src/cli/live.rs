@@ -145,9 +145,7 @@ impl Session {
         } else {
             writeln!(
                 out,
-                "tracing on {host}, kernel {kernel}: {attached} of {} hooks attached (`tracer hooks` tells \
-                 about the others), {} ports; Ctrl-C ends",
-                hooks.len(),
+                "tracing on {host}, kernel {kernel}: {attached} hooks attached, {} ports; Ctrl-C ends",
                 selection.ports.len()
             )?;
         }

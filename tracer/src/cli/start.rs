@@ -71,7 +71,8 @@ const CAPABILITIES: [(&str, u32); 4] = [
     ("CAP_BPF", 39),
 ];
 
-/// CAP_SYS_ADMIN does for all of it; since 5.8, CAP_BPF and CAP_PERFMON do with CAP_SYSLOG for kernel addresses.
+/// `CAP_SYS_ADMIN` does for all of it; since 5.8, `CAP_BPF` and `CAP_PERFMON` do, with `CAP_SYSLOG` for the addresses
+/// of functions.
 fn privileges() -> Result<(), Failure> {
     let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let effective = status

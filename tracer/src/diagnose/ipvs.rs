@@ -1,6 +1,6 @@
 //! What IPVS decided about one SYN.
 //!
-//! `ip_vs_in` (net/netfilter/ipvs/ip_vs_core.c, 3.10 to 7.3) looks the connection up, may expire an old entry, may
+//! `ip_vs_in` (`net/netfilter/ipvs/ip_vs_core.c`, 3.10 to 7.3) looks the connection up, may expire an old entry, may
 //! schedule a new one, and transmits. Which of these happened, in which order, and what it returned tell the cause.
 
 use tracer_common::{
@@ -16,7 +16,6 @@ use super::{
 use crate::{
     flow::{
         event::What,
-        fate::{self, End},
         model::{Flow, Step, real_server},
     },
     node::facts::{Facts, NetnsFacts},
@@ -32,7 +31,7 @@ pub(crate) struct Decision<'flow> {
     /// The hook function itself.
     asked: Option<&'flow Step>,
     /// The entry that the lookup found; `None` if it found none or was not seen.
-    pub(crate) found: Option<&'flow IpvsConn>,
+    found: Option<&'flow IpvsConn>,
     looked_up: bool,
     /// The entry that was expired on the spot.
     expired: Option<&'flow IpvsConn>,
@@ -43,7 +42,7 @@ pub(crate) struct Decision<'flow> {
     /// The scheduler found no real server.
     left: Option<&'flow IpvsService>,
     /// The entry that was transmitted with.
-    pub(crate) sent_with: Option<&'flow IpvsConn>,
+    sent_with: Option<&'flow IpvsConn>,
 }
 
 impl<'flow> Decision<'flow> {
@@ -311,18 +310,7 @@ pub(crate) fn stale_backend(flow: &Flow, attempt: usize, facts: &Facts) -> Optio
     let mut evidence = evidence::old_entry(old);
     let draining = used.have & ipvs_conn::WEIGHT != 0 && used.weight == 0;
     let removed = used.have & ipvs_conn::AVAILABLE != 0 && used.available == 0;
-    let mut gone = draining || removed;
-    if used.have & ipvs_conn::WEIGHT == 0
-        && let Some(weight) = weight_now(flow, used, netns)
-    {
-        let value = weight.map_or_else(
-            || "not in the service any more".to_owned(),
-            |weight| format!("weight {weight}"),
-        );
-        gone |= weight.is_none_or(|weight| weight == 0);
-        evidence.push(Evidence::read("the real server now", value, PROC_IP_VS));
-    }
-    if !gone {
+    if !draining && !removed {
         return None;
     }
     evidence.push(Evidence::seen(
@@ -347,13 +335,6 @@ pub(crate) fn stale_backend(flow: &Flow, attempt: usize, facts: &Facts) -> Optio
         ),
         evidence,
     })
-}
-
-/// The real server's weight as the table has it now; the outer `None` if the table was not read.
-fn weight_now(flow: &Flow, conn: &IpvsConn, netns: Option<&NetnsFacts>) -> Option<Option<i32>> {
-    let netns = netns?;
-    netns.service(flow.node())?;
-    Some(netns.weight(flow.node(), real_server(conn)?))
 }
 
 /// The settings that decide, as the kernel had them at that moment or, where that cannot be read, as the file says.
@@ -394,9 +375,4 @@ fn settings(conn: &IpvsConn, netns: Option<&NetnsFacts>) -> Vec<Evidence> {
 
 fn backend_name(conn: &IpvsConn) -> String {
     real_server(conn).map_or_else(|| "its old real server".to_owned(), |backend| backend.to_string())
-}
-
-/// Did IPVS hand the SYN on, so that what follows is the backend's matter?
-pub(crate) fn handed_on(flow: &Flow, attempt: usize) -> bool {
-    Decision::of(flow, attempt).sent_with.is_some() && !matches!(fate::end_of(flow, attempt), End::Dropped(_))
 }

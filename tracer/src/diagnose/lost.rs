@@ -16,6 +16,7 @@ use crate::{
     node::{facts::Facts, nft},
 };
 
+const NF_DROP: i32 = 0;
 const UNKNOWN_NUMBER: u32 = u32::MAX;
 
 /// A base chain of nf_tables returned the verdict to drop.
@@ -112,6 +113,13 @@ pub(crate) fn unexplained(flow: &Flow, attempt: usize, facts: &Facts) -> Finding
         }
         End::Answered | End::Open => (Vec::new(), String::new(), "SYN"),
     };
+    let refusals = flow.steps_of(attempt).filter(|step| {
+        let hook = step.event.hook;
+        step.verdict == Some(NF_DROP)
+            && (hook.is_ipvs_request() || matches!(hook, Hook::CtConfirm | Hook::NftDoChain))
+    });
+    let mut evidence = evidence;
+    evidence.extend(refusals.map(|step| Evidence::seen("verdict", "NF_DROP", step.event.hook)));
     Finding {
         cause: Cause::Unknown,
         explanation: format!(
