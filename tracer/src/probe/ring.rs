@@ -1,0 +1,42 @@
+//! The ring buffer, as a stream of records for tokio.
+
+use aya::maps::{Map, MapData, RingBuf};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::attach::AttachError;
+
+/// The user half's end of the ring buffer. There is one reader only.
+pub struct Ring {
+    buffer: AsyncFd<RingBuf<MapData>>,
+}
+
+impl Ring {
+    /// Must be called inside a tokio runtime.
+    pub(super) fn new(map: Map) -> Result<Self, AttachError> {
+        let buffer = RingBuf::try_from(map).map_err(|source| AttachError::Map {
+            name: "EVENTS",
+            source,
+        })?;
+        let buffer =
+            AsyncFd::register_with_interest(buffer, Interest::READABLE).map_err(AttachError::Ring)?;
+        Ok(Self { buffer })
+    }
+
+    /// Waits until there are records.
+    pub async fn readable(&mut self) -> std::io::Result<()> {
+        let mut guard = self.buffer.readable_mut().await?;
+        // What arrives from here on wakes the next wait: the caller drains after this.
+        guard.clear_ready();
+        Ok(())
+    }
+
+    /// Hands every record that is there to `take` and gives their number.
+    pub fn drain(&mut self, mut take: impl FnMut(&[u8])) -> u64 {
+        let mut count = 0;
+        while let Some(record) = self.buffer.get_mut().next() {
+            take(&record);
+            count += 1;
+        }
+        count
+    }
+}
