@@ -10,15 +10,13 @@ use tracer_lab::scenario::{self, KernelName, Named};
 
 use crate::lab::fetch;
 use crate::lab::play::{Audience, Lab, Manner, Played, Programme};
+use crate::lab::tell::{lived, was_quick};
 use crate::workspace;
 
 const SCENARIO: &str = "demo-registry";
 
 /// The kernel of the story: it drops the SYN of every reused port, as each one before 5.9 does.
 const KERNEL: &str = "5.10/pre-5.9";
-
-/// A connection that took this long has had its SYN sent again: Linux waits one second before that.
-const STALL_MS: f64 = 900.0;
 
 /// What `cargo xtask demo` can be told.
 #[derive(Debug, clap::Args)]
@@ -76,7 +74,7 @@ impl Audience for Narrator {
                 println!("A node boots Linux {release}, with the IPVS of kernels before 5.9.");
             }
             Message::Note { text } => println!("\n# {text}"),
-            Message::Traffic(truth) => println!("  client: {}", crate::lab::tell::lived(truth)),
+            Message::Traffic(truth) => println!("  client: {}", lived(truth)),
             Message::Tracer { line } if line.trim().is_empty() => {}
             Message::Tracer { line } | Message::Stderr { line } => println!("  tracer| {line}"),
             Message::Begin { .. } | Message::End { .. } | Message::Done => {}
@@ -105,7 +103,7 @@ fn summary(traffic: &[Traffic]) -> String {
 
 fn kind(truth: &Traffic) -> &'static str {
     match truth.outcome {
-        Outcome::Connected if truth.ms < STALL_MS => "were quick",
+        Outcome::Connected if was_quick(truth) => "were quick",
         Outcome::Connected => "lost a second or more, and then worked",
         Outcome::Refused => "were refused",
         Outcome::Timeout => "were given up",
