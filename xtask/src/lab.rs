@@ -4,6 +4,7 @@ pub(crate) mod play;
 pub(crate) mod tell;
 
 use std::collections::VecDeque;
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::thread;
 
@@ -14,7 +15,7 @@ use tracer_lab::vm::kernels::{Ipvs, Kernel};
 
 use crate::workspace;
 use play::{Lab, Manner, Played, Programme};
-use tell::Teller;
+use tell::{Detail, Teller};
 
 /// How many guests run at the same time. Each has two processors.
 const GUESTS: usize = 2;
@@ -48,11 +49,11 @@ pub(crate) struct Arguments {
 }
 
 /// Plays what was asked for.
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let catalogue = scenario::load(&workspace::scenarios())?;
     if arguments.list {
         list(&catalogue);
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let mut wanted = Vec::new();
     for kernel in &arguments.kernels {
@@ -69,22 +70,28 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         without_tracer: arguments.without_tracer,
         verbose: arguments.verbose,
     })?;
-    let played = play_all(&lab, wanted, arguments.verbose)?;
+    let detail = if wanted.len() > 1 {
+        Detail::Blocks
+    } else {
+        Detail::Live
+    };
+    let played = play_all(&lab, wanted, detail, arguments.verbose)?;
     let failed = played.iter().filter(|played| !played.passed()).count();
     println!("\n{} passed, {failed} failed", played.len() - failed);
-    if failed > 0 {
-        bail!("{failed} of {} scenarios failed", played.len());
-    }
-    Ok(())
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Fetches the kernels and plays on each of them what is wanted, several at a time.
 pub(crate) fn play_all(
     lab: &Lab,
     wanted: Vec<(KernelName, Vec<&Named>)>,
+    detail: Detail,
     verbose: bool,
 ) -> Result<Vec<Played>> {
-    let in_blocks = wanted.len() > 1;
     let mut programmes = VecDeque::new();
     for (name, scenarios) in wanted {
         let kernel = fetch(lab.cache(), &name).with_context(|| format!("cannot get the kernel {name}"))?;
@@ -106,7 +113,7 @@ pub(crate) fn play_all(
     thread::scope(|scope| {
         let work = || -> Result<()> {
             while let Some(programme) = next() {
-                let mut teller = Teller::new(&programme.name, verbose, in_blocks);
+                let mut teller = Teller::new(&programme.name, detail, verbose);
                 let played = lab.play(&programme, &mut teller)?;
                 if let Ok(mut over) = over.lock() {
                     over.extend(played);

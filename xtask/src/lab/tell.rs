@@ -1,5 +1,6 @@
 //! Tells people what happens in a guest.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
@@ -9,30 +10,54 @@ use tracer_lab::scenario::{KernelName, Named};
 
 use super::play::{Audience, Played};
 
-/// Prints each scenario: line by line as it happens, or as one block when it is over.
+/// A connection that took this long has had its SYN sent again: Linux waits one second before that.
+const STALL_MS: f64 = 900.0;
+
+/// How many uneventful connections are told one by one.
+const FEW: usize = 3;
+
+/// How much is told, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// Each line as it happens.
+    Live,
+    /// A scenario as a whole when it is over, because another guest is telling its own at the same time.
+    Blocks,
+    /// One line a scenario, and all of it for one that failed.
+    Verdicts,
+}
+
+/// Prints what happens in scenarios.
 #[derive(Debug)]
 pub(crate) struct Teller {
     kernel: KernelName,
+    detail: Detail,
     verbose: bool,
-    /// Wait until a scenario is over, because another guest is telling its own at the same time.
-    in_blocks: bool,
     block: String,
+    /// Connections that were quick, not told yet.
+    quick: Vec<Traffic>,
 }
 
 impl Teller {
-    pub(crate) fn new(kernel: &KernelName, verbose: bool, in_blocks: bool) -> Self {
+    pub(crate) fn new(kernel: &KernelName, detail: Detail, verbose: bool) -> Self {
         Self {
             kernel: kernel.clone(),
+            detail,
             verbose,
-            in_blocks,
             block: String::new(),
+            quick: Vec::new(),
         }
     }
 
-    fn say(&mut self, text: &str) {
-        self.block.push_str(text);
-        self.block.push('\n');
-        if !self.in_blocks {
+    /// Each line of the text but the first stands below where the first one starts.
+    fn say(&mut self, what: &str, text: &str) {
+        let mut lines = text.trim_end().lines();
+        let first = lines.next().unwrap_or_default();
+        let _ = writeln!(self.block, "  {what:<8} {first}");
+        for line in lines {
+            let _ = writeln!(self.block, "           {line}");
+        }
+        if self.detail == Detail::Live {
             self.flush();
         }
     }
@@ -44,23 +69,54 @@ impl Teller {
         self.block.clear();
     }
 
+    fn client(&mut self, truth: &Traffic) {
+        if was_quick(truth) && !self.verbose {
+            self.quick.push(truth.clone());
+        } else {
+            self.say_quick();
+            self.say("client", &lived(truth));
+        }
+    }
+
+    /// Tells of the connections that were quick: there is nothing to say of each of fifty.
+    fn say_quick(&mut self) {
+        let quick = std::mem::take(&mut self.quick);
+        if quick.len() <= FEW {
+            for truth in &quick {
+                self.say("client", &lived(truth));
+            }
+            return;
+        }
+        let slowest = quick.iter().map(|truth| truth.ms).fold(0.0, f64::max);
+        let named = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
+        let clients = named(quick.iter().map(|truth| truth.client.as_str()).collect());
+        let pods = named(
+            quick
+                .iter()
+                .filter_map(|truth| truth.backend.as_deref())
+                .collect(),
+        );
+        let count = quick.len();
+        self.say(
+            "client",
+            &format!("{clients}: {count} times connected, {slowest:.0} ms at most, answered by {pods}"),
+        );
+    }
+
     fn tracer(&mut self, line: &str) {
         let Ok(value) = serde_json::from_str::<Value>(line) else {
-            self.say(&format!("  tracer   {line}"));
+            self.say("tracer", line);
             return;
         };
         match value["type"].as_str() {
-            Some("flow") => {
-                let text = flow(&value, self.verbose);
-                self.say(&text);
-            }
-            Some("start") => self.say(&format!("  ready    tracer, {}", hooks(&value))),
-            Some("health") => self.say(&format!("  LOST     {} records", value["lost"])),
+            Some("flow") => self.say("flow", &flow(&value, self.verbose)),
+            Some("start") => self.say("ready", &format!("tracer, {}", hooks(&value))),
+            Some("health") => self.say("LOST", &format!("{} records", value["lost"])),
             Some("end") if self.verbose => {
-                self.say(&format!(
-                    "  end      {} flows, {} events",
-                    value["flows"], value["events"]
-                ));
+                self.say(
+                    "end",
+                    &format!("{} flows, {} events", value["flows"], value["events"]),
+                );
             }
             _ => {}
         }
@@ -69,34 +125,45 @@ impl Teller {
 
 impl Audience for Teller {
     fn begin(&mut self, scenario: &Named) {
-        let heading = format!(
-            "\n{} on {}: {}",
-            scenario.name, self.kernel, scenario.scenario.title
-        );
-        self.say(&heading);
+        let (name, title) = (&scenario.name, &scenario.scenario.title);
+        let _ = writeln!(self.block, "\n{name} on {}: {title}", self.kernel);
     }
 
     fn message(&mut self, message: &Message) {
         match message {
-            Message::Ready { release } => self.say(&format!("Linux {release} is up")),
-            Message::Note { text } => self.say(&format!("  step     {text}")),
-            Message::Stderr { line } => self.say(&format!("  stderr   {line}")),
+            Message::Ready { release } => eprintln!("      Up  Linux {release}"),
+            Message::Note { text } => {
+                self.say_quick();
+                self.say("step", text);
+            }
+            Message::Stderr { line } => self.say("stderr", line),
             Message::Tracer { line } => self.tracer(line),
-            Message::Traffic(truth) => self.say(&format!("  client   {}", lived(truth))),
+            Message::Traffic(truth) => self.client(truth),
             Message::Begin { .. } | Message::End { .. } | Message::Done => {}
         }
     }
 
     fn end(&mut self, played: &Played) {
-        let verdict = if played.passed() { "passed" } else { "FAILED" };
-        let mut text = format!("  {verdict}   {} on {}", played.scenario, played.kernel);
-        let _ = write!(text, " ({:.1} s)", played.took.as_secs_f64());
-        for trouble in &played.troubles {
-            let _ = write!(text, "\n           - {trouble}");
+        self.say_quick();
+        let (scenario, kernel, took) = (&played.scenario, &played.kernel, played.took.as_secs_f64());
+        if played.passed() && self.detail == Detail::Verdicts {
+            self.block.clear();
+            let _ = writeln!(self.block, "passed  {scenario} on {kernel} ({took:.1} s)");
+        } else {
+            let verdict = if played.passed() { "passed" } else { "FAILED" };
+            let mut text = format!("{scenario} on {kernel} ({took:.1} s)");
+            for trouble in &played.troubles {
+                let _ = write!(text, "\n- {trouble}");
+            }
+            self.say(verdict, &text);
         }
-        self.say(&text);
         self.flush();
     }
+}
+
+/// Whether a connection was made without losing a packet.
+pub(crate) fn was_quick(truth: &Traffic) -> bool {
+    truth.outcome == Outcome::Connected && truth.ms < STALL_MS
 }
 
 /// A connection as its client saw it.
@@ -121,7 +188,7 @@ pub(crate) fn lived(truth: &Traffic) -> String {
 /// A flow of tracer's JSON as one line, with its reasons below it if asked for.
 fn flow(flow: &Value, verbose: bool) -> String {
     let mut text = format!(
-        "  flow     {} -> {} -> {}  {}",
+        "{} -> {} -> {}  {}",
         endpoint(&flow["client"]),
         endpoint(&flow["node"]),
         endpoint(&flow["backend"]),
@@ -134,18 +201,18 @@ fn flow(flow: &Value, verbose: bool) -> String {
         let _ = write!(text, ", {cause}");
     }
     if let Some(explanation) = flow["explanation"].as_str().filter(|_| flow["cause"].is_string()) {
-        let _ = write!(text, "\n           {explanation}");
+        let _ = write!(text, "\n{explanation}");
     }
     if !verbose {
         return text;
     }
     for piece in flow["evidence"].as_array().into_iter().flatten() {
         let (what, value, hook) = (word(&piece["what"]), word(&piece["value"]), word(&piece["hook"]));
-        let _ = write!(text, "\n           {what}: {value} ({hook})");
+        let _ = write!(text, "\n{what}: {value} ({hook})");
     }
     for step in flow["path"].as_array().into_iter().flatten() {
         let t = step["t_ms"].as_f64().unwrap_or_default();
-        let _ = write!(text, "\n           {t:9.3} ms  {}", word(&step["hook"]));
+        let _ = write!(text, "\n{t:9.3} ms  {}", word(&step["hook"]));
         for field in ["dev", "netns", "verdict", "note"] {
             if !step[field].is_null() {
                 let _ = write!(text, "  {field} {}", word(&step[field]));
@@ -197,8 +264,8 @@ mod tests {
         });
         assert_eq!(
             flow(&value, false),
-            "  flow     10.0.0.2:40001 -> 10.0.0.1:30080 -> 10.244.1.2:8080  stalled, 1003 ms lost, \
-             ipvs.reuse-dropped\n           the client reused a port"
+            "10.0.0.2:40001 -> 10.0.0.1:30080 -> 10.244.1.2:8080  stalled, 1003 ms lost, \
+             ipvs.reuse-dropped\nthe client reused a port"
         );
         let verbose = flow(&value, true);
         assert!(
@@ -214,7 +281,7 @@ mod tests {
             "port": 30080}, "backend": null, "fate": "established", "cause": null, "explanation": "", "stall_ms": null});
         assert_eq!(
             flow(&value, true),
-            "  flow     10.0.0.2:1 -> 10.0.0.1:30080 -> ?  established"
+            "10.0.0.2:1 -> 10.0.0.1:30080 -> ?  established"
         );
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -28,6 +28,14 @@ pub(super) struct Count {
 impl Count {
     pub(super) fn failed(&self) -> usize {
         self.failures.len()
+    }
+
+    pub(super) fn verdict(&self) -> ExitCode {
+        if self.failures.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 
     pub(super) fn one(&mut self, subject: &str, passed: bool) {
