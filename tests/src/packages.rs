@@ -17,8 +17,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+pub use apt::LISTS_AGE;
 use apt::Root;
 pub use version::Version;
 
@@ -57,7 +59,7 @@ impl Suite {
 }
 
 /// One version of one package.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
     /// The package's name.
     pub name: String,
@@ -177,7 +179,7 @@ pub fn unpack(
     if let Some(packages) = read_manifest(&root)? {
         return Ok(Tree { root, packages });
     }
-    let _lock = cache.lock("apt/lock")?;
+    let _lock = cache.lock("apt")?;
     // Another process may have made it while we waited.
     if let Some(packages) = read_manifest(&root)? {
         return Ok(Tree { root, packages });
@@ -200,7 +202,7 @@ pub fn unpack(
 
 /// The newest package, by Debian's order of versions, whose whole name matches a POSIX extended expression.
 pub fn newest(cache: &Cache, suites: &[Suite], pattern: &str) -> Result<Package> {
-    let _lock = cache.lock("apt/lock")?;
+    let _lock = cache.lock("apt")?;
     let found = Root::open(cache, suites, &[])?.matching(pattern)?;
     newest_of(found)
         .with_context(|| format!("no package named like {pattern} in {}", apt::names(suites, ", ")))
@@ -208,7 +210,7 @@ pub fn newest(cache: &Cache, suites: &[Suite], pattern: &str) -> Result<Package>
 
 /// Whether these suites still have exactly this version.
 pub fn available(cache: &Cache, suites: &[Suite], package: &Package) -> Result<bool> {
-    let _lock = cache.lock("apt/lock")?;
+    let _lock = cache.lock("apt")?;
     Ok(Root::open(cache, suites, &[])?
         .versions(&package.name)?
         .contains(&package.version))

@@ -1,28 +1,85 @@
-//! The kernel half of tracer.
+//! The kernel half of tracer: one small program for each row of the hook table.
+//!
+//! Every program does the same: take the packet out of the arguments, decide in the first instructions whether
+//! it belongs to a flow that is followed ([`kernel::flow`]), and if so write one record. It changes nothing.
+//! What a hook reads besides the packet is the matter of one file for each subsystem.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
+/// On the host there is nothing to run.
 #[cfg(not(target_arch = "bpf"))]
 fn main() {
     eprintln!("tracer-ebpf is built for the kernel: run `cargo xtask build-ebpf`");
 }
 
 #[cfg(target_arch = "bpf")]
+#[allow(
+    unsafe_code,
+    reason = "helpers, maps and program contexts of BPF are raw pointers"
+)]
 mod kernel {
-    use aya_ebpf::{macros::kprobe, programs::ProbeContext};
+    mod call;
+    mod conntrack;
+    mod drop;
+    mod emit;
+    mod fields;
+    mod flow;
+    mod ipvs;
+    mod netfilter;
+    mod packet;
+    mod tcp;
 
-    /// A first program, to prove the build chain.
-    #[kprobe]
-    pub fn first(_ctx: ProbeContext) -> u32 {
-        0
+    use aya_ebpf::{
+        macros::{kprobe, kretprobe, raw_tracepoint},
+        programs::{ProbeContext, RawTracePointContext, RetProbeContext},
+    };
+    use tracer_common::{for_each_hook, hook::Hook};
+
+    macro_rules! program {
+        (tracepoint $id:ident $name:ident $exit:ident $subsystem:ident::$body:ident) => {
+            #[raw_tracepoint]
+            fn $name(ctx: RawTracePointContext) -> i32 {
+                let _ = $subsystem::$body(Hook::$id, &ctx);
+                0
+            }
+        };
+        (entry $id:ident $name:ident $exit:ident $subsystem:ident::$body:ident) => {
+            #[kprobe]
+            fn $name(ctx: ProbeContext) -> u32 {
+                let _ = $subsystem::$body(Hook::$id, &ctx);
+                0
+            }
+        };
+        (call $id:ident $name:ident $exit:ident $subsystem:ident::$body:ident) => {
+            #[kprobe]
+            fn $name(ctx: ProbeContext) -> u32 {
+                let _ = $subsystem::$body::enter(Hook::$id, &ctx);
+                0
+            }
+
+            #[kretprobe]
+            fn $exit(ctx: RetProbeContext) -> u32 {
+                let _ = $subsystem::$body::leave(Hook::$id, &ctx);
+                0
+            }
+        };
     }
+
+    macro_rules! programs {
+        ($($id:ident = $number:literal, $kind:ident, $name:ident, $exit:ident, $module:literal,
+           $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal;)*) => {
+            $(program!($kind $id $name $exit $subsystem::$body);)*
+        };
+    }
+    for_each_hook!(programs);
 
     #[panic_handler]
-    fn panic(_info: &core::panic::PanicInfo) -> ! {
+    fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+        // The verifier accepts no program from which this can be reached.
         loop {}
     }
-}
 
-#[cfg(target_arch = "bpf")]
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+    // `Dual` because the helpers used are for GPL-compatible programs only.
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+}

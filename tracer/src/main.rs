@@ -1,2 +1,15 @@
-//! The command.
-fn main() {}
+//! The `tracer` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match tracer::cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.is_quiet() {
+                eprintln!("tracer: {failure}");
+            }
+            failure.code()
+        }
+    }
+}

@@ -1,6 +1,12 @@
 //! The project's own commands.
 
 mod build_ebpf;
+mod demo;
+mod lab;
+mod static_build;
+mod system;
+mod test;
+mod workspace;
 
 use std::process::ExitCode;
 
@@ -19,11 +25,17 @@ struct Arguments {
 enum Command {
     /// Build the kernel half, tracer/bpf/tracer.bpf.o
     BuildEbpf(build_ebpf::Arguments),
+    /// Play scenarios on real kernels in QEMU, and hold tracer's words against what they expect
+    Lab(lab::Arguments),
+    /// Show what tracer is for: a registry behind a NodePort, and connections that stall for a second
+    Demo(demo::Arguments),
+    /// Run everything that must pass: lints, unit tests, licences, the kernel half's bytes, all scenarios
+    Test(test::Arguments),
 }
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -31,8 +43,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> Result<()> {
+fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
-        Command::BuildEbpf(arguments) => build_ebpf::run(&arguments),
+        Command::BuildEbpf(arguments) => build_ebpf::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Lab(arguments) => lab::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Test(arguments) => test::run(&arguments),
     }
 }

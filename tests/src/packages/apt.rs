@@ -16,8 +16,8 @@ use super::{Cache, Package, Suite, Version, run};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Lists older than this are fetched again before the newest version of anything is chosen from them.
-const LISTS_AGE: Duration = Duration::from_hours(7 * 24);
+/// Package lists older than this are fetched again before the newest version of anything is chosen from them.
+pub const LISTS_AGE: Duration = Duration::from_hours(7 * 24);
 
 /// Settings of the machine's apt that ours needs too, to reach the network as the machine does.
 const NETWORK_SETTINGS: [&str; 6] = [

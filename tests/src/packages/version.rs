@@ -3,8 +3,10 @@
 use std::cmp::Ordering;
 use std::fmt::{self, Display, Formatter};
 
+use serde::{Deserialize, Serialize};
+
 /// A Debian version, `[epoch:]upstream[-revision]`, ordered as dpkg orders them (deb-version(7)).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Version(String);
 
 impl Version {

@@ -3,6 +3,7 @@
 pub mod cpio;
 pub mod elf;
 pub mod initramfs;
+mod ipvs_flavour;
 pub mod kernels;
 pub mod modules;
 pub mod qemu;

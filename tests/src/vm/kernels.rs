@@ -1,0 +1,306 @@
+//! The kernels of the lab: Debian's own, by the short names that people use for them.
+
+use std::fmt::{self, Display, Formatter};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::ipvs_flavour;
+use crate::packages::{Cache, Dependencies, LISTS_AGE, Package, Suite, available, newest, unpack};
+
+/// Release names of Debian's kernels end so; this flavour is small and has all that a virtual machine needs.
+const FLAVOUR: &str = "cloud-amd64";
+
+/// A line of kernels, and where Debian has its newest member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    name: &'static str,
+    suites: &'static [Suite],
+}
+
+/// Every line that the lab knows, oldest first.
+pub const LINES: [Line; 5] = [
+    Line {
+        name: "5.10",
+        suites: &[Suite::BULLSEYE, Suite::BULLSEYE_SECURITY],
+    },
+    Line {
+        name: "6.1",
+        suites: &[Suite::BOOKWORM, Suite::BOOKWORM_SECURITY],
+    },
+    Line {
+        name: "6.12",
+        suites: &[Suite::TRIXIE, Suite::TRIXIE_SECURITY],
+    },
+    Line {
+        name: "6.18",
+        suites: &[Suite::TRIXIE_BACKPORTS],
+    },
+    Line {
+        name: "7",
+        suites: &[Suite::TRIXIE_BACKPORTS],
+    },
+];
+
+impl Line {
+    /// The short name: `6.12`; `7` stands for the newest of all 7.x.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// The expression that the image packages of this line match.
+    fn pattern(self) -> String {
+        format!("linux-image-{}[.].*-{FLAVOUR}", self.name.replace('.', "[.]"))
+    }
+}
+
+impl FromStr for Line {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        LINES.into_iter().find(|line| line.name == text).ok_or_else(|| {
+            let known: Vec<_> = LINES.iter().map(|line| line.name).collect();
+            anyhow!("no kernel is called {text}; there are {}", known.join(", "))
+        })
+    }
+}
+
+impl Display for Line {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name)
+    }
+}
+
+/// Which IPVS a kernel gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ipvs {
+    /// The one that it was packaged with.
+    #[default]
+    Packaged,
+    /// One that treats reused ports as kernels before 5.9 did; for 5.10 only.
+    Pre59,
+}
+
+impl FromStr for Ipvs {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "packaged" => Ok(Self::Packaged),
+            "pre-5.9" => Ok(Self::Pre59),
+            _ => Err(anyhow!("no IPVS is called {text}; there are packaged, pre-5.9")),
+        }
+    }
+}
+
+impl Display for Ipvs {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Packaged => "packaged",
+            Self::Pre59 => "pre-5.9",
+        })
+    }
+}
+
+/// A kernel that can be booted.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The name that it goes by: `6.12`, or `5.10 with IPVS pre-5.9`.
+    pub name: String,
+    /// What `uname -r` will say.
+    pub release: String,
+    /// The image.
+    pub vmlinuz: PathBuf,
+    /// `lib/modules/RELEASE`.
+    pub modules_dir: PathBuf,
+    /// Modules that stand in for the packaged ones of the same name.
+    pub overrides: Vec<(String, PathBuf)>,
+}
+
+impl Kernel {
+    /// Finds the newest kernel of a line and has it in the cache, with the IPVS that is wanted.
+    pub fn fetch(cache: &Cache, line: Line, ipvs: Ipvs) -> Result<Self> {
+        let (choice, kernel) =
+            packaged(cache, line).with_context(|| format!("cannot get the kernel {line} from Debian"))?;
+        match ipvs {
+            Ipvs::Packaged => Ok(kernel),
+            Ipvs::Pre59 => with_old_ipvs(cache, line, kernel, &choice.image),
+        }
+    }
+}
+
+/// The kernel that stands for a line, and the packages that it comes in.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Choice {
+    image: Package,
+    packages: Vec<Package>,
+}
+
+impl Choice {
+    /// What Debian has now.
+    fn make(cache: &Cache, line: Line) -> Result<Self> {
+        let image = newest(cache, line.suites, &line.pattern())?;
+        let release = release(&image)?;
+        let part = |part: &str| Package {
+            name: format!("linux-{part}-{release}"),
+            version: image.version.clone(),
+        };
+        // Since 7.0 the image package is empty, and needs two others.
+        let (binary, modules) = (part("binary"), part("modules"));
+        let split = available(cache, line.suites, &binary)?;
+        let packages = if split {
+            vec![binary, modules]
+        } else {
+            vec![image.clone()]
+        };
+        Ok(Self { image, packages })
+    }
+
+    /// What was chosen within the last days: apt takes its time to say the same again.
+    fn remembered(memory: &Path) -> Option<Self> {
+        let age = memory.metadata().ok()?.modified().ok()?.elapsed().ok()?;
+        if age > LISTS_AGE {
+            return None;
+        }
+        toml::from_str(&fs::read_to_string(memory).ok()?).ok()
+    }
+
+    fn remember(&self, memory: &Path) -> Result<()> {
+        if let Some(folder) = memory.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(memory, toml::to_string(self)?)
+            .with_context(|| format!("cannot write {}", memory.display()))
+    }
+
+    fn unpack(&self, cache: &Cache, line: Line) -> Result<Kernel> {
+        let release = release(&self.image)?.to_owned();
+        let packages: Vec<String> = self.packages.iter().map(Package::pinned).collect();
+        let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+        let tree = unpack(cache, line.suites, &packages, Dependencies::None)?;
+        let modules_dir = tree.root.join("usr/lib/modules").join(&release);
+        let places = [
+            tree.root.join("boot").join(format!("vmlinuz-{release}")),
+            modules_dir.join("vmlinuz"),
+        ];
+        let vmlinuz = places
+            .into_iter()
+            .find(|path| path.exists())
+            .with_context(|| format!("{} has no kernel image", tree.root.display()))?;
+        ensure!(
+            modules_dir.join("kernel").exists(),
+            "{} has no modules",
+            tree.root.display()
+        );
+        Ok(Kernel {
+            name: line.name.to_owned(),
+            release,
+            vmlinuz,
+            modules_dir,
+            overrides: Vec::new(),
+        })
+    }
+}
+
+fn packaged(cache: &Cache, line: Line) -> Result<(Choice, Kernel)> {
+    let memory = cache.root().join("kernels").join(format!("{line}.toml"));
+    let remembered = Choice::remembered(&memory);
+    // What was chosen may be neither in the cache any more nor in Debian.
+    if let Some(choice) = remembered
+        && let Ok(kernel) = choice.unpack(cache, line)
+    {
+        return Ok((choice, kernel));
+    }
+    let choice = Choice::make(cache, line)?;
+    let kernel = choice.unpack(cache, line)?;
+    choice.remember(&memory)?;
+    Ok((choice, kernel))
+}
+
+fn with_old_ipvs(cache: &Cache, line: Line, kernel: Kernel, image: &Package) -> Result<Kernel> {
+    ensure!(
+        line.name == "5.10",
+        "the pre-5.9 IPVS is built for the kernel 5.10, not for {line}"
+    );
+    let module = ipvs_flavour::build(cache, line.suites, &kernel.release, &image.version)
+        .context("cannot build the pre-5.9 IPVS")?;
+    Ok(Kernel {
+        name: format!("{line} with IPVS {}", Ipvs::Pre59),
+        overrides: vec![("ip_vs".to_owned(), module)],
+        ..kernel
+    })
+}
+
+/// The release of an image package: its name says it.
+fn release(image: &Package) -> Result<&str> {
+    image
+        .name
+        .strip_prefix("linux-image-")
+        .with_context(|| format!("{} is no kernel image", image.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::packages::Version;
+
+    #[test]
+    fn every_name_that_is_shown_is_understood() {
+        for line in LINES {
+            assert_eq!(line.to_string().parse::<Line>().unwrap(), line);
+        }
+        for ipvs in [Ipvs::Packaged, Ipvs::Pre59] {
+            assert_eq!(ipvs.to_string().parse::<Ipvs>().unwrap(), ipvs);
+        }
+        let error = "4.19".parse::<Line>().unwrap_err().to_string();
+        assert!(error.contains("5.10, 6.1, 6.12"), "{error}");
+    }
+
+    #[test]
+    fn a_dot_of_a_name_stands_for_a_dot() {
+        let line: Line = "6.1".parse().unwrap();
+        // 6.12 is not a member of 6.1.
+        assert_eq!(line.pattern(), "linux-image-6[.]1[.].*-cloud-amd64");
+    }
+
+    fn package(name: &str) -> Package {
+        Package {
+            name: name.to_owned(),
+            version: Version::new("7.3.4-1~bpo13+1"),
+        }
+    }
+
+    #[test]
+    fn a_choice_is_remembered_for_some_days() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = folder.path().join("kernels/7.toml");
+        assert_eq!(Choice::remembered(&memory), None);
+        let choice = Choice {
+            image: package("linux-image-a"),
+            packages: vec![package("linux-binary-a")],
+        };
+        choice.remember(&memory).unwrap();
+        assert_eq!(Choice::remembered(&memory), Some(choice));
+        let old = SystemTime::now() - LISTS_AGE - Duration::from_hours(1);
+        fs::File::options()
+            .write(true)
+            .open(&memory)
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
+        assert_eq!(Choice::remembered(&memory), None);
+    }
+
+    #[test]
+    fn the_release_is_in_the_name() {
+        let image = package("linux-image-7.3.4+deb13-cloud-amd64");
+        assert_eq!(release(&image).unwrap(), "7.3.4+deb13-cloud-amd64");
+        release(&package("linux-modules-7.3.4+deb13-cloud-amd64")).unwrap_err();
+    }
+}

@@ -1,0 +1,53 @@
+//! The kernels of the lab from Debian's real archive.
+
+use std::fs;
+
+use tracer_lab::packages::Cache;
+use tracer_lab::vm::kernels::{Ipvs, Kernel, LINES, Line};
+
+#[test]
+#[ignore = "fetches some 200 MB from Debian's archive, or finds them in the cache"]
+fn every_line_has_a_kernel_with_ipvs() {
+    let cache = Cache::open().unwrap();
+    for line in LINES {
+        let kernel = Kernel::fetch(&cache, line, Ipvs::Packaged).unwrap();
+        println!("{line}: {} {}", kernel.release, kernel.vmlinuz.display());
+        assert!(
+            kernel.release.starts_with(&format!("{line}.")),
+            "{}",
+            kernel.release
+        );
+        assert!(fs::metadata(&kernel.vmlinuz).unwrap().len() > 1_000_000);
+        let ipvs = kernel.modules_dir.join("kernel/net/netfilter/ipvs");
+        let modules: Vec<_> = fs::read_dir(&ipvs)
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert!(
+            modules.iter().any(|name| name.starts_with("ip_vs.ko")),
+            "{modules:?}"
+        );
+        assert!(kernel.overrides.is_empty());
+    }
+}
+
+#[test]
+#[ignore = "fetches some 150 MB from Debian's archive and compiles, or finds it in the cache"]
+fn the_old_ipvs_is_a_module_for_its_kernel() {
+    let cache = Cache::open().unwrap();
+    let line: Line = "5.10".parse().unwrap();
+    let kernel = Kernel::fetch(&cache, line, Ipvs::Pre59).unwrap();
+    let (name, path) = &kernel.overrides[0];
+    assert_eq!(name, "ip_vs");
+    let module = fs::read(path).unwrap();
+    let magic = format!("vermagic={} SMP mod_unload modversions \0", kernel.release);
+    assert!(
+        module
+            .windows(magic.len())
+            .any(|window| window == magic.as_bytes())
+    );
+    assert!(module.len() < 1_000_000, "not stripped: {} bytes", module.len());
+
+    let newer: Line = "6.12".parse().unwrap();
+    Kernel::fetch(&cache, newer, Ipvs::Pre59).unwrap_err();
+}

@@ -1,0 +1,82 @@
+//! The kernel struct members that the kernel half reads.
+//!
+//! Rust emits no CO-RE relocations, so an object that knows offsets would be right for one kernel build only.
+//! Instead each row is a constant of the object that the loader sets from the BTF of the running kernel (or
+//! from a layout that was proven on it). [`MISSING`] means "not known": the kernel half then reads nothing.
+
+/// The value of a field whose offset is not known. No struct of the kernel is that large.
+pub const MISSING: u32 = u32::MAX;
+
+/// One member of a kernel struct.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Field {
+    /// Name of the constant in the kernel half.
+    pub constant: &'static str,
+    /// `struct.member.member`, as BTF names them.
+    pub path: &'static str,
+    /// The module whose BTF describes the struct; empty for the kernel image itself.
+    pub module: &'static str,
+    /// How many bytes the kernel half reads there. A member that is smaller is refused.
+    pub size: u32,
+}
+
+/// Hands every row to `$callback!` as `IDENT, "path", "module", size;`.
+#[macro_export]
+macro_rules! for_each_field {
+    ($callback:ident) => {
+        $callback! {
+            SK_BUFF_HEAD, "sk_buff.head", "", 8;
+            SK_BUFF_NETWORK_HEADER, "sk_buff.network_header", "", 2;
+            SK_BUFF_DEV, "sk_buff.dev", "", 8;
+            SK_BUFF_NFCT, "sk_buff._nfct", "", 8;
+            NET_DEVICE_IFINDEX, "net_device.ifindex", "", 4;
+            NET_DEVICE_NAME, "net_device.name", "", 16;
+            NET_DEVICE_NET, "net_device.nd_net.net", "", 8;
+            NET_INUM, "net.ns.inum", "", 4;
+            SOCK_NET, "sock.__sk_common.skc_net.net", "", 8;
+            SOCK_ACK_BACKLOG, "sock.sk_ack_backlog", "", 4;
+            SOCK_MAX_ACK_BACKLOG, "sock.sk_max_ack_backlog", "", 4;
+            NF_CONN_ORIGINAL, "nf_conn.tuplehash[0].tuple", "", 40;
+            NF_CONN_REPLY, "nf_conn.tuplehash[1].tuple", "", 40;
+            NF_CONN_STATUS, "nf_conn.status", "", 4;
+            NF_CONN_TCP_STATE, "nf_conn.proto.tcp.state", "", 1;
+            NF_HOOK_STATE_HOOK, "nf_hook_state.hook", "", 1;
+            NF_HOOK_STATE_PF, "nf_hook_state.pf", "", 1;
+            NF_HOOK_STATE_NET, "nf_hook_state.net", "", 8;
+            IP_VS_CONN_DADDR, "ip_vs_conn.daddr", "ip_vs", 16;
+            IP_VS_CONN_DPORT, "ip_vs_conn.dport", "ip_vs", 2;
+            IP_VS_CONN_AF, "ip_vs_conn.af", "ip_vs", 1;
+            IP_VS_CONN_STATE, "ip_vs_conn.state", "ip_vs", 2;
+            IP_VS_CONN_FLAGS, "ip_vs_conn.flags", "ip_vs", 4;
+            IP_VS_CONN_DEST, "ip_vs_conn.dest", "ip_vs", 8;
+            IP_VS_CONN_CONTROL, "ip_vs_conn.control", "ip_vs", 8;
+            IP_VS_CONN_IPVS, "ip_vs_conn.ipvs", "ip_vs", 8;
+            IP_VS_DEST_FLAGS, "ip_vs_dest.flags", "ip_vs", 4;
+            IP_VS_DEST_CFLAGS, "ip_vs_dest.cflags", "ip_vs", 4;
+            IP_VS_DEST_WEIGHT, "ip_vs_dest.weight", "ip_vs", 4;
+            IP_VS_SERVICE_NUM_DESTS, "ip_vs_service.num_dests", "ip_vs", 4;
+            IP_VS_SERVICE_SCHEDULER, "ip_vs_service.scheduler", "ip_vs", 8;
+            IP_VS_SCHEDULER_NAME, "ip_vs_scheduler.name", "ip_vs", 8;
+            NETNS_IPVS_CONN_REUSE_MODE, "netns_ipvs.sysctl_conn_reuse_mode", "ip_vs", 4;
+            NETNS_IPVS_EXPIRE_NODEST_CONN, "netns_ipvs.sysctl_expire_nodest_conn", "ip_vs", 4;
+            NFT_PKTINFO_SKB, "nft_pktinfo.skb", "nf_tables", 8;
+            NFT_PKTINFO_STATE, "nft_pktinfo.state", "nf_tables", 8;
+            NFT_CHAIN_NAME, "nft_chain.name", "nf_tables", 8;
+            NFT_CHAIN_TABLE, "nft_chain.table", "nf_tables", 8;
+            NFT_TABLE_NAME, "nft_table.name", "nf_tables", 8;
+        }
+    };
+}
+
+macro_rules! rows {
+    ($($constant:ident, $path:literal, $module:literal, $size:literal;)*) => {
+        $(
+            #[doc = concat!("`", $path, "`")]
+            pub const $constant: Field =
+                Field { constant: stringify!($constant), path: $path, module: $module, size: $size };
+        )*
+        /// Every field of the table.
+        pub const ALL: &[Field] = &[$($constant),*];
+    };
+}
+for_each_field!(rows);

@@ -1,0 +1,226 @@
+//! The hook table: every place in the kernel where tracer looks, and what each one is for.
+//!
+//! A row is `Id = number, kind, function, exit program, "module", body, [fields it cannot do without], "causes";`.
+//! * `tracepoint`: a raw tracepoint; the module column is its category.
+//! * `entry`: a kprobe.
+//! * `call`: a kprobe and a kretprobe, joined by the stack pointer.
+//!
+//! Function names and argument positions were read in the sources of 3.10 to 7.3 (arguments are noted where a
+//! body takes them). Rows that stand for one another on different kernels share a [`HookInfo::role`] by having
+//! the same body and no overlap in time; the plan attaches whichever exist. A number, once used, is never used
+//! for anything else: recordings carry it.
+
+use crate::field::{self, Field};
+
+/// Hands every row to `$callback!`.
+#[macro_export]
+macro_rules! for_each_hook {
+    ($callback:ident) => {
+        $callback! {
+            // The wire: each SYN as it comes in, each answer as it goes out, device by device.
+            NetifReceive = 1, tracepoint, netif_receive_skb, none, "net", packet::received,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "every fate: counts SYNs and ACKs";
+            DevStartXmit = 2, tracepoint, net_dev_start_xmit, none, "net", packet::transmitted,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "every fate: counts SYN-ACKs, sees a RST leave";
+            KfreeSkb = 3, tracepoint, kfree_skb, none, "skb", drop::freed,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dropped; unknown";
+
+            // IPVS, in the order in which a SYN meets it. ip_vs_in itself is inlined, so its callers are hooked.
+            IpvsIn = 10, call, ip_vs_in_hook, ip_vs_in_hook_exit, "ip_vs", ipvs::request,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict";
+            IpvsRemoteRequest = 11, call, ip_vs_remote_request4, ip_vs_remote_request4_exit, "ip_vs", ipvs::request,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict (kernels before 5.16)";
+            IpvsLocalRequest = 12, call, ip_vs_local_request4, ip_vs_local_request4_exit, "ip_vs", ipvs::request,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict (kernels before 5.16, local clients)";
+            IpvsLookup = 13, call, ip_vs_conn_in_get_proto, ip_vs_conn_in_get_proto_exit, "ip_vs", ipvs::lookup,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER],
+                "ipvs.reuse-dropped ipvs.nodest-expired ipvs.dest-unavailable ipvs.reuse-stale-backend";
+            IpvsExpireNow = 14, entry, ip_vs_conn_expire_now, none, "ip_vs", ipvs::expire_now,
+                [], "ipvs.reuse-dropped ipvs.nodest-expired";
+            IpvsTcpSchedule = 15, call, tcp_conn_schedule, tcp_conn_schedule_exit, "ip_vs", ipvs::tcp_schedule,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination; tells a new entry from a reused one";
+            IpvsSchedule = 16, call, ip_vs_schedule, ip_vs_schedule_exit, "ip_vs", ipvs::schedule,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the backend that was chosen";
+            IpvsLeave = 17, entry, ip_vs_leave, none, "ip_vs", ipvs::leave,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination";
+            IpvsNatXmit = 18, call, ip_vs_nat_xmit, ip_vs_nat_xmit_exit, "ip_vs", ipvs::nat_xmit,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend; the tuple after DNAT";
+            IpvsReply = 19, entry, handle_response, none, "ip_vs", ipvs::reply,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the answer is translated back";
+
+            // conntrack and netfilter.
+            CtConfirm = 30, call, __nf_conntrack_confirm, __nf_conntrack_confirm_exit, "nf_conntrack", conntrack::confirm,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY],
+                "the tuple after masquerade; conntrack.insert-failed";
+            NftDoChain = 40, call, nft_do_chain, nft_do_chain_exit, "nf_tables", netfilter::chain,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped";
+
+            // The backend, when it is on this node, and what goes back.
+            TcpConnRequest = 50, entry, tcp_v4_conn_request, none, "", tcp::conn_request,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "a listener took the SYN";
+            TcpSendReset = 51, entry, tcp_v4_send_reset, none, "", tcp::send_reset,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener";
+            TcpSynRecvSock = 52, entry, tcp_v4_syn_recv_sock, none, "", tcp::syn_recv_sock,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the handshake ended in the backend";
+            IcmpSend = 53, entry, __icmp_send, none, "", drop::icmp_send,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination: what the client was told";
+
+            // Attached only while the layout of ip_vs_conn is proven, on kernels without BTF for modules.
+            IpvsConnSeqShow = 90, entry, ip_vs_conn_seq_show, none, "ip_vs", ipvs::seq_show,
+                [], "proves where ip_vs_conn keeps its members";
+        }
+    };
+}
+
+/// How a hook is attached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HookKind {
+    /// A raw tracepoint.
+    Tracepoint,
+    /// A kprobe at the function's entry.
+    Entry,
+    /// A kprobe at entry and a kretprobe.
+    Call,
+}
+
+impl HookKind {
+    /// The name that users see.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tracepoint => "tracepoint",
+            Self::Entry => "kprobe",
+            Self::Call => "kprobe+kretprobe",
+        }
+    }
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct HookInfo {
+    /// Which hook.
+    pub hook: Hook,
+    /// The kernel function or tracepoint. The program that is attached to its entry has the same name.
+    pub name: &'static str,
+    /// Name of the program for the return; `"none"` without one.
+    pub exit_program: &'static str,
+    /// How it is attached.
+    pub kind: HookKind,
+    /// The module that holds the function (empty: the kernel image), or the tracepoint's category.
+    pub module: &'static str,
+    /// Members without which the hook is worthless and stays off.
+    pub needs: &'static [Field],
+    /// The causes that it proves, or what else it is for.
+    pub serves: &'static str,
+}
+
+macro_rules! kind {
+    (tracepoint) => {
+        HookKind::Tracepoint
+    };
+    (entry) => {
+        HookKind::Entry
+    };
+    (call) => {
+        HookKind::Call
+    };
+}
+
+macro_rules! rows {
+    ($($id:ident = $number:literal, $kind:ident, $name:ident, $exit:ident, $module:literal,
+       $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal;)*) => {
+        /// The hooks by name; the number is what records carry.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        #[repr(u16)]
+        pub enum Hook {
+            $(
+                #[doc = concat!("`", stringify!($name), "`: ", $serves)]
+                $id = $number,
+            )*
+        }
+
+        impl Hook {
+            /// The hook with this number, if this version of tracer knows it.
+            #[must_use]
+            pub const fn from_number(number: u16) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$id),)*
+                    _ => None,
+                }
+            }
+
+            /// The kernel function or tracepoint.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$id => stringify!($name),)*
+                }
+            }
+        }
+
+        /// Every hook, in the order in which they are attached.
+        pub const ALL: &[HookInfo] = &[$(
+            HookInfo {
+                hook: Hook::$id,
+                name: stringify!($name),
+                exit_program: stringify!($exit),
+                kind: kind!($kind),
+                module: $module,
+                needs: &[$(field::$need),*],
+                serves: $serves,
+            },
+        )*];
+    };
+}
+for_each_hook!(rows);
+
+/// One past the largest hook number: the size of a table indexed by hook.
+pub const NUMBERS: u32 = 128;
+
+impl Hook {
+    /// Hooks that do the same work on different kernels; a node needs one of each group.
+    pub const ALTERNATIVES: &'static [&'static [Self]] = &[
+        &[Self::IpvsIn, Self::IpvsRemoteRequest],
+        &[Self::IpvsIn, Self::IpvsLocalRequest],
+    ];
+
+    /// Is this one of the functions that netfilter calls to let IPVS decide on a request?
+    #[must_use]
+    pub const fn is_ipvs_request(self) -> bool {
+        matches!(
+            self,
+            Self::IpvsIn | Self::IpvsRemoteRequest | Self::IpvsLocalRequest
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_unique_and_fit_the_table() {
+        for (index, row) in ALL.iter().enumerate() {
+            assert!((row.hook as u32) < NUMBERS, "{}", row.name);
+            assert_eq!(Hook::from_number(row.hook as u16), Some(row.hook));
+            assert!(
+                ALL[..index].iter().all(|other| other.name != row.name),
+                "{} twice",
+                row.name
+            );
+        }
+        assert_eq!(Hook::from_number(0), None);
+    }
+
+    #[test]
+    fn only_calls_have_a_program_for_the_return() {
+        for row in ALL {
+            assert_eq!(
+                row.exit_program != "none",
+                row.kind == HookKind::Call,
+                "{}",
+                row.name
+            );
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! What the kernel half writes into the ring buffer: a [`Header`] and, by [`Kind`], one payload behind it.
+//!
+//! All structs are `repr(C)` without implicit padding, in the byte order of the machine (little-endian on every
+//! supported one). The same bytes go into a recording, so a layout never changes its meaning: a new payload is a
+//! new [`Kind`].
+
+use crate::tuple::{Addr, Tuple};
+
+/// Whether a record was made when a function was entered or when it returned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Phase {
+    /// At the function's first instruction, or at a tracepoint.
+    Entry = 0,
+    /// After the function returned; [`Header::verdict`] holds what it returned.
+    Return = 1,
+}
+
+/// Which payload follows the header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// Nothing: the header says it all.
+    Packet = 0,
+    /// [`IpvsConn`].
+    IpvsConn = 1,
+    /// [`IpvsService`].
+    IpvsService = 2,
+    /// [`Conntrack`].
+    Conntrack = 3,
+    /// [`Chain`].
+    Chain = 4,
+    /// [`Drop`].
+    Drop = 5,
+    /// [`Icmp`].
+    Icmp = 6,
+    /// [`Socket`].
+    Socket = 7,
+    /// [`RawConn`].
+    RawConn = 8,
+}
+
+impl Kind {
+    /// The kind with this number, if this version of tracer knows it.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Packet,
+            1 => Self::IpvsConn,
+            2 => Self::IpvsService,
+            3 => Self::Conntrack,
+            4 => Self::Chain,
+            5 => Self::Drop,
+            6 => Self::Icmp,
+            7 => Self::Socket,
+            8 => Self::RawConn,
+            _ => return None,
+        })
+    }
+}
+
+/// What can follow a header.
+pub trait Payload {
+    /// The number by which readers know it.
+    const KIND: Kind;
+}
+
+macro_rules! payloads {
+    ($($payload:ty => $kind:ident),*) => {
+        $(impl Payload for $payload {
+            const KIND: Kind = Kind::$kind;
+        })*
+    };
+}
+payloads!(() => Packet, IpvsConn => IpvsConn, IpvsService => IpvsService, Conntrack => Conntrack, Chain => Chain,
+    Drop => Drop, Icmp => Icmp, Socket => Socket, RawConn => RawConn);
+
+/// The front of every record.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// `bpf_ktime_get_ns()`: nanoseconds of `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// The flow that the kernel half joined this packet to.
+    pub flow: u64,
+    /// Address of the `sk_buff`: tells packets apart while they live, nothing more.
+    pub skb: u64,
+    /// Pairs the entry of a call with its return: the stack pointer at entry. 0 for a hook without a return.
+    pub call: u64,
+    /// Source and destination as the packet had them at this hook.
+    pub tuple: Tuple,
+    /// Sequence number in the TCP header, host byte order.
+    pub seq: u32,
+    /// Acknowledgement number in the TCP header, host byte order.
+    pub ack: u32,
+    /// Initial sequence number of the flow's SYN, host byte order: NAT leaves it alone.
+    pub isn: u32,
+    /// Inode number of the network namespace; 0 if unknown.
+    pub netns: u32,
+    /// Index of the device in that namespace; 0 if unknown.
+    pub ifindex: u32,
+    /// What the function returned, cut to 32 bits ([`Phase::Return`] only).
+    pub verdict: i32,
+    /// Name of the device, NUL-terminated; empty if unknown.
+    pub dev: [u8; 16],
+    /// Number of the hook ([`crate::hook::Hook`]).
+    pub hook: u16,
+    /// CPU that wrote the record.
+    pub cpu: u16,
+    /// Number of the payload's [`Kind`].
+    pub kind: u8,
+    /// Number of the [`Phase`].
+    pub phase: u8,
+    /// Flags byte of the TCP header.
+    pub tcp_flags: u8,
+    /// Always 0.
+    pub reserved: u8,
+    /// Always 0.
+    pub reserved2: u32,
+}
+
+/// An IPVS connection entry, read when the kernel used it for this packet.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct IpvsConn {
+    /// Address of the `struct ip_vs_conn`; 0 when the function returned none.
+    pub conn: u64,
+    /// Which members below were read: bits of [`ipvs_conn`].
+    pub have: u32,
+    /// `ip_vs_conn.flags`.
+    pub flags: u32,
+    /// Address of the real server (`daddr`).
+    pub daddr: Addr,
+    /// Port of the real server (`dport`), host byte order.
+    pub dport: u16,
+    /// `ip_vs_conn.state`: see [`ipvs_conn::state_name`].
+    pub state: u16,
+    /// Weight of the real server.
+    pub weight: i32,
+    /// 1 while the real server is in the service, 0 once it was removed (`IP_VS_DEST_F_AVAILABLE`).
+    pub available: u32,
+    /// `net.ipv4.vs.conn_reuse_mode` of the packet's netns.
+    pub conn_reuse_mode: i32,
+    /// `net.ipv4.vs.expire_nodest_conn` of the packet's netns.
+    pub expire_nodest_conn: i32,
+    /// `nf_conn.status` of the conntrack entry that the packet carries.
+    pub ct_status: u32,
+    /// `nf_conn.proto.tcp.state` of the conntrack entry that the packet carries.
+    pub ct_tcp_state: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// Bits and names that belong to [`IpvsConn`].
+pub mod ipvs_conn {
+    /// `daddr` and `dport` were read.
+    pub const BACKEND: u32 = 1;
+    /// `state` was read.
+    pub const STATE: u32 = 1 << 1;
+    /// `flags` were read.
+    pub const FLAGS: u32 = 1 << 2;
+    /// The entry has a real server bound to it, and `weight` was read.
+    pub const WEIGHT: u32 = 1 << 3;
+    /// `available` was read.
+    pub const AVAILABLE: u32 = 1 << 4;
+    /// `conn_reuse_mode` was read.
+    pub const REUSE_MODE: u32 = 1 << 5;
+    /// `expire_nodest_conn` was read.
+    pub const EXPIRE_NODEST: u32 = 1 << 6;
+    /// The packet carried a conntrack entry, and `ct_status` was read.
+    pub const CT_STATUS: u32 = 1 << 7;
+    /// `ct_tcp_state` was read.
+    pub const CT_TCP_STATE: u32 = 1 << 8;
+    /// The entry has no real server bound to it (`dest` is NULL).
+    pub const NO_DEST: u32 = 1 << 9;
+    /// The entry is controlled by a persistence template (`control` is not NULL).
+    pub const CONTROLLED: u32 = 1 << 10;
+    /// `control` was read.
+    pub const CONTROL: u32 = 1 << 11;
+
+    /// `IP_VS_TCP_S_TIME_WAIT` (include/net/ip_vs.h, unchanged from 3.10 to 7.3).
+    pub const TIME_WAIT: u16 = 5;
+    /// `IP_VS_TCP_S_CLOSE`.
+    pub const CLOSE: u16 = 6;
+
+    /// Name of an IPVS TCP state (`enum ip_vs_tcp_states`, include/net/ip_vs.h, unchanged from 3.10 to 7.3).
+    #[must_use]
+    pub const fn state_name(state: u16) -> Option<&'static str> {
+        Some(match state {
+            0 => "NONE",
+            1 => "ESTABLISHED",
+            2 => "SYN_SENT",
+            3 => "SYN_RECV",
+            4 => "FIN_WAIT",
+            5 => "TIME_WAIT",
+            6 => "CLOSE",
+            7 => "CLOSE_WAIT",
+            8 => "LAST_ACK",
+            9 => "LISTEN",
+            10 => "SYNACK",
+            _ => return None,
+        })
+    }
+}
+
+/// An IPVS virtual service.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct IpvsService {
+    /// Address of the `struct ip_vs_service`.
+    pub service: u64,
+    /// Number of real servers, of any weight; `u32::MAX` if it could not be read.
+    pub num_dests: u32,
+    /// Always 0.
+    pub reserved: u32,
+    /// Name of the scheduler, NUL-terminated; empty if it could not be read.
+    pub scheduler: [u8; 16],
+}
+
+/// A conntrack entry.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Conntrack {
+    /// Address of the `struct nf_conn`; 0 when the packet carries none.
+    pub ct: u64,
+    /// The ORIGINAL tuple.
+    pub original: Tuple,
+    /// The REPLY tuple: how the answer must look to be translated back.
+    pub reply: Tuple,
+    /// `nf_conn.status` (`enum ip_conntrack_status`).
+    pub status: u32,
+    /// `nf_conn.proto.tcp.state` (`enum tcp_conntrack`).
+    pub tcp_state: u32,
+}
+
+/// Bits and names that belong to [`Conntrack`].
+pub mod conntrack {
+    /// `IPS_CONFIRMED`: the entry is in the table (uapi/linux/netfilter/nf_conntrack_common.h).
+    pub const CONFIRMED: u32 = 1 << 3;
+    /// `IPS_DST_NAT`.
+    pub const DST_NAT: u32 = 1 << 5;
+
+    /// Name of a TCP state of conntrack (uapi/linux/netfilter/nf_conntrack_tcp.h).
+    #[must_use]
+    pub const fn tcp_state_name(state: u32) -> Option<&'static str> {
+        Some(match state {
+            0 => "NONE",
+            1 => "SYN_SENT",
+            2 => "SYN_RECV",
+            3 => "ESTABLISHED",
+            4 => "FIN_WAIT",
+            5 => "CLOSE_WAIT",
+            6 => "LAST_ACK",
+            7 => "TIME_WAIT",
+            8 => "CLOSE",
+            9 => "SYN_SENT2",
+            _ => return None,
+        })
+    }
+}
+
+/// A base chain of nf_tables that decided on the packet.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Name of the table, NUL-terminated and possibly cut; empty if it could not be read.
+    pub table: [u8; 32],
+    /// Name of the base chain, NUL-terminated and possibly cut; empty if it could not be read.
+    pub chain: [u8; 32],
+    /// Netfilter hook number (`enum nf_inet_hooks`); `u32::MAX` if it could not be read.
+    pub nf_hook: u32,
+    /// Netfilter family (`NFPROTO_*`); `u32::MAX` if it could not be read.
+    pub family: u32,
+}
+
+/// A packet that the kernel threw away.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Drop {
+    /// Return address of the function that freed the packet.
+    pub location: u64,
+    /// `enum skb_drop_reason` of this kernel; `u32::MAX` where the kernel has none.
+    pub reason: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// An ICMP error that the kernel made about the packet.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Icmp {
+    /// ICMP type.
+    pub icmp_type: u32,
+    /// ICMP code.
+    pub code: u32,
+}
+
+/// The socket that took or refused the packet.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Address of the `struct sock`; 0 when no socket was found.
+    pub sock: u64,
+    /// Connections that wait for `accept()`; `u32::MAX` if it could not be read.
+    pub ack_backlog: u32,
+    /// How many may wait; `u32::MAX` if it could not be read.
+    pub max_ack_backlog: u32,
+}
+
+/// Bytes of an IPVS connection entry in a [`RawConn`].
+pub const RAW_CONN_LEN: usize = 288;
+/// Bytes behind each pointer in a [`RawConn`].
+pub const RAW_BEHIND_LEN: usize = 128;
+/// Offsets in `struct ip_vs_conn` at which some kernel before 5.11 keeps the pointer to the real server: what a
+/// [`RawConn`] follows, so that the right one can be proven. They differ by the size of `struct timer_list`.
+pub const RAW_POINTERS: [u32; 3] = [184, 216, 224];
+
+/// The raw memory of an IPVS connection entry, for proving a layout against what the kernel prints of it.
+/// [`Header::flow`] is the thread that printed it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawConn {
+    /// Address of the `struct ip_vs_conn`.
+    pub conn: u64,
+    /// The memory from there on.
+    pub bytes: [u8; RAW_CONN_LEN],
+    /// The memory behind the words at [`RAW_POINTERS`]; zeroes where it cannot be read.
+    pub behind: [[u8; RAW_BEHIND_LEN]; RAW_POINTERS.len()],
+}
+
+/// A record as it lies in the ring buffer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Record<P> {
+    /// The front.
+    pub header: Header,
+    /// What follows, as [`Header::kind`] says.
+    pub payload: P,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The decoder reads member by member, so an unseen gap would shift everything behind it.
+    #[test]
+    fn no_struct_has_implicit_padding() {
+        assert_eq!(size_of::<Tuple>(), 36);
+        assert_eq!(size_of::<Header>(), 4 * 8 + 36 + 6 * 4 + 16 + 2 * 2 + 4 + 4);
+        assert_eq!(size_of::<IpvsConn>(), 8 + 4 + 4 + 16 + 2 + 2 + 4 * 7);
+        assert_eq!(size_of::<IpvsService>(), 8 + 8 + 16);
+        assert_eq!(size_of::<Conntrack>(), 8 + 2 * 36 + 8);
+        assert_eq!(size_of::<Chain>(), 72);
+        assert_eq!(size_of::<Drop>(), 16);
+        assert_eq!(size_of::<Icmp>(), 8);
+        assert_eq!(size_of::<Socket>(), 16);
+        assert_eq!(
+            size_of::<RawConn>(),
+            8 + RAW_CONN_LEN + RAW_BEHIND_LEN * RAW_POINTERS.len()
+        );
+        assert_eq!(
+            size_of::<Record<Chain>>(),
+            size_of::<Header>() + size_of::<Chain>()
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! conntrack: the entry that goes into the table, with the whole NAT of a flow in its two tuples.
+
+use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use tracer_common::{
+    hook::Hook,
+    record::Conntrack,
+    tuple::{Addr, Tuple},
+};
+
+use super::{
+    call,
+    emit::emit,
+    fields::{self, address, read, read_at},
+    flow, packet,
+};
+
+/// `sk_buff._nfct` carries the packet's state in its low three bits (`NFCT_PTRMASK`, since 4.11).
+const STATE_BITS: u64 = 7;
+
+/// The conntrack entry that the packet carries.
+#[inline(always)]
+pub(super) fn of(skb: u64) -> Option<u64> {
+    let tagged: u64 = read(skb, &fields::SK_BUFF_NFCT)?;
+    Some(tagged & !STATE_BITS).filter(|&ct| ct != 0)
+}
+
+/// `struct nf_conntrack_tuple` of an IPv4 flow: addresses and ports at the same place from 3.10 to 7.3.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct KernelTuple {
+    saddr: [u8; 16],
+    sport: [u8; 2],
+    l3num: u16,
+    daddr: [u8; 16],
+    dport: [u8; 2],
+    protonum: u8,
+    dir: u8,
+}
+
+#[inline(always)]
+fn tuple_at(at: u64) -> Option<Tuple> {
+    let KernelTuple {
+        saddr,
+        sport,
+        daddr,
+        dport,
+        ..
+    } = read_at(at)?;
+    Some(Tuple {
+        saddr: Addr::v4([saddr[0], saddr[1], saddr[2], saddr[3]]),
+        daddr: Addr::v4([daddr[0], daddr[1], daddr[2], daddr[3]]),
+        sport: u16::from_be_bytes(sport),
+        dport: u16::from_be_bytes(dport),
+    })
+}
+
+/// `__nf_conntrack_confirm(skb)`: a new connection goes into the table; every NAT decision is made by now.
+pub(super) mod confirm {
+    use super::*;
+
+    #[inline(always)]
+    pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+        let packet = packet::parse(ctx.arg(0)?)?;
+        if !flow::is_request(&packet) {
+            return None;
+        }
+        let ct = of(packet.skb)?;
+        let original = tuple_at(address(ct, &fields::NF_CONN_ORIGINAL)?)?;
+        let flow = flow::known(&original, packet.seq)?;
+        let reply = tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?;
+        flow::alias(
+            &Tuple {
+                daddr: reply.saddr,
+                dport: reply.sport,
+                ..original
+            },
+            &flow,
+        );
+        flow::alias(&reply.reversed(), &flow);
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
+            emit(hook, |header, out: &mut Conntrack| {
+                *header = *front;
+                out.ct = ct;
+                out.original = original;
+                out.reply = reply;
+                out.status = read(ct, &fields::NF_CONN_STATUS).unwrap_or(0);
+                out.tcp_state = read::<u8>(ct, &fields::NF_CONN_TCP_STATE).map_or(u32::MAX, u32::from);
+            });
+        });
+        Some(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
+        call::leave(hook, ctx, |call| call::emit_front(hook, &call.header))
+    }
+}

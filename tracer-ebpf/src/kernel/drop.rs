@@ -1,0 +1,52 @@
+//! Packets that the kernel throws away, and the ICMP errors that it makes about them.
+
+use aya_ebpf::{
+    Global,
+    programs::{ProbeContext, RawTracePointContext},
+};
+use tracer_common::{
+    hook::Hook,
+    record::{Drop, Icmp},
+};
+
+use super::{
+    emit::{self, emit},
+    flow, packet,
+};
+
+/// 1 if the tracepoint has a third argument, the drop reason (5.17, and 5.15.85). Reading an argument that does
+/// not exist would make the attachment fail, so the loader tells.
+#[unsafe(no_mangle)]
+static HAVE_DROP_REASON: Global<u32> = Global::new(0);
+
+/// `skb:kfree_skb(skb, location, reason)`.
+#[inline(always)]
+pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
+    let packet = packet::parse(ctx.arg(0))?;
+    let flow = flow::of(&packet)?;
+    let reason = if HAVE_DROP_REASON.load() == 0 {
+        u32::MAX
+    } else {
+        ctx.arg::<u64>(2) as u32
+    };
+    emit(hook, |header, drop: &mut Drop| {
+        emit::describe(header, hook, &packet, &flow);
+        drop.location = ctx.arg(1);
+        drop.reason = reason;
+    });
+    Some(())
+}
+
+/// `__icmp_send(skb, type, code, info, opt)`: the kernel answers `skb` with an ICMP error.
+#[inline(always)]
+pub(super) fn icmp_send(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+    let packet = packet::parse(ctx.arg(0)?)?;
+    let flow = flow::of(&packet)?;
+    let (icmp_type, code) = (ctx.arg::<u32>(1)?, ctx.arg::<u32>(2)?);
+    emit(hook, |header, icmp: &mut Icmp| {
+        emit::describe(header, hook, &packet, &flow);
+        icmp.icmp_type = icmp_type;
+        icmp.code = code;
+    });
+    Some(())
+}

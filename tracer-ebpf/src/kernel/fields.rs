@@ -1,0 +1,61 @@
+//! Members of kernel structs, read at the offsets that the loader put into the constants below.
+
+use aya_ebpf::{
+    Global,
+    helpers::{bpf_probe_read_kernel, bpf_probe_read_kernel_buf, bpf_probe_read_kernel_str_bytes},
+};
+use tracer_common::{field::MISSING, for_each_field};
+
+macro_rules! constants {
+    ($($constant:ident, $path:literal, $module:literal, $size:literal;)*) => {
+        $(
+            #[doc = concat!("Offset of `", $path, "`.")]
+            #[unsafe(no_mangle)]
+            pub(super) static $constant: Global<u32> = Global::new(MISSING);
+        )*
+    };
+}
+for_each_field!(constants);
+
+/// Reads a `T` from kernel memory; `None` if the address is not mapped.
+#[inline(always)]
+pub(super) fn read_at<T>(address: u64) -> Option<T> {
+    // SAFETY: the helper checks the address itself, and every `T` used here is plain bytes.
+    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+}
+
+/// Reads the member of the struct at `base` whose offset is `field`; `None` if that offset is not known.
+#[inline(always)]
+pub(super) fn read<T>(base: u64, field: &Global<u32>) -> Option<T> {
+    read_at(address(base, field)?)
+}
+
+/// Where a member of the struct at `base` lies; `None` if its offset is not known.
+#[inline(always)]
+pub(super) fn address(base: u64, field: &Global<u32>) -> Option<u64> {
+    let offset = field.load();
+    if base == 0 || offset == MISSING {
+        return None;
+    }
+    Some(base.wrapping_add(u64::from(offset)))
+}
+
+/// Reads a pointer member; `None` if it is unknown or NULL.
+#[inline(always)]
+pub(super) fn pointer(base: u64, field: &Global<u32>) -> Option<u64> {
+    read::<u64>(base, field).filter(|&pointer| pointer != 0)
+}
+
+/// Reads NUL-terminated text, cut to what `out` holds.
+#[inline(always)]
+pub(super) fn read_text(address: u64, out: &mut [u8]) {
+    // SAFETY: the helper checks the address itself and writes no more than `out` holds.
+    let _ = unsafe { bpf_probe_read_kernel_str_bytes(address as *const u8, out) };
+}
+
+/// Fills `out` from kernel memory; zeroes if the address is not mapped.
+#[inline(always)]
+pub(super) fn read_bytes(address: u64, out: &mut [u8]) {
+    // SAFETY: the helper checks the address itself and writes no more than `out` holds.
+    let _ = unsafe { bpf_probe_read_kernel_buf(address as *const u8, out) };
+}

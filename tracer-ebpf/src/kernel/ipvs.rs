@@ -1,0 +1,328 @@
+//! IPVS: which connection entry a SYN met, what was decided, and where it was sent.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns},
+    macros::map,
+    maps::LruHashMap,
+    programs::{ProbeContext, RetProbeContext},
+};
+use tracer_common::{
+    hook::Hook,
+    record::{Header, IpvsConn, IpvsService, RAW_POINTERS, RawConn, ipvs_conn},
+    tuple::{Addr, Tuple},
+};
+
+use super::{
+    call, conntrack,
+    emit::{self, emit},
+    fields::{self, pointer, read, read_at, read_bytes, read_text},
+    flow::{self, FlowRef},
+    packet::{self, Packet},
+};
+
+const AF_INET: u8 = 2;
+/// `IP_VS_DEST_F_AVAILABLE` in `ip_vs_dest.flags`, or its bit in `cflags` (6.1.187, 6.12.107, 7.2 and later).
+const DEST_AVAILABLE: u32 = 1;
+
+/// From a lookup to what IPVS does with the entry it found, in the same call: microseconds, more under emulation.
+const AT_ONCE_NS: u64 = 20_000_000;
+
+/// Where tracer meets a connection entry without a packet: the entry that a lookup returned, and for whom.
+#[map]
+static LOOKED_UP: LruHashMap<u64, Header> = LruHashMap::with_max_entries(8192, 0);
+
+/// Reads what matters of a `struct ip_vs_conn`, and of the conntrack entry that `skb` (0: none) carries.
+#[inline(always)]
+fn read_conn(conn: u64, skb: u64, out: &mut IpvsConn) {
+    out.conn = conn;
+    if let (Some(AF_INET), Some(addr), Some(port)) = (
+        read::<u8>(conn, &fields::IP_VS_CONN_AF),
+        read::<[u8; 4]>(conn, &fields::IP_VS_CONN_DADDR),
+        read::<[u8; 2]>(conn, &fields::IP_VS_CONN_DPORT),
+    ) {
+        out.daddr = Addr::v4(addr);
+        out.dport = u16::from_be_bytes(port);
+        out.have |= ipvs_conn::BACKEND;
+    }
+    if let Some(state) = read(conn, &fields::IP_VS_CONN_STATE) {
+        out.state = state;
+        out.have |= ipvs_conn::STATE;
+    }
+    if let Some(flags) = read(conn, &fields::IP_VS_CONN_FLAGS) {
+        out.flags = flags;
+        out.have |= ipvs_conn::FLAGS;
+    }
+    if let Some(control) = read::<u64>(conn, &fields::IP_VS_CONN_CONTROL) {
+        out.have |= ipvs_conn::CONTROL | if control == 0 { 0 } else { ipvs_conn::CONTROLLED };
+    }
+    read_dest(conn, out);
+    if let Some(ipvs) = pointer(conn, &fields::IP_VS_CONN_IPVS) {
+        if let Some(mode) = read(ipvs, &fields::NETNS_IPVS_CONN_REUSE_MODE) {
+            out.conn_reuse_mode = mode;
+            out.have |= ipvs_conn::REUSE_MODE;
+        }
+        if let Some(expire) = read(ipvs, &fields::NETNS_IPVS_EXPIRE_NODEST_CONN) {
+            out.expire_nodest_conn = expire;
+            out.have |= ipvs_conn::EXPIRE_NODEST;
+        }
+    }
+    if let Some(ct) = conntrack::of(skb) {
+        if let Some(status) = read(ct, &fields::NF_CONN_STATUS) {
+            out.ct_status = status;
+            out.have |= ipvs_conn::CT_STATUS;
+        }
+        if let Some(state) = read::<u8>(ct, &fields::NF_CONN_TCP_STATE) {
+            out.ct_tcp_state = u32::from(state);
+            out.have |= ipvs_conn::CT_TCP_STATE;
+        }
+    }
+}
+
+#[inline(always)]
+fn read_dest(conn: u64, out: &mut IpvsConn) {
+    let Some(dest) = read::<u64>(conn, &fields::IP_VS_CONN_DEST) else {
+        return;
+    };
+    if dest == 0 {
+        out.have |= ipvs_conn::NO_DEST;
+        return;
+    }
+    if let Some(weight) = read(dest, &fields::IP_VS_DEST_WEIGHT) {
+        out.weight = weight;
+        out.have |= ipvs_conn::WEIGHT;
+    }
+    // Where both exist, the bit lives in cflags.
+    let flags: Option<u32> =
+        read(dest, &fields::IP_VS_DEST_CFLAGS).or_else(|| read(dest, &fields::IP_VS_DEST_FLAGS));
+    if let Some(flags) = flags {
+        out.available = flags & DEST_AVAILABLE;
+        out.have |= ipvs_conn::AVAILABLE;
+    }
+}
+
+/// Does a pointer-returning function report an entry? NULL and error values are none.
+#[inline(always)]
+fn valid(pointer: u64) -> Option<u64> {
+    (pointer != 0 && (pointer as i64) < -4095).then_some(pointer)
+}
+
+/// What most entries ask first: is it a SYN of ours?
+#[inline(always)]
+fn our_syn(skb: u64) -> Option<(Packet, FlowRef)> {
+    let packet = packet::parse(skb)?;
+    if !flow::is_request(&packet) {
+        return None;
+    }
+    let flow = flow::known(&packet.tuple, packet.seq)?;
+    Some((packet, flow))
+}
+
+/// `ip_vs_in_hook(priv, skb, state)` and its predecessors: netfilter asks IPVS.
+pub(super) mod request {
+    use super::*;
+
+    #[inline(always)]
+    pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+        let packet = packet::parse(ctx.arg(1)?)?;
+        if !flow::is_request(&packet) {
+            return None;
+        }
+        // A client on the node itself is first seen here.
+        let flow = flow::of_request(&packet)?;
+        // After DNAT the packet passes the local output hook, where IPVS lets it go at once.
+        if !flow.is_original() {
+            return None;
+        }
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
+            call::emit_front(hook, front)
+        });
+        Some(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
+        call::leave(hook, ctx, |call| call::emit_front(hook, &call.header))
+    }
+}
+
+/// `ip_vs_conn_in_get_proto(ipvs, af, skb, iph)` (since 4.4) returns the entry of an older connection, or NULL.
+pub(super) mod lookup {
+    use super::*;
+
+    #[inline(always)]
+    pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+        let (packet, flow) = our_syn(ctx.arg(2)?)?;
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |_| ());
+        Some(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
+        call::leave(hook, ctx, |call| {
+            let found = valid(ctx.ret());
+            if let Some(conn) = found {
+                let _ = LOOKED_UP.insert(&conn, &call.header, 0);
+            }
+            emit(hook, |header, out: &mut IpvsConn| {
+                *header = call.header;
+                if let Some(conn) = found {
+                    read_conn(conn, call.header.skb, out);
+                }
+            });
+        })
+    }
+}
+
+/// `ip_vs_conn_expire_now(cp)`: ours if it is the entry that a lookup for our SYN just returned.
+#[inline(always)]
+pub(super) fn expire_now(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+    let conn: u64 = ctx.arg(0)?;
+    // SAFETY: the entry stays valid while the program runs.
+    let looked_up = unsafe { LOOKED_UP.get(&conn) }?;
+    // SAFETY: the helpers take no pointers.
+    let (now, cpu) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id() as u16) };
+    // The memory may have become another entry since: only what follows at once, in the same call, is about our SYN.
+    if looked_up.cpu == cpu && now.wrapping_sub(looked_up.time_ns) <= AT_ONCE_NS {
+        emit(hook, |header, out: &mut IpvsConn| {
+            *header = *looked_up;
+            emit::stamp(header, hook);
+            read_conn(conn, looked_up.skb, out);
+        });
+    }
+    LOOKED_UP.remove(&conn).ok()
+}
+
+/// `tcp_conn_schedule(ipvs, af, skb, pd, verdict, cpp, iph)` (since 4.4): 0 means that the verdict is set.
+pub(super) mod tcp_schedule {
+    use super::*;
+
+    #[inline(always)]
+    pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+        let (packet, flow) = our_syn(ctx.arg(2)?)?;
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |_| ());
+        Some(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
+        call::leave(hook, ctx, |call| call::emit_front(hook, &call.header))
+    }
+}
+
+/// `ip_vs_schedule(svc, skb, pd, ignored, iph)` returns the new entry, or NULL.
+pub(super) mod schedule {
+    use super::*;
+
+    #[inline(always)]
+    pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+        let (packet, flow) = our_syn(ctx.arg(1)?)?;
+        let service: u64 = ctx.arg(0)?;
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
+            emit(hook, |header, out: &mut IpvsService| {
+                *header = *front;
+                read_service(service, out);
+            });
+        });
+        Some(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
+        call::leave(hook, ctx, |call| {
+            emit(hook, |header, out: &mut IpvsConn| {
+                *header = call.header;
+                if let Some(conn) = valid(ctx.ret()) {
+                    read_conn(conn, 0, out);
+                }
+            });
+        })
+    }
+}
+
+#[inline(always)]
+fn read_service(service: u64, out: &mut IpvsService) {
+    out.service = service;
+    out.num_dests = read(service, &fields::IP_VS_SERVICE_NUM_DESTS).unwrap_or(u32::MAX);
+    if let Some(name) = pointer(service, &fields::IP_VS_SERVICE_SCHEDULER)
+        .and_then(|scheduler| pointer(scheduler, &fields::IP_VS_SCHEDULER_NAME))
+    {
+        read_text(name, &mut out.scheduler);
+    }
+}
+
+/// `ip_vs_leave(svc, skb, pd, iph)`: the scheduler found no real server.
+#[inline(always)]
+pub(super) fn leave(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+    let (packet, flow) = our_syn(ctx.arg(1)?)?;
+    let service: u64 = ctx.arg(0)?;
+    emit(hook, |header, out: &mut IpvsService| {
+        emit::describe(header, hook, &packet, &flow);
+        read_service(service, out);
+    });
+    Some(())
+}
+
+/// `ip_vs_nat_xmit(skb, cp, pp, ipvsh)`: the SYN goes to the real server of `cp`.
+pub(super) mod nat_xmit {
+    use super::*;
+
+    #[inline(always)]
+    pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+        let (packet, flow) = our_syn(ctx.arg(0)?)?;
+        let conn: u64 = ctx.arg(1)?;
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
+            emit(hook, |header, out: &mut IpvsConn| {
+                *header = *front;
+                read_conn(conn, front.skb, out);
+                if out.have & ipvs_conn::BACKEND != 0 {
+                    let after = Tuple {
+                        daddr: out.daddr,
+                        dport: out.dport,
+                        ..front.tuple
+                    };
+                    flow::alias(&after, &flow);
+                }
+            });
+        });
+        Some(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
+        call::leave(hook, ctx, |call| call::emit_front(hook, &call.header))
+    }
+}
+
+/// `handle_response(af, skb, pd, cp, iph, hooknum)`: the answer meets the entry that will translate it back.
+#[inline(always)]
+pub(super) fn reply(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+    let packet = packet::parse(ctx.arg(1)?)?;
+    let flow = flow::of(&packet)?;
+    let conn: u64 = ctx.arg(3)?;
+    emit(hook, |header, out: &mut IpvsConn| {
+        emit::describe(header, hook, &packet, &flow);
+        read_conn(conn, packet.skb, out);
+    });
+    Some(())
+}
+
+/// `ip_vs_conn_seq_show(seq, v)`: the kernel prints an entry; its memory goes along, to prove the layout with.
+#[inline(always)]
+pub(super) fn seq_show(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+    let conn: u64 = ctx.arg(1)?;
+    // The first line of the file is a heading, shown for the value 1 (SEQ_START_TOKEN).
+    if conn <= 1 {
+        return None;
+    }
+    emit(hook, |header, out: &mut RawConn| {
+        emit::stamp(header, hook);
+        header.flow = u64::from(bpf_get_current_pid_tgid() as u32);
+        out.conn = conn;
+        read_bytes(conn, &mut out.bytes);
+        for (offset, behind) in RAW_POINTERS.into_iter().zip(&mut out.behind) {
+            let pointer = read_at::<u64>(conn.wrapping_add(u64::from(offset))).unwrap_or(0);
+            read_bytes(pointer, behind);
+        }
+    });
+    Some(())
+}

@@ -1,0 +1,57 @@
+//! How tracer ends when it cannot go on: the exit status and one clear line.
+
+use std::process::ExitCode;
+
+/// Why a command ended early, by exit status.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Something failed.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+    /// The arguments make no sense together (clap reports the others).
+    #[error("{0}")]
+    Usage(String),
+    /// A flow had the fate of `--fail-on`.
+    #[error("a flow was {0}")]
+    FailOn(&'static str),
+    /// This kernel cannot trace.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A privilege is missing.
+    #[error("{0}")]
+    Privilege(String),
+    /// The reader of our output went away: a quiet end.
+    #[error("the output was closed")]
+    ClosedPipe,
+}
+
+impl Failure {
+    /// The exit status of the contract.
+    #[must_use]
+    pub fn code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::ClosedPipe => 0,
+            Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
+            Self::FailOn(_) => 3,
+            Self::Unsupported(_) => 69,
+            Self::Privilege(_) => 77,
+        })
+    }
+
+    /// Is there anything to say about it?
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        matches!(self, Self::ClosedPipe)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            Self::ClosedPipe
+        } else {
+            Self::Failed(anyhow::Error::from(error).context("cannot write the output"))
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What every tracing command does first: is this kernel fit, are we allowed, and what is there to follow?
+
+use std::{collections::BTreeSet, fs};
+
+use anyhow::Context as _;
+
+use super::{args::Select, exit::Failure};
+use crate::{
+    node::ipvs::{self, Listens},
+    probe::{
+        attach::{self, AttachError, Selection},
+        btf::BtfError,
+        kallsyms::Symbols,
+        modules::Modules,
+        offsets::Offsets,
+        plan::{self, Planned},
+    },
+};
+
+/// The NodePort range of a cluster that sets no other.
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+
+/// What is needed to attach.
+pub(super) struct Ready {
+    pub(super) plan: Vec<Planned>,
+    pub(super) offsets: Offsets,
+    pub(super) symbols: Symbols,
+}
+
+/// Looks at kernel and privileges and plans the hooks.
+pub(super) fn prepare() -> Result<Ready, Failure> {
+    if !attach::has_kprobes() {
+        return Err(unsupported(&AttachError::NoKprobes.to_string()));
+    }
+    privileges()?;
+    let mut offsets = Offsets::from_btf().map_err(|error| match error {
+        BtfError::Read { .. } => unsupported(
+            "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF is off), so its structs cannot be read",
+        ),
+        other => Failure::Failed(anyhow::Error::from(other).context("the kernel's BTF cannot be used")),
+    })?;
+    let symbols = Symbols::read().context("cannot read /proc/kallsyms")?;
+    let modules = Modules::read().context("cannot read the list of modules")?;
+    crate::probe::fallback::complete(&mut offsets, &modules);
+    let plan = plan::plan(&symbols, &modules, &offsets);
+    Ok(Ready {
+        plan,
+        offsets,
+        symbols,
+    })
+}
+
+fn unsupported(why: &str) -> Failure {
+    Failure::Unsupported(format!(
+        "{why}; trace on another node of the path, or look at `ipvsadm -Lnc` and `nstat` here"
+    ))
+}
+
+/// Capabilities by bit (uapi/linux/capability.h).
+const CAPABILITIES: [(&str, u32); 4] = [
+    ("CAP_SYS_ADMIN", 21),
+    ("CAP_SYSLOG", 34),
+    ("CAP_PERFMON", 38),
+    ("CAP_BPF", 39),
+];
+
+/// CAP_SYS_ADMIN does for all of it; since 5.8, CAP_BPF and CAP_PERFMON do with CAP_SYSLOG for kernel addresses.
+fn privileges() -> Result<(), Failure> {
+    let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .context("/proc/self/status does not tell the capabilities")?;
+    let missing: Vec<&str> = CAPABILITIES
+        .into_iter()
+        .filter(|(_, bit)| effective >> bit & 1 == 0)
+        .map(|(name, _)| name)
+        .collect();
+    let has_all = !missing.contains(&"CAP_SYS_ADMIN") || missing == ["CAP_SYS_ADMIN"];
+    if has_all {
+        return Ok(());
+    }
+    let needed: Vec<&str> = missing
+        .into_iter()
+        .filter(|name| *name != "CAP_SYS_ADMIN")
+        .collect();
+    let needed = if needed.is_empty() {
+        "CAP_SYS_ADMIN".to_owned()
+    } else {
+        needed.join(", ")
+    };
+    Err(Failure::Privilege(format!(
+        "tracing needs {needed} (or CAP_SYS_ADMIN): run it as root, for instance with sudo"
+    )))
+}
+
+/// The ports to follow: those asked for, or the NodePort range and the services that IPVS has here.
+pub(super) fn selection(select: &Select) -> Selection {
+    let mut ports: BTreeSet<u16> = select.port.iter().flat_map(|ports| ports.0.clone()).collect();
+    if ports.is_empty() {
+        ports.extend(NODE_PORTS);
+        ports.extend(ipvs::services().unwrap_or_default().iter().filter_map(
+            |service| match service.listens {
+                Listens::Address { address, .. } if address.port() != 0 => Some(address.port()),
+                _ => None,
+            },
+        ));
+    }
+    let clients = select.client.iter().map(|cidr| (cidr.0, cidr.1)).collect();
+    Selection {
+        ports: ports.into_iter().collect(),
+        clients,
+    }
+}
+
+/// The host's name and the kernel's release.
+pub(super) fn names() -> (String, String) {
+    let read = |name: &str| {
+        fs::read_to_string(name)
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default()
+    };
+    (
+        read("/proc/sys/kernel/hostname"),
+        read("/proc/sys/kernel/osrelease"),
+    )
+}

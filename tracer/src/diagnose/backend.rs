@@ -1,0 +1,252 @@
+//! What the backend did, or did not do.
+
+use tracer_common::{hook::Hook, tcp::Part};
+
+use super::{
+    Finding,
+    cause::Cause,
+    evidence::{self, Evidence},
+    ipvs, lost,
+};
+use crate::{
+    flow::{
+        event::What,
+        fate::{self, End},
+        model::{Flow, Step},
+    },
+    node::facts::Facts,
+};
+
+/// RST or ICMP went back to the client: who sent it, and why?
+pub(crate) fn refused(flow: &Flow, facts: &Facts) -> Finding {
+    let last = flow.attempts.len().saturating_sub(1);
+    if let Some(finding) = ipvs::refused(flow, last, facts) {
+        return finding;
+    }
+    if let Some(reset) = no_listener(flow, last) {
+        return finding_no_listener(flow, last, reset, facts);
+    }
+    let mut evidence: Vec<_> = icmp(flow).into_iter().collect();
+    if let Some(rst) = flow.steps.iter().find(|step| step.event.part == Part::Rst) {
+        evidence.push(Evidence::seen(
+            "RST first seen at",
+            evidence::place(rst),
+            rst.event.hook,
+        ));
+    }
+    if let End::Dropped(step) = fate::end_of(flow, last) {
+        evidence.extend(lost::drop_evidence(step, facts));
+    }
+    Finding {
+        cause: Cause::Unknown,
+        explanation: "The client was refused; nothing that tracer knows explains why.".to_owned(),
+        evidence,
+    }
+}
+
+/// The step at which a TCP without a socket for the SYN refused it.
+fn no_listener(flow: &Flow, attempt: usize) -> Option<&Step> {
+    flow.steps_of(attempt).find(|step| {
+        step.event.part == Part::Syn
+            && step.event.hook == Hook::TcpSendReset
+            && matches!(&step.event.what, What::Socket(socket) if socket.sock == 0)
+    })
+}
+
+fn finding_no_listener(flow: &Flow, attempt: usize, reset: &Step, facts: &Facts) -> Finding {
+    let target = reset.event.tuple.destination();
+    let in_pod = !flow.is_on_node(&reset.event);
+    let who = if in_pod { "the pod" } else { "this node" };
+    let mut evidence = vec![
+        Evidence::seen(
+            "RST sent by",
+            format!("{who} ({})", evidence::place(reset)),
+            Hook::TcpSendReset,
+        ),
+        Evidence::seen("socket for the SYN", "none", Hook::TcpSendReset),
+    ];
+    if let Some(finding) = ipvs::stale_backend(flow, attempt, facts) {
+        evidence.extend(finding.evidence);
+        return Finding { evidence, ..finding };
+    }
+    if let Some(step) = flow
+        .steps_of(attempt)
+        .find(|step| matches!(step.event.what, What::Drop(_)) && step.event.part == Part::Syn)
+    {
+        evidence.extend(lost::drop_evidence(step, facts));
+    }
+    Finding {
+        cause: Cause::TcpNoListener,
+        explanation: format!(
+            "The SYN reached {who} at {target}, but nothing listens there: its TCP answered with RST."
+        ),
+        evidence,
+    }
+}
+
+/// The SYN went on and nothing came back, or what came back did not help.
+pub(crate) fn silent(flow: &Flow, attempt: usize, facts: &Facts) -> Finding {
+    if let Some(finding) = ipvs::stale_backend(flow, attempt, facts) {
+        return finding;
+    }
+    if flow.synacks > 0 {
+        return Finding {
+            cause: Cause::Unknown,
+            explanation: "The backend answered, but the client's ACK never came through this node."
+                .to_owned(),
+            evidence: vec![Evidence::seen(
+                "SYN-ACKs",
+                flow.synacks.to_string(),
+                Hook::DevStartXmit,
+            )],
+        };
+    }
+    match delivery(flow, attempt) {
+        Some(delivered) => Finding {
+            cause: Cause::BackendSilent,
+            explanation: format!(
+                "The SYN was handed to the backend {} ({}), and nothing came back.",
+                delivered.event.tuple.destination(),
+                evidence::place(delivered),
+            ),
+            evidence: delivery_evidence(flow, attempt, delivered, facts),
+        },
+        None => Finding {
+            cause: Cause::Unknown,
+            explanation: "The SYN was seen, but not where it went.".to_owned(),
+            evidence: last_step(flow, attempt).into_iter().collect(),
+        },
+    }
+}
+
+/// The answer came, but later than the client's repetition; or it is not known what became of the first SYN.
+pub(crate) fn late(flow: &Flow, facts: &Facts) -> Finding {
+    let first_answer = flow.steps.iter().find(|step| step.event.part == Part::SynAck);
+    if flow.attempts.len() == 1 {
+        return Finding {
+            cause: Cause::Unknown,
+            explanation: "The SYN-ACK was sent again before the client's ACK came.".to_owned(),
+            evidence: vec![Evidence::seen(
+                "SYN-ACKs",
+                flow.synacks.to_string(),
+                Hook::DevStartXmit,
+            )],
+        };
+    }
+    // A listener that took the first SYN answered it, so the answer was late and not lost.
+    let took_first = flow
+        .steps_of(0)
+        .find(|step| step.event.hook == Hook::TcpConnRequest);
+    if let (Some(took), Some(answer)) = (took_first, first_answer)
+        && answer.attempt > 0
+    {
+        return Finding {
+            cause: Cause::BackendSlow,
+            explanation: "The backend's listener took the first SYN, but its answer came after the client's \
+                          retransmission."
+                .to_owned(),
+            evidence: vec![Evidence::seen(
+                "listener took the SYN in",
+                evidence::place(took),
+                Hook::TcpConnRequest,
+            )],
+        };
+    }
+    let mut finding = silent_first(flow, facts);
+    finding.evidence.extend(evidence::earlier(flow));
+    finding
+}
+
+/// The first SYN of a stalled flow went on and nothing is known of its end.
+fn silent_first(flow: &Flow, facts: &Facts) -> Finding {
+    match delivery(flow, 0) {
+        Some(delivered) => Finding {
+            cause: Cause::BackendSilent,
+            explanation: format!(
+                "The first SYN was handed to the backend {} and not answered; a later one was.",
+                delivered.event.tuple.destination()
+            ),
+            evidence: delivery_evidence(flow, 0, delivered, facts),
+        },
+        None => Finding {
+            cause: Cause::Unknown,
+            explanation: "The first SYN was seen, but not where it went; a later one was answered."
+                .to_owned(),
+            evidence: last_step(flow, 0).into_iter().collect(),
+        },
+    }
+}
+
+/// The last step that shows the SYN on its way to the backend: translated, and in the backend's netns or handed to a
+/// device of the node.
+fn delivery(flow: &Flow, attempt: usize) -> Option<&Step> {
+    let translated = |step: &&Step| step.event.part == Part::Syn && step.event.tuple != flow.original;
+    let arrived = flow
+        .steps_of(attempt)
+        .filter(translated)
+        .filter(|step| !flow.is_on_node(&step.event) && step.event.hook == Hook::NetifReceive)
+        .last();
+    arrived.or_else(|| {
+        flow.steps_of(attempt)
+            .filter(translated)
+            .rfind(|step| step.event.hook == Hook::DevStartXmit)
+    })
+}
+
+fn delivery_evidence(flow: &Flow, attempt: usize, delivered: &Step, facts: &Facts) -> Vec<Evidence> {
+    let mut out = vec![
+        Evidence::seen(
+            "SYN delivered to",
+            evidence::place(delivered),
+            delivered.event.hook,
+        ),
+        Evidence::seen("SYNs sent", flow.attempts.len().to_string(), Hook::NetifReceive),
+        Evidence::seen("SYN-ACKs seen", flow.synacks.to_string(), Hook::DevStartXmit),
+    ];
+    // Discarded in the pod's own netns: no longer this node's doing, but worth knowing.
+    for step in flow
+        .steps_of(attempt)
+        .filter(|step| !flow.is_on_node(&step.event))
+    {
+        out.extend(lost::drop_evidence(step, facts));
+    }
+    if !ipvs::handed_on(flow, attempt) {
+        out.push(Evidence::seen("IPVS", "did not send this SYN", Hook::IpvsNatXmit));
+    }
+    out
+}
+
+fn last_step(flow: &Flow, attempt: usize) -> Option<Evidence> {
+    let step = flow.steps_of(attempt).next_back()?;
+    Some(Evidence::seen(
+        "last seen at",
+        evidence::place(step),
+        step.event.hook,
+    ))
+}
+
+/// The ICMP error that went to the client.
+pub(crate) fn icmp(flow: &Flow) -> Option<Evidence> {
+    flow.steps.iter().find_map(|step| match &step.event.what {
+        What::Icmp(icmp) => Some(Evidence::seen(
+            "ICMP sent to the client",
+            icmp_name(icmp.icmp_type, icmp.code),
+            step.event.hook,
+        )),
+        _ => None,
+    })
+}
+
+/// Names of RFC 792 and RFC 1812 for the errors that matter here.
+fn icmp_name(icmp_type: u32, code: u32) -> String {
+    let name = match (icmp_type, code) {
+        (3, 0) => "network unreachable",
+        (3, 1) => "host unreachable",
+        (3, 3) => "port unreachable",
+        (3, 4) => "fragmentation needed",
+        (3, 9 | 10 | 13) => "administratively prohibited",
+        (11, 0) => "TTL exceeded",
+        _ => return format!("type {icmp_type}, code {code}"),
+    };
+    format!("{name} (type {icmp_type}, code {code})")
+}

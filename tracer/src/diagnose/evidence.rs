@@ -1,0 +1,123 @@
+//! Evidence: what was read or seen, and where.
+
+use tracer_common::{
+    hook::Hook,
+    record::{IpvsConn, conntrack, ipvs_conn},
+};
+
+use crate::flow::model::{Flow, Step, real_server};
+
+/// One fact that supports a cause.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Evidence {
+    /// What it is a fact about.
+    pub what: String,
+    /// The fact.
+    pub value: String,
+    /// The kernel function or tracepoint, or the file, that showed it.
+    pub hook: String,
+}
+
+impl Evidence {
+    /// A fact that a hook showed.
+    #[must_use]
+    pub fn seen(what: impl Into<String>, value: impl Into<String>, hook: Hook) -> Self {
+        Self {
+            what: what.into(),
+            value: value.into(),
+            hook: hook.name().to_owned(),
+        }
+    }
+
+    /// A fact that a file of the kernel showed.
+    #[must_use]
+    pub fn read(what: impl Into<String>, value: impl Into<String>, source: &str) -> Self {
+        Self {
+            what: what.into(),
+            value: value.into(),
+            hook: source.to_owned(),
+        }
+    }
+}
+
+/// Name of an IPVS state as users know it from `ipvsadm -c`; `None` if it was not read.
+#[must_use]
+pub fn state(conn: &IpvsConn) -> Option<String> {
+    (conn.have & ipvs_conn::STATE != 0)
+        .then(|| ipvs_conn::state_name(conn.state).map_or_else(|| conn.state.to_string(), str::to_owned))
+}
+
+/// What could be read of an old entry, in one line.
+#[must_use]
+pub fn entry(conn: &IpvsConn) -> String {
+    let mut parts = Vec::new();
+    if let Some(state) = state(conn) {
+        parts.push(format!("state {state}"));
+    }
+    if let Some(backend) = real_server(conn) {
+        parts.push(format!("real server {backend}"));
+    }
+    if conn.have & ipvs_conn::WEIGHT != 0 {
+        parts.push(format!("weight {}", conn.weight));
+    }
+    if conn.have & ipvs_conn::NO_DEST != 0 {
+        parts.push("bound to no real server".to_owned());
+    }
+    if conn.have & ipvs_conn::AVAILABLE != 0 && conn.available == 0 {
+        parts.push("removed from the service".to_owned());
+    }
+    if parts.is_empty() {
+        "found (its members cannot be read on this kernel)".to_owned()
+    } else {
+        parts.join(", ")
+    }
+}
+
+/// The conntrack entry that the SYN carried when IPVS looked its connection up, if it was an old one.
+#[must_use]
+pub fn old_conntrack(conn: &IpvsConn) -> Option<String> {
+    if conn.have & ipvs_conn::CT_STATUS == 0 {
+        return None;
+    }
+    let confirmed = if conn.ct_status & conntrack::CONFIRMED == 0 {
+        "new, not confirmed"
+    } else {
+        "old, confirmed"
+    };
+    let state = (conn.have & ipvs_conn::CT_TCP_STATE != 0)
+        .then(|| conntrack::tcp_state_name(conn.ct_tcp_state))
+        .flatten()
+        .map_or_else(String::new, |state| format!(", TCP state {state}"));
+    Some(format!("{confirmed}{state}"))
+}
+
+/// The flow before this one from the same client port.
+#[must_use]
+pub fn earlier(flow: &Flow) -> Option<Evidence> {
+    let earlier = flow.earlier.as_ref()?;
+    #[allow(clippy::cast_precision_loss, reason = "seconds for people")]
+    let seconds = flow.start_ns().saturating_sub(earlier.start_ns) as f64 / 1e9;
+    let backend = earlier
+        .backend
+        .map_or_else(String::new, |backend| format!(", backend {backend}"));
+    Some(Evidence::seen(
+        "earlier connection from the same client port",
+        format!(
+            "flow {}, begun {seconds:.3} s before, {}{backend}",
+            earlier.id, earlier.fate
+        ),
+        Hook::NetifReceive,
+    ))
+}
+
+/// Where a step happened, for people: `eth0` or `cali1 (netns 4026532…)`.
+#[must_use]
+pub fn place(step: &Step) -> String {
+    let dev = step.event.dev.get();
+    match (dev, step.event.netns) {
+        (Some(dev), 0) => dev,
+        (Some(dev), netns) => format!("{dev} in netns {netns}"),
+        (None, 0) => "an unknown netns".to_owned(),
+        (None, netns) => format!("netns {netns}"),
+    }
+}

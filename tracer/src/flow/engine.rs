@@ -1,0 +1,243 @@
+//! Joins events to flows and says when a flow's fate is known.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use tracer_common::{hook::Hook, record::Phase, tcp::Part, tuple::Tuple};
+
+use super::{
+    event::{Event, What},
+    fate::{self, Fate},
+    model::{Attempt, Earlier, Flow, Place},
+};
+
+/// Once the fate is known, other CPUs' records of the same moment may still be under way.
+const SETTLE_NS: u64 = 50_000_000;
+/// A decided flow is kept for what may still change it (the client's last retransmissions come minutes apart).
+const KEEP_NS: u64 = 130_000_000_000;
+/// The most flows and the most tuples that are remembered; the oldest go first.
+const MOST_FLOWS: usize = 1_000_000;
+/// ICMP destination unreachable (RFC 792).
+const ICMP_UNREACHABLE: u32 = 3;
+
+/// A flow and when to look at it again.
+#[derive(Debug)]
+struct Tracked {
+    flow: Flow,
+    /// Monotonic nanoseconds at which its fate is due.
+    due_ns: u64,
+    /// What was last said about it.
+    said: Option<Fate>,
+    /// How many SYNs it had when that was said.
+    said_syns: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Engine {
+    patience_ns: u64,
+    next_id: u64,
+    flows: HashMap<u64, Tracked>,
+    /// When to look at which flow: due time, then the kernel's number.
+    due: BTreeMap<(u64, u64), ()>,
+    /// The kernel's number of the last flow of a client's tuple.
+    by_tuple: HashMap<Tuple, u64>,
+    /// Flows in the order in which they began.
+    order: VecDeque<u64>,
+    /// Events of flows whose beginning was not seen.
+    orphans: u64,
+}
+
+impl Engine {
+    /// `patience_ns`: without progress for this long after its last SYN, a flow is reported as it stands.
+    #[must_use]
+    pub fn new(patience_ns: u64) -> Self {
+        Self {
+            patience_ns,
+            next_id: 1,
+            flows: HashMap::new(),
+            due: BTreeMap::new(),
+            by_tuple: HashMap::new(),
+            order: VecDeque::new(),
+            orphans: 0,
+        }
+    }
+
+    /// Events that belonged to no flow whose first SYN was seen.
+    #[must_use]
+    pub fn orphans(&self) -> u64 {
+        self.orphans
+    }
+
+    /// Takes in one event.
+    pub fn push(&mut self, event: Event) {
+        if !self.flows.contains_key(&event.flow) && !self.begin(&event) {
+            self.orphans += 1;
+            return;
+        }
+        let number = event.flow;
+        let Some(tracked) = self.flows.get_mut(&number) else {
+            return;
+        };
+        let now = event.time_ns;
+        add(&mut tracked.flow, event);
+        let due = due_ns(&tracked.flow, self.patience_ns).max(now);
+        if due != tracked.due_ns {
+            self.due.remove(&(tracked.due_ns, number));
+            tracked.due_ns = due;
+            self.due.insert((due, number), ());
+        }
+    }
+
+    /// The flows whose fate is known by `now_ns` and was not said yet, or has changed since. Each is handed to `say`.
+    pub fn poll(&mut self, now_ns: u64, mut say: impl FnMut(&Flow, Fate)) {
+        while let Some((&(due, number), ())) = self.due.first_key_value() {
+            if due > now_ns {
+                break;
+            }
+            self.due.pop_first();
+            let Some(tracked) = self.flows.get_mut(&number) else {
+                continue;
+            };
+            let fate = fate::of(&tracked.flow);
+            if tracked.said != Some(fate) || tracked.said_syns != tracked.flow.attempts.len() {
+                tracked.said = Some(fate);
+                tracked.said_syns = tracked.flow.attempts.len();
+                say(&tracked.flow, fate);
+            }
+        }
+        self.forget(now_ns);
+    }
+
+    /// Hands out what is left when tracing ends: flows whose fate is not known yet are [`Fate::Pending`].
+    pub fn finish(&mut self, now_ns: u64, mut say: impl FnMut(&Flow, Fate)) {
+        self.poll(now_ns, &mut say);
+        for number in &self.order {
+            let Some(tracked) = self.flows.get_mut(number) else {
+                continue;
+            };
+            let flow = &tracked.flow;
+            let decided = flow.established_ns.is_some() || flow.refused_ns.is_some();
+            let fate = if decided { fate::of(flow) } else { Fate::Pending };
+            if tracked.said.is_none() || (decided && tracked.said != Some(fate)) {
+                tracked.said = Some(fate);
+                say(flow, fate);
+            }
+        }
+    }
+
+    /// Begins a flow with its first SYN; `false` if the event is not one.
+    fn begin(&mut self, event: &Event) -> bool {
+        if event.part != Part::Syn || !is_arrival(event) {
+            return false;
+        }
+        let earlier = self
+            .by_tuple
+            .get(&event.tuple)
+            .and_then(|number| self.flows.get(number));
+        let earlier = earlier.map(|tracked| Earlier {
+            id: tracked.flow.id,
+            start_ns: tracked.flow.start_ns(),
+            fate: tracked.said.unwrap_or_else(|| fate::of(&tracked.flow)),
+            backend: tracked.flow.backend(),
+        });
+        let flow = Flow::new(self.next_id, event, earlier);
+        self.next_id += 1;
+        self.by_tuple.insert(event.tuple, event.flow);
+        self.order.push_back(event.flow);
+        self.flows.insert(
+            event.flow,
+            Tracked {
+                flow,
+                due_ns: 0,
+                said: None,
+                said_syns: 0,
+            },
+        );
+        true
+    }
+
+    /// Forgets flows that were decided long ago, and the oldest when there are too many.
+    fn forget(&mut self, now_ns: u64) {
+        while let Some(number) = self.order.front().copied() {
+            let too_many = self.order.len() > MOST_FLOWS;
+            let old = self.flows.get(&number).is_none_or(|tracked| {
+                tracked.said.is_some() && tracked.flow.last_syn_ns().saturating_add(KEEP_NS) < now_ns
+            });
+            if !old && !too_many {
+                break;
+            }
+            self.order.pop_front();
+            if let Some(tracked) = self.flows.remove(&number) {
+                self.due.remove(&(tracked.due_ns, number));
+                if self.by_tuple.get(&tracked.flow.original) == Some(&number) {
+                    self.by_tuple.remove(&tracked.flow.original);
+                }
+            }
+        }
+    }
+}
+
+/// Is this a place where a SYN of a client is first seen: a device, or IPVS for a client on the node itself?
+fn is_arrival(event: &Event) -> bool {
+    event.phase == Phase::Entry && (event.hook == Hook::NetifReceive || event.hook.is_ipvs_request())
+}
+
+fn due_ns(flow: &Flow, patience_ns: u64) -> u64 {
+    match flow.established_ns.or(flow.refused_ns) {
+        Some(decided) => decided + SETTLE_NS,
+        None => flow.last_syn_ns() + patience_ns,
+    }
+}
+
+/// Adds an event to its flow: a SYN where SYNs come in is a new attempt, everything else belongs to one.
+fn add(flow: &mut Flow, event: Event) {
+    let is_original = event.tuple == flow.original;
+    if event.part == Part::Syn && is_original && is_arrival(&event) && Place::of(&event) == flow.syn_origin {
+        flow.attempts.push(Attempt {
+            time_ns: event.time_ns,
+            skb: event.skb,
+        });
+    }
+    if event.part == Part::SynAck && matches!(event.hook, Hook::DevStartXmit | Hook::NetifReceive) {
+        let place = Place::of(&event);
+        if *flow.synack_origin.get_or_insert(place) == place {
+            flow.synacks += 1;
+        }
+    }
+    let ends_handshake = event.part == Part::Ack
+        && (event.hook == Hook::TcpSynRecvSock || (event.hook == Hook::NetifReceive && is_original));
+    if ends_handshake && flow.established_ns.is_none() {
+        flow.established_ns = Some(event.time_ns);
+    }
+    if refuses(flow, &event) && flow.refused_ns.is_none() && flow.established_ns.is_none() {
+        flow.refused_ns = Some(event.time_ns);
+    }
+    let attempt = attempt_of(flow, &event);
+    flow.push(event, attempt);
+}
+
+/// Does this event show that the client is told no: a RST with the node's own address, or an ICMP error about the SYN?
+fn refuses(flow: &Flow, event: &Event) -> bool {
+    match (event.part, &event.what) {
+        (Part::Rst, What::Packet) => {
+            event.hook == Hook::DevStartXmit
+                && event.tuple == flow.original.reversed()
+                && flow.is_on_node(event)
+        }
+        (Part::Syn, What::Icmp(icmp)) => icmp.icmp_type == ICMP_UNREACHABLE && flow.is_on_node(event),
+        _ => false,
+    }
+}
+
+/// The newest SYN with this packet's buffer, or else the newest: a buffer may be freed long after its SYN was sent
+/// again.
+fn attempt_of(flow: &Flow, event: &Event) -> usize {
+    let newest = flow.attempts.len().saturating_sub(1);
+    if event.part != Part::Syn {
+        return newest;
+    }
+    flow.attempts
+        .iter()
+        .rposition(|attempt| attempt.skb == event.skb)
+        .unwrap_or(newest)
+}

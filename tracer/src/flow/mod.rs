@@ -1,0 +1,9 @@
+//! Records to flows: which attempt a step belongs to, and what became of the flow.
+//!
+//! Pure: no input or output, and no clock but the events' own. [`engine::Engine`] takes [`event::Event`]s in the
+//! order in which the kernel wrote them and hands out [`model::Flow`]s whose [`fate::Fate`] is known.
+
+pub mod engine;
+pub mod event;
+pub mod fate;
+pub mod model;

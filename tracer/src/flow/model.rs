@@ -1,0 +1,251 @@
+//! A flow, its attempts and its steps.
+
+use std::net::SocketAddr;
+
+use tracer_common::{
+    hook::Hook,
+    record::{IpvsConn, Phase},
+    tcp::Part,
+    tuple::Tuple,
+};
+
+use super::{
+    event::{Event, What},
+    fate::Fate,
+};
+
+/// No flow needs more steps than this; what comes after them is counted only.
+const MOST_STEPS: usize = 512;
+
+/// One thing that the kernel did with a packet of the flow.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// What was seen.
+    pub event: Event,
+    /// Which SYN it belongs to: index into [`Flow::attempts`].
+    pub attempt: usize,
+    /// What the function returned, once it has.
+    pub verdict: Option<i32>,
+}
+
+/// One SYN on the wire.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// When it was first seen, nanoseconds of the kernel's monotonic clock.
+    pub time_ns: u64,
+    /// Address of its `sk_buff`.
+    pub skb: u64,
+}
+
+/// Where a packet was first seen: it counts once for each time that it is seen there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    hook: Hook,
+    netns: u32,
+    ifindex: u32,
+}
+
+impl Place {
+    pub(super) fn of(event: &Event) -> Self {
+        Self {
+            hook: event.hook,
+            netns: event.netns,
+            ifindex: event.ifindex,
+        }
+    }
+}
+
+/// What is remembered of an earlier flow from the same client port: reuse is a story of two flows.
+#[derive(Clone, Debug)]
+pub struct Earlier {
+    /// Its number.
+    pub id: u64,
+    /// When its first SYN was seen, monotonic nanoseconds.
+    pub start_ns: u64,
+    /// What became of it.
+    pub fate: Fate,
+    /// The real server or pod that it went to.
+    pub backend: Option<SocketAddr>,
+}
+
+/// One client connection attempt to a NodePort.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// Counts up from 1 in the order in which flows began.
+    pub id: u64,
+    /// The tuple that the client sent.
+    pub original: Tuple,
+    /// Initial sequence number of its SYN.
+    pub isn: u32,
+    /// Network namespace in which the SYN was first seen; 0 if unknown.
+    pub netns: u32,
+    /// Each SYN on the wire.
+    pub attempts: Vec<Attempt>,
+    /// Everything that was seen, in order.
+    pub steps: Vec<Step>,
+    /// Steps beyond [`MOST_STEPS`] that were not kept.
+    pub steps_left_out: u64,
+    /// SYN-ACKs sent by the backend.
+    pub synacks: u32,
+    /// When the handshake ended, monotonic nanoseconds.
+    pub established_ns: Option<u64>,
+    /// When the refusal went out to the client, monotonic nanoseconds.
+    pub refused_ns: Option<u64>,
+    /// The flow from the same client port before this one.
+    pub earlier: Option<Earlier>,
+    pub(super) syn_origin: Place,
+    pub(super) synack_origin: Option<Place>,
+}
+
+impl Flow {
+    pub(super) fn new(id: u64, event: &Event, earlier: Option<Earlier>) -> Self {
+        Self {
+            id,
+            original: event.tuple,
+            isn: event.isn,
+            netns: event.netns,
+            attempts: Vec::new(),
+            steps: Vec::new(),
+            steps_left_out: 0,
+            synacks: 0,
+            established_ns: None,
+            refused_ns: None,
+            earlier,
+            syn_origin: Place::of(event),
+            synack_origin: None,
+        }
+    }
+
+    /// The client's address and port.
+    #[must_use]
+    pub fn client(&self) -> SocketAddr {
+        self.original.source()
+    }
+
+    /// The node's address and NodePort.
+    #[must_use]
+    pub fn node(&self) -> SocketAddr {
+        self.original.destination()
+    }
+
+    /// When the first SYN was seen, monotonic nanoseconds.
+    #[must_use]
+    pub fn start_ns(&self) -> u64 {
+        self.attempts.first().map_or(0, |attempt| attempt.time_ns)
+    }
+
+    /// When the last SYN was seen, monotonic nanoseconds.
+    #[must_use]
+    pub fn last_syn_ns(&self) -> u64 {
+        self.attempts.last().map_or(0, |attempt| attempt.time_ns)
+    }
+
+    /// The steps of one SYN and of what answered it.
+    pub fn steps_of(&self, attempt: usize) -> impl DoubleEndedIterator<Item = &Step> {
+        self.steps.iter().filter(move |step| step.attempt == attempt)
+    }
+
+    /// Index of the SYN that was answered by the first SYN-ACK; `None` if none was.
+    #[must_use]
+    pub fn answered_attempt(&self) -> Option<usize> {
+        self.steps
+            .iter()
+            .find(|step| step.event.part == Part::SynAck)
+            .map(|step| step.attempt)
+    }
+
+    /// From the first SYN to the ACK that ended the handshake, nanoseconds.
+    #[must_use]
+    pub fn connect_ns(&self) -> Option<u64> {
+        Some(self.established_ns?.saturating_sub(self.start_ns()))
+    }
+
+    /// What the repetitions cost: from the first SYN to the one that was answered, and from the first SYN-ACK to
+    /// the last. `None` unless the handshake ended after a repetition. Nanoseconds.
+    #[must_use]
+    pub fn stall_ns(&self) -> Option<u64> {
+        self.established_ns?;
+        if self.attempts.len() < 2 && self.synacks < 2 {
+            return None;
+        }
+        let answered = self.answered_attempt().and_then(|index| self.attempts.get(index));
+        let syns = answered.map_or_else(|| self.last_syn_ns(), |attempt| attempt.time_ns) - self.start_ns();
+        let mut synacks = self
+            .steps
+            .iter()
+            .filter(|step| {
+                step.event.part == Part::SynAck && Some(Place::of(&step.event)) == self.synack_origin
+            })
+            .map(|step| step.event.time_ns);
+        let first = synacks.next();
+        let last = synacks.next_back().or(first);
+        Some(
+            syns + last
+                .zip(first)
+                .map_or(0, |(last, first)| last.saturating_sub(first)),
+        )
+    }
+
+    /// Was the packet at this step on its way through the node that the client addressed (and not in a pod's netns)?
+    #[must_use]
+    pub fn is_on_node(&self, event: &Event) -> bool {
+        event.netns == self.netns || event.netns == 0
+    }
+
+    /// The backend that the last SYN was sent to.
+    #[must_use]
+    pub fn backend(&self) -> Option<SocketAddr> {
+        self.steps.iter().rev().find_map(|step| backend_in(&step.event))
+    }
+
+    /// The backend that one SYN was sent to.
+    #[must_use]
+    pub fn backend_of(&self, attempt: usize) -> Option<SocketAddr> {
+        self.steps_of(attempt)
+            .rev()
+            .find_map(|step| backend_in(&step.event))
+    }
+
+    pub(super) fn push(&mut self, event: Event, attempt: usize) {
+        // A bare return only completes its entry's step.
+        if event.phase == Phase::Return
+            && event.what == What::Packet
+            && let Some(step) = self.steps.iter_mut().rev().find(|step| {
+                step.event.call == event.call
+                    && step.event.hook == event.hook
+                    && step.event.skb == event.skb
+                    && step.verdict.is_none()
+            })
+        {
+            step.verdict = Some(event.verdict);
+            return;
+        }
+        if self.steps.len() >= MOST_STEPS {
+            self.steps_left_out += 1;
+            return;
+        }
+        let verdict = (event.phase == Phase::Return).then_some(event.verdict);
+        self.steps.push(Step {
+            event,
+            attempt,
+            verdict,
+        });
+    }
+}
+
+/// Where a packet was sent, if this event tells: the entry with which IPVS transmits, the translation that
+/// conntrack confirms.
+fn backend_in(event: &Event) -> Option<SocketAddr> {
+    match (&event.what, event.hook) {
+        (What::IpvsConn(conn), Hook::IpvsNatXmit | Hook::IpvsReply) => real_server(conn),
+        (What::Conntrack(ct), _) if ct.reply.source() != ct.original.destination() => Some(ct.reply.source()),
+        _ => None,
+    }
+}
+
+/// The real server of a connection entry, if it could be read.
+#[must_use]
+pub fn real_server(conn: &IpvsConn) -> Option<SocketAddr> {
+    (conn.conn != 0 && conn.have & tracer_common::record::ipvs_conn::BACKEND != 0)
+        .then(|| SocketAddr::new(conn.daddr.ip(), conn.dport))
+}

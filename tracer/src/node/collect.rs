@@ -1,0 +1,95 @@
+//! Fills in [`Facts`] while tracing, as far as flows ask for them.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use super::{
+    facts::{Facts, NetnsFacts},
+    ipvs, netns, nft,
+    sysctl::Sysctls,
+};
+use crate::{
+    flow::{event::What, model::Flow},
+    probe::kallsyms::Symbols,
+};
+
+/// Tables and settings are read again when they are older than this.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The facts so far, and what they are read from.
+#[derive(Debug)]
+pub struct Collector {
+    facts: Facts,
+    symbols: Symbols,
+    read: HashMap<u32, Instant>,
+}
+
+impl Collector {
+    /// `drop_reasons` are names and values of this kernel's `enum skb_drop_reason`.
+    #[must_use]
+    pub fn new(symbols: Symbols, drop_reasons: &[(String, i64)]) -> Self {
+        let named = drop_reasons.iter().filter_map(|(name, value)| {
+            let name = name
+                .strip_prefix("SKB_DROP_REASON_")
+                .or(name.strip_prefix("SKB_"))
+                .unwrap_or(name);
+            Some((u32::try_from(*value).ok()?, name.to_owned()))
+        });
+        let facts = Facts {
+            drop_reasons: named.collect(),
+            ..Facts::default()
+        };
+        Self {
+            facts,
+            symbols,
+            read: HashMap::new(),
+        }
+    }
+
+    /// What is known.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Reads what the diagnosis of a flow that went wrong may need. What cannot be read stays unknown.
+    pub fn look(&mut self, flow: &Flow) {
+        for step in &flow.steps {
+            if let What::Drop(drop) = &step.event.what
+                && let Some(location) = self.symbols.locate(drop.location)
+            {
+                self.facts
+                    .symbols
+                    .entry(drop.location)
+                    .or_insert_with(|| location.to_string());
+            }
+        }
+        let fresh = self
+            .read
+            .get(&flow.netns)
+            .is_some_and(|read| read.elapsed() < FRESH);
+        if flow.netns == 0 || fresh {
+            return;
+        }
+        self.read.insert(flow.netns, Instant::now());
+        match netns::inside(flow.netns, read_netns) {
+            Ok(read) => {
+                self.facts.netns.insert(flow.netns, read);
+            }
+            Err(_) => {
+                self.facts.netns.remove(&flow.netns);
+            }
+        }
+    }
+}
+
+/// Reads the calling thread's network namespace.
+fn read_netns() -> NetnsFacts {
+    NetnsFacts {
+        services: ipvs::services().unwrap_or_default(),
+        sysctls: Sysctls::read().unwrap_or_default(),
+        chains: nft::chains().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,59 @@
+//! What is known of the node besides the packets: names for addresses and numbers, tables and settings by netns.
+//!
+//! Plain data, so that a recording can carry it and tests can write it down.
+
+use std::{collections::HashMap, net::SocketAddr};
+
+use super::{
+    ipvs::{Listens, Service},
+    nft::Chain,
+    sysctl::Sysctls,
+};
+
+/// `IPPROTO_TCP`.
+const TCP: u8 = 6;
+
+/// All facts.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Names of kernel functions by return address, as far as they were asked for (`nf_hook_slow+0xc3`).
+    pub symbols: HashMap<u64, String>,
+    /// Names of this kernel's drop reasons by number.
+    pub drop_reasons: HashMap<u32, String>,
+    /// What belongs to one network namespace, by its inode number.
+    pub netns: HashMap<u32, NetnsFacts>,
+}
+
+/// Facts of one network namespace.
+#[derive(Clone, Debug, Default)]
+pub struct NetnsFacts {
+    /// Virtual services of IPVS with their real servers (`/proc/net/ip_vs`).
+    pub services: Vec<Service>,
+    /// Settings.
+    pub sysctls: Sysctls,
+    /// Chains of nf_tables.
+    pub chains: Vec<Chain>,
+}
+
+impl NetnsFacts {
+    /// The TCP service with this address.
+    #[must_use]
+    pub fn service(&self, address: SocketAddr) -> Option<&Service> {
+        let listens = Listens::Address {
+            protocol: TCP,
+            address,
+        };
+        self.services.iter().find(|service| service.listens == listens)
+    }
+
+    /// Weight of a real server in a service; `None` if it is not in there (any more).
+    #[must_use]
+    pub fn weight(&self, service: SocketAddr, real_server: SocketAddr) -> Option<i32> {
+        let service = self.service(service)?;
+        service
+            .real_servers
+            .iter()
+            .find(|server| server.address == real_server)
+            .map(|server| server.weight)
+    }
+}

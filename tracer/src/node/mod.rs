@@ -1,0 +1,9 @@
+//! Facts of the node, as the kernel tells them.
+
+pub mod collect;
+pub mod facts;
+pub mod ipvs;
+pub(crate) mod netlink;
+pub mod netns;
+pub mod nft;
+pub mod sysctl;

@@ -1,0 +1,138 @@
+//! Looking at the node from inside one of its network namespaces.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+/// Why a look from inside a network namespace failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetnsError {
+    /// No process and no name holds such a namespace any more.
+    #[error("no process and no name leads to the network namespace {0}")]
+    Gone(u32),
+    /// The kernel did not let this process in.
+    #[error("cannot enter the network namespace {inum}")]
+    Enter {
+        /// Number of the namespace.
+        inum: u32,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No thread could be started for it.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+/// Number of the network namespace of the calling thread.
+pub fn current() -> io::Result<u32> {
+    number(Path::new("/proc/thread-self/ns/net"))
+}
+
+/// Runs `look` inside the network namespace of this number, on a thread of its own.
+///
+/// What `look` reads of `/proc/sys/net` is that namespace's; for `/proc/net` it must read
+/// `/proc/thread-self/net`, since `/proc/net` shows the namespace of the process's first thread.
+pub fn inside<T: Send>(inum: u32, look: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+    let path = find(inum).ok_or(NetnsError::Gone(inum))?;
+    let refused = |source| NetnsError::Enter { inum, source };
+    let namespace = File::open(&path).map_err(refused)?;
+    // The process behind the path can have gone, and its number have passed to another, since it was found.
+    if namespace.metadata().map_err(refused)?.ino() != u64::from(inum) {
+        return Err(NetnsError::Gone(inum));
+    }
+    let enter = || {
+        setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| refused(errno.into()))?;
+        Ok(look())
+    };
+    on_own_thread(enter).map_err(NetnsError::Thread)?
+}
+
+/// Runs `work` on a thread that ends with it, so that whatever it does to its own namespaces ends with it too.
+pub fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new()
+            .name("netns".to_owned())
+            .spawn_scoped(scope, work)?;
+        Ok(thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// A path that leads to the namespace: that of a process in it, or a name that `ip netns` gave it.
+fn find(inum: u32) -> Option<PathBuf> {
+    let own = PathBuf::from("/proc/thread-self/ns/net");
+    let processes = entries("/proc")
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
+        })
+        .map(|path| path.join("ns/net"));
+    let named = ["/run/netns", "/run/docker/netns"].into_iter().flat_map(entries);
+    std::iter::once(own)
+        .chain(named)
+        .chain(processes)
+        .find(|path| number(path).is_ok_and(|found| found == inum))
+}
+
+fn entries(directory: &str) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+}
+
+fn number(path: &Path) -> io::Result<u32> {
+    // A namespace's inode number is a 32-bit number in the kernel.
+    u32::try_from(fs::metadata(path)?.ino()).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn finds_its_own() {
+        let own = current().unwrap();
+        assert_eq!(number(&find(own).unwrap()).unwrap(), own);
+        assert!(matches!(inside(1, || ()), Err(NetnsError::Gone(1))));
+    }
+
+    #[test]
+    fn enters_another_and_leaves_the_caller_where_it_was() {
+        let own = current().unwrap();
+        // Only root may make a network namespace, and not every machine has the tool.
+        let child = Command::new("unshare")
+            .args(["--net", "sleep", "10"])
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(mut child) = child else { return };
+        let path = PathBuf::from(format!("/proc/{}/ns/net", child.id()));
+        let other = (0..100).find_map(|_| {
+            thread::sleep(Duration::from_millis(10));
+            number(&path).ok().filter(|&other| other != own)
+        });
+        if let Some(other) = other {
+            let links = || {
+                (
+                    current().unwrap(),
+                    fs::read_to_string("/proc/thread-self/net/dev").unwrap(),
+                )
+            };
+            let (inside_is, devices) = inside(other, links).unwrap();
+            assert_eq!(inside_is, other);
+            assert!(devices.contains("lo:") && devices.lines().all(|line| !line.contains("eth")));
+            assert_eq!(current().unwrap(), own);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

@@ -1,0 +1,120 @@
+//! The settings of a network namespace that decide what becomes of a SYN.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Directories that are read whole, as far as the names start so.
+const GROUPS: [(&str, &str); 2] = [("net/ipv4/vs", ""), ("net/netfilter", "nf_conntrack_")];
+
+/// Settings that are read one by one.
+const SINGLE: [&str; 12] = [
+    "net/core/somaxconn",
+    "net/ipv4/conf/all/rp_filter",
+    "net/ipv4/conf/all/route_localnet",
+    "net/ipv4/ip_forward",
+    "net/ipv4/ip_local_port_range",
+    "net/ipv4/tcp_abort_on_overflow",
+    "net/ipv4/tcp_max_syn_backlog",
+    "net/ipv4/tcp_syncookies",
+    "net/ipv4/tcp_synack_retries",
+    "net/ipv4/tcp_timestamps",
+    "net/ipv4/tcp_tw_reuse",
+    "net/ipv6/conf/all/forwarding",
+];
+
+/// Settings by the names that `sysctl` prints. One that this kernel lacks is absent.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Sysctls {
+    values: BTreeMap<String, String>,
+}
+
+impl Sysctls {
+    /// Reads those of the calling thread's network namespace.
+    pub fn read() -> io::Result<Self> {
+        Self::read_from(Path::new("/proc/sys"))
+    }
+
+    fn read_from(root: &Path) -> io::Result<Self> {
+        let mut values = BTreeMap::new();
+        let mut add = |name: &str| {
+            // Some can only be written, and some only be read with more rights than ours.
+            if let Ok(value) = fs::read_to_string(root.join(name)) {
+                values.insert(name.replace('/', "."), value.trim_end().replace('\t', " "));
+            }
+        };
+        for (group, prefix) in GROUPS {
+            let entries = match fs::read_dir(root.join(group)) {
+                // What it belongs to is not loaded.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            for entry in entries {
+                let name = entry?.file_name();
+                let Some(name) = name.to_str().filter(|name| name.starts_with(prefix)) else {
+                    continue;
+                };
+                add(&format!("{group}/{name}"));
+            }
+        }
+        SINGLE.into_iter().for_each(add);
+        Ok(Self { values })
+    }
+
+    /// The value of a setting, such as `net.ipv4.vs.conn_reuse_mode`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// The value of a setting that is a number.
+    #[must_use]
+    pub fn number(&self, name: &str) -> Option<i64> {
+        self.get(name)?.parse().ok()
+    }
+
+    /// All settings, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.values
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |name: &str, value: &str| {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, value).unwrap();
+        };
+        write("net/ipv4/vs/conn_reuse_mode", "1\n");
+        write("net/ipv4/vs/sync_threshold", "3\t50\n");
+        write("net/netfilter/nf_conntrack_max", "262144\n");
+        write("net/netfilter/nf_log/0", "NONE\n");
+        write("net/ipv4/ip_forward", "1\n");
+        let sysctls = Sysctls::read_from(root.path()).unwrap();
+        assert_eq!(sysctls.number("net.ipv4.vs.conn_reuse_mode"), Some(1));
+        assert_eq!(sysctls.get("net.ipv4.vs.sync_threshold"), Some("3 50"));
+        assert_eq!(sysctls.number("net.netfilter.nf_conntrack_max"), Some(262_144));
+        assert_eq!(sysctls.iter().count(), 4);
+        assert_eq!(sysctls.get("net.ipv4.tcp_syncookies"), None);
+    }
+
+    #[test]
+    fn an_empty_system_has_none() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(Sysctls::read_from(root.path()).unwrap(), Sysctls::default());
+    }
+
+    #[test]
+    fn reads_the_running_kernel() {
+        assert!(Sysctls::read().unwrap().number("net.ipv4.ip_forward").is_some());
+    }
+}

@@ -1,0 +1,116 @@
+//! Offsets for kernels that give no BTF for modules (before 5.11). None of them is taken on trust.
+
+use std::io;
+
+use aya::maps::{MapData, RingBuf};
+use tracer_common::{
+    field,
+    hook::{self, Hook},
+};
+
+use super::{
+    attach::Probe,
+    decode,
+    ipvs_proof::{self, Behind, Field, ProvenLayout, Record, Witness},
+    modules::Modules,
+    offsets::Offsets,
+};
+
+/// Proves and fills in what BTF does not tell.
+pub fn complete(offsets: &mut Offsets, modules: &Modules) {
+    if offsets.get(&field::IP_VS_CONN_STATE).is_err() && !offsets.has_module("ip_vs") {
+        let layout = prove_ip_vs(offsets, modules).unwrap_or_else(|why| ProvenLayout::nothing(&why));
+        take_over(offsets, &layout);
+    }
+    if offsets.get(&field::NFT_CHAIN_NAME).is_err() && !offsets.has_module("nf_tables") {
+        propose_nf_tables(offsets);
+    }
+}
+
+/// Makes IPVS connections whose every property is known, in a namespace of our own, and looks at their memory.
+fn prove_ip_vs(offsets: &Offsets, modules: &Modules) -> Result<ProvenLayout, String> {
+    // Never makes the kernel load anything.
+    if !modules.has("ip_vs") {
+        return Err("module ip_vs is not loaded".to_owned());
+    }
+    let scheduler = ipvs_proof::pick_scheduler(modules)
+        .ok_or("no scheduler of IPVS is loaded, so its layout cannot be proven")?;
+    let info = hook::ALL
+        .iter()
+        .find(|info| info.hook == Hook::IpvsConnSeqShow)
+        .ok_or("the hook table has no ip_vs_conn_seq_show")?;
+    let (probe, ring) =
+        Probe::attach_one(info, offsets).map_err(|error| format!("{:#}", anyhow::Error::from(error)))?;
+    if let Some(why) = probe.hooks().iter().find_map(|hook| hook.state.why()) {
+        return Err(format!("the layout of IPVS cannot be proven: {why}"));
+    }
+    let mut witness = SeqShow { ring, thread: 0 };
+    let samples = ipvs_proof::collect_samples(scheduler, &mut witness).map_err(|error| {
+        format!(
+            "the layout of IPVS cannot be proven: {:#}",
+            anyhow::Error::from(error)
+        )
+    })?;
+    Ok(ipvs_proof::prove(&samples))
+}
+
+/// The entries that the kernel prints for one thread.
+struct SeqShow {
+    ring: RingBuf<MapData>,
+    thread: u32,
+}
+
+impl Witness for SeqShow {
+    fn watch(&mut self, thread: u32) -> io::Result<()> {
+        self.thread = thread;
+        Ok(())
+    }
+
+    fn records(&mut self) -> io::Result<Vec<Record>> {
+        let mut out = Vec::new();
+        while let Some(bytes) = self.ring.next() {
+            let printed = decode::printed_conn(&bytes).map_err(io::Error::other)?;
+            if printed.thread == u64::from(self.thread) {
+                let behind = printed.behind.into_iter();
+                out.push(Record {
+                    pointer: printed.pointer,
+                    conn: printed.conn,
+                    behind: behind
+                        .map(|(pointer_at, bytes)| Behind { pointer_at, bytes })
+                        .collect(),
+                });
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn take_over(offsets: &mut Offsets, layout: &ProvenLayout) {
+    let pairs = [
+        (Field::Family, &field::IP_VS_CONN_AF),
+        (Field::RealServerAddress, &field::IP_VS_CONN_DADDR),
+        (Field::RealServerPort, &field::IP_VS_CONN_DPORT),
+        (Field::State, &field::IP_VS_CONN_STATE),
+        (Field::ConnFlags, &field::IP_VS_CONN_FLAGS),
+        (Field::Dest, &field::IP_VS_CONN_DEST),
+        (Field::DestWeight, &field::IP_VS_DEST_WEIGHT),
+        // The word that was proven to tell whether the real server is in the service, whatever its name here.
+        (Field::DestAvailable, &field::IP_VS_DEST_FLAGS),
+    ];
+    for (proven, field) in pairs {
+        let offset = layout
+            .offset(proven)
+            .ok_or_else(|| format!("{} is not proven: {}", field.path, layout.reason(proven)));
+        offsets.set(field, offset);
+    }
+}
+
+/// Two offsets of nf_tables that their own use proves. `nft_pktinfo.skb`: what is read there must be the headers of
+/// a packet that is followed, sequence number and all, or nothing is told. `nft_chain.name`: what is read there
+/// counts only if a base chain of that name is loaded at that hook (`diagnose::lost`). The values are those of 5.10,
+/// from include/net/netfilter/nf_tables.h.
+fn propose_nf_tables(offsets: &mut Offsets) {
+    offsets.set(&field::NFT_PKTINFO_SKB, Ok(0));
+    offsets.set(&field::NFT_PKTINFO_STATE, Ok(32));
+    offsets.set(&field::NFT_CHAIN_NAME, Ok(88));
+}

@@ -1,0 +1,12 @@
+//! From the kernel to records: where its fields lie, which hooks it offers, and the ring buffer.
+
+pub mod attach;
+pub mod btf;
+pub mod decode;
+pub mod fallback;
+pub mod ipvs_proof;
+pub mod kallsyms;
+pub mod modules;
+pub mod offsets;
+pub mod plan;
+pub mod ring;

@@ -1,0 +1,186 @@
+//! JSON lines, schema 1. Unknown is `null`.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde::Serialize;
+
+use super::{
+    Clock, milliseconds,
+    path::{self, PathStep},
+    rfc3339,
+};
+use crate::{
+    diagnose::{Dataplane, Diagnosis, cause::Cause, evidence::Evidence},
+    flow::{fate::Fate, model::Flow},
+    node::facts::Facts,
+};
+
+/// An address and a port.
+#[derive(Debug, Serialize)]
+struct Endpoint {
+    ip: IpAddr,
+    port: u16,
+}
+
+impl From<std::net::SocketAddr> for Endpoint {
+    fn from(address: std::net::SocketAddr) -> Self {
+        Self {
+            ip: address.ip(),
+            port: address.port(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Backend {
+    ip: IpAddr,
+    port: u16,
+    name: Option<String>,
+}
+
+/// State of a hook in the `start` line.
+#[derive(Clone, Debug, Serialize)]
+pub struct HookLine {
+    /// Kernel function or tracepoint.
+    pub name: &'static str,
+    /// `tracepoint`, `kprobe` or `kprobe+kretprobe`.
+    pub kind: &'static str,
+    /// `attached`, `missing` or `disabled`.
+    pub state: &'static str,
+    /// Why it is not attached.
+    pub why: Option<String>,
+}
+
+/// One object a line.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Line<'a> {
+    Start {
+        schema: u32,
+        tracer: &'static str,
+        host: &'a str,
+        kernel: &'a str,
+        time: String,
+        ports: &'a [u16],
+        hooks: &'a [HookLine],
+    },
+    Flow(Box<FlowLine<'a>>),
+    Health {
+        time: String,
+        events: u64,
+        lost: u64,
+        lost_by_hook: &'a BTreeMap<&'static str, u64>,
+    },
+    End {
+        flows: u64,
+        events: u64,
+        lost: u64,
+        by_fate: &'a BTreeMap<Fate, u64>,
+        by_cause: &'a BTreeMap<Cause, u64>,
+    },
+}
+
+#[derive(Debug, Serialize)]
+struct FlowLine<'a> {
+    id: u64,
+    start: String,
+    netns: Option<u32>,
+    client: Endpoint,
+    node: Endpoint,
+    service: Option<&'a str>,
+    dataplane: Option<Dataplane>,
+    backend: Option<Backend>,
+    fate: Fate,
+    cause: Option<Cause>,
+    explanation: &'a str,
+    advice: Option<&'a str>,
+    evidence: &'a [Evidence],
+    syns: usize,
+    synacks: u32,
+    connect_ms: Option<f64>,
+    stall_ms: Option<f64>,
+    path: Vec<PathStep>,
+}
+
+fn write(line: &Line<'_>) -> String {
+    // Only maps with keys that are no strings could fail, and there are none.
+    serde_json::to_string(line).unwrap_or_default()
+}
+
+/// The line that is printed once every hook that will attach is attached.
+#[must_use]
+pub fn start(host: &str, kernel: &str, time: jiff::Timestamp, ports: &[u16], hooks: &[HookLine]) -> String {
+    let time = rfc3339(time);
+    write(&Line::Start {
+        schema: 1,
+        tracer: env!("CARGO_PKG_VERSION"),
+        host,
+        kernel,
+        time,
+        ports,
+        hooks,
+    })
+}
+
+/// One flow.
+#[must_use]
+pub fn flow(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts, clock: &Clock) -> String {
+    write(&Line::Flow(Box::new(FlowLine {
+        id: flow.id,
+        start: rfc3339(clock.at(flow.start_ns())),
+        netns: (flow.netns != 0).then_some(flow.netns),
+        client: flow.client().into(),
+        node: flow.node().into(),
+        service: None,
+        dataplane: diagnosis.dataplane,
+        backend: flow.backend().map(|backend| Backend {
+            ip: backend.ip(),
+            port: backend.port(),
+            name: None,
+        }),
+        fate,
+        cause: diagnosis.cause,
+        explanation: &diagnosis.explanation,
+        advice: diagnosis.advice,
+        evidence: &diagnosis.evidence,
+        syns: flow.attempts.len(),
+        synacks: flow.synacks,
+        connect_ms: flow.connect_ns().map(milliseconds),
+        stall_ms: flow.stall_ns().map(milliseconds),
+        path: path::steps(flow, facts),
+    })))
+}
+
+/// Records were lost.
+#[must_use]
+pub fn health(
+    time: jiff::Timestamp,
+    events: u64,
+    lost: u64,
+    lost_by_hook: &BTreeMap<&'static str, u64>,
+) -> String {
+    write(&Line::Health {
+        time: rfc3339(time),
+        events,
+        lost,
+        lost_by_hook,
+    })
+}
+
+/// The last line.
+#[must_use]
+pub fn end(
+    flows: u64,
+    events: u64,
+    lost: u64,
+    by_fate: &BTreeMap<Fate, u64>,
+    by_cause: &BTreeMap<Cause, u64>,
+) -> String {
+    write(&Line::End {
+        flows,
+        events,
+        lost,
+        by_fate,
+        by_cause,
+    })
+}

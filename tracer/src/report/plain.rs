@@ -1,0 +1,79 @@
+//! Lines for people.
+
+use std::fmt::Write as _;
+
+use super::{Clock, milliseconds, path};
+use crate::{
+    diagnose::Diagnosis,
+    flow::{fate::Fate, model::Flow},
+    node::facts::Facts,
+};
+
+/// One line: time, fate, client, NodePort, backend, time lost, and the cause in words; with `path`, the steps below.
+#[must_use]
+pub fn flow(
+    flow: &Flow,
+    fate: Fate,
+    diagnosis: &Diagnosis,
+    facts: &Facts,
+    clock: &Clock,
+    with_path: bool,
+) -> String {
+    let backend = flow
+        .backend()
+        .map_or_else(|| "no backend".to_owned(), |backend| backend.to_string());
+    let mut out = format!(
+        "{:.3} {fate:<11} {} -> {} -> {backend}",
+        clock.at(flow.start_ns()),
+        flow.client(),
+        flow.node(),
+    );
+    // Writing to a string cannot fail.
+    match (flow.stall_ns(), flow.connect_ns()) {
+        (Some(stall), _) => {
+            let _ = write!(out, "  {:.0} ms lost", milliseconds(stall));
+        }
+        (None, Some(connect)) => {
+            let _ = write!(out, "  {:.1} ms", milliseconds(connect));
+        }
+        (None, None) => {
+            let _ = write!(
+                out,
+                "  {} SYN{}",
+                flow.attempts.len(),
+                if flow.attempts.len() == 1 { "" } else { "s" }
+            );
+        }
+    }
+    if let Some(cause) = diagnosis.cause {
+        let _ = write!(out, "  {cause}: {}", diagnosis.explanation);
+    }
+    if with_path {
+        details(&mut out, flow, diagnosis, facts);
+    }
+    out
+}
+
+fn details(out: &mut String, flow: &Flow, diagnosis: &Diagnosis, facts: &Facts) {
+    for step in path::steps(flow, facts) {
+        let verdict = step
+            .verdict
+            .map_or_else(String::new, |verdict| format!(" = {verdict}"));
+        let dev = step.dev.unwrap_or_default();
+        let _ = write!(
+            out,
+            "\n    {:>10.3} ms  {:<24} {dev:<12} {}{verdict}",
+            step.t_ms, step.hook, step.note
+        );
+    }
+    for evidence in &diagnosis.evidence {
+        let _ = write!(
+            out,
+            "\n    evidence: {}: {} [{}]",
+            evidence.what, evidence.value, evidence.hook
+        );
+    }
+    if let Some(advice) = diagnosis.advice {
+        let _ = write!(out, "\n    advice: {advice}");
+    }
+}

@@ -1,0 +1,151 @@
+//! `cargo xtask lab`: plays scenarios on real kernels and holds tracer's words against what they expect.
+
+pub(crate) mod play;
+pub(crate) mod tell;
+
+use std::collections::VecDeque;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
+
+use anyhow::{Context, Result, bail, ensure};
+use tracer_lab::packages::Cache;
+use tracer_lab::scenario::{self, Flavour, KernelName, Named};
+use tracer_lab::vm::kernels::{Ipvs, Kernel};
+
+use crate::workspace;
+use play::{Lab, Manner, Played, Programme};
+use tell::{Detail, Teller};
+
+/// How many guests run at the same time. Each has two processors.
+const GUESTS: usize = 2;
+
+/// What `cargo xtask lab` can be told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Kernel series, such as 5.10, 6.12 or 7 for the newest 7.x; several run in parallel
+    #[arg(
+        long = "kernel",
+        value_name = "KERNEL",
+        value_delimiter = ',',
+        default_value = "6.12"
+    )]
+    kernels: Vec<KernelName>,
+    /// Scenarios to play, in this order [default: all that run on the kernel]
+    #[arg(long = "scenario", value_name = "NAME", value_delimiter = ',')]
+    scenarios: Vec<String>,
+    /// Which IPVS the kernel gets: pre-5.9 drops the SYN on every reuse, as kernels before 5.9 did
+    #[arg(long, value_name = "FLAVOUR", value_parser = ["pre-5.9"])]
+    ipvs: Option<String>,
+    /// Only say which scenarios there are
+    #[arg(long)]
+    list: bool,
+    /// Play the traffic alone, without tracer
+    #[arg(long)]
+    without_tracer: bool,
+    /// Print evidence and path of each flow
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+/// Plays what was asked for.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let catalogue = scenario::load(&workspace::scenarios())?;
+    if arguments.list {
+        list(&catalogue);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut wanted = Vec::new();
+    for kernel in &arguments.kernels {
+        let mut kernel = kernel.clone();
+        if arguments.ipvs.is_some() {
+            kernel.flavour = Flavour::Pre59;
+        }
+        let scenarios = scenario::select(&catalogue, &arguments.scenarios, &kernel)?;
+        ensure!(!scenarios.is_empty(), "no scenario runs on {kernel}");
+        wanted.push((kernel, scenarios));
+    }
+    let lab = Lab::prepare(Manner {
+        demo: false,
+        without_tracer: arguments.without_tracer,
+        verbose: arguments.verbose,
+    })?;
+    let detail = if wanted.len() > 1 {
+        Detail::Blocks
+    } else {
+        Detail::Live
+    };
+    let played = play_all(&lab, wanted, detail, arguments.verbose)?;
+    let failed = played.iter().filter(|played| !played.passed()).count();
+    println!("\n{} passed, {failed} failed", played.len() - failed);
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Fetches the kernels and plays on each of them what is wanted, several at a time.
+pub(crate) fn play_all(
+    lab: &Lab,
+    wanted: Vec<(KernelName, Vec<&Named>)>,
+    detail: Detail,
+    verbose: bool,
+) -> Result<Vec<Played>> {
+    let mut programmes = VecDeque::new();
+    for (name, scenarios) in wanted {
+        let kernel = fetch(lab.cache(), &name).with_context(|| format!("cannot get the kernel {name}"))?;
+        eprintln!(
+            "  Kernel  {name} is {}, {} scenarios",
+            kernel.release,
+            scenarios.len()
+        );
+        programmes.push_back(Programme {
+            name,
+            kernel,
+            scenarios,
+        });
+    }
+
+    let queue = Mutex::new(programmes);
+    let over = Mutex::new(Vec::new());
+    let next = || queue.lock().ok()?.pop_front();
+    thread::scope(|scope| {
+        let work = || -> Result<()> {
+            while let Some(programme) = next() {
+                let mut teller = Teller::new(&programme.name, detail, verbose);
+                let played = lab.play(&programme, &mut teller)?;
+                if let Ok(mut over) = over.lock() {
+                    over.extend(played);
+                }
+            }
+            Ok(())
+        };
+        let guests: Vec<_> = (0..GUESTS).map(|_| scope.spawn(work)).collect();
+        for guest in guests {
+            match guest.join() {
+                Ok(outcome) => outcome?,
+                Err(_) => bail!("a thread that ran a guest has panicked"),
+            }
+        }
+        Ok(())
+    })?;
+    over.into_inner()
+        .context("a thread that ran a guest has panicked")
+}
+
+/// Has the files of a kernel in the cache.
+pub(crate) fn fetch(cache: &Cache, name: &KernelName) -> Result<Kernel> {
+    let ipvs = match name.flavour {
+        Flavour::Stock => Ipvs::Packaged,
+        Flavour::Pre59 => Ipvs::Pre59,
+    };
+    Kernel::fetch(cache, name.series.parse()?, ipvs)
+}
+
+fn list(catalogue: &[Named]) {
+    for Named { name, scenario } in catalogue {
+        let kernels: Vec<String> = scenario.kernels.iter().map(ToString::to_string).collect();
+        println!("{name}\n    {}\n    on {}", scenario.title, kernels.join(", "));
+    }
+}

@@ -1,0 +1,84 @@
+//! The two programs that go into a guest: static, because the guest has nothing but them to start with.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::workspace;
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Static programs.
+#[derive(Debug)]
+pub(crate) struct Programs {
+    /// `tracer` itself.
+    pub(crate) tracer: PathBuf,
+    /// PID 1 of the guest.
+    pub(crate) guest: PathBuf,
+}
+
+/// One line of what cargo says with `--message-format=json`.
+#[derive(Deserialize)]
+struct CargoMessage {
+    reason: String,
+    target: Option<CargoTarget>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct CargoTarget {
+    name: String,
+}
+
+/// Builds `tracer` and `lab-guest`.
+pub(crate) fn build() -> Result<Programs> {
+    eprintln!("   Build  tracer and lab-guest, static");
+    let output = Command::new(workspace::cargo())
+        .current_dir(workspace::root())
+        .args(["build", "--quiet", "--release", "--target", TARGET])
+        .args(["--package", "tracer", "--package", "tracer-lab", "--bins"])
+        .arg("--message-format=json-render-diagnostics")
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    ensure!(output.status.success(), "the static build failed");
+
+    let mut built = executables(&String::from_utf8_lossy(&output.stdout));
+    let mut take = |name: &str| {
+        built
+            .remove(name)
+            .with_context(|| format!("cargo built no program {name}"))
+    };
+    Ok(Programs {
+        tracer: take("tracer")?,
+        guest: take("lab-guest")?,
+    })
+}
+
+fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<CargoMessage>(line).ok())
+        .filter(|message| message.reason == "compiler-artifact")
+        .filter_map(|message| Some((message.target?.name, message.executable?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_among_the_artifacts() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"tracer_lab"},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"lab-guest"},"executable":"/t/release/lab-guest"}
+{"reason":"build-finished","success":true}"#;
+        let found = executables(messages);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found["lab-guest"], PathBuf::from("/t/release/lab-guest"));
+    }
+}
