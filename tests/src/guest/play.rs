@@ -1,6 +1,7 @@
 //! One scenario from an empty node to an empty node.
 
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -131,18 +132,21 @@ impl Act<'_> {
         let topology = &self.scenario.topology;
         match step {
             Step::Connect(connect) => {
-                let connecting = self.connect(connect)?;
-                if connect.background {
-                    self.background.push(connecting);
-                    Ok(())
-                } else {
-                    join(connecting)
+                let (connecting, begun) = self.connect(connect)?;
+                if !connect.background {
+                    return join(connecting);
                 }
+                // What follows happens after its SYN, or after it has failed to send one.
+                let _ = begun.recv();
+                self.background.push(connecting);
+                Ok(())
             }
             Step::Parallel(connects) => {
                 let connecting: Result<Vec<_>> =
                     connects.iter().map(|connect| self.connect(connect)).collect();
-                connecting?.into_iter().try_for_each(join)
+                connecting?
+                    .into_iter()
+                    .try_for_each(|(connecting, _)| join(connecting))
             }
             Step::SetWeight(change) => kube::set_weight(topology, change),
             Step::AddRealServer(change) => kube::add_real_server(topology, change),
@@ -157,7 +161,8 @@ impl Act<'_> {
         }
     }
 
-    fn connect(&self, connect: &Connect) -> Result<JoinHandle<Result<()>>> {
+    /// Lets a client connect. The receiver hears of its first SYN.
+    fn connect(&self, connect: &Connect) -> Result<(JoinHandle<Result<()>>, Receiver<()>)> {
         let client: Client = self.node.client(&connect.client)?.clone();
         let to = topology::address(&self.scenario.topology, connect.to.as_deref())?;
         let (connect, port, cancel) = (
@@ -165,9 +170,9 @@ impl Act<'_> {
             self.stage.port.clone(),
             self.stage.cancel.clone(),
         );
-        Ok(thread::spawn(move || {
-            client.connect(&connect, to, &port, &cancel)
-        }))
+        let (begun, has_begun) = mpsc::channel();
+        let connecting = thread::spawn(move || client.connect(&connect, to, &begun, &port, &cancel));
+        Ok((connecting, has_begun))
     }
 }
 
