@@ -17,9 +17,14 @@ use super::{kube, tool};
 use crate::protocol::Job;
 use crate::scenario::{Connect, Scenario, Step};
 
-/// How long tracer may take to tell a fate after the last client is done: its own patience of 3 s from the last
-/// SYN, and what emulation adds.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// tracer's own patience: after this time without progress it tells a flow's fate as it stands.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a machine that is emulated, and busy with other guests, may add to it.
+const MARGIN: Duration = Duration::from_secs(7);
+
+/// How long those who watch a demo wait for its last line.
+const CURTAIN: Duration = Duration::from_secs(1);
 
 /// What a scenario is played with.
 #[derive(Debug)]
@@ -36,7 +41,7 @@ impl Stage {
     pub(super) fn play(&self, scenario: &Scenario) -> Result<()> {
         let mut node = Node::default();
         let played = self.play_on(&mut node, scenario);
-        if played.is_err() || self.job.verbose {
+        if self.job.verbose {
             self.describe();
         }
         let _ = self.cancel.doing("cleaning up");
@@ -82,13 +87,13 @@ impl Stage {
         self.cancel.doing("waiting for tracer to tell all fates")?;
         if self.job.demo {
             // Lines for people are not counted; whoever watches a demo can wait.
-            self.cancel.sleep(PATIENCE)
+            self.cancel.sleep(PATIENCE + CURTAIN)
         } else {
-            tracer.wait_for_fates(scenario.attempts().len(), PATIENCE, &self.cancel)
+            tracer.wait_for_fates(scenario.attempts().len(), PATIENCE + MARGIN, &self.cancel)
         }
     }
 
-    /// Tells the state of the node, for whoever looks for what went wrong.
+    /// Tells the state of the node, for whoever looks closely.
     fn describe(&self) {
         for command in [
             "ipvsadm -Ln --stats",
