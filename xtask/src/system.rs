@@ -2,11 +2,20 @@
 //!
 //! What is missing is installed, or named, by [`tracer_lab::packages::host::ensure_programs`].
 
-use tracer_lab::packages::host::Program;
+use std::path::Path;
+
+use anyhow::Result;
+use tracer_lab::packages::host::{self, Program};
 use tracer_lab::vm::qemu;
 
+/// Debian's keys, without which apt trusts none of its packages. Ubuntu does not have them by itself.
+const KEYRING: Program = Program {
+    name: "/usr/share/keyrings/debian-archive-keyring.gpg",
+    package: "debian-archive-keyring",
+};
+
 /// What fetching packages and booting guests needs.
-pub(crate) const LAB: [Program; 5] = [
+const LAB: [Program; 5] = [
     qemu::PROGRAM,
     Program {
         name: "apt-get",
@@ -25,3 +34,13 @@ pub(crate) const LAB: [Program; 5] = [
         package: "util-linux",
     },
 ];
+
+/// Sees to all that the lab needs of the machine.
+pub(crate) fn ensure_lab() -> Result<()> {
+    host::ensure_programs(&LAB)?;
+    // No program, so nothing that could be found as one.
+    if !Path::new(KEYRING.name).exists() {
+        host::ensure_programs(&[KEYRING])?;
+    }
+    Ok(())
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::Value;
 use tracer_lab::expect;
-use tracer_lab::packages::{self, Cache, Dependencies, Suite, host};
+use tracer_lab::packages::{self, Cache, Dependencies, Suite};
 use tracer_lab::protocol::{Job, Message, Traffic};
 use tracer_lab::scenario::{KernelName, Named};
 use tracer_lab::vm::initramfs::{self, Parts};
@@ -87,7 +87,7 @@ pub(crate) struct Programme<'a> {
 impl Lab {
     /// Sees to programs, packages and builds.
     pub(crate) fn prepare(manner: Manner) -> Result<Self> {
-        host::ensure_programs(&system::LAB)?;
+        system::ensure_lab()?;
         let programs = static_build::build()?;
         let cache = Cache::open()?;
         let tools = packages::unpack(
