@@ -82,7 +82,7 @@ fn a_removed_server_drops_every_syn() {
     for at in [MS, 1_001 * MS] {
         story.arrives(at);
         story.ipvs(at + 1, NF_DROP, |story| {
-            story.lookup(at + 1, entry(ipvs_conn::TIME_WAIT, 1, 0, 0))
+            story.lookup(at + 1, entry(ipvs_conn::TIME_WAIT, 1, 0, 0));
         });
         story.discarded(at + 2);
     }
