@@ -167,6 +167,7 @@ impl Session {
                     // Everything that happened before this moment is in before flows are judged.
                     let now = monotonic_ns()?;
                     self.drain();
+                    self.probe.print_log();
                     self.tell(|engine, say| engine.poll(now, say))?;
                     if Instant::now() >= health_due {
                         health_due = Instant::now() + HEALTH;
