@@ -147,9 +147,11 @@ impl Probe {
         })?;
         let lost = ebpf.take_map("LOST").ok_or(AttachError::NoMap("LOST"))?;
         let lost = PerCpuArray::try_from(lost).map_err(|source| AttachError::Map { name: "LOST", source })?;
+        let log = KernelLog::of(&mut ebpf);
         Ok((
             Self {
                 _ebpf: ebpf,
+                log,
                 lost,
                 hooks,
             },
