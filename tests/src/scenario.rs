@@ -6,6 +6,7 @@
 
 mod catalogue;
 mod check;
+mod process;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -17,6 +18,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 pub use catalogue::{Named, load, select};
+pub use process::{Check, Process};
 pub use words::{CAUSES, Cause, Fate, Flavour, KernelName, Span};
 
 /// One scenario file.
@@ -34,6 +36,9 @@ pub struct Scenario {
     pub facts: BTreeMap<String, Value>,
     /// Who is there.
     pub topology: Topology,
+    /// How tracer is run, where that is not as always.
+    #[serde(default)]
+    pub tracer: Process,
     /// What happens, in order.
     pub steps: Vec<Step>,
     /// What tracer must say.

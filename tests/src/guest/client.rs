@@ -93,6 +93,15 @@ impl Client {
         })
     }
 
+    /// Connects from whatever port, and lets go at once.
+    pub(super) fn visit(&self, to: SocketAddrV4) -> Result<()> {
+        self.netns.run(|| {
+            TcpStream::connect_timeout(&to.into(), REPLY)
+                .with_context(|| format!("cannot connect to {to}"))?;
+            Ok(())
+        })
+    }
+
     /// Closes what was held open.
     pub(super) fn let_go(&self) {
         self.lock().clear();

@@ -14,6 +14,7 @@ mod netns;
 mod play;
 mod pod;
 mod port;
+mod process;
 mod supervise;
 mod sysctl;
 mod tool;

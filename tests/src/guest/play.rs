@@ -11,6 +11,7 @@ use super::cancel::Cancel;
 use super::client::Client;
 use super::leftovers::Inventory;
 use super::port::Port;
+use super::process::Bench;
 use super::topology::{self, Node};
 use super::tracer::Tracer;
 use super::{kube, tool};
@@ -64,8 +65,8 @@ impl Stage {
         let tracer = if self.job.without_tracer {
             None
         } else {
-            let ports = scenario.node_ports();
-            Some(Tracer::start(&ports, &self.job, &self.port, &self.cancel)?)
+            self.check(node, scenario)?;
+            Some(Tracer::start(scenario, &self.job, &self.port, &self.cancel)?)
         };
         let mut act = Act {
             stage: self,
@@ -81,6 +82,24 @@ impl Stage {
         } else {
             acted
         }
+    }
+
+    /// Holds tracer as a process against what the scenario asks of it.
+    fn check(&self, node: &Node, scenario: &Scenario) -> Result<()> {
+        let Some(first) = scenario.topology.clients.first() else {
+            return Ok(());
+        };
+        let bench = Bench {
+            client: node.client(&first.name)?,
+            to: topology::address(&scenario.topology, None)?,
+            port: &self.port,
+            cancel: &self.cancel,
+        };
+        scenario
+            .tracer
+            .checks
+            .iter()
+            .try_for_each(|check| bench.check(*check))
     }
 
     fn wait_for_fates(&self, tracer: &Tracer, scenario: &Scenario) -> Result<()> {

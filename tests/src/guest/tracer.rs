@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::cancel::Cancel;
 use super::port::Port;
 use crate::protocol::{Job, Message, TRACER_PATH};
+use crate::scenario::Scenario;
 
 /// How long it may take to attach all of its hooks; under emulation that is many seconds.
 const READY: Duration = Duration::from_mins(1);
@@ -29,6 +30,8 @@ const LAST_WORDS: usize = 5;
 #[derive(Debug)]
 pub(super) struct Tracer {
     child: Child,
+    /// The exit status that it must end with.
+    status: i32,
     heard: Arc<Heard>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -45,14 +48,15 @@ struct State {
 }
 
 impl Tracer {
-    /// Starts it on these ports and waits until it says that its hooks are attached.
-    pub(super) fn start(ports: &[u16], job: &Job, port: &Port, cancel: &Cancel) -> Result<Self> {
+    /// Starts it on the scenario's ports and waits until it says that its hooks are attached.
+    pub(super) fn start(scenario: &Scenario, job: &Job, port: &Port, cancel: &Cancel) -> Result<Self> {
         cancel.doing("waiting for tracer to attach its hooks")?;
-        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        let ports: Vec<String> = scenario.node_ports().iter().map(u16::to_string).collect();
         let mut child = Command::new(TRACER_PATH)
             .arg("live")
             .arg(if job.demo { "--plain" } else { "--json" })
             .args(["--port", &ports.join(",")])
+            .args(&scenario.tracer.options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -73,6 +77,7 @@ impl Tracer {
         ];
         let mut tracer = Self {
             child,
+            status: scenario.tracer.status,
             heard,
             readers,
         };
@@ -141,10 +146,14 @@ impl Tracer {
         }
         self.join();
         ensure!(ended?, "tracer did not end within {} s of SIGTERM", END.as_secs());
-        if let Some(status) = status.filter(|status| !status.success()) {
-            bail!("tracer failed ({status}): {}", self.heard.last_words());
+        match status {
+            Some(status) if status.code() != Some(self.status) => bail!(
+                "tracer ended with {status}, not with {}: {}",
+                self.status,
+                self.heard.last_words()
+            ),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn join(&mut self) {
