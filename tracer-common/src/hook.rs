@@ -18,9 +18,9 @@ macro_rules! for_each_hook {
     ($callback:ident) => {
         $callback! {
             // The wire: each SYN as it comes in, each answer as it goes out, device by device.
-            NetifReceive = 1, tracepoint, netif_receive_skb, none, "net", packet::received,
+            NetifReceive = 1, tracepoint, netif_receive_skb, none, "net", wire::received,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "every fate: counts SYNs and ACKs";
-            DevStartXmit = 2, tracepoint, net_dev_start_xmit, none, "net", packet::transmitted,
+            DevStartXmit = 2, tracepoint, net_dev_start_xmit, none, "net", wire::transmitted,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "every fate: counts SYN-ACKs, sees a RST leave";
             KfreeSkb = 3, tracepoint, kfree_skb, none, "skb", drop::freed,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dropped; unknown";
