@@ -270,7 +270,7 @@ pub struct Connect {
     /// How long the client waits for its connection, in milliseconds.
     #[serde(default = "Connect::default_timeout_ms")]
     pub timeout_ms: u32,
-    /// Go on with the next step at once.
+    /// Go on with the next step as soon as the first SYN is on its way.
     #[serde(default)]
     pub background: bool,
 }

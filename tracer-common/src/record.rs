@@ -178,12 +178,12 @@ pub mod ipvs_conn {
     /// `control` was read.
     pub const CONTROL: u32 = 1 << 11;
 
-    /// `IP_VS_TCP_S_TIME_WAIT` (include/net/ip_vs.h, unchanged from 3.10 to 7.3).
+    /// `IP_VS_TCP_S_TIME_WAIT` (`include/net/ip_vs.h`, unchanged from 3.10 to 7.3).
     pub const TIME_WAIT: u16 = 5;
     /// `IP_VS_TCP_S_CLOSE`.
     pub const CLOSE: u16 = 6;
 
-    /// Name of an IPVS TCP state (`enum ip_vs_tcp_states`, include/net/ip_vs.h, unchanged from 3.10 to 7.3).
+    /// Name of an IPVS TCP state (`enum ip_vs_tcp_states`, `include/net/ip_vs.h`, unchanged from 3.10 to 7.3).
     #[must_use]
     pub const fn state_name(state: u16) -> Option<&'static str> {
         Some(match state {
@@ -235,12 +235,12 @@ pub struct Conntrack {
 
 /// Bits and names that belong to [`Conntrack`].
 pub mod conntrack {
-    /// `IPS_CONFIRMED`: the entry is in the table (uapi/linux/netfilter/nf_conntrack_common.h).
+    /// `IPS_CONFIRMED`: the entry is in the table (`uapi/linux/netfilter/nf_conntrack_common.h`).
     pub const CONFIRMED: u32 = 1 << 3;
     /// `IPS_DST_NAT`.
     pub const DST_NAT: u32 = 1 << 5;
 
-    /// Name of a TCP state of conntrack (uapi/linux/netfilter/nf_conntrack_tcp.h).
+    /// Name of a TCP state of conntrack (`uapi/linux/netfilter/nf_conntrack_tcp.h`).
     #[must_use]
     pub const fn tcp_state_name(state: u32) -> Option<&'static str> {
         Some(match state {

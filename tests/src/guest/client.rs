@@ -1,13 +1,16 @@
 //! Clients: real TCP from chosen source ports, and the truth about how it went.
 
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::cancel::Cancel;
@@ -69,18 +72,20 @@ impl Client {
         &self.name
     }
 
-    /// Makes all attempts of a step, one after the other, and tells the host how each of them went.
+    /// Makes all attempts of a step, one after the other, and tells the host how each of them went. As soon as the
+    /// first SYN is on its way it says so to `begun`.
     pub(super) fn connect(
         &self,
         step: &Connect,
         to: SocketAddrV4,
+        begun: &Sender<()>,
         port: &Port,
         cancel: &Cancel,
     ) -> Result<()> {
         let pause = Duration::from_millis(step.pause_ms.into());
         self.netns.run(|| {
             for source_port in step.source_ports() {
-                let truth = self.attempt(source_port, to, step, port)?;
+                let truth = self.attempt(source_port, to, step, begun, port)?;
                 port.send(&Message::Traffic(truth));
                 cancel.sleep(pause)?;
             }
@@ -93,7 +98,14 @@ impl Client {
         self.lock().clear();
     }
 
-    fn attempt(&self, source_port: u16, to: SocketAddrV4, step: &Connect, port: &Port) -> Result<Traffic> {
+    fn attempt(
+        &self,
+        source_port: u16,
+        to: SocketAddrV4,
+        step: &Connect,
+        begun: &Sender<()>,
+        port: &Port,
+    ) -> Result<Traffic> {
         let socket =
             Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).context("cannot make a socket")?;
         socket
@@ -104,7 +116,7 @@ impl Client {
             .bind(&from.into())
             .with_context(|| format!("{}: cannot bind {from}", self.name))?;
         let timeout = Duration::from_millis(step.timeout_ms.into());
-        let (result, took) = connect(&socket, to, timeout);
+        let (result, took) = connect(&socket, to, timeout, begun)?;
         let outcome = match &result {
             Ok(()) => Outcome::Connected,
             Err(error) => outcome(error),
@@ -141,23 +153,53 @@ pub(super) fn device(nth: usize) -> String {
 
 /// Connects, and waits for a port that its last connection has not quite let go. Such a wait is not counted: the
 /// kernel refuses at once, before any packet.
-fn connect(socket: &Socket, to: SocketAddrV4, timeout: Duration) -> (std::io::Result<()>, Duration) {
+fn connect(
+    socket: &Socket,
+    to: SocketAddrV4,
+    timeout: Duration,
+    begun: &Sender<()>,
+) -> Result<(io::Result<()>, Duration)> {
     let to = SocketAddr::V4(to).into();
+    socket
+        .set_nonblocking(true)
+        .context("cannot make a socket non-blocking")?;
     let first = Instant::now();
     loop {
         let start = Instant::now();
-        let result = socket.connect_timeout(&to, timeout);
-        let took = start.elapsed();
-        match &result {
+        let result = match socket.connect(&to) {
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable && first.elapsed() < PORT_BUSY => {
                 thread::sleep(Duration::from_millis(2));
+                continue;
             }
-            _ => return (result, took),
+            Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {
+                let _ = begun.send(());
+                handshake(socket, start, timeout)
+            }
+            result => result,
+        };
+        return Ok((result, start.elapsed()));
+    }
+}
+
+/// Waits until a connection that is being made is made, or has failed.
+fn handshake(socket: &Socket, start: Instant, timeout: Duration) -> io::Result<()> {
+    loop {
+        let left = timeout.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        // Rounded up, so that the last wait is not one of no time, again and again.
+        let wait = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+        match poll(&mut ready, wait) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return socket.take_error()?.map_or(Ok(()), Err),
+            Err(errno) => return Err(errno.into()),
         }
     }
 }
 
-fn outcome(error: &std::io::Error) -> Outcome {
+fn outcome(error: &io::Error) -> Outcome {
     match error.kind() {
         ErrorKind::TimedOut => Outcome::Timeout,
         ErrorKind::ConnectionRefused => Outcome::Refused,

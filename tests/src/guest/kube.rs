@@ -178,11 +178,11 @@ fn find<'a>(topology: &'a Topology, service: Option<&str>, pod: &str) -> Result<
     Ok((service, pod))
 }
 
-/// The virtual servers of a service: on its cluster address, on the node's.
+/// The virtual servers of a service: on the node's address, on its cluster address.
 fn addresses(topology: &Topology, service: &Service) -> [String; 2] {
     [
-        format!("{}:{CLUSTER_PORT}", cluster_ip(topology, service)),
         format!("{}:{}", Topology::NODE, service.node_port),
+        format!("{}:{CLUSTER_PORT}", cluster_ip(topology, service)),
     ]
 }
 
@@ -298,14 +298,14 @@ mod tests {
         assert_eq!(
             virtual_servers(&topology(true)).lines().collect::<Vec<_>>(),
             [
-                "-A -t 10.96.0.10:80 -s rr",
-                "-a -t 10.96.0.10:80 -r 10.244.1.2:8080 -m -w 1",
                 "-A -t 10.0.0.1:30080 -s rr",
                 "-a -t 10.0.0.1:30080 -r 10.244.1.2:8080 -m -w 1",
-                "-A -t 10.96.0.11:80 -s rr",
-                "-a -t 10.96.0.11:80 -r 10.244.1.2:8080 -m -w 1",
+                "-A -t 10.96.0.10:80 -s rr",
+                "-a -t 10.96.0.10:80 -r 10.244.1.2:8080 -m -w 1",
                 "-A -t 10.0.0.1:30081 -s rr",
                 "-a -t 10.0.0.1:30081 -r 10.244.1.2:8080 -m -w 1",
+                "-A -t 10.96.0.11:80 -s rr",
+                "-a -t 10.96.0.11:80 -r 10.244.1.2:8080 -m -w 1",
             ]
         );
     }

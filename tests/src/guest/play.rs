@@ -1,6 +1,7 @@
 //! One scenario from an empty node to an empty node.
 
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -16,9 +17,14 @@ use super::{kube, tool};
 use crate::protocol::Job;
 use crate::scenario::{Connect, Scenario, Step};
 
-/// How long tracer may take to tell a fate after the last client is done: its own patience of 3 s from the last
-/// SYN, and what emulation adds.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// tracer's own patience: after this time without progress it tells a flow's fate as it stands.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a machine that is emulated, and busy with other guests, may add to it.
+const MARGIN: Duration = Duration::from_secs(7);
+
+/// How long those who watch a demo wait for its last line.
+const CURTAIN: Duration = Duration::from_secs(1);
 
 /// What a scenario is played with.
 #[derive(Debug)]
@@ -35,7 +41,7 @@ impl Stage {
     pub(super) fn play(&self, scenario: &Scenario) -> Result<()> {
         let mut node = Node::default();
         let played = self.play_on(&mut node, scenario);
-        if played.is_err() || self.job.verbose {
+        if self.job.verbose {
             self.describe();
         }
         let _ = self.cancel.doing("cleaning up");
@@ -81,13 +87,13 @@ impl Stage {
         self.cancel.doing("waiting for tracer to tell all fates")?;
         if self.job.demo {
             // Lines for people are not counted; whoever watches a demo can wait.
-            self.cancel.sleep(PATIENCE)
+            self.cancel.sleep(PATIENCE + CURTAIN)
         } else {
-            tracer.wait_for_fates(scenario.attempts().len(), PATIENCE, &self.cancel)
+            tracer.wait_for_fates(scenario.attempts().len(), PATIENCE + MARGIN, &self.cancel)
         }
     }
 
-    /// Tells the state of the node, for whoever looks for what went wrong.
+    /// Tells the state of the node, for whoever looks closely.
     fn describe(&self) {
         for command in [
             "ipvsadm -Ln --stats",
@@ -131,18 +137,21 @@ impl Act<'_> {
         let topology = &self.scenario.topology;
         match step {
             Step::Connect(connect) => {
-                let connecting = self.connect(connect)?;
-                if connect.background {
-                    self.background.push(connecting);
-                    Ok(())
-                } else {
-                    join(connecting)
+                let (connecting, begun) = self.connect(connect)?;
+                if !connect.background {
+                    return join(connecting);
                 }
+                // What follows happens after its SYN, or after it has failed to send one.
+                let _ = begun.recv();
+                self.background.push(connecting);
+                Ok(())
             }
             Step::Parallel(connects) => {
                 let connecting: Result<Vec<_>> =
                     connects.iter().map(|connect| self.connect(connect)).collect();
-                connecting?.into_iter().try_for_each(join)
+                connecting?
+                    .into_iter()
+                    .try_for_each(|(connecting, _)| join(connecting))
             }
             Step::SetWeight(change) => kube::set_weight(topology, change),
             Step::AddRealServer(change) => kube::add_real_server(topology, change),
@@ -157,7 +166,8 @@ impl Act<'_> {
         }
     }
 
-    fn connect(&self, connect: &Connect) -> Result<JoinHandle<Result<()>>> {
+    /// Lets a client connect. The receiver hears of its first SYN.
+    fn connect(&self, connect: &Connect) -> Result<(JoinHandle<Result<()>>, Receiver<()>)> {
         let client: Client = self.node.client(&connect.client)?.clone();
         let to = topology::address(&self.scenario.topology, connect.to.as_deref())?;
         let (connect, port, cancel) = (
@@ -165,9 +175,9 @@ impl Act<'_> {
             self.stage.port.clone(),
             self.stage.cancel.clone(),
         );
-        Ok(thread::spawn(move || {
-            client.connect(&connect, to, &port, &cancel)
-        }))
+        let (begun, has_begun) = mpsc::channel();
+        let connecting = thread::spawn(move || client.connect(&connect, to, &begun, &port, &cancel));
+        Ok((connecting, has_begun))
     }
 }
 

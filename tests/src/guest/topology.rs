@@ -17,7 +17,8 @@ use crate::scenario::{self, Behaviour, Scenario, Topology};
 /// How long a new link may take until it carries packets.
 const LINK_UP: Duration = Duration::from_secs(10);
 
-/// How long IPVS may take to forget the connections of services that are gone.
+/// How long the kernel may take to forget what hangs on things that were removed: IPVS the connections of services,
+/// netfilter the sets of rules.
 const FORGET: Duration = Duration::from_secs(10);
 
 /// The devices of the node that are ours, by how their names begin.
@@ -103,7 +104,7 @@ impl Node {
         self.pods.clear();
         take(forget_ipvs());
         take(tool::run("nft flush ruleset").map(drop));
-        take(tool::run("ipset destroy").map(drop));
+        take(forget_sets());
         for device in names_in("/sys/class/net") {
             if OUR_DEVICES.iter().any(|ours| device.starts_with(ours)) {
                 take(tool::run(&format!("ip link delete {device}")).map(drop));
@@ -153,6 +154,17 @@ fn forget_ipvs() -> Result<()> {
         ipvs_connections().join("\n")
     );
     Ok(())
+}
+
+/// Removes all IP sets. The kernel destroys rules some time after `nft` has removed them, and until then they hold
+/// their sets.
+fn forget_sets() -> Result<()> {
+    let mut refused = None;
+    Cancel::default().wait_until(FORGET, || {
+        refused = tool::run("ipset destroy").err();
+        Ok(refused.is_none())
+    })?;
+    refused.map_or(Ok(()), Err)
 }
 
 fn is_up(device: &str) -> bool {

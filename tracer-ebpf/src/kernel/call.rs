@@ -15,7 +15,7 @@ use tracer_common::{
     record::{Header, Phase},
 };
 
-use super::{emit, flow::FlowRef, packet::Packet};
+use super::{emit, flow::FlowRef, log::debug, packet::Packet};
 
 /// A call that has begun.
 #[repr(C)]
@@ -73,6 +73,8 @@ pub(super) fn leave(hook: Hook, ctx: &RetProbeContext, then: impl FnOnce(&mut Ca
         call.header.phase = Phase::Return as u8;
         call.header.verdict = ctx.ret::<u64>() as i32;
         then(call);
+    } else {
+        debug!(ctx, "hook {}: the return of another call was missed", hook as u16);
     }
     CALLS.remove(&key).ok()
 }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     Global,
-    helpers::{bpf_probe_read_kernel, bpf_probe_read_kernel_buf, bpf_probe_read_kernel_str_bytes},
+    helpers::{bpf_probe_read_kernel_buf, bpf_probe_read_kernel_str_bytes, generated},
 };
 use tracer_common::{field::MISSING, for_each_field};
 
@@ -18,10 +18,21 @@ macro_rules! constants {
 for_each_field!(constants);
 
 /// Reads a `T` from kernel memory; `None` if the address is not mapped.
+///
+/// The value is zeroed first: verifiers before 6.3 refuse a program that may look at stack it has not written.
 #[inline(always)]
 pub(super) fn read_at<T>(address: u64) -> Option<T> {
-    // SAFETY: the helper checks the address itself, and every `T` used here is plain bytes.
-    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
+    // SAFETY: every `T` used here is plain bytes, for which zeroes are a value.
+    let mut value: T = unsafe { core::mem::zeroed() };
+    // SAFETY: the helper checks the address itself and writes no more than the value's size.
+    let failed = unsafe {
+        generated::bpf_probe_read_kernel(
+            (&raw mut value).cast(),
+            size_of::<T>() as u32,
+            address as *const core::ffi::c_void,
+        )
+    };
+    (failed == 0).then_some(value)
 }
 
 /// Reads the member of the struct at `base` whose offset is `field`; `None` if that offset is not known.

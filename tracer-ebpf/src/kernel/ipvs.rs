@@ -17,6 +17,7 @@ use super::{
     emit::{self, emit},
     fields::{self, pointer, read, read_at, read_bytes, read_text},
     flow::{self, FlowRef},
+    log::debug,
     packet::{self, Packet},
 };
 
@@ -188,6 +189,12 @@ pub(super) fn expire_now(hook: Hook, ctx: &ProbeContext) -> Option<()> {
             emit::stamp(header, hook);
             read_conn(conn, looked_up.skb, out);
         });
+    } else {
+        debug!(
+            ctx,
+            "an entry that was looked up {} ns ago is expired: not for that SYN",
+            now - looked_up.time_ns
+        );
     }
     LOOKED_UP.remove(&conn).ok()
 }

@@ -61,7 +61,7 @@ pub struct HooksOptions {
 /// What to follow and what to show.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Select {
-    /// NodePorts, as `30080,30443` or `30000-30100` [default: 30000-32767 and every IPVS service of this node]
+    /// Ports, as `30080,30443` or `30000-30100` [default: 30000-32767 and every IPVS service of this node]
     #[arg(long, value_name = "PORTS", value_delimiter = ',')]
     pub port: Vec<Ports>,
     /// Only clients in these networks, as `10.0.0.0/8` or one address

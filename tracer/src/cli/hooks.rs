@@ -16,6 +16,7 @@ use crate::{
 /// Attaches every hook for a moment, to tell what this kernel really does with it.
 pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
     let ready = start::prepare()?;
+    start::tell_unknown(&ready.offsets);
     // No port is selected, so no packet is followed.
     let (probe, _ring) = Probe::attach(ready.plan, &ready.offsets, &Selection::default())
         .context("cannot attach tracer's hooks")?;

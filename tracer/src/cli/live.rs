@@ -21,6 +21,7 @@ use crate::{
     probe::{
         attach::{Probe, Selection},
         decode,
+        plan::State,
         ring::Ring,
     },
     report::{Clock, json, plain},
@@ -34,6 +35,7 @@ const HEALTH: Duration = Duration::from_secs(1);
 /// Attaches, traces until a signal comes, and detaches.
 pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
     let ready = start::prepare()?;
+    start::tell_unknown(&ready.offsets);
     let selection = start::selection(&options.select);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -126,6 +128,11 @@ impl Session {
                 .unwrap_or("there are none");
             return Err(Failure::Unsupported(format!("no hook could be attached: {why}")));
         }
+        for hook in hooks {
+            if let State::Disabled(why) = &hook.state {
+                eprintln!("tracer: hook {} is off: {why}", hook.info.name);
+            }
+        }
         let mut out = io::stdout().lock();
         if self.options.json {
             let hooks = hooks::lines(hooks);
@@ -138,9 +145,7 @@ impl Session {
         } else {
             writeln!(
                 out,
-                "tracing on {host}, kernel {kernel}: {attached} of {} hooks attached (`tracer hooks` tells \
-                 about the others), {} ports; Ctrl-C ends",
-                hooks.len(),
+                "tracing on {host}, kernel {kernel}: {attached} hooks attached, {} ports; Ctrl-C ends",
                 selection.ports.len()
             )?;
         }
@@ -162,6 +167,7 @@ impl Session {
                     // Everything that happened before this moment is in before flows are judged.
                     let now = monotonic_ns()?;
                     self.drain();
+                    self.probe.print_log();
                     self.tell(|engine, say| engine.poll(now, say))?;
                     if Instant::now() >= health_due {
                         health_due = Instant::now() + HEALTH;

@@ -8,14 +8,37 @@ mod start;
 
 use clap::Parser as _;
 
-use self::{args::Command, exit::Failure};
+use self::{
+    args::{Args, Command},
+    exit::Failure,
+};
 
 /// Runs the command that the arguments ask for.
 pub fn run() -> Result<(), Failure> {
-    let args = args::Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) if error.use_stderr() => return Err(Failure::Usage(one_line(&error))),
+        // Help or version, which were asked for.
+        Err(answer) => return answer.print().map_err(Failure::from),
+    };
     match args.command {
         Some(Command::Hooks(options)) => hooks::run(&options),
         Some(Command::Live(options)) => live::run(&options),
         None => live::run(&args.live),
     }
+}
+
+/// What clap says over several lines, in one.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let said: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    format!(
+        "{}; try `tracer --help`",
+        said.join(" ").trim_start_matches("error: ")
+    )
 }

@@ -27,6 +27,13 @@ pub(super) struct Ready {
     pub(super) symbols: Symbols,
 }
 
+/// Says on stderr what of the kernel's state cannot be read here, and why: what depends on it will be unknown.
+pub(super) fn tell_unknown(offsets: &Offsets) {
+    for (why, paths) in offsets.unknown() {
+        eprintln!("tracer: cannot read {}: {why}", paths.join(", "));
+    }
+}
+
 /// Looks at kernel and privileges and plans the hooks.
 pub(super) fn prepare() -> Result<Ready, Failure> {
     if !attach::has_kprobes() {
@@ -64,7 +71,8 @@ const CAPABILITIES: [(&str, u32); 4] = [
     ("CAP_BPF", 39),
 ];
 
-/// CAP_SYS_ADMIN does for all of it; since 5.8, CAP_BPF and CAP_PERFMON do with CAP_SYSLOG for kernel addresses.
+/// `CAP_SYS_ADMIN` does for all of it; since 5.8, `CAP_BPF` and `CAP_PERFMON` do, with `CAP_SYSLOG` for the addresses
+/// of functions.
 fn privileges() -> Result<(), Failure> {
     let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let effective = status

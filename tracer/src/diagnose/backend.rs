@@ -111,50 +111,89 @@ pub(crate) fn silent(flow: &Flow, attempt: usize, facts: &Facts) -> Finding {
             ),
             evidence: delivery_evidence(flow, attempt, delivered, facts),
         },
-        None => Finding {
-            cause: Cause::Unknown,
-            explanation: "The SYN was seen, but not where it went.".to_owned(),
-            evidence: last_step(flow, attempt).into_iter().collect(),
-        },
+        None => unknown(
+            "The SYN was seen, but not where it went.",
+            last_step(flow, attempt),
+        ),
     }
 }
 
-/// The answer came, but later than the client's repetition; or it is not known what became of the first SYN.
+/// The handshake ended after a repetition, and no SYN was discarded here: was an answer late, or lost elsewhere?
 pub(crate) fn late(flow: &Flow, facts: &Facts) -> Finding {
-    let first_answer = flow.steps.iter().find(|step| step.event.part == Part::SynAck);
-    if flow.attempts.len() == 1 {
-        return Finding {
-            cause: Cause::Unknown,
-            explanation: "The SYN-ACK was sent again before the client's ACK came.".to_owned(),
-            evidence: vec![Evidence::seen(
-                "SYN-ACKs",
-                flow.synacks.to_string(),
-                Hook::DevStartXmit,
-            )],
-        };
+    let Some(answer) = flow.steps.iter().find(|step| step.event.part == Part::SynAck) else {
+        return unknown(
+            "A SYN was sent again, and the answer was not seen.",
+            last_step(flow, 0),
+        );
+    };
+    if answer.attempt == 0 {
+        // The first SYN was answered before the client sent it again, or before the SYN-ACK was sent again.
+        let left = flow.steps.iter().find(|step| {
+            step.event.part == Part::SynAck
+                && step.event.hook == Hook::DevStartXmit
+                && step.event.tuple == flow.original.reversed()
+        });
+        let evidence =
+            left.map(|step| Evidence::seen("SYN-ACK left by", evidence::place(step), step.event.hook));
+        return unknown(
+            "The first SYN was answered, but the client's ACK did not come before a packet was sent again: the \
+             answer or the ACK was lost or late between here and the client.",
+            evidence,
+        );
     }
-    // A listener that took the first SYN answered it, so the answer was late and not lost.
-    let took_first = flow
-        .steps_of(0)
-        .find(|step| step.event.hook == Hook::TcpConnRequest);
-    if let (Some(took), Some(answer)) = (took_first, first_answer)
-        && answer.attempt > 0
-    {
-        return Finding {
+    let took = |attempt| {
+        flow.steps_of(attempt)
+            .find(|step| step.event.hook == Hook::TcpConnRequest)
+    };
+    let finding = match (took(0), (1..flow.attempts.len()).find_map(took)) {
+        // A SYN that comes again meets the listener anew only if the listener kept nothing of the first one.
+        (Some(first), Some(_)) => unknown(
+            "The backend's listener took the first SYN but did not answer it; a later one was answered.",
+            queue(first),
+        ),
+        (Some(first), None) => Finding {
             cause: Cause::BackendSlow,
             explanation: "The backend's listener took the first SYN, but its answer came after the client's \
                           retransmission."
                 .to_owned(),
             evidence: vec![Evidence::seen(
                 "listener took the SYN in",
-                evidence::place(took),
+                evidence::place(first),
                 Hook::TcpConnRequest,
             )],
-        };
-    }
-    let mut finding = silent_first(flow, facts);
+        },
+        (None, _) => silent_first(flow, facts),
+    };
+    with_earlier(flow, finding)
+}
+
+fn with_earlier(flow: &Flow, mut finding: Finding) -> Finding {
     finding.evidence.extend(evidence::earlier(flow));
     finding
+}
+
+fn unknown(explanation: &str, evidence: impl IntoIterator<Item = Evidence>) -> Finding {
+    let evidence = evidence.into_iter().collect();
+    Finding {
+        cause: Cause::Unknown,
+        explanation: explanation.to_owned(),
+        evidence,
+    }
+}
+
+/// How full the listener's accept queue was when it took a SYN.
+fn queue(step: &Step) -> Option<Evidence> {
+    match &step.event.what {
+        What::Socket(socket) if socket.ack_backlog != u32::MAX && socket.max_ack_backlog != u32::MAX => {
+            let value = format!("{} of {}", socket.ack_backlog, socket.max_ack_backlog);
+            Some(Evidence::seen(
+                "connections in the listener's accept queue",
+                value,
+                step.event.hook,
+            ))
+        }
+        _ => None,
+    }
 }
 
 /// The first SYN of a stalled flow went on and nothing is known of its end.
@@ -184,8 +223,7 @@ fn delivery(flow: &Flow, attempt: usize) -> Option<&Step> {
     let arrived = flow
         .steps_of(attempt)
         .filter(translated)
-        .filter(|step| !flow.is_on_node(&step.event) && step.event.hook == Hook::NetifReceive)
-        .last();
+        .rfind(|step| !flow.is_on_node(&step.event) && step.event.hook == Hook::NetifReceive);
     arrived.or_else(|| {
         flow.steps_of(attempt)
             .filter(translated)
@@ -210,8 +248,10 @@ fn delivery_evidence(flow: &Flow, attempt: usize, delivered: &Step, facts: &Fact
     {
         out.extend(lost::drop_evidence(step, facts));
     }
-    if !ipvs::handed_on(flow, attempt) {
-        out.push(Evidence::seen("IPVS", "did not send this SYN", Hook::IpvsNatXmit));
+    if let Some(old) = ipvs::Decision::of(flow, attempt).reused()
+        && attempt == 0
+    {
+        out.extend(evidence::old_entry(old));
     }
     out
 }

@@ -3,7 +3,7 @@
 /// Why a flow ended badly. A cause is added together with the hooks that prove it and a scenario that makes it happen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Cause {
-    /// A reused client port met an old entry in TIME_WAIT or CLOSE; the SYN was sacrificed.
+    /// A reused client port met an old entry in `TIME_WAIT` or `CLOSE`; the SYN was sacrificed.
     IpvsReuseDropped,
     /// The old entry's real server is draining; the entry was expired and the SYN sacrificed.
     IpvsNodestExpired,

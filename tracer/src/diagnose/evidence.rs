@@ -73,6 +73,46 @@ pub fn entry(conn: &IpvsConn) -> String {
     }
 }
 
+/// What could be read of the entry that an older connection left behind, fact by fact.
+#[must_use]
+pub fn old_entry(conn: &IpvsConn) -> Vec<Evidence> {
+    let fact = |what: &str, value: String| {
+        Evidence::seen(format!("old IPVS entry: {what}"), value, Hook::IpvsLookup)
+    };
+    let mut out = Vec::new();
+    match state(conn) {
+        Some(state) => out.push(fact("state", state)),
+        None => out.push(fact(
+            "state",
+            "found, but its state cannot be read on this kernel".to_owned(),
+        )),
+    }
+    if let Some(backend) = real_server(conn) {
+        out.push(fact("real server", backend.to_string()));
+    }
+    if conn.have & ipvs_conn::WEIGHT != 0 {
+        out.push(fact("weight of the real server", conn.weight.to_string()));
+    }
+    if conn.have & ipvs_conn::AVAILABLE != 0 {
+        let value = if conn.available == 0 {
+            "removed from it"
+        } else {
+            "in it"
+        };
+        out.push(fact("real server in the service", value.to_owned()));
+    }
+    if conn.have & ipvs_conn::NO_DEST != 0 {
+        out.push(fact("real server", "bound to none".to_owned()));
+    }
+    if conn.have & ipvs_conn::CONTROLLED != 0 {
+        out.push(fact(
+            "session affinity",
+            "controlled by a persistence template".to_owned(),
+        ));
+    }
+    out
+}
+
 /// The conntrack entry that the SYN carried when IPVS looked its connection up, if it was an old one.
 #[must_use]
 pub fn old_conntrack(conn: &IpvsConn) -> Option<String> {

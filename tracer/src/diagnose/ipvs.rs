@@ -1,6 +1,6 @@
 //! What IPVS decided about one SYN.
 //!
-//! `ip_vs_in` (net/netfilter/ipvs/ip_vs_core.c, 3.10 to 7.3) looks the connection up, may expire an old entry, may
+//! `ip_vs_in` (`net/netfilter/ipvs/ip_vs_core.c`, 3.10 to 7.3) looks the connection up, may expire an old entry, may
 //! schedule a new one, and transmits. Which of these happened, in which order, and what it returned tell the cause.
 
 use tracer_common::{
@@ -16,7 +16,6 @@ use super::{
 use crate::{
     flow::{
         event::What,
-        fate::{self, End},
         model::{Flow, Step, real_server},
     },
     node::facts::{Facts, NetnsFacts},
@@ -32,7 +31,7 @@ pub(crate) struct Decision<'flow> {
     /// The hook function itself.
     asked: Option<&'flow Step>,
     /// The entry that the lookup found; `None` if it found none or was not seen.
-    pub(crate) found: Option<&'flow IpvsConn>,
+    found: Option<&'flow IpvsConn>,
     looked_up: bool,
     /// The entry that was expired on the spot.
     expired: Option<&'flow IpvsConn>,
@@ -43,7 +42,7 @@ pub(crate) struct Decision<'flow> {
     /// The scheduler found no real server.
     left: Option<&'flow IpvsService>,
     /// The entry that was transmitted with.
-    pub(crate) sent_with: Option<&'flow IpvsConn>,
+    sent_with: Option<&'flow IpvsConn>,
 }
 
 impl<'flow> Decision<'flow> {
@@ -139,7 +138,7 @@ fn expired_and_dropped(
     };
     let ended =
         found.have & ipvs_conn::STATE != 0 && matches!(found.state, ipvs_conn::TIME_WAIT | ipvs_conn::CLOSE);
-    let mut evidence = old_entry(found);
+    let mut evidence = evidence::old_entry(found);
     evidence.push(Evidence::seen(
         "IPVS expired that entry",
         "at once",
@@ -201,7 +200,7 @@ fn unavailable(flow: &Flow, decision: &Decision<'_>, found: &IpvsConn) -> Option
     if found.have & ipvs_conn::AVAILABLE == 0 || found.available != 0 {
         return None;
     }
-    let mut evidence = old_entry(found);
+    let mut evidence = evidence::old_entry(found);
     evidence.extend(decision.evidence_of_verdict());
     evidence.push(Evidence::seen(
         "that entry was not expired",
@@ -308,21 +307,10 @@ pub(crate) fn stale_backend(flow: &Flow, attempt: usize, facts: &Facts) -> Optio
     let decision = Decision::of(flow, attempt);
     let used = decision.reused().filter(|conn| conn.conn == old.conn)?;
     let netns = facts.netns.get(&flow.netns);
-    let mut evidence = old_entry(old);
+    let mut evidence = evidence::old_entry(old);
     let draining = used.have & ipvs_conn::WEIGHT != 0 && used.weight == 0;
     let removed = used.have & ipvs_conn::AVAILABLE != 0 && used.available == 0;
-    let mut gone = draining || removed;
-    if used.have & ipvs_conn::WEIGHT == 0
-        && let Some(weight) = weight_now(flow, used, netns)
-    {
-        let value = weight.map_or_else(
-            || "not in the service any more".to_owned(),
-            |weight| format!("weight {weight}"),
-        );
-        gone |= weight.is_none_or(|weight| weight == 0);
-        evidence.push(Evidence::read("the real server now", value, PROC_IP_VS));
-    }
-    if !gone {
+    if !draining && !removed {
         return None;
     }
     evidence.push(Evidence::seen(
@@ -347,29 +335,6 @@ pub(crate) fn stale_backend(flow: &Flow, attempt: usize, facts: &Facts) -> Optio
         ),
         evidence,
     })
-}
-
-/// The real server's weight as the table has it now; the outer `None` if the table was not read.
-fn weight_now(flow: &Flow, conn: &IpvsConn, netns: Option<&NetnsFacts>) -> Option<Option<i32>> {
-    let netns = netns?;
-    netns.service(flow.node())?;
-    Some(netns.weight(flow.node(), real_server(conn)?))
-}
-
-fn old_entry(conn: &IpvsConn) -> Vec<Evidence> {
-    let mut out = vec![Evidence::seen(
-        "old IPVS entry of this client port",
-        evidence::entry(conn),
-        Hook::IpvsLookup,
-    )];
-    if conn.have & ipvs_conn::CONTROLLED != 0 {
-        out.push(Evidence::seen(
-            "session affinity",
-            "a persistence template controls the entry",
-            Hook::IpvsLookup,
-        ));
-    }
-    out
 }
 
 /// The settings that decide, as the kernel had them at that moment or, where that cannot be read, as the file says.
@@ -410,9 +375,4 @@ fn settings(conn: &IpvsConn, netns: Option<&NetnsFacts>) -> Vec<Evidence> {
 
 fn backend_name(conn: &IpvsConn) -> String {
     real_server(conn).map_or_else(|| "its old real server".to_owned(), |backend| backend.to_string())
-}
-
-/// Did IPVS hand the SYN on, so that what follows is the backend's matter?
-pub(crate) fn handed_on(flow: &Flow, attempt: usize) -> bool {
-    Decision::of(flow, attempt).sent_with.is_some() && !matches!(fate::end_of(flow, attempt), End::Dropped(_))
 }

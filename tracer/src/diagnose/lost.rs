@@ -16,6 +16,7 @@ use crate::{
     node::{facts::Facts, nft},
 };
 
+const NF_DROP: i32 = 0;
 const UNKNOWN_NUMBER: u32 = u32::MAX;
 
 /// A base chain of nf_tables returned the verdict to drop.
@@ -27,7 +28,7 @@ pub(crate) fn by_rule(flow: &Flow, attempt: usize, facts: &Facts) -> Option<Find
             What::Chain(chain) if flow.is_on_node(&step.event) => Some((step, chain)),
             _ => None,
         })?;
-    let name = chain_name(flow, chain, facts)?;
+    let (table, name) = chain_name(flow, chain, facts)?;
     let (packet, cause) = match step.event.part {
         Part::Syn => ("SYN", Cause::NetfilterRuleDropped),
         _ => ("answer", Cause::ReturnDropped),
@@ -36,13 +37,14 @@ pub(crate) fn by_rule(flow: &Flow, attempt: usize, facts: &Facts) -> Option<Find
     Some(Finding {
         cause,
         explanation: format!(
-            "The {packet} {} -> {} was discarded by nf_tables: base chain {name}, at the {hook} hook, or a chain \
+            "The {packet} {} -> {} was discarded by nf_tables: table {table}, base chain {name} at the {hook} hook, or a chain \
              that it jumps to.",
             step.event.tuple.source(),
             step.event.tuple.destination(),
         ),
         evidence: vec![
-            Evidence::seen("chain that dropped the packet", name, Hook::NftDoChain),
+            Evidence::seen("table", table, Hook::NftDoChain),
+            Evidence::seen("chain", name, Hook::NftDoChain),
             Evidence::seen("netfilter hook", hook, Hook::NftDoChain),
             Evidence::seen(
                 "verdict of the chain",
@@ -54,15 +56,15 @@ pub(crate) fn by_rule(flow: &Flow, attempt: usize, facts: &Facts) -> Option<Find
     })
 }
 
-/// `family table chain`, where what was read agrees with the rules that are loaded.
+/// Table and chain, where what was read agrees with the rules that are loaded.
 ///
 /// On a kernel without BTF for nf_tables only the chain's name is read, at an offset that nothing vouches for: it
 /// counts if a base chain of that name is loaded at that hook, and its table if only one table has such a chain.
-fn chain_name(flow: &Flow, chain: &Chain, facts: &Facts) -> Option<String> {
+fn chain_name(flow: &Flow, chain: &Chain, facts: &Facts) -> Option<(String, String)> {
     let name = text(&chain.chain);
     let table = text(&chain.table);
     if !table.is_empty() && !name.is_empty() {
-        return Some(format!("{table} {name}"));
+        return Some((table, name));
     }
     let loaded = &facts.netns.get(&flow.netns)?.chains;
     let mut tables = loaded
@@ -72,7 +74,7 @@ fn chain_name(flow: &Flow, chain: &Chain, facts: &Facts) -> Option<String> {
     if tables.next().is_some() {
         return None;
     }
-    Some(format!("{} {name}", table.table))
+    Some((table.table.clone(), name))
 }
 
 fn is_base_at(known: &nft::Chain, nf_hook: u32) -> bool {
@@ -111,6 +113,13 @@ pub(crate) fn unexplained(flow: &Flow, attempt: usize, facts: &Facts) -> Finding
         }
         End::Answered | End::Open => (Vec::new(), String::new(), "SYN"),
     };
+    let refusals = flow.steps_of(attempt).filter(|step| {
+        let hook = step.event.hook;
+        step.verdict == Some(NF_DROP)
+            && (hook.is_ipvs_request() || matches!(hook, Hook::CtConfirm | Hook::NftDoChain))
+    });
+    let mut evidence = evidence;
+    evidence.extend(refusals.map(|step| Evidence::seen("verdict", "NF_DROP", step.event.hook)));
     Finding {
         cause: Cause::Unknown,
         explanation: format!(

@@ -9,7 +9,7 @@ pub mod evidence;
 mod ipvs;
 mod lost;
 
-use tracer_common::{hook::Hook, record::conntrack};
+use tracer_common::hook::Hook;
 
 use self::{cause::Cause, evidence::Evidence};
 use crate::{
@@ -21,14 +21,13 @@ use crate::{
     node::facts::Facts,
 };
 
-/// Who translated the NodePort to a backend.
+/// Who translated the NodePort to a backend. NAT by rules is not told yet whether it was iptables or nf_tables that
+/// held them, so it is left open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dataplane {
     /// IPVS.
     Ipvs,
-    /// netfilter's own NAT, by rules of nf_tables or iptables.
-    Nftables,
     /// Nobody: a socket on the node itself.
     Local,
 }
@@ -39,7 +38,6 @@ impl Dataplane {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ipvs => "ipvs",
-            Self::Nftables => "nftables",
             Self::Local => "local",
         }
     }
@@ -137,13 +135,6 @@ fn dataplane(flow: &Flow) -> Option<Dataplane> {
         ) || matches!(&step.event.what, What::IpvsConn(conn) if conn.conn != 0)
     }) {
         return Some(Dataplane::Ipvs);
-    }
-    let translated = flow.steps.iter().any(|step| match &step.event.what {
-        What::Conntrack(ct) => ct.status & conntrack::DST_NAT != 0,
-        _ => false,
-    });
-    if translated {
-        return Some(Dataplane::Nftables);
     }
     let local = flow.steps.iter().any(|step| {
         matches!(step.event.hook, Hook::TcpConnRequest | Hook::TcpSendReset)

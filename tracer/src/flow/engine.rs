@@ -1,6 +1,6 @@
 //! Joins events to flows and says when a flow's fate is known.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use tracer_common::{hook::Hook, record::Phase, tcp::Part, tuple::Tuple};
 
@@ -38,7 +38,7 @@ pub struct Engine {
     next_id: u64,
     flows: HashMap<u64, Tracked>,
     /// When to look at which flow: due time, then the kernel's number.
-    due: BTreeMap<(u64, u64), ()>,
+    due: BTreeSet<(u64, u64)>,
     /// The kernel's number of the last flow of a client's tuple.
     by_tuple: HashMap<Tuple, u64>,
     /// Flows in the order in which they began.
@@ -55,7 +55,7 @@ impl Engine {
             patience_ns,
             next_id: 1,
             flows: HashMap::new(),
-            due: BTreeMap::new(),
+            due: BTreeSet::new(),
             by_tuple: HashMap::new(),
             order: VecDeque::new(),
             orphans: 0,
@@ -84,13 +84,13 @@ impl Engine {
         if due != tracked.due_ns {
             self.due.remove(&(tracked.due_ns, number));
             tracked.due_ns = due;
-            self.due.insert((due, number), ());
+            self.due.insert((due, number));
         }
     }
 
     /// The flows whose fate is known by `now_ns` and was not said yet, or has changed since. Each is handed to `say`.
     pub fn poll(&mut self, now_ns: u64, mut say: impl FnMut(&Flow, Fate)) {
-        while let Some((&(due, number), ())) = self.due.first_key_value() {
+        while let Some(&(due, number)) = self.due.first() {
             if due > now_ns {
                 break;
             }
@@ -192,6 +192,10 @@ fn due_ns(flow: &Flow, patience_ns: u64) -> u64 {
 /// Adds an event to its flow: a SYN where SYNs come in is a new attempt, everything else belongs to one.
 fn add(flow: &mut Flow, event: Event) {
     let is_original = event.tuple == flow.original;
+    if is_original && event.part == Part::Syn && !flow.is_on_node(&event) {
+        // A client in a namespace of this machine sends its SYN again: it counts once it comes in.
+        return;
+    }
     if event.part == Part::Syn && is_original && is_arrival(&event) && Place::of(&event) == flow.syn_origin {
         flow.attempts.push(Attempt {
             time_ns: event.time_ns,

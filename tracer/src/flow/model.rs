@@ -141,6 +141,7 @@ impl Flow {
     }
 
     /// The steps of one SYN and of what answered it.
+    #[must_use]
     pub fn steps_of(&self, attempt: usize) -> impl DoubleEndedIterator<Item = &Step> {
         self.steps.iter().filter(move |step| step.attempt == attempt)
     }

@@ -45,15 +45,4 @@ impl NetnsFacts {
         };
         self.services.iter().find(|service| service.listens == listens)
     }
-
-    /// Weight of a real server in a service; `None` if it is not in there (any more).
-    #[must_use]
-    pub fn weight(&self, service: SocketAddr, real_server: SocketAddr) -> Option<i32> {
-        let service = self.service(service)?;
-        service
-            .real_servers
-            .iter()
-            .find(|server| server.address == real_server)
-            .map(|server| server.weight)
-    }
 }

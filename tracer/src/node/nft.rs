@@ -230,7 +230,7 @@ mod tests {
         let base = chain.base.unwrap();
         assert_eq!(
             (base.hook_name(Family::Ip), base.priority, base.policy),
-            ("forward", -100, Policy::Drop)
+            ("forward", -100, Some(Policy::Drop))
         );
         assert_eq!((chain.handle, base.kind.as_str()), (7, "filter"));
     }

@@ -1,7 +1,12 @@
 //! Loads the kernel half and attaches the hooks of a plan. Nothing is pinned: when the process ends, in whatever
 //! way, the kernel detaches everything.
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
@@ -14,6 +19,7 @@ use tracer_common::{
 };
 
 use super::{
+    kernel_log::KernelLog,
     offsets::Offsets,
     plan::{Planned, State},
 };
@@ -30,6 +36,14 @@ pub enum AttachError {
     /// The kernel refused the object.
     #[error("the kernel did not take tracer's BPF object")]
     Load(#[from] EbpfError),
+    /// The file that was to replace the built-in object cannot be read.
+    #[error("cannot read the BPF object {path}")]
+    Object {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A map could not be used.
     #[error("BPF map {name}")]
     Map {
@@ -55,6 +69,7 @@ pub struct Selection {
 /// The kernel half at work. Dropping it detaches everything.
 pub struct Probe {
     _ebpf: Ebpf,
+    log: Option<KernelLog>,
     lost: PerCpuArray<MapData, u64>,
     hooks: Vec<Planned>,
 }
@@ -72,6 +87,23 @@ pub fn has_kprobes() -> bool {
     .any(|path| Path::new(path).exists())
 }
 
+/// Names a file with another build of the kernel half, for instance the debug object.
+const OBJECT_VARIABLE: &str = "TRACER_BPF_OBJECT";
+
+/// The kernel half to load.
+fn object() -> Result<Cow<'static, [u8]>, AttachError> {
+    match std::env::var_os(OBJECT_VARIABLE) {
+        None => Ok(Cow::Borrowed(OBJECT)),
+        Some(path) => match std::fs::read(&path) {
+            Ok(bytes) => Ok(Cow::Owned(bytes)),
+            Err(source) => Err(AttachError::Object {
+                path: path.into(),
+                source,
+            }),
+        },
+    }
+}
+
 /// Loads the object with the offsets of this kernel. Nothing is attached yet.
 fn load(offsets: &Offsets, has_clients: bool) -> Result<Ebpf, AttachError> {
     if !has_kprobes() {
@@ -86,7 +118,7 @@ fn load(offsets: &Offsets, has_clients: bool) -> Result<Ebpf, AttachError> {
     }
     loader.override_global("HAVE_DROP_REASON", &have_reason, true);
     loader.override_global("CLIENT_FILTER", &client_filter, true);
-    Ok(loader.load(OBJECT)?)
+    Ok(loader.load(&object()?)?)
 }
 
 impl Probe {
@@ -115,9 +147,11 @@ impl Probe {
         })?;
         let lost = ebpf.take_map("LOST").ok_or(AttachError::NoMap("LOST"))?;
         let lost = PerCpuArray::try_from(lost).map_err(|source| AttachError::Map { name: "LOST", source })?;
+        let log = KernelLog::of(&mut ebpf);
         Ok((
             Self {
                 _ebpf: ebpf,
+                log,
                 lost,
                 hooks,
             },
@@ -141,6 +175,13 @@ impl Probe {
     #[must_use]
     pub fn hooks(&self) -> &[Planned] {
         &self.hooks
+    }
+
+    /// Prints what the debug object had to say since the last call.
+    pub fn print_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.print();
+        }
     }
 
     /// Records that did not fit into the ring buffer since the start, by hook; hooks that lost none are left out.
@@ -205,7 +246,11 @@ fn attach_hook(ebpf: &mut Ebpf, info: &HookInfo) -> State {
 
 /// The verifier's reason is at the end of its log.
 fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let statistics = ["verification time", "stack depth", "processed "];
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty() && !statistics.iter().any(|start| line.starts_with(start)))
+        .collect();
     lines[lines.len().saturating_sub(4)..].join(" | ")
 }
 

@@ -11,11 +11,10 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-pub use layout::{Behind, Field, Flags, Known, Sample, dest_candidates};
+use super::modules::Modules;
+pub use layout::{Behind, Field, Flags, Known, Sample};
 pub use prove::{Proof, ProvenLayout, prove};
 pub use stage::{Record, StageError, Witness, collect_samples};
-
-use super::modules::Modules;
 
 /// Schedulers that give a service with a single real server that one, the most common first.
 const SCHEDULERS: [&str; 12] = [

@@ -6,6 +6,7 @@ pub mod decode;
 pub mod fallback;
 pub mod ipvs_proof;
 pub mod kallsyms;
+mod kernel_log;
 pub mod modules;
 pub mod offsets;
 pub mod plan;

@@ -59,6 +59,18 @@ impl Offsets {
         self.known.insert(field.constant, offset);
     }
 
+    /// The members that cannot be read, grouped by the reason.
+    #[must_use]
+    pub fn unknown(&self) -> BTreeMap<&str, Vec<&'static str>> {
+        let mut out: BTreeMap<&str, Vec<&'static str>> = BTreeMap::new();
+        for field in field::ALL {
+            if let Err(why) = self.get(field) {
+                out.entry(why).or_default().push(field.path);
+            }
+        }
+        out
+    }
+
     /// This kernel's drop reasons; empty if `skb:kfree_skb` has none.
     #[must_use]
     pub fn drop_reasons(&self) -> &[(String, i64)] {
@@ -79,10 +91,7 @@ fn resolve(field: &Field, vmlinux: &Btf, module: Option<&Btf>) -> Result<u32, St
         (Ok(member), _) => member,
         (Err(_), Some(module)) => module.member(field.path).map_err(|error| error.to_string())?,
         (Err(_), None) if !field.module.is_empty() => {
-            return Err(format!(
-                "this kernel gives no BTF for {}, so {} is unknown",
-                field.module, field.path
-            ));
+            return Err(format!("this kernel gives no BTF for module {}", field.module));
         }
         (Err(error), None) => return Err(error.to_string()),
     };

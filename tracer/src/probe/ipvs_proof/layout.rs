@@ -282,12 +282,6 @@ pub(super) const ROWS: [Row; 17] = [
     ),
 ];
 
-/// Offsets of an entry at which some kernel keeps the pointer to the real server: what a sample must follow.
-#[must_use]
-pub fn dest_candidates() -> &'static [u32] {
-    Field::Dest.row().candidates
-}
-
 impl Field {
     /// All fields that the proof is after.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -306,13 +300,19 @@ impl Field {
         self.row().size
     }
 
+    /// The places at which kernels from 3.10 to 6.18 keep the field, which are the ones that are tried.
+    #[must_use]
+    pub fn candidates(self) -> &'static [u32] {
+        self.row().candidates
+    }
+
     pub(super) fn row(self) -> &'static Row {
         // The table has a row for each field; the fallback only avoids a panic that cannot happen.
         ROWS.iter().find(|row| row.field == self).unwrap_or(&ROWS[0])
     }
 
     /// What must stand at the offset.
-    pub(super) fn expected(self, known: &Known) -> Pattern {
+    pub(in crate::probe::ipvs_proof) fn expected(self, known: &Known) -> Pattern {
         match self {
             Self::ClientPort => Pattern::port(known.client),
             Self::RealServerPort | Self::DestPort => Pattern::port(known.real_server),

@@ -181,8 +181,8 @@ fn dest_holds(samples: &[Sample], offset: u32) -> Result<(), String> {
         let known = &sample.known;
         let pointer =
             read(&sample.conn, offset, 8).ok_or_else(|| format!("at {offset}: nothing was read"))?;
-        // Kernel memory is the upper half of the address space.
-        if pointer >> 63 == 0 || pointer % 8 != 0 {
+        // Kernel memory is at the upper end of the address space.
+        if pointer >> 56 != 0xff || pointer % 8 != 0 {
             return Err(format!("at {offset}: {pointer:#x} is no pointer"));
         }
         let bytes =

@@ -35,13 +35,17 @@ pub struct Record {
     pub pointer: u64,
     /// The entry, from its start.
     pub conn: Vec<u8>,
-    /// What the words at [`dest_candidates`](super::dest_candidates) lead to, as far as that can be read.
+    /// What the words at the candidates of [`Field::Dest`](super::Field::Dest) lead to, as far as it can be read.
     pub behind: Vec<Behind>,
 }
 
-/// A probe on `ip_vs_conn_seq_show`, seen from the proof.
+/// A probe on `ip_vs_conn_seq_show(seq, v)`, seen from the proof.
+///
+/// The kernel calls that function with `v` = 1 for the heading, and else with an entry; also, on many kernels, with
+/// the entries of all other network namespaces. Those of the proof have clients in 127.0.0.0/8 or `::1`.
 pub trait Witness: Send {
-    /// Tells which thread will read the table, so that the probe can leave out all others.
+    /// Starts, and tells which thread will read the table, so that the probe can leave out all others. The number
+    /// is that of this process's own pid namespace, which in a container is not the one that the kernel counts in.
     fn watch(&mut self, thread: u32) -> io::Result<()>;
     /// All records since the last call. When it is called, the probe has run for every entry of the table.
     fn records(&mut self) -> io::Result<Vec<Record>>;

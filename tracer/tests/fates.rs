@@ -1,0 +1,267 @@
+//! From events to fates and causes.
+
+mod story;
+
+use story::{MS, NF_DROP, NF_STOLEN, PATIENCE, Story, entry, has};
+use tracer::{
+    diagnose::{Dataplane, Diagnosis, cause::Cause},
+    flow::{event::What, fate::Fate, model::Flow},
+};
+use tracer_common::{
+    hook::Hook,
+    record::{self, IpvsConn, IpvsService, ipvs_conn},
+};
+
+#[test]
+fn a_handshake_at_the_first_try_is_established_and_has_no_cause() {
+    let mut story = Story::new();
+    story.served(MS);
+    let (flow, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Established, None));
+    assert_eq!(diagnosis.dataplane, Some(Dataplane::Ipvs));
+    assert_eq!((flow.attempts.len(), flow.synacks, flow.stall_ns()), (1, 1, None));
+    assert_eq!(
+        flow.backend().map(|backend| backend.to_string()).as_deref(),
+        Some("10.244.1.2:8080")
+    );
+}
+
+fn stalled_by(conn: IpvsConn) -> (Flow, Fate, Diagnosis) {
+    let mut story = Story::new();
+    story.expired_and_dropped(MS, conn);
+    story.served(1_001 * MS);
+    story.only()
+}
+
+#[test]
+fn a_port_reused_in_time_wait_or_close_stalls_for_a_second() {
+    for (state, name) in [(ipvs_conn::TIME_WAIT, "TIME_WAIT"), (ipvs_conn::CLOSE, "CLOSE")] {
+        let (flow, fate, diagnosis) = stalled_by(entry(state, 1, 1, 0));
+        assert_eq!(
+            (fate, diagnosis.cause),
+            (Fate::Stalled, Some(Cause::IpvsReuseDropped))
+        );
+        assert!(has(&diagnosis, "state", name), "{diagnosis:?}");
+        assert_eq!(flow.stall_ns(), Some(1_000 * MS));
+    }
+}
+
+#[test]
+fn a_draining_server_is_another_cause_where_its_entries_are_expired() {
+    let (_, _, diagnosis) = stalled_by(entry(ipvs_conn::CLOSE, 0, 1, 1));
+    assert_eq!(diagnosis.cause, Some(Cause::IpvsNodestExpired));
+    let (_, _, diagnosis) = stalled_by(entry(ipvs_conn::CLOSE, 0, 1, 0));
+    assert_eq!(diagnosis.cause, Some(Cause::IpvsReuseDropped));
+}
+
+#[test]
+fn what_cannot_be_read_makes_no_cause() {
+    let unread = IpvsConn {
+        have: 0,
+        ..entry(ipvs_conn::CLOSE, 1, 1, 0)
+    };
+    let (_, fate, diagnosis) = stalled_by(unread);
+    assert_eq!((fate, diagnosis.cause), (Fate::Stalled, Some(Cause::Unknown)));
+    // Weight 0, but whether this node expires the entries of draining servers is not known.
+    let half = entry(ipvs_conn::CLOSE, 0, 1, 1);
+    let half = IpvsConn {
+        have: half.have & !ipvs_conn::EXPIRE_NODEST,
+        ..half
+    };
+    assert_eq!(stalled_by(half).2.cause, Some(Cause::Unknown));
+}
+
+#[test]
+fn an_entry_in_another_state_that_is_expired_is_not_called_reuse() {
+    assert_eq!(stalled_by(entry(1, 1, 1, 0)).2.cause, Some(Cause::Unknown));
+}
+
+#[test]
+fn a_removed_server_drops_every_syn() {
+    let mut story = Story::new();
+    for at in [MS, 1_001 * MS] {
+        story.arrives(at);
+        story.ipvs(at + 1, NF_DROP, |story| {
+            story.lookup(at + 1, entry(ipvs_conn::TIME_WAIT, 1, 0, 0));
+        });
+        story.discarded(at + 2);
+    }
+    let (flow, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Dropped, Some(Cause::IpvsDestUnavailable))
+    );
+    assert_eq!(flow.attempts.len(), 2);
+}
+
+#[test]
+fn a_syn_that_ipvs_drops_with_a_good_server_is_unknown() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.ipvs(MS + 1, NF_DROP, |story| story.lookup(MS + 1, entry(1, 1, 1, 0)));
+    story.discarded(MS + 2);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Dropped, Some(Cause::Unknown)));
+}
+
+#[test]
+fn an_old_entry_of_a_draining_server_is_told_from_a_silent_pod() {
+    for (weight, expected) in [(0, Cause::IpvsReuseStaleBackend), (1, Cause::BackendSilent)] {
+        let mut story = Story::new();
+        let old = entry(ipvs_conn::TIME_WAIT, weight, 1, 0);
+        story.arrives(MS);
+        story.ipvs(MS + 1, NF_STOLEN, |story| {
+            story.lookup(MS + 1, old);
+            story.syn(MS + 1, Hook::IpvsNatXmit, What::IpvsConn(old));
+        });
+        story.reaches_pod(MS + 2);
+        let (_, fate, diagnosis) = story.only();
+        assert_eq!((fate, diagnosis.cause), (Fate::Unanswered, Some(expected)));
+    }
+}
+
+#[test]
+fn a_service_without_servers_refuses() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.ipvs(MS + 1, NF_DROP, |story| {
+        story.lookup(MS + 1, IpvsConn::default());
+        let service = IpvsService {
+            service: 1,
+            num_dests: 0,
+            ..IpvsService::default()
+        };
+        story.syn(MS + 2, Hook::IpvsLeave, What::IpvsService(service));
+        story.syn(
+            MS + 3,
+            Hook::IcmpSend,
+            What::Icmp(record::Icmp {
+                icmp_type: 3,
+                code: 3,
+            }),
+        );
+        story.schedules(MS + 4, 0);
+    });
+    story.discarded(MS + 5);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Refused, Some(Cause::IpvsNoDestination))
+    );
+    assert!(has(&diagnosis, "ICMP", "port unreachable"));
+}
+
+#[test]
+fn a_copy_that_a_tap_throws_away_is_not_the_packets_end() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.discarded(MS + 1);
+    story.reaches_pod(MS + 2);
+    assert_eq!(story.only().1, Fate::Unanswered);
+}
+
+#[test]
+fn a_late_answer_is_slow_only_if_the_first_syn_was_kept() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.reaches_pod(2 * MS);
+    story.listener_takes(3 * MS);
+    story.arrives(1_001 * MS);
+    story.answered(1_100 * MS);
+    story.acknowledged(1_110 * MS);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Stalled, Some(Cause::BackendSlow)));
+
+    // Here the listener meets the second SYN anew: it threw the first away.
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.reaches_pod(2 * MS);
+    story.listener_takes(3 * MS);
+    story.served(1_001 * MS);
+    assert_eq!(story.only().2.cause, Some(Cause::Unknown));
+}
+
+#[test]
+fn an_answer_that_the_client_does_not_take_is_not_the_backends_fault() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.reaches_pod(2 * MS);
+    story.listener_takes(3 * MS);
+    story.answered(4 * MS);
+    story.arrives(1_001 * MS);
+    story.answered(1_002 * MS);
+    story.acknowledged(1_003 * MS);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Stalled, Some(Cause::Unknown)));
+}
+
+#[test]
+fn the_second_flow_of_a_port_remembers_the_first() {
+    let mut story = Story::new();
+    story.served(MS);
+    story.flow = 8;
+    story.expired_and_dropped(500 * MS, entry(ipvs_conn::CLOSE, 1, 1, 0));
+    let told = story.told();
+    assert_eq!(told.len(), 2);
+    let (flow, fate, diagnosis) = &told[1];
+    assert_eq!(
+        (*fate, diagnosis.cause),
+        (Fate::Dropped, Some(Cause::IpvsReuseDropped))
+    );
+    assert_eq!(
+        flow.earlier.as_ref().map(|earlier| earlier.id),
+        Some(told[0].0.id)
+    );
+    assert!(has(diagnosis, "earlier connection", "established"));
+}
+
+#[test]
+fn two_flows_do_not_share_steps() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    (story.flow, story.port) = (8, 40_002);
+    story.served(MS + 1);
+    (story.flow, story.port) = (7, 40_001);
+    story.ipvs(MS + 40, NF_DROP, |story| {
+        story.lookup(MS + 40, entry(ipvs_conn::CLOSE, 1, 1, 0));
+        story.expires(MS + 40, entry(ipvs_conn::CLOSE, 1, 1, 0));
+    });
+    story.discarded(MS + 41);
+    let told = story.told();
+    let fate_of = |port| {
+        told.iter()
+            .find(|(flow, ..)| flow.client().port() == port)
+            .map(|(_, fate, _)| *fate)
+    };
+    assert_eq!(
+        (fate_of(40_001), fate_of(40_002)),
+        (Some(Fate::Dropped), Some(Fate::Established))
+    );
+}
+
+#[test]
+fn a_flow_is_pending_until_its_patience_is_over() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    let mut said = Vec::new();
+    story.engine.poll(MS + PATIENCE - 1, |_, fate| said.push(fate));
+    assert_eq!(said, []);
+    story.engine.finish(MS + PATIENCE - 1, |_, fate| said.push(fate));
+    assert_eq!(said, [Fate::Pending]);
+}
+
+#[test]
+fn a_fate_that_changes_is_said_again() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.reaches_pod(2 * MS);
+    let mut said = Vec::new();
+    story
+        .engine
+        .poll(MS + PATIENCE, |flow, fate| said.push((flow.id, fate)));
+    story.served(7_001 * MS);
+    story
+        .engine
+        .poll(8_000 * MS, |flow, fate| said.push((flow.id, fate)));
+    assert_eq!(said, [(1, Fate::Unanswered), (1, Fate::Stalled)]);
+}

@@ -1,0 +1,277 @@
+//! Plays one flow's packets as events, in the call sequences that kernels 5.10 to 7.3 were seen to make.
+
+use std::net::IpAddr;
+
+use tracer::{
+    diagnose::{self, Diagnosis},
+    flow::{
+        engine::Engine,
+        event::{DeviceName, Event, What},
+        fate::Fate,
+        model::Flow,
+    },
+    node::facts::Facts,
+};
+use tracer_common::{
+    hook::Hook,
+    record::{self, IpvsConn, Phase, ipvs_conn},
+    tcp::Part,
+    tuple::{Addr, Tuple},
+};
+
+pub(crate) const MS: u64 = 1_000_000;
+pub(crate) const PATIENCE: u64 = 3_000 * MS;
+pub(crate) const NF_DROP: i32 = 0;
+pub(crate) const NF_STOLEN: i32 = 2;
+const NODE: u32 = 1;
+const POD: u32 = 2;
+const OLD_ENTRY: u64 = 0xffff_8880_0000_1000;
+
+fn ip(bytes: [u8; 4]) -> Addr {
+    Addr::from(IpAddr::from(bytes))
+}
+
+/// The tuple that the client sends.
+fn original(port: u16) -> Tuple {
+    Tuple {
+        saddr: ip([10, 0, 0, 2]),
+        daddr: ip([10, 0, 0, 1]),
+        sport: port,
+        dport: 30_080,
+    }
+}
+
+/// The same SYN after DNAT.
+fn translated(port: u16) -> Tuple {
+    Tuple {
+        daddr: ip([10, 244, 1, 2]),
+        dport: 8080,
+        ..original(port)
+    }
+}
+
+/// An entry that an older connection left behind.
+pub(crate) fn entry(state: u16, weight: i32, available: u32, expire_nodest: i32) -> IpvsConn {
+    IpvsConn {
+        conn: OLD_ENTRY,
+        have: ipvs_conn::BACKEND
+            | ipvs_conn::STATE
+            | ipvs_conn::WEIGHT
+            | ipvs_conn::AVAILABLE
+            | ipvs_conn::EXPIRE_NODEST,
+        daddr: ip([10, 244, 1, 2]),
+        dport: 8080,
+        state,
+        weight,
+        available,
+        expire_nodest_conn: expire_nodest,
+        ..IpvsConn::default()
+    }
+}
+
+pub(crate) struct Story {
+    pub(crate) engine: Engine,
+    pub(crate) flow: u64,
+    pub(crate) port: u16,
+    calls: u64,
+}
+
+impl Story {
+    pub(crate) fn new() -> Self {
+        Self {
+            engine: Engine::new(PATIENCE),
+            flow: 7,
+            port: 40_001,
+            calls: 0,
+        }
+    }
+
+    fn event(&self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32, what: What) -> Event {
+        Event {
+            time_ns: at,
+            flow: self.flow,
+            hook,
+            phase: Phase::Entry,
+            skb: 0xabc,
+            call: 0,
+            tuple,
+            part,
+            isn: 1,
+            netns,
+            ifindex: 2,
+            dev: DeviceName::default(),
+            verdict: 0,
+            what,
+        }
+    }
+
+    fn see(&mut self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32, what: What) {
+        let event = self.event(at, hook, part, tuple, netns, what);
+        self.engine.push(event);
+    }
+
+    /// The SYN as the client sent it, on the node.
+    pub(crate) fn syn(&mut self, at: u64, hook: Hook, what: What) {
+        self.see(at, hook, Part::Syn, original(self.port), NODE, what);
+    }
+
+    pub(crate) fn arrives(&mut self, at: u64) {
+        self.syn(at, Hook::NetifReceive, What::Packet);
+    }
+
+    /// IPVS is asked, does what `inside` says, and returns `verdict`.
+    pub(crate) fn ipvs(&mut self, at: u64, verdict: i32, inside: impl FnOnce(&mut Self)) {
+        self.calls += 1;
+        let mut asked = self.event(
+            at,
+            Hook::IpvsIn,
+            Part::Syn,
+            original(self.port),
+            NODE,
+            What::Packet,
+        );
+        asked.call = self.calls;
+        self.engine.push(asked.clone());
+        inside(self);
+        self.engine.push(Event {
+            phase: Phase::Return,
+            verdict,
+            time_ns: at + 1,
+            ..asked
+        });
+    }
+
+    fn returns(&mut self, at: u64, hook: Hook, verdict: i32, what: What) {
+        let event = self.event(at, hook, Part::Syn, original(self.port), NODE, what);
+        self.engine.push(Event {
+            phase: Phase::Return,
+            verdict,
+            ..event
+        });
+    }
+
+    pub(crate) fn lookup(&mut self, at: u64, conn: IpvsConn) {
+        self.returns(at, Hook::IpvsLookup, 0, What::IpvsConn(conn));
+    }
+
+    pub(crate) fn expires(&mut self, at: u64, conn: IpvsConn) {
+        self.syn(at, Hook::IpvsExpireNow, What::IpvsConn(conn));
+    }
+
+    pub(crate) fn schedules(&mut self, at: u64, returned: i32) {
+        self.returns(at, Hook::IpvsTcpSchedule, returned, What::Packet);
+    }
+
+    pub(crate) fn discarded(&mut self, at: u64) {
+        let drop = record::Drop {
+            location: 0x1234,
+            reason: u32::MAX,
+            reserved: 0,
+        };
+        self.syn(at, Hook::KfreeSkb, What::Drop(drop));
+    }
+
+    pub(crate) fn reaches_pod(&mut self, at: u64) {
+        let tuple = translated(self.port);
+        self.see(at, Hook::DevStartXmit, Part::Syn, tuple, NODE, What::Packet);
+        self.see(at + 1, Hook::NetifReceive, Part::Syn, tuple, POD, What::Packet);
+    }
+
+    pub(crate) fn listener_takes(&mut self, at: u64) {
+        let socket = record::Socket {
+            sock: 1,
+            ack_backlog: 0,
+            max_ack_backlog: 128,
+        };
+        let tuple = translated(self.port);
+        self.see(
+            at,
+            Hook::TcpConnRequest,
+            Part::Syn,
+            tuple,
+            POD,
+            What::Socket(socket),
+        );
+    }
+
+    pub(crate) fn answered(&mut self, at: u64) {
+        let answer = translated(self.port).reversed();
+        self.see(at, Hook::DevStartXmit, Part::SynAck, answer, POD, What::Packet);
+        self.see(
+            at + 1,
+            Hook::NetifReceive,
+            Part::SynAck,
+            answer,
+            NODE,
+            What::Packet,
+        );
+        let back = original(self.port).reversed();
+        self.see(at + 2, Hook::DevStartXmit, Part::SynAck, back, NODE, What::Packet);
+    }
+
+    pub(crate) fn acknowledged(&mut self, at: u64) {
+        self.see(
+            at,
+            Hook::NetifReceive,
+            Part::Ack,
+            original(self.port),
+            NODE,
+            What::Packet,
+        );
+    }
+
+    /// A SYN for which a new entry is made and which the pod answers.
+    pub(crate) fn served(&mut self, at: u64) {
+        self.arrives(at);
+        self.ipvs(at + 1, NF_STOLEN, |story| {
+            story.lookup(at + 2, IpvsConn::default());
+            story.schedules(at + 3, 1);
+            let conn = IpvsConn {
+                conn: 0x9000,
+                ..entry(3, 1, 1, 0)
+            };
+            story.syn(at + 4, Hook::IpvsNatXmit, What::IpvsConn(conn));
+        });
+        self.reaches_pod(at + 10);
+        self.listener_takes(at + 12);
+        self.answered(at + 20);
+        self.acknowledged(at + 30);
+    }
+
+    /// A SYN that meets `conn`, which is expired with it.
+    pub(crate) fn expired_and_dropped(&mut self, at: u64, conn: IpvsConn) {
+        self.arrives(at);
+        self.ipvs(at + 1, NF_DROP, |story| {
+            story.lookup(at + 2, conn);
+            story.expires(at + 3, conn);
+        });
+        self.discarded(at + 4);
+    }
+
+    /// The last word on each flow, once everything is decided.
+    pub(crate) fn told(&mut self) -> Vec<(Flow, Fate, Diagnosis)> {
+        let mut out: Vec<(Flow, Fate, Diagnosis)> = Vec::new();
+        self.engine.poll(u64::MAX / 2, |flow, fate| {
+            out.retain(|(other, ..)| other.id != flow.id);
+            out.push((
+                flow.clone(),
+                fate,
+                diagnose::diagnose(flow, fate, &Facts::default()),
+            ));
+        });
+        out
+    }
+
+    pub(crate) fn only(&mut self) -> (Flow, Fate, Diagnosis) {
+        let mut told = self.told();
+        assert_eq!(told.len(), 1);
+        told.remove(0)
+    }
+}
+
+pub(crate) fn has(diagnosis: &Diagnosis, what: &str, value: &str) -> bool {
+    diagnosis
+        .evidence
+        .iter()
+        .any(|fact| fact.what.contains(what) && fact.value.contains(value))
+}
