@@ -4,6 +4,7 @@
 //! byte what the source builds to. For that nothing of the machine may get into it: one pinned toolchain
 //! ([`toolchain`]), no path of this checkout, and only such settings as stand here.
 
+mod identity;
 mod provenance;
 mod strip;
 mod toolchain;
