@@ -313,7 +313,7 @@ fn cargo_home() -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use provenance::Identity;
+    use identity::Identity;
 
     fn identity(rust: &str) -> Identity {
         Identity {
