@@ -41,8 +41,7 @@ pub(super) fn parse(skb: u64) -> Option<Packet> {
     if usize::from(length) != Ipv4Hdr::LEN {
         tcp = read_at(start.wrapping_add(u64::from(length)))?;
     }
-    // The flags byte lies behind both numbers and the data offset; network-types has them as single bits only.
-    let flags = read_at::<u8>(start.wrapping_add(u64::from(length)).wrapping_add(13))?;
+    let flags = (tcp.fin() as u8) | (tcp.syn() as u8) << 1 | (tcp.rst() as u8) << 2 | (tcp.ack() as u8) << 4;
     Some(Packet {
         skb,
         tuple: Tuple {

@@ -90,16 +90,29 @@ pub(crate) fn silent(flow: &Flow, attempt: usize, facts: &Facts) -> Finding {
         return finding;
     }
     if flow.synacks > 0 {
-        return Finding {
-            cause: Cause::Unknown,
-            explanation: "The backend answered, but the client's ACK never came through this node."
-                .to_owned(),
-            evidence: vec![Evidence::seen(
-                "SYN-ACKs",
-                flow.synacks.to_string(),
-                Hook::DevStartXmit,
-            )],
-        };
+        return unanswered_by_client(flow);
+    }
+    if let Some(took) = flow
+        .steps_of(attempt)
+        .find(|step| step.event.hook == Hook::TcpConnRequest)
+    {
+        let discarded = flow
+            .steps_of(attempt)
+            .flat_map(|step| lost::drop_evidence(step, facts));
+        return unknown(
+            "The backend's listener took the SYN, but no answer left the backend.",
+            queue(took).into_iter().chain(discarded),
+        );
+    }
+    if let Some(reset) = no_listener(flow, attempt) {
+        return unknown(
+            "The backend refused the SYN, but its RST did not leave this node towards the client.",
+            Some(Evidence::seen(
+                "RST sent by",
+                evidence::place(reset),
+                reset.event.hook,
+            )),
+        );
     }
     match delivery(flow, attempt) {
         Some(delivered) => Finding {
@@ -114,6 +127,28 @@ pub(crate) fn silent(flow: &Flow, attempt: usize, facts: &Facts) -> Finding {
         None => unknown(
             "The SYN was seen, but not where it went.",
             last_step(flow, attempt),
+        ),
+    }
+}
+
+/// The backend answered, and the handshake ended no further.
+fn unanswered_by_client(flow: &Flow) -> Finding {
+    let count = Evidence::seen("SYN-ACKs seen", flow.synacks.to_string(), Hook::DevStartXmit);
+    let reset = flow
+        .steps
+        .iter()
+        .find(|step| step.event.part == Part::Rst && step.event.tuple == flow.original);
+    match reset {
+        Some(step) => unknown(
+            "The backend answered, and the client ended the connection with RST instead of taking the answer.",
+            [
+                count,
+                Evidence::seen("RST from the client", evidence::place(step), step.event.hook),
+            ],
+        ),
+        None => unknown(
+            "The backend answered, but the client's ACK never came through this node.",
+            Some(count),
         ),
     }
 }

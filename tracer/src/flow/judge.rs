@@ -45,9 +45,14 @@ pub fn of(flow: &Flow) -> Fate {
 #[must_use]
 pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
     let mut end = End::Open;
+    // Inside TCP a packet has no device: it is still where it was last seen.
+    let mut netns = flow.netns;
     for step in flow.steps_of(attempt) {
+        if step.event.netns != 0 {
+            netns = step.event.netns;
+        }
         match (step.event.part, &step.event.what) {
-            (Part::Syn | Part::SynAck, What::Drop(_)) if flow.is_on_node(&step.event) => {
+            (Part::Syn | Part::SynAck, What::Drop(_)) if netns == flow.netns => {
                 end = End::Dropped(step);
             }
             (Part::SynAck, _) => end = End::Answered,
