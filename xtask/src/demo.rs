@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use tracer_lab::protocol::{Message, Outcome, Traffic};
 use tracer_lab::scenario::{self, KernelName, Named, Scenario};
+use tracer_lab::vm::qemu::Qemu;
 
 use crate::lab::fetch;
 use crate::lab::play::{Audience, Lab, Manner, Played, Programme};
@@ -32,13 +33,14 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
         ..Manner::default()
     })?;
     let kernel = fetch(lab.cache(), &name)?;
+    let qemu = Qemu::find(lab.cache().root(), &kernel)?;
     let programme = Programme {
         name,
         kernel,
         scenarios,
     };
     let mut narrator = Narrator::default();
-    let played = lab.play(&programme, &mut narrator)?;
+    let played = lab.play(&qemu, &programme, &mut narrator);
     let mut troubles: Vec<String> = played.iter().flat_map(|played| played.troubles.clone()).collect();
     for named in &programme.scenarios {
         troubles.extend(unsaid(&named.scenario, &narrator.said));

@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::thread;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tracer_lab::packages::Cache;
 use tracer_lab::scenario::{self, Flavour, KernelName, Named};
 use tracer_lab::vm::kernels::{Ipvs, Kernel};
+use tracer_lab::vm::qemu::Qemu;
 
 use crate::workspace;
 use play::{Lab, Manner, Played, Programme};
@@ -107,29 +108,27 @@ pub(crate) fn play_all(
         });
     }
 
+    let Some(first) = programmes.front() else {
+        return Ok(Vec::new());
+    };
+    let qemu = Qemu::find(lab.cache().root(), &first.kernel)?;
+
     let queue = Mutex::new(programmes);
     let over = Mutex::new(Vec::new());
     let next = || queue.lock().ok()?.pop_front();
     thread::scope(|scope| {
-        let work = || -> Result<()> {
-            while let Some(programme) = next() {
-                let mut teller = Teller::new(&programme.name, detail, verbose);
-                let played = lab.play(&programme, &mut teller)?;
-                if let Ok(mut over) = over.lock() {
-                    over.extend(played);
+        for _ in 0..GUESTS {
+            scope.spawn(|| {
+                while let Some(programme) = next() {
+                    let mut teller = Teller::new(&programme.name, detail, verbose);
+                    let played = lab.play(&qemu, &programme, &mut teller);
+                    if let Ok(mut over) = over.lock() {
+                        over.extend(played);
+                    }
                 }
-            }
-            Ok(())
-        };
-        let guests: Vec<_> = (0..GUESTS).map(|_| scope.spawn(work)).collect();
-        for guest in guests {
-            match guest.join() {
-                Ok(outcome) => outcome?,
-                Err(_) => bail!("a thread that ran a guest has panicked"),
-            }
+            });
         }
-        Ok(())
-    })?;
+    });
     over.into_inner()
         .context("a thread that ran a guest has panicked")
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use super::cpio::Archive;
 use super::elf::Libraries;
@@ -335,13 +336,13 @@ impl Key {
     }
 }
 
-/// Writes a file whole or not at all, so that a second process never sees half of it.
+/// Writes a file whole or not at all: another guest, of this process or not, may be built at the same time.
 fn keep(path: &Path, content: &[u8]) -> Result<()> {
-    let unfinished = path.with_extension(format!("{}.part", std::process::id()));
     let write = || -> io::Result<()> {
-        let mut file = File::create(&unfinished)?;
+        let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
         file.write_all(content)?;
-        fs::rename(&unfinished, path)
+        file.persist(path)?;
+        Ok(())
     };
     write().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -109,8 +109,21 @@ impl Lab {
         &self.cache
     }
 
-    /// Boots a kernel and plays its scenarios. A guest that fails is no error of ours: its scenarios have failed.
-    pub(crate) fn play(&self, programme: &Programme<'_>, audience: &mut dyn Audience) -> Result<Vec<Played>> {
+    /// Boots a kernel and plays its scenarios. Whatever goes wrong: each of them is in the answer.
+    pub(crate) fn play(
+        &self,
+        qemu: &Qemu,
+        programme: &Programme<'_>,
+        audience: &mut dyn Audience,
+    ) -> Vec<Played> {
+        let mut stage = Stage::new(programme, self.manner);
+        if let Err(error) = self.boot(qemu, programme, |message| stage.on(&message, audience)) {
+            stage.give_up(&format!("{error:#}"), audience);
+        }
+        stage.over
+    }
+
+    fn boot(&self, qemu: &Qemu, programme: &Programme<'_>, on_message: impl FnMut(Message)) -> Result<()> {
         let runs = self.cache.root().join("runs");
         fs::create_dir_all(&runs).with_context(|| format!("cannot create {}", runs.display()))?;
         let folder = tempfile::Builder::new()
@@ -124,9 +137,8 @@ impl Lab {
             .iter()
             .map(|name| workspace::scenarios().join(format!("{name}.toml")))
             .collect();
-        let archives = self.cache.root().join("initramfs");
         let parts = Parts {
-            cache: &archives,
+            cache: &self.cache.root().join("initramfs"),
             kernel: &programme.kernel,
             tools: &self.tools,
             init: &self.programs.guest,
@@ -136,27 +148,21 @@ impl Lab {
         };
         initramfs::build(parts, &initramfs)?;
 
-        let qemu = Qemu::find(self.cache.root(), &programme.kernel)?;
-        let console = folder.path().join("console");
         let boot = Boot {
-            qemu: &qemu,
+            qemu,
             kernel: &programme.kernel,
             initramfs: &initramfs,
-            console: &console,
+            console: &folder.path().join("console"),
             limits: limits(programme.scenarios.len()),
         };
-        let mut stage = Stage::new(programme, self.manner);
-        let outcome = boot.run(|message| stage.on(&message, audience));
-        if let Err(error) = &outcome {
+        boot.run(on_message).inspect_err(|_| {
             let kept = folder.keep();
             eprintln!(
                 "    Kept  {}: initramfs and console of {}",
                 kept.display(),
                 programme.name
             );
-            stage.give_up(&format!("{error:#}"), audience);
-        }
-        Ok(stage.over)
+        })
     }
 
     fn job(&self, programme: &Programme<'_>) -> Job {
