@@ -54,7 +54,7 @@ impl Bench<'_> {
         let checked = match check {
             Check::Hooks => self.hooks(),
             Check::Ends => self.ends(),
-            Check::Privileges => self.privileges(),
+            Check::Privileges => privileges(),
         };
         checked.with_context(|| format!("check {check:?}"))
     }
@@ -136,23 +136,6 @@ impl Bench<'_> {
         self.wait_until_gone(&before).context("closed pipe")
     }
 
-    fn privileges(&self) -> Result<()> {
-        for arguments in [&["hooks"][..], &["live", "--json"]] {
-            let nobody = tracer(arguments).uid(NOBODY).gid(NOBODY).output()?;
-            refused(&nobody, "CAP_BPF").with_context(|| format!("an ordinary user, {arguments:?}"))?;
-        }
-        let some = [CapabilitySet::SYS_ADMIN, CapabilitySet::PERFMON];
-        refused(&without(&some, tracer(&["hooks"]))?, "CAP_PERFMON").context("without CAP_PERFMON")?;
-
-        works(&without(&FOR_TRACING, tracer(&["hooks"]))?).context("with CAP_SYS_ADMIN alone")?;
-        // Debian's own level 3 asks for CAP_SYS_ADMIN; 2 is the kernel's default.
-        let mut paranoia = Changed::default();
-        paranoia.set("kernel.perf_event_paranoid", 2)?;
-        let output = without(&[CapabilitySet::SYS_ADMIN], tracer(&["hooks"]));
-        paranoia.restore()?;
-        works(&output?).context("without CAP_SYS_ADMIN")
-    }
-
     fn wait_until_gone(&self, before: &[String]) -> Result<()> {
         let mut now = Vec::new();
         let gone = self.cancel.wait_until(FREED, || {
@@ -163,6 +146,23 @@ impl Bench<'_> {
         ensure!(gone, "still in the kernel: {}", now.join("; "));
         Ok(())
     }
+}
+
+fn privileges() -> Result<()> {
+    for arguments in [&["hooks"][..], &["live", "--json"]] {
+        let nobody = tracer(arguments).uid(NOBODY).gid(NOBODY).output()?;
+        refused(&nobody, "CAP_BPF").with_context(|| format!("an ordinary user, {arguments:?}"))?;
+    }
+    let some = [CapabilitySet::SYS_ADMIN, CapabilitySet::PERFMON];
+    refused(&without(&some, tracer(&["hooks"]))?, "CAP_PERFMON").context("without CAP_PERFMON")?;
+
+    works(&without(&FOR_TRACING, tracer(&["hooks"]))?).context("with CAP_SYS_ADMIN alone")?;
+    // Debian's own level 3 asks for CAP_SYS_ADMIN; 2 is the kernel's default.
+    let mut paranoia = Changed::default();
+    paranoia.set("kernel.perf_event_paranoid", 2)?;
+    let output = without(&[CapabilitySet::SYS_ADMIN], tracer(&["hooks"]));
+    paranoia.restore()?;
+    works(&output?).context("without CAP_SYS_ADMIN")
 }
 
 /// A `tracer live --json` that is ready.
