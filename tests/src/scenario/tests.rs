@@ -45,6 +45,22 @@ fn defaults_are_what_kubernetes_has() {
 }
 
 #[test]
+fn tracer_is_run_as_always_unless_a_scenario_says_how() {
+    assert_eq!(Scenario::from_toml(SMALL).unwrap().tracer, Process::default());
+    let told = SMALL.replace(
+        "[[steps]]",
+        "[tracer]\nstatus = 3\nchecks = [\"ends\"]\n\n[[steps]]",
+    );
+    let tracer = Scenario::from_toml(&told).unwrap().tracer;
+    assert_eq!(
+        (tracer.status, tracer.checks.as_slice()),
+        (3, [Check::Ends].as_slice())
+    );
+    let error = refused("[[steps]]", "[tracer]\nsatus = 3\n\n[[steps]]");
+    assert!(error.contains("unknown"), "{error}");
+}
+
+#[test]
 fn attempts_are_counted_by_port() {
     let scenario = Scenario::from_toml(SMALL).unwrap();
     let attempts: Vec<String> = scenario
@@ -189,6 +205,7 @@ fn contradictions_are_refused() {
         ),
         (
             "[topology]",
+            "[tracer]",
             "[facts]\n\"vm.swappiness\" = 1\n[topology]",
             "is no sysctl of the network",
         ),
