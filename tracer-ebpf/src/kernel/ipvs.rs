@@ -134,6 +134,10 @@ pub(super) mod request {
         if !flow.is_original() {
             return None;
         }
+        debug!(
+            ctx,
+            "flow {}: IPVS is asked about sequence number {}", flow.flow, packet.seq
+        );
         call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
             call::emit_front(hook, front)
         });
