@@ -205,7 +205,6 @@ fn contradictions_are_refused() {
         ),
         (
             "[topology]",
-            "[tracer]",
             "[facts]\n\"vm.swappiness\" = 1\n[topology]",
             "is no sysctl of the network",
         ),
@@ -267,6 +266,7 @@ fn the_files_read_from_facts_to_expectation() {
             "kernels = ",
             "[facts]",
             "[topology]",
+            "[tracer]",
             "[[steps]]",
             "[expect]",
         ]
