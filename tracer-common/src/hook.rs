@@ -18,9 +18,9 @@ macro_rules! for_each_hook {
     ($callback:ident) => {
         $callback! {
             // The wire: each SYN as it comes in, each answer as it goes out, device by device.
-            NetifReceive = 1, tracepoint, netif_receive_skb, none, "net", packet::received,
+            NetifReceive = 1, tracepoint, netif_receive_skb, none, "net", wire::received,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "every fate: counts SYNs and ACKs";
-            DevStartXmit = 2, tracepoint, net_dev_start_xmit, none, "net", packet::transmitted,
+            DevStartXmit = 2, tracepoint, net_dev_start_xmit, none, "net", wire::transmitted,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "every fate: counts SYN-ACKs, sees a RST leave";
             KfreeSkb = 3, tracepoint, kfree_skb, none, "skb", drop::freed,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dropped; unknown";
@@ -43,7 +43,7 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the backend that was chosen";
             IpvsLeave = 17, entry, ip_vs_leave, none, "ip_vs", ipvs::leave,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination";
-            IpvsNatXmit = 18, call, ip_vs_nat_xmit, ip_vs_nat_xmit_exit, "ip_vs", ipvs::nat_xmit,
+            IpvsNatXmit = 18, entry, ip_vs_nat_xmit, none, "ip_vs", ipvs::nat_xmit,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend; the tuple after DNAT";
             IpvsReply = 19, entry, handle_response, none, "ip_vs", ipvs::reply,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the answer is translated back";

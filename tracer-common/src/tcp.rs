@@ -1,4 +1,4 @@
-//! TCP header flags (RFC 9293, byte 13 of the header).
+//! TCP header flags (RFC 9293, byte 13 of the header). Only these four are looked at and recorded.
 
 /// No more data from the sender.
 pub const FIN: u8 = 0x01;

@@ -28,6 +28,7 @@ mod kernel {
     mod netfilter;
     mod packet;
     mod tcp;
+    mod wire;
 
     use aya_ebpf::{
         macros::{kprobe, kretprobe, raw_tracepoint},

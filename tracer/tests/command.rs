@@ -28,7 +28,7 @@ fn bad_arguments_end_with_2_and_one_line_that_names_them() {
             "`10.0.0.0/40` is not a network",
         ),
         (&["live", "--fate", "lost"], "possible values"),
-        (&["live", "--patience", "-1"], "--patience"),
+        (&["live", "--patience", "0"], "--patience"),
         (&["live", "--plain", "--json"], "cannot be used with"),
         (&["nonsense"], "nonsense"),
     ] {

@@ -4,6 +4,7 @@
 //! byte what the source builds to. For that nothing of the machine may get into it: one pinned toolchain
 //! ([`toolchain`]), no path of this checkout, and only such settings as stand here.
 
+mod identity;
 mod provenance;
 mod strip;
 mod toolchain;
@@ -312,7 +313,7 @@ fn cargo_home() -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use provenance::Identity;
+    use identity::Identity;
 
     fn identity(rust: &str) -> Identity {
         Identity {

@@ -2,6 +2,7 @@
 
 mod build_ebpf;
 mod demo;
+mod dist;
 mod lab;
 mod static_build;
 mod system;
@@ -29,6 +30,8 @@ enum Command {
     Lab(lab::Arguments),
     /// Show what tracer is for: a registry behind a NodePort, and connections that stall for a second
     Demo(demo::Arguments),
+    /// Build the one static file that runs on any x86-64 Linux, target/dist/tracer
+    Dist,
     /// Run everything that must pass: lints, unit tests, licences, the kernel half's bytes, all scenarios
     Test(test::Arguments),
 }
@@ -47,6 +50,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Command::BuildEbpf(arguments) => build_ebpf::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Lab(arguments) => lab::run(&arguments),
+        Command::Dist => dist::run().map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Test(arguments) => test::run(&arguments),
     }

@@ -36,10 +36,26 @@ struct CargoTarget {
 /// Builds `tracer` and `lab-guest`.
 pub(crate) fn build() -> Result<Programs> {
     eprintln!("   Build  tracer and lab-guest, static");
+    let mut built = build_bins(&["tracer", "tracer-lab"])?;
+    Ok(Programs {
+        tracer: take(&mut built, "tracer")?,
+        guest: take(&mut built, "lab-guest")?,
+    })
+}
+
+/// Builds `tracer` alone.
+pub(crate) fn tracer() -> Result<PathBuf> {
+    eprintln!("   Build  tracer, static");
+    take(&mut build_bins(&["tracer"])?, "tracer")
+}
+
+/// Builds the programs of these packages.
+fn build_bins(packages: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     let output = Command::new(workspace::cargo())
         .current_dir(workspace::root())
         .args(["build", "--quiet", "--release", "--target", TARGET])
-        .args(["--package", "tracer", "--package", "tracer-lab", "--bins"])
+        .args(packages.iter().flat_map(|package| ["--package", package]))
+        .arg("--bins")
         .arg("--message-format=json-render-diagnostics")
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .stderr(Stdio::inherit())
@@ -47,16 +63,13 @@ pub(crate) fn build() -> Result<Programs> {
         .context("cannot run cargo")?;
     ensure!(output.status.success(), "the static build failed");
 
-    let mut built = executables(&String::from_utf8_lossy(&output.stdout));
-    let mut take = |name: &str| {
-        built
-            .remove(name)
-            .with_context(|| format!("cargo built no program {name}"))
-    };
-    Ok(Programs {
-        tracer: take("tracer")?,
-        guest: take("lab-guest")?,
-    })
+    Ok(executables(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn take(built: &mut BTreeMap<String, PathBuf>, name: &str) -> Result<PathBuf> {
+    built
+        .remove(name)
+        .with_context(|| format!("cargo built no program {name}"))
 }
 
 fn executables(messages: &str) -> BTreeMap<String, PathBuf> {

@@ -134,6 +134,10 @@ pub(super) mod request {
         if !flow.is_original() {
             return None;
         }
+        debug!(
+            ctx,
+            "flow {}: IPVS is asked about sequence number {}", flow.flow, packet.seq
+        );
         call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
             call::emit_front(hook, front)
         });
@@ -269,35 +273,25 @@ pub(super) fn leave(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// `ip_vs_nat_xmit(skb, cp, pp, ipvsh)`: the SYN goes to the real server of `cp`.
-pub(super) mod nat_xmit {
-    use super::*;
-
-    #[inline(always)]
-    pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-        let (packet, flow) = our_syn(ctx.arg(0)?)?;
-        let conn: u64 = ctx.arg(1)?;
-        call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
-            emit(hook, |header, out: &mut IpvsConn| {
-                *header = *front;
-                read_conn(conn, front.skb, out);
-                if out.have & ipvs_conn::BACKEND != 0 {
-                    let after = Tuple {
-                        daddr: out.daddr,
-                        dport: out.dport,
-                        ..front.tuple
-                    };
-                    flow::alias(&after, &flow);
-                }
-            });
-        });
-        Some(())
-    }
-
-    #[inline(always)]
-    pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
-        call::leave(hook, ctx, |call| call::emit_front(hook, &call.header))
-    }
+/// `ip_vs_nat_xmit(skb, cp, pp, ipvsh)`: the SYN goes to the real server of `cp`. What the function returns says
+/// nothing more: it is `NF_STOLEN` whether the packet left or was freed.
+#[inline(always)]
+pub(super) fn nat_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+    let (packet, flow) = our_syn(ctx.arg(0)?)?;
+    let conn: u64 = ctx.arg(1)?;
+    emit(hook, |header, out: &mut IpvsConn| {
+        emit::describe(header, hook, &packet, &flow);
+        read_conn(conn, packet.skb, out);
+        if out.have & ipvs_conn::BACKEND != 0 {
+            let after = Tuple {
+                daddr: out.daddr,
+                dport: out.dport,
+                ..packet.tuple
+            };
+            flow::alias(&after, &flow);
+        }
+    });
+    Some(())
 }
 
 /// `handle_response(af, skb, pd, cp, iph, hooknum)`: the answer meets the entry that will translate it back.

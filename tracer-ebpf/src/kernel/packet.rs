@@ -1,20 +1,12 @@
-//! The packet in an `sk_buff`, and the two places where it meets a wire.
+//! The packet in an `sk_buff`.
 
-use aya_ebpf::programs::RawTracePointContext;
 use network_types::{
     ip::{IpProto, Ipv4Hdr},
     tcp::TcpHdr,
 };
-use tracer_common::{
-    hook::Hook,
-    tuple::{Addr, Tuple},
-};
+use tracer_common::tuple::{Addr, Tuple};
 
-use super::{
-    emit,
-    fields::{self, read, read_at},
-    flow,
-};
+use super::fields::{self, read, read_at};
 
 /// What tracer needs of a TCP packet's headers.
 pub(super) struct Packet {
@@ -49,8 +41,7 @@ pub(super) fn parse(skb: u64) -> Option<Packet> {
     if usize::from(length) != Ipv4Hdr::LEN {
         tcp = read_at(start.wrapping_add(u64::from(length)))?;
     }
-    // The flags byte lies behind both numbers and the data offset; network-types has them as single bits only.
-    let flags = read_at::<u8>(start.wrapping_add(u64::from(length)).wrapping_add(13))?;
+    let flags = (tcp.fin() as u8) | (tcp.syn() as u8) << 1 | (tcp.rst() as u8) << 2 | (tcp.ack() as u8) << 4;
     Some(Packet {
         skb,
         tuple: Tuple {
@@ -63,25 +54,4 @@ pub(super) fn parse(skb: u64) -> Option<Packet> {
         ack: u32::from_be_bytes(tcp.ack_seq),
         flags,
     })
-}
-
-/// `net:netif_receive_skb(skb)`: a packet came in from a device. The only place where an ACK is looked at.
-#[inline(always)]
-pub(super) fn received(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
-    let packet = parse(ctx.arg(0))?;
-    let flow = flow::of_arrival(&packet)?;
-    emit::packet(hook, &packet, &flow);
-    Some(())
-}
-
-/// `net:net_dev_start_xmit(skb, dev)`: a packet is handed to a device.
-#[inline(always)]
-pub(super) fn transmitted(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
-    let packet = parse(ctx.arg(0))?;
-    let flow = flow::of(&packet)?;
-    emit::emit(hook, |header, (): &mut ()| {
-        emit::describe(header, hook, &packet, &flow);
-        emit::set_device(header, ctx.arg(1));
-    });
-    Some(())
 }

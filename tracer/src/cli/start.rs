@@ -6,12 +6,14 @@ use anyhow::Context as _;
 
 use super::{args::Select, exit::Failure};
 use crate::{
-    node::ipvs::{self, Listens},
+    node::{
+        ipvs::{self, Listens},
+        kallsyms::Symbols,
+        modules::Modules,
+    },
     probe::{
         attach::{self, AttachError, Selection},
         btf::BtfError,
-        kallsyms::Symbols,
-        modules::Modules,
         offsets::Offsets,
         plan::{self, Planned},
     },

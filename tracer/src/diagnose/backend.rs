@@ -11,7 +11,7 @@ use super::{
 use crate::{
     flow::{
         event::What,
-        fate::{self, End},
+        judge::{self, End},
         model::{Flow, Step},
     },
     node::facts::Facts,
@@ -26,7 +26,7 @@ pub(crate) fn refused(flow: &Flow, facts: &Facts) -> Finding {
     if let Some(reset) = no_listener(flow, last) {
         return finding_no_listener(flow, last, reset, facts);
     }
-    let mut evidence: Vec<_> = icmp(flow).into_iter().collect();
+    let mut evidence: Vec<_> = evidence::icmp(flow).into_iter().collect();
     if let Some(rst) = flow.steps.iter().find(|step| step.event.part == Part::Rst) {
         evidence.push(Evidence::seen(
             "RST first seen at",
@@ -34,7 +34,7 @@ pub(crate) fn refused(flow: &Flow, facts: &Facts) -> Finding {
             rst.event.hook,
         ));
     }
-    if let End::Dropped(step) = fate::end_of(flow, last) {
+    if let End::Dropped(step) = judge::end_of(flow, last) {
         evidence.extend(lost::drop_evidence(step, facts));
     }
     Finding {
@@ -90,16 +90,29 @@ pub(crate) fn silent(flow: &Flow, attempt: usize, facts: &Facts) -> Finding {
         return finding;
     }
     if flow.synacks > 0 {
-        return Finding {
-            cause: Cause::Unknown,
-            explanation: "The backend answered, but the client's ACK never came through this node."
-                .to_owned(),
-            evidence: vec![Evidence::seen(
-                "SYN-ACKs",
-                flow.synacks.to_string(),
-                Hook::DevStartXmit,
-            )],
-        };
+        return unanswered_by_client(flow);
+    }
+    if let Some(took) = flow
+        .steps_of(attempt)
+        .find(|step| step.event.hook == Hook::TcpConnRequest)
+    {
+        let discarded = flow
+            .steps_of(attempt)
+            .flat_map(|step| lost::drop_evidence(step, facts));
+        return unknown(
+            "The backend's listener took the SYN, but no answer left the backend.",
+            queue(took).into_iter().chain(discarded),
+        );
+    }
+    if let Some(reset) = no_listener(flow, attempt) {
+        return unknown(
+            "The backend refused the SYN, but its RST did not leave this node towards the client.",
+            Some(Evidence::seen(
+                "RST sent by",
+                evidence::place(reset),
+                reset.event.hook,
+            )),
+        );
     }
     match delivery(flow, attempt) {
         Some(delivered) => Finding {
@@ -114,6 +127,28 @@ pub(crate) fn silent(flow: &Flow, attempt: usize, facts: &Facts) -> Finding {
         None => unknown(
             "The SYN was seen, but not where it went.",
             last_step(flow, attempt),
+        ),
+    }
+}
+
+/// The backend answered, and the handshake ended no further.
+fn unanswered_by_client(flow: &Flow) -> Finding {
+    let count = Evidence::seen("SYN-ACKs seen", flow.synacks.to_string(), Hook::DevStartXmit);
+    let reset = flow
+        .steps
+        .iter()
+        .find(|step| step.event.part == Part::Rst && step.event.tuple == flow.original);
+    match reset {
+        Some(step) => unknown(
+            "The backend answered, and the client ended the connection with RST instead of taking the answer.",
+            [
+                count,
+                Evidence::seen("RST from the client", evidence::place(step), step.event.hook),
+            ],
+        ),
+        None => unknown(
+            "The backend answered, but the client's ACK never came through this node.",
+            Some(count),
         ),
     }
 }
@@ -263,30 +298,4 @@ fn last_step(flow: &Flow, attempt: usize) -> Option<Evidence> {
         evidence::place(step),
         step.event.hook,
     ))
-}
-
-/// The ICMP error that went to the client.
-pub(crate) fn icmp(flow: &Flow) -> Option<Evidence> {
-    flow.steps.iter().find_map(|step| match &step.event.what {
-        What::Icmp(icmp) => Some(Evidence::seen(
-            "ICMP sent to the client",
-            icmp_name(icmp.icmp_type, icmp.code),
-            step.event.hook,
-        )),
-        _ => None,
-    })
-}
-
-/// Names of RFC 792 and RFC 1812 for the errors that matter here.
-fn icmp_name(icmp_type: u32, code: u32) -> String {
-    let name = match (icmp_type, code) {
-        (3, 0) => "network unreachable",
-        (3, 1) => "host unreachable",
-        (3, 3) => "port unreachable",
-        (3, 4) => "fragmentation needed",
-        (3, 9 | 10 | 13) => "administratively prohibited",
-        (11, 0) => "TTL exceeded",
-        _ => return format!("type {icmp_type}, code {code}"),
-    };
-    format!("{name} (type {icmp_type}, code {code})")
 }

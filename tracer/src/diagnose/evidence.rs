@@ -5,7 +5,10 @@ use tracer_common::{
     record::{IpvsConn, conntrack, ipvs_conn},
 };
 
-use crate::flow::model::{Flow, Step, real_server};
+use crate::flow::{
+    event::What,
+    model::{Flow, Step, real_server},
+};
 
 /// One fact that supports a cause.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -160,4 +163,31 @@ pub fn place(step: &Step) -> String {
         (None, 0) => "an unknown netns".to_owned(),
         (None, netns) => format!("netns {netns}"),
     }
+}
+
+/// The ICMP error that went to the client.
+#[must_use]
+pub fn icmp(flow: &Flow) -> Option<Evidence> {
+    flow.steps.iter().find_map(|step| match &step.event.what {
+        What::Icmp(icmp) => Some(Evidence::seen(
+            "ICMP sent to the client",
+            icmp_name(icmp.icmp_type, icmp.code),
+            step.event.hook,
+        )),
+        _ => None,
+    })
+}
+
+/// Names of RFC 792 and RFC 1812 for the errors that matter here.
+fn icmp_name(icmp_type: u32, code: u32) -> String {
+    let name = match (icmp_type, code) {
+        (3, 0) => "network unreachable",
+        (3, 1) => "host unreachable",
+        (3, 3) => "port unreachable",
+        (3, 4) => "fragmentation needed",
+        (3, 9 | 10 | 13) => "administratively prohibited",
+        (11, 0) => "TTL exceeded",
+        _ => return format!("type {icmp_type}, code {code}"),
+    };
+    format!("{name} (type {icmp_type}, code {code})")
 }

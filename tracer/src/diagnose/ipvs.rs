@@ -251,7 +251,7 @@ fn no_destination(
         Hook::IpvsLeave,
     ));
     evidence.extend(decision.evidence_of_verdict());
-    evidence.extend(super::backend::icmp(flow));
+    evidence.extend(evidence::icmp(flow));
     Some(Finding {
         cause: Cause::IpvsNoDestination,
         explanation: format!(

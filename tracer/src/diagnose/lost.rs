@@ -10,7 +10,7 @@ use super::{
 use crate::{
     flow::{
         event::{What, text},
-        fate::{self, End},
+        judge::{self, End},
         model::{Flow, Step},
     },
     node::{facts::Facts, nft},
@@ -98,7 +98,7 @@ fn nf_hook_name(number: u32) -> Option<&'static str> {
 
 /// Nothing known explains it: function and reason are given.
 pub(crate) fn unexplained(flow: &Flow, attempt: usize, facts: &Facts) -> Finding {
-    let (evidence, place, packet) = match fate::end_of(flow, attempt) {
+    let (evidence, place, packet) = match judge::end_of(flow, attempt) {
         End::Dropped(step) => {
             let packet = if step.event.part == Part::Syn {
                 "SYN"

@@ -15,7 +15,8 @@ use self::{cause::Cause, evidence::Evidence};
 use crate::{
     flow::{
         event::What,
-        fate::{self, End, Fate},
+        fate::Fate,
+        judge::{self, End},
         model::Flow,
     },
     node::facts::Facts,
@@ -104,7 +105,7 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
 fn stalled(flow: &Flow, facts: &Facts) -> Finding {
     let answered = flow.answered_attempt().unwrap_or(flow.attempts.len());
     let dropped = (0..flow.attempts.len().min(answered.max(1)))
-        .find(|&attempt| matches!(fate::end_of(flow, attempt), End::Dropped(_)));
+        .find(|&attempt| matches!(judge::end_of(flow, attempt), End::Dropped(_)));
     match dropped {
         Some(attempt) => attempt_dropped(flow, attempt, facts),
         None => backend::late(flow, facts),
@@ -114,7 +115,7 @@ fn stalled(flow: &Flow, facts: &Facts) -> Finding {
 /// The handshake did not end: the last SYN tells.
 fn unfinished(flow: &Flow, facts: &Facts) -> Finding {
     let last = flow.attempts.len().saturating_sub(1);
-    match fate::end_of(flow, last) {
+    match judge::end_of(flow, last) {
         End::Dropped(_) => attempt_dropped(flow, last, facts),
         End::Answered | End::Open => backend::silent(flow, last, facts),
     }

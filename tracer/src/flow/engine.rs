@@ -6,7 +6,8 @@ use tracer_common::{hook::Hook, record::Phase, tcp::Part, tuple::Tuple};
 
 use super::{
     event::{Event, What},
-    fate::{self, Fate},
+    fate::Fate,
+    judge,
     model::{Attempt, Earlier, Flow, Place},
 };
 
@@ -98,7 +99,7 @@ impl Engine {
             let Some(tracked) = self.flows.get_mut(&number) else {
                 continue;
             };
-            let fate = fate::of(&tracked.flow);
+            let fate = judge::of(&tracked.flow);
             if tracked.said != Some(fate) || tracked.said_syns != tracked.flow.attempts.len() {
                 tracked.said = Some(fate);
                 tracked.said_syns = tracked.flow.attempts.len();
@@ -117,7 +118,7 @@ impl Engine {
             };
             let flow = &tracked.flow;
             let decided = flow.established_ns.is_some() || flow.refused_ns.is_some();
-            let fate = if decided { fate::of(flow) } else { Fate::Pending };
+            let fate = if decided { judge::of(flow) } else { Fate::Pending };
             if tracked.said.is_none() || (decided && tracked.said != Some(fate)) {
                 tracked.said = Some(fate);
                 say(flow, fate);
@@ -137,7 +138,7 @@ impl Engine {
         let earlier = earlier.map(|tracked| Earlier {
             id: tracked.flow.id,
             start_ns: tracked.flow.start_ns(),
-            fate: tracked.said.unwrap_or_else(|| fate::of(&tracked.flow)),
+            fate: tracked.said.unwrap_or_else(|| judge::of(&tracked.flow)),
             backend: tracked.flow.backend(),
         });
         let flow = Flow::new(self.next_id, event, earlier);

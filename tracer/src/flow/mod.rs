@@ -6,4 +6,5 @@
 pub mod engine;
 pub mod event;
 pub mod fate;
+pub mod judge;
 pub mod model;

@@ -7,13 +7,12 @@ use std::{
 
 use super::{
     facts::{Facts, NetnsFacts},
-    ipvs, netns, nft,
+    ipvs,
+    kallsyms::Symbols,
+    netns, nft,
     sysctl::Sysctls,
 };
-use crate::{
-    flow::{event::What, model::Flow},
-    probe::kallsyms::Symbols,
-};
+use crate::flow::{event::What, model::Flow};
 
 /// Tables and settings are read again when they are older than this.
 const FRESH: Duration = Duration::from_secs(1);

@@ -3,6 +3,8 @@
 pub mod collect;
 pub mod facts;
 pub mod ipvs;
+pub mod kallsyms;
+pub mod modules;
 pub(crate) mod netlink;
 pub mod netns;
 pub mod nft;

@@ -7,7 +7,7 @@ use std::io;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::netlink::{Connection, attributes, text};
-use crate::probe::modules::Modules;
+use crate::node::modules::Modules;
 
 /// `NFNL_SUBSYS_NFTABLES` and `NFT_MSG_GETCHAIN`.
 const GET_CHAIN: u16 = 10 << 8 | 4;

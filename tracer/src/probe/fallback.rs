@@ -12,9 +12,9 @@ use super::{
     attach::Probe,
     decode,
     ipvs_proof::{self, Behind, Field, ProvenLayout, Record, Witness},
-    modules::Modules,
     offsets::Offsets,
 };
+use crate::node::modules::Modules;
 
 /// Proves and fills in what BTF does not tell.
 pub fn complete(offsets: &mut Offsets, modules: &Modules) {

@@ -2,7 +2,8 @@
 
 use tracer_common::hook::{self, Hook, HookInfo, HookKind};
 
-use super::{kallsyms::Symbols, modules::Modules, offsets::Offsets};
+use super::offsets::Offsets;
+use crate::node::{kallsyms::Symbols, modules::Modules};
 
 /// What becomes of a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]

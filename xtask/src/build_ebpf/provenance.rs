@@ -1,12 +1,10 @@
 //! What an object was built by: the file beside it.
 
-use std::fmt::{self, Display, Formatter};
-
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::toolchain::Toolchain;
+use super::{identity::Identity, toolchain::Toolchain};
 
 const HEADER: &str = "\
 # Written by `cargo xtask build-ebpf`: what tracer.bpf.o beside this file was built by, and its hash.
@@ -19,31 +17,6 @@ pub(super) struct Provenance {
     /// The SHA-256 of the object, in hexadecimal.
     pub(super) sha256: String,
     pub(super) toolchain: Identity,
-}
-
-/// Which toolchain exactly: all that can change the object's bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) struct Identity {
-    /// The first line of `rustc -vV`.
-    pub(super) rustc: String,
-    /// The LLVM that rustc and the linker share.
-    pub(super) llvm: String,
-    pub(super) bpf_linker: String,
-    /// The version of Debian's packages rustc-web, cargo-web and libstd-rust-web-dev-bpf.
-    pub(super) debian_rust: String,
-    /// The version of Debian's package of the LLVM library.
-    pub(super) debian_llvm: String,
-}
-
-impl Display for Identity {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{} (Debian {}), LLVM {} (Debian {}), bpf-linker {}",
-            self.rustc, self.debian_rust, self.llvm, self.debian_llvm, self.bpf_linker
-        )
-    }
 }
 
 impl Provenance {

@@ -15,7 +15,7 @@ use tracer_lab::packages::host::{Program, ensure_programs};
 use tracer_lab::packages::progress::Progress;
 use tracer_lab::packages::{Cache, Dependencies, Package, Suite, Tree, Version, available, newest, unpack};
 
-use super::provenance::Identity;
+use super::identity::Identity;
 
 const SUITES: [Suite; 2] = [Suite::BOOKWORM, Suite::BOOKWORM_SECURITY];
 

@@ -5,6 +5,10 @@ use std::fmt;
 
 use super::layout::{Field, In, ROWS, Row, Sample, Telling, read};
 
+/// A single bit fits every second time by chance: with fewer samples than these, too often. The stage makes many
+/// more.
+const FEWEST_FOR_BITS: usize = 12;
+
 /// What came of one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
@@ -133,6 +137,12 @@ fn telling(row: &Row, samples: &[Sample]) -> Result<(), String> {
             }
         }
         Telling::EveryBit => {
+            if samples.len() < FEWEST_FOR_BITS {
+                let count = samples.len();
+                return Err(format!(
+                    "{count} samples, {FEWEST_FOR_BITS} needed to prove single bits"
+                ));
+            }
             let patterns = || known().map(|known| row.field.expected(known));
             let bits = patterns().fold(0, |bits, pattern| bits | pattern.mask);
             let set = patterns().fold(0, |bits, pattern| bits | pattern.mask & pattern.value);

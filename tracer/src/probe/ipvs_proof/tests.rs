@@ -93,7 +93,9 @@ fn known() -> Vec<Known> {
     all[0].flags.set = 0x1_0003;
     all[1].available = false;
     all[2].overloaded = true;
-    all
+    // Each is printed several times, as on the stage.
+    let times = 3 * all.len();
+    all.into_iter().cycle().take(times).collect()
 }
 
 /// Memory as a kernel of this layout would have it, with `noise` wherever nothing is known.

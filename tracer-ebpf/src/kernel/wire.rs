@@ -1,0 +1,27 @@
+//! The two places where a packet meets a device.
+
+use aya_ebpf::programs::RawTracePointContext;
+use tracer_common::hook::Hook;
+
+use super::{emit, flow, packet::parse};
+
+/// `net:netif_receive_skb(skb)`: a packet came in from a device. The only place where an ACK is looked at.
+#[inline(always)]
+pub(super) fn received(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
+    let packet = parse(ctx.arg(0))?;
+    let flow = flow::of_arrival(&packet)?;
+    emit::packet(hook, &packet, &flow);
+    Some(())
+}
+
+/// `net:net_dev_start_xmit(skb, dev)`: a packet is handed to a device.
+#[inline(always)]
+pub(super) fn transmitted(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
+    let packet = parse(ctx.arg(0))?;
+    let flow = flow::of(&packet)?;
+    emit::emit(hook, |header, (): &mut ()| {
+        emit::describe(header, hook, &packet, &flow);
+        emit::set_device(header, ctx.arg(1));
+    });
+    Some(())
+}

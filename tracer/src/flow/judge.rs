@@ -1,0 +1,72 @@
+//! Judges a flow: how each SYN ended, and what became of the whole.
+
+use tracer_common::{hook::Hook, tcp::Part};
+
+use super::{
+    event::What,
+    fate::Fate,
+    model::{Flow, Step},
+};
+
+/// How one SYN, or what answered it, ended.
+#[derive(Clone, Copy, Debug)]
+pub enum End<'flow> {
+    /// A SYN-ACK was seen and not discarded on this node.
+    Answered,
+    /// This node discarded the SYN or the SYN-ACK; the step at which it did.
+    Dropped(&'flow Step),
+    /// Nothing that this node saw ended it.
+    Open,
+}
+
+/// The fate of a flow of which no more is expected.
+#[must_use]
+pub fn of(flow: &Flow) -> Fate {
+    if flow.established_ns.is_some() {
+        return if flow.stall_ns().is_some() {
+            Fate::Stalled
+        } else {
+            Fate::Established
+        };
+    }
+    if flow.refused_ns.is_some() {
+        return Fate::Refused;
+    }
+    match flow.attempts.len().checked_sub(1).map(|last| end_of(flow, last)) {
+        Some(End::Dropped(_)) => Fate::Dropped,
+        _ => Fate::Unanswered,
+    }
+}
+
+/// How one SYN ended.
+///
+/// A discarded packet is the end only if the same way shows nothing after it: a tap's copy may be thrown away while
+/// the packet itself goes on.
+#[must_use]
+pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
+    let mut end = End::Open;
+    // Inside TCP a packet has no device: it is still where it was last seen.
+    let mut netns = flow.netns;
+    for step in flow.steps_of(attempt) {
+        if step.event.netns != 0 {
+            netns = step.event.netns;
+        }
+        match (step.event.part, &step.event.what) {
+            (Part::Syn | Part::SynAck, What::Drop(_)) if netns == flow.netns => {
+                end = End::Dropped(step);
+            }
+            (Part::SynAck, _) => end = End::Answered,
+            (Part::Syn, _) if moves_on(step) => end = End::Open,
+            _ => {}
+        }
+    }
+    end
+}
+
+/// Does this step show that the packet still lives?
+fn moves_on(step: &Step) -> bool {
+    matches!(
+        step.event.hook,
+        Hook::DevStartXmit | Hook::NetifReceive | Hook::TcpConnRequest | Hook::IpvsNatXmit
+    )
+}
