@@ -13,7 +13,7 @@ use tracer_lab::packages::host;
 use crate::workspace;
 
 /// How much of a failed step's output is shown.
-const TAIL: usize = 80;
+const TAIL: usize = 200;
 
 /// The version of cargo-deny that is installed where there is none.
 const CARGO_DENY: &str = "0.20.2";
@@ -156,7 +156,11 @@ fn run(command: &mut Command, logs: &Path, title: &str) -> Result<(bool, String)
         .with_context(|| format!("cannot run {}", command.get_program().display()))?;
     let output = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let output = String::from_utf8_lossy(&output).into_owned();
-    fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    if status.success() {
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    } else {
+        eprintln!("    Kept  {}: all that was printed", path.display());
+    }
     Ok((status.success(), output))
 }
 
@@ -237,12 +241,17 @@ fn libtest(output: &str) -> Count {
     count
 }
 
-/// Failed tests are listed by name below a heading: `failures:`, then indented lines.
+/// Failed tests are listed by name below a heading: `failures:`, then indented lines up to an empty one.
 fn name_failures(output: &str, failures: &mut [String]) {
-    let mut names = output
-        .lines()
-        .filter(|line| line.starts_with("    ") && line.contains("::") && !line.trim().contains(' '))
-        .map(str::trim);
+    let mut listing = false;
+    let mut names = output.lines().filter_map(|line| {
+        if line == "failures:" {
+            listing = true;
+            return None;
+        }
+        listing &= line.starts_with("    ");
+        listing.then(|| line.trim())
+    });
     for failure in failures {
         if let Some(name) = names.next() {
             *failure = format!("unit test {name}");
@@ -257,13 +266,19 @@ mod tests {
     #[test]
     fn test_programs_are_counted() {
         let output = "\nrunning 3 tests\n..F\nfailures:\n\n---- vm::cpio::tests::order stdout ----\nassertion failed\n\n\
-                      \nfailures:\n    vm::cpio::tests::order\n\n\
-                      test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
+                      \nfailures:\n    help_needs_no_privilege\n    vm::cpio::tests::order\n\n\
+                      test result: FAILED. 2 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
                       \nrunning 4 tests\n....\ntest result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered \
                       out; finished in 0.04s\n";
         let count = libtest(output);
         assert_eq!(count.passed, 6);
-        assert_eq!(count.failures, ["unit test vm::cpio::tests::order"]);
+        assert_eq!(
+            count.failures,
+            [
+                "unit test help_needs_no_privilege",
+                "unit test vm::cpio::tests::order"
+            ]
+        );
     }
 
     #[test]
