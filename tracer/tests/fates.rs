@@ -265,3 +265,41 @@ fn a_fate_that_changes_is_said_again() {
         .poll(8_000 * MS, |flow, fate| said.push((flow.id, fate)));
     assert_eq!(said, [(1, Fate::Unanswered), (1, Fate::Stalled)]);
 }
+
+#[test]
+fn a_backend_is_not_called_silent_while_records_are_lost() {
+    for (lost_ns, expected) in [(None, Cause::BackendSilent), (Some(2 * MS), Cause::Unknown)] {
+        let mut story = Story::new();
+        story.facts.lost_ns = lost_ns;
+        story.arrives(MS);
+        story.reaches_pod(2 * MS);
+        let (_, _, diagnosis) = story.only();
+        assert_eq!(diagnosis.cause, Some(expected));
+        assert_eq!(has(&diagnosis, "records lost", ""), lost_ns.is_some());
+    }
+}
+
+#[test]
+fn a_backend_whose_tcp_threw_the_syn_away_is_not_called_silent() {
+    let mut story = Story::new();
+    story.facts.symbols.insert(0x1234, "tcp_v4_rcv+0x9a".to_owned());
+    story.arrives(MS);
+    story.reaches_pod(2 * MS);
+    story.discarded_in_pod(3 * MS);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Unanswered, Some(Cause::Unknown)));
+    assert!(has(&diagnosis, "discarded in", "tcp_v4_rcv"));
+}
+
+#[test]
+fn what_comes_after_the_last_word_changes_nothing() {
+    let mut story = Story::new();
+    story.served(MS);
+    let mut said = Vec::new();
+    story.engine.poll(500 * MS, |_, fate| said.push(fate));
+    story.answered(600 * MS);
+    story.discarded(601 * MS);
+    story.engine.poll(9_000 * MS, |_, fate| said.push(fate));
+    story.engine.finish(9_000 * MS, |_, fate| said.push(fate));
+    assert_eq!(said, [Fate::Established]);
+}

@@ -3,7 +3,7 @@
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use tracer_common::{
     hook::Hook,
-    record::Conntrack,
+    record::{Conntrack, conntrack},
     tuple::{Addr, Tuple},
 };
 
@@ -11,7 +11,8 @@ use super::{
     call,
     emit::emit,
     fields::{self, address, read, read_at},
-    flow, packet,
+    flow::{self, FlowRef},
+    packet::{self, Packet},
 };
 
 /// `sk_buff._nfct` carries the packet's state in its low three bits (`NFCT_PTRMASK`, since 4.11).
@@ -54,6 +55,33 @@ fn tuple_at(at: u64) -> Option<Tuple> {
     })
 }
 
+/// Both translations of a flow, as its conntrack entry has them, become names of it.
+#[inline(always)]
+fn alias(original: &Tuple, reply: &Tuple, flow: &FlowRef) {
+    flow::alias(
+        &Tuple {
+            daddr: reply.saddr,
+            dport: reply.sport,
+            ..*original
+        },
+        flow,
+    );
+    flow::alias(&reply.reversed(), flow);
+}
+
+/// Takes over the translations of the entry that the packet carries. For a SYN that meets the entry of an earlier one,
+/// which is confirmed already and will not be again.
+#[inline(always)]
+pub(super) fn alias_of(packet: &Packet, flow: &FlowRef) -> Option<()> {
+    let ct = of(packet.skb)?;
+    let status: u32 = read(ct, &fields::NF_CONN_STATUS)?;
+    let original = tuple_at(address(ct, &fields::NF_CONN_ORIGINAL)?)?;
+    if status & conntrack::CONFIRMED != 0 && original == packet.tuple {
+        alias(&original, &tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?, flow);
+    }
+    Some(())
+}
+
 /// `__nf_conntrack_confirm(skb)`: a new connection goes into the table; every NAT decision is made by now.
 pub(super) mod confirm {
     use super::*;
@@ -68,15 +96,7 @@ pub(super) mod confirm {
         let original = tuple_at(address(ct, &fields::NF_CONN_ORIGINAL)?)?;
         let flow = flow::known(&original, packet.seq)?;
         let reply = tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?;
-        flow::alias(
-            &Tuple {
-                daddr: reply.saddr,
-                dport: reply.sport,
-                ..original
-            },
-            &flow,
-        );
-        flow::alias(&reply.reversed(), &flow);
+        alias(&original, &reply, &flow);
         call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
             emit(hook, |header, out: &mut Conntrack| {
                 *header = *front;

@@ -138,8 +138,17 @@ pub(super) mod request {
             ctx,
             "flow {}: IPVS is asked about sequence number {}", flow.flow, packet.seq
         );
+        let state: u64 = ctx.arg(2)?;
         call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
-            call::emit_front(hook, front)
+            emit(hook, |header, (): &mut ()| {
+                *header = *front;
+                // What the node itself sends has no device yet.
+                if header.netns == 0
+                    && let Some(net) = pointer(state, &fields::NF_HOOK_STATE_NET)
+                {
+                    header.netns = read(net, &fields::NET_INUM).unwrap_or(0);
+                }
+            });
         });
         Some(())
     }
@@ -279,6 +288,7 @@ pub(super) fn leave(hook: Hook, ctx: &ProbeContext) -> Option<()> {
 pub(super) fn nat_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let (packet, flow) = our_syn(ctx.arg(0)?)?;
     let conn: u64 = ctx.arg(1)?;
+    let _ = conntrack::alias_of(&packet, &flow);
     emit(hook, |header, out: &mut IpvsConn| {
         emit::describe(header, hook, &packet, &flow);
         read_conn(conn, packet.skb, out);

@@ -8,12 +8,9 @@ use std::{
 
 use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{args::LiveOptions, exit::Failure, hooks, start};
+use super::{args::LiveOptions, exit::Failure, hooks, signals::Signals, start};
 use crate::{
     diagnose::{self, Diagnosis, cause::Cause},
     flow::{engine::Engine, fate::Fate, model::Flow},
@@ -43,7 +40,7 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         .context("cannot start")?;
     runtime.block_on(async {
         // Before anything is attached, so that no signal finds us without a handler.
-        let mut signals = Signals::new().context("cannot handle signals")?;
+        let mut signals = Signals::listen().context("cannot handle signals")?;
         let (probe, ring) =
             Probe::attach(ready.plan, &ready.offsets, &selection).context("cannot attach tracer's hooks")?;
         let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
@@ -52,31 +49,6 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         session.announce(&selection)?;
         session.trace(&mut signals).await
     })
-}
-
-/// The signals that end tracing in good order. The second Ctrl-C ends it at once.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
-        }
-    }
 }
 
 /// One run of the tracer.
@@ -96,8 +68,56 @@ struct Totals {
     events: u64,
     unreadable: u64,
     lost: u64,
-    /// What was last said about each flow that was shown.
-    said: BTreeMap<u64, (Fate, Option<Cause>)>,
+    flows: u64,
+    /// Flows of which no more is said.
+    closed: Counts,
+    /// What was last said about each flow that may still change.
+    open: BTreeMap<u64, (Fate, Option<Cause>)>,
+}
+
+/// Flows by fate and by cause.
+#[derive(Clone, Default)]
+struct Counts {
+    by_fate: BTreeMap<Fate, u64>,
+    by_cause: BTreeMap<Cause, u64>,
+}
+
+impl Counts {
+    fn add(&mut self, fate: Fate, cause: Option<Cause>) {
+        *self.by_fate.entry(fate).or_default() += 1;
+        if let Some(cause) = cause {
+            *self.by_cause.entry(cause).or_default() += 1;
+        }
+    }
+}
+
+/// More open flows than the engine remembers cannot change any more.
+const MOST_OPEN: usize = 200_000;
+
+impl Totals {
+    fn said(&mut self, flow: &Flow, fate: Fate, cause: Option<Cause>) {
+        if self.open.remove(&flow.id).is_none() {
+            self.flows += 1;
+        }
+        if flow.established_ns.is_some() || flow.refused_ns.is_some() {
+            self.closed.add(fate, cause);
+            return;
+        }
+        self.open.insert(flow.id, (fate, cause));
+        if self.open.len() > MOST_OPEN
+            && let Some((_, (fate, cause))) = self.open.pop_first()
+        {
+            self.closed.add(fate, cause);
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        let mut counts = self.closed.clone();
+        for (fate, cause) in self.open.values() {
+            counts.add(*fate, *cause);
+        }
+        counts
+    }
 }
 
 impl Session {
@@ -158,7 +178,7 @@ impl Session {
         let mut health_due = Instant::now() + HEALTH;
         loop {
             tokio::select! {
-                () = signals.any() => break,
+                () = signals.first() => break,
                 readable = self.ring.readable() => {
                     readable.context("cannot wait for the ring buffer")?;
                     self.drain();
@@ -168,18 +188,15 @@ impl Session {
                     let now = monotonic_ns()?;
                     self.drain();
                     self.probe.print_log();
-                    self.tell(|engine, say| engine.poll(now, say))?;
                     if Instant::now() >= health_due {
                         health_due = Instant::now() + HEALTH;
                         self.health()?;
                     }
+                    self.tell(|engine, say| engine.poll(now, say))?;
                 }
             }
         }
-        tokio::select! {
-            done = async { self.finish() } => done,
-            _ = signals.interrupt.recv() => Ok(()),
-        }
+        self.finish()
     }
 
     fn drain(&mut self) {
@@ -212,7 +229,7 @@ impl Session {
             if !is_wanted(options, fate, &diagnosis) {
                 return;
             }
-            totals.said.insert(flow.id, (fate, diagnosis.cause));
+            totals.said(flow, fate, diagnosis.cause);
             let line = if options.json {
                 json::flow(flow, fate, &diagnosis, collector.facts(), clock)
             } else {
@@ -234,6 +251,7 @@ impl Session {
             return Ok(());
         }
         self.totals.lost = lost;
+        self.collector.lost(monotonic_ns()?);
         let mut out = io::stdout().lock();
         if self.options.json {
             writeln!(
@@ -252,27 +270,20 @@ impl Session {
 
     fn finish(&mut self) -> Result<(), Failure> {
         self.drain();
+        self.health()?;
         let now = monotonic_ns()?;
         self.tell(|engine, say| engine.finish(now, say))?;
-        self.health()?;
-        let mut by_fate = BTreeMap::new();
-        let mut by_cause = BTreeMap::new();
-        for (fate, cause) in self.totals.said.values() {
-            *by_fate.entry(*fate).or_insert(0) += 1;
-            if let Some(cause) = cause {
-                *by_cause.entry(*cause).or_insert(0) += 1;
-            }
-        }
+        let Counts { by_fate, by_cause } = self.totals.counts();
         let Totals {
             events,
             lost,
             unreadable,
-            said,
+            flows,
+            ..
         } = &self.totals;
-        let flows = said.len() as u64;
         let mut out = io::stdout().lock();
         if self.options.json {
-            writeln!(out, "{}", json::end(flows, *events, *lost, &by_fate, &by_cause))?;
+            writeln!(out, "{}", json::end(*flows, *events, *lost, &by_fate, &by_cause))?;
         } else {
             let fates: Vec<String> = by_fate
                 .iter()

@@ -4,6 +4,7 @@ pub mod args;
 pub mod exit;
 mod hooks;
 mod live;
+mod signals;
 mod start;
 
 use clap::Parser as _;

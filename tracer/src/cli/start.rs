@@ -87,21 +87,27 @@ fn privileges() -> Result<(), Failure> {
         .filter(|(_, bit)| effective >> bit & 1 == 0)
         .map(|(name, _)| name)
         .collect();
-    let has_all = !missing.contains(&"CAP_SYS_ADMIN") || missing == ["CAP_SYS_ADMIN"];
-    if has_all {
+    if !missing.contains(&"CAP_SYS_ADMIN") {
         return Ok(());
+    }
+    if missing == ["CAP_SYS_ADMIN"] {
+        // Debian's and Ubuntu's kernels have levels above mainline's 2 at which CAP_PERFMON does not do.
+        let level = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
+        return match level.trim().parse::<i32>() {
+            Ok(level) if level > 2 => Err(Failure::Privilege(format!(
+                "tracing needs CAP_SYS_ADMIN where kernel.perf_event_paranoid is {level}: run it as root, for \
+                 instance with sudo"
+            ))),
+            _ => Ok(()),
+        };
     }
     let needed: Vec<&str> = missing
         .into_iter()
         .filter(|name| *name != "CAP_SYS_ADMIN")
         .collect();
-    let needed = if needed.is_empty() {
-        "CAP_SYS_ADMIN".to_owned()
-    } else {
-        needed.join(", ")
-    };
     Err(Failure::Privilege(format!(
-        "tracing needs {needed} (or CAP_SYS_ADMIN): run it as root, for instance with sudo"
+        "tracing needs {} (or CAP_SYS_ADMIN): run it as root, for instance with sudo",
+        needed.join(", ")
     )))
 }
 

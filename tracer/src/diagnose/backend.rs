@@ -114,6 +114,9 @@ pub(crate) fn silent(flow: &Flow, attempt: usize, facts: &Facts) -> Finding {
             )),
         );
     }
+    if let Some(finding) = refused_by_tcp(flow, attempt, facts) {
+        return finding;
+    }
     match delivery(flow, attempt) {
         Some(delivered) => Finding {
             cause: Cause::BackendSilent,
@@ -233,6 +236,9 @@ fn queue(step: &Step) -> Option<Evidence> {
 
 /// The first SYN of a stalled flow went on and nothing is known of its end.
 fn silent_first(flow: &Flow, facts: &Facts) -> Finding {
+    if let Some(finding) = refused_by_tcp(flow, 0, facts) {
+        return finding;
+    }
     match delivery(flow, 0) {
         Some(delivered) => Finding {
             cause: Cause::BackendSilent,
@@ -249,6 +255,23 @@ fn silent_first(flow: &Flow, facts: &Facts) -> Finding {
             evidence: last_step(flow, 0).into_iter().collect(),
         },
     }
+}
+
+/// The SYN came as far as TCP in the backend's netns, which threw it away: a backend that is not silent at all, for
+/// it may have answered with something else than a SYN-ACK (an old socket in `TIME_WAIT` sends an ACK).
+fn refused_by_tcp(flow: &Flow, attempt: usize, facts: &Facts) -> Option<Finding> {
+    let step = flow.steps_of(attempt).find(|step| {
+        step.event.part == Part::Syn
+            && matches!(&step.event.what, What::Drop(drop) if facts.symbol(drop.location).is_some_and(is_tcp))
+    })?;
+    Some(unknown(
+        "The backend's TCP threw the SYN away and sent no SYN-ACK.",
+        lost::drop_evidence(step, facts),
+    ))
+}
+
+fn is_tcp(symbol: &str) -> bool {
+    symbol.starts_with("tcp_")
 }
 
 /// The last step that shows the SYN on its way to the backend: translated, and in the backend's netns or handed to a

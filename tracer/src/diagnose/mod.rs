@@ -75,6 +75,7 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
         Fate::Dropped | Fate::Unanswered => Some(unfinished(flow, facts)),
         Fate::Refused => Some(backend::refused(flow, facts)),
     };
+    let finding = finding.map(|finding| doubt(flow, finding, facts));
     let dataplane = dataplane(flow);
     match finding {
         Some(Finding {
@@ -99,6 +100,25 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
             dataplane,
         },
     }
+}
+
+/// Records were lost while the flow went on: what was not seen proves nothing then, and the flow says so.
+fn doubt(flow: &Flow, mut finding: Finding, facts: &Facts) -> Finding {
+    if facts.lost_ns.is_none_or(|lost| lost < flow.start_ns()) {
+        return finding;
+    }
+    if matches!(finding.cause, Cause::BackendSilent | Cause::BackendSlow) {
+        finding.cause = Cause::Unknown;
+    }
+    finding
+        .explanation
+        .push_str(" Records were lost meanwhile, so this may be incomplete.");
+    finding.evidence.push(Evidence::read(
+        "records lost",
+        "while this flow went on",
+        "ring buffer",
+    ));
+    finding
 }
 
 /// The handshake ended after a repetition: what became of the SYN that was lost?

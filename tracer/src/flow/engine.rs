@@ -1,6 +1,9 @@
 //! Joins events to flows and says when a flow's fate is known.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    net::SocketAddr,
+};
 
 use tracer_common::{hook::Hook, record::Phase, tcp::Part, tuple::Tuple};
 
@@ -15,8 +18,10 @@ use super::{
 const SETTLE_NS: u64 = 50_000_000;
 /// A decided flow is kept for what may still change it (the client's last retransmissions come minutes apart).
 const KEEP_NS: u64 = 130_000_000_000;
-/// The most flows and the most tuples that are remembered; the oldest go first.
-const MOST_FLOWS: usize = 1_000_000;
+/// The most flows that are remembered, and the most steps of all of them; the oldest flows go first. A step takes
+/// some 300 bytes.
+const MOST_FLOWS: usize = 200_000;
+const MOST_STEPS: usize = 400_000;
 /// ICMP destination unreachable (RFC 792).
 const ICMP_UNREACHABLE: u32 = 3;
 
@@ -30,6 +35,15 @@ struct Tracked {
     said: Option<Fate>,
     /// How many SYNs it had when that was said.
     said_syns: usize,
+    /// Its backend when that was said.
+    backend: Option<SocketAddr>,
+}
+
+impl Tracked {
+    /// Nothing that comes can change what was said: the steps are not needed any more.
+    fn is_closed(&self) -> bool {
+        self.said.is_some() && is_decided(&self.flow)
+    }
 }
 
 /// See the module.
@@ -44,6 +58,8 @@ pub struct Engine {
     by_tuple: HashMap<Tuple, u64>,
     /// Flows in the order in which they began.
     order: VecDeque<u64>,
+    /// Steps of all flows together.
+    steps: usize,
     /// Events of flows whose beginning was not seen.
     orphans: u64,
 }
@@ -59,6 +75,7 @@ impl Engine {
             due: BTreeSet::new(),
             by_tuple: HashMap::new(),
             order: VecDeque::new(),
+            steps: 0,
             orphans: 0,
         }
     }
@@ -79,8 +96,13 @@ impl Engine {
         let Some(tracked) = self.flows.get_mut(&number) else {
             return;
         };
+        if tracked.is_closed() {
+            return;
+        }
         let now = event.time_ns;
+        let before = tracked.flow.steps.len();
         add(&mut tracked.flow, event);
+        self.steps += tracked.flow.steps.len() - before;
         let due = due_ns(&tracked.flow, self.patience_ns).max(now);
         if due != tracked.due_ns {
             self.due.remove(&(tracked.due_ns, number));
@@ -103,7 +125,12 @@ impl Engine {
             if tracked.said != Some(fate) || tracked.said_syns != tracked.flow.attempts.len() {
                 tracked.said = Some(fate);
                 tracked.said_syns = tracked.flow.attempts.len();
+                tracked.backend = tracked.flow.backend();
                 say(&tracked.flow, fate);
+            }
+            if tracked.is_closed() {
+                self.steps -= tracked.flow.steps.len();
+                tracked.flow.steps = Vec::new();
             }
         }
         self.forget(now_ns);
@@ -116,8 +143,11 @@ impl Engine {
             let Some(tracked) = self.flows.get_mut(number) else {
                 continue;
             };
+            if tracked.is_closed() {
+                continue;
+            }
             let flow = &tracked.flow;
-            let decided = flow.established_ns.is_some() || flow.refused_ns.is_some();
+            let decided = is_decided(flow);
             let fate = if decided { judge::of(flow) } else { Fate::Pending };
             if tracked.said.is_none() || (decided && tracked.said != Some(fate)) {
                 tracked.said = Some(fate);
@@ -139,7 +169,7 @@ impl Engine {
             id: tracked.flow.id,
             start_ns: tracked.flow.start_ns(),
             fate: tracked.said.unwrap_or_else(|| judge::of(&tracked.flow)),
-            backend: tracked.flow.backend(),
+            backend: tracked.backend.or_else(|| tracked.flow.backend()),
         });
         let flow = Flow::new(self.next_id, event, earlier);
         self.next_id += 1;
@@ -152,6 +182,7 @@ impl Engine {
                 due_ns: 0,
                 said: None,
                 said_syns: 0,
+                backend: None,
             },
         );
         true
@@ -160,7 +191,7 @@ impl Engine {
     /// Forgets flows that were decided long ago, and the oldest when there are too many.
     fn forget(&mut self, now_ns: u64) {
         while let Some(number) = self.order.front().copied() {
-            let too_many = self.order.len() > MOST_FLOWS;
+            let too_many = self.order.len() > MOST_FLOWS || self.steps > MOST_STEPS;
             let old = self.flows.get(&number).is_none_or(|tracked| {
                 tracked.said.is_some() && tracked.flow.last_syn_ns().saturating_add(KEEP_NS) < now_ns
             });
@@ -169,6 +200,7 @@ impl Engine {
             }
             self.order.pop_front();
             if let Some(tracked) = self.flows.remove(&number) {
+                self.steps -= tracked.flow.steps.len();
                 self.due.remove(&(tracked.due_ns, number));
                 if self.by_tuple.get(&tracked.flow.original) == Some(&number) {
                     self.by_tuple.remove(&tracked.flow.original);
@@ -181,6 +213,11 @@ impl Engine {
 /// Is this a place where a SYN of a client is first seen: a device, or IPVS for a client on the node itself?
 fn is_arrival(event: &Event) -> bool {
     event.phase == Phase::Entry && (event.hook == Hook::NetifReceive || event.hook.is_ipvs_request())
+}
+
+/// Is the fate known for good?
+fn is_decided(flow: &Flow) -> bool {
+    flow.established_ns.is_some() || flow.refused_ns.is_some()
 }
 
 fn due_ns(flow: &Flow, patience_ns: u64) -> u64 {

@@ -53,6 +53,11 @@ impl Collector {
         &self.facts
     }
 
+    /// Takes note that records were lost up to now.
+    pub fn lost(&mut self, now_ns: u64) {
+        self.facts.lost_ns = Some(now_ns);
+    }
+
     /// Reads what the diagnosis of a flow that went wrong may need. What cannot be read stays unknown.
     pub fn look(&mut self, flow: &Flow) {
         for step in &flow.steps {

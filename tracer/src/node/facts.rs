@@ -22,6 +22,8 @@ pub struct Facts {
     pub drop_reasons: HashMap<u32, String>,
     /// What belongs to one network namespace, by its inode number.
     pub netns: HashMap<u32, NetnsFacts>,
+    /// When records were last found to be lost, monotonic nanoseconds.
+    pub lost_ns: Option<u64>,
 }
 
 /// Facts of one network namespace.
@@ -33,6 +35,14 @@ pub struct NetnsFacts {
     pub sysctls: Sysctls,
     /// Chains of nf_tables.
     pub chains: Vec<Chain>,
+}
+
+impl Facts {
+    /// The kernel function that a return address lies in, if it was asked for.
+    #[must_use]
+    pub fn symbol(&self, address: u64) -> Option<&str> {
+        self.symbols.get(&address).map(String::as_str)
+    }
 }
 
 impl NetnsFacts {

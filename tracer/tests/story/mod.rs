@@ -73,6 +73,7 @@ pub(crate) struct Story {
     pub(crate) engine: Engine,
     pub(crate) flow: u64,
     pub(crate) port: u16,
+    pub(crate) facts: Facts,
     calls: u64,
 }
 
@@ -82,6 +83,7 @@ impl Story {
             engine: Engine::new(PATIENCE),
             flow: 7,
             port: 40_001,
+            facts: Facts::default(),
             calls: 0,
         }
     }
@@ -171,6 +173,22 @@ impl Story {
         self.syn(at, Hook::KfreeSkb, What::Drop(drop));
     }
 
+    pub(crate) fn discarded_in_pod(&mut self, at: u64) {
+        let drop = record::Drop {
+            location: 0x1234,
+            reason: u32::MAX,
+            reserved: 0,
+        };
+        self.see(
+            at,
+            Hook::KfreeSkb,
+            Part::Syn,
+            translated(self.port),
+            POD,
+            What::Drop(drop),
+        );
+    }
+
     pub(crate) fn reaches_pod(&mut self, at: u64) {
         let tuple = translated(self.port);
         self.see(at, Hook::DevStartXmit, Part::Syn, tuple, NODE, What::Packet);
@@ -253,11 +271,7 @@ impl Story {
         let mut out: Vec<(Flow, Fate, Diagnosis)> = Vec::new();
         self.engine.poll(u64::MAX / 2, |flow, fate| {
             out.retain(|(other, ..)| other.id != flow.id);
-            out.push((
-                flow.clone(),
-                fate,
-                diagnose::diagnose(flow, fate, &Facts::default()),
-            ));
+            out.push((flow.clone(), fate, diagnose::diagnose(flow, fate, &self.facts)));
         });
         out
     }
