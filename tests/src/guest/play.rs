@@ -86,7 +86,8 @@ impl Stage {
 
     /// Holds tracer as a process against what the scenario asks of it.
     fn check(&self, node: &Node, scenario: &Scenario) -> Result<()> {
-        let Some(first) = scenario.topology.clients.first() else {
+        let checks = &scenario.tracer.checks;
+        let Some(first) = scenario.topology.clients.first().filter(|_| !checks.is_empty()) else {
             return Ok(());
         };
         let bench = Bench {
@@ -95,11 +96,7 @@ impl Stage {
             port: &self.port,
             cancel: &self.cancel,
         };
-        scenario
-            .tracer
-            .checks
-            .iter()
-            .try_for_each(|check| bench.check(*check))
+        checks.iter().try_for_each(|check| bench.check(*check))
     }
 
     fn wait_for_fates(&self, tracer: &Tracer, scenario: &Scenario) -> Result<()> {
