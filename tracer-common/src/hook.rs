@@ -6,9 +6,8 @@
 //! * `call`: a kprobe and a kretprobe, joined by the stack pointer.
 //!
 //! Function names and argument positions were read in the sources of 3.10 to 7.3 (arguments are noted where a
-//! body takes them). Rows that stand for one another on different kernels share a [`HookInfo::role`] by having
-//! the same body and no overlap in time; the plan attaches whichever exist. A number, once used, is never used
-//! for anything else: recordings carry it.
+//! body takes them). Rows that do the same work on different kernels are grouped in [`Hook::ALTERNATIVES`]; the plan
+//! attaches whichever exist. A number, once used, is never used for anything else: recordings carry it.
 
 use crate::field::{self, Field};
 

@@ -85,6 +85,25 @@ impl Offsets {
     }
 }
 
+#[cfg(test)]
+impl Offsets {
+    /// Offsets of nothing but these fields.
+    pub(super) fn of(fields: &[(&Field, u32)]) -> Self {
+        let missing = field::ALL
+            .iter()
+            .map(|field| (field.constant, Err("not on this kernel".to_owned())));
+        let mut offsets = Self {
+            known: missing.collect(),
+            drop_reasons: Vec::new(),
+            modules: BTreeMap::new(),
+        };
+        for (field, offset) in fields {
+            offsets.set(field, Ok(*offset));
+        }
+        offsets
+    }
+}
+
 /// The kernel's own types come first: what is built in is described there and nowhere else.
 fn resolve(field: &Field, vmlinux: &Btf, module: Option<&Btf>) -> Result<u32, String> {
     let member = match (vmlinux.member(field.path), module) {

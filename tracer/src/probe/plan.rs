@@ -99,3 +99,86 @@ fn other_name(hook: Hook, symbols: &Symbols) -> Option<Hook> {
         .flat_map(|group| group.iter().copied())
         .find(|&other| other != hook && symbols.has_function(other.name(), None))
 }
+
+#[cfg(test)]
+mod tests {
+    use tracer_common::field::{SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER};
+
+    use super::*;
+
+    fn planned(symbols: &str, modules: &str, offsets: &Offsets) -> impl Fn(Hook) -> State + use<> {
+        let symbols = Symbols::parse(symbols.as_bytes()).expect("a list of symbols");
+        let plan = plan(&symbols, &Modules::parse(modules, ""), offsets);
+        move |hook| {
+            let found = plan.iter().find(|planned| planned.info.hook == hook);
+            found.expect("every hook is planned").state.clone()
+        }
+    }
+
+    const OLD: &str = "\
+ffffffffc0100000 t ip_vs_remote_request4\t[ip_vs]
+ffffffffc0100100 t ip_vs_in.part.0\t[ip_vs]
+ffffffffc0100200 T ip_vs_schedule\t[ip_vs]
+ffffffff81000000 T tcp_v4_conn_request
+ffffffff81000100 t __icmp_send
+ffffffff81000200 t __icmp_send
+";
+    const IP_VS: &str = "ip_vs 180224 2 ip_vs_rr, Live 0x0000000000000000\n";
+
+    fn headers() -> Offsets {
+        Offsets::of(&[(&SK_BUFF_HEAD, 192), (&SK_BUFF_NETWORK_HEADER, 180)])
+    }
+
+    #[test]
+    fn a_function_that_is_there_is_attached_and_one_that_is_not_is_missing_with_the_reason() {
+        let state = planned(OLD, IP_VS, &headers());
+        assert_eq!(state(Hook::IpvsRemoteRequest), State::Attached);
+        assert_eq!(state(Hook::TcpConnRequest), State::Attached);
+        let State::Missing(why) = state(Hook::IpvsIn) else {
+            panic!("ip_vs_in_hook is not there")
+        };
+        assert_eq!(why, "this kernel has ip_vs_remote_request4 instead");
+        let State::Missing(why) = state(Hook::IpvsLeave) else {
+            panic!("ip_vs_leave is not there")
+        };
+        assert_eq!(why, "this kernel has no function ip_vs_leave");
+    }
+
+    #[test]
+    fn a_name_that_two_functions_share_is_not_probed() {
+        let state = planned(OLD, IP_VS, &headers());
+        assert!(matches!(state(Hook::IcmpSend), State::Missing(why) if why.contains("2 functions")));
+    }
+
+    #[test]
+    fn a_module_that_is_not_loaded_is_said() {
+        let state = planned("", "", &headers());
+        assert_eq!(
+            state(Hook::IpvsSchedule),
+            State::Missing("module ip_vs is not loaded".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_member_that_cannot_be_found_disables_what_needs_it_and_nothing_else() {
+        let state = planned(OLD, IP_VS, &Offsets::of(&[(&SK_BUFF_HEAD, 192)]));
+        assert_eq!(
+            state(Hook::IpvsSchedule),
+            State::Disabled("not on this kernel".to_owned())
+        );
+        assert_eq!(
+            state(Hook::NetifReceive),
+            State::Disabled("not on this kernel".to_owned())
+        );
+    }
+
+    #[test]
+    fn the_hook_that_proves_a_layout_is_not_part_of_tracing() {
+        let symbols = Symbols::default();
+        let plan = plan(&symbols, &Modules::default(), &headers());
+        assert!(
+            plan.iter()
+                .all(|planned| planned.info.hook != Hook::IpvsConnSeqShow)
+        );
+    }
+}
