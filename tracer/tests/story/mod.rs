@@ -1,5 +1,7 @@
 //! Plays one flow's packets as events, in the call sequences that kernels 5.10 to 7.3 were seen to make.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::net::IpAddr;
 
 use tracer::{

@@ -1,0 +1,122 @@
+//! The lines that programs and people read.
+
+mod story;
+
+use serde_json::{Value, json};
+use story::{MS, Story, entry};
+use tracer::report::{Clock, json, plain};
+use tracer_common::record::ipvs_conn;
+
+fn clock() -> Clock {
+    Clock::new("2026-11-22T18:35:45.5Z".parse().expect("a time"), 0)
+}
+
+fn stalled() -> Story {
+    let mut story = Story::new();
+    story.expired_and_dropped(MS, entry(ipvs_conn::TIME_WAIT, 1, 1, 0));
+    story.served(1_001 * MS);
+    story
+}
+
+#[test]
+fn a_flow_has_every_member_of_schema_1_and_nothing_else() {
+    let mut story = stalled();
+    let (flow, fate, diagnosis) = story.only();
+    let line = json::flow(&flow, fate, &diagnosis, &story.facts, &clock());
+    assert!(!line.contains('\n'));
+    let mut line: Value = serde_json::from_str(&line).expect("one object");
+    let members: Vec<&str> = line
+        .as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        members,
+        [
+            "advice",
+            "backend",
+            "cause",
+            "client",
+            "connect_ms",
+            "dataplane",
+            "evidence",
+            "explanation",
+            "fate",
+            "id",
+            "netns",
+            "node",
+            "path",
+            "service",
+            "stall_ms",
+            "start",
+            "synacks",
+            "syns",
+            "type"
+        ]
+    );
+    assert_eq!(line["type"], "flow");
+    assert_eq!(line["start"], "2026-11-22T18:35:45.501000000Z");
+    assert_eq!(line["client"], json!({"ip": "10.0.0.2", "port": 40_001}));
+    assert_eq!(line["node"], json!({"ip": "10.0.0.1", "port": 30_080}));
+    assert_eq!(
+        line["backend"],
+        json!({"ip": "10.244.1.2", "port": 8080, "name": null})
+    );
+    assert_eq!(
+        (&line["service"], &line["dataplane"]),
+        (&Value::Null, &json!("ipvs"))
+    );
+    assert_eq!(
+        (&line["fate"], &line["cause"]),
+        (&json!("stalled"), &json!("ipvs.reuse-dropped"))
+    );
+    assert_eq!(
+        (&line["syns"], &line["synacks"], &line["stall_ms"]),
+        (&json!(2), &json!(1), &json!(1000.0))
+    );
+    let step = line["path"][0].take();
+    assert_eq!(step["hook"], "netif_receive_skb");
+    assert_eq!(step.as_object().expect("an object").len(), 6);
+    let fact = line["evidence"][0].take();
+    assert_eq!(fact["what"], "old IPVS entry: state");
+    assert_eq!(
+        (&fact["value"], &fact["hook"]),
+        (&json!("TIME_WAIT"), &json!("ip_vs_conn_in_get_proto"))
+    );
+}
+
+#[test]
+fn what_is_not_known_is_null() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    let (flow, fate, diagnosis) = story.only();
+    let line: Value = serde_json::from_str(&json::flow(&flow, fate, &diagnosis, &story.facts, &clock()))
+        .expect("one object");
+    for member in [
+        "backend",
+        "dataplane",
+        "connect_ms",
+        "stall_ms",
+        "service",
+        "advice",
+    ] {
+        assert_eq!(line[member], Value::Null, "{member}");
+    }
+}
+
+#[test]
+fn people_get_one_line_and_the_path_only_when_they_ask() {
+    let mut story = stalled();
+    let (flow, fate, diagnosis) = story.only();
+    let line = plain::flow(&flow, fate, &diagnosis, &story.facts, &clock(), false);
+    assert!(line.starts_with(
+        "2026-11-22T18:35:45.501Z stalled     10.0.0.2:40001 -> 10.0.0.1:30080 -> 10.244.1.2:8080"
+    ));
+    assert!(line.contains("1000 ms lost  ipvs.reuse-dropped: The client reused source port 40001"));
+    assert_eq!(line.lines().count(), 1);
+    let long = plain::flow(&flow, fate, &diagnosis, &story.facts, &clock(), true);
+    assert!(long.starts_with(&line));
+    assert!(long.contains("evidence: old IPVS entry: state: TIME_WAIT [ip_vs_conn_in_get_proto]"));
+    assert!(long.contains("advice: Set net.ipv4.vs.conn_reuse_mode=0"));
+}
