@@ -165,7 +165,7 @@ impl Session {
         } else {
             writeln!(
                 out,
-                "tracing on {host}, kernel {kernel}: {attached} hooks attached, {} ports; Ctrl-C ends",
+                "tracing on {host}, kernel {kernel}: {attached} hooks attached, ports followed: {}; Ctrl-C ends",
                 selection.ports.len()
             )?;
         }

@@ -32,7 +32,10 @@ pub(super) struct Ready {
 /// Says on stderr what of the kernel's state cannot be read here, and why: what depends on it will be unknown.
 pub(super) fn tell_unknown(offsets: &Offsets) {
     for (why, paths) in offsets.unknown() {
-        eprintln!("tracer: cannot read {}: {why}", paths.join(", "));
+        eprintln!(
+            "tracer: cannot read {}: {why}; causes that only they prove are `unknown`",
+            paths.join(", ")
+        );
     }
 }
 

@@ -76,8 +76,8 @@ impl Cause {
                  connections alive, so that clients reuse fewer ports."
             }
             Self::IpvsNodestExpired => {
-                "Expected while a backend drains: the next SYN gets through. Shorten the drain, keep connections \
-                 alive, or let the backend close with FIN so that no old conntrack entry is left."
+                "Expected while a backend drains or after it was removed: the next SYN gets through. Shorten the drain, \
+                 keep connections alive, or let the backend close with FIN so that no old conntrack entry is left."
             }
             Self::IpvsDestUnavailable => {
                 "Set net.ipv4.vs.expire_nodest_conn=1. Until then the client's port works again when the old entry \

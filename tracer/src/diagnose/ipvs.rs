@@ -158,10 +158,11 @@ fn expired_and_dropped(
 
     // ip_vs_in asks for a draining server first, then for an ended connection, then for a removed server.
     if (draining || removed) && expire_nodest == Some(1) {
-        let why = if draining {
-            "is draining (weight 0)"
+        // A server that drained is removed with weight 0.
+        let why = if removed {
+            "was removed from the service"
         } else {
-            "was removed"
+            "is draining (weight 0)"
         };
         return Some(Finding {
             cause: Cause::IpvsNodestExpired,
