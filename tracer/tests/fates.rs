@@ -303,3 +303,21 @@ fn what_comes_after_the_last_word_changes_nothing() {
     story.engine.finish(9_000 * MS, |_, fate| said.push(fate));
     assert_eq!(said, [Fate::Established]);
 }
+
+#[test]
+fn a_removed_server_with_weight_is_asked_for_after_an_ended_connection() {
+    let removed = entry(ipvs_conn::CLOSE, 1, 0, 1);
+    let with_mode = |mode| IpvsConn {
+        have: removed.have | ipvs_conn::REUSE_MODE,
+        conn_reuse_mode: mode,
+        ..removed
+    };
+    assert_eq!(stalled_by(with_mode(1)).2.cause, Some(Cause::IpvsReuseDropped));
+    assert_eq!(stalled_by(with_mode(0)).2.cause, Some(Cause::IpvsNodestExpired));
+    assert_eq!(stalled_by(removed).2.cause, Some(Cause::Unknown));
+    // The connection had not ended: only the server can be the reason.
+    assert_eq!(
+        stalled_by(entry(1, 1, 0, 1)).2.cause,
+        Some(Cause::IpvsNodestExpired)
+    );
+}

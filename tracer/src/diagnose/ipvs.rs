@@ -116,8 +116,7 @@ pub(crate) fn dropped(flow: &Flow, attempt: usize, facts: &Facts) -> Option<Find
     }
     decision
         .left
-        .map(|service| no_destination(flow, &decision, service, facts))
-        .and_then(|finding| finding)
+        .and_then(|service| no_destination(flow, &decision, service, facts))
 }
 
 /// Lookup found an entry, IPVS expired it at once and dropped the SYN: three branches do that, told apart by what
@@ -156,8 +155,19 @@ fn expired_and_dropped(
     evidence.extend(settings(found, netns));
     evidence.extend(evidence::earlier(flow));
 
-    // ip_vs_in asks for a draining server first, then for an ended connection, then for a removed server.
-    if (draining || removed) && expire_nodest == Some(1) {
+    let reuse_mode = if found.have & ipvs_conn::REUSE_MODE == 0 {
+        netns.and_then(|netns| netns.sysctls.number("net.ipv4.vs.conn_reuse_mode"))
+    } else {
+        Some(i64::from(found.conn_reuse_mode))
+    };
+
+    // ip_vs_in asks for a draining server first, then for an ended connection (unless conn_reuse_mode is 0), and only
+    // then for a removed server. Where it is not known which of the last two it was, there is no cause.
+    if removed && !draining && ended && reuse_mode.is_none() {
+        return None;
+    }
+    let not_reuse = !ended || reuse_mode == Some(0);
+    if expire_nodest == Some(1) && (draining || (removed && not_reuse)) {
         // A server that drained is removed with weight 0.
         let why = if removed {
             "was removed from the service"
