@@ -19,7 +19,7 @@ use play::{Lab, Manner, Played, Programme};
 use tell::{Detail, Teller};
 
 /// How many guests run at the same time. Each has two processors.
-const GUESTS: usize = 2;
+pub(crate) const GUESTS: usize = 2;
 
 /// What `cargo xtask lab` can be told.
 #[derive(Debug, clap::Args)]
@@ -143,7 +143,7 @@ pub(crate) fn fetch(cache: &Cache, name: &KernelName) -> Result<Kernel> {
 }
 
 fn list(catalogue: &[Named]) {
-    for Named { name, scenario } in catalogue {
+    for Named { name, scenario, .. } in catalogue {
         let kernels: Vec<String> = scenario.kernels.iter().map(ToString::to_string).collect();
         println!("{name}\n    {}\n    on {}", scenario.title, kernels.join(", "));
     }
