@@ -1,7 +1,7 @@
 //! The node as a scenario wants it: built from nothing, and taken down to nothing.
 
 use std::fs;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -114,14 +114,15 @@ impl Node {
         doing("IP sets");
         take(forget_sets());
         doing("devices");
-        for device in names_in("/sys/class/net") {
-            if OUR_DEVICES.iter().any(|ours| device.starts_with(ours)) {
-                take(tool::run(&format!("ip link delete {device}")).map(drop));
-            }
-        }
+        let devices = names_in("/sys/class/net").into_iter();
+        let deletions: String = devices
+            .filter(|device| OUR_DEVICES.iter().any(|ours| device.starts_with(ours)))
+            .map(|device| format!("link delete {device}\n"))
+            .collect();
+        take(tool::feed("ip -force -batch -", &deletions).map(drop));
         doing("netns");
         for name in names_in(netns::FOLDER) {
-            take(tool::run(&format!("ip netns delete {name}")).map(drop));
+            take(netns::delete(&name));
         }
         doing("conntrack");
         take(tool::run("conntrack -F").map(drop));
@@ -132,9 +133,9 @@ impl Node {
 }
 
 /// The address of a service for its clients.
-pub(super) fn address(topology: &Topology, service: Option<&str>) -> Result<SocketAddrV4> {
+pub(super) fn address(topology: &Topology, service: Option<&str>) -> Result<SocketAddr> {
     let service = topology.service(service).context("there is no such service")?;
-    Ok(SocketAddrV4::new(Topology::NODE, service.node_port))
+    Ok(SocketAddr::new(Topology::NODE, service.node_port))
 }
 
 /// The entries of a folder, by name; none if there is no such folder.
