@@ -36,7 +36,9 @@ impl Netns {
                 sysctl::no_ipv6()?;
                 sysctl::write("net.ipv4.ip_forward", 0)
             });
-            inside.join().unwrap_or_else(|_| Err(anyhow!("a thread that made a netns panicked")))
+            inside
+                .join()
+                .unwrap_or_else(|_| Err(anyhow!("a thread that made a netns panicked")))
         })?;
         Ok(Self {
             name: name.to_owned(),

@@ -1,5 +1,6 @@
 //! The node as a scenario wants it: built from nothing, and taken down to nothing.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -114,11 +115,12 @@ impl Node {
         doing("IP sets");
         take(forget_sets());
         doing("devices");
-        let devices = names_in("/sys/class/net").into_iter();
-        let deletions: String = devices
-            .filter(|device| OUR_DEVICES.iter().any(|ours| device.starts_with(ours)))
-            .map(|device| format!("link delete {device}\n"))
-            .collect();
+        let mut deletions = String::new();
+        for device in names_in("/sys/class/net") {
+            if OUR_DEVICES.iter().any(|ours| device.starts_with(ours)) {
+                let _ = writeln!(deletions, "link delete {device}");
+            }
+        }
         take(tool::feed("ip -force -batch -", &deletions).map(drop));
         doing("netns");
         for name in names_in(netns::FOLDER) {

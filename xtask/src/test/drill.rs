@@ -74,3 +74,27 @@ fn wrong(played: &[Played]) -> Vec<String> {
     }
     wrong
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "boots a guest"]
+    fn the_lab_tells_what_fails_from_what_does_not() {
+        let wrong = run(&"6.12".parse().unwrap()).unwrap();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn a_drill_that_is_not_played_is_wrong() {
+        assert_eq!(wrong(&[]).len(), DRILLS.len() + 1);
+    }
+
+    #[test]
+    fn every_drill_is_a_file_and_every_file_a_drill() {
+        let catalogue = scenario::load(&workspace::root().join("tests/drills")).unwrap();
+        let files: Vec<&str> = catalogue.iter().map(|named| &*named.name).collect();
+        assert_eq!(files, DRILLS.map(|(name, _)| name));
+    }
+}
