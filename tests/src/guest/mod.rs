@@ -11,6 +11,7 @@ mod client;
 mod kube;
 mod leftovers;
 mod netns;
+mod nodes;
 mod play;
 mod pod;
 mod port;

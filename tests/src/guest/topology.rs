@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::cancel::Cancel;
 use super::client::{self, Client};
+use super::nodes::{self, OtherNode};
 use super::pod::Pod;
 use super::sysctl::Changed;
 use super::{kube, netns, sysctl, tool};
@@ -23,12 +24,13 @@ const LINK_UP: Duration = Duration::from_secs(10);
 const FORGET: Duration = Duration::from_secs(10);
 
 /// The devices of the node that are ours, by how their names begin.
-const OUR_DEVICES: [&str; 3] = ["cali", "eth", "kube-ipvs"];
+const OUR_DEVICES: [&str; 4] = ["cali", "eth", "kube-ipvs", "vxlan"];
 
-/// The node, with clients around it and pods on it.
+/// The node, with clients and other nodes around it and pods on it.
 #[derive(Debug, Default)]
 pub(super) struct Node {
     clients: Vec<Client>,
+    others: Vec<OtherNode>,
     pods: Vec<Pod>,
     sysctls: Changed,
 }
@@ -48,23 +50,34 @@ impl Node {
                 Client::create(client, nth).with_context(|| format!("cannot build {}", client.name))?;
             self.clients.push(built);
         }
+        for node in &topology.nodes {
+            cancel.doing(format!("building {}", node.name))?;
+            let built =
+                OtherNode::create(node, topology).with_context(|| format!("cannot build {}", node.name))?;
+            self.others.push(built);
+        }
         for pod in &topology.pods {
             cancel.doing(format!("building {}", pod.name))?;
-            let built = Pod::create(pod).with_context(|| format!("cannot build {}", pod.name))?;
+            let host = pod.node.as_deref().map(|name| self.other(name)).transpose()?;
+            let built = Pod::create(pod, host.map(OtherNode::netns))
+                .with_context(|| format!("cannot build {}", pod.name))?;
             self.pods.push(built);
         }
+        cancel.doing("making the ways between nodes")?;
+        nodes::connect(topology)?;
         cancel.doing("playing kube-proxy")?;
         kube::sync(topology)?;
         if let Some(rules) = &topology.nft {
             self.nft(rules)?;
         }
         cancel.doing("waiting for the links")?;
-        let devices = (0..self.clients.len())
-            .map(client::device)
-            .chain(self.pods.iter().map(Pod::device));
-        for device in devices {
+        for device in (0..topology.clients.len() + topology.nodes.len()).map(client::device) {
             let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device)))?;
             ensure!(up, "{device} does not come up");
+        }
+        for pod in &self.pods {
+            let up = cancel.wait_until(LINK_UP, || pod.is_up())?;
+            ensure!(up, "{} does not come up", pod.device());
         }
         Ok(())
     }
@@ -73,6 +86,11 @@ impl Node {
     pub(super) fn client(&self, name: &str) -> Result<&Client> {
         let client = self.clients.iter().find(|client| client.name() == name);
         client.with_context(|| format!("there is no client {name}"))
+    }
+
+    fn other(&self, name: &str) -> Result<&OtherNode> {
+        let node = self.others.iter().find(|node| node.name() == name);
+        node.with_context(|| format!("there is no node {name}"))
     }
 
     /// Changes what a pod does.
@@ -116,12 +134,14 @@ impl Node {
         take(forget_sets());
         doing("devices");
         let mut deletions = String::new();
-        for device in names_in("/sys/class/net") {
+        // Backwards, for a tunnel goes with the device that it is bound to.
+        for device in names_in("/sys/class/net").into_iter().rev() {
             if OUR_DEVICES.iter().any(|ours| device.starts_with(ours)) {
                 let _ = writeln!(deletions, "link delete {device}");
             }
         }
         take(tool::feed("ip -force -batch -", &deletions).map(drop));
+        take(nodes::tear_down());
         doing("netns");
         for name in names_in(netns::FOLDER) {
             take(netns::delete(&name));
@@ -182,7 +202,8 @@ fn forget_sets() -> Result<()> {
     refused.map_or(Ok(()), Err)
 }
 
-fn is_up(device: &str) -> bool {
+/// Whether a device of the node carries packets.
+pub(super) fn is_up(device: &str) -> bool {
     let state = fs::read_to_string(format!("/sys/class/net/{device}/operstate"));
     state.is_ok_and(|state| state.trim() == "up")
 }

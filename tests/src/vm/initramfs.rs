@@ -35,7 +35,8 @@ pub const TOOL_PACKAGES: [&str; 8] = [
 const FORMAT: u32 = 2;
 
 /// Programs of the guest, and other names under which each of them is called.
-const TOOLS: [(&str, &[&str]); 9] = [
+const TOOLS: [(&str, &[&str]); 10] = [
+    ("bridge", &[]),
     ("conntrack", &[]),
     ("dash", &["sh"]),
     ("ip", &[]),
