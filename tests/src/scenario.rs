@@ -23,7 +23,7 @@ use serde::Deserialize;
 pub use catalogue::{Named, load, select};
 pub use expectation::{Evidence, Expect, Expected, ExpectedFlow, Totals};
 pub use process::{Check, Process};
-pub use step::{Change, Connect, Membership, Removal, Step};
+pub use step::{Change, Connect, Membership, Removal, RunIn, Step};
 pub use topology::{Behaviour, Client, Pod, RealServer, Scheduler, Service, Topology};
 pub use words::{CAUSES, Cause, Fate, Flavour, KernelName, Span};
 

@@ -9,10 +9,12 @@ use anyhow::{Context, Result, ensure};
 
 use super::cancel::Cancel;
 use super::client::{self, Client};
+use super::leftovers::{Inventory, Kind};
 use super::pod::Pod;
+use super::restore::{self, Sysctls};
 use super::sysctl::Changed;
-use super::{kube, netns, sysctl, tool};
-use crate::scenario::{self, Behaviour, Scenario, Topology};
+use super::{kube, modules, netns, process_table, shell, sysctl, tool};
+use crate::scenario::{self, Behaviour, RunIn, Scenario, Step, Topology};
 
 /// How long a new link may take until it carries packets.
 const LINK_UP: Duration = Duration::from_secs(10);
@@ -21,15 +23,14 @@ const LINK_UP: Duration = Duration::from_secs(10);
 /// netfilter the sets of rules.
 const FORGET: Duration = Duration::from_secs(10);
 
-/// The devices of the node that are ours, by how their names begin.
-const OUR_DEVICES: [&str; 3] = ["cali", "eth", "kube-ipvs"];
-
 /// The node, with clients around it and pods on it.
 #[derive(Debug, Default)]
 pub(super) struct Node {
     clients: Vec<Client>,
     pods: Vec<Pod>,
     sysctls: Changed,
+    /// All sysctls of the network as they were, where steps may change them on their own.
+    all_sysctls: Sysctls,
 }
 
 impl Node {
@@ -37,6 +38,13 @@ impl Node {
     pub(super) fn build(&mut self, scenario: &Scenario, cancel: &Cancel) -> Result<()> {
         let topology = &scenario.topology;
         cancel.doing("setting sysctls")?;
+        if scenario
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::Run(_) | Step::RunIn(_)))
+        {
+            self.all_sysctls = Sysctls::take();
+        }
         kube::set_sysctls(&mut self.sysctls)?;
         for (name, value) in &scenario.facts {
             self.sysctls.set(name, value)?;
@@ -96,25 +104,45 @@ impl Node {
         Ok(())
     }
 
-    /// Takes everything down, as far as it goes, and returns what did not work.
-    pub(super) fn tear_down(mut self) -> Vec<anyhow::Error> {
+    /// Runs a line of the shell on the node, or in the netns of a client or a pod. Returns what it printed.
+    pub(super) fn run(&self, place: &str, line: &str) -> Result<String> {
+        if place == RunIn::NODE {
+            return shell::run(line);
+        }
+        let pod = self.pods.iter().find(|pod| pod.name() == place).map(Pod::netns);
+        let netns = match pod {
+            Some(netns) => netns,
+            None => self.client(place)?.netns(),
+        };
+        netns.run(|| shell::run(line))
+    }
+
+    /// Takes everything down, as far as it goes, and returns what did not work. Then the node is as it was before.
+    pub(super) fn tear_down(mut self, before: &Inventory) -> Vec<anyhow::Error> {
         let mut errors = Vec::new();
         let mut take = |outcome: Result<()>| errors.extend(outcome.err());
         self.clients.iter().for_each(Client::let_go);
         self.pods.clear();
+        process_table::end_all();
         take(forget_ipvs());
         take(tool::run("nft flush ruleset").map(drop));
+        take(restore::legacy_tables());
         take(forget_sets());
         for device in names_in("/sys/class/net") {
-            if OUR_DEVICES.iter().any(|ours| device.starts_with(ours)) {
+            // One end of a veth takes the other one with it.
+            let there = Path::new("/sys/class/net").join(&device).exists();
+            if there && !before.has(Kind::Device, &device) {
                 take(tool::run(&format!("ip link delete {device}")).map(drop));
             }
         }
         for name in names_in(netns::FOLDER) {
             take(tool::run(&format!("ip netns delete {name}")).map(drop));
         }
+        take(restore::routes(before));
         take(tool::run("conntrack -F").map(drop));
         take(self.sysctls.restore());
+        take(self.all_sysctls.put_back());
+        take(modules::restore(before.of(Kind::Module)));
         errors
     }
 }
