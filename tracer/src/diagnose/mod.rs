@@ -75,7 +75,9 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
         Fate::Dropped | Fate::Unanswered => Some(unfinished(flow, facts)),
         Fate::Refused => Some(backend::refused(flow, facts)),
     };
-    let finding = finding.map(|finding| doubt(flow, finding, facts));
+    let finding = finding
+        .map(|finding| doubt(flow, finding, facts))
+        .map(|finding| of_family(flow, finding));
     let dataplane = dataplane(flow);
     match finding {
         Some(Finding {
@@ -100,6 +102,14 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
             dataplane,
         },
     }
+}
+
+/// The rules of the diagnosis name hooks by their role; people get the name of the function that was hooked.
+fn of_family(flow: &Flow, mut finding: Finding) -> Finding {
+    if flow.original.is_v6() {
+        finding.evidence = finding.evidence.into_iter().map(Evidence::of_ipv6).collect();
+    }
+    finding
 }
 
 /// Records were lost while the flow went on: what was not seen proves nothing then, and the flow says so.
