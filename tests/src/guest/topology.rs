@@ -1,7 +1,7 @@
 //! The node as a scenario wants it: built from nothing, and taken down to nothing.
 
 use std::fs;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -120,9 +120,9 @@ impl Node {
 }
 
 /// The address of a service for its clients.
-pub(super) fn address(topology: &Topology, service: Option<&str>) -> Result<SocketAddrV4> {
+pub(super) fn address(topology: &Topology, service: Option<&str>) -> Result<SocketAddr> {
     let service = topology.service(service).context("there is no such service")?;
-    Ok(SocketAddrV4::new(Topology::NODE, service.node_port))
+    Ok(SocketAddr::new(Topology::NODE, service.node_port))
 }
 
 /// The entries of a folder, by name; none if there is no such folder.

@@ -5,10 +5,15 @@ use tracer_common::{
     record::{Icmp, IpvsConn, conntrack, ipvs_conn},
 };
 
-use crate::flow::{
-    event::What,
-    model::{Flow, Step, real_server},
+use crate::{
+    flow::{
+        event::What,
+        model::{Flow, Step, real_server},
+    },
+    node::facts::Facts,
 };
+
+const UNKNOWN_NUMBER: u32 = u32::MAX;
 
 /// One fact that supports a cause.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -175,6 +180,49 @@ pub fn place(step: &Step) -> String {
         (None, 0) => "an unknown netns".to_owned(),
         (None, netns) => format!("netns {netns}"),
     }
+}
+
+/// Function, place and reason of a discarded packet; nothing for any other step.
+#[must_use]
+pub fn discarded(step: &Step, facts: &Facts) -> Vec<Evidence> {
+    let What::Drop(drop) = &step.event.what else {
+        return Vec::new();
+    };
+    let mut out = vec![
+        Evidence::seen("discarded in", location(step, facts), Hook::KfreeSkb),
+        Evidence::seen("discarded at", place(step), Hook::KfreeSkb),
+    ];
+    if drop.reason != UNKNOWN_NUMBER {
+        let name = facts
+            .drop_reasons
+            .get(&drop.reason)
+            .cloned()
+            .unwrap_or_else(|| drop.reason.to_string());
+        out.push(Evidence::seen("drop reason", name, Hook::KfreeSkb));
+    }
+    out
+}
+
+/// The kernel function that discarded the packet.
+#[must_use]
+pub fn location(step: &Step, facts: &Facts) -> String {
+    match &step.event.what {
+        What::Drop(drop) => facts
+            .symbols
+            .get(&drop.location)
+            .cloned()
+            .unwrap_or_else(|| format!("{:#x}", drop.location)),
+        _ => step.event.hook.name().to_owned(),
+    }
+}
+
+/// Who refused a SYN with RST, if that was seen.
+#[must_use]
+pub fn reset(flow: &Flow, attempt: usize) -> Option<Evidence> {
+    let step = flow
+        .steps_of(attempt)
+        .find(|step| step.event.hook == Hook::TcpSendReset)?;
+    Some(Evidence::seen("RST sent by", place(step), step.event.hook))
 }
 
 /// The ICMP error that went to the client.
