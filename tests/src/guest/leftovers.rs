@@ -57,8 +57,13 @@ impl Kind {
 pub(super) struct Inventory(BTreeMap<Kind, BTreeSet<String>>);
 
 impl Inventory {
-    /// Takes stock.
+    /// Takes stock of everything.
     pub(super) fn take() -> Result<Self> {
+        Self::take_of(true)
+    }
+
+    /// Takes stock; unless it is to be `thorough`, without what only steps with tools of their own change.
+    fn take_of(thorough: bool) -> Result<Self> {
         let mut all = BTreeMap::new();
         let mut add = |kind: Kind, names: Vec<String>| {
             all.insert(kind, BTreeSet::from_iter(names));
@@ -76,8 +81,10 @@ impl Inventory {
         add(Kind::IpvsConnection, ipvs_connections());
         add(Kind::Rule, lines(tool::run("nft list ruleset")?));
         add(Kind::IpSet, lines(tool::run("ipset list -n")?));
-        add(Kind::Routing, lines(routing()?));
-        add(Kind::Qdisc, qdiscs()?);
+        if thorough {
+            add(Kind::Routing, lines(routing()?));
+            add(Kind::Qdisc, qdiscs()?);
+        }
         // Whoever traces must have taken his probes away.
         let probes = fs::read_to_string("/sys/kernel/debug/kprobes/list").unwrap_or_default();
         add(Kind::Kprobe, lines(probes));
@@ -106,27 +113,19 @@ impl Inventory {
     }
 
     /// Waits until the node is again as it was, and returns what is there that was not, or is not there any more.
-    pub(super) fn strangers(&self) -> Result<Vec<String>> {
-        let mut now = Self::take()?;
+    pub(super) fn strangers(&self, thorough: bool) -> Result<Vec<String>> {
+        let mut strangers = Vec::new();
         Cancel::default().wait_until(SETTLE, || {
-            now = Self::take()?;
-            Ok(now == *self)
+            let now = Self::take_of(thorough)?;
+            strangers.clear();
+            for kind in now.0.keys().copied() {
+                let (word, is, was) = (kind.word(), now.of(kind), self.of(kind));
+                strangers.extend(is.difference(was).map(|name| format!("{word} {name}")));
+                strangers.extend(was.difference(is).map(|name| format!("no {word} {name}")));
+            }
+            Ok(strangers.is_empty())
         })?;
-        let mut all = Vec::new();
-        for kind in now.0.keys() {
-            let word = kind.word();
-            all.extend(
-                now.of(*kind)
-                    .difference(self.of(*kind))
-                    .map(|name| format!("{word} {name}")),
-            );
-            all.extend(
-                self.of(*kind)
-                    .difference(now.of(*kind))
-                    .map(|name| format!("no {word} {name}")),
-            );
-        }
-        Ok(all)
+        Ok(strangers)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The node as a scenario wants it: built from nothing, and taken down to nothing.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,7 +15,7 @@ use super::pod::Pod;
 use super::restore::{self, Sysctls};
 use super::sysctl::Changed;
 use super::{kube, modules, netns, process_table, shell, sysctl, tool};
-use crate::scenario::{self, Behaviour, RunIn, Scenario, Step, Topology};
+use crate::scenario::{self, Behaviour, RunIn, Scenario, Topology};
 
 /// How long a new link may take until it carries packets.
 const LINK_UP: Duration = Duration::from_secs(10);
@@ -29,7 +30,9 @@ pub(super) struct Node {
     clients: Vec<Client>,
     pods: Vec<Pod>,
     sysctls: Changed,
-    /// All sysctls of the network as they were, where steps may change them on their own.
+    /// Whether steps have tools of their own, and so may have changed whatever there is.
+    touched: bool,
+    /// All sysctls of the network as they were before such steps.
     all_sysctls: Sysctls,
 }
 
@@ -38,11 +41,8 @@ impl Node {
     pub(super) fn build(&mut self, scenario: &Scenario, cancel: &Cancel) -> Result<()> {
         let topology = &scenario.topology;
         cancel.doing("setting sysctls")?;
-        if scenario
-            .steps
-            .iter()
-            .any(|step| matches!(step, Step::Run(_) | Step::RunIn(_)))
-        {
+        self.touched = scenario.runs_lines();
+        if self.touched {
             self.all_sysctls = Sysctls::take();
         }
         kube::set_sysctls(&mut self.sysctls)?;
@@ -118,33 +118,62 @@ impl Node {
     }
 
     /// Takes everything down, as far as it goes, and returns what did not work. Then the node is as it was before.
-    pub(super) fn tear_down(mut self, before: &Inventory) -> Vec<anyhow::Error> {
+    pub(super) fn tear_down(mut self, before: &Inventory, cancel: &Cancel) -> Vec<anyhow::Error> {
         let mut errors = Vec::new();
+        let doing = |what: &str| {
+            // A scenario that was stopped is cleaned up as well.
+            let _ = cancel.doing(format!("cleaning up: {what}"));
+        };
         let mut take = |outcome: Result<()>| errors.extend(outcome.err());
+        doing("clients and pods");
         self.clients.iter().for_each(Client::let_go);
         self.pods.clear();
         process_table::end_all();
+        doing("IPVS");
         take(forget_ipvs());
+        doing("rules");
         take(tool::run("nft flush ruleset").map(drop));
         take(restore::legacy_tables());
+        doing("IP sets");
         take(forget_sets());
-        for device in names_in("/sys/class/net") {
-            // One end of a veth takes the other one with it.
-            let there = Path::new("/sys/class/net").join(&device).exists();
-            if there && !before.has(Kind::Device, &device) {
-                take(tool::run(&format!("ip link delete {device}")).map(drop));
-            }
-        }
+        doing("devices");
+        take(delete_devices(before));
+        doing("netns");
         for name in names_in(netns::FOLDER) {
-            take(tool::run(&format!("ip netns delete {name}")).map(drop));
+            take(netns::delete(&name));
         }
-        take(restore::routes(before));
+        if self.touched {
+            doing("routes");
+            take(restore::routes(before));
+        }
+        doing("conntrack");
         take(tool::run("conntrack -F").map(drop));
+        doing("sysctls");
         take(self.sysctls.restore());
         take(self.all_sysctls.put_back());
+        doing("modules");
         take(modules::restore(before.of(Kind::Module)));
         errors
     }
+}
+
+/// Deletes all devices that were not there before.
+fn delete_devices(before: &Inventory) -> Result<()> {
+    let strangers = || {
+        let mut names = names_in("/sys/class/net");
+        names.retain(|name| !before.has(Kind::Device, name));
+        names
+    };
+    let deletions = strangers().iter().fold(String::new(), |mut lines, name| {
+        let _ = writeln!(lines, "link delete {name}");
+        lines
+    });
+    let deleted = tool::feed("ip -force -batch -", &deletions);
+    // One end of a veth takes the other one with it, which can then not be deleted any more.
+    if strangers().is_empty() {
+        return Ok(());
+    }
+    deleted.map(drop)
 }
 
 /// The address of a service for its clients.

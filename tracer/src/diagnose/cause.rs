@@ -1,117 +1,76 @@
-//! The closed list of causes: name, advice, and where each can occur.
+//! The closed list of causes, by name. What each one means and what proves it is one [`super::catalogue::Row`].
 
-/// Why a flow ended badly. A cause is added together with the hooks that prove it and a scenario that makes it happen.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum Cause {
-    /// A reused client port met an old entry in `TIME_WAIT` or `CLOSE`; the SYN was sacrificed.
-    IpvsReuseDropped,
-    /// The old entry's real server is draining; the entry was expired and the SYN sacrificed.
-    IpvsNodestExpired,
-    /// The old entry's real server was removed; every SYN is dropped in silence.
-    IpvsDestUnavailable,
-    /// The SYN was sent to the draining or removed real server of an old entry.
-    IpvsReuseStaleBackend,
-    /// No virtual service for the address and port.
-    IpvsNoService,
-    /// The virtual service has no real server with weight.
-    IpvsNoDestination,
-    /// A base chain, or a rule reached from it, dropped the packet.
-    NetfilterRuleDropped,
-    /// Nothing listens on the backend's port.
-    TcpNoListener,
-    /// The SYN was delivered and nothing came back.
-    BackendSilent,
-    /// The SYN-ACK came later than the client's repetition.
-    BackendSlow,
-    /// The SYN-ACK was discarded on this node.
-    ReturnDropped,
-    /// Nothing known explains it.
-    Unknown,
+macro_rules! causes {
+    ($($id:ident = $name:literal,)*) => {
+        /// Why a flow ended badly. A cause is added together with its row, the hooks that prove it and a scenario
+        /// that makes it happen.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        pub enum Cause {
+            $(
+                #[doc = concat!("`", $name, "`")]
+                $id,
+            )*
+        }
+
+        impl Cause {
+            /// Every cause, in the order of the catalogue.
+            pub const ALL: &'static [Self] = &[$(Self::$id),*];
+
+            /// The name that users and files see.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$id => $name,)*
+                }
+            }
+        }
+    };
 }
 
-impl Cause {
-    /// Every cause.
-    pub const ALL: &'static [Self] = &[
-        Self::IpvsReuseDropped,
-        Self::IpvsNodestExpired,
-        Self::IpvsDestUnavailable,
-        Self::IpvsReuseStaleBackend,
-        Self::IpvsNoService,
-        Self::IpvsNoDestination,
-        Self::NetfilterRuleDropped,
-        Self::TcpNoListener,
-        Self::BackendSilent,
-        Self::BackendSlow,
-        Self::ReturnDropped,
-        Self::Unknown,
-    ];
-
-    /// The name that users and files see.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::IpvsReuseDropped => "ipvs.reuse-dropped",
-            Self::IpvsNodestExpired => "ipvs.nodest-expired",
-            Self::IpvsDestUnavailable => "ipvs.dest-unavailable",
-            Self::IpvsReuseStaleBackend => "ipvs.reuse-stale-backend",
-            Self::IpvsNoService => "ipvs.no-service",
-            Self::IpvsNoDestination => "ipvs.no-destination",
-            Self::NetfilterRuleDropped => "netfilter.rule-dropped",
-            Self::TcpNoListener => "tcp.no-listener",
-            Self::BackendSilent => "backend.silent",
-            Self::BackendSlow => "backend.slow",
-            Self::ReturnDropped => "return.dropped",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// What to do about it.
-    #[must_use]
-    pub const fn advice(self) -> Option<&'static str> {
-        Some(match self {
-            Self::IpvsReuseDropped => {
-                "Set net.ipv4.vs.conn_reuse_mode=0 together with expire_nodest_conn=1 (kernels before 4.1 by number, \
-                 such as CentOS 7's 3.10, may have the setting too: look whether the file exists), or run a kernel \
-                 of 5.9 or later; if the backend ends its connections with RST, let it close with FIN; keep \
-                 connections alive, so that clients reuse fewer ports."
-            }
-            Self::IpvsNodestExpired => {
-                "Expected while a backend drains or after it was removed: the next SYN gets through. Shorten the drain, \
-                 keep connections alive, or let the backend close with FIN so that no old conntrack entry is left."
-            }
-            Self::IpvsDestUnavailable => {
-                "Set net.ipv4.vs.expire_nodest_conn=1. Until then the client's port works again when the old entry \
-                 times out (120 s after a close, 900 s if it was established): see `ipvsadm -Lnc`."
-            }
-            Self::IpvsReuseStaleBackend => {
-                "Set net.ipv4.vs.expire_nodest_conn=1, so that entries of draining backends are not used for new \
-                 connections (kernels since 5.16 and many stable ones do so even with conn_reuse_mode=0)."
-            }
-            Self::IpvsNoService => {
-                "kube-proxy has made no virtual service for this address and port here: look at its log, at \
-                 --nodeport-addresses, and at `ipvsadm -Ln` in this network namespace."
-            }
-            Self::IpvsNoDestination => {
-                "The service has no usable endpoint on this node: look at its endpoints and their readiness, and at \
-                 externalTrafficPolicy: Local."
-            }
-            Self::NetfilterRuleDropped => {
-                "Look at the chain: `nft -a list chain` with the family, table and name given."
-            }
-            Self::TcpNoListener => {
-                "The pod is reached but nothing listens on that port: look at targetPort and the container."
-            }
-            Self::BackendSilent => {
-                "The SYN was delivered: look at the pod (its own firewall, its CPU, a stopped process) or, if it runs \
-                 on another node, trace there."
-            }
-            Self::BackendSlow => "Look at the load of the pod and of the node it runs on.",
-            Self::ReturnDropped => {
-                "Look at the part of this node that is named as having discarded the answer."
-            }
-            Self::Unknown => return None,
-        })
-    }
+causes! {
+    IpvsReuseDropped = "ipvs.reuse-dropped",
+    IpvsNodestExpired = "ipvs.nodest-expired",
+    IpvsDestUnavailable = "ipvs.dest-unavailable",
+    IpvsReuseStaleBackend = "ipvs.reuse-stale-backend",
+    IpvsAffinityStale = "ipvs.affinity-stale",
+    IpvsNoService = "ipvs.no-service",
+    IpvsNoDestination = "ipvs.no-destination",
+    IpvsDestOverloaded = "ipvs.dest-overloaded",
+    IpvsConnAllocFailed = "ipvs.conn-alloc-failed",
+    IpvsDefenseDrop = "ipvs.defense-drop",
+    IpvsXmitNoRoute = "ipvs.xmit-no-route",
+    IpvsXmitTtl = "ipvs.xmit-ttl",
+    IpvsXmitMtu = "ipvs.xmit-mtu",
+    NetfilterRuleDropped = "netfilter.rule-dropped",
+    NetfilterRuleRejected = "netfilter.rule-rejected",
+    ConntrackTableFull = "conntrack.table-full",
+    ConntrackInsertFailed = "conntrack.insert-failed",
+    ConntrackInvalid = "conntrack.invalid",
+    ConntrackPinned = "conntrack.pinned",
+    NatPortExhausted = "nat.port-exhausted",
+    NatNoAddress = "nat.no-address",
+    RouteRpFilter = "route.rp-filter",
+    RouteMartian = "route.martian",
+    RouteUnreachable = "route.unreachable",
+    RouteForwardingOff = "route.forwarding-off",
+    NeighUnresolved = "neigh.unresolved",
+    PolicyLocalNoEndpoint = "policy.local-no-endpoint",
+    DevTxDropped = "dev.tx-dropped",
+    TunnelMtu = "tunnel.mtu",
+    TunnelFailed = "tunnel.failed",
+    TcpNoListener = "tcp.no-listener",
+    TcpAcceptQueueFull = "tcp.accept-queue-full",
+    TcpSynQueueFull = "tcp.syn-queue-full",
+    TcpTimestampRejected = "tcp.timestamp-rejected",
+    TcpTimewaitRefused = "tcp.timewait-refused",
+    TcpFinalAckDropped = "tcp.final-ack-dropped",
+    BackendSilent = "backend.silent",
+    BackendSlow = "backend.slow",
+    ReturnDropped = "return.dropped",
+    ReturnNotTranslated = "return.not-translated",
+    ReturnBypassed = "return.bypassed",
+    ClientSilent = "client.silent",
+    Unknown = "unknown",
 }
 
 impl std::fmt::Display for Cause {
@@ -123,22 +82,5 @@ impl std::fmt::Display for Cause {
 impl serde::Serialize for Cause {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_cause_has_its_own_name_and_all_but_unknown_an_advice() {
-        for (index, cause) in Cause::ALL.iter().enumerate() {
-            assert!(
-                Cause::ALL[..index]
-                    .iter()
-                    .all(|other| other.name() != cause.name())
-            );
-            assert_eq!(cause.advice().is_none(), *cause == Cause::Unknown);
-        }
     }
 }

@@ -1,161 +1,194 @@
-//! Packets that this node discarded outside of IPVS: by a rule, or for a reason that nothing here explains.
+//! Nothing known explains it: `unknown`, with what is known.
 
-use tracer_common::{hook::Hook, record::Chain, tcp::Part};
+use tracer_common::{hook::Hook, tcp::Part};
 
 use super::{
-    Finding,
+    case::{Case, Proof, Situation},
+    catalogue::Row,
     cause::Cause,
     evidence::{self, Evidence},
-};
-use crate::{
-    flow::{
-        event::{What, text},
-        judge::{self, End},
-        model::{Flow, Step},
-    },
-    node::{facts::Facts, nft},
+    tcp,
 };
 
 const NF_DROP: i32 = 0;
-const UNKNOWN_NUMBER: u32 = u32::MAX;
 
-/// A base chain of nf_tables returned the verdict to drop.
-pub(crate) fn by_rule(flow: &Flow, attempt: usize, facts: &Facts) -> Option<Finding> {
-    let (step, chain) = flow
-        .steps_of(attempt)
-        .rev()
-        .find_map(|step| match &step.event.what {
-            What::Chain(chain) if flow.is_on_node(&step.event) => Some((step, chain)),
-            _ => None,
-        })?;
-    let (table, name) = chain_name(flow, chain, facts)?;
-    let (packet, cause) = match step.event.part {
-        Part::Syn => ("SYN", Cause::NetfilterRuleDropped),
-        _ => ("answer", Cause::ReturnDropped),
-    };
-    let hook = nf_hook_name(chain.nf_hook).unwrap_or("an unknown");
-    Some(Finding {
-        cause,
-        explanation: format!(
-            "The {packet} {} -> {} was discarded by nf_tables: table {table}, base chain {name} at the {hook} hook, or a chain \
-             that it jumps to.",
-            step.event.tuple.source(),
-            step.event.tuple.destination(),
+pub(super) const ROWS: &[Row] = &[Row {
+    cause: Cause::Unknown,
+    says: "Nothing that tracer knows explains what became of the packet; what was seen of it is given.",
+    proof: "No other cause was proven.",
+    advice: None,
+    occurs: "Everywhere.",
+    hooks: &[],
+    find: |case| {
+        Some(match case.situation {
+            Situation::Dropped => discarded(case),
+            Situation::Refused => refused(case),
+            Situation::Silent => silent(case),
+            Situation::Late => late(case),
+        })
+    },
+}];
+
+/// This node discarded the packet: function and reason are given.
+fn discarded(case: &Case<'_>) -> Proof {
+    let (mut evidence, place) = match case.discarded {
+        Some(step) => (
+            evidence::discarded(step, case.facts),
+            format!(" in {}", evidence::location(step, case.facts)),
         ),
-        evidence: vec![
-            Evidence::seen("table", table, Hook::NftDoChain),
-            Evidence::seen("chain", name, Hook::NftDoChain),
-            Evidence::seen("netfilter hook", hook, Hook::NftDoChain),
-            Evidence::seen(
-                "verdict of the chain",
-                step.verdict
-                    .map_or_else(String::new, |verdict| format!("{verdict:#x}")),
-                Hook::NftDoChain,
-            ),
-        ],
-    })
-}
-
-/// Table and chain, where what was read agrees with the rules that are loaded.
-///
-/// On a kernel without BTF for nf_tables only the chain's name is read, at an offset that nothing vouches for: it
-/// counts if a base chain of that name is loaded at that hook, and its table if only one table has such a chain.
-fn chain_name(flow: &Flow, chain: &Chain, facts: &Facts) -> Option<(String, String)> {
-    let name = text(&chain.chain);
-    let table = text(&chain.table);
-    if !table.is_empty() && !name.is_empty() {
-        return Some((table, name));
-    }
-    let loaded = &facts.netns.get(&flow.netns)?.chains;
-    let mut tables = loaded
-        .iter()
-        .filter(|known| known.name == name && is_base_at(known, chain.nf_hook));
-    let table = tables.next()?;
-    if tables.next().is_some() {
-        return None;
-    }
-    Some((table.table.clone(), name))
-}
-
-fn is_base_at(known: &nft::Chain, nf_hook: u32) -> bool {
-    known
-        .base
-        .as_ref()
-        .is_some_and(|base| base.hook == nf_hook || nf_hook == UNKNOWN_NUMBER)
-}
-
-/// `enum nf_inet_hooks` (uapi/linux/netfilter.h).
-fn nf_hook_name(number: u32) -> Option<&'static str> {
-    Some(match number {
-        0 => "prerouting",
-        1 => "input",
-        2 => "forward",
-        3 => "output",
-        4 => "postrouting",
-        _ => return None,
-    })
-}
-
-/// Nothing known explains it: function and reason are given.
-pub(crate) fn unexplained(flow: &Flow, attempt: usize, facts: &Facts) -> Finding {
-    let (evidence, place, packet) = match judge::end_of(flow, attempt) {
-        End::Dropped(step) => {
-            let packet = if step.event.part == Part::Syn {
-                "SYN"
-            } else {
-                "answer"
-            };
-            (
-                drop_evidence(step, facts),
-                format!(" in {}", location(step, facts)),
-                packet,
-            )
-        }
-        End::Answered | End::Open => (Vec::new(), String::new(), "SYN"),
+        None => (Vec::new(), String::new()),
     };
-    let refusals = flow.steps_of(attempt).filter(|step| {
+    let refusals = case.steps().filter(|step| {
         let hook = step.event.hook;
         step.verdict == Some(NF_DROP)
             && (hook.is_ipvs_request() || matches!(hook, Hook::CtConfirm | Hook::NftDoChain))
     });
-    let mut evidence = evidence;
     evidence.extend(refusals.map(|step| Evidence::seen("verdict", "NF_DROP", step.event.hook)));
-    Finding {
-        cause: Cause::Unknown,
+    Proof {
         explanation: format!(
-            "This node discarded the {packet}{place}; nothing that tracer knows explains why."
+            "This node discarded the {}{place}; nothing that tracer knows explains why.",
+            case.discarded_packet()
         ),
         evidence,
     }
 }
 
-/// Function and reason of a discarded packet.
-pub(crate) fn drop_evidence(step: &Step, facts: &Facts) -> Vec<Evidence> {
-    let What::Drop(drop) = &step.event.what else {
-        return Vec::new();
-    };
-    let mut out = vec![
-        Evidence::seen("discarded in", location(step, facts), Hook::KfreeSkb),
-        Evidence::seen("discarded at", evidence::place(step), Hook::KfreeSkb),
-    ];
-    if drop.reason != UNKNOWN_NUMBER {
-        let name = facts
-            .drop_reasons
-            .get(&drop.reason)
-            .cloned()
-            .unwrap_or_else(|| drop.reason.to_string());
-        out.push(Evidence::seen("drop reason", name, Hook::KfreeSkb));
+/// RST or ICMP went back to the client: who sent it is given.
+fn refused(case: &Case<'_>) -> Proof {
+    let mut evidence: Vec<_> = evidence::icmp(case.flow).into_iter().collect();
+    if let Some(rst) = case.flow.steps.iter().find(|step| step.event.part == Part::Rst) {
+        evidence.push(Evidence::seen(
+            "RST first seen at",
+            evidence::place(rst),
+            rst.event.hook,
+        ));
     }
-    out
+    if let Some(step) = case.discarded {
+        evidence.extend(evidence::discarded(step, case.facts));
+    }
+    words(
+        "The client was refused; nothing that tracer knows explains why.",
+        evidence,
+    )
 }
 
-fn location(step: &Step, facts: &Facts) -> String {
-    match &step.event.what {
-        What::Drop(drop) => facts
-            .symbols
-            .get(&drop.location)
-            .cloned()
-            .unwrap_or_else(|| format!("{:#x}", drop.location)),
-        _ => step.event.hook.name().to_owned(),
+/// The SYN went on and nothing came back, or what came back did not help.
+fn silent(case: &Case<'_>) -> Proof {
+    let flow = case.flow;
+    if flow.synacks > 0 {
+        return unanswered_by_client(case);
     }
+    if let Some(took) = tcp::taken(flow, case.attempt) {
+        let discarded = case
+            .steps()
+            .flat_map(|step| evidence::discarded(step, case.facts));
+        return words(
+            "The backend's listener took the SYN, but no answer left the backend.",
+            tcp::queue(took).into_iter().chain(discarded),
+        );
+    }
+    if let Some(reset) = tcp::refusal(flow, case.attempt) {
+        return words(
+            "The backend refused the SYN, but its RST did not leave this node towards the client.",
+            [Evidence::seen(
+                "RST sent by",
+                evidence::place(reset),
+                reset.event.hook,
+            )],
+        );
+    }
+    if let Some(step) = tcp::thrown_away(case) {
+        return words(
+            "The backend's TCP threw the SYN away and sent no SYN-ACK.",
+            evidence::discarded(step, case.facts),
+        );
+    }
+    words("The SYN was seen, but not where it went.", last_step(case))
+}
+
+/// The backend answered, and the handshake ended no further.
+fn unanswered_by_client(case: &Case<'_>) -> Proof {
+    let flow = case.flow;
+    let count = Evidence::seen("SYN-ACKs seen", flow.synacks.to_string(), Hook::DevStartXmit);
+    let reset = flow
+        .steps
+        .iter()
+        .find(|step| step.event.part == Part::Rst && step.event.tuple == flow.original);
+    match reset {
+        Some(step) => words(
+            "The backend answered, and the client ended the connection with RST instead of taking the answer.",
+            [
+                count,
+                Evidence::seen("RST from the client", evidence::place(step), step.event.hook),
+            ],
+        ),
+        None => words(
+            "The backend answered, but the client's ACK never came through this node.",
+            [count],
+        ),
+    }
+}
+
+/// The handshake ended after a repetition, and no SYN was discarded here.
+fn late(case: &Case<'_>) -> Proof {
+    let flow = case.flow;
+    let Some(answered) = flow.answered_attempt() else {
+        return words(
+            "A SYN was sent again, and the answer was not seen.",
+            last_step(case),
+        );
+    };
+    if answered == 0 {
+        // The first SYN was answered before the client sent it again, or before the SYN-ACK was sent again.
+        let left = flow.steps.iter().find(|step| {
+            step.event.part == Part::SynAck
+                && step.event.hook == Hook::DevStartXmit
+                && step.event.tuple == flow.original.reversed()
+        });
+        return words(
+            "The first SYN was answered, but the client's ACK did not come before a packet was sent again: the answer \
+             or the ACK was lost or late between here and the client.",
+            left.map(|step| Evidence::seen("SYN-ACK left by", evidence::place(step), step.event.hook)),
+        );
+    }
+    let proof = if let Some(took) = tcp::taken(flow, 0) {
+        words(
+            "The backend's listener took the first SYN but did not answer it; a later one was answered.",
+            tcp::queue(took),
+        )
+    } else if let Some(step) = tcp::thrown_away(case) {
+        words(
+            "The backend's TCP threw the first SYN away and sent no SYN-ACK; a later one was answered.",
+            evidence::discarded(step, case.facts),
+        )
+    } else {
+        words(
+            "The first SYN was seen, but not where it went; a later one was answered.",
+            last_step(case),
+        )
+    };
+    Proof {
+        evidence: proof
+            .evidence
+            .into_iter()
+            .chain(evidence::earlier(flow))
+            .collect(),
+        ..proof
+    }
+}
+
+fn words(explanation: &str, evidence: impl IntoIterator<Item = Evidence>) -> Proof {
+    Proof {
+        explanation: explanation.to_owned(),
+        evidence: evidence.into_iter().collect(),
+    }
+}
+
+fn last_step(case: &Case<'_>) -> Option<Evidence> {
+    let step = case.steps().next_back()?;
+    Some(Evidence::seen(
+        "last seen at",
+        evidence::place(step),
+        step.event.hook,
+    ))
 }

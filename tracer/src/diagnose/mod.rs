@@ -4,21 +4,25 @@
 //! is [`cause::Cause::Unknown`] with what is known. No rule asks for the kernel's version.
 
 mod backend;
+mod case;
+pub mod catalogue;
 pub mod cause;
 pub mod evidence;
 mod ipvs;
 mod lost;
+mod netfilter;
+mod return_path;
+mod tcp;
 
-use tracer_common::hook::Hook;
+use tracer_common::{hook::Hook, tcp::Part};
 
-use self::{cause::Cause, evidence::Evidence};
+use self::{
+    case::{Case, Proof, Situation},
+    cause::Cause,
+    evidence::Evidence,
+};
 use crate::{
-    flow::{
-        event::What,
-        fate::Fate,
-        judge::{self, End},
-        model::Flow,
-    },
+    flow::{event::What, fate::Fate, model::Flow},
     node::facts::Facts,
 };
 
@@ -59,37 +63,13 @@ pub struct Diagnosis {
     pub dataplane: Option<Dataplane>,
 }
 
-/// A verdict of one rule of the diagnosis.
-pub(crate) struct Finding {
-    pub(crate) cause: Cause,
-    pub(crate) explanation: String,
-    pub(crate) evidence: Vec<Evidence>,
-}
-
 /// Explains a flow.
 #[must_use]
 pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
-    let finding = match fate {
-        Fate::Established | Fate::Pending => None,
-        Fate::Stalled => Some(stalled(flow, facts)),
-        Fate::Dropped | Fate::Unanswered => Some(unfinished(flow, facts)),
-        Fate::Refused => Some(backend::refused(flow, facts)),
-    };
-    let finding = finding.map(|finding| doubt(flow, finding, facts));
     let dataplane = dataplane(flow);
-    match finding {
-        Some(Finding {
-            cause,
-            explanation,
-            evidence,
-        }) => Diagnosis {
-            cause: Some(cause),
-            explanation,
-            advice: cause.advice(),
-            evidence,
-            dataplane,
-        },
-        None => Diagnosis {
+    let found = Case::of(flow, fate, facts).and_then(|case| explain(&case));
+    let Some((cause, proof)) = found else {
+        return Diagnosis {
             cause: None,
             explanation: match fate {
                 Fate::Established => "The handshake finished at the first try.".to_owned(),
@@ -98,54 +78,56 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
             advice: None,
             evidence: Vec::new(),
             dataplane,
-        },
+        };
+    };
+    let (cause, proof) = doubt(flow, cause, proof, facts);
+    Diagnosis {
+        cause: Some(cause),
+        explanation: proof.explanation,
+        advice: catalogue::row(cause).and_then(|row| row.advice),
+        evidence: of_family(flow, proof.evidence),
+        dataplane,
     }
 }
 
+/// The rows name hooks by their role; people get the name of the function that was hooked.
+fn of_family(flow: &Flow, evidence: Vec<Evidence>) -> Vec<Evidence> {
+    if flow.original.is_v6() {
+        evidence.into_iter().map(Evidence::of_ipv6).collect()
+    } else {
+        evidence
+    }
+}
+
+/// The first row of the catalogue that finds its proof.
+fn explain(case: &Case<'_>) -> Option<(Cause, Proof)> {
+    let (cause, proof) = catalogue::rows().find_map(|row| Some((row.cause, (row.find)(case)?)))?;
+    let answer_lost = case.situation == Situation::Dropped
+        && case.discarded.is_some_and(|step| step.event.part == Part::SynAck);
+    Some(if answer_lost {
+        return_path::dropped(cause, proof)
+    } else {
+        (cause, proof)
+    })
+}
+
 /// Records were lost while the flow went on: what was not seen proves nothing then, and the flow says so.
-fn doubt(flow: &Flow, mut finding: Finding, facts: &Facts) -> Finding {
+fn doubt(flow: &Flow, cause: Cause, mut proof: Proof, facts: &Facts) -> (Cause, Proof) {
     if facts.lost_ns.is_none_or(|lost| lost < flow.start_ns()) {
-        return finding;
+        return (cause, proof);
     }
-    if matches!(finding.cause, Cause::BackendSilent | Cause::BackendSlow) {
-        finding.cause = Cause::Unknown;
-    }
-    finding
+    proof
         .explanation
         .push_str(" Records were lost meanwhile, so this may be incomplete.");
-    finding.evidence.push(Evidence::read(
+    proof.evidence.push(Evidence::read(
         "records lost",
         "while this flow went on",
         "ring buffer",
     ));
-    finding
-}
-
-/// The handshake ended after a repetition: what became of the SYN that was lost?
-fn stalled(flow: &Flow, facts: &Facts) -> Finding {
-    let answered = flow.answered_attempt().unwrap_or(flow.attempts.len());
-    let dropped = (0..flow.attempts.len().min(answered.max(1)))
-        .find(|&attempt| matches!(judge::end_of(flow, attempt), End::Dropped(_)));
-    match dropped {
-        Some(attempt) => attempt_dropped(flow, attempt, facts),
-        None => backend::late(flow, facts),
+    match cause {
+        Cause::BackendSilent | Cause::BackendSlow => (Cause::Unknown, proof),
+        _ => (cause, proof),
     }
-}
-
-/// The handshake did not end: the last SYN tells.
-fn unfinished(flow: &Flow, facts: &Facts) -> Finding {
-    let last = flow.attempts.len().saturating_sub(1);
-    match judge::end_of(flow, last) {
-        End::Dropped(_) => attempt_dropped(flow, last, facts),
-        End::Answered | End::Open => backend::silent(flow, last, facts),
-    }
-}
-
-/// This node discarded a SYN (or its answer): which of its parts did, and why?
-fn attempt_dropped(flow: &Flow, attempt: usize, facts: &Facts) -> Finding {
-    ipvs::dropped(flow, attempt, facts)
-        .or_else(|| lost::by_rule(flow, attempt, facts))
-        .unwrap_or_else(|| lost::unexplained(flow, attempt, facts))
 }
 
 fn dataplane(flow: &Flow) -> Option<Dataplane> {

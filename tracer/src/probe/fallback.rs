@@ -88,6 +88,7 @@ impl Witness for SeqShow {
 fn take_over(offsets: &mut Offsets, layout: &ProvenLayout) {
     let pairs = [
         (Field::Family, &field::IP_VS_CONN_AF),
+        (Field::RealServerFamily, &field::IP_VS_CONN_DAF),
         (Field::RealServerAddress, &field::IP_VS_CONN_DADDR),
         (Field::RealServerPort, &field::IP_VS_CONN_DPORT),
         (Field::State, &field::IP_VS_CONN_STATE),
@@ -107,7 +108,7 @@ fn take_over(offsets: &mut Offsets, layout: &ProvenLayout) {
 
 /// Two offsets of nf_tables that their own use proves. `nft_pktinfo.skb`: what is read there must be the headers of
 /// a packet that is followed, sequence number and all, or nothing is told. `nft_chain.name`: what is read there
-/// counts only if a base chain of that name is loaded at that hook (`diagnose::lost`). The values are those of 5.10,
+/// counts only if a base chain of that name is loaded at that hook (`diagnose::netfilter`). The values are those of 5.10,
 /// from `include/net/netfilter/nf_tables.h`.
 fn propose_nf_tables(offsets: &mut Offsets) {
     offsets.set(&field::NFT_PKTINFO_SKB, Ok(0));

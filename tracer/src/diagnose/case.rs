@@ -1,0 +1,146 @@
+//! What the rows of the catalogue are asked about: a flow that went wrong, seen from the SYN that tells.
+
+use tracer_common::{hook::Hook, tcp::Part};
+
+use super::{evidence::Evidence, ipvs::decision::Decision};
+use crate::{
+    flow::{
+        event::What,
+        fate::Fate,
+        judge::{self, End},
+        model::{Flow, Step},
+    },
+    node::facts::{Facts, NetnsFacts},
+};
+
+/// How the SYN that tells ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Situation {
+    /// This node discarded it, or its answer.
+    Dropped,
+    /// RST or ICMP unreachable went back to the client.
+    Refused,
+    /// It went on, and the handshake did not end.
+    Silent,
+    /// It went on, the client sent another one, and the handshake ended.
+    Late,
+}
+
+/// See the module.
+#[derive(Clone, Copy)]
+pub(super) struct Case<'a> {
+    pub(super) flow: &'a Flow,
+    pub(super) facts: &'a Facts,
+    pub(super) situation: Situation,
+    /// Index of the SYN that tells: the first one that was discarded if the handshake ended in spite of it, else the
+    /// last one.
+    pub(super) attempt: usize,
+    /// The step at which this node discarded that SYN or its answer.
+    pub(super) discarded: Option<&'a Step>,
+}
+
+/// What a row found: words about this flow, and what proves them.
+pub(super) struct Proof {
+    pub(super) explanation: String,
+    pub(super) evidence: Vec<Evidence>,
+}
+
+impl<'a> Case<'a> {
+    /// The case that a flow makes; `None` if nothing is wrong with it.
+    pub(super) fn of(flow: &'a Flow, fate: Fate, facts: &'a Facts) -> Option<Self> {
+        let last = flow.attempts.len().saturating_sub(1);
+        let case = |situation, attempt, discarded| Self {
+            flow,
+            facts,
+            situation,
+            attempt,
+            discarded,
+        };
+        let at_end = |situation| match judge::end_of(flow, last) {
+            End::Dropped(step) => case(Situation::Dropped, last, Some(step)),
+            End::Answered | End::Open => case(situation, last, None),
+        };
+        Some(match fate {
+            Fate::Established | Fate::Pending => return None,
+            Fate::Dropped | Fate::Unanswered => at_end(Situation::Silent),
+            Fate::Refused => Self {
+                situation: Situation::Refused,
+                ..at_end(Situation::Refused)
+            },
+            Fate::Stalled => {
+                let answered = flow.answered_attempt().unwrap_or(flow.attempts.len());
+                let lost = (0..flow.attempts.len().min(answered.max(1))).find_map(|attempt| {
+                    match judge::end_of(flow, attempt) {
+                        End::Dropped(step) => Some((attempt, step)),
+                        End::Answered | End::Open => None,
+                    }
+                });
+                match lost {
+                    Some((attempt, step)) => case(Situation::Dropped, attempt, Some(step)),
+                    None => case(Situation::Late, 0, None),
+                }
+            }
+        })
+    }
+
+    /// The steps of the SYN that tells, and of what answered it.
+    pub(super) fn steps(&self) -> impl DoubleEndedIterator<Item = &'a Step> + use<'a> {
+        self.flow.steps_of(self.attempt)
+    }
+
+    /// What IPVS did with that SYN.
+    pub(super) fn decision(&self) -> Decision<'a> {
+        Decision::of(self.flow, self.attempt)
+    }
+
+    /// What is known of the node's netns.
+    pub(super) fn netns(&self) -> Option<&'a NetnsFacts> {
+        self.facts.netns.get(&self.flow.netns)
+    }
+
+    /// The packet that was discarded, in words.
+    pub(super) fn discarded_packet(&self) -> &'static str {
+        match self.discarded.map(|step| step.event.part) {
+            Some(Part::SynAck) => "answer",
+            _ => "SYN",
+        }
+    }
+
+    #[allow(dead_code, reason = "rows of the routing layer ask for it")]
+    /// The kernel function that discarded the packet (`nf_hook_slow+0xc3`), if it is known.
+    pub(super) fn discarded_in(&self) -> Option<&'a str> {
+        match &self.discarded?.event.what {
+            What::Drop(drop) => self.facts.symbol(drop.location),
+            _ => None,
+        }
+    }
+
+    #[allow(dead_code, reason = "rows of the routing layer ask for it")]
+    /// The kernel's own word for why it discarded the packet (`IP_RPFILTER`), where it has one.
+    pub(super) fn drop_reason(&self) -> Option<&'a str> {
+        match &self.discarded?.event.what {
+            What::Drop(drop) => self.facts.drop_reasons.get(&drop.reason).map(String::as_str),
+            _ => None,
+        }
+    }
+
+    /// Did the SYN reach the backend's netns, or leave this node towards it: the last step that shows so.
+    pub(super) fn delivery(&self) -> Option<&'a Step> {
+        delivery(self.flow, self.attempt)
+    }
+}
+
+/// The last step that shows a SYN on its way to the backend: translated, and in the backend's netns or handed to a
+/// device of the node.
+fn delivery(flow: &Flow, attempt: usize) -> Option<&Step> {
+    let translated = |step: &&Step| step.event.part == Part::Syn && step.event.tuple != flow.original;
+    let arrived = flow
+        .steps_of(attempt)
+        .filter(translated)
+        .rfind(|step| !flow.is_on_node(&step.event) && step.event.hook == Hook::NetifReceive);
+    arrived.or_else(|| {
+        flow.steps_of(attempt)
+            .filter(translated)
+            .rfind(|step| step.event.hook == Hook::DevStartXmit)
+    })
+}

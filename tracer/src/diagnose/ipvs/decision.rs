@@ -1,0 +1,96 @@
+//! What IPVS decided about one SYN.
+//!
+//! `ip_vs_in` (`net/netfilter/ipvs/ip_vs_core.c`, 3.10 to 7.3) looks the connection up, may expire an old entry, may
+//! schedule a new one, and transmits. Which of these happened, in which order, and what it returned tell the cause.
+
+use tracer_common::{
+    hook::Hook,
+    record::{IpvsConn, IpvsService},
+};
+
+use crate::{
+    diagnose::evidence::Evidence,
+    flow::{
+        event::What,
+        model::{Flow, Step},
+    },
+};
+
+const NF_DROP: i32 = 0;
+const NF_VERDICT_MASK: i32 = 0xff;
+
+/// What IPVS did with one SYN.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Decision<'flow> {
+    /// The hook function itself.
+    pub(crate) asked: Option<&'flow Step>,
+    /// The entry that the lookup found; `None` if it found none or was not seen.
+    pub(crate) found: Option<&'flow IpvsConn>,
+    pub(crate) looked_up: bool,
+    /// The entry that was expired on the spot.
+    pub(crate) expired: Option<&'flow IpvsConn>,
+    /// A new connection was about to be scheduled; what `tcp_conn_schedule` returned.
+    pub(crate) scheduling: Option<i32>,
+    /// The service that was scheduled for.
+    pub(crate) service: Option<&'flow IpvsService>,
+    /// The scheduler found no real server.
+    pub(crate) left: Option<&'flow IpvsService>,
+    /// The entry that was transmitted with.
+    pub(crate) sent_with: Option<&'flow IpvsConn>,
+}
+
+impl<'flow> Decision<'flow> {
+    /// Collects what was seen of one SYN.
+    pub(crate) fn of(flow: &'flow Flow, attempt: usize) -> Self {
+        let mut out = Self::default();
+        for step in flow.steps_of(attempt) {
+            match (step.event.hook, &step.event.what) {
+                (hook, What::Packet) if hook.is_ipvs_request() => out.asked = Some(step),
+                (Hook::IpvsLookup, What::IpvsConn(conn)) => {
+                    out.looked_up = true;
+                    out.found = Some(conn).filter(|conn| conn.conn != 0);
+                }
+                (Hook::IpvsExpireNow, What::IpvsConn(conn)) => out.expired = Some(conn),
+                (Hook::IpvsTcpSchedule, _) => out.scheduling = step.verdict,
+                (Hook::IpvsSchedule, What::IpvsService(service)) => out.service = Some(service),
+                (Hook::IpvsLeave, What::IpvsService(service)) => out.left = Some(service),
+                (Hook::IpvsNatXmit, What::IpvsConn(conn)) => out.sent_with = Some(conn),
+                _ => {}
+            }
+        }
+        out
+    }
+
+    /// Did the hook function return that the packet is to be dropped?
+    pub(crate) fn said_drop(&self) -> bool {
+        self.verdict()
+            .is_some_and(|verdict| verdict & NF_VERDICT_MASK == NF_DROP)
+    }
+
+    pub(crate) fn verdict(&self) -> Option<i32> {
+        self.asked.and_then(|step| step.verdict)
+    }
+
+    /// Was the SYN sent with an entry that an older connection left behind?
+    pub(crate) fn reused(&self) -> Option<&'flow IpvsConn> {
+        let found = self.found?;
+        let sent = self.sent_with?;
+        (found.conn == sent.conn && self.scheduling.is_none() && self.expired.is_none()).then_some(found)
+    }
+
+    pub(crate) fn evidence_of_verdict(&self) -> Option<Evidence> {
+        let step = self.asked?;
+        let verdict = step.verdict?;
+        let name = match verdict & NF_VERDICT_MASK {
+            0 => "NF_DROP",
+            1 => "NF_ACCEPT",
+            2 => "NF_STOLEN",
+            _ => "another verdict",
+        };
+        Some(Evidence::seen(
+            "verdict of IPVS on the SYN",
+            format!("{name} ({verdict})"),
+            step.event.hook,
+        ))
+    }
+}
