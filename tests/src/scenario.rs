@@ -7,6 +7,7 @@
 pub mod address;
 mod catalogue;
 mod check;
+mod cost;
 mod expectation;
 mod process;
 mod step;
@@ -16,6 +17,7 @@ mod topology;
 mod words;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -37,6 +39,12 @@ pub struct Scenario {
     pub story: String,
     /// The kernels on which the expectation holds.
     pub kernels: Vec<KernelName>,
+    /// Whether the test plays it on every one of its kernels, not on one of them only.
+    #[serde(default)]
+    pub core: bool,
+    /// After so many seconds it has failed; an emulated kernel takes its time to attach a tracer.
+    #[serde(default = "Scenario::default_limit_s")]
+    pub limit_s: u32,
     /// Sysctls of the node beyond what kube-proxy sets (see [`crate::guest`]), set before the topology is built.
     #[serde(default)]
     pub facts: BTreeMap<String, Value>,
@@ -85,6 +93,16 @@ pub struct Attempt {
 }
 
 impl Scenario {
+    const fn default_limit_s() -> u32 {
+        120
+    }
+
+    /// After this time it has failed.
+    #[must_use]
+    pub const fn limit(&self) -> Duration {
+        Duration::from_secs(self.limit_s as u64)
+    }
+
     /// Reads and checks a scenario.
     pub fn from_toml(text: &str) -> Result<Self> {
         let scenario: Self = toml::from_str(text)?;

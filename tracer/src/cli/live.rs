@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    sync::Arc,
     time::Duration,
 };
 
@@ -207,14 +208,13 @@ impl Session {
             came,
             is_complete,
         } = found;
-        let plan = survey.plan();
         if is_complete {
             self.unreadable.tell(&survey.offsets);
         }
-        self.collector.set_symbols(survey.symbols);
+        self.collector.set_symbols(Arc::clone(&survey.symbols));
         let changed = self
             .probe
-            .follow(plan, survey.offsets)
+            .follow(&survey.plan(), survey.offsets)
             .context("cannot take over what is new in the kernel")?;
         let why = match came.as_slice() {
             [] => "more is known of the kernel".to_owned(),

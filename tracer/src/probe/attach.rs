@@ -1,7 +1,7 @@
 //! The kernel half at work: which hooks are attached, and which are then attached and detached while it works.
 //! Nothing is pinned: when the process ends, in whatever way, the kernel detaches everything.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use aya::{
     Ebpf,
@@ -30,6 +30,11 @@ pub struct Probe {
     links: BTreeMap<Hook, Links>,
 }
 
+/// A hook's place in the table, which is its place on a packet's way.
+fn place(hook: Hook) -> Option<usize> {
+    hook::ALL.iter().position(|info| info.hook == hook)
+}
+
 impl Probe {
     /// Attaches every hook of the plan that can be, from the last to the first, so that a flow begins when all hooks
     /// of its way are there. A hook that the kernel refuses is marked so and left out.
@@ -53,7 +58,7 @@ impl Probe {
             hooks: plan,
             links: BTreeMap::new(),
         };
-        for index in (0..probe.hooks.len()).rev() {
+        for index in probe.against_the_way() {
             probe.settle(index);
         }
         Ok((probe, ring))
@@ -90,14 +95,14 @@ impl Probe {
 
     /// Goes over to another plan, after modules came. Hooks that are attached and stay so are left alone. Gives those
     /// whose state is now another.
-    pub fn follow(&mut self, plan: Vec<Planned>, offsets: Offsets) -> Result<Vec<Planned>, AttachError> {
+    pub fn follow(&mut self, plan: &[Planned], offsets: Offsets) -> Result<Vec<Planned>, AttachError> {
         // Before a hook that reads them is attached.
         self.offsets = offsets;
         self.offsets_map.write(&self.offsets)?;
         let before = self.hooks.clone();
-        for planned in plan.into_iter().rev() {
-            let hook = planned.info.hook;
-            let Some(index) = self.hooks.iter().position(|known| known.info.hook == hook) else {
+        for index in self.against_the_way() {
+            let hook = self.hooks[index].info.hook;
+            let Some(planned) = plan.iter().find(|planned| planned.info.hook == hook) else {
                 continue;
             };
             let is_possible = matches!(planned.state, State::Attached | State::OnDemand(_));
@@ -105,7 +110,7 @@ impl Probe {
                 continue;
             }
             self.links.remove(&hook);
-            self.hooks[index] = planned;
+            self.hooks[index] = planned.clone();
             self.settle(index);
         }
         Ok(self.changed_since(&before))
@@ -128,7 +133,7 @@ impl Probe {
     /// Attaches the hooks of a kind that is wanted now, or detaches them. Gives those whose state is now another.
     pub fn want(&mut self, when: When, is_wanted: bool) -> Vec<Planned> {
         let mut changed = Vec::new();
-        for index in (0..self.hooks.len()).rev() {
+        for index in self.against_the_way() {
             let Planned { info, state } = &mut self.hooks[index];
             if info.when != when {
                 continue;
@@ -146,8 +151,15 @@ impl Probe {
             }
             changed.push(self.hooks[index].clone());
         }
-        changed.reverse();
+        changed.sort_by_key(|planned| place(planned.info.hook));
         changed
+    }
+
+    /// The hooks' indices from the end of a packet's way to its beginning.
+    fn against_the_way(&self) -> Vec<usize> {
+        let mut out: Vec<usize> = (0..self.hooks.len()).collect();
+        out.sort_by_key(|&index| Reverse(place(self.hooks[index].info.hook.role())));
+        out
     }
 
     /// Does with a hook what its state says; if the kernel refuses, the state says so.
