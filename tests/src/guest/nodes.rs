@@ -114,6 +114,8 @@ pub(super) fn connect(topology: &Topology) -> Result<()> {
 /// Takes away what [`connect`] has given to a device that stays.
 pub(super) fn tear_down() -> Result<()> {
     if netns::has_device(IPIP) {
+        // It has none unless a step gave it one.
+        let _ = tool::run(&format!("tc qdisc del dev {IPIP} root"));
         tool::feed(
             "ip -force -batch -",
             &format!("link set {IPIP} down mtu 1480\naddr flush dev {IPIP}\n"),

@@ -79,6 +79,11 @@ impl Pod {
         &self.name
     }
 
+    /// Its netns.
+    pub(super) fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
     /// Its node's end of its veth.
     pub(super) fn device(&self) -> String {
         format!("cali{}", self.name)
