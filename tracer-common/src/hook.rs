@@ -51,8 +51,21 @@ macro_rules! for_each_hook {
             CtConfirm = 30, call, __nf_conntrack_confirm, __nf_conntrack_confirm_exit, "nf_conntrack", conntrack::confirm,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY],
                 "the tuple after masquerade; conntrack.insert-failed";
+            NatSetup = 73, call, nf_nat_setup_info, nf_nat_setup_info_exit, "nf_nat", nat::setup,
+                [NF_CONN_ORIGINAL, NF_CONN_REPLY, NF_CONN_STATUS],
+                "the tuple between DNAT and postrouting, where route.* and rules discard it";
             NftDoChain = 40, call, nft_do_chain, nft_do_chain_exit, "nf_tables", netfilter::chain,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped";
+
+            // Routing and neighbours. All but the last run only when something has failed; the last, while the
+            // hardware address of a next hop is not known.
+            RouteMartian = 70, entry, ip_handle_martian_source, none, "", route::martian,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "route.rp-filter route.martian: the settings that refused it";
+            RouteError = 71, entry, ip_error, none, "", route::error,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_DST, DST_ERROR, NET_DEVICE_IN_DEVICE, IN_DEVICE_FORWARDING],
+                "route.unreachable route.forwarding-off";
+            NeighbourSend = 72, call, __neigh_event_send, __neigh_event_send_exit, "", neigh::send,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "neigh.unresolved";
 
             // The backend, when it is on this node, and what goes back.
             TcpConnRequest = 50, entry, tcp_v4_conn_request, none, "", tcp::conn_request,

@@ -1,15 +1,18 @@
 //! Fills in [`Facts`] while tracing, as far as flows ask for them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
     time::{Duration, Instant},
 };
+
+use tracer_common::hook::Hook;
 
 use super::{
     facts::{Facts, NetnsFacts},
     ipvs,
     kallsyms::Symbols,
-    netns, nft,
+    netns, nft, route,
     sysctl::Sysctls,
 };
 use crate::flow::{event::What, model::Flow};
@@ -17,12 +20,16 @@ use crate::flow::{event::What, model::Flow};
 /// Tables and settings are read again when they are older than this.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// So many ways are asked for within [`FRESH`]: a flood of packets without a way must not keep tracer busy.
+const MOST_WAYS: usize = 32;
+
 /// The facts so far, and what they are read from.
 #[derive(Debug)]
 pub struct Collector {
     facts: Facts,
     symbols: Symbols,
     read: HashMap<u32, Instant>,
+    ways: HashMap<(u32, IpAddr), Instant>,
 }
 
 impl Collector {
@@ -44,6 +51,7 @@ impl Collector {
             facts,
             symbols,
             read: HashMap::new(),
+            ways: HashMap::new(),
         }
     }
 
@@ -70,6 +78,7 @@ impl Collector {
                     .or_insert_with(|| location.to_string());
             }
         }
+        self.look_for_ways(flow);
         let fresh = self
             .read
             .get(&flow.netns)
@@ -84,6 +93,38 @@ impl Collector {
             }
             Err(_) => {
                 self.facts.netns.remove(&flow.netns);
+            }
+        }
+    }
+
+    /// Asks for the way to each address that the routing layer did not like.
+    fn look_for_ways(&mut self, flow: &Flow) {
+        let Self { facts, ways, .. } = self;
+        ways.retain(|_, read| read.elapsed() < FRESH);
+        facts.routes.retain(|key, _| ways.contains_key(key));
+        let mut wanted: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
+        for step in &flow.steps {
+            let event = &step.event;
+            let address = match event.hook {
+                Hook::RouteMartian => event.tuple.saddr.ip(),
+                Hook::RouteError => event.tuple.daddr.ip(),
+                _ => continue,
+            };
+            let key = (event.netns, address);
+            if event.netns != 0 && ways.len() < MOST_WAYS && !ways.contains_key(&key) {
+                ways.insert(key, Instant::now());
+                wanted.entry(event.netns).or_default().push(address);
+            }
+        }
+        for (netns, addresses) in wanted {
+            let look = || -> Vec<_> {
+                let found = addresses.into_iter().map(|address| (address, route::to(address)));
+                found.collect()
+            };
+            for (address, way) in netns::inside(netns, look).unwrap_or_default() {
+                if let Ok(way) = way {
+                    facts.routes.insert((netns, address), way);
+                }
             }
         }
     }

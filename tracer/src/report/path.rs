@@ -145,6 +145,8 @@ fn note(step: &Step, facts: &Facts) -> String {
             }
         }
         (What::Icmp(icmp), _) => format!("ICMP type {} code {} to the sender", icmp.icmp_type, icmp.code),
+        (What::Route(_), _) => way,
+        (What::Neighbour(_), _) => way,
         (What::Socket(_), Hook::TcpConnRequest) => "a listener took the SYN".to_owned(),
         (What::Socket(socket), Hook::TcpSendReset) if socket.sock == 0 => {
             "no socket for it: RST is sent".to_owned()
