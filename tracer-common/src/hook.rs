@@ -5,6 +5,12 @@
 //! * `entry`: a kprobe.
 //! * `call`: a kprobe and a kretprobe, joined by the stack pointer.
 //!
+//! A hook that is not wanted all the time says so behind the causes ([`When`]), as in `"causes", after_rule_drop;`.
+//! A hook whose function runs for every packet of the node, healthy or not, should be one of those.
+//!
+//! Rows stand in the order in which a packet meets them, IPv6 twins apart. They are attached from the last to the
+//! first: whatever is seen of a packet at one hook, all hooks behind it are there to see what follows.
+//!
 //! Function names and argument positions were read in the sources of 3.10 to 7.3 (arguments are noted where a
 //! body takes them). Rows that do the same work on different kernels are grouped in [`Hook::ALTERNATIVES`]; the plan
 //! attaches whichever exist. A number, once used, is never used for anything else: recordings carry it.
@@ -23,6 +29,16 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "every fate: counts SYN-ACKs, sees a RST leave";
             KfreeSkb = 3, tracepoint, kfree_skb, none, "skb", drop::freed,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dropped; unknown";
+
+            // NAT at prerouting, once for each connection, and routing, where it fails.
+            NatSetup = 73, call, nf_nat_setup_info, nf_nat_setup_info_exit, "nf_nat", nat::setup,
+                [NF_CONN_ORIGINAL, NF_CONN_REPLY, NF_CONN_STATUS],
+                "the tuple between DNAT and postrouting, where route.* and rules discard it";
+            RouteMartian = 70, entry, ip_handle_martian_source, none, "", route::martian,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "route.rp-filter route.martian: the settings that refused it";
+            RouteError = 71, entry, ip_error, none, "", route::error,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_DST, DST_ERROR, NET_DEVICE_IN_DEVICE, IN_DEVICE_FORWARDING],
+                "route.unreachable route.forwarding-off";
 
             // IPVS, in the order in which a SYN meets it. ip_vs_in itself is inlined, so its callers are hooked.
             IpvsIn = 10, call, ip_vs_in_hook, ip_vs_in_hook_exit, "ip_vs", ipvs::request,
@@ -51,19 +67,11 @@ macro_rules! for_each_hook {
             CtConfirm = 30, call, __nf_conntrack_confirm, __nf_conntrack_confirm_exit, "nf_conntrack", conntrack::confirm,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY],
                 "the tuple after masquerade; conntrack.insert-failed";
-            NatSetup = 73, call, nf_nat_setup_info, nf_nat_setup_info_exit, "nf_nat", nat::setup,
-                [NF_CONN_ORIGINAL, NF_CONN_REPLY, NF_CONN_STATUS],
-                "the tuple between DNAT and postrouting, where route.* and rules discard it";
             NftDoChain = 40, call, nft_do_chain, nft_do_chain_exit, "nf_tables", netfilter::chain,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped",
+                after_rule_drop;
 
-            // Routing and neighbours. All but the last run only when something has failed; the last, while the
-            // hardware address of a next hop is not known.
-            RouteMartian = 70, entry, ip_handle_martian_source, none, "", route::martian,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "route.rp-filter route.martian: the settings that refused it";
-            RouteError = 71, entry, ip_error, none, "", route::error,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_DST, DST_ERROR, NET_DEVICE_IN_DEVICE, IN_DEVICE_FORWARDING],
-                "route.unreachable route.forwarding-off";
+            // Runs only while the hardware address of the next hop is not known.
             NeighbourSend = 72, call, __neigh_event_send, __neigh_event_send_exit, "", neigh::send,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "neigh.unresolved";
 
@@ -75,6 +83,23 @@ macro_rules! for_each_hook {
             TcpSynRecvSock = 52, entry, tcp_v4_syn_recv_sock, none, "", tcp::syn_recv_sock,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the handshake ended in the backend";
             IcmpSend = 53, entry, __icmp_send, none, "", drop::icmp_send,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination: what the client was told";
+
+            // The same for IPv6, where the function that does the work is another one. Records of these count as the
+            // IPv4 function's (`Hook::role`), so that nothing else has to know them.
+            IpvsRemoteRequest6 = 100, call, ip_vs_remote_request6, ip_vs_remote_request6_exit, "ip_vs", ipvs::request,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict (kernels before 5.16)";
+            IpvsLocalRequest6 = 101, call, ip_vs_local_request6, ip_vs_local_request6_exit, "ip_vs", ipvs::request,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict (kernels before 5.16, local clients)";
+            IpvsNatXmit6 = 102, entry, ip_vs_nat_xmit_v6, none, "ip_vs", ipvs::nat_xmit,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend; the tuple after DNAT";
+            TcpConnRequest6 = 103, entry, tcp_v6_conn_request, none, "", tcp::conn_request,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "a listener took the SYN";
+            TcpSendReset6 = 104, entry, tcp_v6_send_reset, none, "", tcp::send_reset,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener";
+            TcpSynRecvSock6 = 105, entry, tcp_v6_syn_recv_sock, none, "", tcp::syn_recv_sock,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the handshake ended in the backend";
+            IcmpSend6 = 106, entry, icmp6_send, none, "", drop::icmp_send,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination: what the client was told";
 
             // Attached only while the layout of ip_vs_conn is proven, on kernels without BTF for modules.
@@ -107,6 +132,18 @@ impl HookKind {
     }
 }
 
+/// When a hook is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// All the time.
+    Always,
+    /// Where `skb:kfree_skb` gives no drop reason (kernels before 5.17) that would tell the same.
+    WithoutDropReasons,
+    /// From the first packet that a rule may have discarded, until no such packet was seen for a while. The packet
+    /// is sent again a second later, and then shows the rule: a node without such rules never pays for the hook.
+    AfterRuleDrop,
+}
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct HookInfo {
@@ -124,6 +161,8 @@ pub struct HookInfo {
     pub needs: &'static [Field],
     /// The causes that it proves, or what else it is for.
     pub serves: &'static str,
+    /// When it is wanted.
+    pub when: When,
 }
 
 macro_rules! kind {
@@ -138,9 +177,21 @@ macro_rules! kind {
     };
 }
 
+macro_rules! when {
+    () => {
+        When::Always
+    };
+    (without_drop_reasons) => {
+        When::WithoutDropReasons
+    };
+    (after_rule_drop) => {
+        When::AfterRuleDrop
+    };
+}
+
 macro_rules! rows {
     ($($id:ident = $number:literal, $kind:ident, $name:ident, $exit:ident, $module:literal,
-       $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal;)*) => {
+       $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal $(, $when:ident)?;)*) => {
         /// The hooks by name; the number is what records carry.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
         #[repr(u16)]
@@ -170,7 +221,7 @@ macro_rules! rows {
             }
         }
 
-        /// Every hook, in the order in which they are attached.
+        /// Every hook, in the order of the table.
         pub const ALL: &[HookInfo] = &[$(
             HookInfo {
                 hook: Hook::$id,
@@ -180,6 +231,7 @@ macro_rules! rows {
                 module: $module,
                 needs: &[$(field::$need),*],
                 serves: $serves,
+                when: when!($($when)?),
             },
         )*];
     };
@@ -194,7 +246,42 @@ impl Hook {
     pub const ALTERNATIVES: &'static [&'static [Self]] = &[
         &[Self::IpvsIn, Self::IpvsRemoteRequest],
         &[Self::IpvsIn, Self::IpvsLocalRequest],
+        &[Self::IpvsIn, Self::IpvsRemoteRequest6],
+        &[Self::IpvsIn, Self::IpvsLocalRequest6],
     ];
+
+    /// The hook that does for IPv4 what this one does for IPv6; `None` if this one is no IPv6 twin.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ipv4_twin(self) -> Option<Self> {
+        Some(match self {
+            Self::IpvsRemoteRequest6 => Self::IpvsRemoteRequest,
+            Self::IpvsLocalRequest6 => Self::IpvsLocalRequest,
+            Self::IpvsNatXmit6 => Self::IpvsNatXmit,
+            Self::TcpConnRequest6 => Self::TcpConnRequest,
+            Self::TcpSendReset6 => Self::TcpSendReset,
+            Self::TcpSynRecvSock6 => Self::TcpSynRecvSock,
+            Self::IcmpSend6 => Self::IcmpSend,
+            _ => return None,
+        })
+    }
+
+    /// What the hook stands for, whatever the packet's family: an IPv6 twin's is that of its IPv4 twin.
+    #[must_use]
+    pub const fn role(self) -> Self {
+        match self.ipv4_twin() {
+            Some(twin) => twin,
+            None => self,
+        }
+    }
+
+    /// The hook that plays this role for IPv6 packets: its IPv6 twin, or itself where one function serves both.
+    #[must_use]
+    pub fn for_ipv6(self) -> Self {
+        ALL.iter()
+            .find(|info| info.hook.ipv4_twin() == Some(self))
+            .map_or(self, |info| info.hook)
+    }
 
     /// Is this one of the functions that netfilter calls to let IPVS decide on a request?
     #[must_use]
@@ -222,6 +309,26 @@ mod tests {
             );
         }
         assert_eq!(Hook::from_number(0), None);
+    }
+
+    #[test]
+    fn a_twin_is_attached_like_its_ipv4_twin_and_reads_the_same() {
+        for row in ALL {
+            let Some(twin) = row.hook.ipv4_twin() else {
+                assert_eq!(row.hook.role(), row.hook);
+                continue;
+            };
+            assert_eq!((row.hook.role(), twin.for_ipv6()), (twin, row.hook));
+            let other = ALL.iter().find(|other| other.hook == twin).expect("a row");
+            assert_eq!((row.kind, row.module), (other.kind, other.module), "{}", row.name);
+            assert_eq!(
+                (row.needs, row.serves),
+                (other.needs, other.serves),
+                "{}",
+                row.name
+            );
+        }
+        assert_eq!(Hook::IpvsReply.for_ipv6(), Hook::IpvsReply);
     }
 
     #[test]

@@ -321,10 +321,8 @@ pub struct Route {
     pub have: u32,
     /// Netfilter hook (`enum nf_inet_hooks`) at which it was read; `u32::MAX` if it was read elsewhere.
     pub nf_hook: u32,
-    /// `rtable.rt_type` (`RTN_*`, uapi/linux/rtnetlink.h).
+    /// Kind of the route (`RTN_*`, uapi/linux/rtnetlink.h).
     pub kind: u32,
-    /// `rtable.rt_is_input`: 1 for a packet that came in, 0 for one that this namespace sends.
-    pub is_input: u32,
     /// `dst_entry.error`: a positive errno.
     pub error: i32,
     /// `net.ipv4.conf.DEVICE.forwarding` of the device by which the packet came in.
@@ -337,8 +335,6 @@ pub struct Route {
     pub rp_filter_all: i32,
     /// 1 if `accept_local` is on for that device or for all: a source of the namespace's own is no martian then.
     pub accept_local: u32,
-    /// Always 0.
-    pub reserved: u32,
     /// Index of the device that the packet is to leave by.
     pub out_ifindex: u32,
     /// Name of that device, NUL-terminated.
@@ -349,8 +345,8 @@ pub struct Route {
 
 /// Bits that belong to [`Route`].
 pub mod route {
-    /// `kind` and `is_input` were read.
-    pub const DECISION: u32 = 1;
+    /// `kind` was read.
+    pub const KIND: u32 = 1;
     /// `out_ifindex` and `out_dev` were read.
     pub const OUT: u32 = 1 << 1;
     /// `error` was read.
@@ -451,7 +447,7 @@ mod tests {
         assert_eq!(size_of::<Drop>(), 16);
         assert_eq!(size_of::<Icmp>(), 8);
         assert_eq!(size_of::<Socket>(), 16);
-        assert_eq!(size_of::<Route>(), 4 * 12 + 16 + 16);
+        assert_eq!(size_of::<Route>(), 4 * 10 + 16 + 16);
         assert_eq!(size_of::<Neighbour>(), 16 + 8);
         assert_eq!(
             size_of::<RawConn>(),

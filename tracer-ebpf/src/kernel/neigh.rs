@@ -14,6 +14,7 @@ use super::{
 };
 
 const AF_INET: i32 = 2;
+const AF_INET6: i32 = 10;
 
 /// `__neigh_event_send(neigh, skb)`: called only while the hardware address is not known, or not known to be right.
 /// What it returns is 0 if the packet may go, else it waits or was freed.
@@ -50,10 +51,12 @@ pub(super) mod send {
         out.state = read::<u8>(neighbour, &fields::NEIGHBOUR_STATE).map_or(u32::MAX, u32::from);
         let family = pointer(neighbour, &fields::NEIGHBOUR_TABLE)
             .and_then(|table| read(table, &fields::NEIGH_TABLE_FAMILY));
-        if family == Some(AF_INET)
-            && let Some(bytes) = address(neighbour, &fields::NEIGHBOUR_ADDRESS).and_then(read_at)
-        {
-            out.address = Addr::v4(bytes);
-        }
+        let at = address(neighbour, &fields::NEIGHBOUR_ADDRESS);
+        let next_hop = match (family, at) {
+            (Some(AF_INET), Some(at)) => read_at(at).map(Addr::v4),
+            (Some(AF_INET6), Some(at)) => read_at(at).map(Addr),
+            _ => None,
+        };
+        out.address = next_hop.unwrap_or_default();
     }
 }

@@ -18,6 +18,10 @@ const NO_HOOK: u32 = u32::MAX;
 
 const AF_INET: u8 = 2;
 
+/// Flags of an IPv6 route (uapi/linux/ipv6_route.h, uapi/linux/route.h).
+const RTF_LOCAL: u32 = 0x8000_0000;
+const RTF_GATEWAY: u32 = 2;
+
 /// `sk_buff._skb_refdst` says in its lowest bit whether the packet holds the route (`SKB_DST_NOREF`, since 2.6.36).
 const REFERENCE_BIT: u64 = 1;
 
@@ -59,25 +63,17 @@ pub(super) fn tell_decision(hook: Hook, front: &Header, nf_hook: Option<u8>) {
         *header = *front;
         // The return of the call completes the other record of this hook.
         header.call = 0;
-        read_decision(front.skb, nf_hook, out);
+        read_decision(front.skb, front.tuple.is_v6(), nf_hook, out);
     });
 }
 
 /// What was decided about where the packet goes.
 #[inline(always)]
-pub(super) fn read_decision(skb: u64, nf_hook: Option<u8>, out: &mut Route) {
+pub(super) fn read_decision(skb: u64, is_v6: bool, nf_hook: Option<u8>, out: &mut Route) {
     out.nf_hook = nf_hook.map_or(NO_HOOK, u32::from);
     let Some(dst) = of(skb) else {
         return;
     };
-    if let (Some(kind), Some(is_input)) = (
-        read::<u16>(dst, &fields::RTABLE_TYPE),
-        read::<u8>(dst, &fields::RTABLE_IS_INPUT),
-    ) {
-        out.kind = u32::from(kind);
-        out.is_input = u32::from(is_input);
-        out.have |= route::DECISION;
-    }
     if let Some(device) = pointer(dst, &fields::DST_DEV)
         && let Some(index) = read(device, &fields::NET_DEVICE_IFINDEX)
         && let Some(name) = read(device, &fields::NET_DEVICE_NAME)
@@ -86,10 +82,43 @@ pub(super) fn read_decision(skb: u64, nf_hook: Option<u8>, out: &mut Route) {
         out.out_dev = name;
         out.have |= route::OUT;
     }
+    if is_v6 {
+        read_v6(dst, out);
+    } else {
+        read_v4(dst, out);
+    }
+}
+
+/// `struct rtable`
+#[inline(always)]
+fn read_v4(dst: u64, out: &mut Route) {
+    if let Some(kind) = read::<u16>(dst, &fields::RTABLE_TYPE) {
+        out.kind = u32::from(kind);
+        out.have |= route::KIND;
+    }
     if read(dst, &fields::RTABLE_GATEWAY_FAMILY) == Some(AF_INET)
         && let Some(gateway) = read(dst, &fields::RTABLE_GATEWAY)
     {
         out.gateway = Addr::v4(gateway);
+    }
+}
+
+/// `struct rt6_info`
+#[inline(always)]
+fn read_v6(dst: u64, out: &mut Route) {
+    let Some(flags) = read::<u32>(dst, &fields::RT6_INFO_FLAGS) else {
+        return;
+    };
+    out.kind = if flags & RTF_LOCAL == 0 {
+        route::UNICAST
+    } else {
+        route::LOCAL
+    };
+    out.have |= route::KIND;
+    if flags & RTF_GATEWAY != 0
+        && let Some(gateway) = read(dst, &fields::RT6_INFO_GATEWAY)
+    {
+        out.gateway = Addr(gateway);
     }
 }
 

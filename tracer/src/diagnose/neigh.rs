@@ -4,6 +4,7 @@ use tracer_common::{
     hook::Hook,
     record::{self, neighbour},
     tcp::Part,
+    tuple::Addr,
 };
 
 use super::{
@@ -26,6 +27,7 @@ pub(super) const ROWS: &[Row] = &[Row {
          veth is down, or the table is full (gc_thresh3).",
     ),
     occurs: "Every kernel and dataplane. A neighbour table that is full is told from 5.17 on, by its drop reason.",
+    hooks: &[&[Hook::NeighbourSend], &[Hook::KfreeSkb]],
     find: unresolved,
 }];
 
@@ -122,7 +124,7 @@ fn tell(case: &Case<'_>, step: &Step, waited: Option<(&Step, &record::Neighbour)
     let next_hop = waited
         .map(|(_, entry)| entry.address)
         .filter(|address| !address.is_unset())
-        .map(|address| address.ip());
+        .map(Addr::ip);
     let whose = next_hop.map_or_else(
         || format!("the next hop {} on {device}", step.event.tuple.daddr.ip()),
         |address| format!("{address} on {device}"),

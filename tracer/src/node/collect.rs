@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -27,7 +28,7 @@ const MOST_WAYS: usize = 32;
 #[derive(Debug)]
 pub struct Collector {
     facts: Facts,
-    symbols: Symbols,
+    symbols: Arc<Symbols>,
     read: HashMap<u32, Instant>,
     ways: HashMap<(u32, IpAddr), Instant>,
 }
@@ -35,7 +36,7 @@ pub struct Collector {
 impl Collector {
     /// `drop_reasons` are names and values of this kernel's `enum skb_drop_reason`.
     #[must_use]
-    pub fn new(symbols: Symbols, drop_reasons: &[(String, i64)]) -> Self {
+    pub fn new(symbols: Arc<Symbols>, drop_reasons: &[(String, i64)]) -> Self {
         let named = drop_reasons.iter().filter_map(|(name, value)| {
             let name = name
                 .strip_prefix("SKB_DROP_REASON_")
@@ -59,6 +60,24 @@ impl Collector {
     #[must_use]
     pub fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// The kernel's functions as they are known now.
+    #[must_use]
+    pub fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
+    /// Takes over the kernel's functions after modules came or went. A module that went may have left its addresses to
+    /// another.
+    pub fn set_symbols(&mut self, symbols: Arc<Symbols>) {
+        self.symbols = symbols;
+        let symbols = &self.symbols;
+        self.facts.symbols.retain(|&address, name| {
+            symbols
+                .locate(address)
+                .is_none_or(|location| location.to_string() == *name)
+        });
     }
 
     /// Takes note that records were lost up to now.
@@ -105,9 +124,12 @@ impl Collector {
         let mut wanted: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
         for step in &flow.steps {
             let event = &step.event;
-            let address = match event.hook {
-                Hook::RouteMartian => event.tuple.saddr.ip(),
-                Hook::RouteError => event.tuple.daddr.ip(),
+            let address = match (event.hook, &event.what) {
+                (Hook::RouteMartian, _) => event.tuple.saddr.ip(),
+                (Hook::RouteError, _) => event.tuple.daddr.ip(),
+                (_, What::Drop(drop)) if facts.symbol(drop.location).is_some_and(has_no_way) => {
+                    event.tuple.daddr.ip()
+                }
                 _ => continue,
             };
             let key = (event.netns, address);
@@ -128,6 +150,11 @@ impl Collector {
             }
         }
     }
+}
+
+/// Is this a place where the kernel discards what has no way, without a hook of its own?
+fn has_no_way(place: &str) -> bool {
+    place.starts_with("ip6_pkt_") || place.starts_with("dst_discard")
 }
 
 /// Reads the calling thread's network namespace.

@@ -58,7 +58,7 @@ fn line(flow: &Flow, step: &Step, note: String) -> PathStep {
     let event = &step.event;
     PathStep {
         t_ms: milliseconds(event.time_ns.saturating_sub(flow.start_ns())),
-        hook: event.hook.name(),
+        hook: event.function(),
         dev: event.dev.get(),
         netns: (event.netns != 0).then_some(event.netns),
         verdict: step.verdict.and_then(|verdict| verdict_name(step, verdict)),

@@ -95,7 +95,12 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
                 None => format!("{packet} discarded in {place}"),
             }
         }
-        (What::Icmp(icmp), _) => format!("ICMP type {} code {} to the sender", icmp.icmp_type, icmp.code),
+        (What::Icmp(icmp), _) => {
+            format!(
+                "ICMP to the sender: {}",
+                evidence::icmp_name(icmp, event.tuple.is_v6())
+            )
+        }
         (What::Route(route), Hook::RouteMartian) => refused(packet, route),
         (What::Route(route), Hook::RouteError) => no_way(packet, route),
         (What::Route(route), _) => self::decision(route),
@@ -116,7 +121,7 @@ pub(super) fn decision(route: &record::Route) -> String {
         LOCAL_OUT => " (output hook)",
         _ => "",
     };
-    if route.have & route::DECISION == 0 {
+    if route.have & route::KIND == 0 {
         return format!("routing decision: unknown{place}");
     }
     if route.kind == route::LOCAL {
@@ -133,13 +138,12 @@ pub(super) fn decision(route: &record::Route) -> String {
     } else {
         format!(", next hop {}", route.gateway.ip())
     };
-    let verb = if route.is_input == 0 { "send" } else { "forward" };
     let kind = match u8::try_from(route.kind).ok().and_then(kind_name) {
         Some("unicast") => String::new(),
         Some(kind) => format!(" ({kind})"),
         None => format!(" (type {})", route.kind),
     };
-    format!("routing decision: {verb} by {device}{gateway}{kind}{place}")
+    format!("routing decision: by {device}{gateway}{kind}{place}")
 }
 
 /// What the rules decided about the destination.
@@ -161,7 +165,7 @@ fn destination(flow: &Flow, ct: &record::Conntrack) -> String {
 /// What was decided about the source, once a connection is confirmed.
 fn source(ct: &record::Conntrack, decision: Option<&record::Route>) -> String {
     let place = match decision {
-        Some(route) if route.have & route::DECISION != 0 && route.kind == route::LOCAL => "input",
+        Some(route) if route.have & route::KIND != 0 && route.kind == route::LOCAL => "input",
         _ => "postrouting",
     };
     let source = if ct.reply.destination() == ct.original.source() {
