@@ -25,8 +25,11 @@ mod kernel {
     mod flow;
     mod ipvs;
     mod log;
+    mod nat;
+    mod neigh;
     mod netfilter;
     mod packet;
+    mod route;
     mod tcp;
     mod wire;
 

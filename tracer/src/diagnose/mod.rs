@@ -10,8 +10,10 @@ pub mod cause;
 pub mod evidence;
 mod ipvs;
 mod lost;
+mod neigh;
 mod netfilter;
 mod return_path;
+mod route;
 mod tcp;
 
 use tracer_common::{hook::Hook, tcp::Part};
