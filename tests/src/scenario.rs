@@ -26,8 +26,8 @@ pub use catalogue::{Named, load, select};
 pub use expectation::{Evidence, Expect, Expected, ExpectedFlow, Totals};
 pub use process::{Check, Process};
 pub use step::{Change, Connect, Membership, Removal, RunIn, Step};
-pub use topology::{Behaviour, Client, Pod, RealServer, Scheduler, Service, Topology};
-pub use words::{CAUSES, Cause, Fate, Flavour, KernelName, Span};
+pub use topology::{Behaviour, Client, Pod, Policy, Proxy, RealServer, Scheduler, Service, Topology};
+pub use words::{CAUSES, Cause, Dataplane, Fate, Flavour, KernelName, Span};
 
 /// One scenario file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::super::{Change, Connect, Membership, Removal, RunIn, Step, Topology};
-use super::{known_pod, known_service, sysctl};
+use super::super::{Change, Connect, Membership, Proxy, Removal, RunIn, Step, Topology};
+use super::{known_pod, known_service, pod_here, sysctl, weight};
 
 /// Fails with the first contradiction.
 pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
@@ -36,13 +36,19 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
             }
             Ok(())
         }
-        Step::SetWeight(Membership { service, pod, .. })
-        | Step::AddRealServer(Membership { service, pod, .. })
-        | Step::RemoveRealServer(Removal { service, pod }) => {
+        Step::SetWeight(change) => {
+            ensure!(topology.proxy == Proxy::Ipvs, "only IPVS knows weights");
+            membership(topology, change)
+        }
+        Step::AddRealServer(change) => {
+            weight(topology.proxy, change.weight)?;
+            membership(topology, change)
+        }
+        Step::RemoveRealServer(Removal { service, pod }) => {
             known_service(topology, service.as_deref())?;
             known_pod(topology, pod)
         }
-        Step::Pod(Change { name, .. }) => known_pod(topology, name),
+        Step::Pod(Change { name, .. }) => pod_here(topology, name),
         Step::Sysctl(values) => {
             ensure!(!values.is_empty(), "no sysctl is named");
             values.keys().try_for_each(|name| sysctl(name))
@@ -53,15 +59,23 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
         }
         Step::RunIn(RunIn { place, line }) => {
             ensure!(!line.trim().is_empty(), "the line is empty");
-            ensure!(
-                place == RunIn::NODE || topology.client(place).is_some() || topology.pod(place).is_some(),
-                "`{place}` is neither a client nor a pod, nor `{}`",
-                RunIn::NODE
-            );
-            Ok(())
+            if place == RunIn::NODE || topology.client(place).is_some() {
+                return Ok(());
+            }
+            pod_here(topology, place).with_context(|| {
+                format!(
+                    "`{place}` is neither a client nor a pod here, nor `{}`",
+                    RunIn::NODE
+                )
+            })
         }
         Step::SleepMs(_) => Ok(()),
     }
+}
+
+fn membership(topology: &Topology, change: &Membership) -> Result<()> {
+    known_service(topology, change.service.as_deref())?;
+    known_pod(topology, &change.pod)
 }
 
 fn check_connect(topology: &Topology, connect: &Connect) -> Result<()> {
