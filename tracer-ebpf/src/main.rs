@@ -25,8 +25,11 @@ mod kernel {
     mod flow;
     mod ipvs;
     mod log;
+    mod nat;
+    mod neigh;
     mod netfilter;
     mod packet;
+    mod route;
     mod tcp;
     mod wire;
 
@@ -68,7 +71,7 @@ mod kernel {
 
     macro_rules! programs {
         ($($id:ident = $number:literal, $kind:ident, $name:ident, $exit:ident, $module:literal,
-           $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal;)*) => {
+           $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal $(, $when:ident)?;)*) => {
             $(program!($kind $id $name $exit $subsystem::$body);)*
         };
     }

@@ -29,16 +29,6 @@ fn known_pod(topology: &Topology, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// A pod that steps can do something with.
-fn pod_here(topology: &Topology, name: &str) -> Result<()> {
-    known_pod(topology, name)?;
-    ensure!(
-        topology.pod(name).is_some_and(|pod| !pod.elsewhere),
-        "{name} is elsewhere, and there is nothing of it here"
-    );
-    Ok(())
-}
-
 /// Only IPVS knows weights.
 fn weight(proxy: Proxy, weight: u16) -> Result<()> {
     ensure!(

@@ -9,7 +9,7 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    ipvs, lost, netfilter, return_path, tcp,
+    ipvs, lost, neigh, netfilter, return_path, route, tcp,
 };
 
 /// One cause.
@@ -35,6 +35,8 @@ pub struct Row {
 const SUBJECTS: &[&[Row]] = &[
     ipvs::ROWS,
     netfilter::ROWS,
+    route::ROWS,
+    neigh::ROWS,
     tcp::ROWS,
     return_path::ROWS,
     backend::ROWS,

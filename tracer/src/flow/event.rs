@@ -2,7 +2,7 @@
 
 use tracer_common::{
     hook::Hook,
-    record::{Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Phase, Socket},
+    record::{Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Neighbour, Phase, Route, Socket},
     tcp::Part,
     tuple::Tuple,
 };
@@ -26,6 +26,10 @@ pub enum What {
     Icmp(Icmp),
     /// A socket.
     Socket(Socket),
+    /// What the routing layer decided, or with which settings it refused the packet.
+    Route(Route),
+    /// The neighbour entry on which the packet waits.
+    Neighbour(Neighbour),
 }
 
 /// A decoded record. Numbers are in host byte order.

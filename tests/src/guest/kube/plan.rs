@@ -48,7 +48,7 @@ impl Plan {
             let endpoint = Endpoint {
                 at: SocketAddr::new(pod.address, pod.port),
                 weight: 1,
-                here: !pod.elsewhere,
+                here: pod.node.is_none(),
             };
             (pod.name.clone(), endpoint)
         });

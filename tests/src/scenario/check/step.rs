@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::super::{Change, Connect, Membership, Proxy, Removal, RunIn, Step, Topology};
-use super::{known_pod, known_service, pod_here, sysctl, weight};
+use super::{known_pod, known_service, sysctl, weight};
 
 /// Fails with the first contradiction.
 pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
@@ -48,7 +48,7 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
             known_service(topology, service.as_deref())?;
             known_pod(topology, pod)
         }
-        Step::Pod(Change { name, .. }) => pod_here(topology, name),
+        Step::Pod(Change { name, .. }) => known_pod(topology, name),
         Step::Sysctl(values) => {
             ensure!(!values.is_empty(), "no sysctl is named");
             values.keys().try_for_each(|name| sysctl(name))
@@ -59,15 +59,15 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
         }
         Step::RunIn(RunIn { place, line }) => {
             ensure!(!line.trim().is_empty(), "the line is empty");
-            if place == RunIn::NODE || topology.client(place).is_some() {
-                return Ok(());
-            }
-            pod_here(topology, place).with_context(|| {
-                format!(
-                    "`{place}` is neither a client nor a pod here, nor `{}`",
-                    RunIn::NODE
-                )
-            })
+            ensure!(
+                place == RunIn::NODE
+                    || topology.client(place).is_some()
+                    || topology.node(place).is_some()
+                    || topology.pod(place).is_some(),
+                "`{place}` is neither a client nor a pod, nor another node, nor `{}`",
+                RunIn::NODE
+            );
+            Ok(())
         }
         Step::SleepMs(_) => Ok(()),
     }

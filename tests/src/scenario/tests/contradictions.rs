@@ -30,7 +30,7 @@ const CONTRADICTIONS: &[(&str, &str, &str)] = &[
     (
         "name = \"pod-1\"",
         "name = \"client-a\"",
-        "client or pod \"client-a\" is there twice",
+        "client, node or pod \"client-a\" is there twice",
     ),
     (
         "name = \"pod-1\"",
@@ -56,7 +56,7 @@ const CONTRADICTIONS: &[(&str, &str, &str)] = &[
     (
         "connect = {",
         "run_in = { where = \"pod-9\", line = \"true\" }\n[[steps]]\nconnect = {",
-        "`pod-9` is neither a client nor a pod here, nor `node`",
+        "`pod-9` is neither a client nor a pod, nor another node, nor `node`",
     ),
     ("times = 2", "times = 2, hold = true", "keeps its port"),
     ("times = 2", "to = \"mail\"", "there is no service `mail`"),
