@@ -28,8 +28,8 @@ pub use expectation::{Evidence, Expect, Expected, ExpectedFlow, Totals};
 pub use overlay::{OtherNode, Overlay};
 pub use process::{Check, Process};
 pub use step::{Change, Connect, Membership, Removal, RunIn, Step};
-pub use topology::{Behaviour, Client, Pod, RealServer, Scheduler, Service, Topology};
-pub use words::{CAUSES, Cause, Fate, Flavour, KernelName, Span};
+pub use topology::{Behaviour, Client, Pod, Policy, Proxy, RealServer, Scheduler, Service, Topology};
+pub use words::{CAUSES, Cause, Dataplane, Fate, Flavour, KernelName, Span};
 
 /// One scenario file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
