@@ -4,7 +4,13 @@
 //! [`PORT`], with one JSON object a line, each of them a [`Message`]. The first serial port stays the console:
 //! kernel messages and whatever else is meant for eyes only.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+/// How long a scenario that took too long and was stopped may take to clean up. One that takes longer is stuck: the
+/// guest says so and plays no more.
+pub const CLEAN_UP: Duration = Duration::from_mins(1);
 
 /// Where the guest finds its [`Job`].
 pub const JOB_PATH: &str = "/lab/job.json";
@@ -39,8 +45,6 @@ pub struct Job {
     /// Kernel modules to load before the first scenario, in this order: paths of uncompressed `.ko` files in the
     /// guest. Dependencies come before what needs them; what the kernel has built in is not among them.
     pub modules: Vec<String>,
-    /// After this time a scenario has failed and the next one is played.
-    pub seconds_per_scenario: u32,
 }
 
 /// One line from the guest.

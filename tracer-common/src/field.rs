@@ -27,6 +27,7 @@ macro_rules! for_each_field {
         $callback! {
             SK_BUFF_HEAD, "sk_buff.head", "", 8;
             SK_BUFF_NETWORK_HEADER, "sk_buff.network_header", "", 2;
+            SK_BUFF_TAIL, "sk_buff.tail", "", 4;
             SK_BUFF_DEV, "sk_buff.dev", "", 8;
             SK_BUFF_NFCT, "sk_buff._nfct", "", 8;
             NET_DEVICE_IFINDEX, "net_device.ifindex", "", 4;
@@ -65,6 +66,7 @@ macro_rules! for_each_field {
             IP_VS_CONN_DADDR, "ip_vs_conn.daddr", "ip_vs", 16;
             IP_VS_CONN_DPORT, "ip_vs_conn.dport", "ip_vs", 2;
             IP_VS_CONN_AF, "ip_vs_conn.af", "ip_vs", 1;
+            IP_VS_CONN_DAF, "ip_vs_conn.daf", "ip_vs", 1;
             IP_VS_CONN_STATE, "ip_vs_conn.state", "ip_vs", 2;
             IP_VS_CONN_FLAGS, "ip_vs_conn.flags", "ip_vs", 4;
             IP_VS_CONN_DEST, "ip_vs_conn.dest", "ip_vs", 8;

@@ -80,6 +80,23 @@ macro_rules! for_each_hook {
             TcpFinishConnect = 59, entry, tcp_finish_connect, none, "", local::finish,
                 [SOCK_NET, SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "established, if the client is on the node";
 
+            // The same for IPv6, where the function that does the work is another one. Records of these count as the
+            // IPv4 function's (`Hook::role`), so that nothing else has to know them.
+            IpvsRemoteRequest6 = 100, call, ip_vs_remote_request6, ip_vs_remote_request6_exit, "ip_vs", ipvs::request,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict (kernels before 5.16)";
+            IpvsLocalRequest6 = 101, call, ip_vs_local_request6, ip_vs_local_request6_exit, "ip_vs", ipvs::request,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict (kernels before 5.16, local clients)";
+            IpvsNatXmit6 = 102, entry, ip_vs_nat_xmit_v6, none, "ip_vs", ipvs::nat_xmit,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend; the tuple after DNAT";
+            TcpConnRequest6 = 103, entry, tcp_v6_conn_request, none, "", tcp::conn_request,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "a listener took the SYN";
+            TcpSendReset6 = 104, entry, tcp_v6_send_reset, none, "", tcp::send_reset,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener";
+            TcpSynRecvSock6 = 105, entry, tcp_v6_syn_recv_sock, none, "", tcp::syn_recv_sock,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the handshake ended in the backend";
+            IcmpSend6 = 106, entry, icmp6_send, none, "", drop::icmp_send,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination: what the client was told";
+
             // Attached only while the layout of ip_vs_conn is proven, on kernels without BTF for modules.
             IpvsConnSeqShow = 90, entry, ip_vs_conn_seq_show, none, "ip_vs", ipvs::seq_show,
                 [], "proves where ip_vs_conn keeps its members";
@@ -197,7 +214,42 @@ impl Hook {
     pub const ALTERNATIVES: &'static [&'static [Self]] = &[
         &[Self::IpvsIn, Self::IpvsRemoteRequest],
         &[Self::IpvsIn, Self::IpvsLocalRequest],
+        &[Self::IpvsIn, Self::IpvsRemoteRequest6],
+        &[Self::IpvsIn, Self::IpvsLocalRequest6],
     ];
+
+    /// The hook that does for IPv4 what this one does for IPv6; `None` if this one is no IPv6 twin.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ipv4_twin(self) -> Option<Self> {
+        Some(match self {
+            Self::IpvsRemoteRequest6 => Self::IpvsRemoteRequest,
+            Self::IpvsLocalRequest6 => Self::IpvsLocalRequest,
+            Self::IpvsNatXmit6 => Self::IpvsNatXmit,
+            Self::TcpConnRequest6 => Self::TcpConnRequest,
+            Self::TcpSendReset6 => Self::TcpSendReset,
+            Self::TcpSynRecvSock6 => Self::TcpSynRecvSock,
+            Self::IcmpSend6 => Self::IcmpSend,
+            _ => return None,
+        })
+    }
+
+    /// What the hook stands for, whatever the packet's family: an IPv6 twin's is that of its IPv4 twin.
+    #[must_use]
+    pub const fn role(self) -> Self {
+        match self.ipv4_twin() {
+            Some(twin) => twin,
+            None => self,
+        }
+    }
+
+    /// The hook that plays this role for IPv6 packets: its IPv6 twin, or itself where one function serves both.
+    #[must_use]
+    pub fn for_ipv6(self) -> Self {
+        ALL.iter()
+            .find(|info| info.hook.ipv4_twin() == Some(self))
+            .map_or(self, |info| info.hook)
+    }
 
     /// Is this one of the functions that netfilter calls to let IPVS decide on a request?
     #[must_use]
@@ -225,6 +277,26 @@ mod tests {
             );
         }
         assert_eq!(Hook::from_number(0), None);
+    }
+
+    #[test]
+    fn a_twin_is_attached_like_its_ipv4_twin_and_reads_the_same() {
+        for row in ALL {
+            let Some(twin) = row.hook.ipv4_twin() else {
+                assert_eq!(row.hook.role(), row.hook);
+                continue;
+            };
+            assert_eq!((row.hook.role(), twin.for_ipv6()), (twin, row.hook));
+            let other = ALL.iter().find(|other| other.hook == twin).expect("a row");
+            assert_eq!((row.kind, row.module), (other.kind, other.module), "{}", row.name);
+            assert_eq!(
+                (row.needs, row.serves),
+                (other.needs, other.serves),
+                "{}",
+                row.name
+            );
+        }
+        assert_eq!(Hook::IpvsReply.for_ipv6(), Hook::IpvsReply);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 pub mod field;
 pub mod hook;
+pub mod ipv6;
 pub mod record;
 pub mod tcp;
 pub mod tuple;

@@ -12,7 +12,22 @@ impl Addr {
     #[inline(always)]
     #[must_use]
     pub const fn v4(bytes: [u8; 4]) -> Self {
-        Self([0, 0, 0xffff_u32.to_be(), u32::from_ne_bytes(bytes)])
+        Self::v4_word(u32::from_ne_bytes(bytes))
+    }
+
+    /// An IPv4 address from its word in network byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn v4_word(word: u32) -> Self {
+        Self([0, 0, 0xffff_u32.to_be(), word])
+    }
+
+    /// Is this an IPv4 address? On the wire, none of IPv6 looks so: the kernel discards it (`ip6_rcv_core`).
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_v4(&self) -> bool {
+        let [first, second, third, _] = self.0;
+        first == 0 && second == 0 && third == 0xffff_u32.to_be()
     }
 
     /// The address for printing and comparing: IPv4 again where it was mapped.
@@ -61,6 +76,13 @@ pub struct Tuple {
 }
 
 impl Tuple {
+    /// Is it of an IPv6 packet?
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_v6(&self) -> bool {
+        !self.saddr.is_v4()
+    }
+
     /// The tuple of a packet that goes the other way.
     #[inline(always)]
     #[must_use]
@@ -95,6 +117,15 @@ mod tests {
         let addr = Addr::v4([10, 0, 0, 1]);
         assert_eq!(addr.ip(), IpAddr::from([10, 0, 0, 1]));
         assert_eq!(Addr::from(addr.ip()), addr);
+        assert!(addr.is_v4());
+    }
+
+    #[test]
+    fn an_ipv6_address_keeps_its_words() {
+        let ip = IpAddr::from([0xfd00, 0, 0, 0, 0, 0xffff, 0xa00, 1]);
+        let addr = Addr::from(ip);
+        assert_eq!(addr.ip(), ip);
+        assert!(!addr.is_v4());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A flow as tracer prints it.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -29,13 +29,13 @@ pub(super) struct Flow {
 /// One end of a flow.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Endpoint {
-    pub(super) ip: Ipv4Addr,
+    pub(super) ip: IpAddr,
     pub(super) port: u16,
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.ip, self.port)
+        SocketAddr::new(self.ip, self.port).fmt(f)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Clients: real TCP from chosen source ports, and the truth about how it went.
 
 use std::io::{self, ErrorKind, Read};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,11 +18,14 @@ use super::netns::Netns;
 use super::port::Port;
 use super::tool;
 use crate::protocol::{Message, Outcome, Traffic};
-use crate::scenario::{self, Connect, Topology};
+use crate::scenario::{self, Connect, Topology, address};
 
 /// How long a source port may still belong to the last connection from it. Its server closed it, so it takes one
 /// more round trip at most.
 const PORT_BUSY: Duration = Duration::from_secs(3);
+
+/// How often a client that waits for its connection looks whether it must stop.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// How long a server may take for its few bytes.
 const REPLY: Duration = Duration::from_secs(5);
@@ -31,7 +34,7 @@ const REPLY: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     name: String,
-    address: Ipv4Addr,
+    address: IpAddr,
     netns: Netns,
     held: Arc<Mutex<Vec<TcpStream>>>,
 }
@@ -42,9 +45,10 @@ impl Client {
         let netns = Netns::create(&client.name)?;
         let (device, node, name) = (device(nth), Topology::NODE, &client.name);
         let address = client.address;
+        let (bits, prefix) = (address::bits(address), address::prefix(address));
         // One address towards all clients, as on a node with one uplink.
         let uplink = match nth {
-            0 => format!("addr add {node}/32 dev {device}\n"),
+            0 => format!("addr add {node}/{bits} dev {device}\n"),
             _ => String::new(),
         };
         tool::feed(
@@ -53,11 +57,11 @@ impl Client {
                 "link add {device} type veth peer name eth0 netns {name}\n\
                  {uplink}\
                  link set {device} up\n\
-                 route add {address}/32 dev {device} src {node}\n"
+                 route add {address}/{bits} dev {device} src {node}\n"
             ),
         )?;
         netns.ip(&format!(
-            "addr add {address}/24 dev eth0\nlink set eth0 up\nroute add default via {node}\n"
+            "addr add {address}/{prefix} dev eth0\nlink set eth0 up\nroute add default via {node}\n"
         ))?;
         Ok(Self {
             name: client.name.clone(),
@@ -77,7 +81,7 @@ impl Client {
     pub(super) fn connect(
         &self,
         step: &Connect,
-        to: SocketAddrV4,
+        to: SocketAddr,
         begun: &Sender<()>,
         port: &Port,
         cancel: &Cancel,
@@ -85,7 +89,7 @@ impl Client {
         let pause = Duration::from_millis(step.pause_ms.into());
         self.netns.run(|| {
             for source_port in step.source_ports() {
-                let truth = self.attempt(source_port, to, step, begun, port)?;
+                let truth = self.attempt(source_port, to, step, begun, (port, cancel))?;
                 port.send(&Message::Traffic(truth));
                 cancel.sleep(pause)?;
             }
@@ -94,10 +98,9 @@ impl Client {
     }
 
     /// Connects from whatever port, and lets go at once.
-    pub(super) fn visit(&self, to: SocketAddrV4) -> Result<()> {
+    pub(super) fn visit(&self, to: SocketAddr) -> Result<()> {
         self.netns.run(|| {
-            TcpStream::connect_timeout(&to.into(), REPLY)
-                .with_context(|| format!("cannot connect to {to}"))?;
+            TcpStream::connect_timeout(&to, REPLY).with_context(|| format!("cannot connect to {to}"))?;
             Ok(())
         })
     }
@@ -110,22 +113,22 @@ impl Client {
     fn attempt(
         &self,
         source_port: u16,
-        to: SocketAddrV4,
+        to: SocketAddr,
         step: &Connect,
         begun: &Sender<()>,
-        port: &Port,
+        (port, cancel): (&Port, &Cancel),
     ) -> Result<Traffic> {
-        let socket =
-            Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).context("cannot make a socket")?;
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))
+            .context("cannot make a socket")?;
         socket
             .set_reuse_address(true)
             .context("cannot set SO_REUSEADDR")?;
-        let from = SocketAddrV4::new(self.address, source_port);
+        let from = SocketAddr::new(self.address, source_port);
         socket
             .bind(&from.into())
             .with_context(|| format!("{}: cannot bind {from}", self.name))?;
         let timeout = Duration::from_millis(step.timeout_ms.into());
-        let (result, took) = connect(&socket, to, timeout, begun)?;
+        let (result, took) = connect(&socket, to, timeout, begun, cancel)?;
         let outcome = match &result {
             Ok(()) => Outcome::Connected,
             Err(error) => outcome(error),
@@ -164,11 +167,12 @@ pub(super) fn device(nth: usize) -> String {
 /// kernel refuses at once, before any packet.
 fn connect(
     socket: &Socket,
-    to: SocketAddrV4,
+    to: SocketAddr,
     timeout: Duration,
     begun: &Sender<()>,
+    cancel: &Cancel,
 ) -> Result<(io::Result<()>, Duration)> {
-    let to = SocketAddr::V4(to).into();
+    let to = to.into();
     socket
         .set_nonblocking(true)
         .context("cannot make a socket non-blocking")?;
@@ -182,7 +186,7 @@ fn connect(
             }
             Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {
                 let _ = begun.send(());
-                handshake(socket, start, timeout)
+                handshake(socket, start, timeout, cancel)?
             }
             result => result,
         };
@@ -190,20 +194,22 @@ fn connect(
     }
 }
 
-/// Waits until a connection that is being made is made, or has failed.
-fn handshake(socket: &Socket, start: Instant, timeout: Duration) -> io::Result<()> {
+/// Waits until a connection that is being made is made, or has failed. Fails itself when the scenario must stop.
+fn handshake(socket: &Socket, start: Instant, timeout: Duration, cancel: &Cancel) -> Result<io::Result<()>> {
     loop {
+        cancel.go_on()?;
         let left = timeout.saturating_sub(start.elapsed());
         if left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
+            return Ok(Err(ErrorKind::TimedOut.into()));
         }
         // Rounded up, so that the last wait is not one of no time, again and again.
-        let wait = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let wait =
+            PollTimeout::try_from(left.min(LOOK) + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
         let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
         match poll(&mut ready, wait) {
             Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => return socket.take_error()?.map_or(Ok(()), Err),
-            Err(errno) => return Err(errno.into()),
+            Ok(_) => return Ok(socket.take_error().and_then(|error| error.map_or(Ok(()), Err))),
+            Err(errno) => return Ok(Err(errno.into())),
         }
     }
 }

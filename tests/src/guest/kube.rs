@@ -6,12 +6,13 @@
 //! the clients as its only `--nodeport-addresses`.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 
 use super::sysctl::Changed;
 use super::tool;
+use crate::scenario::address::{self, PODS};
 use crate::scenario::{Membership, Pod, RealServer, Removal, Service, Topology};
 
 /// The sysctls that kube-proxy sets. It leaves `net.ipv4.vs.conn_reuse_mode` as it is on kernels from 5.9 on and
@@ -25,9 +26,6 @@ const SYSCTLS: [&str; 4] = [
 
 /// The device that makes cluster addresses local ones. It stays down and never sees a packet.
 const DUMMY: &str = "kube-ipvs0";
-
-/// The network of the pods.
-const CLUSTER_CIDR: &str = "10.244.0.0/16";
 
 /// The port of every service on its cluster address.
 const CLUSTER_PORT: u16 = 80;
@@ -186,10 +184,9 @@ fn addresses(topology: &Topology, service: &Service) -> [String; 2] {
     ]
 }
 
-fn cluster_ip(topology: &Topology, service: &Service) -> Ipv4Addr {
+fn cluster_ip(topology: &Topology, service: &Service) -> IpAddr {
     let nth = topology.services.iter().position(|other| other == service);
-    let nth = u32::try_from(nth.unwrap_or_default()).unwrap_or_default();
-    Ipv4Addr::from_bits(Ipv4Addr::new(10, 96, 0, 10).to_bits() + nth)
+    address::cluster_ip(nth.unwrap_or_default())
 }
 
 fn dummy(topology: &Topology) -> String {
@@ -239,7 +236,7 @@ fn rules(topology: &Topology) -> String {
     let _ = writeln!(
         rules,
         "-A KUBE-SERVICES -m comment --comment \"Kubernetes service cluster ip + port for masquerade purpose\" \
-         -m set --match-set KUBE-CLUSTER-IP dst,dst ! -s {CLUSTER_CIDR} -j KUBE-MARK-MASQ"
+         -m set --match-set KUBE-CLUSTER-IP dst,dst ! -s {PODS} -j KUBE-MARK-MASQ"
     );
     rules += NAT_END;
     rules += FILTER;
@@ -284,7 +281,7 @@ mod tests {
             clients: Vec::new(),
             pods: vec![Pod {
                 name: "pod-1".to_owned(),
-                address: Ipv4Addr::new(10, 244, 1, 2),
+                address: [10, 244, 1, 2].into(),
                 port: 8080,
                 behaviour: Behaviour::Fin,
             }],

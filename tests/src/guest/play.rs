@@ -45,13 +45,16 @@ impl Stage {
         if self.job.verbose {
             self.describe();
         }
-        let _ = self.cancel.doing("cleaning up");
         let mut errors: Vec<_> = played.err().into_iter().collect();
-        errors.extend(node.tear_down());
+        errors.extend(node.tear_down(&self.cancel));
+        let _ = self.cancel.doing("looking for what was left behind");
         match self.before.strangers() {
             Ok(strangers) if strangers.is_empty() => {}
             Ok(strangers) => errors.push(anyhow!("left behind: {}", strangers.join(", "))),
             Err(error) => errors.push(error),
+        }
+        if self.job.verbose {
+            self.port.note(self.cancel.spent());
         }
         let texts: Vec<_> = errors.iter().map(|error| format!("{error:#}")).collect();
         match texts.as_slice() {

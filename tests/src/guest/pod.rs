@@ -1,7 +1,7 @@
 //! A pod: its netns, its server, and how it lives and dies.
 
 use std::io::{ErrorKind, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use socket2::SockRef;
 
 use super::netns::Netns;
 use super::tool;
-use crate::scenario::{self, Behaviour};
+use crate::scenario::{self, Behaviour, address};
 
 /// The time between a reply and the RST that follows it: enough for the reply to be read first.
 const BEFORE_RST: Duration = Duration::from_millis(50);
@@ -36,7 +36,7 @@ table inet lab {
 #[derive(Debug)]
 pub(super) struct Pod {
     name: String,
-    address: Ipv4Addr,
+    address: IpAddr,
     port: u16,
     netns: Netns,
     behaviour: Behaviour,
@@ -55,18 +55,19 @@ impl Pod {
             behaviour: Behaviour::NoListener,
             server: None,
         };
-        let (device, mac, name) = (built.device(), built.mac(), &pod.name);
-        let (address, gateway) = (pod.address, built.gateway());
+        let (device, mac, name) = (built.device(), address::mac(pod.address), &pod.name);
+        let (address, gateway) = (pod.address, address::gateway(pod.address));
+        let prefix = address::prefix(address);
         tool::feed(
             "ip -batch -",
             &format!(
                 "link add {device} type veth peer name eth0 address {mac} netns {name}\n\
-                 addr add {gateway}/24 dev {device}\n\
+                 addr add {gateway}/{prefix} dev {device}\n\
                  link set {device} up\n"
             ),
         )?;
         built.netns.ip(&format!(
-            "addr add {address}/24 dev eth0\nlink set eth0 up\nroute add default via {gateway}\n"
+            "addr add {address}/{prefix} dev eth0\nlink set eth0 up\nroute add default via {gateway}\n"
         ))?;
         built.behave(pod.behaviour)?;
         Ok(built)
@@ -90,14 +91,15 @@ impl Pod {
             server,
             ..
         } = self;
+        let prefix = address::prefix(*address);
         match self.behaviour {
             Behaviour::Silent => {
                 netns.run(|| tool::run("nft delete table inet lab"))?;
             }
             Behaviour::Gone => {
                 netns.ip(&format!(
-                    "addr add {address}/24 dev eth0\nroute add default via {}\n",
-                    gateway(*address)
+                    "addr add {address}/{prefix} dev eth0\nroute add default via {}\n",
+                    address::gateway(*address)
                 ))?;
                 tool::run(&format!("ip neigh flush dev cali{}", netns.name()))?;
             }
@@ -115,37 +117,17 @@ impl Pod {
                 netns.run(|| tool::feed("nft -f -", DEAF))?;
             }
             Behaviour::Gone => {
-                let (mac, device) = (mac(*address), format!("cali{}", netns.name()));
+                let (mac, device) = (address::mac(*address), format!("cali{}", netns.name()));
                 tool::run(&format!(
                     "ip neigh replace {address} lladdr {mac} dev {device} nud permanent"
                 ))?;
-                netns.ip(&format!("addr del {address}/24 dev eth0\n"))?;
+                netns.ip(&format!("addr del {address}/{prefix} dev eth0\n"))?;
             }
             _ => {}
         }
         self.behaviour = behaviour;
         Ok(())
     }
-
-    fn gateway(&self) -> Ipv4Addr {
-        gateway(self.address)
-    }
-
-    fn mac(&self) -> String {
-        mac(self.address)
-    }
-}
-
-/// The node's address in the pod's network.
-fn gateway(pod: Ipv4Addr) -> Ipv4Addr {
-    let [a, b, c, _] = pod.octets();
-    Ipv4Addr::new(a, b, c, 1)
-}
-
-/// The pod's hardware address, made of its IP address as the CNI plugins do.
-fn mac(pod: Ipv4Addr) -> String {
-    let [a, b, c, d] = pod.octets();
-    format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
 /// A listener and the thread that serves it. Dropping it closes the listener and all connections.
@@ -245,17 +227,5 @@ impl Shared {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Behaviour> {
         self.behaviour.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_a_pod() {
-        let pod = Ipv4Addr::new(10, 244, 3, 2);
-        assert_eq!(gateway(pod), Ipv4Addr::new(10, 244, 3, 1));
-        assert_eq!(mac(pod), "0a:58:0a:f4:03:02");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -42,7 +42,7 @@ pub(super) struct Bench<'a> {
     /// Someone who can connect.
     pub(super) client: &'a Client,
     /// Where to.
-    pub(super) to: SocketAddrV4,
+    pub(super) to: SocketAddr,
     pub(super) port: &'a Port,
     pub(super) cancel: &'a Cancel,
 }

@@ -1,7 +1,8 @@
 //! The node as a scenario wants it: built from nothing, and taken down to nothing.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -97,32 +98,46 @@ impl Node {
     }
 
     /// Takes everything down, as far as it goes, and returns what did not work.
-    pub(super) fn tear_down(mut self) -> Vec<anyhow::Error> {
+    pub(super) fn tear_down(mut self, cancel: &Cancel) -> Vec<anyhow::Error> {
         let mut errors = Vec::new();
+        let doing = |what: &str| {
+            // A scenario that was stopped is cleaned up as well.
+            let _ = cancel.doing(format!("cleaning up: {what}"));
+        };
         let mut take = |outcome: Result<()>| errors.extend(outcome.err());
+        doing("clients and pods");
         self.clients.iter().for_each(Client::let_go);
         self.pods.clear();
+        doing("IPVS");
         take(forget_ipvs());
+        doing("rules");
         take(tool::run("nft flush ruleset").map(drop));
+        doing("IP sets");
         take(forget_sets());
+        doing("devices");
+        let mut deletions = String::new();
         for device in names_in("/sys/class/net") {
             if OUR_DEVICES.iter().any(|ours| device.starts_with(ours)) {
-                take(tool::run(&format!("ip link delete {device}")).map(drop));
+                let _ = writeln!(deletions, "link delete {device}");
             }
         }
+        take(tool::feed("ip -force -batch -", &deletions).map(drop));
+        doing("netns");
         for name in names_in(netns::FOLDER) {
-            take(tool::run(&format!("ip netns delete {name}")).map(drop));
+            take(netns::delete(&name));
         }
+        doing("conntrack");
         take(tool::run("conntrack -F").map(drop));
+        doing("sysctls");
         take(self.sysctls.restore());
         errors
     }
 }
 
 /// The address of a service for its clients.
-pub(super) fn address(topology: &Topology, service: Option<&str>) -> Result<SocketAddrV4> {
+pub(super) fn address(topology: &Topology, service: Option<&str>) -> Result<SocketAddr> {
     let service = topology.service(service).context("there is no such service")?;
-    Ok(SocketAddrV4::new(Topology::NODE, service.node_port))
+    Ok(SocketAddr::new(Topology::NODE, service.node_port))
 }
 
 /// The entries of a folder, by name; none if there is no such folder.

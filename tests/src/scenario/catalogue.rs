@@ -1,6 +1,6 @@
 //! The folder of scenarios, and choosing from it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -11,6 +11,8 @@ use super::{KernelName, Scenario};
 pub struct Named {
     /// The name.
     pub name: String,
+    /// The file.
+    pub file: PathBuf,
     /// What the file says.
     pub scenario: Scenario,
 }
@@ -46,6 +48,7 @@ fn load_one(path: &Path) -> Result<Named> {
     let scenario = Scenario::from_toml(&text).with_context(file)?;
     Ok(Named {
         name: name.to_owned(),
+        file: path.to_owned(),
         scenario,
     })
 }

@@ -249,7 +249,7 @@ fn every_scenario_of_the_catalogue_can_be_read() {
     titles.sort();
     titles.dedup();
     assert_eq!(titles.len(), all.len(), "two scenarios have the same title");
-    for Named { name, scenario } in &all {
+    for Named { name, scenario, .. } in &all {
         // A scenario without totals would not notice a flow's cause in the wrong place as long as counts agree.
         assert!(scenario.expect.totals.is_some(), "{name} expects no totals");
     }

@@ -18,6 +18,10 @@ use super::{
 /// `sk_buff._nfct` carries the packet's state in its low three bits (`NFCT_PTRMASK`, since 4.11).
 const STATE_BITS: u64 = 7;
 
+/// Values of `nf_conntrack_tuple.src.l3num` (`uapi/linux/netfilter.h`).
+const NFPROTO_IPV4: u16 = 2;
+const NFPROTO_IPV6: u16 = 10;
+
 /// The conntrack entry that the packet carries.
 #[inline(always)]
 pub(super) fn of(skb: u64) -> Option<u64> {
@@ -25,14 +29,15 @@ pub(super) fn of(skb: u64) -> Option<u64> {
     Some(tagged & !STATE_BITS).filter(|&ct| ct != 0)
 }
 
-/// `struct nf_conntrack_tuple` of an IPv4 flow: addresses and ports at the same place from 3.10 to 7.3.
+/// `struct nf_conntrack_tuple`: the same from 3.10 to 7.3. Addresses and ports are in network byte order; an IPv4
+/// address is the first word of its four.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct KernelTuple {
-    saddr: [u8; 16],
+    saddr: [u32; 4],
     sport: [u8; 2],
     l3num: u16,
-    daddr: [u8; 16],
+    daddr: [u32; 4],
     dport: [u8; 2],
     protonum: u8,
     dir: u8,
@@ -43,13 +48,19 @@ fn tuple_at(at: u64) -> Option<Tuple> {
     let KernelTuple {
         saddr,
         sport,
+        l3num,
         daddr,
         dport,
         ..
     } = read_at(at)?;
+    let (saddr, daddr) = match l3num {
+        NFPROTO_IPV4 => (Addr::v4_word(saddr[0]), Addr::v4_word(daddr[0])),
+        NFPROTO_IPV6 => (Addr(saddr), Addr(daddr)),
+        _ => return None,
+    };
     Some(Tuple {
-        saddr: Addr::v4([saddr[0], saddr[1], saddr[2], saddr[3]]),
-        daddr: Addr::v4([daddr[0], daddr[1], daddr[2], daddr[3]]),
+        saddr,
+        daddr,
         sport: u16::from_be_bytes(sport),
         dport: u16::from_be_bytes(dport),
     })

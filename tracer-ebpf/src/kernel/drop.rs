@@ -37,7 +37,7 @@ pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     Some(())
 }
 
-/// `__icmp_send(skb, type, code, info, opt)`: the kernel answers `skb` with an ICMP error.
+/// `__icmp_send(skb, type, code, info, opt)` and `icmp6_send(skb, type, code, info, …)`: the kernel answers `skb` with an ICMP error.
 #[inline(always)]
 pub(super) fn icmp_send(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let packet = packet::parse(ctx.arg(0)?)?;

@@ -37,9 +37,11 @@ pub(super) fn emit<P: Payload + 'static>(hook: Hook, fill: impl FnOnce(&mut Head
         return;
     };
     let record = slot.as_mut_ptr();
-    // SAFETY: the memory is reserved for this record alone, and zeroes are a value of every header and payload.
+    const { assert!(size_of::<Record<P>>().is_multiple_of(8)) };
+    // SAFETY: the memory is reserved for this record alone, in the ring buffer's words, and zeroes are a value of every
+    // header and payload.
     let record = unsafe {
-        record.write_bytes(0, 1);
+        fields::zero_words(record.cast(), size_of::<Record<P>>() / 8);
         &mut *record
     };
     fill(&mut record.header, &mut record.payload);

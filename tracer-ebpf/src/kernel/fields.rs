@@ -1,5 +1,7 @@
 //! Members of kernel structs, read at the offsets that the loader put into the constants below.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     Global,
     helpers::{bpf_probe_read_kernel_buf, bpf_probe_read_kernel_str_bytes, generated},
@@ -17,22 +19,41 @@ macro_rules! constants {
 }
 for_each_field!(constants);
 
+/// Room for a value, in whole words.
+#[repr(C, align(8))]
+struct Slot<T>(T);
+
 /// Reads a `T` from kernel memory; `None` if the address is not mapped.
 ///
 /// The value is zeroed first: verifiers before 6.3 refuse a program that may look at stack it has not written.
 #[inline(always)]
 pub(super) fn read_at<T>(address: u64) -> Option<T> {
-    // SAFETY: every `T` used here is plain bytes, for which zeroes are a value.
-    let mut value: T = unsafe { core::mem::zeroed() };
+    let mut slot = MaybeUninit::<Slot<T>>::uninit();
+    // SAFETY: the slot is this function's own, aligned, and a whole number of words long.
+    unsafe { zero_words(slot.as_mut_ptr().cast(), size_of::<Slot<T>>() / 8) };
     // SAFETY: the helper checks the address itself and writes no more than the value's size.
     let failed = unsafe {
         generated::bpf_probe_read_kernel(
-            (&raw mut value).cast(),
+            slot.as_mut_ptr().cast(),
             size_of::<T>() as u32,
             address as *const core::ffi::c_void,
         )
     };
-    (failed == 0).then_some(value)
+    // SAFETY: every `T` used here is plain bytes, for which zeroes and whatever was read are values.
+    (failed == 0).then(|| unsafe { slot.assume_init() }.0)
+}
+
+/// Zeroes memory word by word. What the compiler makes of zeroing is a call that does so byte by byte, at a cost that
+/// every packet of the node would pay.
+///
+/// # Safety
+/// The memory must be valid for writing `count` words, and aligned for them.
+#[inline(always)]
+pub(super) unsafe fn zero_words(words: *mut u64, count: usize) {
+    for index in 0..count {
+        // SAFETY: the caller vouches for all `count` words. Volatile, lest the loop becomes that call.
+        unsafe { words.add(index).write_volatile(0) };
+    }
 }
 
 /// Reads the member of the struct at `base` whose offset is `field`; `None` if that offset is not known.

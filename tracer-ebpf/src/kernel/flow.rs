@@ -45,7 +45,8 @@ static FLOWS: LruHashMap<Tuple, FlowRef> = LruHashMap::with_max_entries(131_072,
 #[map]
 static PORTS: Array<u64> = Array::with_max_entries(1024, 0);
 
-/// Client networks that are followed, as mapped IPv6 prefixes; looked at only if [`CLIENT_FILTER`] is set.
+/// Client networks, as mapped IPv6 prefixes: 1 for those that are followed, 0 for what is left out of a wider one.
+/// Looked at only if [`CLIENT_FILTER`] is set.
 #[map]
 static CLIENTS: LpmTrie<[u32; 4], u8> = LpmTrie::with_max_entries(256, 1);
 
@@ -165,5 +166,8 @@ fn is_port_selected(port: u16) -> bool {
 #[inline(always)]
 fn is_selected(tuple: &Tuple) -> bool {
     is_port_selected(tuple.dport)
-        && (CLIENT_FILTER.load() == 0 || CLIENTS.get(&Key::new(128, tuple.saddr.0)).is_some())
+        && (CLIENT_FILTER.load() == 0
+            || CLIENTS
+                .get(&Key::new(128, tuple.saddr.0))
+                .is_some_and(|&followed| followed != 0))
 }

@@ -22,6 +22,7 @@ use super::{
 };
 
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 /// `IP_VS_DEST_F_AVAILABLE` in `ip_vs_dest.flags`, or its bit in `cflags` (6.1.187, 6.12.107, 7.2 and later).
 const DEST_AVAILABLE: u32 = 1;
 
@@ -36,15 +37,7 @@ static LOOKED_UP: LruHashMap<u64, Header> = LruHashMap::with_max_entries(8192, 0
 #[inline(always)]
 fn read_conn(conn: u64, skb: u64, out: &mut IpvsConn) {
     out.conn = conn;
-    if let (Some(AF_INET), Some(addr), Some(port)) = (
-        read::<u8>(conn, &fields::IP_VS_CONN_AF),
-        read::<[u8; 4]>(conn, &fields::IP_VS_CONN_DADDR),
-        read::<[u8; 2]>(conn, &fields::IP_VS_CONN_DPORT),
-    ) {
-        out.daddr = Addr::v4(addr);
-        out.dport = u16::from_be_bytes(port);
-        out.have |= ipvs_conn::BACKEND;
-    }
+    read_real_server(conn, out);
     if let Some(state) = read(conn, &fields::IP_VS_CONN_STATE) {
         out.state = state;
         out.have |= ipvs_conn::STATE;
@@ -77,6 +70,26 @@ fn read_conn(conn: u64, skb: u64, out: &mut IpvsConn) {
             out.have |= ipvs_conn::CT_TCP_STATE;
         }
     }
+}
+
+/// Address and port of the real server. Its family may differ from the client's (`daf`, since 3.18): a tunnel can go
+/// to a real server of the other one.
+#[inline(always)]
+fn read_real_server(conn: u64, out: &mut IpvsConn) {
+    let family = read::<u8>(conn, &fields::IP_VS_CONN_DAF).or_else(|| read(conn, &fields::IP_VS_CONN_AF));
+    let (Some(words), Some(port)) = (
+        read::<[u32; 4]>(conn, &fields::IP_VS_CONN_DADDR),
+        read::<[u8; 2]>(conn, &fields::IP_VS_CONN_DPORT),
+    ) else {
+        return;
+    };
+    out.daddr = match family {
+        Some(AF_INET) => Addr::v4_word(words[0]),
+        Some(AF_INET6) => Addr(words),
+        _ => return,
+    };
+    out.dport = u16::from_be_bytes(port);
+    out.have |= ipvs_conn::BACKEND;
 }
 
 #[inline(always)]
@@ -282,7 +295,7 @@ pub(super) fn leave(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// `ip_vs_nat_xmit(skb, cp, pp, ipvsh)`: the SYN goes to the real server of `cp`. What the function returns says
+/// `ip_vs_nat_xmit(skb, cp, pp, ipvsh)`, `ip_vs_nat_xmit_v6` alike: the SYN goes to the real server of `cp`. What the function returns says
 /// nothing more: it is `NF_STOLEN` whether the packet left or was freed.
 #[inline(always)]
 pub(super) fn nat_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {

@@ -24,28 +24,36 @@ fn tell(hook: Hook, packet: &Packet, flow: &FlowRef, sock: u64) {
     });
 }
 
-/// `tcp_v4_conn_request(sk, skb)`: a listening socket took the SYN.
+/// The packet, and none if it is not of the function's family. A socket of IPv6 can take IPv4 packets too: then its
+/// function hands them on to that of IPv4, which is where they are told.
+#[inline(always)]
+fn of_own_family(hook: Hook, skb: u64) -> Option<Packet> {
+    let packet = packet::parse(skb)?;
+    (hook.ipv4_twin().is_some() == packet.tuple.is_v6()).then_some(packet)
+}
+
+/// `tcp_v4_conn_request(sk, skb)`, `tcp_v6_conn_request` alike: a listening socket took the SYN.
 #[inline(always)]
 pub(super) fn conn_request(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-    let packet = packet::parse(ctx.arg(1)?)?;
+    let packet = of_own_family(hook, ctx.arg(1)?)?;
     let flow = flow::of(&packet)?;
     tell(hook, &packet, &flow, ctx.arg(0)?);
     Some(())
 }
 
-/// `tcp_v4_send_reset(sk, skb)`: TCP refuses `skb`; without a socket nothing listened on the port.
+/// `tcp_v4_send_reset(sk, skb)`, `tcp_v6_send_reset` alike: TCP refuses `skb`; without a socket nothing listened on the port.
 #[inline(always)]
 pub(super) fn send_reset(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-    let packet = packet::parse(ctx.arg(1)?)?;
+    let packet = of_own_family(hook, ctx.arg(1)?)?;
     let flow = flow::of(&packet)?;
     tell(hook, &packet, &flow, ctx.arg(0)?);
     Some(())
 }
 
-/// `tcp_v4_syn_recv_sock(sk, skb, …)`: the ACK arrived at the listener and a connection was made.
+/// `tcp_v4_syn_recv_sock(sk, skb, …)`, `tcp_v6_syn_recv_sock` alike: the ACK arrived at the listener and a connection was made.
 #[inline(always)]
 pub(super) fn syn_recv_sock(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-    let packet = packet::parse(ctx.arg(1)?)?;
+    let packet = of_own_family(hook, ctx.arg(1)?)?;
     if Part::of(packet.flags) != Part::Ack {
         return None;
     }

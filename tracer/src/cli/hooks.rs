@@ -3,9 +3,11 @@
 use std::io::{self, Write as _};
 
 use anyhow::Context as _;
+use tracer_common::hook::Hook;
 
 use super::{args::HooksOptions, exit::Failure, start};
 use crate::{
+    diagnose::catalogue,
     probe::{
         attach::{Probe, Selection},
         plan::Planned,
@@ -35,6 +37,20 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
             planned.state.name(),
             planned.info.name,
             planned.info.kind.name()
+        )?;
+    }
+    let attached = |hook| {
+        probe
+            .hooks()
+            .iter()
+            .any(|planned| planned.info.hook == hook && planned.state.why().is_none())
+    };
+    for (cause, missing) in catalogue::untold(attached) {
+        let missing: Vec<&str> = missing.into_iter().map(Hook::name).collect();
+        writeln!(
+            out,
+            "cannot be told here, and is `unknown`: {cause} (needs {})",
+            missing.join(", ")
         )?;
     }
     Ok(())

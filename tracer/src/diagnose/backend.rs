@@ -22,6 +22,7 @@ pub(super) const ROWS: &[Row] = &[
              another node, trace there.",
         ),
         occurs: "Every kernel and dataplane.",
+        hooks: &[&[Hook::DevStartXmit], &[Hook::KfreeSkb], &[Hook::TcpConnRequest]],
         find: silent,
     },
     Row {
@@ -31,6 +32,7 @@ pub(super) const ROWS: &[Row] = &[
                 retransmission.",
         advice: Some("Look at the load of the pod and of the node it runs on."),
         occurs: "Every kernel and dataplane, if the backend is on this node.",
+        hooks: &[&[Hook::TcpConnRequest]],
         find: slow,
     },
 ];

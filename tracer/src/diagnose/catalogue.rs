@@ -3,6 +3,8 @@
 //! A row is the one place to read what proves a cause, what is said, what is advised, and where it can occur; it
 //! stands in the file of its subject, beside the function that looks for the proof.
 
+use tracer_common::hook::Hook;
+
 use super::{
     backend,
     case::{Case, Proof},
@@ -22,6 +24,9 @@ pub struct Row {
     pub advice: Option<&'static str>,
     /// On which kernels and dataplanes it can occur, and where its proof cannot be seen.
     pub occurs: &'static str,
+    /// The hooks that show the proof: one of each group must be attached. What a group lists second does the same
+    /// work on another kernel or for another family.
+    pub hooks: &'static [&'static [Hook]],
     /// Looks for the proof.
     pub(super) find: fn(&Case<'_>) -> Option<Proof>,
 }
@@ -47,6 +52,25 @@ pub fn row(cause: Cause) -> Option<&'static Row> {
     rows().find(|row| row.cause == cause)
 }
 
+/// The causes that cannot be told where only the hooks that `has` knows are attached, each with the hooks that are
+/// missing for it.
+pub fn untold(has: impl Fn(Hook) -> bool) -> Vec<(Cause, Vec<Hook>)> {
+    rows()
+        .filter_map(|row| {
+            let missing: Vec<Hook> = row
+                .hooks
+                .iter()
+                .filter(|group| !group.iter().any(|&hook| has(hook)))
+                .filter_map(|group| group.first().copied())
+                .collect();
+            (!missing.is_empty()).then_some((row.cause, missing))
+        })
+        .collect()
+}
+
+/// Where netfilter asks IPVS about a SYN.
+pub(super) const ASKED: &[Hook] = &[Hook::IpvsIn, Hook::IpvsRemoteRequest, Hook::IpvsLocalRequest];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +85,17 @@ mod tests {
             );
             assert_eq!(row.advice.is_none(), row.cause == Cause::Unknown, "{}", row.cause);
         }
+    }
+
+    #[test]
+    fn a_cause_whose_hook_is_missing_cannot_be_told() {
+        assert_eq!(untold(|_| true), []);
+        let without_lookup = untold(|hook| hook != Hook::IpvsLookup);
+        assert!(without_lookup.contains(&(Cause::IpvsReuseDropped, vec![Hook::IpvsLookup])));
+        assert!(
+            without_lookup
+                .iter()
+                .all(|(cause, _)| *cause != Cause::TcpNoListener)
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! Evidence: what was read or seen, and where.
 
 use tracer_common::{
-    hook::Hook,
-    record::{IpvsConn, conntrack, ipvs_conn},
+    hook::{self, Hook},
+    record::{Icmp, IpvsConn, conntrack, ipvs_conn},
 };
 
 use crate::{
@@ -45,6 +45,18 @@ impl Evidence {
             value: value.into(),
             hook: source.to_owned(),
         }
+    }
+
+    /// The same about a flow of IPv6: where the hook has a twin for it, that is the function that showed it.
+    #[must_use]
+    pub(super) fn of_ipv6(mut self) -> Self {
+        let twin = hook::ALL
+            .iter()
+            .find(|info| info.hook.ipv4_twin().is_some_and(|twin| twin.name() == self.hook));
+        if let Some(twin) = twin {
+            twin.name.clone_into(&mut self.hook);
+        }
+        self
     }
 }
 
@@ -219,23 +231,52 @@ pub fn icmp(flow: &Flow) -> Option<Evidence> {
     flow.steps.iter().find_map(|step| match &step.event.what {
         What::Icmp(icmp) => Some(Evidence::seen(
             "ICMP sent to the client",
-            icmp_name(icmp.icmp_type, icmp.code),
+            icmp_name(icmp, step.event.tuple.is_v6()),
             step.event.hook,
         )),
         _ => None,
     })
 }
 
-/// Names of RFC 792 and RFC 1812 for the errors that matter here.
-fn icmp_name(icmp_type: u32, code: u32) -> String {
-    let name = match (icmp_type, code) {
+/// Names of RFC 792 and RFC 1812, and of RFC 4443 for ICMPv6, for the errors that matter here.
+#[must_use]
+pub fn icmp_name(icmp: &Icmp, is_v6: bool) -> String {
+    let &Icmp { icmp_type, code } = icmp;
+    let known = if is_v6 {
+        icmpv6_error(icmp_type, code)
+    } else {
+        icmpv4_error(icmp_type, code)
+    };
+    let protocol = if is_v6 { "ICMPv6 " } else { "" };
+    match known {
+        Some(name) => format!("{name} ({protocol}type {icmp_type}, code {code})"),
+        None => format!("{protocol}type {icmp_type}, code {code}"),
+    }
+}
+
+fn icmpv4_error(icmp_type: u32, code: u32) -> Option<&'static str> {
+    Some(match (icmp_type, code) {
         (3, 0) => "network unreachable",
         (3, 1) => "host unreachable",
         (3, 3) => "port unreachable",
         (3, 4) => "fragmentation needed",
         (3, 9 | 10 | 13) => "administratively prohibited",
         (11, 0) => "TTL exceeded",
-        _ => return format!("type {icmp_type}, code {code}"),
-    };
-    format!("{name} (type {icmp_type}, code {code})")
+        _ => return None,
+    })
+}
+
+fn icmpv6_error(icmp_type: u32, code: u32) -> Option<&'static str> {
+    Some(match (icmp_type, code) {
+        (1, 0) => "no route to destination",
+        (1, 1) => "administratively prohibited",
+        (1, 3) => "address unreachable",
+        (1, 4) => "port unreachable",
+        (1, 5) => "prohibited by policy",
+        (1, 6) => "route rejects the destination",
+        (2, 0) => "packet too big",
+        (3, 0) => "hop limit exceeded",
+        (3, 1) => "fragments not complete in time",
+        _ => return None,
+    })
 }

@@ -18,6 +18,7 @@ pub(super) const ROWS: &[Row] = &[Row {
     proof: "No other cause was proven.",
     advice: None,
     occurs: "Everywhere.",
+    hooks: &[],
     find: |case| {
         Some(match case.situation {
             Situation::Dropped => discarded(case),

@@ -85,8 +85,17 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
         cause: Some(cause),
         explanation: proof.explanation,
         advice: catalogue::row(cause).and_then(|row| row.advice),
-        evidence: proof.evidence,
+        evidence: of_family(flow, proof.evidence),
         dataplane,
+    }
+}
+
+/// The rows name hooks by their role; people get the name of the function that was hooked.
+fn of_family(flow: &Flow, evidence: Vec<Evidence>) -> Vec<Evidence> {
+    if flow.original.is_v6() {
+        evidence.into_iter().map(Evidence::of_ipv6).collect()
+    } else {
+        evidence
     }
 }
 

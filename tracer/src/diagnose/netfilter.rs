@@ -24,6 +24,7 @@ pub(super) const ROWS: &[Row] = &[Row {
     proof: "nft_do_chain returned the verdict to drop for this packet.",
     advice: Some("Look at the chain: `nft -a list chain` with the family, table and name given."),
     occurs: "Every kernel and dataplane with nf_tables.",
+    hooks: &[&[Hook::NftDoChain]],
     find: by_rule,
 }];
 

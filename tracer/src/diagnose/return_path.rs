@@ -11,6 +11,7 @@ pub(super) const ROWS: &[Row] = &[Row {
     advice: Some("Look at the part of this node that is named as having discarded the answer."),
     occurs: "Every kernel and dataplane.",
     // What discarded the answer is asked for first, as for a SYN; `dropped` then puts this around it.
+    hooks: &[&[Hook::KfreeSkb]],
     find: |_| None,
 }];
 

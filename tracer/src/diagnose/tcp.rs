@@ -21,6 +21,7 @@ pub(super) const ROWS: &[Row] = &[Row {
         "The pod is reached but nothing listens on that port: look at targetPort and the container.",
     ),
     occurs: "Every kernel and dataplane, if the backend is on this node.",
+    hooks: &[&[Hook::TcpSendReset]],
     find: no_listener,
 }];
 

@@ -22,8 +22,9 @@ const KEEP_NS: u64 = 130_000_000_000;
 /// some 300 bytes.
 const MOST_FLOWS: usize = 200_000;
 const MOST_STEPS: usize = 400_000;
-/// ICMP destination unreachable (RFC 792).
+/// ICMP destination unreachable (RFC 792), and that of ICMPv6 (RFC 4443).
 const ICMP_UNREACHABLE: u32 = 3;
+const ICMPV6_UNREACHABLE: u32 = 1;
 
 /// A flow and when to look at it again.
 #[derive(Debug)]
@@ -266,7 +267,14 @@ fn refuses(flow: &Flow, event: &Event) -> bool {
                 && event.tuple == flow.original.reversed()
                 && flow.is_on_node(event)
         }
-        (Part::Syn, What::Icmp(icmp)) => icmp.icmp_type == ICMP_UNREACHABLE && flow.is_on_node(event),
+        (Part::Syn, What::Icmp(icmp)) => {
+            let unreachable = if event.tuple.is_v6() {
+                ICMPV6_UNREACHABLE
+            } else {
+                ICMP_UNREACHABLE
+            };
+            icmp.icmp_type == unreachable && flow.is_on_node(event)
+        }
         _ => false,
     }
 }

@@ -35,7 +35,8 @@ pub struct Event {
     pub time_ns: u64,
     /// The kernel half's number for the flow.
     pub flow: u64,
-    /// The hook that saw it.
+    /// The hook that saw it, by its role ([`Hook::role`]): an IPv6 twin is its IPv4 twin here. What the function's
+    /// name was, [`Event::function`] tells.
     pub hook: Hook,
     /// At the function's entry or at its return.
     pub phase: Phase,
@@ -93,7 +94,7 @@ impl Event {
         Some(Self {
             time_ns: header.time_ns,
             flow: header.flow,
-            hook: Hook::from_number(header.hook)?,
+            hook: Hook::from_number(header.hook)?.role(),
             phase: match header.phase {
                 0 => Phase::Entry,
                 1 => Phase::Return,
@@ -110,5 +111,15 @@ impl Event {
             verdict: header.verdict,
             what,
         })
+    }
+
+    /// The kernel function or tracepoint that was hooked.
+    #[must_use]
+    pub fn function(&self) -> &'static str {
+        if self.tuple.is_v6() {
+            self.hook.for_ipv6().name()
+        } else {
+            self.hook.name()
+        }
     }
 }

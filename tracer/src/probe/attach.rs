@@ -4,7 +4,7 @@
 use std::{
     borrow::Cow,
     collections::BTreeMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
 
@@ -214,14 +214,27 @@ fn select(ebpf: &mut Ebpf, selection: &Selection) -> Result<(), AttachError> {
     }
     let clients = ebpf.map_mut("CLIENTS").ok_or(AttachError::NoMap("CLIENTS"))?;
     let mut clients: LpmTrie<_, [u32; 4], u8> = LpmTrie::try_from(clients).map_err(map_error("CLIENTS"))?;
-    for &(ip, length) in &selection.clients {
-        // IPv4 networks are looked up as mapped IPv6: 96 bits come first.
-        let length = u32::from(length) + if ip.is_ipv4() { 96 } else { 0 };
+    for (ip, length, followed) in client_prefixes(&selection.clients) {
         clients
-            .insert(&Key::new(length, Addr::from(ip).0), 1, 0)
+            .insert(&Key::new(length, Addr::from(ip).0), u8::from(followed), 0)
             .map_err(map_error("CLIENTS"))?;
     }
     Ok(())
+}
+
+/// The client networks as prefixes of IPv6 addresses, and whether each is followed; a later one replaces an earlier
+/// one that is the same.
+///
+/// IPv4 networks are looked up as mapped IPv6: 96 bits come first. A wide IPv6 network would hold them all, which nobody
+/// means who writes `::/0`.
+fn client_prefixes(clients: &[(IpAddr, u8)]) -> Vec<(IpAddr, u32, bool)> {
+    let mapped = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+    let mut out = vec![(mapped, 96, false)];
+    out.extend(clients.iter().map(|&(ip, length)| {
+        let before = if ip.is_ipv4() { 96 } else { 0 };
+        (ip, u32::from(length) + before, true)
+    }));
+    out
 }
 
 /// Attaches one hook; the return first, so that no entry is remembered whose return is not seen.
@@ -272,4 +285,19 @@ fn attach_kprobe(ebpf: &mut Ebpf, name: &str, function: &str) -> Result<(), Prog
     program.load()?;
     program.attach(function, 0)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv4_networks_are_prefixes_of_the_mapped_one_which_is_in_no_ipv6_network() {
+        let (v4, v6): (IpAddr, IpAddr) = ([10, 0, 0, 0].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 0].into());
+        let all: IpAddr = [0; 4].into();
+        assert_eq!(
+            client_prefixes(&[(v4, 8), (v6, 8), (all, 0)]),
+            [(all, 96, false), (v4, 104, true), (v6, 8, true), (all, 96, true)]
+        );
+    }
 }

@@ -88,6 +88,7 @@ impl Witness for SeqShow {
 fn take_over(offsets: &mut Offsets, layout: &ProvenLayout) {
     let pairs = [
         (Field::Family, &field::IP_VS_CONN_AF),
+        (Field::RealServerFamily, &field::IP_VS_CONN_DAF),
         (Field::RealServerAddress, &field::IP_VS_CONN_DADDR),
         (Field::RealServerPort, &field::IP_VS_CONN_DPORT),
         (Field::State, &field::IP_VS_CONN_STATE),

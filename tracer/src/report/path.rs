@@ -44,7 +44,7 @@ fn path_step(flow: &Flow, step: &Step, facts: &Facts) -> PathStep {
     let event = &step.event;
     PathStep {
         t_ms: milliseconds(event.time_ns.saturating_sub(flow.start_ns())),
-        hook: event.hook.name(),
+        hook: event.function(),
         dev: event.dev.get(),
         netns: (event.netns != 0).then_some(event.netns),
         verdict: step.verdict.and_then(|verdict| verdict_name(step, verdict)),
@@ -144,7 +144,12 @@ fn note(step: &Step, facts: &Facts) -> String {
                 None => format!("{packet} discarded in {place}"),
             }
         }
-        (What::Icmp(icmp), _) => format!("ICMP type {} code {} to the sender", icmp.icmp_type, icmp.code),
+        (What::Icmp(icmp), _) => {
+            format!(
+                "ICMP to the sender: {}",
+                evidence::icmp_name(icmp, event.tuple.is_v6())
+            )
+        }
         (What::Socket(_), Hook::TcpConnRequest) => "a listener took the SYN".to_owned(),
         (What::Socket(socket), Hook::TcpSendReset) if socket.sock == 0 => {
             "no socket for it: RST is sent".to_owned()

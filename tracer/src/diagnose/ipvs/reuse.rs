@@ -9,7 +9,7 @@ use super::decision::Decision;
 use crate::{
     diagnose::{
         case::{Case, Proof, Situation},
-        catalogue::Row,
+        catalogue::{ASKED, Row},
         cause::Cause,
         evidence::{self, Evidence},
     },
@@ -31,6 +31,7 @@ pub(super) const REUSE_DROPPED: Row = Row {
     ),
     occurs: "IPVS. Every reuse on kernels 4.6 to 5.8 and on CentOS and RHEL 7 and 8; on newer ones, 7.3 included, when \
              the last connection ended by RST or lost its final ACK.",
+    hooks: &[ASKED, &[Hook::IpvsLookup], &[Hook::IpvsExpireNow]],
     find: |case| match expired(case)? {
         (Branch::Reuse, proof) => Some(proof),
         _ => None,
@@ -50,6 +51,7 @@ pub(super) const NODEST_EXPIRED: Row = Row {
     ),
     occurs: "IPVS with expire_nodest_conn=1, on every kernel; since 5.9 only if conntrack still holds the old \
              connection.",
+    hooks: &[ASKED, &[Hook::IpvsLookup], &[Hook::IpvsExpireNow]],
     find: |case| match expired(case)? {
         (Branch::NoDest, proof) => Some(proof),
         _ => None,
@@ -67,6 +69,7 @@ pub(super) const DEST_UNAVAILABLE: Row = Row {
          (120 s after a close, 900 s if it was established): see `ipvsadm -Lnc`.",
     ),
     occurs: "IPVS with expire_nodest_conn=0, on every kernel.",
+    hooks: &[ASKED, &[Hook::IpvsLookup], &[Hook::IpvsExpireNow]],
     find: unavailable,
 };
 
@@ -82,6 +85,7 @@ pub(super) const REUSE_STALE_BACKEND: Row = Row {
     ),
     occurs: "IPVS with conn_reuse_mode=0, or an entry in a state that is never rescheduled; on every kernel with \
              expire_nodest_conn=0.",
+    hooks: &[&[Hook::IpvsLookup], &[Hook::IpvsNatXmit]],
     find: stale_backend,
 };
 

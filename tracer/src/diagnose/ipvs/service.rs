@@ -4,7 +4,7 @@ use tracer_common::hook::Hook;
 
 use crate::diagnose::{
     case::{Case, Proof, Situation},
-    catalogue::Row,
+    catalogue::{ASKED, Row},
     cause::Cause,
     evidence::{self, Evidence},
 };
@@ -21,6 +21,7 @@ pub(super) const NO_SERVICE: Row = Row {
          --nodeport-addresses, and at `ipvsadm -Ln` in this network namespace.",
     ),
     occurs: "IPVS, on every kernel, in a network namespace that has another service; without any, IPVS is not asked.",
+    hooks: &[ASKED, &[Hook::IpvsTcpSchedule], &[Hook::TcpSendReset]],
     find: no_service,
 };
 
@@ -34,6 +35,7 @@ pub(super) const NO_DESTINATION: Row = Row {
          externalTrafficPolicy: Local.",
     ),
     occurs: "IPVS, on every kernel.",
+    hooks: &[&[Hook::IpvsLeave]],
     find: no_destination,
 };
 

@@ -69,6 +69,8 @@ pub enum Field {
     ServicePort,
     /// `ip_vs_conn.af`
     Family,
+    /// `ip_vs_conn.daf`
+    RealServerFamily,
     /// `ip_vs_conn.caddr`
     ClientAddress,
     /// `ip_vs_conn.vaddr`
@@ -143,7 +145,7 @@ const fn row(
 }
 
 /// The pointer comes before what lies behind it.
-pub(super) const ROWS: [Row; 17] = [
+pub(super) const ROWS: [Row; 18] = [
     row(
         Field::ClientPort,
         "ip_vs_conn.cport",
@@ -174,6 +176,14 @@ pub(super) const ROWS: [Row; 17] = [
         In::Conn,
         2,
         &[22],
+        Telling::Distinct(2),
+    ),
+    row(
+        Field::RealServerFamily,
+        "ip_vs_conn.daf",
+        In::Conn,
+        2,
+        &[78],
         Telling::Distinct(2),
     ),
     row(
@@ -318,7 +328,7 @@ impl Field {
             Self::RealServerPort | Self::DestPort => Pattern::port(known.real_server),
             Self::ServicePort => Pattern::port(known.service),
             Self::Family => Pattern::family(known.client),
-            Self::DestFamily => Pattern::family(known.real_server),
+            Self::RealServerFamily | Self::DestFamily => Pattern::family(known.real_server),
             Self::ClientAddress => Pattern::address(known.client),
             Self::ServiceAddress => Pattern::address(known.service),
             Self::RealServerAddress | Self::DestAddress => Pattern::address(known.real_server),

@@ -1,0 +1,111 @@
+//! The lab's addresses, and all arithmetic on them.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The node's address towards its clients.
+pub const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+
+/// The network of the pods, which kube-proxy is told as `--cluster-cidr`.
+pub const PODS: &str = "10.244.0.0/16";
+
+/// The address of the first service in the network of cluster addresses.
+const FIRST_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+
+/// The cluster address of the `nth` service, counted from 0.
+#[must_use]
+pub fn cluster_ip(nth: usize) -> IpAddr {
+    let nth = u32::try_from(nth).unwrap_or_default();
+    Ipv4Addr::from_bits(FIRST_SERVICE.to_bits() + nth).into()
+}
+
+/// Whether a client can have it: one of 10.0.0.2 to 10.0.0.254.
+#[must_use]
+pub fn is_clients(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(v4) if matches!(v4.octets(), [10, 0, 0, 2..=254]))
+}
+
+/// Whether a pod can have it: one of [`PODS`], and neither its network's own address nor the node's end.
+#[must_use]
+pub fn is_pods(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(v4) if matches!(v4.octets(), [10, 244, _, 2..=254]))
+}
+
+/// The network that a pod shares with no other one: the one of its address without the last part.
+#[must_use]
+pub fn network(pod: IpAddr) -> IpAddr {
+    with_last(pod, 0)
+}
+
+/// The node's address in the pod's network.
+#[must_use]
+pub fn gateway(pod: IpAddr) -> IpAddr {
+    with_last(pod, 1)
+}
+
+/// How many bits of an address name the network of a pod or of the clients.
+#[must_use]
+pub const fn prefix(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 24,
+        IpAddr::V6(_) => 64,
+    }
+}
+
+/// How many bits an address has.
+#[must_use]
+pub const fn bits(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+/// A pod's hardware address, made of its IP address as the CNI plugins do.
+#[must_use]
+pub fn mac(pod: IpAddr) -> String {
+    let [a, b, c, d] = match pod {
+        IpAddr::V4(v4) => v4.octets(),
+        IpAddr::V6(v6) => {
+            let [.., a, b, c, d] = v6.octets();
+            [a, b, c, d]
+        }
+    };
+    format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+fn with_last(address: IpAddr, last: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            Ipv4Addr::new(a, b, c, last).into()
+        }
+        IpAddr::V6(v6) => {
+            let mut segments = v6.segments();
+            segments[4..].fill(0);
+            segments[7] = last.into();
+            IpAddr::from(segments)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_a_pod() {
+        let pod = "10.244.3.2".parse().unwrap();
+        assert_eq!(gateway(pod).to_string(), "10.244.3.1");
+        assert_eq!(network(pod).to_string(), "10.244.3.0");
+        assert_eq!(mac(pod), "0a:58:0a:f4:03:02");
+        assert!(is_pods(pod) && !is_pods(gateway(pod)) && !is_clients(pod));
+        let pod = "fd00:10:244:3::2".parse().unwrap();
+        assert_eq!(gateway(pod).to_string(), "fd00:10:244:3::1");
+    }
+
+    #[test]
+    fn services_follow_one_another() {
+        assert_eq!(cluster_ip(0).to_string(), "10.96.0.10");
+        assert_eq!(cluster_ip(250).to_string(), "10.96.1.4");
+    }
+}

@@ -1,0 +1,79 @@
+//! What happens: whether those whom a step names are there, and whether it can be done at all.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
+
+use super::super::{Change, Connect, Membership, Removal, Step, Topology};
+use super::{known_pod, known_service, sysctl};
+
+/// Fails with the first contradiction.
+pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
+    match step {
+        Step::Connect(connect) => check_connect(topology, connect),
+        Step::Parallel(connects) => {
+            ensure!(connects.len() > 1, "one connect is not parallel to anything");
+            for connect in connects {
+                ensure!(
+                    !connect.background,
+                    "what is parallel cannot be in the background"
+                );
+                check_connect(topology, connect)?;
+            }
+            let tuples: Vec<_> = connects
+                .iter()
+                .flat_map(|connect| {
+                    let ports: BTreeSet<u16> = connect.source_ports().collect();
+                    ports.into_iter().map(|port| (connect.client.as_str(), port))
+                })
+                .collect();
+            let mut seen = BTreeSet::new();
+            for (client, port) in tuples {
+                ensure!(
+                    seen.insert((client, port)),
+                    "{client} connects twice at once from {port}"
+                );
+            }
+            Ok(())
+        }
+        Step::SetWeight(Membership { service, pod, .. })
+        | Step::AddRealServer(Membership { service, pod, .. })
+        | Step::RemoveRealServer(Removal { service, pod }) => {
+            known_service(topology, service.as_deref())?;
+            known_pod(topology, pod)
+        }
+        Step::Pod(Change { name, .. }) => known_pod(topology, name),
+        Step::Sysctl(values) => {
+            ensure!(!values.is_empty(), "no sysctl is named");
+            values.keys().try_for_each(|name| sysctl(name))
+        }
+        Step::Nft(text) | Step::Say(text) => {
+            ensure!(!text.trim().is_empty(), "the text is empty");
+            Ok(())
+        }
+        Step::SleepMs(_) => Ok(()),
+    }
+}
+
+fn check_connect(topology: &Topology, connect: &Connect) -> Result<()> {
+    ensure!(
+        topology.client(&connect.client).is_some(),
+        "there is no client `{}`",
+        connect.client
+    );
+    known_service(topology, connect.to.as_deref())?;
+    ensure!(
+        connect.count > 0 && connect.times > 0,
+        "it connects not even once"
+    );
+    ensure!(
+        connect.source_port >= 1024 && connect.source_port.checked_add(connect.count - 1).is_some(),
+        "source ports are 1024 to 65535"
+    );
+    ensure!(
+        !connect.hold || connect.times == 1,
+        "a connection that is held keeps its port"
+    );
+    ensure!(connect.timeout_ms > 0, "no connection takes no time");
+    Ok(())
+}

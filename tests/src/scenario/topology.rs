@@ -1,0 +1,168 @@
+//! Who is there: the node, clients around it, pods on it, services with a NodePort.
+
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use super::address;
+
+/// The node (address [`Topology::NODE`], the guest's own netns), its clients, its pods and their services.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    /// Clients, each in a netns of its own.
+    pub clients: Vec<Client>,
+    /// Pods on the node, each in a netns of its own.
+    #[serde(default)]
+    pub pods: Vec<Pod>,
+    /// Services with a NodePort, in kube-proxy's IPVS mode.
+    pub services: Vec<Service>,
+    /// Rules of somebody else on the node, for `nft -f`.
+    pub nft: Option<String>,
+}
+
+impl Topology {
+    /// The node's address towards the clients, and so of every NodePort.
+    pub const NODE: IpAddr = address::NODE;
+
+    /// The client of this name.
+    #[must_use]
+    pub fn client(&self, name: &str) -> Option<&Client> {
+        self.clients.iter().find(|client| client.name == name)
+    }
+
+    /// The pod of this name.
+    #[must_use]
+    pub fn pod(&self, name: &str) -> Option<&Pod> {
+        self.pods.iter().find(|pod| pod.name == name)
+    }
+
+    /// The service of this name; without a name the only one there is.
+    #[must_use]
+    pub fn service(&self, name: Option<&str>) -> Option<&Service> {
+        match (name, self.services.as_slice()) {
+            (Some(name), all) => all.iter().find(|service| service.name == name),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        }
+    }
+}
+
+/// A client of the node, outside of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    /// Its name.
+    pub name: String,
+    /// Its address, in the node's network 10.0.0.0/24.
+    pub address: IpAddr,
+}
+
+/// A pod of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its address; the node has `.1` of the same /24 on the other end of the pod's veth.
+    pub address: IpAddr,
+    /// The port that it listens on.
+    #[serde(default = "Pod::default_port")]
+    pub port: u16,
+    /// What it does with a connection at first.
+    #[serde(default)]
+    pub behaviour: Behaviour,
+}
+
+impl Pod {
+    const fn default_port() -> u16 {
+        8080
+    }
+}
+
+/// What a pod does with a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Behaviour {
+    /// Says its name and closes first, in good order. The client's port is free at once.
+    #[default]
+    Fin,
+    /// Says its name and closes 50 ms later with an RST (`SO_LINGER` 0).
+    Rst,
+    /// Says its name and keeps the connection open.
+    Hold,
+    /// Is alive, but nothing listens on its port.
+    NoListener,
+    /// Is alive, but discards every SYN before its TCP sees it.
+    Silent,
+    /// Is gone, and the node has not learned it: the address answers nothing, its neighbour entry stays valid.
+    Gone,
+}
+
+/// A service with a NodePort.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its port on the node.
+    pub node_port: u16,
+    /// IPVS' scheduler for it.
+    #[serde(default)]
+    pub scheduler: Scheduler,
+    /// Masquerade its clients (`externalTrafficPolicy: Cluster`) or let the pods see them (`Local`).
+    #[serde(default = "Service::default_masquerade")]
+    pub masquerade: bool,
+    /// The real servers that IPVS has for it at first.
+    #[serde(default)]
+    pub real_servers: Vec<RealServer>,
+}
+
+impl Service {
+    const fn default_masquerade() -> bool {
+        true
+    }
+}
+
+/// IPVS' scheduler of a service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scheduler {
+    /// Round robin, kube-proxy's default.
+    #[default]
+    Rr,
+    /// Weighted round robin.
+    Wrr,
+    /// Least connection.
+    Lc,
+    /// Source hashing.
+    Sh,
+}
+
+impl Scheduler {
+    /// Its name for `ipvsadm`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rr => "rr",
+            Self::Wrr => "wrr",
+            Self::Lc => "lc",
+            Self::Sh => "sh",
+        }
+    }
+}
+
+/// A pod as a real server of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RealServer {
+    /// The pod's name.
+    pub pod: String,
+    /// Its weight; 0 is a pod that drains.
+    #[serde(default = "one")]
+    pub weight: u16,
+}
+
+const fn one() -> u16 {
+    1
+}
