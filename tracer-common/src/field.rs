@@ -67,6 +67,8 @@ macro_rules! for_each_field {
             IP_VS_CONN_DPORT, "ip_vs_conn.dport", "ip_vs", 2;
             IP_VS_CONN_AF, "ip_vs_conn.af", "ip_vs", 1;
             IP_VS_CONN_DAF, "ip_vs_conn.daf", "ip_vs", 1;
+            IP_VS_CONN_VADDR, "ip_vs_conn.vaddr", "ip_vs", 16;
+            IP_VS_CONN_VPORT, "ip_vs_conn.vport", "ip_vs", 2;
             IP_VS_CONN_STATE, "ip_vs_conn.state", "ip_vs", 2;
             IP_VS_CONN_FLAGS, "ip_vs_conn.flags", "ip_vs", 4;
             IP_VS_CONN_DEST, "ip_vs_conn.dest", "ip_vs", 8;

@@ -88,12 +88,10 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict (kernels before 5.16, local clients)";
             IpvsNatXmit6 = 102, entry, ip_vs_nat_xmit_v6, none, "ip_vs", ipvs::nat_xmit,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend; the tuple after DNAT";
-            TcpConnRequest6 = 103, entry, tcp_v6_conn_request, none, "", tcp::conn_request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "a listener took the SYN";
             TcpSendReset6 = 104, entry, tcp_v6_send_reset, none, "", tcp::send_reset,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener";
-            TcpSynRecvSock6 = 105, entry, tcp_v6_syn_recv_sock, none, "", tcp::syn_recv_sock,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the handshake ended in the backend";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener return.not-translated";
+            TcpSynRecvSock6 = 105, call, tcp_v6_syn_recv_sock, tcp_v6_syn_recv_sock_exit, "", tcp::syn_recv_sock,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.final-ack-dropped; the handshake ended in the backend";
             IcmpSend6 = 106, entry, icmp6_send, none, "", drop::icmp_send,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination: what the client was told";
 
@@ -226,7 +224,6 @@ impl Hook {
             Self::IpvsRemoteRequest6 => Self::IpvsRemoteRequest,
             Self::IpvsLocalRequest6 => Self::IpvsLocalRequest,
             Self::IpvsNatXmit6 => Self::IpvsNatXmit,
-            Self::TcpConnRequest6 => Self::TcpConnRequest,
             Self::TcpSendReset6 => Self::TcpSendReset,
             Self::TcpSynRecvSock6 => Self::TcpSynRecvSock,
             Self::IcmpSend6 => Self::IcmpSend,

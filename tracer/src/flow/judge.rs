@@ -15,6 +15,9 @@ pub enum End<'flow> {
     Answered,
     /// This node discarded the SYN or the SYN-ACK; the step at which it did.
     Dropped(&'flow Step),
+    /// The ACK that should have ended the handshake was discarded, by this node or by the backend's listener; the
+    /// step that shows it.
+    AckLost(&'flow Step),
     /// Nothing that this node saw ended it.
     Open,
 }
@@ -33,9 +36,26 @@ pub fn of(flow: &Flow) -> Fate {
         return Fate::Refused;
     }
     match flow.attempts.len().checked_sub(1).map(|last| end_of(flow, last)) {
-        Some(End::Dropped(_)) => Fate::Dropped,
+        Some(End::Dropped(_) | End::AckLost(_)) => Fate::Dropped,
         _ => Fate::Unanswered,
     }
+}
+
+/// The step that shows how the ACK was discarded that should have ended the handshake. What the listener did with it
+/// tells more than that it was freed.
+#[must_use]
+pub fn lost_ack(flow: &Flow) -> Option<&Step> {
+    flow.ack_lost_ns?;
+    let acks = || flow.steps.iter().filter(|step| step.event.part == Part::Ack);
+    acks().find(|step| refused_by_listener(step)).or_else(|| {
+        acks().find(|step| matches!(step.event.what, What::Drop(_)) && flow.is_on_node(&step.event))
+    })
+}
+
+/// Did the listener make no connection of this ACK?
+#[must_use]
+pub fn refused_by_listener(step: &Step) -> bool {
+    step.event.hook == Hook::TcpSynRecvSock && step.verdict == Some(0)
 }
 
 /// How one SYN ended.
@@ -55,12 +75,17 @@ pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
             (Part::Syn | Part::SynAck, What::Drop(_)) if netns == flow.netns => {
                 end = End::Dropped(step);
             }
+            // Its own netns is the backend's affair.
+            (Part::SynAck, What::Drop(_)) => {}
             (Part::SynAck, _) => end = End::Answered,
             (Part::Syn, _) if moves_on(step) => end = End::Open,
             _ => {}
         }
     }
-    end
+    match lost_ack(flow) {
+        Some(step) if flow.established_ns.is_none() && matches!(end, End::Answered) => End::AckLost(step),
+        _ => end,
+    }
 }
 
 /// Does this step show that the packet still lives?

@@ -53,6 +53,11 @@ impl Place {
             ifindex: event.ifindex,
         }
     }
+
+    /// The same place of another hook.
+    pub(super) fn of_hook(self, hook: Hook) -> Self {
+        Self { hook, ..self }
+    }
 }
 
 /// What is remembered of an earlier flow from the same client port: reuse is a story of two flows.
@@ -87,8 +92,14 @@ pub struct Flow {
     pub steps_left_out: u64,
     /// SYN-ACKs sent by the backend.
     pub synacks: u32,
-    /// When the handshake ended, monotonic nanoseconds.
+    /// When the handshake ended, monotonic nanoseconds: the client's ACK came in and nothing showed that it was
+    /// lost behind that, or the backend's listener took it.
     pub established_ns: Option<u64>,
+    /// The backend's listener made the connection.
+    pub accepted: bool,
+    /// When the ACK that should have ended the handshake was first discarded behind the point where it came in,
+    /// monotonic nanoseconds. The client has its connection then, the backend has not.
+    pub ack_lost_ns: Option<u64>,
     /// When the refusal went out to the client, monotonic nanoseconds.
     pub refused_ns: Option<u64>,
     /// The flow from the same client port before this one.
@@ -109,6 +120,8 @@ impl Flow {
             steps_left_out: 0,
             synacks: 0,
             established_ns: None,
+            accepted: false,
+            ack_lost_ns: None,
             refused_ns: None,
             earlier,
             syn_origin: Place::of(event),
@@ -162,15 +175,21 @@ impl Flow {
     }
 
     /// What the repetitions cost: from the first SYN to the one that was answered, and from the first SYN-ACK to
-    /// the last. `None` unless the handshake ended after a repetition. Nanoseconds.
+    /// the last, or from the ACK that was lost to the one that was taken. `None` unless the handshake ended after a
+    /// repetition. Nanoseconds.
     #[must_use]
     pub fn stall_ns(&self) -> Option<u64> {
-        self.established_ns?;
-        if self.attempts.len() < 2 && self.synacks < 2 {
+        let established = self.established_ns?;
+        if self.attempts.len() < 2 && self.synacks < 2 && self.ack_lost_ns.is_none() {
             return None;
         }
         let answered = self.answered_attempt().and_then(|index| self.attempts.get(index));
-        let syns = answered.map_or_else(|| self.last_syn_ns(), |attempt| attempt.time_ns) - self.start_ns();
+        let syns = answered
+            .map_or_else(|| self.last_syn_ns(), |attempt| attempt.time_ns)
+            .saturating_sub(self.start_ns());
+        if let Some(lost) = self.ack_lost_ns {
+            return Some(syns + established.saturating_sub(lost));
+        }
         let mut synacks = self
             .steps
             .iter()

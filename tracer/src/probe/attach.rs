@@ -23,6 +23,7 @@ use super::{
     offsets::Offsets,
     plan::{Planned, State},
 };
+use crate::node::netns;
 
 /// The kernel half, built by `cargo xtask build-ebpf` from the source beside it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/tracer.bpf.o");
@@ -118,6 +119,9 @@ fn load(offsets: &Offsets, has_clients: bool) -> Result<Ebpf, AttachError> {
     }
     loader.override_global("HAVE_DROP_REASON", &have_reason, true);
     loader.override_global("CLIENT_FILTER", &client_filter, true);
+    // Unknown, it is 0: then no client is taken for one on the node.
+    let node_netns = netns::current().unwrap_or(0);
+    loader.override_global("NODE_NETNS", &node_netns, true);
     Ok(loader.load(&object()?)?)
 }
 
