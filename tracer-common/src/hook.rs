@@ -5,6 +5,12 @@
 //! * `entry`: a kprobe.
 //! * `call`: a kprobe and a kretprobe, joined by the stack pointer.
 //!
+//! A hook that is not wanted all the time says so behind the causes ([`When`]), as in `"causes", after_rule_drop;`.
+//! A hook whose function runs for every packet of the node, healthy or not, should be one of those.
+//!
+//! Rows stand in the order in which a packet meets them, IPv6 twins apart. They are attached from the last to the
+//! first: whatever is seen of a packet at one hook, all hooks behind it are there to see what follows.
+//!
 //! Function names and argument positions were read in the sources of 3.10 to 7.3 (arguments are noted where a
 //! body takes them). Rows that do the same work on different kernels are grouped in [`Hook::ALTERNATIVES`]; the plan
 //! attaches whichever exist. A number, once used, is never used for anything else: recordings carry it.
@@ -16,6 +22,14 @@ use crate::field::{self, Field};
 macro_rules! for_each_hook {
     ($callback:ident) => {
         $callback! {
+            // A client on the node itself: its SYN comes in by no device.
+            TcpConnect = 56, entry, tcp_connect, none, "", local::connect,
+                [SOCK_NET, SOCK_FAMILY, SOCK_DPORT, SOCK_NUM, TCP_SOCK_WRITE_SEQ],
+                "every fate of a client on the node: begins its flows";
+            TcpRetransmit = 57, tracepoint, tcp_retransmit_skb, none, "tcp", local::retransmit,
+                [SOCK_NET, SOCK_FAMILY, SOCK_DPORT, SOCK_NUM, SOCK_STATE, TCP_SOCK_SND_UNA],
+                "every fate of a client on the node: counts its SYNs";
+
             // The wire: each SYN as it comes in, each answer as it goes out, device by device.
             NetifReceive = 1, tracepoint, netif_receive_skb, none, "net", wire::received,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "every fate: counts SYNs and ACKs";
@@ -52,28 +66,23 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY],
                 "the tuple after masquerade; conntrack.insert-failed";
             NftDoChain = 40, call, nft_do_chain, nft_do_chain_exit, "nf_tables", netfilter::chain,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped",
+                after_rule_drop;
 
-            // The backend, when it is on this node, and what goes back.
+            // The backend, when it is on this node, and what goes back. tcp_conn_request is what every listener calls for
+            // a SYN: those of IPv4, of IPv6 and of MPTCP alike.
+            TcpTimewait = 55, call, tcp_timewait_state_process, tcp_timewait_state_process_exit, "", tcp::timewait,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.timewait-refused tcp.timestamp-rejected";
+            TcpConnRequest = 54, call, tcp_conn_request, tcp_conn_request_exit, "", tcp::conn_request,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.accept-queue-full tcp.syn-queue-full backend.slow";
             TcpSendReset = 51, entry, tcp_v4_send_reset, none, "", tcp::send_reset,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener return.not-translated";
             TcpSynRecvSock = 52, call, tcp_v4_syn_recv_sock, tcp_v4_syn_recv_sock_exit, "", tcp::syn_recv_sock,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.final-ack-dropped; the handshake ended in the backend";
             IcmpSend = 53, entry, __icmp_send, none, "", drop::icmp_send,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination: what the client was told";
-            // What every listener calls for a SYN: IPv4, IPv6 and MPTCP ones alike.
-            TcpConnRequest = 54, call, tcp_conn_request, tcp_conn_request_exit, "", tcp::conn_request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.accept-queue-full tcp.syn-queue-full backend.slow";
-            TcpTimewait = 55, call, tcp_timewait_state_process, tcp_timewait_state_process_exit, "", tcp::timewait,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.timewait-refused tcp.timestamp-rejected";
 
-            // A client on the node itself, whose SYN comes in by no device.
-            TcpConnect = 56, entry, tcp_connect, none, "", local::connect,
-                [SOCK_NET, SOCK_FAMILY, SOCK_DPORT, SOCK_NUM, TCP_SOCK_WRITE_SEQ],
-                "every fate of a client on the node: begins its flows";
-            TcpRetransmit = 57, tracepoint, tcp_retransmit_skb, none, "tcp", local::retransmit,
-                [SOCK_NET, SOCK_FAMILY, SOCK_DPORT, SOCK_NUM, SOCK_STATE, TCP_SOCK_SND_UNA],
-                "every fate of a client on the node: counts its SYNs";
+            // What a client on the node itself gets.
             TcpReceiveReset = 58, tracepoint, tcp_receive_reset, none, "tcp", local::reset,
                 [SOCK_NET, SOCK_FAMILY, SOCK_DPORT, SOCK_NUM, SOCK_STATE, TCP_SOCK_SND_UNA],
                 "refused, if the client is on the node";
@@ -125,6 +134,18 @@ impl HookKind {
     }
 }
 
+/// When a hook is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// All the time.
+    Always,
+    /// Where `skb:kfree_skb` gives no drop reason (kernels before 5.17) that would tell the same.
+    WithoutDropReasons,
+    /// From the first packet that a rule may have discarded, until no such packet was seen for a while. The packet
+    /// is sent again a second later, and then shows the rule: a node without such rules never pays for the hook.
+    AfterRuleDrop,
+}
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct HookInfo {
@@ -142,6 +163,8 @@ pub struct HookInfo {
     pub needs: &'static [Field],
     /// The causes that it proves, or what else it is for.
     pub serves: &'static str,
+    /// When it is wanted.
+    pub when: When,
 }
 
 macro_rules! kind {
@@ -156,9 +179,21 @@ macro_rules! kind {
     };
 }
 
+macro_rules! when {
+    () => {
+        When::Always
+    };
+    (without_drop_reasons) => {
+        When::WithoutDropReasons
+    };
+    (after_rule_drop) => {
+        When::AfterRuleDrop
+    };
+}
+
 macro_rules! rows {
     ($($id:ident = $number:literal, $kind:ident, $name:ident, $exit:ident, $module:literal,
-       $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal;)*) => {
+       $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal $(, $when:ident)?;)*) => {
         /// The hooks by name; the number is what records carry.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
         #[repr(u16)]
@@ -188,7 +223,7 @@ macro_rules! rows {
             }
         }
 
-        /// Every hook, in the order in which they are attached.
+        /// Every hook, in the order of the table.
         pub const ALL: &[HookInfo] = &[$(
             HookInfo {
                 hook: Hook::$id,
@@ -198,6 +233,7 @@ macro_rules! rows {
                 module: $module,
                 needs: &[$(field::$need),*],
                 serves: $serves,
+                when: when!($($when)?),
             },
         )*];
     };

@@ -9,7 +9,7 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    ipvs, lost, netfilter, return_path, tcp,
+    client, ipvs, lost, netfilter, return_path, tcp, timewait,
 };
 
 /// One cause.
@@ -36,8 +36,10 @@ const SUBJECTS: &[&[Row]] = &[
     ipvs::ROWS,
     netfilter::ROWS,
     tcp::ROWS,
+    timewait::ROWS,
     return_path::ROWS,
     backend::ROWS,
+    client::ROWS,
     lost::ROWS,
 ];
 

@@ -293,7 +293,7 @@ fn acknowledge(flow: &mut Flow, event: &Event) {
         // away, in its own netns.
         (Part::Ack, Hook::TcpSendReset) => lost = !flow.accepted,
         (Part::Ack, Hook::KfreeSkb) => {
-            lost = !flow.accepted && flow.is_on_node(event) && has_listener_elsewhere(flow);
+            lost = !flow.accepted && event.netns == flow.netns && has_listener_elsewhere(flow);
         }
         _ => {}
     }

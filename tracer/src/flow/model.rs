@@ -168,6 +168,35 @@ impl Flow {
             .map(|step| step.attempt)
     }
 
+    /// When a SYN or a SYN-ACK was sent again for the first time, monotonic nanoseconds; `None` if none was.
+    #[must_use]
+    pub fn first_repetition_ns(&self) -> Option<u64> {
+        let syn = self.attempts.get(1).map(|attempt| attempt.time_ns);
+        let synack = self.synack_times().nth(1);
+        syn.into_iter().chain(synack).min()
+    }
+
+    /// The steps at which a SYN-ACK left the node as the client must get it.
+    pub fn answers_sent(&self) -> impl Iterator<Item = &Step> {
+        let back = self.original.reversed();
+        self.steps.iter().filter(move |step| {
+            step.event.part == Part::SynAck
+                && step.event.hook == Hook::DevStartXmit
+                && step.event.tuple == back
+                && self.is_on_node(&step.event)
+        })
+    }
+
+    /// When the backend sent its SYN-ACKs, monotonic nanoseconds.
+    fn synack_times(&self) -> impl DoubleEndedIterator<Item = u64> {
+        self.steps
+            .iter()
+            .filter(|step| {
+                step.event.part == Part::SynAck && Some(Place::of(&step.event)) == self.synack_origin
+            })
+            .map(|step| step.event.time_ns)
+    }
+
     /// From the first SYN to the ACK that ended the handshake, nanoseconds.
     #[must_use]
     pub fn connect_ns(&self) -> Option<u64> {
@@ -190,13 +219,7 @@ impl Flow {
         if let Some(lost) = self.ack_lost_ns {
             return Some(syns + established.saturating_sub(lost));
         }
-        let mut synacks = self
-            .steps
-            .iter()
-            .filter(|step| {
-                step.event.part == Part::SynAck && Some(Place::of(&step.event)) == self.synack_origin
-            })
-            .map(|step| step.event.time_ns);
+        let mut synacks = self.synack_times();
         let first = synacks.next();
         let last = synacks.next_back().or(first);
         Some(

@@ -1,12 +1,17 @@
 //! The way of a flow, one line a step.
 
-use tracer_common::{hook::Hook, record::ipvs_conn, tcp::Part};
+use tracer_common::{
+    hook::Hook,
+    record::{ipvs_conn, time_wait},
+    tcp::Part,
+};
 
 use super::milliseconds;
 use crate::{
     diagnose::evidence,
     flow::{
         event::{What, text},
+        judge,
         model::{Flow, Step},
     },
     node::facts::Facts,
@@ -86,6 +91,10 @@ fn note(step: &Step, facts: &Facts) -> String {
     match (&event.what, event.hook) {
         (What::Packet, Hook::NetifReceive) => format!("{way} came in"),
         (What::Packet, Hook::DevStartXmit) => format!("{way} went out"),
+        (What::Packet, Hook::TcpConnect) => format!("{way} is asked for on this node"),
+        (What::Packet, Hook::TcpRetransmit) => format!("{way} is sent again"),
+        (What::Packet, Hook::TcpReceiveReset) => "the client is refused".to_owned(),
+        (What::Packet, Hook::TcpFinishConnect) => "the client takes the answer".to_owned(),
         (What::Packet, Hook::IpvsTcpSchedule) => "a new IPVS entry is to be made".to_owned(),
         (What::Packet, hook) if hook.is_ipvs_request() => format!("{way} at IPVS"),
         (What::Packet, _) => way,
@@ -150,11 +159,51 @@ fn note(step: &Step, facts: &Facts) -> String {
                 evidence::icmp_name(icmp, event.tuple.is_v6())
             )
         }
-        (What::Socket(_), Hook::TcpConnRequest) => "a listener took the SYN".to_owned(),
+        (What::Socket(_) | What::Listener(_) | What::TimeWait(_), _) => tcp(step),
+        (What::Vip(vip), _) => format!("the answer will be translated to {}", evidence::service(vip)),
+    }
+}
+
+/// What a socket did with the packet.
+fn tcp(step: &Step) -> String {
+    match (&step.event.what, step.event.hook) {
         (What::Socket(socket), Hook::TcpSendReset) if socket.sock == 0 => {
             "no socket for it: RST is sent".to_owned()
         }
         (What::Socket(_), Hook::TcpSendReset) => "RST is sent".to_owned(),
+        (What::Socket(socket), _) if judge::refused_by_listener(step) => format!(
+            "the listener threw the ACK away{}",
+            waiting(socket.ack_backlog, socket.max_ack_backlog)
+        ),
         (What::Socket(_), _) => "the handshake ended in the backend".to_owned(),
+        (What::Listener(listener), _) => {
+            let what = match step.verdict {
+                None => "a listener took the SYN",
+                Some(_) => "a listener was asked, and its drop counter grew",
+            };
+            format!(
+                "{what}{}",
+                waiting(listener.ack_backlog, listener.max_ack_backlog)
+            )
+        }
+        _ => {
+            let what = match step.verdict {
+                Some(time_wait::SYN) => "it lets the SYN in",
+                Some(time_wait::RST) => "it answers with RST",
+                Some(time_wait::ACK | time_wait::ACK_OOW) => "it answers with an ACK",
+                Some(_) => "it answers nothing",
+                None => "what it does was not seen",
+            };
+            format!("the socket of an ended connection is asked: {what}")
+        }
+    }
+}
+
+/// How full an accept queue is, where that is worth a word.
+fn waiting(ack_backlog: u32, max_ack_backlog: u32) -> String {
+    if ack_backlog == u32::MAX || max_ack_backlog == u32::MAX || ack_backlog == 0 {
+        String::new()
+    } else {
+        format!(" ({ack_backlog} of {max_ack_backlog} connections wait for accept())")
     }
 }
