@@ -9,6 +9,7 @@ mod catalogue;
 mod check;
 mod cost;
 mod expectation;
+mod overlay;
 mod process;
 mod step;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use serde::Deserialize;
 
 pub use catalogue::{Named, load, select};
 pub use expectation::{Evidence, Expect, Expected, ExpectedFlow, Totals};
+pub use overlay::{OtherNode, Overlay};
 pub use process::{Check, Process};
 pub use step::{Change, Connect, Membership, Removal, RunIn, Step};
 pub use topology::{Behaviour, Client, Pod, RealServer, Scheduler, Service, Topology};

@@ -38,10 +38,33 @@ macro_rules! for_each_field {
             SK_BUFF_TAIL, "sk_buff.tail", "", 4;
             SK_BUFF_DEV, "sk_buff.dev", "", 8;
             SK_BUFF_NFCT, "sk_buff._nfct", "", 8;
+            SK_BUFF_DST, "sk_buff._skb_refdst", "", 8;
             NET_DEVICE_IFINDEX, "net_device.ifindex", "", 4;
             NET_DEVICE_NAME, "net_device.name", "", 16;
             NET_DEVICE_NET, "net_device.nd_net.net", "", 8;
             NET_INUM, "net.ns.inum", "", 4;
+            NET_DEVICE_IN_DEVICE, "net_device.ip_ptr", "", 8;
+            // IPV4_DEVCONF_FORWARDING, _RP_FILTER and _ACCEPT_LOCAL count from 1 (uapi/linux/ip.h).
+            IN_DEVICE_FORWARDING, "in_device.cnf.data[0]", "", 4;
+            IN_DEVICE_RP_FILTER, "in_device.cnf.data[7]", "", 4;
+            IN_DEVICE_ACCEPT_LOCAL, "in_device.cnf.data[22]", "", 4;
+            NET_DEVCONF_ALL, "net.ipv4.devconf_all", "", 8;
+            DEVCONF_FORWARDING, "ipv4_devconf.data[0]", "", 4;
+            DEVCONF_RP_FILTER, "ipv4_devconf.data[7]", "", 4;
+            DEVCONF_ACCEPT_LOCAL, "ipv4_devconf.data[22]", "", 4;
+            DST_DEV, "dst_entry.dev", "", 8;
+            DST_ERROR, "dst_entry.error", "", 2;
+            RTABLE_TYPE, "rtable.rt_type", "", 2;
+            RTABLE_GATEWAY_FAMILY, "rtable.rt_gw_family", "", 1;
+            RTABLE_GATEWAY, "rtable.rt_gw4", "", 4;
+            RT6_INFO_FLAGS, "rt6_info.rt6i_flags", "", 4;
+            RT6_INFO_GATEWAY, "rt6_info.rt6i_gateway", "", 16;
+            NEIGHBOUR_STATE, "neighbour.nud_state", "", 1;
+            NEIGHBOUR_DEV, "neighbour.dev", "", 8;
+            NEIGHBOUR_TABLE, "neighbour.tbl", "", 8;
+            // An array without a length: as long as the addresses of the family are.
+            NEIGHBOUR_ADDRESS, "neighbour.primary_key[0]", "", 1;
+            NEIGH_TABLE_FAMILY, "neigh_table.family", "", 4;
             SOCK_NET, "sock.__sk_common.skc_net.net", "", 8;
             SOCK_ACK_BACKLOG, "sock.sk_ack_backlog", "", 4;
             SOCK_MAX_ACK_BACKLOG, "sock.sk_max_ack_backlog", "", 4;
@@ -67,6 +90,7 @@ macro_rules! for_each_field {
             NF_CONN_ORIGINAL, "nf_conn.tuplehash[0].tuple", "", 40;
             NF_CONN_REPLY, "nf_conn.tuplehash[1].tuple", "", 40;
             NF_CONN_STATUS, "nf_conn.status", "", 4;
+            NF_CONN_NET, "nf_conn.ct_net.net", "", 8;
             NF_CONN_TCP_STATE, "nf_conn.proto.tcp.state", "", 1;
             NF_HOOK_STATE_HOOK, "nf_hook_state.hook", "", 1;
             NF_HOOK_STATE_PF, "nf_hook_state.pf", "", 1;

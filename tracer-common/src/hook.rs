@@ -38,6 +38,16 @@ macro_rules! for_each_hook {
             KfreeSkb = 3, tracepoint, kfree_skb, none, "skb", drop::freed,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dropped; unknown";
 
+            // NAT at prerouting, once for each connection, and routing, where it fails.
+            NatSetup = 73, call, nf_nat_setup_info, nf_nat_setup_info_exit, "nf_nat", nat::setup,
+                [NF_CONN_ORIGINAL, NF_CONN_REPLY, NF_CONN_STATUS],
+                "the tuple between DNAT and postrouting, where route.* and rules discard it";
+            RouteMartian = 70, entry, ip_handle_martian_source, none, "", route::martian,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "route.rp-filter route.martian: the settings that refused it";
+            RouteError = 71, entry, ip_error, none, "", route::error,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_DST, DST_ERROR, NET_DEVICE_IN_DEVICE, IN_DEVICE_FORWARDING],
+                "route.unreachable route.forwarding-off";
+
             // IPVS, in the order in which a SYN meets it. ip_vs_in itself is inlined, so its callers are hooked.
             IpvsIn = 10, call, ip_vs_in_hook, ip_vs_in_hook_exit, "ip_vs", ipvs::request,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict";
@@ -68,6 +78,10 @@ macro_rules! for_each_hook {
             NftDoChain = 40, call, nft_do_chain, nft_do_chain_exit, "nf_tables", netfilter::chain,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped",
                 after_rule_drop;
+
+            // Runs only while the hardware address of the next hop is not known.
+            NeighbourSend = 72, call, __neigh_event_send, __neigh_event_send_exit, "", neigh::send,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "neigh.unresolved";
 
             // The backend, when it is on this node, and what goes back. tcp_conn_request is what every listener calls for
             // a SYN: those of IPv4, of IPv6 and of MPTCP alike.

@@ -26,8 +26,11 @@ mod kernel {
     mod ipvs;
     mod local;
     mod log;
+    mod nat;
+    mod neigh;
     mod netfilter;
     mod packet;
+    mod route;
     mod tcp;
     mod wire;
 

@@ -264,7 +264,7 @@ fn virtual_servers(topology: &Topology) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{Behaviour, Scheduler};
+    use crate::scenario::{Behaviour, Overlay, Scheduler};
 
     fn topology(masquerade: bool) -> Topology {
         let service = |name: &str, node_port| Service {
@@ -279,9 +279,12 @@ mod tests {
         };
         Topology {
             clients: Vec::new(),
+            nodes: Vec::new(),
+            overlay: Overlay::None,
             pods: vec![Pod {
                 name: "pod-1".to_owned(),
                 address: [10, 244, 1, 2].into(),
+                node: None,
                 port: 8080,
                 behaviour: Behaviour::Fin,
             }],

@@ -149,6 +149,15 @@ pub(super) fn of_ack(packet: &Packet) -> Option<FlowRef> {
     known(&packet.tuple, packet.seq.wrapping_sub(1))
 }
 
+/// The flow that was begun last with this tuple, as long as its handshake goes on. For hooks that see no packet.
+#[inline(always)]
+pub(super) fn latest(tuple: &Tuple) -> Option<FlowRef> {
+    // SAFETY: the entry is copied at once.
+    unsafe { FLOWS.get(tuple) }
+        .filter(|found| found.original != 0 && found.finished == 0)
+        .copied()
+}
+
 #[inline(always)]
 fn finish(packet: &Packet) -> Option<FlowRef> {
     // Most packets of a busy node are ACKs: those to other ports must cost no more than this.

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     hook::Hook,
-    record::{Header, IpvsConn, IpvsService, RAW_POINTERS, RawConn, Vip, ipvs_conn},
+    record::{Header, IpvsConn, IpvsService, RAW_POINTERS, RawConn, Route, Vip, ipvs_conn},
     tuple::{Addr, Tuple},
 };
 
@@ -19,6 +19,7 @@ use super::{
     flow::{self, FlowRef},
     log::debug,
     packet::{self, Packet},
+    route,
 };
 
 const AF_INET: u8 = 2;
@@ -153,8 +154,10 @@ pub(super) mod request {
         );
         let state: u64 = ctx.arg(2)?;
         call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
-            emit(hook, |header, (): &mut ()| {
+            emit(hook, |header, out: &mut Route| {
                 *header = *front;
+                let nf_hook = read(state, &fields::NF_HOOK_STATE_HOOK);
+                route::read_decision(front.skb, front.tuple.is_v6(), nf_hook, out);
                 // What the node itself sends has no device yet.
                 if header.netns == 0
                     && let Some(net) = pointer(state, &fields::NF_HOOK_STATE_NET)

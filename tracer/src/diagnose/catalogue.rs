@@ -9,7 +9,7 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    client, ipvs, lost, netfilter, return_path, tcp, timewait,
+    client, ipvs, lost, neigh, netfilter, return_path, route, tcp, timewait,
 };
 
 /// One cause.
@@ -35,6 +35,8 @@ pub struct Row {
 const SUBJECTS: &[&[Row]] = &[
     ipvs::ROWS,
     netfilter::ROWS,
+    route::ROWS,
+    neigh::ROWS,
     tcp::ROWS,
     timewait::ROWS,
     return_path::ROWS,

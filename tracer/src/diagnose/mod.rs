@@ -11,8 +11,10 @@ mod client;
 pub mod evidence;
 mod ipvs;
 mod lost;
+mod neigh;
 mod netfilter;
 mod return_path;
+mod route;
 mod tcp;
 mod timewait;
 

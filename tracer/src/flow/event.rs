@@ -3,7 +3,8 @@
 use tracer_common::{
     hook::Hook,
     record::{
-        Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Listener, Phase, Socket, TimeWait, Vip,
+        Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Listener, Neighbour, Phase, Route,
+        Socket, TimeWait, Vip,
     },
     tcp::Part,
     tuple::Tuple,
@@ -34,6 +35,10 @@ pub enum What {
     TimeWait(TimeWait),
     /// The virtual service to which an answer will be translated back: not the one that was asked.
     Vip(Vip),
+    /// What the routing layer decided, or with which settings it refused the packet.
+    Route(Route),
+    /// The neighbour entry on which the packet waits.
+    Neighbour(Neighbour),
 }
 
 /// A decoded record. Numbers are in host byte order.

@@ -3,8 +3,8 @@
 use bytes::{Buf, TryGetError};
 use tracer_common::{
     record::{
-        Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Kind, Listener, RAW_BEHIND_LEN,
-        RAW_CONN_LEN, RAW_POINTERS, Socket, TimeWait, Vip,
+        Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Kind, Listener, Neighbour,
+        RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS, Route, Socket, TimeWait, Vip,
     },
     tuple::{Addr, Tuple},
 };
@@ -114,6 +114,12 @@ pub fn event(mut bytes: &[u8]) -> Result<Event, DecodeError> {
             port: bytes.try_get_u32_le()?,
             reserved: bytes.try_get_u32_le()?,
         }),
+        Some(Kind::Route) => What::Route(route(&mut bytes)?),
+        Some(Kind::Neighbour) => What::Neighbour(Neighbour {
+            address: addr(&mut bytes)?,
+            state: bytes.try_get_u32_le()?,
+            reserved: bytes.try_get_u32_le()?,
+        }),
         Some(Kind::RawConn) | None => return Err(unknown),
     };
     Event::new(&header, what).ok_or(unknown)
@@ -181,6 +187,23 @@ fn ipvs_conn(bytes: &mut &[u8]) -> Result<IpvsConn, DecodeError> {
         ct_status: bytes.try_get_u32_le()?,
         ct_tcp_state: bytes.try_get_u32_le()?,
         reserved: bytes.try_get_u32_le()?,
+    })
+}
+
+fn route(bytes: &mut &[u8]) -> Result<Route, DecodeError> {
+    Ok(Route {
+        have: bytes.try_get_u32_le()?,
+        nf_hook: bytes.try_get_u32_le()?,
+        kind: bytes.try_get_u32_le()?,
+        error: bytes.try_get_i32_le()?,
+        forwarding: bytes.try_get_i32_le()?,
+        forwarding_all: bytes.try_get_i32_le()?,
+        rp_filter: bytes.try_get_i32_le()?,
+        rp_filter_all: bytes.try_get_i32_le()?,
+        accept_local: bytes.try_get_u32_le()?,
+        out_ifindex: bytes.try_get_u32_le()?,
+        out_dev: array(bytes)?,
+        gateway: addr(bytes)?,
     })
 }
 

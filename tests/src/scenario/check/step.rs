@@ -54,8 +54,11 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
         Step::RunIn(RunIn { place, line }) => {
             ensure!(!line.trim().is_empty(), "the line is empty");
             ensure!(
-                place == RunIn::NODE || topology.client(place).is_some() || topology.pod(place).is_some(),
-                "`{place}` is neither a client nor a pod, nor `{}`",
+                place == RunIn::NODE
+                    || topology.client(place).is_some()
+                    || topology.node(place).is_some()
+                    || topology.pod(place).is_some(),
+                "`{place}` is neither a client nor a pod, nor another node, nor `{}`",
                 RunIn::NODE
             );
             Ok(())
