@@ -132,7 +132,7 @@ impl Scenario {
     #[must_use]
     pub fn runs_lines(&self) -> bool {
         let runs = |step: &Step| matches!(step, Step::Run(_) | Step::RunIn(_));
-        self.steps.iter().any(runs)
+        self.tracer.before.is_some() || self.steps.iter().any(runs)
     }
 
     /// All of its connects in the order of the file, those of one parallel step together.

@@ -24,6 +24,7 @@ mod kernel {
     mod fields;
     mod flow;
     mod ipvs;
+    mod local;
     mod log;
     mod nat;
     mod neigh;

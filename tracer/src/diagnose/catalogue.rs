@@ -9,7 +9,7 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    ipvs, lost, neigh, netfilter, return_path, route, tcp,
+    client, ipvs, lost, neigh, netfilter, return_path, route, tcp, timewait,
 };
 
 /// One cause.
@@ -38,8 +38,10 @@ const SUBJECTS: &[&[Row]] = &[
     route::ROWS,
     neigh::ROWS,
     tcp::ROWS,
+    timewait::ROWS,
     return_path::ROWS,
     backend::ROWS,
+    client::ROWS,
     lost::ROWS,
 ];
 

@@ -1,6 +1,7 @@
 //! The way of a flow, one line a step.
 
 mod note;
+mod socket;
 
 use tracer_common::{hook::Hook, record};
 

@@ -53,7 +53,7 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
             ensure!(!values.is_empty(), "no sysctl is named");
             values.keys().try_for_each(|name| sysctl(name))
         }
-        Step::Nft(text) | Step::Run(text) | Step::Say(text) => {
+        Step::Nft(text) | Step::Run(text) | Step::TracerSays(text) | Step::Say(text) => {
             ensure!(!text.trim().is_empty(), "the text is empty");
             Ok(())
         }

@@ -7,6 +7,7 @@ use tracer_common::{
     tcp::Part,
 };
 
+use super::socket;
 use crate::{
     diagnose::evidence,
     flow::{
@@ -39,6 +40,10 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
     match (&event.what, event.hook) {
         (What::Packet, Hook::NetifReceive) => format!("{way} came in"),
         (What::Packet, Hook::DevStartXmit) => format!("{way} went out"),
+        (What::Packet, Hook::TcpConnect) => format!("{way} is asked for on this node"),
+        (What::Packet, Hook::TcpRetransmit) => format!("{way} is sent again"),
+        (What::Packet, Hook::TcpReceiveReset) => "the client is refused".to_owned(),
+        (What::Packet, Hook::TcpFinishConnect) => "the client takes the answer".to_owned(),
         (What::Packet, Hook::IpvsTcpSchedule) => match step.verdict {
             Some(0) => "IPVS made no entry".to_owned(),
             _ => "a new IPVS entry was made".to_owned(),
@@ -105,12 +110,8 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
         (What::Route(route), Hook::RouteError) => no_way(packet, route),
         (What::Route(route), _) => self::decision(route),
         (What::Neighbour(entry), _) => waits(packet, entry),
-        (What::Socket(_), Hook::TcpConnRequest) => "a listener took the SYN".to_owned(),
-        (What::Socket(socket), Hook::TcpSendReset) if socket.sock == 0 => {
-            "no socket for it: RST is sent".to_owned()
-        }
-        (What::Socket(_), Hook::TcpSendReset) => "RST is sent".to_owned(),
-        (What::Socket(_), _) => "the handshake ended in the backend".to_owned(),
+        (What::Vip(vip), _) => format!("the answer will be translated to {}", evidence::service(vip)),
+        (What::Socket(_) | What::Listener(_) | What::TimeWait(_), _) => socket::note(step),
     }
 }
 
