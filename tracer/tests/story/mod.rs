@@ -116,6 +116,7 @@ impl Story {
             ifindex: 2,
             dev: DeviceName::default(),
             verdict: 0,
+            outer: None,
             what,
         }
     }
