@@ -12,6 +12,7 @@ mod kube;
 mod leftovers;
 mod modules;
 mod netns;
+mod nodes;
 mod play;
 mod pod;
 mod port;

@@ -12,9 +12,9 @@ use super::client::Client;
 use super::leftovers::Inventory;
 use super::port::Port;
 use super::process::Bench;
+use super::tool;
 use super::topology::{self, Node};
 use super::tracer::Tracer;
-use super::{kube, tool};
 use crate::protocol::Job;
 use crate::scenario::{Connect, RunIn, Scenario, Step};
 
@@ -158,7 +158,6 @@ impl Act<'_> {
     }
 
     fn step(&mut self, step: &Step) -> Result<()> {
-        let topology = &self.scenario.topology;
         match step {
             Step::Connect(connect) => {
                 let (connecting, begun) = self.connect(connect)?;
@@ -177,9 +176,9 @@ impl Act<'_> {
                     .into_iter()
                     .try_for_each(|(connecting, _)| join(connecting))
             }
-            Step::SetWeight(change) => kube::set_weight(topology, change),
-            Step::AddRealServer(change) => kube::add_real_server(topology, change),
-            Step::RemoveRealServer(removal) => kube::remove_real_server(topology, removal),
+            Step::SetWeight(change) => self.node.kube()?.set_weight(change),
+            Step::AddRealServer(change) => self.node.kube()?.add_real_server(change),
+            Step::RemoveRealServer(removal) => self.node.kube()?.remove_real_server(removal),
             Step::Pod(change) => self.node.behave(&change.name, change.behaviour),
             Step::Sysctl(values) => values
                 .iter()

@@ -10,11 +10,13 @@ use anyhow::{Context, Result, ensure};
 
 use super::cancel::Cancel;
 use super::client::{self, Client};
+use super::kube::Kube;
 use super::leftovers::{Inventory, Kind};
+use super::nodes::{self, OtherNode};
 use super::pod::Pod;
 use super::restore::{self, Sysctls};
 use super::sysctl::Changed;
-use super::{kube, modules, netns, process_table, shell, sysctl, tool};
+use super::{modules, netns, process_table, shell, tool};
 use crate::scenario::{self, Behaviour, RunIn, Scenario, Topology};
 
 /// How long a new link may take until it carries packets.
@@ -24,11 +26,13 @@ const LINK_UP: Duration = Duration::from_secs(10);
 /// netfilter the sets of rules.
 const FORGET: Duration = Duration::from_secs(10);
 
-/// The node, with clients around it and pods on it.
+/// The node, with clients and other nodes around it and pods on it.
 #[derive(Debug, Default)]
 pub(super) struct Node {
     clients: Vec<Client>,
+    others: Vec<OtherNode>,
     pods: Vec<Pod>,
+    kube: Option<Kube>,
     sysctls: Changed,
     /// Whether steps have tools of their own, and so may have changed whatever there is.
     touched: bool,
@@ -45,7 +49,7 @@ impl Node {
         if self.touched {
             self.all_sysctls = Sysctls::take();
         }
-        kube::set_sysctls(&mut self.sysctls)?;
+        let mut kube = Kube::start(topology, &mut self.sysctls)?;
         for (name, value) in &scenario.facts {
             self.sysctls.set(name, value)?;
         }
@@ -55,23 +59,35 @@ impl Node {
                 Client::create(client, nth).with_context(|| format!("cannot build {}", client.name))?;
             self.clients.push(built);
         }
+        for node in &topology.nodes {
+            cancel.doing(format!("building {}", node.name))?;
+            let built =
+                OtherNode::create(node, topology).with_context(|| format!("cannot build {}", node.name))?;
+            self.others.push(built);
+        }
         for pod in &topology.pods {
             cancel.doing(format!("building {}", pod.name))?;
-            let built = Pod::create(pod).with_context(|| format!("cannot build {}", pod.name))?;
+            let host = pod.node.as_deref().map(|name| self.other(name)).transpose()?;
+            let built = Pod::create(pod, host.map(OtherNode::netns))
+                .with_context(|| format!("cannot build {}", pod.name))?;
             self.pods.push(built);
         }
+        cancel.doing("making the ways between nodes")?;
+        nodes::connect(topology)?;
         cancel.doing("playing kube-proxy")?;
-        kube::sync(topology)?;
+        kube.sync()?;
+        self.kube = Some(kube);
         if let Some(rules) = &topology.nft {
             self.nft(rules)?;
         }
         cancel.doing("waiting for the links")?;
-        let devices = (0..self.clients.len())
-            .map(client::device)
-            .chain(self.pods.iter().map(Pod::device));
-        for device in devices {
+        for device in (0..topology.clients.len() + topology.nodes.len()).map(client::device) {
             let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device)))?;
             ensure!(up, "{device} does not come up");
+        }
+        for pod in &self.pods {
+            let up = cancel.wait_until(LINK_UP, || pod.is_up())?;
+            ensure!(up, "{} does not come up", pod.device());
         }
         Ok(())
     }
@@ -80,6 +96,16 @@ impl Node {
     pub(super) fn client(&self, name: &str) -> Result<&Client> {
         let client = self.clients.iter().find(|client| client.name() == name);
         client.with_context(|| format!("there is no client {name}"))
+    }
+
+    /// The node's kube-proxy.
+    pub(super) fn kube(&mut self) -> Result<&mut Kube> {
+        self.kube.as_mut().context("there is no kube-proxy yet")
+    }
+
+    fn other(&self, name: &str) -> Result<&OtherNode> {
+        let node = self.others.iter().find(|node| node.name() == name);
+        node.with_context(|| format!("there is no node {name}"))
     }
 
     /// Changes what a pod does.
@@ -104,13 +130,14 @@ impl Node {
         Ok(())
     }
 
-    /// Runs a line of the shell on the node, or in the netns of a client or a pod. Returns what it printed.
+    /// Runs a line of the shell on the node, or in the netns of a client, another node or a pod. Returns what it
+    /// printed.
     pub(super) fn run(&self, place: &str, line: &str) -> Result<String> {
         if place == RunIn::NODE {
             return shell::run(line);
         }
         let pod = self.pods.iter().find(|pod| pod.name() == place).map(Pod::netns);
-        let netns = match pod {
+        let netns = match pod.or_else(|| self.other(place).map(OtherNode::netns).ok()) {
             Some(netns) => netns,
             None => self.client(place)?.netns(),
         };
@@ -130,7 +157,7 @@ impl Node {
         self.pods.clear();
         process_table::end_all();
         doing("IPVS");
-        take(forget_ipvs());
+        take(forget_ipvs(&mut self.sysctls));
         doing("rules");
         take(tool::run("nft flush ruleset").map(drop));
         take(restore::legacy_tables());
@@ -138,6 +165,7 @@ impl Node {
         take(forget_sets());
         doing("devices");
         take(delete_devices(before));
+        take(nodes::tear_down());
         doing("netns");
         for name in names_in(netns::FOLDER) {
             take(netns::delete(&name));
@@ -200,8 +228,8 @@ pub(super) fn ipvs_connections() -> Vec<String> {
 
 /// Removes all virtual servers and waits until their connections are forgotten too. Of its own accord IPVS keeps
 /// those until they time out; with `expire_nodest_conn` it expires them with their real servers.
-fn forget_ipvs() -> Result<()> {
-    sysctl::write("net.ipv4.vs.expire_nodest_conn", 1)?;
+fn forget_ipvs(sysctls: &mut Changed) -> Result<()> {
+    sysctls.set("net.ipv4.vs.expire_nodest_conn", 1)?;
     tool::run("ipvsadm -C")?;
     // Its own, so that a scenario that was stopped is cleaned up as well.
     let forgotten = Cancel::default().wait_until(FORGET, || Ok(ipvs_connections().is_empty()))?;
@@ -224,7 +252,8 @@ fn forget_sets() -> Result<()> {
     refused.map_or(Ok(()), Err)
 }
 
-fn is_up(device: &str) -> bool {
+/// Whether a device of the node carries packets.
+pub(super) fn is_up(device: &str) -> bool {
     let state = fs::read_to_string(format!("/sys/class/net/{device}/operstate"));
     state.is_ok_and(|state| state.trim() == "up")
 }

@@ -108,7 +108,7 @@ pub struct Removal {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunIn {
-    /// The name of a pod or a client, or [`RunIn::NODE`].
+    /// The name of a pod, a client or another node, or [`RunIn::NODE`].
     #[serde(rename = "where")]
     pub place: String,
     /// What is run there.
