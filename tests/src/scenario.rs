@@ -25,7 +25,7 @@ use serde::Deserialize;
 pub use catalogue::{Named, load, select};
 pub use expectation::{Evidence, Expect, Expected, ExpectedFlow, Totals};
 pub use process::{Check, Process};
-pub use step::{Change, Connect, Membership, Removal, Step};
+pub use step::{Change, Connect, Membership, Removal, RunIn, Step};
 pub use topology::{Behaviour, Client, Pod, RealServer, Scheduler, Service, Topology};
 pub use words::{CAUSES, Cause, Fate, Flavour, KernelName, Span};
 
@@ -124,6 +124,13 @@ impl Scenario {
             .iter()
             .map(|service| service.node_port)
             .collect()
+    }
+
+    /// Whether steps run lines of the shell, and so may change anything.
+    #[must_use]
+    pub fn runs_lines(&self) -> bool {
+        let runs = |step: &Step| matches!(step, Step::Run(_) | Step::RunIn(_));
+        self.steps.iter().any(runs)
     }
 
     /// All of its connects in the order of the file, those of one parallel step together.

@@ -78,6 +78,11 @@ impl Pod {
         &self.name
     }
 
+    /// Its netns.
+    pub(super) fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
     /// The node's end of its veth.
     pub(super) fn device(&self) -> String {
         format!("cali{}", self.name)

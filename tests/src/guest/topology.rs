@@ -10,10 +10,12 @@ use anyhow::{Context, Result, ensure};
 
 use super::cancel::Cancel;
 use super::client::{self, Client};
+use super::leftovers::{Inventory, Kind};
 use super::pod::Pod;
+use super::restore::{self, Sysctls};
 use super::sysctl::Changed;
-use super::{kube, netns, sysctl, tool};
-use crate::scenario::{self, Behaviour, Scenario, Topology};
+use super::{kube, modules, netns, process_table, shell, sysctl, tool};
+use crate::scenario::{self, Behaviour, RunIn, Scenario, Topology};
 
 /// How long a new link may take until it carries packets.
 const LINK_UP: Duration = Duration::from_secs(10);
@@ -22,15 +24,16 @@ const LINK_UP: Duration = Duration::from_secs(10);
 /// netfilter the sets of rules.
 const FORGET: Duration = Duration::from_secs(10);
 
-/// The devices of the node that are ours, by how their names begin.
-const OUR_DEVICES: [&str; 3] = ["cali", "eth", "kube-ipvs"];
-
 /// The node, with clients around it and pods on it.
 #[derive(Debug, Default)]
 pub(super) struct Node {
     clients: Vec<Client>,
     pods: Vec<Pod>,
     sysctls: Changed,
+    /// Whether steps have tools of their own, and so may have changed whatever there is.
+    touched: bool,
+    /// All sysctls of the network as they were before such steps.
+    all_sysctls: Sysctls,
 }
 
 impl Node {
@@ -38,6 +41,10 @@ impl Node {
     pub(super) fn build(&mut self, scenario: &Scenario, cancel: &Cancel) -> Result<()> {
         let topology = &scenario.topology;
         cancel.doing("setting sysctls")?;
+        self.touched = scenario.runs_lines();
+        if self.touched {
+            self.all_sysctls = Sysctls::take();
+        }
         kube::set_sysctls(&mut self.sysctls)?;
         for (name, value) in &scenario.facts {
             self.sysctls.set(name, value)?;
@@ -97,8 +104,21 @@ impl Node {
         Ok(())
     }
 
-    /// Takes everything down, as far as it goes, and returns what did not work.
-    pub(super) fn tear_down(mut self, cancel: &Cancel) -> Vec<anyhow::Error> {
+    /// Runs a line of the shell on the node, or in the netns of a client or a pod. Returns what it printed.
+    pub(super) fn run(&self, place: &str, line: &str) -> Result<String> {
+        if place == RunIn::NODE {
+            return shell::run(line);
+        }
+        let pod = self.pods.iter().find(|pod| pod.name() == place).map(Pod::netns);
+        let netns = match pod {
+            Some(netns) => netns,
+            None => self.client(place)?.netns(),
+        };
+        netns.run(|| shell::run(line))
+    }
+
+    /// Takes everything down, as far as it goes, and returns what did not work. Then the node is as it was before.
+    pub(super) fn tear_down(mut self, before: &Inventory, cancel: &Cancel) -> Vec<anyhow::Error> {
         let mut errors = Vec::new();
         let doing = |what: &str| {
             // A scenario that was stopped is cleaned up as well.
@@ -108,30 +128,52 @@ impl Node {
         doing("clients and pods");
         self.clients.iter().for_each(Client::let_go);
         self.pods.clear();
+        process_table::end_all();
         doing("IPVS");
         take(forget_ipvs());
         doing("rules");
         take(tool::run("nft flush ruleset").map(drop));
+        take(restore::legacy_tables());
         doing("IP sets");
         take(forget_sets());
         doing("devices");
-        let mut deletions = String::new();
-        for device in names_in("/sys/class/net") {
-            if OUR_DEVICES.iter().any(|ours| device.starts_with(ours)) {
-                let _ = writeln!(deletions, "link delete {device}");
-            }
-        }
-        take(tool::feed("ip -force -batch -", &deletions).map(drop));
+        take(delete_devices(before));
         doing("netns");
         for name in names_in(netns::FOLDER) {
             take(netns::delete(&name));
+        }
+        if self.touched {
+            doing("routes");
+            take(restore::routes(before));
         }
         doing("conntrack");
         take(tool::run("conntrack -F").map(drop));
         doing("sysctls");
         take(self.sysctls.restore());
+        take(self.all_sysctls.put_back());
+        doing("modules");
+        take(modules::restore(before.of(Kind::Module)));
         errors
     }
+}
+
+/// Deletes all devices that were not there before.
+fn delete_devices(before: &Inventory) -> Result<()> {
+    let strangers = || {
+        let mut names = names_in("/sys/class/net");
+        names.retain(|name| !before.has(Kind::Device, name));
+        names
+    };
+    let deletions = strangers().iter().fold(String::new(), |mut lines, name| {
+        let _ = writeln!(lines, "link delete {name}");
+        lines
+    });
+    let deleted = tool::feed("ip -force -batch -", &deletions);
+    // One end of a veth takes the other one with it, which can then not be deleted any more.
+    if strangers().is_empty() {
+        return Ok(());
+    }
+    deleted.map(drop)
 }
 
 /// The address of a service for its clients.
