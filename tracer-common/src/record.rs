@@ -4,6 +4,12 @@
 //! supported one). The same bytes go into a recording, so a layout never changes its meaning: a new payload is a
 //! new [`Kind`].
 
+mod refusal;
+
+pub use self::refusal::{
+    Clash, DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, IpvsLimits, PacketState, ipvs_dest, ipvs_limits,
+    packet_state,
+};
 use crate::tuple::{Addr, Tuple};
 
 /// Whether a record was made when a function was entered or when it returned.
@@ -38,6 +44,14 @@ pub enum Kind {
     Socket = 7,
     /// [`RawConn`].
     RawConn = 8,
+    /// [`IpvsDests`].
+    IpvsDests = 10,
+    /// [`IpvsLimits`].
+    IpvsLimits = 11,
+    /// [`Clash`].
+    Clash = 12,
+    /// [`PacketState`].
+    PacketState = 13,
 }
 
 impl Kind {
@@ -54,6 +68,10 @@ impl Kind {
             6 => Self::Icmp,
             7 => Self::Socket,
             8 => Self::RawConn,
+            10 => Self::IpvsDests,
+            11 => Self::IpvsLimits,
+            12 => Self::Clash,
+            13 => Self::PacketState,
             _ => return None,
         })
     }
@@ -73,7 +91,8 @@ macro_rules! payloads {
     };
 }
 payloads!(() => Packet, IpvsConn => IpvsConn, IpvsService => IpvsService, Conntrack => Conntrack, Chain => Chain,
-    Drop => Drop, Icmp => Icmp, Socket => Socket, RawConn => RawConn);
+    Drop => Drop, Icmp => Icmp, Socket => Socket, RawConn => RawConn, IpvsDests => IpvsDests, IpvsLimits => IpvsLimits,
+    Clash => Clash, PacketState => PacketState);
 
 /// The front of every record.
 #[repr(C)]
@@ -235,10 +254,16 @@ pub struct Conntrack {
 
 /// Bits and names that belong to [`Conntrack`].
 pub mod conntrack {
-    /// `IPS_CONFIRMED`: the entry is in the table (`uapi/linux/netfilter/nf_conntrack_common.h`).
+    /// `IPS_SEEN_REPLY`: a packet went the other way (`uapi/linux/netfilter/nf_conntrack_common.h`, as all of these).
+    pub const SEEN_REPLY: u32 = 1 << 1;
+    /// `IPS_CONFIRMED`: the entry is in the table.
     pub const CONFIRMED: u32 = 1 << 3;
+    /// `IPS_SRC_NAT`.
+    pub const SRC_NAT: u32 = 1 << 4;
     /// `IPS_DST_NAT`.
     pub const DST_NAT: u32 = 1 << 5;
+    /// `IPS_SRC_NAT_DONE`: the source is chosen, translated or not.
+    pub const SRC_NAT_DONE: u32 = 1 << 7;
 
     /// Name of a TCP state of conntrack (`uapi/linux/netfilter/nf_conntrack_tcp.h`).
     #[must_use]
@@ -354,6 +379,14 @@ mod tests {
         assert_eq!(size_of::<Drop>(), 16);
         assert_eq!(size_of::<Icmp>(), 8);
         assert_eq!(size_of::<Socket>(), 16);
+        assert_eq!(size_of::<IpvsDest>(), 16 + 2 * 2 + 4 * 4);
+        assert_eq!(
+            size_of::<IpvsDests>(),
+            8 + 4 * 4 + DESTS_LISTED * size_of::<IpvsDest>()
+        );
+        assert_eq!(size_of::<IpvsLimits>(), 16);
+        assert_eq!(size_of::<Clash>(), size_of::<Conntrack>() + 8);
+        assert_eq!(size_of::<PacketState>(), 16);
         assert_eq!(
             size_of::<RawConn>(),
             8 + RAW_CONN_LEN + RAW_BEHIND_LEN * RAW_POINTERS.len()

@@ -19,12 +19,14 @@ fn main() {
 mod kernel {
     mod call;
     mod conntrack;
+    mod dests;
     mod drop;
     mod emit;
     mod fields;
     mod flow;
     mod ipvs;
     mod log;
+    mod nat;
     mod netfilter;
     mod packet;
     mod tcp;

@@ -10,8 +10,9 @@ use tracer_common::{
 };
 
 use super::{
+    conntrack,
     emit::{self, emit},
-    flow, packet,
+    packet,
 };
 
 /// 1 if the tracepoint has a third argument, the drop reason (5.17, and 5.15.85). Reading an argument that does
@@ -23,7 +24,8 @@ static HAVE_DROP_REASON: Global<u32> = Global::new(0);
 #[inline(always)]
 pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     let packet = packet::parse(ctx.arg(0))?;
-    let flow = flow::of(&packet)?;
+    let flow = conntrack::flow_of(&packet)?;
+    let _ = conntrack::tell_state(hook, &packet, &flow);
     let reason = if HAVE_DROP_REASON.load() == 0 {
         u32::MAX
     } else {
@@ -41,7 +43,7 @@ pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
 #[inline(always)]
 pub(super) fn icmp_send(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let packet = packet::parse(ctx.arg(0)?)?;
-    let flow = flow::of(&packet)?;
+    let flow = conntrack::flow_of(&packet)?;
     let (icmp_type, code) = (ctx.arg::<u32>(1)?, ctx.arg::<u32>(2)?);
     emit(hook, |header, icmp: &mut Icmp| {
         emit::describe(header, hook, &packet, &flow);

@@ -140,6 +140,15 @@ pub(super) fn known(tuple: &Tuple, isn: u32) -> Option<FlowRef> {
         .copied()
 }
 
+/// The flow of which this is the tuple that the client sent, whatever its sequence number.
+#[inline(always)]
+pub(super) fn begun_by(tuple: &Tuple) -> Option<FlowRef> {
+    // SAFETY: the entry is copied at once.
+    unsafe { FLOWS.get(tuple) }
+        .filter(|found| found.original != 0)
+        .copied()
+}
+
 #[inline(always)]
 fn finish(packet: &Packet) -> Option<FlowRef> {
     // Most packets of a busy node are ACKs: those to other ports must cost no more than this.

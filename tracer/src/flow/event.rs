@@ -2,7 +2,10 @@
 
 use tracer_common::{
     hook::Hook,
-    record::{Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Phase, Socket},
+    record::{
+        Chain, Clash, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsDests, IpvsLimits, IpvsService, PacketState,
+        Phase, Socket,
+    },
     tcp::Part,
     tuple::Tuple,
 };
@@ -26,6 +29,14 @@ pub enum What {
     Icmp(Icmp),
     /// A socket.
     Socket(Socket),
+    /// The real servers of an IPVS service of which none was found fit.
+    IpvsDests(Box<IpvsDests>),
+    /// What limits new connections of IPVS, when it refused one.
+    IpvsLimits(IpvsLimits),
+    /// The conntrack entry that was in the way of a new one.
+    Clash(Box<Clash>),
+    /// What conntrack had made of a packet that was discarded.
+    PacketState(PacketState),
 }
 
 /// A decoded record. Numbers are in host byte order.

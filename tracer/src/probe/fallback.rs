@@ -151,6 +151,10 @@ fn take_over(offsets: &mut Offsets, layout: &ProvenLayout) {
         (Field::DestWeight, &field::IP_VS_DEST_WEIGHT),
         // The word that was proven to tell whether the real server is in the service, whatever its name here.
         (Field::DestAvailable, &field::IP_VS_DEST_FLAGS),
+        (Field::DestFlags, &field::IP_VS_DEST_OVERLOAD),
+        (Field::DestFamily, &field::IP_VS_DEST_AF),
+        (Field::DestPort, &field::IP_VS_DEST_PORT),
+        (Field::DestAddress, &field::IP_VS_DEST_ADDR),
     ];
     for (proven, field) in pairs {
         let offset = layout
