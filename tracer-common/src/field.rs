@@ -36,6 +36,7 @@ macro_rules! for_each_field {
             SK_BUFF_HEAD, "sk_buff.head", "", 8;
             SK_BUFF_NETWORK_HEADER, "sk_buff.network_header", "", 2;
             SK_BUFF_TAIL, "sk_buff.tail", "", 4;
+            SK_BUFF_LEN, "sk_buff.len", "", 4;
             SK_BUFF_DEV, "sk_buff.dev", "", 8;
             SK_BUFF_NFCT, "sk_buff._nfct", "", 8;
             NET_DEVICE_IFINDEX, "net_device.ifindex", "", 4;

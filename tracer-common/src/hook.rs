@@ -59,16 +59,18 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY],
                 "conntrack.insert-failed nat.port-exhausted; the tuples after DNAT and masquerade";
             CtAlloc = 31, call, __nf_conntrack_alloc, __nf_conntrack_alloc_exit, "nf_conntrack", conntrack::alloc,
-                [], "conntrack.table-full: the new connection got no entry";
+                [], "conntrack.table-full: the new connection got no entry", after_rule_drop;
+            CtEarlyDrop = 34, call, early_drop, early_drop_exit, "nf_conntrack", conntrack::early_drop,
+                [], "conntrack.table-full: told from a lack of memory; runs only while the table is full", after_rule_drop;
             CtClash = 32, entry, nf_ct_resolve_clash, none, "nf_conntrack", conntrack::clash,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY],
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CT_HASH_TUPLE, NF_CONN_ORIGINAL, NF_CONN_REPLY],
                 "conntrack.insert-failed nat.port-exhausted: which entry was in the way; runs only then";
-            NatMasquerade = 33, call, nf_nat_masquerade_ipv4, nf_nat_masquerade_ipv4_exit, "nf_nat", nat::masquerade,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER],
-                "nat.no-address: told from a rule's verdict, which nf_tables returns in its place";
             NftDoChain = 40, call, nft_do_chain, nft_do_chain_exit, "nf_tables", netfilter::chain,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped",
                 after_rule_drop;
+            NatMasquerade = 33, call, nf_nat_masquerade_ipv4, nf_nat_masquerade_ipv4_exit, "nf_nat", nat::masquerade,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER],
+                "nat.no-address: told from a rule's verdict, which nf_tables returns in its place", after_rule_drop;
 
             // The backend, when it is on this node, and what goes back.
             TcpConnRequest = 50, entry, tcp_v4_conn_request, none, "", tcp::conn_request,

@@ -7,8 +7,8 @@
 mod refusal;
 
 pub use self::refusal::{
-    Clash, DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, IpvsLimits, PacketState, ipvs_dest, ipvs_limits,
-    packet_state,
+    Clash, DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, IpvsLimits, PacketState, TooBig, ipvs_dest,
+    ipvs_limits, packet_state,
 };
 use crate::tuple::{Addr, Tuple};
 
@@ -52,6 +52,8 @@ pub enum Kind {
     Clash = 12,
     /// [`PacketState`].
     PacketState = 13,
+    /// [`TooBig`].
+    TooBig = 14,
 }
 
 impl Kind {
@@ -72,6 +74,7 @@ impl Kind {
             11 => Self::IpvsLimits,
             12 => Self::Clash,
             13 => Self::PacketState,
+            14 => Self::TooBig,
             _ => return None,
         })
     }
@@ -92,7 +95,7 @@ macro_rules! payloads {
 }
 payloads!(() => Packet, IpvsConn => IpvsConn, IpvsService => IpvsService, Conntrack => Conntrack, Chain => Chain,
     Drop => Drop, Icmp => Icmp, Socket => Socket, RawConn => RawConn, IpvsDests => IpvsDests, IpvsLimits => IpvsLimits,
-    Clash => Clash, PacketState => PacketState);
+    Clash => Clash, PacketState => PacketState, TooBig => TooBig);
 
 /// The front of every record.
 #[repr(C)]
@@ -387,6 +390,7 @@ mod tests {
         assert_eq!(size_of::<IpvsLimits>(), 16);
         assert_eq!(size_of::<Clash>(), size_of::<Conntrack>() + 8);
         assert_eq!(size_of::<PacketState>(), 16);
+        assert_eq!(size_of::<TooBig>(), 8);
         assert_eq!(
             size_of::<RawConn>(),
             8 + RAW_CONN_LEN + RAW_BEHIND_LEN * RAW_POINTERS.len()

@@ -1,4 +1,4 @@
-//! What is read only when IPVS or conntrack refuse something: why they did, in their own numbers.
+//! What is read only when the kernel refuses something: why it does, in its own numbers.
 
 use super::Conntrack;
 use crate::tuple::Addr;
@@ -113,4 +113,14 @@ pub struct PacketState {
 pub mod packet_state {
     /// `IP_CT_UNTRACKED`: told to leave the packet alone, conntrack did (since 4.13).
     pub const UNTRACKED: u32 = 7;
+}
+
+/// A packet that is too big for its way, as the kernel tells the sender.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct TooBig {
+    /// The largest packet that fits, bytes.
+    pub mtu: u32,
+    /// Length of the packet (`sk_buff.len`), bytes; 0 if it could not be read.
+    pub length: u32,
 }

@@ -1,6 +1,11 @@
 //! conntrack: the entry that goes into the table, with the whole NAT of a flow in its two tuples.
 
-use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use aya_ebpf::{
+    helpers::bpf_ktime_get_ns,
+    macros::map,
+    maps::PerCpuArray,
+    programs::{ProbeContext, RetProbeContext},
+};
 use tracer_common::{
     hook::Hook,
     record::{Clash, Conntrack, PacketState, conntrack},
@@ -127,6 +132,10 @@ pub(super) fn tell_state(hook: Hook, packet: &Packet, flow: &FlowRef) -> Option<
     Some(())
 }
 
+/// When this CPU last found the table full and nothing in it that could go; `bpf_ktime_get_ns()`.
+#[map]
+static FULL: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// `__nf_conntrack_alloc(net, zone, orig, repl, gfp, hash)`: a new connection needs an entry. Told only if it gets
 /// none.
 pub(super) mod alloc {
@@ -143,20 +152,50 @@ pub(super) mod alloc {
             ack: 0,
             flags: tcp::SYN,
         };
-        call::enter(hook, ctx, &packet, &flow, (ctx.arg(0)?, 0), |_| ());
+        // SAFETY: the helper takes no pointer.
+        let now = unsafe { bpf_ktime_get_ns() };
+        call::enter(hook, ctx, &packet, &flow, (ctx.arg(0)?, now), |_| ());
         Some(())
     }
 
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
         call::leave(hook, ctx, |call| {
-            if (-MAX_ERRNO..0).contains(&(ctx.ret::<u64>() as i64)) {
-                emit(hook, |header, (): &mut ()| {
+            if !(-MAX_ERRNO..0).contains(&(ctx.ret::<u64>() as i64)) {
+                return;
+            }
+            call.header.netns = read(call.first, &fields::NET_INUM).unwrap_or(0);
+            // Found full within this very call.
+            if FULL.get(0).is_some_and(|&full| full >= call.second) {
+                emit(Hook::CtEarlyDrop, |header, (): &mut ()| {
                     *header = call.header;
-                    header.netns = read(call.first, &fields::NET_INUM).unwrap_or(0);
+                    header.hook = Hook::CtEarlyDrop as u16;
+                    header.verdict = 0;
                 });
             }
+            call::emit_front(hook, &call.header);
         })
+    }
+}
+
+/// `early_drop(net, hash)`: there are more entries than `nf_conntrack_max`; is there one that can go? Told by the
+/// allocation inside of which it runs.
+pub(super) mod early_drop {
+    use super::*;
+
+    #[inline(always)]
+    pub(crate) fn enter(_: Hook, _: &ProbeContext) -> Option<()> {
+        Some(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn leave(_: Hook, ctx: &RetProbeContext) -> Option<()> {
+        // A `bool`: what lies above its byte means nothing.
+        if ctx.ret::<u64>() as u8 == 0 {
+            // SAFETY: the entry belongs to this CPU, and the helper takes no pointer.
+            unsafe { *FULL.get_ptr_mut(0)? = bpf_ktime_get_ns() };
+        }
+        Some(())
     }
 }
 

@@ -125,9 +125,9 @@ pub(super) fn address(base: u64, field: &impl Offset) -> Option<u64> {
 
 /// Where the struct begins whose member lies at `address`; `None` if the member's offset is not known.
 #[inline(always)]
-pub(super) fn base_of(address: u64, field: &Global<u32>) -> Option<u64> {
+pub(super) fn base_of(address: u64, field: &impl Offset) -> Option<u64> {
     let offset = field.load();
-    (offset != MISSING).then(|| address.wrapping_sub(u64::from(offset)))
+    (offset < LIMIT).then(|| address.wrapping_sub(u64::from(offset)))
 }
 
 /// Reads a pointer member; `None` if it is unknown or NULL.

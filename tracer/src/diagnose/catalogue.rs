@@ -9,7 +9,7 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    ipvs, lost, netfilter, return_path, tcp,
+    conntrack, ipvs, lost, nat, netfilter, return_path, tcp,
 };
 
 /// One cause.
@@ -34,6 +34,8 @@ pub struct Row {
 /// All rows by subject. The first row that finds its proof names the cause, so what is more special stands first.
 const SUBJECTS: &[&[Row]] = &[
     ipvs::ROWS,
+    nat::ROWS,
+    conntrack::ROWS,
     netfilter::ROWS,
     tcp::ROWS,
     return_path::ROWS,

@@ -2,7 +2,7 @@
 
 use tracer_common::{
     hook::{self, Hook},
-    record::{Icmp, IpvsConn, conntrack, ipvs_conn},
+    record::{Icmp, IpvsConn, PacketState, conntrack, ipvs_conn, packet_state},
 };
 
 use crate::{
@@ -149,6 +149,23 @@ pub fn old_conntrack(conn: &IpvsConn) -> Option<String> {
         .flatten()
         .map_or_else(String::new, |state| format!(", TCP state {state}"));
     Some(format!("{confirmed}{state}"))
+}
+
+/// What conntrack had made of a packet, in the words of the rules (`ct state`, `ctstate`).
+#[must_use]
+pub fn packet_state(state: &PacketState) -> &'static str {
+    if state.ct == 0 {
+        return match state.info {
+            packet_state::UNTRACKED => "UNTRACKED",
+            _ => "without an entry (INVALID, or not looked at yet)",
+        };
+    }
+    // `enum ip_conntrack_info` (uapi/linux/netfilter/nf_conntrack_common.h), 3.10 to 7.3.
+    match state.info {
+        0 | 3 => "ESTABLISHED",
+        1 | 4 => "RELATED",
+        _ => "NEW",
+    }
 }
 
 /// The flow before this one from the same client port.

@@ -25,6 +25,8 @@ const MOST_STEPS: usize = 400_000;
 /// ICMP destination unreachable (RFC 792), and that of ICMPv6 (RFC 4443).
 const ICMP_UNREACHABLE: u32 = 3;
 const ICMPV6_UNREACHABLE: u32 = 1;
+/// A code of [`ICMP_UNREACHABLE`]; with ICMPv6 it is a type of its own.
+const ICMP_FRAGMENTATION_NEEDED: u32 = 4;
 
 /// A flow and when to look at it again.
 #[derive(Debug)]
@@ -273,7 +275,9 @@ fn refuses(flow: &Flow, event: &Event) -> bool {
             } else {
                 ICMP_UNREACHABLE
             };
-            icmp.icmp_type == unreachable && flow.is_on_node(event)
+            // That a packet must be smaller is news to the sender's stack, not a refusal.
+            let too_big = !event.tuple.is_v6() && icmp.code == ICMP_FRAGMENTATION_NEEDED;
+            icmp.icmp_type == unreachable && !too_big && flow.is_on_node(event)
         }
         _ => false,
     }

@@ -3,8 +3,8 @@
 use tracer_common::{
     hook::Hook,
     record::{
-        Chain, Clash, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsDests, IpvsLimits, IpvsService, PacketState,
-        Phase, Socket,
+        Chain, Clash, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsDests, IpvsLimits, IpvsService,
+        PacketState, Phase, Socket, TooBig,
     },
     tcp::Part,
     tuple::Tuple,
@@ -37,6 +37,8 @@ pub enum What {
     Clash(Box<Clash>),
     /// What conntrack had made of a packet that was discarded.
     PacketState(PacketState),
+    /// A packet is too big for its way.
+    TooBig(TooBig),
 }
 
 /// A decoded record. Numbers are in host byte order.

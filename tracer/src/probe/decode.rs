@@ -3,8 +3,8 @@
 use bytes::{Buf, TryGetError};
 use tracer_common::{
     record::{
-        Chain, Clash, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsDest, IpvsDests, IpvsLimits, IpvsService, Kind,
-        PacketState, RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS, Socket,
+        Chain, Clash, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsDest, IpvsDests, IpvsLimits, IpvsService,
+        Kind, PacketState, RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS, Socket, TooBig,
     },
     tuple::{Addr, Tuple},
 };
@@ -99,6 +99,10 @@ pub fn event(mut bytes: &[u8]) -> Result<Event, DecodeError> {
             ct: bytes.try_get_u64_le()?,
             info: bytes.try_get_u32_le()?,
             status: bytes.try_get_u32_le()?,
+        }),
+        Some(Kind::TooBig) => What::TooBig(TooBig {
+            mtu: bytes.try_get_u32_le()?,
+            length: bytes.try_get_u32_le()?,
         }),
         Some(Kind::RawConn) | None => return Err(unknown),
     };

@@ -1,8 +1,12 @@
 //! What IPVS did with a SYN: one file for each part of it that can end a SYN's way.
 
+mod affinity;
 pub(crate) mod decision;
+mod limits;
 mod reuse;
+mod servers;
 mod service;
+mod transmit;
 
 use super::catalogue::Row;
 
@@ -11,7 +15,14 @@ pub(super) const ROWS: &[Row] = &[
     reuse::NODEST_EXPIRED,
     reuse::REUSE_DROPPED,
     reuse::DEST_UNAVAILABLE,
+    affinity::AFFINITY_STALE,
     reuse::REUSE_STALE_BACKEND,
     service::NO_SERVICE,
     service::NO_DESTINATION,
+    servers::DEST_OVERLOADED,
+    limits::DEFENSE_DROP,
+    limits::CONN_ALLOC_FAILED,
+    transmit::XMIT_NO_ROUTE,
+    transmit::XMIT_TTL,
+    transmit::XMIT_MTU,
 ];
