@@ -25,10 +25,13 @@ mod kernel {
     mod fields;
     mod flow;
     mod ipvs;
+    mod local;
     mod log;
     mod nat;
+    mod neigh;
     mod netfilter;
     mod packet;
+    mod route;
     mod tcp;
     mod wire;
 

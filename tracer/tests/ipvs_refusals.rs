@@ -13,7 +13,9 @@ use tracer::{
 };
 use tracer_common::{
     hook::Hook,
-    record::{self, IpvsConn, IpvsDest, IpvsDests, IpvsLimits, IpvsService, ipvs_conn, ipvs_dest, ipvs_limits},
+    record::{
+        self, IpvsConn, IpvsDest, IpvsDests, IpvsLimits, IpvsService, ipvs_conn, ipvs_dest, ipvs_limits,
+    },
 };
 
 const NEW: u64 = 0x9000;
@@ -96,7 +98,10 @@ fn a_defence_that_is_off_drops_nothing() {
         have: ipvs_limits::DROP_RATE,
         ..IpvsLimits::default()
     };
-    assert_eq!(told(dropped_in_scheduling(limits, |_| ())).1, Some(Cause::Unknown));
+    assert_eq!(
+        told(dropped_in_scheduling(limits, |_| ())).1,
+        Some(Cause::Unknown)
+    );
 }
 
 #[test]
@@ -114,7 +119,10 @@ fn an_entry_that_cannot_be_made_is_told_with_the_limit_that_is_reached() {
     let (fate, cause, diagnosis) = told(dropped_in_scheduling(limits, chooses_in_vain));
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::IpvsConnAllocFailed)));
     assert!(has(&diagnosis, "conn_max", "7"));
-    assert!(diagnosis.explanation.contains("conn_max allows 7"), "{diagnosis:?}");
+    assert!(
+        diagnosis.explanation.contains("conn_max allows 7"),
+        "{diagnosis:?}"
+    );
     // Below the limit, or without one, it was memory.
     let (_, cause, diagnosis) = told(dropped_in_scheduling(IpvsLimits::default(), chooses_in_vain));
     assert_eq!(cause, Some(Cause::IpvsConnAllocFailed));
@@ -176,10 +184,16 @@ fn servers_over_their_threshold_are_told_from_servers_without_weight() {
     let full = [dest(1, 1, true), dest(2, 0, false)];
     let (fate, cause, diagnosis) = told(no_server_fits(&full, 2, 1));
     assert_eq!((fate, cause), (Fate::Refused, Some(Cause::IpvsDestOverloaded)));
-    assert!(has(&diagnosis, "10.244.1.2:8080", "upper threshold 1, overloaded"), "{diagnosis:?}");
+    assert!(
+        has(&diagnosis, "10.244.1.2:8080", "upper threshold 1, overloaded"),
+        "{diagnosis:?}"
+    );
 
     let draining = [dest(1, 0, false), dest(2, 0, true)];
-    assert_eq!(told(no_server_fits(&draining, 2, 1)).1, Some(Cause::IpvsNoDestination));
+    assert_eq!(
+        told(no_server_fits(&draining, 2, 1)).1,
+        Some(Cause::IpvsNoDestination)
+    );
 }
 
 #[test]
@@ -248,9 +262,15 @@ fn a_new_entry_for_a_draining_server_comes_of_session_affinity() {
         assert_eq!(has(&diagnosis, "session affinity", "300 s"), persistent.is_some());
     }
     // Its weight may have changed just now; without affinity nothing explains that it was chosen.
-    assert_eq!(told(scheduled_and_silent(0, false, None)).1, Some(Cause::BackendSilent));
+    assert_eq!(
+        told(scheduled_and_silent(0, false, None)).1,
+        Some(Cause::BackendSilent)
+    );
     // A server that does not drain is chosen with or without affinity.
-    assert_eq!(told(scheduled_and_silent(1, true, Some(300))).1, Some(Cause::BackendSilent));
+    assert_eq!(
+        told(scheduled_and_silent(1, true, Some(300))).1,
+        Some(Cause::BackendSilent)
+    );
 }
 
 #[test]
@@ -289,7 +309,11 @@ fn not_sent(icmp_type: u32, code: u32, symbol: &str) -> Story {
             let told = record::TooBig { mtu: 50, length: 60 };
             story.syn(MS + 5, Hook::IcmpSend, What::TooBig(told));
         }
-        story.syn(MS + 5, Hook::IcmpSend, What::Icmp(record::Icmp { icmp_type, code }));
+        story.syn(
+            MS + 5,
+            Hook::IcmpSend,
+            What::Icmp(record::Icmp { icmp_type, code }),
+        );
         story.discarded(MS + 6);
     });
     story
@@ -304,7 +328,11 @@ fn what_ipvs_cannot_send_is_told_by_what_it_says_to_the_client() {
         (3, 4, Fate::Dropped, Cause::IpvsXmitMtu),
     ] {
         let (is_fate, is_cause, diagnosis) = told(not_sent(icmp_type, code, "ip_vs_nat_xmit+0x12 [ip_vs]"));
-        assert_eq!((is_fate, is_cause), (fate, Some(cause)), "ICMP {icmp_type}/{code}");
+        assert_eq!(
+            (is_fate, is_cause),
+            (fate, Some(cause)),
+            "ICMP {icmp_type}/{code}"
+        );
         assert!(has(&diagnosis, "real server", "10.244.1.2:8080"));
         assert_eq!(has(&diagnosis, "MTU", "50"), cause == Cause::IpvsXmitMtu);
     }
@@ -317,5 +345,8 @@ fn the_same_words_from_another_place_are_not_ipvs_failing_to_send() {
         assert_eq!(told(not_sent(3, 1, symbol)).1, Some(Cause::Unknown), "{symbol}");
     }
     // Another ICMP error than those that ip_vs_nat_xmit makes.
-    assert_eq!(told(not_sent(3, 13, "ip_vs_nat_xmit+0x12")).1, Some(Cause::Unknown));
+    assert_eq!(
+        told(not_sent(3, 13, "ip_vs_nat_xmit+0x12")).1,
+        Some(Cause::Unknown)
+    );
 }

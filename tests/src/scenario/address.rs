@@ -8,6 +8,9 @@ pub const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 /// The network of the pods, which kube-proxy is told as `--cluster-cidr`.
 pub const PODS: &str = "10.244.0.0/16";
 
+/// The network of the services' cluster addresses, which kube-proxy learns of the cluster.
+pub const SERVICES: &str = "10.96.0.0/16";
+
 /// The address of the first service in the network of cluster addresses.
 const FIRST_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 

@@ -19,6 +19,7 @@ use super::{
     fields::{self, address, read, read_at},
     flow::{self, FlowRef},
     packet::{self, Packet},
+    route,
 };
 
 /// `sk_buff._nfct` carries the packet's state in its low three bits (`NFCT_PTRMASK`, since 4.11).
@@ -75,6 +76,23 @@ fn tuple_at(at: u64) -> Option<Tuple> {
     })
 }
 
+/// The tuple of the packet that the entry began with.
+#[inline(always)]
+pub(super) fn original_of(ct: u64) -> Option<Tuple> {
+    tuple_at(address(ct, &fields::NF_CONN_ORIGINAL)?)
+}
+
+/// Reads what matters of a `struct nf_conn`.
+#[inline(always)]
+pub(super) fn read_entry(ct: u64, out: &mut Conntrack) -> Option<()> {
+    out.ct = ct;
+    out.status = read(ct, &fields::NF_CONN_STATUS).unwrap_or(0);
+    out.tcp_state = read::<u8>(ct, &fields::NF_CONN_TCP_STATE).map_or(u32::MAX, u32::from);
+    out.original = original_of(ct)?;
+    out.reply = tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?;
+    Some(())
+}
+
 /// The flow of a packet that is part of a handshake, also where it has a tuple that NAT has just made and that is no
 /// name of the flow yet: up to the confirmation only the packet's conntrack entry joins the two.
 #[inline(always)]
@@ -83,20 +101,8 @@ pub(super) fn flow_of(packet: &Packet) -> Option<FlowRef> {
         if !flow::is_request(packet) {
             return None;
         }
-        let original = tuple_at(address(of(packet.skb)?, &fields::NF_CONN_ORIGINAL)?)?;
-        flow::known(&original, packet.seq)
+        flow::known(&original_of(of(packet.skb)?)?, packet.seq)
     })
-}
-
-/// Reads what matters of a `struct nf_conn`.
-#[inline(always)]
-fn read_entry(ct: u64, out: &mut Conntrack) -> Option<()> {
-    out.ct = ct;
-    out.original = tuple_at(address(ct, &fields::NF_CONN_ORIGINAL)?)?;
-    out.reply = tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?;
-    out.status = read(ct, &fields::NF_CONN_STATUS).unwrap_or(0);
-    out.tcp_state = read::<u8>(ct, &fields::NF_CONN_TCP_STATE).map_or(u32::MAX, u32::from);
-    Some(())
 }
 
 /// A SYN of ours leaves with a tuple that is no name of its flow: it met an entry that an earlier SYN has made, which
@@ -107,7 +113,7 @@ pub(super) fn adopt(hook: Hook, packet: &Packet, device: u64) -> Option<FlowRef>
         return None;
     }
     let ct = of(packet.skb)?;
-    let original = tuple_at(address(ct, &fields::NF_CONN_ORIGINAL)?)?;
+    let original = original_of(ct)?;
     let flow = flow::known(&original, packet.seq)?;
     let reply = tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?;
     alias(&original, &reply, &flow);
@@ -144,7 +150,7 @@ pub(super) mod alloc {
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         let tuple = tuple_at(ctx.arg(2)?)?;
-        let flow = flow::begun_by(&tuple)?;
+        let flow = flow::latest(&tuple)?;
         let packet = Packet {
             skb: 0,
             tuple,
@@ -225,7 +231,7 @@ pub(super) fn clash(hook: Hook, ctx: &ProbeContext) -> Option<()> {
 
 /// Both translations of a flow, as its conntrack entry has them, become names of it.
 #[inline(always)]
-fn alias(original: &Tuple, reply: &Tuple, flow: &FlowRef) {
+pub(super) fn alias(original: &Tuple, reply: &Tuple, flow: &FlowRef) {
     flow::alias(
         &Tuple {
             daddr: reply.saddr,
@@ -261,11 +267,12 @@ pub(super) mod confirm {
             return None;
         }
         let ct = of(packet.skb)?;
-        let original = tuple_at(address(ct, &fields::NF_CONN_ORIGINAL)?)?;
+        let original = original_of(ct)?;
         let flow = flow::known(&original, packet.seq)?;
         let reply = tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?;
         alias(&original, &reply, &flow);
         call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
+            route::tell_decision(hook, front, None);
             emit(hook, |header, out: &mut Conntrack| {
                 *header = *front;
                 let _ = read_entry(ct, out);

@@ -13,6 +13,7 @@ use super::{
     conntrack,
     emit::{self, emit},
     fields::{self, read},
+    flow,
     packet::{self, Packet},
 };
 
@@ -30,7 +31,7 @@ static HAVE_DROP_REASON: Global<u32> = Global::new(0);
 #[inline(always)]
 pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     let packet = packet::parse(ctx.arg(0))?;
-    let flow = conntrack::flow_of(&packet)?;
+    let flow = conntrack::flow_of(&packet).or_else(|| flow::of_ack(&packet))?;
     let _ = conntrack::tell_state(hook, &packet, &flow);
     let reason = if HAVE_DROP_REASON.load() == 0 {
         u32::MAX

@@ -59,7 +59,7 @@ impl<'a> Case<'a> {
             discarded,
         };
         let at_end = |situation| match judge::end_of(flow, last) {
-            End::Dropped(step) => case(Situation::Dropped, last, Some(step)),
+            End::Dropped(step) | End::AckLost(step) => case(Situation::Dropped, last, Some(step)),
             End::Answered | End::Open => case(situation, last, None),
         };
         Some(match fate {
@@ -74,9 +74,12 @@ impl<'a> Case<'a> {
                 let lost = (0..flow.attempts.len().min(answered.max(1))).find_map(|attempt| {
                     match judge::end_of(flow, attempt) {
                         End::Dropped(step) => Some((attempt, step)),
-                        End::Answered | End::Open => None,
+                        End::AckLost(_) | End::Answered | End::Open => None,
                     }
                 });
+                let lost = lost
+                    .or_else(|| Some((answered, judge::lost_ack(flow)?)))
+                    .or_else(|| judge::lost_answer(flow).map(|step| (step.attempt, step)));
                 match lost {
                     Some((attempt, step)) => case(Situation::Dropped, attempt, Some(step)),
                     None => case(Situation::Late, 0, None),
@@ -127,6 +130,7 @@ impl<'a> Case<'a> {
     pub(super) fn discarded_packet(&self) -> &'static str {
         match self.discarded.map(|step| step.event.part) {
             Some(Part::SynAck) => "answer",
+            Some(Part::Ack) => "client's ACK",
             _ => "SYN",
         }
     }

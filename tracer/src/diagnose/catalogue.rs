@@ -9,7 +9,7 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    conntrack, ipvs, lost, nat, netfilter, return_path, tcp,
+    client, conntrack, ipvs, lost, nat, neigh, netfilter, return_path, route, tcp, timewait,
 };
 
 /// One cause.
@@ -37,9 +37,13 @@ const SUBJECTS: &[&[Row]] = &[
     nat::ROWS,
     conntrack::ROWS,
     netfilter::ROWS,
+    route::ROWS,
+    neigh::ROWS,
     tcp::ROWS,
+    timewait::ROWS,
     return_path::ROWS,
     backend::ROWS,
+    client::ROWS,
     lost::ROWS,
 ];
 

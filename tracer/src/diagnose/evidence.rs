@@ -1,8 +1,10 @@
 //! Evidence: what was read or seen, and where.
 
+use std::net::SocketAddr;
+
 use tracer_common::{
     hook::{self, Hook},
-    record::{Icmp, IpvsConn, PacketState, conntrack, ipvs_conn, packet_state},
+    record::{Icmp, IpvsConn, PacketState, Vip, conntrack, ipvs_conn, packet_state},
 };
 
 use crate::{
@@ -65,6 +67,20 @@ impl Evidence {
 pub fn state(conn: &IpvsConn) -> Option<String> {
     (conn.have & ipvs_conn::STATE != 0)
         .then(|| ipvs_conn::state_name(conn.state).map_or_else(|| conn.state.to_string(), str::to_owned))
+}
+
+/// The real server of an entry and its weight, in one line.
+#[must_use]
+pub fn server(conn: &IpvsConn) -> String {
+    let server = real_server(conn).map_or_else(
+        || "a real server (its address cannot be read on this kernel)".to_owned(),
+        |server| format!("real server {server}"),
+    );
+    if conn.have & ipvs_conn::WEIGHT == 0 {
+        server
+    } else {
+        format!("{server}, weight {}", conn.weight)
+    }
 }
 
 /// What could be read of an old entry, in one line.
@@ -231,6 +247,13 @@ pub fn location(step: &Step, facts: &Facts) -> String {
             .unwrap_or_else(|| format!("{:#x}", drop.location)),
         _ => step.event.hook.name().to_owned(),
     }
+}
+
+/// Address and port of a virtual service.
+#[must_use]
+pub fn service(vip: &Vip) -> SocketAddr {
+    // A port has 16 bits wherever it is kept.
+    SocketAddr::new(vip.addr.ip(), u16::try_from(vip.port).unwrap_or(u16::MAX))
 }
 
 /// Who refused a SYN with RST, if that was seen.

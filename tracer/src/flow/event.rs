@@ -3,8 +3,8 @@
 use tracer_common::{
     hook::Hook,
     record::{
-        Chain, Clash, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsDests, IpvsLimits, IpvsService,
-        PacketState, Phase, Socket, TooBig,
+        Chain, Clash, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsDests, IpvsLimits, IpvsService, Listener,
+        Neighbour, PacketState, Phase, Route, Socket, TimeWait, TooBig, Vip,
     },
     tcp::Part,
     tuple::Tuple,
@@ -39,6 +39,16 @@ pub enum What {
     PacketState(PacketState),
     /// A packet is too big for its way.
     TooBig(TooBig),
+    /// A listening socket that is asked about a SYN.
+    Listener(Listener),
+    /// The socket of an ended connection that is asked about a SYN.
+    TimeWait(TimeWait),
+    /// The virtual service to which an answer will be translated back: not the one that was asked.
+    Vip(Vip),
+    /// What the routing layer decided, or with which settings it refused the packet.
+    Route(Route),
+    /// The neighbour entry on which the packet waits.
+    Neighbour(Neighbour),
 }
 
 /// A decoded record. Numbers are in host byte order.

@@ -4,7 +4,8 @@ use bytes::{Buf, TryGetError};
 use tracer_common::{
     record::{
         Chain, Clash, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsDest, IpvsDests, IpvsLimits, IpvsService,
-        Kind, PacketState, RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS, Socket, TooBig,
+        Kind, Listener, Neighbour, PacketState, RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS, Route, Socket,
+        TimeWait, TooBig, Vip,
     },
     tuple::{Addr, Tuple},
 };
@@ -103,6 +104,37 @@ pub fn event(mut bytes: &[u8]) -> Result<Event, DecodeError> {
         Some(Kind::TooBig) => What::TooBig(TooBig {
             mtu: bytes.try_get_u32_le()?,
             length: bytes.try_get_u32_le()?,
+        }),
+        Some(Kind::Listener) => What::Listener(Listener {
+            sock: bytes.try_get_u64_le()?,
+            ack_backlog: bytes.try_get_u32_le()?,
+            max_ack_backlog: bytes.try_get_u32_le()?,
+            syn_queue: bytes.try_get_u32_le()?,
+            max_syn_backlog: bytes.try_get_u32_le()?,
+            syncookies: bytes.try_get_u32_le()?,
+            defer_accept: bytes.try_get_u32_le()?,
+        }),
+        Some(Kind::TimeWait) => What::TimeWait(TimeWait {
+            sock: bytes.try_get_u64_le()?,
+            have: bytes.try_get_u32_le()?,
+            rcv_nxt: bytes.try_get_u32_le()?,
+            ts_recent: bytes.try_get_u32_le()?,
+            ts_recent_stamp: bytes.try_get_i32_le()?,
+            substate: bytes.try_get_u32_le()?,
+            options_len: bytes.try_get_u32_le()?,
+            options: array(&mut bytes)?,
+        }),
+        Some(Kind::Vip) => What::Vip(Vip {
+            conn: bytes.try_get_u64_le()?,
+            addr: addr(&mut bytes)?,
+            port: bytes.try_get_u32_le()?,
+            reserved: bytes.try_get_u32_le()?,
+        }),
+        Some(Kind::Route) => What::Route(route(&mut bytes)?),
+        Some(Kind::Neighbour) => What::Neighbour(Neighbour {
+            address: addr(&mut bytes)?,
+            state: bytes.try_get_u32_le()?,
+            reserved: bytes.try_get_u32_le()?,
         }),
         Some(Kind::RawConn) | None => return Err(unknown),
     };
@@ -204,6 +236,23 @@ fn conntrack(bytes: &mut &[u8]) -> Result<Conntrack, DecodeError> {
         reply: tuple(bytes)?,
         status: bytes.try_get_u32_le()?,
         tcp_state: bytes.try_get_u32_le()?,
+    })
+}
+
+fn route(bytes: &mut &[u8]) -> Result<Route, DecodeError> {
+    Ok(Route {
+        have: bytes.try_get_u32_le()?,
+        nf_hook: bytes.try_get_u32_le()?,
+        kind: bytes.try_get_u32_le()?,
+        error: bytes.try_get_i32_le()?,
+        forwarding: bytes.try_get_i32_le()?,
+        forwarding_all: bytes.try_get_i32_le()?,
+        rp_filter: bytes.try_get_i32_le()?,
+        rp_filter_all: bytes.try_get_i32_le()?,
+        accept_local: bytes.try_get_u32_le()?,
+        out_ifindex: bytes.try_get_u32_le()?,
+        out_dev: array(bytes)?,
+        gateway: addr(bytes)?,
     })
 }
 

@@ -3,7 +3,7 @@
 //! What is gone is known at once. What comes must be looked at anew: its functions, the layout of its structs, on
 //! kernels without BTF for modules by a proof. That takes a while and is done on a thread of its own.
 
-use std::{collections::BTreeSet, io, sync::Arc, thread};
+use std::{collections::BTreeSet, sync::Arc, thread};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -19,9 +19,9 @@ use super::{
 pub struct Found {
     /// What the kernel offers now.
     pub survey: Survey,
-    /// The modules that came; empty if this only completes what was found before.
+    /// The modules that came since the last complete look.
     pub came: Vec<&'static str>,
-    /// Nothing more will be learned of these.
+    /// All that can be learned of them is; otherwise there is more to follow.
     pub is_complete: bool,
 }
 
@@ -86,7 +86,7 @@ impl Late {
     }
 
     /// Looks for modules that came or went since the last time, and gives those that went. Costs a few microseconds.
-    pub fn look(&mut self) -> io::Result<Vec<&'static str>> {
+    pub fn look(&mut self) -> Vec<&'static str> {
         let mut gone = Vec::new();
         for change in self.watch.changes() {
             match change {
@@ -95,13 +95,14 @@ impl Late {
                     gone.push(module);
                 }
                 Change::Came(module) if self.wanted.contains(module) => drop(self.came.insert(module)),
-                Change::Came(_) if self.is_proof_due => {}
+                // A scheduler, which the proof may lack or have lacked.
+                Change::Came(_) if self.is_proof_due || self.is_looking => {}
                 Change::Came(_) | Change::Gone(_) => continue,
             }
             self.is_outdated = true;
         }
-        self.begin()?;
-        Ok(gone)
+        self.begin();
+        gone
     }
 
     /// Waits until something new is known of the kernel.
@@ -117,10 +118,11 @@ impl Late {
                 continue;
             }
             let survey = survey?;
+            let came = self.came.iter().copied().collect();
             if is_complete {
                 self.is_proof_due = survey.is_proof_due();
+                self.came.clear();
             }
-            let came = std::mem::take(&mut self.came).into_iter().collect();
             return Ok(Found {
                 survey,
                 came,
@@ -130,9 +132,9 @@ impl Late {
     }
 
     /// Starts a look if one is due.
-    fn begin(&mut self) -> io::Result<()> {
+    fn begin(&mut self) {
         if !self.is_outdated || self.is_looking {
-            return Ok(());
+            return;
         }
         self.is_outdated = false;
         self.is_looking = true;
@@ -150,8 +152,12 @@ impl Late {
             }
             told(Ok(survey), true);
         };
-        thread::Builder::new().name("survey".to_owned()).spawn(look)?;
-        Ok(())
+        if let Err(error) = thread::Builder::new().name("survey".to_owned()).spawn(look) {
+            let _ = self.tell.send(Look {
+                survey: Err(SurveyError::Thread(error)),
+                is_complete: true,
+            });
+        }
     }
 }
 
