@@ -160,6 +160,14 @@ macro_rules! rows {
 }
 for_each_field!(rows);
 
+/// Members that only some kernels have; on the others another one takes their place, or nothing has to.
+pub const OF_SOME_KERNELS: &[Field] = &[
+    IP_VS_DEST_CFLAGS,
+    IP_VS_DEST_INACTCONNS,
+    IP_VS_DEST_TOTALCONNS,
+    NETNS_IPVS_CONN_MAX,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;

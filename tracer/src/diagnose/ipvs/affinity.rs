@@ -21,7 +21,7 @@ pub(super) const AFFINITY_STALE: Row = Row {
     says: "Session affinity pins the client to a real server that is draining.",
     proof: "ip_vs_schedule returned a new entry for a real server of weight 0, which no scheduler chooses, and the service \
             is persistent; or ip_vs_nat_xmit used an old entry in TIME_WAIT or CLOSE of such a server, which is left \
-            in place only because a persistence template controls it. No answer finished the handshake at the first try.",
+            in place only because a persistence template controls it; and no answer came of that SYN in time.",
     advice: Some(
         "Set net.ipv4.vs.expire_quiescent_template=1, as kube-proxy does: then a draining real server loses its templates. \
          Until then the client is sent there until the template times out, which each connection of it puts off \
@@ -40,42 +40,25 @@ pub(super) const AFFINITY_STALE: Row = Row {
 const QUIESCENT: &str = "net.ipv4.vs.expire_quiescent_template";
 
 fn stale(case: &Case<'_>) -> Option<Proof> {
-    if !matches!(
-        case.situation,
-        Situation::Silent | Situation::Refused | Situation::Late
-    ) {
-        return None;
-    }
     let (flow, attempt) = (case.flow, case.attempt);
-    let last = Decision::of(flow, attempt);
-    let used = last.sent_with?;
-    // The flow's own first SYN made the entry that its retransmissions meet.
-    let first = (0..=attempt)
-        .map(|index| Decision::of(flow, index))
-        .find(|decision| decision.sent_with.is_some_and(|sent| sent.conn == used.conn))?;
     let seconds = case
         .netns()
         .and_then(|netns| netns.service(flow.node()))
         .and_then(|service| service.persistent);
-    let (conn, how) = if let Some(new) = first.scheduled.filter(|new| new.conn == used.conn) {
-        let persistent = controlled(new) || seconds.is_some();
-        (persistent && drains(new)).then_some((new, "a new entry was made for it"))?
-    } else {
-        let old = first.reused()?;
-        (controlled(old) && drains(old) && drains(used) && only_affinity_keeps(old))
-            .then_some((old, "the entry of the last connection from this port was used"))?
-    };
+    let last = case.decision();
+    let pinned = Pinned::of(case, &last, seconds.is_some())?;
+    let conn = pinned.conn;
     let server = real_server(conn).map_or_else(|| "a real server".to_owned(), |server| server.to_string());
     let mut evidence = vec![
-        Evidence::seen("real server of the entry", server.clone(), Hook::IpvsNatXmit),
-        Evidence::seen("its weight", conn.weight.to_string(), Hook::IpvsSchedule),
-        Evidence::seen("entry", how, Hook::IpvsSchedule),
+        Evidence::seen("real server of the entry", server.clone(), pinned.hook),
+        Evidence::seen("its weight", conn.weight.to_string(), pinned.hook),
+        Evidence::seen("entry", pinned.how, pinned.hook),
     ];
     if controlled(conn) {
         evidence.push(Evidence::seen(
             "session affinity",
             "the entry is controlled by a persistence template",
-            Hook::IpvsSchedule,
+            pinned.hook,
         ));
     }
     if let Some(seconds) = seconds {
@@ -92,19 +75,66 @@ fn stale(case: &Case<'_>) -> Option<Proof> {
             "/proc/sys/net/ipv4/vs",
         ));
     }
+    if last.expired.is_some() {
+        evidence.push(Evidence::seen(
+            "the SYN that was sent again",
+            "was discarded with that entry, which IPVS expired; the next one gets such an entry again",
+            Hook::IpvsExpireNow,
+        ));
+    }
     evidence.extend(evidence::reset(flow, attempt));
     Some(Proof {
         explanation: format!(
             "Session affinity keeps this client at {server} although that real server is draining (weight 0): IPVS sent \
-             the SYN there, and no handshake came of it{}.",
-            if case.situation == Situation::Late {
-                " at the first try"
-            } else {
-                ""
-            },
+             the SYN there, and it was not answered in time."
         ),
         evidence,
     })
+}
+
+/// The entry that holds the client at a draining server.
+struct Pinned<'a> {
+    conn: &'a IpvsConn,
+    how: &'static str,
+    hook: Hook,
+}
+
+impl<'a> Pinned<'a> {
+    fn of(case: &Case<'a>, last: &Decision<'a>, persistent: bool) -> Option<Self> {
+        // The flow's own first SYN made the entry that its retransmissions meet.
+        let made = (0..=case.attempt).find_map(|index| {
+            let new = Decision::of(case.flow, index).scheduled?;
+            (new.conn != 0 && drains(new) && (controlled(new) || persistent)).then_some(new)
+        });
+        let is_made = |conn: &&IpvsConn| made.is_some_and(|made| made.conn == conn.conn);
+        match case.situation {
+            Situation::Silent | Situation::Refused | Situation::Late => {
+                let used = last.sent_with?;
+                if let Some(conn) = made.filter(|_| is_made(&used)) {
+                    return Some(Self {
+                        conn,
+                        how: "a new one, made for this connection",
+                        hook: Hook::IpvsSchedule,
+                    });
+                }
+                let old = last.reused()?;
+                (controlled(old) && drains(old) && only_affinity_keeps(old)).then_some(Self {
+                    conn: old,
+                    how: "that of the last connection from this port",
+                    hook: Hook::IpvsLookup,
+                })
+            }
+            // With expire_nodest_conn a SYN that is sent again pays for the server that drains.
+            Situation::Dropped => {
+                let expired = last.expired.filter(|_| last.said_drop()).filter(is_made)?;
+                Some(Self {
+                    conn: made.filter(|made| made.conn == expired.conn)?,
+                    how: "a new one, made for this connection",
+                    hook: Hook::IpvsSchedule,
+                })
+            }
+        }
+    }
 }
 
 fn controlled(conn: &IpvsConn) -> bool {

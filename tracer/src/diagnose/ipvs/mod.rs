@@ -12,10 +12,11 @@ use super::catalogue::Row;
 
 /// The rows of this subject. An old entry is met before a service is looked for.
 pub(super) const ROWS: &[Row] = &[
+    // An entry that affinity made is expired like others, but the next one is like it.
+    affinity::AFFINITY_STALE,
     reuse::NODEST_EXPIRED,
     reuse::REUSE_DROPPED,
     reuse::DEST_UNAVAILABLE,
-    affinity::AFFINITY_STALE,
     reuse::REUSE_STALE_BACKEND,
     service::NO_SERVICE,
     service::NO_DESTINATION,
