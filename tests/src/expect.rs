@@ -371,8 +371,10 @@ fn agrees(fate: Fate, truth: &Traffic) -> bool {
     match (fate, truth.outcome) {
         (Fate::Established, Outcome::Connected) => truth.ms < LOST_A_SECOND_MS,
         (Fate::Stalled, Outcome::Connected) => truth.ms >= LOST_A_SECOND_MS,
+        // The kernel gives the client the same error for "time exceeded", which is no refusal, as for "unreachable".
         (Fate::Refused, Outcome::Refused | Outcome::Unreachable)
-        | (Fate::Dropped | Fate::Unanswered, Outcome::Timeout) => true,
+        | (Fate::Dropped, Outcome::Timeout | Outcome::Unreachable)
+        | (Fate::Unanswered, Outcome::Timeout) => true,
         _ => false,
     }
 }

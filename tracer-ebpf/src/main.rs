@@ -19,6 +19,7 @@ fn main() {
 mod kernel {
     mod call;
     mod conntrack;
+    mod dests;
     mod drop;
     mod egress;
     mod emit;

@@ -3,8 +3,9 @@
 use bytes::{Buf, TryGetError};
 use tracer_common::{
     record::{
-        Chain, Conntrack, Drop, Egress, Header, Icmp, IpvsConn, IpvsService, Kind, Listener, Neighbour,
-        RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS, Route, Socket, TimeWait, Vip,
+        Chain, Clash, Conntrack, Drop, Egress, Header, Icmp, IpvsConn, IpvsDest, IpvsDests, IpvsLimits,
+        IpvsService, Kind, Listener, Neighbour, PacketState, RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS,
+        Route, Socket, TimeWait, TooBig, Vip,
     },
     tuple::{Addr, Tuple},
 };
@@ -62,13 +63,7 @@ pub fn event(mut bytes: &[u8]) -> Result<Event, DecodeError> {
             reserved: bytes.try_get_u32_le()?,
             scheduler: array(&mut bytes)?,
         }),
-        Some(Kind::Conntrack) => What::Conntrack(Conntrack {
-            ct: bytes.try_get_u64_le()?,
-            original: tuple(&mut bytes)?,
-            reply: tuple(&mut bytes)?,
-            status: bytes.try_get_u32_le()?,
-            tcp_state: bytes.try_get_u32_le()?,
-        }),
+        Some(Kind::Conntrack) => What::Conntrack(conntrack(&mut bytes)?),
         Some(Kind::Chain) => What::Chain(Chain {
             table: array(&mut bytes)?,
             chain: array(&mut bytes)?,
@@ -88,6 +83,27 @@ pub fn event(mut bytes: &[u8]) -> Result<Event, DecodeError> {
             sock: bytes.try_get_u64_le()?,
             ack_backlog: bytes.try_get_u32_le()?,
             max_ack_backlog: bytes.try_get_u32_le()?,
+        }),
+        Some(Kind::IpvsDests) => What::IpvsDests(Box::new(ipvs_dests(&mut bytes)?)),
+        Some(Kind::IpvsLimits) => What::IpvsLimits(IpvsLimits {
+            have: bytes.try_get_u32_le()?,
+            drop_rate: bytes.try_get_i32_le()?,
+            conn_count: bytes.try_get_i32_le()?,
+            conn_max: bytes.try_get_i32_le()?,
+        }),
+        Some(Kind::Clash) => What::Clash(Box::new(Clash {
+            holder: conntrack(&mut bytes)?,
+            direction: bytes.try_get_u32_le()?,
+            status: bytes.try_get_u32_le()?,
+        })),
+        Some(Kind::PacketState) => What::PacketState(PacketState {
+            ct: bytes.try_get_u64_le()?,
+            info: bytes.try_get_u32_le()?,
+            status: bytes.try_get_u32_le()?,
+        }),
+        Some(Kind::TooBig) => What::TooBig(TooBig {
+            mtu: bytes.try_get_u32_le()?,
+            length: bytes.try_get_u32_le()?,
         }),
         Some(Kind::Listener) => What::Listener(Listener {
             sock: bytes.try_get_u64_le()?,
@@ -194,6 +210,39 @@ fn ipvs_conn(bytes: &mut &[u8]) -> Result<IpvsConn, DecodeError> {
     })
 }
 
+fn ipvs_dests(bytes: &mut &[u8]) -> Result<IpvsDests, DecodeError> {
+    let mut out = IpvsDests {
+        service: bytes.try_get_u64_le()?,
+        counted: bytes.try_get_u32_le()?,
+        complete: bytes.try_get_u32_le()?,
+        with_weight: bytes.try_get_u32_le()?,
+        overloaded: bytes.try_get_u32_le()?,
+        ..IpvsDests::default()
+    };
+    for dest in &mut out.listed {
+        *dest = IpvsDest {
+            addr: addr(bytes)?,
+            port: bytes.try_get_u16_le()?,
+            have: bytes.try_get_u16_le()?,
+            weight: bytes.try_get_i32_le()?,
+            flags: bytes.try_get_u32_le()?,
+            conns: bytes.try_get_u32_le()?,
+            upper: bytes.try_get_u32_le()?,
+        };
+    }
+    Ok(out)
+}
+
+fn conntrack(bytes: &mut &[u8]) -> Result<Conntrack, DecodeError> {
+    Ok(Conntrack {
+        ct: bytes.try_get_u64_le()?,
+        original: tuple(bytes)?,
+        reply: tuple(bytes)?,
+        status: bytes.try_get_u32_le()?,
+        tcp_state: bytes.try_get_u32_le()?,
+    })
+}
+
 fn route(bytes: &mut &[u8]) -> Result<Route, DecodeError> {
     Ok(Route {
         have: bytes.try_get_u32_le()?,
@@ -286,14 +335,22 @@ mod tests {
 
     #[test]
     fn every_cut_is_an_error_and_no_panic() {
-        let mut whole = header_bytes(Kind::Chain as u8, Hook::NftDoChain as u16);
-        whole.extend([0; size_of::<Chain>()]);
-        assert!(event(&whole).is_ok());
-        for end in 0..whole.len() {
-            assert!(
-                matches!(event(&whole[..end]), Err(DecodeError::Short(..))),
-                "cut at {end}"
-            );
+        for (kind, hook, size) in [
+            (Kind::Chain, Hook::NftDoChain, size_of::<Chain>()),
+            (Kind::IpvsDests, Hook::IpvsLeave, size_of::<IpvsDests>()),
+            (Kind::IpvsLimits, Hook::IpvsTcpSchedule, size_of::<IpvsLimits>()),
+            (Kind::Clash, Hook::CtClash, size_of::<Clash>()),
+            (Kind::PacketState, Hook::KfreeSkb, size_of::<PacketState>()),
+        ] {
+            let mut whole = header_bytes(kind as u8, hook as u16);
+            whole.resize(whole.len() + size, 0);
+            assert!(event(&whole).is_ok(), "{kind:?}");
+            for end in 0..whole.len() {
+                assert!(
+                    matches!(event(&whole[..end]), Err(DecodeError::Short(..))),
+                    "{kind:?} cut at {end}"
+                );
+            }
         }
     }
 

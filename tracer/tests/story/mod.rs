@@ -121,7 +121,7 @@ impl Story {
         }
     }
 
-    fn see(&mut self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32, what: What) {
+    pub(crate) fn see(&mut self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32, what: What) {
         let event = self.event(at, hook, part, tuple, netns, what);
         self.engine.push(event);
     }
@@ -157,7 +157,7 @@ impl Story {
         });
     }
 
-    fn returns(&mut self, at: u64, hook: Hook, verdict: i32, what: What) {
+    pub(crate) fn returns(&mut self, at: u64, hook: Hook, verdict: i32, what: What) {
         let event = self.event(at, hook, Part::Syn, original(self.port), NODE, what);
         self.engine.push(Event {
             phase: Phase::Return,

@@ -7,7 +7,7 @@ use tracer_common::{
     tcp::Part,
 };
 
-use super::socket;
+use super::{ipvs, socket};
 use crate::{
     diagnose::evidence,
     flow::{
@@ -49,14 +49,18 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
             _ => "a new IPVS entry was made".to_owned(),
         },
         (What::Packet | What::Route(_), hook) if hook.is_ipvs_request() => format!("{way} at IPVS"),
+        (What::Packet, Hook::CtAlloc) => "conntrack has no entry for the new connection".to_owned(),
+        (What::Packet, Hook::CtEarlyDrop) => {
+            "the conntrack table is full, and nothing in it can go".to_owned()
+        }
+        (What::Packet, Hook::NatMasquerade) => "masquerade finds no address to use here".to_owned(),
         (What::Packet, _) => way,
         (What::IpvsConn(conn), Hook::IpvsLookup) if conn.conn == 0 => "no old IPVS entry".to_owned(),
-        (What::IpvsConn(conn), Hook::IpvsSchedule) if conn.conn == 0 => "no real server chosen".to_owned(),
+        (What::IpvsConn(conn), Hook::IpvsSchedule) => ipvs::chosen(flow, step, conn, facts),
         (What::IpvsConn(conn), hook) => {
             let verb = match hook {
                 Hook::IpvsLookup => "old IPVS entry",
                 Hook::IpvsExpireNow => "the entry is expired",
-                Hook::IpvsSchedule => "chosen",
                 Hook::IpvsNatXmit => "DNAT to the real server of the entry",
                 Hook::IpvsReply => "the answer is translated back by the entry",
                 _ => "IPVS entry",
@@ -68,20 +72,22 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
             };
             format!("{verb}: {}{control}", evidence::entry(conn))
         }
-        (What::IpvsService(service), _) => {
-            let scheduler = text(&service.scheduler);
-            let scheduler = if scheduler.is_empty() {
-                "unknown"
-            } else {
-                &scheduler
-            };
-            match service.num_dests {
-                u32::MAX => format!("scheduler {scheduler}"),
-                servers => format!("scheduler {scheduler}, {servers} real servers"),
-            }
-        }
+        (What::IpvsService(service), hook) => ipvs::service(flow, service, hook, facts),
+        (What::IpvsDests(dests), _) => ipvs::servers(dests),
+        (What::IpvsLimits(limits), _) => ipvs::limits(limits),
         (What::Conntrack(ct), Hook::NatSetup) => destination(flow, ct),
+        (What::Conntrack(ct), Hook::DevStartXmit) => format!(
+            "goes the way of an older conntrack entry, to {}",
+            ct.reply.source()
+        ),
         (What::Conntrack(ct), _) => source(ct, decision),
+        (What::Clash(clash), _) => format!(
+            "in the way is the conntrack entry of {} -> {}",
+            clash.holder.original.source(),
+            clash.holder.original.destination()
+        ),
+        (What::PacketState(state), _) => format!("for conntrack it was {}", evidence::packet_state(state)),
+        (What::TooBig(told), _) => format!("{} bytes are too much for an MTU of {}", told.length, told.mtu),
         (What::Chain(chain), _) => {
             format!(
                 "dropped by table {} chain {}",
