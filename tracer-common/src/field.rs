@@ -39,6 +39,13 @@ macro_rules! for_each_field {
             SK_BUFF_DEV, "sk_buff.dev", "", 8;
             SK_BUFF_NFCT, "sk_buff._nfct", "", 8;
             SK_BUFF_DST, "sk_buff._skb_refdst", "", 8;
+            SK_BUFF_QUEUE, "sk_buff.queue_mapping", "", 2;
+            RTABLE_GW_FAMILY, "rtable.rt_gw_family", "", 1;
+            RTABLE_GW4, "rtable.rt_gw4", "", 4;
+            NET_DEVICE_TX, "net_device._tx", "", 8;
+            NETDEV_QUEUE_QDISC, "netdev_queue.qdisc", "", 8;
+            QDISC_OPS, "Qdisc.ops", "", 8;
+            QDISC_OPS_ID, "Qdisc_ops.id", "", 16;
             NET_DEVICE_IFINDEX, "net_device.ifindex", "", 4;
             NET_DEVICE_NAME, "net_device.name", "", 16;
             NET_DEVICE_NET, "net_device.nd_net.net", "", 8;

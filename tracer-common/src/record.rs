@@ -4,6 +4,9 @@
 //! supported one). The same bytes go into a recording, so a layout never changes its meaning: a new payload is a
 //! new [`Kind`].
 
+mod egress;
+
+pub use self::egress::Egress;
 use crate::tuple::{Addr, Tuple};
 
 /// Whether a record was made when a function was entered or when it returned.
@@ -44,6 +47,8 @@ pub enum Kind {
     TimeWait = 21,
     /// [`Vip`].
     Vip = 22,
+    /// [`Egress`].
+    Egress = 23,
     /// [`Route`].
     Route = 25,
     /// [`Neighbour`].
@@ -67,6 +72,7 @@ impl Kind {
             20 => Self::Listener,
             21 => Self::TimeWait,
             22 => Self::Vip,
+            23 => Self::Egress,
             25 => Self::Route,
             26 => Self::Neighbour,
             _ => return None,
@@ -89,7 +95,7 @@ macro_rules! payloads {
 }
 payloads!(() => Packet, IpvsConn => IpvsConn, IpvsService => IpvsService, Conntrack => Conntrack, Chain => Chain,
     Drop => Drop, Icmp => Icmp, Socket => Socket, RawConn => RawConn, Listener => Listener, TimeWait => TimeWait,
-    Vip => Vip, Route => Route, Neighbour => Neighbour);
+    Vip => Vip, Egress => Egress, Route => Route, Neighbour => Neighbour);
 
 /// The front of every record.
 #[repr(C)]
@@ -129,10 +135,10 @@ pub struct Header {
     pub phase: u8,
     /// Flags byte of the TCP header.
     pub tcp_flags: u8,
-    /// Always 0.
-    pub reserved: u8,
-    /// Always 0.
-    pub reserved2: u32,
+    /// IP protocol of the outer header ([`crate::tunnel`]) where the packet was seen inside a tunnel; else 0.
+    pub encapsulation: u8,
+    /// Destination of that outer header, an IPv4 address in network byte order; else 0.
+    pub outer_daddr: u32,
 }
 
 /// An IPVS connection entry, read when the kernel used it for this packet.

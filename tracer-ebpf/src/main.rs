@@ -20,6 +20,7 @@ mod kernel {
     mod call;
     mod conntrack;
     mod drop;
+    mod egress;
     mod emit;
     mod fields;
     mod flow;

@@ -53,6 +53,7 @@ impl Node {
         for (name, value) in &scenario.facts {
             self.sysctls.set(name, value)?;
         }
+        nodes::prepare(topology.overlay)?;
         for (nth, client) in topology.clients.iter().enumerate() {
             cancel.doing(format!("building {}", client.name))?;
             let built =
@@ -165,7 +166,6 @@ impl Node {
         take(forget_sets());
         doing("devices");
         take(delete_devices(before));
-        take(nodes::tear_down());
         doing("netns");
         for name in names_in(netns::FOLDER) {
             take(netns::delete(&name));

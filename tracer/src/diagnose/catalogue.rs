@@ -9,7 +9,7 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    client, ipvs, lost, neigh, netfilter, return_path, route, tcp, timewait,
+    client, device, ipvs, lost, neigh, netfilter, return_path, route, tcp, timewait, tunnel,
 };
 
 /// One cause.
@@ -37,6 +37,8 @@ const SUBJECTS: &[&[Row]] = &[
     netfilter::ROWS,
     route::ROWS,
     neigh::ROWS,
+    tunnel::ROWS,
+    device::ROWS,
     tcp::ROWS,
     timewait::ROWS,
     return_path::ROWS,

@@ -3,7 +3,7 @@
 use bytes::{Buf, TryGetError};
 use tracer_common::{
     record::{
-        Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Kind, Listener, Neighbour,
+        Chain, Conntrack, Drop, Egress, Header, Icmp, IpvsConn, IpvsService, Kind, Listener, Neighbour,
         RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS, Route, Socket, TimeWait, Vip,
     },
     tuple::{Addr, Tuple},
@@ -120,6 +120,10 @@ pub fn event(mut bytes: &[u8]) -> Result<Event, DecodeError> {
             state: bytes.try_get_u32_le()?,
             reserved: bytes.try_get_u32_le()?,
         }),
+        Some(Kind::Egress) => What::Egress(Egress {
+            gateway: addr(&mut bytes)?,
+            qdisc: array(&mut bytes)?,
+        }),
         Some(Kind::RawConn) | None => return Err(unknown),
     };
     Event::new(&header, what).ok_or(unknown)
@@ -167,8 +171,8 @@ fn header(bytes: &mut &[u8]) -> Result<Header, DecodeError> {
         kind: bytes.try_get_u8()?,
         phase: bytes.try_get_u8()?,
         tcp_flags: bytes.try_get_u8()?,
-        reserved: bytes.try_get_u8()?,
-        reserved2: bytes.try_get_u32_le()?,
+        encapsulation: bytes.try_get_u8()?,
+        outer_daddr: bytes.try_get_u32_le()?,
     })
 }
 

@@ -63,7 +63,10 @@ fn line(flow: &Flow, step: &Step, note: String) -> PathStep {
         dev: event.dev.get(),
         netns: (event.netns != 0).then_some(event.netns),
         verdict: step.verdict.and_then(|verdict| verdict_name(step, verdict)),
-        note,
+        note: match event.outer {
+            Some(outer) => format!("{note} (in {outer})"),
+            None => note,
+        },
     }
 }
 

@@ -119,6 +119,7 @@ impl Story {
             ifindex: self.ifindex,
             dev: DeviceName::default(),
             verdict: 0,
+            outer: None,
             what,
         }
     }

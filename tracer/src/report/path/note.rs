@@ -110,6 +110,7 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
         (What::Route(route), Hook::RouteError) => no_way(packet, route),
         (What::Route(route), _) => self::decision(route),
         (What::Neighbour(entry), _) => waits(packet, entry),
+        (What::Egress(egress), _) => evidence::way_out(egress),
         (What::Vip(vip), _) => format!("the answer will be translated to {}", evidence::service(vip)),
         (What::Socket(_) | What::Listener(_) | What::TimeWait(_), _) => socket::note(step),
     }
