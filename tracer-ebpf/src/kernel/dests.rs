@@ -59,10 +59,10 @@ fn read_one(dest: u64, weight: Option<i32>, flags: Option<u32>, out: &mut IpvsDe
         out.flags = flags;
         out.have |= ipvs_dest::FLAGS;
     }
-    if let (Some(words), Some(port)) = (
-        read::<[u32; 4]>(dest, &fields::IP_VS_DEST_ADDR),
-        read::<[u8; 2]>(dest, &fields::IP_VS_DEST_PORT),
-    ) {
+    // One inside the other: what is read and then not used is, for verifiers before 6.3, stack that was never written.
+    if let Some(port) = read::<[u8; 2]>(dest, &fields::IP_VS_DEST_PORT)
+        && let Some(words) = read::<[u32; 4]>(dest, &fields::IP_VS_DEST_ADDR)
+    {
         out.addr = match read::<u16>(dest, &fields::IP_VS_DEST_AF) {
             Some(family) if family == u16::from(AF_INET) => Addr::v4_word(words[0]),
             Some(family) if family == u16::from(AF_INET6) => Addr(words),

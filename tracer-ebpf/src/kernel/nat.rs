@@ -56,7 +56,9 @@ pub(super) mod setup {
             header.netns = read(net, &fields::NET_INUM).unwrap_or(0);
         }
         let _ = conntrack::read_entry(ct, out);
-        if let Some(flow) = flow::known(&header.tuple, header.isn) {
+        // On the stack: verifiers before 6.2 take no key that lies in a record.
+        let tuple = header.tuple;
+        if let Some(flow) = flow::known(&tuple, header.isn) {
             conntrack::alias(&out.original, &out.reply, &flow);
         }
     }
