@@ -53,6 +53,32 @@ macro_rules! for_each_hook {
                 "the tuple after masquerade; conntrack.insert-failed";
             NftDoChain = 40, call, nft_do_chain, nft_do_chain_exit, "nf_tables", netfilter::chain,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped";
+            IptDoTable = 41, call, ipt_do_table, ipt_do_table_exit, "ip_tables", xtables::table,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, XT_TABLE_NAME], "netfilter.rule-dropped";
+            RejectTg = 42, entry, reject_tg, none, "ipt_REJECT", xtables::reject,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "netfilter.rule-rejected: the rule of iptables";
+            NftReject = 43, entry, nft_reject_ipv4_eval, none, "nft_reject_ipv4", netfilter::reject,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB],
+                "netfilter.rule-rejected: the rule of nf_tables";
+            NftRejectInet = 44, entry, nft_reject_inet_eval, none, "nft_reject_inet", netfilter::reject,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB],
+                "netfilter.rule-rejected: the rule of nf_tables";
+            // Which rule it was. Both leave at once for a packet that is not inside an nft_do_chain that is followed.
+            NftImmediate = 45, entry, nft_immediate_eval, none, "nf_tables", netfilter::immediate,
+                [NFT_PKTINFO_SKB, NFT_IMMEDIATE_DREG, NFT_EXPR_OPS_SIZE], "netfilter.rule-dropped: the rule";
+            NftLookup = 46, call, nft_lookup_eval, nft_lookup_eval_exit, "nf_tables", netfilter::lookup,
+                [NFT_PKTINFO_SKB, NFT_EXPR_OPS_SIZE],
+                "netfilter.rule-dropped policy.local-no-endpoint: the rule, where a verdict map decides";
+            // Who translates, once for each new connection. v0 is that of iptables before 1.8.
+            XtDnat = 47, call, xt_dnat_target_v2, xt_dnat_target_v2_exit, "xt_nat", nat::by_target,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY],
+                "dataplane iptables; the tuple after DNAT, for what is dropped behind it";
+            XtDnatV0 = 48, call, xt_dnat_target_v0, xt_dnat_target_v0_exit, "xt_nat", nat::by_target,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY],
+                "dataplane iptables; the tuple after DNAT, for what is dropped behind it";
+            NftNat = 49, call, nft_nat_eval, nft_nat_eval_exit, "nft_nat", nat::by_rule,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY, NFT_PKTINFO_SKB],
+                "dataplane nftables; the tuple after DNAT, for what is dropped behind it";
 
             // The backend, when it is on this node, and what goes back.
             TcpConnRequest = 50, entry, tcp_v4_conn_request, none, "", tcp::conn_request,
@@ -80,6 +106,13 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the handshake ended in the backend";
             IcmpSend6 = 106, entry, icmp6_send, none, "", drop::icmp_send,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination: what the client was told";
+            Ip6tDoTable = 110, call, ip6t_do_table, ip6t_do_table_exit, "ip6_tables", xtables::table,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, XT_TABLE_NAME], "netfilter.rule-dropped";
+            RejectTg6 = 111, entry, reject_tg6, none, "ip6t_REJECT", xtables::reject,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "netfilter.rule-rejected: the rule of iptables";
+            NftRejectIpv6 = 112, entry, nft_reject_ipv6_eval, none, "nft_reject_ipv6", netfilter::reject,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB],
+                "netfilter.rule-rejected: the rule of nf_tables";
 
             // Attached only while the layout of ip_vs_conn is proven, on kernels without BTF for modules.
             IpvsConnSeqShow = 90, entry, ip_vs_conn_seq_show, none, "ip_vs", ipvs::seq_show,
@@ -214,6 +247,9 @@ impl Hook {
             Self::TcpSendReset6 => Self::TcpSendReset,
             Self::TcpSynRecvSock6 => Self::TcpSynRecvSock,
             Self::IcmpSend6 => Self::IcmpSend,
+            Self::Ip6tDoTable => Self::IptDoTable,
+            Self::RejectTg6 => Self::RejectTg,
+            Self::NftRejectIpv6 => Self::NftReject,
             _ => return None,
         })
     }
@@ -272,7 +308,14 @@ mod tests {
             };
             assert_eq!((row.hook.role(), twin.for_ipv6()), (twin, row.hook));
             let other = ALL.iter().find(|other| other.hook == twin).expect("a row");
-            assert_eq!((row.kind, row.module), (other.kind, other.module), "{}", row.name);
+            // Where each has a module of its own, the two modules' names differ by the family alone.
+            let module = row.module.replace("ip6", "ip").replace("ipv6", "ipv4");
+            assert_eq!(
+                (row.kind, module.as_str()),
+                (other.kind, other.module),
+                "{}",
+                row.name
+            );
             assert_eq!(
                 (row.needs, row.serves),
                 (other.needs, other.serves),

@@ -25,10 +25,12 @@ mod kernel {
     mod flow;
     mod ipvs;
     mod log;
+    mod nat;
     mod netfilter;
     mod packet;
     mod tcp;
     mod wire;
+    mod xtables;
 
     use aya_ebpf::{
         macros::{kprobe, kretprobe, raw_tracepoint},

@@ -3,7 +3,7 @@
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use tracer_common::{
     hook::Hook,
-    record::{Conntrack, conntrack},
+    record::{Conntrack, Header, conntrack},
     tuple::{Addr, Tuple},
 };
 
@@ -90,6 +90,27 @@ pub(super) fn alias_of(packet: &Packet, flow: &FlowRef) -> Option<()> {
     if status & conntrack::CONFIRMED != 0 && original == packet.tuple {
         alias(&original, &tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?, flow);
     }
+    Some(())
+}
+
+/// Tells the translation that a rule has just given to the packet's new connection, and takes it over.
+#[inline(always)]
+pub(super) fn tell_translated(hook: Hook, front: &Header) -> Option<()> {
+    let ct = of(front.skb)?;
+    let original = tuple_at(address(ct, &fields::NF_CONN_ORIGINAL)?)?;
+    let reply = tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?;
+    if reply.saddr == original.daddr && reply.sport == original.dport {
+        return None;
+    }
+    alias(&original, &reply, &flow::known(&original, front.isn)?);
+    emit(hook, |header, out: &mut Conntrack| {
+        *header = *front;
+        out.ct = ct;
+        out.original = original;
+        out.reply = reply;
+        out.status = read(ct, &fields::NF_CONN_STATUS).unwrap_or(0);
+        out.tcp_state = u32::MAX;
+    });
     Some(())
 }
 

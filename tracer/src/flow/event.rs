@@ -2,7 +2,7 @@
 
 use tracer_common::{
     hook::Hook,
-    record::{Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Phase, Socket},
+    record::{Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Phase, Reject, Socket, Table},
     tcp::Part,
     tuple::Tuple,
 };
@@ -20,6 +20,10 @@ pub enum What {
     Conntrack(Conntrack),
     /// A base chain that discarded the packet.
     Chain(Chain),
+    /// A table of iptables that discarded the packet.
+    Table(Table),
+    /// A rule that rejects the packet.
+    Reject(Reject),
     /// The packet was freed as discarded.
     Drop(Drop),
     /// An ICMP error about the packet.

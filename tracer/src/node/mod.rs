@@ -2,6 +2,7 @@
 
 pub mod collect;
 pub mod facts;
+pub mod iptables;
 pub mod ipvs;
 pub mod kallsyms;
 pub mod modules;
@@ -9,3 +10,4 @@ pub(crate) mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod sysctl;
+pub mod xt;

@@ -3,8 +3,8 @@
 use bytes::{Buf, TryGetError};
 use tracer_common::{
     record::{
-        Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Kind, RAW_BEHIND_LEN, RAW_CONN_LEN,
-        RAW_POINTERS, Socket,
+        Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Kind, NftRule, RAW_BEHIND_LEN,
+        RAW_CONN_LEN, RAW_POINTERS, Reject, Socket, Table,
     },
     tuple::{Addr, Tuple},
 };
@@ -74,6 +74,24 @@ pub fn event(mut bytes: &[u8]) -> Result<Event, DecodeError> {
             chain: array(&mut bytes)?,
             nf_hook: bytes.try_get_u32_le()?,
             family: bytes.try_get_u32_le()?,
+            seen: bytes.try_get_u32_le()?,
+            code: bytes.try_get_i32_le()?,
+            rule: nft_rule(&mut bytes)?,
+        }),
+        Some(Kind::Table) => What::Table(Table {
+            name: array(&mut bytes)?,
+            input: array(&mut bytes)?,
+            output: array(&mut bytes)?,
+            nf_hook: bytes.try_get_u32_le()?,
+            have: bytes.try_get_u32_le()?,
+            mark: bytes.try_get_u32_le()?,
+            ctinfo: bytes.try_get_u32_le()?,
+        }),
+        Some(Kind::Reject) => What::Reject(Reject {
+            table: array(&mut bytes)?,
+            target: bytes.try_get_u32_le()?,
+            nf_hook: bytes.try_get_u32_le()?,
+            rule: nft_rule(&mut bytes)?,
         }),
         Some(Kind::Drop) => What::Drop(Drop {
             location: bytes.try_get_u64_le()?,
@@ -156,6 +174,13 @@ fn ipvs_conn(bytes: &mut &[u8]) -> Result<IpvsConn, DecodeError> {
         ct_status: bytes.try_get_u32_le()?,
         ct_tcp_state: bytes.try_get_u32_le()?,
         reserved: bytes.try_get_u32_le()?,
+    })
+}
+
+fn nft_rule(bytes: &mut &[u8]) -> Result<NftRule, DecodeError> {
+    Ok(NftRule {
+        handle: bytes.try_get_u64_le()?,
+        next: bytes.try_get_u64_le()?,
     })
 }
 

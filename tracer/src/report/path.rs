@@ -58,8 +58,11 @@ fn verdict_name(step: &Step, verdict: i32) -> Option<String> {
     if hook == Hook::IpvsTcpSchedule {
         return Some(if verdict == 0 { "verdict set" } else { "go on" }.to_owned());
     }
-    let is_netfilter =
-        hook.is_ipvs_request() || matches!(hook, Hook::IpvsNatXmit | Hook::CtConfirm | Hook::NftDoChain);
+    let is_netfilter = hook.is_ipvs_request()
+        || matches!(
+            hook,
+            Hook::IpvsNatXmit | Hook::CtConfirm | Hook::NftDoChain | Hook::IptDoTable
+        );
     is_netfilter.then(|| match verdict & 0xff {
         0 => "NF_DROP".to_owned(),
         1 => "NF_ACCEPT".to_owned(),
@@ -119,6 +122,9 @@ fn note(step: &Step, facts: &Facts) -> String {
                 servers => format!("scheduler {scheduler}, {servers} real servers"),
             }
         }
+        (What::Conntrack(ct), Hook::XtDnat | Hook::XtDnatV0 | Hook::NftNat) => {
+            format!("DNAT to {}", ct.reply.source())
+        }
         (What::Conntrack(ct), _) => {
             format!(
                 "answer expected as {} -> {}",
@@ -133,6 +139,8 @@ fn note(step: &Step, facts: &Facts) -> String {
                 text(&chain.chain)
             )
         }
+        (What::Table(table), _) => format!("dropped by table {} of iptables", text(&table.name)),
+        (What::Reject(_), _) => format!("a rule rejects the {packet}"),
         (What::Drop(drop), _) => {
             let place = facts
                 .symbols
