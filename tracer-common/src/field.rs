@@ -99,3 +99,13 @@ macro_rules! rows {
     };
 }
 for_each_field!(rows);
+
+/// Members that some kernels lack because another member, or another way, took their place: nothing is lost without
+/// them.
+pub const DISPENSABLE: &[Field] = &[
+    IP_VS_DEST_CFLAGS,
+    NET_IPTABLE_FILTER,
+    NET_IP6TABLE_FILTER,
+    NFT_RULE_DATA,
+    NFT_RULE_DP_DATA,
+];

@@ -12,7 +12,7 @@ use tracer_common::{
 use super::{
     call::{self, Call},
     emit::{self, emit},
-    fields::{self, address, pointer, read, read_at},
+    fields::{self, address, pointer, read, read_at, read_text},
     flow::{self, FlowRef},
     netfilter::{find_rule, is_drop, place},
     packet::{self, Packet},
@@ -50,9 +50,9 @@ pub(super) mod table {
         let (table, state) = (call.first, call.second);
         *header = call.header;
         (out.nf_hook, _) = place(header, state);
-        out.name = read(table, &fields::XT_TABLE_NAME).unwrap_or_default();
-        out.input = device_name(state, &fields::NF_HOOK_STATE_IN);
-        out.output = device_name(state, &fields::NF_HOOK_STATE_OUT);
+        table_name(table, &mut out.name);
+        device_name(state, &fields::NF_HOOK_STATE_IN, &mut out.input);
+        device_name(state, &fields::NF_HOOK_STATE_OUT, &mut out.output);
         // What returned is NF_DROP: whoever called frees the packet, and has not yet.
         if let Some(mark) = read(header.skb, &fields::SK_BUFF_MARK) {
             out.mark = mark;
@@ -77,11 +77,20 @@ fn ours(skb: u64) -> Option<(Packet, FlowRef)> {
     Some((packet, flow))
 }
 
+// Names are read where they belong: the stack of a program is small.
+
 #[inline(always)]
-fn device_name(state: u64, which: &Global<u32>) -> [u8; 16] {
-    pointer(state, which)
-        .and_then(|device| read(device, &fields::NET_DEVICE_NAME))
-        .unwrap_or_default()
+fn table_name(table: u64, out: &mut [u8; 32]) {
+    if let Some(name) = address(table, &fields::XT_TABLE_NAME) {
+        read_text(name, out);
+    }
+}
+
+#[inline(always)]
+fn device_name(state: u64, which: &Global<u32>, out: &mut [u8; 16]) {
+    if let Some(name) = pointer(state, which).and_then(|device| address(device, &fields::NET_DEVICE_NAME)) {
+        read_text(name, out);
+    }
 }
 
 /// `struct xt_entry_target`: what stands before a target's own data.
@@ -100,26 +109,10 @@ pub(super) fn reject(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         emit::describe(header, hook, &packet, &flow);
         (out.nf_hook, _) = place(header, state);
         let net = pointer(state, &fields::NF_HOOK_STATE_NET).unwrap_or(0);
-        let holder = if packet.tuple.is_v6() {
-            holder(
-                net,
-                &fields::NET_HOOKS_IPV6,
-                &fields::NET_IP6TABLE_FILTER,
-                out.nf_hook,
-                target,
-            )
-        } else {
-            holder(
-                net,
-                &fields::NET_HOOKS_IPV4,
-                &fields::NET_IPTABLE_FILTER,
-                out.nf_hook,
-                target,
-            )
-        };
-        match holder.and_then(|table| Some((table, offset_in(table, target)?))) {
-            Some((table, offset)) => {
-                out.table = read(table, &fields::XT_TABLE_NAME).unwrap_or_default();
+        let table = holder(net, u32::from(packet.tuple.is_v6()), out.nf_hook, target);
+        match offset_in(table, target) {
+            Some(offset) => {
+                table_name(table, &mut out.table);
                 out.target = offset;
             }
             // In nf_tables, the target's data is that of an expression.
@@ -142,29 +135,44 @@ struct HookEntry {
     given: u64,
 }
 
-/// The table that holds the target at this address. REJECT is allowed in the table `filter` alone: until 5.14 the
-/// network namespace knows that by name, since then it is what netfilter gives to the table's function.
-#[inline(always)]
-fn holder(net: u64, hooks: &Global<u32>, filter: &Global<u32>, nf_hook: u32, target: u64) -> Option<u64> {
-    if let Some(table) = pointer(net, filter)
+/// The table that holds the target at this address; 0 if none does. REJECT is allowed in the table `filter` alone: until
+/// 5.14 the network namespace knows that by name, since then it is what netfilter gives to the table's function.
+#[inline(never)]
+fn holder(net: u64, is_v6: u32, nf_hook: u32, target: u64) -> u64 {
+    let (filter, hooks) = if is_v6 != 0 {
+        (
+            pointer(net, &fields::NET_IP6TABLE_FILTER),
+            address(net, &fields::NET_HOOKS_IPV6),
+        )
+    } else {
+        (
+            pointer(net, &fields::NET_IPTABLE_FILTER),
+            address(net, &fields::NET_HOOKS_IPV4),
+        )
+    };
+    if let Some(table) = filter
         && offset_in(table, target).is_some()
     {
-        return Some(table);
+        return table;
     }
-    let slot = address(net, hooks)?.wrapping_add(u64::from(nf_hook & 7) * 8);
-    let entries: u64 = read_at(slot)?;
-    let count = u64::from(read_at::<u16>(entries)?);
+    let Some(entries) =
+        hooks.and_then(|hooks| read_at::<u64>(hooks.wrapping_add(u64::from(nf_hook & 7) * 8)))
+    else {
+        return 0;
+    };
+    let count = read_at::<u16>(entries).unwrap_or(0);
     for index in 0..MOST_HOOKS {
-        if index >= count {
+        if index >= count as u64 {
             break;
         }
         let at = entries.wrapping_add(8 + index * size_of::<HookEntry>() as u64);
-        let HookEntry { given, .. } = read_at(at)?;
-        if offset_in(given, target).is_some() {
-            return Some(given);
+        if let Some(HookEntry { given, .. }) = read_at(at)
+            && offset_in(given, target).is_some()
+        {
+            return given;
         }
     }
-    None
+    0
 }
 
 /// Where in a table's entries this address lies, if it does.

@@ -99,6 +99,12 @@ impl Rule {
     pub fn comment(&self) -> Option<String> {
         self.matches.iter().find_map(Match::comment)
     }
+
+    /// The one destination port that it asks for.
+    #[must_use]
+    pub fn dport(&self) -> Option<u16> {
+        self.matches.iter().find_map(Match::dport)
+    }
 }
 
 /// A rule and where it stands.
