@@ -17,7 +17,7 @@ use tracer_common::{
 use super::{
     call::{self, Call},
     emit::{self, emit},
-    fields::{self, address, pointer, read, read_at, read_text},
+    fields::{self, address, pointer, read, read_at, read_or_zero, read_text},
     flow, packet,
 };
 
@@ -229,9 +229,9 @@ pub(super) fn reject(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// The most words of a rule that are looked at, from its end. It may have 4 KiB; what kube-proxy writes has some 600
-/// bytes.
-const MOST_WORDS: u64 = 256;
+/// The most words of a rule that are looked at, from its end: 768 bytes. What nft and iptables write of kube-proxy's
+/// rules has less than 300. Each word costs the verifier time, in each program that looks.
+const MOST_WORDS: u64 = 96;
 /// What a rule's size may be: `nft_rule.dlen` and `nft_rule_dp.dlen` have 12 bits.
 const LENGTH: u64 = 0xfff;
 /// What a handle may be: 42 bits.
@@ -260,46 +260,54 @@ pub(super) fn find_rule(expr: u64, out: &mut NftRule) -> u64 {
     out.handle
 }
 
+// The two searches have one branch a word, so that the verifier has one way through each: what makes a word no head
+// comes together in one number. A word that cannot be read is zeroes, which is none.
+
 /// `u64 is_last:1, dlen:12, handle:42` (`struct nft_rule_dp`, from bit 0), then the expressions. The head that says
 /// `is_last` stands behind the last rule.
 #[inline(always)]
 fn in_blob(expr: u64, end: u64, out: &mut NftRule) {
     let mut data = expr;
+    let mut head = 0;
     for _ in 0..MOST_WORDS {
-        let Some(head) = read_at::<u64>(data.wrapping_sub(WORD)) else {
-            return;
-        };
-        let handle = head >> 13;
-        if head & 1 == 0 && handle != 0 && handle <= HANDLE && data.wrapping_add(head >> 1 & LENGTH) == end {
-            out.handle = handle;
+        head = read_or_zero::<u64>(data.wrapping_sub(WORD));
+        let is_last = head & 1;
+        let beyond = head >> (13 + 42);
+        let length = head >> 1 & LENGTH;
+        if is_last | beyond | (data.wrapping_add(length) ^ end) == 0 {
             break;
         }
+        head = 0;
         data = data.wrapping_sub(WORD);
     }
-    if let Some(head) = read_at::<u64>(end)
-        && head & 1 == 0
-    {
-        out.next = head >> 13 & HANDLE;
+    out.handle = head >> 13;
+    let behind = read_or_zero::<u64>(end);
+    if behind & 1 == 0 {
+        out.next = behind >> 13 & HANDLE;
     }
 }
+
+/// What the upper bits of every address of the kernel are, whatever the number of page table levels.
+const KERNEL: u64 = 0xff;
 
 /// `struct list_head list; u64 handle:42, genmask:2, dlen:12, udata:1` (`struct nft_rule`, from bit 0), then the
 /// expressions. That its neighbour in the list points back to it proves the head.
 #[inline(always)]
 fn in_list(expr: u64, end: u64, out: &mut NftRule) {
     let mut data = expr;
+    let (mut next, mut head) = (0, 0);
     for _ in 0..MOST_WORDS {
-        let Some([next, _, head]) = read_at::<[u64; 3]>(data.wrapping_sub(3 * WORD)) else {
-            return;
-        };
-        if head >> 57 == 0
-            && head & HANDLE != 0
-            && data.wrapping_add(head >> 44 & LENGTH) == end
-            && read_at::<u64>(next.wrapping_add(WORD)) == Some(data.wrapping_sub(3 * WORD))
-        {
-            out.handle = head & HANDLE;
-            return;
+        let [next_rule, previous_rule, bits] = read_or_zero::<[u64; 3]>(data.wrapping_sub(3 * WORD));
+        let no_addresses = (next_rule >> 56 ^ KERNEL) | (previous_rule >> 56 ^ KERNEL);
+        let beyond = bits >> 57;
+        let length = bits >> 44 & LENGTH;
+        if no_addresses | beyond | (data.wrapping_add(length) ^ end) == 0 {
+            (next, head) = (next_rule, bits);
+            break;
         }
         data = data.wrapping_sub(WORD);
+    }
+    if read_or_zero::<u64>(next.wrapping_add(WORD)) == data.wrapping_sub(3 * WORD) {
+        out.handle = head & HANDLE;
     }
 }
