@@ -21,6 +21,18 @@ pub const SCENARIOS_DIR: &str = "/lab/scenarios";
 /// Where the guest finds the tracer binary.
 pub const TRACER_PATH: &str = "/bin/tracer";
 
+/// Each module of the guest and all that it needs, one a line, in the order of loading.
+pub const MODULE_NEEDS: &str = "/lib/modules/needs";
+
+/// Other names of the guest's modules, one a line: alias, module.
+pub const MODULE_ALIASES: &str = "/lib/modules/aliases";
+
+/// Where the guest finds a module.
+#[must_use]
+pub fn module_path(name: &str) -> String {
+    format!("/lib/modules/{name}.ko")
+}
+
 /// The guest's device for [`Message`]s.
 pub const PORT: &str = "/dev/ttyS1";
 

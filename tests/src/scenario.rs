@@ -9,6 +9,7 @@ mod catalogue;
 mod check;
 mod cost;
 mod expectation;
+mod overlay;
 mod process;
 mod step;
 #[cfg(test)]
@@ -24,10 +25,11 @@ use serde::Deserialize;
 
 pub use catalogue::{Named, load, select};
 pub use expectation::{Evidence, Expect, Expected, ExpectedFlow, Totals};
+pub use overlay::{OtherNode, Overlay};
 pub use process::{Check, Process};
-pub use step::{Change, Connect, Membership, Removal, Step};
-pub use topology::{Behaviour, Client, Pod, RealServer, Scheduler, Service, Topology};
-pub use words::{CAUSES, Cause, Fate, Flavour, KernelName, Span};
+pub use step::{Change, Connect, Membership, Removal, RunIn, Step};
+pub use topology::{Behaviour, Client, Pod, Policy, Proxy, RealServer, Scheduler, Service, Topology};
+pub use words::{CAUSES, Cause, Dataplane, Fate, Flavour, KernelName, Span};
 
 /// One scenario file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -124,6 +126,13 @@ impl Scenario {
             .iter()
             .map(|service| service.node_port)
             .collect()
+    }
+
+    /// Whether steps run lines of the shell, and so may change anything.
+    #[must_use]
+    pub fn runs_lines(&self) -> bool {
+        let runs = |step: &Step| matches!(step, Step::Run(_) | Step::RunIn(_));
+        self.tracer.before.is_some() || self.steps.iter().any(runs)
     }
 
     /// All of its connects in the order of the file, those of one parallel step together.

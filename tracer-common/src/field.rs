@@ -1,11 +1,17 @@
 //! The kernel struct members that the kernel half reads.
 //!
 //! Rust emits no CO-RE relocations, so an object that knows offsets would be right for one kernel build only.
-//! Instead each row is a constant of the object that the loader sets from the BTF of the running kernel (or
-//! from a layout that was proven on it). [`MISSING`] means "not known": the kernel half then reads nothing.
+//! Instead each row is a number that the loader takes from the BTF of the running kernel (or from a layout that was
+//! proven on it). For a struct of the kernel image it is a constant of the object. A module may come, go, and come
+//! again as another build of itself while the object is loaded: the offsets of modules' structs are variables of the
+//! object, all of them in one array in the order of the table ([`Field::index`]).
 
-/// The value of a field whose offset is not known. No struct of the kernel is that large.
+/// The value of a field whose offset is not known: the kernel half then reads nothing.
 pub const MISSING: u32 = u32::MAX;
+
+/// Offsets from here on count as not known. No struct is that large; and an offset that is written while a program
+/// reads it, byte after byte over a [`MISSING`] one, is at least this until its last byte is there.
+pub const LIMIT: u32 = 1 << 16;
 
 /// One member of a kernel struct.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +24,8 @@ pub struct Field {
     pub module: &'static str,
     /// How many bytes the kernel half reads there. A member that is smaller is refused.
     pub size: u32,
+    /// Its place in the table, from 0.
+    pub index: usize,
 }
 
 /// Hands every row to `$callback!` as `IDENT, "path", "module", size;`.
@@ -30,16 +38,59 @@ macro_rules! for_each_field {
             SK_BUFF_TAIL, "sk_buff.tail", "", 4;
             SK_BUFF_DEV, "sk_buff.dev", "", 8;
             SK_BUFF_NFCT, "sk_buff._nfct", "", 8;
+            SK_BUFF_DST, "sk_buff._skb_refdst", "", 8;
             NET_DEVICE_IFINDEX, "net_device.ifindex", "", 4;
             NET_DEVICE_NAME, "net_device.name", "", 16;
             NET_DEVICE_NET, "net_device.nd_net.net", "", 8;
             NET_INUM, "net.ns.inum", "", 4;
+            NET_DEVICE_IN_DEVICE, "net_device.ip_ptr", "", 8;
+            // IPV4_DEVCONF_FORWARDING, _RP_FILTER and _ACCEPT_LOCAL count from 1 (uapi/linux/ip.h).
+            IN_DEVICE_FORWARDING, "in_device.cnf.data[0]", "", 4;
+            IN_DEVICE_RP_FILTER, "in_device.cnf.data[7]", "", 4;
+            IN_DEVICE_ACCEPT_LOCAL, "in_device.cnf.data[22]", "", 4;
+            NET_DEVCONF_ALL, "net.ipv4.devconf_all", "", 8;
+            DEVCONF_FORWARDING, "ipv4_devconf.data[0]", "", 4;
+            DEVCONF_RP_FILTER, "ipv4_devconf.data[7]", "", 4;
+            DEVCONF_ACCEPT_LOCAL, "ipv4_devconf.data[22]", "", 4;
+            DST_DEV, "dst_entry.dev", "", 8;
+            DST_ERROR, "dst_entry.error", "", 2;
+            RTABLE_TYPE, "rtable.rt_type", "", 2;
+            RTABLE_GATEWAY_FAMILY, "rtable.rt_gw_family", "", 1;
+            RTABLE_GATEWAY, "rtable.rt_gw4", "", 4;
+            RT6_INFO_FLAGS, "rt6_info.rt6i_flags", "", 4;
+            RT6_INFO_GATEWAY, "rt6_info.rt6i_gateway", "", 16;
+            NEIGHBOUR_STATE, "neighbour.nud_state", "", 1;
+            NEIGHBOUR_DEV, "neighbour.dev", "", 8;
+            NEIGHBOUR_TABLE, "neighbour.tbl", "", 8;
+            // An array without a length: as long as the addresses of the family are.
+            NEIGHBOUR_ADDRESS, "neighbour.primary_key[0]", "", 1;
+            NEIGH_TABLE_FAMILY, "neigh_table.family", "", 4;
             SOCK_NET, "sock.__sk_common.skc_net.net", "", 8;
             SOCK_ACK_BACKLOG, "sock.sk_ack_backlog", "", 4;
             SOCK_MAX_ACK_BACKLOG, "sock.sk_max_ack_backlog", "", 4;
+            SOCK_DROPS, "sock.sk_drops", "", 4;
+            SOCK_SYN_QUEUE, "inet_connection_sock.icsk_accept_queue.qlen", "", 4;
+            SOCK_DEFER_ACCEPT, "inet_connection_sock.icsk_accept_queue.rskq_defer_accept", "", 1;
+            SOCK_FAMILY, "sock.__sk_common.skc_family", "", 2;
+            SOCK_STATE, "sock.__sk_common.skc_state", "", 1;
+            SOCK_DADDR, "sock.__sk_common.skc_daddr", "", 4;
+            SOCK_RCV_SADDR, "sock.__sk_common.skc_rcv_saddr", "", 4;
+            SOCK_V6_DADDR, "sock.__sk_common.skc_v6_daddr", "", 16;
+            SOCK_V6_RCV_SADDR, "sock.__sk_common.skc_v6_rcv_saddr", "", 16;
+            SOCK_DPORT, "sock.__sk_common.skc_dport", "", 2;
+            SOCK_NUM, "sock.__sk_common.skc_num", "", 2;
+            TCP_SOCK_WRITE_SEQ, "tcp_sock.write_seq", "", 4;
+            TCP_SOCK_SND_UNA, "tcp_sock.snd_una", "", 4;
+            TIMEWAIT_RCV_NXT, "tcp_timewait_sock.tw_sk.__tw_common.skc_tw_rcv_nxt", "", 4;
+            TIMEWAIT_TS_RECENT, "tcp_timewait_sock.tw_ts_recent", "", 4;
+            TIMEWAIT_TS_RECENT_STAMP, "tcp_timewait_sock.tw_ts_recent_stamp", "", 4;
+            TIMEWAIT_SUBSTATE, "tcp_timewait_sock.tw_sk.tw_substate", "", 1;
+            NET_MAX_SYN_BACKLOG, "net.ipv4.sysctl_max_syn_backlog", "", 4;
+            NET_SYNCOOKIES, "net.ipv4.sysctl_tcp_syncookies", "", 1;
             NF_CONN_ORIGINAL, "nf_conn.tuplehash[0].tuple", "", 40;
             NF_CONN_REPLY, "nf_conn.tuplehash[1].tuple", "", 40;
             NF_CONN_STATUS, "nf_conn.status", "", 4;
+            NF_CONN_NET, "nf_conn.ct_net.net", "", 8;
             NF_CONN_TCP_STATE, "nf_conn.proto.tcp.state", "", 1;
             NF_HOOK_STATE_HOOK, "nf_hook_state.hook", "", 1;
             NF_HOOK_STATE_PF, "nf_hook_state.pf", "", 1;
@@ -55,6 +106,8 @@ macro_rules! for_each_field {
             IP_VS_CONN_DPORT, "ip_vs_conn.dport", "ip_vs", 2;
             IP_VS_CONN_AF, "ip_vs_conn.af", "ip_vs", 1;
             IP_VS_CONN_DAF, "ip_vs_conn.daf", "ip_vs", 1;
+            IP_VS_CONN_VADDR, "ip_vs_conn.vaddr", "ip_vs", 16;
+            IP_VS_CONN_VPORT, "ip_vs_conn.vport", "ip_vs", 2;
             IP_VS_CONN_STATE, "ip_vs_conn.state", "ip_vs", 2;
             IP_VS_CONN_FLAGS, "ip_vs_conn.flags", "ip_vs", 4;
             IP_VS_CONN_DEST, "ip_vs_conn.dest", "ip_vs", 8;
@@ -75,7 +128,6 @@ macro_rules! for_each_field {
             NFT_TABLE_NAME, "nft_table.name", "nf_tables", 8;
             NFT_EXPR_OPS_SIZE, "nft_expr_ops.size", "nf_tables", 4;
             NFT_IMMEDIATE_DREG, "nft_immediate_expr.dreg", "nf_tables", 1;
-            NFT_RULE_DATA, "nft_rule.data", "nf_tables", 0;
             NFT_RULE_DP_DATA, "nft_rule_dp.data", "nf_tables", 0;
             XT_TABLE_NAME, "xt_table.name", "x_tables", 32;
             XT_TABLE_PRIVATE, "xt_table.private", "x_tables", 8;
@@ -89,10 +141,19 @@ macro_rules! for_each_field {
 
 macro_rules! rows {
     ($($constant:ident, $path:literal, $module:literal, $size:literal;)*) => {
+        /// The rows by name, to number them.
+        #[allow(non_camel_case_types, reason = "they are called as the constants are")]
+        enum Place { $($constant),* }
+
         $(
             #[doc = concat!("`", $path, "`")]
-            pub const $constant: Field =
-                Field { constant: stringify!($constant), path: $path, module: $module, size: $size };
+            pub const $constant: Field = Field {
+                constant: stringify!($constant),
+                path: $path,
+                module: $module,
+                size: $size,
+                index: Place::$constant as usize,
+            };
         )*
         /// Every field of the table.
         pub const ALL: &[Field] = &[$($constant),*];
@@ -106,6 +167,17 @@ pub const DISPENSABLE: &[Field] = &[
     IP_VS_DEST_CFLAGS,
     NET_IPTABLE_FILTER,
     NET_IP6TABLE_FILTER,
-    NFT_RULE_DATA,
     NFT_RULE_DP_DATA,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_knows_its_place() {
+        for (index, field) in ALL.iter().enumerate() {
+            assert_eq!(field.index, index, "{}", field.path);
+        }
+    }
+}

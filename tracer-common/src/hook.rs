@@ -5,6 +5,12 @@
 //! * `entry`: a kprobe.
 //! * `call`: a kprobe and a kretprobe, joined by the stack pointer.
 //!
+//! A hook that is not wanted all the time says so behind the causes ([`When`]), as in `"causes", after_rule_drop;`.
+//! A hook whose function runs for every packet of the node, healthy or not, should be one of those.
+//!
+//! Rows stand in the order in which a packet meets them, IPv6 twins apart. They are attached from the last to the
+//! first: whatever is seen of a packet at one hook, all hooks behind it are there to see what follows.
+//!
 //! Function names and argument positions were read in the sources of 3.10 to 7.3 (arguments are noted where a
 //! body takes them). Rows that do the same work on different kernels are grouped in [`Hook::ALTERNATIVES`]; the plan
 //! attaches whichever exist. A number, once used, is never used for anything else: recordings carry it.
@@ -16,6 +22,14 @@ use crate::field::{self, Field};
 macro_rules! for_each_hook {
     ($callback:ident) => {
         $callback! {
+            // A client on the node itself: its SYN comes in by no device.
+            TcpConnect = 56, entry, tcp_connect, none, "", local::connect,
+                [SOCK_NET, SOCK_FAMILY, SOCK_DPORT, SOCK_NUM, TCP_SOCK_WRITE_SEQ],
+                "every fate of a client on the node: begins its flows";
+            TcpRetransmit = 57, tracepoint, tcp_retransmit_skb, none, "tcp", local::retransmit,
+                [SOCK_NET, SOCK_FAMILY, SOCK_DPORT, SOCK_NUM, SOCK_STATE, TCP_SOCK_SND_UNA],
+                "every fate of a client on the node: counts its SYNs";
+
             // The wire: each SYN as it comes in, each answer as it goes out, device by device.
             NetifReceive = 1, tracepoint, netif_receive_skb, none, "net", wire::received,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "every fate: counts SYNs and ACKs";
@@ -23,6 +37,16 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "every fate: counts SYN-ACKs, sees a RST leave";
             KfreeSkb = 3, tracepoint, kfree_skb, none, "skb", drop::freed,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dropped; unknown";
+
+            // NAT at prerouting, once for each connection, and routing, where it fails.
+            NatSetup = 73, call, nf_nat_setup_info, nf_nat_setup_info_exit, "nf_nat", nat::setup,
+                [NF_CONN_ORIGINAL, NF_CONN_REPLY, NF_CONN_STATUS],
+                "the tuple between DNAT and postrouting, where route.* and rules discard it";
+            RouteMartian = 70, entry, ip_handle_martian_source, none, "", route::martian,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "route.rp-filter route.martian: the settings that refused it";
+            RouteError = 71, entry, ip_error, none, "", route::error,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_DST, DST_ERROR, NET_DEVICE_IN_DEVICE, IN_DEVICE_FORWARDING],
+                "route.unreachable route.forwarding-off";
 
             // IPVS, in the order in which a SYN meets it. ip_vs_in itself is inlined, so its callers are hooked.
             IpvsIn = 10, call, ip_vs_in_hook, ip_vs_in_hook_exit, "ip_vs", ipvs::request,
@@ -52,9 +76,10 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY],
                 "the tuple after masquerade; conntrack.insert-failed";
             NftDoChain = 40, call, nft_do_chain, nft_do_chain_exit, "nf_tables", netfilter::chain,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped",
+                after_rule_drop;
             IptDoTable = 41, call, ipt_do_table, ipt_do_table_exit, "ip_tables", xtables::table,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, XT_TABLE_NAME], "netfilter.rule-dropped";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, XT_TABLE_NAME], "netfilter.rule-dropped", after_rule_drop;
             RejectTg = 42, entry, reject_tg, none, "ipt_REJECT", xtables::reject,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "netfilter.rule-rejected: the rule of iptables";
             NftReject = 43, entry, nft_reject_ipv4_eval, none, "nft_reject_ipv4", netfilter::reject,
@@ -65,30 +90,43 @@ macro_rules! for_each_hook {
                 "netfilter.rule-rejected: the rule of nf_tables";
             // Which rule it was. Both leave at once for a packet that is not inside an nft_do_chain that is followed.
             NftImmediate = 45, entry, nft_immediate_eval, none, "nf_tables", netfilter::immediate,
-                [NFT_PKTINFO_SKB, NFT_IMMEDIATE_DREG, NFT_EXPR_OPS_SIZE], "netfilter.rule-dropped: the rule";
+                [NFT_PKTINFO_SKB, NFT_IMMEDIATE_DREG, NFT_EXPR_OPS_SIZE], "netfilter.rule-dropped: the rule",
+                after_rule_drop;
             NftLookup = 46, call, nft_lookup_eval, nft_lookup_eval_exit, "nf_tables", netfilter::lookup,
                 [NFT_PKTINFO_SKB, NFT_EXPR_OPS_SIZE],
-                "netfilter.rule-dropped policy.local-no-endpoint: the rule, where a verdict map decides";
+                "netfilter.rule-dropped policy.local-no-endpoint: the rule, where a verdict map decides", after_rule_drop;
             // Who translates, once for each new connection. v0 is that of iptables before 1.8.
-            XtDnat = 47, call, xt_dnat_target_v2, xt_dnat_target_v2_exit, "xt_nat", nat::by_target,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY],
-                "dataplane iptables; the tuple after DNAT, for what is dropped behind it";
-            XtDnatV0 = 48, call, xt_dnat_target_v0, xt_dnat_target_v0_exit, "xt_nat", nat::by_target,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY],
-                "dataplane iptables; the tuple after DNAT, for what is dropped behind it";
-            NftNat = 49, call, nft_nat_eval, nft_nat_eval_exit, "nft_nat", nat::by_rule,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY, NFT_PKTINFO_SKB],
-                "dataplane nftables; the tuple after DNAT, for what is dropped behind it";
+            XtDnat = 47, entry, xt_dnat_target_v2, none, "xt_nat", xtables::dnat,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dataplane iptables";
+            XtDnatV0 = 48, entry, xt_dnat_target_v0, none, "xt_nat", xtables::dnat,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dataplane iptables";
+            NftNat = 49, entry, nft_nat_eval, none, "nft_nat", netfilter::dnat,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_PKTINFO_STATE, NF_HOOK_STATE_HOOK],
+                "dataplane nftables";
 
-            // The backend, when it is on this node, and what goes back.
-            TcpConnRequest = 50, entry, tcp_v4_conn_request, none, "", tcp::conn_request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "a listener took the SYN";
+            // Runs only while the hardware address of the next hop is not known.
+            NeighbourSend = 72, call, __neigh_event_send, __neigh_event_send_exit, "", neigh::send,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "neigh.unresolved";
+
+            // The backend, when it is on this node, and what goes back. tcp_conn_request is what every listener calls for
+            // a SYN: those of IPv4, of IPv6 and of MPTCP alike.
+            TcpTimewait = 55, call, tcp_timewait_state_process, tcp_timewait_state_process_exit, "", tcp::timewait,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.timewait-refused tcp.timestamp-rejected";
+            TcpConnRequest = 54, call, tcp_conn_request, tcp_conn_request_exit, "", tcp::conn_request,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.accept-queue-full tcp.syn-queue-full backend.slow";
             TcpSendReset = 51, entry, tcp_v4_send_reset, none, "", tcp::send_reset,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener";
-            TcpSynRecvSock = 52, entry, tcp_v4_syn_recv_sock, none, "", tcp::syn_recv_sock,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the handshake ended in the backend";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener return.not-translated";
+            TcpSynRecvSock = 52, call, tcp_v4_syn_recv_sock, tcp_v4_syn_recv_sock_exit, "", tcp::syn_recv_sock,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.final-ack-dropped; the handshake ended in the backend";
             IcmpSend = 53, entry, __icmp_send, none, "", drop::icmp_send,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination: what the client was told";
+
+            // What a client on the node itself gets.
+            TcpReceiveReset = 58, tracepoint, tcp_receive_reset, none, "tcp", local::reset,
+                [SOCK_NET, SOCK_FAMILY, SOCK_DPORT, SOCK_NUM, SOCK_STATE, TCP_SOCK_SND_UNA],
+                "refused, if the client is on the node";
+            TcpFinishConnect = 59, entry, tcp_finish_connect, none, "", local::finish,
+                [SOCK_NET, SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "established, if the client is on the node";
 
             // The same for IPv6, where the function that does the work is another one. Records of these count as the
             // IPv4 function's (`Hook::role`), so that nothing else has to know them.
@@ -98,16 +136,14 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict (kernels before 5.16, local clients)";
             IpvsNatXmit6 = 102, entry, ip_vs_nat_xmit_v6, none, "ip_vs", ipvs::nat_xmit,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend; the tuple after DNAT";
-            TcpConnRequest6 = 103, entry, tcp_v6_conn_request, none, "", tcp::conn_request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "a listener took the SYN";
             TcpSendReset6 = 104, entry, tcp_v6_send_reset, none, "", tcp::send_reset,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener";
-            TcpSynRecvSock6 = 105, entry, tcp_v6_syn_recv_sock, none, "", tcp::syn_recv_sock,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the handshake ended in the backend";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener return.not-translated";
+            TcpSynRecvSock6 = 105, call, tcp_v6_syn_recv_sock, tcp_v6_syn_recv_sock_exit, "", tcp::syn_recv_sock,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.final-ack-dropped; the handshake ended in the backend";
             IcmpSend6 = 106, entry, icmp6_send, none, "", drop::icmp_send,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination: what the client was told";
             Ip6tDoTable = 110, call, ip6t_do_table, ip6t_do_table_exit, "ip6_tables", xtables::table,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, XT_TABLE_NAME], "netfilter.rule-dropped";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, XT_TABLE_NAME], "netfilter.rule-dropped", after_rule_drop;
             RejectTg6 = 111, entry, reject_tg6, none, "ip6t_REJECT", xtables::reject,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "netfilter.rule-rejected: the rule of iptables";
             NftRejectIpv6 = 112, entry, nft_reject_ipv6_eval, none, "nft_reject_ipv6", netfilter::reject,
@@ -144,6 +180,18 @@ impl HookKind {
     }
 }
 
+/// When a hook is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// All the time.
+    Always,
+    /// Where `skb:kfree_skb` gives no drop reason (kernels before 5.17) that would tell the same.
+    WithoutDropReasons,
+    /// From the first packet that a rule may have discarded, until no such packet was seen for a while. The packet
+    /// is sent again a second later, and then shows the rule: a node without such rules never pays for the hook.
+    AfterRuleDrop,
+}
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct HookInfo {
@@ -161,6 +209,8 @@ pub struct HookInfo {
     pub needs: &'static [Field],
     /// The causes that it proves, or what else it is for.
     pub serves: &'static str,
+    /// When it is wanted.
+    pub when: When,
 }
 
 macro_rules! kind {
@@ -175,9 +225,21 @@ macro_rules! kind {
     };
 }
 
+macro_rules! when {
+    () => {
+        When::Always
+    };
+    (without_drop_reasons) => {
+        When::WithoutDropReasons
+    };
+    (after_rule_drop) => {
+        When::AfterRuleDrop
+    };
+}
+
 macro_rules! rows {
     ($($id:ident = $number:literal, $kind:ident, $name:ident, $exit:ident, $module:literal,
-       $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal;)*) => {
+       $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal $(, $when:ident)?;)*) => {
         /// The hooks by name; the number is what records carry.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
         #[repr(u16)]
@@ -207,7 +269,7 @@ macro_rules! rows {
             }
         }
 
-        /// Every hook, in the order in which they are attached.
+        /// Every hook, in the order of the table.
         pub const ALL: &[HookInfo] = &[$(
             HookInfo {
                 hook: Hook::$id,
@@ -217,6 +279,7 @@ macro_rules! rows {
                 module: $module,
                 needs: &[$(field::$need),*],
                 serves: $serves,
+                when: when!($($when)?),
             },
         )*];
     };
@@ -243,7 +306,6 @@ impl Hook {
             Self::IpvsRemoteRequest6 => Self::IpvsRemoteRequest,
             Self::IpvsLocalRequest6 => Self::IpvsLocalRequest,
             Self::IpvsNatXmit6 => Self::IpvsNatXmit,
-            Self::TcpConnRequest6 => Self::TcpConnRequest,
             Self::TcpSendReset6 => Self::TcpSendReset,
             Self::TcpSynRecvSock6 => Self::TcpSynRecvSock,
             Self::IcmpSend6 => Self::IcmpSend,

@@ -24,10 +24,13 @@ mod kernel {
     mod fields;
     mod flow;
     mod ipvs;
+    mod local;
     mod log;
     mod nat;
+    mod neigh;
     mod netfilter;
     mod packet;
+    mod route;
     mod tcp;
     mod wire;
     mod xtables;
@@ -70,7 +73,7 @@ mod kernel {
 
     macro_rules! programs {
         ($($id:ident = $number:literal, $kind:ident, $name:ident, $exit:ident, $module:literal,
-           $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal;)*) => {
+           $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal $(, $when:ident)?;)*) => {
             $(program!($kind $id $name $exit $subsystem::$body);)*
         };
     }

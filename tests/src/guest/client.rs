@@ -76,6 +76,11 @@ impl Client {
         &self.name
     }
 
+    /// Its netns.
+    pub(super) fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
     /// Makes all attempts of a step, one after the other, and tells the host how each of them went. As soon as the
     /// first SYN is on its way it says so to `begun`.
     pub(super) fn connect(

@@ -10,10 +10,14 @@ use anyhow::{Context, Result, ensure};
 
 use super::cancel::Cancel;
 use super::client::{self, Client};
+use super::kube::Kube;
+use super::leftovers::{Inventory, Kind};
+use super::nodes::{self, OtherNode};
 use super::pod::Pod;
+use super::restore::{self, Sysctls};
 use super::sysctl::Changed;
-use super::{kube, netns, sysctl, tool};
-use crate::scenario::{self, Behaviour, Scenario, Topology};
+use super::{modules, netns, process_table, shell, tool};
+use crate::scenario::{self, Behaviour, RunIn, Scenario, Topology};
 
 /// How long a new link may take until it carries packets.
 const LINK_UP: Duration = Duration::from_secs(10);
@@ -22,15 +26,18 @@ const LINK_UP: Duration = Duration::from_secs(10);
 /// netfilter the sets of rules.
 const FORGET: Duration = Duration::from_secs(10);
 
-/// The devices of the node that are ours, by how their names begin.
-const OUR_DEVICES: [&str; 3] = ["cali", "eth", "kube-ipvs"];
-
-/// The node, with clients around it and pods on it.
+/// The node, with clients and other nodes around it and pods on it.
 #[derive(Debug, Default)]
 pub(super) struct Node {
     clients: Vec<Client>,
+    others: Vec<OtherNode>,
     pods: Vec<Pod>,
+    kube: Option<Kube>,
     sysctls: Changed,
+    /// Whether steps have tools of their own, and so may have changed whatever there is.
+    touched: bool,
+    /// All sysctls of the network as they were before such steps.
+    all_sysctls: Sysctls,
 }
 
 impl Node {
@@ -38,7 +45,11 @@ impl Node {
     pub(super) fn build(&mut self, scenario: &Scenario, cancel: &Cancel) -> Result<()> {
         let topology = &scenario.topology;
         cancel.doing("setting sysctls")?;
-        kube::set_sysctls(&mut self.sysctls)?;
+        self.touched = scenario.runs_lines();
+        if self.touched {
+            self.all_sysctls = Sysctls::take();
+        }
+        let mut kube = Kube::start(topology, &mut self.sysctls)?;
         for (name, value) in &scenario.facts {
             self.sysctls.set(name, value)?;
         }
@@ -48,23 +59,35 @@ impl Node {
                 Client::create(client, nth).with_context(|| format!("cannot build {}", client.name))?;
             self.clients.push(built);
         }
+        for node in &topology.nodes {
+            cancel.doing(format!("building {}", node.name))?;
+            let built =
+                OtherNode::create(node, topology).with_context(|| format!("cannot build {}", node.name))?;
+            self.others.push(built);
+        }
         for pod in &topology.pods {
             cancel.doing(format!("building {}", pod.name))?;
-            let built = Pod::create(pod).with_context(|| format!("cannot build {}", pod.name))?;
+            let host = pod.node.as_deref().map(|name| self.other(name)).transpose()?;
+            let built = Pod::create(pod, host.map(OtherNode::netns))
+                .with_context(|| format!("cannot build {}", pod.name))?;
             self.pods.push(built);
         }
+        cancel.doing("making the ways between nodes")?;
+        nodes::connect(topology)?;
         cancel.doing("playing kube-proxy")?;
-        kube::sync(topology)?;
+        kube.sync()?;
+        self.kube = Some(kube);
         if let Some(rules) = &topology.nft {
             self.nft(rules)?;
         }
         cancel.doing("waiting for the links")?;
-        let devices = (0..self.clients.len())
-            .map(client::device)
-            .chain(self.pods.iter().map(Pod::device));
-        for device in devices {
+        for device in (0..topology.clients.len() + topology.nodes.len()).map(client::device) {
             let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device)))?;
             ensure!(up, "{device} does not come up");
+        }
+        for pod in &self.pods {
+            let up = cancel.wait_until(LINK_UP, || pod.is_up())?;
+            ensure!(up, "{} does not come up", pod.device());
         }
         Ok(())
     }
@@ -73,6 +96,16 @@ impl Node {
     pub(super) fn client(&self, name: &str) -> Result<&Client> {
         let client = self.clients.iter().find(|client| client.name() == name);
         client.with_context(|| format!("there is no client {name}"))
+    }
+
+    /// The node's kube-proxy.
+    pub(super) fn kube(&mut self) -> Result<&mut Kube> {
+        self.kube.as_mut().context("there is no kube-proxy yet")
+    }
+
+    fn other(&self, name: &str) -> Result<&OtherNode> {
+        let node = self.others.iter().find(|node| node.name() == name);
+        node.with_context(|| format!("there is no node {name}"))
     }
 
     /// Changes what a pod does.
@@ -97,8 +130,22 @@ impl Node {
         Ok(())
     }
 
-    /// Takes everything down, as far as it goes, and returns what did not work.
-    pub(super) fn tear_down(mut self, cancel: &Cancel) -> Vec<anyhow::Error> {
+    /// Runs a line of the shell on the node, or in the netns of a client, another node or a pod. Returns what it
+    /// printed.
+    pub(super) fn run(&self, place: &str, line: &str) -> Result<String> {
+        if place == RunIn::NODE {
+            return shell::run(line);
+        }
+        let pod = self.pods.iter().find(|pod| pod.name() == place).map(Pod::netns);
+        let netns = match pod.or_else(|| self.other(place).map(OtherNode::netns).ok()) {
+            Some(netns) => netns,
+            None => self.client(place)?.netns(),
+        };
+        netns.run(|| shell::run(line))
+    }
+
+    /// Takes everything down, as far as it goes, and returns what did not work. Then the node is as it was before.
+    pub(super) fn tear_down(mut self, before: &Inventory, cancel: &Cancel) -> Vec<anyhow::Error> {
         let mut errors = Vec::new();
         let doing = |what: &str| {
             // A scenario that was stopped is cleaned up as well.
@@ -108,30 +155,53 @@ impl Node {
         doing("clients and pods");
         self.clients.iter().for_each(Client::let_go);
         self.pods.clear();
+        process_table::end_all();
         doing("IPVS");
-        take(forget_ipvs());
+        take(forget_ipvs(&mut self.sysctls));
         doing("rules");
         take(tool::run("nft flush ruleset").map(drop));
+        take(restore::legacy_tables());
         doing("IP sets");
         take(forget_sets());
         doing("devices");
-        let mut deletions = String::new();
-        for device in names_in("/sys/class/net") {
-            if OUR_DEVICES.iter().any(|ours| device.starts_with(ours)) {
-                let _ = writeln!(deletions, "link delete {device}");
-            }
-        }
-        take(tool::feed("ip -force -batch -", &deletions).map(drop));
+        take(delete_devices(before));
+        take(nodes::tear_down());
         doing("netns");
         for name in names_in(netns::FOLDER) {
             take(netns::delete(&name));
+        }
+        if self.touched {
+            doing("routes");
+            take(restore::routes(before));
         }
         doing("conntrack");
         take(tool::run("conntrack -F").map(drop));
         doing("sysctls");
         take(self.sysctls.restore());
+        take(self.all_sysctls.put_back());
+        doing("modules");
+        take(modules::restore(before.of(Kind::Module)));
         errors
     }
+}
+
+/// Deletes all devices that were not there before.
+fn delete_devices(before: &Inventory) -> Result<()> {
+    let strangers = || {
+        let mut names = names_in("/sys/class/net");
+        names.retain(|name| !before.has(Kind::Device, name));
+        names
+    };
+    let deletions = strangers().iter().fold(String::new(), |mut lines, name| {
+        let _ = writeln!(lines, "link delete {name}");
+        lines
+    });
+    let deleted = tool::feed("ip -force -batch -", &deletions);
+    // One end of a veth takes the other one with it, which can then not be deleted any more.
+    if strangers().is_empty() {
+        return Ok(());
+    }
+    deleted.map(drop)
 }
 
 /// The address of a service for its clients.
@@ -158,8 +228,8 @@ pub(super) fn ipvs_connections() -> Vec<String> {
 
 /// Removes all virtual servers and waits until their connections are forgotten too. Of its own accord IPVS keeps
 /// those until they time out; with `expire_nodest_conn` it expires them with their real servers.
-fn forget_ipvs() -> Result<()> {
-    sysctl::write("net.ipv4.vs.expire_nodest_conn", 1)?;
+fn forget_ipvs(sysctls: &mut Changed) -> Result<()> {
+    sysctls.set("net.ipv4.vs.expire_nodest_conn", 1)?;
     tool::run("ipvsadm -C")?;
     // Its own, so that a scenario that was stopped is cleaned up as well.
     let forgotten = Cancel::default().wait_until(FORGET, || Ok(ipvs_connections().is_empty()))?;
@@ -182,7 +252,8 @@ fn forget_sets() -> Result<()> {
     refused.map_or(Ok(()), Err)
 }
 
-fn is_up(device: &str) -> bool {
+/// Whether a device of the node carries packets.
+pub(super) fn is_up(device: &str) -> bool {
     let state = fs::read_to_string(format!("/sys/class/net/{device}/operstate"));
     state.is_ok_and(|state| state.trim() == "up")
 }

@@ -8,6 +8,9 @@ pub const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 /// The network of the pods, which kube-proxy is told as `--cluster-cidr`.
 pub const PODS: &str = "10.244.0.0/16";
 
+/// The network of the services' cluster addresses, which kube-proxy learns of the cluster.
+pub const SERVICES: &str = "10.96.0.0/16";
+
 /// The address of the first service in the network of cluster addresses.
 const FIRST_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
@@ -18,7 +21,14 @@ pub fn cluster_ip(nth: usize) -> IpAddr {
     Ipv4Addr::from_bits(FIRST_SERVICE.to_bits() + nth).into()
 }
 
-/// Whether a client can have it: one of 10.0.0.2 to 10.0.0.254.
+/// The address of a node's tunnel, in the network of the pods. Nodes are counted from 0, the first one.
+#[must_use]
+pub fn tunnel(nth: usize) -> IpAddr {
+    let nth = u8::try_from(nth).unwrap_or(u8::MAX - 1);
+    Ipv4Addr::new(10, 244, 0, nth.saturating_add(1)).into()
+}
+
+/// Whether a client, or another node, can have it: one of 10.0.0.2 to 10.0.0.254.
 #[must_use]
 pub fn is_clients(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if matches!(v4.octets(), [10, 0, 0, 2..=254]))

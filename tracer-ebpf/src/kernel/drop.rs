@@ -23,7 +23,7 @@ static HAVE_DROP_REASON: Global<u32> = Global::new(0);
 #[inline(always)]
 pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     let packet = packet::parse(ctx.arg(0))?;
-    let flow = flow::of(&packet)?;
+    let flow = flow::of(&packet).or_else(|| flow::of_ack(&packet))?;
     let reason = if HAVE_DROP_REASON.load() == 0 {
         u32::MAX
     } else {

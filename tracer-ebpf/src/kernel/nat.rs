@@ -1,71 +1,67 @@
-//! NAT by rules: who translated a new connection, and to what.
-//!
-//! A packet that is discarded between the translation and the moment when its connection goes into the table would
-//! otherwise be lost from sight: it has another destination by then.
+//! NAT by rules: where the destination is decided.
 
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use tracer_common::hook::Hook;
+use tracer_common::{
+    hook::Hook,
+    record::{Conntrack, Header},
+};
 
 use super::{
     call, conntrack,
+    emit::emit,
     fields::{self, pointer, read},
-    flow, packet,
+    flow,
+    packet::Packet,
 };
 
-/// `xt_dnat_target_v2(skb, par)` and its older kin: a rule of iptables, or of `iptables-nft`.
-pub(super) mod by_target {
+/// `NF_NAT_MANIP_DST` (`include/net/netfilter/nf_nat.h`, unchanged from 3.10 to 7.3).
+const DESTINATION: u32 = 1;
+
+/// `nf_nat_setup_info(ct, range, maniptype)`: once for each new connection at prerouting (or output), whether a rule
+/// translates the destination or not, and once at postrouting, which `__nf_conntrack_confirm` tells as well.
+///
+/// There is no packet among the arguments: the entry's tuple leads to the flow that began with it last.
+pub(super) mod setup {
     use super::*;
 
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-        begin(hook, ctx, ctx.arg(0)?)
-    }
-
-    #[inline(always)]
-    pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
-        translated(hook, ctx)
-    }
-}
-
-/// `NF_INET_PRE_ROUTING` and `NF_INET_LOCAL_OUT`: the only hooks at which nf_tables translates a destination; at the
-/// others the same function translates a source.
-const PRE_ROUTING: u8 = 0;
-const LOCAL_OUT: u8 = 3;
-
-/// `nft_nat_eval(expr, regs, pkt)`: a rule of nf_tables.
-pub(super) mod by_rule {
-    use super::*;
-
-    #[inline(always)]
-    pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-        let info: u64 = ctx.arg(2)?;
-        let state = pointer(info, &fields::NFT_PKTINFO_STATE)?;
-        if !matches!(read(state, &fields::NF_HOOK_STATE_HOOK)?, PRE_ROUTING | LOCAL_OUT) {
+        if ctx.arg::<u32>(2)? != DESTINATION {
             return None;
         }
-        begin(hook, ctx, pointer(info, &fields::NFT_PKTINFO_SKB)?)
+        let ct: u64 = ctx.arg(0)?;
+        let original = conntrack::original_of(ct)?;
+        let flow = flow::latest(&original)?;
+        let packet = Packet {
+            skb: 0,
+            tuple: original,
+            seq: flow.isn,
+            ack: 0,
+            flags: tracer_common::tcp::SYN,
+        };
+        call::enter(hook, ctx, &packet, &flow, (ct, 0), |_| ());
+        Some(())
     }
 
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
-        translated(hook, ctx)
+        call::leave(hook, ctx, |call| {
+            let ct = call.first;
+            emit(hook, |header, out: &mut Conntrack| {
+                *header = call.header;
+                tell(ct, header, out);
+            });
+        })
     }
-}
 
-#[inline(always)]
-fn begin(hook: Hook, ctx: &ProbeContext, skb: u64) -> Option<()> {
-    let packet = packet::parse(skb)?;
-    if !flow::is_request(&packet) {
-        return None;
+    #[inline(always)]
+    fn tell(ct: u64, header: &mut Header, out: &mut Conntrack) {
+        if let Some(net) = pointer(ct, &fields::NF_CONN_NET) {
+            header.netns = read(net, &fields::NET_INUM).unwrap_or(0);
+        }
+        let _ = conntrack::read_entry(ct, out);
+        if let Some(flow) = flow::known(&header.tuple, header.isn) {
+            conntrack::alias(&out.original, &out.reply, &flow);
+        }
     }
-    let flow = flow::of(&packet)?;
-    call::enter(hook, ctx, &packet, &flow, (0, 0), |_| ());
-    Some(())
-}
-
-#[inline(always)]
-fn translated(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
-    call::leave(hook, ctx, |call| {
-        conntrack::tell_translated(hook, &call.header);
-    })
 }

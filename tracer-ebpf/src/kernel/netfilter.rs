@@ -229,6 +229,24 @@ pub(super) fn reject(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
+/// Hooks at which nf_tables translates a destination (`NF_INET_PRE_ROUTING`, `NF_INET_LOCAL_OUT`). At the others the
+/// same function translates a source.
+const DNAT_HOOKS: [u8; 2] = [0, 3];
+
+/// `nft_nat_eval(expr, regs, pkt)`: a rule of nf_tables translates. What to, `nf_nat_setup_info` tells.
+#[inline(always)]
+pub(super) fn dnat(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+    let info: u64 = ctx.arg(2)?;
+    let state = pointer(info, &fields::NFT_PKTINFO_STATE)?;
+    if !DNAT_HOOKS.contains(&read(state, &fields::NF_HOOK_STATE_HOOK)?) {
+        return None;
+    }
+    let packet = packet::parse(pointer(info, &fields::NFT_PKTINFO_SKB)?)?;
+    let flow = flow::of(&packet)?;
+    emit::packet(hook, &packet, &flow);
+    Some(())
+}
+
 /// The most words of a rule that are looked at, from its end: 768 bytes. What nft and iptables write of kube-proxy's
 /// rules has less than 300. Each word costs the verifier time, in each program that looks.
 const MOST_WORDS: u64 = 96;

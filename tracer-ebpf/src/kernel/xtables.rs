@@ -1,9 +1,6 @@
 //! iptables: the table that threw a packet away, and the rule that rejected it.
 
-use aya_ebpf::{
-    Global,
-    programs::{ProbeContext, RetProbeContext},
-};
+use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use tracer_common::{
     hook::Hook,
     record::{Header, Reject, Table, table as have},
@@ -12,7 +9,7 @@ use tracer_common::{
 use super::{
     call::{self, Call},
     emit::{self, emit},
-    fields::{self, address, pointer, read, read_at, read_text},
+    fields::{self, Offset, address, pointer, read, read_at, read_text},
     flow::{self, FlowRef},
     netfilter::{find_rule, is_drop, place},
     packet::{self, Packet},
@@ -87,7 +84,7 @@ fn table_name(table: u64, out: &mut [u8; 32]) {
 }
 
 #[inline(always)]
-fn device_name(state: u64, which: &Global<u32>, out: &mut [u8; 16]) {
+fn device_name(state: u64, which: &impl Offset, out: &mut [u8; 16]) {
     if let Some(name) = pointer(state, which).and_then(|device| address(device, &fields::NET_DEVICE_NAME)) {
         read_text(name, out);
     }
@@ -121,6 +118,15 @@ pub(super) fn reject(hook: Hook, ctx: &ProbeContext) -> Option<()> {
             }
         }
     });
+    Some(())
+}
+
+/// `xt_dnat_target_v2(skb, par)` and its older kin: a rule of iptables, or of `iptables-nft`, translates the
+/// destination. What to, `nf_nat_setup_info` tells.
+#[inline(always)]
+pub(super) fn dnat(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+    let (packet, flow) = ours(ctx.arg(0)?)?;
+    emit::packet(hook, &packet, &flow);
     Some(())
 }
 

@@ -13,6 +13,8 @@ use crate::{
     node::facts::{Facts, NetnsFacts},
 };
 
+const NF_DROP: i32 = 0;
+
 /// How the SYN that tells ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Situation {
@@ -57,7 +59,7 @@ impl<'a> Case<'a> {
             discarded,
         };
         let at_end = |situation| match judge::end_of(flow, last) {
-            End::Dropped(step) => case(Situation::Dropped, last, Some(step)),
+            End::Dropped(step) | End::AckLost(step) => case(Situation::Dropped, last, Some(step)),
             End::Answered | End::Open => case(situation, last, None),
         };
         Some(match fate {
@@ -72,14 +74,40 @@ impl<'a> Case<'a> {
                 let lost = (0..flow.attempts.len().min(answered.max(1))).find_map(|attempt| {
                     match judge::end_of(flow, attempt) {
                         End::Dropped(step) => Some((attempt, step)),
-                        End::Answered | End::Open => None,
+                        End::AckLost(_) | End::Answered | End::Open => None,
                     }
                 });
+                let lost = lost
+                    .or_else(|| Some((answered, judge::lost_ack(flow)?)))
+                    .or_else(|| judge::lost_answer(flow).map(|step| (step.attempt, step)));
                 match lost {
                     Some((attempt, step)) => case(Situation::Dropped, attempt, Some(step)),
                     None => case(Situation::Late, 0, None),
                 }
             }
+        })
+    }
+
+    /// The same case seen from each later SYN that was discarded at the same place, before one was answered: what
+    /// tracer looks for only once a packet was discarded, a later SYN shows. Not where IPVS or conntrack was seen to
+    /// say that this SYN be dropped: netfilter discards at one place for all of them.
+    pub(super) fn again(&self) -> impl Iterator<Item = Self> + use<'a> {
+        let this = *self;
+        let told = this.steps().any(|step| {
+            step.verdict == Some(NF_DROP)
+                && (step.event.hook.is_ipvs_request() || step.event.hook == Hook::CtConfirm)
+        });
+        let discarded = this
+            .discarded
+            .filter(|_| this.situation == Situation::Dropped && !told);
+        let end = this.flow.answered_attempt().unwrap_or(this.flow.attempts.len());
+        (this.attempt + 1..end).filter_map(move |attempt| match judge::end_of(this.flow, attempt) {
+            End::Dropped(step) if is_same_place(step, discarded?) => Some(Self {
+                attempt,
+                discarded: Some(step),
+                ..this
+            }),
+            _ => None,
         })
     }
 
@@ -102,6 +130,7 @@ impl<'a> Case<'a> {
     pub(super) fn discarded_packet(&self) -> &'static str {
         match self.discarded.map(|step| step.event.part) {
             Some(Part::SynAck) => "answer",
+            Some(Part::Ack) => "client's ACK",
             _ => "SYN",
         }
     }
@@ -128,6 +157,17 @@ impl<'a> Case<'a> {
     pub(super) fn delivery(&self) -> Option<&'a Step> {
         delivery(self.flow, self.attempt)
     }
+}
+
+/// Were two packets discarded by the same instruction, on the same way through the same netns?
+fn is_same_place(one: &Step, other: &Step) -> bool {
+    let place = |step: &Step| match &step.event.what {
+        What::Drop(drop) => Some((drop.location, drop.reason)),
+        _ => None,
+    };
+    place(one) == place(other)
+        && (one.event.netns, one.event.tuple, one.event.part)
+            == (other.event.netns, other.event.tuple, other.event.part)
 }
 
 /// The last step that shows a SYN on its way to the backend: translated, and in the backend's netns or handed to a

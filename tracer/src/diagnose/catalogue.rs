@@ -9,7 +9,7 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    ipvs, lost, netfilter, return_path, tcp,
+    client, ipvs, lost, neigh, netfilter, return_path, route, tcp, timewait,
 };
 
 /// One cause.
@@ -35,9 +35,13 @@ pub struct Row {
 const SUBJECTS: &[&[Row]] = &[
     ipvs::ROWS,
     netfilter::ROWS,
+    route::ROWS,
+    neigh::ROWS,
     tcp::ROWS,
+    timewait::ROWS,
     return_path::ROWS,
     backend::ROWS,
+    client::ROWS,
     lost::ROWS,
 ];
 

@@ -1,8 +1,10 @@
 //! Evidence: what was read or seen, and where.
 
+use std::net::SocketAddr;
+
 use tracer_common::{
     hook::{self, Hook},
-    record::{Icmp, IpvsConn, conntrack, ipvs_conn},
+    record::{Icmp, IpvsConn, Vip, conntrack, ipvs_conn},
 };
 
 use crate::{
@@ -214,6 +216,13 @@ pub fn location(step: &Step, facts: &Facts) -> String {
             .unwrap_or_else(|| format!("{:#x}", drop.location)),
         _ => step.event.hook.name().to_owned(),
     }
+}
+
+/// Address and port of a virtual service.
+#[must_use]
+pub fn service(vip: &Vip) -> SocketAddr {
+    // A port has 16 bits wherever it is kept.
+    SocketAddr::new(vip.addr.ip(), u16::try_from(vip.port).unwrap_or(u16::MAX))
 }
 
 /// Who refused a SYN with RST, if that was seen.

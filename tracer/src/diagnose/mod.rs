@@ -7,12 +7,16 @@ mod backend;
 mod case;
 pub mod catalogue;
 pub mod cause;
+mod client;
 pub mod evidence;
 mod ipvs;
 mod lost;
+mod neigh;
 mod netfilter;
 mod return_path;
+mod route;
 mod tcp;
+mod timewait;
 
 use tracer_common::{hook::Hook, tcp::Part};
 
@@ -67,7 +71,7 @@ pub struct Diagnosis {
 #[must_use]
 pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
     let dataplane = dataplane(flow);
-    let found = Case::of(flow, fate, facts).and_then(|case| explain(&case));
+    let found = Case::of(flow, fate, facts).and_then(|case| explain_any(&case));
     let Some((cause, proof)) = found else {
         return Diagnosis {
             cause: None,
@@ -90,6 +94,24 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
     }
 }
 
+/// Explains a case by the SYN that tells, or by a later one that met the same end.
+fn explain_any(case: &Case<'_>) -> Option<(Cause, Proof)> {
+    let first = explain(case)?;
+    let is_known = |found: &(Cause, Proof)| found.0 != Cause::Unknown;
+    if is_known(&first) {
+        return Some(first);
+    }
+    let later = case.again().find_map(|again| explain(&again).filter(is_known));
+    Some(later.map_or(first, |(cause, mut proof)| {
+        proof.evidence.push(Evidence::seen(
+            "the SYN before it",
+            "was discarded at the same place, when tracer did not look at this yet",
+            Hook::KfreeSkb,
+        ));
+        (cause, proof)
+    }))
+}
+
 /// The rows name hooks by their role; people get the name of the function that was hooked.
 fn of_family(flow: &Flow, evidence: Vec<Evidence>) -> Vec<Evidence> {
     if flow.original.is_v6() {
@@ -103,6 +125,7 @@ fn of_family(flow: &Flow, evidence: Vec<Evidence>) -> Vec<Evidence> {
 fn explain(case: &Case<'_>) -> Option<(Cause, Proof)> {
     let (cause, proof) = catalogue::rows().find_map(|row| Some((row.cause, (row.find)(case)?)))?;
     let answer_lost = case.situation == Situation::Dropped
+        && cause != Cause::ReturnNotTranslated
         && case.discarded.is_some_and(|step| step.event.part == Part::SynAck);
     Some(if answer_lost {
         return_path::dropped(cause, proof)
@@ -125,7 +148,12 @@ fn doubt(flow: &Flow, cause: Cause, mut proof: Proof, facts: &Facts) -> (Cause, 
         "ring buffer",
     ));
     match cause {
-        Cause::BackendSilent | Cause::BackendSlow => (Cause::Unknown, proof),
+        Cause::BackendSilent
+        | Cause::BackendSlow
+        | Cause::ClientSilent
+        | Cause::ReturnBypassed
+        | Cause::TcpAcceptQueueFull
+        | Cause::TcpSynQueueFull => (Cause::Unknown, proof),
         _ => (cause, proof),
     }
 }

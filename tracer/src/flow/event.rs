@@ -2,7 +2,10 @@
 
 use tracer_common::{
     hook::Hook,
-    record::{Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Phase, Reject, Socket, Table},
+    record::{
+        Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Listener, Neighbour, Phase, Reject,
+        Route, Socket, Table, TimeWait, Vip,
+    },
     tcp::Part,
     tuple::Tuple,
 };
@@ -30,6 +33,16 @@ pub enum What {
     Icmp(Icmp),
     /// A socket.
     Socket(Socket),
+    /// A listening socket that is asked about a SYN.
+    Listener(Listener),
+    /// The socket of an ended connection that is asked about a SYN.
+    TimeWait(TimeWait),
+    /// The virtual service to which an answer will be translated back: not the one that was asked.
+    Vip(Vip),
+    /// What the routing layer decided, or with which settings it refused the packet.
+    Route(Route),
+    /// The neighbour entry on which the packet waits.
+    Neighbour(Neighbour),
 }
 
 /// A decoded record. Numbers are in host byte order.

@@ -11,5 +11,6 @@ pub mod modules;
 pub(crate) mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod route;
 pub mod sysctl;
 pub mod xt;

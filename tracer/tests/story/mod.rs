@@ -29,6 +29,17 @@ const NODE: u32 = 1;
 const POD: u32 = 2;
 const OLD_ENTRY: u64 = 0xffff_8880_0000_1000;
 
+/// A listener with room for everybody.
+pub(crate) const LISTENER: record::Listener = record::Listener {
+    sock: 1,
+    ack_backlog: 0,
+    max_ack_backlog: 128,
+    syn_queue: 0,
+    max_syn_backlog: 512,
+    syncookies: 1,
+    defer_accept: 0,
+};
+
 fn ip(bytes: [u8; 4]) -> Addr {
     Addr::from(IpAddr::from(bytes))
 }
@@ -175,6 +186,16 @@ impl Story {
         self.syn(at, Hook::KfreeSkb, What::Drop(drop));
     }
 
+    /// A base chain of nf_tables drops the SYN.
+    pub(crate) fn discarded_by_rule(&mut self, at: u64) {
+        let mut chain = record::Chain::default();
+        chain.table[..9].copy_from_slice(b"hardening");
+        chain.chain[..5].copy_from_slice(b"input");
+        chain.nf_hook = 1;
+        self.returns(at, Hook::NftDoChain, NF_DROP, What::Chain(chain));
+        self.discarded(at + 1);
+    }
+
     pub(crate) fn discarded_in_pod(&mut self, at: u64) {
         let drop = record::Drop {
             location: 0x1234,
@@ -198,20 +219,13 @@ impl Story {
     }
 
     pub(crate) fn listener_takes(&mut self, at: u64) {
-        let socket = record::Socket {
-            sock: 1,
-            ack_backlog: 0,
-            max_ack_backlog: 128,
-        };
-        let tuple = translated(self.port);
-        self.see(
-            at,
-            Hook::TcpConnRequest,
-            Part::Syn,
-            tuple,
-            POD,
-            What::Socket(socket),
-        );
+        self.listener_asked(at, LISTENER);
+    }
+
+    /// A listener is asked; what comes of it is seen later.
+    pub(crate) fn listener_asked(&mut self, at: u64, listener: record::Listener) {
+        let (tuple, what) = (translated(self.port), What::Listener(listener));
+        self.see(at, Hook::TcpConnRequest, Part::Syn, tuple, POD, what);
     }
 
     pub(crate) fn answered(&mut self, at: u64) {

@@ -90,7 +90,7 @@ impl Lab {
         let tools = packages::unpack(
             &cache,
             &[Suite::BOOKWORM],
-            &initramfs::TOOL_PACKAGES,
+            initramfs::TOOL_PACKAGES,
             Dependencies::All,
         )?;
         Ok(Self {
