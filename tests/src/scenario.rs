@@ -8,6 +8,7 @@ pub mod address;
 mod catalogue;
 mod check;
 mod expectation;
+mod family;
 mod process;
 mod step;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use serde::Deserialize;
 
 pub use catalogue::{Named, load, select};
 pub use expectation::{Evidence, Expect, Expected, ExpectedFlow, Totals};
+pub use family::Family;
 pub use process::{Check, Process};
 pub use step::{Change, Connect, Membership, Removal, Step};
 pub use topology::{Behaviour, Client, Pod, RealServer, Scheduler, Service, Topology};
@@ -37,6 +39,9 @@ pub struct Scenario {
     pub story: String,
     /// The kernels on which the expectation holds.
     pub kernels: Vec<KernelName>,
+    /// The addresses with which it is played; the file itself names those of IPv4.
+    #[serde(default = "Scenario::default_families")]
+    pub families: Vec<Family>,
     /// Sysctls of the node beyond what kube-proxy sets (see [`crate::guest`]), set before the topology is built.
     #[serde(default)]
     pub facts: BTreeMap<String, Value>,
@@ -85,6 +90,10 @@ pub struct Attempt {
 }
 
 impl Scenario {
+    fn default_families() -> Vec<Family> {
+        vec![Family::Ipv4]
+    }
+
     /// Reads and checks a scenario.
     pub fn from_toml(text: &str) -> Result<Self> {
         let scenario: Self = toml::from_str(text)?;

@@ -143,7 +143,7 @@ pub(crate) fn fetch(cache: &Cache, name: &KernelName) -> Result<Kernel> {
 }
 
 fn list(catalogue: &[Named]) {
-    for Named { name, scenario } in catalogue {
+    for Named { name, scenario, .. } in catalogue {
         let kernels: Vec<String> = scenario.kernels.iter().map(ToString::to_string).collect();
         println!("{name}\n    {}\n    on {}", scenario.title, kernels.join(", "));
     }

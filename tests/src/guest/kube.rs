@@ -6,17 +6,17 @@
 //! the clients as its only `--nodeport-addresses`.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
 
 use super::sysctl::Changed;
 use super::tool;
-use crate::scenario::address::{self, PODS};
+use crate::scenario::{Family, address};
 use crate::scenario::{Membership, Pod, RealServer, Removal, Service, Topology};
 
 /// The sysctls that kube-proxy sets. It leaves `net.ipv4.vs.conn_reuse_mode` as it is on kernels from 5.9 on and
-/// below 4.1.
+/// below 4.1. For IPv6, forwarding is the network plugin's to switch on.
 const SYSCTLS: [&str; 4] = [
     "net.ipv4.vs.conntrack",
     "net.ipv4.vs.expire_nodest_conn",
@@ -121,16 +121,20 @@ COMMIT
 ";
 
 /// Sets what kube-proxy sets when it starts.
-pub(super) fn set_sysctls(changed: &mut Changed) -> Result<()> {
-    SYSCTLS.iter().try_for_each(|name| changed.set(name, 1))
+pub(super) fn set_sysctls(family: Family, changed: &mut Changed) -> Result<()> {
+    SYSCTLS.iter().try_for_each(|name| changed.set(name, 1))?;
+    match family {
+        Family::Ipv4 => Ok(()),
+        Family::Ipv6 => changed.set("net.ipv6.conf.all.forwarding", 1),
+    }
 }
 
 /// Writes the sets, rules and virtual servers of all services.
 pub(super) fn sync(topology: &Topology) -> Result<()> {
     tool::feed("ip -batch -", &dummy(topology)).context("cannot make kube-ipvs0")?;
     tool::feed("ipset restore", &sets(topology)).context("cannot write the IP sets")?;
-    tool::feed("iptables-restore --noflush --counters", &rules(topology))
-        .context("cannot write the rules")?;
+    let restore = format!("{}tables-restore --noflush --counters", topology.family.word());
+    tool::feed(&restore, &rules(topology)).context("cannot write the rules")?;
     tool::feed("ipvsadm -R", &virtual_servers(topology)).context("cannot write the virtual servers")?;
     Ok(())
 }
@@ -150,10 +154,7 @@ pub(super) fn remove_real_server(topology: &Topology, removal: &Removal) -> Resu
     let (service, pod) = find(topology, removal.service.as_deref(), &removal.pod)?;
     // `ipvsadm -R` knows no `-d`.
     for address in addresses(topology, service) {
-        tool::run(&format!(
-            "ipvsadm -d -t {address} -r {}:{}",
-            pod.address, pod.port
-        ))?;
+        tool::run(&format!("ipvsadm -d -t {address} -r {}", endpoint(pod)))?;
     }
     Ok(())
 }
@@ -162,7 +163,7 @@ fn real_server(topology: &Topology, action: &str, change: &Membership) -> Result
     let Membership { service, pod, weight } = change;
     let (service, pod) = find(topology, service.as_deref(), pod)?;
     for address in addresses(topology, service) {
-        let real = format!("{}:{} -m -w {weight}", pod.address, pod.port);
+        let real = format!("{} -m -w {weight}", endpoint(pod));
         tool::run(&format!("ipvsadm {action} -t {address} -r {real}"))?;
     }
     Ok(())
@@ -176,33 +177,44 @@ fn find<'a>(topology: &'a Topology, service: Option<&str>, pod: &str) -> Result<
     Ok((service, pod))
 }
 
+/// Where a pod listens.
+fn endpoint(pod: &Pod) -> SocketAddr {
+    SocketAddr::new(pod.address, pod.port)
+}
+
 /// The virtual servers of a service: on the node's address, on its cluster address.
-fn addresses(topology: &Topology, service: &Service) -> [String; 2] {
+fn addresses(topology: &Topology, service: &Service) -> [SocketAddr; 2] {
     [
-        format!("{}:{}", Topology::NODE, service.node_port),
-        format!("{}:{CLUSTER_PORT}", cluster_ip(topology, service)),
+        SocketAddr::new(topology.node(), service.node_port),
+        SocketAddr::new(cluster_ip(topology, service), CLUSTER_PORT),
     ]
 }
 
 fn cluster_ip(topology: &Topology, service: &Service) -> IpAddr {
     let nth = topology.services.iter().position(|other| other == service);
-    address::cluster_ip(nth.unwrap_or_default())
+    address::cluster_ip(topology.family, nth.unwrap_or_default())
 }
 
 fn dummy(topology: &Topology) -> String {
     let mut lines = format!("link add {DUMMY} type dummy\n");
     for service in &topology.services {
-        let _ = writeln!(lines, "addr add {}/32 dev {DUMMY}", cluster_ip(topology, service));
+        let address = cluster_ip(topology, service);
+        let bits = address::bits(address);
+        let _ = writeln!(lines, "addr add {address}/{bits} dev {DUMMY}");
     }
     lines
 }
 
 fn sets(topology: &Topology) -> String {
     let mut lines = String::new();
+    let family = match topology.family {
+        Family::Ipv4 => "inet",
+        Family::Ipv6 => "inet6",
+    };
     for (name, kind) in SETS {
         let options = match kind {
-            "bitmap:port" => "range 0-65535",
-            _ => "family inet hashsize 1024 maxelem 65536",
+            "bitmap:port" => "range 0-65535".to_owned(),
+            _ => format!("family {family} hashsize 1024 maxelem 65536"),
         };
         let _ = writeln!(lines, "create {name} {kind} {options}");
     }
@@ -220,7 +232,23 @@ fn sets(topology: &Topology) -> String {
             let _ = writeln!(lines, "add KUBE-NODE-PORT-LOCAL-TCP {port}");
         }
     }
-    lines
+    set_names(&lines, topology.family)
+}
+
+/// With IPv6 kube-proxy gives its sets names of their own, for sets of both families can be there: `KUBE-6-`, cut to the
+/// 31 letters that a set's name can have (`pkg/proxy/ipvs/ipset.go`). Chains keep theirs.
+fn set_names(lines: &str, family: Family) -> String {
+    if family == Family::Ipv4 {
+        return lines.to_owned();
+    }
+    let word = |word: &str| match word.strip_prefix("KUBE-") {
+        Some(rest) if SETS.iter().any(|(name, _)| *name == word) => {
+            format!("KUBE-6-{rest}").chars().take(31).collect()
+        }
+        _ => word.to_owned(),
+    };
+    let line = |line: &str| line.split(' ').map(word).collect::<Vec<_>>().join(" ") + "\n";
+    lines.lines().map(line).collect()
 }
 
 fn rules(topology: &Topology) -> String {
@@ -236,11 +264,30 @@ fn rules(topology: &Topology) -> String {
     let _ = writeln!(
         rules,
         "-A KUBE-SERVICES -m comment --comment \"Kubernetes service cluster ip + port for masquerade purpose\" \
-         -m set --match-set KUBE-CLUSTER-IP dst,dst ! -s {PODS} -j KUBE-MARK-MASQ"
+         -m set --match-set KUBE-CLUSTER-IP dst,dst ! -s {} -j KUBE-MARK-MASQ",
+        address::pods(topology.family)
     );
     rules += NAT_END;
     rules += FILTER;
-    rules
+    match topology.family {
+        Family::Ipv4 => rules,
+        Family::Ipv6 => rules_of_ipv6(&rules),
+    }
+}
+
+/// The names of sets stand behind `--match-set`; a chain may have the same name.
+fn rules_of_ipv6(rules: &str) -> String {
+    let mut parts = rules.split("--match-set ");
+    let mut out = parts.next().unwrap_or_default().replace("127.0.0.0/8", "::1/128");
+    for part in parts {
+        let (set, rest) = part.split_once(' ').unwrap_or((part, ""));
+        let _ = write!(
+            out,
+            "--match-set {} {rest}",
+            set_names(set, Family::Ipv6).trim_end()
+        );
+    }
+    out
 }
 
 fn virtual_servers(topology: &Topology) -> String {
@@ -249,11 +296,8 @@ fn virtual_servers(topology: &Topology) -> String {
         for address in addresses(topology, service) {
             let _ = writeln!(lines, "-A -t {address} -s {}", service.scheduler.name());
             for RealServer { pod, weight } in &service.real_servers {
-                if let Some(Pod {
-                    address: ip, port, ..
-                }) = topology.pod(pod)
-                {
-                    let _ = writeln!(lines, "-a -t {address} -r {ip}:{port} -m -w {weight}");
+                if let Some(pod) = topology.pod(pod) {
+                    let _ = writeln!(lines, "-a -t {address} -r {} -m -w {weight}", endpoint(pod));
                 }
             }
         }
@@ -287,6 +331,7 @@ mod tests {
             }],
             services: vec![service("web", 30080), service("api", 30081)],
             nft: None,
+            family: Family::Ipv4,
         }
     }
 

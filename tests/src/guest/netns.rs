@@ -1,6 +1,7 @@
 //! Network namespaces, as `ip netns` names them.
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
@@ -18,14 +19,19 @@ pub(super) struct Netns {
 }
 
 impl Netns {
-    /// Makes a new one: loopback up, no IPv6, no forwarding (which it would inherit from the node).
-    pub(super) fn create(name: &str) -> Result<Self> {
+    /// Makes a new one: loopback up, IPv6 only if it is to have addresses of that, no forwarding (which it would inherit
+    /// from the node).
+    pub(super) fn create(name: &str, address: IpAddr) -> Result<Self> {
         tool::run(&format!("ip netns add {name}"))?;
         let netns = Self {
             name: name.to_owned(),
         };
         netns.run(|| {
-            sysctl::no_ipv6()?;
+            if address.is_ipv6() {
+                sysctl::ipv6().try_for_each(|(name, value)| sysctl::write(&name, value))?;
+            } else {
+                sysctl::no_ipv6()?;
+            }
             sysctl::write("net.ipv4.ip_forward", 0)
         })?;
         netns.ip("link set lo up")?;

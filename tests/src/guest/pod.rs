@@ -1,7 +1,7 @@
 //! A pod: its netns, its server, and how it lives and dies.
 
 use std::io::{ErrorKind, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,7 +46,7 @@ pub(super) struct Pod {
 impl Pod {
     /// Builds the pod's netns and joins it to the node, as a network plugin does.
     pub(super) fn create(pod: &scenario::Pod) -> Result<Self> {
-        let netns = Netns::create(&pod.name)?;
+        let netns = Netns::create(&pod.name, pod.address)?;
         let mut built = Self {
             name: pod.name.clone(),
             address: pod.address,
@@ -92,13 +92,14 @@ impl Pod {
             ..
         } = self;
         let prefix = address::prefix(*address);
+        let listener = SocketAddr::new(address::any(*address), self.port);
         match self.behaviour {
             Behaviour::Silent => {
                 netns.run(|| tool::run("nft delete table inet lab"))?;
             }
             Behaviour::Gone => {
                 netns.ip(&format!(
-                    "addr add {address}/{prefix} dev eth0\nroute add default via {}\n",
+                    "addr add {address}/{prefix} dev eth0\nroute replace default via {}\n",
                     address::gateway(*address)
                 ))?;
                 tool::run(&format!("ip neigh flush dev cali{}", netns.name()))?;
@@ -108,7 +109,7 @@ impl Pod {
         match behaviour {
             Behaviour::Fin | Behaviour::Rst | Behaviour::Hold | Behaviour::Silent => match server {
                 Some(server) => server.behave(behaviour),
-                None => *server = Some(Server::start(&self.name, netns, self.port, behaviour)?),
+                None => *server = Some(Server::start(&self.name, netns, listener, behaviour)?),
             },
             Behaviour::NoListener | Behaviour::Gone => *server = None,
         }
@@ -145,10 +146,9 @@ struct Shared {
 }
 
 impl Server {
-    fn start(name: &str, netns: &Netns, port: u16, behaviour: Behaviour) -> Result<Self> {
+    fn start(name: &str, netns: &Netns, to: SocketAddr, behaviour: Behaviour) -> Result<Self> {
         let listener = netns.run(|| {
-            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
-                .with_context(|| format!("cannot listen on port {port}"))?;
+            let listener = TcpListener::bind(to).with_context(|| format!("cannot listen on {to}"))?;
             listener
                 .set_nonblocking(true)
                 .context("cannot set up the listener")?;

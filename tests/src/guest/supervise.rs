@@ -15,7 +15,7 @@ use super::leftovers::Inventory;
 use super::play::Stage;
 use super::port::Port;
 use crate::protocol::{Job, Message, SCENARIOS_DIR};
-use crate::scenario::Scenario;
+use crate::scenario::{Family, Scenario};
 
 /// How long a scenario that was stopped may take to clean up.
 const CLEAN_UP: Duration = Duration::from_mins(1);
@@ -92,10 +92,12 @@ fn play(name: &str, job: &Job, port: &Port, before: &Arc<Inventory>) -> Played {
 }
 
 fn read(name: &str) -> Result<Scenario> {
-    let path = Path::new(SCENARIOS_DIR).join(format!("{name}.toml"));
+    let (file, family) = Family::of(name);
+    let path = Path::new(SCENARIOS_DIR).join(format!("{file}.toml"));
     if !path.exists() {
         bail!("the guest has no scenario of this name");
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Scenario::from_toml(&text).with_context(|| path.display().to_string())
+    let scenario = Scenario::from_toml(&text).with_context(|| path.display().to_string())?;
+    Ok(scenario.in_family(family))
 }

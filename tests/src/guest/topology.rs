@@ -12,7 +12,7 @@ use super::client::{self, Client};
 use super::pod::Pod;
 use super::sysctl::Changed;
 use super::{kube, netns, sysctl, tool};
-use crate::scenario::{self, Behaviour, Scenario, Topology};
+use crate::scenario::{self, Behaviour, Family, Scenario, Topology};
 
 /// How long a new link may take until it carries packets.
 const LINK_UP: Duration = Duration::from_secs(10);
@@ -37,14 +37,17 @@ impl Node {
     pub(super) fn build(&mut self, scenario: &Scenario, cancel: &Cancel) -> Result<()> {
         let topology = &scenario.topology;
         cancel.doing("setting sysctls")?;
-        kube::set_sysctls(&mut self.sysctls)?;
+        if topology.family == Family::Ipv6 {
+            sysctl::ipv6().try_for_each(|(name, value)| self.sysctls.set(&name, value))?;
+        }
+        kube::set_sysctls(topology.family, &mut self.sysctls)?;
         for (name, value) in &scenario.facts {
             self.sysctls.set(name, value)?;
         }
         for (nth, client) in topology.clients.iter().enumerate() {
             cancel.doing(format!("building {}", client.name))?;
-            let built =
-                Client::create(client, nth).with_context(|| format!("cannot build {}", client.name))?;
+            let built = Client::create(client, nth, topology.node())
+                .with_context(|| format!("cannot build {}", client.name))?;
             self.clients.push(built);
         }
         for pod in &topology.pods {
@@ -62,7 +65,7 @@ impl Node {
             .map(client::device)
             .chain(self.pods.iter().map(Pod::device));
         for device in devices {
-            let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device)))?;
+            let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device, topology.family)))?;
             ensure!(up, "{device} does not come up");
         }
         Ok(())
@@ -122,7 +125,7 @@ impl Node {
 /// The address of a service for its clients.
 pub(super) fn address(topology: &Topology, service: Option<&str>) -> Result<SocketAddr> {
     let service = topology.service(service).context("there is no such service")?;
-    Ok(SocketAddr::new(Topology::NODE, service.node_port))
+    Ok(SocketAddr::new(topology.node(), service.node_port))
 }
 
 /// The entries of a folder, by name; none if there is no such folder.
@@ -167,7 +170,18 @@ fn forget_sets() -> Result<()> {
     refused.map_or(Ok(()), Err)
 }
 
-fn is_up(device: &str) -> bool {
+fn is_up(device: &str, family: Family) -> bool {
     let state = fs::read_to_string(format!("/sys/class/net/{device}/operstate"));
-    state.is_ok_and(|state| state.trim() == "up")
+    state.is_ok_and(|state| state.trim() == "up") && (family == Family::Ipv4 || has_link_local(device))
+}
+
+/// Whether the device has its link-local address, with which it asks for its neighbours: without one it asks nobody, and
+/// only tries again a second later.
+fn has_link_local(device: &str) -> bool {
+    const LINK: &str = "20";
+    let table = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    table.lines().any(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        matches!(words[..], [_, _, _, LINK, _, name] if name == device)
+    })
 }

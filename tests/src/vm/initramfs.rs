@@ -67,7 +67,7 @@ const LIBRARIES: &str = "lib/x86_64-linux-gnu";
 const MODULES_OF_SOME: [&str; 1] = ["nft_counter"];
 
 /// What kube-proxy, a network plugin and the scenarios ask of a kernel, as modules. What they depend on is found.
-const MODULES: [&str; 51] = [
+const MODULES: [&str; 52] = [
     "act_gact",
     "act_mirred",
     "cls_matchall",
@@ -119,6 +119,7 @@ const MODULES: [&str; 51] = [
     "xt_statistic",
     "xt_tcpudp",
     "ipt_REJECT",
+    "ip6t_REJECT",
 ];
 
 /// What a guest is made of.

@@ -1,5 +1,6 @@
 //! Boots a kernel and plays scenarios on it, keeping what was said about each.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -132,11 +133,9 @@ impl Lab {
             .with_context(|| format!("cannot create a folder in {}", runs.display()))?;
         let initramfs = folder.path().join("initramfs");
         let job = self.job(programme);
-        let files: Vec<PathBuf> = job
-            .scenarios
-            .iter()
-            .map(|name| workspace::scenarios().join(format!("{name}.toml")))
-            .collect();
+        let names: BTreeSet<&str> = programme.scenarios.iter().map(|named| &*named.file).collect();
+        let folder_of_all = workspace::scenarios();
+        let files: Vec<PathBuf> = names.into_iter().map(|name| folder_of_all.join(name)).collect();
         let parts = Parts {
             cache: &self.cache.root().join("initramfs"),
             kernel: &programme.kernel,

@@ -15,6 +15,7 @@ pub(super) fn check(topology: &Topology) -> Result<()> {
         pods,
         services,
         nft: _,
+        family: _,
     } = topology;
     ensure!(!clients.is_empty(), "there is no client");
     ensure!(!services.is_empty(), "there is no service");
@@ -51,7 +52,7 @@ pub(super) fn check(topology: &Topology) -> Result<()> {
             "{}: {} is not in {}, or is the node's own end",
             pod.name,
             pod.address,
-            address::PODS
+            address::pods(topology.family)
         );
     }
     unique("service", services.iter().map(|service| &service.name))?;
