@@ -42,11 +42,11 @@ impl Client {
         let address = client.address;
         let netns = Netns::create(&client.name, address)?;
         let (device, name) = (device(nth), &client.name);
-        let (bits, prefix) = (address::bits(address), address::prefix(address));
+        let bits = address::bits(address);
         // One address towards all clients, as on a node with one uplink. A neighbour that asks for an IPv6 address is
         // answered only by the device that has it.
         let uplink = if nth == 0 || node.is_ipv6() {
-            format!("addr add {node}/{bits} dev {device}\n")
+            format!("addr add {} dev {device}\n", address::of_device(node, bits))
         } else {
             String::new()
         };
@@ -59,8 +59,9 @@ impl Client {
                  route add {address}/{bits} dev {device} src {node}\n"
             ),
         )?;
+        let own = address::of_device(address, address::prefix(address));
         netns.ip(&format!(
-            "addr add {address}/{prefix} dev eth0\nlink set eth0 up\nroute add default via {node}\n"
+            "addr add {own} dev eth0\nlink set eth0 up\nroute add default via {node}\n"
         ))?;
         Ok(Self {
             name: client.name.clone(),

@@ -199,8 +199,8 @@ fn dummy(topology: &Topology) -> String {
     let mut lines = format!("link add {DUMMY} type dummy\n");
     for service in &topology.services {
         let address = cluster_ip(topology, service);
-        let bits = address::bits(address);
-        let _ = writeln!(lines, "addr add {address}/{bits} dev {DUMMY}");
+        let address = address::of_device(address, address::bits(address));
+        let _ = writeln!(lines, "addr add {address} dev {DUMMY}");
     }
     lines
 }

@@ -62,12 +62,14 @@ impl Pod {
             "ip -batch -",
             &format!(
                 "link add {device} type veth peer name eth0 address {mac} netns {name}\n\
-                 addr add {gateway}/{prefix} dev {device}\n\
-                 link set {device} up\n"
+                 addr add {} dev {device}\n\
+                 link set {device} up\n",
+                address::of_device(gateway, prefix)
             ),
         )?;
         built.netns.ip(&format!(
-            "addr add {address}/{prefix} dev eth0\nlink set eth0 up\nroute add default via {gateway}\n"
+            "addr add {} dev eth0\nlink set eth0 up\nroute add default via {gateway}\n",
+            address::of_device(address, prefix)
         ))?;
         built.behave(pod.behaviour)?;
         Ok(built)
@@ -99,7 +101,8 @@ impl Pod {
             }
             Behaviour::Gone => {
                 netns.ip(&format!(
-                    "addr add {address}/{prefix} dev eth0\nroute replace default via {}\n",
+                    "addr add {} dev eth0\nroute replace default via {}\n",
+                    address::of_device(*address, prefix),
                     address::gateway(*address)
                 ))?;
                 tool::run(&format!("ip neigh flush dev cali{}", netns.name()))?;

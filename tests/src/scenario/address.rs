@@ -97,6 +97,15 @@ pub const fn any(address: IpAddr) -> IpAddr {
     }
 }
 
+/// An address for `ip addr add`. An IPv6 one is used at once, without asking whether somebody else has it.
+#[must_use]
+pub fn of_device(address: IpAddr, prefix: u8) -> String {
+    match address {
+        IpAddr::V4(_) => format!("{address}/{prefix}"),
+        IpAddr::V6(_) => format!("{address}/{prefix} nodad"),
+    }
+}
+
 /// How many bits an address has.
 #[must_use]
 pub const fn bits(address: IpAddr) -> u8 {
