@@ -184,9 +184,9 @@ impl<'a> Judge<'a> {
             };
             let service = scenario.topology.service(connect.to.as_deref());
             if let Some(service) = service
-                && (flow.node.ip, flow.node.port) != (scenario.topology.node(), service.node_port)
+                && (flow.node.ip, flow.node.port) != (scenario.topology.node_address(), service.node_port)
             {
-                let node = SocketAddr::new(scenario.topology.node(), service.node_port);
+                let node = SocketAddr::new(scenario.topology.node_address(), service.node_port);
                 self.wrong(&attempt, format!("it went to {node}, not to {}", flow.node));
             }
             if let Some(expected) = scenario.expected(&attempt) {

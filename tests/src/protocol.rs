@@ -4,7 +4,13 @@
 //! [`PORT`], with one JSON object a line, each of them a [`Message`]. The first serial port stays the console:
 //! kernel messages and whatever else is meant for eyes only.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+/// How long a scenario that took too long and was stopped may take to clean up. One that takes longer is stuck: the
+/// guest says so and plays no more.
+pub const CLEAN_UP: Duration = Duration::from_mins(1);
 
 /// Where the guest finds its [`Job`].
 pub const JOB_PATH: &str = "/lab/job.json";
@@ -14,6 +20,18 @@ pub const SCENARIOS_DIR: &str = "/lab/scenarios";
 
 /// Where the guest finds the tracer binary.
 pub const TRACER_PATH: &str = "/bin/tracer";
+
+/// Each module of the guest and all that it needs, one a line, in the order of loading.
+pub const MODULE_NEEDS: &str = "/lib/modules/needs";
+
+/// Other names of the guest's modules, one a line: alias, module.
+pub const MODULE_ALIASES: &str = "/lib/modules/aliases";
+
+/// Where the guest finds a module.
+#[must_use]
+pub fn module_path(name: &str) -> String {
+    format!("/lib/modules/{name}.ko")
+}
 
 /// The guest's device for [`Message`]s.
 pub const PORT: &str = "/dev/ttyS1";
@@ -39,8 +57,6 @@ pub struct Job {
     /// Kernel modules to load before the first scenario, in this order: paths of uncompressed `.ko` files in the
     /// guest. Dependencies come before what needs them; what the kernel has built in is not among them.
     pub modules: Vec<String>,
-    /// After this time a scenario has failed and the next one is played.
-    pub seconds_per_scenario: u32,
 }
 
 /// One line from the guest.

@@ -7,8 +7,10 @@
 pub mod address;
 mod catalogue;
 mod check;
+mod cost;
 mod expectation;
 mod family;
+mod overlay;
 mod process;
 mod step;
 #[cfg(test)]
@@ -17,6 +19,7 @@ mod topology;
 mod words;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -24,8 +27,9 @@ use serde::Deserialize;
 pub use catalogue::{Named, load, select};
 pub use expectation::{Evidence, Expect, Expected, ExpectedFlow, Totals};
 pub use family::Family;
+pub use overlay::{OtherNode, Overlay};
 pub use process::{Check, Process};
-pub use step::{Change, Connect, Membership, Removal, Step};
+pub use step::{Change, Connect, Membership, Removal, RunIn, Step};
 pub use topology::{Behaviour, Client, Pod, RealServer, Scheduler, Service, Topology};
 pub use words::{CAUSES, Cause, Fate, Flavour, KernelName, Span};
 
@@ -42,6 +46,12 @@ pub struct Scenario {
     /// The addresses with which it is played; the file itself names those of IPv4.
     #[serde(default = "Scenario::default_families")]
     pub families: Vec<Family>,
+    /// Whether the test plays it on every one of its kernels, not on one of them only.
+    #[serde(default)]
+    pub core: bool,
+    /// After so many seconds it has failed; an emulated kernel takes its time to attach a tracer.
+    #[serde(default = "Scenario::default_limit_s")]
+    pub limit_s: u32,
     /// Sysctls of the node beyond what kube-proxy sets (see [`crate::guest`]), set before the topology is built.
     #[serde(default)]
     pub facts: BTreeMap<String, Value>,
@@ -94,6 +104,16 @@ impl Scenario {
         vec![Family::Ipv4]
     }
 
+    const fn default_limit_s() -> u32 {
+        120
+    }
+
+    /// After this time it has failed.
+    #[must_use]
+    pub const fn limit(&self) -> Duration {
+        Duration::from_secs(self.limit_s as u64)
+    }
+
     /// Reads and checks a scenario.
     pub fn from_toml(text: &str) -> Result<Self> {
         let scenario: Self = toml::from_str(text)?;
@@ -115,6 +135,13 @@ impl Scenario {
             .iter()
             .map(|service| service.node_port)
             .collect()
+    }
+
+    /// Whether steps run lines of the shell, and so may change anything.
+    #[must_use]
+    pub fn runs_lines(&self) -> bool {
+        let runs = |step: &Step| matches!(step, Step::Run(_) | Step::RunIn(_));
+        self.steps.iter().any(runs)
     }
 
     /// All of its connects in the order of the file, those of one parallel step together.

@@ -1,11 +1,17 @@
 //! The kernel struct members that the kernel half reads.
 //!
 //! Rust emits no CO-RE relocations, so an object that knows offsets would be right for one kernel build only.
-//! Instead each row is a constant of the object that the loader sets from the BTF of the running kernel (or
-//! from a layout that was proven on it). [`MISSING`] means "not known": the kernel half then reads nothing.
+//! Instead each row is a number that the loader takes from the BTF of the running kernel (or from a layout that was
+//! proven on it). For a struct of the kernel image it is a constant of the object. A module may come, go, and come
+//! again as another build of itself while the object is loaded: the offsets of modules' structs are variables of the
+//! object, all of them in one array in the order of the table ([`Field::index`]).
 
-/// The value of a field whose offset is not known. No struct of the kernel is that large.
+/// The value of a field whose offset is not known: the kernel half then reads nothing.
 pub const MISSING: u32 = u32::MAX;
+
+/// Offsets from here on count as not known. No struct is that large; and an offset that is written while a program
+/// reads it, byte after byte over a [`MISSING`] one, is at least this until its last byte is there.
+pub const LIMIT: u32 = 1 << 16;
 
 /// One member of a kernel struct.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +24,8 @@ pub struct Field {
     pub module: &'static str,
     /// How many bytes the kernel half reads there. A member that is smaller is refused.
     pub size: u32,
+    /// Its place in the table, from 0.
+    pub index: usize,
 }
 
 /// Hands every row to `$callback!` as `IDENT, "path", "module", size;`.
@@ -72,13 +80,34 @@ macro_rules! for_each_field {
 
 macro_rules! rows {
     ($($constant:ident, $path:literal, $module:literal, $size:literal;)*) => {
+        /// The rows by name, to number them.
+        #[allow(non_camel_case_types, reason = "they are called as the constants are")]
+        enum Place { $($constant),* }
+
         $(
             #[doc = concat!("`", $path, "`")]
-            pub const $constant: Field =
-                Field { constant: stringify!($constant), path: $path, module: $module, size: $size };
+            pub const $constant: Field = Field {
+                constant: stringify!($constant),
+                path: $path,
+                module: $module,
+                size: $size,
+                index: Place::$constant as usize,
+            };
         )*
         /// Every field of the table.
         pub const ALL: &[Field] = &[$($constant),*];
     };
 }
 for_each_field!(rows);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_knows_its_place() {
+        for (index, field) in ALL.iter().enumerate() {
+            assert_eq!(field.index, index, "{}", field.path);
+        }
+    }
+}

@@ -5,6 +5,12 @@
 //! * `entry`: a kprobe.
 //! * `call`: a kprobe and a kretprobe, joined by the stack pointer.
 //!
+//! A hook that is not wanted all the time says so behind the causes ([`When`]), as in `"causes", after_rule_drop;`.
+//! A hook whose function runs for every packet of the node, healthy or not, should be one of those.
+//!
+//! Rows stand in the order in which a packet meets them, IPv6 twins apart. They are attached from the last to the
+//! first: whatever is seen of a packet at one hook, all hooks behind it are there to see what follows.
+//!
 //! Function names and argument positions were read in the sources of 3.10 to 7.3 (arguments are noted where a
 //! body takes them). Rows that do the same work on different kernels are grouped in [`Hook::ALTERNATIVES`]; the plan
 //! attaches whichever exist. A number, once used, is never used for anything else: recordings carry it.
@@ -52,7 +58,8 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY],
                 "the tuple after masquerade; conntrack.insert-failed";
             NftDoChain = 40, call, nft_do_chain, nft_do_chain_exit, "nf_tables", netfilter::chain,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped",
+                after_rule_drop;
 
             // The backend, when it is on this node, and what goes back.
             TcpConnRequest = 50, entry, tcp_v4_conn_request, none, "", tcp::conn_request,
@@ -111,6 +118,18 @@ impl HookKind {
     }
 }
 
+/// When a hook is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// All the time.
+    Always,
+    /// Where `skb:kfree_skb` gives no drop reason (kernels before 5.17) that would tell the same.
+    WithoutDropReasons,
+    /// From the first packet that a rule may have discarded, until no such packet was seen for a while. The packet
+    /// is sent again a second later, and then shows the rule: a node without such rules never pays for the hook.
+    AfterRuleDrop,
+}
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct HookInfo {
@@ -128,6 +147,8 @@ pub struct HookInfo {
     pub needs: &'static [Field],
     /// The causes that it proves, or what else it is for.
     pub serves: &'static str,
+    /// When it is wanted.
+    pub when: When,
 }
 
 macro_rules! kind {
@@ -142,9 +163,21 @@ macro_rules! kind {
     };
 }
 
+macro_rules! when {
+    () => {
+        When::Always
+    };
+    (without_drop_reasons) => {
+        When::WithoutDropReasons
+    };
+    (after_rule_drop) => {
+        When::AfterRuleDrop
+    };
+}
+
 macro_rules! rows {
     ($($id:ident = $number:literal, $kind:ident, $name:ident, $exit:ident, $module:literal,
-       $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal;)*) => {
+       $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal $(, $when:ident)?;)*) => {
         /// The hooks by name; the number is what records carry.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
         #[repr(u16)]
@@ -174,7 +207,7 @@ macro_rules! rows {
             }
         }
 
-        /// Every hook, in the order in which they are attached.
+        /// Every hook, in the order of the table.
         pub const ALL: &[HookInfo] = &[$(
             HookInfo {
                 hook: Hook::$id,
@@ -184,6 +217,7 @@ macro_rules! rows {
                 module: $module,
                 needs: &[$(field::$need),*],
                 serves: $serves,
+                when: when!($($when)?),
             },
         )*];
     };

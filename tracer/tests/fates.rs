@@ -321,3 +321,37 @@ fn a_removed_server_with_weight_is_asked_for_after_an_ended_connection() {
         Some(Cause::IpvsNodestExpired)
     );
 }
+
+#[test]
+fn a_rule_that_only_the_second_syn_shows_explains_both() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.discarded(2 * MS);
+    story.arrives(1_000 * MS);
+    story.discarded_by_rule(1_001 * MS);
+    story.served(3_000 * MS);
+    let (flow, fate, diagnosis) = story.only();
+    assert_eq!((fate, flow.attempts.len()), (Fate::Stalled, 3));
+    assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));
+    assert!(has(&diagnosis, "table", "hardening"));
+    assert!(has(&diagnosis, "the SYN before it", "at the same place"));
+
+    // What nobody saw a rule do is not called a rule's.
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.discarded(2 * MS);
+    story.served(1_000 * MS);
+    assert_eq!(story.only().2.cause, Some(Cause::Unknown));
+}
+
+#[test]
+fn a_syn_that_ipvs_dropped_is_not_explained_by_a_rule_that_dropped_the_next() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.ipvs(2 * MS, NF_DROP, |story| story.lookup(3 * MS, IpvsConn::default()));
+    story.discarded(4 * MS);
+    story.arrives(1_000 * MS);
+    story.discarded_by_rule(1_001 * MS);
+    story.served(3_000 * MS);
+    assert_eq!(story.only().2.cause, Some(Cause::Unknown));
+}

@@ -18,8 +18,11 @@ use crate::workspace;
 use play::{Lab, Manner, Played, Programme};
 use tell::{Detail, Teller};
 
-/// How many guests run at the same time. Each has two processors.
-const GUESTS: usize = 2;
+/// How many guests run at the same time: one a core, for an emulated guest keeps about one busy, and no more than the
+/// memory of a small machine can hold.
+pub(crate) fn guests() -> usize {
+    thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4))
+}
 
 /// What `cargo xtask lab` can be told.
 #[derive(Debug, clap::Args)]
@@ -117,7 +120,7 @@ pub(crate) fn play_all(
     let over = Mutex::new(Vec::new());
     let next = || queue.lock().ok()?.pop_front();
     thread::scope(|scope| {
-        for _ in 0..GUESTS {
+        for _ in 0..guests() {
             scope.spawn(|| {
                 while let Some(programme) = next() {
                     let mut teller = Teller::new(&programme.name, detail, verbose);

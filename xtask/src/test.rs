@@ -1,12 +1,15 @@
 //! `cargo xtask test`: everything that must pass, and a count of it.
 
+mod boots;
+mod drill;
+mod selection;
 mod step;
 
-use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::Result;
 use tracer_lab::packages::Cache;
 use tracer_lab::scenario::{self, KernelName, Named};
 
@@ -14,23 +17,18 @@ use crate::lab::play::{Lab, Manner, Played};
 use crate::lab::play_all;
 use crate::lab::tell::Detail;
 use crate::workspace;
+use boots::Boot;
+use selection::Choice;
 use step::{Count, Step};
-
-/// The kernels on which scenarios are played unless others are named.
-const KERNELS: [&str; 5] = ["5.10", "6.1", "6.12", "7", "5.10/pre-5.9"];
 
 /// What `cargo xtask test` can be told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The inner loop: format, lints and unit tests; no guest, no network
-    #[arg(long, conflicts_with_all = ["kernels", "scenarios"])]
+    #[arg(long, conflicts_with_all = ["full", "kernels", "scenarios"])]
     quick: bool,
-    /// Play scenarios on these kernels only, such as 6.12 or 5.10/pre-5.9
-    #[arg(long = "kernel", value_name = "KERNEL", value_delimiter = ',')]
-    kernels: Vec<KernelName>,
-    /// Play these scenarios only
-    #[arg(long = "scenario", value_name = "NAME", value_delimiter = ',')]
-    scenarios: Vec<String>,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 /// Runs it all, whatever fails on the way. The last line counts.
@@ -38,10 +36,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let began = Instant::now();
     // A misspelt name is to be known now and not in ten minutes.
     let catalogue = scenario::load(&workspace::scenarios())?;
-    let wanted = if arguments.quick {
+    let shares = if arguments.quick {
         Vec::new()
     } else {
-        wanted(&catalogue, arguments)?
+        arguments.choice.shares(&catalogue)?
     };
 
     let cache = Cache::open()?;
@@ -49,8 +47,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     for step in Step::all().iter().filter(|step| step.quick || !arguments.quick) {
         count.add(step.run(&cache)?);
     }
-    if !wanted.is_empty() {
-        count.add(scenarios(wanted));
+    if !shares.is_empty() {
+        let left = selection::left(&shares);
+        let first = shares[0].kernel.clone();
+        let wanted = shares.into_iter().map(|share| (share.kernel, share.played));
+        // The drill waits most of its time, so it costs none beside the others.
+        let (drilled, played) = thread::scope(|scope| {
+            let drilled = scope.spawn(|| drill(&first));
+            let played = scenarios(boots::cut(wanted));
+            (drilled.join(), played)
+        });
+        count.add(drilled.unwrap_or_else(|_| Count::of("the drill", false)));
+        count.add(played);
+        print!("\n{left}");
     }
 
     println!("\nSummary after {:.0} s", began.elapsed().as_secs_f64());
@@ -61,41 +70,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(count.verdict())
 }
 
-/// Which scenarios are played on which kernels.
-fn wanted<'a>(catalogue: &'a [Named], arguments: &Arguments) -> Result<Vec<(KernelName, Vec<&'a Named>)>> {
-    let known: BTreeSet<&str> = catalogue.iter().map(|named| named.name.as_str()).collect();
-    if let Some(unknown) = arguments
-        .scenarios
-        .iter()
-        .find(|name| !known.contains(name.as_str()))
-    {
-        bail!("there is no scenario {unknown}; `cargo xtask lab --list` names all");
+/// Whether the lab itself tells what fails from what does not.
+fn drill(kernel: &KernelName) -> Count {
+    let title = "scenarios that must fail do so, by name";
+    let began = Instant::now();
+    let wrong = drill::run(kernel).unwrap_or_else(|error| vec![format!("{error:#}")]);
+    for line in &wrong {
+        println!("{line}");
     }
-    let kernels = if arguments.kernels.is_empty() {
-        KERNELS.iter().map(|name| name.parse()).collect::<Result<_>>()?
-    } else {
-        arguments.kernels.clone()
-    };
-    let asked_for =
-        |named: &Named| arguments.scenarios.is_empty() || arguments.scenarios.contains(&named.name);
-    let mut wanted = Vec::new();
-    for kernel in kernels {
-        let scenarios: Vec<&Named> = catalogue
-            .iter()
-            .filter(|named| asked_for(named) && named.scenario.runs_on(&kernel))
-            .collect();
-        if !scenarios.is_empty() {
-            wanted.push((kernel, scenarios));
-        }
-    }
-    ensure!(
-        !wanted.is_empty(),
-        "none of these scenarios runs on any of these kernels"
-    );
-    Ok(wanted)
+    let verdict = if wrong.is_empty() { "passed" } else { "FAILED" };
+    println!("{verdict}  {title} ({:.1} s)", began.elapsed().as_secs_f64());
+    Count::of(title, wrong.is_empty())
 }
 
-fn scenarios(wanted: Vec<(KernelName, Vec<&Named>)>) -> Count {
+fn scenarios(wanted: Vec<Boot<'_>>) -> Count {
     let mut count = Count::default();
     match play_twice(wanted) {
         Ok(all) => {
@@ -114,7 +102,7 @@ fn scenarios(wanted: Vec<(KernelName, Vec<&Named>)>) -> Count {
 
 /// Plays everything, and once more what failed: an emulated guest on a busy machine may stand still for a second, and
 /// seconds are what the scenarios are about. What fails twice has failed; what fails once is named.
-fn play_twice(wanted: Vec<(KernelName, Vec<&Named>)>) -> Result<Vec<Played>> {
+fn play_twice(wanted: Vec<Boot<'_>>) -> Result<Vec<Played>> {
     let lab = Lab::prepare(Manner::default())?;
     let first = play_all(&lab, wanted.clone(), Detail::Verdicts, false)?;
     let (mut over, failed): (Vec<_>, Vec<_>) = first.into_iter().partition(Played::passed);
@@ -139,37 +127,6 @@ fn play_twice(wanted: Vec<(KernelName, Vec<&Named>)>) -> Result<Vec<Played>> {
             played.troubles.join("; ")
         );
     }
-    over.extend(play_all(&lab, again.collect(), Detail::Verdicts, false)?);
+    over.extend(play_all(&lab, boots::cut(again), Detail::Verdicts, false)?);
     Ok(over)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    #[derive(Debug, Parser)]
-    struct Line {
-        #[command(flatten)]
-        arguments: Arguments,
-    }
-
-    #[test]
-    fn every_scenario_is_played_somewhere() {
-        let catalogue = scenario::load(&workspace::scenarios()).unwrap();
-        let line = Line::parse_from(["test"]);
-        let wanted = wanted(&catalogue, &line.arguments).unwrap();
-        let played: BTreeSet<&str> = wanted
-            .iter()
-            .flat_map(|(_, scenarios)| scenarios.iter().map(|named| named.name.as_str()))
-            .collect();
-        assert_eq!(played.len(), catalogue.len());
-    }
-
-    #[test]
-    fn a_scenario_that_is_not_there_is_an_error() {
-        let catalogue = scenario::load(&workspace::scenarios()).unwrap();
-        let line = Line::parse_from(["test", "--scenario", "no-such-thing"]);
-        assert!(wanted(&catalogue, &line.arguments).is_err());
-    }
 }

@@ -1,14 +1,11 @@
 //! From the kernel's first process to a node that scenarios can be built on, and the end of it.
 
-use std::ffi::CString;
-use std::fs::{self, File};
-use std::path::Path;
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 
@@ -42,24 +39,6 @@ pub(super) fn mount_all() -> Result<()> {
     if fs::symlink_metadata("/var/run").is_err() {
         fs::create_dir_all("/var").context("cannot create /var")?;
         std::os::unix::fs::symlink("/run", "/var/run").context("cannot link /var/run")?;
-    }
-    Ok(())
-}
-
-/// Loads modules in the order given.
-pub(super) fn load_modules(paths: &[String]) -> Result<()> {
-    for path in paths {
-        let file = File::open(path).with_context(|| format!("cannot open {path}"))?;
-        // One that makes a device of its own on loading would be a stranger on the node.
-        let parameters = match Path::new(path).file_stem().and_then(|stem| stem.to_str()) {
-            Some("dummy") => "numdummies=0",
-            _ => "",
-        };
-        let parameters = CString::new(parameters).context("a parameter holds a NUL")?;
-        match finit_module(&file, &parameters, ModuleInitFlags::empty()) {
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot load {path}")),
-        }
     }
     Ok(())
 }

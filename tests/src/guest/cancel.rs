@@ -1,5 +1,6 @@
 //! Ending a scenario that takes too long.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ pub(super) struct Cancel(Arc<(Mutex<State>, Condvar)>);
 struct State {
     cancelled: bool,
     doing: String,
+    /// What was done before, and since when: the last one goes on.
+    done: Vec<(String, Instant)>,
 }
 
 impl Cancel {
@@ -20,12 +23,37 @@ impl Cancel {
     pub(super) fn doing(&self, what: impl Into<String>) -> Result<()> {
         let mut state = self.lock();
         state.doing = what.into();
+        let done = (state.doing.clone(), Instant::now());
+        state.done.push(done);
         stop_if(state.cancelled)
+    }
+
+    /// Fails when the scenario must stop.
+    pub(super) fn go_on(&self) -> Result<()> {
+        stop_if(self.lock().cancelled)
     }
 
     /// What was being done.
     pub(super) fn what(&self) -> String {
         self.lock().doing.clone()
+    }
+
+    /// What was done so far and how long each part took, one line each.
+    pub(super) fn spent(&self) -> String {
+        let state = self.lock();
+        let ends = state
+            .done
+            .iter()
+            .skip(1)
+            .map(|(_, since)| *since)
+            .chain([Instant::now()]);
+        let mut text = String::from("time spent");
+        for ((what, since), end) in state.done.iter().zip(ends) {
+            let ms = end.duration_since(*since).as_millis();
+            let what = what.lines().next().unwrap_or_default();
+            let _ = write!(text, "\n{ms:6} ms  {what}");
+        }
+        text
     }
 
     /// Tells the scenario to stop, and wakes it where it sleeps.

@@ -24,6 +24,9 @@ use crate::scenario::{self, Connect, address};
 /// more round trip at most.
 const PORT_BUSY: Duration = Duration::from_secs(3);
 
+/// How often a client that waits for its connection looks whether it must stop.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// How long a server may take for its few bytes.
 const REPLY: Duration = Duration::from_secs(5);
 
@@ -76,6 +79,11 @@ impl Client {
         &self.name
     }
 
+    /// Its netns.
+    pub(super) fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
     /// Makes all attempts of a step, one after the other, and tells the host how each of them went. As soon as the
     /// first SYN is on its way it says so to `begun`.
     pub(super) fn connect(
@@ -89,7 +97,7 @@ impl Client {
         let pause = Duration::from_millis(step.pause_ms.into());
         self.netns.run(|| {
             for source_port in step.source_ports() {
-                let truth = self.attempt(source_port, to, step, begun, port)?;
+                let truth = self.attempt(source_port, to, step, begun, (port, cancel))?;
                 port.send(&Message::Traffic(truth));
                 cancel.sleep(pause)?;
             }
@@ -116,7 +124,7 @@ impl Client {
         to: SocketAddr,
         step: &Connect,
         begun: &Sender<()>,
-        port: &Port,
+        (port, cancel): (&Port, &Cancel),
     ) -> Result<Traffic> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))
             .context("cannot make a socket")?;
@@ -128,7 +136,7 @@ impl Client {
             .bind(&from.into())
             .with_context(|| format!("{}: cannot bind {from}", self.name))?;
         let timeout = Duration::from_millis(step.timeout_ms.into());
-        let (result, took) = connect(&socket, to, timeout, begun)?;
+        let (result, took) = connect(&socket, to, timeout, begun, cancel)?;
         let outcome = match &result {
             Ok(()) => Outcome::Connected,
             Err(error) => outcome(error),
@@ -170,6 +178,7 @@ fn connect(
     to: SocketAddr,
     timeout: Duration,
     begun: &Sender<()>,
+    cancel: &Cancel,
 ) -> Result<(io::Result<()>, Duration)> {
     let to = to.into();
     socket
@@ -185,7 +194,7 @@ fn connect(
             }
             Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {
                 let _ = begun.send(());
-                handshake(socket, start, timeout)
+                handshake(socket, start, timeout, cancel)?
             }
             result => result,
         };
@@ -193,20 +202,22 @@ fn connect(
     }
 }
 
-/// Waits until a connection that is being made is made, or has failed.
-fn handshake(socket: &Socket, start: Instant, timeout: Duration) -> io::Result<()> {
+/// Waits until a connection that is being made is made, or has failed. Fails itself when the scenario must stop.
+fn handshake(socket: &Socket, start: Instant, timeout: Duration, cancel: &Cancel) -> Result<io::Result<()>> {
     loop {
+        cancel.go_on()?;
         let left = timeout.saturating_sub(start.elapsed());
         if left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
+            return Ok(Err(ErrorKind::TimedOut.into()));
         }
         // Rounded up, so that the last wait is not one of no time, again and again.
-        let wait = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let wait =
+            PollTimeout::try_from(left.min(LOOK) + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
         let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
         match poll(&mut ready, wait) {
             Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => return socket.take_error()?.map_or(Ok(()), Err),
-            Err(errno) => return Err(errno.into()),
+            Ok(_) => return Ok(socket.take_error().and_then(|error| error.map_or(Ok(()), Err))),
+            Err(errno) => return Ok(Err(errno.into())),
         }
     }
 }

@@ -125,7 +125,7 @@ pub(super) fn set_sysctls(family: Family, changed: &mut Changed) -> Result<()> {
     SYSCTLS.iter().try_for_each(|name| changed.set(name, 1))?;
     match family {
         Family::Ipv4 => Ok(()),
-        Family::Ipv6 => changed.set("net.ipv6.conf.all.forwarding", 1),
+        Family::Ipv6 => changed.set(family.forwarding(), 1),
     }
 }
 
@@ -185,7 +185,7 @@ fn endpoint(pod: &Pod) -> SocketAddr {
 /// The virtual servers of a service: on the node's address, on its cluster address.
 fn addresses(topology: &Topology, service: &Service) -> [SocketAddr; 2] {
     [
-        SocketAddr::new(topology.node(), service.node_port),
+        SocketAddr::new(topology.node_address(), service.node_port),
         SocketAddr::new(cluster_ip(topology, service), CLUSTER_PORT),
     ]
 }
@@ -308,7 +308,7 @@ fn virtual_servers(topology: &Topology) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{Behaviour, Scheduler};
+    use crate::scenario::{Behaviour, Overlay, Scheduler};
 
     fn topology(masquerade: bool) -> Topology {
         let service = |name: &str, node_port| Service {
@@ -323,9 +323,12 @@ mod tests {
         };
         Topology {
             clients: Vec::new(),
+            nodes: Vec::new(),
+            overlay: Overlay::None,
             pods: vec![Pod {
                 name: "pod-1".to_owned(),
                 address: [10, 244, 1, 2].into(),
+                node: None,
                 port: 8080,
                 behaviour: Behaviour::Fin,
             }],

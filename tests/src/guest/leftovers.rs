@@ -1,6 +1,6 @@
 //! What a scenario must not leave behind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
@@ -8,52 +8,144 @@ use anyhow::Result;
 
 use super::cancel::Cancel;
 use super::topology::{ipvs_connections, names_in};
-use super::{netns, sysctl, tool};
+use super::{modules, netns, process_table, sysctl, tool};
 
 /// How long things that end by themselves may take: a device's last reference, a conntrack entry that dies.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// A kind of thing that a node has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Device,
+    Netns,
+    Module,
+    Process,
+    IpvsService,
+    IpvsConnection,
+    Rule,
+    IpSet,
+    /// Devices' addresses, routes and policy rules, as `ip` prints them.
+    Routing,
+    Qdisc,
+    Kprobe,
+    Tracked,
+    Sysctl,
+}
+
+impl Kind {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Netns => "netns",
+            Self::Module => "module",
+            Self::Process => "process",
+            Self::IpvsService => "IPVS service",
+            Self::IpvsConnection => "IPVS connection",
+            Self::Rule => "rule",
+            Self::IpSet => "IP set",
+            Self::Routing => "address, route or routing rule",
+            Self::Qdisc => "qdisc",
+            Self::Kprobe => "kprobe",
+            Self::Tracked => "count of tracked connections:",
+            Self::Sysctl => "sysctl",
+        }
+    }
+}
+
 /// All on the node that a scenario could have left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Inventory(BTreeSet<String>);
+pub(super) struct Inventory(BTreeMap<Kind, BTreeSet<String>>);
 
 impl Inventory {
-    /// Takes stock.
+    /// Takes stock of everything.
     pub(super) fn take() -> Result<Self> {
-        let mut all = BTreeSet::new();
-        let mut add = |what: &str, names: Vec<String>| {
-            all.extend(names.into_iter().map(|name| format!("{what} {name}")));
+        Self::take_of(true)
+    }
+
+    /// Takes stock; unless it is to be `thorough`, without what only steps with tools of their own change.
+    fn take_of(thorough: bool) -> Result<Self> {
+        let mut all = BTreeMap::new();
+        let mut add = |kind: Kind, names: Vec<String>| {
+            all.insert(kind, BTreeSet::from_iter(names));
         };
         let lines = |text: String| text.lines().map(str::to_owned).collect::<Vec<_>>();
-        add("device", names_in("/sys/class/net"));
-        add("netns", names_in(netns::FOLDER));
+        add(Kind::Device, names_in("/sys/class/net"));
+        add(Kind::Netns, names_in(netns::FOLDER));
+        add(Kind::Module, modules::loaded()?.into_iter().collect());
+        add(Kind::Process, process_table::others());
         let services = fs::read_to_string("/proc/net/ip_vs").unwrap_or_default();
         add(
-            "IPVS service",
+            Kind::IpvsService,
             services.lines().skip(3).map(str::to_owned).collect(),
         );
-        add("IPVS connection", ipvs_connections());
-        add("rule", lines(tool::run("nft list ruleset")?));
-        add("IP set", lines(tool::run("ipset list -n")?));
+        add(Kind::IpvsConnection, ipvs_connections());
+        add(Kind::Rule, lines(tool::run("nft list ruleset")?));
+        add(Kind::IpSet, lines(tool::run("ipset list -n")?));
+        if thorough {
+            add(Kind::Routing, lines(routing()?));
+            add(Kind::Qdisc, qdiscs()?);
+        }
         // Whoever traces must have taken his probes away.
         let probes = fs::read_to_string("/sys/kernel/debug/kprobes/list").unwrap_or_default();
-        add("kprobe", lines(probes));
-        let tracked = sysctl::read("net.netfilter.nf_conntrack_count")?;
-        add("count of tracked connections:", vec![tracked]);
+        add(Kind::Kprobe, lines(probes));
+        add(
+            Kind::Tracked,
+            vec![sysctl::read("net.netfilter.nf_conntrack_count")?],
+        );
+        let mut sysctls = Vec::new();
         for name in ["conn_reuse_mode", "expire_nodest_conn", "conntrack"] {
             let name = format!("net.ipv4.vs.{name}");
-            add("sysctl", vec![format!("{name} = {}", sysctl::read(&name)?)]);
+            sysctls.push(format!("{name} = {}", sysctl::read(&name)?));
         }
+        add(Kind::Sysctl, sysctls);
         Ok(Self(all))
     }
 
-    /// Waits until the node is again as it was, and returns what is there that was not.
-    pub(super) fn strangers(&self) -> Result<Vec<String>> {
-        let mut now = Self::take()?;
-        Cancel::default().wait_until(SETTLE, || {
-            now = Self::take()?;
-            Ok(now == *self)
-        })?;
-        Ok(now.0.difference(&self.0).cloned().collect())
+    /// Whether a thing of this kind and name is there.
+    pub(super) fn has(&self, kind: Kind, name: &str) -> bool {
+        self.of(kind).contains(name)
     }
+
+    /// All things of a kind.
+    pub(super) fn of(&self, kind: Kind) -> &BTreeSet<String> {
+        static NONE: BTreeSet<String> = BTreeSet::new();
+        self.0.get(&kind).unwrap_or(&NONE)
+    }
+
+    /// Waits until the node is again as it was, and returns what is there that was not, or is not there any more.
+    pub(super) fn strangers(&self, thorough: bool) -> Result<Vec<String>> {
+        let mut strangers = Vec::new();
+        Cancel::default().wait_until(SETTLE, || {
+            let now = Self::take_of(thorough)?;
+            strangers.clear();
+            for kind in now.0.keys().copied() {
+                let (word, is, was) = (kind.word(), now.of(kind), self.of(kind));
+                strangers.extend(is.difference(was).map(|name| format!("{word} {name}")));
+                strangers.extend(was.difference(is).map(|name| format!("no {word} {name}")));
+            }
+            Ok(strangers.is_empty())
+        })?;
+        Ok(strangers)
+    }
+}
+
+/// The node's addresses, routes and routing rules, one a line.
+pub(super) fn routing() -> Result<String> {
+    tool::feed(
+        "ip -o -batch -",
+        "addr show dev lo\nroute show table all\nrule show\n",
+    )
+}
+
+/// The qdiscs of all devices, without the count of their users.
+pub(super) fn qdiscs() -> Result<Vec<String>> {
+    let all = tool::run("tc qdisc show")?;
+    let known = |line: &str| {
+        line.split(" refcnt ")
+            .next()
+            .unwrap_or_default()
+            .trim_end()
+            .to_owned()
+    };
+    Ok(all.lines().map(known).collect())
 }

@@ -10,11 +10,16 @@ mod cancel;
 mod client;
 mod kube;
 mod leftovers;
+mod modules;
 mod netns;
+mod nodes;
 mod play;
 mod pod;
 mod port;
 mod process;
+mod process_table;
+mod restore;
+mod shell;
 mod supervise;
 mod sysctl;
 mod tool;
@@ -30,6 +35,13 @@ use port::Port;
 
 /// Runs the guest from first to last. It never returns: PID 1 must not.
 pub fn main() -> ! {
+    let mut arguments = std::env::args();
+    if arguments
+        .next()
+        .is_some_and(|name| name.rsplit('/').next() == Some("modprobe"))
+    {
+        std::process::exit(modules::modprobe(arguments));
+    }
     if std::process::id() != 1 {
         eprintln!(
             "lab-guest is the first process of the lab's guest and mounts, kills and powers off at will."
@@ -49,7 +61,7 @@ fn run() -> Result<()> {
     let port = Port::open()?;
     let job = std::fs::read(JOB_PATH).with_context(|| format!("cannot read {JOB_PATH}"))?;
     let job: Job = serde_json::from_slice(&job).with_context(|| format!("cannot understand {JOB_PATH}"))?;
-    boot::load_modules(&job.modules)?;
+    modules::load(&job.modules)?;
     boot::prepare_node()?;
     port.send(&Message::Ready {
         release: sysctl::read("kernel.osrelease")?,

@@ -16,7 +16,7 @@ use super::topology::{self, Node};
 use super::tracer::Tracer;
 use super::{kube, tool};
 use crate::protocol::Job;
-use crate::scenario::{Connect, Scenario, Step};
+use crate::scenario::{Connect, RunIn, Scenario, Step};
 
 /// tracer's own patience: after this time without progress it tells a flow's fate as it stands.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -45,13 +45,16 @@ impl Stage {
         if self.job.verbose {
             self.describe();
         }
-        let _ = self.cancel.doing("cleaning up");
         let mut errors: Vec<_> = played.err().into_iter().collect();
-        errors.extend(node.tear_down());
-        match self.before.strangers() {
+        errors.extend(node.tear_down(&self.before, &self.cancel));
+        let _ = self.cancel.doing("looking for what was left behind");
+        match self.before.strangers(scenario.runs_lines()) {
             Ok(strangers) if strangers.is_empty() => {}
             Ok(strangers) => errors.push(anyhow!("left behind: {}", strangers.join(", "))),
             Err(error) => errors.push(error),
+        }
+        if self.job.verbose {
+            self.port.note(self.cancel.spent());
         }
         let texts: Vec<_> = errors.iter().map(|error| format!("{error:#}")).collect();
         match texts.as_slice() {
@@ -177,9 +180,19 @@ impl Act<'_> {
                 .iter()
                 .try_for_each(|(name, value)| self.node.sysctl(name, value)),
             Step::Nft(rules) => self.node.nft(rules),
+            Step::Run(line) => self.run(RunIn::NODE, line),
+            Step::RunIn(RunIn { place, line }) => self.run(place, line),
             Step::SleepMs(time) => self.stage.cancel.sleep(Duration::from_millis((*time).into())),
             Step::Say(_) => Ok(()),
         }
+    }
+
+    fn run(&self, place: &str, line: &str) -> Result<()> {
+        let printed = self.node.run(place, line)?;
+        if self.stage.job.verbose && !printed.is_empty() {
+            self.stage.port.note(printed);
+        }
+        Ok(())
     }
 
     /// Lets a client connect. The receiver hears of its first SYN.
@@ -224,6 +237,8 @@ fn describe(step: &Step) -> String {
             format!("sysctl {}", all.join(", "))
         }
         Step::Nft(rules) => format!("nft: {}", rules.trim()),
+        Step::Run(line) => format!("node: {}", line.trim()),
+        Step::RunIn(RunIn { place, line }) => format!("{place}: {}", line.trim()),
         Step::SleepMs(time) => format!("{time} ms pass"),
         Step::Say(text) => text.trim().to_owned(),
     }

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::{Signal, kill};
@@ -14,16 +13,12 @@ use super::cancel::Cancel;
 use super::leftovers::Inventory;
 use super::play::Stage;
 use super::port::Port;
-use crate::protocol::{Job, Message, SCENARIOS_DIR};
+use crate::protocol::{CLEAN_UP, Job, Message, SCENARIOS_DIR};
 use crate::scenario::{Family, Scenario};
 
-/// How long a scenario that was stopped may take to clean up.
-const CLEAN_UP: Duration = Duration::from_mins(1);
-
-/// Plays them in order. One that fails does not keep the next from being played; one that cannot even be stopped
-/// does, for the node is no longer known to be empty.
+/// Plays them in order. One that fails does not keep the next from being played. After one that cannot even be stopped
+/// none is played: the node is no longer known to be empty, and whoever gave the job has to boot another guest.
 pub(super) fn play_all(job: &Job, port: &Port) {
-    let mut stuck = None;
     let before = Inventory::take()
         .map(Arc::new)
         .map_err(|error| format!("{error:#}"));
@@ -32,15 +27,11 @@ pub(super) fn play_all(job: &Job, port: &Port) {
             scenario: name.clone(),
         });
         println!("--- {name}");
-        let outcome = match (&stuck, &before) {
-            (Some(culprit), _) => Err(format!("not played: {culprit} could not be stopped")),
-            (None, Err(error)) => Err(format!("not played: the node is unknown: {error}")),
-            (None, Ok(before)) => match play(name, job, port, before) {
-                Played::Over(outcome) => outcome.map_err(|error| format!("{error:#}")),
-                Played::Stuck(what) => {
-                    stuck = Some(name.clone());
-                    Err(what)
-                }
+        let (outcome, stuck) = match &before {
+            Err(error) => (Err(format!("not played: the node is unknown: {error}")), false),
+            Ok(before) => match play(name, job, port, before) {
+                Played::Over(outcome) => (outcome.map_err(|error| format!("{error:#}")), false),
+                Played::Stuck(what) => (Err(what), true),
             },
         };
         port.send(&Message::End {
@@ -48,6 +39,9 @@ pub(super) fn play_all(job: &Job, port: &Port) {
             ok: outcome.is_ok(),
             why: outcome.err(),
         });
+        if stuck {
+            break;
+        }
     }
 }
 
@@ -63,6 +57,7 @@ fn play(name: &str, job: &Job, port: &Port, before: &Arc<Inventory>) -> Played {
         Ok(scenario) => scenario,
         Err(error) => return Played::Over(Err(error)),
     };
+    let limit = scenario.limit();
     let cancel = Cancel::default();
     let stage = Stage {
         job: job.clone(),
@@ -75,7 +70,6 @@ fn play(name: &str, job: &Job, port: &Port, before: &Arc<Inventory>) -> Played {
         let _ = over.send(stage.play(&scenario));
     });
 
-    let limit = Duration::from_secs(job.seconds_per_scenario.into());
     match when_over.recv_timeout(limit) {
         Ok(outcome) => return Played::Over(outcome),
         Err(RecvTimeoutError::Disconnected) => return Played::Over(Err(anyhow!("lab-guest panicked"))),

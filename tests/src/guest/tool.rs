@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result, anyhow, bail};
 
 /// Where the initramfs has them.
-const PATH: &str = "/bin:/sbin:/usr/bin:/usr/sbin";
+pub(super) const PATH: &str = "/bin:/sbin:/usr/bin:/usr/sbin";
 
 /// Runs a command line whose words hold no blanks, and returns what it printed.
 pub(super) fn run(line: &str) -> Result<String> {

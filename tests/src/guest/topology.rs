@@ -1,7 +1,8 @@
 //! The node as a scenario wants it: built from nothing, and taken down to nothing.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,10 +10,13 @@ use anyhow::{Context, Result, ensure};
 
 use super::cancel::Cancel;
 use super::client::{self, Client};
+use super::leftovers::{Inventory, Kind};
+use super::nodes::{self, OtherNode};
 use super::pod::Pod;
+use super::restore::{self, Sysctls};
 use super::sysctl::Changed;
-use super::{kube, netns, sysctl, tool};
-use crate::scenario::{self, Behaviour, Family, Scenario, Topology};
+use super::{kube, modules, netns, process_table, shell, sysctl, tool};
+use crate::scenario::{self, Behaviour, Family, RunIn, Scenario, Topology};
 
 /// How long a new link may take until it carries packets.
 const LINK_UP: Duration = Duration::from_secs(10);
@@ -21,15 +25,17 @@ const LINK_UP: Duration = Duration::from_secs(10);
 /// netfilter the sets of rules.
 const FORGET: Duration = Duration::from_secs(10);
 
-/// The devices of the node that are ours, by how their names begin.
-const OUR_DEVICES: [&str; 3] = ["cali", "eth", "kube-ipvs"];
-
-/// The node, with clients around it and pods on it.
+/// The node, with clients and other nodes around it and pods on it.
 #[derive(Debug, Default)]
 pub(super) struct Node {
     clients: Vec<Client>,
+    others: Vec<OtherNode>,
     pods: Vec<Pod>,
     sysctls: Changed,
+    /// Whether steps have tools of their own, and so may have changed whatever there is.
+    touched: bool,
+    /// All sysctls of the network as they were before such steps.
+    all_sysctls: Sysctls,
 }
 
 impl Node {
@@ -37,6 +43,10 @@ impl Node {
     pub(super) fn build(&mut self, scenario: &Scenario, cancel: &Cancel) -> Result<()> {
         let topology = &scenario.topology;
         cancel.doing("setting sysctls")?;
+        self.touched = scenario.runs_lines();
+        if self.touched {
+            self.all_sysctls = Sysctls::take();
+        }
         if topology.family == Family::Ipv6 {
             sysctl::ipv6().try_for_each(|(name, value)| self.sysctls.set(&name, value))?;
         }
@@ -46,27 +56,38 @@ impl Node {
         }
         for (nth, client) in topology.clients.iter().enumerate() {
             cancel.doing(format!("building {}", client.name))?;
-            let built = Client::create(client, nth, topology.node())
+            let built = Client::create(client, nth, topology.node_address())
                 .with_context(|| format!("cannot build {}", client.name))?;
             self.clients.push(built);
         }
+        for node in &topology.nodes {
+            cancel.doing(format!("building {}", node.name))?;
+            let built =
+                OtherNode::create(node, topology).with_context(|| format!("cannot build {}", node.name))?;
+            self.others.push(built);
+        }
         for pod in &topology.pods {
             cancel.doing(format!("building {}", pod.name))?;
-            let built = Pod::create(pod).with_context(|| format!("cannot build {}", pod.name))?;
+            let host = pod.node.as_deref().map(|name| self.other(name)).transpose()?;
+            let built = Pod::create(pod, host.map(OtherNode::netns))
+                .with_context(|| format!("cannot build {}", pod.name))?;
             self.pods.push(built);
         }
+        cancel.doing("making the ways between nodes")?;
+        nodes::connect(topology)?;
         cancel.doing("playing kube-proxy")?;
         kube::sync(topology)?;
         if let Some(rules) = &topology.nft {
             self.nft(rules)?;
         }
         cancel.doing("waiting for the links")?;
-        let devices = (0..self.clients.len())
-            .map(client::device)
-            .chain(self.pods.iter().map(Pod::device));
-        for device in devices {
-            let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device, topology.family)))?;
+        for device in (0..topology.clients.len() + topology.nodes.len()).map(client::device) {
+            let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device, topology.node_address())))?;
             ensure!(up, "{device} does not come up");
+        }
+        for pod in &self.pods {
+            let up = cancel.wait_until(LINK_UP, || pod.is_up())?;
+            ensure!(up, "{} does not come up", pod.device());
         }
         Ok(())
     }
@@ -75,6 +96,11 @@ impl Node {
     pub(super) fn client(&self, name: &str) -> Result<&Client> {
         let client = self.clients.iter().find(|client| client.name() == name);
         client.with_context(|| format!("there is no client {name}"))
+    }
+
+    fn other(&self, name: &str) -> Result<&OtherNode> {
+        let node = self.others.iter().find(|node| node.name() == name);
+        node.with_context(|| format!("there is no node {name}"))
     }
 
     /// Changes what a pod does.
@@ -99,33 +125,84 @@ impl Node {
         Ok(())
     }
 
-    /// Takes everything down, as far as it goes, and returns what did not work.
-    pub(super) fn tear_down(mut self) -> Vec<anyhow::Error> {
+    /// Runs a line of the shell on the node, or in the netns of a client, another node or a pod. Returns what it
+    /// printed.
+    pub(super) fn run(&self, place: &str, line: &str) -> Result<String> {
+        if place == RunIn::NODE {
+            return shell::run(line);
+        }
+        let pod = self.pods.iter().find(|pod| pod.name() == place).map(Pod::netns);
+        let netns = match pod.or_else(|| self.other(place).map(OtherNode::netns).ok()) {
+            Some(netns) => netns,
+            None => self.client(place)?.netns(),
+        };
+        netns.run(|| shell::run(line))
+    }
+
+    /// Takes everything down, as far as it goes, and returns what did not work. Then the node is as it was before.
+    pub(super) fn tear_down(mut self, before: &Inventory, cancel: &Cancel) -> Vec<anyhow::Error> {
         let mut errors = Vec::new();
+        let doing = |what: &str| {
+            // A scenario that was stopped is cleaned up as well.
+            let _ = cancel.doing(format!("cleaning up: {what}"));
+        };
         let mut take = |outcome: Result<()>| errors.extend(outcome.err());
+        doing("clients and pods");
         self.clients.iter().for_each(Client::let_go);
         self.pods.clear();
+        process_table::end_all();
+        doing("IPVS");
         take(forget_ipvs());
+        doing("rules");
         take(tool::run("nft flush ruleset").map(drop));
+        take(restore::legacy_tables());
+        doing("IP sets");
         take(forget_sets());
-        for device in names_in("/sys/class/net") {
-            if OUR_DEVICES.iter().any(|ours| device.starts_with(ours)) {
-                take(tool::run(&format!("ip link delete {device}")).map(drop));
-            }
-        }
+        doing("devices");
+        take(delete_devices(before));
+        take(nodes::tear_down());
+        doing("netns");
         for name in names_in(netns::FOLDER) {
-            take(tool::run(&format!("ip netns delete {name}")).map(drop));
+            take(netns::delete(&name));
         }
+        if self.touched {
+            doing("routes");
+            take(restore::routes(before));
+        }
+        doing("conntrack");
         take(tool::run("conntrack -F").map(drop));
+        doing("sysctls");
         take(self.sysctls.restore());
+        take(self.all_sysctls.put_back());
+        doing("modules");
+        take(modules::restore(before.of(Kind::Module)));
         errors
     }
+}
+
+/// Deletes all devices that were not there before.
+fn delete_devices(before: &Inventory) -> Result<()> {
+    let strangers = || {
+        let mut names = names_in("/sys/class/net");
+        names.retain(|name| !before.has(Kind::Device, name));
+        names
+    };
+    let deletions = strangers().iter().fold(String::new(), |mut lines, name| {
+        let _ = writeln!(lines, "link delete {name}");
+        lines
+    });
+    let deleted = tool::feed("ip -force -batch -", &deletions);
+    // One end of a veth takes the other one with it, which can then not be deleted any more.
+    if strangers().is_empty() {
+        return Ok(());
+    }
+    deleted.map(drop)
 }
 
 /// The address of a service for its clients.
 pub(super) fn address(topology: &Topology, service: Option<&str>) -> Result<SocketAddr> {
     let service = topology.service(service).context("there is no such service")?;
-    Ok(SocketAddr::new(topology.node(), service.node_port))
+    Ok(SocketAddr::new(topology.node_address(), service.node_port))
 }
 
 /// The entries of a folder, by name; none if there is no such folder.
@@ -170,9 +247,10 @@ fn forget_sets() -> Result<()> {
     refused.map_or(Ok(()), Err)
 }
 
-fn is_up(device: &str, family: Family) -> bool {
+/// Whether a device of the node carries packets with addresses like this one.
+pub(super) fn is_up(device: &str, address: IpAddr) -> bool {
     let state = fs::read_to_string(format!("/sys/class/net/{device}/operstate"));
-    state.is_ok_and(|state| state.trim() == "up") && (family == Family::Ipv4 || has_link_local(device))
+    state.is_ok_and(|state| state.trim() == "up") && (address.is_ipv4() || has_link_local(device))
 }
 
 /// Whether the device has its link-local address, with which it asks for its neighbours: without one it asks nobody, and

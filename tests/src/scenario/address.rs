@@ -55,13 +55,20 @@ const fn alike(number: u8) -> u16 {
     (number / 100) << 8 | (number / 10 % 10) << 4 | (number % 10)
 }
 
-/// Whether a client can have it: one of 10.0.0.2 to 10.0.0.254.
+/// The address of a node's tunnel, in the network of the pods. Nodes are counted from 0, the first one.
+#[must_use]
+pub fn tunnel(family: Family, nth: usize) -> IpAddr {
+    let nth = u8::try_from(nth).unwrap_or(u8::MAX - 1);
+    in_family(Ipv4Addr::new(10, 244, 0, nth.saturating_add(1)).into(), family)
+}
+
+/// Whether a client, or another node, can have it: one of 10.0.0.2 to 10.0.0.254.
 #[must_use]
 pub fn is_clients(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if matches!(v4.octets(), [10, 0, 0, 2..=254]))
 }
 
-/// Whether a pod can have it: one of [`PODS`], and neither its network's own address nor the node's end.
+/// Whether a pod can have it: one of [`pods`], and neither its network's own address nor the node's end.
 #[must_use]
 pub fn is_pods(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if matches!(v4.octets(), [10, 244, _, 2..=254]))

@@ -1,6 +1,6 @@
 //! The folder of scenarios, and choosing from it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -11,8 +11,8 @@ use super::{KernelName, Scenario};
 pub struct Named {
     /// The name.
     pub name: String,
-    /// The name of its file.
-    pub file: String,
+    /// The file.
+    pub file: PathBuf,
     /// What the file says, with the addresses with which it is played.
     pub scenario: Scenario,
 }
@@ -50,7 +50,7 @@ fn load_one(path: &Path) -> Result<Vec<Named>> {
     let families = scenario.families.iter();
     let named = families.map(|&family| Named {
         name: format!("{name}{}", family.suffix()),
-        file: format!("{name}.toml"),
+        file: path.to_owned(),
         scenario: scenario.in_family(family),
     });
     Ok(named.collect())

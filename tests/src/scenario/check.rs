@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Family, Scenario, Topology, family};
+use super::{Family, Overlay, Scenario, Topology, family};
 
 /// Fails with the first contradiction.
 pub(super) fn check(scenario: &Scenario) -> Result<()> {
@@ -32,6 +32,7 @@ fn families(scenario: &Scenario) -> Result<()> {
     if scenario.families == [Family::Ipv4] {
         return Ok(());
     }
+    ensure!(scenario.topology.overlay != Overlay::Ipip, "IPIP carries no IPv6");
     for text in family::texts(&mut scenario.clone()) {
         ensure!(
             !["10.0.0.", "10.244.", "10.96."]

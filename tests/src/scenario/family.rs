@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::{Evidence, Expected, Scenario, Step, Topology, address};
+use super::{Evidence, Expected, RunIn, Scenario, Step, Topology, address};
 
 /// Which addresses clients, node, pods and services have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
@@ -47,6 +47,15 @@ impl Family {
         }
     }
 
+    /// The sysctl that makes a router of a host.
+    #[must_use]
+    pub const fn forwarding(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "net.ipv4.ip_forward",
+            Self::Ipv6 => "net.ipv6.conf.all.forwarding",
+        }
+    }
+
     /// What `nft` calls its control messages.
     #[must_use]
     pub const fn icmp(self) -> &'static str {
@@ -78,8 +87,9 @@ impl Topology {
     fn set_family(&mut self, family: Family) {
         self.family = family;
         let clients = self.clients.iter_mut().map(|client| &mut client.address);
+        let nodes = self.nodes.iter_mut().map(|node| &mut node.address);
         let pods = self.pods.iter_mut().map(|pod| &mut pod.address);
-        for address in clients.chain(pods) {
+        for address in clients.chain(nodes).chain(pods) {
             *address = address::in_family(*address, family);
         }
     }
@@ -89,7 +99,7 @@ impl Topology {
 pub(super) fn texts(scenario: &mut Scenario) -> Vec<&mut String> {
     let mut all: Vec<&mut String> = scenario.topology.nft.iter_mut().collect();
     all.extend(scenario.steps.iter_mut().filter_map(|step| match step {
-        Step::Nft(text) => Some(text),
+        Step::Nft(text) | Step::Run(text) | Step::RunIn(RunIn { line: text, .. }) => Some(text),
         _ => None,
     }));
     let expect = &mut scenario.expect;
@@ -111,15 +121,17 @@ impl Names {
         let mut names = vec![
             ("{ip}".to_owned(), family.word().to_owned()),
             ("{icmp}".to_owned(), family.icmp().to_owned()),
-            ("{node}".to_owned(), topology.node().to_string()),
+            ("{node}".to_owned(), topology.node_address().to_string()),
         ];
         let clients = topology
             .clients
             .iter()
             .map(|client| (&client.name, client.address));
+        let nodes = topology.nodes.iter().map(|node| (&node.name, node.address));
         let pods = topology.pods.iter().map(|pod| (&pod.name, pod.address));
         names.extend(
             clients
+                .chain(nodes)
                 .chain(pods)
                 .map(|(name, address)| (format!("{{{name}}}"), address.to_string())),
         );
@@ -167,8 +179,11 @@ default = { fate = "dropped", evidence = [{ value = "{pod-1}" }] }
         let topology = played(Family::Ipv6).topology;
         assert_eq!(topology.clients[0].address.to_string(), "fd00:10::12");
         assert_eq!(topology.pods[0].address.to_string(), "fd00:10:244:1::2");
-        assert_eq!(topology.node().to_string(), "fd00:10::1");
-        assert_eq!(played(Family::Ipv4).topology.node().to_string(), "10.0.0.1");
+        assert_eq!(topology.node_address().to_string(), "fd00:10::1");
+        assert_eq!(
+            played(Family::Ipv4).topology.node_address().to_string(),
+            "10.0.0.1"
+        );
     }
 
     #[test]

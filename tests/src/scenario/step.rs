@@ -26,6 +26,11 @@ pub enum Step {
     Sysctl(BTreeMap<String, Value>),
     /// Rules are loaded on the node by `nft -f`.
     Nft(String),
+    /// The node's shell runs a line. Whatever it changes there (rules, routes, addresses, devices, qdiscs, sysctls of
+    /// the network, modules, processes) is put back when the scenario is over.
+    Run(String),
+    /// The shell runs a line in the netns of a pod or a client.
+    RunIn(RunIn),
     /// Nothing happens for so many milliseconds.
     SleepMs(u32),
     /// A sentence for those who watch.
@@ -95,6 +100,22 @@ pub struct Removal {
     pub service: Option<String>,
     /// The pod's name.
     pub pod: String,
+}
+
+/// A line for the shell.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunIn {
+    /// The name of a pod, a client or another node, or [`RunIn::NODE`].
+    #[serde(rename = "where")]
+    pub place: String,
+    /// What is run there.
+    pub line: String,
+}
+
+impl RunIn {
+    /// The place that is the node itself.
+    pub const NODE: &str = "node";
 }
 
 /// A pod's new behaviour.

@@ -168,7 +168,7 @@ fn contradictions_are_refused() {
         (
             "name = \"pod-1\"",
             "name = \"client-a\"",
-            "client or pod \"client-a\" is there twice",
+            "client, node or pod \"client-a\" is there twice",
         ),
         (
             "name = \"pod-1\"",

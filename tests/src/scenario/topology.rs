@@ -4,15 +4,21 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::{Family, address};
+use super::{Family, OtherNode, Overlay, address};
 
-/// The node (address [`Topology::node`], the guest's own netns), its clients, its pods and their services.
+/// The node (address [`Topology::node_address`], the guest's own netns), its clients, its pods and their services.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topology {
     /// Clients, each in a netns of its own.
     pub clients: Vec<Client>,
-    /// Pods on the node, each in a netns of its own.
+    /// Other nodes, each in a netns of its own.
+    #[serde(default)]
+    pub nodes: Vec<OtherNode>,
+    /// How their pods are reached.
+    #[serde(default)]
+    pub overlay: Overlay,
+    /// Pods, each in a netns of its own.
     #[serde(default)]
     pub pods: Vec<Pod>,
     /// Services with a NodePort, in kube-proxy's IPVS mode.
@@ -27,7 +33,7 @@ pub struct Topology {
 impl Topology {
     /// The node's address towards the clients, and so of every NodePort.
     #[must_use]
-    pub const fn node(&self) -> IpAddr {
+    pub const fn node_address(&self) -> IpAddr {
         address::node(self.family)
     }
 
@@ -41,6 +47,12 @@ impl Topology {
     #[must_use]
     pub fn pod(&self, name: &str) -> Option<&Pod> {
         self.pods.iter().find(|pod| pod.name == name)
+    }
+
+    /// The other node of this name.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&OtherNode> {
+        self.nodes.iter().find(|node| node.name == name)
     }
 
     /// The service of this name; without a name the only one there is.
@@ -70,8 +82,10 @@ pub struct Client {
 pub struct Pod {
     /// Its name.
     pub name: String,
-    /// Its address; the node has `.1` of the same /24 on the other end of the pod's veth.
+    /// Its address; its node has `.1` of the same /24 on the other end of the pod's veth.
     pub address: IpAddr,
+    /// The other node that it is on; left out: it is on the first one.
+    pub node: Option<String>,
     /// The port that it listens on.
     #[serde(default = "Pod::default_port")]
     pub port: u16,

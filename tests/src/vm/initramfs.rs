@@ -3,6 +3,8 @@
 //! It is three archives behind one another. Tools and modules change with their packages only and are kept in
 //! the cache; the third one holds what a run brings: two binaries, the scenarios and the job.
 
+mod wanted;
+
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -17,110 +19,18 @@ use super::cpio::Archive;
 use super::elf::Libraries;
 use super::kernels::Kernel;
 use super::modules::{Module, Modules};
-use crate::protocol::{JOB_PATH, Job, SCENARIOS_DIR, TRACER_PATH};
-
-/// The Debian packages that [`build`] takes the guest's tools from.
-pub const TOOL_PACKAGES: [&str; 8] = [
-    "conntrack",
-    "dash",
-    "ipset",
-    "iproute2",
-    "iptables",
-    "ipvsadm",
-    "netbase",
-    "nftables",
-];
+use crate::protocol::{JOB_PATH, Job, MODULE_ALIASES, MODULE_NEEDS, SCENARIOS_DIR, TRACER_PATH, module_path};
+pub use wanted::TOOL_PACKAGES;
+use wanted::{MODULES, MODULES_AT_HAND, MODULES_OF_SOME, TOOLS};
 
 /// Bump this when the layout of the kept archives changes.
-const FORMAT: u32 = 2;
-
-/// Programs of the guest, and other names under which each of them is called.
-const TOOLS: [(&str, &[&str]); 9] = [
-    ("conntrack", &[]),
-    ("dash", &["sh"]),
-    ("ip", &[]),
-    ("ipset", &[]),
-    ("ipvsadm", &[]),
-    ("nft", &[]),
-    ("ss", &[]),
-    ("tc", &[]),
-    (
-        "xtables-nft-multi",
-        &[
-            "ip6tables",
-            "ip6tables-restore",
-            "ip6tables-save",
-            "iptables",
-            "iptables-restore",
-            "iptables-save",
-        ],
-    ),
-];
+const FORMAT: u32 = 3;
 
 /// Folders of a tree in which programs live.
 const PROGRAM_FOLDERS: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];
 
 /// Where Debian puts libraries; iptables looks for its extensions in `xtables` below it.
 const LIBRARIES: &str = "lib/x86_64-linux-gnu";
-
-/// Modules that some kernels have and others made part of another one.
-const MODULES_OF_SOME: [&str; 1] = ["nft_counter"];
-
-/// What kube-proxy, a network plugin and the scenarios ask of a kernel, as modules. What they depend on is found.
-const MODULES: [&str; 52] = [
-    "act_gact",
-    "act_mirred",
-    "cls_matchall",
-    "cls_u32",
-    "dummy",
-    "inet_diag",
-    "ip_set_bitmap_port",
-    "ip_set_hash_ip",
-    "ip_set_hash_ipport",
-    "ip_set_hash_ipportip",
-    "ip_set_hash_ipportnet",
-    "ip_set_hash_net",
-    "ip_vs",
-    "ip_vs_lc",
-    "ip_vs_rr",
-    "ip_vs_sh",
-    "ip_vs_wrr",
-    "ipip",
-    "nf_conntrack",
-    "nf_conntrack_netlink",
-    "nf_nat",
-    "nf_tables",
-    "nft_chain_nat",
-    "nft_compat",
-    "nft_ct",
-    "nft_fib_inet",
-    "nft_limit",
-    "nft_log",
-    "nft_masq",
-    "nft_nat",
-    "nft_numgen",
-    "nft_redir",
-    "nft_reject_inet",
-    "sch_ingress",
-    "sch_netem",
-    "sch_prio",
-    "tcp_diag",
-    "veth",
-    "vxlan",
-    "xt_MASQUERADE",
-    "xt_addrtype",
-    "xt_comment",
-    "xt_conntrack",
-    "xt_ipvs",
-    "xt_mark",
-    "xt_nat",
-    "xt_recent",
-    "xt_set",
-    "xt_statistic",
-    "xt_tcpudp",
-    "ipt_REJECT",
-    "ip6t_REJECT",
-];
 
 /// What a guest is made of.
 #[derive(Debug, Clone, Copy)]
@@ -162,6 +72,7 @@ pub fn build(parts: Parts<'_>, path: &Path) -> Result<()> {
     }
     let mut archive = Archive::new(out);
     archive.file("/init", 0o755, &read(parts.init)?)?;
+    archive.symlink("bin/modprobe", "/init")?;
     archive.file(TRACER_PATH, 0o755, &read(parts.tracer)?)?;
     archive.file(JOB_PATH, 0o644, &serde_json::to_vec_pretty(&job)?)?;
     for scenario in parts.scenarios {
@@ -178,7 +89,7 @@ fn tools_archive(parts: &Parts<'_>) -> Result<PathBuf> {
     key.file(parts.tools)?;
     for (name, aliases) in TOOLS {
         key.text(name);
-        for alias in aliases {
+        for alias in *aliases {
             key.text(alias);
         }
     }
@@ -217,7 +128,7 @@ fn tools_archive(parts: &Parts<'_>) -> Result<PathBuf> {
             })?;
         libraries.add_needs_of(parts.tools, &program)?;
         archive.file(&format!("bin/{name}"), 0o755, &read(&program)?)?;
-        for alias in aliases {
+        for alias in *aliases {
             archive.symlink(&format!("bin/{alias}"), name)?;
         }
     }
@@ -272,8 +183,11 @@ fn modules_archive(parts: &Parts<'_>) -> Result<PathBuf> {
         key.text(name);
         key.file(file)?;
     }
-    for name in MODULES.iter().chain(&MODULES_OF_SOME) {
-        key.text(name);
+    for names in [MODULES, MODULES_AT_HAND, MODULES_OF_SOME] {
+        for name in names {
+            key.text(name);
+        }
+        key.text("");
     }
     let path = parts
         .cache
@@ -283,15 +197,30 @@ fn modules_archive(parts: &Parts<'_>) -> Result<PathBuf> {
         return Ok(path);
     }
 
-    let modules =
-        Modules::find(&kernel.modules_dir, &kernel.overrides)?.closure(&MODULES, &MODULES_OF_SOME)?;
-    let mut archive = Archive::new(Vec::new());
+    let packaged = Modules::find(&kernel.modules_dir, &kernel.overrides)?;
     let mut order = String::new();
-    for Module { name, content } in &modules {
-        let path = format!("/lib/modules/{}/{name}.ko", kernel.release);
-        archive.file(&path, 0o644, content)?;
-        let _ = writeln!(order, "{path}");
+    for Module { name, .. } in packaged.closure(MODULES, MODULES_OF_SOME)? {
+        let _ = writeln!(order, "{}", module_path(&name));
     }
+    let mut archive = Archive::new(Vec::new());
+    let (mut all_needs, mut all_aliases) = (String::new(), String::new());
+    let all: Vec<&str> = MODULES.iter().chain(MODULES_AT_HAND).copied().collect();
+    for module in packaged.closure(&all, MODULES_OF_SOME)? {
+        let Module {
+            name,
+            content,
+            needs,
+            aliases,
+        } = module;
+        archive.file(&module_path(&name), 0o644, &content)?;
+        let _ = writeln!(all_needs, "{name} {}", needs.join(" "));
+        // Those with a pattern are for hardware.
+        for alias in aliases.iter().filter(|alias| !alias.contains(['*', ' '])) {
+            let _ = writeln!(all_aliases, "{alias} {name}");
+        }
+    }
+    archive.file(MODULE_NEEDS, 0o644, all_needs.as_bytes())?;
+    archive.file(MODULE_ALIASES, 0o644, all_aliases.as_bytes())?;
     keep(&list, order.as_bytes())?;
     keep(&path, &archive.finish()?)?;
     Ok(path)

@@ -19,6 +19,10 @@ pub struct Module {
     pub name: String,
     /// The `.ko` file's content, uncompressed.
     pub content: Vec<u8>,
+    /// The modules that must be loaded before it, itself excluded, in that order.
+    pub needs: Vec<String>,
+    /// Other names under which it is asked for.
+    pub aliases: Vec<String>,
 }
 
 /// The modules of one kernel.
@@ -88,19 +92,42 @@ impl Closure<'_> {
         let content = read(path)?;
         let info = Info::of(&content)
             .with_context(|| format!("cannot read the module info of {}", path.display()))?;
-        for dependency in &info.depends {
-            self.add(dependency, true)?;
+        let mut direct = Vec::new();
+        for dependency in info.depends {
+            self.add(&dependency, true)?;
+            direct.push(dependency);
         }
-        for wish in &info.softdep_pre {
-            self.add(wish, false)?;
+        for wish in info.softdep_pre {
             // A soft dependency may name an algorithm: `crc32c` is what `crc32c_generic` offers everywhere.
-            self.add(&format!("{wish}_generic"), false)?;
+            for wish in [format!("{wish}_generic"), wish] {
+                self.add(&wish, false)?;
+                direct.push(wish);
+            }
         }
+        let needs = self.all_before(&direct);
         self.ordered.push(Module {
             name: name.to_owned(),
             content,
+            needs,
+            aliases: info.aliases,
         });
         Ok(())
+    }
+
+    /// These modules and all that they need, as far as they are there, in the order of loading.
+    fn all_before(&self, direct: &[String]) -> Vec<String> {
+        let mut needs: Vec<String> = Vec::new();
+        for name in direct {
+            let Some(module) = self.ordered.iter().find(|module| module.name == *name) else {
+                continue;
+            };
+            for need in module.needs.iter().chain([name]) {
+                if !needs.contains(need) {
+                    needs.push(need.clone());
+                }
+            }
+        }
+        needs
     }
 }
 
@@ -109,6 +136,7 @@ impl Closure<'_> {
 struct Info {
     depends: Vec<String>,
     softdep_pre: Vec<String>,
+    aliases: Vec<String>,
 }
 
 impl Info {
@@ -135,6 +163,8 @@ impl Info {
                     .skip(1)
                     .take_while(|word| !word.ends_with(':'));
                 info.softdep_pre.extend(before.map(spelled));
+            } else if let Some(alias) = entry.strip_prefix("alias=") {
+                info.aliases.push(spelled(alias));
             }
         }
         info
@@ -190,12 +220,13 @@ mod tests {
 
     #[test]
     fn module_info_is_read_as_depmod_reads_it() {
-        let section = b"license=GPL\0softdep=pre: crc32c xts-aes post: later\0depends=nf_conntrack,nf-defrag-ipv4\0name=ip_vs\0";
+        let section = b"license=GPL\0softdep=pre: crc32c xts-aes post: later\0depends=nf_conntrack,nf-defrag-ipv4\0alias=ipt_X\0name=ip_vs\0";
         assert_eq!(
             Info::parse(section),
             Info {
                 depends: vec!["nf_conntrack".into(), "nf_defrag_ipv4".into()],
                 softdep_pre: vec!["crc32c".into(), "xts_aes".into()],
+                aliases: vec!["ipt_X".into()],
             }
         );
         assert_eq!(Info::parse(b"depends=\0name=libcrc32c\0"), Info::default());

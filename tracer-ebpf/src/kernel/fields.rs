@@ -1,23 +1,74 @@
-//! Members of kernel structs, read at the offsets that the loader put into the constants below.
+//! Members of kernel structs, read at the offsets that the loader gave for them.
 
-use core::mem::MaybeUninit;
+use core::{cell::UnsafeCell, mem::MaybeUninit};
 
 use aya_ebpf::{
     Global,
     helpers::{bpf_probe_read_kernel_buf, bpf_probe_read_kernel_str_bytes, generated},
 };
-use tracer_common::{field::MISSING, for_each_field};
+use tracer_common::{
+    field::{self, LIMIT, MISSING},
+    for_each_field,
+};
 
-macro_rules! constants {
-    ($($constant:ident, $path:literal, $module:literal, $size:literal;)*) => {
-        $(
-            #[doc = concat!("Offset of `", $path, "`.")]
-            #[unsafe(no_mangle)]
-            pub(super) static $constant: Global<u32> = Global::new(MISSING);
-        )*
+/// What tells the offset of a member; [`LIMIT`] or more if it is not known.
+pub(super) trait Offset {
+    fn load(&self) -> u32;
+}
+
+/// In the kernel image: a constant of the object, so that the verifier drops what it rules out.
+impl Offset for Global<u32> {
+    #[inline(always)]
+    fn load(&self) -> u32 {
+        Self::load(self)
+    }
+}
+
+/// In a module: a variable that the loader writes when the module comes and when it goes.
+pub(super) struct OfModule {
+    index: usize,
+}
+
+impl Offset for OfModule {
+    #[inline(always)]
+    fn load(&self) -> u32 {
+        let all = MODULE_OFFSETS.0.get().cast::<u32>();
+        // SAFETY: an index of the table is within an array of the table's length, and a word is always a number.
+        unsafe { all.add(self.index).read_volatile() }
+    }
+}
+
+/// Offsets by [`field::Field::index`].
+#[repr(transparent)]
+struct ModuleOffsets(UnsafeCell<[u32; field::ALL.len()]>);
+
+// SAFETY: programs only read it, word by word.
+unsafe impl Sync for ModuleOffsets {}
+
+/// The section's name is that of the map by which the loader writes it.
+#[unsafe(link_section = ".data.offsets")]
+static MODULE_OFFSETS: ModuleOffsets = ModuleOffsets(UnsafeCell::new([MISSING; field::ALL.len()]));
+
+macro_rules! offset {
+    ($constant:ident, $path:literal, "") => {
+        #[doc = concat!("Offset of `", $path, "`.")]
+        #[unsafe(no_mangle)]
+        pub(super) static $constant: Global<u32> = Global::new(MISSING);
+    };
+    ($constant:ident, $path:literal, $module:literal) => {
+        #[doc = concat!("Offset of `", $path, "`.")]
+        pub(super) const $constant: OfModule = OfModule {
+            index: field::$constant.index,
+        };
     };
 }
-for_each_field!(constants);
+
+macro_rules! offsets {
+    ($($constant:ident, $path:literal, $module:tt, $size:literal;)*) => {
+        $(offset!($constant, $path, $module);)*
+    };
+}
+for_each_field!(offsets);
 
 /// Room for a value, in whole words.
 #[repr(C, align(8))]
@@ -58,15 +109,15 @@ pub(super) unsafe fn zero_words(words: *mut u64, count: usize) {
 
 /// Reads the member of the struct at `base` whose offset is `field`; `None` if that offset is not known.
 #[inline(always)]
-pub(super) fn read<T>(base: u64, field: &Global<u32>) -> Option<T> {
+pub(super) fn read<T>(base: u64, field: &impl Offset) -> Option<T> {
     read_at(address(base, field)?)
 }
 
 /// Where a member of the struct at `base` lies; `None` if its offset is not known.
 #[inline(always)]
-pub(super) fn address(base: u64, field: &Global<u32>) -> Option<u64> {
+pub(super) fn address(base: u64, field: &impl Offset) -> Option<u64> {
     let offset = field.load();
-    if base == 0 || offset == MISSING {
+    if base == 0 || offset >= LIMIT {
         return None;
     }
     Some(base.wrapping_add(u64::from(offset)))
@@ -74,7 +125,7 @@ pub(super) fn address(base: u64, field: &Global<u32>) -> Option<u64> {
 
 /// Reads a pointer member; `None` if it is unknown or NULL.
 #[inline(always)]
-pub(super) fn pointer(base: u64, field: &Global<u32>) -> Option<u64> {
+pub(super) fn pointer(base: u64, field: &impl Offset) -> Option<u64> {
     read::<u64>(base, field).filter(|&pointer| pointer != 0)
 }
 

@@ -10,18 +10,19 @@ use crate::{
     diagnose::catalogue,
     probe::{
         attach::{Probe, Selection},
-        plan::Planned,
+        plan::{Planned, State},
     },
     report::json::HookLine,
 };
 
 /// Attaches every hook for a moment, to tell what this kernel really does with it.
 pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
-    let ready = start::prepare()?;
-    start::tell_unknown(&ready.offsets);
+    let survey = start::prepare()?.survey;
+    start::Unreadable::default().tell(&survey.offsets);
     // No port is selected, so no packet is followed.
-    let (probe, _ring) = Probe::attach(ready.plan, &ready.offsets, &Selection::default())
+    let (mut probe, _ring) = Probe::attach(survey.plan(), survey.offsets, &Selection::default())
         .context("cannot attach tracer's hooks")?;
+    probe.try_on_demand();
     let mut out = io::stdout().lock();
     if options.json {
         let lines: Vec<HookLine> = lines(probe.hooks());
@@ -30,7 +31,14 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
         return Ok(());
     }
     for planned in probe.hooks() {
-        let why = planned.state.why().unwrap_or(planned.info.serves);
+        let serves = planned.info.serves;
+        let why = match &planned.state {
+            State::Attached => serves.to_owned(),
+            // It will serve, so both are worth knowing.
+            State::OnDemand(why) => format!("{serves}; {why}"),
+            State::Unneeded(why) => (*why).to_owned(),
+            State::Missing(why) | State::Disabled(why) => why.clone(),
+        };
         writeln!(
             out,
             "{:<9} {:<26} {:<17} {why}",
@@ -39,13 +47,13 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
             planned.info.kind.name()
         )?;
     }
-    let attached = |hook| {
+    let serves = |hook| {
         probe
             .hooks()
             .iter()
-            .any(|planned| planned.info.hook == hook && planned.state.why().is_none())
+            .any(|planned| planned.info.hook == hook && planned.state.serves())
     };
-    for (cause, missing) in catalogue::untold(attached) {
+    for (cause, missing) in catalogue::untold(serves) {
         let missing: Vec<&str> = missing.into_iter().map(Hook::name).collect();
         writeln!(
             out,
@@ -56,7 +64,7 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The hooks as the `start` line tells them.
+/// Hooks as the `start` line tells them.
 pub(super) fn lines(hooks: &[Planned]) -> Vec<HookLine> {
     hooks
         .iter()

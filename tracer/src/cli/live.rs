@@ -1,24 +1,34 @@
 //! `tracer live`: trace now.
 
 use std::{
-    collections::BTreeMap,
     io::{self, Write as _},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracer_common::hook::When;
 
-use super::{args::LiveOptions, exit::Failure, hooks, signals::Signals, start};
+use super::{
+    args::LiveOptions,
+    exit::Failure,
+    hooks,
+    signals::Signals,
+    start::{self, Unreadable},
+    totals::{Counts, Totals},
+};
 use crate::{
-    diagnose::{self, Diagnosis, cause::Cause},
+    diagnose::{self, Diagnosis},
     flow::{engine::Engine, fate::Fate, model::Flow},
     node::collect::Collector,
     probe::{
         attach::{Probe, Selection},
         decode,
-        plan::State,
+        demand::Demand,
+        late::{Found, Late},
+        plan::{Planned, State},
         ring::Ring,
     },
     report::{Clock, json, plain},
@@ -28,11 +38,14 @@ use crate::{
 const TICK: Duration = Duration::from_millis(50);
 /// How often the loss counters are read.
 const HEALTH: Duration = Duration::from_secs(1);
+/// How often modules are looked for that came or went.
+const MODULES: Duration = Duration::from_millis(100);
 
 /// Attaches, traces until a signal comes, and detaches.
 pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
-    let ready = start::prepare()?;
-    start::tell_unknown(&ready.offsets);
+    let start::Ready { survey, late } = start::prepare()?;
+    let mut unreadable = Unreadable::default();
+    unreadable.tell(&survey.offsets);
     let selection = start::selection(&options.select);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -41,11 +54,23 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
     runtime.block_on(async {
         // Before anything is attached, so that no signal finds us without a handler.
         let mut signals = Signals::listen().context("cannot handle signals")?;
+        let plan = survey.plan();
+        let collector = Collector::new(survey.symbols, survey.offsets.drop_reasons());
         let (probe, ring) =
-            Probe::attach(ready.plan, &ready.offsets, &selection).context("cannot attach tracer's hooks")?;
+            Probe::attach(plan, survey.offsets, &selection).context("cannot attach tracer's hooks")?;
         let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
-        let collector = Collector::new(ready.symbols, ready.offsets.drop_reasons());
-        let mut session = Session::new(options.clone(), probe, ring, collector)?;
+        let mut session = Session {
+            options: options.clone(),
+            probe,
+            ring,
+            late,
+            unreadable,
+            demand: Demand::default(),
+            collector,
+            engine: Engine::new(u64::try_from(options.patience.as_nanos()).unwrap_or(u64::MAX)),
+            clock: Clock::new(jiff::Timestamp::now(), monotonic_ns()?),
+            totals: Totals::default(),
+        };
         session.announce(&selection)?;
         session.trace(&mut signals).await
     })
@@ -56,91 +81,21 @@ struct Session {
     options: LiveOptions,
     probe: Probe,
     ring: Ring,
+    late: Late,
+    unreadable: Unreadable,
+    demand: Demand,
     collector: Collector,
     engine: Engine,
     clock: Clock,
     totals: Totals,
 }
 
-/// What the `end` line tells.
-#[derive(Default)]
-struct Totals {
-    events: u64,
-    unreadable: u64,
-    lost: u64,
-    flows: u64,
-    /// Flows of which no more is said.
-    closed: Counts,
-    /// What was last said about each flow that may still change.
-    open: BTreeMap<u64, (Fate, Option<Cause>)>,
-}
-
-/// Flows by fate and by cause.
-#[derive(Clone, Default)]
-struct Counts {
-    by_fate: BTreeMap<Fate, u64>,
-    by_cause: BTreeMap<Cause, u64>,
-}
-
-impl Counts {
-    fn add(&mut self, fate: Fate, cause: Option<Cause>) {
-        *self.by_fate.entry(fate).or_default() += 1;
-        if let Some(cause) = cause {
-            *self.by_cause.entry(cause).or_default() += 1;
-        }
-    }
-}
-
-/// More open flows than the engine remembers cannot change any more.
-const MOST_OPEN: usize = 200_000;
-
-impl Totals {
-    fn said(&mut self, flow: &Flow, fate: Fate, cause: Option<Cause>) {
-        if self.open.remove(&flow.id).is_none() {
-            self.flows += 1;
-        }
-        if flow.established_ns.is_some() || flow.refused_ns.is_some() {
-            self.closed.add(fate, cause);
-            return;
-        }
-        self.open.insert(flow.id, (fate, cause));
-        if self.open.len() > MOST_OPEN
-            && let Some((_, (fate, cause))) = self.open.pop_first()
-        {
-            self.closed.add(fate, cause);
-        }
-    }
-
-    fn counts(&self) -> Counts {
-        let mut counts = self.closed.clone();
-        for (fate, cause) in self.open.values() {
-            counts.add(*fate, *cause);
-        }
-        counts
-    }
-}
-
 impl Session {
-    fn new(options: LiveOptions, probe: Probe, ring: Ring, collector: Collector) -> Result<Self, Failure> {
-        let clock = Clock::new(jiff::Timestamp::now(), monotonic_ns()?);
-        let patience = u64::try_from(options.patience.as_nanos()).unwrap_or(u64::MAX);
-        let engine = Engine::new(patience);
-        Ok(Self {
-            options,
-            probe,
-            ring,
-            collector,
-            engine,
-            clock,
-            totals: Totals::default(),
-        })
-    }
-
     /// Tells that every hook that will attach is attached.
     fn announce(&self, selection: &Selection) -> Result<(), Failure> {
         let (host, kernel) = start::names();
         let hooks = self.probe.hooks();
-        let attached = hooks.iter().filter(|hook| hook.state.why().is_none()).count();
+        let attached = count_attached(hooks);
         if attached == 0 {
             let why = hooks
                 .iter()
@@ -148,11 +103,7 @@ impl Session {
                 .unwrap_or("there are none");
             return Err(Failure::Unsupported(format!("no hook could be attached: {why}")));
         }
-        for hook in hooks {
-            if let State::Disabled(why) = &hook.state {
-                eprintln!("tracer: hook {} is off: {why}", hook.info.name);
-            }
-        }
+        tell_disabled(hooks);
         let mut out = io::stdout().lock();
         if self.options.json {
             let hooks = hooks::lines(hooks);
@@ -175,6 +126,8 @@ impl Session {
     async fn trace(&mut self, signals: &mut Signals) -> Result<(), Failure> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut modules = interval(MODULES);
+        modules.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut health_due = Instant::now() + HEALTH;
         loop {
             tokio::select! {
@@ -182,11 +135,19 @@ impl Session {
                 readable = self.ring.readable() => {
                     readable.context("cannot wait for the ring buffer")?;
                     self.drain();
+                    self.meet_demand()?;
                 }
+                _ = modules.tick() => self.look_for_modules()?,
+                found = self.late.found() => match found {
+                    Ok(found) => self.follow(found)?,
+                    // The next module that comes or goes is another chance; what is attached stays so.
+                    Err(error) => eprintln!("tracer: {:#}", anyhow::Error::from(error)),
+                },
                 _ = tick.tick() => {
                     // Everything that happened before this moment is in before flows are judged.
                     let now = monotonic_ns()?;
                     self.drain();
+                    self.meet_demand()?;
                     self.probe.print_log();
                     if Instant::now() >= health_due {
                         health_due = Instant::now() + HEALTH;
@@ -201,12 +162,84 @@ impl Session {
 
     fn drain(&mut self) {
         let Self {
-            ring, engine, totals, ..
+            ring,
+            engine,
+            totals,
+            late,
+            demand,
+            collector,
+            ..
         } = self;
         totals.events += ring.drain(|bytes| match decode::event(bytes) {
-            Ok(event) => engine.push(event),
+            Ok(event) if late.rehearsal().has(event.netns, event.time_ns) => {}
+            Ok(event) => {
+                demand.see(&event, collector.symbols());
+                engine.push(event);
+            }
             Err(_) => totals.unreadable += 1,
         });
+    }
+
+    /// Attaches the hooks that are wanted since something was seen, and detaches those that are wanted no more.
+    fn meet_demand(&mut self) -> Result<(), Failure> {
+        let is_wanted = self.demand.wants(When::AfterRuleDrop, monotonic_ns()?);
+        let changed = self.probe.want(When::AfterRuleDrop, is_wanted);
+        let why = if is_wanted {
+            "a rule may have discarded a packet"
+        } else {
+            "no rule has discarded a packet for a while"
+        };
+        self.tell_hooks(why, &changed)
+    }
+
+    /// Lets go of the hooks of modules that went.
+    fn look_for_modules(&mut self) -> Result<(), Failure> {
+        for module in self.late.look().context("cannot start a thread")? {
+            let changed = self.probe.lose(module).context("cannot let go of a module")?;
+            self.tell_hooks(&format!("module {module} was unloaded"), &changed)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches the hooks of modules that came.
+    fn follow(&mut self, found: Found) -> Result<(), Failure> {
+        let Found {
+            survey,
+            came,
+            is_complete,
+        } = found;
+        if is_complete {
+            self.unreadable.tell(&survey.offsets);
+        }
+        self.collector.set_symbols(Arc::clone(&survey.symbols));
+        let changed = self
+            .probe
+            .follow(&survey.plan(), survey.offsets)
+            .context("cannot take over what is new in the kernel")?;
+        let why = match came.as_slice() {
+            [] => "more is known of the kernel".to_owned(),
+            [module] => format!("module {module} was loaded"),
+            modules => format!("modules {} were loaded", modules.join(", ")),
+        };
+        self.tell_hooks(&why, &changed)
+    }
+
+    /// Tells of hooks whose state is another than before.
+    fn tell_hooks(&self, why: &str, changed: &[Planned]) -> Result<(), Failure> {
+        if changed.is_empty() {
+            return Ok(());
+        }
+        tell_disabled(changed);
+        let attached = count_attached(self.probe.hooks());
+        let mut out = io::stdout().lock();
+        if self.options.json {
+            eprintln!("tracer: {why}: {attached} hooks attached");
+            let lines = hooks::lines(changed);
+            writeln!(out, "{}", json::hooks(jiff::Timestamp::now(), why, &lines))?;
+        } else {
+            writeln!(out, "{why}: {attached} hooks attached")?;
+        }
+        Ok(out.flush()?)
     }
 
     /// Prints the flows that the engine hands out.
@@ -304,6 +337,18 @@ impl Session {
         match self.options.fail_on {
             Some(fate) if by_fate.contains_key(&fate) => Err(Failure::FailOn(fate.name())),
             _ => Ok(()),
+        }
+    }
+}
+
+fn count_attached(hooks: &[Planned]) -> usize {
+    hooks.iter().filter(|hook| hook.state == State::Attached).count()
+}
+
+fn tell_disabled(hooks: &[Planned]) {
+    for hook in hooks {
+        if let State::Disabled(why) = &hook.state {
+            eprintln!("tracer: hook {} is off: {why}", hook.info.name);
         }
     }
 }

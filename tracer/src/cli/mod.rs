@@ -6,6 +6,7 @@ mod hooks;
 mod live;
 mod signals;
 mod start;
+mod totals;
 
 use clap::Parser as _;
 

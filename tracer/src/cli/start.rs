@@ -6,16 +6,13 @@ use anyhow::Context as _;
 
 use super::{args::Select, exit::Failure};
 use crate::{
-    node::{
-        ipvs::{self, Listens},
-        kallsyms::Symbols,
-        modules::Modules,
-    },
+    node::ipvs::{self, Listens},
     probe::{
         attach::{self, AttachError, Selection},
         btf::BtfError,
+        late::Late,
         offsets::Offsets,
-        plan::{self, Planned},
+        survey::{Survey, SurveyError},
     },
 };
 
@@ -24,42 +21,45 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
 /// What is needed to attach.
 pub(super) struct Ready {
-    pub(super) plan: Vec<Planned>,
-    pub(super) offsets: Offsets,
-    pub(super) symbols: Symbols,
+    /// The kernel as it is.
+    pub(super) survey: Survey,
+    /// What tells when that changes.
+    pub(super) late: Late,
 }
 
-/// Says on stderr what of the kernel's state cannot be read here, and why: what depends on it will be unknown.
-pub(super) fn tell_unknown(offsets: &Offsets) {
-    for (why, paths) in offsets.unknown() {
-        eprintln!(
-            "tracer: cannot read {}: {why}; causes that only they prove are `unknown`",
-            paths.join(", ")
-        );
+/// What was said to be unreadable, so that it is said once.
+#[derive(Default)]
+pub(super) struct Unreadable(BTreeSet<&'static str>);
+
+impl Unreadable {
+    /// Says on stderr what of the kernel's state cannot be read here, and why: what depends on it will be unknown.
+    pub(super) fn tell(&mut self, offsets: &Offsets) {
+        for (why, mut paths) in offsets.unknown() {
+            paths.retain(|path| self.0.insert(path));
+            if !paths.is_empty() {
+                eprintln!(
+                    "tracer: cannot read {}: {why}; causes that only they prove are `unknown`",
+                    paths.join(", ")
+                );
+            }
+        }
     }
 }
 
-/// Looks at kernel and privileges and plans the hooks.
+/// Looks at privileges and kernel.
 pub(super) fn prepare() -> Result<Ready, Failure> {
     if !attach::has_kprobes() {
         return Err(unsupported(&AttachError::NoKprobes.to_string()));
     }
     privileges()?;
-    let mut offsets = Offsets::from_btf().map_err(|error| match error {
-        BtfError::Read { .. } => unsupported(
+    let mut late = Late::new();
+    let survey = late.first().map_err(|error| match error {
+        SurveyError::Btf(BtfError::Read { .. }) => unsupported(
             "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF is off), so its structs cannot be read",
         ),
-        other => Failure::Failed(anyhow::Error::from(other).context("the kernel's BTF cannot be used")),
+        other => Failure::Failed(other.into()),
     })?;
-    let symbols = Symbols::read().context("cannot read /proc/kallsyms")?;
-    let modules = Modules::read().context("cannot read the list of modules")?;
-    crate::probe::fallback::complete(&mut offsets, &modules);
-    let plan = plan::plan(&symbols, &modules, &offsets);
-    Ok(Ready {
-        plan,
-        offsets,
-        symbols,
-    })
+    Ok(Ready { survey, late })
 }
 
 fn unsupported(why: &str) -> Failure {

@@ -13,6 +13,8 @@ use crate::{
     node::facts::{Facts, NetnsFacts},
 };
 
+const NF_DROP: i32 = 0;
+
 /// How the SYN that tells ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Situation {
@@ -83,6 +85,29 @@ impl<'a> Case<'a> {
         })
     }
 
+    /// The same case seen from each later SYN that was discarded at the same place, before one was answered: what
+    /// tracer looks for only once a packet was discarded, a later SYN shows. Not where IPVS or conntrack was seen to
+    /// say that this SYN be dropped: netfilter discards at one place for all of them.
+    pub(super) fn again(&self) -> impl Iterator<Item = Self> + use<'a> {
+        let this = *self;
+        let told = this.steps().any(|step| {
+            step.verdict == Some(NF_DROP)
+                && (step.event.hook.is_ipvs_request() || step.event.hook == Hook::CtConfirm)
+        });
+        let discarded = this
+            .discarded
+            .filter(|_| this.situation == Situation::Dropped && !told);
+        let end = this.flow.answered_attempt().unwrap_or(this.flow.attempts.len());
+        (this.attempt + 1..end).filter_map(move |attempt| match judge::end_of(this.flow, attempt) {
+            End::Dropped(step) if is_same_place(step, discarded?) => Some(Self {
+                attempt,
+                discarded: Some(step),
+                ..this
+            }),
+            _ => None,
+        })
+    }
+
     /// The steps of the SYN that tells, and of what answered it.
     pub(super) fn steps(&self) -> impl DoubleEndedIterator<Item = &'a Step> + use<'a> {
         self.flow.steps_of(self.attempt)
@@ -128,6 +153,17 @@ impl<'a> Case<'a> {
     pub(super) fn delivery(&self) -> Option<&'a Step> {
         delivery(self.flow, self.attempt)
     }
+}
+
+/// Were two packets discarded by the same instruction, on the same way through the same netns?
+fn is_same_place(one: &Step, other: &Step) -> bool {
+    let place = |step: &Step| match &step.event.what {
+        What::Drop(drop) => Some((drop.location, drop.reason)),
+        _ => None,
+    };
+    place(one) == place(other)
+        && (one.event.netns, one.event.tuple, one.event.part)
+            == (other.event.netns, other.event.tuple, other.event.part)
 }
 
 /// The last step that shows a SYN on its way to the backend: translated, and in the backend's netns or handed to a

@@ -67,7 +67,7 @@ pub struct Diagnosis {
 #[must_use]
 pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
     let dataplane = dataplane(flow);
-    let found = Case::of(flow, fate, facts).and_then(|case| explain(&case));
+    let found = Case::of(flow, fate, facts).and_then(|case| explain_any(&case));
     let Some((cause, proof)) = found else {
         return Diagnosis {
             cause: None,
@@ -88,6 +88,24 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
         evidence: of_family(flow, proof.evidence),
         dataplane,
     }
+}
+
+/// Explains a case by the SYN that tells, or by a later one that met the same end.
+fn explain_any(case: &Case<'_>) -> Option<(Cause, Proof)> {
+    let first = explain(case)?;
+    let is_known = |found: &(Cause, Proof)| found.0 != Cause::Unknown;
+    if is_known(&first) {
+        return Some(first);
+    }
+    let later = case.again().find_map(|again| explain(&again).filter(is_known));
+    Some(later.map_or(first, |(cause, mut proof)| {
+        proof.evidence.push(Evidence::seen(
+            "the SYN before it",
+            "was discarded at the same place, when tracer did not look at this yet",
+            Hook::KfreeSkb,
+        ));
+        (cause, proof)
+    }))
 }
 
 /// The rows name hooks by their role; people get the name of the function that was hooked.

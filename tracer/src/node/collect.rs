@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,14 +22,14 @@ const FRESH: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Collector {
     facts: Facts,
-    symbols: Symbols,
+    symbols: Arc<Symbols>,
     read: HashMap<u32, Instant>,
 }
 
 impl Collector {
     /// `drop_reasons` are names and values of this kernel's `enum skb_drop_reason`.
     #[must_use]
-    pub fn new(symbols: Symbols, drop_reasons: &[(String, i64)]) -> Self {
+    pub fn new(symbols: Arc<Symbols>, drop_reasons: &[(String, i64)]) -> Self {
         let named = drop_reasons.iter().filter_map(|(name, value)| {
             let name = name
                 .strip_prefix("SKB_DROP_REASON_")
@@ -51,6 +52,24 @@ impl Collector {
     #[must_use]
     pub fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// The kernel's functions as they are known now.
+    #[must_use]
+    pub fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
+    /// Takes over the kernel's functions after modules came or went. A module that went may have left its addresses to
+    /// another.
+    pub fn set_symbols(&mut self, symbols: Arc<Symbols>) {
+        self.symbols = symbols;
+        let symbols = &self.symbols;
+        self.facts.symbols.retain(|&address, name| {
+            symbols
+                .locate(address)
+                .is_none_or(|location| location.to_string() == *name)
+        });
     }
 
     /// Takes note that records were lost up to now.

@@ -1,162 +1,67 @@
-//! Loads the kernel half and attaches the hooks of a plan. Nothing is pinned: when the process ends, in whatever
-//! way, the kernel detaches everything.
+//! The kernel half at work: which hooks are attached, and which are then attached and detached while it works.
+//! Nothing is pinned: when the process ends, in whatever way, the kernel detaches everything.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
-    path::{Path, PathBuf},
-};
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, LpmTrie, MapData, MapError, PerCpuArray, RingBuf, lpm_trie::Key},
-    programs::{KProbe, ProgramError, RawTracePoint},
+    Ebpf,
+    maps::{MapData, PerCpuArray, RingBuf},
 };
-use tracer_common::{
-    hook::{self, HookInfo, HookKind},
-    tuple::Addr,
-};
+use tracer_common::hook::{self, Hook, HookInfo, HookKind, When};
 
+pub use super::object::{AttachError, Selection, has_kprobes};
 use super::{
     kernel_log::KernelLog,
+    links::{self, Links},
+    object::{self, ModuleOffsets},
     offsets::Offsets,
-    plan::{Planned, State},
+    plan::{self, Planned, State},
 };
-
-/// The kernel half, built by `cargo xtask build-ebpf` from the source beside it.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/tracer.bpf.o");
-
-/// Why the kernel half is not at work.
-#[derive(Debug, thiserror::Error)]
-pub enum AttachError {
-    /// The kernel has no kprobes.
-    #[error("this kernel has no kprobes (CONFIG_KPROBE_EVENTS is off), so its functions cannot be traced")]
-    NoKprobes,
-    /// The kernel refused the object.
-    #[error("the kernel did not take tracer's BPF object")]
-    Load(#[from] EbpfError),
-    /// The file that was to replace the built-in object cannot be read.
-    #[error("cannot read the BPF object {path}")]
-    Object {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A map could not be used.
-    #[error("BPF map {name}")]
-    Map {
-        /// The map.
-        name: &'static str,
-        /// What the kernel said.
-        source: MapError,
-    },
-    /// The object lacks a map.
-    #[error("tracer's BPF object has no map {0}")]
-    NoMap(&'static str),
-}
-
-/// What is followed.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
-    /// Destination ports of SYNs.
-    pub ports: Vec<u16>,
-    /// Client networks with their prefix lengths; empty for all clients.
-    pub clients: Vec<(IpAddr, u8)>,
-}
 
 /// The kernel half at work. Dropping it detaches everything.
 pub struct Probe {
-    _ebpf: Ebpf,
+    ebpf: Ebpf,
     log: Option<KernelLog>,
     lost: PerCpuArray<MapData, u64>,
+    offsets: Offsets,
+    offsets_map: ModuleOffsets,
+    /// In the order of the hook table.
     hooks: Vec<Planned>,
+    links: BTreeMap<Hook, Links>,
 }
 
-/// Can this kernel put probes on its functions at all?
-#[must_use]
-pub fn has_kprobes() -> bool {
-    // The first is what perf_event_open takes since 4.17, the others what came before it.
-    [
-        "/sys/bus/event_source/devices/kprobe/type",
-        "/sys/kernel/tracing/kprobe_events",
-        "/sys/kernel/debug/tracing/kprobe_events",
-    ]
-    .iter()
-    .any(|path| Path::new(path).exists())
-}
-
-/// Names a file with another build of the kernel half, for instance the debug object.
-const OBJECT_VARIABLE: &str = "TRACER_BPF_OBJECT";
-
-/// The kernel half to load.
-fn object() -> Result<Cow<'static, [u8]>, AttachError> {
-    match std::env::var_os(OBJECT_VARIABLE) {
-        None => Ok(Cow::Borrowed(OBJECT)),
-        Some(path) => match std::fs::read(&path) {
-            Ok(bytes) => Ok(Cow::Owned(bytes)),
-            Err(source) => Err(AttachError::Object {
-                path: path.into(),
-                source,
-            }),
-        },
-    }
-}
-
-/// Loads the object with the offsets of this kernel. Nothing is attached yet.
-fn load(offsets: &Offsets, has_clients: bool) -> Result<Ebpf, AttachError> {
-    if !has_kprobes() {
-        return Err(AttachError::NoKprobes);
-    }
-    let constants: Vec<_> = offsets.constants().collect();
-    let have_reason = u32::from(!offsets.drop_reasons().is_empty());
-    let client_filter = u32::from(has_clients);
-    let mut loader = EbpfLoader::new();
-    for (name, value) in &constants {
-        loader.override_global(name, value, true);
-    }
-    loader.override_global("HAVE_DROP_REASON", &have_reason, true);
-    loader.override_global("CLIENT_FILTER", &client_filter, true);
-    Ok(loader.load(&object()?)?)
+/// A hook's place in the table, which is its place on a packet's way.
+fn place(hook: Hook) -> Option<usize> {
+    hook::ALL.iter().position(|info| info.hook == hook)
 }
 
 impl Probe {
-    /// Attaches every hook of the plan that can be. A hook that the kernel refuses is marked so and left out.
+    /// Attaches every hook of the plan that can be, from the last to the first, so that a flow begins when all hooks
+    /// of its way are there. A hook that the kernel refuses is marked so and left out.
     pub fn attach(
         plan: Vec<Planned>,
-        offsets: &Offsets,
+        offsets: Offsets,
         selection: &Selection,
     ) -> Result<(Self, RingBuf<MapData>), AttachError> {
-        let mut ebpf = load(offsets, !selection.clients.is_empty())?;
-        select(&mut ebpf, selection)?;
-        let hooks = plan
-            .into_iter()
-            .map(|planned| match planned.state {
-                State::Attached => Planned {
-                    state: attach_hook(&mut ebpf, planned.info),
-                    ..planned
-                },
-                _ => planned,
-            })
-            .collect();
-        let events = ebpf.take_map("EVENTS").ok_or(AttachError::NoMap("EVENTS"))?;
-        let ring = RingBuf::try_from(events).map_err(|source| AttachError::Map {
-            name: "EVENTS",
-            source,
-        })?;
-        let lost = ebpf.take_map("LOST").ok_or(AttachError::NoMap("LOST"))?;
-        let lost = PerCpuArray::try_from(lost).map_err(|source| AttachError::Map { name: "LOST", source })?;
+        let mut ebpf = object::load(&offsets, selection)?;
+        let mut offsets_map = ModuleOffsets::take(&mut ebpf)?;
+        offsets_map.write(&offsets)?;
+        let ring = object::take(&mut ebpf, "EVENTS")?;
+        let lost = object::take(&mut ebpf, "LOST")?;
         let log = KernelLog::of(&mut ebpf);
-        Ok((
-            Self {
-                _ebpf: ebpf,
-                log,
-                lost,
-                hooks,
-            },
-            ring,
-        ))
+        let mut probe = Self {
+            ebpf,
+            log,
+            lost,
+            offsets,
+            offsets_map,
+            hooks: plan,
+            links: BTreeMap::new(),
+        };
+        for index in probe.against_the_way() {
+            probe.settle(index);
+        }
+        Ok((probe, ring))
     }
 
     /// Attaches one hook alone, with the offsets given.
@@ -168,13 +73,119 @@ impl Probe {
             info,
             state: State::Attached,
         }];
-        Self::attach(plan, offsets, &Selection::default())
+        Self::attach(plan, offsets.clone(), &Selection::default())
     }
 
     /// Every hook and what became of it.
     #[must_use]
     pub fn hooks(&self) -> &[Planned] {
         &self.hooks
+    }
+
+    /// Attaches each hook that waits for its time, for a moment, to learn whether the kernel lets it.
+    pub fn try_on_demand(&mut self) {
+        for planned in &mut self.hooks {
+            if matches!(planned.state, State::OnDemand(_))
+                && let Err(why) = links::attach(&mut self.ebpf, planned.info)
+            {
+                planned.state = State::Disabled(why);
+            }
+        }
+    }
+
+    /// Goes over to another plan, after modules came. Hooks that are attached and stay so are left alone. Gives those
+    /// whose state is now another.
+    pub fn follow(&mut self, plan: &[Planned], offsets: Offsets) -> Result<Vec<Planned>, AttachError> {
+        // Before a hook that reads them is attached.
+        self.offsets = offsets;
+        self.offsets_map.write(&self.offsets)?;
+        let before = self.hooks.clone();
+        for index in self.against_the_way() {
+            let hook = self.hooks[index].info.hook;
+            let Some(planned) = plan.iter().find(|planned| planned.info.hook == hook) else {
+                continue;
+            };
+            let is_possible = matches!(planned.state, State::Attached | State::OnDemand(_));
+            if is_possible && self.links.contains_key(&hook) {
+                continue;
+            }
+            self.links.remove(&hook);
+            self.hooks[index] = planned.clone();
+            self.settle(index);
+        }
+        Ok(self.changed_since(&before))
+    }
+
+    /// A module is gone: the kernel has disabled the probes in it for good. Gives the hooks that were in it.
+    pub fn lose(&mut self, module: &'static str) -> Result<Vec<Planned>, AttachError> {
+        let before = self.hooks.clone();
+        for planned in &mut self.hooks {
+            if planned.info.module == module && planned.info.kind != HookKind::Tracepoint {
+                self.links.remove(&planned.info.hook);
+                planned.state = State::Missing(format!("module {module} is not loaded"));
+            }
+        }
+        self.offsets.forget(module);
+        self.offsets_map.write(&self.offsets)?;
+        Ok(self.changed_since(&before))
+    }
+
+    /// Attaches the hooks of a kind that is wanted now, or detaches them. Gives those whose state is now another.
+    pub fn want(&mut self, when: When, is_wanted: bool) -> Vec<Planned> {
+        let mut changed = Vec::new();
+        for index in self.against_the_way() {
+            let Planned { info, state } = &mut self.hooks[index];
+            if info.when != when {
+                continue;
+            }
+            match (is_wanted, &state) {
+                (true, State::OnDemand(_)) => {
+                    *state = State::Attached;
+                    self.settle(index);
+                }
+                (false, State::Attached) => {
+                    *state = plan::resting(when);
+                    self.links.remove(&info.hook);
+                }
+                _ => continue,
+            }
+            changed.push(self.hooks[index].clone());
+        }
+        changed.sort_by_key(|planned| place(planned.info.hook));
+        changed
+    }
+
+    /// The hooks' indices from the end of a packet's way to its beginning.
+    fn against_the_way(&self) -> Vec<usize> {
+        let mut out: Vec<usize> = (0..self.hooks.len()).collect();
+        out.sort_by_key(|&index| Reverse(place(self.hooks[index].info.hook.role())));
+        out
+    }
+
+    /// Does with a hook what its state says; if the kernel refuses, the state says so.
+    fn settle(&mut self, index: usize) {
+        let Planned { info, state } = &mut self.hooks[index];
+        let done = match state {
+            State::Attached => links::attach(&mut self.ebpf, info).map(Some),
+            // The verifier takes its time now, not when the hook is wanted at once.
+            State::OnDemand(_) => links::load(&mut self.ebpf, info).map(|()| None),
+            _ => Ok(None),
+        };
+        match done {
+            Ok(Some(links)) => {
+                self.links.insert(info.hook, links);
+            }
+            Ok(None) => {}
+            Err(why) => *state = State::Disabled(why),
+        }
+    }
+
+    fn changed_since(&self, before: &[Planned]) -> Vec<Planned> {
+        let pairs = self.hooks.iter().zip(before);
+        pairs
+            .filter(|(now, before)| now.state != before.state)
+            .map(|(now, _)| now.clone())
+            .collect()
     }
 
     /// Prints what the debug object had to say since the last call.
@@ -198,106 +209,5 @@ impl Probe {
             }
         }
         Ok(out)
-    }
-}
-
-fn select(ebpf: &mut Ebpf, selection: &Selection) -> Result<(), AttachError> {
-    let mut words = BTreeMap::new();
-    for port in &selection.ports {
-        *words.entry(u32::from(port >> 6)).or_insert(0_u64) |= 1 << (port & 63);
-    }
-    let ports = ebpf.map_mut("PORTS").ok_or(AttachError::NoMap("PORTS"))?;
-    let map_error = |name| move |source| AttachError::Map { name, source };
-    let mut ports: Array<_, u64> = Array::try_from(ports).map_err(map_error("PORTS"))?;
-    for (index, word) in words {
-        ports.set(index, word, 0).map_err(map_error("PORTS"))?;
-    }
-    let clients = ebpf.map_mut("CLIENTS").ok_or(AttachError::NoMap("CLIENTS"))?;
-    let mut clients: LpmTrie<_, [u32; 4], u8> = LpmTrie::try_from(clients).map_err(map_error("CLIENTS"))?;
-    for (ip, length, followed) in client_prefixes(&selection.clients) {
-        clients
-            .insert(&Key::new(length, Addr::from(ip).0), u8::from(followed), 0)
-            .map_err(map_error("CLIENTS"))?;
-    }
-    Ok(())
-}
-
-/// The client networks as prefixes of IPv6 addresses, and whether each is followed; a later one replaces an earlier
-/// one that is the same.
-///
-/// IPv4 networks are looked up as mapped IPv6: 96 bits come first. A wide IPv6 network would hold them all, which nobody
-/// means who writes `::/0`.
-fn client_prefixes(clients: &[(IpAddr, u8)]) -> Vec<(IpAddr, u32, bool)> {
-    let mapped = IpAddr::from(Ipv4Addr::UNSPECIFIED);
-    let mut out = vec![(mapped, 96, false)];
-    out.extend(clients.iter().map(|&(ip, length)| {
-        let before = if ip.is_ipv4() { 96 } else { 0 };
-        (ip, u32::from(length) + before, true)
-    }));
-    out
-}
-
-/// Attaches one hook; the return first, so that no entry is remembered whose return is not seen.
-fn attach_hook(ebpf: &mut Ebpf, info: &HookInfo) -> State {
-    let done = match info.kind {
-        HookKind::Tracepoint => attach_tracepoint(ebpf, info.name),
-        HookKind::Entry => attach_kprobe(ebpf, info.name, info.name),
-        HookKind::Call => attach_kprobe(ebpf, info.exit_program, info.name)
-            .and_then(|()| attach_kprobe(ebpf, info.name, info.name)),
-    };
-    match done {
-        Ok(()) => State::Attached,
-        Err(error) => {
-            let why = anyhow::Error::from(error);
-            State::Disabled(format!(
-                "the kernel refused it: {}",
-                last_lines(&format!("{why:#}"))
-            ))
-        }
-    }
-}
-
-/// The verifier's reason is at the end of its log.
-fn last_lines(text: &str) -> String {
-    let statistics = ["verification time", "stack depth", "processed "];
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty() && !statistics.iter().any(|start| line.starts_with(start)))
-        .collect();
-    lines[lines.len().saturating_sub(4)..].join(" | ")
-}
-
-fn attach_tracepoint(ebpf: &mut Ebpf, name: &str) -> Result<(), ProgramError> {
-    let Some(program) = ebpf.program_mut(name) else {
-        return Err(ProgramError::NotLoaded);
-    };
-    let program: &mut RawTracePoint = program.try_into()?;
-    program.load()?;
-    program.attach(name)?;
-    Ok(())
-}
-
-fn attach_kprobe(ebpf: &mut Ebpf, name: &str, function: &str) -> Result<(), ProgramError> {
-    let Some(program) = ebpf.program_mut(name) else {
-        return Err(ProgramError::NotLoaded);
-    };
-    let program: &mut KProbe = program.try_into()?;
-    program.load()?;
-    program.attach(function, 0)?;
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ipv4_networks_are_prefixes_of_the_mapped_one_which_is_in_no_ipv6_network() {
-        let (v4, v6): (IpAddr, IpAddr) = ([10, 0, 0, 0].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 0].into());
-        let all: IpAddr = [0; 4].into();
-        assert_eq!(
-            client_prefixes(&[(v4, 8), (v6, 8), (all, 0)]),
-            [(all, 96, false), (v4, 104, true), (v6, 8, true), (all, 96, true)]
-        );
     }
 }

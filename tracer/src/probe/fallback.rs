@@ -1,8 +1,12 @@
 //! Offsets for kernels that give no BTF for modules (before 5.11). None of them is taken on trust.
 
-use std::io;
+use std::{
+    io,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
 
 use aya::maps::{MapData, RingBuf};
+use nix::time::{ClockId, clock_gettime};
 use tracer_common::{
     field,
     hook::{self, Hook},
@@ -14,21 +18,64 @@ use super::{
     ipvs_proof::{self, Behind, Field, ProvenLayout, Record, Witness},
     offsets::Offsets,
 };
-use crate::node::modules::Modules;
+use crate::node::{modules::Modules, netns};
 
-/// Proves and fills in what BTF does not tell.
-pub fn complete(offsets: &mut Offsets, modules: &Modules) {
-    if offsets.get(&field::IP_VS_CONN_STATE).is_err() && !offsets.has_module("ip_vs") {
-        let layout = prove_ip_vs(offsets, modules).unwrap_or_else(|why| ProvenLayout::nothing(&why));
-        take_over(offsets, &layout);
+/// The network namespace in which a proof makes its connections: they are not the node's, and whoever traces
+/// meanwhile leaves them out.
+#[derive(Debug, Default)]
+pub struct Rehearsal {
+    /// Its inode number; 0 if there never was one.
+    netns: AtomicU32,
+    /// When it was over, nanoseconds of `CLOCK_MONOTONIC`. The number of the namespace may then be another's.
+    over_ns: AtomicU64,
+}
+
+impl Rehearsal {
+    /// Is what happened in this namespace at this time (nanoseconds of `CLOCK_MONOTONIC`) part of a proof?
+    #[must_use]
+    pub fn has(&self, netns: u32, time_ns: u64) -> bool {
+        netns != 0
+            && netns == self.netns.load(Ordering::Acquire)
+            && time_ns <= self.over_ns.load(Ordering::Acquire)
     }
-    if offsets.get(&field::NFT_CHAIN_NAME).is_err() && !offsets.has_module("nf_tables") {
+
+    fn begin(&self, netns: u32) {
+        self.over_ns.store(u64::MAX, Ordering::Release);
+        self.netns.store(netns, Ordering::Release);
+    }
+
+    fn end(&self) {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
+        let now = now.map_or(u64::MAX, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
+        self.over_ns.store(now, Ordering::Release);
+    }
+}
+
+/// Must the layout of IPVS be proven, since nothing describes it?
+#[must_use]
+pub fn is_proof_due(offsets: &Offsets, modules: &Modules) -> bool {
+    modules.has("ip_vs") && !offsets.has_module("ip_vs") && offsets.get(&field::IP_VS_CONN_STATE).is_err()
+}
+
+/// Proves and fills in what nothing describes of IPVS.
+pub fn prove(offsets: &mut Offsets, modules: &Modules, rehearsal: &Rehearsal) {
+    let layout = prove_ip_vs(offsets, modules, rehearsal).unwrap_or_else(|why| ProvenLayout::nothing(&why));
+    rehearsal.end();
+    take_over(offsets, &layout);
+}
+
+/// Fills in what nothing describes of nf_tables, if that is there.
+pub fn propose(offsets: &mut Offsets, modules: &Modules) {
+    if modules.has("nf_tables")
+        && !offsets.has_module("nf_tables")
+        && offsets.get(&field::NFT_CHAIN_NAME).is_err()
+    {
         propose_nf_tables(offsets);
     }
 }
 
 /// Makes IPVS connections whose every property is known, in a namespace of our own, and looks at their memory.
-fn prove_ip_vs(offsets: &Offsets, modules: &Modules) -> Result<ProvenLayout, String> {
+fn prove_ip_vs(offsets: &Offsets, modules: &Modules, rehearsal: &Rehearsal) -> Result<ProvenLayout, String> {
     // Never makes the kernel load anything.
     if !modules.has("ip_vs") {
         return Err("module ip_vs is not loaded".to_owned());
@@ -44,7 +91,11 @@ fn prove_ip_vs(offsets: &Offsets, modules: &Modules) -> Result<ProvenLayout, Str
     if let Some(why) = probe.hooks().iter().find_map(|hook| hook.state.why()) {
         return Err(format!("the layout of IPVS cannot be proven: {why}"));
     }
-    let mut witness = SeqShow { ring, thread: 0 };
+    let mut witness = SeqShow {
+        ring,
+        thread: 0,
+        rehearsal,
+    };
     let samples = ipvs_proof::collect_samples(scheduler, &mut witness).map_err(|error| {
         format!(
             "the layout of IPVS cannot be proven: {:#}",
@@ -55,14 +106,17 @@ fn prove_ip_vs(offsets: &Offsets, modules: &Modules) -> Result<ProvenLayout, Str
 }
 
 /// The entries that the kernel prints for one thread.
-struct SeqShow {
+struct SeqShow<'a> {
     ring: RingBuf<MapData>,
     thread: u32,
+    rehearsal: &'a Rehearsal,
 }
 
-impl Witness for SeqShow {
+impl Witness for SeqShow<'_> {
     fn watch(&mut self, thread: u32) -> io::Result<()> {
         self.thread = thread;
+        // The calling thread is in the namespace already, and has made no connection through IPVS yet.
+        self.rehearsal.begin(netns::current()?);
         Ok(())
     }
 
@@ -114,4 +168,19 @@ fn propose_nf_tables(offsets: &mut Offsets) {
     offsets.set(&field::NFT_PKTINFO_SKB, Ok(0));
     offsets.set(&field::NFT_PKTINFO_STATE, Ok(32));
     offsets.set(&field::NFT_CHAIN_NAME, Ok(88));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_happens_during_a_proof_is_part_of_it() {
+        let rehearsal = Rehearsal::default();
+        assert!(!rehearsal.has(0, 0));
+        rehearsal.begin(7);
+        assert!(rehearsal.has(7, u64::MAX) && !rehearsal.has(8, 1) && !rehearsal.has(0, 1));
+        rehearsal.end();
+        assert!(rehearsal.has(7, 1) && !rehearsal.has(7, u64::MAX));
+    }
 }

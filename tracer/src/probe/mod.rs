@@ -3,9 +3,15 @@
 pub mod attach;
 pub mod btf;
 pub mod decode;
+pub mod demand;
 pub mod fallback;
 pub mod ipvs_proof;
 mod kernel_log;
+pub mod late;
+mod links;
+mod object;
 pub mod offsets;
 pub mod plan;
 pub mod ring;
+pub mod survey;
+pub mod watch;

@@ -5,38 +5,72 @@ use std::collections::BTreeMap;
 use tracer_common::field::{self, Field, MISSING};
 
 use super::btf::{Btf, BtfError};
+use crate::node::modules::Modules;
+
+/// Offsets of modules' structs as the kernel half keeps them, by [`Field::index`].
+pub(super) type OfModules = [u32; field::ALL.len()];
+
+/// What of a module is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Presence {
+    /// Neither loaded nor built in.
+    Absent,
+    /// The module, but nothing that describes its types.
+    Undescribed,
+    /// The module and its BTF.
+    Described,
+}
 
 /// The offset of each field of the table, or why it is not known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Offsets {
     known: BTreeMap<&'static str, Result<u32, String>>,
     drop_reasons: Vec<(String, i64)>,
-    modules: BTreeMap<&'static str, bool>,
+    modules: BTreeMap<&'static str, Presence>,
 }
 
 impl Offsets {
     /// Asks the BTF of the kernel, and of the modules where the kernel gives it.
-    pub fn from_btf() -> Result<Self, BtfError> {
+    pub fn from_btf(present: &Modules) -> Result<Self, BtfError> {
         let vmlinux = Btf::open_vmlinux()?;
-        let mut modules: BTreeMap<&'static str, Option<Btf>> = BTreeMap::new();
+        let mut modules = BTreeMap::new();
+        let mut described: BTreeMap<&'static str, Btf> = BTreeMap::new();
         for field in field::ALL.iter().filter(|field| !field.module.is_empty()) {
-            if !modules.contains_key(field.module) {
-                modules.insert(field.module, Btf::open_module(&vmlinux, field.module)?);
+            if modules.contains_key(field.module) {
+                continue;
             }
+            let presence = match Btf::open_module(&vmlinux, field.module)? {
+                Some(btf) => {
+                    described.insert(field.module, btf);
+                    Presence::Described
+                }
+                None if present.has(field.module) => Presence::Undescribed,
+                None => Presence::Absent,
+            };
+            modules.insert(field.module, presence);
         }
         let mut known = BTreeMap::new();
         for field in field::ALL {
-            let module = modules.get(field.module).and_then(Option::as_ref);
-            known.insert(field.constant, resolve(field, &vmlinux, module));
+            let found = resolve(field, &vmlinux, described.get(field.module));
+            let found = found.map_err(|why| match modules.get(field.module) {
+                Some(Presence::Absent) => not_loaded(field.module),
+                _ => why,
+            });
+            known.insert(field.constant, found);
         }
         Ok(Self {
             known,
             drop_reasons: vmlinux.enum_values("skb_drop_reason").unwrap_or_default(),
-            modules: modules
-                .into_iter()
-                .map(|(name, btf)| (name, btf.is_some()))
-                .collect(),
+            modules,
         })
+    }
+
+    /// Takes note that a module is gone, and with it all structs of its own.
+    pub fn forget(&mut self, module: &'static str) {
+        self.modules.insert(module, Presence::Absent);
+        for field in field::ALL.iter().filter(|field| field.module == module) {
+            self.set(field, Err(not_loaded(module)));
+        }
     }
 
     /// The offset of a field in bytes, or why it is not known.
@@ -51,7 +85,7 @@ impl Offsets {
     /// Does the kernel describe the types of this module?
     #[must_use]
     pub fn has_module(&self, module: &str) -> bool {
-        self.modules.get(module).copied().unwrap_or(false)
+        self.modules.get(module) == Some(&Presence::Described)
     }
 
     /// Takes an offset that was found in another way than by BTF, or the reason why it was not.
@@ -59,11 +93,13 @@ impl Offsets {
         self.known.insert(field.constant, offset);
     }
 
-    /// The members that cannot be read, grouped by the reason.
+    /// The members that cannot be read, grouped by the reason. Those of a module that is not there are left out:
+    /// without it they do not exist.
     #[must_use]
     pub fn unknown(&self) -> BTreeMap<&str, Vec<&'static str>> {
         let mut out: BTreeMap<&str, Vec<&'static str>> = BTreeMap::new();
-        for field in field::ALL {
+        let there = |field: &&Field| self.modules.get(field.module) != Some(&Presence::Absent);
+        for field in field::ALL.iter().filter(there) {
             if let Err(why) = self.get(field) {
                 out.entry(why).or_default().push(field.path);
             }
@@ -77,12 +113,30 @@ impl Offsets {
         &self.drop_reasons
     }
 
-    /// Name and value of every constant of the kernel half.
+    /// Name and value of every constant of the kernel half: where members of the kernel image's structs lie.
     pub fn constants(&self) -> impl Iterator<Item = (&'static str, u32)> {
-        self.known
+        field::ALL
             .iter()
-            .map(|(constant, offset)| (*constant, *offset.as_ref().unwrap_or(&MISSING)))
+            .filter(|field| field.module.is_empty())
+            .map(|field| (field.constant, self.value(field)))
     }
+
+    /// Where members of modules' structs lie.
+    pub(super) fn of_modules(&self) -> OfModules {
+        let mut out = [MISSING; field::ALL.len()];
+        for field in field::ALL.iter().filter(|field| !field.module.is_empty()) {
+            out[field.index] = self.value(field);
+        }
+        out
+    }
+
+    fn value(&self, field: &Field) -> u32 {
+        self.get(field).unwrap_or(MISSING)
+    }
+}
+
+fn not_loaded(module: &str) -> String {
+    format!("module {module} is not loaded")
 }
 
 #[cfg(test)]
@@ -121,4 +175,41 @@ fn resolve(field: &Field, vmlinux: &Btf, module: Option<&Btf>) -> Result<u32, St
         ));
     }
     Ok(member.byte_offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_offsets_of_a_module_end_with_it() {
+        let field = &field::IP_VS_CONN_STATE;
+        let mut offsets = Offsets::of(&[(field, 128), (&field::SK_BUFF_HEAD, 192)]);
+        assert_eq!(offsets.of_modules()[field.index], 128);
+        assert_eq!(offsets.of_modules()[field::SK_BUFF_HEAD.index], MISSING);
+        assert!(
+            offsets
+                .constants()
+                .any(|constant| constant == ("SK_BUFF_HEAD", 192))
+        );
+        assert!(offsets.constants().all(|(name, _)| name != field.constant));
+        assert!(
+            offsets
+                .unknown()
+                .values()
+                .flatten()
+                .any(|path| path.starts_with("ip_vs_dest."))
+        );
+
+        offsets.forget("ip_vs");
+        assert_eq!(offsets.of_modules(), [MISSING; field::ALL.len()]);
+        assert_eq!(offsets.get(field), Err("module ip_vs is not loaded"));
+        assert!(
+            !offsets
+                .unknown()
+                .values()
+                .flatten()
+                .any(|path| path.starts_with("ip_vs_"))
+        );
+    }
 }

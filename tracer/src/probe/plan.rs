@@ -1,6 +1,6 @@
 //! Which hooks this kernel offers, and why the others stay off.
 
-use tracer_common::hook::{self, Hook, HookInfo, HookKind};
+use tracer_common::hook::{self, Hook, HookInfo, HookKind, When};
 
 use super::offsets::Offsets;
 use crate::node::{kallsyms::Symbols, modules::Modules};
@@ -10,6 +10,10 @@ use crate::node::{kallsyms::Symbols, modules::Modules};
 pub enum State {
     /// It is, or is to be, attached.
     Attached,
+    /// It can be attached, and will be when it is wanted.
+    OnDemand(&'static str),
+    /// It could be attached, but would tell nothing on this kernel that others do not tell.
+    Unneeded(&'static str),
     /// The kernel does not have the function now.
     Missing(String),
     /// The kernel has the function, but tracer cannot use it.
@@ -22,8 +26,19 @@ impl State {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Attached => "attached",
+            Self::OnDemand(_) => "on-demand",
+            Self::Unneeded(_) => "unneeded",
             Self::Missing(_) => "missing",
             Self::Disabled(_) => "disabled",
+        }
+    }
+
+    /// Does the hook do its work when it is needed?
+    #[must_use]
+    pub const fn serves(&self) -> bool {
+        match self {
+            Self::Attached | Self::OnDemand(_) | Self::Unneeded(_) => true,
+            Self::Missing(_) | Self::Disabled(_) => false,
         }
     }
 
@@ -32,6 +47,7 @@ impl State {
     pub fn why(&self) -> Option<&str> {
         match self {
             Self::Attached => None,
+            Self::OnDemand(why) | Self::Unneeded(why) => Some(why),
             Self::Missing(why) | Self::Disabled(why) => Some(why),
         }
     }
@@ -70,7 +86,23 @@ fn state(info: &HookInfo, symbols: &Symbols, modules: &Modules, offsets: &Offset
             return State::Disabled(why.to_owned());
         }
     }
-    State::Attached
+    match info.when {
+        When::WithoutDropReasons if !offsets.drop_reasons().is_empty() => {
+            State::Unneeded("skb:kfree_skb gives the reason on this kernel")
+        }
+        when => resting(when),
+    }
+}
+
+/// What becomes of a hook that can be attached, as long as nothing has happened.
+#[must_use]
+pub(super) fn resting(when: When) -> State {
+    match when {
+        When::Always | When::WithoutDropReasons => State::Attached,
+        When::AfterRuleDrop => State::OnDemand(
+            "it runs for every packet of the node: attached from the first packet that a rule may have discarded",
+        ),
+    }
 }
 
 fn absent(info: &HookInfo, symbols: &Symbols, modules: &Modules) -> Option<String> {
@@ -102,7 +134,7 @@ fn other_name(hook: Hook, symbols: &Symbols) -> Option<Hook> {
 
 #[cfg(test)]
 mod tests {
-    use tracer_common::field::{SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER};
+    use tracer_common::field::{NFT_CHAIN_NAME, NFT_PKTINFO_SKB, SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER};
 
     use super::*;
 
@@ -170,6 +202,19 @@ ffffffff81000200 t __icmp_send
             state(Hook::NetifReceive),
             State::Disabled("not on this kernel".to_owned())
         );
+    }
+
+    #[test]
+    fn a_hook_for_every_packet_waits_until_it_is_wanted() {
+        let mut offsets = headers();
+        let symbols = "ffffffffc0200000 T nft_do_chain\t[nf_tables]\n";
+        let nf_tables = "nf_tables 303104 1 - Live 0xffffffffc0200000\n";
+        let state = planned(symbols, nf_tables, &offsets);
+        assert!(matches!(state(Hook::NftDoChain), State::Disabled(_)));
+        offsets.set(&NFT_PKTINFO_SKB, Ok(0));
+        offsets.set(&NFT_CHAIN_NAME, Ok(88));
+        let state = planned(symbols, nf_tables, &offsets);
+        assert!(matches!(state(Hook::NftDoChain), State::OnDemand(_)));
     }
 
     #[test]

@@ -38,14 +38,14 @@ struct Backend {
     name: Option<String>,
 }
 
-/// State of a hook in the `start` line.
+/// State of a hook in the `start` line and in `hooks` lines.
 #[derive(Clone, Debug, Serialize)]
 pub struct HookLine {
     /// Kernel function or tracepoint.
     pub name: &'static str,
     /// `tracepoint`, `kprobe` or `kprobe+kretprobe`.
     pub kind: &'static str,
-    /// `attached`, `missing` or `disabled`.
+    /// `attached`, `on-demand`, `unneeded`, `missing` or `disabled`.
     pub state: &'static str,
     /// Why it is not attached.
     pub why: Option<String>,
@@ -62,6 +62,11 @@ enum Line<'a> {
         kernel: &'a str,
         time: String,
         ports: &'a [u16],
+        hooks: &'a [HookLine],
+    },
+    Hooks {
+        time: String,
+        why: &'a str,
         hooks: &'a [HookLine],
     },
     Flow(Box<FlowLine<'a>>),
@@ -118,6 +123,16 @@ pub fn start(host: &str, kernel: &str, time: jiff::Timestamp, ports: &[u16], hoo
         kernel,
         time,
         ports,
+        hooks,
+    })
+}
+
+/// Hooks whose state changed while tracing, and why: a module came or went, a hook is wanted from now on or no more.
+#[must_use]
+pub fn hooks(time: jiff::Timestamp, why: &str, hooks: &[HookLine]) -> String {
+    write(&Line::Hooks {
+        time: rfc3339(time),
+        why,
         hooks,
     })
 }

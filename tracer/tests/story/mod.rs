@@ -175,6 +175,16 @@ impl Story {
         self.syn(at, Hook::KfreeSkb, What::Drop(drop));
     }
 
+    /// A base chain of nf_tables drops the SYN.
+    pub(crate) fn discarded_by_rule(&mut self, at: u64) {
+        let mut chain = record::Chain::default();
+        chain.table[..9].copy_from_slice(b"hardening");
+        chain.chain[..5].copy_from_slice(b"input");
+        chain.nf_hook = 1;
+        self.returns(at, Hook::NftDoChain, NF_DROP, What::Chain(chain));
+        self.discarded(at + 1);
+    }
+
     pub(crate) fn discarded_in_pod(&mut self, at: u64) {
         let drop = record::Drop {
             location: 0x1234,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tracer_lab::expect;
 use tracer_lab::packages::{self, Cache, Dependencies, Suite};
-use tracer_lab::protocol::{Job, Message, Traffic};
+use tracer_lab::protocol::{CLEAN_UP, Job, Message, Traffic};
 use tracer_lab::scenario::{KernelName, Named};
 use tracer_lab::vm::initramfs::{self, Parts};
 use tracer_lab::vm::kernels::Kernel;
@@ -17,10 +17,7 @@ use tracer_lab::vm::qemu::Qemu;
 use tracer_lab::vm::run::{Boot, Limits};
 
 use crate::static_build::{self, Programs};
-use crate::{system, workspace};
-
-/// After this time a scenario has failed. An emulated kernel takes its time to attach a tracer.
-const SCENARIO: Duration = Duration::from_mins(2);
+use crate::system;
 
 /// How guests are to be run.
 #[derive(Debug, Clone, Copy, Default)]
@@ -94,7 +91,7 @@ impl Lab {
         let tools = packages::unpack(
             &cache,
             &[Suite::BOOKWORM],
-            &initramfs::TOOL_PACKAGES,
+            initramfs::TOOL_PACKAGES,
             Dependencies::All,
         )?;
         Ok(Self {
@@ -110,7 +107,8 @@ impl Lab {
         &self.cache
     }
 
-    /// Boots a kernel and plays its scenarios. Whatever goes wrong: each of them is in the answer.
+    /// Boots a kernel and plays its scenarios. Whatever goes wrong: each of them is in the answer. A scenario that
+    /// takes the guest down with it has failed; those after it get another guest.
     pub(crate) fn play(
         &self,
         qemu: &Qemu,
@@ -118,13 +116,27 @@ impl Lab {
         audience: &mut dyn Audience,
     ) -> Vec<Played> {
         let mut stage = Stage::new(programme, self.manner);
-        if let Err(error) = self.boot(qemu, programme, |message| stage.on(&message, audience)) {
-            stage.give_up(&format!("{error:#}"), audience);
+        loop {
+            let left = stage.left();
+            if left.is_empty() {
+                return stage.over;
+            }
+            let booted = self.boot(qemu, programme, &left, |message| stage.on(&message, audience));
+            let why = match booted {
+                Ok(()) => "the guest ended and left it out".to_owned(),
+                Err(error) => format!("{error:#}"),
+            };
+            stage.guest_is_gone(&left, &why, audience);
         }
-        stage.over
     }
 
-    fn boot(&self, qemu: &Qemu, programme: &Programme<'_>, on_message: impl FnMut(Message)) -> Result<()> {
+    fn boot(
+        &self,
+        qemu: &Qemu,
+        programme: &Programme<'_>,
+        scenarios: &[&Named],
+        on_message: impl FnMut(Message),
+    ) -> Result<()> {
         let runs = self.cache.root().join("runs");
         fs::create_dir_all(&runs).with_context(|| format!("cannot create {}", runs.display()))?;
         let folder = tempfile::Builder::new()
@@ -132,10 +144,9 @@ impl Lab {
             .tempdir_in(&runs)
             .with_context(|| format!("cannot create a folder in {}", runs.display()))?;
         let initramfs = folder.path().join("initramfs");
-        let job = self.job(programme);
-        let names: BTreeSet<&str> = programme.scenarios.iter().map(|named| &*named.file).collect();
-        let folder_of_all = workspace::scenarios();
-        let files: Vec<PathBuf> = names.into_iter().map(|name| folder_of_all.join(name)).collect();
+        let job = self.job(scenarios);
+        let files: BTreeSet<PathBuf> = scenarios.iter().map(|named| named.file.clone()).collect();
+        let files: Vec<PathBuf> = files.into_iter().collect();
         let parts = Parts {
             cache: &self.cache.root().join("initramfs"),
             kernel: &programme.kernel,
@@ -152,7 +163,7 @@ impl Lab {
             kernel: &programme.kernel,
             initramfs: &initramfs,
             console: &folder.path().join("console"),
-            limits: limits(programme.scenarios.len()),
+            limits: limits(scenarios),
         };
         boot.run(on_message).inspect_err(|_| {
             let kept = folder.keep();
@@ -164,29 +175,25 @@ impl Lab {
         })
     }
 
-    fn job(&self, programme: &Programme<'_>) -> Job {
+    fn job(&self, scenarios: &[&Named]) -> Job {
         Job {
-            scenarios: programme
-                .scenarios
-                .iter()
-                .map(|named| named.name.clone())
-                .collect(),
+            scenarios: scenarios.iter().map(|named| named.name.clone()).collect(),
             keep_path: self.manner.verbose,
             without_tracer: self.manner.without_tracer,
             demo: self.manner.demo,
             verbose: self.manner.verbose,
             modules: Vec::new(),
-            seconds_per_scenario: u32::try_from(SCENARIO.as_secs()).unwrap_or(u32::MAX),
         }
     }
 }
 
-fn limits(scenarios: usize) -> Limits {
-    let scenarios = u32::try_from(scenarios).unwrap_or(u32::MAX);
+/// The guest watches over each scenario itself, so these are for guests that cannot.
+fn limits(scenarios: &[&Named]) -> Limits {
+    let each = || scenarios.iter().map(|named| named.scenario.limit() + CLEAN_UP);
     Limits {
         ready: Duration::from_secs(90),
-        silence: SCENARIO + Duration::from_secs(30),
-        total: Duration::from_mins(3) + SCENARIO.saturating_mul(scenarios),
+        silence: each().max().unwrap_or_default() + Duration::from_secs(30),
+        total: Duration::from_mins(3) + each().sum::<Duration>(),
     }
 }
 
@@ -290,28 +297,136 @@ impl<'a> Stage<'a> {
         self.over.push(played);
     }
 
-    /// The guest is gone: what was being played has failed, and so has what was not played at all.
-    fn give_up(&mut self, why: &str, audience: &mut dyn Audience) {
+    /// What is not over yet.
+    fn left(&self) -> Vec<&'a Named> {
+        let is_over = |named: &&Named| self.over.iter().any(|played| played.scenario == named.name);
+        self.programme
+            .scenarios
+            .iter()
+            .copied()
+            .filter(|named| !is_over(named))
+            .collect()
+    }
+
+    /// The guest that was to play `tried` is gone: what was being played has failed. If it has played none of them,
+    /// another guest would not either, and all have.
+    fn guest_is_gone(&mut self, tried: &[&'a Named], why: &str, audience: &mut dyn Audience) {
         if let Some(act) = &mut self.current {
             act.troubles.push(why.to_owned());
             self.close(audience);
         }
-        for named in &self.programme.scenarios {
-            if self.over.iter().any(|played| played.scenario == named.name) {
-                continue;
-            }
-            let first = self.over.iter().all(Played::passed);
-            let trouble = if first {
-                why
-            } else {
-                "it was not played: the guest was gone"
-            };
+        if self.left().len() < tried.len() {
+            return;
+        }
+        for named in tried {
             audience.begin(named);
-            self.current = Some(Act::new(named));
-            if let Some(act) = &mut self.current {
-                act.troubles.push(trouble.to_owned());
-            }
+            let mut act = Act::new(named);
+            act.troubles.push(why.to_owned());
+            self.current = Some(act);
             self.close(audience);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use tracer_lab::scenario::Scenario;
+
+    struct Nobody;
+
+    impl Audience for Nobody {
+        fn begin(&mut self, _: &Named) {}
+        fn message(&mut self, _: &Message) {}
+        fn end(&mut self, _: &Played) {}
+    }
+
+    const SMALL: &str = r#"
+title = "One connection"
+story = "For these tests."
+kernels = ["6.12"]
+[topology]
+clients = [{ name = "client-a", address = "10.0.0.2" }]
+services = [{ name = "web", node_port = 30080 }]
+[[steps]]
+connect = { client = "client-a", source_port = 41000 }
+[expect]
+default = { fate = "refused" }
+"#;
+
+    fn named(name: &str) -> Named {
+        Named {
+            name: name.to_owned(),
+            file: PathBuf::new(),
+            scenario: Scenario::from_toml(SMALL).unwrap(),
+        }
+    }
+
+    fn programme<'a>(scenarios: &[&'a Named]) -> Programme<'a> {
+        Programme {
+            name: "6.12".parse().unwrap(),
+            kernel: Kernel {
+                name: "6.12".to_owned(),
+                release: "6.12.0".to_owned(),
+                vmlinuz: PathBuf::new(),
+                modules_dir: Path::new("").to_owned(),
+                overrides: Vec::new(),
+            },
+            scenarios: scenarios.to_vec(),
+        }
+    }
+
+    fn begin(scenario: &str) -> Message {
+        Message::Begin {
+            scenario: scenario.to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_takes_its_guest_down_is_named_and_the_rest_is_left_to_another_guest() {
+        let all = [named("a"), named("b"), named("c")];
+        let programme = programme(&[&all[0], &all[1], &all[2]]);
+        let mut stage = Stage::new(&programme, Manner::default());
+        let tried = stage.left();
+        stage.on(&begin("a"), &mut Nobody);
+        let why = Some("it took more than 120 s, in: step 1; and it could not be stopped".to_owned());
+        let (scenario, ok) = ("a".to_owned(), false);
+        stage.on(&Message::End { scenario, ok, why }, &mut Nobody);
+        stage.on(&begin("b"), &mut Nobody);
+        stage.guest_is_gone(&tried, "Kernel panic", &mut Nobody);
+
+        let told: Vec<(&str, &str)> = stage
+            .over
+            .iter()
+            .map(|played| (&*played.scenario, &*played.troubles[0]))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (
+                    "a",
+                    "it could not be played: it took more than 120 s, in: step 1; and it could not be stopped"
+                ),
+                ("b", "Kernel panic"),
+            ]
+        );
+        assert_eq!(stage.left(), [&all[2]]);
+    }
+
+    #[test]
+    fn a_guest_that_plays_nothing_is_the_end_of_all_that_it_was_to_play() {
+        let all = [named("a"), named("b")];
+        let programme = programme(&[&all[0], &all[1]]);
+        let mut stage = Stage::new(&programme, Manner::default());
+        let tried = stage.left();
+        stage.guest_is_gone(&tried, "it does not boot", &mut Nobody);
+        assert_eq!(stage.left(), [] as [&Named; 0]);
+        assert!(
+            stage
+                .over
+                .iter()
+                .all(|played| played.troubles == ["it does not boot"])
+        );
     }
 }

@@ -25,6 +25,8 @@ pub(crate) enum Detail {
     Blocks,
     /// One line a scenario, and all of it for one that failed.
     Verdicts,
+    /// Nothing: someone else looks at what came out.
+    Nothing,
 }
 
 /// Prints what happens in scenarios.
@@ -64,8 +66,10 @@ impl Teller {
 
     /// One write for all of it, so that two guests' lines do not mix.
     fn flush(&mut self) {
-        // Nobody who has stopped reading can be told so.
-        let _ = io::stdout().lock().write_all(self.block.as_bytes());
+        if self.detail != Detail::Nothing {
+            // Nobody who has stopped reading can be told so.
+            let _ = io::stdout().lock().write_all(self.block.as_bytes());
+        }
         self.block.clear();
     }
 

@@ -26,6 +26,13 @@ pub(super) struct Count {
 }
 
 impl Count {
+    /// The count of one thing.
+    pub(super) fn of(subject: &str, passed: bool) -> Self {
+        let mut count = Self::default();
+        count.one(subject, passed);
+        count
+    }
+
     pub(super) fn failed(&self) -> usize {
         self.failures.len()
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 
-use super::super::{Change, Connect, Membership, Removal, Step, Topology};
+use super::super::{Change, Connect, Membership, Removal, RunIn, Step, Topology};
 use super::{known_pod, known_service, sysctl};
 
 /// Fails with the first contradiction.
@@ -47,8 +47,20 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
             ensure!(!values.is_empty(), "no sysctl is named");
             values.keys().try_for_each(|name| sysctl(name))
         }
-        Step::Nft(text) | Step::Say(text) => {
+        Step::Nft(text) | Step::Run(text) | Step::Say(text) => {
             ensure!(!text.trim().is_empty(), "the text is empty");
+            Ok(())
+        }
+        Step::RunIn(RunIn { place, line }) => {
+            ensure!(!line.trim().is_empty(), "the line is empty");
+            ensure!(
+                place == RunIn::NODE
+                    || topology.client(place).is_some()
+                    || topology.node(place).is_some()
+                    || topology.pod(place).is_some(),
+                "`{place}` is neither a client nor a pod, nor another node, nor `{}`",
+                RunIn::NODE
+            );
             Ok(())
         }
         Step::SleepMs(_) => Ok(()),

@@ -1,8 +1,8 @@
 //! Names, addresses and ports.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::super::{Topology, address};
+use super::super::{Overlay, Topology, address};
 use super::{known_pod, unique};
 
 /// Linux' limit for a device name, less the four letters that the node's ends of veths begin with.
@@ -12,6 +12,8 @@ const LONGEST_NAME: usize = 11;
 pub(super) fn check(topology: &Topology) -> Result<()> {
     let Topology {
         clients,
+        nodes,
+        overlay,
         pods,
         services,
         nft: _,
@@ -23,9 +25,10 @@ pub(super) fn check(topology: &Topology) -> Result<()> {
         clients
             .iter()
             .map(|client| &client.name)
+            .chain(nodes.iter().map(|node| &node.name))
             .chain(pods.iter().map(|pod| &pod.name))
     };
-    unique("client or pod", names())?;
+    unique("client, node or pod", names())?;
     for name in names() {
         let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         ensure!(
@@ -33,15 +36,21 @@ pub(super) fn check(topology: &Topology) -> Result<()> {
             "`{name}`: a name is 1 to {LONGEST_NAME} of a-z, 0-9 and -, for it is part of a device's name"
         );
     }
-    unique("address", clients.iter().map(|client| client.address))?;
-    for client in clients {
+    let addresses = || {
+        let clients = clients.iter().map(|client| (&client.name, client.address));
+        clients.chain(nodes.iter().map(|node| (&node.name, node.address)))
+    };
+    unique("address", addresses().map(|(_, address)| address))?;
+    for (name, address) in addresses() {
         ensure!(
-            address::is_clients(client.address),
-            "{}: {} is none of 10.0.0.2 to 10.0.0.254",
-            client.name,
-            client.address
+            address::is_clients(address),
+            "{name}: {address} is none of 10.0.0.2 to 10.0.0.254"
         );
     }
+    ensure!(
+        *overlay == Overlay::None || !nodes.is_empty(),
+        "there is an overlay, but no node that it leads to"
+    );
     unique(
         "pod network",
         pods.iter().map(|pod| address::network(pod.address)),
@@ -54,6 +63,18 @@ pub(super) fn check(topology: &Topology) -> Result<()> {
             pod.address,
             address::pods(topology.family)
         );
+        ensure!(
+            *overlay == Overlay::None
+                || address::network(pod.address) != address::network(address::tunnel(topology.family, 0)),
+            "{}: {} is in the network of the tunnels",
+            pod.name,
+            pod.address
+        );
+        if let Some(name) = &pod.node {
+            topology
+                .node(name)
+                .with_context(|| format!("{}: there is no node `{name}`", pod.name))?;
+        }
     }
     unique("service", services.iter().map(|service| &service.name))?;
     unique("NodePort", services.iter().map(|service| service.node_port))?;

@@ -1,0 +1,40 @@
+//! Processes of the guest apart from the first one.
+
+use std::fs;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::topology::names_in;
+
+/// All of them, as `id command line`. Threads of the kernel have no command line, and neither has what has ended.
+pub(super) fn others() -> Vec<String> {
+    let ids = names_in("/proc")
+        .into_iter()
+        .filter(|name| name != "1" && name.bytes().all(|byte| byte.is_ascii_digit()));
+    ids.filter_map(|id| {
+        let line = fs::read(format!("/proc/{id}/cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        (!line.is_empty()).then(|| format!("{id} {}", line.trim_end()))
+    })
+    .collect()
+}
+
+/// Ends what steps have left running, and buries what has ended. It is for the time when nobody waits for a child.
+pub(super) fn end_all() {
+    for process in others() {
+        let id = process.split(' ').next().and_then(|id| id.parse().ok());
+        if let Some(id) = id {
+            let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
+        }
+    }
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => break,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => break,
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Lines of a scenario that the guest's shell runs.
+
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, bail};
+
+use super::tool::PATH;
+
+/// Runs a line in the netns of the calling thread, and returns what it printed. What the line leaves running in the
+/// background is ended with the scenario.
+pub(super) fn run(line: &str) -> Result<String> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    // A file and no pipe: one could not tell when to stop reading while something in the background holds it open.
+    let nth = COUNT.fetch_add(1, Ordering::Relaxed);
+    let file = |what: &str| format!("/tmp/line-{nth}.{what}");
+    let create = |what: &str| File::create(file(what)).context("cannot create a file in /tmp");
+    let status = Command::new("/bin/sh")
+        .args(["-e", "-c", line])
+        .env("PATH", PATH)
+        .stdin(Stdio::null())
+        .stdout(create("out")?)
+        .stderr(create("err")?)
+        .status()
+        .context("cannot run /bin/sh")?;
+    let read = |what: &str| {
+        let bytes = fs::read(file(what)).unwrap_or_default();
+        let _ = fs::remove_file(file(what));
+        String::from_utf8_lossy(&bytes).trim().to_owned()
+    };
+    let (printed, complaint) = (read("out"), read("err"));
+    if !status.success() {
+        bail!("`{}` failed ({status}): {complaint}", line.trim());
+    }
+    Ok(printed)
+}

@@ -1,0 +1,188 @@
+//! The object with the kernel half: loaded once, with what is known of this kernel.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::{Array, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
+};
+use tracer_common::tuple::Addr;
+
+use super::offsets::{OfModules, Offsets};
+
+/// The kernel half, built by `cargo xtask build-ebpf` from the source beside it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/tracer.bpf.o");
+
+/// Names a file with another build of the kernel half, for instance the debug object.
+const OBJECT_VARIABLE: &str = "TRACER_BPF_OBJECT";
+
+/// Why the kernel half is not at work.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The kernel has no kprobes.
+    #[error("this kernel has no kprobes (CONFIG_KPROBE_EVENTS is off), so its functions cannot be traced")]
+    NoKprobes,
+    /// The kernel refused the object.
+    #[error("the kernel did not take tracer's BPF object")]
+    Load(#[from] EbpfError),
+    /// The file that was to replace the built-in object cannot be read.
+    #[error("cannot read the BPF object {path}")]
+    Object {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A map could not be used.
+    #[error("BPF map {name}")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// What the kernel said.
+        source: MapError,
+    },
+    /// The object lacks a map.
+    #[error("tracer's BPF object has no map {0}")]
+    NoMap(&'static str),
+}
+
+/// What is followed.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Destination ports of SYNs.
+    pub ports: Vec<u16>,
+    /// Client networks with their prefix lengths; empty for all clients.
+    pub clients: Vec<(IpAddr, u8)>,
+}
+
+/// Can this kernel put probes on its functions at all?
+#[must_use]
+pub fn has_kprobes() -> bool {
+    // The first is what perf_event_open takes since 4.17, the others what came before it.
+    [
+        "/sys/bus/event_source/devices/kprobe/type",
+        "/sys/kernel/tracing/kprobe_events",
+        "/sys/kernel/debug/tracing/kprobe_events",
+    ]
+    .iter()
+    .any(|path| Path::new(path).exists())
+}
+
+/// The kernel half to load.
+fn bytes() -> Result<Cow<'static, [u8]>, AttachError> {
+    match std::env::var_os(OBJECT_VARIABLE) {
+        None => Ok(Cow::Borrowed(OBJECT)),
+        Some(path) => match std::fs::read(&path) {
+            Ok(bytes) => Ok(Cow::Owned(bytes)),
+            Err(source) => Err(AttachError::Object {
+                path: path.into(),
+                source,
+            }),
+        },
+    }
+}
+
+/// Loads the object with the offsets of this kernel and with what is to be followed. Nothing is attached yet.
+pub(super) fn load(offsets: &Offsets, selection: &Selection) -> Result<Ebpf, AttachError> {
+    if !has_kprobes() {
+        return Err(AttachError::NoKprobes);
+    }
+    let constants: Vec<_> = offsets.constants().collect();
+    let have_reason = u32::from(!offsets.drop_reasons().is_empty());
+    let client_filter = u32::from(!selection.clients.is_empty());
+    let mut loader = EbpfLoader::new();
+    for (name, value) in &constants {
+        loader.override_global(name, value, true);
+    }
+    loader.override_global("HAVE_DROP_REASON", &have_reason, true);
+    loader.override_global("CLIENT_FILTER", &client_filter, true);
+    let mut ebpf = loader.load(&bytes()?)?;
+    select(&mut ebpf, selection)?;
+    Ok(ebpf)
+}
+
+/// Takes a map out of the object. Programs that are loaded later still find it by its descriptor, so it must be kept.
+pub(super) fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, AttachError>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    let map = ebpf.take_map(name).ok_or(AttachError::NoMap(name))?;
+    T::try_from(map).map_err(|source| AttachError::Map { name, source })
+}
+
+/// The offsets of modules' structs in the kernel half: the section that holds them is a map of one value.
+pub(super) struct ModuleOffsets(Array<MapData, OfModules>);
+
+impl ModuleOffsets {
+    const MAP: &'static str = ".data.offsets";
+
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, AttachError> {
+        take(ebpf, Self::MAP).map(Self)
+    }
+
+    /// Every program reads these from now on.
+    pub(super) fn write(&mut self, offsets: &Offsets) -> Result<(), AttachError> {
+        self.0
+            .set(0, offsets.of_modules(), 0)
+            .map_err(|source| AttachError::Map {
+                name: Self::MAP,
+                source,
+            })
+    }
+}
+
+fn select(ebpf: &mut Ebpf, selection: &Selection) -> Result<(), AttachError> {
+    let mut words = BTreeMap::new();
+    for port in &selection.ports {
+        *words.entry(u32::from(port >> 6)).or_insert(0_u64) |= 1 << (port & 63);
+    }
+    let ports = ebpf.map_mut("PORTS").ok_or(AttachError::NoMap("PORTS"))?;
+    let map_error = |name| move |source| AttachError::Map { name, source };
+    let mut ports: Array<_, u64> = Array::try_from(ports).map_err(map_error("PORTS"))?;
+    for (index, word) in words {
+        ports.set(index, word, 0).map_err(map_error("PORTS"))?;
+    }
+    let clients = ebpf.map_mut("CLIENTS").ok_or(AttachError::NoMap("CLIENTS"))?;
+    let mut clients: LpmTrie<_, [u32; 4], u8> = LpmTrie::try_from(clients).map_err(map_error("CLIENTS"))?;
+    for (ip, length, followed) in client_prefixes(&selection.clients) {
+        clients
+            .insert(&Key::new(length, Addr::from(ip).0), u8::from(followed), 0)
+            .map_err(map_error("CLIENTS"))?;
+    }
+    Ok(())
+}
+
+/// The client networks as prefixes of IPv6 addresses, and whether each is followed; a later one replaces an earlier
+/// one that is the same.
+///
+/// IPv4 networks are looked up as mapped IPv6: 96 bits come first. A wide IPv6 network would hold them all, which nobody
+/// means who writes `::/0`.
+fn client_prefixes(clients: &[(IpAddr, u8)]) -> Vec<(IpAddr, u32, bool)> {
+    let mapped = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+    let mut out = vec![(mapped, 96, false)];
+    out.extend(clients.iter().map(|&(ip, length)| {
+        let before = if ip.is_ipv4() { 96 } else { 0 };
+        (ip, u32::from(length) + before, true)
+    }));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv4_networks_are_prefixes_of_the_mapped_one_which_is_in_no_ipv6_network() {
+        let (v4, v6): (IpAddr, IpAddr) = ([10, 0, 0, 0].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 0].into());
+        let all: IpAddr = [0; 4].into();
+        assert_eq!(
+            client_prefixes(&[(v4, 8), (v6, 8), (all, 0)]),
+            [(all, 96, false), (v4, 104, true), (v6, 8, true), (all, 96, true)]
+        );
+    }
+}

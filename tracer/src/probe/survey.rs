@@ -1,0 +1,67 @@
+//! What the running kernel offers: functions, modules, and where their structs keep their members.
+
+use std::{io, sync::Arc};
+
+use super::{
+    btf::BtfError,
+    fallback::{self, Rehearsal},
+    offsets::Offsets,
+    plan::{self, Planned},
+};
+use crate::node::{kallsyms::Symbols, modules::Modules};
+
+/// Why the kernel could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum SurveyError {
+    /// Its types.
+    #[error("the kernel's BTF cannot be used")]
+    Btf(#[from] BtfError),
+    /// Its functions.
+    #[error("cannot read /proc/kallsyms")]
+    Symbols(#[source] io::Error),
+    /// Its modules.
+    #[error("cannot read the list of modules")]
+    Modules(#[source] io::Error),
+}
+
+/// One look at the kernel. Modules may come and go after it.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// Functions by name and address.
+    pub symbols: Arc<Symbols>,
+    /// Modules that are there.
+    pub modules: Modules,
+    /// Offsets of members.
+    pub offsets: Offsets,
+}
+
+impl Survey {
+    /// Looks. What only a proof can tell is not known yet.
+    pub fn take() -> Result<Self, SurveyError> {
+        let modules = Modules::read().map_err(SurveyError::Modules)?;
+        let mut offsets = Offsets::from_btf(&modules)?;
+        fallback::propose(&mut offsets, &modules);
+        Ok(Self {
+            symbols: Arc::new(Symbols::read().map_err(SurveyError::Symbols)?),
+            modules,
+            offsets,
+        })
+    }
+
+    /// Could more be learned by [`Survey::prove`]?
+    #[must_use]
+    pub fn is_proof_due(&self) -> bool {
+        fallback::is_proof_due(&self.offsets, &self.modules)
+    }
+
+    /// Learns by experiment what the kernel does not describe; takes as long as that takes.
+    pub fn prove(&mut self, rehearsal: &Rehearsal) {
+        fallback::prove(&mut self.offsets, &self.modules, rehearsal);
+    }
+
+    /// What is to become of each hook.
+    #[must_use]
+    pub fn plan(&self) -> Vec<Planned> {
+        plan::plan(&self.symbols, &self.modules, &self.offsets)
+    }
+}

@@ -1,0 +1,273 @@
+//! Which scenarios are played on which kernels.
+//!
+//! Every pair of the two would take hours. What the files call core, which is IPVS' decisions, is played on each
+//! kernel that its file names. Every other scenario is played on one of its kernels: the one that has the least to do
+//! so far, so that all kernels get their share of them. The choice depends on the scenario files alone; a new file
+//! may move others to another kernel, which does no harm.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use tracer_lab::scenario::{KernelName, Named};
+
+/// The kernels on which scenarios are played unless others are named.
+const KERNELS: [&str; 6] = ["5.10", "6.1", "6.12", "6.18", "7", "5.10/pre-5.9"];
+
+/// What can be chosen.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Choice {
+    /// Play every scenario on every kernel that it names, not only the core ones
+    #[arg(long)]
+    full: bool,
+    /// Play scenarios on these kernels only, such as 6.12 or 5.10/pre-5.9: all that name them
+    #[arg(long = "kernel", value_name = "KERNEL", value_delimiter = ',')]
+    kernels: Vec<KernelName>,
+    /// Play these scenarios only, on every kernel that they name
+    #[arg(long = "scenario", value_name = "NAME", value_delimiter = ',')]
+    scenarios: Vec<String>,
+}
+
+/// What is played on one kernel, and what is left out.
+#[derive(Debug)]
+pub(super) struct Share<'a> {
+    pub(super) kernel: KernelName,
+    pub(super) played: Vec<&'a Named>,
+    left: Vec<&'a Named>,
+}
+
+impl Share<'_> {
+    fn takes(&self) -> Duration {
+        self.played.iter().map(|named| named.scenario.estimate()).sum()
+    }
+}
+
+impl Choice {
+    /// Shares the scenarios out.
+    pub(super) fn shares<'a>(&self, catalogue: &'a [Named]) -> Result<Vec<Share<'a>>> {
+        let known: BTreeSet<&str> = catalogue.iter().map(|named| named.name.as_str()).collect();
+        let unknown = self.scenarios.iter().find(|name| !known.contains(name.as_str()));
+        if let Some(unknown) = unknown {
+            bail!("there is no scenario {unknown}; `cargo xtask lab --list` names all");
+        }
+        let kernels: Vec<KernelName> = if self.kernels.is_empty() {
+            KERNELS.iter().map(|name| name.parse()).collect::<Result<_>>()?
+        } else {
+            self.kernels.clone()
+        };
+        let wanted: Vec<&Named> = catalogue
+            .iter()
+            .filter(|named| self.scenarios.is_empty() || self.scenarios.contains(&named.name))
+            .collect();
+        // Who names a kernel or a scenario means it.
+        let all = self.full || !self.kernels.is_empty() || !self.scenarios.is_empty();
+        let mut shares = share(&kernels, &wanted, all);
+        shares.retain(|share| !share.played.is_empty());
+        ensure!(
+            !shares.is_empty(),
+            "none of these scenarios runs on any of these kernels"
+        );
+        Ok(shares)
+    }
+}
+
+/// Shares scenarios out to kernels: all of them to each kernel that they name, or by the rule above.
+fn share<'a>(kernels: &[KernelName], wanted: &[&'a Named], all: bool) -> Vec<Share<'a>> {
+    let mut shares: Vec<Share<'a>> = kernels
+        .iter()
+        .map(|kernel| Share {
+            kernel: kernel.clone(),
+            played: Vec::new(),
+            left: Vec::new(),
+        })
+        .collect();
+    let (everywhere, once): (Vec<&Named>, Vec<&Named>) =
+        wanted.iter().partition(|named| all || named.scenario.core);
+    for named in everywhere {
+        let theirs = shares
+            .iter_mut()
+            .filter(|share| named.scenario.runs_on(&share.kernel));
+        theirs.for_each(|share| share.played.push(named));
+    }
+    // Those that have little choice choose first.
+    let mut once = once;
+    once.sort_by_key(|named| {
+        let possible = kernels.iter().filter(|kernel| named.scenario.runs_on(kernel));
+        (possible.count(), &named.name)
+    });
+    for named in once {
+        let mut theirs: Vec<&mut Share<'a>> = shares
+            .iter_mut()
+            .filter(|share| named.scenario.runs_on(&share.kernel))
+            .collect();
+        let least = theirs.iter().map(|share| share.takes()).min();
+        let chosen = theirs.iter().position(|share| Some(share.takes()) == least);
+        for (index, share) in theirs.iter_mut().enumerate() {
+            if Some(index) == chosen {
+                share.played.push(named);
+            } else {
+                share.left.push(named);
+            }
+        }
+    }
+    for share in &mut shares {
+        share.played.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    shares
+}
+
+/// How much is left to `--full`, kernel by kernel; empty if nothing is.
+pub(super) fn left(shares: &[Share<'_>]) -> String {
+    let count = |which: fn(&Share<'_>) -> usize| shares.iter().map(which).sum::<usize>();
+    let left = count(|share| share.left.len());
+    if left == 0 {
+        return String::new();
+    }
+    let played = count(|share| share.played.len());
+    let mut text = format!(
+        "Of {} pairs of scenario and kernel {left} are left to --full:\n",
+        played + left
+    );
+    for share in shares.iter().filter(|share| !share.left.is_empty()) {
+        let names: Vec<&str> = share.left.iter().map(|named| named.name.as_str()).collect();
+        let _ = writeln!(text, "  {}: {}", share.kernel, names.join(", "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use clap::Parser;
+    use tracer_lab::scenario::{self, Scenario};
+
+    use crate::workspace;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        choice: Choice,
+    }
+
+    fn choice(arguments: &[&str]) -> Choice {
+        let arguments = ["test"].iter().chain(arguments);
+        Line::parse_from(arguments).choice
+    }
+
+    fn catalogue() -> Vec<Named> {
+        scenario::load(&workspace::scenarios()).unwrap()
+    }
+
+    fn named(name: &str, kernels: &str, core: bool) -> Named {
+        let text = format!(
+            r#"
+            title = "One connection"
+            story = "For these tests."
+            kernels = {kernels}
+            core = {core}
+            [topology]
+            clients = [{{ name = "client-a", address = "10.0.0.2" }}]
+            services = [{{ name = "web", node_port = 30080 }}]
+            [[steps]]
+            connect = {{ client = "client-a", source_port = 41000 }}
+            [expect]
+            default = {{ fate = "refused" }}
+            "#
+        );
+        Named {
+            name: name.to_owned(),
+            file: PathBuf::new(),
+            scenario: Scenario::from_toml(&text).unwrap(),
+        }
+    }
+
+    fn names(share: &Share<'_>) -> Vec<String> {
+        share.played.iter().map(|named| named.name.clone()).collect()
+    }
+
+    #[test]
+    fn every_scenario_is_played_somewhere_and_the_core_everywhere() {
+        let catalogue = catalogue();
+        let shares = choice(&[]).shares(&catalogue).unwrap();
+        for Named { name, scenario, .. } in &catalogue {
+            let on: BTreeSet<&KernelName> = shares
+                .iter()
+                .filter(|share| names(share).contains(name))
+                .map(|share| &share.kernel)
+                .collect();
+            if scenario.core {
+                assert_eq!(on, scenario.kernels.iter().collect(), "{name}");
+            } else {
+                assert_eq!(on.len(), 1, "{name}");
+                assert!(on.iter().all(|kernel| scenario.runs_on(kernel)), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_left_and_what_is_played_is_everything() {
+        let catalogue = catalogue();
+        let pairs = |arguments: &[&str]| -> usize {
+            let shares = choice(arguments).shares(&catalogue).unwrap();
+            shares.iter().map(|share| share.played.len()).sum()
+        };
+        let all: usize = catalogue.iter().map(|named| named.scenario.kernels.len()).sum();
+        assert_eq!(pairs(&["--full"]), all);
+        let shares = choice(&[]).shares(&catalogue).unwrap();
+        let left: usize = shares.iter().map(|share| share.left.len()).sum();
+        assert_eq!(pairs(&[]) + left, all);
+        assert!(super::left(&choice(&["--full"]).shares(&catalogue).unwrap()).is_empty());
+        assert!(super::left(&shares).starts_with(&format!("Of {all} pairs of scenario and kernel {left} ")));
+    }
+
+    #[test]
+    fn those_with_little_choice_choose_first_and_the_others_fill_up() {
+        let all = [
+            named("a", r#"["6.1", "6.12"]"#, false),
+            named("b", r#"["6.1", "6.12"]"#, false),
+            named("c", r#"["6.12"]"#, false),
+            named("d", r#"["6.1", "6.12"]"#, true),
+            named("e", r#"["6.1", "6.12"]"#, false),
+        ];
+        let shares = choice(&[]).shares(&all).unwrap();
+        let by_kernel: Vec<_> = shares
+            .iter()
+            .map(|share| (share.kernel.to_string(), names(share)))
+            .collect();
+        let strings = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            by_kernel,
+            [
+                ("6.1".to_owned(), strings(&["a", "b", "d"])),
+                ("6.12".to_owned(), strings(&["c", "d", "e"])),
+            ]
+        );
+    }
+
+    #[test]
+    fn who_names_a_kernel_or_a_scenario_means_it() {
+        let catalogue = catalogue();
+        let shares = choice(&["--kernel", "6.12"]).shares(&catalogue).unwrap();
+        let on = catalogue
+            .iter()
+            .filter(|named| named.scenario.runs_on(&shares[0].kernel));
+        assert_eq!((shares.len(), shares[0].played.len()), (1, on.count()));
+
+        let shares = choice(&["--scenario", "rule-dropped"])
+            .shares(&catalogue)
+            .unwrap();
+        let rule_dropped = catalogue
+            .iter()
+            .find(|named| named.name == "rule-dropped")
+            .unwrap();
+        assert_eq!(shares.len(), rule_dropped.scenario.kernels.len());
+
+        choice(&["--scenario", "no-such-thing"])
+            .shares(&catalogue)
+            .unwrap_err();
+        choice(&["--kernel", "4.19"]).shares(&catalogue).unwrap_err();
+    }
+}
