@@ -91,6 +91,16 @@ impl Pod {
         format!("cali{}", self.name)
     }
 
+    /// Whether it has its address: one that is gone has none.
+    pub(super) fn has_address(&self) -> bool {
+        self.behaviour != Behaviour::Gone
+    }
+
+    /// Its node's address in its network.
+    pub(super) fn gateway(&self) -> IpAddr {
+        address::gateway(self.address)
+    }
+
     /// Whether its node's end of its veth carries packets.
     pub(super) fn is_up(&self) -> Result<bool> {
         let device = self.device();

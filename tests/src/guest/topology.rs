@@ -15,7 +15,7 @@ use super::nodes::{self, OtherNode};
 use super::pod::Pod;
 use super::restore::{self, Sysctls};
 use super::sysctl::Changed;
-use super::{kube, modules, netns, process_table, shell, sysctl, tool};
+use super::{kube, modules, neighbour, netns, process_table, shell, sysctl, tool};
 use crate::scenario::{self, Behaviour, Family, RunIn, Scenario, Topology};
 
 /// How long a new link may take until it carries packets.
@@ -72,6 +72,16 @@ impl Node {
             let built = Pod::create(pod, host.map(OtherNode::netns))
                 .with_context(|| format!("cannot build {}", pod.name))?;
             self.pods.push(built);
+        }
+        // Before there are rules and virtual servers, to which these packets would be the first ones.
+        for client in &self.clients {
+            neighbour::meet(client.netns(), topology.node_address(), cancel)?;
+        }
+        for node in &self.others {
+            neighbour::meet(node.netns(), topology.node_address(), cancel)?;
+        }
+        for pod in self.pods.iter().filter(|pod| pod.has_address()) {
+            neighbour::meet(pod.netns(), pod.gateway(), cancel)?;
         }
         cancel.doing("making the ways between nodes")?;
         nodes::connect(topology)?;
