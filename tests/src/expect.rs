@@ -217,6 +217,12 @@ impl<'a> Judge<'a> {
         if let Some(pod) = &expected.backend {
             self.backend(attempt, flow, pod);
         }
+        if let Some(dataplane) = expected.dataplane.map(crate::scenario::Dataplane::word)
+            && flow.dataplane.as_deref() != Some(dataplane)
+        {
+            let is = told(flow.dataplane.as_deref());
+            self.wrong(attempt, format!("the dataplane is {is}, not {dataplane}"));
+        }
         let numbers = [
             ("syns", expected.syns, Some(f64::from(flow.syns))),
             ("stall_ms", expected.stall_ms, flow.stall_ms),

@@ -30,8 +30,8 @@ pub use family::Family;
 pub use overlay::{OtherNode, Overlay};
 pub use process::{Check, Process};
 pub use step::{Change, Connect, Membership, Removal, RunIn, Step};
-pub use topology::{Behaviour, Client, Pod, RealServer, Scheduler, Service, Topology};
-pub use words::{CAUSES, Cause, Fate, Flavour, KernelName, Span};
+pub use topology::{Behaviour, Client, Pod, Policy, Proxy, RealServer, Scheduler, Service, Topology};
+pub use words::{CAUSES, Cause, Dataplane, Fate, Flavour, KernelName, Span};
 
 /// One scenario file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -141,7 +141,7 @@ impl Scenario {
     #[must_use]
     pub fn runs_lines(&self) -> bool {
         let runs = |step: &Step| matches!(step, Step::Run(_) | Step::RunIn(_));
-        self.steps.iter().any(runs)
+        self.tracer.before.is_some() || self.steps.iter().any(runs)
     }
 
     /// All of its connects in the order of the file, those of one parallel step together.

@@ -22,6 +22,14 @@ use crate::field::{self, Field};
 macro_rules! for_each_hook {
     ($callback:ident) => {
         $callback! {
+            // A client on the node itself: its SYN comes in by no device.
+            TcpConnect = 56, entry, tcp_connect, none, "", local::connect,
+                [SOCK_NET, SOCK_FAMILY, SOCK_DPORT, SOCK_NUM, TCP_SOCK_WRITE_SEQ],
+                "every fate of a client on the node: begins its flows";
+            TcpRetransmit = 57, tracepoint, tcp_retransmit_skb, none, "tcp", local::retransmit,
+                [SOCK_NET, SOCK_FAMILY, SOCK_DPORT, SOCK_NUM, SOCK_STATE, TCP_SOCK_SND_UNA],
+                "every fate of a client on the node: counts its SYNs";
+
             // The wire: each SYN as it comes in, each answer as it goes out, device by device.
             NetifReceive = 1, tracepoint, netif_receive_skb, none, "net", wire::received,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "every fate: counts SYNs and ACKs";
@@ -29,6 +37,16 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "every fate: counts SYN-ACKs, sees a RST leave";
             KfreeSkb = 3, tracepoint, kfree_skb, none, "skb", drop::freed,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dropped; unknown";
+
+            // NAT at prerouting, once for each connection, and routing, where it fails.
+            NatSetup = 73, call, nf_nat_setup_info, nf_nat_setup_info_exit, "nf_nat", nat::setup,
+                [NF_CONN_ORIGINAL, NF_CONN_REPLY, NF_CONN_STATUS],
+                "the tuple between DNAT and postrouting, where route.* and rules discard it";
+            RouteMartian = 70, entry, ip_handle_martian_source, none, "", route::martian,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "route.rp-filter route.martian: the settings that refused it";
+            RouteError = 71, entry, ip_error, none, "", route::error,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_DST, DST_ERROR, NET_DEVICE_IN_DEVICE, IN_DEVICE_FORWARDING],
+                "route.unreachable route.forwarding-off";
 
             // IPVS, in the order in which a SYN meets it. ip_vs_in itself is inlined, so its callers are hooked.
             IpvsIn = 10, call, ip_vs_in_hook, ip_vs_in_hook_exit, "ip_vs", ipvs::request,
@@ -61,15 +79,29 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped",
                 after_rule_drop;
 
-            // The backend, when it is on this node, and what goes back.
-            TcpConnRequest = 50, entry, tcp_v4_conn_request, none, "", tcp::conn_request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "a listener took the SYN";
+            // Runs only while the hardware address of the next hop is not known.
+            NeighbourSend = 72, call, __neigh_event_send, __neigh_event_send_exit, "", neigh::send,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "neigh.unresolved";
+
+            // The backend, when it is on this node, and what goes back. tcp_conn_request is what every listener calls for
+            // a SYN: those of IPv4, of IPv6 and of MPTCP alike.
+            TcpTimewait = 55, call, tcp_timewait_state_process, tcp_timewait_state_process_exit, "", tcp::timewait,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.timewait-refused tcp.timestamp-rejected";
+            TcpConnRequest = 54, call, tcp_conn_request, tcp_conn_request_exit, "", tcp::conn_request,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.accept-queue-full tcp.syn-queue-full backend.slow";
             TcpSendReset = 51, entry, tcp_v4_send_reset, none, "", tcp::send_reset,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener";
-            TcpSynRecvSock = 52, entry, tcp_v4_syn_recv_sock, none, "", tcp::syn_recv_sock,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the handshake ended in the backend";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener return.not-translated";
+            TcpSynRecvSock = 52, call, tcp_v4_syn_recv_sock, tcp_v4_syn_recv_sock_exit, "", tcp::syn_recv_sock,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.final-ack-dropped; the handshake ended in the backend";
             IcmpSend = 53, entry, __icmp_send, none, "", drop::icmp_send,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination: what the client was told";
+
+            // What a client on the node itself gets.
+            TcpReceiveReset = 58, tracepoint, tcp_receive_reset, none, "tcp", local::reset,
+                [SOCK_NET, SOCK_FAMILY, SOCK_DPORT, SOCK_NUM, SOCK_STATE, TCP_SOCK_SND_UNA],
+                "refused, if the client is on the node";
+            TcpFinishConnect = 59, entry, tcp_finish_connect, none, "", local::finish,
+                [SOCK_NET, SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "established, if the client is on the node";
 
             // The same for IPv6, where the function that does the work is another one. Records of these count as the
             // IPv4 function's (`Hook::role`), so that nothing else has to know them.
@@ -79,12 +111,10 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict (kernels before 5.16, local clients)";
             IpvsNatXmit6 = 102, entry, ip_vs_nat_xmit_v6, none, "ip_vs", ipvs::nat_xmit,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend; the tuple after DNAT";
-            TcpConnRequest6 = 103, entry, tcp_v6_conn_request, none, "", tcp::conn_request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "a listener took the SYN";
             TcpSendReset6 = 104, entry, tcp_v6_send_reset, none, "", tcp::send_reset,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener";
-            TcpSynRecvSock6 = 105, entry, tcp_v6_syn_recv_sock, none, "", tcp::syn_recv_sock,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the handshake ended in the backend";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener return.not-translated";
+            TcpSynRecvSock6 = 105, call, tcp_v6_syn_recv_sock, tcp_v6_syn_recv_sock_exit, "", tcp::syn_recv_sock,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.final-ack-dropped; the handshake ended in the backend";
             IcmpSend6 = 106, entry, icmp6_send, none, "", drop::icmp_send,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination: what the client was told";
 
@@ -244,7 +274,6 @@ impl Hook {
             Self::IpvsRemoteRequest6 => Self::IpvsRemoteRequest,
             Self::IpvsLocalRequest6 => Self::IpvsLocalRequest,
             Self::IpvsNatXmit6 => Self::IpvsNatXmit,
-            Self::TcpConnRequest6 => Self::TcpConnRequest,
             Self::TcpSendReset6 => Self::TcpSendReset,
             Self::TcpSynRecvSock6 => Self::TcpSynRecvSock,
             Self::IcmpSend6 => Self::IcmpSend,

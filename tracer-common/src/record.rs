@@ -4,6 +4,9 @@
 //! supported one). The same bytes go into a recording, so a layout never changes its meaning: a new payload is a
 //! new [`Kind`].
 
+mod egress;
+
+pub use self::egress::Egress;
 use crate::tuple::{Addr, Tuple};
 
 /// Whether a record was made when a function was entered or when it returned.
@@ -38,6 +41,18 @@ pub enum Kind {
     Socket = 7,
     /// [`RawConn`].
     RawConn = 8,
+    /// [`Listener`].
+    Listener = 20,
+    /// [`TimeWait`].
+    TimeWait = 21,
+    /// [`Vip`].
+    Vip = 22,
+    /// [`Egress`].
+    Egress = 23,
+    /// [`Route`].
+    Route = 25,
+    /// [`Neighbour`].
+    Neighbour = 26,
 }
 
 impl Kind {
@@ -54,6 +69,12 @@ impl Kind {
             6 => Self::Icmp,
             7 => Self::Socket,
             8 => Self::RawConn,
+            20 => Self::Listener,
+            21 => Self::TimeWait,
+            22 => Self::Vip,
+            23 => Self::Egress,
+            25 => Self::Route,
+            26 => Self::Neighbour,
             _ => return None,
         })
     }
@@ -73,7 +94,8 @@ macro_rules! payloads {
     };
 }
 payloads!(() => Packet, IpvsConn => IpvsConn, IpvsService => IpvsService, Conntrack => Conntrack, Chain => Chain,
-    Drop => Drop, Icmp => Icmp, Socket => Socket, RawConn => RawConn);
+    Drop => Drop, Icmp => Icmp, Socket => Socket, RawConn => RawConn, Listener => Listener, TimeWait => TimeWait,
+    Vip => Vip, Egress => Egress, Route => Route, Neighbour => Neighbour);
 
 /// The front of every record.
 #[repr(C)]
@@ -113,10 +135,10 @@ pub struct Header {
     pub phase: u8,
     /// Flags byte of the TCP header.
     pub tcp_flags: u8,
-    /// Always 0.
-    pub reserved: u8,
-    /// Always 0.
-    pub reserved2: u32,
+    /// IP protocol of the outer header ([`crate::tunnel`]) where the packet was seen inside a tunnel; else 0.
+    pub encapsulation: u8,
+    /// Destination of that outer header, an IPv4 address in network byte order; else 0.
+    pub outer_daddr: u32,
 }
 
 /// An IPVS connection entry, read when the kernel used it for this packet.
@@ -307,6 +329,183 @@ pub struct Socket {
     pub max_ack_backlog: u32,
 }
 
+/// A listening socket at the moment at which it is asked about a SYN (`tcp_conn_request`). `u32::MAX` stands for what
+/// could not be read.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Address of the `struct sock`.
+    pub sock: u64,
+    /// Connections that wait for `accept()`.
+    pub ack_backlog: u32,
+    /// How many may wait (the smaller one of what `listen()` asked for and `somaxconn`). One more is let in.
+    pub max_ack_backlog: u32,
+    /// Handshakes that wait for the client's ACK.
+    pub syn_queue: u32,
+    /// `net.ipv4.tcp_max_syn_backlog` of the socket's network namespace.
+    pub max_syn_backlog: u32,
+    /// `net.ipv4.tcp_syncookies` of the socket's network namespace.
+    pub syncookies: u32,
+    /// 0, unless the application asked for `TCP_DEFER_ACCEPT`: then the handshake ends with the first data.
+    pub defer_accept: u32,
+}
+
+/// Bytes that TCP options can take.
+pub const OPTIONS_LEN: usize = 40;
+
+/// The socket of an ended connection that a SYN met, and the SYN's options.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeWait {
+    /// Address of the `struct tcp_timewait_sock`.
+    pub sock: u64,
+    /// Which members below were read: bits of [`time_wait`].
+    pub have: u32,
+    /// The sequence number that the old connection expected next.
+    pub rcv_nxt: u32,
+    /// The last timestamp of the old connection's client (RFC 7323 `TS.Recent`).
+    pub ts_recent: u32,
+    /// When that was, in seconds since boot; 0 if the old connection had no timestamps.
+    pub ts_recent_stamp: i32,
+    /// TCP state of the socket: [`time_wait::FIN_WAIT2`] or [`time_wait::TIME_WAIT`].
+    pub substate: u32,
+    /// How many bytes of `options` the SYN has.
+    pub options_len: u32,
+    /// The SYN's TCP options.
+    pub options: [u8; OPTIONS_LEN],
+}
+
+/// Bits and names that belong to [`TimeWait`].
+pub mod time_wait {
+    /// `rcv_nxt` was read.
+    pub const RCV_NXT: u32 = 1;
+    /// `ts_recent` and `ts_recent_stamp` were read.
+    pub const TS_RECENT: u32 = 1 << 1;
+    /// `substate` was read.
+    pub const SUBSTATE: u32 = 1 << 2;
+    /// `options` were read.
+    pub const OPTIONS: u32 = 1 << 3;
+
+    /// `TCP_FIN_WAIT2` (`include/net/tcp_states.h`): the client has not closed its half of the old connection.
+    pub const FIN_WAIT2: u32 = 5;
+    /// `TCP_TIME_WAIT`.
+    pub const TIME_WAIT: u32 = 6;
+
+    /// `TCP_TW_SUCCESS` (`enum tcp_tw_status`, `include/net/tcp.h`, values unchanged from 3.10 to 7.3): nothing is
+    /// sent.
+    pub const SUCCESS: i32 = 0;
+    /// `TCP_TW_RST`: a RST is sent.
+    pub const RST: i32 = 1;
+    /// `TCP_TW_ACK`: an ACK is sent.
+    pub const ACK: i32 = 2;
+    /// `TCP_TW_SYN`: a listener may take the SYN.
+    pub const SYN: i32 = 3;
+    /// `TCP_TW_ACK_OOW` (7.x): an ACK is sent, for a segment outside of the window.
+    pub const ACK_OOW: i32 = 4;
+}
+
+/// The virtual service to which an answer is about to be translated back, where that is not the one that the client
+/// asked.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Vip {
+    /// Address of the `struct ip_vs_conn`.
+    pub conn: u64,
+    /// Address of the virtual service.
+    pub addr: Addr,
+    /// Its port, host byte order.
+    pub port: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// What the routing layer decided about the packet, or with which settings it refused it.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Which members below were read: bits of [`route`].
+    pub have: u32,
+    /// Netfilter hook (`enum nf_inet_hooks`) at which it was read; `u32::MAX` if it was read elsewhere.
+    pub nf_hook: u32,
+    /// Kind of the route (`RTN_*`, uapi/linux/rtnetlink.h).
+    pub kind: u32,
+    /// `dst_entry.error`: a positive errno.
+    pub error: i32,
+    /// `net.ipv4.conf.DEVICE.forwarding` of the device by which the packet came in.
+    pub forwarding: i32,
+    /// `net.ipv4.conf.all.forwarding`, which `net.ipv4.ip_forward` is another name of.
+    pub forwarding_all: i32,
+    /// `net.ipv4.conf.DEVICE.rp_filter` of the device by which the packet came in.
+    pub rp_filter: i32,
+    /// `net.ipv4.conf.all.rp_filter`. The larger of both counts.
+    pub rp_filter_all: i32,
+    /// 1 if `accept_local` is on for that device or for all: a source of the namespace's own is no martian then.
+    pub accept_local: u32,
+    /// Index of the device that the packet is to leave by.
+    pub out_ifindex: u32,
+    /// Name of that device, NUL-terminated.
+    pub out_dev: [u8; 16],
+    /// The next hop; unset if the destination itself is one.
+    pub gateway: Addr,
+}
+
+/// Bits that belong to [`Route`].
+pub mod route {
+    /// `kind` was read.
+    pub const KIND: u32 = 1;
+    /// `out_ifindex` and `out_dev` were read.
+    pub const OUT: u32 = 1 << 1;
+    /// `error` was read.
+    pub const ERROR: u32 = 1 << 2;
+    /// `forwarding` was read.
+    pub const FORWARDING: u32 = 1 << 3;
+    /// `forwarding_all` was read.
+    pub const FORWARDING_ALL: u32 = 1 << 4;
+    /// `rp_filter` was read.
+    pub const RP_FILTER: u32 = 1 << 5;
+    /// `rp_filter_all` was read.
+    pub const RP_FILTER_ALL: u32 = 1 << 6;
+    /// `accept_local` was read.
+    pub const ACCEPT_LOCAL: u32 = 1 << 7;
+
+    /// `RTN_UNICAST` (uapi/linux/rtnetlink.h): a next hop, or a neighbour.
+    pub const UNICAST: u32 = 1;
+    /// `RTN_LOCAL`: an address of the namespace itself.
+    pub const LOCAL: u32 = 2;
+}
+
+/// The neighbour entry on which a packet waits. The header's device is the entry's.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The next hop whose hardware address is asked for; unset if it could not be read.
+    pub address: Addr,
+    /// `neighbour.nud_state` (`NUD_*`, uapi/linux/neighbour.h); `u32::MAX` if it could not be read.
+    pub state: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// Names that belong to [`Neighbour`].
+pub mod neighbour {
+    /// Name of a neighbour's state as `ip neigh` prints it (uapi/linux/neighbour.h).
+    #[must_use]
+    pub const fn state_name(state: u32) -> Option<&'static str> {
+        Some(match state {
+            0 => "NONE",
+            0x01 => "INCOMPLETE",
+            0x02 => "REACHABLE",
+            0x04 => "STALE",
+            0x08 => "DELAY",
+            0x10 => "PROBE",
+            0x20 => "FAILED",
+            0x40 => "NOARP",
+            0x80 => "PERMANENT",
+            _ => return None,
+        })
+    }
+}
+
 /// Bytes of an IPVS connection entry in a [`RawConn`].
 pub const RAW_CONN_LEN: usize = 288;
 /// Bytes behind each pointer in a [`RawConn`].
@@ -354,6 +553,11 @@ mod tests {
         assert_eq!(size_of::<Drop>(), 16);
         assert_eq!(size_of::<Icmp>(), 8);
         assert_eq!(size_of::<Socket>(), 16);
+        assert_eq!(size_of::<Listener>(), 8 + 6 * 4);
+        assert_eq!(size_of::<TimeWait>(), 8 + 6 * 4 + OPTIONS_LEN);
+        assert_eq!(size_of::<Vip>(), 8 + 16 + 8);
+        assert_eq!(size_of::<Route>(), 4 * 10 + 16 + 16);
+        assert_eq!(size_of::<Neighbour>(), 16 + 8);
         assert_eq!(
             size_of::<RawConn>(),
             8 + RAW_CONN_LEN + RAW_BEHIND_LEN * RAW_POINTERS.len()

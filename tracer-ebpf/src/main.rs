@@ -20,13 +20,18 @@ mod kernel {
     mod call;
     mod conntrack;
     mod drop;
+    mod egress;
     mod emit;
     mod fields;
     mod flow;
     mod ipvs;
+    mod local;
     mod log;
+    mod nat;
+    mod neigh;
     mod netfilter;
     mod packet;
+    mod route;
     mod tcp;
     mod wire;
 

@@ -83,11 +83,6 @@ impl Netns {
     }
 }
 
-/// Whether the node has a device of this name.
-pub(super) fn has_device(name: &str) -> bool {
-    Path::new("/sys/class/net").join(name).exists()
-}
-
 /// Takes the name of a netns away; without one, the netns ends with its last process, socket and device.
 pub(super) fn delete(name: &str) -> Result<()> {
     let path = Path::new(FOLDER).join(name);

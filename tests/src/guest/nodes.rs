@@ -10,8 +10,8 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 
-use super::netns::{self, Netns};
-use super::{client, sysctl, tool};
+use super::netns::Netns;
+use super::{client, modules, sysctl, tool};
 use crate::scenario::{self, Overlay, Topology, address};
 
 /// Calico's VXLAN device.
@@ -87,6 +87,15 @@ pub(super) fn device(topology: &Topology, node: &scenario::OtherNode) -> String 
     client::device(topology.clients.len() + nth.unwrap_or_default())
 }
 
+/// Has the kernel ready for the overlay, before any netns is made. What it loads is removed with the scenario, and `tunl0`
+/// with it.
+pub(super) fn prepare(overlay: Overlay) -> Result<()> {
+    match overlay {
+        Overlay::Ipip => modules::probe("ipip"),
+        Overlay::None | Overlay::Vxlan => Ok(()),
+    }
+}
+
 /// Makes the ways between the first node's pods and those of each other node.
 pub(super) fn connect(topology: &Topology) -> Result<()> {
     for (nth, node) in topology.nodes.iter().enumerate() {
@@ -109,19 +118,6 @@ pub(super) fn connect(topology: &Topology) -> Result<()> {
             let of = from.netns.as_deref().unwrap_or("the node");
             way(overlay, from, to).with_context(|| format!("cannot make the way from {of}"))?;
         }
-    }
-    Ok(())
-}
-
-/// Takes away what [`connect`] has given to a device that stays.
-pub(super) fn tear_down() -> Result<()> {
-    if netns::has_device(IPIP) {
-        // It has none unless a step gave it one.
-        let _ = tool::run(&format!("tc qdisc del dev {IPIP} root"));
-        tool::feed(
-            "ip -force -batch -",
-            &format!("link set {IPIP} down mtu 1480\naddr flush dev {IPIP}\n"),
-        )?;
     }
     Ok(())
 }

@@ -10,12 +10,13 @@ use anyhow::{Context, Result, ensure};
 
 use super::cancel::Cancel;
 use super::client::{self, Client};
+use super::kube::Kube;
 use super::leftovers::{Inventory, Kind};
 use super::nodes::{self, OtherNode};
 use super::pod::Pod;
 use super::restore::{self, Sysctls};
 use super::sysctl::Changed;
-use super::{kube, modules, neighbour, netns, process_table, shell, sysctl, tool};
+use super::{modules, neighbour, netns, process_table, shell, sysctl, tool};
 use crate::scenario::{self, Behaviour, Family, RunIn, Scenario, Topology};
 
 /// How long a new link may take until it carries packets.
@@ -31,6 +32,7 @@ pub(super) struct Node {
     clients: Vec<Client>,
     others: Vec<OtherNode>,
     pods: Vec<Pod>,
+    kube: Option<Kube>,
     sysctls: Changed,
     /// Whether steps have tools of their own, and so may have changed whatever there is.
     touched: bool,
@@ -50,10 +52,11 @@ impl Node {
         if topology.family == Family::Ipv6 {
             sysctl::ipv6().try_for_each(|(name, value)| self.sysctls.set(&name, value))?;
         }
-        kube::set_sysctls(topology.family, &mut self.sysctls)?;
+        let mut kube = Kube::start(topology, &mut self.sysctls)?;
         for (name, value) in &scenario.facts {
             self.sysctls.set(name, value)?;
         }
+        nodes::prepare(topology.overlay)?;
         for (nth, client) in topology.clients.iter().enumerate() {
             cancel.doing(format!("building {}", client.name))?;
             let built = Client::create(client, nth, topology.node_address())
@@ -86,7 +89,8 @@ impl Node {
         cancel.doing("making the ways between nodes")?;
         nodes::connect(topology)?;
         cancel.doing("playing kube-proxy")?;
-        kube::sync(topology)?;
+        kube.sync()?;
+        self.kube = Some(kube);
         if let Some(rules) = &topology.nft {
             self.nft(rules)?;
         }
@@ -106,6 +110,11 @@ impl Node {
     pub(super) fn client(&self, name: &str) -> Result<&Client> {
         let client = self.clients.iter().find(|client| client.name() == name);
         client.with_context(|| format!("there is no client {name}"))
+    }
+
+    /// The node's kube-proxy.
+    pub(super) fn kube(&mut self) -> Result<&mut Kube> {
+        self.kube.as_mut().context("there is no kube-proxy yet")
     }
 
     fn other(&self, name: &str) -> Result<&OtherNode> {
@@ -162,7 +171,7 @@ impl Node {
         self.pods.clear();
         process_table::end_all();
         doing("IPVS");
-        take(forget_ipvs());
+        take(forget_ipvs(&mut self.sysctls));
         doing("rules");
         take(tool::run("nft flush ruleset").map(drop));
         take(restore::legacy_tables());
@@ -170,7 +179,6 @@ impl Node {
         take(forget_sets());
         doing("devices");
         take(delete_devices(before));
-        take(nodes::tear_down());
         doing("netns");
         for name in names_in(netns::FOLDER) {
             take(netns::delete(&name));
@@ -233,8 +241,8 @@ pub(super) fn ipvs_connections() -> Vec<String> {
 
 /// Removes all virtual servers and waits until their connections are forgotten too. Of its own accord IPVS keeps
 /// those until they time out; with `expire_nodest_conn` it expires them with their real servers.
-fn forget_ipvs() -> Result<()> {
-    sysctl::write("net.ipv4.vs.expire_nodest_conn", 1)?;
+fn forget_ipvs(sysctls: &mut Changed) -> Result<()> {
+    sysctls.set("net.ipv4.vs.expire_nodest_conn", 1)?;
     tool::run("ipvsadm -C")?;
     // Its own, so that a scenario that was stopped is cleaned up as well.
     let forgotten = Cancel::default().wait_until(FORGET, || Ok(ipvs_connections().is_empty()))?;

@@ -22,6 +22,15 @@ pub const fn pods(family: Family) -> &'static str {
     }
 }
 
+/// The network of the services' cluster addresses, which kube-proxy learns of the cluster.
+#[must_use]
+pub const fn services(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "10.96.0.0/16",
+        Family::Ipv6 => "fd00:10:96::/112",
+    }
+}
+
 /// The address of the first service in the network of cluster addresses.
 const FIRST_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 const FIRST_SERVICE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0x10);

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Family, Overlay, Scenario, Topology, family};
+use super::{Family, Overlay, Proxy, Scenario, Topology, family};
 
 /// Fails with the first contradiction.
 pub(super) fn check(scenario: &Scenario) -> Result<()> {
@@ -47,6 +47,15 @@ fn families(scenario: &Scenario) -> Result<()> {
 
 fn known_pod(topology: &Topology, name: &str) -> Result<()> {
     ensure!(topology.pod(name).is_some(), "there is no pod `{name}`");
+    Ok(())
+}
+
+/// Only IPVS knows weights.
+fn weight(proxy: Proxy, weight: u16) -> Result<()> {
+    ensure!(
+        proxy == Proxy::Ipvs || weight == 1,
+        "weight {weight}: in this mode a pod is there or it is not"
+    );
     Ok(())
 }
 

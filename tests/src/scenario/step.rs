@@ -31,6 +31,8 @@ pub enum Step {
     Run(String),
     /// The shell runs a line in the netns of a pod or a client.
     RunIn(RunIn),
+    /// Nothing happens until tracer says this, in a line of its output or of its standard error.
+    TracerSays(String),
     /// Nothing happens for so many milliseconds.
     SleepMs(u32),
     /// A sentence for those who watch.

@@ -13,6 +13,7 @@ use super::{
     fields::{self, address, read, read_at},
     flow::{self, FlowRef},
     packet::{self, Packet},
+    route,
 };
 
 /// `sk_buff._nfct` carries the packet's state in its low three bits (`NFCT_PTRMASK`, since 4.11).
@@ -66,9 +67,26 @@ fn tuple_at(at: u64) -> Option<Tuple> {
     })
 }
 
+/// The tuple of the packet that the entry began with.
+#[inline(always)]
+pub(super) fn original_of(ct: u64) -> Option<Tuple> {
+    tuple_at(address(ct, &fields::NF_CONN_ORIGINAL)?)
+}
+
+/// Reads what matters of a `struct nf_conn`.
+#[inline(always)]
+pub(super) fn read_entry(ct: u64, out: &mut Conntrack) -> Option<()> {
+    out.ct = ct;
+    out.status = read(ct, &fields::NF_CONN_STATUS).unwrap_or(0);
+    out.tcp_state = read::<u8>(ct, &fields::NF_CONN_TCP_STATE).map_or(u32::MAX, u32::from);
+    out.original = original_of(ct)?;
+    out.reply = tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?;
+    Some(())
+}
+
 /// Both translations of a flow, as its conntrack entry has them, become names of it.
 #[inline(always)]
-fn alias(original: &Tuple, reply: &Tuple, flow: &FlowRef) {
+pub(super) fn alias(original: &Tuple, reply: &Tuple, flow: &FlowRef) {
     flow::alias(
         &Tuple {
             daddr: reply.saddr,
@@ -104,18 +122,15 @@ pub(super) mod confirm {
             return None;
         }
         let ct = of(packet.skb)?;
-        let original = tuple_at(address(ct, &fields::NF_CONN_ORIGINAL)?)?;
+        let original = original_of(ct)?;
         let flow = flow::known(&original, packet.seq)?;
         let reply = tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?;
         alias(&original, &reply, &flow);
         call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
+            route::tell_decision(hook, front, None);
             emit(hook, |header, out: &mut Conntrack| {
                 *header = *front;
-                out.ct = ct;
-                out.original = original;
-                out.reply = reply;
-                out.status = read(ct, &fields::NF_CONN_STATUS).unwrap_or(0);
-                out.tcp_state = read::<u8>(ct, &fields::NF_CONN_TCP_STATE).map_or(u32::MAX, u32::from);
+                let _ = read_entry(ct, out);
             });
         });
         Some(())

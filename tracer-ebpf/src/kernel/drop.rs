@@ -10,6 +10,7 @@ use tracer_common::{
 };
 
 use super::{
+    egress,
     emit::{self, emit},
     flow, packet,
 };
@@ -22,8 +23,9 @@ static HAVE_DROP_REASON: Global<u32> = Global::new(0);
 /// `skb:kfree_skb(skb, location, reason)`.
 #[inline(always)]
 pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
-    let packet = packet::parse(ctx.arg(0))?;
-    let flow = flow::of(&packet)?;
+    let packet = packet::parse_through_tunnels(ctx.arg(0))?;
+    let flow = flow::of(&packet).or_else(|| flow::of_ack(&packet))?;
+    egress::tell(hook, &packet, &flow);
     let reason = if HAVE_DROP_REASON.load() == 0 {
         u32::MAX
     } else {
@@ -40,7 +42,7 @@ pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
 /// `__icmp_send(skb, type, code, info, opt)` and `icmp6_send(skb, type, code, info, …)`: the kernel answers `skb` with an ICMP error.
 #[inline(always)]
 pub(super) fn icmp_send(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-    let packet = packet::parse(ctx.arg(0)?)?;
+    let packet = packet::parse_through_tunnels(ctx.arg(0)?)?;
     let flow = flow::of(&packet)?;
     let (icmp_type, code) = (ctx.arg::<u32>(1)?, ctx.arg::<u32>(2)?);
     emit(hook, |header, icmp: &mut Icmp| {

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     hook::Hook,
-    record::{Header, IpvsConn, IpvsService, RAW_POINTERS, RawConn, ipvs_conn},
+    record::{Header, IpvsConn, IpvsService, RAW_POINTERS, RawConn, Route, Vip, ipvs_conn},
     tuple::{Addr, Tuple},
 };
 
@@ -19,6 +19,7 @@ use super::{
     flow::{self, FlowRef},
     log::debug,
     packet::{self, Packet},
+    route,
 };
 
 const AF_INET: u8 = 2;
@@ -153,8 +154,10 @@ pub(super) mod request {
         );
         let state: u64 = ctx.arg(2)?;
         call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
-            emit(hook, |header, (): &mut ()| {
+            emit(hook, |header, out: &mut Route| {
                 *header = *front;
+                let nf_hook = read(state, &fields::NF_HOOK_STATE_HOOK);
+                route::read_decision(front.skb, front.tuple.is_v6(), nf_hook, out);
                 // What the node itself sends has no device yet.
                 if header.netns == 0
                     && let Some(net) = pointer(state, &fields::NF_HOOK_STATE_NET)
@@ -326,6 +329,34 @@ pub(super) fn reply(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     emit(hook, |header, out: &mut IpvsConn| {
         emit::describe(header, hook, &packet, &flow);
         read_conn(conn, packet.skb, out);
+    });
+    tell_other_service(hook, conn, &packet, &flow)
+}
+
+/// Tells which virtual service the answer will be translated back to, if that is not the one that the client asked.
+#[inline(always)]
+fn tell_other_service(hook: Hook, conn: u64, packet: &Packet, flow: &FlowRef) -> Option<()> {
+    let words: [u32; 4] = read(conn, &fields::IP_VS_CONN_VADDR)?;
+    let addr = match read::<u8>(conn, &fields::IP_VS_CONN_AF)? {
+        AF_INET => Addr::v4_word(words[0]),
+        AF_INET6 => Addr(words),
+        _ => return None,
+    };
+    let port = u16::from_be(read(conn, &fields::IP_VS_CONN_VPORT)?);
+    let asked = Tuple {
+        saddr: packet.tuple.daddr,
+        sport: packet.tuple.dport,
+        daddr: addr,
+        dport: port,
+    };
+    if flow::known(&asked, flow.isn).is_some() {
+        return None;
+    }
+    emit(hook, |header, out: &mut Vip| {
+        emit::describe(header, hook, packet, flow);
+        out.conn = conn;
+        out.addr = addr;
+        out.port = u32::from(port);
     });
     Some(())
 }

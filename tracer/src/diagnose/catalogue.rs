@@ -9,7 +9,7 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    ipvs, lost, netfilter, return_path, tcp,
+    client, device, ipvs, lost, neigh, netfilter, return_path, route, tcp, timewait, tunnel,
 };
 
 /// One cause.
@@ -35,9 +35,15 @@ pub struct Row {
 const SUBJECTS: &[&[Row]] = &[
     ipvs::ROWS,
     netfilter::ROWS,
+    route::ROWS,
+    neigh::ROWS,
+    tunnel::ROWS,
+    device::ROWS,
     tcp::ROWS,
+    timewait::ROWS,
     return_path::ROWS,
     backend::ROWS,
+    client::ROWS,
     lost::ROWS,
 ];
 

@@ -1,16 +1,19 @@
 //! Fills in [`Facts`] while tracing, as far as flows ask for them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
+
+use tracer_common::hook::Hook;
 
 use super::{
     facts::{Facts, NetnsFacts},
     ipvs,
     kallsyms::Symbols,
-    netns, nft,
+    netns, nft, route,
     sysctl::Sysctls,
 };
 use crate::flow::{event::What, model::Flow};
@@ -18,12 +21,16 @@ use crate::flow::{event::What, model::Flow};
 /// Tables and settings are read again when they are older than this.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// So many ways are asked for within [`FRESH`]: a flood of packets without a way must not keep tracer busy.
+const MOST_WAYS: usize = 32;
+
 /// The facts so far, and what they are read from.
 #[derive(Debug)]
 pub struct Collector {
     facts: Facts,
     symbols: Arc<Symbols>,
     read: HashMap<u32, Instant>,
+    ways: HashMap<(u32, IpAddr), Instant>,
 }
 
 impl Collector {
@@ -45,6 +52,7 @@ impl Collector {
             facts,
             symbols,
             read: HashMap::new(),
+            ways: HashMap::new(),
         }
     }
 
@@ -89,6 +97,7 @@ impl Collector {
                     .or_insert_with(|| location.to_string());
             }
         }
+        self.look_for_ways(flow);
         let fresh = self
             .read
             .get(&flow.netns)
@@ -106,6 +115,46 @@ impl Collector {
             }
         }
     }
+
+    /// Asks for the way to each address that the routing layer did not like.
+    fn look_for_ways(&mut self, flow: &Flow) {
+        let Self { facts, ways, .. } = self;
+        ways.retain(|_, read| read.elapsed() < FRESH);
+        facts.routes.retain(|key, _| ways.contains_key(key));
+        let mut wanted: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
+        for step in &flow.steps {
+            let event = &step.event;
+            let address = match (event.hook, &event.what) {
+                (Hook::RouteMartian, _) => event.tuple.saddr.ip(),
+                (Hook::RouteError, _) => event.tuple.daddr.ip(),
+                (_, What::Drop(drop)) if facts.symbol(drop.location).is_some_and(has_no_way) => {
+                    event.tuple.daddr.ip()
+                }
+                _ => continue,
+            };
+            let key = (event.netns, address);
+            if event.netns != 0 && ways.len() < MOST_WAYS && !ways.contains_key(&key) {
+                ways.insert(key, Instant::now());
+                wanted.entry(event.netns).or_default().push(address);
+            }
+        }
+        for (netns, addresses) in wanted {
+            let look = || -> Vec<_> {
+                let found = addresses.into_iter().map(|address| (address, route::to(address)));
+                found.collect()
+            };
+            for (address, way) in netns::inside(netns, look).unwrap_or_default() {
+                if let Ok(way) = way {
+                    facts.routes.insert((netns, address), way);
+                }
+            }
+        }
+    }
+}
+
+/// Is this a place where the kernel discards what has no way, without a hook of its own?
+fn has_no_way(place: &str) -> bool {
+    place.starts_with("ip6_pkt_") || place.starts_with("dst_discard")
 }
 
 /// Reads the calling thread's network namespace.

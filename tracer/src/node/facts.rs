@@ -2,11 +2,15 @@
 //!
 //! Plain data, so that a recording can carry it and tests can write it down.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::{
     ipvs::{Listens, Service},
     nft::Chain,
+    route::Route,
     sysctl::Sysctls,
 };
 
@@ -22,6 +26,8 @@ pub struct Facts {
     pub drop_reasons: HashMap<u32, String>,
     /// What belongs to one network namespace, by its inode number.
     pub netns: HashMap<u32, NetnsFacts>,
+    /// The way from a network namespace, by its inode number, to an address, as far as it was asked for.
+    pub routes: HashMap<(u32, IpAddr), Route>,
     /// When records were last found to be lost, monotonic nanoseconds.
     pub lost_ns: Option<u64>,
 }
@@ -42,6 +48,12 @@ impl Facts {
     #[must_use]
     pub fn symbol(&self, address: u64) -> Option<&str> {
         self.symbols.get(&address).map(String::as_str)
+    }
+
+    /// The way to an address, if it was asked for and could be read.
+    #[must_use]
+    pub fn route(&self, netns: u32, to: IpAddr) -> Option<&Route> {
+        self.routes.get(&(netns, to))
     }
 }
 

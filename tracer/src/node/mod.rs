@@ -8,4 +8,5 @@ pub mod modules;
 pub(crate) mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod route;
 pub mod sysctl;

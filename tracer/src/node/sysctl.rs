@@ -9,12 +9,13 @@ use std::path::Path;
 const GROUPS: [(&str, &str); 2] = [("net/ipv4/vs", ""), ("net/netfilter", "nf_conntrack_")];
 
 /// Settings that are read one by one.
-const SINGLE: [&str; 12] = [
+const SINGLE: [&str; 13] = [
     "net/core/somaxconn",
     "net/ipv4/conf/all/rp_filter",
     "net/ipv4/conf/all/route_localnet",
     "net/ipv4/ip_forward",
     "net/ipv4/ip_local_port_range",
+    "net/ipv4/neigh/default/gc_thresh3",
     "net/ipv4/tcp_abort_on_overflow",
     "net/ipv4/tcp_max_syn_backlog",
     "net/ipv4/tcp_syncookies",

@@ -3,8 +3,8 @@
 use bytes::{Buf, TryGetError};
 use tracer_common::{
     record::{
-        Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Kind, RAW_BEHIND_LEN, RAW_CONN_LEN,
-        RAW_POINTERS, Socket,
+        Chain, Conntrack, Drop, Egress, Header, Icmp, IpvsConn, IpvsService, Kind, Listener, Neighbour,
+        RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS, Route, Socket, TimeWait, Vip,
     },
     tuple::{Addr, Tuple},
 };
@@ -89,6 +89,41 @@ pub fn event(mut bytes: &[u8]) -> Result<Event, DecodeError> {
             ack_backlog: bytes.try_get_u32_le()?,
             max_ack_backlog: bytes.try_get_u32_le()?,
         }),
+        Some(Kind::Listener) => What::Listener(Listener {
+            sock: bytes.try_get_u64_le()?,
+            ack_backlog: bytes.try_get_u32_le()?,
+            max_ack_backlog: bytes.try_get_u32_le()?,
+            syn_queue: bytes.try_get_u32_le()?,
+            max_syn_backlog: bytes.try_get_u32_le()?,
+            syncookies: bytes.try_get_u32_le()?,
+            defer_accept: bytes.try_get_u32_le()?,
+        }),
+        Some(Kind::TimeWait) => What::TimeWait(TimeWait {
+            sock: bytes.try_get_u64_le()?,
+            have: bytes.try_get_u32_le()?,
+            rcv_nxt: bytes.try_get_u32_le()?,
+            ts_recent: bytes.try_get_u32_le()?,
+            ts_recent_stamp: bytes.try_get_i32_le()?,
+            substate: bytes.try_get_u32_le()?,
+            options_len: bytes.try_get_u32_le()?,
+            options: array(&mut bytes)?,
+        }),
+        Some(Kind::Vip) => What::Vip(Vip {
+            conn: bytes.try_get_u64_le()?,
+            addr: addr(&mut bytes)?,
+            port: bytes.try_get_u32_le()?,
+            reserved: bytes.try_get_u32_le()?,
+        }),
+        Some(Kind::Route) => What::Route(route(&mut bytes)?),
+        Some(Kind::Neighbour) => What::Neighbour(Neighbour {
+            address: addr(&mut bytes)?,
+            state: bytes.try_get_u32_le()?,
+            reserved: bytes.try_get_u32_le()?,
+        }),
+        Some(Kind::Egress) => What::Egress(Egress {
+            gateway: addr(&mut bytes)?,
+            qdisc: array(&mut bytes)?,
+        }),
         Some(Kind::RawConn) | None => return Err(unknown),
     };
     Event::new(&header, what).ok_or(unknown)
@@ -136,8 +171,8 @@ fn header(bytes: &mut &[u8]) -> Result<Header, DecodeError> {
         kind: bytes.try_get_u8()?,
         phase: bytes.try_get_u8()?,
         tcp_flags: bytes.try_get_u8()?,
-        reserved: bytes.try_get_u8()?,
-        reserved2: bytes.try_get_u32_le()?,
+        encapsulation: bytes.try_get_u8()?,
+        outer_daddr: bytes.try_get_u32_le()?,
     })
 }
 
@@ -156,6 +191,23 @@ fn ipvs_conn(bytes: &mut &[u8]) -> Result<IpvsConn, DecodeError> {
         ct_status: bytes.try_get_u32_le()?,
         ct_tcp_state: bytes.try_get_u32_le()?,
         reserved: bytes.try_get_u32_le()?,
+    })
+}
+
+fn route(bytes: &mut &[u8]) -> Result<Route, DecodeError> {
+    Ok(Route {
+        have: bytes.try_get_u32_le()?,
+        nf_hook: bytes.try_get_u32_le()?,
+        kind: bytes.try_get_u32_le()?,
+        error: bytes.try_get_i32_le()?,
+        forwarding: bytes.try_get_i32_le()?,
+        forwarding_all: bytes.try_get_i32_le()?,
+        rp_filter: bytes.try_get_i32_le()?,
+        rp_filter_all: bytes.try_get_i32_le()?,
+        accept_local: bytes.try_get_u32_le()?,
+        out_ifindex: bytes.try_get_u32_le()?,
+        out_dev: array(bytes)?,
+        gateway: addr(bytes)?,
     })
 }
 

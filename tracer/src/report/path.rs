@@ -1,12 +1,14 @@
 //! The way of a flow, one line a step.
 
-use tracer_common::{hook::Hook, record::ipvs_conn, tcp::Part};
+mod note;
+mod socket;
+
+use tracer_common::{hook::Hook, record};
 
 use super::milliseconds;
 use crate::{
-    diagnose::evidence,
     flow::{
-        event::{What, text},
+        event::What,
         model::{Flow, Step},
     },
     node::facts::Facts,
@@ -34,13 +36,26 @@ pub struct PathStep {
 pub fn steps(flow: &Flow, facts: &Facts) -> Vec<PathStep> {
     let mut steps: Vec<&Step> = flow.steps.iter().collect();
     steps.sort_by_key(|step| step.event.time_ns);
-    steps
-        .into_iter()
-        .map(|step| path_step(flow, step, facts))
-        .collect()
+    let mut path = Vec::with_capacity(steps.len());
+    // What the routing layer decided last: it says at which netfilter hook a connection is confirmed.
+    let mut decision: Option<&record::Route> = None;
+    for step in steps {
+        if let What::Route(route) = &step.event.what {
+            decision = Some(route);
+            // IPVS is asked behind the decision, and what was read there shows it.
+            if step.event.hook.is_ipvs_request() {
+                path.push(PathStep {
+                    verdict: None,
+                    ..line(flow, step, note::decision(route))
+                });
+            }
+        }
+        path.push(line(flow, step, note::of(flow, step, decision, facts)));
+    }
+    path
 }
 
-fn path_step(flow: &Flow, step: &Step, facts: &Facts) -> PathStep {
+fn line(flow: &Flow, step: &Step, note: String) -> PathStep {
     let event = &step.event;
     PathStep {
         t_ms: milliseconds(event.time_ns.saturating_sub(flow.start_ns())),
@@ -48,7 +63,10 @@ fn path_step(flow: &Flow, step: &Step, facts: &Facts) -> PathStep {
         dev: event.dev.get(),
         netns: (event.netns != 0).then_some(event.netns),
         verdict: step.verdict.and_then(|verdict| verdict_name(step, verdict)),
-        note: note(step, facts),
+        note: match event.outer {
+            Some(outer) => format!("{note} (in {outer})"),
+            None => note,
+        },
     }
 }
 
@@ -58,8 +76,11 @@ fn verdict_name(step: &Step, verdict: i32) -> Option<String> {
     if hook == Hook::IpvsTcpSchedule {
         return Some(if verdict == 0 { "verdict set" } else { "go on" }.to_owned());
     }
-    let is_netfilter =
-        hook.is_ipvs_request() || matches!(hook, Hook::IpvsNatXmit | Hook::CtConfirm | Hook::NftDoChain);
+    let is_netfilter = hook.is_ipvs_request()
+        || matches!(
+            hook,
+            Hook::IpvsNatXmit | Hook::CtConfirm | Hook::NatSetup | Hook::NftDoChain
+        );
     is_netfilter.then(|| match verdict & 0xff {
         0 => "NF_DROP".to_owned(),
         1 => "NF_ACCEPT".to_owned(),
@@ -67,94 +88,4 @@ fn verdict_name(step: &Step, verdict: i32) -> Option<String> {
         2 => "NF_STOLEN".to_owned(),
         _ => verdict.to_string(),
     })
-}
-
-fn note(step: &Step, facts: &Facts) -> String {
-    let event = &step.event;
-    let packet = match event.part {
-        Part::Syn => "SYN",
-        Part::SynAck => "SYN-ACK",
-        Part::Rst => "RST",
-        Part::Ack => "ACK",
-        Part::Other => "packet",
-    };
-    let way = format!(
-        "{packet} {} -> {}",
-        event.tuple.source(),
-        event.tuple.destination()
-    );
-    match (&event.what, event.hook) {
-        (What::Packet, Hook::NetifReceive) => format!("{way} came in"),
-        (What::Packet, Hook::DevStartXmit) => format!("{way} went out"),
-        (What::Packet, Hook::IpvsTcpSchedule) => "a new IPVS entry is to be made".to_owned(),
-        (What::Packet, hook) if hook.is_ipvs_request() => format!("{way} at IPVS"),
-        (What::Packet, _) => way,
-        (What::IpvsConn(conn), Hook::IpvsLookup) if conn.conn == 0 => "no old IPVS entry".to_owned(),
-        (What::IpvsConn(conn), Hook::IpvsSchedule) if conn.conn == 0 => "no real server chosen".to_owned(),
-        (What::IpvsConn(conn), hook) => {
-            let verb = match hook {
-                Hook::IpvsLookup => "old IPVS entry",
-                Hook::IpvsExpireNow => "the entry is expired",
-                Hook::IpvsSchedule => "chosen",
-                Hook::IpvsNatXmit => "sent to the real server of the entry",
-                Hook::IpvsReply => "answer meets the entry",
-                _ => "IPVS entry",
-            };
-            let control = if conn.have & ipvs_conn::CONTROLLED == 0 {
-                ""
-            } else {
-                ", session affinity"
-            };
-            format!("{verb}: {}{control}", evidence::entry(conn))
-        }
-        (What::IpvsService(service), _) => {
-            let scheduler = text(&service.scheduler);
-            let scheduler = if scheduler.is_empty() {
-                "unknown"
-            } else {
-                &scheduler
-            };
-            match service.num_dests {
-                u32::MAX => format!("scheduler {scheduler}"),
-                servers => format!("scheduler {scheduler}, {servers} real servers"),
-            }
-        }
-        (What::Conntrack(ct), _) => {
-            format!(
-                "answer expected as {} -> {}",
-                ct.reply.source(),
-                ct.reply.destination()
-            )
-        }
-        (What::Chain(chain), _) => {
-            format!(
-                "dropped by table {} chain {}",
-                text(&chain.table),
-                text(&chain.chain)
-            )
-        }
-        (What::Drop(drop), _) => {
-            let place = facts
-                .symbols
-                .get(&drop.location)
-                .cloned()
-                .unwrap_or_else(|| format!("{:#x}", drop.location));
-            match facts.drop_reasons.get(&drop.reason) {
-                Some(reason) => format!("{packet} discarded in {place}, reason {reason}"),
-                None => format!("{packet} discarded in {place}"),
-            }
-        }
-        (What::Icmp(icmp), _) => {
-            format!(
-                "ICMP to the sender: {}",
-                evidence::icmp_name(icmp, event.tuple.is_v6())
-            )
-        }
-        (What::Socket(_), Hook::TcpConnRequest) => "a listener took the SYN".to_owned(),
-        (What::Socket(socket), Hook::TcpSendReset) if socket.sock == 0 => {
-            "no socket for it: RST is sent".to_owned()
-        }
-        (What::Socket(_), Hook::TcpSendReset) => "RST is sent".to_owned(),
-        (What::Socket(_), _) => "the handshake ended in the backend".to_owned(),
-    }
 }

@@ -29,6 +29,17 @@ const NODE: u32 = 1;
 const POD: u32 = 2;
 const OLD_ENTRY: u64 = 0xffff_8880_0000_1000;
 
+/// A listener with room for everybody.
+pub(crate) const LISTENER: record::Listener = record::Listener {
+    sock: 1,
+    ack_backlog: 0,
+    max_ack_backlog: 128,
+    syn_queue: 0,
+    max_syn_backlog: 512,
+    syncookies: 1,
+    defer_accept: 0,
+};
+
 fn ip(bytes: [u8; 4]) -> Addr {
     Addr::from(IpAddr::from(bytes))
 }
@@ -105,6 +116,7 @@ impl Story {
             ifindex: 2,
             dev: DeviceName::default(),
             verdict: 0,
+            outer: None,
             what,
         }
     }
@@ -208,20 +220,13 @@ impl Story {
     }
 
     pub(crate) fn listener_takes(&mut self, at: u64) {
-        let socket = record::Socket {
-            sock: 1,
-            ack_backlog: 0,
-            max_ack_backlog: 128,
-        };
-        let tuple = translated(self.port);
-        self.see(
-            at,
-            Hook::TcpConnRequest,
-            Part::Syn,
-            tuple,
-            POD,
-            What::Socket(socket),
-        );
+        self.listener_asked(at, LISTENER);
+    }
+
+    /// A listener is asked; what comes of it is seen later.
+    pub(crate) fn listener_asked(&mut self, at: u64, listener: record::Listener) {
+        let (tuple, what) = (translated(self.port), What::Listener(listener));
+        self.see(at, Hook::TcpConnRequest, Part::Syn, tuple, POD, what);
     }
 
     pub(crate) fn answered(&mut self, at: u64) {

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::{Overlay, Topology, address};
-use super::{known_pod, unique};
+use super::super::{Overlay, Proxy, Scheduler, Topology, address};
+use super::{known_pod, unique, weight};
 
 /// Linux' limit for a device name, less the four letters that the node's ends of veths begin with.
 const LONGEST_NAME: usize = 11;
@@ -16,6 +16,7 @@ pub(super) fn check(topology: &Topology) -> Result<()> {
         overlay,
         pods,
         services,
+        proxy,
         nft: _,
         family: _,
     } = topology;
@@ -91,7 +92,20 @@ pub(super) fn check(topology: &Topology) -> Result<()> {
         )?;
         for server in &service.real_servers {
             known_pod(topology, &server.pod)?;
+            weight(*proxy, server.weight)?;
         }
+        ensure!(
+            *proxy == Proxy::Ipvs || service.scheduler == Scheduler::default(),
+            "{}: only IPVS has schedulers",
+            service.name
+        );
+        ensure!(
+            service
+                .affinity_seconds
+                .is_none_or(|seconds| (1..=86_400).contains(&seconds)),
+            "{}: a client stays with its pod for 1 to 86400 s",
+            service.name
+        );
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ impl<'flow> Decision<'flow> {
         let mut out = Self::default();
         for step in flow.steps_of(attempt) {
             match (step.event.hook, &step.event.what) {
-                (hook, What::Packet) if hook.is_ipvs_request() => out.asked = Some(step),
+                (hook, What::Packet | What::Route(_)) if hook.is_ipvs_request() => out.asked = Some(step),
                 (Hook::IpvsLookup, What::IpvsConn(conn)) => {
                     out.looked_up = true;
                     out.found = Some(conn).filter(|conn| conn.conn != 0);

@@ -1,0 +1,218 @@
+//! What happened at one step, in words.
+
+use nix::errno::Errno;
+use tracer_common::{
+    hook::Hook,
+    record::{self, ipvs_conn, neighbour, route},
+    tcp::Part,
+};
+
+use super::socket;
+use crate::{
+    diagnose::evidence,
+    flow::{
+        event::{What, text},
+        model::{Flow, Step},
+    },
+    node::{facts::Facts, route::kind_name},
+};
+
+/// `NF_INET_LOCAL_IN` (uapi/linux/netfilter.h).
+const LOCAL_IN: u32 = 1;
+/// `NF_INET_LOCAL_OUT`.
+const LOCAL_OUT: u32 = 3;
+
+/// What happened at a step; `decision` is what the routing layer decided last before it.
+pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, facts: &Facts) -> String {
+    let event = &step.event;
+    let packet = match event.part {
+        Part::Syn => "SYN",
+        Part::SynAck => "SYN-ACK",
+        Part::Rst => "RST",
+        Part::Ack => "ACK",
+        Part::Other => "packet",
+    };
+    let way = format!(
+        "{packet} {} -> {}",
+        event.tuple.source(),
+        event.tuple.destination()
+    );
+    match (&event.what, event.hook) {
+        (What::Packet, Hook::NetifReceive) => format!("{way} came in"),
+        (What::Packet, Hook::DevStartXmit) => format!("{way} went out"),
+        (What::Packet, Hook::TcpConnect) => format!("{way} is asked for on this node"),
+        (What::Packet, Hook::TcpRetransmit) => format!("{way} is sent again"),
+        (What::Packet, Hook::TcpReceiveReset) => "the client is refused".to_owned(),
+        (What::Packet, Hook::TcpFinishConnect) => "the client takes the answer".to_owned(),
+        (What::Packet, Hook::IpvsTcpSchedule) => match step.verdict {
+            Some(0) => "IPVS made no entry".to_owned(),
+            _ => "a new IPVS entry was made".to_owned(),
+        },
+        (What::Packet | What::Route(_), hook) if hook.is_ipvs_request() => format!("{way} at IPVS"),
+        (What::Packet, _) => way,
+        (What::IpvsConn(conn), Hook::IpvsLookup) if conn.conn == 0 => "no old IPVS entry".to_owned(),
+        (What::IpvsConn(conn), Hook::IpvsSchedule) if conn.conn == 0 => "no real server chosen".to_owned(),
+        (What::IpvsConn(conn), hook) => {
+            let verb = match hook {
+                Hook::IpvsLookup => "old IPVS entry",
+                Hook::IpvsExpireNow => "the entry is expired",
+                Hook::IpvsSchedule => "chosen",
+                Hook::IpvsNatXmit => "DNAT to the real server of the entry",
+                Hook::IpvsReply => "the answer is translated back by the entry",
+                _ => "IPVS entry",
+            };
+            let control = if conn.have & ipvs_conn::CONTROLLED == 0 {
+                ""
+            } else {
+                ", session affinity"
+            };
+            format!("{verb}: {}{control}", evidence::entry(conn))
+        }
+        (What::IpvsService(service), _) => {
+            let scheduler = text(&service.scheduler);
+            let scheduler = if scheduler.is_empty() {
+                "unknown"
+            } else {
+                &scheduler
+            };
+            match service.num_dests {
+                u32::MAX => format!("scheduler {scheduler}"),
+                servers => format!("scheduler {scheduler}, {servers} real servers"),
+            }
+        }
+        (What::Conntrack(ct), Hook::NatSetup) => destination(flow, ct),
+        (What::Conntrack(ct), _) => source(ct, decision),
+        (What::Chain(chain), _) => {
+            format!(
+                "dropped by table {} chain {}",
+                text(&chain.table),
+                text(&chain.chain)
+            )
+        }
+        (What::Drop(drop), _) => {
+            let place = facts
+                .symbols
+                .get(&drop.location)
+                .cloned()
+                .unwrap_or_else(|| format!("{:#x}", drop.location));
+            match facts.drop_reasons.get(&drop.reason) {
+                Some(reason) => format!("{packet} discarded in {place}, reason {reason}"),
+                None => format!("{packet} discarded in {place}"),
+            }
+        }
+        (What::Icmp(icmp), _) => {
+            format!(
+                "ICMP to the sender: {}",
+                evidence::icmp_name(icmp, event.tuple.is_v6())
+            )
+        }
+        (What::Route(route), Hook::RouteMartian) => refused(packet, route),
+        (What::Route(route), Hook::RouteError) => no_way(packet, route),
+        (What::Route(route), _) => self::decision(route),
+        (What::Neighbour(entry), _) => waits(packet, entry),
+        (What::Egress(egress), _) => evidence::way_out(egress),
+        (What::Vip(vip), _) => format!("the answer will be translated to {}", evidence::service(vip)),
+        (What::Socket(_) | What::Listener(_) | What::TimeWait(_), _) => socket::note(step),
+    }
+}
+
+/// Where the routing layer sends a packet.
+pub(super) fn decision(route: &record::Route) -> String {
+    let place = match route.nf_hook {
+        LOCAL_IN => " (input hook)",
+        LOCAL_OUT => " (output hook)",
+        _ => "",
+    };
+    if route.have & route::KIND == 0 {
+        return format!("routing decision: unknown{place}");
+    }
+    if route.kind == route::LOCAL {
+        return format!("routing decision: deliver here{place}");
+    }
+    let device = text(&route.out_dev);
+    let device = if route.have & route::OUT == 0 || device.is_empty() {
+        "an unknown device"
+    } else {
+        &device
+    };
+    let gateway = if route.gateway.is_unset() {
+        String::new()
+    } else {
+        format!(", next hop {}", route.gateway.ip())
+    };
+    let kind = match u8::try_from(route.kind).ok().and_then(kind_name) {
+        Some("unicast") => String::new(),
+        Some(kind) => format!(" ({kind})"),
+        None => format!(" (type {})", route.kind),
+    };
+    format!("routing decision: by {device}{gateway}{kind}{place}")
+}
+
+/// What the rules decided about the destination.
+fn destination(flow: &Flow, ct: &record::Conntrack) -> String {
+    // A SYN of the node itself has not come in.
+    let from_elsewhere = flow.steps.iter().any(|step| {
+        step.event.hook == Hook::NetifReceive
+            && step.event.part == Part::Syn
+            && step.event.tuple == flow.original
+    });
+    let place = if from_elsewhere { "prerouting" } else { "output" };
+    if ct.reply.source() == ct.original.destination() {
+        format!("{place}: no rule translates the destination")
+    } else {
+        format!("{place}: DNAT to {}", ct.reply.source())
+    }
+}
+
+/// What was decided about the source, once a connection is confirmed.
+fn source(ct: &record::Conntrack, decision: Option<&record::Route>) -> String {
+    let place = match decision {
+        Some(route) if route.have & route::KIND != 0 && route.kind == route::LOCAL => "input",
+        _ => "postrouting",
+    };
+    let source = if ct.reply.destination() == ct.original.source() {
+        "the source stays".to_owned()
+    } else {
+        format!("masqueraded as {}", ct.reply.destination())
+    };
+    format!(
+        "{place}: {source}, answer expected as {} -> {}",
+        ct.reply.source(),
+        ct.reply.destination()
+    )
+}
+
+fn refused(packet: &str, route: &record::Route) -> String {
+    let known = route::RP_FILTER | route::RP_FILTER_ALL;
+    if route.have & known == known {
+        format!(
+            "the source of the {packet} is refused (rp_filter is {} for the device, {} for all)",
+            route.rp_filter, route.rp_filter_all
+        )
+    } else {
+        format!("the source of the {packet} is refused")
+    }
+}
+
+fn no_way(packet: &str, route: &record::Route) -> String {
+    if route.have & route::FORWARDING != 0 && route.forwarding == 0 {
+        return format!("the {packet} is not forwarded: forwarding is off for the device");
+    }
+    if route.have & route::ERROR == 0 {
+        return format!("there is no way for the {packet}");
+    }
+    format!(
+        "there is no way for the {packet}: {}",
+        Errno::from_raw(route.error).desc()
+    )
+}
+
+fn waits(packet: &str, entry: &record::Neighbour) -> String {
+    let who = if entry.address.is_unset() {
+        "the next hop".to_owned()
+    } else {
+        entry.address.ip().to_string()
+    };
+    let state = neighbour::state_name(entry.state).map_or_else(String::new, |state| format!(" ({state})"));
+    format!("the {packet} waits for the hardware address of {who}{state}")
+}
