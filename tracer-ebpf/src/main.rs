@@ -35,6 +35,7 @@ mod kernel {
     mod route;
     mod tcp;
     mod wire;
+    mod xtables;
 
     use aya_ebpf::{
         macros::{kprobe, kretprobe, raw_tracepoint},

@@ -42,7 +42,8 @@ fn discarded(case: &Case<'_>) -> Proof {
     let refusals = case.steps().filter(|step| {
         let hook = step.event.hook;
         step.verdict == Some(NF_DROP)
-            && (hook.is_ipvs_request() || matches!(hook, Hook::CtConfirm | Hook::NftDoChain))
+            && (hook.is_ipvs_request()
+                || matches!(hook, Hook::CtConfirm | Hook::NftDoChain | Hook::IptDoTable))
     });
     evidence.extend(refusals.map(|step| Evidence::seen("verdict", "NF_DROP", step.event.hook)));
     Proof {

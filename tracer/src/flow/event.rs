@@ -6,7 +6,7 @@ use tracer_common::{
     hook::Hook,
     record::{
         Chain, Clash, Conntrack, Drop, Egress, Header, Icmp, IpvsConn, IpvsDests, IpvsLimits, IpvsService,
-        Listener, Neighbour, PacketState, Phase, Route, Socket, TimeWait, TooBig, Vip,
+        Listener, Neighbour, PacketState, Phase, Reject, Route, Socket, Table, TimeWait, TooBig, Vip,
     },
     tcp::Part,
     tunnel,
@@ -26,6 +26,10 @@ pub enum What {
     Conntrack(Conntrack),
     /// A base chain that discarded the packet.
     Chain(Chain),
+    /// A table of iptables that discarded the packet.
+    Table(Table),
+    /// A rule that rejects the packet.
+    Reject(Reject),
     /// The packet was freed as discarded.
     Drop(Drop),
     /// An ICMP error about the packet.

@@ -84,7 +84,12 @@ fn verdict_name(step: &Step, verdict: i32) -> Option<String> {
     let is_netfilter = hook.is_ipvs_request()
         || matches!(
             hook,
-            Hook::IpvsNatXmit | Hook::CtConfirm | Hook::NatSetup | Hook::NatMasquerade | Hook::NftDoChain
+            Hook::IpvsNatXmit
+                | Hook::CtConfirm
+                | Hook::NatSetup
+                | Hook::NatMasquerade
+                | Hook::NftDoChain
+                | Hook::IptDoTable
         );
     is_netfilter.then(|| match verdict & 0xff {
         0 => "NF_DROP".to_owned(),
