@@ -86,7 +86,7 @@ fn silent(case: &Case<'_>) -> Proof {
             tcp::queue(step),
         );
     }
-    if let Some(took) = tcp::taken(flow, case.attempt) {
+    if let Some(took) = tcp::kept(flow, case.attempt) {
         let discarded = case
             .steps()
             .flat_map(|step| evidence::discarded(step, case.facts));
