@@ -40,6 +40,13 @@ macro_rules! for_each_field {
             SK_BUFF_DEV, "sk_buff.dev", "", 8;
             SK_BUFF_NFCT, "sk_buff._nfct", "", 8;
             SK_BUFF_DST, "sk_buff._skb_refdst", "", 8;
+            SK_BUFF_QUEUE, "sk_buff.queue_mapping", "", 2;
+            RTABLE_GW_FAMILY, "rtable.rt_gw_family", "", 1;
+            RTABLE_GW4, "rtable.rt_gw4", "", 4;
+            NET_DEVICE_TX, "net_device._tx", "", 8;
+            NETDEV_QUEUE_QDISC, "netdev_queue.qdisc", "", 8;
+            QDISC_OPS, "Qdisc.ops", "", 8;
+            QDISC_OPS_ID, "Qdisc_ops.id", "", 16;
             NET_DEVICE_IFINDEX, "net_device.ifindex", "", 4;
             NET_DEVICE_NAME, "net_device.name", "", 16;
             NET_DEVICE_NET, "net_device.nd_net.net", "", 8;
@@ -97,6 +104,13 @@ macro_rules! for_each_field {
             NF_HOOK_STATE_HOOK, "nf_hook_state.hook", "", 1;
             NF_HOOK_STATE_PF, "nf_hook_state.pf", "", 1;
             NF_HOOK_STATE_NET, "nf_hook_state.net", "", 8;
+            NF_HOOK_STATE_IN, "nf_hook_state.in", "", 8;
+            NF_HOOK_STATE_OUT, "nf_hook_state.out", "", 8;
+            NET_HOOKS_IPV4, "net.nf.hooks_ipv4", "", 8;
+            NET_HOOKS_IPV6, "net.nf.hooks_ipv6", "", 8;
+            NET_IPTABLE_FILTER, "net.ipv4.iptable_filter", "", 8;
+            NET_IP6TABLE_FILTER, "net.ipv6.ip6table_filter", "", 8;
+            SK_BUFF_MARK, "sk_buff.mark", "", 4;
             IP_VS_CONN_DADDR, "ip_vs_conn.daddr", "ip_vs", 16;
             IP_VS_CONN_DPORT, "ip_vs_conn.dport", "ip_vs", 2;
             IP_VS_CONN_AF, "ip_vs_conn.af", "ip_vs", 1;
@@ -134,6 +148,15 @@ macro_rules! for_each_field {
             NFT_CHAIN_NAME, "nft_chain.name", "nf_tables", 8;
             NFT_CHAIN_TABLE, "nft_chain.table", "nf_tables", 8;
             NFT_TABLE_NAME, "nft_table.name", "nf_tables", 8;
+            NFT_EXPR_OPS_SIZE, "nft_expr_ops.size", "nf_tables", 4;
+            NFT_IMMEDIATE_DREG, "nft_immediate_expr.dreg", "nf_tables", 1;
+            NFT_RULE_DP_DATA, "nft_rule_dp.data", "nf_tables", 0;
+            XT_TABLE_NAME, "xt_table.name", "x_tables", 32;
+            XT_TABLE_PRIVATE, "xt_table.private", "x_tables", 8;
+            XT_TABLE_INFO_SIZE, "xt_table_info.size", "x_tables", 4;
+            XT_TABLE_INFO_ENTRIES, "xt_table_info.entries", "x_tables", 0;
+            XT_ACTION_TARGINFO, "xt_action_param.targinfo", "x_tables", 8;
+            XT_ACTION_STATE, "xt_action_param.state", "x_tables", 8;
         }
     };
 }
@@ -166,6 +189,9 @@ pub const OF_SOME_KERNELS: &[Field] = &[
     IP_VS_DEST_INACTCONNS,
     IP_VS_DEST_TOTALCONNS,
     NETNS_IPVS_CONN_MAX,
+    NET_IPTABLE_FILTER,
+    NET_IP6TABLE_FILTER,
+    NFT_RULE_DP_DATA,
 ];
 
 #[cfg(test)]

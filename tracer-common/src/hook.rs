@@ -89,6 +89,31 @@ macro_rules! for_each_hook {
             NatMasquerade = 33, call, nf_nat_masquerade_ipv4, nf_nat_masquerade_ipv4_exit, "nf_nat", nat::masquerade,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER],
                 "nat.no-address: told from a rule's verdict, which nf_tables returns in its place", after_rule_drop;
+            IptDoTable = 41, call, ipt_do_table, ipt_do_table_exit, "ip_tables", xtables::table,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, XT_TABLE_NAME], "netfilter.rule-dropped", after_rule_drop;
+            RejectTg = 42, entry, reject_tg, none, "ipt_REJECT", xtables::reject,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "netfilter.rule-rejected: the rule of iptables";
+            NftReject = 43, entry, nft_reject_ipv4_eval, none, "nft_reject_ipv4", netfilter::reject,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB],
+                "netfilter.rule-rejected: the rule of nf_tables";
+            NftRejectInet = 44, entry, nft_reject_inet_eval, none, "nft_reject_inet", netfilter::reject,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB],
+                "netfilter.rule-rejected: the rule of nf_tables";
+            // Which rule it was. Both leave at once for a packet that is not inside an nft_do_chain that is followed.
+            NftImmediate = 45, entry, nft_immediate_eval, none, "nf_tables", netfilter::immediate,
+                [NFT_PKTINFO_SKB, NFT_IMMEDIATE_DREG, NFT_EXPR_OPS_SIZE], "netfilter.rule-dropped: the rule",
+                after_rule_drop;
+            NftLookup = 46, call, nft_lookup_eval, nft_lookup_eval_exit, "nf_tables", netfilter::lookup,
+                [NFT_PKTINFO_SKB, NFT_EXPR_OPS_SIZE],
+                "netfilter.rule-dropped policy.local-no-endpoint: the rule, where a verdict map decides", after_rule_drop;
+            // Who translates, once for each new connection. v0 is that of iptables before 1.8.
+            XtDnat = 47, entry, xt_dnat_target_v2, none, "xt_nat", xtables::dnat,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dataplane iptables";
+            XtDnatV0 = 48, entry, xt_dnat_target_v0, none, "xt_nat", xtables::dnat,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dataplane iptables";
+            NftNat = 49, entry, nft_nat_eval, none, "nft_nat", netfilter::dnat,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_PKTINFO_STATE, NF_HOOK_STATE_HOOK],
+                "dataplane nftables";
 
             // Runs only while the hardware address of the next hop is not known.
             NeighbourSend = 72, call, __neigh_event_send, __neigh_event_send_exit, "", neigh::send,
@@ -128,6 +153,13 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.final-ack-dropped; the handshake ended in the backend";
             IcmpSend6 = 106, entry, icmp6_send, none, "", drop::icmp_send,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination: what the client was told";
+            Ip6tDoTable = 110, call, ip6t_do_table, ip6t_do_table_exit, "ip6_tables", xtables::table,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, XT_TABLE_NAME], "netfilter.rule-dropped", after_rule_drop;
+            RejectTg6 = 111, entry, reject_tg6, none, "ip6t_REJECT", xtables::reject,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "netfilter.rule-rejected: the rule of iptables";
+            NftRejectIpv6 = 112, entry, nft_reject_ipv6_eval, none, "nft_reject_ipv6", netfilter::reject,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB],
+                "netfilter.rule-rejected: the rule of nf_tables";
 
             // Attached only while the layout of ip_vs_conn is proven, on kernels without BTF for modules.
             IpvsConnSeqShow = 90, entry, ip_vs_conn_seq_show, none, "ip_vs", ipvs::seq_show,
@@ -288,6 +320,9 @@ impl Hook {
             Self::TcpSendReset6 => Self::TcpSendReset,
             Self::TcpSynRecvSock6 => Self::TcpSynRecvSock,
             Self::IcmpSend6 => Self::IcmpSend,
+            Self::Ip6tDoTable => Self::IptDoTable,
+            Self::RejectTg6 => Self::RejectTg,
+            Self::NftRejectIpv6 => Self::NftReject,
             _ => return None,
         })
     }
@@ -346,7 +381,14 @@ mod tests {
             };
             assert_eq!((row.hook.role(), twin.for_ipv6()), (twin, row.hook));
             let other = ALL.iter().find(|other| other.hook == twin).expect("a row");
-            assert_eq!((row.kind, row.module), (other.kind, other.module), "{}", row.name);
+            // Where each has a module of its own, the two modules' names differ by the family alone.
+            let module = row.module.replace("ip6", "ip").replace("ipv6", "ipv4");
+            assert_eq!(
+                (row.kind, module.as_str()),
+                (other.kind, other.module),
+                "{}",
+                row.name
+            );
             assert_eq!(
                 (row.needs, row.serves),
                 (other.needs, other.serves),

@@ -21,6 +21,7 @@ mod kernel {
     mod conntrack;
     mod dests;
     mod drop;
+    mod egress;
     mod emit;
     mod fields;
     mod flow;
@@ -34,6 +35,7 @@ mod kernel {
     mod route;
     mod tcp;
     mod wire;
+    mod xtables;
 
     use aya_ebpf::{
         macros::{kprobe, kretprobe, raw_tracepoint},

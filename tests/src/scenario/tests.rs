@@ -166,13 +166,14 @@ fn every_scenario_of_the_catalogue_can_be_read() {
 
 #[test]
 fn the_files_read_from_facts_to_expectation() {
-    for Named { name, .. } in all() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("scenarios/{name}.toml"));
+    for Named { name, file, .. } in all() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(file);
         let text = std::fs::read_to_string(path).unwrap();
         let places: Vec<usize> = [
             "title = ",
             "story = ",
             "kernels = ",
+            "families = ",
             "[facts]",
             "[topology]",
             "[tracer]",
@@ -207,8 +208,11 @@ fn every_kernel_has_its_scenarios() {
         [
             "demo-registry",
             "reuse-after-rst",
+            "reuse-after-rst@ipv6",
             "reuse-time-wait-pre-5.9",
-            "two-clients"
+            "reuse-time-wait-pre-5.9@ipv6",
+            "two-clients",
+            "two-clients@ipv6"
         ]
     );
 }

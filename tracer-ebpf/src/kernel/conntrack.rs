@@ -157,6 +157,8 @@ pub(super) mod alloc {
             seq: flow.isn,
             ack: 0,
             flags: tcp::SYN,
+            encapsulation: 0,
+            outer_daddr: 0,
         };
         // SAFETY: the helper takes no pointer.
         let now = unsafe { bpf_ktime_get_ns() };

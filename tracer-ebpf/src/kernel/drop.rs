@@ -10,7 +10,7 @@ use tracer_common::{
 };
 
 use super::{
-    conntrack,
+    conntrack, egress,
     emit::{self, emit},
     fields::{self, read},
     flow,
@@ -30,8 +30,9 @@ static HAVE_DROP_REASON: Global<u32> = Global::new(0);
 /// `skb:kfree_skb(skb, location, reason)`.
 #[inline(always)]
 pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
-    let packet = packet::parse(ctx.arg(0))?;
+    let packet = packet::parse_through_tunnels(ctx.arg(0))?;
     let flow = conntrack::flow_of(&packet).or_else(|| flow::of_ack(&packet))?;
+    egress::tell(hook, &packet, &flow);
     let _ = conntrack::tell_state(hook, &packet, &flow);
     let reason = if HAVE_DROP_REASON.load() == 0 {
         u32::MAX
@@ -49,7 +50,7 @@ pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
 /// `__icmp_send(skb, type, code, info, opt)` and `icmp6_send(skb, type, code, info, …)`: the kernel answers `skb` with an ICMP error.
 #[inline(always)]
 pub(super) fn icmp_send(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-    let packet = packet::parse(ctx.arg(0)?)?;
+    let packet = packet::parse_through_tunnels(ctx.arg(0)?)?;
     let flow = conntrack::flow_of(&packet)?;
     let (icmp_type, code) = (ctx.arg::<u32>(1)?, ctx.arg::<u32>(2)?);
     if let Some(mtu) = too_big(&packet, icmp_type, code, ctx.arg::<u32>(3)?) {

@@ -34,13 +34,7 @@ pub(super) mod setup {
         let ct: u64 = ctx.arg(0)?;
         let original = conntrack::original_of(ct)?;
         let flow = flow::latest(&original)?;
-        let packet = Packet {
-            skb: 0,
-            tuple: original,
-            seq: flow.isn,
-            ack: 0,
-            flags: tracer_common::tcp::SYN,
-        };
+        let packet = Packet::without_skb(original, flow.isn, tracer_common::tcp::SYN);
         call::enter(hook, ctx, &packet, &flow, (ct, 0), |_| ());
         Some(())
     }

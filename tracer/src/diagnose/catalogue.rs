@@ -9,7 +9,7 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    client, conntrack, ipvs, lost, nat, neigh, netfilter, return_path, route, tcp, timewait,
+    client, conntrack, device, ipvs, lost, nat, neigh, netfilter, return_path, route, tcp, timewait, tunnel,
 };
 
 /// One cause.
@@ -39,6 +39,8 @@ const SUBJECTS: &[&[Row]] = &[
     netfilter::ROWS,
     route::ROWS,
     neigh::ROWS,
+    tunnel::ROWS,
+    device::ROWS,
     tcp::ROWS,
     timewait::ROWS,
     return_path::ROWS,

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 
 use tracer_common::{
     hook::{self, Hook},
-    record::{Icmp, IpvsConn, PacketState, Vip, conntrack, ipvs_conn, packet_state},
+    record::{Egress, Icmp, IpvsConn, PacketState, Vip, conntrack, ipvs_conn, packet_state},
 };
 
+use super::case::Case;
 use crate::{
     flow::{
-        event::What,
+        event::{What, text},
         model::{Flow, Step, real_server},
     },
     node::facts::Facts,
@@ -234,6 +235,45 @@ pub fn discarded(step: &Step, facts: &Facts) -> Vec<Evidence> {
         out.push(Evidence::seen("drop reason", name, Hook::KfreeSkb));
     }
     out
+}
+
+/// The function of a place in it: `ip_tunnel_xmit` of `ip_tunnel_xmit+0x3b [ip_tunnel]`, and of what a compiler has cut
+/// from it (`ip_tunnel_xmit.cold`).
+#[must_use]
+pub fn function(symbol: &str) -> &str {
+    symbol.split(['+', '.', ' ']).next().unwrap_or(symbol)
+}
+
+/// Where the packet that was discarded was to leave by.
+pub(super) fn egress<'a>(case: &Case<'a>) -> Option<&'a Egress> {
+    let discarded = &case.discarded?.event;
+    case.steps().rev().find_map(|step| match &step.event.what {
+        What::Egress(egress)
+            if step.event.skb == discarded.skb && step.event.time_ns <= discarded.time_ns =>
+        {
+            Some(egress)
+        }
+        _ => None,
+    })
+}
+
+/// Where a packet was to leave by, in one line.
+#[must_use]
+pub fn way_out(egress: &Egress) -> String {
+    let qdisc = Some(text(&egress.qdisc)).filter(|name| !name.is_empty());
+    let gateway = (!egress.gateway.is_unset()).then(|| egress.gateway.ip());
+    match (gateway, qdisc) {
+        (Some(gateway), Some(qdisc)) => format!("next hop {gateway}, queueing discipline {qdisc}"),
+        (Some(gateway), None) => format!("next hop {gateway}"),
+        (None, Some(qdisc)) => format!("queueing discipline {qdisc}"),
+        (None, None) => "the way out of the packet".to_owned(),
+    }
+}
+
+/// The next hop of the packet that was discarded.
+pub(super) fn gateway(case: &Case<'_>) -> Option<String> {
+    let gateway = egress(case)?.gateway;
+    (!gateway.is_unset()).then(|| gateway.ip().to_string())
 }
 
 /// The kernel function that discarded the packet.

@@ -1,16 +1,14 @@
 //! Bytes of the ring buffer (or of a recording) into events. Nothing here trusts a length or a number.
 
+mod payload;
+
 use bytes::{Buf, TryGetError};
 use tracer_common::{
-    record::{
-        Chain, Clash, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsDest, IpvsDests, IpvsLimits, IpvsService,
-        Kind, Listener, Neighbour, PacketState, RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS, Route, Socket,
-        TimeWait, TooBig, Vip,
-    },
+    record::{Header, Kind, RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS},
     tuple::{Addr, Tuple},
 };
 
-use crate::flow::event::{Event, What};
+use crate::flow::event::Event;
 
 /// Why a record could not be decoded.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -55,88 +53,11 @@ pub fn event(mut bytes: &[u8]) -> Result<Event, DecodeError> {
         hook: header.hook,
     };
     let what = match Kind::from_number(header.kind) {
-        Some(Kind::Packet) => What::Packet,
-        Some(Kind::IpvsConn) => What::IpvsConn(ipvs_conn(&mut bytes)?),
-        Some(Kind::IpvsService) => What::IpvsService(IpvsService {
-            service: bytes.try_get_u64_le()?,
-            num_dests: bytes.try_get_u32_le()?,
-            reserved: bytes.try_get_u32_le()?,
-            scheduler: array(&mut bytes)?,
-        }),
-        Some(Kind::Conntrack) => What::Conntrack(conntrack(&mut bytes)?),
-        Some(Kind::Chain) => What::Chain(Chain {
-            table: array(&mut bytes)?,
-            chain: array(&mut bytes)?,
-            nf_hook: bytes.try_get_u32_le()?,
-            family: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::Drop) => What::Drop(Drop {
-            location: bytes.try_get_u64_le()?,
-            reason: bytes.try_get_u32_le()?,
-            reserved: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::Icmp) => What::Icmp(Icmp {
-            icmp_type: bytes.try_get_u32_le()?,
-            code: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::Socket) => What::Socket(Socket {
-            sock: bytes.try_get_u64_le()?,
-            ack_backlog: bytes.try_get_u32_le()?,
-            max_ack_backlog: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::IpvsDests) => What::IpvsDests(Box::new(ipvs_dests(&mut bytes)?)),
-        Some(Kind::IpvsLimits) => What::IpvsLimits(IpvsLimits {
-            have: bytes.try_get_u32_le()?,
-            drop_rate: bytes.try_get_i32_le()?,
-            conn_count: bytes.try_get_i32_le()?,
-            conn_max: bytes.try_get_i32_le()?,
-        }),
-        Some(Kind::Clash) => What::Clash(Box::new(Clash {
-            holder: conntrack(&mut bytes)?,
-            direction: bytes.try_get_u32_le()?,
-            status: bytes.try_get_u32_le()?,
-        })),
-        Some(Kind::PacketState) => What::PacketState(PacketState {
-            ct: bytes.try_get_u64_le()?,
-            info: bytes.try_get_u32_le()?,
-            status: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::TooBig) => What::TooBig(TooBig {
-            mtu: bytes.try_get_u32_le()?,
-            length: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::Listener) => What::Listener(Listener {
-            sock: bytes.try_get_u64_le()?,
-            ack_backlog: bytes.try_get_u32_le()?,
-            max_ack_backlog: bytes.try_get_u32_le()?,
-            syn_queue: bytes.try_get_u32_le()?,
-            max_syn_backlog: bytes.try_get_u32_le()?,
-            syncookies: bytes.try_get_u32_le()?,
-            defer_accept: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::TimeWait) => What::TimeWait(TimeWait {
-            sock: bytes.try_get_u64_le()?,
-            have: bytes.try_get_u32_le()?,
-            rcv_nxt: bytes.try_get_u32_le()?,
-            ts_recent: bytes.try_get_u32_le()?,
-            ts_recent_stamp: bytes.try_get_i32_le()?,
-            substate: bytes.try_get_u32_le()?,
-            options_len: bytes.try_get_u32_le()?,
-            options: array(&mut bytes)?,
-        }),
-        Some(Kind::Vip) => What::Vip(Vip {
-            conn: bytes.try_get_u64_le()?,
-            addr: addr(&mut bytes)?,
-            port: bytes.try_get_u32_le()?,
-            reserved: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::Route) => What::Route(route(&mut bytes)?),
-        Some(Kind::Neighbour) => What::Neighbour(Neighbour {
-            address: addr(&mut bytes)?,
-            state: bytes.try_get_u32_le()?,
-            reserved: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::RawConn) | None => return Err(unknown),
+        Some(kind) => payload::what(kind, &mut bytes)?,
+        None => None,
+    };
+    let Some(what) = what else {
+        return Err(unknown);
     };
     Event::new(&header, what).ok_or(unknown)
 }
@@ -183,76 +104,8 @@ fn header(bytes: &mut &[u8]) -> Result<Header, DecodeError> {
         kind: bytes.try_get_u8()?,
         phase: bytes.try_get_u8()?,
         tcp_flags: bytes.try_get_u8()?,
-        reserved: bytes.try_get_u8()?,
-        reserved2: bytes.try_get_u32_le()?,
-    })
-}
-
-fn ipvs_conn(bytes: &mut &[u8]) -> Result<IpvsConn, DecodeError> {
-    Ok(IpvsConn {
-        conn: bytes.try_get_u64_le()?,
-        have: bytes.try_get_u32_le()?,
-        flags: bytes.try_get_u32_le()?,
-        daddr: addr(bytes)?,
-        dport: bytes.try_get_u16_le()?,
-        state: bytes.try_get_u16_le()?,
-        weight: bytes.try_get_i32_le()?,
-        available: bytes.try_get_u32_le()?,
-        conn_reuse_mode: bytes.try_get_i32_le()?,
-        expire_nodest_conn: bytes.try_get_i32_le()?,
-        ct_status: bytes.try_get_u32_le()?,
-        ct_tcp_state: bytes.try_get_u32_le()?,
-        reserved: bytes.try_get_u32_le()?,
-    })
-}
-
-fn ipvs_dests(bytes: &mut &[u8]) -> Result<IpvsDests, DecodeError> {
-    let mut out = IpvsDests {
-        service: bytes.try_get_u64_le()?,
-        counted: bytes.try_get_u32_le()?,
-        complete: bytes.try_get_u32_le()?,
-        with_weight: bytes.try_get_u32_le()?,
-        overloaded: bytes.try_get_u32_le()?,
-        ..IpvsDests::default()
-    };
-    for dest in &mut out.listed {
-        *dest = IpvsDest {
-            addr: addr(bytes)?,
-            port: bytes.try_get_u16_le()?,
-            have: bytes.try_get_u16_le()?,
-            weight: bytes.try_get_i32_le()?,
-            flags: bytes.try_get_u32_le()?,
-            conns: bytes.try_get_u32_le()?,
-            upper: bytes.try_get_u32_le()?,
-        };
-    }
-    Ok(out)
-}
-
-fn conntrack(bytes: &mut &[u8]) -> Result<Conntrack, DecodeError> {
-    Ok(Conntrack {
-        ct: bytes.try_get_u64_le()?,
-        original: tuple(bytes)?,
-        reply: tuple(bytes)?,
-        status: bytes.try_get_u32_le()?,
-        tcp_state: bytes.try_get_u32_le()?,
-    })
-}
-
-fn route(bytes: &mut &[u8]) -> Result<Route, DecodeError> {
-    Ok(Route {
-        have: bytes.try_get_u32_le()?,
-        nf_hook: bytes.try_get_u32_le()?,
-        kind: bytes.try_get_u32_le()?,
-        error: bytes.try_get_i32_le()?,
-        forwarding: bytes.try_get_i32_le()?,
-        forwarding_all: bytes.try_get_i32_le()?,
-        rp_filter: bytes.try_get_i32_le()?,
-        rp_filter_all: bytes.try_get_i32_le()?,
-        accept_local: bytes.try_get_u32_le()?,
-        out_ifindex: bytes.try_get_u32_le()?,
-        out_dev: array(bytes)?,
-        gateway: addr(bytes)?,
+        encapsulation: bytes.try_get_u8()?,
+        outer_daddr: bytes.try_get_u32_le()?,
     })
 }
 
@@ -281,7 +134,10 @@ fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], DecodeError> {
 
 #[cfg(test)]
 mod tests {
-    use tracer_common::{hook::Hook, record::Phase};
+    use tracer_common::{
+        hook::Hook,
+        record::{Chain, Clash, IpvsDests, IpvsLimits, PacketState, Phase},
+    };
 
     use super::*;
 

@@ -65,7 +65,10 @@ fn line(flow: &Flow, step: &Step, note: String) -> PathStep {
         dev: event.dev.get(),
         netns: (event.netns != 0).then_some(event.netns),
         verdict: step.verdict.and_then(|verdict| verdict_name(step, verdict)),
-        note,
+        note: match event.outer {
+            Some(outer) => format!("{note} (in {outer})"),
+            None => note,
+        },
     }
 }
 
@@ -81,7 +84,12 @@ fn verdict_name(step: &Step, verdict: i32) -> Option<String> {
     let is_netfilter = hook.is_ipvs_request()
         || matches!(
             hook,
-            Hook::IpvsNatXmit | Hook::CtConfirm | Hook::NatSetup | Hook::NatMasquerade | Hook::NftDoChain
+            Hook::IpvsNatXmit
+                | Hook::CtConfirm
+                | Hook::NatSetup
+                | Hook::NatMasquerade
+                | Hook::NftDoChain
+                | Hook::IptDoTable
         );
     is_netfilter.then(|| match verdict & 0xff {
         0 => "NF_DROP".to_owned(),
