@@ -104,7 +104,15 @@ impl Story {
         }
     }
 
-    fn event(&self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32, what: What) -> Event {
+    pub(crate) fn event(
+        &self,
+        at: u64,
+        hook: Hook,
+        part: Part,
+        tuple: Tuple,
+        netns: u32,
+        what: What,
+    ) -> Event {
         Event {
             time_ns: at,
             flow: self.flow,
