@@ -318,7 +318,7 @@ fn scenarios_are_selected_by_name_in_the_order_asked_for() {
     );
     let unknown = select(&["helthy"]).unwrap_err();
     assert!(
-        unknown.starts_with("there is no scenario `helthy`: they are backend-silent, "),
+        unknown.starts_with("there is no scenario `helthy`: they are answer-"),
         "{unknown}"
     );
     assert_eq!(

@@ -16,8 +16,8 @@ use tracer::{
 };
 use tracer_common::{
     hook::Hook,
-    record::{self, IpvsConn, Phase, ipvs_conn},
-    tcp::Part,
+    record::{self, Header, IpvsConn, Phase, ipvs_conn},
+    tcp::{self, Part},
     tuple::{Addr, Tuple},
 };
 
@@ -25,8 +25,8 @@ pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const PATIENCE: u64 = 3_000 * MS;
 pub(crate) const NF_DROP: i32 = 0;
 pub(crate) const NF_STOLEN: i32 = 2;
-const NODE: u32 = 1;
-const POD: u32 = 2;
+pub(crate) const NODE: u32 = 1;
+pub(crate) const POD: u32 = 2;
 const OLD_ENTRY: u64 = 0xffff_8880_0000_1000;
 
 fn ip(bytes: [u8; 4]) -> Addr {
@@ -34,7 +34,7 @@ fn ip(bytes: [u8; 4]) -> Addr {
 }
 
 /// The tuple that the client sends.
-fn original(port: u16) -> Tuple {
+pub(crate) fn original(port: u16) -> Tuple {
     Tuple {
         saddr: ip([10, 0, 0, 2]),
         daddr: ip([10, 0, 0, 1]),
@@ -44,7 +44,7 @@ fn original(port: u16) -> Tuple {
 }
 
 /// The same SYN after DNAT.
-fn translated(port: u16) -> Tuple {
+pub(crate) fn translated(port: u16) -> Tuple {
     Tuple {
         daddr: ip([10, 244, 1, 2]),
         dport: 8080,
@@ -112,6 +112,34 @@ impl Story {
     fn see(&mut self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32, what: What) {
         let event = self.event(at, hook, part, tuple, netns, what);
         self.engine.push(event);
+    }
+
+    /// Whatever is seen of a packet with a buffer of its own, at a device.
+    pub(crate) fn seen(
+        &mut self,
+        at: u64,
+        hook: Hook,
+        (part, skb): (Part, u64),
+        (tuple, netns): (Tuple, u32),
+        what: What,
+    ) {
+        let header = Header {
+            time_ns: at,
+            flow: self.flow,
+            skb,
+            tuple,
+            isn: 1,
+            netns,
+            ifindex: 2,
+            dev: *b"eth0\0\0\0\0\0\0\0\0\0\0\0\0",
+            hook: hook as u16,
+            tcp_flags: match part {
+                Part::SynAck => tcp::SYN | tcp::ACK,
+                _ => tcp::SYN,
+            },
+            ..Header::default()
+        };
+        self.engine.push(Event::new(&header, what).expect("a hook"));
     }
 
     /// The SYN as the client sent it, on the node.
