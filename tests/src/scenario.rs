@@ -9,6 +9,8 @@ mod catalogue;
 mod check;
 mod cost;
 mod expectation;
+mod family;
+mod overlay;
 mod process;
 mod step;
 #[cfg(test)]
@@ -24,10 +26,12 @@ use serde::Deserialize;
 
 pub use catalogue::{Named, load, select};
 pub use expectation::{Evidence, Expect, Expected, ExpectedFlow, Totals};
+pub use family::Family;
+pub use overlay::{OtherNode, Overlay};
 pub use process::{Check, Process};
 pub use step::{Change, Connect, Membership, Removal, RunIn, Step};
-pub use topology::{Behaviour, Client, Pod, RealServer, Scheduler, Service, Topology};
-pub use words::{CAUSES, Cause, Fate, Flavour, KernelName, Span};
+pub use topology::{Behaviour, Client, Pod, Policy, Proxy, RealServer, Scheduler, Service, Topology};
+pub use words::{CAUSES, Cause, Dataplane, Fate, Flavour, KernelName, Span};
 
 /// One scenario file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -39,6 +43,9 @@ pub struct Scenario {
     pub story: String,
     /// The kernels on which the expectation holds.
     pub kernels: Vec<KernelName>,
+    /// The addresses with which it is played; the file itself names those of IPv4.
+    #[serde(default = "Scenario::default_families")]
+    pub families: Vec<Family>,
     /// Whether the test plays it on every one of its kernels, not on one of them only.
     #[serde(default)]
     pub core: bool,
@@ -93,6 +100,10 @@ pub struct Attempt {
 }
 
 impl Scenario {
+    fn default_families() -> Vec<Family> {
+        vec![Family::Ipv4]
+    }
+
     const fn default_limit_s() -> u32 {
         120
     }
@@ -130,7 +141,7 @@ impl Scenario {
     #[must_use]
     pub fn runs_lines(&self) -> bool {
         let runs = |step: &Step| matches!(step, Step::Run(_) | Step::RunIn(_));
-        self.steps.iter().any(runs)
+        self.tracer.before.is_some() || self.steps.iter().any(runs)
     }
 
     /// All of its connects in the order of the file, those of one parallel step together.

@@ -19,11 +19,14 @@ fn main() {
 mod kernel {
     mod call;
     mod conntrack;
+    mod dests;
     mod drop;
+    mod egress;
     mod emit;
     mod fields;
     mod flow;
     mod ipvs;
+    mod local;
     mod log;
     mod nat;
     mod neigh;
@@ -32,6 +35,7 @@ mod kernel {
     mod route;
     mod tcp;
     mod wire;
+    mod xtables;
 
     use aya_ebpf::{
         macros::{kprobe, kretprobe, raw_tracepoint},

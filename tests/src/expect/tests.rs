@@ -36,6 +36,7 @@ occurrence = 2
 fate = "stalled"
 cause = "ipvs.reuse-dropped"
 backend = "pod-1"
+dataplane = "ipvs"
 syns = 2
 stall_ms = [900, 1500]
 connect_ms = [900, 1600]
@@ -254,6 +255,14 @@ fn a_stall_must_fit_what_the_client_waited() {
     one(
         &verdict,
         "client-a:41000 (attempt 2): stall_ms is 1008, but the client waited 3020 ms",
+    );
+}
+
+#[test]
+fn the_dataplane_must_be_the_one_that_is_named() {
+    one(
+        &Case::with_stalled(|flow| flow["dataplane"] = Value::Null),
+        "client-a:41000 (attempt 2): the dataplane is none, not ipvs",
     );
 }
 

@@ -12,9 +12,9 @@ use super::client::Client;
 use super::leftovers::Inventory;
 use super::port::Port;
 use super::process::Bench;
+use super::tool;
 use super::topology::{self, Node};
 use super::tracer::Tracer;
-use super::{kube, tool};
 use crate::protocol::Job;
 use crate::scenario::{Connect, RunIn, Scenario, Step};
 
@@ -69,12 +69,16 @@ impl Stage {
             None
         } else {
             self.check(node, scenario)?;
+            if let Some(line) = &scenario.tracer.before {
+                node.run(RunIn::NODE, line).context("before tracer is started")?;
+            }
             Some(Tracer::start(scenario, &self.job, &self.port, &self.cancel)?)
         };
         let mut act = Act {
             stage: self,
             node,
             scenario,
+            tracer: tracer.as_ref(),
             background: Vec::new(),
         };
         let acted = act.steps();
@@ -133,6 +137,7 @@ struct Act<'a> {
     stage: &'a Stage,
     node: &'a mut Node,
     scenario: &'a Scenario,
+    tracer: Option<&'a Tracer>,
     background: Vec<JoinHandle<Result<()>>>,
 }
 
@@ -153,7 +158,6 @@ impl Act<'_> {
     }
 
     fn step(&mut self, step: &Step) -> Result<()> {
-        let topology = &self.scenario.topology;
         match step {
             Step::Connect(connect) => {
                 let (connecting, begun) = self.connect(connect)?;
@@ -172,9 +176,9 @@ impl Act<'_> {
                     .into_iter()
                     .try_for_each(|(connecting, _)| join(connecting))
             }
-            Step::SetWeight(change) => kube::set_weight(topology, change),
-            Step::AddRealServer(change) => kube::add_real_server(topology, change),
-            Step::RemoveRealServer(removal) => kube::remove_real_server(topology, removal),
+            Step::SetWeight(change) => self.node.kube()?.set_weight(change),
+            Step::AddRealServer(change) => self.node.kube()?.add_real_server(change),
+            Step::RemoveRealServer(removal) => self.node.kube()?.remove_real_server(removal),
             Step::Pod(change) => self.node.behave(&change.name, change.behaviour),
             Step::Sysctl(values) => values
                 .iter()
@@ -182,6 +186,10 @@ impl Act<'_> {
             Step::Nft(rules) => self.node.nft(rules),
             Step::Run(line) => self.run(RunIn::NODE, line),
             Step::RunIn(RunIn { place, line }) => self.run(place, line),
+            Step::TracerSays(text) => match self.tracer {
+                Some(tracer) => tracer.wait_for(text, &self.stage.cancel),
+                None => Ok(()),
+            },
             Step::SleepMs(time) => self.stage.cancel.sleep(Duration::from_millis((*time).into())),
             Step::Say(_) => Ok(()),
         }
@@ -239,6 +247,7 @@ fn describe(step: &Step) -> String {
         Step::Nft(rules) => format!("nft: {}", rules.trim()),
         Step::Run(line) => format!("node: {}", line.trim()),
         Step::RunIn(RunIn { place, line }) => format!("{place}: {}", line.trim()),
+        Step::TracerSays(text) => format!("waiting for tracer to say: {text}"),
         Step::SleepMs(time) => format!("{time} ms pass"),
         Step::Say(text) => text.trim().to_owned(),
     }

@@ -1,7 +1,7 @@
 //! A pod: its netns, its server, and how it lives and dies.
 
 use std::io::{ErrorKind, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +14,7 @@ use socket2::SockRef;
 
 use super::netns::Netns;
 use super::tool;
+use super::topology::is_up;
 use crate::scenario::{self, Behaviour, address};
 
 /// The time between a reply and the RST that follows it: enough for the reply to be read first.
@@ -32,42 +33,44 @@ table inet lab {
 }
 ";
 
-/// A pod on the node.
+/// A pod on a node.
 #[derive(Debug)]
 pub(super) struct Pod {
     name: String,
     address: IpAddr,
     port: u16,
     netns: Netns,
+    /// The node that it is on, if that is not the first one.
+    host: Option<Netns>,
     behaviour: Behaviour,
     server: Option<Server>,
 }
 
 impl Pod {
-    /// Builds the pod's netns and joins it to the node, as a network plugin does.
-    pub(super) fn create(pod: &scenario::Pod) -> Result<Self> {
-        let netns = Netns::create(&pod.name)?;
+    /// Builds the pod's netns and joins it to its node, the first one or another, as a network plugin does.
+    pub(super) fn create(pod: &scenario::Pod, host: Option<&Netns>) -> Result<Self> {
+        let netns = Netns::create(&pod.name, pod.address)?;
         let mut built = Self {
             name: pod.name.clone(),
             address: pod.address,
             port: pod.port,
             netns,
+            host: host.cloned(),
             behaviour: Behaviour::NoListener,
             server: None,
         };
         let (device, mac, name) = (built.device(), address::mac(pod.address), &pod.name);
         let (address, gateway) = (pod.address, address::gateway(pod.address));
         let prefix = address::prefix(address);
-        tool::feed(
-            "ip -batch -",
-            &format!(
-                "link add {device} type veth peer name eth0 address {mac} netns {name}\n\
-                 addr add {gateway}/{prefix} dev {device}\n\
-                 link set {device} up\n"
-            ),
-        )?;
+        built.on_node(&format!(
+            "link add {device} type veth peer name eth0 address {mac} netns {name}\n\
+             addr add {} dev {device}\n\
+             link set {device} up\n",
+            address::of_device(gateway, prefix)
+        ))?;
         built.netns.ip(&format!(
-            "addr add {address}/{prefix} dev eth0\nlink set eth0 up\nroute add default via {gateway}\n"
+            "addr add {} dev eth0\nlink set eth0 up\nroute add default via {gateway}\n",
+            address::of_device(address, prefix)
         ))?;
         built.behave(pod.behaviour)?;
         Ok(built)
@@ -83,48 +86,77 @@ impl Pod {
         &self.netns
     }
 
-    /// The node's end of its veth.
+    /// Its node's end of its veth.
     pub(super) fn device(&self) -> String {
         format!("cali{}", self.name)
     }
 
+    /// Whether it has its address: one that is gone has none.
+    pub(super) fn has_address(&self) -> bool {
+        self.behaviour != Behaviour::Gone
+    }
+
+    /// Its node's address in its network.
+    pub(super) fn gateway(&self) -> IpAddr {
+        address::gateway(self.address)
+    }
+
+    /// Whether its node's end of its veth carries packets.
+    pub(super) fn is_up(&self) -> Result<bool> {
+        let device = self.device();
+        match &self.host {
+            None => Ok(is_up(&device, self.address)),
+            Some(host) => Ok(
+                tool::run(&format!("ip -n {} -br link show dev {device}", host.name()))?
+                    .split_whitespace()
+                    .nth(1)
+                    .is_some_and(|state| state == "UP"),
+            ),
+        }
+    }
+
+    /// Runs `ip` on its node, on each line.
+    fn on_node(&self, lines: &str) -> Result<()> {
+        match &self.host {
+            None => tool::feed("ip -batch -", lines).map(drop),
+            Some(host) => host.ip(lines),
+        }
+    }
+
     /// Changes what the pod does from now on.
     pub(super) fn behave(&mut self, behaviour: Behaviour) -> Result<()> {
-        let Self {
-            address,
-            netns,
-            server,
-            ..
-        } = self;
-        let prefix = address::prefix(*address);
+        let (address, netns, device) = (self.address, self.netns.clone(), self.device());
+        let prefix = address::prefix(address);
+        let listener = SocketAddr::new(address::any(address), self.port);
         match self.behaviour {
             Behaviour::Silent => {
                 netns.run(|| tool::run("nft delete table inet lab"))?;
             }
             Behaviour::Gone => {
                 netns.ip(&format!(
-                    "addr add {address}/{prefix} dev eth0\nroute add default via {}\n",
-                    address::gateway(*address)
+                    "addr add {} dev eth0\nroute replace default via {}\n",
+                    address::of_device(address, prefix),
+                    address::gateway(address)
                 ))?;
-                tool::run(&format!("ip neigh flush dev cali{}", netns.name()))?;
+                self.on_node(&format!("neigh flush dev {device}\n"))?;
             }
             _ => {}
         }
         match behaviour {
-            Behaviour::Fin | Behaviour::Rst | Behaviour::Hold | Behaviour::Silent => match server {
+            Behaviour::Fin | Behaviour::Rst | Behaviour::Hold | Behaviour::Silent => match &self.server {
                 Some(server) => server.behave(behaviour),
-                None => *server = Some(Server::start(&self.name, netns, self.port, behaviour)?),
+                None => self.server = Some(Server::start(&self.name, &netns, listener, behaviour)?),
             },
-            Behaviour::NoListener | Behaviour::Gone => *server = None,
+            Behaviour::NoListener | Behaviour::Gone => self.server = None,
         }
         match behaviour {
             Behaviour::Silent => {
                 netns.run(|| tool::feed("nft -f -", DEAF))?;
             }
             Behaviour::Gone => {
-                let (mac, device) = (address::mac(*address), format!("cali{}", netns.name()));
-                tool::run(&format!(
-                    "ip neigh replace {address} lladdr {mac} dev {device} nud permanent"
+                let mac = address::mac(address);
+                self.on_node(&format!(
+                    "neigh replace {address} lladdr {mac} dev {device} nud permanent\n"
                 ))?;
                 netns.ip(&format!("addr del {address}/{prefix} dev eth0\n"))?;
             }
@@ -150,10 +182,9 @@ struct Shared {
 }
 
 impl Server {
-    fn start(name: &str, netns: &Netns, port: u16, behaviour: Behaviour) -> Result<Self> {
+    fn start(name: &str, netns: &Netns, to: SocketAddr, behaviour: Behaviour) -> Result<Self> {
         let listener = netns.run(|| {
-            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
-                .with_context(|| format!("cannot listen on port {port}"))?;
+            let listener = TcpListener::bind(to).with_context(|| format!("cannot listen on {to}"))?;
             listener
                 .set_nonblocking(true)
                 .context("cannot set up the listener")?;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,12 +10,14 @@ use anyhow::{Context, Result, ensure};
 
 use super::cancel::Cancel;
 use super::client::{self, Client};
+use super::kube::Kube;
 use super::leftovers::{Inventory, Kind};
+use super::nodes::{self, OtherNode};
 use super::pod::Pod;
 use super::restore::{self, Sysctls};
 use super::sysctl::Changed;
-use super::{kube, modules, netns, process_table, shell, sysctl, tool};
-use crate::scenario::{self, Behaviour, RunIn, Scenario, Topology};
+use super::{modules, neighbour, netns, process_table, shell, sysctl, tool};
+use crate::scenario::{self, Behaviour, Family, RunIn, Scenario, Topology};
 
 /// How long a new link may take until it carries packets.
 const LINK_UP: Duration = Duration::from_secs(10);
@@ -24,11 +26,13 @@ const LINK_UP: Duration = Duration::from_secs(10);
 /// netfilter the sets of rules.
 const FORGET: Duration = Duration::from_secs(10);
 
-/// The node, with clients around it and pods on it.
+/// The node, with clients and other nodes around it and pods on it.
 #[derive(Debug, Default)]
 pub(super) struct Node {
     clients: Vec<Client>,
+    others: Vec<OtherNode>,
     pods: Vec<Pod>,
+    kube: Option<Kube>,
     sysctls: Changed,
     /// Whether steps have tools of their own, and so may have changed whatever there is.
     touched: bool,
@@ -45,33 +49,59 @@ impl Node {
         if self.touched {
             self.all_sysctls = Sysctls::take();
         }
-        kube::set_sysctls(&mut self.sysctls)?;
+        if topology.family == Family::Ipv6 {
+            sysctl::ipv6().try_for_each(|(name, value)| self.sysctls.set(&name, value))?;
+        }
+        let mut kube = Kube::start(topology, &mut self.sysctls)?;
         for (name, value) in &scenario.facts {
             self.sysctls.set(name, value)?;
         }
+        nodes::prepare(topology.overlay)?;
         for (nth, client) in topology.clients.iter().enumerate() {
             cancel.doing(format!("building {}", client.name))?;
-            let built =
-                Client::create(client, nth).with_context(|| format!("cannot build {}", client.name))?;
+            let built = Client::create(client, nth, topology.node_address())
+                .with_context(|| format!("cannot build {}", client.name))?;
             self.clients.push(built);
+        }
+        for node in &topology.nodes {
+            cancel.doing(format!("building {}", node.name))?;
+            let built =
+                OtherNode::create(node, topology).with_context(|| format!("cannot build {}", node.name))?;
+            self.others.push(built);
         }
         for pod in &topology.pods {
             cancel.doing(format!("building {}", pod.name))?;
-            let built = Pod::create(pod).with_context(|| format!("cannot build {}", pod.name))?;
+            let host = pod.node.as_deref().map(|name| self.other(name)).transpose()?;
+            let built = Pod::create(pod, host.map(OtherNode::netns))
+                .with_context(|| format!("cannot build {}", pod.name))?;
             self.pods.push(built);
         }
+        // Before there are rules and virtual servers, to which these packets would be the first ones.
+        for client in &self.clients {
+            neighbour::meet(client.netns(), topology.node_address(), cancel)?;
+        }
+        for node in &self.others {
+            neighbour::meet(node.netns(), topology.node_address(), cancel)?;
+        }
+        for pod in self.pods.iter().filter(|pod| pod.has_address()) {
+            neighbour::meet(pod.netns(), pod.gateway(), cancel)?;
+        }
+        cancel.doing("making the ways between nodes")?;
+        nodes::connect(topology)?;
         cancel.doing("playing kube-proxy")?;
-        kube::sync(topology)?;
+        kube.sync()?;
+        self.kube = Some(kube);
         if let Some(rules) = &topology.nft {
             self.nft(rules)?;
         }
         cancel.doing("waiting for the links")?;
-        let devices = (0..self.clients.len())
-            .map(client::device)
-            .chain(self.pods.iter().map(Pod::device));
-        for device in devices {
-            let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device)))?;
+        for device in (0..topology.clients.len() + topology.nodes.len()).map(client::device) {
+            let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device, topology.node_address())))?;
             ensure!(up, "{device} does not come up");
+        }
+        for pod in &self.pods {
+            let up = cancel.wait_until(LINK_UP, || pod.is_up())?;
+            ensure!(up, "{} does not come up", pod.device());
         }
         Ok(())
     }
@@ -80,6 +110,16 @@ impl Node {
     pub(super) fn client(&self, name: &str) -> Result<&Client> {
         let client = self.clients.iter().find(|client| client.name() == name);
         client.with_context(|| format!("there is no client {name}"))
+    }
+
+    /// The node's kube-proxy.
+    pub(super) fn kube(&mut self) -> Result<&mut Kube> {
+        self.kube.as_mut().context("there is no kube-proxy yet")
+    }
+
+    fn other(&self, name: &str) -> Result<&OtherNode> {
+        let node = self.others.iter().find(|node| node.name() == name);
+        node.with_context(|| format!("there is no node {name}"))
     }
 
     /// Changes what a pod does.
@@ -104,13 +144,14 @@ impl Node {
         Ok(())
     }
 
-    /// Runs a line of the shell on the node, or in the netns of a client or a pod. Returns what it printed.
+    /// Runs a line of the shell on the node, or in the netns of a client, another node or a pod. Returns what it
+    /// printed.
     pub(super) fn run(&self, place: &str, line: &str) -> Result<String> {
         if place == RunIn::NODE {
             return shell::run(line);
         }
         let pod = self.pods.iter().find(|pod| pod.name() == place).map(Pod::netns);
-        let netns = match pod {
+        let netns = match pod.or_else(|| self.other(place).map(OtherNode::netns).ok()) {
             Some(netns) => netns,
             None => self.client(place)?.netns(),
         };
@@ -130,7 +171,7 @@ impl Node {
         self.pods.clear();
         process_table::end_all();
         doing("IPVS");
-        take(forget_ipvs());
+        take(forget_ipvs(&mut self.sysctls));
         doing("rules");
         take(tool::run("nft flush ruleset").map(drop));
         take(restore::legacy_tables());
@@ -179,7 +220,7 @@ fn delete_devices(before: &Inventory) -> Result<()> {
 /// The address of a service for its clients.
 pub(super) fn address(topology: &Topology, service: Option<&str>) -> Result<SocketAddr> {
     let service = topology.service(service).context("there is no such service")?;
-    Ok(SocketAddr::new(Topology::NODE, service.node_port))
+    Ok(SocketAddr::new(topology.node_address(), service.node_port))
 }
 
 /// The entries of a folder, by name; none if there is no such folder.
@@ -200,8 +241,8 @@ pub(super) fn ipvs_connections() -> Vec<String> {
 
 /// Removes all virtual servers and waits until their connections are forgotten too. Of its own accord IPVS keeps
 /// those until they time out; with `expire_nodest_conn` it expires them with their real servers.
-fn forget_ipvs() -> Result<()> {
-    sysctl::write("net.ipv4.vs.expire_nodest_conn", 1)?;
+fn forget_ipvs(sysctls: &mut Changed) -> Result<()> {
+    sysctls.set("net.ipv4.vs.expire_nodest_conn", 1)?;
     tool::run("ipvsadm -C")?;
     // Its own, so that a scenario that was stopped is cleaned up as well.
     let forgotten = Cancel::default().wait_until(FORGET, || Ok(ipvs_connections().is_empty()))?;
@@ -224,7 +265,19 @@ fn forget_sets() -> Result<()> {
     refused.map_or(Ok(()), Err)
 }
 
-fn is_up(device: &str) -> bool {
+/// Whether a device of the node carries packets with addresses like this one.
+pub(super) fn is_up(device: &str, address: IpAddr) -> bool {
     let state = fs::read_to_string(format!("/sys/class/net/{device}/operstate"));
-    state.is_ok_and(|state| state.trim() == "up")
+    state.is_ok_and(|state| state.trim() == "up") && (address.is_ipv4() || has_link_local(device))
+}
+
+/// Whether the device has its link-local address, with which it asks for its neighbours: without one it asks nobody, and
+/// only tries again a second later.
+fn has_link_local(device: &str) -> bool {
+    const LINK: &str = "20";
+    let table = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    table.lines().any(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        matches!(words[..], [_, _, _, LINK, _, name] if name == device)
+    })
 }

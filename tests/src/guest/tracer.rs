@@ -43,6 +43,8 @@ struct Heard(Mutex<State>);
 struct State {
     first: Option<String>,
     fates: HashMap<String, String>,
+    /// Lines that are about no flow.
+    others: Vec<String>,
     complaints: Vec<String>,
     silent: bool,
 }
@@ -113,6 +115,22 @@ impl Tracer {
         ensure!(
             start || !json,
             "tracer's first line is not its `start`, but: {first}"
+        );
+        Ok(())
+    }
+
+    /// Waits until a line that is about no flow, or a complaint, holds this text.
+    pub(super) fn wait_for(&self, text: &str, cancel: &Cancel) -> Result<()> {
+        let said = cancel.wait_until(READY, || {
+            let state = self.heard.lock();
+            let mut lines = state.others.iter().chain(&state.complaints);
+            Ok(lines.any(|line| line.contains(text)))
+        })?;
+        ensure!(
+            said,
+            "tracer did not say `{text}` within {} s: {}",
+            READY.as_secs(),
+            self.heard.last_words()
         );
         Ok(())
     }
@@ -205,6 +223,9 @@ impl Heard {
         }
         port.send(&Message::Tracer { line: sent });
         let mut state = self.lock();
+        if fate.is_none() {
+            state.others.push(line.clone());
+        }
         state.fates.extend(fate);
         state.first.get_or_insert(line);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Attempt, Cause, Fate, Span};
+use super::{Attempt, Cause, Dataplane, Fate, Span};
 
 /// What tracer must say of the scenario's flows.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -51,6 +51,8 @@ pub struct Expected {
     /// The pod that it must have gone to. Where the pod answered, what tracer says is held against the answer
     /// anyway.
     pub backend: Option<String>,
+    /// Who translated its address.
+    pub dataplane: Option<Dataplane>,
     /// How many SYNs.
     pub syns: Option<Span>,
     /// How much time was lost.

@@ -10,6 +10,8 @@ pub struct Process {
     pub options: Vec<String>,
     /// The exit status with which it must end.
     pub status: i32,
+    /// What the node's shell runs before tracer is started; undone like [`Step::Run`](super::Step::Run).
+    pub before: Option<String>,
     /// What must hold of it before it is run for the steps.
     pub checks: Vec<Check>,
 }

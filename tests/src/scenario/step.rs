@@ -31,6 +31,8 @@ pub enum Step {
     Run(String),
     /// The shell runs a line in the netns of a pod or a client.
     RunIn(RunIn),
+    /// Nothing happens until tracer says this, in a line of its output or of its standard error.
+    TracerSays(String),
     /// Nothing happens for so many milliseconds.
     SleepMs(u32),
     /// A sentence for those who watch.
@@ -106,7 +108,7 @@ pub struct Removal {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunIn {
-    /// The name of a pod or a client, or [`RunIn::NODE`].
+    /// The name of a pod, a client or another node, or [`RunIn::NODE`].
     #[serde(rename = "where")]
     pub place: String,
     /// What is run there.

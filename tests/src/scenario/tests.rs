@@ -1,3 +1,5 @@
+mod contradictions;
+
 use std::path::Path;
 
 use super::*;
@@ -36,7 +38,7 @@ fn refused(from: &str, to: &str) -> String {
 fn defaults_are_what_kubernetes_has() {
     let scenario = Scenario::from_toml(SMALL).unwrap();
     let service = &scenario.topology.services[0];
-    assert!(service.masquerade);
+    assert_eq!(service.external_traffic_policy, Policy::Cluster);
     assert_eq!(service.scheduler, Scheduler::Rr);
     assert_eq!(service.real_servers[0].weight, 1);
     assert_eq!(scenario.topology.pods[0].port, 8080);
@@ -140,106 +142,13 @@ fn errors_say_where_and_what() {
 }
 
 #[test]
-fn contradictions_are_refused() {
-    for (from, to, complaint) in [
-        (
-            "client = \"client-a\"",
-            "client = \"client-z\"",
-            "step 1: there is no client `client-z`",
-        ),
-        (
-            "[{ pod = \"pod-1\" }]",
-            "[{ pod = \"pod-9\" }]",
-            "there is no pod `pod-9`",
-        ),
-        ("\"6.12\", \"7\"", "\"7\", \"7\"", "is there twice"),
-        (
-            "node_port = 30080",
-            "node_port = 8080",
-            "web: 8080 is no NodePort",
-        ),
-        (
-            "\"10.0.0.2\"",
-            "\"10.0.1.2\"",
-            "10.0.1.2 is none of 10.0.0.2 to 10.0.0.254",
-        ),
-        ("\"10.0.0.2\"", "\"10.0.0.1\"", "10.0.0.1 is none of"),
-        ("\"10.244.1.2\"", "\"10.244.1.1\"", "or is the node's own end"),
-        (
-            "name = \"pod-1\"",
-            "name = \"client-a\"",
-            "client or pod \"client-a\" is there twice",
-        ),
-        (
-            "name = \"pod-1\"",
-            "name = \"a-very-long-pod\"",
-            "part of a device's name",
-        ),
-        (
-            "source_port = 41000",
-            "source_port = 65535",
-            "source ports are 1024 to 65535",
-        ),
-        (
-            "source_port = 41000",
-            "source_port = 80",
-            "source ports are 1024 to 65535",
-        ),
-        ("times = 2", "times = 0", "connects not even once"),
-        ("times = 2", "times = 2, hold = true", "keeps its port"),
-        ("times = 2", "to = \"mail\"", "there is no service `mail`"),
-        (
-            "services = [",
-            "services = [{ name = \"api\", node_port = 30081 }, ",
-            "step 1: there are several services",
-        ),
-        (
-            "default = { fate = \"established\" }",
-            "",
-            "nothing is expected of client-a:41000 (attempt 1)",
-        ),
-        (
-            "fate = \"established\" }",
-            "fate = \"established\", evidence = [{}] }",
-            "evidence of nothing",
-        ),
-        (
-            "[topology]",
-            "[facts]\n\"vm.swappiness\" = 1\n[topology]",
-            "is no sysctl of the network",
-        ),
-        (
-            "fate = \"established\" }",
-            "fate = \"established\" }\ntotals = { flows = 3, by_fate = { established = 3 } }",
-            "3 flows are expected, but the steps make 4",
-        ),
-        (
-            "fate = \"established\" }",
-            "fate = \"established\" }\ntotals = { flows = 4, by_fate = { established = 3 } }",
-            "the fates add up to 3, not to 4",
-        ),
-        (
-            "fate = \"established\" }",
-            "fate = \"established\" }\nflows = [{ client = \"client-a\", source_port = 41000, occurrence = 3, fate = \
-             \"stalled\" }]",
-            "flows are expected that no step makes: client-a:41000",
-        ),
-        (
-            "fate = \"established\" }",
-            "fate = \"established\" }\nflows = [{ client = \"client-a\", source_port = 41000, count = 2, fate = \
-             \"stalled\" }, { client = \"client-a\", source_port = 41001, fate = \"stalled\" }]",
-            "client-a:41001 (attempt 1): what is expected of it is said 2 times",
-        ),
-        (
-            "connect = { client = \"client-a\", source_port = 41000, count = 2, times = 2 }",
-            "parallel = [{ client = \"client-a\", source_port = 41000, count = 2 }, { client = \"client-a\", \
-             source_port = 41001 }]",
-            "client-a connects twice at once from 41001",
-        ),
-    ] {
-        let error = refused(from, to);
-        assert!(error.contains(complaint), "{to}: {error}");
-    }
+fn only_ipvs_has_weights_to_set() {
+    let set = "[[steps]]\nset_weight = { pod = \"pod-1\", weight = 0 }\n\n[[steps]]";
+    let scenario = SMALL.replace("[[steps]]", set);
+    Scenario::from_toml(&scenario).unwrap();
+    let scenario = scenario.replace("[topology]", "[topology]\nproxy = \"iptables-legacy\"");
+    let error = format!("{:#}", Scenario::from_toml(&scenario).unwrap_err());
+    assert!(error.contains("step 1: only IPVS knows weights"), "{error}");
 }
 
 #[test]
@@ -257,13 +166,14 @@ fn every_scenario_of_the_catalogue_can_be_read() {
 
 #[test]
 fn the_files_read_from_facts_to_expectation() {
-    for Named { name, .. } in all() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("scenarios/{name}.toml"));
+    for Named { name, file, .. } in all() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(file);
         let text = std::fs::read_to_string(path).unwrap();
         let places: Vec<usize> = [
             "title = ",
             "story = ",
             "kernels = ",
+            "families = ",
             "[facts]",
             "[topology]",
             "[tracer]",
@@ -298,8 +208,11 @@ fn every_kernel_has_its_scenarios() {
         [
             "demo-registry",
             "reuse-after-rst",
+            "reuse-after-rst@ipv6",
             "reuse-time-wait-pre-5.9",
-            "two-clients"
+            "reuse-time-wait-pre-5.9@ipv6",
+            "two-clients",
+            "two-clients@ipv6"
         ]
     );
 }

@@ -4,26 +4,41 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::address;
+use super::{Family, OtherNode, Overlay, address};
 
-/// The node (address [`Topology::NODE`], the guest's own netns), its clients, its pods and their services.
+/// The node (address [`Topology::node_address`], the guest's own netns), its clients, its pods and their services.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topology {
+    /// kube-proxy's mode.
+    #[serde(default)]
+    pub proxy: Proxy,
     /// Clients, each in a netns of its own.
     pub clients: Vec<Client>,
-    /// Pods on the node, each in a netns of its own.
+    /// Other nodes, each in a netns of its own.
+    #[serde(default)]
+    pub nodes: Vec<OtherNode>,
+    /// How their pods are reached.
+    #[serde(default)]
+    pub overlay: Overlay,
+    /// Pods, each in a netns of its own.
     #[serde(default)]
     pub pods: Vec<Pod>,
-    /// Services with a NodePort, in kube-proxy's IPVS mode.
+    /// Services with a NodePort.
     pub services: Vec<Service>,
     /// Rules of somebody else on the node, for `nft -f`.
     pub nft: Option<String>,
+    /// What addresses all of them have.
+    #[serde(skip)]
+    pub family: Family,
 }
 
 impl Topology {
     /// The node's address towards the clients, and so of every NodePort.
-    pub const NODE: IpAddr = address::NODE;
+    #[must_use]
+    pub const fn node_address(&self) -> IpAddr {
+        address::node(self.family)
+    }
 
     /// The client of this name.
     #[must_use]
@@ -37,6 +52,12 @@ impl Topology {
         self.pods.iter().find(|pod| pod.name == name)
     }
 
+    /// The other node of this name.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&OtherNode> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
     /// The service of this name; without a name the only one there is.
     #[must_use]
     pub fn service(&self, name: Option<&str>) -> Option<&Service> {
@@ -46,6 +67,21 @@ impl Topology {
             (None, _) => None,
         }
     }
+}
+
+/// A mode of kube-proxy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Proxy {
+    /// IPVS, with IP sets and rules of iptables on top of nftables.
+    #[default]
+    Ipvs,
+    /// Rules of iptables on top of nftables, as iptables has them on today's distributions.
+    Iptables,
+    /// Rules of iptables in the kernel's own old tables.
+    IptablesLegacy,
+    /// A table of nftables.
+    Nftables,
 }
 
 /// A client of the node, outside of the cluster.
@@ -64,8 +100,10 @@ pub struct Client {
 pub struct Pod {
     /// Its name.
     pub name: String,
-    /// Its address; the node has `.1` of the same /24 on the other end of the pod's veth.
+    /// Its address; its node has `.1` of the same /24 on the other end of the pod's veth.
     pub address: IpAddr,
+    /// The other node that it is on; left out: it is on the first one.
+    pub node: Option<String>,
     /// The port that it listens on.
     #[serde(default = "Pod::default_port")]
     pub port: u16,
@@ -99,7 +137,7 @@ pub enum Behaviour {
     Gone,
 }
 
-/// A service with a NodePort.
+/// A service with a NodePort. Its namespace is `default`, and its only port is called `http`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
@@ -110,18 +148,38 @@ pub struct Service {
     /// IPVS' scheduler for it.
     #[serde(default)]
     pub scheduler: Scheduler,
-    /// Masquerade its clients (`externalTrafficPolicy: Cluster`) or let the pods see them (`Local`).
-    #[serde(default = "Service::default_masquerade")]
-    pub masquerade: bool,
-    /// The real servers that IPVS has for it at first.
+    /// Which pods clients from outside may reach: all of them, masqueraded, or only those on this node, which then
+    /// see the clients' addresses.
+    #[serde(default)]
+    pub external_traffic_policy: Policy,
+    /// The same for its cluster address. It matters in IPVS mode: with `local` both ways and no pod on this node the
+    /// virtual server of the NodePort has no real server; otherwise kube-proxy gives it those of other nodes.
+    #[serde(default)]
+    pub internal_traffic_policy: Policy,
+    /// For so many seconds a client stays with its pod (`sessionAffinity: ClientIP`).
+    pub affinity_seconds: Option<u32>,
+    /// The pods that kube-proxy has for it at first.
     #[serde(default)]
     pub real_servers: Vec<RealServer>,
 }
 
 impl Service {
-    const fn default_masquerade() -> bool {
-        true
+    /// The name that kube-proxy's comments have for its port.
+    #[must_use]
+    pub fn port_name(&self) -> String {
+        format!("default/{}:http", self.name)
     }
+}
+
+/// Which pods traffic may reach.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// Those of all nodes.
+    #[default]
+    Cluster,
+    /// Those on this node.
+    Local,
 }
 
 /// IPVS' scheduler of a service.
@@ -152,13 +210,13 @@ impl Scheduler {
     }
 }
 
-/// A pod as a real server of a service.
+/// A pod of a service: a real server in IPVS mode, an endpoint in the others.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RealServer {
     /// The pod's name.
     pub pod: String,
-    /// Its weight; 0 is a pod that drains.
+    /// Its weight in IPVS; 0 is a pod that drains. In the other modes a pod is there or it is not.
     #[serde(default = "one")]
     pub weight: u16,
 }

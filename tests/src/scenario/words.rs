@@ -42,6 +42,33 @@ impl fmt::Display for Fate {
     }
 }
 
+/// Who translated a flow's address, as tracer calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dataplane {
+    /// IPVS.
+    Ipvs,
+    /// Rules of iptables, whichever iptables it is.
+    Iptables,
+    /// Rules of nftables.
+    Nftables,
+    /// Nobody: a listener on the node itself.
+    Local,
+}
+
+impl Dataplane {
+    /// The word that tracer prints.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ipvs => "ipvs",
+            Self::Iptables => "iptables",
+            Self::Nftables => "nftables",
+            Self::Local => "local",
+        }
+    }
+}
+
 /// The closed list of causes.
 pub const CAUSES: &[&str] = &[
     "ipvs.reuse-dropped",

@@ -140,6 +140,15 @@ pub(super) fn known(tuple: &Tuple, isn: u32) -> Option<FlowRef> {
         .copied()
 }
 
+/// The flow whose handshake this packet may end: an ACK with the first sequence number behind the SYN's.
+#[inline(always)]
+pub(super) fn of_ack(packet: &Packet) -> Option<FlowRef> {
+    if Part::of(packet.flags) != Part::Ack {
+        return None;
+    }
+    known(&packet.tuple, packet.seq.wrapping_sub(1))
+}
+
 /// The flow that was begun last with this tuple, as long as its handshake goes on. For hooks that see no packet.
 #[inline(always)]
 pub(super) fn latest(tuple: &Tuple) -> Option<FlowRef> {
@@ -165,8 +174,9 @@ fn finish(packet: &Packet) -> Option<FlowRef> {
     Some(*found)
 }
 
+/// Is this a destination port that is followed?
 #[inline(always)]
-fn is_port_selected(port: u16) -> bool {
+pub(super) fn is_port_selected(port: u16) -> bool {
     PORTS
         .get(u32::from(port >> 6))
         .is_some_and(|word| word >> (port & 63) & 1 == 1)

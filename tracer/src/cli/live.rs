@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Write as _},
-    sync::Arc,
     time::Duration,
 };
 
@@ -61,6 +60,7 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
         let mut session = Session {
             options: options.clone(),
+            told: probe.hooks().to_vec(),
             probe,
             ring,
             late,
@@ -88,6 +88,8 @@ struct Session {
     engine: Engine,
     clock: Clock,
     totals: Totals,
+    /// The hooks as they were last told of.
+    told: Vec<Planned>,
 }
 
 impl Session {
@@ -183,20 +185,21 @@ impl Session {
     /// Attaches the hooks that are wanted since something was seen, and detaches those that are wanted no more.
     fn meet_demand(&mut self) -> Result<(), Failure> {
         let is_wanted = self.demand.wants(When::AfterRuleDrop, monotonic_ns()?);
-        let changed = self.probe.want(When::AfterRuleDrop, is_wanted);
-        let why = if is_wanted {
+        if !self.probe.want(When::AfterRuleDrop, is_wanted) {
+            return Ok(());
+        }
+        self.tell_hooks(if is_wanted {
             "a rule may have discarded a packet"
         } else {
             "no rule has discarded a packet for a while"
-        };
-        self.tell_hooks(why, &changed)
+        })
     }
 
     /// Lets go of the hooks of modules that went.
     fn look_for_modules(&mut self) -> Result<(), Failure> {
-        for module in self.late.look().context("cannot start a thread")? {
-            let changed = self.probe.lose(module).context("cannot let go of a module")?;
-            self.tell_hooks(&format!("module {module} was unloaded"), &changed)?;
+        for module in self.late.look() {
+            self.probe.lose(module).context("cannot let go of a module")?;
+            self.tell_hooks(&format!("module {module} was unloaded"))?;
         }
         Ok(())
     }
@@ -208,33 +211,38 @@ impl Session {
             came,
             is_complete,
         } = found;
+        let plan = survey.plan();
         if is_complete {
             self.unreadable.tell(&survey.offsets);
         }
-        self.collector.set_symbols(Arc::clone(&survey.symbols));
-        let changed = self
-            .probe
-            .follow(&survey.plan(), survey.offsets)
+        self.collector.set_symbols(survey.symbols);
+        self.probe
+            .follow(&plan, survey.offsets)
             .context("cannot take over what is new in the kernel")?;
-        let why = match came.as_slice() {
-            [] => "more is known of the kernel".to_owned(),
-            [module] => format!("module {module} was loaded"),
-            modules => format!("modules {} were loaded", modules.join(", ")),
-        };
-        self.tell_hooks(&why, &changed)
+        match came.as_slice() {
+            [] => Ok(()),
+            _ if !is_complete => Ok(()),
+            [module] => self.tell_hooks(&format!("module {module} was loaded")),
+            modules => self.tell_hooks(&format!("modules {} were loaded", modules.join(", "))),
+        }
     }
 
-    /// Tells of hooks whose state is another than before.
-    fn tell_hooks(&self, why: &str, changed: &[Planned]) -> Result<(), Failure> {
-        if changed.is_empty() {
-            return Ok(());
-        }
-        tell_disabled(changed);
-        let attached = count_attached(self.probe.hooks());
+    /// Tells of hooks whose state is another than was told before, and why.
+    fn tell_hooks(&mut self, why: &str) -> Result<(), Failure> {
+        let hooks = self.probe.hooks();
+        let changed: Vec<Planned> = hooks
+            .iter()
+            .zip(&self.told)
+            .filter(|(now, told)| now.state != told.state)
+            .map(|(now, _)| now.clone())
+            .collect();
+        tell_disabled(&changed);
+        let attached = count_attached(hooks);
+        self.told = hooks.to_vec();
         let mut out = io::stdout().lock();
         if self.options.json {
             eprintln!("tracer: {why}: {attached} hooks attached");
-            let lines = hooks::lines(changed);
+            let lines = hooks::lines(&changed);
             writeln!(out, "{}", json::hooks(jiff::Timestamp::now(), why, &lines))?;
         } else {
             writeln!(out, "{why}: {attached} hooks attached")?;

@@ -16,7 +16,7 @@ pub(super) struct Totals {
     pub(super) flows: u64,
     /// Flows of which no more is said.
     closed: Counts,
-    /// What was last said about each flow that may still change.
+    /// What was last said about each of the others.
     open: BTreeMap<u64, (Fate, Option<Cause>)>,
 }
 
@@ -36,7 +36,7 @@ impl Counts {
     }
 }
 
-/// More open flows than the engine remembers cannot change any more.
+/// The engine remembers no more flows: what was said about an older one stands.
 const MOST_OPEN: usize = 200_000;
 
 impl Totals {
@@ -44,10 +44,6 @@ impl Totals {
     pub(super) fn said(&mut self, flow: &Flow, fate: Fate, cause: Option<Cause>) {
         if self.open.remove(&flow.id).is_none() {
             self.flows += 1;
-        }
-        if flow.established_ns.is_some() || flow.refused_ns.is_some() {
-            self.closed.add(fate, cause);
-            return;
         }
         self.open.insert(flow.id, (fate, cause));
         if self.open.len() > MOST_OPEN

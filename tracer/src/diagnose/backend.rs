@@ -1,22 +1,23 @@
 //! The SYN was delivered: what the backend did not do, or not in time.
 
-use tracer_common::hook::Hook;
+use tracer_common::{hook::Hook, tcp::Part};
 
 use super::{
     case::{Case, Proof, Situation},
     catalogue::Row,
     cause::Cause,
     evidence::{self, Evidence},
-    tcp,
+    tcp, timewait,
 };
-use crate::flow::model::Step;
+use crate::flow::{event::What, model::Step};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
         cause: Cause::BackendSilent,
         says: "The SYN was delivered to the backend, or left the node towards it, and no answer came.",
         proof: "The translated SYN was seen in the backend's network namespace, or handed to a device of the node; \
-                nothing came back, and neither a listener nor TCP in the backend was seen to refuse it.",
+                nothing came back, and neither a listener nor anything else of TCP in the backend was seen to meet it. Or a listener \
+                took it in, and its SYN-ACK was discarded before it left the backend's network namespace.",
         advice: Some(
             "The SYN was delivered: look at the pod (its own firewall, its CPU, a stopped process) or, if it runs on \
              another node, trace there.",
@@ -44,11 +45,14 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         Situation::Late if answered_later(case) => "and not answered; a later one was",
         _ => return None,
     };
-    let answered_otherwise = tcp::taken(flow, case.attempt).is_some()
-        || tcp::refusal(flow, case.attempt).is_some()
-        || tcp::thrown_away(case).is_some();
+    let answered_otherwise = tcp::refusal(flow, case.attempt).is_some()
+        || tcp::thrown_away(case).is_some()
+        || timewait::met(case).is_some();
     if answered_otherwise {
         return None;
+    }
+    if tcp::taken(flow, case.attempt).is_some() {
+        return answer_discarded_inside(case, after);
     }
     let delivered = case.delivery()?;
     let which = match case.situation {
@@ -62,6 +66,31 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
             evidence::place(delivered),
         ),
         evidence: delivery_evidence(case, delivered),
+    })
+}
+
+/// A listener in the backend's own netns answered, and that netns discarded the answer.
+fn answer_discarded_inside(case: &Case<'_>, after: &str) -> Option<Proof> {
+    let flow = case.flow;
+    let taken = tcp::taken(flow, case.attempt).filter(|step| !flow.is_on_node(&step.event))?;
+    let discarded = case.steps().find(|step| {
+        // What a netns sends has no device at first.
+        let inside = step.event.netns == 0 || step.event.netns == taken.event.netns;
+        step.event.part == Part::SynAck && matches!(step.event.what, What::Drop(_)) && inside
+    })?;
+    let mut evidence = vec![Evidence::seen(
+        "listener took the SYN in",
+        evidence::place(taken),
+        Hook::TcpConnRequest,
+    )];
+    evidence.extend(evidence::discarded(discarded, case.facts));
+    Some(Proof {
+        explanation: format!(
+            "The backend {} took the SYN and answered, but its SYN-ACK was discarded before it left the backend's own network \
+             namespace, {after}.",
+            taken.event.tuple.destination(),
+        ),
+        evidence,
     })
 }
 

@@ -59,7 +59,7 @@ impl<'a> Case<'a> {
             discarded,
         };
         let at_end = |situation, attempt| match judge::end_of(flow, attempt) {
-            End::Dropped(step) => case(Situation::Dropped, attempt, Some(step)),
+            End::Dropped(step) | End::AckLost(step) => case(Situation::Dropped, attempt, Some(step)),
             End::Answered | End::Open => case(situation, attempt, None),
         };
         Some(match fate {
@@ -81,9 +81,12 @@ impl<'a> Case<'a> {
                 let lost = (0..flow.attempts.len().min(answered.max(1))).find_map(|attempt| {
                     match judge::end_of(flow, attempt) {
                         End::Dropped(step) => Some((attempt, step)),
-                        End::Answered | End::Open => None,
+                        End::AckLost(_) | End::Answered | End::Open => None,
                     }
                 });
+                let lost = lost
+                    .or_else(|| Some((answered, judge::lost_ack(flow)?)))
+                    .or_else(|| judge::lost_answer(flow).map(|step| (step.attempt, step)));
                 match lost {
                     Some((attempt, step)) => case(Situation::Dropped, attempt, Some(step)),
                     None => case(Situation::Late, 0, None),
@@ -134,11 +137,11 @@ impl<'a> Case<'a> {
     pub(super) fn discarded_packet(&self) -> &'static str {
         match self.discarded.map(|step| step.event.part) {
             Some(Part::SynAck) => "answer",
+            Some(Part::Ack) => "client's ACK",
             _ => "SYN",
         }
     }
 
-    #[allow(dead_code, reason = "rows of the routing layer ask for it")]
     /// The kernel function that discarded the packet (`nf_hook_slow+0xc3`), if it is known.
     pub(super) fn discarded_in(&self) -> Option<&'a str> {
         match &self.discarded?.event.what {
@@ -147,7 +150,6 @@ impl<'a> Case<'a> {
         }
     }
 
-    #[allow(dead_code, reason = "rows of the routing layer ask for it")]
     /// The kernel's own word for why it discarded the packet (`IP_RPFILTER`), where it has one.
     pub(super) fn drop_reason(&self) -> Option<&'a str> {
         match &self.discarded?.event.what {

@@ -7,8 +7,9 @@ use super::{
     catalogue::Row,
     cause::Cause,
     evidence::{self, Evidence},
-    tcp,
+    tcp, timewait,
 };
+use crate::flow::model::Flow;
 
 const NF_DROP: i32 = 0;
 
@@ -41,7 +42,8 @@ fn discarded(case: &Case<'_>) -> Proof {
     let refusals = case.steps().filter(|step| {
         let hook = step.event.hook;
         step.verdict == Some(NF_DROP)
-            && (hook.is_ipvs_request() || matches!(hook, Hook::CtConfirm | Hook::NftDoChain))
+            && (hook.is_ipvs_request()
+                || matches!(hook, Hook::CtConfirm | Hook::NftDoChain | Hook::IptDoTable))
     });
     evidence.extend(refusals.map(|step| Evidence::seen("verdict", "NF_DROP", step.event.hook)));
     Proof {
@@ -76,7 +78,13 @@ fn refused(case: &Case<'_>) -> Proof {
 fn silent(case: &Case<'_>) -> Proof {
     let flow = case.flow;
     if flow.synacks > 0 {
-        return unanswered_by_client(case);
+        return answer_lost(flow);
+    }
+    if let Some((step, _)) = tcp::thrown_away_by_listener(case) {
+        return words(
+            "The backend's listener threw the SYN away, although none of its queues was full when it was asked.",
+            tcp::queue(step),
+        );
     }
     if let Some(took) = tcp::taken(flow, case.attempt) {
         let discarded = case
@@ -97,6 +105,16 @@ fn silent(case: &Case<'_>) -> Proof {
             )],
         );
     }
+    if let Some(step) = timewait::met(case) {
+        return words(
+            "The backend still has an ended connection from the same address and port, which met the SYN; no SYN-ACK came.",
+            [Evidence::seen(
+                "ended connection in the backend",
+                evidence::place(step),
+                step.event.hook,
+            )],
+        );
+    }
     if let Some(step) = tcp::thrown_away(case) {
         return words(
             "The backend's TCP threw the SYN away and sent no SYN-ACK.",
@@ -106,27 +124,18 @@ fn silent(case: &Case<'_>) -> Proof {
     words("The SYN was seen, but not where it went.", last_step(case))
 }
 
-/// The backend answered, and the handshake ended no further.
-fn unanswered_by_client(case: &Case<'_>) -> Proof {
-    let flow = case.flow;
-    let count = Evidence::seen("SYN-ACKs seen", flow.synacks.to_string(), Hook::DevStartXmit);
-    let reset = flow
+/// The backend answered, and its answer was not seen to go out to the client.
+fn answer_lost(flow: &Flow) -> Proof {
+    let last = flow
         .steps
         .iter()
-        .find(|step| step.event.part == Part::Rst && step.event.tuple == flow.original);
-    match reset {
-        Some(step) => words(
-            "The backend answered, and the client ended the connection with RST instead of taking the answer.",
-            [
-                count,
-                Evidence::seen("RST from the client", evidence::place(step), step.event.hook),
-            ],
-        ),
-        None => words(
-            "The backend answered, but the client's ACK never came through this node.",
-            [count],
-        ),
-    }
+        .rfind(|step| step.event.part == Part::SynAck)
+        .map(|step| Evidence::seen("SYN-ACK last seen at", evidence::place(step), step.event.hook));
+    let count = Evidence::seen("SYN-ACKs seen", flow.synacks.to_string(), Hook::DevStartXmit);
+    words(
+        "The backend answered, but its SYN-ACK was not seen to go out to the client.",
+        std::iter::once(count).chain(last),
+    )
 }
 
 /// The handshake ended after a repetition, and no SYN was discarded here.
@@ -139,19 +148,15 @@ fn late(case: &Case<'_>) -> Proof {
         );
     };
     if answered == 0 {
-        // The first SYN was answered before the client sent it again, or before the SYN-ACK was sent again.
-        let left = flow.steps.iter().find(|step| {
-            step.event.part == Part::SynAck
-                && step.event.hook == Hook::DevStartXmit
-                && step.event.tuple == flow.original.reversed()
-        });
-        return words(
-            "The first SYN was answered, but the client's ACK did not come before a packet was sent again: the answer \
-             or the ACK was lost or late between here and the client.",
-            left.map(|step| Evidence::seen("SYN-ACK left by", evidence::place(step), step.event.hook)),
-        );
+        return answer_lost(flow);
     }
-    let proof = if let Some(took) = tcp::taken(flow, 0) {
+    let proof = if let Some((step, _)) = tcp::thrown_away_by_listener(case) {
+        words(
+            "The backend's listener threw the first SYN away, although none of its queues was full when it was asked; a \
+             later one was answered.",
+            tcp::queue(step),
+        )
+    } else if let Some(took) = tcp::taken(flow, 0) {
         words(
             "The backend's listener took the first SYN but did not answer it; a later one was answered.",
             tcp::queue(took),

@@ -11,11 +11,14 @@ use super::{
     event::{Event, What},
     fate::Fate,
     judge,
-    model::{Attempt, Earlier, Flow, Place},
+    model::{Attempt, Earlier, Flow, Place, Step},
 };
 
 /// Once the fate is known, other CPUs' records of the same moment may still be under way.
 const SETTLE_NS: u64 = 50_000_000;
+/// For so long after its fate was known a flow is listened to with all its steps: a backend that did not get the ACK
+/// sends its SYN-ACK again after one second.
+const LINGER_NS: u64 = 1_500_000_000;
 /// A decided flow is kept for what may still change it (the client's last retransmissions come minutes apart).
 const KEEP_NS: u64 = 130_000_000_000;
 /// The most flows that are remembered, and the most steps of all of them; the oldest flows go first. A step takes
@@ -24,6 +27,8 @@ const MOST_FLOWS: usize = 200_000;
 const MOST_STEPS: usize = 400_000;
 /// ICMP destination unreachable (RFC 792), and that of ICMPv6 (RFC 4443).
 const ICMP_UNREACHABLE: u32 = 3;
+/// Its code for a packet that is too big and must not be fragmented.
+const ICMP_FRAG_NEEDED: u32 = 4;
 const ICMPV6_UNREACHABLE: u32 = 1;
 
 /// A flow and when to look at it again.
@@ -38,13 +43,8 @@ struct Tracked {
     said_syns: usize,
     /// Its backend when that was said.
     backend: Option<SocketAddr>,
-}
-
-impl Tracked {
-    /// Nothing that comes can change what was said: the steps are not needed any more.
-    fn is_closed(&self) -> bool {
-        self.said.is_some() && is_decided(&self.flow)
-    }
+    /// Nothing that comes changes what was said: its steps are gone.
+    closed: bool,
 }
 
 /// See the module.
@@ -97,7 +97,7 @@ impl Engine {
         let Some(tracked) = self.flows.get_mut(&number) else {
             return;
         };
-        if tracked.is_closed() {
+        if tracked.closed {
             return;
         }
         let now = event.time_ns;
@@ -129,9 +129,16 @@ impl Engine {
                 tracked.backend = tracked.flow.backend();
                 say(&tracked.flow, fate);
             }
-            if tracked.is_closed() {
+            let Some(decided) = decided_ns(&tracked.flow) else {
+                continue;
+            };
+            tracked.due_ns = decided.saturating_add(LINGER_NS);
+            if tracked.due_ns <= now_ns || self.steps > MOST_STEPS / 2 {
                 self.steps -= tracked.flow.steps.len();
                 tracked.flow.steps = Vec::new();
+                tracked.closed = true;
+            } else {
+                self.due.insert((tracked.due_ns, number));
             }
         }
         self.forget(now_ns);
@@ -144,11 +151,11 @@ impl Engine {
             let Some(tracked) = self.flows.get_mut(number) else {
                 continue;
             };
-            if tracked.is_closed() {
+            if tracked.closed {
                 continue;
             }
             let flow = &tracked.flow;
-            let decided = is_decided(flow);
+            let decided = decided_ns(flow).is_some();
             let fate = if decided { judge::of(flow) } else { Fate::Pending };
             if tracked.said.is_none() || (decided && tracked.said != Some(fate)) {
                 tracked.said = Some(fate);
@@ -184,6 +191,7 @@ impl Engine {
                 said: None,
                 said_syns: 0,
                 backend: None,
+                closed: false,
             },
         );
         true
@@ -211,20 +219,24 @@ impl Engine {
     }
 }
 
-/// Is this a place where a SYN of a client is first seen: a device, or IPVS for a client on the node itself?
+/// Is this a place where a SYN of a client is first seen: a device, or for a client on the node itself its socket, or
+/// IPVS?
 fn is_arrival(event: &Event) -> bool {
-    event.phase == Phase::Entry && (event.hook == Hook::NetifReceive || event.hook.is_ipvs_request())
+    event.phase == Phase::Entry
+        && event.outer.is_none()
+        && (matches!(event.hook, Hook::NetifReceive | Hook::TcpConnect) || event.hook.is_ipvs_request())
 }
 
-/// Is the fate known for good?
-fn is_decided(flow: &Flow) -> bool {
-    flow.established_ns.is_some() || flow.refused_ns.is_some()
+/// When the fate was known, as far as it is: what comes later changes it only if it shows that a packet had to be sent
+/// again.
+fn decided_ns(flow: &Flow) -> Option<u64> {
+    flow.established_ns.or(flow.refused_ns)
 }
 
 fn due_ns(flow: &Flow, patience_ns: u64) -> u64 {
-    match flow.established_ns.or(flow.refused_ns) {
+    match decided_ns(flow) {
         Some(decided) => decided + SETTLE_NS,
-        None => flow.last_syn_ns() + patience_ns,
+        None => flow.last_syn_ns().max(flow.ack_lost_ns.unwrap_or(0)) + patience_ns,
     }
 }
 
@@ -235,7 +247,7 @@ fn add(flow: &mut Flow, event: Event) {
         // A client in a namespace of this machine sends its SYN again: it counts once it comes in.
         return;
     }
-    if event.part == Part::Syn && is_original && is_arrival(&event) && Place::of(&event) == flow.syn_origin {
+    if event.part == Part::Syn && is_original && is_attempt(flow, &event) {
         flow.attempts.push(Attempt {
             time_ns: event.time_ns,
             skb: event.skb,
@@ -247,11 +259,7 @@ fn add(flow: &mut Flow, event: Event) {
             flow.synacks += 1;
         }
     }
-    let ends_handshake = event.part == Part::Ack
-        && (event.hook == Hook::TcpSynRecvSock || (event.hook == Hook::NetifReceive && is_original));
-    if ends_handshake && flow.established_ns.is_none() {
-        flow.established_ns = Some(event.time_ns);
-    }
+    acknowledge(flow, &event);
     if refuses(flow, &event) && flow.refused_ns.is_none() && flow.established_ns.is_none() {
         flow.refused_ns = Some(event.time_ns);
     }
@@ -259,9 +267,63 @@ fn add(flow: &mut Flow, event: Event) {
     flow.push(event, attempt);
 }
 
-/// Does this event show that the client is told no: a RST with the node's own address, or an ICMP error about the SYN?
+/// Is this SYN, as the client sent it, seen where the flow's first one was seen?
+fn is_attempt(flow: &Flow, event: &Event) -> bool {
+    let place = Place::of(event);
+    if event.hook == Hook::TcpRetransmit {
+        return flow.syn_origin == place.of_hook(Hook::TcpConnect);
+    }
+    is_arrival(event) && place == flow.syn_origin
+}
+
+/// What an event says about the ACK that ends the handshake: that it came in, was taken, or was lost in between.
+fn acknowledge(flow: &mut Flow, event: &Event) {
+    let is_original = event.tuple == flow.original;
+    let mut arrived = false;
+    let mut lost = false;
+    match (event.part, event.hook) {
+        (Part::Ack, Hook::NetifReceive) => arrived = is_original,
+        (Part::SynAck, Hook::TcpFinishConnect) => arrived = true,
+        (Part::Ack, Hook::TcpSynRecvSock) if event.phase == Phase::Entry => {
+            arrived = true;
+            flow.accepted = true;
+        }
+        (Part::Ack, Hook::TcpSynRecvSock) => {
+            lost = true;
+            flow.accepted = false;
+        }
+        // Where the listener answers with RST, that tells; and a listener that waits for data throws the bare ACK
+        // away, in its own netns.
+        (Part::Ack, Hook::TcpSendReset) => lost = !flow.accepted,
+        (Part::Ack, Hook::KfreeSkb) => {
+            lost = !flow.accepted && event.netns == flow.netns && has_listener_elsewhere(flow);
+        }
+        _ => {}
+    }
+    if arrived {
+        flow.established_ns.get_or_insert(event.time_ns);
+        // What was discarded was a tap's copy, or the client's first data came right behind: nothing was sent again.
+        let at_once = |lost: u64| event.time_ns.saturating_sub(lost) < SETTLE_NS;
+        flow.ack_lost_ns = flow.ack_lost_ns.filter(|&lost| !at_once(lost));
+    }
+    if lost {
+        flow.established_ns = None;
+        flow.ack_lost_ns.get_or_insert(event.time_ns);
+    }
+}
+
+/// Did a listener in another netns of this machine take the SYN, so that it would have been seen to take the ACK too?
+fn has_listener_elsewhere(flow: &Flow) -> bool {
+    let took = |step: &Step| step.event.hook == Hook::TcpConnRequest && !flow.is_on_node(&step.event);
+    flow.steps.iter().any(took)
+}
+
+/// Does this event show that the client is told no: a RST with the node's own address, a RST for its ACK, or an ICMP
+/// error about the SYN?
 fn refuses(flow: &Flow, event: &Event) -> bool {
     match (event.part, &event.what) {
+        (Part::Ack, What::Socket(_)) => event.hook == Hook::TcpSendReset,
+        (Part::Rst, What::Packet) if event.hook == Hook::TcpReceiveReset => true,
         (Part::Rst, What::Packet) => {
             event.hook == Hook::DevStartXmit
                 && event.tuple == flow.original.reversed()
@@ -273,7 +335,9 @@ fn refuses(flow: &Flow, event: &Event) -> bool {
             } else {
                 ICMP_UNREACHABLE
             };
-            icmp.icmp_type == unreachable && flow.is_on_node(event)
+            // Too big is no refusal, and an error about a tunnel's packet goes to the tunnel.
+            let too_big = !event.tuple.is_v6() && icmp.code == ICMP_FRAG_NEEDED;
+            icmp.icmp_type == unreachable && !too_big && event.outer.is_none() && flow.is_on_node(event)
         }
         _ => false,
     }

@@ -15,6 +15,9 @@ pub enum End<'flow> {
     Answered,
     /// This node discarded the SYN or the SYN-ACK; the step at which it did.
     Dropped(&'flow Step),
+    /// The ACK that should have ended the handshake was discarded, by this node or by the backend's listener; the
+    /// step that shows it.
+    AckLost(&'flow Step),
     /// Nothing that this node saw ended it.
     Open,
 }
@@ -33,9 +36,55 @@ pub fn of(flow: &Flow) -> Fate {
         return Fate::Refused;
     }
     match flow.attempts.len().checked_sub(1).map(|last| end_of(flow, last)) {
-        Some(End::Dropped(_)) => Fate::Dropped,
+        Some(End::Dropped(_) | End::AckLost(_)) => Fate::Dropped,
         _ => Fate::Unanswered,
     }
+}
+
+/// The step that shows how the ACK was discarded that should have ended the handshake. What the listener did with it
+/// tells more than that it was freed.
+#[must_use]
+pub fn lost_ack(flow: &Flow) -> Option<&Step> {
+    flow.ack_lost_ns?;
+    let acks = || flow.steps.iter().filter(|step| step.event.part == Part::Ack);
+    acks().find(|step| refused_by_listener(step)).or_else(|| {
+        acks().find(|step| matches!(step.event.what, What::Drop(_)) && flow.is_on_node(&step.event))
+    })
+}
+
+/// The step at which this node discarded an answer, if fewer answers left it than the backend sent.
+#[must_use]
+pub fn lost_answer(flow: &Flow) -> Option<&Step> {
+    let left = flow.answers_sent().count();
+    if u32::try_from(left).is_ok_and(|left| left >= flow.synacks) {
+        return None;
+    }
+    placed(flow, flow.steps.iter())
+        .find(|(netns, step)| {
+            step.event.part == Part::SynAck
+                && matches!(step.event.what, What::Drop(_))
+                && *netns == flow.netns
+        })
+        .map(|(_, step)| step)
+}
+
+/// Steps with the netns that each happened in. Inside TCP a packet has no device: it is still where it was last seen.
+fn placed<'flow>(
+    flow: &Flow,
+    steps: impl Iterator<Item = &'flow Step>,
+) -> impl Iterator<Item = (u32, &'flow Step)> {
+    steps.scan(flow.netns, |netns, step| {
+        if step.event.netns != 0 {
+            *netns = step.event.netns;
+        }
+        Some((*netns, step))
+    })
+}
+
+/// Did the listener make no connection of this ACK?
+#[must_use]
+pub fn refused_by_listener(step: &Step) -> bool {
+    step.event.hook == Hook::TcpSynRecvSock && step.verdict == Some(0)
 }
 
 /// How one SYN ended.
@@ -45,22 +94,22 @@ pub fn of(flow: &Flow) -> Fate {
 #[must_use]
 pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
     let mut end = End::Open;
-    // Inside TCP a packet has no device: it is still where it was last seen.
-    let mut netns = flow.netns;
-    for step in flow.steps_of(attempt) {
-        if step.event.netns != 0 {
-            netns = step.event.netns;
-        }
+    for (netns, step) in placed(flow, flow.steps_of(attempt)) {
         match (step.event.part, &step.event.what) {
             (Part::Syn | Part::SynAck, What::Drop(_)) if netns == flow.netns => {
                 end = End::Dropped(step);
             }
+            // Its own netns is the backend's affair.
+            (Part::SynAck, What::Drop(_)) => {}
             (Part::SynAck, _) => end = End::Answered,
             (Part::Syn, _) if moves_on(step) => end = End::Open,
             _ => {}
         }
     }
-    end
+    match lost_ack(flow) {
+        Some(step) if flow.established_ns.is_none() && matches!(end, End::Answered) => End::AckLost(step),
+        _ => end,
+    }
 }
 
 /// Does this step show that the packet still lives?

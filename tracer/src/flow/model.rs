@@ -53,6 +53,11 @@ impl Place {
             ifindex: event.ifindex,
         }
     }
+
+    /// The same place of another hook.
+    pub(super) fn of_hook(self, hook: Hook) -> Self {
+        Self { hook, ..self }
+    }
 }
 
 /// What is remembered of an earlier flow from the same client port: reuse is a story of two flows.
@@ -87,8 +92,14 @@ pub struct Flow {
     pub steps_left_out: u64,
     /// SYN-ACKs sent by the backend.
     pub synacks: u32,
-    /// When the handshake ended, monotonic nanoseconds.
+    /// When the handshake ended, monotonic nanoseconds: the client's ACK came in and nothing showed that it was
+    /// lost behind that, or the backend's listener took it.
     pub established_ns: Option<u64>,
+    /// The backend's listener made the connection.
+    pub accepted: bool,
+    /// When the ACK that should have ended the handshake was first discarded behind the point where it came in,
+    /// monotonic nanoseconds. The client has its connection then, the backend has not.
+    pub ack_lost_ns: Option<u64>,
     /// When the refusal went out to the client, monotonic nanoseconds.
     pub refused_ns: Option<u64>,
     /// The flow from the same client port before this one.
@@ -109,6 +120,8 @@ impl Flow {
             steps_left_out: 0,
             synacks: 0,
             established_ns: None,
+            accepted: false,
+            ack_lost_ns: None,
             refused_ns: None,
             earlier,
             syn_origin: Place::of(event),
@@ -155,6 +168,35 @@ impl Flow {
             .map(|step| step.attempt)
     }
 
+    /// When a SYN or a SYN-ACK was sent again for the first time, monotonic nanoseconds; `None` if none was.
+    #[must_use]
+    pub fn first_repetition_ns(&self) -> Option<u64> {
+        let syn = self.attempts.get(1).map(|attempt| attempt.time_ns);
+        let synack = self.synack_times().nth(1);
+        syn.into_iter().chain(synack).min()
+    }
+
+    /// The steps at which a SYN-ACK left the node as the client must get it.
+    pub fn answers_sent(&self) -> impl Iterator<Item = &Step> {
+        let back = self.original.reversed();
+        self.steps.iter().filter(move |step| {
+            step.event.part == Part::SynAck
+                && step.event.hook == Hook::DevStartXmit
+                && step.event.tuple == back
+                && self.is_on_node(&step.event)
+        })
+    }
+
+    /// When the backend sent its SYN-ACKs, monotonic nanoseconds.
+    fn synack_times(&self) -> impl DoubleEndedIterator<Item = u64> {
+        self.steps
+            .iter()
+            .filter(|step| {
+                step.event.part == Part::SynAck && Some(Place::of(&step.event)) == self.synack_origin
+            })
+            .map(|step| step.event.time_ns)
+    }
+
     /// From the first SYN to the ACK that ended the handshake, nanoseconds.
     #[must_use]
     pub fn connect_ns(&self) -> Option<u64> {
@@ -162,22 +204,22 @@ impl Flow {
     }
 
     /// What the repetitions cost: from the first SYN to the one that was answered, and from the first SYN-ACK to
-    /// the last. `None` unless the handshake ended after a repetition. Nanoseconds.
+    /// the last, or from the ACK that was lost to the one that was taken. `None` unless the handshake ended after a
+    /// repetition. Nanoseconds.
     #[must_use]
     pub fn stall_ns(&self) -> Option<u64> {
-        self.established_ns?;
-        if self.attempts.len() < 2 && self.synacks < 2 {
+        let established = self.established_ns?;
+        if self.attempts.len() < 2 && self.synacks < 2 && self.ack_lost_ns.is_none() {
             return None;
         }
         let answered = self.answered_attempt().and_then(|index| self.attempts.get(index));
-        let syns = answered.map_or_else(|| self.last_syn_ns(), |attempt| attempt.time_ns) - self.start_ns();
-        let mut synacks = self
-            .steps
-            .iter()
-            .filter(|step| {
-                step.event.part == Part::SynAck && Some(Place::of(&step.event)) == self.synack_origin
-            })
-            .map(|step| step.event.time_ns);
+        let syns = answered
+            .map_or_else(|| self.last_syn_ns(), |attempt| attempt.time_ns)
+            .saturating_sub(self.start_ns());
+        if let Some(lost) = self.ack_lost_ns {
+            return Some(syns + established.saturating_sub(lost));
+        }
+        let mut synacks = self.synack_times();
         let first = synacks.next();
         let last = synacks.next_back().or(first);
         Some(

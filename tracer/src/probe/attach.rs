@@ -93,13 +93,11 @@ impl Probe {
         }
     }
 
-    /// Goes over to another plan, after modules came. Hooks that are attached and stay so are left alone. Gives those
-    /// whose state is now another.
-    pub fn follow(&mut self, plan: &[Planned], offsets: Offsets) -> Result<Vec<Planned>, AttachError> {
+    /// Goes over to another plan, after modules came. Hooks that are attached and stay so are left alone.
+    pub fn follow(&mut self, plan: &[Planned], offsets: Offsets) -> Result<(), AttachError> {
         // Before a hook that reads them is attached.
         self.offsets = offsets;
         self.offsets_map.write(&self.offsets)?;
-        let before = self.hooks.clone();
         for index in self.against_the_way() {
             let hook = self.hooks[index].info.hook;
             let Some(planned) = plan.iter().find(|planned| planned.info.hook == hook) else {
@@ -113,12 +111,11 @@ impl Probe {
             self.hooks[index] = planned.clone();
             self.settle(index);
         }
-        Ok(self.changed_since(&before))
+        Ok(())
     }
 
-    /// A module is gone: the kernel has disabled the probes in it for good. Gives the hooks that were in it.
-    pub fn lose(&mut self, module: &'static str) -> Result<Vec<Planned>, AttachError> {
-        let before = self.hooks.clone();
+    /// A module is gone: the kernel has disabled the probes in it for good.
+    pub fn lose(&mut self, module: &'static str) -> Result<(), AttachError> {
         for planned in &mut self.hooks {
             if planned.info.module == module && planned.info.kind != HookKind::Tracepoint {
                 self.links.remove(&planned.info.hook);
@@ -126,13 +123,12 @@ impl Probe {
             }
         }
         self.offsets.forget(module);
-        self.offsets_map.write(&self.offsets)?;
-        Ok(self.changed_since(&before))
+        self.offsets_map.write(&self.offsets)
     }
 
-    /// Attaches the hooks of a kind that is wanted now, or detaches them. Gives those whose state is now another.
-    pub fn want(&mut self, when: When, is_wanted: bool) -> Vec<Planned> {
-        let mut changed = Vec::new();
+    /// Attaches the hooks of a kind that is wanted now, or detaches them. Gives whether there was anything to do.
+    pub fn want(&mut self, when: When, is_wanted: bool) -> bool {
+        let mut has_changed = false;
         for index in self.against_the_way() {
             let Planned { info, state } = &mut self.hooks[index];
             if info.when != when {
@@ -149,10 +145,9 @@ impl Probe {
                 }
                 _ => continue,
             }
-            changed.push(self.hooks[index].clone());
+            has_changed = true;
         }
-        changed.sort_by_key(|planned| place(planned.info.hook));
-        changed
+        has_changed
     }
 
     /// The hooks' indices from the end of a packet's way to its beginning.
@@ -178,14 +173,6 @@ impl Probe {
             Ok(None) => {}
             Err(why) => *state = State::Disabled(why),
         }
-    }
-
-    fn changed_since(&self, before: &[Planned]) -> Vec<Planned> {
-        let pairs = self.hooks.iter().zip(before);
-        pairs
-            .filter(|(now, before)| now.state != before.state)
-            .map(|(now, _)| now.clone())
-            .collect()
     }
 
     /// Prints what the debug object had to say since the last call.

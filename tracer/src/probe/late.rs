@@ -3,13 +3,12 @@
 //! What is gone is known at once. What comes must be looked at anew: its functions, the layout of its structs, on
 //! kernels without BTF for modules by a proof. That takes a while and is done on a thread of its own.
 
-use std::{collections::BTreeSet, io, sync::Arc, thread};
+use std::{collections::BTreeSet, sync::Arc, thread};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
     fallback::Rehearsal,
-    ipvs_proof,
     survey::{Survey, SurveyError},
     watch::{self, Change, Watch},
 };
@@ -19,9 +18,9 @@ use super::{
 pub struct Found {
     /// What the kernel offers now.
     pub survey: Survey,
-    /// The modules that came; empty if this only completes what was found before.
+    /// The modules that came since the last complete look.
     pub came: Vec<&'static str>,
-    /// Nothing more will be learned of these.
+    /// All that can be learned of them is; otherwise there is more to follow.
     pub is_complete: bool,
 }
 
@@ -29,12 +28,9 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Late {
     watch: Watch,
-    wanted: BTreeSet<&'static str>,
     rehearsal: Arc<Rehearsal>,
     /// Modules that came and were not told of yet.
     came: BTreeSet<&'static str>,
-    /// Without a scheduler the layout of IPVS could not be proven.
-    is_proof_due: bool,
     is_looking: bool,
     /// Something has changed since the look that is under way began.
     is_outdated: bool,
@@ -54,14 +50,10 @@ impl Late {
     #[must_use]
     pub fn new() -> Self {
         let (tell, told) = unbounded_channel();
-        let wanted = watch::wanted();
-        let watched = wanted.iter().copied().chain(ipvs_proof::SCHEDULERS);
         Self {
-            watch: Watch::new(watched),
-            wanted,
+            watch: Watch::new(watch::wanted()),
             rehearsal: Arc::default(),
             came: BTreeSet::new(),
-            is_proof_due: false,
             is_looking: false,
             is_outdated: false,
             tell,
@@ -70,12 +62,11 @@ impl Late {
     }
 
     /// The first look, which includes what only a proof tells.
-    pub fn first(&mut self) -> Result<Survey, SurveyError> {
+    pub fn first(&self) -> Result<Survey, SurveyError> {
         let mut survey = Survey::take()?;
         if survey.is_proof_due() {
             survey.prove(&self.rehearsal);
         }
-        self.is_proof_due = survey.is_proof_due();
         Ok(survey)
     }
 
@@ -86,22 +77,22 @@ impl Late {
     }
 
     /// Looks for modules that came or went since the last time, and gives those that went. Costs a few microseconds.
-    pub fn look(&mut self) -> io::Result<Vec<&'static str>> {
+    pub fn look(&mut self) -> Vec<&'static str> {
         let mut gone = Vec::new();
         for change in self.watch.changes() {
             match change {
-                Change::Gone(module) if self.wanted.contains(module) => {
+                Change::Gone(module) => {
                     self.came.remove(module);
                     gone.push(module);
                 }
-                Change::Came(module) if self.wanted.contains(module) => drop(self.came.insert(module)),
-                Change::Came(_) if self.is_proof_due => {}
-                Change::Came(_) | Change::Gone(_) => continue,
+                Change::Came(module) => drop(self.came.insert(module)),
+                // Perhaps one without which something could not be proven.
+                Change::Other => {}
             }
             self.is_outdated = true;
         }
-        self.begin()?;
-        Ok(gone)
+        self.begin();
+        gone
     }
 
     /// Waits until something new is known of the kernel.
@@ -117,10 +108,10 @@ impl Late {
                 continue;
             }
             let survey = survey?;
+            let came = self.came.iter().copied().collect();
             if is_complete {
-                self.is_proof_due = survey.is_proof_due();
+                self.came.clear();
             }
-            let came = std::mem::take(&mut self.came).into_iter().collect();
             return Ok(Found {
                 survey,
                 came,
@@ -130,9 +121,9 @@ impl Late {
     }
 
     /// Starts a look if one is due.
-    fn begin(&mut self) -> io::Result<()> {
+    fn begin(&mut self) {
         if !self.is_outdated || self.is_looking {
-            return Ok(());
+            return;
         }
         self.is_outdated = false;
         self.is_looking = true;
@@ -150,8 +141,12 @@ impl Late {
             }
             told(Ok(survey), true);
         };
-        thread::Builder::new().name("survey".to_owned()).spawn(look)?;
-        Ok(())
+        if let Err(error) = thread::Builder::new().name("survey".to_owned()).spawn(look) {
+            let _ = self.tell.send(Look {
+                survey: Err(SurveyError::Thread(error)),
+                is_complete: true,
+            });
+        }
     }
 }
 

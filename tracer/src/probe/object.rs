@@ -14,6 +14,7 @@ use aya::{
 use tracer_common::tuple::Addr;
 
 use super::offsets::{OfModules, Offsets};
+use crate::node::netns;
 
 /// The kernel half, built by `cargo xtask build-ebpf` from the source beside it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/tracer.bpf.o");
@@ -101,6 +102,9 @@ pub(super) fn load(offsets: &Offsets, selection: &Selection) -> Result<Ebpf, Att
     }
     loader.override_global("HAVE_DROP_REASON", &have_reason, true);
     loader.override_global("CLIENT_FILTER", &client_filter, true);
+    // Unknown, it is 0: then no client is taken for one on the node.
+    let node_netns = netns::current().unwrap_or(0);
+    loader.override_global("NODE_NETNS", &node_netns, true);
     let mut ebpf = loader.load(&bytes()?)?;
     select(&mut ebpf, selection)?;
     Ok(ebpf)

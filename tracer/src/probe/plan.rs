@@ -151,7 +151,7 @@ mod tests {
 ffffffffc0100000 t ip_vs_remote_request4\t[ip_vs]
 ffffffffc0100100 t ip_vs_in.part.0\t[ip_vs]
 ffffffffc0100200 T ip_vs_schedule\t[ip_vs]
-ffffffff81000000 T tcp_v4_conn_request
+ffffffff81000000 T tcp_conn_request
 ffffffff81000100 t __icmp_send
 ffffffff81000200 t __icmp_send
 ";

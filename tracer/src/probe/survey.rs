@@ -22,6 +22,9 @@ pub enum SurveyError {
     /// Its modules.
     #[error("cannot read the list of modules")]
     Modules(#[source] io::Error),
+    /// No thread could be started to look while tracing goes on.
+    #[error("cannot start a thread to look at what is new in the kernel")]
+    Thread(#[source] io::Error),
 }
 
 /// One look at the kernel. Modules may come and go after it.
@@ -38,11 +41,12 @@ pub struct Survey {
 impl Survey {
     /// Looks. What only a proof can tell is not known yet.
     pub fn take() -> Result<Self, SurveyError> {
+        let symbols = Arc::new(Symbols::read().map_err(SurveyError::Symbols)?);
         let modules = Modules::read().map_err(SurveyError::Modules)?;
         let mut offsets = Offsets::from_btf(&modules)?;
         fallback::propose(&mut offsets, &modules);
         Ok(Self {
-            symbols: Arc::new(Symbols::read().map_err(SurveyError::Symbols)?),
+            symbols,
             modules,
             offsets,
         })

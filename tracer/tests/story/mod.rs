@@ -29,6 +29,17 @@ pub(crate) const NODE: u32 = 1;
 pub(crate) const POD: u32 = 2;
 const OLD_ENTRY: u64 = 0xffff_8880_0000_1000;
 
+/// A listener with room for everybody.
+pub(crate) const LISTENER: record::Listener = record::Listener {
+    sock: 1,
+    ack_backlog: 0,
+    max_ack_backlog: 128,
+    syn_queue: 0,
+    max_syn_backlog: 512,
+    syncookies: 1,
+    defer_accept: 0,
+};
+
 fn ip(bytes: [u8; 4]) -> Addr {
     Addr::from(IpAddr::from(bytes))
 }
@@ -76,6 +87,8 @@ pub(crate) struct Story {
     pub(crate) flow: u64,
     pub(crate) port: u16,
     pub(crate) facts: Facts,
+    /// Index of the device at which things are seen.
+    pub(crate) ifindex: u32,
     calls: u64,
 }
 
@@ -86,6 +99,7 @@ impl Story {
             flow: 7,
             port: 40_001,
             facts: Facts::default(),
+            ifindex: 2,
             calls: 0,
         }
     }
@@ -102,14 +116,15 @@ impl Story {
             part,
             isn: 1,
             netns,
-            ifindex: 2,
+            ifindex: self.ifindex,
             dev: DeviceName::default(),
             verdict: 0,
+            outer: None,
             what,
         }
     }
 
-    fn see(&mut self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32, what: What) {
+    pub(crate) fn see(&mut self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32, what: What) {
         let event = self.event(at, hook, part, tuple, netns, what);
         self.engine.push(event);
     }
@@ -140,6 +155,35 @@ impl Story {
             ..Header::default()
         };
         self.engine.push(Event::new(&header, what).expect("a hook"));
+    }
+
+    /// A packet is seen where nothing more is read.
+    pub(crate) fn packet(&mut self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32) {
+        self.see(at, hook, part, tuple, netns, What::Packet);
+    }
+
+    /// A function is entered in the pod, and returns `verdict` at once.
+    pub(crate) fn in_pod(&mut self, at: u64, hook: Hook, part: Part, what: What, verdict: i32) {
+        let event = self.event(at, hook, part, translated(self.port), POD, what);
+        self.call(event, verdict);
+    }
+
+    /// A function is entered for the SYN in the node's own netns, and returns `verdict` at once.
+    pub(crate) fn on_node(&mut self, at: u64, hook: Hook, tuple: Tuple, what: What, verdict: i32) {
+        let event = self.event(at, hook, Part::Syn, tuple, NODE, what);
+        self.call(event, verdict);
+    }
+
+    fn call(&mut self, mut event: Event, verdict: i32) {
+        self.calls += 1;
+        event.call = self.calls;
+        self.engine.push(event.clone());
+        self.engine.push(Event {
+            phase: Phase::Return,
+            what: What::Packet,
+            verdict,
+            ..event
+        });
     }
 
     /// The SYN as the client sent it, on the node.
@@ -173,7 +217,7 @@ impl Story {
         });
     }
 
-    fn returns(&mut self, at: u64, hook: Hook, verdict: i32, what: What) {
+    pub(crate) fn returns(&mut self, at: u64, hook: Hook, verdict: i32, what: What) {
         let event = self.event(at, hook, Part::Syn, original(self.port), NODE, what);
         self.engine.push(Event {
             phase: Phase::Return,
@@ -236,20 +280,13 @@ impl Story {
     }
 
     pub(crate) fn listener_takes(&mut self, at: u64) {
-        let socket = record::Socket {
-            sock: 1,
-            ack_backlog: 0,
-            max_ack_backlog: 128,
-        };
-        let tuple = translated(self.port);
-        self.see(
-            at,
-            Hook::TcpConnRequest,
-            Part::Syn,
-            tuple,
-            POD,
-            What::Socket(socket),
-        );
+        self.listener_asked(at, LISTENER);
+    }
+
+    /// A listener is asked; what comes of it is seen later.
+    pub(crate) fn listener_asked(&mut self, at: u64, listener: record::Listener) {
+        let (tuple, what) = (translated(self.port), What::Listener(listener));
+        self.see(at, Hook::TcpConnRequest, Part::Syn, tuple, POD, what);
     }
 
     pub(crate) fn answered(&mut self, at: u64) {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 
-use super::super::{Change, Connect, Membership, Removal, RunIn, Step, Topology};
-use super::{known_pod, known_service, sysctl};
+use super::super::{Change, Connect, Membership, Proxy, Removal, RunIn, Step, Topology};
+use super::{known_pod, known_service, sysctl, weight};
 
 /// Fails with the first contradiction.
 pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
@@ -36,9 +36,15 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
             }
             Ok(())
         }
-        Step::SetWeight(Membership { service, pod, .. })
-        | Step::AddRealServer(Membership { service, pod, .. })
-        | Step::RemoveRealServer(Removal { service, pod }) => {
+        Step::SetWeight(change) => {
+            ensure!(topology.proxy == Proxy::Ipvs, "only IPVS knows weights");
+            membership(topology, change)
+        }
+        Step::AddRealServer(change) => {
+            weight(topology.proxy, change.weight)?;
+            membership(topology, change)
+        }
+        Step::RemoveRealServer(Removal { service, pod }) => {
             known_service(topology, service.as_deref())?;
             known_pod(topology, pod)
         }
@@ -47,21 +53,29 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
             ensure!(!values.is_empty(), "no sysctl is named");
             values.keys().try_for_each(|name| sysctl(name))
         }
-        Step::Nft(text) | Step::Run(text) | Step::Say(text) => {
+        Step::Nft(text) | Step::Run(text) | Step::TracerSays(text) | Step::Say(text) => {
             ensure!(!text.trim().is_empty(), "the text is empty");
             Ok(())
         }
         Step::RunIn(RunIn { place, line }) => {
             ensure!(!line.trim().is_empty(), "the line is empty");
             ensure!(
-                place == RunIn::NODE || topology.client(place).is_some() || topology.pod(place).is_some(),
-                "`{place}` is neither a client nor a pod, nor `{}`",
+                place == RunIn::NODE
+                    || topology.client(place).is_some()
+                    || topology.node(place).is_some()
+                    || topology.pod(place).is_some(),
+                "`{place}` is neither a client nor a pod, nor another node, nor `{}`",
                 RunIn::NODE
             );
             Ok(())
         }
         Step::SleepMs(_) => Ok(()),
     }
+}
+
+fn membership(topology: &Topology, change: &Membership) -> Result<()> {
+    known_service(topology, change.service.as_deref())?;
+    known_pod(topology, &change.pod)
 }
 
 fn check_connect(topology: &Topology, connect: &Connect) -> Result<()> {

@@ -1,9 +1,9 @@
 //! Names, addresses and ports.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::super::{Topology, address};
-use super::{known_pod, unique};
+use super::super::{Overlay, Proxy, Scheduler, Topology, address};
+use super::{known_pod, unique, weight};
 
 /// Linux' limit for a device name, less the four letters that the node's ends of veths begin with.
 const LONGEST_NAME: usize = 11;
@@ -12,9 +12,13 @@ const LONGEST_NAME: usize = 11;
 pub(super) fn check(topology: &Topology) -> Result<()> {
     let Topology {
         clients,
+        nodes,
+        overlay,
         pods,
         services,
+        proxy,
         nft: _,
+        family: _,
     } = topology;
     ensure!(!clients.is_empty(), "there is no client");
     ensure!(!services.is_empty(), "there is no service");
@@ -22,9 +26,10 @@ pub(super) fn check(topology: &Topology) -> Result<()> {
         clients
             .iter()
             .map(|client| &client.name)
+            .chain(nodes.iter().map(|node| &node.name))
             .chain(pods.iter().map(|pod| &pod.name))
     };
-    unique("client or pod", names())?;
+    unique("client, node or pod", names())?;
     for name in names() {
         let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         ensure!(
@@ -32,15 +37,21 @@ pub(super) fn check(topology: &Topology) -> Result<()> {
             "`{name}`: a name is 1 to {LONGEST_NAME} of a-z, 0-9 and -, for it is part of a device's name"
         );
     }
-    unique("address", clients.iter().map(|client| client.address))?;
-    for client in clients {
+    let addresses = || {
+        let clients = clients.iter().map(|client| (&client.name, client.address));
+        clients.chain(nodes.iter().map(|node| (&node.name, node.address)))
+    };
+    unique("address", addresses().map(|(_, address)| address))?;
+    for (name, address) in addresses() {
         ensure!(
-            address::is_clients(client.address),
-            "{}: {} is none of 10.0.0.2 to 10.0.0.254",
-            client.name,
-            client.address
+            address::is_clients(address),
+            "{name}: {address} is none of 10.0.0.2 to 10.0.0.254"
         );
     }
+    ensure!(
+        *overlay == Overlay::None || !nodes.is_empty(),
+        "there is an overlay, but no node that it leads to"
+    );
     unique(
         "pod network",
         pods.iter().map(|pod| address::network(pod.address)),
@@ -51,8 +62,20 @@ pub(super) fn check(topology: &Topology) -> Result<()> {
             "{}: {} is not in {}, or is the node's own end",
             pod.name,
             pod.address,
-            address::PODS
+            address::pods(topology.family)
         );
+        ensure!(
+            *overlay == Overlay::None
+                || address::network(pod.address) != address::network(address::tunnel(topology.family, 0)),
+            "{}: {} is in the network of the tunnels",
+            pod.name,
+            pod.address
+        );
+        if let Some(name) = &pod.node {
+            topology
+                .node(name)
+                .with_context(|| format!("{}: there is no node `{name}`", pod.name))?;
+        }
     }
     unique("service", services.iter().map(|service| &service.name))?;
     unique("NodePort", services.iter().map(|service| service.node_port))?;
@@ -69,7 +92,20 @@ pub(super) fn check(topology: &Topology) -> Result<()> {
         )?;
         for server in &service.real_servers {
             known_pod(topology, &server.pod)?;
+            weight(*proxy, server.weight)?;
         }
+        ensure!(
+            *proxy == Proxy::Ipvs || service.scheduler == Scheduler::default(),
+            "{}: only IPVS has schedulers",
+            service.name
+        );
+        ensure!(
+            service
+                .affinity_seconds
+                .is_none_or(|seconds| (1..=86_400).contains(&seconds)),
+            "{}: a client stays with its pod for 1 to 86400 s",
+            service.name
+        );
     }
     Ok(())
 }

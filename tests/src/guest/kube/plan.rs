@@ -1,0 +1,182 @@
+//! What kube-proxy knows: services with their addresses, policies and endpoints.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result};
+
+use crate::scenario::{Family, Policy, RealServer, Scheduler, Topology, address};
+
+/// All services, and the node's own addresses.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) family: Family,
+    /// The node's addresses towards its clients.
+    pub(super) node: Vec<IpAddr>,
+    pub(super) fronts: Vec<Front>,
+    /// Every pod that can be an endpoint.
+    pods: Vec<(String, Endpoint)>,
+}
+
+/// A service.
+#[derive(Debug, Clone)]
+pub(super) struct Front {
+    /// The name of the service alone.
+    service: String,
+    /// The name of its port, `default/web:http`.
+    pub(super) name: String,
+    pub(super) cluster_ip: IpAddr,
+    pub(super) node_port: u16,
+    pub(super) scheduler: Scheduler,
+    pub(super) external: Policy,
+    pub(super) internal: Policy,
+    /// For how many seconds a client stays with its endpoint.
+    pub(super) affinity: Option<u32>,
+    pub(super) endpoints: Vec<Endpoint>,
+}
+
+/// A pod as the endpoint of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pub(super) at: SocketAddr,
+    pub(super) weight: u16,
+    /// Whether it is on this node.
+    pub(super) here: bool,
+}
+
+impl Plan {
+    pub(super) fn new(topology: &Topology) -> Self {
+        let pods = topology.pods.iter().map(|pod| {
+            let endpoint = Endpoint {
+                at: SocketAddr::new(pod.address, pod.port),
+                weight: 1,
+                here: pod.node.is_none(),
+            };
+            (pod.name.clone(), endpoint)
+        });
+        let mut plan = Self {
+            family: topology.family,
+            node: vec![topology.node_address()],
+            fronts: Vec::new(),
+            pods: pods.collect(),
+        };
+        for (nth, service) in topology.services.iter().enumerate() {
+            let endpoints = service
+                .real_servers
+                .iter()
+                .filter_map(|RealServer { pod, weight }| plan.endpoint(pod, *weight));
+            let front = Front {
+                service: service.name.clone(),
+                name: service.port_name(),
+                cluster_ip: address::cluster_ip(topology.family, nth),
+                node_port: service.node_port,
+                scheduler: service.scheduler,
+                external: service.external_traffic_policy,
+                internal: service.internal_traffic_policy,
+                affinity: service.affinity_seconds,
+                endpoints: endpoints.collect(),
+            };
+            plan.fronts.push(front);
+        }
+        plan
+    }
+
+    /// The place of a service; without a name, of the only one there is.
+    pub(super) fn find(&self, service: Option<&str>) -> Result<usize> {
+        let found = match service {
+            Some(name) => self.fronts.iter().position(|front| front.service == name),
+            None => (self.fronts.len() == 1).then_some(0),
+        };
+        found.context("there is no such service")
+    }
+
+    /// Makes a pod an endpoint of a service, or gives it another weight.
+    pub(super) fn put(&mut self, service: usize, pod: &str, weight: u16) -> Result<()> {
+        let endpoint = self.endpoint(pod, weight).context("there is no such pod")?;
+        let endpoints = &mut self.fronts[service].endpoints;
+        match endpoints.iter_mut().find(|one| one.at == endpoint.at) {
+            Some(one) => *one = endpoint,
+            None => endpoints.push(endpoint),
+        }
+        Ok(())
+    }
+
+    /// Takes a pod out of a service.
+    pub(super) fn remove(&mut self, service: usize, pod: &str) -> Result<()> {
+        let endpoint = self.endpoint(pod, 0).context("there is no such pod")?;
+        self.fronts[service].endpoints.retain(|one| one.at != endpoint.at);
+        Ok(())
+    }
+
+    fn endpoint(&self, pod: &str, weight: u16) -> Option<Endpoint> {
+        let (_, endpoint) = self.pods.iter().find(|(name, _)| name == pod)?;
+        Some(Endpoint { weight, ..*endpoint })
+    }
+}
+
+impl Front {
+    /// The endpoints that a policy allows.
+    pub(super) fn allowed(&self, policy: Policy) -> Vec<Endpoint> {
+        let allowed = |endpoint: &&Endpoint| policy == Policy::Cluster || endpoint.here;
+        self.endpoints.iter().filter(allowed).copied().collect()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Two services: `web` with a pod here and one elsewhere, `api` with none.
+    pub(in super::super) fn plan(external: Policy, affinity: Option<u32>) -> Plan {
+        plan_of(Family::Ipv4, external, affinity)
+    }
+
+    /// The same with addresses of a family.
+    pub(in super::super) fn plan_of(family: Family, external: Policy, affinity: Option<u32>) -> Plan {
+        let pod = |last: u8, here| Endpoint {
+            at: SocketAddr::new(address::in_family([10, 244, last, 2].into(), family), 8080),
+            weight: 1,
+            here,
+        };
+        let front = |nth: usize, name: &str, endpoints: Vec<Endpoint>| Front {
+            service: name.to_owned(),
+            name: format!("default/{name}:http"),
+            cluster_ip: address::cluster_ip(family, nth),
+            node_port: 30080 + u16::try_from(nth).unwrap(),
+            scheduler: Scheduler::Rr,
+            external,
+            internal: Policy::Cluster,
+            affinity,
+            endpoints,
+        };
+        Plan {
+            family,
+            node: vec![address::node(family)],
+            fronts: vec![
+                front(0, "web", vec![pod(1, true), pod(2, false)]),
+                front(1, "api", Vec::new()),
+            ],
+            pods: vec![("pod-1".to_owned(), pod(1, true))],
+        }
+    }
+
+    #[test]
+    fn policies_choose_endpoints() {
+        let plan = plan(Policy::Local, None);
+        let web = &plan.fronts[0];
+        assert_eq!(web.allowed(Policy::Cluster).len(), 2);
+        assert_eq!(web.allowed(Policy::Local), [web.endpoints[0]]);
+    }
+
+    #[test]
+    fn endpoints_come_and_go() {
+        let mut plan = plan(Policy::Cluster, None);
+        plan.put(1, "pod-1", 0).unwrap();
+        plan.put(1, "pod-1", 7).unwrap();
+        assert_eq!(plan.fronts[1].endpoints[0].weight, 7);
+        plan.remove(1, "pod-1").unwrap();
+        assert!(plan.fronts[1].endpoints.is_empty());
+        assert!(plan.put(1, "pod-9", 1).is_err());
+        assert!(plan.find(None).is_err());
+        assert_eq!(plan.find(Some("api")).unwrap(), 1);
+    }
+}
