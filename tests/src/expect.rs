@@ -2,6 +2,7 @@
 //! clients themselves lived through.
 
 mod flow;
+mod path;
 #[cfg(test)]
 mod tests;
 
@@ -254,6 +255,9 @@ impl<'a> Judge<'a> {
                     format!("no evidence of `{what}` = `{value}`; there is {there}"),
                 );
             }
+        }
+        if let Some(mistake) = path::mistake(&flow.path, &expected.path) {
+            self.wrong(attempt, mistake);
         }
     }
 

@@ -226,7 +226,7 @@ fn scenarios_are_selected_by_name_in_the_order_asked_for() {
     );
     let unknown = select(&["helthy"]).unwrap_err();
     assert!(
-        unknown.starts_with("there is no scenario `helthy`: they are affinity-healthy, "),
+        unknown.starts_with("there is no scenario `helthy`: they are a"),
         "{unknown}"
     );
     assert_eq!(

@@ -82,6 +82,12 @@ pub(super) fn original_of(ct: u64) -> Option<Tuple> {
     tuple_at(address(ct, &fields::NF_CONN_ORIGINAL)?)
 }
 
+/// The tuple of the packet that is to answer it.
+#[inline(always)]
+pub(super) fn reply_of(ct: u64) -> Option<Tuple> {
+    tuple_at(address(ct, &fields::NF_CONN_REPLY)?)
+}
+
 /// Reads what matters of a `struct nf_conn`.
 #[inline(always)]
 pub(super) fn read_entry(ct: u64, out: &mut Conntrack) -> Option<()> {
@@ -89,7 +95,7 @@ pub(super) fn read_entry(ct: u64, out: &mut Conntrack) -> Option<()> {
     out.status = read(ct, &fields::NF_CONN_STATUS).unwrap_or(0);
     out.tcp_state = read::<u8>(ct, &fields::NF_CONN_TCP_STATE).map_or(u32::MAX, u32::from);
     out.original = original_of(ct)?;
-    out.reply = tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?;
+    out.reply = reply_of(ct)?;
     Some(())
 }
 
@@ -251,9 +257,9 @@ pub(super) fn alias(original: &Tuple, reply: &Tuple, flow: &FlowRef) {
 pub(super) fn alias_of(packet: &Packet, flow: &FlowRef) -> Option<()> {
     let ct = of(packet.skb)?;
     let status: u32 = read(ct, &fields::NF_CONN_STATUS)?;
-    let original = tuple_at(address(ct, &fields::NF_CONN_ORIGINAL)?)?;
+    let original = original_of(ct)?;
     if status & conntrack::CONFIRMED != 0 && original == packet.tuple {
-        alias(&original, &tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?, flow);
+        alias(&original, &reply_of(ct)?, flow);
     }
     Some(())
 }
@@ -271,7 +277,7 @@ pub(super) mod confirm {
         let ct = of(packet.skb)?;
         let original = original_of(ct)?;
         let flow = flow::known(&original, packet.seq)?;
-        let reply = tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?;
+        let reply = reply_of(ct)?;
         alias(&original, &reply, &flow);
         call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
             route::tell_decision(hook, front, None);

@@ -1,10 +1,7 @@
 //! NAT by rules: where the destination is decided, and what was not found for the source.
 
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use tracer_common::{
-    hook::Hook,
-    record::{Conntrack, Header},
-};
+use tracer_common::{hook::Hook, record::Conntrack};
 
 use super::{
     call, conntrack,
@@ -43,24 +40,21 @@ pub(super) mod setup {
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
         call::leave(hook, ctx, |call| {
             let ct = call.first;
+            // Before 5.18 memory of the ring buffer cannot be a map's key, so this does not wait for the record.
+            let flow = flow::known(&call.header.tuple, call.header.isn);
+            if let Some(flow) = flow
+                && let Some(reply) = conntrack::reply_of(ct)
+            {
+                conntrack::alias(&call.header.tuple, &reply, &flow);
+            }
             emit(hook, |header, out: &mut Conntrack| {
                 *header = call.header;
-                tell(ct, header, out);
+                if let Some(net) = pointer(ct, &fields::NF_CONN_NET) {
+                    header.netns = read(net, &fields::NET_INUM).unwrap_or(0);
+                }
+                let _ = conntrack::read_entry(ct, out);
             });
         })
-    }
-
-    #[inline(always)]
-    fn tell(ct: u64, header: &mut Header, out: &mut Conntrack) {
-        if let Some(net) = pointer(ct, &fields::NF_CONN_NET) {
-            header.netns = read(net, &fields::NET_INUM).unwrap_or(0);
-        }
-        let _ = conntrack::read_entry(ct, out);
-        // On the stack: verifiers before 6.2 take no key that lies in a record.
-        let tuple = header.tuple;
-        if let Some(flow) = flow::known(&tuple, header.isn) {
-            conntrack::alias(&out.original, &out.reply, &flow);
-        }
     }
 }
 

@@ -16,8 +16,8 @@ use tracer::{
 };
 use tracer_common::{
     hook::Hook,
-    record::{self, IpvsConn, Phase, ipvs_conn},
-    tcp::Part,
+    record::{self, Header, IpvsConn, Phase, ipvs_conn},
+    tcp::{self, Part},
     tuple::{Addr, Tuple},
 };
 
@@ -135,6 +135,34 @@ impl Story {
     pub(crate) fn see(&mut self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32, what: What) {
         let event = self.event(at, hook, part, tuple, netns, what);
         self.engine.push(event);
+    }
+
+    /// Whatever is seen of a packet with a buffer of its own, at a device.
+    pub(crate) fn seen(
+        &mut self,
+        at: u64,
+        hook: Hook,
+        (part, skb): (Part, u64),
+        (tuple, netns): (Tuple, u32),
+        what: What,
+    ) {
+        let header = Header {
+            time_ns: at,
+            flow: self.flow,
+            skb,
+            tuple,
+            isn: 1,
+            netns,
+            ifindex: 2,
+            dev: *b"eth0\0\0\0\0\0\0\0\0\0\0\0\0",
+            hook: hook as u16,
+            tcp_flags: match part {
+                Part::SynAck => tcp::SYN | tcp::ACK,
+                _ => tcp::SYN,
+            },
+            ..Header::default()
+        };
+        self.engine.push(Event::new(&header, what).expect("a hook"));
     }
 
     /// A packet is seen where nothing more is read.
