@@ -19,6 +19,7 @@ fn main() {
 mod kernel {
     mod call;
     mod conntrack;
+    mod dests;
     mod drop;
     mod egress;
     mod emit;
@@ -34,6 +35,7 @@ mod kernel {
     mod route;
     mod tcp;
     mod wire;
+    mod xtables;
 
     use aya_ebpf::{
         macros::{kprobe, kretprobe, raw_tracepoint},

@@ -44,23 +44,25 @@ struct End {
 impl OtherNode {
     /// Builds the node's netns and joins it to the first node by a link of its own.
     pub(super) fn create(node: &scenario::OtherNode, topology: &Topology) -> Result<Self> {
-        let netns = Netns::create(&node.name)?;
-        netns.run(|| sysctl::write("net.ipv4.ip_forward", 1))?;
+        let netns = Netns::create(&node.name, node.address)?;
+        netns.run(|| sysctl::write(topology.family.forwarding(), 1))?;
         let (name, address, device) = (&node.name, node.address, device(topology, node));
-        let (bits, prefix, first) = (address::bits(address), address::prefix(address), Topology::NODE);
+        let (bits, first) = (address::bits(address), topology.node_address());
         // The first node has its address on this link as well, as if all links were its one uplink: what it
         // masquerades towards this node gets that address.
         tool::feed(
             "ip -batch -",
             &format!(
                 "link add {device} type veth peer name eth0 netns {name}\n\
-                 addr add {first}/{bits} dev {device}\n\
+                 addr add {} dev {device}\n\
                  link set {device} up\n\
-                 route add {address}/{bits} dev {device} src {first}\n"
+                 route add {address}/{bits} dev {device} src {first}\n",
+                address::of_device(first, bits)
             ),
         )?;
+        let own = address::of_device(address, address::prefix(address));
         netns.ip(&format!(
-            "addr add {address}/{prefix} dev eth0\nlink set eth0 up\nroute add default via {first}\n"
+            "addr add {own} dev eth0\nlink set eth0 up\nroute add default via {first}\n"
         ))?;
         Ok(Self {
             name: name.clone(),
@@ -99,15 +101,15 @@ pub(super) fn connect(topology: &Topology) -> Result<()> {
     for (nth, node) in topology.nodes.iter().enumerate() {
         let here = End {
             netns: None,
-            address: Topology::NODE,
-            tunnel: address::tunnel(0),
+            address: topology.node_address(),
+            tunnel: address::tunnel(topology.family, 0),
             device: device(topology, node),
             networks: networks(topology, None),
         };
         let there = End {
             netns: Some(node.name.clone()),
             address: node.address,
-            tunnel: address::tunnel(nth + 1),
+            tunnel: address::tunnel(topology.family, nth + 1),
             device: "eth0".to_owned(),
             networks: networks(topology, Some(&node.name)),
         };
@@ -163,8 +165,13 @@ fn links_and_routes(overlay: Overlay, from: &End, to: &End) -> String {
                 lines,
                 "link add {VXLAN} address {mac} type vxlan id 4096 local {local} dev {device} dstport 4789 nolearning"
             );
-            let _ = writeln!(lines, "link set {VXLAN} mtu 1450 up");
-            let _ = writeln!(lines, "addr replace {own}/{bits} dev {VXLAN}");
+            let mtu = if local.is_ipv6() { 1430 } else { 1450 };
+            let _ = writeln!(lines, "link set {VXLAN} mtu {mtu} up");
+            let _ = writeln!(
+                lines,
+                "addr replace {} dev {VXLAN}",
+                address::of_device(own, bits)
+            );
             let peers = self::mac(peer);
             let _ = writeln!(
                 lines,

@@ -82,7 +82,10 @@ pub(super) fn routes(before: &Inventory) -> Result<()> {
     }
     // Devices of modules that were not there before go with these.
     let of_loopback = |line: &String| line.split(' ').any(|word| word == "lo");
-    if qdiscs()?.iter().any(|line| of_loopback(line) && !before.has(Kind::Qdisc, line)) {
+    if qdiscs()?
+        .iter()
+        .any(|line| of_loopback(line) && !before.has(Kind::Qdisc, line))
+    {
         tool::run("tc qdisc del dev lo root")?;
     }
     Ok(())

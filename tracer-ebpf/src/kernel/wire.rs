@@ -3,7 +3,7 @@
 use aya_ebpf::programs::RawTracePointContext;
 use tracer_common::hook::Hook;
 
-use super::{emit, flow, packet::parse_through_tunnels};
+use super::{conntrack, emit, flow, packet::parse_through_tunnels};
 
 /// `net:netif_receive_skb(skb)`: a packet came in from a device. The only place where an ACK is looked at.
 #[inline(always)]
@@ -23,7 +23,7 @@ pub(super) fn received(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
 #[inline(always)]
 pub(super) fn transmitted(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     let packet = parse_through_tunnels(ctx.arg(0))?;
-    let flow = flow::of(&packet)?;
+    let flow = flow::of(&packet).or_else(|| conntrack::adopt(hook, &packet, ctx.arg(1)))?;
     emit::emit(hook, |header, (): &mut ()| {
         emit::describe(header, hook, &packet, &flow);
         emit::set_device(header, ctx.arg(1));

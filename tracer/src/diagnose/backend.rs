@@ -7,7 +7,7 @@ use super::{
     catalogue::Row,
     cause::Cause,
     evidence::{self, Evidence},
-    tcp,
+    tcp, timewait,
 };
 use crate::flow::{event::What, model::Step};
 
@@ -16,7 +16,7 @@ pub(super) const ROWS: &[Row] = &[
         cause: Cause::BackendSilent,
         says: "The SYN was delivered to the backend, or left the node towards it, and no answer came.",
         proof: "The translated SYN was seen in the backend's network namespace, or handed to a device of the node; \
-                nothing came back, and neither a listener nor TCP in the backend was seen to refuse it. Or a listener \
+                nothing came back, and neither a listener nor anything else of TCP in the backend was seen to meet it. Or a listener \
                 took it in, and its SYN-ACK was discarded before it left the backend's network namespace.",
         advice: Some(
             "The SYN was delivered: look at the pod (its own firewall, its CPU, a stopped process) or, if it runs on \
@@ -45,7 +45,9 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         Situation::Late if answered_later(case) => "and not answered; a later one was",
         _ => return None,
     };
-    let answered_otherwise = tcp::refusal(flow, case.attempt).is_some() || tcp::thrown_away(case).is_some();
+    let answered_otherwise = tcp::refusal(flow, case.attempt).is_some()
+        || tcp::thrown_away(case).is_some()
+        || timewait::met(case).is_some();
     if answered_otherwise {
         return None;
     }

@@ -9,7 +9,7 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    client, device, ipvs, lost, neigh, netfilter, return_path, route, tcp, timewait, tunnel,
+    client, conntrack, device, ipvs, lost, nat, neigh, netfilter, return_path, route, tcp, timewait, tunnel,
 };
 
 /// One cause.
@@ -34,6 +34,8 @@ pub struct Row {
 /// All rows by subject. The first row that finds its proof names the cause, so what is more special stands first.
 const SUBJECTS: &[&[Row]] = &[
     ipvs::ROWS,
+    nat::ROWS,
+    conntrack::ROWS,
     netfilter::ROWS,
     route::ROWS,
     neigh::ROWS,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tracer_common::{
     hook::{self, Hook},
-    record::{Egress, Icmp, IpvsConn, Vip, conntrack, ipvs_conn},
+    record::{Egress, Icmp, IpvsConn, PacketState, Vip, conntrack, ipvs_conn, packet_state},
 };
 
 use super::case::Case;
@@ -68,6 +68,20 @@ impl Evidence {
 pub fn state(conn: &IpvsConn) -> Option<String> {
     (conn.have & ipvs_conn::STATE != 0)
         .then(|| ipvs_conn::state_name(conn.state).map_or_else(|| conn.state.to_string(), str::to_owned))
+}
+
+/// The real server of an entry and its weight, in one line.
+#[must_use]
+pub fn server(conn: &IpvsConn) -> String {
+    let server = real_server(conn).map_or_else(
+        || "a real server (its address cannot be read on this kernel)".to_owned(),
+        |server| format!("real server {server}"),
+    );
+    if conn.have & ipvs_conn::WEIGHT == 0 {
+        server
+    } else {
+        format!("{server}, weight {}", conn.weight)
+    }
 }
 
 /// What could be read of an old entry, in one line.
@@ -152,6 +166,23 @@ pub fn old_conntrack(conn: &IpvsConn) -> Option<String> {
         .flatten()
         .map_or_else(String::new, |state| format!(", TCP state {state}"));
     Some(format!("{confirmed}{state}"))
+}
+
+/// What conntrack had made of a packet, in the words of the rules (`ct state`, `ctstate`).
+#[must_use]
+pub fn packet_state(state: &PacketState) -> &'static str {
+    if state.ct == 0 {
+        return match state.info {
+            packet_state::UNTRACKED => "UNTRACKED",
+            _ => "without an entry (INVALID, or not looked at yet)",
+        };
+    }
+    // `enum ip_conntrack_info` (uapi/linux/netfilter/nf_conntrack_common.h), 3.10 to 7.3.
+    match state.info {
+        0 | 3 => "ESTABLISHED",
+        1 | 4 => "RELATED",
+        _ => "NEW",
+    }
 }
 
 /// The flow before this one from the same client port.

@@ -302,6 +302,9 @@ fn acknowledge(flow: &mut Flow, event: &Event) {
     }
     if arrived {
         flow.established_ns.get_or_insert(event.time_ns);
+        // What was discarded was a tap's copy, or the client's first data came right behind: nothing was sent again.
+        let at_once = |lost: u64| event.time_ns.saturating_sub(lost) < SETTLE_NS;
+        flow.ack_lost_ns = flow.ack_lost_ns.filter(|&lost| !at_once(lost));
     }
     if lost {
         flow.established_ns = None;

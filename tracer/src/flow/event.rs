@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use tracer_common::{
     hook::Hook,
     record::{
-        Chain, Conntrack, Drop, Egress, Header, Icmp, IpvsConn, IpvsService, Listener, Neighbour, Phase,
-        Route, Socket, TimeWait, Vip,
+        Chain, Clash, Conntrack, Drop, Egress, Header, Icmp, IpvsConn, IpvsDests, IpvsLimits, IpvsService,
+        Listener, Neighbour, PacketState, Phase, Reject, Route, Socket, Table, TimeWait, TooBig, Vip,
     },
     tcp::Part,
     tunnel,
@@ -26,12 +26,26 @@ pub enum What {
     Conntrack(Conntrack),
     /// A base chain that discarded the packet.
     Chain(Chain),
+    /// A table of iptables that discarded the packet.
+    Table(Table),
+    /// A rule that rejects the packet.
+    Reject(Reject),
     /// The packet was freed as discarded.
     Drop(Drop),
     /// An ICMP error about the packet.
     Icmp(Icmp),
     /// A socket.
     Socket(Socket),
+    /// The real servers of an IPVS service of which none was found fit.
+    IpvsDests(Box<IpvsDests>),
+    /// What limits new connections of IPVS, when it refused one.
+    IpvsLimits(IpvsLimits),
+    /// The conntrack entry that was in the way of a new one.
+    Clash(Box<Clash>),
+    /// What conntrack had made of a packet that was discarded.
+    PacketState(PacketState),
+    /// A packet is too big for its way.
+    TooBig(TooBig),
     /// A listening socket that is asked about a SYN.
     Listener(Listener),
     /// The socket of an ended connection that is asked about a SYN.
