@@ -80,7 +80,12 @@ pub(super) fn routes(before: &Inventory) -> Result<()> {
         };
         tool::run(&command)?;
     }
-    if qdiscs()?.iter().any(|line| !before.has(Kind::Qdisc, line)) {
+    // Devices of modules that were not there before go with these.
+    let of_loopback = |line: &String| line.split(' ').any(|word| word == "lo");
+    if qdiscs()?
+        .iter()
+        .any(|line| of_loopback(line) && !before.has(Kind::Qdisc, line))
+    {
         tool::run("tc qdisc del dev lo root")?;
     }
     Ok(())

@@ -104,7 +104,7 @@ pub(super) fn read_entry(ct: u64, out: &mut Conntrack) -> Option<()> {
 #[inline(always)]
 pub(super) fn flow_of(packet: &Packet) -> Option<FlowRef> {
     flow::of(packet).or_else(|| {
-        if !flow::is_request(packet) {
+        if !flow::is_request(packet) || packet.is_encapsulated() {
             return None;
         }
         flow::known(&original_of(of(packet.skb)?)?, packet.seq)
@@ -115,7 +115,7 @@ pub(super) fn flow_of(packet: &Packet) -> Option<FlowRef> {
 /// is confirmed already and will not be again. The entry is told, and its tuples become names of the flow.
 #[inline(always)]
 pub(super) fn adopt(hook: Hook, packet: &Packet, device: u64) -> Option<FlowRef> {
-    if !flow::is_request(packet) {
+    if !flow::is_request(packet) || packet.is_encapsulated() {
         return None;
     }
     let ct = of(packet.skb)?;

@@ -33,7 +33,10 @@ pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     let packet = packet::parse_through_tunnels(ctx.arg(0))?;
     let flow = conntrack::flow_of(&packet).or_else(|| flow::of_ack(&packet))?;
     egress::tell(hook, &packet, &flow);
-    let _ = conntrack::tell_state(hook, &packet, &flow);
+    // The entry of a tunnel's packet is not the flow's.
+    if !packet.is_encapsulated() {
+        let _ = conntrack::tell_state(hook, &packet, &flow);
+    }
     let reason = if HAVE_DROP_REASON.load() == 0 {
         u32::MAX
     } else {

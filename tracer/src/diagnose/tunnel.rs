@@ -58,7 +58,8 @@ pub(super) const ROWS: &[Row] = &[
              other node up, and does it take this tunnel's packets?",
         ),
         occurs: "Any dataplane with backends behind IPIP or VXLAN.",
-        hooks: &[&[Hook::KfreeSkb]],
+        // Without the ICMP error a packet that is too big would look the same.
+        hooks: &[&[Hook::KfreeSkb], &[Hook::IcmpSend]],
         find: failed,
     },
 ];
@@ -77,6 +78,17 @@ fn too_big(case: &Case<'_>) -> Option<Proof> {
         icmp_name(icmp),
         icmp.event.hook,
     )];
+    let sizes = case.steps().find_map(|told| match &told.event.what {
+        What::TooBig(sizes) if told.event.skb == step.event.skb && is_before(told, step) => Some(sizes),
+        _ => None,
+    });
+    if let Some(sizes) = sizes {
+        let size = |what: &str, bytes: u32| Evidence::seen(what, bytes.to_string(), icmp.event.hook);
+        evidence.push(size("MTU", sizes.mtu));
+        if sizes.length != 0 {
+            evidence.push(size("length of the packet", sizes.length));
+        }
+    }
     evidence.extend(evidence_of(case, step));
     Some(Proof {
         explanation: format!(
@@ -102,8 +114,8 @@ fn not_sent(case: &Case<'_>) -> Option<Proof> {
     let (packet, way) = (case.discarded_packet(), way(case, step));
     Some(Proof {
         explanation: format!(
-            "The {packet} {} -> {} was handed to {way}, which could not send it: it found no way to the other node, \
-             or one that leads into the tunnel itself.",
+            "The {packet} {} -> {} was handed to {way}, which could not send it. Most often there is no route to the \
+             other node, or one that leads into the tunnel itself.",
             step.event.tuple.source(),
             step.event.tuple.destination(),
         ),
