@@ -27,7 +27,7 @@ pub use catalogue::{Named, load, select};
 pub use expectation::{Evidence, Expect, Expected, ExpectedFlow, Totals};
 pub use overlay::{OtherNode, Overlay};
 pub use process::{Check, Process};
-pub use step::{Change, Connect, Membership, Removal, RunIn, Step};
+pub use step::{Change, Close, Connect, HalfOpen, Membership, Removal, RunIn, Step};
 pub use topology::{Behaviour, Client, Pod, Policy, Proxy, RealServer, Scheduler, Service, Topology};
 pub use words::{CAUSES, Cause, Dataplane, Fate, Flavour, KernelName, Span};
 
@@ -107,7 +107,8 @@ impl Scenario {
 
     /// Reads and checks a scenario.
     pub fn from_toml(text: &str) -> Result<Self> {
-        let scenario: Self = toml::from_str(text)?;
+        let mut scenario: Self = toml::from_str(text)?;
+        scenario.topology.fill_in();
         check::check(&scenario).context("the scenario contradicts itself")?;
         Ok(scenario)
     }

@@ -82,7 +82,7 @@ impl OtherNode {
 /// The first node's device towards another one.
 pub(super) fn device(topology: &Topology, node: &scenario::OtherNode) -> String {
     let nth = topology.nodes.iter().position(|other| other == node);
-    client::device(topology.clients.len() + nth.unwrap_or_default())
+    client::device(topology.outside().count() + nth.unwrap_or_default())
 }
 
 /// Makes the ways between the first node's pods and those of each other node.

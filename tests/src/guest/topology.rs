@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use super::cancel::Cancel;
 use super::client::{self, Client};
 use super::kube::Kube;
 use super::leftovers::{Inventory, Kind};
+use super::netns::{self, Netns};
 use super::nodes::{self, OtherNode};
 use super::pod::Pod;
 use super::restore::{self, Sysctls};
 use super::sysctl::Changed;
-use super::{modules, netns, process_table, shell, tool};
-use crate::scenario::{self, Behaviour, RunIn, Scenario, Topology};
+use super::{modules, process_table, shell, tool};
+use crate::scenario::{self, Behaviour, RunIn, Scenario, Topology, address};
 
 /// How long a new link may take until it carries packets.
 const LINK_UP: Duration = Duration::from_secs(10);
@@ -53,7 +54,7 @@ impl Node {
         for (name, value) in &scenario.facts {
             self.sysctls.set(name, value)?;
         }
-        for (nth, client) in topology.clients.iter().enumerate() {
+        for (nth, client) in topology.outside().enumerate() {
             cancel.doing(format!("building {}", client.name))?;
             let built =
                 Client::create(client, nth).with_context(|| format!("cannot build {}", client.name))?;
@@ -65,13 +66,17 @@ impl Node {
                 OtherNode::create(node, topology).with_context(|| format!("cannot build {}", node.name))?;
             self.others.push(built);
         }
+        own_addresses(topology)?;
         for pod in &topology.pods {
             cancel.doing(format!("building {}", pod.name))?;
-            let host = pod.node.as_deref().map(|name| self.other(name)).transpose()?;
-            let built = Pod::create(pod, host.map(OtherNode::netns))
-                .with_context(|| format!("cannot build {}", pod.name))?;
+            let host = match &pod.node {
+                None => Netns::node(),
+                Some(name) => self.other(name)?.netns().clone(),
+            };
+            let built = Pod::create(pod, host).with_context(|| format!("cannot build {}", pod.name))?;
             self.pods.push(built);
         }
+        self.others_as_clients(topology);
         cancel.doing("making the ways between nodes")?;
         nodes::connect(topology)?;
         cancel.doing("playing kube-proxy")?;
@@ -81,7 +86,8 @@ impl Node {
             self.nft(rules)?;
         }
         cancel.doing("waiting for the links")?;
-        for device in (0..topology.clients.len() + topology.nodes.len()).map(client::device) {
+        let links = topology.outside().count() + topology.nodes.len();
+        for device in (0..links).map(client::device) {
             let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device)))?;
             ensure!(up, "{device} does not come up");
         }
@@ -90,6 +96,25 @@ impl Node {
             ensure!(up, "{} does not come up", pod.device());
         }
         Ok(())
+    }
+
+    /// Lets everybody else connect too: processes on the node, pods and other nodes.
+    fn others_as_clients(&mut self, topology: &Topology) {
+        for (name, address) in topology.parties() {
+            if self.clients.iter().any(|client| client.name() == name) {
+                continue;
+            }
+            let netns = self.netns(name).cloned().unwrap_or(Netns::node());
+            self.clients.push(Client::at(name, address, &netns));
+        }
+    }
+
+    /// The netns of a client, another node or a pod.
+    fn netns(&self, name: &str) -> Option<&Netns> {
+        let pod = self.pods.iter().find(|pod| pod.name() == name).map(Pod::netns);
+        let other = || self.other(name).ok().map(OtherNode::netns);
+        let client = || self.client(name).ok().map(Client::netns);
+        pod.or_else(other).or_else(client)
     }
 
     /// The client of this name.
@@ -136,11 +161,9 @@ impl Node {
         if place == RunIn::NODE {
             return shell::run(line);
         }
-        let pod = self.pods.iter().find(|pod| pod.name() == place).map(Pod::netns);
-        let netns = match pod.or_else(|| self.other(place).map(OtherNode::netns).ok()) {
-            Some(netns) => netns,
-            None => self.client(place)?.netns(),
-        };
+        let netns = self
+            .netns(place)
+            .with_context(|| format!("there is no {place}"))?;
         netns.run(|| shell::run(line))
     }
 
@@ -185,6 +208,27 @@ impl Node {
     }
 }
 
+/// Gives the node those of its addresses that it has not got together with its links.
+fn own_addresses(topology: &Topology) -> Result<()> {
+    let mut lines = String::new();
+    let uplink = client::device(0);
+    let mut missing = topology.node_addresses.clone();
+    if topology.outside().next().is_none() && topology.nodes.is_empty() {
+        // Nobody is there, but a node has an address all the same.
+        let _ = writeln!(lines, "link add {uplink} type dummy\nlink set {uplink} up");
+        missing.push(Topology::NODE);
+    }
+    for address in missing {
+        let _ = writeln!(
+            lines,
+            "addr add {address}/{} dev {uplink}",
+            address::bits(address)
+        );
+    }
+    tool::feed("ip -batch -", &lines)?;
+    Ok(())
+}
+
 /// Deletes all devices that were not there before.
 fn delete_devices(before: &Inventory) -> Result<()> {
     let strangers = || {
@@ -204,10 +248,10 @@ fn delete_devices(before: &Inventory) -> Result<()> {
     deleted.map(drop)
 }
 
-/// The address of a service for its clients.
-pub(super) fn address(topology: &Topology, service: Option<&str>) -> Result<SocketAddr> {
+/// The address of a service for its clients: at this address of the node, or at the first one.
+pub(super) fn address(topology: &Topology, service: Option<&str>, at: Option<IpAddr>) -> Result<SocketAddr> {
     let service = topology.service(service).context("there is no such service")?;
-    Ok(SocketAddr::new(Topology::NODE, service.node_port))
+    Ok(SocketAddr::new(at.unwrap_or(Topology::NODE), service.node_port))
 }
 
 /// The entries of a folder, by name; none if there is no such folder.

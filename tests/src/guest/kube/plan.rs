@@ -53,7 +53,7 @@ impl Plan {
             (pod.name.clone(), endpoint)
         });
         let mut plan = Self {
-            node: vec![Topology::NODE],
+            node: topology.own_addresses().collect(),
             fronts: Vec::new(),
             pods: pods.collect(),
         };
