@@ -2,6 +2,7 @@
 //! clients themselves lived through.
 
 mod flow;
+mod path;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +13,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use crate::protocol::{Outcome, Traffic};
-use crate::scenario::{Attempt, Connect, Expected, Fate, Scenario, Topology, Totals};
+use crate::scenario::{Attempt, Connect, Expected, Fate, Scenario, Totals};
 use flow::Flow;
 
 /// A client that waited this long for its connection lost a SYN or a SYN-ACK, for Linux sends neither again within
@@ -178,7 +179,7 @@ impl<'a> Judge<'a> {
                 continue;
             };
             let service = scenario.topology.service(connect.to.as_deref());
-            let node = connect.to_address.unwrap_or(Topology::NODE);
+            let node = connect.to_address.unwrap_or(scenario.topology.node_address());
             if let Some(service) = service
                 && (flow.node.ip, flow.node.port) != (node, service.node_port)
             {
@@ -250,6 +251,9 @@ impl<'a> Judge<'a> {
                     format!("no evidence of `{what}` = `{value}`; there is {there}"),
                 );
             }
+        }
+        if let Some(mistake) = path::mistake(&flow.path, &expected.path) {
+            self.wrong(attempt, mistake);
         }
     }
 
@@ -370,8 +374,10 @@ fn agrees(fate: Fate, truth: &Traffic) -> bool {
     match (fate, truth.outcome) {
         (Fate::Established, Outcome::Connected) => truth.ms < LOST_A_SECOND_MS,
         (Fate::Stalled, Outcome::Connected) => truth.ms >= LOST_A_SECOND_MS,
+        // The kernel gives the client the same error for "time exceeded", which is no refusal, as for "unreachable".
         (Fate::Refused, Outcome::Refused | Outcome::Unreachable)
-        | (Fate::Dropped | Fate::Unanswered, Outcome::Timeout | Outcome::Aborted | Outcome::Silent) => true,
+        | (Fate::Dropped, Outcome::Timeout | Outcome::Unreachable | Outcome::Aborted | Outcome::Silent)
+        | (Fate::Unanswered, Outcome::Timeout | Outcome::Aborted | Outcome::Silent) => true,
         _ => false,
     }
 }

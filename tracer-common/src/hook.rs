@@ -61,23 +61,59 @@ macro_rules! for_each_hook {
             IpvsExpireNow = 14, entry, ip_vs_conn_expire_now, none, "ip_vs", ipvs::expire_now,
                 [], "ipvs.reuse-dropped ipvs.nodest-expired";
             IpvsTcpSchedule = 15, call, tcp_conn_schedule, tcp_conn_schedule_exit, "ip_vs", ipvs::tcp_schedule,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination; tells a new entry from a reused one";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination ipvs.defense-drop ipvs.conn-alloc-failed; tells a new entry from a reused one";
             IpvsSchedule = 16, call, ip_vs_schedule, ip_vs_schedule_exit, "ip_vs", ipvs::schedule,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the backend that was chosen";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER],
+                "ipvs.affinity-stale ipvs.conn-alloc-failed; the scheduler and the backend that it chose";
             IpvsLeave = 17, entry, ip_vs_leave, none, "ip_vs", ipvs::leave,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination ipvs.dest-overloaded";
             IpvsNatXmit = 18, entry, ip_vs_nat_xmit, none, "ip_vs", ipvs::nat_xmit,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend; the tuple after DNAT";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend ipvs.affinity-stale ipvs.xmit-*; the tuple after DNAT";
             IpvsReply = 19, entry, handle_response, none, "ip_vs", ipvs::reply,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the answer is translated back";
 
             // conntrack and netfilter.
             CtConfirm = 30, call, __nf_conntrack_confirm, __nf_conntrack_confirm_exit, "nf_conntrack", conntrack::confirm,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY],
-                "the tuple after masquerade; conntrack.insert-failed";
+                "conntrack.insert-failed nat.port-exhausted; the tuples after DNAT and masquerade";
+            CtAlloc = 31, call, __nf_conntrack_alloc, __nf_conntrack_alloc_exit, "nf_conntrack", conntrack::alloc,
+                [], "conntrack.table-full: the new connection got no entry", after_rule_drop;
+            CtEarlyDrop = 34, call, early_drop, early_drop_exit, "nf_conntrack", conntrack::early_drop,
+                [], "conntrack.table-full: told from a lack of memory; runs only while the table is full", after_rule_drop;
+            CtClash = 32, entry, nf_ct_resolve_clash, none, "nf_conntrack", conntrack::clash,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CT_HASH_TUPLE, NF_CONN_ORIGINAL, NF_CONN_REPLY],
+                "conntrack.insert-failed nat.port-exhausted: which entry was in the way; runs only then";
             NftDoChain = 40, call, nft_do_chain, nft_do_chain_exit, "nf_tables", netfilter::chain,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped",
                 after_rule_drop;
+            NatMasquerade = 33, call, nf_nat_masquerade_ipv4, nf_nat_masquerade_ipv4_exit, "nf_nat", nat::masquerade,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER],
+                "nat.no-address: told from a rule's verdict, which nf_tables returns in its place", after_rule_drop;
+            IptDoTable = 41, call, ipt_do_table, ipt_do_table_exit, "ip_tables", xtables::table,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, XT_TABLE_NAME], "netfilter.rule-dropped", after_rule_drop;
+            RejectTg = 42, entry, reject_tg, none, "ipt_REJECT", xtables::reject,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "netfilter.rule-rejected: the rule of iptables";
+            NftReject = 43, entry, nft_reject_ipv4_eval, none, "nft_reject_ipv4", netfilter::reject,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB],
+                "netfilter.rule-rejected: the rule of nf_tables";
+            NftRejectInet = 44, entry, nft_reject_inet_eval, none, "nft_reject_inet", netfilter::reject,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB],
+                "netfilter.rule-rejected: the rule of nf_tables";
+            // Which rule it was. Both leave at once for a packet that is not inside an nft_do_chain that is followed.
+            NftImmediate = 45, entry, nft_immediate_eval, none, "nf_tables", netfilter::immediate,
+                [NFT_PKTINFO_SKB, NFT_IMMEDIATE_DREG, NFT_EXPR_OPS_SIZE], "netfilter.rule-dropped: the rule",
+                after_rule_drop;
+            NftLookup = 46, call, nft_lookup_eval, nft_lookup_eval_exit, "nf_tables", netfilter::lookup,
+                [NFT_PKTINFO_SKB, NFT_EXPR_OPS_SIZE],
+                "netfilter.rule-dropped policy.local-no-endpoint: the rule, where a verdict map decides", after_rule_drop;
+            // Who translates, once for each new connection. v0 is that of iptables before 1.8.
+            XtDnat = 47, entry, xt_dnat_target_v2, none, "xt_nat", xtables::dnat,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dataplane iptables";
+            XtDnatV0 = 48, entry, xt_dnat_target_v0, none, "xt_nat", xtables::dnat,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dataplane iptables";
+            NftNat = 49, entry, nft_nat_eval, none, "nft_nat", netfilter::dnat,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_PKTINFO_STATE, NF_HOOK_STATE_HOOK],
+                "dataplane nftables";
 
             // Runs only while the hardware address of the next hop is not known.
             NeighbourSend = 72, call, __neigh_event_send, __neigh_event_send_exit, "", neigh::send,
@@ -110,13 +146,20 @@ macro_rules! for_each_hook {
             IpvsLocalRequest6 = 101, call, ip_vs_local_request6, ip_vs_local_request6_exit, "ip_vs", ipvs::request,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict (kernels before 5.16, local clients)";
             IpvsNatXmit6 = 102, entry, ip_vs_nat_xmit_v6, none, "ip_vs", ipvs::nat_xmit,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend; the tuple after DNAT";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend ipvs.affinity-stale ipvs.xmit-*; the tuple after DNAT";
             TcpSendReset6 = 104, entry, tcp_v6_send_reset, none, "", tcp::send_reset,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener return.not-translated";
             TcpSynRecvSock6 = 105, call, tcp_v6_syn_recv_sock, tcp_v6_syn_recv_sock_exit, "", tcp::syn_recv_sock,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.final-ack-dropped; the handshake ended in the backend";
             IcmpSend6 = 106, entry, icmp6_send, none, "", drop::icmp_send,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination: what the client was told";
+            Ip6tDoTable = 110, call, ip6t_do_table, ip6t_do_table_exit, "ip6_tables", xtables::table,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, XT_TABLE_NAME], "netfilter.rule-dropped", after_rule_drop;
+            RejectTg6 = 111, entry, reject_tg6, none, "ip6t_REJECT", xtables::reject,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "netfilter.rule-rejected: the rule of iptables";
+            NftRejectIpv6 = 112, entry, nft_reject_ipv6_eval, none, "nft_reject_ipv6", netfilter::reject,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB],
+                "netfilter.rule-rejected: the rule of nf_tables";
 
             // Attached only while the layout of ip_vs_conn is proven, on kernels without BTF for modules.
             IpvsConnSeqShow = 90, entry, ip_vs_conn_seq_show, none, "ip_vs", ipvs::seq_show,
@@ -277,6 +320,9 @@ impl Hook {
             Self::TcpSendReset6 => Self::TcpSendReset,
             Self::TcpSynRecvSock6 => Self::TcpSynRecvSock,
             Self::IcmpSend6 => Self::IcmpSend,
+            Self::Ip6tDoTable => Self::IptDoTable,
+            Self::RejectTg6 => Self::RejectTg,
+            Self::NftRejectIpv6 => Self::NftReject,
             _ => return None,
         })
     }
@@ -335,7 +381,14 @@ mod tests {
             };
             assert_eq!((row.hook.role(), twin.for_ipv6()), (twin, row.hook));
             let other = ALL.iter().find(|other| other.hook == twin).expect("a row");
-            assert_eq!((row.kind, row.module), (other.kind, other.module), "{}", row.name);
+            // Where each has a module of its own, the two modules' names differ by the family alone.
+            let module = row.module.replace("ip6", "ip").replace("ipv6", "ipv4");
+            assert_eq!(
+                (row.kind, module.as_str()),
+                (other.kind, other.module),
+                "{}",
+                row.name
+            );
             assert_eq!(
                 (row.needs, row.serves),
                 (other.needs, other.serves),

@@ -4,6 +4,14 @@
 //! supported one). The same bytes go into a recording, so a layout never changes its meaning: a new payload is a
 //! new [`Kind`].
 
+mod egress;
+mod refusal;
+
+pub use self::egress::Egress;
+pub use self::refusal::{
+    Clash, DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, IpvsLimits, PacketState, TooBig, ipvs_dest,
+    ipvs_limits, packet_state,
+};
 use crate::tuple::{Addr, Tuple};
 
 /// Whether a record was made when a function was entered or when it returned.
@@ -28,8 +36,8 @@ pub enum Kind {
     IpvsService = 2,
     /// [`Conntrack`].
     Conntrack = 3,
-    /// [`Chain`].
-    Chain = 4,
+    /// [`Chain`]. Number 4 was a shorter one.
+    Chain = 16,
     /// [`Drop`].
     Drop = 5,
     /// [`Icmp`].
@@ -38,12 +46,28 @@ pub enum Kind {
     Socket = 7,
     /// [`RawConn`].
     RawConn = 8,
+    /// [`IpvsDests`].
+    IpvsDests = 10,
+    /// [`IpvsLimits`].
+    IpvsLimits = 11,
+    /// [`Clash`].
+    Clash = 12,
+    /// [`PacketState`].
+    PacketState = 13,
+    /// [`TooBig`].
+    TooBig = 14,
+    /// [`Table`].
+    Table = 17,
+    /// [`Reject`].
+    Reject = 18,
     /// [`Listener`].
     Listener = 20,
     /// [`TimeWait`].
     TimeWait = 21,
     /// [`Vip`].
     Vip = 22,
+    /// [`Egress`].
+    Egress = 23,
     /// [`Route`].
     Route = 25,
     /// [`Neighbour`].
@@ -59,14 +83,22 @@ impl Kind {
             1 => Self::IpvsConn,
             2 => Self::IpvsService,
             3 => Self::Conntrack,
-            4 => Self::Chain,
             5 => Self::Drop,
             6 => Self::Icmp,
             7 => Self::Socket,
             8 => Self::RawConn,
+            10 => Self::IpvsDests,
+            11 => Self::IpvsLimits,
+            12 => Self::Clash,
+            13 => Self::PacketState,
+            14 => Self::TooBig,
+            16 => Self::Chain,
+            17 => Self::Table,
+            18 => Self::Reject,
             20 => Self::Listener,
             21 => Self::TimeWait,
             22 => Self::Vip,
+            23 => Self::Egress,
             25 => Self::Route,
             26 => Self::Neighbour,
             _ => return None,
@@ -88,8 +120,9 @@ macro_rules! payloads {
     };
 }
 payloads!(() => Packet, IpvsConn => IpvsConn, IpvsService => IpvsService, Conntrack => Conntrack, Chain => Chain,
-    Drop => Drop, Icmp => Icmp, Socket => Socket, RawConn => RawConn, Listener => Listener, TimeWait => TimeWait,
-    Vip => Vip, Route => Route, Neighbour => Neighbour);
+    Drop => Drop, Icmp => Icmp, Socket => Socket, RawConn => RawConn, IpvsDests => IpvsDests, IpvsLimits => IpvsLimits,
+    Clash => Clash, PacketState => PacketState, TooBig => TooBig, Table => Table, Reject => Reject,
+    Listener => Listener, TimeWait => TimeWait, Vip => Vip, Egress => Egress, Route => Route, Neighbour => Neighbour);
 
 /// The front of every record.
 #[repr(C)]
@@ -129,10 +162,10 @@ pub struct Header {
     pub phase: u8,
     /// Flags byte of the TCP header.
     pub tcp_flags: u8,
-    /// Always 0.
-    pub reserved: u8,
-    /// Always 0.
-    pub reserved2: u32,
+    /// IP protocol of the outer header ([`crate::tunnel`]) where the packet was seen inside a tunnel; else 0.
+    pub encapsulation: u8,
+    /// Destination of that outer header, an IPv4 address in network byte order; else 0.
+    pub outer_daddr: u32,
 }
 
 /// An IPVS connection entry, read when the kernel used it for this packet.
@@ -251,10 +284,16 @@ pub struct Conntrack {
 
 /// Bits and names that belong to [`Conntrack`].
 pub mod conntrack {
-    /// `IPS_CONFIRMED`: the entry is in the table (`uapi/linux/netfilter/nf_conntrack_common.h`).
+    /// `IPS_SEEN_REPLY`: a packet went the other way (`uapi/linux/netfilter/nf_conntrack_common.h`, as all of these).
+    pub const SEEN_REPLY: u32 = 1 << 1;
+    /// `IPS_CONFIRMED`: the entry is in the table.
     pub const CONFIRMED: u32 = 1 << 3;
+    /// `IPS_SRC_NAT`.
+    pub const SRC_NAT: u32 = 1 << 4;
     /// `IPS_DST_NAT`.
     pub const DST_NAT: u32 = 1 << 5;
+    /// `IPS_SRC_NAT_DONE`: the source is chosen, translated or not.
+    pub const SRC_NAT_DONE: u32 = 1 << 7;
 
     /// Name of a TCP state of conntrack (`uapi/linux/netfilter/nf_conntrack_tcp.h`).
     #[must_use]
@@ -275,7 +314,8 @@ pub mod conntrack {
     }
 }
 
-/// A base chain of nf_tables that decided on the packet.
+/// A base chain of nf_tables that discarded the packet, and the rule in it, or in a chain that it jumps to, that said
+/// so.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Chain {
@@ -285,8 +325,83 @@ pub struct Chain {
     pub chain: [u8; 32],
     /// Netfilter hook number (`enum nf_inet_hooks`); `u32::MAX` if it could not be read.
     pub nf_hook: u32,
-    /// Netfilter family (`NFPROTO_*`); `u32::MAX` if it could not be read.
+    /// Netfilter family of the packet (`NFPROTO_*`); `u32::MAX` if it could not be read.
     pub family: u32,
+    /// What rules were seen to do in this call: bits of [`chain`].
+    pub seen: u32,
+    /// The last verdict that a rule was seen to give: one of netfilter's, or one of nf_tables' own, below 0
+    /// (`enum nft_verdicts`). Only with [`chain::IMMEDIATE`] or [`chain::LOOKUP`].
+    pub code: i32,
+    /// The rule that gave it.
+    pub rule: NftRule,
+}
+
+/// Bits that belong to [`Chain::seen`].
+pub mod chain {
+    /// A rule gave a verdict that is written in it.
+    pub const IMMEDIATE: u32 = 1;
+    /// A rule gave a verdict that it looked up in a map.
+    pub const LOOKUP: u32 = 1 << 1;
+    /// [`super::Chain::code`] was looked up in a map.
+    pub const BY_LOOKUP: u32 = 1 << 2;
+}
+
+/// A rule of nf_tables, as the kernel's memory around one of its expressions tells.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct NftRule {
+    /// The rule's handle; 0 if it could not be told.
+    pub handle: u64,
+    /// Handle of the rule behind it in its chain; 0 if there is none, or if it could not be told.
+    pub next: u64,
+}
+
+/// A table of iptables that discarded the packet.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Name of the table, NUL-terminated.
+    pub name: [u8; 32],
+    /// The device that the packet came in by; empty if there is none.
+    pub input: [u8; 16],
+    /// The device that the packet is to go out by; empty if there is none.
+    pub output: [u8; 16],
+    /// Netfilter hook number (`enum nf_inet_hooks`); `u32::MAX` if it could not be read.
+    pub nf_hook: u32,
+    /// Which members below were read: bits of [`table`].
+    pub have: u32,
+    /// The packet's mark, when the table was through with it.
+    pub mark: u32,
+    /// State of the packet's connection (`enum ip_conntrack_info`), or [`table::NO_CONNECTION`].
+    pub ctinfo: u32,
+}
+
+/// Bits that belong to [`Table::have`], and values of its members.
+pub mod table {
+    /// `mark` was read.
+    pub const MARK: u32 = 1;
+    /// `ctinfo` was read.
+    pub const CTINFO: u32 = 1 << 1;
+    /// Conntrack gave the packet no connection: it found the packet invalid.
+    pub const NO_CONNECTION: u32 = u32::MAX;
+    /// `IP_CT_UNTRACKED` (`uapi/linux/netfilter/nf_conntrack_common.h`): conntrack was told to leave it alone.
+    pub const UNTRACKED: u32 = 7;
+    /// `IP_CT_NEW`.
+    pub const NEW: u32 = 2;
+}
+
+/// A rule that rejects the packet.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// Name of the legacy table of iptables that holds the rule, NUL-terminated; empty if nf_tables holds it.
+    pub table: [u8; 32],
+    /// Where in that table the rule's target stands: bytes from its first entry.
+    pub target: u32,
+    /// Netfilter hook number (`enum nf_inet_hooks`); `u32::MAX` if it could not be read.
+    pub nf_hook: u32,
+    /// The rule, if nf_tables holds it.
+    pub rule: NftRule,
 }
 
 /// A packet that the kernel threw away.
@@ -543,10 +658,22 @@ mod tests {
         assert_eq!(size_of::<IpvsConn>(), 8 + 4 + 4 + 16 + 2 + 2 + 4 * 7);
         assert_eq!(size_of::<IpvsService>(), 8 + 8 + 16);
         assert_eq!(size_of::<Conntrack>(), 8 + 2 * 36 + 8);
-        assert_eq!(size_of::<Chain>(), 72);
+        assert_eq!(size_of::<Chain>(), 32 + 32 + 4 * 4 + size_of::<NftRule>());
+        assert_eq!(size_of::<NftRule>(), 16);
+        assert_eq!(size_of::<Table>(), 32 + 2 * 16 + 4 * 4);
+        assert_eq!(size_of::<Reject>(), 32 + 8 + size_of::<NftRule>());
         assert_eq!(size_of::<Drop>(), 16);
         assert_eq!(size_of::<Icmp>(), 8);
         assert_eq!(size_of::<Socket>(), 16);
+        assert_eq!(size_of::<IpvsDest>(), 16 + 2 * 2 + 4 * 4);
+        assert_eq!(
+            size_of::<IpvsDests>(),
+            8 + 4 * 4 + DESTS_LISTED * size_of::<IpvsDest>()
+        );
+        assert_eq!(size_of::<IpvsLimits>(), 16);
+        assert_eq!(size_of::<Clash>(), size_of::<Conntrack>() + 8);
+        assert_eq!(size_of::<PacketState>(), 16);
+        assert_eq!(size_of::<TooBig>(), 8);
         assert_eq!(size_of::<Listener>(), 8 + 6 * 4);
         assert_eq!(size_of::<TimeWait>(), 8 + 6 * 4 + OPTIONS_LEN);
         assert_eq!(size_of::<Vip>(), 8 + 16 + 8);

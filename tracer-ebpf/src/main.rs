@@ -19,7 +19,9 @@ fn main() {
 mod kernel {
     mod call;
     mod conntrack;
+    mod dests;
     mod drop;
+    mod egress;
     mod emit;
     mod fields;
     mod flow;
@@ -33,6 +35,7 @@ mod kernel {
     mod route;
     mod tcp;
     mod wire;
+    mod xtables;
 
     use aya_ebpf::{
         macros::{kprobe, kretprobe, raw_tracepoint},

@@ -25,6 +25,7 @@ pub(super) struct Flow {
     pub(super) syns: u32,
     pub(super) connect_ms: Option<f64>,
     pub(super) stall_ms: Option<f64>,
+    pub(super) path: Vec<super::path::Step>,
 }
 
 /// One end of a flow.

@@ -1,13 +1,14 @@
 //! A pod: its netns, and how it lives and dies.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
 
+use super::cancel::Cancel;
 use super::netns::Netns;
 use super::server::Server;
 use super::topology::is_up;
-use super::{segment, sysctl, tool};
+use super::{neighbour, segment, sysctl, tool};
 use crate::scenario::{self, Behaviour, HalfOpen, address};
 
 /// What a pod has whose queue of handshakes is to be full: no cookies, and room for a few.
@@ -42,7 +43,7 @@ impl Pod {
         let netns = if pod.host_network {
             host.clone()
         } else {
-            Netns::create(&pod.name)?
+            Netns::create(&pod.name, pod.address)?
         };
         let mut built = Self {
             name: pod.name.clone(),
@@ -73,11 +74,13 @@ impl Pod {
         let prefix = address::prefix(address);
         self.host.ip(&format!(
             "link add {device} type veth peer name eth0 address {mac} netns {name}\n\
-             addr add {gateway}/{prefix} dev {device}\n\
-             link set {device} up\n"
+             addr add {} dev {device}\n\
+             link set {device} up\n",
+            address::of_device(gateway, prefix)
         ))?;
         self.netns.ip(&format!(
-            "addr add {address}/{prefix} dev eth0\nlink set eth0 up\nroute add default via {gateway}\n"
+            "addr add {} dev eth0\nlink set eth0 up\nroute add default via {gateway}\n",
+            address::of_device(address, prefix)
         ))
     }
 
@@ -96,12 +99,23 @@ impl Pod {
         format!("cali{}", self.name)
     }
 
+    /// Whether it has a link of its own on which it can meet its node: one that is gone has no address, and one that is
+    /// slow has met it before.
+    pub(super) fn can_meet(&self) -> bool {
+        !self.host_network && !matches!(self.behaviour, Behaviour::Gone | Behaviour::Slow)
+    }
+
+    /// Its node's address in its network.
+    pub(super) fn gateway(&self) -> IpAddr {
+        address::gateway(self.address)
+    }
+
     /// Whether its node's end of its veth carries packets.
     pub(super) fn is_up(&self) -> Result<bool> {
         let device = self.device();
         match self.host.name() {
             _ if self.host_network => Ok(true),
-            None => Ok(is_up(&device)),
+            None => Ok(is_up(&device, self.address)),
             Some(host) => Ok(tool::run(&format!("ip -n {host} -br link show dev {device}"))?
                 .split_whitespace()
                 .nth(1)
@@ -112,25 +126,25 @@ impl Pod {
     /// Changes what the pod does from now on.
     pub(super) fn behave(&mut self, behaviour: Behaviour) -> Result<()> {
         self.recover()?;
+        let (address, port) = (self.address, self.port);
+        let listener = SocketAddr::new(address::any(address), port);
         match behaviour {
             Behaviour::NoListener | Behaviour::Gone => self.server = None,
             _ => match &mut self.server {
                 Some(server) => server.behave(&self.netns, behaviour)?,
-                None => self.server = Some(Server::start(&self.name, &self.netns, self.port, behaviour)?),
+                None => self.server = Some(Server::start(&self.name, &self.netns, listener, behaviour)?),
             },
         }
-        let (address, port) = (self.address, self.port);
         match behaviour {
             Behaviour::Silent => self.discard(&format!("tcp dport {port} tcp flags & (syn | ack) == syn"))?,
             Behaviour::SynFull => self.fill_handshakes()?,
             Behaviour::Slow => {
                 // Neighbour entries must not be what is slow, neither the node's for the pod nor the pod's.
                 self.keep_neighbour()?;
-                let (late, gateway) = (Behaviour::SLOW_MS, address::gateway(address));
-                self.netns.run(|| {
-                    tool::run(&format!("ping -c 1 -W 5 {gateway}"))?;
-                    tool::run(&format!("tc qdisc add dev eth0 root netem delay {late}ms"))
-                })?;
+                neighbour::know(&self.netns, self.gateway(), &Cancel::default())?;
+                let late = Behaviour::SLOW_MS;
+                self.netns
+                    .run(|| tool::run(&format!("tc qdisc add dev eth0 root netem delay {late}ms")))?;
             }
             Behaviour::Gone => {
                 self.keep_neighbour()?;
@@ -169,7 +183,8 @@ impl Pod {
             Behaviour::Gone => {
                 let (prefix, gateway) = (address::prefix(*address), address::gateway(*address));
                 netns.ip(&format!(
-                    "addr add {address}/{prefix} dev eth0\nroute add default via {gateway}\n"
+                    "addr add {} dev eth0\nroute replace default via {gateway}\n",
+                    address::of_device(*address, prefix)
                 ))?;
                 host.ip(&format!("neigh flush dev {device}\n"))
             }
@@ -190,7 +205,7 @@ impl Pod {
 
     /// Fills the listener's queue with handshakes that nobody ends: their SYN-ACKs are discarded.
     fn fill_handshakes(&mut self) -> Result<()> {
-        let port = self.port;
+        let (port, loopback) = (self.port, address::loopback(self.address));
         self.discard(&format!("iifname lo tcp sport {port}"))?;
         let Self { netns, sysctls, .. } = self;
         netns
@@ -199,7 +214,7 @@ impl Pod {
                     sysctls.set(name, value)?;
                 }
                 let syn = HalfOpen::default();
-                let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                let at = |port| SocketAddr::new(loopback, port);
                 (1..=HANDSHAKES).try_for_each(|from| segment::send_syn(at(from), at(port), &syn))
             })
             .context("cannot fill the queue of handshakes")

@@ -1,7 +1,7 @@
 //! The server of a pod: a listener, and what it does with those who connect.
 
 use std::io::{ErrorKind, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::SockRef;
 
 use super::netns::Netns;
-use crate::scenario::Behaviour;
+use crate::scenario::{Behaviour, address};
 
 /// The time between a reply and the RST that follows it: enough for the reply to be read first.
 const BEFORE_RST: Duration = Duration::from_millis(50);
@@ -45,11 +45,10 @@ struct Shared {
 }
 
 impl Server {
-    /// Listens on a port of this netns.
-    pub(super) fn start(name: &str, netns: &Netns, port: u16, behaviour: Behaviour) -> Result<Self> {
+    /// Listens in this netns.
+    pub(super) fn start(name: &str, netns: &Netns, at: SocketAddr, behaviour: Behaviour) -> Result<Self> {
         let listener = netns.run(|| {
-            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
-                .with_context(|| format!("cannot listen on port {port}"))?;
+            let listener = TcpListener::bind(at).with_context(|| format!("cannot listen on {at}"))?;
             listener
                 .set_nonblocking(true)
                 .context("cannot set up the listener")?;
@@ -112,12 +111,11 @@ impl Shared {
     fn fill(&self) -> Result<Vec<TcpStream>> {
         /// With a backlog of 0 one connection waits; some kernels may count otherwise.
         const ENOUGH: usize = 8;
-        let port = self
+        let mut to = self
             .listener
             .local_addr()
-            .context("the listener has no port")?
-            .port();
-        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            .context("the listener has no address")?;
+        to.set_ip(address::loopback(to.ip()));
         let mut queue = Vec::new();
         while let Ok(stream) = TcpStream::connect_timeout(&to, HANDSHAKE) {
             queue.push(stream);

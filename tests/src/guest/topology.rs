@@ -17,8 +17,8 @@ use super::nodes::{self, OtherNode};
 use super::pod::Pod;
 use super::restore::{self, Sysctls};
 use super::sysctl::Changed;
-use super::{modules, process_table, shell, tool};
-use crate::scenario::{self, Behaviour, RunIn, Scenario, Topology, address};
+use super::{modules, neighbour, process_table, shell, sysctl, tool};
+use crate::scenario::{self, Behaviour, Family, RunIn, Scenario, Topology, address};
 
 /// How long a new link may take until it carries packets.
 const LINK_UP: Duration = Duration::from_secs(10);
@@ -50,14 +50,18 @@ impl Node {
         if self.touched {
             self.all_sysctls = Sysctls::take();
         }
+        if topology.family == Family::Ipv6 {
+            sysctl::ipv6().try_for_each(|(name, value)| self.sysctls.set(&name, value))?;
+        }
         let mut kube = Kube::start(topology, &mut self.sysctls)?;
         for (name, value) in &scenario.facts {
             self.sysctls.set(name, value)?;
         }
+        nodes::prepare(topology.overlay)?;
         for (nth, client) in topology.outside().enumerate() {
             cancel.doing(format!("building {}", client.name))?;
-            let built =
-                Client::create(client, nth).with_context(|| format!("cannot build {}", client.name))?;
+            let built = Client::create(client, nth, topology.node_address())
+                .with_context(|| format!("cannot build {}", client.name))?;
             self.clients.push(built);
         }
         for node in &topology.nodes {
@@ -76,6 +80,16 @@ impl Node {
             let built = Pod::create(pod, host).with_context(|| format!("cannot build {}", pod.name))?;
             self.pods.push(built);
         }
+        // Before there are rules and virtual servers, to which these packets would be the first ones.
+        for client in &self.clients {
+            neighbour::meet(client.netns(), topology.node_address(), cancel)?;
+        }
+        for node in &self.others {
+            neighbour::meet(node.netns(), topology.node_address(), cancel)?;
+        }
+        for pod in self.pods.iter().filter(|pod| pod.can_meet()) {
+            neighbour::meet(pod.netns(), pod.gateway(), cancel)?;
+        }
         self.others_as_clients(topology);
         cancel.doing("making the ways between nodes")?;
         nodes::connect(topology)?;
@@ -88,7 +102,7 @@ impl Node {
         cancel.doing("waiting for the links")?;
         let links = topology.outside().count() + topology.nodes.len();
         for device in (0..links).map(client::device) {
-            let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device)))?;
+            let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device, topology.node_address())))?;
             ensure!(up, "{device} does not come up");
         }
         for pod in &self.pods {
@@ -188,7 +202,6 @@ impl Node {
         take(forget_sets());
         doing("devices");
         take(delete_devices(before));
-        take(nodes::tear_down());
         doing("netns");
         for name in names_in(netns::FOLDER) {
             take(netns::delete(&name));
@@ -211,19 +224,24 @@ impl Node {
 /// Gives the node those of its addresses that it has not got together with its links.
 fn own_addresses(topology: &Topology) -> Result<()> {
     let mut lines = String::new();
-    let uplink = client::device(0);
+    let links = topology.outside().count() + topology.nodes.len();
     let mut missing = topology.node_addresses.clone();
-    if topology.outside().next().is_none() && topology.nodes.is_empty() {
+    if links == 0 {
         // Nobody is there, but a node has an address all the same.
+        let uplink = client::device(0);
         let _ = writeln!(lines, "link add {uplink} type dummy\nlink set {uplink} up");
-        missing.push(Topology::NODE);
+        missing.push(topology.node_address());
     }
+    // As with the first address: one device answers for all of IPv4, but each only for its own of IPv6.
+    let devices = match topology.family {
+        Family::Ipv4 => 1,
+        Family::Ipv6 => links.max(1),
+    };
     for address in missing {
-        let _ = writeln!(
-            lines,
-            "addr add {address}/{} dev {uplink}",
-            address::bits(address)
-        );
+        let address = address::of_device(address, address::bits(address));
+        for device in (0..devices).map(client::device) {
+            let _ = writeln!(lines, "addr add {address} dev {device}");
+        }
     }
     tool::feed("ip -batch -", &lines)?;
     Ok(())
@@ -251,7 +269,8 @@ fn delete_devices(before: &Inventory) -> Result<()> {
 /// The address of a service for its clients: at this address of the node, or at the first one.
 pub(super) fn address(topology: &Topology, service: Option<&str>, at: Option<IpAddr>) -> Result<SocketAddr> {
     let service = topology.service(service).context("there is no such service")?;
-    Ok(SocketAddr::new(at.unwrap_or(Topology::NODE), service.node_port))
+    let at = at.unwrap_or(topology.node_address());
+    Ok(SocketAddr::new(at, service.node_port))
 }
 
 /// The entries of a folder, by name; none if there is no such folder.
@@ -296,8 +315,19 @@ fn forget_sets() -> Result<()> {
     refused.map_or(Ok(()), Err)
 }
 
-/// Whether a device of the node carries packets.
-pub(super) fn is_up(device: &str) -> bool {
+/// Whether a device of the node carries packets with addresses like this one.
+pub(super) fn is_up(device: &str, address: IpAddr) -> bool {
     let state = fs::read_to_string(format!("/sys/class/net/{device}/operstate"));
-    state.is_ok_and(|state| state.trim() == "up")
+    state.is_ok_and(|state| state.trim() == "up") && (address.is_ipv4() || has_link_local(device))
+}
+
+/// Whether the device has its link-local address, with which it asks for its neighbours: without one it asks nobody, and
+/// only tries again a second later.
+fn has_link_local(device: &str) -> bool {
+    const LINK: &str = "20";
+    let table = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    table.lines().any(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        matches!(words[..], [_, _, _, LINK, _, name] if name == device)
+    })
 }

@@ -62,6 +62,9 @@ pub struct Expected {
     /// What the evidence must hold, each at least once.
     #[serde(default)]
     pub evidence: Vec<Evidence>,
+    /// What its path must hold, in this order: parts of a step's hook, device and note, each in a step of its own.
+    #[serde(default)]
+    pub path: Vec<String>,
 }
 
 /// A piece of evidence that must be there: both texts must occur in one piece, whatever their case.

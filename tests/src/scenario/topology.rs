@@ -5,16 +5,16 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Deserialize;
 
-use super::{OtherNode, Overlay, Value, address};
+use super::{Family, OtherNode, Overlay, Value, address};
 
-/// The node (address [`Topology::NODE`], the guest's own netns), its clients, its pods and their services.
+/// The node (address [`Topology::node_address`], the guest's own netns), its clients, its pods and their services.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topology {
     /// kube-proxy's mode.
     #[serde(default)]
     pub proxy: Proxy,
-    /// More addresses of the node, beside [`Topology::NODE`]: services are to be had at each of them.
+    /// More addresses of the node, beside [`Topology::node_address`]: services are to be had at each of them.
     #[serde(default)]
     pub node_addresses: Vec<IpAddr>,
     /// Clients, each in a netns of its own unless it is on the node.
@@ -33,11 +33,17 @@ pub struct Topology {
     pub services: Vec<Service>,
     /// Rules of somebody else on the node, for `nft -f`.
     pub nft: Option<String>,
+    /// What addresses all of them have.
+    #[serde(skip)]
+    pub family: Family,
 }
 
 impl Topology {
     /// The node's address towards the clients, and so of every NodePort.
-    pub const NODE: IpAddr = address::NODE;
+    #[must_use]
+    pub const fn node_address(&self) -> IpAddr {
+        address::node(self.family)
+    }
 
     /// The clients that are not on the node.
     pub fn outside(&self) -> impl Iterator<Item = &Client> {
@@ -46,7 +52,7 @@ impl Topology {
 
     /// All addresses of the node at which services are to be had, the first one first.
     pub fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
-        [Self::NODE]
+        [self.node_address()]
             .into_iter()
             .chain(self.node_addresses.iter().copied())
     }
@@ -66,9 +72,10 @@ impl Topology {
 
     /// Fills in the addresses that a scenario need not say: of clients on the node and of pods in a node's netns.
     pub(super) fn fill_in(&mut self) {
+        let own = self.node_address();
         for client in &mut self.clients {
             if client.on_node && client.address == UNSAID {
-                client.address = Self::NODE;
+                client.address = own;
             }
         }
         for pod in &mut self.pods {
@@ -78,7 +85,7 @@ impl Topology {
                     .as_ref()
                     .map(|name| self.nodes.iter().find(|node| node.name == *name));
                 pod.address = match node {
-                    None => Self::NODE,
+                    None => own,
                     // The check complains of a node that is not there.
                     Some(node) => node.map_or(UNSAID, |node| node.address),
                 };

@@ -75,10 +75,22 @@ for_each_field!(offsets);
 struct Slot<T>(T);
 
 /// Reads a `T` from kernel memory; `None` if the address is not mapped.
-///
-/// The value is zeroed first: verifiers before 6.3 refuse a program that may look at stack it has not written.
 #[inline(always)]
 pub(super) fn read_at<T>(address: u64) -> Option<T> {
+    let (value, failed) = fill(address);
+    (failed == 0).then_some(value)
+}
+
+/// Reads a `T` from kernel memory; zeroes if the address is not mapped.
+#[inline(always)]
+pub(super) fn read_or_zero<T>(address: u64) -> T {
+    fill(address).0
+}
+
+/// The value is zeroed first: verifiers before 6.3 refuse a program that may look at stack it has not written. The
+/// helper zeroes it too where it fails.
+#[inline(always)]
+fn fill<T>(address: u64) -> (T, i64) {
     let mut slot = MaybeUninit::<Slot<T>>::uninit();
     // SAFETY: the slot is this function's own, aligned, and a whole number of words long.
     unsafe { zero_words(slot.as_mut_ptr().cast(), size_of::<Slot<T>>() / 8) };
@@ -91,7 +103,7 @@ pub(super) fn read_at<T>(address: u64) -> Option<T> {
         )
     };
     // SAFETY: every `T` used here is plain bytes, for which zeroes and whatever was read are values.
-    (failed == 0).then(|| unsafe { slot.assume_init() }.0)
+    (unsafe { slot.assume_init() }.0, failed)
 }
 
 /// Zeroes memory word by word. What the compiler makes of zeroing is a call that does so byte by byte, at a cost that
@@ -121,6 +133,13 @@ pub(super) fn address(base: u64, field: &impl Offset) -> Option<u64> {
         return None;
     }
     Some(base.wrapping_add(u64::from(offset)))
+}
+
+/// Where the struct begins whose member lies at `address`; `None` if the member's offset is not known.
+#[inline(always)]
+pub(super) fn base_of(address: u64, field: &impl Offset) -> Option<u64> {
+    let offset = field.load();
+    (offset < LIMIT).then(|| address.wrapping_sub(u64::from(offset)))
 }
 
 /// Reads a pointer member; `None` if it is unknown or NULL.

@@ -1,18 +1,17 @@
-//! NAT by rules: where the destination is decided.
+//! NAT by rules: where the destination is decided, and what was not found for the source.
 
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use tracer_common::{
-    hook::Hook,
-    record::{Conntrack, Header},
-};
+use tracer_common::{hook::Hook, record::Conntrack};
 
 use super::{
     call, conntrack,
-    emit::emit,
+    emit::{self, emit},
     fields::{self, pointer, read},
     flow,
-    packet::Packet,
+    packet::{self, Packet},
 };
+
+const NF_DROP: i32 = 0;
 
 /// `NF_NAT_MANIP_DST` (`include/net/netfilter/nf_nat.h`, unchanged from 3.10 to 7.3).
 const DESTINATION: u32 = 1;
@@ -32,13 +31,7 @@ pub(super) mod setup {
         let ct: u64 = ctx.arg(0)?;
         let original = conntrack::original_of(ct)?;
         let flow = flow::latest(&original)?;
-        let packet = Packet {
-            skb: 0,
-            tuple: original,
-            seq: flow.isn,
-            ack: 0,
-            flags: tracer_common::tcp::SYN,
-        };
+        let packet = Packet::without_skb(original, flow.isn, tracer_common::tcp::SYN);
         call::enter(hook, ctx, &packet, &flow, (ct, 0), |_| ());
         Some(())
     }
@@ -47,21 +40,49 @@ pub(super) mod setup {
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
         call::leave(hook, ctx, |call| {
             let ct = call.first;
+            // Before 5.18 memory of the ring buffer cannot be a map's key, so this does not wait for the record.
+            let flow = flow::known(&call.header.tuple, call.header.isn);
+            if let Some(flow) = flow
+                && let Some(reply) = conntrack::reply_of(ct)
+            {
+                conntrack::alias(&call.header.tuple, &reply, &flow);
+            }
             emit(hook, |header, out: &mut Conntrack| {
                 *header = call.header;
-                tell(ct, header, out);
+                if let Some(net) = pointer(ct, &fields::NF_CONN_NET) {
+                    header.netns = read(net, &fields::NET_INUM).unwrap_or(0);
+                }
+                let _ = conntrack::read_entry(ct, out);
             });
         })
     }
+}
+
+/// `nf_nat_masquerade_ipv4(skb, hooknum, range, out)` (since 3.18): the source is to become an
+/// address of the device. Told only if it has none: nf_tables returns that verdict as if a rule had given it.
+pub(super) mod masquerade {
+    use super::*;
 
     #[inline(always)]
-    fn tell(ct: u64, header: &mut Header, out: &mut Conntrack) {
-        if let Some(net) = pointer(ct, &fields::NF_CONN_NET) {
-            header.netns = read(net, &fields::NET_INUM).unwrap_or(0);
+    pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+        let packet = packet::parse(ctx.arg(0)?)?;
+        if !flow::is_request(&packet) {
+            return None;
         }
-        let _ = conntrack::read_entry(ct, out);
-        if let Some(flow) = flow::known(&header.tuple, header.isn) {
-            conntrack::alias(&out.original, &out.reply, &flow);
-        }
+        let flow = conntrack::flow_of(&packet)?;
+        call::enter(hook, ctx, &packet, &flow, (ctx.arg(3)?, 0), |_| ());
+        Some(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
+        call::leave(hook, ctx, |call| {
+            if call.header.verdict == NF_DROP {
+                emit(hook, |header, (): &mut ()| {
+                    *header = call.header;
+                    emit::set_device(header, call.first);
+                });
+            }
+        })
     }
 }

@@ -34,8 +34,8 @@ pub(super) struct Case<'a> {
     pub(super) flow: &'a Flow,
     pub(super) facts: &'a Facts,
     pub(super) situation: Situation,
-    /// Index of the SYN that tells: the first one that was discarded if the handshake ended in spite of it, else the
-    /// last one.
+    /// Index of the SYN that tells: the one that was refused, the first one that was discarded if the handshake ended
+    /// in spite of it, else the last one.
     pub(super) attempt: usize,
     /// The step at which this node discarded that SYN or its answer.
     pub(super) discarded: Option<&'a Step>,
@@ -58,17 +58,24 @@ impl<'a> Case<'a> {
             attempt,
             discarded,
         };
-        let at_end = |situation| match judge::end_of(flow, last) {
-            End::Dropped(step) | End::AckLost(step) => case(Situation::Dropped, last, Some(step)),
-            End::Answered | End::Open => case(situation, last, None),
+        let at_end = |situation, attempt| match judge::end_of(flow, attempt) {
+            End::Dropped(step) | End::AckLost(step) => case(Situation::Dropped, attempt, Some(step)),
+            End::Answered | End::Open => case(situation, attempt, None),
         };
         Some(match fate {
             Fate::Established | Fate::Pending => return None,
-            Fate::Dropped | Fate::Unanswered => at_end(Situation::Silent),
-            Fate::Refused => Self {
-                situation: Situation::Refused,
-                ..at_end(Situation::Refused)
-            },
+            Fate::Dropped | Fate::Unanswered => at_end(Situation::Silent, last),
+            Fate::Refused => {
+                // Another SYN may have come before the client heard of the refusal.
+                let refused = flow
+                    .steps
+                    .iter()
+                    .find(|step| Some(step.event.time_ns) == flow.refused_ns);
+                Self {
+                    situation: Situation::Refused,
+                    ..at_end(Situation::Refused, refused.map_or(last, |step| step.attempt))
+                }
+            }
             Fate::Stalled => {
                 let answered = flow.answered_attempt().unwrap_or(flow.attempts.len());
                 let lost = (0..flow.attempts.len().min(answered.max(1))).find_map(|attempt| {
@@ -135,7 +142,6 @@ impl<'a> Case<'a> {
         }
     }
 
-    #[allow(dead_code, reason = "rows of the routing layer ask for it")]
     /// The kernel function that discarded the packet (`nf_hook_slow+0xc3`), if it is known.
     pub(super) fn discarded_in(&self) -> Option<&'a str> {
         match &self.discarded?.event.what {
@@ -144,7 +150,6 @@ impl<'a> Case<'a> {
         }
     }
 
-    #[allow(dead_code, reason = "rows of the routing layer ask for it")]
     /// The kernel's own word for why it discarded the packet (`IP_RPFILTER`), where it has one.
     pub(super) fn drop_reason(&self) -> Option<&'a str> {
         match &self.discarded?.event.what {

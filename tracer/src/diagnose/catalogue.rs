@@ -9,7 +9,7 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    client, ipvs, lost, neigh, netfilter, return_path, route, tcp, timewait,
+    client, conntrack, device, ipvs, lost, nat, neigh, netfilter, return_path, route, tcp, timewait, tunnel,
 };
 
 /// One cause.
@@ -34,9 +34,13 @@ pub struct Row {
 /// All rows by subject. The first row that finds its proof names the cause, so what is more special stands first.
 const SUBJECTS: &[&[Row]] = &[
     ipvs::ROWS,
+    nat::ROWS,
+    conntrack::ROWS,
     netfilter::ROWS,
     route::ROWS,
     neigh::ROWS,
+    tunnel::ROWS,
+    device::ROWS,
     tcp::ROWS,
     timewait::ROWS,
     return_path::ROWS,

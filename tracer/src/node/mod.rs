@@ -2,11 +2,15 @@
 
 pub mod collect;
 pub mod facts;
+pub mod ipset;
+pub mod iptables;
 pub mod ipvs;
 pub mod kallsyms;
+pub mod kube_proxy;
 pub mod modules;
 pub(crate) mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod route;
 pub mod sysctl;
+pub mod xt;

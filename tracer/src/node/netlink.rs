@@ -73,10 +73,15 @@ impl Connection {
         Ok(self.receive()?.0)
     }
 
-    /// Has a list told, each entry without netlink's own header.
-    pub(crate) fn list(&mut self, kind: u16, head: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+    /// Has a list told, each entry without netlink's own header. The attributes narrow it down.
+    pub(crate) fn list(
+        &mut self,
+        kind: u16,
+        head: &[u8],
+        attributes: &[DefaultNla],
+    ) -> io::Result<Vec<Vec<u8>>> {
         for _ in 0..RETRIES {
-            self.send(kind, NLM_F_DUMP, head, &[])?;
+            self.send(kind, NLM_F_DUMP, head, attributes)?;
             let (entries, changed) = self.receive()?;
             if !changed {
                 return Ok(entries);
@@ -170,7 +175,7 @@ mod tests {
         // RTM_GETLINK with an empty ifinfomsg; IFLA_IFNAME is 3.
         let links = Connection::open(NETLINK_ROUTE)
             .unwrap()
-            .list(18, &[0; 16])
+            .list(18, &[0; 16], &[])
             .unwrap();
         let names: Vec<_> = links
             .iter()

@@ -1,16 +1,25 @@
 //! The chains of `nf_tables` in a network namespace: which of them see a packet, and what becomes of one that no
 //! rule decides on.
 
+pub mod map;
+pub mod rule;
+
 use std::fmt;
 use std::io;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
+use netlink_packet_core::DefaultNla;
+
 use super::netlink::{Connection, attributes, text};
 use crate::node::modules::Modules;
 
-/// `NFNL_SUBSYS_NFTABLES` and `NFT_MSG_GETCHAIN`.
-const GET_CHAIN: u16 = 10 << 8 | 4;
+/// `NFNL_SUBSYS_NFTABLES`.
+const NF_TABLES: u16 = 10 << 8;
+/// `NFT_MSG_GETCHAIN`.
+const GET_CHAIN: u16 = 4;
+/// `NFT_MSG_GETGEN`.
+const GET_GENERATION: u16 = 16;
 
 /// Which packets a table sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +50,20 @@ impl From<u8> for Family {
             7 => Self::Bridge,
             10 => Self::Ip6,
             other => Self::Other(other),
+        }
+    }
+}
+
+impl From<Family> for u8 {
+    fn from(family: Family) -> Self {
+        match family {
+            Family::Inet => 1,
+            Family::Ip => 2,
+            Family::Arp => 3,
+            Family::Netdev => 5,
+            Family::Bridge => 7,
+            Family::Ip6 => 10,
+            Family::Other(number) => number,
         }
     }
 }
@@ -135,15 +158,72 @@ impl Base {
     }
 }
 
-/// The chains of the calling thread's network namespace. None where `nf_tables` is not loaded: asking it would
-/// make the kernel load it.
+/// Is `nf_tables` there? Asking it anything where it is not would make the kernel load it.
+#[must_use]
+pub fn is_there() -> bool {
+    Modules::read().is_ok_and(|modules| modules.has("nf_tables"))
+}
+
+/// The chains of the calling thread's network namespace.
 pub fn chains() -> io::Result<Vec<Chain>> {
-    if !Modules::read()?.has("nf_tables") {
+    if !is_there() {
         return Ok(Vec::new());
     }
-    // An nfgenmsg: any family, version 0, no resource.
-    let answers = Connection::open(NETLINK_NETFILTER)?.list(GET_CHAIN, &[0; 4])?;
+    let answers = list(&mut open()?, GET_CHAIN, 0, &[])?;
     Ok(answers.iter().filter_map(|answer| parse_chain(answer)).collect())
+}
+
+/// A number that changes with every change of the calling thread's network namespace's rules, chains and maps.
+pub fn generation() -> io::Result<u32> {
+    let answers = open()?.ask(NF_TABLES | GET_GENERATION, &head(0), &[])?;
+    answers
+        .iter()
+        .find_map(|answer| attribute(answer.get(4..)?, 1).and_then(number))
+        .ok_or_else(|| io::Error::other("the kernel gave no generation of its rules"))
+}
+
+fn open() -> io::Result<Connection> {
+    Connection::open(NETLINK_NETFILTER)
+}
+
+/// An nfgenmsg: the family (0 for any), version 0, no resource.
+const fn head(family: u8) -> [u8; 4] {
+    [family, 0, 0, 0]
+}
+
+/// Has a list told, of what bears these names, each given by the number of its attribute.
+fn list(
+    connection: &mut Connection,
+    kind: u16,
+    family: u8,
+    named: &[(u16, &str)],
+) -> io::Result<Vec<Vec<u8>>> {
+    let attributes: Vec<DefaultNla> = named
+        .iter()
+        .map(|&(attribute, name)| DefaultNla::new(attribute, [name.as_bytes(), &[0]].concat()))
+        .collect();
+    connection.list(NF_TABLES | kind, &head(family), &attributes)
+}
+
+/// The first attribute of a kind.
+fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(bytes)
+        .find(|&(found, _)| found == kind)
+        .map(|(_, value)| value)
+}
+
+/// The comment in what `nft` keeps with a rule or an element: pieces, each with a type (0 for a comment, for either)
+/// and a length.
+fn comment_in(mut pieces: &[u8]) -> Option<String> {
+    const COMMENT: u8 = 0;
+    while let [kind, length, rest @ ..] = pieces {
+        let (piece, rest) = rest.split_at_checked(usize::from(*length))?;
+        if *kind == COMMENT {
+            return Some(text(piece));
+        }
+        pieces = rest;
+    }
+    None
 }
 
 fn parse_chain(answer: &[u8]) -> Option<Chain> {
@@ -191,6 +271,17 @@ fn parse_hook(value: &[u8]) -> Option<(u32, i32)> {
 /// Its numbers are in network order.
 fn number(value: &[u8]) -> Option<u32> {
     value.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// Answers that a kernel gave, each behind its length.
+#[cfg(test)]
+fn captured(mut bytes: &'static [u8]) -> impl Iterator<Item = &'static [u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let (answer, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        bytes = rest;
+        Some(answer)
+    })
 }
 
 #[cfg(test)]

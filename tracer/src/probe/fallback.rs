@@ -64,13 +64,16 @@ pub fn prove(offsets: &mut Offsets, modules: &Modules, rehearsal: &Rehearsal) {
     take_over(offsets, &layout);
 }
 
-/// Fills in what nothing describes of nf_tables, if that is there.
+/// Fills in what nothing describes of nf_tables and of iptables' tables, if they are there.
 pub fn propose(offsets: &mut Offsets, modules: &Modules) {
     if modules.has("nf_tables")
         && !offsets.has_module("nf_tables")
         && offsets.get(&field::NFT_CHAIN_NAME).is_err()
     {
         propose_nf_tables(offsets);
+    }
+    if modules.has("x_tables") && !offsets.has_module("x_tables") {
+        propose_x_tables(offsets);
     }
 }
 
@@ -151,6 +154,10 @@ fn take_over(offsets: &mut Offsets, layout: &ProvenLayout) {
         (Field::DestWeight, &field::IP_VS_DEST_WEIGHT),
         // The word that was proven to tell whether the real server is in the service, whatever its name here.
         (Field::DestAvailable, &field::IP_VS_DEST_FLAGS),
+        (Field::DestFlags, &field::IP_VS_DEST_OVERLOAD),
+        (Field::DestFamily, &field::IP_VS_DEST_AF),
+        (Field::DestPort, &field::IP_VS_DEST_PORT),
+        (Field::DestAddress, &field::IP_VS_DEST_ADDR),
     ];
     for (proven, field) in pairs {
         let offset = layout
@@ -158,16 +165,47 @@ fn take_over(offsets: &mut Offsets, layout: &ProvenLayout) {
             .ok_or_else(|| format!("not proven: {}", layout.reason(proven)));
         offsets.set(field, offset);
     }
+    if layout.offset(Field::DestWeight).is_some() {
+        propose_ip_vs(offsets);
+    }
 }
 
-/// Two offsets of nf_tables that their own use proves. `nft_pktinfo.skb`: what is read there must be the headers of
-/// a packet that is followed, sequence number and all, or nothing is told. `nft_chain.name`: what is read there
-/// counts only if a base chain of that name is loaded at that hook (`diagnose::netfilter`). The values are those of 5.10,
-/// from `include/net/netfilter/nf_tables.h`.
+/// Offsets of IPVS services that their own use proves. The list of real servers: followed from there it must come back
+/// to its start, each neighbour pointing back, and hold just the servers that the kernel prints for the service
+/// (`diagnose::ipvs::servers`). The scheduler: what is read must be the name of one (`report::path`). The values are
+/// those of 5.10, from `include/net/ip_vs.h`.
+fn propose_ip_vs(offsets: &mut Offsets) {
+    offsets.set(&field::IP_VS_SERVICE_DESTINATIONS, Ok(88));
+    offsets.set(&field::IP_VS_DEST_LIST, Ok(0));
+    offsets.set(&field::IP_VS_SERVICE_SCHEDULER, Ok(384));
+    offsets.set(&field::IP_VS_SCHEDULER_NAME, Ok(16));
+}
+
+/// Offsets of nf_tables and iptables that their own use proves. `nft_pktinfo.skb`: what is read there must be the
+/// headers of a packet that is followed, sequence number and all, or nothing is told. `nft_chain.name`: what is read
+/// there counts only if a base chain of that name is loaded at that hook (`diagnose::netfilter`). Expressions and
+/// rules: a rule that is found through them must be linked to its neighbours, end where the expression ends, and be
+/// loaded with the verdict that was seen. `xt_action_param`: what it points to must lie inside a loaded table. The
+/// values are those of 5.10, from `include/net/netfilter/nf_tables.h`, `nf_tables_core.h` and
+/// `include/linux/netfilter/x_tables.h`.
 fn propose_nf_tables(offsets: &mut Offsets) {
-    offsets.set(&field::NFT_PKTINFO_SKB, Ok(0));
-    offsets.set(&field::NFT_PKTINFO_STATE, Ok(32));
-    offsets.set(&field::NFT_CHAIN_NAME, Ok(88));
+    for (field, offset) in [
+        (&field::NFT_PKTINFO_SKB, 0),
+        (&field::NFT_PKTINFO_STATE, 32),
+        (&field::NFT_CHAIN_NAME, 88),
+        (&field::NFT_EXPR_OPS_SIZE, 16),
+        (&field::NFT_IMMEDIATE_DREG, 16),
+    ] {
+        offsets.set(field, Ok(offset));
+    }
+}
+
+fn propose_x_tables(offsets: &mut Offsets) {
+    for (field, offset) in [(&field::XT_ACTION_TARGINFO, 8), (&field::XT_ACTION_STATE, 16)] {
+        if offsets.get(field).is_err() {
+            offsets.set(field, Ok(offset));
+        }
+    }
 }
 
 #[cfg(test)]

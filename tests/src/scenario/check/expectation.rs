@@ -45,6 +45,12 @@ pub(super) fn check(scenario: &Scenario) -> Result<()> {
             );
         }
     }
+    let path = expect.flows.iter().flat_map(|flow| &flow.expected.path);
+    let default = expect.default.iter().flat_map(|expected| &expected.path);
+    ensure!(
+        path.chain(default).all(|text| !text.is_empty()),
+        "a path holds everything that is empty"
+    );
     if let Some(totals) = &expect.totals {
         ensure!(
             totals.flows == attempts.len(),

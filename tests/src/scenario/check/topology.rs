@@ -85,7 +85,7 @@ fn pod(topology: &Topology, pod: &Pod) -> Result<()> {
     let Topology { pods, overlay, .. } = topology;
     if pod.host_network {
         let node = pod.node.as_ref().and_then(|name| topology.node(name));
-        let node = node.map_or(Topology::NODE, |node| node.address);
+        let node = node.map_or(topology.node_address(), |node| node.address);
         ensure!(pod.address == node, "{} is not its node's address", pod.address);
         let others = pods
             .iter()
@@ -102,7 +102,7 @@ fn pod(topology: &Topology, pod: &Pod) -> Result<()> {
         address::is_pods(pod.address),
         "{} is not in {}, or is the node's own end",
         pod.address,
-        address::PODS
+        address::pods(topology.family)
     );
     let network = address::network(pod.address);
     let others = pods
@@ -110,7 +110,7 @@ fn pod(topology: &Topology, pod: &Pod) -> Result<()> {
         .filter(|other| address::network(other.address) == network);
     ensure!(others.count() == 1, "the pod network {network} is there twice");
     ensure!(
-        *overlay == Overlay::None || network != address::network(address::tunnel(0)),
+        *overlay == Overlay::None || network != address::network(address::tunnel(topology.family, 0)),
         "{} is in the network of the tunnels",
         pod.address
     );

@@ -60,13 +60,14 @@ fn reason<'a>(case: &Case<'a>, end: &Step) -> Option<&'a str> {
     }
 }
 
-/// Was the packet freed in one of these functions? What stands behind the name is where in it.
+/// Was the packet freed in one of these functions? What stands behind a name is where in it, and in which copy that
+/// the compiler made (`ip_rcv_finish_core.isra.0+0x234`).
 fn freed_in(case: &Case<'_>, end: &Step, functions: &[&str]) -> bool {
     let What::Drop(drop) = &end.event.what else {
         return false;
     };
     case.facts.symbol(drop.location).is_some_and(|place| {
-        let function = place.split(['+', ' ']).next().unwrap_or_default();
+        let function = place.split(['+', ' ', '.']).next().unwrap_or_default();
         functions.contains(&function)
     })
 }

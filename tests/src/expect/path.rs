@@ -1,0 +1,90 @@
+//! The order of a flow's path.
+
+use serde::Deserialize;
+
+/// One step of a path, as tracer prints it.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Step {
+    t_ms: f64,
+    hook: String,
+    dev: Option<String>,
+    note: String,
+}
+
+impl Step {
+    /// What can be asked for: hook, device and note, in one line.
+    fn line(&self) -> String {
+        let dev = self.dev.as_deref().unwrap_or("-");
+        format!("{} {dev} {}", self.hook, self.note)
+    }
+}
+
+/// What is wrong with a path in which each of these texts must occur, in this order, in a step of its own.
+pub(super) fn mistake(path: &[Step], wanted: &[String]) -> Option<String> {
+    if let Some(pair) = path.windows(2).find(|pair| pair[1].t_ms < pair[0].t_ms) {
+        return Some(format!(
+            "its path goes back in time: `{}` at {} ms comes behind {} ms",
+            pair[1].line(),
+            pair[1].t_ms,
+            pair[0].t_ms
+        ));
+    }
+    let mut steps = path.iter();
+    let mut last = "the beginning";
+    for text in wanted {
+        if !steps.any(|step| step.line().contains(text)) {
+            let lines: Vec<_> = path.iter().map(Step::line).collect();
+            return Some(format!(
+                "its path has no step `{text}` behind `{last}`: {}",
+                lines.join("; ")
+            ));
+        }
+        last = text;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path() -> Vec<Step> {
+        let step = |t_ms, hook: &str, note: &str| Step {
+            t_ms,
+            hook: hook.to_owned(),
+            dev: Some("eth0".to_owned()),
+            note: note.to_owned(),
+        };
+        vec![
+            step(0.0, "netif_receive_skb", "SYN came in"),
+            step(0.1, "ip_vs_in_hook", "routing decision"),
+            step(0.1, "net_dev_start_xmit", "SYN went out"),
+        ]
+    }
+
+    fn wanted(texts: &[&str]) -> Option<String> {
+        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        mistake(&path(), &texts)
+    }
+
+    #[test]
+    fn texts_are_looked_for_in_order() {
+        assert_eq!(wanted(&[]), None);
+        assert_eq!(wanted(&["came in", "net_dev_start_xmit eth0 SYN"]), None);
+        let wrong = wanted(&["went out", "came in"]).unwrap();
+        assert!(wrong.starts_with("its path has no step `came in` behind `went out`: netif"));
+        // One step is not two.
+        assert!(wanted(&["routing", "routing"]).is_some());
+    }
+
+    #[test]
+    fn time_does_not_go_back() {
+        let mut path = path();
+        path[2].t_ms = 0.05;
+        assert!(
+            mistake(&path, &[])
+                .unwrap()
+                .starts_with("its path goes back in time")
+        );
+    }
+}

@@ -1,0 +1,320 @@
+//! The legacy tables of iptables in a network namespace: chains, and rules as `iptables -L --line-numbers` counts them.
+//!
+//! A table is one block of entries (`uapi/linux/netfilter_ipv4/ip_tables.h`, `netfilter_ipv6/ip6_tables.h`), which the
+//! kernel hands out as it walks them. Chains of users begin with an entry that carries their name as an error, and
+//! every chain ends with an entry that is its policy or its return.
+
+mod address;
+mod read;
+mod walk;
+
+use bytes::Buf as _;
+
+pub use address::{AddressMatch, Device};
+pub use read::tables;
+pub use walk::{Outcome, outcomes};
+
+use super::xt::Match;
+use crate::flow::event::text;
+
+/// A table, such as `filter`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// Is it one of `ip6tables`?
+    pub is_v6: bool,
+    /// Its chains: first those that netfilter calls, in the order of their hooks.
+    pub chains: Vec<Chain>,
+}
+
+/// A chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// Its name.
+    pub name: String,
+    /// Number of the hook (`enum nf_inet_hooks`) from which netfilter calls it, and what becomes of a packet that no
+    /// rule decides on; `None` for a chain that rules jump to.
+    pub base: Option<(u32, Verdict)>,
+    /// Its rules, in order: the first has number 1.
+    pub rules: Vec<Rule>,
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// What it asks of addresses, devices and the protocol.
+    pub address: AddressMatch,
+    /// What else it asks.
+    pub matches: Vec<Match>,
+    /// What it does with a packet that fits.
+    pub target: Target,
+    /// Where its target stands in the table, in bytes from the first entry: the kernel's own name for the rule.
+    pub target_at: u32,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// It decides.
+    Verdict(Verdict),
+    /// It goes on in another chain ([`Table::chains`] by index) and comes back.
+    Jump(usize),
+    /// It goes on in another chain, and what comes back from there comes back to whoever called this one.
+    Goto(usize),
+    /// An extension decides, such as `REJECT`.
+    Extension(String),
+    /// It does nothing: the next rule is asked.
+    Nothing,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    Accept,
+    /// It is discarded.
+    Drop,
+    /// It goes back to where this chain was called.
+    Return,
+    /// Something else, as netfilter numbers it.
+    Other(i32),
+}
+
+impl Verdict {
+    /// A standard target keeps netfilter's verdict as its negative, less one; `XT_RETURN` is that of `NF_REPEAT`.
+    fn from_kept(kept: i32) -> Self {
+        match kept {
+            -1 => Self::Drop,
+            -2 => Self::Accept,
+            -5 => Self::Return,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl Rule {
+    /// The comment of the rule.
+    #[must_use]
+    pub fn comment(&self) -> Option<String> {
+        self.matches.iter().find_map(Match::comment)
+    }
+
+    /// The one destination port that it asks for.
+    #[must_use]
+    pub fn dport(&self) -> Option<u16> {
+        self.matches.iter().find_map(Match::dport)
+    }
+}
+
+/// A rule and where it stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Found<'a> {
+    /// Its chain.
+    pub chain: &'a Chain,
+    /// Its number in that chain, from 1.
+    pub number: usize,
+    /// The rule.
+    pub rule: &'a Rule,
+}
+
+impl Table {
+    /// The rule whose target stands there.
+    #[must_use]
+    pub fn rule_at(&self, target_at: u32) -> Option<Found<'_>> {
+        self.rules().find(|found| found.rule.target_at == target_at)
+    }
+
+    /// All rules.
+    pub fn rules(&self) -> impl Iterator<Item = Found<'_>> {
+        self.chains.iter().flat_map(|chain| {
+            chain
+                .rules
+                .iter()
+                .zip(1..)
+                .map(move |(rule, number)| Found { chain, number, rule })
+        })
+    }
+}
+
+/// Hooks of netfilter (`NF_INET_NUMHOOKS`).
+const HOOKS: usize = 5;
+/// What iptables calls the chains at them.
+const HOOK_CHAINS: [&str; HOOKS] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+/// Names of the targets that need no extension: a verdict or a jump, and the mark of a chain's beginning.
+const STANDARD: &str = "";
+const ERROR: &str = "ERROR";
+/// `struct xt_entry_match` and `struct xt_entry_target`: a length, a name, a revision.
+const HEAD: usize = 32;
+const NAME: usize = 29;
+
+/// What the kernel says about a table before it hands its entries out (`struct ipt_getinfo`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Info {
+    /// Bit set of its hooks.
+    hooks: u32,
+    /// Where each hook's chain begins.
+    begin: [u32; HOOKS],
+    /// Where each hook's chain has its policy.
+    policy: [u32; HOOKS],
+    /// Length of all entries in bytes.
+    size: u32,
+}
+
+/// An entry as it stands in the block.
+struct Entry {
+    at: u32,
+    address: AddressMatch,
+    is_goto: bool,
+    matches: Vec<Match>,
+    target: String,
+    target_at: u32,
+    target_data: Vec<u8>,
+}
+
+/// Where a jump leads before chains have indices.
+enum Lands {
+    Chain(u32),
+    Decided(Target),
+}
+
+impl Entry {
+    fn kept_verdict(&self) -> Option<i32> {
+        let mut data = self.target_data.as_slice();
+        (self.target == STANDARD)
+            .then(|| data.try_get_i32_ne().ok())
+            .flatten()
+    }
+
+    fn lands(&self) -> Option<Lands> {
+        if self.target != STANDARD {
+            return Some(Lands::Decided(Target::Extension(self.target.clone())));
+        }
+        let kept = self.kept_verdict()?;
+        Some(u32::try_from(kept).map_or_else(
+            |_| Lands::Decided(Target::Verdict(Verdict::from_kept(kept))),
+            Lands::Chain,
+        ))
+    }
+}
+
+/// A chain on its way: its name, its base, and its entries with the one that ends it.
+type Parts = (String, Option<(u32, Verdict)>, Vec<Entry>);
+
+/// Makes a table out of its entries; `None` if they contradict themselves.
+fn parse(name: &str, is_v6: bool, info: &Info, block: &[u8]) -> Option<Table> {
+    let entries = entries(is_v6, block)?;
+    let mut chains: Vec<Parts> = Vec::new();
+    for entry in entries {
+        let hook = (0..HOOKS).find(|&hook| info.hooks >> hook & 1 == 1 && info.begin[hook] == entry.at);
+        if let Some(hook) = hook {
+            let number = u32::try_from(hook).ok()?;
+            chains.push((
+                HOOK_CHAINS[hook].to_owned(),
+                Some((number, Verdict::Accept)),
+                Vec::new(),
+            ));
+        } else if entry.target == ERROR {
+            // The last entry of the block is one too: the beginning of nothing.
+            chains.push((text(&entry.target_data), None, Vec::new()));
+            continue;
+        }
+        let (_, base, rules) = chains.last_mut()?;
+        if let Some((hook, policy)) = base
+            && info.policy[*hook as usize] == entry.at
+        {
+            *policy = Verdict::from_kept(entry.kept_verdict()?);
+        }
+        rules.push(entry);
+    }
+    chains.retain(|(_, _, entries)| !entries.is_empty());
+    let begins: Vec<u32> = chains.iter().map(|(_, _, entries)| entries[0].at).collect();
+    let chains = chains
+        .into_iter()
+        .map(|(name, base, mut entries)| {
+            entries.pop()?;
+            let rules: Option<Vec<Rule>> = entries.into_iter().map(|entry| rule(entry, &begins)).collect();
+            Some(Chain {
+                name,
+                base,
+                rules: rules?,
+            })
+        })
+        .collect::<Option<_>>()?;
+    Some(Table {
+        name: name.to_owned(),
+        is_v6,
+        chains,
+    })
+}
+
+fn rule(entry: Entry, begins: &[u32]) -> Option<Rule> {
+    let target = match entry.lands()? {
+        Lands::Decided(target) => target,
+        Lands::Chain(at) => {
+            let chain = begins.iter().position(|&begin| begin == at);
+            match chain {
+                Some(chain) if entry.is_goto => Target::Goto(chain),
+                Some(chain) => Target::Jump(chain),
+                // A rule without a target leads to the one behind it.
+                None => Target::Nothing,
+            }
+        }
+    };
+    Some(Rule {
+        address: entry.address,
+        matches: entry.matches,
+        target,
+        target_at: entry.target_at,
+    })
+}
+
+fn entries(is_v6: bool, block: &[u8]) -> Option<Vec<Entry>> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < block.len() {
+        let bytes = block.get(at..)?;
+        let (address, is_goto, lengths) = AddressMatch::parse(is_v6, bytes)?;
+        let target_offset = usize::from(u16::from_ne_bytes(*bytes.get(lengths..)?.first_chunk()?));
+        let next = usize::from(u16::from_ne_bytes(*bytes.get(lengths + 2..)?.first_chunk()?));
+        // Behind the two lengths: where the kernel came from, and two counters, aligned to 8 bytes.
+        let head = (lengths + 2 + 2 + 4).next_multiple_of(8) + 16;
+        let bytes = bytes.get(..next)?;
+        if target_offset < head || next <= target_offset {
+            return None;
+        }
+        let mut matches = Vec::new();
+        let mut rest = bytes.get(head..target_offset)?;
+        while !rest.is_empty() {
+            let (length, name, revision) = head_of(rest)?;
+            matches.push(Match {
+                name,
+                revision,
+                info: rest.get(HEAD..length)?.to_vec(),
+            });
+            rest = rest.get(length..)?;
+        }
+        let (length, target, _) = head_of(bytes.get(target_offset..)?)?;
+        out.push(Entry {
+            at: u32::try_from(at).ok()?,
+            address,
+            is_goto,
+            matches,
+            target,
+            target_at: u32::try_from(at + target_offset).ok()?,
+            target_data: bytes.get(target_offset + HEAD..target_offset + length)?.to_vec(),
+        });
+        at += next;
+    }
+    Some(out)
+}
+
+/// Length, name and revision of a match or a target.
+fn head_of(bytes: &[u8]) -> Option<(usize, String, u8)> {
+    let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
+    let name = text(bytes.get(2..2 + NAME)?);
+    (length >= HEAD).then_some((length, name, *bytes.get(HEAD - 1)?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,405 @@
+//! What the routing and neighbour layers discard.
+
+mod story;
+
+use std::net::IpAddr;
+
+use story::{MS, NF_STOLEN, NODE, POD, Story, has, original, translated};
+use tracer::{
+    diagnose::{Diagnosis, cause::Cause},
+    flow::{event::What, fate::Fate, model::Flow},
+    node::route::{Route, Way},
+};
+use tracer_common::{
+    hook::Hook,
+    record::{self, Icmp, Neighbour, route},
+    tcp::Part,
+    tuple::Tuple,
+};
+
+const SYN: (Part, u64) = (Part::Syn, 0xabc);
+const ANSWER: (Part, u64) = (Part::SynAck, 0xdef);
+
+const IN_ROUTING: u64 = 1;
+const IN_IP_ERROR: u64 = 2;
+const IN_NEIGHBOUR: u64 = 3;
+const IN_TCP: u64 = 4;
+const IN_FINISH_OUTPUT: u64 = 5;
+
+const NOT_SPECIFIED: u32 = 2;
+const IP_RPFILTER: u32 = 3;
+const NEIGH_CREATEFAIL: u32 = 4;
+const IP_LOCALNET: u32 = 5;
+const NO_REASON: u32 = u32::MAX;
+
+/// A story on a kernel with drop reasons, or on one without.
+fn story(reasons: bool) -> Story {
+    let mut story = Story::new();
+    let symbols = [
+        (IN_ROUTING, "ip_rcv_finish_core.isra.0+0x234"),
+        (IN_IP_ERROR, "ip_error+0x97"),
+        (IN_NEIGHBOUR, "neigh_invalidate+0x84"),
+        (IN_TCP, "tcp_v4_rcv+0x9a"),
+        (IN_FINISH_OUTPUT, "ip_finish_output2+0x3b4"),
+    ];
+    story.facts.symbols = symbols
+        .into_iter()
+        .map(|(place, name)| (place, name.to_owned()))
+        .collect();
+    if reasons {
+        let names = [
+            (NOT_SPECIFIED, "NOT_SPECIFIED"),
+            (IP_RPFILTER, "IP_RPFILTER"),
+            (NEIGH_CREATEFAIL, "NEIGH_CREATEFAIL"),
+            (IP_LOCALNET, "IP_LOCALNET"),
+        ];
+        story.facts.drop_reasons = names
+            .into_iter()
+            .map(|(number, name)| (number, name.to_owned()))
+            .collect();
+    }
+    story
+}
+
+fn client() -> IpAddr {
+    IpAddr::from([10, 0, 0, 2])
+}
+
+fn way(kind: u8, device: &str) -> Route {
+    Route::Way(Way {
+        kind,
+        device: Some(device.to_owned()),
+        gateway: None,
+    })
+}
+
+fn drop(location: u64, reason: u32) -> What {
+    What::Drop(record::Drop {
+        location,
+        reason,
+        reserved: 0,
+    })
+}
+
+/// The settings that `ip_handle_martian_source` found.
+fn settings(rp_filter: i32, accept_local: u32) -> What {
+    What::Route(record::Route {
+        have: route::RP_FILTER | route::RP_FILTER_ALL | route::ACCEPT_LOCAL,
+        rp_filter,
+        accept_local,
+        ..record::Route::default()
+    })
+}
+
+/// The error of the route with which `ip_error` was called.
+fn no_way(forwarding: i32, error: i32) -> What {
+    What::Route(record::Route {
+        have: route::FORWARDING | route::FORWARDING_ALL | route::ERROR,
+        forwarding,
+        forwarding_all: forwarding,
+        error,
+        ..record::Route::default()
+    })
+}
+
+fn waits() -> What {
+    What::Neighbour(Neighbour {
+        address: translated(1).daddr,
+        state: 1,
+        reserved: 0,
+    })
+}
+
+fn on_node(tuple: Tuple) -> (Tuple, u32) {
+    (tuple, NODE)
+}
+
+/// The source of the SYN is refused, and the SYN freed where `location` says.
+fn refused(story: &mut Story, found: What, (location, reason): (u64, u32)) -> (Flow, Fate, Diagnosis) {
+    let syn = on_node(original(story.port));
+    story.arrives(MS);
+    story.seen(MS + 1, Hook::RouteMartian, SYN, syn, found);
+    story.seen(MS + 2, Hook::KfreeSkb, SYN, syn, drop(location, reason));
+    story.only()
+}
+
+fn cause_of(told: &(Flow, Fate, Diagnosis)) -> (Fate, Option<Cause>) {
+    (told.1, told.2.cause)
+}
+
+const DROPPED_BY_FILTER: (Fate, Option<Cause>) = (Fate::Dropped, Some(Cause::RouteRpFilter));
+const MARTIAN: (Fate, Option<Cause>) = (Fate::Dropped, Some(Cause::RouteMartian));
+const UNKNOWN: (Fate, Option<Cause>) = (Fate::Dropped, Some(Cause::Unknown));
+
+#[test]
+fn the_reason_tells_the_reverse_path_filter_from_a_martian() {
+    let mut filtered = story(true);
+    filtered.facts.routes.insert((NODE, client()), way(1, "eth1"));
+    let told = refused(&mut filtered, settings(1, 0), (IN_ROUTING, IP_RPFILTER));
+    assert_eq!(cause_of(&told), DROPPED_BY_FILTER);
+    assert!(has(&told.2, "conf.eth0.rp_filter", "1"), "{:?}", told.2);
+    assert!(
+        has(&told.2, "route to 10.0.0.2", "unicast dev eth1"),
+        "{:?}",
+        told.2
+    );
+
+    // The filter is on, but was not what refused it.
+    let told = refused(&mut story(true), settings(1, 0), (IN_ROUTING, NOT_SPECIFIED));
+    assert_eq!(cause_of(&told), MARTIAN);
+    let told = refused(&mut story(true), settings(0, 0), (IN_ROUTING, IP_LOCALNET));
+    assert_eq!(cause_of(&told), MARTIAN);
+}
+
+#[test]
+fn without_reasons_the_settings_and_the_way_back_tell() {
+    let on = || settings(2, 0);
+    let place = (IN_ROUTING, NO_REASON);
+    let with = |way: Option<Route>, found: What| {
+        let mut story = story(false);
+        story.facts.routes.extend(way.map(|way| ((NODE, client()), way)));
+        cause_of(&refused(&mut story, found, place))
+    };
+    assert_eq!(with(Some(way(1, "eth1")), on()), DROPPED_BY_FILTER);
+    assert_eq!(with(Some(Route::None(101)), on()), DROPPED_BY_FILTER);
+    assert_eq!(with(Some(way(2, "lo")), on()), MARTIAN);
+    assert_eq!(with(Some(way(3, "eth1")), on()), MARTIAN);
+    // The filter is off, so it was not what refused it, whatever the way.
+    assert_eq!(with(None, settings(0, 0)), MARTIAN);
+    // What the node accepts from itself, the filter may refuse all the same.
+    assert_eq!(with(Some(way(2, "lo")), settings(1, 1)), UNKNOWN);
+    // The way leads through the device that the SYN came in by, so it has changed since.
+    assert_eq!(with(Some(way(1, "eth0")), on()), UNKNOWN);
+    assert_eq!(with(None, on()), UNKNOWN);
+    let unread = What::Route(record::Route::default());
+    assert_eq!(with(Some(way(1, "eth1")), unread), UNKNOWN);
+}
+
+#[test]
+fn what_is_freed_elsewhere_was_not_refused_by_routing() {
+    let told = refused(&mut story(true), settings(1, 0), (IN_TCP, NOT_SPECIFIED));
+    assert_eq!(cause_of(&told), UNKNOWN);
+    // Another packet's source was refused.
+    let mut story = story(true);
+    let syn = on_node(original(story.port));
+    story.arrives(MS);
+    story.seen(MS + 1, Hook::RouteMartian, (Part::Syn, 7), syn, settings(1, 0));
+    story.seen(MS + 2, Hook::KfreeSkb, SYN, syn, drop(IN_ROUTING, NOT_SPECIFIED));
+    assert_eq!(cause_of(&story.only()), UNKNOWN);
+}
+
+#[test]
+fn a_martian_in_the_pod_is_told_although_the_node_did_its_part() {
+    let mut story = story(true);
+    let delivered = (translated(story.port), POD);
+    story.arrives(MS);
+    story.reaches_pod(MS + 5);
+    story.seen(MS + 10, Hook::RouteMartian, SYN, delivered, settings(0, 0));
+    story.seen(
+        MS + 11,
+        Hook::KfreeSkb,
+        SYN,
+        delivered,
+        drop(IN_ROUTING, NOT_SPECIFIED),
+    );
+    assert_eq!(
+        cause_of(&story.only()),
+        (Fate::Unanswered, Some(Cause::RouteMartian))
+    );
+}
+
+/// There is no way for the SYN after DNAT; `told` is the ICMP error that the client gets.
+fn unreachable(found: What, told: Option<u32>) -> (Flow, Fate, Diagnosis) {
+    let mut story = story(true);
+    let syn = on_node(translated(story.port));
+    story.arrives(MS);
+    story.seen(MS + 1, Hook::RouteError, SYN, syn, found);
+    if let Some(code) = told {
+        story.seen(
+            MS + 2,
+            Hook::IcmpSend,
+            SYN,
+            syn,
+            What::Icmp(Icmp { icmp_type: 3, code }),
+        );
+    }
+    story.seen(MS + 3, Hook::KfreeSkb, SYN, syn, drop(IN_IP_ERROR, NOT_SPECIFIED));
+    story.only()
+}
+
+#[test]
+fn the_error_of_the_route_says_what_is_wrong_with_it() {
+    let told = unreachable(no_way(1, 101), Some(0));
+    assert_eq!(cause_of(&told), (Fate::Refused, Some(Cause::RouteUnreachable)));
+    assert!(told.2.explanation.contains("there is no route to 10.244.1.2"));
+    assert!(has(&told.2, "ICMP", "network unreachable"), "{:?}", told.2);
+    let told = unreachable(no_way(1, 22), None);
+    assert_eq!(cause_of(&told), (Fate::Dropped, Some(Cause::RouteUnreachable)));
+    assert!(told.2.explanation.contains("blackhole"));
+    assert!(
+        unreachable(no_way(1, 13), Some(13))
+            .2
+            .explanation
+            .contains("prohibits")
+    );
+}
+
+#[test]
+fn forwarding_that_is_off_is_another_cause_than_no_route() {
+    let told = unreachable(no_way(0, 113), None);
+    assert_eq!(cause_of(&told), (Fate::Dropped, Some(Cause::RouteForwardingOff)));
+    assert!(has(&told.2, "net.ipv4.conf.eth0.forwarding", "0"), "{:?}", told.2);
+    // What cannot be read tells neither.
+    let told = unreachable(What::Route(record::Route::default()), None);
+    assert_eq!(cause_of(&told), UNKNOWN);
+}
+
+#[test]
+fn an_answer_that_is_not_forwarded_is_a_drop_on_the_way_back() {
+    let mut story = story(true);
+    let answer = on_node(translated(story.port).reversed());
+    story.arrives(MS);
+    story.reaches_pod(MS + 5);
+    story.listener_takes(MS + 7);
+    story.seen(MS + 8, Hook::NetifReceive, ANSWER, answer, What::Packet);
+    story.seen(MS + 9, Hook::RouteError, ANSWER, answer, no_way(0, 113));
+    story.seen(
+        MS + 10,
+        Hook::KfreeSkb,
+        ANSWER,
+        answer,
+        drop(IN_IP_ERROR, NOT_SPECIFIED),
+    );
+    let told = story.only();
+    assert_eq!(cause_of(&told), (Fate::Dropped, Some(Cause::ReturnDropped)));
+    assert!(has(&told.2, "cause of the answer's drop", "route.forwarding-off"));
+}
+
+/// IPVS sends the SYN on, and it has to wait for the pod's hardware address.
+fn sent_and_waiting(story: &mut Story, at: u64) {
+    let syn = on_node(translated(story.port));
+    story.arrives(at);
+    story.ipvs(at + 1, NF_STOLEN, |_| ());
+    story.seen(at + 2, Hook::NeighbourSend, SYN, syn, waits());
+}
+
+#[test]
+fn a_syn_that_waits_for_a_neighbour_was_not_delivered() {
+    let mut story = story(true);
+    sent_and_waiting(&mut story, MS);
+    let told = story.only();
+    assert_eq!(cause_of(&told), (Fate::Unanswered, Some(Cause::NeighUnresolved)));
+    assert!(
+        told.2.explanation.contains("it was not sent"),
+        "{}",
+        told.2.explanation
+    );
+    assert!(has(&told.2, "next hop", "10.244.1.2"));
+}
+
+#[test]
+fn a_syn_that_was_told_as_waiting_is_told_again_once_it_is_discarded() {
+    let mut story = story(false);
+    let syn = on_node(translated(story.port));
+    sent_and_waiting(&mut story, MS);
+    let mut fates = Vec::new();
+    story
+        .engine
+        .poll(3_100 * MS, |flow, fate| fates.push((flow.id, fate)));
+    story.seen(
+        3_200 * MS,
+        Hook::KfreeSkb,
+        SYN,
+        syn,
+        drop(IN_NEIGHBOUR, NO_REASON),
+    );
+    let told = story.only();
+    assert_eq!(fates, [(told.0.id, Fate::Unanswered)]);
+    assert_eq!(cause_of(&told), (Fate::Dropped, Some(Cause::NeighUnresolved)));
+    assert!(
+        told.2.explanation.contains("was discarded"),
+        "{}",
+        told.2.explanation
+    );
+}
+
+#[test]
+fn the_syn_that_was_refused_tells_although_another_one_waits_already() {
+    let mut story = story(true);
+    let syn = on_node(translated(story.port));
+    sent_and_waiting(&mut story, MS);
+    let unreachable = Icmp {
+        icmp_type: 3,
+        code: 1,
+    };
+    story.seen(3_001 * MS, Hook::IcmpSend, SYN, syn, What::Icmp(unreachable));
+    story.seen(
+        3_001 * MS + 1,
+        Hook::KfreeSkb,
+        SYN,
+        syn,
+        drop(IN_NEIGHBOUR, NOT_SPECIFIED),
+    );
+    let next = (Part::Syn, 0x777);
+    let again = on_node(original(story.port));
+    story.seen(3_001 * MS + 2, Hook::NetifReceive, next, again, What::Packet);
+    story.seen(3_001 * MS + 3, Hook::NeighbourSend, next, syn, waits());
+    assert_eq!(
+        cause_of(&story.only()),
+        (Fate::Refused, Some(Cause::NeighUnresolved))
+    );
+}
+
+#[test]
+fn a_neighbour_that_answers_at_once_is_no_cause() {
+    let mut story = story(true);
+    sent_and_waiting(&mut story, MS);
+    story.reaches_pod(3 * MS);
+    assert_eq!(
+        cause_of(&story.only()),
+        (Fate::Unanswered, Some(Cause::BackendSilent))
+    );
+}
+
+/// The pod's hardware address is known after `waited`; the client sends its SYN again after a second.
+fn resolved_after(waited: u64) -> (Fate, Option<Cause>) {
+    let mut story = story(true);
+    sent_and_waiting(&mut story, MS);
+    let again = on_node(original(story.port));
+    let second = (Part::Syn, 0x777);
+    if waited < 1_000 * MS {
+        story.reaches_pod(MS + waited);
+        story.listener_takes(MS + waited + 5);
+    }
+    story.seen(1_001 * MS, Hook::NetifReceive, second, again, What::Packet);
+    if waited > 1_000 * MS {
+        story.reaches_pod(MS + waited);
+        story.listener_takes(MS + waited + 5);
+    }
+    story.answered(2_001 * MS);
+    story.acknowledged(2_002 * MS);
+    cause_of(&story.only())
+}
+
+#[test]
+fn a_pod_whose_address_was_known_too_late_was_not_slow() {
+    assert_eq!(
+        resolved_after(1_500 * MS),
+        (Fate::Stalled, Some(Cause::NeighUnresolved))
+    );
+    assert_eq!(resolved_after(2 * MS), (Fate::Stalled, Some(Cause::BackendSlow)));
+}
+
+#[test]
+fn a_full_table_is_told_by_its_reason_alone() {
+    for (reason, expected) in [
+        (NEIGH_CREATEFAIL, Cause::NeighUnresolved),
+        (NOT_SPECIFIED, Cause::Unknown),
+    ] {
+        let mut story = story(true);
+        let syn = on_node(translated(story.port));
+        story.arrives(MS);
+        story.seen(MS + 1, Hook::KfreeSkb, SYN, syn, drop(IN_FINISH_OUTPUT, reason));
+        assert_eq!(cause_of(&story.only()), (Fate::Dropped, Some(expected)));
+    }
+}
