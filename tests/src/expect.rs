@@ -143,13 +143,8 @@ impl<'a> Judge<'a> {
         let mut flows = BTreeMap::new();
         for flow in latest {
             let from = &flow.client;
-            let client = self
-                .scenario
-                .topology
-                .clients
-                .iter()
-                .find(|client| client.address == from.ip);
-            let Some(client) = client else {
+            let mut parties = self.scenario.topology.parties();
+            let Some((client, _)) = parties.find(|(_, address)| *address == from.ip) else {
                 let subject = format!("{}:{}", from.ip, from.port);
                 self.wrong(
                     subject,
@@ -157,10 +152,10 @@ impl<'a> Judge<'a> {
                 );
                 continue;
             };
-            let occurrence = seen.entry((client.name.clone(), from.port)).or_default();
+            let occurrence = seen.entry((client.to_owned(), from.port)).or_default();
             *occurrence += 1;
             let attempt = Attempt {
-                client: client.name.clone(),
+                client: client.to_owned(),
                 source_port: from.port,
                 occurrence: *occurrence,
             };
@@ -184,11 +179,12 @@ impl<'a> Judge<'a> {
                 continue;
             };
             let service = scenario.topology.service(connect.to.as_deref());
+            let node = connect.to_address.unwrap_or(scenario.topology.node_address());
             if let Some(service) = service
-                && (flow.node.ip, flow.node.port) != (scenario.topology.node_address(), service.node_port)
+                && (flow.node.ip, flow.node.port) != (node, service.node_port)
             {
-                let node = SocketAddr::new(scenario.topology.node_address(), service.node_port);
-                self.wrong(&attempt, format!("it went to {node}, not to {}", flow.node));
+                let to = SocketAddr::new(node, service.node_port);
+                self.wrong(&attempt, format!("it went to {to}, not to {}", flow.node));
             }
             if let Some(expected) = scenario.expected(&attempt) {
                 self.flow(&attempt, flow, expected);
@@ -276,7 +272,12 @@ impl<'a> Judge<'a> {
         if fate == Fate::Stalled && truth.outcome == Outcome::Connected {
             match flow.stall_ms {
                 None => self.wrong(attempt, "it is stalled, but stall_ms is not known"),
-                Some(stall) if (truth.ms - stall).abs() > STALL_TOLERANCE_MS => {
+                // A backend that is slow takes its time of every SYN: that is no loss to a repetition.
+                Some(stall)
+                    if stall - truth.ms > STALL_TOLERANCE_MS
+                        || truth.ms - stall > STALL_TOLERANCE_MS
+                            && flow.cause.as_deref() != Some("backend.slow") =>
+                {
                     let waited = truth.ms;
                     self.wrong(
                         attempt,
@@ -375,8 +376,8 @@ fn agrees(fate: Fate, truth: &Traffic) -> bool {
         (Fate::Stalled, Outcome::Connected) => truth.ms >= LOST_A_SECOND_MS,
         // The kernel gives the client the same error for "time exceeded", which is no refusal, as for "unreachable".
         (Fate::Refused, Outcome::Refused | Outcome::Unreachable)
-        | (Fate::Dropped, Outcome::Timeout | Outcome::Unreachable)
-        | (Fate::Unanswered, Outcome::Timeout) => true,
+        | (Fate::Dropped, Outcome::Timeout | Outcome::Unreachable | Outcome::Aborted | Outcome::Silent)
+        | (Fate::Unanswered, Outcome::Timeout | Outcome::Aborted | Outcome::Silent) => true,
         _ => false,
     }
 }
@@ -397,6 +398,8 @@ impl fmt::Display for Lived<'_> {
             Outcome::Refused => write!(f, "was refused after {ms:.0} ms"),
             Outcome::Timeout => write!(f, "gave up after {ms:.0} ms"),
             Outcome::Unreachable => write!(f, "was told after {ms:.0} ms that the way is closed"),
+            Outcome::Aborted => write!(f, "gave its socket up after {ms:.0} ms"),
+            Outcome::Silent => write!(f, "sent SYNs only"),
             Outcome::Failed => write!(f, "failed after {ms:.0} ms"),
         }
     }

@@ -131,6 +131,10 @@ pub enum Outcome {
     Timeout,
     /// An ICMP error came back: `EHOSTUNREACH`, `ENETUNREACH`.
     Unreachable,
+    /// The client closed its socket before anything was decided.
+    Aborted,
+    /// The client sent SYNs and never meant to say more, nor listened to what came back.
+    Silent,
     /// Anything else; the guest's notes say what.
     Failed,
 }

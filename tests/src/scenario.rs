@@ -29,7 +29,7 @@ pub use expectation::{Evidence, Expect, Expected, ExpectedFlow, Totals};
 pub use family::Family;
 pub use overlay::{OtherNode, Overlay};
 pub use process::{Check, Process};
-pub use step::{Change, Connect, Membership, Removal, RunIn, Step};
+pub use step::{Change, Close, Connect, HalfOpen, Membership, Removal, RunIn, Step};
 pub use topology::{Behaviour, Client, Pod, Policy, Proxy, RealServer, Scheduler, Service, Topology};
 pub use words::{CAUSES, Cause, Dataplane, Fate, Flavour, KernelName, Span};
 
@@ -116,7 +116,8 @@ impl Scenario {
 
     /// Reads and checks a scenario.
     pub fn from_toml(text: &str) -> Result<Self> {
-        let scenario: Self = toml::from_str(text)?;
+        let mut scenario: Self = toml::from_str(text)?;
+        scenario.topology.fill_in();
         check::check(&scenario).context("the scenario contradicts itself")?;
         Ok(scenario)
     }
@@ -150,6 +151,14 @@ impl Scenario {
             Step::Connect(connect) => std::slice::from_ref(connect),
             Step::Parallel(connects) => connects.as_slice(),
             _ => &[],
+        })
+    }
+
+    fn connects_mut(&mut self) -> impl Iterator<Item = &mut Connect> {
+        self.steps.iter_mut().flat_map(|step| match step {
+            Step::Connect(connect) => std::slice::from_mut(connect),
+            Step::Parallel(connects) => connects.as_mut_slice(),
+            _ => &mut [],
         })
     }
 

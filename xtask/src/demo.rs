@@ -146,7 +146,7 @@ fn kind(truth: &Traffic) -> &'static str {
         Outcome::Connected => stalled,
         Outcome::Refused => refused,
         Outcome::Timeout => given_up,
-        Outcome::Unreachable | Outcome::Failed => failed,
+        Outcome::Unreachable | Outcome::Aborted | Outcome::Silent | Outcome::Failed => failed,
     }
 }
 

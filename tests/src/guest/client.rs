@@ -16,9 +16,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::cancel::Cancel;
 use super::netns::Netns;
 use super::port::Port;
-use super::tool;
+use super::{segment, tool};
 use crate::protocol::{Message, Outcome, Traffic};
-use crate::scenario::{self, Connect, address};
+use crate::scenario::{self, Close, Connect, HalfOpen, address};
 
 /// How long a source port may still belong to the last connection from it. Its server closed it, so it takes one
 /// more round trip at most.
@@ -26,6 +26,9 @@ const PORT_BUSY: Duration = Duration::from_secs(3);
 
 /// How often a client that waits for its connection looks whether it must stop.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// The time from one SYN to the next of a client without a TCP: what a TCP waits before it sends its SYN again.
+const BETWEEN_SYNS: Duration = Duration::from_secs(1);
 
 /// How long a server may take for its few bytes.
 const REPLY: Duration = Duration::from_secs(5);
@@ -40,7 +43,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Builds the client's netns and joins it to the node by a link of its own; `nth` counts clients from 0.
+    /// Builds the netns of a client outside and joins it to the node by a link of its own; `nth` counts them from 0.
     pub(super) fn create(client: &scenario::Client, nth: usize, node: IpAddr) -> Result<Self> {
         let address = client.address;
         let netns = Netns::create(&client.name, address)?;
@@ -66,12 +69,17 @@ impl Client {
         netns.ip(&format!(
             "addr add {own} dev eth0\nlink set eth0 up\nroute add default via {node}\n"
         ))?;
-        Ok(Self {
-            name: client.name.clone(),
+        Ok(Self::at(&client.name, address, &netns))
+    }
+
+    /// Somebody who is there already and becomes a client.
+    pub(super) fn at(name: &str, address: IpAddr, netns: &Netns) -> Self {
+        Self {
+            name: name.to_owned(),
             address,
-            netns,
+            netns: netns.clone(),
             held: Arc::default(),
-        })
+        }
     }
 
     /// Its name.
@@ -96,8 +104,14 @@ impl Client {
     ) -> Result<()> {
         let pause = Duration::from_millis(step.pause_ms.into());
         self.netns.run(|| {
+            if step.half_open.is_some() {
+                fall_silent(step)?;
+            }
             for source_port in step.source_ports() {
-                let truth = self.attempt(source_port, to, step, begun, (port, cancel))?;
+                let truth = match &step.half_open {
+                    None => self.attempt(source_port, to, step, begun, (port, cancel))?,
+                    Some(syn) => self.half_open(source_port, to, syn, begun, cancel)?,
+                };
                 port.send(&Message::Traffic(truth));
                 cancel.sleep(pause)?;
             }
@@ -126,19 +140,12 @@ impl Client {
         begun: &Sender<()>,
         (port, cancel): (&Port, &Cancel),
     ) -> Result<Traffic> {
-        let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))
-            .context("cannot make a socket")?;
-        socket
-            .set_reuse_address(true)
-            .context("cannot set SO_REUSEADDR")?;
         let from = SocketAddr::new(self.address, source_port);
-        socket
-            .bind(&from.into())
-            .with_context(|| format!("{}: cannot bind {from}", self.name))?;
-        let timeout = Duration::from_millis(step.timeout_ms.into());
-        let (result, took) = connect(&socket, to, timeout, begun, cancel)?;
+        let socket = self.socket(from, step)?;
+        let (result, took) = connect(&socket, to, step, begun, cancel)?;
         let outcome = match &result {
             Ok(()) => Outcome::Connected,
+            Err(error) if error.kind() == ErrorKind::Interrupted => Outcome::Aborted,
             Err(error) => outcome(error),
         };
         if let (Outcome::Failed, Err(error)) = (outcome, &result) {
@@ -146,8 +153,13 @@ impl Client {
         }
         let mut backend = None;
         if result.is_ok() {
+            if step.close == Some(Close::Rst) {
+                socket
+                    .set_linger(Some(Duration::ZERO))
+                    .context("cannot set SO_LINGER")?;
+            }
             let stream = TcpStream::from(socket);
-            backend = greeting(&stream, step.hold);
+            backend = greeting(&stream, step.hold || step.close.is_some());
             if step.hold {
                 self.lock().push(stream);
             }
@@ -161,14 +173,78 @@ impl Client {
         })
     }
 
+    fn socket(&self, from: SocketAddr, step: &Connect) -> Result<Socket> {
+        let socket = Socket::new(Domain::for_address(from), Type::STREAM, Some(Protocol::TCP))
+            .context("cannot make a socket")?;
+        socket
+            .set_reuse_address(true)
+            .context("cannot set SO_REUSEADDR")?;
+        if let Some(ttl) = step.ttl {
+            let set = if from.is_ipv4() {
+                socket.set_ttl_v4(ttl.into())
+            } else {
+                socket.set_unicast_hops_v6(ttl.into())
+            };
+            set.context("cannot set the TTL")?;
+        }
+        if let Some(mss) = step.mss {
+            socket.set_tcp_mss(mss.into()).context("cannot set the MSS")?;
+        }
+        socket
+            .bind(&from.into())
+            .with_context(|| format!("{}: cannot bind {from}", self.name))?;
+        Ok(socket)
+    }
+
+    /// Sends SYNs and nothing else.
+    fn half_open(
+        &self,
+        source_port: u16,
+        to: SocketAddr,
+        syn: &HalfOpen,
+        begun: &Sender<()>,
+        cancel: &Cancel,
+    ) -> Result<Traffic> {
+        let start = Instant::now();
+        let from = SocketAddr::new(self.address, source_port);
+        for nth in 0..syn.syns {
+            if nth > 0 {
+                cancel.sleep(BETWEEN_SYNS)?;
+            }
+            segment::send_syn(from, to, syn)?;
+            let _ = begun.send(());
+        }
+        Ok(Traffic {
+            client: self.name.clone(),
+            source_port,
+            outcome: Outcome::Silent,
+            ms: start.elapsed().as_secs_f64() * 1000.0,
+            backend: None,
+        })
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<TcpStream>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The node's end of the link to its `nth` client.
+/// The node's end of the link to its `nth` client or other node.
 pub(super) fn device(nth: usize) -> String {
     format!("eth{nth}")
+}
+
+/// Keeps the TCP of the calling thread's netns from hearing what comes back for the ports of a step, for it would answer with RST.
+fn fall_silent(step: &Connect) -> Result<()> {
+    let first = step.source_port;
+    let last = first.saturating_add(step.count - 1);
+    tool::feed(
+        "nft -f -",
+        &format!(
+            "table inet lab-client {{\n    chain deaf {{\n        type filter hook input priority filter\n        \
+             tcp dport {first}-{last} drop\n    }}\n}}\n"
+        ),
+    )?;
+    Ok(())
 }
 
 /// Connects, and waits for a port that its last connection has not quite let go. Such a wait is not counted: the
@@ -176,7 +252,7 @@ pub(super) fn device(nth: usize) -> String {
 fn connect(
     socket: &Socket,
     to: SocketAddr,
-    timeout: Duration,
+    step: &Connect,
     begun: &Sender<()>,
     cancel: &Cancel,
 ) -> Result<(io::Result<()>, Duration)> {
@@ -194,7 +270,7 @@ fn connect(
             }
             Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {
                 let _ = begun.send(());
-                handshake(socket, start, timeout, cancel)?
+                handshake(socket, start, step, cancel)?
             }
             result => result,
         };
@@ -202,13 +278,19 @@ fn connect(
     }
 }
 
-/// Waits until a connection that is being made is made, or has failed. Fails itself when the scenario must stop.
-fn handshake(socket: &Socket, start: Instant, timeout: Duration, cancel: &Cancel) -> Result<io::Result<()>> {
+/// Waits until a connection that is being made is made, or has failed, or the client has waited long enough. Fails
+/// itself when the scenario must stop.
+fn handshake(socket: &Socket, start: Instant, step: &Connect, cancel: &Cancel) -> Result<io::Result<()>> {
+    let (limit, then) = match step.abort_ms {
+        Some(limit) if limit < step.timeout_ms => (limit, ErrorKind::Interrupted),
+        _ => (step.timeout_ms, ErrorKind::TimedOut),
+    };
+    let limit = Duration::from_millis(limit.into());
     loop {
         cancel.go_on()?;
-        let left = timeout.saturating_sub(start.elapsed());
+        let left = limit.saturating_sub(start.elapsed());
         if left.is_zero() {
-            return Ok(Err(ErrorKind::TimedOut.into()));
+            return Ok(Err(then.into()));
         }
         // Rounded up, so that the last wait is not one of no time, again and again.
         let wait =
@@ -235,9 +317,9 @@ fn outcome(error: &io::Error) -> Outcome {
     }
 }
 
-/// What the server said, up to its first line. Unless the connection is held, all of it is read, so that it is the
-/// server who closes first, and the client's port is free at once.
-fn greeting(mut stream: &TcpStream, hold: bool) -> Option<String> {
+/// What the server said, up to its first line. Unless that is enough, all of it is read, so that it is the server who
+/// closes first, and the client's port is free at once.
+fn greeting(mut stream: &TcpStream, first_line: bool) -> Option<String> {
     let _ = stream.set_nonblocking(false);
     let _ = stream.set_read_timeout(Some(REPLY));
     let mut said = Vec::new();
@@ -245,7 +327,7 @@ fn greeting(mut stream: &TcpStream, hold: bool) -> Option<String> {
     // An RST ends it as well as a FIN does.
     while let Ok(count @ 1..) = stream.read(&mut bytes) {
         said.extend_from_slice(&bytes[..count]);
-        if hold && said.contains(&b'\n') {
+        if first_line && said.contains(&b'\n') {
             break;
         }
     }

@@ -20,6 +20,8 @@ mod port;
 mod process;
 mod process_table;
 mod restore;
+mod segment;
+mod server;
 mod shell;
 mod supervise;
 mod sysctl;

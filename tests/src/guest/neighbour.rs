@@ -27,9 +27,14 @@ pub(super) fn meet(netns: &Netns, neighbour: IpAddr, cancel: &Cancel) -> Result<
     if neighbour.is_ipv4() {
         return Ok(());
     }
-    cancel.doing(format!("waiting until {} knows {neighbour}", netns.name()))?;
+    cancel.doing(format!("waiting until {netns} knows {neighbour}"))?;
+    know(netns, neighbour, cancel)
+}
+
+/// Waits until a netns knows its neighbour, whatever they speak.
+pub(super) fn know(netns: &Netns, neighbour: IpAddr, cancel: &Cancel) -> Result<()> {
     let met = netns.run(|| cancel.wait_until(DISCOVERED, || answers(neighbour)))?;
-    ensure!(met, "{} does not learn where {neighbour} is", netns.name());
+    ensure!(met, "{netns} does not learn where {neighbour} is");
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Network namespaces, as `ip netns` names them.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::net::IpAddr;
 use std::path::Path;
@@ -15,10 +16,11 @@ use super::{sysctl, tool};
 /// Where `ip netns` keeps the names.
 pub(super) const FOLDER: &str = "/run/netns";
 
-/// A netns other than the node's.
+/// A netns: the node's own, or another one.
 #[derive(Debug, Clone)]
 pub(super) struct Netns {
-    name: String,
+    /// None for the node's own.
+    name: Option<String>,
 }
 
 impl Netns {
@@ -47,27 +49,39 @@ impl Netns {
                 .unwrap_or_else(|_| Err(anyhow!("a thread that made a netns panicked")))
         })?;
         Ok(Self {
-            name: name.to_owned(),
+            name: Some(name.to_owned()),
         })
     }
 
-    /// Its name.
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    /// The node's own.
+    pub(super) const fn node() -> Self {
+        Self { name: None }
+    }
+
+    /// Its name, unless it is the node's own.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// Runs `ip` in it on each line, with loopback up before the first.
     pub(super) fn ip(&self, lines: &str) -> Result<()> {
         let lines = format!("link set lo up\n{lines}");
-        tool::feed(&format!("ip -n {} -batch -", self.name), &lines)?;
+        let netns = self
+            .name
+            .as_ref()
+            .map_or_else(String::new, |name| format!("-n {name} "));
+        tool::feed(&format!("ip {netns}-batch -"), &lines)?;
         Ok(())
     }
 
-    /// Moves the calling thread into it, for good.
+    /// Moves the calling thread, which is in the node's, into it, for good.
     pub(super) fn enter(&self) -> Result<()> {
-        let path = format!("{FOLDER}/{}", self.name);
+        let Some(name) = &self.name else {
+            return Ok(());
+        };
+        let path = format!("{FOLDER}/{name}");
         let file = File::open(&path).with_context(|| format!("cannot open {path}"))?;
-        setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter the netns {}", self.name))
+        setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter the netns {name}"))
     }
 
     /// Runs something in it and waits for it.
@@ -77,9 +91,18 @@ impl Netns {
                 self.enter()?;
                 work()
             });
-            let panicked = |_| Err(anyhow!("a thread in the netns {} panicked", self.name));
+            let panicked = |_| Err(anyhow!("a thread in {self} panicked"));
             inside.join().unwrap_or_else(panicked)
         })
+    }
+}
+
+impl fmt::Display for Netns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            None => f.write_str("the node's netns"),
+            Some(name) => write!(f, "the netns {name}"),
+        }
     }
 }
 

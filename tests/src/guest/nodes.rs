@@ -84,7 +84,7 @@ impl OtherNode {
 /// The first node's device towards another one.
 pub(super) fn device(topology: &Topology, node: &scenario::OtherNode) -> String {
     let nth = topology.nodes.iter().position(|other| other == node);
-    client::device(topology.clients.len() + nth.unwrap_or_default())
+    client::device(topology.outside().count() + nth.unwrap_or_default())
 }
 
 /// Has the kernel ready for the overlay, before any netns is made. What it loads is removed with the scenario, and `tunl0`

@@ -99,7 +99,7 @@ impl Stage {
         };
         let bench = Bench {
             client: node.client(&first.name)?,
-            to: topology::address(&scenario.topology, None)?,
+            to: topology::address(&scenario.topology, None, None)?,
             port: &self.port,
             cancel: &self.cancel,
         };
@@ -206,7 +206,7 @@ impl Act<'_> {
     /// Lets a client connect. The receiver hears of its first SYN.
     fn connect(&self, connect: &Connect) -> Result<(JoinHandle<Result<()>>, Receiver<()>)> {
         let client: Client = self.node.client(&connect.client)?.clone();
-        let to = topology::address(&self.scenario.topology, connect.to.as_deref())?;
+        let to = topology::address(&self.scenario.topology, connect.to.as_deref(), connect.to_address)?;
         let (connect, port, cancel) = (
             connect.clone(),
             self.stage.port.clone(),

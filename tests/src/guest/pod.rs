@@ -1,37 +1,25 @@
-//! A pod: its netns, its server, and how it lives and dies.
+//! A pod: its netns, and how it lives and dies.
 
-use std::io::{ErrorKind, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use socket2::SockRef;
 
+use super::cancel::Cancel;
 use super::netns::Netns;
-use super::tool;
+use super::server::Server;
 use super::topology::is_up;
-use crate::scenario::{self, Behaviour, address};
+use super::{neighbour, segment, sysctl, tool};
+use crate::scenario::{self, Behaviour, HalfOpen, address};
 
-/// The time between a reply and the RST that follows it: enough for the reply to be read first.
-const BEFORE_RST: Duration = Duration::from_millis(50);
+/// What a pod has whose queue of handshakes is to be full: no cookies, and room for a few.
+const NO_ROOM: [(&str, u16); 2] = [
+    ("net.ipv4.tcp_syncookies", 0),
+    ("net.ipv4.tcp_max_syn_backlog", HANDSHAKES),
+];
 
-/// How often a server that waits for clients looks whether it must end.
-const LOOK_MS: u16 = 50;
-
-/// Makes a pod deaf: every SYN is discarded before its TCP sees it.
-const DEAF: &str = "\
-table inet lab {
-    chain deaf {
-        type filter hook input priority filter
-        tcp flags & (syn | ack) == syn drop
-    }
-}
-";
+/// So many handshakes fill the queue: with this one there is less than a quarter of `tcp_max_syn_backlog` left, which
+/// is kept for clients that are known already (`tcp_conn_request` in `net/ipv4/tcp_input.c`).
+const HANDSHAKES: u16 = 4;
 
 /// A pod on a node.
 #[derive(Debug)]
@@ -40,40 +28,60 @@ pub(super) struct Pod {
     address: IpAddr,
     port: u16,
     netns: Netns,
-    /// The node that it is on, if that is not the first one.
-    host: Option<Netns>,
+    /// The netns of its node. For a pod with its node's network it is the pod's own as well.
+    host: Netns,
+    host_network: bool,
     behaviour: Behaviour,
     server: Option<Server>,
+    /// What sysctls of its netns were before it changed them to behave as it does.
+    sysctls: sysctl::Changed,
 }
 
 impl Pod {
-    /// Builds the pod's netns and joins it to its node, the first one or another, as a network plugin does.
-    pub(super) fn create(pod: &scenario::Pod, host: Option<&Netns>) -> Result<Self> {
-        let netns = Netns::create(&pod.name, pod.address)?;
+    /// Builds the pod's netns and joins it to its node, as a network plugin does.
+    pub(super) fn create(pod: &scenario::Pod, host: Netns) -> Result<Self> {
+        let netns = if pod.host_network {
+            host.clone()
+        } else {
+            Netns::create(&pod.name, pod.address)?
+        };
         let mut built = Self {
             name: pod.name.clone(),
             address: pod.address,
             port: pod.port,
             netns,
-            host: host.cloned(),
+            host,
+            host_network: pod.host_network,
             behaviour: Behaviour::NoListener,
             server: None,
+            sysctls: sysctl::Changed::default(),
         };
-        let (device, mac, name) = (built.device(), address::mac(pod.address), &pod.name);
-        let (address, gateway) = (pod.address, address::gateway(pod.address));
+        if !pod.host_network {
+            built.join()?;
+            built.netns.run(|| {
+                pod.sysctls
+                    .iter()
+                    .try_for_each(|(name, value)| sysctl::write(name, value))
+            })?;
+        }
+        built.behave(pod.behaviour)?;
+        Ok(built)
+    }
+
+    fn join(&self) -> Result<()> {
+        let (device, name, address) = (self.device(), &self.name, self.address);
+        let (mac, gateway) = (address::mac(address), address::gateway(address));
         let prefix = address::prefix(address);
-        built.on_node(&format!(
+        self.host.ip(&format!(
             "link add {device} type veth peer name eth0 address {mac} netns {name}\n\
              addr add {} dev {device}\n\
              link set {device} up\n",
             address::of_device(gateway, prefix)
         ))?;
-        built.netns.ip(&format!(
+        self.netns.ip(&format!(
             "addr add {} dev eth0\nlink set eth0 up\nroute add default via {gateway}\n",
             address::of_device(address, prefix)
-        ))?;
-        built.behave(pod.behaviour)?;
-        Ok(built)
+        ))
     }
 
     /// Its name.
@@ -91,9 +99,10 @@ impl Pod {
         format!("cali{}", self.name)
     }
 
-    /// Whether it has its address: one that is gone has none.
-    pub(super) fn has_address(&self) -> bool {
-        self.behaviour != Behaviour::Gone
+    /// Whether it has a link of its own on which it can meet its node: one that is gone has no address, and one that is
+    /// slow has met it before.
+    pub(super) fn can_meet(&self) -> bool {
+        !self.host_network && !matches!(self.behaviour, Behaviour::Gone | Behaviour::Slow)
     }
 
     /// Its node's address in its network.
@@ -104,164 +113,118 @@ impl Pod {
     /// Whether its node's end of its veth carries packets.
     pub(super) fn is_up(&self) -> Result<bool> {
         let device = self.device();
-        match &self.host {
+        match self.host.name() {
+            _ if self.host_network => Ok(true),
             None => Ok(is_up(&device, self.address)),
-            Some(host) => Ok(
-                tool::run(&format!("ip -n {} -br link show dev {device}", host.name()))?
-                    .split_whitespace()
-                    .nth(1)
-                    .is_some_and(|state| state == "UP"),
-            ),
-        }
-    }
-
-    /// Runs `ip` on its node, on each line.
-    fn on_node(&self, lines: &str) -> Result<()> {
-        match &self.host {
-            None => tool::feed("ip -batch -", lines).map(drop),
-            Some(host) => host.ip(lines),
+            Some(host) => Ok(tool::run(&format!("ip -n {host} -br link show dev {device}"))?
+                .split_whitespace()
+                .nth(1)
+                .is_some_and(|state| state == "UP")),
         }
     }
 
     /// Changes what the pod does from now on.
     pub(super) fn behave(&mut self, behaviour: Behaviour) -> Result<()> {
-        let (address, netns, device) = (self.address, self.netns.clone(), self.device());
-        let prefix = address::prefix(address);
-        let listener = SocketAddr::new(address::any(address), self.port);
-        match self.behaviour {
-            Behaviour::Silent => {
-                netns.run(|| tool::run("nft delete table inet lab"))?;
-            }
-            Behaviour::Gone => {
-                netns.ip(&format!(
-                    "addr add {} dev eth0\nroute replace default via {}\n",
-                    address::of_device(address, prefix),
-                    address::gateway(address)
-                ))?;
-                self.on_node(&format!("neigh flush dev {device}\n"))?;
-            }
-            _ => {}
-        }
+        self.recover()?;
+        let (address, port) = (self.address, self.port);
+        let listener = SocketAddr::new(address::any(address), port);
         match behaviour {
-            Behaviour::Fin | Behaviour::Rst | Behaviour::Hold | Behaviour::Silent => match &self.server {
-                Some(server) => server.behave(behaviour),
-                None => self.server = Some(Server::start(&self.name, &netns, listener, behaviour)?),
-            },
             Behaviour::NoListener | Behaviour::Gone => self.server = None,
+            _ => match &mut self.server {
+                Some(server) => server.behave(&self.netns, behaviour)?,
+                None => self.server = Some(Server::start(&self.name, &self.netns, listener, behaviour)?),
+            },
         }
         match behaviour {
-            Behaviour::Silent => {
-                netns.run(|| tool::feed("nft -f -", DEAF))?;
+            Behaviour::Silent => self.discard(&format!("tcp dport {port} tcp flags & (syn | ack) == syn"))?,
+            Behaviour::SynFull => self.fill_handshakes()?,
+            Behaviour::Slow => {
+                // Neighbour entries must not be what is slow, neither the node's for the pod nor the pod's.
+                self.keep_neighbour()?;
+                neighbour::know(&self.netns, self.gateway(), &Cancel::default())?;
+                let late = Behaviour::SLOW_MS;
+                self.netns
+                    .run(|| tool::run(&format!("tc qdisc add dev eth0 root netem delay {late}ms")))?;
             }
             Behaviour::Gone => {
-                let mac = address::mac(address);
-                self.on_node(&format!(
-                    "neigh replace {address} lladdr {mac} dev {device} nud permanent\n"
-                ))?;
-                netns.ip(&format!("addr del {address}/{prefix} dev eth0\n"))?;
+                self.keep_neighbour()?;
+                let prefix = address::prefix(address);
+                self.netns
+                    .ip(&format!("addr del {address}/{prefix} dev eth0\n"))?;
             }
             _ => {}
         }
         self.behaviour = behaviour;
         Ok(())
     }
-}
 
-/// A listener and the thread that serves it. Dropping it closes the listener and all connections.
-#[derive(Debug)]
-struct Server {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    name: String,
-    stop: AtomicBool,
-    behaviour: Mutex<Behaviour>,
-}
-
-impl Server {
-    fn start(name: &str, netns: &Netns, to: SocketAddr, behaviour: Behaviour) -> Result<Self> {
-        let listener = netns.run(|| {
-            let listener = TcpListener::bind(to).with_context(|| format!("cannot listen on {to}"))?;
-            listener
-                .set_nonblocking(true)
-                .context("cannot set up the listener")?;
-            Ok(listener)
-        })?;
-        let shared = Arc::new(Shared {
-            name: name.to_owned(),
-            stop: AtomicBool::new(false),
-            behaviour: Mutex::new(behaviour),
-        });
-        // The listener stays in the netns that it was made in, whichever its thread is in.
-        let thread = thread::spawn({
-            let shared = Arc::clone(&shared);
-            move || shared.serve(&listener)
-        });
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
-    }
-
-    fn behave(&self, behaviour: Behaviour) {
-        *self.shared.lock() = behaviour;
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            eprintln!("lab-guest: the server of {} panicked", self.shared.name);
-        }
-    }
-}
-
-impl Shared {
-    fn serve(&self, listener: &TcpListener) {
-        let mut held = Vec::new();
-        while !self.stop.load(Ordering::Relaxed) {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    if let Err(error) = self.answer(stream, &mut held) {
-                        // The client may have gone already; that it was served is its own truth to tell.
-                        eprintln!("lab-guest: {}: a client went away: {error}", self.name);
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let mut wait = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-                    let _ = poll(&mut wait, PollTimeout::from(LOOK_MS));
-                }
-                // A client that left before it was accepted.
-                Err(_) => {}
+    /// Undoes what the last behaviour took besides a server.
+    fn recover(&mut self) -> Result<()> {
+        let Self {
+            address,
+            netns,
+            host,
+            sysctls,
+            ..
+        } = self;
+        let device = format!("cali{}", self.name);
+        match self.behaviour {
+            Behaviour::Silent | Behaviour::SynFull => {
+                let name = &self.name;
+                netns.run(|| {
+                    tool::run(&format!("nft delete table inet lab-{name}"))?;
+                    sysctls.restore()
+                })
             }
+            Behaviour::Slow => {
+                netns.run(|| tool::run("tc qdisc del dev eth0 root"))?;
+                host.ip(&format!("neigh flush dev {device}\n"))
+            }
+            Behaviour::Gone => {
+                let (prefix, gateway) = (address::prefix(*address), address::gateway(*address));
+                netns.ip(&format!(
+                    "addr add {} dev eth0\nroute replace default via {gateway}\n",
+                    address::of_device(*address, prefix)
+                ))?;
+                host.ip(&format!("neigh flush dev {device}\n"))
+            }
+            _ => Ok(()),
         }
     }
 
-    fn answer(&self, mut stream: TcpStream, held: &mut Vec<TcpStream>) -> std::io::Result<()> {
-        stream.set_nonblocking(false)?;
-        stream.write_all(format!("{}\n", self.name).as_bytes())?;
-        let behaviour = *self.lock();
-        match behaviour {
-            Behaviour::Hold => held.push(stream),
-            Behaviour::Rst => {
-                SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
-                thread::spawn(move || {
-                    thread::sleep(BEFORE_RST);
-                    drop(stream);
-                });
-            }
-            _ => drop(stream),
-        }
+    /// Discards what matches before the pod's TCP sees it.
+    fn discard(&self, matches: &str) -> Result<()> {
+        let rules = format!(
+            "table inet lab-{} {{\n    chain deaf {{\n        type filter hook input priority filter\n        \
+             {matches} drop\n    }}\n}}\n",
+            self.name
+        );
+        self.netns.run(|| tool::feed("nft -f -", &rules))?;
         Ok(())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Behaviour> {
-        self.behaviour.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Fills the listener's queue with handshakes that nobody ends: their SYN-ACKs are discarded.
+    fn fill_handshakes(&mut self) -> Result<()> {
+        let (port, loopback) = (self.port, address::loopback(self.address));
+        self.discard(&format!("iifname lo tcp sport {port}"))?;
+        let Self { netns, sysctls, .. } = self;
+        netns
+            .run(|| {
+                for (name, value) in NO_ROOM {
+                    sysctls.set(name, value)?;
+                }
+                let syn = HalfOpen::default();
+                let at = |port| SocketAddr::new(loopback, port);
+                (1..=HANDSHAKES).try_for_each(|from| segment::send_syn(at(from), at(port), &syn))
+            })
+            .context("cannot fill the queue of handshakes")
+    }
+
+    /// Makes the node's neighbour entry for the pod one that stays.
+    fn keep_neighbour(&self) -> Result<()> {
+        let (address, mac, device) = (self.address, address::mac(self.address), self.device());
+        self.host.ip(&format!(
+            "neigh replace {address} lladdr {mac} dev {device} nud permanent\n"
+        ))
     }
 }

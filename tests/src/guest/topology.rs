@@ -12,12 +12,13 @@ use super::cancel::Cancel;
 use super::client::{self, Client};
 use super::kube::Kube;
 use super::leftovers::{Inventory, Kind};
+use super::netns::{self, Netns};
 use super::nodes::{self, OtherNode};
 use super::pod::Pod;
 use super::restore::{self, Sysctls};
 use super::sysctl::Changed;
-use super::{modules, neighbour, netns, process_table, shell, sysctl, tool};
-use crate::scenario::{self, Behaviour, Family, RunIn, Scenario, Topology};
+use super::{modules, neighbour, process_table, shell, sysctl, tool};
+use crate::scenario::{self, Behaviour, Family, RunIn, Scenario, Topology, address};
 
 /// How long a new link may take until it carries packets.
 const LINK_UP: Duration = Duration::from_secs(10);
@@ -57,7 +58,7 @@ impl Node {
             self.sysctls.set(name, value)?;
         }
         nodes::prepare(topology.overlay)?;
-        for (nth, client) in topology.clients.iter().enumerate() {
+        for (nth, client) in topology.outside().enumerate() {
             cancel.doing(format!("building {}", client.name))?;
             let built = Client::create(client, nth, topology.node_address())
                 .with_context(|| format!("cannot build {}", client.name))?;
@@ -69,11 +70,14 @@ impl Node {
                 OtherNode::create(node, topology).with_context(|| format!("cannot build {}", node.name))?;
             self.others.push(built);
         }
+        own_addresses(topology)?;
         for pod in &topology.pods {
             cancel.doing(format!("building {}", pod.name))?;
-            let host = pod.node.as_deref().map(|name| self.other(name)).transpose()?;
-            let built = Pod::create(pod, host.map(OtherNode::netns))
-                .with_context(|| format!("cannot build {}", pod.name))?;
+            let host = match &pod.node {
+                None => Netns::node(),
+                Some(name) => self.other(name)?.netns().clone(),
+            };
+            let built = Pod::create(pod, host).with_context(|| format!("cannot build {}", pod.name))?;
             self.pods.push(built);
         }
         // Before there are rules and virtual servers, to which these packets would be the first ones.
@@ -83,9 +87,10 @@ impl Node {
         for node in &self.others {
             neighbour::meet(node.netns(), topology.node_address(), cancel)?;
         }
-        for pod in self.pods.iter().filter(|pod| pod.has_address()) {
+        for pod in self.pods.iter().filter(|pod| pod.can_meet()) {
             neighbour::meet(pod.netns(), pod.gateway(), cancel)?;
         }
+        self.others_as_clients(topology);
         cancel.doing("making the ways between nodes")?;
         nodes::connect(topology)?;
         cancel.doing("playing kube-proxy")?;
@@ -95,7 +100,8 @@ impl Node {
             self.nft(rules)?;
         }
         cancel.doing("waiting for the links")?;
-        for device in (0..topology.clients.len() + topology.nodes.len()).map(client::device) {
+        let links = topology.outside().count() + topology.nodes.len();
+        for device in (0..links).map(client::device) {
             let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device, topology.node_address())))?;
             ensure!(up, "{device} does not come up");
         }
@@ -104,6 +110,25 @@ impl Node {
             ensure!(up, "{} does not come up", pod.device());
         }
         Ok(())
+    }
+
+    /// Lets everybody else connect too: processes on the node, pods and other nodes.
+    fn others_as_clients(&mut self, topology: &Topology) {
+        for (name, address) in topology.parties() {
+            if self.clients.iter().any(|client| client.name() == name) {
+                continue;
+            }
+            let netns = self.netns(name).cloned().unwrap_or(Netns::node());
+            self.clients.push(Client::at(name, address, &netns));
+        }
+    }
+
+    /// The netns of a client, another node or a pod.
+    fn netns(&self, name: &str) -> Option<&Netns> {
+        let pod = self.pods.iter().find(|pod| pod.name() == name).map(Pod::netns);
+        let other = || self.other(name).ok().map(OtherNode::netns);
+        let client = || self.client(name).ok().map(Client::netns);
+        pod.or_else(other).or_else(client)
     }
 
     /// The client of this name.
@@ -150,11 +175,9 @@ impl Node {
         if place == RunIn::NODE {
             return shell::run(line);
         }
-        let pod = self.pods.iter().find(|pod| pod.name() == place).map(Pod::netns);
-        let netns = match pod.or_else(|| self.other(place).map(OtherNode::netns).ok()) {
-            Some(netns) => netns,
-            None => self.client(place)?.netns(),
-        };
+        let netns = self
+            .netns(place)
+            .with_context(|| format!("there is no {place}"))?;
         netns.run(|| shell::run(line))
     }
 
@@ -198,6 +221,32 @@ impl Node {
     }
 }
 
+/// Gives the node those of its addresses that it has not got together with its links.
+fn own_addresses(topology: &Topology) -> Result<()> {
+    let mut lines = String::new();
+    let links = topology.outside().count() + topology.nodes.len();
+    let mut missing = topology.node_addresses.clone();
+    if links == 0 {
+        // Nobody is there, but a node has an address all the same.
+        let uplink = client::device(0);
+        let _ = writeln!(lines, "link add {uplink} type dummy\nlink set {uplink} up");
+        missing.push(topology.node_address());
+    }
+    // As with the first address: one device answers for all of IPv4, but each only for its own of IPv6.
+    let devices = match topology.family {
+        Family::Ipv4 => 1,
+        Family::Ipv6 => links.max(1),
+    };
+    for address in missing {
+        let address = address::of_device(address, address::bits(address));
+        for device in (0..devices).map(client::device) {
+            let _ = writeln!(lines, "addr add {address} dev {device}");
+        }
+    }
+    tool::feed("ip -batch -", &lines)?;
+    Ok(())
+}
+
 /// Deletes all devices that were not there before.
 fn delete_devices(before: &Inventory) -> Result<()> {
     let strangers = || {
@@ -217,10 +266,11 @@ fn delete_devices(before: &Inventory) -> Result<()> {
     deleted.map(drop)
 }
 
-/// The address of a service for its clients.
-pub(super) fn address(topology: &Topology, service: Option<&str>) -> Result<SocketAddr> {
+/// The address of a service for its clients: at this address of the node, or at the first one.
+pub(super) fn address(topology: &Topology, service: Option<&str>, at: Option<IpAddr>) -> Result<SocketAddr> {
     let service = topology.service(service).context("there is no such service")?;
-    Ok(SocketAddr::new(topology.node_address(), service.node_port))
+    let at = at.unwrap_or(topology.node_address());
+    Ok(SocketAddr::new(at, service.node_port))
 }
 
 /// The entries of a folder, by name; none if there is no such folder.

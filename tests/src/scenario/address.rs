@@ -50,6 +50,7 @@ pub fn cluster_ip(family: Family, nth: usize) -> IpAddr {
 #[must_use]
 pub fn in_family(address: IpAddr, family: Family) -> IpAddr {
     match (address, family) {
+        (IpAddr::V4(v4), Family::Ipv6) if v4.is_loopback() => Ipv6Addr::LOCALHOST.into(),
         (IpAddr::V4(v4), Family::Ipv6) => {
             let [a, b, c, d] = v4.octets().map(alike);
             Ipv6Addr::new(0xfd00, a, b, c, 0, 0, 0, d).into()
@@ -110,6 +111,15 @@ pub const fn any(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+/// The address of the loopback device, of the family of this one.
+#[must_use]
+pub const fn loopback(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
     }
 }
 

@@ -75,6 +75,12 @@ impl Scenario {
             played.title += ", with IPv6";
         }
         played.topology.set_family(family);
+        for address in played
+            .connects_mut()
+            .filter_map(|connect| connect.to_address.as_mut())
+        {
+            *address = address::in_family(*address, family);
+        }
         let names = Names::of(&played.topology);
         for text in texts(&mut played) {
             *text = names.fill_in(text);
@@ -89,7 +95,8 @@ impl Topology {
         let clients = self.clients.iter_mut().map(|client| &mut client.address);
         let nodes = self.nodes.iter_mut().map(|node| &mut node.address);
         let pods = self.pods.iter_mut().map(|pod| &mut pod.address);
-        for address in clients.chain(nodes).chain(pods) {
+        let own = self.node_addresses.iter_mut();
+        for address in clients.chain(nodes).chain(pods).chain(own) {
             *address = address::in_family(*address, family);
         }
     }

@@ -1,6 +1,7 @@
 //! What happens in a scenario, step by step.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::Deserialize;
 
@@ -43,10 +44,12 @@ pub enum Step {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Connect {
-    /// The client's name.
+    /// The name of the client, or of a pod or another node that is one for once.
     pub client: String,
     /// The service's name; needed only if there are several.
     pub to: Option<String>,
+    /// Which of the node's addresses it connects to; left out: the first one.
+    pub to_address: Option<IpAddr>,
     /// The source port of the first attempt.
     pub source_port: u16,
     /// From so many source ports, each one higher than the last.
@@ -58,6 +61,18 @@ pub struct Connect {
     /// A pause after each attempt, in milliseconds.
     #[serde(default)]
     pub pause_ms: u32,
+    /// The TTL of the client's packets.
+    pub ttl: Option<u8>,
+    /// The largest segment that the client asks for.
+    pub mss: Option<u16>,
+    /// A client that is not connected after so many milliseconds closes its socket. What arrives for it then is
+    /// answered with RST.
+    pub abort_ms: Option<u32>,
+    /// The client reads the server's first line only, and is the one who closes. Left out: it waits for the server to
+    /// close.
+    pub close: Option<Close>,
+    /// The client has no TCP: it sends SYNs, and says nothing to what comes back.
+    pub half_open: Option<HalfOpen>,
     /// Keep the connections open until the scenario is over.
     #[serde(default)]
     pub hold: bool,
@@ -78,6 +93,50 @@ impl Connect {
     pub fn source_ports(&self) -> impl Iterator<Item = u16> + use<> {
         let (times, first) = (usize::from(self.times), self.source_port);
         (0..self.count).flat_map(move |nth| std::iter::repeat_n(first.saturating_add(nth), times))
+    }
+}
+
+/// How a client closes its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Close {
+    /// In good order; its port is then in `TIME_WAIT`.
+    Fin,
+    /// With an RST (`SO_LINGER` 0).
+    Rst,
+}
+
+/// What a client without a TCP sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HalfOpen {
+    /// So many SYNs, all the same, a second apart.
+    #[serde(default = "HalfOpen::one")]
+    pub syns: u8,
+    /// The sequence number.
+    #[serde(default = "HalfOpen::default_sequence")]
+    pub sequence: u32,
+    /// The value of the timestamp option; left out: the option is not there.
+    pub timestamp: Option<u32>,
+}
+
+impl Default for HalfOpen {
+    fn default() -> Self {
+        Self {
+            syns: Self::one(),
+            sequence: Self::default_sequence(),
+            timestamp: None,
+        }
+    }
+}
+
+impl HalfOpen {
+    const fn one() -> u8 {
+        1
+    }
+
+    const fn default_sequence() -> u32 {
+        1_000_000
     }
 }
 

@@ -47,6 +47,22 @@ fn defaults_are_what_kubernetes_has() {
 }
 
 #[test]
+fn who_is_on_the_node_has_its_address() {
+    let scenario = SMALL
+        .replace("address = \"10.0.0.2\" }", "on_node = true }")
+        .replace("address = \"10.244.1.2\" }", "host_network = true, port = 9090 }");
+    let topology = Scenario::from_toml(&scenario).unwrap().topology;
+    assert_eq!(topology.pods[0].address, address::node(Family::Ipv4));
+    // The pod could not be told from the client.
+    assert_eq!(
+        topology.parties().collect::<Vec<_>>(),
+        [("client-a", address::node(Family::Ipv4))]
+    );
+    let scenario = SMALL.replace("client = \"client-a\"", "client = \"pod-1\"");
+    Scenario::from_toml(&scenario).unwrap();
+}
+
+#[test]
 fn tracer_is_run_as_always_unless_a_scenario_says_how() {
     assert_eq!(Scenario::from_toml(SMALL).unwrap().tracer, Process::default());
     let told = SMALL.replace(
@@ -226,7 +242,7 @@ fn scenarios_are_selected_by_name_in_the_order_asked_for() {
     );
     let unknown = select(&["helthy"]).unwrap_err();
     assert!(
-        unknown.starts_with("there is no scenario `helthy`: they are a"),
+        unknown.starts_with("there is no scenario `helthy`: they are ") && unknown.contains(", healthy, "),
         "{unknown}"
     );
     assert_eq!(

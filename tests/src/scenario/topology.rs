@@ -1,10 +1,11 @@
 //! Who is there: the node, clients around it, pods on it, services with a NodePort.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Deserialize;
 
-use super::{Family, OtherNode, Overlay, address};
+use super::{Family, OtherNode, Overlay, Value, address};
 
 /// The node (address [`Topology::node_address`], the guest's own netns), its clients, its pods and their services.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -13,7 +14,11 @@ pub struct Topology {
     /// kube-proxy's mode.
     #[serde(default)]
     pub proxy: Proxy,
-    /// Clients, each in a netns of its own.
+    /// More addresses of the node, beside [`Topology::node_address`]: services are to be had at each of them.
+    #[serde(default)]
+    pub node_addresses: Vec<IpAddr>,
+    /// Clients, each in a netns of its own unless it is on the node.
+    #[serde(default)]
     pub clients: Vec<Client>,
     /// Other nodes, each in a netns of its own.
     #[serde(default)]
@@ -38,6 +43,54 @@ impl Topology {
     #[must_use]
     pub const fn node_address(&self) -> IpAddr {
         address::node(self.family)
+    }
+
+    /// The clients that are not on the node.
+    pub fn outside(&self) -> impl Iterator<Item = &Client> {
+        self.clients.iter().filter(|client| !client.on_node)
+    }
+
+    /// All addresses of the node at which services are to be had, the first one first.
+    pub fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        [self.node_address()]
+            .into_iter()
+            .chain(self.node_addresses.iter().copied())
+    }
+
+    /// All who can connect, and the addresses from which they do: clients, pods and other nodes. A pod in its node's
+    /// netns is none of them: it could not be told from the node itself.
+    pub fn parties(&self) -> impl Iterator<Item = (&str, IpAddr)> {
+        let clients = self.clients.iter().map(|client| (&client.name, client.address));
+        let pods = self.pods.iter().filter(|pod| !pod.host_network);
+        let pods = pods.map(|pod| (&pod.name, pod.address));
+        let nodes = self.nodes.iter().map(|node| (&node.name, node.address));
+        clients
+            .chain(pods)
+            .chain(nodes)
+            .map(|(name, address)| (name.as_str(), address))
+    }
+
+    /// Fills in the addresses that a scenario need not say: of clients on the node and of pods in a node's netns.
+    pub(super) fn fill_in(&mut self) {
+        let own = self.node_address();
+        for client in &mut self.clients {
+            if client.on_node && client.address == UNSAID {
+                client.address = own;
+            }
+        }
+        for pod in &mut self.pods {
+            if pod.host_network && pod.address == UNSAID {
+                let node = pod
+                    .node
+                    .as_ref()
+                    .map(|name| self.nodes.iter().find(|node| node.name == *name));
+                pod.address = match node {
+                    None => own,
+                    // The check complains of a node that is not there.
+                    Some(node) => node.map_or(UNSAID, |node| node.address),
+                };
+            }
+        }
     }
 
     /// The client of this name.
@@ -84,14 +137,21 @@ pub enum Proxy {
     Nftables,
 }
 
-/// A client of the node, outside of the cluster.
+/// The address of somebody who need not say it.
+const UNSAID: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// A client of the node, outside of the cluster or on the node itself.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Client {
     /// Its name.
     pub name: String,
-    /// Its address, in the node's network 10.0.0.0/24.
+    /// Its address, in the node's network 10.0.0.0/24; on the node one of the node's own, or one of 127.0.0.0/8.
+    #[serde(default = "unsaid")]
     pub address: IpAddr,
+    /// It is a process on the node: its SYNs come from nowhere.
+    #[serde(default)]
+    pub on_node: bool,
 }
 
 /// A pod of a service.
@@ -101,7 +161,14 @@ pub struct Pod {
     /// Its name.
     pub name: String,
     /// Its address; its node has `.1` of the same /24 on the other end of the pod's veth.
+    #[serde(default = "unsaid")]
     pub address: IpAddr,
+    /// It has no netns of its own, but its node's (`hostNetwork: true`), and its node's address.
+    #[serde(default)]
+    pub host_network: bool,
+    /// Sysctls of its netns.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, Value>,
     /// The other node that it is on; left out: it is on the first one.
     pub node: Option<String>,
     /// The port that it listens on.
@@ -133,8 +200,22 @@ pub enum Behaviour {
     NoListener,
     /// Is alive, but discards every SYN before its TCP sees it.
     Silent,
+    /// Answers everything [`Behaviour::SLOW_MS`] late, so that a client sends its SYN again.
+    Slow,
+    /// Listens, but never accepts, and no place is free for a connection that waits to be accepted.
+    AcceptFull,
+    /// The same with one free place left.
+    AcceptLast,
+    /// Listens, but so many handshakes are under way already that there is room for none more, and it has no SYN
+    /// cookies.
+    SynFull,
     /// Is gone, and the node has not learned it: the address answers nothing, its neighbour entry stays valid.
     Gone,
+}
+
+impl Behaviour {
+    /// How late [`Behaviour::Slow`] answers, in milliseconds.
+    pub const SLOW_MS: u32 = 1500;
 }
 
 /// A service with a NodePort. Its namespace is `default`, and its only port is called `http`.
@@ -223,4 +304,8 @@ pub struct RealServer {
 
 const fn one() -> u16 {
     1
+}
+
+const fn unsaid() -> IpAddr {
+    UNSAID
 }

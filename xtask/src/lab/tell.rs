@@ -177,6 +177,8 @@ pub(crate) fn lived(truth: &Traffic) -> String {
         Outcome::Refused => "refused",
         Outcome::Timeout => "gave up",
         Outcome::Unreachable => "was told that there is no way",
+        Outcome::Aborted => "gave its socket up",
+        Outcome::Silent => "had sent its SYNs",
         Outcome::Failed => "failed",
     };
     let mut text = format!(

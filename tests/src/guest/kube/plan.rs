@@ -55,7 +55,7 @@ impl Plan {
         });
         let mut plan = Self {
             family: topology.family,
-            node: vec![topology.node_address()],
+            node: topology.own_addresses().collect(),
             fronts: Vec::new(),
             pods: pods.collect(),
         };

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 
 use super::super::{Change, Connect, Membership, Proxy, Removal, RunIn, Step, Topology};
+use super::topology::on_hosts_network;
 use super::{known_pod, known_service, sysctl, weight};
 
 /// Fails with the first contradiction.
@@ -48,7 +49,13 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
             known_service(topology, service.as_deref())?;
             known_pod(topology, pod)
         }
-        Step::Pod(Change { name, .. }) => known_pod(topology, name),
+        Step::Pod(Change { name, behaviour }) => {
+            known_pod(topology, name)?;
+            match topology.pod(name) {
+                Some(pod) if pod.host_network => on_hosts_network(*behaviour),
+                _ => Ok(()),
+            }
+        }
         Step::Sysctl(values) => {
             ensure!(!values.is_empty(), "no sysctl is named");
             values.keys().try_for_each(|name| sysctl(name))
@@ -79,12 +86,17 @@ fn membership(topology: &Topology, change: &Membership) -> Result<()> {
 }
 
 fn check_connect(topology: &Topology, connect: &Connect) -> Result<()> {
-    ensure!(
-        topology.client(&connect.client).is_some(),
-        "there is no client `{}`",
-        connect.client
-    );
+    let name = &connect.client;
+    let party = topology.parties().find(|(party, _)| party == name);
+    ensure!(party.is_some(), "there is no client `{name}`");
+    let on_node = topology.client(name).is_some_and(|client| client.on_node);
     known_service(topology, connect.to.as_deref())?;
+    if let Some(address) = connect.to_address {
+        ensure!(
+            topology.own_addresses().any(|own| own == address) || on_node && address.is_loopback(),
+            "{address} is none of the node's addresses"
+        );
+    }
     ensure!(
         connect.count > 0 && connect.times > 0,
         "it connects not even once"
@@ -97,6 +109,19 @@ fn check_connect(topology: &Topology, connect: &Connect) -> Result<()> {
         !connect.hold || connect.times == 1,
         "a connection that is held keeps its port"
     );
+    ensure!(
+        !connect.hold || connect.close.is_none(),
+        "a connection that is held is not closed"
+    );
     ensure!(connect.timeout_ms > 0, "no connection takes no time");
+    if let Some(half_open) = &connect.half_open {
+        ensure!(!on_node, "a client on the node has the node's TCP");
+        ensure!(half_open.syns > 0, "it sends not even one SYN");
+        let as_usual = connect.ttl.is_none() && connect.mss.is_none() && connect.abort_ms.is_none();
+        ensure!(
+            as_usual && connect.close.is_none() && !connect.hold,
+            "a client without a TCP only sends SYNs"
+        );
+    }
     Ok(())
 }

@@ -1,111 +1,152 @@
 //! Names, addresses and ports.
 
+use std::net::IpAddr;
+
 use anyhow::{Context, Result, ensure};
 
-use super::super::{Overlay, Proxy, Scheduler, Topology, address};
-use super::{known_pod, unique, weight};
+use super::super::{Behaviour, Overlay, Pod, Proxy, Scheduler, Service, Topology, address};
+use super::{known_pod, sysctl, unique, weight};
 
 /// Linux' limit for a device name, less the four letters that the node's ends of veths begin with.
 const LONGEST_NAME: usize = 11;
 
 /// Fails with the first contradiction.
 pub(super) fn check(topology: &Topology) -> Result<()> {
-    let Topology {
-        clients,
-        nodes,
-        overlay,
-        pods,
-        services,
-        proxy,
-        nft: _,
-        family: _,
-    } = topology;
-    ensure!(!clients.is_empty(), "there is no client");
-    ensure!(!services.is_empty(), "there is no service");
-    let names = || {
-        clients
-            .iter()
-            .map(|client| &client.name)
-            .chain(nodes.iter().map(|node| &node.name))
-            .chain(pods.iter().map(|pod| &pod.name))
-    };
-    unique("client, node or pod", names())?;
-    for name in names() {
+    ensure!(topology.parties().next().is_some(), "there is no client");
+    ensure!(!topology.services.is_empty(), "there is no service");
+    names(topology)?;
+    addresses(topology)?;
+    ensure!(
+        topology.overlay == Overlay::None || !topology.nodes.is_empty(),
+        "there is an overlay, but no node that it leads to"
+    );
+    for one in &topology.pods {
+        pod(topology, one).with_context(|| one.name.clone())?;
+    }
+    let services = &topology.services;
+    unique("service", services.iter().map(|service| &service.name))?;
+    unique("NodePort", services.iter().map(|service| service.node_port))?;
+    for one in services {
+        service(topology, one).with_context(|| one.name.clone())?;
+    }
+    Ok(())
+}
+
+fn names(topology: &Topology) -> Result<()> {
+    let clients = topology.clients.iter().map(|client| &client.name);
+    let nodes = topology.nodes.iter().map(|node| &node.name);
+    let pods = topology.pods.iter().map(|pod| &pod.name);
+    let names: Vec<&String> = clients.chain(nodes).chain(pods).collect();
+    unique("client, node or pod", names.iter())?;
+    for name in names {
         let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         ensure!(
             (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(letters),
             "`{name}`: a name is 1 to {LONGEST_NAME} of a-z, 0-9 and -, for it is part of a device's name"
         );
     }
-    let addresses = || {
-        let clients = clients.iter().map(|client| (&client.name, client.address));
-        clients.chain(nodes.iter().map(|node| (&node.name, node.address)))
-    };
-    unique("address", addresses().map(|(_, address)| address))?;
-    for (name, address) in addresses() {
+    Ok(())
+}
+
+fn addresses(topology: &Topology) -> Result<()> {
+    unique("address", topology.parties().map(|(_, address)| address))?;
+    for address in &topology.node_addresses {
+        ensure!(
+            address::is_clients(*address),
+            "{address} is no address for the node: it is none of 10.0.0.2 to 10.0.0.254"
+        );
+    }
+    unique("address of the node", topology.own_addresses())?;
+    let own = |address: IpAddr| topology.own_addresses().any(|own| own == address);
+    let outside = topology.clients.iter().filter(|client| !client.on_node);
+    let outside = outside.map(|client| (&client.name, client.address));
+    for (name, address) in outside.chain(topology.nodes.iter().map(|node| (&node.name, node.address))) {
         ensure!(
             address::is_clients(address),
             "{name}: {address} is none of 10.0.0.2 to 10.0.0.254"
         );
+        ensure!(!own(address), "{name}: {address} is the node's");
+    }
+    for client in topology.clients.iter().filter(|client| client.on_node) {
+        let (name, address) = (&client.name, client.address);
+        ensure!(
+            own(address) || address.is_loopback(),
+            "{name}: {address} is none of the node's addresses"
+        );
+    }
+    Ok(())
+}
+
+fn pod(topology: &Topology, pod: &Pod) -> Result<()> {
+    if let Some(name) = &pod.node {
+        ensure!(topology.node(name).is_some(), "there is no node `{name}`");
+    }
+    pod.sysctls.keys().try_for_each(|name| sysctl(name))?;
+    let Topology { pods, overlay, .. } = topology;
+    if pod.host_network {
+        let node = pod.node.as_ref().and_then(|name| topology.node(name));
+        let node = node.map_or(topology.node_address(), |node| node.address);
+        ensure!(pod.address == node, "{} is not its node's address", pod.address);
+        let others = pods
+            .iter()
+            .filter(|other| (other.address, other.port) == (pod.address, pod.port));
+        ensure!(
+            others.count() == 1,
+            "another pod listens on port {} too",
+            pod.port
+        );
+        ensure!(pod.sysctls.is_empty(), "its sysctls are its node's");
+        return on_hosts_network(pod.behaviour);
     }
     ensure!(
-        *overlay == Overlay::None || !nodes.is_empty(),
-        "there is an overlay, but no node that it leads to"
+        address::is_pods(pod.address),
+        "{} is not in {}, or is the node's own end",
+        pod.address,
+        address::pods(topology.family)
     );
-    unique(
-        "pod network",
-        pods.iter().map(|pod| address::network(pod.address)),
-    )?;
-    for pod in pods {
-        ensure!(
-            address::is_pods(pod.address),
-            "{}: {} is not in {}, or is the node's own end",
-            pod.name,
-            pod.address,
-            address::pods(topology.family)
-        );
-        ensure!(
-            *overlay == Overlay::None
-                || address::network(pod.address) != address::network(address::tunnel(topology.family, 0)),
-            "{}: {} is in the network of the tunnels",
-            pod.name,
-            pod.address
-        );
-        if let Some(name) = &pod.node {
-            topology
-                .node(name)
-                .with_context(|| format!("{}: there is no node `{name}`", pod.name))?;
-        }
+    let network = address::network(pod.address);
+    let others = pods
+        .iter()
+        .filter(|other| address::network(other.address) == network);
+    ensure!(others.count() == 1, "the pod network {network} is there twice");
+    ensure!(
+        *overlay == Overlay::None || network != address::network(address::tunnel(topology.family, 0)),
+        "{} is in the network of the tunnels",
+        pod.address
+    );
+    Ok(())
+}
+
+/// Whether a pod can do this without a netns of its own.
+pub(super) fn on_hosts_network(behaviour: Behaviour) -> Result<()> {
+    ensure!(
+        !matches!(behaviour, Behaviour::Gone | Behaviour::Slow | Behaviour::SynFull),
+        "a pod without a netns of its own cannot be {behaviour:?}"
+    );
+    Ok(())
+}
+
+fn service(topology: &Topology, service: &Service) -> Result<()> {
+    ensure!(
+        (30_000..=32_767).contains(&service.node_port),
+        "{} is no NodePort: they are 30000 to 32767",
+        service.node_port
+    );
+    let servers = &service.real_servers;
+    unique("real server", servers.iter().map(|server| &server.pod))?;
+    for server in servers {
+        known_pod(topology, &server.pod)?;
+        weight(topology.proxy, server.weight)?;
     }
-    unique("service", services.iter().map(|service| &service.name))?;
-    unique("NodePort", services.iter().map(|service| service.node_port))?;
-    for service in services {
-        ensure!(
-            (30_000..=32_767).contains(&service.node_port),
-            "{}: {} is no NodePort: they are 30000 to 32767",
-            service.name,
-            service.node_port
-        );
-        unique(
-            "real server",
-            service.real_servers.iter().map(|server| &server.pod),
-        )?;
-        for server in &service.real_servers {
-            known_pod(topology, &server.pod)?;
-            weight(*proxy, server.weight)?;
-        }
-        ensure!(
-            *proxy == Proxy::Ipvs || service.scheduler == Scheduler::default(),
-            "{}: only IPVS has schedulers",
-            service.name
-        );
-        ensure!(
-            service
-                .affinity_seconds
-                .is_none_or(|seconds| (1..=86_400).contains(&seconds)),
-            "{}: a client stays with its pod for 1 to 86400 s",
-            service.name
-        );
-    }
+    ensure!(
+        topology.proxy == Proxy::Ipvs || service.scheduler == Scheduler::default(),
+        "only IPVS has schedulers"
+    );
+    ensure!(
+        service
+            .affinity_seconds
+            .is_none_or(|seconds| (1..=86_400).contains(&seconds)),
+        "a client stays with its pod for 1 to 86400 s"
+    );
     Ok(())
 }

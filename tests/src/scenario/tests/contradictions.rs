@@ -49,6 +49,41 @@ const CONTRADICTIONS: &[(&str, &str, &str)] = &[
     ),
     ("times = 2", "times = 0", "connects not even once"),
     (
+        "address = \"10.0.0.2\" }",
+        "address = \"10.0.0.2\", on_node = true }",
+        "client-a: 10.0.0.2 is none of the node's addresses",
+    ),
+    (
+        "[topology]",
+        "[topology]\nnode_addresses = [\"10.0.0.2\"]",
+        "client-a: 10.0.0.2 is the node's",
+    ),
+    (
+        "times = 2",
+        "times = 2, to_address = \"10.0.0.9\"",
+        "10.0.0.9 is none of the node's addresses",
+    ),
+    (
+        "address = \"10.244.1.2\" }",
+        "host_network = true, behaviour = \"gone\" }",
+        "pod-1: a pod without a netns of its own cannot be Gone",
+    ),
+    (
+        "address = \"10.244.1.2\" }",
+        "address = \"10.244.1.2\", host_network = true }",
+        "pod-1: 10.244.1.2 is not its node's address",
+    ),
+    (
+        "times = 2",
+        "times = 2, half_open = {}, ttl = 3",
+        "a client without a TCP only sends SYNs",
+    ),
+    (
+        "times = 2",
+        "times = 1, hold = true, close = \"rst\"",
+        "a connection that is held is not closed",
+    ),
+    (
         "[{ pod = \"pod-1\" }] }]",
         "[{ pod = \"pod-1\", weight = 2 }] }]\nproxy = \"nftables\"",
         "weight 2: in this mode a pod is there or it is not",

@@ -94,7 +94,7 @@ fn with_ipv6_nothing_of_ipv4_is_left() {
         &text,
         "add rule ip6 kube-proxy services ip6 daddr . meta l4proto . th dport vmap @service-ips",
     );
-    for word in ["ipv4", " ip ", "10.244", "10.96", "10.0.0"] {
+    for word in ["ipv4", " ip ", "10.244.0.0", "10.244.1.2", "10.96.", "10.0.0"] {
         assert!(!text.contains(word), "`{word}` in\n{text}");
     }
 }

@@ -1,0 +1,174 @@
+//! The server of a pod: a listener, and what it does with those who connect.
+
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::SockRef;
+
+use super::netns::Netns;
+use crate::scenario::{Behaviour, address};
+
+/// The time between a reply and the RST that follows it: enough for the reply to be read first.
+const BEFORE_RST: Duration = Duration::from_millis(50);
+
+/// How often a server that waits for clients looks whether it must end.
+const LOOK_MS: u16 = 50;
+
+/// How many connections may wait to be accepted where that is not what it is about.
+const BACKLOG: i32 = 128;
+
+/// A handshake within a pod that takes longer will not come to its end.
+const HANDSHAKE: Duration = Duration::from_millis(500);
+
+/// A listener and the thread that serves it. Dropping it closes the listener and all connections.
+#[derive(Debug)]
+pub(super) struct Server {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    /// Those who fill the queue of connections that wait to be accepted.
+    queue: Vec<TcpStream>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    listener: TcpListener,
+    stop: AtomicBool,
+    behaviour: Mutex<Behaviour>,
+}
+
+impl Server {
+    /// Listens in this netns.
+    pub(super) fn start(name: &str, netns: &Netns, at: SocketAddr, behaviour: Behaviour) -> Result<Self> {
+        let listener = netns.run(|| {
+            let listener = TcpListener::bind(at).with_context(|| format!("cannot listen on {at}"))?;
+            listener
+                .set_nonblocking(true)
+                .context("cannot set up the listener")?;
+            Ok(listener)
+        })?;
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            listener,
+            stop: AtomicBool::new(false),
+            behaviour: Mutex::new(behaviour),
+        });
+        // The listener stays in the netns that it was made in, whichever its thread is in.
+        let thread = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.serve()
+        });
+        let mut server = Self {
+            shared,
+            thread: Some(thread),
+            queue: Vec::new(),
+        };
+        server.behave(netns, behaviour)?;
+        Ok(server)
+    }
+
+    /// Changes what it does.
+    pub(super) fn behave(&mut self, netns: &Netns, behaviour: Behaviour) -> Result<()> {
+        // From here on nothing is accepted that should not be.
+        *self.shared.lock() = behaviour;
+        self.queue.clear();
+        let backlog = if accepts(behaviour) { BACKLOG } else { 0 };
+        SockRef::from(&self.shared.listener)
+            .listen(backlog)
+            .context("cannot listen with another backlog")?;
+        if behaviour == Behaviour::AcceptFull {
+            self.queue = netns.run(|| self.shared.fill())?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            eprintln!("lab-guest: the server of {} panicked", self.shared.name);
+        }
+    }
+}
+
+/// Whether the server accepts those who connect.
+const fn accepts(behaviour: Behaviour) -> bool {
+    !matches!(behaviour, Behaviour::AcceptFull | Behaviour::AcceptLast)
+}
+
+impl Shared {
+    /// Connects from within until the queue of those who wait is full.
+    fn fill(&self) -> Result<Vec<TcpStream>> {
+        /// With a backlog of 0 one connection waits; some kernels may count otherwise.
+        const ENOUGH: usize = 8;
+        let mut to = self
+            .listener
+            .local_addr()
+            .context("the listener has no address")?;
+        to.set_ip(address::loopback(to.ip()));
+        let mut queue = Vec::new();
+        while let Ok(stream) = TcpStream::connect_timeout(&to, HANDSHAKE) {
+            queue.push(stream);
+            ensure!(queue.len() < ENOUGH, "the queue of {} does not fill", self.name);
+        }
+        Ok(queue)
+    }
+
+    fn serve(&self) {
+        let mut held = Vec::new();
+        while !self.stop.load(Ordering::Relaxed) {
+            let accepted = {
+                // Held meanwhile: a behaviour that accepts nobody holds from the moment it is set.
+                let behaviour = self.lock();
+                accepts(*behaviour).then(|| self.listener.accept())
+            };
+            match accepted {
+                None => thread::sleep(Duration::from_millis(LOOK_MS.into())),
+                Some(Ok((stream, _))) => {
+                    if let Err(error) = self.answer(stream, &mut held) {
+                        // The client may have gone already; that it was served is its own truth to tell.
+                        eprintln!("lab-guest: {}: a client went away: {error}", self.name);
+                    }
+                }
+                Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    let mut wait = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+                    let _ = poll(&mut wait, PollTimeout::from(LOOK_MS));
+                }
+                // A client that left before it was accepted.
+                Some(Err(_)) => {}
+            }
+        }
+    }
+
+    fn answer(&self, mut stream: TcpStream, held: &mut Vec<TcpStream>) -> std::io::Result<()> {
+        stream.set_nonblocking(false)?;
+        stream.write_all(format!("{}\n", self.name).as_bytes())?;
+        let behaviour = *self.lock();
+        match behaviour {
+            Behaviour::Hold => held.push(stream),
+            Behaviour::Rst => {
+                SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+                thread::spawn(move || {
+                    thread::sleep(BEFORE_RST);
+                    drop(stream);
+                });
+            }
+            _ => drop(stream),
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Behaviour> {
+        self.behaviour.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
