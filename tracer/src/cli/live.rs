@@ -266,8 +266,10 @@ impl Session {
             if fate != Fate::Established {
                 collector.look(flow);
             }
+            collector.name(flow);
             let diagnosis = diagnose::diagnose(flow, fate, collector.facts());
-            if !is_wanted(options, fate, &diagnosis) {
+            let service = collector.facts().service(flow);
+            if !is_wanted(options, fate, &diagnosis, service) {
                 return;
             }
             totals.said(flow, fate, diagnosis.cause);
@@ -361,10 +363,15 @@ fn tell_disabled(hooks: &[Planned]) {
     }
 }
 
-fn is_wanted(options: &LiveOptions, fate: Fate, diagnosis: &Diagnosis) -> bool {
+fn is_wanted(options: &LiveOptions, fate: Fate, diagnosis: &Diagnosis, service: Option<&str>) -> bool {
     let select = &options.select;
     (select.fate.is_empty() || select.fate.contains(&fate))
         && (select.cause.is_empty() || diagnosis.cause.is_some_and(|cause| select.cause.contains(&cause)))
+        && (select.service.is_empty()
+            || select
+                .service
+                .iter()
+                .any(|wanted| Some(wanted.0.as_str()) == service))
 }
 
 /// `CLOCK_MONOTONIC`, the clock of the kernel's records, in nanoseconds.

@@ -9,7 +9,7 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    client, ipvs, lost, neigh, netfilter, return_path, route, tcp, timewait,
+    client, ipvs, lost, neigh, netfilter, policy, return_path, route, tcp, timewait,
 };
 
 /// One cause.
@@ -33,6 +33,7 @@ pub struct Row {
 
 /// All rows by subject. The first row that finds its proof names the cause, so what is more special stands first.
 const SUBJECTS: &[&[Row]] = &[
+    policy::ROWS,
     ipvs::ROWS,
     netfilter::ROWS,
     route::ROWS,

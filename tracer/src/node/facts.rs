@@ -8,11 +8,14 @@ use std::{
 };
 
 use super::{
+    iptables::Table,
     ipvs::{Listens, Service},
-    nft::Chain,
+    kube_proxy::{LocalNodePorts, NodePorts},
+    nft::{Chain, map::Map, rule::Rule},
     route::Route,
     sysctl::Sysctls,
 };
+use crate::flow::model::Flow;
 
 /// `IPPROTO_TCP`.
 const TCP: u8 = 6;
@@ -41,6 +44,16 @@ pub struct NetnsFacts {
     pub sysctls: Sysctls,
     /// Chains of nf_tables.
     pub chains: Vec<Chain>,
+    /// Rules of nf_tables, once one of them has discarded a packet or rejected one.
+    pub rules: Vec<Rule>,
+    /// The verdict maps that those rules asked.
+    pub maps: Vec<Map>,
+    /// Legacy tables of iptables, once one of them has discarded a packet or rejected one.
+    pub tables: Vec<Table>,
+    /// Services by NodePort, as kube-proxy's rules name them.
+    pub node_ports: NodePorts,
+    /// NodePorts of services with `externalTrafficPolicy: Local`, as kube-proxy's IPVS mode keeps them.
+    pub local_node_ports: LocalNodePorts,
 }
 
 impl Facts {
@@ -48,6 +61,16 @@ impl Facts {
     #[must_use]
     pub fn symbol(&self, address: u64) -> Option<&str> {
         self.symbols.get(&address).map(String::as_str)
+    }
+
+    /// The service that a flow is for, as `NAMESPACE/NAME`, where a rule of kube-proxy's says so of its NodePort.
+    #[must_use]
+    pub fn service(&self, flow: &Flow) -> Option<&str> {
+        let node = flow.node();
+        self.netns
+            .get(&flow.netns)?
+            .node_ports
+            .service(node.port(), node.is_ipv6())
     }
 
     /// The way to an address, if it was asked for and could be read.
