@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tracer_common::hook::When;
+use tracer_common::hook::{Hook, When};
 
 use super::{
     args::LiveOptions,
@@ -54,9 +54,10 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         // Before anything is attached, so that no signal finds us without a handler.
         let mut signals = Signals::listen().context("cannot handle signals")?;
         let plan = survey.plan();
-        let collector = Collector::new(survey.symbols, survey.offsets.drop_reasons());
+        let mut collector = Collector::new(survey.symbols, survey.offsets.drop_reasons());
         let (probe, ring) =
             Probe::attach(plan, survey.offsets, &selection).context("cannot attach tracer's hooks")?;
+        collector.set_absent(absent(probe.hooks()));
         let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
         let mut session = Session {
             options: options.clone(),
@@ -238,6 +239,7 @@ impl Session {
             .collect();
         tell_disabled(&changed);
         let attached = count_attached(hooks);
+        self.collector.set_absent(absent(hooks));
         self.told = hooks.to_vec();
         let mut out = io::stdout().lock();
         if self.options.json {
@@ -361,6 +363,14 @@ fn tell_disabled(hooks: &[Planned]) {
             eprintln!("tracer: hook {} is off: {why}", hook.info.name);
         }
     }
+}
+
+/// The hooks of which nothing will be seen, wanted or not.
+fn absent(hooks: &[Planned]) -> impl Iterator<Item = Hook> {
+    hooks
+        .iter()
+        .filter(|hook| matches!(hook.state, State::Missing(_) | State::Disabled(_)))
+        .map(|hook| hook.info.hook)
 }
 
 fn is_wanted(options: &LiveOptions, fate: Fate, diagnosis: &Diagnosis, service: Option<&str>) -> bool {

@@ -91,6 +91,11 @@ impl Collector {
         });
     }
 
+    /// Takes note of the hooks that cannot show anything.
+    pub fn set_absent(&mut self, hooks: impl Iterator<Item = Hook>) {
+        self.facts.absent = hooks.collect();
+    }
+
     /// Takes note that records were lost up to now.
     pub fn lost(&mut self, now_ns: u64) {
         self.facts.lost_ns = Some(now_ns);

@@ -3,9 +3,11 @@
 //! Plain data, so that a recording can carry it and tests can write it down.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
 };
+
+use tracer_common::hook::Hook;
 
 use super::{
     iptables::Table,
@@ -31,6 +33,8 @@ pub struct Facts {
     pub netns: HashMap<u32, NetnsFacts>,
     /// The way from a network namespace, by its inode number, to an address, as far as it was asked for.
     pub routes: HashMap<(u32, IpAddr), Route>,
+    /// Hooks that this kernel does not have, or that could not be attached: that they showed nothing proves nothing.
+    pub absent: BTreeSet<Hook>,
     /// When records were last found to be lost, monotonic nanoseconds.
     pub lost_ns: Option<u64>,
 }

@@ -52,9 +52,10 @@ pub(super) fn dropped<'a>(case: &Case<'a>, chain: &'a record::Chain) -> Option<B
         return None;
     };
     let (netns, hooked) = (netns?, base.base.as_ref()?);
+    // A rule that had said so would have been seen, unless it is of a kind that is not looked at.
     let rest = Reach::from(netns, base);
-    let seen_all = (!rest.drops || chain.seen & seen::IMMEDIATE != 0)
-        && (!rest.asks_maps || chain.seen & seen::LOOKUP != 0);
+    let sees = |hook| !case.facts.absent.contains(&hook);
+    let seen_all = (!rest.drops || sees(Hook::NftImmediate)) && (!rest.asks_maps || sees(Hook::NftLookup));
     if hooked.policy == Some(Policy::Drop) && seen_all && !rest.others {
         return Some(of_policy(chain, base));
     }
