@@ -7,11 +7,12 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 
 use serde_json::Value;
 
 use crate::protocol::{Outcome, Traffic};
-use crate::scenario::{Attempt, Connect, Expected, Fate, Scenario, Topology, Totals};
+use crate::scenario::{Attempt, Connect, Expected, Fate, Scenario, Totals};
 use flow::Flow;
 
 /// A client that waited this long for its connection lost a SYN or a SYN-ACK, for Linux sends neither again within
@@ -183,13 +184,10 @@ impl<'a> Judge<'a> {
             };
             let service = scenario.topology.service(connect.to.as_deref());
             if let Some(service) = service
-                && (flow.node.ip, flow.node.port) != (Topology::NODE, service.node_port)
+                && (flow.node.ip, flow.node.port) != (scenario.topology.node_address(), service.node_port)
             {
-                let (node, port) = (Topology::NODE, service.node_port);
-                self.wrong(
-                    &attempt,
-                    format!("it went to {node}:{port}, not to {}", flow.node),
-                );
+                let node = SocketAddr::new(scenario.topology.node_address(), service.node_port);
+                self.wrong(&attempt, format!("it went to {node}, not to {}", flow.node));
             }
             if let Some(expected) = scenario.expected(&attempt) {
                 self.flow(&attempt, flow, expected);
@@ -375,8 +373,10 @@ fn agrees(fate: Fate, truth: &Traffic) -> bool {
     match (fate, truth.outcome) {
         (Fate::Established, Outcome::Connected) => truth.ms < LOST_A_SECOND_MS,
         (Fate::Stalled, Outcome::Connected) => truth.ms >= LOST_A_SECOND_MS,
+        // The kernel gives the client the same error for "time exceeded", which is no refusal, as for "unreachable".
         (Fate::Refused, Outcome::Refused | Outcome::Unreachable)
-        | (Fate::Dropped | Fate::Unanswered, Outcome::Timeout) => true,
+        | (Fate::Dropped, Outcome::Timeout | Outcome::Unreachable)
+        | (Fate::Unanswered, Outcome::Timeout) => true,
         _ => false,
     }
 }

@@ -9,6 +9,7 @@ mod catalogue;
 mod check;
 mod cost;
 mod expectation;
+mod family;
 mod overlay;
 mod process;
 mod step;
@@ -25,6 +26,7 @@ use serde::Deserialize;
 
 pub use catalogue::{Named, load, select};
 pub use expectation::{Evidence, Expect, Expected, ExpectedFlow, Totals};
+pub use family::Family;
 pub use overlay::{OtherNode, Overlay};
 pub use process::{Check, Process};
 pub use step::{Change, Connect, Membership, Removal, RunIn, Step};
@@ -41,6 +43,9 @@ pub struct Scenario {
     pub story: String,
     /// The kernels on which the expectation holds.
     pub kernels: Vec<KernelName>,
+    /// The addresses with which it is played; the file itself names those of IPv4.
+    #[serde(default = "Scenario::default_families")]
+    pub families: Vec<Family>,
     /// Whether the test plays it on every one of its kernels, not on one of them only.
     #[serde(default)]
     pub core: bool,
@@ -95,6 +100,10 @@ pub struct Attempt {
 }
 
 impl Scenario {
+    fn default_families() -> Vec<Family> {
+        vec![Family::Ipv4]
+    }
+
     const fn default_limit_s() -> u32 {
         120
     }

@@ -36,9 +36,17 @@ macro_rules! for_each_field {
             SK_BUFF_HEAD, "sk_buff.head", "", 8;
             SK_BUFF_NETWORK_HEADER, "sk_buff.network_header", "", 2;
             SK_BUFF_TAIL, "sk_buff.tail", "", 4;
+            SK_BUFF_LEN, "sk_buff.len", "", 4;
             SK_BUFF_DEV, "sk_buff.dev", "", 8;
             SK_BUFF_NFCT, "sk_buff._nfct", "", 8;
             SK_BUFF_DST, "sk_buff._skb_refdst", "", 8;
+            SK_BUFF_QUEUE, "sk_buff.queue_mapping", "", 2;
+            RTABLE_GW_FAMILY, "rtable.rt_gw_family", "", 1;
+            RTABLE_GW4, "rtable.rt_gw4", "", 4;
+            NET_DEVICE_TX, "net_device._tx", "", 8;
+            NETDEV_QUEUE_QDISC, "netdev_queue.qdisc", "", 8;
+            QDISC_OPS, "Qdisc.ops", "", 8;
+            QDISC_OPS_ID, "Qdisc_ops.id", "", 16;
             NET_DEVICE_IFINDEX, "net_device.ifindex", "", 4;
             NET_DEVICE_NAME, "net_device.name", "", 16;
             NET_DEVICE_NET, "net_device.nd_net.net", "", 8;
@@ -89,6 +97,7 @@ macro_rules! for_each_field {
             NET_SYNCOOKIES, "net.ipv4.sysctl_tcp_syncookies", "", 1;
             NF_CONN_ORIGINAL, "nf_conn.tuplehash[0].tuple", "", 40;
             NF_CONN_REPLY, "nf_conn.tuplehash[1].tuple", "", 40;
+            NF_CT_HASH_TUPLE, "nf_conntrack_tuple_hash.tuple", "", 40;
             NF_CONN_STATUS, "nf_conn.status", "", 4;
             NF_CONN_NET, "nf_conn.ct_net.net", "", 8;
             NF_CONN_TCP_STATE, "nf_conn.proto.tcp.state", "", 1;
@@ -113,14 +122,27 @@ macro_rules! for_each_field {
             IP_VS_CONN_DEST, "ip_vs_conn.dest", "ip_vs", 8;
             IP_VS_CONN_CONTROL, "ip_vs_conn.control", "ip_vs", 8;
             IP_VS_CONN_IPVS, "ip_vs_conn.ipvs", "ip_vs", 8;
+            IP_VS_DEST_LIST, "ip_vs_dest.n_list", "ip_vs", 16;
+            IP_VS_DEST_AF, "ip_vs_dest.af", "ip_vs", 2;
+            IP_VS_DEST_PORT, "ip_vs_dest.port", "ip_vs", 2;
+            IP_VS_DEST_ADDR, "ip_vs_dest.addr", "ip_vs", 16;
+            IP_VS_DEST_OVERLOAD, "ip_vs_dest.flags", "ip_vs", 4;
+            IP_VS_DEST_ACTIVECONNS, "ip_vs_dest.activeconns", "ip_vs", 4;
+            IP_VS_DEST_INACTCONNS, "ip_vs_dest.inactconns", "ip_vs", 4;
+            IP_VS_DEST_TOTALCONNS, "ip_vs_dest.totalconns", "ip_vs", 4;
+            IP_VS_DEST_U_THRESHOLD, "ip_vs_dest.u_threshold", "ip_vs", 4;
             IP_VS_DEST_FLAGS, "ip_vs_dest.flags", "ip_vs", 4;
             IP_VS_DEST_CFLAGS, "ip_vs_dest.cflags", "ip_vs", 4;
             IP_VS_DEST_WEIGHT, "ip_vs_dest.weight", "ip_vs", 4;
             IP_VS_SERVICE_NUM_DESTS, "ip_vs_service.num_dests", "ip_vs", 4;
+            IP_VS_SERVICE_DESTINATIONS, "ip_vs_service.destinations", "ip_vs", 16;
             IP_VS_SERVICE_SCHEDULER, "ip_vs_service.scheduler", "ip_vs", 8;
             IP_VS_SCHEDULER_NAME, "ip_vs_scheduler.name", "ip_vs", 8;
             NETNS_IPVS_CONN_REUSE_MODE, "netns_ipvs.sysctl_conn_reuse_mode", "ip_vs", 4;
             NETNS_IPVS_EXPIRE_NODEST_CONN, "netns_ipvs.sysctl_expire_nodest_conn", "ip_vs", 4;
+            NETNS_IPVS_DROP_RATE, "netns_ipvs.drop_rate", "ip_vs", 4;
+            NETNS_IPVS_CONN_COUNT, "netns_ipvs.conn_count", "ip_vs", 4;
+            NETNS_IPVS_CONN_MAX, "netns_ipvs.sysctl_conn_max", "ip_vs", 4;
             NFT_PKTINFO_SKB, "nft_pktinfo.skb", "nf_tables", 8;
             NFT_PKTINFO_STATE, "nft_pktinfo.state", "nf_tables", 8;
             NFT_CHAIN_NAME, "nft_chain.name", "nf_tables", 8;
@@ -161,10 +183,12 @@ macro_rules! rows {
 }
 for_each_field!(rows);
 
-/// Members that some kernels lack because another member, or another way, took their place: nothing is lost without
-/// them.
-pub const DISPENSABLE: &[Field] = &[
+/// Members that only some kernels have; on the others another one takes their place, or nothing has to.
+pub const OF_SOME_KERNELS: &[Field] = &[
     IP_VS_DEST_CFLAGS,
+    IP_VS_DEST_INACTCONNS,
+    IP_VS_DEST_TOTALCONNS,
+    NETNS_IPVS_CONN_MAX,
     NET_IPTABLE_FILTER,
     NET_IP6TABLE_FILTER,
     NFT_RULE_DP_DATA,

@@ -61,23 +61,34 @@ macro_rules! for_each_hook {
             IpvsExpireNow = 14, entry, ip_vs_conn_expire_now, none, "ip_vs", ipvs::expire_now,
                 [], "ipvs.reuse-dropped ipvs.nodest-expired";
             IpvsTcpSchedule = 15, call, tcp_conn_schedule, tcp_conn_schedule_exit, "ip_vs", ipvs::tcp_schedule,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination; tells a new entry from a reused one";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination ipvs.defense-drop ipvs.conn-alloc-failed; tells a new entry from a reused one";
             IpvsSchedule = 16, call, ip_vs_schedule, ip_vs_schedule_exit, "ip_vs", ipvs::schedule,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the backend that was chosen";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER],
+                "ipvs.affinity-stale ipvs.conn-alloc-failed; the scheduler and the backend that it chose";
             IpvsLeave = 17, entry, ip_vs_leave, none, "ip_vs", ipvs::leave,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination ipvs.dest-overloaded";
             IpvsNatXmit = 18, entry, ip_vs_nat_xmit, none, "ip_vs", ipvs::nat_xmit,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend; the tuple after DNAT";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend ipvs.affinity-stale ipvs.xmit-*; the tuple after DNAT";
             IpvsReply = 19, entry, handle_response, none, "ip_vs", ipvs::reply,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the answer is translated back";
 
             // conntrack and netfilter.
             CtConfirm = 30, call, __nf_conntrack_confirm, __nf_conntrack_confirm_exit, "nf_conntrack", conntrack::confirm,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY],
-                "the tuple after masquerade; conntrack.insert-failed";
+                "conntrack.insert-failed nat.port-exhausted; the tuples after DNAT and masquerade";
+            CtAlloc = 31, call, __nf_conntrack_alloc, __nf_conntrack_alloc_exit, "nf_conntrack", conntrack::alloc,
+                [], "conntrack.table-full: the new connection got no entry", after_rule_drop;
+            CtEarlyDrop = 34, call, early_drop, early_drop_exit, "nf_conntrack", conntrack::early_drop,
+                [], "conntrack.table-full: told from a lack of memory; runs only while the table is full", after_rule_drop;
+            CtClash = 32, entry, nf_ct_resolve_clash, none, "nf_conntrack", conntrack::clash,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CT_HASH_TUPLE, NF_CONN_ORIGINAL, NF_CONN_REPLY],
+                "conntrack.insert-failed nat.port-exhausted: which entry was in the way; runs only then";
             NftDoChain = 40, call, nft_do_chain, nft_do_chain_exit, "nf_tables", netfilter::chain,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped",
                 after_rule_drop;
+            NatMasquerade = 33, call, nf_nat_masquerade_ipv4, nf_nat_masquerade_ipv4_exit, "nf_nat", nat::masquerade,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER],
+                "nat.no-address: told from a rule's verdict, which nf_tables returns in its place", after_rule_drop;
             IptDoTable = 41, call, ipt_do_table, ipt_do_table_exit, "ip_tables", xtables::table,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, XT_TABLE_NAME], "netfilter.rule-dropped", after_rule_drop;
             RejectTg = 42, entry, reject_tg, none, "ipt_REJECT", xtables::reject,
@@ -135,7 +146,7 @@ macro_rules! for_each_hook {
             IpvsLocalRequest6 = 101, call, ip_vs_local_request6, ip_vs_local_request6_exit, "ip_vs", ipvs::request,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict (kernels before 5.16, local clients)";
             IpvsNatXmit6 = 102, entry, ip_vs_nat_xmit_v6, none, "ip_vs", ipvs::nat_xmit,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend; the tuple after DNAT";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend ipvs.affinity-stale ipvs.xmit-*; the tuple after DNAT";
             TcpSendReset6 = 104, entry, tcp_v6_send_reset, none, "", tcp::send_reset,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener return.not-translated";
             TcpSynRecvSock6 = 105, call, tcp_v6_syn_recv_sock, tcp_v6_syn_recv_sock_exit, "", tcp::syn_recv_sock,

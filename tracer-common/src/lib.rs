@@ -14,4 +14,5 @@ pub mod hook;
 pub mod ipv6;
 pub mod record;
 pub mod tcp;
+pub mod tunnel;
 pub mod tuple;

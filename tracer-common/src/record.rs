@@ -4,6 +4,14 @@
 //! supported one). The same bytes go into a recording, so a layout never changes its meaning: a new payload is a
 //! new [`Kind`].
 
+mod egress;
+mod refusal;
+
+pub use self::egress::Egress;
+pub use self::refusal::{
+    Clash, DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, IpvsLimits, PacketState, TooBig, ipvs_dest,
+    ipvs_limits, packet_state,
+};
 use crate::tuple::{Addr, Tuple};
 
 /// Whether a record was made when a function was entered or when it returned.
@@ -38,6 +46,16 @@ pub enum Kind {
     Socket = 7,
     /// [`RawConn`].
     RawConn = 8,
+    /// [`IpvsDests`].
+    IpvsDests = 10,
+    /// [`IpvsLimits`].
+    IpvsLimits = 11,
+    /// [`Clash`].
+    Clash = 12,
+    /// [`PacketState`].
+    PacketState = 13,
+    /// [`TooBig`].
+    TooBig = 14,
     /// [`Table`].
     Table = 17,
     /// [`Reject`].
@@ -48,6 +66,8 @@ pub enum Kind {
     TimeWait = 21,
     /// [`Vip`].
     Vip = 22,
+    /// [`Egress`].
+    Egress = 23,
     /// [`Route`].
     Route = 25,
     /// [`Neighbour`].
@@ -67,12 +87,18 @@ impl Kind {
             6 => Self::Icmp,
             7 => Self::Socket,
             8 => Self::RawConn,
+            10 => Self::IpvsDests,
+            11 => Self::IpvsLimits,
+            12 => Self::Clash,
+            13 => Self::PacketState,
+            14 => Self::TooBig,
             16 => Self::Chain,
             17 => Self::Table,
             18 => Self::Reject,
             20 => Self::Listener,
             21 => Self::TimeWait,
             22 => Self::Vip,
+            23 => Self::Egress,
             25 => Self::Route,
             26 => Self::Neighbour,
             _ => return None,
@@ -94,8 +120,9 @@ macro_rules! payloads {
     };
 }
 payloads!(() => Packet, IpvsConn => IpvsConn, IpvsService => IpvsService, Conntrack => Conntrack, Chain => Chain,
-    Drop => Drop, Icmp => Icmp, Socket => Socket, RawConn => RawConn, Table => Table, Reject => Reject,
-    Listener => Listener, TimeWait => TimeWait, Vip => Vip, Route => Route, Neighbour => Neighbour);
+    Drop => Drop, Icmp => Icmp, Socket => Socket, RawConn => RawConn, IpvsDests => IpvsDests, IpvsLimits => IpvsLimits,
+    Clash => Clash, PacketState => PacketState, TooBig => TooBig, Table => Table, Reject => Reject,
+    Listener => Listener, TimeWait => TimeWait, Vip => Vip, Egress => Egress, Route => Route, Neighbour => Neighbour);
 
 /// The front of every record.
 #[repr(C)]
@@ -135,10 +162,10 @@ pub struct Header {
     pub phase: u8,
     /// Flags byte of the TCP header.
     pub tcp_flags: u8,
-    /// Always 0.
-    pub reserved: u8,
-    /// Always 0.
-    pub reserved2: u32,
+    /// IP protocol of the outer header ([`crate::tunnel`]) where the packet was seen inside a tunnel; else 0.
+    pub encapsulation: u8,
+    /// Destination of that outer header, an IPv4 address in network byte order; else 0.
+    pub outer_daddr: u32,
 }
 
 /// An IPVS connection entry, read when the kernel used it for this packet.
@@ -257,10 +284,16 @@ pub struct Conntrack {
 
 /// Bits and names that belong to [`Conntrack`].
 pub mod conntrack {
-    /// `IPS_CONFIRMED`: the entry is in the table (`uapi/linux/netfilter/nf_conntrack_common.h`).
+    /// `IPS_SEEN_REPLY`: a packet went the other way (`uapi/linux/netfilter/nf_conntrack_common.h`, as all of these).
+    pub const SEEN_REPLY: u32 = 1 << 1;
+    /// `IPS_CONFIRMED`: the entry is in the table.
     pub const CONFIRMED: u32 = 1 << 3;
+    /// `IPS_SRC_NAT`.
+    pub const SRC_NAT: u32 = 1 << 4;
     /// `IPS_DST_NAT`.
     pub const DST_NAT: u32 = 1 << 5;
+    /// `IPS_SRC_NAT_DONE`: the source is chosen, translated or not.
+    pub const SRC_NAT_DONE: u32 = 1 << 7;
 
     /// Name of a TCP state of conntrack (`uapi/linux/netfilter/nf_conntrack_tcp.h`).
     #[must_use]
@@ -632,6 +665,15 @@ mod tests {
         assert_eq!(size_of::<Drop>(), 16);
         assert_eq!(size_of::<Icmp>(), 8);
         assert_eq!(size_of::<Socket>(), 16);
+        assert_eq!(size_of::<IpvsDest>(), 16 + 2 * 2 + 4 * 4);
+        assert_eq!(
+            size_of::<IpvsDests>(),
+            8 + 4 * 4 + DESTS_LISTED * size_of::<IpvsDest>()
+        );
+        assert_eq!(size_of::<IpvsLimits>(), 16);
+        assert_eq!(size_of::<Clash>(), size_of::<Conntrack>() + 8);
+        assert_eq!(size_of::<PacketState>(), 16);
+        assert_eq!(size_of::<TooBig>(), 8);
         assert_eq!(size_of::<Listener>(), 8 + 6 * 4);
         assert_eq!(size_of::<TimeWait>(), 8 + 6 * 4 + OPTIONS_LEN);
         assert_eq!(size_of::<Vip>(), 8 + 16 + 8);

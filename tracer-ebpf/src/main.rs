@@ -19,7 +19,9 @@ fn main() {
 mod kernel {
     mod call;
     mod conntrack;
+    mod dests;
     mod drop;
+    mod egress;
     mod emit;
     mod fields;
     mod flow;

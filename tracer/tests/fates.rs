@@ -192,7 +192,10 @@ fn an_answer_that_the_client_does_not_take_is_not_the_backends_fault() {
     story.answered(1_002 * MS);
     story.acknowledged(1_003 * MS);
     let (_, fate, diagnosis) = story.only();
-    assert_eq!((fate, diagnosis.cause), (Fate::Stalled, Some(Cause::Unknown)));
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Stalled, Some(Cause::ClientSilent))
+    );
 }
 
 #[test]
@@ -297,8 +300,9 @@ fn what_comes_after_the_last_word_changes_nothing() {
     story.served(MS);
     let mut said = Vec::new();
     story.engine.poll(500 * MS, |_, fate| said.push(fate));
-    story.answered(600 * MS);
-    story.discarded(601 * MS);
+    story.engine.poll(1_600 * MS, |_, fate| said.push(fate));
+    story.answered(1_700 * MS);
+    story.discarded(1_701 * MS);
     story.engine.poll(9_000 * MS, |_, fate| said.push(fate));
     story.engine.finish(9_000 * MS, |_, fate| said.push(fate));
     assert_eq!(said, [Fate::Established]);

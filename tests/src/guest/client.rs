@@ -18,7 +18,7 @@ use super::netns::Netns;
 use super::port::Port;
 use super::tool;
 use crate::protocol::{Message, Outcome, Traffic};
-use crate::scenario::{self, Connect, Topology, address};
+use crate::scenario::{self, Connect, address};
 
 /// How long a source port may still belong to the last connection from it. Its server closed it, so it takes one
 /// more round trip at most.
@@ -41,15 +41,17 @@ pub(super) struct Client {
 
 impl Client {
     /// Builds the client's netns and joins it to the node by a link of its own; `nth` counts clients from 0.
-    pub(super) fn create(client: &scenario::Client, nth: usize) -> Result<Self> {
-        let netns = Netns::create(&client.name)?;
-        let (device, node, name) = (device(nth), Topology::NODE, &client.name);
+    pub(super) fn create(client: &scenario::Client, nth: usize, node: IpAddr) -> Result<Self> {
         let address = client.address;
-        let (bits, prefix) = (address::bits(address), address::prefix(address));
-        // One address towards all clients, as on a node with one uplink.
-        let uplink = match nth {
-            0 => format!("addr add {node}/{bits} dev {device}\n"),
-            _ => String::new(),
+        let netns = Netns::create(&client.name, address)?;
+        let (device, name) = (device(nth), &client.name);
+        let bits = address::bits(address);
+        // One address towards all clients, as on a node with one uplink. A neighbour that asks for an IPv6 address is
+        // answered only by the device that has it.
+        let uplink = if nth == 0 || node.is_ipv6() {
+            format!("addr add {} dev {device}\n", address::of_device(node, bits))
+        } else {
+            String::new()
         };
         tool::feed(
             "ip -batch -",
@@ -60,8 +62,9 @@ impl Client {
                  route add {address}/{bits} dev {device} src {node}\n"
             ),
         )?;
+        let own = address::of_device(address, address::prefix(address));
         netns.ip(&format!(
-            "addr add {address}/{prefix} dev eth0\nlink set eth0 up\nroute add default via {node}\n"
+            "addr add {own} dev eth0\nlink set eth0 up\nroute add default via {node}\n"
         ))?;
         Ok(Self {
             name: client.name.clone(),
@@ -223,7 +226,10 @@ fn outcome(error: &io::Error) -> Outcome {
     match error.kind() {
         ErrorKind::TimedOut => Outcome::Timeout,
         ErrorKind::ConnectionRefused => Outcome::Refused,
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Outcome::Unreachable,
+        // IPv6 says so where somebody prohibits it; IPv4 says that the host is unreachable then.
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::PermissionDenied => {
+            Outcome::Unreachable
+        }
         _ if error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32) => Outcome::Unreachable,
         _ => Outcome::Failed,
     }

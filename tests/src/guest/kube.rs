@@ -13,7 +13,7 @@ mod plan;
 use anyhow::Result;
 
 use super::sysctl::Changed;
-use crate::scenario::{Membership, Proxy, Removal, Topology};
+use crate::scenario::{Family, Membership, Proxy, Removal, Topology};
 use iptables::{Backend, Iptables};
 use plan::{Front, Plan};
 
@@ -44,11 +44,11 @@ impl Kube {
             Proxy::Nftables => Mode::Nftables,
         };
         // It is the network plugin who does this where kube-proxy does not.
-        sysctls.set("net.ipv4.ip_forward", 1)?;
-        let own = match mode {
-            Mode::Ipvs => ipvs::SYSCTLS,
-            Mode::Iptables(_) => iptables::SYSCTLS,
-            Mode::Nftables => &[],
+        sysctls.set(topology.family.forwarding(), 1)?;
+        let own = match (&mode, topology.family) {
+            (Mode::Ipvs, _) => ipvs::SYSCTLS,
+            (Mode::Iptables(_), Family::Ipv4) => iptables::SYSCTLS,
+            (Mode::Iptables(_), Family::Ipv6) | (Mode::Nftables, _) => &[],
         };
         own.iter().try_for_each(|name| sysctls.set(name, 1))?;
         Ok(Self {
@@ -96,7 +96,7 @@ impl Kube {
         match &mut self.mode {
             Mode::Ipvs => ipvs::change(&self.plan, &before, &self.plan.fronts[nth]),
             Mode::Iptables(iptables) => iptables.sync(&self.plan),
-            Mode::Nftables => nftables::change(&before, &self.plan.fronts[nth]),
+            Mode::Nftables => nftables::change(self.plan.family, &before, &self.plan.fronts[nth]),
         }
     }
 }

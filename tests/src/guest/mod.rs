@@ -11,6 +11,7 @@ mod client;
 mod kube;
 mod leftovers;
 mod modules;
+mod neighbour;
 mod netns;
 mod nodes;
 mod play;

@@ -1,6 +1,7 @@
 //! Network namespaces, as `ip netns` names them.
 
 use std::fs::{self, File};
+use std::net::IpAddr;
 use std::path::Path;
 use std::thread;
 
@@ -21,9 +22,10 @@ pub(super) struct Netns {
 }
 
 impl Netns {
-    /// Makes a new one, named as `ip netns add` would name it: no IPv6, no forwarding (which it would inherit from the
-    /// node). It takes a thread and no program, for programs take their time in an emulated guest.
-    pub(super) fn create(name: &str) -> Result<Self> {
+    /// Makes a new one, named as `ip netns add` would name it: IPv6 only if it is to have addresses of that, no
+    /// forwarding (which it would inherit from the node). It takes a thread and no program, for programs take their time
+    /// in an emulated guest.
+    pub(super) fn create(name: &str, address: IpAddr) -> Result<Self> {
         fs::create_dir_all(FOLDER).with_context(|| format!("cannot make {FOLDER}"))?;
         let path = Path::new(FOLDER).join(name);
         File::create_new(&path).with_context(|| format!("cannot make {}", path.display()))?;
@@ -33,7 +35,11 @@ impl Netns {
                 let own = Some("/proc/thread-self/ns/net");
                 mount(own, &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
                     .with_context(|| format!("cannot name a netns {}", path.display()))?;
-                sysctl::no_ipv6()?;
+                if address.is_ipv6() {
+                    sysctl::ipv6().try_for_each(|(name, value)| sysctl::write(&name, value))?;
+                } else {
+                    sysctl::no_ipv6()?;
+                }
                 sysctl::write("net.ipv4.ip_forward", 0)
             });
             inside
@@ -75,11 +81,6 @@ impl Netns {
             inside.join().unwrap_or_else(panicked)
         })
     }
-}
-
-/// Whether the node has a device of this name.
-pub(super) fn has_device(name: &str) -> bool {
-    Path::new("/sys/class/net").join(name).exists()
 }
 
 /// Takes the name of a netns away; without one, the netns ends with its last process, socket and device.

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 
-use super::netns::{self, Netns};
-use super::{client, sysctl, tool};
+use super::netns::Netns;
+use super::{client, modules, sysctl, tool};
 use crate::scenario::{self, Overlay, Topology, address};
 
 /// Calico's VXLAN device.
@@ -44,23 +44,25 @@ struct End {
 impl OtherNode {
     /// Builds the node's netns and joins it to the first node by a link of its own.
     pub(super) fn create(node: &scenario::OtherNode, topology: &Topology) -> Result<Self> {
-        let netns = Netns::create(&node.name)?;
-        netns.run(|| sysctl::write("net.ipv4.ip_forward", 1))?;
+        let netns = Netns::create(&node.name, node.address)?;
+        netns.run(|| sysctl::write(topology.family.forwarding(), 1))?;
         let (name, address, device) = (&node.name, node.address, device(topology, node));
-        let (bits, prefix, first) = (address::bits(address), address::prefix(address), Topology::NODE);
+        let (bits, first) = (address::bits(address), topology.node_address());
         // The first node has its address on this link as well, as if all links were its one uplink: what it
         // masquerades towards this node gets that address.
         tool::feed(
             "ip -batch -",
             &format!(
                 "link add {device} type veth peer name eth0 netns {name}\n\
-                 addr add {first}/{bits} dev {device}\n\
+                 addr add {} dev {device}\n\
                  link set {device} up\n\
-                 route add {address}/{bits} dev {device} src {first}\n"
+                 route add {address}/{bits} dev {device} src {first}\n",
+                address::of_device(first, bits)
             ),
         )?;
+        let own = address::of_device(address, address::prefix(address));
         netns.ip(&format!(
-            "addr add {address}/{prefix} dev eth0\nlink set eth0 up\nroute add default via {first}\n"
+            "addr add {own} dev eth0\nlink set eth0 up\nroute add default via {first}\n"
         ))?;
         Ok(Self {
             name: name.clone(),
@@ -85,20 +87,29 @@ pub(super) fn device(topology: &Topology, node: &scenario::OtherNode) -> String 
     client::device(topology.clients.len() + nth.unwrap_or_default())
 }
 
+/// Has the kernel ready for the overlay, before any netns is made. What it loads is removed with the scenario, and `tunl0`
+/// with it.
+pub(super) fn prepare(overlay: Overlay) -> Result<()> {
+    match overlay {
+        Overlay::Ipip => modules::probe("ipip"),
+        Overlay::None | Overlay::Vxlan => Ok(()),
+    }
+}
+
 /// Makes the ways between the first node's pods and those of each other node.
 pub(super) fn connect(topology: &Topology) -> Result<()> {
     for (nth, node) in topology.nodes.iter().enumerate() {
         let here = End {
             netns: None,
-            address: Topology::NODE,
-            tunnel: address::tunnel(0),
+            address: topology.node_address(),
+            tunnel: address::tunnel(topology.family, 0),
             device: device(topology, node),
             networks: networks(topology, None),
         };
         let there = End {
             netns: Some(node.name.clone()),
             address: node.address,
-            tunnel: address::tunnel(nth + 1),
+            tunnel: address::tunnel(topology.family, nth + 1),
             device: "eth0".to_owned(),
             networks: networks(topology, Some(&node.name)),
         };
@@ -107,19 +118,6 @@ pub(super) fn connect(topology: &Topology) -> Result<()> {
             let of = from.netns.as_deref().unwrap_or("the node");
             way(overlay, from, to).with_context(|| format!("cannot make the way from {of}"))?;
         }
-    }
-    Ok(())
-}
-
-/// Takes away what [`connect`] has given to a device that stays.
-pub(super) fn tear_down() -> Result<()> {
-    if netns::has_device(IPIP) {
-        // It has none unless a step gave it one.
-        let _ = tool::run(&format!("tc qdisc del dev {IPIP} root"));
-        tool::feed(
-            "ip -force -batch -",
-            &format!("link set {IPIP} down mtu 1480\naddr flush dev {IPIP}\n"),
-        )?;
     }
     Ok(())
 }
@@ -167,8 +165,13 @@ fn links_and_routes(overlay: Overlay, from: &End, to: &End) -> String {
                 lines,
                 "link add {VXLAN} address {mac} type vxlan id 4096 local {local} dev {device} dstport 4789 nolearning"
             );
-            let _ = writeln!(lines, "link set {VXLAN} mtu 1450 up");
-            let _ = writeln!(lines, "addr replace {own}/{bits} dev {VXLAN}");
+            let mtu = if local.is_ipv6() { 1430 } else { 1450 };
+            let _ = writeln!(lines, "link set {VXLAN} mtu {mtu} up");
+            let _ = writeln!(
+                lines,
+                "addr replace {} dev {VXLAN}",
+                address::of_device(own, bits)
+            );
             let peers = self::mac(peer);
             let _ = writeln!(
                 lines,

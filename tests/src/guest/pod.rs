@@ -1,7 +1,7 @@
 //! A pod: its netns, its server, and how it lives and dies.
 
 use std::io::{ErrorKind, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,7 +49,7 @@ pub(super) struct Pod {
 impl Pod {
     /// Builds the pod's netns and joins it to its node, the first one or another, as a network plugin does.
     pub(super) fn create(pod: &scenario::Pod, host: Option<&Netns>) -> Result<Self> {
-        let netns = Netns::create(&pod.name)?;
+        let netns = Netns::create(&pod.name, pod.address)?;
         let mut built = Self {
             name: pod.name.clone(),
             address: pod.address,
@@ -64,11 +64,13 @@ impl Pod {
         let prefix = address::prefix(address);
         built.on_node(&format!(
             "link add {device} type veth peer name eth0 address {mac} netns {name}\n\
-             addr add {gateway}/{prefix} dev {device}\n\
-             link set {device} up\n"
+             addr add {} dev {device}\n\
+             link set {device} up\n",
+            address::of_device(gateway, prefix)
         ))?;
         built.netns.ip(&format!(
-            "addr add {address}/{prefix} dev eth0\nlink set eth0 up\nroute add default via {gateway}\n"
+            "addr add {} dev eth0\nlink set eth0 up\nroute add default via {gateway}\n",
+            address::of_device(address, prefix)
         ))?;
         built.behave(pod.behaviour)?;
         Ok(built)
@@ -89,11 +91,21 @@ impl Pod {
         format!("cali{}", self.name)
     }
 
+    /// Whether it has its address: one that is gone has none.
+    pub(super) fn has_address(&self) -> bool {
+        self.behaviour != Behaviour::Gone
+    }
+
+    /// Its node's address in its network.
+    pub(super) fn gateway(&self) -> IpAddr {
+        address::gateway(self.address)
+    }
+
     /// Whether its node's end of its veth carries packets.
     pub(super) fn is_up(&self) -> Result<bool> {
         let device = self.device();
         match &self.host {
-            None => Ok(is_up(&device)),
+            None => Ok(is_up(&device, self.address)),
             Some(host) => Ok(
                 tool::run(&format!("ip -n {} -br link show dev {device}", host.name()))?
                     .split_whitespace()
@@ -115,13 +127,15 @@ impl Pod {
     pub(super) fn behave(&mut self, behaviour: Behaviour) -> Result<()> {
         let (address, netns, device) = (self.address, self.netns.clone(), self.device());
         let prefix = address::prefix(address);
+        let listener = SocketAddr::new(address::any(address), self.port);
         match self.behaviour {
             Behaviour::Silent => {
                 netns.run(|| tool::run("nft delete table inet lab"))?;
             }
             Behaviour::Gone => {
                 netns.ip(&format!(
-                    "addr add {address}/{prefix} dev eth0\nroute add default via {}\n",
+                    "addr add {} dev eth0\nroute replace default via {}\n",
+                    address::of_device(address, prefix),
                     address::gateway(address)
                 ))?;
                 self.on_node(&format!("neigh flush dev {device}\n"))?;
@@ -131,7 +145,7 @@ impl Pod {
         match behaviour {
             Behaviour::Fin | Behaviour::Rst | Behaviour::Hold | Behaviour::Silent => match &self.server {
                 Some(server) => server.behave(behaviour),
-                None => self.server = Some(Server::start(&self.name, &netns, self.port, behaviour)?),
+                None => self.server = Some(Server::start(&self.name, &netns, listener, behaviour)?),
             },
             Behaviour::NoListener | Behaviour::Gone => self.server = None,
         }
@@ -168,10 +182,9 @@ struct Shared {
 }
 
 impl Server {
-    fn start(name: &str, netns: &Netns, port: u16, behaviour: Behaviour) -> Result<Self> {
+    fn start(name: &str, netns: &Netns, to: SocketAddr, behaviour: Behaviour) -> Result<Self> {
         let listener = netns.run(|| {
-            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
-                .with_context(|| format!("cannot listen on port {port}"))?;
+            let listener = TcpListener::bind(to).with_context(|| format!("cannot listen on {to}"))?;
             listener
                 .set_nonblocking(true)
                 .context("cannot set up the listener")?;

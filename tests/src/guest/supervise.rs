@@ -14,7 +14,7 @@ use super::leftovers::Inventory;
 use super::play::Stage;
 use super::port::Port;
 use crate::protocol::{CLEAN_UP, Job, Message, SCENARIOS_DIR};
-use crate::scenario::Scenario;
+use crate::scenario::{Family, Scenario};
 
 /// Plays them in order. One that fails does not keep the next from being played. After one that cannot even be stopped
 /// none is played: the node is no longer known to be empty, and whoever gave the job has to boot another guest.
@@ -86,10 +86,12 @@ fn play(name: &str, job: &Job, port: &Port, before: &Arc<Inventory>) -> Played {
 }
 
 fn read(name: &str) -> Result<Scenario> {
-    let path = Path::new(SCENARIOS_DIR).join(format!("{name}.toml"));
+    let (file, family) = Family::of(name);
+    let path = Path::new(SCENARIOS_DIR).join(format!("{file}.toml"));
     if !path.exists() {
         bail!("the guest has no scenario of this name");
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Scenario::from_toml(&text).with_context(|| path.display().to_string())
+    let scenario = Scenario::from_toml(&text).with_context(|| path.display().to_string())?;
+    Ok(scenario.in_family(family))
 }

@@ -33,6 +33,15 @@ pub(super) fn no_ipv6() -> Result<()> {
     Ok(())
 }
 
+/// IPv6 on every device of a netns, without what would make it noisy or late: no duplicate address detection, so that
+/// an address is there at once, and nothing from routers.
+pub(super) fn ipv6() -> impl Iterator<Item = (String, u8)> {
+    ["all", "default"].into_iter().flat_map(|which| {
+        [("accept_dad", 0), ("accept_ra", 0), ("disable_ipv6", 0)]
+            .map(|(name, value)| (format!("net.ipv6.conf.{which}.{name}"), value))
+    })
+}
+
 /// Sysctls that were changed, and what they were before.
 #[derive(Debug, Default)]
 pub(super) struct Changed {

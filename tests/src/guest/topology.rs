@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use super::nodes::{self, OtherNode};
 use super::pod::Pod;
 use super::restore::{self, Sysctls};
 use super::sysctl::Changed;
-use super::{modules, netns, process_table, shell, tool};
-use crate::scenario::{self, Behaviour, RunIn, Scenario, Topology};
+use super::{modules, neighbour, netns, process_table, shell, sysctl, tool};
+use crate::scenario::{self, Behaviour, Family, RunIn, Scenario, Topology};
 
 /// How long a new link may take until it carries packets.
 const LINK_UP: Duration = Duration::from_secs(10);
@@ -49,14 +49,18 @@ impl Node {
         if self.touched {
             self.all_sysctls = Sysctls::take();
         }
+        if topology.family == Family::Ipv6 {
+            sysctl::ipv6().try_for_each(|(name, value)| self.sysctls.set(&name, value))?;
+        }
         let mut kube = Kube::start(topology, &mut self.sysctls)?;
         for (name, value) in &scenario.facts {
             self.sysctls.set(name, value)?;
         }
+        nodes::prepare(topology.overlay)?;
         for (nth, client) in topology.clients.iter().enumerate() {
             cancel.doing(format!("building {}", client.name))?;
-            let built =
-                Client::create(client, nth).with_context(|| format!("cannot build {}", client.name))?;
+            let built = Client::create(client, nth, topology.node_address())
+                .with_context(|| format!("cannot build {}", client.name))?;
             self.clients.push(built);
         }
         for node in &topology.nodes {
@@ -72,6 +76,16 @@ impl Node {
                 .with_context(|| format!("cannot build {}", pod.name))?;
             self.pods.push(built);
         }
+        // Before there are rules and virtual servers, to which these packets would be the first ones.
+        for client in &self.clients {
+            neighbour::meet(client.netns(), topology.node_address(), cancel)?;
+        }
+        for node in &self.others {
+            neighbour::meet(node.netns(), topology.node_address(), cancel)?;
+        }
+        for pod in self.pods.iter().filter(|pod| pod.has_address()) {
+            neighbour::meet(pod.netns(), pod.gateway(), cancel)?;
+        }
         cancel.doing("making the ways between nodes")?;
         nodes::connect(topology)?;
         cancel.doing("playing kube-proxy")?;
@@ -82,7 +96,7 @@ impl Node {
         }
         cancel.doing("waiting for the links")?;
         for device in (0..topology.clients.len() + topology.nodes.len()).map(client::device) {
-            let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device)))?;
+            let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device, topology.node_address())))?;
             ensure!(up, "{device} does not come up");
         }
         for pod in &self.pods {
@@ -165,7 +179,6 @@ impl Node {
         take(forget_sets());
         doing("devices");
         take(delete_devices(before));
-        take(nodes::tear_down());
         doing("netns");
         for name in names_in(netns::FOLDER) {
             take(netns::delete(&name));
@@ -207,7 +220,7 @@ fn delete_devices(before: &Inventory) -> Result<()> {
 /// The address of a service for its clients.
 pub(super) fn address(topology: &Topology, service: Option<&str>) -> Result<SocketAddr> {
     let service = topology.service(service).context("there is no such service")?;
-    Ok(SocketAddr::new(Topology::NODE, service.node_port))
+    Ok(SocketAddr::new(topology.node_address(), service.node_port))
 }
 
 /// The entries of a folder, by name; none if there is no such folder.
@@ -252,8 +265,19 @@ fn forget_sets() -> Result<()> {
     refused.map_or(Ok(()), Err)
 }
 
-/// Whether a device of the node carries packets.
-pub(super) fn is_up(device: &str) -> bool {
+/// Whether a device of the node carries packets with addresses like this one.
+pub(super) fn is_up(device: &str, address: IpAddr) -> bool {
     let state = fs::read_to_string(format!("/sys/class/net/{device}/operstate"));
-    state.is_ok_and(|state| state.trim() == "up")
+    state.is_ok_and(|state| state.trim() == "up") && (address.is_ipv4() || has_link_local(device))
+}
+
+/// Whether the device has its link-local address, with which it asks for its neighbours: without one it asks nobody, and
+/// only tries again a second later.
+fn has_link_local(device: &str) -> bool {
+    const LINK: &str = "20";
+    let table = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    table.lines().any(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        matches!(words[..], [_, _, _, LINK, _, name] if name == device)
+    })
 }

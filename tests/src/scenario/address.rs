@@ -1,31 +1,74 @@
 //! The lab's addresses, and all arithmetic on them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::Family;
 
 /// The node's address towards its clients.
-pub const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+#[must_use]
+pub const fn node(family: Family) -> IpAddr {
+    match family {
+        Family::Ipv4 => IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+        Family::Ipv6 => IpAddr::V6(Ipv6Addr::new(0xfd00, 0x10, 0, 0, 0, 0, 0, 1)),
+    }
+}
 
 /// The network of the pods, which kube-proxy is told as `--cluster-cidr`.
-pub const PODS: &str = "10.244.0.0/16";
+#[must_use]
+pub const fn pods(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "10.244.0.0/16",
+        Family::Ipv6 => "fd00:10:244::/48",
+    }
+}
 
 /// The network of the services' cluster addresses, which kube-proxy learns of the cluster.
-pub const SERVICES: &str = "10.96.0.0/16";
+#[must_use]
+pub const fn services(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "10.96.0.0/16",
+        Family::Ipv6 => "fd00:10:96::/112",
+    }
+}
 
 /// The address of the first service in the network of cluster addresses.
 const FIRST_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+const FIRST_SERVICE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0x10);
 
 /// The cluster address of the `nth` service, counted from 0.
 #[must_use]
-pub fn cluster_ip(nth: usize) -> IpAddr {
+pub fn cluster_ip(family: Family, nth: usize) -> IpAddr {
     let nth = u32::try_from(nth).unwrap_or_default();
-    Ipv4Addr::from_bits(FIRST_SERVICE.to_bits() + nth).into()
+    match family {
+        Family::Ipv4 => Ipv4Addr::from_bits(FIRST_SERVICE.to_bits() + nth).into(),
+        Family::Ipv6 => Ipv6Addr::from_bits(FIRST_SERVICE_V6.to_bits() + u128::from(nth)).into(),
+    }
+}
+
+/// What stands for an IPv4 address of a client or a pod: with IPv6, the address that reads alike, 10.0.0.2 as
+/// `fd00:10::2` and 10.244.1.2 as `fd00:10:244:1::2`.
+#[must_use]
+pub fn in_family(address: IpAddr, family: Family) -> IpAddr {
+    match (address, family) {
+        (IpAddr::V4(v4), Family::Ipv6) => {
+            let [a, b, c, d] = v4.octets().map(alike);
+            Ipv6Addr::new(0xfd00, a, b, c, 0, 0, 0, d).into()
+        }
+        _ => address,
+    }
+}
+
+/// The number whose hexadecimal digits are this one's decimal ones.
+const fn alike(number: u8) -> u16 {
+    let number = number as u16;
+    (number / 100) << 8 | (number / 10 % 10) << 4 | (number % 10)
 }
 
 /// The address of a node's tunnel, in the network of the pods. Nodes are counted from 0, the first one.
 #[must_use]
-pub fn tunnel(nth: usize) -> IpAddr {
+pub fn tunnel(family: Family, nth: usize) -> IpAddr {
     let nth = u8::try_from(nth).unwrap_or(u8::MAX - 1);
-    Ipv4Addr::new(10, 244, 0, nth.saturating_add(1)).into()
+    in_family(Ipv4Addr::new(10, 244, 0, nth.saturating_add(1)).into(), family)
 }
 
 /// Whether a client, or another node, can have it: one of 10.0.0.2 to 10.0.0.254.
@@ -34,7 +77,7 @@ pub fn is_clients(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if matches!(v4.octets(), [10, 0, 0, 2..=254]))
 }
 
-/// Whether a pod can have it: one of [`PODS`], and neither its network's own address nor the node's end.
+/// Whether a pod can have it: one of [`pods`], and neither its network's own address nor the node's end.
 #[must_use]
 pub fn is_pods(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if matches!(v4.octets(), [10, 244, _, 2..=254]))
@@ -58,6 +101,24 @@ pub const fn prefix(address: IpAddr) -> u8 {
     match address {
         IpAddr::V4(_) => 24,
         IpAddr::V6(_) => 64,
+    }
+}
+
+/// Any address of the family of this one.
+#[must_use]
+pub const fn any(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+/// An address for `ip addr add`. An IPv6 one is used at once, without asking whether somebody else has it.
+#[must_use]
+pub fn of_device(address: IpAddr, prefix: u8) -> String {
+    match address {
+        IpAddr::V4(_) => format!("{address}/{prefix}"),
+        IpAddr::V6(_) => format!("{address}/{prefix} nodad"),
     }
 }
 
@@ -115,7 +176,8 @@ mod tests {
 
     #[test]
     fn services_follow_one_another() {
-        assert_eq!(cluster_ip(0).to_string(), "10.96.0.10");
-        assert_eq!(cluster_ip(250).to_string(), "10.96.1.4");
+        assert_eq!(cluster_ip(Family::Ipv4, 0).to_string(), "10.96.0.10");
+        assert_eq!(cluster_ip(Family::Ipv4, 250).to_string(), "10.96.1.4");
+        assert_eq!(cluster_ip(Family::Ipv6, 1).to_string(), "fd00:10:96::11");
     }
 }

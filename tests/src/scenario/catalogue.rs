@@ -6,14 +6,14 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{KernelName, Scenario};
 
-/// A scenario and the name under which it is asked for: its file's, without `.toml`.
+/// A scenario and the name under which it is asked for: its file's, without `.toml`, and with IPv6 addresses `@ipv6`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Named {
     /// The name.
     pub name: String,
     /// The file.
     pub file: PathBuf,
-    /// What the file says.
+    /// What the file says, with the addresses with which it is played.
     pub scenario: Scenario,
 }
 
@@ -26,7 +26,7 @@ pub fn load(folder: &Path) -> Result<Vec<Named>> {
             .with_context(|| format!("cannot read {}", folder.display()))?
             .path();
         if path.extension().is_some_and(|extension| extension == "toml") {
-            all.push(load_one(&path)?);
+            all.extend(load_one(&path)?);
         }
     }
     ensure!(!all.is_empty(), "there is no scenario in {}", folder.display());
@@ -34,7 +34,8 @@ pub fn load(folder: &Path) -> Result<Vec<Named>> {
     Ok(all)
 }
 
-fn load_one(path: &Path) -> Result<Named> {
+/// The scenario of a file, once for each family.
+fn load_one(path: &Path) -> Result<Vec<Named>> {
     let file = || path.display().to_string();
     let name = path.file_stem().and_then(|stem| stem.to_str());
     let name = name.with_context(|| format!("{}: the name is not UTF-8", file()))?;
@@ -46,11 +47,13 @@ fn load_one(path: &Path) -> Result<Named> {
     );
     let text = std::fs::read_to_string(path).with_context(file)?;
     let scenario = Scenario::from_toml(&text).with_context(file)?;
-    Ok(Named {
-        name: name.to_owned(),
+    let families = scenario.families.iter();
+    let named = families.map(|&family| Named {
+        name: format!("{name}{}", family.suffix()),
         file: path.to_owned(),
-        scenario,
-    })
+        scenario: scenario.in_family(family),
+    });
+    Ok(named.collect())
 }
 
 /// The scenarios of these names in the order asked for, or, where none is named, all that run on the kernel. A

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Proxy, Scenario, Topology};
+use super::{Family, Overlay, Proxy, Scenario, Topology, family};
 
 /// Fails with the first contradiction.
 pub(super) fn check(scenario: &Scenario) -> Result<()> {
@@ -16,12 +16,33 @@ pub(super) fn check(scenario: &Scenario) -> Result<()> {
     ensure!(!scenario.story.trim().is_empty(), "it has no story");
     ensure!(!scenario.kernels.is_empty(), "it runs on no kernel");
     unique("kernel", scenario.kernels.iter())?;
+    families(scenario)?;
     scenario.facts.keys().try_for_each(|name| sysctl(name))?;
     topology::check(&scenario.topology)?;
     for (number, step) in (1..).zip(&scenario.steps) {
         step::check(&scenario.topology, step).with_context(|| format!("step {number}"))?;
     }
     expectation::check(scenario)
+}
+
+/// With several families, texts must not be of one of them.
+fn families(scenario: &Scenario) -> Result<()> {
+    ensure!(!scenario.families.is_empty(), "it is played with no addresses");
+    unique("family", scenario.families.iter())?;
+    if scenario.families == [Family::Ipv4] {
+        return Ok(());
+    }
+    ensure!(scenario.topology.overlay != Overlay::Ipip, "IPIP carries no IPv6");
+    for text in family::texts(&mut scenario.clone()) {
+        ensure!(
+            !["10.0.0.", "10.244.", "10.96."]
+                .iter()
+                .any(|start| text.contains(start)),
+            "`{}` names an IPv4 address: write the name of who has it, such as {{pod-1}} or {{node}}",
+            text.trim()
+        );
+    }
+    Ok(())
 }
 
 fn known_pod(topology: &Topology, name: &str) -> Result<()> {

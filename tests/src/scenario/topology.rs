@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::{OtherNode, Overlay, address};
+use super::{Family, OtherNode, Overlay, address};
 
-/// The node (address [`Topology::NODE`], the guest's own netns), its clients, its pods and their services.
+/// The node (address [`Topology::node_address`], the guest's own netns), its clients, its pods and their services.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topology {
@@ -28,11 +28,17 @@ pub struct Topology {
     pub services: Vec<Service>,
     /// Rules of somebody else on the node, for `nft -f`.
     pub nft: Option<String>,
+    /// What addresses all of them have.
+    #[serde(skip)]
+    pub family: Family,
 }
 
 impl Topology {
     /// The node's address towards the clients, and so of every NodePort.
-    pub const NODE: IpAddr = address::NODE;
+    #[must_use]
+    pub const fn node_address(&self) -> IpAddr {
+        address::node(self.family)
+    }
 
     /// The client of this name.
     #[must_use]

@@ -1,15 +1,21 @@
 //! conntrack: the entry that goes into the table, with the whole NAT of a flow in its two tuples.
 
-use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use aya_ebpf::{
+    helpers::bpf_ktime_get_ns,
+    macros::map,
+    maps::PerCpuArray,
+    programs::{ProbeContext, RetProbeContext},
+};
 use tracer_common::{
     hook::Hook,
-    record::{Conntrack, conntrack},
+    record::{Clash, Conntrack, PacketState, conntrack},
+    tcp,
     tuple::{Addr, Tuple},
 };
 
 use super::{
     call,
-    emit::emit,
+    emit::{self, emit},
     fields::{self, address, read, read_at},
     flow::{self, FlowRef},
     packet::{self, Packet},
@@ -18,6 +24,9 @@ use super::{
 
 /// `sk_buff._nfct` carries the packet's state in its low three bits (`NFCT_PTRMASK`, since 4.11).
 const STATE_BITS: u64 = 7;
+
+/// Pointers from here on are errors (`IS_ERR()`).
+const MAX_ERRNO: i64 = 4095;
 
 /// Values of `nf_conntrack_tuple.src.l3num` (`uapi/linux/netfilter.h`).
 const NFPROTO_IPV4: u16 = 2;
@@ -81,6 +90,144 @@ pub(super) fn read_entry(ct: u64, out: &mut Conntrack) -> Option<()> {
     out.tcp_state = read::<u8>(ct, &fields::NF_CONN_TCP_STATE).map_or(u32::MAX, u32::from);
     out.original = original_of(ct)?;
     out.reply = tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?;
+    Some(())
+}
+
+/// The flow of a packet that is part of a handshake, also where it has a tuple that NAT has just made and that is no
+/// name of the flow yet: up to the confirmation only the packet's conntrack entry joins the two.
+#[inline(always)]
+pub(super) fn flow_of(packet: &Packet) -> Option<FlowRef> {
+    flow::of(packet).or_else(|| {
+        if !flow::is_request(packet) {
+            return None;
+        }
+        flow::known(&original_of(of(packet.skb)?)?, packet.seq)
+    })
+}
+
+/// A SYN of ours leaves with a tuple that is no name of its flow: it met an entry that an earlier SYN has made, which
+/// is confirmed already and will not be again. The entry is told, and its tuples become names of the flow.
+#[inline(always)]
+pub(super) fn adopt(hook: Hook, packet: &Packet, device: u64) -> Option<FlowRef> {
+    if !flow::is_request(packet) {
+        return None;
+    }
+    let ct = of(packet.skb)?;
+    let original = original_of(ct)?;
+    let flow = flow::known(&original, packet.seq)?;
+    let reply = tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?;
+    alias(&original, &reply, &flow);
+    emit(hook, |header, out: &mut Conntrack| {
+        emit::describe(header, hook, packet, &flow);
+        emit::set_device(header, device);
+        let _ = read_entry(ct, out);
+    });
+    Some(flow)
+}
+
+/// Tells what conntrack had made of a packet that is discarded.
+#[inline(always)]
+pub(super) fn tell_state(hook: Hook, packet: &Packet, flow: &FlowRef) -> Option<()> {
+    let tagged: u64 = read(packet.skb, &fields::SK_BUFF_NFCT)?;
+    emit(hook, |header, out: &mut PacketState| {
+        emit::describe(header, hook, packet, flow);
+        out.ct = tagged & !STATE_BITS;
+        out.info = (tagged & STATE_BITS) as u32;
+        out.status = read(out.ct, &fields::NF_CONN_STATUS).unwrap_or(0);
+    });
+    Some(())
+}
+
+/// When this CPU last found the table full and nothing in it that could go; `bpf_ktime_get_ns()`.
+#[map]
+static FULL: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// `__nf_conntrack_alloc(net, zone, orig, repl, gfp, hash)`: a new connection needs an entry. Told only if it gets
+/// none.
+pub(super) mod alloc {
+    use super::*;
+
+    #[inline(always)]
+    pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+        let tuple = tuple_at(ctx.arg(2)?)?;
+        let flow = flow::latest(&tuple)?;
+        let packet = Packet {
+            skb: 0,
+            tuple,
+            seq: flow.isn,
+            ack: 0,
+            flags: tcp::SYN,
+            encapsulation: 0,
+            outer_daddr: 0,
+        };
+        // SAFETY: the helper takes no pointer.
+        let now = unsafe { bpf_ktime_get_ns() };
+        call::enter(hook, ctx, &packet, &flow, (ctx.arg(0)?, now), |_| ());
+        Some(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
+        call::leave(hook, ctx, |call| {
+            if !(-MAX_ERRNO..0).contains(&(ctx.ret::<u64>() as i64)) {
+                return;
+            }
+            call.header.netns = read(call.first, &fields::NET_INUM).unwrap_or(0);
+            // Found full within this very call.
+            if FULL.get(0).is_some_and(|&full| full >= call.second) {
+                emit(Hook::CtEarlyDrop, |header, (): &mut ()| {
+                    *header = call.header;
+                    header.hook = Hook::CtEarlyDrop as u16;
+                    header.verdict = 0;
+                });
+            }
+            call::emit_front(hook, &call.header);
+        })
+    }
+}
+
+/// `early_drop(net, hash)`: there are more entries than `nf_conntrack_max`; is there one that can go? Told by the
+/// allocation inside of which it runs.
+pub(super) mod early_drop {
+    use super::*;
+
+    #[inline(always)]
+    pub(crate) fn enter(_: Hook, _: &ProbeContext) -> Option<()> {
+        Some(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn leave(_: Hook, ctx: &RetProbeContext) -> Option<()> {
+        // A `bool`: what lies above its byte means nothing.
+        if ctx.ret::<u64>() as u8 == 0 {
+            // SAFETY: the entry belongs to this CPU, and the helper takes no pointer.
+            unsafe { *FULL.get_ptr_mut(0)? = bpf_ktime_get_ns() };
+        }
+        Some(())
+    }
+}
+
+/// `nf_ct_resolve_clash(skb, h, reply_hash)` (since 5.7): the entry of `h` has a tuple that the packet's new entry wants.
+/// For TCP that is the new entry's end.
+#[inline(always)]
+pub(super) fn clash(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+    let packet = packet::parse(ctx.arg(0)?)?;
+    let flow = flow_of(&packet)?;
+    let found: u64 = ctx.arg(1)?;
+    let ct = of(packet.skb)?;
+    // `h` is one of the two elements of `nf_conn.tuplehash`.
+    let tuple = address(found, &fields::NF_CT_HASH_TUPLE)?;
+    let KernelTuple { dir, .. } = read_at(tuple)?;
+    let holder = match dir {
+        0 => fields::base_of(tuple, &fields::NF_CONN_ORIGINAL)?,
+        _ => fields::base_of(tuple, &fields::NF_CONN_REPLY)?,
+    };
+    emit(hook, |header, out: &mut Clash| {
+        emit::describe(header, hook, &packet, &flow);
+        let _ = read_entry(holder, &mut out.holder);
+        out.direction = u32::from(dir);
+        out.status = read(ct, &fields::NF_CONN_STATUS).unwrap_or(0);
+    });
     Some(())
 }
 

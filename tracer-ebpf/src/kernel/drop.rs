@@ -6,13 +6,21 @@ use aya_ebpf::{
 };
 use tracer_common::{
     hook::Hook,
-    record::{Drop, Icmp},
+    record::{Drop, Icmp, TooBig},
 };
 
 use super::{
+    conntrack, egress,
     emit::{self, emit},
-    flow, packet,
+    fields::{self, read},
+    flow,
+    packet::{self, Packet},
 };
+
+/// RFC 792 and RFC 4443.
+const ICMP_UNREACHABLE: u32 = 3;
+const ICMP_FRAGMENTATION_NEEDED: u32 = 4;
+const ICMPV6_TOO_BIG: u32 = 2;
 
 /// 1 if the tracepoint has a third argument, the drop reason (5.17, and 5.15.85). Reading an argument that does
 /// not exist would make the attachment fail, so the loader tells.
@@ -22,8 +30,10 @@ static HAVE_DROP_REASON: Global<u32> = Global::new(0);
 /// `skb:kfree_skb(skb, location, reason)`.
 #[inline(always)]
 pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
-    let packet = packet::parse(ctx.arg(0))?;
-    let flow = flow::of(&packet).or_else(|| flow::of_ack(&packet))?;
+    let packet = packet::parse_through_tunnels(ctx.arg(0))?;
+    let flow = conntrack::flow_of(&packet).or_else(|| flow::of_ack(&packet))?;
+    egress::tell(hook, &packet, &flow);
+    let _ = conntrack::tell_state(hook, &packet, &flow);
     let reason = if HAVE_DROP_REASON.load() == 0 {
         u32::MAX
     } else {
@@ -40,13 +50,30 @@ pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
 /// `__icmp_send(skb, type, code, info, opt)` and `icmp6_send(skb, type, code, info, …)`: the kernel answers `skb` with an ICMP error.
 #[inline(always)]
 pub(super) fn icmp_send(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-    let packet = packet::parse(ctx.arg(0)?)?;
-    let flow = flow::of(&packet)?;
+    let packet = packet::parse_through_tunnels(ctx.arg(0)?)?;
+    let flow = conntrack::flow_of(&packet)?;
     let (icmp_type, code) = (ctx.arg::<u32>(1)?, ctx.arg::<u32>(2)?);
+    if let Some(mtu) = too_big(&packet, icmp_type, code, ctx.arg::<u32>(3)?) {
+        emit(hook, |header, out: &mut TooBig| {
+            emit::describe(header, hook, &packet, &flow);
+            out.mtu = mtu;
+            out.length = read(packet.skb, &fields::SK_BUFF_LEN).unwrap_or(0);
+        });
+    }
     emit(hook, |header, icmp: &mut Icmp| {
         emit::describe(header, hook, &packet, &flow);
         icmp.icmp_type = icmp_type;
         icmp.code = code;
     });
     Some(())
+}
+
+/// The MTU that an ICMP error tells, if it is one about that: in network byte order for IPv4, in the machine's for IPv6.
+#[inline(always)]
+fn too_big(packet: &Packet, icmp_type: u32, code: u32, info: u32) -> Option<u32> {
+    match (packet.tuple.is_v6(), icmp_type, code) {
+        (false, ICMP_UNREACHABLE, ICMP_FRAGMENTATION_NEEDED) => Some(u32::from_be(info)),
+        (true, ICMPV6_TOO_BIG, _) => Some(info),
+        _ => None,
+    }
 }

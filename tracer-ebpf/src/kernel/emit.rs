@@ -66,6 +66,8 @@ pub(super) fn describe(header: &mut Header, hook: Hook, packet: &Packet, flow: &
     header.ack = packet.ack;
     header.isn = flow.isn;
     header.tcp_flags = packet.flags;
+    header.encapsulation = packet.encapsulation;
+    header.outer_daddr = packet.outer_daddr;
     if let Some(device) = pointer(packet.skb, &fields::SK_BUFF_DEV) {
         set_device(header, device);
     }

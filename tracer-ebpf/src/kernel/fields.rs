@@ -135,6 +135,13 @@ pub(super) fn address(base: u64, field: &impl Offset) -> Option<u64> {
     Some(base.wrapping_add(u64::from(offset)))
 }
 
+/// Where the struct begins whose member lies at `address`; `None` if the member's offset is not known.
+#[inline(always)]
+pub(super) fn base_of(address: u64, field: &impl Offset) -> Option<u64> {
+    let offset = field.load();
+    (offset < LIMIT).then(|| address.wrapping_sub(u64::from(offset)))
+}
+
 /// Reads a pointer member; `None` if it is unknown or NULL.
 #[inline(always)]
 pub(super) fn pointer(base: u64, field: &impl Offset) -> Option<u64> {

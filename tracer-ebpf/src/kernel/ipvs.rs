@@ -8,22 +8,25 @@ use aya_ebpf::{
 };
 use tracer_common::{
     hook::Hook,
-    record::{Header, IpvsConn, IpvsService, RAW_POINTERS, RawConn, Route, Vip, ipvs_conn},
+    record::{
+        Header, IpvsConn, IpvsDests, IpvsLimits, IpvsService, RAW_POINTERS, RawConn, Route, Vip, ipvs_conn,
+        ipvs_limits,
+    },
     tuple::{Addr, Tuple},
 };
 
 use super::{
-    call, conntrack,
+    call, conntrack, dests,
     emit::{self, emit},
-    fields::{self, pointer, read, read_at, read_bytes, read_text},
+    fields::{self, address, pointer, read, read_at, read_bytes, read_text},
     flow::{self, FlowRef},
     log::debug,
     packet::{self, Packet},
     route,
 };
 
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+pub(super) const AF_INET: u8 = 2;
+pub(super) const AF_INET6: u8 = 10;
 /// `IP_VS_DEST_F_AVAILABLE` in `ip_vs_dest.flags`, or its bit in `cflags` (6.1.187, 6.12.107, 7.2 and later).
 const DEST_AVAILABLE: u32 = 1;
 
@@ -228,20 +231,45 @@ pub(super) fn expire_now(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     LOOKED_UP.remove(&conn).ok()
 }
 
-/// `tcp_conn_schedule(ipvs, af, skb, pd, verdict, cpp, iph)` (since 4.4): 0 means that the verdict is set.
+/// `tcp_conn_schedule(ipvs, af, skb, pd, verdict, cpp, iph)` (since 4.4): 0 means that the verdict is set, and what may
+/// have set it is told.
 pub(super) mod tcp_schedule {
     use super::*;
 
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         let (packet, flow) = our_syn(ctx.arg(2)?)?;
-        call::enter(hook, ctx, &packet, &flow, (0, 0), |_| ());
+        call::enter(hook, ctx, &packet, &flow, (ctx.arg(0)?, 0), |_| ());
         Some(())
     }
 
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
-        call::leave(hook, ctx, |call| call::emit_front(hook, &call.header))
+        call::leave(hook, ctx, |call| {
+            if call.header.verdict != 0 {
+                return call::emit_front(hook, &call.header);
+            }
+            emit(hook, |header, out: &mut IpvsLimits| {
+                *header = call.header;
+                read_limits(call.first, out);
+            });
+        })
+    }
+
+    #[inline(always)]
+    fn read_limits(ipvs: u64, out: &mut IpvsLimits) {
+        if let Some(rate) = read(ipvs, &fields::NETNS_IPVS_DROP_RATE) {
+            out.drop_rate = rate;
+            out.have |= ipvs_limits::DROP_RATE;
+        }
+        if let Some(count) = read(ipvs, &fields::NETNS_IPVS_CONN_COUNT) {
+            out.conn_count = count;
+            out.have |= ipvs_limits::CONN_COUNT;
+        }
+        if let Some(most) = read(ipvs, &fields::NETNS_IPVS_CONN_MAX) {
+            out.conn_max = most;
+            out.have |= ipvs_limits::CONN_MAX;
+        }
     }
 }
 
@@ -286,7 +314,7 @@ fn read_service(service: u64, out: &mut IpvsService) {
     }
 }
 
-/// `ip_vs_leave(svc, skb, pd, iph)`: the scheduler found no real server.
+/// `ip_vs_leave(svc, skb, pd, iph)`: the scheduler found no real server. Which there are is told too.
 #[inline(always)]
 pub(super) fn leave(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let (packet, flow) = our_syn(ctx.arg(1)?)?;
@@ -294,6 +322,12 @@ pub(super) fn leave(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     emit(hook, |header, out: &mut IpvsService| {
         emit::describe(header, hook, &packet, &flow);
         read_service(service, out);
+    });
+    let destinations = address(service, &fields::IP_VS_SERVICE_DESTINATIONS)?;
+    emit(hook, |header, out: &mut IpvsDests| {
+        emit::describe(header, hook, &packet, &flow);
+        out.service = service;
+        dests::read_all(destinations, out);
     });
     Some(())
 }

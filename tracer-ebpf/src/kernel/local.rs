@@ -64,18 +64,6 @@ fn tuple_of(sock: u64) -> Option<Tuple> {
     })
 }
 
-/// A packet that has no `sk_buff` yet.
-#[inline(always)]
-fn packet(tuple: Tuple, seq: u32, flags: u8) -> Packet {
-    Packet {
-        skb: 0,
-        tuple,
-        seq,
-        ack: 0,
-        flags,
-    }
-}
-
 #[inline(always)]
 fn tell(hook: Hook, sock: u64, packet: &Packet, flow: &FlowRef) {
     emit(hook, |header, (): &mut ()| {
@@ -92,7 +80,7 @@ pub(super) fn connect(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     if !is_on_node(sock) {
         return None;
     }
-    let packet = packet(tuple, read(sock, &fields::TCP_SOCK_WRITE_SEQ)?, SYN);
+    let packet = Packet::without_skb(tuple, read(sock, &fields::TCP_SOCK_WRITE_SEQ)?, SYN);
     let flow = flow::of_request(&packet)?;
     tell(hook, sock, &packet, &flow);
     Some(())
@@ -118,7 +106,7 @@ fn waiting(sock: u64) -> Option<(Tuple, u32, FlowRef)> {
 pub(super) fn retransmit(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     let sock: u64 = ctx.arg(0);
     let (tuple, isn, flow) = waiting(sock)?;
-    tell(hook, sock, &packet(tuple, isn, SYN), &flow);
+    tell(hook, sock, &Packet::without_skb(tuple, isn, SYN), &flow);
     Some(())
 }
 
@@ -127,7 +115,7 @@ pub(super) fn retransmit(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
 pub(super) fn reset(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     let sock: u64 = ctx.arg(0);
     let (tuple, _, flow) = waiting(sock)?;
-    tell(hook, sock, &packet(tuple.reversed(), 0, RST), &flow);
+    tell(hook, sock, &Packet::without_skb(tuple.reversed(), 0, RST), &flow);
     Some(())
 }
 

@@ -54,7 +54,7 @@ pub(super) mod chain {
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         let info: u64 = ctx.arg(0)?;
-        let packet = packet::parse(pointer(info, &fields::NFT_PKTINFO_SKB)?)?;
+        let packet = packet::parse_through_tunnels(pointer(info, &fields::NFT_PKTINFO_SKB)?)?;
         let flow = flow::of(&packet)?;
         let nothing = Said {
             seen: 0,

@@ -5,7 +5,7 @@ use network_types::{
     tcp::TcpHdr,
 };
 use tracer_common::{
-    ipv6,
+    ipv6, tunnel,
     tuple::{Addr, Tuple},
 };
 
@@ -18,6 +18,32 @@ pub(super) struct Packet {
     pub(super) seq: u32,
     pub(super) ack: u32,
     pub(super) flags: u8,
+    /// Where the headers are those of a packet inside a tunnel: IP protocol and destination of the outer header, an IPv4
+    /// address in network byte order. Else 0.
+    pub(super) encapsulation: u8,
+    pub(super) outer_daddr: u32,
+}
+
+impl Packet {
+    /// A packet that something else than an `sk_buff` tells of.
+    #[inline(always)]
+    pub(super) fn without_skb(tuple: Tuple, seq: u32, flags: u8) -> Self {
+        Self {
+            skb: 0,
+            tuple,
+            seq,
+            ack: 0,
+            flags,
+            encapsulation: 0,
+            outer_daddr: 0,
+        }
+    }
+
+    /// Was the packet found inside a tunnel? What the `sk_buff` tells besides its headers is about the outer packet then.
+    #[inline(always)]
+    pub(super) fn is_encapsulated(&self) -> bool {
+        self.encapsulation != 0
+    }
 }
 
 /// The usual case: no IP options. One read brings both headers.
@@ -43,15 +69,34 @@ union Front {
 /// IPv4 comes first and pays nothing for IPv6.
 #[inline(always)]
 pub(super) fn parse(skb: u64) -> Option<Packet> {
+    parse_as::<false>(skb)
+}
+
+/// The same, and looks into tunnels over IPv4 as well. For hooks that meet packets which are wrapped already: what a
+/// TCP packet costs is the same.
+#[inline(always)]
+pub(super) fn parse_through_tunnels(skb: u64) -> Option<Packet> {
+    parse_as::<true>(skb)
+}
+
+#[inline(always)]
+fn parse_as<const THROUGH_TUNNELS: bool>(skb: u64) -> Option<Packet> {
     let head: u64 = read(skb, &fields::SK_BUFF_HEAD)?;
-    let network: u16 = read(skb, &fields::SK_BUFF_NETWORK_HEADER)?;
-    let start = head.wrapping_add(u64::from(network));
-    let front: Front = read_at(start)?;
+    let mut network = u32::from(read::<u16>(skb, &fields::SK_BUFF_NETWORK_HEADER)?);
+    let mut start = head.wrapping_add(u64::from(network));
+    let mut front: Front = read_at(start)?;
+    let (mut encapsulation, mut outer_daddr) = (0, 0);
+    if THROUGH_TUNNELS && let Some((protocol, daddr, inner)) = outer(&front) {
+        network = network.wrapping_add(inner);
+        start = start.wrapping_add(u64::from(inner));
+        front = read_at(start)?;
+        (encapsulation, outer_daddr) = (protocol, daddr);
+    }
     // SAFETY: both are plain bytes, and every bit pattern is a value of either.
     let (v4, v6) = unsafe { (front.v4, front.v6) };
     let (saddr, daddr, tcp) = match v4.ip.version() {
         4 => parse_v4(start, &v4)?,
-        6 => parse_v6(skb, start, u32::from(network), &v6)?,
+        6 => parse_v6(skb, start, network, &v6)?,
         _ => return None,
     };
     let flags = (tcp.fin() as u8) | (tcp.syn() as u8) << 1 | (tcp.rst() as u8) << 2 | (tcp.ack() as u8) << 4;
@@ -66,7 +111,23 @@ pub(super) fn parse(skb: u64) -> Option<Packet> {
         seq: u32::from_be_bytes(tcp.seq),
         ack: u32::from_be_bytes(tcp.ack_seq),
         flags,
+        encapsulation,
+        outer_daddr,
     })
+}
+
+/// Protocol and destination of the outer header of a packet inside a tunnel, and where the inner one begins.
+#[inline(always)]
+fn outer(front: &Front) -> Option<(u8, u32, u32)> {
+    // SAFETY: plain bytes, of which every bit pattern is a value.
+    let Headers { ip, tcp } = unsafe { front.v4 };
+    if ip.version() != 4 || ip.frag_offset() != 0 {
+        return None;
+    }
+    // The ports of UDP stand where those of TCP do; not behind IP options, which no tunnel has.
+    let port = u16::from_be_bytes(tcp.dest);
+    let inner = tunnel::inner(ip.proto, u32::from(ip.ihl()), port)?;
+    Some((ip.proto, u32::from_ne_bytes(ip.dst_addr), inner))
 }
 
 #[inline(always)]

@@ -52,7 +52,7 @@ pub(super) fn prepare() -> Result<Ready, Failure> {
         return Err(unsupported(&AttachError::NoKprobes.to_string()));
     }
     privileges()?;
-    let mut late = Late::new();
+    let late = Late::new();
     let survey = late.first().map_err(|error| match error {
         SurveyError::Btf(BtfError::Read { .. }) => unsupported(
             "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF is off), so its structs cannot be read",

@@ -7,7 +7,7 @@ use super::{
     catalogue::Row,
     cause::Cause,
     evidence::{self, Evidence},
-    tcp,
+    tcp, timewait,
 };
 use crate::flow::{event::What, model::Step};
 
@@ -16,7 +16,7 @@ pub(super) const ROWS: &[Row] = &[
         cause: Cause::BackendSilent,
         says: "The SYN was delivered to the backend, or left the node towards it, and no answer came.",
         proof: "The translated SYN was seen in the backend's network namespace, or handed to a device of the node; \
-                nothing came back, and neither a listener nor TCP in the backend was seen to refuse it. Or a listener \
+                nothing came back, and neither a listener nor anything else of TCP in the backend was seen to meet it. Or a listener \
                 took it in, and its SYN-ACK was discarded before it left the backend's network namespace.",
         advice: Some(
             "The SYN was delivered: look at the pod (its own firewall, its CPU, a stopped process) or, if it runs on \
@@ -45,12 +45,15 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         Situation::Late if answered_later(case) => "and not answered; a later one was",
         _ => return None,
     };
-    let answered_otherwise = tcp::refusal(flow, case.attempt).is_some() || tcp::thrown_away(case).is_some();
+    if let Some(kept) = tcp::kept(flow, case.attempt) {
+        return answer_discarded_inside(case, kept, after);
+    }
+    let answered_otherwise = tcp::taken(flow, case.attempt).is_some()
+        || tcp::refusal(flow, case.attempt).is_some()
+        || tcp::thrown_away(case).is_some()
+        || timewait::met(case).is_some();
     if answered_otherwise {
         return None;
-    }
-    if tcp::taken(flow, case.attempt).is_some() {
-        return answer_discarded_inside(case, after);
     }
     let delivered = case.delivery()?;
     let which = match case.situation {
@@ -68,13 +71,18 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
 }
 
 /// A listener in the backend's own netns answered, and that netns discarded the answer.
-fn answer_discarded_inside(case: &Case<'_>, after: &str) -> Option<Proof> {
+fn answer_discarded_inside(case: &Case<'_>, taken: &Step, after: &str) -> Option<Proof> {
     let flow = case.flow;
-    let taken = tcp::taken(flow, case.attempt).filter(|step| !flow.is_on_node(&step.event))?;
-    let discarded = case.steps().find(|step| {
+    if flow.is_on_node(&taken.event) {
+        return None;
+    }
+    let discarded = flow.steps.iter().find(|step| {
         // What a netns sends has no device at first.
         let inside = step.event.netns == 0 || step.event.netns == taken.event.netns;
-        step.event.part == Part::SynAck && matches!(step.event.what, What::Drop(_)) && inside
+        step.event.part == Part::SynAck
+            && matches!(step.event.what, What::Drop(_))
+            && inside
+            && step.attempt >= taken.attempt
     })?;
     let mut evidence = vec![Evidence::seen(
         "listener took the SYN in",

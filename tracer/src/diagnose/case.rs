@@ -135,7 +135,6 @@ impl<'a> Case<'a> {
         }
     }
 
-    #[allow(dead_code, reason = "rows of the routing layer ask for it")]
     /// The kernel function that discarded the packet (`nf_hook_slow+0xc3`), if it is known.
     pub(super) fn discarded_in(&self) -> Option<&'a str> {
         match &self.discarded?.event.what {
@@ -144,7 +143,6 @@ impl<'a> Case<'a> {
         }
     }
 
-    #[allow(dead_code, reason = "rows of the routing layer ask for it")]
     /// The kernel's own word for why it discarded the packet (`IP_RPFILTER`), where it has one.
     pub(super) fn drop_reason(&self) -> Option<&'a str> {
         match &self.discarded?.event.what {

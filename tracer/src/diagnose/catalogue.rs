@@ -9,7 +9,8 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    client, ipvs, lost, neigh, netfilter, policy, return_path, route, tcp, timewait,
+    client, conntrack, device, ipvs, lost, nat, neigh, netfilter, policy, return_path, route, tcp, timewait,
+    tunnel,
 };
 
 /// One cause.
@@ -35,9 +36,13 @@ pub struct Row {
 const SUBJECTS: &[&[Row]] = &[
     policy::ROWS,
     ipvs::ROWS,
+    nat::ROWS,
+    conntrack::ROWS,
     netfilter::ROWS,
     route::ROWS,
     neigh::ROWS,
+    tunnel::ROWS,
+    device::ROWS,
     tcp::ROWS,
     timewait::ROWS,
     return_path::ROWS,

@@ -28,9 +28,12 @@ pub(super) const ROWS: &[Row] = &[Row {
 
 /// The step at which the client's own RST came in instead of its ACK.
 fn reset(flow: &Flow) -> Option<&Step> {
-    flow.steps
-        .iter()
-        .find(|step| step.event.part == Part::Rst && step.event.tuple == flow.original)
+    flow.steps.iter().find(|step| {
+        step.event.part == Part::Rst
+            && step.event.hook == Hook::NetifReceive
+            && step.event.tuple == flow.original
+            && flow.is_on_node(&step.event)
+    })
 }
 
 fn silent(case: &Case<'_>) -> Option<Proof> {

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 
 use tracer_common::{
     hook::{self, Hook},
-    record::{Icmp, IpvsConn, Vip, conntrack, ipvs_conn},
+    record::{Egress, Icmp, IpvsConn, PacketState, Vip, conntrack, ipvs_conn, packet_state},
 };
 
+use super::case::Case;
 use crate::{
     flow::{
-        event::What,
+        event::{What, text},
         model::{Flow, Step, real_server},
     },
     node::facts::Facts,
@@ -67,6 +68,20 @@ impl Evidence {
 pub fn state(conn: &IpvsConn) -> Option<String> {
     (conn.have & ipvs_conn::STATE != 0)
         .then(|| ipvs_conn::state_name(conn.state).map_or_else(|| conn.state.to_string(), str::to_owned))
+}
+
+/// The real server of an entry and its weight, in one line.
+#[must_use]
+pub fn server(conn: &IpvsConn) -> String {
+    let server = real_server(conn).map_or_else(
+        || "a real server (its address cannot be read on this kernel)".to_owned(),
+        |server| format!("real server {server}"),
+    );
+    if conn.have & ipvs_conn::WEIGHT == 0 {
+        server
+    } else {
+        format!("{server}, weight {}", conn.weight)
+    }
 }
 
 /// What could be read of an old entry, in one line.
@@ -153,6 +168,23 @@ pub fn old_conntrack(conn: &IpvsConn) -> Option<String> {
     Some(format!("{confirmed}{state}"))
 }
 
+/// What conntrack had made of a packet, in the words of the rules (`ct state`, `ctstate`).
+#[must_use]
+pub fn packet_state(state: &PacketState) -> &'static str {
+    if state.ct == 0 {
+        return match state.info {
+            packet_state::UNTRACKED => "UNTRACKED",
+            _ => "without an entry (INVALID, or not looked at yet)",
+        };
+    }
+    // `enum ip_conntrack_info` (uapi/linux/netfilter/nf_conntrack_common.h), 3.10 to 7.3.
+    match state.info {
+        0 | 3 => "ESTABLISHED",
+        1 | 4 => "RELATED",
+        _ => "NEW",
+    }
+}
+
 /// The flow before this one from the same client port.
 #[must_use]
 pub fn earlier(flow: &Flow) -> Option<Evidence> {
@@ -203,6 +235,45 @@ pub fn discarded(step: &Step, facts: &Facts) -> Vec<Evidence> {
         out.push(Evidence::seen("drop reason", name, Hook::KfreeSkb));
     }
     out
+}
+
+/// The function of a place in it: `ip_tunnel_xmit` of `ip_tunnel_xmit+0x3b [ip_tunnel]`, and of what a compiler has cut
+/// from it (`ip_tunnel_xmit.cold`).
+#[must_use]
+pub fn function(symbol: &str) -> &str {
+    symbol.split(['+', '.', ' ']).next().unwrap_or(symbol)
+}
+
+/// Where the packet that was discarded was to leave by.
+pub(super) fn egress<'a>(case: &Case<'a>) -> Option<&'a Egress> {
+    let discarded = &case.discarded?.event;
+    case.steps().rev().find_map(|step| match &step.event.what {
+        What::Egress(egress)
+            if step.event.skb == discarded.skb && step.event.time_ns <= discarded.time_ns =>
+        {
+            Some(egress)
+        }
+        _ => None,
+    })
+}
+
+/// Where a packet was to leave by, in one line.
+#[must_use]
+pub fn way_out(egress: &Egress) -> String {
+    let qdisc = Some(text(&egress.qdisc)).filter(|name| !name.is_empty());
+    let gateway = (!egress.gateway.is_unset()).then(|| egress.gateway.ip());
+    match (gateway, qdisc) {
+        (Some(gateway), Some(qdisc)) => format!("next hop {gateway}, queueing discipline {qdisc}"),
+        (Some(gateway), None) => format!("next hop {gateway}"),
+        (None, Some(qdisc)) => format!("queueing discipline {qdisc}"),
+        (None, None) => "the way out of the packet".to_owned(),
+    }
+}
+
+/// The next hop of the packet that was discarded.
+pub(super) fn gateway(case: &Case<'_>) -> Option<String> {
+    let gateway = egress(case)?.gateway;
+    (!gateway.is_unset()).then(|| gateway.ip().to_string())
 }
 
 /// The kernel function that discarded the packet.

@@ -7,7 +7,7 @@ use super::{
     catalogue::Row,
     cause::Cause,
     evidence::{self, Evidence},
-    tcp,
+    tcp, timewait,
 };
 use crate::flow::model::Flow;
 
@@ -86,7 +86,7 @@ fn silent(case: &Case<'_>) -> Proof {
             tcp::queue(step),
         );
     }
-    if let Some(took) = tcp::taken(flow, case.attempt) {
+    if let Some(took) = tcp::kept(flow, case.attempt) {
         let discarded = case
             .steps()
             .flat_map(|step| evidence::discarded(step, case.facts));
@@ -102,6 +102,16 @@ fn silent(case: &Case<'_>) -> Proof {
                 "RST sent by",
                 evidence::place(reset),
                 reset.event.hook,
+            )],
+        );
+    }
+    if let Some(step) = timewait::met(case) {
+        return words(
+            "The backend still has an ended connection from the same address and port, which met the SYN; no SYN-ACK came.",
+            [Evidence::seen(
+                "ended connection in the backend",
+                evidence::place(step),
+                step.event.hook,
             )],
         );
     }

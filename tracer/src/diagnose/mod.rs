@@ -8,9 +8,12 @@ mod case;
 pub mod catalogue;
 pub mod cause;
 mod client;
+mod conntrack;
+mod device;
 pub mod evidence;
 mod ipvs;
 mod lost;
+mod nat;
 mod neigh;
 mod netfilter;
 mod policy;
@@ -19,6 +22,7 @@ mod route;
 mod rule;
 mod tcp;
 mod timewait;
+mod tunnel;
 
 use tracer_common::{hook::Hook, tcp::Part};
 
@@ -130,7 +134,14 @@ fn of_family(flow: &Flow, evidence: Vec<Evidence>) -> Vec<Evidence> {
 
 /// The first row of the catalogue that finds its proof.
 fn explain(case: &Case<'_>) -> Option<(Cause, Proof)> {
-    let (cause, proof) = catalogue::rows().find_map(|row| Some((row.cause, (row.find)(case)?)))?;
+    let (cause, mut proof) = catalogue::rows().find_map(|row| Some((row.cause, (row.find)(case)?)))?;
+    if let Some(outer) = case.discarded.and_then(|step| step.event.outer) {
+        proof.evidence.push(Evidence::seen(
+            "inside a tunnel",
+            outer.to_string(),
+            Hook::KfreeSkb,
+        ));
+    }
     let answer_lost = case.situation == Situation::Dropped
         && cause != Cause::ReturnNotTranslated
         && case.discarded.is_some_and(|step| step.event.part == Part::SynAck);

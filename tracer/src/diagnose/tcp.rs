@@ -149,6 +149,15 @@ pub(super) fn taken(flow: &Flow, attempt: usize) -> Option<&Step> {
         .find(|step| step.event.hook == Hook::TcpConnRequest)
 }
 
+/// The step at which a listener took this SYN, or one before it, and kept it: from then on the backend meets every SYN of
+/// the flow as a repetition, answers it with the same SYN-ACK, and frees it.
+pub(super) fn kept(flow: &Flow, attempt: usize) -> Option<&Step> {
+    flow.steps
+        .iter()
+        .rfind(|step| step.attempt <= attempt && step.event.hook == Hook::TcpConnRequest)
+        .filter(|step| step.verdict.is_none())
+}
+
 /// The step at which a listener was asked about the SYN and threw it away: its drop counter grew meanwhile, and no
 /// SYN-ACK came of it.
 pub(super) fn thrown_away_by_listener<'a>(case: &Case<'a>) -> Option<(&'a Step, &'a Listener)> {

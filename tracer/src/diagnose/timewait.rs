@@ -71,9 +71,13 @@ struct Refused<'a> {
     isn: u32,
 }
 
+/// The step at which the socket of an ended connection was asked about the SYN.
+pub(super) fn met<'a>(case: &Case<'a>) -> Option<&'a Step> {
+    case.steps().find(|step| step.event.hook == Hook::TcpTimewait)
+}
+
 fn refused<'a>(case: &Case<'a>) -> Option<Refused<'a>> {
-    // Where another attempt is what tells, an earlier one's old socket is not the reason.
-    let step = case.steps().find(|step| step.event.hook == Hook::TcpTimewait)?;
+    let step = met(case)?;
     let What::TimeWait(old) = &step.event.what else {
         return None;
     };

@@ -27,6 +27,8 @@ const MOST_FLOWS: usize = 200_000;
 const MOST_STEPS: usize = 400_000;
 /// ICMP destination unreachable (RFC 792), and that of ICMPv6 (RFC 4443).
 const ICMP_UNREACHABLE: u32 = 3;
+/// Its code for a packet that is too big and must not be fragmented.
+const ICMP_FRAG_NEEDED: u32 = 4;
 const ICMPV6_UNREACHABLE: u32 = 1;
 
 /// A flow and when to look at it again.
@@ -221,6 +223,7 @@ impl Engine {
 /// IPVS?
 fn is_arrival(event: &Event) -> bool {
     event.phase == Phase::Entry
+        && event.outer.is_none()
         && (matches!(event.hook, Hook::NetifReceive | Hook::TcpConnect) || event.hook.is_ipvs_request())
 }
 
@@ -299,6 +302,9 @@ fn acknowledge(flow: &mut Flow, event: &Event) {
     }
     if arrived {
         flow.established_ns.get_or_insert(event.time_ns);
+        // What was discarded was a tap's copy, or the client's first data came right behind: nothing was sent again.
+        let at_once = |lost: u64| event.time_ns.saturating_sub(lost) < SETTLE_NS;
+        flow.ack_lost_ns = flow.ack_lost_ns.filter(|&lost| !at_once(lost));
     }
     if lost {
         flow.established_ns = None;
@@ -329,7 +335,9 @@ fn refuses(flow: &Flow, event: &Event) -> bool {
             } else {
                 ICMP_UNREACHABLE
             };
-            icmp.icmp_type == unreachable && flow.is_on_node(event)
+            // Too big is no refusal, and an error about a tunnel's packet goes to the tunnel.
+            let too_big = !event.tuple.is_v6() && icmp.code == ICMP_FRAG_NEEDED;
+            icmp.icmp_type == unreachable && !too_big && event.outer.is_none() && flow.is_on_node(event)
         }
         _ => false,
     }

@@ -1,12 +1,15 @@
 //! One thing that the kernel was seen to do: a record, decoded.
 
+use std::net::Ipv4Addr;
+
 use tracer_common::{
     hook::Hook,
     record::{
-        Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Listener, Neighbour, Phase, Reject,
-        Route, Socket, Table, TimeWait, Vip,
+        Chain, Clash, Conntrack, Drop, Egress, Header, Icmp, IpvsConn, IpvsDests, IpvsLimits, IpvsService,
+        Listener, Neighbour, PacketState, Phase, Reject, Route, Socket, Table, TimeWait, TooBig, Vip,
     },
     tcp::Part,
+    tunnel,
     tuple::Tuple,
 };
 
@@ -33,12 +36,24 @@ pub enum What {
     Icmp(Icmp),
     /// A socket.
     Socket(Socket),
+    /// The real servers of an IPVS service of which none was found fit.
+    IpvsDests(Box<IpvsDests>),
+    /// What limits new connections of IPVS, when it refused one.
+    IpvsLimits(IpvsLimits),
+    /// The conntrack entry that was in the way of a new one.
+    Clash(Box<Clash>),
+    /// What conntrack had made of a packet that was discarded.
+    PacketState(PacketState),
+    /// A packet is too big for its way.
+    TooBig(TooBig),
     /// A listening socket that is asked about a SYN.
     Listener(Listener),
     /// The socket of an ended connection that is asked about a SYN.
     TimeWait(TimeWait),
     /// The virtual service to which an answer will be translated back: not the one that was asked.
     Vip(Vip),
+    /// Where a packet was to leave by when it was discarded.
+    Egress(Egress),
     /// What the routing layer decided, or with which settings it refused the packet.
     Route(Route),
     /// The neighbour entry on which the packet waits.
@@ -75,8 +90,25 @@ pub struct Event {
     pub dev: DeviceName,
     /// What the function returned, at [`Phase::Return`].
     pub verdict: i32,
+    /// The outer header, where the packet was seen inside a tunnel: all else is about the packet in it.
+    pub outer: Option<Outer>,
     /// What the hook read besides.
     pub what: What,
+}
+
+/// The outer header of a packet inside a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outer {
+    /// Its IP protocol ([`tracer_common::tunnel`]).
+    pub protocol: u8,
+    /// Where it goes.
+    pub destination: Ipv4Addr,
+}
+
+impl std::fmt::Display for Outer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} to {}", tunnel::name(self.protocol), self.destination)
+    }
 }
 
 /// A device name as the kernel keeps it (`IFNAMSIZ` bytes).
@@ -126,6 +158,10 @@ impl Event {
             ifindex: header.ifindex,
             dev: DeviceName(header.dev),
             verdict: header.verdict,
+            outer: (header.encapsulation != 0).then(|| Outer {
+                protocol: header.encapsulation,
+                destination: Ipv4Addr::from(header.outer_daddr.to_ne_bytes()),
+            }),
             what,
         })
     }

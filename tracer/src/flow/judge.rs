@@ -99,10 +99,8 @@ pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
             (Part::Syn | Part::SynAck, What::Drop(_)) if netns == flow.netns => {
                 end = End::Dropped(step);
             }
-            // Its own netns is the backend's affair.
-            (Part::SynAck, What::Drop(_)) => {}
-            (Part::SynAck, _) => end = End::Answered,
             (Part::Syn, _) if moves_on(step) => end = End::Open,
+            (Part::SynAck, _) if moves_on(step) => end = End::Answered,
             _ => {}
         }
     }
@@ -116,6 +114,11 @@ pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
 fn moves_on(step: &Step) -> bool {
     matches!(
         step.event.hook,
-        Hook::DevStartXmit | Hook::NetifReceive | Hook::TcpConnRequest | Hook::IpvsNatXmit
+        Hook::DevStartXmit
+            | Hook::NetifReceive
+            | Hook::TcpConnRequest
+            | Hook::IpvsNatXmit
+            | Hook::IpvsReply
+            | Hook::TcpFinishConnect
     )
 }

@@ -206,11 +206,13 @@ impl Entry {
     }
 }
 
+/// A chain on its way: its name, its base, and its entries with the one that ends it.
+type Parts = (String, Option<(u32, Verdict)>, Vec<Entry>);
+
 /// Makes a table out of its entries; `None` if they contradict themselves.
 fn parse(name: &str, is_v6: bool, info: &Info, block: &[u8]) -> Option<Table> {
     let entries = entries(is_v6, block)?;
-    // Each chain: its name, its base, and its entries with the one that ends it.
-    let mut chains: Vec<(String, Option<(u32, Verdict)>, Vec<Entry>)> = Vec::new();
+    let mut chains: Vec<Parts> = Vec::new();
     for entry in entries {
         let hook = (0..HOOKS).find(|&hook| info.hooks >> hook & 1 == 1 && info.begin[hook] == entry.at);
         if let Some(hook) = hook {

@@ -9,6 +9,8 @@ use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use nix::time::{ClockId, clock_getres};
+
 const TCP_STATES: [&str; 11] = [
     "NONE",
     "ESTABLISHED",
@@ -129,7 +131,7 @@ pub struct RealServer {
 /// The virtual services of the calling thread's network namespace.
 pub fn services() -> io::Result<Vec<Service>> {
     match open("ip_vs")? {
-        Some(file) => parse_services(file),
+        Some(file) => parse_services(file, ticks_per_second()?),
         None => Ok(Vec::new()),
     }
 }
@@ -172,8 +174,19 @@ fn parse_connection(line: &str) -> Option<Connection> {
     })
 }
 
-/// Takes text of the form of `/proc/net/ip_vs`; the heading and lines of another form are skipped.
-pub fn parse_services(text: impl BufRead) -> io::Result<Vec<Service>> {
+/// `CONFIG_HZ`: the kernel prints times of IPVS in ticks of its clock, and one tick is how fine its coarse clock is.
+fn ticks_per_second() -> io::Result<u32> {
+    let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?;
+    let tick = u32::try_from(tick.tv_nsec()).unwrap_or(0);
+    if tick == 0 {
+        return Err(io::Error::other("the kernel's coarse clock has no resolution"));
+    }
+    Ok((1_000_000_000 + tick / 2) / tick)
+}
+
+/// Takes text of the form of `/proc/net/ip_vs`, in which times are counted in ticks of the kernel's clock; the heading and
+/// lines of another form are skipped.
+pub fn parse_services(text: impl BufRead, ticks_per_second: u32) -> io::Result<Vec<Service>> {
     let mut services: Vec<Service> = Vec::new();
     for line in text.lines() {
         let line = line?;
@@ -182,13 +195,13 @@ pub fn parse_services(text: impl BufRead) -> io::Result<Vec<Service>> {
                 service.real_servers.push(real_server);
             }
         } else {
-            services.extend(parse_service(&line));
+            services.extend(parse_service(&line, ticks_per_second));
         }
     }
     Ok(services)
 }
 
-fn parse_service(line: &str) -> Option<Service> {
+fn parse_service(line: &str, ticks_per_second: u32) -> Option<Service> {
     let mut words = line.split_ascii_whitespace();
     let (first, second) = (words.next()?, words.next()?);
     let listens = if first == "FWM" {
@@ -204,7 +217,10 @@ fn parse_service(line: &str) -> Option<Service> {
     while let Some(word) = words.next() {
         match word {
             "ops" => one_packet = true,
-            "persistent" => persistent = words.next()?.parse().ok(),
+            "persistent" => {
+                let ticks: Option<u32> = words.next()?.parse().ok();
+                persistent = ticks.and_then(|ticks| ticks.checked_div(ticks_per_second));
+            }
             _ => {}
         }
     }
@@ -303,10 +319,10 @@ mod tests {
             TCP  0A000001:7580 rr  \n\
             \x20 -> 0AF40102:1F90      Masq    1      2          3         \n\
             \x20 -> 0AF40202:1F90      Tunnel  0      0          0         \n\
-            UDP  [2001:0db8:0000:0000:0000:0000:0000:0001]:0035 wrr ops persistent 10800 FFFFFFFF\n\
+            UDP  [2001:0db8:0000:0000:0000:0000:0000:0001]:0035 wrr ops persistent 2700000 FFFFFFFF\n\
             \x20 -> [2001:0db8:0000:0000:0000:0000:0000:0002]:0035      Route   5      0          0         \n\
-            FWM  0000002A rr persistent 360 FFFFFFFF\n";
-        let all = parse_services(text.as_bytes()).unwrap();
+            FWM  0000002A rr persistent 90000 FFFFFFFF\n";
+        let all = parse_services(text.as_bytes(), 250).unwrap();
         assert_eq!(all.len(), 3);
         assert_eq!(
             all[0].listens,
@@ -340,6 +356,11 @@ mod tests {
         assert_eq!(TcpState::from_number(3).unwrap().to_string(), "SYN_RECV");
         assert!("UDP".parse::<TcpState>().is_err());
         assert!(TcpState::from_number(11).is_none());
+    }
+
+    #[test]
+    fn the_kernels_clock_ticks_as_kernels_clocks_do() {
+        assert!([100, 250, 300, 1000].contains(&ticks_per_second().unwrap()));
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! Bytes of the ring buffer (or of a recording) into events. Nothing here trusts a length or a number.
 
+mod payload;
+
 use bytes::{Buf, TryGetError};
 use tracer_common::{
-    record::{
-        Chain, Conntrack, Drop, Header, Icmp, IpvsConn, IpvsService, Kind, Listener, Neighbour, NftRule,
-        RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS, Reject, Route, Socket, Table, TimeWait, Vip,
-    },
+    record::{Header, Kind, RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS},
     tuple::{Addr, Tuple},
 };
 
-use crate::flow::event::{Event, What};
+use crate::flow::event::Event;
 
 /// Why a record could not be decoded.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -54,91 +53,11 @@ pub fn event(mut bytes: &[u8]) -> Result<Event, DecodeError> {
         hook: header.hook,
     };
     let what = match Kind::from_number(header.kind) {
-        Some(Kind::Packet) => What::Packet,
-        Some(Kind::IpvsConn) => What::IpvsConn(ipvs_conn(&mut bytes)?),
-        Some(Kind::IpvsService) => What::IpvsService(IpvsService {
-            service: bytes.try_get_u64_le()?,
-            num_dests: bytes.try_get_u32_le()?,
-            reserved: bytes.try_get_u32_le()?,
-            scheduler: array(&mut bytes)?,
-        }),
-        Some(Kind::Conntrack) => What::Conntrack(Conntrack {
-            ct: bytes.try_get_u64_le()?,
-            original: tuple(&mut bytes)?,
-            reply: tuple(&mut bytes)?,
-            status: bytes.try_get_u32_le()?,
-            tcp_state: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::Chain) => What::Chain(Chain {
-            table: array(&mut bytes)?,
-            chain: array(&mut bytes)?,
-            nf_hook: bytes.try_get_u32_le()?,
-            family: bytes.try_get_u32_le()?,
-            seen: bytes.try_get_u32_le()?,
-            code: bytes.try_get_i32_le()?,
-            rule: nft_rule(&mut bytes)?,
-        }),
-        Some(Kind::Table) => What::Table(Table {
-            name: array(&mut bytes)?,
-            input: array(&mut bytes)?,
-            output: array(&mut bytes)?,
-            nf_hook: bytes.try_get_u32_le()?,
-            have: bytes.try_get_u32_le()?,
-            mark: bytes.try_get_u32_le()?,
-            ctinfo: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::Reject) => What::Reject(Reject {
-            table: array(&mut bytes)?,
-            target: bytes.try_get_u32_le()?,
-            nf_hook: bytes.try_get_u32_le()?,
-            rule: nft_rule(&mut bytes)?,
-        }),
-        Some(Kind::Drop) => What::Drop(Drop {
-            location: bytes.try_get_u64_le()?,
-            reason: bytes.try_get_u32_le()?,
-            reserved: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::Icmp) => What::Icmp(Icmp {
-            icmp_type: bytes.try_get_u32_le()?,
-            code: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::Socket) => What::Socket(Socket {
-            sock: bytes.try_get_u64_le()?,
-            ack_backlog: bytes.try_get_u32_le()?,
-            max_ack_backlog: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::Listener) => What::Listener(Listener {
-            sock: bytes.try_get_u64_le()?,
-            ack_backlog: bytes.try_get_u32_le()?,
-            max_ack_backlog: bytes.try_get_u32_le()?,
-            syn_queue: bytes.try_get_u32_le()?,
-            max_syn_backlog: bytes.try_get_u32_le()?,
-            syncookies: bytes.try_get_u32_le()?,
-            defer_accept: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::TimeWait) => What::TimeWait(TimeWait {
-            sock: bytes.try_get_u64_le()?,
-            have: bytes.try_get_u32_le()?,
-            rcv_nxt: bytes.try_get_u32_le()?,
-            ts_recent: bytes.try_get_u32_le()?,
-            ts_recent_stamp: bytes.try_get_i32_le()?,
-            substate: bytes.try_get_u32_le()?,
-            options_len: bytes.try_get_u32_le()?,
-            options: array(&mut bytes)?,
-        }),
-        Some(Kind::Vip) => What::Vip(Vip {
-            conn: bytes.try_get_u64_le()?,
-            addr: addr(&mut bytes)?,
-            port: bytes.try_get_u32_le()?,
-            reserved: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::Route) => What::Route(route(&mut bytes)?),
-        Some(Kind::Neighbour) => What::Neighbour(Neighbour {
-            address: addr(&mut bytes)?,
-            state: bytes.try_get_u32_le()?,
-            reserved: bytes.try_get_u32_le()?,
-        }),
-        Some(Kind::RawConn) | None => return Err(unknown),
+        Some(kind) => payload::what(kind, &mut bytes)?,
+        None => None,
+    };
+    let Some(what) = what else {
+        return Err(unknown);
     };
     Event::new(&header, what).ok_or(unknown)
 }
@@ -185,50 +104,8 @@ fn header(bytes: &mut &[u8]) -> Result<Header, DecodeError> {
         kind: bytes.try_get_u8()?,
         phase: bytes.try_get_u8()?,
         tcp_flags: bytes.try_get_u8()?,
-        reserved: bytes.try_get_u8()?,
-        reserved2: bytes.try_get_u32_le()?,
-    })
-}
-
-fn ipvs_conn(bytes: &mut &[u8]) -> Result<IpvsConn, DecodeError> {
-    Ok(IpvsConn {
-        conn: bytes.try_get_u64_le()?,
-        have: bytes.try_get_u32_le()?,
-        flags: bytes.try_get_u32_le()?,
-        daddr: addr(bytes)?,
-        dport: bytes.try_get_u16_le()?,
-        state: bytes.try_get_u16_le()?,
-        weight: bytes.try_get_i32_le()?,
-        available: bytes.try_get_u32_le()?,
-        conn_reuse_mode: bytes.try_get_i32_le()?,
-        expire_nodest_conn: bytes.try_get_i32_le()?,
-        ct_status: bytes.try_get_u32_le()?,
-        ct_tcp_state: bytes.try_get_u32_le()?,
-        reserved: bytes.try_get_u32_le()?,
-    })
-}
-
-fn nft_rule(bytes: &mut &[u8]) -> Result<NftRule, DecodeError> {
-    Ok(NftRule {
-        handle: bytes.try_get_u64_le()?,
-        next: bytes.try_get_u64_le()?,
-    })
-}
-
-fn route(bytes: &mut &[u8]) -> Result<Route, DecodeError> {
-    Ok(Route {
-        have: bytes.try_get_u32_le()?,
-        nf_hook: bytes.try_get_u32_le()?,
-        kind: bytes.try_get_u32_le()?,
-        error: bytes.try_get_i32_le()?,
-        forwarding: bytes.try_get_i32_le()?,
-        forwarding_all: bytes.try_get_i32_le()?,
-        rp_filter: bytes.try_get_i32_le()?,
-        rp_filter_all: bytes.try_get_i32_le()?,
-        accept_local: bytes.try_get_u32_le()?,
-        out_ifindex: bytes.try_get_u32_le()?,
-        out_dev: array(bytes)?,
-        gateway: addr(bytes)?,
+        encapsulation: bytes.try_get_u8()?,
+        outer_daddr: bytes.try_get_u32_le()?,
     })
 }
 
@@ -257,7 +134,10 @@ fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], DecodeError> {
 
 #[cfg(test)]
 mod tests {
-    use tracer_common::{hook::Hook, record::Phase};
+    use tracer_common::{
+        hook::Hook,
+        record::{Chain, Clash, IpvsDests, IpvsLimits, PacketState, Phase},
+    };
 
     use super::*;
 
@@ -307,14 +187,22 @@ mod tests {
 
     #[test]
     fn every_cut_is_an_error_and_no_panic() {
-        let mut whole = header_bytes(Kind::Chain as u8, Hook::NftDoChain as u16);
-        whole.extend([0; size_of::<Chain>()]);
-        assert!(event(&whole).is_ok());
-        for end in 0..whole.len() {
-            assert!(
-                matches!(event(&whole[..end]), Err(DecodeError::Short(..))),
-                "cut at {end}"
-            );
+        for (kind, hook, size) in [
+            (Kind::Chain, Hook::NftDoChain, size_of::<Chain>()),
+            (Kind::IpvsDests, Hook::IpvsLeave, size_of::<IpvsDests>()),
+            (Kind::IpvsLimits, Hook::IpvsTcpSchedule, size_of::<IpvsLimits>()),
+            (Kind::Clash, Hook::CtClash, size_of::<Clash>()),
+            (Kind::PacketState, Hook::KfreeSkb, size_of::<PacketState>()),
+        ] {
+            let mut whole = header_bytes(kind as u8, hook as u16);
+            whole.resize(whole.len() + size, 0);
+            assert!(event(&whole).is_ok(), "{kind:?}");
+            for end in 0..whole.len() {
+                assert!(
+                    matches!(event(&whole[..end]), Err(DecodeError::Short(..))),
+                    "{kind:?} cut at {end}"
+                );
+            }
         }
     }
 

@@ -154,6 +154,10 @@ fn take_over(offsets: &mut Offsets, layout: &ProvenLayout) {
         (Field::DestWeight, &field::IP_VS_DEST_WEIGHT),
         // The word that was proven to tell whether the real server is in the service, whatever its name here.
         (Field::DestAvailable, &field::IP_VS_DEST_FLAGS),
+        (Field::DestFlags, &field::IP_VS_DEST_OVERLOAD),
+        (Field::DestFamily, &field::IP_VS_DEST_AF),
+        (Field::DestPort, &field::IP_VS_DEST_PORT),
+        (Field::DestAddress, &field::IP_VS_DEST_ADDR),
     ];
     for (proven, field) in pairs {
         let offset = layout
@@ -161,6 +165,20 @@ fn take_over(offsets: &mut Offsets, layout: &ProvenLayout) {
             .ok_or_else(|| format!("not proven: {}", layout.reason(proven)));
         offsets.set(field, offset);
     }
+    if layout.offset(Field::DestWeight).is_some() {
+        propose_ip_vs(offsets);
+    }
+}
+
+/// Offsets of IPVS services that their own use proves. The list of real servers: followed from there it must come back
+/// to its start, each neighbour pointing back, and hold just the servers that the kernel prints for the service
+/// (`diagnose::ipvs::servers`). The scheduler: what is read must be the name of one (`report::path`). The values are
+/// those of 5.10, from `include/net/ip_vs.h`.
+fn propose_ip_vs(offsets: &mut Offsets) {
+    offsets.set(&field::IP_VS_SERVICE_DESTINATIONS, Ok(88));
+    offsets.set(&field::IP_VS_DEST_LIST, Ok(0));
+    offsets.set(&field::IP_VS_SERVICE_SCHEDULER, Ok(384));
+    offsets.set(&field::IP_VS_SCHEDULER_NAME, Ok(16));
 }
 
 /// Offsets of nf_tables and iptables that their own use proves. `nft_pktinfo.skb`: what is read there must be the

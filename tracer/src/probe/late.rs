@@ -9,7 +9,6 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
     fallback::Rehearsal,
-    ipvs_proof,
     survey::{Survey, SurveyError},
     watch::{self, Change, Watch},
 };
@@ -29,12 +28,9 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Late {
     watch: Watch,
-    wanted: BTreeSet<&'static str>,
     rehearsal: Arc<Rehearsal>,
     /// Modules that came and were not told of yet.
     came: BTreeSet<&'static str>,
-    /// Without a scheduler the layout of IPVS could not be proven.
-    is_proof_due: bool,
     is_looking: bool,
     /// Something has changed since the look that is under way began.
     is_outdated: bool,
@@ -54,14 +50,10 @@ impl Late {
     #[must_use]
     pub fn new() -> Self {
         let (tell, told) = unbounded_channel();
-        let wanted = watch::wanted();
-        let watched = wanted.iter().copied().chain(ipvs_proof::SCHEDULERS);
         Self {
-            watch: Watch::new(watched),
-            wanted,
+            watch: Watch::new(watch::wanted()),
             rehearsal: Arc::default(),
             came: BTreeSet::new(),
-            is_proof_due: false,
             is_looking: false,
             is_outdated: false,
             tell,
@@ -70,12 +62,11 @@ impl Late {
     }
 
     /// The first look, which includes what only a proof tells.
-    pub fn first(&mut self) -> Result<Survey, SurveyError> {
+    pub fn first(&self) -> Result<Survey, SurveyError> {
         let mut survey = Survey::take()?;
         if survey.is_proof_due() {
             survey.prove(&self.rehearsal);
         }
-        self.is_proof_due = survey.is_proof_due();
         Ok(survey)
     }
 
@@ -90,14 +81,13 @@ impl Late {
         let mut gone = Vec::new();
         for change in self.watch.changes() {
             match change {
-                Change::Gone(module) if self.wanted.contains(module) => {
+                Change::Gone(module) => {
                     self.came.remove(module);
                     gone.push(module);
                 }
-                Change::Came(module) if self.wanted.contains(module) => drop(self.came.insert(module)),
-                // A scheduler, which the proof may lack or have lacked.
-                Change::Came(_) if self.is_proof_due || self.is_looking => {}
-                Change::Came(_) | Change::Gone(_) => continue,
+                Change::Came(module) => drop(self.came.insert(module)),
+                // Perhaps one without which something could not be proven.
+                Change::Other => {}
             }
             self.is_outdated = true;
         }
@@ -120,7 +110,6 @@ impl Late {
             let survey = survey?;
             let came = self.came.iter().copied().collect();
             if is_complete {
-                self.is_proof_due = survey.is_proof_due();
                 self.came.clear();
             }
             return Ok(Found {

@@ -98,10 +98,11 @@ impl Offsets {
     #[must_use]
     pub fn unknown(&self) -> BTreeMap<&str, Vec<&'static str>> {
         let mut out: BTreeMap<&str, Vec<&'static str>> = BTreeMap::new();
-        let wanted = |field: &&Field| {
-            self.modules.get(field.module) != Some(&Presence::Absent) && !field::DISPENSABLE.contains(field)
-        };
-        for field in field::ALL.iter().filter(wanted) {
+        let there = |field: &&Field| self.modules.get(field.module) != Some(&Presence::Absent);
+        // A kernel that describes the struct without such a member has no such member.
+        let meant =
+            |field: &&Field| !(self.has_module(field.module) && field::OF_SOME_KERNELS.contains(field));
+        for field in field::ALL.iter().filter(there).filter(meant) {
             if let Err(why) = self.get(field) {
                 out.entry(why).or_default().push(field.path);
             }

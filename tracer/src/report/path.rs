@@ -1,8 +1,10 @@
 //! The way of a flow, one line a step.
 
+mod ipvs;
 mod note;
 mod socket;
 
+use nix::errno::Errno;
 use tracer_common::{hook::Hook, record};
 
 use super::milliseconds;
@@ -63,7 +65,10 @@ fn line(flow: &Flow, step: &Step, note: String) -> PathStep {
         dev: event.dev.get(),
         netns: (event.netns != 0).then_some(event.netns),
         verdict: step.verdict.and_then(|verdict| verdict_name(step, verdict)),
-        note,
+        note: match event.outer {
+            Some(outer) => format!("{note} (in {outer})"),
+            None => note,
+        },
     }
 }
 
@@ -73,10 +78,18 @@ fn verdict_name(step: &Step, verdict: i32) -> Option<String> {
     if hook == Hook::IpvsTcpSchedule {
         return Some(if verdict == 0 { "verdict set" } else { "go on" }.to_owned());
     }
+    if hook == Hook::CtAlloc {
+        return Some(Errno::from_raw(-verdict).desc().to_owned());
+    }
     let is_netfilter = hook.is_ipvs_request()
         || matches!(
             hook,
-            Hook::IpvsNatXmit | Hook::CtConfirm | Hook::NatSetup | Hook::NftDoChain | Hook::IptDoTable
+            Hook::IpvsNatXmit
+                | Hook::CtConfirm
+                | Hook::NatSetup
+                | Hook::NatMasquerade
+                | Hook::NftDoChain
+                | Hook::IptDoTable
         );
     is_netfilter.then(|| match verdict & 0xff {
         0 => "NF_DROP".to_owned(),

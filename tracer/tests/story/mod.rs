@@ -25,8 +25,8 @@ pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const PATIENCE: u64 = 3_000 * MS;
 pub(crate) const NF_DROP: i32 = 0;
 pub(crate) const NF_STOLEN: i32 = 2;
-const NODE: u32 = 1;
-const POD: u32 = 2;
+pub(crate) const NODE: u32 = 1;
+pub(crate) const POD: u32 = 2;
 const OLD_ENTRY: u64 = 0xffff_8880_0000_1000;
 
 /// A listener with room for everybody.
@@ -45,7 +45,7 @@ fn ip(bytes: [u8; 4]) -> Addr {
 }
 
 /// The tuple that the client sends.
-fn original(port: u16) -> Tuple {
+pub(crate) fn original(port: u16) -> Tuple {
     Tuple {
         saddr: ip([10, 0, 0, 2]),
         daddr: ip([10, 0, 0, 1]),
@@ -55,7 +55,7 @@ fn original(port: u16) -> Tuple {
 }
 
 /// The same SYN after DNAT.
-fn translated(port: u16) -> Tuple {
+pub(crate) fn translated(port: u16) -> Tuple {
     Tuple {
         daddr: ip([10, 244, 1, 2]),
         dport: 8080,
@@ -87,6 +87,8 @@ pub(crate) struct Story {
     pub(crate) flow: u64,
     pub(crate) port: u16,
     pub(crate) facts: Facts,
+    /// Index of the device at which things are seen.
+    pub(crate) ifindex: u32,
     calls: u64,
 }
 
@@ -97,11 +99,20 @@ impl Story {
             flow: 7,
             port: 40_001,
             facts: Facts::default(),
+            ifindex: 2,
             calls: 0,
         }
     }
 
-    fn event(&self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32, what: What) -> Event {
+    pub(crate) fn event(
+        &self,
+        at: u64,
+        hook: Hook,
+        part: Part,
+        tuple: Tuple,
+        netns: u32,
+        what: What,
+    ) -> Event {
         Event {
             time_ns: at,
             flow: self.flow,
@@ -113,16 +124,46 @@ impl Story {
             part,
             isn: 1,
             netns,
-            ifindex: 2,
+            ifindex: self.ifindex,
             dev: DeviceName::default(),
             verdict: 0,
+            outer: None,
             what,
         }
     }
 
-    fn see(&mut self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32, what: What) {
+    pub(crate) fn see(&mut self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32, what: What) {
         let event = self.event(at, hook, part, tuple, netns, what);
         self.engine.push(event);
+    }
+
+    /// A packet is seen where nothing more is read.
+    pub(crate) fn packet(&mut self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32) {
+        self.see(at, hook, part, tuple, netns, What::Packet);
+    }
+
+    /// A function is entered in the pod, and returns `verdict` at once.
+    pub(crate) fn in_pod(&mut self, at: u64, hook: Hook, part: Part, what: What, verdict: i32) {
+        let event = self.event(at, hook, part, translated(self.port), POD, what);
+        self.call(event, verdict);
+    }
+
+    /// A function is entered for the SYN in the node's own netns, and returns `verdict` at once.
+    pub(crate) fn on_node(&mut self, at: u64, hook: Hook, tuple: Tuple, what: What, verdict: i32) {
+        let event = self.event(at, hook, Part::Syn, tuple, NODE, what);
+        self.call(event, verdict);
+    }
+
+    fn call(&mut self, mut event: Event, verdict: i32) {
+        self.calls += 1;
+        event.call = self.calls;
+        self.engine.push(event.clone());
+        self.engine.push(Event {
+            phase: Phase::Return,
+            what: What::Packet,
+            verdict,
+            ..event
+        });
     }
 
     /// The SYN as the client sent it, on the node.
@@ -156,7 +197,7 @@ impl Story {
         });
     }
 
-    fn returns(&mut self, at: u64, hook: Hook, verdict: i32, what: What) {
+    pub(crate) fn returns(&mut self, at: u64, hook: Hook, verdict: i32, what: What) {
         let event = self.event(at, hook, Part::Syn, original(self.port), NODE, what);
         self.engine.push(Event {
             phase: Phase::Return,

@@ -1,5 +1,6 @@
 //! Boots a kernel and plays scenarios on it, keeping what was said about each.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -144,7 +145,8 @@ impl Lab {
             .with_context(|| format!("cannot create a folder in {}", runs.display()))?;
         let initramfs = folder.path().join("initramfs");
         let job = self.job(scenarios);
-        let files: Vec<PathBuf> = scenarios.iter().map(|named| named.file.clone()).collect();
+        let files: BTreeSet<PathBuf> = scenarios.iter().map(|named| named.file.clone()).collect();
+        let files: Vec<PathBuf> = files.into_iter().collect();
         let parts = Parts {
             cache: &self.cache.root().join("initramfs"),
             kernel: &programme.kernel,

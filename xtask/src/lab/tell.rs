@@ -228,6 +228,7 @@ fn flow(flow: &Value, verbose: bool) -> String {
 
 fn endpoint(value: &Value) -> String {
     match (value["ip"].as_str(), value["port"].as_u64()) {
+        (Some(ip), Some(port)) if ip.contains(':') => format!("[{ip}]:{port}"),
         (Some(ip), Some(port)) => format!("{ip}:{port}"),
         _ => "?".to_owned(),
     }

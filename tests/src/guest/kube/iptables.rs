@@ -9,14 +9,13 @@ use super::super::{modules, tool};
 use super::CLUSTER_PORT;
 use super::names::{ServiceChains, iptables_endpoint};
 use super::plan::{Endpoint, Front, Plan};
-use crate::scenario::Policy;
-use crate::scenario::address::PODS;
+use crate::scenario::{Family, Policy, address};
 
 /// The sysctls that kube-proxy sets to 1: services are to be had at 127.0.0.1 too.
 pub(super) const SYSCTLS: &[&str] = &["net.ipv4.conf.all.route_localnet"];
 
-/// Modules that the old tables need. Those of nftables are loaded at boot.
-const LEGACY_MODULES: [&str; 3] = ["iptable_mangle", "iptable_nat", "iptable_filter"];
+/// The old tables, of which each is a module. Those of nftables are loaded at boot.
+const LEGACY_TABLES: [&str; 3] = ["mangle", "nat", "filter"];
 
 /// The counters of dropped and accepted packets that two of the rules are for.
 const COUNTERS: [&str; 2] = ["ct_state_invalid_dropped_pkts", "localhost_nps_accepted_pkts"];
@@ -160,21 +159,25 @@ impl Iptables {
     /// Writes all rules, and takes away the chains that are of no use any more.
     pub(super) fn sync(&mut self, plan: &Plan) -> Result<()> {
         if self.chains.is_none() {
-            self.prepare()?;
+            self.prepare(plan.family)?;
         }
-        let command = match self.backend {
-            Backend::Nft => "iptables-restore --noflush --counters",
-            Backend::Legacy => "iptables-legacy-restore --noflush --counters",
+        let tool = match self.backend {
+            Backend::Nft => "tables-restore",
+            Backend::Legacy => "tables-legacy-restore",
         };
+        let command = format!("{}{tool} --noflush --counters", plan.family.word());
         let (rules, chains) = rules(plan, self.chains.as_ref());
-        tool::feed(command, &rules).context("cannot write the rules")?;
+        tool::feed(&command, &rules).context("cannot write the rules")?;
         self.chains = Some(chains);
         Ok(())
     }
 
-    fn prepare(&self) -> Result<()> {
+    fn prepare(&self, family: Family) -> Result<()> {
         if self.backend == Backend::Legacy {
-            LEGACY_MODULES.iter().try_for_each(|name| modules::probe(name))?;
+            let module = |table| format!("{}table_{table}", family.word());
+            LEGACY_TABLES
+                .iter()
+                .try_for_each(|table| modules::probe(&module(table)))?;
         }
         modules::probe("nfnetlink_acct")?;
         modules::probe("xt_nfacct")?;
@@ -192,6 +195,7 @@ fn rules(plan: &Plan, before: Option<&BTreeSet<String>>) -> (String, BTreeSet<St
     for front in &plan.fronts {
         let mut writer = Writer {
             front,
+            family: plan.family,
             of: ServiceChains::iptables(&front.name),
             chains: &mut chains,
             filter: &mut filter,
@@ -199,12 +203,16 @@ fn rules(plan: &Plan, before: Option<&BTreeSet<String>>) -> (String, BTreeSet<St
         };
         writer.write();
     }
-    nat.push(
+    // NodePorts on the loopback address never work with IPv6.
+    let not_loopback = match plan.family {
+        Family::Ipv4 => "",
+        Family::Ipv6 => "! -d ::1/128 ",
+    };
+    nat.push(format!(
         "-A KUBE-SERVICES -m comment --comment \"kubernetes service nodeports; NOTE: this must be the last rule in \
-         this chain\" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS"
-            .to_owned(),
-    );
-    filter.extend(fixed_filter());
+         this chain\" -m addrtype --dst-type LOCAL {not_loopback}-j KUBE-NODEPORTS"
+    ));
+    filter.extend(fixed_filter(plan.family));
 
     let mut text = String::new();
     let mut table = |name: &str, chains: Vec<&str>, rules: &[String]| {
@@ -258,24 +266,29 @@ fn fixed_nat() -> Vec<String> {
     .to_vec()
 }
 
-fn fixed_filter() -> Vec<String> {
+fn fixed_filter(family: Family) -> Vec<String> {
     let [invalid, _] = COUNTERS;
-    vec![
-        "-A KUBE-FIREWALL -m comment --comment \"block incoming localnet connections\" -d 127.0.0.0/8 ! -s \
-         127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"
-            .to_owned(),
+    let localnet = "-A KUBE-FIREWALL -m comment --comment \"block incoming localnet connections\" -d 127.0.0.0/8 ! -s \
+                    127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP";
+    let mut rules = Vec::new();
+    if family == Family::Ipv4 {
+        rules.push(localnet.to_owned());
+    }
+    rules.extend([
         format!("-A KUBE-FORWARD -m conntrack --ctstate INVALID -m nfacct --nfacct-name {invalid} -j DROP"),
         "-A KUBE-FORWARD -m comment --comment \"kubernetes forwarding rules\" -m mark --mark 0x4000/0x4000 -j ACCEPT"
             .to_owned(),
         "-A KUBE-FORWARD -m comment --comment \"kubernetes forwarding conntrack rule\" -m conntrack --ctstate \
          RELATED,ESTABLISHED -j ACCEPT"
             .to_owned(),
-    ]
+    ]);
+    rules
 }
 
 /// Writes the rules of one service.
 struct Writer<'a> {
     front: &'a Front,
+    family: Family,
     of: ServiceChains,
     chains: &'a mut BTreeSet<String>,
     filter: &'a mut Vec<String>,
@@ -292,7 +305,7 @@ impl Writer<'_> {
             internal,
             ..
         } = self.front;
-        let (of, front) = (self.of.clone(), self.front);
+        let (of, front, pods) = (self.of.clone(), self.front, address::pods(self.family));
         let chain = |policy: Policy| match policy {
             Policy::Cluster => &of.cluster,
             Policy::Local => &of.local,
@@ -316,10 +329,9 @@ impl Writer<'_> {
         }
         if !front.endpoints.is_empty() {
             let [_, localhost] = COUNTERS;
-            for (only, counter) in [
-                ("-d 127.0.0.0/8 ", format!("-m nfacct --nfacct-name {localhost} ")),
-                ("", String::new()),
-            ] {
+            let at_localhost = ("-d 127.0.0.0/8 ", format!("-m nfacct --nfacct-name {localhost} "));
+            let at_localhost = (self.family == Family::Ipv4).then_some(at_localhost);
+            for (only, counter) in at_localhost.into_iter().chain([("", String::new())]) {
                 self.nat.push(format!(
                     "-A KUBE-NODEPORTS -m comment --comment {name} -m tcp -p tcp {only}--dport {node_port} \
                      {counter}-j {}",
@@ -336,7 +348,7 @@ impl Writer<'_> {
         }
         if !front.allowed(*internal).is_empty() {
             self.nat.push(format!(
-                "-A {internal_chain} -m comment --comment \"{name} cluster IP\" {to_cluster_ip} ! -s {PODS} \
+                "-A {internal_chain} -m comment --comment \"{name} cluster IP\" {to_cluster_ip} ! -s {pods} \
                  -j KUBE-MARK-MASQ"
             ));
         }
@@ -356,6 +368,7 @@ impl Writer<'_> {
     /// What is done with connections from outside before a pod is chosen.
     fn external(&mut self) {
         let Front { name, external, .. } = self.front;
+        let pods = address::pods(self.family);
         let ServiceChains {
             cluster,
             local,
@@ -373,7 +386,7 @@ impl Writer<'_> {
             Policy::Local => {
                 let from_node = "-m addrtype --src-type LOCAL";
                 self.nat.extend([
-                    format!("-A {chain} -m comment --comment \"pod traffic {what} -s {PODS} -j {cluster}"),
+                    format!("-A {chain} -m comment --comment \"pod traffic {what} -s {pods} -j {cluster}"),
                     format!(
                         "-A {chain} -m comment --comment \"masquerade LOCAL traffic {what} {from_node} \
                          -j KUBE-MARK-MASQ"

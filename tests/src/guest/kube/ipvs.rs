@@ -10,8 +10,7 @@ use anyhow::{Context, Result};
 use super::super::tool;
 use super::CLUSTER_PORT;
 use super::plan::{Endpoint, Front, Plan};
-use crate::scenario::Policy;
-use crate::scenario::address::{self, PODS};
+use crate::scenario::{Family, Policy, address};
 
 /// The sysctls that kube-proxy sets to 1. It leaves `net.ipv4.vs.conn_reuse_mode` as it is on kernels from 5.9 on and
 /// below 4.1.
@@ -118,7 +117,8 @@ COMMIT
 pub(super) fn sync(plan: &Plan) -> Result<()> {
     tool::feed("ip -batch -", &dummy(plan)).context("cannot make kube-ipvs0")?;
     tool::feed("ipset restore", &sets(plan)).context("cannot write the IP sets")?;
-    tool::feed("iptables-restore --noflush --counters", &rules(plan)).context("cannot write the rules")?;
+    let restore = format!("{}tables-restore --noflush --counters", plan.family.word());
+    tool::feed(&restore, &rules(plan)).context("cannot write the rules")?;
     tool::feed("ipvsadm -R", &virtual_servers(plan)).context("cannot write the virtual servers")?;
     Ok(())
 }
@@ -171,21 +171,22 @@ fn servers(plan: &Plan, front: &Front) -> Vec<(SocketAddr, Vec<Endpoint>)> {
 fn dummy(plan: &Plan) -> String {
     let mut lines = format!("link add {DUMMY} type dummy\n");
     for Front { cluster_ip, .. } in &plan.fronts {
-        let _ = writeln!(
-            lines,
-            "addr add {cluster_ip}/{} dev {DUMMY}",
-            address::bits(*cluster_ip)
-        );
+        let address = address::of_device(*cluster_ip, address::bits(*cluster_ip));
+        let _ = writeln!(lines, "addr add {address} dev {DUMMY}");
     }
     lines
 }
 
 fn sets(plan: &Plan) -> String {
     let mut lines = String::new();
+    let family = match plan.family {
+        Family::Ipv4 => "inet",
+        Family::Ipv6 => "inet6",
+    };
     for (name, kind) in SETS {
         let options = match kind {
-            "bitmap:port" => "range 0-65535",
-            _ => "family inet hashsize 1024 maxelem 65536",
+            "bitmap:port" => "range 0-65535".to_owned(),
+            _ => format!("family {family} hashsize 1024 maxelem 65536"),
         };
         let _ = writeln!(lines, "create {name} {kind} {options}");
     }
@@ -202,7 +203,23 @@ fn sets(plan: &Plan) -> String {
             let _ = writeln!(lines, "add KUBE-NODE-PORT-LOCAL-TCP {port}");
         }
     }
-    lines
+    set_names(&lines, plan.family)
+}
+
+/// With IPv6 kube-proxy gives its sets names of their own, for sets of both families can be there: `KUBE-6-`, cut to the
+/// 31 letters that a set's name can have (`pkg/proxy/ipvs/ipset.go`). Chains keep theirs.
+fn set_names(lines: &str, family: Family) -> String {
+    if family == Family::Ipv4 {
+        return lines.to_owned();
+    }
+    let word = |word: &str| match word.strip_prefix("KUBE-") {
+        Some(rest) if SETS.iter().any(|(name, _)| *name == word) => {
+            format!("KUBE-6-{rest}").chars().take(31).collect()
+        }
+        _ => word.to_owned(),
+    };
+    let line = |line: &str| line.split(' ').map(word).collect::<Vec<_>>().join(" ") + "\n";
+    lines.lines().map(line).collect()
 }
 
 fn rules(plan: &Plan) -> String {
@@ -221,11 +238,27 @@ fn rules(plan: &Plan) -> String {
     let _ = writeln!(
         rules,
         "-A KUBE-SERVICES -m comment --comment \"Kubernetes service cluster ip + port for masquerade purpose\" \
-         -m set --match-set KUBE-CLUSTER-IP dst,dst ! -s {PODS} -j KUBE-MARK-MASQ"
+         -m set --match-set KUBE-CLUSTER-IP dst,dst ! -s {} -j KUBE-MARK-MASQ",
+        address::pods(plan.family)
     );
     rules += NAT_END;
     rules += FILTER;
-    rules
+    match plan.family {
+        Family::Ipv4 => rules,
+        Family::Ipv6 => rules_of_ipv6(&rules),
+    }
+}
+
+/// The names of sets stand behind `--match-set`; a chain may have the same name.
+fn rules_of_ipv6(rules: &str) -> String {
+    let mut parts = rules.split("--match-set ");
+    let mut out = parts.next().unwrap_or_default().replace("127.0.0.0/8", "::1/128");
+    for part in parts {
+        let (set, rest) = part.split_once(' ').unwrap_or((part, ""));
+        let set = set_names(set, Family::Ipv6);
+        let _ = write!(out, "--match-set {} {rest}", set.trim_end());
+    }
+    out
 }
 
 fn virtual_servers(plan: &Plan) -> String {
@@ -246,7 +279,7 @@ fn virtual_servers(plan: &Plan) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::tests::plan;
+    use super::super::plan::tests::{plan, plan_of};
     use super::*;
 
     #[test]
@@ -319,11 +352,32 @@ mod tests {
 
     #[test]
     fn every_set_that_a_rule_asks_for_is_made() {
-        for rule in rules(&plan(Policy::Local, None)).lines() {
-            if let Some((_, set)) = rule.split_once("--match-set ") {
-                let set = set.split(' ').next().unwrap();
-                assert!(SETS.iter().any(|(name, _)| *name == set), "{rule}");
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let plan = plan_of(family, Policy::Local, None);
+            let sets = sets(&plan);
+            for rule in rules(&plan).lines() {
+                if let Some((_, set)) = rule.split_once("--match-set ") {
+                    let set = set.split(' ').next().unwrap();
+                    assert!(sets.contains(&format!("create {set} ")), "{rule}");
+                }
             }
         }
+    }
+
+    #[test]
+    fn with_ipv6_sets_have_names_of_their_own_and_chains_have_not() {
+        let plan = plan_of(Family::Ipv6, Policy::Local, None);
+        let (sets, rules) = (sets(&plan), rules(&plan));
+        assert!(sets.contains("create KUBE-6-CLUSTER-IP hash:ip,port family inet6 "));
+        assert!(sets.contains("create KUBE-6-NODE-PORT-LOCAL-SCTP-HAS hash:ip,port "));
+        assert!(sets.contains("add KUBE-6-CLUSTER-IP fd00:10:96::10,tcp:80\n"));
+        assert!(rules.contains("-A KUBE-SERVICES -s ::1/128 -j RETURN\n"));
+        assert!(rules.contains("-A KUBE-NODE-PORT -p tcp "));
+        assert!(rules.contains("--match-set KUBE-6-NODE-PORT-TCP dst -j KUBE-MARK-MASQ\n"));
+        let first = virtual_servers(&plan).lines().nth(1).unwrap().to_owned();
+        assert_eq!(
+            first,
+            "-a -t [fd00:10::1]:30080 -r [fd00:10:244:1::2]:8080 -m -w 1"
+        );
     }
 }

@@ -8,8 +8,11 @@ use super::super::tool;
 use super::CLUSTER_PORT;
 use super::names::{ServiceChains, nftables_endpoint};
 use super::plan::{Endpoint, Front, Plan};
-use crate::scenario::Policy;
-use crate::scenario::address::{PODS, SERVICES};
+use crate::scenario::{Family, Policy, address};
+
+/// The networks of pods and services.
+const PODS: &str = address::pods(Family::Ipv4);
+const SERVICES: &str = address::services(Family::Ipv4);
 
 /// The table, as every command names it.
 const TABLE: &str = "ip kube-proxy";
@@ -126,14 +129,35 @@ const RULES: [(&str, &str); 22] = [
 
 /// Writes the table.
 pub(super) fn sync(plan: &Plan) -> Result<()> {
-    tool::feed("nft -f -", &all(plan)).context("cannot write the table of kube-proxy")?;
+    tool::feed("nft -f -", &in_words_of(plan.family, &all(plan)))
+        .context("cannot write the table of kube-proxy")?;
     Ok(())
 }
 
 /// Writes what has changed of one service.
-pub(super) fn change(before: &Front, after: &Front) -> Result<()> {
-    tool::feed("nft -f -", &difference(before, after)).context("cannot change the table of kube-proxy")?;
+pub(super) fn change(family: Family, before: &Front, after: &Front) -> Result<()> {
+    tool::feed("nft -f -", &in_words_of(family, &difference(before, after)))
+        .context("cannot change the table of kube-proxy")?;
     Ok(())
+}
+
+/// The table is the same for both families but for these words. It is written with those of IPv4; addresses of services
+/// and endpoints are of the family already.
+fn in_words_of(family: Family, text: &str) -> String {
+    let words = [
+        (TABLE, "ip6 kube-proxy"),
+        ("ip saddr", "ip6 saddr"),
+        ("ip daddr", "ip6 daddr"),
+        ("ipv4_addr", "ipv6_addr"),
+        (PODS, address::pods(Family::Ipv6)),
+        (SERVICES, address::services(Family::Ipv6)),
+    ];
+    match family {
+        Family::Ipv4 => text.to_owned(),
+        Family::Ipv6 => words
+            .into_iter()
+            .fold(text.to_owned(), |text, (ipv4, ipv6)| text.replace(ipv4, ipv6)),
+    }
 }
 
 fn all(plan: &Plan) -> String {

@@ -4,11 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
 
-use crate::scenario::{Policy, RealServer, Scheduler, Topology, address};
+use crate::scenario::{Family, Policy, RealServer, Scheduler, Topology, address};
 
 /// All services, and the node's own addresses.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
+    pub(super) family: Family,
     /// The node's addresses towards its clients.
     pub(super) node: Vec<IpAddr>,
     pub(super) fronts: Vec<Front>,
@@ -53,7 +54,8 @@ impl Plan {
             (pod.name.clone(), endpoint)
         });
         let mut plan = Self {
-            node: vec![Topology::NODE],
+            family: topology.family,
+            node: vec![topology.node_address()],
             fronts: Vec::new(),
             pods: pods.collect(),
         };
@@ -65,7 +67,7 @@ impl Plan {
             let front = Front {
                 service: service.name.clone(),
                 name: service.port_name(),
-                cluster_ip: address::cluster_ip(nth),
+                cluster_ip: address::cluster_ip(topology.family, nth),
                 node_port: service.node_port,
                 scheduler: service.scheduler,
                 external: service.external_traffic_policy,
@@ -125,15 +127,20 @@ pub(super) mod tests {
 
     /// Two services: `web` with a pod here and one elsewhere, `api` with none.
     pub(in super::super) fn plan(external: Policy, affinity: Option<u32>) -> Plan {
+        plan_of(Family::Ipv4, external, affinity)
+    }
+
+    /// The same with addresses of a family.
+    pub(in super::super) fn plan_of(family: Family, external: Policy, affinity: Option<u32>) -> Plan {
         let pod = |last: u8, here| Endpoint {
-            at: SocketAddr::new([10, 244, last, 2].into(), 8080),
+            at: SocketAddr::new(address::in_family([10, 244, last, 2].into(), family), 8080),
             weight: 1,
             here,
         };
         let front = |nth: usize, name: &str, endpoints: Vec<Endpoint>| Front {
             service: name.to_owned(),
             name: format!("default/{name}:http"),
-            cluster_ip: address::cluster_ip(nth),
+            cluster_ip: address::cluster_ip(family, nth),
             node_port: 30080 + u16::try_from(nth).unwrap(),
             scheduler: Scheduler::Rr,
             external,
@@ -142,7 +149,8 @@ pub(super) mod tests {
             endpoints,
         };
         Plan {
-            node: vec![Topology::NODE],
+            family,
+            node: vec![address::node(family)],
             fronts: vec![
                 front(0, "web", vec![pod(1, true), pod(2, false)]),
                 front(1, "api", Vec::new()),

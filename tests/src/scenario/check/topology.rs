@@ -18,6 +18,7 @@ pub(super) fn check(topology: &Topology) -> Result<()> {
         services,
         proxy,
         nft: _,
+        family: _,
     } = topology;
     ensure!(!clients.is_empty(), "there is no client");
     ensure!(!services.is_empty(), "there is no service");
@@ -61,11 +62,11 @@ pub(super) fn check(topology: &Topology) -> Result<()> {
             "{}: {} is not in {}, or is the node's own end",
             pod.name,
             pod.address,
-            address::PODS
+            address::pods(topology.family)
         );
         ensure!(
             *overlay == Overlay::None
-                || address::network(pod.address) != address::network(address::tunnel(0)),
+                || address::network(pod.address) != address::network(address::tunnel(topology.family, 0)),
             "{}: {} is in the network of the tunnels",
             pod.name,
             pod.address

@@ -5,7 +5,7 @@
 
 use tracer_common::{
     hook::Hook,
-    record::{IpvsConn, IpvsService},
+    record::{IpvsConn, IpvsDests, IpvsLimits, IpvsService},
 };
 
 use crate::{
@@ -33,8 +33,14 @@ pub(crate) struct Decision<'flow> {
     pub(crate) scheduling: Option<i32>,
     /// The service that was scheduled for.
     pub(crate) service: Option<&'flow IpvsService>,
+    /// The entry that scheduling made; one without address if it made none.
+    pub(crate) scheduled: Option<&'flow IpvsConn>,
     /// The scheduler found no real server.
     pub(crate) left: Option<&'flow IpvsService>,
+    /// The real servers that there were then.
+    pub(crate) dests: Option<&'flow IpvsDests>,
+    /// What limits new connections, when no entry was made.
+    pub(crate) limits: Option<&'flow IpvsLimits>,
     /// The entry that was transmitted with.
     pub(crate) sent_with: Option<&'flow IpvsConn>,
 }
@@ -51,9 +57,16 @@ impl<'flow> Decision<'flow> {
                     out.found = Some(conn).filter(|conn| conn.conn != 0);
                 }
                 (Hook::IpvsExpireNow, What::IpvsConn(conn)) => out.expired = Some(conn),
-                (Hook::IpvsTcpSchedule, _) => out.scheduling = step.verdict,
+                (Hook::IpvsTcpSchedule, what) => {
+                    out.scheduling = step.verdict;
+                    if let What::IpvsLimits(limits) = what {
+                        out.limits = Some(limits);
+                    }
+                }
                 (Hook::IpvsSchedule, What::IpvsService(service)) => out.service = Some(service),
+                (Hook::IpvsSchedule, What::IpvsConn(conn)) => out.scheduled = Some(conn),
                 (Hook::IpvsLeave, What::IpvsService(service)) => out.left = Some(service),
+                (Hook::IpvsLeave, What::IpvsDests(dests)) => out.dests = Some(dests),
                 (Hook::IpvsNatXmit, What::IpvsConn(conn)) => out.sent_with = Some(conn),
                 _ => {}
             }
@@ -69,6 +82,12 @@ impl<'flow> Decision<'flow> {
 
     pub(crate) fn verdict(&self) -> Option<i32> {
         self.asked.and_then(|step| step.verdict)
+    }
+
+    /// Did IPVS drop the SYN because `tcp_conn_schedule` (`net/netfilter/ipvs/ip_vs_proto_tcp.c`, 4.4 to 7.3) said so, for
+    /// another reason than that the scheduler found nothing?
+    pub(crate) fn scheduling_dropped(&self) -> bool {
+        self.said_drop() && self.scheduling == Some(0) && self.left.is_none()
     }
 
     /// Was the SYN sent with an entry that an older connection left behind?

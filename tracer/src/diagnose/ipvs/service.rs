@@ -2,6 +2,7 @@
 
 use tracer_common::hook::Hook;
 
+use super::servers;
 use crate::diagnose::{
     case::{Case, Proof, Situation},
     catalogue::{ASKED, Row},
@@ -45,17 +46,7 @@ fn no_destination(case: &Case<'_>) -> Option<Proof> {
     }
     let (flow, decision) = (case.flow, case.decision());
     let service = decision.left?;
-    let table = case.netns().and_then(|netns| netns.service(flow.node()));
-    let (value, source) = match (service.num_dests, table) {
-        (0, _) => ("no real server".to_owned(), None),
-        (_, Some(table)) if table.real_servers.is_empty() => ("no real server".to_owned(), Some(PROC_IP_VS)),
-        (_, Some(table)) if table.real_servers.iter().all(|server| server.weight == 0) => (
-            format!("{} real servers, all of weight 0", table.real_servers.len()),
-            Some(PROC_IP_VS),
-        ),
-        // There are servers with weight: over their limits, perhaps, but that was not seen.
-        _ => return None,
-    };
+    let (value, source) = nothing_fit(case, service.num_dests)?;
     let mut evidence = vec![match source {
         None => Evidence::seen("virtual service", value.clone(), Hook::IpvsLeave),
         Some(file) => Evidence::read("virtual service", value.clone(), file),
@@ -74,6 +65,30 @@ fn no_destination(case: &Case<'_>) -> Option<Proof> {
         ),
         evidence,
     })
+}
+
+/// What of the service's real servers left the scheduler nothing to choose, and the file that shows it if the kernel's
+/// own list was not read.
+fn nothing_fit(case: &Case<'_>, num_dests: u32) -> Option<(String, Option<&'static str>)> {
+    let weightless = |servers: usize| format!("{servers} real servers, all of weight 0");
+    if num_dests == 0 {
+        return Some(("no real server".to_owned(), None));
+    }
+    if let Some(dests) = servers::known(case) {
+        return match (dests.counted, dests.with_weight) {
+            (0, _) => Some(("no real server".to_owned(), None)),
+            (servers, 0) => Some((weightless(servers as usize), None)),
+            _ => None,
+        };
+    }
+    // If there are servers with weight, they may be over their limits, but that was not seen.
+    let servers = &case.netns()?.service(case.flow.node())?.real_servers;
+    let value = match servers.len() {
+        0 => "no real server".to_owned(),
+        several if servers.iter().all(|server| server.weight == 0) => weightless(several),
+        _ => return None,
+    };
+    Some((value, Some(PROC_IP_VS)))
 }
 
 fn no_service(case: &Case<'_>) -> Option<Proof> {

@@ -121,7 +121,7 @@ struct Walk<'a, 'p> {
     found: Vec<Outcome<'a>>,
 }
 
-impl<'a> Walk<'a, '_> {
+impl Walk<'_, '_> {
     /// Can the packet come out at the end of this chain, undecided?
     fn chain(&mut self, index: usize) -> bool {
         if let Some(&passes) = self.passes.get(&index) {

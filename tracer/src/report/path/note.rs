@@ -7,7 +7,7 @@ use tracer_common::{
     tcp::Part,
 };
 
-use super::socket;
+use super::{ipvs, socket};
 use crate::{
     diagnose::evidence,
     flow::{
@@ -38,29 +38,14 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
         event.tuple.destination()
     );
     match (&event.what, event.hook) {
-        (What::Packet, Hook::NetifReceive) => format!("{way} came in"),
-        (What::Packet, Hook::DevStartXmit) => format!("{way} went out"),
-        (What::Packet, Hook::TcpConnect) => format!("{way} is asked for on this node"),
-        (What::Packet, Hook::TcpRetransmit) => format!("{way} is sent again"),
-        (What::Packet, Hook::TcpReceiveReset) => "the client is refused".to_owned(),
-        (What::Packet, Hook::TcpFinishConnect) => "the client takes the answer".to_owned(),
-        (What::Packet, Hook::IpvsTcpSchedule) => match step.verdict {
-            Some(0) => "IPVS made no entry".to_owned(),
-            _ => "a new IPVS entry was made".to_owned(),
-        },
-        (What::Packet | What::Route(_), hook) if hook.is_ipvs_request() => format!("{way} at IPVS"),
-        (What::Packet, Hook::XtDnat | Hook::XtDnatV0) => {
-            "a rule of iptables translates the destination".to_owned()
-        }
-        (What::Packet, Hook::NftNat) => "a rule of nf_tables translates the destination".to_owned(),
-        (What::Packet, _) => way,
+        (What::Route(_), hook) if hook.is_ipvs_request() => format!("{way} at IPVS"),
+        (What::Packet, hook) => passing(step, hook, way),
         (What::IpvsConn(conn), Hook::IpvsLookup) if conn.conn == 0 => "no old IPVS entry".to_owned(),
-        (What::IpvsConn(conn), Hook::IpvsSchedule) if conn.conn == 0 => "no real server chosen".to_owned(),
+        (What::IpvsConn(conn), Hook::IpvsSchedule) => ipvs::chosen(flow, step, conn, facts),
         (What::IpvsConn(conn), hook) => {
             let verb = match hook {
                 Hook::IpvsLookup => "old IPVS entry",
                 Hook::IpvsExpireNow => "the entry is expired",
-                Hook::IpvsSchedule => "chosen",
                 Hook::IpvsNatXmit => "DNAT to the real server of the entry",
                 Hook::IpvsReply => "the answer is translated back by the entry",
                 _ => "IPVS entry",
@@ -72,20 +57,22 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
             };
             format!("{verb}: {}{control}", evidence::entry(conn))
         }
-        (What::IpvsService(service), _) => {
-            let scheduler = text(&service.scheduler);
-            let scheduler = if scheduler.is_empty() {
-                "unknown"
-            } else {
-                &scheduler
-            };
-            match service.num_dests {
-                u32::MAX => format!("scheduler {scheduler}"),
-                servers => format!("scheduler {scheduler}, {servers} real servers"),
-            }
-        }
+        (What::IpvsService(service), hook) => ipvs::service(flow, service, hook, facts),
+        (What::IpvsDests(dests), _) => ipvs::servers(dests),
+        (What::IpvsLimits(limits), _) => ipvs::limits(limits),
         (What::Conntrack(ct), Hook::NatSetup) => destination(flow, ct),
+        (What::Conntrack(ct), Hook::DevStartXmit) => format!(
+            "goes the way of an older conntrack entry, to {}",
+            ct.reply.source()
+        ),
         (What::Conntrack(ct), _) => source(ct, decision),
+        (What::Clash(clash), _) => format!(
+            "in the way is the conntrack entry of {} -> {}",
+            clash.holder.original.source(),
+            clash.holder.original.destination()
+        ),
+        (What::PacketState(state), _) => format!("for conntrack it was {}", evidence::packet_state(state)),
+        (What::TooBig(told), _) => format!("{} bytes are too much for an MTU of {}", told.length, told.mtu),
         (What::Chain(chain), _) => {
             format!(
                 "dropped by table {} chain {}",
@@ -116,6 +103,7 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
         (What::Route(route), Hook::RouteError) => no_way(packet, route),
         (What::Route(route), _) => self::decision(route),
         (What::Neighbour(entry), _) => waits(packet, entry),
+        (What::Egress(egress), _) => evidence::way_out(egress),
         (What::Vip(vip), _) => format!("the answer will be translated to {}", evidence::service(vip)),
         (What::Socket(_) | What::Listener(_) | What::TimeWait(_), _) => socket::note(step),
     }
@@ -220,4 +208,27 @@ fn waits(packet: &str, entry: &record::Neighbour) -> String {
     };
     let state = neighbour::state_name(entry.state).map_or_else(String::new, |state| format!(" ({state})"));
     format!("the {packet} waits for the hardware address of {who}{state}")
+}
+
+/// What a packet does where nothing but the packet is told; `way` is the packet with its addresses.
+fn passing(step: &Step, hook: Hook, way: String) -> String {
+    match hook {
+        Hook::NetifReceive => format!("{way} came in"),
+        Hook::DevStartXmit => format!("{way} went out"),
+        Hook::TcpConnect => format!("{way} is asked for on this node"),
+        Hook::TcpRetransmit => format!("{way} is sent again"),
+        Hook::TcpReceiveReset => "the client is refused".to_owned(),
+        Hook::TcpFinishConnect => "the client takes the answer".to_owned(),
+        Hook::IpvsTcpSchedule => match step.verdict {
+            Some(0) => "IPVS made no entry".to_owned(),
+            _ => "a new IPVS entry was made".to_owned(),
+        },
+        hook if hook.is_ipvs_request() => format!("{way} at IPVS"),
+        Hook::CtAlloc => "conntrack has no entry for the new connection".to_owned(),
+        Hook::CtEarlyDrop => "the conntrack table is full, and nothing in it can go".to_owned(),
+        Hook::NatMasquerade => "masquerade finds no address to use here".to_owned(),
+        Hook::XtDnat | Hook::XtDnatV0 => "a rule of iptables translates the destination".to_owned(),
+        Hook::NftNat => "a rule of nf_tables translates the destination".to_owned(),
+        _ => way,
+    }
 }

@@ -1,4 +1,4 @@
-use super::super::plan::tests::plan;
+use super::super::plan::tests::{plan, plan_of};
 use super::*;
 
 /// The rules of a chain.
@@ -98,4 +98,17 @@ fn chains_that_are_of_no_use_any_more_are_deleted() {
     assert!(left.is_empty());
     assert!(second.contains(&format!(":{gone} - [0:0]\n")) && second.contains(&format!("-X {gone}\n")));
     assert!(!second.contains("-I "), "the jumps are there already");
+}
+
+#[test]
+fn with_ipv6_no_port_is_taken_on_the_loopback_address() {
+    let (text, _) = rules(&plan_of(Family::Ipv6, Policy::Local, None), None);
+    for word in ["127.0.0", "10.244", "10.96", "10.0.0"] {
+        assert!(!text.contains(word), "`{word}` in\n{text}");
+    }
+    let last = chain(&text, "KUBE-SERVICES").pop().unwrap();
+    assert!(
+        last.ends_with("--dst-type LOCAL ! -d ::1/128 -j KUBE-NODEPORTS"),
+        "{last}"
+    );
 }

@@ -1,4 +1,4 @@
-use super::super::plan::tests::plan;
+use super::super::plan::tests::{plan, plan_of};
 use super::*;
 
 #[track_caller]
@@ -83,4 +83,18 @@ fn without_a_pod_here_the_port_drops_and_only_what_differs_is_written() {
         &text,
         "delete element ip kube-proxy no-endpoint-nodeports { tcp . 30080 }",
     );
+}
+
+#[test]
+fn with_ipv6_nothing_of_ipv4_is_left() {
+    let plan = plan_of(Family::Ipv6, Policy::Local, Some(300));
+    let text = in_words_of(Family::Ipv6, &all(&plan));
+    has(&text, "add element ip6 kube-proxy nodeport-ips { fd00:10::1 }");
+    has(
+        &text,
+        "add rule ip6 kube-proxy services ip6 daddr . meta l4proto . th dport vmap @service-ips",
+    );
+    for word in ["ipv4", " ip ", "10.244", "10.96", "10.0.0"] {
+        assert!(!text.contains(word), "`{word}` in\n{text}");
+    }
 }

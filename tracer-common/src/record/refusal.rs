@@ -1,0 +1,126 @@
+//! What is read only when the kernel refuses something: why it does, in its own numbers.
+
+use super::Conntrack;
+use crate::tuple::Addr;
+
+/// How many real servers an [`IpvsDests`] describes.
+pub const DESTS_LISTED: usize = 8;
+/// How many real servers an [`IpvsDests`] counts at most.
+pub const DESTS_COUNTED: u32 = 64;
+
+/// The real servers of an IPVS service, as they were when its scheduler found none of them fit.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct IpvsDests {
+    /// Address of the `struct ip_vs_service`.
+    pub service: u64,
+    /// How many were counted.
+    pub counted: u32,
+    /// 1 if those are all: the list was followed until it came back to the service.
+    pub complete: u32,
+    /// How many of them have a weight above 0.
+    pub with_weight: u32,
+    /// How many of those with weight are marked as overloaded (`IP_VS_DEST_F_OVERLOAD`).
+    pub overloaded: u32,
+    /// The first of them.
+    pub listed: [IpvsDest; DESTS_LISTED],
+}
+
+/// A real server of an IPVS service.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct IpvsDest {
+    /// Its address (`addr`); unset if it could not be read.
+    pub addr: Addr,
+    /// Its port, host byte order.
+    pub port: u16,
+    /// Which members below were read: bits of [`ipvs_dest`].
+    pub have: u16,
+    /// Its weight.
+    pub weight: i32,
+    /// `ip_vs_dest.flags`.
+    pub flags: u32,
+    /// Connections that count against its threshold (`ip_vs_dest_totalconns()`).
+    pub conns: u32,
+    /// `ip_vs_dest.u_threshold`: from so many connections on it is overloaded; 0 for no limit.
+    pub upper: u32,
+}
+
+/// Bits that belong to [`IpvsDest`].
+pub mod ipvs_dest {
+    /// `weight` was read.
+    pub const WEIGHT: u16 = 1;
+    /// `flags` were read.
+    pub const FLAGS: u16 = 1 << 1;
+    /// `conns` was read.
+    pub const CONNS: u16 = 1 << 2;
+    /// `upper` was read.
+    pub const UPPER: u16 = 1 << 3;
+
+    /// `IP_VS_DEST_F_OVERLOAD` (`include/uapi/linux/ip_vs.h`, unchanged from 3.10 to 7.3).
+    pub const OVERLOAD: u32 = 2;
+}
+
+/// What limits new connections of IPVS in a network namespace, as it was when one was refused.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct IpvsLimits {
+    /// Which members below were read: bits of [`ipvs_limits`].
+    pub have: u32,
+    /// `netns_ipvs.drop_rate`: one of so many new connections is dropped; 0 for none.
+    pub drop_rate: i32,
+    /// `netns_ipvs.conn_count`: connection entries in this network namespace.
+    pub conn_count: i32,
+    /// `netns_ipvs.sysctl_conn_max` (since 7.2).
+    pub conn_max: i32,
+}
+
+/// Bits that belong to [`IpvsLimits`].
+pub mod ipvs_limits {
+    /// `drop_rate` was read.
+    pub const DROP_RATE: u32 = 1;
+    /// `conn_count` was read.
+    pub const CONN_COUNT: u32 = 1 << 1;
+    /// `conn_max` was read.
+    pub const CONN_MAX: u32 = 1 << 2;
+}
+
+/// The conntrack entry that was in the way of a new one.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Clash {
+    /// The entry that is in the table.
+    pub holder: Conntrack,
+    /// 0 if its ORIGINAL tuple is the one that the new entry wanted, 1 if its REPLY tuple is.
+    pub direction: u32,
+    /// `nf_conn.status` of the new entry.
+    pub status: u32,
+}
+
+/// What conntrack had made of a packet when it was discarded.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct PacketState {
+    /// Address of the `struct nf_conn`; 0 if the packet has none.
+    pub ct: u64,
+    /// `enum ip_conntrack_info` of the packet; see [`packet_state`].
+    pub info: u32,
+    /// `nf_conn.status` of the entry; 0 if there is none.
+    pub status: u32,
+}
+
+/// Values that belong to [`PacketState`].
+pub mod packet_state {
+    /// `IP_CT_UNTRACKED`: told to leave the packet alone, conntrack did (since 4.13).
+    pub const UNTRACKED: u32 = 7;
+}
+
+/// A packet that is too big for its way, as the kernel tells the sender.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct TooBig {
+    /// The largest packet that fits, bytes.
+    pub mtu: u32,
+    /// Length of the packet (`sk_buff.len`), bytes; 0 if it could not be read.
+    pub length: u32,
+}

@@ -1,0 +1,192 @@
+//! IPVS chose a real server but could not send the SYN to it.
+//!
+//! `ip_vs_nat_xmit` (`net/netfilter/ipvs/ip_vs_xmit.c`, 3.14 to 7.3) asks for a route, then looks at the packet's TTL and at
+//! the route's MTU, all before it translates the packet. Each failure tells the sender by ICMP and frees the packet
+//! right there.
+
+use tracer_common::{
+    hook::Hook,
+    record::{Icmp, TooBig},
+};
+
+use crate::{
+    diagnose::{
+        case::{Case, Proof, Situation},
+        catalogue::Row,
+        cause::Cause,
+        evidence::{self, Evidence},
+    },
+    flow::{
+        event::What,
+        model::{Step, real_server},
+    },
+};
+
+const HOOKS: &[&[Hook]] = &[
+    &[Hook::IpvsNatXmit, Hook::IpvsNatXmit6],
+    &[Hook::IcmpSend, Hook::IcmpSend6],
+    &[Hook::KfreeSkb],
+];
+
+pub(super) const XMIT_NO_ROUTE: Row = Row {
+    cause: Cause::IpvsXmitNoRoute,
+    says: "IPVS chose a real server, but the node has no route to it.",
+    proof: "Inside ip_vs_nat_xmit, before it translated the SYN, the kernel told the client \"host unreachable\" or \
+            \"network unreachable\", and ip_vs_nat_xmit freed the packet.",
+    advice: Some(
+        "The node cannot reach the pod's address: look at `ip route get` for it, and at the network plugin that should \
+         have made the route.",
+    ),
+    occurs: "IPVS, on every kernel.",
+    hooks: HOOKS,
+    find: |case| {
+        let told = Failure::of(case, Situation::Refused, Told::Unreachable)?;
+        Some(told.proof(
+            |server| format!("IPVS chose the real server {server}, but this node has no route to it."),
+            case,
+        ))
+    },
+};
+
+pub(super) const XMIT_TTL: Row = Row {
+    cause: Cause::IpvsXmitTtl,
+    says: "The SYN's time to live ran out at IPVS.",
+    proof: "Inside ip_vs_nat_xmit, before it translated the SYN, the kernel told the client \"TTL exceeded\", and \
+            ip_vs_nat_xmit freed the packet.",
+    advice: Some(
+        "The SYN came in with a TTL of 1: look for a routing loop before this node, or for a client that sets a small \
+         one (IP_TTL, traceroute).",
+    ),
+    occurs: "IPVS, on kernels after 4.1: before, IPVS did not count the TTL.",
+    hooks: HOOKS,
+    find: |case| {
+        let told = Failure::of(case, Situation::Dropped, Told::TimeExceeded)?;
+        Some(told.proof(
+            |server| {
+                format!(
+                    "The SYN's time to live ran out here: IPVS was to send it to the real server {server} and \
+                     discarded it."
+                )
+            },
+            case,
+        ))
+    },
+};
+
+pub(super) const XMIT_MTU: Row = Row {
+    cause: Cause::IpvsXmitMtu,
+    says: "The SYN is larger than the MTU of the route to the real server, and must not be fragmented.",
+    proof: "Inside ip_vs_nat_xmit, before it translated the SYN, the kernel told the client \"fragmentation needed\" or \
+            \"packet too big\", and ip_vs_nat_xmit freed the packet.",
+    advice: Some(
+        "Look at the MTU of the route to the pod (`ip route get`, `ip link`) and at what the network plugin takes off for \
+         its tunnel. A SYN is that large only with data in it (TCP Fast Open) or where the MTU is far too small.",
+    ),
+    occurs: "IPVS, on every kernel.",
+    hooks: HOOKS,
+    find: |case| {
+        let told = Failure::of(case, Situation::Dropped, Told::TooBig)?;
+        Some(told.proof(
+            |server| {
+                format!(
+                    "The SYN does not fit the route to the real server {server} and may not be fragmented: IPVS \
+                     discarded it."
+                )
+            },
+            case,
+        ))
+    },
+};
+
+/// What the kernel told the sender.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Unreachable,
+    TimeExceeded,
+    TooBig,
+}
+
+impl Told {
+    fn of(icmp: Icmp, is_v6: bool) -> Option<Self> {
+        Some(match (is_v6, icmp.icmp_type, icmp.code) {
+            (false, 3, 4) | (true, 2, _) => Self::TooBig,
+            (false, 3, 0 | 1) | (true, 1, 0 | 3) => Self::Unreachable,
+            (false, 11, 0) | (true, 3, 0) => Self::TimeExceeded,
+            _ => return None,
+        })
+    }
+}
+
+struct Failure<'a> {
+    sent: &'a Step,
+    icmp: &'a Icmp,
+    too_big: Option<&'a TooBig>,
+}
+
+impl<'a> Failure<'a> {
+    /// The SYN ended inside `ip_vs_nat_xmit`, and that was said.
+    fn of(case: &Case<'a>, situation: Situation, told: Told) -> Option<Self> {
+        let discarded_in = case.discarded_in()?;
+        // `ip_vs_nat_xmit_v6` begins so too.
+        if case.situation != situation || !discarded_in.starts_with("ip_vs_nat_xmit") {
+            return None;
+        }
+        let discarded = case.discarded?;
+        let (mut sent, mut icmp, mut too_big) = (None, None, None);
+        let before = case
+            .steps()
+            .take_while(|step| !std::ptr::eq(*step, discarded))
+            .filter(|step| step.event.skb == discarded.event.skb && step.event.tuple == case.flow.original);
+        for step in before {
+            match &step.event.what {
+                What::IpvsConn(_) if step.event.hook == Hook::IpvsNatXmit => {
+                    (sent, icmp, too_big) = (Some(step), None, None);
+                }
+                What::Icmp(said) => icmp = Some(said),
+                What::TooBig(said) => too_big = Some(said),
+                _ => {}
+            }
+        }
+        let (sent, icmp) = (sent?, icmp?);
+        (Told::of(*icmp, case.flow.original.is_v6()) == Some(told)).then_some(Self { sent, icmp, too_big })
+    }
+
+    fn proof(&self, explain: impl FnOnce(&str) -> String, case: &Case<'_>) -> Proof {
+        let server = match &self.sent.event.what {
+            What::IpvsConn(conn) => real_server(conn),
+            _ => None,
+        };
+        let server = server.map_or_else(|| "of its entry".to_owned(), |server| server.to_string());
+        let mut evidence = vec![
+            Evidence::seen("real server", server.clone(), Hook::IpvsNatXmit),
+            Evidence::seen(
+                "ICMP sent to the client",
+                evidence::icmp_name(self.icmp, case.flow.original.is_v6()),
+                Hook::IcmpSend,
+            ),
+        ];
+        if let Some(told) = self.too_big {
+            evidence.push(Evidence::seen(
+                "MTU of the route",
+                told.mtu.to_string(),
+                Hook::IcmpSend,
+            ));
+            if told.length != 0 {
+                evidence.push(Evidence::seen(
+                    "length of the SYN",
+                    told.length.to_string(),
+                    Hook::IcmpSend,
+                ));
+            }
+        }
+        evidence.extend(
+            case.discarded
+                .into_iter()
+                .flat_map(|step| evidence::discarded(step, case.facts)),
+        );
+        Proof {
+            explanation: explain(&server),
+            evidence,
+        }
+    }
+}

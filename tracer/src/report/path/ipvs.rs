@@ -1,0 +1,98 @@
+//! What IPVS chose, and what kept it from choosing.
+
+use tracer_common::{
+    hook::Hook,
+    record::{IpvsConn, IpvsDests, IpvsLimits, IpvsService, ipvs_conn, ipvs_limits},
+};
+
+use crate::{
+    diagnose::evidence,
+    flow::{
+        event::{What, text},
+        model::{Flow, Step},
+    },
+    node::facts::Facts,
+};
+
+/// The schedulers of the kernel (`net/netfilter/ipvs/ip_vs_*.c`, 3.10 to 7.3).
+const SCHEDULERS: [&str; 14] = [
+    "dh", "fo", "lblc", "lblcr", "lc", "mh", "nq", "ovf", "rr", "sed", "sh", "twos", "wlc", "wrr",
+];
+
+/// The service whose scheduler is asked, or has found nothing.
+pub(super) fn service(flow: &Flow, service: &IpvsService, hook: Hook, facts: &Facts) -> String {
+    let scheduler = scheduler(flow, service, facts);
+    let servers = match service.num_dests {
+        u32::MAX => String::new(),
+        1 => ", 1 real server".to_owned(),
+        several => format!(", {several} real servers"),
+    };
+    match hook {
+        Hook::IpvsLeave => format!("scheduler {scheduler} found no real server{servers}"),
+        _ => format!("scheduler {scheduler} is asked{servers}"),
+    }
+}
+
+/// What the scheduler chose.
+pub(super) fn chosen(flow: &Flow, step: &Step, conn: &IpvsConn, facts: &Facts) -> String {
+    let service = flow
+        .steps_of(step.attempt)
+        .find_map(|asked| match &asked.event.what {
+            What::IpvsService(service) if asked.event.call == step.event.call => Some(service),
+            _ => None,
+        });
+    let scheduler = service.map_or_else(|| "unknown".to_owned(), |service| scheduler(flow, service, facts));
+    if conn.conn == 0 {
+        return format!("scheduler {scheduler}: no entry was made");
+    }
+    let by_affinity = if conn.have & ipvs_conn::CONTROLLED == 0 {
+        ""
+    } else {
+        ", bound by session affinity"
+    };
+    format!(
+        "scheduler {scheduler} chose {}{by_affinity}",
+        evidence::server(conn)
+    )
+}
+
+/// The real servers of which none was fit.
+pub(super) fn servers(dests: &IpvsDests) -> String {
+    format!(
+        "of {} real servers, {} have weight, and {} of those are overloaded",
+        dests.counted, dests.with_weight, dests.overloaded
+    )
+}
+
+/// What limits new connections.
+pub(super) fn limits(limits: &IpvsLimits) -> String {
+    let number =
+        |member, name: &str, value: i32| (limits.have & member != 0).then(|| format!("{name} {value}"));
+    let parts: Vec<_> = [
+        number(ipvs_limits::DROP_RATE, "drop_rate", limits.drop_rate),
+        number(ipvs_limits::CONN_COUNT, "entries", limits.conn_count),
+        number(ipvs_limits::CONN_MAX, "conn_max", limits.conn_max),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if parts.is_empty() {
+        "IPVS made no entry".to_owned()
+    } else {
+        format!("IPVS made no entry ({})", parts.join(", "))
+    }
+}
+
+/// Name of a service's scheduler: as the kernel had it, or as it prints it. Where the kernel does not describe its
+/// structs, what was read counts if it is a name.
+fn scheduler(flow: &Flow, service: &IpvsService, facts: &Facts) -> String {
+    let name = text(&service.scheduler);
+    if SCHEDULERS.contains(&name.as_str()) || (service.num_dests != u32::MAX && !name.is_empty()) {
+        return name;
+    }
+    let printed = facts
+        .netns
+        .get(&flow.netns)
+        .and_then(|netns| netns.service(flow.node()));
+    printed.map_or_else(|| "unknown".to_owned(), |service| service.scheduler.clone())
+}

@@ -1,0 +1,433 @@
+//! What the backend's TCP does with the SYN and with the client's ACK.
+
+mod story;
+
+use story::{LISTENER, MS, NODE, PATIENCE, POD, Story, has, original, translated};
+use tracer::{
+    diagnose::cause::Cause,
+    flow::{event::What, fate::Fate},
+};
+use tracer_common::{
+    hook::Hook,
+    record::{Drop, Listener, OPTIONS_LEN, Socket, TimeWait, time_wait},
+    tcp::Part,
+};
+
+const FULL: Listener = Listener {
+    ack_backlog: 6,
+    max_ack_backlog: 5,
+    ..LISTENER
+};
+
+/// A SYN that reaches a listener, which throws it away.
+fn thrown_away(story: &mut Story, at: u64, listener: Listener) {
+    story.arrives(at);
+    story.reaches_pod(at + 1);
+    story.in_pod(
+        at + 3,
+        Hook::TcpConnRequest,
+        Part::Syn,
+        What::Listener(listener),
+        1,
+    );
+}
+
+fn cause_of(listener: Listener) -> Option<Cause> {
+    let mut story = Story::new();
+    thrown_away(&mut story, MS, listener);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(fate, Fate::Unanswered);
+    diagnosis.cause
+}
+
+#[test]
+fn a_full_accept_queue_throws_syns_away() {
+    let mut story = Story::new();
+    thrown_away(&mut story, MS, FULL);
+    thrown_away(&mut story, 1_001 * MS, FULL);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Unanswered, Some(Cause::TcpAcceptQueueFull))
+    );
+    assert!(has(&diagnosis, "accept queue", "6 of 5"), "{diagnosis:?}");
+}
+
+#[test]
+fn a_queue_that_is_only_as_long_as_it_may_be_is_not_full() {
+    let at_limit = Listener {
+        ack_backlog: 5,
+        ..FULL
+    };
+    assert_eq!(cause_of(at_limit), Some(Cause::Unknown));
+    let unread = Listener {
+        max_ack_backlog: u32::MAX,
+        ..FULL
+    };
+    assert_eq!(cause_of(unread), Some(Cause::Unknown));
+}
+
+#[test]
+fn a_queue_that_empties_before_the_next_syn_costs_a_second() {
+    let mut story = Story::new();
+    thrown_away(&mut story, MS, FULL);
+    story.served(1_001 * MS);
+    let (flow, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Stalled, Some(Cause::TcpAcceptQueueFull))
+    );
+    assert_eq!(flow.stall_ns(), Some(1_000 * MS));
+}
+
+#[test]
+fn a_full_queue_that_threw_nothing_away_is_no_cause() {
+    // The listener had a longer queue than it may have, but its drop counter did not grow: the SYN-ACK was lost.
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.reaches_pod(2 * MS);
+    story.listener_asked(3 * MS, FULL);
+    assert_eq!(story.only().2.cause, Some(Cause::Unknown));
+    // The counter grew for another SYN: this one was answered.
+    let mut story = Story::new();
+    thrown_away(&mut story, MS, FULL);
+    story.answered(2 * MS);
+    assert_eq!(story.only().2.cause, Some(Cause::ClientSilent));
+}
+
+#[test]
+fn a_full_syn_queue_is_told_only_without_cookies() {
+    let longest = Listener {
+        syn_queue: 128,
+        syncookies: 0,
+        ..LISTENER
+    };
+    assert_eq!(cause_of(longest), Some(Cause::TcpSynQueueFull));
+    let with_cookies = Listener {
+        syncookies: 1,
+        ..longest
+    };
+    assert_eq!(cause_of(with_cookies), Some(Cause::Unknown));
+    let unread = Listener {
+        syncookies: u32::MAX,
+        ..longest
+    };
+    assert_eq!(cause_of(unread), Some(Cause::Unknown));
+    let room = Listener {
+        syn_queue: 127,
+        ..longest
+    };
+    assert_eq!(cause_of(room), Some(Cause::Unknown));
+}
+
+#[test]
+fn the_last_quarter_of_the_syn_queue_is_for_proven_clients() {
+    let quarter = Listener {
+        syn_queue: 13,
+        max_syn_backlog: 16,
+        syncookies: 0,
+        ..LISTENER
+    };
+    assert_eq!(cause_of(quarter), Some(Cause::TcpSynQueueFull));
+    let three_quarters = Listener {
+        syn_queue: 12,
+        ..quarter
+    };
+    assert_eq!(cause_of(three_quarters), Some(Cause::Unknown));
+}
+
+#[test]
+fn a_full_accept_queue_comes_before_a_full_syn_queue() {
+    let both = Listener {
+        syn_queue: 5,
+        syncookies: 0,
+        ..FULL
+    };
+    assert_eq!(cause_of(both), Some(Cause::TcpAcceptQueueFull));
+}
+
+#[test]
+fn lost_records_leave_no_cause_that_rests_on_what_was_not_seen() {
+    let mut story = Story::new();
+    story.facts.lost_ns = Some(2 * MS);
+    thrown_away(&mut story, MS, FULL);
+    assert_eq!(story.only().2.cause, Some(Cause::Unknown));
+}
+
+/// A handshake up to the client's ACK, which comes in at `at` + 30.
+fn up_to_ack(story: &mut Story, at: u64) {
+    story.served(at);
+}
+
+fn ack_taken(story: &mut Story, at: u64) {
+    let socket = Socket {
+        sock: 1,
+        ack_backlog: 0,
+        max_ack_backlog: 5,
+    };
+    let tuple = translated(story.port);
+    story.see(
+        at,
+        Hook::TcpSynRecvSock,
+        Part::Ack,
+        tuple,
+        POD,
+        What::Socket(socket),
+    );
+}
+
+fn ack_refused(story: &mut Story, at: u64, ack_backlog: u32) {
+    let socket = Socket {
+        sock: 1,
+        ack_backlog,
+        max_ack_backlog: 5,
+    };
+    story.in_pod(at, Hook::TcpSynRecvSock, Part::Ack, What::Socket(socket), 0);
+}
+
+#[test]
+fn an_ack_that_the_listener_throws_away_ends_no_handshake() {
+    let mut story = Story::new();
+    up_to_ack(&mut story, MS);
+    ack_refused(&mut story, 2 * MS, 6);
+    let mut said = Vec::new();
+    story
+        .engine
+        .poll(2 * MS + PATIENCE - 1, |_, fate| said.push(fate));
+    assert_eq!(said, []);
+    let (flow, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Dropped, Some(Cause::TcpFinalAckDropped))
+    );
+    assert_eq!(flow.connect_ns(), None);
+    assert!(has(&diagnosis, "accept queue", "6 of 5"), "{diagnosis:?}");
+}
+
+#[test]
+fn an_ack_that_is_taken_later_makes_a_stall() {
+    let mut story = Story::new();
+    up_to_ack(&mut story, MS);
+    ack_refused(&mut story, 2 * MS, 6);
+    story.answered(1_002 * MS);
+    ack_taken(&mut story, 1_003 * MS);
+    let (flow, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Stalled, Some(Cause::TcpFinalAckDropped))
+    );
+    assert_eq!((flow.stall_ns(), flow.synacks), (Some(1_001 * MS), 2));
+}
+
+#[test]
+fn an_ack_that_is_lost_for_another_reason_is_unknown() {
+    let mut story = Story::new();
+    up_to_ack(&mut story, MS);
+    ack_refused(&mut story, 2 * MS, 5);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Dropped, Some(Cause::Unknown)));
+}
+
+fn ack_discarded(story: &mut Story, at: u64, netns: u32) {
+    let tuple = translated(story.port);
+    story.see(
+        at,
+        Hook::KfreeSkb,
+        Part::Ack,
+        tuple,
+        netns,
+        What::Drop(Drop::default()),
+    );
+}
+
+#[test]
+fn an_ack_that_the_node_discards_ends_no_handshake_unless_it_was_a_copy() {
+    let mut story = Story::new();
+    up_to_ack(&mut story, MS);
+    ack_discarded(&mut story, 2 * MS, NODE);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Dropped, Some(Cause::Unknown)));
+    assert!(has(&diagnosis, "discarded in", ""), "{diagnosis:?}");
+
+    let mut story = Story::new();
+    up_to_ack(&mut story, MS);
+    ack_discarded(&mut story, MS + 40, NODE);
+    ack_taken(&mut story, MS + 50);
+    // The copy was discarded some microseconds before the ACK itself was taken.
+    assert_eq!(story.only().1, Fate::Established);
+}
+
+#[test]
+fn a_listener_that_waits_for_data_may_throw_the_bare_ack_away() {
+    let mut story = Story::new();
+    up_to_ack(&mut story, MS);
+    ack_discarded(&mut story, 2 * MS, POD);
+    assert_eq!(story.only().1, Fate::Established);
+}
+
+#[test]
+fn an_ack_that_is_answered_with_rst_is_a_refusal() {
+    let mut story = Story::new();
+    up_to_ack(&mut story, MS);
+    ack_refused(&mut story, 2 * MS, 6);
+    let (tuple, socket) = (
+        translated(story.port),
+        Socket {
+            sock: 1,
+            ..Socket::default()
+        },
+    );
+    story.see(
+        2 * MS + 5,
+        Hook::TcpSendReset,
+        Part::Ack,
+        tuple,
+        POD,
+        What::Socket(socket),
+    );
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Refused, Some(Cause::TcpFinalAckDropped))
+    );
+}
+
+#[test]
+fn an_answer_that_is_sent_again_after_the_ack_makes_a_stall() {
+    let mut story = Story::new();
+    story.served(MS);
+    let mut said = Vec::new();
+    story.engine.poll(500 * MS, |_, fate| said.push(fate));
+    story.answered(1_001 * MS);
+    story.engine.poll(1_100 * MS, |_, fate| said.push(fate));
+    assert_eq!(said, [Fate::Established, Fate::Stalled]);
+}
+
+/// The SYN's options with this timestamp.
+fn options(timestamp: Option<u32>) -> ([u8; OPTIONS_LEN], u32) {
+    let mut out = [0; OPTIONS_LEN];
+    out[..4].copy_from_slice(&[2, 4, 5, 0xb4]);
+    let Some(timestamp) = timestamp else {
+        return (out, 4);
+    };
+    out[4..8].copy_from_slice(&[4, 2, 8, 10]);
+    out[8..12].copy_from_slice(&timestamp.to_be_bytes());
+    (out, 20)
+}
+
+/// The socket of an ended connection; the story's SYNs have the number 1.
+fn old(rcv_nxt: u32, ts_recent: u32, timestamp: Option<u32>) -> TimeWait {
+    let (options, options_len) = options(timestamp);
+    TimeWait {
+        sock: 1,
+        have: time_wait::RCV_NXT | time_wait::TS_RECENT | time_wait::SUBSTATE | time_wait::OPTIONS,
+        rcv_nxt,
+        ts_recent,
+        ts_recent_stamp: i32::from(ts_recent != 0),
+        substate: time_wait::TIME_WAIT,
+        options_len,
+        options,
+    }
+}
+
+fn meets(old: TimeWait, verdict: i32) -> (Fate, Option<Cause>) {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.reaches_pod(2 * MS);
+    story.in_pod(3 * MS, Hook::TcpTimewait, Part::Syn, What::TimeWait(old), verdict);
+    story.discarded_in_pod(4 * MS);
+    let (_, fate, diagnosis) = story.only();
+    (fate, diagnosis.cause)
+}
+
+#[test]
+fn an_ended_connection_refuses_by_number_or_by_timestamp() {
+    let silent = |cause| (Fate::Unanswered, Some(cause));
+    let refused = silent(Cause::TcpTimewaitRefused);
+    assert_eq!(meets(old(1000, 0, None), time_wait::ACK), refused);
+    assert_eq!(meets(old(1000, 0, Some(70)), time_wait::ACK), refused);
+    // The same timestamp as the last one speaks neither for nor against it.
+    assert_eq!(meets(old(1000, 70, Some(70)), time_wait::SUCCESS), refused);
+    assert_eq!(meets(old(1, 0, None), time_wait::ACK_OOW), refused);
+    let rejected = silent(Cause::TcpTimestampRejected);
+    assert_eq!(meets(old(1000, 71, Some(70)), time_wait::ACK), rejected);
+    // By timestamp it is refused even with a newer number.
+    assert_eq!(
+        meets(old(0u32.wrapping_sub(5), 71, Some(70)), time_wait::ACK),
+        rejected
+    );
+}
+
+#[test]
+fn an_ended_connection_whose_refusal_cannot_be_explained_is_unknown() {
+    let unknown = (Fate::Unanswered, Some(Cause::Unknown));
+    // The number is newer, and no timestamp speaks against it.
+    assert_eq!(meets(old(0u32.wrapping_sub(5), 0, None), time_wait::ACK), unknown);
+    let unread = TimeWait {
+        have: 0,
+        ..old(1000, 71, Some(70))
+    };
+    assert_eq!(meets(unread, time_wait::ACK), unknown);
+    // It let the SYN in.
+    assert_eq!(meets(old(1000, 69, Some(70)), time_wait::SYN), unknown);
+}
+
+#[test]
+fn a_half_closed_connection_refuses_too() {
+    let half_closed = TimeWait {
+        substate: time_wait::FIN_WAIT2,
+        ..old(0u32.wrapping_sub(5), 0, None)
+    };
+    assert_eq!(
+        meets(half_closed, time_wait::ACK),
+        (Fate::Unanswered, Some(Cause::TcpTimewaitRefused))
+    );
+}
+
+#[test]
+fn a_syn_that_an_ended_connection_lets_in_is_held_to_no_limit_of_the_syn_queue() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.reaches_pod(2 * MS);
+    let (old, full) = (
+        old(1000, 69, Some(70)),
+        Listener {
+            syn_queue: 128,
+            syncookies: 0,
+            ..LISTENER
+        },
+    );
+    story.in_pod(
+        3 * MS,
+        Hook::TcpTimewait,
+        Part::Syn,
+        What::TimeWait(old),
+        time_wait::SYN,
+    );
+    story.in_pod(4 * MS, Hook::TcpConnRequest, Part::Syn, What::Listener(full), 1);
+    assert_eq!(story.only().2.cause, Some(Cause::Unknown));
+}
+
+#[test]
+fn a_client_that_is_refused_by_an_ended_connection_tries_again_at_once() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.reaches_pod(2 * MS);
+    story.in_pod(
+        3 * MS,
+        Hook::TcpTimewait,
+        Part::Syn,
+        What::TimeWait(old(1000, 0, None)),
+        time_wait::ACK,
+    );
+    story.discarded_in_pod(4 * MS);
+    let reset = original(story.port);
+    story.packet(5 * MS, Hook::NetifReceive, Part::Rst, reset, NODE);
+    story.served(13 * MS);
+    let (flow, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Stalled, Some(Cause::TcpTimewaitRefused))
+    );
+    assert_eq!(flow.stall_ns(), Some(12 * MS));
+}

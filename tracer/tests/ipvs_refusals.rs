@@ -1,0 +1,355 @@
+//! SYNs that IPVS does not let through, for other reasons than an old entry.
+
+mod story;
+
+use story::{MS, NF_DROP, NF_STOLEN, Story, entry, has};
+use tracer::{
+    diagnose::{Diagnosis, cause::Cause},
+    flow::{event::What, fate::Fate},
+    node::{
+        facts::NetnsFacts,
+        ipvs::{Listens, RealServer, Service},
+    },
+};
+use tracer_common::{
+    hook::Hook,
+    record::{
+        self, IpvsConn, IpvsDest, IpvsDests, IpvsLimits, IpvsService, ipvs_conn, ipvs_dest, ipvs_limits,
+    },
+};
+
+const NEW: u64 = 0x9000;
+
+fn told(mut story: Story) -> (Fate, Option<Cause>, Diagnosis) {
+    let (_, fate, diagnosis) = story.only();
+    (fate, diagnosis.cause, diagnosis)
+}
+
+/// What the kernel prints of the service, with a real server for each weight.
+fn printed(story: &mut Story, weights: &[i32], persistent: Option<u32>) {
+    let server = |(nth, &weight): (usize, &i32)| RealServer {
+        address: format!("10.244.{}.2:8080", nth + 1).parse().expect("an address"),
+        forward: "Masq".to_owned(),
+        weight,
+        active: 0,
+        inactive: 0,
+    };
+    let service = Service {
+        listens: Listens::Address {
+            protocol: 6,
+            address: "10.0.0.1:30080".parse().expect("an address"),
+        },
+        scheduler: "rr".to_owned(),
+        persistent,
+        one_packet: false,
+        real_servers: weights.iter().enumerate().map(server).collect(),
+    };
+    story.facts.netns.insert(
+        1,
+        NetnsFacts {
+            services: vec![service],
+            ..NetnsFacts::default()
+        },
+    );
+}
+
+/// Scheduling begins for a service with so many real servers.
+fn asks_scheduler(story: &mut Story, at: u64, num_dests: u32) {
+    let service = IpvsService {
+        service: 1,
+        num_dests,
+        ..IpvsService::default()
+    };
+    story.syn(at, Hook::IpvsSchedule, What::IpvsService(service));
+}
+
+/// A SYN that IPVS drops in `tcp_conn_schedule`, after what `inside` does.
+fn dropped_in_scheduling(limits: IpvsLimits, inside: impl FnOnce(&mut Story)) -> Story {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.ipvs(MS + 1, NF_DROP, |story| {
+        story.lookup(MS + 2, IpvsConn::default());
+        inside(story);
+        story.returns(MS + 8, Hook::IpvsTcpSchedule, 0, What::IpvsLimits(limits));
+        story.schedules(MS + 8, 0);
+    });
+    story.discarded(MS + 9);
+    story
+}
+
+#[test]
+fn a_syn_that_is_dropped_before_the_scheduler_is_asked_is_the_defences() {
+    let limits = IpvsLimits {
+        have: ipvs_limits::DROP_RATE,
+        drop_rate: 3,
+        ..IpvsLimits::default()
+    };
+    let (fate, cause, diagnosis) = told(dropped_in_scheduling(limits, |_| ()));
+    assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::IpvsDefenseDrop)));
+    assert!(has(&diagnosis, "drop_rate", "one of 3"), "{diagnosis:?}");
+    // Where the rate cannot be read, the calls prove it.
+    let story = dropped_in_scheduling(IpvsLimits::default(), |_| ());
+    assert_eq!(told(story).1, Some(Cause::IpvsDefenseDrop));
+}
+
+#[test]
+fn a_defence_that_is_off_drops_nothing() {
+    let limits = IpvsLimits {
+        have: ipvs_limits::DROP_RATE,
+        ..IpvsLimits::default()
+    };
+    assert_eq!(
+        told(dropped_in_scheduling(limits, |_| ())).1,
+        Some(Cause::Unknown)
+    );
+}
+
+#[test]
+fn an_entry_that_cannot_be_made_is_told_with_the_limit_that_is_reached() {
+    let limits = IpvsLimits {
+        have: ipvs_limits::CONN_COUNT | ipvs_limits::CONN_MAX,
+        conn_count: 7,
+        conn_max: 7,
+        ..IpvsLimits::default()
+    };
+    let chooses_in_vain = |story: &mut Story| {
+        asks_scheduler(story, MS + 3, 1);
+        story.returns(MS + 4, Hook::IpvsSchedule, 0, What::IpvsConn(IpvsConn::default()));
+    };
+    let (fate, cause, diagnosis) = told(dropped_in_scheduling(limits, chooses_in_vain));
+    assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::IpvsConnAllocFailed)));
+    assert!(has(&diagnosis, "conn_max", "7"));
+    assert!(
+        diagnosis.explanation.contains("conn_max allows 7"),
+        "{diagnosis:?}"
+    );
+    // Below the limit, or without one, it was memory.
+    let (_, cause, diagnosis) = told(dropped_in_scheduling(IpvsLimits::default(), chooses_in_vain));
+    assert_eq!(cause, Some(Cause::IpvsConnAllocFailed));
+    assert!(diagnosis.explanation.contains("no memory"), "{diagnosis:?}");
+}
+
+#[test]
+fn scheduling_whose_end_was_not_seen_is_not_a_lack_of_entries() {
+    let story = dropped_in_scheduling(IpvsLimits::default(), |story| asks_scheduler(story, MS + 3, 1));
+    assert_eq!(told(story).1, Some(Cause::Unknown));
+}
+
+fn dest(nth: u8, weight: i32, overloaded: bool) -> IpvsDest {
+    IpvsDest {
+        addr: std::net::IpAddr::from([10, 244, nth, 2]).into(),
+        port: 8080,
+        have: ipvs_dest::WEIGHT | ipvs_dest::FLAGS | ipvs_dest::CONNS | ipvs_dest::UPPER,
+        weight,
+        flags: if overloaded { ipvs_dest::OVERLOAD } else { 0 },
+        conns: 1,
+        upper: 1,
+    }
+}
+
+/// The scheduler finds nothing among these servers; `num_dests` as far as the kernel describes it.
+fn no_server_fits(dests: &[IpvsDest], num_dests: u32, complete: u32) -> Story {
+    let mut all = IpvsDests {
+        counted: u32::try_from(dests.len()).expect("a few"),
+        complete,
+        ..IpvsDests::default()
+    };
+    for (slot, dest) in all.listed.iter_mut().zip(dests) {
+        *slot = *dest;
+        if dest.weight > 0 {
+            all.with_weight += 1;
+            all.overloaded += u32::from(dest.flags & ipvs_dest::OVERLOAD != 0);
+        }
+    }
+    dropped_in_scheduling(IpvsLimits::default(), |story| {
+        asks_scheduler(story, MS + 3, num_dests);
+        story.returns(MS + 4, Hook::IpvsSchedule, 0, What::IpvsConn(IpvsConn::default()));
+        let service = IpvsService {
+            service: 1,
+            num_dests,
+            ..IpvsService::default()
+        };
+        story.syn(MS + 5, Hook::IpvsLeave, What::IpvsService(service));
+        story.syn(MS + 5, Hook::IpvsLeave, What::IpvsDests(Box::new(all)));
+        let icmp = record::Icmp {
+            icmp_type: 3,
+            code: 3,
+        };
+        story.syn(MS + 6, Hook::IcmpSend, What::Icmp(icmp));
+    })
+}
+
+#[test]
+fn servers_over_their_threshold_are_told_from_servers_without_weight() {
+    let full = [dest(1, 1, true), dest(2, 0, false)];
+    let (fate, cause, diagnosis) = told(no_server_fits(&full, 2, 1));
+    assert_eq!((fate, cause), (Fate::Refused, Some(Cause::IpvsDestOverloaded)));
+    assert!(
+        has(&diagnosis, "10.244.1.2:8080", "upper threshold 1, overloaded"),
+        "{diagnosis:?}"
+    );
+
+    let draining = [dest(1, 0, false), dest(2, 0, true)];
+    assert_eq!(
+        told(no_server_fits(&draining, 2, 1)).1,
+        Some(Cause::IpvsNoDestination)
+    );
+}
+
+#[test]
+fn a_server_that_would_have_fit_leaves_it_unknown() {
+    // As with source hashing, which asks one server only.
+    let one_fits = [dest(1, 1, true), dest(2, 1, false)];
+    assert_eq!(told(no_server_fits(&one_fits, 2, 1)).1, Some(Cause::Unknown));
+    // A list that was not read whole proves nothing.
+    let full = [dest(1, 1, true)];
+    assert_eq!(told(no_server_fits(&full, 1, 0)).1, Some(Cause::Unknown));
+    assert_eq!(told(no_server_fits(&full, 2, 1)).1, Some(Cause::Unknown));
+}
+
+#[test]
+fn where_the_kernel_does_not_describe_its_list_the_servers_must_be_those_that_it_prints() {
+    let full = [dest(1, 1, true), dest(2, 1, true)];
+    let mut story = no_server_fits(&full, u32::MAX, 1);
+    assert_eq!(story.only().2.cause, Some(Cause::Unknown));
+    let mut story = no_server_fits(&full, u32::MAX, 1);
+    printed(&mut story, &[1, 1], None);
+    assert_eq!(told(story).1, Some(Cause::IpvsDestOverloaded));
+    let mut story = no_server_fits(&full, u32::MAX, 1);
+    printed(&mut story, &[1], None);
+    assert_eq!(told(story).1, Some(Cause::Unknown));
+    let others = [dest(1, 1, true), dest(7, 1, true)];
+    let mut story = no_server_fits(&others, u32::MAX, 1);
+    printed(&mut story, &[1, 1], None);
+    assert_eq!(told(story).1, Some(Cause::Unknown));
+}
+
+/// A SYN for which an entry of this real server's weight is made, with session affinity or without; nothing answers.
+fn scheduled_and_silent(weight: i32, controlled: bool, persistent: Option<u32>) -> Story {
+    let mut story = Story::new();
+    printed(&mut story, &[weight], persistent);
+    let mut conn = IpvsConn {
+        conn: NEW,
+        ..entry(0, weight, 1, 0)
+    };
+    if controlled {
+        conn.have |= ipvs_conn::CONTROL | ipvs_conn::CONTROLLED;
+    }
+    for at in [MS, 1_001 * MS] {
+        story.arrives(at);
+        story.ipvs(at + 1, NF_STOLEN, |story| {
+            if at == MS {
+                story.lookup(at + 2, IpvsConn::default());
+                asks_scheduler(story, at + 3, 1);
+                story.returns(at + 4, Hook::IpvsSchedule, 0, What::IpvsConn(conn));
+                story.schedules(at + 4, 1);
+            } else {
+                story.lookup(at + 2, conn);
+            }
+            story.syn(at + 5, Hook::IpvsNatXmit, What::IpvsConn(conn));
+        });
+        story.reaches_pod(at + 6);
+    }
+    story
+}
+
+#[test]
+fn a_new_entry_for_a_draining_server_comes_of_session_affinity() {
+    for (controlled, persistent) in [(true, None), (false, Some(300)), (true, Some(300))] {
+        let (fate, cause, diagnosis) = told(scheduled_and_silent(0, controlled, persistent));
+        assert_eq!((fate, cause), (Fate::Unanswered, Some(Cause::IpvsAffinityStale)));
+        assert!(has(&diagnosis, "weight", "0"));
+        assert_eq!(has(&diagnosis, "session affinity", "300 s"), persistent.is_some());
+    }
+    // Its weight may have changed just now; without affinity nothing explains that it was chosen.
+    assert_eq!(
+        told(scheduled_and_silent(0, false, None)).1,
+        Some(Cause::BackendSilent)
+    );
+    // A server that does not drain is chosen with or without affinity.
+    assert_eq!(
+        told(scheduled_and_silent(1, true, Some(300))).1,
+        Some(Cause::BackendSilent)
+    );
+}
+
+#[test]
+fn an_old_entry_that_only_affinity_keeps_is_told_from_one_that_is_always_kept() {
+    let old = |mode| IpvsConn {
+        have: entry(0, 0, 1, 0).have | ipvs_conn::CONTROL | ipvs_conn::CONTROLLED | ipvs_conn::REUSE_MODE,
+        conn_reuse_mode: mode,
+        ..entry(ipvs_conn::TIME_WAIT, 0, 1, 0)
+    };
+    for (mode, expected) in [(1, Cause::IpvsAffinityStale), (0, Cause::IpvsReuseStaleBackend)] {
+        let mut story = Story::new();
+        story.arrives(MS);
+        story.ipvs(MS + 1, NF_STOLEN, |story| {
+            story.lookup(MS + 2, old(mode));
+            story.syn(MS + 3, Hook::IpvsNatXmit, What::IpvsConn(old(mode)));
+        });
+        story.reaches_pod(MS + 4);
+        assert_eq!(told(story).1, Some(expected));
+    }
+}
+
+/// A SYN that IPVS was to send, about which the kernel says this, and which is discarded there.
+fn not_sent(icmp_type: u32, code: u32, symbol: &str) -> Story {
+    let mut story = Story::new();
+    story.facts.symbols.insert(0x1234, symbol.to_owned());
+    story.arrives(MS);
+    story.ipvs(MS + 1, NF_STOLEN, |story| {
+        story.lookup(MS + 2, IpvsConn::default());
+        story.schedules(MS + 3, 1);
+        let conn = IpvsConn {
+            conn: NEW,
+            ..entry(3, 1, 1, 0)
+        };
+        story.syn(MS + 4, Hook::IpvsNatXmit, What::IpvsConn(conn));
+        if (icmp_type, code) == (3, 4) {
+            let told = record::TooBig { mtu: 50, length: 60 };
+            story.syn(MS + 5, Hook::IcmpSend, What::TooBig(told));
+        }
+        story.syn(
+            MS + 5,
+            Hook::IcmpSend,
+            What::Icmp(record::Icmp { icmp_type, code }),
+        );
+        story.discarded(MS + 6);
+    });
+    story
+}
+
+#[test]
+fn what_ipvs_cannot_send_is_told_by_what_it_says_to_the_client() {
+    for (icmp_type, code, fate, cause) in [
+        (3, 1, Fate::Refused, Cause::IpvsXmitNoRoute),
+        (3, 0, Fate::Refused, Cause::IpvsXmitNoRoute),
+        (11, 0, Fate::Dropped, Cause::IpvsXmitTtl),
+        (3, 4, Fate::Dropped, Cause::IpvsXmitMtu),
+    ] {
+        let (is_fate, is_cause, diagnosis) = told(not_sent(icmp_type, code, "ip_vs_nat_xmit+0x12 [ip_vs]"));
+        assert_eq!(
+            (is_fate, is_cause),
+            (fate, Some(cause)),
+            "ICMP {icmp_type}/{code}"
+        );
+        assert!(has(&diagnosis, "real server", "10.244.1.2:8080"));
+        assert_eq!(has(&diagnosis, "MTU", "50"), cause == Cause::IpvsXmitMtu);
+    }
+}
+
+#[test]
+fn the_same_words_from_another_place_are_not_ipvs_failing_to_send() {
+    // A rule that rejects, or a neighbour that does not answer.
+    for (symbol, cause) in [
+        ("nf_hook_slow+0xc3", Cause::Unknown),
+        ("neigh_invalidate+0x20", Cause::NeighUnresolved),
+    ] {
+        assert_eq!(told(not_sent(3, 1, symbol)).1, Some(cause), "{symbol}");
+    }
+    // Another ICMP error than those that ip_vs_nat_xmit makes.
+    assert_eq!(
+        told(not_sent(3, 13, "ip_vs_nat_xmit+0x12")).1,
+        Some(Cause::Unknown)
+    );
+}
