@@ -220,6 +220,10 @@ impl<'a> Judge<'a> {
             let is = told(flow.dataplane.as_deref());
             self.wrong(attempt, format!("the dataplane is {is}, not {dataplane}"));
         }
+        if expected.service.is_some() && flow.service != expected.service {
+            let (is, must) = (told(flow.service.as_deref()), told(expected.service.as_deref()));
+            self.wrong(attempt, format!("the service is {is}, not {must}"));
+        }
         let numbers = [
             ("syns", expected.syns, Some(f64::from(flow.syns))),
             ("stall_ms", expected.stall_ms, flow.stall_ms),

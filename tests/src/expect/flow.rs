@@ -18,6 +18,7 @@ pub(super) struct Flow {
     pub(super) node: Endpoint,
     pub(super) backend: Option<Endpoint>,
     pub(super) dataplane: Option<String>,
+    pub(super) service: Option<String>,
     pub(super) fate: String,
     pub(super) cause: Option<String>,
     pub(super) explanation: String,

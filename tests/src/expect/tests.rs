@@ -37,6 +37,7 @@ fate = "stalled"
 cause = "ipvs.reuse-dropped"
 backend = "pod-1"
 dataplane = "ipvs"
+service = "default/web"
 syns = 2
 stall_ms = [900, 1500]
 connect_ms = [900, 1600]
@@ -79,7 +80,7 @@ impl Case {
                 json!({
                     "type": "flow", "id": 2, "start": "2026-01-01T00:00:02.5Z", "netns": 1,
                     "client": {"ip": "10.0.0.2", "port": 41000}, "node": {"ip": "10.0.0.1", "port": 30080},
-                    "service": null, "dataplane": "ipvs",
+                    "service": "default/web", "dataplane": "ipvs",
                     "backend": {"ip": "10.244.1.2", "port": 8080, "name": null},
                     "fate": "stalled", "cause": "ipvs.reuse-dropped", "explanation": "…", "advice": "…",
                     "evidence": [
@@ -91,7 +92,7 @@ impl Case {
                 json!({
                     "type": "flow", "id": 3, "start": "2026-01-01T00:00:03.51Z", "netns": 1,
                     "client": {"ip": "10.0.0.2", "port": 41001}, "node": {"ip": "10.0.0.1", "port": 30090},
-                    "service": null, "dataplane": "ipvs",
+                    "service": "default/web", "dataplane": "ipvs",
                     "backend": {"ip": "10.244.2.2", "port": 8080, "name": null},
                     "fate": "unanswered", "cause": "backend.silent", "explanation": "…", "advice": null,
                     "evidence": [], "syns": 2, "synacks": 0, "connect_ms": null, "stall_ms": null, "path": [],
@@ -129,7 +130,7 @@ fn flow(id: u32, port: u16, fate: &str) -> Value {
     json!({
         "type": "flow", "id": id, "start": format!("2026-01-01T00:00:0{id}.49Z"), "netns": 1,
         "client": {"ip": "10.0.0.2", "port": port}, "node": {"ip": "10.0.0.1", "port": 30080},
-        "service": null, "dataplane": "ipvs", "backend": {"ip": "10.244.1.2", "port": 8080, "name": null},
+        "service": "default/web", "dataplane": "ipvs", "backend": {"ip": "10.244.1.2", "port": 8080, "name": null},
         "fate": fate, "cause": null, "explanation": "", "advice": null, "evidence": [],
         "syns": 1, "synacks": 1, "connect_ms": 3.9, "stall_ms": null, "path": [],
     })
@@ -263,6 +264,14 @@ fn the_dataplane_must_be_the_one_that_is_named() {
     one(
         &Case::with_stalled(|flow| flow["dataplane"] = Value::Null),
         "client-a:41000 (attempt 2): the dataplane is none, not ipvs",
+    );
+}
+
+#[test]
+fn the_service_must_be_the_one_that_is_named() {
+    one(
+        &Case::with_stalled(|flow| flow["service"] = json!("default/api")),
+        "client-a:41000 (attempt 2): the service is default/api, not default/web",
     );
 }
 

@@ -53,6 +53,8 @@ pub struct Expected {
     pub backend: Option<String>,
     /// Who translated its address.
     pub dataplane: Option<Dataplane>,
+    /// The service that it is for, with its namespace, as kube-proxy's rules tell.
+    pub service: Option<String>,
     /// How many SYNs.
     pub syns: Option<Span>,
     /// How much time was lost.

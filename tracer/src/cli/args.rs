@@ -67,6 +67,10 @@ pub struct Select {
     /// Only clients in these networks, as `10.0.0.0/8` or one address
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub client: Vec<Cidr>,
+    /// Show only flows for these services, where a rule of kube-proxy's names the service of a NodePort (not in its
+    /// IPVS mode)
+    #[arg(long, value_name = "NAMESPACE/NAME", value_delimiter = ',')]
+    pub service: Vec<ServiceName>,
     /// Show only flows with these fates
     #[arg(long, value_name = "FATE", value_delimiter = ',')]
     pub fate: Vec<Fate>,
@@ -97,6 +101,25 @@ impl FromStr for Ports {
             return Err(format!("the range {text} runs backwards"));
         }
         Ok(Self(first..=last))
+    }
+}
+
+/// A service: its namespace and its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceName(pub String);
+
+impl FromStr for ServiceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(format!(
+                "`{text}` is not a service: give NAMESPACE/NAME, such as default/web"
+            )),
+        }
     }
 }
 
@@ -180,6 +203,14 @@ mod tests {
         assert_eq!("30000-30100".parse(), Ok(Ports(30000..=30100)));
         for wrong in ["", "0", "65536", "http", "2-1", "1-", "-1"] {
             assert!(wrong.parse::<Ports>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn services_have_a_namespace() {
+        assert_eq!("shop/web".parse(), Ok(ServiceName("shop/web".to_owned())));
+        for wrong in ["web", "/web", "shop/", "a/b/c", ""] {
+            assert!(wrong.parse::<ServiceName>().is_err(), "{wrong:?}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tracer_common::hook::When;
+use tracer_common::hook::{Hook, When};
 
 use super::{
     args::LiveOptions,
@@ -54,9 +54,10 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         // Before anything is attached, so that no signal finds us without a handler.
         let mut signals = Signals::listen().context("cannot handle signals")?;
         let plan = survey.plan();
-        let collector = Collector::new(survey.symbols, survey.offsets.drop_reasons());
+        let mut collector = Collector::new(survey.symbols, survey.offsets.drop_reasons());
         let (probe, ring) =
             Probe::attach(plan, survey.offsets, &selection).context("cannot attach tracer's hooks")?;
+        collector.set_absent(absent(probe.hooks()));
         let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
         let mut session = Session {
             options: options.clone(),
@@ -238,6 +239,7 @@ impl Session {
             .collect();
         tell_disabled(&changed);
         let attached = count_attached(hooks);
+        self.collector.set_absent(absent(hooks));
         self.told = hooks.to_vec();
         let mut out = io::stdout().lock();
         if self.options.json {
@@ -266,8 +268,10 @@ impl Session {
             if fate != Fate::Established {
                 collector.look(flow);
             }
+            collector.name(flow);
             let diagnosis = diagnose::diagnose(flow, fate, collector.facts());
-            if !is_wanted(options, fate, &diagnosis) {
+            let service = collector.facts().service(flow);
+            if !is_wanted(options, fate, &diagnosis, service) {
                 return;
             }
             totals.said(flow, fate, diagnosis.cause);
@@ -361,10 +365,23 @@ fn tell_disabled(hooks: &[Planned]) {
     }
 }
 
-fn is_wanted(options: &LiveOptions, fate: Fate, diagnosis: &Diagnosis) -> bool {
+/// The hooks of which nothing will be seen, wanted or not.
+fn absent(hooks: &[Planned]) -> impl Iterator<Item = Hook> {
+    hooks
+        .iter()
+        .filter(|hook| matches!(hook.state, State::Missing(_) | State::Disabled(_)))
+        .map(|hook| hook.info.hook)
+}
+
+fn is_wanted(options: &LiveOptions, fate: Fate, diagnosis: &Diagnosis, service: Option<&str>) -> bool {
     let select = &options.select;
     (select.fate.is_empty() || select.fate.contains(&fate))
         && (select.cause.is_empty() || diagnosis.cause.is_some_and(|cause| select.cause.contains(&cause)))
+        && (select.service.is_empty()
+            || select
+                .service
+                .iter()
+                .any(|wanted| Some(wanted.0.as_str()) == service))
 }
 
 /// `CLOCK_MONOTONIC`, the clock of the kernel's records, in nanoseconds.

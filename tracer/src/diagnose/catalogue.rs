@@ -9,7 +9,8 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    client, conntrack, device, ipvs, lost, nat, neigh, netfilter, return_path, route, tcp, timewait, tunnel,
+    client, conntrack, device, ipvs, lost, nat, neigh, netfilter, policy, return_path, route, tcp, timewait,
+    tunnel,
 };
 
 /// One cause.
@@ -33,6 +34,7 @@ pub struct Row {
 
 /// All rows by subject. The first row that finds its proof names the cause, so what is more special stands first.
 const SUBJECTS: &[&[Row]] = &[
+    policy::ROWS,
     ipvs::ROWS,
     nat::ROWS,
     conntrack::ROWS,

@@ -16,8 +16,10 @@ mod lost;
 mod nat;
 mod neigh;
 mod netfilter;
+mod policy;
 mod return_path;
 mod route;
+mod rule;
 mod tcp;
 mod timewait;
 mod tunnel;
@@ -34,13 +36,16 @@ use crate::{
     node::facts::Facts,
 };
 
-/// Who translated the NodePort to a backend. NAT by rules is not told yet whether it was iptables or nf_tables that
-/// held them, so it is left open.
+/// Who translated the NodePort to a backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dataplane {
     /// IPVS.
     Ipvs,
+    /// A rule of iptables, in a legacy table or written by `iptables-nft`.
+    Iptables,
+    /// A rule of nf_tables.
+    Nftables,
     /// Nobody: a socket on the node itself.
     Local,
 }
@@ -51,6 +56,8 @@ impl Dataplane {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ipvs => "ipvs",
+            Self::Iptables => "iptables",
+            Self::Nftables => "nftables",
             Self::Local => "local",
         }
     }
@@ -177,6 +184,15 @@ fn dataplane(flow: &Flow) -> Option<Dataplane> {
         ) || matches!(&step.event.what, What::IpvsConn(conn) if conn.conn != 0)
     }) {
         return Some(Dataplane::Ipvs);
+    }
+    // The last rule that translated counts: a SYN that is sent again may meet other rules.
+    let by_rule = flow.steps.iter().rev().find_map(|step| match step.event.hook {
+        Hook::XtDnat | Hook::XtDnatV0 => Some(Dataplane::Iptables),
+        Hook::NftNat => Some(Dataplane::Nftables),
+        _ => None,
+    });
+    if by_rule.is_some() {
+        return by_rule;
     }
     let local = flow.steps.iter().any(|step| {
         matches!(step.event.hook, Hook::TcpConnRequest | Hook::TcpSendReset)

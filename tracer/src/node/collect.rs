@@ -7,16 +7,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer_common::hook::Hook;
+use tracer_common::{
+    hook::Hook,
+    record::{NftRule, chain},
+};
 
 use super::{
     facts::{Facts, NetnsFacts},
-    ipvs,
+    iptables, ipvs,
     kallsyms::Symbols,
-    netns, nft, route,
+    kube_proxy::{self, LocalNodePorts},
+    netns,
+    nft::{self, rule::Decides},
+    route,
     sysctl::Sysctls,
 };
-use crate::flow::{event::What, model::Flow};
+use crate::flow::{
+    event::What,
+    model::{Flow, Step},
+};
 
 /// Tables and settings are read again when they are older than this.
 const FRESH: Duration = Duration::from_secs(1);
@@ -29,7 +38,8 @@ const MOST_WAYS: usize = 32;
 pub struct Collector {
     facts: Facts,
     symbols: Arc<Symbols>,
-    read: HashMap<u32, Instant>,
+    read: HashMap<u32, Look>,
+    named: HashMap<u32, Names>,
     ways: HashMap<(u32, IpAddr), Instant>,
 }
 
@@ -52,6 +62,7 @@ impl Collector {
             facts,
             symbols,
             read: HashMap::new(),
+            named: HashMap::new(),
             ways: HashMap::new(),
         }
     }
@@ -80,6 +91,11 @@ impl Collector {
         });
     }
 
+    /// Takes note of the hooks that cannot show anything.
+    pub fn set_absent(&mut self, hooks: impl Iterator<Item = Hook>) {
+        self.facts.absent = hooks.collect();
+    }
+
     /// Takes note that records were lost up to now.
     pub fn lost(&mut self, now_ns: u64) {
         self.facts.lost_ns = Some(now_ns);
@@ -98,22 +114,66 @@ impl Collector {
             }
         }
         self.look_for_ways(flow);
-        let fresh = self
-            .read
-            .get(&flow.netns)
-            .is_some_and(|read| read.elapsed() < FRESH);
-        if flow.netns == 0 || fresh {
+        if flow.netns == 0 {
             return;
         }
-        self.read.insert(flow.netns, Instant::now());
-        match netns::inside(flow.netns, read_netns) {
-            Ok(read) => {
-                self.facts.netns.insert(flow.netns, read);
+        let mut wanted = Wanted::of(flow);
+        if let Some(last) = self.read.get(&flow.netns)
+            && last.at.elapsed() < FRESH
+        {
+            if last.wanted.covers(wanted) {
+                return;
             }
-            Err(_) => {
-                self.facts.netns.remove(&flow.netns);
-            }
+            wanted = wanted.and(last.wanted);
         }
+        let mut known = self.facts.netns.remove(&flow.netns).unwrap_or_default();
+        let last = self.read.remove(&flow.netns);
+        let generation = last.and_then(|last| last.generation);
+        let asked: Vec<NftRule> = flow
+            .steps
+            .iter()
+            .filter_map(|step| match &step.event.what {
+                What::Chain(chain) if chain.seen & chain::BY_LOOKUP != 0 => Some(chain.rule),
+                _ => None,
+            })
+            .collect();
+        let look = || read_netns(&mut known, wanted, generation, &asked);
+        if let Ok(generation) = netns::inside(flow.netns, look) {
+            self.facts.netns.insert(flow.netns, known);
+            self.read.insert(
+                flow.netns,
+                Look {
+                    at: Instant::now(),
+                    wanted,
+                    generation,
+                },
+            );
+        } else {
+            self.named.remove(&flow.netns);
+        }
+    }
+
+    /// Reads the names of services by NodePort, if they were not read, are old, or do not know the flow's.
+    pub fn name(&mut self, flow: &Flow) {
+        let is_due = self
+            .named
+            .get(&flow.netns)
+            .is_none_or(|names| names.is_due(self.facts.service(flow).is_some()));
+        if flow.netns == 0 || !is_due {
+            return;
+        }
+        let begun = Instant::now();
+        let read = netns::inside(flow.netns, kube_proxy::node_ports);
+        let node_ports = read.map(Result::unwrap_or_default).unwrap_or_default();
+        self.named.insert(
+            flow.netns,
+            Names {
+                at: Instant::now(),
+                cost: begun.elapsed(),
+                any: !node_ports.is_empty(),
+            },
+        );
+        self.facts.netns.entry(flow.netns).or_default().node_ports = node_ports;
     }
 
     /// Asks for the way to each address that the routing layer did not like.
@@ -157,11 +217,117 @@ fn has_no_way(place: &str) -> bool {
     place.starts_with("ip6_pkt_") || place.starts_with("dst_discard")
 }
 
-/// Reads the calling thread's network namespace.
-fn read_netns() -> NetnsFacts {
-    NetnsFacts {
-        services: ipvs::services().unwrap_or_default(),
-        sysctls: Sysctls::read().unwrap_or_default(),
-        chains: nft::chains().unwrap_or_default(),
+/// What was read of a network namespace, and when.
+#[derive(Debug)]
+struct Look {
+    at: Instant,
+    wanted: Wanted,
+    /// Of nf_tables, when its rules were read.
+    generation: Option<u32>,
+}
+
+/// What a flow wants to be read besides what every flow that went wrong does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wanted {
+    nft_rules: bool,
+    tables: bool,
+    local_node_ports: bool,
+}
+
+impl Wanted {
+    fn of(flow: &Flow) -> Self {
+        let any = |is: fn(&Step) -> bool| flow.steps.iter().any(is);
+        Self {
+            nft_rules: any(|step| match &step.event.what {
+                What::Chain(_) => true,
+                What::Reject(reject) => reject.table[0] == 0,
+                _ => false,
+            }),
+            tables: any(|step| match &step.event.what {
+                What::Table(_) => true,
+                What::Reject(reject) => reject.table[0] != 0,
+                _ => false,
+            }),
+            local_node_ports: any(|step| step.event.hook == Hook::IpvsLeave),
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            nft_rules: self.nft_rules || other.nft_rules,
+            tables: self.tables || other.tables,
+            local_node_ports: self.local_node_ports || other.local_node_ports,
+        }
+    }
+
+    fn covers(self, other: Self) -> bool {
+        self.and(other) == self
     }
 }
+
+/// When the names of services were read.
+#[derive(Debug)]
+struct Names {
+    at: Instant,
+    /// How long that took.
+    cost: Duration,
+    /// Were there any?
+    any: bool,
+}
+
+/// Names are read again when they are older than this, or sooner, when a flow is for a NodePort that none is known of.
+const NAMES_FRESH: Duration = Duration::from_secs(10);
+/// Of the time that passes, reading names takes no more than the hundredth part.
+const NAMES_SHARE: u32 = 100;
+
+impl Names {
+    fn is_due(&self, knows: bool) -> bool {
+        let wait = if knows || !self.any { NAMES_FRESH } else { FRESH };
+        self.at.elapsed() > wait.max(self.cost * NAMES_SHARE)
+    }
+}
+
+/// Reads the calling thread's network namespace; answers with the generation of the rules of nf_tables.
+fn read_netns(known: &mut NetnsFacts, wanted: Wanted, before: Option<u32>, asked: &[NftRule]) -> Option<u32> {
+    known.services = ipvs::services().unwrap_or_default();
+    known.sysctls = Sysctls::read().unwrap_or_default();
+    known.chains = nft::chains().unwrap_or_default();
+    if wanted.tables {
+        known.tables = iptables::tables(&TABLES).unwrap_or_default();
+    }
+    if wanted.local_node_ports {
+        known.local_node_ports = LocalNodePorts::read().unwrap_or_default();
+    }
+    if !wanted.nft_rules || !nft::is_there() {
+        return before;
+    }
+    let generation = nft::generation().ok();
+    if generation.is_none() || generation != before {
+        known.rules = nft::rule::rules(None, None).unwrap_or_default();
+        known.maps.clear();
+    }
+    for rule in asked {
+        read_maps(known, rule);
+    }
+    // Whoever changes rules while they are read makes them be read again.
+    generation.filter(|_| nft::generation().ok() == generation)
+}
+
+/// Reads the maps that the rules of this handle ask, in whatever table they are.
+fn read_maps(known: &mut NetnsFacts, asked: &NftRule) {
+    let NetnsFacts { rules, maps, .. } = known;
+    for rule in rules.iter().filter(|rule| rule.handle == asked.handle) {
+        let Decides::Map(name) = &rule.decides else {
+            continue;
+        };
+        let is_known = maps
+            .iter()
+            .any(|map| (map.family, &map.table, &map.name) == (rule.family, &rule.table, name));
+        if !is_known && let Ok(map) = nft::map::map(rule.family, &rule.table, name) {
+            maps.push(map);
+        }
+    }
+}
+
+/// The tables that iptables can have.
+const TABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];

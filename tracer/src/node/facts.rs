@@ -3,16 +3,21 @@
 //! Plain data, so that a recording can carry it and tests can write it down.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
 };
 
+use tracer_common::hook::Hook;
+
 use super::{
+    iptables::Table,
     ipvs::{Listens, Service},
-    nft::Chain,
+    kube_proxy::{LocalNodePorts, NodePorts},
+    nft::{Chain, map::Map, rule::Rule},
     route::Route,
     sysctl::Sysctls,
 };
+use crate::flow::model::Flow;
 
 /// `IPPROTO_TCP`.
 const TCP: u8 = 6;
@@ -28,6 +33,8 @@ pub struct Facts {
     pub netns: HashMap<u32, NetnsFacts>,
     /// The way from a network namespace, by its inode number, to an address, as far as it was asked for.
     pub routes: HashMap<(u32, IpAddr), Route>,
+    /// Hooks that this kernel does not have, or that could not be attached: that they showed nothing proves nothing.
+    pub absent: BTreeSet<Hook>,
     /// When records were last found to be lost, monotonic nanoseconds.
     pub lost_ns: Option<u64>,
 }
@@ -41,6 +48,16 @@ pub struct NetnsFacts {
     pub sysctls: Sysctls,
     /// Chains of nf_tables.
     pub chains: Vec<Chain>,
+    /// Rules of nf_tables, once one of them has discarded a packet or rejected one.
+    pub rules: Vec<Rule>,
+    /// The verdict maps that those rules asked.
+    pub maps: Vec<Map>,
+    /// Legacy tables of iptables, once one of them has discarded a packet or rejected one.
+    pub tables: Vec<Table>,
+    /// Services by NodePort, as kube-proxy's rules name them.
+    pub node_ports: NodePorts,
+    /// NodePorts of services with `externalTrafficPolicy: Local`, as kube-proxy's IPVS mode keeps them.
+    pub local_node_ports: LocalNodePorts,
 }
 
 impl Facts {
@@ -48,6 +65,16 @@ impl Facts {
     #[must_use]
     pub fn symbol(&self, address: u64) -> Option<&str> {
         self.symbols.get(&address).map(String::as_str)
+    }
+
+    /// The service that a flow is for, as `NAMESPACE/NAME`, where a rule of kube-proxy's says so of its NodePort.
+    #[must_use]
+    pub fn service(&self, flow: &Flow) -> Option<&str> {
+        let node = flow.node();
+        self.netns
+            .get(&flow.netns)?
+            .node_ports
+            .service(node.port(), node.is_ipv6())
     }
 
     /// The way to an address, if it was asked for and could be read.

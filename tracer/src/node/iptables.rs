@@ -12,7 +12,7 @@ use bytes::Buf as _;
 
 pub use address::{AddressMatch, Device};
 pub use read::tables;
-pub use walk::{Outcome, outcomes};
+pub use walk::{Outcome, Packet, outcomes};
 
 use super::xt::Match;
 use crate::flow::event::text;
@@ -66,6 +66,14 @@ pub enum Target {
     Extension(String),
     /// It does nothing: the next rule is asked.
     Nothing,
+}
+
+impl Target {
+    /// Is it this extension?
+    #[must_use]
+    pub fn is_extension(&self, name: &str) -> bool {
+        matches!(self, Self::Extension(found) if found == name)
+    }
 }
 
 /// What becomes of a packet.

@@ -129,7 +129,12 @@ impl Probe {
     /// Attaches the hooks of a kind that is wanted now, or detaches them. Gives whether there was anything to do.
     pub fn want(&mut self, when: When, is_wanted: bool) -> bool {
         let mut has_changed = false;
-        for index in self.against_the_way() {
+        let mut order = self.against_the_way();
+        if !is_wanted {
+            // Whatever is still seen of a packet at one hook, the hooks behind it are still there to see what follows.
+            order.reverse();
+        }
+        for index in order {
             let Planned { info, state } = &mut self.hooks[index];
             if info.when != when {
                 continue;

@@ -146,7 +146,7 @@ pub fn flow(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts, clock
         netns: (flow.netns != 0).then_some(flow.netns),
         client: flow.client().into(),
         node: flow.node().into(),
-        service: None,
+        service: facts.service(flow),
         dataplane: diagnosis.dataplane,
         backend: flow.backend().map(|backend| Backend {
             ip: backend.ip(),

@@ -9,7 +9,7 @@ use crate::{
     node::facts::Facts,
 };
 
-/// One line: time, fate, client, NodePort, backend, time lost, and the cause in words; with `path`, the steps below.
+/// One line: time, fate, client, NodePort and its service, backend, time lost, and the cause in words; with `path`, the steps below.
 #[must_use]
 pub fn flow(
     flow: &Flow,
@@ -22,8 +22,11 @@ pub fn flow(
     let backend = flow
         .backend()
         .map_or_else(|| "no backend".to_owned(), |backend| backend.to_string());
+    let service = facts
+        .service(flow)
+        .map_or_else(String::new, |service| format!(" ({service})"));
     let mut out = format!(
-        "{:.3} {fate:<11} {} -> {} -> {backend}",
+        "{:.3} {fate:<11} {} -> {}{service} -> {backend}",
         clock.at(flow.start_ns()),
         flow.client(),
         flow.node(),

@@ -261,8 +261,27 @@ impl Story {
         chain.table[..9].copy_from_slice(b"hardening");
         chain.chain[..5].copy_from_slice(b"input");
         chain.nf_hook = 1;
-        self.returns(at, Hook::NftDoChain, NF_DROP, What::Chain(chain));
+        chain.seen = record::chain::IMMEDIATE;
+        self.dropped_by(at, Hook::NftDoChain, What::Chain(chain));
+    }
+
+    /// Netfilter drops the SYN because of what this hook shows.
+    pub(crate) fn dropped_by(&mut self, at: u64, hook: Hook, what: What) {
+        self.returns(at, hook, NF_DROP, what);
         self.discarded(at + 1);
+    }
+
+    /// A rule rejects the SYN; the client is told if `is_told`.
+    pub(crate) fn rejected_by(&mut self, at: u64, hook: Hook, reject: record::Reject, is_told: bool) {
+        self.syn(at, hook, What::Reject(reject));
+        if is_told {
+            let icmp = record::Icmp {
+                icmp_type: 3,
+                code: 3,
+            };
+            self.syn(at + 1, Hook::IcmpSend, What::Icmp(icmp));
+        }
+        self.discarded(at + 2);
     }
 
     pub(crate) fn discarded_in_pod(&mut self, at: u64) {
