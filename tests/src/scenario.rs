@@ -182,6 +182,17 @@ impl Scenario {
         attempts
     }
 
+    /// Whether the way of any flow is held against what is expected of it.
+    #[must_use]
+    pub fn expects_paths(&self) -> bool {
+        let of_flows = self.expect.flows.iter().map(|flow| &flow.expected);
+        self.expect
+            .default
+            .iter()
+            .chain(of_flows)
+            .any(|expected| !expected.path.is_empty())
+    }
+
     /// What is expected of an attempt.
     #[must_use]
     pub fn expected(&self, attempt: &Attempt) -> Option<&Expected> {

@@ -26,6 +26,8 @@ pub(super) struct Flow {
     pub(super) syns: u32,
     pub(super) connect_ms: Option<f64>,
     pub(super) stall_ms: Option<f64>,
+    /// Left out by the guest where no scenario asks for it.
+    #[serde(default)]
     pub(super) path: Vec<super::path::Step>,
 }
 

@@ -69,7 +69,11 @@ impl Tracer {
         let errors = child.stderr.take().context("tracer has no standard error")?;
         let readers = vec![
             follow(out, {
-                let (heard, port, keep_path) = (Arc::clone(&heard), port.clone(), job.keep_path);
+                let (heard, port, keep_path) = (
+                    Arc::clone(&heard),
+                    port.clone(),
+                    job.keep_path || scenario.expects_paths(),
+                );
                 move |line| heard.line(line, keep_path, &port)
             }),
             follow(errors, {
