@@ -351,7 +351,7 @@ fn works(output: &Output) -> Result<()> {
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
-    let refused = table.lines().find(|line| line.contains("refused"));
+    let refused = table.lines().find(|line| line.contains("the kernel refused it"));
     ensure!(refused.is_none(), "{}", refused.unwrap_or_default());
     Ok(())
 }

@@ -105,7 +105,7 @@ pub(super) fn rejected<'a>(case: &Case<'a>, step: &'a Step, reject: &'a record::
 
 /// Why the rule is not named.
 enum Missing {
-    /// It had this handle, and is not loaded with that verdict.
+    /// It had this handle, and no rule, or more than one, is loaded with it and that verdict.
     Gone(u64),
     /// It was not seen.
     Rule,
@@ -125,7 +125,7 @@ impl Missing {
 impl std::fmt::Display for Missing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Gone(handle) => write!(f, "the rule has handle {handle} and is not loaded any more"),
+            Self::Gone(handle) => write!(f, "the rule has handle {handle}; it, or it alone, was not found among the loaded ones"),
             Self::Rule => f.write_str("which rule was not seen"),
             Self::RuleOrPolicy => f.write_str("which rule, or whether its policy, was not seen"),
         }
