@@ -188,9 +188,9 @@ fn a_verdict_from_a_map_is_that_of_a_rule_that_asks_one() {
     assert!(has(
         &told(facts.clone(), looked_up(12)),
         "rule",
-        "not loaded any more"
+        "not found among the loaded"
     ));
-    assert!(has(&told(facts, by(14, 0)), "rule", "not loaded any more"));
+    assert!(has(&told(facts, by(14, 0)), "rule", "not found among the loaded"));
 }
 
 #[test]
@@ -414,7 +414,7 @@ fn a_rule_of_a_legacy_table_rejects_where_its_target_stands() {
     // There stands a rule that drops.
     let (_, diagnosis) = rejected(facts, Hook::RejectTg, at(112), true);
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleRejected));
-    assert!(has(&diagnosis, "rule", "not loaded any more"));
+    assert!(has(&diagnosis, "rule", "not found among the loaded"));
 }
 
 /// kube-proxy's nftables mode, with a NodePort whose service has no endpoint here.

@@ -125,7 +125,10 @@ impl Missing {
 impl std::fmt::Display for Missing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Gone(handle) => write!(f, "the rule has handle {handle}; it, or it alone, was not found among the loaded ones"),
+            Self::Gone(handle) => write!(
+                f,
+                "the rule has handle {handle}; it, or it alone, was not found among the loaded ones"
+            ),
             Self::Rule => f.write_str("which rule was not seen"),
             Self::RuleOrPolicy => f.write_str("which rule, or whether its policy, was not seen"),
         }
