@@ -414,7 +414,7 @@ fn a_rule_of_a_legacy_table_rejects_where_its_target_stands() {
     // There stands a rule that drops.
     let (_, diagnosis) = rejected(facts, Hook::RejectTg, at(112), true);
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleRejected));
-    assert!(has(&diagnosis, "rule", "not found among the loaded"));
+    assert!(has(&diagnosis, "rule", "not loaded any more"));
 }
 
 /// kube-proxy's nftables mode, with a NodePort whose service has no endpoint here.
