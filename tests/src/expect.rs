@@ -2,11 +2,12 @@
 //! clients themselves lived through.
 
 mod flow;
+mod matrix;
 mod path;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -15,6 +16,7 @@ use serde_json::Value;
 use crate::protocol::{Outcome, Traffic};
 use crate::scenario::{Attempt, Connect, Expected, Fate, Scenario, Totals};
 use flow::Flow;
+pub use matrix::Matrix;
 
 /// A client that waited this long for its connection lost a SYN or a SYN-ACK, for Linux sends neither again within
 /// the first second; one that waited less lost none. Below one second, because its clock runs from the call and
@@ -52,6 +54,9 @@ pub fn judge(scenario: &Scenario, lines: &[Value], traffic: &[Traffic]) -> Vec<M
         judge.totals(totals, &flows, lines);
     }
     judge.losses(lines);
+    if scenario.expect.matrix {
+        judge.slowed();
+    }
     judge.found
 }
 
@@ -66,6 +71,7 @@ pub fn judge_traffic(scenario: &Scenario, traffic: &[Traffic]) -> Vec<Mismatch> 
 struct Judge<'a> {
     scenario: &'a Scenario,
     attempts: Vec<(Attempt, &'a Connect)>,
+    planned: BTreeSet<Attempt>,
     truths: BTreeMap<Attempt, &'a Traffic>,
     found: Vec<Mismatch>,
 }
@@ -83,10 +89,12 @@ impl<'a> Judge<'a> {
             };
             (attempt, truth)
         });
+        let attempts = scenario.attempts();
         Self {
             truths: truths.collect(),
             scenario,
-            attempts: scenario.attempts(),
+            planned: attempts.iter().map(|(attempt, _)| attempt.clone()).collect(),
+            attempts,
             found: Vec::new(),
         }
     }
@@ -109,7 +117,7 @@ impl<'a> Judge<'a> {
             let Some(expected) = scenario.expected(&attempt) else {
                 continue;
             };
-            if !agrees(expected.fate, truth) {
+            if !agrees(expected.fate, truth) && !matrix::was_slowed(scenario, expected, truth) {
                 let fate = expected.fate;
                 self.wrong(
                     &attempt,
@@ -125,7 +133,7 @@ impl<'a> Judge<'a> {
         let strays: Vec<Attempt> = self
             .truths
             .keys()
-            .filter(|attempt| !self.attempts.iter().any(|(planned, _)| planned == *attempt))
+            .filter(|attempt| !self.planned.contains(attempt))
             .cloned()
             .collect();
         for stray in strays {
@@ -159,7 +167,7 @@ impl<'a> Judge<'a> {
                 source_port: from.port,
                 occurrence: *occurrence,
             };
-            if self.attempts.iter().any(|(planned, _)| *planned == attempt) {
+            if self.planned.contains(&attempt) {
                 flows.insert(attempt, flow);
             } else {
                 self.wrong(
@@ -186,10 +194,13 @@ impl<'a> Judge<'a> {
                 let to = SocketAddr::new(node, service.node_port);
                 self.wrong(&attempt, format!("it went to {to}, not to {}", flow.node));
             }
-            if let Some(expected) = scenario.expected(&attempt) {
+            let truth = self.truths.get(&attempt).copied();
+            if let Some(expected) = scenario.expected(&attempt)
+                && !truth.is_some_and(|truth| matrix::was_slowed(scenario, expected, truth))
+            {
                 self.flow(&attempt, flow, expected);
             }
-            if let Some(truth) = self.truths.get(&attempt).copied() {
+            if let Some(truth) = truth {
                 self.against_truth(&attempt, flow, truth);
             }
         }

@@ -1,5 +1,7 @@
 //! A flow as tracer prints it.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -84,12 +86,16 @@ impl Flow {
 /// read.
 pub(super) fn latest(lines: &[Value]) -> (Vec<Flow>, Vec<String>) {
     let mut flows: Vec<Flow> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
     let mut broken = Vec::new();
     for line in lines.iter().filter(|line| super::is(line, "flow")) {
         match Flow::deserialize(line) {
-            Ok(flow) => match flows.iter_mut().find(|older| older.id == flow.id) {
-                Some(older) => *older = flow,
-                None => flows.push(flow),
+            Ok(flow) => match places.entry(flow.id.to_string()) {
+                Entry::Occupied(place) => flows[*place.get()] = flow,
+                Entry::Vacant(place) => {
+                    place.insert(flows.len());
+                    flows.push(flow);
+                }
             },
             Err(error) => broken.push(format!("this flow is not as agreed ({error}): {line}")),
         }

@@ -26,6 +26,10 @@ const END: Duration = Duration::from_mins(1);
 /// How many lines of its standard error are repeated when it fails.
 const LAST_WORDS: usize = 5;
 
+/// Parts of a flow's line that are a lot for a serial port: the path where nobody asked for it, the others where there
+/// are thousands of flows.
+const PARTS: [&str; 3] = ["path", "evidence", "advice"];
+
 /// A running tracer.
 #[derive(Debug)]
 pub(super) struct Tracer {
@@ -69,12 +73,15 @@ impl Tracer {
         let errors = child.stderr.take().context("tracer has no standard error")?;
         let readers = vec![
             follow(out, {
-                let (heard, port, keep_path) = (
-                    Arc::clone(&heard),
-                    port.clone(),
-                    job.keep_path || scenario.expects_paths(),
-                );
-                move |line| heard.line(line, keep_path, &port)
+                let (heard, port) = (Arc::clone(&heard), port.clone());
+                let left_out = if scenario.expect.matrix {
+                    &PARTS[..]
+                } else if job.keep_path || scenario.expects_paths() {
+                    &[]
+                } else {
+                    &PARTS[..1]
+                };
+                move |line| heard.line(line, left_out, &port)
             }),
             follow(errors, {
                 let (heard, port) = (Arc::clone(&heard), port.clone());
@@ -204,7 +211,7 @@ impl Heard {
     }
 
     /// A line of its standard output; `None` is the end.
-    fn line(&self, line: Option<String>, keep_path: bool, port: &Port) {
+    fn line(&self, line: Option<String>, left_out: &[&str], port: &Port) {
         let Some(line) = line else {
             self.lock().silent = true;
             return;
@@ -217,11 +224,10 @@ impl Heard {
             fate = value["fate"]
                 .as_str()
                 .map(|fate| (value["id"].to_string(), fate.to_owned()));
-            // The path of many flows is a lot for a serial port.
-            if !keep_path
-                && let Some(fields) = value.as_object_mut()
-                && fields.remove("path").is_some()
-            {
+            if let Some(fields) = value.as_object_mut() {
+                for part in left_out {
+                    fields.remove(*part);
+                }
                 sent = value.to_string();
             }
         }

@@ -17,6 +17,10 @@ pub struct Expect {
     pub flows: Vec<ExpectedFlow>,
     /// Counts over all flows.
     pub totals: Option<Totals>,
+    /// There are thousands of flows: they are counted by true and told cause ([`crate::expect::Matrix`]), and few of
+    /// them may have been slowed down by the machine that all of it runs on.
+    #[serde(default)]
+    pub matrix: bool,
 }
 
 /// What is expected of one flow, or of the same attempt from several ports, and which.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use tracer_lab::expect;
+use tracer_lab::expect::{self, Matrix};
 use tracer_lab::packages::{self, Cache, Dependencies, Suite};
 use tracer_lab::protocol::{CLEAN_UP, Job, Message, Traffic};
 use tracer_lab::scenario::{KernelName, Named};
@@ -51,6 +51,8 @@ pub(crate) struct Played {
     pub(crate) took: Duration,
     /// What the clients lived through.
     pub(crate) traffic: Vec<Traffic>,
+    /// Its flows by true and told cause, where there are thousands.
+    pub(crate) matrix: Option<Matrix>,
     /// What is not as it must be; empty: it passed.
     pub(crate) troubles: Vec<String>,
 }
@@ -286,7 +288,9 @@ impl<'a> Stage<'a> {
             };
             act.troubles.extend(mismatches.iter().map(ToString::to_string));
         }
+        let has_matrix = scenario.expect.matrix && !(self.manner.without_tracer || self.manner.demo);
         let played = Played {
+            matrix: has_matrix.then(|| Matrix::of(scenario, &act.told, &act.traffic)),
             kernel: self.programme.name.clone(),
             scenario: act.named.name.clone(),
             took: act.began.elapsed(),

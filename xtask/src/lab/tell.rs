@@ -13,6 +13,9 @@ use super::play::{Audience, Played};
 /// A connection that took this long has had its SYN sent again: Linux waits one second before that.
 const STALL_MS: f64 = 900.0;
 
+/// How many things that are wrong with one scenario are told.
+const MANY: usize = 20;
+
 /// How many uneventful connections are told one by one.
 const FEW: usize = 3;
 
@@ -156,10 +159,16 @@ impl Audience for Teller {
         } else {
             let verdict = if played.passed() { "passed" } else { "FAILED" };
             let mut text = format!("{scenario} on {kernel} ({took:.1} s)");
-            for trouble in &played.troubles {
+            for trouble in played.troubles.iter().take(MANY) {
                 let _ = write!(text, "\n- {trouble}");
             }
+            if let Some(more @ 1..) = played.troubles.len().checked_sub(MANY) {
+                let _ = write!(text, "\n- and {more} more");
+            }
             self.say(verdict, &text);
+        }
+        if let Some(matrix) = &played.matrix {
+            self.say("matrix", &matrix.to_string());
         }
         self.flush();
     }
