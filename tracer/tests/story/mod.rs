@@ -8,7 +8,7 @@ use tracer::{
     diagnose::{self, Diagnosis},
     flow::{
         engine::Engine,
-        event::{DeviceName, Event, What},
+        event::{DeviceName, Event, Outer, What},
         fate::Fate,
         model::Flow,
     },
@@ -89,6 +89,8 @@ pub(crate) struct Story {
     pub(crate) facts: Facts,
     /// Index of the device at which things are seen.
     pub(crate) ifindex: u32,
+    /// The tunnel in which things are seen.
+    pub(crate) outer: Option<Outer>,
     calls: u64,
 }
 
@@ -100,6 +102,7 @@ impl Story {
             port: 40_001,
             facts: Facts::default(),
             ifindex: 2,
+            outer: None,
             calls: 0,
         }
     }
@@ -127,7 +130,7 @@ impl Story {
             ifindex: self.ifindex,
             dev: DeviceName::default(),
             verdict: 0,
-            outer: None,
+            outer: self.outer,
             what,
         }
     }
