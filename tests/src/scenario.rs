@@ -29,7 +29,7 @@ pub use expectation::{Evidence, Expect, Expected, ExpectedFlow, Totals};
 pub use family::Family;
 pub use overlay::{OtherNode, Overlay};
 pub use process::{Check, Process};
-pub use step::{Change, Close, Connect, HalfOpen, Membership, Removal, RunIn, Step};
+pub use step::{Change, Close, Connect, ExtensionHeader, HalfOpen, Membership, Removal, RunIn, Step, Strays};
 pub use topology::{Behaviour, Client, Pod, Policy, Proxy, RealServer, Scheduler, Service, Topology};
 pub use words::{CAUSES, Cause, Dataplane, Fate, Flavour, KernelName, Span};
 

@@ -14,9 +14,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::cancel::Cancel;
+use super::extension;
 use super::netns::Netns;
 use super::port::Port;
-use super::{segment, tool};
+use super::{segment, strays, tool};
 use crate::protocol::{Message, Outcome, Traffic};
 use crate::scenario::{self, Close, Connect, HalfOpen, address};
 
@@ -119,6 +120,12 @@ impl Client {
         })
     }
 
+    /// Sends packets that look like SYNs and are none.
+    pub(super) fn stray(&self, source_port: u16, to: SocketAddr) -> Result<()> {
+        let from = SocketAddr::new(self.address, source_port);
+        self.netns.run(|| strays::send(from, to))
+    }
+
     /// Connects from whatever port, and lets go at once.
     pub(super) fn visit(&self, to: SocketAddr) -> Result<()> {
         self.netns.run(|| {
@@ -179,6 +186,7 @@ impl Client {
         socket
             .set_reuse_address(true)
             .context("cannot set SO_REUSEADDR")?;
+        extension::add(&socket, &step.extension_headers)?;
         if let Some(ttl) = step.ttl {
             let set = if from.is_ipv4() {
                 socket.set_ttl_v4(ttl.into())

@@ -8,6 +8,7 @@
 mod boot;
 mod cancel;
 mod client;
+mod extension;
 mod kube;
 mod leftovers;
 mod modules;
@@ -23,6 +24,7 @@ mod restore;
 mod segment;
 mod server;
 mod shell;
+mod strays;
 mod supervise;
 mod sysctl;
 mod tool;

@@ -176,6 +176,10 @@ impl Act<'_> {
                     .into_iter()
                     .try_for_each(|(connecting, _)| join(connecting))
             }
+            Step::Strays(strays) => {
+                let to = topology::address(&self.scenario.topology, strays.to.as_deref(), None)?;
+                self.node.client(&strays.client)?.stray(strays.source_port, to)
+            }
             Step::SetWeight(change) => self.node.kube()?.set_weight(change),
             Step::AddRealServer(change) => self.node.kube()?.add_real_server(change),
             Step::RemoveRealServer(removal) => self.node.kube()?.remove_real_server(removal),
@@ -231,6 +235,7 @@ fn describe(step: &Step) -> String {
             let all: Vec<_> = connects.iter().map(describe_connect).collect();
             format!("at once: {}", all.join("; "))
         }
+        Step::Strays(strays) => format!("{} sends what looks like SYNs", strays.client),
         Step::SetWeight(change) => format!("{} gets weight {}", change.pod, change.weight),
         Step::AddRealServer(change) => {
             format!("{} becomes a real server of weight {}", change.pod, change.weight)

@@ -29,10 +29,20 @@ pub(super) fn check(scenario: &Scenario) -> Result<()> {
 fn families(scenario: &Scenario) -> Result<()> {
     ensure!(!scenario.families.is_empty(), "it is played with no addresses");
     unique("family", scenario.families.iter())?;
+    ensure!(
+        !scenario.families.contains(&Family::Ipv4)
+            || scenario
+                .connects()
+                .all(|connect| connect.extension_headers.is_empty()),
+        "IPv4 has no extension headers"
+    );
+    ensure!(
+        !scenario.families.contains(&Family::Ipv6) || scenario.topology.overlay != Overlay::Ipip,
+        "IPIP carries no IPv6"
+    );
     if scenario.families == [Family::Ipv4] {
         return Ok(());
     }
-    ensure!(scenario.topology.overlay != Overlay::Ipip, "IPIP carries no IPv6");
     for text in family::texts(&mut scenario.clone()) {
         ensure!(
             !["10.0.0.", "10.244.", "10.96."]

@@ -15,6 +15,8 @@ pub enum Step {
     Connect(Connect),
     /// Several clients connect at the same time; the step is over when all of them are done.
     Parallel(Vec<Connect>),
+    /// A client sends packets that look like SYNs and are none.
+    Strays(Strays),
     /// A real server's weight changes.
     SetWeight(Membership),
     /// A pod becomes a real server of a service.
@@ -82,6 +84,31 @@ pub struct Connect {
     /// Go on with the next step as soon as the first SYN is on its way.
     #[serde(default)]
     pub background: bool,
+    /// Extension headers before the TCP header of every packet that it sends, with IPv6.
+    #[serde(default)]
+    pub extension_headers: Vec<ExtensionHeader>,
+}
+
+/// A header of IPv6 between its own and that of TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExtensionHeader {
+    /// Options for every node on the way.
+    HopByHop,
+    /// Options for the node at its end.
+    Destination,
+}
+
+/// Fragments and cut packets in which a reader who looks at the usual place finds a SYN to a NodePort, each kind once.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Strays {
+    /// The client's name.
+    pub client: String,
+    /// The service's name; needed only if there are several.
+    pub to: Option<String>,
+    /// The source port of the first; each has one higher than the last.
+    pub source_port: u16,
 }
 
 impl Connect {

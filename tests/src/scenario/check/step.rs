@@ -37,6 +37,10 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
             }
             Ok(())
         }
+        Step::Strays(strays) => {
+            known_service(topology, strays.to.as_deref())?;
+            known_client(topology, &strays.client)
+        }
         Step::SetWeight(change) => {
             ensure!(topology.proxy == Proxy::Ipvs, "only IPVS knows weights");
             membership(topology, change)
@@ -83,6 +87,11 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
 fn membership(topology: &Topology, change: &Membership) -> Result<()> {
     known_service(topology, change.service.as_deref())?;
     known_pod(topology, &change.pod)
+}
+
+fn known_client(topology: &Topology, name: &str) -> Result<()> {
+    ensure!(topology.client(name).is_some(), "there is no client `{name}`");
+    Ok(())
 }
 
 fn check_connect(topology: &Topology, connect: &Connect) -> Result<()> {
