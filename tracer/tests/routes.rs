@@ -362,32 +362,39 @@ fn a_neighbour_that_answers_at_once_is_no_cause() {
 }
 
 /// The pod's hardware address is known after `waited`; the client sends its SYN again after a second.
-fn resolved_after(waited: u64) -> (Fate, Option<Cause>) {
+fn resolved_after(waited: u64) -> (Flow, Fate, Diagnosis) {
     let mut story = story(true);
-    sent_and_waiting(&mut story, MS);
     let again = on_node(original(story.port));
+    let sent = on_node(translated(story.port));
     let second = (Part::Syn, 0x777);
-    if waited < 1_000 * MS {
+    sent_and_waiting(&mut story, MS);
+    let known = |story: &mut Story| {
         story.reaches_pod(MS + waited);
         story.listener_takes(MS + waited + 5);
+    };
+    if waited < 1_000 * MS {
+        known(&mut story);
     }
     story.seen(1_001 * MS, Hook::NetifReceive, second, again, What::Packet);
     if waited > 1_000 * MS {
-        story.reaches_pod(MS + waited);
-        story.listener_takes(MS + waited + 5);
+        story.seen(1_001 * MS, Hook::NeighbourSend, second, sent, waits());
+        known(&mut story);
+        story.seen(MS + waited, Hook::DevStartXmit, second, sent, What::Packet);
     }
     story.answered(2_001 * MS);
     story.acknowledged(2_002 * MS);
-    cause_of(&story.only())
+    story.only()
 }
 
 #[test]
 fn a_pod_whose_address_was_known_too_late_was_not_slow() {
-    assert_eq!(
-        resolved_after(1_500 * MS),
-        (Fate::Stalled, Some(Cause::NeighUnresolved))
-    );
-    assert_eq!(resolved_after(2 * MS), (Fate::Stalled, Some(Cause::BackendSlow)));
+    let told = resolved_after(1_500 * MS);
+    assert_eq!(cause_of(&told), (Fate::Stalled, Some(Cause::NeighUnresolved)));
+    assert!(told.2.explanation.contains("1499 ms"), "{}", told.2.explanation);
+    assert_eq!(told.0.stall_ns(), Some(1_500 * MS));
+    let told = resolved_after(2 * MS);
+    assert_eq!(cause_of(&told), (Fate::Stalled, Some(Cause::BackendSlow)));
+    assert_eq!(told.0.stall_ns(), Some(1_000 * MS));
 }
 
 #[test]

@@ -67,17 +67,12 @@ fn unresolved(case: &Case<'_>) -> Option<Proof> {
 fn late(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     waits(case).find_map(|(step, entry)| {
-        let left = flow.steps.iter().find(|later| {
-            later.event.hook == Hook::DevStartXmit
-                && later.event.skb == step.event.skb
-                && later.event.part == step.event.part
-                && later.event.time_ns >= step.event.time_ns
-        })?;
+        let left = flow.left_ns(step)?;
         let again = flow
             .attempts
             .iter()
-            .any(|attempt| (step.event.time_ns..left.event.time_ns).contains(&attempt.time_ns));
-        let waited = left.event.time_ns - step.event.time_ns;
+            .any(|attempt| (step.event.time_ns..left).contains(&attempt.time_ns));
+        let waited = left - step.event.time_ns;
         again.then(|| tell(case, step, Some((step, entry)), &End::Late(waited)))
     })
 }

@@ -204,8 +204,8 @@ impl Flow {
     }
 
     /// What the repetitions cost: from the first SYN to the one that was answered, and from the first SYN-ACK to
-    /// the last, or from the ACK that was lost to the one that was taken. `None` unless the handshake ended after a
-    /// repetition. Nanoseconds.
+    /// the last, or from the ACK that was lost to the one that was taken; and what these waited for a hardware address.
+    /// `None` unless the handshake ended after a repetition. Nanoseconds.
     #[must_use]
     pub fn stall_ns(&self) -> Option<u64> {
         let established = self.established_ns?;
@@ -215,18 +215,44 @@ impl Flow {
         let answered = self.answered_attempt().and_then(|index| self.attempts.get(index));
         let syns = answered
             .map_or_else(|| self.last_syn_ns(), |attempt| attempt.time_ns)
-            .saturating_sub(self.start_ns());
+            .saturating_sub(self.start_ns())
+            + self.waited_ns(Part::Syn, self.answered_attempt());
         if let Some(lost) = self.ack_lost_ns {
             return Some(syns + established.saturating_sub(lost));
         }
         let mut synacks = self.synack_times();
         let first = synacks.next();
         let last = synacks.next_back().or(first);
-        Some(
-            syns + last
-                .zip(first)
-                .map_or(0, |(last, first)| last.saturating_sub(first)),
-        )
+        let answers = last
+            .zip(first)
+            .map_or(0, |(last, first)| last.saturating_sub(first));
+        Some(syns + answers.max(self.waited_ns(Part::SynAck, None)))
+    }
+
+    /// The longest time that a SYN or SYN-ACK waited for the hardware address of its next hop before it left: of one
+    /// attempt, or of all. Nanoseconds.
+    fn waited_ns(&self, part: Part, attempt: Option<usize>) -> u64 {
+        let waits = self.steps.iter().filter(|step| {
+            step.event.hook == Hook::NeighbourSend
+                && step.event.part == part
+                && attempt.is_none_or(|attempt| step.attempt == attempt)
+        });
+        waits
+            .filter_map(|step| self.left_ns(step)?.checked_sub(step.event.time_ns))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// When the packet of a step was next handed to a device, monotonic nanoseconds.
+    #[must_use]
+    pub fn left_ns(&self, step: &Step) -> Option<u64> {
+        let left = self.steps.iter().find(|later| {
+            later.event.hook == Hook::DevStartXmit
+                && later.event.skb == step.event.skb
+                && later.event.part == step.event.part
+                && later.event.time_ns >= step.event.time_ns
+        })?;
+        Some(left.event.time_ns)
     }
 
     /// Was the packet at this step on its way through the node that the client addressed (and not in a pod's netns)?
