@@ -16,7 +16,7 @@ use tracer_lab::scenario::{self, KernelName, Named};
 use crate::lab::play::{Lab, Manner, Played};
 use crate::lab::play_all;
 use crate::lab::tell::Detail;
-use crate::workspace;
+use crate::{system, workspace};
 use boots::Boot;
 use selection::Choice;
 use step::{Count, Step};
@@ -51,6 +51,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let left = selection::left(&shares);
         let first = shares[0].kernel.clone();
         let wanted = shares.into_iter().map(|share| (share.kernel, share.played));
+        // Before two threads find at the same time that something must be installed.
+        system::ensure_lab()?;
         // The drill waits most of its time, so it costs none beside the others.
         let (drilled, played) = thread::scope(|scope| {
             let drilled = scope.spawn(|| drill(&first));

@@ -15,6 +15,9 @@ pub struct Program {
     pub package: &'static str,
 }
 
+/// How many seconds apt waits for another one to be done.
+const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=600";
+
 /// Sees to it that these programs are there: installs what is missing when run as root on Debian or Ubuntu, and
 /// otherwise fails with the one line that would.
 pub fn ensure_programs(programs: &[Program]) -> Result<()> {
@@ -44,6 +47,8 @@ pub fn ensure_programs(programs: &[Program]) -> Result<()> {
     eprintln!("this machine lacks {}: running {line}", missing.join(", "));
     let apt = |arguments: &[&str]| {
         Command::new("apt-get")
+            // The machine's own updates may be under way.
+            .args(["-o", LOCK_TIMEOUT])
             .args(arguments)
             .env("DEBIAN_FRONTEND", "noninteractive")
             .stdin(Stdio::null())
