@@ -80,6 +80,9 @@ macro_rules! for_each_hook {
                 [], "conntrack.table-full: the new connection got no entry", after_rule_drop;
             CtEarlyDrop = 34, call, early_drop, early_drop_exit, "nf_conntrack", conntrack::early_drop,
                 [], "conntrack.table-full: told from a lack of memory; runs only while the table is full", after_rule_drop;
+            CtIn = 35, call, nf_conntrack_in, nf_conntrack_in_exit, "nf_conntrack", conntrack::track,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT],
+                "conntrack.invalid: conntrack did not know what to make of the packet", after_rule_drop;
             CtClash = 32, entry, nf_ct_resolve_clash, none, "nf_conntrack", conntrack::clash,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CT_HASH_TUPLE, NF_CONN_ORIGINAL, NF_CONN_REPLY],
                 "conntrack.insert-failed nat.port-exhausted: which entry was in the way; runs only then";

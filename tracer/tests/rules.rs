@@ -61,6 +61,8 @@ fn rule(table: &str, chain: &str, number: usize, handle: u64, decides: Decides) 
         decides,
         dport: None,
         has_destination: false,
+        asks_invalid: false,
+        translation: None,
     }
 }
 
@@ -260,6 +262,7 @@ fn legacy(chain: &str, rules: &[iptables::Target]) -> iptables::Table {
                     address: iptables::AddressMatch::default(),
                     matches: Vec::new(),
                     target: target.clone(),
+                    translation: None,
                     target_at: at + 112,
                 })
                 .collect(),

@@ -213,6 +213,34 @@ pub(super) mod early_drop {
     }
 }
 
+/// `nf_conntrack_in(skb, state)` (since 4.20): which connection is this packet part of? Told only if it is part of none
+/// and goes on nonetheless, which is what makes it INVALID. A packet that a rule has exempted from tracking carries
+/// `IP_CT_UNTRACKED`.
+pub(super) mod track {
+    use super::*;
+
+    /// `NF_ACCEPT`.
+    const ACCEPT: i32 = 1;
+
+    #[inline(always)]
+    pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+        let packet = packet::parse(ctx.arg(0)?)?;
+        let flow = flow_of(&packet).or_else(|| flow::of_ack(&packet))?;
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |_| ());
+        Some(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
+        call::leave(hook, ctx, |call| {
+            let tagged: Option<u64> = read(call.header.skb, &fields::SK_BUFF_NFCT);
+            if call.header.verdict == ACCEPT && tagged == Some(0) {
+                call::emit_front(hook, &call.header);
+            }
+        })
+    }
+}
+
 /// `nf_ct_resolve_clash(skb, h, reply_hash)` (since 5.7): the entry of `h` has a tuple that the packet's new entry wants.
 /// For TCP that is the new entry's end.
 #[inline(always)]

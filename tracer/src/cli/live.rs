@@ -181,6 +181,7 @@ impl Session {
             }
             Err(_) => totals.unreadable += 1,
         });
+        engine.take_unasked(|flow| collector.look_where_rules_lead(flow));
     }
 
     /// Attaches the hooks that are wanted since something was seen, and detaches those that are wanted no more.

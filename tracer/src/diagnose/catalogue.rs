@@ -9,8 +9,8 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    client, conntrack, device, ipvs, lost, nat, neigh, netfilter, policy, return_path, route, tcp, timewait,
-    tunnel,
+    client, conntrack, device, invalid, ipvs, lost, nat, neigh, netfilter, pinned, policy, return_path,
+    route, tcp, timewait, tunnel,
 };
 
 /// One cause.
@@ -36,8 +36,10 @@ pub struct Row {
 const SUBJECTS: &[&[Row]] = &[
     policy::ROWS,
     ipvs::ROWS,
+    pinned::ROWS,
     nat::ROWS,
     conntrack::ROWS,
+    invalid::ROWS,
     netfilter::ROWS,
     route::ROWS,
     neigh::ROWS,

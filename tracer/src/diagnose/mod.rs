@@ -11,11 +11,13 @@ mod client;
 mod conntrack;
 mod device;
 pub mod evidence;
+mod invalid;
 mod ipvs;
 mod lost;
 mod nat;
 mod neigh;
 mod netfilter;
+mod pinned;
 mod policy;
 mod return_path;
 mod route;
@@ -170,6 +172,7 @@ fn doubt(flow: &Flow, cause: Cause, mut proof: Proof, facts: &Facts) -> (Cause, 
         | Cause::BackendSlow
         | Cause::ClientSilent
         | Cause::ReturnBypassed
+        | Cause::ConntrackPinned
         | Cause::TcpAcceptQueueFull
         | Cause::TcpSynQueueFull => (Cause::Unknown, proof),
         _ => (cause, proof),

@@ -25,6 +25,8 @@ const KEEP_NS: u64 = 130_000_000_000;
 /// some 300 bytes.
 const MOST_FLOWS: usize = 200_000;
 const MOST_STEPS: usize = 400_000;
+/// So many flows are handed out at once by [`Engine::take_unasked`].
+const MOST_UNASKED: usize = 64;
 /// ICMP destination unreachable (RFC 792), and that of ICMPv6 (RFC 4443).
 const ICMP_UNREACHABLE: u32 = 3;
 /// Its code for a packet that is too big and must not be fragmented.
@@ -63,6 +65,8 @@ pub struct Engine {
     steps: usize,
     /// Events of flows whose beginning was not seen.
     orphans: u64,
+    /// Flows of which a SYN has just gone to a backend without a rule being asked.
+    unasked: BTreeSet<u64>,
 }
 
 impl Engine {
@@ -78,6 +82,7 @@ impl Engine {
             order: VecDeque::new(),
             steps: 0,
             orphans: 0,
+            unasked: BTreeSet::new(),
         }
     }
 
@@ -102,7 +107,15 @@ impl Engine {
         }
         let now = event.time_ns;
         let before = tracked.flow.steps.len();
+        let leaves = event.part == Part::Syn
+            && event.hook == Hook::DevStartXmit
+            && event.tuple.destination() != tracked.flow.node();
         add(&mut tracked.flow, event);
+        let newest = tracked.flow.attempts.len().saturating_sub(1);
+        if leaves && self.unasked.len() < MOST_UNASKED && tracked.flow.backend_by_old_entry(newest).is_some()
+        {
+            self.unasked.insert(number);
+        }
         self.steps += tracked.flow.steps.len() - before;
         let due = due_ns(&tracked.flow, self.patience_ns).max(now);
         if due != tracked.due_ns {
@@ -160,6 +173,16 @@ impl Engine {
             if tracked.said.is_none() || (decided && tracked.said != Some(fate)) {
                 tracked.said = Some(fate);
                 say(flow, fate);
+            }
+        }
+    }
+
+    /// Hands out each flow whose newest SYN has gone to a backend without a rule being asked, once for each such SYN.
+    /// Where the rules lead by now must be looked at before they change.
+    pub fn take_unasked(&mut self, mut look: impl FnMut(&Flow)) {
+        for number in std::mem::take(&mut self.unasked) {
+            if let Some(tracked) = self.flows.get(&number) {
+                look(&tracked.flow);
             }
         }
     }

@@ -275,6 +275,40 @@ impl Flow {
             .find_map(|step| backend_in(&step.event))
     }
 
+    /// The backend to which a SYN was translated by a conntrack entry that was there already, so that no rule was asked;
+    /// `None` if no such entry was seen, now or when it was made, or if IPVS chose.
+    #[must_use]
+    pub fn backend_by_old_entry(&self, attempt: usize) -> Option<SocketAddr> {
+        let decided = |step: &Step| {
+            matches!(
+                step.event.hook,
+                Hook::NatSetup
+                    | Hook::CtConfirm
+                    | Hook::XtDnat
+                    | Hook::XtDnatV0
+                    | Hook::NftNat
+                    | Hook::IpvsSchedule
+                    | Hook::IpvsNatXmit
+            )
+        };
+        let mut translated = None;
+        for step in self.steps_of(attempt).filter(|step| step.event.part == Part::Syn) {
+            if decided(step) {
+                return None;
+            }
+            let to = step.event.tuple.destination();
+            if to != self.node() && self.is_on_node(&step.event) {
+                translated.get_or_insert(to);
+            }
+        }
+        let to = translated?;
+        let leads_there = |step: &Step| match &step.event.what {
+            What::Conntrack(entry) => entry.reply.source() == to,
+            _ => false,
+        };
+        self.steps.iter().any(leads_there).then_some(to)
+    }
+
     pub(super) fn push(&mut self, event: Event, attempt: usize) {
         // A bare return only completes its entry's step.
         if event.phase == Phase::Return

@@ -13,6 +13,7 @@ use tracer_common::{
 };
 
 use super::{
+    destinations::Destinations,
     facts::{Facts, NetnsFacts},
     iptables, ipvs,
     kallsyms::Symbols,
@@ -41,6 +42,7 @@ pub struct Collector {
     read: HashMap<u32, Look>,
     named: HashMap<u32, Names>,
     ways: HashMap<(u32, IpAddr), Instant>,
+    led: HashMap<u32, Destinations>,
 }
 
 impl Collector {
@@ -64,6 +66,7 @@ impl Collector {
             read: HashMap::new(),
             named: HashMap::new(),
             ways: HashMap::new(),
+            led: HashMap::new(),
         }
     }
 
@@ -176,6 +179,38 @@ impl Collector {
         self.facts.netns.entry(flow.netns).or_default().node_ports = node_ports;
     }
 
+    /// A SYN of this flow went to a backend because of an old conntrack entry: takes note if no rule leads there now. Rules
+    /// that were read within the last second count as those of now.
+    pub fn look_where_rules_lead(&mut self, flow: &Flow) {
+        let newest = flow.attempts.len().saturating_sub(1);
+        let Some(backend) = flow.backend_by_old_entry(newest) else {
+            return;
+        };
+        let is_due = self.led.get(&flow.netns).is_none_or(Destinations::is_due);
+        if is_due && let Some(led) = Destinations::read(flow.netns) {
+            self.led.insert(flow.netns, led);
+        }
+        let Some(led) = self.led.get(&flow.netns) else {
+            return;
+        };
+        let key = (flow.netns, backend);
+        let known = &mut self.facts.unreachable_by_rule;
+        if led.include(flow.node(), backend) {
+            known.remove(&key);
+            return;
+        }
+        if known.len() >= MOST_BACKENDS && !known.contains_key(&key) {
+            known.clear();
+        }
+        let times = known.entry(key).or_default();
+        if times.back() != Some(&led.at_ns) {
+            times.push_back(led.at_ns);
+            if times.len() > MOST_TIMES {
+                times.pop_front();
+            }
+        }
+    }
+
     /// Asks for the way to each address that the routing layer did not like.
     fn look_for_ways(&mut self, flow: &Flow) {
         let Self { facts, ways, .. } = self;
@@ -216,6 +251,10 @@ impl Collector {
 fn has_no_way(place: &str) -> bool {
     place.starts_with("ip6_pkt_") || place.starts_with("dst_discard")
 }
+
+/// Of so many backends it is remembered that no rule led there, and of each so many times.
+const MOST_BACKENDS: usize = 1024;
+const MOST_TIMES: usize = 16;
 
 /// What was read of a network namespace, and when.
 #[derive(Debug)]

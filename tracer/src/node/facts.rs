@@ -3,7 +3,7 @@
 //! Plain data, so that a recording can carry it and tests can write it down.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
 };
 
@@ -33,6 +33,9 @@ pub struct Facts {
     pub netns: HashMap<u32, NetnsFacts>,
     /// The way from a network namespace, by its inode number, to an address, as far as it was asked for.
     pub routes: HashMap<(u32, IpAddr), Route>,
+    /// When, in monotonic nanoseconds, the rules of a network namespace were read and none of them translated to this
+    /// backend any more: the last few times, oldest first.
+    pub unreachable_by_rule: HashMap<(u32, SocketAddr), VecDeque<u64>>,
     /// Hooks that this kernel does not have, or that could not be attached: that they showed nothing proves nothing.
     pub absent: BTreeSet<Hook>,
     /// When records were last found to be lost, monotonic nanoseconds.

@@ -14,7 +14,7 @@ pub use address::{AddressMatch, Device};
 pub use read::tables;
 pub use walk::{Outcome, Packet, outcomes};
 
-use super::xt::Match;
+use super::{translation::Translation, xt::Match};
 use crate::flow::event::text;
 
 /// A table, such as `filter`.
@@ -49,6 +49,8 @@ pub struct Rule {
     pub matches: Vec<Match>,
     /// What it does with a packet that fits.
     pub target: Target,
+    /// What it makes of the destination, if it translates that.
+    pub translation: Option<Translation>,
     /// Where its target stands in the table, in bytes from the first entry: the kernel's own name for the rule.
     pub target_at: u32,
 }
@@ -176,6 +178,7 @@ struct Entry {
     is_goto: bool,
     matches: Vec<Match>,
     target: String,
+    translation: Option<Translation>,
     target_at: u32,
     target_data: Vec<u8>,
 }
@@ -273,6 +276,7 @@ fn rule(entry: Entry, begins: &[u32]) -> Option<Rule> {
         address: entry.address,
         matches: entry.matches,
         target,
+        translation: entry.translation,
         target_at: entry.target_at,
     })
 }
@@ -302,15 +306,17 @@ fn entries(is_v6: bool, block: &[u8]) -> Option<Vec<Entry>> {
             });
             rest = rest.get(length..)?;
         }
-        let (length, target, _) = head_of(bytes.get(target_offset..)?)?;
+        let (length, target, revision) = head_of(bytes.get(target_offset..)?)?;
+        let target_data = bytes.get(target_offset + HEAD..target_offset + length)?;
         out.push(Entry {
             at: u32::try_from(at).ok()?,
             address,
             is_goto,
             matches,
+            translation: Translation::of_target(&target, revision, target_data, is_v6),
             target,
             target_at: u32::try_from(at + target_offset).ok()?,
-            target_data: bytes.get(target_offset + HEAD..target_offset + length)?.to_vec(),
+            target_data: target_data.to_vec(),
         });
         at += next;
     }

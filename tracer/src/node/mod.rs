@@ -1,6 +1,7 @@
 //! Facts of the node, as the kernel tells them.
 
 pub mod collect;
+mod destinations;
 pub mod facts;
 pub mod ipset;
 pub mod iptables;
@@ -13,4 +14,5 @@ pub mod netns;
 pub mod nft;
 pub mod route;
 pub mod sysctl;
+pub mod translation;
 pub mod xt;

@@ -77,6 +77,17 @@ impl Match {
         only.then_some(*ports.destination.start())
     }
 
+    /// Does it ask whether conntrack found the packet INVALID?
+    #[must_use]
+    pub fn asks_invalid(&self) -> bool {
+        let mask = match (self.name.as_str(), self.revision) {
+            ("conntrack", 3) => asked_states(&self.info),
+            ("state", 0) => self.info.as_slice().try_get_u32_ne().ok(),
+            _ => None,
+        };
+        mask.is_some_and(|mask| mask & states::INVALID != 0)
+    }
+
     /// Does the packet fit?
     #[must_use]
     pub fn fits(&self, packet: &Packet) -> Fits {
@@ -192,14 +203,27 @@ mod states {
     }
 }
 
-/// `struct xt_conntrack_mtinfo3`, if it asks for nothing but the state.
-fn conntrack(info: &[u8], packet: &Packet) -> Option<Fits> {
-    const ASKS_STATE: u16 = 1;
-    const ASKS_STATE_BY_OTHER_NAME: u16 = 1 << 13;
+/// What `struct xt_conntrack_mtinfo3` asks for, what of it is inverted, and the states that it asks for.
+fn conntrack_asks(info: &[u8]) -> Option<(u16, u16, u32)> {
     // Four addresses with their masks, two times, a protocol, four ports.
     let mut rest = info.get(128 + 8 + 2 + 8..)?;
     let (asks, inverted) = (rest.try_get_u16_ne().ok()?, rest.try_get_u16_ne().ok()?);
-    let mask = u32::from(rest.try_get_u16_ne().ok()?);
+    Some((asks, inverted, u32::from(rest.try_get_u16_ne().ok()?)))
+}
+
+/// `XT_CONNTRACK_STATE`.
+const ASKS_STATE: u16 = 1;
+
+/// The states of which one must be the packet's, where that is what is asked.
+fn asked_states(info: &[u8]) -> Option<u32> {
+    let (asks, inverted, mask) = conntrack_asks(info)?;
+    (asks & ASKS_STATE != 0 && inverted & ASKS_STATE == 0).then_some(mask)
+}
+
+/// `struct xt_conntrack_mtinfo3`, if it asks for nothing but the state.
+fn conntrack(info: &[u8], packet: &Packet) -> Option<Fits> {
+    const ASKS_STATE_BY_OTHER_NAME: u16 = 1 << 13;
+    let (asks, inverted, mask) = conntrack_asks(info)?;
     if asks & !ASKS_STATE_BY_OTHER_NAME != ASKS_STATE {
         return None;
     }

@@ -86,6 +86,7 @@ fn verdict_name(step: &Step, verdict: i32) -> Option<String> {
             hook,
             Hook::IpvsNatXmit
                 | Hook::CtConfirm
+                | Hook::CtIn
                 | Hook::NatSetup
                 | Hook::NatMasquerade
                 | Hook::NftDoChain

@@ -12,7 +12,7 @@ use crate::{
     flow::{event::text, model::Step},
     node::{
         iptables::{Found, Outcome, Packet, Table, outcomes},
-        xt,
+        xt::{self, Match},
     },
 };
 
@@ -179,5 +179,6 @@ fn describe<'a>(
         table: &table.name,
         comment,
         map: None,
+        asks_invalid: found.rule.matches.iter().any(Match::asks_invalid),
     }
 }

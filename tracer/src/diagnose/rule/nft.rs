@@ -98,6 +98,7 @@ pub(super) fn rejected<'a>(case: &Case<'a>, step: &'a Step, reject: &'a record::
             table: &rule.table,
             comment: rule.comment.clone(),
             map: None,
+            asks_invalid: rule.asks_invalid,
         }),
         ..known
     }
@@ -297,6 +298,7 @@ fn of_rule<'a>(
         table: &rule.table,
         comment: rule.comment.clone(),
         map,
+        asks_invalid: rule.asks_invalid,
     });
     blame
 }

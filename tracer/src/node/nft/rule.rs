@@ -1,13 +1,14 @@
 //! The rules of nf_tables, with what tells one from another: where they stand, what they decide, what they say of
 //! themselves.
 
-use std::{collections::HashMap, io};
+use std::{collections::HashMap, io, net::IpAddr};
 
 use bytes::Buf as _;
 
 use super::{Family, attribute, number};
 use crate::node::{
     netlink::{attributes, text},
+    translation::Translation,
     xt::Match,
 };
 
@@ -35,6 +36,10 @@ pub struct Rule {
     pub dport: Option<u16>,
     /// Does it ask for a destination address?
     pub has_destination: bool,
+    /// Does it ask whether conntrack found the packet INVALID?
+    pub asks_invalid: bool,
+    /// What it makes of the destination, if it translates that.
+    pub translation: Option<Translation>,
 }
 
 /// What a rule decides. The last expression that can decide anything counts.
@@ -152,7 +157,7 @@ fn parse_rule(answer: &[u8]) -> Option<Rule> {
             1 => table = Some(text(value)),
             2 => chain = Some(text(value)),
             3 => handle = value.try_into().ok().map(u64::from_be_bytes),
-            4 => body = Body::read(value),
+            4 => body = Body::read(value, family),
             7 => said = super::comment_in(value),
             _ => {}
         }
@@ -167,6 +172,8 @@ fn parse_rule(answer: &[u8]) -> Option<Rule> {
         decides: body.decides.unwrap_or(Decides::Nothing),
         dport: body.dport,
         has_destination: body.has_destination,
+        asks_invalid: body.asks_invalid,
+        translation: body.translation,
     })
 }
 
@@ -177,8 +184,14 @@ struct Body {
     comment: Option<String>,
     dport: Option<u16>,
     has_destination: bool,
+    asks_invalid: bool,
+    translation: Option<Translation>,
     /// The register that holds the destination port.
     port_in: Option<u32>,
+    /// The register that holds the state of the connection.
+    state_in: Option<u32>,
+    /// What was written into registers, whole.
+    constants: HashMap<u32, Vec<u8>>,
 }
 
 /// Bases of a payload (`enum nft_payload_bases`).
@@ -189,21 +202,31 @@ const DESTINATION: [u32; 2] = [16, 24];
 const DPORT: u32 = 2;
 /// `NFT_CMP_EQ`.
 const EQUAL: u32 = 0;
+/// `NFT_NAT_DNAT`.
+const DNAT: u32 = 1;
+/// `NFT_CT_STATE`, and its bit for a packet without a connection (`NF_CT_STATE_INVALID_BIT`), in the machine's order.
+const STATE: u32 = 0;
+const INVALID: u32 = 1;
 
 impl Body {
-    fn read(expressions: &[u8]) -> Self {
+    fn read(expressions: &[u8], family: Family) -> Self {
         let mut body = Self::default();
         for (_, expression) in attributes(expressions) {
             let name = attribute(expression, 1).map(text).unwrap_or_default();
             let data = attribute(expression, 2).unwrap_or_default();
-            body.take(name, data);
+            body.take(name, data, family);
         }
         body
     }
 
-    fn take(&mut self, name: String, data: &[u8]) {
+    fn take(&mut self, name: String, data: &[u8], family: Family) {
         let field = |kind| attribute(data, kind).and_then(number);
         let named = || attribute(data, 1).map(text);
+        self.take_state(&name, data);
+        if !matches!(name.as_str(), "immediate" | "nat") {
+            // It may write into registers; those of a translation are filled right before it.
+            self.constants.clear();
+        }
         match name.as_str() {
             // The register, the data.
             "immediate" => {
@@ -212,12 +235,33 @@ impl Body {
                     .and_then(Verdict::parse)
                 {
                     self.decides = Some(Decides::Verdict(verdict));
+                } else if let (Some(register), Some(value)) =
+                    (field(1), attribute(data, 2).and_then(|value| attribute(value, 1)))
+                {
+                    self.constants.insert(register, value.to_vec());
                 }
             }
             // The set, the source register, the destination register: 0 is that of the verdict.
             "lookup" if field(3) == Some(0) => self.decides = named().map(Decides::Map),
             "reject" => self.decides = Some(Decides::Reject),
-            "target" => self.decides = named().map(Decides::Extension),
+            "target" => {
+                self.translation = named().and_then(|name| {
+                    let revision = u8::try_from(field(2)?).ok()?;
+                    Translation::of_target(&name, revision, attribute(data, 3)?, family == Family::Ip6)
+                });
+                self.decides = named().map(Decides::Extension);
+            }
+            "nat" => {
+                if field(1) == Some(DNAT) {
+                    self.translation = Some(self.to_registers(data));
+                }
+                self.decides = Some(Decides::Other(name));
+            }
+            "redir" => {
+                self.translation = Some(Translation::Here);
+                self.decides = Some(Decides::Other(name));
+            }
+
             "match" => self.take_match(named(), field(2), attribute(data, 3)),
             // The register, the base, the offset, the length.
             "payload" => {
@@ -244,6 +288,64 @@ impl Body {
         }
     }
 
+    /// Whether the state of the connection is held against INVALID, by a mask, by value, or by what a set or a map says.
+    fn take_state(&mut self, name: &str, data: &[u8]) {
+        let field = |kind| attribute(data, kind).and_then(number);
+        let holds_invalid = |kind| {
+            let value = attribute(data, kind).and_then(|data| attribute(data, 1));
+            let bits = value
+                .and_then(|value| value.try_into().ok())
+                .map(u32::from_ne_bytes);
+            bits.is_some_and(|bits| bits & INVALID != 0)
+        };
+        match name {
+            // The register, the key.
+            "ct" if field(2) == Some(STATE) => self.state_in = field(1),
+            // The source register, the target register, the length, the mask.
+            "bitwise" if self.state_in.is_some() && field(1) == self.state_in => {
+                self.asks_invalid |= holds_invalid(4);
+                self.state_in = None;
+            }
+            "cmp" if self.state_in.is_some() && field(1) == self.state_in => {
+                self.asks_invalid |= holds_invalid(3)
+            }
+            // The set, the source register.
+            "lookup" => self.asks_invalid |= self.state_in.is_some() && field(2) == self.state_in,
+            _ => {}
+        }
+    }
+
+    /// A translation to what stands in registers: the family of the addresses, the first and the last one of them, the
+    /// first and the last port.
+    fn to_registers(&self, data: &[u8]) -> Translation {
+        let register = |kind| attribute(data, kind).and_then(number);
+        let constant = |register: Option<u32>| -> Option<Option<&[u8]>> {
+            // A register that is named and holds no constant makes it all unknown.
+            register.map_or(Some(None), |register| {
+                self.constants.get(&register).map(|value| Some(value.as_slice()))
+            })
+        };
+        let address = |value: &[u8]| -> Option<IpAddr> {
+            let v4 = <[u8; 4]>::try_from(value).map(IpAddr::from);
+            v4.or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from)).ok()
+        };
+        let port = |mut value: &[u8]| value.try_get_u16().ok();
+        let read = || {
+            let (first, low) = (constant(register(3))?, constant(register(5))?);
+            let (last, high) = (constant(register(4))?.or(first), constant(register(6))?.or(low));
+            let addresses = match first.zip(last) {
+                Some((first, last)) => Some(address(first)?..=address(last)?),
+                None => None,
+            };
+            let ports = match low.zip(high) {
+                Some((low, high)) => Some(port(low)?..=port(high)?),
+                None => None,
+            };
+            Some(Translation::To { addresses, ports })
+        };
+        read().unwrap_or(Translation::Unknown)
+    }
+
     fn take_match(&mut self, name: Option<String>, revision: Option<u32>, info: Option<&[u8]>) {
         let (Some(name), Some(revision), Some(info)) = (name, revision, info) else {
             return;
@@ -253,111 +355,11 @@ impl Body {
             revision: u8::try_from(revision).unwrap_or(u8::MAX),
             info: info.to_vec(),
         };
+        self.asks_invalid |= asked.asks_invalid();
         self.comment = asked.comment().or(self.comment.take());
         self.dport = asked.dport().or(self.dport);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{super::captured, *};
-
-    fn kube() -> Vec<Rule> {
-        parse(captured(include_bytes!("captured/kube.rules.bin")))
-    }
-
-    fn iptables() -> Vec<Rule> {
-        parse(captured(include_bytes!("captured/iptables.rules.bin")))
-    }
-
-    fn in_chain<'a>(rules: &'a [Rule], chain: &str) -> Vec<&'a Rule> {
-        rules.iter().filter(|rule| rule.chain == chain).collect()
-    }
-
-    #[test]
-    fn reads_the_rules_of_nft() {
-        let rules = kube();
-        let outgoing = in_chain(&rules, "outgoing");
-        let told: Vec<_> = outgoing
-            .iter()
-            .map(|rule| (rule.handle, rule.number, rule.decides.clone()))
-            .collect();
-        assert_eq!(
-            told,
-            [
-                (2, 1, Decides::Verdict(Verdict::Drop)),
-                (4, 2, Decides::Map("__map0".to_owned())),
-                (5, 3, Decides::Reject),
-                (6, 4, Decides::Nothing),
-                (7, 5, Decides::Verdict(Verdict::Accept)),
-            ]
-        );
-        let drop = outgoing[0];
-        assert_eq!((drop.family, drop.table.as_str()), (Family::Inet, "hardening"));
-        assert_eq!(drop.comment.as_deref(), Some("no way to the old backend"));
-        assert_eq!((drop.dport, drop.has_destination), (Some(8080), true));
-        assert!(drop.decides.drops(false) && !drop.decides.drops(true));
-        assert!(outgoing[1].decides.drops(true) && outgoing[2].decides.rejects());
-    }
-
-    #[test]
-    fn reads_where_rules_lead() {
-        let rules = kube();
-        let external = in_chain(&rules, "external-HVFWP5L3-shop/web/tcp/http");
-        assert_eq!(
-            external[1].decides,
-            Decides::Verdict(Verdict::Goto("service-HVFWP5L3-shop/web/tcp/http".to_owned()))
-        );
-        // The first lookup of the rule asks only.
-        let check = in_chain(&rules, "nodeport-endpoints-check")[0];
-        assert_eq!(check.decides, Decides::Map("no-endpoint-nodeports".to_owned()));
-        let endpoint = in_chain(&rules, "endpoint-A5CMKJJO-shop/web/tcp/http__10.244.1.2/8080")[0];
-        assert_eq!(endpoint.decides, Decides::Other("nat".to_owned()));
-    }
-
-    #[test]
-    fn reads_the_rules_of_iptables_nft() {
-        let rules = iptables();
-        let external = in_chain(&rules, "KUBE-EXTERNAL-SERVICES");
-        assert_eq!(
-            (
-                external[0].number,
-                external[0].comment.as_deref(),
-                external[0].dport
-            ),
-            (1, Some("shop/web:http has no endpoints"), Some(30_080))
-        );
-        assert!(external[0].decides.rejects() && !external[0].has_destination);
-        assert_eq!(
-            (
-                external[1].number,
-                external[1].comment.as_deref(),
-                external[1].dport
-            ),
-            (2, Some("shop/api has no local endpoints"), Some(30_081))
-        );
-        assert!(external[1].decides.drops(false));
-        let ports = in_chain(&rules, "KUBE-NODEPORTS");
-        assert_eq!(
-            (
-                ports[0].comment.as_deref(),
-                ports[0].dport,
-                ports[0].has_destination
-            ),
-            (Some("shop/web:http"), Some(30_080), false)
-        );
-        assert_eq!((ports[1].dport, ports[1].has_destination), (Some(30_082), true));
-        let mark = in_chain(&rules, "KUBE-EXT-ABC")[0];
-        assert_eq!(mark.decides, Decides::Extension("MARK".to_owned()));
-    }
-
-    #[test]
-    fn a_damaged_rule_is_left_out() {
-        for answer in captured(include_bytes!("captured/kube.rules.bin")) {
-            for end in 0..answer.len() {
-                let _ = parse_rule(&answer[..end]);
-            }
-        }
-        assert_eq!(parse_rule(&[2, 0, 0, 0]), None);
-    }
-}
+mod tests;

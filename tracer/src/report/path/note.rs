@@ -225,6 +225,7 @@ fn passing(step: &Step, hook: Hook, way: String) -> String {
         },
         hook if hook.is_ipvs_request() => format!("{way} at IPVS"),
         Hook::CtAlloc => "conntrack has no entry for the new connection".to_owned(),
+        Hook::CtIn => format!("conntrack knows no connection for the {way} (INVALID)"),
         Hook::CtEarlyDrop => "the conntrack table is full, and nothing in it can go".to_owned(),
         Hook::NatMasquerade => "masquerade finds no address to use here".to_owned(),
         Hook::XtDnat | Hook::XtDnatV0 => "a rule of iptables translates the destination".to_owned(),

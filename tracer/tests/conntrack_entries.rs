@@ -1,0 +1,245 @@
+//! What conntrack knows of a packet already, or does not: clients that an old entry holds, and packets that are INVALID.
+
+mod story;
+
+use std::collections::VecDeque;
+
+use story::{MS, NF_DROP, PATIENCE, Story, has, original, translated};
+use tracer::{
+    diagnose::cause::Cause,
+    flow::{event::What, fate::Fate},
+    node::{
+        facts::NetnsFacts,
+        nft::{
+            Base, Chain, Family, Policy,
+            rule::{Decides, Rule, Verdict},
+        },
+    },
+};
+use tracer_common::{
+    hook::Hook,
+    record::{self, Conntrack, NftRule, chain, conntrack},
+    tcp::Part,
+    tuple::Tuple,
+};
+
+const NODE: u32 = 1;
+const FORWARD: u32 = 2;
+const NF_ACCEPT: i32 = 1;
+const PORT: u16 = 40_001;
+
+fn entry_of(port: u16) -> Conntrack {
+    Conntrack {
+        ct: 0x7000,
+        original: original(port),
+        reply: translated(port).reversed(),
+        status: conntrack::CONFIRMED | conntrack::DST_NAT,
+        tcp_state: 1,
+    }
+}
+
+fn on_node(story: &mut Story, at: u64, hook: Hook, tuple: Tuple, what: What) {
+    story.see(at, hook, Part::Syn, tuple, NODE, what);
+}
+
+/// A SYN for which the rules are asked; they choose a pod.
+fn chosen(story: &mut Story, at: u64) {
+    story.arrives(at);
+    let entry = What::Conntrack(entry_of(PORT));
+    story.returns(at + 1, Hook::NatSetup, NF_ACCEPT, entry.clone());
+    on_node(story, at + 2, Hook::CtConfirm, translated(PORT), entry);
+    story.reaches_pod(at + 3);
+}
+
+/// A SYN that goes the way of the first one.
+fn held(story: &mut Story, at: u64) {
+    story.arrives(at);
+    story.reaches_pod(at + 1);
+}
+
+/// The rules were read then, and none led to the pod.
+fn nowhere(story: &mut Story, times: &[u64]) {
+    let backend = translated(PORT).destination();
+    let times = VecDeque::from(times.to_vec());
+    story.facts.unreachable_by_rule.insert((NODE, backend), times);
+}
+
+#[test]
+fn a_syn_that_goes_where_no_rule_leads_any_more_is_held_by_an_old_entry() {
+    let mut story = Story::new();
+    chosen(&mut story, MS);
+    held(&mut story, 1000 * MS);
+    held(&mut story, 3000 * MS);
+    nowhere(&mut story, &[1001 * MS, 3012 * MS]);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Unanswered, Some(Cause::ConntrackPinned))
+    );
+    assert!(has(&diagnosis, "rules that translate to it", "none, 12 ms after"));
+    assert!(has(&diagnosis, "SYN sent to", "10.244.1.2:8080"));
+}
+
+#[test]
+fn what_was_not_seen_about_then_proves_nothing() {
+    let mut story = Story::new();
+    chosen(&mut story, MS);
+    held(&mut story, 1000 * MS);
+    // The endpoint was removed later.
+    nowhere(&mut story, &[2500 * MS]);
+    assert_eq!(story.only().2.cause, Some(Cause::BackendSilent));
+}
+
+#[test]
+fn a_syn_for_which_the_rules_were_asked_is_not_held() {
+    let mut story = Story::new();
+    chosen(&mut story, MS);
+    nowhere(&mut story, &[2 * MS]);
+    assert_eq!(story.only().2.cause, Some(Cause::BackendSilent));
+    // Nor one that something else than conntrack translated.
+    let mut story = Story::new();
+    held(&mut story, MS);
+    held(&mut story, 1000 * MS);
+    nowhere(&mut story, &[1001 * MS]);
+    assert_eq!(story.only().2.cause, Some(Cause::BackendSilent));
+}
+
+#[test]
+fn nothing_is_proven_where_the_rules_cannot_be_seen_to_be_asked() {
+    let mut story = Story::new();
+    chosen(&mut story, MS);
+    held(&mut story, 1000 * MS);
+    nowhere(&mut story, &[1001 * MS]);
+    story.facts.absent.insert(Hook::NatSetup);
+    assert_eq!(story.only().2.cause, Some(Cause::BackendSilent));
+}
+
+#[test]
+fn a_new_syn_from_the_same_port_meets_the_entry_too() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    let entry = What::Conntrack(entry_of(PORT));
+    on_node(&mut story, MS + 1, Hook::DevStartXmit, translated(PORT), entry);
+    story.reaches_pod(MS + 2);
+    nowhere(&mut story, &[2 * MS]);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Unanswered, Some(Cause::ConntrackPinned))
+    );
+    assert!(has(&diagnosis, "the entry", "TCP state SYN_SENT, not answered"));
+}
+
+#[test]
+fn whoever_reads_rules_hears_of_each_such_syn_once() {
+    let mut story = Story::new();
+    let heard = |story: &mut Story| {
+        let mut count = 0;
+        story.engine.take_unasked(|_| count += 1);
+        count
+    };
+    chosen(&mut story, MS);
+    assert_eq!(heard(&mut story), 0);
+    held(&mut story, 1000 * MS);
+    assert_eq!((heard(&mut story), heard(&mut story)), (1, 0));
+    held(&mut story, 3000 * MS);
+    assert_eq!(heard(&mut story), 1);
+    story.served(PATIENCE + 3000 * MS);
+    assert_eq!(heard(&mut story), 0);
+}
+
+/// A filter in the forward chain with one rule that drops.
+fn filter(asks_invalid: bool) -> NetnsFacts {
+    NetnsFacts {
+        chains: vec![Chain {
+            family: Family::Ip,
+            table: "filter".to_owned(),
+            name: "FORWARD".to_owned(),
+            handle: 1,
+            base: Some(Base {
+                hook: FORWARD,
+                priority: 0,
+                kind: "filter".to_owned(),
+                policy: Some(Policy::Accept),
+            }),
+        }],
+        rules: vec![Rule {
+            family: Family::Ip,
+            table: "filter".to_owned(),
+            chain: "FORWARD".to_owned(),
+            handle: 12,
+            number: 1,
+            comment: None,
+            decides: Decides::Verdict(Verdict::Drop),
+            dport: None,
+            has_destination: false,
+            asks_invalid,
+            translation: None,
+        }],
+        ..NetnsFacts::default()
+    }
+}
+
+/// The pod's answer is dropped on the node by that rule.
+fn answer_dropped(asks_invalid: bool, is_invalid: bool) -> Option<String> {
+    let mut story = Story::new();
+    story.facts.netns.insert(NODE, filter(asks_invalid));
+    chosen(&mut story, MS);
+    story.listener_takes(5 * MS);
+    let answer = translated(PORT).reversed();
+    let mut see = |at: u64, hook: Hook, netns: u32, what: What, verdict: Option<i32>| {
+        let mut event = story.event(at, hook, Part::SynAck, answer, netns, what);
+        if let Some(verdict) = verdict {
+            event.phase = record::Phase::Return;
+            event.verdict = verdict;
+        }
+        story.engine.push(event);
+    };
+    see(6 * MS, Hook::DevStartXmit, 2, What::Packet, None);
+    see(7 * MS, Hook::NetifReceive, NODE, What::Packet, None);
+    if is_invalid {
+        see(8 * MS, Hook::CtIn, NODE, What::Packet, Some(NF_ACCEPT));
+    }
+    let mut dropped = record::Chain {
+        nf_hook: FORWARD,
+        family: 2,
+        seen: chain::IMMEDIATE,
+        code: NF_DROP,
+        rule: NftRule { handle: 12, next: 0 },
+        ..record::Chain::default()
+    };
+    dropped.table[..6].copy_from_slice(b"filter");
+    dropped.chain[..7].copy_from_slice(b"FORWARD");
+    see(
+        9 * MS,
+        Hook::NftDoChain,
+        NODE,
+        What::Chain(dropped),
+        Some(NF_DROP),
+    );
+    let freed = record::Drop {
+        location: 0x1234,
+        reason: u32::MAX,
+        reserved: 0,
+    };
+    see(10 * MS, Hook::KfreeSkb, NODE, What::Drop(freed), None);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Dropped, Some(Cause::ReturnDropped))
+    );
+    let inner = diagnosis
+        .evidence
+        .iter()
+        .find(|fact| fact.what == "cause of the answer's drop");
+    inner.map(|fact| fact.value.clone())
+}
+
+#[test]
+fn an_answer_that_conntrack_knows_nothing_of_is_invalid_if_the_rule_asks_for_that() {
+    assert_eq!(answer_dropped(true, true).as_deref(), Some("conntrack.invalid"));
+    for (asks_invalid, is_invalid) in [(true, false), (false, true), (false, false)] {
+        let inner = answer_dropped(asks_invalid, is_invalid);
+        assert_eq!(inner.as_deref(), Some("netfilter.rule-dropped"));
+    }
+}
