@@ -172,7 +172,9 @@ impl Act<'_> {
             .doing("waiting for connections in the background")?;
         self.background.drain(..).try_for_each(join)?;
         let background = self.scenario.connects().filter(|connect| connect.background);
-        background.for_each(|connect| self.gave_up(connect));
+        for connect in background {
+            self.gave_up(connect);
+        }
         Ok(())
     }
 
@@ -203,7 +205,9 @@ impl Act<'_> {
                 connecting?
                     .into_iter()
                     .try_for_each(|(connecting, _)| join(connecting))?;
-                connects.iter().for_each(|connect| self.gave_up(connect));
+                for connect in connects {
+                    self.gave_up(connect);
+                }
                 Ok(())
             }
             Step::Strays(strays) => {
