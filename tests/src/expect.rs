@@ -6,6 +6,7 @@ mod matrix;
 mod path;
 #[cfg(test)]
 mod tests;
+mod truth;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,15 +18,7 @@ use crate::protocol::{Outcome, Traffic};
 use crate::scenario::{Attempt, Connect, Expected, Fate, Scenario, Totals};
 use flow::Flow;
 pub use matrix::Matrix;
-
-/// A client that waited this long for its connection lost a SYN or a SYN-ACK, for Linux sends neither again within
-/// the first second; one that waited less lost none. Below one second, because its clock runs from the call and
-/// tracer's from the packet.
-const LOST_A_SECOND_MS: f64 = 900.0;
-
-/// How far the time that tracer calls lost may be from what the client waited. The rest of a handshake takes a few
-/// milliseconds, and a few tens of them in a virtual machine that is emulated.
-const STALL_TOLERANCE_MS: f64 = 400.0;
+use truth::{Lived, STALL_TOLERANCE_MS, agrees, waited_ms};
 
 /// Something that is not as it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +110,8 @@ impl<'a> Judge<'a> {
             let Some(expected) = scenario.expected(&attempt) else {
                 continue;
             };
-            if !agrees(expected.fate, truth) && !matrix::was_slowed(scenario, expected, truth) {
+            let cause = expected.cause.map(crate::scenario::Cause::word);
+            if !agrees(expected.fate, cause, truth) && !matrix::was_slowed(scenario, expected, truth) {
                 let fate = expected.fate;
                 self.wrong(
                     &attempt,
@@ -278,22 +272,25 @@ impl<'a> Judge<'a> {
             self.wrong(attempt, format!("`{}` is no fate that could stand", flow.fate));
             return;
         };
-        if !agrees(fate, truth) {
+        let cause = flow.cause.as_deref();
+        if !agrees(fate, cause, truth) {
             self.wrong(
                 attempt,
                 format!("tracer says {fate}, but the client {}", Lived(truth)),
             );
         }
         if fate == Fate::Stalled && truth.outcome == Outcome::Connected {
+            let waited = waited_ms(cause, truth);
+            let expected = self.scenario.expected(attempt);
+            let tolerance = expected.and_then(|expected| expected.stall_off_ms);
+            let tolerance = tolerance.unwrap_or(STALL_TOLERANCE_MS);
             match flow.stall_ms {
                 None => self.wrong(attempt, "it is stalled, but stall_ms is not known"),
                 // A backend that is slow takes its time of every SYN: that is no loss to a repetition.
                 Some(stall)
-                    if stall - truth.ms > STALL_TOLERANCE_MS
-                        || truth.ms - stall > STALL_TOLERANCE_MS
-                            && flow.cause.as_deref() != Some("backend.slow") =>
+                    if stall - waited > tolerance
+                        || waited - stall > tolerance && cause != Some("backend.slow") =>
                 {
-                    let waited = truth.ms;
                     self.wrong(
                         attempt,
                         format!("stall_ms is {stall:.0}, but the client waited {waited:.0} ms"),
@@ -384,38 +381,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Whether a client that was told this fate would nod.
-fn agrees(fate: Fate, truth: &Traffic) -> bool {
-    match (fate, truth.outcome) {
-        (Fate::Established, Outcome::Connected) => truth.ms < LOST_A_SECOND_MS,
-        (Fate::Stalled, Outcome::Connected) => truth.ms >= LOST_A_SECOND_MS,
-        // The kernel gives the client the same error for "time exceeded", which is no refusal, as for "unreachable".
-        (Fate::Refused, Outcome::Refused | Outcome::Unreachable)
-        | (Fate::Dropped, Outcome::Timeout | Outcome::Unreachable | Outcome::Aborted | Outcome::Silent)
-        | (Fate::Unanswered, Outcome::Timeout | Outcome::Aborted | Outcome::Silent) => true,
-        _ => false,
-    }
-}
-
 /// Whether a line of tracer is of this type.
 fn is(line: &Value, kind: &str) -> bool {
     line["type"] == kind
-}
-
-/// What a client lived through, as the end of a sentence about it.
-struct Lived<'a>(&'a Traffic);
-
-impl fmt::Display for Lived<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = self.0.ms;
-        match self.0.outcome {
-            Outcome::Connected => write!(f, "was connected after {ms:.0} ms"),
-            Outcome::Refused => write!(f, "was refused after {ms:.0} ms"),
-            Outcome::Timeout => write!(f, "gave up after {ms:.0} ms"),
-            Outcome::Unreachable => write!(f, "was told after {ms:.0} ms that the way is closed"),
-            Outcome::Aborted => write!(f, "gave its socket up after {ms:.0} ms"),
-            Outcome::Silent => write!(f, "sent SYNs only"),
-            Outcome::Failed => write!(f, "failed after {ms:.0} ms"),
-        }
-    }
 }

@@ -114,6 +114,9 @@ pub struct Traffic {
     pub outcome: Outcome,
     /// How long `connect()` took, in milliseconds.
     pub ms: f64,
+    /// How long after that the first word of the pod came, in milliseconds; `None` where none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_ms: Option<f64>,
     /// The pod that answered, by the name it gave; `None` where none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
@@ -174,6 +177,7 @@ mod tests {
                 source_port: 40_000,
                 outcome: Outcome::Timeout,
                 ms: 3.5,
+                answer_ms: None,
                 backend: None
             })),
             r#"{"type":"traffic","client":"client-a","source_port":40000,"outcome":"timeout","ms":3.5}"#

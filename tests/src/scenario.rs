@@ -182,6 +182,17 @@ impl Scenario {
         attempts
     }
 
+    /// Whether a connect is to have its client wait for a connection that is not made.
+    #[must_use]
+    pub fn leaves_waiting(&self, connect: &Connect) -> bool {
+        let attempts = self.attempts();
+        let mut own = attempts.iter().filter(|(_, of)| std::ptr::eq(*of, connect));
+        own.any(|(attempt, _)| {
+            let fate = self.expected(attempt).map(|expected| expected.fate);
+            matches!(fate, Some(Fate::Dropped | Fate::Unanswered))
+        })
+    }
+
     /// Whether the way of any flow is held against what is expected of it.
     #[must_use]
     pub fn expects_paths(&self) -> bool {

@@ -197,6 +197,7 @@ mod tests {
             source_port: 40_000,
             outcome,
             ms,
+            answer_ms: None,
             backend: None,
         };
         let text = summary(&[

@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{Judge, LOST_A_SECOND_MS};
+use super::Judge;
+use super::truth::LOST_A_SECOND_MS;
 use crate::protocol::{Outcome, Traffic};
 use crate::scenario::{Expected, Fate, Scenario};
 

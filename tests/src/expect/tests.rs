@@ -70,6 +70,7 @@ impl Case {
             source_port,
             outcome,
             ms,
+            answer_ms: Some(1.5),
             backend: backend.map(Into::into),
         };
         Self {

@@ -17,7 +17,7 @@ use super::cancel::Cancel;
 use super::extension;
 use super::netns::Netns;
 use super::port::Port;
-use super::{segment, strays, tool};
+use super::{segment, sequence, strays, tool};
 use crate::protocol::{Message, Outcome, Traffic};
 use crate::scenario::{self, Close, Connect, HalfOpen, address};
 
@@ -158,15 +158,19 @@ impl Client {
         if let (Outcome::Failed, Err(error)) = (outcome, &result) {
             port.note(format!("{}: {from} to {to}: {error}", self.name));
         }
-        let mut backend = None;
+        let (mut backend, mut answer_ms) = (None, None);
         if result.is_ok() {
+            let connected = Instant::now();
             if step.close == Some(Close::Rst) {
                 socket
                     .set_linger(Some(Duration::ZERO))
                     .context("cannot set SO_LINGER")?;
             }
             let stream = TcpStream::from(socket);
-            backend = greeting(&stream, step.hold || step.close.is_some());
+            if let Some((name, heard)) = greeting(&stream, step.hold || step.close.is_some()) {
+                backend = Some(name);
+                answer_ms = Some(heard.saturating_duration_since(connected).as_secs_f64() * 1000.0);
+            }
             if step.hold {
                 self.lock().push(stream);
             }
@@ -176,6 +180,7 @@ impl Client {
             source_port,
             outcome,
             ms: took.as_secs_f64() * 1000.0,
+            answer_ms,
             backend,
         })
     }
@@ -183,6 +188,9 @@ impl Client {
     fn socket(&self, from: SocketAddr, step: &Connect) -> Result<Socket> {
         let socket = Socket::new(Domain::for_address(from), Type::STREAM, Some(Protocol::TCP))
             .context("cannot make a socket")?;
+        if let Some(number) = step.sequence {
+            sequence::set(&socket, number)?;
+        }
         socket
             .set_reuse_address(true)
             .context("cannot set SO_REUSEADDR")?;
@@ -227,6 +235,7 @@ impl Client {
             source_port,
             outcome: Outcome::Silent,
             ms: start.elapsed().as_secs_f64() * 1000.0,
+            answer_ms: None,
             backend: None,
         })
     }
@@ -325,20 +334,23 @@ fn outcome(error: &io::Error) -> Outcome {
     }
 }
 
-/// What the server said, up to its first line. Unless that is enough, all of it is read, so that it is the server who
-/// closes first, and the client's port is free at once.
-fn greeting(mut stream: &TcpStream, first_line: bool) -> Option<String> {
+/// What the server said, up to the end of its first line, and when the first of it came. Unless that is enough, all of
+/// it is read, so that it is the server who closes first, and the client's port is free at once.
+fn greeting(mut stream: &TcpStream, first_line: bool) -> Option<(String, Instant)> {
     let _ = stream.set_nonblocking(false);
     let _ = stream.set_read_timeout(Some(REPLY));
     let mut said = Vec::new();
     let mut bytes = [0; 64];
+    let mut heard = None;
     // An RST ends it as well as a FIN does.
     while let Ok(count @ 1..) = stream.read(&mut bytes) {
+        heard.get_or_insert_with(Instant::now);
         said.extend_from_slice(&bytes[..count]);
         if first_line && said.contains(&b'\n') {
             break;
         }
     }
     let name = said.split(|byte| *byte == b'\n').next()?;
-    (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned())
+    let name = (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned())?;
+    Some((name, heard?))
 }

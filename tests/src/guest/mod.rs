@@ -22,6 +22,7 @@ mod process;
 mod process_table;
 mod restore;
 mod segment;
+mod sequence;
 mod server;
 mod shell;
 mod strays;

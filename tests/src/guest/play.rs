@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
@@ -20,6 +20,13 @@ use crate::scenario::{Connect, RunIn, Scenario, Step};
 
 /// tracer's own patience: after this time without progress it tells a flow's fate as it stands.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A client that waits longer sends a SYN more than tracer's patience after the last one (at 7 s, after 3 s): tracer has
+/// told its fate by then, and tells it again.
+const TOLD_TWICE_MS: u32 = 7000;
+
+/// How long tracer may take to tell a fate once it is due.
+const TELLING: Duration = Duration::from_millis(1500);
 
 /// What a machine that is emulated, and busy with other guests, may add to it.
 const MARGIN: Duration = Duration::from_secs(7);
@@ -80,10 +87,13 @@ impl Stage {
             scenario,
             tracer: tracer.as_ref(),
             background: Vec::new(),
+            told_again: Instant::now(),
         };
         let acted = act.steps();
+        let told_again = act.told_again;
         if let Some(tracer) = tracer {
-            let waited = acted.and_then(|()| self.wait_for_fates(&tracer, scenario));
+            let flows = scenario.attempts().len();
+            let waited = acted.and_then(|()| self.wait_for_fates(&tracer, flows, told_again));
             let stopped = tracer.stop(&self.cancel);
             waited.and(stopped)
         } else {
@@ -106,13 +116,17 @@ impl Stage {
         checks.iter().try_for_each(|check| bench.check(*check))
     }
 
-    fn wait_for_fates(&self, tracer: &Tracer, scenario: &Scenario) -> Result<()> {
-        self.cancel.doing("waiting for tracer to tell all fates")?;
+    /// Waits until tracer has told the fates of so many flows, and those again that it tells again.
+    fn wait_for_fates(&self, tracer: &Tracer, flows: usize, told_again: Instant) -> Result<()> {
+        self.cancel
+            .doing(format!("waiting for tracer to tell the fates of {flows} flows"))?;
         if self.job.demo {
             // Lines for people are not counted; whoever watches a demo can wait.
             self.cancel.sleep(PATIENCE + CURTAIN)
         } else {
-            tracer.wait_for_fates(scenario.attempts().len(), PATIENCE + MARGIN, &self.cancel)
+            self.cancel
+                .sleep(told_again.saturating_duration_since(Instant::now()))?;
+            tracer.wait_for_fates(flows, PATIENCE + MARGIN, &self.cancel)
         }
     }
 
@@ -139,6 +153,8 @@ struct Act<'a> {
     scenario: &'a Scenario,
     tracer: Option<&'a Tracer>,
     background: Vec<JoinHandle<Result<()>>>,
+    /// When tracer has told again what it tells twice.
+    told_again: Instant,
 }
 
 impl Act<'_> {
@@ -154,7 +170,19 @@ impl Act<'_> {
         self.stage
             .cancel
             .doing("waiting for connections in the background")?;
-        self.background.drain(..).try_for_each(join)
+        self.background.drain(..).try_for_each(join)?;
+        let background = self.scenario.connects().filter(|connect| connect.background);
+        for connect in background {
+            self.gave_up(connect);
+        }
+        Ok(())
+    }
+
+    /// A client is done. Where it gave up after a long time, its last SYN may be one of which tracer has not told yet.
+    fn gave_up(&mut self, connect: &Connect) {
+        if connect.timeout_ms > TOLD_TWICE_MS && self.scenario.leaves_waiting(connect) {
+            self.told_again = Instant::now() + PATIENCE + TELLING;
+        }
     }
 
     fn step(&mut self, step: &Step) -> Result<()> {
@@ -162,7 +190,9 @@ impl Act<'_> {
             Step::Connect(connect) => {
                 let (connecting, begun) = self.connect(connect)?;
                 if !connect.background {
-                    return join(connecting);
+                    join(connecting)?;
+                    self.gave_up(connect);
+                    return Ok(());
                 }
                 // What follows happens after its SYN, or after it has failed to send one.
                 let _ = begun.recv();
@@ -174,7 +204,11 @@ impl Act<'_> {
                     connects.iter().map(|connect| self.connect(connect)).collect();
                 connecting?
                     .into_iter()
-                    .try_for_each(|(connecting, _)| join(connecting))
+                    .try_for_each(|(connecting, _)| join(connecting))?;
+                for connect in connects {
+                    self.gave_up(connect);
+                }
+                Ok(())
             }
             Step::Strays(strays) => {
                 let to = topology::address(&self.scenario.topology, strays.to.as_deref(), None)?;
@@ -192,6 +226,10 @@ impl Act<'_> {
             Step::RunIn(RunIn { place, line }) => self.run(place, line),
             Step::TracerSays(text) => match self.tracer {
                 Some(tracer) => tracer.wait_for(text, &self.stage.cancel),
+                None => Ok(()),
+            },
+            Step::FatesTold(flows) => match self.tracer {
+                Some(tracer) => self.stage.wait_for_fates(tracer, *flows, self.told_again),
                 None => Ok(()),
             },
             Step::SleepMs(time) => self.stage.cancel.sleep(Duration::from_millis((*time).into())),
@@ -253,6 +291,7 @@ fn describe(step: &Step) -> String {
         Step::Run(line) => format!("node: {}", line.trim()),
         Step::RunIn(RunIn { place, line }) => format!("{place}: {}", line.trim()),
         Step::TracerSays(text) => format!("waiting for tracer to say: {text}"),
+        Step::FatesTold(flows) => format!("waiting for tracer to tell the fates of {flows} flows"),
         Step::SleepMs(time) => format!("{time} ms pass"),
         Step::Say(text) => text.trim().to_owned(),
     }

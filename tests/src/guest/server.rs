@@ -24,6 +24,13 @@ const LOOK_MS: u16 = 50;
 /// How many connections may wait to be accepted where that is not what it is about.
 const BACKLOG: i32 = 128;
 
+/// The backlog of a server that accepts nobody: one more may wait. With none at all each handshake that is under way
+/// would be one too many, and every SYN would be answered with a cookie.
+const SHORT_BACKLOG: i32 = 1;
+
+/// So many connections leave one place in the queue of such a server.
+const ALL_BUT_ONE: usize = 1;
+
 /// A handshake within a pod that takes longer will not come to its end.
 const HANDSHAKE: Duration = Duration::from_millis(500);
 
@@ -79,12 +86,18 @@ impl Server {
         // From here on nothing is accepted that should not be.
         *self.shared.lock() = behaviour;
         self.queue.clear();
-        let backlog = if accepts(behaviour) { BACKLOG } else { 0 };
+        let backlog = if accepts(behaviour) {
+            BACKLOG
+        } else {
+            SHORT_BACKLOG
+        };
         SockRef::from(&self.shared.listener)
             .listen(backlog)
             .context("cannot listen with another backlog")?;
-        if behaviour == Behaviour::AcceptFull {
-            self.queue = netns.run(|| self.shared.fill())?;
+        match behaviour {
+            Behaviour::AcceptFull => self.queue = netns.run(|| self.shared.fill())?,
+            Behaviour::AcceptLast => self.queue = netns.run(|| self.shared.wait_within(ALL_BUT_ONE))?,
+            _ => {}
         }
         Ok(())
     }
@@ -109,19 +122,22 @@ const fn accepts(behaviour: Behaviour) -> bool {
 impl Shared {
     /// Connects from within until the queue of those who wait is full.
     fn fill(&self) -> Result<Vec<TcpStream>> {
-        /// With a backlog of 0 one connection waits; some kernels may count otherwise.
+        /// More than may wait; some kernels may count otherwise.
         const ENOUGH: usize = 8;
+        let queue = self.wait_within(ENOUGH)?;
+        ensure!(queue.len() < ENOUGH, "the queue of {} does not fill", self.name);
+        Ok(queue)
+    }
+
+    /// Connects from within so many times, or until no more connections are made.
+    fn wait_within(&self, times: usize) -> Result<Vec<TcpStream>> {
         let mut to = self
             .listener
             .local_addr()
             .context("the listener has no address")?;
         to.set_ip(address::loopback(to.ip()));
-        let mut queue = Vec::new();
-        while let Ok(stream) = TcpStream::connect_timeout(&to, HANDSHAKE) {
-            queue.push(stream);
-            ensure!(queue.len() < ENOUGH, "the queue of {} does not fill", self.name);
-        }
-        Ok(queue)
+        let connect = |_| TcpStream::connect_timeout(&to, HANDSHAKE).ok();
+        Ok((0..times).map_while(connect).collect())
     }
 
     fn serve(&self) {

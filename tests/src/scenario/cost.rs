@@ -39,6 +39,7 @@ impl Scenario {
                 each.max().unwrap_or_default()
             }
             Step::SleepMs(time) => Duration::from_millis((*time).into()),
+            Step::FatesTold(_) => PATIENCE,
             _ => Duration::ZERO,
         }
     }

@@ -63,6 +63,9 @@ pub struct Expected {
     pub syns: Option<Span>,
     /// How much time was lost.
     pub stall_ms: Option<Span>,
+    /// The most that the time that was lost may be off from what the client waited, in milliseconds, where less than
+    /// usual is asked for.
+    pub stall_off_ms: Option<f64>,
     /// How long the handshake took.
     pub connect_ms: Option<Span>,
     /// What the evidence must hold, each at least once.

@@ -36,6 +36,9 @@ pub enum Step {
     RunIn(RunIn),
     /// Nothing happens until tracer says this, in a line of its output or of its standard error.
     TracerSays(String),
+    /// Nothing happens until tracer has told the fates of so many flows, all flows so far counted: what it looks at when
+    /// it tells them must not change before.
+    FatesTold(usize),
     /// Nothing happens for so many milliseconds.
     SleepMs(u32),
     /// A sentence for those who watch.
@@ -87,6 +90,8 @@ pub struct Connect {
     /// Extension headers before the TCP header of every packet that it sends, with IPv6.
     #[serde(default)]
     pub extension_headers: Vec<ExtensionHeader>,
+    /// The sequence number of its SYNs; left out: its TCP chooses one.
+    pub sequence: Option<u32>,
 }
 
 /// A header of IPv6 between its own and that of TCP.

@@ -80,6 +80,10 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
             );
             Ok(())
         }
+        Step::FatesTold(flows) => {
+            ensure!(*flows > 0, "it waits for the fates of no flows");
+            Ok(())
+        }
         Step::SleepMs(_) => Ok(()),
     }
 }
@@ -127,6 +131,10 @@ fn check_connect(topology: &Topology, connect: &Connect) -> Result<()> {
         ensure!(!on_node, "a client on the node has the node's TCP");
         ensure!(half_open.syns > 0, "it sends not even one SYN");
         let as_usual = connect.ttl.is_none() && connect.mss.is_none() && connect.abort_ms.is_none();
+        ensure!(
+            connect.sequence.is_none(),
+            "the sequence number of a client without a TCP is part of `half_open`"
+        );
         ensure!(
             as_usual && connect.close.is_none() && !connect.hold,
             "a client without a TCP only sends SYNs"

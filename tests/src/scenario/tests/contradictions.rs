@@ -80,6 +80,16 @@ const CONTRADICTIONS: &[(&str, &str, &str)] = &[
     ),
     (
         "times = 2",
+        "times = 2, half_open = {}, sequence = 3",
+        "is part of `half_open`",
+    ),
+    (
+        "connect = {",
+        "fates_told = 0\n[[steps]]\nconnect = {",
+        "the fates of no flows",
+    ),
+    (
+        "times = 2",
         "times = 1, hold = true, close = \"rst\"",
         "a connection that is held is not closed",
     ),
