@@ -20,6 +20,7 @@ mod policy;
 mod return_path;
 mod route;
 mod rule;
+pub mod stack;
 mod tcp;
 mod timewait;
 mod tunnel;

@@ -124,13 +124,31 @@ fn loaded<'a>(tables: &'a [Table], name: &str, is_v6: bool) -> Option<&'a Table>
 
 /// Where in the table the packet can have been dropped.
 fn places<'a>(table: &'a Table, step: &Step, seen: &record::Table) -> Vec<Outcome<'a>> {
+    let devices = [text(&seen.input), text(&seen.output)];
+    at_hook(table, step, seen, devices.each_ref().map(|name| Some(name.as_str())))
+}
+
+/// The same where nothing but the hook is known.
+pub(super) fn anywhere<'a>(table: &'a Table, nf_hook: u32, step: &Step) -> Vec<Outcome<'a>> {
+    let seen = record::Table {
+        nf_hook,
+        ..record::Table::default()
+    };
+    at_hook(table, step, &seen, [None, None])
+}
+
+fn at_hook<'a>(
+    table: &'a Table,
+    step: &Step,
+    seen: &record::Table,
+    [input, output]: [Option<&str>; 2],
+) -> Vec<Outcome<'a>> {
     let tuple = &step.event.tuple;
-    let (input, output) = (text(&seen.input), text(&seen.output));
     let packet = Packet {
         source: tuple.saddr.ip(),
         destination: tuple.daddr.ip(),
-        input: Some(&input),
-        output: Some(&output),
+        input,
+        output,
         inner: xt::Packet {
             sport: tuple.sport,
             dport: tuple.dport,
@@ -154,7 +172,7 @@ fn words(found: &Found<'_>) -> String {
     format!("rule {}{said} of chain {}", found.number, found.chain.name)
 }
 
-fn place(outcome: &Outcome<'_>) -> String {
+pub(super) fn place(outcome: &Outcome<'_>) -> String {
     match outcome {
         Outcome::Rule { chain, number, .. } => format!("rule {number} of {}", chain.name),
         Outcome::Policy(chain) => format!("the policy of {}", chain.name),
