@@ -15,7 +15,7 @@ use tracer::{
         nft::{
             Base, Chain, Family, Policy,
             map::{Element, Map},
-            rule::{Decides, Rule, Verdict},
+            rule::{Decides, Rule, Verdict, asks::Asks},
         },
     },
 };
@@ -61,6 +61,7 @@ fn rule(table: &str, chain: &str, number: usize, handle: u64, decides: Decides) 
         decides,
         dport: None,
         has_destination: false,
+        asks: Asks::default(),
     }
 }
 

@@ -124,31 +124,25 @@ fn loaded<'a>(tables: &'a [Table], name: &str, is_v6: bool) -> Option<&'a Table>
 
 /// Where in the table the packet can have been dropped.
 fn places<'a>(table: &'a Table, step: &Step, seen: &record::Table) -> Vec<Outcome<'a>> {
-    let devices = [text(&seen.input), text(&seen.output)];
-    at_hook(table, step, seen, devices.each_ref().map(|name| Some(name.as_str())))
-}
-
-/// The same where nothing but the hook is known.
-pub(super) fn anywhere<'a>(table: &'a Table, nf_hook: u32, step: &Step) -> Vec<Outcome<'a>> {
-    let seen = record::Table {
-        nf_hook,
-        ..record::Table::default()
-    };
-    at_hook(table, step, &seen, [None, None])
-}
-
-fn at_hook<'a>(
-    table: &'a Table,
-    step: &Step,
-    seen: &record::Table,
-    [input, output]: [Option<&str>; 2],
-) -> Vec<Outcome<'a>> {
-    let tuple = &step.event.tuple;
+    let (input, output) = (text(&seen.input), text(&seen.output));
+    let mark = (seen.have & have::MARK != 0).then_some(seen.mark);
+    let ctinfo = (seen.have & have::CTINFO != 0).then_some(seen.ctinfo);
     let packet = Packet {
+        input: Some(&input),
+        output: Some(&output),
+        ..packet(step, mark, ctinfo)
+    };
+    outcomes(table, seen.nf_hook, &packet)
+}
+
+/// What is known of a step's packet, but for its devices.
+pub(super) fn packet(step: &Step, mark: Option<u32>, ctinfo: Option<u32>) -> Packet<'static> {
+    let tuple = &step.event.tuple;
+    Packet {
         source: tuple.saddr.ip(),
         destination: tuple.daddr.ip(),
-        input,
-        output,
+        input: None,
+        output: None,
         inner: xt::Packet {
             sport: tuple.sport,
             dport: tuple.dport,
@@ -157,11 +151,10 @@ fn at_hook<'a>(
                 Part::SynAck => Some(SYN | ACK),
                 _ => None,
             },
-            mark: (seen.have & have::MARK != 0).then_some(seen.mark),
-            ctinfo: (seen.have & have::CTINFO != 0).then_some(seen.ctinfo),
+            mark,
+            ctinfo,
         },
-    };
-    outcomes(table, seen.nf_hook, &packet)
+    }
 }
 
 fn words(found: &Found<'_>) -> String {

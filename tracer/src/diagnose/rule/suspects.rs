@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     diagnose::{case::Case, evidence::Evidence},
-    flow::model::Step,
+    flow::{event::What, model::Step},
     node::{
         facts::NetnsFacts,
-        iptables::Outcome,
+        iptables::{Outcome, Packet, outcomes},
         nft::{Chain, Family, Policy, rule::Rule},
     },
 };
@@ -79,7 +79,7 @@ pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Blame<'a>)> {
     }
     let suspects = case
         .netns()
-        .map(|netns| of_chains(netns, &bases, step))
+        .map(|netns| of_chains(netns, &bases, &packet(case, step)))
         .unwrap_or_default();
     let nf_hook = site.nf_hook.map_or("unknown", hook_name);
     if let [Suspect::Rule(rule)] = suspects.as_slice() {
@@ -157,8 +157,9 @@ pub(in crate::diagnose) fn known(case: &Case<'_>) -> Vec<Evidence> {
     let Some(netns) = case.netns() else {
         return out;
     };
-    let chains = of_chains(netns, &bases(netns, &site, case), step);
-    let tables = site.nf_hook.map(|nf_hook| of_tables(netns, nf_hook, step));
+    let packet = packet(case, step);
+    let chains = of_chains(netns, &bases(netns, &site, case), &packet);
+    let tables = site.nf_hook.map(|nf_hook| of_tables(netns, nf_hook, &packet));
     for (suspects, source) in [(chains, NETLINK), (tables.unwrap_or_default(), GETSOCKOPT)] {
         if !suspects.is_empty() {
             out.push(Evidence::read("can have dropped it", list(&suspects), source));
@@ -189,33 +190,41 @@ fn is_nat(chain: &Chain) -> bool {
     chain.base.as_ref().is_some_and(|base| base.kind == "nat")
 }
 
-fn of_chains<'a>(netns: &'a NetnsFacts, bases: &[&'a Chain], step: &Step) -> Vec<Suspect<'a>> {
-    let fits = |rule: &&Rule| rule.dport.is_none_or(|port| port == step.event.tuple.dport);
+fn of_chains<'a>(netns: &'a NetnsFacts, bases: &[&'a Chain], packet: &Packet<'_>) -> Vec<Suspect<'a>> {
     let mut out = Vec::new();
     for base in bases {
-        let reach = Reach::from(netns, base);
-        out.extend(reach.drops.into_iter().filter(fits).map(Suspect::Rule));
-        let perhaps = reach.asks_maps.into_iter().chain(reach.others);
-        out.extend(perhaps.filter(fits).map(Suspect::Perhaps));
+        let reach = Reach::of(netns, base, |rule| rule.asks.can_fit(packet));
+        out.extend(reach.drops.into_iter().map(Suspect::Rule));
+        out.extend(reach.asks_maps.into_iter().chain(reach.others).map(Suspect::Perhaps));
         let policy = base.base.as_ref().and_then(|base| base.policy);
         out.extend((policy == Some(Policy::Drop)).then_some(Suspect::Policy(base)));
     }
     out
 }
 
-fn of_tables<'a>(netns: &'a NetnsFacts, nf_hook: u32, step: &Step) -> Vec<Suspect<'a>> {
-    let is_v6 = step.event.tuple.is_v6();
+fn of_tables<'a>(netns: &'a NetnsFacts, nf_hook: u32, packet: &Packet<'_>) -> Vec<Suspect<'a>> {
     netns
         .tables
         .iter()
-        .filter(|table| table.is_v6 == is_v6)
+        .filter(|table| table.is_v6 == packet.destination.is_ipv6())
         .flat_map(|table| {
-            let places = legacy::anywhere(table, nf_hook, step);
+            let places = outcomes(table, nf_hook, packet);
             places
                 .into_iter()
                 .map(|outcome| Suspect::Legacy(&table.name, outcome))
         })
         .collect()
+}
+
+/// What is known of the packet that was discarded.
+fn packet(case: &Case<'_>, step: &Step) -> Packet<'static> {
+    let state = case.steps().rev().find_map(|other| match &other.event.what {
+        What::PacketState(state) if other.event.skb == step.event.skb => Some(state),
+        _ => None,
+    });
+    // A packet without a connection may only not have come to conntrack yet.
+    let ctinfo = state.filter(|state| state.ct != 0).map(|state| state.info);
+    legacy::packet(step, None, ctinfo)
 }
 
 /// The table that all of them are in.

@@ -242,7 +242,10 @@ const TABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::nft::{Family, rule::Verdict};
+    use crate::node::nft::{
+        Family,
+        rule::{Verdict, asks::Asks},
+    };
 
     fn rule(handle: u64, number: usize) -> Rule {
         Rule {
@@ -255,6 +258,7 @@ mod tests {
             decides: Decides::Verdict(Verdict::Drop),
             dport: None,
             has_destination: false,
+            asks: Asks::default(),
         }
     }
 

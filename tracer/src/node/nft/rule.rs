@@ -1,10 +1,11 @@
 //! The rules of nf_tables, with what tells one from another: where they stand, what they decide, what they say of
 //! themselves.
 
+pub mod asks;
+
 use std::{collections::HashMap, io};
 
-use bytes::Buf as _;
-
+use self::asks::{Asks, EQUAL, NETWORK_HEADER, Reader, TRANSPORT_HEADER};
 use super::{Family, attribute, number};
 use crate::node::{
     netlink::{attributes, text},
@@ -35,6 +36,8 @@ pub struct Rule {
     pub dport: Option<u16>,
     /// Does it ask for a destination address?
     pub has_destination: bool,
+    /// All that it asks for, as far as that is understood.
+    pub asks: Asks,
 }
 
 /// What a rule decides. The last expression that can decide anything counts.
@@ -167,6 +170,7 @@ fn parse_rule(answer: &[u8]) -> Option<Rule> {
         decides: body.decides.unwrap_or(Decides::Nothing),
         dport: body.dport,
         has_destination: body.has_destination,
+        asks: body.asks.done(),
     })
 }
 
@@ -179,16 +183,12 @@ struct Body {
     has_destination: bool,
     /// The register that holds the destination port.
     port_in: Option<u32>,
+    asks: Reader,
 }
 
-/// Bases of a payload (`enum nft_payload_bases`).
-const NETWORK_HEADER: u32 = 1;
-const TRANSPORT_HEADER: u32 = 2;
 /// Where the destination address begins in the headers of IPv4 and IPv6, and the destination port in that of TCP.
 const DESTINATION: [u32; 2] = [16, 24];
 const DPORT: u32 = 2;
-/// `NFT_CMP_EQ`.
-const EQUAL: u32 = 0;
 
 impl Body {
     fn read(expressions: &[u8]) -> Self {
@@ -196,6 +196,7 @@ impl Body {
         for (_, expression) in attributes(expressions) {
             let name = attribute(expression, 1).map(text).unwrap_or_default();
             let data = attribute(expression, 2).unwrap_or_default();
+            body.asks.take(&name, data);
             body.take(name, data);
         }
         body
@@ -230,10 +231,7 @@ impl Body {
             }
             // The register, the operation, the data.
             "cmp" if field(1) == self.port_in && field(2) == Some(EQUAL) => {
-                let mut value = attribute(data, 3)
-                    .and_then(|data| attribute(data, 1))
-                    .unwrap_or_default();
-                self.dport = value.try_get_u16().ok().or(self.dport);
+                self.dport = asks::port(data).or(self.dport);
             }
             // Those that only ask, count, log, or change the packet.
             "lookup" | "cmp" | "range" | "meta" | "ct" | "bitwise" | "byteorder" | "counter" | "limit"
@@ -253,14 +251,22 @@ impl Body {
             revision: u8::try_from(revision).unwrap_or(u8::MAX),
             info: info.to_vec(),
         };
-        self.comment = asked.comment().or(self.comment.take());
+        if let Some(comment) = asked.comment() {
+            // Calico gives its rules two.
+            self.comment = Some(match self.comment.take() {
+                Some(first) => format!("{first}; {comment}"),
+                None => comment,
+            });
+        }
         self.dport = asked.dport().or(self.dport);
+        self.asks.take_match(asked);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{super::captured, *};
+    use crate::node::{iptables::Packet, xt};
 
     fn kube() -> Vec<Rule> {
         parse(captured(include_bytes!("captured/kube.rules.bin")))
@@ -298,6 +304,32 @@ mod tests {
         assert_eq!((drop.dport, drop.has_destination), (Some(8080), true));
         assert!(drop.decides.drops(false) && !drop.decides.drops(true));
         assert!(outgoing[1].decides.drops(true) && outgoing[2].decides.rejects());
+    }
+
+    #[test]
+    fn knows_which_packets_cannot_fit() {
+        let packet = |destination: [u8; 4], dport| Packet {
+            source: [10, 0, 0, 2].into(),
+            destination: destination.into(),
+            input: None,
+            output: None,
+            inner: xt::Packet {
+                sport: 40_000,
+                dport,
+                tcp_flags: None,
+                mark: None,
+                ctinfo: None,
+            },
+        };
+        let all = kube();
+        let drop = in_chain(&all, "outgoing")[0];
+        let wanted = [10, 244, 1, 2];
+        assert!(drop.asks.can_fit(&packet(wanted, 8080)));
+        assert!(!drop.asks.can_fit(&packet([10, 244, 1, 3], 8080)) && !drop.asks.can_fit(&packet(wanted, 8081)));
+        let all = iptables();
+        let external = in_chain(&all, "KUBE-EXTERNAL-SERVICES");
+        assert!(external[1].asks.can_fit(&packet(wanted, 30_081)));
+        assert!(!external[1].asks.can_fit(&packet(wanted, 30_080)));
     }
 
     #[test]

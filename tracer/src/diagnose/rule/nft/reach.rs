@@ -32,7 +32,19 @@ const NEVER_DROP: [&str; 12] = [
 impl<'a> Reach<'a> {
     /// Of a base chain, or of any other.
     pub(in super::super) fn from(netns: &'a NetnsFacts, base: &'a Chain) -> Self {
-        let in_table = || netns.rules.iter().filter(|rule| is_in_table_of(rule, base));
+        Self::of(netns, base, |_| true)
+    }
+
+    /// The same for a packet that fits only these rules.
+    pub(in super::super) fn of(
+        netns: &'a NetnsFacts,
+        base: &'a Chain,
+        fits: impl Fn(&Rule) -> bool,
+    ) -> Self {
+        let in_table = || {
+            let rules = netns.rules.iter();
+            rules.filter(|rule| is_in_table_of(rule, base) && fits(rule))
+        };
         let mut reach = Self::default();
         let mut open = vec![base.name.as_str()];
         while let Some(name) = open.pop() {
