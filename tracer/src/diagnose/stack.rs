@@ -60,7 +60,10 @@ pub fn note(stack: &Stack, facts: &Facts) -> String {
         .map_while(|&frame| facts.symbol(frame))
         .map(function)
         .collect();
-    let freed = names.iter().rposition(|name| frees(name)).map_or(0, |last| last + 1);
+    let freed = names
+        .iter()
+        .rposition(|name| frees(name))
+        .map_or(0, |last| last + 1);
     match names.get(freed..) {
         Some(callers) if !callers.is_empty() => {
             let callers: Vec<&str> = callers.iter().copied().take(TOLD).collect();

@@ -177,7 +177,8 @@ pub(super) fn sees(table: Family, is_v6: bool) -> bool {
 /// Is the rule in the table of one of these base chains; or, if none is loaded any more, in the table that was read?
 fn is_there(rule: &Rule, bases: &[&Chain], read: &record::Chain) -> bool {
     let table = text(&read.table);
-    let was_there = || !table.is_empty() && is_name(&rule.table, &table) && sees_packet(rule.family, read.family);
+    let was_there =
+        || !table.is_empty() && is_name(&rule.table, &table) && sees_packet(rule.family, read.family);
     bases.iter().any(|base| is_in_table_of(rule, base)) || (bases.is_empty() && was_there())
 }
 

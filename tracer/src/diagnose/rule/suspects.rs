@@ -97,8 +97,7 @@ pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Blame<'a>)> {
         return Some((step, blame));
     }
     let mut evidence = vec![Evidence::seen("netfilter hook", nf_hook, Hook::KfreeSkb)];
-    let mut words =
-        format!("a rule or a policy of nf_tables at the {nf_hook} hook; which one was not seen");
+    let mut words = format!("a rule or a policy of nf_tables at the {nf_hook} hook; which one was not seen");
     match suspects.as_slice() {
         [] => {}
         [Suspect::Policy(base)] => {
@@ -117,7 +116,11 @@ pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Blame<'a>)> {
                 words = format!("{words}, but it is in the table {table}");
                 evidence.push(Evidence::read("table", table, NETLINK));
             }
-            evidence.push(Evidence::read("rule", format!("one of: {}", list(several)), NETLINK));
+            evidence.push(Evidence::read(
+                "rule",
+                format!("one of: {}", list(several)),
+                NETLINK,
+            ));
         }
     }
     Some((
@@ -138,7 +141,11 @@ pub(in crate::diagnose) fn known(case: &Case<'_>) -> Vec<Evidence> {
     };
     let mut out = Vec::new();
     if let Some(nf_hook) = site.nf_hook {
-        out.push(Evidence::seen("netfilter hook", hook_name(nf_hook), Hook::KfreeSkb));
+        out.push(Evidence::seen(
+            "netfilter hook",
+            hook_name(nf_hook),
+            Hook::KfreeSkb,
+        ));
     }
     let not_by = |hook: fn(Hook) -> bool| {
         let dropped = |step: &&Step| step.verdict.is_some_and(|verdict| verdict & 0xff == 0);
@@ -150,7 +157,10 @@ pub(in crate::diagnose) fn known(case: &Case<'_>) -> Vec<Evidence> {
     };
     for (who, hook) in [
         ("IPVS", not_by(Hook::is_ipvs_request)),
-        ("conntrack, when it took the connection in", not_by(|hook| hook == Hook::CtConfirm)),
+        (
+            "conntrack, when it took the connection in",
+            not_by(|hook| hook == Hook::CtConfirm),
+        ),
     ] {
         out.extend(hook.map(|hook| Evidence::seen("not dropped by", who, hook)));
     }
@@ -195,7 +205,13 @@ fn of_chains<'a>(netns: &'a NetnsFacts, bases: &[&'a Chain], packet: &Packet<'_>
     for base in bases {
         let reach = Reach::of(netns, base, |rule| rule.asks.can_fit(packet));
         out.extend(reach.drops.into_iter().map(Suspect::Rule));
-        out.extend(reach.asks_maps.into_iter().chain(reach.others).map(Suspect::Perhaps));
+        out.extend(
+            reach
+                .asks_maps
+                .into_iter()
+                .chain(reach.others)
+                .map(Suspect::Perhaps),
+        );
         let policy = base.base.as_ref().and_then(|base| base.policy);
         out.extend((policy == Some(Policy::Drop)).then_some(Suspect::Policy(base)));
     }

@@ -117,7 +117,9 @@ impl Rules {
         }
         let handles = wanted.asked.iter().flat_map(|rule| [rule.handle, rule.next]);
         self.met.extend(handles.filter(|&handle| handle != 0));
-        let nft = wanted.nft_ns.is_some_and(|since| !self.knows(since, known, wanted));
+        let nft = wanted
+            .nft_ns
+            .is_some_and(|since| !self.knows(since, known, wanted));
         let tables = wanted
             .tables_ns
             .is_some_and(|since| self.tables.is_none_or(|last| !last.will_do(since, FRESH)));

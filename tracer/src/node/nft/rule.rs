@@ -325,7 +325,9 @@ mod tests {
         let drop = in_chain(&all, "outgoing")[0];
         let wanted = [10, 244, 1, 2];
         assert!(drop.asks.can_fit(&packet(wanted, 8080)));
-        assert!(!drop.asks.can_fit(&packet([10, 244, 1, 3], 8080)) && !drop.asks.can_fit(&packet(wanted, 8081)));
+        assert!(
+            !drop.asks.can_fit(&packet([10, 244, 1, 3], 8080)) && !drop.asks.can_fit(&packet(wanted, 8081))
+        );
         let all = iptables();
         let external = in_chain(&all, "KUBE-EXTERNAL-SERVICES");
         assert!(external[1].asks.can_fit(&packet(wanted, 30_081)));

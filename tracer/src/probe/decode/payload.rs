@@ -3,7 +3,8 @@
 use bytes::Buf;
 use tracer_common::record::{
     Chain, Clash, Conntrack, Drop, Egress, Icmp, IpvsConn, IpvsDest, IpvsDests, IpvsLimits, IpvsService,
-    Kind, Listener, Neighbour, NftRule, PacketState, Reject, Route, Socket, Stack, Table, TimeWait, TooBig, Vip,
+    Kind, Listener, Neighbour, NftRule, PacketState, Reject, Route, Socket, Stack, Table, TimeWait, TooBig,
+    Vip,
 };
 
 use super::{DecodeError, addr, array, tuple};

@@ -36,11 +36,7 @@ impl<'a> Reach<'a> {
     }
 
     /// The same for a packet that fits only these rules.
-    pub(in super::super) fn of(
-        netns: &'a NetnsFacts,
-        base: &'a Chain,
-        fits: impl Fn(&Rule) -> bool,
-    ) -> Self {
+    pub(in super::super) fn of(netns: &'a NetnsFacts, base: &'a Chain, fits: impl Fn(&Rule) -> bool) -> Self {
         let in_table = || {
             let rules = netns.rules.iter();
             rules.filter(|rule| is_in_table_of(rule, base) && fits(rule))

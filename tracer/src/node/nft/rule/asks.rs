@@ -142,11 +142,7 @@ impl Load {
     fn read(self, packet: &Packet<'_>) -> Option<Vec<u8>> {
         let (base, offset, length) = match self {
             Self::State => return Some(state(packet.inner.ctinfo?).to_ne_bytes().to_vec()),
-            Self::Header {
-                base,
-                offset,
-                length,
-            } => (base, offset, length),
+            Self::Header { base, offset, length } => (base, offset, length),
         };
         let (begins, known): (u32, Vec<u8>) = match (base, packet.source, packet.destination) {
             (NETWORK_HEADER, IpAddr::V4(source), IpAddr::V4(destination)) => {
