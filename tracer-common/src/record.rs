@@ -6,12 +6,14 @@
 
 mod egress;
 mod refusal;
+mod stack;
 
 pub use self::egress::Egress;
 pub use self::refusal::{
     Clash, DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, IpvsLimits, PacketState, TooBig, ipvs_dest,
     ipvs_limits, packet_state,
 };
+pub use self::stack::{FRAMES, Stack};
 use crate::tuple::{Addr, Tuple};
 
 /// Whether a record was made when a function was entered or when it returned.
@@ -72,6 +74,8 @@ pub enum Kind {
     Route = 25,
     /// [`Neighbour`].
     Neighbour = 26,
+    /// [`Stack`].
+    Stack = 30,
 }
 
 impl Kind {
@@ -101,6 +105,7 @@ impl Kind {
             23 => Self::Egress,
             25 => Self::Route,
             26 => Self::Neighbour,
+            30 => Self::Stack,
             _ => return None,
         })
     }
@@ -122,7 +127,8 @@ macro_rules! payloads {
 payloads!(() => Packet, IpvsConn => IpvsConn, IpvsService => IpvsService, Conntrack => Conntrack, Chain => Chain,
     Drop => Drop, Icmp => Icmp, Socket => Socket, RawConn => RawConn, IpvsDests => IpvsDests, IpvsLimits => IpvsLimits,
     Clash => Clash, PacketState => PacketState, TooBig => TooBig, Table => Table, Reject => Reject,
-    Listener => Listener, TimeWait => TimeWait, Vip => Vip, Egress => Egress, Route => Route, Neighbour => Neighbour);
+    Listener => Listener, TimeWait => TimeWait, Vip => Vip, Egress => Egress, Route => Route, Neighbour => Neighbour,
+    Stack => Stack);
 
 /// The front of every record.
 #[repr(C)]
@@ -679,6 +685,7 @@ mod tests {
         assert_eq!(size_of::<Vip>(), 8 + 16 + 8);
         assert_eq!(size_of::<Route>(), 4 * 10 + 16 + 16);
         assert_eq!(size_of::<Neighbour>(), 16 + 8);
+        assert_eq!(size_of::<Stack>(), FRAMES * 8);
         assert_eq!(
             size_of::<RawConn>(),
             8 + RAW_CONN_LEN + RAW_BEHIND_LEN * RAW_POINTERS.len()

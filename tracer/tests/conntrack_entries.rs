@@ -12,7 +12,7 @@ use tracer::{
         facts::NetnsFacts,
         nft::{
             Base, Chain, Family, Policy,
-            rule::{Decides, Rule, Verdict},
+            rule::{Decides, Rule, Verdict, asks::Asks},
         },
     },
 };
@@ -175,6 +175,7 @@ fn filter(asks_invalid: bool) -> NetnsFacts {
             has_destination: false,
             asks_invalid,
             translation: None,
+            asks: Asks::default(),
         }],
         ..NetnsFacts::default()
     }

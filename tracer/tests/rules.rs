@@ -15,7 +15,7 @@ use tracer::{
         nft::{
             Base, Chain, Family, Policy,
             map::{Element, Map},
-            rule::{Decides, Rule, Verdict},
+            rule::{Decides, Rule, Verdict, asks::Asks},
         },
     },
 };
@@ -63,6 +63,7 @@ fn rule(table: &str, chain: &str, number: usize, handle: u64, decides: Decides) 
         has_destination: false,
         asks_invalid: false,
         translation: None,
+        asks: Asks::default(),
     }
 }
 
@@ -393,8 +394,22 @@ fn a_rule_that_does_not_reject_is_not_the_one_that_did() {
     facts
         .rules
         .push(rule("other", "HARDENING", 2, 14, Decides::Reject));
-    let (_, diagnosis) = rejected(facts, Hook::NftReject, reject_of(14), true);
+    // Nothing leads to the other one.
+    let (_, diagnosis) = rejected(facts.clone(), Hook::NftReject, reject_of(14), true);
+    assert!(has(&diagnosis, "table", "ip filter"));
+    facts
+        .chains
+        .push(base("other", "HARDENING", "filter", Policy::Accept));
+    let (_, diagnosis) = rejected(facts.clone(), Hook::NftReject, reject_of(14), true);
     assert!(!has(&diagnosis, "chain", ""));
+    // But the one behind it is known.
+    facts
+        .rules
+        .push(rule("other", "HARDENING", 3, 15, Decides::Nothing));
+    let mut reject = reject_of(14);
+    reject.rule.next = 15;
+    let (_, diagnosis) = rejected(facts, Hook::NftReject, reject, true);
+    assert!(has(&diagnosis, "table", "ip other"));
 }
 
 #[test]

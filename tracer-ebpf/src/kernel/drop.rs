@@ -15,6 +15,7 @@ use super::{
     fields::{self, read},
     flow,
     packet::{self, Packet},
+    stack,
 };
 
 /// RFC 792 and RFC 4443.
@@ -37,6 +38,7 @@ pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     if !packet.is_encapsulated() {
         let _ = conntrack::tell_state(hook, &packet, &flow);
     }
+    stack::tell(hook, ctx, &packet, &flow);
     let reason = if HAVE_DROP_REASON.load() == 0 {
         u32::MAX
     } else {

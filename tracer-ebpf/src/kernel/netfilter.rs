@@ -283,26 +283,59 @@ pub(super) fn find_rule(expr: u64, out: &mut NftRule) -> u64 {
 
 /// `u64 is_last:1, dlen:12, handle:42` (`struct nft_rule_dp`, from bit 0), then the expressions. The head that says
 /// `is_last` stands behind the last rule.
+///
+/// A word of an expression can look like a head by chance: the pointer of a `counter` right before a verdict does in
+/// one of some hundred rules. Then the true head is the next one that fits, and all expressions between are its own.
 #[inline(always)]
 fn in_blob(expr: u64, end: u64, out: &mut NftRule) {
-    let mut data = expr;
-    let mut head = 0;
-    for _ in 0..MOST_WORDS {
-        head = read_or_zero::<u64>(data.wrapping_sub(WORD));
-        let is_last = head & 1;
-        let beyond = head >> (13 + 42);
-        let length = head >> 1 & LENGTH;
-        if is_last | beyond | (data.wrapping_add(length) ^ end) == 0 {
-            break;
-        }
-        head = 0;
-        data = data.wrapping_sub(WORD);
-    }
+    let (data, near) = head_before(expr, end);
+    let (far_data, far) = head_before(data.wrapping_sub(WORD), end);
+    let head = if far != 0 && leads_to(far_data, expr) {
+        far
+    } else {
+        near
+    };
     out.handle = head >> 13;
     let behind = read_or_zero::<u64>(end);
     if behind & 1 == 0 {
         out.next = behind >> 13 & HANDLE;
     }
+}
+
+/// The nearest word before this address that can be the head of a rule that ends at `end`, and where that rule's
+/// expressions would begin; 0 if there is none.
+#[inline(always)]
+fn head_before(from: u64, end: u64) -> (u64, u64) {
+    let mut data = from;
+    for _ in 0..MOST_WORDS {
+        let head = read_or_zero::<u64>(data.wrapping_sub(WORD));
+        let is_last = head & 1;
+        let beyond = head >> (13 + 42);
+        let length = head >> 1 & LENGTH;
+        if is_last | beyond | (data.wrapping_add(length) ^ end) == 0 {
+            return (data, head);
+        }
+        data = data.wrapping_sub(WORD);
+    }
+    (data, 0)
+}
+
+/// The most expressions of a rule that are followed.
+const MOST_EXPRESSIONS: u64 = 32;
+
+/// Do the expressions from this address on lead to that one, each right behind the last? Behind the last expression of
+/// a rule stands the next rule's head, which has no operations.
+#[inline(always)]
+fn leads_to(from: u64, expr: u64) -> bool {
+    let mut at = from;
+    for _ in 0..MOST_EXPRESSIONS {
+        let size = read::<u32>(read_or_zero::<u64>(at), &fields::NFT_EXPR_OPS_SIZE).unwrap_or(0);
+        at = at.wrapping_add(u64::from(size));
+        if size == 0 || at >= expr {
+            break;
+        }
+    }
+    at == expr
 }
 
 /// What the upper bits of every address of the kernel are, whatever the number of page table levels.

@@ -141,8 +141,12 @@ struct HookEntry {
     given: u64,
 }
 
+/// The only table in which REJECT is allowed, as the first word of its name.
+const FILTER: u64 = u64::from_le_bytes(*b"filter\0\0");
+
 /// The table that holds the target at this address; 0 if none does. REJECT is allowed in the table `filter` alone: until
-/// 5.14 the network namespace knows that by name, since then it is what netfilter gives to the table's function.
+/// 5.14 the network namespace knows that by name, since then it is what netfilter gives to the table's function. What
+/// it gives to other functions, such as a chain of nf_tables, is no table, and has not the name of one.
 #[inline(never)]
 fn holder(net: u64, is_v6: u32, nf_hook: u32, target: u64) -> u64 {
     let (filter, hooks) = if is_v6 != 0 {
@@ -173,6 +177,7 @@ fn holder(net: u64, is_v6: u32, nf_hook: u32, target: u64) -> u64 {
         }
         let at = entries.wrapping_add(8 + index * size_of::<HookEntry>() as u64);
         if let Some(HookEntry { given, .. }) = read_at(at)
+            && read::<u64>(given, &fields::XT_TABLE_NAME) == Some(FILTER)
             && offset_in(given, target).is_some()
         {
             return given;

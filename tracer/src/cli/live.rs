@@ -177,11 +177,13 @@ impl Session {
             Ok(event) if late.rehearsal().has(event.netns, event.time_ns) => {}
             Ok(event) => {
                 demand.see(&event, collector.symbols());
+                collector.see(&event);
                 engine.push(event);
             }
             Err(_) => totals.unreadable += 1,
         });
         engine.take_unasked(|flow| collector.look_where_rules_lead(flow));
+        collector.look_for_rules();
     }
 
     /// Attaches the hooks that are wanted since something was seen, and detaches those that are wanted no more.

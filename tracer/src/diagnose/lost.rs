@@ -7,7 +7,7 @@ use super::{
     catalogue::Row,
     cause::Cause,
     evidence::{self, Evidence},
-    tcp, timewait,
+    rule, stack, tcp, timewait,
 };
 use crate::flow::model::Flow;
 
@@ -46,6 +46,8 @@ fn discarded(case: &Case<'_>) -> Proof {
                 || matches!(hook, Hook::CtConfirm | Hook::NftDoChain | Hook::IptDoTable))
     });
     evidence.extend(refusals.map(|step| Evidence::seen("verdict", "NF_DROP", step.event.hook)));
+    evidence.extend(stack::evidence(case));
+    evidence.extend(rule::suspects(case));
     Proof {
         explanation: format!(
             "This node discarded the {}{place}; nothing that tracer knows explains why.",

@@ -22,6 +22,7 @@ mod policy;
 mod return_path;
 mod route;
 mod rule;
+pub mod stack;
 mod tcp;
 mod timewait;
 mod tunnel;

@@ -28,16 +28,19 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         cause: Cause::NetfilterRuleDropped,
         says: "A rule, or the policy of a chain, dropped the packet.",
-        proof: "nft_do_chain or ipt_do_table returned the verdict to drop for this packet. The rule: of nf_tables, the one \
-                that holds the expression whose verdict that was; of iptables' legacy tables, where the kernel does \
-                not show it, the only one that the packet can have met and been dropped by.",
+        proof: "nft_do_chain or ipt_do_table returned the verdict to drop for this packet, or nft_do_chain freed it, and not \
+                for a chain that translates. The rule: of nf_tables, the one that holds the expression whose verdict that \
+                was; where the kernel did not show it, and of iptables' legacy tables, the only one that the packet can \
+                have met and been dropped by.",
         advice: Some(
             "Look at the rule, or at the policy: `nft -a list chain` with the family, table and chain given, or \
              `iptables -t TABLE -L CHAIN --line-numbers`.",
         ),
         occurs: "Every kernel and dataplane with rules of iptables (legacy or nft) or nf_tables. tracer begins to look \
-                 with the first packet that netfilter discards: a client that sends its SYN only once is not enough.",
-        hooks: &[&[Hook::NftDoChain, Hook::IptDoTable]],
+                 with the first packet that netfilter discards: of a client that sends its SYN only once it says so only \
+                 where nf_tables frees what it drops itself (6.1.y, 6.7 and later), and names the rule only if no other \
+                 can have been it; else it is unknown, with what can have.",
+        hooks: &[&[Hook::NftDoChain, Hook::IptDoTable, Hook::KfreeSkb]],
         find: dropped,
     },
 ];
@@ -87,12 +90,14 @@ fn dropped(case: &Case<'_>) -> Option<Proof> {
     }
     let (step, blame) = rule::dropped(case)?;
     let mut evidence = blame.evidence;
-    evidence.push(Evidence::seen(
-        "returned to netfilter",
-        step.verdict
-            .map_or_else(String::new, |verdict| format!("{verdict:#x}")),
-        step.event.hook,
-    ));
+    match step.verdict {
+        Some(verdict) => evidence.push(Evidence::seen(
+            "returned to netfilter",
+            format!("{verdict:#x}"),
+            step.event.hook,
+        )),
+        None => evidence.extend(evidence::discarded(step, case.facts)),
+    }
     Some(Proof {
         explanation: format!(
             "The {} {} -> {} was dropped by {}.",

@@ -5,9 +5,12 @@
 
 pub(super) mod legacy;
 pub(super) mod nft;
+mod site;
+mod suspects;
 
 use tracer_common::record::{self, chain as seen};
 
+pub(super) use self::suspects::known as suspects;
 use super::{case::Case, evidence::Evidence};
 use crate::flow::{event::What, model::Step};
 
@@ -40,9 +43,9 @@ pub(super) struct Known<'a> {
 /// The table or base chain that dropped the packet, with the rule, and the step at which it did. `None` if it was seen
 /// to be no rule and no policy.
 pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<(&'a Step, Blame<'a>)> {
-    let step = case
-        .steps()
-        .rfind(|step| is_verdict(step) && case.flow.is_on_node(&step.event))?;
+    let Some(step) = verdict(case) else {
+        return suspects::freed(case);
+    };
     let blame = match &step.event.what {
         What::Chain(chain) => nft::dropped(case, chain)?,
         What::Table(table) => legacy::dropped(case, step, table)?,
@@ -51,8 +54,11 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<(&'a Step, Blame<'a>)> {
     Some((step, blame))
 }
 
-fn is_verdict(step: &Step) -> bool {
-    matches!(step.event.what, What::Chain(_) | What::Table(_))
+/// The step at which a table or a base chain was seen to give the verdict.
+fn verdict<'a>(case: &Case<'a>) -> Option<&'a Step> {
+    let is_verdict = |step: &&Step| matches!(step.event.what, What::Chain(_) | What::Table(_));
+    case.steps()
+        .rfind(|step| is_verdict(step) && case.flow.is_on_node(&step.event))
 }
 
 /// The rule that rejected the packet, and the step at which it did.

@@ -6,7 +6,7 @@ use tracer_common::{
     hook::Hook,
     record::{
         Chain, Clash, Conntrack, Drop, Egress, Header, Icmp, IpvsConn, IpvsDests, IpvsLimits, IpvsService,
-        Listener, Neighbour, PacketState, Phase, Reject, Route, Socket, Table, TimeWait, TooBig, Vip,
+        Listener, Neighbour, PacketState, Phase, Reject, Route, Socket, Stack, Table, TimeWait, TooBig, Vip,
     },
     tcp::Part,
     tunnel,
@@ -58,6 +58,8 @@ pub enum What {
     Route(Route),
     /// The neighbour entry on which the packet waits.
     Neighbour(Neighbour),
+    /// Which functions had called one another when a packet was discarded.
+    Stack(Box<Stack>),
 }
 
 /// A decoded record. Numbers are in host byte order.

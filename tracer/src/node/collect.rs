@@ -1,5 +1,7 @@
 //! Fills in [`Facts`] while tracing, as far as flows ask for them.
 
+mod rules;
+
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
@@ -7,26 +9,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer_common::{
-    hook::Hook,
-    record::{NftRule, chain},
-};
+use tracer_common::hook::Hook;
 
+use self::rules::Rules;
 use super::{
     destinations::Destinations,
     facts::{Facts, NetnsFacts},
-    iptables, ipvs,
+    ipvs,
     kallsyms::Symbols,
     kube_proxy::{self, LocalNodePorts},
-    netns,
-    nft::{self, rule::Decides},
-    route,
+    netns, nft, route,
     sysctl::Sysctls,
 };
 use crate::flow::{
-    event::What,
+    event::{Event, What},
     model::{Flow, Step},
 };
+
+const NF_DROP: i32 = 0;
 
 /// Tables and settings are read again when they are older than this.
 const FRESH: Duration = Duration::from_secs(1);
@@ -40,6 +40,8 @@ pub struct Collector {
     facts: Facts,
     symbols: Arc<Symbols>,
     read: HashMap<u32, Look>,
+    rules: HashMap<u32, Rules>,
+    met: HashMap<u32, rules::Wanted>,
     named: HashMap<u32, Names>,
     ways: HashMap<(u32, IpAddr), Instant>,
     led: HashMap<u32, Destinations>,
@@ -64,6 +66,8 @@ impl Collector {
             facts,
             symbols,
             read: HashMap::new(),
+            rules: HashMap::new(),
+            met: HashMap::new(),
             named: HashMap::new(),
             ways: HashMap::new(),
             led: HashMap::new(),
@@ -104,55 +108,98 @@ impl Collector {
         self.facts.lost_ns = Some(now_ns);
     }
 
+    /// Takes note of a rule that decided, so that [`Self::look_for_rules`] reads it.
+    pub fn see(&mut self, event: &Event) {
+        let of_rule = match &event.what {
+            What::Chain(_) | What::Table(_) | What::Reject(_) => true,
+            What::Drop(drop) => self.is_in(drop.location, "nft_do_chain"),
+            _ => false,
+        };
+        if event.netns != 0 && of_rule {
+            self.met.entry(event.netns).or_default().add(event);
+        }
+    }
+
+    fn is_in(&self, address: u64, function: &str) -> bool {
+        self.symbols
+            .locate(address)
+            .is_some_and(|location| location.symbol == function)
+    }
+
+    /// Reads the rules that decided since the last time, before somebody takes them away.
+    pub fn look_for_rules(&mut self) {
+        for (netns, wanted) in std::mem::take(&mut self.met) {
+            self.read_rules(netns, &wanted);
+        }
+    }
+
+    fn read_rules(&mut self, netns: u32, wanted: &rules::Wanted) {
+        let known = self.facts.netns.entry(netns).or_default();
+        if !self.rules.entry(netns).or_default().refresh(netns, known, wanted) {
+            self.forget(netns);
+        }
+    }
+
+    /// Nobody is in this network namespace any more, or tracer is not let in.
+    fn forget(&mut self, netns: u32) {
+        self.facts.netns.remove(&netns);
+        self.read.remove(&netns);
+        self.rules.remove(&netns);
+        self.named.remove(&netns);
+    }
+
     /// Reads what the diagnosis of a flow that went wrong may need. What cannot be read stays unknown.
     pub fn look(&mut self, flow: &Flow) {
         for step in &flow.steps {
-            if let What::Drop(drop) = &step.event.what
-                && let Some(location) = self.symbols.locate(drop.location)
-            {
-                self.facts
-                    .symbols
-                    .entry(drop.location)
-                    .or_insert_with(|| location.to_string());
+            let addresses = match &step.event.what {
+                What::Drop(drop) => std::slice::from_ref(&drop.location),
+                What::Stack(stack) => &stack.frames,
+                _ => &[],
+            };
+            for &address in addresses {
+                if let Some(location) = self.symbols.locate(address) {
+                    let names = &mut self.facts.symbols;
+                    names.entry(address).or_insert_with(|| location.to_string());
+                }
             }
         }
         self.look_for_ways(flow);
         if flow.netns == 0 {
             return;
         }
-        let mut wanted = Wanted::of(flow);
+        let mut met = rules::Wanted::default();
+        let is_explained = flow.steps.iter().any(shows_verdict);
+        for step in flow.steps.iter().filter(|step| flow.is_on_node(&step.event)) {
+            match &step.event.what {
+                What::Drop(drop) if !is_explained && self.is_in(drop.location, "nf_hook_slow") => {
+                    met.add_any(&step.event);
+                }
+                What::Drop(drop) if !self.is_in(drop.location, "nft_do_chain") => {}
+                _ => met.add(&step.event),
+            }
+        }
+        if !met.is_empty() {
+            self.read_rules(flow.netns, &met);
+        }
+        let local_node_ports = flow.steps.iter().any(|step| step.event.hook == Hook::IpvsLeave);
         if let Some(last) = self.read.get(&flow.netns)
             && last.at.elapsed() < FRESH
         {
-            if last.wanted.covers(wanted) {
+            if last.local_node_ports || !local_node_ports {
                 return;
             }
-            wanted = wanted.and(last.wanted);
         }
-        let mut known = self.facts.netns.remove(&flow.netns).unwrap_or_default();
-        let last = self.read.remove(&flow.netns);
-        let generation = last.and_then(|last| last.generation);
-        let asked: Vec<NftRule> = flow
-            .steps
-            .iter()
-            .filter_map(|step| match &step.event.what {
-                What::Chain(chain) if chain.seen & chain::BY_LOOKUP != 0 => Some(chain.rule),
-                _ => None,
-            })
-            .collect();
-        let look = || read_netns(&mut known, wanted, generation, &asked);
-        if let Ok(generation) = netns::inside(flow.netns, look) {
-            self.facts.netns.insert(flow.netns, known);
+        let known = self.facts.netns.entry(flow.netns).or_default();
+        if netns::inside(flow.netns, || read_netns(known, local_node_ports)).is_ok() {
             self.read.insert(
                 flow.netns,
                 Look {
                     at: Instant::now(),
-                    wanted,
-                    generation,
+                    local_node_ports,
                 },
             );
         } else {
-            self.named.remove(&flow.netns);
+            self.forget(flow.netns);
         }
     }
 
@@ -247,6 +294,13 @@ impl Collector {
     }
 }
 
+/// Does this step show who had a packet discarded in `nf_hook_slow`?
+fn shows_verdict(step: &Step) -> bool {
+    let other = step.event.hook.is_ipvs_request() || step.event.hook == Hook::CtConfirm;
+    let is_rule = matches!(step.event.what, What::Chain(_) | What::Table(_) | What::Reject(_));
+    is_rule || (other && step.verdict == Some(NF_DROP))
+}
+
 /// Is this a place where the kernel discards what has no way, without a hook of its own?
 fn has_no_way(place: &str) -> bool {
     place.starts_with("ip6_pkt_") || place.starts_with("dst_discard")
@@ -256,52 +310,11 @@ fn has_no_way(place: &str) -> bool {
 const MOST_BACKENDS: usize = 1024;
 const MOST_TIMES: usize = 16;
 
-/// What was read of a network namespace, and when.
+/// What was read of a network namespace besides its rules, and when.
 #[derive(Debug)]
 struct Look {
     at: Instant,
-    wanted: Wanted,
-    /// Of nf_tables, when its rules were read.
-    generation: Option<u32>,
-}
-
-/// What a flow wants to be read besides what every flow that went wrong does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Wanted {
-    nft_rules: bool,
-    tables: bool,
     local_node_ports: bool,
-}
-
-impl Wanted {
-    fn of(flow: &Flow) -> Self {
-        let any = |is: fn(&Step) -> bool| flow.steps.iter().any(is);
-        Self {
-            nft_rules: any(|step| match &step.event.what {
-                What::Chain(_) => true,
-                What::Reject(reject) => reject.table[0] == 0,
-                _ => false,
-            }),
-            tables: any(|step| match &step.event.what {
-                What::Table(_) => true,
-                What::Reject(reject) => reject.table[0] != 0,
-                _ => false,
-            }),
-            local_node_ports: any(|step| step.event.hook == Hook::IpvsLeave),
-        }
-    }
-
-    fn and(self, other: Self) -> Self {
-        Self {
-            nft_rules: self.nft_rules || other.nft_rules,
-            tables: self.tables || other.tables,
-            local_node_ports: self.local_node_ports || other.local_node_ports,
-        }
-    }
-
-    fn covers(self, other: Self) -> bool {
-        self.and(other) == self
-    }
 }
 
 /// When the names of services were read.
@@ -326,47 +339,12 @@ impl Names {
     }
 }
 
-/// Reads the calling thread's network namespace; answers with the generation of the rules of nf_tables.
-fn read_netns(known: &mut NetnsFacts, wanted: Wanted, before: Option<u32>, asked: &[NftRule]) -> Option<u32> {
+/// Reads the calling thread's network namespace.
+fn read_netns(known: &mut NetnsFacts, local_node_ports: bool) {
     known.services = ipvs::services().unwrap_or_default();
     known.sysctls = Sysctls::read().unwrap_or_default();
     known.chains = nft::chains().unwrap_or_default();
-    if wanted.tables {
-        known.tables = iptables::tables(&TABLES).unwrap_or_default();
-    }
-    if wanted.local_node_ports {
+    if local_node_ports {
         known.local_node_ports = LocalNodePorts::read().unwrap_or_default();
     }
-    if !wanted.nft_rules || !nft::is_there() {
-        return before;
-    }
-    let generation = nft::generation().ok();
-    if generation.is_none() || generation != before {
-        known.rules = nft::rule::rules(None, None).unwrap_or_default();
-        known.maps.clear();
-    }
-    for rule in asked {
-        read_maps(known, rule);
-    }
-    // Whoever changes rules while they are read makes them be read again.
-    generation.filter(|_| nft::generation().ok() == generation)
 }
-
-/// Reads the maps that the rules of this handle ask, in whatever table they are.
-fn read_maps(known: &mut NetnsFacts, asked: &NftRule) {
-    let NetnsFacts { rules, maps, .. } = known;
-    for rule in rules.iter().filter(|rule| rule.handle == asked.handle) {
-        let Decides::Map(name) = &rule.decides else {
-            continue;
-        };
-        let is_known = maps
-            .iter()
-            .any(|map| (map.family, &map.table, &map.name) == (rule.family, &rule.table, name));
-        if !is_known && let Ok(map) = nft::map::map(rule.family, &rule.table, name) {
-            maps.push(map);
-        }
-    }
-}
-
-/// The tables that iptables can have.
-const TABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];

@@ -53,6 +53,8 @@ pub struct NetnsFacts {
     pub chains: Vec<Chain>,
     /// Rules of nf_tables, once one of them has discarded a packet or rejected one.
     pub rules: Vec<Rule>,
+    /// Rules that a packet has met and that were taken away since.
+    pub former: VecDeque<Rule>,
     /// The verdict maps that those rules asked.
     pub maps: Vec<Map>,
     /// Legacy tables of iptables, once one of them has discarded a packet or rejected one.

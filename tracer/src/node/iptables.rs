@@ -107,7 +107,9 @@ impl Rule {
     /// The comment of the rule.
     #[must_use]
     pub fn comment(&self) -> Option<String> {
-        self.matches.iter().find_map(Match::comment)
+        let comments: Vec<String> = self.matches.iter().filter_map(Match::comment).collect();
+        // Calico gives its rules two.
+        (!comments.is_empty()).then(|| comments.join("; "))
     }
 
     /// The one destination port that it asks for.

@@ -136,7 +136,7 @@ fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], DecodeError> {
 mod tests {
     use tracer_common::{
         hook::Hook,
-        record::{Chain, Clash, IpvsDests, IpvsLimits, PacketState, Phase},
+        record::{Chain, Clash, IpvsDests, IpvsLimits, PacketState, Phase, Stack},
     };
 
     use super::*;
@@ -193,6 +193,7 @@ mod tests {
             (Kind::IpvsLimits, Hook::IpvsTcpSchedule, size_of::<IpvsLimits>()),
             (Kind::Clash, Hook::CtClash, size_of::<Clash>()),
             (Kind::PacketState, Hook::KfreeSkb, size_of::<PacketState>()),
+            (Kind::Stack, Hook::KfreeSkb, size_of::<Stack>()),
         ] {
             let mut whole = header_bytes(kind as u8, hook as u16);
             whole.resize(whole.len() + size, 0);

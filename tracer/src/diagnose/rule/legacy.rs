@@ -124,13 +124,25 @@ fn loaded<'a>(tables: &'a [Table], name: &str, is_v6: bool) -> Option<&'a Table>
 
 /// Where in the table the packet can have been dropped.
 fn places<'a>(table: &'a Table, step: &Step, seen: &record::Table) -> Vec<Outcome<'a>> {
-    let tuple = &step.event.tuple;
     let (input, output) = (text(&seen.input), text(&seen.output));
+    let mark = (seen.have & have::MARK != 0).then_some(seen.mark);
+    let ctinfo = (seen.have & have::CTINFO != 0).then_some(seen.ctinfo);
     let packet = Packet {
-        source: tuple.saddr.ip(),
-        destination: tuple.daddr.ip(),
         input: Some(&input),
         output: Some(&output),
+        ..packet(step, mark, ctinfo)
+    };
+    outcomes(table, seen.nf_hook, &packet)
+}
+
+/// What is known of a step's packet, but for its devices.
+pub(super) fn packet(step: &Step, mark: Option<u32>, ctinfo: Option<u32>) -> Packet<'static> {
+    let tuple = &step.event.tuple;
+    Packet {
+        source: tuple.saddr.ip(),
+        destination: tuple.daddr.ip(),
+        input: None,
+        output: None,
         inner: xt::Packet {
             sport: tuple.sport,
             dport: tuple.dport,
@@ -139,11 +151,10 @@ fn places<'a>(table: &'a Table, step: &Step, seen: &record::Table) -> Vec<Outcom
                 Part::SynAck => Some(SYN | ACK),
                 _ => None,
             },
-            mark: (seen.have & have::MARK != 0).then_some(seen.mark),
-            ctinfo: (seen.have & have::CTINFO != 0).then_some(seen.ctinfo),
+            mark,
+            ctinfo,
         },
-    };
-    outcomes(table, seen.nf_hook, &packet)
+    }
 }
 
 fn words(found: &Found<'_>) -> String {
@@ -154,7 +165,7 @@ fn words(found: &Found<'_>) -> String {
     format!("rule {}{said} of chain {}", found.number, found.chain.name)
 }
 
-fn place(outcome: &Outcome<'_>) -> String {
+pub(super) fn place(outcome: &Outcome<'_>) -> String {
     match outcome {
         Outcome::Rule { chain, number, .. } => format!("rule {number} of {}", chain.name),
         Outcome::Policy(chain) => format!("the policy of {}", chain.name),

@@ -1,12 +1,13 @@
 //! Rules of nf_tables, those of `iptables-nft` among them.
 
-use std::collections::BTreeSet;
+mod reach;
 
 use tracer_common::{
     hook::Hook,
     record::{self, NftRule, chain as seen},
 };
 
+pub(super) use self::reach::Reach;
 use super::{Blame, Known, NETLINK, calico, hook_name, said_drop};
 use crate::{
     diagnose::{case::Case, evidence::Evidence},
@@ -34,7 +35,7 @@ pub(super) fn dropped<'a>(case: &Case<'a>, chain: &'a record::Chain) -> Option<B
     if said_drop(chain) {
         let found = netns.and_then(|netns| {
             find(netns, &chain.rule, |rule| {
-                bases.iter().any(|base| is_in_table_of(rule, base)) && rule.decides.drops(by_lookup)
+                is_there(rule, &bases, chain) && rule.decides.drops(by_lookup)
             })
         });
         if let (Some(netns), Some(rule)) = (netns, found) {
@@ -55,8 +56,9 @@ pub(super) fn dropped<'a>(case: &Case<'a>, chain: &'a record::Chain) -> Option<B
     // A rule that had said so would have been seen, unless it is of a kind that is not looked at.
     let rest = Reach::from(netns, base);
     let sees = |hook| !case.facts.absent.contains(&hook);
-    let seen_all = (!rest.drops || sees(Hook::NftImmediate)) && (!rest.asks_maps || sees(Hook::NftLookup));
-    if hooked.policy == Some(Policy::Drop) && seen_all && !rest.others {
+    let seen_all = (rest.drops.is_empty() || sees(Hook::NftImmediate))
+        && (rest.asks_maps.is_empty() || sees(Hook::NftLookup));
+    if hooked.policy == Some(Policy::Drop) && seen_all && rest.others.is_empty() {
         return Some(of_policy(chain, base));
     }
     (hooked.kind != "nat").then(|| of_base(chain, &bases, &Missing::RuleOrPolicy))
@@ -71,13 +73,13 @@ pub(super) fn rejected<'a>(case: &Case<'a>, step: &'a Step, reject: &'a record::
         _ => None,
     });
     let found = netns.and_then(|netns| {
-        let bases = chain.map(|chain| bases(netns, chain));
+        let bases = chain.map(|chain| (chain, bases(netns, chain)));
         find(netns, &reject.rule, |rule| {
             let is_there = match &bases {
-                Some(bases) => bases.iter().any(|base| is_in_table_of(rule, base)),
-                None => sees(rule.family, step.event.tuple.is_v6()),
+                Some((chain, bases)) => is_there(rule, bases, chain),
+                None => is_met(netns, rule, reject.nf_hook, step.event.tuple.is_v6()),
             };
-            is_there && rule.decides.rejects()
+            is_there && rejects_by(rule, step.event.hook)
         })
     });
     let nf_hook = hook_name(reject.nf_hook);
@@ -92,7 +94,8 @@ pub(super) fn rejected<'a>(case: &Case<'a>, step: &'a Step, reject: &'a record::
             rule: None,
         };
     };
-    let known = describe(rule, step.event.hook, nf_hook, "reject".to_owned());
+    let mut known = describe(rule, step.event.hook, nf_hook, "reject".to_owned());
+    known.evidence.extend(gone(netns, rule));
     Blame {
         rule: Some(Known {
             table: &rule.table,
@@ -168,95 +171,76 @@ fn sees_packet(table: Family, family: u32) -> bool {
     }
 }
 
-fn sees(table: Family, is_v6: bool) -> bool {
+pub(super) fn sees(table: Family, is_v6: bool) -> bool {
     table == Family::Inet || table == if is_v6 { Family::Ip6 } else { Family::Ip }
+}
+
+/// Is the rule in the table of one of these base chains; or, if none is loaded any more, in the table that was read?
+fn is_there(rule: &Rule, bases: &[&Chain], read: &record::Chain) -> bool {
+    let table = text(&read.table);
+    let was_there =
+        || !table.is_empty() && is_name(&rule.table, &table) && sees_packet(rule.family, read.family);
+    bases.iter().any(|base| is_in_table_of(rule, base)) || (bases.is_empty() && was_there())
+}
+
+/// Can a packet meet the rule at this hook? Of a rule that was taken away it is not known any more.
+fn is_met(netns: &NetnsFacts, rule: &Rule, nf_hook: u32, is_v6: bool) -> bool {
+    let mut bases = netns.chains.iter().filter(|chain| {
+        let hook = chain.base.as_ref().map(|base| base.hook);
+        is_in_table_of(rule, chain) && hook.is_some_and(|hook| hook == nf_hook || nf_hook == UNKNOWN_NUMBER)
+    });
+    let loaded = netns.rules.iter().any(|known| std::ptr::eq(known, rule));
+    sees(rule.family, is_v6) && (!loaded || bases.any(|base| Reach::from(netns, base).has(&rule.chain)))
+}
+
+/// Is it a rule for which the kernel calls this function to reject?
+fn rejects_by(rule: &Rule, hook: Hook) -> bool {
+    match hook {
+        Hook::RejectTg => matches!(&rule.decides, Decides::Extension(name) if name == "REJECT"),
+        Hook::NftRejectInet => rule.decides == Decides::Reject && rule.family == Family::Inet,
+        _ => rule.decides == Decides::Reject && rule.family != Family::Inet,
+    }
+}
+
+/// That the rule was taken away, if it was.
+fn gone(netns: Option<&NetnsFacts>, rule: &Rule) -> Option<Evidence> {
+    let mut loaded = netns?.rules.iter();
+    let is_gone = !loaded.any(|known| std::ptr::eq(known, rule));
+    is_gone.then(|| Evidence::read("rule since", "taken away, or written anew", NETLINK))
 }
 
 fn is_in_table_of(rule: &Rule, chain: &Chain) -> bool {
     (rule.family, &rule.table) == (chain.family, &chain.table)
 }
 
-/// The one loaded rule with this handle, or before the one with that handle, that can be it.
+/// The one rule with this handle, or before the one with that handle, that can be it: of the loaded ones, and of those
+/// that were when a packet met them.
 fn find<'a>(netns: &'a NetnsFacts, wanted: &NftRule, can_be: impl Fn(&Rule) -> bool) -> Option<&'a Rule> {
-    let only = |mut rules: Box<dyn Iterator<Item = &'a Rule> + '_>| {
-        let first = rules.next();
-        first.filter(|_| rules.next().is_none())
-    };
-    if wanted.handle != 0 {
-        let rules = netns.rules.iter();
-        return only(Box::new(
-            rules.filter(|rule| rule.handle == wanted.handle && can_be(rule)),
-        ));
-    }
     let pairs = netns.rules.windows(2).filter_map(|pair| match pair {
         [rule, next] => Some((rule, next)),
         _ => None,
     });
-    let before = pairs.filter(|(rule, next)| {
-        next.handle == wanted.next
+    let before_next = pairs.filter(|(rule, next)| {
+        wanted.next != 0
+            && next.handle == wanted.next
             && next.number == rule.number + 1
             && (rule.family, &rule.table, &rule.chain) == (next.family, &next.table, &next.chain)
     });
-    let before = before.map(|(rule, _)| rule).filter(|rule| can_be(rule));
-    if wanted.next == 0 {
-        None
-    } else {
-        only(Box::new(before))
+    let before_next = before_next.map(|(rule, _)| rule).filter(|rule| can_be(rule));
+    if wanted.handle == 0 {
+        return only(before_next);
     }
+    let with_handle = || {
+        let all = netns.rules.iter().chain(&netns.former);
+        all.filter(|rule| rule.handle == wanted.handle && can_be(rule))
+    };
+    // Handles are counted in each table. Of several, the rule behind it tells.
+    only(with_handle()).or_else(|| only(before_next.filter(|rule| rule.handle == wanted.handle)))
 }
 
-/// What can be met on the way through a base chain and all that it jumps to.
-#[derive(Default)]
-struct Reach {
-    /// Rules with the verdict to drop.
-    drops: bool,
-    /// Rules that look their verdict up.
-    asks_maps: bool,
-    /// Rules with expressions that may drop for reasons of their own.
-    others: bool,
-}
-
-/// Extensions of iptables that never drop; REJECT is seen by itself.
-const NEVER_DROP: [&str; 12] = [
-    "CLASSIFY", "CONNMARK", "CT", "DSCP", "LOG", "MARK", "NFLOG", "REJECT", "SET", "TCPMSS", "TOS", "TTL",
-];
-
-impl Reach {
-    fn from(netns: &NetnsFacts, base: &Chain) -> Self {
-        let mut reach = Self::default();
-        let mut met = BTreeSet::new();
-        let mut open = vec![base.name.as_str()];
-        while let Some(name) = open.pop() {
-            if !met.insert(name) {
-                continue;
-            }
-            let rules = netns
-                .rules
-                .iter()
-                .filter(|rule| is_in_table_of(rule, base) && rule.chain == name);
-            for rule in rules {
-                match &rule.decides {
-                    Decides::Verdict(verdict) => {
-                        reach.drops |= *verdict == Verdict::Drop;
-                        open.extend(verdict.chain());
-                    }
-                    Decides::Map(_) => reach.asks_maps = true,
-                    Decides::Extension(name) if !NEVER_DROP.contains(&name.as_str()) => reach.others = true,
-                    Decides::Other(_) => reach.others = true,
-                    Decides::Nothing | Decides::Reject | Decides::Extension(_) => {}
-                }
-            }
-        }
-        // Where a map leads to is not followed: any chain of the table may be behind it.
-        if reach.asks_maps {
-            for rule in netns.rules.iter().filter(|rule| is_in_table_of(rule, base)) {
-                reach.drops |= rule.decides.drops(false);
-                reach.others |= matches!(&rule.decides, Decides::Other(_))
-                    || matches!(&rule.decides, Decides::Extension(name) if !NEVER_DROP.contains(&name.as_str()));
-            }
-        }
-        reach
-    }
+fn only<'a>(mut rules: impl Iterator<Item = &'a Rule>) -> Option<&'a Rule> {
+    let first = rules.next();
+    first.filter(|_| rules.next().is_none())
 }
 
 fn of_rule<'a>(
@@ -294,6 +278,7 @@ fn of_rule<'a>(
             .evidence
             .push(Evidence::read("comment of the map's element", comment, NETLINK));
     }
+    blame.evidence.extend(gone(Some(netns), rule));
     blame.rule = Some(Known {
         table: &rule.table,
         comment: rule.comment.clone(),
@@ -304,7 +289,7 @@ fn of_rule<'a>(
 }
 
 /// A rule, with all that is known of it.
-fn describe<'a>(rule: &Rule, hook: Hook, nf_hook: &str, verdict: String) -> Blame<'a> {
+pub(super) fn describe<'a>(rule: &Rule, hook: Hook, nf_hook: &str, verdict: String) -> Blame<'a> {
     let Rule {
         family,
         table,

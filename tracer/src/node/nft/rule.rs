@@ -1,10 +1,13 @@
 //! The rules of nf_tables, with what tells one from another: where they stand, what they decide, what they say of
 //! themselves.
 
+pub mod asks;
+
 use std::{collections::HashMap, io, net::IpAddr};
 
 use bytes::Buf as _;
 
+use self::asks::{Asks, EQUAL, NETWORK_HEADER, Reader, TRANSPORT_HEADER};
 use super::{Family, attribute, number};
 use crate::node::{
     netlink::{attributes, text},
@@ -40,6 +43,8 @@ pub struct Rule {
     pub asks_invalid: bool,
     /// What it makes of the destination, if it translates that.
     pub translation: Option<Translation>,
+    /// All that it asks for, as far as that is understood.
+    pub asks: Asks,
 }
 
 /// What a rule decides. The last expression that can decide anything counts.
@@ -174,6 +179,7 @@ fn parse_rule(answer: &[u8]) -> Option<Rule> {
         has_destination: body.has_destination,
         asks_invalid: body.asks_invalid,
         translation: body.translation,
+        asks: body.asks.done(),
     })
 }
 
@@ -192,16 +198,12 @@ struct Body {
     state_in: Option<u32>,
     /// What was written into registers, whole.
     constants: HashMap<u32, Vec<u8>>,
+    asks: Reader,
 }
 
-/// Bases of a payload (`enum nft_payload_bases`).
-const NETWORK_HEADER: u32 = 1;
-const TRANSPORT_HEADER: u32 = 2;
 /// Where the destination address begins in the headers of IPv4 and IPv6, and the destination port in that of TCP.
 const DESTINATION: [u32; 2] = [16, 24];
 const DPORT: u32 = 2;
-/// `NFT_CMP_EQ`.
-const EQUAL: u32 = 0;
 /// `NFT_NAT_DNAT`.
 const DNAT: u32 = 1;
 /// `NFT_CT_STATE`, and its bit for a packet without a connection (`NF_CT_STATE_INVALID_BIT`), in the machine's order.
@@ -214,6 +216,7 @@ impl Body {
         for (_, expression) in attributes(expressions) {
             let name = attribute(expression, 1).map(text).unwrap_or_default();
             let data = attribute(expression, 2).unwrap_or_default();
+            body.asks.take(&name, data);
             body.take(name, data, family);
         }
         body
@@ -274,10 +277,7 @@ impl Body {
             }
             // The register, the operation, the data.
             "cmp" if field(1) == self.port_in && field(2) == Some(EQUAL) => {
-                let mut value = attribute(data, 3)
-                    .and_then(|data| attribute(data, 1))
-                    .unwrap_or_default();
-                self.dport = value.try_get_u16().ok().or(self.dport);
+                self.dport = asks::port(data).or(self.dport);
             }
             // Those that only ask, count, log, or change the packet.
             "lookup" | "cmp" | "range" | "meta" | "ct" | "bitwise" | "byteorder" | "counter" | "limit"
@@ -356,8 +356,15 @@ impl Body {
             info: info.to_vec(),
         };
         self.asks_invalid |= asked.asks_invalid();
-        self.comment = asked.comment().or(self.comment.take());
+        if let Some(comment) = asked.comment() {
+            // Calico gives its rules two.
+            self.comment = Some(match self.comment.take() {
+                Some(first) => format!("{first}; {comment}"),
+                None => comment,
+            });
+        }
         self.dport = asked.dport().or(self.dport);
+        self.asks.take_match(asked);
     }
 }
 

@@ -3,7 +3,8 @@
 use bytes::Buf;
 use tracer_common::record::{
     Chain, Clash, Conntrack, Drop, Egress, Icmp, IpvsConn, IpvsDest, IpvsDests, IpvsLimits, IpvsService,
-    Kind, Listener, Neighbour, NftRule, PacketState, Reject, Route, Socket, Table, TimeWait, TooBig, Vip,
+    Kind, Listener, Neighbour, NftRule, PacketState, Reject, Route, Socket, Stack, Table, TimeWait, TooBig,
+    Vip,
 };
 
 use super::{DecodeError, addr, array, tuple};
@@ -139,6 +140,13 @@ fn network(kind: Kind, bytes: &mut &[u8]) -> Result<Option<What>, DecodeError> {
             state: bytes.try_get_u32_le()?,
             reserved: bytes.try_get_u32_le()?,
         }),
+        Kind::Stack => {
+            let mut stack = Stack::default();
+            for frame in &mut stack.frames {
+                *frame = bytes.try_get_u64_le()?;
+            }
+            What::Stack(Box::new(stack))
+        }
         Kind::Egress => What::Egress(Egress {
             gateway: addr(bytes)?,
             qdisc: array(bytes)?,

@@ -9,7 +9,7 @@ use tracer_common::{
 
 use super::{ipvs, socket};
 use crate::{
-    diagnose::evidence,
+    diagnose::{evidence, stack},
     flow::{
         event::{What, text},
         model::{Flow, Step},
@@ -104,6 +104,7 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
         (What::Route(route), _) => self::decision(route),
         (What::Neighbour(entry), _) => waits(packet, entry),
         (What::Egress(egress), _) => evidence::way_out(egress),
+        (What::Stack(stack), _) => stack::note(stack, facts),
         (What::Vip(vip), _) => format!("the answer will be translated to {}", evidence::service(vip)),
         (What::Socket(_) | What::Listener(_) | What::TimeWait(_), _) => socket::note(step),
     }

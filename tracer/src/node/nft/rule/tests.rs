@@ -1,4 +1,5 @@
 use super::{super::captured, *};
+use crate::node::{iptables::Packet, xt};
 
 fn kube() -> Vec<Rule> {
     parse(captured(include_bytes!("../captured/kube.rules.bin")))
@@ -10,6 +11,119 @@ fn iptables() -> Vec<Rule> {
 
 fn in_chain<'a>(rules: &'a [Rule], chain: &str) -> Vec<&'a Rule> {
     rules.iter().filter(|rule| rule.chain == chain).collect()
+}
+
+#[test]
+fn reads_the_rules_of_nft() {
+    let rules = kube();
+    let outgoing = in_chain(&rules, "outgoing");
+    let told: Vec<_> = outgoing
+        .iter()
+        .map(|rule| (rule.handle, rule.number, rule.decides.clone()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (2, 1, Decides::Verdict(Verdict::Drop)),
+            (4, 2, Decides::Map("__map0".to_owned())),
+            (5, 3, Decides::Reject),
+            (6, 4, Decides::Nothing),
+            (7, 5, Decides::Verdict(Verdict::Accept)),
+        ]
+    );
+    let drop = outgoing[0];
+    assert_eq!((drop.family, drop.table.as_str()), (Family::Inet, "hardening"));
+    assert_eq!(drop.comment.as_deref(), Some("no way to the old backend"));
+    assert_eq!((drop.dport, drop.has_destination), (Some(8080), true));
+    assert!(drop.decides.drops(false) && !drop.decides.drops(true));
+    assert!(outgoing[1].decides.drops(true) && outgoing[2].decides.rejects());
+}
+
+#[test]
+fn knows_which_packets_cannot_fit() {
+    let packet = |destination: [u8; 4], dport| Packet {
+        source: [10, 0, 0, 2].into(),
+        destination: destination.into(),
+        input: None,
+        output: None,
+        inner: xt::Packet {
+            sport: 40_000,
+            dport,
+            tcp_flags: None,
+            mark: None,
+            ctinfo: None,
+        },
+    };
+    let all = kube();
+    let drop = in_chain(&all, "outgoing")[0];
+    let wanted = [10, 244, 1, 2];
+    assert!(drop.asks.can_fit(&packet(wanted, 8080)));
+    assert!(!drop.asks.can_fit(&packet([10, 244, 1, 3], 8080)) && !drop.asks.can_fit(&packet(wanted, 8081)));
+    let all = iptables();
+    let external = in_chain(&all, "KUBE-EXTERNAL-SERVICES");
+    assert!(external[1].asks.can_fit(&packet(wanted, 30_081)));
+    assert!(!external[1].asks.can_fit(&packet(wanted, 30_080)));
+}
+
+#[test]
+fn reads_where_rules_lead() {
+    let rules = kube();
+    let external = in_chain(&rules, "external-HVFWP5L3-shop/web/tcp/http");
+    assert_eq!(
+        external[1].decides,
+        Decides::Verdict(Verdict::Goto("service-HVFWP5L3-shop/web/tcp/http".to_owned()))
+    );
+    // The first lookup of the rule asks only.
+    let check = in_chain(&rules, "nodeport-endpoints-check")[0];
+    assert_eq!(check.decides, Decides::Map("no-endpoint-nodeports".to_owned()));
+    let endpoint = in_chain(&rules, "endpoint-A5CMKJJO-shop/web/tcp/http__10.244.1.2/8080")[0];
+    assert_eq!(endpoint.decides, Decides::Other("nat".to_owned()));
+}
+
+#[test]
+fn reads_the_rules_of_iptables_nft() {
+    let rules = iptables();
+    let external = in_chain(&rules, "KUBE-EXTERNAL-SERVICES");
+    assert_eq!(
+        (
+            external[0].number,
+            external[0].comment.as_deref(),
+            external[0].dport
+        ),
+        (1, Some("shop/web:http has no endpoints"), Some(30_080))
+    );
+    assert!(external[0].decides.rejects() && !external[0].has_destination);
+    assert_eq!(
+        (
+            external[1].number,
+            external[1].comment.as_deref(),
+            external[1].dport
+        ),
+        (2, Some("shop/api has no local endpoints"), Some(30_081))
+    );
+    assert!(external[1].decides.drops(false));
+    let ports = in_chain(&rules, "KUBE-NODEPORTS");
+    assert_eq!(
+        (
+            ports[0].comment.as_deref(),
+            ports[0].dport,
+            ports[0].has_destination
+        ),
+        (Some("shop/web:http"), Some(30_080), false)
+    );
+    assert_eq!((ports[1].dport, ports[1].has_destination), (Some(30_082), true));
+    let mark = in_chain(&rules, "KUBE-EXT-ABC")[0];
+    assert_eq!(mark.decides, Decides::Extension("MARK".to_owned()));
+}
+
+#[test]
+fn a_damaged_rule_is_left_out() {
+    for answer in captured(include_bytes!("../captured/kube.rules.bin")) {
+        for end in 0..answer.len() {
+            let _ = parse_rule(&answer[..end]);
+        }
+    }
+    assert_eq!(parse_rule(&[2, 0, 0, 0]), None);
 }
 
 #[test]
@@ -96,91 +210,4 @@ fn a_rule_asks_for_invalid_by_mask_by_value_or_in_a_map() {
     ] {
         assert_eq!(body(&expressions).asks_invalid, asks, "{expressions:?}");
     }
-}
-
-#[test]
-fn reads_the_rules_of_nft() {
-    let rules = kube();
-    let outgoing = in_chain(&rules, "outgoing");
-    let told: Vec<_> = outgoing
-        .iter()
-        .map(|rule| (rule.handle, rule.number, rule.decides.clone()))
-        .collect();
-    assert_eq!(
-        told,
-        [
-            (2, 1, Decides::Verdict(Verdict::Drop)),
-            (4, 2, Decides::Map("__map0".to_owned())),
-            (5, 3, Decides::Reject),
-            (6, 4, Decides::Nothing),
-            (7, 5, Decides::Verdict(Verdict::Accept)),
-        ]
-    );
-    let drop = outgoing[0];
-    assert_eq!((drop.family, drop.table.as_str()), (Family::Inet, "hardening"));
-    assert_eq!(drop.comment.as_deref(), Some("no way to the old backend"));
-    assert_eq!((drop.dport, drop.has_destination), (Some(8080), true));
-    assert!(drop.decides.drops(false) && !drop.decides.drops(true));
-    assert!(outgoing[1].decides.drops(true) && outgoing[2].decides.rejects());
-}
-
-#[test]
-fn reads_where_rules_lead() {
-    let rules = kube();
-    let external = in_chain(&rules, "external-HVFWP5L3-shop/web/tcp/http");
-    assert_eq!(
-        external[1].decides,
-        Decides::Verdict(Verdict::Goto("service-HVFWP5L3-shop/web/tcp/http".to_owned()))
-    );
-    // The first lookup of the rule asks only.
-    let check = in_chain(&rules, "nodeport-endpoints-check")[0];
-    assert_eq!(check.decides, Decides::Map("no-endpoint-nodeports".to_owned()));
-    let endpoint = in_chain(&rules, "endpoint-A5CMKJJO-shop/web/tcp/http__10.244.1.2/8080")[0];
-    assert_eq!(endpoint.decides, Decides::Other("nat".to_owned()));
-}
-
-#[test]
-fn reads_the_rules_of_iptables_nft() {
-    let rules = iptables();
-    let external = in_chain(&rules, "KUBE-EXTERNAL-SERVICES");
-    assert_eq!(
-        (
-            external[0].number,
-            external[0].comment.as_deref(),
-            external[0].dport
-        ),
-        (1, Some("shop/web:http has no endpoints"), Some(30_080))
-    );
-    assert!(external[0].decides.rejects() && !external[0].has_destination);
-    assert_eq!(
-        (
-            external[1].number,
-            external[1].comment.as_deref(),
-            external[1].dport
-        ),
-        (2, Some("shop/api has no local endpoints"), Some(30_081))
-    );
-    assert!(external[1].decides.drops(false));
-    let ports = in_chain(&rules, "KUBE-NODEPORTS");
-    assert_eq!(
-        (
-            ports[0].comment.as_deref(),
-            ports[0].dport,
-            ports[0].has_destination
-        ),
-        (Some("shop/web:http"), Some(30_080), false)
-    );
-    assert_eq!((ports[1].dport, ports[1].has_destination), (Some(30_082), true));
-    let mark = in_chain(&rules, "KUBE-EXT-ABC")[0];
-    assert_eq!(mark.decides, Decides::Extension("MARK".to_owned()));
-}
-
-#[test]
-fn a_damaged_rule_is_left_out() {
-    for answer in captured(include_bytes!("../captured/kube.rules.bin")) {
-        for end in 0..answer.len() {
-            let _ = parse_rule(&answer[..end]);
-        }
-    }
-    assert_eq!(parse_rule(&[2, 0, 0, 0]), None);
 }

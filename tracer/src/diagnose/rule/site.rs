@@ -1,0 +1,79 @@
+//! Where in netfilter a packet was discarded, as the stack tells.
+
+use super::super::{case::Case, evidence::function, stack};
+use crate::node::nft::Family;
+
+/// Functions of the kernel from which netfilter's hooks are called, with the hook (`enum nf_inet_hooks`), 5.10 to 7.3.
+/// IPVS hands what it has translated to the output hook itself.
+const CALLERS: [(&str, u32); 19] = [
+    ("ip_rcv", 0),
+    ("ip_list_rcv", 0),
+    ("ip_sublist_rcv", 0),
+    ("ipv6_rcv", 0),
+    ("ipv6_list_rcv", 0),
+    ("ip6_sublist_rcv", 0),
+    ("ip_local_deliver", 1),
+    ("ip6_input", 1),
+    ("ip_forward", 2),
+    ("ip6_forward", 2),
+    ("__ip_local_out", 3),
+    ("__ip6_local_out", 3),
+    ("ip_vs_nat_send_or_cont", 3),
+    ("ip_vs_nat_xmit", 3),
+    ("ip_vs_nat_xmit_v6", 3),
+    ("ip_output", 4),
+    ("ip6_output", 4),
+    ("ip_mc_output", 4),
+    ("ip_mr_output", 4),
+];
+
+/// Functions by which netfilter calls a base chain of nf_tables, with the family of its table.
+const CHAINS: [(&str, Family); 6] = [
+    ("nft_do_chain_ipv4", Family::Ip),
+    ("nft_do_chain_ipv6", Family::Ip6),
+    ("nft_do_chain_inet", Family::Inet),
+    ("nft_do_chain_inet_ingress", Family::Inet),
+    ("nft_do_chain_netdev", Family::Netdev),
+    ("nft_do_chain_bridge", Family::Bridge),
+];
+
+/// By this one it calls chains that translate, of whatever family.
+const NAT_CHAIN: &str = "nft_nat_do_chain";
+
+/// See the module.
+pub(super) struct Site {
+    /// Number of netfilter's hook, if the caller is known.
+    pub(super) nf_hook: Option<u32>,
+    /// The family of the table whose chain freed the packet; `None` for a chain that translates, or no chain.
+    pub(super) family: Option<Family>,
+    /// A chain that translates freed it.
+    pub(super) is_nat: bool,
+    /// A chain of nf_tables freed it, and did not leave that to netfilter.
+    pub(super) is_chain: bool,
+}
+
+impl Site {
+    /// `None` if it was not netfilter, or nf_tables for it, that freed the packet.
+    pub(super) fn of(case: &Case<'_>) -> Option<Self> {
+        let freed_in = function(case.discarded_in()?);
+        let is_chain = freed_in == "nft_do_chain";
+        if !is_chain && freed_in != "nf_hook_slow" {
+            return None;
+        }
+        let stack: Vec<&str> = stack::of(case).into_iter().map(function).collect();
+        let caller = stack
+            .iter()
+            .skip_while(|name| !name.starts_with("nf_hook_slow"))
+            .find(|name| !name.starts_with("nf_hook_slow"));
+        let nf_hook = caller.and_then(|caller| CALLERS.iter().find(|(name, _)| name == caller));
+        let family = stack
+            .iter()
+            .find_map(|frame| CHAINS.iter().find(|(name, _)| name == frame));
+        Some(Self {
+            nf_hook: nf_hook.map(|&(_, hook)| hook),
+            family: family.map(|&(_, family)| family),
+            is_nat: stack.contains(&NAT_CHAIN),
+            is_chain,
+        })
+    }
+}
