@@ -57,7 +57,7 @@ pub fn note(stack: &Stack, facts: &Facts) -> String {
     let names: Vec<&str> = stack
         .frames
         .iter()
-        .map_while(|&frame| facts.symbol(frame))
+        .filter_map(|&frame| facts.symbol(frame))
         .map(function)
         .collect();
     let freed = names

@@ -26,7 +26,8 @@ use crate::{
     },
 };
 
-/// Reading rules takes no more than this part of the time, however many packets meet them.
+/// Reading rules again, to see whether they are still the same, takes no more than this part of the time, however many
+/// packets meet them.
 const SHARE: u32 = 10;
 /// So many rules are kept after they were taken away, and so many handles are remembered.
 const MOST_FORMER: usize = 256;
@@ -94,7 +95,12 @@ struct Read {
 impl Read {
     /// Has the last reading begun after this moment, or must there be no new one yet?
     fn will_do(self, since_ns: u64, at_least: Duration) -> bool {
-        self.begun_ns > since_ns || self.begun.elapsed() < at_least.max(self.cost * SHARE)
+        self.begun_ns > since_ns || self.begun.elapsed() < at_least
+    }
+
+    /// How long what was read is taken for what is loaded.
+    fn fresh(self) -> Duration {
+        FRESH.max(self.cost * SHARE)
     }
 }
 
@@ -122,7 +128,7 @@ impl Rules {
             .is_some_and(|since| !self.knows(since, known, wanted));
         let tables = wanted
             .tables_ns
-            .is_some_and(|since| self.tables.is_none_or(|last| !last.will_do(since, FRESH)));
+            .is_some_and(|since| self.tables.is_none_or(|last| !last.will_do(since, last.fresh())));
         if !nft && !tables {
             return true;
         }
@@ -148,8 +154,11 @@ impl Rules {
             .asked
             .iter()
             .all(|rule| is_known(if rule.handle == 0 { rule.next } else { rule.handle }));
-        let at_least = if all_known { FRESH } else { Duration::ZERO };
-        self.nft.is_some_and(|last| last.will_do(since_ns, at_least))
+        // Whoever asks for a rule that is not known cannot wait: the flow may be told of at once.
+        self.nft.is_some_and(|last| {
+            let at_least = if all_known { last.fresh() } else { Duration::ZERO };
+            last.will_do(since_ns, at_least)
+        })
     }
 }
 
