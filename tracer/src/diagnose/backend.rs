@@ -137,7 +137,7 @@ fn delivery_evidence(case: &Case<'_>, delivered: &Step) -> Vec<Evidence> {
             evidence::place(delivered),
             delivered.event.hook,
         ),
-        Evidence::seen("SYNs sent", flow.attempts.len().to_string(), Hook::NetifReceive),
+        Evidence::seen("SYNs sent", flow.sent().count().to_string(), Hook::NetifReceive),
         Evidence::seen("SYN-ACKs seen", flow.synacks.to_string(), Hook::DevStartXmit),
     ];
     // Discarded in the pod's own netns: no longer this node's doing, but worth knowing.

@@ -35,10 +35,31 @@ pub fn of(flow: &Flow) -> Fate {
     if flow.refused_ns.is_some() {
         return Fate::Refused;
     }
-    match flow.attempts.len().checked_sub(1).map(|last| end_of(flow, last)) {
+    match last(flow).map(|last| end_of(flow, last)) {
         Some(End::Dropped(_) | End::AckLost(_)) => Fate::Dropped,
         _ => Fate::Unanswered,
     }
+}
+
+/// The last SYN that the client sent, or the copy that went on in its place.
+#[must_use]
+pub fn last(flow: &Flow) -> Option<usize> {
+    Some(standing(flow, flow.sent().next_back()?))
+}
+
+/// The SYN itself or, where this node discarded it, the first of its copies that went on.
+#[must_use]
+pub fn standing(flow: &Flow, attempt: usize) -> usize {
+    let mut copies = flow.copies_of(attempt).peekable();
+    if copies.peek().is_none() || !is_discarded(flow, attempt) {
+        return attempt;
+    }
+    copies.find(|&copy| !is_discarded(flow, copy)).unwrap_or(attempt)
+}
+
+/// Did this node discard the SYN itself?
+fn is_discarded(flow: &Flow, attempt: usize) -> bool {
+    matches!(end_of(flow, attempt), End::Dropped(step) if step.event.part == Part::Syn)
 }
 
 /// The step that shows how the ACK was discarded that should have ended the handshake. What the listener did with it
