@@ -68,6 +68,7 @@ impl Case {
         let truth = |source_port, outcome, ms, backend: Option<&str>| Traffic {
             client: "client-a".into(),
             source_port,
+            to: ([10, 0, 0, 1], if source_port == 41001 { 30_090 } else { 30_080 }).into(),
             outcome,
             ms,
             backend: backend.map(Into::into),

@@ -1,6 +1,7 @@
 //! The tracer that a scenario is about.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ use serde_json::Value;
 use super::cancel::Cancel;
 use super::port::Port;
 use crate::protocol::{Job, Message, TRACER_PATH};
-use crate::scenario::Scenario;
+use crate::scenario::{Fate, Scenario};
 
 /// How long it may take to attach all of its hooks; under emulation that is many seconds.
 const READY: Duration = Duration::from_mins(1);
@@ -30,12 +31,35 @@ const LAST_WORDS: usize = 5;
 /// are thousands of flows.
 const PARTS: [&str; 3] = ["path", "evidence", "advice"];
 
+/// What is left out of the lines of flows that were established, and of others.
+#[derive(Debug, Clone, Copy)]
+struct LeftOut {
+    established: &'static [&'static str],
+    others: &'static [&'static str],
+}
+
+impl LeftOut {
+    fn of(scenario: &Scenario, job: &Job) -> Self {
+        let wanted = job.keep_path || scenario.expects_paths();
+        let others = match (wanted, scenario.expect.matrix) {
+            (true, _) => &[],
+            (false, true) => &PARTS[..],
+            (false, false) => &PARTS[..1],
+        };
+        let established = if scenario.expect.matrix { &PARTS[..] } else { others };
+        Self { established, others }
+    }
+}
+
 /// A running tracer.
 #[derive(Debug)]
 pub(super) struct Tracer {
     child: Child,
     /// The exit status that it must end with.
     status: i32,
+    /// The most memory that it may ever have had, in MiB.
+    memory_mib: Option<u32>,
+    port: Port,
     heard: Arc<Heard>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -74,13 +98,7 @@ impl Tracer {
         let readers = vec![
             follow(out, {
                 let (heard, port) = (Arc::clone(&heard), port.clone());
-                let left_out = if scenario.expect.matrix {
-                    &PARTS[..]
-                } else if job.keep_path || scenario.expects_paths() {
-                    &[]
-                } else {
-                    &PARTS[..1]
-                };
+                let left_out = LeftOut::of(scenario, job);
                 move |line| heard.line(line, left_out, &port)
             }),
             follow(errors, {
@@ -91,6 +109,8 @@ impl Tracer {
         let mut tracer = Self {
             child,
             status: scenario.tracer.status,
+            memory_mib: scenario.tracer.memory_mib,
+            port: port.clone(),
             heard,
             readers,
         };
@@ -164,6 +184,7 @@ impl Tracer {
         if let Some(status) = status {
             bail!("tracer ended by itself ({status}): {}", self.heard.last_words());
         }
+        let memory = self.memory();
         kill(pid, Signal::SIGTERM).context("cannot tell tracer to end")?;
         let ended = cancel.wait_until(END, || {
             status = self.child.try_wait().context("cannot look after tracer")?;
@@ -181,8 +202,23 @@ impl Tracer {
                 self.status,
                 self.heard.last_words()
             ),
-            _ => Ok(()),
+            _ => memory,
         }
+    }
+
+    /// Tells the most memory that it has had so far, where there is a limit, and holds it against that.
+    fn memory(&self) -> Result<()> {
+        let Some(limit) = self.memory_mib else {
+            return Ok(());
+        };
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|text| text.split_whitespace().next()?.parse::<u32>().ok());
+        let mib = peak.with_context(|| format!("{path} does not tell VmHWM"))?.div_ceil(1024);
+        self.port.note(format!("tracer had {mib} MiB of memory at most"));
+        ensure!(mib <= limit, "tracer had {mib} MiB of memory, more than {limit}");
+        Ok(())
     }
 
     fn join(&mut self) {
@@ -211,7 +247,7 @@ impl Heard {
     }
 
     /// A line of its standard output; `None` is the end.
-    fn line(&self, line: Option<String>, left_out: &[&str], port: &Port) {
+    fn line(&self, line: Option<String>, left_out: LeftOut, port: &Port) {
         let Some(line) = line else {
             self.lock().silent = true;
             return;
@@ -224,8 +260,13 @@ impl Heard {
             fate = value["fate"]
                 .as_str()
                 .map(|fate| (value["id"].to_string(), fate.to_owned()));
+            let parts = if value["fate"] == Fate::Established.word() {
+                left_out.established
+            } else {
+                left_out.others
+            };
             if let Some(fields) = value.as_object_mut() {
-                for part in left_out {
+                for part in parts {
                     fields.remove(*part);
                 }
                 sent = value.to_string();
