@@ -14,6 +14,8 @@ use tracer_common::{
     tcp::Part,
 };
 
+/// The netns of a client on this machine.
+const CLIENT: u32 = 3;
 /// The buffer of a copy.
 const COPY: u64 = 0xdef;
 
@@ -171,4 +173,34 @@ fn a_syn_and_its_copy_that_are_both_discarded_are_dropped() {
         (Fate::Dropped, Some(Cause::IpvsDestUnavailable))
     );
     assert_eq!(flow.attempts.len(), 2);
+}
+
+#[test]
+fn an_answer_that_the_clients_tcp_does_not_need_any_more_was_not_discarded_elsewhere() {
+    let mut story = Story::new();
+    goes_on(&mut story, MS);
+    story.listener_takes(2 * MS);
+    story.arrives(1_001 * MS);
+    // The answer to the first SYN, late, and that to the second. A client on the same machine is connected by the first.
+    let back = original(story.port).reversed();
+    for (at, skb) in [(1_500, 0x100), (1_502, 0x200)] {
+        story.answered(at * MS);
+        story.seen(
+            at * MS + 10,
+            Hook::NetifReceive,
+            (Part::SynAck, skb),
+            (back, CLIENT),
+            What::Packet,
+        );
+    }
+    story.packet(1_503 * MS, Hook::NetifReceive, Part::SynAck, translated(story.port).reversed(), NODE);
+    let discarded = What::Drop(Drop {
+        location: 0x1234,
+        reason: u32::MAX,
+        reserved: 0,
+    });
+    story.seen(1_504 * MS, Hook::KfreeSkb, (Part::SynAck, 0x200), (back, 0), discarded);
+    story.acknowledged(1_505 * MS);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Stalled, Some(Cause::BackendSlow)));
 }

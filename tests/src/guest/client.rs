@@ -331,10 +331,16 @@ fn handshake(socket: &Socket, start: Instant, step: &Connect, cancel: &Cancel) -
         let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
         match poll(&mut ready, wait) {
             Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => return Ok(socket.take_error().and_then(|error| error.map_or(Ok(()), Err))),
+            Ok(_) => return Ok(socket.take_error().and_then(|error| error.filter(is_no_answer).map_or(Ok(()), Err))),
             Err(errno) => return Ok(Err(errno.into())),
         }
     }
+}
+
+/// Whether this is what became of the handshake. A connection that was made, and reset before its client looked, was
+/// made all the same.
+fn is_no_answer(error: &io::Error) -> bool {
+    error.kind() != ErrorKind::ConnectionReset
 }
 
 fn outcome(error: &io::Error) -> Outcome {

@@ -13,10 +13,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use super::abridge::Abridge;
 use super::cancel::Cancel;
 use super::port::Port;
 use crate::protocol::{Job, Message, TRACER_PATH};
-use crate::scenario::{Fate, Scenario};
+use crate::scenario::Scenario;
 
 /// How long it may take to attach all of its hooks; under emulation that is many seconds.
 const READY: Duration = Duration::from_mins(1);
@@ -26,30 +27,6 @@ const END: Duration = Duration::from_mins(1);
 
 /// How many lines of its standard error are repeated when it fails.
 const LAST_WORDS: usize = 5;
-
-/// Parts of a flow's line that are a lot for a serial port: the path where nobody asked for it, the others where there
-/// are thousands of flows.
-const PARTS: [&str; 3] = ["path", "evidence", "advice"];
-
-/// What is left out of the lines of flows that were established, and of others.
-#[derive(Debug, Clone, Copy)]
-struct LeftOut {
-    established: &'static [&'static str],
-    others: &'static [&'static str],
-}
-
-impl LeftOut {
-    fn of(scenario: &Scenario, job: &Job) -> Self {
-        let wanted = job.keep_path || scenario.expects_paths();
-        let others = match (wanted, scenario.expect.matrix) {
-            (true, _) => &[],
-            (false, true) => &PARTS[..],
-            (false, false) => &PARTS[..1],
-        };
-        let established = if scenario.expect.matrix { &PARTS[..] } else { others };
-        Self { established, others }
-    }
-}
 
 /// A running tracer.
 #[derive(Debug)]
@@ -98,8 +75,8 @@ impl Tracer {
         let readers = vec![
             follow(out, {
                 let (heard, port) = (Arc::clone(&heard), port.clone());
-                let left_out = LeftOut::of(scenario, job);
-                move |line| heard.line(line, left_out, &port)
+                let mut abridge = Abridge::new(scenario, job);
+                move |line| heard.line(line, &mut abridge, &port)
             }),
             follow(errors, {
                 let (heard, port) = (Arc::clone(&heard), port.clone());
@@ -247,7 +224,7 @@ impl Heard {
     }
 
     /// A line of its standard output; `None` is the end.
-    fn line(&self, line: Option<String>, left_out: LeftOut, port: &Port) {
+    fn line(&self, line: Option<String>, abridge: &mut Abridge, port: &Port) {
         let Some(line) = line else {
             self.lock().silent = true;
             return;
@@ -260,17 +237,8 @@ impl Heard {
             fate = value["fate"]
                 .as_str()
                 .map(|fate| (value["id"].to_string(), fate.to_owned()));
-            let parts = if value["fate"] == Fate::Established.word() {
-                left_out.established
-            } else {
-                left_out.others
-            };
-            if let Some(fields) = value.as_object_mut() {
-                for part in parts {
-                    fields.remove(*part);
-                }
-                sent = value.to_string();
-            }
+            abridge.flow(&mut value);
+            sent = value.to_string();
         }
         port.send(&Message::Tracer { line: sent });
         let mut state = self.lock();

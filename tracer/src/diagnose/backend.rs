@@ -77,11 +77,9 @@ fn answer_discarded_inside(case: &Case<'_>, taken: &Step, after: &str) -> Option
         return None;
     }
     let discarded = flow.steps.iter().find(|step| {
-        // What a netns sends has no device at first.
-        let inside = step.event.netns == 0 || step.event.netns == taken.event.netns;
         step.event.part == Part::SynAck
             && matches!(step.event.what, What::Drop(_))
-            && inside
+            && step.netns == taken.netns
             && step.attempt >= taken.attempt
     })?;
     let mut evidence = vec![Evidence::seen(

@@ -30,6 +30,9 @@ pub struct Step {
     pub attempt: usize,
     /// What the function returned, once it has.
     pub verdict: Option<i32>,
+    /// Network namespace in which it happened. Inside TCP a packet has no device: there it is the one in which this packet
+    /// was last seen.
+    pub netns: u32,
 }
 
 /// One SYN on the wire.
@@ -319,11 +322,25 @@ impl Flow {
             return;
         }
         let verdict = (event.phase == Phase::Return).then_some(event.verdict);
+        let netns = self.netns_of(&event, attempt);
         self.steps.push(Step {
             event,
             attempt,
             verdict,
+            netns,
         });
+    }
+
+    /// Where an event happens that does not tell it: where its packet was last seen or, if it was not, anything of its SYN.
+    fn netns_of(&self, event: &Event, attempt: usize) -> u32 {
+        if event.netns != 0 {
+            return event.netns;
+        }
+        let is_same = |step: &&Step| step.event.skb == event.skb && step.event.part == event.part;
+        let packet = self.steps.iter().rfind(is_same);
+        packet
+            .or_else(|| self.steps_of(attempt).next_back())
+            .map_or(self.netns, |step| step.netns)
     }
 }
 

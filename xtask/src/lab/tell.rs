@@ -122,8 +122,8 @@ impl Teller {
             return;
         };
         match value["type"].as_str() {
-            // Those that look healthy are counted; whoever looks closely gets the others.
-            Some("flow") if self.is_crowd && (!self.verbose || value["cause"].is_null()) => {}
+            // The guest hands on all of a few that surprise; the others are counted.
+            Some("flow") if self.is_crowd && value["path"].is_null() => {}
             Some("flow") => self.say("flow", &flow(&value, self.verbose)),
             Some("start") => self.say("ready", &format!("tracer, {}", hooks(&value))),
             Some("health") => self.say("LOST", &format!("{} records", value["lost"])),
