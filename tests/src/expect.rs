@@ -7,6 +7,7 @@ mod path;
 #[cfg(test)]
 mod tests;
 mod truth;
+mod whose;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::scenario::{Attempt, Connect, Expected, Fate, Scenario, Totals};
 use flow::Flow;
 pub use matrix::Matrix;
 use truth::{Lived, STALL_TOLERANCE_MS, agrees, waited_ms};
+use whose::Whose;
 
 /// Something that is not as it must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,18 +73,11 @@ struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     fn new(scenario: &'a Scenario, traffic: &'a [Traffic]) -> Self {
-        let mut seen: BTreeMap<(&str, u16), u16> = BTreeMap::new();
-        let truths = traffic.iter().map(|truth| {
-            let occurrence = seen.entry((&truth.client, truth.source_port)).or_default();
-            *occurrence += 1;
-            let attempt = Attempt {
-                client: truth.client.clone(),
-                source_port: truth.source_port,
-                occurrence: *occurrence,
-            };
-            (attempt, truth)
-        });
         let attempts = scenario.attempts();
+        let mut whose = Whose::new(scenario, &attempts);
+        let truths = traffic
+            .iter()
+            .map(|truth| (whose.take(&truth.client, truth.source_port, truth.to), truth));
         Self {
             truths: truths.collect(),
             scenario,
@@ -111,7 +106,8 @@ impl<'a> Judge<'a> {
                 continue;
             };
             let cause = expected.cause.map(crate::scenario::Cause::word);
-            if !agrees(expected.fate, cause, truth) && !matrix::was_slowed(scenario, expected, truth) {
+            let free = expected.lossy || matrix::was_slowed(scenario, expected, truth);
+            if !free && !agrees(expected.fate, cause, truth) {
                 let fate = expected.fate;
                 self.wrong(
                     &attempt,
@@ -141,7 +137,7 @@ impl<'a> Judge<'a> {
         for what in broken {
             self.wrong("tracer", what);
         }
-        let mut seen: BTreeMap<(String, u16), u16> = BTreeMap::new();
+        let mut whose = Whose::new(self.scenario, &self.attempts);
         let mut flows = BTreeMap::new();
         for flow in latest {
             let from = &flow.client;
@@ -154,13 +150,8 @@ impl<'a> Judge<'a> {
                 );
                 continue;
             };
-            let occurrence = seen.entry((client.to_owned(), from.port)).or_default();
-            *occurrence += 1;
-            let attempt = Attempt {
-                client: client.to_owned(),
-                source_port: from.port,
-                occurrence: *occurrence,
-            };
+            let to = SocketAddr::new(flow.node.ip, flow.node.port);
+            let attempt = whose.take(client, from.port, to);
             if self.planned.contains(&attempt) {
                 flows.insert(attempt, flow);
             } else {
@@ -180,16 +171,18 @@ impl<'a> Judge<'a> {
                 self.wrong(&attempt, "tracer tells of no such flow");
                 continue;
             };
-            let service = scenario.topology.service(connect.to.as_deref());
-            let node = connect.to_address.unwrap_or(scenario.topology.node_address());
-            if let Some(service) = service
-                && (flow.node.ip, flow.node.port) != (node, service.node_port)
+            if let Some(to) = whose::target(scenario, connect)
+                && (flow.node.ip, flow.node.port) != (to.ip(), to.port())
             {
-                let to = SocketAddr::new(node, service.node_port);
                 self.wrong(&attempt, format!("it went to {to}, not to {}", flow.node));
             }
             let truth = self.truths.get(&attempt).copied();
-            if let Some(expected) = scenario.expected(&attempt)
+            let expected = scenario.expected(&attempt);
+            if expected.is_some_and(|expected| expected.lossy) {
+                self.lossy(&attempt, flow, truth);
+                continue;
+            }
+            if let Some(expected) = expected
                 && !truth.is_some_and(|truth| matrix::was_slowed(scenario, expected, truth))
             {
                 self.flow(&attempt, flow, expected);
@@ -263,6 +256,18 @@ impl<'a> Judge<'a> {
         }
         if let Some(mistake) = path::mistake(&flow.path, &expected.path) {
             self.wrong(attempt, mistake);
+        }
+    }
+
+    /// The network loses packets of it, and the client lives through more than the node can see.
+    fn lossy(&mut self, attempt: &Attempt, flow: &Flow, truth: Option<&Traffic>) {
+        if !flow.blames_nobody() {
+            let cause = flow.cause.as_deref().unwrap_or("none");
+            let what = format!("{}, {cause}: it lost packets outside of the node", flow.fate);
+            self.wrong(attempt, what);
+        }
+        if let Some(pod) = truth.and_then(|truth| truth.backend.as_ref()) {
+            self.backend(attempt, flow, pod);
         }
     }
 

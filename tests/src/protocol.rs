@@ -4,6 +4,7 @@
 //! [`PORT`], with one JSON object a line, each of them a [`Message`]. The first serial port stays the console:
 //! kernel messages and whatever else is meant for eyes only.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -110,6 +111,8 @@ pub struct Traffic {
     pub client: String,
     /// Its source port.
     pub source_port: u16,
+    /// Where it connected to.
+    pub to: SocketAddr,
     /// How `connect()` ended.
     pub outcome: Outcome,
     /// How long `connect()` took, in milliseconds.
@@ -175,12 +178,13 @@ mod tests {
             line(Message::Traffic(Traffic {
                 client: "client-a".into(),
                 source_port: 40_000,
+                to: ([10, 0, 0, 1], 30_080).into(),
                 outcome: Outcome::Timeout,
                 ms: 3.5,
                 answer_ms: None,
                 backend: None
             })),
-            r#"{"type":"traffic","client":"client-a","source_port":40000,"outcome":"timeout","ms":3.5}"#
+            r#"{"type":"traffic","client":"client-a","source_port":40000,"to":"10.0.0.1:30080","outcome":"timeout","ms":3.5}"#
         );
         assert_eq!(
             line(Message::End {

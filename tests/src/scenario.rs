@@ -29,7 +29,9 @@ pub use expectation::{Evidence, Expect, Expected, ExpectedFlow, Totals};
 pub use family::Family;
 pub use overlay::{OtherNode, Overlay};
 pub use process::{Check, Process};
-pub use step::{Change, Close, Connect, ExtensionHeader, HalfOpen, Membership, Removal, RunIn, Step, Strays};
+pub use step::{
+    Change, Close, Connect, ExtensionHeader, HalfOpen, Membership, Removal, RunIn, Step, Strays, Talk,
+};
 pub use topology::{Behaviour, Client, Pod, Policy, Proxy, RealServer, Scheduler, Service, Topology};
 pub use words::{CAUSES, Cause, Dataplane, Fate, Flavour, KernelName, Span};
 
@@ -64,6 +66,9 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// What tracer must say.
     pub expect: Expect,
+    /// How long it will take, roughly.
+    #[serde(skip)]
+    takes: Duration,
 }
 
 /// The value of a sysctl.
@@ -119,6 +124,7 @@ impl Scenario {
         let mut scenario: Self = toml::from_str(text)?;
         scenario.topology.fill_in();
         check::check(&scenario).context("the scenario contradicts itself")?;
+        scenario.takes = cost::of(&scenario);
         Ok(scenario)
     }
 

@@ -195,6 +195,7 @@ mod tests {
         let truth = |outcome, ms| Traffic {
             client: "client-a".into(),
             source_port: 40_000,
+            to: ([10, 0, 0, 1], 30_080).into(),
             outcome,
             ms,
             answer_ms: None,

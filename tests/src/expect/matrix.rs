@@ -19,6 +19,9 @@ const NO_CAUSE: &str = "no cause";
 /// What flows are called that the machine slowed down: their cause is not the scenario's doing, and not known.
 const SLOWED: &str = "slowed by the machine";
 
+/// What flows are called of which the network between client and node loses packets.
+const LOSSY: &str = "lost outside of the node";
+
 /// What flows are called of which tracer said nothing.
 const UNTOLD: &str = "not told of";
 
@@ -43,6 +46,7 @@ impl Matrix {
                 .is_some_and(|truth| was_slowed(scenario, expected, truth));
             let truth = match expected.cause {
                 _ if slowed => SLOWED,
+                _ if expected.lossy => LOSSY,
                 Some(cause) => cause.word(),
                 None => NO_CAUSE,
             };
@@ -63,7 +67,8 @@ impl fmt::Display for Matrix {
         let told: BTreeSet<&str> = self.0.keys().map(|(_, told)| told.as_str()).collect();
         let mut names: Vec<&str> = truths.union(&told).copied().collect();
         // What most flows have comes first.
-        names.sort_by_key(|name| (*name != NO_CAUSE, *name == SLOWED || *name == UNTOLD, *name));
+        let is_no_word = |name: &str| [SLOWED, LOSSY, UNTOLD].contains(&name);
+        names.sort_by_key(|name| (*name != NO_CAUSE, is_no_word(name), *name));
         let flows: usize = self.0.values().sum();
         writeln!(f, "{flows} flows, by true cause (rows) and told cause (columns)")?;
         write!(f, "{:29}", "")?;
@@ -88,6 +93,7 @@ impl fmt::Display for Matrix {
 /// happens, and is not what the scenario is about. What tracer says of it must fit what the client lived through.
 pub(super) fn was_slowed(scenario: &Scenario, expected: &Expected, truth: &Traffic) -> bool {
     scenario.expect.matrix
+        && !expected.lossy
         && expected.fate == Fate::Established
         && truth.outcome == Outcome::Connected
         && truth.ms >= LOST_A_SECOND_MS

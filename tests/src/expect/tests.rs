@@ -68,6 +68,7 @@ impl Case {
         let truth = |source_port, outcome, ms, backend: Option<&str>| Traffic {
             client: "client-a".into(),
             source_port,
+            to: ([10, 0, 0, 1], if source_port == 41001 { 30_090 } else { 30_080 }).into(),
             outcome,
             ms,
             answer_ms: Some(1.5),
@@ -297,6 +298,60 @@ fn the_node_port_must_be_the_one_that_was_asked() {
     one(
         &Case::with_stalled(|flow| flow["node"]["port"] = 30090.into()),
         "client-a:41000 (attempt 2): it went to 10.0.0.1:30080, not to 10.0.0.1:30090",
+    );
+}
+
+/// Two connections at once from one port, to two services; the later one is over first.
+fn at_once() -> Case {
+    let text = SCENARIO
+        .replace("times = 2", "timeout_ms = 9000")
+        .replace("source_port = 41001", "source_port = 41000")
+        .replace("occurrence = 2", "occurrence = 1")
+        .replace("syns = [2, 3]", "syns = [2, 3]\noccurrence = 2");
+    let (text, _) = text.split_once("[expect.totals]").unwrap();
+    let mut case = Case::good();
+    case.scenario = Scenario::from_toml(text).unwrap();
+    case.lines.remove(1);
+    case.lines[1]["start"] = "2026-01-01T00:00:04Z".into();
+    case.lines[2]["client"]["port"] = 41000.into();
+    case.traffic.remove(0);
+    case.traffic[1].source_port = 41000;
+    case.traffic.swap(0, 1);
+    case
+}
+
+#[test]
+fn two_connections_from_one_port_are_told_apart_by_where_they_go() {
+    assert_eq!(at_once().verdict(), Vec::<String>::new());
+    let mut case = at_once();
+    case.lines[2]["cause"] = "unknown".into();
+    one(
+        &case.verdict(),
+        "client-a:41000 (attempt 2): the cause is unknown, not backend.silent",
+    );
+}
+
+#[test]
+fn what_the_network_loses_is_nobodys_fault() {
+    let text = SCENARIO.replace(
+        "default = { fate = \"established\" }",
+        "default = { fate = \"established\", lossy = true }",
+    );
+    let mut case = Case::good();
+    case.scenario = Scenario::from_toml(&text).unwrap();
+    // The SYN was lost on its way to the node, which saw a good handshake.
+    case.traffic[0].ms = 1020.0;
+    assert_eq!(case.verdict(), Vec::<String>::new());
+    // The ACK was lost: the client had its connection at once, the backend a second later.
+    case.scenario.expect.totals = None;
+    case.lines[1]["fate"] = "stalled".into();
+    case.lines[1]["cause"] = "client.silent".into();
+    case.lines[1]["stall_ms"] = 1010.into();
+    assert_eq!(case.verdict(), Vec::<String>::new());
+    case.lines[1]["cause"] = "backend.slow".into();
+    one(
+        &case.verdict(),
+        "client-a:41000 (attempt 1): stalled, backend.slow: it lost packets outside of the node",
     );
 }
 

@@ -79,6 +79,7 @@ mod tests {
         Traffic {
             client: "client-a".into(),
             source_port: 41000,
+            to: ([10, 0, 0, 1], 30_080).into(),
             outcome: Outcome::Connected,
             ms,
             answer_ms,

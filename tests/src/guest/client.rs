@@ -1,6 +1,6 @@
 //! Clients: real TCP from chosen source ports, and the truth about how it went.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::mpsc::Sender;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -93,8 +93,8 @@ impl Client {
         &self.netns
     }
 
-    /// Makes all attempts of a step, one after the other, and tells the host how each of them went. As soon as the
-    /// first SYN is on its way it says so to `begun`.
+    /// Makes all attempts of a step, from as many ports at once as it says and otherwise one after the other, and tells
+    /// the host how each of them went. As soon as the first SYN is on its way it says so to `begun`.
     pub(super) fn connect(
         &self,
         step: &Connect,
@@ -104,19 +104,42 @@ impl Client {
         cancel: &Cancel,
     ) -> Result<()> {
         let pause = Duration::from_millis(step.pause_ms.into());
-        self.netns.run(|| {
-            if step.half_open.is_some() {
-                fall_silent(step)?;
-            }
-            for source_port in step.source_ports() {
-                let truth = match &step.half_open {
-                    None => self.attempt(source_port, to, step, begun, (port, cancel))?,
-                    Some(syn) => self.half_open(source_port, to, syn, begun, cancel)?,
-                };
-                port.send(&Message::Traffic(truth));
-                cancel.sleep(pause)?;
-            }
-            Ok(())
+        if step.half_open.is_some() {
+            self.netns.run(|| fall_silent(step))?;
+        }
+        let ports = Mutex::new(step.ports());
+        let next = || ports.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let connect_from = |source_port| {
+            let truth = match &step.half_open {
+                None => self.attempt(source_port, to, step, begun, (port, cancel))?,
+                Some(syn) => self.half_open(source_port, to, syn, begun, cancel)?,
+            };
+            port.send(&Message::Traffic(truth));
+            cancel.sleep(pause)
+        };
+        let lane = || {
+            self.netns.run(|| {
+                while let Some(source_port) = next() {
+                    (0..step.times).try_for_each(|_| connect_from(source_port))?;
+                }
+                Ok(())
+            })
+        };
+        thread::scope(|scope| {
+            let lanes: Vec<_> = (0..step.at_once).map(|_| scope.spawn(lane)).collect();
+            let panicked = |_| Err(anyhow!("{} panicked", self.name));
+            lanes
+                .into_iter()
+                .try_for_each(|lane| lane.join().unwrap_or_else(panicked))
+        })
+    }
+
+    /// Says a line on each connection that it holds.
+    pub(super) fn talk(&self) -> Result<()> {
+        self.lock().iter_mut().try_for_each(|stream| {
+            stream
+                .write_all(b"and another thing\n")
+                .with_context(|| format!("{} lost a connection that it held", self.name))
         })
     }
 
@@ -178,6 +201,7 @@ impl Client {
         Ok(Traffic {
             client: self.name.clone(),
             source_port,
+            to,
             outcome,
             ms: took.as_secs_f64() * 1000.0,
             answer_ms,
@@ -233,6 +257,7 @@ impl Client {
         Ok(Traffic {
             client: self.name.clone(),
             source_port,
+            to,
             outcome: Outcome::Silent,
             ms: start.elapsed().as_secs_f64() * 1000.0,
             answer_ms: None,
@@ -315,10 +340,20 @@ fn handshake(socket: &Socket, start: Instant, step: &Connect, cancel: &Cancel) -
         let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
         match poll(&mut ready, wait) {
             Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => return Ok(socket.take_error().and_then(|error| error.map_or(Ok(()), Err))),
+            Ok(_) => {
+                return Ok(socket
+                    .take_error()
+                    .and_then(|error| error.filter(is_no_answer).map_or(Ok(()), Err)));
+            }
             Err(errno) => return Ok(Err(errno.into())),
         }
     }
+}
+
+/// Whether this is what became of the handshake. A connection that was made, and reset before its client looked, was
+/// made all the same.
+fn is_no_answer(error: &io::Error) -> bool {
+    error.kind() != ErrorKind::ConnectionReset
 }
 
 fn outcome(error: &io::Error) -> Outcome {

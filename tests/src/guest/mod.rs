@@ -5,6 +5,7 @@
 //! to the node by veths. All of it is built with the same tools that an administrator would use, and the traffic
 //! is TCP by the kernel's own stack. Each scenario begins with an empty node and must leave one behind.
 
+mod abridge;
 mod boot;
 mod cancel;
 mod client;

@@ -16,7 +16,7 @@ use super::tool;
 use super::topology::{self, Node};
 use super::tracer::Tracer;
 use crate::protocol::Job;
-use crate::scenario::{Connect, RunIn, Scenario, Step};
+use crate::scenario::{Connect, RunIn, Scenario, Step, Talk};
 
 /// tracer's own patience: after this time without progress it tells a flow's fate as it stands.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -210,6 +210,7 @@ impl Act<'_> {
                 }
                 Ok(())
             }
+            Step::Talk(Talk { client }) => self.node.client(client)?.talk(),
             Step::Strays(strays) => {
                 let to = topology::address(&self.scenario.topology, strays.to.as_deref(), None)?;
                 self.node.client(&strays.client)?.stray(strays.source_port, to)
@@ -273,6 +274,7 @@ fn describe(step: &Step) -> String {
             let all: Vec<_> = connects.iter().map(describe_connect).collect();
             format!("at once: {}", all.join("; "))
         }
+        Step::Talk(Talk { client }) => format!("{client} talks on the connections that it holds"),
         Step::Strays(strays) => format!("{} sends what looks like SYNs", strays.client),
         Step::SetWeight(change) => format!("{} gets weight {}", change.pod, change.weight),
         Step::AddRealServer(change) => {
@@ -303,6 +305,7 @@ fn describe_connect(connect: &Connect) -> String {
         source_port,
         count,
         times,
+        at_once,
         ..
     } = connect;
     let ports = match count {
@@ -313,5 +316,9 @@ fn describe_connect(connect: &Connect) -> String {
         1 => String::new(),
         _ => format!(", {times} times from each"),
     };
-    format!("{client} connects from {ports}{times}")
+    let at_once = match at_once {
+        1 => String::new(),
+        _ => format!(", {at_once} at once"),
+    };
+    format!("{client} connects from {ports}{times}{at_once}")
 }

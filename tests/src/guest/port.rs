@@ -2,16 +2,26 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
 
 use anyhow::{Context, Result};
 use nix::sys::termios::{SetArg, cfmakeraw, tcdrain, tcgetattr, tcsetattr};
 
 use crate::protocol::{Message, PORT};
 
-/// The port; clones write to the same one, whole lines at a time.
+/// The port; clones write to the same one, whole lines at a time. Nobody waits for it: it is slow, and whoever had to
+/// wait would let others wait, down to the kernel that has a record for tracer.
 #[derive(Debug, Clone)]
-pub(super) struct Port(Arc<Mutex<File>>);
+pub(super) struct Port(Sender<Order>);
+
+/// What is to be done at the port.
+#[derive(Debug)]
+enum Order {
+    Write(String),
+    /// Say so when all that came before has left the machine.
+    Drain(Sender<()>),
+}
 
 impl Port {
     /// Opens the port and switches off all that a terminal would do to our lines.
@@ -24,16 +34,15 @@ impl Port {
         let mut settings = tcgetattr(&file).with_context(|| format!("{PORT} is no serial port"))?;
         cfmakeraw(&mut settings);
         tcsetattr(&file, SetArg::TCSANOW, &settings).with_context(|| format!("cannot set up {PORT}"))?;
-        Ok(Self(Arc::new(Mutex::new(file))))
+        let (orders, received) = mpsc::channel();
+        thread::spawn(move || work(file, &received));
+        Ok(Self(orders))
     }
 
-    /// Sends a message. If that fails there is nobody left to tell but the console.
+    /// Sends a message.
     pub(super) fn send(&self, message: &Message) {
-        let line = message.to_line() + "\n";
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = file.write_all(line.as_bytes()) {
-            eprintln!("lab-guest: cannot write to {PORT}: {error}");
-        }
+        // Its thread ends with the guest.
+        let _ = self.0.send(Order::Write(message.to_line() + "\n"));
     }
 
     /// Sends a sentence for people.
@@ -43,9 +52,27 @@ impl Port {
 
     /// Waits until all that was sent has left the machine.
     pub(super) fn drain(&self) {
-        let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = tcdrain(&*file) {
-            eprintln!("lab-guest: cannot wait for {PORT}: {error}");
+        let (drained, is_drained) = mpsc::channel();
+        let _ = self.0.send(Order::Drain(drained));
+        let _ = is_drained.recv();
+    }
+}
+
+/// Does what is ordered. If that fails there is nobody left to tell but the console.
+fn work(mut file: File, orders: &Receiver<Order>) {
+    for order in orders {
+        match order {
+            Order::Write(line) => {
+                if let Err(error) = file.write_all(line.as_bytes()) {
+                    eprintln!("lab-guest: cannot write to {PORT}: {error}");
+                }
+            }
+            Order::Drain(drained) => {
+                if let Err(error) = tcdrain(&file) {
+                    eprintln!("lab-guest: cannot wait for {PORT}: {error}");
+                }
+                let _ = drained.send(());
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The tracer that a scenario is about.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use super::abridge::Abridge;
 use super::cancel::Cancel;
 use super::port::Port;
 use crate::protocol::{Job, Message, TRACER_PATH};
@@ -26,16 +28,15 @@ const END: Duration = Duration::from_mins(1);
 /// How many lines of its standard error are repeated when it fails.
 const LAST_WORDS: usize = 5;
 
-/// Parts of a flow's line that are a lot for a serial port: the path where nobody asked for it, the others where there
-/// are thousands of flows.
-const PARTS: [&str; 3] = ["path", "evidence", "advice"];
-
 /// A running tracer.
 #[derive(Debug)]
 pub(super) struct Tracer {
     child: Child,
     /// The exit status that it must end with.
     status: i32,
+    /// The most memory that it may ever have had, in MiB.
+    memory_mib: Option<u32>,
+    port: Port,
     heard: Arc<Heard>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -74,14 +75,8 @@ impl Tracer {
         let readers = vec![
             follow(out, {
                 let (heard, port) = (Arc::clone(&heard), port.clone());
-                let left_out = if scenario.expect.matrix {
-                    &PARTS[..]
-                } else if job.keep_path || scenario.expects_paths() {
-                    &[]
-                } else {
-                    &PARTS[..1]
-                };
-                move |line| heard.line(line, left_out, &port)
+                let mut abridge = Abridge::new(scenario, job);
+                move |line| heard.line(line, &mut abridge, &port)
             }),
             follow(errors, {
                 let (heard, port) = (Arc::clone(&heard), port.clone());
@@ -91,6 +86,8 @@ impl Tracer {
         let mut tracer = Self {
             child,
             status: scenario.tracer.status,
+            memory_mib: scenario.tracer.memory_mib,
+            port: port.clone(),
             heard,
             readers,
         };
@@ -164,6 +161,7 @@ impl Tracer {
         if let Some(status) = status {
             bail!("tracer ended by itself ({status}): {}", self.heard.last_words());
         }
+        let memory = self.memory();
         kill(pid, Signal::SIGTERM).context("cannot tell tracer to end")?;
         let ended = cancel.wait_until(END, || {
             status = self.child.try_wait().context("cannot look after tracer")?;
@@ -181,8 +179,25 @@ impl Tracer {
                 self.status,
                 self.heard.last_words()
             ),
-            _ => Ok(()),
+            _ => memory,
         }
+    }
+
+    /// Tells the most memory that it has had so far, where there is a limit, and holds it against that.
+    fn memory(&self) -> Result<()> {
+        let Some(limit) = self.memory_mib else {
+            return Ok(());
+        };
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|text| text.split_whitespace().next()?.parse::<u32>().ok());
+        let mib = peak
+            .with_context(|| format!("{path} does not tell VmHWM"))?
+            .div_ceil(1024);
+        self.port.note(format!("tracer had {mib} MiB of memory at most"));
+        ensure!(mib <= limit, "tracer had {mib} MiB of memory, more than {limit}");
+        Ok(())
     }
 
     fn join(&mut self) {
@@ -211,7 +226,7 @@ impl Heard {
     }
 
     /// A line of its standard output; `None` is the end.
-    fn line(&self, line: Option<String>, left_out: &[&str], port: &Port) {
+    fn line(&self, line: Option<String>, abridge: &mut Abridge, port: &Port) {
         let Some(line) = line else {
             self.lock().silent = true;
             return;
@@ -224,12 +239,8 @@ impl Heard {
             fate = value["fate"]
                 .as_str()
                 .map(|fate| (value["id"].to_string(), fate.to_owned()));
-            if let Some(fields) = value.as_object_mut() {
-                for part in left_out {
-                    fields.remove(*part);
-                }
-                sent = value.to_string();
-            }
+            abridge.flow(&mut value);
+            sent = value.to_string();
         }
         port.send(&Message::Tracer { line: sent });
         let mut state = self.lock();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Connect, Fate, Scenario, Step};
+use super::{Attempt, Connect, Fate, Scenario, Step};
 
 /// Building a node, starting and ending a tracer, and taking the node down, in an emulated guest.
 const OVERHEAD: Duration = Duration::from_secs(8);
@@ -16,47 +16,55 @@ const PATIENCE: Duration = Duration::from_secs(3);
 impl Scenario {
     /// An estimate of the time that it takes to play it.
     #[must_use]
-    pub fn estimate(&self) -> Duration {
-        let undecided = |fate: Fate| matches!(fate, Fate::Dropped | Fate::Unanswered);
-        let fates = self.expect.flows.iter().map(|flow| flow.expected.fate);
-        let patience = if fates
-            .chain(self.expect.default.iter().map(|expected| expected.fate))
-            .any(undecided)
-        {
-            PATIENCE
-        } else {
-            Duration::ZERO
-        };
-        let steps: Duration = self.steps.iter().map(|step| self.estimate_of(step)).sum();
-        OVERHEAD + patience + steps
+    pub const fn estimate(&self) -> Duration {
+        self.takes
     }
+}
 
-    fn estimate_of(&self, step: &Step) -> Duration {
-        match step {
-            Step::Connect(connect) => self.estimate_of_connect(connect),
-            Step::Parallel(connects) => {
-                let each = connects.iter().map(|connect| self.estimate_of_connect(connect));
-                each.max().unwrap_or_default()
-            }
-            Step::SleepMs(time) => Duration::from_millis((*time).into()),
-            Step::FatesTold(_) => PATIENCE,
-            _ => Duration::ZERO,
-        }
-    }
+/// The estimate.
+pub(super) fn of(scenario: &Scenario) -> Duration {
+    let undecided = |fate: Fate| matches!(fate, Fate::Dropped | Fate::Unanswered);
+    let expect = &scenario.expect;
+    let fates = expect.flows.iter().map(|flow| flow.expected.fate);
+    let patience = if fates
+        .chain(expect.default.iter().map(|expected| expected.fate))
+        .any(undecided)
+    {
+        PATIENCE
+    } else {
+        Duration::ZERO
+    };
+    let attempts = scenario.attempts();
+    let mut attempts = attempts.iter().map(|(attempt, _)| attempt);
+    let mut next = |connect: &Connect| of_connect(scenario, connect, &mut attempts);
+    let steps = scenario.steps.iter().map(|step| match step {
+        Step::Connect(connect) => next(connect),
+        Step::Parallel(connects) => connects.iter().map(&mut next).max().unwrap_or_default(),
+        Step::SleepMs(time) => Duration::from_millis((*time).into()),
+        Step::FatesTold(_) => PATIENCE,
+        _ => Duration::ZERO,
+    });
+    OVERHEAD + patience + steps.sum::<Duration>()
+}
 
-    /// A step's connects that are not expected to be made take as long as their client waits for them.
-    fn estimate_of_connect(&self, connect: &Connect) -> Duration {
-        let pause = Duration::from_millis(connect.pause_ms.into());
-        let attempts = self.attempts();
-        let own = attempts.iter().filter(|(_, of)| std::ptr::eq(*of, connect));
-        own.map(
-            |(attempt, _)| match self.expected(attempt).map(|expected| expected.fate) {
+/// A step's connects that are not expected to be made take as long as their client waits for them. Its attempts are the
+/// next ones of all.
+fn of_connect<'a>(
+    scenario: &Scenario,
+    connect: &Connect,
+    attempts: &mut impl Iterator<Item = &'a Attempt>,
+) -> Duration {
+    let pause = Duration::from_millis(connect.pause_ms.into());
+    let own = attempts.take(connect.source_ports().count());
+    let all: Duration = own
+        .map(
+            |attempt| match scenario.expected(attempt).map(|expected| expected.fate) {
                 Some(Fate::Dropped | Fate::Unanswered) => Duration::from_millis(connect.timeout_ms.into()),
                 Some(Fate::Stalled) => Duration::from_secs(1),
                 _ => HANDSHAKE,
             },
         )
         .map(|took| took + pause)
-        .sum()
-    }
+        .sum();
+    all / u32::from(connect.at_once.max(1))
 }

@@ -52,6 +52,10 @@ pub struct Expected {
     pub fate: Fate,
     /// Its cause; left out: it must have none.
     pub cause: Option<Cause>,
+    /// The network between client and node may lose packets of it, and who loses which is not known: its fate is
+    /// `established` or not, but nothing may be blamed for it but that ([`Expected::LOST`]).
+    #[serde(default)]
+    pub lossy: bool,
     /// The pod that it must have gone to. Where the pod answered, what tracer says is held against the answer
     /// anyway.
     pub backend: Option<String>,
@@ -97,6 +101,11 @@ pub struct Totals {
     /// By cause; a cause that is not named must not occur.
     #[serde(default)]
     pub by_cause: BTreeMap<Cause, usize>,
+}
+
+impl Expected {
+    /// The only cause that a flow may have of which the network loses packets: the answer went out, and no ACK came.
+    pub const LOST: &str = "client.silent";
 }
 
 impl ExpectedFlow {

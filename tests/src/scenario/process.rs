@@ -14,6 +14,8 @@ pub struct Process {
     pub before: Option<String>,
     /// What must hold of it before it is run for the steps.
     pub checks: Vec<Check>,
+    /// It must never have had more memory than this, in MiB.
+    pub memory_mib: Option<u32>,
 }
 
 /// Something that must hold of tracer as a process.

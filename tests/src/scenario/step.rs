@@ -15,6 +15,8 @@ pub enum Step {
     Connect(Connect),
     /// Several clients connect at the same time; the step is over when all of them are done.
     Parallel(Vec<Connect>),
+    /// A client says a line on each connection that it holds.
+    Talk(Talk),
     /// A client sends packets that look like SYNs and are none.
     Strays(Strays),
     /// A real server's weight changes.
@@ -45,7 +47,7 @@ pub enum Step {
     Say(String),
 }
 
-/// Connection attempts of one client, one after the other.
+/// Connection attempts of one client, one after the other or several at once.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Connect {
@@ -63,6 +65,9 @@ pub struct Connect {
     /// So many times from each of them, before the next.
     #[serde(default = "one")]
     pub times: u16,
+    /// From so many of its ports at the same time.
+    #[serde(default = "one")]
+    pub at_once: u16,
     /// A pause after each attempt, in milliseconds.
     #[serde(default)]
     pub pause_ms: u32,
@@ -104,6 +109,14 @@ pub enum ExtensionHeader {
     Destination,
 }
 
+/// Data on connections that have been there for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Talk {
+    /// The client's name.
+    pub client: String,
+}
+
 /// Fragments and cut packets in which a reader who looks at the usual place finds a SYN to a NodePort, each kind once.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,10 +134,17 @@ impl Connect {
         2500
     }
 
+    /// Its source ports, each of them once.
+    pub fn ports(&self) -> impl Iterator<Item = u16> + use<> {
+        let first = self.source_port;
+        (0..self.count).map(move |nth| first.saturating_add(nth))
+    }
+
     /// The source ports of its attempts, in order.
     pub fn source_ports(&self) -> impl Iterator<Item = u16> + use<> {
-        let (times, first) = (usize::from(self.times), self.source_port);
-        (0..self.count).flat_map(move |nth| std::iter::repeat_n(first.saturating_add(nth), times))
+        let times = usize::from(self.times);
+        self.ports()
+            .flat_map(move |port| std::iter::repeat_n(port, times))
     }
 }
 

@@ -77,11 +77,9 @@ fn answer_discarded_inside(case: &Case<'_>, taken: &Step, after: &str) -> Option
         return None;
     }
     let discarded = flow.steps.iter().find(|step| {
-        // What a netns sends has no device at first.
-        let inside = step.event.netns == 0 || step.event.netns == taken.event.netns;
         step.event.part == Part::SynAck
             && matches!(step.event.what, What::Drop(_))
-            && inside
+            && step.netns == taken.netns
             && step.attempt >= taken.attempt
     })?;
     let mut evidence = vec![Evidence::seen(
@@ -137,7 +135,7 @@ fn delivery_evidence(case: &Case<'_>, delivered: &Step) -> Vec<Evidence> {
             evidence::place(delivered),
             delivered.event.hook,
         ),
-        Evidence::seen("SYNs sent", flow.attempts.len().to_string(), Hook::NetifReceive),
+        Evidence::seen("SYNs sent", flow.sent().count().to_string(), Hook::NetifReceive),
         Evidence::seen("SYN-ACKs seen", flow.synacks.to_string(), Hook::DevStartXmit),
     ];
     // Discarded in the pod's own netns: no longer this node's doing, but worth knowing.

@@ -50,7 +50,7 @@ pub(super) struct Proof {
 impl<'a> Case<'a> {
     /// The case that a flow makes; `None` if nothing is wrong with it.
     pub(super) fn of(flow: &'a Flow, fate: Fate, facts: &'a Facts) -> Option<Self> {
-        let last = flow.attempts.len().saturating_sub(1);
+        let last = judge::last(flow).unwrap_or(0);
         let case = |situation, attempt, discarded| Self {
             flow,
             facts,
@@ -78,11 +78,13 @@ impl<'a> Case<'a> {
             }
             Fate::Stalled => {
                 let answered = flow.answered_attempt().unwrap_or(flow.attempts.len());
-                let lost = (0..flow.attempts.len().min(answered.max(1))).find_map(|attempt| {
-                    match judge::end_of(flow, attempt) {
-                        End::Dropped(step) => Some((attempt, step)),
-                        End::AckLost(_) | End::Answered | End::Open => None,
-                    }
+                // A SYN that a copy replaced cost no time.
+                let mut before = flow
+                    .sent()
+                    .filter(|&sent| sent < answered.max(1) && judge::standing(flow, sent) == sent);
+                let lost = before.find_map(|attempt| match judge::end_of(flow, attempt) {
+                    End::Dropped(step) => Some((attempt, step)),
+                    End::AckLost(_) | End::Answered | End::Open => None,
                 });
                 let lost = lost
                     .or_else(|| Some((answered, judge::lost_ack(flow)?)))

@@ -5,13 +5,18 @@ use std::{
     net::SocketAddr,
 };
 
-use tracer_common::{hook::Hook, record::Phase, tcp::Part, tuple::Tuple};
+use tracer_common::{
+    hook::Hook,
+    record::{Phase, time_wait},
+    tcp::Part,
+    tuple::Tuple,
+};
 
 use super::{
     event::{Event, What},
     fate::Fate,
     judge,
-    model::{Attempt, Earlier, Flow, Place, Step},
+    model::{AGAIN_NS, Attempt, Earlier, Flow, Place, Step},
 };
 
 /// Once the fate is known, other CPUs' records of the same moment may still be under way.
@@ -274,6 +279,7 @@ fn add(flow: &mut Flow, event: Event) {
         flow.attempts.push(Attempt {
             time_ns: event.time_ns,
             skb: event.skb,
+            is_copy: is_copy(flow, &event),
         });
     }
     if event.part == Part::SynAck && matches!(event.hook, Hook::DevStartXmit | Hook::NetifReceive) {
@@ -297,6 +303,31 @@ fn is_attempt(flow: &Flow, event: &Event) -> bool {
         return flow.syn_origin == place.of_hook(Hook::TcpConnect);
     }
     is_arrival(event) && place == flow.syn_origin
+}
+
+/// Is this SYN one that the client did not send? It comes too soon after the last one, or after the client's ACK. But a
+/// client that was answered otherwise than it wished may try again at once.
+fn is_copy(flow: &Flow, syn: &Event) -> bool {
+    let Some(last) = flow.sent().next_back() else {
+        return false;
+    };
+    let last = &flow.attempts[last];
+    let soon = syn.time_ns.saturating_sub(last.time_ns) < AGAIN_NS;
+    let may_try_again = || {
+        flow.steps
+            .iter()
+            .any(|step| step.event.time_ns >= last.time_ns && tells_client(step))
+    };
+    // The TCP of a client on this machine was seen to send it.
+    syn.hook != Hook::TcpRetransmit && (flow.established_ns.is_some() || soon && !may_try_again())
+}
+
+/// Is the client told something at this step that is no SYN-ACK: an ICMP error, a RST, or the bare ACK of an ended
+/// connection?
+fn tells_client(step: &Step) -> bool {
+    matches!(step.event.what, What::Icmp(_))
+        || step.event.part == Part::Rst
+        || step.event.hook == Hook::TcpTimewait && step.verdict != Some(time_wait::SYN)
 }
 
 /// What an event says about the ACK that ends the handshake: that it came in, was taken, or was lost in between.
@@ -366,12 +397,12 @@ fn refuses(flow: &Flow, event: &Event) -> bool {
     }
 }
 
-/// The newest SYN with this packet's buffer, or else the newest: a buffer may be freed long after its SYN was sent
-/// again.
+/// The newest SYN with this packet's buffer, or else the newest that was sent: a buffer may be freed long after its SYN
+/// was sent again. What is no SYN belongs to the newest as well, or to the copy that went on in its place.
 fn attempt_of(flow: &Flow, event: &Event) -> usize {
-    let newest = flow.attempts.len().saturating_sub(1);
+    let newest = flow.sent().next_back().unwrap_or(0);
     if event.part != Part::Syn {
-        return newest;
+        return judge::standing(flow, newest);
     }
     flow.attempts
         .iter()

@@ -35,10 +35,31 @@ pub fn of(flow: &Flow) -> Fate {
     if flow.refused_ns.is_some() {
         return Fate::Refused;
     }
-    match flow.attempts.len().checked_sub(1).map(|last| end_of(flow, last)) {
+    match last(flow).map(|last| end_of(flow, last)) {
         Some(End::Dropped(_) | End::AckLost(_)) => Fate::Dropped,
         _ => Fate::Unanswered,
     }
+}
+
+/// The last SYN that the client sent, or the copy that went on in its place.
+#[must_use]
+pub fn last(flow: &Flow) -> Option<usize> {
+    Some(standing(flow, flow.sent().next_back()?))
+}
+
+/// The SYN itself or, where this node discarded it, the first of its copies that went on.
+#[must_use]
+pub fn standing(flow: &Flow, attempt: usize) -> usize {
+    let mut copies = flow.copies_of(attempt).peekable();
+    if copies.peek().is_none() || !is_discarded(flow, attempt) {
+        return attempt;
+    }
+    copies.find(|&copy| !is_discarded(flow, copy)).unwrap_or(attempt)
+}
+
+/// Did this node discard the SYN itself?
+fn is_discarded(flow: &Flow, attempt: usize) -> bool {
+    matches!(end_of(flow, attempt), End::Dropped(step) if step.event.part == Part::Syn)
 }
 
 /// The step that shows how the ACK was discarded that should have ended the handshake. What the listener did with it
@@ -59,25 +80,10 @@ pub fn lost_answer(flow: &Flow) -> Option<&Step> {
     if u32::try_from(left).is_ok_and(|left| left >= flow.synacks) {
         return None;
     }
-    placed(flow, flow.steps.iter())
-        .find(|(netns, step)| {
-            step.event.part == Part::SynAck
-                && matches!(step.event.what, What::Drop(_))
-                && *netns == flow.netns
-        })
-        .map(|(_, step)| step)
-}
-
-/// Steps with the netns that each happened in. Inside TCP a packet has no device: it is still where it was last seen.
-fn placed<'flow>(
-    flow: &Flow,
-    steps: impl Iterator<Item = &'flow Step>,
-) -> impl Iterator<Item = (u32, &'flow Step)> {
-    steps.scan(flow.netns, |netns, step| {
-        if step.event.netns != 0 {
-            *netns = step.event.netns;
-        }
-        Some((*netns, step))
+    flow.steps.iter().find(|step| {
+        step.event.part == Part::SynAck
+            && matches!(step.event.what, What::Drop(_))
+            && step.netns == flow.netns
     })
 }
 
@@ -94,9 +100,9 @@ pub fn refused_by_listener(step: &Step) -> bool {
 #[must_use]
 pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
     let mut end = End::Open;
-    for (netns, step) in placed(flow, flow.steps_of(attempt)) {
+    for step in flow.steps_of(attempt) {
         match (step.event.part, &step.event.what) {
-            (Part::Syn | Part::SynAck, What::Drop(_)) if netns == flow.netns => {
+            (Part::Syn | Part::SynAck, What::Drop(_)) if step.netns == flow.netns => {
                 end = End::Dropped(step);
             }
             (Part::Syn, _) if moves_on(step) => end = End::Open,

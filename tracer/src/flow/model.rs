@@ -14,6 +14,10 @@ use super::{
     fate::Fate,
 };
 
+/// No TCP sends a SYN or a SYN-ACK again so soon: RFC 6298 asks for a second, and Windows can be set to 300 ms. What
+/// comes within this time of the last one is a copy that the network made, or what a copy made the backend say.
+pub(super) const AGAIN_NS: u64 = 250_000_000;
+
 /// No flow needs more steps than this; what comes after them is counted only.
 const MOST_STEPS: usize = 512;
 
@@ -26,6 +30,9 @@ pub struct Step {
     pub attempt: usize,
     /// What the function returned, once it has.
     pub verdict: Option<i32>,
+    /// Network namespace in which it happened. Inside TCP a packet has no device: there it is the one in which this packet
+    /// was last seen.
+    pub netns: u32,
 }
 
 /// One SYN on the wire.
@@ -35,6 +42,8 @@ pub struct Attempt {
     pub time_ns: u64,
     /// Address of its `sk_buff`.
     pub skb: u64,
+    /// The client did not send it: the network between made it out of the SYN before it, or delivered that twice.
+    pub is_copy: bool,
 }
 
 /// Where a packet was first seen: it counts once for each time that it is seen there.
@@ -168,11 +177,29 @@ impl Flow {
             .map(|step| step.attempt)
     }
 
+    /// The SYNs that the client sent, without the copies that the network made of them: indexes into
+    /// [`Flow::attempts`].
+    #[must_use]
+    pub fn sent(&self) -> impl DoubleEndedIterator<Item = usize> {
+        (0..self.attempts.len()).filter(|&index| !self.attempts[index].is_copy)
+    }
+
+    /// The copies that came of one SYN.
+    pub fn copies_of(&self, attempt: usize) -> impl Iterator<Item = usize> {
+        let later = attempt + 1..self.attempts.len();
+        later.take_while(|&index| self.attempts[index].is_copy)
+    }
+
     /// When a SYN or a SYN-ACK was sent again for the first time, monotonic nanoseconds; `None` if none was.
     #[must_use]
     pub fn first_repetition_ns(&self) -> Option<u64> {
-        let syn = self.attempts.get(1).map(|attempt| attempt.time_ns);
-        let synack = self.synack_times().nth(1);
+        let syn = self.sent().nth(1).map(|index| self.attempts[index].time_ns);
+        let again = |(before, this): &(u64, u64)| this.saturating_sub(*before) >= AGAIN_NS;
+        let synack = self
+            .synack_times()
+            .zip(self.synack_times().skip(1))
+            .find(again)
+            .map(|(_, this)| this);
         syn.into_iter().chain(synack).min()
     }
 
@@ -203,14 +230,14 @@ impl Flow {
         Some(self.established_ns?.saturating_sub(self.start_ns()))
     }
 
-    /// What the repetitions cost: from the first SYN to the one that was answered, and from the first SYN-ACK to
+    /// What the repetitions cost (copies cost nothing): from the first SYN to the one that was answered, and from the first SYN-ACK to
     /// the last, or from the ACK that was lost to the one that was taken; and what these waited for a hardware address.
     /// `None` unless the handshake ended after a repetition. Nanoseconds.
     #[must_use]
     pub fn stall_ns(&self) -> Option<u64> {
         let established = self.established_ns?;
-        if self.attempts.len() < 2 && self.synacks < 2 && self.ack_lost_ns.is_none() {
-            return None;
+        if self.ack_lost_ns.is_none() {
+            self.first_repetition_ns()?;
         }
         let answered = self.answered_attempt().and_then(|index| self.attempts.get(index));
         let syns = answered
@@ -328,11 +355,25 @@ impl Flow {
             return;
         }
         let verdict = (event.phase == Phase::Return).then_some(event.verdict);
+        let netns = self.netns_of(&event, attempt);
         self.steps.push(Step {
             event,
             attempt,
             verdict,
+            netns,
         });
+    }
+
+    /// Where an event happens that does not tell it: where its packet was last seen or, if it was not, anything of its SYN.
+    fn netns_of(&self, event: &Event, attempt: usize) -> u32 {
+        if event.netns != 0 {
+            return event.netns;
+        }
+        let is_same = |step: &&Step| step.event.skb == event.skb && step.event.part == event.part;
+        let packet = self.steps.iter().rfind(is_same);
+        packet
+            .or_else(|| self.steps_of(attempt).next_back())
+            .map_or(self.netns, |step| step.netns)
     }
 }
 

@@ -35,6 +35,10 @@ pub(super) fn check(scenario: &Scenario) -> Result<()> {
         let Some(expected) = scenario.expected(attempt) else {
             bail!("nothing is expected of {attempt}, and there is no default");
         };
+        ensure!(
+            !expected.lossy || expected.cause.is_none() && expected.syns.is_none(),
+            "{attempt}: it is not known what becomes of it"
+        );
         if let Some(pod) = &expected.backend {
             known_pod(&scenario.topology, pod)?;
         }

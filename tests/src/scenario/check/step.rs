@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 
-use super::super::{Change, Connect, Membership, Proxy, Removal, RunIn, Step, Topology};
+use super::super::{Change, Connect, Membership, Proxy, Removal, RunIn, Step, Talk, Topology};
 use super::topology::on_hosts_network;
 use super::{known_pod, known_service, sysctl, weight};
 
@@ -21,22 +21,19 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
                 );
                 check_connect(topology, connect)?;
             }
-            let tuples: Vec<_> = connects
-                .iter()
-                .flat_map(|connect| {
-                    let ports: BTreeSet<u16> = connect.source_ports().collect();
-                    ports.into_iter().map(|port| (connect.client.as_str(), port))
-                })
-                .collect();
             let mut seen = BTreeSet::new();
-            for (client, port) in tuples {
-                ensure!(
-                    seen.insert((client, port)),
-                    "{client} connects twice at once from {port}"
-                );
+            for connect in connects {
+                let (client, to) = (&connect.client, (&connect.to, connect.to_address));
+                for port in connect.ports() {
+                    ensure!(
+                        seen.insert((client, port, to)),
+                        "{client} connects twice at once from {port} to the same service"
+                    );
+                }
             }
             Ok(())
         }
+        Step::Talk(Talk { client }) => known_client(topology, client),
         Step::Strays(strays) => {
             known_service(topology, strays.to.as_deref())?;
             known_client(topology, &strays.client)
@@ -111,7 +108,7 @@ fn check_connect(topology: &Topology, connect: &Connect) -> Result<()> {
         );
     }
     ensure!(
-        connect.count > 0 && connect.times > 0,
+        connect.count > 0 && connect.times > 0 && connect.at_once > 0,
         "it connects not even once"
     );
     ensure!(

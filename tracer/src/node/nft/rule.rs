@@ -307,7 +307,7 @@ impl Body {
                 self.state_in = None;
             }
             "cmp" if self.state_in.is_some() && field(1) == self.state_in => {
-                self.asks_invalid |= holds_invalid(3)
+                self.asks_invalid |= holds_invalid(3);
             }
             // The set, the source register.
             "lookup" => self.asks_invalid |= self.state_in.is_some() && field(2) == self.state_in,
