@@ -181,10 +181,9 @@ impl Collector {
         let local_node_ports = flow.steps.iter().any(|step| step.event.hook == Hook::IpvsLeave);
         if let Some(last) = self.read.get(&flow.netns)
             && last.at.elapsed() < FRESH
+            && (last.local_node_ports || !local_node_ports)
         {
-            if last.local_node_ports || !local_node_ports {
-                return;
-            }
+            return;
         }
         let known = self.facts.netns.entry(flow.netns).or_default();
         if netns::inside(flow.netns, || read_netns(known, local_node_ports)).is_ok() {

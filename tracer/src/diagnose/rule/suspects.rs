@@ -20,6 +20,9 @@ use crate::{
     },
 };
 
+const NF_DROP: i32 = 0;
+const NF_VERDICT_MASK: i32 = 0xff;
+
 /// So many are told of.
 const TOLD: usize = 6;
 
@@ -148,7 +151,7 @@ pub(in crate::diagnose) fn known(case: &Case<'_>) -> Vec<Evidence> {
         ));
     }
     let not_by = |hook: fn(Hook) -> bool| {
-        let dropped = |step: &&Step| step.verdict.is_some_and(|verdict| verdict & 0xff == 0);
+        let dropped = |step: &&Step| step.verdict.map(|verdict| verdict & NF_VERDICT_MASK) == Some(NF_DROP);
         let mut asked = case
             .steps()
             .filter(|step| hook(step.event.hook) && step.verdict.is_some());
