@@ -152,10 +152,7 @@ pub(in crate::diagnose) fn known(case: &Case<'_>) -> Vec<Evidence> {
         ));
     }
     let not_by = |hook: fn(Hook) -> bool| {
-        let dropped = |step: &&Step| {
-            step.verdict
-                .is_some_and(|verdict| verdict & NF_VERDICT_MASK == NF_DROP)
-        };
+        let dropped = |step: &&Step| step.verdict.map(|verdict| verdict & NF_VERDICT_MASK) == Some(NF_DROP);
         let mut asked = case
             .steps()
             .filter(|step| hook(step.event.hook) && step.verdict.is_some());
