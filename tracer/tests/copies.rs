@@ -36,7 +36,9 @@ fn copy_reaches_pod(story: &mut Story, at: u64) {
 /// The SYN goes on to the pod, by a new entry of IPVS.
 fn goes_on(story: &mut Story, at: u64) {
     story.arrives(at);
-    story.ipvs(at + 1, NF_STOLEN, |story| story.lookup(at + 1, IpvsConn::default()));
+    story.ipvs(at + 1, NF_STOLEN, |story| {
+        story.lookup(at + 1, IpvsConn::default())
+    });
     story.reaches_pod(at + 2);
 }
 
@@ -193,13 +195,25 @@ fn an_answer_that_the_clients_tcp_does_not_need_any_more_was_not_discarded_elsew
             What::Packet,
         );
     }
-    story.packet(1_503 * MS, Hook::NetifReceive, Part::SynAck, translated(story.port).reversed(), NODE);
+    story.packet(
+        1_503 * MS,
+        Hook::NetifReceive,
+        Part::SynAck,
+        translated(story.port).reversed(),
+        NODE,
+    );
     let discarded = What::Drop(Drop {
         location: 0x1234,
         reason: u32::MAX,
         reserved: 0,
     });
-    story.seen(1_504 * MS, Hook::KfreeSkb, (Part::SynAck, 0x200), (back, 0), discarded);
+    story.seen(
+        1_504 * MS,
+        Hook::KfreeSkb,
+        (Part::SynAck, 0x200),
+        (back, 0),
+        discarded,
+    );
     story.acknowledged(1_505 * MS);
     let (_, fate, diagnosis) = story.only();
     assert_eq!((fate, diagnosis.cause), (Fate::Stalled, Some(Cause::BackendSlow)));

@@ -332,7 +332,10 @@ fn two_connections_from_one_port_are_told_apart_by_where_they_go() {
 
 #[test]
 fn what_the_network_loses_is_nobodys_fault() {
-    let text = SCENARIO.replace("default = { fate = \"established\" }", "default = { fate = \"established\", lossy = true }");
+    let text = SCENARIO.replace(
+        "default = { fate = \"established\" }",
+        "default = { fate = \"established\", lossy = true }",
+    );
     let mut case = Case::good();
     case.scenario = Scenario::from_toml(&text).unwrap();
     // The SYN was lost on its way to the node, which saw a good handshake.

@@ -71,10 +71,7 @@ impl Crowd {
                 causes.insert(Some(Expected::LOST));
             }
         }
-        Self {
-            causes,
-            surprises: 0,
-        }
+        Self { causes, surprises: 0 }
     }
 
     /// Whether this flow is one of the first that have a cause which no flow of this port is to have.

@@ -331,7 +331,11 @@ fn handshake(socket: &Socket, start: Instant, step: &Connect, cancel: &Cancel) -
         let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
         match poll(&mut ready, wait) {
             Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => return Ok(socket.take_error().and_then(|error| error.filter(is_no_answer).map_or(Ok(()), Err))),
+            Ok(_) => {
+                return Ok(socket
+                    .take_error()
+                    .and_then(|error| error.filter(is_no_answer).map_or(Ok(()), Err)));
+            }
             Err(errno) => return Ok(Err(errno.into())),
         }
     }

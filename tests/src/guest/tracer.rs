@@ -192,7 +192,9 @@ impl Tracer {
         let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = peak.and_then(|text| text.split_whitespace().next()?.parse::<u32>().ok());
-        let mib = peak.with_context(|| format!("{path} does not tell VmHWM"))?.div_ceil(1024);
+        let mib = peak
+            .with_context(|| format!("{path} does not tell VmHWM"))?
+            .div_ceil(1024);
         self.port.note(format!("tracer had {mib} MiB of memory at most"));
         ensure!(mib <= limit, "tracer had {mib} MiB of memory, more than {limit}");
         Ok(())

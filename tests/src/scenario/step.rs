@@ -138,7 +138,8 @@ impl Connect {
     /// The source ports of its attempts, in order.
     pub fn source_ports(&self) -> impl Iterator<Item = u16> + use<> {
         let times = usize::from(self.times);
-        self.ports().flat_map(move |port| std::iter::repeat_n(port, times))
+        self.ports()
+            .flat_map(move |port| std::iter::repeat_n(port, times))
     }
 }
 

@@ -79,9 +79,9 @@ impl<'a> Case<'a> {
             Fate::Stalled => {
                 let answered = flow.answered_attempt().unwrap_or(flow.attempts.len());
                 // A SYN that a copy replaced cost no time.
-                let mut before = flow.sent().filter(|&sent| {
-                    sent < answered.max(1) && judge::standing(flow, sent) == sent
-                });
+                let mut before = flow
+                    .sent()
+                    .filter(|&sent| sent < answered.max(1) && judge::standing(flow, sent) == sent);
                 let lost = before.find_map(|attempt| match judge::end_of(flow, attempt) {
                     End::Dropped(step) => Some((attempt, step)),
                     End::AckLost(_) | End::Answered | End::Open => None,
