@@ -17,6 +17,14 @@ pub struct Named {
     pub scenario: Scenario,
 }
 
+impl Named {
+    /// The name of its file, whatever the addresses.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        self.name.split('@').next().unwrap_or(&self.name)
+    }
+}
+
 /// Reads every `NAME.toml` of a folder, in the order of their names.
 pub fn load(folder: &Path) -> Result<Vec<Named>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;

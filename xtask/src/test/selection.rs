@@ -2,10 +2,11 @@
 //!
 //! Every pair of the two would take hours. What the files call core, which is IPVS' decisions, is played on each
 //! kernel that its file names. Every other scenario is played on one of its kernels: the one that has the least to do
-//! so far, so that all kernels get their share of them. The choice depends on the scenario files alone; a new file
-//! may move others to another kernel, which does no harm.
+//! so far, so that all kernels get their share of them. Of those that are there for IPv4 and for IPv6 one of the two is
+//! played, by turns. The choice depends on the scenario files alone; a new file may move others to another kernel, which
+//! does no harm.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -90,8 +91,14 @@ fn share<'a>(kernels: &[KernelName], wanted: &[&'a Named], all: bool) -> Vec<Sha
             .filter(|share| named.scenario.runs_on(&share.kernel));
         theirs.for_each(|share| share.played.push(named));
     }
+    let (mut once, left) = by_turns(once);
+    for named in left {
+        let theirs = shares
+            .iter_mut()
+            .filter(|share| named.scenario.runs_on(&share.kernel));
+        theirs.for_each(|share| share.left.push(named));
+    }
     // Those that have little choice choose first.
-    let mut once = once;
     once.sort_by_key(|named| {
         let possible = kernels.iter().filter(|kernel| named.scenario.runs_on(kernel));
         (possible.count(), &named.name)
@@ -115,6 +122,23 @@ fn share<'a>(kernels: &[KernelName], wanted: &[&'a Named], all: bool) -> Vec<Sha
         share.played.sort_by(|a, b| a.name.cmp(&b.name));
     }
     shares
+}
+
+/// Those that are played, and those that are left: of a scenario for both families one, now of this family, now of that.
+fn by_turns(scenarios: Vec<&Named>) -> (Vec<&Named>, Vec<&Named>) {
+    let mut of_base: BTreeMap<&str, Vec<&Named>> = BTreeMap::new();
+    for named in scenarios {
+        of_base.entry(named.base()).or_default().push(named);
+    }
+    let (mut played, mut left) = (Vec::new(), Vec::new());
+    let mut turn = 0;
+    for (_, mut twins) in of_base {
+        let chosen = twins.remove(turn % twins.len());
+        turn += usize::from(!twins.is_empty());
+        played.push(chosen);
+        left.extend(twins);
+    }
+    (played, left)
 }
 
 /// How much is left to `--full`, kernel by kernel; empty if nothing is.
@@ -201,10 +225,27 @@ mod tests {
             if scenario.core {
                 assert_eq!(on, scenario.kernels.iter().collect(), "{name}");
             } else {
-                assert_eq!(on.len(), 1, "{name}");
                 assert!(on.iter().all(|kernel| scenario.runs_on(kernel)), "{name}");
             }
         }
+        let mut of_base: BTreeMap<&str, usize> = BTreeMap::new();
+        for named in shares.iter().flat_map(|share| &share.played) {
+            *of_base.entry(named.base()).or_default() += 1;
+        }
+        for named in catalogue.iter().filter(|named| !named.scenario.core) {
+            assert_eq!(of_base.get(named.base()), Some(&1), "{}", named.name);
+        }
+    }
+
+    #[test]
+    fn the_families_take_turns() {
+        let all: Vec<Named> = ["a", "a@ipv6", "b", "c", "c@ipv6", "d", "d@ipv6"]
+            .map(|name| named(name, r#"["6.12"]"#, false))
+            .into();
+        let kernels = ["6.12".parse().unwrap()];
+        let shares = share(&kernels, &all.iter().collect::<Vec<_>>(), false);
+        assert_eq!(names(&shares[0]), ["a", "b", "c@ipv6", "d"]);
+        assert_eq!(shares[0].left.len(), 3);
     }
 
     #[test]
