@@ -179,13 +179,11 @@ impl Flow {
 
     /// The SYNs that the client sent, without the copies that the network made of them: indexes into
     /// [`Flow::attempts`].
-    #[must_use]
     pub fn sent(&self) -> impl DoubleEndedIterator<Item = usize> {
         (0..self.attempts.len()).filter(|&index| !self.attempts[index].is_copy)
     }
 
     /// The copies that came of one SYN.
-    #[must_use]
     pub fn copies_of(&self, attempt: usize) -> impl Iterator<Item = usize> {
         let later = attempt + 1..self.attempts.len();
         later.take_while(|&index| self.attempts[index].is_copy)
