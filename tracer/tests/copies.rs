@@ -85,6 +85,24 @@ fn a_syn_that_comes_once_more_after_the_ack_changes_nothing() {
 }
 
 #[test]
+fn what_a_late_copy_makes_the_backend_say_again_and_again_is_no_stall() {
+    for is_seen in [true, false] {
+        let mut story = Story::new();
+        story.served(MS);
+        if is_seen {
+            let tuple = translated(story.port);
+            story.packet(2 * MS, Hook::TcpSynRecvSock, Part::Ack, tuple, POD);
+        }
+        // The connection is over; a listener takes the copy for a new one, and nobody answers it.
+        copy_arrives(&mut story, 40 * MS);
+        story.answered(41 * MS);
+        story.answered(1_041 * MS);
+        let (_, fate, diagnosis) = story.only();
+        assert_eq!((fate, diagnosis.cause), (Fate::Established, None));
+    }
+}
+
+#[test]
 fn a_syn_that_comes_after_a_second_was_sent_again() {
     let mut story = Story::new();
     goes_on(&mut story, MS);
