@@ -294,10 +294,14 @@ impl Flow {
         event.netns == self.netns || event.netns == 0
     }
 
-    /// The backend that the last SYN was sent to.
+    /// The backend that the last SYN was sent to, as long as the handshake went on.
     #[must_use]
     pub fn backend(&self) -> Option<SocketAddr> {
-        self.steps.iter().rev().find_map(|step| backend_in(&step.event))
+        self.steps
+            .iter()
+            .rev()
+            .filter(|step| self.over_ns.is_none_or(|over| step.event.time_ns < over))
+            .find_map(|step| backend_in(&step.event))
     }
 
     /// The backend that one SYN was sent to.
