@@ -37,7 +37,7 @@ fn copy_reaches_pod(story: &mut Story, at: u64) {
 fn goes_on(story: &mut Story, at: u64) {
     story.arrives(at);
     story.ipvs(at + 1, NF_STOLEN, |story| {
-        story.lookup(at + 1, IpvsConn::default())
+        story.lookup(at + 1, IpvsConn::default());
     });
     story.reaches_pod(at + 2);
 }

@@ -184,6 +184,7 @@ impl Flow {
 
     /// The SYNs that the client sent, without the copies that the network made of them: indexes into
     /// [`Flow::attempts`].
+    #[must_use]
     pub fn sent(&self) -> impl DoubleEndedIterator<Item = usize> {
         (0..self.attempts.len()).filter(|&index| !self.attempts[index].is_copy)
     }
