@@ -85,6 +85,45 @@ fn a_syn_that_comes_once_more_after_the_ack_changes_nothing() {
 }
 
 #[test]
+fn what_a_late_copy_makes_the_backend_say_again_and_again_is_no_stall() {
+    for is_seen in [true, false] {
+        let mut story = Story::new();
+        story.served(MS);
+        if is_seen {
+            let tuple = translated(story.port);
+            story.packet(2 * MS, Hook::TcpSynRecvSock, Part::Ack, tuple, POD);
+        }
+        // The connection is over; a listener takes the copy for a new one, and nobody answers it.
+        copy_arrives(&mut story, 40 * MS);
+        let mut elsewhere = entry(3, 1, 1, 0);
+        elsewhere.dport = 9090;
+        story.syn(40 * MS, Hook::IpvsNatXmit, What::IpvsConn(elsewhere));
+        story.answered(41 * MS);
+        story.answered(1_041 * MS);
+        let (flow, fate, diagnosis) = story.only();
+        assert_eq!((fate, diagnosis.cause), (Fate::Established, None));
+        assert_eq!(flow.backend().map(|backend| backend.port()), Some(8080));
+    }
+}
+
+#[test]
+fn a_late_answer_to_the_second_syn_costs_nothing_once_the_first_one_was_taken() {
+    let mut story = Story::new();
+    goes_on(&mut story, MS);
+    story.listener_takes(2 * MS);
+    story.arrives(1_001 * MS);
+    story.answered(1_501 * MS);
+    let tuple = translated(story.port);
+    story.acknowledged(1_502 * MS);
+    story.packet(1_503 * MS, Hook::TcpSynRecvSock, Part::Ack, tuple, POD);
+    // The slow backend's answer to the second SYN.
+    story.answered(2_501 * MS);
+    let (flow, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Stalled, Some(Cause::BackendSlow)));
+    assert_eq!(flow.stall_ns(), Some(1_000 * MS));
+}
+
+#[test]
 fn a_syn_that_comes_after_a_second_was_sent_again() {
     let mut story = Story::new();
     goes_on(&mut story, MS);

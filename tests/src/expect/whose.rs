@@ -13,21 +13,21 @@ pub(super) fn target(scenario: &Scenario, connect: &Connect) -> Option<SocketAdd
     Some(SocketAddr::new(node, service.node_port))
 }
 
-/// Attempts that nothing was given to yet, and where they go.
-type Queue = VecDeque<(Attempt, Option<SocketAddr>)>;
+/// Attempts and where they go.
+type Open = VecDeque<(Attempt, Option<SocketAddr>)>;
 
 /// Gives connections, in the order in which they began, to the attempts of a scenario. A port may have two at once, to
 /// two services: each goes to the attempt that it was made to.
 pub(super) struct Whose {
-    /// By client and source port.
-    open: BTreeMap<(String, u16), Queue>,
+    /// By client and source port: attempts that nothing was given to yet, and where they go.
+    open: BTreeMap<(String, u16), Open>,
     /// How many there were of each port.
     seen: BTreeMap<(String, u16), u16>,
 }
 
 impl Whose {
     pub(super) fn new(scenario: &Scenario, attempts: &[(Attempt, &Connect)]) -> Self {
-        let mut open: BTreeMap<_, VecDeque<_>> = BTreeMap::new();
+        let mut open: BTreeMap<_, Open> = BTreeMap::new();
         for (attempt, connect) in attempts {
             open.entry((attempt.client.clone(), attempt.source_port))
                 .or_default()

@@ -353,7 +353,8 @@ fn handshake(socket: &Socket, start: Instant, step: &Connect, cancel: &Cancel) -
 /// Whether this is what became of the handshake. A connection that was made, and reset before its client looked, was
 /// made all the same.
 fn is_no_answer(error: &io::Error) -> bool {
-    error.kind() != ErrorKind::ConnectionReset
+    // The second one where the server had closed it before that.
+    !matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 fn outcome(error: &io::Error) -> Outcome {

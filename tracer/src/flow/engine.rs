@@ -276,6 +276,9 @@ fn add(flow: &mut Flow, event: Event) {
         return;
     }
     if event.part == Part::Syn && is_original && is_attempt(flow, &event) {
+        if flow.established_ns.is_some() {
+            flow.over_ns.get_or_insert(event.time_ns);
+        }
         flow.attempts.push(Attempt {
             time_ns: event.time_ns,
             skb: event.skb,
@@ -341,6 +344,7 @@ fn acknowledge(flow: &mut Flow, event: &Event) {
         (Part::Ack, Hook::TcpSynRecvSock) if event.phase == Phase::Entry => {
             arrived = true;
             flow.accepted = true;
+            flow.over_ns.get_or_insert(event.time_ns);
         }
         (Part::Ack, Hook::TcpSynRecvSock) => {
             lost = true;
@@ -362,6 +366,7 @@ fn acknowledge(flow: &mut Flow, event: &Event) {
     }
     if lost {
         flow.established_ns = None;
+        flow.over_ns = None;
         flow.ack_lost_ns.get_or_insert(event.time_ns);
     }
 }

@@ -106,6 +106,10 @@ pub struct Flow {
     pub established_ns: Option<u64>,
     /// The backend's listener made the connection.
     pub accepted: bool,
+    /// When the handshake was over for the backend as well, as far as that was seen, monotonic nanoseconds: its listener
+    /// made the connection, or a copy of the SYN came behind the client's ACK. What the backend answers from then on, it
+    /// answers to a copy.
+    pub over_ns: Option<u64>,
     /// When the ACK that should have ended the handshake was first discarded behind the point where it came in,
     /// monotonic nanoseconds. The client has its connection then, the backend has not.
     pub ack_lost_ns: Option<u64>,
@@ -130,6 +134,7 @@ impl Flow {
             synacks: 0,
             established_ns: None,
             accepted: false,
+            over_ns: None,
             ack_lost_ns: None,
             refused_ns: None,
             earlier,
@@ -214,12 +219,14 @@ impl Flow {
         })
     }
 
-    /// When the backend sent its SYN-ACKs, monotonic nanoseconds.
+    /// When the backend sent its SYN-ACKs as long as the handshake went on, monotonic nanoseconds.
     fn synack_times(&self) -> impl DoubleEndedIterator<Item = u64> {
         self.steps
             .iter()
             .filter(|step| {
-                step.event.part == Part::SynAck && Some(Place::of(&step.event)) == self.synack_origin
+                step.event.part == Part::SynAck
+                    && Some(Place::of(&step.event)) == self.synack_origin
+                    && self.over_ns.is_none_or(|over| step.event.time_ns < over)
             })
             .map(|step| step.event.time_ns)
     }
@@ -288,10 +295,14 @@ impl Flow {
         event.netns == self.netns || event.netns == 0
     }
 
-    /// The backend that the last SYN was sent to.
+    /// The backend that the last SYN was sent to, as long as the handshake went on.
     #[must_use]
     pub fn backend(&self) -> Option<SocketAddr> {
-        self.steps.iter().rev().find_map(|step| backend_in(&step.event))
+        self.steps
+            .iter()
+            .rev()
+            .filter(|step| self.over_ns.is_none_or(|over| step.event.time_ns < over))
+            .find_map(|step| backend_in(&step.event))
     }
 
     /// The backend that one SYN was sent to.

@@ -168,10 +168,11 @@ impl Audience for Teller {
         } else {
             let verdict = if played.passed() { "passed" } else { "FAILED" };
             let mut text = format!("{scenario} on {kernel} ({took:.1} s)");
-            for trouble in played.troubles.iter().take(MANY) {
+            let most = if self.verbose { usize::MAX } else { MANY };
+            for trouble in played.troubles.iter().take(most) {
                 let _ = write!(text, "\n- {trouble}");
             }
-            if let Some(more @ 1..) = played.troubles.len().checked_sub(MANY) {
+            if let Some(more @ 1..) = played.troubles.len().checked_sub(most) {
                 let _ = write!(text, "\n- and {more} more");
             }
             self.say(verdict, &text);
