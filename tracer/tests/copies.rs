@@ -124,6 +124,16 @@ fn a_late_answer_to_the_second_syn_costs_nothing_once_the_first_one_was_taken() 
 }
 
 #[test]
+fn an_answer_that_is_sent_again_although_the_ack_came_in_is_not_the_clients_fault() {
+    let mut story = Story::new();
+    story.served(MS);
+    story.answered(1_001 * MS);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Stalled, Some(Cause::Unknown)));
+    assert!(diagnosis.explanation.contains("ACK came in"), "{diagnosis:?}");
+}
+
+#[test]
 fn a_syn_that_comes_after_a_second_was_sent_again() {
     let mut story = Story::new();
     goes_on(&mut story, MS);

@@ -149,6 +149,17 @@ fn late(case: &Case<'_>) -> Proof {
             last_step(case),
         );
     };
+    let again = flow.first_repetition_ns();
+    if again
+        .zip(flow.established_ns)
+        .is_some_and(|(again, ack)| ack < again)
+    {
+        return words(
+            "The client's ACK came in, and the backend sent its SYN-ACK again all the same: the ACK was lost between here and \
+             there, or late, or not taken.",
+            last_step(case),
+        );
+    }
     if answered == 0 {
         return answer_lost(flow);
     }
