@@ -51,6 +51,9 @@ pub struct Scenario {
     /// Whether the test plays it on every one of its kernels, not on one of them only.
     #[serde(default)]
     pub core: bool,
+    /// Whether it takes minutes and a machine of its own, and so is played only by those who ask for it.
+    #[serde(default)]
+    pub long: bool,
     /// After so many seconds it has failed; an emulated kernel takes its time to attach a tracer.
     #[serde(default = "Scenario::default_limit_s")]
     pub limit_s: u32,

@@ -3,7 +3,7 @@
 //! Every pair of the two would take hours. What the files call core, which is IPVS' decisions, is played on each
 //! kernel that its file names. Every other scenario is played on one of its kernels: the one that has the least to do
 //! so far, so that all kernels get their share of them. Of those that are there for IPv4 and for IPv6 one of the two is
-//! played, by turns. The choice depends on the scenario files alone; a new file may move others to another kernel, which
+//! played, by turns. What the files call long is left to those who ask for it. The choice depends on the scenario files alone; a new file may move others to another kernel, which
 //! does no harm.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,6 +83,8 @@ fn share<'a>(kernels: &[KernelName], wanted: &[&'a Named], all: bool) -> Vec<Sha
             left: Vec::new(),
         })
         .collect();
+    let (wanted, long): (Vec<&Named>, Vec<&Named>) =
+        wanted.iter().partition(|named| all || !named.scenario.long);
     let (everywhere, once): (Vec<&Named>, Vec<&Named>) =
         wanted.iter().partition(|named| all || named.scenario.core);
     for named in everywhere {
@@ -92,7 +94,7 @@ fn share<'a>(kernels: &[KernelName], wanted: &[&'a Named], all: bool) -> Vec<Sha
         theirs.for_each(|share| share.played.push(named));
     }
     let (mut once, left) = by_turns(once);
-    for named in left {
+    for named in long.into_iter().chain(left) {
         let theirs = shares
             .iter_mut()
             .filter(|share| named.scenario.runs_on(&share.kernel));
@@ -232,8 +234,10 @@ mod tests {
         for named in shares.iter().flat_map(|share| &share.played) {
             *of_base.entry(named.base()).or_default() += 1;
         }
-        for named in catalogue.iter().filter(|named| !named.scenario.core) {
-            assert_eq!(of_base.get(named.base()), Some(&1), "{}", named.name);
+        for Named { name, scenario, .. } in catalogue.iter().filter(|named| !named.scenario.core) {
+            let base = name.split('@').next().unwrap();
+            let times = usize::from(!scenario.long);
+            assert_eq!(of_base.get(base).copied().unwrap_or_default(), times, "{name}");
         }
     }
 
