@@ -8,6 +8,7 @@ use super::{
     catalogue::Row,
     cause::Cause,
     evidence::{self, Evidence},
+    ipvs::servers,
     rule::{self, Known},
 };
 use crate::node::kube_proxy;
@@ -77,9 +78,10 @@ fn is_no_local_endpoint(rule: &Known<'_>) -> bool {
 /// IPVS has a virtual service without a real server, and the NodePort is one of those.
 fn by_ipvs(case: &Case<'_>) -> Option<Proof> {
     let (flow, decision) = (case.flow, case.decision());
-    let service = decision.left?;
+    let has_none =
+        decision.left?.num_dests == 0 || servers::known(case).is_some_and(|dests| dests.counted == 0);
     let node = flow.node();
-    if service.num_dests != 0 || !case.netns()?.local_node_ports.has(node.port(), node.is_ipv6()) {
+    if !has_none || !case.netns()?.local_node_ports.has(node.port(), node.is_ipv6()) {
         return None;
     }
     let mut out = vec![

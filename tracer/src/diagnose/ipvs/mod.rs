@@ -4,7 +4,7 @@ mod affinity;
 pub(crate) mod decision;
 mod limits;
 mod reuse;
-mod servers;
+pub(super) mod servers;
 mod service;
 mod transmit;
 

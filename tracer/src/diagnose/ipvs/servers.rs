@@ -33,7 +33,7 @@ pub(super) const DEST_OVERLOADED: Row = Row {
 ///
 /// Where the kernel does not describe its structs, the list is where it always was (4.1 to 6.18) if what was found
 /// there are the very servers that the kernel prints for this service.
-pub(super) fn known<'a>(case: &Case<'a>) -> Option<&'a IpvsDests> {
+pub(in crate::diagnose) fn known<'a>(case: &Case<'a>) -> Option<&'a IpvsDests> {
     let decision = case.decision();
     let (service, dests) = (decision.left?, decision.dests?);
     if dests.complete == 0 {
