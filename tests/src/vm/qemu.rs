@@ -97,7 +97,7 @@ impl Qemu {
 }
 
 /// Kernel parameters of a guest. A guest that is broken ends at once and is not to be waited for.
-const PARAMETERS: &str = "console=ttyS0 loglevel=6 panic=-1 oops=panic softlockup_panic=1 mitigations=off \
+const PARAMETERS: &str = "console=ttyS0 loglevel=6 panic=-1 oops=panic softlockup_panic=1 mitigations=off rcupdate.rcu_expedited=1 \
                           random.trust_cpu=on tsc=reliable no_timer_check 8250.nr_uarts=2";
 
 fn command(program: &Path, accelerator: Accelerator, kernel: &Kernel, parameters: &str) -> Command {
