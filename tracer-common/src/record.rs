@@ -6,6 +6,7 @@
 
 mod egress;
 mod refusal;
+mod skipped;
 mod stack;
 
 pub use self::egress::Egress;
@@ -13,7 +14,10 @@ pub use self::refusal::{
     Clash, DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, IpvsLimits, PacketState, TooBig, ipvs_dest,
     ipvs_limits, packet_state,
 };
-pub use self::stack::{FRAMES, Stack};
+pub use self::{
+    skipped::Skipped,
+    stack::{FRAMES, Stack},
+};
 use crate::tuple::{Addr, Tuple};
 
 /// Whether a record was made when a function was entered or when it returned.
@@ -76,6 +80,8 @@ pub enum Kind {
     Neighbour = 26,
     /// [`Stack`].
     Stack = 30,
+    /// [`Skipped`].
+    Skipped = 31,
 }
 
 impl Kind {
@@ -106,6 +112,7 @@ impl Kind {
             25 => Self::Route,
             26 => Self::Neighbour,
             30 => Self::Stack,
+            31 => Self::Skipped,
             _ => return None,
         })
     }
@@ -128,7 +135,7 @@ payloads!(() => Packet, IpvsConn => IpvsConn, IpvsService => IpvsService, Conntr
     Drop => Drop, Icmp => Icmp, Socket => Socket, RawConn => RawConn, IpvsDests => IpvsDests, IpvsLimits => IpvsLimits,
     Clash => Clash, PacketState => PacketState, TooBig => TooBig, Table => Table, Reject => Reject,
     Listener => Listener, TimeWait => TimeWait, Vip => Vip, Egress => Egress, Route => Route, Neighbour => Neighbour,
-    Stack => Stack);
+    Stack => Stack, Skipped => Skipped);
 
 /// The front of every record.
 #[repr(C)]
@@ -686,6 +693,7 @@ mod tests {
         assert_eq!(size_of::<Route>(), 4 * 10 + 16 + 16);
         assert_eq!(size_of::<Neighbour>(), 16 + 8);
         assert_eq!(size_of::<Stack>(), FRAMES * 8);
+        assert_eq!(size_of::<Skipped>(), 16);
         assert_eq!(
             size_of::<RawConn>(),
             8 + RAW_CONN_LEN + RAW_BEHIND_LEN * RAW_POINTERS.len()

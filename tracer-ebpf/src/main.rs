@@ -33,6 +33,7 @@ mod kernel {
     mod netfilter;
     mod packet;
     mod route;
+    mod skipped;
     mod stack;
     mod tcp;
     mod wire;

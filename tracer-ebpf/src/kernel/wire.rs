@@ -3,7 +3,7 @@
 use aya_ebpf::programs::RawTracePointContext;
 use tracer_common::hook::Hook;
 
-use super::{conntrack, emit, flow, packet::parse_through_tunnels};
+use super::{conntrack, emit, flow, packet::parse_through_tunnels, skipped};
 
 /// `net:netif_receive_skb(skb)`: a packet came in from a device. The only place where an ACK is looked at.
 #[inline(always)]
@@ -16,7 +16,7 @@ pub(super) fn received(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
         flow::of_arrival(&packet)?
     };
     emit::packet(hook, &packet, &flow);
-    Some(())
+    skipped::tell(hook, &packet, &flow)
 }
 
 /// `net:net_dev_start_xmit(skb, dev)`: a packet is handed to a device.
@@ -28,5 +28,5 @@ pub(super) fn transmitted(hook: Hook, ctx: &RawTracePointContext) -> Option<()> 
         emit::describe(header, hook, &packet, &flow);
         emit::set_device(header, ctx.arg(1));
     });
-    Some(())
+    skipped::tell(hook, &packet, &flow)
 }

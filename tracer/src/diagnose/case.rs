@@ -50,7 +50,7 @@ pub(super) struct Proof {
 impl<'a> Case<'a> {
     /// The case that a flow makes; `None` if nothing is wrong with it.
     pub(super) fn of(flow: &'a Flow, fate: Fate, facts: &'a Facts) -> Option<Self> {
-        let last = judge::last(flow).unwrap_or(0);
+        let last = last_seen(flow);
         let case = |situation, attempt, discarded| Self {
             flow,
             facts,
@@ -164,6 +164,19 @@ impl<'a> Case<'a> {
     pub(super) fn delivery(&self) -> Option<&'a Step> {
         delivery(self.flow, self.attempt)
     }
+}
+
+/// The last SYN or, if the kernel skipped probes on its way, the last one of which all was seen.
+fn last_seen(flow: &Flow) -> usize {
+    let last = judge::last(flow).unwrap_or(0);
+    if !flow.has_skipped(last) {
+        return last;
+    }
+    let seen = flow
+        .sent()
+        .map(|sent| judge::standing(flow, sent))
+        .rfind(|&attempt| !flow.has_skipped(attempt));
+    seen.unwrap_or(last)
 }
 
 /// Were two packets discarded by the same instruction, on the same way through the same netns?

@@ -85,7 +85,7 @@ pub struct Diagnosis {
 #[must_use]
 pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
     let dataplane = dataplane(flow);
-    let found = Case::of(flow, fate, facts).and_then(|case| explain_any(&case));
+    let found = Case::of(flow, fate, facts).and_then(|case| Some(doubt(&case, explain_any(&case)?)));
     let Some((cause, proof)) = found else {
         return Diagnosis {
             cause: None,
@@ -98,7 +98,6 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
             dataplane,
         };
     };
-    let (cause, proof) = doubt(flow, cause, proof, facts);
     Diagnosis {
         cause: Some(cause),
         explanation: proof.explanation,
@@ -155,29 +154,50 @@ fn explain(case: &Case<'_>) -> Option<(Cause, Proof)> {
     })
 }
 
-/// Records were lost while the flow went on: what was not seen proves nothing then, and the flow says so.
-fn doubt(flow: &Flow, cause: Cause, mut proof: Proof, facts: &Facts) -> (Cause, Proof) {
-    if facts.lost_ns.is_none_or(|lost| lost < flow.start_ns()) {
-        return (cause, proof);
-    }
-    proof
-        .explanation
-        .push_str(" Records were lost meanwhile, so this may be incomplete.");
-    proof.evidence.push(Evidence::read(
-        "records lost",
-        "while this flow went on",
-        "ring buffer",
-    ));
-    match cause {
+/// Records were lost while the flow went on, or probes were skipped for the SYN that tells: what was not seen proves
+/// nothing then, and the flow says so.
+fn doubt(case: &Case<'_>, (cause, mut proof): (Cause, Proof)) -> (Cause, Proof) {
+    // What these miss, a tracepoint would have seen; the others miss what probes see.
+    let by_tracepoints = matches!(cause, Cause::ClientSilent | Cause::ReturnBypassed);
+    let by_probes = matches!(
+        cause,
         Cause::BackendSilent
-        | Cause::BackendSlow
-        | Cause::ClientSilent
-        | Cause::ReturnBypassed
-        | Cause::ConntrackPinned
-        | Cause::TcpAcceptQueueFull
-        | Cause::TcpSynQueueFull => (Cause::Unknown, proof),
-        _ => (cause, proof),
+            | Cause::BackendSlow
+            | Cause::ConntrackPinned
+            | Cause::TcpAcceptQueueFull
+            | Cause::TcpSynQueueFull
+    );
+    if case
+        .facts
+        .lost_ns
+        .is_some_and(|lost| lost >= case.flow.start_ns())
+    {
+        proof
+            .explanation
+            .push_str(" Records were lost meanwhile, so this may be incomplete.");
+        proof.evidence.push(Evidence::read(
+            "records lost",
+            "while this flow went on",
+            "ring buffer",
+        ));
+        let is_doubtful = by_tracepoints || by_probes;
+        return (if is_doubtful { Cause::Unknown } else { cause }, proof);
     }
+    // Tracepoints are not skipped.
+    let skipped = case.steps().find(|step| step.probes_skipped);
+    let Some(step) = skipped.filter(|_| by_probes || cause == Cause::Unknown) else {
+        return (cause, proof);
+    };
+    proof.explanation.push_str(
+        " The kernel skipped tracer's probes for a while, because another one was at work on the same CPU, so this may \
+         be incomplete.",
+    );
+    proof.evidence.push(Evidence::seen(
+        "probes skipped",
+        format!("from {} on", evidence::place(step)),
+        step.event.hook,
+    ));
+    (Cause::Unknown, proof)
 }
 
 fn dataplane(flow: &Flow) -> Option<Dataplane> {

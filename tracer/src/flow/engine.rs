@@ -270,6 +270,10 @@ fn due_ns(flow: &Flow, patience_ns: u64) -> u64 {
 
 /// Adds an event to its flow: a SYN where SYNs come in is a new attempt, everything else belongs to one.
 fn add(flow: &mut Flow, event: Event) {
+    if let What::Skipped(_) = event.what {
+        flow.skip(&event);
+        return;
+    }
     let is_original = event.tuple == flow.original;
     if is_original && event.part == Part::Syn && !flow.is_on_node(&event) {
         // A client in a namespace of this machine sends its SYN again: it counts once it comes in.
@@ -352,9 +356,12 @@ fn acknowledge(flow: &mut Flow, event: &Event) {
         }
         // Where the listener answers with RST, that tells; and a listener that waits for data throws the bare ACK
         // away, in its own netns.
-        (Part::Ack, Hook::TcpSendReset) => lost = !flow.accepted,
+        (Part::Ack, Hook::TcpSendReset) => lost = !flow.accepted && !flow.acceptance_unseen,
         (Part::Ack, Hook::KfreeSkb) => {
-            lost = !flow.accepted && event.netns == flow.netns && has_listener_elsewhere(flow);
+            lost = !flow.accepted
+                && !flow.acceptance_unseen
+                && event.netns == flow.netns
+                && has_listener_elsewhere(flow);
         }
         _ => {}
     }

@@ -6,7 +6,8 @@ use tracer_common::{
     hook::Hook,
     record::{
         Chain, Clash, Conntrack, Drop, Egress, Header, Icmp, IpvsConn, IpvsDests, IpvsLimits, IpvsService,
-        Listener, Neighbour, PacketState, Phase, Reject, Route, Socket, Stack, Table, TimeWait, TooBig, Vip,
+        Listener, Neighbour, PacketState, Phase, Reject, Route, Skipped, Socket, Stack, Table, TimeWait,
+        TooBig, Vip,
     },
     tcp::Part,
     tunnel,
@@ -60,6 +61,8 @@ pub enum What {
     Neighbour(Neighbour),
     /// Which functions had called one another when a packet was discarded.
     Stack(Box<Stack>),
+    /// The kernel skipped probes on the packet's way.
+    Skipped(Skipped),
 }
 
 /// A decoded record. Numbers are in host byte order.

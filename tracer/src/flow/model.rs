@@ -33,6 +33,8 @@ pub struct Step {
     /// Network namespace in which it happened. Inside TCP a packet has no device: there it is the one in which this packet
     /// was last seen.
     pub netns: u32,
+    /// The kernel skipped the probes on the packet's way from here on, as far as it went without a pause.
+    pub probes_skipped: bool,
 }
 
 /// One SYN on the wire.
@@ -106,6 +108,8 @@ pub struct Flow {
     pub established_ns: Option<u64>,
     /// The backend's listener made the connection.
     pub accepted: bool,
+    /// The kernel skipped the probe that would have shown that it did.
+    pub acceptance_unseen: bool,
     /// When the handshake was over for the backend as well, as far as that was seen, monotonic nanoseconds: its listener
     /// made the connection, or a copy of the SYN came behind the client's ACK. What the backend answers from then on, it
     /// answers to a copy.
@@ -134,6 +138,7 @@ impl Flow {
             synacks: 0,
             established_ns: None,
             accepted: false,
+            acceptance_unseen: false,
             over_ns: None,
             ack_lost_ns: None,
             refused_ns: None,
@@ -329,6 +334,9 @@ impl Flow {
                     | Hook::IpvsNatXmit
             )
         };
+        if self.has_skipped(attempt) {
+            return None;
+        }
         let mut translated = None;
         for step in self.steps_of(attempt).filter(|step| step.event.part == Part::Syn) {
             if decided(step) {
@@ -345,6 +353,25 @@ impl Flow {
             _ => false,
         };
         self.steps.iter().any(leads_there).then_some(to)
+    }
+
+    /// Takes note that the kernel skipped probes on the way of a packet of which a tracepoint has just told.
+    pub(super) fn skip(&mut self, event: &Event) {
+        let told = self.steps.iter_mut().rev().find(|step| {
+            let told = &step.event;
+            (told.hook, told.skb, told.part, told.netns, told.tuple)
+                == (event.hook, event.skb, event.part, event.netns, event.tuple)
+        });
+        if let Some(step) = told {
+            step.probes_skipped = true;
+            self.acceptance_unseen |= event.part == Part::Ack;
+        }
+    }
+
+    /// Did the kernel skip probes on the way of this SYN or of what answered it?
+    #[must_use]
+    pub fn has_skipped(&self, attempt: usize) -> bool {
+        self.steps_of(attempt).any(|step| step.probes_skipped)
     }
 
     pub(super) fn push(&mut self, event: Event, attempt: usize) {
@@ -372,6 +399,7 @@ impl Flow {
             attempt,
             verdict,
             netns,
+            probes_skipped: false,
         });
     }
 

@@ -7,6 +7,16 @@ use std::io::{self, BufRead, BufReader};
 /// No function is that long: an address further behind a symbol belongs to something without a name.
 const MAX_FUNCTION: u64 = 1 << 20;
 
+/// The variables of the kernel whose addresses are kept.
+const VARIABLES: [&str; 3] = [PER_CPU_OFFSET, CURRENT_KPROBE, BPF_PROG_ACTIVE];
+
+/// Where each CPU's variables lie, `unsigned long` by CPU (`arch/x86/kernel/setup_percpu.c`, 3.10 to 7.3).
+pub const PER_CPU_OFFSET: &str = "__per_cpu_offset";
+/// The kprobe whose handler is at work, for each CPU (`arch/x86/kernel/kprobes/core.c`, 3.10 to 7.3).
+pub const CURRENT_KPROBE: &str = "current_kprobe";
+/// How many BPF programs are at work that suffer no other, for each CPU (`kernel/bpf/syscall.c`, 4.1 to 7.3).
+pub const BPF_PROG_ACTIVE: &str = "bpf_prog_active";
+
 /// All functions of the running kernel and its modules, as of the time of reading.
 #[derive(Debug, Default)]
 pub struct Symbols {
@@ -14,6 +24,8 @@ pub struct Symbols {
     entries: Vec<Entry>,
     names: String,
     modules: Vec<String>,
+    /// Addresses of [`VARIABLES`], in their order; 0 where one is not known.
+    variables: [u64; VARIABLES.len()],
 }
 
 /// Kept small, for there are some 150 000.
@@ -98,6 +110,14 @@ impl Symbols {
         })
     }
 
+    /// Address of one of the variables that are kept, such as [`CURRENT_KPROBE`]; that of a CPU's own copy is this plus the
+    /// CPU's word of [`PER_CPU_OFFSET`]. `None` where the kernel has no such variable, or does not list or hides it.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<u64> {
+        let index = VARIABLES.iter().position(|known| *known == name)?;
+        Some(self.variables[index]).filter(|&address| address != 0)
+    }
+
     fn name(&self, entry: &Entry) -> &str {
         let start = entry.name as usize;
         self.names
@@ -117,12 +137,11 @@ impl Symbols {
             return None;
         };
         if !matches!(kind, b't' | b'T' | b'w' | b'W') {
+            let index = VARIABLES.iter().position(|name| name.as_bytes() == rest)?;
+            self.variables[index] = number(address)?;
             return None;
         }
-        let address = address.iter().try_fold(0_u64, |sum, &digit| {
-            let digit = char::from(digit).to_digit(16)?;
-            Some(sum << 4 | u64::from(digit))
-        })?;
+        let address = number(address)?;
         let tab = rest.iter().position(|&byte| byte == b'\t');
         let name = str::from_utf8(&rest[..tab.unwrap_or(rest.len())]).ok()?;
         let module = match tab {
@@ -150,6 +169,13 @@ impl Symbols {
     }
 }
 
+fn number(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0_u64, |sum, &digit| {
+        let digit = char::from(digit).to_digit(16)?;
+        Some(sum << 4 | u64::from(digit))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +185,8 @@ mod tests {
         ffffffff81a00100 t ip_rcv_core\n\
         ffffffff81a00200 T ip_rcv\n\
         ffffffff82000000 D jiffies\n\
+        0000000000021e40 D current_kprobe\n\
+        0000000000000000 A bpf_prog_active\n\
         garbage\n\
         \n\
         ffffffffc0100000 t ip_vs_in_hook\t[ip_vs]\n\
@@ -183,6 +211,17 @@ mod tests {
         for name in ["ip_rc", "ip_rcv_", "jiffies", "broken", "nf_ct_get", ""] {
             assert!(!symbols.has_function(name, None), "{name}");
         }
+    }
+
+    #[test]
+    fn knows_the_variables_that_are_wanted_and_no_other() {
+        let symbols = symbols();
+        assert_eq!(symbols.variable(CURRENT_KPROBE), Some(0x21e40));
+        // Hidden, not listed, not wanted.
+        for name in [BPF_PROG_ACTIVE, PER_CPU_OFFSET, "jiffies"] {
+            assert_eq!(symbols.variable(name), None, "{name}");
+        }
+        assert!(!symbols.has_function(CURRENT_KPROBE, None));
     }
 
     #[test]

@@ -136,7 +136,7 @@ fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], DecodeError> {
 mod tests {
     use tracer_common::{
         hook::Hook,
-        record::{Chain, Clash, IpvsDests, IpvsLimits, PacketState, Phase, Stack},
+        record::{Chain, Clash, IpvsDests, IpvsLimits, PacketState, Phase, Skipped, Stack},
     };
 
     use super::*;
@@ -194,6 +194,7 @@ mod tests {
             (Kind::Clash, Hook::CtClash, size_of::<Clash>()),
             (Kind::PacketState, Hook::KfreeSkb, size_of::<PacketState>()),
             (Kind::Stack, Hook::KfreeSkb, size_of::<Stack>()),
+            (Kind::Skipped, Hook::NetifReceive, size_of::<Skipped>()),
         ] {
             let mut whole = header_bytes(kind as u8, hook as u16);
             whole.resize(whole.len() + size, 0);

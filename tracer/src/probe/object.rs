@@ -100,6 +100,9 @@ pub(super) fn load(offsets: &Offsets, selection: &Selection) -> Result<Ebpf, Att
     for (name, value) in &constants {
         loader.override_global(name, value, true);
     }
+    for (name, address) in offsets.variables() {
+        loader.override_global(name, address, true);
+    }
     loader.override_global("HAVE_DROP_REASON", &have_reason, true);
     loader.override_global("CLIENT_FILTER", &client_filter, true);
     // Unknown, it is 0: then no client is taken for one on the node.

@@ -1,11 +1,14 @@
-//! Where the kernel's struct members lie: from BTF, or proven on the running kernel.
+//! Where the kernel's struct members lie: from BTF, or proven on the running kernel; and some of its variables.
 
 use std::collections::BTreeMap;
 
 use tracer_common::field::{self, Field, MISSING};
 
 use super::btf::{Btf, BtfError};
-use crate::node::modules::Modules;
+use crate::node::{
+    kallsyms::{self, Symbols},
+    modules::Modules,
+};
 
 /// Offsets of modules' structs as the kernel half keeps them, by [`Field::index`].
 pub(super) type OfModules = [u32; field::ALL.len()];
@@ -21,11 +24,19 @@ enum Presence {
     Described,
 }
 
+/// Constants of the kernel half, and the variables of the kernel of which they are the addresses.
+const VARIABLES: [(&str, &str); 3] = [
+    ("PER_CPU_OFFSET", kallsyms::PER_CPU_OFFSET),
+    ("CURRENT_KPROBE", kallsyms::CURRENT_KPROBE),
+    ("BPF_PROG_ACTIVE", kallsyms::BPF_PROG_ACTIVE),
+];
+
 /// The offset of each field of the table, or why it is not known.
 #[derive(Clone, Debug)]
 pub struct Offsets {
     known: BTreeMap<&'static str, Result<u32, String>>,
     drop_reasons: Vec<(String, i64)>,
+    variables: [(&'static str, u64); 3],
     modules: BTreeMap<&'static str, Presence>,
 }
 
@@ -61,6 +72,7 @@ impl Offsets {
         Ok(Self {
             known,
             drop_reasons: vmlinux.enum_values("skb_drop_reason").unwrap_or_default(),
+            variables: VARIABLES.map(|(constant, _)| (constant, 0)),
             modules,
         })
     }
@@ -124,6 +136,16 @@ impl Offsets {
             .map(|field| (field.constant, self.value(field)))
     }
 
+    /// Takes the addresses of the variables that the kernel half reads.
+    pub fn set_variables(&mut self, symbols: &Symbols) {
+        self.variables = VARIABLES.map(|(constant, name)| (constant, symbols.variable(name).unwrap_or(0)));
+    }
+
+    /// Name and value of the constants of the kernel half that are addresses; 0 where one is not known.
+    pub(super) fn variables(&self) -> &[(&'static str, u64)] {
+        &self.variables
+    }
+
     /// Where members of modules' structs lie.
     pub(super) fn of_modules(&self) -> OfModules {
         let mut out = [MISSING; field::ALL.len()];
@@ -150,6 +172,7 @@ impl Offsets {
             .iter()
             .map(|field| (field.constant, Err("not on this kernel".to_owned())));
         let mut offsets = Self {
+            variables: VARIABLES.map(|(constant, _)| (constant, 0)),
             known: missing.collect(),
             drop_reasons: Vec::new(),
             modules: BTreeMap::new(),

@@ -44,6 +44,7 @@ impl Survey {
         let symbols = Arc::new(Symbols::read().map_err(SurveyError::Symbols)?);
         let modules = Modules::read().map_err(SurveyError::Modules)?;
         let mut offsets = Offsets::from_btf(&modules)?;
+        offsets.set_variables(&symbols);
         fallback::propose(&mut offsets, &modules);
         Ok(Self {
             symbols,

@@ -59,16 +59,21 @@ pub fn steps(flow: &Flow, facts: &Facts) -> Vec<PathStep> {
 
 fn line(flow: &Flow, step: &Step, note: String) -> PathStep {
     let event = &step.event;
+    let inside = event
+        .outer
+        .map_or_else(String::new, |outer| format!(" (in {outer})"));
+    let skipped = if step.probes_skipped {
+        "; the kernel skipped the probes that follow, another one was at work on this CPU"
+    } else {
+        ""
+    };
     PathStep {
         t_ms: milliseconds(event.time_ns.saturating_sub(flow.start_ns())),
         hook: event.function(),
         dev: event.dev.get(),
         netns: (event.netns != 0).then_some(event.netns),
         verdict: step.verdict.and_then(|verdict| verdict_name(step, verdict)),
-        note: match event.outer {
-            Some(outer) => format!("{note} (in {outer})"),
-            None => note,
-        },
+        note: note + &inside + skipped,
     }
 }
 

@@ -3,8 +3,8 @@
 use bytes::Buf;
 use tracer_common::record::{
     Chain, Clash, Conntrack, Drop, Egress, Icmp, IpvsConn, IpvsDest, IpvsDests, IpvsLimits, IpvsService,
-    Kind, Listener, Neighbour, NftRule, PacketState, Reject, Route, Socket, Stack, Table, TimeWait, TooBig,
-    Vip,
+    Kind, Listener, Neighbour, NftRule, PacketState, Reject, Route, Skipped, Socket, Stack, Table, TimeWait,
+    TooBig, Vip,
 };
 
 use super::{DecodeError, addr, array, tuple};
@@ -147,6 +147,11 @@ fn network(kind: Kind, bytes: &mut &[u8]) -> Result<Option<What>, DecodeError> {
             }
             What::Stack(Box::new(stack))
         }
+        Kind::Skipped => What::Skipped(Skipped {
+            kprobe: bytes.try_get_u64_le()?,
+            programs: bytes.try_get_u32_le()?,
+            reserved: bytes.try_get_u32_le()?,
+        }),
         Kind::Egress => What::Egress(Egress {
             gateway: addr(bytes)?,
             qdisc: array(bytes)?,

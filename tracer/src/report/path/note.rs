@@ -39,7 +39,7 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
     );
     match (&event.what, event.hook) {
         (What::Route(_), hook) if hook.is_ipvs_request() => format!("{way} at IPVS"),
-        (What::Packet, hook) => passing(step, hook, way),
+        (What::Packet | What::Skipped(_), hook) => passing(step, hook, way),
         (What::IpvsConn(conn), Hook::IpvsLookup) if conn.conn == 0 => "no old IPVS entry".to_owned(),
         (What::IpvsConn(conn), Hook::IpvsSchedule) => ipvs::chosen(flow, step, conn, facts),
         (What::IpvsConn(conn), hook) => {

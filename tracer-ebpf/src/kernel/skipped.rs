@@ -1,0 +1,60 @@
+//! Tells when the kernel skips tracer's probes.
+//!
+//! A kprobe that is met while the handler of another one is at work on the same CPU is skipped and counted nowhere that
+//! could be joined to a packet (`kprobe_ftrace_handler`, `arch/x86/kernel/kprobes/ftrace.c`; `trace_call_bpf`,
+//! `kernel/trace/bpf_trace.c`). That befalls whatever softirq handles when it interrupted such a handler, whoever's: a
+//! whole way through the node without a single probe. Raw tracepoints are never skipped for that, so they look.
+
+use aya_ebpf::{Global, helpers::bpf_get_smp_processor_id};
+use tracer_common::{hook::Hook, record::Skipped};
+
+use super::{
+    emit::{self, emit},
+    fields::read_at,
+    flow::FlowRef,
+    packet::Packet,
+};
+
+/// Address of `__per_cpu_offset`, set by the loader; 0 if it is not known: then nothing is told.
+#[unsafe(no_mangle)]
+static PER_CPU_OFFSET: Global<u64> = Global::new(0);
+
+/// Where `current_kprobe` lies for each CPU; 0 if that is not known.
+#[unsafe(no_mangle)]
+static CURRENT_KPROBE: Global<u64> = Global::new(0);
+
+/// Where `bpf_prog_active` lies for each CPU; 0 if that is not known.
+#[unsafe(no_mangle)]
+static BPF_PROG_ACTIVE: Global<u64> = Global::new(0);
+
+/// Says of the packet of which a tracepoint has just told whether the kernel skips probes here and now.
+#[inline(always)]
+pub(super) fn tell(hook: Hook, packet: &Packet, flow: &FlowRef) -> Option<()> {
+    let offsets = PER_CPU_OFFSET.load();
+    if offsets == 0 {
+        return None;
+    }
+    // SAFETY: the helper takes no pointer.
+    let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
+    let base: u64 = read_at(offsets.wrapping_add(cpu * size_of::<u64>() as u64))?;
+    let (kprobe, programs) = (CURRENT_KPROBE.load(), BPF_PROG_ACTIVE.load());
+    let kprobe: u64 = if kprobe == 0 {
+        0
+    } else {
+        read_at(base.wrapping_add(kprobe))?
+    };
+    let programs: u32 = if programs == 0 {
+        0
+    } else {
+        read_at(base.wrapping_add(programs))?
+    };
+    if kprobe == 0 && programs == 0 {
+        return None;
+    }
+    emit(hook, |header, out: &mut Skipped| {
+        emit::describe(header, hook, packet, flow);
+        out.kprobe = kprobe;
+        out.programs = programs;
+    });
+    Some(())
+}

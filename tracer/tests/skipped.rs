@@ -1,0 +1,147 @@
+//! The kernel skips tracer's probes while another one is at work on the same CPU: what was not seen then proves nothing.
+
+mod story;
+
+use story::{MS, NF_STOLEN, NODE, POD, Story, entry, original, translated};
+use tracer::{
+    diagnose::cause::Cause,
+    flow::{event::What, fate::Fate},
+};
+use tracer_common::{
+    hook::Hook,
+    record::{IpvsConn, Skipped, ipvs_conn},
+    tcp::Part,
+};
+
+const PROBES: What = What::Skipped(Skipped {
+    kprobe: 0xffff_8880_1234_0000,
+    programs: 0,
+    reserved: 0,
+});
+
+/// A SYN comes in, and no probe sees what becomes of it until it is at the pod's device.
+fn passes_unseen(story: &mut Story, at: u64) {
+    story.arrives(at);
+    story.syn(at, Hook::NetifReceive, PROBES);
+    story.reaches_pod(at + 2);
+}
+
+/// A SYN goes to the pod by the old entry of a real server that drains.
+fn goes_to_old_backend(story: &mut Story, at: u64) {
+    let old = entry(ipvs_conn::TIME_WAIT, 0, 1, 0);
+    story.arrives(at);
+    story.ipvs(at + 1, NF_STOLEN, |story| {
+        story.lookup(at + 1, old);
+        story.see(
+            at + 1,
+            Hook::IpvsNatXmit,
+            Part::Syn,
+            original(story.port),
+            NODE,
+            What::IpvsConn(old),
+        );
+    });
+    story.reaches_pod(at + 2);
+}
+
+#[test]
+fn where_all_syns_went_unseen_nobody_is_blamed() {
+    let mut story = Story::new();
+    passes_unseen(&mut story, MS);
+    let (flow, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Unanswered, Some(Cause::Unknown)));
+    assert!(diagnosis.explanation.contains("skipped tracer's probes"));
+    assert!(
+        diagnosis
+            .evidence
+            .iter()
+            .any(|evidence| evidence.what == "probes skipped")
+    );
+    assert_eq!(flow.steps.iter().filter(|step| step.probes_skipped).count(), 1);
+}
+
+#[test]
+fn the_same_is_blamed_on_the_backend_where_all_was_seen() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.reaches_pod(MS + 2);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Unanswered, Some(Cause::BackendSilent))
+    );
+}
+
+#[test]
+fn what_tracepoints_show_needs_no_probes() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.reaches_pod(MS + 2);
+    story.listener_takes(2 * MS);
+    story.answered(3 * MS);
+    let answer = translated(story.port).reversed();
+    story.see(
+        1_003 * MS,
+        Hook::DevStartXmit,
+        Part::SynAck,
+        answer,
+        POD,
+        What::Packet,
+    );
+    story.see(1_003 * MS, Hook::DevStartXmit, Part::SynAck, answer, POD, PROBES);
+    let (_, _, diagnosis) = story.only();
+    assert_eq!(diagnosis.cause, Some(Cause::ClientSilent));
+}
+
+#[test]
+fn a_syn_that_was_seen_tells_what_the_last_one_cannot() {
+    let mut story = Story::new();
+    goes_to_old_backend(&mut story, MS);
+    passes_unseen(&mut story, 1_001 * MS);
+    let (flow, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Unanswered, Some(Cause::IpvsReuseStaleBackend))
+    );
+    assert_eq!(flow.attempts.len(), 2, "what is told of a SYN is no other SYN");
+}
+
+/// The handshake goes on to the client's ACK; then the listener refuses another ACK of the same tuple.
+fn acknowledged_then_reset(acceptance: impl FnOnce(&mut Story)) -> (Fate, Option<Cause>) {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.ipvs(MS + 1, NF_STOLEN, |story| {
+        story.lookup(MS + 1, IpvsConn::default())
+    });
+    story.reaches_pod(2 * MS);
+    story.listener_takes(3 * MS);
+    story.answered(4 * MS);
+    story.acknowledged(5 * MS);
+    acceptance(&mut story);
+    let socket = What::Socket(tracer_common::record::Socket::default());
+    story.in_pod(700 * MS, Hook::TcpSendReset, Part::Ack, socket, 0);
+    let (_, fate, diagnosis) = story.only();
+    (fate, diagnosis.cause)
+}
+
+#[test]
+fn a_connection_whose_acceptance_went_unseen_is_not_taken_back() {
+    let unseen = acknowledged_then_reset(|story| {
+        let way = original(story.port);
+        story.see(5 * MS, Hook::NetifReceive, Part::Ack, way, NODE, PROBES);
+    });
+    assert_eq!(unseen, (Fate::Established, None));
+    let refused = acknowledged_then_reset(|_| {});
+    assert_eq!(refused.0, Fate::Refused);
+}
+
+#[test]
+fn what_is_told_of_another_packet_changes_nothing() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    let way = (translated(story.port), NODE);
+    story.seen(MS, Hook::NetifReceive, (Part::Syn, 0xdef), way, PROBES);
+    story.reaches_pod(MS + 2);
+    let (_, _, diagnosis) = story.only();
+    assert_eq!(diagnosis.cause, Some(Cause::BackendSilent));
+}
