@@ -111,7 +111,7 @@ fn acknowledged_then_reset(acceptance: impl FnOnce(&mut Story)) -> (Fate, Option
     let mut story = Story::new();
     story.arrives(MS);
     story.ipvs(MS + 1, NF_STOLEN, |story| {
-        story.lookup(MS + 1, IpvsConn::default())
+        story.lookup(MS + 1, IpvsConn::default());
     });
     story.reaches_pod(2 * MS);
     story.listener_takes(3 * MS);
