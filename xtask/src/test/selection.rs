@@ -3,8 +3,9 @@
 //! Every pair of the two would take hours. What the files call core, which is IPVS' decisions, is played on each
 //! kernel that its file names. Every other scenario is played on one of its kernels: the one that has the least to do
 //! so far, so that all kernels get their share of them. Of those that are there for IPv4 and for IPv6 one of the two is
-//! played, by turns. What the files call long is left to those who ask for it. The choice depends on the scenario files alone; a new file may move others to another kernel, which
-//! does no harm.
+//! played, by turns; of the core ones too, so that one kernel plays it for the one and the next kernel for the other.
+//! What the files call long is left to those who ask for it. The choice depends on the scenario files alone; a new file
+//! may move others to another kernel, which does no harm.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -87,13 +88,18 @@ fn share<'a>(kernels: &[KernelName], wanted: &[&'a Named], all: bool) -> Vec<Sha
         wanted.iter().partition(|named| all || !named.scenario.long);
     let (everywhere, once): (Vec<&Named>, Vec<&Named>) =
         wanted.iter().partition(|named| all || named.scenario.core);
-    for named in everywhere {
-        let theirs = shares
-            .iter_mut()
-            .filter(|share| named.scenario.runs_on(&share.kernel));
-        theirs.for_each(|share| share.played.push(named));
+    for (turn, share) in shares.iter_mut().enumerate() {
+        let theirs = everywhere.iter().copied();
+        let theirs: Vec<&Named> = theirs
+            .filter(|named| named.scenario.runs_on(&share.kernel))
+            .collect();
+        (share.played, share.left) = if all {
+            (theirs, Vec::new())
+        } else {
+            by_turns(theirs, turn)
+        };
     }
-    let (mut once, left) = by_turns(once);
+    let (mut once, left) = by_turns(once, 0);
     for named in long.into_iter().chain(left) {
         let theirs = shares
             .iter_mut()
@@ -127,13 +133,14 @@ fn share<'a>(kernels: &[KernelName], wanted: &[&'a Named], all: bool) -> Vec<Sha
 }
 
 /// Those that are played, and those that are left: of a scenario for both families one, now of this family, now of that.
-fn by_turns(scenarios: Vec<&Named>) -> (Vec<&Named>, Vec<&Named>) {
+/// With `first` goes which of them comes first.
+fn by_turns(scenarios: Vec<&Named>, first: usize) -> (Vec<&Named>, Vec<&Named>) {
     let mut of_base: BTreeMap<&str, Vec<&Named>> = BTreeMap::new();
     for named in scenarios {
         of_base.entry(named.base()).or_default().push(named);
     }
     let (mut played, mut left) = (Vec::new(), Vec::new());
-    let mut turn = 0;
+    let mut turn = first;
     for (_, mut twins) in of_base {
         let chosen = twins.remove(turn % twins.len());
         turn += usize::from(!twins.is_empty());
@@ -219,16 +226,22 @@ mod tests {
         let catalogue = catalogue();
         let shares = choice(&[]).shares(&catalogue).unwrap();
         for Named { name, scenario, .. } in &catalogue {
-            let on: BTreeSet<&KernelName> = shares
-                .iter()
-                .filter(|share| names(share).contains(name))
-                .map(|share| &share.kernel)
-                .collect();
+            let on = |is_played: &dyn Fn(&Named) -> bool| -> BTreeSet<&KernelName> {
+                let theirs = shares
+                    .iter()
+                    .filter(|share| share.played.iter().any(|named| is_played(named)));
+                theirs.map(|share| &share.kernel).collect()
+            };
+            let base = name.split('@').next().unwrap();
             if scenario.core {
-                assert_eq!(on, scenario.kernels.iter().collect(), "{name}");
-            } else {
-                assert!(on.iter().all(|kernel| scenario.runs_on(kernel)), "{name}");
+                let either = on(&|named| named.base() == base);
+                assert_eq!(either, scenario.kernels.iter().collect(), "{name}");
             }
+            let exactly = on(&|named| named.name == *name);
+            assert!(exactly.iter().all(|kernel| scenario.runs_on(kernel)), "{name}");
+            let is_alone = catalogue.iter().filter(|named| named.base() == base).count() == 1;
+            let is_due = scenario.core && (is_alone || scenario.kernels.len() > 1);
+            assert!(!is_due || !exactly.is_empty(), "{name}");
         }
         let mut of_base: BTreeMap<&str, usize> = BTreeMap::new();
         for named in shares.iter().flat_map(|share| &share.played) {
@@ -250,6 +263,19 @@ mod tests {
         let shares = share(&kernels, &all.iter().collect::<Vec<_>>(), false);
         assert_eq!(names(&shares[0]), ["a", "b", "c@ipv6", "d"]);
         assert_eq!(shares[0].left.len(), 3);
+    }
+
+    #[test]
+    fn the_families_of_the_core_take_turns_from_kernel_to_kernel() {
+        let kernels = r#"["6.1", "6.12"]"#;
+        let all: Vec<Named> = ["a", "a@ipv6", "b", "b@ipv6"]
+            .map(|name| named(name, kernels, true))
+            .into();
+        let wanted: Vec<&Named> = all.iter().collect();
+        let kernels = ["6.1", "6.12"].map(|name| name.parse().unwrap());
+        let shares = share(&kernels, &wanted, false);
+        assert_eq!(names(&shares[0]), ["a", "b@ipv6"]);
+        assert_eq!(names(&shares[1]), ["a@ipv6", "b"]);
     }
 
     #[test]
