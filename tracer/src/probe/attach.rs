@@ -58,6 +58,11 @@ impl Probe {
             hooks: plan,
             links: BTreeMap::new(),
         };
+        let wanted = probe
+            .hooks
+            .iter()
+            .filter(|planned| planned.state == State::Attached);
+        links::load_all(&mut probe.ebpf, wanted.map(|planned| planned.info));
         for index in probe.against_the_way() {
             probe.settle(index);
         }
@@ -134,6 +139,13 @@ impl Probe {
             // Whatever is still seen of a packet at one hook, the hooks behind it are still there to see what follows.
             order.reverse();
         }
+        if is_wanted {
+            let resting = self
+                .hooks
+                .iter()
+                .filter(|planned| planned.info.when == when && matches!(planned.state, State::OnDemand(_)));
+            links::load_all(&mut self.ebpf, resting.map(|planned| planned.info));
+        }
         for index in order {
             let Planned { info, state } = &mut self.hooks[index];
             if info.when != when {
@@ -165,17 +177,13 @@ impl Probe {
     /// Does with a hook what its state says; if the kernel refuses, the state says so.
     fn settle(&mut self, index: usize) {
         let Planned { info, state } = &mut self.hooks[index];
-        let done = match state {
-            State::Attached => links::attach(&mut self.ebpf, info).map(Some),
-            // The verifier takes its time now, not when the hook is wanted at once.
-            State::OnDemand(_) => links::load(&mut self.ebpf, info).map(|()| None),
-            _ => Ok(None),
-        };
-        match done {
-            Ok(Some(links)) => {
+        if *state != State::Attached {
+            return;
+        }
+        match links::attach(&mut self.ebpf, info) {
+            Ok(links) => {
                 self.links.insert(info.hook, links);
             }
-            Ok(None) => {}
             Err(why) => *state = State::Disabled(why),
         }
     }

@@ -1,8 +1,16 @@
 //! One hook's programs: loaded, attached, detached.
 
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
 use aya::{
     Ebpf,
-    programs::{KProbe, ProgramError, RawTracePoint, kprobe::KProbeLink, raw_trace_point::RawTracePointLink},
+    programs::{
+        KProbe, Program, ProgramError, RawTracePoint, kprobe::KProbeLink, raw_trace_point::RawTracePointLink,
+    },
 };
 use tracer_common::hook::{HookInfo, HookKind};
 
@@ -17,20 +25,38 @@ pub(super) enum Links {
     },
 }
 
-/// Has the kernel take a hook's programs, if it has not yet. `Err` is its reason, in one line.
-pub(super) fn load(ebpf: &mut Ebpf, info: &HookInfo) -> Result<(), String> {
-    let mut load = || {
-        match info.kind {
-            HookKind::Tracepoint => drop(tracepoint(ebpf, info.name)?),
-            HookKind::Entry => drop(kprobe(ebpf, info.name)?),
-            HookKind::Call => {
-                kprobe(ebpf, info.exit_program)?;
-                kprobe(ebpf, info.name)?;
+/// So many programs are verified at once, at most: each takes some megabytes of the kernel's memory meanwhile.
+const MOST_AT_ONCE: usize = 4;
+
+/// Has the kernel take the programs of these hooks, several at once where there are CPUs for it: what it thinks about each
+/// is most of the time until tracer is ready. What it refuses is not told here: [`attach`] will hear it again.
+pub(super) fn load_all<'a>(ebpf: &mut Ebpf, hooks: impl Iterator<Item = &'a HookInfo>) {
+    let names: BTreeSet<&str> = hooks.flat_map(|info| [info.name, info.exit_program]).collect();
+    if names.is_empty() {
+        return;
+    }
+    let wanted = ebpf.programs_mut().filter(|(name, _)| names.contains(name));
+    let programs = Mutex::new(wanted.map(|(_, program)| program));
+    let threads = thread::available_parallelism().map_or(1, |cpus| cpus.get().min(MOST_AT_ONCE));
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            let load_some = || {
+                loop {
+                    let next = programs.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    match next {
+                        Some(Program::RawTracePoint(program)) => drop(program.load()),
+                        Some(Program::KProbe(program)) => drop(program.load()),
+                        Some(_) => {}
+                        None => break,
+                    }
+                }
+            };
+            // Without a thread, what is left is loaded when it is attached.
+            if thread::Builder::new().spawn_scoped(scope, load_some).is_err() {
+                break;
             }
         }
-        Ok(())
-    };
-    load().map_err(refused)
+    });
 }
 
 /// Attaches one hook; the return first, so that no entry is remembered whose return is not seen. `Err` is the

@@ -1,6 +1,6 @@
 //! What the running kernel offers: functions, modules, and where their structs keep their members.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, thread};
 
 use super::{
     btf::BtfError,
@@ -41,9 +41,21 @@ pub struct Survey {
 impl Survey {
     /// Looks. What only a proof can tell is not known yet.
     pub fn take() -> Result<Self, SurveyError> {
-        let symbols = Arc::new(Symbols::read().map_err(SurveyError::Symbols)?);
         let modules = Modules::read().map_err(SurveyError::Modules)?;
-        let mut offsets = Offsets::from_btf(&modules)?;
+        // The two take the most time here, and neither needs the other.
+        let (symbols, offsets) = thread::scope(|scope| {
+            let symbols = thread::Builder::new().spawn_scoped(scope, Symbols::read);
+            let offsets = Offsets::from_btf(&modules);
+            let symbols = match symbols {
+                Ok(reader) => reader
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(_) => Symbols::read(),
+            };
+            (symbols, offsets)
+        });
+        let symbols = Arc::new(symbols.map_err(SurveyError::Symbols)?);
+        let mut offsets = offsets?;
         offsets.set_variables(&symbols);
         fallback::propose(&mut offsets, &modules);
         Ok(Self {
