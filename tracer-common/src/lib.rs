@@ -1,4 +1,4 @@
-//! What both halves of tracer agree on: the [`record`]s that the kernel half writes, the [`tuple`]s that name a
+//! What both halves of tracer agree on: the [`record`]s that the kernel half writes, the [`mod@tuple`]s that name a
 //! flow, the table of [`hook`]s and the table of kernel [`field`]s.
 //!
 //! Everything here is plain data for `no_std`. Each table is a macro, so that the kernel half can generate one

@@ -5,20 +5,28 @@
 //! new [`Kind`].
 
 mod egress;
+mod ipvs;
 mod refusal;
+mod routing;
+mod rules;
 mod skipped;
+mod sockets;
 mod stack;
 
-pub use self::egress::Egress;
-pub use self::refusal::{
-    Clash, DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, IpvsLimits, PacketState, TooBig, ipvs_dest,
-    ipvs_limits, packet_state,
-};
 pub use self::{
+    egress::Egress,
+    ipvs::{IpvsConn, IpvsService, RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS, RawConn, Vip, ipvs_conn},
+    refusal::{
+        Clash, DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, IpvsLimits, PacketState, TooBig, ipvs_dest,
+        ipvs_limits, packet_state,
+    },
+    routing::{Neighbour, Route, neighbour, route},
+    rules::{Chain, NftRule, Reject, Table, chain, table},
     skipped::Skipped,
+    sockets::{Listener, OPTIONS_LEN, Socket, TimeWait, time_wait},
     stack::{FRAMES, Stack},
 };
-use crate::tuple::{Addr, Tuple};
+use crate::tuple::Tuple;
 
 /// Whether a record was made when a function was entered or when it returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -181,104 +189,6 @@ pub struct Header {
     pub outer_daddr: u32,
 }
 
-/// An IPVS connection entry, read when the kernel used it for this packet.
-#[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct IpvsConn {
-    /// Address of the `struct ip_vs_conn`; 0 when the function returned none.
-    pub conn: u64,
-    /// Which members below were read: bits of [`ipvs_conn`].
-    pub have: u32,
-    /// `ip_vs_conn.flags`.
-    pub flags: u32,
-    /// Address of the real server (`daddr`).
-    pub daddr: Addr,
-    /// Port of the real server (`dport`), host byte order.
-    pub dport: u16,
-    /// `ip_vs_conn.state`: see [`ipvs_conn::state_name`].
-    pub state: u16,
-    /// Weight of the real server.
-    pub weight: i32,
-    /// 1 while the real server is in the service, 0 once it was removed (`IP_VS_DEST_F_AVAILABLE`).
-    pub available: u32,
-    /// `net.ipv4.vs.conn_reuse_mode` of the packet's netns.
-    pub conn_reuse_mode: i32,
-    /// `net.ipv4.vs.expire_nodest_conn` of the packet's netns.
-    pub expire_nodest_conn: i32,
-    /// `nf_conn.status` of the conntrack entry that the packet carries.
-    pub ct_status: u32,
-    /// `nf_conn.proto.tcp.state` of the conntrack entry that the packet carries.
-    pub ct_tcp_state: u32,
-    /// Always 0.
-    pub reserved: u32,
-}
-
-/// Bits and names that belong to [`IpvsConn`].
-pub mod ipvs_conn {
-    /// `daddr` and `dport` were read.
-    pub const BACKEND: u32 = 1;
-    /// `state` was read.
-    pub const STATE: u32 = 1 << 1;
-    /// `flags` were read.
-    pub const FLAGS: u32 = 1 << 2;
-    /// The entry has a real server bound to it, and `weight` was read.
-    pub const WEIGHT: u32 = 1 << 3;
-    /// `available` was read.
-    pub const AVAILABLE: u32 = 1 << 4;
-    /// `conn_reuse_mode` was read.
-    pub const REUSE_MODE: u32 = 1 << 5;
-    /// `expire_nodest_conn` was read.
-    pub const EXPIRE_NODEST: u32 = 1 << 6;
-    /// The packet carried a conntrack entry, and `ct_status` was read.
-    pub const CT_STATUS: u32 = 1 << 7;
-    /// `ct_tcp_state` was read.
-    pub const CT_TCP_STATE: u32 = 1 << 8;
-    /// The entry has no real server bound to it (`dest` is NULL).
-    pub const NO_DEST: u32 = 1 << 9;
-    /// The entry is controlled by a persistence template (`control` is not NULL).
-    pub const CONTROLLED: u32 = 1 << 10;
-    /// `control` was read.
-    pub const CONTROL: u32 = 1 << 11;
-
-    /// `IP_VS_TCP_S_TIME_WAIT` (`include/net/ip_vs.h`, unchanged from 3.10 to 7.3).
-    pub const TIME_WAIT: u16 = 5;
-    /// `IP_VS_TCP_S_CLOSE`.
-    pub const CLOSE: u16 = 6;
-
-    /// Name of an IPVS TCP state (`enum ip_vs_tcp_states`, `include/net/ip_vs.h`, unchanged from 3.10 to 7.3).
-    #[must_use]
-    pub const fn state_name(state: u16) -> Option<&'static str> {
-        Some(match state {
-            0 => "NONE",
-            1 => "ESTABLISHED",
-            2 => "SYN_SENT",
-            3 => "SYN_RECV",
-            4 => "FIN_WAIT",
-            5 => "TIME_WAIT",
-            6 => "CLOSE",
-            7 => "CLOSE_WAIT",
-            8 => "LAST_ACK",
-            9 => "LISTEN",
-            10 => "SYNACK",
-            _ => return None,
-        })
-    }
-}
-
-/// An IPVS virtual service.
-#[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct IpvsService {
-    /// Address of the `struct ip_vs_service`.
-    pub service: u64,
-    /// Number of real servers, of any weight; `u32::MAX` if it could not be read.
-    pub num_dests: u32,
-    /// Always 0.
-    pub reserved: u32,
-    /// Name of the scheduler, NUL-terminated; empty if it could not be read.
-    pub scheduler: [u8; 16],
-}
-
 /// A conntrack entry.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -327,96 +237,6 @@ pub mod conntrack {
     }
 }
 
-/// A base chain of nf_tables that discarded the packet, and the rule in it, or in a chain that it jumps to, that said
-/// so.
-#[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct Chain {
-    /// Name of the table, NUL-terminated and possibly cut; empty if it could not be read.
-    pub table: [u8; 32],
-    /// Name of the base chain, NUL-terminated and possibly cut; empty if it could not be read.
-    pub chain: [u8; 32],
-    /// Netfilter hook number (`enum nf_inet_hooks`); `u32::MAX` if it could not be read.
-    pub nf_hook: u32,
-    /// Netfilter family of the packet (`NFPROTO_*`); `u32::MAX` if it could not be read.
-    pub family: u32,
-    /// What rules were seen to do in this call: bits of [`chain`].
-    pub seen: u32,
-    /// The last verdict that a rule was seen to give: one of netfilter's, or one of nf_tables' own, below 0
-    /// (`enum nft_verdicts`). Only with [`chain::IMMEDIATE`] or [`chain::LOOKUP`].
-    pub code: i32,
-    /// The rule that gave it.
-    pub rule: NftRule,
-}
-
-/// Bits that belong to [`Chain::seen`].
-pub mod chain {
-    /// A rule gave a verdict that is written in it.
-    pub const IMMEDIATE: u32 = 1;
-    /// A rule gave a verdict that it looked up in a map.
-    pub const LOOKUP: u32 = 1 << 1;
-    /// [`super::Chain::code`] was looked up in a map.
-    pub const BY_LOOKUP: u32 = 1 << 2;
-}
-
-/// A rule of nf_tables, as the kernel's memory around one of its expressions tells.
-#[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct NftRule {
-    /// The rule's handle; 0 if it could not be told.
-    pub handle: u64,
-    /// Handle of the rule behind it in its chain; 0 if there is none, or if it could not be told.
-    pub next: u64,
-}
-
-/// A table of iptables that discarded the packet.
-#[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct Table {
-    /// Name of the table, NUL-terminated.
-    pub name: [u8; 32],
-    /// The device that the packet came in by; empty if there is none.
-    pub input: [u8; 16],
-    /// The device that the packet is to go out by; empty if there is none.
-    pub output: [u8; 16],
-    /// Netfilter hook number (`enum nf_inet_hooks`); `u32::MAX` if it could not be read.
-    pub nf_hook: u32,
-    /// Which members below were read: bits of [`table`].
-    pub have: u32,
-    /// The packet's mark, when the table was through with it.
-    pub mark: u32,
-    /// State of the packet's connection (`enum ip_conntrack_info`), or [`table::NO_CONNECTION`].
-    pub ctinfo: u32,
-}
-
-/// Bits that belong to [`Table::have`], and values of its members.
-pub mod table {
-    /// `mark` was read.
-    pub const MARK: u32 = 1;
-    /// `ctinfo` was read.
-    pub const CTINFO: u32 = 1 << 1;
-    /// Conntrack gave the packet no connection: it found the packet invalid.
-    pub const NO_CONNECTION: u32 = u32::MAX;
-    /// `IP_CT_UNTRACKED` (`uapi/linux/netfilter/nf_conntrack_common.h`): conntrack was told to leave it alone.
-    pub const UNTRACKED: u32 = 7;
-    /// `IP_CT_NEW`.
-    pub const NEW: u32 = 2;
-}
-
-/// A rule that rejects the packet.
-#[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct Reject {
-    /// Name of the legacy table of iptables that holds the rule, NUL-terminated; empty if nf_tables holds it.
-    pub table: [u8; 32],
-    /// Where in that table the rule's target stands: bytes from its first entry.
-    pub target: u32,
-    /// Netfilter hook number (`enum nf_inet_hooks`); `u32::MAX` if it could not be read.
-    pub nf_hook: u32,
-    /// The rule, if nf_tables holds it.
-    pub rule: NftRule,
-}
-
 /// A packet that the kernel threw away.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -437,216 +257,6 @@ pub struct Icmp {
     pub icmp_type: u32,
     /// ICMP code.
     pub code: u32,
-}
-
-/// The socket that took or refused the packet.
-#[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct Socket {
-    /// Address of the `struct sock`; 0 when no socket was found.
-    pub sock: u64,
-    /// Connections that wait for `accept()`; `u32::MAX` if it could not be read.
-    pub ack_backlog: u32,
-    /// How many may wait; `u32::MAX` if it could not be read.
-    pub max_ack_backlog: u32,
-}
-
-/// A listening socket at the moment at which it is asked about a SYN (`tcp_conn_request`). `u32::MAX` stands for what
-/// could not be read.
-#[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// Address of the `struct sock`.
-    pub sock: u64,
-    /// Connections that wait for `accept()`.
-    pub ack_backlog: u32,
-    /// How many may wait (the smaller one of what `listen()` asked for and `somaxconn`). One more is let in.
-    pub max_ack_backlog: u32,
-    /// Handshakes that wait for the client's ACK.
-    pub syn_queue: u32,
-    /// `net.ipv4.tcp_max_syn_backlog` of the socket's network namespace.
-    pub max_syn_backlog: u32,
-    /// `net.ipv4.tcp_syncookies` of the socket's network namespace.
-    pub syncookies: u32,
-    /// 0, unless the application asked for `TCP_DEFER_ACCEPT`: then the handshake ends with the first data.
-    pub defer_accept: u32,
-}
-
-/// Bytes that TCP options can take.
-pub const OPTIONS_LEN: usize = 40;
-
-/// The socket of an ended connection that a SYN met, and the SYN's options.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimeWait {
-    /// Address of the `struct tcp_timewait_sock`.
-    pub sock: u64,
-    /// Which members below were read: bits of [`time_wait`].
-    pub have: u32,
-    /// The sequence number that the old connection expected next.
-    pub rcv_nxt: u32,
-    /// The last timestamp of the old connection's client (RFC 7323 `TS.Recent`).
-    pub ts_recent: u32,
-    /// When that was, in seconds since boot; 0 if the old connection had no timestamps.
-    pub ts_recent_stamp: i32,
-    /// TCP state of the socket: [`time_wait::FIN_WAIT2`] or [`time_wait::TIME_WAIT`].
-    pub substate: u32,
-    /// How many bytes of `options` the SYN has.
-    pub options_len: u32,
-    /// The SYN's TCP options.
-    pub options: [u8; OPTIONS_LEN],
-}
-
-/// Bits and names that belong to [`TimeWait`].
-pub mod time_wait {
-    /// `rcv_nxt` was read.
-    pub const RCV_NXT: u32 = 1;
-    /// `ts_recent` and `ts_recent_stamp` were read.
-    pub const TS_RECENT: u32 = 1 << 1;
-    /// `substate` was read.
-    pub const SUBSTATE: u32 = 1 << 2;
-    /// `options` were read.
-    pub const OPTIONS: u32 = 1 << 3;
-
-    /// `TCP_FIN_WAIT2` (`include/net/tcp_states.h`): the client has not closed its half of the old connection.
-    pub const FIN_WAIT2: u32 = 5;
-    /// `TCP_TIME_WAIT`.
-    pub const TIME_WAIT: u32 = 6;
-
-    /// `TCP_TW_SUCCESS` (`enum tcp_tw_status`, `include/net/tcp.h`, values unchanged from 3.10 to 7.3): nothing is
-    /// sent.
-    pub const SUCCESS: i32 = 0;
-    /// `TCP_TW_RST`: a RST is sent.
-    pub const RST: i32 = 1;
-    /// `TCP_TW_ACK`: an ACK is sent.
-    pub const ACK: i32 = 2;
-    /// `TCP_TW_SYN`: a listener may take the SYN.
-    pub const SYN: i32 = 3;
-    /// `TCP_TW_ACK_OOW` (7.x): an ACK is sent, for a segment outside of the window.
-    pub const ACK_OOW: i32 = 4;
-}
-
-/// The virtual service to which an answer is about to be translated back, where that is not the one that the client
-/// asked.
-#[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct Vip {
-    /// Address of the `struct ip_vs_conn`.
-    pub conn: u64,
-    /// Address of the virtual service.
-    pub addr: Addr,
-    /// Its port, host byte order.
-    pub port: u32,
-    /// Always 0.
-    pub reserved: u32,
-}
-
-/// What the routing layer decided about the packet, or with which settings it refused it.
-#[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// Which members below were read: bits of [`route`].
-    pub have: u32,
-    /// Netfilter hook (`enum nf_inet_hooks`) at which it was read; `u32::MAX` if it was read elsewhere.
-    pub nf_hook: u32,
-    /// Kind of the route (`RTN_*`, uapi/linux/rtnetlink.h).
-    pub kind: u32,
-    /// `dst_entry.error`: a positive errno.
-    pub error: i32,
-    /// `net.ipv4.conf.DEVICE.forwarding` of the device by which the packet came in.
-    pub forwarding: i32,
-    /// `net.ipv4.conf.all.forwarding`, which `net.ipv4.ip_forward` is another name of.
-    pub forwarding_all: i32,
-    /// `net.ipv4.conf.DEVICE.rp_filter` of the device by which the packet came in.
-    pub rp_filter: i32,
-    /// `net.ipv4.conf.all.rp_filter`. The larger of both counts.
-    pub rp_filter_all: i32,
-    /// 1 if `accept_local` is on for that device or for all: a source of the namespace's own is no martian then.
-    pub accept_local: u32,
-    /// Index of the device that the packet is to leave by.
-    pub out_ifindex: u32,
-    /// Name of that device, NUL-terminated.
-    pub out_dev: [u8; 16],
-    /// The next hop; unset if the destination itself is one.
-    pub gateway: Addr,
-}
-
-/// Bits that belong to [`Route`].
-pub mod route {
-    /// `kind` was read.
-    pub const KIND: u32 = 1;
-    /// `out_ifindex` and `out_dev` were read.
-    pub const OUT: u32 = 1 << 1;
-    /// `error` was read.
-    pub const ERROR: u32 = 1 << 2;
-    /// `forwarding` was read.
-    pub const FORWARDING: u32 = 1 << 3;
-    /// `forwarding_all` was read.
-    pub const FORWARDING_ALL: u32 = 1 << 4;
-    /// `rp_filter` was read.
-    pub const RP_FILTER: u32 = 1 << 5;
-    /// `rp_filter_all` was read.
-    pub const RP_FILTER_ALL: u32 = 1 << 6;
-    /// `accept_local` was read.
-    pub const ACCEPT_LOCAL: u32 = 1 << 7;
-
-    /// `RTN_UNICAST` (uapi/linux/rtnetlink.h): a next hop, or a neighbour.
-    pub const UNICAST: u32 = 1;
-    /// `RTN_LOCAL`: an address of the namespace itself.
-    pub const LOCAL: u32 = 2;
-}
-
-/// The neighbour entry on which a packet waits. The header's device is the entry's.
-#[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-pub struct Neighbour {
-    /// The next hop whose hardware address is asked for; unset if it could not be read.
-    pub address: Addr,
-    /// `neighbour.nud_state` (`NUD_*`, uapi/linux/neighbour.h); `u32::MAX` if it could not be read.
-    pub state: u32,
-    /// Always 0.
-    pub reserved: u32,
-}
-
-/// Names that belong to [`Neighbour`].
-pub mod neighbour {
-    /// Name of a neighbour's state as `ip neigh` prints it (uapi/linux/neighbour.h).
-    #[must_use]
-    pub const fn state_name(state: u32) -> Option<&'static str> {
-        Some(match state {
-            0 => "NONE",
-            0x01 => "INCOMPLETE",
-            0x02 => "REACHABLE",
-            0x04 => "STALE",
-            0x08 => "DELAY",
-            0x10 => "PROBE",
-            0x20 => "FAILED",
-            0x40 => "NOARP",
-            0x80 => "PERMANENT",
-            _ => return None,
-        })
-    }
-}
-
-/// Bytes of an IPVS connection entry in a [`RawConn`].
-pub const RAW_CONN_LEN: usize = 288;
-/// Bytes behind each pointer in a [`RawConn`].
-pub const RAW_BEHIND_LEN: usize = 128;
-/// Offsets in `struct ip_vs_conn` at which some kernel before 5.11 keeps the pointer to the real server: what a
-/// [`RawConn`] follows, so that the right one can be proven. They differ by the size of `struct timer_list`.
-pub const RAW_POINTERS: [u32; 3] = [184, 216, 224];
-
-/// The raw memory of an IPVS connection entry, for proving a layout against what the kernel prints of it.
-/// [`Header::flow`] is the thread that printed it.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RawConn {
-    /// Address of the `struct ip_vs_conn`.
-    pub conn: u64,
-    /// The memory from there on.
-    pub bytes: [u8; RAW_CONN_LEN],
-    /// The memory behind the words at [`RAW_POINTERS`]; zeroes where it cannot be read.
-    pub behind: [[u8; RAW_BEHIND_LEN]; RAW_POINTERS.len()],
 }
 
 /// A record as it lies in the ring buffer.

@@ -1,0 +1,90 @@
+//! What routing and neighbours had to say.
+
+use crate::tuple::Addr;
+
+/// What the routing layer decided about the packet, or with which settings it refused it.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Which members below were read: bits of [`route`].
+    pub have: u32,
+    /// Netfilter hook (`enum nf_inet_hooks`) at which it was read; `u32::MAX` if it was read elsewhere.
+    pub nf_hook: u32,
+    /// Kind of the route (`RTN_*`, uapi/linux/rtnetlink.h).
+    pub kind: u32,
+    /// `dst_entry.error`: a positive errno.
+    pub error: i32,
+    /// `net.ipv4.conf.DEVICE.forwarding` of the device by which the packet came in.
+    pub forwarding: i32,
+    /// `net.ipv4.conf.all.forwarding`, which `net.ipv4.ip_forward` is another name of.
+    pub forwarding_all: i32,
+    /// `net.ipv4.conf.DEVICE.rp_filter` of the device by which the packet came in.
+    pub rp_filter: i32,
+    /// `net.ipv4.conf.all.rp_filter`. The larger of both counts.
+    pub rp_filter_all: i32,
+    /// 1 if `accept_local` is on for that device or for all: a source of the namespace's own is no martian then.
+    pub accept_local: u32,
+    /// Index of the device that the packet is to leave by.
+    pub out_ifindex: u32,
+    /// Name of that device, NUL-terminated.
+    pub out_dev: [u8; 16],
+    /// The next hop; unset if the destination itself is one.
+    pub gateway: Addr,
+}
+
+/// Bits that belong to [`Route`].
+pub mod route {
+    /// `kind` was read.
+    pub const KIND: u32 = 1;
+    /// `out_ifindex` and `out_dev` were read.
+    pub const OUT: u32 = 1 << 1;
+    /// `error` was read.
+    pub const ERROR: u32 = 1 << 2;
+    /// `forwarding` was read.
+    pub const FORWARDING: u32 = 1 << 3;
+    /// `forwarding_all` was read.
+    pub const FORWARDING_ALL: u32 = 1 << 4;
+    /// `rp_filter` was read.
+    pub const RP_FILTER: u32 = 1 << 5;
+    /// `rp_filter_all` was read.
+    pub const RP_FILTER_ALL: u32 = 1 << 6;
+    /// `accept_local` was read.
+    pub const ACCEPT_LOCAL: u32 = 1 << 7;
+
+    /// `RTN_UNICAST` (uapi/linux/rtnetlink.h): a next hop, or a neighbour.
+    pub const UNICAST: u32 = 1;
+    /// `RTN_LOCAL`: an address of the namespace itself.
+    pub const LOCAL: u32 = 2;
+}
+
+/// The neighbour entry on which a packet waits. The header's device is the entry's.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The next hop whose hardware address is asked for; unset if it could not be read.
+    pub address: Addr,
+    /// `neighbour.nud_state` (`NUD_*`, uapi/linux/neighbour.h); `u32::MAX` if it could not be read.
+    pub state: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// Names that belong to [`Neighbour`].
+pub mod neighbour {
+    /// Name of a neighbour's state as `ip neigh` prints it (uapi/linux/neighbour.h).
+    #[must_use]
+    pub const fn state_name(state: u32) -> Option<&'static str> {
+        Some(match state {
+            0 => "NONE",
+            0x01 => "INCOMPLETE",
+            0x02 => "REACHABLE",
+            0x04 => "STALE",
+            0x08 => "DELAY",
+            0x10 => "PROBE",
+            0x20 => "FAILED",
+            0x40 => "NOARP",
+            0x80 => "PERMANENT",
+            _ => return None,
+        })
+    }
+}

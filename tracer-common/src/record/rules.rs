@@ -1,0 +1,91 @@
+//! Rules of netfilter.
+
+/// A base chain of nf_tables that discarded the packet, and the rule in it, or in a chain that it jumps to, that said
+/// so.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Name of the table, NUL-terminated and possibly cut; empty if it could not be read.
+    pub table: [u8; 32],
+    /// Name of the base chain, NUL-terminated and possibly cut; empty if it could not be read.
+    pub chain: [u8; 32],
+    /// Netfilter hook number (`enum nf_inet_hooks`); `u32::MAX` if it could not be read.
+    pub nf_hook: u32,
+    /// Netfilter family of the packet (`NFPROTO_*`); `u32::MAX` if it could not be read.
+    pub family: u32,
+    /// What rules were seen to do in this call: bits of [`chain`].
+    pub seen: u32,
+    /// The last verdict that a rule was seen to give: one of netfilter's, or one of nf_tables' own, below 0
+    /// (`enum nft_verdicts`). Only with [`chain::IMMEDIATE`] or [`chain::LOOKUP`].
+    pub code: i32,
+    /// The rule that gave it.
+    pub rule: NftRule,
+}
+
+/// Bits that belong to [`Chain::seen`].
+pub mod chain {
+    /// A rule gave a verdict that is written in it.
+    pub const IMMEDIATE: u32 = 1;
+    /// A rule gave a verdict that it looked up in a map.
+    pub const LOOKUP: u32 = 1 << 1;
+    /// [`super::Chain::code`] was looked up in a map.
+    pub const BY_LOOKUP: u32 = 1 << 2;
+}
+
+/// A rule of nf_tables, as the kernel's memory around one of its expressions tells.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct NftRule {
+    /// The rule's handle; 0 if it could not be told.
+    pub handle: u64,
+    /// Handle of the rule behind it in its chain; 0 if there is none, or if it could not be told.
+    pub next: u64,
+}
+
+/// A table of iptables that discarded the packet.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Name of the table, NUL-terminated.
+    pub name: [u8; 32],
+    /// The device that the packet came in by; empty if there is none.
+    pub input: [u8; 16],
+    /// The device that the packet is to go out by; empty if there is none.
+    pub output: [u8; 16],
+    /// Netfilter hook number (`enum nf_inet_hooks`); `u32::MAX` if it could not be read.
+    pub nf_hook: u32,
+    /// Which members below were read: bits of [`table`].
+    pub have: u32,
+    /// The packet's mark, when the table was through with it.
+    pub mark: u32,
+    /// State of the packet's connection (`enum ip_conntrack_info`), or [`table::NO_CONNECTION`].
+    pub ctinfo: u32,
+}
+
+/// Bits that belong to [`Table::have`], and values of its members.
+pub mod table {
+    /// `mark` was read.
+    pub const MARK: u32 = 1;
+    /// `ctinfo` was read.
+    pub const CTINFO: u32 = 1 << 1;
+    /// Conntrack gave the packet no connection: it found the packet invalid.
+    pub const NO_CONNECTION: u32 = u32::MAX;
+    /// `IP_CT_UNTRACKED` (`uapi/linux/netfilter/nf_conntrack_common.h`): conntrack was told to leave it alone.
+    pub const UNTRACKED: u32 = 7;
+    /// `IP_CT_NEW`.
+    pub const NEW: u32 = 2;
+}
+
+/// A rule that rejects the packet.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// Name of the legacy table of iptables that holds the rule, NUL-terminated; empty if nf_tables holds it.
+    pub table: [u8; 32],
+    /// Where in that table the rule's target stands: bytes from its first entry.
+    pub target: u32,
+    /// Netfilter hook number (`enum nf_inet_hooks`); `u32::MAX` if it could not be read.
+    pub nf_hook: u32,
+    /// The rule, if nf_tables holds it.
+    pub rule: NftRule,
+}
