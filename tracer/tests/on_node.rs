@@ -2,14 +2,14 @@
 
 mod story;
 
-use story::{LISTENER, MS, NF_STOLEN, NODE, POD, Story, entry, original, translated};
+use story::{LISTENER, MS, NF_DROP, NF_STOLEN, NODE, POD, Story, entry, original, translated};
 use tracer::{
     diagnose::cause::Cause,
     flow::{event::What, fate::Fate},
 };
 use tracer_common::{
     hook::Hook,
-    record::{Listener, Socket},
+    record::{Listener, Neighbour, Socket, ipvs_conn},
     tcp::Part,
 };
 
@@ -43,14 +43,114 @@ fn a_client_on_the_node_has_its_flow_from_its_socket_on() {
 fn a_syn_that_a_client_on_the_node_sends_again_counts_once() {
     let mut story = Story::new();
     asks(&mut story, MS);
-    story.syn(1_001 * MS, Hook::TcpRetransmit, What::Packet);
     sent(&mut story, 1_001 * MS);
+    story.syn(1_001 * MS + 5, Hook::TcpRetransmit, What::Packet);
     let (flow, fate, diagnosis) = story.only();
     assert_eq!(
         (fate, diagnosis.cause),
         (Fate::Unanswered, Some(Cause::BackendSilent))
     );
     assert_eq!(flow.attempts.len(), 2);
+}
+
+/// Its socket is answered.
+fn is_answered(story: &mut Story, at: u64) {
+    let (answer, back) = (translated(story.port).reversed(), original(story.port).reversed());
+    story.packet(at, Hook::DevStartXmit, Part::SynAck, answer, POD);
+    story.packet(at + MS, Hook::TcpFinishConnect, Part::SynAck, back, NODE);
+}
+
+/// The SYN meets an old entry, which is expired with it.
+fn is_dropped_by_ipvs(story: &mut Story, at: u64) {
+    let old = entry(ipvs_conn::CLOSE, 1, 1, 1);
+    story.ipvs(at, NF_DROP, |story| {
+        story.lookup(at, old);
+        story.expires(at, old);
+    });
+    story.discarded(at + 2);
+}
+
+#[test]
+fn what_is_seen_of_a_repetition_before_the_kernel_tells_of_it_is_the_repetitions() {
+    let mut story = Story::new();
+    story.syn(MS, Hook::TcpConnect, What::Packet);
+    is_dropped_by_ipvs(&mut story, MS + 1);
+    sent(&mut story, 1_001 * MS);
+    story.syn(1_001 * MS + 9, Hook::TcpRetransmit, What::Packet);
+    is_answered(&mut story, 1_002 * MS);
+    let (flow, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Stalled, Some(Cause::IpvsReuseDropped))
+    );
+    assert_eq!((flow.attempts.len(), flow.stall_ns()), (2, Some(1_000 * MS + 1)));
+}
+
+#[test]
+fn a_repetition_that_is_discarded_on_its_way_out_counts_although_the_kernel_does_not_tell() {
+    let mut story = Story::new();
+    story.syn(MS, Hook::TcpConnect, What::Packet);
+    is_dropped_by_ipvs(&mut story, MS + 1);
+    is_dropped_by_ipvs(&mut story, 1_001 * MS);
+    sent(&mut story, 3_001 * MS);
+    story.syn(3_001 * MS + 9, Hook::TcpRetransmit, What::Packet);
+    is_answered(&mut story, 3_002 * MS);
+    let (flow, _, diagnosis) = story.only();
+    assert_eq!(diagnosis.cause, Some(Cause::IpvsReuseDropped));
+    assert_eq!((flow.attempts.len(), flow.stall_ns()), (3, Some(3_000 * MS + 1)));
+}
+
+#[test]
+fn where_no_hook_meets_a_repetition_its_devices_do() {
+    let mut story = Story::new();
+    asks(&mut story, MS);
+    story.discarded_in_pod(MS + 5);
+    // An entry of conntrack translates it: no rule is asked.
+    story.reaches_pod(1_001 * MS);
+    story.syn(1_001 * MS + 9, Hook::TcpRetransmit, What::Packet);
+    story.listener_takes(1_001 * MS + 10);
+    is_answered(&mut story, 1_002 * MS);
+    let (flow, ..) = story.only();
+    let sent: Vec<usize> = flow
+        .steps
+        .iter()
+        .filter(|step| step.event.hook == Hook::DevStartXmit && step.event.part == Part::Syn)
+        .map(|step| step.attempt)
+        .collect();
+    assert_eq!(sent, [0, 1]);
+}
+
+#[test]
+fn a_syn_that_still_waits_for_a_hardware_address_is_the_old_one() {
+    let mut story = Story::new();
+    story.syn(MS, Hook::TcpConnect, What::Packet);
+    let way = (translated(story.port), NODE);
+    let waits = What::Neighbour(Neighbour::default());
+    story.seen(MS + 1, Hook::NeighbourSend, (Part::Syn, 0x111), way, waits);
+    story.seen(
+        1_000 * MS,
+        Hook::DevStartXmit,
+        (Part::Syn, 0x111),
+        way,
+        What::Packet,
+    );
+    story.seen(
+        1_000 * MS + 5,
+        Hook::DevStartXmit,
+        (Part::Syn, 0x222),
+        way,
+        What::Packet,
+    );
+    story.syn(1_000 * MS + 9, Hook::TcpRetransmit, What::Packet);
+    let (flow, ..) = story.only();
+    let of = |skb: u64| {
+        flow.steps
+            .iter()
+            .rfind(|step| step.event.skb == skb)
+            .unwrap()
+            .attempt
+    };
+    assert_eq!((of(0x111), of(0x222)), (0, 1));
 }
 
 #[test]

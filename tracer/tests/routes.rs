@@ -208,6 +208,31 @@ fn a_martian_in_the_pod_is_told_although_the_node_did_its_part() {
     );
 }
 
+#[test]
+fn a_pod_that_has_not_the_address_is_no_router_with_a_wrong_setting() {
+    let mut story = story(true);
+    let delivered = (translated(story.port), POD);
+    story.arrives(MS);
+    story.reaches_pod(MS + 5);
+    story.seen(MS + 10, Hook::RouteError, SYN, delivered, no_way(0, 113));
+    story.seen(
+        MS + 11,
+        Hook::KfreeSkb,
+        SYN,
+        delivered,
+        drop(IN_IP_ERROR, NOT_SPECIFIED),
+    );
+    let told = story.only();
+    assert_eq!(cause_of(&told), (Fate::Unanswered, Some(Cause::BackendSilent)));
+    assert!(
+        told.2
+            .explanation
+            .contains("does not have the address 10.244.1.2"),
+        "{}",
+        told.2.explanation
+    );
+}
+
 /// There is no way for the SYN after DNAT; `told` is the ICMP error that the client gets.
 fn unreachable(found: What, told: Option<u32>) -> (Flow, Fate, Diagnosis) {
     let mut story = story(true);

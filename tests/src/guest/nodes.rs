@@ -123,7 +123,9 @@ pub(super) fn connect(topology: &Topology) -> Result<()> {
 }
 
 fn networks(topology: &Topology, node: Option<&str>) -> Vec<IpAddr> {
-    let pods = topology.pods.iter().filter(|pod| pod.node.as_deref() == node);
+    // A pod in its node's netns has its node's address, to which nobody goes through a tunnel.
+    let own = topology.pods.iter().filter(|pod| !pod.host_network);
+    let pods = own.filter(|pod| pod.node.as_deref() == node);
     pods.map(|pod| address::network(pod.address)).collect()
 }
 

@@ -1,6 +1,6 @@
 //! The SYN was delivered: what the backend did not do, or not in time.
 
-use tracer_common::{hook::Hook, tcp::Part};
+use tracer_common::{hook::Hook, record::route, tcp::Part};
 
 use super::{
     case::{Case, Proof, Situation},
@@ -60,14 +60,34 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         Situation::Late => "The first SYN",
         _ => "The SYN",
     };
+    let backend = delivered.event.tuple.destination();
+    let place = evidence::place(delivered);
+    let explanation = if lacks_address(case, delivered) {
+        format!(
+            "{which} was handed to {place}, {after}: that network namespace does not have the address {}, so the pod is gone, \
+             or has another address by now.",
+            backend.ip(),
+        )
+    } else {
+        format!("{which} was handed to the backend {backend} ({place}), {after}.")
+    };
     Some(Proof {
-        explanation: format!(
-            "{which} was handed to the backend {} ({}), {after}.",
-            delivered.event.tuple.destination(),
-            evidence::place(delivered),
-        ),
+        explanation,
         evidence: delivery_evidence(case, delivered),
     })
+}
+
+/// Was the SYN, in the netns to which it was delivered, one to be forwarded, which nobody does there?
+fn lacks_address(case: &Case<'_>, delivered: &Step) -> bool {
+    !case.flow.is_on_node(&delivered.event)
+        && case.steps().any(|step| {
+            matches!(&step.event.what, What::Route(settings)
+                if step.event.hook == Hook::RouteError
+                    && settings.have & route::FORWARDING != 0
+                    && settings.forwarding == 0)
+                && step.event.part == Part::Syn
+                && step.event.netns == delivered.event.netns
+        })
 }
 
 /// A listener in the backend's own netns answered, and that netns discarded the answer.

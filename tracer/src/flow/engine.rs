@@ -288,6 +288,9 @@ fn add(flow: &mut Flow, event: Event) {
             skb: event.skb,
             is_copy: is_copy(flow, &event),
         });
+        if event.hook == Hook::TcpRetransmit {
+            flow.take_over(event.time_ns);
+        }
     }
     if event.part == Part::SynAck && matches!(event.hook, Hook::DevStartXmit | Hook::NetifReceive) {
         let place = Place::of(&event);
@@ -306,10 +309,30 @@ fn add(flow: &mut Flow, event: Event) {
 /// Is this SYN, as the client sent it, seen where the flow's first one was seen?
 fn is_attempt(flow: &Flow, event: &Event) -> bool {
     let place = Place::of(event);
-    if event.hook == Hook::TcpRetransmit {
-        return flow.syn_origin == place.of_hook(Hook::TcpConnect);
+    if flow.syn_origin.is_at(Hook::TcpConnect) {
+        return event.hook == Hook::TcpConnect || is_sent_again(flow, event);
     }
     is_arrival(event) && place == flow.syn_origin
+}
+
+/// Does a client on the node send its SYN again? The kernel tells once it has, and before 6.15 not if the SYN was discarded
+/// on its way out (`__tcp_retransmit_skb`, `net/ipv4/tcp_output.c`): then what is seen of it there tells.
+fn is_sent_again(flow: &Flow, event: &Event) -> bool {
+    let on_its_way_out = event.phase == Phase::Entry
+        && (event.hook.is_ipvs_request()
+            || matches!(
+                event.hook,
+                Hook::NatSetup
+                    | Hook::NftDoChain
+                    | Hook::IptDoTable
+                    | Hook::CtIn
+                    | Hook::XtDnat
+                    | Hook::XtDnatV0
+                    | Hook::NftNat
+                    | Hook::KfreeSkb
+            ));
+    (event.hook == Hook::TcpRetransmit || on_its_way_out)
+        && event.time_ns >= flow.last_syn_ns().saturating_add(AGAIN_NS)
 }
 
 /// Is this SYN one that the client did not send? It comes too soon after the last one, or after the client's ACK. But a

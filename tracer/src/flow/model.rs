@@ -65,9 +65,9 @@ impl Place {
         }
     }
 
-    /// The same place of another hook.
-    pub(super) fn of_hook(self, hook: Hook) -> Self {
-        Self { hook, ..self }
+    /// Is it this hook's?
+    pub(super) fn is_at(self, hook: Hook) -> bool {
+        self.hook == hook
     }
 }
 
@@ -353,6 +353,40 @@ impl Flow {
             _ => false,
         };
         self.steps.iter().any(leads_there).then_some(to)
+    }
+
+    /// The kernel tells that a client on the node has sent its SYN again only after it has: what was just seen of it belongs
+    /// to that SYN, the newest, and not to the one before.
+    pub(super) fn take_over(&mut self, told_ns: u64) {
+        let Some(index) = self.attempts.len().checked_sub(1).filter(|&index| index > 0) else {
+            return;
+        };
+        let before = self.attempts[index - 1].time_ns;
+        let since = told_ns.max(before.saturating_add(2 * AGAIN_NS)) - AGAIN_NS;
+        let begin = self.steps.partition_point(|step| step.event.time_ns < since);
+        let (earlier, recent) = self.steps.split_at_mut(begin);
+        // A buffer that waits for a hardware address is the old SYN's still; any other one has gone by then, and its address
+        // may be the new one's.
+        let waits = |skb: u64| {
+            let last = earlier.iter().rfind(|step| step.event.skb == skb);
+            last.is_some_and(|step| step.event.hook == Hook::NeighbourSend)
+        };
+        let mut first = None;
+        for step in recent {
+            let is_own = match step.event.part {
+                Part::Syn => !waits(step.event.skb),
+                _ => first.is_some(),
+            };
+            if is_own {
+                step.attempt = index;
+                first.get_or_insert((step.event.time_ns, step.event.skb));
+            }
+        }
+        if let Some((time_ns, skb)) = first {
+            let newest = &mut self.attempts[index];
+            newest.time_ns = newest.time_ns.min(time_ns);
+            newest.skb = skb;
+        }
     }
 
     /// Takes note that the kernel skipped probes on the way of a packet of which a tracepoint has just told.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use nix::errno::Errno;
-use tracer_common::{hook::Hook, record::route};
+use tracer_common::{hook::Hook, record::route, tcp::Part};
 
 use super::{device, end, freed_in, packet, reason, told, way_evidence};
 use crate::{
@@ -56,6 +56,10 @@ const DISCARD: [&str; 2] = ["dst_discard", "dst_discard_out"];
 
 fn forwarding_off(case: &Case<'_>) -> Option<Proof> {
     let end = end(case)?;
+    // What a pod would forward is a SYN for an address that it does not have: no setting is to blame for that.
+    if end.event.part == Part::Syn && end.netns != case.flow.netns {
+        return None;
+    }
     let (device, mut evidence) = match told(case, Hook::RouteError, end) {
         Some((step, settings)) => {
             if settings.have & route::FORWARDING == 0 || settings.forwarding != 0 {
