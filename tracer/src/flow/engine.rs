@@ -271,8 +271,7 @@ fn due_ns(flow: &Flow, patience_ns: u64) -> u64 {
 /// Adds an event to its flow: a SYN where SYNs come in is a new attempt, everything else belongs to one.
 fn add(flow: &mut Flow, event: Event) {
     let is_original = event.tuple == flow.original;
-    if is_original && event.part == Part::Syn && !flow.is_on_node(&event) {
-        // A client in a namespace of this machine sends its SYN again: it counts once it comes in.
+    if is_original && event.part == Part::Syn && !flow.has_come_in(&event) {
         return;
     }
     if event.part == Part::Syn && is_original && is_attempt(flow, &event) {
@@ -377,7 +376,7 @@ fn has_listener_elsewhere(flow: &Flow) -> bool {
     flow.steps.iter().any(took)
 }
 
-/// Does this event show that the client is told no: a RST with the node's own address, a RST for its ACK, or an ICMP
+/// Does this event show that the client is told no: a RST with the address that it asked, a RST for its ACK, or an ICMP
 /// error about the SYN?
 fn refuses(flow: &Flow, event: &Event) -> bool {
     match (event.part, &event.what) {
@@ -386,7 +385,7 @@ fn refuses(flow: &Flow, event: &Event) -> bool {
         (Part::Rst, What::Packet) => {
             event.hook == Hook::DevStartXmit
                 && event.tuple == flow.original.reversed()
-                && flow.is_on_node(event)
+                && (flow.is_on_node(event) || flow.is_answered_directly())
         }
         (Part::Syn, What::Icmp(icmp)) => {
             let unreachable = if event.tuple.is_v6() {
