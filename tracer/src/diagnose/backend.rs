@@ -63,7 +63,8 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
     Some(Proof {
         explanation: format!(
             "{which} was handed to the backend {} ({}), {after}.",
-            delivered.event.tuple.destination(),
+            flow.backend_of(case.attempt)
+                .unwrap_or_else(|| delivered.event.tuple.destination()),
             evidence::place(delivered),
         ),
         evidence: delivery_evidence(case, delivered),
