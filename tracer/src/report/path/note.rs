@@ -40,7 +40,7 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
     match (&event.what, event.hook) {
         (What::Route(_), hook) if hook.is_ipvs_request() => format!("{way} at IPVS"),
         (What::Packet, Hook::IpvsTcpSchedule) => scheduled(flow, step).to_owned(),
-        (What::Packet, hook) => passing(step, hook, way),
+        (What::Packet, hook) => passing(hook, way),
         (What::IpvsConn(conn), Hook::IpvsLookup) if conn.conn == 0 => "no old IPVS entry".to_owned(),
         (What::IpvsConn(conn), Hook::IpvsSchedule) => ipvs::chosen(flow, step, conn, facts),
         (What::IpvsConn(conn), hook) => {
@@ -229,7 +229,7 @@ fn scheduled(flow: &Flow, step: &Step) -> &'static str {
 }
 
 /// What a packet does where nothing but the packet is told; `way` is the packet with its addresses.
-fn passing(step: &Step, hook: Hook, way: String) -> String {
+fn passing(hook: Hook, way: String) -> String {
     match hook {
         Hook::NetifReceive => format!("{way} came in"),
         Hook::DevStartXmit => format!("{way} went out"),
