@@ -174,6 +174,23 @@ fn an_answer_that_was_translated_for_a_client_on_the_node_that_is_gone_was_not_l
 }
 
 #[test]
+fn each_answer_to_a_client_on_the_node_that_is_gone_is_refused_in_its_own_buffer() {
+    let mut story = Story::new();
+    taken(&mut story, MS);
+    let back = original(story.port).reversed();
+    for (at, skb) in [(3 * MS, 1), (1_003 * MS, 2)] {
+        let (way, none) = ((back, NODE), What::Socket(Socket::default()));
+        story.seen(at, Hook::TcpSendReset, (Part::SynAck, skb), way, none);
+        story.seen(at + 1, Hook::KfreeSkb, (Part::SynAck, skb), way, drop());
+    }
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Unanswered, Some(Cause::ClientSilent))
+    );
+}
+
+#[test]
 fn an_answer_that_ipvs_gives_to_another_service_was_not_translated() {
     let mut story = Story::new();
     taken(&mut story, MS);

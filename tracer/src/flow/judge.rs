@@ -91,7 +91,11 @@ pub fn lost_answer(flow: &Flow) -> Option<&Step> {
 /// The step at which the TCP of a client on the node itself got the answer as it must be, and refused it: the client is gone.
 #[must_use]
 pub fn refused_by_client(flow: &Flow) -> Option<&Step> {
-    flow.steps.iter().find(|step| {
+    refusals_by_client(flow).next()
+}
+
+fn refusals_by_client(flow: &Flow) -> impl Iterator<Item = &Step> {
+    flow.steps.iter().filter(|step| {
         step.event.part == Part::SynAck
             && step.event.hook == Hook::TcpSendReset
             && step.event.tuple == flow.original.reversed()
@@ -102,9 +106,8 @@ pub fn refused_by_client(flow: &Flow) -> Option<&Step> {
 
 /// Is this packet freed because the client's own TCP refused it?
 fn is_refused_by_client(flow: &Flow, freed: &Step) -> bool {
-    refused_by_client(flow).is_some_and(|refused| {
-        refused.event.skb == freed.event.skb && refused.event.tuple == freed.event.tuple
-    })
+    refusals_by_client(flow)
+        .any(|refused| refused.event.skb == freed.event.skb && refused.event.tuple == freed.event.tuple)
 }
 
 /// Did the listener make no connection of this ACK?
