@@ -69,6 +69,10 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination ipvs.dest-overloaded";
             IpvsNatXmit = 18, entry, ip_vs_nat_xmit, none, "ip_vs", ipvs::nat_xmit,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend ipvs.affinity-stale ipvs.xmit-*; the tuple after DNAT";
+            IpvsDirectXmit = 20, entry, ip_vs_dr_xmit, none, "ip_vs", ipvs::plain_xmit,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend ipvs.affinity-stale; the real server, with direct routing";
+            IpvsTunnelXmit = 21, entry, ip_vs_tunnel_xmit, none, "ip_vs", ipvs::plain_xmit,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend ipvs.affinity-stale; the real server, with IPVS' tunnels";
             IpvsReply = 19, entry, handle_response, none, "ip_vs", ipvs::reply,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the answer is translated back";
 
@@ -150,6 +154,10 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict (kernels before 5.16, local clients)";
             IpvsNatXmit6 = 102, entry, ip_vs_nat_xmit_v6, none, "ip_vs", ipvs::nat_xmit,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend ipvs.affinity-stale ipvs.xmit-*; the tuple after DNAT";
+            IpvsDirectXmit6 = 107, entry, ip_vs_dr_xmit_v6, none, "ip_vs", ipvs::plain_xmit,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend ipvs.affinity-stale; the real server, with direct routing";
+            IpvsTunnelXmit6 = 108, entry, ip_vs_tunnel_xmit_v6, none, "ip_vs", ipvs::plain_xmit,
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend ipvs.affinity-stale; the real server, with IPVS' tunnels";
             TcpSendReset6 = 104, entry, tcp_v6_send_reset, none, "", tcp::send_reset,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener return.not-translated";
             TcpSynRecvSock6 = 105, call, tcp_v6_syn_recv_sock, tcp_v6_syn_recv_sock_exit, "", tcp::syn_recv_sock,
@@ -320,6 +328,8 @@ impl Hook {
             Self::IpvsRemoteRequest6 => Self::IpvsRemoteRequest,
             Self::IpvsLocalRequest6 => Self::IpvsLocalRequest,
             Self::IpvsNatXmit6 => Self::IpvsNatXmit,
+            Self::IpvsDirectXmit6 => Self::IpvsDirectXmit,
+            Self::IpvsTunnelXmit6 => Self::IpvsTunnelXmit,
             Self::TcpSendReset6 => Self::TcpSendReset,
             Self::TcpSynRecvSock6 => Self::TcpSynRecvSock,
             Self::IcmpSend6 => Self::IcmpSend,
@@ -354,6 +364,18 @@ impl Hook {
             self,
             Self::IpvsIn | Self::IpvsRemoteRequest | Self::IpvsLocalRequest
         )
+    }
+
+    /// Is this one of the functions with which IPVS sends a request to a real server?
+    #[must_use]
+    pub const fn is_ipvs_xmit(self) -> bool {
+        matches!(self, Self::IpvsNatXmit) || self.is_ipvs_plain_xmit()
+    }
+
+    /// Does it send the request as it came, so that the real server answers the client itself?
+    #[must_use]
+    pub const fn is_ipvs_plain_xmit(self) -> bool {
+        matches!(self, Self::IpvsDirectXmit | Self::IpvsTunnelXmit)
     }
 }
 

@@ -267,3 +267,41 @@ fn an_answer_that_the_clients_tcp_does_not_need_any_more_was_not_discarded_elsew
     let (_, fate, diagnosis) = story.only();
     assert_eq!((fate, diagnosis.cause), (Fate::Stalled, Some(Cause::BackendSlow)));
 }
+
+#[test]
+fn a_client_that_met_a_live_connection_of_its_port_sends_its_syn_again_at_once() {
+    let mut story = Story::new();
+    goes_on(&mut story, MS);
+    story
+        .facts
+        .symbols
+        .insert(0x1234, "tcp_validate_incoming+0x1".to_owned());
+    // Inside TCP the packet has no device; a bare ACK tells the client, whose RST ends the old connection.
+    let tuple = translated(story.port);
+    let discarded = What::Drop(Drop {
+        location: 0x1234,
+        reason: u32::MAX,
+        reserved: 0,
+    });
+    story.see(2 * MS, Hook::KfreeSkb, Part::Syn, tuple, 0, discarded);
+    copy_arrives(&mut story, 30 * MS);
+    copy_reaches_pod(&mut story, 31 * MS);
+    let what = What::Listener(story::LISTENER);
+    story.seen(
+        32 * MS,
+        Hook::TcpConnRequest,
+        (Part::Syn, COPY),
+        (tuple, POD),
+        what,
+    );
+    story.answered(33 * MS);
+    story.acknowledged(35 * MS);
+    let (flow, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Stalled, Some(Cause::Unknown)));
+    assert!(
+        diagnosis.explanation.contains("threw the first SYN away"),
+        "{}",
+        diagnosis.explanation
+    );
+    assert_eq!((flow.sent().count(), flow.stall_ns()), (2, Some(29 * MS)));
+}

@@ -148,7 +148,46 @@ fn a_client_on_the_node_that_is_gone_is_no_failed_translation() {
     story.answered(2 * MS);
     let (back, none) = (original(story.port).reversed(), What::Socket(Socket::default()));
     story.see(3 * MS, Hook::TcpSendReset, Part::SynAck, back, NODE, none);
-    assert_eq!(story.only().2.cause, Some(Cause::ClientSilent));
+    story.see(4 * MS, Hook::KfreeSkb, Part::SynAck, back, NODE, drop());
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Unanswered, Some(Cause::ClientSilent))
+    );
+}
+
+#[test]
+fn an_answer_that_was_translated_for_a_client_on_the_node_that_is_gone_was_not_lost() {
+    let mut story = Story::new();
+    taken(&mut story, MS);
+    comes_back(&mut story, 2 * MS);
+    // IPVS translates it in the input hook: it leaves by no device.
+    let (back, none) = (original(story.port).reversed(), What::Socket(Socket::default()));
+    story.see(3 * MS, Hook::TcpSendReset, Part::SynAck, back, NODE, none);
+    story.see(4 * MS, Hook::KfreeSkb, Part::SynAck, back, NODE, drop());
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Unanswered, Some(Cause::ClientSilent))
+    );
+    assert!(diagnosis.explanation.contains("was gone by then"));
+}
+
+#[test]
+fn each_answer_to_a_client_on_the_node_that_is_gone_is_refused_in_its_own_buffer() {
+    let mut story = Story::new();
+    taken(&mut story, MS);
+    let back = original(story.port).reversed();
+    for (at, skb) in [(3 * MS, 1), (1_003 * MS, 2)] {
+        let (way, none) = ((back, NODE), What::Socket(Socket::default()));
+        story.seen(at, Hook::TcpSendReset, (Part::SynAck, skb), way, none);
+        story.seen(at + 1, Hook::KfreeSkb, (Part::SynAck, skb), way, drop());
+    }
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Unanswered, Some(Cause::ClientSilent))
+    );
 }
 
 #[test]

@@ -239,7 +239,10 @@ pub(super) mod tcp_schedule {
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         let (packet, flow) = our_syn(ctx.arg(2)?)?;
-        call::enter(hook, ctx, &packet, &flow, (ctx.arg(0)?, 0), |_| ());
+        // Told at once: the path shows what happens inside behind it.
+        call::enter(hook, ctx, &packet, &flow, (ctx.arg(0)?, 0), |front| {
+            call::emit_front(hook, front);
+        });
         Some(())
     }
 
@@ -350,6 +353,19 @@ pub(super) fn nat_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {
             };
             flow::alias(&after, &flow);
         }
+    });
+    Some(())
+}
+
+/// `ip_vs_dr_xmit(skb, cp, pp, ipvsh)`, `ip_vs_tunnel_xmit` alike, and both with `_v6`: the SYN goes to the real server of
+/// `cp` as it came, on the wire or in a tunnel. Its tuple stays, so it gets no other name.
+#[inline(always)]
+pub(super) fn plain_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {
+    let (packet, flow) = our_syn(ctx.arg(0)?)?;
+    let conn: u64 = ctx.arg(1)?;
+    emit(hook, |header, out: &mut IpvsConn| {
+        emit::describe(header, hook, &packet, &flow);
+        read_conn(conn, packet.skb, out);
     });
     Some(())
 }

@@ -60,7 +60,9 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         Situation::Late => "The first SYN",
         _ => "The SYN",
     };
-    let backend = delivered.event.tuple.destination();
+    let backend = flow
+        .backend_of(case.attempt)
+        .unwrap_or_else(|| delivered.event.tuple.destination());
     let place = evidence::place(delivered);
     let explanation = if lacks_address(case, delivered) {
         format!(

@@ -190,13 +190,15 @@ fn is_same_place(one: &Step, other: &Step) -> bool {
             == (other.event.netns, other.event.tuple, other.event.part)
 }
 
-/// The last step that shows a SYN on its way to the backend: translated, and in the backend's netns or handed to a
-/// device of the node.
+/// The last step that shows a SYN on its way to the backend: in the backend's netns, or translated and handed to a device
+/// of the node. Who gets the SYN as the client sent it may answer the client by another way: that nothing came back here
+/// says something only of a real server of IPVS that is seen itself.
 fn delivery(flow: &Flow, attempt: usize) -> Option<&Step> {
     let translated = |step: &&Step| step.event.part == Part::Syn && step.event.tuple != flow.original;
+    let sent_to_real_server = Decision::of(flow, attempt).sent_with.is_some();
     let arrived = flow
         .steps_of(attempt)
-        .filter(translated)
+        .filter(|step| sent_to_real_server && step.event.part == Part::Syn || translated(step))
         .rfind(|step| !flow.is_on_node(&step.event) && step.event.hook == Hook::NetifReceive);
     arrived.or_else(|| {
         flow.steps_of(attempt)

@@ -8,13 +8,17 @@ use super::{
     cause::Cause,
     evidence::{self, Evidence},
 };
-use crate::flow::model::{Flow, Step};
+use crate::flow::{
+    judge,
+    model::{Flow, Step},
+};
 
 pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::ClientSilent,
     says: "The SYN-ACK went out to the client, translated as it must be, and no ACK came back.",
     proof: "The SYN-ACK, with the NodePort's address, was handed to a device of the node and not discarded; no ACK came in \
-            before a packet was sent again or patience ended. A RST from the client instead is told as such.",
+            before a packet was sent again or patience ended. A RST from the client instead is told as such, and so is a client on \
+            the node itself whose TCP had no socket for the answer.",
     advice: Some(
         "This node did its part. If no RST came, the answer or the ACK was lost between here and the client: look at \
          firewalls and routes on that way, above all where the answer leaves by another device than the SYN came in by. \
@@ -43,6 +47,17 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         // A SYN that came to nothing is another matter.
         Situation::Late if flow.answered_attempt() == Some(0) => {}
         _ => return None,
+    }
+    let gone = judge::refused_by_client(flow).filter(|_| case.situation == Situation::Silent);
+    if let Some(step) = gone {
+        return Some(Proof {
+            explanation: "The backend answered, but the client, on this node, was gone by then: its TCP refused the answer with RST."
+                .to_owned(),
+            evidence: vec![
+                Evidence::seen("RST sent by", evidence::place(step), step.event.hook),
+                Evidence::seen("socket for the SYN-ACK", "none", step.event.hook),
+            ],
+        });
     }
     let left = flow.answers_sent().next()?;
     if let Some(step) = reset(flow).filter(|_| case.situation == Situation::Silent) {

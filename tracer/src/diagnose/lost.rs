@@ -9,7 +9,7 @@ use super::{
     evidence::{self, Evidence},
     rule, stack, tcp, timewait,
 };
-use crate::flow::model::Flow;
+use crate::flow::model::{Flow, Step};
 
 const NF_DROP: i32 = 0;
 
@@ -123,7 +123,41 @@ fn silent(case: &Case<'_>) -> Proof {
             evidence::discarded(step, case.facts),
         );
     }
+    if let Some(step) = left_as_it_came(case) {
+        return words(
+            &format!(
+                "The SYN left this node as the client had sent it, {}, and nothing came back this way.",
+                ways_on(case)
+            ),
+            [Evidence::seen(
+                "SYN left by",
+                evidence::place(step),
+                step.event.hook,
+            )],
+        );
+    }
     words("The SYN was seen, but not where it went.", last_step(case))
+}
+
+/// The last step at which the SYN was handed to a device of this node with the addresses that the client gave it. Who takes
+/// it may answer the client by another way: no answer here proves nothing.
+fn left_as_it_came<'a>(case: &Case<'a>) -> Option<&'a Step> {
+    let flow = case.flow;
+    case.steps().rfind(|step| {
+        step.event.part == Part::Syn
+            && step.event.hook == Hook::DevStartXmit
+            && step.event.tuple == flow.original
+            && flow.is_on_node(&step.event)
+    })
+}
+
+/// Who sent it on.
+fn ways_on(case: &Case<'_>) -> &'static str {
+    if case.decision().sent_with.is_some() {
+        "to the real server that IPVS chose"
+    } else {
+        "routed and not translated"
+    }
 }
 
 /// The backend answered, and its answer was not seen to go out to the client.
@@ -178,6 +212,18 @@ fn late(case: &Case<'_>) -> Proof {
         words(
             "The backend's TCP threw the first SYN away and sent no SYN-ACK; a later one was answered.",
             evidence::discarded(step, case.facts),
+        )
+    } else if let Some(step) = left_as_it_came(case) {
+        words(
+            &format!(
+                "The first SYN left this node as the client had sent it, {}, and was not answered; a later one was.",
+                ways_on(case)
+            ),
+            [Evidence::seen(
+                "SYN left by",
+                evidence::place(step),
+                step.event.hook,
+            )],
         )
     } else {
         words(

@@ -204,8 +204,9 @@ fn dataplane(flow: &Flow) -> Option<Dataplane> {
     if flow.steps.iter().any(|step| {
         matches!(
             step.event.hook,
-            Hook::IpvsSchedule | Hook::IpvsNatXmit | Hook::IpvsLeave | Hook::IpvsReply | Hook::IpvsExpireNow
-        ) || matches!(&step.event.what, What::IpvsConn(conn) if conn.conn != 0)
+            Hook::IpvsSchedule | Hook::IpvsLeave | Hook::IpvsReply | Hook::IpvsExpireNow
+        ) || step.event.hook.is_ipvs_xmit()
+            || matches!(&step.event.what, What::IpvsConn(conn) if conn.conn != 0)
     }) {
         return Some(Dataplane::Ipvs);
     }

@@ -246,6 +246,8 @@ fn left_elsewhere(case: &Case<'_>) -> Option<(Vec<Evidence>, String)> {
         step.event.part == Part::SynAck
             && step.event.hook == Hook::DevStartXmit
             && !flow.is_on_node(&step.event)
+            // Who was sent the SYN as it came answers as the client expects it, by whatever way.
+            && step.event.tuple != flow.original.reversed()
     })?;
     let came = case.steps().find(|step| {
         step.event.part == Part::Syn

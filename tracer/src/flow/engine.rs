@@ -275,8 +275,7 @@ fn add(flow: &mut Flow, event: Event) {
         return;
     }
     let is_original = event.tuple == flow.original;
-    if is_original && event.part == Part::Syn && !flow.is_on_node(&event) {
-        // A client in a namespace of this machine sends its SYN again: it counts once it comes in.
+    if is_original && event.part == Part::Syn && !flow.has_come_in(&event) {
         return;
     }
     if event.part == Part::Syn && is_original && is_attempt(flow, &event) {
@@ -338,15 +337,16 @@ fn is_sent_again(flow: &Flow, event: &Event) -> bool {
 /// Is this SYN one that the client did not send? It comes too soon after the last one, or after the client's ACK. But a
 /// client that was answered otherwise than it wished may try again at once.
 fn is_copy(flow: &Flow, syn: &Event) -> bool {
-    let Some(last) = flow.sent().next_back() else {
+    let Some(index) = flow.sent().next_back() else {
         return false;
     };
-    let last = &flow.attempts[last];
+    let last = &flow.attempts[index];
     let soon = syn.time_ns.saturating_sub(last.time_ns) < AGAIN_NS;
     let may_try_again = || {
         flow.steps
             .iter()
             .any(|step| step.event.time_ns >= last.time_ns && tells_client(step))
+            || met_a_connection(flow, index)
     };
     // The TCP of a client on this machine was seen to send it.
     syn.hook != Hook::TcpRetransmit && (flow.established_ns.is_some() || soon && !may_try_again())
@@ -358,6 +358,21 @@ fn tells_client(step: &Step) -> bool {
     matches!(step.event.what, What::Icmp(_))
         || step.event.part == Part::Rst
         || step.event.hook == Hook::TcpTimewait && step.verdict != Some(time_wait::SYN)
+}
+
+/// Did TCP throw this SYN away without a listener being asked? It met a connection that is still alive for its socket, which
+/// answers with a bare ACK; the client's RST ends that connection, and Linux then sends its SYN again at once. Inside TCP a
+/// packet has no device.
+fn met_a_connection(flow: &Flow, attempt: usize) -> bool {
+    let mut thrown_away = false;
+    for step in flow.steps_of(attempt).filter(|step| step.event.part == Part::Syn) {
+        match (&step.event.what, step.event.hook) {
+            (What::Drop(_), _) if step.event.netns == 0 => thrown_away = true,
+            (_, Hook::TcpConnRequest | Hook::TcpTimewait) => return false,
+            _ => {}
+        }
+    }
+    thrown_away
 }
 
 /// What an event says about the ACK that ends the handshake: that it came in, was taken, or was lost in between.
@@ -407,7 +422,7 @@ fn has_listener_elsewhere(flow: &Flow) -> bool {
     flow.steps.iter().any(took)
 }
 
-/// Does this event show that the client is told no: a RST with the node's own address, a RST for its ACK, or an ICMP
+/// Does this event show that the client is told no: a RST with the address that it asked, a RST for its ACK, or an ICMP
 /// error about the SYN?
 fn refuses(flow: &Flow, event: &Event) -> bool {
     match (event.part, &event.what) {
@@ -416,7 +431,7 @@ fn refuses(flow: &Flow, event: &Event) -> bool {
         (Part::Rst, What::Packet) => {
             event.hook == Hook::DevStartXmit
                 && event.tuple == flow.original.reversed()
-                && flow.is_on_node(event)
+                && (flow.is_on_node(event) || flow.is_answered_directly())
         }
         (Part::Syn, What::Icmp(icmp)) => {
             let unreachable = if event.tuple.is_v6() {

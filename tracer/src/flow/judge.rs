@@ -84,7 +84,30 @@ pub fn lost_answer(flow: &Flow) -> Option<&Step> {
         step.event.part == Part::SynAck
             && matches!(step.event.what, What::Drop(_))
             && step.netns == flow.netns
+            && !is_refused_by_client(flow, step)
     })
+}
+
+/// The step at which the TCP of a client on the node itself got the answer as it must be, and refused it: the client is gone.
+#[must_use]
+pub fn refused_by_client(flow: &Flow) -> Option<&Step> {
+    refusals_by_client(flow).next()
+}
+
+fn refusals_by_client(flow: &Flow) -> impl Iterator<Item = &Step> {
+    flow.steps.iter().filter(|step| {
+        step.event.part == Part::SynAck
+            && step.event.hook == Hook::TcpSendReset
+            && step.event.tuple == flow.original.reversed()
+            && flow.is_on_node(&step.event)
+            && matches!(&step.event.what, What::Socket(socket) if socket.sock == 0)
+    })
+}
+
+/// Is this packet freed because the client's own TCP refused it?
+fn is_refused_by_client(flow: &Flow, freed: &Step) -> bool {
+    refusals_by_client(flow)
+        .any(|refused| refused.event.skb == freed.event.skb && refused.event.tuple == freed.event.tuple)
 }
 
 /// Did the listener make no connection of this ACK?
@@ -102,6 +125,7 @@ pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
     let mut end = End::Open;
     for step in flow.steps_of(attempt) {
         match (step.event.part, &step.event.what) {
+            (Part::SynAck, What::Drop(_)) if is_refused_by_client(flow, step) => end = End::Answered,
             (Part::Syn | Part::SynAck, What::Drop(_)) if step.netns == flow.netns => {
                 end = End::Dropped(step);
             }
@@ -118,13 +142,13 @@ pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
 
 /// Does this step show that the packet still lives?
 fn moves_on(step: &Step) -> bool {
-    matches!(
-        step.event.hook,
-        Hook::DevStartXmit
-            | Hook::NetifReceive
-            | Hook::TcpConnRequest
-            | Hook::IpvsNatXmit
-            | Hook::IpvsReply
-            | Hook::TcpFinishConnect
-    )
+    step.event.hook.is_ipvs_xmit()
+        || matches!(
+            step.event.hook,
+            Hook::DevStartXmit
+                | Hook::NetifReceive
+                | Hook::TcpConnRequest
+                | Hook::IpvsReply
+                | Hook::TcpFinishConnect
+        )
 }

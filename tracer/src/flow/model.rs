@@ -123,6 +123,15 @@ pub struct Flow {
     pub earlier: Option<Earlier>,
     pub(super) syn_origin: Place,
     pub(super) synack_origin: Option<Place>,
+    pub(super) beyond: Option<Beyond>,
+}
+
+/// A SYN that left the node as the client had sent it: routed, or sent by IPVS with direct routing or in a tunnel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beyond {
+    skb: u64,
+    /// Where it was last seen to come in; 0 if it was not yet.
+    netns: u32,
 }
 
 impl Flow {
@@ -145,7 +154,34 @@ impl Flow {
             earlier,
             syn_origin: Place::of(event),
             synack_origin: None,
+            beyond: None,
         }
+    }
+
+    /// Is this SYN, with the tuple that the client sent, on the node, or beyond it on its way to who takes it? If not, a client
+    /// in a namespace of this machine sends its SYN again: it counts once it comes in.
+    pub(super) fn has_come_in(&mut self, syn: &Event) -> bool {
+        if self.is_on_node(syn) {
+            if syn.hook == Hook::DevStartXmit {
+                self.beyond = Some(Beyond {
+                    skb: syn.skb,
+                    netns: 0,
+                });
+            }
+            return true;
+        }
+        let Some(beyond) = self.beyond.as_mut().filter(|beyond| beyond.skb == syn.skb) else {
+            return false;
+        };
+        if syn.hook == Hook::NetifReceive {
+            beyond.netns = syn.netns;
+        }
+        let came_in = beyond.netns == syn.netns;
+        if !came_in {
+            // The buffer of a packet that is gone serves the next one.
+            self.beyond = None;
+        }
+        came_in
     }
 
     /// The client's address and port.
@@ -300,6 +336,13 @@ impl Flow {
         event.netns == self.netns || event.netns == 0
     }
 
+    /// Did IPVS send a SYN as it came, so that the real server answers the client itself, with the address that the client
+    /// asked?
+    #[must_use]
+    pub fn is_answered_directly(&self) -> bool {
+        self.steps.iter().any(|step| step.event.hook.is_ipvs_plain_xmit())
+    }
+
     /// The backend that the last SYN was sent to, as long as the handshake went on.
     #[must_use]
     pub fn backend(&self) -> Option<SocketAddr> {
@@ -331,8 +374,7 @@ impl Flow {
                     | Hook::XtDnatV0
                     | Hook::NftNat
                     | Hook::IpvsSchedule
-                    | Hook::IpvsNatXmit
-            )
+            ) || step.event.hook.is_ipvs_xmit()
         };
         if self.has_skipped(attempt) {
             return None;
@@ -454,7 +496,7 @@ impl Flow {
 /// conntrack confirms.
 fn backend_in(event: &Event) -> Option<SocketAddr> {
     match (&event.what, event.hook) {
-        (What::IpvsConn(conn), Hook::IpvsNatXmit | Hook::IpvsReply) => real_server(conn),
+        (What::IpvsConn(conn), hook) if hook.is_ipvs_xmit() || hook == Hook::IpvsReply => real_server(conn),
         (What::Conntrack(ct), _) if ct.reply.source() != ct.original.destination() => Some(ct.reply.source()),
         _ => None,
     }

@@ -43,6 +43,8 @@ pub(crate) struct Decision<'flow> {
     pub(crate) limits: Option<&'flow IpvsLimits>,
     /// The entry that was transmitted with.
     pub(crate) sent_with: Option<&'flow IpvsConn>,
+    /// The function that did.
+    pub(crate) sent_by: Option<Hook>,
 }
 
 impl<'flow> Decision<'flow> {
@@ -67,7 +69,9 @@ impl<'flow> Decision<'flow> {
                 (Hook::IpvsSchedule, What::IpvsConn(conn)) => out.scheduled = Some(conn),
                 (Hook::IpvsLeave, What::IpvsService(service)) => out.left = Some(service),
                 (Hook::IpvsLeave, What::IpvsDests(dests)) => out.dests = Some(dests),
-                (Hook::IpvsNatXmit, What::IpvsConn(conn)) => out.sent_with = Some(conn),
+                (hook, What::IpvsConn(conn)) if hook.is_ipvs_xmit() => {
+                    (out.sent_with, out.sent_by) = (Some(conn), Some(hook));
+                }
                 _ => {}
             }
         }

@@ -77,15 +77,18 @@ pub(super) const REUSE_STALE_BACKEND: Row = Row {
     cause: Cause::IpvsReuseStaleBackend,
     says: "The SYN was sent to the real server of an old connection although that server is draining or removed.",
     proof: "ip_vs_conn_in_get_proto returned an entry of an older connection whose real server has weight 0 or is not \
-            in the service any more, and ip_vs_nat_xmit sent the SYN with that same entry; no answer finished the \
-            handshake.",
+            in the service any more, and ip_vs_nat_xmit (or ip_vs_dr_xmit, ip_vs_tunnel_xmit) sent the SYN with that same \
+            entry; no answer finished the handshake.",
     advice: Some(
         "Set net.ipv4.vs.expire_nodest_conn=1, so that entries of draining backends are not used for new connections \
          (kernels since 5.16 and many stable ones do so even with conn_reuse_mode=0).",
     ),
     occurs: "IPVS with conn_reuse_mode=0, or an entry in a state that is never rescheduled; on every kernel with \
              expire_nodest_conn=0.",
-    hooks: &[&[Hook::IpvsLookup], &[Hook::IpvsNatXmit]],
+    hooks: &[
+        &[Hook::IpvsLookup],
+        &[Hook::IpvsNatXmit, Hook::IpvsDirectXmit, Hook::IpvsTunnelXmit],
+    ],
     find: stale_backend,
 };
 
@@ -231,7 +234,7 @@ fn stale_backend(case: &Case<'_>) -> Option<Proof> {
     evidence.push(Evidence::seen(
         "IPVS sent the SYN with that old entry",
         backend_name(used),
-        Hook::IpvsNatXmit,
+        decision.sent_by.unwrap_or(Hook::IpvsNatXmit),
     ));
     evidence.extend(settings(used, case.netns()));
     evidence.extend(evidence::earlier(flow));

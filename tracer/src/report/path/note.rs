@@ -39,7 +39,8 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
     );
     match (&event.what, event.hook) {
         (What::Route(_), hook) if hook.is_ipvs_request() => format!("{way} at IPVS"),
-        (What::Packet | What::Skipped(_), hook) => passing(step, hook, way),
+        (What::Packet, Hook::IpvsTcpSchedule) => scheduled(flow, step).to_owned(),
+        (What::Packet | What::Skipped(_), hook) => passing(hook, way),
         (What::IpvsConn(conn), Hook::IpvsLookup) if conn.conn == 0 => "no old IPVS entry".to_owned(),
         (What::IpvsConn(conn), Hook::IpvsSchedule) => ipvs::chosen(flow, step, conn, facts),
         (What::IpvsConn(conn), hook) => {
@@ -47,6 +48,8 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
                 Hook::IpvsLookup => "old IPVS entry",
                 Hook::IpvsExpireNow => "the entry is expired",
                 Hook::IpvsNatXmit => "DNAT to the real server of the entry",
+                Hook::IpvsDirectXmit => "as it is to the real server of the entry",
+                Hook::IpvsTunnelXmit => "in a tunnel to the real server of the entry",
                 Hook::IpvsReply => "the answer is translated back by the entry",
                 _ => "IPVS entry",
             };
@@ -211,8 +214,22 @@ fn waits(packet: &str, entry: &record::Neighbour) -> String {
     format!("the {packet} waits for the hardware address of {who}{state}")
 }
 
+/// What became of the question for a new entry. `tcp_conn_schedule` lets go on what it found a real server for, and what no
+/// service is there for.
+fn scheduled(flow: &Flow, step: &Step) -> &'static str {
+    let asked = flow
+        .steps_of(step.attempt)
+        .any(|other| other.event.hook == Hook::IpvsSchedule);
+    match step.verdict {
+        Some(0) => "IPVS made no entry",
+        None => "IPVS looks for a service",
+        Some(_) if asked => "IPVS makes a new entry",
+        Some(_) => "IPVS has no service for it",
+    }
+}
+
 /// What a packet does where nothing but the packet is told; `way` is the packet with its addresses.
-fn passing(step: &Step, hook: Hook, way: String) -> String {
+fn passing(hook: Hook, way: String) -> String {
     match hook {
         Hook::NetifReceive => format!("{way} came in"),
         Hook::DevStartXmit => format!("{way} went out"),
@@ -220,10 +237,6 @@ fn passing(step: &Step, hook: Hook, way: String) -> String {
         Hook::TcpRetransmit => format!("{way} is sent again"),
         Hook::TcpReceiveReset => "the client is refused".to_owned(),
         Hook::TcpFinishConnect => "the client takes the answer".to_owned(),
-        Hook::IpvsTcpSchedule => match step.verdict {
-            Some(0) => "IPVS made no entry".to_owned(),
-            _ => "a new IPVS entry was made".to_owned(),
-        },
         hook if hook.is_ipvs_request() => format!("{way} at IPVS"),
         Hook::CtAlloc => "conntrack has no entry for the new connection".to_owned(),
         Hook::CtIn => format!("conntrack knows no connection for the {way} (INVALID)"),

@@ -1,0 +1,211 @@
+//! SYNs that leave the node as the client sent them: routed, or sent by IPVS with direct routing or in a tunnel.
+
+mod story;
+
+use std::net::SocketAddr;
+
+use story::{MS, NF_STOLEN, NODE, POD, Story, entry, has, original};
+use tracer::{
+    diagnose::{Dataplane, cause::Cause},
+    flow::{event::What, fate::Fate},
+};
+use tracer_common::{
+    hook::Hook,
+    record::{IpvsConn, Socket},
+    tcp::Part,
+    tuple::Tuple,
+};
+
+const SYN: (Part, u64) = (Part::Syn, 0xabc);
+
+fn tuple(story: &Story) -> Tuple {
+    original(story.port)
+}
+
+fn real_server() -> Option<SocketAddr> {
+    "10.244.1.2:8080".parse().ok()
+}
+
+/// IPVS sends a SYN as it came, with a new entry, and it leaves the node.
+fn sent_on(story: &mut Story, at: u64, by: Hook) {
+    story.arrives(at);
+    story.ipvs(at + 1, NF_STOLEN, |story| {
+        story.lookup(at + 2, IpvsConn::default());
+        story.schedules(at + 3, 1);
+        let conn = IpvsConn {
+            conn: 0x9000,
+            ..entry(3, 1, 1, 0)
+        };
+        story.syn(at + 4, by, What::IpvsConn(conn));
+    });
+    story.syn(at + 5, Hook::DevStartXmit, What::Packet);
+}
+
+/// The real server, in a namespace of this machine, gets it.
+fn comes_to_pod(story: &mut Story, at: u64) {
+    let tuple = tuple(story);
+    story.packet(at, Hook::NetifReceive, Part::Syn, tuple, POD);
+}
+
+fn taken(story: &mut Story, at: u64) {
+    let what = What::Listener(story::LISTENER);
+    let tuple = tuple(story);
+    story.see(at, Hook::TcpConnRequest, Part::Syn, tuple, POD, what);
+}
+
+#[test]
+fn a_real_server_that_answers_by_itself_is_told_with_all_its_steps() {
+    for by in [Hook::IpvsDirectXmit, Hook::IpvsTunnelXmit] {
+        let mut story = Story::new();
+        sent_on(&mut story, MS, by);
+        comes_to_pod(&mut story, 2 * MS);
+        taken(&mut story, 3 * MS);
+        let answer = tuple(&story).reversed();
+        story.packet(4 * MS, Hook::DevStartXmit, Part::SynAck, answer, POD);
+        story.acknowledged(5 * MS);
+        let (flow, fate, diagnosis) = story.only();
+        assert_eq!((fate, diagnosis.cause), (Fate::Established, None));
+        assert_eq!(diagnosis.dataplane, Some(Dataplane::Ipvs));
+        assert_eq!(flow.backend(), real_server());
+        assert_eq!(flow.attempts.len(), 1);
+        let took = flow
+            .steps
+            .iter()
+            .find(|step| step.event.hook == Hook::TcpConnRequest);
+        assert_eq!(took.map(|step| step.netns), Some(POD));
+    }
+}
+
+#[test]
+fn a_real_server_on_another_machine_answers_past_the_node() {
+    let mut story = Story::new();
+    sent_on(&mut story, MS, Hook::IpvsDirectXmit);
+    story.acknowledged(5 * MS);
+    let (flow, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Established, None));
+    assert_eq!((flow.synacks, flow.backend()), (0, real_server()));
+}
+
+#[test]
+fn nothing_is_said_about_a_backend_that_may_have_answered_past_the_node() {
+    let mut story = Story::new();
+    sent_on(&mut story, MS, Hook::IpvsDirectXmit);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Unanswered, Some(Cause::Unknown)));
+}
+
+#[test]
+fn a_backend_that_is_seen_and_says_nothing_is_silent() {
+    let mut story = Story::new();
+    sent_on(&mut story, MS, Hook::IpvsDirectXmit);
+    comes_to_pod(&mut story, 2 * MS);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Unanswered, Some(Cause::BackendSilent))
+    );
+    assert!(
+        diagnosis.explanation.contains("10.244.1.2:8080"),
+        "{}",
+        diagnosis.explanation
+    );
+}
+
+#[test]
+fn a_real_server_without_listener_refuses_the_client_by_itself() {
+    let mut story = Story::new();
+    sent_on(&mut story, MS, Hook::IpvsTunnelXmit);
+    comes_to_pod(&mut story, 2 * MS);
+    let tuple = tuple(&story);
+    let what = What::Socket(Socket::default());
+    story.see(3 * MS, Hook::TcpSendReset, Part::Syn, tuple, POD, what);
+    story.packet(4 * MS, Hook::DevStartXmit, Part::Rst, tuple.reversed(), POD);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Refused, Some(Cause::TcpNoListener))
+    );
+    assert!(has(&diagnosis, "RST sent by", "the pod"));
+}
+
+#[test]
+fn an_answer_that_goes_its_own_way_and_needs_no_translation_has_bypassed_nothing() {
+    let mut story = Story::new();
+    sent_on(&mut story, MS, Hook::IpvsDirectXmit);
+    comes_to_pod(&mut story, 2 * MS);
+    taken(&mut story, 3 * MS);
+    story.ifindex = 9;
+    let answer = tuple(&story).reversed();
+    story.packet(4 * MS, Hook::DevStartXmit, Part::SynAck, answer, POD);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Unanswered, Some(Cause::Unknown)));
+}
+
+#[test]
+fn an_old_entry_of_a_draining_server_is_named_however_ipvs_sends() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.ipvs(MS + 1, NF_STOLEN, |story| {
+        let old = entry(5, 0, 1, 0);
+        story.lookup(MS + 2, old);
+        story.syn(MS + 3, Hook::IpvsDirectXmit, What::IpvsConn(old));
+    });
+    story.syn(MS + 4, Hook::DevStartXmit, What::Packet);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Unanswered, Some(Cause::IpvsReuseStaleBackend))
+    );
+}
+
+#[test]
+fn a_routed_syn_is_followed_into_the_next_namespace() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.syn(MS + 1, Hook::DevStartXmit, What::Packet);
+    comes_to_pod(&mut story, 2 * MS);
+    taken(&mut story, 3 * MS);
+    let (flow, ..) = story.only();
+    assert!(
+        flow.steps
+            .iter()
+            .any(|step| step.event.hook == Hook::TcpConnRequest)
+    );
+}
+
+#[test]
+fn what_a_client_on_this_machine_sends_again_counts_once_it_comes_in() {
+    const CLIENT: u32 = 3;
+    let mut story = Story::new();
+    sent_on(&mut story, MS, Hook::IpvsDirectXmit);
+    comes_to_pod(&mut story, 2 * MS);
+    // The buffer of the first SYN is free again and serves for the second one.
+    for hook in [Hook::DevStartXmit, Hook::NetifReceive] {
+        let tuple = tuple(&story);
+        story.seen(1_000 * MS, hook, SYN, (tuple, CLIENT), What::Packet);
+    }
+    sent_on(&mut story, 1_001 * MS, Hook::IpvsDirectXmit);
+    comes_to_pod(&mut story, 1_002 * MS);
+    let (flow, ..) = story.only();
+    assert_eq!(flow.attempts.len(), 2);
+    assert!(
+        flow.steps
+            .iter()
+            .all(|step| step.netns == NODE || step.netns == POD)
+    );
+}
+
+#[test]
+fn a_routed_syn_that_comes_to_nothing_in_another_namespace_blames_nobody() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.syn(MS + 1, Hook::DevStartXmit, What::Packet);
+    comes_to_pod(&mut story, 2 * MS);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Unanswered, Some(Cause::Unknown)));
+    assert!(
+        diagnosis
+            .explanation
+            .contains("left this node as the client had sent it")
+    );
+}
