@@ -43,6 +43,14 @@ pub struct Head {
     pub drop_reasons: Vec<(u32, String)>,
 }
 
+impl Head {
+    /// How many hooks were attached when tracing began.
+    #[must_use]
+    pub fn attached(&self) -> usize {
+        self.hooks.iter().filter(|hook| hook.state == "attached").count()
+    }
+}
+
 /// A hook and what became of it, in the words of the `start` line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

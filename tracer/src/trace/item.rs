@@ -65,6 +65,15 @@ pub struct Health {
     pub lost_by_hook: Vec<(String, u64)>,
 }
 
+impl Health {
+    /// Records lost at all hooks.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let lost = self.lost_by_hook.iter().map(|(_, lost)| *lost);
+        lost.fold(0, u64::saturating_add)
+    }
+}
+
 /// Hooks whose state is another than before.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -7,11 +7,14 @@
 pub mod change;
 pub mod chunk;
 pub mod error;
+pub mod flight;
 pub mod head;
 pub mod index;
 pub mod item;
 pub mod patch;
 pub mod reader;
+pub mod recorder;
+pub mod rotate;
 pub mod writer;
 
 /// What a recording begins with. The first byte is no text, so that no tool takes it for one.

@@ -8,7 +8,7 @@ use super::{
     chunk::{ChunkHead, Sealed, kind},
     head::Head,
     index::{self, Entry},
-    item::{Item, Learned},
+    item::{self, FRONT, Item, Learned},
 };
 
 /// Collects items until they are worth a chunk.
@@ -57,6 +57,22 @@ impl Builder {
                 self.head.first_ns = time_ns;
             }
         }
+    }
+
+    /// If the last item is a tick, makes it this one.
+    pub fn move_tick(&mut self, now_ns: u64) -> bool {
+        const LENGTH: usize = size_of::<u64>();
+        let Some(at) = self.payload.len().checked_sub(FRONT + LENGTH) else {
+            return false;
+        };
+        let length = u8::try_from(LENGTH).unwrap_or_default();
+        let (front, body) = self.payload[at..].split_at_mut(FRONT);
+        if front != [item::kind::TICK, length, 0, 0, 0] {
+            return false;
+        }
+        body.copy_from_slice(&now_ns.to_le_bytes());
+        self.head.last_ns = self.head.last_ns.max(now_ns);
+        true
     }
 
     /// Bytes so far.
