@@ -17,15 +17,13 @@ pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
 
 fn open(options: &RecordOptions) -> std::io::Result<Box<dyn Sink>> {
     let path = &options.output;
-    Ok(match options.ring {
-        Some(most) => Box::new(Flight::open(path, most)?),
-        None => {
-            let count = options
-                .rotate_count
-                .map(|count| usize::try_from(count).unwrap_or(usize::MAX));
-            Box::new(Files::open(path, options.rotate_size, count)?)
-        }
-    })
+    if let Some(most) = options.ring {
+        return Ok(Box::new(Flight::open(path, most)?));
+    }
+    let count = options
+        .rotate_count
+        .map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+    Ok(Box::new(Files::open(path, options.rotate_size, count)?))
 }
 
 /// What went wrong; the reason follows.

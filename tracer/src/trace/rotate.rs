@@ -40,15 +40,30 @@ impl Write for Out {
     }
 }
 
-/// Opens a file for a recording, and throws away what it held. It tells of addresses in the kernel and of who
-/// connected: it is for its owner only.
+/// Opens a file for a recording, and throws away what it held.
 pub fn create(path: &Path) -> io::Result<File> {
+    let file = reserve(path)?;
+    clear(&file)?;
+    Ok(file)
+}
+
+/// Opens a file for a recording that is to begin later: until then it keeps what it held. It will tell of addresses in
+/// the kernel and of who connected: it is for its owner only.
+pub fn reserve(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .write(true)
         .create(true)
-        .truncate(true)
+        .truncate(false)
         .mode(0o600)
         .open(path)
+}
+
+/// Throws away what a file held. A pipe or a device holds nothing.
+fn clear(file: &File) -> io::Result<()> {
+    if file.metadata()?.is_file() {
+        file.set_len(0)?;
+    }
+    Ok(())
 }
 
 /// The name of one file of a row: `node.trace` becomes `node.0001.trace`.
@@ -93,7 +108,7 @@ impl Files {
         files.opened = Some(if path == Path::new("-") {
             Out::Stdout(io::stdout())
         } else {
-            Out::File(create(&files.current())?)
+            Out::File(reserve(&files.current())?)
         });
         Ok(files)
     }
@@ -142,6 +157,9 @@ impl Sink for Files {
         let Some(out) = self.opened.take() else {
             return Ok(());
         };
+        if let Out::File(file) = &out {
+            clear(file)?;
+        }
         self.writer = Some(Writer::new(out, &self.head)?);
         Ok(())
     }
