@@ -1,5 +1,8 @@
 //! One run of the tracer: from the kernel's records to whoever wants to hear of flows, and into a recording.
 
+mod head;
+mod node;
+
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -8,34 +11,30 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval},
 };
-use tracer_common::{
-    field,
-    hook::{Hook, When},
-};
+use tracer_common::hook::{Hook, When};
 
+use self::node::Node;
 use super::{
     args::Select,
     exit::Failure,
     hooks,
     signals::Signals,
     start::{self, Unreadable},
-    view::{self, Knowledge, Progress, View},
+    view::{self, Progress, View},
 };
 use crate::{
     flow::{engine::Engine, fate::Fate, model::Flow},
-    node::{collect::Collector, facts::Facts},
+    node::collect::Collector,
     probe::{
-        attach::{Probe, Selection},
+        attach::Probe,
         decode,
         demand::Demand,
         late::{Found, Late},
-        offsets::Offsets,
         plan::{Planned, State},
         ring::Ring,
     },
     report::Clock,
     trace::{
-        RECORDS,
         head::Head,
         item::{End, Health, Hooks},
         recorder::{Recorder, Sink},
@@ -74,19 +73,16 @@ pub(super) fn run(
         };
         let plan = survey.plan();
         let mut collector = Collector::new(survey.symbols, survey.offsets.drop_reasons());
-        let offsets = offsets(&survey.offsets);
+        let offsets = head::offsets(&survey.offsets);
         let (probe, ring) =
             Probe::attach(plan, survey.offsets, &selection).context("cannot attach tracer's hooks")?;
         collector.set_absent(absent(probe.hooks()));
         let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
         let head = Head {
             patience_ns,
-            ports: selection.ports.clone(),
-            clients: clients(&selection),
             hooks: hooks::states(probe.hooks()),
             offsets,
-            drop_reasons: drop_reasons(collector.facts()),
-            ..head()?
+            ..head::of(&selection, collector.facts(), monotonic_ns()?)
         };
         let clock = Clock::new(head.wall, head.monotonic_ns);
         let mut session = Session {
@@ -403,80 +399,12 @@ impl Session<'_> {
     }
 }
 
-/// The node itself, asked as flows need it; what it says goes into the recording.
-struct Node<'a> {
-    collector: &'a mut Collector,
-    recorder: Option<&'a mut Recorder>,
-    /// How many flows were told of.
-    told: u32,
-}
-
-impl Knowledge for Node<'_> {
-    fn learn(&mut self, flow: &Flow, fate: Fate) {
-        if fate != Fate::Established {
-            self.collector.look(flow);
-        }
-        self.collector.name(flow);
-        if let Some(recorder) = &mut self.recorder {
-            let changed = self.collector.take_changed();
-            recorder.learned(Some(self.told), self.collector.facts(), &changed);
-        }
-        self.told += 1;
-    }
-
-    fn facts(&self) -> &Facts {
-        self.collector.facts()
-    }
-}
-
 /// Waits for the signal, if there is one to wait for.
 async fn asked(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),
         None => std::future::pending().await,
     }
-}
-
-/// What a recording says of this machine.
-fn head() -> Result<Head, Failure> {
-    let (host, kernel) = start::names();
-    let now = jiff::Timestamp::now();
-    let monotonic_ns = monotonic_ns()?;
-    let boot_id = start::boot_id();
-    Ok(Head {
-        tracer: env!("CARGO_PKG_VERSION").to_owned(),
-        records: RECORDS,
-        session: format!("{boot_id}-{monotonic_ns}-{}", std::process::id()),
-        host,
-        kernel,
-        uname: start::uname(),
-        boot_id,
-        ready: now,
-        wall: now,
-        monotonic_ns,
-        ..Head::default()
-    })
-}
-
-fn offsets(offsets: &Offsets) -> Vec<(String, u32)> {
-    field::ALL
-        .iter()
-        .filter_map(|field| Some((field.path.to_owned(), offsets.get(field).ok()?)))
-        .collect()
-}
-
-fn clients(selection: &Selection) -> Vec<String> {
-    let clients = selection.clients.iter();
-    clients
-        .map(|(address, length)| format!("{address}/{length}"))
-        .collect()
-}
-
-fn drop_reasons(facts: &Facts) -> Vec<(u32, String)> {
-    let reasons = facts.drop_reasons.iter();
-    let mut reasons: Vec<_> = reasons.map(|(number, name)| (*number, name.clone())).collect();
-    reasons.sort();
-    reasons
 }
 
 fn count_attached(hooks: &[Planned]) -> usize {
