@@ -9,6 +9,12 @@ use crate::trace::{flight::Flight, recorder::Sink, rotate::Files};
 
 /// Attaches, records until it is time to end, and detaches.
 pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
+    let is_row = options.rotate_size.is_some() || options.ring.is_some();
+    if is_row && options.output == Path::new("-") {
+        return Err(Failure::Usage(
+            "standard output is one file: --rotate-size and --ring need another name".to_owned(),
+        ));
+    }
     // Before anything is attached: what cannot be written is known at once.
     let sink = open(options).with_context(|| cannot_write(&options.output))?;
     let mut watch = Watch::new(options);

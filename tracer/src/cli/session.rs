@@ -3,7 +3,7 @@
 mod head;
 mod node;
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
@@ -104,14 +104,20 @@ pub(super) fn run(
         };
         session.announce(&head)?;
         if let Some(sink) = sink {
-            session.recorder = Some(Recorder::new(sink, head).context(CANNOT_RECORD)?);
+            session.recorder = Some(Recorder::new(sink, head).map_err(cannot_record)?);
         }
         session.trace(&mut signals).await
     })
 }
 
-/// What went wrong if a recording cannot be written; the reason follows.
-const CANNOT_RECORD: &str = "cannot go on recording; what was written before can be read";
+/// What went wrong if a recording cannot be written. Whoever reads it from a pipe may go away.
+fn cannot_record(error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Failure::ClosedPipe;
+    }
+    let error = anyhow::Error::from(error);
+    Failure::Failed(error.context("cannot go on recording; what was written before can be read"))
+}
 
 /// One run of the tracer.
 struct Session<'a> {
@@ -193,7 +199,7 @@ impl Session<'_> {
                 }
             }
             if let Some(recorder) = &mut self.recorder {
-                recorder.check().context(CANNOT_RECORD)?;
+                recorder.check().map_err(cannot_record)?;
             }
         }
         self.finish()
@@ -250,7 +256,7 @@ impl Session<'_> {
         let Some(recorder) = &mut self.recorder else {
             return Ok(());
         };
-        if let Some(path) = recorder.write_out(self.engine.next_id()).context(CANNOT_RECORD)? {
+        if let Some(path) = recorder.write_out(self.engine.next_id()).map_err(cannot_record)? {
             eprintln!("tracer: wrote {path}");
         }
         Ok(())
@@ -387,7 +393,7 @@ impl Session<'_> {
         self.tell(|engine, say| engine.finish(end.now_ns, say))?;
         if let Some(recorder) = self.recorder.take() {
             let finished = recorder.finish(self.engine.next_id());
-            finished.context(CANNOT_RECORD)?;
+            finished.map_err(cannot_record)?;
         }
         self.view.end(&end)?;
         match self.unreadable_records {

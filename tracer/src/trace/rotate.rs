@@ -121,6 +121,11 @@ impl Files {
         }
     }
 
+    /// An error, and the file that it is about.
+    fn named(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.current().display()))
+    }
+
     /// Ends this file and begins the next one, with what is known.
     fn rotate(&mut self, known: &Facts, next_flow: u64) -> io::Result<()> {
         self.end_file()?;
@@ -160,7 +165,8 @@ impl Sink for Files {
         if let Out::File(file) = &out {
             clear(file)?;
         }
-        self.writer = Some(Writer::new(out, &self.head)?);
+        let writer = Writer::new(out, &self.head);
+        self.writer = Some(writer.map_err(|error| self.named(&error))?);
         Ok(())
     }
 
@@ -174,10 +180,11 @@ impl Sink for Files {
             if let Out::File(file) = writer.get_mut() {
                 let _ = file.set_len(whole);
             }
-            return Err(error);
+            return Err(self.named(&error));
         }
         if self.size.is_some_and(|size| writer.written() >= size) {
-            self.rotate(known, next_flow)?;
+            let rotated = self.rotate(known, next_flow);
+            rotated.map_err(|error| self.named(&error))?;
         }
         Ok(())
     }
@@ -187,7 +194,8 @@ impl Sink for Files {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        self.end_file()
+        let ended = self.end_file();
+        ended.map_err(|error| self.named(&error))
     }
 
     fn bytes(&self) -> u64 {
