@@ -9,3 +9,4 @@ pub mod flow;
 pub mod node;
 pub mod probe;
 pub mod report;
+pub mod trace;

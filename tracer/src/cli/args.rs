@@ -1,9 +1,12 @@
 //! The arguments. Selecting is the same for every command.
 
-use std::{net::IpAddr, ops::RangeInclusive, str::FromStr, time::Duration};
+mod recording;
+
+use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 
+pub use self::recording::{RecordOptions, ReplayOptions, ReportOptions, ShowOptions, Until};
 use crate::{diagnose::cause::Cause, flow::fate::Fate};
 
 /// Follows each NodePort SYN through the kernel and says what became of it and why.
@@ -23,6 +26,14 @@ pub struct Args {
 pub enum Command {
     /// Trace now, and print each flow when its fate is known
     Live(LiveOptions),
+    /// Trace now into a file, to look at later or elsewhere
+    Record(RecordOptions),
+    /// Print each flow of a recording, as `live` would have
+    Replay(ReplayOptions),
+    /// Say what happened in a recording, in a few sentences
+    Report(ReportOptions),
+    /// Show the way of one flow of a recording, step by step
+    Show(ShowOptions),
     /// Show which hooks this kernel offers, which attach, and why the others do not
     Hooks(HooksOptions),
 }
@@ -48,6 +59,9 @@ pub struct LiveOptions {
     /// End with status 3 if a flow had this fate
     #[arg(long, value_name = "FATE")]
     pub fail_on: Option<Fate>,
+    /// Record into this file at the same time
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Options of `hooks`.

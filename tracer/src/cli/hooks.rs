@@ -12,7 +12,7 @@ use crate::{
         attach::{Probe, Selection},
         plan::{Planned, State},
     },
-    report::json::HookLine,
+    trace::head::HookState,
 };
 
 /// Attaches every hook for a moment, to tell what this kernel really does with it.
@@ -25,7 +25,7 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
     probe.try_on_demand();
     let mut out = io::stdout().lock();
     if options.json {
-        let lines: Vec<HookLine> = lines(probe.hooks());
+        let lines: Vec<HookState> = states(probe.hooks());
         serde_json::to_writer_pretty(&mut out, &lines).map_err(io::Error::from)?;
         writeln!(out)?;
         return Ok(());
@@ -65,13 +65,13 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
 }
 
 /// Hooks as the `start` line tells them.
-pub(super) fn lines(hooks: &[Planned]) -> Vec<HookLine> {
+pub(super) fn states(hooks: &[Planned]) -> Vec<HookState> {
     hooks
         .iter()
-        .map(|planned| HookLine {
-            name: planned.info.name,
-            kind: planned.info.kind.name(),
-            state: planned.state.name(),
+        .map(|planned| HookState {
+            name: planned.info.name.to_owned(),
+            kind: planned.info.kind.name().to_owned(),
+            state: planned.state.name().to_owned(),
             why: planned.state.why().map(str::to_owned),
         })
         .collect()

@@ -3,10 +3,20 @@
 pub mod args;
 pub mod exit;
 mod hooks;
+mod lines;
 mod live;
+mod play;
+mod record;
+mod replay;
+mod report;
+mod select;
+mod session;
+mod show;
 mod signals;
 mod start;
 mod totals;
+mod view;
+mod watch;
 
 use clap::Parser as _;
 
@@ -26,6 +36,10 @@ pub fn run() -> Result<(), Failure> {
     match args.command {
         Some(Command::Hooks(options)) => hooks::run(&options),
         Some(Command::Live(options)) => live::run(&options),
+        Some(Command::Record(options)) => record::run(&options),
+        Some(Command::Replay(options)) => replay::run(&options),
+        Some(Command::Report(options)) => report::run(&options),
+        Some(Command::Show(options)) => show::run(&options),
         None => live::run(&args.live),
     }
 }

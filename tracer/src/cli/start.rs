@@ -135,13 +135,21 @@ pub(super) fn selection(select: &Select) -> Selection {
 
 /// The host's name and the kernel's release.
 pub(super) fn names() -> (String, String) {
-    let read = |name: &str| {
-        fs::read_to_string(name)
-            .map(|text| text.trim().to_owned())
-            .unwrap_or_default()
-    };
-    (
-        read("/proc/sys/kernel/hostname"),
-        read("/proc/sys/kernel/osrelease"),
-    )
+    (kernel("hostname"), kernel("osrelease"))
+}
+
+/// The kernel's version and machine, as `uname -vm` prints them.
+pub(super) fn uname() -> String {
+    format!("{} {}", kernel("version"), std::env::consts::ARCH)
+}
+
+/// What tells this boot from all others.
+pub(super) fn boot_id() -> String {
+    kernel("random/boot_id")
+}
+
+fn kernel(name: &str) -> String {
+    fs::read_to_string(format!("/proc/sys/kernel/{name}"))
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
 }

@@ -7,12 +7,9 @@ use crate::{
     flow::{fate::Fate, model::Flow},
 };
 
-/// What the `end` line tells.
+/// See the module.
 #[derive(Default)]
 pub(super) struct Totals {
-    pub(super) events: u64,
-    pub(super) unreadable: u64,
-    pub(super) lost: u64,
     pub(super) flows: u64,
     /// Flows of which no more is said.
     closed: Counts,
@@ -28,6 +25,12 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    /// How many flows had which fate, in words.
+    pub(super) fn fates(&self) -> String {
+        let fates = self.by_fate.iter().map(|(fate, count)| format!("{count} {fate}"));
+        fates.collect::<Vec<_>>().join(", ")
+    }
+
     fn add(&mut self, fate: Fate, cause: Option<Cause>) {
         *self.by_fate.entry(fate).or_default() += 1;
         if let Some(cause) = cause {

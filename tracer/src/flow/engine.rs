@@ -97,6 +97,23 @@ impl Engine {
         self.orphans
     }
 
+    /// The number that the next flow gets that begins.
+    #[must_use]
+    pub fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
+    /// Goes on counting from this number: flows that began before it were not seen.
+    pub fn count_from(&mut self, next_id: u64) {
+        self.next_id = self.next_id.max(next_id);
+    }
+
+    /// Is there a flow to look at by `now_ns`?
+    #[must_use]
+    pub fn is_due(&self, now_ns: u64) -> bool {
+        self.due.first().is_some_and(|&(due, _)| due <= now_ns)
+    }
+
     /// Takes in one event.
     pub fn push(&mut self, event: Event) {
         if !self.flows.contains_key(&event.flow) && !self.begin(&event) {

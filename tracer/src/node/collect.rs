@@ -13,6 +13,7 @@ use tracer_common::hook::Hook;
 
 use self::rules::Rules;
 use super::{
+    changed::Changed,
     destinations::Destinations,
     facts::{Facts, NetnsFacts},
     ipvs,
@@ -38,6 +39,7 @@ const MOST_WAYS: usize = 32;
 #[derive(Debug)]
 pub struct Collector {
     facts: Facts,
+    changed: Changed,
     symbols: Arc<Symbols>,
     read: HashMap<u32, Look>,
     rules: HashMap<u32, Rules>,
@@ -64,6 +66,7 @@ impl Collector {
         };
         Self {
             facts,
+            changed: Changed::default(),
             symbols,
             read: HashMap::new(),
             rules: HashMap::new(),
@@ -80,6 +83,11 @@ impl Collector {
         &self.facts
     }
 
+    /// Which of the facts may be others than when this was last asked.
+    pub fn take_changed(&mut self) -> Changed {
+        std::mem::take(&mut self.changed)
+    }
+
     /// The kernel's functions as they are known now.
     #[must_use]
     pub fn symbols(&self) -> &Symbols {
@@ -90,6 +98,7 @@ impl Collector {
     /// another.
     pub fn set_symbols(&mut self, symbols: Arc<Symbols>) {
         self.symbols = symbols;
+        self.changed.symbols = true;
         let symbols = &self.symbols;
         self.facts.symbols.retain(|&address, name| {
             symbols
@@ -101,11 +110,13 @@ impl Collector {
     /// Takes note of the hooks that cannot show anything.
     pub fn set_absent(&mut self, hooks: impl Iterator<Item = Hook>) {
         self.facts.absent = hooks.collect();
+        self.changed.absent = true;
     }
 
     /// Takes note that records were lost up to now.
     pub fn lost(&mut self, now_ns: u64) {
         self.facts.lost_ns = Some(now_ns);
+        self.changed.lost = true;
     }
 
     /// Takes note of a rule that decided, so that [`Self::look_for_rules`] reads it.
@@ -134,6 +145,7 @@ impl Collector {
     }
 
     fn read_rules(&mut self, netns: u32, wanted: &rules::Wanted) {
+        self.changed.netns.insert(netns);
         let known = self.facts.netns.entry(netns).or_default();
         if !self.rules.entry(netns).or_default().refresh(netns, known, wanted) {
             self.forget(netns);
@@ -142,6 +154,7 @@ impl Collector {
 
     /// Nobody is in this network namespace any more, or tracer is not let in.
     fn forget(&mut self, netns: u32) {
+        self.changed.netns.insert(netns);
         self.facts.netns.remove(&netns);
         self.read.remove(&netns);
         self.rules.remove(&netns);
@@ -160,6 +173,7 @@ impl Collector {
                 if let Some(location) = self.symbols.locate(address) {
                     let names = &mut self.facts.symbols;
                     names.entry(address).or_insert_with(|| location.to_string());
+                    self.changed.symbols = true;
                 }
             }
         }
@@ -188,6 +202,7 @@ impl Collector {
         {
             return;
         }
+        self.changed.netns.insert(flow.netns);
         let known = self.facts.netns.entry(flow.netns).or_default();
         if netns::inside(flow.netns, || read_netns(known, local_node_ports)).is_ok() {
             self.read.insert(
@@ -223,6 +238,7 @@ impl Collector {
             },
         );
         self.facts.netns.entry(flow.netns).or_default().node_ports = node_ports;
+        self.changed.netns.insert(flow.netns);
     }
 
     /// A SYN of this flow went to a backend because of an old conntrack entry: takes note if no rule leads there now. Rules
@@ -240,6 +256,7 @@ impl Collector {
             return;
         };
         let key = (flow.netns, backend);
+        self.changed.unreachable = true;
         let known = &mut self.facts.unreachable_by_rule;
         if led.include(flow.node(), backend) {
             known.remove(&key);
@@ -259,8 +276,11 @@ impl Collector {
 
     /// Asks for the way to each address that the routing layer did not like.
     fn look_for_ways(&mut self, flow: &Flow) {
-        let Self { facts, ways, .. } = self;
+        let Self {
+            facts, ways, changed, ..
+        } = self;
         ways.retain(|_, read| read.elapsed() < FRESH);
+        changed.routes |= !facts.routes.is_empty();
         facts.routes.retain(|key, _| ways.contains_key(key));
         let mut wanted: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
         for step in &flow.steps {
@@ -286,6 +306,7 @@ impl Collector {
             };
             for (address, way) in netns::inside(netns, look).unwrap_or_default() {
                 if let Ok(way) = way {
+                    changed.routes = true;
                     facts.routes.insert((netns, address), way);
                 }
             }

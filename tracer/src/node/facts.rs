@@ -23,7 +23,7 @@ use crate::flow::model::Flow;
 const TCP: u8 = 6;
 
 /// All facts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// Names of kernel functions by return address, as far as they were asked for (`nf_hook_slow+0xc3`).
     pub symbols: HashMap<u64, String>,
@@ -43,7 +43,7 @@ pub struct Facts {
 }
 
 /// Facts of one network namespace.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct NetnsFacts {
     /// Virtual services of IPVS with their real servers (`/proc/net/ip_vs`).
     pub services: Vec<Service>,

@@ -12,13 +12,14 @@ use bytes::Buf as _;
 
 pub use address::{AddressMatch, Device};
 pub use read::tables;
+use serde::{Deserialize, Serialize};
 pub use walk::{Outcome, Packet, outcomes};
 
 use super::{translation::Translation, xt::Match};
 use crate::flow::event::text;
 
 /// A table, such as `filter`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     /// Its name.
     pub name: String,
@@ -29,7 +30,7 @@ pub struct Table {
 }
 
 /// A chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
     /// Its name.
     pub name: String,
@@ -41,7 +42,7 @@ pub struct Chain {
 }
 
 /// A rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// What it asks of addresses, devices and the protocol.
     pub address: AddressMatch,
@@ -56,7 +57,7 @@ pub struct Rule {
 }
 
 /// What a rule does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// It decides.
     Verdict(Verdict),
@@ -79,7 +80,7 @@ impl Target {
 }
 
 /// What becomes of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// It goes on.
     Accept,

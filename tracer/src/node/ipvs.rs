@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use nix::time::{ClockId, clock_getres};
+use serde::{Deserialize, Serialize};
 
 const TCP_STATES: [&str; 11] = [
     "NONE",
@@ -85,7 +86,7 @@ pub struct Connection {
 }
 
 /// What a virtual service listens to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Listens {
     /// A protocol, by number, and an address.
     Address {
@@ -99,7 +100,7 @@ pub enum Listens {
 }
 
 /// A virtual service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// What it listens to.
     pub listens: Listens,
@@ -114,7 +115,7 @@ pub struct Service {
 }
 
 /// A real server of a virtual service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RealServer {
     /// Address and port.
     pub address: SocketAddr,

@@ -8,6 +8,8 @@ use std::{
     io,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     ipset, iptables,
     nft::{self, Family, map, rule},
@@ -24,10 +26,32 @@ pub const NO_ENDPOINTS: &str = "no-endpoint-nodeports";
 const CHAINS: [(&str, &str); 2] = [("nat", "KUBE-NODEPORTS"), ("filter", "KUBE-EXTERNAL-SERVICES")];
 
 /// Names of services by NodePort, for TCP.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Named>", into = "Vec<Named>")]
 pub struct NodePorts {
     /// By family (is it IPv6?) and port.
     names: BTreeMap<(bool, u16), BTreeSet<String>>,
+}
+
+/// One of [`NodePorts`] as a recording keeps it: is it IPv6, the port, the names.
+type Named = (bool, u16, BTreeSet<String>);
+
+impl From<Vec<Named>> for NodePorts {
+    fn from(names: Vec<Named>) -> Self {
+        let names = names
+            .into_iter()
+            .map(|(is_v6, port, names)| ((is_v6, port), names));
+        Self {
+            names: names.collect(),
+        }
+    }
+}
+
+impl From<NodePorts> for Vec<Named> {
+    fn from(node_ports: NodePorts) -> Self {
+        let names = node_ports.names.into_iter();
+        names.map(|((is_v6, port), names)| (is_v6, port, names)).collect()
+    }
 }
 
 impl NodePorts {
@@ -142,7 +166,7 @@ pub fn node_ports() -> io::Result<NodePorts> {
 }
 
 /// The NodePorts of services with `externalTrafficPolicy: Local`, in kube-proxy's IPVS mode.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalNodePorts {
     v4: BTreeSet<u16>,
     v6: BTreeSet<u16>,

@@ -1,5 +1,6 @@
 //! Facts of the node, as the kernel tells them.
 
+pub mod changed;
 pub mod collect;
 mod destinations;
 pub mod facts;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
+use serde::{Deserialize, Serialize};
 
 use netlink_packet_core::DefaultNla;
 
@@ -22,7 +23,7 @@ const GET_CHAIN: u16 = 4;
 const GET_GENERATION: u16 = 16;
 
 /// Which packets a table sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Family {
     /// IPv4 and IPv6.
     Inet,
@@ -83,7 +84,7 @@ impl fmt::Display for Family {
 }
 
 /// What becomes of a packet that leaves a base chain undecided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Policy {
     /// It goes on.
     Accept,
@@ -103,7 +104,7 @@ impl Policy {
 }
 
 /// Where a base chain is called from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
     /// Number of the hook in its family.
     pub hook: u32,
@@ -116,7 +117,7 @@ pub struct Base {
 }
 
 /// A chain of `nf_tables`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
     /// Family of its table.
     pub family: Family,

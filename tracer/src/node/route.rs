@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use netlink_packet_core::DefaultNla;
 use netlink_sys::protocols::NETLINK_ROUTE;
+use serde::{Deserialize, Serialize};
 
 use super::netlink::{Connection, attributes, text};
 
@@ -22,7 +23,7 @@ const GATEWAY: u16 = 5;
 const NAME: u16 = 3;
 
 /// The way to an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Route {
     /// There is one.
     Way(Way),
@@ -31,7 +32,7 @@ pub enum Route {
 }
 
 /// See [`Route::Way`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Way {
     /// `RTN_*` (uapi/linux/rtnetlink.h): 1 is a neighbour or a next hop, 2 an address of the namespace itself.
     pub kind: u8,

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 /// Directories that are read whole, as far as the names start so.
 const GROUPS: [(&str, &str); 2] = [("net/ipv4/vs", ""), ("net/netfilter", "nf_conntrack_")];
 
@@ -26,7 +28,7 @@ const SINGLE: [&str; 13] = [
 ];
 
 /// Settings by the names that `sysctl` prints. One that this kernel lacks is absent.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sysctls {
     values: BTreeMap<String, String>,
 }

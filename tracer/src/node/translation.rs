@@ -6,9 +6,10 @@ use std::{
 };
 
 use bytes::Buf as _;
+use serde::{Deserialize, Serialize};
 
 /// What one rule can make of a destination.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Translation {
     /// One of these.
     To {

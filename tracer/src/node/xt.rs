@@ -5,10 +5,11 @@
 use std::ops::RangeInclusive;
 
 use bytes::Buf as _;
+use serde::{Deserialize, Serialize};
 use tracer_common::record::table;
 
 /// A match of a rule: an extension, and what it is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Match {
     /// Name of the extension, such as `comment`.
     pub name: String,

@@ -13,6 +13,7 @@ use crate::{
     diagnose::{Dataplane, Diagnosis, cause::Cause, evidence::Evidence},
     flow::{fate::Fate, model::Flow},
     node::facts::Facts,
+    trace::head::{Head, HookState},
 };
 
 /// An address and a port.
@@ -38,43 +39,30 @@ struct Backend {
     name: Option<String>,
 }
 
-/// State of a hook in the `start` line and in `hooks` lines.
-#[derive(Clone, Debug, Serialize)]
-pub struct HookLine {
-    /// Kernel function or tracepoint.
-    pub name: &'static str,
-    /// `tracepoint`, `kprobe` or `kprobe+kretprobe`.
-    pub kind: &'static str,
-    /// `attached`, `on-demand`, `unneeded`, `missing` or `disabled`.
-    pub state: &'static str,
-    /// Why it is not attached.
-    pub why: Option<String>,
-}
-
 /// One object a line.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Line<'a> {
     Start {
         schema: u32,
-        tracer: &'static str,
+        tracer: &'a str,
         host: &'a str,
         kernel: &'a str,
         time: String,
         ports: &'a [u16],
-        hooks: &'a [HookLine],
+        hooks: &'a [HookState],
     },
     Hooks {
         time: String,
         why: &'a str,
-        hooks: &'a [HookLine],
+        hooks: &'a [HookState],
     },
     Flow(Box<FlowLine<'a>>),
     Health {
         time: String,
         events: u64,
         lost: u64,
-        lost_by_hook: &'a BTreeMap<&'static str, u64>,
+        lost_by_hook: &'a BTreeMap<&'a str, u64>,
     },
     End {
         flows: u64,
@@ -114,22 +102,21 @@ fn write(line: &Line<'_>) -> String {
 
 /// The line that is printed once every hook that will attach is attached.
 #[must_use]
-pub fn start(host: &str, kernel: &str, time: jiff::Timestamp, ports: &[u16], hooks: &[HookLine]) -> String {
-    let time = rfc3339(time);
+pub fn start(head: &Head) -> String {
     write(&Line::Start {
         schema: 1,
-        tracer: env!("CARGO_PKG_VERSION"),
-        host,
-        kernel,
-        time,
-        ports,
-        hooks,
+        tracer: &head.tracer,
+        host: &head.host,
+        kernel: &head.kernel,
+        time: rfc3339(head.ready),
+        ports: &head.ports,
+        hooks: &head.hooks,
     })
 }
 
 /// Hooks whose state changed while tracing, and why: a module came or went, a hook is wanted from now on or no more.
 #[must_use]
-pub fn hooks(time: jiff::Timestamp, why: &str, hooks: &[HookLine]) -> String {
+pub fn hooks(time: jiff::Timestamp, why: &str, hooks: &[HookState]) -> String {
     write(&Line::Hooks {
         time: rfc3339(time),
         why,
@@ -168,12 +155,7 @@ pub fn flow(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts, clock
 
 /// Records were lost.
 #[must_use]
-pub fn health(
-    time: jiff::Timestamp,
-    events: u64,
-    lost: u64,
-    lost_by_hook: &BTreeMap<&'static str, u64>,
-) -> String {
+pub fn health(time: jiff::Timestamp, events: u64, lost: u64, lost_by_hook: &BTreeMap<&str, u64>) -> String {
     write(&Line::Health {
         time: rfc3339(time),
         events,

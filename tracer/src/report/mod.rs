@@ -1,8 +1,10 @@
 //! Flows for readers: lines for people and JSON lines for programs. Pure: text in, text out.
 
 pub mod json;
+pub mod ladder;
 pub mod path;
 pub mod plain;
+pub mod summary;
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{flow::event::text, node::xt::Fits};
 
 /// The addresses, devices and protocol of packets that fit a rule.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressMatch {
     source: Network,
     destination: Network,
@@ -19,14 +21,14 @@ pub struct AddressMatch {
 }
 
 /// An address and the bits of it that count, in network byte order; IPv4 in the first word.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Network {
     address: [u8; 16],
     mask: [u8; 16],
 }
 
 /// The name of a device, or how it begins.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     name: [u8; 16],
     mask: [u8; 16],

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Family, attribute, rule::Verdict};
 use crate::node::netlink::attributes;
 
@@ -9,7 +11,7 @@ use crate::node::netlink::attributes;
 const GET_ELEMENTS: u16 = 13;
 
 /// A map, or a part of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Map {
     /// Family of its table.
     pub family: Family,
@@ -22,7 +24,7 @@ pub struct Map {
 }
 
 /// What a map says of one key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Element {
     /// The key, as the kernel keeps it: each part padded to 4 bytes, numbers in network byte order.
     pub key: Vec<u8>,

@@ -6,6 +6,7 @@ pub mod asks;
 use std::{collections::HashMap, io, net::IpAddr};
 
 use bytes::Buf as _;
+use serde::{Deserialize, Serialize};
 
 use self::asks::{Asks, EQUAL, NETWORK_HEADER, Reader, TRANSPORT_HEADER};
 use super::{Family, attribute, number};
@@ -19,7 +20,7 @@ use crate::node::{
 const GET_RULE: u16 = 7;
 
 /// A rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// Family of its table.
     pub family: Family,
@@ -48,7 +49,7 @@ pub struct Rule {
 }
 
 /// What a rule decides. The last expression that can decide anything counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Decides {
     /// Nothing: the next rule is asked.
     Nothing,
@@ -65,7 +66,7 @@ pub enum Decides {
 }
 
 /// A verdict of a rule or of an element of a map.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// The packet goes on.
     Accept,

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use bytes::Buf as _;
+use serde::{Deserialize, Serialize};
 use tracer_common::record::table;
 
 use super::super::{attribute, number};
@@ -22,10 +23,10 @@ const NOT_EQUAL: u32 = 1;
 const CT_STATE: u32 = 0;
 
 /// What a rule asks, one thing after the other; a packet must fit all of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asks(Vec<Ask>);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Ask {
     /// Are these bytes of the packet, or its connection's state, such, or other ones?
     Value {
@@ -39,7 +40,7 @@ enum Ask {
 }
 
 /// What an expression put into a register.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Load {
     /// Bytes of a header.
     Header { base: u32, offset: u32, length: u32 },

@@ -1,0 +1,148 @@
+//! Each flow as a line, for people or in JSON.
+
+use std::{collections::BTreeMap, io::Write};
+
+use super::{
+    args::Select,
+    exit::Failure,
+    select,
+    totals::{Counts, Totals},
+    view::{Told, View},
+};
+use crate::{
+    flow::fate::Fate,
+    report::{json, plain},
+    trace::{
+        head::Head,
+        item::{End, Health, Hooks},
+    },
+};
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form {
+    /// For programs.
+    Json,
+    /// For people.
+    Plain {
+        /// With path, evidence and advice below each.
+        verbose: bool,
+    },
+}
+
+/// See the module.
+pub(super) struct Lines<W> {
+    out: W,
+    form: Form,
+    select: Select,
+    totals: Totals,
+}
+
+impl<W: Write> Lines<W> {
+    pub(super) fn new(out: W, form: Form, select: &Select) -> Self {
+        Self {
+            out,
+            form,
+            select: select.clone(),
+            totals: Totals::default(),
+        }
+    }
+
+    /// The exit status that `--fail-on` asks for.
+    pub(super) fn fail_on(&self, fate: Option<Fate>) -> Result<(), Failure> {
+        match fate {
+            Some(fate) if self.totals.counts().by_fate.contains_key(&fate) => {
+                Err(Failure::FailOn(fate.name()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn line(&mut self, line: &str) -> Result<(), Failure> {
+        writeln!(self.out, "{line}")?;
+        Ok(self.out.flush()?)
+    }
+}
+
+impl<W: Write> View for Lines<W> {
+    fn start(&mut self, head: &Head) -> Result<(), Failure> {
+        let line = match self.form {
+            Form::Json => json::start(head),
+            Form::Plain { .. } => format!(
+                "tracing on {}, kernel {}: {} hooks attached, ports followed: {}; Ctrl-C ends",
+                head.host,
+                head.kernel,
+                head.attached(),
+                head.ports.len()
+            ),
+        };
+        self.line(&line)
+    }
+
+    fn hooks(&mut self, hooks: &Hooks) -> Result<(), Failure> {
+        let text = format!("{}: {} hooks attached", hooks.why, hooks.attached);
+        match self.form {
+            Form::Json => {
+                eprintln!("tracer: {text}");
+                self.line(&json::hooks(hooks.time, &hooks.why, &hooks.hooks))
+            }
+            Form::Plain { .. } => self.line(&text),
+        }
+    }
+
+    fn flow(&mut self, told: &Told<'_>) -> Result<(), Failure> {
+        if !select::is_wanted(&self.select, told) {
+            return Ok(());
+        }
+        let Told {
+            flow,
+            fate,
+            diagnosis,
+            facts,
+            clock,
+        } = told;
+        self.totals.said(flow, *fate, diagnosis.cause);
+        let line = match self.form {
+            Form::Json => json::flow(flow, *fate, diagnosis, facts, clock),
+            Form::Plain { verbose } => plain::flow(flow, *fate, diagnosis, facts, clock, verbose),
+        };
+        Ok(writeln!(self.out, "{line}")?)
+    }
+
+    fn health(&mut self, health: &Health) -> Result<(), Failure> {
+        let lost = health.lost();
+        let line = match self.form {
+            Form::Json => {
+                let by_hook: BTreeMap<&str, u64> = health
+                    .lost_by_hook
+                    .iter()
+                    .map(|(hook, lost)| (hook.as_str(), *lost))
+                    .collect();
+                json::health(health.time, health.events, lost, &by_hook)
+            }
+            Form::Plain { .. } => {
+                format!("{lost} records were lost so far: fates may be wrong; follow fewer ports or clients")
+            }
+        };
+        self.line(&line)
+    }
+
+    fn end(&mut self, end: &End) -> Result<(), Failure> {
+        let Counts { by_fate, by_cause } = self.totals.counts();
+        let flows = self.totals.flows;
+        let line = match self.form {
+            Form::Json => json::end(flows, end.events, end.lost, &by_fate, &by_cause),
+            Form::Plain { .. } => format!(
+                "{flows} flows: {}; {} records, {} lost",
+                self.totals.counts().fates(),
+                end.events,
+                end.lost
+            ),
+        };
+        self.line(&line)
+    }
+
+    fn pause(&mut self) -> Result<(), Failure> {
+        Ok(self.out.flush()?)
+    }
+}

@@ -1,0 +1,336 @@
+//! Plays recordings: what live tracing met, in the same order, through the same code.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, BufReader, Read},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, anyhow};
+
+use super::{
+    exit::Failure,
+    view::{self, Knowledge, View},
+};
+use crate::{
+    flow::{engine::Engine, fate::Fate, model::Flow},
+    node::facts::Facts,
+    probe::decode::{self, DecodeError},
+    report::Clock,
+    trace::{
+        change::Change,
+        error::TraceError,
+        head::Head,
+        item::{End, Item, Learned, Odd},
+        reader::{Damage, Log, Reader},
+    },
+};
+
+/// A recording that was opened.
+pub(super) struct Recording {
+    path: PathBuf,
+    reader: Reader<Box<dyn Read>>,
+}
+
+impl Recording {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        let input: Box<dyn Read> = if path == Path::new("-") {
+            Box::new(io::stdin())
+        } else {
+            let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+            Box::new(BufReader::with_capacity(1 << 16, file))
+        };
+        let reader = Reader::new(input).map_err(|error| cannot_read(path, error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            reader,
+        })
+    }
+
+    fn head(&self) -> &Head {
+        self.reader.head()
+    }
+}
+
+/// Recordings of one run of the tracer, in order.
+pub(super) type Run = Vec<Recording>;
+
+/// Opens recordings, and sorts them by run and within each run by their place in it; the earliest run comes first.
+pub(super) fn open(paths: &[PathBuf]) -> Result<Vec<Run>, Failure> {
+    let mut all = Vec::new();
+    for path in paths {
+        all.push(Recording::open(path)?);
+    }
+    let key = |recording: &Recording| {
+        let head = recording.head();
+        (head.wall, head.session.clone(), head.part)
+    };
+    all.sort_by_key(key);
+    let mut runs: Vec<Run> = Vec::new();
+    for recording in all {
+        match runs.last_mut() {
+            Some(run)
+                if run
+                    .last()
+                    .is_some_and(|last| goes_on(last.head(), recording.head())) =>
+            {
+                run.push(recording);
+            }
+            _ => runs.push(vec![recording]),
+        }
+    }
+    Ok(runs)
+}
+
+fn goes_on(head: &Head, next: &Head) -> bool {
+    !head.session.is_empty() && head.session == next.session && head.part != next.part
+}
+
+/// Plays the recordings of one run to the view.
+pub(super) fn play(run: Run, view: &mut dyn View) -> Result<(), Failure> {
+    let Some(first) = run.first() else {
+        return Ok(());
+    };
+    let head = first.head().clone();
+    let mut player = Player {
+        engine: Engine::new(head.patience_ns),
+        clock: Clock::new(head.wall, head.monotonic_ns),
+        node: Recorded::default(),
+        view,
+        last_ns: 0,
+        events: 0,
+        lost: 0,
+        ended: false,
+        odd: 0,
+    };
+    player.view.start(&head)?;
+    let mut before: Option<u32> = None;
+    for mut recording in run {
+        let part = recording.head().part;
+        if before.is_some_and(|before| before + 1 != part) {
+            warn(
+                &recording.path,
+                "the part of this run before it is not among the files",
+            );
+        }
+        before = Some(part);
+        // Each file tells all that was known when it began.
+        player.node.facts = Facts {
+            drop_reasons: recording.head().drop_reasons.iter().cloned().collect(),
+            ..Facts::default()
+        };
+        let unfit = player.node.unfit;
+        loop {
+            match recording.reader.next_log() {
+                Ok(Some(log)) => player.log(&log)?,
+                Ok(None) => break,
+                Err(error) => return Err(cannot_read(&recording.path, error)),
+            }
+        }
+        tell_damage(
+            &recording.path,
+            recording.reader.damage(),
+            player.odd,
+            player.node.unfit - unfit,
+        );
+        player.odd = 0;
+    }
+    player.finish()
+}
+
+/// What a recording tells of the node.
+#[derive(Default)]
+struct Recorded {
+    facts: Facts,
+    /// What was learned at this tick, and after how many flows.
+    learned: VecDeque<(u32, Change)>,
+    /// How many flows were told of at this tick.
+    told: u32,
+    /// Changes that are unknown, or not of these facts.
+    unfit: u64,
+}
+
+impl Recorded {
+    fn apply(&mut self, change: Change) {
+        if !change.apply(&mut self.facts) {
+            self.unfit += 1;
+        }
+    }
+
+    /// Learns what was learned up to the time when so many flows had been told of.
+    fn learn_until(&mut self, told: u32) {
+        while self.learned.front().is_some_and(|(after, _)| *after <= told) {
+            if let Some((_, change)) = self.learned.pop_front() {
+                self.apply(change);
+            }
+        }
+    }
+}
+
+impl Knowledge for Recorded {
+    fn learn(&mut self, _: &Flow, _: Fate) {
+        self.learn_until(self.told);
+        self.told = self.told.saturating_add(1);
+    }
+
+    fn facts(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+/// A moment at which flows are asked for their fates.
+enum Ask {
+    Tick(u64),
+    End(End),
+}
+
+struct Player<'a> {
+    engine: Engine,
+    clock: Clock,
+    node: Recorded,
+    view: &'a mut dyn View,
+    /// The last moment that was told of.
+    last_ns: u64,
+    events: u64,
+    lost: u64,
+    ended: bool,
+    /// Records and items that this version does not understand.
+    odd: u64,
+}
+
+impl Player<'_> {
+    fn log(&mut self, log: &Log) -> Result<(), Failure> {
+        self.engine.count_from(log.head.next_flow);
+        // What was learned while flows were told of stands behind the tick, and must be known at it.
+        let mut asked: Option<Ask> = None;
+        for item in log.items() {
+            if let Ok(Item::Facts(Learned {
+                told: Some(told),
+                change,
+            })) = item
+            {
+                self.node.learned.push_back((told, change));
+                continue;
+            }
+            if let Some(ask) = asked.take() {
+                self.ask(&ask)?;
+            }
+            match item {
+                Ok(Item::Record(bytes)) => self.record(bytes),
+                Ok(Item::Tick(now_ns)) => asked = Some(Ask::Tick(now_ns)),
+                Ok(Item::End(end)) => asked = Some(Ask::End(end)),
+                Ok(Item::Facts(learned)) => self.node.apply(learned.change),
+                Ok(Item::Health(health)) => {
+                    self.lost = health.lost();
+                    self.view.health(&health)?;
+                }
+                Ok(Item::Hooks(hooks)) => self.view.hooks(&hooks)?,
+                Err(Odd::Unknown | Odd::Broken) => self.odd += 1,
+            }
+        }
+        match asked {
+            Some(ask) => self.ask(&ask),
+            None => Ok(()),
+        }
+    }
+
+    fn record(&mut self, bytes: &[u8]) {
+        self.events += 1;
+        match decode::event(bytes) {
+            Ok(event) => {
+                self.last_ns = self.last_ns.max(event.time_ns);
+                self.engine.push(event);
+            }
+            Err(DecodeError::Unknown { .. } | DecodeError::Short(..)) => self.odd += 1,
+        }
+    }
+
+    fn ask(&mut self, ask: &Ask) -> Result<(), Failure> {
+        self.engine.take_unasked(|_| {});
+        self.node.told = 0;
+        let Self {
+            engine,
+            node,
+            clock,
+            view,
+            ..
+        } = self;
+        match ask {
+            Ask::Tick(now_ns) => {
+                self.last_ns = self.last_ns.max(*now_ns);
+                view::tell(|say| engine.poll(*now_ns, say), node, clock, *view)?;
+            }
+            Ask::End(end) => {
+                self.ended = true;
+                view::tell(|say| engine.finish(end.now_ns, say), node, clock, *view)?;
+                self.view.end(end)?;
+            }
+        }
+        self.node.learn_until(u32::MAX);
+        Ok(())
+    }
+
+    /// A recording that was not ended in good order ends here.
+    fn finish(mut self) -> Result<(), Failure> {
+        if self.ended {
+            return Ok(());
+        }
+        self.ask(&Ask::End(End {
+            now_ns: self.last_ns,
+            events: self.events,
+            lost: self.lost,
+        }))
+    }
+}
+
+fn tell_damage(path: &Path, damage: Damage, odd: u64, unfit: u64) {
+    let Damage {
+        torn,
+        ended,
+        broken_chunks,
+        strange_bytes,
+        unknown_chunks,
+        chunks,
+    } = damage;
+    if !ended {
+        let tail = match torn {
+            0 => String::new(),
+            torn => format!("; its last {torn} bytes are a chunk that is not whole"),
+        };
+        warn(
+            path,
+            &format!(
+                "it was not ended in good order (the recorder was killed, or the disk was full){tail}; the {chunks} \
+                 chunks before were read"
+            ),
+        );
+    }
+    if broken_chunks + strange_bytes > 0 {
+        warn(
+            path,
+            &format!(
+                "it is damaged: {broken_chunks} chunks and {strange_bytes} bytes were left out; flows and facts in \
+                 them are missing"
+            ),
+        );
+    }
+    if unknown_chunks + odd + unfit > 0 {
+        warn(
+            path,
+            &format!(
+                "it holds what this version of tracer does not understand, from a newer one perhaps; left out: \
+                 {unknown_chunks} chunks, {odd} records or items, {unfit} facts"
+            ),
+        );
+    }
+}
+
+fn warn(path: &Path, what: &str) {
+    eprintln!("tracer: {}: {what}", path.display());
+}
+
+fn cannot_read(path: &Path, error: TraceError) -> Failure {
+    let error = anyhow::Error::from(error);
+    Failure::Failed(anyhow!("{}: {error:#}", path.display()))
+}

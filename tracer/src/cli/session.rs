@@ -1,0 +1,507 @@
+//! One run of the tracer: from the kernel's records to whoever wants to hear of flows, and into a recording.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::time::{ClockId, clock_gettime};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tracer_common::{
+    field,
+    hook::{Hook, When},
+};
+
+use super::{
+    args::Select,
+    exit::Failure,
+    hooks,
+    signals::Signals,
+    start::{self, Unreadable},
+    view::{self, Knowledge, Progress, View},
+};
+use crate::{
+    flow::{engine::Engine, fate::Fate, model::Flow},
+    node::{collect::Collector, facts::Facts},
+    probe::{
+        attach::{Probe, Selection},
+        decode,
+        demand::Demand,
+        late::{Found, Late},
+        offsets::Offsets,
+        plan::{Planned, State},
+        ring::Ring,
+    },
+    report::Clock,
+    trace::{
+        RECORDS,
+        head::Head,
+        item::{End, Health, Hooks},
+        recorder::{Recorder, Sink},
+    },
+};
+
+/// How often flows are asked for their fate.
+const TICK: Duration = Duration::from_millis(50);
+/// How often the loss counters are read.
+const HEALTH: Duration = Duration::from_secs(1);
+/// How often modules are looked for that came or went.
+const MODULES: Duration = Duration::from_millis(100);
+
+/// Attaches, traces until a signal comes or the view has heard enough, and detaches.
+pub(super) fn run(
+    select: &Select,
+    patience: Duration,
+    view: &mut dyn View,
+    sink: Option<Box<dyn Sink>>,
+) -> Result<(), Failure> {
+    let start::Ready { survey, late } = start::prepare()?;
+    let mut unreadable = Unreadable::default();
+    unreadable.tell(&survey.offsets);
+    let selection = start::selection(select);
+    let patience_ns = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    runtime.block_on(async {
+        // Before anything is attached, so that no signal finds us without a handler.
+        let mut signals = Signals::listen().context("cannot handle signals")?;
+        let write_out = match &sink {
+            Some(_) => Some(signal(SignalKind::user_defined1()).context("cannot handle signals")?),
+            None => None,
+        };
+        let plan = survey.plan();
+        let mut collector = Collector::new(survey.symbols, survey.offsets.drop_reasons());
+        let offsets = offsets(&survey.offsets);
+        let (probe, ring) =
+            Probe::attach(plan, survey.offsets, &selection).context("cannot attach tracer's hooks")?;
+        collector.set_absent(absent(probe.hooks()));
+        let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
+        let head = Head {
+            patience_ns,
+            ports: selection.ports.clone(),
+            clients: clients(&selection),
+            hooks: hooks::states(probe.hooks()),
+            offsets,
+            drop_reasons: drop_reasons(collector.facts()),
+            ..head()?
+        };
+        let clock = Clock::new(head.wall, head.monotonic_ns);
+        let mut session = Session {
+            told: probe.hooks().to_vec(),
+            probe,
+            ring,
+            late,
+            unreadable,
+            demand: Demand::default(),
+            collector,
+            recorder: None,
+            write_out,
+            view,
+            engine: Engine::new(patience_ns),
+            clock,
+            events: 0,
+            unreadable_records: 0,
+            lost: 0,
+        };
+        session.announce(&head)?;
+        if let Some(sink) = sink {
+            session.recorder = Some(Recorder::new(sink, head).context(CANNOT_RECORD)?);
+        }
+        session.trace(&mut signals).await
+    })
+}
+
+/// What went wrong if a recording cannot be written; the reason follows.
+const CANNOT_RECORD: &str = "cannot go on recording; what was written before can be read";
+
+/// One run of the tracer.
+struct Session<'a> {
+    view: &'a mut dyn View,
+    probe: Probe,
+    ring: Ring,
+    late: Late,
+    unreadable: Unreadable,
+    demand: Demand,
+    collector: Collector,
+    recorder: Option<Recorder>,
+    /// Tells that what is recorded in memory only is to be written.
+    write_out: Option<Signal>,
+    engine: Engine,
+    clock: Clock,
+    /// Records so far, those of them that could not be decoded, and those that were lost.
+    events: u64,
+    unreadable_records: u64,
+    lost: u64,
+    /// The hooks as they were last told of.
+    told: Vec<Planned>,
+}
+
+impl Session<'_> {
+    /// Tells that every hook that will attach is attached.
+    fn announce(&mut self, head: &Head) -> Result<(), Failure> {
+        let hooks = self.probe.hooks();
+        if head.attached() == 0 {
+            let why = hooks
+                .iter()
+                .find_map(|hook| hook.state.why())
+                .unwrap_or("there are none");
+            return Err(Failure::Unsupported(format!("no hook could be attached: {why}")));
+        }
+        tell_disabled(hooks);
+        self.view.start(head)
+    }
+
+    async fn trace(&mut self, signals: &mut Signals) -> Result<(), Failure> {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut modules = interval(MODULES);
+        modules.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut health_due = Instant::now() + HEALTH;
+        loop {
+            tokio::select! {
+                () = signals.first() => break,
+                () = asked(&mut self.write_out) => self.write_out()?,
+                readable = self.ring.readable() => {
+                    readable.context("cannot wait for the ring buffer")?;
+                    self.drain();
+                    self.meet_demand()?;
+                }
+                _ = modules.tick() => self.look_for_modules()?,
+                found = self.late.found() => match found {
+                    Ok(found) => self.follow(found)?,
+                    // The next module that comes or goes is another chance; what is attached stays so.
+                    Err(error) => eprintln!("tracer: {:#}", anyhow::Error::from(error)),
+                },
+                _ = tick.tick() => {
+                    // Everything that happened before this moment is in before flows are judged.
+                    let now = monotonic_ns()?;
+                    self.drain();
+                    self.meet_demand()?;
+                    self.probe.print_log();
+                    if Instant::now() >= health_due {
+                        health_due = Instant::now() + HEALTH;
+                        self.health()?;
+                        self.progress();
+                    }
+                    self.learned();
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.tick(now, !self.engine.is_due(now), self.engine.next_id());
+                    }
+                    self.tell(|engine, say| engine.poll(now, say))?;
+                    if self.view.is_over() {
+                        break;
+                    }
+                }
+            }
+            if let Some(recorder) = &mut self.recorder {
+                recorder.check().context(CANNOT_RECORD)?;
+            }
+        }
+        self.finish()
+    }
+
+    fn drain(&mut self) {
+        let Self {
+            ring,
+            engine,
+            events,
+            unreadable_records,
+            late,
+            demand,
+            collector,
+            recorder,
+            ..
+        } = self;
+        *events += ring.drain(|bytes| {
+            let event = decode::event(bytes);
+            if let Ok(event) = &event
+                && late.rehearsal().has(event.netns, event.time_ns)
+            {
+                return;
+            }
+            if let Some(recorder) = recorder {
+                recorder.record(bytes);
+            }
+            match event {
+                Ok(event) => {
+                    demand.see(&event, collector.symbols());
+                    collector.see(&event);
+                    engine.push(event);
+                }
+                Err(_) => *unreadable_records += 1,
+            }
+            if let Some(recorder) = recorder {
+                recorder.relieve(engine.next_id());
+            }
+        });
+        engine.take_unasked(|flow| collector.look_where_rules_lead(flow));
+        collector.look_for_rules();
+    }
+
+    /// What was learned of the node since the last time goes into the recording.
+    fn learned(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            let changed = self.collector.take_changed();
+            recorder.learned(None, self.collector.facts(), &changed);
+        }
+    }
+
+    /// Writes what is recorded in memory only.
+    fn write_out(&mut self) -> Result<(), Failure> {
+        let Some(recorder) = &mut self.recorder else {
+            return Ok(());
+        };
+        if let Some(path) = recorder.write_out(self.engine.next_id()).context(CANNOT_RECORD)? {
+            eprintln!("tracer: wrote {path}");
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self) {
+        self.view.progress(Progress {
+            events: self.events,
+            bytes: self.recorder.as_ref().map_or(0, Recorder::bytes),
+        });
+    }
+
+    /// Attaches the hooks that are wanted since something was seen, and detaches those that are wanted no more.
+    fn meet_demand(&mut self) -> Result<(), Failure> {
+        let is_wanted = self.demand.wants(When::AfterRuleDrop, monotonic_ns()?);
+        if !self.probe.want(When::AfterRuleDrop, is_wanted) {
+            return Ok(());
+        }
+        self.tell_hooks(if is_wanted {
+            "a rule may have discarded a packet"
+        } else {
+            "no rule has discarded a packet for a while"
+        })
+    }
+
+    /// Lets go of the hooks of modules that went.
+    fn look_for_modules(&mut self) -> Result<(), Failure> {
+        for module in self.late.look() {
+            self.probe.lose(module).context("cannot let go of a module")?;
+            self.tell_hooks(&format!("module {module} was unloaded"))?;
+        }
+        Ok(())
+    }
+
+    /// Attaches the hooks of modules that came.
+    fn follow(&mut self, found: Found) -> Result<(), Failure> {
+        let Found {
+            survey,
+            came,
+            is_complete,
+        } = found;
+        let plan = survey.plan();
+        if is_complete {
+            self.unreadable.tell(&survey.offsets);
+        }
+        self.collector.set_symbols(survey.symbols);
+        self.probe
+            .follow(&plan, survey.offsets)
+            .context("cannot take over what is new in the kernel")?;
+        match came.as_slice() {
+            [] => Ok(()),
+            _ if !is_complete => Ok(()),
+            [module] => self.tell_hooks(&format!("module {module} was loaded")),
+            modules => self.tell_hooks(&format!("modules {} were loaded", modules.join(", "))),
+        }
+    }
+
+    /// Tells of hooks whose state is another than was told before, and why.
+    fn tell_hooks(&mut self, why: &str) -> Result<(), Failure> {
+        let hooks = self.probe.hooks();
+        let changed: Vec<Planned> = hooks
+            .iter()
+            .zip(&self.told)
+            .filter(|(now, told)| now.state != told.state)
+            .map(|(now, _)| now.clone())
+            .collect();
+        tell_disabled(&changed);
+        self.collector.set_absent(absent(hooks));
+        self.told = hooks.to_vec();
+        let hooks = Hooks {
+            time: jiff::Timestamp::now(),
+            why: why.to_owned(),
+            attached: count_attached(hooks),
+            hooks: hooks::states(&changed),
+        };
+        if let Some(recorder) = &mut self.recorder {
+            recorder.hooks(&hooks);
+        }
+        self.view.hooks(&hooks)
+    }
+
+    /// Tells of the flows that the engine hands out.
+    fn tell(&mut self, ask: impl FnOnce(&mut Engine, &mut dyn FnMut(&Flow, Fate))) -> Result<(), Failure> {
+        let Self {
+            collector,
+            recorder,
+            engine,
+            clock,
+            view,
+            ..
+        } = self;
+        let mut node = Node {
+            collector,
+            recorder: recorder.as_mut(),
+            told: 0,
+        };
+        view::tell(|say| ask(engine, say), &mut node, clock, *view)
+    }
+
+    /// Tells about lost records, if there are more than before.
+    fn health(&mut self) -> Result<(), Failure> {
+        let by_hook = self.probe.lost().context("cannot read the loss counters")?;
+        let health = Health {
+            time: jiff::Timestamp::now(),
+            events: self.events,
+            lost_by_hook: by_hook
+                .into_iter()
+                .map(|(hook, lost)| (hook.to_owned(), lost))
+                .collect(),
+        };
+        if health.lost() <= self.lost {
+            return Ok(());
+        }
+        self.lost = health.lost();
+        self.collector.lost(monotonic_ns()?);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.health(&health);
+        }
+        self.view.health(&health)
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.drain();
+        self.health()?;
+        self.learned();
+        let end = End {
+            now_ns: monotonic_ns()?,
+            events: self.events,
+            lost: self.lost,
+        };
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end(&end);
+        }
+        self.tell(|engine, say| engine.finish(end.now_ns, say))?;
+        if let Some(recorder) = self.recorder.take() {
+            let finished = recorder.finish(self.engine.next_id());
+            finished.context(CANNOT_RECORD)?;
+        }
+        self.view.end(&end)?;
+        match self.unreadable_records {
+            0 => Ok(()),
+            unreadable => Err(Failure::Failed(anyhow::anyhow!(
+                "{unreadable} records could not be decoded: the BPF object and the program do not fit together"
+            ))),
+        }
+    }
+}
+
+/// The node itself, asked as flows need it; what it says goes into the recording.
+struct Node<'a> {
+    collector: &'a mut Collector,
+    recorder: Option<&'a mut Recorder>,
+    /// How many flows were told of.
+    told: u32,
+}
+
+impl Knowledge for Node<'_> {
+    fn learn(&mut self, flow: &Flow, fate: Fate) {
+        if fate != Fate::Established {
+            self.collector.look(flow);
+        }
+        self.collector.name(flow);
+        if let Some(recorder) = &mut self.recorder {
+            let changed = self.collector.take_changed();
+            recorder.learned(Some(self.told), self.collector.facts(), &changed);
+        }
+        self.told += 1;
+    }
+
+    fn facts(&self) -> &Facts {
+        self.collector.facts()
+    }
+}
+
+/// Waits for the signal, if there is one to wait for.
+async fn asked(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// What a recording says of this machine.
+fn head() -> Result<Head, Failure> {
+    let (host, kernel) = start::names();
+    let now = jiff::Timestamp::now();
+    let monotonic_ns = monotonic_ns()?;
+    let boot_id = start::boot_id();
+    Ok(Head {
+        tracer: env!("CARGO_PKG_VERSION").to_owned(),
+        records: RECORDS,
+        session: format!("{boot_id}-{monotonic_ns}-{}", std::process::id()),
+        host,
+        kernel,
+        uname: start::uname(),
+        boot_id,
+        ready: now,
+        wall: now,
+        monotonic_ns,
+        ..Head::default()
+    })
+}
+
+fn offsets(offsets: &Offsets) -> Vec<(String, u32)> {
+    field::ALL
+        .iter()
+        .filter_map(|field| Some((field.path.to_owned(), offsets.get(field).ok()?)))
+        .collect()
+}
+
+fn clients(selection: &Selection) -> Vec<String> {
+    let clients = selection.clients.iter();
+    clients
+        .map(|(address, length)| format!("{address}/{length}"))
+        .collect()
+}
+
+fn drop_reasons(facts: &Facts) -> Vec<(u32, String)> {
+    let reasons = facts.drop_reasons.iter();
+    let mut reasons: Vec<_> = reasons.map(|(number, name)| (*number, name.clone())).collect();
+    reasons.sort();
+    reasons
+}
+
+fn count_attached(hooks: &[Planned]) -> usize {
+    hooks.iter().filter(|hook| hook.state == State::Attached).count()
+}
+
+fn tell_disabled(hooks: &[Planned]) {
+    for hook in hooks {
+        if let State::Disabled(why) = &hook.state {
+            eprintln!("tracer: hook {} is off: {why}", hook.info.name);
+        }
+    }
+}
+
+/// The hooks of which nothing will be seen, wanted or not.
+fn absent(hooks: &[Planned]) -> impl Iterator<Item = Hook> {
+    hooks
+        .iter()
+        .filter(|hook| matches!(hook.state, State::Missing(_) | State::Disabled(_)))
+        .map(|hook| hook.info.hook)
+}
+
+/// `CLOCK_MONOTONIC`, the clock of the kernel's records, in nanoseconds.
+fn monotonic_ns() -> Result<u64, Failure> {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).context("cannot read the monotonic clock")?;
+    let time = Duration::from(time);
+    Ok(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,90 @@
+//! The way from a flow to whoever wants to hear of it, the same for live tracing and for a recording.
+
+use crate::{
+    diagnose::{self, Diagnosis},
+    flow::{fate::Fate, model::Flow},
+    node::facts::Facts,
+    report::Clock,
+    trace::{
+        head::Head,
+        item::{End, Health, Hooks},
+    },
+};
+
+use super::exit::Failure;
+
+/// A flow whose fate is known, with all that can be said about it.
+pub(super) struct Told<'a> {
+    pub(super) flow: &'a Flow,
+    pub(super) fate: Fate,
+    pub(super) diagnosis: Diagnosis,
+    pub(super) facts: &'a Facts,
+    pub(super) clock: &'a Clock,
+}
+
+/// How a recording or a run goes on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// Records so far.
+    pub(super) events: u64,
+    /// Bytes of the recording so far.
+    pub(super) bytes: u64,
+}
+
+/// Whoever wants to hear what tracing finds out.
+pub(super) trait View {
+    /// Every hook that will attach is attached.
+    fn start(&mut self, head: &Head) -> Result<(), Failure>;
+    /// Hooks changed their state.
+    fn hooks(&mut self, hooks: &Hooks) -> Result<(), Failure>;
+    /// A flow's fate is known, or has changed.
+    fn flow(&mut self, told: &Told<'_>) -> Result<(), Failure>;
+    /// Records were lost.
+    fn health(&mut self, health: &Health) -> Result<(), Failure>;
+    /// There is no more.
+    fn end(&mut self, end: &End) -> Result<(), Failure>;
+    /// Nothing more is to be told for a while.
+    fn pause(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+    /// Comes once a second.
+    fn progress(&mut self, _: Progress) {}
+    /// Has it heard enough?
+    fn is_over(&self) -> bool {
+        false
+    }
+}
+
+/// What is known of the node.
+pub(super) trait Knowledge {
+    /// A flow is about to be told of: learns what its diagnosis needs.
+    fn learn(&mut self, flow: &Flow, fate: Fate);
+    /// What is known.
+    fn facts(&self) -> &Facts;
+}
+
+/// Explains each flow that is handed out, and tells of it.
+pub(super) fn tell(
+    ask: impl FnOnce(&mut dyn FnMut(&Flow, Fate)),
+    knowledge: &mut dyn Knowledge,
+    clock: &Clock,
+    view: &mut dyn View,
+) -> Result<(), Failure> {
+    let mut done = Ok(());
+    ask(&mut |flow, fate| {
+        knowledge.learn(flow, fate);
+        let facts = knowledge.facts();
+        let told = Told {
+            flow,
+            fate,
+            diagnosis: diagnose::diagnose(flow, fate, facts),
+            facts,
+            clock,
+        };
+        if done.is_ok() {
+            done = view.flow(&told);
+        }
+    });
+    done?;
+    view.pause()
+}

@@ -1,0 +1,210 @@
+//! The summary for people: numbers, causes, what to write into the ticket, what to do.
+
+use std::fmt::Write as _;
+
+use super::{CauseSummary, Names, Summary};
+use crate::flow::fate::Fate;
+
+/// So many causes have sentences of their own.
+const MOST_CAUSES: usize = 3;
+
+/// The summary as text of several lines.
+#[must_use]
+pub fn text(summary: &Summary) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = numbers(&mut out, summary);
+    if summary.causes.is_empty() {
+        out.push_str("\nNothing went wrong.\n");
+        return out;
+    }
+    let _ = causes(&mut out, summary);
+    let _ = ticket(&mut out, summary);
+    let _ = advice(&mut out, summary);
+    out
+}
+
+fn numbers(out: &mut String, summary: &Summary) -> std::fmt::Result {
+    for host in &summary.hosts {
+        writeln!(out, "Recorded on {}, kernel {}", host.host, host.kernel)?;
+    }
+    if let (Some(first), Some(last)) = (&summary.first, &summary.last) {
+        writeln!(out, "First flow {}, last flow {}", moment(first), moment(last))?;
+    }
+    let fates: Vec<String> = summary
+        .by_fate
+        .iter()
+        .map(|(fate, count)| format!("{count} {fate}"))
+        .collect();
+    writeln!(
+        out,
+        "{} of {}: {}",
+        plural(summary.flows, "flow"),
+        plural(summary.clients, "client"),
+        if fates.is_empty() {
+            "none".to_owned()
+        } else {
+            fates.join(", ")
+        }
+    )?;
+    match summary.lost {
+        0 => writeln!(out, "{} records, none lost", summary.records),
+        lost => writeln!(
+            out,
+            "{} records, {lost} lost: what is said of single flows may be incomplete",
+            summary.records
+        ),
+    }
+}
+
+fn causes(out: &mut String, summary: &Summary) -> std::fmt::Result {
+    let width = summary
+        .causes
+        .iter()
+        .map(|cause| cause.cause.name().len())
+        .fold("cause".len(), usize::max);
+    writeln!(
+        out,
+        "\n{:<width$}  {:>7}  {:>7}  {:>9}  {:>9}  from      to",
+        "cause", "flows", "clients", "lost", "median"
+    )?;
+    for cause in &summary.causes {
+        writeln!(
+            out,
+            "{:<width$}  {:>7}  {:>7}  {:>9}  {:>9}  {}  {}",
+            cause.cause.name(),
+            cause.flows,
+            cause.clients,
+            time(cause.lost_ms),
+            time(cause.median_lost_ms),
+            clock(&cause.first),
+            clock(&cause.last)
+        )?;
+        for (what, names) in [
+            ("service", &cause.services),
+            ("NodePort", &cause.nodes),
+            ("backend", &cause.backends),
+            ("client", &cause.client_addresses),
+            ("source port", &cause.source_ports),
+        ] {
+            if let Some(list) = list(names) {
+                writeln!(out, "    {what:<11}  {list}")?;
+            }
+        }
+    }
+    let by_time = summary.causes.first().map(|cause| cause.cause);
+    if let Some(widest) = summary.by_clients.first()
+        && by_time != Some(*widest)
+    {
+        writeln!(out, "Most clients were hit by {widest}.")?;
+    }
+    Ok(())
+}
+
+fn ticket(out: &mut String, summary: &Summary) -> std::fmt::Result {
+    let bad: u64 = summary
+        .by_fate
+        .iter()
+        .filter(|(fate, _)| !matches!(fate, Fate::Established | Fate::Pending))
+        .map(|(_, count)| count)
+        .sum();
+    let hosts: Vec<&str> = summary.hosts.iter().map(|host| host.host.as_str()).collect();
+    writeln!(out, "\nFor the ticket")?;
+    writeln!(
+        out,
+        "  {bad} of {} to NodePorts of {} did not go well.",
+        plural(summary.flows, "connection"),
+        hosts.join(", ")
+    )?;
+    for cause in summary.causes.iter().take(MOST_CAUSES) {
+        sentence(out, cause)?;
+    }
+    let others: u64 = summary
+        .causes
+        .iter()
+        .skip(MOST_CAUSES)
+        .map(|cause| cause.flows)
+        .sum();
+    if others != 0 {
+        writeln!(out, "  {others} more have other causes, see above.")?;
+    }
+    Ok(())
+}
+
+fn sentence(out: &mut String, cause: &CauseSummary) -> std::fmt::Result {
+    let to = list(&cause.services)
+        .or_else(|| list(&cause.nodes))
+        .unwrap_or_default();
+    writeln!(
+        out,
+        "  {} of {} to {to} had {}, from {} on, and lost {} by it, {} each at the median. For instance {} -> {}: {}",
+        plural(usize::try_from(cause.flows).unwrap_or(usize::MAX), "connection"),
+        plural(cause.clients, "client"),
+        cause.cause,
+        moment(&cause.first),
+        time(cause.lost_ms),
+        time(cause.median_lost_ms),
+        cause.example.client,
+        cause.example.node,
+        cause.example.explanation
+    )
+}
+
+fn advice(out: &mut String, summary: &Summary) -> std::fmt::Result {
+    if summary.causes.iter().all(|cause| cause.advice.is_none()) {
+        return Ok(());
+    }
+    writeln!(out, "\nWhat to do")?;
+    for cause in &summary.causes {
+        if let Some(advice) = cause.advice {
+            writeln!(out, "  {}: {advice}", cause.cause)?;
+        }
+    }
+    Ok(())
+}
+
+/// The most frequent names; `None` without any.
+fn list(names: &Names) -> Option<String> {
+    let (most, others) = names.first(MOST_LISTED);
+    let mut told: Vec<String> = most
+        .iter()
+        .map(|(name, count)| match count {
+            1 => (*name).to_owned(),
+            count => format!("{name} ({count})"),
+        })
+        .collect();
+    if others != 0 {
+        told.push(format!("{others} more"));
+    }
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+const MOST_LISTED: usize = 4;
+
+fn plural(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
+}
+
+/// A time without its fraction.
+fn moment(rfc3339: &str) -> String {
+    match rfc3339.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => rfc3339.to_owned(),
+    }
+}
+
+/// The time of day.
+fn clock(rfc3339: &str) -> &str {
+    rfc3339.get(11..19).unwrap_or(rfc3339)
+}
+
+fn time(ms: f64) -> String {
+    match ms {
+        0.0..1_000.0 => format!("{ms:.0} ms"),
+        1_000.0..600_000.0 => format!("{:.1} s", ms / 1_000.0),
+        _ => format!("{:.0} min", ms / 60_000.0),
+    }
+}

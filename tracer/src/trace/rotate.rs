@@ -1,0 +1,181 @@
+//! A recording in files: one, or a row of them of which the oldest are taken away.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    change,
+    chunk::Sealed,
+    head::Head,
+    recorder::Sink,
+    writer::{self, Writer},
+};
+use crate::node::facts::Facts;
+
+/// Where one file goes, or standard output.
+#[derive(Debug)]
+enum Out {
+    File(File),
+    Stdout(io::Stdout),
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Stdout(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Stdout(out) => out.flush(),
+        }
+    }
+}
+
+/// Opens a file for a recording, and throws away what it held. It tells of addresses in the kernel and of who
+/// connected: it is for its owner only.
+pub fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// The name of one file of a row: `node.trace` becomes `node.0001.trace`.
+#[must_use]
+pub fn numbered(path: &Path, number: u32) -> PathBuf {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some(extension) => path.with_extension(format!("{number:04}.{extension}")),
+        None => path.with_extension(format!("{number:04}")),
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Files {
+    path: PathBuf,
+    /// A file that is longer than this is ended and the next one begun.
+    size: Option<u64>,
+    /// So many files are kept.
+    count: Option<usize>,
+    head: Head,
+    opened: Option<Out>,
+    writer: Option<Writer<Out>>,
+    /// Files that were ended, oldest first.
+    ended: VecDeque<PathBuf>,
+    /// Bytes in files that were ended.
+    before: u64,
+}
+
+impl Files {
+    /// Opens the first file; `-` is standard output.
+    pub fn open(path: &Path, size: Option<u64>, count: Option<usize>) -> io::Result<Self> {
+        let mut files = Self {
+            path: path.to_owned(),
+            size,
+            count,
+            head: Head::default(),
+            opened: None,
+            writer: None,
+            ended: VecDeque::new(),
+            before: 0,
+        };
+        files.opened = Some(if path == Path::new("-") {
+            Out::Stdout(io::stdout())
+        } else {
+            Out::File(create(&files.current())?)
+        });
+        Ok(files)
+    }
+
+    /// The file that is written to.
+    fn current(&self) -> PathBuf {
+        match self.size {
+            Some(_) => numbered(&self.path, self.head.part + 1),
+            None => self.path.clone(),
+        }
+    }
+
+    /// Ends this file and begins the next one, with what is known.
+    fn rotate(&mut self, known: &Facts, next_flow: u64) -> io::Result<()> {
+        self.end_file()?;
+        self.ended.push_back(self.current());
+        while self.count.is_some_and(|count| self.ended.len() >= count.max(1)) {
+            let Some(oldest) = self.ended.pop_front() else {
+                break;
+            };
+            // Somebody may have taken it away.
+            let _ = fs::remove_file(oldest);
+        }
+        self.head.part += 1;
+        let out = Out::File(create(&self.current())?);
+        let mut writer = Writer::new(out, &self.head)?;
+        writer::standing(change::whole(known), next_flow, |chunk| writer.write(chunk))?;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    fn end_file(&mut self) -> io::Result<()> {
+        if let Some(writer) = self.writer.take() {
+            self.before += writer.written();
+            if let Out::File(file) = writer.finish()? {
+                file.sync_all()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Files {
+    fn begin(&mut self, head: Head) -> io::Result<()> {
+        self.head = head;
+        let Some(out) = self.opened.take() else {
+            return Ok(());
+        };
+        self.writer = Some(Writer::new(out, &self.head)?);
+        Ok(())
+    }
+
+    fn take(&mut self, chunk: Sealed, known: &Facts, next_flow: u64) -> io::Result<()> {
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        let whole = writer.written();
+        if let Err(error) = writer.write(&chunk).and_then(|()| writer.get_mut().flush()) {
+            // So that nothing is left of a chunk that did not fit. If that fails, readers leave it out.
+            if let Out::File(file) = writer.get_mut() {
+                let _ = file.set_len(whole);
+            }
+            return Err(error);
+        }
+        if self.size.is_some_and(|size| writer.written() >= size) {
+            self.rotate(known, next_flow)?;
+        }
+        Ok(())
+    }
+
+    fn write_out(&mut self) -> io::Result<Option<String>> {
+        Ok(None)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.end_file()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.before + self.writer.as_ref().map_or(0, Writer::written)
+    }
+}
+
+#[cfg(test)]
+mod tests;
