@@ -55,6 +55,9 @@ pub struct Job {
     pub demo: bool,
     /// Say more in [`Message::Note`]s.
     pub verbose: bool,
+    /// Hand over what tracer recorded.
+    #[serde(default)]
+    pub recordings: bool,
     /// Kernel modules to load before the first scenario, in this order: paths of uncompressed `.ko` files in the
     /// guest. Dependencies come before what needs them; what the kernel has built in is not among them.
     pub modules: Vec<String>,
@@ -90,6 +93,11 @@ pub enum Message {
     Note {
         /// One sentence.
         text: String,
+    },
+    /// A part of what tracer recorded, in order.
+    Recording {
+        /// Its bytes as hexadecimal digits.
+        hex: String,
     },
     /// A scenario is over.
     End {

@@ -89,7 +89,7 @@ impl Audience for Narrator {
                 self.said.push(line.clone());
             }
             Message::Stderr { line } => println!("  tracer| {line}"),
-            Message::Begin { .. } | Message::End { .. } | Message::Done => {}
+            Message::Recording { .. } | Message::Begin { .. } | Message::End { .. } | Message::Done => {}
         }
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod play;
 pub(crate) mod tell;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::thread;
@@ -50,6 +51,9 @@ pub(crate) struct Arguments {
     /// Print evidence and path of each flow
     #[arg(long, short)]
     verbose: bool,
+    /// Keep what tracer recorded of each scenario in this folder
+    #[arg(long, value_name = "FOLDER")]
+    recordings: Option<PathBuf>,
 }
 
 /// Plays what was asked for.
@@ -73,6 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         demo: false,
         without_tracer: arguments.without_tracer,
         verbose: arguments.verbose,
+        recordings: arguments.recordings.clone(),
     })?;
     let detail = if wanted.len() > 1 {
         Detail::Blocks

@@ -21,6 +21,7 @@ mod pod;
 mod port;
 mod process;
 mod process_table;
+mod recording;
 mod restore;
 mod segment;
 mod sequence;

@@ -95,7 +95,11 @@ impl Stage {
             let flows = scenario.attempts().len();
             let waited = acted.and_then(|()| self.wait_for_fates(&tracer, flows, told_again));
             let stopped = tracer.stop(&self.cancel);
-            waited.and(stopped)
+            let checked = match &stopped {
+                Ok(()) => Tracer::check_recording(scenario, &self.job, &self.port, &self.cancel),
+                Err(_) => Ok(()),
+            };
+            waited.and(stopped).and(checked)
         } else {
             acted
         }

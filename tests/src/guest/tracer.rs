@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::abridge::Abridge;
 use super::cancel::Cancel;
 use super::port::Port;
+use super::recording::{self, Said};
 use crate::protocol::{Job, Message, TRACER_PATH};
 use crate::scenario::Scenario;
 
@@ -52,6 +53,8 @@ struct State {
     others: Vec<String>,
     complaints: Vec<String>,
     silent: bool,
+    /// What it says is kept, where it records at the same time.
+    said: Option<Said>,
 }
 
 impl Tracer {
@@ -59,10 +62,18 @@ impl Tracer {
     pub(super) fn start(scenario: &Scenario, job: &Job, port: &Port, cancel: &Cancel) -> Result<Self> {
         cancel.doing("waiting for tracer to attach its hooks")?;
         let ports: Vec<String> = scenario.node_ports().iter().map(u16::to_string).collect();
+        // The long ones depend on how fast tracer is.
+        let records = !job.demo && (!scenario.long || job.recordings);
+        let output: &[&str] = if records {
+            &["--output", recording::PATH]
+        } else {
+            &[]
+        };
         let mut child = Command::new(TRACER_PATH)
             .arg("live")
             .arg(if job.demo { "--plain" } else { "--json" })
             .args(["--port", &ports.join(",")])
+            .args(output)
             .args(&scenario.tracer.options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -70,6 +81,9 @@ impl Tracer {
             .spawn()
             .with_context(|| format!("cannot run {TRACER_PATH}"))?;
         let heard = Arc::new(Heard::default());
+        if records {
+            heard.lock().said = Some(Said::new().context("cannot keep what tracer says")?);
+        }
         let out = child.stdout.take().context("tracer has no standard output")?;
         let errors = child.stderr.take().context("tracer has no standard error")?;
         let readers = vec![
@@ -183,6 +197,27 @@ impl Tracer {
         }
     }
 
+    /// Once it has ended: does its recording say the same?
+    pub(super) fn check_recording(
+        scenario: &Scenario,
+        job: &Job,
+        port: &Port,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        if job.demo || scenario.long && !job.recordings {
+            return Ok(());
+        }
+        cancel.doing("replaying what tracer recorded")?;
+        let checked = recording::check(scenario, port);
+        let sent = if job.recordings {
+            recording::send(port)
+        } else {
+            Ok(())
+        };
+        recording::remove();
+        checked.and(sent)
+    }
+
     /// Tells the most memory that it has had so far, where there is a limit, and holds it against that.
     fn memory(&self) -> Result<()> {
         let Some(limit) = self.memory_mib else {
@@ -228,7 +263,12 @@ impl Heard {
     /// A line of its standard output; `None` is the end.
     fn line(&self, line: Option<String>, abridge: &mut Abridge, port: &Port) {
         let Some(line) = line else {
-            self.lock().silent = true;
+            let mut state = self.lock();
+            state.silent = true;
+            if let Some(said) = &mut state.said {
+                // What is missing then is seen when it is compared.
+                let _ = said.end();
+            }
             return;
         };
         let mut sent = line.clone();
@@ -244,6 +284,9 @@ impl Heard {
         }
         port.send(&Message::Tracer { line: sent });
         let mut state = self.lock();
+        if let Some(said) = &mut state.said {
+            let _ = said.line(&line);
+        }
         if fate.is_none() {
             state.others.push(line.clone());
         }

@@ -20,7 +20,7 @@ use crate::static_build::{self, Programs};
 use crate::system;
 
 /// How guests are to be run.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Manner {
     /// tracer speaks its plain lines, and nothing is judged.
     pub(crate) demo: bool,
@@ -28,6 +28,8 @@ pub(crate) struct Manner {
     pub(crate) without_tracer: bool,
     /// Everything that there is to say is said.
     pub(crate) verbose: bool,
+    /// Where what tracer recorded is kept.
+    pub(crate) recordings: Option<PathBuf>,
 }
 
 /// Someone who wants to know at once.
@@ -117,7 +119,7 @@ impl Lab {
         programme: &Programme<'_>,
         audience: &mut dyn Audience,
     ) -> Vec<Played> {
-        let mut stage = Stage::new(programme, self.manner);
+        let mut stage = Stage::new(programme, self.manner.clone());
         loop {
             let left = stage.left();
             if left.is_empty() {
@@ -184,9 +186,16 @@ impl Lab {
             without_tracer: self.manner.without_tracer,
             demo: self.manner.demo,
             verbose: self.manner.verbose,
+            recordings: self.manner.recordings.is_some(),
             modules: Vec::new(),
         }
     }
+}
+
+/// The bytes that these hexadecimal digits stand for, up to the first that is none.
+fn bytes(hex: &str) -> impl Iterator<Item = u8> {
+    let pairs = hex.as_bytes().chunks_exact(2);
+    pairs.map_while(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok())
 }
 
 /// The guest watches over each scenario itself, so these are for guests that cannot.
@@ -213,6 +222,7 @@ struct Act<'a> {
     began: Instant,
     told: Vec<Value>,
     traffic: Vec<Traffic>,
+    recording: Vec<u8>,
     troubles: Vec<String>,
 }
 
@@ -223,6 +233,7 @@ impl<'a> Act<'a> {
             began: Instant::now(),
             told: Vec::new(),
             traffic: Vec::new(),
+            recording: Vec::new(),
             troubles: Vec::new(),
         }
     }
@@ -263,6 +274,7 @@ impl<'a> Stage<'a> {
                     .push(format!("tracer printed what is no JSON ({error}): {line}")),
             },
             Message::Traffic(truth) => act.traffic.push(truth.clone()),
+            Message::Recording { hex } => act.recording.extend(bytes(hex)),
             Message::End { ok, why, .. } => {
                 if !ok {
                     let why = why.as_deref().unwrap_or("for no reason given");
@@ -287,6 +299,20 @@ impl<'a> Stage<'a> {
                 expect::judge(scenario, &act.told, &act.traffic)
             };
             act.troubles.extend(mismatches.iter().map(ToString::to_string));
+        }
+        if let Some(folder) = self
+            .manner
+            .recordings
+            .as_ref()
+            .filter(|_| !act.recording.is_empty())
+        {
+            let name = format!("{}-{}.trace", act.named.name, self.programme.name).replace(['/', ' '], "-");
+            let kept =
+                fs::create_dir_all(folder).and_then(|()| fs::write(folder.join(&name), &act.recording));
+            if let Err(error) = kept {
+                act.troubles
+                    .push(format!("its recording {name} cannot be kept: {error}"));
+            }
         }
         let has_matrix = scenario.expect.matrix && !(self.manner.without_tracer || self.manner.demo);
         let played = Played {

@@ -155,7 +155,7 @@ impl Audience for Teller {
             Message::Stderr { line } => self.say("stderr", line),
             Message::Tracer { line } => self.tracer(line),
             Message::Traffic(truth) => self.client(truth),
-            Message::Begin { .. } | Message::End { .. } | Message::Done => {}
+            Message::Recording { .. } | Message::Begin { .. } | Message::End { .. } | Message::Done => {}
         }
     }
 

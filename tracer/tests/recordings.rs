@@ -1,0 +1,211 @@
+//! Recordings that earlier versions made, in the lab, must be readable for ever; and what is done with them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+fn tracer(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tracer"))
+        .args(arguments)
+        .output()
+        .expect("the command runs")
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings")
+}
+
+fn recordings() -> Vec<String> {
+    let mut out: Vec<String> = fs::read_dir(folder())
+        .expect("a folder")
+        .map(|entry| entry.expect("a file").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "trace"))
+        .map(|path| path.to_str().expect("a name that is text").to_owned())
+        .collect();
+    out.sort();
+    assert!(!out.is_empty());
+    out
+}
+
+/// What a command prints of a recording that is whole.
+fn said(arguments: &[&str]) -> String {
+    let output = tracer(arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && errors.is_empty(),
+        "{arguments:?}: {errors}"
+    );
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn flows(lines: &str) -> Vec<Value> {
+    lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+        .filter(|line| line["type"] == "flow")
+        .collect()
+}
+
+/// What the records show of each flow, whatever is thought of it: one line each.
+fn told(lines: &str) -> String {
+    let line = |flow: &Value| {
+        let end = |end: &Value| match (&end["ip"], &end["port"]) {
+            (Value::String(ip), Value::Number(port)) => format!("{ip} {port}"),
+            _ => "none".to_owned(),
+        };
+        format!(
+            "{} {} {} -> {} -> {}, {} SYNs, {} SYN-ACKs\n",
+            flow["id"],
+            flow["fate"].as_str().unwrap_or("no fate"),
+            end(&flow["client"]),
+            end(&flow["node"]),
+            end(&flow["backend"]),
+            flow["syns"],
+            flow["synacks"]
+        )
+    };
+    flows(lines).iter().map(line).collect()
+}
+
+#[test]
+fn what_earlier_versions_recorded_is_read_for_ever() {
+    for recording in recordings() {
+        let told = told(&said(&["replay", "--json", &recording]));
+        let beside = recording.replace(".trace", ".flows");
+        if std::env::var_os("TRACER_WRITE_FLOWS").is_some() {
+            fs::write(&beside, &told).expect("a file");
+        }
+        let expected = fs::read_to_string(&beside).expect("what it tells is written beside it");
+        assert_eq!(told, expected, "{recording}");
+    }
+}
+
+#[test]
+fn a_recording_that_ends_too_soon_is_read_up_to_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cut = folder.path().join("cut.trace");
+    let cut_name = cut.to_str().expect("text");
+    let recording = &recordings()[0];
+    let bytes = fs::read(recording).expect("a recording");
+    let whole = flows(&said(&["replay", "--json", recording])).len();
+    let mut most = 0;
+    for part in 1..8 {
+        fs::write(&cut, &bytes[..bytes.len() * part / 8]).expect("a file");
+        let output = tracer(&["replay", "--json", cut_name]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            assert!(errors.contains("was not ended in good order"), "{errors}");
+            let flows = flows(&String::from_utf8(output.stdout).expect("text")).len();
+            assert!((most..=whole).contains(&flows));
+            most = flows;
+        } else {
+            // Not even its head is there.
+            assert!(errors.contains("it is empty"), "{errors}");
+            assert_eq!(errors.lines().count(), 1, "{errors}");
+        }
+    }
+}
+
+#[test]
+fn filters_choose_among_what_was_recorded() {
+    for recording in recordings() {
+        let all = flows(&said(&["replay", "--json", &recording]));
+        let of = |name: &str, value: &str| {
+            let lines = said(&["replay", "--json", name, value, &recording]);
+            flows(&lines)
+        };
+        let first = &all[0];
+        let client = first["client"]["ip"].as_str().expect("an address");
+        let port = first["node"]["port"].to_string();
+        let fate = first["fate"].as_str().expect("a fate");
+        let same = |path: &[&str]| -> Vec<Value> {
+            let value = |flow: &Value| path.iter().fold(flow.clone(), |value, name| value[*name].clone());
+            let wanted = value(first);
+            all.iter().filter(|flow| value(flow) == wanted).cloned().collect()
+        };
+        assert_eq!(of("--client", client), same(&["client", "ip"]));
+        assert_eq!(of("--port", &port), same(&["node", "port"]));
+        assert_eq!(of("--fate", fate), same(&["fate"]));
+        assert_eq!(of("--port", "1"), Vec::<Value>::new());
+        assert_eq!(of("--service", "no/such"), Vec::<Value>::new());
+    }
+}
+
+#[test]
+fn a_report_counts_the_flows_and_ranks_the_causes() {
+    for recording in recordings() {
+        let mut last = std::collections::BTreeMap::new();
+        for flow in flows(&said(&["replay", "--json", &recording])) {
+            last.insert(flow["id"].as_u64().expect("a number"), flow);
+        }
+        let report: Value = serde_json::from_str(&said(&["report", "--json", &recording])).expect("JSON");
+        assert_eq!(report["flows"], last.len());
+        let causes = report["causes"].as_array().expect("a list");
+        let lost: Vec<f64> = causes
+            .iter()
+            .map(|cause| cause["lost_ms"].as_f64().expect("a time"))
+            .collect();
+        assert!(lost.is_sorted_by(|one, next| one >= next));
+        for cause in causes {
+            let has = last
+                .values()
+                .filter(|flow| flow["cause"] == cause["cause"])
+                .count();
+            assert_eq!(cause["flows"], has);
+        }
+        let text = said(&["report", &recording]);
+        for cause in causes {
+            assert!(text.contains(cause["cause"].as_str().expect("a name")), "{text}");
+        }
+        assert!(text.contains(&format!("{} flow", last.len())), "{text}");
+    }
+}
+
+#[test]
+fn one_flow_is_shown_step_by_step() {
+    for recording in recordings() {
+        for flow in flows(&said(&["replay", "--json", &recording])) {
+            let text = said(&["show", &recording, &flow["id"].to_string()]);
+            for step in flow["path"].as_array().expect("a list") {
+                assert!(text.contains(step["hook"].as_str().expect("a name")), "{text}");
+            }
+        }
+        let none = tracer(&["show", &recording, "999999"]);
+        assert_eq!(none.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&none.stderr).contains("tells of no flow 999999"));
+    }
+}
+
+#[test]
+fn what_is_no_recording_is_told_in_one_line() {
+    let this = file!().rsplit('/').next().expect("a name");
+    let this = folder().parent().expect("a folder").join(this);
+    for (file, named) in [
+        (this.to_str().expect("text"), "it is no recording of tracer's"),
+        ("/nonexistent.trace", "cannot open /nonexistent.trace"),
+        ("/", "cannot read it"),
+    ] {
+        for command in ["replay", "report"] {
+            let output = tracer(&[command, file]);
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{errors}");
+            assert_eq!(errors.lines().count(), 1, "{errors}");
+            assert!(errors.contains(named), "{errors}");
+        }
+    }
+}
+
+#[test]
+fn where_nothing_can_be_written_record_says_so_before_it_attaches_anything() {
+    let output = tracer(&["record", "-o", "/nonexistent/node.trace"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert_eq!(
+        errors.trim(),
+        "tracer: cannot write /nonexistent/node.trace: No such file or directory (os error 2)"
+    );
+}
