@@ -1,16 +1,19 @@
-//! `tracer replay`: each flow of a recording, as `live` would have printed it.
+//! `tracer replay`: each flow of a recording, as `live` would have shown it.
 
 use std::io::{self, BufWriter};
 
 use super::{
-    args::ReplayOptions,
+    args::{ReplayOptions, look::Look},
     exit::Failure,
     lines::{Form, Lines},
-    play,
+    play, timeline,
 };
 
 /// Plays the recordings, run by run.
 pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
+    if !options.json && !options.plain && !options.verbose && Look::has_terminal() {
+        return timeline::run(options);
+    }
     let form = if options.json {
         Form::Json
     } else {

@@ -43,6 +43,8 @@ pub enum Msg {
     Ended,
     /// How a recording is played.
     Playing(Playing),
+    /// The flow that was looked for.
+    Found(u64),
     /// All that was told is told anew: a recording begins from its start.
     Rewound,
     /// A key was pressed.

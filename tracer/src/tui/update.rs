@@ -65,6 +65,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
             model.playing = Some(playing);
         }
         Msg::Rewound => clear(model),
+        Msg::Found(id) => press::found(model, id),
         Msg::Pasted(text) => press::paste(model, &text),
         Msg::Size(columns, lines) => model.size = (columns, lines),
     }

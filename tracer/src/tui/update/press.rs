@@ -369,3 +369,13 @@ fn look_for_trouble(model: &mut Model, down: bool) {
     }
     model.notice = Some("none".to_owned());
 }
+
+/// Selects the flow that was looked for; where the filter hides it, it is shown by itself.
+pub(super) fn found(model: &mut Model, id: u64) {
+    model.follows = false;
+    model.selected = model.store.number(id);
+    model.flow = Some(id);
+    model.flow_top = 0;
+    model.trail.clear();
+    model.at = At::Flow;
+}
