@@ -108,7 +108,10 @@ impl Player {
             match play::play(run, self) {
                 Ok(()) => {
                     whole = Some(std::mem::take(&mut self.totals));
-                    self.control.ended();
+                    if self.control.ended() {
+                        let said = "no flow goes wrong from there on".to_owned();
+                        self.messages.push(Msg::Said(said));
+                    }
                     self.wait();
                 }
                 // This is how playing is broken off.

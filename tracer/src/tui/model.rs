@@ -94,6 +94,10 @@ pub struct Frozen {
 
 /// See the module.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches that have nothing to do with each other"
+)]
 pub struct Model {
     /// How things look.
     pub theme: Theme,

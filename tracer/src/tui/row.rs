@@ -9,7 +9,7 @@ use super::{
     story::Story,
 };
 use crate::{
-    diagnose::{Dataplane, Diagnosis, cause::Cause},
+    diagnose::{Dataplane, Diagnosis, cause::Cause, evidence},
     flow::{event::What, fate::Fate, model::Flow},
     node::facts::Facts,
 };
@@ -86,32 +86,34 @@ impl Told {
             lost_ns,
             syns: flow.attempts.len(),
             earlier: flow.earlier.as_ref().map(|earlier| earlier.id),
-            site: site(flow, fate, diagnosis),
+            site: site(flow, fate, diagnosis, facts),
             hooks: flow.steps.iter().map(|step| step.event.hook).collect(),
             story: Story::of(flow, fate, diagnosis, facts),
         }
     }
 }
 
-/// Where the packet that the diagnosis is about was discarded.
-fn site(flow: &Flow, fate: Fate, diagnosis: &Diagnosis) -> Option<Site> {
-    let is_sick = !matches!(fate, Fate::Established | Fate::Pending);
-    let is_dropped = || flow.steps.iter().any(|step| matches!(step.event.what, What::Drop(_)));
+/// Where a packet of a flow that went wrong was discarded last.
+fn site(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts) -> Option<Site> {
+    if !is_trouble(fate) {
+        return None;
+    }
+    let (step, drop) = flow.steps.iter().rev().find_map(|step| match &step.event.what {
+        What::Drop(drop) => Some((step, drop)),
+        _ => None,
+    })?;
     let fact = |wanted: &str| {
         let found = diagnosis.evidence.iter().find(|fact| fact.what == wanted);
-        found.map(|fact| fact.value.clone())
+        found.map(|fact| fact.value.as_str())
     };
-    let function = fact("discarded in");
     let rule: Vec<String> = ["table", "chain", "rule"]
         .iter()
         .filter_map(|what| Some(format!("{what} {}", fact(what)?)))
+        .filter(|part| !part.contains("not seen"))
         .collect();
-    if !is_sick || function.is_none() && (rule.is_empty() || !is_dropped()) {
-        return None;
-    }
     Some(Site {
-        function: function.unwrap_or_default(),
-        reason: fact("drop reason").unwrap_or_default(),
+        function: evidence::function(&evidence::location(step, facts)).to_owned(),
+        reason: facts.drop_reasons.get(&drop.reason).cloned().unwrap_or_default(),
         rule: rule.join(" "),
     })
 }

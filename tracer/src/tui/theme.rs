@@ -120,7 +120,7 @@ enum Tone {
 impl Theme {
     /// The signs.
     #[must_use]
-    pub fn signs(&self) -> &'static Signs {
+    pub fn signs(self) -> &'static Signs {
         if self.is_ascii { &ASCII } else { &UNICODE }
     }
 
@@ -155,7 +155,7 @@ impl Theme {
 
     /// A fate, by colour; in mono what went wrong is bold.
     #[must_use]
-    pub fn fate(&self, fate: Fate) -> Style {
+    pub fn fate(self, fate: Fate) -> Style {
         match fate {
             Fate::Established => self.tone(Tone::Good),
             Fate::Stalled => self.tone(Tone::Slow).add_modifier(Modifier::BOLD),
@@ -167,7 +167,7 @@ impl Theme {
 
     /// A fate, by sign.
     #[must_use]
-    pub fn fate_sign(&self, fate: Fate) -> &'static str {
+    pub fn fate_sign(self, fate: Fate) -> &'static str {
         match (fate, self.is_ascii) {
             (Fate::Established, false) => "✓",
             (Fate::Established, true) => "+",
@@ -182,31 +182,31 @@ impl Theme {
 
     /// What is of no great interest.
     #[must_use]
-    pub fn dim(&self) -> Style {
+    pub fn dim(self) -> Style {
         Style::new().add_modifier(Modifier::DIM)
     }
 
     /// Headings.
     #[must_use]
-    pub fn heading(&self) -> Style {
+    pub fn heading(self) -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
     /// What is selected.
     #[must_use]
-    pub fn selected(&self) -> Style {
+    pub fn selected(self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
     /// A key that can be pressed.
     #[must_use]
-    pub fn key(&self) -> Style {
+    pub fn key(self) -> Style {
         self.tone(Tone::Key).add_modifier(Modifier::BOLD)
     }
 
     /// A warning.
     #[must_use]
-    pub fn warning(&self) -> Style {
+    pub fn warning(self) -> Style {
         self.tone(Tone::Bad).add_modifier(Modifier::BOLD)
     }
 }

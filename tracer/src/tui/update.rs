@@ -164,7 +164,7 @@ fn frame(model: &mut Model) {
         model.flow_top = model.flow_top.min(lines.saturating_sub(body));
     }
     if let Some(top) = &mut model.help {
-        *top = (*top).min(help::lines(&model.theme, model.playing.is_some()).len().saturating_sub(body));
+        *top = (*top).min(help::lines(model.theme, model.playing.is_some()).len().saturating_sub(body));
     }
 }
 

@@ -179,7 +179,7 @@ fn poke() -> impl Strategy<Value = Poke> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn no_keys_in_whatever_order_bring_it_down(pokes in proptest::collection::vec(poke(), 0..120), plays in any::<bool>()) {
         let all = flows();

@@ -125,7 +125,7 @@ fn below_the_smallest_size_it_says_so() {
 fn names_from_outside_cannot_steer_the_terminal() {
     let mut model = empty(UNICODE, 140, 40);
     let mut told: Told = flows().swap_remove(2);
-    told.service = Some("shop/\x1b[2J\u{202e}web".to_owned());
+    told.service = Some("\x1b[2J\u{202e}x".to_owned());
     told.fate = Fate::Dropped;
     told.story.explanation = "first\r\nsecond \x07".to_owned();
     update(&mut model, Msg::Flow(Box::new(told)));
@@ -140,5 +140,5 @@ fn names_from_outside_cannot_steer_the_terminal() {
         assert!(!text.contains('\u{202e}'));
     }
     press(&mut model, "2");
-    assert!(shown(&mut model).contains("shop/\\x1b[2J\\u{202e}web"));
+    assert!(shown(&mut model).contains("\\x1b[2J\\u{202e}x"));
 }

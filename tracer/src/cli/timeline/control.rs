@@ -143,13 +143,15 @@ impl Control {
         was_looked_for
     }
 
-    /// The end was reached.
-    pub(super) fn ended(&self) {
+    /// The end was reached; gives whether a flow that went wrong was still looked for.
+    pub(super) fn ended(&self) -> bool {
         let mut state = self.lock();
+        let looked = state.looks;
         state.now_ns = state.end_ns;
         state.seek_ns = None;
         state.looks = false;
         state.is_paused = true;
+        looked
     }
 
     /// It is read from the beginning.

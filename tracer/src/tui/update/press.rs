@@ -367,7 +367,7 @@ fn look_for_trouble(model: &mut Model, down: bool) {
             return;
         }
     }
-    model.notice = Some("none".to_owned());
+    model.notice = Some("no other flow went wrong in this direction".to_owned());
 }
 
 /// Selects the flow that was looked for; where the filter hides it, it is shown by itself.

@@ -30,7 +30,8 @@ pub type Line = Vec<(String, Style)>;
 
 pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     let lines = lines(model, pen.columns());
-    let height = pen.lines();
+    let is_more = lines.len() > model.flow_top + pen.lines();
+    let height = pen.lines() - usize::from(is_more);
     for (y, line) in (0..).zip(lines.iter().skip(model.flow_top).take(height)) {
         let mut x = 0;
         for (text, style) in line {
@@ -49,7 +50,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
 /// All lines of the flow that is looked at, for so many columns.
 #[must_use]
 pub fn lines(model: &Model, columns: usize) -> Vec<Line> {
-    let theme = &model.theme;
+    let theme = model.theme;
     let Some(row) = model.flow_row() else {
         let said = if model.flow.is_none() {
             "No flow was chosen: choose one in Flows (2) with Enter."
@@ -85,7 +86,7 @@ fn text(words: &str, columns: usize, style: Style, out: &mut Vec<Line>) {
 }
 
 /// A heading and words behind it.
-fn titled(title: &str, words: &str, columns: usize, theme: &Theme, out: &mut Vec<Line>) {
+fn titled(title: &str, words: &str, columns: usize, theme: Theme, out: &mut Vec<Line>) {
     let indent = width(title) + 1;
     for (index, line) in wrap(&clean(words), columns.saturating_sub(indent))
         .into_iter()
@@ -97,7 +98,7 @@ fn titled(title: &str, words: &str, columns: usize, theme: &Theme, out: &mut Vec
 }
 
 fn front(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
-    let (theme, to) = (&model.theme, model.theme.signs().to);
+    let (theme, to) = (model.theme, model.theme.signs().to);
     let style = theme.fate(row.fate);
     let cause = row.cause.map_or("", |cause| cause.name());
     let time = model
@@ -150,12 +151,24 @@ fn front(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
 }
 
 /// The way, step by step: a column for each network namespace, from the client's side to the backend's.
-fn ladder(theme: &Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
+fn ladder(theme: Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
     let steps = story.steps();
     let lanes = Lanes::of(story, &steps);
     blank(out);
+    let is_backend = |netns: u32| {
+        let takes = |step: &PathStep| {
+            step.netns == Some(netns) && matches!(step.hook, "tcp_conn_request" | "tcp_v4_send_reset" | "tcp_v6_send_reset")
+        };
+        steps.iter().any(takes)
+    };
     let mut names = vec!["node".to_owned()];
-    names.extend(lanes.others.iter().map(|netns| format!("netns {netns}")));
+    names.extend(lanes.others.iter().map(|&netns| {
+        if is_backend(netns) {
+            format!("backend (netns {netns})")
+        } else {
+            format!("netns {netns}")
+        }
+    }));
     out.push(vec![
         ("Way  ".to_owned(), theme.heading()),
         (
@@ -192,12 +205,12 @@ fn ladder(theme: &Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
             };
             line.push((format!("{text} "), style));
         }
-        let dev = step.dev.as_deref().map_or_else(String::new, |dev| format!(" [{dev}]"));
+        let dev = step.dev.as_deref().map_or_else(String::new, |dev| format!("{dev}: "));
         let verdict = step
             .verdict
             .as_deref()
             .map_or_else(String::new, |verdict| format!(" = {verdict}"));
-        let words = format!("{}{dev}{verdict}", step.note);
+        let words = format!("{dev}{}{verdict}", step.note);
         rung(theme, step.hook, hooks, &words, (columns, lanes.count()), line, style, out);
     }
 }
@@ -205,7 +218,7 @@ fn ladder(theme: &Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
 /// One step: the function, and what happened beside it or, where that has no room, below.
 #[allow(clippy::too_many_arguments, reason = "parts of one line")]
 fn rung(
-    theme: &Theme,
+    theme: Theme,
     hook: &str,
     hooks: usize,
     words: &str,
@@ -271,9 +284,11 @@ impl Lanes {
 }
 
 /// How a step looks: which way the packet goes, or that it ends here.
-fn sign(theme: &Theme, step: &PathStep) -> (&'static str, Style) {
+fn sign(theme: Theme, step: &PathStep) -> (&'static str, Style) {
     let signs = theme.signs();
-    let is_end = step.hook == "kfree_skb" || step.verdict.as_deref().is_some_and(|verdict| verdict == "NF_DROP");
+    // What was read besides stands in lines of its own.
+    let is_freed = step.hook == "kfree_skb" && step.note.contains("discarded");
+    let is_end = is_freed || step.verdict.as_deref().is_some_and(|verdict| verdict == "NF_DROP");
     if is_end {
         return (signs.end, theme.warning());
     }
@@ -285,7 +300,7 @@ fn sign(theme: &Theme, step: &PathStep) -> (&'static str, Style) {
     (sign, Style::new())
 }
 
-fn evidence(theme: &Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
+fn evidence(theme: Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
     if story.evidence.is_empty() {
         return;
     }
@@ -311,7 +326,7 @@ fn earlier(model: &Model, row: &Row, out: &mut Vec<Line>) {
     if row.earlier == 0 {
         return;
     }
-    let theme = &model.theme;
+    let theme = model.theme;
     blank(out);
     out.push(vec![
         ("Before it, from the same client port".to_owned(), theme.heading()),

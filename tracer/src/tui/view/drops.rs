@@ -6,7 +6,7 @@ use super::pen::Pen;
 use crate::tui::{model::Model, text::count};
 
 pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
-    let (theme, more) = (&model.theme, model.theme.signs().more);
+    let (theme, more) = (model.theme, model.theme.signs().more);
     let drops = model.shown().drops();
     // Function, reason and rule, and the cause of the last flow.
     let wide = pen.width() >= 100;

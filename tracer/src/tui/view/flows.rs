@@ -86,7 +86,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
 }
 
 fn headings(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
-    let (theme, signs) = (&model.theme, model.theme.signs());
+    let (theme, signs) = (model.theme, model.theme.signs());
     let mut x = 1;
     for Shown { column, width } in shown {
         let is_sorted = *column == model.list.column;
@@ -97,7 +97,9 @@ fn headings(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
         };
         let style = if is_sorted { theme.heading() } else { theme.dim() };
         let title = format!("{}{arrow}", column.title());
-        if is_number(*column) {
+        if *column == Column::Cause && *width < 40 && !is_sorted {
+            // How much of everything this is stands there.
+        } else if is_number(*column) {
             pen.number(x, 0, &title, *width, style);
         } else {
             pen.put(x, 0, &title, style);
@@ -108,7 +110,7 @@ fn headings(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
 
 /// How much of everything this is, at the right end of the headings.
 fn status(model: &Model, pen: &mut Pen<'_>) {
-    let theme = &model.theme;
+    let theme = model.theme;
     let mut said = Vec::new();
     if !model.filter.is_empty() && model.typing.is_none() {
         said.push(format!("/{}", clean(&model.filter)));
@@ -128,7 +130,7 @@ fn status(model: &Model, pen: &mut Pen<'_>) {
         said.push("newest".to_owned());
     }
     let said = format!("  {}", said.join(", "));
-    let room = pen.width() / 2;
+    let room = if pen.width() < 76 { pen.width() / 3 } else { pen.width() / 2 - 15 };
     let said = crate::tui::text::fit_end(&said, usize::from(room), theme.signs().more);
     pen.number(pen.width() - room, 0, &said, room, theme.key());
 }
@@ -150,7 +152,7 @@ fn is_number(column: Column) -> bool {
 }
 
 fn line(model: &Model, pen: &mut Pen<'_>, y: u16, shown: &[Shown], row: &Row) {
-    let (theme, more) = (&model.theme, model.theme.signs().more);
+    let (theme, more) = (model.theme, model.theme.signs().more);
     let mut x = 1;
     for Shown { column, width } in shown {
         let style = match column {

@@ -23,7 +23,7 @@ pub(super) fn head(model: &Model, mut pen: Pen<'_>) {
 }
 
 fn tabs(model: &Model, pen: &mut Pen<'_>) {
-    let theme = &model.theme;
+    let theme = model.theme;
     let mut x = pen.put(0, 0, "tracer ", theme.heading());
     for (number, at) in (1..).zip(At::ALL) {
         let style = if at == model.at {
@@ -45,16 +45,23 @@ fn tabs(model: &Model, pen: &mut Pen<'_>) {
 }
 
 fn health(model: &Model, pen: &mut Pen<'_>) {
-    let theme = &model.theme;
+    let theme = model.theme;
     let all = &model.totals.all;
-    let mut x = pen.put(0, 1, &format!("{} flows", count(all.flows())), Style::new());
+    let is_narrow = pen.width() < 76;
+    let plural = if all.flows() == 1 { "" } else { "s" };
+    let mut x = pen.put(0, 1, &format!("{} flow{plural}", count(all.flows())), Style::new());
     let troubled = all.troubled();
     if troubled > 0 {
         x = pen.put(x, 1, ", ", Style::new());
         x = pen.put(x, 1, &format!("{} in trouble", count(troubled)), theme.warning());
     }
     let lost = model.lost_records();
-    x = pen.put(x, 1, &format!("  {} rec/s ", count(model.rate)), theme.dim());
+    let records = if model.playing.is_some() {
+        format!("  {} records ", count(model.records))
+    } else {
+        format!("  {} rec/s ", count(model.rate))
+    };
+    x = pen.put(x, 1, &records, theme.dim());
     x = if lost == 0 {
         pen.put(x, 1, " 0 lost", theme.dim())
     } else {
@@ -62,9 +69,11 @@ fn health(model: &Model, pen: &mut Pen<'_>) {
     };
     let attached = model.count_hooks("attached");
     let disabled = model.count_hooks("disabled");
-    x = pen.put(x, 1, &format!("  {attached} hooks"), theme.dim());
+    if !is_narrow {
+        x = pen.put(x, 1, &format!("  {attached} hooks"), theme.dim());
+    }
     if disabled > 0 {
-        x = pen.put(x, 1, &format!(", {disabled} failed"), theme.warning());
+        x = pen.put(x, 1, &format!("  {disabled} off"), theme.warning());
     }
     let state = if let Some(frozen) = &model.frozen {
         let since = all.flows().saturating_sub(frozen.flows);
@@ -87,7 +96,7 @@ fn health(model: &Model, pen: &mut Pen<'_>) {
 
 /// Where in the recording one is, and where in it flows went wrong.
 fn time_line(model: &Model, playing: &Playing, pen: &mut Pen<'_>) {
-    let (theme, signs) = (&model.theme, model.theme.signs());
+    let (theme, signs) = (model.theme, model.theme.signs());
     let whole = playing.end_ns.saturating_sub(playing.begin_ns).max(1);
     let at = playing.now_ns.saturating_sub(playing.begin_ns).min(whole);
     let state = match (playing.is_seeking, playing.is_paused, playing.speed) {
@@ -121,7 +130,7 @@ fn time_line(model: &Model, playing: &Playing, pen: &mut Pen<'_>) {
 
 /// Keys, what is typed, or something to be read once.
 pub(super) fn foot(model: &Model, mut pen: Pen<'_>) {
-    let theme = &model.theme;
+    let theme = model.theme;
     if let Some(typing) = &model.typing {
         let x = pen.put(0, 0, "/", theme.key());
         // The end is what is being typed.

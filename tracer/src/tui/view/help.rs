@@ -47,7 +47,7 @@ const FATES: [(Fate, &str); 6] = [
 
 /// All lines.
 #[must_use]
-pub fn lines(theme: &Theme, is_playing: bool) -> Vec<Line> {
+pub fn lines(theme: Theme, is_playing: bool) -> Vec<Line> {
     let mut out = Vec::new();
     for place in Place::ALL {
         if place == Place::Playing && !is_playing {
@@ -78,9 +78,9 @@ pub fn lines(theme: &Theme, is_playing: bool) -> Vec<Line> {
 }
 
 pub(super) fn draw(model: &Model, top: usize, mut pen: Pen<'_>) {
-    let theme = &model.theme;
+    let theme = model.theme;
     let all = lines(theme, model.playing.is_some());
-    let height = pen.lines();
+    let height = pen.lines() - usize::from(all.len() > top + pen.lines());
     for (y, line) in (0..).zip(all.iter().skip(top).take(height)) {
         let style = match (line.is_heading, line.fate) {
             (true, _) => theme.heading(),

@@ -7,7 +7,7 @@ use super::pen::Pen;
 use crate::tui::{model::Model, text::count};
 
 pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
-    let (theme, more) = (&model.theme, model.theme.signs().more);
+    let (theme, more) = (model.theme, model.theme.signs().more);
     pen.put(1, 0, "state", theme.dim());
     pen.put(11, 0, "function or tracepoint", theme.dim());
     pen.number(36, 0, "seen", 8, theme.dim());

@@ -33,16 +33,35 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     let for_services = services.min((left / 3).max(left.saturating_sub(causes.max(1))));
     let for_causes = causes.max(1).min(left.saturating_sub(for_services));
     let y = list_causes(model, &mut pen, y + 1, for_causes, causes);
-    list_services(model, &mut pen, y + 1, for_services, causes, services);
+    let y = list_services(model, &mut pen, y + 1, for_services, causes, services);
+    advise(model, &mut pen, y + 1);
+}
+
+/// What the selected cause means and what to do about it, where there is room.
+fn advise(model: &Model, pen: &mut Pen<'_>, mut y: u16) {
+    let Some(Item::Cause(cause)) = model.items().get(model.overview.place).copied() else {
+        return;
+    };
+    let Some(row) = catalogue::row(cause) else {
+        return;
+    };
+    let titled = [(cause.name(), Some(row.says)), ("Do", row.advice)];
+    for (title, text) in titled {
+        let Some(text) = text else { continue };
+        for line in wrap(&format!("{title}: {text}"), pen.columns()) {
+            pen.put(0, y, &line, model.theme.dim());
+            y += 1;
+        }
+    }
 }
 
 /// Fates over the last minutes, and the place below.
 fn fates(model: &Model, pen: &mut Pen<'_>) -> u16 {
-    let theme = &model.theme;
+    let theme = model.theme;
     let spans = pen.columns().saturating_sub(usize::from(LABEL) + 1);
     let seconds = if spans >= 150 { 2 } else { 4 };
     let minutes = spans as u64 * seconds / 60;
-    let title = format!("Fates of the last {minutes} minutes");
+    let title = format!("Fates: all so far, and when, over the last {minutes} minutes");
     pen.put(0, 0, &title, theme.heading());
     let totals = model.shown();
     let mut y = 1;
@@ -88,7 +107,7 @@ fn waiting(model: &Model, pen: &mut Pen<'_>, y: u16) {
 }
 
 fn list_causes(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes: usize) -> u16 {
-    let (theme, more) = (&model.theme, model.theme.signs().more);
+    let (theme, more) = (model.theme, model.theme.signs().more);
     pen.put(0, y, "Causes, the worst first", theme.heading());
     pen.number(27, y, "flows", 7, theme.dim());
     pen.number(35, y, "time lost", 9, theme.dim());
@@ -111,8 +130,8 @@ fn list_causes(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes: u
     y + 1 + u16::try_from(lines.min(causes)).unwrap_or_default()
 }
 
-fn list_services(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes: usize, services: usize) {
-    let (theme, more) = (&model.theme, model.theme.signs().more);
+fn list_services(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes: usize, services: usize) -> u16 {
+    let (theme, more) = (model.theme, model.theme.signs().more);
     pen.put(0, y, "Services", theme.heading());
     pen.number(27, y, "flows", 7, theme.dim());
     pen.number(35, y, "time lost", 9, theme.dim());
@@ -133,6 +152,7 @@ fn list_services(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes:
         pen.field(x + 2, y, &troubles.join(", "), pen.width().saturating_sub(x + 2), more, style);
         mark(model, pen, y, causes + place);
     }
+    y + 1 + u16::try_from(lines.min(services)).unwrap_or_default()
 }
 
 fn numbers(pen: &mut Pen<'_>, y: u16, sum: &Sum) {
