@@ -209,3 +209,28 @@ fn where_nothing_can_be_written_record_says_so_before_it_attaches_anything() {
         "tracer: cannot write /nonexistent/node.trace: No such file or directory (os error 2)"
     );
 }
+
+#[test]
+fn options_that_do_not_fit_together_are_told() {
+    for (arguments, named) in [
+        (&["record"][..], "--output"),
+        (
+            &["record", "-o", "-", "--ring", "1MiB"],
+            "standard output is one file",
+        ),
+        (
+            &["record", "-o", "x", "--ring", "1MiB", "--rotate-size", "1MiB"],
+            "cannot be used with",
+        ),
+        (&["record", "-o", "x", "--rotate-count", "2"], "--rotate-size"),
+        (&["record", "-o", "x", "--until", "bored"], "neither a fate"),
+        (&["record", "-o", "x", "--after", "1"], "--until"),
+        (&["export", "x", "--to", "csv"], "jsonl"),
+    ] {
+        let output = tracer(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
+        assert!(errors.contains(named), "{arguments:?}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+}

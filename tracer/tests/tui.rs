@@ -6,6 +6,8 @@ mod story;
 mod keys;
 #[path = "tui/million.rs"]
 mod million;
+#[path = "tui/screens.rs"]
+mod screens;
 #[path = "tui/show.rs"]
 mod show;
 #[path = "tui/views.rs"]

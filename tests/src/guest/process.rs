@@ -1,5 +1,7 @@
 //! tracer as a process: when it is ready, how it ends, what it asks for, and that it leaves nothing in the kernel.
 
+mod records;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -55,6 +57,7 @@ impl Bench<'_> {
             Check::Hooks => self.hooks(),
             Check::Ends => self.ends(),
             Check::Privileges => privileges(),
+            Check::Records => self.records(),
         };
         checked.with_context(|| format!("check {check:?}"))
     }

@@ -1,5 +1,6 @@
 //! What tracer recorded of a scenario, held against what it said meanwhile.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Write as _};
 use std::process::{Command, Stdio};
@@ -102,7 +103,11 @@ pub(super) fn send(port: &Port) -> Result<()> {
         if more.with_context(|| format!("cannot read {PATH}"))? == 0 {
             return Ok(());
         }
-        let hex = part.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut hex = String::with_capacity(2 * part.len());
+        for byte in &part {
+            // Writing to a string cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+        }
         port.send(&Message::Recording { hex });
     }
 }

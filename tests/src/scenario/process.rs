@@ -28,4 +28,7 @@ pub enum Check {
     Ends,
     /// Without the capabilities that tracing takes it says which ones those are, and with them it works.
     Privileges,
+    /// `tracer record`, however it ends, leaves a recording that can be read: when it is killed, told to end, when it
+    /// has seen what it was to wait for, when the disk is full.
+    Records,
 }

@@ -8,7 +8,9 @@ use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, str::FromStr, time::D
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 
 use self::look::Look;
-pub use self::recording::{RecordOptions, ReplayOptions, ReportOptions, ShowOptions, Until};
+pub use self::recording::{
+    ExportOptions, Format, RecordOptions, ReplayOptions, ReportOptions, ShowOptions, Until,
+};
 use crate::{diagnose::cause::Cause, flow::fate::Fate};
 
 /// Follows each NodePort SYN through the kernel and says what became of it and why.
@@ -36,6 +38,8 @@ pub enum Command {
     Report(ReportOptions),
     /// Show the way of one flow of a recording, step by step
     Show(ShowOptions),
+    /// Print a recording in a format of others
+    Export(ExportOptions),
     /// Show which hooks this kernel offers, which attach, and why the others do not
     Hooks(HooksOptions),
 }

@@ -36,6 +36,7 @@ pub(super) struct Lines<W> {
     form: Form,
     select: Select,
     totals: Totals,
+    is_live: bool,
 }
 
 impl<W: Write> Lines<W> {
@@ -45,6 +46,15 @@ impl<W: Write> Lines<W> {
             form,
             select: select.clone(),
             totals: Totals::default(),
+            is_live: true,
+        }
+    }
+
+    /// What is told of is over.
+    pub(super) fn of_recording(self) -> Self {
+        Self {
+            is_live: false,
+            ..self
         }
     }
 
@@ -68,13 +78,20 @@ impl<W: Write> View for Lines<W> {
     fn start(&mut self, head: &Head) -> Result<(), Failure> {
         let line = match self.form {
             Form::Json => json::start(head),
-            Form::Plain { .. } => format!(
-                "tracing on {}, kernel {}: {} hooks attached, ports followed: {}; Ctrl-C ends",
-                head.host,
-                head.kernel,
-                head.attached(),
-                head.ports.len()
-            ),
+            Form::Plain { .. } => {
+                let (what, end) = if self.is_live {
+                    ("tracing on", "; Ctrl-C ends")
+                } else {
+                    ("recorded on", "")
+                };
+                format!(
+                    "{what} {}, kernel {}: {} hooks attached, ports followed: {}{end}",
+                    head.host,
+                    head.kernel,
+                    head.attached(),
+                    head.ports.len()
+                )
+            }
         };
         self.line(&line)
     }
@@ -83,7 +100,9 @@ impl<W: Write> View for Lines<W> {
         let text = format!("{}: {} hooks attached", hooks.why, hooks.attached);
         match self.form {
             Form::Json => {
-                eprintln!("tracer: {text}");
+                if self.is_live {
+                    eprintln!("tracer: {text}");
+                }
                 self.line(&json::hooks(hooks.time, &hooks.why, &hooks.hooks))
             }
             Form::Plain { .. } => self.line(&text),

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod exit;
+mod export;
 mod hooks;
 mod lines;
 mod live;
@@ -42,6 +43,7 @@ pub fn run() -> Result<(), Failure> {
         Some(Command::Replay(options)) => replay::run(&options),
         Some(Command::Report(options)) => report::run(&options),
         Some(Command::Show(options)) => show::run(&options),
+        Some(Command::Export(options)) => export::run(&options),
         None => live::run(&args.live),
     }
 }

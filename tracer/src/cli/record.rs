@@ -9,6 +9,12 @@ use crate::trace::{flight::Flight, recorder::Sink, rotate::Files};
 
 /// Attaches, records until it is time to end, and detaches.
 pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
+    let is_row = options.rotate_size.is_some() || options.ring.is_some();
+    if is_row && options.output == Path::new("-") {
+        return Err(Failure::Usage(
+            "standard output is one file: --rotate-size and --ring need another name".to_owned(),
+        ));
+    }
     // Before anything is attached: what cannot be written is known at once.
     let sink = open(options).with_context(|| cannot_write(&options.output))?;
     let mut watch = Watch::new(options);
@@ -17,15 +23,13 @@ pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
 
 fn open(options: &RecordOptions) -> std::io::Result<Box<dyn Sink>> {
     let path = &options.output;
-    Ok(match options.ring {
-        Some(most) => Box::new(Flight::open(path, most)?),
-        None => {
-            let count = options
-                .rotate_count
-                .map(|count| usize::try_from(count).unwrap_or(usize::MAX));
-            Box::new(Files::open(path, options.rotate_size, count)?)
-        }
-    })
+    if let Some(most) = options.ring {
+        return Ok(Box::new(Flight::open(path, most)?));
+    }
+    let count = options
+        .rotate_count
+        .map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+    Ok(Box::new(Files::open(path, options.rotate_size, count)?))
 }
 
 /// What went wrong; the reason follows.

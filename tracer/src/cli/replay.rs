@@ -1,13 +1,17 @@
 //! `tracer replay`: each flow of a recording, as `live` would have shown it.
 
-use std::io::{self, BufWriter};
+use std::{
+    io::{self, BufWriter},
+    path::PathBuf,
+};
 
 use super::{
-    args::{ReplayOptions, look::Look},
+    args::{ReplayOptions, Select, look::Look},
     exit::Failure,
     lines::{Form, Lines},
     play, timeline,
 };
+use crate::flow::fate::Fate;
 
 /// Plays the recordings, run by run.
 pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
@@ -21,12 +25,22 @@ pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
             verbose: options.verbose,
         }
     };
+    print(&options.files, form, &options.select, options.fail_on)
+}
+
+/// Prints each flow of these recordings, run by run.
+pub(super) fn print(
+    files: &[PathBuf],
+    form: Form,
+    select: &Select,
+    fail_on: Option<Fate>,
+) -> Result<(), Failure> {
     let mut matched = Ok(());
-    for run in play::open(&options.files)? {
+    for run in play::open(files)? {
         let out = BufWriter::new(io::stdout().lock());
-        let mut lines = Lines::new(out, form, &options.select);
+        let mut lines = Lines::new(out, form, select).of_recording();
         play::play(run, &mut lines)?;
-        matched = matched.and(lines.fail_on(options.fail_on));
+        matched = matched.and(lines.fail_on(fail_on));
     }
     matched
 }

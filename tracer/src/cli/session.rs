@@ -1,6 +1,9 @@
 //! One run of the tracer: from the kernel's records to whoever wants to hear of flows, and into a recording.
 
-use std::time::Duration;
+mod head;
+mod node;
+
+use std::{io, time::Duration};
 
 use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
@@ -8,34 +11,30 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval},
 };
-use tracer_common::{
-    field,
-    hook::{Hook, When},
-};
+use tracer_common::hook::{Hook, When};
 
+use self::node::Node;
 use super::{
     args::Select,
     exit::Failure,
     hooks,
     signals::Signals,
     start::{self, Unreadable},
-    view::{self, Knowledge, Progress, View},
+    view::{self, Progress, View},
 };
 use crate::{
     flow::{engine::Engine, fate::Fate, model::Flow},
-    node::{collect::Collector, facts::Facts},
+    node::collect::Collector,
     probe::{
-        attach::{Probe, Selection},
+        attach::Probe,
         decode,
         demand::Demand,
         late::{Found, Late},
-        offsets::Offsets,
         plan::{Planned, State},
         ring::Ring,
     },
     report::Clock,
     trace::{
-        RECORDS,
         head::Head,
         item::{End, Health, Hooks},
         recorder::{Recorder, Sink},
@@ -74,19 +73,16 @@ pub(super) fn run(
         };
         let plan = survey.plan();
         let mut collector = Collector::new(survey.symbols, survey.offsets.drop_reasons());
-        let offsets = offsets(&survey.offsets);
+        let offsets = head::offsets(&survey.offsets);
         let (probe, ring) =
             Probe::attach(plan, survey.offsets, &selection).context("cannot attach tracer's hooks")?;
         collector.set_absent(absent(probe.hooks()));
         let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
         let head = Head {
             patience_ns,
-            ports: selection.ports.clone(),
-            clients: clients(&selection),
             hooks: hooks::states(probe.hooks()),
             offsets,
-            drop_reasons: drop_reasons(collector.facts()),
-            ..head()?
+            ..head::of(&selection, collector.facts(), monotonic_ns()?)
         };
         let clock = Clock::new(head.wall, head.monotonic_ns);
         let mut session = Session {
@@ -108,14 +104,20 @@ pub(super) fn run(
         };
         session.announce(&head)?;
         if let Some(sink) = sink {
-            session.recorder = Some(Recorder::new(sink, head).context(CANNOT_RECORD)?);
+            session.recorder = Some(Recorder::new(sink, head).map_err(cannot_record)?);
         }
         session.trace(&mut signals).await
     })
 }
 
-/// What went wrong if a recording cannot be written; the reason follows.
-const CANNOT_RECORD: &str = "cannot go on recording; what was written before can be read";
+/// What went wrong if a recording cannot be written. Whoever reads it from a pipe may go away.
+fn cannot_record(error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Failure::ClosedPipe;
+    }
+    let error = anyhow::Error::from(error);
+    Failure::Failed(error.context("cannot go on recording; what was written before can be read"))
+}
 
 /// One run of the tracer.
 struct Session<'a> {
@@ -198,7 +200,7 @@ impl Session<'_> {
                 }
             }
             if let Some(recorder) = &mut self.recorder {
-                recorder.check().context(CANNOT_RECORD)?;
+                recorder.check().map_err(cannot_record)?;
             }
         }
         self.finish()
@@ -255,7 +257,7 @@ impl Session<'_> {
         let Some(recorder) = &mut self.recorder else {
             return Ok(());
         };
-        if let Some(path) = recorder.write_out(self.engine.next_id()).context(CANNOT_RECORD)? {
+        if let Some(path) = recorder.write_out(self.engine.next_id()).map_err(cannot_record)? {
             eprintln!("tracer: wrote {path}");
         }
         Ok(())
@@ -392,7 +394,7 @@ impl Session<'_> {
         self.tell(|engine, say| engine.finish(end.now_ns, say))?;
         if let Some(recorder) = self.recorder.take() {
             let finished = recorder.finish(self.engine.next_id());
-            finished.context(CANNOT_RECORD)?;
+            finished.map_err(cannot_record)?;
         }
         self.view.end(&end)?;
         match self.unreadable_records {
@@ -404,80 +406,12 @@ impl Session<'_> {
     }
 }
 
-/// The node itself, asked as flows need it; what it says goes into the recording.
-struct Node<'a> {
-    collector: &'a mut Collector,
-    recorder: Option<&'a mut Recorder>,
-    /// How many flows were told of.
-    told: u32,
-}
-
-impl Knowledge for Node<'_> {
-    fn learn(&mut self, flow: &Flow, fate: Fate) {
-        if fate != Fate::Established {
-            self.collector.look(flow);
-        }
-        self.collector.name(flow);
-        if let Some(recorder) = &mut self.recorder {
-            let changed = self.collector.take_changed();
-            recorder.learned(Some(self.told), self.collector.facts(), &changed);
-        }
-        self.told += 1;
-    }
-
-    fn facts(&self) -> &Facts {
-        self.collector.facts()
-    }
-}
-
 /// Waits for the signal, if there is one to wait for.
 async fn asked(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),
         None => std::future::pending().await,
     }
-}
-
-/// What a recording says of this machine.
-fn head() -> Result<Head, Failure> {
-    let (host, kernel) = start::names();
-    let now = jiff::Timestamp::now();
-    let monotonic_ns = monotonic_ns()?;
-    let boot_id = start::boot_id();
-    Ok(Head {
-        tracer: env!("CARGO_PKG_VERSION").to_owned(),
-        records: RECORDS,
-        session: format!("{boot_id}-{monotonic_ns}-{}", std::process::id()),
-        host,
-        kernel,
-        uname: start::uname(),
-        boot_id,
-        ready: now,
-        wall: now,
-        monotonic_ns,
-        ..Head::default()
-    })
-}
-
-fn offsets(offsets: &Offsets) -> Vec<(String, u32)> {
-    field::ALL
-        .iter()
-        .filter_map(|field| Some((field.path.to_owned(), offsets.get(field).ok()?)))
-        .collect()
-}
-
-fn clients(selection: &Selection) -> Vec<String> {
-    let clients = selection.clients.iter();
-    clients
-        .map(|(address, length)| format!("{address}/{length}"))
-        .collect()
-}
-
-fn drop_reasons(facts: &Facts) -> Vec<(u32, String)> {
-    let reasons = facts.drop_reasons.iter();
-    let mut reasons: Vec<_> = reasons.map(|(number, name)| (*number, name.clone())).collect();
-    reasons.sort();
-    reasons
 }
 
 fn count_attached(hooks: &[Planned]) -> usize {

@@ -5,6 +5,10 @@ use std::collections::BTreeSet;
 use super::facts::Facts;
 
 /// See the module.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "groups of facts that have nothing to do with each other"
+)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changed {
     /// Names of kernel functions.

@@ -315,15 +315,15 @@ mod tests {
     }
 
     /// As a recording keeps it.
-    fn through_text(changes: Vec<Change>) -> Vec<Change> {
-        let text = serde_json::to_vec(&changes).expect("changes are text");
+    fn through_text(changes: &[Change]) -> Vec<Change> {
+        let text = serde_json::to_vec(changes).expect("changes are text");
         serde_json::from_slice(&text).expect("and are read again")
     }
 
     #[test]
     fn all_facts_come_back() {
         let mut read = Facts::default();
-        for change in through_text(whole(&facts())) {
+        for change in through_text(&whole(&facts())) {
             assert!(change.apply(&mut read));
         }
         let mut expected = facts();
@@ -348,7 +348,7 @@ mod tests {
             netns: [7, 8].into(),
             ..Changed::all(&now)
         };
-        let changes = through_text(between(&mut before, &now, &changed));
+        let changes = through_text(&between(&mut before, &now, &changed));
         assert_eq!(before, now);
         assert_eq!(changes.len(), 4, "{changes:?}");
         for change in changes {

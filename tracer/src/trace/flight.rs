@@ -13,7 +13,7 @@ use super::{
     item::Item,
     reader::Log,
     recorder::Sink,
-    rotate::{create, numbered},
+    rotate::{create, numbered, reserve},
     writer::{self, Writer},
 };
 use crate::node::facts::Facts;
@@ -36,7 +36,7 @@ pub struct Flight {
 impl Flight {
     /// Keeps so many bytes, for this file. That it can be written is seen now, and not when it is wanted.
     pub fn open(path: &Path, most: u64) -> io::Result<Self> {
-        create(path)?;
+        reserve(path)?;
         Ok(Self {
             path: path.to_owned(),
             most,

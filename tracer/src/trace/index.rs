@@ -69,11 +69,13 @@ fn from_bytes(bytes: &[u8]) -> Vec<Entry> {
 
 /// Reads the index of a recording from its end; `None` if it has none, as one that was not ended in good order.
 pub fn read(file: &mut (impl Read + Seek)) -> Result<Option<Vec<Entry>>, TraceError> {
-    const TRAILER_LEN: i64 = HEAD_LEN as i64 + 8;
+    const TRAILER_LEN: usize = HEAD_LEN + size_of::<u64>();
     let end = file.seek(SeekFrom::End(0)).map_err(TraceError::Read)?;
-    if file.seek(SeekFrom::End(-TRAILER_LEN)).is_err() {
+    let trailer = u64::try_from(TRAILER_LEN).unwrap_or(u64::MAX);
+    let Some(trailer) = end.checked_sub(trailer) else {
         return Ok(None);
-    }
+    };
+    file.seek(SeekFrom::Start(trailer)).map_err(TraceError::Read)?;
     let Some(trailer) = chunk(file, kind::TRAILER)? else {
         return Ok(None);
     };

@@ -40,15 +40,30 @@ impl Write for Out {
     }
 }
 
-/// Opens a file for a recording, and throws away what it held. It tells of addresses in the kernel and of who
-/// connected: it is for its owner only.
+/// Opens a file for a recording, and throws away what it held.
 pub fn create(path: &Path) -> io::Result<File> {
+    let file = reserve(path)?;
+    clear(&file)?;
+    Ok(file)
+}
+
+/// Opens a file for a recording that is to begin later: until then it keeps what it held. It will tell of addresses in
+/// the kernel and of who connected: it is for its owner only.
+pub fn reserve(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .write(true)
         .create(true)
-        .truncate(true)
+        .truncate(false)
         .mode(0o600)
         .open(path)
+}
+
+/// Throws away what a file held. A pipe or a device holds nothing.
+fn clear(file: &File) -> io::Result<()> {
+    if file.metadata()?.is_file() {
+        file.set_len(0)?;
+    }
+    Ok(())
 }
 
 /// The name of one file of a row: `node.trace` becomes `node.0001.trace`.
@@ -93,7 +108,7 @@ impl Files {
         files.opened = Some(if path == Path::new("-") {
             Out::Stdout(io::stdout())
         } else {
-            Out::File(create(&files.current())?)
+            Out::File(reserve(&files.current())?)
         });
         Ok(files)
     }
@@ -104,6 +119,11 @@ impl Files {
             Some(_) => numbered(&self.path, self.head.part + 1),
             None => self.path.clone(),
         }
+    }
+
+    /// An error, and the file that it is about.
+    fn named(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.current().display()))
     }
 
     /// Ends this file and begins the next one, with what is known.
@@ -142,7 +162,11 @@ impl Sink for Files {
         let Some(out) = self.opened.take() else {
             return Ok(());
         };
-        self.writer = Some(Writer::new(out, &self.head)?);
+        if let Out::File(file) = &out {
+            clear(file)?;
+        }
+        let writer = Writer::new(out, &self.head);
+        self.writer = Some(writer.map_err(|error| self.named(&error))?);
         Ok(())
     }
 
@@ -156,10 +180,11 @@ impl Sink for Files {
             if let Out::File(file) = writer.get_mut() {
                 let _ = file.set_len(whole);
             }
-            return Err(error);
+            return Err(self.named(&error));
         }
         if self.size.is_some_and(|size| writer.written() >= size) {
-            self.rotate(known, next_flow)?;
+            let rotated = self.rotate(known, next_flow);
+            rotated.map_err(|error| self.named(&error))?;
         }
         Ok(())
     }
@@ -169,7 +194,8 @@ impl Sink for Files {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        self.end_file()
+        let ended = self.end_file();
+        ended.map_err(|error| self.named(&error))
     }
 
     fn bytes(&self) -> u64 {

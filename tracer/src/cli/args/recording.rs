@@ -90,6 +90,27 @@ pub struct ShowOptions {
     pub id: u64,
 }
 
+/// Options of `export`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct ExportOptions {
+    /// Recordings; several of one run are read as one. `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The format
+    #[arg(long, value_name = "FORMAT")]
+    pub to: Format,
+    /// What to export
+    #[command(flatten)]
+    pub select: Select,
+}
+
+/// Other people's formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// JSON lines, schema 1, as `live --json` prints them
+    Jsonl,
+}
+
 /// What ends a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {

@@ -135,15 +135,28 @@ fn sentence(out: &mut String, cause: &CauseSummary) -> std::fmt::Result {
     let to = list(&cause.services)
         .or_else(|| list(&cause.nodes))
         .unwrap_or_default();
-    writeln!(
+    let connections = plural(usize::try_from(cause.flows).unwrap_or(usize::MAX), "connection");
+    let when = if cause.flows == 1 { "at" } else { "from" };
+    write!(
         out,
-        "  {} of {} to {to} had {}, from {} on, and lost {} by it, {} each at the median. For instance {} -> {}: {}",
-        plural(usize::try_from(cause.flows).unwrap_or(usize::MAX), "connection"),
+        "  {connections} of {} to {to} had {}, {when} {}",
         plural(cause.clients, "client"),
         cause.cause,
-        moment(&cause.first),
-        time(cause.lost_ms),
-        time(cause.median_lost_ms),
+        moment(&cause.first)
+    )?;
+    if cause.flows != 1 {
+        write!(out, " to {}", moment(&cause.last))?;
+    }
+    if cause.lost_ms > 0.0 {
+        write!(out, ", and lost {} by it", time(cause.lost_ms))?;
+        if cause.flows != 1 {
+            write!(out, ", {} each at the median", time(cause.median_lost_ms))?;
+        }
+    }
+    writeln!(
+        out,
+        ". {}{} -> {}: {}",
+        if cause.flows == 1 { "" } else { "For instance " },
         cause.example.client,
         cause.example.node,
         cause.example.explanation

@@ -70,7 +70,7 @@ fn read(path: &Path) -> (Head, Vec<u64>, Facts, Damage, Vec<ChunkHead>) {
         for item in log.items() {
             match item.expect("an item") {
                 Item::Record(bytes) => {
-                    numbers.push(u64::from_le_bytes(*bytes.first_chunk().expect("a number")))
+                    numbers.push(u64::from_le_bytes(*bytes.first_chunk().expect("a number")));
                 }
                 Item::Facts(learned) => assert!(learned.change.apply(&mut facts)),
                 _ => {}
@@ -149,6 +149,18 @@ fn a_flight_recorder_keeps_the_end_and_what_was_known_before_it() {
     let (_, numbers, facts, ..) = read(&folder.path().join("node.0001.trace"));
     assert_eq!(numbers, (1..=100).collect::<Vec<_>>());
     assert_eq!(facts, facts_at(100));
+}
+
+#[test]
+fn an_old_recording_is_kept_until_a_new_one_begins() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("node.trace");
+    fs::write(&path, "an old recording").expect("a file");
+    drop(Files::open(&path, None, None).expect("a file"));
+    drop(Flight::open(&path, 1 << 20).expect("a file"));
+    assert_eq!(fs::read(&path).expect("a file"), b"an old recording");
+    record_all(Box::new(Files::open(&path, None, None).expect("a file")), 1, None);
+    assert_eq!(read(&path).1, [1]);
 }
 
 #[test]

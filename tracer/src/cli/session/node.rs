@@ -1,0 +1,34 @@
+//! The node, as those who judge flows get to know it.
+
+use crate::{
+    cli::view::Knowledge,
+    flow::{fate::Fate, model::Flow},
+    node::{collect::Collector, facts::Facts},
+    trace::recorder::Recorder,
+};
+
+/// The node itself, asked as flows need it; what it says goes into the recording.
+pub(super) struct Node<'a> {
+    pub(super) collector: &'a mut Collector,
+    pub(super) recorder: Option<&'a mut Recorder>,
+    /// How many flows were told of.
+    pub(super) told: u32,
+}
+
+impl Knowledge for Node<'_> {
+    fn learn(&mut self, flow: &Flow, fate: Fate) {
+        if fate != Fate::Established {
+            self.collector.look(flow);
+        }
+        self.collector.name(flow);
+        if let Some(recorder) = &mut self.recorder {
+            let changed = self.collector.take_changed();
+            recorder.learned(Some(self.told), self.collector.facts(), &changed);
+        }
+        self.told += 1;
+    }
+
+    fn facts(&self) -> &Facts {
+        self.collector.facts()
+    }
+}
