@@ -28,7 +28,18 @@ impl Tmux {
         let started = Command::new("tmux")
             .arg("-S")
             .arg(tmux.folder.path().join("socket"))
-            .args(["-f", "/dev/null", "-u", "new-session", "-d", "-x", &columns, "-y", &lines, shell])
+            .args([
+                "-f",
+                "/dev/null",
+                "-u",
+                "new-session",
+                "-d",
+                "-x",
+                &columns,
+                "-y",
+                &lines,
+                shell,
+            ])
             .output();
         match started {
             Ok(output) => {
@@ -76,7 +87,10 @@ impl Tmux {
     /// The terminal is a shell's again: it echoes, starts lines at the left, and shows what it showed before.
     fn is_sane(&self) {
         self.wait_for("ready>");
-        self.keys(&["stty -a | grep -o ' icanon\\| echo \\| opost' | tr -d '\\n'; echo", "Enter"]);
+        self.keys(&[
+            "stty -a | grep -o ' icanon\\| echo \\| opost' | tr -d '\\n'; echo",
+            "Enter",
+        ]);
         self.wait_for(" icanon echo  opost");
     }
 }
@@ -88,7 +102,8 @@ impl Drop for Tmux {
 }
 
 fn replay(extra: &str) -> String {
-    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings/1.0-reuse-after-rst-6.12.trace");
+    let recording =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings/1.0-reuse-after-rst-6.12.trace");
     format!(
         "clear; {} replay {extra} {}",
         env!("CARGO_BIN_EXE_tracer"),

@@ -46,7 +46,9 @@ fn start(terminal: &Terminal) -> Result<Child> {
     let open = || -> Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true);
-        options.open(SCREEN).with_context(|| format!("cannot open {SCREEN}"))
+        options
+            .open(SCREEN)
+            .with_context(|| format!("cannot open {SCREEN}"))
     };
     let screen = open()?;
     let size = Winsize {

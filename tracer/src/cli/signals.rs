@@ -43,6 +43,11 @@ impl Signals {
         Ok(Self { first })
     }
 
+    /// Waits for the first signal, on a thread that has nothing else to do.
+    pub(super) fn wait(self) {
+        let _ = self.first.blocking_recv();
+    }
+
     /// Waits for the first signal.
     pub(super) async fn first(&mut self) {
         let _ = (&mut self.first).await;

@@ -8,6 +8,7 @@ mod scan;
 use std::{
     path::Path,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -20,9 +21,11 @@ use self::{
 use super::{
     args::{ReplayOptions, Select},
     exit::Failure,
-    play, watcher,
+    play,
+    signals::Signals,
     totals::Totals,
     view::{Progress, Told, View},
+    watcher,
 };
 use crate::{
     trace::{
@@ -61,6 +64,12 @@ pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
     let control = Arc::new(Control::new(scan.begin_ns, scan.end_ns, scan.troubles));
     let steered = Arc::clone(&control);
     let steer = Box::new(move |play: Play| steered.steer(play));
+    let signals = Signals::listen().context("cannot handle signals")?;
+    let stopped = Arc::clone(&control);
+    thread::spawn(move || {
+        signals.wait();
+        stopped.stop();
+    });
     let screen = Screen::open(options.look.theme(), Some(steer));
     let mut player = Player {
         select: options.select.clone(),
@@ -118,7 +127,7 @@ impl Player {
                 Err(Failure::ClosedPipe) => {}
                 Err(failure) => return Err(failure),
             }
-            if self.screen.is_over() {
+            if self.is_over() {
                 return Ok(whole.unwrap_or_default());
             }
             self.control.begin();
@@ -127,10 +136,15 @@ impl Player {
         }
     }
 
+    /// Has the user seen enough, or does a signal end it?
+    fn is_over(&self) -> bool {
+        self.screen.is_over() || self.control.is_stopped()
+    }
+
     /// Waits at the end until it is to be played again.
     fn wait(&mut self) {
         self.tell(true);
-        while !self.screen.is_over() && !self.control.is_rewound() {
+        while !self.is_over() && !self.control.is_rewound() {
             self.control.wait(TELL);
             self.tell(true);
         }
@@ -199,7 +213,7 @@ impl View for Player {
     /// Holds it up until this moment has come.
     fn now(&mut self, now_ns: u64) -> Result<(), Failure> {
         loop {
-            if self.screen.is_over() {
+            if self.is_over() {
                 return Err(Failure::ClosedPipe);
             }
             match self.control.next(now_ns) {

@@ -47,7 +47,9 @@ impl Watcher {
     /// The exit status that `--fail-on` asks for.
     pub(super) fn fail_on(&self, fate: Option<Fate>) -> Result<(), Failure> {
         match fate {
-            Some(fate) if self.totals.counts().by_fate.contains_key(&fate) => Err(Failure::FailOn(fate.name())),
+            Some(fate) if self.totals.counts().by_fate.contains_key(&fate) => {
+                Err(Failure::FailOn(fate.name()))
+            }
             _ => Ok(()),
         }
     }

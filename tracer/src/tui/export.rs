@@ -51,8 +51,8 @@ fn flow(model: &Model) -> String {
 
 fn flows(model: &Model) -> String {
     let mut out = String::new();
-    let rows = (0..model.list.len().min(MOST_FLOWS))
-        .filter_map(|place| model.store.row(model.list.at(place)?));
+    let rows =
+        (0..model.list.len().min(MOST_FLOWS)).filter_map(|place| model.store.row(model.list.at(place)?));
     for row in rows {
         let _ = writeln!(out, "{}", line(model, row));
     }

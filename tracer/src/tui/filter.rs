@@ -34,10 +34,7 @@ impl Filter {
     #[must_use]
     pub fn parse(text: &str, only_trouble: bool) -> Self {
         let terms = text.split_whitespace().filter_map(term).collect();
-        Self {
-            terms,
-            only_trouble,
-        }
+        Self { terms, only_trouble }
     }
 
     /// Is everything wanted?
@@ -134,9 +131,9 @@ impl What {
             }
             Self::Fate(words) => begins(words, row.fate.name()),
             Self::Cause(words) => row.cause.is_some_and(|cause| {
-                words
-                    .iter()
-                    .any(|word| cause.name().starts_with(word.as_str()) || cause.name().ends_with(word.as_str()))
+                words.iter().any(|word| {
+                    cause.name().starts_with(word.as_str()) || cause.name().ends_with(word.as_str())
+                })
             }),
             Self::Word(word) => has_word(row, names, word),
         }
@@ -154,5 +151,6 @@ fn has_word(row: &Row, names: &Names, word: &str) -> bool {
 }
 
 fn contains_lower(text: &str, word: &str) -> bool {
-    text.contains(word) || text.bytes().any(|byte| byte.is_ascii_uppercase()) && text.to_lowercase().contains(word)
+    text.contains(word)
+        || text.bytes().any(|byte| byte.is_ascii_uppercase()) && text.to_lowercase().contains(word)
 }

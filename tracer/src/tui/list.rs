@@ -3,13 +3,7 @@
 
 use std::ops::Range;
 
-use super::{
-    filter::Filter,
-    names::Names,
-    row::Row,
-    store::Store,
-    totals,
-};
+use super::{filter::Filter, names::Names, row::Row, store::Store, totals};
 
 /// So many rows are looked at for one frame.
 pub const PIECE: u64 = 50_000;
@@ -178,7 +172,6 @@ impl List {
     }
 
     /// The place of a row in the screen's order; where it would be, if it is not there.
-    #[must_use]
     pub fn place(&self, number: u64, row: &Row, names: &Names) -> Result<usize, usize> {
         let entry = self.entry(number, row, names);
         let found = self.entries.binary_search(&entry);
@@ -189,9 +182,7 @@ impl List {
                 place
             }
         };
-        found
-            .map(|place| turn(place, 1))
-            .map_err(|place| turn(place, 0))
+        found.map(|place| turn(place, 1)).map_err(|place| turn(place, 0))
     }
 
     fn entry(&self, number: u64, row: &Row, names: &Names) -> Entry {

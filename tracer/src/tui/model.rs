@@ -228,10 +228,7 @@ impl Model {
     pub fn items(&self) -> Vec<Item> {
         let totals = self.shown();
         let causes = totals.causes().into_iter().map(|(cause, _)| Item::Cause(cause));
-        let services = totals
-            .services()
-            .into_iter()
-            .map(|(name, _)| Item::Service(name));
+        let services = totals.services().into_iter().map(|(name, _)| Item::Service(name));
         causes.chain(services).collect()
     }
 

@@ -126,7 +126,10 @@ impl Store {
     /// The number of a flow's row.
     #[must_use]
     pub fn number(&self, id: u64) -> Option<u64> {
-        self.by_id.get(&id).copied().filter(|&number| number >= self.first)
+        self.by_id
+            .get(&id)
+            .copied()
+            .filter(|&number| number >= self.first)
     }
 
     /// The story of a flow, if it is still remembered.

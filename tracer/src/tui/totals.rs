@@ -194,7 +194,9 @@ impl Totals {
             let Some(back) = last.checked_sub(second / seconds) else {
                 continue;
             };
-            let place = usize::try_from(back).ok().and_then(|back| spans.checked_sub(back + 1));
+            let place = usize::try_from(back)
+                .ok()
+                .and_then(|back| spans.checked_sub(back + 1));
             if let Some(place) = place {
                 out[place] += u64::from(counts[rank]);
             }

@@ -157,14 +157,20 @@ fn frame(model: &mut Model) {
     let body = model.body_lines();
     let items = model.items().len();
     model.overview.settle(items, items.max(1));
-    model.drops.settle(model.shown().drops().len(), body.saturating_sub(1));
+    model
+        .drops
+        .settle(model.shown().drops().len(), body.saturating_sub(1));
     model.hook.settle(model.hooks.len(), body.saturating_sub(1));
     if model.at == At::Flow {
         let lines = detail::lines(model, usize::from(model.size.0)).len();
         model.flow_top = model.flow_top.min(lines.saturating_sub(body));
     }
     if let Some(top) = &mut model.help {
-        *top = (*top).min(help::lines(model.theme, model.playing.is_some()).len().saturating_sub(body));
+        *top = (*top).min(
+            help::lines(model.theme, model.playing.is_some())
+                .len()
+                .saturating_sub(body),
+        );
     }
 }
 

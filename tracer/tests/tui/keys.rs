@@ -65,7 +65,10 @@ fn enter_goes_to_the_flow_before_and_escape_comes_back() {
     press(&mut model, "2/cause:ipvs.reuse\n\n");
     let id = model.flow.expect("a flow");
     press(&mut model, "\n");
-    assert_eq!(Some(model.flow_row().expect("a row").id), model.row_of(id).map(|row| row.earlier));
+    assert_eq!(
+        Some(model.flow_row().expect("a row").id),
+        model.row_of(id).map(|row| row.earlier)
+    );
     press(&mut model, "\x1b");
     assert_eq!(model.flow, Some(id));
 }
@@ -117,7 +120,9 @@ fn every_order_has_every_flow_once() {
     let all = model.list.len();
     for _ in 0..20 {
         press(&mut model, "sS");
-        let mut numbers: Vec<u64> = (0..model.list.len()).filter_map(|place| model.list.at(place)).collect();
+        let mut numbers: Vec<u64> = (0..model.list.len())
+            .filter_map(|place| model.list.at(place))
+            .collect();
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers.len(), all);
@@ -154,7 +159,11 @@ enum Poke {
 }
 
 fn poke() -> impl Strategy<Value = Poke> {
-    let letter = proptest::sample::select("jkhlgGsSftnNpecy?/q12345 +-.,0x!:acdeilprt\u{e9}\u{65e5}".chars().collect::<Vec<_>>());
+    let letter = proptest::sample::select(
+        "jkhlgGsSftnNpecy?/q12345 +-.,0x!:acdeilprt\u{e9}\u{65e5}"
+            .chars()
+            .collect::<Vec<_>>(),
+    );
     let code = prop_oneof![
         8 => letter.prop_map(KeyCode::Char),
         1 => Just(KeyCode::Enter),

@@ -2,13 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tracer::tui::{
-    message::Msg,
-    model::Model,
-    store::MOST_ROWS,
-    theme::Theme,
-    update::update,
-};
+use tracer::tui::{message::Msg, model::Model, store::MOST_ROWS, theme::Theme, update::update};
 
 use super::show::{draw, empty, flows, press};
 use crate::story::MS;
@@ -26,7 +20,8 @@ fn fill(model: &mut Model, flows_wanted: usize) {
         let mut told = kinds[usize::try_from(index % 26).unwrap_or(0) % kinds.len()].clone();
         told.id = index + 1;
         told.start_ns = index * MS / 50;
-        told.client.set_port(u16::try_from(index % 60_000).unwrap_or(0) + 1024);
+        told.client
+            .set_port(u16::try_from(index % 60_000).unwrap_or(0) + 1024);
         told.earlier = None;
         update(model, Msg::Flow(Box::new(told)));
         if index % 4096 == 0 {
@@ -36,7 +31,11 @@ fn fill(model: &mut Model, flows_wanted: usize) {
 }
 
 /// The longest and the median time of several frames, each after something happened.
-fn frames(model: &mut Model, count: usize, mut before: impl FnMut(&mut Model, usize)) -> (Duration, Duration) {
+fn frames(
+    model: &mut Model,
+    count: usize,
+    mut before: impl FnMut(&mut Model, usize),
+) -> (Duration, Duration) {
     let mut times: Vec<Duration> = (0..count)
         .map(|frame| {
             before(model, frame);
@@ -65,7 +64,13 @@ fn a_million_flows_are_drawn_in_time() {
     };
     let more = flows();
     let mut next = 2_000_000;
-    for (what, keys) in [("overview", "1"), ("flows", "2"), ("middle of the flows", "2"), ("drops", "4"), ("hooks", "5")] {
+    for (what, keys) in [
+        ("overview", "1"),
+        ("flows", "2"),
+        ("middle of the flows", "2"),
+        ("drops", "4"),
+        ("hooks", "5"),
+    ] {
         press(&mut model, keys);
         let times = frames(&mut model, 50, |model, _| {
             for told in more.iter().cycle().take(1_000) {
@@ -79,7 +84,12 @@ fn a_million_flows_are_drawn_in_time() {
         });
         told(what, times);
     }
-    for (what, keys) in [("sorted anew", "2s"), ("filtered anew", "2/40003\n"), ("filtered by fate", "2/\u{8}fate:dropped\n"), ("sorted by client", "2ss")] {
+    for (what, keys) in [
+        ("sorted anew", "2s"),
+        ("filtered anew", "2/40003\n"),
+        ("filtered by fate", "2/\u{8}fate:dropped\n"),
+        ("sorted by client", "2ss"),
+    ] {
         for c in keys.chars() {
             press(&mut model, &c.to_string());
         }

@@ -32,7 +32,12 @@ const VIEWS: [(&str, &str, (u16, u16), &str); 5] = [
         "One connection: why, what to do, and its way through the kernel with a column for each network namespace.",
     ),
     ("Drops", "4", (100, 9), "Where this node discards packets."),
-    ("Hooks", "5", (100, 12), "Where tracer looks, and where it cannot."),
+    (
+        "Hooks",
+        "5",
+        (100, 12),
+        "Where tracer looks, and where it cannot.",
+    ),
 ];
 
 #[test]

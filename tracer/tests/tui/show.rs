@@ -36,8 +36,18 @@ pub(crate) fn hooks() -> Vec<HookState> {
         hook("netif_receive_skb", "tracepoint", "attached", None),
         hook("kfree_skb", "tracepoint", "attached", None),
         hook("ip_vs_in_hook", "kprobe+kretprobe", "attached", None),
-        hook("ip_vs_remote_request4", "kprobe+kretprobe", "missing", Some("this kernel has ip_vs_in_hook instead")),
-        hook("nft_do_chain", "kprobe+kretprobe", "on-demand", Some("it runs for every packet of the node")),
+        hook(
+            "ip_vs_remote_request4",
+            "kprobe+kretprobe",
+            "missing",
+            Some("this kernel has ip_vs_in_hook instead"),
+        ),
+        hook(
+            "nft_do_chain",
+            "kprobe+kretprobe",
+            "on-demand",
+            Some("it runs for every packet of the node"),
+        ),
         hook("ip_vs_leave", "kprobe", "disabled", Some("not on this kernel")),
     ]
 }
@@ -85,7 +95,12 @@ pub(crate) fn flows() -> Vec<Told> {
     next(&mut story, 40_005);
     story.arrives(50_000 * MS);
     let reject = record::Reject::default();
-    story.rejected_by(50_000 * MS + 1, tracer_common::hook::Hook::NftReject, reject, true);
+    story.rejected_by(
+        50_000 * MS + 1,
+        tracer_common::hook::Hook::NftReject,
+        reject,
+        true,
+    );
     for port in 40_010..40_030 {
         next(&mut story, port);
         story.served((51_000 + u64::from(port % 10) * 700) * MS);

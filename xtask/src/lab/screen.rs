@@ -43,7 +43,10 @@ pub(super) fn show(mut wanted: Vec<(KernelName, Vec<&Named>)>) -> Result<ExitCod
         stdin().is_terminal() && stdout().is_terminal(),
         "--tui needs a terminal"
     );
-    ensure!(wanted.len() == 1, "--tui shows one kernel: give one with --kernel");
+    ensure!(
+        wanted.len() == 1,
+        "--tui shows one kernel: give one with --kernel"
+    );
     let (name, scenarios) = wanted.remove(0);
     let before = stty(&["-g"])?;
     let lab = Lab::prepare(Manner {

@@ -13,6 +13,10 @@ pub(super) struct Control {
     changed: Condvar,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches that have nothing to do with each other"
+)]
 struct State {
     begin_ns: u64,
     end_ns: u64,
@@ -28,6 +32,8 @@ struct State {
     looks: bool,
     /// Must be read from the beginning again.
     is_rewound: bool,
+    /// Nobody wants to see it any more.
+    is_stopped: bool,
 }
 
 /// What the player does next.
@@ -59,6 +65,7 @@ impl Control {
                 seek_ns: Some(u64::MAX),
                 looks: false,
                 is_rewound: false,
+                is_stopped: false,
             }),
             changed: Condvar::new(),
         }
@@ -167,6 +174,17 @@ impl Control {
         self.lock().is_rewound
     }
 
+    /// Nobody wants to see it any more.
+    pub(super) fn stop(&self) {
+        self.lock().is_stopped = true;
+        self.changed.notify_all();
+    }
+
+    /// Does nobody want to see it any more?
+    pub(super) fn is_stopped(&self) -> bool {
+        self.lock().is_stopped
+    }
+
     /// Where it is.
     pub(super) fn now_ns(&self) -> u64 {
         let mut state = self.lock();
@@ -258,7 +276,10 @@ mod tests {
         let Next::Wait(once) = control.next(11 * S) else {
             panic!("ten seconds have not passed")
         };
-        assert!(once > Duration::from_secs(5) && once <= Duration::from_secs(10), "{once:?}");
+        assert!(
+            once > Duration::from_secs(5) && once <= Duration::from_secs(10),
+            "{once:?}"
+        );
         control.steer(Play::Speed(10));
         let Next::Wait(tenfold) = control.next(11 * S) else {
             panic!("a second has not passed")

@@ -68,6 +68,10 @@ impl Terminal {
 
     /// Shows this.
     pub fn draw(&mut self, screen: &Buffer) -> io::Result<()> {
+        if !TAKEN.load(Ordering::SeqCst) {
+            // Another thread has panicked: what it says stands there now.
+            return Err(io::Error::other("the terminal was given back"));
+        }
         self.inner.draw(|frame| {
             // Else the size has changed meanwhile: the next frame has it.
             if frame.area() == screen.area {

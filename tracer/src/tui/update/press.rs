@@ -86,9 +86,8 @@ fn type_filter(model: &mut Model, code: KeyCode, modifiers: KeyModifiers) -> boo
                 typing.push(c);
             }
         }
-        KeyCode::Char(_) => return false,
-        // Moving about in what is found so far.
-        KeyCode::Up | KeyCode::Down | KeyCode::PageUp | KeyCode::PageDown => return false,
+        // Ctrl with a letter, or moving about in what is found so far.
+        KeyCode::Char(_) | KeyCode::Up | KeyCode::Down | KeyCode::PageUp | KeyCode::PageDown => return false,
         _ => return true,
     }
     start_over(model);
@@ -355,7 +354,11 @@ fn look_for_trouble(model: &mut Model, down: bool) {
     model.at = At::Flows;
     let mut place = model.flows.place;
     for _ in 0..MOST_LOOK {
-        let next = if down { place.checked_add(1) } else { place.checked_sub(1) };
+        let next = if down {
+            place.checked_add(1)
+        } else {
+            place.checked_sub(1)
+        };
         let Some(number) = next.and_then(|next| model.list.at(next)) else {
             break;
         };

@@ -82,7 +82,11 @@ fn blank(out: &mut Vec<Line>) {
 }
 
 fn text(words: &str, columns: usize, style: Style, out: &mut Vec<Line>) {
-    out.extend(wrap(&clean(words), columns).into_iter().map(|line| vec![(line, style)]));
+    out.extend(
+        wrap(&clean(words), columns)
+            .into_iter()
+            .map(|line| vec![(line, style)]),
+    );
 }
 
 /// A heading and words behind it.
@@ -92,7 +96,11 @@ fn titled(title: &str, words: &str, columns: usize, theme: Theme, out: &mut Vec<
         .into_iter()
         .enumerate()
     {
-        let head = if index == 0 { format!("{title} ") } else { " ".repeat(indent) };
+        let head = if index == 0 {
+            format!("{title} ")
+        } else {
+            " ".repeat(indent)
+        };
         out.push(vec![(head, theme.heading()), (line, Style::new())]);
     }
 }
@@ -126,7 +134,11 @@ fn front(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
         model.names.text(row.node)
     );
     text(&way, columns, Style::new(), out);
-    let mut numbers = vec![format!("{} SYN{}", row.syns, if row.syns == 1 { "" } else { "s" })];
+    let mut numbers = vec![format!(
+        "{} SYN{}",
+        row.syns,
+        if row.syns == 1 { "" } else { "s" }
+    )];
     let story = model.store.story(row.id);
     if let Some(story) = story {
         let plural = if story.synacks == 1 { "" } else { "s" };
@@ -136,7 +148,11 @@ fn front(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
         numbers.push(format!("connected after {}", duration(row.connect_us.into())));
     }
     if row.lost_us > 0 {
-        let verb = if row.connect_us == u32::MAX { "tried for" } else { "lost" };
+        let verb = if row.connect_us == u32::MAX {
+            "tried for"
+        } else {
+            "lost"
+        };
         numbers.push(format!("{verb} {}", duration(row.lost_us.into())));
     }
     text(&numbers.join(", "), columns, theme.dim(), out);
@@ -157,7 +173,11 @@ fn ladder(theme: Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
     blank(out);
     let is_backend = |netns: u32| {
         let takes = |step: &PathStep| {
-            step.netns == Some(netns) && matches!(step.hook, "tcp_conn_request" | "tcp_v4_send_reset" | "tcp_v6_send_reset")
+            step.netns == Some(netns)
+                && matches!(
+                    step.hook,
+                    "tcp_conn_request" | "tcp_v4_send_reset" | "tcp_v6_send_reset"
+                )
         };
         steps.iter().any(takes)
     };
@@ -178,7 +198,11 @@ fn ladder(theme: Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
     ]);
     let rails = 2 * lanes.count() + 1;
     let hooks = steps.iter().map(|step| step.hook.len()).max().unwrap_or(0);
-    let hooks = if columns >= TIME + rails + hooks + 36 { hooks } else { 0 };
+    let hooks = if columns >= TIME + rails + hooks + 36 {
+        hooks
+    } else {
+        0
+    };
     let mut told = 0;
     let mut before_ms = 0.0;
     for step in steps.iter() {
@@ -205,13 +229,25 @@ fn ladder(theme: Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
             };
             line.push((format!("{text} "), style));
         }
-        let dev = step.dev.as_deref().map_or_else(String::new, |dev| format!("{dev}: "));
+        let dev = step
+            .dev
+            .as_deref()
+            .map_or_else(String::new, |dev| format!("{dev}: "));
         let verdict = step
             .verdict
             .as_deref()
             .map_or_else(String::new, |verdict| format!(" = {verdict}"));
         let words = format!("{dev}{}{verdict}", step.note);
-        rung(theme, step.hook, hooks, &words, (columns, lanes.count()), line, style, out);
+        rung(
+            theme,
+            step.hook,
+            hooks,
+            &words,
+            (columns, lanes.count()),
+            line,
+            style,
+            out,
+        );
     }
 }
 
@@ -288,7 +324,11 @@ fn sign(theme: Theme, step: &PathStep) -> (&'static str, Style) {
     let signs = theme.signs();
     // What was read besides stands in lines of its own.
     let is_freed = step.hook == "kfree_skb" && step.note.contains("discarded");
-    let is_end = is_freed || step.verdict.as_deref().is_some_and(|verdict| verdict == "NF_DROP");
+    let is_end = is_freed
+        || step
+            .verdict
+            .as_deref()
+            .is_some_and(|verdict| verdict == "NF_DROP");
     if is_end {
         return (signs.end, theme.warning());
     }
@@ -335,7 +375,10 @@ fn earlier(model: &Model, row: &Row, out: &mut Vec<Line>) {
     let mut id = row.earlier;
     for _ in 0..MOST_EARLIER {
         let Some(before) = model.row_of(id) else {
-            out.push(vec![(format!("  flow {id}, which is not remembered any more"), theme.dim())]);
+            out.push(vec![(
+                format!("  flow {id}, which is not remembered any more"),
+                theme.dim(),
+            )]);
             break;
         };
         let gap = row.start_ns.saturating_sub(before.start_ns) / 1_000;

@@ -26,14 +26,28 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
         let [place_in, why, rule] = [(); 3].map(|()| parts.next().unwrap_or_default());
         pen.number(1, y, &count(drops.sum.flows()), 7, Style::new());
         pen.field(9, y, or(place_in, "(not seen)"), function, more, theme.warning());
-        pen.field(10 + function, y, or(why, "none given"), reason, more, Style::new());
+        pen.field(
+            10 + function,
+            y,
+            or(why, "none given"),
+            reason,
+            more,
+            Style::new(),
+        );
         let cause = drops.cause.map_or("", |cause| cause.name());
         let said = if rule.is_empty() {
             cause.to_owned()
         } else {
             format!("{rule}  {cause}")
         };
-        pen.field(rest, y, &said, pen.width().saturating_sub(rest), more, Style::new());
+        pen.field(
+            rest,
+            y,
+            &said,
+            pen.width().saturating_sub(rest),
+            more,
+            Style::new(),
+        );
         if place == model.drops.place {
             pen.put(0, y, model.theme.signs().cursor, theme.key());
             pen.paint(y, theme.selected());

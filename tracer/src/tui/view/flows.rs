@@ -130,7 +130,11 @@ fn status(model: &Model, pen: &mut Pen<'_>) {
         said.push("newest".to_owned());
     }
     let said = format!("  {}", said.join(", "));
-    let room = if pen.width() < 76 { pen.width() / 3 } else { pen.width() / 2 - 15 };
+    let room = if pen.width() < 76 {
+        pen.width() / 3
+    } else {
+        pen.width() / 2 - 15
+    };
     let said = crate::tui::text::fit_end(&said, usize::from(room), theme.signs().more);
     pen.number(pen.width() - room, 0, &said, room, theme.key());
 }

@@ -49,7 +49,12 @@ fn health(model: &Model, pen: &mut Pen<'_>) {
     let all = &model.totals.all;
     let is_narrow = pen.width() < 76;
     let plural = if all.flows() == 1 { "" } else { "s" };
-    let mut x = pen.put(0, 1, &format!("{} flow{plural}", count(all.flows())), Style::new());
+    let mut x = pen.put(
+        0,
+        1,
+        &format!("{} flow{plural}", count(all.flows())),
+        Style::new(),
+    );
     let troubled = all.troubled();
     if troubled > 0 {
         x = pen.put(x, 1, ", ", Style::new());
@@ -105,8 +110,14 @@ fn time_line(model: &Model, playing: &Playing, pen: &mut Pen<'_>) {
         (_, _, 0) => "as fast as it goes".to_owned(),
         (_, _, speed) => format!("{speed}x"),
     };
-    let times = format!(" {} of {}  {state}", duration(at / 1_000), duration(whole / 1_000));
-    let bar = pen.width().saturating_sub(u16::try_from(width(&times)).unwrap_or(u16::MAX));
+    let times = format!(
+        " {} of {}  {state}",
+        duration(at / 1_000),
+        duration(whole / 1_000)
+    );
+    let bar = pen
+        .width()
+        .saturating_sub(u16::try_from(width(&times)).unwrap_or(u16::MAX));
     if bar < 10 {
         pen.put(0, 2, &times, Style::new());
         return;
@@ -137,7 +148,12 @@ pub(super) fn foot(model: &Model, mut pen: Pen<'_>) {
         let shown = crate::tui::text::fit_end(typing, pen.columns().saturating_sub(4), theme.signs().more);
         let x = pen.put(x, 0, &shown, Style::new());
         let x = pen.put(x, 0, " ", theme.selected());
-        pen.put(x, 0, "  Enter keeps it, Esc takes it off; words, port: client: service: fate: cause: !not", theme.dim());
+        pen.put(
+            x,
+            0,
+            "  Enter keeps it, Esc takes it off; words, port: client: service: fate: cause: !not",
+            theme.dim(),
+        );
         return;
     }
     if let Some(notice) = &model.notice {
@@ -145,25 +161,39 @@ pub(super) fn foot(model: &Model, mut pen: Pen<'_>) {
         return;
     }
     let enter = match model.at {
-        At::Overview => ("Enter", "its flows"),
+        At::Overview | At::Drops => ("Enter", "its flows"),
         At::Flows => ("Enter", "its way"),
         At::Flow if model.flow_row().is_some_and(|row| row.earlier != 0) => ("Enter", "flow before it"),
-        At::Drops => ("Enter", "its flows"),
         At::Flow | At::Hooks => ("", ""),
     };
-    let back = if model.at == At::Overview { ("", "") } else { ("Esc", "back") };
+    let back = if model.at == At::Overview {
+        ("", "")
+    } else {
+        ("Esc", "back")
+    };
     let mut keys = vec![enter, back];
     if model.help.is_some() {
         keys = vec![("j/k", "scroll"), ("Esc", "close")];
     } else {
         match model.at {
-            At::Flows => keys.extend([("/", "filter"), ("t", "trouble"), ("s", "sort"), ("f", "follow"), ("n", "next trouble")]),
+            At::Flows => keys.extend([
+                ("/", "filter"),
+                ("t", "trouble"),
+                ("s", "sort"),
+                ("f", "follow"),
+                ("n", "next trouble"),
+            ]),
             At::Overview => keys.extend([("/", "filter"), ("t", "trouble")]),
             At::Flow => keys.extend([("j/k", "scroll"), ("y", "copy"), ("e", "export")]),
             At::Drops | At::Hooks => keys.push(("e", "export")),
         }
         if model.playing.is_some() {
-            keys.extend([("Space", "stop/go"), (",.", "seek"), ("x", "next trouble"), ("+-", "speed")]);
+            keys.extend([
+                ("Space", "stop/go"),
+                (",.", "seek"),
+                ("x", "next trouble"),
+                ("+-", "speed"),
+            ]);
         } else {
             keys.push(("p", "pause"));
         }

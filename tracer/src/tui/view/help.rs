@@ -54,10 +54,17 @@ pub fn lines(theme: Theme, is_playing: bool) -> Vec<Line> {
             continue;
         }
         out.push(Line::heading(place.title()));
-        for row in TABLE.iter().filter(|row| row.place == place && !row.shown.is_empty()) {
+        for row in TABLE
+            .iter()
+            .filter(|row| row.place == place && !row.shown.is_empty())
+        {
             for (index, words) in wrap(row.does, COLUMNS).into_iter().enumerate() {
                 out.push(Line {
-                    keys: if index == 0 { row.shown.to_owned() } else { String::new() },
+                    keys: if index == 0 {
+                        row.shown.to_owned()
+                    } else {
+                        String::new()
+                    },
                     words,
                     is_heading: false,
                     fate: None,
@@ -87,7 +94,7 @@ pub(super) fn draw(model: &Model, top: usize, mut pen: Pen<'_>) {
             (_, Some(fate)) => theme.fate(fate),
             _ => theme.key(),
         };
-        pen.put(if line.is_heading { 0 } else { 1 }, y, &line.keys, style);
+        pen.put(u16::from(!line.is_heading), y, &line.keys, style);
         pen.put(1 + KEYS, y, &line.words, Style::new());
     }
     if top + height < all.len() {

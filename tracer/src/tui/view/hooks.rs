@@ -24,7 +24,10 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
         };
         pen.field(1, y, &hook.state, 9, more, style);
         pen.field(11, y, &hook.name, 25, more, style);
-        let seen = info.and_then(|info| model.seen.get(&info.hook)).copied().unwrap_or(0);
+        let seen = info
+            .and_then(|info| model.seen.get(&info.hook))
+            .copied()
+            .unwrap_or(0);
         if seen > 0 {
             pen.number(36, y, &count(seen), 8, Style::new());
         }

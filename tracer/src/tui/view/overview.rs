@@ -23,10 +23,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
         return;
     }
     let items = model.items();
-    let causes = items
-        .iter()
-        .filter(|item| matches!(item, Item::Cause(_)))
-        .count();
+    let causes = items.iter().filter(|item| matches!(item, Item::Cause(_))).count();
     let left = pen.lines().saturating_sub(usize::from(y) + 4);
     // Services get a third at least, if there are so many.
     let services = items.len() - causes;
@@ -130,7 +127,14 @@ fn list_causes(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes: u
     y + 1 + u16::try_from(lines.min(causes)).unwrap_or_default()
 }
 
-fn list_services(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes: usize, services: usize) -> u16 {
+fn list_services(
+    model: &Model,
+    pen: &mut Pen<'_>,
+    y: u16,
+    lines: usize,
+    causes: usize,
+    services: usize,
+) -> u16 {
     let (theme, more) = (model.theme, model.theme.signs().more);
     pen.put(0, y, "Services", theme.heading());
     pen.number(27, y, "flows", 7, theme.dim());
@@ -149,7 +153,14 @@ fn list_services(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes:
             .filter(|&fate| super::super::row::is_trouble(fate) && sum.of(fate) > 0)
             .map(|fate| format!("{} {fate}", count(sum.of(fate))))
             .collect();
-        pen.field(x + 2, y, &troubles.join(", "), pen.width().saturating_sub(x + 2), more, style);
+        pen.field(
+            x + 2,
+            y,
+            &troubles.join(", "),
+            pen.width().saturating_sub(x + 2),
+            more,
+            style,
+        );
         mark(model, pen, y, causes + place);
     }
     y + 1 + u16::try_from(lines.min(services)).unwrap_or_default()
