@@ -37,6 +37,20 @@ pub fn module_path(name: &str) -> String {
 /// The guest's device for [`Message`]s.
 pub const PORT: &str = "/dev/ttyS1";
 
+/// The guest's device for the user's terminal.
+pub const SCREEN: &str = "/dev/ttyS2";
+
+/// The user's terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// How wide it is.
+    pub columns: u16,
+    /// How high it is.
+    pub lines: u16,
+    /// Variables of the environment that say what it can show.
+    pub environment: Vec<(String, String)>,
+}
+
 /// What one boot is for.
 #[expect(
     clippy::struct_excessive_bools,
@@ -58,6 +72,9 @@ pub struct Job {
     /// Hand over what tracer recorded.
     #[serde(default)]
     pub recordings: bool,
+    /// Show tracer's screen on this terminal, and play the scenarios again and again until the user ends it.
+    #[serde(default)]
+    pub screen: Option<Terminal>,
     /// Kernel modules to load before the first scenario, in this order: paths of uncompressed `.ko` files in the
     /// guest. Dependencies come before what needs them; what the kernel has built in is not among them.
     pub modules: Vec<String>,

@@ -10,3 +10,4 @@ pub mod node;
 pub mod probe;
 pub mod report;
 pub mod trace;
+pub mod tui;

@@ -1,6 +1,7 @@
 //! `cargo xtask lab`: plays scenarios on real kernels and holds tracer's words against what they expect.
 
 pub(crate) mod play;
+mod screen;
 pub(crate) mod tell;
 
 use std::collections::VecDeque;
@@ -27,6 +28,10 @@ pub(crate) fn guests() -> usize {
 
 /// What `cargo xtask lab` can be told.
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches that have nothing to do with each other"
+)]
 pub(crate) struct Arguments {
     /// Kernel series, such as 5.10, 6.12 or 7 for the newest 7.x; several run in parallel
     #[arg(
@@ -48,6 +53,9 @@ pub(crate) struct Arguments {
     /// Play the traffic alone, without tracer
     #[arg(long)]
     without_tracer: bool,
+    /// Open tracer's screen in the guest, here, over scenarios that are played again and again; q ends it
+    #[arg(long, conflicts_with_all = ["without_tracer", "verbose", "recordings"])]
+    tui: bool,
     /// Print evidence and path of each flow
     #[arg(long, short)]
     verbose: bool,
@@ -69,15 +77,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         if arguments.ipvs.is_some() {
             kernel.flavour = Flavour::Pre59;
         }
-        let scenarios = scenario::select(&catalogue, &arguments.scenarios, &kernel)?;
+        let names = if arguments.tui && arguments.scenarios.is_empty() {
+            screen::SCENARIOS.map(str::to_owned).to_vec()
+        } else {
+            arguments.scenarios.clone()
+        };
+        let scenarios = scenario::select(&catalogue, &names, &kernel)?;
         ensure!(!scenarios.is_empty(), "no scenario runs on {kernel}");
         wanted.push((kernel, scenarios));
     }
+    if arguments.tui {
+        return screen::show(wanted);
+    }
     let lab = Lab::prepare(Manner {
-        demo: false,
         without_tracer: arguments.without_tracer,
         verbose: arguments.verbose,
         recordings: arguments.recordings.clone(),
+        ..Manner::default()
     })?;
     let detail = if wanted.len() > 1 {
         Detail::Blocks

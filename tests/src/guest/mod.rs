@@ -23,6 +23,7 @@ mod process;
 mod process_table;
 mod recording;
 mod restore;
+mod screen;
 mod segment;
 mod sequence;
 mod server;
@@ -74,7 +75,11 @@ fn run() -> Result<()> {
     port.send(&Message::Ready {
         release: sysctl::read("kernel.osrelease")?,
     });
-    supervise::play_all(&job, &port);
+    if let Some(terminal) = &job.screen {
+        screen::show(&job, terminal, &port)?;
+    } else {
+        supervise::play_all(&job, &port);
+    }
     port.send(&Message::Done);
     port.drain();
     Ok(())

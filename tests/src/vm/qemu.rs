@@ -80,9 +80,17 @@ impl Qemu {
         Ok(Self { program, accelerator })
     }
 
-    /// Starts a guest.
-    pub fn boot(&self, kernel: &Kernel, initramfs: &Path, console: &Path) -> Result<Guest> {
-        let mut command = command(&self.program, self.accelerator, kernel, PARAMETERS);
+    /// Starts a guest; with `screen`, its third serial port is this terminal.
+    pub fn boot(
+        &self,
+        kernel: &Kernel,
+        initramfs: &Path,
+        console: &Path,
+        screen: Option<&Path>,
+    ) -> Result<Guest> {
+        let ports = if screen.is_some() { 3 } else { 2 };
+        let parameters = format!("{PARAMETERS} 8250.nr_uarts={ports}");
+        let mut command = command(&self.program, self.accelerator, kernel, &parameters);
         let console_file = format!("file,id=console,path={}", console.display());
         command.arg("-initrd").arg(initramfs);
         command.args(["-chardev", &console_file, "-serial", "chardev:console"]);
@@ -92,13 +100,19 @@ impl Qemu {
             "-serial",
             "chardev:protocol",
         ]);
+        if let Some(screen) = screen {
+            let screen = format!("serial,id=screen,path={}", screen.display());
+            command.args(["-chardev", &screen]);
+            // An interrupt of its own: the console has that of a PC's third port.
+            command.args(["-device", "isa-serial,chardev=screen,iobase=0x3e8,irq=5"]);
+        }
         Guest::start(command, console)
     }
 }
 
 /// Kernel parameters of a guest. A guest that is broken ends at once and is not to be waited for.
 const PARAMETERS: &str = "console=ttyS0 loglevel=6 panic=-1 oops=panic softlockup_panic=1 mitigations=off rcupdate.rcu_expedited=1 \
-                          random.trust_cpu=on tsc=reliable no_timer_check 8250.nr_uarts=2";
+                          random.trust_cpu=on tsc=reliable no_timer_check";
 
 fn command(program: &Path, accelerator: Accelerator, kernel: &Kernel, parameters: &str) -> Command {
     let mut command = Command::new(program);

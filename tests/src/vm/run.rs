@@ -42,6 +42,8 @@ pub struct Boot<'a> {
     pub initramfs: &'a Path,
     /// Where the console is written to.
     pub console: &'a Path,
+    /// The terminal that is its third serial port.
+    pub screen: Option<&'a Path>,
     /// How long things may take.
     pub limits: Limits,
 }
@@ -86,7 +88,9 @@ impl Boot<'_> {
     }
 
     fn once(&self, on_message: &mut dyn FnMut(Message)) -> Result<Result<(), Failure>> {
-        let mut guest = self.qemu.boot(self.kernel, self.initramfs, self.console)?;
+        let mut guest = self
+            .qemu
+            .boot(self.kernel, self.initramfs, self.console, self.screen)?;
         let mut watch = Watch::new(self.limits);
         loop {
             match guest.hear(LOOK) {

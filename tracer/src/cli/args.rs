@@ -1,11 +1,13 @@
 //! The arguments. Selecting is the same for every command.
 
+pub mod look;
 mod recording;
 
 use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 
+use self::look::Look;
 pub use self::recording::{
     ExportOptions, Format, RecordOptions, ReplayOptions, ReportOptions, ShowOptions, Until,
 };
@@ -45,15 +47,18 @@ pub enum Command {
 /// Options of `live`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct LiveOptions {
-    /// One line a flow, for people (the default)
+    /// One line a flow, for people (the default where there is no terminal for a screen)
     #[arg(long, conflicts_with = "json")]
     pub plain: bool,
     /// One JSON object a line, schema 1
     #[arg(long)]
     pub json: bool,
-    /// Show the path, the evidence and the advice below each line
+    /// Lines with the path, the evidence and the advice below each
     #[arg(short, long)]
     pub verbose: bool,
+    /// How the screen looks
+    #[command(flatten)]
+    pub look: Look,
     /// What to follow
     #[command(flatten)]
     pub select: Select,

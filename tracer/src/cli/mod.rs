@@ -15,9 +15,11 @@ mod session;
 mod show;
 mod signals;
 mod start;
+mod timeline;
 mod totals;
 mod view;
 mod watch;
+mod watcher;
 
 use clap::Parser as _;
 

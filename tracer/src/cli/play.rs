@@ -259,10 +259,12 @@ impl Player<'_> {
         match ask {
             Ask::Tick(now_ns) => {
                 self.last_ns = self.last_ns.max(*now_ns);
+                view.now(*now_ns)?;
                 view::tell(|say| engine.poll(*now_ns, say), node, clock, *view)?;
             }
             Ask::End(end) => {
                 self.ended = true;
+                view.now(end.now_ns)?;
                 view::tell(|say| engine.finish(end.now_ns, say), node, clock, *view)?;
                 self.view.end(end)?;
             }

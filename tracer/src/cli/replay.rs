@@ -1,4 +1,4 @@
-//! `tracer replay`: each flow of a recording, as `live` would have printed it.
+//! `tracer replay`: each flow of a recording, as `live` would have shown it.
 
 use std::{
     io::{self, BufWriter},
@@ -6,15 +6,18 @@ use std::{
 };
 
 use super::{
-    args::{ReplayOptions, Select},
+    args::{ReplayOptions, Select, look::Look},
     exit::Failure,
     lines::{Form, Lines},
-    play,
+    play, timeline,
 };
 use crate::flow::fate::Fate;
 
 /// Plays the recordings, run by run.
 pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
+    if !options.json && !options.plain && !options.verbose && Look::has_terminal() {
+        return timeline::run(options);
+    }
     let form = if options.json {
         Form::Json
     } else {

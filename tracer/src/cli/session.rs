@@ -192,6 +192,7 @@ impl Session<'_> {
                     if let Some(recorder) = &mut self.recorder {
                         recorder.tick(now, !self.engine.is_due(now), self.engine.next_id());
                     }
+                    self.view.now(now)?;
                     self.tell(|engine, say| engine.poll(now, say))?;
                     if self.view.is_over() {
                         break;

@@ -10,6 +10,8 @@ use tokio::{
     sync::oneshot,
 };
 
+use crate::tui::screen::terminal;
+
 /// What a shell reports for a program that ended by SIGINT.
 const INTERRUPTED: i32 = 130;
 
@@ -33,11 +35,17 @@ impl Signals {
                 // Nobody listens any more if tracing has ended by itself.
                 let _ = tell.send(());
                 listener.any().await;
+                terminal::give_back();
                 // The kernel detaches every hook when the process is gone.
                 std::process::exit(INTERRUPTED);
             });
         })?;
         Ok(Self { first })
+    }
+
+    /// Waits for the first signal, on a thread that has nothing else to do.
+    pub(super) fn wait(self) {
+        let _ = self.first.blocking_recv();
     }
 
     /// Waits for the first signal.

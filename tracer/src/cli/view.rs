@@ -47,6 +47,10 @@ pub(super) trait View {
     fn pause(&mut self) -> Result<(), Failure> {
         Ok(())
     }
+    /// Flows are about to be asked for their fates at this moment of the monotonic clock.
+    fn now(&mut self, _: u64) -> Result<(), Failure> {
+        Ok(())
+    }
     /// Comes once a second.
     fn progress(&mut self, _: Progress) {}
     /// Has it heard enough?

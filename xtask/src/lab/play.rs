@@ -2,20 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 use tracer_lab::expect::{self, Matrix};
 use tracer_lab::packages::{self, Cache, Dependencies, Suite};
-use tracer_lab::protocol::{CLEAN_UP, Job, Message, Traffic};
+use tracer_lab::protocol::{CLEAN_UP, Job, Message, Terminal, Traffic};
 use tracer_lab::scenario::{KernelName, Named};
 use tracer_lab::vm::initramfs::{self, Parts};
 use tracer_lab::vm::kernels::Kernel;
 use tracer_lab::vm::qemu::Qemu;
 use tracer_lab::vm::run::{Boot, Limits};
 
+use super::screen;
 use crate::static_build::{self, Programs};
 use crate::system;
 
@@ -26,6 +27,8 @@ pub(crate) struct Manner {
     pub(crate) demo: bool,
     /// The scenarios are played without tracer; only the traffic is judged.
     pub(crate) without_tracer: bool,
+    /// tracer shows its screen on this terminal, and nothing is judged.
+    pub(crate) screen: Option<Terminal>,
     /// Everything that there is to say is said.
     pub(crate) verbose: bool,
     /// Where what tracer recorded is kept.
@@ -106,6 +109,12 @@ impl Lab {
         })
     }
 
+    /// Boots a kernel, and shows tracer's screen there until the user ends it.
+    pub(crate) fn show(&self, qemu: &Qemu, programme: &Programme<'_>) -> Result<()> {
+        // Whatever is said meanwhile would go across the screen.
+        self.boot(qemu, programme, &programme.scenarios, |_| {})
+    }
+
     /// Where downloads are kept.
     pub(crate) fn cache(&self) -> &Cache {
         &self.cache
@@ -167,7 +176,12 @@ impl Lab {
             kernel: &programme.kernel,
             initramfs: &initramfs,
             console: &folder.path().join("console"),
-            limits: limits(scenarios),
+            screen: self.manner.screen.as_ref().map(|_| Path::new(screen::TERMINAL)),
+            limits: if self.manner.screen.is_some() {
+                screen::LIMITS
+            } else {
+                limits(scenarios)
+            },
         };
         boot.run(on_message).inspect_err(|_| {
             let kept = folder.keep();
@@ -187,6 +201,7 @@ impl Lab {
             demo: self.manner.demo,
             verbose: self.manner.verbose,
             recordings: self.manner.recordings.is_some(),
+            screen: self.manner.screen.clone(),
             modules: Vec::new(),
         }
     }
@@ -361,7 +376,6 @@ impl<'a> Stage<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
     use tracer_lab::scenario::Scenario;
 
     struct Nobody;

@@ -4,7 +4,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args as ClapArgs, ValueEnum as _};
 
-use super::{Select, seconds};
+use super::{Select, look::Look, seconds};
 use crate::{diagnose::cause::Cause, flow::fate::Fate};
 
 /// Options of `record`.
@@ -45,15 +45,18 @@ pub struct ReplayOptions {
     /// Recordings; several of one run are read as one. `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// One line a flow, for people (the default)
+    /// One line a flow, for people (the default where there is no terminal for a screen)
     #[arg(long, conflicts_with = "json")]
     pub plain: bool,
     /// One JSON object a line, schema 1
     #[arg(long)]
     pub json: bool,
-    /// Show the path, the evidence and the advice below each line
+    /// Lines with the path, the evidence and the advice below each
     #[arg(short, long)]
     pub verbose: bool,
+    /// How the screen looks
+    #[command(flatten)]
+    pub look: Look,
     /// What to show
     #[command(flatten)]
     pub select: Select,

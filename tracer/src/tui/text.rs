@@ -1,0 +1,169 @@
+//! Text for the screen: nothing that comes from outside may steer the terminal, and all of it must fit.
+
+use std::{borrow::Cow, fmt::Write as _};
+
+use ratatui::text::Span;
+
+/// Shows what would steer the terminal, or turn the order of the text around, as an escape.
+#[must_use]
+pub fn clean(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if !is_harmful(c) {
+            out.push(c);
+        } else if u32::from(c) < 0x100 {
+            let _ = write!(out, "\\x{:02x}", u32::from(c));
+        } else {
+            let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// How many columns a text takes.
+#[must_use]
+pub fn width(text: &str) -> usize {
+    if text.is_ascii() {
+        text.len()
+    } else {
+        Span::raw(text).width()
+    }
+}
+
+/// The text, or as much of its beginning as fits, with a mark that there is more.
+#[must_use]
+pub fn fit(text: &str, most: usize, more: &str) -> String {
+    if width(text) <= most {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    let mut left = most.saturating_sub(width(more));
+    for c in text.chars() {
+        let wide = width(c.encode_utf8(&mut [0; 4]));
+        if wide > left {
+            break;
+        }
+        left -= wide;
+        out.push(c);
+    }
+    if most >= width(more) {
+        out.push_str(more);
+    }
+    out
+}
+
+/// The text, or as much of its end as fits: of an address, the port tells most.
+#[must_use]
+pub fn fit_end(text: &str, most: usize, more: &str) -> String {
+    let all = text.chars().count();
+    if width(text) <= most {
+        return text.to_owned();
+    }
+    let Some(kept) = most.checked_sub(width(more)) else {
+        return String::new();
+    };
+    let end: String = text.chars().skip(all.saturating_sub(kept)).collect();
+    format!("{more}{end}")
+}
+
+/// Breaks a text at its spaces into lines that fit; what has no space is broken anywhere.
+#[must_use]
+pub fn wrap(text: &str, most: usize) -> Vec<String> {
+    let most = most.max(8);
+    let mut out = Vec::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        let mut word = word.to_owned();
+        if !line.is_empty() && width(&line) + 1 + width(&word) > most {
+            out.push(std::mem::take(&mut line));
+        }
+        while width(&word) > most {
+            let head = fit(&word, most, "");
+            if head.is_empty() {
+                break;
+            }
+            word.drain(..head.len());
+            out.push(head);
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(&word);
+    }
+    if !line.is_empty() || out.is_empty() {
+        out.push(line);
+    }
+    out
+}
+
+/// A count with its thousands apart.
+#[must_use]
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A time that is given in microseconds, as people say it.
+#[must_use]
+pub fn duration(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros} us"),
+        1_000..10_000 => format!("{}.{} ms", micros / 1_000, micros / 100 % 10),
+        10_000..10_000_000 => format!("{} ms", micros / 1_000),
+        10_000_000..600_000_000 => format!("{} s", micros / 1_000_000),
+        600_000_000..36_000_000_000 => format!("{} min", micros / 60_000_000),
+        _ => format!("{} h", micros / 3_600_000_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_outside_steers_the_terminal() {
+        assert_eq!(clean("shop/web"), "shop/web");
+        assert_eq!(clean("a\x1b[2Jb\n\u{202e}c"), "a\\x1b[2Jb\\x0a\\u{202e}c");
+        assert_eq!(clean("\u{9b}31m"), "\\x9b31m");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_marked() {
+        assert_eq!(fit("10.0.0.1:80", 20, "…"), "10.0.0.1:80");
+        assert_eq!(fit("10.0.0.1:80", 5, "…"), "10.0…");
+        assert_eq!(fit_end("[fd00::1]:30080", 8, "…"), "…]:30080");
+        assert_eq!(fit("日本語", 5, "…"), "日本…");
+        assert_eq!(fit("abc", 0, "…"), "");
+    }
+
+    #[test]
+    fn text_is_wrapped_at_spaces_and_words_that_are_too_long_anywhere() {
+        assert_eq!(wrap("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrap("abcdefghijk", 8), ["abcdefgh", "ijk"]);
+        assert_eq!(wrap("", 8), [""]);
+        assert_eq!(wrap("日本語日本語日本語", 8).concat(), "日本語日本語日本語");
+    }
+
+    #[test]
+    fn numbers_are_for_people() {
+        assert_eq!(count(1_234_567), "1 234 567");
+        assert_eq!(duration(950), "950 us");
+        assert_eq!(duration(1_046_000), "1046 ms");
+        assert_eq!(duration(65_000_000), "65 s");
+    }
+}

@@ -1,0 +1,245 @@
+//! Counts over all flows that were told of, remembered or not.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{
+    names::Name,
+    row::{Row, is_trouble},
+};
+use crate::{diagnose::cause::Cause, flow::fate::Fate};
+
+/// How many fates there are.
+pub const FATES: usize = 6;
+/// The fates, the worst first.
+pub const WORST_FIRST: [Fate; FATES] = [
+    Fate::Dropped,
+    Fate::Refused,
+    Fate::Unanswered,
+    Fate::Stalled,
+    Fate::Pending,
+    Fate::Established,
+];
+/// Fates are counted by second for so long.
+const MOST_SECONDS: usize = 600;
+/// So many places and services are counted apart.
+const MOST_KEYS: usize = 10_000;
+/// A flow that never connected is held for as bad as one that lost so many microseconds, at least.
+const NEVER_US: u64 = 3_000_000;
+
+/// How bad a fate is: the place in [`WORST_FIRST`].
+#[must_use]
+pub fn rank(fate: Fate) -> usize {
+    WORST_FIRST
+        .iter()
+        .position(|&other| other == fate)
+        .unwrap_or_default()
+}
+
+/// Flows of one kind, and what they cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// Flows by the rank of their fate.
+    pub fates: [u64; FATES],
+    /// Time that clients lost, microseconds.
+    pub lost_us: u64,
+    /// By how much they are bad: what is shown first.
+    pub weight: u64,
+    /// When the last one began, monotonic nanoseconds.
+    pub last_ns: u64,
+}
+
+impl Sum {
+    /// All flows.
+    #[must_use]
+    pub fn flows(&self) -> u64 {
+        self.fates.iter().sum()
+    }
+
+    /// Those with this fate.
+    #[must_use]
+    pub fn of(&self, fate: Fate) -> u64 {
+        self.fates[rank(fate)]
+    }
+
+    /// Those that went wrong.
+    #[must_use]
+    pub fn troubled(&self) -> u64 {
+        WORST_FIRST
+            .iter()
+            .filter(|&&fate| is_trouble(fate))
+            .map(|&fate| self.of(fate))
+            .sum()
+    }
+
+    fn count(&mut self, row: &Row, sign: Sign) {
+        let weight = match row.fate {
+            Fate::Dropped | Fate::Refused | Fate::Unanswered => u64::from(row.lost_us).max(NEVER_US),
+            _ => u64::from(row.lost_us),
+        };
+        sign.apply(&mut self.fates[rank(row.fate)], 1);
+        sign.apply(&mut self.lost_us, row.lost_us.into());
+        sign.apply(&mut self.weight, weight);
+        self.last_ns = self.last_ns.max(row.start_ns);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Sign {
+    More,
+    Less,
+}
+
+impl Sign {
+    fn apply(self, number: &mut u64, by: u64) {
+        *number = match self {
+            Self::More => number.saturating_add(by),
+            Self::Less => number.saturating_sub(by),
+        };
+    }
+}
+
+/// Where packets were discarded, and why as far as that is one and the same.
+#[derive(Clone, Debug, Default)]
+pub struct Drops {
+    /// The flows.
+    pub sum: Sum,
+    /// The cause of the last one.
+    pub cause: Option<Cause>,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// All flows.
+    pub all: Sum,
+    /// By cause.
+    pub causes: BTreeMap<Cause, Sum>,
+    /// By service and NodePort.
+    pub services: BTreeMap<Name, Sum>,
+    /// By function, reason and rule ([`Row::site`]).
+    pub drops: BTreeMap<Name, Drops>,
+    /// Fates by the second in which the flow began.
+    seconds: VecDeque<[u32; FATES]>,
+    /// The first of these seconds.
+    first_second: u64,
+}
+
+impl Totals {
+    /// Counts a flow.
+    pub fn add(&mut self, row: &Row) {
+        self.count(row, Sign::More);
+    }
+
+    /// Takes back what was counted for a flow: something else is told of it now.
+    pub fn take(&mut self, row: &Row) {
+        self.count(row, Sign::Less);
+    }
+
+    fn count(&mut self, row: &Row, sign: Sign) {
+        self.all.count(row, sign);
+        if let Some(cause) = row.cause {
+            self.causes.entry(cause).or_default().count(row, sign);
+        }
+        if self.services.len() < MOST_KEYS || self.services.contains_key(&row.service) {
+            self.services.entry(row.service).or_default().count(row, sign);
+        }
+        if !row.site.is_none() && (self.drops.len() < MOST_KEYS || self.drops.contains_key(&row.site)) {
+            let drops = self.drops.entry(row.site).or_default();
+            drops.sum.count(row, sign);
+            drops.cause = row.cause;
+        }
+        self.count_second(row, sign);
+    }
+
+    fn count_second(&mut self, row: &Row, sign: Sign) {
+        let second = row.start_ns / 1_000_000_000;
+        if self.seconds.is_empty() {
+            self.first_second = second;
+        }
+        if second < self.first_second {
+            return;
+        }
+        let past_end = (second - self.first_second + 1).saturating_sub(self.seconds.len() as u64);
+        if past_end > MOST_SECONDS as u64 {
+            self.seconds.clear();
+            self.first_second = second;
+            self.seconds.push_back([0; FATES]);
+        } else {
+            for _ in 0..past_end {
+                self.seconds.push_back([0; FATES]);
+            }
+        }
+        while self.seconds.len() > MOST_SECONDS {
+            self.seconds.pop_front();
+            self.first_second += 1;
+        }
+        let index = usize::try_from(second - self.first_second).unwrap_or(usize::MAX);
+        if let Some(counts) = self.seconds.get_mut(index) {
+            let count = &mut counts[rank(row.fate)];
+            *count = match sign {
+                Sign::More => count.saturating_add(1),
+                Sign::Less => count.saturating_sub(1),
+            };
+        }
+    }
+
+    /// Flows of a fate in so many spans of as many seconds, the last of which ends now.
+    #[must_use]
+    pub fn spans(&self, fate: Fate, now_ns: u64, spans: usize, seconds: u64) -> Vec<u64> {
+        let mut out = vec![0; spans];
+        let seconds = seconds.max(1);
+        let last = now_ns / 1_000_000_000 / seconds;
+        let rank = rank(fate);
+        for (second, counts) in (self.first_second..).zip(&self.seconds) {
+            let Some(back) = last.checked_sub(second / seconds) else {
+                continue;
+            };
+            let place = usize::try_from(back)
+                .ok()
+                .and_then(|back| spans.checked_sub(back + 1));
+            if let Some(place) = place {
+                out[place] += u64::from(counts[rank]);
+            }
+        }
+        out
+    }
+
+    /// Causes, the worst first.
+    #[must_use]
+    pub fn causes(&self) -> Vec<(Cause, &Sum)> {
+        let mut out: Vec<_> = self
+            .causes
+            .iter()
+            .filter(|(_, sum)| sum.flows() > 0)
+            .map(|(cause, sum)| (*cause, sum))
+            .collect();
+        out.sort_by_key(|(cause, sum)| (std::cmp::Reverse((sum.weight, sum.flows())), *cause));
+        out
+    }
+
+    /// Services, the worst first.
+    #[must_use]
+    pub fn services(&self) -> Vec<(Name, &Sum)> {
+        let mut out: Vec<_> = self
+            .services
+            .iter()
+            .filter(|(_, sum)| sum.flows() > 0)
+            .map(|(name, sum)| (*name, sum))
+            .collect();
+        out.sort_by_key(|(name, sum)| (std::cmp::Reverse((sum.weight, sum.flows())), *name));
+        out
+    }
+
+    /// Places where packets were discarded, the busiest first.
+    #[must_use]
+    pub fn drops(&self) -> Vec<(Name, &Drops)> {
+        let mut out: Vec<_> = self
+            .drops
+            .iter()
+            .filter(|(_, drops)| drops.sum.flows() > 0)
+            .map(|(name, drops)| (*name, drops))
+            .collect();
+        out.sort_by_key(|(name, drops)| (std::cmp::Reverse(drops.sum.flows()), *name));
+        out
+    }
+}

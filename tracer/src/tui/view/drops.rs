@@ -1,0 +1,60 @@
+//! Where packets are discarded: kernel function, drop reason, rule.
+
+use ratatui::style::Style;
+
+use super::pen::Pen;
+use crate::tui::{model::Model, text::count};
+
+pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
+    let (theme, more) = (model.theme, model.theme.signs().more);
+    let drops = model.shown().drops();
+    // Function, reason and rule, and the cause of the last flow.
+    let wide = pen.width() >= 100;
+    let (function, reason) = if wide { (34, 24) } else { (24, 18) };
+    let rest = 9 + function + 1 + reason + 1;
+    pen.number(1, 0, "flows", 7, theme.dim());
+    pen.put(9, 0, "discarded in", theme.dim());
+    pen.put(10 + function, 0, "drop reason", theme.dim());
+    pen.put(rest, 0, "rule, or cause", theme.dim());
+    if drops.is_empty() {
+        pen.put(1, 2, "This node has discarded no packet of a flow.", Style::new());
+        return;
+    }
+    let lines = pen.lines().saturating_sub(1);
+    for (y, (place, (name, drops))) in (1..).zip(drops.iter().enumerate().skip(model.drops.top).take(lines)) {
+        let mut parts = model.names.text(*name).split('\t');
+        let [place_in, why, rule] = [(); 3].map(|()| parts.next().unwrap_or_default());
+        pen.number(1, y, &count(drops.sum.flows()), 7, Style::new());
+        pen.field(9, y, or(place_in, "(not seen)"), function, more, theme.warning());
+        pen.field(
+            10 + function,
+            y,
+            or(why, "none given"),
+            reason,
+            more,
+            Style::new(),
+        );
+        let cause = drops.cause.map_or("", |cause| cause.name());
+        let said = if rule.is_empty() {
+            cause.to_owned()
+        } else {
+            format!("{rule}  {cause}")
+        };
+        pen.field(
+            rest,
+            y,
+            &said,
+            pen.width().saturating_sub(rest),
+            more,
+            Style::new(),
+        );
+        if place == model.drops.place {
+            pen.put(0, y, model.theme.signs().cursor, theme.key());
+            pen.paint(y, theme.selected());
+        }
+    }
+}
+
+fn or<'a>(text: &'a str, other: &'a str) -> &'a str {
+    if text.is_empty() { other } else { text }
+}

@@ -1,0 +1,200 @@
+//! All flows, a line each.
+
+use ratatui::style::Style;
+
+use super::pen::Pen;
+use crate::{
+    diagnose::catalogue,
+    tui::{
+        list::Column,
+        model::Model,
+        row::Row,
+        text::{clean, count, duration},
+    },
+};
+
+/// A column of the table and how wide it is.
+struct Shown {
+    column: Column,
+    width: u16,
+}
+
+/// The columns that fit: the less there is room, the fewer.
+fn columns(width: u16) -> Vec<Shown> {
+    let widths: &[(Column, u16)] = match width {
+        0..76 => &[(Column::Fate, 13), (Column::Client, 18), (Column::Service, 11)],
+        76..104 => &[
+            (Column::Time, 8),
+            (Column::Fate, 13),
+            (Column::Client, 20),
+            (Column::Service, 14),
+        ],
+        104..132 => &[
+            (Column::Time, 8),
+            (Column::Fate, 13),
+            (Column::Client, 21),
+            (Column::Service, 18),
+            (Column::Backend, 19),
+            (Column::Lost, 8),
+        ],
+        _ => &[
+            (Column::Time, 8),
+            (Column::Fate, 13),
+            (Column::Client, 21),
+            (Column::Service, 22),
+            (Column::Backend, 21),
+            (Column::Syns, 4),
+            (Column::Connect, 8),
+            (Column::Lost, 8),
+        ],
+    };
+    let mut shown: Vec<Shown> = widths
+        .iter()
+        .map(|&(column, width)| Shown { column, width })
+        .collect();
+    let used: u16 = shown.iter().map(|shown| shown.width + 1).sum();
+    shown.push(Shown {
+        column: Column::Cause,
+        width: width.saturating_sub(used + 1),
+    });
+    shown
+}
+
+pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
+    let shown = columns(pen.width());
+    headings(model, &mut pen, &shown);
+    let lines = pen.lines().saturating_sub(1);
+    if model.list.is_empty() {
+        nothing(model, &mut pen);
+        return;
+    }
+    for (y, place) in (1..).zip(model.flows.top..).take(lines) {
+        let Some(number) = model.list.at(place) else {
+            break;
+        };
+        if let Some(row) = model.store.row(number) {
+            line(model, &mut pen, y, &shown, row);
+        } else {
+            pen.put(1, y, "(forgotten meanwhile)", model.theme.dim());
+        }
+        if place == model.flows.place {
+            pen.put(0, y, model.theme.signs().cursor, model.theme.key());
+            pen.paint(y, model.theme.selected());
+        }
+    }
+    status(model, &mut pen);
+}
+
+fn headings(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
+    let (theme, signs) = (model.theme, model.theme.signs());
+    let mut x = 1;
+    for Shown { column, width } in shown {
+        let is_sorted = *column == model.list.column;
+        let arrow = match (is_sorted, model.list.is_descending) {
+            (false, _) => "",
+            (true, true) => signs.down,
+            (true, false) => signs.up,
+        };
+        let style = if is_sorted { theme.heading() } else { theme.dim() };
+        let title = format!("{}{arrow}", column.title());
+        if *column == Column::Cause && *width < 40 && !is_sorted {
+            // How much of everything this is stands there.
+        } else if is_number(*column) {
+            pen.number(x, 0, &title, *width, style);
+        } else {
+            pen.put(x, 0, &title, style);
+        }
+        x += width + 1;
+    }
+}
+
+/// How much of everything this is, at the right end of the headings.
+fn status(model: &Model, pen: &mut Pen<'_>) {
+    let theme = model.theme;
+    let mut said = Vec::new();
+    if !model.filter.is_empty() && model.typing.is_none() {
+        said.push(format!("/{}", clean(&model.filter)));
+    }
+    if model.only_trouble {
+        said.push("only trouble".to_owned());
+    }
+    match model.list.left() {
+        0 => said.push(format!(
+            "{} of {}",
+            count((model.flows.place + 1) as u64),
+            count(model.list.len() as u64)
+        )),
+        left => said.push(format!("{} to look at", count(left))),
+    }
+    if model.follows {
+        said.push("newest".to_owned());
+    }
+    let said = format!("  {}", said.join(", "));
+    let room = if pen.width() < 76 {
+        pen.width() / 3
+    } else {
+        pen.width() / 2 - 15
+    };
+    let said = crate::tui::text::fit_end(&said, usize::from(room), theme.signs().more);
+    pen.number(pen.width() - room, 0, &said, room, theme.key());
+}
+
+fn nothing(model: &Model, pen: &mut Pen<'_>) {
+    let text = if model.list.left() > 0 {
+        "looking…"
+    } else if model.list.filter().is_empty() {
+        "No connection was seen so far."
+    } else {
+        "No flow is like that. Esc takes the filter off."
+    };
+    pen.put(1, 2, text, Style::new());
+    status(model, pen);
+}
+
+fn is_number(column: Column) -> bool {
+    matches!(column, Column::Syns | Column::Connect | Column::Lost)
+}
+
+fn line(model: &Model, pen: &mut Pen<'_>, y: u16, shown: &[Shown], row: &Row) {
+    let (theme, more) = (model.theme, model.theme.signs().more);
+    let mut x = 1;
+    for Shown { column, width } in shown {
+        let style = match column {
+            Column::Fate => theme.fate(row.fate),
+            Column::Time => theme.dim(),
+            _ => Style::new(),
+        };
+        let text = cell(model, row, *column);
+        match column {
+            Column::Client | Column::Backend | Column::Service => {
+                pen.address(x, y, &text, *width, more, style);
+            }
+            column if is_number(*column) => pen.number(x, y, &text, *width, style),
+            _ => pen.field(x, y, &text, *width, more, style),
+        }
+        x += width + 1;
+    }
+}
+
+/// One thing about a flow, as the table shows it.
+#[must_use]
+pub fn cell(model: &Model, row: &Row, column: Column) -> String {
+    match column {
+        Column::Time => model
+            .wall(row.start_ns)
+            .map_or_else(String::new, |time| time.strftime("%H:%M:%S").to_string()),
+        Column::Fate => format!("{} {}", model.theme.fate_sign(row.fate), row.fate),
+        Column::Client => row.client().to_string(),
+        Column::Service => model.names.text(row.service).to_owned(),
+        Column::Backend => model.names.text(row.backend).to_owned(),
+        Column::Syns => row.syns.to_string(),
+        Column::Connect if row.connect_us == u32::MAX => String::new(),
+        Column::Connect => duration(row.connect_us.into()),
+        Column::Lost if row.lost_us == 0 => String::new(),
+        Column::Lost => duration(row.lost_us.into()),
+        Column::Cause => row.cause.map_or_else(String::new, |cause| {
+            let says = catalogue::row(cause).map_or("", |row| row.says);
+            format!("{cause}: {says}")
+        }),
+    }
+}

@@ -1,0 +1,177 @@
+//! The screen on a real terminal: tmux shows a recording of the lab, keys go in, and the terminal is what it was before
+//! when tracer has ended, however it did.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+/// How long a screen may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A terminal with a shell on it.
+struct Tmux {
+    folder: TempDir,
+}
+
+impl Tmux {
+    /// `None` where there is no tmux.
+    fn start(columns: u16, lines: u16) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tmux = Self { folder };
+        let (columns, lines) = (columns.to_string(), lines.to_string());
+        let shell = "env -i PATH=$PATH TERM=$TERM LANG=C.UTF-8 HOME=/ PS1='ready> ' sh";
+        let started = Command::new("tmux")
+            .arg("-S")
+            .arg(tmux.folder.path().join("socket"))
+            .args([
+                "-f",
+                "/dev/null",
+                "-u",
+                "new-session",
+                "-d",
+                "-x",
+                &columns,
+                "-y",
+                &lines,
+                shell,
+            ])
+            .output();
+        match started {
+            Ok(output) => {
+                assert!(output.status.success(), "{output:?}");
+                tmux.wait_for("ready>");
+                Some(tmux)
+            }
+            Err(_) => {
+                eprintln!("tmux is not installed: the screen was not tried on a terminal");
+                None
+            }
+        }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new("tmux")
+            .arg("-S")
+            .arg(self.folder.path().join("socket"))
+            .args(arguments)
+            .output()
+            .expect("tmux runs")
+    }
+
+    fn keys(&self, keys: &[&str]) {
+        let output = self.run(&[&["send-keys", "--"], keys].concat());
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.run(&["capture-pane", "-p"]).stdout).into_owned()
+    }
+
+    fn wait_for(&self, text: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            let shown = self.shown();
+            if shown.contains(text) {
+                return shown;
+            }
+            assert!(begun.elapsed() < LIMIT, "`{text}` does not come:\n{shown}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The terminal is a shell's again: it echoes, starts lines at the left, and shows what it showed before.
+    fn is_sane(&self) {
+        self.wait_for("ready>");
+        self.keys(&[
+            "stty -a | grep -o ' icanon\\| echo \\| opost' | tr -d '\\n'; echo",
+            "Enter",
+        ]);
+        self.wait_for(" icanon echo  opost");
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        self.run(&["kill-server"]);
+    }
+}
+
+fn replay(extra: &str) -> String {
+    let recording =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings/1.0-reuse-after-rst-6.12.trace");
+    format!(
+        "clear; {} replay {extra} {}",
+        env!("CARGO_BIN_EXE_tracer"),
+        recording.display()
+    )
+}
+
+#[test]
+fn keys_lead_from_the_overview_to_the_way_of_a_flow_and_back_to_the_shell() {
+    let Some(tmux) = Tmux::start(80, 24) else { return };
+    tmux.keys(&[&replay(""), "Enter"]);
+    tmux.wait_for("ipvs.reuse-dropped");
+    tmux.keys(&["Enter"]);
+    tmux.wait_for("Enter its way");
+    tmux.keys(&["Enter"]);
+    let way = tmux.wait_for("Why:");
+    assert!(way.contains("stalled") && way.contains("Do:"), "{way}");
+    tmux.keys(&["G"]);
+    tmux.wait_for("Before it, from the same client port");
+    tmux.keys(&["5"]);
+    tmux.wait_for("netif_receive_skb");
+    tmux.keys(&["?"]);
+    tmux.wait_for("moving about");
+    tmux.keys(&["q"]);
+    tmux.keys(&["0"]);
+    tmux.wait_for("1x");
+    tmux.keys(&["x"]);
+    tmux.wait_for("Why:");
+    tmux.run(&["resize-window", "-x", "50", "-y", "10"]);
+    tmux.wait_for("too small");
+    tmux.run(&["resize-window", "-x", "120", "-y", "30"]);
+    tmux.wait_for("Why:");
+    tmux.keys(&["C-z"]);
+    tmux.wait_for("ready>");
+    tmux.keys(&["fg", "Enter"]);
+    tmux.wait_for("Why:");
+    tmux.keys(&["q"]);
+    tmux.is_sane();
+}
+
+#[test]
+fn a_terminal_without_colours_gets_none_and_one_without_signs_gets_ascii() {
+    let Some(tmux) = Tmux::start(80, 24) else { return };
+    tmux.keys(&[&replay("--color never --ascii"), "Enter"]);
+    tmux.wait_for("x dropped");
+    let screen = tmux.run(&["capture-pane", "-p", "-e"]).stdout;
+    let screen = String::from_utf8_lossy(&screen);
+    assert!(screen.is_ascii(), "{screen}");
+    assert!(!screen.contains("[3") && !screen.contains(";3"), "{screen:?}");
+    // What is selected is seen nevertheless.
+    assert!(screen.contains("\x1b[7m") || screen.contains(";7m"), "{screen:?}");
+    tmux.keys(&["q"]);
+    tmux.is_sane();
+}
+
+#[test]
+fn a_signal_ends_it_and_leaves_the_terminal_as_it_was() {
+    for signal in ["TERM", "HUP", "INT"] {
+        let Some(tmux) = Tmux::start(80, 24) else { return };
+        tmux.keys(&[&replay(""), "Enter"]);
+        tmux.wait_for("ipvs.reuse-dropped");
+        let pid = tmux.run(&["display-message", "-p", "#{pane_pid}"]).stdout;
+        let pid = String::from_utf8_lossy(&pid).trim().to_owned();
+        let killed = Command::new("pkill")
+            .args([&format!("-{signal}"), "-P", &pid, "tracer"])
+            .status()
+            .expect("pkill runs");
+        assert!(killed.success());
+        tmux.is_sane();
+    }
+}

@@ -1,0 +1,14 @@
+//! The terminal user interface, fed with flows that the engine made: what each view shows, and what keys do.
+
+mod story;
+
+#[path = "tui/keys.rs"]
+mod keys;
+#[path = "tui/million.rs"]
+mod million;
+#[path = "tui/screens.rs"]
+mod screens;
+#[path = "tui/show.rs"]
+mod show;
+#[path = "tui/views.rs"]
+mod views;

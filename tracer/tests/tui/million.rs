@@ -1,0 +1,111 @@
+//! A million flows: memory is bounded, and no frame goes over all of them.
+
+use std::time::{Duration, Instant};
+
+use tracer::tui::{message::Msg, model::Model, store::MOST_ROWS, theme::Theme, update::update};
+
+use super::show::{draw, empty, flows, press};
+use crate::story::MS;
+
+/// What a frame may take on a machine that is optimized for and idle; a debug build on a busy one gets more.
+const BUDGET: Duration = if cfg!(debug_assertions) {
+    Duration::from_millis(1_500)
+} else {
+    Duration::from_millis(16)
+};
+
+fn fill(model: &mut Model, flows_wanted: usize) {
+    let kinds = flows();
+    for index in 0..flows_wanted as u64 {
+        let mut told = kinds[usize::try_from(index % 26).unwrap_or(0) % kinds.len()].clone();
+        told.id = index + 1;
+        told.start_ns = index * MS / 50;
+        told.client
+            .set_port(u16::try_from(index % 60_000).unwrap_or(0) + 1024);
+        told.earlier = None;
+        update(model, Msg::Flow(Box::new(told)));
+        if index % 4096 == 0 {
+            update(model, Msg::Frame);
+        }
+    }
+}
+
+/// The longest and the median time of several frames, each after something happened.
+fn frames(
+    model: &mut Model,
+    count: usize,
+    mut before: impl FnMut(&mut Model, usize),
+) -> (Duration, Duration) {
+    let mut times: Vec<Duration> = (0..count)
+        .map(|frame| {
+            before(model, frame);
+            let begun = Instant::now();
+            draw(model);
+            begun.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    (times[count - 1], times[count / 2])
+}
+
+/// Run with `--release -- --ignored --nocapture` for figures.
+#[test]
+#[ignore = "takes long without optimization"]
+fn a_million_flows_are_drawn_in_time() {
+    let mut model = empty(Theme::default(), 140, 40);
+    let begun = Instant::now();
+    fill(&mut model, MOST_ROWS + 100_000);
+    println!("{} flows in {:?}", MOST_ROWS + 100_000, begun.elapsed());
+    assert!(model.store.len() <= MOST_ROWS);
+    let mut slowest = Duration::ZERO;
+    let mut told = |what: &str, (longest, median): (Duration, Duration)| {
+        println!("{what}: a frame takes {median:?}, {longest:?} at most");
+        slowest = slowest.max(median);
+    };
+    let more = flows();
+    let mut next = 2_000_000;
+    for (what, keys) in [
+        ("overview", "1"),
+        ("flows", "2"),
+        ("middle of the flows", "2"),
+        ("drops", "4"),
+        ("hooks", "5"),
+    ] {
+        press(&mut model, keys);
+        let times = frames(&mut model, 50, |model, _| {
+            for told in more.iter().cycle().take(1_000) {
+                let mut told = told.clone();
+                next += 1;
+                told.id = next;
+                told.earlier = None;
+                told.start_ns = 30_000_000_000;
+                update(model, Msg::Flow(Box::new(told)));
+            }
+        });
+        told(what, times);
+    }
+    for (what, keys) in [
+        ("sorted anew", "2s"),
+        ("filtered anew", "2/40003\n"),
+        ("filtered by fate", "2/\u{8}fate:dropped\n"),
+        ("sorted by client", "2ss"),
+    ] {
+        for c in keys.chars() {
+            press(&mut model, &c.to_string());
+        }
+        told(what, frames(&mut model, 30, |_, _| {}));
+    }
+    assert!(slowest <= BUDGET, "{slowest:?}");
+}
+
+#[test]
+fn more_flows_than_are_remembered_are_still_counted() {
+    let mut model = empty(Theme::default(), 80, 24);
+    model.store = tracer::tui::store::Store::new(2_000);
+    fill(&mut model, 5_000);
+    assert!(model.store.len() <= 2_000);
+    assert_eq!(model.totals.all.flows(), 5_000);
+    press(&mut model, "2");
+    draw(&mut model);
+    assert_eq!(model.list.len(), model.store.len());
+}

@@ -1,0 +1,157 @@
+//! A model with flows in it, and what it looks like.
+
+use ratatui::{
+    buffer::Buffer,
+    crossterm::event::{KeyCode, KeyModifiers},
+    layout::Rect,
+};
+use tracer::{
+    report::Clock,
+    trace::head::HookState,
+    tui::{
+        export::text_of,
+        message::{Command, Msg},
+        model::Model,
+        row::Told,
+        theme::Theme,
+        update::update,
+        view::view,
+    },
+};
+use tracer_common::record::{self, ipvs_conn};
+
+use crate::story::{MS, POD, Story, entry};
+
+/// A moment after all that happens here.
+const NOW: u64 = 65_000 * MS;
+
+pub(crate) fn hooks() -> Vec<HookState> {
+    let hook = |name: &str, kind: &str, state: &str, why: Option<&str>| HookState {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        state: state.to_owned(),
+        why: why.map(str::to_owned),
+    };
+    vec![
+        hook("netif_receive_skb", "tracepoint", "attached", None),
+        hook("kfree_skb", "tracepoint", "attached", None),
+        hook("ip_vs_in_hook", "kprobe+kretprobe", "attached", None),
+        hook(
+            "ip_vs_remote_request4",
+            "kprobe+kretprobe",
+            "missing",
+            Some("this kernel has ip_vs_in_hook instead"),
+        ),
+        hook(
+            "nft_do_chain",
+            "kprobe+kretprobe",
+            "on-demand",
+            Some("it runs for every packet of the node"),
+        ),
+        hook("ip_vs_leave", "kprobe", "disabled", Some("not on this kernel")),
+    ]
+}
+
+pub(crate) fn empty(theme: Theme, width: u16, height: u16) -> Model {
+    let mut model = Model::new(theme, (width, height));
+    let start = Msg::Start {
+        host: "node-1".to_owned(),
+        kernel: "6.12.117+deb13-cloud-amd64".to_owned(),
+        ports: 2768,
+        hooks: hooks(),
+        clock: Clock::new("2026-11-22T18:35:45.5Z".parse().expect("a time"), 0),
+    };
+    update(&mut model, start);
+    update(&mut model, Msg::Now(NOW));
+    model
+}
+
+/// Plays several stories, each from a client port of its own.
+pub(crate) fn flows() -> Vec<Told> {
+    let mut story = Story::new();
+    story.facts.symbols.insert(0x1234, "nf_hook_slow+0xc3".to_owned());
+    // The port is used again while IPVS has the old entry: two flows.
+    story.served(1_000 * MS);
+    story.acknowledged(1_031 * MS);
+    next(&mut story, 40_001);
+    story.expired_and_dropped(20_000 * MS, entry(ipvs_conn::TIME_WAIT, 1, 1, 0));
+    story.served(21_000 * MS);
+    // A backend that was removed.
+    next(&mut story, 40_002);
+    for at in [30_000, 31_000, 33_000] {
+        story.expired_and_dropped(at * MS, entry(1, 0, 0, 0));
+    }
+    // A rule drops it.
+    next(&mut story, 40_003);
+    story.arrives(40_000 * MS);
+    story.discarded_by_rule(40_001 * MS);
+    // Nobody answers.
+    next(&mut story, 40_004);
+    for at in [45_000, 46_000] {
+        story.arrives(at * MS);
+        story.reaches_pod(at * MS + MS);
+    }
+    // A rule says no.
+    next(&mut story, 40_005);
+    story.arrives(50_000 * MS);
+    let reject = record::Reject::default();
+    story.rejected_by(
+        50_000 * MS + 1,
+        tracer_common::hook::Hook::NftReject,
+        reject,
+        true,
+    );
+    for port in 40_010..40_030 {
+        next(&mut story, port);
+        story.served((51_000 + u64::from(port % 10) * 700) * MS);
+    }
+    let _ = POD;
+    let facts = story.facts.clone();
+    story
+        .told()
+        .into_iter()
+        .map(|(flow, fate, diagnosis)| Told::of(&flow, fate, &diagnosis, &facts))
+        .collect()
+}
+
+/// A flow of its own, from this client port.
+fn next(story: &mut Story, port: u16) {
+    story.flow += 1;
+    story.port = port;
+}
+
+pub(crate) fn busy(theme: Theme, width: u16, height: u16) -> Model {
+    let mut model = empty(theme, width, height);
+    for told in flows() {
+        update(&mut model, Msg::Flow(Box::new(told)));
+    }
+    update(&mut model, Msg::Records(12_345));
+    model
+}
+
+pub(crate) fn press(model: &mut Model, keys: &str) -> Vec<Command> {
+    let mut out = Vec::new();
+    for c in keys.chars() {
+        let code = match c {
+            '\n' => KeyCode::Enter,
+            '\x1b' => KeyCode::Esc,
+            '\t' => KeyCode::Tab,
+            c => KeyCode::Char(c),
+        };
+        out.extend(update(model, Msg::Key(code, KeyModifiers::NONE)));
+        update(model, Msg::Frame);
+    }
+    out
+}
+
+pub(crate) fn draw(model: &mut Model) -> Buffer {
+    update(model, Msg::Frame);
+    let area = Rect::new(0, 0, model.size.0, model.size.1);
+    let mut buffer = Buffer::empty(area);
+    view(model, area, &mut buffer);
+    buffer
+}
+
+pub(crate) fn shown(model: &mut Model) -> String {
+    text_of(&draw(model))
+}

@@ -1,0 +1,144 @@
+//! Each view at three sizes.
+
+use ratatui::style::{Color, Modifier};
+use tracer::{
+    flow::fate::Fate,
+    tui::{
+        message::{Msg, Playing},
+        row::Told,
+        theme::{Depth, Theme},
+        update::update,
+    },
+};
+
+use super::show::{busy, draw, empty, flows, press, shown};
+use crate::story::MS;
+
+const SIZES: [(u16, u16); 3] = [(60, 15), (80, 24), (140, 40)];
+const UNICODE: Theme = Theme {
+    depth: Depth::True,
+    is_ascii: false,
+};
+
+fn at_each_size(name: &str, keys: &str) {
+    for (width, height) in SIZES {
+        let mut model = busy(UNICODE, width, height);
+        press(&mut model, keys);
+        insta::assert_snapshot!(format!("{name}_{width}x{height}"), shown(&mut model));
+    }
+}
+
+#[test]
+fn the_overview_says_what_is_wrong() {
+    at_each_size("overview", "");
+}
+
+#[test]
+fn flows_stand_in_a_table() {
+    at_each_size("flows", "2");
+}
+
+#[test]
+fn a_flow_is_shown_with_cause_advice_way_and_the_flow_before_it() {
+    at_each_size("flow", "2/cause:ipvs.reuse\n\n");
+}
+
+#[test]
+fn drops_are_shown_by_function_reason_and_rule() {
+    at_each_size("drops", "4");
+}
+
+#[test]
+fn hooks_are_shown_with_what_they_serve_and_why_they_are_off() {
+    at_each_size("hooks", "5");
+}
+
+#[test]
+fn the_help_is_made_from_the_keys() {
+    at_each_size("help", "?");
+}
+
+#[test]
+fn before_the_first_flow_it_says_what_it_waits_for() {
+    for (width, height) in SIZES {
+        let mut model = empty(UNICODE, width, height);
+        insta::assert_snapshot!(format!("waiting_{width}x{height}"), shown(&mut model));
+    }
+}
+
+#[test]
+fn a_recording_has_a_time_line() {
+    let mut model = busy(UNICODE, 80, 24);
+    let playing = Playing {
+        begin_ns: 0,
+        end_ns: 120_000 * MS,
+        now_ns: 65_000 * MS,
+        speed: 10,
+        troubles: vec![20_000 * MS, 90_000 * MS],
+        ..Playing::default()
+    };
+    update(&mut model, Msg::Playing(playing));
+    press(&mut model, "2");
+    insta::assert_snapshot!("playing_80x24", shown(&mut model));
+}
+
+#[test]
+fn with_ascii_nothing_else_is_used() {
+    let theme = Theme {
+        depth: Depth::Sixteen,
+        is_ascii: true,
+    };
+    for keys in ["", "2", "2\n", "4", "5", "?"] {
+        let mut model = busy(theme, 80, 24);
+        press(&mut model, keys);
+        let shown = shown(&mut model);
+        assert!(shown.is_ascii(), "{shown}");
+    }
+}
+
+#[test]
+fn without_colours_none_is_used_and_what_is_selected_is_reversed() {
+    let mut model = busy(Theme::default(), 80, 24);
+    press(&mut model, "2");
+    let buffer = draw(&mut model);
+    assert!(
+        buffer
+            .content
+            .iter()
+            .all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset)
+    );
+    let reversed = |y: u16| buffer[(5, y)].modifier.contains(Modifier::REVERSED);
+    assert!(reversed(3) && !reversed(4));
+}
+
+#[test]
+fn below_the_smallest_size_it_says_so() {
+    let mut model = busy(UNICODE, 59, 14);
+    assert!(shown(&mut model).contains("needs 60x15"));
+    for size in [(1, 1), (0, 0), (5, 3), (u16::MAX, 1)] {
+        update(&mut model, Msg::Size(size.0.min(300), size.1));
+        shown(&mut model);
+    }
+}
+
+#[test]
+fn names_from_outside_cannot_steer_the_terminal() {
+    let mut model = empty(UNICODE, 140, 40);
+    let mut told: Told = flows().swap_remove(2);
+    told.service = Some("\x1b[2J\u{202e}x".to_owned());
+    told.fate = Fate::Dropped;
+    told.story.explanation = "first\r\nsecond \x07".to_owned();
+    update(&mut model, Msg::Flow(Box::new(told)));
+    update(&mut model, Msg::Said("hook \x1b]0;x\x07 is off".to_owned()));
+    for keys in ["", "1", "2", "\n", "4", "5"] {
+        let text = {
+            let shown = shown(&mut model);
+            press(&mut model, keys);
+            shown
+        };
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+        assert!(!text.contains('\u{202e}'));
+    }
+    press(&mut model, "2");
+    assert!(shown(&mut model).contains("\\x1b[2J\\u{202e}x"));
+}
