@@ -83,7 +83,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             arguments.scenarios.clone()
         };
         let scenarios = scenario::select(&catalogue, &names, &kernel)?;
-        ensure!(!scenarios.is_empty(), "no scenario runs on {kernel}");
+        ensure!(
+            !scenarios.is_empty(),
+            "no scenario runs on {kernel}; `cargo xtask lab --list` names all, and their kernels"
+        );
         wanted.push((kernel, scenarios));
     }
     if arguments.tui {

@@ -64,14 +64,35 @@ fn load_one(path: &Path) -> Result<Vec<Named>> {
     Ok(named.collect())
 }
 
+/// The names that are most like one that nobody has, in words.
+fn alike(all: &[Named], name: &str) -> String {
+    let mut names: Vec<(f64, &str)> = all
+        .iter()
+        .map(|named| (strsim::jaro_winkler(name, &named.name), named.name.as_str()))
+        .filter(|(likeness, _)| *likeness > ALIKE)
+        .collect();
+    names.sort_by(|one, other| other.0.total_cmp(&one.0));
+    let names: Vec<&str> = names.into_iter().take(MOST_ALIKE).map(|(_, name)| name).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(" (is it {}?)", names.join(", or "))
+}
+
+/// Names are alike from this likeness on; 1 is the same name.
+const ALIKE: f64 = 0.8;
+const MOST_ALIKE: usize = 4;
+
 /// The scenarios of these names in the order asked for, or, where none is named, all that run on the kernel. A
 /// scenario that is asked for by name and does not run on the kernel is an error, as is a name that nobody has.
 pub fn select<'a>(all: &'a [Named], names: &[String], kernel: &KernelName) -> Result<Vec<&'a Named>> {
     let mut chosen = Vec::new();
     for name in names {
         let Some(named) = all.iter().find(|named| named.name == *name) else {
-            let known: Vec<_> = all.iter().map(|named| named.name.as_str()).collect();
-            bail!("there is no scenario `{name}`: they are {}", known.join(", "));
+            bail!(
+                "there is no scenario `{name}`{}; `cargo xtask lab --list` names all",
+                alike(all, name)
+            );
         };
         if !named.scenario.runs_on(kernel) {
             let kernels: Vec<_> = named.scenario.kernels.iter().map(ToString::to_string).collect();

@@ -245,7 +245,8 @@ fn scenarios_are_selected_by_name_in_the_order_asked_for() {
     );
     let unknown = select(&["helthy"]).unwrap_err();
     assert!(
-        unknown.starts_with("there is no scenario `helthy`: they are ") && unknown.contains(", healthy, "),
+        unknown.starts_with("there is no scenario `helthy` (is it healthy, or ")
+            && unknown.contains("--list"),
         "{unknown}"
     );
     assert_eq!(

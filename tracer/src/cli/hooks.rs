@@ -18,7 +18,7 @@ use crate::{
 /// Attaches every hook for a moment, to tell what this kernel really does with it.
 pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
     let survey = start::prepare()?.survey;
-    start::Unreadable::default().tell(&survey.offsets);
+    start::Unreadable::default().name(&survey.offsets);
     // No port is selected, so no packet is followed.
     let (mut probe, _ring) = Probe::attach(survey.plan(), survey.offsets, &Selection::default())
         .context("cannot attach tracer's hooks")?;

@@ -231,6 +231,9 @@ fn flow(flow: &Value, verbose: bool) -> String {
     if !verbose {
         return text;
     }
+    if let Some(advice) = flow["advice"].as_str() {
+        let _ = write!(text, "\nadvice: {advice}");
+    }
     for piece in flow["evidence"].as_array().into_iter().flatten() {
         let (what, value, hook) = (word(&piece["what"]), word(&piece["value"]), word(&piece["hook"]));
         let _ = write!(text, "\n{what}: {value} ({hook})");
@@ -251,7 +254,7 @@ fn endpoint(value: &Value) -> String {
     match (value["ip"].as_str(), value["port"].as_u64()) {
         (Some(ip), Some(port)) if ip.contains(':') => format!("[{ip}]:{port}"),
         (Some(ip), Some(port)) => format!("{ip}:{port}"),
-        _ => "?".to_owned(),
+        _ => "no backend".to_owned(),
     }
 }
 
@@ -307,7 +310,7 @@ mod tests {
             "port": 30080}, "backend": null, "fate": "established", "cause": null, "explanation": "", "stall_ms": null});
         assert_eq!(
             flow(&value, true),
-            "10.0.0.2:1 -> 10.0.0.1:30080 -> ?  established"
+            "10.0.0.2:1 -> 10.0.0.1:30080 -> no backend  established"
         );
     }
 }
