@@ -57,6 +57,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
             model.records = records;
         }
         Msg::Said(line) => say(model, line),
+        Msg::Notice(line) => model.notice = Some(line),
         Msg::Ended => model.has_ended = true,
         Msg::Playing(playing) => {
             if model.playing.as_ref() == Some(&playing) {
