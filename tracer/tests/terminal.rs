@@ -84,6 +84,12 @@ impl Tmux {
         }
     }
 
+    /// The process id of the shell.
+    fn shell(&self) -> String {
+        let pid = self.run(&["display-message", "-p", "#{pane_pid}"]).stdout;
+        String::from_utf8_lossy(&pid).trim().to_owned()
+    }
+
     /// The terminal is a shell's again: it echoes, starts lines at the left, and shows what it showed before.
     fn is_sane(&self) {
         self.wait_for("ready>");
@@ -168,13 +174,32 @@ fn a_signal_ends_it_and_leaves_the_terminal_as_it_was() {
         let Some(tmux) = Tmux::start(80, 24) else { return };
         tmux.keys(&[&replay(""), "Enter"]);
         tmux.wait_for("ipvs.reuse-dropped");
-        let pid = tmux.run(&["display-message", "-p", "#{pane_pid}"]).stdout;
-        let pid = String::from_utf8_lossy(&pid).trim().to_owned();
+        let pid = tmux.shell();
         let killed = Command::new("pkill")
             .args([&format!("-{signal}"), "-P", &pid, "tracer"])
             .status()
             .expect("pkill runs");
         assert!(killed.success());
         tmux.is_sane();
+    }
+}
+
+#[test]
+fn when_the_terminal_is_gone_it_ends() {
+    let Some(tmux) = Tmux::start(80, 24) else { return };
+    tmux.keys(&[&format!("trap '' HUP; {}", replay("")), "Enter"]);
+    tmux.wait_for("ipvs.reuse-dropped");
+    let shell = tmux.shell();
+    let found = Command::new("pgrep")
+        .args(["-P", &shell, "tracer"])
+        .output()
+        .expect("pgrep runs");
+    let pid = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+    assert!(!pid.is_empty());
+    drop(tmux);
+    let begun = Instant::now();
+    while Path::new("/proc").join(&pid).exists() {
+        assert!(begun.elapsed() < LIMIT, "tracer is still there");
+        thread::sleep(Duration::from_millis(50));
     }
 }
