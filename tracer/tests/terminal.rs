@@ -84,14 +84,18 @@ impl Tmux {
         }
     }
 
+    /// The process id of the shell.
+    fn shell(&self) -> String {
+        let pid = self.run(&["display-message", "-p", "#{pane_pid}"]).stdout;
+        String::from_utf8_lossy(&pid).trim().to_owned()
+    }
+
     /// The terminal is a shell's again: it echoes, starts lines at the left, and shows what it showed before.
     fn is_sane(&self) {
         self.wait_for("ready>");
-        self.keys(&[
-            "stty -a | grep -o ' icanon\\| echo \\| opost' | tr -d '\\n'; echo",
-            "Enter",
-        ]);
-        self.wait_for(" icanon echo  opost");
+        let ask = "echo sane-$(stty -a | tr '\\n' ' ' | grep ' icanon ' | grep ' echo ' | grep -c ' opost ')";
+        self.keys(&[ask, "Enter"]);
+        self.wait_for("sane-1");
     }
 }
 
@@ -152,7 +156,12 @@ fn a_terminal_without_colours_gets_none_and_one_without_signs_gets_ascii() {
     let screen = tmux.run(&["capture-pane", "-p", "-e"]).stdout;
     let screen = String::from_utf8_lossy(&screen);
     assert!(screen.is_ascii(), "{screen}");
-    assert!(!screen.contains("[3") && !screen.contains(";3"), "{screen:?}");
+    let is_coloured =
+        |code: u32| screen.contains(&format!("[{code}m")) || screen.contains(&format!(";{code}m"));
+    assert!(
+        !(30..38).chain(90..98).any(is_coloured) && !screen.contains("38;"),
+        "{screen:?}"
+    );
     // What is selected is seen nevertheless.
     assert!(screen.contains("\x1b[7m") || screen.contains(";7m"), "{screen:?}");
     tmux.keys(&["q"]);
@@ -165,13 +174,32 @@ fn a_signal_ends_it_and_leaves_the_terminal_as_it_was() {
         let Some(tmux) = Tmux::start(80, 24) else { return };
         tmux.keys(&[&replay(""), "Enter"]);
         tmux.wait_for("ipvs.reuse-dropped");
-        let pid = tmux.run(&["display-message", "-p", "#{pane_pid}"]).stdout;
-        let pid = String::from_utf8_lossy(&pid).trim().to_owned();
+        let pid = tmux.shell();
         let killed = Command::new("pkill")
             .args([&format!("-{signal}"), "-P", &pid, "tracer"])
             .status()
             .expect("pkill runs");
         assert!(killed.success());
         tmux.is_sane();
+    }
+}
+
+#[test]
+fn when_the_terminal_is_gone_it_ends() {
+    let Some(tmux) = Tmux::start(80, 24) else { return };
+    tmux.keys(&[&format!("trap '' HUP; {}", replay("")), "Enter"]);
+    tmux.wait_for("ipvs.reuse-dropped");
+    let shell = tmux.shell();
+    let found = Command::new("pgrep")
+        .args(["-P", &shell, "tracer"])
+        .output()
+        .expect("pgrep runs");
+    let pid = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+    assert!(!pid.is_empty());
+    drop(tmux);
+    let begun = Instant::now();
+    while Path::new("/proc").join(&pid).exists() {
+        assert!(begun.elapsed() < LIMIT, "tracer is still there");
+        thread::sleep(Duration::from_millis(50));
     }
 }

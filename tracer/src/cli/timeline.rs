@@ -81,7 +81,7 @@ pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
         records: 0,
         totals: Totals::default(),
     };
-    player.screen.tell([Msg::Said(
+    player.screen.tell([Msg::Notice(
         "this is all of it; 0 plays it from the beginning, x up to the next flow that goes wrong".to_owned(),
     )]);
     let counts = player.play(options)?;
@@ -119,7 +119,7 @@ impl Player {
                     whole = Some(std::mem::take(&mut self.totals));
                     if self.control.ended() {
                         let said = "no flow goes wrong from there on".to_owned();
-                        self.messages.push(Msg::Said(said));
+                        self.messages.push(Msg::Notice(said));
                     }
                     self.wait();
                 }

@@ -39,6 +39,8 @@ pub enum Msg {
     Now(u64),
     /// Something that would have gone to stderr.
     Said(String),
+    /// Something to be read once.
+    Notice(String),
     /// There is no more.
     Ended,
     /// How a recording is played.

@@ -34,6 +34,9 @@ use super::{
 /// The least time between two frames: at most 15 a second.
 const FRAME: Duration = Duration::from_millis(67);
 
+/// How long the terminal may take to let go.
+const LEAVE: Duration = Duration::from_secs(2);
+
 /// Takes wishes how a recording is to be played.
 pub type Steer = Box<dyn Fn(Play) + Send>;
 
@@ -117,8 +120,17 @@ impl Screen {
         let Some(thread) = self.thread.take() else {
             return;
         };
-        // If it has panicked, the panic has told why.
-        let _ = thread.join();
+        let begun = Instant::now();
+        while !thread.is_finished() && begun.elapsed() < LEAVE {
+            thread::sleep(Duration::from_millis(5));
+        }
+        if thread.is_finished() {
+            // If it has panicked, the panic has told why.
+            let _ = thread.join();
+        } else {
+            // The terminal takes nothing any more.
+            terminal::give_back();
+        }
         for line in std::mem::take(&mut self.shared.lock().said) {
             eprintln!("{}", super::text::clean(&line));
         }
@@ -147,8 +159,8 @@ impl Reader<'_> {
             if self.shared.is_closing.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let due = FRAME.saturating_sub(drawn.elapsed());
-            if event::poll(due.max(Duration::from_millis(1)))? && !self.keys()? {
+            terminal::wait_for_keys(FRAME.saturating_sub(drawn.elapsed()))?;
+            if event::poll(Duration::ZERO)? && !self.keys()? {
                 return Ok(());
             }
             if drawn.elapsed() >= FRAME && self.shared.lock().is_changed {

@@ -156,6 +156,11 @@ impl Totals {
         if self.seconds.is_empty() {
             self.first_second = second;
         }
+        // A flow that went wrong is told of later than those that began after it.
+        while second < self.first_second && self.seconds.len() < MOST_SECONDS {
+            self.seconds.push_front([0; FATES]);
+            self.first_second -= 1;
+        }
         if second < self.first_second {
             return;
         }

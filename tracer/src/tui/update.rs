@@ -49,7 +49,9 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
         Msg::Hooks { why, hooks } => {
             change_hooks(&mut model.hooks, hooks);
             let attached = model.count_hooks("attached");
-            say(model, format!("{why}: {attached} hooks attached"));
+            if model.playing.is_none() {
+                say(model, format!("{why}: {attached} hooks attached"));
+            }
         }
         Msg::Lost(by_hook) => model.lost = by_hook.into_iter().collect(),
         Msg::Records(records) => {
@@ -57,6 +59,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
             model.records = records;
         }
         Msg::Said(line) => say(model, line),
+        Msg::Notice(line) => model.notice = Some(line),
         Msg::Ended => model.has_ended = true,
         Msg::Playing(playing) => {
             if model.playing.as_ref() == Some(&playing) {

@@ -31,11 +31,11 @@ const VIEWS: [(&str, &str, (u16, u16), &str); 5] = [
         (100, 40),
         "One connection: why, what to do, and its way through the kernel with a column for each network namespace.",
     ),
-    ("Drops", "4", (100, 9), "Where this node discards packets."),
+    ("Drops", "4", (100, 15), "Where this node discards packets."),
     (
         "Hooks",
         "5",
-        (100, 12),
+        (100, 15),
         "Where tracer looks, and where it cannot.",
     ),
 ];

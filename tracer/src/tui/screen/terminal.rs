@@ -2,13 +2,17 @@
 
 use std::{
     io::{self, Stdout, stdout},
+    os::fd::AsFd as _,
     sync::{
         Arc, Once,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -103,6 +107,23 @@ fn take(teller: &Teller) -> io::Result<()> {
     enable_raw_mode()
         .and_then(|()| execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste, Hide))
         .inspect_err(|_| give_back())
+}
+
+/// Waits until a key is pressed, or for so long. A terminal that is gone is an error: asked for keys, crossterm would
+/// look for them without end.
+pub(super) fn wait_for_keys(time: Duration) -> io::Result<()> {
+    let keyboard = io::stdin();
+    let mut wanted = [PollFd::new(keyboard.as_fd(), PollFlags::POLLIN)];
+    let time = PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO);
+    match poll(&mut wanted, time) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let is_gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    match wanted[0].revents() {
+        Some(seen) if seen.intersects(is_gone) => Err(io::Error::other("the terminal is gone")),
+        _ => Ok(()),
+    }
 }
 
 /// Gives the terminal back, if it was taken. What fails here cannot be told to anybody.

@@ -9,12 +9,15 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     let (theme, more) = (model.theme, model.theme.signs().more);
     let drops = model.shown().drops();
     // Function, reason and rule, and the cause of the last flow.
-    let wide = pen.width() >= 100;
-    let (function, reason) = if wide { (34, 24) } else { (24, 18) };
-    let rest = 9 + function + 1 + reason + 1;
+    let (function, reason) = match pen.width() {
+        0..76 => (18, 0),
+        76..100 => (24, 18),
+        _ => (34, 24),
+    };
+    let rest = 9 + function + 1 + reason + u16::from(reason > 0);
     pen.number(1, 0, "flows", 7, theme.dim());
     pen.put(9, 0, "discarded in", theme.dim());
-    pen.put(10 + function, 0, "drop reason", theme.dim());
+    pen.field(10 + function, 0, "drop reason", reason, "", theme.dim());
     pen.put(rest, 0, "rule, or cause", theme.dim());
     if drops.is_empty() {
         pen.put(1, 2, "This node has discarded no packet of a flow.", Style::new());

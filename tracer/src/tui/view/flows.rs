@@ -121,7 +121,7 @@ fn status(model: &Model, pen: &mut Pen<'_>) {
     match model.list.left() {
         0 => said.push(format!(
             "{} of {}",
-            count((model.flows.place + 1) as u64),
+            count((model.flows.place + 1).min(model.list.len()) as u64),
             count(model.list.len() as u64)
         )),
         left => said.push(format!("{} to look at", count(left))),

@@ -62,7 +62,12 @@ fn fates(model: &Model, pen: &mut Pen<'_>) -> u16 {
     pen.put(0, 0, &title, theme.heading());
     let totals = model.shown();
     let mut y = 1;
-    for fate in fates_shown(model) {
+    // On a small screen there are better things to show than what has not happened.
+    let is_low = pen.lines() < 16;
+    let shown = fates_shown(model)
+        .into_iter()
+        .filter(|&fate| !is_low || totals.all.of(fate) > 0 || totals.all.flows() == 0);
+    for fate in shown {
         let style = if totals.all.of(fate) > 0 {
             theme.fate(fate)
         } else {
