@@ -34,7 +34,7 @@ pub(super) struct Unreadable(BTreeSet<&'static str>);
 impl Unreadable {
     /// Says on stderr how much of the kernel's state cannot be read here, and why: what depends on it will be unknown.
     pub(super) fn tell(&mut self, offsets: &Offsets) {
-        for (why, paths) in self.new(offsets) {
+        for (why, paths) in self.take_new(offsets) {
             eprintln!(
                 "tracer: {} members of the kernel's structs cannot be read ({why}): a cause that rests on them alone is \
                  `unknown`; `tracer hooks` names them",
@@ -45,7 +45,7 @@ impl Unreadable {
 
     /// Names them.
     pub(super) fn name(&mut self, offsets: &Offsets) {
-        for (why, paths) in self.new(offsets) {
+        for (why, paths) in self.take_new(offsets) {
             eprintln!(
                 "tracer: cannot read {}: {why}; causes that only they prove are `unknown`",
                 paths.join(", ")
@@ -54,7 +54,7 @@ impl Unreadable {
     }
 
     /// What was not said yet, by the reason.
-    fn new<'a>(&mut self, offsets: &'a Offsets) -> Vec<(&'a str, Vec<&'static str>)> {
+    fn take_new<'a>(&mut self, offsets: &'a Offsets) -> Vec<(&'a str, Vec<&'static str>)> {
         let mut out: Vec<_> = offsets.unknown().into_iter().collect();
         for (_, paths) in &mut out {
             paths.retain(|path| self.0.insert(path));
