@@ -1,6 +1,6 @@
 //! docs/screens.md shows what the screen looks like, and no other screen than the one there is.
 
-use std::{env, fs, path::Path};
+use std::{env, fmt::Write as _, fs, path::Path};
 
 use tracer::tui::theme::{Depth, Theme};
 
@@ -46,7 +46,8 @@ fn the_documentation_shows_the_screen() {
     for (title, keys, (width, height), says) in VIEWS {
         let mut model = busy(UNICODE, width, height);
         press(&mut model, keys);
-        text += &format!("\n## {title}\n\n{says}\n\n```\n{}```\n", shown(&mut model));
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n## {title}\n\n{says}\n\n```\n{}```\n", shown(&mut model));
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/screens.md");
     if env::var_os("TRACER_WRITE_SCREENS").is_some() {
