@@ -41,17 +41,13 @@ impl Tmux {
                 shell,
             ])
             .output();
-        match started {
-            Ok(output) => {
-                assert!(output.status.success(), "{output:?}");
-                tmux.wait_for("ready>");
-                Some(tmux)
-            }
-            Err(_) => {
-                eprintln!("tmux is not installed: the screen was not tried on a terminal");
-                None
-            }
-        }
+        let Ok(output) = started else {
+            eprintln!("tmux is not installed: the screen was not tried on a terminal");
+            return None;
+        };
+        assert!(output.status.success(), "{output:?}");
+        tmux.wait_for("ready>");
+        Some(tmux)
     }
 
     fn run(&self, arguments: &[&str]) -> Output {

@@ -217,9 +217,10 @@ fn waits(packet: &str, entry: &record::Neighbour) -> String {
 /// What became of the question for a new entry. `tcp_conn_schedule` lets go on what it found a real server for, and what no
 /// service is there for.
 fn scheduled(flow: &Flow, step: &Step) -> &'static str {
+    // Where the kernel lets nobody look at the scheduler, that the packet is sent shows it.
     let asked = flow
         .steps_of(step.attempt)
-        .any(|other| other.event.hook == Hook::IpvsSchedule);
+        .any(|other| other.event.hook == Hook::IpvsSchedule || other.event.hook.is_ipvs_xmit());
     match step.verdict {
         Some(0) => "IPVS made no entry",
         None => "IPVS looks for a service",
