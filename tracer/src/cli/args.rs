@@ -38,7 +38,7 @@ pub enum Command {
     Report(ReportOptions),
     /// Show the way of one flow of a recording, step by step
     Show(ShowOptions),
-    /// Print a recording in a format of others
+    /// Give a recording in a format of others: JSON lines, or packets for Wireshark
     Export(ExportOptions),
     /// Show which hooks this kernel offers, which attach, and why the others do not
     Hooks(HooksOptions),

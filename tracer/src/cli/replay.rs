@@ -1,15 +1,13 @@
 //! `tracer replay`: each flow of a recording, as `live` would have shown it.
 
-use std::{
-    io::{self, BufWriter},
-    path::PathBuf,
-};
+use std::io::{self, BufWriter, Write};
 
 use super::{
     args::{ReplayOptions, Select, look::Look},
     exit::Failure,
     lines::{Form, Lines},
-    play, timeline,
+    play::{self, Run},
+    timeline,
 };
 use crate::flow::fate::Fate;
 
@@ -25,20 +23,22 @@ pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
             verbose: options.verbose,
         }
     };
-    print(&options.files, form, &options.select, options.fail_on)
+    let runs = play::open(&options.files)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    print(runs, &mut out, form, &options.select, options.fail_on)
 }
 
 /// Prints each flow of these recordings, run by run.
 pub(super) fn print(
-    files: &[PathBuf],
+    runs: Vec<Run>,
+    out: &mut impl Write,
     form: Form,
     select: &Select,
     fail_on: Option<Fate>,
 ) -> Result<(), Failure> {
     let mut matched = Ok(());
-    for run in play::open(files)? {
-        let out = BufWriter::new(io::stdout().lock());
-        let mut lines = Lines::new(out, form, select).of_recording();
+    for run in runs {
+        let mut lines = Lines::new(&mut *out, form, select).of_recording();
         play::play(run, &mut lines)?;
         matched = matched.and(lines.fail_on(fail_on));
     }

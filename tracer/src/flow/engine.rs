@@ -28,7 +28,7 @@ const LINGER_NS: u64 = 1_500_000_000;
 const KEEP_NS: u64 = 130_000_000_000;
 /// The most flows that are remembered, and the most steps of all of them; the oldest flows go first. A step takes
 /// some 300 bytes.
-const MOST_FLOWS: usize = 200_000;
+pub(crate) const MOST_FLOWS: usize = 200_000;
 const MOST_STEPS: usize = 400_000;
 /// So many flows are handed out at once by [`Engine::take_unasked`].
 const MOST_UNASKED: usize = 64;

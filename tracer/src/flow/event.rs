@@ -85,6 +85,12 @@ pub struct Event {
     pub tuple: Tuple,
     /// What part of the handshake the packet is.
     pub part: Part,
+    /// Sequence number in its TCP header.
+    pub seq: u32,
+    /// Acknowledgement number in its TCP header.
+    pub ack: u32,
+    /// Flags in its TCP header: those of [`tracer_common::tcp`], the others are not recorded.
+    pub flags: u8,
     /// Initial sequence number of the flow's SYN.
     pub isn: u32,
     /// Inode number of the network namespace; 0 if unknown.
@@ -158,6 +164,9 @@ impl Event {
             call: header.call,
             tuple: header.tuple,
             part: Part::of(header.tcp_flags),
+            seq: header.seq,
+            ack: header.ack,
+            flags: header.tcp_flags,
             isn: header.isn,
             netns: header.netns,
             ifindex: header.ifindex,

@@ -36,23 +36,30 @@ pub struct PathStep {
 /// All steps in the order of their times.
 #[must_use]
 pub fn steps(flow: &Flow, facts: &Facts) -> Vec<PathStep> {
-    let mut steps: Vec<&Step> = flow.steps.iter().collect();
-    steps.sort_by_key(|step| step.event.time_ns);
+    numbered(flow, facts).into_iter().map(|(_, step)| step).collect()
+}
+
+/// The same, each with the index of its step in [`Flow::steps`]. A step can have more than one line.
+#[must_use]
+pub fn numbered(flow: &Flow, facts: &Facts) -> Vec<(usize, PathStep)> {
+    let mut steps: Vec<(usize, &Step)> = flow.steps.iter().enumerate().collect();
+    steps.sort_by_key(|(_, step)| step.event.time_ns);
     let mut path = Vec::with_capacity(steps.len());
     // What the routing layer decided last: it says at which netfilter hook a connection is confirmed.
     let mut decision: Option<&record::Route> = None;
-    for step in steps {
+    for (index, step) in steps {
         if let What::Route(route) = &step.event.what {
             decision = Some(route);
             // IPVS is asked behind the decision, and what was read there shows it.
             if step.event.hook.is_ipvs_request() {
-                path.push(PathStep {
+                let decided = PathStep {
                     verdict: None,
                     ..line(flow, step, note::decision(route))
-                });
+                };
+                path.push((index, decided));
             }
         }
-        path.push(line(flow, step, note::of(flow, step, decision, facts)));
+        path.push((index, line(flow, step, note::of(flow, step, decision, facts))));
     }
     path
 }

@@ -99,6 +99,9 @@ pub struct ExportOptions {
     /// The format
     #[arg(long, value_name = "FORMAT")]
     pub to: Format,
+    /// The file to write; without it, or with `-`, standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// What to export
     #[command(flatten)]
     pub select: Select,
@@ -109,6 +112,9 @@ pub struct ExportOptions {
 pub enum Format {
     /// JSON lines, schema 1, as `live --json` prints them
     Jsonl,
+    /// Packets for Wireshark: the headers as they were at each hook, one interface a hook, and what happened there in
+    /// comments, with DROP in front where a packet was discarded
+    Pcapng,
 }
 
 /// What ends a recording.

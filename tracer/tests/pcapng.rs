@@ -1,0 +1,400 @@
+//! `tracer export --to pcapng`, read back by a reader that others wrote.
+
+mod story;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use pcap_parser::{Block, Linktype, PcapNGOption, parse_block_le};
+use serde_json::Value;
+use story::{MS, PATIENCE, Story};
+use tracer::{
+    diagnose,
+    export::capture::Capture,
+    trace::{head::Head, item::Health},
+};
+
+/// A packet as it is read.
+#[derive(Debug)]
+struct Packet {
+    section: usize,
+    hook: String,
+    nanos: u64,
+    bytes: Vec<u8>,
+    comments: Vec<String>,
+}
+
+/// What was read of a capture.
+#[derive(Debug, Default)]
+struct Read {
+    /// What each section says of the system and of itself.
+    sections: Vec<String>,
+    packets: Vec<Packet>,
+    /// Packets that were lost, by interface.
+    lost: Vec<(String, u64)>,
+}
+
+fn texts(options: &[PcapNGOption], code: u16) -> Vec<String> {
+    options
+        .iter()
+        .filter(|option| option.code.0 == code)
+        .map(|option| option.as_str().expect("text").to_owned())
+        .collect()
+}
+
+fn read(mut bytes: &[u8]) -> Read {
+    let mut read = Read::default();
+    let mut interfaces = Vec::new();
+    while !bytes.is_empty() {
+        let (rest, block) = parse_block_le(bytes).expect("a block");
+        bytes = rest;
+        match block {
+            Block::SectionHeader(section) => {
+                assert_eq!((section.major_version, section.minor_version), (1, 0));
+                assert_eq!(section.section_len, -1);
+                interfaces.clear();
+                let of = |code| texts(&section.options, code).join(" ");
+                assert_eq!(of(4), format!("tracer {}", env!("CARGO_PKG_VERSION")));
+                read.sections.push(format!("{}; {}", of(3), of(1)));
+            }
+            Block::InterfaceDescription(interface) => {
+                assert_eq!(interface.linktype, Linktype::RAW);
+                assert_eq!(interface.if_tsresol, 9);
+                let name = interface.if_name().expect("a name").expect("text").to_owned();
+                let about = interface.if_description().expect("what it is for").expect("text");
+                assert!(about.len() > 10, "{about}");
+                assert!(!interfaces.contains(&(name.clone(), interface.snaplen)));
+                interfaces.push((name, interface.snaplen));
+            }
+            Block::EnhancedPacket(packet) => {
+                let (name, most) = &interfaces[packet.if_id as usize];
+                assert!(packet.caplen == packet.origlen && packet.caplen <= *most);
+                read.packets.push(Packet {
+                    section: read.sections.len(),
+                    hook: name.clone(),
+                    nanos: u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low),
+                    bytes: packet.data[..packet.caplen as usize].to_vec(),
+                    comments: texts(&packet.options, 1),
+                });
+            }
+            Block::InterfaceStatistics(statistics) => {
+                let lost = statistics.isb_ifdrop().expect("a count").expect("a number");
+                read.lost
+                    .push((interfaces[statistics.if_id as usize].0.clone(), lost));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    read
+}
+
+fn tracer(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tracer"))
+        .args(arguments)
+        .output()
+        .expect("the command runs")
+}
+
+/// What a command writes that has nothing to complain of.
+fn written(arguments: &[&str]) -> Vec<u8> {
+    let output = tracer(arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && errors.is_empty(),
+        "{arguments:?}: {errors}"
+    );
+    output.stdout
+}
+
+fn recordings() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings");
+    let mut out: Vec<PathBuf> = fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("a file").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "trace"))
+        .collect();
+    out.sort();
+    out.iter()
+        .map(|path| path.to_str().expect("text").to_owned())
+        .collect()
+}
+
+/// Each flow as it was last told of.
+fn flows(recording: &str) -> BTreeMap<u64, Value> {
+    let lines = String::from_utf8(written(&["replay", "--json", recording])).expect("text");
+    let lines = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines
+        .filter(|line| line["type"] == "flow")
+        .map(|flow| (flow["id"].as_u64().expect("a number"), flow))
+        .collect()
+}
+
+/// The sum of the 16-bit words, which a checksum makes all ones.
+fn sum(bytes: &[u8]) -> u64 {
+    let words = bytes.chunks(2);
+    let sum: u64 = words
+        .map(|word| u64::from(word[0]) << 8 | u64::from(*word.get(1).unwrap_or(&0)))
+        .sum();
+    sum % 0xffff
+}
+
+#[test]
+fn every_step_is_a_packet_at_its_hook_with_what_happened_there() {
+    for recording in recordings() {
+        let capture = read(&written(&["export", "--to", "pcapng", &recording]));
+        assert!(
+            capture.packets.is_sorted_by_key(|packet| packet.nanos),
+            "{recording}"
+        );
+        assert_eq!(capture.sections.len(), 1);
+        assert!(
+            capture.sections[0].starts_with("Linux 6.12"),
+            "{:?}",
+            capture.sections
+        );
+        assert!(capture.sections[0].contains("Not recorded"));
+        for (id, flow) in flows(&recording) {
+            let of_flow = format!("flow {id},");
+            let packets: Vec<&Packet> = capture
+                .packets
+                .iter()
+                .filter(|packet| {
+                    packet
+                        .comments
+                        .last()
+                        .is_some_and(|place| place.starts_with(&of_flow))
+                })
+                .collect();
+            let mut left: Vec<(&str, &str)> = packets
+                .iter()
+                .flat_map(|packet| {
+                    packet
+                        .comments
+                        .iter()
+                        .map(|comment| (packet.hook.as_str(), comment.as_str()))
+                })
+                .filter(|(_, comment)| !comment.starts_with("flow "))
+                .collect();
+            for step in flow["path"].as_array().expect("a list") {
+                let text = |name: &str| step[name].as_str().unwrap_or_default();
+                let mut expected = text("note").to_owned();
+                if let Some(verdict) = step["verdict"].as_str() {
+                    expected = format!("{verdict}: {expected}");
+                }
+                if text("verdict") == "NF_DROP" || text("note").contains("discarded in") {
+                    expected = format!("DROP {expected}");
+                }
+                let at = left
+                    .iter()
+                    .position(|told| *told == (text("hook"), expected.as_str()))
+                    .unwrap_or_else(|| {
+                        panic!(
+                            "{recording}: {expected} at {} is not among {left:#?}",
+                            text("hook")
+                        )
+                    });
+                left.remove(at);
+            }
+            assert!(left.is_empty(), "{recording}: {left:#?}");
+            // What was said last of the flow; and of its first packet something was said.
+            let summaries: Vec<&String> = packets
+                .iter()
+                .filter_map(|packet| packet.comments.first())
+                .filter(|comment| comment.starts_with(&format!("flow {id}: ")))
+                .collect();
+            let said = |name: &str| flow[name].as_str().unwrap_or_default();
+            let last = summaries.last().expect("a summary");
+            assert!(
+                last.starts_with(&format!("flow {id}: {}", said("fate"))),
+                "{last}"
+            );
+            assert!(
+                last.contains(said("cause")) && last.contains(said("explanation")),
+                "{last}"
+            );
+            assert_eq!(packets[0].comments.first(), summaries.first().copied());
+        }
+    }
+}
+
+#[test]
+fn headers_are_whole_and_those_of_the_flow() {
+    for recording in recordings() {
+        let capture = read(&written(&["export", "--to", "pcapng", &recording]));
+        let flows = flows(&recording);
+        for packet in &capture.packets {
+            let bytes = &packet.bytes;
+            assert_eq!((bytes[0], bytes.len()), (0x45, 40));
+            assert_eq!(usize::from(bytes[2]) << 8 | usize::from(bytes[3]), bytes.len());
+            assert_eq!(sum(&bytes[..20]), 0);
+            assert_eq!(sum(&[&bytes[12..], &[0, 6, 0, 20]].concat()), 0);
+            let place = packet.comments.last().expect("where it was");
+            let id = place
+                .trim_start_matches("flow ")
+                .split(',')
+                .next()
+                .expect("a number");
+            let client = &flows[&id.parse().expect("a number")]["client"];
+            // Neither recording has a masquerade.
+            let port = client["port"].as_u64().expect("a port").to_be_bytes();
+            assert!(
+                bytes[20..22] == port[6..] || bytes[22..24] == port[6..],
+                "{packet:?}"
+            );
+        }
+        let first = &capture.packets[0];
+        assert_eq!(first.hook, "netif_receive_skb");
+        assert_eq!(first.bytes[33], 2, "a SYN");
+    }
+}
+
+#[test]
+fn a_file_is_written_for_its_owner_and_no_recording_is_overwritten() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("out.pcapng");
+    let name = file.to_str().expect("text");
+    let recording = &recordings()[0];
+    let whole = written(&["export", "--to", "pcapng", recording]);
+    assert_eq!(written(&["export", "--to", "pcapng", recording, "-o", name]), b"");
+    assert_eq!(fs::read(&file).expect("a file"), whole);
+    assert_eq!(
+        fs::metadata(&file).expect("a file").permissions().mode() & 0o777,
+        0o600
+    );
+    let lines = written(&["export", "--to", "jsonl", recording]);
+    assert_eq!(lines, written(&["replay", "--json", recording]));
+    written(&["export", "--to", "jsonl", recording, "-o", name]);
+    assert_eq!(fs::read(&file).expect("a file"), lines);
+
+    fs::copy(recording, &file).expect("a copy");
+    let output = tracer(&["export", "--to", "pcapng", name, "-o", name]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("is one of the recordings"), "{errors}");
+    assert_eq!(
+        fs::read(&file).expect("a file"),
+        fs::read(recording).expect("a file")
+    );
+    let output = tracer(&["export", "--to", "pcapng", "/nonexistent.trace", "-o", name]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        fs::read(&file).expect("a file"),
+        fs::read(recording).expect("a file")
+    );
+    let output = tracer(&["export", "--to", "pcapng", recording, "-o", "/dev/full"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("/dev/full: No space left"), "{errors}");
+}
+
+#[test]
+fn filters_choose_flows_and_each_run_is_a_section() {
+    let recordings = recordings();
+    let mut arguments = vec!["export", "--to", "pcapng"];
+    arguments.extend(recordings.iter().map(String::as_str));
+    let all = read(&written(&arguments));
+    assert_eq!(all.sections.len(), recordings.len());
+    let last = all.packets.last().expect("packets");
+    assert_eq!(last.section, recordings.len());
+    arguments.extend(["--fate", "dropped"]);
+    let dropped = read(&written(&arguments));
+    let is_of = |packet: &&Packet| packet.comments[0].contains(": dropped, netfilter.rule-dropped");
+    assert!(dropped.packets.iter().any(|packet| is_of(&packet)));
+    assert!(dropped.packets.len() < all.packets.len());
+    assert!(
+        dropped
+            .packets
+            .iter()
+            .all(|packet| packet.section == dropped.packets[0].section)
+    );
+}
+
+/// Tells the capture of what is known by then.
+fn tell(story: &mut Story, at: u64, capture: &mut Capture<&mut Vec<u8>>) {
+    let facts = story.facts.clone();
+    story.engine.poll(at, |flow, fate| {
+        let diagnosis = diagnose::diagnose(flow, fate, &facts);
+        capture
+            .add(flow, fate, &diagnosis, &facts)
+            .expect("memory has room");
+    });
+}
+
+#[test]
+fn a_flow_that_is_told_of_again_adds_what_is_new() {
+    let mut out = Vec::new();
+    let mut capture = Capture::new(&mut out);
+    // Packets wait for two seconds.
+    capture.begin(&Head::default()).expect("memory has room");
+    let mut story = Story::new();
+    for syn in [1, 1000, 3000, 9000] {
+        story.arrives(syn * MS);
+        story.discarded((syn + 1) * MS);
+        if syn != 1 {
+            tell(&mut story, syn * MS + PATIENCE + 100 * MS, &mut capture);
+        }
+    }
+    assert!(capture.has(1) && !capture.has(2));
+    capture.lost(&Health {
+        lost_by_hook: vec![("kfree_skb".to_owned(), 3), ("tcp_connect".to_owned(), 1)],
+        ..Health::default()
+    });
+    capture.end().expect("memory has room");
+    assert_eq!(capture.late(), 0);
+    let read = read(&out);
+    assert_eq!(read.packets.len(), 8);
+    let summaries: Vec<usize> = (0..8)
+        .filter(|&index| read.packets[index].comments[0].starts_with("flow 1: dropped"))
+        .collect();
+    // The first packet waited for the second word, which stands in the first one's place; not for the third.
+    assert_eq!(summaries, [0, 6]);
+    let drops = read.packets.iter().filter(|packet| packet.hook == "kfree_skb");
+    let marked = |packet: &&Packet| {
+        packet
+            .comments
+            .iter()
+            .any(|comment| comment.starts_with("DROP SYN "))
+    };
+    assert_eq!(drops.filter(marked).count(), 4);
+    assert_eq!(
+        read.lost,
+        [("kfree_skb".to_owned(), 3), ("tcp_connect".to_owned(), 1)]
+    );
+}
+
+#[test]
+fn packets_of_different_flows_come_in_the_order_of_their_times() {
+    let mut out = Vec::new();
+    let mut capture = Capture::new(&mut out);
+    let head = Head {
+        patience_ns: PATIENCE,
+        ..Head::default()
+    };
+    capture.begin(&head).expect("memory has room");
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.discarded(2 * MS);
+    let first = (story.flow, story.port);
+    for flow in 8..12 {
+        (story.flow, story.port) = (flow, 40_000 + u16::try_from(flow).expect("a small number"));
+        story.arrives(flow * 100 * MS);
+        story.discarded((flow * 100 + 1) * MS);
+    }
+    // So the first is told of last.
+    (story.flow, story.port) = first;
+    story.arrives(2900 * MS);
+    story.discarded(2901 * MS);
+    tell(&mut story, 10 * PATIENCE, &mut capture);
+    capture.end().expect("memory has room");
+    let read = read(&out);
+    assert_eq!(read.packets.len(), 12);
+    assert!(read.packets.is_sorted_by_key(|packet| packet.nanos));
+    assert_eq!(read.packets[2].nanos - read.packets[0].nanos, 799 * MS);
+}
