@@ -76,6 +76,9 @@ struct Taken {
 pub struct Capture<W> {
     out: Writer<W>,
     clock: Option<Clock>,
+    has_section: bool,
+    /// Who recorded the run.
+    host: String,
     wait_ns: u64,
     waiting: BTreeMap<Place, Packet>,
     /// What those weigh.
@@ -95,6 +98,8 @@ impl<W: Write> Capture<W> {
         Self {
             out: Writer::new(out),
             clock: None,
+            has_section: false,
+            host: String::new(),
             wait_ns: 0,
             waiting: BTreeMap::new(),
             weight: 0,
@@ -108,7 +113,8 @@ impl<W: Write> Capture<W> {
         }
     }
 
-    /// Begins with the packets of another run.
+    /// Begins with the packets of another run. All runs share one section, as Wireshark 4.0 takes interfaces of a second one
+    /// for those of the first; each run has interfaces of its own, which name its host.
     pub fn begin(&mut self, head: &Head) -> io::Result<()> {
         self.end()?;
         self.clock = Some(Clock::new(head.wall, head.monotonic_ns));
@@ -121,6 +127,11 @@ impl<W: Write> Capture<W> {
         self.flows.clear();
         self.interfaces.clear();
         self.lost = Health::default();
+        self.host = format!("{} (Linux {})", head.host, head.kernel);
+        if self.has_section {
+            return Ok(());
+        }
+        self.has_section = true;
         self.out.section(&Section {
             application: format!("tracer {}", env!("CARGO_PKG_VERSION")),
             os: format!("Linux {} {}", head.kernel, head.uname)
@@ -232,7 +243,7 @@ impl<W: Write> Capture<W> {
         if let Some(&number) = self.interfaces.get(&hook) {
             return Ok(number);
         }
-        let describe = |info: &HookInfo| format!("{}: {}", info.kind.name(), info.serves);
+        let describe = |info: &HookInfo| format!("{} on {}: {}", info.kind.name(), self.host, info.serves);
         let info = ALL.iter().find(|info| info.hook == hook);
         let description = info.map(describe).unwrap_or_default();
         let number = self
