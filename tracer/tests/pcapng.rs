@@ -185,7 +185,11 @@ fn every_step_is_a_packet_at_its_hook_with_what_happened_there() {
                 if let Some(verdict) = step["verdict"].as_str() {
                     expected = format!("{verdict}: {expected}");
                 }
-                if text("verdict") == "NF_DROP" || text("note").contains("discarded in") {
+                let verdict = text("verdict");
+                if verdict == "NF_DROP"
+                    || verdict.starts_with("dropped ")
+                    || text("note").contains("discarded in")
+                {
                     expected = format!("DROP {expected}");
                 }
                 let at = left
@@ -243,7 +247,9 @@ fn headers_are_whole_and_those_of_the_flow() {
                 .expect("a number");
             // NAT changes addresses and ports, and leaves the SYN's number alone.
             if bytes[33] == SYN {
-                let isn = isns.entry(id.to_owned()).or_insert_with(|| bytes[24..28].to_vec());
+                let isn = isns
+                    .entry(id.to_owned())
+                    .or_insert_with(|| bytes[24..28].to_vec());
                 assert_eq!(bytes[24..28], isn[..], "{packet:?}");
             }
         }
