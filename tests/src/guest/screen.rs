@@ -59,7 +59,7 @@ fn start(terminal: &Terminal) -> Result<Child> {
     };
     tcsetwinsize(&screen, size).with_context(|| format!("cannot set the size of {SCREEN}"))?;
     Command::new(TRACER_PATH)
-        .arg("live")
+        .args(["live", "--tui"])
         .envs(terminal.environment.iter().cloned())
         .stdin(open()?)
         .stdout(open()?)

@@ -46,8 +46,12 @@ pub enum Command {
 
 /// Options of `live`.
 #[derive(Clone, Debug, ClapArgs)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct LiveOptions {
-    /// One line a flow, for people (the default where there is no terminal for a screen)
+    /// Open a screen; experimental: it has been tried on recordings, not yet while tracing
+    #[arg(long, conflicts_with_all = ["json", "plain", "verbose"])]
+    pub tui: bool,
+    /// One line a flow, for people (the default)
     #[arg(long, conflicts_with = "json")]
     pub plain: bool,
     /// One JSON object a line, schema 1

@@ -20,7 +20,10 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         Ok::<_, anyhow::Error>(Box::new(files) as Box<dyn Sink>)
     });
     let sink = sink.transpose()?;
-    if !options.json && !options.plain && !options.verbose && Look::has_terminal() {
+    if options.tui {
+        if !Look::has_terminal() {
+            return Err(anyhow::anyhow!("--tui needs a terminal").into());
+        }
         let mut watcher = Watcher::new(&options.look, &options.select);
         session::run(&options.select, options.patience, &mut watcher, sink)?;
         return watcher.fail_on(options.fail_on);

@@ -67,9 +67,10 @@ pub(super) fn show(mut wanted: Vec<(KernelName, Vec<&Named>)>) -> Result<ExitCod
     };
     let shown = lab.show(&qemu, &programme);
     // QEMU leaves the terminal as it needed it.
-    stty(&[&before])?;
+    let restored = stty(&[&before]).or_else(|_| stty(&["sane"]));
     println!();
     shown?;
+    restored?;
     Ok(ExitCode::SUCCESS)
 }
 
