@@ -32,7 +32,7 @@ pub enum Command {
     Live(LiveOptions),
     /// Trace now into a file, to look at later or elsewhere
     Record(RecordOptions),
-    /// Print each flow of a recording, as `live` would have
+    /// Show each flow of a recording: on a screen, or as `live` would have printed it
     Replay(ReplayOptions),
     /// Say what happened in a recording, in a few sentences
     Report(ReportOptions),
@@ -48,7 +48,7 @@ pub enum Command {
 #[derive(Clone, Debug, ClapArgs)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct LiveOptions {
-    /// Open a screen; experimental: it has been tried on recordings, not yet while tracing
+    /// Open a screen; experimental: it works on recordings (`replay`), and was not yet seen to while tracing
     #[arg(long, conflicts_with_all = ["json", "plain", "verbose"])]
     pub tui: bool,
     /// One line a flow, for people (the default)
