@@ -1,85 +1,112 @@
 //! The real servers of an IPVS service.
 
 use tracer_common::{
-    record::{DESTS_COUNTED, IpvsDest, IpvsDests, ipvs_dest},
+    record::{DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, ipvs_dest},
     tuple::Addr,
 };
 
 use super::{
-    fields::{self, read, read_at},
+    fields::{self, maybe, read_or_zero},
     ipvs::{AF_INET, AF_INET6},
 };
 
-/// Follows the list of real servers (`struct list_head`, neighbours doubly linked) from its head, and stops where it
-/// is not one.
-#[inline(always)]
-pub(super) fn read_all(head: u64, out: &mut IpvsDests) {
-    let (mut node, mut listed) = (head, 0);
-    for _ in 0..=DESTS_COUNTED {
-        let Some(next) = read_at::<u64>(node) else {
-            return;
-        };
-        if read_at::<u64>(next.wrapping_add(8)) != Some(node) {
-            return;
+/// A walk along a list (`struct list_head`, neighbours doubly linked).
+struct Walk {
+    head: u64,
+    node: u64,
+}
+
+/// `struct list_head`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Links {
+    next: u64,
+    prev: u64,
+}
+
+impl Walk {
+    /// Goes one on. `None` where that is back at the head, or no list.
+    #[inline(always)]
+    fn step(&mut self, complete: &mut u32) -> Option<u64> {
+        let next = read_or_zero::<Links>(self.node).next;
+        if next == self.head {
+            *complete = 1;
+            return None;
         }
-        if next == head {
-            out.complete = 1;
-            return;
+        // What cannot be read is zeroes, and no neighbour.
+        if read_or_zero::<Links>(next).prev != self.node {
+            return None;
         }
-        if out.counted == DESTS_COUNTED {
-            return;
-        }
-        out.counted += 1;
-        node = next;
-        let Some(dest) = fields::base_of(node, &fields::IP_VS_DEST_LIST) else {
-            return;
-        };
-        let weight = read::<i32>(dest, &fields::IP_VS_DEST_WEIGHT);
-        let flags = read::<u32>(dest, &fields::IP_VS_DEST_OVERLOAD);
-        if weight.is_some_and(|weight| weight > 0) {
-            out.with_weight += 1;
-            if flags.is_some_and(|flags| flags & ipvs_dest::OVERLOAD != 0) {
-                out.overloaded += 1;
-            }
-        }
-        if let Some(slot) = out.listed.get_mut(listed) {
-            listed += 1;
-            read_one(dest, weight, flags, slot);
-        }
+        self.node = next;
+        Some(next)
     }
 }
 
+/// Follows the list of real servers from its head, and stops where it is not one.
+///
+/// Two loops, for the verifier goes through each as often as it can turn, and of the first few much is read.
 #[inline(always)]
-fn read_one(dest: u64, weight: Option<i32>, flags: Option<u32>, out: &mut IpvsDest) {
-    if let Some(weight) = weight {
-        out.weight = weight;
-        out.have |= ipvs_dest::WEIGHT;
-    }
-    if let Some(flags) = flags {
-        out.flags = flags;
-        out.have |= ipvs_dest::FLAGS;
-    }
-    // One inside the other: what is read and then not used is, for verifiers before 6.3, stack that was never written.
-    if let Some(port) = read::<[u8; 2]>(dest, &fields::IP_VS_DEST_PORT)
-        && let Some(words) = read::<[u32; 4]>(dest, &fields::IP_VS_DEST_ADDR)
-    {
-        out.addr = match read::<u16>(dest, &fields::IP_VS_DEST_AF) {
-            Some(family) if family == u16::from(AF_INET) => Addr::v4_word(words[0]),
-            Some(family) if family == u16::from(AF_INET6) => Addr(words),
-            _ => Addr::default(),
+pub(super) fn read_all(head: u64, out: &mut IpvsDests) {
+    let mut walk = Walk { head, node: head };
+    // What the list leads to is this member of a real server.
+    let Some(before) = fields::base_of(0, &fields::IP_VS_DEST_LIST) else {
+        return;
+    };
+    for index in 0..DESTS_LISTED {
+        let Some(node) = walk.step(&mut out.complete) else {
+            return;
         };
-        out.port = u16::from_be_bytes(port);
+        count(node.wrapping_add(before), out);
+        read_one(node.wrapping_add(before), &mut out.listed[index]);
     }
-    let conns = read::<u32>(dest, &fields::IP_VS_DEST_TOTALCONNS).or_else(|| {
-        let active: u32 = read(dest, &fields::IP_VS_DEST_ACTIVECONNS)?;
-        Some(active.wrapping_add(read(dest, &fields::IP_VS_DEST_INACTCONNS)?))
-    });
-    if let Some(conns) = conns {
-        out.conns = conns;
-        out.have |= ipvs_dest::CONNS;
+    for _ in DESTS_LISTED as u32..DESTS_COUNTED {
+        let Some(node) = walk.step(&mut out.complete) else {
+            return;
+        };
+        count(node.wrapping_add(before), out);
     }
-    if let Some(upper) = read(dest, &fields::IP_VS_DEST_U_THRESHOLD) {
-        out.upper = upper;
-        out.have |= ipvs_dest::UPPER;
+    // Is that all?
+    let _ = walk.step(&mut out.complete);
+}
+
+#[inline(always)]
+fn count(dest: u64, out: &mut IpvsDests) {
+    let weight: i32 = maybe(dest, &fields::IP_VS_DEST_WEIGHT).value;
+    let flags: u32 = maybe(dest, &fields::IP_VS_DEST_OVERLOAD).value;
+    // 1 if it is above 0: the sign of its negation.
+    let has_weight = (-i64::from(weight)) as u64 >> 63;
+    out.counted += 1;
+    out.with_weight += has_weight as u32;
+    out.overloaded += has_weight as u32 & flags / ipvs_dest::OVERLOAD;
+}
+
+#[inline(always)]
+fn read_one(dest: u64, out: &mut IpvsDest) {
+    let weight = maybe(dest, &fields::IP_VS_DEST_WEIGHT);
+    let flags = maybe(dest, &fields::IP_VS_DEST_OVERLOAD);
+    let port = maybe::<[u8; 2]>(dest, &fields::IP_VS_DEST_PORT);
+    let words = maybe::<[u32; 4]>(dest, &fields::IP_VS_DEST_ADDR);
+    let family = maybe::<u16>(dest, &fields::IP_VS_DEST_AF);
+    let total = maybe::<u32>(dest, &fields::IP_VS_DEST_TOTALCONNS);
+    let active = maybe::<u32>(dest, &fields::IP_VS_DEST_ACTIVECONNS);
+    let inactive = maybe::<u32>(dest, &fields::IP_VS_DEST_INACTCONNS);
+    let upper = maybe(dest, &fields::IP_VS_DEST_U_THRESHOLD);
+    out.weight = weight.value;
+    out.flags = flags.value;
+    out.upper = upper.value;
+    out.conns = total.value | active.value.wrapping_add(inactive.value) & !total.mask;
+    let has_conns = total.mask | active.mask & inactive.mask;
+    out.have = weight.mask as u16 & ipvs_dest::WEIGHT
+        | flags.mask as u16 & ipvs_dest::FLAGS
+        | has_conns as u16 & ipvs_dest::CONNS
+        | upper.mask as u16 & ipvs_dest::UPPER;
+    if port.mask & words.mask & family.mask == 0 {
+        return;
+    }
+    out.port = u16::from_be_bytes(port.value);
+    match family.value as u8 {
+        AF_INET => out.addr = Addr::v4_word(words.value[0]),
+        AF_INET6 => out.addr = Addr(words.value),
+        _ => {}
     }
 }

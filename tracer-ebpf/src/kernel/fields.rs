@@ -125,6 +125,29 @@ pub(super) fn read<T>(base: u64, field: &impl Offset) -> Option<T> {
     read_at(address(base, field)?)
 }
 
+/// A member that was read perhaps. Whether it was is a number to calculate with: each branch doubles the ways that the
+/// verifier goes through what follows, which counts in a loop.
+#[derive(Clone, Copy)]
+pub(super) struct Maybe<T> {
+    /// Zeroes if it was not read.
+    pub(super) value: T,
+    /// All bits are set if it was read, else none.
+    pub(super) mask: u32,
+}
+
+/// Reads the member of the struct at `base` whose offset is `field`, without a branch.
+#[inline(always)]
+pub(super) fn maybe<T>(base: u64, field: &impl Offset) -> Maybe<T> {
+    let offset = field.load();
+    let unknown = (i64::from(LIMIT) - 1 - i64::from(offset)) >> 63;
+    // No memory is mapped at the end of all addresses.
+    let (value, failed) = fill(base.wrapping_add(u64::from(offset)) | unknown as u64);
+    Maybe {
+        value,
+        mask: !(failed >> 63) as u32,
+    }
+}
+
 /// Where a member of the struct at `base` lies; `None` if its offset is not known.
 #[inline(always)]
 pub(super) fn address(base: u64, field: &impl Offset) -> Option<u64> {
