@@ -1,5 +1,7 @@
 //! The real servers of an IPVS service.
 
+use core::hint::black_box;
+
 use tracer_common::{
     record::{DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, ipvs_dest},
     tuple::Addr,
@@ -74,7 +76,7 @@ fn count(dest: u64, out: &mut IpvsDests) {
     let weight: i32 = maybe(dest, &fields::IP_VS_DEST_WEIGHT).value;
     let flags: u32 = maybe(dest, &fields::IP_VS_DEST_OVERLOAD).value;
     // 1 if it is above 0: the sign of its negation.
-    let has_weight = (-i64::from(weight)) as u64 >> 63;
+    let has_weight = black_box(-i64::from(weight)) as u64 >> 63;
     out.counted += 1;
     out.with_weight += has_weight as u32;
     out.overloaded += has_weight as u32 & flags / ipvs_dest::OVERLOAD;

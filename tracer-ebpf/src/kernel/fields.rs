@@ -1,6 +1,6 @@
 //! Members of kernel structs, read at the offsets that the loader gave for them.
 
-use core::{cell::UnsafeCell, mem::MaybeUninit};
+use core::{cell::UnsafeCell, hint::black_box, mem::MaybeUninit};
 
 use aya_ebpf::{
     Global,
@@ -135,16 +135,17 @@ pub(super) struct Maybe<T> {
     pub(super) mask: u32,
 }
 
-/// Reads the member of the struct at `base` whose offset is `field`, without a branch.
+/// Reads the member of the struct at `base` whose offset is `field`, without a branch. The compiler would make some again
+/// of a sign that it knows to be one.
 #[inline(always)]
 pub(super) fn maybe<T>(base: u64, field: &impl Offset) -> Maybe<T> {
     let offset = field.load();
-    let unknown = (i64::from(LIMIT) - 1 - i64::from(offset)) >> 63;
+    let room = black_box(i64::from(LIMIT) - 1 - i64::from(offset));
     // No memory is mapped at the end of all addresses.
-    let (value, failed) = fill(base.wrapping_add(u64::from(offset)) | unknown as u64);
+    let (value, failed) = fill(base.wrapping_add(u64::from(offset)) | (room >> 63) as u64);
     Maybe {
         value,
-        mask: !(failed >> 63) as u32,
+        mask: black_box(!(failed >> 63) as u32),
     }
 }
 
