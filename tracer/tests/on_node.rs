@@ -9,7 +9,7 @@ use tracer::{
 };
 use tracer_common::{
     hook::Hook,
-    record::{Listener, Neighbour, Socket, ipvs_conn},
+    record::{Drop, Listener, Neighbour, Socket, ipvs_conn},
     tcp::Part,
 };
 
@@ -98,6 +98,27 @@ fn a_repetition_that_is_discarded_on_its_way_out_counts_although_the_kernel_does
     let (flow, _, diagnosis) = story.only();
     assert_eq!(diagnosis.cause, Some(Cause::IpvsReuseDropped));
     assert_eq!((flow.attempts.len(), flow.stall_ns()), (3, Some(3_000 * MS + 1)));
+}
+
+#[test]
+fn the_way_of_a_repetition_that_is_discarded_behind_its_device_is_its_own() {
+    let mut story = Story::new();
+    let way = (original(story.port), NODE);
+    let leaves = |story: &mut Story, at| {
+        let dropped = What::Drop(Drop {
+            location: 0x1234,
+            reason: u32::MAX,
+            reserved: 0,
+        });
+        story.seen(at, Hook::DevStartXmit, (Part::Syn, 0x100 + at), way, What::Packet);
+        story.seen(at + 1, Hook::KfreeSkb, (Part::Syn, 0x100 + at), way, dropped);
+    };
+    story.syn(MS, Hook::TcpConnect, What::Packet);
+    leaves(&mut story, MS + 1);
+    leaves(&mut story, 1_001 * MS);
+    let (flow, ..) = story.only();
+    let sent: Vec<usize> = flow.steps.iter().map(|step| step.attempt).collect();
+    assert_eq!(sent, [0, 0, 0, 1, 1]);
 }
 
 #[test]

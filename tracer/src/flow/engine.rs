@@ -304,7 +304,7 @@ fn add(flow: &mut Flow, event: Event) {
             skb: event.skb,
             is_copy: is_copy(flow, &event),
         });
-        if event.hook == Hook::TcpRetransmit {
+        if flow.syn_origin.is_at(Hook::TcpConnect) {
             flow.take_over(event.time_ns);
         }
     }

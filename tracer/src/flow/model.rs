@@ -397,8 +397,8 @@ impl Flow {
         self.steps.iter().any(leads_there).then_some(to)
     }
 
-    /// The kernel tells that a client on the node has sent its SYN again only after it has: what was just seen of it belongs
-    /// to that SYN, the newest, and not to the one before.
+    /// That a client on the node has sent its SYN again is known only after it has, be it that the kernel tells it or that
+    /// the SYN is discarded: what was just seen of it belongs to that SYN, the newest, and not to the one before.
     pub(super) fn take_over(&mut self, told_ns: u64) {
         let Some(index) = self.attempts.len().checked_sub(1).filter(|&index| index > 0) else {
             return;
