@@ -125,6 +125,11 @@ pub enum Message {
         /// What went wrong where `ok` is false.
         why: Option<String>,
     },
+    /// tracer's screen ended otherwise than the user wished.
+    Farewell {
+        /// What happened.
+        text: String,
+    },
     /// All scenarios are over, the guest powers off.
     Done,
 }

@@ -89,7 +89,11 @@ impl Audience for Narrator {
                 self.said.push(line.clone());
             }
             Message::Stderr { line } => println!("  tracer| {line}"),
-            Message::Recording { .. } | Message::Begin { .. } | Message::End { .. } | Message::Done => {}
+            Message::Recording { .. }
+            | Message::Farewell { .. }
+            | Message::Begin { .. }
+            | Message::End { .. }
+            | Message::Done => {}
         }
     }
 

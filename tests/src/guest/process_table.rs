@@ -1,5 +1,6 @@
 //! Processes of the guest apart from the first one.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use nix::errno::Errno;
@@ -22,13 +23,18 @@ pub(super) fn others() -> Vec<String> {
     .collect()
 }
 
-/// Ends what steps have left running, and buries what has ended. It is for the time when nobody waits for a child.
-pub(super) fn end_all() {
-    for process in others() {
+/// Ends what steps have left running, but for what was there before them, and buries what has ended. It is for the time
+/// when nobody waits for a child.
+pub(super) fn end_all(before: &BTreeSet<String>) {
+    for process in others().iter().filter(|process| !before.contains(*process)) {
         let id = process.split(' ').next().and_then(|id| id.parse().ok());
         if let Some(id) = id {
             let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
         }
+    }
+    if !before.is_empty() {
+        // Somebody waits for those.
+        return;
     }
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {

@@ -192,7 +192,7 @@ impl Node {
         doing("clients and pods");
         self.clients.iter().for_each(Client::let_go);
         self.pods.clear();
-        process_table::end_all();
+        process_table::end_all(before.of(Kind::Process));
         doing("IPVS");
         take(forget_ipvs(&mut self.sysctls));
         doing("rules");

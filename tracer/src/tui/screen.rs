@@ -90,8 +90,10 @@ impl Screen {
                 steer,
                 buffer: Buffer::default(),
             };
-            // Without a terminal there is nobody to tell.
-            let _ = reader.run();
+            if let Err(error) = reader.run() {
+                let said = format!("tracer: the screen ended: {error}");
+                update(&mut over.0.lock(), Msg::Said(said));
+            }
         })?;
         Ok(Self {
             shared,
@@ -132,7 +134,8 @@ impl Screen {
             terminal::give_back();
         }
         for line in std::mem::take(&mut self.shared.lock().said) {
-            eprintln!("{}", super::text::clean(&line));
+            // Without a terminal there is nobody to tell.
+            let _ = writeln!(io::stderr(), "{}", super::text::clean(&line));
         }
     }
 }

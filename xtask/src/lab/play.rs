@@ -109,10 +109,16 @@ impl Lab {
         })
     }
 
-    /// Boots a kernel, and shows tracer's screen there until the user ends it.
-    pub(crate) fn show(&self, qemu: &Qemu, programme: &Programme<'_>) -> Result<()> {
+    /// Boots a kernel, and shows tracer's screen there until the user ends it. Gives what the guest had to say about it.
+    pub(crate) fn show(&self, qemu: &Qemu, programme: &Programme<'_>) -> (Result<()>, Vec<String>) {
+        let mut notes = Vec::new();
         // Whatever is said meanwhile would go across the screen.
-        self.boot(qemu, programme, &programme.scenarios, |_| {})
+        let booted = self.boot(qemu, programme, &programme.scenarios, |message| {
+            if let Message::Farewell { text } = message {
+                notes.push(text);
+            }
+        });
+        (booted, notes)
     }
 
     /// Where downloads are kept.

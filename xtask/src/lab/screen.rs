@@ -65,12 +65,13 @@ pub(super) fn show(mut wanted: Vec<(KernelName, Vec<&Named>)>) -> Result<ExitCod
         kernel,
         scenarios,
     };
-    let shown = lab.show(&qemu, &programme);
+    let (shown, farewell) = lab.show(&qemu, &programme);
     // QEMU leaves the terminal as it needed it.
     let restored = stty(&[&before]).or_else(|_| stty(&["sane"]));
     println!();
     shown?;
     restored?;
+    ensure!(farewell.is_empty(), "{}", farewell.join("; "));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -95,9 +96,9 @@ fn stty(arguments: &[&str]) -> Result<String> {
     let output = Command::new("stty")
         .args(arguments)
         .stdin(Stdio::inherit())
-        .stderr(Stdio::inherit())
         .output()
         .context("cannot run stty")?;
-    ensure!(output.status.success(), "stty failed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "stty failed: {}", said.trim());
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

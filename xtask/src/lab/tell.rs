@@ -155,7 +155,11 @@ impl Audience for Teller {
             Message::Stderr { line } => self.say("stderr", line),
             Message::Tracer { line } => self.tracer(line),
             Message::Traffic(truth) => self.client(truth),
-            Message::Recording { .. } | Message::Begin { .. } | Message::End { .. } | Message::Done => {}
+            Message::Recording { .. }
+            | Message::Farewell { .. }
+            | Message::Begin { .. }
+            | Message::End { .. }
+            | Message::Done => {}
         }
     }
 
