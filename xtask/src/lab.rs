@@ -53,9 +53,8 @@ pub(crate) struct Arguments {
     /// Play the traffic alone, without tracer
     #[arg(long)]
     without_tracer: bool,
-    /// Open tracer's screen in the guest, here, over scenarios that are played again and again; q ends it. Hidden: the
-    /// screen ends at once there, and why is not known yet
-    #[arg(long, hide = true, conflicts_with_all = ["without_tracer", "verbose", "recordings"])]
+    /// Open tracer's screen in the guest, here, over scenarios that are played again and again; q ends it
+    #[arg(long, conflicts_with_all = ["without_tracer", "verbose", "recordings"])]
     tui: bool,
     /// Print evidence and path of each flow
     #[arg(long, short)]

@@ -35,6 +35,14 @@ const LAB: [Program; 5] = [
     },
 ];
 
+/// Sees to the terminal on which the screen is tried.
+pub(crate) fn ensure_terminal() -> Result<()> {
+    host::ensure_programs(&[Program {
+        name: "tmux",
+        package: "tmux",
+    }])
+}
+
 /// Sees to all that the lab needs of the machine.
 pub(crate) fn ensure_lab() -> Result<()> {
     host::ensure_programs(&LAB)?;

@@ -2,6 +2,7 @@
 
 mod boots;
 mod drill;
+mod keys;
 mod selection;
 mod step;
 
@@ -43,6 +44,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
 
     let cache = Cache::open()?;
+    if !arguments.quick {
+        system::ensure_terminal()?;
+    }
     let mut count = Count::default();
     for step in Step::all().iter().filter(|step| step.quick || !arguments.quick) {
         count.add(step.run(&cache)?);
@@ -53,13 +57,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let wanted = shares.into_iter().map(|share| (share.kernel, share.played));
         // Before two threads find at the same time that something must be installed.
         system::ensure_lab()?;
-        // The drill waits most of its time, so it costs none beside the others.
+        // These wait most of their time, so they cost none beside the others.
         let (drilled, played) = thread::scope(|scope| {
-            let drilled = scope.spawn(|| drill(&first));
+            let drilled = scope.spawn(|| {
+                let mut count = drill(&first);
+                count.add(screen(&first));
+                count
+            });
             let played = scenarios(boots::cut(wanted));
             (drilled.join(), played)
         });
-        count.add(drilled.unwrap_or_else(|_| Count::of("the drill", false)));
+        count.add(drilled.unwrap_or_else(|_| Count::of("the drill and the screen", false)));
         count.add(played);
         print!("\n{left}");
     }
@@ -83,6 +91,19 @@ fn drill(kernel: &KernelName) -> Count {
     let verdict = if wrong.is_empty() { "passed" } else { "FAILED" };
     println!("{verdict}  {title} ({:.1} s)", began.elapsed().as_secs_f64());
     Count::of(title, wrong.is_empty())
+}
+
+/// Whether a user can find his way on the screen, in a guest.
+fn screen(kernel: &KernelName) -> Count {
+    let title = "the screen in a guest leads to the cause";
+    let began = Instant::now();
+    let outcome = keys::run(kernel);
+    if let Err(error) = &outcome {
+        println!("{error:#}");
+    }
+    let verdict = if outcome.is_ok() { "passed" } else { "FAILED" };
+    println!("{verdict}  {title} ({:.1} s)", began.elapsed().as_secs_f64());
+    Count::of(title, outcome.is_ok())
 }
 
 fn scenarios(wanted: Vec<Boot<'_>>) -> Count {

@@ -70,7 +70,7 @@ fn start(terminal: &Terminal) -> Result<Child> {
     };
     tcsetwinsize(&screen, size).with_context(|| format!("cannot set the size of {SCREEN}"))?;
     Command::new(TRACER_PATH)
-        .args(["live", "--tui"])
+        .arg("live")
         .envs(terminal.environment.iter().cloned())
         .stdin(open()?)
         .stdout(open()?)

@@ -28,7 +28,7 @@ pub struct Args {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Trace now, and print each flow when its fate is known
+    /// Trace now, and show each flow when its fate is known: on a screen, or as lines
     Live(LiveOptions),
     /// Trace now into a file, to look at later or elsewhere
     Record(RecordOptions),
@@ -48,10 +48,7 @@ pub enum Command {
 #[derive(Clone, Debug, ClapArgs)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct LiveOptions {
-    /// Open a screen; experimental: it works on recordings (`replay`), and was not yet seen to while tracing
-    #[arg(long, conflicts_with_all = ["json", "plain", "verbose"])]
-    pub tui: bool,
-    /// One line a flow, for people (the default)
+    /// One line a flow, for people (the default where there is no terminal)
     #[arg(long, conflicts_with = "json")]
     pub plain: bool,
     /// One JSON object a line, schema 1

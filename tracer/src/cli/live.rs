@@ -1,4 +1,4 @@
-//! `tracer live`: trace now, and show each flow.
+//! `tracer live`: trace now, and show each flow: on a screen where there is a terminal, else as lines.
 
 use std::io;
 
@@ -20,10 +20,7 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         Ok::<_, anyhow::Error>(Box::new(files) as Box<dyn Sink>)
     });
     let sink = sink.transpose()?;
-    if options.tui {
-        if !Look::has_terminal() {
-            return Err(anyhow::anyhow!("--tui needs a terminal").into());
-        }
+    if !options.json && !options.plain && !options.verbose && Look::has_terminal() {
         let mut watcher = Watcher::new(&options.look, &options.select);
         session::run(&options.select, options.patience, &mut watcher, sink)?;
         return watcher.fail_on(options.fail_on);
