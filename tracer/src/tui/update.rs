@@ -20,6 +20,10 @@ const MOST_SAID: usize = 50;
 pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
     match message {
         Msg::Key(code, modifiers) => {
+            // Who types faster than frames come means what the keys before have led to.
+            if model.list.left() > 0 || model.selected.is_none() {
+                frame(model);
+            }
             model.is_changed = true;
             return press::press(model, code, modifiers);
         }

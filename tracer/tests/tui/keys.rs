@@ -60,6 +60,16 @@ fn from_the_overview_enter_leads_to_the_flows_of_a_cause_and_on_to_their_way() {
 }
 
 #[test]
+fn keys_that_come_all_at_once_do_what_they_do_one_by_one() {
+    let mut model = busy(THEME, 80, 24);
+    for key in "2tg".chars() {
+        update(&mut model, Msg::Key(KeyCode::Char(key), KeyModifiers::NONE));
+    }
+    update(&mut model, Msg::Key(KeyCode::Enter, KeyModifiers::NONE));
+    assert!(shown(&mut model).contains("Why:"));
+}
+
+#[test]
 fn enter_goes_to_the_flow_before_and_escape_comes_back() {
     let mut model = busy(THEME, 100, 30);
     press(&mut model, "2/cause:ipvs.reuse\n\n");
