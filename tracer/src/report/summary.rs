@@ -1,10 +1,14 @@
 //! What happened, over many flows: fates, causes by what they cost, and whom they hit. Pure.
 
-mod text;
+mod cause;
+mod over_time;
+mod places;
+pub(in crate::report) mod text;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use jiff::Timestamp;
@@ -12,15 +16,18 @@ use serde::Serialize;
 
 use super::{Clock, milliseconds, rfc3339};
 use crate::{
-    diagnose::{Diagnosis, catalogue, cause::Cause},
+    diagnose::{Diagnosis, cause::Cause},
     flow::{fate::Fate, model::Flow},
     node::facts::Facts,
 };
 
-pub use text::text;
+pub use cause::{CauseSummary, Example, Names};
+pub use over_time::{Bin, OverTime};
+pub use places::{Place, Places, Ranking};
+pub use text::{sentences, text};
 
-/// So many names of each kind are told for a cause; more are counted.
-const MOST_NAMES: usize = 8;
+/// So many flows of each cause are kept to tell of: what is told of the first one may change.
+const MOST_EXAMPLES: usize = 16;
 
 /// What is kept of one flow.
 #[derive(Clone, Debug)]
@@ -31,16 +38,22 @@ struct Brief {
     lost_ns: u64,
     client: SocketAddr,
     node: SocketAddr,
-    service: Option<String>,
+    service: Option<Arc<str>>,
     backend: Option<SocketAddr>,
-    /// What happened, of flows with a cause.
-    explanation: Option<Box<str>>,
+    probes_skipped: bool,
 }
+
+/// The number of the run, and that of the flow in it.
+type Key = (usize, u64);
 
 /// Collects flows. What is said last about a flow stands.
 #[derive(Debug, Default)]
 pub struct Collection {
-    flows: BTreeMap<(usize, u64), Brief>,
+    flows: BTreeMap<Key, Brief>,
+    /// Names of services.
+    services: BTreeSet<Arc<str>>,
+    /// What happened to the first flows of each cause.
+    examples: BTreeMap<Cause, BTreeMap<(Timestamp, Key), Box<str>>>,
     run: usize,
     hosts: BTreeSet<(String, String)>,
     patience_ns: u64,
@@ -58,6 +71,7 @@ impl Collection {
 
     /// A flow's fate is known, or has changed.
     pub fn add(&mut self, flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts, clock: &Clock) {
+        let key = (self.run, flow.id);
         let brief = Brief {
             start: clock.at(flow.start_ns()),
             fate,
@@ -65,11 +79,35 @@ impl Collection {
             lost_ns: lost_ns(flow, fate, self.patience_ns),
             client: flow.client(),
             node: flow.node(),
-            service: facts.service(flow).map(str::to_owned),
+            service: facts.service(flow).map(|service| self.service(service)),
             backend: flow.backend(),
-            explanation: diagnosis.cause.map(|_| diagnosis.explanation.as_str().into()),
+            probes_skipped: flow.steps.iter().any(|step| step.probes_skipped),
         };
-        self.flows.insert((self.run, flow.id), brief);
+        if let Some(cause) = brief.cause {
+            let examples = self.examples.entry(cause).or_default();
+            examples.insert((brief.start, key), diagnosis.explanation.as_str().into());
+            if examples.len() > MOST_EXAMPLES {
+                examples.pop_last();
+            }
+        }
+        self.flows.insert(key, brief);
+    }
+
+    fn service(&mut self, name: &str) -> Arc<str> {
+        if let Some(service) = self.services.get(name) {
+            return Arc::clone(service);
+        }
+        let service: Arc<str> = name.into();
+        self.services.insert(Arc::clone(&service));
+        service
+    }
+
+    /// What happened to a flow, as far as that was kept.
+    fn explanation(&self, key: Key, brief: &Brief) -> &str {
+        let examples = brief.cause.and_then(|cause| self.examples.get(&cause));
+        examples
+            .and_then(|examples| examples.get(&(brief.start, key)))
+            .map_or("", |explanation| explanation)
     }
 
     /// A run has ended.
@@ -85,14 +123,14 @@ impl Collection {
         let mut causes: BTreeMap<Cause, CauseSummary> = BTreeMap::new();
         let mut clients = BTreeMap::<Cause, BTreeSet<IpAddr>>::new();
         let mut losses = BTreeMap::<Cause, Vec<u64>>::new();
-        let mut in_order: Vec<&Brief> = self.flows.values().collect();
-        in_order.sort_by_key(|brief| brief.start);
-        for brief in &in_order {
+        let mut in_order: Vec<(Key, &Brief)> = self.flows.iter().map(|(key, brief)| (*key, brief)).collect();
+        in_order.sort_by_key(|(_, brief)| brief.start);
+        for (key, brief) in &in_order {
             *fates.entry(brief.fate).or_default() += 1;
             let Some(cause) = brief.cause else { continue };
             let summary = causes
                 .entry(cause)
-                .or_insert_with(|| CauseSummary::new(cause, brief));
+                .or_insert_with(|| CauseSummary::new(cause, brief, self.explanation(*key, brief)));
             summary.add(brief);
             clients.entry(cause).or_default().insert(brief.client.ip());
             losses.entry(cause).or_default().push(brief.lost_ns);
@@ -119,12 +157,12 @@ impl Collection {
                     kernel: kernel.clone(),
                 })
                 .collect(),
-            first: in_order.first().map(|brief| rfc3339(brief.start)),
-            last: in_order.last().map(|brief| rfc3339(brief.start)),
+            first: in_order.first().map(|(_, brief)| rfc3339(brief.start)),
+            last: in_order.last().map(|(_, brief)| rfc3339(brief.start)),
             flows: self.flows.len(),
             clients: in_order
                 .iter()
-                .map(|brief| brief.client.ip())
+                .map(|(_, brief)| brief.client.ip())
                 .collect::<BTreeSet<_>>()
                 .len(),
             records: self.records,
@@ -132,6 +170,9 @@ impl Collection {
             by_fate: fates,
             by_clients: by_clients.iter().map(|summary| summary.cause).collect(),
             causes,
+            over_time: OverTime::of(in_order.iter().map(|(_, brief)| (brief.start, brief.fate))),
+            places: Places::of(in_order.iter().map(|(_, brief)| *brief)),
+            probes_skipped: count(in_order.iter().filter(|(_, brief)| brief.probes_skipped)),
         }
     }
 }
@@ -159,6 +200,33 @@ pub struct Summary {
     pub causes: Vec<CauseSummary>,
     /// Causes, by the clients that they hit.
     pub by_clients: Vec<Cause>,
+    /// Flows by the time of their start.
+    pub over_time: OverTime,
+    /// Flows by service, NodePort, backend, client and source port.
+    pub places: Places,
+    /// Flows on whose way the kernel skipped probes.
+    pub probes_skipped: u64,
+}
+
+impl Summary {
+    /// Flows that did not go well.
+    #[must_use]
+    pub fn not_well(&self) -> u64 {
+        not_well(&self.by_fate)
+    }
+}
+
+/// So many flows of these did not go well.
+fn not_well(by_fate: &BTreeMap<Fate, u64>) -> u64 {
+    by_fate
+        .iter()
+        .filter(|(fate, _)| fate.is_bad())
+        .map(|(_, count)| count)
+        .sum()
+}
+
+fn count(of: impl Iterator) -> u64 {
+    u64::try_from(of.count()).unwrap_or(u64::MAX)
 }
 
 /// A host and its kernel.
@@ -170,137 +238,9 @@ pub struct Host {
     pub kernel: String,
 }
 
-/// What one cause did.
-#[derive(Clone, Debug, Serialize)]
-pub struct CauseSummary {
-    /// The cause.
-    pub cause: Cause,
-    /// Flows that had it.
-    pub flows: u64,
-    /// Clients that it hit, by address.
-    pub clients: usize,
-    /// Time that it cost them together.
-    pub lost_ms: f64,
-    #[serde(skip)]
-    lost_ns: u64,
-    /// Time that it cost half of the flows at most.
-    pub median_lost_ms: f64,
-    /// Start of the first flow that had it.
-    pub first: String,
-    /// Start of the last one.
-    pub last: String,
-    /// Flows that had it, by fate.
-    pub by_fate: BTreeMap<Fate, u64>,
-    /// NodePorts, by flows.
-    pub nodes: Names,
-    /// Services.
-    pub services: Names,
-    /// Backends.
-    pub backends: Names,
-    /// Clients.
-    pub client_addresses: Names,
-    /// Source ports.
-    pub source_ports: Names,
-    /// What happened to the first flow.
-    pub example: Example,
-    /// What to do.
-    pub advice: Option<&'static str>,
-}
-
-/// One flow of those with a cause.
-#[derive(Clone, Debug, Serialize)]
-pub struct Example {
-    /// Its client.
-    pub client: String,
-    /// The node's address and NodePort.
-    pub node: String,
-    /// What happened.
-    pub explanation: String,
-}
-
-/// Names and how often each occurs, the most frequent first.
-#[derive(Clone, Debug, Default)]
-pub struct Names(BTreeMap<String, u64>);
-
-impl Names {
-    fn add(&mut self, name: String) {
-        *self.0.entry(name).or_default() += 1;
-    }
-
-    /// The most frequent ones, and how many others there are.
-    #[must_use]
-    pub fn first(&self, most: usize) -> (Vec<(&str, u64)>, usize) {
-        let mut all: Vec<_> = self
-            .0
-            .iter()
-            .map(|(name, count)| (name.as_str(), *count))
-            .collect();
-        all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let others = all.len().saturating_sub(most);
-        all.truncate(most);
-        (all, others)
-    }
-}
-
-impl Serialize for Names {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Told<'a> {
-            most: Vec<(&'a str, u64)>,
-            others: usize,
-        }
-        let (most, others) = self.first(MOST_NAMES);
-        Told { most, others }.serialize(serializer)
-    }
-}
-
-impl CauseSummary {
-    fn new(cause: Cause, first: &Brief) -> Self {
-        Self {
-            cause,
-            flows: 0,
-            clients: 0,
-            lost_ms: 0.0,
-            lost_ns: 0,
-            median_lost_ms: 0.0,
-            first: rfc3339(first.start),
-            last: String::new(),
-            by_fate: BTreeMap::new(),
-            nodes: Names::default(),
-            services: Names::default(),
-            backends: Names::default(),
-            client_addresses: Names::default(),
-            source_ports: Names::default(),
-            example: Example {
-                client: first.client.to_string(),
-                node: first.node.to_string(),
-                explanation: first.explanation.as_deref().unwrap_or_default().to_owned(),
-            },
-            advice: catalogue::row(cause).and_then(|row| row.advice),
-        }
-    }
-
-    fn add(&mut self, brief: &Brief) {
-        self.flows += 1;
-        self.lost_ns = self.lost_ns.saturating_add(brief.lost_ns);
-        self.lost_ms = milliseconds(self.lost_ns);
-        self.last = rfc3339(brief.start);
-        *self.by_fate.entry(brief.fate).or_default() += 1;
-        self.nodes.add(brief.node.to_string());
-        if let Some(service) = &brief.service {
-            self.services.add(service.clone());
-        }
-        if let Some(backend) = brief.backend {
-            self.backends.add(backend.to_string());
-        }
-        self.client_addresses.add(brief.client.ip().to_string());
-        self.source_ports.add(brief.client.port().to_string());
-    }
-}
-
 /// What a flow that did not go well cost its client, at least: a stall what had to be sent again, a refusal the time
 /// until it came, all else the time for which nothing came.
-fn lost_ns(flow: &Flow, fate: Fate, patience_ns: u64) -> u64 {
+pub(in crate::report) fn lost_ns(flow: &Flow, fate: Fate, patience_ns: u64) -> u64 {
     match fate {
         Fate::Established | Fate::Pending => 0,
         Fate::Stalled => flow.stall_ns().unwrap_or(0),
