@@ -35,8 +35,8 @@ pub struct Ladder {
     pub ends: String,
     /// Counts and times.
     pub times: Vec<String>,
-    /// The flow from the same client port before it.
-    pub earlier: Option<String>,
+    /// The flow from the same client port before it: its number, and what is to say of it.
+    pub earlier: Option<(u64, String)>,
     /// Network namespaces in the order of the columns: the node first, then others as the packet came to them.
     pub lanes: Vec<u32>,
     /// From top to bottom.
@@ -160,9 +160,9 @@ fn times(flow: &Flow) -> Vec<String> {
     times
 }
 
-fn earlier(flow: &Flow) -> Option<String> {
+fn earlier(flow: &Flow) -> Option<(u64, String)> {
     let earlier = flow.earlier.as_ref()?;
-    Some(format!(
+    let said = format!(
         "the client's port was used before: flow {}, {}, {:.1} s earlier{}",
         earlier.id,
         earlier.fate,
@@ -170,7 +170,8 @@ fn earlier(flow: &Flow) -> Option<String> {
         earlier
             .backend
             .map_or_else(String::new, |backend| format!(", to {backend}"))
-    ))
+    );
+    Some((earlier.id, said))
 }
 
 fn rungs(flow: &Flow, steps: Vec<(usize, PathStep)>, lanes: &BTreeMap<u32, usize>) -> Vec<Rung> {

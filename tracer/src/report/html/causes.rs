@@ -8,6 +8,9 @@ use crate::{
     report::summary::{CauseSummary, Summary, text},
 };
 
+/// So many causes are told of without being asked, those that cost most.
+const MOST_OPEN: usize = 3;
+
 /// Nothing if nothing went wrong.
 pub(super) fn section(summary: &Summary, shown: &[&Kept]) -> Markup {
     if summary.causes.is_empty() {
@@ -20,9 +23,23 @@ pub(super) fn section(summary: &Summary, shown: &[&Kept]) -> Markup {
             @if let Some(widest) = text::widest(summary) {
                 p { (widest) }
             }
-            @for cause in &summary.causes {
-                (article(cause, shown))
+            @for (index, cause) in summary.causes.iter().enumerate() {
+                (told(cause, shown, index < MOST_OPEN))
             }
+        }
+    }
+}
+
+/// A cause, open or to be opened.
+fn told(cause: &CauseSummary, shown: &[&Kept], is_open: bool) -> Markup {
+    let flows = text::plural(usize::try_from(cause.flows).unwrap_or(usize::MAX), "flow");
+    html! {
+        details.cause open[is_open] {
+            summary {
+                h3 { code { (cause.cause) } }
+                " " span { (flows) ": " (text::fates(&cause.by_fate)) "; " (text::time(cause.lost_ms)) " lost" }
+            }
+            (article(cause, shown))
         }
     }
 }
@@ -63,16 +80,14 @@ fn article(cause: &CauseSummary, shown: &[&Kept]) -> Markup {
     let worst = shown.iter().find(|kept| kept.ladder.cause == Some(cause.cause));
     let says = catalogue::row(cause.cause).map(|row| row.says);
     html! {
-        article.cause id=(anchor(cause.cause)) {
-            h3 { code { (cause.cause) } }
+        article id=(anchor(cause.cause)) {
             @if let Some(says) = says {
-                p.says { (says) }
+                p.says { (marked(says)) }
             }
-            p.counts { (text::fates(&cause.by_fate)) }
             @if let Some(advice) = cause.advice {
                 div.advice {
                     h4 { "What to do" }
-                    p { (advice) }
+                    p { (marked(advice)) }
                 }
             }
             h4 { "For instance" }
@@ -96,6 +111,15 @@ fn article(cause: &CauseSummary, shown: &[&Kept]) -> Markup {
                     (evidence(&worst.ladder.evidence))
                 }
             }
+        }
+    }
+}
+
+/// Words of the catalogue, in which commands stand between backticks.
+fn marked(words: &str) -> Markup {
+    html! {
+        @for (index, part) in words.split('`').enumerate() {
+            @if index % 2 == 0 { (part) } @else { code { (part) } }
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn section(summary: &Summary, shown: &[&Kept], runs: &[Recorded]) -> 
                 span data-count role="status" {}
             }
             @for (index, kept) in shown.iter().enumerate() {
-                (flow(kept, runs.get(kept.run), runs.len() > 1, index == 0))
+                (flow(kept, kept.earlier(shown), runs, index == 0))
             }
         }
     }
@@ -37,17 +37,21 @@ fn which(summary: &Summary, shown: &[&Kept]) -> String {
     if shown.len() >= summary.flows {
         return format!("{all}, the worst first.");
     }
-    let left = summary.flows - shown.len();
-    let what = if summary.not_well() == 0 {
-        "some that went well"
-    } else {
-        "those that cost most, at least one for each cause, and one that went well to compare with"
+    let left = match summary.flows - shown.len() {
+        1 => "1 is left out".to_owned(),
+        left => format!("{left} are left out"),
     };
-    format!("{} of {all} are here: {what}. {left} are left out.", shown.len())
+    let what = if summary.not_well() == 0 {
+        "the first ones"
+    } else {
+        "those that cost most, at least one for each cause, and of those that went well some to compare with"
+    };
+    format!("{} of {all} are here: {what}. {left}.", shown.len())
 }
 
-fn flow(kept: &Kept, run: Option<&Recorded>, has_runs: bool, is_open: bool) -> Markup {
+fn flow(kept: &Kept, earlier: Option<&Kept>, runs: &[Recorded], is_open: bool) -> Markup {
     let ladder = &kept.ladder;
+    let run = runs.get(kept.run);
     let file = run.map_or_else(|| "FILE".to_owned(), Recorded::file);
     html! {
         details.flow open[is_open] {
@@ -62,13 +66,18 @@ fn flow(kept: &Kept, run: Option<&Recorded>, has_runs: bool, is_open: bool) -> M
             div.way id=(kept.anchor()) {
                 p.when {
                     (rfc3339(ladder.start))
-                    @if let Some(run) = run.filter(|_| has_runs) {
+                    @if let Some(run) = run.filter(|_| runs.len() > 1) {
                         ", on " (run.host())
                     }
                     ", " code { "tracer show " (file) " " (ladder.id) }
                 }
-                @if let Some(earlier) = &ladder.earlier {
-                    p { (earlier) }
+                @if let Some((id, said)) = &ladder.earlier {
+                    p {
+                        (said)
+                        @if let Some(earlier) = earlier {
+                            " (" a href={ "#" (earlier.anchor()) } { "flow " (id) } ")"
+                        }
+                    }
                 }
                 (diagram(ladder))
                 p.explanation { (ladder.explanation) }
@@ -96,7 +105,10 @@ fn diagram(ladder: &Ladder) -> Markup {
                 tr {
                     th.number scope="col" { "ms" }
                     th.number scope="col" { "since" }
-                    th scope="col" { span.unseen { "Column" } }
+                    th.columns scope="col" {
+                        span.unseen { "Column" }
+                        span aria-hidden="true" { @for lane in 1..=ladder.lanes.len() { span { (lane) } } }
+                    }
                     th scope="col" { "Hook" }
                     th scope="col" { "Device" }
                     th scope="col" { "What happened" }

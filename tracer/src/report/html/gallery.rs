@@ -15,7 +15,7 @@ use crate::{
     report::{
         Clock,
         ladder::Ladder,
-        summary::{Summary, lost_ns},
+        summary::lost_ns,
     },
 };
 
@@ -25,8 +25,10 @@ const MOST_SHOWN: usize = 40;
 const MOST_OF_CAUSE: usize = 5;
 /// Flows that went well are kept of so many NodePorts.
 const MOST_NODE_PORTS: usize = 32;
-/// So many flows that went well are drawn where all did.
-const MOST_HEALTHY: usize = 3;
+/// So many of each.
+const MOST_OF_NODE_PORT: usize = 8;
+/// One flow that went well is drawn to compare with, and more as long as there are no more flows than this.
+const FEW: usize = 8;
 
 /// Flows that are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,12 +53,13 @@ impl Group {
     fn most(self) -> usize {
         match self {
             Self::Bad(_) => MOST_OF_CAUSE,
-            Self::Pending | Self::Healthy(_) => 1,
+            Self::Pending => 1,
+            Self::Healthy(_) => MOST_OF_NODE_PORT,
         }
     }
 }
 
-/// The worst flow has the smallest rank.
+/// The worst flow has the smallest rank; of those that are alike, the first.
 type Rank = (Reverse<u64>, Timestamp);
 
 /// A flow that is kept to be drawn.
@@ -74,6 +77,15 @@ impl Kept {
     /// Where on the page it is drawn.
     pub(super) fn anchor(&self) -> String {
         format!("flow-{}-{}", self.run + 1, self.ladder.id)
+    }
+
+    /// The flow from the same client port before it, if that is drawn too.
+    pub(super) fn earlier<'a>(&self, shown: &[&'a Self]) -> Option<&'a Self> {
+        let (id, _) = self.ladder.earlier.as_ref()?;
+        shown
+            .iter()
+            .copied()
+            .find(|other| other.run == self.run && other.ladder.id == *id)
     }
 }
 
@@ -150,7 +162,7 @@ impl Gallery {
     }
 
     /// The flows to draw: the worst of each cause, then others that cost much, and one that went well to compare with.
-    pub(super) fn shown(&self, summary: &Summary) -> Vec<&Kept> {
+    pub(super) fn shown(&self) -> Vec<&Kept> {
         let bad: Vec<&Vec<Kept>> = self
             .groups
             .iter()
@@ -170,7 +182,7 @@ impl Gallery {
             .filter(|(group, _)| matches!(group, Group::Healthy(_)))
             .flat_map(|(_, kept)| kept);
         let worst = shown.first().map(|kept| kept.node);
-        let most = if summary.not_well() == 0 { MOST_HEALTHY } else { 1 };
+        let most = FEW.saturating_sub(shown.len()).max(1);
         let (like, unlike): (Vec<&Kept>, Vec<&Kept>) =
             healthy.partition(|kept| worst.is_some_and(|worst| worst == kept.node));
         shown.extend(like.into_iter().chain(unlike).take(most));

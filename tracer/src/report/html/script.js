@@ -38,14 +38,14 @@
     });
   }
 
-  // A link to a flow opens it.
+  // A link to what is closed opens it.
   const reveal = () => {
     const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
-    const flow = target && target.closest("details.flow");
-    if (flow) {
-      flow.hidden = false;
-      flow.open = true;
-      flow.scrollIntoView();
+    const closed = target && target.closest("details");
+    if (closed) {
+      closed.hidden = false;
+      closed.open = true;
+      closed.scrollIntoView();
     }
   };
   addEventListener("hashchange", reveal);

@@ -21,7 +21,7 @@ fn front(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
     writeln!(out, "{}", rfc3339(ladder.start))?;
     writeln!(out, "{}", ladder.ends)?;
     writeln!(out, "{}", ladder.times.join(", "))?;
-    if let Some(earlier) = &ladder.earlier {
+    if let Some((_, earlier)) = &ladder.earlier {
         writeln!(out, "{earlier}")?;
     }
     Ok(())

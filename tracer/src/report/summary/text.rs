@@ -134,7 +134,8 @@ pub fn sentences(summary: &Summary) -> Vec<String> {
         .map(|cause| cause.flows)
         .sum();
     if others != 0 {
-        out.push(format!("{others} more have other causes, see above."));
+        let causes = summary.causes.len().saturating_sub(MOST_CAUSES);
+        out.push(format!("{others} more have {}.", plural(causes, "other cause")));
     }
     out
 }
