@@ -337,7 +337,11 @@ fn function(event: &Event) -> Hook {
 /// What happened to the packet. Where it was discarded, or a function decided that it be, that begins with `DROP`.
 fn comment(step: &Step, line: &PathStep) -> String {
     let verdict = line.verdict.as_deref();
-    let drop = if path::discards(step, verdict) { "DROP " } else { "" };
+    let drop = if path::discards(step, verdict) {
+        "DROP "
+    } else {
+        ""
+    };
     let verdict = verdict.map_or_else(String::new, |verdict| format!("{verdict}: "));
     format!("{drop}{verdict}{}", line.note)
 }

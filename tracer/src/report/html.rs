@@ -29,7 +29,7 @@ const SCRIPT: &str = include_str!("html/script.js");
 /// What the page may do: show itself. Should anything that was recorded ever get past the escaping, it can neither run
 /// nor load anything.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src \
-                      'sha256-MOi7rqH90YSMUzBVNgNe3EipeMgsDpKxgSnXk4WliqU='; base-uri 'none'; form-action 'none'";
+                      'sha256-wK7Vb65XPZSIXu+lyPLmIyEtgEvD38gp0+e8BZIbXqY='; base-uri 'none'; form-action 'none'";
 
 /// Collects what the page tells besides the summary. It keeps a bounded number of flows.
 #[derive(Debug, Default)]

@@ -209,6 +209,14 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// The hosts, each once.
+    #[must_use]
+    pub fn host_names(&self) -> String {
+        let mut names: Vec<&str> = self.hosts.iter().map(|host| host.host.as_str()).collect();
+        names.dedup();
+        names.join(", ")
+    }
+
     /// Flows that did not go well.
     #[must_use]
     pub fn not_well(&self) -> u64 {

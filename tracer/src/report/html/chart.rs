@@ -78,7 +78,7 @@ fn figure(over_time: &OverTime, title: &str, name: &str, order: &[Fate]) -> Mark
             figcaption { (title) ", in spans of " (span(over_time.step_s)) }
             div.axis.y aria-hidden="true" {
                 span { (top) }
-                @if top % 2 == 0 { span { (top / 2) } }
+                @if top.is_multiple_of(2) { span { (top / 2) } }
                 span { "0" }
             }
             svg.plot width="100%" height=(HEIGHT) role="img" aria-labelledby={ (title_id) " " (desc_id) } {
@@ -154,7 +154,7 @@ fn table(over_time: &OverTime, summary: &Summary) -> Markup {
     html! {
         details.numbers {
             summary { "The same in numbers" }
-            table {
+            table.cards {
                 caption { "Flows by the time of their first SYN" }
                 thead {
                     tr {
@@ -170,7 +170,7 @@ fn table(over_time: &OverTime, summary: &Summary) -> Markup {
                             tr {
                                 th scope="row" { (text::moment(&bin.start)) }
                                 @for fate in &fates {
-                                    td.number { (bin.by_fate.get(fate).copied().unwrap_or(0)) }
+                                    td.number data-label=(fate.name()) { (bin.by_fate.get(fate).copied().unwrap_or(0)) }
                                 }
                             }
                         }
@@ -194,7 +194,11 @@ fn describe(over_time: &OverTime, order: &[Fate]) -> String {
         ),
         _ => format!(
             "A stacked bar for each span of time, with the fates {}.",
-            order.iter().map(|fate| fate.name()).collect::<Vec<_>>().join(", ")
+            order
+                .iter()
+                .map(|fate| fate.name())
+                .collect::<Vec<_>>()
+                .join(", ")
         ),
     }
 }
@@ -266,7 +270,15 @@ mod tests {
 
     #[test]
     fn an_axis_ends_at_a_round_number() {
-        for (most, round) in [(0, 1), (1, 1), (3, 4), (7, 8), (11, 20), (99, 100), (41_000, 50_000)] {
+        for (most, round) in [
+            (0, 1),
+            (1, 1),
+            (3, 4),
+            (7, 8),
+            (11, 20),
+            (99, 100),
+            (41_000, 50_000),
+        ] {
             assert_eq!(round_up(most), round);
         }
         assert_eq!(round_up(u64::MAX), u64::MAX);

@@ -7,8 +7,7 @@ use crate::report::summary::{Summary, sentences, text};
 
 /// The title of the page.
 pub(super) fn title(summary: &Summary) -> String {
-    let hosts: Vec<&str> = summary.hosts.iter().map(|host| host.host.as_str()).collect();
-    format!("tracer report: {}", hosts.join(", "))
+    format!("tracer report: {}", summary.host_names())
 }
 
 fn headline(summary: &Summary) -> String {
@@ -56,7 +55,11 @@ pub(super) fn header(summary: &Summary) -> Markup {
 
 /// A bar with a part for each fate, and how many flows each is.
 fn fates(summary: &Summary) -> Markup {
-    let present = || ORDER.into_iter().filter_map(|fate| Some((fate, *summary.by_fate.get(&fate)?)));
+    let present = || {
+        ORDER
+            .into_iter()
+            .filter_map(|fate| Some((fate, *summary.by_fate.get(&fate)?)))
+    };
     html! {
         div.strip aria-hidden="true" {
             @for (fate, count) in present() {

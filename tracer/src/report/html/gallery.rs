@@ -12,11 +12,7 @@ use crate::{
     diagnose::{Diagnosis, cause::Cause},
     flow::{fate::Fate, model::Flow},
     node::facts::Facts,
-    report::{
-        Clock,
-        ladder::Ladder,
-        summary::lost_ns,
-    },
+    report::{Clock, ladder::Ladder, summary::lost_ns},
 };
 
 /// So many flows that did not go well are drawn; more only if there are more causes.

@@ -40,7 +40,12 @@ pub(super) fn section(summary: &Summary, runs: &[Recorded]) -> Markup {
 
 fn of(run: &Recorded) -> Markup {
     let head = &run.head;
-    let lost: Vec<_> = run.health.lost_by_hook.iter().filter(|(_, lost)| *lost != 0).collect();
+    let lost: Vec<_> = run
+        .health
+        .lost_by_hook
+        .iter()
+        .filter(|(_, lost)| *lost != 0)
+        .collect();
     html! {
         article.run {
             h3 { (head.host) ", from " (text::moment(&rfc3339(head.ready))) }
@@ -174,7 +179,9 @@ fn servers(service: &Service) -> Markup {
         Listens::Mark(mark) => format!("mark {mark}"),
     };
     let row = |server: Option<&RealServer>| {
-        let number = |value: fn(&RealServer) -> i64| server.map_or_else(String::new, |server| value(server).to_string());
+        let number = |value: fn(&RealServer) -> i64| {
+            server.map_or_else(String::new, |server| value(server).to_string())
+        };
         html! {
             tr {
                 th scope="row" { (name) " " (service.scheduler) }
@@ -210,7 +217,11 @@ fn ranges(ports: &[u16]) -> String {
             one => out.extend(one.iter().map(ToString::to_string)),
         }
     }
-    if out.is_empty() { "none".to_owned() } else { out.join(", ") }
+    if out.is_empty() {
+        "none".to_owned()
+    } else {
+        out.join(", ")
+    }
 }
 
 #[cfg(test)]
@@ -219,7 +230,10 @@ mod tests {
 
     #[test]
     fn ports_are_told_as_ranges() {
-        assert_eq!(ranges(&[30_001, 30_000, 80, 30_002, 65_535]), "80, 30000-30002, 65535");
+        assert_eq!(
+            ranges(&[30_001, 30_000, 80, 30_002, 65_535]),
+            "80, 30000-30002, 65535"
+        );
         assert_eq!(ranges(&[]), "none");
     }
 }

@@ -51,10 +51,10 @@
   addEventListener("hashchange", reveal);
   reveal();
 
-  // On paper nothing can be opened.
+  // On paper nothing can be opened. Flows stay as the reader has left them: there may be many.
   let closed = [];
   addEventListener("beforeprint", () => {
-    closed = all("details:not([open])");
+    closed = all("details:not([open], .flow)");
     closed.forEach((one) => { one.open = true; });
   });
   addEventListener("afterprint", () => closed.forEach((one) => { one.open = false; }));

@@ -16,7 +16,9 @@ pub(super) fn text(ladder: &Ladder) -> String {
 }
 
 fn front(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
-    let cause = ladder.cause.map_or_else(String::new, |cause| format!("  {cause}"));
+    let cause = ladder
+        .cause
+        .map_or_else(String::new, |cause| format!("  {cause}"));
     writeln!(out, "flow {}  {}{cause}", ladder.id, ladder.fate)?;
     writeln!(out, "{}", rfc3339(ladder.start))?;
     writeln!(out, "{}", ladder.ends)?;

@@ -142,6 +142,7 @@ impl CauseSummary {
     }
 
     /// Whom it hit, by kind.
+    #[must_use]
     pub fn names(&self) -> [(&'static str, &Names); 5] {
         [
             ("service", &self.services),

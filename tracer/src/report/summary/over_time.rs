@@ -68,7 +68,10 @@ impl OverTime {
             .collect();
         for (start, fate) in flows {
             let number = start.as_second().div_euclid(step) - begin;
-            if let Some(bin) = usize::try_from(number).ok().and_then(|number| bins.get_mut(number)) {
+            if let Some(bin) = usize::try_from(number)
+                .ok()
+                .and_then(|number| bins.get_mut(number))
+            {
                 *bin.by_fate.entry(fate).or_default() += 1;
             }
         }

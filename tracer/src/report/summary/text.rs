@@ -58,7 +58,9 @@ pub(in crate::report) fn records(summary: &Summary) -> String {
 
 /// Of how many flows the kernel skipped probes; `None` if of none.
 pub(in crate::report) fn skipped(summary: &Summary) -> Option<String> {
-    let skipped = usize::try_from(summary.probes_skipped).ok().filter(|&skipped| skipped != 0)?;
+    let skipped = usize::try_from(summary.probes_skipped)
+        .ok()
+        .filter(|&skipped| skipped != 0)?;
     Some(format!(
         "The kernel skipped probes on the way of {}, because another probe was at work on the same CPU",
         plural(skipped, "flow")
@@ -103,7 +105,10 @@ fn causes(out: &mut String, summary: &Summary) -> std::fmt::Result {
 /// Which cause hit most clients, if that is not the one that cost most.
 pub(in crate::report) fn widest(summary: &Summary) -> Option<String> {
     let by_time = summary.causes.first().map(|cause| cause.cause);
-    let widest = summary.by_clients.first().filter(|&&widest| by_time != Some(widest))?;
+    let widest = summary
+        .by_clients
+        .first()
+        .filter(|&&widest| by_time != Some(widest))?;
     Some(format!("Most clients were hit by {widest}."))
 }
 
@@ -119,12 +124,11 @@ fn ticket(out: &mut String, summary: &Summary) -> std::fmt::Result {
 /// it did.
 #[must_use]
 pub fn sentences(summary: &Summary) -> Vec<String> {
-    let hosts: Vec<&str> = summary.hosts.iter().map(|host| host.host.as_str()).collect();
     let mut out = vec![format!(
         "{} of {} to NodePorts of {} did not go well.",
         summary.not_well(),
         plural(summary.flows, "connection"),
-        hosts.join(", ")
+        summary.host_names()
     )];
     out.extend(summary.causes.iter().take(MOST_CAUSES).map(sentence));
     let others: u64 = summary
@@ -134,8 +138,13 @@ pub fn sentences(summary: &Summary) -> Vec<String> {
         .map(|cause| cause.flows)
         .sum();
     if others != 0 {
-        let causes = summary.causes.len().saturating_sub(MOST_CAUSES);
-        out.push(format!("{others} more have {}.", plural(causes, "other cause")));
+        out.push(match summary.causes.len().saturating_sub(MOST_CAUSES) {
+            1 => format!(
+                "Another cause had {}.",
+                plural(usize::try_from(others).unwrap_or(usize::MAX), "connection")
+            ),
+            causes => format!("{causes} other causes had {others} connections."),
+        });
     }
     out
 }
@@ -194,9 +203,10 @@ pub(in crate::report) fn fates(by_fate: &BTreeMap<Fate, u64>) -> String {
         .iter()
         .map(|(fate, count)| format!("{count} {fate}"))
         .collect();
-    match fates.is_empty() {
-        true => "none".to_owned(),
-        false => fates.join(", "),
+    if fates.is_empty() {
+        "none".to_owned()
+    } else {
+        fates.join(", ")
     }
 }
 
