@@ -22,6 +22,11 @@ use crate::{
 /// States of hooks that do what they are for, or need not.
 const FINE: [&str; 3] = ["attached", "on-demand", "unneeded"];
 
+/// So many runs are told of in full.
+const MOST_RUNS: usize = 10;
+/// So many remarks are there of one run, or of those that are not told of.
+const MOST_REMARKS: usize = 50;
+
 /// What must be known to judge what the page says.
 pub(super) fn section(summary: &Summary, runs: &[Recorded]) -> Markup {
     html! {
@@ -31,8 +36,24 @@ pub(super) fn section(summary: &Summary, runs: &[Recorded]) -> Markup {
             @if let Some(skipped) = text::skipped(summary) {
                 p { (skipped) "; causes that rest on what they would have shown are " code { "unknown" } "." }
             }
-            @for run in runs {
+            @for run in runs.iter().take(MOST_RUNS) {
                 (of(run))
+            }
+            @if runs.len() > MOST_RUNS {
+                p { (runs.len() - MOST_RUNS) " more runs of the recorder." }
+                (remarks(runs.iter().skip(MOST_RUNS).flat_map(|run| &run.remarks)))
+            }
+        }
+    }
+}
+
+/// What is wrong with recordings.
+fn remarks<'a>(remarks: impl IntoIterator<Item = &'a String>) -> Markup {
+    let mut remarks = remarks.into_iter().take(MOST_REMARKS).peekable();
+    html! {
+        @if remarks.peek().is_some() {
+            ul.remarks {
+                @for remark in remarks { li { (remark) } }
             }
         }
     }
@@ -49,13 +70,9 @@ fn of(run: &Recorded) -> Markup {
     html! {
         article.run {
             h3 { (head.host) ", from " (text::moment(&rfc3339(head.ready))) }
-            @if !run.remarks.is_empty() {
-                ul.remarks {
-                    @for remark in &run.remarks { li { (remark) } }
-                }
-            }
+            (remarks(&run.remarks))
             dl.names {
-                div { dt { "files" } dd { (run.files.join(", ")) } }
+                div { dt { "files" } dd { (run.names()) } }
                 div { dt { "kernel" } dd { (head.kernel) " " (head.uname) } }
                 div { dt { "boot" } dd { (head.boot_id) } }
                 div { dt { "recorded by" } dd { "tracer " (head.tracer) } }

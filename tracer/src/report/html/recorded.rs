@@ -16,6 +16,8 @@ use crate::{
 const MOST_NETNS: usize = 4;
 /// So many virtual services of each.
 const MOST_SERVICES: usize = 50;
+/// So many files of a run.
+const MOST_FILES: usize = 8;
 /// So many changes of hooks, and remarks.
 const MOST_LINES: usize = 50;
 
@@ -107,11 +109,21 @@ impl Recorded {
         &self.head.host
     }
 
+    /// The names of its files, or of the first ones.
+    pub(super) fn names(&self) -> String {
+        let most = self.files.iter().take(MOST_FILES).map(String::as_str);
+        let names = most.collect::<Vec<_>>().join(", ");
+        match self.files.len().saturating_sub(MOST_FILES) {
+            0 => names,
+            others => format!("{names}, {others} more"),
+        }
+    }
+
     /// The file in which `tracer show` finds a flow, as the shell takes it.
     pub(super) fn file(&self) -> String {
         match self.files.as_slice() {
-            [file] => quoted(file),
-            // One of them; it takes one at a time.
+            [file] if file != "-" => quoted(file),
+            // One of them, for it takes one at a time; or whatever was piped.
             _ => "FILE".to_owned(),
         }
     }
