@@ -29,7 +29,7 @@ pub use text::{sentences, text};
 /// So many flows of each cause are kept to tell of: what is told of the first one may change.
 const MOST_EXAMPLES: usize = 16;
 
-/// What is kept of one flow.
+/// What is kept of one flow: little, for there may be millions.
 #[derive(Clone, Debug)]
 struct Brief {
     start: Timestamp,
@@ -37,10 +37,16 @@ struct Brief {
     cause: Option<Cause>,
     lost_ns: u64,
     client: SocketAddr,
-    node: SocketAddr,
-    service: Option<Arc<str>>,
-    backend: Option<SocketAddr>,
+    to: Arc<To>,
     probes_skipped: bool,
+}
+
+/// Where flows went. Many went to the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct To {
+    node: SocketAddr,
+    service: Option<String>,
+    backend: Option<SocketAddr>,
 }
 
 /// The number of the run, and that of the flow in it.
@@ -50,8 +56,8 @@ type Key = (usize, u64);
 #[derive(Debug, Default)]
 pub struct Collection {
     flows: BTreeMap<Key, Brief>,
-    /// Names of services.
-    services: BTreeSet<Arc<str>>,
+    /// Where they went.
+    to: BTreeSet<Arc<To>>,
     /// What happened to the first flows of each cause.
     examples: BTreeMap<Cause, BTreeMap<(Timestamp, Key), Box<str>>>,
     run: usize,
@@ -78,9 +84,11 @@ impl Collection {
             cause: diagnosis.cause,
             lost_ns: lost_ns(flow, fate, self.patience_ns),
             client: flow.client(),
-            node: flow.node(),
-            service: facts.service(flow).map(|service| self.service(service)),
-            backend: flow.backend(),
+            to: self.to(To {
+                node: flow.node(),
+                service: facts.service(flow).map(str::to_owned),
+                backend: flow.backend(),
+            }),
             probes_skipped: flow.steps.iter().any(|step| step.probes_skipped),
         };
         if let Some(cause) = brief.cause {
@@ -93,13 +101,13 @@ impl Collection {
         self.flows.insert(key, brief);
     }
 
-    fn service(&mut self, name: &str) -> Arc<str> {
-        if let Some(service) = self.services.get(name) {
-            return Arc::clone(service);
+    fn to(&mut self, to: To) -> Arc<To> {
+        if let Some(known) = self.to.get(&to) {
+            return Arc::clone(known);
         }
-        let service: Arc<str> = name.into();
-        self.services.insert(Arc::clone(&service));
-        service
+        let to = Arc::new(to);
+        self.to.insert(Arc::clone(&to));
+        to
     }
 
     /// What happened to a flow, as far as that was kept.

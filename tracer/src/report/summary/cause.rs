@@ -117,7 +117,7 @@ impl CauseSummary {
             source_ports: Names::default(),
             example: Example {
                 client: first.client.to_string(),
-                node: first.node.to_string(),
+                node: first.to.node.to_string(),
                 explanation: explanation.to_owned(),
             },
             advice: catalogue::row(cause).and_then(|row| row.advice),
@@ -130,11 +130,11 @@ impl CauseSummary {
         self.lost_ms = milliseconds(self.lost_ns);
         self.last = rfc3339(brief.start);
         *self.by_fate.entry(brief.fate).or_default() += 1;
-        self.nodes.add(brief.node.to_string());
-        if let Some(service) = &brief.service {
-            self.services.add(service.to_string());
+        self.nodes.add(brief.to.node.to_string());
+        if let Some(service) = &brief.to.service {
+            self.services.add(service.clone());
         }
-        if let Some(backend) = brief.backend {
+        if let Some(backend) = brief.to.backend {
             self.backends.add(backend.to_string());
         }
         self.client_addresses.add(brief.client.ip().to_string());

@@ -57,9 +57,9 @@ struct Tally {
 impl Places {
     pub(super) fn of<'a>(flows: impl Iterator<Item = &'a Brief> + Clone) -> Self {
         Self {
-            services: ranking(flows.clone(), |brief| brief.service.as_deref()),
-            nodes: ranking(flows.clone(), |brief| Some(brief.node)),
-            backends: ranking(flows.clone(), |brief| brief.backend),
+            services: ranking(flows.clone(), |brief| brief.to.service.as_deref()),
+            nodes: ranking(flows.clone(), |brief| Some(brief.to.node)),
+            backends: ranking(flows.clone(), |brief| brief.to.backend),
             clients: ranking(flows.clone(), |brief| Some(brief.client.ip())),
             source_ports: ranking(flows, |brief| Some(brief.client.port())),
         }
