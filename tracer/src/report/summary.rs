@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::{Clock, milliseconds, rfc3339};
 use crate::{
-    diagnose::{Diagnosis, cause::Cause},
+    diagnose::{Diagnosis, catalogue, cause::Cause},
     flow::{fate::Fate, model::Flow},
     node::facts::Facts,
 };
@@ -91,6 +91,12 @@ impl Collection {
             }),
             probes_skipped: flow.steps.iter().any(|step| step.probes_skipped),
         };
+        if let Some(before) = self.flows.get(&key)
+            && before.cause != brief.cause
+            && let Some(examples) = before.cause.and_then(|cause| self.examples.get_mut(&cause))
+        {
+            examples.remove(&(before.start, key));
+        }
         if let Some(cause) = brief.cause {
             let examples = self.examples.entry(cause).or_default();
             examples.insert((brief.start, key), diagnosis.explanation.as_str().into());
@@ -110,12 +116,17 @@ impl Collection {
         to
     }
 
-    /// What happened to a flow, as far as that was kept.
-    fn explanation(&self, key: Key, brief: &Brief) -> &str {
-        let examples = brief.cause.and_then(|cause| self.examples.get(&cause));
-        examples
-            .and_then(|examples| examples.get(&(brief.start, key)))
-            .map_or("", |explanation| explanation)
+    /// What happened to the first flow with this cause of which that is kept; if it is of none, to this one, as far as that
+    /// can be said of any.
+    fn example(&self, cause: Cause, first: &Brief) -> Example {
+        let kept = self.examples.get(&cause).and_then(BTreeMap::first_key_value);
+        let kept = kept.and_then(|((_, key), said)| Some((self.flows.get(key)?, &**said)));
+        let (brief, said) = kept.unwrap_or_else(|| (first, catalogue::row(cause).map_or("", |row| row.says)));
+        Example {
+            client: brief.client.to_string(),
+            node: brief.to.node.to_string(),
+            explanation: said.to_owned(),
+        }
     }
 
     /// A run has ended.
@@ -133,12 +144,12 @@ impl Collection {
         let mut losses = BTreeMap::<Cause, Vec<u64>>::new();
         let mut in_order: Vec<(Key, &Brief)> = self.flows.iter().map(|(key, brief)| (*key, brief)).collect();
         in_order.sort_by_key(|(_, brief)| brief.start);
-        for (key, brief) in &in_order {
+        for (_, brief) in &in_order {
             *fates.entry(brief.fate).or_default() += 1;
             let Some(cause) = brief.cause else { continue };
             let summary = causes
                 .entry(cause)
-                .or_insert_with(|| CauseSummary::new(cause, brief, self.explanation(*key, brief)));
+                .or_insert_with(|| CauseSummary::new(cause, brief, self.example(cause, brief)));
             summary.add(brief);
             clients.entry(cause).or_default().insert(brief.client.ip());
             losses.entry(cause).or_default().push(brief.lost_ns);

@@ -85,12 +85,12 @@ fn address(path: &Path) -> String {
 }
 
 /// What the harness tells of each page at each width.
-fn told(scheme: Scheme) -> Vec<Value> {
+fn told(scheme: Scheme, widths: &[u64]) -> Vec<Value> {
     let folder = tempfile::tempdir().expect("a folder");
     let pages = written(folder.path());
     let harness = HARNESS
         .replace("PAGES", &serde_json::to_string(&pages).expect("JSON"))
-        .replace("WIDTHS", &format!("{WIDTHS:?}"));
+        .replace("WIDTHS", &format!("{widths:?}"));
     let path = folder.path().join("harness.html");
     fs::write(&path, harness).expect("a file");
     let (dom, complaints) = browse(
@@ -108,7 +108,7 @@ fn told(scheme: Scheme) -> Vec<Value> {
         .replace("&gt;", ">")
         .replace("&amp;", "&");
     let told: Vec<Value> = serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {told}"));
-    assert_eq!(told.len(), pages.len() * WIDTHS.len());
+    assert_eq!(told.len(), pages.len() * widths.len());
     told
 }
 
@@ -116,8 +116,8 @@ fn number(told: &Value, name: &str) -> u64 {
     told[name].as_u64().unwrap_or_else(|| panic!("{name}: {told:#}"))
 }
 
-fn holds(scheme: Scheme) {
-    for page in told(scheme) {
+fn holds(scheme: Scheme, widths: &[u64]) {
+    for page in told(scheme, widths) {
         let is_nasty = page["page"] == "nasty.html";
         assert_eq!(page["dark"], scheme == Scheme::Dark);
         let empty = Value::Array(Vec::new());
@@ -126,7 +126,7 @@ fn holds(scheme: Scheme) {
         }
         let width = number(&page, "width");
         assert!(
-            WIDTHS.contains(&width) && number(&page, "scroll") <= width,
+            widths.contains(&width) && number(&page, "scroll") <= width,
             "{page:#}"
         );
         assert_eq!(number(&page, "loaded"), 0, "{page:#}");
@@ -158,13 +158,14 @@ fn holds(scheme: Scheme) {
 #[test]
 #[ignore = "needs a browser: cargo xtask test runs it"]
 fn by_day_everything_is_there_and_nothing_lies_outside_of_the_window() {
-    holds(Scheme::Light);
+    holds(Scheme::Light, &WIDTHS);
 }
 
 #[test]
 #[ignore = "needs a browser: cargo xtask test runs it"]
 fn at_night_everything_is_there_and_can_be_read() {
-    holds(Scheme::Dark);
+    // Colours are all that differs.
+    holds(Scheme::Dark, &WIDTHS[..1]);
 }
 
 #[test]
@@ -176,7 +177,6 @@ fn a_picture_shows_something() {
     for (scheme, size, page, name) in [
         (Scheme::Light, "1280,2000", &pages[0], "report-light.png"),
         (Scheme::Dark, "500,2000", &pages[0], "report-dark.png"),
-        (Scheme::Light, "500,4000", &pages[2], "report-nasty.png"),
     ] {
         let picture = keep.join(name);
         fs::remove_file(&picture).ok();

@@ -125,6 +125,23 @@ fn what_is_said_last_of_a_flow_stands() {
 }
 
 #[test]
+fn an_example_has_the_cause_that_it_is_an_example_of() {
+    let mut story = Story::new();
+    let told = pages::told(&mut story);
+    let of = |wanted: Fate| told.iter().find(|(_, fate, _)| *fate == wanted).expect("one");
+    let (stalled, well) = (of(Fate::Stalled), of(Fate::Established));
+    for (said, later) in [(40, 39), (16, 15), (1, 0)] {
+        let mut all = many(stalled, said);
+        all.extend(many(well, later));
+        let (_, summary) = pages::page(&all, &Facts::default());
+        assert_eq!(summary.not_well(), said - later);
+        let example = &summary.causes[0].example;
+        assert!(!example.explanation.is_empty());
+        assert_eq!(example.client, stalled.0.client().to_string());
+    }
+}
+
+#[test]
 fn without_flows_there_is_a_page_that_says_so() {
     let (page, _) = pages::page(&[], &Facts::default());
     let (_, text) = form::check(&page);

@@ -45,7 +45,7 @@ pub struct CauseSummary {
     pub client_addresses: Names,
     /// Source ports.
     pub source_ports: Names,
-    /// What happened to the first flow.
+    /// What happened to one of the first flows.
     pub example: Example,
     /// What to do.
     pub advice: Option<&'static str>,
@@ -99,7 +99,7 @@ impl Serialize for Names {
 }
 
 impl CauseSummary {
-    pub(super) fn new(cause: Cause, first: &Brief, explanation: &str) -> Self {
+    pub(super) fn new(cause: Cause, first: &Brief, example: Example) -> Self {
         Self {
             cause,
             flows: 0,
@@ -115,11 +115,7 @@ impl CauseSummary {
             backends: Names::default(),
             client_addresses: Names::default(),
             source_ports: Names::default(),
-            example: Example {
-                client: first.client.to_string(),
-                node: first.to.node.to_string(),
-                explanation: explanation.to_owned(),
-            },
+            example,
             advice: catalogue::row(cause).and_then(|row| row.advice),
         }
     }
