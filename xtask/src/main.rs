@@ -32,7 +32,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Build the one static file that runs on any x86-64 Linux, target/dist/tracer
     Dist,
-    /// Run everything that must pass: lints, unit tests, licences, the kernel half's bytes, all scenarios
+    /// Run everything that must pass: lints, unit tests, the report in a browser, licences, the kernel half's bytes, all
+    /// scenarios
     Test(test::Arguments),
 }
 

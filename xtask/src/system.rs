@@ -2,9 +2,9 @@
 //!
 //! What is missing is installed, or named, by [`tracer_lab::packages::host::ensure_programs`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tracer_lab::packages::host::{self, Program};
 use tracer_lab::vm::qemu;
 
@@ -43,12 +43,43 @@ pub(crate) fn ensure_terminal() -> Result<()> {
     }])
 }
 
+/// Browsers that show a page without a screen: Debian's, and what others call it.
+const BROWSERS: [&str; 4] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome-stable",
+    "google-chrome",
+];
+
+/// Letters for it. Without any, a page has no width.
+const FONT: Program = Program {
+    name: "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
+    package: "fonts-dejavu-core",
+};
+
+/// The browser that looks at pages, which is installed if there is none.
+pub(crate) fn browser() -> Result<PathBuf> {
+    ensure_file(FONT)?;
+    let find = || BROWSERS.iter().find_map(|name| host::find(name));
+    if find().is_none() {
+        host::ensure_programs(&[Program {
+            name: BROWSERS[0],
+            package: "chromium",
+        }])?;
+    }
+    find().context("the package chromium has no program of that name")
+}
+
 /// Sees to all that the lab needs of the machine.
 pub(crate) fn ensure_lab() -> Result<()> {
     host::ensure_programs(&LAB)?;
-    // No program, so nothing that could be found as one.
-    if !Path::new(KEYRING.name).exists() {
-        host::ensure_programs(&[KEYRING])?;
+    ensure_file(KEYRING)
+}
+
+/// Sees to what is no program, so nothing that could be found as one.
+fn ensure_file(file: Program) -> Result<()> {
+    if !Path::new(file.name).exists() {
+        host::ensure_programs(&[file])?;
     }
     Ok(())
 }

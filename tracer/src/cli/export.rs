@@ -1,21 +1,15 @@
 //! `tracer export`: a recording in a format of others.
 
 use std::{
-    fs::{self, File},
     io::{self, BufWriter, IsTerminal as _, Write},
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::Path,
 };
-
-use anyhow::Context as _;
 
 use super::{
     args::{ExportOptions, Format, Select},
     exit::Failure,
     lines::Form,
-    play,
-    record::cannot_write,
-    replay, select,
+    output, play, replay, select,
     view::{Told, View},
 };
 use crate::{
@@ -23,7 +17,6 @@ use crate::{
     trace::{
         head::Head,
         item::{End, Health, Hooks},
-        rotate,
     },
 };
 
@@ -37,10 +30,7 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
     }
     // Before the output is made: it may be there already, and be worth something.
     let runs = play::open(&options.files)?;
-    let mut out: BufWriter<Box<dyn Write>> = BufWriter::new(match output {
-        Some(path) => Box::new(create(path, &options.files)?),
-        None => Box::new(io::stdout()),
-    });
+    let mut out = BufWriter::new(output::open(output, &options.files)?);
     match options.to {
         Format::Jsonl => replay::print(runs, &mut out, Form::Json, &options.select, None)?,
         Format::Pcapng => {
@@ -58,44 +48,6 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
         }
     }
     Ok(out.flush()?)
-}
-
-/// Makes the output, which must not be one of the recordings.
-fn create(path: &Path, recordings: &[PathBuf]) -> Result<Named, Failure> {
-    let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    let output = identity(path);
-    if output.is_some() && recordings.iter().any(|recording| identity(recording) == output) {
-        return Err(Failure::Usage(format!(
-            "{} is one of the recordings: name another file with --output",
-            path.display()
-        )));
-    }
-    Ok(Named {
-        file: rotate::create(path).with_context(|| cannot_write(path))?,
-        path: path.to_owned(),
-    })
-}
-
-/// A file whose errors tell its name.
-struct Named {
-    file: File,
-    path: PathBuf,
-}
-
-impl Named {
-    fn tell(&self, error: &io::Error) -> io::Error {
-        io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
-    }
-}
-
-impl Write for Named {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes).map_err(|error| self.tell(&error))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush().map_err(|error| self.tell(&error))
-    }
 }
 
 /// The flows' packets as a capture.

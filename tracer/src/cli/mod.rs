@@ -6,6 +6,7 @@ mod export;
 mod hooks;
 mod lines;
 mod live;
+mod output;
 mod play;
 mod record;
 mod replay;

@@ -5,13 +5,14 @@ use std::{
     fs::File,
     io::{self, BufReader, Read},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow};
 
 use super::{
     exit::Failure,
-    view::{self, Knowledge, View},
+    view::{self, Knowledge, Progress, View},
 };
 use crate::{
     flow::{engine::Engine, fate::Fate, model::Flow},
@@ -50,6 +51,11 @@ impl Recording {
 
     fn head(&self) -> &Head {
         self.reader.head()
+    }
+
+    /// Where it was opened.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -103,13 +109,16 @@ pub(super) fn play(run: Run, view: &mut dyn View) -> Result<(), Failure> {
         lost: 0,
         ended: false,
         odd: 0,
+        told: Instant::now(),
     };
+    let mut read = 0;
     player.view.start(&head)?;
     let mut before: Option<u32> = None;
     for mut recording in run {
         let part = recording.head().part;
         if before.is_some_and(|before| before + 1 != part) {
             warn(
+                player.view,
                 &recording.path,
                 "the part of this run before it is not among the files",
             );
@@ -123,12 +132,17 @@ pub(super) fn play(run: Run, view: &mut dyn View) -> Result<(), Failure> {
         let unfit = player.node.unfit;
         loop {
             match recording.reader.next_log() {
-                Ok(Some(log)) => player.log(&log)?,
+                Ok(Some(log)) => {
+                    player.log(&log)?;
+                    player.progress(read + recording.reader.read());
+                }
                 Ok(None) => break,
                 Err(error) => return Err(cannot_read(&recording.path, error)),
             }
         }
+        read += recording.reader.read();
         tell_damage(
+            player.view,
             &recording.path,
             recording.reader.damage(),
             player.odd,
@@ -197,9 +211,21 @@ struct Player<'a> {
     ended: bool,
     /// Records and items that this version does not understand.
     odd: u64,
+    /// When progress was last told.
+    told: Instant,
 }
 
 impl Player<'_> {
+    fn progress(&mut self, bytes: u64) {
+        if self.told.elapsed() >= PROGRESS {
+            self.told = Instant::now();
+            self.view.progress(Progress {
+                events: self.events,
+                bytes,
+            });
+        }
+    }
+
     fn log(&mut self, log: &Log) -> Result<(), Failure> {
         self.engine.count_from(log.head.next_flow);
         // What was learned while flows were told of stands behind the tick, and must be known at it.
@@ -275,18 +301,19 @@ impl Player<'_> {
 
     /// A recording that was not ended in good order ends here.
     fn finish(mut self) -> Result<(), Failure> {
-        if self.ended {
-            return Ok(());
+        if !self.ended {
+            self.ask(&Ask::End(End {
+                now_ns: self.last_ns,
+                events: self.events,
+                lost: self.lost,
+            }))?;
         }
-        self.ask(&Ask::End(End {
-            now_ns: self.last_ns,
-            events: self.events,
-            lost: self.lost,
-        }))
+        self.view.facts(&self.node.facts);
+        Ok(())
     }
 }
 
-fn tell_damage(path: &Path, damage: Damage, odd: u64, unfit: u64) {
+fn tell_damage(view: &mut dyn View, path: &Path, damage: Damage, odd: u64, unfit: u64) {
     let Damage {
         torn,
         ended,
@@ -301,6 +328,7 @@ fn tell_damage(path: &Path, damage: Damage, odd: u64, unfit: u64) {
             torn => format!("; its last {torn} bytes are a chunk that is not whole"),
         };
         warn(
+            view,
             path,
             &format!(
                 "it was not ended in good order (the recorder was killed, or the disk was full){tail}; the {chunks} \
@@ -310,6 +338,7 @@ fn tell_damage(path: &Path, damage: Damage, odd: u64, unfit: u64) {
     }
     if broken_chunks + strange_bytes > 0 {
         warn(
+            view,
             path,
             &format!(
                 "it is damaged: {broken_chunks} chunks and {strange_bytes} bytes were left out; flows and facts in \
@@ -319,6 +348,7 @@ fn tell_damage(path: &Path, damage: Damage, odd: u64, unfit: u64) {
     }
     if unknown_chunks + odd + unfit > 0 {
         warn(
+            view,
             path,
             &format!(
                 "it holds what this version of tracer does not understand, from a newer one perhaps; left out: \
@@ -328,9 +358,14 @@ fn tell_damage(path: &Path, damage: Damage, odd: u64, unfit: u64) {
     }
 }
 
-fn warn(path: &Path, what: &str) {
-    eprintln!("tracer: {}: {what}", path.display());
+fn warn(view: &mut dyn View, path: &Path, what: &str) {
+    let what = format!("{}: {what}", path.display());
+    view.remark(&what);
+    eprintln!("tracer: {what}");
 }
+
+/// How often progress is told.
+const PROGRESS: Duration = Duration::from_secs(1);
 
 fn cannot_read(path: &Path, error: TraceError) -> Failure {
     let error = anyhow::Error::from(error);

@@ -1,15 +1,25 @@
 //! `tracer report`: what happened in a recording.
 
-use std::io::{self, Write as _};
+use std::{
+    fs,
+    io::{self, IsTerminal as _, Write},
+    path::Path,
+};
 
 use super::{
     args::{ReportOptions, Select},
     exit::Failure,
-    play, select,
-    view::{Told, View},
+    output,
+    play::{self, Run},
+    select,
+    view::{Progress, Told, View},
 };
 use crate::{
-    report::summary::{self, Collection},
+    node::facts::Facts,
+    report::{
+        html::Page,
+        summary::{self, Collection},
+    },
     trace::{
         head::Head,
         item::{End, Health, Hooks},
@@ -18,16 +28,27 @@ use crate::{
 
 /// Plays the recordings and sums up.
 pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
+    let path = options.html.as_deref().filter(|path| *path != Path::new("-"));
+    let runs = play::open(&options.files)?;
+    // What cannot be written is known before long work.
+    let mut out = output::open(path, &options.files)?;
+    let sizes = options.files.iter().filter_map(|file| fs::metadata(file).ok());
     let mut view = Gather {
         select: options.select.clone(),
         collection: Collection::default(),
+        page: options.html.is_some().then(Page::default),
+        files: Vec::new(),
+        meter: Meter::new(sizes.map(|file| file.len()).sum()),
     };
-    for run in play::open(&options.files)? {
+    for run in runs {
+        view.files = names(&run);
         play::play(run, &mut view)?;
+        view.meter.next();
     }
     let summary = view.collection.summary();
-    let mut out = io::stdout().lock();
-    if options.json {
+    if let Some(page) = view.page {
+        out.write_all(page.render(&summary).as_bytes())?;
+    } else if options.json {
         serde_json::to_writer(&mut out, &summary).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
@@ -36,35 +57,135 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
+/// The files of a run, without the folders that are nobody's business who reads the report.
+fn names(run: &Run) -> Vec<String> {
+    run.iter()
+        .map(|recording| {
+            let path = recording.path();
+            path.file_name().map_or_else(
+                || path.display().to_string(),
+                |name| name.to_string_lossy().into_owned(),
+            )
+        })
+        .collect()
+}
+
 struct Gather {
     select: Select,
     collection: Collection,
+    page: Option<Page>,
+    /// Those of the run that is played.
+    files: Vec<String>,
+    meter: Meter,
 }
 
 impl View for Gather {
     fn start(&mut self, head: &Head) -> Result<(), Failure> {
         self.collection.begin(&head.host, &head.kernel, head.patience_ns);
+        if let Some(page) = &mut self.page {
+            page.begin(head, std::mem::take(&mut self.files));
+        }
         Ok(())
     }
 
-    fn hooks(&mut self, _: &Hooks) -> Result<(), Failure> {
+    fn hooks(&mut self, hooks: &Hooks) -> Result<(), Failure> {
+        if let Some(page) = &mut self.page {
+            page.hooks(hooks);
+        }
         Ok(())
     }
 
     fn flow(&mut self, told: &Told<'_>) -> Result<(), Failure> {
         if select::is_wanted(&self.select, told) {
-            self.collection
-                .add(told.flow, told.fate, &told.diagnosis, told.facts, told.clock);
+            let Told {
+                flow,
+                fate,
+                diagnosis,
+                facts,
+                clock,
+            } = told;
+            self.collection.add(flow, *fate, diagnosis, facts, clock);
+            if let Some(page) = &mut self.page {
+                page.add(flow, *fate, diagnosis, facts, clock);
+            }
         }
         Ok(())
     }
 
-    fn health(&mut self, _: &Health) -> Result<(), Failure> {
+    fn health(&mut self, health: &Health) -> Result<(), Failure> {
+        if let Some(page) = &mut self.page {
+            page.health(health);
+        }
         Ok(())
     }
 
     fn end(&mut self, end: &End) -> Result<(), Failure> {
         self.collection.end(end.events, end.lost);
         Ok(())
+    }
+
+    fn remark(&mut self, remark: &str) {
+        self.meter.clear();
+        if let Some(page) = &mut self.page {
+            page.remark(remark);
+        }
+    }
+
+    fn facts(&mut self, facts: &Facts) {
+        if let Some(page) = &mut self.page {
+            page.facts(facts);
+        }
+    }
+
+    fn progress(&mut self, progress: Progress) {
+        self.meter.show(progress);
+    }
+}
+
+/// How far the reading is, on a terminal.
+struct Meter {
+    is_terminal: bool,
+    bytes: u64,
+    /// Bytes and records of the runs before.
+    before: Progress,
+    last: Progress,
+}
+
+impl Meter {
+    fn new(bytes: u64) -> Self {
+        Self {
+            is_terminal: io::stderr().is_terminal(),
+            bytes,
+            before: Progress::default(),
+            last: Progress::default(),
+        }
+    }
+
+    fn show(&mut self, progress: Progress) {
+        self.last = progress;
+        if self.is_terminal {
+            let read = self.before.bytes.saturating_add(progress.bytes);
+            // Of what comes through a pipe nobody knows how much it is.
+            let part = match read.saturating_mul(100).checked_div(self.bytes) {
+                Some(part) => format!("{} %, ", part.min(100)),
+                None => String::new(),
+            };
+            let records = self.before.events.saturating_add(progress.events);
+            eprint!("\r\x1b[Ktracer: {part}{records} records read");
+        }
+    }
+
+    /// Another run follows.
+    fn next(&mut self) {
+        self.clear();
+        self.before.bytes = self.before.bytes.saturating_add(self.last.bytes);
+        self.before.events = self.before.events.saturating_add(self.last.events);
+        self.last = Progress::default();
+    }
+
+    fn clear(&self) {
+        if self.is_terminal {
+            eprint!("\r\x1b[K");
+        }
     }
 }

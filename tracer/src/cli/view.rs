@@ -51,6 +51,10 @@ pub(super) trait View {
     fn now(&mut self, _: u64) -> Result<(), Failure> {
         Ok(())
     }
+    /// Something is wrong with the recording.
+    fn remark(&mut self, _: &str) {}
+    /// What is known of the node when there is no more to tell.
+    fn facts(&mut self, _: &Facts) {}
     /// Comes once a second.
     fn progress(&mut self, _: Progress) {}
     /// Has it heard enough?

@@ -20,7 +20,7 @@ use crate::{
     diagnose::Diagnosis,
     flow::{
         engine::MOST_FLOWS,
-        event::{Event, What},
+        event::Event,
         fate::Fate,
         model::{Flow, Step},
     },
@@ -337,9 +337,11 @@ fn function(event: &Event) -> Hook {
 /// What happened to the packet. Where it was discarded, or a function decided that it be, that begins with `DROP`.
 fn comment(step: &Step, line: &PathStep) -> String {
     let verdict = line.verdict.as_deref();
-    let is_drop = matches!(step.event.what, What::Drop(_))
-        || verdict.is_some_and(|verdict| verdict == "NF_DROP" || verdict.starts_with("dropped"));
-    let drop = if is_drop { "DROP " } else { "" };
+    let drop = if path::discards(step, verdict) {
+        "DROP "
+    } else {
+        ""
+    };
     let verdict = verdict.map_or_else(String::new, |verdict| format!("{verdict}: "));
     format!("{drop}{verdict}{}", line.note)
 }

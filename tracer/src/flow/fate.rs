@@ -31,6 +31,12 @@ impl Fate {
             Self::Pending => "pending",
         }
     }
+
+    /// Is it known that the flow did not go well?
+    #[must_use]
+    pub const fn is_bad(self) -> bool {
+        !matches!(self, Self::Established | Self::Pending)
+    }
 }
 
 impl std::fmt::Display for Fate {

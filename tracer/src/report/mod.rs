@@ -1,5 +1,6 @@
-//! Flows for readers: lines for people and JSON lines for programs. Pure: text in, text out.
+//! Flows for readers: lines and a page for people, and JSON lines for programs. Pure: text in, text out.
 
+pub mod html;
 pub mod json;
 pub mod ladder;
 pub mod path;

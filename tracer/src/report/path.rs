@@ -64,6 +64,13 @@ pub fn numbered(flow: &Flow, facts: &Facts) -> Vec<(usize, PathStep)> {
     path
 }
 
+/// Is the packet discarded at this step, or did a function decide there that it be? `verdict` is that of its line.
+#[must_use]
+pub fn discards(step: &Step, verdict: Option<&str>) -> bool {
+    matches!(step.event.what, What::Drop(_))
+        || verdict.is_some_and(|verdict| verdict == "NF_DROP" || verdict.starts_with("dropped"))
+}
+
 fn line(flow: &Flow, step: &Step, note: String) -> PathStep {
     let event = &step.event;
     let inside = event

@@ -1,10 +1,14 @@
 //! What happened, over many flows: fates, causes by what they cost, and whom they hit. Pure.
 
-mod text;
+mod cause;
+mod over_time;
+mod places;
+pub(in crate::report) mod text;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use jiff::Timestamp;
@@ -17,12 +21,15 @@ use crate::{
     node::facts::Facts,
 };
 
-pub use text::text;
+pub use cause::{CauseSummary, Example, Names};
+pub use over_time::{Bin, OverTime};
+pub use places::{Place, Places, Ranking};
+pub use text::{sentences, text};
 
-/// So many names of each kind are told for a cause; more are counted.
-const MOST_NAMES: usize = 8;
+/// So many flows of each cause are kept to tell of: what is told of the first one may change.
+const MOST_EXAMPLES: usize = 16;
 
-/// What is kept of one flow.
+/// What is kept of one flow: little, for there may be millions.
 #[derive(Clone, Debug)]
 struct Brief {
     start: Timestamp,
@@ -30,17 +37,29 @@ struct Brief {
     cause: Option<Cause>,
     lost_ns: u64,
     client: SocketAddr,
+    to: Arc<To>,
+    probes_skipped: bool,
+}
+
+/// Where flows went. Many went to the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct To {
     node: SocketAddr,
     service: Option<String>,
     backend: Option<SocketAddr>,
-    /// What happened, of flows with a cause.
-    explanation: Option<Box<str>>,
 }
+
+/// The number of the run, and that of the flow in it.
+type Key = (usize, u64);
 
 /// Collects flows. What is said last about a flow stands.
 #[derive(Debug, Default)]
 pub struct Collection {
-    flows: BTreeMap<(usize, u64), Brief>,
+    flows: BTreeMap<Key, Brief>,
+    /// Where they went.
+    to: BTreeSet<Arc<To>>,
+    /// What happened to the first flows of each cause.
+    examples: BTreeMap<Cause, BTreeMap<(Timestamp, Key), Box<str>>>,
     run: usize,
     hosts: BTreeSet<(String, String)>,
     patience_ns: u64,
@@ -58,18 +77,56 @@ impl Collection {
 
     /// A flow's fate is known, or has changed.
     pub fn add(&mut self, flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts, clock: &Clock) {
+        let key = (self.run, flow.id);
         let brief = Brief {
             start: clock.at(flow.start_ns()),
             fate,
             cause: diagnosis.cause,
             lost_ns: lost_ns(flow, fate, self.patience_ns),
             client: flow.client(),
-            node: flow.node(),
-            service: facts.service(flow).map(str::to_owned),
-            backend: flow.backend(),
-            explanation: diagnosis.cause.map(|_| diagnosis.explanation.as_str().into()),
+            to: self.to(To {
+                node: flow.node(),
+                service: facts.service(flow).map(str::to_owned),
+                backend: flow.backend(),
+            }),
+            probes_skipped: flow.steps.iter().any(|step| step.probes_skipped),
         };
-        self.flows.insert((self.run, flow.id), brief);
+        if let Some(before) = self.flows.get(&key)
+            && before.cause != brief.cause
+            && let Some(examples) = before.cause.and_then(|cause| self.examples.get_mut(&cause))
+        {
+            examples.remove(&(before.start, key));
+        }
+        if let Some(cause) = brief.cause {
+            let examples = self.examples.entry(cause).or_default();
+            examples.insert((brief.start, key), diagnosis.explanation.as_str().into());
+            if examples.len() > MOST_EXAMPLES {
+                examples.pop_last();
+            }
+        }
+        self.flows.insert(key, brief);
+    }
+
+    fn to(&mut self, to: To) -> Arc<To> {
+        if let Some(known) = self.to.get(&to) {
+            return Arc::clone(known);
+        }
+        let to = Arc::new(to);
+        self.to.insert(Arc::clone(&to));
+        to
+    }
+
+    /// What happened to the first flow with this cause of which that is kept; if it is of none, to this one, as far as that
+    /// can be said of any.
+    fn example(&self, cause: Cause, first: &Brief) -> Example {
+        let kept = self.examples.get(&cause).and_then(BTreeMap::first_key_value);
+        let kept = kept.and_then(|((_, key), said)| Some((self.flows.get(key)?, &**said)));
+        let (brief, said) = kept.unwrap_or_else(|| (first, catalogue::row(cause).map_or("", |row| row.says)));
+        Example {
+            client: brief.client.to_string(),
+            node: brief.to.node.to_string(),
+            explanation: said.to_owned(),
+        }
     }
 
     /// A run has ended.
@@ -85,14 +142,14 @@ impl Collection {
         let mut causes: BTreeMap<Cause, CauseSummary> = BTreeMap::new();
         let mut clients = BTreeMap::<Cause, BTreeSet<IpAddr>>::new();
         let mut losses = BTreeMap::<Cause, Vec<u64>>::new();
-        let mut in_order: Vec<&Brief> = self.flows.values().collect();
-        in_order.sort_by_key(|brief| brief.start);
-        for brief in &in_order {
+        let mut in_order: Vec<(Key, &Brief)> = self.flows.iter().map(|(key, brief)| (*key, brief)).collect();
+        in_order.sort_by_key(|(_, brief)| brief.start);
+        for (_, brief) in &in_order {
             *fates.entry(brief.fate).or_default() += 1;
             let Some(cause) = brief.cause else { continue };
             let summary = causes
                 .entry(cause)
-                .or_insert_with(|| CauseSummary::new(cause, brief));
+                .or_insert_with(|| CauseSummary::new(cause, brief, self.example(cause, brief)));
             summary.add(brief);
             clients.entry(cause).or_default().insert(brief.client.ip());
             losses.entry(cause).or_default().push(brief.lost_ns);
@@ -119,12 +176,12 @@ impl Collection {
                     kernel: kernel.clone(),
                 })
                 .collect(),
-            first: in_order.first().map(|brief| rfc3339(brief.start)),
-            last: in_order.last().map(|brief| rfc3339(brief.start)),
+            first: in_order.first().map(|(_, brief)| rfc3339(brief.start)),
+            last: in_order.last().map(|(_, brief)| rfc3339(brief.start)),
             flows: self.flows.len(),
             clients: in_order
                 .iter()
-                .map(|brief| brief.client.ip())
+                .map(|(_, brief)| brief.client.ip())
                 .collect::<BTreeSet<_>>()
                 .len(),
             records: self.records,
@@ -132,6 +189,9 @@ impl Collection {
             by_fate: fates,
             by_clients: by_clients.iter().map(|summary| summary.cause).collect(),
             causes,
+            over_time: OverTime::of(in_order.iter().map(|(_, brief)| (brief.start, brief.fate))),
+            places: Places::of(in_order.iter().map(|(_, brief)| *brief)),
+            probes_skipped: count(in_order.iter().filter(|(_, brief)| brief.probes_skipped)),
         }
     }
 }
@@ -159,6 +219,41 @@ pub struct Summary {
     pub causes: Vec<CauseSummary>,
     /// Causes, by the clients that they hit.
     pub by_clients: Vec<Cause>,
+    /// Flows by the time of their start.
+    pub over_time: OverTime,
+    /// Flows by service, NodePort, backend, client and source port.
+    pub places: Places,
+    /// Flows on whose way the kernel skipped probes.
+    pub probes_skipped: u64,
+}
+
+impl Summary {
+    /// The hosts, each once.
+    #[must_use]
+    pub fn host_names(&self) -> String {
+        let mut names: Vec<&str> = self.hosts.iter().map(|host| host.host.as_str()).collect();
+        names.dedup();
+        names.join(", ")
+    }
+
+    /// Flows that did not go well.
+    #[must_use]
+    pub fn not_well(&self) -> u64 {
+        not_well(&self.by_fate)
+    }
+}
+
+/// So many flows of these did not go well.
+fn not_well(by_fate: &BTreeMap<Fate, u64>) -> u64 {
+    by_fate
+        .iter()
+        .filter(|(fate, _)| fate.is_bad())
+        .map(|(_, count)| count)
+        .sum()
+}
+
+fn count(of: impl Iterator) -> u64 {
+    u64::try_from(of.count()).unwrap_or(u64::MAX)
 }
 
 /// A host and its kernel.
@@ -170,137 +265,9 @@ pub struct Host {
     pub kernel: String,
 }
 
-/// What one cause did.
-#[derive(Clone, Debug, Serialize)]
-pub struct CauseSummary {
-    /// The cause.
-    pub cause: Cause,
-    /// Flows that had it.
-    pub flows: u64,
-    /// Clients that it hit, by address.
-    pub clients: usize,
-    /// Time that it cost them together.
-    pub lost_ms: f64,
-    #[serde(skip)]
-    lost_ns: u64,
-    /// Time that it cost half of the flows at most.
-    pub median_lost_ms: f64,
-    /// Start of the first flow that had it.
-    pub first: String,
-    /// Start of the last one.
-    pub last: String,
-    /// Flows that had it, by fate.
-    pub by_fate: BTreeMap<Fate, u64>,
-    /// NodePorts, by flows.
-    pub nodes: Names,
-    /// Services.
-    pub services: Names,
-    /// Backends.
-    pub backends: Names,
-    /// Clients.
-    pub client_addresses: Names,
-    /// Source ports.
-    pub source_ports: Names,
-    /// What happened to the first flow.
-    pub example: Example,
-    /// What to do.
-    pub advice: Option<&'static str>,
-}
-
-/// One flow of those with a cause.
-#[derive(Clone, Debug, Serialize)]
-pub struct Example {
-    /// Its client.
-    pub client: String,
-    /// The node's address and NodePort.
-    pub node: String,
-    /// What happened.
-    pub explanation: String,
-}
-
-/// Names and how often each occurs, the most frequent first.
-#[derive(Clone, Debug, Default)]
-pub struct Names(BTreeMap<String, u64>);
-
-impl Names {
-    fn add(&mut self, name: String) {
-        *self.0.entry(name).or_default() += 1;
-    }
-
-    /// The most frequent ones, and how many others there are.
-    #[must_use]
-    pub fn first(&self, most: usize) -> (Vec<(&str, u64)>, usize) {
-        let mut all: Vec<_> = self
-            .0
-            .iter()
-            .map(|(name, count)| (name.as_str(), *count))
-            .collect();
-        all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let others = all.len().saturating_sub(most);
-        all.truncate(most);
-        (all, others)
-    }
-}
-
-impl Serialize for Names {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Told<'a> {
-            most: Vec<(&'a str, u64)>,
-            others: usize,
-        }
-        let (most, others) = self.first(MOST_NAMES);
-        Told { most, others }.serialize(serializer)
-    }
-}
-
-impl CauseSummary {
-    fn new(cause: Cause, first: &Brief) -> Self {
-        Self {
-            cause,
-            flows: 0,
-            clients: 0,
-            lost_ms: 0.0,
-            lost_ns: 0,
-            median_lost_ms: 0.0,
-            first: rfc3339(first.start),
-            last: String::new(),
-            by_fate: BTreeMap::new(),
-            nodes: Names::default(),
-            services: Names::default(),
-            backends: Names::default(),
-            client_addresses: Names::default(),
-            source_ports: Names::default(),
-            example: Example {
-                client: first.client.to_string(),
-                node: first.node.to_string(),
-                explanation: first.explanation.as_deref().unwrap_or_default().to_owned(),
-            },
-            advice: catalogue::row(cause).and_then(|row| row.advice),
-        }
-    }
-
-    fn add(&mut self, brief: &Brief) {
-        self.flows += 1;
-        self.lost_ns = self.lost_ns.saturating_add(brief.lost_ns);
-        self.lost_ms = milliseconds(self.lost_ns);
-        self.last = rfc3339(brief.start);
-        *self.by_fate.entry(brief.fate).or_default() += 1;
-        self.nodes.add(brief.node.to_string());
-        if let Some(service) = &brief.service {
-            self.services.add(service.clone());
-        }
-        if let Some(backend) = brief.backend {
-            self.backends.add(backend.to_string());
-        }
-        self.client_addresses.add(brief.client.ip().to_string());
-        self.source_ports.add(brief.client.port().to_string());
-    }
-}
-
 /// What a flow that did not go well cost its client, at least: a stall what had to be sent again, a refusal the time
 /// until it came, all else the time for which nothing came.
-fn lost_ns(flow: &Flow, fate: Fate, patience_ns: u64) -> u64 {
+pub(in crate::report) fn lost_ns(flow: &Flow, fate: Fate, patience_ns: u64) -> u64 {
     match fate {
         Fate::Established | Fate::Pending => 0,
         Fate::Stalled => flow.stall_ns().unwrap_or(0),

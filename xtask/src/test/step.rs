@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use tracer_lab::packages::Cache;
 use tracer_lab::packages::host;
 
-use crate::workspace;
+use crate::{system, workspace};
 
 /// How much of a failed step's output is shown.
 const TAIL: usize = 200;
@@ -72,7 +72,7 @@ pub(super) struct Step {
 
 impl Step {
     /// All of them, the quickest to fail first.
-    pub(super) fn all() -> [Self; 5] {
+    pub(super) fn all() -> [Self; 6] {
         [
             Self {
                 title: "format",
@@ -103,6 +103,17 @@ impl Step {
                 counts: Some(libtest),
             },
             Self {
+                title: "the report's page in a browser",
+                quick: false,
+                command: |_| {
+                    // Of all packages, as for the unit tests: of one alone it would be built with fewer features, anew.
+                    let mut command = cargo(&["test", "--quiet", "--test", "html", "--", "--ignored"]);
+                    command.env("TRACER_BROWSER", system::browser()?);
+                    Ok(command)
+                },
+                counts: Some(libtest),
+            },
+            Self {
                 title: "licences and sources of dependencies",
                 quick: false,
                 command: cargo_deny,
@@ -126,7 +137,13 @@ impl Step {
     pub(super) fn run(&self, cache: &Cache) -> Result<Count> {
         let began = Instant::now();
         eprintln!("    Test  {} ...", self.title);
-        let mut command = (self.command)(cache)?;
+        let mut command = match (self.command)(cache) {
+            Ok(command) => command,
+            Err(error) => {
+                println!("FAILED  {}: {error:#}", self.title);
+                return Ok(Count::of(self.title, false));
+            }
+        };
         let (passed, output) = run(&mut command, &cache.root().join("logs"), self.title)?;
         let mut count = self.counts.map_or_else(Count::default, |counts| counts(&output));
         // A program that fails without counting a failure has failed itself: it did not compile, say.

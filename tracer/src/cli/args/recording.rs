@@ -74,6 +74,10 @@ pub struct ReportOptions {
     /// One JSON object
     #[arg(long)]
     pub json: bool,
+    /// One page for a browser, to attach to a ticket, into this file: the same with a chart, and the way of the flows
+    /// that tell most. `-` is standard output
+    #[arg(long, value_name = "OUT", conflicts_with = "json")]
+    pub html: Option<PathBuf>,
     /// What the report is about
     #[command(flatten)]
     pub select: Select,

@@ -1,6 +1,6 @@
 //! The summary for people: numbers, causes, what to write into the ticket, what to do.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{CauseSummary, Names, Summary};
 use crate::flow::fate::Fate;
@@ -31,30 +31,40 @@ fn numbers(out: &mut String, summary: &Summary) -> std::fmt::Result {
     if let (Some(first), Some(last)) = (&summary.first, &summary.last) {
         writeln!(out, "First flow {}, last flow {}", moment(first), moment(last))?;
     }
-    let fates: Vec<String> = summary
-        .by_fate
-        .iter()
-        .map(|(fate, count)| format!("{count} {fate}"))
-        .collect();
     writeln!(
         out,
         "{} of {}: {}",
         plural(summary.flows, "flow"),
         plural(summary.clients, "client"),
-        if fates.is_empty() {
-            "none".to_owned()
-        } else {
-            fates.join(", ")
-        }
+        fates(&summary.by_fate)
     )?;
+    writeln!(out, "{}", records(summary))?;
+    match skipped(summary) {
+        Some(skipped) => writeln!(out, "{skipped}"),
+        None => Ok(()),
+    }
+}
+
+/// How many records there were, and how many of them were lost.
+pub(in crate::report) fn records(summary: &Summary) -> String {
     match summary.lost {
-        0 => writeln!(out, "{} records, none lost", summary.records),
-        lost => writeln!(
-            out,
+        0 => format!("{} records, none lost", summary.records),
+        lost => format!(
             "{} records, {lost} lost: what is said of single flows may be incomplete",
             summary.records
         ),
     }
+}
+
+/// Of how many flows the kernel skipped probes; `None` if of none.
+pub(in crate::report) fn skipped(summary: &Summary) -> Option<String> {
+    let skipped = usize::try_from(summary.probes_skipped)
+        .ok()
+        .filter(|&skipped| skipped != 0)?;
+    Some(format!(
+        "The kernel skipped probes on the way of {}, because another probe was at work on the same CPU",
+        plural(skipped, "flow")
+    ))
 }
 
 fn causes(out: &mut String, summary: &Summary) -> std::fmt::Result {
@@ -80,45 +90,47 @@ fn causes(out: &mut String, summary: &Summary) -> std::fmt::Result {
             clock(&cause.first),
             clock(&cause.last)
         )?;
-        for (what, names) in [
-            ("service", &cause.services),
-            ("NodePort", &cause.nodes),
-            ("backend", &cause.backends),
-            ("client", &cause.client_addresses),
-            ("source port", &cause.source_ports),
-        ] {
+        for (what, names) in cause.names() {
             if let Some(list) = list(names) {
                 writeln!(out, "    {what:<11}  {list}")?;
             }
         }
     }
+    match widest(summary) {
+        Some(widest) => writeln!(out, "{widest}"),
+        None => Ok(()),
+    }
+}
+
+/// Which cause hit most clients, if that is not the one that cost most.
+pub(in crate::report) fn widest(summary: &Summary) -> Option<String> {
     let by_time = summary.causes.first().map(|cause| cause.cause);
-    if let Some(widest) = summary.by_clients.first()
-        && by_time != Some(*widest)
-    {
-        writeln!(out, "Most clients were hit by {widest}.")?;
+    let widest = summary
+        .by_clients
+        .first()
+        .filter(|&&widest| by_time != Some(widest))?;
+    Some(format!("Most clients were hit by {widest}."))
+}
+
+fn ticket(out: &mut String, summary: &Summary) -> std::fmt::Result {
+    writeln!(out, "\nFor the ticket")?;
+    for sentence in sentences(summary) {
+        writeln!(out, "  {sentence}")?;
     }
     Ok(())
 }
 
-fn ticket(out: &mut String, summary: &Summary) -> std::fmt::Result {
-    let bad: u64 = summary
-        .by_fate
-        .iter()
-        .filter(|(fate, _)| !matches!(fate, Fate::Established | Fate::Pending))
-        .map(|(_, count)| count)
-        .sum();
-    let hosts: Vec<&str> = summary.hosts.iter().map(|host| host.host.as_str()).collect();
-    writeln!(out, "\nFor the ticket")?;
-    writeln!(
-        out,
-        "  {bad} of {} to NodePorts of {} did not go well.",
+/// What to write into the ticket: how many connections did not go well, and for each of the causes that cost most what
+/// it did.
+#[must_use]
+pub fn sentences(summary: &Summary) -> Vec<String> {
+    let mut out = vec![format!(
+        "{} of {} to NodePorts of {} did not go well.",
+        summary.not_well(),
         plural(summary.flows, "connection"),
-        hosts.join(", ")
-    )?;
-    for cause in summary.causes.iter().take(MOST_CAUSES) {
-        sentence(out, cause)?;
-    }
+        summary.host_names()
+    )];
+    out.extend(summary.causes.iter().take(MOST_CAUSES).map(sentence));
     let others: u64 = summary
         .causes
         .iter()
@@ -126,41 +138,50 @@ fn ticket(out: &mut String, summary: &Summary) -> std::fmt::Result {
         .map(|cause| cause.flows)
         .sum();
     if others != 0 {
-        writeln!(out, "  {others} more have other causes, see above.")?;
+        out.push(match summary.causes.len().saturating_sub(MOST_CAUSES) {
+            1 => format!(
+                "Another cause had {}.",
+                plural(usize::try_from(others).unwrap_or(usize::MAX), "connection")
+            ),
+            causes => format!("{causes} other causes had {others} connections."),
+        });
     }
-    Ok(())
+    out
 }
 
-fn sentence(out: &mut String, cause: &CauseSummary) -> std::fmt::Result {
+fn sentence(cause: &CauseSummary) -> String {
+    let mut out = String::new();
     let to = list(&cause.services)
         .or_else(|| list(&cause.nodes))
         .unwrap_or_default();
     let connections = plural(usize::try_from(cause.flows).unwrap_or(usize::MAX), "connection");
     let when = if cause.flows == 1 { "at" } else { "from" };
-    write!(
+    // Writing to a string cannot fail.
+    let _ = write!(
         out,
-        "  {connections} of {} to {to} had {}, {when} {}",
+        "{connections} of {} to {to} had {}, {when} {}",
         plural(cause.clients, "client"),
         cause.cause,
         moment(&cause.first)
-    )?;
+    );
     if cause.flows != 1 {
-        write!(out, " to {}", moment(&cause.last))?;
+        let _ = write!(out, " to {}", moment(&cause.last));
     }
     if cause.lost_ms > 0.0 {
-        write!(out, ", and lost {} by it", time(cause.lost_ms))?;
+        let _ = write!(out, ", and lost {} by it", time(cause.lost_ms));
         if cause.flows != 1 {
-            write!(out, ", {} each at the median", time(cause.median_lost_ms))?;
+            let _ = write!(out, ", {} each at the median", time(cause.median_lost_ms));
         }
     }
-    writeln!(
+    let _ = write!(
         out,
         ". {}{} -> {}: {}",
         if cause.flows == 1 { "" } else { "For instance " },
         cause.example.client,
         cause.example.node,
         cause.example.explanation
-    )
+    );
+    out
 }
 
 fn advice(out: &mut String, summary: &Summary) -> std::fmt::Result {
@@ -176,8 +197,21 @@ fn advice(out: &mut String, summary: &Summary) -> std::fmt::Result {
     Ok(())
 }
 
+/// Flows by fate.
+pub(in crate::report) fn fates(by_fate: &BTreeMap<Fate, u64>) -> String {
+    let fates: Vec<String> = by_fate
+        .iter()
+        .map(|(fate, count)| format!("{count} {fate}"))
+        .collect();
+    if fates.is_empty() {
+        "none".to_owned()
+    } else {
+        fates.join(", ")
+    }
+}
+
 /// The most frequent names; `None` without any.
-fn list(names: &Names) -> Option<String> {
+pub(in crate::report) fn list(names: &Names) -> Option<String> {
     let (most, others) = names.first(MOST_LISTED);
     let mut told: Vec<String> = most
         .iter()
@@ -194,7 +228,7 @@ fn list(names: &Names) -> Option<String> {
 
 const MOST_LISTED: usize = 4;
 
-fn plural(count: usize, what: &str) -> String {
+pub(in crate::report) fn plural(count: usize, what: &str) -> String {
     match count {
         1 => format!("1 {what}"),
         count => format!("{count} {what}s"),
@@ -202,7 +236,7 @@ fn plural(count: usize, what: &str) -> String {
 }
 
 /// A time without its fraction.
-fn moment(rfc3339: &str) -> String {
+pub(in crate::report) fn moment(rfc3339: &str) -> String {
     match rfc3339.split_once('.') {
         Some((seconds, _)) => format!("{seconds}Z"),
         None => rfc3339.to_owned(),
@@ -210,11 +244,11 @@ fn moment(rfc3339: &str) -> String {
 }
 
 /// The time of day.
-fn clock(rfc3339: &str) -> &str {
+pub(in crate::report) fn clock(rfc3339: &str) -> &str {
     rfc3339.get(11..19).unwrap_or(rfc3339)
 }
 
-fn time(ms: f64) -> String {
+pub(in crate::report) fn time(ms: f64) -> String {
     match ms {
         0.0..1_000.0 => format!("{ms:.0} ms"),
         1_000.0..600_000.0 => format!("{:.1} s", ms / 1_000.0),

@@ -1,0 +1,159 @@
+//! Flows, each with its way as a ladder diagram.
+
+use maud::{Markup, html};
+
+use super::{anchor, causes, fate, gallery::Kept, recorded::Recorded};
+use crate::report::{
+    ladder::{Ladder, Rung, Sign},
+    path::PathStep,
+    rfc3339,
+    summary::{Summary, text},
+};
+
+/// The flows that are drawn, and how to see the others.
+pub(super) fn section(summary: &Summary, shown: &[&Kept], runs: &[Recorded]) -> Markup {
+    html! {
+        section id="flows" {
+            h2 { "Flows, step by step" }
+            p { (which(summary, shown)) }
+            @if shown.len() < summary.flows {
+                p { "To see another: " code { "tracer show FILE ID" } "; to list them: " code { "tracer replay --plain FILE" } "." }
+            }
+            div.tools hidden data-tools {
+                label { "Filter " input type="search" data-filter placeholder="10.0.0.2, dropped, ipvs"; }
+                button type="button" data-open { "Open all" }
+                button type="button" data-close { "Close all" }
+                span data-count role="status" {}
+            }
+            @for (index, kept) in shown.iter().enumerate() {
+                (flow(kept, kept.earlier(shown), runs, index == 0))
+            }
+        }
+    }
+}
+
+fn which(summary: &Summary, shown: &[&Kept]) -> String {
+    let all = text::plural(summary.flows, "flow");
+    if shown.len() >= summary.flows {
+        return format!("{all}, the worst first.");
+    }
+    let left = match summary.flows - shown.len() {
+        1 => "1 is left out".to_owned(),
+        left => format!("{left} are left out"),
+    };
+    let what = if summary.not_well() == 0 {
+        "the first ones"
+    } else {
+        "those that cost most, at least one for each cause, and of those that went well some to compare with"
+    };
+    format!("{} of {all} are here: {what}. {left}.", shown.len())
+}
+
+fn flow(kept: &Kept, earlier: Option<&Kept>, runs: &[Recorded], is_open: bool) -> Markup {
+    let ladder = &kept.ladder;
+    let run = runs.get(kept.run);
+    let file = run.map_or_else(|| "FILE".to_owned(), Recorded::file);
+    html! {
+        details.flow open[is_open] {
+            summary {
+                (fate(ladder.fate))
+                @if let Some(cause) = ladder.cause {
+                    " " code.name { (cause) }
+                }
+                " " span.ends { (ladder.ends) }
+                " " span.times { "flow " (ladder.id) ", " (ladder.times.join(", ")) }
+            }
+            div.way id=(kept.anchor()) {
+                p.when {
+                    (rfc3339(ladder.start))
+                    @if let Some(run) = run.filter(|_| runs.len() > 1) {
+                        ", on " (run.host())
+                    }
+                    ", " code { "tracer show " (file) " " (ladder.id) }
+                }
+                @if let Some((id, said)) = &ladder.earlier {
+                    p {
+                        (said)
+                        @if let Some(earlier) = earlier {
+                            " (" a href={ "#" (earlier.anchor()) } { "flow " (id) } ")"
+                        }
+                    }
+                }
+                (diagram(ladder))
+                p.explanation { (ladder.explanation) }
+                @if !ladder.evidence.is_empty() {
+                    (causes::evidence(&ladder.evidence))
+                }
+                @if let (Some(cause), Some(_)) = (ladder.cause, ladder.advice) {
+                    p { "What to do: see " a href={ "#" (anchor(cause)) } { code { (cause) } } "." }
+                }
+            }
+        }
+    }
+}
+
+/// A row for each step. The style sheet draws rails, dots and arrows from the numbers of the columns.
+fn diagram(ladder: &Ladder) -> Markup {
+    html! {
+        ol.lanes aria-label="Columns of the ladder" {
+            @for name in ladder.columns() {
+                li { (name) }
+            }
+        }
+        table.ladder style={ "--lanes:" (ladder.lanes.len()) } {
+            thead {
+                tr {
+                    th.number scope="col" { "ms" }
+                    th.number scope="col" { "since" }
+                    th.columns scope="col" {
+                        span.unseen { "Column" }
+                        span aria-hidden="true" { @for lane in 1..=ladder.lanes.len() { span { (lane) } } }
+                    }
+                    th scope="col" { "Hook" }
+                    th scope="col" { "Device" }
+                    th scope="col" { "What happened" }
+                }
+            }
+            tbody {
+                @for rung in &ladder.rungs {
+                    @match rung {
+                        Rung::Syn(number) => tr.syn { th colspan="6" scope="rowgroup" { "SYN " (number) } },
+                        Rung::Step { step, since_ms, lane, from, sign } => (row(step, *since_ms, (*from, *lane), *sign)),
+                    }
+                }
+                @if ladder.left_out != 0 {
+                    tr.syn { th colspan="6" scope="rowgroup" { (ladder.left_out) " more steps were not kept" } }
+                }
+            }
+        }
+    }
+}
+
+fn row(step: &PathStep, since_ms: f64, (before, lane): (usize, usize), sign: Sign) -> Markup {
+    let (class, mark) = match sign {
+        Sign::Inward => ("inward", "▶"),
+        Sign::Back => ("back", "◀"),
+        Sign::There => ("there", "●"),
+        Sign::End => ("end", "✗"),
+    };
+    // From the column before to this one.
+    let (from, wide) = (before.min(lane), before.abs_diff(lane));
+    html! {
+        tr class=(class) {
+            td.number { (format!("{:.3}", step.t_ms)) }
+            td.number.since { (format!("{since_ms:+.3}")) }
+            td.rails style={ "--lane:" (lane) ";--from:" (from) ";--wide:" (wide) } {
+                span.mark aria-hidden="true" { (mark) }
+                span.unseen { (lane + 1) }
+            }
+            td.hook { code { (step.hook) } }
+            td.dev { (step.dev.as_deref().unwrap_or_default()) }
+            td.note {
+                (step.note)
+                @if let Some(verdict) = &step.verdict {
+                    " = " b.verdict { (verdict) }
+                }
+            }
+        }
+    }
+}

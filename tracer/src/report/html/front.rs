@@ -1,0 +1,97 @@
+//! The top of the page: what happened, in one sentence and in those for the ticket.
+
+use maud::{Markup, html};
+
+use super::{ORDER, sign};
+use crate::report::summary::{Summary, sentences, text};
+
+/// The title of the page.
+pub(super) fn title(summary: &Summary) -> String {
+    format!("tracer report: {}", summary.host_names())
+}
+
+fn headline(summary: &Summary) -> String {
+    if summary.causes.is_empty() {
+        "Nothing went wrong.".to_owned()
+    } else {
+        sentences(summary).into_iter().next().unwrap_or_default()
+    }
+}
+
+/// Headline, where and when, and the fates.
+pub(super) fn header(summary: &Summary) -> Markup {
+    html! {
+        header {
+            p.brand { "tracer report" }
+            h1 { (headline(summary)) }
+            ul.facts {
+                @for host in &summary.hosts {
+                    li { "Recorded on " b { (host.host) } ", kernel " (host.kernel) }
+                }
+                @if let (Some(first), Some(last)) = (&summary.first, &summary.last) {
+                    li { "First flow " (text::moment(first)) ", last flow " (text::moment(last)) }
+                }
+                li {
+                    (text::plural(summary.flows, "flow")) " of " (text::plural(summary.clients, "client")) "; "
+                    (text::records(summary))
+                }
+            }
+            (fates(summary))
+            nav aria-label="On this page" {
+                ul {
+                    @if !summary.causes.is_empty() {
+                        li { a href="#ticket" { "For the ticket" } }
+                        li { a href="#causes" { "Causes" } }
+                    }
+                    li { a href="#time" { "Over time" } }
+                    li { a href="#places" { "Where" } }
+                    li { a href="#flows" { "Flows" } }
+                    li { a href="#recording" { "The recording" } }
+                }
+            }
+        }
+    }
+}
+
+/// A bar with a part for each fate, and how many flows each is.
+fn fates(summary: &Summary) -> Markup {
+    let present = || {
+        ORDER
+            .into_iter()
+            .filter_map(|fate| Some((fate, *summary.by_fate.get(&fate)?)))
+    };
+    html! {
+        div.strip aria-hidden="true" {
+            @for (fate, count) in present() {
+                span class={ "fill " (fate.name()) } style={ "flex-grow:" (count) } {}
+            }
+        }
+        ul.fates aria-label="Flows by fate" {
+            @for (fate, count) in present() {
+                li {
+                    span class={ "swatch fill " (fate.name()) } aria-hidden="true" {}
+                    span class={ "fate " (fate.name()) } {
+                        span.sign aria-hidden="true" { (sign(fate)) } b { (count) } " " (fate.name())
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The sentences for the ticket.
+pub(super) fn ticket(summary: &Summary) -> Markup {
+    if summary.causes.is_empty() {
+        return html! {};
+    }
+    html! {
+        section id="ticket" {
+            h2 { "For the ticket" }
+            div.ticket data-copy {
+                @for sentence in sentences(summary) {
+                    p { (sentence) }
+                }
+            }
+        }
+    }
+}

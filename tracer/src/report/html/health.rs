@@ -1,0 +1,256 @@
+//! The recording: how much of it there is, what is missing, and of what node it is.
+
+use std::net::SocketAddr;
+
+use maud::{Markup, html};
+use tracer_common::hook::Hook;
+
+use super::recorded::Recorded;
+use crate::{
+    diagnose::catalogue,
+    node::{
+        facts::NetnsFacts,
+        ipvs::{Listens, RealServer, Service},
+    },
+    report::{
+        rfc3339,
+        summary::{Summary, text},
+    },
+    trace::head::HookState,
+};
+
+/// States of hooks that do what they are for, or need not.
+const FINE: [&str; 3] = ["attached", "on-demand", "unneeded"];
+
+/// So many runs are told of in full.
+const MOST_RUNS: usize = 10;
+/// So many remarks are there of one run, or of those that are not told of.
+const MOST_REMARKS: usize = 50;
+
+/// What must be known to judge what the page says.
+pub(super) fn section(summary: &Summary, runs: &[Recorded]) -> Markup {
+    html! {
+        section id="recording" {
+            h2 { "The recording" }
+            p { (text::records(summary)) "." }
+            @if let Some(skipped) = text::skipped(summary) {
+                p { (skipped) "; causes that rest on what they would have shown are " code { "unknown" } "." }
+            }
+            @for run in runs.iter().take(MOST_RUNS) {
+                (of(run))
+            }
+            @if runs.len() > MOST_RUNS {
+                p { (runs.len() - MOST_RUNS) " more runs of the recorder." }
+                (remarks(runs.iter().skip(MOST_RUNS).flat_map(|run| &run.remarks)))
+            }
+        }
+    }
+}
+
+/// What is wrong with recordings.
+fn remarks<'a>(remarks: impl IntoIterator<Item = &'a String>) -> Markup {
+    let mut remarks = remarks.into_iter().take(MOST_REMARKS).peekable();
+    html! {
+        @if remarks.peek().is_some() {
+            ul.remarks {
+                @for remark in remarks { li { (remark) } }
+            }
+        }
+    }
+}
+
+fn of(run: &Recorded) -> Markup {
+    let head = &run.head;
+    let lost: Vec<_> = run
+        .health
+        .lost_by_hook
+        .iter()
+        .filter(|(_, lost)| *lost != 0)
+        .collect();
+    html! {
+        article.run {
+            h3 { (head.host) ", from " (text::moment(&rfc3339(head.ready))) }
+            (remarks(&run.remarks))
+            dl.names {
+                div { dt { "files" } dd { (run.names()) } }
+                div { dt { "kernel" } dd { (head.kernel) " " (head.uname) } }
+                div { dt { "boot" } dd { (head.boot_id) } }
+                div { dt { "recorded by" } dd { "tracer " (head.tracer) } }
+                div { dt { "read by" } dd { "tracer " (env!("CARGO_PKG_VERSION")) } }
+                div { dt { "ports" } dd { (ranges(&head.ports)) } }
+                div { dt { "clients" } dd { @if head.clients.is_empty() { "all" } @else { (head.clients.join(", ")) } } }
+                div { dt { "patience" } dd { (text::time(crate::report::milliseconds(head.patience_ns))) } }
+                @if !lost.is_empty() {
+                    div {
+                        dt { "lost at" }
+                        dd { @for (index, (hook, count)) in lost.iter().enumerate() { @if index != 0 { ", " } (hook) " (" (count) ")" } }
+                    }
+                }
+            }
+            (hooks(run))
+            @for (netns, facts) in &run.netns {
+                (node(*netns, facts, run.services_left))
+            }
+        }
+    }
+}
+
+fn hooks(run: &Recorded) -> Markup {
+    let off: Vec<&HookState> = run
+        .hooks
+        .values()
+        .filter(|hook| !FINE.contains(&hook.state.as_str()))
+        .collect();
+    let attached = run.hooks.values().filter(|hook| hook.state == "attached").count();
+    let serves = |hook: Hook| {
+        run.hooks
+            .get(hook.name())
+            .is_some_and(|state| matches!(state.state.as_str(), "attached" | "on-demand"))
+    };
+    let untold = catalogue::untold(serves);
+    html! {
+        details {
+            summary { "Hooks: " (attached) " of " (run.hooks.len()) " attached, " (off.len()) " not there" }
+            @for (at, why) in &run.changes {
+                p { (text::moment(&rfc3339(*at))) ": " (why) }
+            }
+            @if run.changes_left != 0 {
+                p { (run.changes_left) " more changes of hooks" }
+            }
+            @if !off.is_empty() {
+                table.cards {
+                    thead { tr { th scope="col" { "Hook" } th scope="col" { "State" } th scope="col" { "Why" } } }
+                    tbody {
+                        @for hook in off {
+                            tr {
+                                th scope="row" { code { (hook.name) } }
+                                td data-label="State" { (hook.state) }
+                                td data-label="Why" { (hook.why.as_deref().unwrap_or_default()) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        @if !run.hooks.is_empty() && !untold.is_empty() {
+            details {
+                summary { "Causes that could not be told here, and are unknown: " (untold.len()) }
+                ul {
+                    @for (cause, missing) in untold {
+                        li {
+                            code { (cause) } " (needs "
+                            (missing.into_iter().map(Hook::name).collect::<Vec<_>>().join(", ")) ")"
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn node(netns: u32, facts: &NetnsFacts, left: usize) -> Markup {
+    let settings = facts.sysctls.iter().count();
+    html! {
+        @if !facts.services.is_empty() {
+            details {
+                summary { "IPVS at the end, in netns " (netns) ": " (text::plural(facts.services.len() + left, "service")) }
+                table.cards {
+                    thead {
+                        tr {
+                            th scope="col" { "Service" }
+                            th scope="col" { "Real server" }
+                            th scope="col" { "Sent by" }
+                            th.number scope="col" { "Weight" }
+                            th.number scope="col" { "Active" }
+                            th.number scope="col" { "Inactive" }
+                        }
+                    }
+                    tbody {
+                        @for service in &facts.services {
+                            (servers(service))
+                        }
+                    }
+                }
+                @if left != 0 { p { (left) " more services" } }
+            }
+        }
+        @if settings != 0 {
+            details {
+                summary { "Settings in netns " (netns) ": " (settings) }
+                table {
+                    thead { tr { th scope="col" { "Setting" } th scope="col" { "Value" } } }
+                    tbody {
+                        @for (name, value) in facts.sysctls.iter() {
+                            tr { th scope="row" { code { (name) } } td { (value) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn servers(service: &Service) -> Markup {
+    let name = match &service.listens {
+        Listens::Address { address, .. } => address.to_string(),
+        Listens::Mark(mark) => format!("mark {mark}"),
+    };
+    let row = |server: Option<&RealServer>| {
+        let number = |value: fn(&RealServer) -> i64| {
+            server.map_or_else(String::new, |server| value(server).to_string())
+        };
+        html! {
+            tr {
+                th scope="row" { (name) " " (service.scheduler) }
+                td data-label="Real server" {
+                    (server.map_or_else(|| "none".to_owned(), |server| SocketAddr::to_string(&server.address)))
+                }
+                td data-label="Sent by" { (server.map_or("", |server| server.forward.as_str())) }
+                td.number data-label="Weight" { (number(|server| server.weight.into())) }
+                td.number data-label="Active" { (number(|server| server.active.into())) }
+                td.number data-label="Inactive" { (number(|server| server.inactive.into())) }
+            }
+        }
+    };
+    html! {
+        @if service.real_servers.is_empty() {
+            (row(None))
+        }
+        @for server in &service.real_servers {
+            (row(Some(server)))
+        }
+    }
+}
+
+/// Ports in as few words as can be: `80, 30000-32767`.
+fn ranges(ports: &[u16]) -> String {
+    let mut ports = ports.to_vec();
+    ports.sort_unstable();
+    ports.dedup();
+    let mut out: Vec<String> = Vec::new();
+    for range in ports.chunk_by(|one, next| one + 1 == *next) {
+        match range {
+            [first, .., last] => out.push(format!("{first}-{last}")),
+            one => out.extend(one.iter().map(ToString::to_string)),
+        }
+    }
+    if out.is_empty() {
+        "none".to_owned()
+    } else {
+        out.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ranges;
+
+    #[test]
+    fn ports_are_told_as_ranges() {
+        assert_eq!(
+            ranges(&[30_001, 30_000, 80, 30_002, 65_535]),
+            "80, 30000-30002, 65535"
+        );
+        assert_eq!(ranges(&[]), "none");
+    }
+}

@@ -1,0 +1,151 @@
+//! What is kept of one run: what was recorded, of what node, and how well.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use crate::{
+    node::facts::{Facts, NetnsFacts},
+    trace::{
+        head::{Head, HookState},
+        item::{Health, Hooks},
+    },
+};
+
+/// So many network namespaces of flows are told of.
+const MOST_NETNS: usize = 4;
+/// So many virtual services of each.
+const MOST_SERVICES: usize = 50;
+/// So many files of a run.
+const MOST_FILES: usize = 8;
+/// So many changes of hooks, and remarks.
+const MOST_LINES: usize = 50;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    pub(super) files: Vec<String>,
+    pub(super) head: Head,
+    /// The hooks as they were at the end.
+    pub(super) hooks: BTreeMap<String, HookState>,
+    /// When and why hooks changed their state.
+    pub(super) changes: Vec<(Timestamp, String)>,
+    /// Such changes that are not kept.
+    pub(super) changes_left: u64,
+    /// The counters as they were last told.
+    pub(super) health: Health,
+    /// What is wrong with the recording.
+    pub(super) remarks: Vec<String>,
+    /// What was known of the network namespaces in which flows were first seen.
+    pub(super) netns: BTreeMap<u32, NetnsFacts>,
+    /// Virtual services that are not kept.
+    pub(super) services_left: usize,
+    met: BTreeSet<u32>,
+}
+
+impl Recorded {
+    pub(super) fn new(head: &Head, files: Vec<String>) -> Self {
+        let named = |hook: &HookState| (hook.name.clone(), hook.clone());
+        Self {
+            files,
+            hooks: head.hooks.iter().map(named).collect(),
+            head: head.clone(),
+            changes: Vec::new(),
+            changes_left: 0,
+            health: Health::default(),
+            remarks: Vec::new(),
+            netns: BTreeMap::new(),
+            services_left: 0,
+            met: BTreeSet::new(),
+        }
+    }
+
+    /// A flow was first seen in this network namespace.
+    pub(super) fn met(&mut self, netns: u32) {
+        if self.met.len() < MOST_NETNS {
+            self.met.insert(netns);
+        }
+    }
+
+    pub(super) fn hooks(&mut self, hooks: &Hooks) {
+        for hook in &hooks.hooks {
+            self.hooks.insert(hook.name.clone(), hook.clone());
+        }
+        if self.changes.len() < MOST_LINES {
+            self.changes.push((hooks.time, hooks.why.clone()));
+        } else {
+            self.changes_left += 1;
+        }
+    }
+
+    pub(super) fn health(&mut self, health: &Health) {
+        self.health.clone_from(health);
+    }
+
+    pub(super) fn remark(&mut self, remark: &str) {
+        if self.remarks.len() < MOST_LINES {
+            self.remarks.push(remark.to_owned());
+        }
+    }
+
+    pub(super) fn facts(&mut self, facts: &Facts) {
+        for netns in &self.met {
+            let Some(known) = facts.netns.get(netns) else {
+                continue;
+            };
+            let services = known.services.iter().take(MOST_SERVICES);
+            self.services_left += known.services.len().saturating_sub(MOST_SERVICES);
+            let kept = NetnsFacts {
+                services: services.cloned().collect(),
+                sysctls: known.sysctls.clone(),
+                ..NetnsFacts::default()
+            };
+            self.netns.insert(*netns, kept);
+        }
+    }
+
+    /// Where it was recorded.
+    pub(super) fn host(&self) -> &str {
+        &self.head.host
+    }
+
+    /// The names of its files, or of the first ones.
+    pub(super) fn names(&self) -> String {
+        let most = self.files.iter().take(MOST_FILES).map(String::as_str);
+        let names = most.collect::<Vec<_>>().join(", ");
+        match self.files.len().saturating_sub(MOST_FILES) {
+            0 => names,
+            others => format!("{names}, {others} more"),
+        }
+    }
+
+    /// The file in which `tracer show` finds a flow, as the shell takes it.
+    pub(super) fn file(&self) -> String {
+        match self.files.as_slice() {
+            [file] if file != "-" => quoted(file),
+            // One of them, for it takes one at a time; or whatever was piped.
+            _ => "FILE".to_owned(),
+        }
+    }
+}
+
+fn quoted(name: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._-+=,:@%/".contains(letter);
+    if !name.is_empty() && name.chars().all(is_plain) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn names_are_for_the_shell() {
+        assert_eq!(quoted("node-1.0001.trace"), "node-1.0001.trace");
+        assert_eq!(quoted("my $(trace)"), "'my $(trace)'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
+}

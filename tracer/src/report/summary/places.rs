@@ -1,0 +1,107 @@
+//! Flows by service, NodePort, backend, client and source port.
+
+use std::{cmp::Reverse, collections::BTreeMap, fmt::Display};
+
+use serde::Serialize;
+
+use super::Brief;
+use crate::report::milliseconds;
+
+/// So many of each kind are told of; others are counted.
+const MOST: usize = 10;
+
+/// See the module.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Places {
+    /// Services, where they have names.
+    pub services: Ranking,
+    /// Addresses and NodePorts.
+    pub nodes: Ranking,
+    /// Backends that a SYN was sent to.
+    pub backends: Ranking,
+    /// Addresses of clients.
+    pub clients: Ranking,
+    /// Source ports of clients.
+    pub source_ports: Ranking,
+}
+
+/// The places of one kind, those first where most flows did not go well.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Ranking {
+    /// The first ones.
+    pub most: Vec<Place>,
+    /// How many others there are.
+    pub others: usize,
+}
+
+/// One place.
+#[derive(Clone, Debug, Serialize)]
+pub struct Place {
+    /// Its name.
+    pub name: String,
+    /// Its flows.
+    pub flows: u64,
+    /// Those of them that did not go well.
+    pub not_well: u64,
+    /// Time that these lost together.
+    pub lost_ms: f64,
+}
+
+#[derive(Default)]
+struct Tally {
+    flows: u64,
+    not_well: u64,
+    lost_ns: u64,
+}
+
+impl Places {
+    pub(super) fn of<'a>(flows: impl Iterator<Item = &'a Brief> + Clone) -> Self {
+        Self {
+            services: ranking(flows.clone(), |brief| brief.to.service.as_deref()),
+            nodes: ranking(flows.clone(), |brief| Some(brief.to.node)),
+            backends: ranking(flows.clone(), |brief| brief.to.backend),
+            clients: ranking(flows.clone(), |brief| Some(brief.client.ip())),
+            source_ports: ranking(flows, |brief| Some(brief.client.port())),
+        }
+    }
+
+    /// All kinds, by name.
+    #[must_use]
+    pub fn kinds(&self) -> [(&'static str, &Ranking); 5] {
+        [
+            ("service", &self.services),
+            ("NodePort", &self.nodes),
+            ("backend", &self.backends),
+            ("client", &self.clients),
+            ("source port", &self.source_ports),
+        ]
+    }
+}
+
+fn ranking<'a, N: Ord + Display>(
+    flows: impl Iterator<Item = &'a Brief>,
+    name: impl Fn(&'a Brief) -> Option<N>,
+) -> Ranking {
+    let mut tallies: BTreeMap<N, Tally> = BTreeMap::new();
+    for brief in flows {
+        let Some(name) = name(brief) else { continue };
+        let tally = tallies.entry(name).or_default();
+        tally.flows += 1;
+        tally.not_well += u64::from(brief.fate.is_bad());
+        tally.lost_ns = tally.lost_ns.saturating_add(brief.lost_ns);
+    }
+    let mut all: Vec<(N, Tally)> = tallies.into_iter().collect();
+    all.sort_by_key(|(_, tally)| Reverse((tally.not_well, tally.lost_ns, tally.flows)));
+    let others = all.len().saturating_sub(MOST);
+    all.truncate(MOST);
+    let place = |(name, tally): (N, Tally)| Place {
+        name: name.to_string(),
+        flows: tally.flows,
+        not_well: tally.not_well,
+        lost_ms: milliseconds(tally.lost_ns),
+    };
+    Ranking {
+        most: all.into_iter().map(place).collect(),
+        others,
+    }
+}

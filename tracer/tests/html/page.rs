@@ -1,0 +1,178 @@
+//! What is on the page.
+
+use tracer::{
+    flow::fate::Fate,
+    node::facts::Facts,
+    report::summary::{self, Bin},
+};
+
+use crate::{
+    form,
+    pages::{self, NASTY, Told},
+    story::{MS, Story},
+};
+
+#[test]
+fn what_was_recorded_stays_text() {
+    let page = pages::nasty();
+    let (tags, text) = form::check(&page);
+    assert!(!page.contains("<img") && !page.contains("<b onclick"));
+    // Host, kernel, uname, boot, version, client, file, service, hook, reason, setting and its value, remark.
+    assert!(
+        text.matches(NASTY).count() >= 13,
+        "{}",
+        text.matches(NASTY).count()
+    );
+    assert!(text.contains("<b onclick=alert(1)>&") && text.contains("</table>'"));
+    let policy = tags
+        .iter()
+        .find(|tag| tag.get("http-equiv") == Some("Content-Security-Policy"));
+    let policy = policy.and_then(|tag| tag.get("content")).expect("a policy");
+    assert!(policy.starts_with("default-src 'none';"), "{policy}");
+}
+
+#[test]
+fn the_page_has_all_that_the_summary_has() {
+    let mut story = Story::new();
+    let told = pages::told(&mut story);
+    let (page, summary) = pages::page(&told, &story.facts);
+    let (tags, text) = form::check(&page);
+    for sentence in summary::sentences(&summary) {
+        assert!(text.contains(&sentence), "{sentence}");
+    }
+    for cause in &summary.causes {
+        assert!(text.contains(cause.cause.name()));
+        let advice = form::bare(cause.advice.unwrap_or_default());
+        assert!(form::bare(&text).contains(&advice), "{advice}");
+        assert!(text.contains(&cause.example.explanation));
+    }
+    for (fate, count) in &summary.by_fate {
+        assert!(text.contains(fate.name()) && text.contains(&count.to_string()));
+    }
+    let drawn: u64 = summary.over_time.bins.iter().map(Bin::flows).sum();
+    assert_eq!(drawn, u64::try_from(summary.flows).expect("a number"));
+    // Each flow that did not go well has its ladder, and one that did.
+    let ladders = tags
+        .iter()
+        .filter(|tag| tag.get("class") == Some("ladder"))
+        .count();
+    let bad = told.iter().filter(|(_, fate, _)| fate.is_bad()).count();
+    assert!(ladders > bad, "{ladders} of {bad}");
+    for (flow, fate, diagnosis) in told.iter().filter(|(_, fate, _)| fate.is_bad()) {
+        assert!(text.contains(&format!("flow {}, SYNs {}", flow.id, flow.attempts.len())));
+        assert!(text.contains(&diagnosis.explanation), "{fate}");
+    }
+}
+
+/// One flow told of many times, as so many flows.
+fn many(one: &Told, flows: u64) -> Vec<Told> {
+    let copy = |id| {
+        let (mut flow, fate, diagnosis) = one.clone();
+        flow.id = id;
+        (flow, fate, diagnosis)
+    };
+    (1..=flows).map(copy).collect()
+}
+
+#[test]
+fn a_long_recording_makes_no_long_page() {
+    let mut story = Story::new();
+    let told = pages::told(&mut story);
+    let of = |wanted: Fate| told.iter().find(|(_, fate, _)| *fate == wanted).expect("one");
+    let length = |flows: u64| {
+        let mut all = many(of(Fate::Stalled), flows);
+        all.extend(many(of(Fate::Established), flows).into_iter().map(|mut told| {
+            told.0.id += flows;
+            told
+        }));
+        let (page, summary) = pages::page(&all, &Facts::default());
+        assert_eq!(summary.flows, usize::try_from(flows * 2).expect("a number"));
+        let (tags, text) = form::check(&page);
+        let ladders = tags
+            .iter()
+            .filter(|tag| tag.get("class") == Some("ladder"))
+            .count();
+        assert!((2..50).contains(&ladders), "{ladders}");
+        let left = summary.flows - ladders;
+        assert!(text.contains(&format!("{left} are left out")), "{ladders}");
+        page.len()
+    };
+    let (short, long) = (length(100), length(10_000));
+    assert!(long < short + 4096, "{short} {long}");
+}
+
+#[test]
+fn what_is_said_last_of_a_flow_stands() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    let mut early: Vec<Told> = Vec::new();
+    story.engine.poll(4_000 * MS, |flow, fate| {
+        let diagnosis = tracer::diagnose::diagnose(flow, fate, &Facts::default());
+        early.push((flow.clone(), fate, diagnosis));
+    });
+    assert!(early.iter().all(|(_, fate, _)| fate.is_bad()) && !early.is_empty());
+    story.served(5_000 * MS);
+    early.extend(story.told());
+    let (page, summary) = pages::page(&early, &Facts::default());
+    let (tags, _) = form::check(&page);
+    assert_eq!((summary.flows, summary.not_well()), (1, 1));
+    assert_eq!(summary.by_fate.keys().collect::<Vec<_>>(), [&Fate::Stalled]);
+    let ladders = tags
+        .iter()
+        .filter(|tag| tag.get("class") == Some("ladder"))
+        .count();
+    assert_eq!(ladders, 1);
+}
+
+#[test]
+fn an_example_has_the_cause_that_it_is_an_example_of() {
+    let mut story = Story::new();
+    let told = pages::told(&mut story);
+    let of = |wanted: Fate| told.iter().find(|(_, fate, _)| *fate == wanted).expect("one");
+    let (stalled, well) = (of(Fate::Stalled), of(Fate::Established));
+    for (said, later) in [(40, 39), (16, 15), (1, 0)] {
+        let mut all = many(stalled, said);
+        all.extend(many(well, later));
+        let (_, summary) = pages::page(&all, &Facts::default());
+        assert_eq!(summary.not_well(), said - later);
+        let example = &summary.causes[0].example;
+        assert!(!example.explanation.is_empty());
+        assert_eq!(example.client, stalled.0.client().to_string());
+    }
+}
+
+#[test]
+fn without_flows_there_is_a_page_that_says_so() {
+    let (page, _) = pages::page(&[], &Facts::default());
+    let (_, text) = form::check(&page);
+    assert!(text.contains("Nothing went wrong.") && text.contains("There were no flows."));
+}
+
+#[test]
+fn the_script_is_the_one_that_the_policy_lets_run() {
+    use sha2::Digest as _;
+    let page = pages::page(&[], &Facts::default()).0;
+    let (_, script) = page.split_once("<script>").expect("a script");
+    let (script, _) = script.split_once("</script>").expect("its end");
+    let digest = sha2::Sha256::digest(script.as_bytes());
+    let expected = format!("'sha256-{}'", base64(&digest));
+    assert!(
+        page.contains(&expected),
+        "POLICY in report/html.rs must have {expected}"
+    );
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for group in bytes.chunks(3) {
+        let bits = (0..3).fold(0_usize, |bits, at| {
+            bits << 8 | usize::from(*group.get(at).unwrap_or(&0))
+        });
+        for at in 0..4 {
+            let letter = LETTERS[bits >> (18 - 6 * at) & 63];
+            out.push(if at > group.len() { '=' } else { char::from(letter) });
+        }
+    }
+    out
+}

@@ -1,0 +1,156 @@
+//! Pages of flows that were never recorded.
+
+use std::net::IpAddr;
+
+use tracer::{
+    diagnose::Diagnosis,
+    flow::{event::What, fate::Fate, model::Flow},
+    node::facts::{Facts, NetnsFacts},
+    report::{
+        Clock,
+        html::Page,
+        summary::{Collection, Summary},
+    },
+    trace::{
+        head::{Head, HookState},
+        item::{Health, Hooks},
+    },
+};
+use tracer_common::{
+    hook::Hook,
+    record::{Chain, chain, ipvs_conn},
+    tcp::Part,
+    tuple::Addr,
+};
+
+use crate::story::{MS, NODE, PATIENCE, Story, entry, original};
+
+/// What would do something if it got into a page as it is, and break its layout if it could not be broken itself.
+pub(crate) const NASTY: &str = "\"><script>document.title='broken'</script><img src=x onerror=alert(1)>&amp;'\
+                                averyveryveryveryveryverylongnamewithoutanyplacewhereitcouldbebroken";
+
+pub(crate) type Told = (Flow, Fate, Diagnosis);
+
+fn next(story: &mut Story, port: u16) {
+    story.flow += 1;
+    story.port = port;
+}
+
+/// Flows of all fates, some with names that would like to be more than names.
+pub(crate) fn told(story: &mut Story) -> Vec<Told> {
+    story.served(MS);
+    next(story, 40_002);
+    story.expired_and_dropped(20_000 * MS, entry(ipvs_conn::TIME_WAIT, 1, 1, 0));
+    story.served(21_000 * MS);
+    next(story, 40_003);
+    for at in [30_000, 31_000, 33_000] {
+        story.expired_and_dropped(at * MS, entry(1, 0, 0, 0));
+    }
+    next(story, 40_004);
+    story.arrives(40_000 * MS);
+    let mut by = Chain {
+        nf_hook: 1,
+        seen: chain::IMMEDIATE,
+        ..Chain::default()
+    };
+    by.table[..21].copy_from_slice(b"<b onclick=alert(1)>&");
+    by.chain[..9].copy_from_slice(b"</table>'");
+    story.dropped_by(40_001 * MS, Hook::NftDoChain, What::Chain(by));
+    next(story, 40_005);
+    for at in [45_000, 46_000] {
+        story.arrives(at * MS);
+        story.reaches_pod(at * MS + MS);
+    }
+    next(story, 40_006);
+    story.arrives(50_000 * MS);
+    story.seen(
+        50_000 * MS + 1,
+        Hook::DevStartXmit,
+        (Part::Syn, 0xabc),
+        (original(40_006), NODE),
+        What::Packet,
+    );
+    for port in 40_010..40_040 {
+        next(story, port);
+        story.served((51_000 + u64::from(port % 10) * 700) * MS);
+    }
+    let mut told = story.told();
+    // One with the longest addresses that there are.
+    let long: IpAddr = "2001:db8:1111:2222:3333:4444:5555:6666"
+        .parse()
+        .expect("an address");
+    for (flow, ..) in told.iter_mut().skip(1).step_by(7) {
+        flow.original.saddr = Addr::from(long);
+        flow.original.daddr = Addr::from(long);
+    }
+    told
+}
+
+pub(crate) fn head() -> Head {
+    let hook = |name: &str, state: &str, why: Option<&str>| HookState {
+        name: name.to_owned(),
+        kind: "kprobe".to_owned(),
+        state: state.to_owned(),
+        why: why.map(str::to_owned),
+    };
+    Head {
+        tracer: NASTY.to_owned(),
+        host: NASTY.to_owned(),
+        kernel: NASTY.to_owned(),
+        uname: NASTY.to_owned(),
+        boot_id: NASTY.to_owned(),
+        patience_ns: PATIENCE,
+        ports: (30_000..32_768).collect(),
+        clients: vec![NASTY.to_owned()],
+        hooks: vec![
+            hook("netif_receive_skb", "attached", None),
+            hook("ip_vs_in_hook", "disabled", Some(NASTY)),
+            hook(NASTY, "missing", None),
+        ],
+        ..Head::default()
+    }
+}
+
+pub(crate) fn clock() -> Clock {
+    Clock::new("2026-11-22T18:35:45.5Z".parse().expect("a time"), 0)
+}
+
+/// A page of these flows, and the summary that it is made from.
+pub(crate) fn page(told: &[Told], facts: &Facts) -> (String, Summary) {
+    let (head, clock) = (head(), clock());
+    let (mut page, mut collection) = (Page::default(), Collection::default());
+    collection.begin(&head.host, &head.kernel, head.patience_ns);
+    page.begin(&head, vec![NASTY.to_owned()]);
+    page.hooks(&Hooks {
+        why: NASTY.to_owned(),
+        ..Hooks::default()
+    });
+    page.health(&Health {
+        lost_by_hook: vec![(NASTY.to_owned(), 7)],
+        ..Health::default()
+    });
+    page.remark(NASTY);
+    for (flow, fate, diagnosis) in told {
+        collection.add(flow, *fate, diagnosis, facts, &clock);
+        page.add(flow, *fate, diagnosis, facts, &clock);
+    }
+    page.facts(facts);
+    collection.end(1_000, 7);
+    let summary = collection.summary();
+    (page.render(&summary), summary)
+}
+
+/// A page with all that there can be on one, and with names that try to be more.
+pub(crate) fn nasty() -> String {
+    let mut story = Story::new();
+    let sysctls = serde_json::json!({ "values": { NASTY: NASTY, "net.ipv4.vs.conn_reuse_mode": "1" } });
+    let names = serde_json::json!([[false, 30_080, [NASTY]], [true, 30_080, [NASTY]]]);
+    let facts = NetnsFacts {
+        sysctls: serde_json::from_value(sysctls).expect("settings"),
+        node_ports: serde_json::from_value(names).expect("names"),
+        ..NetnsFacts::default()
+    };
+    story.facts.netns.insert(NODE, facts);
+    let told = told(&mut story);
+    page(&told, &story.facts).0
+}
