@@ -4,6 +4,7 @@ mod boots;
 mod drill;
 mod selection;
 mod step;
+mod tables;
 
 use std::process::ExitCode;
 use std::thread;

@@ -278,6 +278,14 @@ fn decided_ns(flow: &Flow) -> Option<u64> {
     flow.established_ns.or(flow.refused_ns)
 }
 
+/// The moment after which nothing changes what was told of this flow, monotonic nanoseconds.
+pub(crate) fn settled_ns(flow: &Flow) -> u64 {
+    match decided_ns(flow) {
+        Some(decided) => decided.saturating_add(LINGER_NS),
+        None => flow.last_syn_ns().saturating_add(KEEP_NS),
+    }
+}
+
 fn due_ns(flow: &Flow, patience_ns: u64) -> u64 {
     match decided_ns(flow) {
         Some(decided) => decided + SETTLE_NS,

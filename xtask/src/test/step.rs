@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use tracer_lab::packages::Cache;
 use tracer_lab::packages::host;
 
+use super::tables;
 use crate::workspace;
 
 /// How much of a failed step's output is shown.
@@ -72,7 +73,7 @@ pub(super) struct Step {
 
 impl Step {
     /// All of them, the quickest to fail first.
-    pub(super) fn all() -> [Self; 5] {
+    pub(super) fn all() -> [Self; 6] {
         [
             Self {
                 title: "format",
@@ -101,6 +102,12 @@ impl Step {
                 quick: true,
                 command: |_| Ok(cargo(&["test", "--quiet", "--no-fail-fast"])),
                 counts: Some(libtest),
+            },
+            Self {
+                title: "DuckDB and pandas read what is exported",
+                quick: false,
+                command: tables::command,
+                counts: Some(tables::count),
             },
             Self {
                 title: "licences and sources of dependencies",
@@ -150,7 +157,7 @@ impl Step {
 }
 
 /// Runs a program with both its outputs in one file, so that their lines stay in order.
-fn run(command: &mut Command, logs: &Path, title: &str) -> Result<(bool, String)> {
+pub(super) fn run(command: &mut Command, logs: &Path, title: &str) -> Result<(bool, String)> {
     fs::create_dir_all(logs).with_context(|| format!("cannot create {}", logs.display()))?;
     let path = logs.join(format!("{}-{}.log", title.replace(' ', "-"), std::process::id()));
     let log = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
