@@ -29,8 +29,8 @@ use crate::{
 
 /// A recording that was opened.
 pub(super) struct Recording {
-    path: PathBuf,
-    reader: Reader<Box<dyn Read>>,
+    pub(super) path: PathBuf,
+    pub(super) reader: Reader<Box<dyn Read>>,
 }
 
 impl Recording {
@@ -108,7 +108,7 @@ pub(super) fn play(run: Run, view: &mut dyn View) -> Result<(), Failure> {
     let mut before: Option<u32> = None;
     for mut recording in run {
         let part = recording.head().part;
-        if before.is_some_and(|before| before + 1 != part) {
+        if before.is_some_and(|before| before.checked_add(1) != Some(part)) {
             warn(
                 &recording.path,
                 "the part of this run before it is not among the files",
@@ -329,6 +329,7 @@ fn tell_damage(path: &Path, damage: Damage, odd: u64, unfit: u64) {
 }
 
 fn warn(path: &Path, what: &str) {
+    #[cfg(not(fuzzing))]
     eprintln!("tracer: {}: {what}", path.display());
 }
 

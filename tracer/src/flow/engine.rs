@@ -145,6 +145,10 @@ impl Engine {
             tracked.due_ns = due;
             self.due.insert((due, number));
         }
+        // A recording can lack the moments at which flows are asked for, and forgotten.
+        if self.order.len() > 2 * MOST_FLOWS || self.steps > 2 * MOST_STEPS {
+            self.forget(0);
+        }
     }
 
     /// The flows whose fate is known by `now_ns` and was not said yet, or has changed since. Each is handed to `say`.
@@ -225,7 +229,7 @@ impl Engine {
             backend: tracked.backend.or_else(|| tracked.flow.backend()),
         });
         let flow = Flow::new(self.next_id, event, earlier);
-        self.next_id += 1;
+        self.next_id = self.next_id.saturating_add(1);
         self.by_tuple.insert(event.tuple, event.flow);
         self.order.push_back(event.flow);
         self.flows.insert(
@@ -288,8 +292,11 @@ pub(crate) fn settled_ns(flow: &Flow) -> u64 {
 
 fn due_ns(flow: &Flow, patience_ns: u64) -> u64 {
     match decided_ns(flow) {
-        Some(decided) => decided + SETTLE_NS,
-        None => flow.last_syn_ns().max(flow.ack_lost_ns.unwrap_or(0)) + patience_ns,
+        Some(decided) => decided.saturating_add(SETTLE_NS),
+        None => flow
+            .last_syn_ns()
+            .max(flow.ack_lost_ns.unwrap_or(0))
+            .saturating_add(patience_ns),
     }
 }
 

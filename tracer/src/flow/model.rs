@@ -291,9 +291,9 @@ impl Flow {
         let syns = answered
             .map_or_else(|| self.last_syn_ns(), |attempt| attempt.time_ns)
             .saturating_sub(self.start_ns())
-            + self.waited_ns(Part::Syn, self.answered_attempt());
+            .saturating_add(self.waited_ns(Part::Syn, self.answered_attempt()));
         if let Some(lost) = self.ack_lost_ns {
-            return Some(syns + established.saturating_sub(lost));
+            return Some(syns.saturating_add(established.saturating_sub(lost)));
         }
         let mut synacks = self.synack_times();
         let first = synacks.next();
@@ -301,7 +301,7 @@ impl Flow {
         let answers = last
             .zip(first)
             .map_or(0, |(last, first)| last.saturating_sub(first));
-        Some(syns + answers.max(self.waited_ns(Part::SynAck, None)))
+        Some(syns.saturating_add(answers.max(self.waited_ns(Part::SynAck, None))))
     }
 
     /// The longest time that a SYN or SYN-ACK waited for the hardware address of its next hop before it left: of one
