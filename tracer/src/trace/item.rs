@@ -265,6 +265,17 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_is_too_long_is_not_read() {
+        let mut body = br#"{"hooks":["#.to_vec();
+        body.resize(MOST_SMALL + 1, b' ');
+        assert!(parse(kind::HOOKS, b"{\"hooks\":[]}").is_some());
+        body.splice(body.len() - 2.., *b"]}");
+        assert_eq!(parse(kind::HOOKS, &body), None);
+        assert!(parse(kind::HOOKS, &body[..MOST_SMALL]).is_none());
+        assert!(parse(kind::RECORD, &body).is_some());
+    }
+
+    #[test]
     fn a_cut_anywhere_is_no_panic() {
         let payload = payload();
         for end in 0..payload.len() {
