@@ -106,7 +106,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
                 failures.display(),
                 target.name
             ))
-            .arg("-print_final_stats=1")
+            .args(["-print_final_stats=1", "-len_control=0"])
             .arg(format!("-dict={}", root.join("tracer/fuzz/items.dict").display()))
             .arg(&corpus)
             .args(seeds(target, &root));

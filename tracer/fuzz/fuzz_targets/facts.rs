@@ -14,15 +14,18 @@ use tracer::{
     report::Clock,
     trace::{change, patch::Patch},
 };
-use tracer_common::hook::{ALL, Hook};
-use tracer_fuzz::{facts::Netns, records::Record};
+use tracer_common::hook::Hook;
+use tracer_fuzz::{
+    facts::Netns,
+    records::{Record, number},
+};
 
 #[derive(Debug, Arbitrary)]
 struct Input {
     netns: Netns,
     later: Netns,
     /// What the hook of the rule read.
-    read: Vec<u8>,
+    read: [u8; 48],
     is_legacy: bool,
     records: Vec<Record>,
     list: Vec<u8>,
@@ -30,15 +33,9 @@ struct Input {
     between: (usize, usize, Vec<u8>),
 }
 
-fn number(hook: Hook) -> u8 {
-    let place = ALL.iter().position(|info| info.hook == hook);
-    place.and_then(|place| place.try_into().ok()).expect("a hook")
-}
-
 /// The table or chain that the hook read: any, or one that is loaded.
 fn read(input: &Input) -> Vec<u8> {
-    let mut body = input.read.clone();
-    body.resize(body.len().max(64), 0);
+    let mut body = input.read.to_vec();
     for (at, name) in [(0, "filter"), (32, "INPUT")] {
         if body[at] & 1 == 0 {
             body[at..at + name.len()].copy_from_slice(name.as_bytes());
@@ -79,10 +76,10 @@ fuzz_target!(|input: Input| {
         (Hook::NftDoChain, 16)
     };
     let story = [
-        Record::seen(number(Hook::NetifReceive), 0, false, Vec::new()),
-        Record::seen(number(hook), kind, false, read(&input)),
-        Record::seen(number(hook), 0, true, Vec::new()),
-        Record::seen(number(Hook::KfreeSkb), 5, false, vec![0; 64]),
+        Record::seen(number(Hook::NetifReceive), 0, false, &[]),
+        Record::seen(number(hook), kind, false, &read(&input)),
+        Record::seen(number(hook), 0, true, &[]),
+        Record::seen(number(Hook::KfreeSkb), 5, false, &[]),
     ];
     for record in story.iter().chain(&input.records) {
         if let Ok(mut event) = decode::event(&record.to_bytes(&mut now_ns)) {

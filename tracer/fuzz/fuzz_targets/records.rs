@@ -9,6 +9,7 @@ use libfuzzer_sys::{
 use tracer::{
     cli::fuzz::Views, diagnose, flow::engine::Engine, node::facts::Facts, probe::decode, report::Clock,
 };
+use tracer_common::hook::Hook;
 use tracer_fuzz::records::Record;
 
 #[derive(Debug, Arbitrary)]
@@ -29,7 +30,9 @@ fuzz_target!(|input: Input| {
     let mut views = Views::new().expect("nothing is written");
     views.begin(&head).expect("nothing is written");
     let mut now_ns = 1;
-    for record in &input.records {
+    // Without it nothing that follows is of any flow.
+    let arrival = Record::seen(tracer_fuzz::records::number(Hook::NetifReceive), 0, false, &[]);
+    for record in std::iter::once(&arrival).chain(&input.records) {
         if record.asks {
             engine.take_unasked(|_| {});
             engine.poll(now_ns, |flow, fate| {

@@ -2,7 +2,7 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use tracer_common::{
-    hook::ALL,
+    hook::{ALL, Hook},
     tcp::{ACK, RST, SYN},
 };
 
@@ -25,7 +25,9 @@ pub struct Record {
     later: u32,
     /// The time, where it is to be another.
     at: Option<u64>,
-    body: Vec<u8>,
+    /// How what was read begins, and what the rest of it is.
+    body: [u8; 48],
+    fill: u8,
     /// Flows are asked for their fates before it.
     pub asks: bool,
 }
@@ -35,7 +37,10 @@ const BODY: usize = 1024;
 
 impl Record {
     /// A packet of the first flow at a hook, with what was read there.
-    pub fn seen(hook: u8, kind: u8, is_return: bool, body: Vec<u8>) -> Self {
+    pub fn seen(hook: u8, kind: u8, is_return: bool, read: &[u8]) -> Self {
+        let mut body = [0; 48];
+        let length = read.len().min(body.len());
+        body[..length].copy_from_slice(&read[..length]);
         Self {
             hook,
             kind,
@@ -52,6 +57,7 @@ impl Record {
             later: 1,
             at: None,
             body,
+            fill: 0,
             asks: false,
         }
     }
@@ -111,9 +117,14 @@ impl Record {
             self.encapsulation % 6,
         ]);
         out.extend([10, 0, 0, 9]);
-        let end = out.len() + BODY;
-        out.extend(&self.body);
-        out.resize(end.max(out.len()), 0);
+        out.extend(self.body);
+        out.resize(out.len() + BODY, self.fill);
         out
     }
+}
+
+/// The number by which records here name a hook: its row in the table.
+pub fn number(hook: Hook) -> u8 {
+    let row = ALL.iter().position(|info| info.hook == hook);
+    row.and_then(|row| row.try_into().ok()).expect("a hook")
 }

@@ -73,7 +73,7 @@ pub(super) struct Step {
 
 impl Step {
     /// All of them, the quickest to fail first.
-    pub(super) fn all() -> [Self; 6] {
+    pub(super) fn all() -> [Self; 7] {
         [
             Self {
                 title: "format",
@@ -107,7 +107,13 @@ impl Step {
                 title: "DuckDB and pandas read what is exported",
                 quick: false,
                 command: tables::command,
-                counts: Some(tables::count),
+                counts: Some(|output| lines(output, "table: ")),
+            },
+            Self {
+                title: "hostile recordings end nothing",
+                quick: false,
+                command: |_| ourselves(&["fuzz", "--seconds", "5"]),
+                counts: Some(|output| lines(output, "")),
             },
             Self {
                 title: "licences and sources of dependencies",
@@ -118,12 +124,7 @@ impl Step {
             Self {
                 title: "the committed kernel half is what its source builds to",
                 quick: false,
-                command: |_| {
-                    let ourselves = std::env::current_exe().context("cannot tell which program this is")?;
-                    let mut command = Command::new(ourselves);
-                    command.args(["build-ebpf", "--check"]);
-                    Ok(command)
-                },
+                command: |_| ourselves(&["build-ebpf", "--check"]),
                 counts: None,
             },
         ]
@@ -178,6 +179,14 @@ pub(super) fn run(command: &mut Command, logs: &Path, title: &str) -> Result<(bo
     Ok((status.success(), output))
 }
 
+/// Another command of this program.
+fn ourselves(arguments: &[&str]) -> Result<Command> {
+    let program = std::env::current_exe().context("cannot tell which program this is")?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    Ok(command)
+}
+
 fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(workspace::cargo());
     command.args(arguments);
@@ -229,6 +238,19 @@ fn install_cargo_deny(folder: &Path) -> Result<()> {
     }
     // What it was built from is of no use any more, and large.
     fs::remove_dir_all(folder.join("build")).context("cannot remove cargo-deny's build")
+}
+
+/// Counts lines like our own: `passed  counts_by_fate_in_duckdb`. What failed is named with `what` in front.
+fn lines(output: &str, what: &str) -> Count {
+    let mut count = Count::default();
+    for line in output.lines() {
+        if let Some(name) = line.strip_prefix("passed  ") {
+            count.one(name, true);
+        } else if let Some(name) = line.strip_prefix("FAILED  ") {
+            count.one(&format!("{what}{name}"), false);
+        }
+    }
+    count
 }
 
 /// Counts what Rust's own test programs print:
@@ -292,6 +314,16 @@ mod tests {
                 "unit test help_needs_no_privilege",
                 "unit test vm::cpio::tests::order"
             ]
+        );
+    }
+
+    #[test]
+    fn checks_of_our_own_programs_are_counted_by_name() {
+        let output = "passed  types\nFAILED  times\nTraceback: …\npassed  steps\n2 passed, 1 failed\n";
+        let count = lines(output, "table: ");
+        assert_eq!(
+            (count.passed, count.failures),
+            (2, vec!["table: times".to_owned()])
         );
     }
 

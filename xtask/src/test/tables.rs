@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tracer_lab::packages::Cache;
 use tracer_lab::packages::host::{self, Program};
 
-use super::step::{Count, run};
+use super::step::run;
 use crate::workspace;
 
 const PYTHON: Program = Program {
@@ -89,31 +89,4 @@ fn readers(cache: &Cache, wanted: &Path) -> Result<PathBuf> {
     }
     fs::write(&complete, "").with_context(|| format!("cannot write {}", complete.display()))?;
     Ok(folder)
-}
-
-/// Counts its lines: `passed  counts_by_fate_in_duckdb`.
-pub(super) fn count(output: &str) -> Count {
-    let mut count = Count::default();
-    for line in output.lines() {
-        if let Some(name) = line.strip_prefix("passed  ") {
-            count.one(name, true);
-        } else if let Some(name) = line.strip_prefix("FAILED  ") {
-            count.one(&format!("table: {name}"), false);
-        }
-    }
-    count
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn its_checks_are_counted_by_name() {
-        let count = count("passed  types\nFAILED  times\nTraceback: …\npassed  steps\n2 passed, 1 failed\n");
-        assert_eq!(
-            (count.passed, count.failures),
-            (2, vec!["table: times".to_owned()])
-        );
-    }
 }
