@@ -171,6 +171,15 @@ fn flows_that_are_never_asked_for_are_bounded_all_the_same() {
         story.flow = flow;
         story.arrives(flow * MS);
     }
+    // One SYN, again and again.
+    let mut loops = Story::new();
+    for syn in 1..=20_000 {
+        loops.arrives(syn * 300 * MS);
+    }
+    let (flow, ..) = loops.only();
+    assert_eq!(flow.attempts.len(), 512);
+    assert!(flow.steps_left_out > 19_000, "{}", flow.steps_left_out);
+
     let mut told = 0_u32;
     story.engine.finish(u64::MAX / 2, |_, _| told += 1);
     assert!((200_000..=400_000).contains(&told), "{told}");

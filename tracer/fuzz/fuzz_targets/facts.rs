@@ -66,7 +66,7 @@ fuzz_target!(|input: Input| {
 
     let head = tracer_fuzz::head();
     let clock = Clock::new(head.wall, head.monotonic_ns);
-    let mut views = Views::new().expect("nothing is written");
+    let mut views = Views::new(input.list.len() + input.records.len()).expect("nothing is written");
     views.begin(&head).expect("nothing is written");
     let mut engine = Engine::new(3_000_000_000);
     let mut now_ns = 1;

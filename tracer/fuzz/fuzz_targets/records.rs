@@ -27,7 +27,7 @@ fuzz_target!(|input: Input| {
     let head = tracer_fuzz::head();
     let clock = Clock::new(head.wall, head.monotonic_ns);
     let facts = Facts::default();
-    let mut views = Views::new().expect("nothing is written");
+    let mut views = Views::new(input.records.len() + input.wild.len()).expect("nothing is written");
     views.begin(&head).expect("nothing is written");
     let mut now_ns = 1;
     // Without it nothing that follows is of any flow.

@@ -33,7 +33,7 @@ pub fn play(bytes: &[u8]) {
         path: PathBuf::from("fuzz"),
         reader,
     };
-    let Ok(mut views) = Views::new() else {
+    let Ok(mut views) = Views::new(bytes.len()) else {
         return;
     };
     let played = play::play(vec![recording], &mut views);
@@ -47,16 +47,17 @@ pub fn play(bytes: &[u8]) {
 /// Everything that is said of flows.
 pub struct Views {
     capture: Capture<io::Sink>,
-    table: Table<io::Sink>,
+    /// Takes a hundred times as long as all others together, so it is not always there.
+    table: Option<Table<io::Sink>>,
     collection: summary::Collection,
 }
 
 impl Views {
-    /// Of nothing so far.
-    pub fn new() -> io::Result<Self> {
+    /// Of nothing so far. Of inputs of some lengths a table is made too.
+    pub fn new(length: usize) -> io::Result<Self> {
         Ok(Self {
             capture: Capture::new(io::sink()),
-            table: Table::new(io::sink())?,
+            table: (length % 16 == 0).then(|| Table::new(io::sink())).transpose()?,
             collection: summary::Collection::default(),
         })
     }
@@ -66,7 +67,7 @@ impl Views {
         let _ = json::start(head);
         self.collection.begin(&head.host, &head.kernel, head.patience_ns);
         self.capture.begin(head)?;
-        self.table.begin(head)
+        self.table.as_mut().map_or(Ok(()), |table| table.begin(head))
     }
 
     /// Says everything of a flow.
@@ -87,14 +88,18 @@ impl Views {
         let _ = ladder::flow(flow, fate, diagnosis, facts, clock);
         self.collection.add(flow, fate, diagnosis, facts, clock);
         self.capture.add(flow, fate, diagnosis, facts)?;
-        self.table.add(flow, fate, diagnosis, facts, true)
+        self.table
+            .as_mut()
+            .map_or(Ok(()), |table| table.add(flow, fate, diagnosis, facts, true))
     }
 
     /// Says the rest.
     pub fn end(mut self) {
         let _ = summary::text(&self.collection.summary());
         self.capture.end().expect("nothing is written");
-        self.table.close().expect("nothing is written");
+        if let Some(table) = self.table {
+            table.close().expect("nothing is written");
+        }
     }
 }
 
@@ -114,17 +119,21 @@ impl View for Views {
 
     fn health(&mut self, health: &Health) -> Result<(), Failure> {
         self.capture.lost(health);
-        self.table.lost(health);
+        if let Some(table) = &mut self.table {
+            table.lost(health);
+        }
         Ok(())
     }
 
     fn end(&mut self, end: &End) -> Result<(), Failure> {
         self.collection.end(end.events, end.lost);
-        self.table.end(end);
+        if let Some(table) = &mut self.table {
+            table.end(end);
+        }
         Ok(())
     }
 
     fn now(&mut self, now_ns: u64) -> Result<(), Failure> {
-        Ok(self.table.now(now_ns)?)
+        Ok(self.table.as_mut().map_or(Ok(()), |table| table.now(now_ns))?)
     }
 }

@@ -16,7 +16,7 @@ use super::{
     event::{Event, What},
     fate::Fate,
     judge,
-    model::{AGAIN_NS, Attempt, Earlier, Flow, Place, Step},
+    model::{AGAIN_NS, Attempt, Earlier, Flow, MOST_ATTEMPTS, Place, Step},
 };
 
 /// Once the fate is known, other CPUs' records of the same moment may still be under way.
@@ -311,6 +311,10 @@ fn add(flow: &mut Flow, event: Event) {
         return;
     }
     if event.part == Part::Syn && is_original && is_attempt(flow, &event) {
+        if flow.attempts.len() >= MOST_ATTEMPTS {
+            flow.steps_left_out += 1;
+            return;
+        }
         if flow.established_ns.is_some() {
             flow.over_ns.get_or_insert(event.time_ns);
         }

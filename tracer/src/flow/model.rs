@@ -21,6 +21,9 @@ pub(super) const AGAIN_NS: u64 = 250_000_000;
 /// No flow needs more steps than this; what comes after them is counted only.
 const MOST_STEPS: usize = 512;
 
+/// No client sends so many SYNs with one number; what goes on beyond that is a loop, or an attack.
+pub(super) const MOST_ATTEMPTS: usize = 512;
+
 /// One thing that the kernel did with a packet of the flow.
 #[derive(Clone, Debug)]
 pub struct Step {
@@ -99,7 +102,7 @@ pub struct Flow {
     pub attempts: Vec<Attempt>,
     /// Everything that was seen, in order.
     pub steps: Vec<Step>,
-    /// Steps beyond [`MOST_STEPS`] that were not kept.
+    /// Steps beyond [`MOST_STEPS`] that were not kept, and SYNs beyond [`MOST_ATTEMPTS`].
     pub steps_left_out: u64,
     /// SYN-ACKs sent by the backend.
     pub synacks: u32,
