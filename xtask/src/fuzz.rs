@@ -48,6 +48,8 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
                      -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
 /// Named, so that flags are not for build scripts.
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
+/// A run of fewer seconds begins with the seeds alone, and goes the same way each time as far as it gets.
+const SHORT: u32 = 30;
 /// No input may take more memory or time.
 const BOUNDS: [&str; 3] = ["-rss_limit_mb=2048", "-malloc_limit_mb=512", "-timeout=20"];
 
@@ -74,7 +76,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         .args([
             "build",
             "--quiet",
-            "--locked",
             "--release",
             "--target",
             PLATFORM,
@@ -91,7 +92,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     for target in TARGETS.iter().filter(named) {
         eprintln!("    Fuzz  {} for {} s", target.name, arguments.seconds);
-        let corpus = output.join("corpus").join(target.name);
+        // What long runs have found takes long to begin with, and is not there everywhere.
+        let is_short = arguments.seconds < SHORT;
+        let corpus = output
+            .join(if is_short {
+                "corpus-of-short-runs"
+            } else {
+                "corpus"
+            })
+            .join(target.name);
+        if is_short && corpus.exists() {
+            fs::remove_dir_all(&corpus).with_context(|| format!("cannot remove {}", corpus.display()))?;
+        }
         let failures = output.join("failures");
         for folder in [&corpus, &failures] {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -108,6 +120,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             ))
             .args(["-print_final_stats=1", "-len_control=0"])
             .arg(format!("-dict={}", root.join("tracer/fuzz/items.dict").display()))
+            .args(is_short.then_some("-seed=1"))
             .arg(&corpus)
             .args(seeds(target, &root));
         let status = command
