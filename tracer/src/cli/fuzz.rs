@@ -57,7 +57,7 @@ impl Views {
     pub fn new(length: usize) -> io::Result<Self> {
         Ok(Self {
             capture: Capture::new(io::sink()),
-            table: (length % 16 == 0).then(|| Table::new(io::sink())).transpose()?,
+            table: (length.is_multiple_of(16)).then(|| Table::new(io::sink())).transpose()?,
             collection: summary::Collection::default(),
         })
     }

@@ -222,7 +222,7 @@ fn chains_that_call_one_another_without_end_take_no_stack() {
             address: AddressMatch::default(),
             matches: Vec::new(),
             // The last one calls the first.
-            target: if index % 2 == 0 {
+            target: if index.is_multiple_of(2) {
                 Target::Jump((index + 1) % CHAINS)
             } else {
                 Target::Goto((index + 1) % CHAINS)
