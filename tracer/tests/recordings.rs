@@ -225,7 +225,7 @@ fn options_that_do_not_fit_together_are_told() {
         (&["record", "-o", "x", "--rotate-count", "2"], "--rotate-size"),
         (&["record", "-o", "x", "--until", "bored"], "neither a fate"),
         (&["record", "-o", "x", "--after", "1"], "--until"),
-        (&["export", "x", "--to", "csv"], "jsonl, pcapng"),
+        (&["export", "x", "--to", "csv"], "jsonl, pcapng, parquet"),
     ] {
         let output = tracer(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);

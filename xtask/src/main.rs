@@ -3,6 +3,7 @@
 mod build_ebpf;
 mod demo;
 mod dist;
+mod fuzz;
 mod lab;
 mod static_build;
 mod system;
@@ -32,6 +33,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Build the one static file that runs on any x86-64 Linux, target/dist/tracer
     Dist,
+    /// Give hostile recordings, records and facts to what reads them
+    Fuzz(fuzz::Arguments),
     /// Run everything that must pass: lints, unit tests, the report in a browser, licences, the kernel half's bytes, all
     /// scenarios
     Test(test::Arguments),
@@ -53,6 +56,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Lab(arguments) => lab::run(&arguments),
         Command::Dist => dist::run().map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
     }
 }

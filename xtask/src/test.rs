@@ -5,6 +5,7 @@ mod drill;
 mod keys;
 mod selection;
 mod step;
+mod tables;
 
 use std::process::ExitCode;
 use std::thread;
@@ -20,7 +21,7 @@ use crate::lab::tell::Detail;
 use crate::{system, workspace};
 use boots::Boot;
 use selection::Choice;
-use step::{Count, Step};
+use step::{Count, Step, When};
 
 /// What `cargo xtask test` can be told.
 #[derive(Debug, clap::Args)]
@@ -48,8 +49,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         system::ensure_terminal()?;
     }
     let mut count = Count::default();
-    for step in Step::all().iter().filter(|step| step.quick || !arguments.quick) {
-        count.add(step.run(&cache)?);
+    let steps = Step::all();
+    let run = |when: When| {
+        let mut count = Count::default();
+        for step in steps.iter().filter(|step| step.when == when) {
+            count.add(step.run(&cache)?);
+        }
+        anyhow::Ok(count)
+    };
+    count.add(run(When::Quick)?);
+    if !arguments.quick {
+        count.add(run(When::First)?);
     }
     if !shares.is_empty() {
         let left = selection::left(&shares);
@@ -58,17 +68,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         // Before two threads find at the same time that something must be installed.
         system::ensure_lab()?;
         // These wait most of their time, so they cost none beside the others.
-        let (drilled, played) = thread::scope(|scope| {
+        let (beside, drilled, played) = thread::scope(|scope| {
+            let beside = scope.spawn(|| run(When::Beside));
             let drilled = scope.spawn(|| {
                 let mut count = drill(&first);
                 count.add(screen(&first));
                 count
             });
             let played = scenarios(boots::cut(wanted));
-            (drilled.join(), played)
+            (beside.join(), drilled.join(), played)
+        });
+        count.add(match beside {
+            Ok(Ok(beside)) => beside,
+            Ok(Err(error)) => return Err(error),
+            Err(_) => Count::of("the steps beside the scenarios", false),
         });
         count.add(drilled.unwrap_or_else(|_| Count::of("the drill and the screen", false)));
         count.add(played);
+        count.add(run(When::Last)?);
         print!("\n{left}");
     }
 

@@ -38,7 +38,7 @@ pub enum Command {
     Report(ReportOptions),
     /// Show the way of one flow of a recording, step by step
     Show(ShowOptions),
-    /// Give a recording in a format of others: JSON lines, or packets for Wireshark
+    /// Give a recording in a format of others: JSON lines, packets for Wireshark, or a table
     Export(ExportOptions),
     /// Show which hooks this kernel offers, which attach, and why the others do not
     Hooks(HooksOptions),

@@ -3,6 +3,8 @@
 pub mod args;
 pub mod exit;
 mod export;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod hooks;
 mod lines;
 mod live;

@@ -13,7 +13,7 @@ use super::{exit::Failure, record::cannot_write};
 use crate::trace::rotate;
 
 /// Opens the output: a file, which is made for its owner only and loses what it held, or standard output.
-pub(super) fn open(path: Option<&Path>, recordings: &[PathBuf]) -> Result<Box<dyn Write>, Failure> {
+pub(super) fn open(path: Option<&Path>, recordings: &[PathBuf]) -> Result<Box<dyn Write + Send>, Failure> {
     Ok(match path {
         Some(path) => Box::new(create(path, recordings)?),
         None => Box::new(io::stdout()),

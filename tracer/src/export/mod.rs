@@ -2,4 +2,5 @@
 
 pub mod capture;
 pub mod header;
+pub mod parquet;
 pub mod pcapng;

@@ -16,7 +16,7 @@ use super::{
     event::{Event, What},
     fate::Fate,
     judge,
-    model::{AGAIN_NS, Attempt, Earlier, Flow, Place, Step},
+    model::{AGAIN_NS, Attempt, Earlier, Flow, MOST_ATTEMPTS, Place, Step},
 };
 
 /// Once the fate is known, other CPUs' records of the same moment may still be under way.
@@ -145,6 +145,10 @@ impl Engine {
             tracked.due_ns = due;
             self.due.insert((due, number));
         }
+        // A recording can lack the moments at which flows are asked for, and forgotten.
+        if self.order.len() > 2 * MOST_FLOWS || self.steps > 2 * MOST_STEPS {
+            self.forget(0);
+        }
     }
 
     /// The flows whose fate is known by `now_ns` and was not said yet, or has changed since. Each is handed to `say`.
@@ -225,7 +229,7 @@ impl Engine {
             backend: tracked.backend.or_else(|| tracked.flow.backend()),
         });
         let flow = Flow::new(self.next_id, event, earlier);
-        self.next_id += 1;
+        self.next_id = self.next_id.saturating_add(1);
         self.by_tuple.insert(event.tuple, event.flow);
         self.order.push_back(event.flow);
         self.flows.insert(
@@ -278,10 +282,21 @@ fn decided_ns(flow: &Flow) -> Option<u64> {
     flow.established_ns.or(flow.refused_ns)
 }
 
+/// The moment after which nothing changes what was told of this flow, monotonic nanoseconds.
+pub(crate) fn settled_ns(flow: &Flow) -> u64 {
+    match decided_ns(flow) {
+        Some(decided) => decided.saturating_add(LINGER_NS),
+        None => flow.last_syn_ns().saturating_add(KEEP_NS),
+    }
+}
+
 fn due_ns(flow: &Flow, patience_ns: u64) -> u64 {
     match decided_ns(flow) {
-        Some(decided) => decided + SETTLE_NS,
-        None => flow.last_syn_ns().max(flow.ack_lost_ns.unwrap_or(0)) + patience_ns,
+        Some(decided) => decided.saturating_add(SETTLE_NS),
+        None => flow
+            .last_syn_ns()
+            .max(flow.ack_lost_ns.unwrap_or(0))
+            .saturating_add(patience_ns),
     }
 }
 
@@ -296,6 +311,10 @@ fn add(flow: &mut Flow, event: Event) {
         return;
     }
     if event.part == Part::Syn && is_original && is_attempt(flow, &event) {
+        if flow.attempts.len() >= MOST_ATTEMPTS {
+            flow.steps_left_out += 1;
+            return;
+        }
         if flow.established_ns.is_some() {
             flow.over_ns.get_or_insert(event.time_ns);
         }

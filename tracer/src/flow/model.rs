@@ -21,6 +21,9 @@ pub(super) const AGAIN_NS: u64 = 250_000_000;
 /// No flow needs more steps than this; what comes after them is counted only.
 const MOST_STEPS: usize = 512;
 
+/// No client sends so many SYNs with one number; what goes on beyond that is a loop, or an attack.
+pub(super) const MOST_ATTEMPTS: usize = 512;
+
 /// One thing that the kernel did with a packet of the flow.
 #[derive(Clone, Debug)]
 pub struct Step {
@@ -99,7 +102,7 @@ pub struct Flow {
     pub attempts: Vec<Attempt>,
     /// Everything that was seen, in order.
     pub steps: Vec<Step>,
-    /// Steps beyond [`MOST_STEPS`] that were not kept.
+    /// Steps beyond [`MOST_STEPS`] that were not kept, and SYNs beyond [`MOST_ATTEMPTS`].
     pub steps_left_out: u64,
     /// SYN-ACKs sent by the backend.
     pub synacks: u32,
@@ -291,9 +294,9 @@ impl Flow {
         let syns = answered
             .map_or_else(|| self.last_syn_ns(), |attempt| attempt.time_ns)
             .saturating_sub(self.start_ns())
-            + self.waited_ns(Part::Syn, self.answered_attempt());
+            .saturating_add(self.waited_ns(Part::Syn, self.answered_attempt()));
         if let Some(lost) = self.ack_lost_ns {
-            return Some(syns + established.saturating_sub(lost));
+            return Some(syns.saturating_add(established.saturating_sub(lost)));
         }
         let mut synacks = self.synack_times();
         let first = synacks.next();
@@ -301,7 +304,7 @@ impl Flow {
         let answers = last
             .zip(first)
             .map_or(0, |(last, first)| last.saturating_sub(first));
-        Some(syns + answers.max(self.waited_ns(Part::SynAck, None)))
+        Some(syns.saturating_add(answers.max(self.waited_ns(Part::SynAck, None))))
     }
 
     /// The longest time that a SYN or SYN-ACK waited for the hardware address of its next hop before it left: of one

@@ -131,8 +131,8 @@ impl Collection {
 
     /// A run has ended.
     pub fn end(&mut self, records: u64, lost: u64) {
-        self.records += records;
-        self.lost += lost;
+        self.records = self.records.saturating_add(records);
+        self.lost = self.lost.saturating_add(lost);
     }
 
     /// What happened.

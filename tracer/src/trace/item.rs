@@ -25,6 +25,10 @@ pub mod kind {
 /// Bytes in front of an item: its kind and its length.
 pub const FRONT: usize = 5;
 
+/// Longest item that is no record and no fact: a few numbers, or a line for each hook. A list can take many times the room
+/// of its text, so none longer is read.
+const MOST_SMALL: usize = 4 << 20;
+
 /// One thing that a recording tells.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item<'a> {
@@ -190,6 +194,9 @@ impl<'a> Iterator for Items<'a> {
 }
 
 fn parse(kind: u8, mut body: &[u8]) -> Option<Item<'_>> {
+    if !matches!(kind, kind::RECORD | kind::FACTS) && body.len() > MOST_SMALL {
+        return None;
+    }
     Some(match kind {
         kind::RECORD => Item::Record(body),
         kind::TICK => Item::Tick(body.try_get_u64_le().ok()?),
@@ -255,6 +262,17 @@ mod tests {
         for wrong in [&[kind::RECORD][..], &[kind::RECORD, 255, 255, 255, 255, 1]] {
             assert_eq!(Items::of(wrong).collect::<Vec<_>>(), [Err(Odd::Broken)]);
         }
+    }
+
+    #[test]
+    fn a_list_that_is_too_long_is_not_read() {
+        let mut body = br#"{"hooks":["#.to_vec();
+        body.resize(MOST_SMALL + 1, b' ');
+        assert!(parse(kind::HOOKS, b"{\"hooks\":[]}").is_some());
+        body.splice(body.len() - 2.., *b"]}");
+        assert_eq!(parse(kind::HOOKS, &body), None);
+        assert!(parse(kind::HOOKS, &body[..MOST_SMALL]).is_none());
+        assert!(parse(kind::RECORD, &body).is_some());
     }
 
     #[test]

@@ -10,6 +10,13 @@ use super::{
     item::Items,
 };
 
+/// Chunks may unpack to so many bytes, and to so many times what was read: no recorder's come near to that. So a small file
+/// cannot take all memory.
+const MOST_UNPACKED: u64 = 64 << 20;
+const MOST_PACKED: u64 = 1000;
+/// Longest text that a recording says of itself. A list can take many times the room of its text.
+const MOST_HEAD: u32 = 4 << 20;
+
 /// What is wrong with a recording. All else of it was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
@@ -60,6 +67,8 @@ pub struct Reader<R> {
     head: Head,
     damage: Damage,
     read: u64,
+    /// Bytes of what was unpacked so far.
+    unpacked: u64,
 }
 
 /// What was found in a place where a chunk should be.
@@ -88,13 +97,15 @@ impl<R: Read> Reader<R> {
             head: Head::default(),
             damage: Damage::default(),
             read: 0,
+            unpacked: 0,
         };
         reader.read += u64::try_from(length).unwrap_or_default();
         // What follows can only be understood with the head, which is the first chunk.
         let Found::Chunk(chunk) = reader.chunk()? else {
             return Err(TraceError::Empty);
         };
-        if chunk.head.kind != kind::HEAD || reader.damage != Damage::default() {
+        let is_head = chunk.head.kind == kind::HEAD && chunk.head.raw <= MOST_HEAD;
+        if !is_head || reader.damage != Damage::default() {
             return Err(TraceError::Head);
         }
         let text = chunk.open().ok_or(TraceError::Head)?;
@@ -127,7 +138,7 @@ impl<R: Read> Reader<R> {
                 return Ok(None);
             };
             match chunk.head.kind {
-                kind::LOG => match Log::of(chunk) {
+                kind::LOG => match self.log(chunk) {
                     Some(log) => {
                         self.damage.chunks += 1;
                         return Ok(Some(log));
@@ -139,6 +150,16 @@ impl<R: Read> Reader<R> {
                 _ => self.damage.unknown_chunks += 1,
             }
         }
+    }
+
+    /// Unpacks a chunk; `None` if it is damaged, or holds more than can be.
+    fn log(&mut self, chunk: Sealed) -> Option<Log> {
+        let unpacked = self.unpacked + u64::from(chunk.head.raw);
+        if unpacked > MOST_UNPACKED.max(self.read.saturating_mul(MOST_PACKED)) {
+            return None;
+        }
+        self.unpacked = unpacked;
+        Log::of(chunk)
     }
 
     fn chunk(&mut self) -> Result<Found, TraceError> {

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use tracer_lab::packages::Cache;
 use tracer_lab::packages::host;
 
+use super::tables;
 use crate::{system, workspace};
 
 /// How much of a failed step's output is shown.
@@ -59,12 +60,24 @@ impl Count {
     }
 }
 
+/// When a step is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// First, and in the inner loop too: no network, and little time.
+    Quick,
+    /// After those.
+    First,
+    /// Beside the scenarios, with what time their guests leave: mostly compiling, and nothing that minds how long it takes.
+    Beside,
+    /// After the scenarios: seconds, of what was compiled meanwhile.
+    Last,
+}
+
 /// One program to run.
 #[derive(Debug)]
 pub(super) struct Step {
     title: &'static str,
-    /// It needs no network and little time.
-    pub(super) quick: bool,
+    pub(super) when: When,
     command: fn(&Cache) -> Result<Command>,
     /// What its output counts, if it counts anything.
     counts: Option<fn(&str) -> Count>,
@@ -72,17 +85,17 @@ pub(super) struct Step {
 
 impl Step {
     /// All of them, the quickest to fail first.
-    pub(super) fn all() -> [Self; 6] {
+    pub(super) fn all() -> [Self; 9] {
         [
             Self {
                 title: "format",
-                quick: true,
+                when: When::Quick,
                 command: |_| Ok(cargo(&["fmt", "--all", "--check"])),
                 counts: None,
             },
             Self {
                 title: "lints",
-                quick: true,
+                when: When::Quick,
                 command: |_| {
                     Ok(cargo(&[
                         "clippy",
@@ -98,13 +111,13 @@ impl Step {
             },
             Self {
                 title: "unit tests",
-                quick: true,
+                when: When::Quick,
                 command: |_| Ok(cargo(&["test", "--quiet", "--no-fail-fast"])),
                 counts: Some(libtest),
             },
             Self {
                 title: "the report's page in a browser",
-                quick: false,
+                when: When::First,
                 command: |_| {
                     // Of all packages, as for the unit tests: of one alone it would be built with fewer features, anew.
                     let mut command = cargo(&["test", "--quiet", "--test", "html", "--", "--ignored"]);
@@ -114,20 +127,33 @@ impl Step {
                 counts: Some(libtest),
             },
             Self {
+                title: "DuckDB and pandas read what is exported",
+                when: When::Beside,
+                command: tables::command,
+                counts: Some(|output| lines(output, "table: ")),
+            },
+            Self {
+                title: "the fuzz targets build",
+                when: When::Beside,
+                command: |_| ourselves(&["fuzz", "--build"]),
+                counts: None,
+            },
+            Self {
+                title: "hostile recordings end nothing",
+                when: When::Last,
+                command: |_| ourselves(&["fuzz", "--seconds", "5"]),
+                counts: Some(|output| lines(output, "")),
+            },
+            Self {
                 title: "licences and sources of dependencies",
-                quick: false,
+                when: When::Beside,
                 command: cargo_deny,
                 counts: None,
             },
             Self {
                 title: "the committed kernel half is what its source builds to",
-                quick: false,
-                command: |_| {
-                    let ourselves = std::env::current_exe().context("cannot tell which program this is")?;
-                    let mut command = Command::new(ourselves);
-                    command.args(["build-ebpf", "--check"]);
-                    Ok(command)
-                },
+                when: When::Beside,
+                command: |_| ourselves(&["build-ebpf", "--check"]),
                 counts: None,
             },
         ]
@@ -144,6 +170,9 @@ impl Step {
                 return Ok(Count::of(self.title, false));
             }
         };
+        if self.when == When::Beside {
+            command = idle(&command);
+        }
         let (passed, output) = run(&mut command, &cache.root().join("logs"), self.title)?;
         let mut count = self.counts.map_or_else(Count::default, |counts| counts(&output));
         // A program that fails without counting a failure has failed itself: it did not compile, say.
@@ -167,7 +196,7 @@ impl Step {
 }
 
 /// Runs a program with both its outputs in one file, so that their lines stay in order.
-fn run(command: &mut Command, logs: &Path, title: &str) -> Result<(bool, String)> {
+pub(super) fn run(command: &mut Command, logs: &Path, title: &str) -> Result<(bool, String)> {
     fs::create_dir_all(logs).with_context(|| format!("cannot create {}", logs.display()))?;
     let path = logs.join(format!("{}-{}.log", title.replace(' ', "-"), std::process::id()));
     let log = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -186,6 +215,29 @@ fn run(command: &mut Command, logs: &Path, title: &str) -> Result<(bool, String)
         eprintln!("    Kept  {}: all that was printed", path.display());
     }
     Ok((status.success(), output))
+}
+
+/// The same command, for whenever nobody else wants a CPU.
+fn idle(command: &Command) -> Command {
+    let mut idle = Command::new("chrt");
+    idle.args(["--idle", "0"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => idle.env(name, value),
+            None => idle.env_remove(name),
+        };
+    }
+    idle
+}
+
+/// Another command of this program.
+fn ourselves(arguments: &[&str]) -> Result<Command> {
+    let program = std::env::current_exe().context("cannot tell which program this is")?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    Ok(command)
 }
 
 fn cargo(arguments: &[&str]) -> Command {
@@ -239,6 +291,19 @@ fn install_cargo_deny(folder: &Path) -> Result<()> {
     }
     // What it was built from is of no use any more, and large.
     fs::remove_dir_all(folder.join("build")).context("cannot remove cargo-deny's build")
+}
+
+/// Counts lines like our own: `passed  counts_by_fate_in_duckdb`. What failed is named with `what` in front.
+fn lines(output: &str, what: &str) -> Count {
+    let mut count = Count::default();
+    for line in output.lines() {
+        if let Some(name) = line.strip_prefix("passed  ") {
+            count.one(name, true);
+        } else if let Some(name) = line.strip_prefix("FAILED  ") {
+            count.one(&format!("{what}{name}"), false);
+        }
+    }
+    count
 }
 
 /// Counts what Rust's own test programs print:
@@ -302,6 +367,16 @@ mod tests {
                 "unit test help_needs_no_privilege",
                 "unit test vm::cpio::tests::order"
             ]
+        );
+    }
+
+    #[test]
+    fn checks_of_our_own_programs_are_counted_by_name() {
+        let output = "passed  types\nFAILED  times\nTraceback: …\npassed  steps\n2 passed, 1 failed\n";
+        let count = lines(output, "table: ");
+        assert_eq!(
+            (count.passed, count.failures),
+            (2, vec!["table: times".to_owned()])
         );
     }
 

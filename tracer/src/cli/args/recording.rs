@@ -119,6 +119,8 @@ pub enum Format {
     /// Packets for Wireshark: the headers as they were at each hook, one interface a hook, and what happened there in
     /// comments, with DROP in front where a packet was discarded
     Pcapng,
+    /// A table for DuckDB and pandas: one row a flow, with its evidence and its path as lists
+    Parquet,
 }
 
 /// What ends a recording.

@@ -223,7 +223,7 @@ fn find<'a>(netns: &'a NetnsFacts, wanted: &NftRule, can_be: impl Fn(&Rule) -> b
     let before_next = pairs.filter(|(rule, next)| {
         wanted.next != 0
             && next.handle == wanted.next
-            && next.number == rule.number + 1
+            && rule.number.checked_add(1) == Some(next.number)
             && (rule.family, &rule.table, &rule.chain) == (next.family, &next.table, &next.chain)
     });
     let before_next = before_next.map(|(rule, _)| rule).filter(|rule| can_be(rule));

@@ -211,3 +211,34 @@ fn asks_the_running_kernel() {
         assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
     }
 }
+
+#[test]
+fn chains_that_call_one_another_without_end_take_no_stack() {
+    const CHAINS: usize = 200_000;
+    let chain = |index: usize| Chain {
+        name: format!("C{index}"),
+        base: (index == 0).then_some((1, Verdict::Accept)),
+        rules: vec![Rule {
+            address: AddressMatch::default(),
+            matches: Vec::new(),
+            // The last one calls the first.
+            target: if index.is_multiple_of(2) {
+                Target::Jump((index + 1) % CHAINS)
+            } else {
+                Target::Goto((index + 1) % CHAINS)
+            },
+            translation: None,
+            target_at: 0,
+        }],
+    };
+    let mut table = Table {
+        name: "filter".to_owned(),
+        is_v6: false,
+        chains: (0..CHAINS).map(chain).collect(),
+    };
+    assert!(places(&table, 1, &syn(1)).is_empty());
+    table.chains[CHAINS - 1].rules[0].target = Target::Verdict(Verdict::Drop);
+    assert_eq!(places(&table, 1, &syn(1)), [format!("C{} 1", CHAINS - 1)]);
+    table.chains[7].rules[0].target = Target::Jump(usize::MAX);
+    assert!(places(&table, 1, &syn(1)).is_empty());
+}

@@ -121,26 +121,70 @@ struct Walk<'a, 'p> {
     found: Vec<Outcome<'a>>,
 }
 
-impl Walk<'_, '_> {
-    /// Can the packet come out at the end of this chain, undecided?
-    fn chain(&mut self, index: usize) -> bool {
-        if let Some(&passes) = self.passes.get(&index) {
-            return passes;
+/// A chain that was called, and how far it is.
+struct Call<'a> {
+    index: usize,
+    chain: &'a Chain,
+    /// The rule that is asked next.
+    next: usize,
+    /// May the packet go back from here before the end?
+    returns: bool,
+}
+
+/// What the rules of a chain come to.
+enum Comes {
+    /// To a rule that calls this chain.
+    To(usize),
+    /// To their end, and whether the packet may come out there, undecided.
+    Out(bool),
+}
+
+impl<'a> Walk<'a, '_> {
+    /// Can the packet come out at the end of this chain, undecided? How deep chains call one another is up to whoever made
+    /// the table, so the calls are in a list and not on the stack.
+    fn chain(&mut self, base: usize) -> bool {
+        let mut calls = Vec::new();
+        // What the chain that was called last says.
+        let mut answer = self.call(base, &mut calls);
+        while let Some(call) = calls.last_mut() {
+            match self.rules(call, answer.take()) {
+                Comes::To(index) => answer = self.call(index, &mut calls),
+                Comes::Out(passes) => {
+                    self.passes.insert(call.index, passes);
+                    calls.pop();
+                    answer = Some(passes);
+                }
+            }
         }
-        self.passes.insert(index, true);
-        let passes = self.rules(index);
-        self.passes.insert(index, passes);
-        passes
+        answer.unwrap_or(true)
     }
 
-    fn rules(&mut self, index: usize) -> bool {
+    /// What is known of the chain, or `None` if that is to be found out now.
+    fn call(&mut self, index: usize, calls: &mut Vec<Call<'a>>) -> Option<bool> {
+        if let Some(&passes) = self.passes.get(&index) {
+            return Some(passes);
+        }
         let Some(chain) = self.table.chains.get(index) else {
-            return true;
+            return Some(true);
         };
-        let mut returns = false;
-        for (rule, number) in chain.rules.iter().zip(1..) {
+        self.passes.insert(index, true);
+        calls.push(Call {
+            index,
+            chain,
+            next: 0,
+            returns: false,
+        });
+        None
+    }
+
+    /// Goes on with the rules of a chain; `answer` is what the chain says that the next rule calls.
+    fn rules(&mut self, call: &mut Call<'a>, mut answer: Option<bool>) -> Comes {
+        let chain = call.chain;
+        while let Some(rule) = chain.rules.get(call.next) {
             let fits = self.fits(rule);
+            let number = call.next + 1;
             if fits == Fits::No {
+                call.next += 1;
                 continue;
             }
             let goes_on = match &rule.target {
@@ -149,15 +193,21 @@ impl Walk<'_, '_> {
                     false
                 }
                 Target::Verdict(Verdict::Return) => {
-                    returns = true;
+                    call.returns = true;
                     false
                 }
                 Target::Verdict(Verdict::Accept | Verdict::Other(_)) => false,
-                Target::Jump(to) => self.chain(*to),
-                Target::Goto(to) => {
-                    returns |= self.chain(*to);
-                    false
-                }
+                Target::Jump(to) => match answer.take() {
+                    Some(passes) => passes,
+                    None => return Comes::To(*to),
+                },
+                Target::Goto(to) => match answer.take() {
+                    Some(passes) => {
+                        call.returns |= passes;
+                        false
+                    }
+                    None => return Comes::To(*to),
+                },
                 Target::Extension(name) if GO_ON.contains(&name.as_str()) => true,
                 Target::Extension(name) => {
                     self.found.push(Outcome::Extension { chain, number, name });
@@ -166,10 +216,11 @@ impl Walk<'_, '_> {
                 Target::Nothing => true,
             };
             if fits == Fits::Yes && !goes_on {
-                return returns;
+                return Comes::Out(call.returns);
             }
+            call.next += 1;
         }
-        true
+        Comes::Out(true)
     }
 
     fn fits(&self, rule: &Rule) -> Fits {

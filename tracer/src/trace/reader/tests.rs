@@ -243,3 +243,43 @@ fn what_is_no_recording_is_told_by_name() {
         .expect("memory");
     assert!(matches!(read(&wrong), Err(TraceError::HeadText(_))));
 }
+
+/// A chunk of these bytes, again and again, without keeping them.
+fn packed(raw: usize, times: usize) -> Vec<u8> {
+    let chunk_head = ChunkHead {
+        kind: kind::LOG,
+        ..ChunkHead::default()
+    };
+    let chunk = Sealed::new(chunk_head, vec![0; raw]).expect("a short chunk");
+    let mut writer = Writer::new(Vec::new(), &head()).expect("memory");
+    for _ in 0..times {
+        writer.write(&chunk).expect("memory");
+    }
+    std::mem::take(writer.get_mut())
+}
+
+#[test]
+fn a_small_file_cannot_unpack_to_more_than_it_may() {
+    const RAW: usize = 20 << 20;
+    let bytes = packed(RAW, 20);
+    assert!(bytes.len() < 100_000, "{}", bytes.len());
+    let (chunks, damage) = read(&bytes).expect("a recording");
+    let most = MOST_UNPACKED.max(MOST_PACKED * bytes.len() as u64);
+    assert!((chunks.len() * RAW) as u64 <= most, "{} chunks", chunks.len());
+    assert!(chunks.len() >= 3 && damage.broken_chunks > 0, "{damage:?}");
+    assert_eq!(damage.broken_chunks + damage.chunks, 20);
+}
+
+#[test]
+fn a_head_that_is_too_long_is_no_head() {
+    let mut text = serde_json::to_vec(&head()).expect("a head");
+    text.resize(usize::try_from(MOST_HEAD).expect("a small number") + 1, b' ');
+    let mut bytes = write(true)[..PREAMBLE].to_vec();
+    let head = ChunkHead {
+        kind: kind::HEAD,
+        ..ChunkHead::default()
+    };
+    let chunk = Sealed::new(head, text).expect("a short chunk");
+    chunk.write(&mut bytes).expect("memory");
+    assert!(matches!(read(&bytes), Err(TraceError::Head)));
+}

@@ -1,6 +1,6 @@
 //! What a packet can meet on its way through a base chain of nf_tables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::is_in_table_of;
 use crate::node::{
@@ -37,18 +37,24 @@ impl<'a> Reach<'a> {
 
     /// The same for a packet that fits only these rules.
     pub(in super::super) fn of(netns: &'a NetnsFacts, base: &'a Chain, fits: impl Fn(&Rule) -> bool) -> Self {
-        let in_table = || {
-            let rules = netns.rules.iter();
-            rules.filter(|rule| is_in_table_of(rule, base) && fits(rule))
-        };
+        let rules = netns.rules.iter();
+        let in_table: Vec<&Rule> = rules
+            .filter(|rule| is_in_table_of(rule, base) && fits(rule))
+            .collect();
+        // There can be tens of thousands of both.
+        let mut of_chain: HashMap<&str, Vec<&Rule>> = HashMap::new();
+        for rule in &in_table {
+            of_chain.entry(&rule.chain).or_default().push(rule);
+        }
         let mut reach = Self::default();
         let mut open = vec![base.name.as_str()];
+        let mut any = false;
         while let Some(name) = open.pop() {
             if !reach.chains.insert(name) {
                 continue;
             }
             let mut asks = false;
-            for rule in in_table().filter(|rule| rule.chain == name) {
+            for rule in of_chain.get(name).into_iter().flatten() {
                 reach.add(rule);
                 asks |= matches!(rule.decides, Decides::Map(_));
                 open.extend(match &rule.decides {
@@ -57,8 +63,9 @@ impl<'a> Reach<'a> {
                 });
             }
             // Where a map leads to is not followed: any chain of the table may be behind it.
-            if asks {
-                open.extend(in_table().map(|rule| rule.chain.as_str()));
+            if asks && !any {
+                any = true;
+                open.extend(in_table.iter().map(|rule| rule.chain.as_str()));
             }
         }
         reach

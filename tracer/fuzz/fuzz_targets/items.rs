@@ -1,0 +1,69 @@
+//! Items in a recording whose lengths and checksums are right.
+
+#![no_main]
+
+use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+use tracer::trace::item::FRONT;
+
+fuzz_target!(|bytes: &[u8]| {
+    // Seeds are recordings.
+    let payload = tracer_fuzz::items(bytes).unwrap_or_else(|| bytes.to_vec());
+    // Facts that are told again in a second chunk are another case.
+    let (first, second) = payload.split_at(cut(&payload));
+    tracer::cli::fuzz::play(&tracer_fuzz::recording(&[first, second]));
+});
+
+/// The items: of each, where it begins and where it ends.
+fn places(payload: &[u8]) -> Vec<(usize, usize)> {
+    let mut places = Vec::new();
+    let mut at = 0;
+    while let Some(front) = payload.get(at..at + FRONT) {
+        let length = u32::from_le_bytes([front[1], front[2], front[3], front[4]]) as usize;
+        let end = at.saturating_add(FRONT).saturating_add(length).min(payload.len());
+        places.push((at, end));
+        at = end;
+    }
+    places
+}
+
+/// An end of an item in the middle.
+fn cut(payload: &[u8]) -> usize {
+    let places = places(payload);
+    places.get(places.len() / 2).map_or(0, |(at, _)| *at)
+}
+
+// Changes one item, and leaves the others and their lengths as they are.
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    let mut payload = tracer_fuzz::items(&data[..size]).unwrap_or_else(|| data[..size].to_vec());
+    let places = places(&payload);
+    if places.is_empty() || seed % 16 == 0 {
+        let length = payload.len().min(max_size);
+        data[..length].copy_from_slice(&payload[..length]);
+        return fuzzer_mutate(data, length, max_size);
+    }
+    let seed = seed as usize / 16;
+    let (begin, end) = places[seed % places.len()];
+    let item = payload[begin..end].to_vec();
+    let other = places[seed / 7 % places.len()];
+    let new = match seed % 5 {
+        // Gone, twice, or another's in its place.
+        0 => Vec::new(),
+        1 => [&item[..], &item[..]].concat(),
+        2 => payload[other.0..other.1].to_vec(),
+        _ => {
+            let mut body = item[FRONT.min(item.len())..].to_vec();
+            let length = body.len();
+            body.resize(length + 64, 0);
+            let most = body.len();
+            let length = fuzzer_mutate(&mut body, length, most);
+            let mut new = vec![item[0]];
+            new.extend(u32::try_from(length).expect("a short item").to_le_bytes());
+            new.extend(&body[..length]);
+            new
+        }
+    };
+    payload.splice(begin..end, new);
+    let length = payload.len().min(max_size);
+    data[..length].copy_from_slice(&payload[..length]);
+    length
+});

@@ -1,0 +1,13 @@
+//! Any bytes at all, read as a recording.
+
+#![no_main]
+
+use std::io::Cursor;
+
+use libfuzzer_sys::fuzz_target;
+use tracer::trace::index;
+
+fuzz_target!(|bytes: &[u8]| {
+    tracer::cli::fuzz::play(bytes);
+    let _ = index::read(&mut Cursor::new(bytes));
+});

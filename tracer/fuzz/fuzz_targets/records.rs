@@ -1,0 +1,56 @@
+//! Records as they come from the ring buffer: any bytes, and such as look like those of few flows.
+
+#![no_main]
+
+use libfuzzer_sys::{
+    arbitrary::{self, Arbitrary},
+    fuzz_target,
+};
+use tracer::{
+    cli::fuzz::Views, diagnose, flow::engine::Engine, node::facts::Facts, probe::decode, report::Clock,
+};
+use tracer_common::hook::Hook;
+use tracer_fuzz::records::Record;
+
+#[derive(Debug, Arbitrary)]
+struct Input {
+    wild: Vec<u8>,
+    records: Vec<Record>,
+}
+
+fuzz_target!(|input: Input| {
+    let _ = decode::printed_conn(&input.wild);
+    let mut engine = Engine::new(3_000_000_000);
+    if let Ok(event) = decode::event(&input.wild) {
+        engine.push(event);
+    }
+    let head = tracer_fuzz::head();
+    let clock = Clock::new(head.wall, head.monotonic_ns);
+    let facts = Facts::default();
+    let mut views = Views::new(input.records.len() + input.wild.len()).expect("nothing is written");
+    views.begin(&head).expect("nothing is written");
+    let mut now_ns = 1;
+    // Without it nothing that follows is of any flow.
+    let arrival = Record::seen(tracer_fuzz::records::number(Hook::NetifReceive), 0, false, &[]);
+    for record in std::iter::once(&arrival).chain(&input.records) {
+        if record.asks {
+            engine.take_unasked(|_| {});
+            engine.poll(now_ns, |flow, fate| {
+                let diagnosis = diagnose::diagnose(flow, fate, &facts);
+                views
+                    .tell(flow, fate, &diagnosis, &facts, &clock)
+                    .expect("nothing is written");
+            });
+        }
+        if let Ok(event) = decode::event(&record.to_bytes(&mut now_ns)) {
+            engine.push(event);
+        }
+    }
+    engine.finish(now_ns, |flow, fate| {
+        let diagnosis = diagnose::diagnose(flow, fate, &facts);
+        views
+            .tell(flow, fate, &diagnosis, &facts, &clock)
+            .expect("nothing is written");
+    });
+    views.end();
+});

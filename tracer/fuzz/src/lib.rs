@@ -1,0 +1,57 @@
+//! What the targets share: recordings around payloads, records of the kernel, facts of the node.
+
+pub mod facts;
+pub mod records;
+
+use tracer::trace::{
+    MAGIC, MAJOR, MINOR, PREAMBLE, RECORDS,
+    chunk::{ChunkHead, Sealed, kind},
+    head::Head,
+    reader::Reader,
+};
+
+/// What a recording says of itself.
+pub fn head() -> Head {
+    Head {
+        records: RECORDS,
+        session: "fuzz".to_owned(),
+        patience_ns: 3_000_000_000,
+        ..Head::default()
+    }
+}
+
+/// A recording whose chunks have these payloads. Lengths and checksums are right.
+pub fn recording(payloads: &[&[u8]]) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    out.extend(MAJOR.to_le_bytes());
+    out.extend(MINOR.to_le_bytes());
+    out.resize(PREAMBLE, 0);
+    let text = serde_json::to_vec(&head()).expect("a head");
+    chunk(kind::HEAD, &text, &mut out);
+    for payload in payloads {
+        chunk(kind::LOG, payload, &mut out);
+    }
+    out
+}
+
+fn chunk(kind: u8, payload: &[u8], out: &mut Vec<u8>) {
+    let head = ChunkHead {
+        kind,
+        next_flow: 1,
+        ..ChunkHead::default()
+    };
+    let sealed = Sealed::new(head, payload.to_vec()).expect("a short payload");
+    sealed.write(out).expect("memory has room");
+}
+
+/// All items of a recording, as they stand in its payloads; `None` if it is none.
+pub fn items(recording: &[u8]) -> Option<Vec<u8>> {
+    let mut reader = Reader::new(recording).ok()?;
+    let mut out = Vec::new();
+    while let Ok(Some(log)) = reader.next_log() {
+        for item in log.items().flatten() {
+            item.write(&mut out);
+        }
+    }
+    Some(out)
+}

@@ -1,0 +1,210 @@
+//! The columns of a table, and how rows become columns.
+//!
+//! Parquet keeps of a column the values that are there, and beside them for each place how deep it is filled
+//! (definition level) and at which list it goes on (repetition level).
+
+use std::{io::Write, net::SocketAddr};
+
+use parquet::{
+    data_type::{ByteArray, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type},
+    errors::{ParquetError, Result},
+    file::writer::SerializedRowGroupWriter,
+};
+
+use super::row::Row;
+use crate::{diagnose::evidence::Evidence, report::path::PathStep};
+
+/// Schema 1's flow object as a table. The order is that of [`write`].
+pub(super) const SCHEMA: &str = "
+message flow {
+  required int32 run (INTEGER(32,false));
+  required binary host (STRING);
+  required int64 id (INTEGER(64,false));
+  required int32 told (INTEGER(32,false));
+  required int64 start (TIMESTAMP(NANOS,true));
+  optional int32 netns (INTEGER(32,false));
+  required binary client_ip (STRING);
+  required int32 client_port (INTEGER(16,false));
+  required binary node_ip (STRING);
+  required int32 node_port (INTEGER(16,false));
+  optional binary service (STRING);
+  optional binary dataplane (STRING);
+  optional binary backend_ip (STRING);
+  optional int32 backend_port (INTEGER(16,false));
+  optional binary backend_name (STRING);
+  required binary fate (STRING);
+  optional binary cause (STRING);
+  required binary explanation (STRING);
+  optional binary advice (STRING);
+  required int32 syns (INTEGER(32,false));
+  required int32 synacks (INTEGER(32,false));
+  optional double connect_ms;
+  optional double stall_ms;
+  required group evidence (LIST) {
+    repeated group list {
+      required group element {
+        required binary what (STRING);
+        required binary value (STRING);
+        required binary hook (STRING);
+      }
+    }
+  }
+  required group path (LIST) {
+    repeated group list {
+      required group element {
+        required double t_ms;
+        required binary hook (STRING);
+        optional binary dev (STRING);
+        optional int32 netns (INTEGER(32,false));
+        optional binary verdict (STRING);
+        required binary note (STRING);
+      }
+    }
+  }
+}
+";
+
+/// Writes rows of one host as a row group.
+pub(super) fn write<W: Write + Send>(
+    group: &mut SerializedRowGroupWriter<'_, W>,
+    host: &str,
+    rows: &[Row],
+) -> Result<()> {
+    let mut to = Columns { group, rows };
+    to.each::<Int32Type>(|row| row.run.cast_signed())?;
+    to.each::<ByteArrayType>(|_| text(host))?;
+    to.each::<Int64Type>(|row| row.id.cast_signed())?;
+    to.each::<Int32Type>(|row| row.told.cast_signed())?;
+    to.each::<Int64Type>(|row| row.start_ns)?;
+    to.maybe::<Int32Type>(|row| row.netns.map(u32::cast_signed))?;
+    to.each::<ByteArrayType>(|row| ip(row.client))?;
+    to.each::<Int32Type>(|row| port(row.client))?;
+    to.each::<ByteArrayType>(|row| ip(row.node))?;
+    to.each::<Int32Type>(|row| port(row.node))?;
+    to.maybe::<ByteArrayType>(|row| row.service.as_deref().map(text))?;
+    to.maybe::<ByteArrayType>(|row| row.diagnosis.dataplane.map(|dataplane| text(dataplane.name())))?;
+    to.maybe::<ByteArrayType>(|row| row.backend.map(ip))?;
+    to.maybe::<Int32Type>(|row| row.backend.map(port))?;
+    // Names of pods are still to come, as in the lines.
+    to.maybe::<ByteArrayType>(|_| None)?;
+    to.each::<ByteArrayType>(|row| text(row.fate.name()))?;
+    to.maybe::<ByteArrayType>(|row| row.diagnosis.cause.map(|cause| text(cause.name())))?;
+    to.each::<ByteArrayType>(|row| text(&row.diagnosis.explanation))?;
+    to.maybe::<ByteArrayType>(|row| row.diagnosis.advice.map(text))?;
+    to.each::<Int32Type>(|row| row.syns.cast_signed())?;
+    to.each::<Int32Type>(|row| row.synacks.cast_signed())?;
+    to.maybe::<DoubleType>(|row| row.connect_ms)?;
+    to.maybe::<DoubleType>(|row| row.stall_ms)?;
+    to.evidence(|fact| &fact.what)?;
+    to.evidence(|fact| &fact.value)?;
+    to.evidence(|fact| &fact.hook)?;
+    to.step::<DoubleType>(|step| step.t_ms)?;
+    to.step::<ByteArrayType>(|step| text(step.hook))?;
+    to.maybe_step::<ByteArrayType>(|step| step.dev.as_deref().map(text))?;
+    to.maybe_step::<Int32Type>(|step| step.netns.map(u32::cast_signed))?;
+    to.maybe_step::<ByteArrayType>(|step| step.verdict.as_deref().map(text))?;
+    to.step::<ByteArrayType>(|step| text(&step.note))
+}
+
+fn text(text: &str) -> ByteArray {
+    text.into()
+}
+
+fn ip(address: SocketAddr) -> ByteArray {
+    text(&address.ip().to_string())
+}
+
+fn port(address: SocketAddr) -> i32 {
+    address.port().into()
+}
+
+/// A column of a row group that is being made.
+struct Column<T> {
+    values: Vec<T>,
+    definitions: Option<Vec<i16>>,
+    repetitions: Option<Vec<i16>>,
+}
+
+/// What is written next.
+struct Columns<'a, 'group, W: Write> {
+    group: &'a mut SerializedRowGroupWriter<'group, W>,
+    rows: &'a [Row],
+}
+
+impl<W: Write + Send> Columns<'_, '_, W> {
+    fn put<T: DataType>(&mut self, column: &Column<T::T>) -> Result<()> {
+        let writer = self.group.next_column()?;
+        let mut writer =
+            writer.ok_or_else(|| ParquetError::General("the schema has no such column".to_owned()))?;
+        writer.typed::<T>().write_batch(
+            &column.values,
+            column.definitions.as_deref(),
+            column.repetitions.as_deref(),
+        )?;
+        writer.close()
+    }
+
+    /// A value in each row.
+    fn each<T: DataType>(&mut self, of: impl Fn(&Row) -> T::T) -> Result<()> {
+        self.put::<T>(&Column {
+            values: self.rows.iter().map(of).collect(),
+            definitions: None,
+            repetitions: None,
+        })
+    }
+
+    /// A value in some rows.
+    fn maybe<T: DataType>(&mut self, of: impl Fn(&Row) -> Option<T::T>) -> Result<()> {
+        let mut values = Vec::new();
+        let level = |row| {
+            let value = of(row);
+            let level = i16::from(value.is_some());
+            values.extend(value);
+            level
+        };
+        let definitions = Some(self.rows.iter().map(level).collect());
+        self.put::<T>(&Column {
+            values,
+            definitions,
+            repetitions: None,
+        })
+    }
+
+    fn evidence(&mut self, of: impl Fn(&Evidence) -> &str) -> Result<()> {
+        let list = |row: &'_ Row| -> Vec<Option<ByteArray>> {
+            let facts = row.diagnosis.evidence.iter();
+            facts.map(|fact| Some(text(of(fact)))).collect()
+        };
+        self.list::<ByteArrayType>(1, list)
+    }
+
+    fn step<T: DataType>(&mut self, of: impl Fn(&PathStep) -> T::T) -> Result<()> {
+        self.list::<T>(1, |row| row.path.iter().map(|step| Some(of(step))).collect())
+    }
+
+    fn maybe_step<T: DataType>(&mut self, of: impl Fn(&PathStep) -> Option<T::T>) -> Result<()> {
+        self.list::<T>(2, |row| row.path.iter().map(&of).collect())
+    }
+
+    /// Values in the elements of a list; `full` is the definition level of one that is there.
+    fn list<T: DataType>(&mut self, full: i16, of: impl Fn(&Row) -> Vec<Option<T::T>>) -> Result<()> {
+        let (mut values, mut definitions, mut repetitions) = (Vec::new(), Vec::new(), Vec::new());
+        for row in self.rows {
+            let elements = of(row);
+            if elements.is_empty() {
+                definitions.push(0);
+                repetitions.push(0);
+            }
+            for (index, element) in elements.into_iter().enumerate() {
+                definitions.push(if element.is_some() { full } else { full - 1 });
+                repetitions.push(i16::from(index > 0));
+                values.extend(element);
+            }
+        }
+        self.put::<T>(&Column {
+            values,
+            definitions: Some(definitions),
+            repetitions: Some(repetitions),
+        })
+    }
+}
