@@ -294,6 +294,10 @@ fn an_old_entry_that_only_affinity_keeps_is_told_from_one_that_is_always_kept() 
 
 /// A SYN that IPVS was to send, about which the kernel says this, and which is discarded there.
 fn not_sent(icmp_type: u32, code: u32, symbol: &str) -> Story {
+    not_sent_by(Hook::IpvsNatXmit, (icmp_type, code), symbol)
+}
+
+fn not_sent_by(hook: Hook, (icmp_type, code): (u32, u32), symbol: &str) -> Story {
     let mut story = Story::new();
     story.facts.symbols.insert(0x1234, symbol.to_owned());
     story.arrives(MS);
@@ -304,7 +308,7 @@ fn not_sent(icmp_type: u32, code: u32, symbol: &str) -> Story {
             conn: NEW,
             ..entry(3, 1, 1, 0)
         };
-        story.syn(MS + 4, Hook::IpvsNatXmit, What::IpvsConn(conn));
+        story.syn(MS + 4, hook, What::IpvsConn(conn));
         if (icmp_type, code) == (3, 4) {
             let told = record::TooBig { mtu: 50, length: 60 };
             story.syn(MS + 5, Hook::IcmpSend, What::TooBig(told));
@@ -335,6 +339,18 @@ fn what_ipvs_cannot_send_is_told_by_what_it_says_to_the_client() {
         );
         assert!(has(&diagnosis, "real server", "10.244.1.2:8080"));
         assert_eq!(has(&diagnosis, "MTU", "50"), cause == Cause::IpvsXmitMtu);
+    }
+}
+
+#[test]
+fn what_ipvs_would_not_translate_may_have_no_way_either() {
+    for (hook, symbol) in [
+        (Hook::IpvsDirectXmit, "ip_vs_dr_xmit+0x9e [ip_vs]"),
+        (Hook::IpvsTunnelXmit, "ip_vs_tunnel_xmit+0x9e [ip_vs]"),
+    ] {
+        let (fate, cause, diagnosis) = told(not_sent_by(hook, (3, 1), symbol));
+        assert_eq!((fate, cause), (Fate::Refused, Some(Cause::IpvsXmitNoRoute)));
+        assert!(has(&diagnosis, "real server", "10.244.1.2:8080"));
     }
 }
 

@@ -1,8 +1,8 @@
 //! IPVS chose a real server but could not send the SYN to it.
 //!
-//! `ip_vs_nat_xmit` (`net/netfilter/ipvs/ip_vs_xmit.c`, 3.14 to 7.3) asks for a route, then looks at the packet's TTL and at
-//! the route's MTU, all before it translates the packet. Each failure tells the sender by ICMP and frees the packet
-//! right there.
+//! `ip_vs_nat_xmit`, `ip_vs_dr_xmit` and `ip_vs_tunnel_xmit` (`net/netfilter/ipvs/ip_vs_xmit.c`, 3.14 to 7.3) have one helper
+//! ask for a route, then look at the packet's TTL and at the route's MTU, all before the packet is translated or wrapped.
+//! Each failure tells the sender by ICMP, and the function frees the packet.
 
 use tracer_common::{
     hook::Hook,
@@ -23,7 +23,12 @@ use crate::{
 };
 
 const HOOKS: &[&[Hook]] = &[
-    &[Hook::IpvsNatXmit, Hook::IpvsNatXmit6],
+    &[
+        Hook::IpvsNatXmit,
+        Hook::IpvsNatXmit6,
+        Hook::IpvsDirectXmit,
+        Hook::IpvsTunnelXmit,
+    ],
     &[Hook::IcmpSend, Hook::IcmpSend6],
     &[Hook::KfreeSkb],
 ];
@@ -31,8 +36,8 @@ const HOOKS: &[&[Hook]] = &[
 pub(super) const XMIT_NO_ROUTE: Row = Row {
     cause: Cause::IpvsXmitNoRoute,
     says: "IPVS chose a real server, but the node has no route to it.",
-    proof: "Inside ip_vs_nat_xmit, before it translated the SYN, the kernel told the client \"host unreachable\" or \
-            \"network unreachable\", and ip_vs_nat_xmit freed the packet.",
+    proof: "Inside ip_vs_nat_xmit (or ip_vs_dr_xmit, ip_vs_tunnel_xmit), before the SYN was translated or wrapped, the \
+            kernel told the client \"host unreachable\" or \"network unreachable\", and that function freed the packet.",
     advice: Some(
         "The node cannot reach the pod's address: look at `ip route get` for it, and at the network plugin that should \
          have made the route.",
@@ -51,8 +56,8 @@ pub(super) const XMIT_NO_ROUTE: Row = Row {
 pub(super) const XMIT_TTL: Row = Row {
     cause: Cause::IpvsXmitTtl,
     says: "The SYN's time to live ran out at IPVS.",
-    proof: "Inside ip_vs_nat_xmit, before it translated the SYN, the kernel told the client \"TTL exceeded\", and \
-            ip_vs_nat_xmit freed the packet.",
+    proof: "Inside ip_vs_nat_xmit (or ip_vs_dr_xmit, ip_vs_tunnel_xmit), before the SYN was translated or wrapped, the \
+            kernel told the client \"TTL exceeded\", and that function freed the packet.",
     advice: Some(
         "The SYN came in with a TTL of 1: look for a routing loop before this node, or for a client that sets a small \
          one (IP_TTL, traceroute).",
@@ -76,8 +81,8 @@ pub(super) const XMIT_TTL: Row = Row {
 pub(super) const XMIT_MTU: Row = Row {
     cause: Cause::IpvsXmitMtu,
     says: "The SYN is larger than the MTU of the route to the real server, and must not be fragmented.",
-    proof: "Inside ip_vs_nat_xmit, before it translated the SYN, the kernel told the client \"fragmentation needed\" or \
-            \"packet too big\", and ip_vs_nat_xmit freed the packet.",
+    proof: "Inside ip_vs_nat_xmit (or ip_vs_dr_xmit, ip_vs_tunnel_xmit), before the SYN was translated or wrapped, the \
+            kernel told the client \"fragmentation needed\" or \"packet too big\", and that function freed the packet.",
     advice: Some(
         "Look at the MTU of the route to the pod (`ip route get`, `ip link`) and at what the network plugin takes off for \
          its tunnel. A SYN is that large only with data in it (TCP Fast Open) or where the MTU is far too small.",
@@ -97,6 +102,9 @@ pub(super) const XMIT_MTU: Row = Row {
         ))
     },
 };
+
+/// The functions, by what their names begin with: those for IPv6 begin so too.
+const XMIT: [&str; 3] = ["ip_vs_nat_xmit", "ip_vs_dr_xmit", "ip_vs_tunnel_xmit"];
 
 /// What the kernel told the sender.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -124,11 +132,10 @@ struct Failure<'a> {
 }
 
 impl<'a> Failure<'a> {
-    /// The SYN ended inside `ip_vs_nat_xmit`, and that was said.
+    /// The SYN ended inside the function that was to send it, and that was said.
     fn of(case: &Case<'a>, situation: Situation, told: Told) -> Option<Self> {
         let discarded_in = case.discarded_in()?;
-        // `ip_vs_nat_xmit_v6` begins so too.
-        if case.situation != situation || !discarded_in.starts_with("ip_vs_nat_xmit") {
+        if case.situation != situation || !XMIT.iter().any(|name| discarded_in.starts_with(name)) {
             return None;
         }
         let discarded = case.discarded?;
@@ -139,7 +146,7 @@ impl<'a> Failure<'a> {
             .filter(|step| step.event.skb == discarded.event.skb && step.event.tuple == case.flow.original);
         for step in before {
             match &step.event.what {
-                What::IpvsConn(_) if step.event.hook == Hook::IpvsNatXmit => {
+                What::IpvsConn(_) if step.event.hook.is_ipvs_xmit() => {
                     (sent, icmp, too_big) = (Some(step), None, None);
                 }
                 What::Icmp(said) => icmp = Some(said),
@@ -158,7 +165,7 @@ impl<'a> Failure<'a> {
         };
         let server = server.map_or_else(|| "of its entry".to_owned(), |server| server.to_string());
         let mut evidence = vec![
-            Evidence::seen("real server", server.clone(), Hook::IpvsNatXmit),
+            Evidence::seen("real server", server.clone(), self.sent.event.hook),
             Evidence::seen(
                 "ICMP sent to the client",
                 evidence::icmp_name(self.icmp, case.flow.original.is_v6()),
