@@ -187,6 +187,9 @@ impl Session<'_> {
                         health_due = Instant::now() + HEALTH;
                         self.health()?;
                         self.progress();
+                        if let Some(costs) = self.probe.costs(self.view.wants_costs()) {
+                            self.view.costs(costs);
+                        }
                     }
                     self.learned();
                     if let Some(recorder) = &mut self.recorder {

@@ -4,6 +4,7 @@ use crate::{
     diagnose::{self, Diagnosis},
     flow::{fate::Fate, model::Flow},
     node::facts::Facts,
+    probe::costs::Costs,
     report::Clock,
     trace::{
         head::Head,
@@ -57,6 +58,12 @@ pub(super) trait View {
     fn facts(&mut self, _: &Facts) {}
     /// Comes once a second.
     fn progress(&mut self, _: Progress) {}
+    /// Does it want to know what the hooks cost? To find out costs a little itself.
+    fn wants_costs(&self) -> bool {
+        false
+    }
+    /// What the hooks cost in the last second, while that is wanted.
+    fn costs(&mut self, _: Costs) {}
     /// Has it heard enough?
     fn is_over(&self) -> bool {
         false

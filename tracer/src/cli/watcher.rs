@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     flow::fate::Fate,
+    probe::costs::Costs,
     report::Clock,
     trace::{
         head::Head,
@@ -137,6 +138,14 @@ impl View for Watcher {
 
     fn progress(&mut self, progress: Progress) {
         self.messages.push(Msg::Records(progress.events));
+    }
+
+    fn wants_costs(&self) -> bool {
+        self.screen.as_ref().is_some_and(Screen::shows_hooks)
+    }
+
+    fn costs(&mut self, costs: Costs) {
+        self.messages.push(Msg::Costs(costs));
     }
 
     fn is_over(&self) -> bool {

@@ -11,6 +11,7 @@ use tracer_common::hook::{self, Hook, HookInfo, HookKind, When};
 
 pub use super::object::{AttachError, Selection, has_kprobes};
 use super::{
+    costs::{Costs, Meter},
     kernel_log::KernelLog,
     links::{self, Links},
     object::{self, ModuleOffsets},
@@ -28,6 +29,7 @@ pub struct Probe {
     /// In the order of the hook table.
     hooks: Vec<Planned>,
     links: BTreeMap<Hook, Links>,
+    meter: Option<Meter>,
 }
 
 /// A hook's place in the table, which is its place on a packet's way.
@@ -57,6 +59,7 @@ impl Probe {
             offsets_map,
             hooks: plan,
             links: BTreeMap::new(),
+            meter: None,
         };
         let wanted = probe
             .hooks
@@ -185,6 +188,23 @@ impl Probe {
                 self.links.insert(info.hook, links);
             }
             Err(why) => *state = State::Disabled(why),
+        }
+    }
+
+    /// What the hooks cost since the last call, while that is wanted; `None` at the first call, and where the kernel does
+    /// not tell.
+    pub fn costs(&mut self, is_wanted: bool) -> Option<Costs> {
+        if !is_wanted {
+            self.meter = None;
+            return None;
+        }
+        let hooks = self.hooks.iter().map(|planned| planned.info);
+        match &mut self.meter {
+            Some(meter) => Some(meter.read(&self.ebpf, hooks)),
+            None => {
+                self.meter = Meter::start(&self.ebpf, hooks);
+                None
+            }
         }
     }
 

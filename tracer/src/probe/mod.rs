@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod btf;
+pub mod costs;
 pub mod decode;
 pub mod demand;
 pub mod fallback;

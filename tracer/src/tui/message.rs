@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 
 use super::row::Told;
-use crate::{report::Clock, trace::head::HookState};
+use crate::{probe::costs::Costs, report::Clock, trace::head::HookState};
 
 /// Something happened.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub enum Msg {
     Lost(Vec<(String, u64)>),
     /// Records that came so far; once a second.
     Records(u64),
+    /// What the hooks cost in the last second.
+    Costs(Costs),
     /// The kernel's monotonic clock.
     Now(u64),
     /// Something that would have gone to stderr.

@@ -14,7 +14,7 @@ use super::{
     theme::Theme,
     totals::Totals,
 };
-use crate::{diagnose::cause::Cause, report::Clock, trace::head::HookState};
+use crate::{diagnose::cause::Cause, probe::costs::Costs, report::Clock, trace::head::HookState};
 
 /// The views.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -154,6 +154,8 @@ pub struct Model {
     pub clock: Option<Clock>,
     /// The hooks.
     pub hooks: Vec<HookState>,
+    /// What they cost in the last second, once that is known.
+    pub costs: Option<Costs>,
     /// Records in flows that were told of, by hook.
     pub seen: HashMap<Hook, u64>,
     /// Records lost, by hook.

@@ -25,7 +25,7 @@ use ratatui::{
 use self::terminal::Terminal;
 use super::{
     message::{Command, Msg, Play},
-    model::Model,
+    model::{At, Model},
     theme::Theme,
     update::update,
     view::view,
@@ -114,6 +114,12 @@ impl Screen {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.shared.is_over.load(Ordering::Relaxed)
+    }
+
+    /// Does the user look at the hooks?
+    #[must_use]
+    pub fn shows_hooks(&self) -> bool {
+        self.shared.lock().at == At::Hooks
     }
 
     /// Gives the terminal back, and tells there what was said meanwhile.

@@ -62,6 +62,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
             model.rate = records.saturating_sub(model.records);
             model.records = records;
         }
+        Msg::Costs(costs) => model.costs = Some(costs),
         Msg::Said(line) => say(model, line),
         Msg::Notice(line) => model.notice = Some(line),
         Msg::Ended => model.has_ended = true,

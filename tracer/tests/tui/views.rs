@@ -1,8 +1,11 @@
 //! Each view at three sizes.
 
+use std::time::Duration;
+
 use ratatui::style::{Color, Modifier};
 use tracer::{
     flow::fate::Fate,
+    probe::costs::{Cost, Costs},
     tui::{
         message::{Msg, Playing},
         row::Told,
@@ -51,6 +54,30 @@ fn drops_are_shown_by_function_reason_and_rule() {
 #[test]
 fn hooks_are_shown_with_what_they_serve_and_why_they_are_off() {
     at_each_size("hooks", "5");
+}
+
+#[test]
+fn hooks_tell_what_they_cost_where_the_kernel_says() {
+    let mut model = busy(UNICODE, 120, 30);
+    press(&mut model, "5");
+    let costs = Costs {
+        over: Duration::from_millis(2_000),
+        by_hook: [
+            (
+                "kfree_skb",
+                Cost {
+                    runs: 24_000,
+                    run_ns: 19_200_000,
+                },
+            ),
+            ("nft_do_chain", Cost::default()),
+        ]
+        .into(),
+    };
+    update(&mut model, Msg::Costs(costs));
+    let screen = shown(&mut model);
+    assert!(screen.contains("0.96 % of one CPU in all"), "{screen}");
+    assert!(screen.contains("12 000/s, 800 ns each  dropped"), "{screen}");
 }
 
 #[test]

@@ -1,10 +1,18 @@
 //! Where tracer looks in the kernel, and where it cannot.
 
+use std::time::Duration;
+
 use ratatui::style::Style;
 use tracer_common::hook::{self, HookInfo};
 
 use super::pen::Pen;
-use crate::tui::{model::Model, text::count};
+use crate::{
+    probe::costs::{Cost, Costs},
+    tui::{model::Model, text::count},
+};
+
+/// What the last column has.
+const TITLE: &str = "serves, or why it is not attached";
 
 pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     let (theme, more) = (model.theme, model.theme.signs().more);
@@ -12,7 +20,8 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     pen.put(11, 0, "function or tracepoint", theme.dim());
     pen.number(36, 0, "seen", 8, theme.dim());
     pen.number(45, 0, "lost", 6, theme.dim());
-    pen.put(53, 0, "serves, or why it is not attached", theme.dim());
+    let costs = model.costs.as_ref();
+    pen.put(53, 0, &costs.map_or_else(|| TITLE.to_owned(), all), theme.dim());
     let hooks = model.sorted_hooks();
     let lines = pen.lines().saturating_sub(1);
     for (y, (place, hook)) in (1..).zip(hooks.iter().enumerate().skip(model.hook.top).take(lines)) {
@@ -35,12 +44,37 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
             pen.number(45, y, &count(*lost), 6, theme.warning());
         }
         let said = hook.why.as_deref().unwrap_or_else(|| info.map_or("", serves));
-        pen.field(53, y, said, pen.width().saturating_sub(53), more, style);
+        let said = match costs.and_then(|costs| each(costs, &hook.name)) {
+            Some(cost) => format!("{cost}  {said}"),
+            None => said.to_owned(),
+        };
+        pen.field(53, y, &said, pen.width().saturating_sub(53), more, style);
         if place == model.hook.place {
             pen.put(0, y, theme.signs().cursor, theme.key());
             pen.paint(y, theme.selected());
         }
     }
+}
+
+/// What all hooks cost together.
+fn all(costs: &Costs) -> String {
+    let run_ns: u64 = costs.by_hook.values().map(|cost| cost.run_ns).sum();
+    let share = 100.0 * Duration::from_nanos(run_ns).as_secs_f64() / costs.over.as_secs_f64().max(1e-9);
+    format!("{share:.2} % of one CPU in all; {TITLE}")
+}
+
+/// How often a hook ran in a second, and for how long each time.
+fn each(costs: &Costs, name: &str) -> Option<String> {
+    let Cost { runs, run_ns } = *costs.by_hook.get(name)?;
+    let each = run_ns.checked_div(runs)?;
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "for people"
+    )]
+    let rate = (runs as f64 / costs.over.as_secs_f64().max(1e-9)).round() as u64;
+    Some(format!("{}/s, {} ns each", count(rate), count(each)))
 }
 
 fn serves(info: &HookInfo) -> &'static str {

@@ -1,0 +1,106 @@
+//! What the kernel half costs: how often its programs run and for how long, as the kernel counts it.
+//!
+//! The kernel counts only while somebody asks it to (`BPF_ENABLE_STATS`, since 5.8), because reading the clock twice for
+//! each run costs something itself. It ends with the file descriptor, so with the process at the latest.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+use aya::{
+    Ebpf,
+    programs::{Program, ProgramInfo},
+    sys::{Stats, enable_stats},
+};
+use tracer_common::hook::HookInfo;
+
+/// What the programs of one hook did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// How often they ran, entry and return counted each.
+    pub runs: u64,
+    /// For how long, all runs together, in nanoseconds.
+    pub run_ns: u64,
+}
+
+/// What the hooks cost between two moments, by the names of the hooks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Costs {
+    /// The time between them.
+    pub over: Duration,
+    /// Hooks whose programs are loaded.
+    pub by_hook: BTreeMap<&'static str, Cost>,
+}
+
+/// Has the kernel count, as long as it lives.
+pub(super) struct Meter {
+    _counting: OwnedFd,
+    last: BTreeMap<&'static str, Cost>,
+    at: Instant,
+}
+
+impl Meter {
+    /// `None` if this kernel does not count.
+    pub(super) fn start(ebpf: &Ebpf, hooks: impl Iterator<Item = &'static HookInfo>) -> Option<Self> {
+        let counting = enable_stats(Stats::RunTime).ok()?;
+        Some(Self {
+            _counting: counting,
+            last: read(ebpf, hooks),
+            at: Instant::now(),
+        })
+    }
+
+    /// What the hooks cost since the last time.
+    pub(super) fn read(&mut self, ebpf: &Ebpf, hooks: impl Iterator<Item = &'static HookInfo>) -> Costs {
+        let now = read(ebpf, hooks);
+        let since = |(name, cost): (&&'static str, &Cost)| {
+            let last = self.last.get(name).copied().unwrap_or_default();
+            let cost = Cost {
+                runs: cost.runs.saturating_sub(last.runs),
+                run_ns: cost.run_ns.saturating_sub(last.run_ns),
+            };
+            (*name, cost)
+        };
+        let costs = Costs {
+            over: self.at.elapsed(),
+            by_hook: now.iter().map(since).collect(),
+        };
+        self.at = Instant::now();
+        self.last = now;
+        costs
+    }
+}
+
+fn read(ebpf: &Ebpf, hooks: impl Iterator<Item = &'static HookInfo>) -> BTreeMap<&'static str, Cost> {
+    let mut out = BTreeMap::new();
+    for info in hooks {
+        let programs = [info.name, info.exit_program];
+        let counted = programs
+            .into_iter()
+            .filter_map(|name| info_of(ebpf.program(name)?));
+        let cost = counted.fold(None, |sum: Option<Cost>, program| {
+            let sum = sum.unwrap_or_default();
+            Some(Cost {
+                runs: sum.runs.saturating_add(program.run_count()),
+                run_ns: sum
+                    .run_ns
+                    .saturating_add(u64::try_from(program.run_time().as_nanos()).unwrap_or(u64::MAX)),
+            })
+        });
+        if let Some(cost) = cost {
+            out.insert(info.name, cost);
+        }
+    }
+    out
+}
+
+/// `None` for a program that is not loaded.
+fn info_of(program: &Program) -> Option<ProgramInfo> {
+    match program {
+        Program::KProbe(program) => program.info().ok(),
+        Program::RawTracePoint(program) => program.info().ok(),
+        _ => None,
+    }
+}
