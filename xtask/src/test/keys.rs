@@ -28,7 +28,7 @@ pub(super) fn run(kernel: &KernelName) -> Result<()> {
     terminal.wait_for(&["stalled", "10.0.0.2:", "port 30080"])?;
     // Only trouble, and the way of the first flow that had some.
     terminal.keys(&["t", "g", "Enter"])?;
-    terminal.wait_for(&["Why:", "ip_vs_in_hook"])?;
+    terminal.wait_for(&["Why:", "at IPVS", "ip_vs_nat_xmit"])?;
     terminal.keys(&["5"])?;
     terminal.wait_for(&["attached", "netif_receive_skb"])?;
     terminal.keys(&["q"])?;
