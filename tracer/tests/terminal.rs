@@ -9,6 +9,10 @@ use std::{
 };
 
 use tempfile::TempDir;
+use tracer::tui::{
+    screen::Screen,
+    theme::{Depth, Theme},
+};
 
 /// How long a screen may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -178,6 +182,32 @@ fn a_signal_ends_it_and_leaves_the_terminal_as_it_was() {
         assert!(killed.success());
         tmux.is_sane();
     }
+}
+
+/// Not a test of its own: what the next one runs on a terminal.
+#[test]
+#[ignore = "it is run by another one"]
+fn panics_on_the_screen() {
+    let theme = Theme {
+        depth: Depth::Many,
+        is_ascii: false,
+    };
+    let screen = Screen::open(theme, None).expect("a terminal");
+    thread::sleep(Duration::from_millis(500));
+    assert!(screen.is_over(), "it went wrong on purpose");
+}
+
+#[test]
+fn a_panic_ends_it_says_what_happened_and_leaves_the_terminal_as_it_was() {
+    let Some(tmux) = Tmux::start(80, 24) else { return };
+    let ourselves = std::env::current_exe().expect("a name");
+    let run = format!(
+        "clear; {} --ignored --exact panics_on_the_screen --nocapture",
+        ourselves.display()
+    );
+    tmux.keys(&[&run, "Enter"]);
+    tmux.wait_for("it went wrong on purpose");
+    tmux.is_sane();
 }
 
 #[test]

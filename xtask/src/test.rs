@@ -53,12 +53,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let run = |when: When| {
         let mut count = Count::default();
         for step in steps.iter().filter(|step| step.when == when) {
-            count.add(step.run(&cache)?);
+            count.add(step.run(&cache, when == When::Beside)?);
         }
         anyhow::Ok(count)
     };
-    count.add(run(When::Quick)?);
-    if !arguments.quick {
+    if arguments.quick {
+        for step in steps.iter().filter(|step| step.quick) {
+            count.add(step.run(&cache, false)?);
+        }
+    } else {
         count.add(run(When::First)?);
     }
     if !shares.is_empty() {

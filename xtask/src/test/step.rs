@@ -63,9 +63,7 @@ impl Count {
 /// When a step is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum When {
-    /// First, and in the inner loop too: no network, and little time.
-    Quick,
-    /// After those.
+    /// Before the scenarios.
     First,
     /// Beside the scenarios, with what time their guests leave: mostly compiling, and nothing that minds how long it takes.
     Beside,
@@ -77,6 +75,8 @@ pub(super) enum When {
 #[derive(Debug)]
 pub(super) struct Step {
     title: &'static str,
+    /// A part of the inner loop: no network, and little time.
+    pub(super) quick: bool,
     pub(super) when: When,
     command: fn(&Cache) -> Result<Command>,
     /// What its output counts, if it counts anything.
@@ -89,13 +89,15 @@ impl Step {
         [
             Self {
                 title: "format",
-                when: When::Quick,
+                quick: true,
+                when: When::First,
                 command: |_| Ok(cargo(&["fmt", "--all", "--check"])),
                 counts: None,
             },
             Self {
                 title: "lints",
-                when: When::Quick,
+                quick: true,
+                when: When::Beside,
                 command: |_| {
                     Ok(cargo(&[
                         "clippy",
@@ -111,12 +113,14 @@ impl Step {
             },
             Self {
                 title: "unit tests",
-                when: When::Quick,
+                quick: true,
+                when: When::First,
                 command: |_| Ok(cargo(&["test", "--quiet", "--no-fail-fast"])),
                 counts: Some(libtest),
             },
             Self {
                 title: "the report's page in a browser",
+                quick: false,
                 when: When::First,
                 command: |_| {
                     // Of all packages, as for the unit tests: of one alone it would be built with fewer features, anew.
@@ -128,30 +132,35 @@ impl Step {
             },
             Self {
                 title: "DuckDB and pandas read what is exported",
+                quick: false,
                 when: When::Beside,
                 command: tables::command,
                 counts: Some(|output| lines(output, "table: ")),
             },
             Self {
                 title: "the fuzz targets build",
+                quick: false,
                 when: When::Beside,
                 command: |_| ourselves(&["fuzz", "--build"]),
                 counts: None,
             },
             Self {
                 title: "hostile recordings end nothing",
+                quick: false,
                 when: When::Last,
                 command: |_| ourselves(&["fuzz", "--seconds", "5"]),
                 counts: Some(|output| lines(output, "")),
             },
             Self {
                 title: "licences and sources of dependencies",
+                quick: false,
                 when: When::Beside,
                 command: cargo_deny,
                 counts: None,
             },
             Self {
                 title: "the committed kernel half is what its source builds to",
+                quick: false,
                 when: When::Beside,
                 command: |_| ourselves(&["build-ebpf", "--check"]),
                 counts: None,
@@ -159,8 +168,8 @@ impl Step {
         ]
     }
 
-    /// Runs it; its output goes to a file and is shown if it fails.
-    pub(super) fn run(&self, cache: &Cache) -> Result<Count> {
+    /// Runs it, if need be with what time others leave; its output goes to a file and is shown if it fails.
+    pub(super) fn run(&self, cache: &Cache, is_idle: bool) -> Result<Count> {
         let began = Instant::now();
         eprintln!("    Test  {} ...", self.title);
         let mut command = match (self.command)(cache) {
@@ -170,7 +179,7 @@ impl Step {
                 return Ok(Count::of(self.title, false));
             }
         };
-        if self.when == When::Beside {
+        if is_idle {
             command = idle(&command);
         }
         let (passed, output) = run(&mut command, &cache.root().join("logs"), self.title)?;
