@@ -6,6 +6,7 @@ mod export;
 mod hooks;
 mod lines;
 mod live;
+mod merge;
 mod output;
 mod play;
 mod record;
