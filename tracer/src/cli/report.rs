@@ -33,15 +33,17 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
     // What cannot be written is known before long work.
     let mut out = output::open(path, &options.files)?;
     let sizes = options.files.iter().filter_map(|file| fs::metadata(file).ok());
+    let is_several = runs.len() > 1;
+    let (collection, page) = if is_several {
+        (Collection::of_several(), Page::of_several())
+    } else {
+        (Collection::default(), Page::default())
+    };
     let mut view = Gather {
         select: options.select.clone(),
-        is_several: runs.len() > 1,
-        collection: if runs.len() > 1 {
-            Collection::of_several()
-        } else {
-            Collection::default()
-        },
-        page: options.html.is_some().then(Page::default),
+        is_several,
+        collection,
+        page: options.html.is_some().then_some(page),
         files: Vec::new(),
         meter: Meter::new(sizes.map(|file| file.len()).sum()),
     };

@@ -45,7 +45,7 @@ pub fn judge(said: &[Said]) -> Verdict {
     // What was found beyond that is no more than that nothing came back.
     let mut is_weak = true;
     for (index, other) in others.iter().enumerate().map(|(index, other)| (index + 1, other)) {
-        match compare(first, other) {
+        match compare(*first, *other) {
             Agreement::Nothing => {}
             Agreement::Knows { surely } if verdict.from == 0 || surely && is_weak => {
                 verdict.cause = other.cause;
@@ -86,8 +86,8 @@ enum Agreement {
     Denies,
 }
 
-fn compare(first: &Said, other: &Said) -> Agreement {
-    let well = |said: &Said| matches!(said.fate, Fate::Established | Fate::Stalled);
+fn compare(first: Said, other: Said) -> Agreement {
+    let well = |said: Said| matches!(said.fate, Fate::Established | Fate::Stalled);
     if other.fate == Fate::Pending {
         return Agreement::Nothing;
     }
@@ -126,7 +126,7 @@ fn compare(first: &Said, other: &Said) -> Agreement {
 
 /// Is what the first node says no more than that something happened beyond it? What it discarded itself, it knows, be it
 /// without knowing why.
-fn is_open(first: &Said) -> bool {
+fn is_open(first: Said) -> bool {
     match first.cause {
         Some(Cause::BackendSilent) => true,
         Some(Cause::Unknown) => first.fate != Fate::Dropped && !first.discarded,
@@ -135,7 +135,7 @@ fn is_open(first: &Said) -> bool {
 }
 
 /// Does a later node know what it did, or what the backend did there?
-fn knows(other: &Said) -> bool {
+fn knows(other: Said) -> bool {
     match other.cause {
         None | Some(Cause::BackendSilent | Cause::ClientSilent) => false,
         Some(Cause::Unknown) => other.fate == Fate::Dropped,
