@@ -95,17 +95,19 @@ pub(in crate::report) fn seen_twice(several: &Several) -> Option<String> {
         0 => String::new(),
         explained => format!("; of {explained} another node than the one that the client asked says why"),
     };
+    let on_one = several.seen_on.iter().any(|seen| seen.hosts.len() < 2);
+    let whereof = if on_one {
+        "in more than one recording"
+    } else {
+        "on more than one node"
+    };
+    let verb = if several.connections == 1 { "was" } else { "were" };
+    let count = usize::try_from(several.connections).unwrap_or(usize::MAX);
     Some(format!(
-        "{} seen on more than one node, and counted once: {}{others}{explained}",
-        connections(several.connections, "was", "were"),
+        "{} {verb} seen {whereof}, and counted once: {}{others}{explained}",
+        plural(count, "connection"),
         hosts.join(", ")
     ))
-}
-
-fn connections(count: u64, was: &str, were: &str) -> String {
-    let verb = if count == 1 { was } else { were };
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
-    format!("{} {verb}", plural(count, "connection"))
 }
 
 fn differences(out: &mut String, summary: &Summary) -> std::fmt::Result {
