@@ -3,7 +3,7 @@
 mod tape;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     path::Path,
     process::{Command, Output},
 };
@@ -30,7 +30,7 @@ fn masqueraded(port: u16) -> Tuple {
 
 /// The connections of which these nodes have halves: each as run and flow, the first asked first.
 fn joined(tapes: &[&Tape]) -> Vec<Vec<Key>> {
-    let mut sights = HashMap::new();
+    let mut sights = BTreeMap::new();
     for (run, tape) in tapes.iter().enumerate() {
         for (flow, ..) in tape.told() {
             sights.insert((run + 1, flow.id), Sight::of(&flow, &tape.clock()));

@@ -1,7 +1,8 @@
 //! `tracer show`: the way of one flow of a recording, and what recordings of other nodes tell of it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
+    fmt::Write as _,
     io::{self, Write as _},
     path::Path,
 };
@@ -115,7 +116,7 @@ impl Search {
         if !has_others {
             return asked.text.clone();
         }
-        let sights: HashMap<Key, Sight> = self
+        let sights: BTreeMap<Key, Sight> = self
             .found
             .iter()
             .map(|(key, seen)| (*key, seen.sight.clone()))
@@ -136,11 +137,13 @@ impl Search {
             .collect();
         let mut out = format!("On {}:\n{}", self.host(key), asked.text);
         for (other, seen) in halves.iter().filter(|(other, _)| *other != key) {
-            out.push_str(&format!(
+            // Writing to a string cannot fail.
+            let _ = write!(
+                out,
                 "\nThe same connection on {}:\n{}",
                 self.host(*other),
                 seen.text
-            ));
+            );
         }
         out.push_str(&self.verdict(&halves));
         out
@@ -153,10 +156,10 @@ impl Search {
         let way: Vec<&str> = halves.iter().map(|(key, _)| self.host(*key)).collect();
         let mut out = format!("\nTogether: the SYN came to {}", way.join(", then to "));
         if let Some((_, first)) = halves.first() {
-            out.push_str(&format!("; {}", first.said.fate));
+            let _ = write!(out, "; {}", first.said.fate);
         }
         if let Some(cause) = verdict.cause {
-            out.push_str(&format!(", {cause}"));
+            let _ = write!(out, ", {cause}");
         }
         out.push_str(".\n");
         let told = verdict.otherwise.into_iter().chain(Some(verdict.from));
@@ -164,7 +167,7 @@ impl Search {
         told.sort_unstable();
         told.dedup();
         for (key, seen) in told.into_iter().filter_map(|index| halves.get(index)) {
-            out.push_str(&format!("On {}: {}\n", self.host(*key), seen.explanation));
+            let _ = writeln!(out, "On {}: {}", self.host(*key), seen.explanation);
         }
         if verdict.otherwise.is_some() {
             out.push_str("They do not say the same.\n");

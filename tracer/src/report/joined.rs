@@ -7,7 +7,7 @@
 mod verdict;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
@@ -180,7 +180,7 @@ fn hash(tuple: &Tuple) -> u32 {
 /// The connections that more than one run saw: their flows in the order in which the SYN came to them, as far as that is
 /// known, so the one that the client asked is first. A run has at most one flow of each.
 #[must_use]
-pub fn connections(sights: &HashMap<Key, Sight>) -> Vec<Vec<Key>> {
+pub fn connections(sights: &BTreeMap<Key, Sight>) -> Vec<Vec<Key>> {
     let links = links(sights);
     let mut done = BTreeSet::new();
     let mut out = Vec::new();
@@ -204,7 +204,7 @@ pub fn connections(sights: &HashMap<Key, Sight>) -> Vec<Vec<Key>> {
 }
 
 /// Which flows are the same connection as which others.
-fn links(sights: &HashMap<Key, Sight>) -> BTreeMap<Key, Vec<Key>> {
+fn links(sights: &BTreeMap<Key, Sight>) -> BTreeMap<Key, Vec<Key>> {
     let mut by_tuple: Vec<(u32, u32, Key)> = sights
         .iter()
         .map(|(key, sight)| (sight.isn, sight.original, *key))
@@ -228,7 +228,6 @@ fn links(sights: &HashMap<Key, Sight>) -> BTreeMap<Key, Vec<Key>> {
             }
         }
     }
-    // The order must not be that of a hash table.
     for linked in links.values_mut() {
         linked.sort_unstable();
         linked.dedup();
@@ -237,7 +236,7 @@ fn links(sights: &HashMap<Key, Sight>) -> BTreeMap<Key, Vec<Key>> {
 }
 
 /// Leaves of the flows of each run the one that is nearest to the first.
-fn one_of_each_run(together: Vec<Key>, sights: &HashMap<Key, Sight>) -> Vec<Key> {
+fn one_of_each_run(together: Vec<Key>, sights: &BTreeMap<Key, Sight>) -> Vec<Key> {
     let Some(first) = together.first().and_then(|key| sights.get(key)) else {
         return together;
     };
@@ -257,7 +256,7 @@ fn one_of_each_run(together: Vec<Key>, sights: &HashMap<Key, Sight>) -> Vec<Key>
 }
 
 /// One after the other, those first to which none of the others leads; where that leaves a choice, the earliest.
-fn in_order(mut left: Vec<Key>, sights: &HashMap<Key, Sight>) -> Vec<Key> {
+fn in_order(mut left: Vec<Key>, sights: &BTreeMap<Key, Sight>) -> Vec<Key> {
     left.sort_by_key(|key| (sights.get(key).map_or(0, |sight| sight.first_ms), *key));
     let comes_after = |key: &Key, other: &Key| match (sights.get(key), sights.get(other)) {
         (Some(sight), Some(other)) => sight.order(other) == Some(Order::After),

@@ -7,7 +7,7 @@ pub(in crate::report) mod several;
 pub(in crate::report) mod text;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -95,7 +95,7 @@ pub struct Collection {
     /// The host of each run, from run 1 on.
     runs: Vec<String>,
     /// What joins flows of several runs, if there are several.
-    sights: Option<HashMap<Key, Sight>>,
+    sights: Option<BTreeMap<Key, Sight>>,
     hosts: BTreeSet<(String, String)>,
     patience_ns: u64,
     records: u64,
@@ -107,7 +107,7 @@ impl Collection {
     #[must_use]
     pub fn of_several() -> Self {
         Self {
-            sights: Some(HashMap::new()),
+            sights: Some(BTreeMap::new()),
             ..Self::default()
         }
     }

@@ -254,7 +254,7 @@ impl Collection {
         });
         kept.map_or_else(
             || catalogue::row(cause).map_or("", |row| row.says).to_owned(),
-            |said| said.to_string(),
+            ToString::to_string,
         )
     }
 
