@@ -52,8 +52,8 @@ fn node_b() -> Tape {
 fn a_masqueraded_flow_is_the_one_that_comes_to_the_pods_node() {
     let (mut a, mut b) = (node_a(), node_b());
     a.flow(ISN).forwarded(100, asked(42_000), masqueraded(42_000));
-    b.flow(1).to_listener(90, masqueraded(41_000), false);
-    b.flow(ISN).to_listener(101, masqueraded(42_000), false);
+    b.flow(1).reaches_listener(90, masqueraded(41_000), false);
+    b.flow(ISN).reaches_listener(101, masqueraded(42_000), false);
     assert_eq!(joined(&[&a, &b]), [[(1, 1), (2, 2)]]);
     assert_eq!(joined(&[&b, &a]), [[(2, 1), (1, 2)]]);
 }
@@ -67,7 +67,7 @@ fn a_tunnel_changes_nothing() {
         .packet(100, Hook::DevStartXmit, Part::Syn, inner, NODE);
     b.flow(ISN).in_tunnel(true);
     b.packet(101, Hook::NetifReceive, Part::Syn, inner, NODE);
-    b.in_tunnel(false).to_listener(101, inner, false);
+    b.in_tunnel(false).reaches_listener(101, inner, false);
     assert_eq!(joined(&[&a, &b]), [[(1, 1), (2, 1)]]);
 }
 
@@ -88,7 +88,7 @@ fn another_number_or_another_time_is_another_connection() {
     a.flow(ISN).forwarded(100, asked(42_000), masqueraded(42_000));
     let of_b = |isn: u32, at_ms: u64, tuple: Tuple| {
         let mut b = node_b();
-        b.flow(isn).to_listener(at_ms, tuple, false);
+        b.flow(isn).reaches_listener(at_ms, tuple, false);
         b
     };
     let none: [Vec<Key>; 0] = [];
@@ -100,7 +100,7 @@ fn another_number_or_another_time_is_another_connection() {
     // Of one run, no two flows are one connection.
     let mut twice = node_a();
     twice.flow(ISN).forwarded(100, asked(42_000), masqueraded(42_000));
-    twice.flow(ISN).to_listener(101, masqueraded(42_000), false);
+    twice.flow(ISN).reaches_listener(101, masqueraded(42_000), false);
     assert_eq!(joined(&[&twice]), none);
 }
 
@@ -111,7 +111,7 @@ fn a_syn_that_came_through_only_when_it_was_sent_again_is_found() {
     for at in [0, 1_000, 3_000, 7_000, 15_000, 31_000] {
         a.forwarded(at, asked(42_000), masqueraded(42_000));
     }
-    b.flow(ISN).to_listener(31_001, masqueraded(42_000), false);
+    b.flow(ISN).reaches_listener(31_001, masqueraded(42_000), false);
     assert_eq!(joined(&[&a, &b]), [[(1, 1), (2, 1)]]);
 }
 
@@ -123,7 +123,7 @@ fn three_nodes_stand_in_the_order_of_the_way() {
     let from_c = tuple(([10, 0, 0, 3], 42_000), (NODE_A, 30_080));
     c.flow(ISN).forwarded(100, pod, from_c);
     a.flow(ISN).forwarded(101, from_c, masqueraded(42_000));
-    b.flow(ISN).to_listener(102, masqueraded(42_000), false);
+    b.flow(ISN).reaches_listener(102, masqueraded(42_000), false);
     assert_eq!(joined(&[&a, &b, &c]), [[(3, 1), (1, 1), (2, 1)]]);
 }
 
@@ -142,11 +142,11 @@ impl Recorded {
         b.flow(ISN);
         for at in [100, 1_100, 3_100] {
             a.forwarded(at, from, to);
-            b.to_listener(at + 1, to, true);
+            b.reaches_listener(at + 1, to, true);
         }
         let (from, to) = way(42_001);
         a.flow(ISN + 1).forwarded(500, from, to);
-        b.flow(ISN + 1).to_listener(501, to, false);
+        b.flow(ISN + 1).reaches_listener(501, to, false);
         b.answered(502, to);
         a.answer_passes(503, from, to);
         a.acknowledged(504, from);

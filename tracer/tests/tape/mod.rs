@@ -118,7 +118,7 @@ impl Tape {
     }
 
     /// The SYN comes in and goes to the pod, whose listener is asked and throws it away if its queue is full.
-    pub(crate) fn to_listener(&mut self, at_ms: u64, tuple: Tuple, is_full: bool) {
+    pub(crate) fn reaches_listener(&mut self, at_ms: u64, tuple: Tuple, is_full: bool) {
         self.forwarded(at_ms, tuple, tuple);
         self.packet(at_ms, Hook::NetifReceive, Part::Syn, tuple, POD);
         self.listener(at_ms, tuple, POD, is_full);
