@@ -22,7 +22,7 @@ fn stalled() -> Story {
 fn a_flow_has_every_member_of_schema_1_and_nothing_else() {
     let mut story = stalled();
     let (flow, fate, diagnosis) = story.only();
-    let line = json::flow(&flow, fate, &diagnosis, &story.facts, &clock());
+    let line = json::flow(None, &flow, fate, &diagnosis, &story.facts, &clock());
     assert!(!line.contains('\n'));
     let mut line: Value = serde_json::from_str(&line).expect("one object");
     let members: Vec<&str> = line
@@ -91,8 +91,9 @@ fn what_is_not_known_is_null() {
     let mut story = Story::new();
     story.arrives(MS);
     let (flow, fate, diagnosis) = story.only();
-    let line: Value = serde_json::from_str(&json::flow(&flow, fate, &diagnosis, &story.facts, &clock()))
-        .expect("one object");
+    let line: Value =
+        serde_json::from_str(&json::flow(None, &flow, fate, &diagnosis, &story.facts, &clock()))
+            .expect("one object");
     for member in [
         "backend",
         "dataplane",
@@ -109,13 +110,13 @@ fn what_is_not_known_is_null() {
 fn people_get_one_line_and_the_path_only_when_they_ask() {
     let mut story = stalled();
     let (flow, fate, diagnosis) = story.only();
-    let line = plain::flow(&flow, fate, &diagnosis, &story.facts, &clock(), false);
+    let line = plain::flow(None, &flow, fate, &diagnosis, &story.facts, &clock(), false);
     assert!(line.starts_with(
         "2026-11-22T18:35:45.501Z stalled     10.0.0.2:40001 -> 10.0.0.1:30080 -> 10.244.1.2:8080"
     ));
     assert!(line.contains("1000 ms lost  ipvs.reuse-dropped: The client reused source port 40001"));
     assert_eq!(line.lines().count(), 1);
-    let long = plain::flow(&flow, fate, &diagnosis, &story.facts, &clock(), true);
+    let long = plain::flow(None, &flow, fate, &diagnosis, &story.facts, &clock(), true);
     assert!(long.starts_with(&line));
     assert!(long.contains("evidence: old IPVS entry: state: TIME_WAIT [ip_vs_conn_in_get_proto]"));
     assert!(long.contains("advice: Set net.ipv4.vs.conn_reuse_mode=0"));

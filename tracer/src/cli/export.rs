@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Plays the recordings, run by run.
+/// Plays the recordings: lines of several runs come by the wall clock, packets run by run.
 pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
     let output = options.output.as_deref().filter(|path| *path != Path::new("-"));
     if options.to != Format::Jsonl && output.is_none() && io::stdout().is_terminal() {

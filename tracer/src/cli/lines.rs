@@ -37,6 +37,14 @@ pub(super) struct Lines<W> {
     select: Select,
     totals: Totals,
     is_live: bool,
+    /// Whence it is told, if that is not the same for all lines; for people as wide as the others.
+    host: Option<Host>,
+}
+
+/// A host's name, and how wide the widest one is.
+struct Host {
+    name: String,
+    width: usize,
 }
 
 impl<W: Write> Lines<W> {
@@ -47,7 +55,33 @@ impl<W: Write> Lines<W> {
             select: select.clone(),
             totals: Totals::default(),
             is_live: true,
+            host: None,
         }
+    }
+
+    /// It is told together with what others tell: each line says of which host it is.
+    pub(super) fn of_host(self, name: String, width: usize) -> Self {
+        Self {
+            host: Some(Host { name, width }),
+            ..self
+        }
+    }
+
+    /// Where the lines go.
+    pub(super) fn out(&mut self) -> &mut W {
+        &mut self.out
+    }
+
+    /// The host, if lines say it.
+    fn host(&self) -> Option<&str> {
+        self.host.as_ref().map(|host| host.name.as_str())
+    }
+
+    /// What stands before a line for people that is no flow.
+    fn whence(&self) -> String {
+        self.host
+            .as_ref()
+            .map_or_else(String::new, |host| format!("{}: ", host.name))
     }
 
     /// What is told of is over.
@@ -103,9 +137,10 @@ impl<W: Write> View for Lines<W> {
                 if self.is_live {
                     eprintln!("tracer: {text}");
                 }
-                self.line(&json::hooks(hooks.time, &hooks.why, &hooks.hooks))
+                let host = self.host();
+                self.line(&json::hooks(host, hooks.time, &hooks.why, &hooks.hooks))
             }
-            Form::Plain { .. } => self.line(&text),
+            Form::Plain { .. } => self.line(&format!("{}{text}", self.whence())),
         }
     }
 
@@ -122,8 +157,17 @@ impl<W: Write> View for Lines<W> {
         } = told;
         self.totals.said(flow, *fate, diagnosis.cause);
         let line = match self.form {
-            Form::Json => json::flow(flow, *fate, diagnosis, facts, clock),
-            Form::Plain { verbose } => plain::flow(flow, *fate, diagnosis, facts, clock, verbose),
+            Form::Json => {
+                let host = self.host();
+                json::flow(host, flow, *fate, diagnosis, facts, clock)
+            }
+            Form::Plain { verbose } => {
+                let host = self
+                    .host
+                    .as_ref()
+                    .map(|host| format!("{:<width$}", host.name, width = host.width));
+                plain::flow(host.as_deref(), flow, *fate, diagnosis, facts, clock, verbose)
+            }
         };
         Ok(writeln!(self.out, "{line}")?)
     }
@@ -137,10 +181,14 @@ impl<W: Write> View for Lines<W> {
                     .iter()
                     .map(|(hook, lost)| (hook.as_str(), *lost))
                     .collect();
-                json::health(health.time, health.events, lost, &by_hook)
+                let host = self.host();
+                json::health(host, health.time, health.events, lost, &by_hook)
             }
             Form::Plain { .. } => {
-                format!("{lost} records were lost so far: fates may be wrong; follow fewer ports or clients")
+                format!(
+                    "{}{lost} records were lost so far: fates may be wrong; follow fewer ports or clients",
+                    self.whence()
+                )
             }
         };
         self.line(&line)
@@ -149,10 +197,12 @@ impl<W: Write> View for Lines<W> {
     fn end(&mut self, end: &End) -> Result<(), Failure> {
         let Counts { by_fate, by_cause } = self.totals.counts();
         let flows = self.totals.flows;
+        let host = self.host();
         let line = match self.form {
-            Form::Json => json::end(flows, end.events, end.lost, &by_fate, &by_cause),
+            Form::Json => json::end(host, flows, end.events, end.lost, &by_fate, &by_cause),
             Form::Plain { .. } => format!(
-                "{flows} flows: {}; {} records, {} lost",
+                "{}{flows} flows: {}; {} records, {} lost",
+                self.whence(),
                 self.totals.counts().fates(),
                 end.events,
                 end.lost

@@ -8,6 +8,7 @@ pub mod fuzz;
 mod hooks;
 mod lines;
 mod live;
+mod merge;
 mod output;
 mod play;
 mod record;

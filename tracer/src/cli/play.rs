@@ -31,12 +31,12 @@ use crate::{
 /// A recording that was opened.
 pub(super) struct Recording {
     pub(super) path: PathBuf,
-    pub(super) reader: Reader<Box<dyn Read>>,
+    pub(super) reader: Reader<Box<dyn Read + Send>>,
 }
 
 impl Recording {
     fn open(path: &Path) -> Result<Self, Failure> {
-        let input: Box<dyn Read> = if path == Path::new("-") {
+        let input: Box<dyn Read + Send> = if path == Path::new("-") {
             Box::new(io::stdin())
         } else {
             let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
@@ -87,6 +87,12 @@ pub(super) fn open(paths: &[PathBuf]) -> Result<Vec<Run>, Failure> {
         }
     }
     Ok(runs)
+}
+
+/// The name of the host on which a run was recorded.
+pub(super) fn host(run: &Run) -> String {
+    run.first()
+        .map_or_else(String::new, |recording| recording.head().host.clone())
 }
 
 fn goes_on(head: &Head, next: &Head) -> bool {

@@ -6,12 +6,13 @@ use super::{
     args::{ReplayOptions, Select, look::Look},
     exit::Failure,
     lines::{Form, Lines},
+    merge,
     play::{self, Run},
     timeline,
 };
 use crate::flow::fate::Fate;
 
-/// Plays the recordings, run by run.
+/// Plays the recordings: those of several runs by the wall clock.
 pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
     if !options.json && !options.plain && !options.verbose && Look::has_terminal() {
         return timeline::run(options);
@@ -28,7 +29,7 @@ pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
     print(runs, &mut out, form, &options.select, options.fail_on)
 }
 
-/// Prints each flow of these recordings, run by run.
+/// Prints each flow of these recordings.
 pub(super) fn print(
     runs: Vec<Run>,
     out: &mut impl Write,
@@ -36,11 +37,13 @@ pub(super) fn print(
     select: &Select,
     fail_on: Option<Fate>,
 ) -> Result<(), Failure> {
-    let mut matched = Ok(());
+    if runs.len() > 1 {
+        return merge::print(runs, out, form, select, fail_on);
+    }
     for run in runs {
         let mut lines = Lines::new(&mut *out, form, select).of_recording();
         play::play(run, &mut lines)?;
-        matched = matched.and(lines.fail_on(fail_on));
+        lines.fail_on(fail_on)?;
     }
-    matched
+    Ok(())
 }

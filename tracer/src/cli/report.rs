@@ -33,10 +33,17 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
     // What cannot be written is known before long work.
     let mut out = output::open(path, &options.files)?;
     let sizes = options.files.iter().filter_map(|file| fs::metadata(file).ok());
+    let is_several = runs.len() > 1;
+    let (collection, page) = if is_several {
+        (Collection::of_several(), Page::of_several())
+    } else {
+        (Collection::default(), Page::default())
+    };
     let mut view = Gather {
         select: options.select.clone(),
-        collection: Collection::default(),
-        page: options.html.is_some().then(Page::default),
+        is_several,
+        collection,
+        page: options.html.is_some().then_some(page),
         files: Vec::new(),
         meter: Meter::new(sizes.map(|file| file.len()).sum()),
     };
@@ -45,7 +52,8 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
         play::play(run, &mut view)?;
         view.meter.next();
     }
-    let summary = view.collection.summary();
+    let select = &view.select;
+    let summary = view.collection.summary_of(&|asked| select::has(select, asked));
     if let Some(page) = view.page {
         out.write_all(page.render(&summary).as_bytes())?;
     } else if options.json {
@@ -72,6 +80,8 @@ fn names(run: &Run) -> Vec<String> {
 
 struct Gather {
     select: Select,
+    /// The other half of a connection may be asked for only together with the first.
+    is_several: bool,
     collection: Collection,
     page: Option<Page>,
     /// Those of the run that is played.
@@ -96,7 +106,8 @@ impl View for Gather {
     }
 
     fn flow(&mut self, told: &Told<'_>) -> Result<(), Failure> {
-        if select::is_wanted(&self.select, told) {
+        let is_wanted = select::is_wanted(&self.select, told);
+        if is_wanted || self.is_several {
             let Told {
                 flow,
                 fate,
@@ -105,7 +116,7 @@ impl View for Gather {
                 clock,
             } = told;
             self.collection.add(flow, *fate, diagnosis, facts, clock);
-            if let Some(page) = &mut self.page {
+            if let Some(page) = self.page.as_mut().filter(|_| is_wanted) {
                 page.add(flow, *fate, diagnosis, facts, clock);
             }
         }

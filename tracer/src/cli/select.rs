@@ -6,30 +6,37 @@ use super::{
     args::{Cidr, Select},
     view::Told,
 };
+use crate::report::summary::Asked;
 
 /// Is the flow one of those that were asked for? Live, the kernel half has left out the ports and clients that were
 /// not; a recording has all that were recorded.
 pub(super) fn is_wanted(select: &Select, told: &Told<'_>) -> bool {
-    let Told {
-        flow,
-        fate,
-        diagnosis,
-        facts,
-        ..
-    } = told;
-    let port = flow.node().port();
-    let client = flow.client().ip();
+    // Most of the time everything is, and to name the service takes some.
+    let service = || told.facts.service(told.flow);
+    has(
+        select,
+        &Asked {
+            client: told.flow.client(),
+            node: told.flow.node(),
+            service: (!select.service.is_empty()).then(service).flatten(),
+            fate: told.fate,
+            cause: told.diagnosis.cause,
+        },
+    )
+}
+
+/// Is what is told of one of those that were asked for?
+pub(super) fn has(select: &Select, asked: &Asked<'_>) -> bool {
+    let (port, client) = (asked.node.port(), asked.client.ip());
     (select.port.is_empty() || select.port.iter().any(|ports| ports.0.contains(&port)))
         && (select.client.is_empty() || select.client.iter().any(|cidr| contains(cidr, client)))
-        && (select.fate.is_empty() || select.fate.contains(fate))
-        && (select.cause.is_empty() || diagnosis.cause.is_some_and(|cause| select.cause.contains(&cause)))
-        && (select.service.is_empty() || {
-            let service = facts.service(flow);
-            select
+        && (select.fate.is_empty() || select.fate.contains(&asked.fate))
+        && (select.cause.is_empty() || asked.cause.is_some_and(|cause| select.cause.contains(&cause)))
+        && (select.service.is_empty()
+            || select
                 .service
                 .iter()
-                .any(|wanted| Some(wanted.0.as_str()) == service)
-        })
+                .any(|wanted| Some(wanted.0.as_str()) == asked.service))
 }
 
 fn contains(cidr: &Cidr, address: IpAddr) -> bool {

@@ -199,13 +199,11 @@ impl Probe {
             return None;
         }
         let hooks = self.hooks.iter().map(|planned| planned.info);
-        match &mut self.meter {
-            Some(meter) => Some(meter.read(&self.ebpf, hooks)),
-            None => {
-                self.meter = Meter::start(&self.ebpf, hooks);
-                None
-            }
+        if let Some(meter) = &mut self.meter {
+            return Some(meter.read(&self.ebpf, hooks));
         }
+        self.meter = Meter::start(&self.ebpf, hooks);
+        None
     }
 
     /// Prints what the debug object had to say since the last call.

@@ -39,6 +39,15 @@ pub struct Page {
 }
 
 impl Page {
+    /// Of several runs, which may have seen the same connections.
+    #[must_use]
+    pub fn of_several() -> Self {
+        Self {
+            gallery: Gallery::of_several(),
+            ..Self::default()
+        }
+    }
+
     /// What follows is of another run of the tracer, in these files.
     pub fn begin(&mut self, head: &Head, files: Vec<String>) {
         self.gallery.begin(head.patience_ns);
@@ -84,11 +93,12 @@ impl Page {
     /// The page.
     #[must_use]
     pub fn render(&self, summary: &Summary) -> String {
-        let shown = self.gallery.shown();
+        let shown = self.gallery.shown(summary.several.as_ref());
         let body = html! {
             (front::header(summary))
             main {
                 (front::ticket(summary))
+                (front::differently(summary))
                 (causes::section(summary, &shown))
                 (chart::section(summary))
                 (places::section(summary))

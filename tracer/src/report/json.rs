@@ -1,4 +1,4 @@
-//! JSON lines, schema 1. Unknown is `null`.
+//! JSON lines, schema 1. Unknown is `null`. The host is told only where lines of several runs come together.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -53,18 +53,24 @@ enum Line<'a> {
         hooks: &'a [HookState],
     },
     Hooks {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<&'a str>,
         time: String,
         why: &'a str,
         hooks: &'a [HookState],
     },
     Flow(Box<FlowLine<'a>>),
     Health {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<&'a str>,
         time: String,
         events: u64,
         lost: u64,
         lost_by_hook: &'a BTreeMap<&'a str, u64>,
     },
     End {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<&'a str>,
         flows: u64,
         events: u64,
         lost: u64,
@@ -75,6 +81,8 @@ enum Line<'a> {
 
 #[derive(Debug, Serialize)]
 struct FlowLine<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
     id: u64,
     start: String,
     netns: Option<u32>,
@@ -116,8 +124,9 @@ pub fn start(head: &Head) -> String {
 
 /// Hooks whose state changed while tracing, and why: a module came or went, a hook is wanted from now on or no more.
 #[must_use]
-pub fn hooks(time: jiff::Timestamp, why: &str, hooks: &[HookState]) -> String {
+pub fn hooks(host: Option<&str>, time: jiff::Timestamp, why: &str, hooks: &[HookState]) -> String {
     write(&Line::Hooks {
+        host,
         time: rfc3339(time),
         why,
         hooks,
@@ -126,8 +135,16 @@ pub fn hooks(time: jiff::Timestamp, why: &str, hooks: &[HookState]) -> String {
 
 /// One flow.
 #[must_use]
-pub fn flow(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts, clock: &Clock) -> String {
+pub fn flow(
+    host: Option<&str>,
+    flow: &Flow,
+    fate: Fate,
+    diagnosis: &Diagnosis,
+    facts: &Facts,
+    clock: &Clock,
+) -> String {
     write(&Line::Flow(Box::new(FlowLine {
+        host,
         id: flow.id,
         start: rfc3339(clock.at(flow.start_ns())),
         netns: (flow.netns != 0).then_some(flow.netns),
@@ -155,8 +172,15 @@ pub fn flow(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts, clock
 
 /// Records were lost.
 #[must_use]
-pub fn health(time: jiff::Timestamp, events: u64, lost: u64, lost_by_hook: &BTreeMap<&str, u64>) -> String {
+pub fn health(
+    host: Option<&str>,
+    time: jiff::Timestamp,
+    events: u64,
+    lost: u64,
+    lost_by_hook: &BTreeMap<&str, u64>,
+) -> String {
     write(&Line::Health {
+        host,
         time: rfc3339(time),
         events,
         lost,
@@ -167,6 +191,7 @@ pub fn health(time: jiff::Timestamp, events: u64, lost: u64, lost_by_hook: &BTre
 /// The last line.
 #[must_use]
 pub fn end(
+    host: Option<&str>,
     flows: u64,
     events: u64,
     lost: u64,
@@ -174,6 +199,7 @@ pub fn end(
     by_cause: &BTreeMap<Cause, u64>,
 ) -> String {
     write(&Line::End {
+        host,
         flows,
         events,
         lost,

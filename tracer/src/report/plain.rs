@@ -9,9 +9,10 @@ use crate::{
     node::facts::Facts,
 };
 
-/// One line: time, fate, client, NodePort and its service, backend, time lost, and the cause in words; with `path`, the steps below.
+/// One line: time, the host where several tell, fate, client, NodePort and its service, backend, time lost, and the cause in words; with `path`, the steps below.
 #[must_use]
 pub fn flow(
+    host: Option<&str>,
     flow: &Flow,
     fate: Fate,
     diagnosis: &Diagnosis,
@@ -25,8 +26,9 @@ pub fn flow(
     let service = facts
         .service(flow)
         .map_or_else(String::new, |service| format!(" ({service})"));
+    let host = host.map_or_else(String::new, |host| format!("{host} "));
     let mut out = format!(
-        "{:.3} {fate:<11} {} -> {}{service} -> {backend}",
+        "{:.3} {host}{fate:<11} {} -> {}{service} -> {backend}",
         clock.at(flow.start_ns()),
         flow.client(),
         flow.node(),

@@ -3,6 +3,7 @@
 mod cause;
 mod over_time;
 mod places;
+pub(in crate::report) mod several;
 pub(in crate::report) mod text;
 
 use std::{
@@ -14,7 +15,12 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Clock, milliseconds, rfc3339};
+use self::several::Together;
+use super::{
+    Clock,
+    joined::{Key, Sight},
+    milliseconds, rfc3339,
+};
 use crate::{
     diagnose::{Diagnosis, catalogue, cause::Cause},
     flow::{fate::Fate, model::Flow},
@@ -24,6 +30,7 @@ use crate::{
 pub use cause::{CauseSummary, Example, Names};
 pub use over_time::{Bin, OverTime};
 pub use places::{Place, Places, Ranking};
+pub use several::{Otherwise, SaidOn, SeenOn, Several};
 pub use text::{sentences, text};
 
 /// So many flows of each cause are kept to tell of: what is told of the first one may change.
@@ -49,8 +56,32 @@ struct To {
     backend: Option<SocketAddr>,
 }
 
-/// The number of the run, and that of the flow in it.
-type Key = (usize, u64);
+/// What a connection is asked about to know if it is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The client.
+    pub client: SocketAddr,
+    /// The node's address and NodePort.
+    pub node: SocketAddr,
+    /// The service, where it has a name.
+    pub service: Option<&'a str>,
+    /// What became of it.
+    pub fate: Fate,
+    /// Why.
+    pub cause: Option<Cause>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(brief: &'a Brief, cause: Option<Cause>) -> Self {
+        Self {
+            client: brief.client,
+            node: brief.to.node,
+            service: brief.to.service.as_deref(),
+            fate: brief.fate,
+            cause,
+        }
+    }
+}
 
 /// Collects flows. What is said last about a flow stands.
 #[derive(Debug, Default)]
@@ -61,6 +92,10 @@ pub struct Collection {
     /// What happened to the first flows of each cause.
     examples: BTreeMap<Cause, BTreeMap<(Timestamp, Key), Box<str>>>,
     run: usize,
+    /// The host of each run, from run 1 on.
+    runs: Vec<String>,
+    /// What joins flows of several runs, if there are several.
+    sights: Option<BTreeMap<Key, Sight>>,
     hosts: BTreeSet<(String, String)>,
     patience_ns: u64,
     records: u64,
@@ -68,9 +103,19 @@ pub struct Collection {
 }
 
 impl Collection {
+    /// Of several runs, which may have seen the same connections: those are counted once.
+    #[must_use]
+    pub fn of_several() -> Self {
+        Self {
+            sights: Some(BTreeMap::new()),
+            ..Self::default()
+        }
+    }
+
     /// What follows is of another run of the tracer.
     pub fn begin(&mut self, host: &str, kernel: &str, patience_ns: u64) {
         self.run += 1;
+        self.runs.push(host.to_owned());
         self.hosts.insert((host.to_owned(), kernel.to_owned()));
         self.patience_ns = patience_ns;
     }
@@ -104,6 +149,9 @@ impl Collection {
                 examples.pop_last();
             }
         }
+        if let Some(sights) = &mut self.sights {
+            sights.insert(key, Sight::of(flow, clock));
+        }
         self.flows.insert(key, brief);
     }
 
@@ -118,14 +166,32 @@ impl Collection {
 
     /// What happened to the first flow with this cause of which that is kept; if it is of none, to this one, as far as that
     /// can be said of any.
-    fn example(&self, cause: Cause, first: &Brief) -> Example {
-        let kept = self.examples.get(&cause).and_then(BTreeMap::first_key_value);
-        let kept = kept.and_then(|((_, key), said)| Some((self.flows.get(key)?, &**said)));
-        let (brief, said) = kept.unwrap_or_else(|| (first, catalogue::row(cause).map_or("", |row| row.says)));
+    fn example(&self, cause: Cause, first: (Key, &Brief), view: &Shown<'_>) -> Example {
+        let kept = self.examples.get(&cause).into_iter().flatten();
+        let mut kept = kept.filter_map(|((_, key), said)| {
+            let brief = self.flows.get(key)?;
+            let Some(connection) = view.together.connection(*key) else {
+                let is_wanted = (view.wanted)(&Asked::of(brief, brief.cause));
+                return is_wanted.then(|| (brief, said.to_string()));
+            };
+            let is_this = connection.is_wanted
+                && connection.telling() == *key
+                && connection.verdict.cause == Some(cause);
+            let words = is_this.then(|| self.explanation(view.together, connection))?;
+            Some((self.flows.get(&connection.first())?, words))
+        });
+        let (brief, explanation) = kept.next().unwrap_or_else(|| {
+            let (key, brief) = first;
+            let words = match view.together.connection(key) {
+                Some(connection) => self.explanation(view.together, connection),
+                None => catalogue::row(cause).map_or("", |row| row.says).to_owned(),
+            };
+            (brief, words)
+        });
         Example {
             client: brief.client.to_string(),
             node: brief.to.node.to_string(),
-            explanation: said.to_owned(),
+            explanation,
         }
     }
 
@@ -138,19 +204,37 @@ impl Collection {
     /// What happened.
     #[must_use]
     pub fn summary(&self) -> Summary {
+        self.summary_of(&|_| true)
+    }
+
+    /// What happened to those connections that are wanted.
+    #[must_use]
+    pub fn summary_of(&self, wanted: &dyn Fn(&Asked<'_>) -> bool) -> Summary {
+        let together = Together::of(self, wanted);
+        let view = Shown {
+            wanted,
+            together: &together,
+        };
         let mut fates = BTreeMap::new();
         let mut causes: BTreeMap<Cause, CauseSummary> = BTreeMap::new();
         let mut clients = BTreeMap::<Cause, BTreeSet<IpAddr>>::new();
         let mut losses = BTreeMap::<Cause, Vec<u64>>::new();
         let mut in_order: Vec<(Key, &Brief)> = self.flows.iter().map(|(key, brief)| (*key, brief)).collect();
+        in_order.retain(|(key, brief)| view.has(*key, brief));
         in_order.sort_by_key(|(_, brief)| brief.start);
-        for (_, brief) in &in_order {
+        for (key, brief) in &in_order {
             *fates.entry(brief.fate).or_default() += 1;
-            let Some(cause) = brief.cause else { continue };
-            let summary = causes
-                .entry(cause)
-                .or_insert_with(|| CauseSummary::new(cause, brief, self.example(cause, brief)));
+            let connection = together.connection(*key);
+            let cause = connection.map_or(brief.cause, |connection| connection.verdict.cause);
+            let Some(cause) = cause else { continue };
+            let summary = causes.entry(cause).or_insert_with(|| {
+                CauseSummary::new(cause, brief, self.example(cause, (*key, brief), &view))
+            });
             summary.add(brief);
+            if self.sights.is_some() {
+                let telling = connection.map_or(*key, several::Connection::telling);
+                summary.found_on(self.host(telling));
+            }
             clients.entry(cause).or_default().insert(brief.client.ip());
             losses.entry(cause).or_default().push(brief.lost_ns);
         }
@@ -178,7 +262,7 @@ impl Collection {
                 .collect(),
             first: in_order.first().map(|(_, brief)| rfc3339(brief.start)),
             last: in_order.last().map(|(_, brief)| rfc3339(brief.start)),
-            flows: self.flows.len(),
+            flows: in_order.len(),
             clients: in_order
                 .iter()
                 .map(|(_, brief)| brief.client.ip())
@@ -192,6 +276,29 @@ impl Collection {
             over_time: OverTime::of(in_order.iter().map(|(_, brief)| (brief.start, brief.fate))),
             places: Places::of(in_order.iter().map(|(_, brief)| *brief)),
             probes_skipped: count(in_order.iter().filter(|(_, brief)| brief.probes_skipped)),
+            several: Several::of(self, together),
+        }
+    }
+
+    /// The host of a flow.
+    fn host(&self, (run, _): Key) -> &str {
+        let name = run.checked_sub(1).and_then(|run| self.runs.get(run));
+        name.map_or("", String::as_str)
+    }
+}
+
+/// Which flows a summary is about.
+struct Shown<'a> {
+    wanted: &'a dyn Fn(&Asked<'_>) -> bool,
+    together: &'a Together,
+}
+
+impl Shown<'_> {
+    /// Is this flow one of them, and the one of its connection that counts?
+    fn has(&self, key: Key, brief: &Brief) -> bool {
+        match self.together.connection(key) {
+            Some(connection) => connection.is_wanted && connection.first() == key,
+            None => (self.wanted)(&Asked::of(brief, brief.cause)),
         }
     }
 }
@@ -225,6 +332,9 @@ pub struct Summary {
     pub places: Places,
     /// Flows on whose way the kernel skipped probes.
     pub probes_skipped: u64,
+    /// Of several runs: the connections that more than one saw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub several: Option<Several>,
 }
 
 impl Summary {

@@ -61,7 +61,7 @@ fn hooks_tell_what_they_cost_where_the_kernel_says() {
     let mut model = busy(UNICODE, 120, 30);
     press(&mut model, "5");
     let costs = Costs {
-        over: Duration::from_millis(2_000),
+        over: Duration::from_secs(2),
         by_hook: [
             (
                 "kfree_skb",

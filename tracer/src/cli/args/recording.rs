@@ -42,7 +42,8 @@ pub struct RecordOptions {
 /// Options of `replay`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ReplayOptions {
-    /// Recordings; several of one run are read as one. `-` is standard input
+    /// Recordings; several of one run are read as one, and lines of several runs, from several nodes perhaps, come by the
+    /// wall clock. `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// One line a flow, for people (the default where there is no terminal for a screen)
@@ -68,7 +69,8 @@ pub struct ReplayOptions {
 /// Options of `report`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ReportOptions {
-    /// Recordings; several of one run are read as one. `-` is standard input
+    /// Recordings; several of one run are read as one, and a connection that several nodes saw counts once. `-` is standard
+    /// input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// One JSON object
@@ -86,18 +88,19 @@ pub struct ReportOptions {
 /// Options of `show`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ShowOptions {
-    /// The recording; `-` is standard input
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// The flow's number
-    #[arg(value_name = "ID")]
+    /// The recording; `-` is standard input. In recordings of other nodes behind it, the same connection is looked for
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The flow's number in the first recording
+    #[arg(required = true, value_name = "ID")]
     pub id: u64,
 }
 
 /// Options of `export`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ExportOptions {
-    /// Recordings; several of one run are read as one. `-` is standard input
+    /// Recordings; several of one run are read as one, and lines of several runs come by the wall clock. `-` is standard
+    /// input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// The format

@@ -3,11 +3,14 @@
 use maud::{Markup, html};
 
 use super::{anchor, causes, fate, gallery::Kept, recorded::Recorded};
-use crate::report::{
-    ladder::{Ladder, Rung, Sign},
-    path::PathStep,
-    rfc3339,
-    summary::{Summary, text},
+use crate::{
+    diagnose::cause::Cause,
+    report::{
+        ladder::{Ladder, Rung, Sign},
+        path::PathStep,
+        rfc3339,
+        summary::{Summary, text},
+    },
 };
 
 /// The flows that are drawn, and how to see the others.
@@ -26,7 +29,7 @@ pub(super) fn section(summary: &Summary, shown: &[&Kept], runs: &[Recorded]) -> 
                 span data-count role="status" {}
             }
             @for (index, kept) in shown.iter().enumerate() {
-                (flow(kept, kept.earlier(shown), runs, index == 0))
+                (flow(kept, shown, (summary, runs), index == 0))
             }
         }
     }
@@ -49,7 +52,8 @@ fn which(summary: &Summary, shown: &[&Kept]) -> String {
     format!("{} of {all} are here: {what}. {left}.", shown.len())
 }
 
-fn flow(kept: &Kept, earlier: Option<&Kept>, runs: &[Recorded], is_open: bool) -> Markup {
+fn flow(kept: &Kept, shown: &[&Kept], (summary, runs): (&Summary, &[Recorded]), is_open: bool) -> Markup {
+    let earlier = kept.earlier(shown);
     let ladder = &kept.ladder;
     let run = runs.get(kept.run);
     let file = run.map_or_else(|| "FILE".to_owned(), Recorded::file);
@@ -79,17 +83,46 @@ fn flow(kept: &Kept, earlier: Option<&Kept>, runs: &[Recorded], is_open: bool) -
                         }
                     }
                 }
+                @for other in elsewhere(summary, kept) {
+                    p { (other) }
+                }
                 (diagram(ladder))
                 p.explanation { (ladder.explanation) }
                 @if !ladder.evidence.is_empty() {
                     (causes::evidence(&ladder.evidence))
                 }
-                @if let (Some(cause), Some(_)) = (ladder.cause, ladder.advice) {
+                @if let (Some(cause), Some(_)) = (ladder.cause.filter(|cause| has(summary, *cause)), ladder.advice) {
                     p { "What to do: see " a href={ "#" (anchor(cause)) } { code { (cause) } } "." }
                 }
             }
         }
     }
+}
+
+/// Is this cause told of on the page? Of a connection that several nodes saw, another one may stand.
+fn has(summary: &Summary, cause: Cause) -> bool {
+    summary.causes.iter().any(|told| told.cause == cause)
+}
+
+/// What other nodes saw of the same connection.
+fn elsewhere(summary: &Summary, kept: &Kept) -> Vec<String> {
+    let Some(several) = &summary.several else {
+        return Vec::new();
+    };
+    let connection = several.together.connection(kept.key());
+    let others = connection.into_iter().flat_map(|connection| &connection.halves);
+    others
+        .filter(|half| half.key != kept.key())
+        .map(|half| {
+            let cause = half.cause.map_or_else(String::new, |cause| format!(", {cause}"));
+            format!(
+                "The same connection on {}: flow {} there, {}{cause}.",
+                several.together.host(half.key),
+                half.key.1,
+                half.fate
+            )
+        })
+        .collect()
 }
 
 /// A row for each step. The style sheet draws rails, dots and arrows from the numbers of the columns.

@@ -35,6 +35,9 @@ pub(super) fn header(summary: &Summary) -> Markup {
                     (text::plural(summary.flows, "flow")) " of " (text::plural(summary.clients, "client")) "; "
                     (text::records(summary))
                 }
+                @if let Some(seen) = summary.several.as_ref().and_then(text::seen_twice) {
+                    li { (seen) }
+                }
             }
             (fates(summary))
             nav aria-label="On this page" {
@@ -91,6 +94,33 @@ pub(super) fn ticket(summary: &Summary) -> Markup {
                 @for sentence in sentences(summary) {
                     p { (sentence) }
                 }
+            }
+        }
+    }
+}
+
+/// Connections of which nodes say different things.
+pub(super) fn differently(summary: &Summary) -> Markup {
+    let Some(several) = summary
+        .several
+        .as_ref()
+        .filter(|several| !several.otherwise.is_empty())
+    else {
+        return html! {};
+    };
+    html! {
+        section id="differently" {
+            h2 { "Seen differently" }
+            @for connection in &several.otherwise {
+                p { span.ends { (text::connection_of(connection)) } }
+                ul {
+                    @for said in text::said_on(connection) {
+                        li { (said) }
+                    }
+                }
+            }
+            @if several.others != 0 {
+                p { (several.others) " more" }
             }
         }
     }

@@ -12,7 +12,12 @@ use crate::{
     diagnose::{Diagnosis, cause::Cause},
     flow::{fate::Fate, model::Flow},
     node::facts::Facts,
-    report::{Clock, ladder::Ladder, summary::lost_ns},
+    report::{
+        Clock,
+        joined::Key,
+        ladder::Ladder,
+        summary::{Several, lost_ns},
+    },
 };
 
 /// So many flows that did not go well are drawn; more only if there are more causes.
@@ -25,6 +30,9 @@ const MOST_NODE_PORTS: usize = 32;
 const MOST_OF_NODE_PORT: usize = 8;
 /// One flow that went well is drawn to compare with, and more as long as there are no more flows than this.
 const FEW: usize = 8;
+
+/// So many times as many are kept where there are several runs.
+const WIDER: usize = 4;
 
 /// Flows that are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +78,11 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    /// As the summary names it.
+    pub(super) fn key(&self) -> Key {
+        (self.run + 1, self.ladder.id)
+    }
+
     /// Where on the page it is drawn.
     pub(super) fn anchor(&self) -> String {
         format!("flow-{}-{}", self.run + 1, self.ladder.id)
@@ -92,11 +105,26 @@ pub(super) struct Gallery {
     /// Where each kept flow is.
     places: HashMap<(usize, u64), Group>,
     runs: usize,
+    /// Of several runs, of which one may tell of what another one knows better: more are kept to choose among.
+    is_wide: bool,
     healthy: usize,
     patience_ns: u64,
 }
 
 impl Gallery {
+    /// Of several runs.
+    pub(super) fn of_several() -> Self {
+        Self {
+            is_wide: true,
+            ..Self::default()
+        }
+    }
+
+    /// So many flows of a group are kept.
+    fn most(&self, group: Group) -> usize {
+        group.most() * if self.is_wide { WIDER } else { 1 }
+    }
+
     /// What follows is of another run.
     pub(super) fn begin(&mut self, patience_ns: u64) {
         self.runs += 1;
@@ -125,9 +153,10 @@ impl Gallery {
             }
             self.healthy += 1;
         }
+        let most = self.most(group);
         let kept = self.groups.entry(group).or_default();
         let at = kept.partition_point(|other| other.rank <= rank);
-        if at >= group.most() {
+        if at >= most {
             return;
         }
         // Only now: most flows of a long recording do not come so far.
@@ -142,7 +171,7 @@ impl Gallery {
             },
         );
         self.places.insert((run, flow.id), group);
-        if kept.len() > group.most()
+        if kept.len() > most
             && let Some(last) = kept.pop()
         {
             self.places.remove(&(last.run, last.ladder.id));
@@ -157,26 +186,36 @@ impl Gallery {
         }
     }
 
-    /// The flows to draw: the worst of each cause, then others that cost much, and one that went well to compare with.
-    pub(super) fn shown(&self) -> Vec<&Kept> {
-        let bad: Vec<&Vec<Kept>> = self
+    /// The flows to draw: the worst of each cause, then others that cost much, and one that went well to compare with. Of a
+    /// connection that several runs saw, one flow.
+    pub(super) fn shown(&self, several: Option<&Several>) -> Vec<&Kept> {
+        let has = |(run, id): Key| self.places.contains_key(&(run.saturating_sub(1), id));
+        let groups: Vec<(Group, Vec<&Kept>)> = self
             .groups
+            .iter()
+            .map(|(group, kept)| {
+                let drawn =
+                    |kept: &&Kept| several.is_none_or(|several| several.together.is_drawn(kept.key(), has));
+                (*group, kept.iter().filter(drawn).take(group.most()).collect())
+            })
+            .collect();
+        let bad: Vec<&Vec<&Kept>> = groups
             .iter()
             .filter(|(group, kept)| matches!(group, Group::Bad(_)) && !kept.is_empty())
             .map(|(_, kept)| kept)
             .collect();
-        let mut shown: Vec<&Kept> = bad.iter().filter_map(|kept| kept.first()).collect();
-        let mut others: Vec<&Kept> = bad.iter().flat_map(|kept| kept.iter().skip(1)).collect();
+        let mut shown: Vec<&Kept> = bad.iter().filter_map(|kept| kept.first().copied()).collect();
+        let mut others: Vec<&Kept> = bad.iter().flat_map(|kept| kept.iter().skip(1).copied()).collect();
         others.sort_by_key(|kept| kept.rank);
         others.truncate(MOST_SHOWN.saturating_sub(shown.len()));
         shown.extend(others);
         shown.sort_by_key(|kept| kept.rank);
-        shown.extend(self.groups.get(&Group::Pending).into_iter().flatten());
-        let healthy = self
-            .groups
-            .iter()
-            .filter(|(group, _)| matches!(group, Group::Healthy(_)))
-            .flat_map(|(_, kept)| kept);
+        let of = |wanted: fn(&Group) -> bool| {
+            let groups = groups.iter().filter(move |(group, _)| wanted(group));
+            groups.flat_map(|(_, kept)| kept.iter().copied())
+        };
+        shown.extend(of(|group| *group == Group::Pending));
+        let healthy = of(|group| matches!(group, Group::Healthy(_)));
         let worst = shown.first().map(|kept| kept.node);
         let most = FEW.saturating_sub(shown.len()).max(1);
         let (like, unlike): (Vec<&Kept>, Vec<&Kept>) =

@@ -123,7 +123,7 @@ impl Recorded {
     pub(super) fn file(&self) -> String {
         match self.files.as_slice() {
             [file] if file != "-" => quoted(file),
-            // One of them, for it takes one at a time; or whatever was piped.
+            // All of them, or whatever was piped.
             _ => "FILE".to_owned(),
         }
     }

@@ -45,6 +45,9 @@ pub struct CauseSummary {
     pub client_addresses: Names,
     /// Source ports.
     pub source_ports: Names,
+    /// Hosts on which it was found, where there are several runs.
+    #[serde(skip_serializing_if = "Names::is_empty")]
+    pub found_on: Names,
     /// What happened to one of the first flows.
     pub example: Example,
     /// What to do.
@@ -67,6 +70,10 @@ pub struct Example {
 pub struct Names(BTreeMap<String, u64>);
 
 impl Names {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn add(&mut self, name: String) {
         *self.0.entry(name).or_default() += 1;
     }
@@ -115,6 +122,7 @@ impl CauseSummary {
             backends: Names::default(),
             client_addresses: Names::default(),
             source_ports: Names::default(),
+            found_on: Names::default(),
             example,
             advice: catalogue::row(cause).and_then(|row| row.advice),
         }
@@ -137,15 +145,21 @@ impl CauseSummary {
         self.source_ports.add(brief.client.port().to_string());
     }
 
-    /// Whom it hit, by kind.
+    /// It was found on this host.
+    pub(super) fn found_on(&mut self, host: &str) {
+        self.found_on.add(host.to_owned());
+    }
+
+    /// Whom it hit, by kind, and who found it.
     #[must_use]
-    pub fn names(&self) -> [(&'static str, &Names); 5] {
+    pub fn names(&self) -> [(&'static str, &Names); 6] {
         [
             ("service", &self.services),
             ("NodePort", &self.nodes),
             ("backend", &self.backends),
             ("client", &self.client_addresses),
             ("source port", &self.source_ports),
+            ("found on", &self.found_on),
         ]
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{CauseSummary, Names, Summary};
+use super::{CauseSummary, Names, Otherwise, Several, Summary};
 use crate::flow::fate::Fate;
 
 /// So many causes have sentences of their own.
@@ -16,9 +16,11 @@ pub fn text(summary: &Summary) -> String {
     let _ = numbers(&mut out, summary);
     if summary.causes.is_empty() {
         out.push_str("\nNothing went wrong.\n");
+        let _ = differences(&mut out, summary);
         return out;
     }
     let _ = causes(&mut out, summary);
+    let _ = differences(&mut out, summary);
     let _ = ticket(&mut out, summary);
     let _ = advice(&mut out, summary);
     out
@@ -38,6 +40,9 @@ fn numbers(out: &mut String, summary: &Summary) -> std::fmt::Result {
         plural(summary.clients, "client"),
         fates(&summary.by_fate)
     )?;
+    if let Some(seen) = summary.several.as_ref().and_then(seen_twice) {
+        writeln!(out, "{seen}")?;
+    }
     writeln!(out, "{}", records(summary))?;
     match skipped(summary) {
         Some(skipped) => writeln!(out, "{skipped}"),
@@ -65,6 +70,86 @@ pub(in crate::report) fn skipped(summary: &Summary) -> Option<String> {
         "The kernel skipped probes on the way of {}, because another probe was at work on the same CPU",
         plural(skipped, "flow")
     ))
+}
+
+/// How many connections more than one run saw, and where; `None` if none.
+pub(in crate::report) fn seen_twice(several: &Several) -> Option<String> {
+    if several.connections == 0 {
+        return None;
+    }
+    let hosts: Vec<String> = several
+        .seen_on
+        .iter()
+        .take(MOST_LISTED)
+        .map(|seen| match seen.hosts.as_slice() {
+            // Two runs on one node.
+            [host] => format!("{} twice on {host}", seen.flows),
+            hosts => format!("{} on {}", seen.flows, hosts.join(" and ")),
+        })
+        .collect();
+    let others = match several.seen_on.len().saturating_sub(MOST_LISTED) {
+        0 => "",
+        _ => ", others elsewhere",
+    };
+    let explained = match several.explained {
+        0 => String::new(),
+        explained => format!("; of {explained} another node than the one that the client asked says why"),
+    };
+    let on_one = several.seen_on.iter().any(|seen| seen.hosts.len() < 2);
+    let whereof = if on_one {
+        "in more than one recording"
+    } else {
+        "on more than one node"
+    };
+    let verb = if several.connections == 1 { "was" } else { "were" };
+    let count = usize::try_from(several.connections).unwrap_or(usize::MAX);
+    Some(format!(
+        "{} {verb} seen {whereof}, and counted once: {}{others}{explained}",
+        plural(count, "connection"),
+        hosts.join(", ")
+    ))
+}
+
+fn differences(out: &mut String, summary: &Summary) -> std::fmt::Result {
+    let Some(several) = summary
+        .several
+        .as_ref()
+        .filter(|several| !several.otherwise.is_empty())
+    else {
+        return Ok(());
+    };
+    writeln!(out, "\nSeen differently")?;
+    for connection in &several.otherwise {
+        writeln!(out, "  {}", connection_of(connection))?;
+        for said in said_on(connection) {
+            writeln!(out, "    {said}")?;
+        }
+    }
+    match several.others {
+        0 => Ok(()),
+        others => writeln!(out, "  {others} more"),
+    }
+}
+
+/// Which connection it is of which nodes say different things.
+pub(in crate::report) fn connection_of(connection: &Otherwise) -> String {
+    format!(
+        "{} -> {}, at {}",
+        connection.client,
+        connection.node,
+        moment(&connection.start)
+    )
+}
+
+/// What each of them says.
+pub(in crate::report) fn said_on(connection: &Otherwise) -> impl Iterator<Item = String> {
+    connection.said.iter().map(|said| {
+        let cause = said.cause.map_or_else(String::new, |cause| format!(", {cause}"));
+        format!(
+            "{}: flow {}, {}{cause}: {}",
+            said.host, said.id, said.fate, said.explanation
+        )
+    })
 }
 
 fn causes(out: &mut String, summary: &Summary) -> std::fmt::Result {
