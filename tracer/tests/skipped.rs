@@ -135,6 +135,26 @@ fn a_connection_whose_acceptance_went_unseen_is_not_taken_back() {
     assert_eq!(refused.0, Fate::Refused);
 }
 
+/// The SYN-ACK that the pod sends again was on its way before the client's ACK, behind a slow queue.
+#[test]
+fn a_synack_that_comes_again_behind_an_unseen_acceptance_costs_nothing() {
+    for is_unseen in [true, false] {
+        let mut story = Story::new();
+        story.arrives(MS);
+        story.reaches_pod(2 * MS);
+        story.listener_takes(3 * MS);
+        story.answered(4 * MS);
+        story.acknowledged(5 * MS);
+        if is_unseen {
+            let way = original(story.port);
+            story.see(5 * MS, Hook::NetifReceive, Part::Ack, way, NODE, PROBES);
+        }
+        story.answered(1_004 * MS);
+        let (_, fate, _) = story.only();
+        assert_eq!(fate == Fate::Established, is_unseen, "{fate}");
+    }
+}
+
 #[test]
 fn what_is_told_of_another_packet_changes_nothing() {
     let mut story = Story::new();

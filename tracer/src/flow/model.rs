@@ -443,7 +443,11 @@ impl Flow {
         });
         if let Some(step) = told {
             step.probes_skipped = true;
-            self.acceptance_unseen |= event.part == Part::Ack;
+            if event.part == Part::Ack {
+                // The backend was asked for nothing more, as far as is known: what it sends again then has waited somewhere.
+                self.acceptance_unseen = true;
+                self.over_ns.get_or_insert(event.time_ns);
+            }
         }
     }
 
