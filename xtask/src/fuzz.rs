@@ -79,6 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         .args([
             "build",
             "--quiet",
+            "--locked",
             "--release",
             "--target",
             PLATFORM,

@@ -79,6 +79,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
                 count
             });
             let played = scenarios(boots::cut(wanted));
+            if !beside.is_finished() {
+                eprintln!("    Wait  for what was begun beside the scenarios");
+            }
             (beside.join(), drilled.join(), played)
         });
         count.add(match beside {

@@ -80,6 +80,7 @@ pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
         found: None,
         records: 0,
         totals: Totals::default(),
+        patience_ns: 0,
     };
     player.screen.tell([Msg::Notice(
         "this is all of it; 0 plays it from the beginning, x up to the next flow that goes wrong".to_owned(),
@@ -93,6 +94,7 @@ pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
 }
 
 struct Player {
+    patience_ns: u64,
     select: Select,
     screen: Screen,
     control: Arc<Control>,
@@ -162,6 +164,9 @@ impl Player {
 
 impl View for Player {
     fn start(&mut self, head: &Head) -> Result<(), Failure> {
+        self.patience_ns = head.patience_ns;
+        // Before all else: what is said of a recording does not come now.
+        self.messages.push(Msg::Playing(self.control.playing()));
         self.messages.push(watcher::start(head));
         Ok(())
     }
@@ -175,7 +180,7 @@ impl View for Player {
     }
 
     fn flow(&mut self, told: &Told<'_>) -> Result<(), Failure> {
-        if let Some(flow) = watcher::flow(&self.select, told) {
+        if let Some(flow) = watcher::flow(&self.select, told, self.patience_ns) {
             self.totals.said(told.flow, told.fate, told.diagnosis.cause);
             if is_trouble(flow.fate) && self.control.found() {
                 self.found = Some(flow.id);

@@ -30,6 +30,7 @@ pub(super) struct Watcher {
     /// What is told with the next pause.
     messages: Vec<Msg>,
     totals: Totals,
+    patience_ns: u64,
 }
 
 impl Watcher {
@@ -42,6 +43,7 @@ impl Watcher {
             screen: None,
             messages: Vec::new(),
             totals: Totals::default(),
+            patience_ns: 0,
         }
     }
 
@@ -74,7 +76,7 @@ pub(super) fn start(head: &Head) -> Msg {
 }
 
 /// What a model is told of a flow, if it is wanted.
-pub(super) fn flow(select: &Select, told: &Told<'_>) -> Option<row::Told> {
+pub(super) fn flow(select: &Select, told: &Told<'_>, patience_ns: u64) -> Option<row::Told> {
     let Told {
         flow,
         fate,
@@ -82,13 +84,14 @@ pub(super) fn flow(select: &Select, told: &Told<'_>) -> Option<row::Told> {
         facts,
         ..
     } = told;
-    select::is_wanted(select, told).then(|| row::Told::of(flow, *fate, diagnosis, facts))
+    select::is_wanted(select, told).then(|| row::Told::of(flow, *fate, diagnosis, facts, patience_ns))
 }
 
 impl View for Watcher {
     fn start(&mut self, head: &Head) -> Result<(), Failure> {
         let screen = Screen::open(self.look.theme(), None);
         self.screen = Some(screen.context("cannot use the terminal; try --plain")?);
+        self.patience_ns = head.patience_ns;
         self.messages.push(start(head));
         self.tell();
         Ok(())
@@ -103,7 +106,7 @@ impl View for Watcher {
     }
 
     fn flow(&mut self, told: &Told<'_>) -> Result<(), Failure> {
-        if let Some(flow) = flow(&self.select, told) {
+        if let Some(flow) = flow(&self.select, told, self.patience_ns) {
             self.totals.said(told.flow, told.fate, told.diagnosis.cause);
             self.messages.push(Msg::Flow(Box::new(flow)));
         }

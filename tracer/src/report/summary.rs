@@ -376,8 +376,9 @@ pub struct Host {
 }
 
 /// What a flow that did not go well cost its client, at least: a stall what had to be sent again, a refusal the time
-/// until it came, all else the time for which nothing came.
-pub(in crate::report) fn lost_ns(flow: &Flow, fate: Fate, patience_ns: u64) -> u64 {
+/// until it came, all else the time for which nothing came, up to the end of tracer's patience. Nanoseconds.
+#[must_use]
+pub fn lost_ns(flow: &Flow, fate: Fate, patience_ns: u64) -> u64 {
     match fate {
         Fate::Established | Fate::Pending => 0,
         Fate::Stalled => flow.stall_ns().unwrap_or(0),

@@ -170,6 +170,8 @@ pub struct Model {
     pub said: VecDeque<String>,
     /// Something to be read once.
     pub notice: Option<String>,
+    /// When tracer last said something there, monotonic nanoseconds.
+    pub noticed_ns: u64,
     /// Was it asked to count anew? It must be asked twice.
     pub asks_clear: bool,
     /// How a recording is played.

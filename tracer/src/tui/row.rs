@@ -12,6 +12,7 @@ use crate::{
     diagnose::{Dataplane, Diagnosis, cause::Cause, evidence},
     flow::{event::What, fate::Fate, model::Flow},
     node::facts::Facts,
+    report::summary::lost_ns,
 };
 
 /// A flow that is told of, with all that the screen may want to show.
@@ -65,13 +66,7 @@ pub struct Site {
 impl Told {
     /// Takes what the screen may want of a flow.
     #[must_use]
-    pub fn of(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts) -> Self {
-        let tried = flow.last_syn_ns().saturating_sub(flow.start_ns());
-        let lost_ns = match fate {
-            Fate::Established | Fate::Pending => 0,
-            Fate::Stalled => flow.stall_ns().unwrap_or(tried),
-            Fate::Dropped | Fate::Refused | Fate::Unanswered => tried,
-        };
+    pub fn of(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts, patience_ns: u64) -> Self {
         Self {
             id: flow.id,
             start_ns: flow.start_ns(),
@@ -83,7 +78,7 @@ impl Told {
             cause: diagnosis.cause,
             dataplane: diagnosis.dataplane,
             connect_ns: flow.connect_ns(),
-            lost_ns,
+            lost_ns: lost_ns(flow, fate, patience_ns),
             syns: flow.attempts.len(),
             earlier: flow.earlier.as_ref().map(|earlier| earlier.id),
             site: site(flow, fate, diagnosis, facts),

@@ -6,8 +6,9 @@ mod stderr;
 pub mod terminal;
 
 use std::{
-    fs::File,
+    fs::OpenOptions,
     io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -264,7 +265,12 @@ impl Reader<'_> {
 fn export(what: &str, text: &str) -> io::Result<String> {
     let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let path = format!("tracer-{what}-{time}.txt");
-    let mut file = File::create_new(&path)?;
+    // It tells who connected: it is for its owner only.
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
     file.write_all(text.as_bytes())?;
     Ok(path)
 }

@@ -14,6 +14,8 @@ use super::{
 use crate::trace::head::HookState;
 
 /// So many lines of what would have gone to stderr are kept.
+/// What tracer says stands for so long where the keys are named.
+const NOTICE_NS: u64 = 6_000_000_000;
 const MOST_SAID: usize = 50;
 
 /// Takes in a message.
@@ -36,6 +38,10 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
             // The screen shows seconds.
             let is_new = now_ns / 1_000_000_000 != model.now_ns / 1_000_000_000;
             model.now_ns = now_ns;
+            // The keys stand in its place.
+            if model.playing.is_none() && now_ns.saturating_sub(model.noticed_ns) > NOTICE_NS {
+                model.notice = None;
+            }
             if !is_new {
                 return Vec::new();
             }
@@ -64,7 +70,10 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
         }
         Msg::Costs(costs) => model.costs = Some(costs),
         Msg::Said(line) => say(model, line),
-        Msg::Notice(line) => model.notice = Some(line),
+        Msg::Notice(line) => {
+            model.notice = Some(line);
+            model.noticed_ns = model.now_ns;
+        }
         Msg::Ended => model.has_ended = true,
         Msg::Playing(playing) => {
             if model.playing.as_ref() == Some(&playing) {
@@ -83,6 +92,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
 
 fn say(model: &mut Model, line: String) {
     model.notice = Some(line.clone());
+    model.noticed_ns = model.now_ns;
     model.said.push_back(line);
     if model.said.len() > MOST_SAID {
         model.said.pop_front();

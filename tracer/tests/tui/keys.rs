@@ -54,7 +54,7 @@ fn from_the_overview_enter_leads_to_the_flows_of_a_cause_and_on_to_their_way() {
     assert!(!model.list.is_empty());
     press(&mut model, "\n");
     assert_eq!(model.at, At::Flow);
-    assert!(shown(&mut model).contains("Do:"));
+    assert!(shown(&mut model).contains("Why:"));
     press(&mut model, "\x1b\x1b\x1b");
     assert_eq!((model.at, model.filter.as_str()), (At::Overview, ""));
 }

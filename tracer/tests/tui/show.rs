@@ -20,7 +20,7 @@ use tracer::{
 };
 use tracer_common::record::{self, ipvs_conn};
 
-use crate::story::{MS, POD, Story, entry};
+use crate::story::{MS, PATIENCE, POD, Story, entry};
 
 /// A moment after all that happens here.
 const NOW: u64 = 65_000 * MS;
@@ -110,7 +110,7 @@ pub(crate) fn flows() -> Vec<Told> {
     story
         .told()
         .into_iter()
-        .map(|(flow, fate, diagnosis)| Told::of(&flow, fate, &diagnosis, &facts))
+        .map(|(flow, fate, diagnosis)| Told::of(&flow, fate, &diagnosis, &facts, PATIENCE))
         .collect()
 }
 

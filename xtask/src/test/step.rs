@@ -265,7 +265,7 @@ fn cargo_deny(cache: &Cache) -> Result<Command> {
     if !program.exists() {
         let _lock = cache.lock("cargo-deny")?;
         if !program.exists() {
-            eprintln!("   Build  cargo-deny {CARGO_DENY}, once: one or two minutes");
+            eprintln!("   Build  cargo-deny {CARGO_DENY}, once: some minutes");
             install_cargo_deny(&folder)?;
         }
     }

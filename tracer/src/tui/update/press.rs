@@ -25,6 +25,7 @@ const MOST_LOOK: usize = 200_000;
 /// A key was pressed.
 pub(super) fn press(model: &mut Model, code: KeyCode, modifiers: KeyModifiers) -> Vec<Command> {
     model.notice = None;
+    model.noticed_ns = model.now_ns;
     if model.typing.is_some() && type_filter(model, code, modifiers) {
         return Vec::new();
     }
