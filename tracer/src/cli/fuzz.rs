@@ -26,7 +26,7 @@ use crate::{
 /// Plays what may be a recording.
 pub fn play(bytes: &[u8]) {
     let input = Box::new(Cursor::new(bytes.to_vec()));
-    let Ok(reader) = Reader::new(input as Box<dyn io::Read>) else {
+    let Ok(reader) = Reader::new(input as Box<dyn io::Read + Send>) else {
         return;
     };
     let recording = Recording {
@@ -81,12 +81,12 @@ impl Views {
         facts: &Facts,
         clock: &Clock,
     ) -> io::Result<()> {
-        let line = json::flow(flow, fate, diagnosis, facts, clock);
+        let line = json::flow(None, flow, fate, diagnosis, facts, clock);
         assert!(
             line.starts_with("{\"type\":\"flow\"") && !line.contains('\n'),
             "no JSON line"
         );
-        let _ = plain::flow(flow, fate, diagnosis, facts, clock, true);
+        let _ = plain::flow(None, flow, fate, diagnosis, facts, clock, true);
         let _ = ladder::flow(flow, fate, diagnosis, facts, clock);
         self.collection.add(flow, fate, diagnosis, facts, clock);
         self.capture.add(flow, fate, diagnosis, facts)?;
@@ -111,7 +111,7 @@ impl View for Views {
     }
 
     fn hooks(&mut self, hooks: &Hooks) -> Result<(), Failure> {
-        let _ = json::hooks(hooks.time, &hooks.why, &hooks.hooks);
+        let _ = json::hooks(None, hooks.time, &hooks.why, &hooks.hooks);
         Ok(())
     }
 
