@@ -13,9 +13,9 @@ use super::{
 };
 use crate::trace::head::HookState;
 
-/// So many lines of what would have gone to stderr are kept.
 /// What tracer says stands for so long where the keys are named.
 const NOTICE_NS: u64 = 6_000_000_000;
+/// So many lines of what would have gone to stderr are kept.
 const MOST_SAID: usize = 50;
 
 /// Takes in a message.
@@ -166,6 +166,10 @@ fn start_over(model: &mut Model) {
 
 /// Makes everything ready to be drawn.
 fn frame(model: &mut Model) {
+    if model.at != At::Hooks {
+        // They are asked for only there: what was known would be old when the user comes back.
+        model.costs = None;
+    }
     // A list that is being gone through is shown, even if the rest stands still.
     if model.frozen.is_none() || model.list.left() > 0 {
         model.list.refresh(&model.store, &model.names);
