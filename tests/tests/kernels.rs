@@ -3,14 +3,14 @@
 use std::fs;
 
 use tracer_lab::packages::Cache;
-use tracer_lab::vm::kernels::{Ipvs, Kernel, LINES, Line};
+use tracer_lab::vm::kernels::{Build, Ipvs, Kernel, LINES, Line};
 
 #[test]
 #[ignore = "fetches some 200 MB from Debian's archive, or finds them in the cache"]
 fn every_line_has_a_kernel_with_ipvs() {
     let cache = Cache::open().unwrap();
     for line in LINES {
-        let kernel = Kernel::fetch(&cache, line, Ipvs::Packaged).unwrap();
+        let kernel = Kernel::fetch(&cache, line, Build::Cloud, Ipvs::Packaged).unwrap();
         println!("{line}: {} {}", kernel.release, kernel.vmlinuz.display());
         assert!(
             kernel.release.starts_with(&format!("{line}.")),
@@ -36,7 +36,7 @@ fn every_line_has_a_kernel_with_ipvs() {
 fn the_old_ipvs_is_a_module_for_its_kernel() {
     let cache = Cache::open().unwrap();
     let line: Line = "5.10".parse().unwrap();
-    let kernel = Kernel::fetch(&cache, line, Ipvs::Pre59).unwrap();
+    let kernel = Kernel::fetch(&cache, line, Build::Cloud, Ipvs::Pre59).unwrap();
     let (name, path) = &kernel.overrides[0];
     assert_eq!(name, "ip_vs");
     let module = fs::read(path).unwrap();
@@ -49,5 +49,5 @@ fn the_old_ipvs_is_a_module_for_its_kernel() {
     assert!(module.len() < 1_000_000, "not stripped: {} bytes", module.len());
 
     let newer: Line = "6.12".parse().unwrap();
-    Kernel::fetch(&cache, newer, Ipvs::Pre59).unwrap_err();
+    Kernel::fetch(&cache, newer, Build::Cloud, Ipvs::Pre59).unwrap_err();
 }

@@ -8,7 +8,6 @@ use tracer_lab::protocol::{Message, Outcome, Traffic};
 use tracer_lab::scenario::{self, KernelName, Named, Scenario};
 use tracer_lab::vm::qemu::Qemu;
 
-use crate::lab::fetch;
 use crate::lab::play::{Audience, Lab, Manner, Played, Programme};
 use crate::lab::tell::{lived, was_quick};
 use crate::workspace;
@@ -32,7 +31,7 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
         demo: true,
         ..Manner::default()
     })?;
-    let kernel = fetch(lab.cache(), &name)?;
+    let kernel = lab.kernel(&name)?;
     let qemu = Qemu::find(lab.cache().root(), &kernel)?;
     let programme = Programme {
         name,

@@ -11,9 +11,8 @@ use std::sync::Mutex;
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use tracer_lab::packages::Cache;
 use tracer_lab::scenario::{self, Flavour, KernelName, Named};
-use tracer_lab::vm::kernels::{Ipvs, Kernel};
+use tracer_lab::vm::kernels::Build;
 use tracer_lab::vm::qemu::Qemu;
 
 use crate::workspace;
@@ -47,6 +46,9 @@ pub(crate) struct Arguments {
     /// Which IPVS the kernel gets: pre-5.9 drops the SYN on every reuse, as kernels before 5.9 did
     #[arg(long, value_name = "FLAVOUR", value_parser = ["pre-5.9"])]
     ipvs: Option<String>,
+    /// Which of Debian's builds of the kernel: cloud, generic or rt (with `PREEMPT_RT`)
+    #[arg(long, value_name = "BUILD", default_value_t)]
+    build: Build,
     /// Only say which scenarios there are
     #[arg(long)]
     list: bool,
@@ -90,12 +92,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         wanted.push((kernel, scenarios));
     }
     if arguments.tui {
-        return screen::show(wanted);
+        return screen::show(wanted, arguments.build);
     }
     let lab = Lab::prepare(Manner {
         without_tracer: arguments.without_tracer,
         verbose: arguments.verbose,
         recordings: arguments.recordings.clone(),
+        build: arguments.build,
         ..Manner::default()
     })?;
     let detail = if wanted.len() > 1 {
@@ -122,7 +125,7 @@ pub(crate) fn play_all(
 ) -> Result<Vec<Played>> {
     let mut programmes = VecDeque::new();
     for (name, scenarios) in wanted {
-        let kernel = fetch(lab.cache(), &name).with_context(|| format!("cannot get the kernel {name}"))?;
+        let kernel = lab.kernel(&name)?;
         eprintln!(
             "  Kernel  {name} is {}, {} scenarios",
             kernel.release,
@@ -158,15 +161,6 @@ pub(crate) fn play_all(
     });
     over.into_inner()
         .context("a thread that ran a guest has panicked")
-}
-
-/// Has the files of a kernel in the cache.
-pub(crate) fn fetch(cache: &Cache, name: &KernelName) -> Result<Kernel> {
-    let ipvs = match name.flavour {
-        Flavour::Stock => Ipvs::Packaged,
-        Flavour::Pre59 => Ipvs::Pre59,
-    };
-    Kernel::fetch(cache, name.series.parse()?, ipvs)
 }
 
 fn list(catalogue: &[Named]) {

@@ -11,8 +11,53 @@ use serde::{Deserialize, Serialize};
 use super::ipvs_flavour;
 use crate::packages::{Cache, Dependencies, LISTS_AGE, Package, Suite, available, newest, unpack};
 
-/// Release names of Debian's kernels end so; this flavour is small and has all that a virtual machine needs.
-const FLAVOUR: &str = "cloud-amd64";
+/// How Debian built a kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Build {
+    /// For virtual machines: small, and has all that the lab needs.
+    #[default]
+    Cloud,
+    /// For machines of every kind.
+    Generic,
+    /// With `PREEMPT_RT`: softirqs run in threads, and spin locks sleep.
+    Realtime,
+}
+
+impl Build {
+    /// Release names of Debian's kernels end so.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Cloud => "cloud-amd64",
+            Self::Generic => "amd64",
+            Self::Realtime => "rt-amd64",
+        }
+    }
+}
+
+impl FromStr for Build {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "cloud" => Ok(Self::Cloud),
+            "generic" => Ok(Self::Generic),
+            "rt" => Ok(Self::Realtime),
+            _ => Err(anyhow!(
+                "no build of a kernel is called {text}; there are cloud, generic, rt"
+            )),
+        }
+    }
+}
+
+impl Display for Build {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Cloud => "cloud",
+            Self::Generic => "generic",
+            Self::Realtime => "rt",
+        })
+    }
+}
 
 /// A line of kernels, and where Debian has its newest member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +97,14 @@ impl Line {
         self.name
     }
 
-    /// The expression that the image packages of this line match.
-    fn pattern(self) -> String {
-        format!("linux-image-{}[.].*-{FLAVOUR}", self.name.replace('.', "[.]"))
+    /// The expression that the image packages of this line match. A release has a hyphen before its build, and in older
+    /// ones another before the number of the ABI.
+    fn pattern(self, build: Build) -> String {
+        format!(
+            "linux-image-{}[.][^-]*(-[0-9]+)?-{}",
+            self.name.replace('.', "[.]"),
+            build.suffix()
+        )
     }
 }
 
@@ -123,9 +173,9 @@ pub struct Kernel {
 
 impl Kernel {
     /// Finds the newest kernel of a line and has it in the cache, with the IPVS that is wanted.
-    pub fn fetch(cache: &Cache, line: Line, ipvs: Ipvs) -> Result<Self> {
-        let (choice, kernel) =
-            packaged(cache, line).with_context(|| format!("cannot get the kernel {line} from Debian"))?;
+    pub fn fetch(cache: &Cache, line: Line, build: Build, ipvs: Ipvs) -> Result<Self> {
+        let (choice, kernel) = packaged(cache, line, build)
+            .with_context(|| format!("cannot get the kernel {line}, build {build}, from Debian"))?;
         match ipvs {
             Ipvs::Packaged => Ok(kernel),
             Ipvs::Pre59 => with_old_ipvs(cache, line, kernel, &choice.image),
@@ -142,8 +192,8 @@ struct Choice {
 
 impl Choice {
     /// What Debian has now.
-    fn make(cache: &Cache, line: Line) -> Result<Self> {
-        let image = newest(cache, line.suites, &line.pattern())?;
+    fn make(cache: &Cache, line: Line, build: Build) -> Result<Self> {
+        let image = newest(cache, line.suites, &line.pattern(build))?;
         let release = release(&image)?;
         let part = |part: &str| Package {
             name: format!("linux-{part}-{release}"),
@@ -206,8 +256,11 @@ impl Choice {
     }
 }
 
-fn packaged(cache: &Cache, line: Line) -> Result<(Choice, Kernel)> {
-    let memory = cache.root().join("kernels").join(format!("{line}.toml"));
+fn packaged(cache: &Cache, line: Line, build: Build) -> Result<(Choice, Kernel)> {
+    let memory = cache.root().join("kernels").join(match build {
+        Build::Cloud => format!("{line}.toml"),
+        _ => format!("{line}-{build}.toml"),
+    });
     let remembered = Choice::remembered(&memory);
     // What was chosen may be neither in the cache any more nor in Debian.
     if let Some(choice) = remembered
@@ -215,7 +268,7 @@ fn packaged(cache: &Cache, line: Line) -> Result<(Choice, Kernel)> {
     {
         return Ok((choice, kernel));
     }
-    let choice = Choice::make(cache, line)?;
+    let choice = Choice::make(cache, line, build)?;
     let kernel = choice.unpack(cache, line)?;
     choice.remember(&memory)?;
     Ok((choice, kernel))
@@ -255,6 +308,9 @@ mod tests {
         for line in LINES {
             assert_eq!(line.to_string().parse::<Line>().unwrap(), line);
         }
+        for build in [Build::Cloud, Build::Generic, Build::Realtime] {
+            assert_eq!(build.to_string().parse::<Build>().unwrap(), build);
+        }
         for ipvs in [Ipvs::Packaged, Ipvs::Pre59] {
             assert_eq!(ipvs.to_string().parse::<Ipvs>().unwrap(), ipvs);
         }
@@ -266,7 +322,10 @@ mod tests {
     fn a_dot_of_a_name_stands_for_a_dot() {
         let line: Line = "6.1".parse().unwrap();
         // 6.12 is not a member of 6.1.
-        assert_eq!(line.pattern(), "linux-image-6[.]1[.].*-cloud-amd64");
+        assert_eq!(
+            line.pattern(Build::Realtime),
+            "linux-image-6[.]1[.][^-]*(-[0-9]+)?-rt-amd64"
+        );
     }
 
     fn package(name: &str) -> Package {

@@ -10,9 +10,9 @@ use serde_json::Value;
 use tracer_lab::expect::{self, Matrix};
 use tracer_lab::packages::{self, Cache, Dependencies, Suite};
 use tracer_lab::protocol::{CLEAN_UP, Job, Message, Terminal, Traffic};
-use tracer_lab::scenario::{KernelName, Named};
+use tracer_lab::scenario::{Flavour, KernelName, Named};
 use tracer_lab::vm::initramfs::{self, Parts};
-use tracer_lab::vm::kernels::Kernel;
+use tracer_lab::vm::kernels::{Build, Ipvs, Kernel};
 use tracer_lab::vm::qemu::Qemu;
 use tracer_lab::vm::run::{Boot, Limits};
 
@@ -33,6 +33,8 @@ pub(crate) struct Manner {
     pub(crate) verbose: bool,
     /// Where what tracer recorded is kept.
     pub(crate) recordings: Option<PathBuf>,
+    /// Which of Debian's builds of a kernel is booted.
+    pub(crate) build: Build,
 }
 
 /// Someone who wants to know at once.
@@ -124,6 +126,16 @@ impl Lab {
     /// Where downloads are kept.
     pub(crate) fn cache(&self) -> &Cache {
         &self.cache
+    }
+
+    /// Has the files of a kernel in the cache.
+    pub(crate) fn kernel(&self, name: &KernelName) -> Result<Kernel> {
+        let ipvs = match name.flavour {
+            Flavour::Stock => Ipvs::Packaged,
+            Flavour::Pre59 => Ipvs::Pre59,
+        };
+        Kernel::fetch(&self.cache, name.series.parse()?, self.manner.build, ipvs)
+            .with_context(|| format!("cannot get the kernel {name}"))
     }
 
     /// Boots a kernel and plays its scenarios. Whatever goes wrong: each of them is in the answer. A scenario that

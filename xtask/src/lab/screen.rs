@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use tracer_lab::protocol::Terminal;
 use tracer_lab::scenario::{KernelName, Named};
+use tracer_lab::vm::kernels::Build;
 use tracer_lab::vm::qemu::Qemu;
 use tracer_lab::vm::run::Limits;
 
-use super::fetch;
 use super::play::{Lab, Manner, Programme};
 
 /// The user's terminal.
@@ -38,7 +38,7 @@ pub(super) const LIMITS: Limits = Limits {
 const ENVIRONMENT: [&str; 6] = ["TERM", "COLORTERM", "NO_COLOR", "LANG", "LC_ALL", "LC_CTYPE"];
 
 /// Shows it until the user ends it.
-pub(super) fn show(mut wanted: Vec<(KernelName, Vec<&Named>)>) -> Result<ExitCode> {
+pub(super) fn show(mut wanted: Vec<(KernelName, Vec<&Named>)>, build: Build) -> Result<ExitCode> {
     ensure!(
         stdin().is_terminal() && stdout().is_terminal(),
         "--tui needs a terminal"
@@ -51,9 +51,10 @@ pub(super) fn show(mut wanted: Vec<(KernelName, Vec<&Named>)>) -> Result<ExitCod
     let before = stty(&["-g"])?;
     let lab = Lab::prepare(Manner {
         screen: Some(terminal()?),
+        build,
         ..Manner::default()
     })?;
-    let kernel = fetch(lab.cache(), &name).with_context(|| format!("cannot get the kernel {name}"))?;
+    let kernel = lab.kernel(&name)?;
     let qemu = Qemu::find(lab.cache().root(), &kernel)?;
     eprintln!(
         "   Guest  boots {}; tracer's screen comes when its hooks are attached (half a minute where QEMU emulates); \

@@ -2,11 +2,10 @@
 //!
 //! A lab that lets everything pass, or that one hanging scenario stops, proves nothing. tracer has no part in this.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tracer_lab::scenario::{self, KernelName};
 use tracer_lab::vm::qemu::Qemu;
 
-use crate::lab::fetch;
 use crate::lab::play::{Lab, Manner, Played, Programme};
 use crate::lab::tell::{Detail, Teller};
 use crate::workspace;
@@ -35,7 +34,7 @@ pub(super) fn run(name: &KernelName) -> Result<Vec<String>> {
         without_tracer: true,
         ..Manner::default()
     })?;
-    let kernel = fetch(lab.cache(), name).with_context(|| format!("cannot get the kernel {name}"))?;
+    let kernel = lab.kernel(name)?;
     let qemu = Qemu::find(lab.cache().root(), &kernel)?;
     let programme = Programme {
         name: name.clone(),
