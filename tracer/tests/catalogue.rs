@@ -77,6 +77,12 @@ fn collect(value: &toml::Value, causes: &mut Vec<String>) {
 fn written() -> String {
     let scenarios = scenarios();
     let mut out = HEAD.to_owned();
+    out.push('\n');
+    for row in catalogue::rows() {
+        // The anchor of a heading has neither its dots nor its backticks.
+        let anchor = row.cause.name().replace('.', "");
+        let _ = writeln!(out, "- [`{}`](#{anchor}): {}", row.cause, row.says);
+    }
     for row in catalogue::rows() {
         let _ = write!(out, "\n## `{}`\n\n{}\n\n", row.cause, row.says);
         let _ = writeln!(out, "- **Proof:** {}", row.proof);

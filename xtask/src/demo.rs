@@ -8,6 +8,7 @@ use tracer_lab::protocol::{Message, Outcome, Traffic};
 use tracer_lab::scenario::{self, KernelName, Named, Scenario};
 use tracer_lab::vm::qemu::Qemu;
 
+use crate::lab::CPUS;
 use crate::lab::play::{Audience, Lab, Manner, Played, Programme};
 use crate::lab::tell::{lived, was_quick};
 use crate::workspace;
@@ -36,6 +37,7 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     let programme = Programme {
         name,
         kernel,
+        cpus: CPUS,
         scenarios,
     };
     let mut narrator = Narrator::default();

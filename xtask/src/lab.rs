@@ -19,6 +19,20 @@ use crate::workspace;
 use play::{Lab, Manner, Played, Programme};
 use tell::{Detail, Teller};
 
+/// How many processors a guest has: enough for what happens on two at once.
+pub(crate) const CPUS: u8 = 2;
+
+/// One boot that is wanted.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted<'a> {
+    /// Of which kernel.
+    pub(crate) kernel: KernelName,
+    /// With how many processors.
+    pub(crate) cpus: u8,
+    /// What is played on it, in order.
+    pub(crate) scenarios: Vec<&'a Named>,
+}
+
 /// How many guests run at the same time: one a core, for an emulated guest keeps about one busy, and no more than the
 /// memory of a small machine can hold.
 pub(crate) fn guests() -> usize {
@@ -89,7 +103,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             !scenarios.is_empty(),
             "no scenario runs on {kernel}; `cargo xtask lab --list` names all, and their kernels"
         );
-        wanted.push((kernel, scenarios));
+        wanted.push(Wanted {
+            kernel,
+            cpus: CPUS,
+            scenarios,
+        });
     }
     if arguments.tui {
         return screen::show(wanted, arguments.build);
@@ -119,21 +137,28 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 /// Fetches the kernels and plays on each of them what is wanted, several at a time.
 pub(crate) fn play_all(
     lab: &Lab,
-    wanted: Vec<(KernelName, Vec<&Named>)>,
+    wanted: Vec<Wanted<'_>>,
     detail: Detail,
     verbose: bool,
 ) -> Result<Vec<Played>> {
     let mut programmes = VecDeque::new();
-    for (name, scenarios) in wanted {
+    for Wanted {
+        kernel: name,
+        cpus,
+        scenarios,
+    } in wanted
+    {
         let kernel = lab.kernel(&name)?;
         eprintln!(
-            "  Kernel  {name} is {}, {} scenarios",
+            "  Kernel  {name} is {}, {} scenario{}",
             kernel.release,
-            scenarios.len()
+            scenarios.len(),
+            if scenarios.len() == 1 { "" } else { "s" }
         );
         programmes.push_back(Programme {
             name,
             kernel,
+            cpus,
             scenarios,
         });
     }

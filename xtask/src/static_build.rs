@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
+use tracer_lab::packages::progress::Progress;
 
 use crate::workspace;
 
@@ -35,8 +36,7 @@ struct CargoTarget {
 
 /// Builds `tracer` and `lab-guest`.
 pub(crate) fn build() -> Result<Programs> {
-    eprintln!("   Build  tracer and lab-guest, static");
-    let mut built = build_bins(&["tracer", "tracer-lab"])?;
+    let mut built = build_bins("tracer and lab-guest", &["tracer", "tracer-lab"])?;
     Ok(Programs {
         tracer: take(&mut built, "tracer")?,
         guest: take(&mut built, "lab-guest")?,
@@ -45,12 +45,14 @@ pub(crate) fn build() -> Result<Programs> {
 
 /// Builds `tracer` alone.
 pub(crate) fn tracer() -> Result<PathBuf> {
-    eprintln!("   Build  tracer, static");
-    take(&mut build_bins(&["tracer"])?, "tracer")
+    take(&mut build_bins("tracer", &["tracer"])?, "tracer")
 }
 
 /// Builds the programs of these packages.
-fn build_bins(packages: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+fn build_bins(what: &str, packages: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+    let _progress = Progress::spinner(&format!(
+        "   Build  {what}, static (minutes where nothing is built yet)"
+    ));
     let output = Command::new(workspace::cargo())
         .current_dir(workspace::root())
         .args(["build", "--quiet", "--release", "--target", TARGET])

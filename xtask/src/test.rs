@@ -16,10 +16,9 @@ use tracer_lab::packages::Cache;
 use tracer_lab::scenario::{self, KernelName, Named};
 
 use crate::lab::play::{Lab, Manner, Played};
-use crate::lab::play_all;
 use crate::lab::tell::Detail;
+use crate::lab::{Wanted, play_all};
 use crate::{system, workspace};
-use boots::Boot;
 use selection::Choice;
 use step::{Count, Step, When};
 
@@ -129,7 +128,7 @@ fn screen(kernel: &KernelName) -> Count {
     Count::of(title, outcome.is_ok())
 }
 
-fn scenarios(wanted: Vec<Boot<'_>>) -> Count {
+fn scenarios(wanted: Vec<Wanted<'_>>) -> Count {
     let mut count = Count::default();
     match play_twice(wanted) {
         Ok(all) => {
@@ -148,7 +147,7 @@ fn scenarios(wanted: Vec<Boot<'_>>) -> Count {
 
 /// Plays everything, and once more what failed: an emulated guest on a busy machine may stand still for a second, and
 /// seconds are what the scenarios are about. What fails twice has failed; what fails once is named.
-fn play_twice(wanted: Vec<Boot<'_>>) -> Result<Vec<Played>> {
+fn play_twice(wanted: Vec<Wanted<'_>>) -> Result<Vec<Played>> {
     let lab = Lab::prepare(Manner::default())?;
     let first = play_all(&lab, wanted.clone(), Detail::Verdicts, false)?;
     let (mut over, failed): (Vec<_>, Vec<_>) = first.into_iter().partition(Played::passed);
@@ -160,9 +159,9 @@ fn play_twice(wanted: Vec<Boot<'_>>) -> Result<Vec<Played>> {
             .iter()
             .any(|played| played.kernel == *kernel && played.scenario == named.name)
     };
-    let again = wanted.into_iter().filter_map(|(kernel, mut scenarios)| {
-        scenarios.retain(|named| has_failed(&kernel, named));
-        (!scenarios.is_empty()).then_some((kernel, scenarios))
+    let again = wanted.into_iter().map(|mut boot| {
+        boot.scenarios.retain(|named| has_failed(&boot.kernel, named));
+        (boot.kernel, boot.scenarios)
     });
     println!("\nPlayed once more, because they failed:");
     for played in &failed {

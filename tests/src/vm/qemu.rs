@@ -80,17 +80,18 @@ impl Qemu {
         Ok(Self { program, accelerator })
     }
 
-    /// Starts a guest; with `screen`, its third serial port is this terminal.
+    /// Starts a guest with so many processors; with `screen`, its third serial port is this terminal.
     pub fn boot(
         &self,
         kernel: &Kernel,
+        cpus: u8,
         initramfs: &Path,
         console: &Path,
         screen: Option<&Path>,
     ) -> Result<Guest> {
         let ports = if screen.is_some() { 3 } else { 2 };
         let parameters = format!("{PARAMETERS} 8250.nr_uarts={ports}");
-        let mut command = command(&self.program, self.accelerator, kernel, &parameters);
+        let mut command = command(&self.program, self.accelerator, kernel, cpus, &parameters);
         let console_file = format!("file,id=console,path={}", console.display());
         command.arg("-initrd").arg(initramfs);
         command.args(["-chardev", &console_file, "-serial", "chardev:console"]);
@@ -114,7 +115,7 @@ impl Qemu {
 const PARAMETERS: &str = "console=ttyS0 loglevel=6 panic=-1 oops=panic softlockup_panic=1 mitigations=off rcupdate.rcu_expedited=1 \
                           random.trust_cpu=on tsc=reliable no_timer_check";
 
-fn command(program: &Path, accelerator: Accelerator, kernel: &Kernel, parameters: &str) -> Command {
+fn command(program: &Path, accelerator: Accelerator, kernel: &Kernel, cpus: u8, parameters: &str) -> Command {
     let mut command = Command::new(program);
     command
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
@@ -126,7 +127,7 @@ fn command(program: &Path, accelerator: Accelerator, kernel: &Kernel, parameters
             "-cpu",
             accelerator.processor(),
         ])
-        .args(["-smp", "2", "-m", "768"])
+        .args(["-smp", &cpus.to_string(), "-m", "768"])
         .arg("-kernel")
         .arg(&kernel.vmlinuz)
         .args(["-append", parameters]);
@@ -168,7 +169,7 @@ fn remembered_proof(cache: &Path, program: &Path, kernel: &Kernel) -> Result<Acc
 /// `/dev/kvm` can be opened on machines where no guest ever gets beyond its firmware, so nothing but a boot is
 /// a proof.
 fn kvm_works(program: &Path, kernel: &Kernel) -> Result<bool> {
-    let mut command = command(program, Accelerator::Kvm, kernel, "console=ttyS0 panic=-1");
+    let mut command = command(program, Accelerator::Kvm, kernel, 2, "console=ttyS0 panic=-1");
     command.args(["-serial", "stdio"]);
     let mut process = Process::start(command)?;
     let mut console = process.stdout()?;

@@ -38,6 +38,8 @@ pub struct Boot<'a> {
     pub qemu: &'a Qemu,
     /// What is booted.
     pub kernel: &'a Kernel,
+    /// How many processors it has.
+    pub cpus: u8,
     /// What the kernel unpacks.
     pub initramfs: &'a Path,
     /// Where the console is written to.
@@ -90,7 +92,7 @@ impl Boot<'_> {
     fn once(&self, on_message: &mut dyn FnMut(Message)) -> Result<Result<(), Failure>> {
         let mut guest = self
             .qemu
-            .boot(self.kernel, self.initramfs, self.console, self.screen)?;
+            .boot(self.kernel, self.cpus, self.initramfs, self.console, self.screen)?;
         let mut watch = Watch::new(self.limits);
         loop {
             match guest.hear(LOOK) {

@@ -85,20 +85,20 @@ pub struct HooksOptions {
 /// What to follow and what to show.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Select {
-    /// Ports, as `30080,30443` or `30000-30100` [default: 30000-32767 and every IPVS service of this node]
+    /// Ports, as `30080,30443` or `30000-30100` [default: 30000-32767 and every IPVS service of the node]
     #[arg(long, value_name = "PORTS", value_delimiter = ',')]
     pub port: Vec<Ports>,
     /// Only clients in these networks, as `10.0.0.0/8` or one address
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub client: Vec<Cidr>,
-    /// Show only flows for these services, where a rule of kube-proxy's names the service of a NodePort (not in its
+    /// Only flows for these services, where a rule of kube-proxy's names the service of a NodePort (not in its
     /// IPVS mode)
     #[arg(long, value_name = "NAMESPACE/NAME", value_delimiter = ',')]
     pub service: Vec<ServiceName>,
-    /// Show only flows with these fates
+    /// Only flows with these fates
     #[arg(long, value_name = "FATE", value_delimiter = ',')]
     pub fate: Vec<Fate>,
-    /// Show only flows with these causes
+    /// Only flows with these causes
     #[arg(long, value_name = "CAUSE", value_delimiter = ',')]
     pub cause: Vec<Cause>,
 }

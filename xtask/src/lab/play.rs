@@ -87,6 +87,8 @@ pub(crate) struct Programme<'a> {
     pub(crate) name: KernelName,
     /// Its files.
     pub(crate) kernel: Kernel,
+    /// How many processors the guest has.
+    pub(crate) cpus: u8,
     /// What is played, in order.
     pub(crate) scenarios: Vec<&'a Named>,
 }
@@ -192,6 +194,7 @@ impl Lab {
         let boot = Boot {
             qemu,
             kernel: &programme.kernel,
+            cpus: programme.cpus,
             initramfs: &initramfs,
             console: &folder.path().join("console"),
             screen: self.manner.screen.as_ref().map(|_| Path::new(screen::TERMINAL)),
@@ -435,6 +438,7 @@ default = { fate = "refused" }
                 modules_dir: Path::new("").to_owned(),
                 overrides: Vec::new(),
             },
+            cpus: 1,
             scenarios: scenarios.to_vec(),
         }
     }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use tracer_lab::protocol::Terminal;
-use tracer_lab::scenario::{KernelName, Named};
 use tracer_lab::vm::kernels::Build;
 use tracer_lab::vm::qemu::Qemu;
 use tracer_lab::vm::run::Limits;
 
 use super::play::{Lab, Manner, Programme};
+use super::{CPUS, Wanted};
 
 /// The user's terminal.
 pub(super) const TERMINAL: &str = "/dev/tty";
@@ -38,7 +38,7 @@ pub(super) const LIMITS: Limits = Limits {
 const ENVIRONMENT: [&str; 6] = ["TERM", "COLORTERM", "NO_COLOR", "LANG", "LC_ALL", "LC_CTYPE"];
 
 /// Shows it until the user ends it.
-pub(super) fn show(mut wanted: Vec<(KernelName, Vec<&Named>)>, build: Build) -> Result<ExitCode> {
+pub(super) fn show(mut wanted: Vec<Wanted<'_>>, build: Build) -> Result<ExitCode> {
     ensure!(
         stdin().is_terminal() && stdout().is_terminal(),
         "--tui needs a terminal"
@@ -47,7 +47,11 @@ pub(super) fn show(mut wanted: Vec<(KernelName, Vec<&Named>)>, build: Build) -> 
         wanted.len() == 1,
         "--tui shows one kernel: give one with --kernel"
     );
-    let (name, scenarios) = wanted.remove(0);
+    let Wanted {
+        kernel: name,
+        scenarios,
+        ..
+    } = wanted.remove(0);
     let before = stty(&["-g"])?;
     let lab = Lab::prepare(Manner {
         screen: Some(terminal()?),
@@ -64,6 +68,7 @@ pub(super) fn show(mut wanted: Vec<(KernelName, Vec<&Named>)>, build: Build) -> 
     let programme = Programme {
         name,
         kernel,
+        cpus: CPUS,
         scenarios,
     };
     let (shown, farewell) = lab.show(&qemu, &programme);

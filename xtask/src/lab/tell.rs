@@ -128,9 +128,11 @@ impl Teller {
             Some("start") => self.say("ready", &format!("tracer, {}", hooks(&value))),
             Some("health") => self.say("LOST", &format!("{} records", value["lost"])),
             Some("end") if self.verbose => {
+                let flows = &value["flows"];
+                let plural = if *flows == 1 { "" } else { "s" };
                 self.say(
                     "end",
-                    &format!("{} flows, {} events", value["flows"], value["events"]),
+                    &format!("{flows} flow{plural}, {} events", value["events"]),
                 );
             }
             _ => {}

@@ -6,6 +6,7 @@ use anyhow::Result;
 use tracer_lab::scenario::{self, KernelName};
 use tracer_lab::vm::qemu::Qemu;
 
+use crate::lab::CPUS;
 use crate::lab::play::{Lab, Manner, Played, Programme};
 use crate::lab::tell::{Detail, Teller};
 use crate::workspace;
@@ -39,6 +40,7 @@ pub(super) fn run(name: &KernelName) -> Result<Vec<String>> {
     let programme = Programme {
         name: name.clone(),
         kernel,
+        cpus: CPUS,
         scenarios: catalogue.iter().collect(),
     };
     let played = lab.play(&qemu, &programme, &mut Teller::new(name, Detail::Nothing, false));

@@ -186,11 +186,11 @@ fn describe(over_time: &OverTime, order: &[Fate]) -> String {
     let worst = over_time.bins.iter().rev().max_by_key(|bin| bin.not_well());
     match (began, worst) {
         (Some(began), Some(worst)) => format!(
-            "A stacked bar for each span of time. The first flow that did not go well began after {}; most of them, {}, \
-             did in the span from {} on.",
+            "A stacked bar for each span of time. The first flow that did not go well began after {}; the worst span began \
+             at {}, with {} of them.",
             text::moment(&began.start),
-            worst.not_well(),
-            text::moment(&worst.start)
+            text::moment(&worst.start),
+            worst.not_well()
         ),
         _ => format!(
             "A stacked bar for each span of time, with the fates {}.",

@@ -8,9 +8,9 @@ use crate::flow::{event::What, judge, model::Step};
 pub(super) fn note(step: &Step) -> String {
     match (&step.event.what, step.event.hook) {
         (What::Socket(socket), Hook::TcpSendReset) if socket.sock == 0 => {
-            "no socket for it: RST is sent".to_owned()
+            "no socket for it: an RST is to be sent".to_owned()
         }
-        (What::Socket(_), Hook::TcpSendReset) => "RST is sent".to_owned(),
+        (What::Socket(_), Hook::TcpSendReset) => "an RST is to be sent".to_owned(),
         (What::Socket(socket), _) if judge::refused_by_listener(step) => format!(
             "the listener threw the ACK away{}",
             waiting(socket.ack_backlog, socket.max_ack_backlog)
