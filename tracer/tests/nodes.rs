@@ -1,4 +1,5 @@
-//! Recordings of several nodes: lines by the wall clock, and the same connection seen on more than one.
+//! Recordings of several nodes: lines by the wall clock, and the same connection seen on more than one; and flows of which
+//! more is known later.
 
 mod tape;
 
@@ -348,6 +349,33 @@ fn a_connection_that_two_nodes_saw_counts_once_with_the_cause_of_the_one_that_kn
         (["--fate", "unanswered"], 2),
     ] {
         assert_eq!(report(&arguments)["flows"], flows, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_report_asks_what_was_said_last() {
+    let mut a = node_a();
+    let (from, to) = (asked(42_000), masqueraded(42_000));
+    a.flow(ISN).forwarded(0, from, to);
+    // After the flow was told of as unanswered.
+    a.answer_passes(8_000, from, to);
+    a.acknowledged(8_001, from);
+    let folder = tempfile::tempdir().expect("a folder");
+    a.record(&folder.path().join("a.trace"));
+    let recorded = Recorded { folder };
+    let lines = objects(&recorded.said(&["replay", "--json", "a.trace"]));
+    let told: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["type"] == "flow")
+        .map(|line| &line["fate"])
+        .collect();
+    assert_eq!(told, ["unanswered", "established"]);
+    for (fate, flows) in [("unanswered", 0), ("established", 1)] {
+        let json = recorded.said(&["report", "--json", "--fate", fate, "a.trace"]);
+        let json: Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(json["flows"], flows, "{fate}");
+        let page = recorded.said(&["report", "--html", "-", "--fate", fate, "a.trace"]);
+        assert_eq!(page.matches("<details class=\"flow\"").count(), flows, "{fate}");
     }
 }
 

@@ -33,15 +33,13 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
     // What cannot be written is known before long work.
     let mut out = output::open(path, &options.files)?;
     let sizes = options.files.iter().filter_map(|file| fs::metadata(file).ok());
-    let is_several = runs.len() > 1;
-    let (collection, page) = if is_several {
+    let (collection, page) = if runs.len() > 1 {
         (Collection::of_several(), Page::of_several())
     } else {
         (Collection::default(), Page::default())
     };
     let mut view = Gather {
         select: options.select.clone(),
-        is_several,
         collection,
         page: options.html.is_some().then_some(page),
         files: Vec::new(),
@@ -80,8 +78,6 @@ fn names(run: &Run) -> Vec<String> {
 
 struct Gather {
     select: Select,
-    /// The other half of a connection may be asked for only together with the first.
-    is_several: bool,
     collection: Collection,
     page: Option<Page>,
     /// Those of the run that is played.
@@ -106,18 +102,21 @@ impl View for Gather {
     }
 
     fn flow(&mut self, told: &Told<'_>) -> Result<(), Failure> {
-        let is_wanted = select::is_wanted(&self.select, told);
-        if is_wanted || self.is_several {
-            let Told {
-                flow,
-                fate,
-                diagnosis,
-                facts,
-                clock,
-            } = told;
-            self.collection.add(flow, *fate, diagnosis, facts, clock);
-            if let Some(page) = self.page.as_mut().filter(|_| is_wanted) {
+        let Told {
+            flow,
+            fate,
+            diagnosis,
+            facts,
+            clock,
+        } = told;
+        // All of them: what is said of a flow may change, and the last word is what is asked about. And of a connection that
+        // several nodes saw, one half may be asked for only together with the other.
+        self.collection.add(flow, *fate, diagnosis, facts, clock);
+        if let Some(page) = self.page.as_mut() {
+            if select::is_wanted(&self.select, told) {
                 page.add(flow, *fate, diagnosis, facts, clock);
+            } else {
+                page.leave_out(flow);
             }
         }
         Ok(())

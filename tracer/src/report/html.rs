@@ -62,6 +62,11 @@ impl Page {
         }
     }
 
+    /// What is known of a flow now is not what was asked for.
+    pub fn leave_out(&mut self, flow: &Flow) {
+        self.gallery.leave_out(flow.id);
+    }
+
     /// Hooks changed their state.
     pub fn hooks(&mut self, hooks: &Hooks) {
         if let Some(run) = self.runs.last_mut() {

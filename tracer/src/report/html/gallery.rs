@@ -178,6 +178,11 @@ impl Gallery {
         }
     }
 
+    /// A flow of this run that may have been kept is not asked for any more.
+    pub(super) fn leave_out(&mut self, id: u64) {
+        self.forget((self.runs.saturating_sub(1), id));
+    }
+
     fn forget(&mut self, (run, id): (usize, u64)) {
         if let Some(group) = self.places.remove(&(run, id))
             && let Some(kept) = self.groups.get_mut(&group)
