@@ -6,6 +6,7 @@ use story::{LISTENER, MS, NODE, PATIENCE, POD, Story, has, original, translated}
 use tracer::{
     diagnose::cause::Cause,
     flow::{event::What, fate::Fate},
+    node::route::{Route, Way},
 };
 use tracer_common::{
     hook::Hook,
@@ -65,6 +66,41 @@ fn a_queue_that_is_only_as_long_as_it_may_be_is_not_full() {
         ..FULL
     };
     assert_eq!(cause_of(unread), Some(Cause::Unknown));
+}
+
+#[test]
+fn a_listener_without_a_way_back_throws_syns_away() {
+    let with_way = |listener: Listener, way: Option<Route>| {
+        let mut story = Story::new();
+        thrown_away(&mut story, MS, listener);
+        let client = translated(story.port).saddr.ip();
+        story.facts.routes.extend(way.map(|way| ((POD, client), way)));
+        story.only().2
+    };
+    // ENETUNREACH
+    let diagnosis = with_way(LISTENER, Some(Route::None(101)));
+    assert_eq!(diagnosis.cause, Some(Cause::RouteUnreachable));
+    assert!(
+        diagnosis.explanation.contains("the pod has no route back to"),
+        "{diagnosis:?}"
+    );
+    assert!(has(&diagnosis, "route to", "none: Network is unreachable"));
+    // The queue was full, or may have been: that is enough, or nothing is known.
+    let cause = |listener| with_way(listener, Some(Route::None(101))).cause;
+    assert_eq!(cause(FULL), Some(Cause::TcpAcceptQueueFull));
+    let unread = Listener {
+        ack_backlog: u32::MAX,
+        ..LISTENER
+    };
+    assert_eq!(cause(unread), Some(Cause::Unknown));
+    // There is a way, or nobody asked.
+    let way = Route::Way(Way {
+        kind: 1,
+        device: None,
+        gateway: None,
+    });
+    assert_eq!(with_way(LISTENER, Some(way)).cause, Some(Cause::Unknown));
+    assert_eq!(with_way(LISTENER, None).cause, Some(Cause::Unknown));
 }
 
 #[test]

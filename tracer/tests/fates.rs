@@ -2,10 +2,11 @@
 
 mod story;
 
-use story::{MS, NF_DROP, NF_STOLEN, PATIENCE, Story, entry, has};
+use story::{MS, NF_DROP, NF_STOLEN, NODE, PATIENCE, Story, entry, has};
 use tracer::{
     diagnose::{Dataplane, Diagnosis, cause::Cause},
     flow::{event::What, fate::Fate, model::Flow},
+    node::ipvs_settings::Values,
 };
 use tracer_common::{
     hook::Hook,
@@ -323,6 +324,47 @@ fn a_removed_server_with_weight_is_asked_for_after_an_ended_connection() {
     assert_eq!(
         stalled_by(entry(1, 1, 0, 1)).2.cause,
         Some(Cause::IpvsNodestExpired)
+    );
+}
+
+/// The settings of IPVS as their files said them, at these times.
+fn stalled_with(conn: IpvsConn, settings: &[(u64, i64)]) -> Diagnosis {
+    let mut story = Story::new();
+    story.expired_and_dropped(10_000 * MS, conn);
+    story.served(11_000 * MS);
+    let known = story.facts.netns.entry(NODE).or_default();
+    for &(at, expire_nodest_conn) in settings {
+        let values = Values {
+            conn_reuse_mode: Some(1),
+            expire_nodest_conn: Some(expire_nodest_conn),
+        };
+        known.ipvs_settings.add(at * MS, values);
+    }
+    story.only().2
+}
+
+#[test]
+fn a_setting_counts_as_it_was_when_the_syn_came() {
+    let draining = |state| IpvsConn {
+        have: ipvs_conn::BACKEND | ipvs_conn::STATE | ipvs_conn::WEIGHT | ipvs_conn::AVAILABLE,
+        ..entry(state, 0, 1, 0)
+    };
+    let ended = |settings: &[(u64, i64)]| stalled_with(draining(ipvs_conn::CLOSE), settings).cause;
+    assert_eq!(ended(&[(10_050, 1)]), Some(Cause::IpvsNodestExpired));
+    assert_eq!(ended(&[(10_050, 0)]), Some(Cause::IpvsReuseDropped));
+    assert_eq!(ended(&[(10_050, 1), (10_900, 0)]), Some(Cause::IpvsNodestExpired));
+    // It changed at some time before that reading, or nobody knows what it was.
+    assert_eq!(ended(&[(9_000, 1), (10_050, 0)]), Some(Cause::Unknown));
+    assert_eq!(ended(&[(10_050, 1), (9_000, 1)]), Some(Cause::IpvsNodestExpired));
+    for settings in [&[][..], &[(9_000, 1)], &[(14_000, 0)]] {
+        assert_eq!(ended(settings), Some(Cause::Unknown), "{settings:?}");
+    }
+    // SYN_RECV: a connection that has not ended is expired for its server only.
+    let diagnosis = stalled_with(draining(3), &[]);
+    assert_eq!(diagnosis.cause, Some(Cause::IpvsNodestExpired));
+    assert_eq!(
+        stalled_with(draining(ipvs_conn::FIN_WAIT), &[]).cause,
+        Some(Cause::Unknown)
     );
 }
 

@@ -61,6 +61,8 @@ pub mod ipvs_conn {
     /// `control` was read.
     pub const CONTROL: u32 = 1 << 11;
 
+    /// `IP_VS_TCP_S_FIN_WAIT` (`include/net/ip_vs.h`, unchanged from 3.10 to 7.3).
+    pub const FIN_WAIT: u16 = 4;
     /// `IP_VS_TCP_S_TIME_WAIT` (`include/net/ip_vs.h`, unchanged from 3.10 to 7.3).
     pub const TIME_WAIT: u16 = 5;
     /// `IP_VS_TCP_S_CLOSE`.

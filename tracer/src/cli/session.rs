@@ -245,6 +245,7 @@ impl Session<'_> {
         });
         engine.take_unasked(|flow| collector.look_where_rules_lead(flow));
         collector.look_for_rules();
+        collector.look_for_settings();
     }
 
     /// What was learned of the node since the last time goes into the recording.

@@ -201,6 +201,16 @@ fn refusing_listener<'a>(case: &Case<'a>) -> Option<(&'a Step, &'a Listener)> {
         .flatten()
 }
 
+/// The listener that threw the SYN away although none of its queues was full, as was seen.
+pub(super) fn refused_without_a_full_queue<'a>(case: &Case<'a>) -> Option<(&'a Step, &'a Listener)> {
+    refusing_listener(case).filter(|(_, listener)| {
+        let numbers = [listener.ack_backlog, listener.max_ack_backlog, listener.syn_queue];
+        !numbers.contains(&UNKNOWN_NUMBER)
+            && !is_accept_queue_full(listener.ack_backlog, listener.max_ack_backlog)
+            && !is_syn_queue_full(listener)
+    })
+}
+
 fn accept_queue_full(case: &Case<'_>) -> Option<Proof> {
     let (step, listener) = refusing_listener(case)?;
     if !is_accept_queue_full(listener.ack_backlog, listener.max_ack_backlog) {
@@ -240,7 +250,7 @@ fn syn_queue_full(case: &Case<'_>) -> Option<Proof> {
 }
 
 /// How full the listener's queues were when it was asked about a SYN, and what came of that.
-fn queues(case: &Case<'_>, step: &Step, listener: &Listener) -> Vec<Evidence> {
+pub(super) fn queues(case: &Case<'_>, step: &Step, listener: &Listener) -> Vec<Evidence> {
     let seen = |what: &str, value: String| Evidence::seen(what, value, Hook::TcpConnRequest);
     let mut out = vec![seen(
         "listener",

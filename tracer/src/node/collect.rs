@@ -3,13 +3,14 @@
 mod rules;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tracer_common::hook::Hook;
+use nix::time::{ClockId, clock_gettime};
+use tracer_common::{hook::Hook, record::ipvs_conn};
 
 use self::rules::Rules;
 use super::{
@@ -17,6 +18,7 @@ use super::{
     destinations::Destinations,
     facts::{Facts, NetnsFacts},
     ipvs,
+    ipvs_settings::Values,
     kallsyms::Symbols,
     kube_proxy::{self, LocalNodePorts},
     netns, nft, route,
@@ -31,6 +33,9 @@ const NF_DROP: i32 = 0;
 
 /// Tables and settings are read again when they are older than this.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// Settings of IPVS are read again for what came later than this.
+const SETTINGS_FRESH: Duration = Duration::from_millis(100);
 
 /// So many ways are asked for within [`FRESH`]: a flood of packets without a way must not keep tracer busy.
 const MOST_WAYS: usize = 32;
@@ -47,6 +52,9 @@ pub struct Collector {
     named: HashMap<u32, Names>,
     ways: HashMap<(u32, IpAddr), Instant>,
     led: HashMap<u32, Destinations>,
+    /// Where the settings of IPVS are to be read, and when they were read last.
+    settings_met: BTreeSet<u32>,
+    settings_read: HashMap<u32, Instant>,
 }
 
 impl Collector {
@@ -74,6 +82,8 @@ impl Collector {
             named: HashMap::new(),
             ways: HashMap::new(),
             led: HashMap::new(),
+            settings_met: BTreeSet::new(),
+            settings_read: HashMap::new(),
         }
     }
 
@@ -119,8 +129,17 @@ impl Collector {
         self.changed.lost = true;
     }
 
-    /// Takes note of a rule that decided, so that [`Self::look_for_rules`] reads it.
+    /// Takes note of a rule that decided, so that [`Self::look_for_rules`] reads it, and of an old entry of IPVS, so that
+    /// [`Self::look_for_settings`] reads what decides about it.
     pub fn see(&mut self, event: &Event) {
+        if let What::IpvsConn(conn) = &event.what
+            && event.hook == Hook::IpvsLookup
+            && event.netns != 0
+            && conn.conn != 0
+            && conn.have & ipvs_conn::EXPIRE_NODEST == 0
+        {
+            self.settings_met.insert(event.netns);
+        }
         let of_rule = match &event.what {
             What::Chain(_) | What::Table(_) | What::Reject(_) => true,
             What::Drop(drop) => self.is_in(drop.location, "nft_do_chain"),
@@ -144,6 +163,34 @@ impl Collector {
         }
     }
 
+    /// Reads the settings of IPVS for the old entries that it met since the last time, before somebody changes them.
+    pub fn look_for_settings(&mut self) {
+        let Self {
+            facts,
+            changed,
+            settings_met,
+            settings_read,
+            ..
+        } = self;
+        settings_met.retain(|netns| {
+            let is_early = |read: &Instant| read.elapsed() < SETTINGS_FRESH;
+            if settings_read.get(netns).is_some_and(is_early) {
+                return true;
+            }
+            settings_read.insert(*netns, Instant::now());
+            let read = || {
+                let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).ok()?;
+                Some((u64::try_from(now.as_nanos()).ok()?, Values::read()))
+            };
+            if let Ok(Some((at_ns, values))) = netns::inside(*netns, read) {
+                let known = facts.netns.entry(*netns).or_default();
+                known.ipvs_settings.add(at_ns, values);
+                changed.netns.insert(*netns);
+            }
+            false
+        });
+    }
+
     fn read_rules(&mut self, netns: u32, wanted: &rules::Wanted) {
         self.changed.netns.insert(netns);
         let known = self.facts.netns.entry(netns).or_default();
@@ -159,6 +206,7 @@ impl Collector {
         self.read.remove(&netns);
         self.rules.remove(&netns);
         self.named.remove(&netns);
+        self.settings_read.remove(&netns);
     }
 
     /// Reads what the diagnosis of a flow that went wrong may need. What cannot be read stays unknown.
@@ -288,6 +336,10 @@ impl Collector {
             let address = match (event.hook, &event.what) {
                 (Hook::RouteMartian, _) => event.tuple.saddr.ip(),
                 (Hook::RouteError, _) => event.tuple.daddr.ip(),
+                // It throws a SYN away for whose answer it has no way.
+                (_, What::Listener(_)) if step.verdict.is_some_and(|grown| grown != 0) => {
+                    event.tuple.saddr.ip()
+                }
                 (_, What::Drop(drop)) if facts.symbol(drop.location).is_some_and(has_no_way) => {
                     event.tuple.daddr.ip()
                 }

@@ -12,6 +12,7 @@ use tracer_common::hook::Hook;
 use super::{
     iptables::Table,
     ipvs::{Listens, Service},
+    ipvs_settings::IpvsSettings,
     kube_proxy::{LocalNodePorts, NodePorts},
     nft::{Chain, map::Map, rule::Rule},
     route::Route,
@@ -49,6 +50,8 @@ pub struct NetnsFacts {
     pub services: Vec<Service>,
     /// Settings.
     pub sysctls: Sysctls,
+    /// Settings of IPVS that decide about old entries, over time, where the kernel's memory does not tell them.
+    pub ipvs_settings: IpvsSettings,
     /// Chains of nf_tables.
     pub chains: Vec<Chain>,
     /// Rules of nf_tables, once one of them has discarded a packet or rejected one.

@@ -7,6 +7,7 @@ pub mod facts;
 pub mod ipset;
 pub mod iptables;
 pub mod ipvs;
+pub mod ipvs_settings;
 pub mod kallsyms;
 pub mod kube_proxy;
 pub mod modules;

@@ -18,6 +18,7 @@ use crate::node::{
     facts::{Facts, NetnsFacts},
     iptables::Table,
     ipvs,
+    ipvs_settings::IpvsSettings,
     kube_proxy::{LocalNodePorts, NodePorts},
     nft::{self, map::Map, rule::Rule},
     route::Route,
@@ -77,6 +78,9 @@ pub struct NetnsChange {
     /// See [`NetnsFacts`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sysctls: Option<Sysctls>,
+    /// See [`NetnsFacts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipvs_settings: Option<IpvsSettings>,
     /// See [`NetnsFacts`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chains: Option<Patch<nft::Chain>>,
@@ -194,6 +198,7 @@ fn of_netns(inum: u32, before: &NetnsFacts, now: &NetnsFacts) -> Option<NetnsCha
         inum,
         services: Patch::between(&before.services, &now.services),
         sysctls: other(&before.sysctls, &now.sysctls),
+        ipvs_settings: other(&before.ipvs_settings, &now.ipvs_settings),
         chains: Patch::between(&before.chains, &now.chains),
         rules: Patch::between(&before.rules, &now.rules),
         former: (before.former != now.former)
@@ -229,6 +234,7 @@ impl NetnsChange {
             known.former = former.into();
         }
         set(self.sysctls, &mut known.sysctls);
+        set(self.ipvs_settings, &mut known.ipvs_settings);
         set(self.node_ports, &mut known.node_ports);
         set(self.local_node_ports, &mut known.local_node_ports);
         fits
@@ -250,6 +256,7 @@ mod tests {
     use super::*;
     use crate::node::{
         ipvs::{Listens, RealServer, Service},
+        ipvs_settings::Values,
         nft::{
             Family,
             rule::{Decides, Verdict, asks::Asks},
@@ -298,8 +305,11 @@ mod tests {
         node_ports.add(30_080, false, "shop/web".to_owned());
         let way = (7, IpAddr::from([10, 0, 0, 9]));
         let backend = (7, SocketAddr::from(([10, 244, 1, 2], 8080)));
+        let mut ipvs_settings = IpvsSettings::default();
+        ipvs_settings.add(5, Values::default());
         let netns = NetnsFacts {
             services: vec![service(30_080, 1), service(30_081, 1)],
+            ipvs_settings,
             node_ports,
             ..NetnsFacts::default()
         };

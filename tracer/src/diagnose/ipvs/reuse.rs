@@ -14,7 +14,6 @@ use crate::{
         evidence::{self, Evidence},
     },
     flow::model::real_server,
-    node::facts::NetnsFacts,
 };
 
 pub(super) const REUSE_DROPPED: Row = Row {
@@ -106,16 +105,15 @@ fn expired(case: &Case<'_>) -> Option<(Branch, Proof)> {
     let decision = case.decision();
     let found = decision.found.filter(|_| decision.said_drop())?;
     decision.expired.filter(|expired| expired.conn == found.conn)?;
-    let (flow, netns) = (case.flow, case.netns());
+    let flow = case.flow;
     let draining = found.have & ipvs_conn::WEIGHT != 0 && found.weight == 0;
     let removed = found.have & ipvs_conn::AVAILABLE != 0 && found.available == 0;
-    let expire_nodest = if found.have & ipvs_conn::EXPIRE_NODEST == 0 {
-        netns.and_then(|netns| netns.sysctls.number("net.ipv4.vs.expire_nodest_conn"))
-    } else {
-        Some(i64::from(found.expire_nodest_conn))
-    };
-    let ended =
-        found.have & ipvs_conn::STATE != 0 && matches!(found.state, ipvs_conn::TIME_WAIT | ipvs_conn::CLOSE);
+    let settings = Settings::of(case, &decision, found);
+    let (expire_nodest, reuse_mode) = (settings.expire_nodest_conn, settings.conn_reuse_mode);
+    let state = (found.have & ipvs_conn::STATE != 0).then_some(found.state);
+    let ended = matches!(state, Some(ipvs_conn::TIME_WAIT | ipvs_conn::CLOSE));
+    // is_new_conn_expected (ip_vs_core.c, 4.1 to 7.3) lets no other connection be one that has ended.
+    let goes_on = state.is_some_and(|state| !ended && state != ipvs_conn::FIN_WAIT);
     let mut evidence = evidence::old_entry(found);
     evidence.push(Evidence::seen(
         "IPVS expired that entry",
@@ -131,14 +129,8 @@ fn expired(case: &Case<'_>) -> Option<(Branch, Proof)> {
             Hook::IpvsLookup,
         ));
     }
-    evidence.extend(settings(found, netns));
+    evidence.extend(settings.evidence());
     evidence.extend(evidence::earlier(flow));
-
-    let reuse_mode = if found.have & ipvs_conn::REUSE_MODE == 0 {
-        netns.and_then(|netns| netns.sysctls.number("net.ipv4.vs.conn_reuse_mode"))
-    } else {
-        Some(i64::from(found.conn_reuse_mode))
-    };
 
     // ip_vs_in asks for a draining server first, then for an ended connection (unless conn_reuse_mode is 0), and only
     // then for a removed server. Where it is not known which of the last two it was, there is no cause.
@@ -146,7 +138,9 @@ fn expired(case: &Case<'_>) -> Option<(Branch, Proof)> {
         return None;
     }
     let not_reuse = !ended || reuse_mode == Some(0);
-    if expire_nodest == Some(1) && (draining || (removed && not_reuse)) {
+    // Of a connection that goes on only the branches for servers expire the entry, and only with expire_nodest_conn.
+    let is_set = expire_nodest == Some(1) || (expire_nodest.is_none() && goes_on);
+    if is_set && (draining || (removed && not_reuse)) {
         // A server that drained is removed with weight 0.
         let why = if removed {
             "was removed from the service"
@@ -202,7 +196,7 @@ fn unavailable(case: &Case<'_>) -> Option<Proof> {
         "it drops the next SYN too",
         Hook::IpvsLookup,
     ));
-    evidence.extend(settings(found, None));
+    evidence.extend(Settings::of(case, &decision, found).evidence());
     evidence.extend(evidence::earlier(flow));
     Some(Proof {
         explanation: format!(
@@ -236,7 +230,7 @@ fn stale_backend(case: &Case<'_>) -> Option<Proof> {
         backend_name(used),
         decision.sent_by.unwrap_or(Hook::IpvsNatXmit),
     ));
-    evidence.extend(settings(used, case.netns()));
+    evidence.extend(Settings::of(case, &decision, used).evidence());
     evidence.extend(evidence::earlier(flow));
     evidence.extend(evidence::reset(flow, attempt));
     Some(Proof {
@@ -255,40 +249,59 @@ fn stale_backend(case: &Case<'_>) -> Option<Proof> {
     })
 }
 
-/// The settings that decide, as the kernel had them at that moment or, where that cannot be read, as the file says.
-fn settings(conn: &IpvsConn, netns: Option<&NetnsFacts>) -> Vec<Evidence> {
-    let setting = |name: &str, bit: u32, value: i32, file: Option<i64>| match (conn.have & bit != 0, file) {
-        (true, _) => Some(Evidence::seen(
-            format!("net.ipv4.vs.{name}"),
-            value.to_string(),
-            Hook::IpvsLookup,
-        )),
-        (false, Some(value)) => Some(Evidence::read(
-            format!("net.ipv4.vs.{name}"),
-            value.to_string(),
-            "/proc/sys/net/ipv4/vs",
-        )),
-        (false, None) => None,
-    };
-    let mode = netns.and_then(|netns| netns.sysctls.number("net.ipv4.vs.conn_reuse_mode"));
-    let nodest = netns.and_then(|netns| netns.sysctls.number("net.ipv4.vs.expire_nodest_conn"));
-    [
-        setting(
-            "conn_reuse_mode",
-            ipvs_conn::REUSE_MODE,
-            conn.conn_reuse_mode,
-            mode,
-        ),
-        setting(
-            "expire_nodest_conn",
-            ipvs_conn::EXPIRE_NODEST,
-            conn.expire_nodest_conn,
-            nodest,
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+/// The settings that decide, as the kernel had them at that moment or, where that cannot be read, as their files said soon
+/// after it.
+struct Settings {
+    conn_reuse_mode: Option<i64>,
+    expire_nodest_conn: Option<i64>,
+    /// Which were read from the kernel's memory: bits of `ipvs_conn`.
+    have: u32,
+}
+
+impl Settings {
+    fn of(case: &Case<'_>, decision: &Decision<'_>, conn: &IpvsConn) -> Self {
+        let at = decision.asked.map(|step| step.event.time_ns);
+        let files = case
+            .netns()
+            .zip(at)
+            .map(|(netns, at)| netns.ipvs_settings.at(at))
+            .unwrap_or_default();
+        let has = |bit: u32| conn.have & bit != 0;
+        Self {
+            conn_reuse_mode: if has(ipvs_conn::REUSE_MODE) {
+                Some(i64::from(conn.conn_reuse_mode))
+            } else {
+                files.conn_reuse_mode
+            },
+            expire_nodest_conn: if has(ipvs_conn::EXPIRE_NODEST) {
+                Some(i64::from(conn.expire_nodest_conn))
+            } else {
+                files.expire_nodest_conn
+            },
+            have: conn.have,
+        }
+    }
+
+    fn evidence(&self) -> impl Iterator<Item = Evidence> {
+        let setting = |name: &str, bit: u32, value: Option<i64>| {
+            let (name, value) = (format!("net.ipv4.vs.{name}"), value?.to_string());
+            Some(if self.have & bit == 0 {
+                Evidence::read(name, value, "/proc/sys/net/ipv4/vs")
+            } else {
+                Evidence::seen(name, value, Hook::IpvsLookup)
+            })
+        };
+        [
+            setting("conn_reuse_mode", ipvs_conn::REUSE_MODE, self.conn_reuse_mode),
+            setting(
+                "expire_nodest_conn",
+                ipvs_conn::EXPIRE_NODEST,
+                self.expire_nodest_conn,
+            ),
+        ]
+        .into_iter()
+        .flatten()
+    }
 }
 
 fn backend_name(conn: &IpvsConn) -> String {

@@ -5,15 +5,17 @@ use std::net::IpAddr;
 use nix::errno::Errno;
 use tracer_common::{hook::Hook, record::route, tcp::Part};
 
-use super::{device, end, freed_in, packet, reason, told, way_evidence};
+use super::{device, end, freed_in, packet, reason, told, way_evidence, way_to};
 use crate::{
     diagnose::{
         case::{Case, Proof, Situation},
         catalogue::Row,
         cause::Cause,
         evidence::{self, Evidence},
+        tcp,
     },
     flow::model::Step,
+    node::route::Route,
 };
 
 pub(super) const FORWARDING_OFF: Row = Row {
@@ -37,15 +39,17 @@ pub(super) const UNREACHABLE: Row = Row {
     says: "The routing tables have no way for the packet: no route at all, or one that says unreachable, prohibit \
            or blackhole.",
     proof: "ip_error was called for the packet, with the error of its route, while forwarding was on; or the packet was \
-            freed in ip6_pkt_drop (IPv6), or in dst_discard, where blackhole routes lead.",
+            freed in ip6_pkt_drop (IPv6), or in dst_discard, where blackhole routes lead; or the backend's listener threw \
+            the SYN away while none of its queues was full, and its network namespace has no way back to the client.",
     advice: Some(
         "Look at `ip route get` for the destination: a route that the network plugin should have made is missing, \
-         or one that it made on purpose says no (Calico's blackhole routes for blocks of its own).",
+         or one that it made on purpose says no (Calico's blackhole routes for blocks of its own). Where the backend has \
+         no way back, ask in its network namespace (`nsenter -t PID -n ip route get`).",
     ),
     occurs: "Every kernel. In iptables and nftables mode for the SYN, in every mode for the answer. IPVS looks the \
              way to a real server up itself: that is ipvs.xmit-no-route.",
     hooks: &[&[Hook::RouteError], &[Hook::KfreeSkb]],
-    find: unreachable,
+    find: |case| unreachable(case).or_else(|| no_way_back(case)),
 };
 
 /// The functions in which IPv6 frees a packet that has no route (`net/ipv6/route.c`, 3.10 to 7.3).
@@ -111,6 +115,26 @@ fn forwarding_off_v6(case: &Case<'_>, end: &Step) -> Option<Evidence> {
         && reason(case, end).is_none_or(|reason| reason == "IP_INADDRERRORS")
         && freed_in(case, end, &["ip6_forward"]);
     off.then(|| Evidence::read(setting, value.to_string(), "/proc/sys"))
+}
+
+/// A listener looks the way of its SYN-ACK up before it keeps the SYN, and throws that away if there is none
+/// (`tcp_conn_request`, `inet_csk_route_req`, 4.4 to 7.3).
+fn no_way_back(case: &Case<'_>) -> Option<Proof> {
+    let (step, listener) = tcp::refused_without_a_full_queue(case)?;
+    let client = step.event.tuple.saddr.ip();
+    let Some(Route::None(_)) = way_to(case, step, client) else {
+        return None;
+    };
+    let mut evidence = tcp::queues(case, step, listener);
+    evidence.extend(way_evidence(case, step, client));
+    let owner = tcp::owner(case.flow, step);
+    Some(Proof {
+        explanation: format!(
+            "The SYN reached the listener of {owner} at {}, which threw it away, for {owner} has no route back to {client}.",
+            step.event.tuple.destination(),
+        ),
+        evidence,
+    })
 }
 
 fn unreachable(case: &Case<'_>) -> Option<Proof> {
