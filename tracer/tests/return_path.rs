@@ -142,6 +142,29 @@ fn an_answer_that_the_node_takes_for_its_own_was_not_translated() {
 }
 
 #[test]
+fn an_ack_that_nothing_translates_any_more_meets_the_nodes_own_tcp() {
+    let mut story = Story::new();
+    taken(&mut story, MS);
+    comes_back(&mut story, 2 * MS);
+    let (asked, none) = (original(story.port), What::Socket(Socket::default()));
+    story.packet(3 * MS, Hook::DevStartXmit, Part::SynAck, asked.reversed(), NODE);
+    story.packet(4 * MS, Hook::NetifReceive, Part::Ack, asked, NODE);
+    story.see(5 * MS, Hook::TcpSendReset, Part::Ack, asked, NODE, none);
+    story.see(6 * MS, Hook::KfreeSkb, Part::Ack, asked, NODE, drop());
+    story.packet(7 * MS, Hook::DevStartXmit, Part::Rst, asked.reversed(), NODE);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Refused, Some(Cause::Unknown)),
+        "{diagnosis:?}"
+    );
+    assert!(
+        diagnosis.explanation.contains("this node's own TCP"),
+        "{diagnosis:?}"
+    );
+}
+
+#[test]
 fn a_client_on_the_node_that_is_gone_is_no_failed_translation() {
     let mut story = Story::new();
     taken(&mut story, MS);

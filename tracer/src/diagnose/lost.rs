@@ -9,7 +9,10 @@ use super::{
     evidence::{self, Evidence},
     rule, stack, tcp, timewait,
 };
-use crate::flow::model::{Flow, Step};
+use crate::flow::{
+    event::What,
+    model::{Flow, Step},
+};
 
 const NF_DROP: i32 = 0;
 
@@ -67,6 +70,18 @@ fn refused(case: &Case<'_>) -> Proof {
             rst.event.hook,
         ));
     }
+    if let Some(reset) = untranslated_ack(case) {
+        evidence.push(Evidence::seen(
+            "RST sent by",
+            evidence::place(reset),
+            reset.event.hook,
+        ));
+        return words(
+            "The backend answered, but the client's ACK was not translated any more: it came to this node's own TCP, which \
+             has no socket for it and answered with RST. Why the translation was forgotten is not known.",
+            evidence,
+        );
+    }
     if let Some(step) = case.discarded {
         evidence.extend(evidence::discarded(step, case.facts));
     }
@@ -74,6 +89,22 @@ fn refused(case: &Case<'_>) -> Proof {
         "The client was refused; nothing that tracer knows explains why.",
         evidence,
     )
+}
+
+/// The step at which the node's own TCP found no socket for the client's ACK, although the SYN had been translated: the
+/// entry that did it is gone (an RST that an older connection from the same port left on the way takes it away).
+fn untranslated_ack<'a>(case: &Case<'a>) -> Option<&'a Step> {
+    let flow = case.flow;
+    let has_answer = flow.synacks > 0 && flow.backend().is_some_and(|backend| backend != flow.node());
+    flow.steps.iter().find(|step| {
+        let is_reset = matches!(&step.event.what, What::Socket(socket) if socket.sock == 0)
+            && step.event.hook == Hook::TcpSendReset;
+        has_answer
+            && is_reset
+            && step.event.part == Part::Ack
+            && step.event.tuple == flow.original
+            && flow.is_on_node(&step.event)
+    })
 }
 
 /// The SYN went on and nothing came back, or what came back did not help.
