@@ -71,6 +71,27 @@ fn an_answer_that_comes_twice_is_no_stall() {
 }
 
 #[test]
+fn what_a_copy_that_was_long_on_its_way_makes_the_backend_say_is_no_stall() {
+    let mut story = Story::new();
+    goes_on(&mut story, MS);
+    story.listener_takes(2 * MS);
+    story.answered(3 * MS);
+    // The copy, which comes to the pod only after the ACK has come to the node.
+    copy_arrives(&mut story, 85 * MS);
+    let tuple = translated(story.port);
+    story.acknowledged(258 * MS);
+    copy_reaches_pod(&mut story, 263 * MS);
+    story.answered(263 * MS + 40_000);
+    story.packet(338 * MS, Hook::TcpSynRecvSock, Part::Ack, tuple, POD);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Established, None),
+        "{diagnosis:?}"
+    );
+}
+
+#[test]
 fn a_syn_that_comes_once_more_after_the_ack_changes_nothing() {
     for late in [100, 400] {
         let mut story = Story::new();

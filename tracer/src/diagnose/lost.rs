@@ -1,5 +1,7 @@
 //! Nothing known explains it: `unknown`, with what is known.
 
+use std::net::SocketAddr;
+
 use tracer_common::{hook::Hook, tcp::Part};
 
 use super::{
@@ -11,7 +13,7 @@ use super::{
 };
 use crate::flow::{
     event::What,
-    model::{Flow, Step},
+    model::{Flow, Step, backend_in},
 };
 
 const NF_DROP: i32 = 0;
@@ -82,6 +84,21 @@ fn refused(case: &Case<'_>) -> Proof {
             evidence,
         );
     }
+    if let Some((reset, answered)) = ack_to_another(case) {
+        evidence.push(Evidence::seen(
+            "RST sent by",
+            evidence::place(reset),
+            reset.event.hook,
+        ));
+        return words(
+            &format!(
+                "{answered} answered the SYN, but the client's ACK was sent to {}, which had got a copy of the SYN too, knew \
+                 nothing of a connection and answered with RST.",
+                reset.event.tuple.destination(),
+            ),
+            evidence,
+        );
+    }
     if let Some(step) = case.discarded {
         evidence.extend(evidence::discarded(step, case.facts));
     }
@@ -105,6 +122,31 @@ fn untranslated_ack<'a>(case: &Case<'a>) -> Option<&'a Step> {
             && step.event.tuple == flow.original
             && flow.is_on_node(&step.event)
     })
+}
+
+/// The step at which a backend refused the client's ACK because another one had answered the SYN, and which one: two
+/// copies of a SYN that are looked up at the same time get an entry of IPVS each, and each a real server.
+fn ack_to_another<'a>(case: &Case<'a>) -> Option<(&'a Step, SocketAddr)> {
+    let flow = case.flow;
+    let source = |step: &Step| step.event.tuple.source();
+    let answered = flow
+        .steps
+        .iter()
+        .filter(|step| step.event.part == Part::SynAck)
+        .map(source)
+        .find(|&source| source != flow.node())?;
+    let reset = flow.steps.iter().find(|step| {
+        step.event.hook == Hook::TcpSendReset
+            && step.event.part == Part::Ack
+            && ![answered, flow.node()].contains(&step.event.tuple.destination())
+    })?;
+    let refused_by = reset.event.tuple.destination();
+    let was_sent_to = |backend| {
+        let is_syn = |step: &&Step| step.event.part == Part::Syn;
+        let mut syns = flow.steps.iter().filter(is_syn);
+        syns.any(|step| backend_in(&step.event) == Some(backend))
+    };
+    (was_sent_to(answered) && was_sent_to(refused_by)).then_some((reset, answered))
 }
 
 /// The SYN went on and nothing came back, or what came back did not help.

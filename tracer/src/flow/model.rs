@@ -263,16 +263,30 @@ impl Flow {
         })
     }
 
-    /// When the backend sent its SYN-ACKs as long as the handshake went on, monotonic nanoseconds.
+    /// When the backend sent its SYN-ACKs as long as the handshake went on, without what a copy of the SYN made it say once
+    /// more; monotonic nanoseconds.
     fn synack_times(&self) -> impl DoubleEndedIterator<Item = u64> {
-        self.steps
-            .iter()
-            .filter(|step| {
+        let all = || {
+            self.steps.iter().filter(|step| {
                 step.event.part == Part::SynAck
                     && Some(Place::of(&step.event)) == self.synack_origin
                     && self.over_ns.is_none_or(|over| step.event.time_ns < over)
             })
+        };
+        let first = all().next().map(|step| step.event.time_ns);
+        all()
             .map(|step| step.event.time_ns)
+            .filter(move |&time| Some(time) == first || !self.is_said_to_a_copy(time))
+    }
+
+    /// Did a copy of the SYN that was late on its way come just before?
+    fn is_said_to_a_copy(&self, time_ns: u64) -> bool {
+        self.steps.iter().any(|step| {
+            let before = time_ns.checked_sub(step.event.time_ns);
+            step.event.part == Part::Syn
+                && before.is_some_and(|before| before < AGAIN_NS)
+                && self.attempts.get(step.attempt).is_some_and(|syn| syn.is_copy)
+        })
     }
 
     /// From the first SYN to the ACK that ended the handshake, nanoseconds.
@@ -501,7 +515,7 @@ impl Flow {
 
 /// Where a packet was sent, if this event tells: the entry with which IPVS transmits, the translation that
 /// conntrack confirms.
-fn backend_in(event: &Event) -> Option<SocketAddr> {
+pub(crate) fn backend_in(event: &Event) -> Option<SocketAddr> {
     match (&event.what, event.hook) {
         (What::IpvsConn(conn), hook) if hook.is_ipvs_xmit() || hook == Hook::IpvsReply => real_server(conn),
         (What::Conntrack(ct), _) if ct.reply.source() != ct.original.destination() => Some(ct.reply.source()),
