@@ -98,7 +98,12 @@ pub fn collect_samples(scheduler: &str, witness: &mut dyn Witness) -> Result<Vec
     netns::on_own_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|errno| step("make a network namespace")(errno.into()))
-            .and_then(|()| Stage::set(scheduler)?.play(witness))
+            .and_then(|()| {
+                // Before anything connects here: whoever traces meanwhile leaves out what happens in this namespace.
+                let thread = gettid().as_raw().cast_unsigned();
+                witness.watch(thread).map_err(step("start the probe"))?;
+                Stage::set(scheduler)?.play(witness)
+            })
     })
     .map_err(step("start a thread"))?
 }
@@ -211,9 +216,6 @@ impl Stage {
     }
 
     fn play(mut self, witness: &mut dyn Witness) -> Result<Vec<Sample>, StageError> {
-        let thread = gettid().as_raw().cast_unsigned();
-        witness.watch(thread).map_err(step("start the probe"))?;
-
         let connect = step("connect through IPVS");
         for index in [ANSWERING, REFUSING, SILENT, ROUTED, DATAGRAM, SIX] {
             self.connect(index).map_err(&connect)?;
