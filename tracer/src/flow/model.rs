@@ -180,8 +180,9 @@ impl Flow {
             beyond.netns = syn.netns;
         }
         let came_in = beyond.netns == syn.netns;
-        if !came_in {
-            // The buffer of a packet that is gone serves the next one.
+        if !came_in || matches!(syn.what, What::Drop(_)) {
+            // The buffer of a packet that is gone serves the next one, which may be the client's own where the SYN came back
+            // to the client's namespace.
             self.beyond = None;
         }
         came_in

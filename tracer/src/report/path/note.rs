@@ -76,13 +76,11 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
         ),
         (What::PacketState(state), _) => format!("for conntrack it was {}", evidence::packet_state(state)),
         (What::TooBig(told), _) => format!("{} bytes are too much for an MTU of {}", told.length, told.mtu),
-        (What::Chain(chain), _) => {
-            format!(
-                "dropped by table {} chain {}",
-                text(&chain.table),
-                text(&chain.chain)
-            )
-        }
+        (What::Chain(chain), _) => match text(&chain.table) {
+            // A kernel without BTF for modules does not show it.
+            table if table.is_empty() => format!("dropped by chain {}", text(&chain.chain)),
+            table => format!("dropped by table {table} chain {}", text(&chain.chain)),
+        },
         (What::Table(table), _) => format!("dropped by table {} of iptables", text(&table.name)),
         (What::Reject(_), _) => format!("a rule rejects the {packet}"),
         (What::Drop(drop), _) => {
@@ -154,6 +152,11 @@ fn destination(flow: &Flow, ct: &record::Conntrack) -> String {
             && step.event.tuple == flow.original
     });
     let place = if from_elsewhere { "prerouting" } else { "output" };
+    // A rule may have asked for a translation: the kernel makes none for an entry that is in the table
+    // (`nf_nat_setup_info`, `net/netfilter/nf_nat_core.c`).
+    if ct.status & record::conntrack::CONFIRMED != 0 {
+        return format!("{place}: no new translation, this connection is in conntrack's table");
+    }
     if ct.reply.source() == ct.original.destination() {
         format!("{place}: no rule translates the destination")
     } else {
