@@ -26,7 +26,8 @@ pub(super) const ROWS: &[Row] = &[
         says: "Nothing listens on the backend's port.",
         proof: "tcp_v4_send_reset was called for the SYN without a socket, and the refusal went back to the client.",
         advice: Some(
-            "The pod is reached but nothing listens on that port: look at targetPort and the container.",
+            "The pod is reached but nothing listens on that port: look at targetPort and the container. A listener that is \
+             bound to another address, device or VRF does not count.",
         ),
         occurs: "Every kernel and dataplane, if the backend is on this node.",
         hooks: &[&[Hook::TcpSendReset]],

@@ -209,8 +209,8 @@ impl Collector {
         self.settings_read.remove(&netns);
     }
 
-    /// Reads what the diagnosis of a flow that went wrong may need. What cannot be read stays unknown.
-    pub fn look(&mut self, flow: &Flow) {
+    /// Names the kernel functions that a flow's steps tell of.
+    pub fn name_functions(&mut self, flow: &Flow) {
         for step in &flow.steps {
             let addresses = match &step.event.what {
                 What::Drop(drop) => std::slice::from_ref(&drop.location),
@@ -225,6 +225,11 @@ impl Collector {
                 }
             }
         }
+    }
+
+    /// Reads what the diagnosis of a flow that went wrong may need. What cannot be read stays unknown.
+    pub fn look(&mut self, flow: &Flow) {
+        self.name_functions(flow);
         self.look_for_ways(flow);
         if flow.netns == 0 {
             return;

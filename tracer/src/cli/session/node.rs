@@ -17,7 +17,10 @@ pub(super) struct Node<'a> {
 
 impl Knowledge for Node<'_> {
     fn learn(&mut self, flow: &Flow, fate: Fate) {
-        if fate != Fate::Established {
+        if fate == Fate::Established {
+            // What is discarded behind the handshake stands in its path too.
+            self.collector.name_functions(flow);
+        } else {
             self.collector.look(flow);
         }
         self.collector.name(flow);
