@@ -11,7 +11,7 @@ use tracer::{
 };
 use tracer_common::{
     hook::Hook,
-    record::{IpvsConn, Socket},
+    record::{self, IpvsConn, Socket},
     tcp::Part,
     tuple::Tuple,
 };
@@ -208,4 +208,26 @@ fn a_routed_syn_that_comes_to_nothing_in_another_namespace_blames_nobody() {
             .explanation
             .contains("left this node as the client had sent it")
     );
+}
+
+#[test]
+fn the_buffer_of_a_syn_that_was_freed_beyond_the_node_serves_others() {
+    let mut story = Story::new();
+    let syn = original(story.port);
+    let freed = record::Drop {
+        location: 0x1234,
+        reason: u32::MAX,
+        reserved: 0,
+    };
+    let mut seen = |at, hook, netns, what| story.seen(at, hook, SYN, (syn, netns), what);
+    seen(MS, Hook::NetifReceive, NODE, What::Packet);
+    seen(2 * MS, Hook::DevStartXmit, NODE, What::Packet);
+    seen(3 * MS, Hook::NetifReceive, POD, What::Packet);
+    seen(4 * MS, Hook::KfreeSkb, POD, What::Drop(freed));
+    // The client, in that namespace, sends its SYN again; where it comes in is not this step.
+    seen(1_004 * MS, Hook::DevStartXmit, POD, What::Packet);
+    let (flow, ..) = story.only();
+    assert_eq!(flow.attempts.len(), 1);
+    let last = flow.steps.last().map(|step| step.event.hook);
+    assert_eq!(last, Some(Hook::KfreeSkb));
 }
