@@ -36,6 +36,8 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// Settings of IPVS are read again for what came later than this.
 const SETTINGS_FRESH: Duration = Duration::from_millis(100);
+/// And so often where such an entry was met before.
+const SETTINGS_WATCHED: Duration = Duration::from_millis(250);
 
 /// So many ways are asked for within [`FRESH`]: a flood of packets without a way must not keep tracer busy.
 const MOST_WAYS: usize = 32;
@@ -54,7 +56,7 @@ pub struct Collector {
     led: HashMap<u32, Destinations>,
     /// Where the settings of IPVS are to be read, and when they were read last.
     settings_met: BTreeSet<u32>,
-    settings_read: HashMap<u32, Instant>,
+    settings_read: HashMap<u32, Option<Instant>>,
 }
 
 impl Collector {
@@ -163,7 +165,8 @@ impl Collector {
         }
     }
 
-    /// Reads the settings of IPVS for the old entries that it met since the last time, before somebody changes them.
+    /// Reads the settings of IPVS for the old entries that it met since the last time, before somebody changes them; and now
+    /// and then where it has met one, so that it is known when they changed.
     pub fn look_for_settings(&mut self) {
         let Self {
             facts,
@@ -172,22 +175,30 @@ impl Collector {
             settings_read,
             ..
         } = self;
-        settings_met.retain(|netns| {
-            let is_early = |read: &Instant| read.elapsed() < SETTINGS_FRESH;
-            if settings_read.get(netns).is_some_and(is_early) {
+        for &netns in settings_met.iter() {
+            settings_read.entry(netns).or_default();
+        }
+        settings_read.retain(|&netns, read| {
+            let is_met = settings_met.contains(&netns);
+            let fresh = if is_met { SETTINGS_FRESH } else { SETTINGS_WATCHED };
+            if read.is_some_and(|read| read.elapsed() < fresh) {
                 return true;
             }
-            settings_read.insert(*netns, Instant::now());
-            let read = || {
+            settings_met.remove(&netns);
+            *read = Some(Instant::now());
+            let look = || {
                 let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).ok()?;
                 Some((u64::try_from(now.as_nanos()).ok()?, Values::read()))
             };
-            if let Ok(Some((at_ns, values))) = netns::inside(*netns, read) {
-                let known = facts.netns.entry(*netns).or_default();
-                known.ipvs_settings.add(at_ns, values);
-                changed.netns.insert(*netns);
+            let Ok(Some((at_ns, values))) = netns::inside(netns, look) else {
+                return false;
+            };
+            let known = facts.netns.entry(netns).or_default();
+            // That nothing has changed is told with the next entry that it matters for.
+            if known.ipvs_settings.add(at_ns, values) || is_met {
+                changed.netns.insert(netns);
             }
-            false
+            true
         });
     }
 

@@ -1,8 +1,8 @@
 //! The settings of IPVS that decide about old entries, as their files gave them over time.
 //!
 //! Where the kernel's own memory tells them (BTF for modules, 5.11 and later), a record has them as they were when the SYN
-//! came, and nothing here is needed. Elsewhere their files are read soon after, and again with each such SYN: a setting
-//! that has changed in between is not known.
+//! came, and nothing here is needed. Elsewhere their files are read soon after, with each such SYN, and now and then from the
+//! first one on: a setting that has changed between the reading before the SYN and the one after it is not known.
 
 use std::{collections::VecDeque, fs};
 
@@ -66,19 +66,21 @@ pub struct IpvsSettings {
 }
 
 impl IpvsSettings {
-    /// Takes note of what the files said at `at_ns`, monotonic nanoseconds.
-    pub fn add(&mut self, at_ns: u64, values: Values) {
-        match self.periods.back_mut() {
-            Some(last) if last.values == values => last.last_ns = last.last_ns.max(at_ns),
-            _ => self.periods.push_back(Period {
-                first_ns: at_ns,
-                last_ns: at_ns,
-                values,
-            }),
+    /// Takes note of what the files said at `at_ns`, monotonic nanoseconds. Was it something else than before?
+    pub fn add(&mut self, at_ns: u64, values: Values) -> bool {
+        if let Some(last) = self.periods.back_mut().filter(|last| last.values == values) {
+            last.last_ns = last.last_ns.max(at_ns);
+            return false;
         }
+        self.periods.push_back(Period {
+            first_ns: at_ns,
+            last_ns: at_ns,
+            values,
+        });
         if self.periods.len() > MOST {
             self.periods.pop_front();
         }
+        true
     }
 
     /// What they were at `at_ns`: what the next reading said, as far as the one before it said the same.
