@@ -401,3 +401,39 @@ fn a_syn_that_ipvs_dropped_is_not_explained_by_a_rule_that_dropped_the_next() {
     story.served(3_000 * MS);
     assert_eq!(story.only().2.cause, Some(Cause::Unknown));
 }
+
+#[test]
+fn a_flow_that_is_not_decided_is_handed_out_a_moment_after_each_of_its_syns() {
+    let mut story = Story::new();
+    story.engine.remember_open();
+    let open = |story: &mut Story, now: u64| {
+        let mut syns = Vec::new();
+        story.engine.take_open(now, |flow| syns.push(flow.attempts.len()));
+        syns
+    };
+    story.expired_and_dropped(MS, entry(ipvs_conn::TIME_WAIT, 1, 1, 0));
+    assert_eq!(open(&mut story, 250 * MS), Vec::<usize>::new());
+    assert_eq!(open(&mut story, 251 * MS), [1]);
+    assert_eq!(open(&mut story, 900 * MS), Vec::<usize>::new());
+    story.expired_and_dropped(1_001 * MS, entry(ipvs_conn::TIME_WAIT, 1, 1, 0));
+    assert_eq!(open(&mut story, 1_300 * MS), [2]);
+    story.served(3_001 * MS);
+    assert_eq!(open(&mut story, 4_000 * MS), Vec::<usize>::new());
+    let (flow, fate, _) = story.only();
+    assert_eq!((flow.attempts.len(), fate), (3, Fate::Stalled));
+}
+
+#[test]
+fn a_flow_that_is_forgotten_before_its_time_is_told_of_as_it_stands() {
+    const FLOWS: u64 = 200_001;
+    let mut story = Story::new();
+    for flow in 0..FLOWS {
+        story.flow = flow;
+        story.arrives(MS + flow);
+    }
+    let mut told = Vec::new();
+    story
+        .engine
+        .poll(500 * MS, |flow, fate| told.push((flow.id, fate)));
+    assert_eq!(told, [(1, Fate::Pending)]);
+}

@@ -292,6 +292,7 @@ impl Player<'_> {
             Ask::Tick(now_ns) => {
                 self.last_ns = self.last_ns.max(*now_ns);
                 view.now(*now_ns)?;
+                view::tell_open(engine, *now_ns, &node.facts, clock, *view)?;
                 view::tell(|say| engine.poll(*now_ns, say), node, clock, *view)?;
             }
             Ask::End(end) => {

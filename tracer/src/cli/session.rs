@@ -196,6 +196,8 @@ impl Session<'_> {
                         recorder.tick(now, !self.engine.is_due(now), self.engine.next_id());
                     }
                     self.view.now(now)?;
+                    let facts = self.collector.facts();
+                    view::tell_open(&mut self.engine, now, facts, &self.clock, self.view)?;
                     self.tell(|engine, say| engine.poll(now, say))?;
                     if self.view.is_over() {
                         break;

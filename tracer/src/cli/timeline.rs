@@ -190,6 +190,10 @@ impl View for Player {
         Ok(())
     }
 
+    fn wants_open(&self) -> bool {
+        watcher::wants_open(&self.select)
+    }
+
     fn health(&mut self, health: &Health) -> Result<(), Failure> {
         self.messages.push(Msg::Lost(health.lost_by_hook.clone()));
         Ok(())

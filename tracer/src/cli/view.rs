@@ -2,7 +2,7 @@
 
 use crate::{
     diagnose::{self, Diagnosis},
-    flow::{fate::Fate, model::Flow},
+    flow::{engine::Engine, fate::Fate, model::Flow},
     node::facts::Facts,
     probe::costs::Costs,
     report::Clock,
@@ -40,6 +40,10 @@ pub(super) trait View {
     fn hooks(&mut self, hooks: &Hooks) -> Result<(), Failure>;
     /// A flow's fate is known, or has changed.
     fn flow(&mut self, told: &Told<'_>) -> Result<(), Failure>;
+    /// Does it want to hear of flows before their fate is known?
+    fn wants_open(&self) -> bool {
+        false
+    }
     /// Records were lost.
     fn health(&mut self, health: &Health) -> Result<(), Failure>;
     /// There is no more.
@@ -88,18 +92,48 @@ pub(super) fn tell(
     let mut done = Ok(());
     ask(&mut |flow, fate| {
         knowledge.learn(flow, fate);
-        let facts = knowledge.facts();
-        let told = Told {
-            flow,
-            fate,
-            diagnosis: diagnose::diagnose(flow, fate, facts),
-            facts,
-            clock,
-        };
         if done.is_ok() {
-            done = view.flow(&told);
+            done = explain(flow, fate, knowledge.facts(), clock, view);
         }
     });
     done?;
     view.pause()
+}
+
+/// Tells of flows whose fate is not known by this moment of the monotonic clock, if that is wanted. Nothing is learned for
+/// that: what is known must be the same whether somebody looks on or not.
+pub(super) fn tell_open(
+    engine: &mut Engine,
+    now_ns: u64,
+    facts: &Facts,
+    clock: &Clock,
+    view: &mut dyn View,
+) -> Result<(), Failure> {
+    if !view.wants_open() {
+        return Ok(());
+    }
+    engine.remember_open();
+    let mut done = Ok(());
+    engine.take_open(now_ns, |flow| {
+        if done.is_ok() {
+            done = explain(flow, Fate::Pending, facts, clock, view);
+        }
+    });
+    done
+}
+
+fn explain(
+    flow: &Flow,
+    fate: Fate,
+    facts: &Facts,
+    clock: &Clock,
+    view: &mut dyn View,
+) -> Result<(), Failure> {
+    view.flow(&Told {
+        flow,
+        fate,
+        diagnosis: diagnose::diagnose(flow, fate, facts),
+        facts,
+        clock,
+    })
 }

@@ -87,6 +87,12 @@ pub(super) fn flow(select: &Select, told: &Told<'_>, patience_ns: u64) -> Option
     select::is_wanted(select, told).then(|| row::Told::of(flow, *fate, diagnosis, facts, patience_ns))
 }
 
+/// Are flows wanted whose fate is not known? Whoever asks for a fate or a cause wants to see no other, and a flow that was
+/// shown stays.
+pub(super) fn wants_open(select: &Select) -> bool {
+    select.fate.is_empty() && select.cause.is_empty()
+}
+
 impl View for Watcher {
     fn start(&mut self, head: &Head) -> Result<(), Failure> {
         let screen = Screen::open(self.look.theme(), None);
@@ -111,6 +117,10 @@ impl View for Watcher {
             self.messages.push(Msg::Flow(Box::new(flow)));
         }
         Ok(())
+    }
+
+    fn wants_open(&self) -> bool {
+        wants_open(&self.select)
     }
 
     fn health(&mut self, health: &Health) -> Result<(), Failure> {

@@ -5,22 +5,16 @@ use std::{
     net::SocketAddr,
 };
 
-use tracer_common::{
-    hook::Hook,
-    record::{Phase, time_wait},
-    tcp::Part,
-    tuple::Tuple,
-};
+use tracer_common::{hook::Hook, tcp::Part, tuple::Tuple};
 
 use super::{
-    event::{Event, What},
+    event::Event,
     fate::Fate,
+    join::{SETTLE_NS, add, is_arrival},
     judge,
-    model::{AGAIN_NS, Attempt, Earlier, Flow, MOST_ATTEMPTS, Place, Step},
+    model::{Earlier, Flow},
 };
 
-/// Once the fate is known, other CPUs' records of the same moment may still be under way.
-const SETTLE_NS: u64 = 50_000_000;
 /// For so long after its fate was known a flow is listened to with all its steps: a backend that did not get the ACK
 /// sends its SYN-ACK again after one second.
 const LINGER_NS: u64 = 1_500_000_000;
@@ -30,13 +24,10 @@ const KEEP_NS: u64 = 130_000_000_000;
 /// some 300 bytes.
 pub(crate) const MOST_FLOWS: usize = 200_000;
 const MOST_STEPS: usize = 400_000;
+/// A flow whose fate is not known so long after a SYN of it is handed out by [`Engine::take_open`], if that is wanted.
+const OPEN_NS: u64 = 250_000_000;
 /// So many flows are handed out at once by [`Engine::take_unasked`].
 const MOST_UNASKED: usize = 64;
-/// ICMP destination unreachable (RFC 792), and that of ICMPv6 (RFC 4443).
-const ICMP_UNREACHABLE: u32 = 3;
-/// Its code for a packet that is too big and must not be fragmented.
-const ICMP_FRAG_NEEDED: u32 = 4;
-const ICMPV6_UNREACHABLE: u32 = 1;
 
 /// A flow and when to look at it again.
 #[derive(Debug)]
@@ -72,6 +63,8 @@ pub struct Engine {
     orphans: u64,
     /// Flows of which a SYN has just gone to a backend without a rule being asked.
     unasked: BTreeSet<u64>,
+    /// When SYNs came, monotonic nanoseconds, and of which flows, if those that are not decided are wanted.
+    open: Option<VecDeque<(u64, u64)>>,
 }
 
 impl Engine {
@@ -88,7 +81,13 @@ impl Engine {
             steps: 0,
             orphans: 0,
             unasked: BTreeSet::new(),
+            open: None,
         }
+    }
+
+    /// From now on flows that are not decided are remembered for [`Engine::take_open`].
+    pub fn remember_open(&mut self) {
+        self.open.get_or_insert_default();
     }
 
     /// Events that belonged to no flow whose first SYN was seen.
@@ -128,7 +127,7 @@ impl Engine {
             return;
         }
         let now = event.time_ns;
-        let before = tracked.flow.steps.len();
+        let (before, syns_before) = (tracked.flow.steps.len(), tracked.flow.attempts.len());
         let leaves = event.part == Part::Syn
             && event.hook == Hook::DevStartXmit
             && event.tuple.destination() != tracked.flow.node();
@@ -139,6 +138,12 @@ impl Engine {
             self.unasked.insert(number);
         }
         self.steps += tracked.flow.steps.len() - before;
+        if let Some(open) = &mut self.open
+            && tracked.flow.attempts.len() > syns_before
+            && open.len() < MOST_FLOWS
+        {
+            open.push_back((now, number));
+        }
         let due = due_ns(&tracked.flow, self.patience_ns).max(now);
         if due != tracked.due_ns {
             self.due.remove(&(tracked.due_ns, number));
@@ -147,7 +152,7 @@ impl Engine {
         }
         // A recording can lack the moments at which flows are asked for, and forgotten.
         if self.order.len() > 2 * MOST_FLOWS || self.steps > 2 * MOST_STEPS {
-            self.forget(0);
+            self.forget(0, |_, _| {});
         }
     }
 
@@ -180,7 +185,26 @@ impl Engine {
                 self.due.insert((tracked.due_ns, number));
             }
         }
-        self.forget(now_ns);
+        self.forget(now_ns, say);
+    }
+
+    /// Hands out each flow of which a SYN came a moment before `now_ns` and whose fate is still not known. It is told of
+    /// by [`Engine::poll`] later.
+    pub fn take_open(&mut self, now_ns: u64, mut look: impl FnMut(&Flow)) {
+        let Some(open) = &mut self.open else {
+            return;
+        };
+        while let Some(&(time_ns, number)) = open.front()
+            && time_ns.saturating_add(OPEN_NS) <= now_ns
+        {
+            open.pop_front();
+            if let Some(tracked) = self.flows.get(&number)
+                && tracked.said.is_none()
+                && decided_ns(&tracked.flow).is_none()
+            {
+                look(&tracked.flow);
+            }
+        }
     }
 
     /// Hands out what is left when tracing ends: flows whose fate is not known yet are [`Fate::Pending`].
@@ -195,7 +219,7 @@ impl Engine {
             }
             let flow = &tracked.flow;
             let decided = decided_ns(flow).is_some();
-            let fate = if decided { judge::of(flow) } else { Fate::Pending };
+            let fate = fate_so_far(flow);
             if tracked.said.is_none() || (decided && tracked.said != Some(fate)) {
                 tracked.said = Some(fate);
                 say(flow, fate);
@@ -246,8 +270,9 @@ impl Engine {
         true
     }
 
-    /// Forgets flows that were decided long ago, and the oldest when there are too many.
-    fn forget(&mut self, now_ns: u64) {
+    /// Forgets flows that were decided long ago, and the oldest when there are too many. What is forgotten before anything
+    /// was said of it is handed out as it stands.
+    fn forget(&mut self, now_ns: u64, mut say: impl FnMut(&Flow, Fate)) {
         while let Some(number) = self.order.front().copied() {
             let too_many = self.order.len() > MOST_FLOWS || self.steps > MOST_STEPS;
             let old = self.flows.get(&number).is_none_or(|tracked| {
@@ -258,6 +283,9 @@ impl Engine {
             }
             self.order.pop_front();
             if let Some(tracked) = self.flows.remove(&number) {
+                if tracked.said.is_none() {
+                    say(&tracked.flow, fate_so_far(&tracked.flow));
+                }
                 self.steps -= tracked.flow.steps.len();
                 self.due.remove(&(tracked.due_ns, number));
                 if self.by_tuple.get(&tracked.flow.original) == Some(&number) {
@@ -268,18 +296,18 @@ impl Engine {
     }
 }
 
-/// Is this a place where a SYN of a client is first seen: a device, or for a client on the node itself its socket, or
-/// IPVS?
-fn is_arrival(event: &Event) -> bool {
-    event.phase == Phase::Entry
-        && event.outer.is_none()
-        && (matches!(event.hook, Hook::NetifReceive | Hook::TcpConnect) || event.hook.is_ipvs_request())
-}
-
 /// When the fate was known, as far as it is: what comes later changes it only if it shows that a packet had to be sent
 /// again.
 fn decided_ns(flow: &Flow) -> Option<u64> {
     flow.established_ns.or(flow.refused_ns)
+}
+
+/// The fate of a flow of which more may come.
+fn fate_so_far(flow: &Flow) -> Fate {
+    match decided_ns(flow) {
+        Some(_) => judge::of(flow),
+        None => Fate::Pending,
+    }
 }
 
 /// The moment after which nothing changes what was told of this flow, monotonic nanoseconds.
@@ -298,200 +326,4 @@ fn due_ns(flow: &Flow, patience_ns: u64) -> u64 {
             .max(flow.ack_lost_ns.unwrap_or(0))
             .saturating_add(patience_ns),
     }
-}
-
-/// Adds an event to its flow: a SYN where SYNs come in is a new attempt, everything else belongs to one.
-fn add(flow: &mut Flow, event: Event) {
-    if let What::Skipped(_) = event.what {
-        flow.skip(&event);
-        return;
-    }
-    let is_original = event.tuple == flow.original;
-    if is_original && event.part == Part::Syn && !flow.has_come_in(&event) {
-        return;
-    }
-    if event.part == Part::Syn && is_original && is_attempt(flow, &event) {
-        if flow.attempts.len() >= MOST_ATTEMPTS {
-            flow.steps_left_out += 1;
-            return;
-        }
-        if flow.established_ns.is_some() {
-            flow.over_ns.get_or_insert(event.time_ns);
-        }
-        flow.attempts.push(Attempt {
-            time_ns: event.time_ns,
-            skb: event.skb,
-            is_copy: is_copy(flow, &event),
-        });
-        if flow.syn_origin.is_at(Hook::TcpConnect) {
-            flow.take_over(event.time_ns);
-        }
-    }
-    if event.part == Part::SynAck && matches!(event.hook, Hook::DevStartXmit | Hook::NetifReceive) {
-        let place = Place::of(&event);
-        if *flow.synack_origin.get_or_insert(place) == place {
-            flow.synacks += 1;
-        }
-    }
-    acknowledge(flow, &event);
-    if refuses(flow, &event) && flow.refused_ns.is_none() && flow.established_ns.is_none() {
-        flow.refused_ns = Some(event.time_ns);
-    }
-    let attempt = attempt_of(flow, &event);
-    flow.push(event, attempt);
-}
-
-/// Is this SYN, as the client sent it, seen where the flow's first one was seen?
-fn is_attempt(flow: &Flow, event: &Event) -> bool {
-    let place = Place::of(event);
-    if flow.syn_origin.is_at(Hook::TcpConnect) {
-        return event.hook == Hook::TcpConnect || is_sent_again(flow, event);
-    }
-    is_arrival(event) && place == flow.syn_origin
-}
-
-/// Does a client on the node send its SYN again? The kernel tells once it has, and before 6.15 not if the SYN was discarded
-/// on its way out (`__tcp_retransmit_skb`, `net/ipv4/tcp_output.c`): then what is seen of it there tells.
-fn is_sent_again(flow: &Flow, event: &Event) -> bool {
-    let on_its_way_out = event.phase == Phase::Entry
-        && (event.hook.is_ipvs_request()
-            || matches!(
-                event.hook,
-                Hook::NatSetup
-                    | Hook::NftDoChain
-                    | Hook::IptDoTable
-                    | Hook::CtIn
-                    | Hook::XtDnat
-                    | Hook::XtDnatV0
-                    | Hook::NftNat
-                    | Hook::KfreeSkb
-            ));
-    (event.hook == Hook::TcpRetransmit || on_its_way_out)
-        && event.time_ns >= flow.last_syn_ns().saturating_add(AGAIN_NS)
-}
-
-/// Is this SYN one that the client did not send? It comes too soon after the last one, or after the client's ACK. But a
-/// client that was answered otherwise than it wished may try again at once.
-fn is_copy(flow: &Flow, syn: &Event) -> bool {
-    let Some(index) = flow.sent().next_back() else {
-        return false;
-    };
-    let last = &flow.attempts[index];
-    let soon = syn.time_ns.saturating_sub(last.time_ns) < AGAIN_NS;
-    let may_try_again = || {
-        flow.steps
-            .iter()
-            .any(|step| step.event.time_ns >= last.time_ns && tells_client(step))
-            || met_a_connection(flow, index)
-    };
-    // The TCP of a client on this machine was seen to send it.
-    syn.hook != Hook::TcpRetransmit && (flow.established_ns.is_some() || soon && !may_try_again())
-}
-
-/// Is the client told something at this step that is no SYN-ACK: an ICMP error, a RST, or the bare ACK of an ended
-/// connection?
-fn tells_client(step: &Step) -> bool {
-    matches!(step.event.what, What::Icmp(_))
-        || step.event.part == Part::Rst
-        || step.event.hook == Hook::TcpTimewait && step.verdict != Some(time_wait::SYN)
-}
-
-/// Did TCP throw this SYN away without a listener being asked? It met a connection that is still alive for its socket, which
-/// answers with a bare ACK; the client's RST ends that connection, and Linux then sends its SYN again at once. Inside TCP a
-/// packet has no device.
-fn met_a_connection(flow: &Flow, attempt: usize) -> bool {
-    let mut thrown_away = false;
-    for step in flow.steps_of(attempt).filter(|step| step.event.part == Part::Syn) {
-        match (&step.event.what, step.event.hook) {
-            (What::Drop(_), _) if step.event.netns == 0 => thrown_away = true,
-            (_, Hook::TcpConnRequest | Hook::TcpTimewait) => return false,
-            _ => {}
-        }
-    }
-    thrown_away
-}
-
-/// What an event says about the ACK that ends the handshake: that it came in, was taken, or was lost in between.
-fn acknowledge(flow: &mut Flow, event: &Event) {
-    let is_original = event.tuple == flow.original;
-    let mut arrived = false;
-    let mut lost = false;
-    match (event.part, event.hook) {
-        (Part::Ack, Hook::NetifReceive) => arrived = is_original,
-        (Part::SynAck, Hook::TcpFinishConnect) => arrived = true,
-        (Part::Ack, Hook::TcpSynRecvSock) if event.phase == Phase::Entry => {
-            arrived = true;
-            flow.accepted = true;
-            flow.over_ns.get_or_insert(event.time_ns);
-        }
-        (Part::Ack, Hook::TcpSynRecvSock) => {
-            lost = true;
-            flow.accepted = false;
-        }
-        // Where the listener answers with RST, that tells; and a listener that waits for data throws the bare ACK
-        // away, in its own netns.
-        (Part::Ack, Hook::TcpSendReset) => lost = !flow.accepted && !flow.acceptance_unseen,
-        (Part::Ack, Hook::KfreeSkb) => {
-            lost = !flow.accepted
-                && !flow.acceptance_unseen
-                && event.netns == flow.netns
-                && has_listener_elsewhere(flow);
-        }
-        _ => {}
-    }
-    if arrived {
-        flow.established_ns.get_or_insert(event.time_ns);
-        // What was discarded was a tap's copy, or the client's first data came right behind: nothing was sent again.
-        let at_once = |lost: u64| event.time_ns.saturating_sub(lost) < SETTLE_NS;
-        flow.ack_lost_ns = flow.ack_lost_ns.filter(|&lost| !at_once(lost));
-    }
-    if lost {
-        flow.established_ns = None;
-        flow.over_ns = None;
-        flow.ack_lost_ns.get_or_insert(event.time_ns);
-    }
-}
-
-/// Did a listener in another netns of this machine take the SYN, so that it would have been seen to take the ACK too?
-fn has_listener_elsewhere(flow: &Flow) -> bool {
-    let took = |step: &Step| step.event.hook == Hook::TcpConnRequest && !flow.is_on_node(&step.event);
-    flow.steps.iter().any(took)
-}
-
-/// Does this event show that the client is told no: a RST with the address that it asked, a RST for its ACK, or an ICMP
-/// error about the SYN?
-fn refuses(flow: &Flow, event: &Event) -> bool {
-    match (event.part, &event.what) {
-        (Part::Ack, What::Socket(_)) => event.hook == Hook::TcpSendReset,
-        (Part::Rst, What::Packet) if event.hook == Hook::TcpReceiveReset => true,
-        (Part::Rst, What::Packet) => {
-            event.hook == Hook::DevStartXmit
-                && event.tuple == flow.original.reversed()
-                && (flow.is_on_node(event) || flow.is_answered_directly())
-        }
-        (Part::Syn, What::Icmp(icmp)) => {
-            let unreachable = if event.tuple.is_v6() {
-                ICMPV6_UNREACHABLE
-            } else {
-                ICMP_UNREACHABLE
-            };
-            // Too big is no refusal, and an error about a tunnel's packet goes to the tunnel.
-            let too_big = !event.tuple.is_v6() && icmp.code == ICMP_FRAG_NEEDED;
-            icmp.icmp_type == unreachable && !too_big && event.outer.is_none() && flow.is_on_node(event)
-        }
-        _ => false,
-    }
-}
-
-/// The newest SYN with this packet's buffer, or else the newest that was sent: a buffer may be freed long after its SYN
-/// was sent again. What is no SYN belongs to the newest as well, or to the copy that went on in its place.
-fn attempt_of(flow: &Flow, event: &Event) -> usize {
-    let newest = flow.sent().next_back().unwrap_or(0);
-    if event.part != Part::Syn {
-        return judge::standing(flow, newest);
-    }
-    flow.attempts
-        .iter()
-        .rposition(|attempt| attempt.skb == event.skb)
-        .unwrap_or(newest)
 }

@@ -6,5 +6,6 @@
 pub mod engine;
 pub mod event;
 pub mod fate;
+mod join;
 pub mod judge;
 pub mod model;

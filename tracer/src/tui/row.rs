@@ -82,7 +82,11 @@ impl Told {
             syns: flow.attempts.len(),
             earlier: flow.earlier.as_ref().map(|earlier| earlier.id),
             site: site(flow, fate, diagnosis, facts),
-            hooks: flow.steps.iter().map(|step| step.event.hook).collect(),
+            hooks: match fate {
+                // They are told of once more with the fate.
+                Fate::Pending => Vec::new(),
+                _ => flow.steps.iter().map(|step| step.event.hook).collect(),
+            },
             story: Story::of(flow, fate, diagnosis, facts),
         }
     }

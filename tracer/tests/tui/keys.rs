@@ -2,14 +2,21 @@
 
 use proptest::prelude::*;
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
-use tracer::tui::{
-    message::{Command, Msg, Play, Playing},
-    model::At,
-    theme::{Depth, Theme},
-    update::update,
+use tracer::{
+    flow::fate::Fate,
+    tui::{
+        message::{Command, Msg, Play, Playing},
+        model::At,
+        row::Told,
+        theme::{Depth, Theme},
+        update::update,
+    },
 };
 
-use super::show::{busy, empty, flows, press, shown};
+use super::{
+    show::{NOW, busy, empty, flows, press, shown},
+    story::MS,
+};
 
 const THEME: Theme = Theme {
     depth: Depth::Many,
@@ -121,6 +128,38 @@ fn what_is_told_anew_is_counted_once() {
     press(&mut model, "j");
     assert_eq!(model.totals.all, flows_before);
     assert_eq!(model.list.len(), listed);
+}
+
+#[test]
+fn a_flow_that_is_not_decided_is_shown_and_counted_once_when_it_is() {
+    let mut model = busy(THEME, 100, 30);
+    let decided = model.totals.all.clone();
+    press(&mut model, "2");
+    let told = flows().pop().expect("a flow");
+    let open = Told {
+        id: told.id + 1,
+        start_ns: NOW - 2_000 * MS,
+        fate: Fate::Pending,
+        connect_ns: None,
+        lost_ns: 0,
+        ..told
+    };
+    update(&mut model, Msg::Flow(Box::new(open.clone())));
+    let screen = shown(&mut model);
+    assert!(
+        screen.contains("pending") && screen.contains("not decided after 2 s"),
+        "{screen}"
+    );
+    assert_eq!(model.totals.all.flows(), decided.flows() + 1);
+    assert_eq!(model.totals.all.of(Fate::Pending), 1);
+    let established = Told {
+        fate: Fate::Established,
+        ..open
+    };
+    update(&mut model, Msg::Flow(Box::new(established)));
+    assert!(!shown(&mut model).contains("pending"));
+    assert_eq!(model.totals.all.of(Fate::Pending), 0);
+    assert_eq!(model.totals.all.flows(), decided.flows() + 1);
 }
 
 #[test]

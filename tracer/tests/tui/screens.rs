@@ -23,7 +23,7 @@ const VIEWS: [(&str, &str, (u16, u16), &str); 5] = [
         "Flows",
         "2t",
         (100, 15),
-        "Every connection; here only those that went wrong (`t`). `/` filters with the words of the command line.",
+        "Every connection, also while nothing is decided (`pending`); here only those that went wrong (`t`). `/` filters with the words of the command line.",
     ),
     (
         "Flow",

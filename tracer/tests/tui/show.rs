@@ -23,7 +23,7 @@ use tracer_common::record::{self, ipvs_conn};
 use crate::story::{MS, PATIENCE, POD, Story, entry};
 
 /// A moment after all that happens here.
-const NOW: u64 = 65_000 * MS;
+pub(crate) const NOW: u64 = 65_000 * MS;
 
 pub(crate) fn hooks() -> Vec<HookState> {
     let hook = |name: &str, kind: &str, state: &str, why: Option<&str>| HookState {

@@ -5,6 +5,7 @@ use ratatui::style::Style;
 use super::pen::Pen;
 use crate::{
     diagnose::catalogue,
+    flow::fate::Fate,
     tui::{
         list::Column,
         model::Model,
@@ -192,6 +193,10 @@ pub fn cell(model: &Model, row: &Row, column: Column) -> String {
         Column::Connect => duration(row.connect_us.into()),
         Column::Lost if row.lost_us == 0 => String::new(),
         Column::Lost => duration(row.lost_us.into()),
+        Column::Cause if row.fate == Fate::Pending => {
+            let age_ns = model.shown_ns().saturating_sub(row.start_ns);
+            format!("not decided after {} s", age_ns / 1_000_000_000)
+        }
         Column::Cause => row.cause.map_or_else(String::new, |cause| {
             let says = catalogue::row(cause).map_or("", |row| row.says);
             format!("{cause}: {says}")
