@@ -29,12 +29,13 @@ pub(super) const ROWS: &[Row] = &[
         cause: Cause::NetfilterRuleDropped,
         says: "A rule, or the policy of a chain, dropped the packet.",
         proof: "nft_do_chain or ipt_do_table returned the verdict to drop for this packet, or nft_do_chain freed it, and not \
-                for a chain that translates. The rule: of nf_tables, the one that holds the expression whose verdict that \
+                for a chain that translates; or nf_queue freed it, so that a rule had queued it for a program and none took \
+                it. The rule: of nf_tables, the one that holds the expression whose verdict that \
                 was; where the kernel did not show it, and of iptables' legacy tables, the only one that the packet can \
                 have met and been dropped by.",
         advice: Some(
             "Look at the rule, or at the policy: `nft -a list chain` with the family, table and chain given, or \
-             `iptables -t TABLE -L CHAIN --line-numbers`.",
+             `iptables -t TABLE -L CHAIN --line-numbers`. If it queues packets for a program, look whether that runs.",
         ),
         occurs: "Every kernel and dataplane with rules of iptables (legacy or nft) or nf_tables. tracer begins to look \
                  with the first packet that netfilter discards: of a client that sends its SYN only once it says so only \

@@ -5,6 +5,7 @@
 
 pub(super) mod legacy;
 pub(super) mod nft;
+mod queue;
 mod site;
 mod suspects;
 
@@ -43,6 +44,9 @@ pub(super) struct Known<'a> {
 /// The table or base chain that dropped the packet, with the rule, and the step at which it did. `None` if it was seen
 /// to be no rule and no policy.
 pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<(&'a Step, Blame<'a>)> {
+    if let Some(found) = queue::nobody_took(case) {
+        return Some(found);
+    }
     let Some(step) = verdict(case) else {
         return suspects::freed(case);
     };

@@ -50,6 +50,8 @@ pub(super) struct Site {
     pub(super) is_nat: bool,
     /// A chain of nf_tables freed it, and did not leave that to netfilter.
     pub(super) is_chain: bool,
+    /// A rule had queued it for a program, and it could not be handed over (`nf_queue`, `net/netfilter/nf_queue.c`).
+    pub(super) is_queue: bool,
 }
 
 impl Site {
@@ -57,7 +59,8 @@ impl Site {
     pub(super) fn of(case: &Case<'_>) -> Option<Self> {
         let freed_in = function(case.discarded_in()?);
         let is_chain = freed_in == "nft_do_chain";
-        if !is_chain && freed_in != "nf_hook_slow" {
+        let is_queue = freed_in == "nf_queue";
+        if !is_chain && !is_queue && freed_in != "nf_hook_slow" {
             return None;
         }
         let stack: Vec<&str> = stack::of(case).into_iter().map(function).collect();
@@ -74,6 +77,7 @@ impl Site {
             family: family.map(|&(_, family)| family),
             is_nat: stack.contains(&NAT_CHAIN),
             is_chain,
+            is_queue,
         })
     }
 }

@@ -27,7 +27,7 @@ const NF_VERDICT_MASK: i32 = 0xff;
 const TOLD: usize = 6;
 
 /// One that can have dropped the packet.
-enum Suspect<'a> {
+pub(super) enum Suspect<'a> {
     /// A rule of nf_tables that drops.
     Rule(&'a Rule),
     /// A rule of nf_tables that asks a map, or does what tracer does not know.
@@ -168,18 +168,30 @@ pub(in crate::diagnose) fn known(case: &Case<'_>) -> Vec<Evidence> {
     ] {
         out.extend(hook.map(|hook| Evidence::seen("not dropped by", who, hook)));
     }
-    let Some(netns) = case.netns() else {
-        return out;
-    };
-    let packet = packet(case, step);
-    let chains = of_chains(netns, &bases(netns, &site, case), &packet);
-    let tables = site.nf_hook.map(|nf_hook| of_tables(netns, nf_hook, &packet));
-    for (suspects, source) in [(chains, NETLINK), (tables.unwrap_or_default(), GETSOCKOPT)] {
-        if !suspects.is_empty() {
-            out.push(Evidence::read("can have dropped it", list(&suspects), source));
+    let able = loaded(case, step, &site);
+    for source in [NETLINK, GETSOCKOPT] {
+        let of_source = able.iter().filter(|(_, of)| *of == source);
+        let list = list(of_source.map(|(suspect, _)| suspect));
+        if !list.is_empty() {
+            out.push(Evidence::read("can have dropped it", list, source));
         }
     }
     out
+}
+
+/// What is loaded and can have decided about the packet there, and from where that is known.
+pub(super) fn loaded<'a>(case: &Case<'a>, step: &Step, site: &Site) -> Vec<(Suspect<'a>, &'static str)> {
+    let Some(netns) = case.netns() else {
+        return Vec::new();
+    };
+    let packet = packet(case, step);
+    let chains = of_chains(netns, &bases(netns, site, case), &packet);
+    let tables = site.nf_hook.map(|nf_hook| of_tables(netns, nf_hook, &packet));
+    let chains = chains.into_iter().map(|suspect| (suspect, NETLINK));
+    let tables = tables.unwrap_or_default().into_iter();
+    chains
+        .chain(tables.map(|suspect| (suspect, GETSOCKOPT)))
+        .collect()
 }
 
 /// The base chains that the packet can have been in.
@@ -261,9 +273,10 @@ fn common_table(suspects: &[Suspect<'_>]) -> Option<String> {
         .then_some(first)
 }
 
-fn list(suspects: &[Suspect<'_>]) -> String {
-    let told: Vec<String> = suspects.iter().take(TOLD).map(ToString::to_string).collect();
-    match suspects.len().saturating_sub(TOLD) {
+pub(super) fn list<'s, 'a: 's>(suspects: impl IntoIterator<Item = &'s Suspect<'a>>) -> String {
+    let mut suspects = suspects.into_iter();
+    let told: Vec<String> = suspects.by_ref().take(TOLD).map(ToString::to_string).collect();
+    match suspects.count() {
         0 => told.join(", "),
         more => format!("{}, and {more} more", told.join(", ")),
     }
