@@ -26,6 +26,7 @@ enum What {
     Service(Vec<String>),
     Fate(Vec<String>),
     Cause(Vec<String>),
+    Drop(String),
     Word(String),
 }
 
@@ -79,6 +80,8 @@ fn term(text: &str) -> Option<Term> {
         "service" => What::Service(list()?),
         "fate" => What::Fate(list()?),
         "cause" => What::Cause(list()?),
+        "drop" if value.is_empty() => return None,
+        "drop" => What::Drop(value.to_owned()),
         _ if lower.is_empty() => return None,
         _ => What::Word(lower),
     };
@@ -135,9 +138,19 @@ impl What {
                     cause.name().starts_with(word.as_str()) || cause.name().ends_with(word.as_str())
                 })
             }),
+            Self::Drop(text) => !row.site.is_none() && site(names.text(row.site)).starts_with(text.as_str()),
             Self::Word(word) => has_word(row, names, word),
         }
     }
+}
+
+/// Where packets are discarded, as a filter asks for it: function, reason and rule, without spaces. Its end is marked, so
+/// that one can ask for a place without rule.
+#[must_use]
+pub fn site(name: &str) -> String {
+    let mut out = name.replace('\t', "/").replace(' ', "_").to_lowercase();
+    out.push('.');
+    out
 }
 
 fn has_word(row: &Row, names: &Names, word: &str) -> bool {

@@ -183,7 +183,7 @@ pub static TABLE: &[Binding] = &[
         &[key('/')],
         "/",
         Action::Filter,
-        "filter: words, port:30080 client:10.0.0.0/8 service:shop/web fate:dropped cause:ipvs !not",
+        "filter: words, port:30080 client:10.0.0.0/8 service:shop/web fate:dropped cause:ipvs drop:nf_hook !not",
         Place::Flows,
     ),
     row(

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tracer_common::hook::Hook;
 
 use super::{
-    list::List,
+    list::{Column, List},
     message::Playing,
     names::{Name, Names},
     row::Row,
@@ -92,6 +92,31 @@ pub struct Frozen {
     pub flows: u64,
 }
 
+/// How wide texts of the table were at most so far, columns of the screen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Widest {
+    /// The clients' addresses.
+    pub client: u16,
+    /// Services and NodePorts.
+    pub service: u16,
+    /// The backends' addresses.
+    pub backend: u16,
+}
+
+impl Widest {
+    /// What this column needs: its heading too, and the arrow behind that.
+    #[must_use]
+    pub fn of(self, column: Column) -> u16 {
+        let text = match column {
+            Column::Client => self.client,
+            Column::Service => self.service,
+            Column::Backend => self.backend,
+            _ => return u16::MAX,
+        };
+        text.max(u16::try_from(column.title().len()).unwrap_or_default() + 1)
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 #[expect(
@@ -120,6 +145,8 @@ pub struct Model {
     pub names: Names,
     /// Their counts.
     pub totals: Totals,
+    /// How wide their texts are.
+    pub widest: Widest,
     /// Their order.
     pub list: List,
     /// What is shown while the screen stands still.

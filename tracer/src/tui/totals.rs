@@ -98,13 +98,28 @@ impl Sign {
     }
 }
 
-/// Where packets were discarded, and why as far as that is one and the same.
+/// Where packets were discarded, and why.
 #[derive(Clone, Debug, Default)]
 pub struct Drops {
     /// The flows.
     pub sum: Sum,
-    /// The cause of the last one.
-    pub cause: Option<Cause>,
+    /// Their causes, with how many flows have which.
+    pub causes: BTreeMap<Cause, u64>,
+}
+
+impl Drops {
+    /// The causes, the most frequent first.
+    #[must_use]
+    pub fn causes(&self) -> Vec<(Cause, u64)> {
+        let mut out: Vec<_> = self
+            .causes
+            .iter()
+            .map(|(&cause, &flows)| (cause, flows))
+            .collect();
+        out.retain(|&(_, flows)| flows > 0);
+        out.sort_by_key(|&(cause, flows)| (std::cmp::Reverse(flows), cause));
+        out
+    }
 }
 
 /// See the module.
@@ -146,7 +161,9 @@ impl Totals {
         if !row.site.is_none() && (self.drops.len() < MOST_KEYS || self.drops.contains_key(&row.site)) {
             let drops = self.drops.entry(row.site).or_default();
             drops.sum.count(row, sign);
-            drops.cause = row.cause;
+            if let Some(cause) = row.cause {
+                sign.apply(drops.causes.entry(cause).or_default(), 1);
+            }
         }
         self.count_second(row, sign);
     }
@@ -186,6 +203,13 @@ impl Totals {
                 Sign::Less => count.saturating_sub(1),
             };
         }
+    }
+
+    /// For how many seconds fates are counted by this moment, as far as any were.
+    #[must_use]
+    pub fn age(&self, now_ns: u64) -> u64 {
+        let since_first = (now_ns / 1_000_000_000).saturating_sub(self.first_second) + 1;
+        if self.seconds.is_empty() { 0 } else { since_first }
     }
 
     /// Flows of a fate in so many spans of as many seconds, the last of which ends now.

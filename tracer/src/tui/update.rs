@@ -5,9 +5,10 @@ mod press;
 use super::{
     filter::Filter,
     message::{Command, Msg},
-    model::{At, Frozen, Model},
+    model::{At, Frozen, Model, Widest},
     row::{Row, Told},
     store::{Put, Store},
+    text::{clean, width},
     totals::Totals,
     view::{detail, help},
 };
@@ -113,6 +114,7 @@ fn flow(model: &mut Model, told: Told) {
         *model.seen.entry(*hook).or_default() += 1;
     }
     let row = Row::of(&told, &mut model.names);
+    widen(model, &row);
     let before = model
         .store
         .number(row.id)
@@ -126,6 +128,22 @@ fn flow(model: &mut Model, told: Told) {
     model.list.put(number, before.as_ref(), &row, &model.names);
     if model.store.forget() {
         model.list.forget(model.store.numbers().start);
+    }
+}
+
+fn widen(model: &mut Model, row: &Row) {
+    let names = &model.names;
+    let Widest {
+        client,
+        service,
+        backend,
+    } = &mut model.widest;
+    for (widest, text) in [
+        (client, row.client().to_string().as_str()),
+        (service, names.text(row.service)),
+        (backend, names.text(row.backend)),
+    ] {
+        *widest = (*widest).max(u16::try_from(width(&clean(text))).unwrap_or(u16::MAX));
     }
 }
 

@@ -163,6 +163,40 @@ fn a_flow_that_is_not_decided_is_shown_and_counted_once_when_it_is() {
 }
 
 #[test]
+fn enter_on_a_drop_leads_to_the_flows_that_were_discarded_there_and_to_no_others() {
+    let mut model = busy(THEME, 120, 30);
+    press(&mut model, "4");
+    let drops: Vec<(String, u64)> = model
+        .shown()
+        .drops()
+        .into_iter()
+        .map(|(name, drops)| (model.names.text(name).to_owned(), drops.sum.flows()))
+        .collect();
+    assert!(drops.len() > 1, "{drops:?}");
+    for (place, (name, flows)) in drops.into_iter().enumerate() {
+        press(&mut model, &format!("4g{}\n", "j".repeat(place)));
+        assert_eq!(model.at, At::Flows);
+        assert_eq!(model.list.len() as u64, flows, "{name}, {}", model.filter);
+        press(&mut model, "\x1b");
+    }
+}
+
+#[test]
+fn every_cause_of_a_place_is_told() {
+    let mut model = busy(THEME, 160, 30);
+    let (_, drops) = model.shown().drops().remove(0);
+    let said: Vec<String> = drops
+        .causes()
+        .into_iter()
+        .map(|(cause, flows)| format!("{flows} {cause}"))
+        .collect();
+    assert!(said.len() > 1, "{said:?}");
+    press(&mut model, "4");
+    let screen = shown(&mut model);
+    assert!(screen.contains(&said.join(", ")), "{screen}");
+}
+
+#[test]
 fn every_order_has_every_flow_once() {
     let mut model = busy(THEME, 80, 24);
     press(&mut model, "2");

@@ -6,7 +6,7 @@ use super::{clear, freeze, start_over};
 use crate::{
     flow::fate::Fate,
     tui::{
-        export,
+        export, filter,
         keys::{self, Action, Place},
         list::Column,
         message::{Command, Play},
@@ -330,9 +330,9 @@ fn open(model: &mut Model) {
         }
         At::Drops => {
             let drops = model.shown().drops();
-            let cause = drops.get(model.drops.place).and_then(|(_, drops)| drops.cause);
-            if let Some(cause) = cause {
-                filter_by(model, format!("cause:{cause}"));
+            if let Some((name, _)) = drops.get(model.drops.place) {
+                let site = filter::site(model.names.text(*name));
+                filter_by(model, format!("drop:{site}"));
             }
         }
         At::Hooks => {}

@@ -3,12 +3,12 @@
 use ratatui::style::Style;
 
 use super::pen::Pen;
-use crate::tui::{model::Model, text::count};
+use crate::tui::{model::Model, text::count, totals::Drops};
 
 pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     let (theme, more) = (model.theme, model.theme.signs().more);
     let drops = model.shown().drops();
-    // Function, reason and rule, and the cause of the last flow.
+    // Function, reason and rule, and the causes.
     let (function, reason) = match pen.width() {
         0..76 => (18, 0),
         76..100 => (24, 18),
@@ -18,7 +18,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     pen.number(1, 0, "flows", 7, theme.dim());
     pen.put(9, 0, "discarded in", theme.dim());
     pen.field(10 + function, 0, "drop reason", reason, "", theme.dim());
-    pen.put(rest, 0, "rule, or cause", theme.dim());
+    pen.put(rest, 0, "rule, causes", theme.dim());
     if drops.is_empty() {
         pen.put(1, 2, "This node has discarded no packet of a flow.", Style::new());
         return;
@@ -37,11 +37,11 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
             more,
             Style::new(),
         );
-        let cause = drops.cause.map_or("", |cause| cause.name());
+        let causes = causes(drops);
         let said = if rule.is_empty() {
-            cause.to_owned()
+            causes
         } else {
-            format!("{rule}  {cause}")
+            format!("{rule}  {causes}")
         };
         pen.field(
             rest,
@@ -54,6 +54,20 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
         if place == model.drops.place {
             pen.put(0, y, model.theme.signs().cursor, theme.key());
             pen.paint(y, theme.selected());
+        }
+    }
+}
+
+/// The only cause; or each, with how many flows have it.
+fn causes(drops: &Drops) -> String {
+    match drops.causes().as_slice() {
+        [(cause, _)] => cause.name().to_owned(),
+        several => {
+            let told: Vec<String> = several
+                .iter()
+                .map(|(cause, flows)| format!("{} {cause}", count(*flows)))
+                .collect();
+            told.join(", ")
         }
     }
 }

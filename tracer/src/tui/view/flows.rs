@@ -8,7 +8,7 @@ use crate::{
     flow::fate::Fate,
     tui::{
         list::Column,
-        model::Model,
+        model::{Model, Widest},
         row::Row,
         text::{clean, count, duration},
     },
@@ -20,53 +20,50 @@ struct Shown {
     width: u16,
 }
 
-/// The columns that fit: the less there is room, the fewer.
-fn columns(width: u16) -> Vec<Shown> {
-    let widths: &[(Column, u16)] = match width {
-        0..76 => &[(Column::Fate, 13), (Column::Client, 18), (Column::Service, 11)],
-        76..104 => &[
-            (Column::Time, 8),
-            (Column::Fate, 13),
-            (Column::Client, 20),
-            (Column::Service, 14),
-        ],
-        104..132 => &[
-            (Column::Time, 8),
-            (Column::Fate, 13),
-            (Column::Client, 21),
-            (Column::Service, 18),
-            (Column::Backend, 19),
-            (Column::Lost, 8),
-        ],
-        _ => &[
-            (Column::Time, 8),
-            (Column::Fate, 13),
-            (Column::Client, 21),
-            (Column::Service, 22),
-            (Column::Backend, 21),
-            (Column::Syns, 4),
-            (Column::Connect, 8),
-            (Column::Lost, 8),
-        ],
+/// The columns that are always there, and those that come as there is room, with the most that each may take. They are
+/// only as wide as what has ever stood in them.
+const ALWAYS: [(Column, u16); 3] = [(Column::Fate, 13), (Column::Client, 21), (Column::Service, 22)];
+const WITH_ROOM: [(Column, u16); 5] = [
+    (Column::Time, 8),
+    (Column::Backend, 21),
+    (Column::Lost, 8),
+    (Column::Syns, 4),
+    (Column::Connect, 8),
+];
+/// The cause has the rest: so much at least, where there is more than the columns that are always there. The longest name
+/// has it.
+const CAUSE: u16 = 26;
+
+/// The columns that fit, in the order of the screen.
+fn columns(width: u16, widest: Widest) -> Vec<Shown> {
+    let needs = |(column, most): (Column, u16)| Shown {
+        column,
+        width: most.min(widest.of(column)),
     };
-    let mut shown: Vec<Shown> = widths
-        .iter()
-        .map(|&(column, width)| Shown { column, width })
-        .collect();
-    let used: u16 = shown.iter().map(|shown| shown.width + 1).sum();
+    let mut shown: Vec<Shown> = ALWAYS.into_iter().map(needs).collect();
+    // One column before them all is the cursor's, and one is between any two.
+    let used = |shown: &[Shown]| 1 + shown.iter().map(|shown| shown.width + 1).sum::<u16>();
+    for column in WITH_ROOM.into_iter().map(needs) {
+        if used(&shown) + column.width + 1 + CAUSE > width {
+            break;
+        }
+        shown.push(column);
+    }
+    shown.sort_by_key(|shown| Column::ALL.iter().position(|&column| column == shown.column));
+    let width = width.saturating_sub(used(&shown));
     shown.push(Shown {
         column: Column::Cause,
-        width: width.saturating_sub(used + 1),
+        width,
     });
     shown
 }
 
 pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
-    let shown = columns(pen.width());
+    let shown = columns(pen.width(), model.widest);
     headings(model, &mut pen, &shown);
     let lines = pen.lines().saturating_sub(1);
     if model.list.is_empty() {
-        nothing(model, &mut pen);
+        nothing(model, &mut pen, &shown);
         return;
     }
     for (y, place) in (1..).zip(model.flows.top..).take(lines) {
@@ -83,7 +80,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
             pen.paint(y, model.theme.selected());
         }
     }
-    status(model, &mut pen);
+    status(model, &mut pen, &shown);
 }
 
 fn headings(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
@@ -110,14 +107,14 @@ fn headings(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
 }
 
 /// How much of everything this is, at the right end of the headings.
-fn status(model: &Model, pen: &mut Pen<'_>) {
+fn status(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
     let theme = model.theme;
     let mut said = Vec::new();
     if !model.filter.is_empty() && model.typing.is_none() {
         said.push(format!("/{}", clean(&model.filter)));
     }
     if model.only_trouble {
-        said.push("only trouble".to_owned());
+        said.push("trouble".to_owned());
     }
     match model.list.left() {
         0 => said.push(format!(
@@ -131,16 +128,13 @@ fn status(model: &Model, pen: &mut Pen<'_>) {
         said.push("newest".to_owned());
     }
     let said = format!("  {}", said.join(", "));
-    let room = if pen.width() < 76 {
-        pen.width() / 3
-    } else {
-        pen.width() / 2 - 15
-    };
+    let cause = shown.last().map_or(0, |cause| cause.width);
+    let room = (cause + 1).max(pen.width() / 3);
     let said = crate::tui::text::fit_end(&said, usize::from(room), theme.signs().more);
     pen.number(pen.width() - room, 0, &said, room, theme.key());
 }
 
-fn nothing(model: &Model, pen: &mut Pen<'_>) {
+fn nothing(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
     let text = if model.list.left() > 0 {
         "looking…"
     } else if model.list.filter().is_empty() {
@@ -149,7 +143,7 @@ fn nothing(model: &Model, pen: &mut Pen<'_>) {
         "No flow is like that. Esc takes the filter off."
     };
     pen.put(1, 2, text, Style::new());
-    status(model, pen);
+    status(model, pen, shown);
 }
 
 fn is_number(column: Column) -> bool {

@@ -151,7 +151,7 @@ pub(super) fn foot(model: &Model, mut pen: Pen<'_>) {
         pen.put(
             x,
             0,
-            "  Enter keeps it, Esc takes it off; words, port: client: service: fate: cause: !not",
+            "  Enter keeps it, Esc takes it off; words, port: client: service: fate: cause: drop: !not",
             theme.dim(),
         );
         return;

@@ -56,11 +56,14 @@ fn advise(model: &Model, pen: &mut Pen<'_>, mut y: u16) {
 fn fates(model: &Model, pen: &mut Pen<'_>) -> u16 {
     let theme = model.theme;
     let spans = pen.columns().saturating_sub(usize::from(LABEL) + 1);
-    let seconds = if spans >= 150 { 2 } else { 4 };
-    let minutes = spans as u64 * seconds / 60;
-    let title = format!("Fates: all so far, and when, over the last {minutes} minutes");
-    pen.put(0, 0, &title, theme.heading());
     let totals = model.shown();
+    let seconds = scale(totals.age(model.shown_ns()), spans as u64);
+    let span = match spans as u64 * seconds {
+        seconds @ 0..120 => format!("{seconds} seconds"),
+        seconds => format!("{} minutes", seconds / 60),
+    };
+    let title = format!("Fates: all so far, and when, over the last {span}");
+    pen.put(0, 0, &title, theme.heading());
     let mut y = 1;
     // On a small screen there are better things to show than what has not happened.
     let is_low = pen.lines() < 16;
@@ -88,6 +91,14 @@ fn fates(model: &Model, pen: &mut Pen<'_>) -> u16 {
         y += 1;
     }
     y
+}
+
+/// So many seconds stand in one column: few while everything has room, and never so many that now cannot be told from
+/// a while ago.
+fn scale(age: u64, columns: u64) -> u64 {
+    const SCALES: [u64; 3] = [1, 2, 4];
+    let fits = |seconds: &u64| columns * seconds >= age;
+    SCALES.into_iter().find(fits).unwrap_or(4)
 }
 
 fn waiting(model: &Model, pen: &mut Pen<'_>, y: u16) {
