@@ -12,10 +12,11 @@ use nix::sys::reboot::{RebootMode, reboot};
 use super::{sysctl, tool};
 
 /// What is mounted: file system, where.
-const MOUNTS: [(&str, &str); 8] = [
+const MOUNTS: [(&str, &str); 9] = [
     ("proc", "/proc"),
     ("sysfs", "/sys"),
     ("devtmpfs", "/dev"),
+    ("devpts", "/dev/pts"),
     ("tmpfs", "/tmp"),
     ("tmpfs", "/run"),
     ("tracefs", "/sys/kernel/tracing"),

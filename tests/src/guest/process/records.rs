@@ -1,12 +1,13 @@
 //! `tracer record` as a process: however it ends, what was recorded before can be read.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Lines};
-use std::process::{Child, ChildStderr, ExitStatus};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Lines, Read};
+use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::mount::{MsFlags, mount, umount};
+use nix::pty::{OpenptyResult, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -38,8 +39,11 @@ impl Bench<'_> {
             .and_then(|()| self.writes_from_memory().context("--ring"))
             .and_then(|()| self.fills_the_disk().context("full disk"));
         umount(FOLDER).context("cannot unmount the small disk")?;
-        fs::remove_dir(FOLDER).context("cannot remove a folder")?;
-        checked
+        checked?;
+        // On the guest's own, which has room.
+        self.rotates().context("--rotate-size and --rotate-count")?;
+        self.shows_progress().context("on a terminal")?;
+        fs::remove_dir(FOLDER).context("cannot remove a folder")
     }
 
     fn is_killed(&self) -> Result<()> {
@@ -120,6 +124,85 @@ impl Bench<'_> {
         remove(&file)
     }
 
+    /// Records until several files are full: the newest are kept, and tell of all flows from some one on.
+    fn rotates(&self) -> Result<()> {
+        const KEPT: usize = 3;
+        const FULL: u32 = 4;
+        const MOST_VISITS: u64 = 3_000;
+        let file = |number: u32| path(&format!("row.{number:04}"));
+        let record = self.record(&[
+            "-o",
+            &path("row"),
+            "--rotate-size",
+            "64KiB",
+            "--rotate-count",
+            &KEPT.to_string(),
+        ])?;
+        let mut visits = 0;
+        while !fs::exists(file(FULL + 1)).context("cannot look for a file")? {
+            ensure!(
+                visits < MOST_VISITS,
+                "after {visits} connections there are no {FULL} full files"
+            );
+            self.client.visit(self.to)?;
+            visits += 1;
+        }
+        let (status, words) = record.end(Some(Signal::SIGINT))?;
+        ensure!(status.success(), "{status}: {words}");
+        let mut files = Vec::new();
+        for entry in fs::read_dir(FOLDER).context("cannot list the files")? {
+            files.push(entry?.path().display().to_string());
+        }
+        files.sort();
+        ensure!(files.len() == KEPT, "{KEPT} files were to be kept: {files:?}");
+        ensure!(files[0] > file(1), "the oldest were to be taken away: {files:?}");
+        let (ids, complaint) = established(&files)?;
+        let (Some(&begin), Some(&end)) = (ids.first(), ids.last()) else {
+            bail!("no flow is in {files:?}: {complaint}");
+        };
+        ensure!(
+            complaint.is_empty() && begin > 1 && end == visits && ids.iter().copied().eq(begin..=end),
+            "the files that were kept tell of the flows {begin} to {end}, {} in all, of {visits}: {complaint}",
+            ids.len()
+        );
+        files.iter().try_for_each(|file| remove(file))
+    }
+
+    /// How it goes stands in one line that is written over.
+    fn shows_progress(&self) -> Result<()> {
+        let file = path("watched");
+        let OpenptyResult { master, slave } = openpty(None, None).context("cannot make a terminal")?;
+        let mut child = tracer(&["record", "--port", &self.to.port().to_string(), "-o", &file])
+            .stdout(Stdio::null())
+            .stderr(slave)
+            .spawn()
+            .context("cannot run tracer")?;
+        let mut terminal = File::from(master);
+        let mut said = String::new();
+        let mut visited = false;
+        // Once nobody has it open any more, a terminal cannot be read.
+        let mut buffer = [0; 1024];
+        while let Ok(length @ 1..) = terminal.read(&mut buffer) {
+            said.push_str(&String::from_utf8_lossy(&buffer[..length]));
+            if !visited && said.contains("recording on ") {
+                visited = true;
+                self.client.visit(self.to)?;
+            }
+            if said.contains("1 flow (1 established)") {
+                break;
+            }
+        }
+        let pid = i32::try_from(child.id()).context("tracer has a strange process id")?;
+        kill(Pid::from_raw(pid), Signal::SIGINT).context("cannot send tracer a signal")?;
+        let status = child.wait().context("cannot wait for tracer")?;
+        ensure!(
+            status.success() && said.contains("\r\x1b[K00:00:0"),
+            "{status}: no line tells how it goes: {said:?}"
+        );
+        whole(&file, 1)?;
+        remove(&file)
+    }
+
     fn record(&self, arguments: &[&str]) -> Result<Record> {
         let mut child = tracer(&["record", "--port", &self.to.port().to_string()])
             .args(arguments)
@@ -175,7 +258,13 @@ fn remove(file: &str) -> Result<()> {
 
 /// How many established flows a recording tells of, and what is said of its state.
 fn replayed(file: &str) -> Result<(usize, String)> {
-    let output = tracer(&["replay", "--json", file]).output()?;
+    let (ids, words) = established(&[file.to_owned()])?;
+    Ok((ids.len(), words))
+}
+
+/// The numbers of the established flows that recordings of one run tell of, and what is said of their state.
+fn established(files: &[String]) -> Result<(Vec<u64>, String)> {
+    let output = tracer(&["replay", "--json"]).args(files).output()?;
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "replay: {}: {words}", output.status);
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -183,7 +272,10 @@ fn replayed(file: &str) -> Result<(usize, String)> {
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|line| line["type"] == "flow" && line["fate"] == "established");
-    Ok((established.count(), words))
+    Ok((
+        established.filter_map(|line| line["id"].as_u64()).collect(),
+        words,
+    ))
 }
 
 /// Is the recording whole, and has so many flows?
