@@ -17,9 +17,13 @@ pub(super) const STALL_TOLERANCE_MS: f64 = 400.0;
 /// A client whose last ACK was thrown away: it believes that it is connected, and waits for the pod's first word.
 const FINAL_ACK_DROPPED: &str = "tcp.final-ack-dropped";
 
-/// An ended connection in the pod answers the SYN with a bare ACK. A client on Linux answers that with RST and sends its
+/// An old connection in the pod answers the SYN with a bare ACK. A client on Linux answers that with RST and sends its
 /// SYN again some milliseconds later: its loss alone is shorter than a second.
-const TIMEWAIT_REFUSED: &str = "tcp.timewait-refused";
+const ANSWERED_WITH_ACK: [&str; 3] = [
+    "tcp.timewait-refused",
+    "tcp.timestamp-rejected",
+    "tcp.old-connection",
+];
 
 /// What a client waited that lost time for this cause, in milliseconds.
 pub(super) fn waited_ms(cause: Option<&str>, truth: &Traffic) -> f64 {
@@ -34,7 +38,8 @@ pub(super) fn agrees(fate: Fate, cause: Option<&str>, truth: &Traffic) -> bool {
     match (fate, truth.outcome) {
         (Fate::Established, Outcome::Connected) => truth.ms < LOST_A_SECOND_MS,
         (Fate::Stalled, Outcome::Connected) => {
-            cause == Some(TIMEWAIT_REFUSED) || waited_ms(cause, truth) >= LOST_A_SECOND_MS
+            cause.is_some_and(|cause| ANSWERED_WITH_ACK.contains(&cause))
+                || waited_ms(cause, truth) >= LOST_A_SECOND_MS
         }
         (Fate::Dropped | Fate::Refused, Outcome::Connected) => {
             cause == Some(FINAL_ACK_DROPPED) && truth.backend.is_none()
@@ -91,7 +96,9 @@ mod tests {
     fn a_short_stall_is_one_only_where_an_ended_connection_refused() {
         let quick = connected(30.0, Some(1.0));
         assert!(!agrees(Fate::Stalled, Some("ipvs.reuse-dropped"), &quick));
-        assert!(agrees(Fate::Stalled, Some(TIMEWAIT_REFUSED), &quick));
+        for cause in ANSWERED_WITH_ACK {
+            assert!(agrees(Fate::Stalled, Some(cause), &quick));
+        }
         assert!(agrees(Fate::Established, None, &quick));
     }
 

@@ -9,8 +9,8 @@ use super::{
     backend,
     case::{Case, Proof},
     cause::Cause,
-    client, conntrack, device, invalid, ipvs, lost, nat, neigh, netfilter, pinned, policy, return_path,
-    route, tcp, timewait, tunnel,
+    client, conntrack, device, invalid, ipvs, lost, nat, neigh, netfilter, old_connection, pinned, policy,
+    return_path, route, tcp, timewait, tunnel,
 };
 
 /// One cause.
@@ -47,6 +47,7 @@ const SUBJECTS: &[&[Row]] = &[
     device::ROWS,
     tcp::ROWS,
     timewait::ROWS,
+    old_connection::ROWS,
     return_path::ROWS,
     backend::ROWS,
     client::ROWS,

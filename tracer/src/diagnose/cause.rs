@@ -63,6 +63,7 @@ causes! {
     TcpSynQueueFull = "tcp.syn-queue-full",
     TcpTimestampRejected = "tcp.timestamp-rejected",
     TcpTimewaitRefused = "tcp.timewait-refused",
+    TcpOldConnection = "tcp.old-connection",
     TcpFinalAckDropped = "tcp.final-ack-dropped",
     BackendSilent = "backend.silent",
     BackendSlow = "backend.slow",

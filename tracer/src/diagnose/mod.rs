@@ -17,6 +17,7 @@ mod lost;
 mod nat;
 mod neigh;
 mod netfilter;
+mod old_connection;
 mod pinned;
 mod policy;
 mod return_path;

@@ -1,0 +1,81 @@
+//! The backend still has a connection from the same address and port that was never closed there: its socket, and not
+//! the listener, gets the SYN.
+
+use tracer_common::hook::Hook;
+
+use super::{
+    case::{Case, Proof, Situation},
+    catalogue::Row,
+    cause::Cause,
+    evidence::{self, Evidence},
+    tcp,
+};
+use crate::flow::{event::What, model::Step};
+
+pub(super) const ROWS: &[Row] = &[Row {
+    cause: Cause::TcpOldConnection,
+    says: "The backend still has an open connection from the same address and port, whose socket got the SYN and threw it \
+           away.",
+    proof: "The SYN was freed by tcp_validate_incoming, or for the reason TCP_INVALID_SYN: only the socket of a connection \
+            that is open looks at a SYN there (RFC 5961, section 4). No listener was asked about it.",
+    advice: Some(
+        "The backend does not know that its old connection is gone: the client vanished, its FIN or RST was lost, or \
+         several clients share an address and a port towards the backend and conntrack had forgotten the connection \
+         (look at nf_conntrack_tcp_timeout_established, and whether it is shorter than connections are idle). Let the \
+         backend use TCP keepalive and the client close what it leaves.",
+    ),
+    occurs: "Every kernel that tells of it (5.17 and later: those before free the SYN without a word, and it is unknown) and \
+             every dataplane, if the backend is on this node. The socket answers with a bare ACK, upon which the client \
+             sends a RST that ends the old connection, and then its SYN again: a client on Linux 5.10 or later after some \
+             milliseconds, others after a second.",
+    hooks: &[&[Hook::KfreeSkb]],
+    find: met,
+}];
+
+/// The function in which an open connection looks at what comes (`net/ipv4/tcp_input.c`).
+const VALIDATE: &str = "tcp_validate_incoming";
+/// Why it throws a SYN away, on kernels that tell (`SKB_DROP_REASON_TCP_INVALID_SYN`).
+const REASON: &str = "TCP_INVALID_SYN";
+
+fn met(case: &Case<'_>) -> Option<Proof> {
+    if !matches!(case.situation, Situation::Silent | Situation::Late) {
+        return None;
+    }
+    let step = tcp::thrown_away(case).filter(|step| is_by_connection(case, step))?;
+    let asked = |step: &Step| matches!(step.event.hook, Hook::TcpConnRequest | Hook::TcpTimewait);
+    if case.steps().any(asked) {
+        return None;
+    }
+    let flow = case.flow;
+    let (client, backend) = (step.event.tuple.source(), step.event.tuple.destination());
+    let mut evidence = vec![Evidence::seen(
+        "connection in the backend",
+        format!("{client} -> {backend}, open"),
+        Hook::KfreeSkb,
+    )];
+    evidence.extend(evidence::discarded(step, case.facts));
+    if client != flow.client() {
+        evidence.push(Evidence::seen(
+            "client as the backend sees it",
+            client.to_string(),
+            Hook::KfreeSkb,
+        ));
+    }
+    evidence.extend(evidence::earlier(flow));
+    Some(Proof {
+        explanation: format!(
+            "The backend at {backend} still has an open connection from {client}, whose socket threw the SYN away and answered \
+             for that connection, if at all."
+        ),
+        evidence,
+    })
+}
+
+fn is_by_connection(case: &Case<'_>, step: &Step) -> bool {
+    let What::Drop(drop) = &step.event.what else {
+        return false;
+    };
+    let function = case.facts.symbol(drop.location).map(evidence::function);
+    let reason = case.facts.drop_reasons.get(&drop.reason);
+    function == Some(VALIDATE) || reason.is_some_and(|reason| reason == REASON)
+}
