@@ -106,6 +106,7 @@ pub const CAUSES: &[&str] = &[
     "tcp.syn-queue-full",
     "tcp.timestamp-rejected",
     "tcp.timewait-refused",
+    "tcp.old-connection",
     "tcp.final-ack-dropped",
     "backend.silent",
     "backend.slow",

@@ -252,6 +252,7 @@ impl Collector {
                 What::Drop(drop) if !is_explained && self.is_in(drop.location, "nf_hook_slow") => {
                     met.add_any(&step.event);
                 }
+                What::Drop(drop) if self.is_in(drop.location, "nf_queue") => met.add_any(&step.event),
                 What::Drop(drop) if !self.is_in(drop.location, "nft_do_chain") => {}
                 _ => met.add(&step.event),
             }
