@@ -318,9 +318,12 @@ fn a_client_that_met_a_live_connection_of_its_port_sends_its_syn_again_at_once()
     story.answered(33 * MS);
     story.acknowledged(35 * MS);
     let (flow, fate, diagnosis) = story.only();
-    assert_eq!((fate, diagnosis.cause), (Fate::Stalled, Some(Cause::Unknown)));
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Stalled, Some(Cause::TcpOldConnection))
+    );
     assert!(
-        diagnosis.explanation.contains("threw the first SYN away"),
+        diagnosis.explanation.contains("still has an open connection"),
         "{}",
         diagnosis.explanation
     );
