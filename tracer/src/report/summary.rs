@@ -346,6 +346,16 @@ impl Summary {
         names.join(", ")
     }
 
+    /// What is said where no cause is told. Of no flow at all nothing can be said: it may have been filtered out, or be in a
+    /// part of the recording that is damaged.
+    #[must_use]
+    pub fn without_cause(&self) -> &'static str {
+        match self.flows {
+            0 => "There is no flow in it: whether something went wrong cannot be said.",
+            _ => "Nothing went wrong.",
+        }
+    }
+
     /// Flows that did not go well.
     #[must_use]
     pub fn not_well(&self) -> u64 {

@@ -145,7 +145,7 @@ fn an_example_has_the_cause_that_it_is_an_example_of() {
 fn without_flows_there_is_a_page_that_says_so() {
     let (page, _) = pages::page(&[], &Facts::default());
     let (_, text) = form::check(&page);
-    assert!(text.contains("Nothing went wrong.") && text.contains("There were no flows."));
+    assert!(text.contains("There is no flow in it") && text.contains("There were no flows."));
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub(super) fn title(summary: &Summary) -> String {
 
 fn headline(summary: &Summary) -> String {
     if summary.causes.is_empty() {
-        "Nothing went wrong.".to_owned()
+        summary.without_cause().to_owned()
     } else {
         sentences(summary).into_iter().next().unwrap_or_default()
     }

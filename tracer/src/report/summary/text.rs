@@ -15,7 +15,7 @@ pub fn text(summary: &Summary) -> String {
     // Writing to a string cannot fail.
     let _ = numbers(&mut out, summary);
     if summary.causes.is_empty() {
-        out.push_str("\nNothing went wrong.\n");
+        let _ = writeln!(out, "\n{}", summary.without_cause());
         let _ = differences(&mut out, summary);
         return out;
     }

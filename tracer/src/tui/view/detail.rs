@@ -189,13 +189,9 @@ fn ladder(theme: Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
             format!("netns {netns}")
         }
     }));
-    out.push(vec![
-        ("Way  ".to_owned(), theme.heading()),
-        (
-            format!("in milliseconds; columns: {}", names.join(", ")),
-            theme.dim(),
-        ),
-    ]);
+    // A number of a namespace that is cut off reads as another one.
+    let columns_are = format!("in milliseconds; columns: {}", names.join(", "));
+    titled("Way ", &columns_are, columns, theme, out);
     let rails = 2 * lanes.count() + 1;
     let hooks = steps.iter().map(|step| step.hook.len()).max().unwrap_or(0);
     let hooks = if columns >= TIME + rails + hooks + 36 {
