@@ -24,8 +24,8 @@ pub(super) const ROWS: &[Row] = &[Row {
          (look at nf_conntrack_tcp_timeout_established, and whether it is shorter than connections are idle). Let the \
          backend use TCP keepalive and the client close what it leaves.",
     ),
-    occurs: "Every kernel that tells of it (5.17 and later: those before free the SYN without a word, and it is unknown) and \
-             every dataplane, if the backend is on this node. The socket answers with a bare ACK, upon which the client \
+    occurs: "Every dataplane, if the backend is on this node. 5.10 frees such a SYN without a word (tcp_drop): there it is \
+             unknown. The socket answers with a bare ACK, upon which the client \
              sends a RST that ends the old connection, and then its SYN again: a client on Linux 5.10 or later after some \
              milliseconds, others after a second.",
     hooks: &[&[Hook::KfreeSkb]],
