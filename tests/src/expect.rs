@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::protocol::{Outcome, Traffic};
 use crate::scenario::{Attempt, Connect, Expected, Fate, Scenario, Totals};
 use flow::Flow;
+use matrix::Disorder;
 pub use matrix::Matrix;
 use truth::{Lived, STALL_TOLERANCE_MS, agrees, waited_ms};
 use whose::Whose;
@@ -50,7 +51,7 @@ pub fn judge(scenario: &Scenario, lines: &[Value], traffic: &[Traffic]) -> Vec<M
     }
     judge.losses(lines);
     if scenario.expect.matrix {
-        judge.slowed();
+        judge.disorders();
     }
     judge.found
 }
@@ -106,7 +107,7 @@ impl<'a> Judge<'a> {
                 continue;
             };
             let cause = expected.cause.map(crate::scenario::Cause::word);
-            let free = expected.lossy || matrix::was_slowed(scenario, expected, truth);
+            let free = expected.lossy || matrix::disorder(scenario, expected, truth).is_some();
             if !free && !agrees(expected.fate, cause, truth) {
                 let fate = expected.fate;
                 self.wrong(
@@ -182,12 +183,22 @@ impl<'a> Judge<'a> {
                 self.lossy(&attempt, flow, truth);
                 continue;
             }
+            let disorder = expected.and_then(|expected| matrix::disorder(scenario, expected, truth?));
             if let Some(expected) = expected
-                && !truth.is_some_and(|truth| matrix::was_slowed(scenario, expected, truth))
+                && disorder.is_none()
             {
                 self.flow(&attempt, flow, expected);
             }
             if let Some(truth) = truth {
+                // Of a pod that never spoke, tracer must have seen more than the client.
+                let is_unheard = truth.outcome == Outcome::Connected && truth.backend.is_none();
+                if disorder == Some(Disorder::Otherwise) && is_unheard {
+                    if flow.blames_nobody() {
+                        let what = format!("tracer says {}, but the client {}", flow.fate, Lived(truth));
+                        self.wrong(&attempt, what);
+                    }
+                    continue;
+                }
                 self.against_truth(&attempt, flow, truth);
             }
         }

@@ -6,18 +6,25 @@ use std::fmt;
 use serde_json::Value;
 
 use super::Judge;
-use super::truth::LOST_A_SECOND_MS;
+use super::truth::{LOST_A_SECOND_MS, agrees};
 use crate::protocol::{Outcome, Traffic};
 use crate::scenario::{Expected, Fate, Scenario};
 
 /// Of so many flows that were to be made at once, one may have been slowed down by the machine.
 const SLOWED_AT_MOST: usize = 100;
 
+/// Of so many flows, one may have gone otherwise than the scenario means it to.
+const OTHERWISE_AT_MOST: usize = 500;
+
 /// What flows without a cause are called.
 const NO_CAUSE: &str = "no cause";
 
 /// What flows are called that the machine slowed down: their cause is not the scenario's doing, and not known.
 const SLOWED: &str = "slowed by the machine";
+
+/// What flows are called of which the clients tell something else than the scenario planned: where copies of packets come in
+/// on two processors at once, IPVS may send them to two pods, and an entry may be gone before its time.
+const OTHERWISE: &str = "otherwise than planned";
 
 /// What flows are called of which the network between client and node loses packets.
 const LOSSY: &str = "lost outside of the node";
@@ -40,15 +47,14 @@ impl Matrix {
             let Some(expected) = scenario.expected(attempt) else {
                 continue;
             };
-            let slowed = judge
-                .truths
-                .get(attempt)
-                .is_some_and(|truth| was_slowed(scenario, expected, truth));
-            let truth = match expected.cause {
-                _ if slowed => SLOWED,
+            let truth = judge.truths.get(attempt);
+            let disorder = truth.and_then(|truth| disorder(scenario, expected, truth));
+            let truth = match (disorder, expected.cause) {
+                (Some(Disorder::Slowed), _) => SLOWED,
+                (Some(Disorder::Otherwise), _) => OTHERWISE,
                 _ if expected.lossy => LOSSY,
-                Some(cause) => cause.word(),
-                None => NO_CAUSE,
+                (None, Some(cause)) => cause.word(),
+                (None, None) => NO_CAUSE,
             };
             let told = match flows.get(attempt) {
                 Some(flow) => flow.cause.as_deref().unwrap_or(NO_CAUSE),
@@ -67,7 +73,7 @@ impl fmt::Display for Matrix {
         let told: BTreeSet<&str> = self.0.keys().map(|(_, told)| told.as_str()).collect();
         let mut names: Vec<&str> = truths.union(&told).copied().collect();
         // What most flows have comes first.
-        let is_no_word = |name: &str| [SLOWED, LOSSY, UNTOLD].contains(&name);
+        let is_no_word = |name: &str| [SLOWED, OTHERWISE, LOSSY, UNTOLD].contains(&name);
         names.sort_by_key(|name| (*name != NO_CAUSE, is_no_word(name), *name));
         let flows: usize = self.0.values().sum();
         writeln!(f, "{flows} flows, by true cause (rows) and told cause (columns)")?;
@@ -89,35 +95,62 @@ impl fmt::Display for Matrix {
     }
 }
 
-/// Whether a connection that was to be made at once took a second: with thousands of them on an emulated machine that
-/// happens, and is not what the scenario is about. What tracer says of it must fit what the client lived through.
-pub(super) fn was_slowed(scenario: &Scenario, expected: &Expected, truth: &Traffic) -> bool {
-    scenario.expect.matrix
-        && !expected.lossy
-        && expected.fate == Fate::Established
-        && truth.outcome == Outcome::Connected
-        && truth.ms >= LOST_A_SECOND_MS
+/// How a connection went that did not go as planned. With thousands of them on an emulated machine that happens, and is not
+/// what the scenario is about. What tracer says of it must fit what the client lived through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Disorder {
+    /// It was to be made at once, and took a second.
+    Slowed,
+    /// Another fate than the planned one.
+    Otherwise,
+}
+
+/// Whether a connection did not go as planned.
+pub(super) fn disorder(scenario: &Scenario, expected: &Expected, truth: &Traffic) -> Option<Disorder> {
+    if !scenario.expect.matrix || expected.lossy {
+        return None;
+    }
+    let was_to_connect = expected.fate == Fate::Established;
+    if was_to_connect && truth.outcome == Outcome::Connected && truth.ms >= LOST_A_SECOND_MS {
+        return Some(Disorder::Slowed);
+    }
+    let cause = expected.cause.map(crate::scenario::Cause::word);
+    let is_unheard = was_to_connect && truth.backend.is_none();
+    (is_unheard || !agrees(expected.fate, cause, truth)).then_some(Disorder::Otherwise)
 }
 
 impl Judge<'_> {
-    /// Few flows may have been slowed down by the machine.
-    pub(super) fn slowed(&mut self) {
+    /// Few flows may have gone otherwise than planned.
+    pub(super) fn disorders(&mut self) {
         let scenario = self.scenario;
         let planned: Vec<_> = self
             .attempts
             .iter()
             .filter_map(|(attempt, _)| Some((attempt, scenario.expected(attempt)?)))
-            .filter(|(_, expected)| expected.fate == Fate::Established)
             .collect();
-        let slowed = planned.iter().filter(|(attempt, expected)| {
-            let truth = self.truths.get(*attempt);
-            truth.is_some_and(|truth| was_slowed(scenario, expected, truth))
-        });
-        let (slowed, all) = (slowed.count(), planned.len());
-        if slowed * SLOWED_AT_MOST > all {
+        let disorders: Vec<Disorder> = planned
+            .iter()
+            .filter_map(|(attempt, expected)| disorder(scenario, expected, self.truths.get(*attempt)?))
+            .collect();
+        let count = |wanted| disorders.iter().filter(|disorder| **disorder == wanted).count();
+        let (slowed, otherwise) = (count(Disorder::Slowed), count(Disorder::Otherwise));
+        let (all, to_connect) = (
+            planned.len(),
+            planned
+                .iter()
+                .filter(|(_, expected)| expected.fate == Fate::Established)
+                .count(),
+        );
+        if slowed * SLOWED_AT_MOST > to_connect {
             self.wrong(
                 "the machine",
-                format!("{slowed} of {all} connections that were to be made at once took a second"),
+                format!("{slowed} of {to_connect} connections that were to be made at once took a second"),
+            );
+        }
+        if otherwise * OTHERWISE_AT_MOST > all {
+            self.wrong(
+                "the machine",
+                format!("{otherwise} of {all} connections went otherwise than planned"),
             );
         }
     }

@@ -496,3 +496,61 @@ fn no_lines_at_all_are_no_pass() {
         3
     );
 }
+
+/// A thousand flows that are to connect, of which one may go otherwise.
+fn thousands(heard: Option<&str>, outcome: Outcome, fate: &str, cause: Option<&str>, odd: usize) -> Vec<String> {
+    let text = SCENARIO.split("[[steps]]").next().unwrap().to_owned()
+        + r#"
+[[steps]]
+connect = { client = "client-a", to = "web", source_port = 20000, count = 1000 }
+
+[expect]
+matrix = true
+default = { fate = "established" }
+"#;
+    let scenario = Scenario::from_toml(&text).unwrap();
+    let (mut lines, mut traffic) = (Vec::new(), Vec::new());
+    for number in 0..1000_u16 {
+        let is_odd = usize::from(number) < odd;
+        let port = 20_000 + number;
+        let mut line = flow(u32::from(number), port, if is_odd { fate } else { "established" });
+        line["start"] = json!("2026-01-01T00:00:01Z");
+        if is_odd {
+            line["cause"] = json!(cause);
+            line["explanation"] = json!("for these tests");
+        }
+        lines.push(line);
+        traffic.push(Traffic {
+            client: "client-a".into(),
+            source_port: port,
+            to: ([10, 0, 0, 1], 30_080).into(),
+            outcome: if is_odd { outcome } else { Outcome::Connected },
+            ms: 20.0,
+            answer_ms: Some(1.0),
+            backend: if is_odd { heard } else { Some("pod-1") }.map(Into::into),
+        });
+    }
+    let verdict = judge(&scenario, &lines, &traffic);
+    verdict.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn of_thousands_few_may_go_otherwise_if_tracer_says_what_they_lived_through() {
+    let nobody: [String; 0] = [];
+    let unheard = |fate, cause, odd| thousands(None, Outcome::Connected, fate, cause, odd);
+    assert_eq!(unheard("refused", Some("unknown"), 2), nobody);
+    one(
+        &unheard("established", None, 1),
+        "tracer says established, but the client was connected after 20 ms, and never heard a word of the pod",
+    );
+    one(
+        &unheard("refused", Some("unknown"), 3),
+        "3 of 1000 connections went otherwise than planned",
+    );
+    let refused = |fate, cause| thousands(Some("pod-1"), Outcome::Refused, fate, cause, 1);
+    assert_eq!(refused("refused", Some("unknown")), nobody);
+    one(
+        &refused("established", None),
+        "tracer says established, but the client was refused after 20 ms",
+    );
+}

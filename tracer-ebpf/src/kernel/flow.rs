@@ -7,6 +7,7 @@
 
 use aya_ebpf::{
     Global,
+    bindings::BPF_NOEXIST,
     helpers::bpf_get_smp_processor_id,
     macros::map,
     maps::{Array, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
@@ -40,6 +41,19 @@ impl FlowRef {
 /// Bounded: the oldest flows are forgotten first.
 #[map]
 static FLOWS: LruHashMap<Tuple, FlowRef> = LruHashMap::with_max_entries(131_072, 0);
+
+/// A SYN, whichever of its copies.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Syn {
+    tuple: Tuple,
+    isn: u32,
+}
+
+/// The numbers of the flows that SYNs have begun. Copies of one SYN can come in on two CPUs at once, and only the first to
+/// write here begins a flow. What is older than some thousand SYNs is forgotten.
+#[map]
+static SYNS: LruHashMap<Syn, u64> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Bit set of the destination ports that are followed; set by the loader.
 #[map]
@@ -95,6 +109,32 @@ pub(super) fn of_request(packet: &Packet) -> Option<FlowRef> {
     if !is_selected(&packet.tuple) {
         return None;
     }
+    let flow = FlowRef {
+        flow: next_number()?,
+        isn: packet.seq,
+        original: 1,
+        finished: 0,
+    };
+    let syn = Syn {
+        tuple: packet.tuple,
+        isn: packet.seq,
+    };
+    if SYNS.insert(&syn, &flow.flow, u64::from(BPF_NOEXIST)).is_ok() {
+        FLOWS.insert(&packet.tuple, &flow, 0).ok()?;
+        return Some(flow);
+    }
+    // SAFETY: the entry is copied at once.
+    let number = unsafe { SYNS.get(&syn) }.copied()?;
+    let flow = FlowRef { flow: number, ..flow };
+    // Either another CPU is about to say whose the tuple is, or a later flow has it by now: it stays with that one. But of
+    // many flows this one's tuple may have been forgotten.
+    let _ = FLOWS.insert(&packet.tuple, &flow, u64::from(BPF_NOEXIST));
+    Some(flow)
+}
+
+/// A number for a flow that begins.
+#[inline(always)]
+fn next_number() -> Option<u64> {
     let begun = BEGUN.get_ptr_mut(0)?;
     // SAFETY: the entry belongs to this CPU, and a value lost to an interrupt only skips a number.
     let number = unsafe {
@@ -103,14 +143,7 @@ pub(super) fn of_request(packet: &Packet) -> Option<FlowRef> {
     };
     // SAFETY: the helper takes no pointer.
     let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
-    let flow = FlowRef {
-        flow: cpu << 48 | number,
-        isn: packet.seq,
-        original: 1,
-        finished: 0,
-    };
-    FLOWS.insert(&packet.tuple, &flow, 0).ok()?;
-    Some(flow)
+    Some(cpu << 48 | number)
 }
 
 /// Is this packet a SYN that asks for a connection?

@@ -7,7 +7,7 @@ use super::{
     exit::Failure,
     select,
     totals::{Counts, Totals},
-    view::{Told, View},
+    view::{self, Told, View},
 };
 use crate::{
     flow::fate::Fate,
@@ -194,6 +194,17 @@ impl<W: Write> View for Lines<W> {
         self.line(&line)
     }
 
+    fn damage(&mut self, what: &str) -> Result<(), Failure> {
+        view::complain(what);
+        match self.form {
+            Form::Json => {
+                let host = self.host();
+                self.line(&json::damage(host, what))
+            }
+            Form::Plain { .. } => Ok(()),
+        }
+    }
+
     fn end(&mut self, end: &End) -> Result<(), Failure> {
         let Counts { by_fate, by_cause } = self.totals.counts();
         let flows = self.totals.flows;
@@ -201,9 +212,13 @@ impl<W: Write> View for Lines<W> {
         let line = match self.form {
             Form::Json => json::end(host, flows, end.events, end.lost, &by_fate, &by_cause),
             Form::Plain { .. } => format!(
-                "{}{flows} flows: {}; {} records, {} lost",
+                "{}{}; {} records, {} lost",
                 self.whence(),
-                self.totals.counts().fates(),
+                match flows {
+                    0 => "no flow".to_owned(),
+                    1 => format!("1 flow: {}", self.totals.counts().fates()),
+                    _ => format!("{flows} flows: {}", self.totals.counts().fates()),
+                },
                 end.events,
                 end.lost
             ),

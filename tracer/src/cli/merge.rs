@@ -169,6 +169,10 @@ impl View for Stamped {
         self.lines.health(health)
     }
 
+    fn damage(&mut self, what: &str) -> Result<(), Failure> {
+        self.lines.damage(what)
+    }
+
     fn end(&mut self, end: &End) -> Result<(), Failure> {
         self.lines.end(end)
     }

@@ -113,7 +113,7 @@ pub(super) fn play(run: Run, view: &mut dyn View) -> Result<(), Failure> {
         last_ns: 0,
         events: 0,
         lost: 0,
-        ended: false,
+        end: None,
         odd: 0,
         told: Instant::now(),
     };
@@ -127,7 +127,7 @@ pub(super) fn play(run: Run, view: &mut dyn View) -> Result<(), Failure> {
                 player.view,
                 &recording.path,
                 "the part of this run before it is not among the files",
-            );
+            )?;
         }
         before = Some(part);
         // Each file tells all that was known when it began.
@@ -153,7 +153,7 @@ pub(super) fn play(run: Run, view: &mut dyn View) -> Result<(), Failure> {
             recording.reader.damage(),
             player.odd,
             player.node.unfit - unfit,
-        );
+        )?;
         player.odd = 0;
     }
     player.finish()
@@ -214,7 +214,8 @@ struct Player<'a> {
     last_ns: u64,
     events: u64,
     lost: u64,
-    ended: bool,
+    /// How it was ended. It is told after all else, also after what is wrong with the files.
+    end: Option<End>,
     /// Records and items that this version does not understand.
     odd: u64,
     /// When progress was last told.
@@ -296,10 +297,9 @@ impl Player<'_> {
                 view::tell(|say| engine.poll(*now_ns, say), node, clock, *view)?;
             }
             Ask::End(end) => {
-                self.ended = true;
                 view.now(end.now_ns)?;
                 view::tell(|say| engine.finish(end.now_ns, say), node, clock, *view)?;
-                self.view.end(end)?;
+                self.end = Some(end.clone());
             }
         }
         self.node.learn_until(u32::MAX);
@@ -308,19 +308,28 @@ impl Player<'_> {
 
     /// A recording that was not ended in good order ends here.
     fn finish(mut self) -> Result<(), Failure> {
-        if !self.ended {
+        if self.end.is_none() {
             self.ask(&Ask::End(End {
                 now_ns: self.last_ns,
                 events: self.events,
                 lost: self.lost,
             }))?;
         }
+        if let Some(end) = &self.end {
+            self.view.end(end)?;
+        }
         self.view.facts(&self.node.facts);
         Ok(())
     }
 }
 
-fn tell_damage(view: &mut dyn View, path: &Path, damage: Damage, odd: u64, unfit: u64) {
+fn tell_damage(
+    view: &mut dyn View,
+    path: &Path,
+    damage: Damage,
+    odd: u64,
+    unfit: u64,
+) -> Result<(), Failure> {
     let Damage {
         torn,
         ended,
@@ -341,7 +350,7 @@ fn tell_damage(view: &mut dyn View, path: &Path, damage: Damage, odd: u64, unfit
                 "it was not ended in good order (the recorder was killed, or the disk was full){tail}; the {chunks} \
                  chunks before were read"
             ),
-        );
+        )?;
     }
     if broken_chunks + strange_bytes > 0 {
         warn(
@@ -351,7 +360,7 @@ fn tell_damage(view: &mut dyn View, path: &Path, damage: Damage, odd: u64, unfit
                 "it is damaged: {broken_chunks} chunks and {strange_bytes} bytes were left out; flows and facts in \
                  them are missing"
             ),
-        );
+        )?;
     }
     if unknown_chunks + odd + unfit > 0 {
         warn(
@@ -361,17 +370,13 @@ fn tell_damage(view: &mut dyn View, path: &Path, damage: Damage, odd: u64, unfit
                 "it holds what this version of tracer does not understand, from a newer one perhaps; left out: \
                  {unknown_chunks} chunks, {odd} records or items, {unfit} facts"
             ),
-        );
+        )?;
     }
+    Ok(())
 }
 
-fn warn(view: &mut dyn View, path: &Path, what: &str) {
-    let what = format!("{}: {what}", path.display());
-    view.remark(&what);
-    // Millions of them would only take time.
-    if !cfg!(fuzzing) {
-        eprintln!("tracer: {what}");
-    }
+fn warn(view: &mut dyn View, path: &Path, what: &str) -> Result<(), Failure> {
+    view.damage(&format!("{}: {what}", path.display()))
 }
 
 /// How often progress is told.

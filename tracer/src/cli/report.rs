@@ -12,7 +12,7 @@ use super::{
     output,
     play::{self, Run},
     select,
-    view::{Progress, Told, View},
+    view::{self, Progress, Told, View},
 };
 use crate::{
     node::facts::Facts,
@@ -40,6 +40,7 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
     };
     let mut view = Gather {
         select: options.select.clone(),
+        is_text: !options.json && options.html.is_none(),
         collection,
         page: options.html.is_some().then_some(page),
         files: Vec::new(),
@@ -78,6 +79,8 @@ fn names(run: &Run) -> Vec<String> {
 
 struct Gather {
     select: Select,
+    /// Is the summary for people, on a terminal or in a file?
+    is_text: bool,
     collection: Collection,
     page: Option<Page>,
     /// Those of the run that is played.
@@ -134,11 +137,17 @@ impl View for Gather {
         Ok(())
     }
 
-    fn remark(&mut self, remark: &str) {
+    fn damage(&mut self, what: &str) -> Result<(), Failure> {
         self.meter.clear();
-        if let Some(page) = &mut self.page {
-            page.remark(remark);
+        // The summary for people says it itself.
+        if !self.is_text {
+            view::complain(what);
         }
+        self.collection.damage(what);
+        if let Some(page) = &mut self.page {
+            page.damage(what);
+        }
+        Ok(())
     }
 
     fn facts(&mut self, facts: &Facts) {

@@ -199,6 +199,11 @@ impl View for Player {
         Ok(())
     }
 
+    fn damage(&mut self, what: &str) -> Result<(), Failure> {
+        self.messages.push(Msg::Notice(what.to_owned()));
+        Ok(())
+    }
+
     fn end(&mut self, end: &End) -> Result<(), Failure> {
         self.messages.push(Msg::Records(end.events));
         Ok(())

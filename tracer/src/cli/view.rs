@@ -56,8 +56,11 @@ pub(super) trait View {
     fn now(&mut self, _: u64) -> Result<(), Failure> {
         Ok(())
     }
-    /// Something is wrong with the recording.
-    fn remark(&mut self, _: &str) {}
+    /// Something is wrong with the recording: what is told of it may not be all.
+    fn damage(&mut self, what: &str) -> Result<(), Failure> {
+        complain(what);
+        Ok(())
+    }
     /// What is known of the node when there is no more to tell.
     fn facts(&mut self, _: &Facts) {}
     /// Comes once a second.
@@ -71,6 +74,14 @@ pub(super) trait View {
     /// Has it heard enough?
     fn is_over(&self) -> bool {
         false
+    }
+}
+
+/// Says on standard error what is wrong with a recording.
+pub(super) fn complain(what: &str) {
+    // Millions of them would only take time.
+    if !cfg!(fuzzing) {
+        eprintln!("tracer: {what}");
     }
 }
 

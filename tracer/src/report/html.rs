@@ -82,9 +82,9 @@ impl Page {
     }
 
     /// Something is wrong with the recording.
-    pub fn remark(&mut self, remark: &str) {
+    pub fn damage(&mut self, what: &str) {
         if let Some(run) = self.runs.last_mut() {
-            run.remark(remark);
+            run.damage(what);
         }
     }
 

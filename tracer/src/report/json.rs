@@ -68,6 +68,11 @@ enum Line<'a> {
         lost: u64,
         lost_by_hook: &'a BTreeMap<&'a str, u64>,
     },
+    Damage {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<&'a str>,
+        what: &'a str,
+    },
     End {
         #[serde(skip_serializing_if = "Option::is_none")]
         host: Option<&'a str>,
@@ -186,6 +191,12 @@ pub fn health(
         lost,
         lost_by_hook,
     })
+}
+
+/// Something is wrong with a recording: not all of it could be read.
+#[must_use]
+pub fn damage(host: Option<&str>, what: &str) -> String {
+    write(&Line::Damage { host, what })
 }
 
 /// The last line.

@@ -100,7 +100,11 @@ pub struct Collection {
     patience_ns: u64,
     records: u64,
     lost: u64,
+    damage: Vec<String>,
 }
+
+/// So much damage is told of: hundreds of files may each have some.
+const MOST_DAMAGE: usize = 100;
 
 impl Collection {
     /// Of several runs, which may have seen the same connections: those are counted once.
@@ -118,6 +122,13 @@ impl Collection {
         self.runs.push(host.to_owned());
         self.hosts.insert((host.to_owned(), kernel.to_owned()));
         self.patience_ns = patience_ns;
+    }
+
+    /// Something is wrong with a recording.
+    pub fn damage(&mut self, what: &str) {
+        if self.damage.len() < MOST_DAMAGE {
+            self.damage.push(what.to_owned());
+        }
     }
 
     /// A flow's fate is known, or has changed.
@@ -275,6 +286,7 @@ impl Collection {
             causes,
             over_time: OverTime::of(in_order.iter().map(|(_, brief)| (brief.start, brief.fate))),
             places: Places::of(in_order.iter().map(|(_, brief)| *brief)),
+            damage: self.damage.clone(),
             probes_skipped: count(in_order.iter().filter(|(_, brief)| brief.probes_skipped)),
             several: Several::of(self, together),
         }
@@ -332,6 +344,8 @@ pub struct Summary {
     pub places: Places,
     /// Flows on whose way the kernel skipped probes.
     pub probes_skipped: u64,
+    /// What is wrong with the recordings, each with the file's name: what is said may not be all.
+    pub damage: Vec<String>,
     /// Of several runs: the connections that more than one saw.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub several: Option<Several>,

@@ -17,7 +17,7 @@ fn what_was_recorded_stays_text() {
     let page = pages::nasty();
     let (tags, text) = form::check(&page);
     assert!(!page.contains("<img") && !page.contains("<b onclick"));
-    // Host, kernel, uname, boot, version, client, file, service, hook, reason, setting and its value, remark.
+    // Host, kernel, uname, boot, version, client, file, service, hook, reason, setting and its value, damage.
     assert!(
         text.matches(NASTY).count() >= 13,
         "{}",

@@ -129,7 +129,7 @@ pub(crate) fn page(told: &[Told], facts: &Facts) -> (String, Summary) {
         lost_by_hook: vec![(NASTY.to_owned(), 7)],
         ..Health::default()
     });
-    page.remark(NASTY);
+    page.damage(NASTY);
     for (flow, fate, diagnosis) in told {
         collection.add(flow, *fate, diagnosis, facts, &clock);
         page.add(flow, *fate, diagnosis, facts, &clock);

@@ -24,8 +24,8 @@ const FINE: [&str; 3] = ["attached", "on-demand", "unneeded"];
 
 /// So many runs are told of in full.
 const MOST_RUNS: usize = 10;
-/// So many remarks are there of one run, or of those that are not told of.
-const MOST_REMARKS: usize = 50;
+/// So much damage is told of one run, or of those that are not told of.
+const MOST_DAMAGE: usize = 50;
 
 /// What must be known to judge what the page says.
 pub(super) fn section(summary: &Summary, runs: &[Recorded]) -> Markup {
@@ -41,19 +41,19 @@ pub(super) fn section(summary: &Summary, runs: &[Recorded]) -> Markup {
             }
             @if runs.len() > MOST_RUNS {
                 p { (runs.len() - MOST_RUNS) " more runs of the recorder." }
-                (remarks(runs.iter().skip(MOST_RUNS).flat_map(|run| &run.remarks)))
+                (damage(runs.iter().skip(MOST_RUNS).flat_map(|run| &run.damage)))
             }
         }
     }
 }
 
 /// What is wrong with recordings.
-fn remarks<'a>(remarks: impl IntoIterator<Item = &'a String>) -> Markup {
-    let mut remarks = remarks.into_iter().take(MOST_REMARKS).peekable();
+fn damage<'a>(damage: impl IntoIterator<Item = &'a String>) -> Markup {
+    let mut damage = damage.into_iter().take(MOST_DAMAGE).peekable();
     html! {
-        @if remarks.peek().is_some() {
-            ul.remarks {
-                @for remark in remarks { li { (remark) } }
+        @if damage.peek().is_some() {
+            ul.damage {
+                @for what in damage { li { (what) } }
             }
         }
     }
@@ -70,7 +70,7 @@ fn of(run: &Recorded) -> Markup {
     html! {
         article.run {
             h3 { (head.host) ", from " (text::moment(&rfc3339(head.ready))) }
-            (remarks(&run.remarks))
+            (damage(&run.damage))
             dl.names {
                 div { dt { "files" } dd { (run.names()) } }
                 div { dt { "kernel" } dd { (head.kernel) " " (head.uname) } }

@@ -18,7 +18,7 @@ const MOST_NETNS: usize = 4;
 const MOST_SERVICES: usize = 50;
 /// So many files of a run.
 const MOST_FILES: usize = 8;
-/// So many changes of hooks, and remarks.
+/// So many changes of hooks, and so much damage.
 const MOST_LINES: usize = 50;
 
 /// See the module.
@@ -35,7 +35,7 @@ pub(super) struct Recorded {
     /// The counters as they were last told.
     pub(super) health: Health,
     /// What is wrong with the recording.
-    pub(super) remarks: Vec<String>,
+    pub(super) damage: Vec<String>,
     /// What was known of the network namespaces in which flows were first seen.
     pub(super) netns: BTreeMap<u32, NetnsFacts>,
     /// Virtual services that are not kept.
@@ -53,7 +53,7 @@ impl Recorded {
             changes: Vec::new(),
             changes_left: 0,
             health: Health::default(),
-            remarks: Vec::new(),
+            damage: Vec::new(),
             netns: BTreeMap::new(),
             services_left: 0,
             met: BTreeSet::new(),
@@ -82,9 +82,9 @@ impl Recorded {
         self.health.clone_from(health);
     }
 
-    pub(super) fn remark(&mut self, remark: &str) {
-        if self.remarks.len() < MOST_LINES {
-            self.remarks.push(remark.to_owned());
+    pub(super) fn damage(&mut self, what: &str) {
+        if self.damage.len() < MOST_LINES {
+            self.damage.push(what.to_owned());
         }
     }
 

@@ -44,6 +44,9 @@ fn numbers(out: &mut String, summary: &Summary) -> std::fmt::Result {
         writeln!(out, "{seen}")?;
     }
     writeln!(out, "{}", records(summary))?;
+    for what in &summary.damage {
+        writeln!(out, "Not all of it could be read: {what}")?;
+    }
     match skipped(summary) {
         Some(skipped) => writeln!(out, "{skipped}"),
         None => Ok(()),
