@@ -104,7 +104,7 @@ fn a_recording_that_ends_too_soon_is_read_up_to_there() {
             most = flows;
         } else {
             // Not even its head is there.
-            assert!(errors.contains("it is empty"), "{errors}");
+            assert!(errors.contains("it ends within its head"), "{errors}");
             assert_eq!(errors.lines().count(), 1, "{errors}");
         }
     }

@@ -33,7 +33,7 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
         ..Manner::default()
     })?;
     let kernel = lab.kernel(&name)?;
-    let qemu = Qemu::find(lab.cache().root(), &kernel)?;
+    let qemu = Qemu::find(lab.cache(), &kernel)?;
     let programme = Programme {
         name,
         kernel,

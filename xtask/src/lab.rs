@@ -166,7 +166,7 @@ pub(crate) fn play_all(
     let Some(first) = programmes.front() else {
         return Ok(Vec::new());
     };
-    let qemu = Qemu::find(lab.cache().root(), &first.kernel)?;
+    let qemu = Qemu::find(lab.cache(), &first.kernel)?;
 
     let queue = Mutex::new(programmes);
     let over = Mutex::new(Vec::new());

@@ -7,4 +7,5 @@ mod ipvs_flavour;
 pub mod kernels;
 pub mod modules;
 pub mod qemu;
+mod qemu_program;
 pub mod run;

@@ -12,7 +12,8 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use super::kernels::Kernel;
-use crate::packages::host::{self, Program};
+use super::qemu_program;
+use crate::packages::{Cache, host::Program};
 
 /// The program that boots the guests.
 pub const PROGRAM: Program = Program {
@@ -68,14 +69,13 @@ pub struct Qemu {
 impl Qemu {
     /// Finds QEMU and learns whether KVM works here by booting `kernel` with it. The answer is kept in `cache`
     /// until this machine is booted anew.
-    pub fn find(cache: &Path, kernel: &Kernel) -> Result<Self> {
-        let program =
-            host::find(PROGRAM.name).with_context(|| format!("{} is not installed", PROGRAM.name))?;
+    pub fn find(cache: &Cache, kernel: &Kernel) -> Result<Self> {
+        let program = qemu_program::find(cache)?;
         let accelerator = match std::env::var(ACCELERATOR).as_deref() {
             Ok("kvm") => Accelerator::Kvm,
             Ok("tcg") => Accelerator::Tcg,
             Ok(other) => anyhow::bail!("{ACCELERATOR} is {other}, which is neither kvm nor tcg"),
-            Err(_) => remembered_proof(cache, &program, kernel)?,
+            Err(_) => remembered_proof(cache.root(), &program, kernel)?,
         };
         Ok(Self { program, accelerator })
     }
@@ -306,7 +306,7 @@ impl Drop for Process {
 
 /// Nothing that we run on drop helps when we are killed ourselves; the kernel then ends QEMU for us.
 fn with_parent_watch(command: Command) -> Command {
-    let Some(setpriv) = host::find("setpriv") else {
+    let Some(setpriv) = crate::packages::host::find("setpriv") else {
         return command;
     };
     let mut watched = Command::new(setpriv);

@@ -85,7 +85,8 @@ pub struct HooksOptions {
 /// What to follow and what to show.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Select {
-    /// Ports, as `30080,30443` or `30000-30100` [default: 30000-32767 and every IPVS service of the node]
+    /// Ports, as `30080,30443` or `30000-30100` [default: all of a recording; live, 30000-32767 and every IPVS service of
+    /// the node]
     #[arg(long, value_name = "PORTS", value_delimiter = ',')]
     pub port: Vec<Ports>,
     /// Only clients in these networks, as `10.0.0.0/8` or one address
@@ -101,6 +102,31 @@ pub struct Select {
     /// Only flows with these causes
     #[arg(long, value_name = "CAUSE", value_delimiter = ',')]
     pub cause: Vec<Cause>,
+}
+
+impl Select {
+    /// The choice in the words of the screen's filter; empty if everything is wanted.
+    #[must_use]
+    pub fn words(&self) -> String {
+        fn list<T>(name: &str, items: &[T], word: impl Fn(&T) -> String) -> Option<String> {
+            let words: Vec<String> = items.iter().map(word).collect();
+            (!words.is_empty()).then(|| format!("{name}:{}", words.join(",")))
+        }
+        let port = |Ports(range): &Ports| match (range.start(), range.end()) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        };
+        let words = [
+            list("port", &self.port, port),
+            list("client", &self.client, |Cidr(ip, length)| {
+                format!("{ip}/{length}")
+            }),
+            list("service", &self.service, |service| service.0.clone()),
+            list("fate", &self.fate, ToString::to_string),
+            list("cause", &self.cause, ToString::to_string),
+        ];
+        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// A port or a range of ports.

@@ -1,9 +1,10 @@
 //! Plays recordings: what live tracing met, in the same order, through the same code.
 
 use std::{
-    collections::VecDeque,
-    fs::File,
+    collections::{BTreeSet, VecDeque},
+    fs::{self, File},
     io::{self, BufReader, Read},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -65,7 +66,16 @@ pub(super) type Run = Vec<Recording>;
 /// Opens recordings, and sorts them by run and within each run by their place in it; the earliest run comes first.
 pub(super) fn open(paths: &[PathBuf]) -> Result<Vec<Run>, Failure> {
     let mut all = Vec::new();
+    let mut seen = BTreeSet::new();
     for path in paths {
+        let file = fs::metadata(path).ok().filter(fs::Metadata::is_file);
+        if file.is_some_and(|file| !seen.insert((file.dev(), file.ino()))) {
+            view::complain(&format!(
+                "{}: it is given more than once, and read once",
+                path.display()
+            ));
+            continue;
+        }
         all.push(Recording::open(path)?);
     }
     let key = |recording: &Recording| {
@@ -292,6 +302,7 @@ impl Player<'_> {
         match ask {
             Ask::Tick(now_ns) => {
                 self.last_ns = self.last_ns.max(*now_ns);
+                view.records(self.events);
                 view.now(*now_ns)?;
                 view::tell_open(engine, *now_ns, &node.facts, clock, *view)?;
                 view::tell(|say| engine.poll(*now_ns, say), node, clock, *view)?;
@@ -336,7 +347,7 @@ fn tell_damage(
         broken_chunks,
         strange_bytes,
         unknown_chunks,
-        chunks,
+        chunks: _,
     } = damage;
     if !ended {
         let tail = match torn {
@@ -347,8 +358,8 @@ fn tell_damage(
             view,
             path,
             &format!(
-                "it was not ended in good order (the recorder was killed, or the disk was full){tail}; the {chunks} \
-                 chunks before were read"
+                "it was not ended in good order (the recorder was killed, or the disk was full){tail}; what was written \
+                 before was read"
             ),
         )?;
     }
@@ -357,8 +368,13 @@ fn tell_damage(
             view,
             path,
             &format!(
-                "it is damaged: {broken_chunks} chunks and {strange_bytes} bytes were left out; flows and facts in \
-                 them are missing"
+                "it is damaged: {} left out; flows and facts in them are missing",
+                match (broken_chunks, strange_bytes) {
+                    (0, bytes) => format!("{bytes} bytes were"),
+                    (1, 0) => "1 chunk was".to_owned(),
+                    (chunks, 0) => format!("{chunks} chunks were"),
+                    (chunks, bytes) => format!("{chunks} chunks and {bytes} bytes between them were"),
+                }
             ),
         )?;
     }

@@ -24,7 +24,7 @@ use super::{
     play,
     signals::Signals,
     totals::Totals,
-    view::{Progress, Told, View},
+    view::{Told, View},
     watcher,
 };
 use crate::{
@@ -157,6 +157,7 @@ impl Player {
             return;
         }
         self.told = Instant::now();
+        self.messages.push(Msg::Records(self.records));
         self.messages.push(Msg::Playing(self.control.playing()));
         self.screen.tell(self.messages.drain(..));
     }
@@ -167,7 +168,7 @@ impl View for Player {
         self.patience_ns = head.patience_ns;
         // Before all else: what is said of a recording does not come now.
         self.messages.push(Msg::Playing(self.control.playing()));
-        self.messages.push(watcher::start(head));
+        self.messages.push(watcher::start(head, &self.select));
         Ok(())
     }
 
@@ -205,7 +206,7 @@ impl View for Player {
     }
 
     fn end(&mut self, end: &End) -> Result<(), Failure> {
-        self.messages.push(Msg::Records(end.events));
+        self.records = end.events;
         Ok(())
     }
 
@@ -219,9 +220,8 @@ impl View for Player {
         Ok(())
     }
 
-    fn progress(&mut self, progress: Progress) {
-        self.records = progress.events;
-        self.messages.push(Msg::Records(progress.events));
+    fn records(&mut self, records: u64) {
+        self.records = records;
     }
 
     /// Holds it up until this moment has come.

@@ -52,6 +52,8 @@ pub(super) trait View {
     fn pause(&mut self) -> Result<(), Failure> {
         Ok(())
     }
+    /// So many records of a recording were read by the moment that is told of next.
+    fn records(&mut self, _: u64) {}
     /// Flows are about to be asked for their fates at this moment of the monotonic clock.
     fn now(&mut self, _: u64) -> Result<(), Failure> {
         Ok(())

@@ -65,11 +65,12 @@ impl Watcher {
 }
 
 /// What a model is told at the beginning.
-pub(super) fn start(head: &Head) -> Msg {
+pub(super) fn start(head: &Head, select: &Select) -> Msg {
     Msg::Start {
         host: head.host.clone(),
         kernel: head.kernel.clone(),
         ports: head.ports.len(),
+        only: select.words(),
         hooks: head.hooks.clone(),
         clock: Clock::new(head.wall, head.monotonic_ns),
     }
@@ -98,7 +99,7 @@ impl View for Watcher {
         let screen = Screen::open(self.look.theme(), None);
         self.screen = Some(screen.context("cannot use the terminal; try --plain")?);
         self.patience_ns = head.patience_ns;
-        self.messages.push(start(head));
+        self.messages.push(start(head, &self.select));
         self.tell();
         Ok(())
     }

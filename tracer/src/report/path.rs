@@ -114,7 +114,7 @@ fn verdict_name(step: &Step, verdict: i32) -> Option<String> {
     is_netfilter.then(|| match verdict & 0xff {
         0 => "NF_DROP".to_owned(),
         1 => "NF_ACCEPT".to_owned(),
-        2 if verdict >> 16 != 0 => "dropped (NF_STOLEN with a reason)".to_owned(),
+        2 if verdict >> 16 != 0 => "NF_DROP_REASON".to_owned(),
         2 => "NF_STOLEN".to_owned(),
         _ => verdict.to_string(),
     })

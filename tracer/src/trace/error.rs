@@ -14,9 +14,15 @@ pub enum TraceError {
     /// It does not begin as a recording does.
     #[error("it is no recording of tracer's")]
     NotARecording,
-    /// It ends before its first chunk does.
+    /// There is nothing in it.
     #[error("it is empty: the recorder ended, or the disk was full, before anything was written")]
     Empty,
+    /// It ends before its first chunk does.
+    #[error(
+        "it ends within its head, so nothing of it can be read: the recorder was killed, the disk was full, or it was \
+             not copied in full"
+    )]
+    Cut,
     /// It is of a format that this version does not know.
     #[error("it is of format {0}, which this version of tracer cannot read; take a newer one")]
     TooNew(u16),

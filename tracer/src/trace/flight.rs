@@ -13,7 +13,7 @@ use super::{
     item::Item,
     reader::Log,
     recorder::Sink,
-    rotate::{create, numbered, reserve},
+    rotate::{Reservation, create, numbered, reserve},
     writer::{self, Writer},
 };
 use crate::node::facts::Facts;
@@ -31,13 +31,16 @@ pub struct Flight {
     before: Facts,
     /// How often it was written while it went on.
     written: u32,
+    /// Of the file, until tracing has begun.
+    reservation: Option<Reservation>,
 }
 
 impl Flight {
     /// Keeps so many bytes, for this file. That it can be written is seen now, and not when it is wanted.
     pub fn open(path: &Path, most: u64) -> io::Result<Self> {
-        reserve(path)?;
+        let (_, reservation) = reserve(path)?;
         Ok(Self {
+            reservation: Some(reservation),
             path: path.to_owned(),
             most,
             head: Head::default(),
@@ -64,6 +67,9 @@ impl Flight {
 impl Sink for Flight {
     fn begin(&mut self, head: Head) -> io::Result<()> {
         self.head = head;
+        if let Some(reservation) = self.reservation.take() {
+            reservation.keep();
+        }
         Ok(())
     }
 

@@ -85,8 +85,10 @@ impl<R: Read> Reader<R> {
         if !MAGIC.starts_with(&preamble[..length.min(MAGIC.len())]) {
             return Err(TraceError::NotARecording);
         }
-        if length < PREAMBLE {
-            return Err(TraceError::Empty);
+        match length {
+            0 => return Err(TraceError::Empty),
+            PREAMBLE.. => {}
+            _ => return Err(TraceError::Cut),
         }
         let major = u16::from_le_bytes([preamble[8], preamble[9]]);
         if major != MAJOR {
@@ -102,7 +104,7 @@ impl<R: Read> Reader<R> {
         reader.read += u64::try_from(length).unwrap_or_default();
         // What follows can only be understood with the head, which is the first chunk.
         let Found::Chunk(chunk) = reader.chunk()? else {
-            return Err(TraceError::Empty);
+            return Err(TraceError::Cut);
         };
         let is_head = chunk.head.kind == kind::HEAD && chunk.head.raw <= MOST_HEAD;
         if !is_head || reader.damage != Damage::default() {

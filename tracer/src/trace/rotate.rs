@@ -42,20 +42,50 @@ impl Write for Out {
 
 /// Opens a file for a recording, and throws away what it held.
 pub fn create(path: &Path) -> io::Result<File> {
-    let file = reserve(path)?;
+    let (file, reservation) = reserve(path)?;
+    reservation.keep();
     clear(&file)?;
     Ok(file)
 }
 
+/// A file that is there for a recording that may never begin: then it is taken away again, unless it was there before.
+#[derive(Debug)]
+pub struct Reservation {
+    path: PathBuf,
+    is_new: bool,
+}
+
+impl Reservation {
+    /// The recording begins.
+    pub fn keep(mut self) {
+        self.is_new = false;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.is_new {
+            // Somebody may have taken it away.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// Opens a file for a recording that is to begin later: until then it keeps what it held. It will tell of addresses in
-/// the kernel and of who connected: it is for its owner only.
-pub fn reserve(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+/// the kernel and of who connected: a new one is for its owner only.
+pub fn reserve(path: &Path) -> io::Result<(File, Reservation)> {
+    let is_new = !path.exists();
+    let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(path)
+        .open(path)?;
+    let reservation = Reservation {
+        path: path.to_owned(),
+        is_new,
+    };
+    Ok((file, reservation))
 }
 
 /// Throws away what a file held. A pipe or a device holds nothing.
@@ -85,6 +115,8 @@ pub struct Files {
     count: Option<usize>,
     head: Head,
     opened: Option<Out>,
+    /// Of what was opened.
+    reservation: Option<Reservation>,
     writer: Option<Writer<Out>>,
     /// Files that were ended, oldest first.
     ended: VecDeque<PathBuf>,
@@ -101,6 +133,7 @@ impl Files {
             count,
             head: Head::default(),
             opened: None,
+            reservation: None,
             writer: None,
             ended: VecDeque::new(),
             before: 0,
@@ -108,7 +141,9 @@ impl Files {
         files.opened = Some(if path == Path::new("-") {
             Out::Stdout(io::stdout())
         } else {
-            Out::File(reserve(&files.current())?)
+            let (file, reservation) = reserve(&files.current())?;
+            files.reservation = Some(reservation);
+            Out::File(file)
         });
         Ok(files)
     }
@@ -167,6 +202,9 @@ impl Sink for Files {
         }
         let writer = Writer::new(out, &self.head);
         self.writer = Some(writer.map_err(|error| self.named(&error))?);
+        if let Some(reservation) = self.reservation.take() {
+            reservation.keep();
+        }
         Ok(())
     }
 

@@ -17,6 +17,8 @@ pub enum Msg {
         kernel: String,
         /// How many ports are followed.
         ports: usize,
+        /// What the command line chose to be shown, in the words of the filter; empty if everything.
+        only: String,
         /// The hooks.
         hooks: Vec<HookState>,
         /// From the kernel's clock to that on the wall.

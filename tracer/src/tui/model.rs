@@ -156,6 +156,8 @@ pub struct Model {
     pub flows: Cursor,
     /// See `flows`.
     pub selected: Option<u64>,
+    /// The flow that was selected before a recording was played anew.
+    pub awaited: Option<u64>,
     /// Is the newest always selected?
     pub follows: bool,
     /// The place in the overview.
@@ -177,6 +179,8 @@ pub struct Model {
     pub kernel: String,
     /// See `host`.
     pub ports: usize,
+    /// What the command line chose to be shown, in the words of the filter; empty if everything.
+    pub only: String,
     /// From the kernel's clock to that on the wall.
     pub clock: Option<Clock>,
     /// The hooks.

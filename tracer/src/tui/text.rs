@@ -123,8 +123,11 @@ pub fn count(number: u64) -> String {
 pub fn duration(micros: u64) -> String {
     match micros {
         0..1_000 => format!("{micros} us"),
-        1_000..10_000 => format!("{}.{} ms", micros / 1_000, micros / 100 % 10),
-        10_000..10_000_000 => format!("{} ms", micros / 1_000),
+        1_000..9_950 => {
+            let tenths = (micros + 50) / 100;
+            format!("{}.{} ms", tenths / 10, tenths % 10)
+        }
+        9_950..10_000_000 => format!("{} ms", (micros + 500) / 1_000),
         10_000_000..600_000_000 => format!("{} s", micros / 1_000_000),
         600_000_000..36_000_000_000 => format!("{} min", micros / 60_000_000),
         _ => format!("{} h", micros / 3_600_000_000),

@@ -51,10 +51,12 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
             host,
             kernel,
             ports,
+            only,
             hooks,
             clock,
         } => {
             (model.host, model.kernel, model.ports, model.hooks) = (host, kernel, ports, hooks);
+            model.only = only;
             model.clock = Some(clock);
         }
         Msg::Hooks { why, hooks } => {
@@ -82,7 +84,12 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
             }
             model.playing = Some(playing);
         }
-        Msg::Rewound => clear(model),
+        Msg::Rewound => {
+            // It is selected again once it comes again.
+            let awaited = model.selected_row().map(|row| row.id).or(model.awaited);
+            clear(model);
+            model.awaited = awaited;
+        }
         Msg::Found(id) => press::found(model, id),
         Msg::Pasted(text) => press::paste(model, &text),
         Msg::Size(columns, lines) => model.size = (columns, lines),
@@ -125,6 +132,10 @@ fn flow(model: &mut Model, told: Told) {
     }
     model.totals.add(&row);
     let Put { number, .. } = model.store.put(row, told.story);
+    if model.awaited == Some(row.id) {
+        model.awaited = None;
+        model.selected = Some(number);
+    }
     model.list.put(number, before.as_ref(), &row, &model.names);
     if model.store.forget() {
         model.list.forget(model.store.numbers().start);
@@ -157,7 +168,7 @@ fn clear(model: &mut Model) {
     if let Some(frozen) = &mut model.frozen {
         frozen.totals = Totals::default();
     }
-    model.selected = None;
+    (model.selected, model.awaited) = (None, None);
     model.asks_clear = false;
 }
 

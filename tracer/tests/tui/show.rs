@@ -57,6 +57,7 @@ pub(crate) fn empty(theme: Theme, width: u16, height: u16) -> Model {
     let start = Msg::Start {
         host: "node-1".to_owned(),
         kernel: "6.12.117+deb13-cloud-amd64".to_owned(),
+        only: String::new(),
         ports: 2768,
         hooks: hooks(),
         clock: Clock::new("2026-11-22T18:35:45.5Z".parse().expect("a time"), 0),

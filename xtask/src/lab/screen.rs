@@ -59,7 +59,7 @@ pub(super) fn show(mut wanted: Vec<Wanted<'_>>, build: Build) -> Result<ExitCode
         ..Manner::default()
     })?;
     let kernel = lab.kernel(&name)?;
-    let qemu = Qemu::find(lab.cache().root(), &kernel)?;
+    let qemu = Qemu::find(lab.cache(), &kernel)?;
     eprintln!(
         "   Guest  boots {}; tracer's screen comes when its hooks are attached (half a minute where QEMU emulates); \
          q ends it",

@@ -36,7 +36,7 @@ pub(super) fn run(name: &KernelName) -> Result<Vec<String>> {
         ..Manner::default()
     })?;
     let kernel = lab.kernel(name)?;
-    let qemu = Qemu::find(lab.cache().root(), &kernel)?;
+    let qemu = Qemu::find(lab.cache(), &kernel)?;
     let programme = Programme {
         name: name.clone(),
         kernel,

@@ -92,8 +92,16 @@ pub struct ShowOptions {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// The flow's number in the first recording
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "ID", value_parser = flow_number)]
     pub id: u64,
+}
+
+fn flow_number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| {
+        "behind the recordings comes the number of a flow: the screen of `tracer replay FILE` shows it, and --json has it as \
+         `id`"
+            .to_owned()
+    })
 }
 
 /// Options of `export`.

@@ -24,9 +24,9 @@ pub(super) const REUSE_DROPPED: Row = Row {
             IPVS returned NF_DROP without scheduling, and neither a draining nor a removed real server explains it.",
     advice: Some(
         "Set net.ipv4.vs.conn_reuse_mode=0 together with expire_nodest_conn=1 (kernels before 4.1 by number, such as \
-         CentOS 7's 3.10, may have the setting too: look whether the file exists), or run a kernel of 5.9 or later; if \
-         the backend ends its connections with RST, let it close with FIN; keep connections alive, so that clients \
-         reuse fewer ports.",
+         CentOS 7's 3.10, may have the setting too: look whether the file exists). Kernels of 5.9 and later drop the SYN \
+         only if the last connection ended by RST or lost its final ACK: let the backend close with FIN. Keep connections \
+         alive, so that clients reuse fewer ports.",
     ),
     occurs: "IPVS. Every reuse on kernels 4.6 to 5.8 and on CentOS and RHEL 7 and 8; on newer ones, 7.3 included, when \
              the last connection ended by RST or lost its final ACK.",

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Ladder, Rung};
+use super::{Ladder, Rung, Sign};
 use crate::report::rfc3339;
 
 /// The ladder as text of several lines.
@@ -48,10 +48,20 @@ fn steps(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
         match rung {
             Rung::Syn(number) => writeln!(out, "{:>12} --- SYN {number}", "")?,
             Rung::Step {
-                step, since_ms, lane, ..
+                step,
+                since_ms,
+                lane,
+                sign,
+                ..
             } => {
+                let sign = match sign {
+                    Sign::Inward => "> ",
+                    Sign::Back => "< ",
+                    Sign::There => "o ",
+                    Sign::End => "x ",
+                };
                 let rungs: String = (0..ladder.lanes.len())
-                    .map(|column| if column == *lane { "o " } else { "| " })
+                    .map(|column| if column == *lane { sign } else { "| " })
                     .collect();
                 let dev = step.dev.as_deref().unwrap_or_default();
                 let verdict = step

@@ -54,6 +54,8 @@ pub fn lines(model: &Model, columns: usize) -> Vec<Line> {
     let Some(row) = model.flow_row() else {
         let said = if model.flow.is_none() {
             "No flow was chosen: choose one in Flows (2) with Enter."
+        } else if model.playing.is_some() {
+            "At this place in the recording this flow has not begun, or it is not remembered any more."
         } else {
             "This flow is not remembered any more."
         };

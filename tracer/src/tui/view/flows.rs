@@ -110,6 +110,9 @@ fn headings(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
 fn status(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
     let theme = model.theme;
     let mut said = Vec::new();
+    if !model.only.is_empty() {
+        said.push(format!("only {}", clean(&model.only)));
+    }
     if !model.filter.is_empty() && model.typing.is_none() {
         said.push(format!("/{}", clean(&model.filter)));
     }

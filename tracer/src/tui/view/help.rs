@@ -1,6 +1,9 @@
 //! The help, made from the table of the keys.
 
-use ratatui::style::Style;
+use ratatui::{
+    crossterm::event::{KeyCode, KeyModifiers},
+    style::Style,
+};
 
 use super::pen::Pen;
 use crate::{
@@ -45,6 +48,13 @@ const FATES: [(Fate, &str); 6] = [
     (Fate::Pending, "not decided yet"),
 ];
 
+/// Do these keys play a recording, where there is one?
+fn plays(keys: &[(KeyCode, KeyModifiers)]) -> bool {
+    TABLE
+        .iter()
+        .any(|row| row.place == Place::Playing && row.keys.iter().any(|key| keys.contains(key)))
+}
+
 /// All lines.
 #[must_use]
 pub fn lines(theme: Theme, is_playing: bool) -> Vec<Line> {
@@ -57,6 +67,7 @@ pub fn lines(theme: Theme, is_playing: bool) -> Vec<Line> {
         for row in TABLE
             .iter()
             .filter(|row| row.place == place && !row.shown.is_empty())
+            .filter(|row| !is_playing || place == Place::Playing || !plays(row.keys))
         {
             for (index, words) in wrap(row.does, COLUMNS).into_iter().enumerate() {
                 out.push(Line {

@@ -106,7 +106,12 @@ fn waiting(model: &Model, pen: &mut Pen<'_>, y: u16) {
         1 => "1 port".to_owned(),
         ports => format!("{} ports", count(ports as u64)),
     };
-    let text = if model.has_ended {
+    let text = if !model.only.is_empty() {
+        format!(
+            "No connection was seen so far that is as the command line asks for: {}",
+            clean(&model.only)
+        )
+    } else if model.has_ended || model.playing.is_some() {
         "No connection was seen.".to_owned()
     } else {
         format!(

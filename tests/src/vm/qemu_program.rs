@@ -1,0 +1,93 @@
+//! Which QEMU boots the guests: the machine's own, or where that is too old a newer build for the same libraries.
+//!
+//! Before 8.1, a guest of several emulated processors could go on with what was translated of code that another of its
+//! processors had just patched. A kernel that attaches probes patches itself all the time: guests of 5.10 and 6.12 met a
+//! breakpoint that was gone already, and died of it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::qemu::PROGRAM;
+use crate::packages::{Cache, Dependencies, Suite, Version, host, unpack};
+
+/// The first that runs the code that is there.
+const GOOD: &str = "8.1";
+
+/// The packages of a QEMU that boots PCs. The libraries are those of the machine's own QEMU.
+const PACKAGES: [&str; 4] = [
+    "qemu-system-x86",
+    "qemu-system-common",
+    "qemu-system-data",
+    "seabios",
+];
+
+/// The program to run.
+pub(super) fn find(cache: &Cache) -> Result<PathBuf> {
+    let own = host::find(PROGRAM.name).with_context(|| format!("{} is not installed", PROGRAM.name))?;
+    let version = version(&own)?;
+    if version >= Version::new(GOOD) {
+        return Ok(own);
+    }
+    match newer(cache) {
+        Ok(newer) => Ok(newer),
+        Err(error) => {
+            eprintln!(
+                "    QEMU  goes on with the machine's own {version}, before {GOOD} (a guest may crash while probes are \
+                 attached): no newer one to be had: {error:#}"
+            );
+            Ok(own)
+        }
+    }
+}
+
+fn newer(cache: &Cache) -> Result<PathBuf> {
+    let tree = unpack(cache, &[Suite::BOOKWORM_BACKPORTS], &PACKAGES, Dependencies::None)?;
+    let program = tree.root.join("usr/bin").join(PROGRAM.name);
+    let version = version(&program)?;
+    ensure!(version >= Version::new(GOOD), "it is {version}");
+    Ok(program)
+}
+
+/// The version that it says it is.
+fn version(program: &Path) -> Result<Version> {
+    let output = Command::new(program)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    said_version(&said).with_context(|| {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        format!(
+            "{} does not say which version it is: {}",
+            program.display(),
+            complaint.trim()
+        )
+    })
+}
+
+fn said_version(said: &str) -> Option<Version> {
+    let version = said
+        .split_whitespace()
+        .skip_while(|word| *word != "version")
+        .nth(1)?;
+    version
+        .starts_with(|first: char| first.is_ascii_digit())
+        .then(|| Version::new(version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_and_compared() {
+        let of = |text: &str| said_version(text);
+        let old =
+            of("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright (c)").unwrap();
+        let new = of("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)").unwrap();
+        assert!(old < Version::new(GOOD) && new >= Version::new(GOOD));
+        assert!(of("").is_none() && of("QEMU emulator version unknown").is_none());
+    }
+}
