@@ -96,6 +96,13 @@ impl Screen {
                 update(&mut over.0.lock(), Msg::Said(said));
             }
         })?;
+        // crossterm reads for ever from a terminal that goes away while it looks for keys: then only this one is left to
+        // tell of it. It ends with the process.
+        let gone = Over(Arc::clone(&shared));
+        thread::Builder::new().name("hangup".to_owned()).spawn(move || {
+            terminal::wait_until_gone();
+            drop(gone);
+        })?;
         Ok(Self {
             shared,
             thread: Some(thread),

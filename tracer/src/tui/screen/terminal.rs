@@ -126,6 +126,14 @@ pub(super) fn wait_for_keys(time: Duration) -> io::Result<()> {
     }
 }
 
+/// Waits until there is no terminal any more.
+pub(super) fn wait_until_gone() {
+    let keyboard = io::stdin();
+    let mut wanted = [PollFd::new(keyboard.as_fd(), PollFlags::empty())];
+    // That it is gone is told unasked.
+    while let Err(Errno::EINTR) = poll(&mut wanted, PollTimeout::NONE) {}
+}
+
 /// Gives the terminal back, if it was taken. What fails here cannot be told to anybody.
 pub fn give_back() {
     if !TAKEN.swap(false, Ordering::SeqCst) {
