@@ -192,7 +192,9 @@ impl<'a> Judge<'a> {
             if let Some(truth) = truth {
                 // Where the pod never spoke, the handshake had failed, or what came after it: the client does not know.
                 let is_unheard = truth.outcome == Outcome::Connected && truth.backend.is_none();
-                if disorder != Some(Disorder::Otherwise) || !is_unheard {
+                // And a client's process may have stood still before its SYN went out, or after the answer had come.
+                let is_late = disorder == Some(Disorder::Slowed) && flow.blames_nobody();
+                if !is_late && (disorder != Some(Disorder::Otherwise) || !is_unheard) {
                     self.against_truth(&attempt, flow, truth);
                 }
             }

@@ -297,9 +297,16 @@ fn not_sent(icmp_type: u32, code: u32, symbol: &str) -> Story {
     not_sent_by(Hook::IpvsNatXmit, (icmp_type, code), symbol)
 }
 
-fn not_sent_by(hook: Hook, (icmp_type, code): (u32, u32), symbol: &str) -> Story {
-    let mut story = Story::new();
+fn not_sent_by(hook: Hook, icmp: (u32, u32), symbol: &str) -> Story {
+    let mut story = told_and_not_sent(hook, icmp);
     story.facts.symbols.insert(0x1234, symbol.to_owned());
+    story.discarded(MS + 6);
+    story
+}
+
+/// The same, and the end of the packet is not seen.
+fn told_and_not_sent(hook: Hook, (icmp_type, code): (u32, u32)) -> Story {
+    let mut story = Story::new();
     story.arrives(MS);
     story.ipvs(MS + 1, NF_STOLEN, |story| {
         story.lookup(MS + 2, IpvsConn::default());
@@ -318,9 +325,18 @@ fn not_sent_by(hook: Hook, (icmp_type, code): (u32, u32), symbol: &str) -> Story
             Hook::IcmpSend,
             What::Icmp(record::Icmp { icmp_type, code }),
         );
-        story.discarded(MS + 6);
     });
     story
+}
+
+#[test]
+fn without_the_packets_end_only_a_function_that_translates_can_have_told_the_client() {
+    let cause = |hook| told(told_and_not_sent(hook, (3, 1))).1;
+    assert_eq!(cause(Hook::IpvsNatXmit), Some(Cause::IpvsXmitNoRoute));
+    assert_eq!(cause(Hook::IpvsDirectXmit), Some(Cause::Unknown));
+    let mut story = told_and_not_sent(Hook::IpvsNatXmit, (3, 1));
+    story.syn(MS + 7, Hook::CtConfirm, What::Packet);
+    assert_eq!(told(story).1, Some(Cause::Unknown), "it went on");
 }
 
 #[test]

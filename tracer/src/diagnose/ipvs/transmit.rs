@@ -37,7 +37,8 @@ pub(super) const XMIT_NO_ROUTE: Row = Row {
     cause: Cause::IpvsXmitNoRoute,
     says: "IPVS chose a real server, but the node has no route to it.",
     proof: "Inside ip_vs_nat_xmit (or ip_vs_dr_xmit, ip_vs_tunnel_xmit), before the SYN was translated or wrapped, the \
-            kernel told the client \"host unreachable\" or \"network unreachable\", and that function freed the packet.",
+            kernel told the client \"host unreachable\" or \"network unreachable\", and that function freed the packet; or \
+            nothing was seen of the packet after ip_vs_nat_xmit said so.",
     advice: Some(
         "The node cannot reach the pod's address: look at `ip route get` for it, and at the network plugin that should \
          have made the route.",
@@ -125,6 +126,21 @@ impl Told {
     }
 }
 
+/// The buffer of a SYN that was seen last where the client was told of it, after `ip_vs_nat_xmit` had begun. The kernel skips a
+/// program that looks on while the same one is at work on that CPU, so that the end of the buffer may go unseen. What is
+/// told about a SYN that was translated already has another tuple, so that this was told inside of that function; the others
+/// translate nothing.
+fn unseen_end(case: &Case<'_>) -> Option<u64> {
+    let mut steps = case.steps().rev();
+    let told = steps
+        .next()
+        .filter(|step| matches!(step.event.what, What::Icmp(_)) && step.event.tuple == case.flow.original)?;
+    let sent = steps.next().filter(|step| {
+        matches!(step.event.hook, Hook::IpvsNatXmit | Hook::IpvsNatXmit6) && step.event.skb == told.event.skb
+    })?;
+    Some(sent.event.skb)
+}
+
 struct Failure<'a> {
     sent: &'a Step,
     icmp: &'a Icmp,
@@ -134,16 +150,22 @@ struct Failure<'a> {
 impl<'a> Failure<'a> {
     /// The SYN ended inside the function that was to send it, and that was said.
     fn of(case: &Case<'a>, situation: Situation, told: Told) -> Option<Self> {
-        let discarded_in = case.discarded_in()?;
-        if case.situation != situation || !XMIT.iter().any(|name| discarded_in.starts_with(name)) {
+        if case.situation != situation {
             return None;
         }
-        let discarded = case.discarded?;
+        let skb = match case.discarded {
+            Some(discarded) => {
+                let discarded_in = case.discarded_in()?;
+                let is_ours = XMIT.iter().any(|name| discarded_in.starts_with(name));
+                is_ours.then_some(discarded.event.skb)?
+            }
+            None => unseen_end(case)?,
+        };
         let (mut sent, mut icmp, mut too_big) = (None, None, None);
         let before = case
             .steps()
-            .take_while(|step| !std::ptr::eq(*step, discarded))
-            .filter(|step| step.event.skb == discarded.event.skb && step.event.tuple == case.flow.original);
+            .take_while(|step| case.discarded.is_none_or(|discarded| !std::ptr::eq(*step, discarded)))
+            .filter(|step| step.event.skb == skb && step.event.tuple == case.flow.original);
         for step in before {
             match &step.event.what {
                 What::IpvsConn(_) if step.event.hook.is_ipvs_xmit() => {
