@@ -17,7 +17,7 @@ use tracer_lab::vm::qemu::Qemu;
 
 use crate::workspace;
 use play::{Lab, Manner, Played, Programme};
-use tell::{Detail, Teller};
+use tell::{Detail, Tally, Teller};
 
 /// How many processors a guest has: enough for what happens on two at once.
 pub(crate) const CPUS: u8 = 2;
@@ -168,6 +168,7 @@ pub(crate) fn play_all(
     };
     let qemu = Qemu::find(lab.cache(), &first.kernel)?;
 
+    let tally = Tally::of(programmes.iter().map(|programme| programme.scenarios.len()).sum());
     let queue = Mutex::new(programmes);
     let over = Mutex::new(Vec::new());
     let next = || queue.lock().ok()?.pop_front();
@@ -175,7 +176,7 @@ pub(crate) fn play_all(
         for _ in 0..guests() {
             scope.spawn(|| {
                 while let Some(programme) = next() {
-                    let mut teller = Teller::new(&programme.name, detail, verbose);
+                    let mut teller = Teller::new(&programme.name, detail, verbose, &tally);
                     let played = lab.play(&qemu, &programme, &mut teller);
                     if let Ok(mut over) = over.lock() {
                         over.extend(played);

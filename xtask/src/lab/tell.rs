@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 use tracer_lab::protocol::{Message, Outcome, Traffic};
@@ -32,9 +33,35 @@ pub(crate) enum Detail {
     Nothing,
 }
 
+/// How many scenarios there are, and how many of them are over, in all guests.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    all: usize,
+    over: AtomicUsize,
+}
+
+impl Tally {
+    pub(crate) fn of(all: usize) -> Self {
+        Self {
+            all,
+            over: AtomicUsize::new(0),
+        }
+    }
+
+    /// One more is over: which one of how many, as the end of what is said of it; nothing where there is but one.
+    fn next(&self) -> String {
+        let over = self.over.fetch_add(1, Ordering::Relaxed) + 1;
+        match self.all {
+            0 | 1 => String::new(),
+            all => format!(", {over} of {all}"),
+        }
+    }
+}
+
 /// Prints what happens in scenarios.
 #[derive(Debug)]
-pub(crate) struct Teller {
+pub(crate) struct Teller<'a> {
+    tally: &'a Tally,
     kernel: KernelName,
     detail: Detail,
     verbose: bool,
@@ -45,9 +72,10 @@ pub(crate) struct Teller {
     quick: Vec<Traffic>,
 }
 
-impl Teller {
-    pub(crate) fn new(kernel: &KernelName, detail: Detail, verbose: bool) -> Self {
+impl<'a> Teller<'a> {
+    pub(crate) fn new(kernel: &KernelName, detail: Detail, verbose: bool, tally: &'a Tally) -> Self {
         Self {
+            tally,
             kernel: kernel.clone(),
             detail,
             verbose,
@@ -140,7 +168,7 @@ impl Teller {
     }
 }
 
-impl Audience for Teller {
+impl Audience for Teller<'_> {
     fn begin(&mut self, scenario: &Named) {
         self.is_crowd = scenario.scenario.expect.matrix;
         let (name, title) = (&scenario.name, &scenario.scenario.title);
@@ -168,12 +196,13 @@ impl Audience for Teller {
     fn end(&mut self, played: &Played) {
         self.say_quick();
         let (scenario, kernel, took) = (&played.scenario, &played.kernel, played.took.as_secs_f64());
+        let number = self.tally.next();
         if played.passed() && self.detail == Detail::Verdicts {
             self.block.clear();
-            let _ = writeln!(self.block, "passed  {scenario} on {kernel} ({took:.1} s)");
+            let _ = writeln!(self.block, "passed  {scenario} on {kernel} ({took:.1} s{number})");
         } else {
             let verdict = if played.passed() { "passed" } else { "FAILED" };
-            let mut text = format!("{scenario} on {kernel} ({took:.1} s)");
+            let mut text = format!("{scenario} on {kernel} ({took:.1} s{number})");
             let most = if self.verbose { usize::MAX } else { MANY };
             for trouble in played.troubles.iter().take(most) {
                 let _ = write!(text, "\n- {trouble}");

@@ -8,7 +8,7 @@ use tracer_lab::vm::qemu::Qemu;
 
 use crate::lab::CPUS;
 use crate::lab::play::{Lab, Manner, Played, Programme};
-use crate::lab::tell::{Detail, Teller};
+use crate::lab::tell::{Detail, Tally, Teller};
 use crate::workspace;
 
 /// The name of each drill, and what must be said of it; nothing: it must pass.
@@ -43,7 +43,9 @@ pub(super) fn run(name: &KernelName) -> Result<Vec<String>> {
         cpus: CPUS,
         scenarios: catalogue.iter().collect(),
     };
-    let played = lab.play(&qemu, &programme, &mut Teller::new(name, Detail::Nothing, false));
+    let tally = Tally::of(1);
+    let mut teller = Teller::new(name, Detail::Nothing, false, &tally);
+    let played = lab.play(&qemu, &programme, &mut teller);
     Ok(wrong(&played))
 }
 

@@ -164,7 +164,10 @@ impl<'a> Failure<'a> {
         let (mut sent, mut icmp, mut too_big) = (None, None, None);
         let before = case
             .steps()
-            .take_while(|step| case.discarded.is_none_or(|discarded| !std::ptr::eq(*step, discarded)))
+            .take_while(|step| {
+                case.discarded
+                    .is_none_or(|discarded| !std::ptr::eq(*step, discarded))
+            })
             .filter(|step| step.event.skb == skb && step.event.tuple == case.flow.original);
         for step in before {
             match &step.event.what {
