@@ -290,6 +290,42 @@ fn an_answer_that_the_clients_tcp_does_not_need_any_more_was_not_discarded_elsew
 }
 
 #[test]
+fn a_socket_that_is_just_being_closed_throws_the_syn_away_in_silence() {
+    let mut story = Story::new();
+    goes_on(&mut story, MS);
+    story
+        .facts
+        .symbols
+        .insert(0x1234, "tcp_rcv_state_process+0xeb".to_owned());
+    let discarded = |reason| {
+        What::Drop(Drop {
+            location: 0x1234,
+            reason,
+            reserved: 0,
+        })
+    };
+    story.facts.drop_reasons.insert(61, "TCP_CLOSE".to_owned());
+    let tuple = translated(story.port);
+    story.see(2 * MS, Hook::KfreeSkb, Part::Syn, tuple, 0, discarded(61));
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Unanswered, Some(Cause::TcpOldConnection))
+    );
+    assert!(diagnosis.explanation.contains("was just closing"));
+
+    // The function throws SYNs away for other reasons too.
+    let mut story = Story::new();
+    goes_on(&mut story, MS);
+    story
+        .facts
+        .symbols
+        .insert(0x1234, "tcp_rcv_state_process+0xeb".to_owned());
+    story.see(2 * MS, Hook::KfreeSkb, Part::Syn, tuple, 0, discarded(2));
+    assert_eq!(story.only().2.cause, Some(Cause::Unknown));
+}
+
+#[test]
 fn a_client_that_met_a_live_connection_of_its_port_sends_its_syn_again_at_once() {
     let mut story = Story::new();
     goes_on(&mut story, MS);

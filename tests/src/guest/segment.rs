@@ -43,7 +43,10 @@ fn segment(from: SocketAddr, to: SocketAddr, syn: &HalfOpen) -> Vec<u8> {
     segment.extend(64_240_u16.to_be_bytes());
     segment.extend([0; 4]);
     segment.extend(options);
-    let checksum = checksum(from.ip(), to.ip(), &segment);
+    let mut checksum = checksum(from.ip(), to.ip(), &segment);
+    if syn.bad_checksum {
+        checksum = checksum.wrapping_add(1);
+    }
     segment[16..18].copy_from_slice(&checksum.to_be_bytes());
     segment
 }
@@ -90,5 +93,10 @@ mod tests {
         assert_eq!(bytes[13], 2, "SYN and nothing else");
         // Whoever sums up a segment with its checksum gets nothing.
         assert_eq!(checksum(from.ip(), to.ip(), &bytes), 0);
+        let bad = HalfOpen {
+            bad_checksum: true,
+            ..syn
+        };
+        assert_ne!(checksum(from.ip(), to.ip(), &segment(from, to, &bad)), 0);
     }
 }

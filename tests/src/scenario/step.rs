@@ -170,6 +170,9 @@ pub struct HalfOpen {
     pub sequence: u32,
     /// The value of the timestamp option; left out: the option is not there.
     pub timestamp: Option<u32>,
+    /// Its checksum is wrong, as a device may leave it that was to make it.
+    #[serde(default)]
+    pub bad_checksum: bool,
 }
 
 impl Default for HalfOpen {
@@ -178,6 +181,7 @@ impl Default for HalfOpen {
             syns: Self::one(),
             sequence: Self::default_sequence(),
             timestamp: None,
+            bad_checksum: false,
         }
     }
 }
