@@ -329,6 +329,21 @@ fn an_ack_that_is_answered_with_rst_is_a_refusal() {
 }
 
 #[test]
+fn an_ack_for_which_the_backend_finds_no_handshake_is_a_refusal_that_is_told_as_it_was() {
+    let mut story = Story::new();
+    up_to_ack(&mut story, MS);
+    let tuple = translated(story.port);
+    let socket = What::Socket(Socket {
+        sock: 1,
+        ..Socket::default()
+    });
+    story.see(2 * MS, Hook::TcpSendReset, Part::Ack, tuple, POD, socket);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!((fate, diagnosis.cause), (Fate::Refused, Some(Cause::Unknown)));
+    assert!(diagnosis.explanation.contains("found no handshake that it ends"));
+}
+
+#[test]
 fn an_answer_that_is_sent_again_after_the_ack_makes_a_stall() {
     let mut story = Story::new();
     story.served(MS);

@@ -152,8 +152,12 @@ impl Client {
     /// Connects from whatever port, and lets go at once.
     pub(super) fn visit(&self, to: SocketAddr) -> Result<()> {
         self.netns.run(|| {
-            TcpStream::connect_timeout(&to, REPLY).with_context(|| format!("cannot connect to {to}"))?;
-            Ok(())
+            let mut pod =
+                TcpStream::connect_timeout(&to, REPLY).with_context(|| format!("cannot connect to {to}"))?;
+            // Kernels before 6.3 may miss a handshake's ACK while a FIN right behind it is at work on another CPU.
+            pod.set_read_timeout(Some(REPLY))?;
+            pod.read_exact(&mut [0])
+                .with_context(|| format!("{to} says nothing"))
         })
     }
 

@@ -99,8 +99,27 @@ fn refused(case: &Case<'_>) -> Proof {
             evidence,
         );
     }
+    let missed = missed_handshake(case.flow);
+    if let Some(reset) = missed {
+        evidence.push(Evidence::seen(
+            "RST sent by",
+            evidence::place(reset),
+            reset.event.hook,
+        ));
+    }
     if let Some(step) = case.discarded {
         evidence.extend(evidence::discarded(step, case.facts));
+    }
+    if let Some(reset) = missed {
+        return words(
+            &format!(
+                "{} answered the SYN, but when the client's ACK came its TCP found no handshake that it ends, and answered with \
+                 RST. Some kernels miss the handshake while another packet of the client ends it on another CPU; whether it \
+                 was that was not seen.",
+                reset.event.tuple.destination(),
+            ),
+            evidence,
+        );
     }
     words(
         "The client was refused; nothing that tracer knows explains why.",
@@ -147,6 +166,22 @@ fn ack_to_another<'a>(case: &Case<'a>) -> Option<(&'a Step, SocketAddr)> {
         syns.any(|step| backend_in(&step.event) == Some(backend))
     };
     (was_sent_to(answered) && was_sent_to(refused_by)).then_some((reset, answered))
+}
+
+/// The step at which the backend that had answered the SYN refused the client's ACK, and was not seen to have taken one.
+/// Between taking a handshake out of its table and putting the connection in, `inet_ehash_insert` of 5.10 lets another CPU
+/// find neither (`net/ipv4/inet_hashtables.c`; it puts the connection in first since 6.3).
+fn missed_handshake(flow: &Flow) -> Option<&Step> {
+    let answered = |backend| {
+        let mut answers = flow.steps.iter().filter(|step| step.event.part == Part::SynAck);
+        answers.any(|step| step.event.tuple.source() == backend)
+    };
+    flow.steps.iter().find(|step| {
+        step.event.hook == Hook::TcpSendReset
+            && step.event.part == Part::Ack
+            && step.event.tuple.destination() != flow.node()
+            && answered(step.event.tuple.destination())
+    })
 }
 
 /// The SYN went on and nothing came back, or what came back did not help.
