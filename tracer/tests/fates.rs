@@ -5,13 +5,28 @@ mod story;
 use story::{MS, NF_DROP, NF_STOLEN, NODE, PATIENCE, Story, entry, has};
 use tracer::{
     diagnose::{Dataplane, Diagnosis, cause::Cause},
-    flow::{event::What, fate::Fate, model::Flow},
+    flow::{begun::Begun, event::What, fate::Fate, model::Flow},
     node::ipvs_settings::Values,
 };
 use tracer_common::{
     hook::Hook,
     record::{self, IpvsConn, IpvsService, ipvs_conn},
 };
+
+#[test]
+fn a_flow_that_began_before_the_recording_does_not_begin_in_its_middle() {
+    let mut story = Story::new();
+    let mut begun = Begun::default();
+    begun.add(story.flow);
+    story.engine.begin_after(begun);
+    // Its first SYN is seen at IPVS only, and another one comes in.
+    story.ipvs(MS, NF_STOLEN, |story| story.lookup(MS, IpvsConn::default()));
+    story.arrives(1_000 * MS);
+    story
+        .engine
+        .finish(5_000 * MS, |flow, fate| panic!("{fate}: {flow:?}"));
+    assert_eq!(story.engine.next_id(), 1);
+}
 
 #[test]
 fn a_handshake_at_the_first_try_is_established_and_has_no_cause() {

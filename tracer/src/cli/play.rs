@@ -124,6 +124,7 @@ pub(super) fn play(run: Run, view: &mut dyn View) -> Result<(), Failure> {
         events: 0,
         lost: 0,
         end: None,
+        lacks_beginning: false,
         odd: 0,
         told: Instant::now(),
     };
@@ -132,7 +133,9 @@ pub(super) fn play(run: Run, view: &mut dyn View) -> Result<(), Failure> {
     let mut before: Option<u32> = None;
     for mut recording in run {
         let part = recording.head().part;
-        if before.is_some_and(|before| before.checked_add(1) != Some(part)) {
+        let goes_on = before.is_some_and(|before| before.checked_add(1) == Some(part));
+        player.lacks_beginning = !goes_on;
+        if before.is_some() && !goes_on {
             warn(
                 player.view,
                 &recording.path,
@@ -224,6 +227,8 @@ struct Player<'a> {
     last_ns: u64,
     events: u64,
     lost: u64,
+    /// What was recorded before this file is not there.
+    lacks_beginning: bool,
     /// How it was ended. It is told after all else, also after what is wrong with the files.
     end: Option<End>,
     /// Records and items that this version does not understand.
@@ -269,6 +274,9 @@ impl Player<'_> {
                     self.view.health(&health)?;
                 }
                 Ok(Item::Hooks(hooks)) => self.view.hooks(&hooks)?,
+                Ok(Item::Begun(begun)) if self.lacks_beginning => self.engine.begin_after(begun),
+                // All of them were seen.
+                Ok(Item::Begun(_)) => {}
                 Err(Odd::Unknown | Odd::Broken) => self.odd += 1,
             }
         }

@@ -8,6 +8,7 @@ use std::{
 use tracer_common::{hook::Hook, tcp::Part, tuple::Tuple};
 
 use super::{
+    begun::Begun,
     event::Event,
     fate::Fate,
     join::{SETTLE_NS, add, is_arrival},
@@ -63,6 +64,8 @@ pub struct Engine {
     orphans: u64,
     /// Flows of which a SYN has just gone to a backend without a rule being asked.
     unasked: BTreeSet<u64>,
+    /// Flows whose beginning is in a part of the recording that is not there.
+    begun: Begun,
     /// When SYNs came, monotonic nanoseconds, and of which flows, if those that are not decided are wanted.
     open: Option<VecDeque<(u64, u64)>>,
 }
@@ -81,8 +84,14 @@ impl Engine {
             steps: 0,
             orphans: 0,
             unasked: BTreeSet::new(),
+            begun: Begun::default(),
             open: None,
         }
+    }
+
+    /// What was seen before is not there: these flows do not begin with what comes of them.
+    pub fn begin_after(&mut self, begun: Begun) {
+        self.begun = begun;
     }
 
     /// From now on flows that are not decided are remembered for [`Engine::take_open`].
@@ -239,7 +248,7 @@ impl Engine {
 
     /// Begins a flow with its first SYN; `false` if the event is not one.
     fn begin(&mut self, event: &Event) -> bool {
-        if event.part != Part::Syn || !is_arrival(event) {
+        if event.part != Part::Syn || !is_arrival(event) || self.begun.has(event.flow) {
             return false;
         }
         let earlier = self

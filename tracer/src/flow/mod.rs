@@ -3,6 +3,7 @@
 //! Pure: no input or output, and no clock but the events' own. [`engine::Engine`] takes [`event::Event`]s in the
 //! order in which the kernel wrote them and hands out [`model::Flow`]s whose [`fate::Fate`] is known.
 
+pub mod begun;
 pub mod engine;
 pub mod event;
 pub mod fate;

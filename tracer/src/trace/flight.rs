@@ -12,11 +12,11 @@ use super::{
     head::Head,
     item::Item,
     reader::Log,
-    recorder::Sink,
+    recorder::{self, Sink, Standing},
     rotate::{Reservation, create, numbered, reserve},
     writer::{self, Writer},
 };
-use crate::node::facts::Facts;
+use crate::{flow::begun::Begun, node::facts::Facts};
 
 /// See the module.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Flight {
     held: u64,
     /// The facts before the first chunk that is kept.
     before: Facts,
+    /// Flows that had begun by then.
+    begun: Begun,
     /// How often it was written while it went on.
     written: u32,
     /// Of the file, until tracing has begun.
@@ -47,6 +49,7 @@ impl Flight {
             chunks: VecDeque::new(),
             held: 0,
             before: Facts::default(),
+            begun: Begun::default(),
             written: 0,
         })
     }
@@ -54,7 +57,7 @@ impl Flight {
     fn write(&self, path: &Path) -> io::Result<()> {
         let mut writer = Writer::new(create(path)?, &self.head)?;
         let next_flow = self.chunks.front().map_or(1, |chunk| chunk.head.next_flow);
-        writer::standing(change::whole(&self.before), next_flow, |chunk| {
+        writer::standing(change::whole(&self.before), &self.begun, next_flow, |chunk| {
             writer.write(chunk)
         })?;
         for chunk in &self.chunks {
@@ -73,7 +76,7 @@ impl Sink for Flight {
         Ok(())
     }
 
-    fn take(&mut self, chunk: Sealed, _: &Facts, _: u64) -> io::Result<()> {
+    fn take(&mut self, chunk: Sealed, _: &Standing) -> io::Result<()> {
         let length = |chunk: &Sealed| u64::try_from(chunk.len()).unwrap_or(u64::MAX);
         self.held += length(&chunk);
         self.chunks.push_back(chunk);
@@ -84,8 +87,12 @@ impl Sink for Flight {
             self.held -= length(&oldest);
             let Some(log) = Log::of(oldest) else { continue };
             for item in log.items() {
-                if let Ok(Item::Facts(learned)) = item {
-                    learned.change.apply(&mut self.before);
+                match item {
+                    Ok(Item::Facts(learned)) => {
+                        learned.change.apply(&mut self.before);
+                    }
+                    Ok(Item::Record(bytes)) => self.begun.extend(recorder::flow_of(bytes)),
+                    _ => {}
                 }
             }
         }

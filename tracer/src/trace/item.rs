@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{change::Change, head::HookState};
+use crate::flow::begun::Begun;
 
 /// Kinds of items. Readers leave out those that they do not know.
 pub mod kind {
@@ -20,6 +21,8 @@ pub mod kind {
     pub const HOOKS: u8 = 5;
     /// Tracing ended.
     pub const END: u8 = 6;
+    /// Flows that had begun before what follows.
+    pub const BEGUN: u8 = 7;
 }
 
 /// Bytes in front of an item: its kind and its length.
@@ -44,6 +47,8 @@ pub enum Item<'a> {
     Hooks(Hooks),
     /// Tracing ended.
     End(End),
+    /// Flows that had begun before what follows.
+    Begun(Begun),
 }
 
 /// A change of the facts, and when it happened.
@@ -113,6 +118,7 @@ impl Item<'_> {
             Self::Health(_) => kind::HEALTH,
             Self::Hooks(_) => kind::HOOKS,
             Self::End(_) => kind::END,
+            Self::Begun(_) => kind::BEGUN,
         }
     }
 
@@ -134,6 +140,10 @@ impl Item<'_> {
             Self::Health(health) => serde_json::to_writer(&mut *out, health),
             Self::Hooks(hooks) => serde_json::to_writer(&mut *out, hooks),
             Self::End(end) => serde_json::to_writer(&mut *out, end),
+            Self::Begun(begun) => {
+                begun.newest().for_each(|flow| out.put_u64_le(flow));
+                Ok(())
+            }
         };
         let length = out.len() - begin - FRONT;
         match u32::try_from(length) {
@@ -204,6 +214,13 @@ fn parse(kind: u8, mut body: &[u8]) -> Option<Item<'_>> {
         kind::HEALTH => Item::Health(serde_json::from_slice(body).ok()?),
         kind::HOOKS => Item::Hooks(serde_json::from_slice(body).ok()?),
         kind::END => Item::End(serde_json::from_slice(body).ok()?),
+        kind::BEGUN => {
+            let mut begun = Begun::default();
+            while !body.is_empty() {
+                begun.add(body.try_get_u64_le().ok()?);
+            }
+            Item::Begun(begun)
+        }
         _ => return None,
     })
 }
@@ -233,6 +250,11 @@ mod tests {
                 now_ns: 8,
                 events: 5,
                 lost: 3,
+            }),
+            Item::Begun({
+                let mut begun = Begun::default();
+                begun.extend([7, (1 << 48) | 9]);
+                begun
             }),
         ]
     }

@@ -22,7 +22,7 @@ pub const MAGIC: [u8; 8] = *b"\x89TRACER\n";
 /// A reader refuses a file with another major number.
 pub const MAJOR: u16 = 1;
 /// Grows when something is added that older readers can leave out.
-pub const MINOR: u16 = 0;
+pub const MINOR: u16 = 1;
 /// Bytes before the first chunk: magic, major, minor, and four that are zero.
 pub const PREAMBLE: usize = 16;
 /// The layouts of the kernel's records that this version writes, and the newest that it reads.

@@ -12,7 +12,10 @@ use super::{
     item::{End, Health, Hooks, Item, Learned},
     writer::{Builder, ENOUGH},
 };
-use crate::node::{changed::Changed, facts::Facts};
+use crate::{
+    flow::begun::Begun,
+    node::{changed::Changed, facts::Facts},
+};
 
 /// What is recorded is written after this time at the latest, so that little is lost with a process that is killed.
 const SOON: Duration = Duration::from_secs(2);
@@ -23,14 +26,25 @@ const LATER: Duration = Duration::from_secs(10);
 pub trait Sink {
     /// Tracing begins. Facts that are known already come with the first chunk.
     fn begin(&mut self, head: Head) -> io::Result<()>;
-    /// Takes a chunk; these were the facts before it, and these are those after it.
-    fn take(&mut self, chunk: Sealed, known: &Facts, next_flow: u64) -> io::Result<()>;
+    /// Takes a chunk; this is how things stand after it.
+    fn take(&mut self, chunk: Sealed, after: &Standing) -> io::Result<()>;
     /// Writes what is only in memory, and goes on; answers with where to, if anywhere.
     fn write_out(&mut self) -> io::Result<Option<String>>;
     /// There is no more.
     fn finish(&mut self) -> io::Result<()>;
     /// Bytes so far, in the file or in memory.
     fn bytes(&self) -> u64;
+}
+
+/// How things stand.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// The facts as far as they are recorded.
+    pub known: Facts,
+    /// Flows that have begun.
+    pub begun: Begun,
+    /// The number of the next flow that begins.
+    pub next_flow: u64,
 }
 
 /// See the module. After an error nothing more is recorded; [`Recorder::check`] tells it.
@@ -40,11 +54,16 @@ pub struct Recorder {
     /// When the first item of the chunk came, and the first that is more than the passing of time.
     begun: Option<Instant>,
     eventful: bool,
-    /// The facts as far as they are recorded.
-    known: Facts,
+    standing: Standing,
     /// Nothing has happened since this item but a tick at which nothing did.
     idle: bool,
     failed: Option<io::Error>,
+}
+
+/// The kernel half's number of the flow that a record is of: it stands behind the time (`Header` of `tracer-common`).
+pub(super) fn flow_of(record: &[u8]) -> Option<u64> {
+    let flow = record.get(8..16)?.first_chunk().copied()?;
+    Some(u64::from_le_bytes(flow))
 }
 
 impl Recorder {
@@ -56,7 +75,7 @@ impl Recorder {
             builder: Builder::new(1),
             begun: None,
             eventful: false,
-            known: Facts::default(),
+            standing: Standing::default(),
             idle: false,
             failed: None,
         })
@@ -64,6 +83,7 @@ impl Recorder {
 
     /// A record came from the ring buffer.
     pub fn record(&mut self, bytes: &[u8]) {
+        self.standing.begun.extend(flow_of(bytes));
         self.add(&Item::Record(bytes));
     }
 
@@ -94,7 +114,7 @@ impl Recorder {
         if *changed == Changed::default() || self.failed.is_some() {
             return;
         }
-        for change in change::between(&mut self.known, facts, changed) {
+        for change in change::between(&mut self.standing.known, facts, changed) {
             self.add(&Item::Facts(Learned { told, change }));
         }
     }
@@ -156,10 +176,11 @@ impl Recorder {
         if self.builder.is_empty() || self.failed.is_some() {
             return;
         }
+        self.standing.next_flow = next_flow;
         let taken = self
             .builder
             .seal(next_flow)
-            .and_then(|chunk| self.sink.take(chunk, &self.known, next_flow));
+            .and_then(|chunk| self.sink.take(chunk, &self.standing));
         self.failed = taken.err();
     }
 }

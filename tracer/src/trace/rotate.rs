@@ -12,10 +12,9 @@ use super::{
     change,
     chunk::Sealed,
     head::Head,
-    recorder::Sink,
+    recorder::{Sink, Standing},
     writer::{self, Writer},
 };
-use crate::node::facts::Facts;
 
 /// Where one file goes, or standard output.
 #[derive(Debug)]
@@ -162,7 +161,7 @@ impl Files {
     }
 
     /// Ends this file and begins the next one, with what is known.
-    fn rotate(&mut self, known: &Facts, next_flow: u64) -> io::Result<()> {
+    fn rotate(&mut self, standing: &Standing) -> io::Result<()> {
         self.end_file()?;
         self.ended.push_back(self.current());
         while self.count.is_some_and(|count| self.ended.len() >= count.max(1)) {
@@ -175,7 +174,14 @@ impl Files {
         self.head.part += 1;
         let out = Out::File(create(&self.current())?);
         let mut writer = Writer::new(out, &self.head)?;
-        writer::standing(change::whole(known), next_flow, |chunk| writer.write(chunk))?;
+        let Standing {
+            known,
+            begun,
+            next_flow,
+        } = standing;
+        writer::standing(change::whole(known), begun, *next_flow, |chunk| {
+            writer.write(chunk)
+        })?;
         self.writer = Some(writer);
         Ok(())
     }
@@ -208,7 +214,7 @@ impl Sink for Files {
         Ok(())
     }
 
-    fn take(&mut self, chunk: Sealed, known: &Facts, next_flow: u64) -> io::Result<()> {
+    fn take(&mut self, chunk: Sealed, after: &Standing) -> io::Result<()> {
         let Some(writer) = &mut self.writer else {
             return Ok(());
         };
@@ -221,7 +227,7 @@ impl Sink for Files {
             return Err(self.named(&error));
         }
         if self.size.is_some_and(|size| writer.written() >= size) {
-            let rotated = self.rotate(known, next_flow);
+            let rotated = self.rotate(after);
             rotated.map_err(|error| self.named(&error))?;
         }
         Ok(())

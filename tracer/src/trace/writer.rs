@@ -10,6 +10,7 @@ use super::{
     index::{self, Entry},
     item::{self, FRONT, Item, Learned},
 };
+use crate::flow::begun::Begun;
 
 /// Collects items until they are worth a chunk.
 #[derive(Debug, Default)]
@@ -102,13 +103,18 @@ impl Builder {
     }
 }
 
-/// Chunks that tell facts as they stand, for the beginning of a recording.
+/// Chunks that tell how things stand, for the beginning of a recording whose beginning is elsewhere: the facts, and which
+/// flows had begun.
 pub fn standing(
     changes: Vec<Change>,
+    begun: &Begun,
     next_flow: u64,
     mut take: impl FnMut(&Sealed) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut builder = Builder::new(next_flow);
+    if !begun.is_empty() {
+        builder.add(&Item::Begun(begun.clone()));
+    }
     for change in changes {
         builder.add(&Item::Facts(Learned { told: None, change }));
         if builder.len() > ENOUGH {

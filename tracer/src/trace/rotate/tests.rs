@@ -2,7 +2,8 @@ use tempfile::tempdir;
 
 use super::*;
 use crate::{
-    node::changed::Changed,
+    flow::begun::Begun,
+    node::{changed::Changed, facts::Facts},
     trace::{
         RECORDS,
         chunk::ChunkHead,
@@ -24,7 +25,8 @@ fn head() -> Head {
 /// A record that no other record helps to pack.
 fn record(number: u64) -> Vec<u8> {
     let mut seed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut out = number.to_le_bytes().to_vec();
+    // Time and flow.
+    let mut out = [number.to_le_bytes(); 2].concat();
     for _ in 0..64 {
         for _ in 0..3 {
             seed ^= seed << 13;
@@ -80,6 +82,21 @@ fn read(path: &Path) -> (Head, Vec<u64>, Facts, Damage, Vec<ChunkHead>) {
     (reader.head().clone(), numbers, facts, reader.damage(), heads)
 }
 
+/// The flows that had begun before a file does, as it says.
+fn begun_before(path: &Path) -> Option<Begun> {
+    let mut reader = Reader::new(File::open(path).expect("a file")).expect("a recording");
+    let log = reader.next_log().expect("a recording").expect("a chunk");
+    log.items().find_map(|item| match item {
+        Ok(Item::Begun(begun)) => Some(begun),
+        _ => None,
+    })
+}
+
+/// Does the file say that all flows before its first one had begun, and no other?
+fn tells_begun(path: &Path, first: u64) -> bool {
+    begun_before(path).is_some_and(|begun| begun.has(first - 1) && !begun.has(first))
+}
+
 fn facts_at(count: u64) -> Facts {
     Facts {
         lost_ns: Some(count),
@@ -127,6 +144,7 @@ fn a_row_of_files_is_read_as_one_and_each_by_itself() {
     assert!(older.to_string_lossy().ends_with(".trace"));
     let (first, mut numbers, _, damage, _) = read(older);
     assert!(damage.ended && numbers[0] > 1 && first.part > 0);
+    assert!(tells_begun(older, numbers[0]));
     let (second, more, facts, ..) = read(newest);
     assert_eq!(second.part, first.part + 1);
     // It is complete without the files before it.
@@ -143,11 +161,13 @@ fn a_flight_recorder_keeps_the_end_and_what_was_known_before_it() {
     record_all(Box::new(flight), 20_000, Some(100));
     let (_, numbers, facts, damage, _) = read(&path);
     assert!(damage.ended && numbers[0] > 1, "{}", numbers[0]);
+    assert!(tells_begun(&path, numbers[0]));
     assert_eq!(numbers, (numbers[0]..=20_000).collect::<Vec<_>>());
     assert_eq!(facts, facts_at(20_000));
     assert!(fs::metadata(&path).expect("a file").len() < 3_300_000);
     let (_, numbers, facts, ..) = read(&folder.path().join("node.0001.trace"));
     assert_eq!(numbers, (1..=100).collect::<Vec<_>>());
+    assert_eq!(begun_before(&folder.path().join("node.0001.trace")), None);
     assert_eq!(facts, facts_at(100));
 }
 
