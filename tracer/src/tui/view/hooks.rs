@@ -21,7 +21,8 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     pen.number(36, 0, "seen", 8, theme.dim());
     pen.number(45, 0, "lost", 6, theme.dim());
     let costs = model.costs.as_ref();
-    pen.put(53, 0, &costs.map_or_else(|| TITLE.to_owned(), all), theme.dim());
+    let title = costs.map_or_else(|| TITLE.to_owned(), all);
+    pen.field(53, 0, &title, pen.width().saturating_sub(53), more, theme.dim());
     let hooks = model.sorted_hooks();
     let lines = pen.lines().saturating_sub(1);
     for (y, (place, hook)) in (1..).zip(hooks.iter().enumerate().skip(model.hook.top).take(lines)) {
