@@ -344,6 +344,34 @@ fn an_ack_for_which_the_backend_finds_no_handshake_is_a_refusal_that_is_told_as_
 }
 
 #[test]
+fn a_pod_that_discards_the_syn_itself_is_silent_and_where_is_told() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.reaches_pod(MS + 2);
+    story
+        .facts
+        .symbols
+        .insert(0x1234, "nft_do_chain+0x40e".to_owned());
+    let drop = What::Drop(Drop {
+        location: 0x1234,
+        reason: u32::MAX,
+        reserved: 0,
+    });
+    let tuple = translated(story.port);
+    story.see(MS + 4, Hook::KfreeSkb, Part::Syn, tuple, POD, drop);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Unanswered, Some(Cause::BackendSilent))
+    );
+    let said = diagnosis.explanation;
+    assert!(
+        said.contains("discarded inside its network namespace, in nft_do_chain+0x40e"),
+        "{said}"
+    );
+}
+
+#[test]
 fn an_answer_that_is_sent_again_after_the_ack_makes_a_stall() {
     let mut story = Story::new();
     story.served(MS);

@@ -167,8 +167,9 @@ the pod of its last connection: to one that drains or is gone, as the end of the
 What this story's first tellers never learned: their CentOS 7 kernel, \"3.10\", did have conn_reuse_mode. Red Hat
 had ported it back, set to 1, together with the code that drops the SYN. kube-proxy wanted to set it to 0, but
 compares version numbers only: it saw 3.10, said \"can't set sysctl net/ipv4/vs/conn_reuse_mode, kernel version
-must be at least 4.1\", and left it alone. That warning was the symptom, and one line would have been the cure,
-together with expire_nodest_conn=1, which kube-proxy sets by itself and which lets go of pods that drain:
+must be at least 4.1\", and left it alone. That warning was the symptom, and one line would have ended the stalls.
+expire_nodest_conn=1, which kube-proxy sets by itself, belongs to it: IPVS then lets go of pods that were removed,
+and on kernels since 5.16, and many stable ones, of pods that drain:
 
     sysctl -w net.ipv4.vs.conn_reuse_mode=0 net.ipv4.vs.expire_nodest_conn=1
 ";

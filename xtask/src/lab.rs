@@ -5,6 +5,7 @@ mod screen;
 pub(crate) mod tell;
 
 use std::collections::VecDeque;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -192,6 +193,10 @@ pub(crate) fn play_all(
 fn list(catalogue: &[Named]) {
     for Named { name, scenario, .. } in catalogue {
         let kernels: Vec<String> = scenario.kernels.iter().map(ToString::to_string).collect();
-        println!("{name}\n    {}\n    on {}", scenario.title, kernels.join(", "));
+        let line = format!("{name}\n    {}\n    on {}\n", scenario.title, kernels.join(", "));
+        // Who has seen enough closes the pipe.
+        if io::stdout().write_all(line.as_bytes()).is_err() {
+            return;
+        }
     }
 }

@@ -52,7 +52,8 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
         view.meter.next();
     }
     let select = &view.select;
-    let summary = view.collection.summary_of(&|asked| select::has(select, asked));
+    let mut summary = view.collection.summary_of(&|asked| select::has(select, asked));
+    summary.only = Some(select.words()).filter(|words| !words.is_empty());
     if let Some(page) = view.page {
         out.write_all(page.render(&summary).as_bytes())?;
     } else if options.json {

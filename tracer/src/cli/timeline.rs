@@ -83,7 +83,7 @@ pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
         patience_ns: 0,
     };
     player.screen.tell([Msg::Notice(
-        "this is all of it; 0 plays it from the beginning, x up to the next flow that goes wrong".to_owned(),
+        "this is all of it; 0 plays it from its start, x goes to the next trouble".to_owned(),
     )]);
     let counts = player.play(options)?;
     player.screen.close();

@@ -70,13 +70,50 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
              or has another address by now.",
             backend.ip(),
         )
+    } else if let Some(discarded) = discarded_inside(case, delivered) {
+        format!(
+            "{which} was handed to the backend {backend} ({place}) and discarded inside its network namespace, in {}{}, {after}.",
+            evidence::location(discarded, case.facts),
+            by_chain(case, discarded),
+        )
     } else {
         format!("{which} was handed to the backend {backend} ({place}), {after}.")
     };
+    let mut evidence = delivery_evidence(case, delivered);
+    if let Some(discarded) = discarded_inside(case, delivered) {
+        evidence.extend(evidence::discarded(discarded, case.facts));
+    }
     Some(Proof {
         explanation,
-        evidence: delivery_evidence(case, delivered),
+        evidence,
     })
+}
+
+/// The step at which the network namespace to which the SYN was delivered discarded it.
+fn discarded_inside<'a>(case: &Case<'a>, delivered: &Step) -> Option<&'a Step> {
+    case.steps().find(|step| {
+        step.event.part == Part::Syn
+            && matches!(step.event.what, What::Drop(_))
+            && !case.flow.is_on_node(&delivered.event)
+            && step.event.netns == delivered.event.netns
+    })
+}
+
+/// The chain of that namespace that dropped it, if it was seen.
+fn by_chain(case: &Case<'_>, discarded: &Step) -> String {
+    let text = |bytes: &[u8]| {
+        let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
+    };
+    let chain = case.steps().find_map(|step| match &step.event.what {
+        What::Chain(chain) if step.event.netns == discarded.event.netns => Some(chain),
+        _ => None,
+    });
+    match chain.map(|chain| (text(&chain.table), text(&chain.chain))) {
+        Some((table, chain)) if !table.is_empty() => format!(" (table {table} chain {chain})"),
+        Some((_, chain)) if !chain.is_empty() => format!(" (chain {chain})"),
+        _ => String::new(),
+    }
 }
 
 /// Was the SYN, in the netns to which it was delivered, one to be forwarded, which nobody does there?

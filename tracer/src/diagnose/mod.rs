@@ -82,6 +82,26 @@ pub struct Diagnosis {
     pub dataplane: Option<Dataplane>,
 }
 
+/// What is known of a flow of which nothing is decided yet.
+fn pending(flow: &Flow, facts: &Facts) -> String {
+    let syns = flow.sent().count();
+    let syns = match syns {
+        1 => "1 SYN".to_owned(),
+        syns => format!("{syns} SYNs"),
+    };
+    let discarded = flow
+        .steps
+        .iter()
+        .rfind(|step| step.event.part == Part::Syn && matches!(step.event.what, What::Drop(_)));
+    match discarded {
+        Some(step) if flow.is_on_node(&step.event) => format!(
+            "Nothing is decided yet, but this node has discarded a SYN, in {}: {syns} so far.",
+            evidence::location(step, facts)
+        ),
+        _ => format!("The handshake is still going on: {syns} so far."),
+    }
+}
+
 /// Explains a flow.
 #[must_use]
 pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
@@ -92,7 +112,7 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
             cause: None,
             explanation: match fate {
                 Fate::Established => "The handshake finished at the first try.".to_owned(),
-                _ => "The handshake is still going on.".to_owned(),
+                _ => pending(flow, facts),
             },
             advice: None,
             evidence: Vec::new(),

@@ -183,23 +183,26 @@ impl Collection {
             let brief = self.flows.get(key)?;
             let Some(connection) = view.together.connection(*key) else {
                 let is_wanted = (view.wanted)(&Asked::of(brief, brief.cause));
-                return is_wanted.then(|| (brief, said.to_string()));
+                return is_wanted.then(|| (*key, brief, said.to_string()));
             };
             let is_this = connection.is_wanted
                 && connection.telling() == *key
                 && connection.verdict.cause == Some(cause);
             let words = is_this.then(|| self.explanation(view.together, connection))?;
-            Some((self.flows.get(&connection.first())?, words))
+            let first = connection.first();
+            Some((first, self.flows.get(&first)?, words))
         });
-        let (brief, explanation) = kept.next().unwrap_or_else(|| {
+        let ((_, flow), brief, explanation) = kept.next().unwrap_or_else(|| {
             let (key, brief) = first;
             let words = match view.together.connection(key) {
                 Some(connection) => self.explanation(view.together, connection),
                 None => catalogue::row(cause).map_or("", |row| row.says).to_owned(),
             };
-            (brief, words)
+            (key, brief, words)
         });
         Example {
+            // Of several runs each has its own numbers.
+            flow: self.sights.is_none().then_some(flow),
             client: brief.client.to_string(),
             node: brief.to.node.to_string(),
             explanation,
@@ -287,6 +290,7 @@ impl Collection {
             over_time: OverTime::of(in_order.iter().map(|(_, brief)| (brief.start, brief.fate))),
             places: Places::of(in_order.iter().map(|(_, brief)| *brief)),
             damage: self.damage.clone(),
+            only: None,
             probes_skipped: count(in_order.iter().filter(|(_, brief)| brief.probes_skipped)),
             several: Several::of(self, together),
         }
@@ -344,6 +348,9 @@ pub struct Summary {
     pub places: Places,
     /// Flows on whose way the kernel skipped probes.
     pub probes_skipped: u64,
+    /// What was asked for, in the words of a filter, if not everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only: Option<String>,
     /// What is wrong with the recordings, each with the file's name: what is said may not be all.
     pub damage: Vec<String>,
     /// Of several runs: the connections that more than one saw.
@@ -363,10 +370,12 @@ impl Summary {
     /// What is said where no cause is told. Of no flow at all nothing can be said: it may have been filtered out, or be in a
     /// part of the recording that is damaged.
     #[must_use]
-    pub fn without_cause(&self) -> &'static str {
-        match self.flows {
-            0 => "There is no flow in it: whether something went wrong cannot be said.",
-            _ => "Nothing went wrong.",
+    pub fn without_cause(&self) -> String {
+        match (self.flows, &self.only) {
+            (0, None) => "There is no flow in it: whether something went wrong cannot be said.".to_owned(),
+            (0, Some(only)) => format!("No flow in it is as asked for ({only})."),
+            (_, None) => "Nothing went wrong.".to_owned(),
+            (_, Some(only)) => format!("Nothing went wrong in the flows that were asked for ({only})."),
         }
     }
 

@@ -62,7 +62,7 @@ pub(super) fn show(mut wanted: Vec<Wanted<'_>>, build: Build) -> Result<ExitCode
     let qemu = Qemu::find(lab.cache(), &kernel)?;
     eprintln!(
         "   Guest  boots {}; tracer's screen comes when its hooks are attached (half a minute where QEMU emulates); \
-         q ends it",
+         q ends it. The guest does not learn of it when this window changes its size: leave it as it is",
         kernel.release
     );
     let programme = Programme {

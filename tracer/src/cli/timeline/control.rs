@@ -117,7 +117,9 @@ impl Control {
         if state.is_rewound {
             return Next::Rewind;
         }
-        if state.seek_ns.is_some_and(|seek| seek < ns) {
+        if let Some(seek) = state.seek_ns.filter(|&seek| seek < ns) {
+            // There it is, whether something happened then or not.
+            state.now_ns = seek.max(state.now_ns);
             state.seek_ns = None;
             state.since = Instant::now();
         }
@@ -262,6 +264,10 @@ mod tests {
         control.begin();
         assert_eq!(control.next(40 * S), Next::Go);
         assert_eq!(control.next(41 * S), Next::Wait(LONG));
+        // Where nothing happens one gets on as well.
+        control.steer(Play::Seek(45 * S));
+        assert_eq!(control.next(58 * S), Next::Wait(LONG));
+        assert_eq!(control.playing().now_ns, 45 * S);
         control.steer(Play::Seek(60 * S));
         assert!(!control.is_rewound());
         assert_eq!(control.next(60 * S), Next::Go);

@@ -12,7 +12,7 @@ pub(super) fn title(summary: &Summary) -> String {
 
 fn headline(summary: &Summary) -> String {
     if summary.causes.is_empty() {
-        summary.without_cause().to_owned()
+        summary.without_cause()
     } else {
         sentences(summary).into_iter().next().unwrap_or_default()
     }
@@ -27,6 +27,9 @@ pub(super) fn header(summary: &Summary) -> Markup {
             ul.facts {
                 @for host in &summary.hosts {
                     li { "Recorded on " b { (host.host) } ", kernel " (host.kernel) }
+                }
+                @if let Some(only) = &summary.only {
+                    li { "Only what was asked for: " b { (only) } }
                 }
                 @if let (Some(first), Some(last)) = (&summary.first, &summary.last) {
                     li { "First flow " (text::moment(first)) ", last flow " (text::moment(last)) }

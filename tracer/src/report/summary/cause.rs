@@ -57,6 +57,9 @@ pub struct CauseSummary {
 /// One flow of those with a cause.
 #[derive(Clone, Debug, Serialize)]
 pub struct Example {
+    /// Its number, as `tracer show` takes it; of several runs none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow: Option<u64>,
     /// Its client.
     pub client: String,
     /// The node's address and NodePort.

@@ -30,6 +30,9 @@ fn numbers(out: &mut String, summary: &Summary) -> std::fmt::Result {
     for host in &summary.hosts {
         writeln!(out, "Recorded on {}, kernel {}", host.host, host.kernel)?;
     }
+    if let Some(only) = &summary.only {
+        writeln!(out, "Only what was asked for: {only}")?;
+    }
     if let (Some(first), Some(last)) = (&summary.first, &summary.last) {
         writeln!(out, "First flow {}, last flow {}", moment(first), moment(last))?;
     }
@@ -256,17 +259,32 @@ fn sentence(cause: &CauseSummary) -> String {
         let _ = write!(out, " to {}", moment(&cause.last));
     }
     if cause.lost_ms > 0.0 {
-        let _ = write!(out, ", and lost {} by it", time(cause.lost_ms));
+        // How long a client went on waiting behind its last SYN is not known.
+        let up_to = match cause.cause {
+            _ if cause
+                .by_fate
+                .keys()
+                .all(|fate| matches!(fate, Fate::Stalled | Fate::Refused)) =>
+            {
+                ""
+            }
+            _ => "up to ",
+        };
+        let _ = write!(out, ", and lost {up_to}{} by it", time(cause.lost_ms));
         if cause.flows != 1 {
             let _ = write!(out, ", {} each at the median", time(cause.median_lost_ms));
         }
     }
     let _ = write!(
         out,
-        ". {}{} -> {}: {}",
+        ". {}{} -> {}{}: {}",
         if cause.flows == 1 { "" } else { "For instance " },
         cause.example.client,
         cause.example.node,
+        match cause.example.flow {
+            Some(flow) => format!(" (flow {flow})"),
+            None => String::new(),
+        },
         cause.example.explanation
     );
     out

@@ -151,7 +151,7 @@ fn front(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
     }
     if row.lost_us > 0 {
         let verb = if row.connect_us == u32::MAX {
-            "tried for"
+            "waited for up to"
         } else {
             "lost"
         };

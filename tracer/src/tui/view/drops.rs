@@ -20,7 +20,12 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     pen.field(10 + function, 0, "drop reason", reason, "", theme.dim());
     pen.put(rest, 0, "rule, causes", theme.dim());
     if drops.is_empty() {
-        pen.put(1, 2, "This node has discarded no packet of a flow.", Style::new());
+        pen.put(
+            1,
+            2,
+            "Of the flows that are decided, this node has discarded no packet.",
+            Style::new(),
+        );
         return;
     }
     let lines = pen.lines().saturating_sub(1);

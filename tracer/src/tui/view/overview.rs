@@ -58,11 +58,11 @@ fn fates(model: &Model, pen: &mut Pen<'_>) -> u16 {
     let spans = pen.columns().saturating_sub(usize::from(LABEL) + 1);
     let totals = model.shown();
     let seconds = scale(totals.age(model.shown_ns()), spans as u64);
-    let span = match spans as u64 * seconds {
-        seconds @ 0..120 => format!("{seconds} seconds"),
-        seconds => format!("{} minutes", seconds / 60),
+    let each = match seconds {
+        1 => "a second".to_owned(),
+        seconds => format!("{seconds} seconds"),
     };
-    let title = format!("Fates: all so far, and when, over the last {span}");
+    let title = format!("Fates: all so far, and when: {each} a column, the last is now");
     pen.put(0, 0, &title, theme.heading());
     let mut y = 1;
     // On a small screen there are better things to show than what has not happened.
@@ -111,7 +111,9 @@ fn waiting(model: &Model, pen: &mut Pen<'_>, y: u16) {
             "No connection was seen so far that is as the command line asks for: {}",
             clean(&model.only)
         )
-    } else if model.has_ended || model.playing.is_some() {
+    } else if model.playing.is_some() {
+        "Up to this place in the recording no connection was seen.".to_owned()
+    } else if model.has_ended {
         "No connection was seen.".to_owned()
     } else {
         format!(
@@ -131,7 +133,22 @@ fn list_causes(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes: u
     pen.number(35, y, "time lost", 9, theme.dim());
     pen.put(46, y, "what happens", theme.dim());
     if causes == 0 {
-        pen.put(0, y + 1, "Nothing has gone wrong.", theme.fate(Fate::Established));
+        let pending = model.shown().all.of(Fate::Pending);
+        let (said, fate) = match pending {
+            0 => ("Nothing has gone wrong.".to_owned(), Fate::Established),
+            _ => (
+                format!(
+                    "Nothing is known to have gone wrong; not decided yet: {}.",
+                    count(pending)
+                ),
+                Fate::Pending,
+            ),
+        };
+        let said = match model.only.as_str() {
+            "" => said,
+            only => format!("{said} Only these are shown: {}", clean(only)),
+        };
+        pen.put(0, y + 1, &said, theme.fate(fate));
         return y + 2;
     }
     let first = first_shown(model.overview.place, lines, causes);
