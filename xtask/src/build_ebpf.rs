@@ -6,6 +6,7 @@
 
 mod identity;
 mod provenance;
+mod sources;
 mod strip;
 mod toolchain;
 
@@ -27,6 +28,9 @@ pub(crate) struct Arguments {
     /// Change nothing: build, and say whether the committed object is what the source builds to
     #[arg(long, conflicts_with_all = ["debug", "newest"])]
     check: bool,
+    /// Change nothing and build nothing: say whether the source is still what the committed object was built from
+    #[arg(long, conflicts_with_all = ["check", "debug", "newest"])]
+    is_current: bool,
     /// Build with debug messages (aya-log), to target/bpf/tracer-debug.bpf.o; such an object is never committed
     #[arg(long)]
     debug: bool,
@@ -57,6 +61,10 @@ const PROFILE: [(&str, &str); 10] = [
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let workspace = workspace()?;
     let committed = Committed::of(&workspace);
+    let sources = sources::digest(&workspace, &format!("{PROFILE:?}"))?;
+    if arguments.is_current {
+        return committed.is_current(&sources);
+    }
     let pinned = if arguments.newest {
         None
     } else {
@@ -64,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     };
     let toolchain = Toolchain::install(&Cache::open()?, pinned.as_ref().map(|pinned| &pinned.toolchain))?;
     let object = compile(&workspace, &toolchain, arguments.debug)?;
-    let made = Provenance::of(&toolchain, &object);
+    let made = Provenance::of(&toolchain, &object, sources);
     if arguments.debug {
         let path = target_folder(&workspace).join("tracer-debug.bpf.o");
         fs::write(&path, &object).with_context(|| format!("cannot write {}", path.display()))?;
@@ -111,6 +119,28 @@ impl Committed {
             .with_context(|| format!("in {}", self.provenance.display()))
     }
 
+    /// Is the object whole, and were these the sources when it was built?
+    fn is_current(&self, sources: &str) -> Result<()> {
+        const REMEDY: &str = "run `cargo xtask build-ebpf` and commit tracer/bpf";
+        let object = fs::read(&self.object)
+            .with_context(|| format!("cannot read {}; {REMEDY}", self.object.display()))?;
+        let pinned = self
+            .provenance()?
+            .with_context(|| format!("{} is missing; {REMEDY}", self.provenance.display()))?;
+        ensure!(
+            pinned.sha256 == provenance::sha256(&object),
+            "{} has another hash than the object; {REMEDY}",
+            self.provenance.display()
+        );
+        ensure!(
+            pinned.sources == sources,
+            "the source of the kernel half has changed since {} was built; {REMEDY}",
+            self.object.display()
+        );
+        eprintln!("{} was built from this source", self.object.display());
+        Ok(())
+    }
+
     fn write(&self, object: &[u8], made: &Provenance) -> Result<()> {
         let changed = fs::read(&self.object).ok().as_deref() != Some(object);
         if let Some(folder) = self.object.parent() {
@@ -142,7 +172,7 @@ impl Committed {
                 self.object.display()
             )
         })?;
-        if committed == object && pinned.sha256 == made.sha256 {
+        if committed == object && pinned.sha256 == made.sha256 && pinned.sources == made.sources {
             eprintln!(
                 "{} is what the source builds to (sha256 {})",
                 self.object.display(),
@@ -151,7 +181,7 @@ impl Committed {
             return Ok(());
         }
         let reason = if committed == object {
-            "tracer.bpf.toml has another hash than the object"
+            "tracer.bpf.toml has another hash than the object, or than its sources"
         } else if pinned.toolchain == made.toolchain {
             "the committed object is not what the source builds to"
         } else {
@@ -327,6 +357,7 @@ mod tests {
 
     fn made(rust: &str, object: &[u8]) -> Provenance {
         Provenance {
+            sources: provenance::sha256(b"sources"),
             sha256: provenance::sha256(object),
             toolchain: identity(rust),
         }

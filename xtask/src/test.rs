@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         system::ensure_terminal()?;
     }
     let mut count = Count::default();
-    let steps = Step::all();
+    let steps = Step::all(arguments.choice.is_full());
     let run = |when: When| {
         let mut count = Count::default();
         for step in steps.iter().filter(|step| step.when == when) {

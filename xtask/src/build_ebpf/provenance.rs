@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::{identity::Identity, toolchain::Toolchain};
 
 const HEADER: &str = "\
-# Written by `cargo xtask build-ebpf`: what tracer.bpf.o beside this file was built by, and its hash.
+# Written by `cargo xtask build-ebpf`: what tracer.bpf.o beside this file was built by, its hash, and that of its sources.
 # `cargo xtask build-ebpf --check` proves that the source of this checkout builds to the same bytes.
 ";
 
@@ -16,13 +16,16 @@ const HEADER: &str = "\
 pub(super) struct Provenance {
     /// The SHA-256 of the object, in hexadecimal.
     pub(super) sha256: String,
+    /// The hash of what it was made of: see [`super::sources`].
+    pub(super) sources: String,
     pub(super) toolchain: Identity,
 }
 
 impl Provenance {
-    pub(super) fn of(toolchain: &Toolchain, object: &[u8]) -> Self {
+    pub(super) fn of(toolchain: &Toolchain, object: &[u8], sources: String) -> Self {
         Self {
             sha256: sha256(object),
+            sources,
             toolchain: toolchain.identity().clone(),
         }
     }
@@ -58,6 +61,7 @@ mod tests {
         };
         let written = Provenance {
             sha256: sha256(b""),
+            sources: sha256(b"x"),
             toolchain,
         };
         assert_eq!(Provenance::parse(&written.to_text().unwrap()).unwrap(), written);

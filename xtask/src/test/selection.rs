@@ -45,6 +45,11 @@ impl Share<'_> {
 }
 
 impl Choice {
+    /// Is everything wanted?
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
     /// Shares the scenarios out.
     pub(super) fn shares<'a>(&self, catalogue: &'a [Named]) -> Result<Vec<Share<'a>>> {
         let known: BTreeSet<&str> = catalogue.iter().map(|named| named.name.as_str()).collect();

@@ -1,0 +1,136 @@
+//! What the object is made of, as one hash: the sources of the kernel half, the crates that it uses, the build's settings.
+//!
+//! The same hash means the same object, so that whether somebody forgot to build anew is known without a compiler.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+/// The packages of this workspace that the object is made of.
+const PACKAGES: [&str; 2] = ["tracer-ebpf", "tracer-common"];
+
+/// The hash, in hexadecimal.
+pub(super) fn digest(workspace: &Path, settings: &str) -> Result<String> {
+    let mut hash = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hash.update(bytes.len().to_le_bytes());
+        hash.update(bytes);
+    };
+    add(settings.as_bytes());
+    for package in PACKAGES {
+        let mut files = BTreeSet::new();
+        collect(&workspace.join(package), &mut files)?;
+        for file in files {
+            let name = file.strip_prefix(workspace).unwrap_or(&file);
+            add(name.as_os_str().as_encoded_bytes());
+            add(&fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
+        }
+    }
+    let lock = workspace.join("Cargo.lock");
+    let text = fs::read_to_string(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
+    for line in crates(&text).with_context(|| format!("in {}", lock.display()))? {
+        add(line.as_bytes());
+    }
+    Ok(hash
+        .finalize()
+        .iter()
+        .fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
+}
+
+fn collect(folder: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot read {}", folder.display()))?;
+        if entry.file_type()?.is_dir() {
+            collect(&entry.path(), files)?;
+        } else {
+            files.insert(entry.path());
+        }
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Lock {
+    package: Vec<Locked>,
+}
+
+#[derive(Deserialize)]
+struct Locked {
+    name: String,
+    version: String,
+    checksum: Option<String>,
+    #[serde(default)]
+    dependencies: Vec<String>,
+}
+
+/// The crates that the kernel half uses, and those that they use: name, version and checksum.
+fn crates(lock: &str) -> Result<BTreeSet<String>> {
+    let lock: Lock = toml::from_str(lock).context("not what cargo writes")?;
+    let mut by_name = BTreeMap::<&str, Vec<&Locked>>::new();
+    for package in &lock.package {
+        by_name.entry(&package.name).or_default().push(package);
+    }
+    let mut found = BTreeSet::new();
+    let mut left: Vec<String> = PACKAGES.map(str::to_owned).to_vec();
+    while let Some(wanted) = left.pop() {
+        // `name`, or `name version` where there are several.
+        let (name, version) = wanted.split_once(' ').unwrap_or((&wanted, ""));
+        for package in by_name.get(name).into_iter().flatten() {
+            let Locked {
+                version: is,
+                checksum,
+                ..
+            } = package;
+            if !version.is_empty() && version.split(' ').next() != Some(is) {
+                continue;
+            }
+            let checksum = checksum.as_deref().unwrap_or_default();
+            if found.insert(format!("{name} {is} {checksum}")) {
+                left.extend(package.dependencies.iter().cloned());
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_half_uses_counts_and_nothing_else() {
+        let lock = |common: &str, other: &str| {
+            format!(
+                "[[package]]\nname = \"tracer-ebpf\"\nversion = \"0.1.0\"\ndependencies = [\"aya-ebpf\", \"tracer-common\"]\n\
+                 [[package]]\nname = \"tracer-common\"\nversion = \"0.1.0\"\n\
+                 [[package]]\nname = \"aya-ebpf\"\nversion = \"{common}\"\nchecksum = \"aa\"\n\
+                 [[package]]\nname = \"ratatui\"\nversion = \"{other}\"\n"
+            )
+        };
+        let before = crates(&lock("0.2.1", "1.0.0")).unwrap();
+        assert_eq!(before, crates(&lock("0.2.1", "2.0.0")).unwrap());
+        assert_ne!(before, crates(&lock("0.2.2", "1.0.0")).unwrap());
+        assert!(before.contains("aya-ebpf 0.2.1 aa") && before.len() == 3);
+    }
+
+    #[test]
+    fn a_changed_source_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        for package in PACKAGES {
+            fs::create_dir_all(folder.path().join(package).join("src")).unwrap();
+        }
+        let file = folder.path().join("tracer-ebpf/src/main.rs");
+        fs::write(&file, "fn main() {}").unwrap();
+        fs::write(folder.path().join("Cargo.lock"), "package = []").unwrap();
+        let before = digest(folder.path(), "opt-level 3").unwrap();
+        assert_eq!(before, digest(folder.path(), "opt-level 3").unwrap());
+        assert_ne!(before, digest(folder.path(), "opt-level 2").unwrap());
+        fs::write(&file, "fn main() { }").unwrap();
+        assert_ne!(before, digest(folder.path(), "opt-level 3").unwrap());
+    }
+}
