@@ -24,6 +24,10 @@ use toolchain::Toolchain;
 
 /// What `cargo xtask build-ebpf` can be told.
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "options, of which at most one is given"
+)]
 pub(crate) struct Arguments {
     /// Change nothing: build, and say whether the committed object is what the source builds to
     #[arg(long, conflicts_with_all = ["debug", "newest"])]
