@@ -93,6 +93,8 @@ impl Control {
                 state.speed = speed;
                 state.is_paused = false;
             }
+            // There is no more than the end.
+            Play::Seek(ns) if ns >= state.end_ns && state.now_ns >= state.end_ns => {}
             Play::Seek(ns) => {
                 state.seek(ns);
                 // From the beginning it is to be seen.
@@ -253,6 +255,13 @@ mod tests {
         let playing = control.playing();
         assert!(playing.is_paused && !playing.is_seeking);
         assert_eq!(playing.now_ns, 101 * S);
+    }
+
+    #[test]
+    fn at_the_end_there_is_no_way_forward() {
+        let control = at_end();
+        control.steer(Play::Seek(101 * S));
+        assert!(!control.playing().is_seeking && !control.is_rewound());
     }
 
     #[test]
