@@ -329,7 +329,7 @@ fn an_ack_that_is_answered_with_rst_is_a_refusal() {
 }
 
 #[test]
-fn an_ack_for_which_the_backend_finds_no_handshake_is_a_refusal_that_is_told_as_it_was() {
+fn an_ack_that_the_backend_refuses_for_no_reason_that_was_seen_is_told_as_it_was() {
     let mut story = Story::new();
     up_to_ack(&mut story, MS);
     let tuple = translated(story.port);
@@ -340,7 +340,7 @@ fn an_ack_for_which_the_backend_finds_no_handshake_is_a_refusal_that_is_told_as_
     story.see(2 * MS, Hook::TcpSendReset, Part::Ack, tuple, POD, socket);
     let (_, fate, diagnosis) = story.only();
     assert_eq!((fate, diagnosis.cause), (Fate::Refused, Some(Cause::Unknown)));
-    assert!(diagnosis.explanation.contains("found no handshake that it ends"));
+    assert!(diagnosis.explanation.contains("the client's ACK with RST"));
 }
 
 #[test]

@@ -289,58 +289,41 @@ fn an_answer_that_the_clients_tcp_does_not_need_any_more_was_not_discarded_elsew
     assert_eq!((fate, diagnosis.cause), (Fate::Stalled, Some(Cause::BackendSlow)));
 }
 
-#[test]
-fn a_socket_that_is_just_being_closed_throws_the_syn_away_in_silence() {
+/// A SYN that goes on and is thrown away inside TCP, where a packet has no device.
+fn thrown_away_in_tcp(symbol: &str, reason: u32) -> Story {
     let mut story = Story::new();
     goes_on(&mut story, MS);
-    story
-        .facts
-        .symbols
-        .insert(0x1234, "tcp_rcv_state_process+0xeb".to_owned());
-    let discarded = |reason| {
-        What::Drop(Drop {
-            location: 0x1234,
-            reason,
-            reserved: 0,
-        })
-    };
+    story.facts.symbols.insert(0x1234, symbol.to_owned());
     story.facts.drop_reasons.insert(61, "TCP_CLOSE".to_owned());
+    let discarded = What::Drop(Drop {
+        location: 0x1234,
+        reason,
+        reserved: 0,
+    });
     let tuple = translated(story.port);
-    story.see(2 * MS, Hook::KfreeSkb, Part::Syn, tuple, 0, discarded(61));
-    let (_, fate, diagnosis) = story.only();
+    story.see(2 * MS, Hook::KfreeSkb, Part::Syn, tuple, 0, discarded);
+    story
+}
+
+#[test]
+fn a_socket_that_is_just_being_closed_throws_the_syn_away_in_silence() {
+    const FUNCTION: &str = "tcp_rcv_state_process+0xeb";
+    let (_, fate, diagnosis) = thrown_away_in_tcp(FUNCTION, 61).only();
     assert_eq!(
         (fate, diagnosis.cause),
         (Fate::Unanswered, Some(Cause::TcpOldConnection))
     );
     assert!(diagnosis.explanation.contains("was just closing"));
-
     // The function throws SYNs away for other reasons too.
-    let mut story = Story::new();
-    goes_on(&mut story, MS);
-    story
-        .facts
-        .symbols
-        .insert(0x1234, "tcp_rcv_state_process+0xeb".to_owned());
-    story.see(2 * MS, Hook::KfreeSkb, Part::Syn, tuple, 0, discarded(2));
-    assert_eq!(story.only().2.cause, Some(Cause::Unknown));
+    let (_, _, diagnosis) = thrown_away_in_tcp(FUNCTION, 2).only();
+    assert_eq!(diagnosis.cause, Some(Cause::Unknown));
 }
 
 #[test]
 fn a_client_that_met_a_live_connection_of_its_port_sends_its_syn_again_at_once() {
-    let mut story = Story::new();
-    goes_on(&mut story, MS);
-    story
-        .facts
-        .symbols
-        .insert(0x1234, "tcp_validate_incoming+0x1".to_owned());
-    // Inside TCP the packet has no device; a bare ACK tells the client, whose RST ends the old connection.
+    // A bare ACK tells the client, whose RST ends the old connection.
+    let mut story = thrown_away_in_tcp("tcp_validate_incoming+0x1", u32::MAX);
     let tuple = translated(story.port);
-    let discarded = What::Drop(Drop {
-        location: 0x1234,
-        reason: u32::MAX,
-        reserved: 0,
-    });
-    story.see(2 * MS, Hook::KfreeSkb, Part::Syn, tuple, 0, discarded);
     copy_arrives(&mut story, 30 * MS);
     copy_reaches_pod(&mut story, 31 * MS);
     let what = What::Listener(story::LISTENER);

@@ -9,7 +9,10 @@ use super::{
     evidence::{self, Evidence},
     tcp, timewait,
 };
-use crate::flow::{event::What, model::Step};
+use crate::flow::{
+    event::{What, text},
+    model::Step,
+};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -64,13 +67,14 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         .backend_of(case.attempt)
         .unwrap_or_else(|| delivered.event.tuple.destination());
     let place = evidence::place(delivered);
+    let discarded = discarded_inside(case, delivered);
     let explanation = if lacks_address(case, delivered) {
         format!(
             "{which} was handed to {place}, {after}: that network namespace does not have the address {}, so the pod is gone, \
              or has another address by now.",
             backend.ip(),
         )
-    } else if let Some(discarded) = discarded_inside(case, delivered) {
+    } else if let Some(discarded) = discarded {
         format!(
             "{which} was handed to the backend {backend} ({place}) and discarded inside its network namespace, in {}{}, {after}.",
             evidence::location(discarded, case.facts),
@@ -80,9 +84,11 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         format!("{which} was handed to the backend {backend} ({place}), {after}.")
     };
     let mut evidence = delivery_evidence(case, delivered);
-    if let Some(discarded) = discarded_inside(case, delivered) {
-        evidence.extend(evidence::discarded(discarded, case.facts));
-    }
+    evidence.extend(
+        discarded
+            .into_iter()
+            .flat_map(|step| evidence::discarded(step, case.facts)),
+    );
     Some(Proof {
         explanation,
         evidence,
@@ -101,10 +107,6 @@ fn discarded_inside<'a>(case: &Case<'a>, delivered: &Step) -> Option<&'a Step> {
 
 /// The chain of that namespace that dropped it, if it was seen.
 fn by_chain(case: &Case<'_>, discarded: &Step) -> String {
-    let text = |bytes: &[u8]| {
-        let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-        String::from_utf8_lossy(&bytes[..end]).into_owned()
-    };
     let chain = case.steps().find_map(|step| match &step.event.what {
         What::Chain(chain) if step.event.netns == discarded.event.netns => Some(chain),
         _ => None,

@@ -99,8 +99,8 @@ fn refused(case: &Case<'_>) -> Proof {
             evidence,
         );
     }
-    let missed = missed_handshake(case.flow);
-    if let Some(reset) = missed {
+    let refused = refused_ack(case.flow);
+    if let Some(reset) = refused {
         evidence.push(Evidence::seen(
             "RST sent by",
             evidence::place(reset),
@@ -110,12 +110,10 @@ fn refused(case: &Case<'_>) -> Proof {
     if let Some(step) = case.discarded {
         evidence.extend(evidence::discarded(step, case.facts));
     }
-    if let Some(reset) = missed {
+    if let Some(reset) = refused {
         return words(
             &format!(
-                "{} answered the SYN, but when the client's ACK came its TCP found no handshake that it ends, and answered with \
-                 RST. Some kernels miss the handshake while another packet of the client ends it on another CPU; whether it \
-                 was that was not seen.",
+                "{} answered the SYN, but the client's ACK with RST: that it took an ACK was not seen. Why is not known.",
                 reset.event.tuple.destination(),
             ),
             evidence,
@@ -168,10 +166,10 @@ fn ack_to_another<'a>(case: &Case<'a>) -> Option<(&'a Step, SocketAddr)> {
     (was_sent_to(answered) && was_sent_to(refused_by)).then_some((reset, answered))
 }
 
-/// The step at which the backend that had answered the SYN refused the client's ACK, and was not seen to have taken one.
-/// Between taking a handshake out of its table and putting the connection in, `inet_ehash_insert` of 5.10 lets another CPU
+/// The step at which the backend that had answered the SYN refused the client's ACK, and was not seen to have taken one. One
+/// way to it that leaves no trace: between taking a handshake out of its table and putting the connection in, `inet_ehash_insert` of 5.10 lets another CPU
 /// find neither (`net/ipv4/inet_hashtables.c`; it puts the connection in first since 6.3).
-fn missed_handshake(flow: &Flow) -> Option<&Step> {
+fn refused_ack(flow: &Flow) -> Option<&Step> {
     let answered = |backend| {
         let mut answers = flow.steps.iter().filter(|step| step.event.part == Part::SynAck);
         answers.any(|step| step.event.tuple.source() == backend)

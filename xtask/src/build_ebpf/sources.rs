@@ -1,6 +1,7 @@
 //! What the object is made of, as one hash: the sources of the kernel half, the crates that it uses, the build's settings.
 //!
-//! The same hash means the same object, so that whether somebody forgot to build anew is known without a compiler.
+//! So whether somebody forgot to build anew is known without a compiler. What the toolchain and the flags of the build make
+//! of it only `--check` can tell.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,17 +9,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
+
+use super::provenance::sha256;
 
 /// The packages of this workspace that the object is made of.
 const PACKAGES: [&str; 2] = ["tracer-ebpf", "tracer-common"];
 
 /// The hash, in hexadecimal.
 pub(super) fn digest(workspace: &Path, settings: &str) -> Result<String> {
-    let mut hash = Sha256::new();
+    let mut all = Vec::new();
     let mut add = |bytes: &[u8]| {
-        hash.update(bytes.len().to_le_bytes());
-        hash.update(bytes);
+        all.extend(bytes.len().to_le_bytes());
+        all.extend(bytes);
     };
     add(settings.as_bytes());
     for package in PACKAGES {
@@ -35,10 +37,7 @@ pub(super) fn digest(workspace: &Path, settings: &str) -> Result<String> {
     for line in crates(&text).with_context(|| format!("in {}", lock.display()))? {
         add(line.as_bytes());
     }
-    Ok(hash
-        .finalize()
-        .iter()
-        .fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
+    Ok(sha256(&all))
 }
 
 fn collect(folder: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> {

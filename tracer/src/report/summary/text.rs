@@ -260,15 +260,11 @@ fn sentence(cause: &CauseSummary) -> String {
     }
     if cause.lost_ms > 0.0 {
         // How long a client went on waiting behind its last SYN is not known.
-        let up_to = match cause.cause {
-            _ if cause
-                .by_fate
-                .keys()
-                .all(|fate| matches!(fate, Fate::Stalled | Fate::Refused)) =>
-            {
-                ""
-            }
-            _ => "up to ",
+        let is_known = |fate: &Fate| matches!(fate, Fate::Stalled | Fate::Refused);
+        let up_to = if cause.by_fate.keys().all(is_known) {
+            ""
+        } else {
+            "up to "
         };
         let _ = write!(out, ", and lost {up_to}{} by it", time(cause.lost_ms));
         if cause.flows != 1 {

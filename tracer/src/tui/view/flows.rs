@@ -140,10 +140,12 @@ fn status(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
 fn nothing(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
     let text = if model.list.left() > 0 {
         "looking…"
-    } else if model.list.filter().is_empty() {
+    } else if !model.list.filter().is_empty() {
+        "No flow is like that. Esc takes the filter off."
+    } else if model.only.is_empty() {
         "No connection was seen so far."
     } else {
-        "No flow is like that. Esc takes the filter off."
+        "No connection that is as the command line asks for was seen so far."
     };
     pen.put(1, 2, text, Style::new());
     status(model, pen, shown);

@@ -148,8 +148,12 @@ fn list_causes(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes: u
             "" => said,
             only => format!("{said} Only these are shown: {}", clean(only)),
         };
-        pen.put(0, y + 1, &said, theme.fate(fate));
-        return y + 2;
+        let mut y = y + 1;
+        for line in wrap(&said, pen.columns()) {
+            pen.put(0, y, &line, theme.fate(fate));
+            y += 1;
+        }
+        return y;
     }
     let first = first_shown(model.overview.place, lines, causes);
     let all = model.shown().causes();
