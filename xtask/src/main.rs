@@ -1,10 +1,11 @@
-//! The project's own commands.
+//! The project's development commands.
 
 mod build_ebpf;
 mod demo;
 mod dist;
 mod fuzz;
 mod lab;
+mod priority;
 mod static_build;
 mod system;
 mod test;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-/// The project's own commands.
+/// The project's development commands
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
@@ -27,16 +28,15 @@ struct Arguments {
 enum Command {
     /// Build the kernel half, tracer/bpf/tracer.bpf.o
     BuildEbpf(build_ebpf::Arguments),
-    /// Play scenarios on real kernels in QEMU, and hold tracer's words against what they expect
+    /// Run scenarios on real kernels in QEMU and check tracer's output
     Lab(lab::Arguments),
-    /// Show what tracer is for: a registry behind a NodePort, and connections that stall for a second
+    /// Show what tracer is for: a registry behind a NodePort, where connections stall for a second
     Demo(demo::Arguments),
-    /// Build the one static file that runs on any x86-64 Linux, target/dist/tracer
+    /// Build target/dist/tracer, one static file for any x86-64 Linux
     Dist,
-    /// Give hostile recordings, records and facts to what reads them
+    /// Fuzz the readers of recordings, records and node facts
     Fuzz(fuzz::Arguments),
-    /// Run everything that must pass: lints, unit tests, the report in a browser, licences, the kernel half's bytes, all
-    /// scenarios
+    /// Run every check: lints, unit tests, scenarios, fuzz targets, licences and more
     Test(test::Arguments),
 }
 
