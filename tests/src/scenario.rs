@@ -48,7 +48,7 @@ pub struct Scenario {
     /// The addresses with which it is played; the file itself names those of IPv4.
     #[serde(default = "Scenario::default_families")]
     pub families: Vec<Family>,
-    /// Whether the test plays it on every one of its kernels, not on one of them only.
+    /// Whether it shows a decision of IPVS. `cargo xtask test` spreads these over all kernels, and gives them two CPUs.
     #[serde(default)]
     pub core: bool,
     /// Whether it takes minutes and a machine of its own, and so is played only by those who ask for it.

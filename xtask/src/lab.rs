@@ -30,7 +30,7 @@ use runner::Lab;
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub(crate) struct Arguments {
-    /// Kernel series, for example 5.10, 6.12, or 7 for the newest 7.x; several run in parallel
+    /// Kernel series; 7 is the newest 7.x
     #[arg(
         long = "kernel",
         value_name = "KERNEL",
@@ -38,13 +38,13 @@ pub(crate) struct Arguments {
         default_value = "6.12"
     )]
     kernels: Vec<KernelName>,
-    /// Scenarios to run, in this order [default: all that support the kernel]
+    /// Scenarios to run, in this order [default: all of the kernel]
     #[arg(long = "scenario", value_name = "NAME", value_delimiter = ',')]
     scenarios: Vec<String>,
-    /// IPVS code to run: pre-5.9 drops the SYN on every port reuse, as kernels before 5.9 did
+    /// IPVS as before 5.9, which drops reused ports
     #[arg(long, value_name = "FLAVOUR", value_parser = ["pre-5.9"])]
     ipvs: Option<String>,
-    /// Debian build of the kernel: cloud, generic or rt (`PREEMPT_RT`)
+    /// Debian build of the kernel: cloud, generic or rt
     #[arg(long, value_name = "BUILD", default_value_t)]
     build: Build,
     /// List the scenarios and exit
@@ -53,7 +53,7 @@ pub(crate) struct Arguments {
     /// Generate the traffic only, without tracer
     #[arg(long)]
     without_tracer: bool,
-    /// Open tracer's screen in the guest while its scenarios repeat; q quits
+    /// Open tracer's screen in the guest and repeat the scenarios
     #[arg(long, conflicts_with_all = ["without_tracer", "verbose", "recordings"])]
     tui: bool,
     /// Print evidence and path of each flow

@@ -30,13 +30,13 @@ enum Command {
     BuildEbpf(build_ebpf::Arguments),
     /// Run scenarios on real kernels in QEMU and check tracer's output
     Lab(lab::Arguments),
-    /// Show what tracer is for: a registry behind a NodePort, where connections stall for a second
+    /// Show why connections to a registry behind a NodePort stall for a second
     Demo(demo::Arguments),
     /// Build target/dist/tracer, one static file for any x86-64 Linux
     Dist,
     /// Fuzz the readers of recordings, records and node facts
     Fuzz(fuzz::Arguments),
-    /// Run every check: lints, unit tests, scenarios, fuzz targets, licences and more
+    /// Run all checks: lints, unit tests, scenarios, fuzz targets and more
     Test(test::Arguments),
 }
 
@@ -58,5 +58,27 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Demo(arguments) => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn help_texts() {
+        let mut command = Arguments::command().term_width(100);
+        command.build();
+        let names: Vec<String> = command
+            .get_subcommands()
+            .map(|command| command.get_name().to_owned())
+            .filter(|name| name != "help")
+            .collect();
+        insta::assert_snapshot!("xtask", command.render_help());
+        for name in names {
+            let command = command.find_subcommand_mut(&name).unwrap();
+            insta::assert_snapshot!(name, command.render_help());
+        }
     }
 }

@@ -38,7 +38,7 @@ use timing::{RUN_BUDGET, SCENARIO_BUDGET, Share};
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Run only what needs no guest and no network: format, phrases, lints and unit tests
+    /// Run format, phrases, lints and unit tests only
     #[arg(long, conflicts_with_all = ["full", "kernels", "scenarios"])]
     quick: bool,
     #[command(flatten)]

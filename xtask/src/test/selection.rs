@@ -22,13 +22,13 @@ const LEGACY: &str = "-legacy";
 /// The scenarios and kernels that a run is limited to.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Selection {
-    /// Run every scenario and variant on every kernel that supports it
+    /// Run every scenario and variant on all its kernels
     #[arg(long)]
     full: bool,
-    /// Run on these kernels only, for example 6.12 or 5.10/pre-5.9, with all their scenarios
+    /// Run all scenarios of these kernels, for example 5.10/pre-5.9
     #[arg(long = "kernel", value_name = "KERNEL", value_delimiter = ',')]
     kernels: Vec<KernelName>,
-    /// Run these scenarios only, on all their kernels
+    /// Run these scenarios on all their kernels
     #[arg(long = "scenario", value_name = "NAME", value_delimiter = ',')]
     scenarios: Vec<String>,
 }
