@@ -92,7 +92,10 @@ pub(crate) fn is_impure(path: &str) -> bool {
     }
     let last = path.rsplit("::").next().unwrap_or(path);
     let is_constant = !last.contains(char::is_lowercase);
+    // Imported for its constants; its functions are seen where they are called.
+    let is_libc_itself = last == "libc";
     !is_constant
+        && !is_libc_itself
         && IMPURE.iter().any(|name| is_below(path, name))
         && !HARMLESS.iter().any(|name| is_below(path, name))
 }

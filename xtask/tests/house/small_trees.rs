@@ -395,6 +395,8 @@ fn constants_are_pure_and_a_star_over_io_is_not() {
     for (path, expected) in [
         ("libc::AF_INET", false),
         ("libc::socket", true),
+        ("nix::libc", false),
+        ("nix::libc::getsockopt", true),
         ("nix::errno::Errno", false),
         ("nix::unistd::getpid", true),
         ("std::net::SocketAddr", false),
