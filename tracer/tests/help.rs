@@ -11,10 +11,10 @@ fn help(arguments: &[&str]) -> String {
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .output()
-        .unwrap();
+        .expect("tracer runs");
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     assert!(output.stderr.is_empty(), "{arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("help is UTF-8")
 }
 
 /// The commands that `tracer --help` lists. A wrapped description is indented deeper than a name.
