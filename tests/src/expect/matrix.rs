@@ -5,16 +5,10 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::Judge;
-use super::truth::{LOST_A_SECOND_MS, agrees};
-use crate::protocol::{Outcome, Traffic};
-use crate::scenario::{Expected, Fate, Scenario};
-
-/// One in this many of the flows that should connect at once may be slowed by the machine.
-const SLOWED_AT_MOST: usize = 100;
-
-/// One in this many flows may deviate from the scenario's plan.
-const OTHERWISE_AT_MOST: usize = 500;
+use super::deviation::{Disorder, disorder};
+use super::judge::Judge;
+use crate::protocol::Traffic;
+use crate::scenario::Scenario;
 
 /// The label of flows without a cause.
 const NO_CAUSE: &str = "no cause";
@@ -96,68 +90,6 @@ impl fmt::Display for Matrix {
             }
         }
         Ok(())
-    }
-}
-
-/// How a connection deviates from the scenario's plan. With thousands of connections on an emulated machine
-/// that happens, and is not what the scenario tests. tracer's report must still match the client's
-/// experience.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Disorder {
-    /// It should have connected at once, and took a second.
-    Slowed,
-    /// Its fate is not the planned one.
-    Otherwise,
-}
-
-/// Whether and how a connection deviates from the plan.
-pub(super) fn disorder(scenario: &Scenario, expected: &Expected, truth: &Traffic) -> Option<Disorder> {
-    if !scenario.expect.matrix || expected.lossy {
-        return None;
-    }
-    let was_to_connect = expected.fate == Fate::Established;
-    if was_to_connect && truth.outcome == Outcome::Connected && truth.ms >= LOST_A_SECOND_MS {
-        return Some(Disorder::Slowed);
-    }
-    let cause = expected.cause.map(crate::scenario::Cause::word);
-    let is_unheard = was_to_connect && truth.backend.is_none();
-    (is_unheard || !agrees(expected.fate, cause, truth)).then_some(Disorder::Otherwise)
-}
-
-impl Judge<'_> {
-    /// Checks that few flows deviate from the plan.
-    pub(super) fn disorders(&mut self) {
-        let scenario = self.scenario;
-        let planned: Vec<_> = self
-            .attempts
-            .iter()
-            .filter_map(|(attempt, _)| Some((attempt, scenario.expected(attempt)?)))
-            .collect();
-        let disorders: Vec<Disorder> = planned
-            .iter()
-            .filter_map(|(attempt, expected)| disorder(scenario, expected, self.truths.get(*attempt)?))
-            .collect();
-        let count = |wanted| disorders.iter().filter(|disorder| **disorder == wanted).count();
-        let (slowed, otherwise) = (count(Disorder::Slowed), count(Disorder::Otherwise));
-        let (all, to_connect) = (
-            planned.len(),
-            planned
-                .iter()
-                .filter(|(_, expected)| expected.fate == Fate::Established)
-                .count(),
-        );
-        if slowed * SLOWED_AT_MOST > to_connect {
-            self.wrong(
-                "the machine",
-                format!("{slowed} of {to_connect} connections took a second instead of connecting at once"),
-            );
-        }
-        if otherwise * OTHERWISE_AT_MOST > all {
-            self.wrong(
-                "the machine",
-                format!("{otherwise} of {all} connections did not go as planned"),
-            );
-        }
     }
 }
 

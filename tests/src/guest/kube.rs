@@ -17,9 +17,6 @@ use crate::scenario::{Family, Membership, Proxy, Removal, Topology};
 use iptables::{Backend, Iptables};
 use plan::{Front, Plan};
 
-/// The port of every service on its cluster address.
-const CLUSTER_PORT: u16 = 80;
-
 /// A stand-in for kube-proxy.
 #[derive(Debug)]
 pub(super) struct Kube {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::cancel::Cancel;
-use super::topology::{ipvs_connections, names_in};
+use super::node_state::{ipvs_connections, names_in};
 use super::{modules, netns, process_table, sysctl, tool};
 
 /// How long self-terminating things may take: a device's last reference, a dying conntrack entry.

@@ -15,6 +15,7 @@ mod leftovers;
 mod modules;
 mod neighbour;
 mod netns;
+mod node_state;
 mod nodes;
 mod play;
 mod pod;

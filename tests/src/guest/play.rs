@@ -12,9 +12,9 @@ use super::client::Client;
 use super::leftovers::Inventory;
 use super::port::Port;
 use super::process::Bench;
-use super::tool;
 use super::topology::{self, Node};
 use super::tracer::Tracer;
+use super::{node_state, tool};
 use crate::protocol::Job;
 use crate::scenario::{Connect, RunIn, Scenario, Step, Talk};
 
@@ -146,7 +146,7 @@ impl Stage {
             let text = tool::run(command).unwrap_or_else(|error| format!("{error:#}"));
             self.port.note(format!("{command}\n{}", text.trim_end()));
         }
-        let connections = topology::ipvs_connections().join("\n");
+        let connections = node_state::ipvs_connections().join("\n");
         self.port.note(format!("/proc/net/ip_vs_conn\n{connections}"));
     }
 }

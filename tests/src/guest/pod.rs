@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 
 use super::cancel::Cancel;
 use super::netns::Netns;
+use super::node_state::is_up;
 use super::server::Server;
-use super::topology::is_up;
 use super::{neighbour, segment, sysctl, tool};
 use crate::scenario::{self, Behaviour, HalfOpen, address};
 

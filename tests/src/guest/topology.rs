@@ -1,9 +1,7 @@
 //! The node of a scenario: built from nothing, and torn down completely.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +11,7 @@ use super::client::{self, Client};
 use super::kube::Kube;
 use super::leftovers::{Inventory, Kind};
 use super::netns::{self, Netns};
+use super::node_state::{ipvs_connections, is_up, names_in};
 use super::nodes::{self, OtherNode};
 use super::pod::Pod;
 use super::restore::{self, Sysctls};
@@ -153,7 +152,7 @@ impl Node {
     }
 
     /// Sets a sysctl of the node for the rest of the scenario.
-    pub(super) fn sysctl(&mut self, name: &str, value: &scenario::Value) -> Result<()> {
+    pub(super) fn sysctl(&mut self, name: &str, value: &scenario::SysctlValue) -> Result<()> {
         self.sysctls.set(name, value)
     }
 
@@ -272,22 +271,6 @@ pub(super) fn address(topology: &Topology, service: Option<&str>, at: Option<IpA
     Ok(SocketAddr::new(at, service.node_port))
 }
 
-/// The names of a folder's entries; none if there is no such folder.
-pub(super) fn names_in(folder: impl AsRef<Path>) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
-}
-
-/// IPVS' connections, as the kernel prints them.
-pub(super) fn ipvs_connections() -> Vec<String> {
-    let table = fs::read_to_string("/proc/net/ip_vs_conn").unwrap_or_default();
-    table.lines().skip(1).map(str::to_owned).collect()
-}
-
 /// Removes all virtual servers and waits until their connections are gone too. By default IPVS keeps those
 /// until they time out; with `expire_nodest_conn` it expires them with their real servers.
 fn forget_ipvs(sysctls: &mut Changed) -> Result<()> {
@@ -312,21 +295,4 @@ fn forget_sets() -> Result<()> {
         Ok(refused.is_none())
     })?;
     refused.map_or(Ok(()), Err)
-}
-
-/// Whether a device of the node carries packets with addresses of this family.
-pub(super) fn is_up(device: &str, address: IpAddr) -> bool {
-    let state = fs::read_to_string(format!("/sys/class/net/{device}/operstate"));
-    state.is_ok_and(|state| state.trim() == "up") && (address.is_ipv4() || has_link_local(device))
-}
-
-/// Whether the device has a link-local address, the source of its neighbour solicitations: without one it
-/// sends none, and retries only a second later.
-fn has_link_local(device: &str) -> bool {
-    const LINK: &str = "20";
-    let table = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
-    table.lines().any(|line| {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        matches!(words[..], [_, _, _, LINK, _, name] if name == device)
-    })
 }

@@ -10,9 +10,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
+use super::command::run;
 use super::mirror::Mirror;
 use super::progress::Progress;
-use super::{Cache, Package, Suite, Version, run};
+use super::{Cache, Package, Suite, Version};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::Suite;
+use super::command::run;
 
 /// The environment variable with the mirror to use instead of the machine's own, `http://host/debian`. The
 /// security archive is expected beside it, at `http://host/debian-security`.
@@ -40,7 +41,7 @@ impl Mirror {
         if let Ok(main) = env::var(OVERRIDE) {
             return Ok(Self::beside(main.trim_end_matches('/')));
         }
-        let listed = super::run(Command::new("apt-get").args(["--print-uris", "update"]))
+        let listed = run(Command::new("apt-get").args(["--print-uris", "update"]))
             .context("cannot read the machine's apt sources")?;
         from_uris(&listed).with_context(|| {
             format!("the machine's apt sources have no Debian mirror; set {OVERRIDE}=http://HOST/debian")

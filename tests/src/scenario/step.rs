@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::{Behaviour, Value};
+use super::{Behaviour, SysctlValue};
 
 /// One event. In the file: a table with one key, the name of the step.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -28,7 +28,7 @@ pub enum Step {
     /// A pod changes its behaviour.
     Pod(Change),
     /// Sysctls of the node change.
-    Sysctl(BTreeMap<String, Value>),
+    Sysctl(BTreeMap<String, SysctlValue>),
     /// Rules are loaded on the node by `nft -f`.
     Nft(String),
     /// The node's shell runs a command. Whatever it changes (rules, routes, addresses, devices, qdiscs,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Deserialize;
 
-use super::{Family, OtherNode, Overlay, Value, address};
+use super::{Family, OtherNode, Overlay, SysctlValue, address};
 
 /// The node (address [`Topology::node_address`], in the guest's own netns), its clients, its pods and their
 /// services.
@@ -170,7 +170,7 @@ pub struct Pod {
     pub host_network: bool,
     /// Sysctls of its netns.
     #[serde(default)]
-    pub sysctls: BTreeMap<String, Value>,
+    pub sysctls: BTreeMap<String, SysctlValue>,
     /// The other node it runs on; by default it runs on the first node.
     pub node: Option<String>,
     /// The port it listens on.

@@ -13,13 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::kernels::Kernel;
 use super::qemu_program;
-use crate::packages::{Cache, host::Program};
-
-/// The program that boots the guests.
-pub const PROGRAM: Program = Program {
-    name: "qemu-system-x86_64",
-    package: "qemu-system-x86",
-};
+pub use super::qemu_program::PROGRAM;
+use crate::packages::Cache;
 
 /// How long the KVM test may take; where KVM works it takes one or two seconds.
 const PROOF: Duration = Duration::from_secs(5);

@@ -10,8 +10,14 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::qemu::PROGRAM;
-use crate::packages::{Cache, Dependencies, Suite, Version, host, unpack};
+use crate::packages::host::{self, Program};
+use crate::packages::{Cache, Dependencies, Suite, Version, unpack};
+
+/// The program that boots the guests.
+pub const PROGRAM: Program = Program {
+    name: "qemu-system-x86_64",
+    package: "qemu-system-x86",
+};
 
 /// The first version without that bug.
 const GOOD: &str = "8.1";

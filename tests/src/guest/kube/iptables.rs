@@ -6,9 +6,8 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result};
 
 use super::super::{modules, tool};
-use super::CLUSTER_PORT;
 use super::names::{ServiceChains, iptables_endpoint};
-use super::plan::{Endpoint, Front, Plan};
+use super::plan::{CLUSTER_PORT, Endpoint, Front, Plan};
 use crate::scenario::{Family, Policy, address};
 
 /// The sysctls that kube-proxy sets to 1: services are available at 127.0.0.1 too.

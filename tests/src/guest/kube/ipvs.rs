@@ -8,8 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result};
 
 use super::super::tool;
-use super::CLUSTER_PORT;
-use super::plan::{Endpoint, Front, Plan};
+use super::plan::{CLUSTER_PORT, Endpoint, Front, Plan};
 use crate::scenario::{Family, Policy, address};
 
 /// The sysctls that kube-proxy sets to 1. It leaves `net.ipv4.vs.conn_reuse_mode` alone on kernels from 5.9

@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 
 use super::super::tool;
-use super::CLUSTER_PORT;
 use super::names::{ServiceChains, nftables_endpoint};
-use super::plan::{Endpoint, Front, Plan};
+use super::plan::{CLUSTER_PORT, Endpoint, Front, Plan};
 use crate::scenario::{Family, Policy, address};
 
 /// The networks of pods and services.

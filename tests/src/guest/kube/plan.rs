@@ -6,6 +6,9 @@ use anyhow::{Context, Result};
 
 use crate::scenario::{Family, Policy, RealServer, Scheduler, Topology, address};
 
+/// The port of every service on its cluster address.
+pub(super) const CLUSTER_PORT: u16 = 80;
+
 /// All services, and the node's own addresses.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 
 use super::super::Scenario;
-use super::known_pod;
+use super::rules::known_pod;
 
 /// Fails with the first contradiction.
 pub(super) fn check(scenario: &Scenario) -> Result<()> {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 
 use super::super::{Change, Connect, Membership, Proxy, Removal, RunIn, Step, Talk, Topology};
+use super::rules::{known_pod, known_service, sysctl, weight};
 use super::topology::on_hosts_network;
-use super::{known_pod, known_service, sysctl, weight};
 
 /// Fails with the first contradiction.
 pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {

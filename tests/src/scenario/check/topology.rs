@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, ensure};
 
 use super::super::{Behaviour, Overlay, Pod, Proxy, Scheduler, Service, Topology, address};
-use super::{known_pod, sysctl, unique, weight};
+use super::rules::{known_pod, sysctl, unique, weight};
 
 /// Linux' limit for a device name (15), minus the four letters that the node's veth names start with.
 const LONGEST_NAME: usize = 11;
