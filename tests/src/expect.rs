@@ -1,6 +1,7 @@
 //! Compares the flows that tracer printed with a scenario's expectations, and both with the ground truth:
 //! what the clients experienced.
 
+mod assignment;
 mod deviation;
 mod flow;
 mod judge;
@@ -10,7 +11,6 @@ mod path;
 #[cfg(test)]
 mod tests;
 mod truth;
-mod whose;
 
 use serde_json::Value;
 
@@ -31,11 +31,11 @@ pub fn judge(scenario: &Scenario, lines: &[Value], traffic: &[Traffic]) -> Vec<M
     if let Some(totals) = &scenario.expect.totals {
         judge.totals(totals, &flows, lines);
     }
-    judge.losses(lines);
+    judge.lost_records(lines);
     if scenario.expect.matrix {
-        judge.disorders();
+        judge.deviations();
     }
-    judge.found
+    judge.mismatches
 }
 
 /// Compares only the clients' truth with the scenario: whether the scenario happened as intended.
@@ -43,5 +43,5 @@ pub fn judge(scenario: &Scenario, lines: &[Value], traffic: &[Traffic]) -> Vec<M
 pub fn judge_traffic(scenario: &Scenario, traffic: &[Traffic]) -> Vec<Mismatch> {
     let mut judge = Judge::new(scenario, traffic);
     judge.traffic();
-    judge.found
+    judge.mismatches
 }

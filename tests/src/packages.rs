@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn newest_is_by_version_and_not_by_letters() {
+    fn newest_is_by_version_and_not_alphabetical() {
         let found = vec![
             package("linux-image-6.12.9-cloud-amd64", "6.12.9-1"),
             package("linux-image-6.12.107-cloud-amd64", "6.12.107-1~bpo12+1"),
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_without_its_manifest_is_not_taken_for_complete() {
+    fn a_tree_without_its_manifest_is_incomplete() {
         let folder = tempfile::tempdir().unwrap();
         assert!(read_manifest(folder.path()).unwrap().is_none());
         fs::write(

@@ -56,7 +56,7 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    pub(super) fn shows(&self, wanted: &scenario::Evidence) -> bool {
+    pub(super) fn matches(&self, wanted: &scenario::Evidence) -> bool {
         let holds = |text: &str, part: Option<&str>| {
             part.is_none_or(|part| text.to_lowercase().contains(&part.to_lowercase()))
         };
@@ -79,7 +79,7 @@ impl fmt::Display for Evidence {
 
 impl Flow {
     /// Whether it has no cause, or is blamed on the network between client and node.
-    pub(super) fn blames_nobody(&self) -> bool {
+    pub(super) fn is_blameless(&self) -> bool {
         self.fate == Fate::Established.word() && self.cause.is_none()
             || self.cause.as_deref() == Some(Expected::LOST)
     }

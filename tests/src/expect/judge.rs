@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use super::deviation::{Disorder, OTHERWISE_AT_MOST, SLOWED_AT_MOST, disorder};
+use super::assignment::{self, Assignment};
+use super::deviation::{Deviation, SLOWED_ONE_IN, UNPLANNED_ONE_IN, deviation};
 use super::flow::{self, Flow, is_type};
 use super::mismatch::Mismatch;
 use super::path;
-use super::truth::{Lived, STALL_TOLERANCE_MS, agrees, waited_ms};
-use super::whose::{self, Whose};
+use super::truth::{Experience, STALL_TOLERANCE_MS, agrees, waited_ms};
 use crate::protocol::{Outcome, Traffic};
 use crate::scenario::{Attempt, Cause, Connect, Dataplane, Expected, Fate, Scenario, Totals};
 
@@ -21,27 +21,30 @@ pub(super) struct Judge<'a> {
     pub(super) attempts: Vec<(Attempt, &'a Connect)>,
     planned: BTreeSet<Attempt>,
     pub(super) truths: BTreeMap<Attempt, &'a Traffic>,
-    pub(super) found: Vec<Mismatch>,
+    pub(super) mismatches: Vec<Mismatch>,
 }
 
 impl<'a> Judge<'a> {
     pub(super) fn new(scenario: &'a Scenario, traffic: &'a [Traffic]) -> Self {
         let attempts = scenario.attempts();
-        let mut whose = Whose::new(scenario, &attempts);
-        let truths = traffic
-            .iter()
-            .map(|truth| (whose.take(&truth.client, truth.source_port, truth.to), truth));
+        let mut assignment = Assignment::new(scenario, &attempts);
+        let truths = traffic.iter().map(|truth| {
+            (
+                assignment.assign(&truth.client, truth.source_port, truth.to),
+                truth,
+            )
+        });
         Self {
             truths: truths.collect(),
             scenario,
             planned: attempts.iter().map(|(attempt, _)| attempt.clone()).collect(),
             attempts,
-            found: Vec::new(),
+            mismatches: Vec::new(),
         }
     }
 
-    fn wrong(&mut self, subject: impl fmt::Display, what: impl Into<String>) {
-        self.found.push(Mismatch {
+    fn mismatch(&mut self, subject: impl fmt::Display, what: impl Into<String>) {
+        self.mismatches.push(Mismatch {
             subject: subject.to_string(),
             what: what.into(),
         });
@@ -53,25 +56,25 @@ impl<'a> Judge<'a> {
         let scenario = self.scenario;
         for (attempt, _) in self.attempts.clone() {
             let Some(truth) = self.truths.get(&attempt).copied() else {
-                self.wrong(&attempt, "the client never reported its outcome");
+                self.mismatch(&attempt, "the client never reported its outcome");
                 continue;
             };
             let Some(expected) = scenario.expected(&attempt) else {
                 continue;
             };
             let cause = expected.cause.map(Cause::word);
-            let free = expected.lossy || disorder(scenario, expected, truth).is_some();
+            let free = expected.lossy || deviation(scenario, expected, truth).is_some();
             if !free && !agrees(expected.fate, cause, truth) {
                 let fate = expected.fate;
-                self.wrong(
+                self.mismatch(
                     &attempt,
-                    format!("expected {fate}, but the client {}", Lived(truth)),
+                    format!("expected {fate}, but the client {}", Experience(truth)),
                 );
             }
             if let (Some(wanted), Some(answered)) = (&expected.backend, &truth.backend)
                 && wanted != answered
             {
-                self.wrong(&attempt, format!("{answered} answered, expected {wanted}"));
+                self.mismatch(&attempt, format!("{answered} answered, expected {wanted}"));
             }
         }
         let strays: Vec<Attempt> = self
@@ -81,7 +84,7 @@ impl<'a> Judge<'a> {
             .cloned()
             .collect();
         for stray in strays {
-            self.wrong(stray, "the client connected, but no step asks for it");
+            self.mismatch(stray, "the client connected, but no step asks for it");
         }
     }
 
@@ -89,27 +92,27 @@ impl<'a> Judge<'a> {
     pub(super) fn read(&mut self, lines: &[Value]) -> BTreeMap<Attempt, Flow> {
         let (latest, broken) = flow::latest(lines);
         for what in broken {
-            self.wrong("tracer", what);
+            self.mismatch("tracer", what);
         }
-        let mut whose = Whose::new(self.scenario, &self.attempts);
+        let mut assignment = Assignment::new(self.scenario, &self.attempts);
         let mut flows = BTreeMap::new();
         for flow in latest {
             let from = &flow.client;
             let mut parties = self.scenario.topology.parties();
             let Some((client, _)) = parties.find(|(_, address)| *address == from.ip) else {
                 let subject = format!("{}:{}", from.ip, from.port);
-                self.wrong(
+                self.mismatch(
                     subject,
                     format!("tracer reports a flow ({}) from an unknown client", flow.fate),
                 );
                 continue;
             };
             let to = SocketAddr::new(flow.node.ip, flow.node.port);
-            let attempt = whose.take(client, from.port, to);
+            let attempt = assignment.assign(client, from.port, to);
             if self.planned.contains(&attempt) {
                 flows.insert(attempt, flow);
             } else {
-                self.wrong(
+                self.mismatch(
                     attempt,
                     format!("tracer reports a flow ({}) that no step created", flow.fate),
                 );
@@ -122,13 +125,13 @@ impl<'a> Judge<'a> {
         let scenario = self.scenario;
         for (attempt, connect) in self.attempts.clone() {
             let Some(flow) = flows.get(&attempt) else {
-                self.wrong(&attempt, "tracer reports no such flow");
+                self.mismatch(&attempt, "tracer reports no such flow");
                 continue;
             };
-            if let Some(to) = whose::target(scenario, connect)
+            if let Some(to) = assignment::target(scenario, connect)
                 && (flow.node.ip, flow.node.port) != (to.ip(), to.port())
             {
-                self.wrong(&attempt, format!("it went to {to}, tracer reports {}", flow.node));
+                self.mismatch(&attempt, format!("it went to {to}, tracer reports {}", flow.node));
             }
             let truth = self.truths.get(&attempt).copied();
             let expected = scenario.expected(&attempt);
@@ -136,40 +139,40 @@ impl<'a> Judge<'a> {
                 self.lossy(&attempt, flow, truth);
                 continue;
             }
-            let disorder = expected.and_then(|expected| disorder(scenario, expected, truth?));
+            let deviation = expected.and_then(|expected| deviation(scenario, expected, truth?));
             if let Some(expected) = expected
-                && disorder.is_none()
+                && deviation.is_none()
             {
                 self.flow(&attempt, flow, expected);
             }
             if let Some(truth) = truth {
                 // Where the pod never answered, the handshake or what followed it had failed, and the client
                 // does not know which.
-                let is_unheard = truth.outcome == Outcome::Connected && truth.backend.is_none();
+                let is_unanswered = truth.outcome == Outcome::Connected && truth.backend.is_none();
                 // The client's process may also have been delayed before its SYN or after the answer.
-                let is_late = disorder == Some(Disorder::Slowed) && flow.blames_nobody();
-                if !is_late && (disorder != Some(Disorder::Otherwise) || !is_unheard) {
-                    self.against_truth(&attempt, flow, truth);
+                let is_late = deviation == Some(Deviation::Slowed) && flow.is_blameless();
+                if !is_late && (deviation != Some(Deviation::Unplanned) || !is_unanswered) {
+                    self.compare_with_truth(&attempt, flow, truth);
                 }
             }
         }
     }
 
     fn flow(&mut self, attempt: &Attempt, flow: &Flow, expected: &Expected) {
-        let told = |cause: Option<&str>| cause.map_or_else(|| "none".to_owned(), str::to_owned);
+        let reported = |cause: Option<&str>| cause.map_or_else(|| "none".to_owned(), str::to_owned);
         if flow.fate != expected.fate.word() {
-            self.wrong(
+            self.mismatch(
                 attempt,
                 format!("the fate is {}, expected {}", flow.fate, expected.fate),
             );
         }
         let cause = expected.cause.map(Cause::word);
         if flow.cause.as_deref() != cause {
-            let (is, must) = (told(flow.cause.as_deref()), told(cause));
-            self.wrong(attempt, format!("the cause is {is}, expected {must}"));
+            let (is, must) = (reported(flow.cause.as_deref()), reported(cause));
+            self.mismatch(attempt, format!("the cause is {is}, expected {must}"));
         }
         if flow.cause.is_some() && flow.explanation.trim().is_empty() {
-            self.wrong(attempt, "it has a cause without an explanation");
+            self.mismatch(attempt, "it has a cause without an explanation");
         }
         if let Some(pod) = &expected.backend {
             self.backend(attempt, flow, pod);
@@ -177,12 +180,15 @@ impl<'a> Judge<'a> {
         if let Some(dataplane) = expected.dataplane.map(Dataplane::word)
             && flow.dataplane.as_deref() != Some(dataplane)
         {
-            let is = told(flow.dataplane.as_deref());
-            self.wrong(attempt, format!("the dataplane is {is}, expected {dataplane}"));
+            let is = reported(flow.dataplane.as_deref());
+            self.mismatch(attempt, format!("the dataplane is {is}, expected {dataplane}"));
         }
         if expected.service.is_some() && flow.service != expected.service {
-            let (is, must) = (told(flow.service.as_deref()), told(expected.service.as_deref()));
-            self.wrong(attempt, format!("the service is {is}, expected {must}"));
+            let (is, must) = (
+                reported(flow.service.as_deref()),
+                reported(expected.service.as_deref()),
+            );
+            self.mismatch(attempt, format!("the service is {is}, expected {must}"));
         }
         let numbers = [
             ("syns", expected.syns, Some(f64::from(flow.syns))),
@@ -191,17 +197,17 @@ impl<'a> Judge<'a> {
         ];
         for (name, span, number) in numbers {
             match (span, number) {
-                (Some(span), Some(number)) if !span.holds(number) => {
-                    self.wrong(attempt, format!("{name} is {number}, expected {span}"));
+                (Some(span), Some(number)) if !span.contains(number) => {
+                    self.mismatch(attempt, format!("{name} is {number}, expected {span}"));
                 }
                 (Some(span), None) => {
-                    self.wrong(attempt, format!("{name} is unknown, expected {span}"));
+                    self.mismatch(attempt, format!("{name} is unknown, expected {span}"));
                 }
                 _ => {}
             }
         }
         for wanted in &expected.evidence {
-            if !flow.evidence.iter().any(|piece| piece.shows(wanted)) {
+            if !flow.evidence.iter().any(|piece| piece.matches(wanted)) {
                 let (what, value) = (wanted.what.as_deref(), wanted.value.as_deref());
                 let (what, value) = (what.unwrap_or("…"), value.unwrap_or("…"));
                 let there: Vec<_> = flow.evidence.iter().map(ToString::to_string).collect();
@@ -210,23 +216,23 @@ impl<'a> Judge<'a> {
                 } else {
                     there.join(", ")
                 };
-                self.wrong(
+                self.mismatch(
                     attempt,
                     format!("no evidence `{what}` = `{value}`; found {there}"),
                 );
             }
         }
-        if let Some(mistake) = path::mistake(&flow.path, &expected.path) {
-            self.wrong(attempt, mistake);
+        if let Some(path_mismatch) = path::path_mismatch(&flow.path, &expected.path) {
+            self.mismatch(attempt, path_mismatch);
         }
     }
 
     /// Checks a flow whose packets the network loses: the client experiences more than the node can see.
     fn lossy(&mut self, attempt: &Attempt, flow: &Flow, truth: Option<&Traffic>) {
-        if !flow.blames_nobody() {
+        if !flow.is_blameless() {
             let cause = flow.cause.as_deref().unwrap_or("none");
             let what = format!("{}, {cause}: its packets were lost outside the node", flow.fate);
-            self.wrong(attempt, what);
+            self.mismatch(attempt, what);
         }
         if let Some(pod) = truth.and_then(|truth| truth.backend.as_ref()) {
             self.backend(attempt, flow, pod);
@@ -234,16 +240,16 @@ impl<'a> Judge<'a> {
     }
 
     /// Whatever the scenario expects, tracer must not contradict what the client experienced.
-    fn against_truth(&mut self, attempt: &Attempt, flow: &Flow, truth: &Traffic) {
+    fn compare_with_truth(&mut self, attempt: &Attempt, flow: &Flow, truth: &Traffic) {
         let Some(fate) = flow.fate() else {
-            self.wrong(attempt, format!("`{}` is not a final fate", flow.fate));
+            self.mismatch(attempt, format!("`{}` is not a final fate", flow.fate));
             return;
         };
         let cause = flow.cause.as_deref();
         if !agrees(fate, cause, truth) {
-            self.wrong(
+            self.mismatch(
                 attempt,
-                format!("tracer reports {fate}, but the client {}", Lived(truth)),
+                format!("tracer reports {fate}, but the client {}", Experience(truth)),
             );
         }
         if fate == Fate::Stalled && truth.outcome == Outcome::Connected {
@@ -252,7 +258,7 @@ impl<'a> Judge<'a> {
             let tolerance = expected.and_then(|expected| expected.stall_off_ms);
             let tolerance = tolerance.unwrap_or(STALL_TOLERANCE_MS);
             match flow.stall_ms {
-                None => self.wrong(attempt, "it is stalled, but stall_ms is unknown"),
+                None => self.mismatch(attempt, "it is stalled, but stall_ms is unknown"),
                 // A slow backend delays every SYN, and so does a machine with thousands of clients: that time
                 // is not lost to a retransmission.
                 Some(stall)
@@ -261,7 +267,7 @@ impl<'a> Judge<'a> {
                             && cause != Some("backend.slow")
                             && !self.scenario.expect.matrix =>
                 {
-                    self.wrong(
+                    self.mismatch(
                         attempt,
                         format!("stall_ms is {stall:.0}, but the client waited {waited:.0} ms"),
                     );
@@ -276,7 +282,7 @@ impl<'a> Judge<'a> {
 
     fn backend(&mut self, attempt: &Attempt, flow: &Flow, pod: &str) {
         let Some(pod) = self.scenario.topology.pod(pod) else {
-            self.wrong(attempt, format!("`{pod}` answered, but there is no such pod"));
+            self.mismatch(attempt, format!("`{pod}` answered, but there is no such pod"));
             return;
         };
         let said = flow.backend.as_ref().map(|backend| (backend.ip, backend.port));
@@ -285,11 +291,11 @@ impl<'a> Judge<'a> {
             let (name, ip, port) = (&pod.name, pod.address, pod.port);
             let what = format!("the backend is {said}, but {name} ({ip}:{port}) answered");
             if !self
-                .found
+                .mismatches
                 .iter()
                 .any(|one| one.what == what && one.subject == attempt.to_string())
             {
-                self.wrong(attempt, what);
+                self.mismatch(attempt, what);
             }
         }
     }
@@ -316,7 +322,7 @@ impl<'a> Judge<'a> {
         if let Some(said) = end.and_then(|end| end["flows"].as_u64())
             && usize::try_from(said) != Ok(totals.flows)
         {
-            self.wrong(
+            self.mismatch(
                 "totals",
                 format!(
                     "tracer's last line counts {said} flows, expected {}",
@@ -338,35 +344,40 @@ impl<'a> Judge<'a> {
 
     fn total(&mut self, what: &str, wanted: usize, counted: usize) {
         if wanted != counted {
-            self.wrong("totals", format!("{what}: {counted}, expected {wanted}"));
+            self.mismatch("totals", format!("{what}: {counted}, expected {wanted}"));
         }
     }
 
     /// The lab's load is no reason to lose a record.
-    pub(super) fn losses(&mut self, lines: &[Value]) {
+    pub(super) fn lost_records(&mut self, lines: &[Value]) {
         let lost = lines
             .iter()
             .filter(|line| is_type(line, "health") || is_type(line, "end"))
             .filter_map(|line| line["lost"].as_u64());
         if let Some(lost) = lost.max().filter(|lost| *lost > 0) {
-            self.wrong("tracer", format!("records lost: {lost}"));
+            self.mismatch("tracer", format!("records lost: {lost}"));
         }
     }
 
     /// Checks that few flows deviate from the plan.
-    pub(super) fn disorders(&mut self) {
+    pub(super) fn deviations(&mut self) {
         let scenario = self.scenario;
         let planned: Vec<_> = self
             .attempts
             .iter()
             .filter_map(|(attempt, _)| Some((attempt, scenario.expected(attempt)?)))
             .collect();
-        let disorders: Vec<Disorder> = planned
+        let deviations: Vec<Deviation> = planned
             .iter()
-            .filter_map(|(attempt, expected)| disorder(scenario, expected, self.truths.get(*attempt)?))
+            .filter_map(|(attempt, expected)| deviation(scenario, expected, self.truths.get(*attempt)?))
             .collect();
-        let count = |wanted| disorders.iter().filter(|disorder| **disorder == wanted).count();
-        let (slowed, otherwise) = (count(Disorder::Slowed), count(Disorder::Otherwise));
+        let count = |wanted| {
+            deviations
+                .iter()
+                .filter(|deviation| **deviation == wanted)
+                .count()
+        };
+        let (slowed, unplanned) = (count(Deviation::Slowed), count(Deviation::Unplanned));
         let (all, to_connect) = (
             planned.len(),
             planned
@@ -374,16 +385,16 @@ impl<'a> Judge<'a> {
                 .filter(|(_, expected)| expected.fate == Fate::Established)
                 .count(),
         );
-        if slowed * SLOWED_AT_MOST > to_connect {
-            self.wrong(
+        if slowed * SLOWED_ONE_IN > to_connect {
+            self.mismatch(
                 "the machine",
                 format!("{slowed} of {to_connect} connections took a second instead of connecting at once"),
             );
         }
-        if otherwise * OTHERWISE_AT_MOST > all {
-            self.wrong(
+        if unplanned * UNPLANNED_ONE_IN > all {
+            self.mismatch(
                 "the machine",
-                format!("{otherwise} of {all} connections did not go as planned"),
+                format!("{unplanned} of {all} connections did not go as planned"),
             );
         }
     }

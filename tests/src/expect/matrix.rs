@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::deviation::{Disorder, disorder};
+use super::deviation::{Deviation, deviation};
 use super::judge::Judge;
 use crate::protocol::Traffic;
 use crate::scenario::Scenario;
@@ -18,13 +18,13 @@ const SLOWED: &str = "slowed by the machine";
 
 /// The label of flows whose client reports another outcome than the scenario planned: where copies of packets
 /// arrive on two processors at once, IPVS may send them to two pods, and an entry may be gone early.
-const OTHERWISE: &str = "not as planned";
+const UNPLANNED: &str = "not as planned";
 
 /// The label of flows whose packets the network between client and node loses.
 const LOSSY: &str = "lost outside the node";
 
 /// The label of flows that tracer did not report.
-const UNTOLD: &str = "not reported";
+const UNREPORTED: &str = "not reported";
 
 /// Flow counts by true and reported cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,19 +42,19 @@ impl Matrix {
                 continue;
             };
             let truth = judge.truths.get(attempt);
-            let disorder = truth.and_then(|truth| disorder(scenario, expected, truth));
-            let truth = match (disorder, expected.cause) {
-                (Some(Disorder::Slowed), _) => SLOWED,
-                (Some(Disorder::Otherwise), _) => OTHERWISE,
+            let deviation = truth.and_then(|truth| deviation(scenario, expected, truth));
+            let truth = match (deviation, expected.cause) {
+                (Some(Deviation::Slowed), _) => SLOWED,
+                (Some(Deviation::Unplanned), _) => UNPLANNED,
                 _ if expected.lossy => LOSSY,
                 (None, Some(cause)) => cause.word(),
                 (None, None) => NO_CAUSE,
             };
-            let told = match flows.get(attempt) {
+            let reported = match flows.get(attempt) {
                 Some(flow) => flow.cause.as_deref().unwrap_or(NO_CAUSE),
-                None => UNTOLD,
+                None => UNREPORTED,
             };
-            *cells.entry((truth.to_owned(), told.to_owned())).or_default() += 1;
+            *cells.entry((truth.to_owned(), reported.to_owned())).or_default() += 1;
         }
         Self(cells)
     }
@@ -65,10 +65,10 @@ impl fmt::Display for Matrix {
     /// rows.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let truths: BTreeSet<&str> = self.0.keys().map(|(truth, _)| truth.as_str()).collect();
-        let told: BTreeSet<&str> = self.0.keys().map(|(_, told)| told.as_str()).collect();
-        let mut names: Vec<&str> = truths.union(&told).copied().collect();
+        let reported: BTreeSet<&str> = self.0.keys().map(|(_, reported)| reported.as_str()).collect();
+        let mut names: Vec<&str> = truths.union(&reported).copied().collect();
         // The most frequent label comes first.
-        let is_no_word = |name: &str| [SLOWED, OTHERWISE, LOSSY, UNTOLD].contains(&name);
+        let is_no_word = |name: &str| [SLOWED, UNPLANNED, LOSSY, UNREPORTED].contains(&name);
         names.sort_by_key(|name| (*name != NO_CAUSE, is_no_word(name), *name));
         let flows: usize = self.0.values().sum();
         writeln!(
@@ -81,8 +81,8 @@ impl fmt::Display for Matrix {
         }
         for (number, truth) in (1..).zip(&names) {
             write!(f, "\n{number:3}  {truth:24}")?;
-            for told in &names {
-                let cell = (truth.to_string(), told.to_string());
+            for reported in &names {
+                let cell = (truth.to_string(), reported.to_string());
                 match self.0.get(&cell) {
                     Some(count) => write!(f, "{count:>6}")?,
                     None => write!(f, "{:>6}", ".")?,
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_table_has_a_row_and_a_column_for_each_cause() {
-        let cell = |truth: &str, told: &str, count| ((truth.to_owned(), told.to_owned()), count);
+        let cell = |truth: &str, reported: &str, count| ((truth.to_owned(), reported.to_owned()), count);
         let matrix = Matrix(BTreeMap::from([
             cell(NO_CAUSE, NO_CAUSE, 4000),
             cell(NO_CAUSE, "unknown", 1),

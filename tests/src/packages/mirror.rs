@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_debian_and_not_a_project_that_borrows_its_names() {
+    fn the_mirror_is_debian_and_not_a_project_that_borrows_its_names() {
         let listed = "\
 'https://vendor.example/linux/debian/dists/bookworm/InRelease' vendor 0 
 'http://mirror.example/debian/dists/bookworm/InRelease' a 0 
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_security_beside_main_and_refuses_other_distributions() {
+    fn security_is_beside_main_and_other_distributions_are_rejected() {
         let mirror = from_uris("'http://m.example/debian/dists/sid/InRelease' a 0 \n").unwrap();
         assert_eq!(
             mirror.of(Suite::BOOKWORM_SECURITY),

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn orders_as_dpkg_does() {
+    fn versions_order_as_in_dpkg() {
         // Each is older than the next; `dpkg --compare-versions` agrees for every pair.
         let ascending = [
             "5.10.9-1",

@@ -41,7 +41,7 @@ pub(super) fn estimate(scenario: &Scenario) -> Duration {
         Step::Connect(connect) => next(connect),
         Step::Parallel(connects) => connects.iter().map(&mut next).max().unwrap_or_default(),
         Step::SleepMs(time) => Duration::from_millis((*time).into()),
-        Step::FatesTold(_) => PATIENCE,
+        Step::WaitForFates(_) => PATIENCE,
         _ => Duration::ZERO,
     });
     OVERHEAD + patience + steps.sum::<Duration>()

@@ -81,7 +81,7 @@ impl Scenario {
 
     /// Whether it runs shell commands, which may change anything on the node.
     #[must_use]
-    pub fn runs_lines(&self) -> bool {
+    pub fn runs_shell_commands(&self) -> bool {
         let runs = |step: &Step| matches!(step, Step::Run(_) | Step::RunIn(_));
         self.tracer.before.is_some() || self.steps.iter().any(runs)
     }
@@ -125,7 +125,7 @@ impl Scenario {
 
     /// Whether any connection of this connect step is expected to time out.
     #[must_use]
-    pub fn leaves_waiting(&self, connect: &Connect) -> bool {
+    pub fn expects_timeout(&self, connect: &Connect) -> bool {
         let attempts = self.attempts();
         let mut own = attempts.iter().filter(|(_, of)| std::ptr::eq(*of, connect));
         own.any(|(attempt, _)| {

@@ -122,7 +122,7 @@ default = { fate = "dropped", evidence = [{ value = "{pod-1}" }] }
     }
 
     #[test]
-    fn everybody_has_an_address_of_the_family() {
+    fn all_addresses_are_of_the_family() {
         let topology = readdressed(Family::Ipv6).topology;
         assert_eq!(topology.clients[0].address.to_string(), "fd00:10::12");
         assert_eq!(topology.pods[0].address.to_string(), "fd00:10:244:1::2");
@@ -134,7 +134,7 @@ default = { fate = "dropped", evidence = [{ value = "{pod-1}" }] }
     }
 
     #[test]
-    fn texts_name_them() {
+    fn placeholders_in_texts_are_filled_in() {
         let texts = |family| {
             let mut readdressed = readdressed(family);
             texts(&mut readdressed)

@@ -37,10 +37,12 @@ pub enum Step {
     /// The shell runs a command in the netns of a pod or a client.
     RunIn(RunIn),
     /// Waits until tracer prints this text on standard output or standard error.
-    TracerSays(String),
+    #[serde(rename = "tracer_says")]
+    WaitForOutput(String),
     /// Waits until tracer has reported the fates of this many flows, counted from the start: what it reads
     /// when it reports them must not change before.
-    FatesTold(usize),
+    #[serde(rename = "fates_told")]
+    WaitForFates(usize),
     /// Waits for this many milliseconds.
     SleepMs(u32),
     /// A message for people who watch.

@@ -40,8 +40,8 @@ pub(super) fn sysctl(name: &str) -> Result<()> {
 pub(super) fn unique<T: Ord + std::fmt::Debug>(what: &str, all: impl Iterator<Item = T>) -> Result<()> {
     let mut seen = BTreeSet::new();
     for one in all {
-        if let Some(twice) = seen.replace(one) {
-            bail!("{what} {twice:?} appears twice");
+        if let Some(repeated) = seen.replace(one) {
+            bail!("{what} {repeated:?} appears twice");
         }
     }
     Ok(())

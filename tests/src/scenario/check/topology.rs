@@ -102,7 +102,7 @@ fn pod(topology: &Topology, pod: &Pod) -> Result<()> {
             pod.sysctls.is_empty(),
             "a pod in its node's netns cannot have its own sysctls"
         );
-        return on_hosts_network(pod.behaviour);
+        return can_behave_on_host_network(pod.behaviour);
     }
     ensure!(
         address::is_pods(pod.address),
@@ -124,7 +124,7 @@ fn pod(topology: &Topology, pod: &Pod) -> Result<()> {
 }
 
 /// Checks that a pod can behave like this without its own netns.
-pub(super) fn on_hosts_network(behaviour: Behaviour) -> Result<()> {
+pub(super) fn can_behave_on_host_network(behaviour: Behaviour) -> Result<()> {
     ensure!(
         !matches!(behaviour, Behaviour::Gone | Behaviour::Slow | Behaviour::SynFull),
         "a pod in its node's netns cannot be {behaviour:?}"
