@@ -72,7 +72,7 @@ class Tables:
 
 
 def same(actual, expected):
-    assert actual == expected, f"told {actual!r}, expected {expected!r}"
+    assert actual == expected, f"got {actual!r}, expected {expected!r}"
 
 
 def types_in_duckdb(tables):
