@@ -100,7 +100,7 @@ impl Observer for Narrator {
             }
             Message::Stderr { line } => println!("  tracer| {line}"),
             Message::Recording { .. }
-            | Message::Farewell { .. }
+            | Message::ScreenFailed { .. }
             | Message::Begin { .. }
             | Message::End { .. }
             | Message::Done => {}

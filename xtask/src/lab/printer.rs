@@ -192,7 +192,7 @@ impl Observer for Printer<'_> {
             Message::Tracer { line } => self.tracer(line),
             Message::Traffic(truth) => self.client(truth),
             Message::Recording { .. }
-            | Message::Farewell { .. }
+            | Message::ScreenFailed { .. }
             | Message::Begin { .. }
             | Message::End { .. }
             | Message::Done => {}

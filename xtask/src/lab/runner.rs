@@ -116,7 +116,7 @@ impl Lab {
         let mut notes = Vec::new();
         // Anything printed before the end would overwrite the screen.
         let booted = self.boot(guest, &guest.plan.scenarios, options, |message| {
-            if let Message::Farewell { text } = message {
+            if let Message::ScreenFailed { text } = message {
                 notes.push(text);
             }
         });
