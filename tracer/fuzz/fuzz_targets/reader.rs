@@ -8,6 +8,6 @@ use libfuzzer_sys::fuzz_target;
 use tracer::trace::index;
 
 fuzz_target!(|bytes: &[u8]| {
-    tracer::cli::fuzz::play(bytes);
+    tracer_fuzz::observers::play(bytes);
     let _ = index::read(&mut Cursor::new(bytes));
 });

@@ -3,12 +3,7 @@
 use std::collections::HashMap;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
-use tracer::node::{
-    facts::{Facts, NetnsFacts},
-    iptables::{self, AddressMatch},
-    nft::{self, Family, Policy, rule},
-    xt::Match,
-};
+use tracer::facts::{Facts, NetnsFacts, iptables::{self, AddressMatch}, nft::{self, Family, Policy, rule}, xt::Match};
 
 /// Facts of one network namespace.
 #[derive(Debug, Arbitrary)]

@@ -1,14 +1,10 @@
 //! What the targets share: recordings around payloads, records of the kernel, facts of the node.
 
 pub mod facts;
+pub mod observers;
 pub mod records;
 
-use tracer::trace::{
-    MAGIC, MAJOR, MINOR, PREAMBLE, RECORDS,
-    chunk::{ChunkHead, Sealed, kind},
-    head::Head,
-    reader::Reader,
-};
+use tracer::{decode::record::RECORDS, recording::{MAGIC, MAJOR, MINOR, PREAMBLE, chunk::{ChunkHead, Sealed, kind}, reader::Reader}, finding::head::Head};
 
 /// What a recording says of itself.
 pub fn head() -> Head {

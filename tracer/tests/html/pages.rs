@@ -3,17 +3,18 @@
 use std::net::IpAddr;
 
 use tracer::{
+    decode::event::What,
     diagnose::Diagnosis,
-    flow::{event::What, fate::Fate, model::Flow},
-    node::facts::{Facts, NetnsFacts},
+    facts::{Facts, NetnsFacts},
+    finding::{
+        clock::Clock,
+        head::{Head, HookState},
+        run::{Health, Hooks},
+    },
+    flow::{fate::Fate, model::Flow},
     report::{
-        Clock,
         html::Page,
         summary::{Collection, Summary},
-    },
-    trace::{
-        head::{Head, HookState},
-        item::{Health, Hooks},
     },
 };
 use tracer_common::{

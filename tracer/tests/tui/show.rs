@@ -6,8 +6,7 @@ use ratatui::{
     layout::Rect,
 };
 use tracer::{
-    report::Clock,
-    trace::head::HookState,
+    finding::{clock::Clock, hook_state::HookState},
     tui::{
         export::text_of,
         message::{Command, Msg},
