@@ -7,9 +7,9 @@ use std::{fs, path::Path, process::Command};
 use serde_json::Value;
 use story::{MS, Story};
 use tracer::{
+    decode::record::RECORDS,
     finding::{head::Head, run::End},
     recording::{
-        RECORDS,
         change::{Change, Entries},
         item::{Item, Learned},
         writer::{Builder, Writer},

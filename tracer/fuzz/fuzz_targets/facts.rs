@@ -50,11 +50,7 @@ fuzz_target!(|input: Input| {
     let mut facts = tracer_fuzz::facts::facts(&input.netns.make());
     // What becomes of them is what is told of them.
     let later = tracer_fuzz::facts::facts(&input.later.make());
-    let changes = change::between(
-        &mut facts.clone(),
-        &later,
-        &Changed::all(&later),
-    );
+    let changes = change::between(&mut facts.clone(), &later, &Changed::all(&later));
     let mut patched = facts.clone();
     for change in changes {
         assert!(change.apply(&mut patched));

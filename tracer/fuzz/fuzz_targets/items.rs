@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use tracer::trace::item::FRONT;
+use tracer::recording::item::FRONT;
 
 fuzz_target!(|bytes: &[u8]| {
     // Seeds are recordings.

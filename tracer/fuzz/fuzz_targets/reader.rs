@@ -5,7 +5,7 @@
 use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
-use tracer::trace::index;
+use tracer::recording::index;
 
 fuzz_target!(|bytes: &[u8]| {
     tracer_fuzz::observers::play(bytes);

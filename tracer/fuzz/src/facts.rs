@@ -3,7 +3,12 @@
 use std::collections::HashMap;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
-use tracer::facts::{Facts, NetnsFacts, iptables::{self, AddressMatch}, nft::{self, Family, Policy, rule}, xt::Match};
+use tracer::facts::{
+    Facts, NetnsFacts,
+    iptables::{self, AddressMatch},
+    nft::{self, Family, Policy, rule},
+    xt::Match,
+};
 
 /// Facts of one network namespace.
 #[derive(Debug, Arbitrary)]

@@ -4,7 +4,15 @@ pub mod facts;
 pub mod observers;
 pub mod records;
 
-use tracer::{decode::record::RECORDS, recording::{MAGIC, MAJOR, MINOR, PREAMBLE, chunk::{ChunkHead, Sealed, kind}, reader::Reader}, finding::head::Head};
+use tracer::{
+    decode::record::RECORDS,
+    finding::head::Head,
+    recording::{
+        MAGIC, MAJOR, MINOR, PREAMBLE,
+        chunk::{ChunkHead, Sealed, kind},
+        reader::Reader,
+    },
+};
 
 /// What a recording says of itself.
 pub fn head() -> Head {

@@ -135,6 +135,7 @@ fn privileges() -> Result<(), PipelineError> {
 }
 
 /// The ports to follow: those asked for, or the NodePort range and the services that IPVS has here.
+#[must_use]
 pub fn selection(selection: &finding::selection::Selection) -> Selection {
     let mut ports: BTreeSet<u16> = selection.ports.iter().cloned().flatten().collect();
     if ports.is_empty() {
@@ -153,17 +154,17 @@ pub fn selection(selection: &finding::selection::Selection) -> Selection {
 }
 
 /// The host's name and the kernel's release.
-pub fn names() -> (String, String) {
+pub(super) fn names() -> (String, String) {
     (kernel("hostname"), kernel("osrelease"))
 }
 
 /// The kernel's version and machine, as `uname -vm` prints them.
-pub fn uname() -> String {
+pub(super) fn uname() -> String {
     format!("{} {}", kernel("version"), std::env::consts::ARCH)
 }
 
 /// What tells this boot from all others.
-pub fn boot_id() -> String {
+pub(super) fn boot_id() -> String {
     kernel("random/boot_id")
 }
 

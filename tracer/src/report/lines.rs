@@ -58,6 +58,7 @@ impl<W: Write> Lines<W> {
     }
 
     /// Each line names its host, because lines of several hosts come together. For people it is padded to `width`.
+    #[must_use]
     pub fn of_host(self, name: String, width: usize) -> Self {
         Self {
             host: Some(Host { name, width }),
@@ -78,6 +79,7 @@ impl<W: Write> Lines<W> {
     }
 
     /// The run is over: it is read from a recording.
+    #[must_use]
     pub fn of_recording(self) -> Self {
         Self {
             is_live: false,
