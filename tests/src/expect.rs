@@ -1,5 +1,5 @@
-//! Holds the flows that tracer printed against what a scenario expects, and both against the truth: what the
-//! clients themselves lived through.
+//! Compares the flows that tracer printed with a scenario's expectations, and both with the ground truth:
+//! what the clients experienced.
 
 mod flow;
 mod matrix;
@@ -23,12 +23,12 @@ pub use matrix::Matrix;
 use truth::{Lived, STALL_TOLERANCE_MS, agrees, waited_ms};
 use whose::Whose;
 
-/// Something that is not as it must be.
+/// A difference between what happened and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch {
     /// What it is about: an attempt, a flow, the totals.
     pub subject: String,
-    /// What is wrong with it.
+    /// What is wrong.
     pub what: String,
 }
 
@@ -38,8 +38,8 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// Holds tracer's JSON lines, all of them or only its flows, against the scenario and the truth. Of lines with the
-/// same `id` the last one stands. An empty list means that all is as it must be.
+/// Compares tracer's JSON lines (all of them or only its flows) with the scenario and the truth. Of lines
+/// with the same `id` the last one counts. An empty list means that everything matches.
 #[must_use]
 pub fn judge(scenario: &Scenario, lines: &[Value], traffic: &[Traffic]) -> Vec<Mismatch> {
     let mut judge = Judge::new(scenario, traffic);
@@ -56,7 +56,7 @@ pub fn judge(scenario: &Scenario, lines: &[Value], traffic: &[Traffic]) -> Vec<M
     judge.found
 }
 
-/// Holds only the clients' truth against the scenario: whether what it is about really happened.
+/// Compares only the clients' truth with the scenario: whether the scenario happened as intended.
 #[must_use]
 pub fn judge_traffic(scenario: &Scenario, traffic: &[Traffic]) -> Vec<Mismatch> {
     let mut judge = Judge::new(scenario, traffic);
@@ -95,12 +95,13 @@ impl<'a> Judge<'a> {
         });
     }
 
-    /// Each attempt was made, nothing else was, and it went as the scenario means it to go.
+    /// Checks that each attempt was made, that no other was, and that the outcome is what the scenario
+    /// intends.
     fn traffic(&mut self) {
         let scenario = self.scenario;
         for (attempt, _) in self.attempts.clone() {
             let Some(truth) = self.truths.get(&attempt).copied() else {
-                self.wrong(&attempt, "the client never reported how it went");
+                self.wrong(&attempt, "the client never reported its outcome");
                 continue;
             };
             let Some(expected) = scenario.expected(&attempt) else {
@@ -112,13 +113,13 @@ impl<'a> Judge<'a> {
                 let fate = expected.fate;
                 self.wrong(
                     &attempt,
-                    format!("it was to be {fate}, but the client {}", Lived(truth)),
+                    format!("expected {fate}, but the client {}", Lived(truth)),
                 );
             }
             if let (Some(wanted), Some(answered)) = (&expected.backend, &truth.backend)
                 && wanted != answered
             {
-                self.wrong(&attempt, format!("{answered} answered it, not {wanted}"));
+                self.wrong(&attempt, format!("{answered} answered, expected {wanted}"));
             }
         }
         let strays: Vec<Attempt> = self
@@ -128,11 +129,11 @@ impl<'a> Judge<'a> {
             .cloned()
             .collect();
         for stray in strays {
-            self.wrong(stray, "the client connected, but no step says so");
+            self.wrong(stray, "the client connected, but no step asks for it");
         }
     }
 
-    /// The flows by attempt. What is no flow of an attempt is reported.
+    /// The flows by attempt. Flows that belong to no attempt are reported as mismatches.
     fn read(&mut self, lines: &[Value]) -> BTreeMap<Attempt, Flow> {
         let (latest, broken) = flow::latest(lines);
         for what in broken {
@@ -147,7 +148,7 @@ impl<'a> Judge<'a> {
                 let subject = format!("{}:{}", from.ip, from.port);
                 self.wrong(
                     subject,
-                    format!("tracer tells of a flow ({}), but this is no client", flow.fate),
+                    format!("tracer reports a flow ({}) from an unknown client", flow.fate),
                 );
                 continue;
             };
@@ -158,7 +159,7 @@ impl<'a> Judge<'a> {
             } else {
                 self.wrong(
                     attempt,
-                    format!("tracer tells of a flow ({}) that nobody made", flow.fate),
+                    format!("tracer reports a flow ({}) that no step created", flow.fate),
                 );
             }
         }
@@ -169,13 +170,13 @@ impl<'a> Judge<'a> {
         let scenario = self.scenario;
         for (attempt, connect) in self.attempts.clone() {
             let Some(flow) = flows.get(&attempt) else {
-                self.wrong(&attempt, "tracer tells of no such flow");
+                self.wrong(&attempt, "tracer reports no such flow");
                 continue;
             };
             if let Some(to) = whose::target(scenario, connect)
                 && (flow.node.ip, flow.node.port) != (to.ip(), to.port())
             {
-                self.wrong(&attempt, format!("it went to {to}, not to {}", flow.node));
+                self.wrong(&attempt, format!("it went to {to}, tracer reports {}", flow.node));
             }
             let truth = self.truths.get(&attempt).copied();
             let expected = scenario.expected(&attempt);
@@ -190,9 +191,10 @@ impl<'a> Judge<'a> {
                 self.flow(&attempt, flow, expected);
             }
             if let Some(truth) = truth {
-                // Where the pod never spoke, the handshake had failed, or what came after it: the client does not know.
+                // Where the pod never answered, the handshake or what followed it had failed, and the client
+                // does not know which.
                 let is_unheard = truth.outcome == Outcome::Connected && truth.backend.is_none();
-                // And a client's process may have stood still before its SYN went out, or after the answer had come.
+                // The client's process may also have been delayed before its SYN or after the answer.
                 let is_late = disorder == Some(Disorder::Slowed) && flow.blames_nobody();
                 if !is_late && (disorder != Some(Disorder::Otherwise) || !is_unheard) {
                     self.against_truth(&attempt, flow, truth);
@@ -206,16 +208,16 @@ impl<'a> Judge<'a> {
         if flow.fate != expected.fate.word() {
             self.wrong(
                 attempt,
-                format!("the fate is {}, not {}", flow.fate, expected.fate),
+                format!("the fate is {}, expected {}", flow.fate, expected.fate),
             );
         }
         let cause = expected.cause.map(crate::scenario::Cause::word);
         if flow.cause.as_deref() != cause {
             let (is, must) = (told(flow.cause.as_deref()), told(cause));
-            self.wrong(attempt, format!("the cause is {is}, not {must}"));
+            self.wrong(attempt, format!("the cause is {is}, expected {must}"));
         }
         if flow.cause.is_some() && flow.explanation.trim().is_empty() {
-            self.wrong(attempt, "it has a cause, but nothing explains it");
+            self.wrong(attempt, "it has a cause without an explanation");
         }
         if let Some(pod) = &expected.backend {
             self.backend(attempt, flow, pod);
@@ -224,11 +226,11 @@ impl<'a> Judge<'a> {
             && flow.dataplane.as_deref() != Some(dataplane)
         {
             let is = told(flow.dataplane.as_deref());
-            self.wrong(attempt, format!("the dataplane is {is}, not {dataplane}"));
+            self.wrong(attempt, format!("the dataplane is {is}, expected {dataplane}"));
         }
         if expected.service.is_some() && flow.service != expected.service {
             let (is, must) = (told(flow.service.as_deref()), told(expected.service.as_deref()));
-            self.wrong(attempt, format!("the service is {is}, not {must}"));
+            self.wrong(attempt, format!("the service is {is}, expected {must}"));
         }
         let numbers = [
             ("syns", expected.syns, Some(f64::from(flow.syns))),
@@ -238,10 +240,10 @@ impl<'a> Judge<'a> {
         for (name, span, number) in numbers {
             match (span, number) {
                 (Some(span), Some(number)) if !span.holds(number) => {
-                    self.wrong(attempt, format!("{name} is {number}, not {span}"));
+                    self.wrong(attempt, format!("{name} is {number}, expected {span}"));
                 }
                 (Some(span), None) => {
-                    self.wrong(attempt, format!("{name} is not known, but must be {span}"));
+                    self.wrong(attempt, format!("{name} is unknown, expected {span}"));
                 }
                 _ => {}
             }
@@ -258,7 +260,7 @@ impl<'a> Judge<'a> {
                 };
                 self.wrong(
                     attempt,
-                    format!("no evidence of `{what}` = `{value}`; there is {there}"),
+                    format!("no evidence `{what}` = `{value}`; found {there}"),
                 );
             }
         }
@@ -267,11 +269,11 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The network loses packets of it, and the client lives through more than the node can see.
+    /// Checks a flow whose packets the network loses: the client experiences more than the node can see.
     fn lossy(&mut self, attempt: &Attempt, flow: &Flow, truth: Option<&Traffic>) {
         if !flow.blames_nobody() {
             let cause = flow.cause.as_deref().unwrap_or("none");
-            let what = format!("{}, {cause}: it lost packets outside of the node", flow.fate);
+            let what = format!("{}, {cause}: its packets were lost outside the node", flow.fate);
             self.wrong(attempt, what);
         }
         if let Some(pod) = truth.and_then(|truth| truth.backend.as_ref()) {
@@ -279,17 +281,17 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Whatever the scenario expects: tracer must not contradict what the client lived through.
+    /// Whatever the scenario expects, tracer must not contradict what the client experienced.
     fn against_truth(&mut self, attempt: &Attempt, flow: &Flow, truth: &Traffic) {
         let Some(fate) = flow.fate() else {
-            self.wrong(attempt, format!("`{}` is no fate that could stand", flow.fate));
+            self.wrong(attempt, format!("`{}` is not a final fate", flow.fate));
             return;
         };
         let cause = flow.cause.as_deref();
         if !agrees(fate, cause, truth) {
             self.wrong(
                 attempt,
-                format!("tracer says {fate}, but the client {}", Lived(truth)),
+                format!("tracer reports {fate}, but the client {}", Lived(truth)),
             );
         }
         if fate == Fate::Stalled && truth.outcome == Outcome::Connected {
@@ -298,9 +300,9 @@ impl<'a> Judge<'a> {
             let tolerance = expected.and_then(|expected| expected.stall_off_ms);
             let tolerance = tolerance.unwrap_or(STALL_TOLERANCE_MS);
             match flow.stall_ms {
-                None => self.wrong(attempt, "it is stalled, but stall_ms is not known"),
-                // A backend that is slow takes its time of every SYN, and so does a machine with thousands of clients: that
-                // is no loss to a repetition.
+                None => self.wrong(attempt, "it is stalled, but stall_ms is unknown"),
+                // A slow backend delays every SYN, and so does a machine with thousands of clients: that time
+                // is not lost to a retransmission.
                 Some(stall)
                     if stall - waited > tolerance
                         || waited - stall > tolerance
@@ -322,14 +324,14 @@ impl<'a> Judge<'a> {
 
     fn backend(&mut self, attempt: &Attempt, flow: &Flow, pod: &str) {
         let Some(pod) = self.scenario.topology.pod(pod) else {
-            self.wrong(attempt, format!("`{pod}` answered it, but there is no such pod"));
+            self.wrong(attempt, format!("`{pod}` answered, but there is no such pod"));
             return;
         };
         let said = flow.backend.as_ref().map(|backend| (backend.ip, backend.port));
         if said != Some((pod.address, pod.port)) {
             let said = said.map_or_else(|| "unknown".to_owned(), |(ip, port)| format!("{ip}:{port}"));
             let (name, ip, port) = (&pod.name, pod.address, pod.port);
-            let what = format!("the backend is {said}, but it went to {name}, {ip}:{port}");
+            let what = format!("the backend is {said}, but {name} ({ip}:{port}) answered");
             if !self
                 .found
                 .iter()
@@ -364,7 +366,10 @@ impl<'a> Judge<'a> {
         {
             self.wrong(
                 "totals",
-                format!("tracer's last line counts {said} flows, not {}", totals.flows),
+                format!(
+                    "tracer's last line counts {said} flows, expected {}",
+                    totals.flows
+                ),
             );
         }
     }
@@ -381,23 +386,23 @@ impl<'a> Judge<'a> {
 
     fn total(&mut self, what: &str, wanted: usize, counted: usize) {
         if wanted != counted {
-            self.wrong("totals", format!("{what}: {counted}, not {wanted}"));
+            self.wrong("totals", format!("{what}: {counted}, expected {wanted}"));
         }
     }
 
-    /// A handful of connections is no reason to lose a record.
+    /// The lab's load is no reason to lose a record.
     fn losses(&mut self, lines: &[Value]) {
         let lost = lines
             .iter()
             .filter(|line| is(line, "health") || is(line, "end"))
             .filter_map(|line| line["lost"].as_u64());
         if let Some(lost) = lost.max().filter(|lost| *lost > 0) {
-            self.wrong("tracer", format!("{lost} records were lost"));
+            self.wrong("tracer", format!("records lost: {lost}"));
         }
     }
 }
 
-/// Whether a line of tracer is of this type.
+/// Whether a line of tracer has this type.
 fn is(line: &Value, kind: &str) -> bool {
     line["type"] == kind
 }

@@ -1,9 +1,9 @@
-//! Debian packages: found and checked by apt itself in a root of our own, unpacked into the cache.
+//! Debian packages: selected and verified by apt itself in our own root, unpacked into the cache.
 //!
-//! apt verifies the signature of each suite and the hash of each package, and resolves dependencies; nothing is
-//! installed on the machine and no privilege is needed. The mirror is the machine's own ([`mirror`]).
+//! apt verifies the signature of each suite and the hash of each package, and resolves dependencies; nothing
+//! is installed on the machine and no privilege is needed. The mirror is the machine's own ([`mirror`]).
 //!
-//! A tree that has been unpacked once is used again without asking apt or the network for anything.
+//! A tree that was unpacked once is reused without asking apt or the network.
 
 mod apt;
 pub mod host;
@@ -46,13 +46,13 @@ impl Suite {
     /// Newer packages rebuilt for Debian 13.
     pub const TRIXIE_BACKPORTS: Self = Self("trixie-backports");
 
-    /// The name as it stands in a sources list.
+    /// Its name in a sources list.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.0
     }
 
-    /// Security updates come from an archive of their own.
+    /// Security updates have their own archive.
     fn is_security(self) -> bool {
         self.0.ends_with("-security")
     }
@@ -63,35 +63,35 @@ impl Suite {
 pub struct Package {
     /// The package's name.
     pub name: String,
-    /// Its version, which orders as Debian orders versions.
+    /// Its version, in Debian's order of versions.
     pub version: Version,
 }
 
 impl Package {
-    /// `name=version`: as [`unpack`] takes it when exactly this version is wanted.
+    /// `name=version`: the argument of [`unpack`] for exactly this version.
     #[must_use]
     pub fn pinned(&self) -> String {
         format!("{}={}", self.name, self.version)
     }
 }
 
-/// Which dependencies come along.
+/// The dependencies to unpack as well.
 #[derive(Clone, Copy, Debug)]
 pub enum Dependencies<'a> {
     /// None: only the packages named.
     None,
-    /// All that apt finds needed, the C library included.
+    /// All that apt resolves, including the C library.
     All,
-    /// All but these packages (and what only they need), because the machine itself has them.
+    /// All but these packages (and what only they need), because the machine provides them.
     Except(&'a [&'a str]),
 }
 
-/// Packages that were unpacked.
+/// Unpacked packages.
 #[derive(Clone, Debug)]
 pub struct Tree {
-    /// The folder that stands for `/`. `bin`, `sbin`, `lib` and `lib64` in it are links into `usr`.
+    /// The folder that represents `/`. `bin`, `sbin`, `lib` and `lib64` in it are links into `usr`.
     pub root: PathBuf,
-    /// What is in it.
+    /// The packages in it.
     pub packages: Vec<Package>,
 }
 
@@ -106,14 +106,14 @@ impl Tree {
     }
 }
 
-/// The one folder that keeps downloads, unpacked packages and what is built of them.
+/// The folder that keeps downloads, unpacked packages and everything built from them.
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: PathBuf,
 }
 
 impl Cache {
-    /// `$TRACER_CACHE`, else `target/lab` of this workspace: `cargo clean` removes it.
+    /// Opens `$TRACER_CACHE` or, if it is unset, `target/lab` of this workspace, which `cargo clean` removes.
     pub fn open() -> Result<Self> {
         let target = || {
             env::var_os("CARGO_TARGET_DIR").map_or_else(
@@ -124,31 +124,32 @@ impl Cache {
         Self::at(&env::var_os("TRACER_CACHE").map_or_else(|| target().join("lab"), PathBuf::from))
     }
 
-    /// A cache at a chosen place.
+    /// Opens a cache in this folder.
     pub fn at(root: &Path) -> Result<Self> {
-        fs::create_dir_all(root).with_context(|| format!("cannot make the cache {}", root.display()))?;
-        // apt and the linkers that are run later change directory: only an absolute path means the same to all.
+        fs::create_dir_all(root).with_context(|| format!("cannot create the cache {}", root.display()))?;
+        // apt and the linkers that run later change directory, so the path must be absolute.
         let root = root
             .canonicalize()
-            .with_context(|| format!("no cache at {}", root.display()))?;
+            .with_context(|| format!("cannot resolve the cache {}", root.display()))?;
         Ok(Self { root })
     }
 
-    /// Where the cache lies.
+    /// The cache's folder.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Holds `what` for this process until the returned lock is dropped; waits, and says so, while another has it.
+    /// Locks `what` for this process until the returned lock is dropped; if another process holds it, prints
+    /// that and waits.
     pub fn lock(&self, what: &str) -> Result<Lock> {
         let path = self.root.join(format!("{what}.lock"));
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
         if file.try_lock().is_err() {
-            eprintln!("waiting for another process that uses {}", path.display());
+            eprintln!("waiting for another process that holds {}", path.display());
             file.lock()
                 .with_context(|| format!("cannot lock {}", path.display()))?;
         }
@@ -156,7 +157,7 @@ impl Cache {
     }
 }
 
-/// A lock that is held as long as this lives.
+/// A lock that is held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -180,7 +181,7 @@ pub fn unpack(
         return Ok(Tree { root, packages });
     }
     let _lock = cache.lock("apt")?;
-    // Another process may have made it while we waited.
+    // Another process may have unpacked it in the meantime.
     if let Some(packages) = read_manifest(&root)? {
         return Ok(Tree { root, packages });
     }
@@ -192,7 +193,7 @@ pub fn unpack(
     let with_dependencies = !matches!(dependencies, Dependencies::None);
     let archives = apt
         .download(packages, with_dependencies)
-        .with_context(|| format!("cannot get the Debian packages {}", packages.join(" ")))?;
+        .with_context(|| format!("cannot fetch the Debian packages {}", packages.join(" ")))?;
     let contents = extract(&archives, &root)?;
     Ok(Tree {
         root,
@@ -200,7 +201,8 @@ pub fn unpack(
     })
 }
 
-/// The newest package, by Debian's order of versions, whose whole name matches a POSIX extended expression.
+/// Returns the newest package, in Debian's order, whose entire name matches a POSIX extended regular
+/// expression.
 pub fn newest(cache: &Cache, suites: &[Suite], pattern: &str) -> Result<Package> {
     let _lock = cache.lock("apt")?;
     let found = Root::open(cache, suites, &[])?.matching(pattern)?;
@@ -208,7 +210,7 @@ pub fn newest(cache: &Cache, suites: &[Suite], pattern: &str) -> Result<Package>
         .with_context(|| format!("no package named like {pattern} in {}", apt::names(suites, ", ")))
 }
 
-/// Whether these suites still have exactly this version.
+/// Whether these suites still offer exactly this version.
 pub fn available(cache: &Cache, suites: &[Suite], package: &Package) -> Result<bool> {
     let _lock = cache.lock("apt")?;
     Ok(Root::open(cache, suites, &[])?
@@ -220,12 +222,12 @@ fn newest_of(packages: Vec<Package>) -> Option<Package> {
     packages.into_iter().max_by(|a, b| a.version.cmp(&b.version))
 }
 
-/// A folder name that is the same for the same request and says roughly what is inside.
+/// A folder name that is unique to the request and starts with its first package.
 fn tree_name(suites: &[Suite], packages: &[&str], dependencies: Dependencies<'_>) -> String {
     let mut wanted = packages.to_vec();
     wanted.sort_unstable();
     let mut hash = Sha256::new();
-    // The number is raised when the layout of a tree changes.
+    // Bump the number when the layout of a tree changes.
     hash.update(format!("2 {suites:?} {wanted:?} {dependencies:?}"));
     let hash: String = hash
         .finalize()
@@ -238,7 +240,7 @@ fn tree_name(suites: &[Suite], packages: &[&str], dependencies: Dependencies<'_>
 
 const MANIFEST: &str = ".packages";
 
-/// What a finished tree holds; `None` when there is no such tree.
+/// The packages of a complete tree; `None` if there is none.
 fn read_manifest(root: &Path) -> Result<Option<Vec<Package>>> {
     let path = root.join(MANIFEST);
     if !path.exists() {
@@ -255,13 +257,13 @@ fn read_manifest(root: &Path) -> Result<Option<Vec<Package>>> {
     Ok(Some(packages.collect()))
 }
 
-/// Unpacks archives into `root`, which appears only when it is complete.
+/// Unpacks archives into `root`, which only appears once it is complete.
 fn extract(archives: &[PathBuf], root: &Path) -> Result<Vec<Package>> {
     let partial = root.with_extension("partial");
     if partial.exists() {
         fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
     }
-    // As on a Debian of today, so that a file lies at one place whichever release its package is from.
+    // As on current Debian, so that a file has the same path whichever release its package is from.
     for name in ["bin", "sbin", "lib", "lib64"] {
         fs::create_dir_all(partial.join("usr").join(name))?;
         std::os::unix::fs::symlink(format!("usr/{name}"), partial.join(name))?;
@@ -279,7 +281,7 @@ fn extract(archives: &[PathBuf], root: &Path) -> Result<Vec<Package>> {
     Ok(contents)
 }
 
-/// `dpkg-deb --extract` would put a folder where a package has one and the tree a link.
+/// Unpacks with tar, because `dpkg-deb --extract` would replace the tree's links with a package's folders.
 fn unpack_archive(archive: &Path, root: &Path) -> Result<()> {
     let what = || format!("cannot unpack {}", archive.display());
     let mut source = Command::new("dpkg-deb")
@@ -322,12 +324,12 @@ fn read_archive(archive: &Path) -> Result<Package> {
     })
 }
 
-/// Runs a command to its end and gives what it printed; its stderr is part of the error.
+/// Runs a command and returns its output; its stderr becomes part of the error.
 fn run(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command
         .output()
-        .with_context(|| format!("cannot run {program}: is this a Debian or Ubuntu machine?"))?;
+        .with_context(|| format!("cannot run {program}; the lab needs Debian or Ubuntu"))?;
     if !output.status.success() {
         bail!(
             "{program} failed ({}):\n{}",

@@ -1,8 +1,8 @@
-//! A scenario: kernel facts, topology, traffic and expectation, as read from one TOML file.
+//! A scenario: kernel facts, topology, traffic and expectations, read from one TOML file.
 //!
-//! The file reads in that order, from top to bottom. It is input for the lab and, at the same time, the entry of
-//! the catalogue that shows a user what a cause looks like, so nothing in it is left to be guessed: unknown keys
-//! are refused, and [`Scenario::from_toml`] checks that names, ports and counts fit together.
+//! The file has that order, from top to bottom. It is the lab's input and also the catalogue's entry that
+//! shows a user what a cause looks like, so it is strict: unknown keys are rejected, and
+//! [`Scenario::from_toml`] checks that names, ports and counts are consistent.
 
 pub mod address;
 mod catalogue;
@@ -39,49 +39,46 @@ pub use words::{CAUSES, Cause, Dataplane, Fate, Flavour, KernelName, Span};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// What happens, in one line.
+    /// What happens to the SYN, in one line.
     pub title: String,
-    /// A sentence or two for the catalogue: how a user meets this, and why it happens.
+    /// A few sentences for the catalogue: how a user meets this, and why it happens.
     pub story: String,
-    /// The kernels on which the expectation holds.
+    /// The kernels on which the expectations hold.
     pub kernels: Vec<KernelName>,
-    /// The addresses with which it is played; the file itself names those of IPv4.
+    /// The address families it runs with; the file itself contains IPv4 addresses.
     #[serde(default = "Scenario::default_families")]
     pub families: Vec<Family>,
-    /// Whether the test plays it on every one of its kernels, not on one of them only.
+    /// Whether the tests run it on each of its kernels instead of only one.
     #[serde(default)]
     pub core: bool,
-    /// Whether it takes minutes and a machine of its own, and so is played only by those who ask for it.
+    /// Whether it takes minutes and its own machine, and therefore only runs on request.
     #[serde(default)]
     pub long: bool,
-    /// After so many seconds it has failed; an emulated kernel takes its time to attach a tracer.
+    /// The time limit in seconds; an emulated kernel needs time to attach a tracer.
     #[serde(default = "Scenario::default_limit_s")]
     pub limit_s: u32,
-    /// Sysctls of the node beyond what kube-proxy sets (see [`crate::guest`]), set before the topology is built.
+    /// Sysctls of the node beyond kube-proxy's own (see [`crate::guest`]), set before the topology is built.
     #[serde(default)]
     pub facts: BTreeMap<String, Value>,
-    /// Who is there.
+    /// The node, clients, pods and services.
     pub topology: Topology,
-    /// How tracer is run, where that is not as always.
+    /// How tracer runs, where that differs from the default.
     #[serde(default)]
     pub tracer: Process,
     /// What happens, in order.
     pub steps: Vec<Step>,
-    /// What tracer must say.
+    /// What tracer must report.
     pub expect: Expect,
-    /// How long it will take, roughly.
+    /// A rough estimate of its duration.
     #[serde(skip)]
     takes: Duration,
 }
 
 /// The value of a sysctl.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "expected a whole number or a string as the value of a sysctl"
-)]
+#[serde(untagged, expecting = "expected an integer or a string as a sysctl value")]
 pub enum Value {
-    /// A number, as most are.
+    /// A single number.
     Number(i64),
     /// Several numbers, or a word.
     Text(String),
@@ -96,14 +93,14 @@ impl std::fmt::Display for Value {
     }
 }
 
-/// One connection attempt of a scenario, and so one flow.
+/// One connection attempt of a scenario; tracer sees it as one flow.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attempt {
     /// The client's name.
     pub client: String,
     /// Its source port.
     pub source_port: u16,
-    /// Which attempt from this port, from 1.
+    /// The attempt from this port, counted from 1.
     pub occurrence: u16,
 }
 
@@ -116,22 +113,22 @@ impl Scenario {
         120
     }
 
-    /// After this time it has failed.
+    /// Its time limit.
     #[must_use]
     pub const fn limit(&self) -> Duration {
         Duration::from_secs(self.limit_s as u64)
     }
 
-    /// Reads and checks a scenario.
+    /// Parses and checks a scenario.
     pub fn from_toml(text: &str) -> Result<Self> {
         let mut scenario: Self = toml::from_str(text)?;
         scenario.topology.fill_in();
-        check::check(&scenario).context("the scenario contradicts itself")?;
+        check::check(&scenario).context("inconsistent scenario")?;
         scenario.takes = cost::of(&scenario);
         Ok(scenario)
     }
 
-    /// Whether its expectation holds on this kernel.
+    /// Whether its expectations hold on this kernel.
     #[must_use]
     pub fn runs_on(&self, kernel: &KernelName) -> bool {
         self.kernels.contains(kernel)
@@ -147,14 +144,14 @@ impl Scenario {
             .collect()
     }
 
-    /// Whether steps run lines of the shell, and so may change anything.
+    /// Whether it runs shell commands, which may change anything on the node.
     #[must_use]
     pub fn runs_lines(&self) -> bool {
         let runs = |step: &Step| matches!(step, Step::Run(_) | Step::RunIn(_));
         self.tracer.before.is_some() || self.steps.iter().any(runs)
     }
 
-    /// All of its connects in the order of the file, those of one parallel step together.
+    /// All of its connects in the order of the file, including those of parallel steps.
     pub fn connects(&self) -> impl Iterator<Item = &Connect> {
         self.steps.iter().flat_map(|step| match step {
             Step::Connect(connect) => std::slice::from_ref(connect),
@@ -191,7 +188,7 @@ impl Scenario {
         attempts
     }
 
-    /// Whether a connect is to have its client wait for a connection that is not made.
+    /// Whether any connection of this connect step is expected to time out.
     #[must_use]
     pub fn leaves_waiting(&self, connect: &Connect) -> bool {
         let attempts = self.attempts();
@@ -202,7 +199,7 @@ impl Scenario {
         })
     }
 
-    /// Whether the way of any flow is held against what is expected of it.
+    /// Whether the path of any flow is checked.
     #[must_use]
     pub fn expects_paths(&self) -> bool {
         let of_flows = self.expect.flows.iter().map(|flow| &flow.expected);
@@ -213,7 +210,7 @@ impl Scenario {
             .any(|expected| !expected.path.is_empty())
     }
 
-    /// What is expected of an attempt.
+    /// The expectation of an attempt.
     #[must_use]
     pub fn expected(&self, attempt: &Attempt) -> Option<&Expected> {
         let own = self.expect.flows.iter().find(|flow| flow.is_of(attempt));

@@ -1,8 +1,8 @@
-"""Asks DuckDB and pandas of tables of tracer what users ask of them, and holds the answers against the JSON lines.
+"""Queries tracer's Parquet tables with DuckDB and pandas, and compares the results with the JSON lines.
 
     check.py FOLDER DOCS TRACER...
 
-FOLDER has recordings, DOCS the examples that are to be run, TRACER is the command. The last line counts.
+FOLDER contains recordings, DOCS the examples to run, and TRACER is the command. The last line of output is the result.
 """
 
 import json
@@ -49,7 +49,7 @@ TYPES = {
 
 
 class Tables:
-    """The recordings in both forms: `flows` has of each flow the line that stands, by run and id."""
+    """The recordings in both formats: `flows` has the last line of each flow, by run and id."""
 
     def __init__(self, recordings, tracer, folder):
         self.file = str(folder / "node.parquet")
@@ -139,7 +139,7 @@ def all_values_in_pandas(tables):
         flow = dict(tables.flows[row["run"], row["id"]])
         same(pd.Timestamp(row.pop("start")), pd.Timestamp(flow.pop("start")))
         same(row["host"], tables.starts[row.pop("run") - 1]["host"])
-        # Where there are several runs, their lines tell it too.
+        # With several runs, their lines contain the host too.
         same(row.pop("host"), flow.pop("host"))
         row.pop("told")
         flow.pop("type")
@@ -160,16 +160,16 @@ def counts_in_pandas(tables):
 def examples_of_the_documentation(tables):
     docs = DOCS.read_text()
     before = Path.cwd()
-    # They read `node.parquet` and `node.jsonl`.
+    # The examples read `node.parquet` and `node.jsonl`.
     os.chdir(Path(tables.file).parent)
     try:
         queries = re.findall(r"^```sql\n(.*?)^```", docs, re.S | re.M)
-        assert len(queries) >= 2, "no queries are there"
+        assert len(queries) >= 2, "no SQL queries found"
         for query in queries:
             for statement in filter(str.strip, query.split(";\n")):
                 assert tables.duckdb.sql(statement).fetchall(), statement
         programs = re.findall(r"^```python\n(.*?)^```", docs, re.S | re.M)
-        assert programs, "no program is there"
+        assert programs, "no Python programs found"
         for program in programs:
             exec(program, {})
     finally:
@@ -193,11 +193,11 @@ CHECKS = [
 
 def main():
     recordings = sorted(str(path) for path in Path(sys.argv[1]).glob("*.trace"))
-    assert recordings, "no recordings are there"
+    assert recordings, "no recordings found"
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         tables = Tables(recordings, sys.argv[3:], Path(folder))
-        assert tables.flows, "no flows are there"
+        assert tables.flows, "no flows found"
         for check in CHECKS:
             try:
                 check(tables)

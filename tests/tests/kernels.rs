@@ -1,4 +1,4 @@
-//! The kernels of the lab from Debian's real archive.
+//! The lab's kernels, from Debian's real archive.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use tracer_lab::packages::Cache;
 use tracer_lab::vm::kernels::{Build, Ipvs, Kernel, LINES, Line};
 
 #[test]
-#[ignore = "fetches some 200 MB from Debian's archive, or finds them in the cache"]
+#[ignore = "fetches 200 MB from Debian's archive unless cached"]
 fn every_line_has_a_kernel_with_ipvs() {
     let cache = Cache::open().unwrap();
     for line in LINES {
@@ -32,7 +32,7 @@ fn every_line_has_a_kernel_with_ipvs() {
 }
 
 #[test]
-#[ignore = "fetches some 150 MB from Debian's archive and compiles, or finds it in the cache"]
+#[ignore = "fetches 150 MB from Debian's archive and compiles, unless cached"]
 fn the_old_ipvs_is_a_module_for_its_kernel() {
     let cache = Cache::open().unwrap();
     let line: Line = "5.10".parse().unwrap();

@@ -1,4 +1,4 @@
-//! A flow as tracer prints it.
+//! Flows in tracer's JSON lines.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::scenario::{self, Expected, Fate};
 
-/// The parts of a flow's line that a scenario can ask for.
+/// The members of a flow's line that a scenario can check.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Flow {
     id: Value,
@@ -24,13 +24,13 @@ pub(super) struct Flow {
     pub(super) fate: String,
     pub(super) cause: Option<String>,
     pub(super) explanation: String,
-    /// Left out by the guest where there are thousands of flows.
+    /// Omitted by the guest in scenarios with thousands of flows.
     #[serde(default)]
     pub(super) evidence: Vec<Evidence>,
     pub(super) syns: u32,
     pub(super) connect_ms: Option<f64>,
     pub(super) stall_ms: Option<f64>,
-    /// Left out by the guest where no scenario asks for it.
+    /// Omitted by the guest unless a scenario checks it.
     #[serde(default)]
     pub(super) path: Vec<super::path::Step>,
 }
@@ -78,20 +78,19 @@ impl fmt::Display for Evidence {
 }
 
 impl Flow {
-    /// Whether nothing is blamed for it, or only the network between client and node.
+    /// Whether it has no cause, or is blamed on the network between client and node.
     pub(super) fn blames_nobody(&self) -> bool {
         self.fate == Fate::Established.word() && self.cause.is_none()
             || self.cause.as_deref() == Some(Expected::LOST)
     }
 
-    /// Its fate, if it is one that can stand.
+    /// Its fate, if that is a final one.
     pub(super) fn fate(&self) -> Option<Fate> {
         Fate::deserialize(Value::from(self.fate.as_str())).ok()
     }
 }
 
-/// The last line of each flow, in the order in which the flows began, and what is wrong with lines that cannot be
-/// read.
+/// The last line of each flow, ordered by the flows' start, and the errors of lines that cannot be parsed.
 pub(super) fn latest(lines: &[Value]) -> (Vec<Flow>, Vec<String>) {
     let mut flows: Vec<Flow> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
@@ -105,7 +104,7 @@ pub(super) fn latest(lines: &[Value]) -> (Vec<Flow>, Vec<String>) {
                     flows.push(flow);
                 }
             },
-            Err(error) => broken.push(format!("this flow is not as agreed ({error}): {line}")),
+            Err(error) => broken.push(format!("this flow breaks the schema ({error}): {line}")),
         }
     }
     flows.sort_by_key(|flow| flow.start);

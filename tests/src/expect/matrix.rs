@@ -1,4 +1,4 @@
-//! Thousands of flows at a glance: true cause against told cause.
+//! A confusion matrix for thousands of flows: true cause by reported cause.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,29 +10,29 @@ use super::truth::{LOST_A_SECOND_MS, agrees};
 use crate::protocol::{Outcome, Traffic};
 use crate::scenario::{Expected, Fate, Scenario};
 
-/// Of so many flows that were to be made at once, one may have been slowed down by the machine.
+/// One in this many of the flows that should connect at once may be slowed by the machine.
 const SLOWED_AT_MOST: usize = 100;
 
-/// Of so many flows, one may have gone otherwise than the scenario means it to.
+/// One in this many flows may deviate from the scenario's plan.
 const OTHERWISE_AT_MOST: usize = 500;
 
-/// What flows without a cause are called.
+/// The label of flows without a cause.
 const NO_CAUSE: &str = "no cause";
 
-/// What flows are called that the machine slowed down: their cause is not the scenario's doing, and not known.
+/// The label of flows that the machine slowed: their cause is unknown and not the scenario's doing.
 const SLOWED: &str = "slowed by the machine";
 
-/// What flows are called of which the clients tell something else than the scenario planned: where copies of packets come in
-/// on two processors at once, IPVS may send them to two pods, and an entry may be gone before its time.
-const OTHERWISE: &str = "otherwise than planned";
+/// The label of flows whose client reports another outcome than the scenario planned: where copies of packets
+/// arrive on two processors at once, IPVS may send them to two pods, and an entry may be gone early.
+const OTHERWISE: &str = "not as planned";
 
-/// What flows are called of which the network between client and node loses packets.
-const LOSSY: &str = "lost outside of the node";
+/// The label of flows whose packets the network between client and node loses.
+const LOSSY: &str = "lost outside the node";
 
-/// What flows are called of which tracer said nothing.
-const UNTOLD: &str = "not told of";
+/// The label of flows that tracer did not report.
+const UNTOLD: &str = "not reported";
 
-/// Counts flows by true cause and told cause.
+/// Flow counts by true and reported cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Matrix(BTreeMap<(String, String), usize>);
 
@@ -67,16 +67,20 @@ impl Matrix {
 }
 
 impl fmt::Display for Matrix {
-    /// One row for each true cause; the columns are the told ones, in the order and by the numbers of the rows.
+    /// One row per true cause; the columns are the reported causes, in the order and by the numbers of the
+    /// rows.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let truths: BTreeSet<&str> = self.0.keys().map(|(truth, _)| truth.as_str()).collect();
         let told: BTreeSet<&str> = self.0.keys().map(|(_, told)| told.as_str()).collect();
         let mut names: Vec<&str> = truths.union(&told).copied().collect();
-        // What most flows have comes first.
+        // The most frequent label comes first.
         let is_no_word = |name: &str| [SLOWED, OTHERWISE, LOSSY, UNTOLD].contains(&name);
         names.sort_by_key(|name| (*name != NO_CAUSE, is_no_word(name), *name));
         let flows: usize = self.0.values().sum();
-        writeln!(f, "{flows} flows, by true cause (rows) and told cause (columns)")?;
+        writeln!(
+            f,
+            "{flows} flows, by true cause (rows) and reported cause (columns)"
+        )?;
         write!(f, "{:29}", "")?;
         for number in 1..=names.len() {
             write!(f, "{number:>6}")?;
@@ -95,17 +99,18 @@ impl fmt::Display for Matrix {
     }
 }
 
-/// How a connection went that did not go as planned. With thousands of them on an emulated machine that happens, and is not
-/// what the scenario is about. What tracer says of it must fit what the client lived through.
+/// How a connection deviates from the scenario's plan. With thousands of connections on an emulated machine
+/// that happens, and is not what the scenario tests. tracer's report must still match the client's
+/// experience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Disorder {
-    /// It was to be made at once, and took a second.
+    /// It should have connected at once, and took a second.
     Slowed,
-    /// Another fate than the planned one.
+    /// Its fate is not the planned one.
     Otherwise,
 }
 
-/// Whether a connection did not go as planned.
+/// Whether and how a connection deviates from the plan.
 pub(super) fn disorder(scenario: &Scenario, expected: &Expected, truth: &Traffic) -> Option<Disorder> {
     if !scenario.expect.matrix || expected.lossy {
         return None;
@@ -120,7 +125,7 @@ pub(super) fn disorder(scenario: &Scenario, expected: &Expected, truth: &Traffic
 }
 
 impl Judge<'_> {
-    /// Few flows may have gone otherwise than planned.
+    /// Checks that few flows deviate from the plan.
     pub(super) fn disorders(&mut self) {
         let scenario = self.scenario;
         let planned: Vec<_> = self
@@ -144,13 +149,13 @@ impl Judge<'_> {
         if slowed * SLOWED_AT_MOST > to_connect {
             self.wrong(
                 "the machine",
-                format!("{slowed} of {to_connect} connections that were to be made at once took a second"),
+                format!("{slowed} of {to_connect} connections took a second instead of connecting at once"),
             );
         }
         if otherwise * OTHERWISE_AT_MOST > all {
             self.wrong(
                 "the machine",
-                format!("{otherwise} of {all} connections went otherwise than planned"),
+                format!("{otherwise} of {all} connections did not go as planned"),
             );
         }
     }
@@ -170,7 +175,7 @@ mod tests {
         ]));
         assert_eq!(
             matrix.to_string(),
-            "4081 flows, by true cause (rows) and told cause (columns)\n\
+            "4081 flows, by true cause (rows) and reported cause (columns)\n\
              \u{20}                                 1     2     3\n\
              \u{20} 1  no cause                  4000     .     1\n\
              \u{20} 2  backend.silent               .    80     .\n\

@@ -4,7 +4,7 @@ use super::{judge, judge_traffic};
 use crate::protocol::{Outcome, Traffic};
 use crate::scenario::Scenario;
 
-/// Three flows: one in order, one that stalls on the same port, one that a silent pod leaves unanswered.
+/// Three flows: one established, one that stalls on the same port, one unanswered by a silent pod.
 const SCENARIO: &str = r#"
 title = "A stall and a silence"
 story = "For these tests."
@@ -63,7 +63,7 @@ struct Case {
 }
 
 impl Case {
-    /// All as it must be.
+    /// Everything as expected.
     fn good() -> Self {
         let truth = |source_port, outcome, ms, backend: Option<&str>| Traffic {
             client: "client-a".into(),
@@ -114,7 +114,7 @@ impl Case {
         mismatches.iter().map(ToString::to_string).collect()
     }
 
-    /// The verdict after a change of the line of the flow that stalls.
+    /// The verdict after a change to the line of the stalled flow.
     fn with_stalled(change: impl FnOnce(&mut Value)) -> Vec<String> {
         let mut case = Self::good();
         change(&mut case.lines[2]);
@@ -154,10 +154,10 @@ fn a_wrong_fate_is_told_twice_for_the_client_knows_better_too() {
     assert_eq!(
         verdict,
         [
-            "client-a:41000 (attempt 2): the fate is established, not stalled",
-            "client-a:41000 (attempt 2): tracer says established, but the client was connected after 1013 ms",
-            "totals: established: 2, not 1",
-            "totals: stalled: 0, not 1",
+            "client-a:41000 (attempt 2): the fate is established, expected stalled",
+            "client-a:41000 (attempt 2): tracer reports established, but the client was connected after 1013 ms",
+            "totals: established: 2, expected 1",
+            "totals: stalled: 0, expected 1",
         ]
     );
 }
@@ -166,7 +166,7 @@ fn a_wrong_fate_is_told_twice_for_the_client_knows_better_too() {
 fn pending_is_no_fate_that_could_stand() {
     let verdict = Case::with_stalled(|flow| flow["fate"] = "pending".into());
     assert!(
-        verdict.contains(&"client-a:41000 (attempt 2): `pending` is no fate that could stand".to_owned()),
+        verdict.contains(&"client-a:41000 (attempt 2): `pending` is not a final fate".to_owned()),
         "{verdict:?}"
     );
 }
@@ -176,14 +176,14 @@ fn a_wrong_cause_a_missing_one_and_one_too_many() {
     let verdict = Case::with_stalled(|flow| flow["cause"] = "ipvs.nodest-expired".into());
     assert_eq!(
         verdict[0],
-        "client-a:41000 (attempt 2): the cause is ipvs.nodest-expired, not ipvs.reuse-dropped"
+        "client-a:41000 (attempt 2): the cause is ipvs.nodest-expired, expected ipvs.reuse-dropped"
     );
     let verdict = Case::with_stalled(|flow| flow["cause"] = Value::Null);
     assert_eq!(
         verdict,
         [
-            "client-a:41000 (attempt 2): the cause is none, not ipvs.reuse-dropped",
-            "totals: ipvs.reuse-dropped: 0, not 1",
+            "client-a:41000 (attempt 2): the cause is none, expected ipvs.reuse-dropped",
+            "totals: ipvs.reuse-dropped: 0, expected 1",
         ]
     );
     let mut case = Case::good();
@@ -192,8 +192,8 @@ fn a_wrong_cause_a_missing_one_and_one_too_many() {
     assert_eq!(
         case.verdict(),
         [
-            "client-a:41000 (attempt 1): the cause is unknown, not none",
-            "totals: unknown: 1, not 0",
+            "client-a:41000 (attempt 1): the cause is unknown, expected none",
+            "totals: unknown: 1, expected 0",
         ]
     );
 }
@@ -202,7 +202,7 @@ fn a_wrong_cause_a_missing_one_and_one_too_many() {
 fn a_cause_needs_an_explanation() {
     one(
         &Case::with_stalled(|flow| flow["explanation"] = " ".into()),
-        "client-a:41000 (attempt 2): it has a cause, but nothing explains it",
+        "client-a:41000 (attempt 2): it has a cause without an explanation",
     );
 }
 
@@ -213,13 +213,13 @@ fn evidence_must_be_in_one_piece() {
             flow["evidence"][0]["value"] = "TIME_WAIT".into();
             flow["evidence"][1]["value"] = "conntrack, in CLOSE".into();
         }),
-        "client-a:41000 (attempt 2): no evidence of `state` = `close`; there is `old connection's state` = \
+        "client-a:41000 (attempt 2): no evidence `state` = `close`; found `old connection's state` = \
          `TIME_WAIT`, `held by` = `conntrack, in CLOSE`",
     );
     let verdict = Case::with_stalled(|flow| flow["evidence"] = json!([]));
     assert_eq!(
         verdict[1],
-        "client-a:41000 (attempt 2): no evidence of `…` = `conntrack`; there is none"
+        "client-a:41000 (attempt 2): no evidence `…` = `conntrack`; found none"
     );
 }
 
@@ -230,7 +230,7 @@ fn a_value_of_evidence_may_be_a_number() {
     assert_eq!(
         case.verdict(),
         [
-            "client-a:41000 (attempt 2): no evidence of `…` = `conntrack`; there is `old connection's state` = \
+            "client-a:41000 (attempt 2): no evidence `…` = `conntrack`; found `old connection's state` = \
              `CLOSE`, `held by` = `17`"
         ]
     );
@@ -240,15 +240,15 @@ fn a_value_of_evidence_may_be_a_number() {
 fn numbers_must_lie_in_their_spans() {
     one(
         &Case::with_stalled(|flow| flow["syns"] = 3.into()),
-        "client-a:41000 (attempt 2): syns is 3, not 2",
+        "client-a:41000 (attempt 2): syns is 3, expected 2",
     );
     one(
         &Case::with_stalled(|flow| flow["connect_ms"] = Value::Null),
-        "client-a:41000 (attempt 2): connect_ms is not known, but must be 900 to 1600",
+        "client-a:41000 (attempt 2): connect_ms is unknown, expected 900 to 1600",
     );
     one(
         &Case::with_stalled(|flow| flow["stall_ms"] = 880.5.into()),
-        "client-a:41000 (attempt 2): stall_ms is 880.5, not 900 to 1500",
+        "client-a:41000 (attempt 2): stall_ms is 880.5, expected 900 to 1500",
     );
 }
 
@@ -265,7 +265,7 @@ fn a_stall_must_fit_what_the_client_waited() {
 fn the_dataplane_must_be_the_one_that_is_named() {
     one(
         &Case::with_stalled(|flow| flow["dataplane"] = Value::Null),
-        "client-a:41000 (attempt 2): the dataplane is none, not ipvs",
+        "client-a:41000 (attempt 2): the dataplane is none, expected ipvs",
     );
 }
 
@@ -273,7 +273,7 @@ fn the_dataplane_must_be_the_one_that_is_named() {
 fn the_service_must_be_the_one_that_is_named() {
     one(
         &Case::with_stalled(|flow| flow["service"] = json!("default/api")),
-        "client-a:41000 (attempt 2): the service is default/api, not default/web",
+        "client-a:41000 (attempt 2): the service is default/api, expected default/web",
     );
 }
 
@@ -282,14 +282,14 @@ fn the_backend_must_be_the_pod_that_answered() {
     let wrong = json!({"ip": "10.244.2.2", "port": 8080, "name": null});
     one(
         &Case::with_stalled(|flow| flow["backend"] = wrong),
-        "client-a:41000 (attempt 2): the backend is 10.244.2.2:8080, but it went to pod-1, 10.244.1.2:8080",
+        "client-a:41000 (attempt 2): the backend is 10.244.2.2:8080, but pod-1 (10.244.1.2:8080) answered",
     );
-    // Nothing is expected of the first flow's backend, but the pod gave its name.
+    // The first flow has no expected backend, but the pod sent its name.
     let mut case = Case::good();
     case.lines[1]["backend"] = Value::Null;
     one(
         &case.verdict(),
-        "client-a:41000 (attempt 1): the backend is unknown, but it went to pod-1, 10.244.1.2:8080",
+        "client-a:41000 (attempt 1): the backend is unknown, but pod-1 (10.244.1.2:8080) answered",
     );
 }
 
@@ -297,11 +297,11 @@ fn the_backend_must_be_the_pod_that_answered() {
 fn the_node_port_must_be_the_one_that_was_asked() {
     one(
         &Case::with_stalled(|flow| flow["node"]["port"] = 30090.into()),
-        "client-a:41000 (attempt 2): it went to 10.0.0.1:30080, not to 10.0.0.1:30090",
+        "client-a:41000 (attempt 2): it went to 10.0.0.1:30080, tracer reports 10.0.0.1:30090",
     );
 }
 
-/// Two connections at once from one port, to two services; the later one is over first.
+/// Two connections at once from one port, to two services; the later one ends first.
 fn at_once() -> Case {
     let text = SCENARIO
         .replace("times = 2", "timeout_ms = 9000")
@@ -327,7 +327,7 @@ fn two_connections_from_one_port_are_told_apart_by_where_they_go() {
     case.lines[2]["cause"] = "unknown".into();
     one(
         &case.verdict(),
-        "client-a:41000 (attempt 2): the cause is unknown, not backend.silent",
+        "client-a:41000 (attempt 2): the cause is unknown, expected backend.silent",
     );
 }
 
@@ -339,10 +339,10 @@ fn what_the_network_loses_is_nobodys_fault() {
     );
     let mut case = Case::good();
     case.scenario = Scenario::from_toml(&text).unwrap();
-    // The SYN was lost on its way to the node, which saw a good handshake.
+    // The SYN was lost on its way to the node, which saw an immediate handshake.
     case.traffic[0].ms = 1020.0;
     assert_eq!(case.verdict(), Vec::<String>::new());
-    // The ACK was lost: the client had its connection at once, the backend a second later.
+    // The ACK was lost: the client was connected at once, the backend a second later.
     case.scenario.expect.totals = None;
     case.lines[1]["fate"] = "stalled".into();
     case.lines[1]["cause"] = "client.silent".into();
@@ -351,7 +351,7 @@ fn what_the_network_loses_is_nobodys_fault() {
     case.lines[1]["cause"] = "backend.slow".into();
     one(
         &case.verdict(),
-        "client-a:41000 (attempt 1): stalled, backend.slow: it lost packets outside of the node",
+        "client-a:41000 (attempt 1): stalled, backend.slow: its packets were lost outside the node",
     );
 }
 
@@ -368,7 +368,7 @@ fn the_last_line_of_a_flow_stands() {
     case.lines.swap(early, late);
     assert_eq!(
         case.verdict()[0],
-        "client-a:41000 (attempt 2): the fate is dropped, not stalled"
+        "client-a:41000 (attempt 2): the fate is dropped, expected stalled"
     );
 }
 
@@ -378,7 +378,7 @@ fn flows_of_a_port_are_told_apart_by_when_they_began_not_by_when_they_were_print
     case.lines.swap(1, 2);
     assert_eq!(case.verdict(), Vec::<String>::new());
 
-    // "00.5" is before "00.51", though not by the letter.
+    // "00.5" is before "00.51", although not alphabetically.
     case.lines[1]["start"] = "2026-01-01T00:00:00.51Z".into();
     case.lines[2]["start"] = "2026-01-01T00:00:00.5Z".into();
     assert_eq!(case.verdict(), Vec::<String>::new());
@@ -391,10 +391,10 @@ fn a_flow_that_is_missing_or_that_nobody_made() {
     assert_eq!(
         case.verdict(),
         [
-            "client-a:41001 (attempt 1): tracer tells of no such flow",
-            "totals: flows: 2, not 3",
-            "totals: unanswered: 0, not 1",
-            "totals: backend.silent: 0, not 1",
+            "client-a:41001 (attempt 1): tracer reports no such flow",
+            "totals: flows: 2, expected 3",
+            "totals: unanswered: 0, expected 1",
+            "totals: backend.silent: 0, expected 1",
         ]
     );
 
@@ -407,9 +407,9 @@ fn a_flow_that_is_missing_or_that_nobody_made() {
     assert_eq!(
         case.verdict(),
         [
-            "10.0.0.77:41000: tracer tells of a flow (refused), but this is no client",
-            "client-a:5555 (attempt 1): tracer tells of a flow (dropped) that nobody made",
-            "client-a:41000 (attempt 3): tracer tells of a flow (established) that nobody made",
+            "10.0.0.77:41000: tracer reports a flow (refused) from an unknown client",
+            "client-a:5555 (attempt 1): tracer reports a flow (dropped) that no step created",
+            "client-a:41000 (attempt 3): tracer reports a flow (established) that no step created",
         ]
     );
 }
@@ -418,12 +418,12 @@ fn a_flow_that_is_missing_or_that_nobody_made() {
 fn a_line_that_breaks_the_schema_is_shown() {
     let verdict = Case::with_stalled(|flow| flow["syns"] = "two".into());
     assert!(
-        verdict[0].starts_with("tracer: this flow is not as agreed (invalid type: string \"two\""),
+        verdict[0].starts_with("tracer: this flow breaks the schema (invalid type: string \"two\""),
         "{verdict:?}"
     );
     assert_eq!(
         verdict[1],
-        "client-a:41000 (attempt 2): tracer tells of no such flow"
+        "client-a:41000 (attempt 2): tracer reports no such flow"
     );
 }
 
@@ -436,8 +436,8 @@ fn losses_and_wrong_totals_of_the_last_line() {
     assert_eq!(
         case.verdict(),
         [
-            "totals: tracer's last line counts 4 flows, not 3",
-            "tracer: 2 records were lost",
+            "totals: tracer's last line counts 4 flows, expected 3",
+            "tracer: records lost: 2",
         ]
     );
 }
@@ -448,8 +448,8 @@ fn a_scenario_that_did_not_happen_is_no_pass() {
     assert_eq!(
         verdict,
         [
-            "client-a:41000 (attempt 2): it was to be stalled, but the client was connected after 5 ms",
-            "client-a:41000 (attempt 2): tracer says stalled, but the client was connected after 5 ms",
+            "client-a:41000 (attempt 2): expected stalled, but the client was connected after 5 ms",
+            "client-a:41000 (attempt 2): tracer reports stalled, but the client was connected after 5 ms",
             "client-a:41000 (attempt 2): stall_ms is 1008, but the client waited 5 ms",
         ]
     );
@@ -457,8 +457,8 @@ fn a_scenario_that_did_not_happen_is_no_pass() {
     assert_eq!(
         verdict,
         [
-            "client-a:41001 (attempt 1): it was to be unanswered, but the client was refused after 2500 ms",
-            "client-a:41001 (attempt 1): tracer says unanswered, but the client was refused after 2500 ms",
+            "client-a:41001 (attempt 1): expected unanswered, but the client was refused after 2500 ms",
+            "client-a:41001 (attempt 1): tracer reports unanswered, but the client was refused after 2500 ms",
         ]
     );
 }
@@ -476,9 +476,9 @@ fn truth_alone_can_be_judged() {
     assert_eq!(
         verdict,
         [
-            "client-a:41000 (attempt 2): pod-2 answered it, not pod-1",
-            "client-a:41001 (attempt 1): the client never reported how it went",
-            "client-z:41001 (attempt 1): the client connected, but no step says so",
+            "client-a:41000 (attempt 2): pod-2 answered, expected pod-1",
+            "client-a:41001 (attempt 1): the client never reported its outcome",
+            "client-z:41001 (attempt 1): the client connected, but no step asks for it",
         ]
     );
 }
@@ -497,7 +497,7 @@ fn no_lines_at_all_are_no_pass() {
     );
 }
 
-/// A thousand flows that are to connect, of which one may go otherwise.
+/// A thousand flows that should connect; the first `odd` of them deviate.
 fn thousands(
     heard: Option<&str>,
     outcome: Outcome,
@@ -548,12 +548,12 @@ fn of_thousands_few_may_go_otherwise_if_tracer_says_what_they_lived_through() {
     assert_eq!(unheard("established", None, 2), nobody);
     one(
         &unheard("refused", Some("unknown"), 3),
-        "the machine: 3 of 1000 connections went otherwise than planned",
+        "the machine: 3 of 1000 connections did not go as planned",
     );
     let refused = |fate, cause| thousands(Some("pod-1"), Outcome::Refused, fate, cause, 1);
     assert_eq!(refused("refused", Some("unknown")), nobody);
     one(
         &refused("established", None),
-        "client-a:20000 (attempt 1): tracer says established, but the client was refused after 20 ms",
+        "client-a:20000 (attempt 1): tracer reports established, but the client was refused after 20 ms",
     );
 }

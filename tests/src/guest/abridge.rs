@@ -1,4 +1,4 @@
-//! Flows as the host needs them: a serial port is slow, and paths are long.
+//! Shortens tracer's flow lines for the host: the serial port is slow, and paths are long.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -8,24 +8,24 @@ use serde_json::Value;
 use crate::protocol::Job;
 use crate::scenario::{Cause, Expected, Scenario};
 
-/// Parts of a flow's line that are a lot for a serial port: the path where nobody asked for it, the others where there
-/// are thousands of flows.
+/// Members of a flow's line that are too long for a serial port: `path` unless it was requested, the others
+/// in scenarios with thousands of flows.
 const PARTS: [&str; 3] = ["path", "evidence", "advice"];
 
-/// Of so many flows that surprise all is handed on: enough to see what is wrong.
+/// This many unexpected flows are sent in full: enough for a diagnosis.
 const SURPRISES: usize = 40;
 
-/// Cuts down the lines of flows.
+/// Shortens the lines of flows.
 #[derive(Debug)]
 pub(super) struct Abridge {
     parts: &'static [&'static str],
     crowd: Option<Crowd>,
 }
 
-/// Thousands of flows.
+/// The state for scenarios with thousands of flows.
 #[derive(Debug)]
 struct Crowd {
-    /// The causes that the flows of a client's port may have.
+    /// The expected causes of the flows from a client's port.
     causes: HashMap<(IpAddr, u16), BTreeSet<Option<&'static str>>>,
     surprises: usize,
 }
@@ -41,7 +41,7 @@ impl Abridge {
         Self { parts, crowd }
     }
 
-    /// Cuts down one flow.
+    /// Shortens one flow.
     pub(super) fn flow(&mut self, flow: &mut Value) {
         if self.crowd.as_mut().is_some_and(|crowd| crowd.is_surprised(flow)) {
             return;
@@ -74,14 +74,14 @@ impl Crowd {
         Self { causes, surprises: 0 }
     }
 
-    /// Whether this flow is one of the first that have a cause which no flow of this port is to have.
+    /// Whether this flow is one of the first whose cause is expected of no flow from its port.
     fn is_surprised(&mut self, flow: &Value) -> bool {
         let client = &flow["client"];
         let address = client["ip"].as_str().and_then(|ip| ip.parse().ok());
         let port = client["port"].as_u64().and_then(|port| port.try_into().ok());
         let causes = address.zip(port).and_then(|key| self.causes.get(&key));
-        let told = flow["cause"].as_str();
-        if causes.is_some_and(|causes| causes.contains(&told)) || self.surprises >= SURPRISES {
+        let cause = flow["cause"].as_str();
+        if causes.is_some_and(|causes| causes.contains(&cause)) || self.surprises >= SURPRISES {
             return false;
         }
         self.surprises += 1;

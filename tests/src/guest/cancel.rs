@@ -1,4 +1,4 @@
-//! Ending a scenario that takes too long.
+//! Cancels a scenario that takes too long.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Shared by a scenario and the one who watches over it: what it is doing, and whether it must stop.
+/// Shared by a scenario and its watchdog: what the scenario is doing, and whether it must stop.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cancel(Arc<(Mutex<State>, Condvar)>);
 
@@ -14,12 +14,12 @@ pub(super) struct Cancel(Arc<(Mutex<State>, Condvar)>);
 struct State {
     cancelled: bool,
     doing: String,
-    /// What was done before, and since when: the last one goes on.
+    /// What was started so far and when; the last one is still running.
     done: Vec<(String, Instant)>,
 }
 
 impl Cancel {
-    /// Says what comes next, for the report of what took too long; fails when the scenario must stop.
+    /// Records what starts now, for the watchdog's report; fails if the scenario must stop.
     pub(super) fn doing(&self, what: impl Into<String>) -> Result<()> {
         let mut state = self.lock();
         state.doing = what.into();
@@ -28,17 +28,17 @@ impl Cancel {
         stop_if(state.cancelled)
     }
 
-    /// Fails when the scenario must stop.
+    /// Fails if the scenario must stop.
     pub(super) fn go_on(&self) -> Result<()> {
         stop_if(self.lock().cancelled)
     }
 
-    /// What was being done.
+    /// What the scenario is doing.
     pub(super) fn what(&self) -> String {
         self.lock().doing.clone()
     }
 
-    /// What was done so far and how long each part took, one line each.
+    /// What was done so far and how long each part took, one per line.
     pub(super) fn spent(&self) -> String {
         let state = self.lock();
         let ends = state
@@ -56,13 +56,13 @@ impl Cancel {
         text
     }
 
-    /// Tells the scenario to stop, and wakes it where it sleeps.
+    /// Tells the scenario to stop, and wakes it from its sleep.
     pub(super) fn cancel(&self) {
         self.lock().cancelled = true;
         self.0.1.notify_all();
     }
 
-    /// Sleeps; fails when the scenario must stop.
+    /// Sleeps; fails if the scenario must stop.
     pub(super) fn sleep(&self, time: Duration) -> Result<()> {
         let (_, condvar) = &*self.0;
         let (state, _) = condvar
@@ -71,7 +71,7 @@ impl Cancel {
         stop_if(state.cancelled)
     }
 
-    /// Looks every few milliseconds whether something is so, for at most this time. Returns whether it is.
+    /// Polls a condition until it holds or the time limit has passed. Returns whether it holds.
     pub(super) fn wait_until(&self, limit: Duration, mut so: impl FnMut() -> Result<bool>) -> Result<bool> {
         const LOOK: Duration = Duration::from_millis(20);
         let start = Instant::now();
@@ -93,7 +93,7 @@ impl Cancel {
 
 fn stop_if(cancelled: bool) -> Result<()> {
     if cancelled {
-        bail!("the watchdog stopped it");
+        bail!("stopped by the watchdog");
     }
     Ok(())
 }

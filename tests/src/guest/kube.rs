@@ -1,8 +1,8 @@
-//! What kube-proxy does to a node for the services of a scenario, in each of its modes.
+//! kube-proxy's changes to a node for the services of a scenario, in each of its modes.
 //!
-//! Names of chains, order of rules, comments and options are those of Kubernetes 1.33 (`pkg/proxy`). It is configured
-//! with the pods' network as `--cluster-cidr`; where a NodePort is taken is the default of each mode: at all
-//! addresses of the node with iptables, and at those towards the clients with IPVS and nftables.
+//! Chain names, rule order, comments and options are those of Kubernetes 1.33 (`pkg/proxy`), with the pods'
+//! network as `--cluster-cidr` and the default NodePort addresses of each mode: all addresses of the node
+//! with iptables, those towards the clients with IPVS and nftables.
 
 mod iptables;
 mod ipvs;
@@ -20,7 +20,7 @@ use plan::{Front, Plan};
 /// The port of every service on its cluster address.
 const CLUSTER_PORT: u16 = 80;
 
-/// A kube-proxy.
+/// A stand-in for kube-proxy.
 #[derive(Debug)]
 pub(super) struct Kube {
     plan: Plan,
@@ -35,7 +35,7 @@ enum Mode {
 }
 
 impl Kube {
-    /// Starts it: sets the sysctls that kube-proxy sets then.
+    /// Starts it: sets kube-proxy's sysctls.
     pub(super) fn start(topology: &Topology, sysctls: &mut Changed) -> Result<Self> {
         let mode = match topology.proxy {
             Proxy::Ipvs => Mode::Ipvs,
@@ -43,7 +43,7 @@ impl Kube {
             Proxy::IptablesLegacy => Mode::Iptables(Iptables::new(Backend::Legacy)),
             Proxy::Nftables => Mode::Nftables,
         };
-        // It is the network plugin who does this where kube-proxy does not.
+        // The network plugin does this where kube-proxy does not.
         sysctls.set(topology.family.forwarding(), 1)?;
         let own = match (&mode, topology.family) {
             (Mode::Ipvs, _) => ipvs::SYSCTLS,
@@ -57,7 +57,7 @@ impl Kube {
         })
     }
 
-    /// Writes all that there is for the services as they are at first.
+    /// Writes everything for the services in their initial state.
     pub(super) fn sync(&mut self) -> Result<()> {
         match &mut self.mode {
             Mode::Ipvs => ipvs::sync(&self.plan),

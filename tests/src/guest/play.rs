@@ -1,4 +1,4 @@
-//! One scenario from an empty node to an empty node.
+//! Runs one scenario, from an empty node to an empty node.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -18,23 +18,23 @@ use super::tracer::Tracer;
 use crate::protocol::Job;
 use crate::scenario::{Connect, RunIn, Scenario, Step, Talk};
 
-/// tracer's own patience: after this time without progress it tells a flow's fate as it stands.
+/// tracer's own patience: after this time without progress it reports a flow's fate as it stands.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A client that waits longer sends a SYN more than tracer's patience after the last one (at 7 s, after 3 s): tracer has
-/// told its fate by then, and tells it again.
+/// A client with a longer timeout sends a SYN more than tracer's patience after the previous one (at 7 s,
+/// after 3 s): tracer has reported its fate by then, and reports it again.
 const TOLD_TWICE_MS: u32 = 7000;
 
-/// How long tracer may take to tell a fate once it is due.
+/// How long tracer may take to report a fate that is due.
 const TELLING: Duration = Duration::from_millis(1500);
 
-/// What a machine that is emulated, and busy with other guests, may add to it.
+/// What an emulated machine that shares its CPUs with other guests may add.
 const MARGIN: Duration = Duration::from_secs(7);
 
-/// How long those who watch a demo wait for its last line.
+/// How long viewers of a demo wait for its last line.
 const CURTAIN: Duration = Duration::from_secs(1);
 
-/// What a scenario is played with.
+/// What a scenario runs with.
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) job: Job,
@@ -45,7 +45,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Plays it; an error is a scenario that could not be played, or that left something behind.
+    /// Runs it; fails if the scenario could not run, or left something behind.
     pub(super) fn play(&self, scenario: &Scenario) -> Result<()> {
         let mut node = Node::default();
         let played = self.play_on(&mut node, scenario);
@@ -54,7 +54,7 @@ impl Stage {
         }
         let mut errors: Vec<_> = played.err().into_iter().collect();
         errors.extend(node.tear_down(&self.before, &self.cancel));
-        let _ = self.cancel.doing("looking for what was left behind");
+        let _ = self.cancel.doing("checking for leftovers");
         match self.before.strangers(scenario.runs_lines()) {
             Ok(strangers) if strangers.is_empty() => {}
             Ok(strangers) => errors.push(anyhow!("left behind: {}", strangers.join(", "))),
@@ -77,7 +77,8 @@ impl Stage {
         } else {
             self.check(node, scenario)?;
             if let Some(line) = &scenario.tracer.before {
-                node.run(RunIn::NODE, line).context("before tracer is started")?;
+                node.run(RunIn::NODE, line)
+                    .context("cannot run `tracer.before`")?;
             }
             Some(Tracer::start(scenario, &self.job, &self.port, &self.cancel)?)
         };
@@ -105,7 +106,7 @@ impl Stage {
         }
     }
 
-    /// Holds tracer as a process against what the scenario asks of it.
+    /// Runs the scenario's checks of tracer as a process.
     fn check(&self, node: &Node, scenario: &Scenario) -> Result<()> {
         let checks = &scenario.tracer.checks;
         let Some(first) = scenario.topology.clients.first().filter(|_| !checks.is_empty()) else {
@@ -120,12 +121,12 @@ impl Stage {
         checks.iter().try_for_each(|check| bench.check(*check))
     }
 
-    /// Waits until tracer has told the fates of so many flows, and those again that it tells again.
+    /// Waits until tracer has reported the fates of this many flows, and the fates that it reports twice.
     fn wait_for_fates(&self, tracer: &Tracer, flows: usize, told_again: Instant) -> Result<()> {
         self.cancel
-            .doing(format!("waiting for tracer to tell the fates of {flows} flows"))?;
+            .doing(format!("waiting for the fates of {flows} flows"))?;
         if self.job.demo {
-            // Lines for people are not counted; whoever watches a demo can wait.
+            // Lines for people are not counted; viewers of a demo can wait.
             self.cancel.sleep(PATIENCE + CURTAIN)
         } else {
             self.cancel
@@ -134,7 +135,7 @@ impl Stage {
         }
     }
 
-    /// Tells the state of the node, for whoever looks closely.
+    /// Prints the state of the node, for a closer look.
     fn describe(&self) {
         for command in [
             "ipvsadm -Ln --stats",
@@ -150,14 +151,14 @@ impl Stage {
     }
 }
 
-/// The steps of a scenario on their way.
+/// The steps of a scenario in progress.
 struct Act<'a> {
     stage: &'a Stage,
     node: &'a mut Node,
     scenario: &'a Scenario,
     tracer: Option<&'a Tracer>,
     background: Vec<JoinHandle<Result<()>>>,
-    /// When tracer has told again what it tells twice.
+    /// When tracer will have reported again what it reports twice.
     told_again: Instant,
 }
 
@@ -182,7 +183,8 @@ impl Act<'_> {
         Ok(())
     }
 
-    /// A client is done. Where it gave up after a long time, its last SYN may be one of which tracer has not told yet.
+    /// Notes that a client is done. If it gave up after a long time, tracer may not have reported its last
+    /// SYN yet.
     fn gave_up(&mut self, connect: &Connect) {
         if connect.timeout_ms > TOLD_TWICE_MS && self.scenario.leaves_waiting(connect) {
             self.told_again = Instant::now() + PATIENCE + TELLING;
@@ -198,7 +200,7 @@ impl Act<'_> {
                     self.gave_up(connect);
                     return Ok(());
                 }
-                // What follows happens after its SYN, or after it has failed to send one.
+                // The next step follows the first SYN, or the failure to send one.
                 let _ = begun.recv();
                 self.background.push(connecting);
                 Ok(())
@@ -250,7 +252,7 @@ impl Act<'_> {
         Ok(())
     }
 
-    /// Lets a client connect. The receiver hears of its first SYN.
+    /// Starts a client's connect step. The receiver is notified of its first SYN.
     fn connect(&self, connect: &Connect) -> Result<(JoinHandle<Result<()>>, Receiver<()>)> {
         let client: Client = self.node.client(&connect.client)?.clone();
         let to = topology::address(&self.scenario.topology, connect.to.as_deref(), connect.to_address)?;
@@ -278,14 +280,14 @@ fn describe(step: &Step) -> String {
             let all: Vec<_> = connects.iter().map(describe_connect).collect();
             format!("at once: {}", all.join("; "))
         }
-        Step::Talk(Talk { client }) => format!("{client} talks on the connections that it holds"),
-        Step::Strays(strays) => format!("{} sends what looks like SYNs", strays.client),
+        Step::Talk(Talk { client }) => format!("{client} sends data on its held connections"),
+        Step::Strays(strays) => format!("{} sends packets that look like SYNs", strays.client),
         Step::SetWeight(change) => format!("{} gets weight {}", change.pod, change.weight),
         Step::AddRealServer(change) => {
             format!("{} becomes a real server of weight {}", change.pod, change.weight)
         }
-        Step::RemoveRealServer(removal) => format!("{} is no real server any more", removal.pod),
-        Step::Pod(change) => format!("{} is {:?} from now on", change.name, change.behaviour),
+        Step::RemoveRealServer(removal) => format!("{} is removed from the service", removal.pod),
+        Step::Pod(change) => format!("{} changes its behaviour to {:?}", change.name, change.behaviour),
         Step::Sysctl(values) => {
             let all: Vec<_> = values
                 .iter()
@@ -296,9 +298,9 @@ fn describe(step: &Step) -> String {
         Step::Nft(rules) => format!("nft: {}", rules.trim()),
         Step::Run(line) => format!("node: {}", line.trim()),
         Step::RunIn(RunIn { place, line }) => format!("{place}: {}", line.trim()),
-        Step::TracerSays(text) => format!("waiting for tracer to say: {text}"),
-        Step::FatesTold(flows) => format!("waiting for tracer to tell the fates of {flows} flows"),
-        Step::SleepMs(time) => format!("{time} ms pass"),
+        Step::TracerSays(text) => format!("waiting for tracer to print: {text}"),
+        Step::FatesTold(flows) => format!("waiting for the fates of {flows} flows"),
+        Step::SleepMs(time) => format!("waiting {time} ms"),
         Step::Say(text) => text.trim().to_owned(),
     }
 }
@@ -314,7 +316,7 @@ fn describe_connect(connect: &Connect) -> String {
     } = connect;
     let ports = match count {
         1 => format!("port {source_port}"),
-        _ => format!("{count} ports from {source_port} on"),
+        _ => format!("{count} ports from {source_port}"),
     };
     let times = match times {
         1 => String::new(),

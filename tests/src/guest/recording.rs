@@ -1,4 +1,4 @@
-//! What tracer recorded of a scenario, held against what it said meanwhile.
+//! Compares tracer's recording of a scenario with its live output.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -14,33 +14,33 @@ use crate::scenario::Scenario;
 
 /// Where tracer records to.
 pub(super) const PATH: &str = "/tracer.trace";
-/// Where the lines are kept that it said meanwhile.
+/// Where tracer's live lines are kept.
 const SAID: &str = "/tracer.said";
-/// So many bytes of a recording go into one message.
+/// How many bytes of a recording go into one message.
 const PART: usize = 4096;
 
-/// The lines that tracer says while it records, as they come.
+/// Keeps the lines that tracer prints while it records.
 #[derive(Debug)]
 pub(super) struct Said(BufWriter<File>);
 
 impl Said {
-    /// Of one run.
+    /// Starts the file for one run.
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self(BufWriter::new(File::create(SAID)?)))
     }
 
-    /// Takes a line.
+    /// Adds a line.
     pub(super) fn line(&mut self, line: &str) -> io::Result<()> {
         writeln!(self.0, "{line}")
     }
 
-    /// There are no more.
+    /// Flushes the file after the last line.
     pub(super) fn end(&mut self) -> io::Result<()> {
         self.0.flush()
     }
 }
 
-/// Replays the recording and holds each line against what was said while it was made.
+/// Replays the recording and compares each line with the live output.
 pub(super) fn check(scenario: &Scenario, port: &Port) -> Result<()> {
     let begun = Instant::now();
     let replay = Command::new(TRACER_PATH)
@@ -57,29 +57,29 @@ pub(super) fn check(scenario: &Scenario, port: &Port) -> Result<()> {
         replay.status
     );
     let said = fs::read_to_string(SAID).with_context(|| format!("cannot read {SAID}"))?;
-    let replayed = String::from_utf8(replay.stdout).context("tracer replay wrote no text")?;
+    let replayed = String::from_utf8(replay.stdout).context("tracer replay printed invalid UTF-8")?;
     for (number, (live, replay)) in (1..).zip(said.lines().zip(replayed.lines())) {
         ensure!(
             live == replay,
-            "line {number} of the recording, replayed, is not as it was said live\nlive: {live}\nreplay: {replay}"
+            "line {number} differs between live and replay\nlive: {live}\nreplay: {replay}"
         );
     }
     let (live, replay) = (said.lines().count(), replayed.lines().count());
     ensure!(
         live == replay,
-        "tracer said {live} lines live and {replay} when its recording was replayed"
+        "tracer printed {live} lines live and {replay} in replay"
     );
     let bytes = fs::metadata(PATH)
         .with_context(|| format!("cannot find {PATH}"))?
         .len();
     port.note(format!(
-        "the recording of {bytes} bytes says the same {live} lines, replayed within {} ms",
+        "the recording ({bytes} bytes) replays to the same {live} lines in {} ms",
         took.as_millis()
     ));
     Ok(())
 }
 
-/// The options that replay has too: how long live was patient, the recording tells.
+/// The options that replay accepts too: live's patience is part of the recording.
 fn of_replay(options: &[String]) -> Vec<&String> {
     let mut out = Vec::new();
     let mut options = options.iter();
@@ -93,7 +93,7 @@ fn of_replay(options: &[String]) -> Vec<&String> {
     out
 }
 
-/// Hands the recording to the host.
+/// Sends the recording to the host.
 pub(super) fn send(port: &Port) -> Result<()> {
     let file = File::open(PATH).with_context(|| format!("cannot open {PATH}"))?;
     let mut part = Vec::with_capacity(PART);
@@ -105,17 +105,17 @@ pub(super) fn send(port: &Port) -> Result<()> {
         }
         let mut hex = String::with_capacity(2 * part.len());
         for byte in &part {
-            // Writing to a string cannot fail.
+            // Writing to a String cannot fail.
             let _ = write!(hex, "{byte:02x}");
         }
         port.send(&Message::Recording { hex });
     }
 }
 
-/// Leaves nothing behind.
+/// Removes the files.
 pub(super) fn remove() {
     for path in [PATH, SAID] {
-        // It may never have been made.
+        // They may never have been created.
         let _ = fs::remove_file(path);
     }
 }

@@ -1,4 +1,4 @@
-//! tracer's screen on the user's terminal, over scenarios that are played again and again until the user ends it.
+//! tracer's screen on the user's terminal, while the scenarios run again and again until the user quits.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -17,14 +17,14 @@ use super::port::Port;
 use super::supervise;
 use crate::protocol::{Job, Message, SCREEN, TRACER_PATH, Terminal};
 
-/// How often a tracer that has stopped itself is told to go on: there is no shell to do that.
+/// How often a stopped tracer is continued: there is no shell to do that.
 const GO_ON: Duration = Duration::from_millis(500);
 
-/// How often it is looked whether tracer has attached its hooks, and how many times at most.
+/// How often to check whether tracer has attached its hooks, and the maximum number of checks.
 const LOOK: Duration = Duration::from_secs(1);
 const MOST_LOOKS: usize = 60;
 
-/// Shows it. The machine is switched off when the user has seen enough.
+/// Runs the screen. The machine powers off when the user quits.
 pub(super) fn show(job: &Job, terminal: &Terminal, port: &Port) -> Result<()> {
     let tracer = start(terminal)?;
     let farewell = port.clone();
@@ -34,7 +34,7 @@ pub(super) fn show(job: &Job, terminal: &Terminal, port: &Port) -> Result<()> {
                 text: format!("{error:#}"),
             });
         }
-        // What tracer said at its end is still on its way to the user.
+        // tracer's last output is still on its way to the user.
         if let Ok(screen) = open() {
             let _ = tcdrain(&screen);
         }
@@ -75,13 +75,13 @@ fn start(terminal: &Terminal) -> Result<Child> {
         .stdin(open()?)
         .stdout(open()?)
         .stderr(screen)
-        // It stops its whole process group where the user wants a shell, and ours plays on.
+        // It stops its whole process group when the user suspends it; our own must keep running.
         .process_group(0)
         .spawn()
         .with_context(|| format!("cannot run {TRACER_PATH}"))
 }
 
-/// Waits until tracer has attached its hooks, as far as that can be seen: what it traces is to be seen from the beginning.
+/// Waits until the number of probes no longer grows, so that tracer sees the traffic from the start.
 fn wait_for_probes() {
     let mut seen = 0;
     for _ in 0..MOST_LOOKS {
@@ -96,15 +96,15 @@ fn wait_for_probes() {
 }
 
 fn wait(mut tracer: Child) -> Result<()> {
-    let group = i32::try_from(tracer.id()).context("tracer has a strange process id")?;
+    let group = i32::try_from(tracer.id()).context("tracer's process id is out of range")?;
     loop {
         let ended: io::Result<_> = tracer.try_wait();
-        if let Some(status) = ended.context("cannot look after tracer")? {
+        if let Some(status) = ended.context("cannot wait for tracer")? {
             ensure!(status.success(), "tracer ended with {status}");
             return Ok(());
         }
         thread::sleep(GO_ON);
-        // It is alive, or has just ended.
+        // It is running, or has just exited.
         let _ = kill(Pid::from_raw(-group), Signal::SIGCONT);
     }
 }

@@ -1,4 +1,4 @@
-//! All scenarios of a job, each with a watchdog.
+//! Runs all scenarios of a job, each with a watchdog.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use super::port::Port;
 use crate::protocol::{CLEAN_UP, Job, Message, SCENARIOS_DIR};
 use crate::scenario::{Family, Scenario};
 
-/// Plays them in order. One that fails does not keep the next from being played. After one that cannot even be stopped
-/// none is played: the node is no longer known to be empty, and whoever gave the job has to boot another guest.
+/// Runs them in order. A failed scenario does not stop the following ones. After a scenario that cannot be
+/// stopped none is run: the node may not be empty any more, and the host has to boot another guest.
 pub(super) fn play_all(job: &Job, port: &Port) {
     let before = Inventory::take()
         .map(Arc::new)
@@ -28,7 +28,10 @@ pub(super) fn play_all(job: &Job, port: &Port) {
         });
         println!("--- {name}");
         let (outcome, stuck) = match &before {
-            Err(error) => (Err(format!("not played: the node is unknown: {error}")), false),
+            Err(error) => (
+                Err(format!("not run: cannot take the node's inventory: {error}")),
+                false,
+            ),
             Ok(before) => match play(name, job, port, before) {
                 Played::Over(outcome) => (outcome.map_err(|error| format!("{error:#}")), false),
                 Played::Stuck(what) => (Err(what), true),
@@ -45,10 +48,10 @@ pub(super) fn play_all(job: &Job, port: &Port) {
     }
 }
 
-/// What became of a scenario.
+/// How a scenario ended.
 enum Played {
     Over(Result<()>),
-    /// It did not even stop when it was told to.
+    /// It did not stop when it was cancelled.
     Stuck(String),
 }
 
@@ -75,13 +78,13 @@ fn play(name: &str, job: &Job, port: &Port, before: &Arc<Inventory>) -> Played {
         Err(RecvTimeoutError::Disconnected) => return Played::Over(Err(anyhow!("lab-guest panicked"))),
         Err(RecvTimeoutError::Timeout) => {}
     }
-    let why = format!("it took more than {} s, in: {}", limit.as_secs(), cancel.what());
+    let why = format!("timed out after {} s, in: {}", limit.as_secs(), cancel.what());
     cancel.cancel();
-    // All processes but this one are tools and tracer, and one of them may be what does not come to its end.
+    // All processes but this one are tools and tracer, and one of them may be what hangs.
     let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
     match when_over.recv_timeout(CLEAN_UP) {
         Ok(_) => Played::Over(Err(anyhow!(why))),
-        Err(_) => Played::Stuck(format!("{why}; and it could not be stopped")),
+        Err(_) => Played::Stuck(format!("{why}; it could not be stopped")),
     }
 }
 
@@ -89,7 +92,7 @@ fn read(name: &str) -> Result<Scenario> {
     let (file, family) = Family::of(name);
     let path = Path::new(SCENARIOS_DIR).join(format!("{file}.toml"));
     if !path.exists() {
-        bail!("the guest has no scenario of this name");
+        bail!("no scenario of this name in the guest");
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let scenario = Scenario::from_toml(&text).with_context(|| path.display().to_string())?;

@@ -1,4 +1,4 @@
-//! The node as a scenario wants it: built from nothing, and taken down to nothing.
+//! The node of a scenario: built from nothing, and torn down completely.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,11 +23,10 @@ use crate::scenario::{self, Behaviour, Family, RunIn, Scenario, Topology, addres
 /// How long a new link may take until it carries packets.
 const LINK_UP: Duration = Duration::from_secs(10);
 
-/// How long the kernel may take to forget what hangs on things that were removed: IPVS the connections of services,
-/// netfilter the sets of rules.
+/// How long the kernel may take to free what removed objects hold: IPVS services' connections, rules' sets.
 const FORGET: Duration = Duration::from_secs(10);
 
-/// The node, with clients and other nodes around it and pods on it.
+/// The node, with the clients and other nodes around it and the pods on it.
 #[derive(Debug, Default)]
 pub(super) struct Node {
     clients: Vec<Client>,
@@ -35,14 +34,14 @@ pub(super) struct Node {
     pods: Vec<Pod>,
     kube: Option<Kube>,
     sysctls: Changed,
-    /// Whether steps have tools of their own, and so may have changed whatever there is.
+    /// Whether shell commands of steps may have changed anything on the node.
     touched: bool,
-    /// All sysctls of the network as they were before such steps.
+    /// All network sysctls as they were before such commands.
     all_sysctls: Sysctls,
 }
 
 impl Node {
-    /// Builds what the scenario describes. Whatever becomes of it, [`Node::tear_down`] takes down what is there.
+    /// Builds what the scenario describes. After a failure too, [`Node::tear_down`] removes what exists.
     pub(super) fn build(&mut self, scenario: &Scenario, cancel: &Cancel) -> Result<()> {
         let topology = &scenario.topology;
         cancel.doing("setting sysctls")?;
@@ -80,7 +79,7 @@ impl Node {
             let built = Pod::create(pod, host).with_context(|| format!("cannot build {}", pod.name))?;
             self.pods.push(built);
         }
-        // Before there are rules and virtual servers, to which these packets would be the first ones.
+        // Before rules and virtual servers exist, because these packets would be the first to hit them.
         for client in &self.clients {
             neighbour::meet(client.netns(), topology.node_address(), cancel)?;
         }
@@ -91,9 +90,9 @@ impl Node {
             neighbour::meet(pod.netns(), pod.gateway(), cancel)?;
         }
         self.others_as_clients(topology);
-        cancel.doing("making the ways between nodes")?;
+        cancel.doing("setting up routes between nodes")?;
         nodes::connect(topology)?;
-        cancel.doing("playing kube-proxy")?;
+        cancel.doing("writing kube-proxy's rules")?;
         kube.sync()?;
         self.kube = Some(kube);
         if let Some(rules) = &topology.nft {
@@ -134,32 +133,31 @@ impl Node {
     /// The client of this name.
     pub(super) fn client(&self, name: &str) -> Result<&Client> {
         let client = self.clients.iter().find(|client| client.name() == name);
-        client.with_context(|| format!("there is no client {name}"))
+        client.with_context(|| format!("no client {name}"))
     }
 
     /// The node's kube-proxy.
     pub(super) fn kube(&mut self) -> Result<&mut Kube> {
-        self.kube.as_mut().context("there is no kube-proxy yet")
+        self.kube.as_mut().context("kube-proxy has not started yet")
     }
 
     fn other(&self, name: &str) -> Result<&OtherNode> {
         let node = self.others.iter().find(|node| node.name() == name);
-        node.with_context(|| format!("there is no node {name}"))
+        node.with_context(|| format!("no node {name}"))
     }
 
-    /// Changes what a pod does.
+    /// Changes a pod's behaviour.
     pub(super) fn behave(&mut self, name: &str, behaviour: Behaviour) -> Result<()> {
         let pod = self.pods.iter_mut().find(|pod| pod.name() == name);
-        pod.with_context(|| format!("there is no pod {name}"))?
-            .behave(behaviour)
+        pod.with_context(|| format!("no pod {name}"))?.behave(behaviour)
     }
 
-    /// Sets a sysctl of the node until the scenario is over.
+    /// Sets a sysctl of the node for the rest of the scenario.
     pub(super) fn sysctl(&mut self, name: &str, value: &scenario::Value) -> Result<()> {
         self.sysctls.set(name, value)
     }
 
-    /// Loads somebody else's rules on the node.
+    /// Loads third-party rules on the node.
     #[expect(
         clippy::unused_self,
         reason = "the rules are the node's, as all else that steps change is"
@@ -169,23 +167,23 @@ impl Node {
         Ok(())
     }
 
-    /// Runs a line of the shell on the node, or in the netns of a client, another node or a pod. Returns what it
-    /// printed.
+    /// Runs a shell command on the node, or in the netns of a client, another node or a pod. Returns its
+    /// output.
     pub(super) fn run(&self, place: &str, line: &str) -> Result<String> {
         if place == RunIn::NODE {
             return shell::run(line);
         }
         let netns = self
             .netns(place)
-            .with_context(|| format!("there is no {place}"))?;
+            .with_context(|| format!("no client, pod or node {place}"))?;
         netns.run(|| shell::run(line))
     }
 
-    /// Takes everything down, as far as it goes, and returns what did not work. Then the node is as it was before.
+    /// Tears everything down as far as possible, and returns the failures. The node is then as it was before.
     pub(super) fn tear_down(mut self, before: &Inventory, cancel: &Cancel) -> Vec<anyhow::Error> {
         let mut errors = Vec::new();
         let doing = |what: &str| {
-            // A scenario that was stopped is cleaned up as well.
+            // A cancelled scenario is cleaned up too.
             let _ = cancel.doing(format!("cleaning up: {what}"));
         };
         let mut take = |outcome: Result<()>| errors.extend(outcome.err());
@@ -221,18 +219,19 @@ impl Node {
     }
 }
 
-/// Gives the node those of its addresses that it has not got together with its links.
+/// Adds the node's addresses that its links do not have yet.
 fn own_addresses(topology: &Topology) -> Result<()> {
     let mut lines = String::new();
     let links = topology.outside().count() + topology.nodes.len();
     let mut missing = topology.node_addresses.clone();
     if links == 0 {
-        // Nobody is there, but a node has an address all the same.
+        // A node without links has an address too.
         let uplink = client::device(0);
         let _ = writeln!(lines, "link add {uplink} type dummy\nlink set {uplink} up");
         missing.push(topology.node_address());
     }
-    // As with the first address: one device answers for all of IPv4, but each only for its own of IPv6.
+    // As with the first address: for IPv4 one device answers for all links, for IPv6 each device only for its
+    // own addresses.
     let devices = match topology.family {
         Family::Ipv4 => 1,
         Family::Ipv6 => links.max(1),
@@ -259,21 +258,21 @@ fn delete_devices(before: &Inventory) -> Result<()> {
         lines
     });
     let deleted = tool::feed("ip -force -batch -", &deletions);
-    // One end of a veth takes the other one with it, which can then not be deleted any more.
+    // Deleting one end of a veth removes the other one, whose own deletion then fails.
     if strangers().is_empty() {
         return Ok(());
     }
     deleted.map(drop)
 }
 
-/// The address of a service for its clients: at this address of the node, or at the first one.
+/// The address of a service for its clients, at this address of the node or at the first one.
 pub(super) fn address(topology: &Topology, service: Option<&str>, at: Option<IpAddr>) -> Result<SocketAddr> {
-    let service = topology.service(service).context("there is no such service")?;
+    let service = topology.service(service).context("no such service")?;
     let at = at.unwrap_or(topology.node_address());
     Ok(SocketAddr::new(at, service.node_port))
 }
 
-/// The entries of a folder, by name; none if there is no such folder.
+/// The names of a folder's entries; none if there is no such folder.
 pub(super) fn names_in(folder: impl AsRef<Path>) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
@@ -289,23 +288,23 @@ pub(super) fn ipvs_connections() -> Vec<String> {
     table.lines().skip(1).map(str::to_owned).collect()
 }
 
-/// Removes all virtual servers and waits until their connections are forgotten too. Of its own accord IPVS keeps
-/// those until they time out; with `expire_nodest_conn` it expires them with their real servers.
+/// Removes all virtual servers and waits until their connections are gone too. By default IPVS keeps those
+/// until they time out; with `expire_nodest_conn` it expires them with their real servers.
 fn forget_ipvs(sysctls: &mut Changed) -> Result<()> {
     sysctls.set("net.ipv4.vs.expire_nodest_conn", 1)?;
     tool::run("ipvsadm -C")?;
-    // Its own, so that a scenario that was stopped is cleaned up as well.
+    // A separate `Cancel`, so that a cancelled scenario is cleaned up too.
     let forgotten = Cancel::default().wait_until(FORGET, || Ok(ipvs_connections().is_empty()))?;
     ensure!(
         forgotten,
-        "IPVS does not forget:\n{}",
+        "IPVS keeps connections:\n{}",
         ipvs_connections().join("\n")
     );
     Ok(())
 }
 
-/// Removes all IP sets. The kernel destroys rules some time after `nft` has removed them, and until then they hold
-/// their sets.
+/// Removes all IP sets. The kernel destroys rules some time after `nft` has removed them, and until then they
+/// hold their sets.
 fn forget_sets() -> Result<()> {
     let mut refused = None;
     Cancel::default().wait_until(FORGET, || {
@@ -315,14 +314,14 @@ fn forget_sets() -> Result<()> {
     refused.map_or(Ok(()), Err)
 }
 
-/// Whether a device of the node carries packets with addresses like this one.
+/// Whether a device of the node carries packets with addresses of this family.
 pub(super) fn is_up(device: &str, address: IpAddr) -> bool {
     let state = fs::read_to_string(format!("/sys/class/net/{device}/operstate"));
     state.is_ok_and(|state| state.trim() == "up") && (address.is_ipv4() || has_link_local(device))
 }
 
-/// Whether the device has its link-local address, with which it asks for its neighbours: without one it asks nobody, and
-/// only tries again a second later.
+/// Whether the device has a link-local address, the source of its neighbour solicitations: without one it
+/// sends none, and retries only a second later.
 fn has_link_local(device: &str) -> bool {
     const LINK: &str = "20";
     let table = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();

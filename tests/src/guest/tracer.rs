@@ -1,4 +1,4 @@
-//! The tracer that a scenario is about.
+//! The tracer under test.
 
 use std::collections::HashMap;
 use std::fs;
@@ -20,7 +20,7 @@ use super::recording::{self, Said};
 use crate::protocol::{Job, Message, TRACER_PATH};
 use crate::scenario::Scenario;
 
-/// How long it may take to attach all of its hooks; under emulation that is many seconds.
+/// How long it may take to attach all hooks; under emulation that is many seconds.
 const READY: Duration = Duration::from_mins(1);
 
 /// How long it may take to detach them.
@@ -33,9 +33,9 @@ const LAST_WORDS: usize = 5;
 #[derive(Debug)]
 pub(super) struct Tracer {
     child: Child,
-    /// The exit status that it must end with.
+    /// The exit status it must end with.
     status: i32,
-    /// The most memory that it may ever have had, in MiB.
+    /// The limit of its peak memory, in MiB.
     memory_mib: Option<u32>,
     port: Port,
     heard: Arc<Heard>,
@@ -49,20 +49,20 @@ struct Heard(Mutex<State>);
 struct State {
     first: Option<String>,
     fates: HashMap<String, String>,
-    /// Lines that are about no flow.
+    /// Lines that are not about a flow.
     others: Vec<String>,
     complaints: Vec<String>,
     silent: bool,
-    /// What it says is kept, where it records at the same time.
+    /// The file that keeps its live output, if it records as well.
     said: Option<Said>,
 }
 
 impl Tracer {
-    /// Starts it on the scenario's ports and waits until it says that its hooks are attached.
+    /// Starts it on the scenario's ports and waits until it reports that its hooks are attached.
     pub(super) fn start(scenario: &Scenario, job: &Job, port: &Port, cancel: &Cancel) -> Result<Self> {
         cancel.doing("waiting for tracer to attach its hooks")?;
         let ports: Vec<String> = scenario.node_ports().iter().map(u16::to_string).collect();
-        // The long ones depend on how fast tracer is.
+        // The output of long scenarios depends on tracer's speed.
         let records = !job.demo && (!scenario.long || job.recordings);
         let output: &[&str] = if records {
             &["--output", recording::PATH]
@@ -82,7 +82,7 @@ impl Tracer {
             .with_context(|| format!("cannot run {TRACER_PATH}"))?;
         let heard = Arc::new(Heard::default());
         if records {
-            heard.lock().said = Some(Said::new().context("cannot keep what tracer says")?);
+            heard.lock().said = Some(Said::new().context("cannot keep tracer's output")?);
         }
         let out = child.stdout.take().context("tracer has no standard output")?;
         let errors = child.stderr.take().context("tracer has no standard error")?;
@@ -116,13 +116,13 @@ impl Tracer {
     fn ready(&mut self, json: bool, cancel: &Cancel) -> Result<()> {
         let mut ended = None;
         let so = cancel.wait_until(READY, || {
-            ended = self.child.try_wait().context("cannot look after tracer")?;
+            ended = self.child.try_wait().context("cannot wait for tracer")?;
             Ok(ended.is_some() || self.heard.first().is_some())
         })?;
         if let Some(status) = ended {
             self.join();
             bail!(
-                "tracer ended before it was ready ({status}): {}",
+                "tracer exited before it was ready ({status}): {}",
                 self.heard.last_words()
             );
         }
@@ -134,14 +134,11 @@ impl Tracer {
         );
         let first = self.heard.first().unwrap_or_default();
         let start = serde_json::from_str::<Value>(&first).is_ok_and(|line| line["type"] == "start");
-        ensure!(
-            start || !json,
-            "tracer's first line is not its `start`, but: {first}"
-        );
+        ensure!(start || !json, "tracer's first line is not `start`, but: {first}");
         Ok(())
     }
 
-    /// Waits until a line that is about no flow, or a complaint, holds this text.
+    /// Waits until a line that is not about a flow, or a line on standard error, contains this text.
     pub(super) fn wait_for(&self, text: &str, cancel: &Cancel) -> Result<()> {
         let said = cancel.wait_until(READY, || {
             let state = self.heard.lock();
@@ -150,14 +147,14 @@ impl Tracer {
         })?;
         ensure!(
             said,
-            "tracer did not say `{text}` within {} s: {}",
+            "tracer did not print `{text}` within {} s: {}",
             READY.as_secs(),
             self.heard.last_words()
         );
         Ok(())
     }
 
-    /// Waits until it has told the fates of so many flows, at most for this time.
+    /// Waits until it has reported the fates of this many flows, or the time limit has passed.
     pub(super) fn wait_for_fates(&self, flows: usize, limit: Duration, cancel: &Cancel) -> Result<()> {
         cancel.wait_until(limit, || {
             let state = self.heard.lock();
@@ -167,18 +164,19 @@ impl Tracer {
         Ok(())
     }
 
-    /// Ends it in good order and waits for its last words.
+    /// Stops it with SIGTERM and waits for its last lines.
     pub(super) fn stop(mut self, cancel: &Cancel) -> Result<()> {
         cancel.doing("waiting for tracer to detach its hooks")?;
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).context("tracer has a strange process id")?);
-        let mut status = self.child.try_wait().context("cannot look after tracer")?;
+        let pid =
+            Pid::from_raw(i32::try_from(self.child.id()).context("tracer's process id is out of range")?);
+        let mut status = self.child.try_wait().context("cannot wait for tracer")?;
         if let Some(status) = status {
-            bail!("tracer ended by itself ({status}): {}", self.heard.last_words());
+            bail!("tracer exited by itself ({status}): {}", self.heard.last_words());
         }
         let memory = self.memory();
-        kill(pid, Signal::SIGTERM).context("cannot tell tracer to end")?;
+        kill(pid, Signal::SIGTERM).context("cannot send tracer a signal")?;
         let ended = cancel.wait_until(END, || {
-            status = self.child.try_wait().context("cannot look after tracer")?;
+            status = self.child.try_wait().context("cannot wait for tracer")?;
             Ok(status.is_some())
         });
         if !matches!(ended, Ok(true)) {
@@ -186,10 +184,14 @@ impl Tracer {
             let _ = self.child.wait();
         }
         self.join();
-        ensure!(ended?, "tracer did not end within {} s of SIGTERM", END.as_secs());
+        ensure!(
+            ended?,
+            "tracer did not exit within {} s of SIGTERM",
+            END.as_secs()
+        );
         match status {
             Some(status) if status.code() != Some(self.status) => bail!(
-                "tracer ended with {status}, not with {}: {}",
+                "tracer exited with {status}, expected {}: {}",
                 self.status,
                 self.heard.last_words()
             ),
@@ -197,7 +199,7 @@ impl Tracer {
         }
     }
 
-    /// Once it has ended: does its recording say the same?
+    /// Checks, after its exit, that its recording replays to the same lines.
     pub(super) fn check_recording(
         scenario: &Scenario,
         job: &Job,
@@ -218,7 +220,7 @@ impl Tracer {
         checked.and(sent)
     }
 
-    /// Tells the most memory that it has had so far, where there is a limit, and holds it against that.
+    /// Reports its peak memory so far and checks it against the limit, if there is one.
     fn memory(&self) -> Result<()> {
         let Some(limit) = self.memory_mib else {
             return Ok(());
@@ -228,10 +230,13 @@ impl Tracer {
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = peak.and_then(|text| text.split_whitespace().next()?.parse::<u32>().ok());
         let mib = peak
-            .with_context(|| format!("{path} does not tell VmHWM"))?
+            .with_context(|| format!("{path} has no VmHWM"))?
             .div_ceil(1024);
-        self.port.note(format!("tracer had {mib} MiB of memory at most"));
-        ensure!(mib <= limit, "tracer had {mib} MiB of memory, more than {limit}");
+        self.port.note(format!("tracer's peak memory was {mib} MiB"));
+        ensure!(
+            mib <= limit,
+            "tracer's peak memory was {mib} MiB, the limit is {limit}"
+        );
         Ok(())
     }
 
@@ -255,18 +260,18 @@ impl Heard {
         let state = self.lock();
         let from = state.complaints.len().saturating_sub(LAST_WORDS);
         match &state.complaints[from..] {
-            [] => "it gave no reason".to_owned(),
+            [] => "no error message".to_owned(),
             lines => lines.join("; "),
         }
     }
 
-    /// A line of its standard output; `None` is the end.
+    /// Handles a line of its standard output; `None` is the end.
     fn line(&self, line: Option<String>, abridge: &mut Abridge, port: &Port) {
         let Some(line) = line else {
             let mut state = self.lock();
             state.silent = true;
             if let Some(said) = &mut state.said {
-                // What is missing then is seen when it is compared.
+                // A missing end shows in the comparison.
                 let _ = said.end();
             }
             return;
@@ -302,7 +307,7 @@ impl Heard {
     }
 }
 
-/// Hands on each line, and then the end.
+/// Passes on each line, and `None` at the end.
 fn follow(
     stream: impl Read + Send + 'static,
     mut hand_on: impl FnMut(Option<String>) + Send + 'static,

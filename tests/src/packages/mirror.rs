@@ -1,4 +1,4 @@
-//! Where Debian's archive is: the machine's own apt knows a mirror that it can reach.
+//! The location of Debian's archive: the mirror of the machine's own apt, which it can reach.
 
 use std::env;
 use std::process::Command;
@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 
 use super::Suite;
 
-/// Names the mirror to use in place of the machine's own, `http://host/debian`. The security archive is taken from
-/// beside it, `http://host/debian-security`.
+/// The environment variable with the mirror to use instead of the machine's own, `http://host/debian`. The
+/// security archive is expected beside it, at `http://host/debian-security`.
 pub const OVERRIDE: &str = "TRACER_DEBIAN_MIRROR";
 
 const CODENAMES: [&str; 13] = [
@@ -35,15 +35,15 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
-    /// The mirror named by [`OVERRIDE`], else that of the machine's apt sources.
+    /// The mirror from [`OVERRIDE`], otherwise that of the machine's apt sources.
     pub(super) fn find() -> Result<Self> {
         if let Ok(main) = env::var(OVERRIDE) {
             return Ok(Self::beside(main.trim_end_matches('/')));
         }
         let listed = super::run(Command::new("apt-get").args(["--print-uris", "update"]))
-            .context("cannot ask apt for the machine's package sources")?;
+            .context("cannot read the machine's apt sources")?;
         from_uris(&listed).with_context(|| {
-            format!("the machine's apt sources name no Debian mirror: set {OVERRIDE}=http://HOST/debian")
+            format!("the machine's apt sources have no Debian mirror; set {OVERRIDE}=http://HOST/debian")
         })
     }
 
@@ -54,7 +54,7 @@ impl Mirror {
         }
     }
 
-    /// The archive that has this suite.
+    /// The archive of this suite.
     pub(super) fn of(&self, suite: Suite) -> &str {
         if suite.is_security() {
             &self.security
@@ -78,7 +78,7 @@ fn from_uris(listed: &str) -> Option<Mirror> {
             .find(|(_, suite)| wanted(suite))
             .map(|(archive, _)| (*archive).to_owned())
     };
-    // Other projects call their suites after Debian's releases too, but none has the updates of one.
+    // Other projects name their suites after Debian's releases too, but none has an -updates suite.
     let main = archive_with(&|suite| {
         suite
             .strip_suffix("-updates")

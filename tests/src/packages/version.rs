@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Version(String);
 
 impl Version {
-    /// Takes a version as written.
+    /// Wraps a version as written.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(text.to_owned())
@@ -86,7 +86,7 @@ fn compare(mut a: &str, mut b: &str) -> Ordering {
     Ordering::Equal
 }
 
-/// `~` sorts before the end of the text, the end before letters, letters before all else.
+/// `~` sorts before the end of the text, the end before letters, and letters before everything else.
 fn weight(byte: Option<&u8>) -> u32 {
     match byte {
         Some(b'~') => 0,
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn orders_as_dpkg_does() {
-        // Each is older than the next; `dpkg --compare-versions` says the same of every pair.
+        // Each is older than the next; `dpkg --compare-versions` agrees for every pair.
         let ascending = [
             "5.10.9-1",
             "5.10.84~rc1-1",

@@ -1,4 +1,4 @@
-//! What serde cannot see: whether the parts of a scenario fit together.
+//! Consistency of a scenario beyond what serde checks.
 
 mod expectation;
 mod step;
@@ -12,9 +12,9 @@ use super::{Family, Overlay, Proxy, Scenario, Topology, family};
 
 /// Fails with the first contradiction.
 pub(super) fn check(scenario: &Scenario) -> Result<()> {
-    ensure!(!scenario.title.trim().is_empty(), "it has no title");
-    ensure!(!scenario.story.trim().is_empty(), "it has no story");
-    ensure!(!scenario.kernels.is_empty(), "it runs on no kernel");
+    ensure!(!scenario.title.trim().is_empty(), "the title is empty");
+    ensure!(!scenario.story.trim().is_empty(), "the story is empty");
+    ensure!(!scenario.kernels.is_empty(), "`kernels` is empty");
     unique("kernel", scenario.kernels.iter())?;
     families(scenario)?;
     scenario.facts.keys().try_for_each(|name| sysctl(name))?;
@@ -25,9 +25,9 @@ pub(super) fn check(scenario: &Scenario) -> Result<()> {
     expectation::check(scenario)
 }
 
-/// With several families, texts must not be of one of them.
+/// Checks that a scenario for several families has no address of one family in its texts.
 fn families(scenario: &Scenario) -> Result<()> {
-    ensure!(!scenario.families.is_empty(), "it is played with no addresses");
+    ensure!(!scenario.families.is_empty(), "`families` is empty");
     unique("family", scenario.families.iter())?;
     ensure!(
         !scenario.families.contains(&Family::Ipv4)
@@ -38,7 +38,7 @@ fn families(scenario: &Scenario) -> Result<()> {
     );
     ensure!(
         !scenario.families.contains(&Family::Ipv6) || scenario.topology.overlay != Overlay::Ipip,
-        "IPIP carries no IPv6"
+        "IPIP cannot carry IPv6"
     );
     if scenario.families == [Family::Ipv4] {
         return Ok(());
@@ -48,7 +48,7 @@ fn families(scenario: &Scenario) -> Result<()> {
             !["10.0.0.", "10.244.", "10.96."]
                 .iter()
                 .any(|start| text.contains(start)),
-            "`{}` names an IPv4 address: write the name of who has it, such as {{pod-1}} or {{node}}",
+            "`{}` contains an IPv4 address: write a placeholder such as {{pod-1}} or {{node}}",
             text.trim()
         );
     }
@@ -56,15 +56,15 @@ fn families(scenario: &Scenario) -> Result<()> {
 }
 
 fn known_pod(topology: &Topology, name: &str) -> Result<()> {
-    ensure!(topology.pod(name).is_some(), "there is no pod `{name}`");
+    ensure!(topology.pod(name).is_some(), "no pod `{name}`");
     Ok(())
 }
 
-/// Only IPVS knows weights.
+/// Checks that only IPVS mode has weights other than 1.
 fn weight(proxy: Proxy, weight: u16) -> Result<()> {
     ensure!(
         proxy == Proxy::Ipvs || weight == 1,
-        "weight {weight}: in this mode a pod is there or it is not"
+        "weight {weight}: only IPVS mode has weights"
     );
     Ok(())
 }
@@ -72,8 +72,8 @@ fn weight(proxy: Proxy, weight: u16) -> Result<()> {
 fn known_service(topology: &Topology, name: Option<&str>) -> Result<()> {
     match (topology.service(name), name) {
         (Some(_), _) => Ok(()),
-        (None, Some(name)) => bail!("there is no service `{name}`"),
-        (None, None) => bail!("there are several services, so it must say which one"),
+        (None, Some(name)) => bail!("no service `{name}`"),
+        (None, None) => bail!("several services exist: name one of them"),
     }
 }
 
@@ -81,7 +81,7 @@ fn sysctl(name: &str) -> Result<()> {
     let word = |part: &str| !part.is_empty() && !part.contains(['/', ' ']);
     ensure!(
         name.starts_with("net.") && name.split('.').all(word),
-        "`{name}` is no sysctl of the network"
+        "`{name}` is not a network sysctl"
     );
     Ok(())
 }
@@ -90,7 +90,7 @@ fn unique<T: Ord + std::fmt::Debug>(what: &str, all: impl Iterator<Item = T>) ->
     let mut seen = BTreeSet::new();
     for one in all {
         if let Some(twice) = seen.replace(one) {
-            bail!("{what} {twice:?} is there twice");
+            bail!("{what} {twice:?} appears twice");
         }
     }
     Ok(())

@@ -1,27 +1,27 @@
-//! How long a scenario will take, roughly: enough to share the work out between guests.
+//! A rough estimate of how long a scenario takes, for distributing scenarios over guests.
 
 use std::time::Duration;
 
 use super::{Attempt, Connect, Fate, Scenario, Step};
 
-/// Building a node, starting and ending a tracer, and taking the node down, in an emulated guest.
+/// Building a node, starting and stopping tracer, and tearing the node down, in an emulated guest.
 const OVERHEAD: Duration = Duration::from_secs(8);
 
-/// A connection that is made at once.
+/// A handshake without a retransmission.
 const HANDSHAKE: Duration = Duration::from_millis(50);
 
-/// What tracer waits before it tells the fate of a flow that nothing has decided.
+/// How long tracer waits before it reports the fate of an undecided flow.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Scenario {
-    /// An estimate of the time that it takes to play it.
+    /// Estimates how long the scenario takes.
     #[must_use]
     pub const fn estimate(&self) -> Duration {
         self.takes
     }
 }
 
-/// The estimate.
+/// Computes the estimate.
 pub(super) fn of(scenario: &Scenario) -> Duration {
     let undecided = |fate: Fate| matches!(fate, Fate::Dropped | Fate::Unanswered);
     let expect = &scenario.expect;
@@ -47,8 +47,8 @@ pub(super) fn of(scenario: &Scenario) -> Duration {
     OVERHEAD + patience + steps.sum::<Duration>()
 }
 
-/// A step's connects that are not expected to be made take as long as their client waits for them. Its attempts are the
-/// next ones of all.
+/// Estimates a connect step: connections expected to fail take as long as the client's timeout. The step's
+/// attempts are the next ones of `attempts`.
 fn of_connect<'a>(
     scenario: &Scenario,
     connect: &Connect,

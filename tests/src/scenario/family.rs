@@ -1,14 +1,14 @@
-//! The same scenario with IPv4 and with IPv6 addresses.
+//! One scenario with IPv4 and with IPv6 addresses.
 //!
-//! A file names IPv4 addresses only. Played with IPv6, everybody has the IPv6 address that stands for his IPv4 one
-//! ([`address::in_family`]). Rules and lines for the shell are texts: they write `{pod-1}` for an address and `{ip}` for
-//! what tools call the family.
+//! A scenario file contains IPv4 addresses only. With IPv6, everybody has the IPv6 address that corresponds
+//! to its IPv4 one ([`address::in_family`]). Rules and shell commands are texts: they contain `{pod-1}` for
+//! an address and `{ip}` for the family's keyword.
 
 use serde::Deserialize;
 
 use super::{Evidence, Expected, RunIn, Scenario, Step, Topology, address};
 
-/// Which addresses clients, node, pods and services have.
+/// The family of all addresses in a scenario: clients, node, pods and services.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
@@ -20,7 +20,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// What a scenario's name is followed by, where it is played with these addresses.
+    /// The suffix of a scenario's name for this family.
     #[must_use]
     pub const fn suffix(self) -> &'static str {
         match self {
@@ -29,7 +29,7 @@ impl Family {
         }
     }
 
-    /// The name of a scenario's file, and the family that its own name asks for.
+    /// Splits a scenario's name into the name of its file and the family.
     #[must_use]
     pub fn of(name: &str) -> (&str, Self) {
         match name.strip_suffix(Self::Ipv6.suffix()) {
@@ -38,7 +38,7 @@ impl Family {
         }
     }
 
-    /// What `nft` calls it, and what the names of tools begin with: `ip` or `ip6`.
+    /// `ip` or `ip6`: the keyword in `nft`, and the start of the tools' names.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl Family {
         }
     }
 
-    /// The sysctl that makes a router of a host.
+    /// The sysctl that enables forwarding.
     #[must_use]
     pub const fn forwarding(self) -> &'static str {
         match self {
@@ -56,7 +56,7 @@ impl Family {
         }
     }
 
-    /// What `nft` calls its control messages.
+    /// The `nft` keyword for ICMP.
     #[must_use]
     pub const fn icmp(self) -> &'static str {
         match self {
@@ -67,12 +67,12 @@ impl Family {
 }
 
 impl Scenario {
-    /// The scenario as it is played with addresses of this family.
+    /// Returns the scenario with addresses of this family.
     #[must_use]
     pub fn in_family(&self, family: Family) -> Self {
         let mut played = self.clone();
         if family == Family::Ipv6 {
-            played.title += ", with IPv6";
+            played.title += " (IPv6)";
         }
         played.topology.set_family(family);
         for address in played
@@ -102,7 +102,7 @@ impl Topology {
     }
 }
 
-/// Every text of a scenario that may name somebody.
+/// All texts of a scenario that may contain placeholders.
 pub(super) fn texts(scenario: &mut Scenario) -> Vec<&mut String> {
     let mut all: Vec<&mut String> = scenario.topology.nft.iter_mut().collect();
     all.extend(scenario.steps.iter_mut().filter_map(|step| match step {
@@ -119,7 +119,7 @@ pub(super) fn texts(scenario: &mut Scenario) -> Vec<&mut String> {
     all
 }
 
-/// What stands for whom.
+/// Placeholders and the addresses or keywords they stand for.
 struct Names(Vec<(String, String)>);
 
 impl Names {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 
-/// The least that is a scenario.
+/// The smallest valid scenario.
 const SMALL: &str = r#"
 title = "One connection"
 story = "For these tests."
@@ -26,7 +26,7 @@ fn all() -> Vec<Named> {
     load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")).unwrap()
 }
 
-/// The whole error of [`SMALL`] with a change.
+/// The full error of [`SMALL`] after a change.
 #[track_caller]
 fn refused(from: &str, to: &str) -> String {
     assert!(SMALL.contains(from), "{from}");
@@ -53,7 +53,7 @@ fn who_is_on_the_node_has_its_address() {
         .replace("address = \"10.244.1.2\" }", "host_network = true, port = 9090 }");
     let topology = Scenario::from_toml(&scenario).unwrap().topology;
     assert_eq!(topology.pods[0].address, address::node(Family::Ipv4));
-    // The pod could not be told from the client.
+    // The pod would be indistinguishable from the client.
     assert_eq!(
         topology.parties().collect::<Vec<_>>(),
         [("client-a", address::node(Family::Ipv4))]
@@ -131,7 +131,7 @@ fn unknown_keys_are_refused_everywhere() {
     let error = Scenario::from_toml(&format!("{SMALL}\n{flow}")).unwrap_err();
     assert_eq!(
         format!("{error:#}"),
-        "the scenario contradicts itself: what is expected of client-a:41000 has an unknown key: `stal_ms`"
+        "inconsistent scenario: unknown key in the expectation of client-a:41000: `stal_ms`"
     );
 }
 
@@ -139,17 +139,17 @@ fn unknown_keys_are_refused_everywhere() {
 fn errors_say_where_and_what() {
     let error = refused("[\"6.12\", \"7\"]", "[\"6.12\", \"seven\"]");
     assert!(error.contains("line 4"), "{error}");
-    assert!(error.contains("`seven` is no kernel"), "{error}");
+    assert!(error.contains("`seven` is not a kernel"), "{error}");
 
     let error = refused(
         "fate = \"established\"",
         "fate = \"established\", cause = \"ipvs.bad-luck\"",
     );
-    assert!(error.contains("`ipvs.bad-luck` is no cause"), "{error}");
+    assert!(error.contains("`ipvs.bad-luck` is not a cause"), "{error}");
 
     let error = refused("fate = \"established\"", "fate = \"established\", syns = [3, 2]");
     assert!(
-        error.contains("the least, 3, is more than the most, 2"),
+        error.contains("the minimum 3 is greater than the maximum 2"),
         "{error}"
     );
 
@@ -164,7 +164,7 @@ fn only_ipvs_has_weights_to_set() {
     Scenario::from_toml(&scenario).unwrap();
     let scenario = scenario.replace("[topology]", "[topology]\nproxy = \"iptables-legacy\"");
     let error = format!("{:#}", Scenario::from_toml(&scenario).unwrap_err());
-    assert!(error.contains("step 1: only IPVS knows weights"), "{error}");
+    assert!(error.contains("step 1: only IPVS mode has weights"), "{error}");
 }
 
 #[test]
@@ -175,8 +175,8 @@ fn every_scenario_of_the_catalogue_can_be_read() {
     titles.dedup();
     assert_eq!(titles.len(), all.len(), "two scenarios have the same title");
     for Named { name, scenario, .. } in &all {
-        // A scenario without totals would not notice a flow's cause in the wrong place as long as counts agree. Where
-        // it is not known what becomes of some, there are none.
+        // Without totals, a scenario would not notice a cause in the wrong flow as long as the counts match.
+        // Where some outcomes are unpredictable, there are no totals.
         let expect = &scenario.expect;
         let lossy = expect.flows.iter().any(|flow| flow.expected.lossy);
         assert!(expect.totals.is_some() != lossy, "{name}: totals");
@@ -227,7 +227,7 @@ fn every_kernel_has_its_scenarios() {
     }
     assert!(
         !names.contains(&"reuse-time-wait"),
-        "on this flavour it is another one"
+        "this flavour has its own scenario"
     );
 }
 
@@ -245,12 +245,11 @@ fn scenarios_are_selected_by_name_in_the_order_asked_for() {
     );
     let unknown = select(&["helthy"]).unwrap_err();
     assert!(
-        unknown.starts_with("there is no scenario `helthy` (is it healthy, or ")
-            && unknown.contains("--list"),
+        unknown.starts_with("no scenario `helthy` (did you mean healthy or ") && unknown.contains("--list"),
         "{unknown}"
     );
     assert_eq!(
         select(&["demo-registry"]).unwrap_err(),
-        "`demo-registry` does not run on 6.12, but on 5.10/pre-5.9"
+        "`demo-registry` does not run on 6.12, only on 5.10/pre-5.9"
     );
 }

@@ -1,4 +1,4 @@
-//! The kernels of the lab: Debian's own, by the short names that people use for them.
+//! The lab's kernels: Debian's own, by their short names.
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
@@ -11,20 +11,20 @@ use serde::{Deserialize, Serialize};
 use super::ipvs_flavour;
 use crate::packages::{Cache, Dependencies, LISTS_AGE, Package, Suite, available, newest, unpack};
 
-/// How Debian built a kernel.
+/// Debian's kernel builds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Build {
-    /// For virtual machines: small, and has all that the lab needs.
+    /// For virtual machines: small, with everything the lab needs.
     #[default]
     Cloud,
-    /// For machines of every kind.
+    /// For all machines.
     Generic,
     /// With `PREEMPT_RT`: softirqs run in threads, and spin locks sleep.
     Realtime,
 }
 
 impl Build {
-    /// Release names of Debian's kernels end so.
+    /// The suffix of the kernel's release name.
     const fn suffix(self) -> &'static str {
         match self {
             Self::Cloud => "cloud-amd64",
@@ -43,7 +43,7 @@ impl FromStr for Build {
             "generic" => Ok(Self::Generic),
             "rt" => Ok(Self::Realtime),
             _ => Err(anyhow!(
-                "no build of a kernel is called {text}; there are cloud, generic, rt"
+                "unknown kernel build {text}; the builds are cloud, generic, rt"
             )),
         }
     }
@@ -59,14 +59,14 @@ impl Display for Build {
     }
 }
 
-/// A line of kernels, and where Debian has its newest member.
+/// A kernel series, and the suites with its newest release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
     name: &'static str,
     suites: &'static [Suite],
 }
 
-/// Every line that the lab knows, oldest first.
+/// Every series that the lab knows, oldest first.
 pub const LINES: [Line; 5] = [
     Line {
         name: "5.10",
@@ -91,14 +91,14 @@ pub const LINES: [Line; 5] = [
 ];
 
 impl Line {
-    /// The short name: `6.12`; `7` stands for the newest of all 7.x.
+    /// The short name: `6.12`; `7` stands for the newest 7.x.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.name
     }
 
-    /// The expression that the image packages of this line match. A release has a hyphen before its build, and in older
-    /// ones another before the number of the ABI.
+    /// The regular expression that matches the series' image packages. Release names have a hyphen before the
+    /// build, and older ones another before the ABI number.
     fn pattern(self, build: Build) -> String {
         format!(
             "linux-image-{}[.][^-]*(-[0-9]+)?-{}",
@@ -114,7 +114,7 @@ impl FromStr for Line {
     fn from_str(text: &str) -> Result<Self> {
         LINES.into_iter().find(|line| line.name == text).ok_or_else(|| {
             let known: Vec<_> = LINES.iter().map(|line| line.name).collect();
-            anyhow!("no kernel is called {text}; there are {}", known.join(", "))
+            anyhow!("unknown kernel {text}; the kernels are {}", known.join(", "))
         })
     }
 }
@@ -125,13 +125,13 @@ impl Display for Line {
     }
 }
 
-/// Which IPVS a kernel gets.
+/// The IPVS of a kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ipvs {
-    /// The one that it was packaged with.
+    /// The packaged one.
     #[default]
     Packaged,
-    /// One that treats reused ports as kernels before 5.9 did; for 5.10 only.
+    /// One that handles reused ports like kernels before 5.9; for 5.10 only.
     Pre59,
 }
 
@@ -142,7 +142,7 @@ impl FromStr for Ipvs {
         match text {
             "packaged" => Ok(Self::Packaged),
             "pre-5.9" => Ok(Self::Pre59),
-            _ => Err(anyhow!("no IPVS is called {text}; there are packaged, pre-5.9")),
+            _ => Err(anyhow!("unknown IPVS {text}; the choices are packaged, pre-5.9")),
         }
     }
 }
@@ -156,26 +156,26 @@ impl Display for Ipvs {
     }
 }
 
-/// A kernel that can be booted.
+/// A bootable kernel.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// The name that it goes by: `6.12`, or `5.10 with IPVS pre-5.9`.
+    /// Its name: `6.12`, or `5.10 with IPVS pre-5.9`.
     pub name: String,
-    /// What `uname -r` will say.
+    /// Its `uname -r`.
     pub release: String,
-    /// The image.
+    /// The kernel image.
     pub vmlinuz: PathBuf,
     /// `lib/modules/RELEASE`.
     pub modules_dir: PathBuf,
-    /// Modules that stand in for the packaged ones of the same name.
+    /// Modules that replace the packaged ones of the same name.
     pub overrides: Vec<(String, PathBuf)>,
 }
 
 impl Kernel {
-    /// Finds the newest kernel of a line and has it in the cache, with the IPVS that is wanted.
+    /// Finds the newest kernel of a series and puts it into the cache, with the requested IPVS.
     pub fn fetch(cache: &Cache, line: Line, build: Build, ipvs: Ipvs) -> Result<Self> {
         let (choice, kernel) = packaged(cache, line, build)
-            .with_context(|| format!("cannot get the kernel {line}, build {build}, from Debian"))?;
+            .with_context(|| format!("cannot fetch the kernel {line} ({build} build) from Debian"))?;
         match ipvs {
             Ipvs::Packaged => Ok(kernel),
             Ipvs::Pre59 => with_old_ipvs(cache, line, kernel, &choice.image),
@@ -183,7 +183,7 @@ impl Kernel {
     }
 }
 
-/// The kernel that stands for a line, and the packages that it comes in.
+/// The kernel chosen for a series, and its packages.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Choice {
     image: Package,
@@ -191,7 +191,7 @@ struct Choice {
 }
 
 impl Choice {
-    /// What Debian has now.
+    /// Chooses from Debian's current packages.
     fn make(cache: &Cache, line: Line, build: Build) -> Result<Self> {
         let image = newest(cache, line.suites, &line.pattern(build))?;
         let release = release(&image)?;
@@ -199,7 +199,7 @@ impl Choice {
             name: format!("linux-{part}-{release}"),
             version: image.version.clone(),
         };
-        // Since 7.0 the image package is empty, and needs two others.
+        // Since 7.0 the image package is empty and depends on two others.
         let (binary, modules) = (part("binary"), part("modules"));
         let split = available(cache, line.suites, &binary)?;
         let packages = if split {
@@ -210,7 +210,7 @@ impl Choice {
         Ok(Self { image, packages })
     }
 
-    /// What was chosen within the last days: apt takes its time to say the same again.
+    /// The choice of the last days, if any: apt would take a while to make the same choice.
     fn remembered(memory: &Path) -> Option<Self> {
         let age = memory.metadata().ok()?.modified().ok()?.elapsed().ok()?;
         if age > LISTS_AGE {
@@ -240,10 +240,10 @@ impl Choice {
         let vmlinuz = places
             .into_iter()
             .find(|path| path.exists())
-            .with_context(|| format!("{} has no kernel image", tree.root.display()))?;
+            .with_context(|| format!("no kernel image in {}", tree.root.display()))?;
         ensure!(
             modules_dir.join("kernel").exists(),
-            "{} has no modules",
+            "no modules in {}",
             tree.root.display()
         );
         Ok(Kernel {
@@ -262,7 +262,7 @@ fn packaged(cache: &Cache, line: Line, build: Build) -> Result<(Choice, Kernel)>
         _ => format!("{line}-{build}.toml"),
     });
     let remembered = Choice::remembered(&memory);
-    // What was chosen may be neither in the cache any more nor in Debian.
+    // The choice may have been removed from both the cache and Debian.
     if let Some(choice) = remembered
         && let Ok(kernel) = choice.unpack(cache, line)
     {
@@ -277,7 +277,7 @@ fn packaged(cache: &Cache, line: Line, build: Build) -> Result<(Choice, Kernel)>
 fn with_old_ipvs(cache: &Cache, line: Line, kernel: Kernel, image: &Package) -> Result<Kernel> {
     ensure!(
         line.name == "5.10",
-        "the pre-5.9 IPVS is built for the kernel 5.10, not for {line}"
+        "the pre-5.9 IPVS exists for kernel 5.10 only, not for {line}"
     );
     let module = ipvs_flavour::build(cache, line.suites, &kernel.release, &image.version)
         .context("cannot build the pre-5.9 IPVS")?;
@@ -288,12 +288,12 @@ fn with_old_ipvs(cache: &Cache, line: Line, kernel: Kernel, image: &Package) -> 
     })
 }
 
-/// The release of an image package: its name says it.
+/// The kernel release in an image package's name.
 fn release(image: &Package) -> Result<&str> {
     image
         .name
         .strip_prefix("linux-image-")
-        .with_context(|| format!("{} is no kernel image", image.name))
+        .with_context(|| format!("{} is not a kernel image package", image.name))
 }
 
 #[cfg(test)]
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn a_dot_of_a_name_stands_for_a_dot() {
         let line: Line = "6.1".parse().unwrap();
-        // 6.12 is not a member of 6.1.
+        // 6.12 does not belong to 6.1.
         assert_eq!(
             line.pattern(Build::Realtime),
             "linux-image-6[.]1[.][^-]*(-[0-9]+)?-rt-amd64"

@@ -1,8 +1,9 @@
-//! Which QEMU boots the guests: the machine's own, or where that is too old a newer build for the same libraries.
+//! The QEMU that boots the guests: the machine's own, or a newer build for the same libraries if that is too
+//! old.
 //!
-//! Before 8.1, a guest of several emulated processors could go on with what was translated of code that another of its
-//! processors had just patched. A kernel that attaches probes patches itself all the time: guests of 5.10 and 6.12 met a
-//! breakpoint that was gone already, and died of it.
+//! Before 8.1, a guest with several emulated processors could continue with stale translations of code that
+//! another processor had just patched. A kernel that attaches probes patches itself all the time: guests with
+//! 5.10 and 6.12 hit a breakpoint that was already removed, and crashed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,10 +13,10 @@ use anyhow::{Context as _, Result, ensure};
 use super::qemu::PROGRAM;
 use crate::packages::{Cache, Dependencies, Suite, Version, host, unpack};
 
-/// The first that runs the code that is there.
+/// The first version without that bug.
 const GOOD: &str = "8.1";
 
-/// The packages of a QEMU that boots PCs. The libraries are those of the machine's own QEMU.
+/// The packages of a QEMU that boots PCs. It uses the libraries of the machine's own QEMU.
 const PACKAGES: [&str; 4] = [
     "qemu-system-x86",
     "qemu-system-common",
@@ -23,7 +24,7 @@ const PACKAGES: [&str; 4] = [
     "seabios",
 ];
 
-/// The program to run.
+/// Returns the program to run.
 pub(super) fn find(cache: &Cache) -> Result<PathBuf> {
     let own = host::find(PROGRAM.name).with_context(|| format!("{} is not installed", PROGRAM.name))?;
     let version = version(&own)?;
@@ -34,8 +35,8 @@ pub(super) fn find(cache: &Cache) -> Result<PathBuf> {
         Ok(newer) => Ok(newer),
         Err(error) => {
             eprintln!(
-                "    QEMU  goes on with the machine's own {version}, before {GOOD} (a guest may crash while probes are \
-                 attached): no newer one to be had: {error:#}"
+                "    QEMU  using the machine's own {version}, older than {GOOD} (a guest may crash while probes are \
+                 attached), because no newer one is available: {error:#}"
             );
             Ok(own)
         }
@@ -46,11 +47,11 @@ fn newer(cache: &Cache) -> Result<PathBuf> {
     let tree = unpack(cache, &[Suite::BOOKWORM_BACKPORTS], &PACKAGES, Dependencies::None)?;
     let program = tree.root.join("usr/bin").join(PROGRAM.name);
     let version = version(&program)?;
-    ensure!(version >= Version::new(GOOD), "it is {version}");
+    ensure!(version >= Version::new(GOOD), "its version is {version}");
     Ok(program)
 }
 
-/// The version that it says it is.
+/// The version that the program reports.
 fn version(program: &Path) -> Result<Version> {
     let output = Command::new(program)
         .arg("--version")
@@ -60,7 +61,7 @@ fn version(program: &Path) -> Result<Version> {
     said_version(&said).with_context(|| {
         let complaint = String::from_utf8_lossy(&output.stderr);
         format!(
-            "{} does not say which version it is: {}",
+            "{} does not report its version: {}",
             program.display(),
             complaint.trim()
         )

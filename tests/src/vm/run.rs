@@ -1,4 +1,4 @@
-//! One boot from the first line to the last, with an eye on guests that die or fall silent.
+//! Runs one boot, and detects guests that crash or hang.
 
 use std::fmt;
 use std::fs;
@@ -11,21 +11,21 @@ use super::kernels::Kernel;
 use super::qemu::{Guest, Heard, Qemu};
 use crate::protocol::Message;
 
-/// How often a guest that says nothing is looked at.
+/// How often a silent guest is checked.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How long a guest may take to power off once it is done.
+/// How long a finished guest may take to power off.
 const POWER_OFF: Duration = Duration::from_secs(5);
 
-/// How many of the console's last lines go into a report.
+/// How many of the console's last lines are reported.
 const TAIL: usize = 25;
 
-/// How long things may take.
+/// Time limits of a boot.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// From power on to [`Message::Ready`].
+    /// From power-on to [`Message::Ready`].
     pub ready: Duration,
-    /// Without a single byte from the guest, once it was ready.
+    /// Without any output from the guest, once it is ready.
     pub silence: Duration,
     /// The whole boot.
     pub total: Duration,
@@ -34,28 +34,28 @@ pub struct Limits {
 /// One boot.
 #[derive(Debug, Clone, Copy)]
 pub struct Boot<'a> {
-    /// What runs it.
+    /// The QEMU that runs it.
     pub qemu: &'a Qemu,
-    /// What is booted.
+    /// The kernel it boots.
     pub kernel: &'a Kernel,
-    /// How many processors it has.
+    /// Its number of processors.
     pub cpus: u8,
-    /// What the kernel unpacks.
+    /// The initramfs.
     pub initramfs: &'a Path,
-    /// Where the console is written to.
+    /// The file that receives the console's output.
     pub console: &'a Path,
-    /// The terminal that is its third serial port.
+    /// The terminal that becomes its third serial port.
     pub screen: Option<&'a Path>,
-    /// How long things may take.
+    /// Its time limits.
     pub limits: Limits,
 }
 
-/// A guest that did not come to its end.
+/// A guest that did not finish.
 #[derive(Debug)]
 pub struct Failure {
     /// What happened.
     pub why: String,
-    /// Whether the guest had been ready before.
+    /// Whether the guest was ready before that.
     pub was_ready: bool,
     /// The last lines of its console.
     pub console: String,
@@ -74,13 +74,13 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Boot<'_> {
-    /// Boots and hands on each message as it comes. A guest that dies before it was ready gets a second try: no
-    /// scenario has seen anything of the first one.
+    /// Boots and passes on each message as it arrives. A guest that dies before it is ready is booted a
+    /// second time, because no scenario has started yet.
     pub fn run(&self, mut on_message: impl FnMut(Message)) -> Result<()> {
         match self.once(&mut on_message)? {
             Err(failure) if !failure.was_ready => {
                 eprintln!(
-                    "    Boot  {} died before it was ready, trying once more: {failure}",
+                    "    Boot  {} died before it was ready, retrying: {failure}",
                     self.kernel.release
                 );
                 Ok(self.once(&mut on_message)??)
@@ -98,7 +98,7 @@ impl Boot<'_> {
             match guest.hear(LOOK) {
                 Heard::Line(line) => {
                     watch.alive();
-                    // A line that is no message was cut short; what that means will show in what follows.
+                    // A line that does not parse was cut short; its consequences show in what follows.
                     let Some(message) = Message::from_line(&line) else {
                         continue;
                     };
@@ -142,7 +142,7 @@ impl Boot<'_> {
     }
 }
 
-/// Tells when a guest has taken too long.
+/// Detects a guest that takes too long.
 struct Watch {
     limits: Limits,
     started: Instant,

@@ -1,4 +1,4 @@
-//! iptables mode: chains of rules, with `iptables` on top of nftables or with the kernel's own old tables.
+//! iptables mode: chains of rules, with iptables-nft or iptables-legacy.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -11,17 +11,17 @@ use super::names::{ServiceChains, iptables_endpoint};
 use super::plan::{Endpoint, Front, Plan};
 use crate::scenario::{Family, Policy, address};
 
-/// The sysctls that kube-proxy sets to 1: services are to be had at 127.0.0.1 too.
+/// The sysctls that kube-proxy sets to 1: services are available at 127.0.0.1 too.
 pub(super) const SYSCTLS: &[&str] = &["net.ipv4.conf.all.route_localnet"];
 
-/// The old tables, of which each is a module. Those of nftables are loaded at boot.
+/// The legacy tables; each is a module. Those of nftables are loaded at boot.
 const LEGACY_TABLES: [&str; 3] = ["mangle", "nat", "filter"];
 
-/// The counters of dropped and accepted packets that two of the rules are for.
+/// The counters of dropped and accepted packets that two of the rules update.
 const COUNTERS: [&str; 2] = ["ct_state_invalid_dropped_pkts", "localhost_nps_accepted_pkts"];
 
-/// Jumps from the chains of the kernel: table, chain, from where, comment, match. kube-proxy puts each before all
-/// that is there, so that the last one comes first.
+/// Jumps from the kernel's chains: table, chain, from where, comment, match. kube-proxy inserts each at the
+/// top, so the last one comes first.
 const JUMPS: [(&str, &str, &str, &str, &str); 14] = [
     (
         "filter",
@@ -105,10 +105,10 @@ const JUMPS: [(&str, &str, &str, &str, &str); 14] = [
     ),
 ];
 
-/// A match for the first packet of a connection.
+/// Matches the first packet of a connection.
 const NEW: &str = "-m conntrack --ctstate NEW ";
 
-/// Chains of the filter table, whatever the services are.
+/// Fixed chains of the filter table.
 const FILTER_CHAINS: [&str; 7] = [
     "KUBE-NODEPORTS",
     "KUBE-SERVICES",
@@ -119,7 +119,7 @@ const FILTER_CHAINS: [&str; 7] = [
     CANARY,
 ];
 
-/// Chains of the nat table, whatever the services are.
+/// Fixed chains of the nat table.
 const NAT_CHAINS: [&str; 5] = [
     "KUBE-NODEPORTS",
     "KUBE-SERVICES",
@@ -128,23 +128,23 @@ const NAT_CHAINS: [&str; 5] = [
     CANARY,
 ];
 
-/// The chain by which kube-proxy notices that somebody has flushed a table.
+/// The chain by which kube-proxy notices that a table was flushed.
 const CANARY: &str = "KUBE-PROXY-CANARY";
 
-/// Which iptables writes the rules.
+/// The iptables that writes the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Backend {
-    /// That of today, on top of nftables.
+    /// iptables-nft.
     Nft,
-    /// That with the kernel's own tables.
+    /// iptables-legacy.
     Legacy,
 }
 
-/// What is written, and where.
+/// The rules in the kernel, and the iptables that writes them.
 #[derive(Debug)]
 pub(super) struct Iptables {
     backend: Backend,
-    /// The chains of services and endpoints; none before the first time.
+    /// The chains of services and endpoints; `None` before the first sync.
     chains: Option<BTreeSet<String>>,
 }
 
@@ -156,7 +156,7 @@ impl Iptables {
         }
     }
 
-    /// Writes all rules, and takes away the chains that are of no use any more.
+    /// Writes all rules, and removes chains that are no longer needed.
     pub(super) fn sync(&mut self, plan: &Plan) -> Result<()> {
         if self.chains.is_none() {
             self.prepare(plan.family)?;
@@ -188,7 +188,7 @@ impl Iptables {
     }
 }
 
-/// The input of `iptables-restore`, and the names of the chains of services and endpoints in it.
+/// The input of `iptables-restore`, and the names of its service and endpoint chains.
 fn rules(plan: &Plan, before: Option<&BTreeSet<String>>) -> (String, BTreeSet<String>) {
     let (mut filter, mut nat) = (Vec::new(), fixed_nat());
     let mut chains = BTreeSet::new();
@@ -203,7 +203,7 @@ fn rules(plan: &Plan, before: Option<&BTreeSet<String>>) -> (String, BTreeSet<St
         };
         writer.write();
     }
-    // NodePorts on the loopback address never work with IPv6.
+    // IPv6 NodePorts never work on the loopback address.
     let not_loopback = match plan.family {
         Family::Ipv4 => "",
         Family::Ipv6 => "! -d ::1/128 ",
@@ -232,7 +232,7 @@ fn rules(plan: &Plan, before: Option<&BTreeSet<String>>) -> (String, BTreeSet<St
         text += "COMMIT\n";
     };
     table("filter", FILTER_CHAINS.to_vec(), &filter);
-    // A chain that is named is emptied, and one that is empty can be deleted.
+    // A chain that the input declares is flushed, and an empty chain can be deleted.
     let none = BTreeSet::new();
     let stale: Vec<&String> = before.unwrap_or(&none).difference(&chains).collect();
     nat.extend(stale.iter().map(|chain| format!("-X {chain}")));
@@ -365,7 +365,7 @@ impl Writer<'_> {
         }
     }
 
-    /// What is done with connections from outside before a pod is chosen.
+    /// The rules for connections from outside, before a pod is chosen.
     fn external(&mut self) {
         let Front { name, external, .. } = self.front;
         let pods = address::pods(self.family);
@@ -402,7 +402,7 @@ impl Writer<'_> {
         }
     }
 
-    /// The choice of a pod: the one that the client has had before, or any.
+    /// The rules that choose a pod: the client's previous one, or a random one.
     fn choice(&mut self, chain: &str, endpoints: &[Endpoint]) {
         let name = &self.front.name;
         if endpoints.is_empty() {
@@ -433,7 +433,7 @@ impl Writer<'_> {
         }
     }
 
-    /// The way to a pod.
+    /// The DNAT to a pod.
     fn endpoint(&mut self, Endpoint { at, .. }: Endpoint) {
         let name = &self.front.name;
         let chain = iptables_endpoint(name, at);

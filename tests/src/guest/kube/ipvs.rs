@@ -1,6 +1,6 @@
-//! IPVS mode: virtual servers, IP sets, and the few rules that go with them.
+//! IPVS mode: virtual servers, IP sets, and the few rules for them.
 //!
-//! As kube-proxy does, we write a rule for an IP set only where the set has an entry.
+//! Like kube-proxy, we write a rule for an IP set only if the set has an entry.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -12,18 +12,18 @@ use super::CLUSTER_PORT;
 use super::plan::{Endpoint, Front, Plan};
 use crate::scenario::{Family, Policy, address};
 
-/// The sysctls that kube-proxy sets to 1. It leaves `net.ipv4.vs.conn_reuse_mode` as it is on kernels from 5.9 on and
-/// below 4.1.
+/// The sysctls that kube-proxy sets to 1. It leaves `net.ipv4.vs.conn_reuse_mode` alone on kernels from 5.9
+/// and below 4.1.
 pub(super) const SYSCTLS: &[&str] = &[
     "net.ipv4.vs.conntrack",
     "net.ipv4.vs.expire_nodest_conn",
     "net.ipv4.vs.expire_quiescent_template",
 ];
 
-/// The device that makes cluster addresses local ones. It stays down and never sees a packet.
+/// The device that makes cluster addresses local. It stays down and never sees a packet.
 const DUMMY: &str = "kube-ipvs0";
 
-/// The IP sets that kube-proxy makes, used or not: name, kind.
+/// The IP sets that kube-proxy creates, used or not: name, type.
 const SETS: [(&str, &str); 17] = [
     ("KUBE-LOOP-BACK", "hash:ip,port,ip"),
     ("KUBE-CLUSTER-IP", "hash:ip,port"),
@@ -44,7 +44,7 @@ const SETS: [(&str, &str); 17] = [
     ("KUBE-IPVS-IPS", "hash:ip"),
 ];
 
-/// Rules of the nat table that are there whatever the services are, around those that depend on them.
+/// The fixed rules of the nat table, before those that depend on the services.
 const NAT_CHAINS: &str = "\
 *nat
 :KUBE-SERVICES - [0:0]
@@ -115,7 +115,7 @@ COMMIT
 
 /// Writes the sets, rules and virtual servers of all services.
 pub(super) fn sync(plan: &Plan) -> Result<()> {
-    tool::feed("ip -batch -", &dummy(plan)).context("cannot make kube-ipvs0")?;
+    tool::feed("ip -batch -", &dummy(plan)).context("cannot create kube-ipvs0")?;
     tool::feed("ipset restore", &sets(plan)).context("cannot write the IP sets")?;
     let restore = format!("{}tables-restore --noflush --counters", plan.family.word());
     tool::feed(&restore, &rules(plan)).context("cannot write the rules")?;
@@ -125,7 +125,7 @@ pub(super) fn sync(plan: &Plan) -> Result<()> {
 
 /// Changes the real servers of a service.
 pub(super) fn change(plan: &Plan, before: &Front, after: &Front) -> Result<()> {
-    // `ipvsadm -R` knows no `-d`.
+    // `ipvsadm -R` does not support `-d`.
     changes(plan, before, after)
         .iter()
         .try_for_each(|command| tool::run(command).map(drop))
@@ -152,11 +152,12 @@ fn changes(plan: &Plan, before: &Front, after: &Front) -> Vec<String> {
     commands
 }
 
-/// The virtual servers of a service with their real ones: on each of the node's addresses, and on its cluster
-/// address.
+/// The virtual servers of a service with their real servers: at each of the node's addresses, and at its
+/// cluster address.
 fn servers(plan: &Plan, front: &Front) -> Vec<(SocketAddr, Vec<Endpoint>)> {
     let mut external = front.allowed(front.external);
-    // Clients in the cluster are to be served even if no pod is here, unless they are to be served locally too.
+    // Clients in the cluster are served even if no pod is on this node, unless the internal policy is local
+    // too.
     if external.is_empty() && front.internal == Policy::Cluster {
         external.clone_from(&front.endpoints);
     }
@@ -206,8 +207,8 @@ fn sets(plan: &Plan) -> String {
     set_names(&lines, plan.family)
 }
 
-/// With IPv6 kube-proxy gives its sets names of their own, for sets of both families can be there: `KUBE-6-`, cut to the
-/// 31 letters that a set's name can have (`pkg/proxy/ipvs/ipset.go`). Chains keep theirs.
+/// IPv6 sets have their own names, because sets of both families can coexist: `KUBE-6-`, truncated to the 31
+/// characters of a set name (`pkg/proxy/ipvs/ipset.go`). Chain names do not change.
 fn set_names(lines: &str, family: Family) -> String {
     if family == Family::Ipv4 {
         return lines.to_owned();
@@ -249,7 +250,7 @@ fn rules(plan: &Plan) -> String {
     }
 }
 
-/// The names of sets stand behind `--match-set`; a chain may have the same name.
+/// Set names follow `--match-set`; a chain may have the same name.
 fn rules_of_ipv6(rules: &str) -> String {
     let mut parts = rules.split("--match-set ");
     let mut out = parts.next().unwrap_or_default().replace("127.0.0.0/8", "::1/128");
@@ -319,7 +320,7 @@ mod tests {
             ]
         );
         after.endpoints.remove(0);
-        // No pod is here any more, so that the port gets the one elsewhere.
+        // No pod is on this node any more, so the port gets the remote one.
         assert_eq!(
             changes(&plan, before, &after),
             [

@@ -1,4 +1,4 @@
-//! nftables mode: one table, with maps from addresses and ports to the chains of services.
+//! nftables mode: one table, with maps from addresses and ports to service chains.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::scenario::{Family, Policy, address};
 const PODS: &str = address::pods(Family::Ipv4);
 const SERVICES: &str = address::services(Family::Ipv4);
 
-/// The table, as every command names it.
+/// The table's family and name, as in every command.
 const TABLE: &str = "ip kube-proxy";
 
 /// Sets and maps: kind, name, type, comment.
@@ -57,7 +57,7 @@ const TO_VERDICT: &str = "ipv4_addr . inet_proto . inet_service : verdict";
 
 const PORT_TO_VERDICT: &str = "inet_proto . inet_service : verdict";
 
-/// Chains, and what the kernel's hooks are for those that have one.
+/// Chains, and the kernel hook of those that have one.
 const CHAINS: [(&str, &str); 16] = [
     (
         "filter-prerouting-pre-dnat",
@@ -86,7 +86,7 @@ const CHAINS: [(&str, &str); 16] = [
     ),
 ];
 
-/// Rules that are there whatever the services are: chain, rule.
+/// The fixed rules: chain, rule.
 const RULES: [(&str, &str); 22] = [
     ("filter-input", "ct state new jump nodeport-endpoints-check"),
     ("filter-input", "ct state new jump service-endpoints-check"),
@@ -130,19 +130,19 @@ const RULES: [(&str, &str); 22] = [
 /// Writes the table.
 pub(super) fn sync(plan: &Plan) -> Result<()> {
     tool::feed("nft -f -", &in_words_of(plan.family, &all(plan)))
-        .context("cannot write the table of kube-proxy")?;
+        .context("cannot write kube-proxy's table")?;
     Ok(())
 }
 
-/// Writes what has changed of one service.
+/// Writes the changes of one service.
 pub(super) fn change(family: Family, before: &Front, after: &Front) -> Result<()> {
     tool::feed("nft -f -", &in_words_of(family, &difference(before, after)))
-        .context("cannot change the table of kube-proxy")?;
+        .context("cannot change kube-proxy's table")?;
     Ok(())
 }
 
-/// The table is the same for both families but for these words. It is written with those of IPv4; addresses of services
-/// and endpoints are of the family already.
+/// The table is identical for both families except for these words. It is written for IPv4; addresses of
+/// services and endpoints already are of the family.
 fn in_words_of(family: Family, text: &str) -> String {
     let words = [
         (TABLE, "ip6 kube-proxy"),
@@ -187,7 +187,7 @@ fn all(plan: &Plan) -> String {
 
 fn difference(before: &Front, after: &Front) -> String {
     let (old, new) = (elements(before), elements(after));
-    // A chain that is of no use any more is emptied. kube-proxy deletes it later.
+    // A chain that is no longer needed is flushed. kube-proxy deletes it later.
     let gone = before
         .endpoints
         .iter()
@@ -350,7 +350,7 @@ fn chains(front: &Front) -> Vec<String> {
     chains.lines()
 }
 
-/// Chains that are being written: all of them are made before the first rule names one.
+/// Chains under construction: all of them are created before the first rule refers to one.
 #[derive(Debug, Default)]
 struct Chains {
     made: Vec<String>,
@@ -371,7 +371,7 @@ impl Chains {
         self.rules.push(format!("add rule {TABLE} {chain} {rule}"));
     }
 
-    /// The way to an endpoint.
+    /// The DNAT to an endpoint.
     fn endpoint(&mut self, service: &str, Endpoint { at, .. }: Endpoint, affinity: Option<u32>) {
         let name = nftables_endpoint(service, at);
         let chain = format!("endpoint-{name}");
@@ -386,7 +386,7 @@ impl Chains {
         self.rule(&chain, &format!("meta l4proto tcp dnat to {at}"));
     }
 
-    /// The choice of an endpoint: the one that the client has had before, or any.
+    /// The rules that choose an endpoint: the client's previous one, or a random one.
     fn choice(&mut self, service: &str, chain: &str, endpoints: &[Endpoint], affinity: Option<u32>) {
         if endpoints.is_empty() {
             return;

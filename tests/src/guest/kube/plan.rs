@@ -1,4 +1,4 @@
-//! What kube-proxy knows: services with their addresses, policies and endpoints.
+//! kube-proxy's input: services with their addresses, policies and endpoints.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -29,7 +29,7 @@ pub(super) struct Front {
     pub(super) scheduler: Scheduler,
     pub(super) external: Policy,
     pub(super) internal: Policy,
-    /// For how many seconds a client stays with its endpoint.
+    /// How many seconds a client stays on its endpoint.
     pub(super) affinity: Option<u32>,
     pub(super) endpoints: Vec<Endpoint>,
 }
@@ -80,18 +80,18 @@ impl Plan {
         plan
     }
 
-    /// The place of a service; without a name, of the only one there is.
+    /// The index of a service; without a name, that of the only one.
     pub(super) fn find(&self, service: Option<&str>) -> Result<usize> {
         let found = match service {
             Some(name) => self.fronts.iter().position(|front| front.service == name),
             None => (self.fronts.len() == 1).then_some(0),
         };
-        found.context("there is no such service")
+        found.context("no such service")
     }
 
-    /// Makes a pod an endpoint of a service, or gives it another weight.
+    /// Adds a pod to a service, or changes its weight.
     pub(super) fn put(&mut self, service: usize, pod: &str, weight: u16) -> Result<()> {
-        let endpoint = self.endpoint(pod, weight).context("there is no such pod")?;
+        let endpoint = self.endpoint(pod, weight).context("no such pod")?;
         let endpoints = &mut self.fronts[service].endpoints;
         match endpoints.iter_mut().find(|one| one.at == endpoint.at) {
             Some(one) => *one = endpoint,
@@ -100,9 +100,9 @@ impl Plan {
         Ok(())
     }
 
-    /// Takes a pod out of a service.
+    /// Removes a pod from a service.
     pub(super) fn remove(&mut self, service: usize, pod: &str) -> Result<()> {
-        let endpoint = self.endpoint(pod, 0).context("there is no such pod")?;
+        let endpoint = self.endpoint(pod, 0).context("no such pod")?;
         self.fronts[service].endpoints.retain(|one| one.at != endpoint.at);
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Front {
 pub(super) mod tests {
     use super::*;
 
-    /// Two services: `web` with a pod here and one elsewhere, `api` with none.
+    /// Two services: `web` with a pod on this node and one elsewhere, `api` without any.
     pub(in super::super) fn plan(external: Policy, affinity: Option<u32>) -> Plan {
         plan_of(Family::Ipv4, external, affinity)
     }

@@ -1,4 +1,4 @@
-//! `tracer record` as a process: however it ends, what was recorded before can be read.
+//! `tracer record` as a process: its recordings are readable, however it ends.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Lines, Read};
@@ -14,22 +14,22 @@ use serde_json::Value;
 
 use super::{Bench, tracer};
 
-/// Where recordings are made, on a disk that is soon full.
+/// Where recordings are written: a small disk that fills up.
 const FOLDER: &str = "/recordings";
-/// Its size: that of a few dozen connections.
+/// The size of the disk: a few dozen connections.
 const SIZE: &str = "size=32k";
-/// More connections than fit there: so many at a time, and so often. Each time, what was recorded goes to the disk.
+/// More connections than fit there, in rounds. Each round's records are flushed to the disk.
 const AT_A_TIME: usize = 20;
 const TIMES: usize = 8;
-/// What is recorded is in the file after this time, at the latest.
+/// Records are in the file after this time at the latest.
 const SOON: Duration = Duration::from_secs(4);
 /// How long tracer may take to write what it has in memory.
 const WRITTEN: Duration = Duration::from_secs(10);
 
 impl Bench<'_> {
-    /// Records and ends in every way.
+    /// Records, and ends in every way.
     pub(super) fn records(&self) -> Result<()> {
-        fs::create_dir_all(FOLDER).context("cannot make a folder")?;
+        fs::create_dir_all(FOLDER).context("cannot create a folder")?;
         mount(Some("tmpfs"), FOLDER, Some("tmpfs"), MsFlags::empty(), Some(SIZE))
             .context("cannot mount a small disk")?;
         let checked = self
@@ -40,7 +40,7 @@ impl Bench<'_> {
             .and_then(|()| self.fills_the_disk().context("full disk"));
         umount(FOLDER).context("cannot unmount the small disk")?;
         checked?;
-        // On the guest's own, which has room.
+        // On the guest's root file system, which has room.
         self.rotates().context("--rotate-size and --rotate-count")?;
         self.shows_progress().context("on a terminal")?;
         fs::remove_dir(FOLDER).context("cannot remove a folder")
@@ -53,10 +53,10 @@ impl Bench<'_> {
         self.cancel.sleep(SOON)?;
         let (_, words) = record.end(Some(Signal::SIGKILL))?;
         let (flows, complaint) = replayed(&file)?;
-        ensure!(flows == 1, "{flows} flows instead of 1: {words} {complaint}");
+        ensure!(flows == 1, "{flows} flows, expected 1: {words} {complaint}");
         ensure!(
             complaint.contains("it was not ended in good order"),
-            "nothing is said of the end: {complaint}"
+            "the unclean end is not reported: {complaint}"
         );
         remove(&file)
     }
@@ -79,13 +79,13 @@ impl Bench<'_> {
         let (file, first) = (path("ring"), path("ring.0001"));
         let record = self.record(&["-o", &file, "--ring", "1MiB"])?;
         self.client.visit(self.to)?;
-        // Its fate is known.
+        // Its fate is known by now.
         self.cancel.sleep(Duration::from_secs(1))?;
-        let so_far = fs::metadata(&file).context("the file is not there")?.len();
-        ensure!(so_far == 0, "{so_far} bytes were written at once");
+        let so_far = fs::metadata(&file).context("the file is missing")?.len();
+        ensure!(so_far == 0, "{so_far} bytes were written before the signal");
         record.tell(Signal::SIGUSR1)?;
         let there = self.cancel.wait_until(WRITTEN, || Ok(replayed(&first).is_ok()))?;
-        ensure!(there, "SIGUSR1 made it write nothing");
+        ensure!(there, "nothing was written after SIGUSR1");
         whole(&first, 1)?;
         self.client.visit(self.to)?;
         let (status, words) = record.end(Some(Signal::SIGINT))?;
@@ -109,22 +109,22 @@ impl Bench<'_> {
         let last = words.lines().last().unwrap_or_default();
         ensure!(
             last.contains("cannot go on recording") && last.contains("No space left on device"),
-            "it does not say why it ended: {words}"
+            "the reason for its exit is missing: {words}"
         );
         let (flows, complaint) = replayed(&file)?;
         ensure!(
             (AT_A_TIME..AT_A_TIME * TIMES).contains(&flows),
-            "{flows} flows can be read: {complaint}"
+            "{flows} flows are readable: {complaint}"
         );
         ensure!(
             !complaint.contains("not whole"),
-            "half a chunk is left: {complaint}"
+            "a partial chunk is left: {complaint}"
         );
         self.port.note(format!("a full disk holds {flows} flows: {last}"));
         remove(&file)
     }
 
-    /// Records until several files are full: the newest are kept, and tell of all flows from some one on.
+    /// Records until several files are full: the newest are kept, and contain all flows from some number on.
     fn rotates(&self) -> Result<()> {
         const KEPT: usize = 3;
         const FULL: u32 = 4;
@@ -142,7 +142,7 @@ impl Bench<'_> {
         while !fs::exists(file(FULL + 1)).context("cannot look for a file")? {
             ensure!(
                 visits < MOST_VISITS,
-                "after {visits} connections there are no {FULL} full files"
+                "fewer than {FULL} full files after {visits} connections"
             );
             self.client.visit(self.to)?;
             visits += 1;
@@ -154,24 +154,24 @@ impl Bench<'_> {
             files.push(entry?.path().display().to_string());
         }
         files.sort();
-        ensure!(files.len() == KEPT, "{KEPT} files were to be kept: {files:?}");
-        ensure!(files[0] > file(1), "the oldest were to be taken away: {files:?}");
+        ensure!(files.len() == KEPT, "expected {KEPT} files: {files:?}");
+        ensure!(files[0] > file(1), "the oldest files were not removed: {files:?}");
         let (ids, complaint) = established(&files)?;
         let (Some(&begin), Some(&end)) = (ids.first(), ids.last()) else {
-            bail!("no flow is in {files:?}: {complaint}");
+            bail!("no flow in {files:?}: {complaint}");
         };
         ensure!(
             complaint.is_empty() && begin > 1 && end == visits && ids.iter().copied().eq(begin..=end),
-            "the files that were kept tell of the flows {begin} to {end}, {} in all, of {visits}: {complaint}",
+            "the kept files contain flows {begin} to {end}, {} in total, of {visits}: {complaint}",
             ids.len()
         );
         files.iter().try_for_each(|file| remove(file))
     }
 
-    /// How it goes stands in one line that is written over.
+    /// Progress is one line that is overwritten.
     fn shows_progress(&self) -> Result<()> {
         let file = path("watched");
-        let OpenptyResult { master, slave } = openpty(None, None).context("cannot make a terminal")?;
+        let OpenptyResult { master, slave } = openpty(None, None).context("cannot open a pseudo terminal")?;
         let mut child = tracer(&["record", "--port", &self.to.port().to_string(), "-o", &file])
             .stdout(Stdio::null())
             .stderr(slave)
@@ -180,7 +180,7 @@ impl Bench<'_> {
         let mut terminal = File::from(master);
         let mut said = String::new();
         let mut visited = false;
-        // Once nobody has it open any more, a terminal cannot be read.
+        // Reading fails once nobody has the terminal open any more.
         let mut buffer = [0; 1024];
         while let Ok(length @ 1..) = terminal.read(&mut buffer) {
             said.push_str(&String::from_utf8_lossy(&buffer[..length]));
@@ -192,12 +192,12 @@ impl Bench<'_> {
                 break;
             }
         }
-        let pid = i32::try_from(child.id()).context("tracer has a strange process id")?;
+        let pid = i32::try_from(child.id()).context("tracer's process id is out of range")?;
         kill(Pid::from_raw(pid), Signal::SIGINT).context("cannot send tracer a signal")?;
         let status = child.wait().context("cannot wait for tracer")?;
         ensure!(
             status.success() && said.contains("\r\x1b[K00:00:0"),
-            "{status}: no line tells how it goes: {said:?}"
+            "{status}: no progress line: {said:?}"
         );
         whole(&file, 1)?;
         remove(&file)
@@ -214,14 +214,14 @@ impl Bench<'_> {
             errors: BufReader::new(errors).lines(),
         };
         let mut said = Vec::new();
-        // If it never is ready, the watchdog of the scenario kills it, and that is the end of its words.
+        // If it never gets ready, the scenario's watchdog kills it, which ends its output.
         while let Some(Ok(line)) = record.errors.next() {
             if line.starts_with("recording on ") {
                 return Ok(record);
             }
             said.push(line);
         }
-        bail!("it did not begin to record: {}", said.join("; "))
+        bail!("tracer did not start recording: {}", said.join("; "))
     }
 }
 
@@ -233,11 +233,12 @@ struct Record {
 
 impl Record {
     fn tell(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.child.id()).context("tracer has a strange process id")?;
+        let pid = i32::try_from(self.child.id()).context("tracer's process id is out of range")?;
         kill(Pid::from_raw(pid), signal).context("cannot send tracer a signal")
     }
 
-    /// Ends it, or waits until it ends by itself; also gives its last words.
+    /// Ends it by a signal, or waits until it exits by itself; returns its status and its last lines on
+    /// standard error.
     fn end(mut self, signal: Option<Signal>) -> Result<(ExitStatus, String)> {
         if let Some(signal) = signal {
             self.tell(signal)?;
@@ -256,13 +257,14 @@ fn remove(file: &str) -> Result<()> {
     fs::remove_file(file).with_context(|| format!("cannot remove {file}"))
 }
 
-/// How many established flows a recording tells of, and what is said of its state.
+/// The number of established flows in a recording, and replay's messages about its state.
 fn replayed(file: &str) -> Result<(usize, String)> {
     let (ids, words) = established(&[file.to_owned()])?;
     Ok((ids.len(), words))
 }
 
-/// The numbers of the established flows that recordings of one run tell of, and what is said of their state.
+/// The numbers of the established flows in the recordings of one run, and replay's messages about their
+/// state.
 fn established(files: &[String]) -> Result<(Vec<u64>, String)> {
     let output = tracer(&["replay", "--json"]).args(files).output()?;
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -278,18 +280,18 @@ fn established(files: &[String]) -> Result<(Vec<u64>, String)> {
             Some("established") => established.extend(flow["id"].as_u64()),
             // The recording ended too soon.
             Some("pending") => {}
-            _ => bail!("it went otherwise than planned: {flow}"),
+            _ => bail!("unexpected flow: {flow}"),
         }
     }
     Ok((established, words))
 }
 
-/// Is the recording whole, and has so many flows?
+/// Checks that the recording is undamaged and has this many flows.
 fn whole(file: &str, flows: usize) -> Result<()> {
     let (found, words) = replayed(file)?;
     ensure!(
         found == flows && words.is_empty(),
-        "{file} holds {found} flows instead of {flows}: {words}"
+        "{file} has {found} flows, expected {flows}: {words}"
     );
     Ok(())
 }
