@@ -18,14 +18,14 @@ type Open = VecDeque<(Attempt, Option<SocketAddr>)>;
 
 /// Assigns connections, in the order of their start, to the attempts of a scenario. A port may have two at
 /// once, to two services: each is assigned to the attempt with its destination.
-pub(super) struct Whose {
+pub(super) struct Assignment {
     /// Unassigned attempts, by client and source port.
     open: BTreeMap<(String, u16), Open>,
     /// The number of connections from each port so far.
     seen: BTreeMap<(String, u16), u16>,
 }
 
-impl Whose {
+impl Assignment {
     pub(super) fn new(scenario: &Scenario, attempts: &[(Attempt, &Connect)]) -> Self {
         let mut open: BTreeMap<_, Open> = BTreeMap::new();
         for (attempt, connect) in attempts {
@@ -41,7 +41,7 @@ impl Whose {
 
     /// Returns the next attempt from this port to this address; failing that, the next one from this port;
     /// failing that, an attempt that the scenario does not have.
-    pub(super) fn take(&mut self, client: &str, source_port: u16, to: SocketAddr) -> Attempt {
+    pub(super) fn assign(&mut self, client: &str, source_port: u16, to: SocketAddr) -> Attempt {
         let key = (client.to_owned(), source_port);
         let occurrence = self.seen.entry(key.clone()).or_default();
         *occurrence += 1;

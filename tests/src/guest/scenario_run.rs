@@ -11,10 +11,10 @@ use super::cancel::Cancel;
 use super::client::Client;
 use super::leftovers::Inventory;
 use super::port::Port;
-use super::process::Bench;
-use super::tool;
+use super::process::ProcessChecks;
 use super::topology::{self, Node};
 use super::tracer::Tracer;
+use super::{node_state, tool};
 use crate::protocol::Job;
 use crate::scenario::{Connect, RunIn, Scenario, Step, Talk};
 
@@ -23,20 +23,20 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A client with a longer timeout sends a SYN more than tracer's patience after the previous one (at 7 s,
 /// after 3 s): tracer has reported its fate by then, and reports it again.
-const TOLD_TWICE_MS: u32 = 7000;
+const REPEATED_FATE_MS: u32 = 7000;
 
 /// How long tracer may take to report a fate that is due.
-const TELLING: Duration = Duration::from_millis(1500);
+const REPORT_DELAY: Duration = Duration::from_millis(1500);
 
 /// What an emulated machine that shares its CPUs with other guests may add.
 const MARGIN: Duration = Duration::from_secs(7);
 
 /// How long viewers of a demo wait for its last line.
-const CURTAIN: Duration = Duration::from_secs(1);
+const LAST_LINE: Duration = Duration::from_secs(1);
 
 /// What a scenario runs with.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct ScenarioRun {
     pub(super) job: Job,
     pub(super) port: Port,
     pub(super) cancel: Cancel,
@@ -44,24 +44,24 @@ pub(super) struct Stage {
     pub(super) before: Arc<Inventory>,
 }
 
-impl Stage {
+impl ScenarioRun {
     /// Runs it; fails if the scenario could not run, or left something behind.
-    pub(super) fn play(&self, scenario: &Scenario) -> Result<()> {
+    pub(super) fn run(&self, scenario: &Scenario) -> Result<()> {
         let mut node = Node::default();
-        let played = self.play_on(&mut node, scenario);
+        let ran = self.run_on(&mut node, scenario);
         if self.job.verbose {
             self.describe();
         }
-        let mut errors: Vec<_> = played.err().into_iter().collect();
+        let mut errors: Vec<_> = ran.err().into_iter().collect();
         errors.extend(node.tear_down(&self.before, &self.cancel));
-        let _ = self.cancel.doing("checking for leftovers");
-        match self.before.strangers(scenario.runs_lines()) {
-            Ok(strangers) if strangers.is_empty() => {}
-            Ok(strangers) => errors.push(anyhow!("left behind: {}", strangers.join(", "))),
+        let _ = self.cancel.begin("checking for leftovers");
+        match self.before.differences(scenario.runs_shell_commands()) {
+            Ok(differences) if differences.is_empty() => {}
+            Ok(differences) => errors.push(anyhow!("left behind: {}", differences.join(", "))),
             Err(error) => errors.push(error),
         }
         if self.job.verbose {
-            self.port.note(self.cancel.spent());
+            self.port.note(self.cancel.timing());
         }
         let texts: Vec<_> = errors.iter().map(|error| format!("{error:#}")).collect();
         match texts.as_slice() {
@@ -70,7 +70,7 @@ impl Stage {
         }
     }
 
-    fn play_on(&self, node: &mut Node, scenario: &Scenario) -> Result<()> {
+    fn run_on(&self, node: &mut Node, scenario: &Scenario) -> Result<()> {
         node.build(scenario, &self.cancel)?;
         let tracer = if self.job.without_tracer {
             None
@@ -82,19 +82,19 @@ impl Stage {
             }
             Some(Tracer::start(scenario, &self.job, &self.port, &self.cancel)?)
         };
-        let mut act = Act {
-            stage: self,
+        let mut steps = Steps {
+            run: self,
             node,
             scenario,
             tracer: tracer.as_ref(),
             background: Vec::new(),
-            told_again: Instant::now(),
+            repeated_fates_due: Instant::now(),
         };
-        let acted = act.steps();
-        let told_again = act.told_again;
+        let result = steps.steps();
+        let repeated_fates_due = steps.repeated_fates_due;
         if let Some(tracer) = tracer {
             let flows = scenario.attempts().len();
-            let waited = acted.and_then(|()| self.wait_for_fates(&tracer, flows, told_again));
+            let waited = result.and_then(|()| self.wait_for_fates(&tracer, flows, repeated_fates_due));
             let stopped = tracer.stop(&self.cancel);
             let checked = match &stopped {
                 Ok(()) => Tracer::check_recording(scenario, &self.job, &self.port, &self.cancel),
@@ -102,7 +102,7 @@ impl Stage {
             };
             waited.and(stopped).and(checked)
         } else {
-            acted
+            result
         }
     }
 
@@ -112,25 +112,27 @@ impl Stage {
         let Some(first) = scenario.topology.clients.first().filter(|_| !checks.is_empty()) else {
             return Ok(());
         };
-        let bench = Bench {
+        let checks_of_process = ProcessChecks {
             client: node.client(&first.name)?,
             to: topology::address(&scenario.topology, None, None)?,
             port: &self.port,
             cancel: &self.cancel,
         };
-        checks.iter().try_for_each(|check| bench.check(*check))
+        checks
+            .iter()
+            .try_for_each(|check| checks_of_process.check(*check))
     }
 
     /// Waits until tracer has reported the fates of this many flows, and the fates that it reports twice.
-    fn wait_for_fates(&self, tracer: &Tracer, flows: usize, told_again: Instant) -> Result<()> {
+    fn wait_for_fates(&self, tracer: &Tracer, flows: usize, repeated_fates_due: Instant) -> Result<()> {
         self.cancel
-            .doing(format!("waiting for the fates of {flows} flows"))?;
+            .begin(format!("waiting for the fates of {flows} flows"))?;
         if self.job.demo {
             // Lines for people are not counted; viewers of a demo can wait.
-            self.cancel.sleep(PATIENCE + CURTAIN)
+            self.cancel.sleep(PATIENCE + LAST_LINE)
         } else {
             self.cancel
-                .sleep(told_again.saturating_duration_since(Instant::now()))?;
+                .sleep(repeated_fates_due.saturating_duration_since(Instant::now()))?;
             tracer.wait_for_fates(flows, PATIENCE + MARGIN, &self.cancel)
         }
     }
@@ -146,62 +148,62 @@ impl Stage {
             let text = tool::run(command).unwrap_or_else(|error| format!("{error:#}"));
             self.port.note(format!("{command}\n{}", text.trim_end()));
         }
-        let connections = topology::ipvs_connections().join("\n");
+        let connections = node_state::ipvs_connections().join("\n");
         self.port.note(format!("/proc/net/ip_vs_conn\n{connections}"));
     }
 }
 
 /// The steps of a scenario in progress.
-struct Act<'a> {
-    stage: &'a Stage,
+struct Steps<'a> {
+    run: &'a ScenarioRun,
     node: &'a mut Node,
     scenario: &'a Scenario,
     tracer: Option<&'a Tracer>,
     background: Vec<JoinHandle<Result<()>>>,
     /// When tracer will have reported again what it reports twice.
-    told_again: Instant,
+    repeated_fates_due: Instant,
 }
 
-impl Act<'_> {
+impl Steps<'_> {
     fn steps(&mut self) -> Result<()> {
         for (number, step) in (1..).zip(&self.scenario.steps) {
             let what = describe(step);
-            self.stage.cancel.doing(format!("step {number}: {what}"))?;
-            if self.stage.job.verbose || matches!(step, Step::Say(_)) {
-                self.stage.port.note(what);
+            self.run.cancel.begin(format!("step {number}: {what}"))?;
+            if self.run.job.verbose || matches!(step, Step::Say(_)) {
+                self.run.port.note(what);
             }
             self.step(step).with_context(|| format!("step {number}"))?;
         }
-        self.stage
+        self.run
             .cancel
-            .doing("waiting for connections in the background")?;
+            .begin("waiting for connections in the background")?;
         self.background.drain(..).try_for_each(join)?;
         let background = self.scenario.connects().filter(|connect| connect.background);
         for connect in background {
-            self.gave_up(connect);
+            self.note_timeout(connect);
         }
         Ok(())
     }
 
     /// Notes that a client is done. If it gave up after a long time, tracer may not have reported its last
     /// SYN yet.
-    fn gave_up(&mut self, connect: &Connect) {
-        if connect.timeout_ms > TOLD_TWICE_MS && self.scenario.leaves_waiting(connect) {
-            self.told_again = Instant::now() + PATIENCE + TELLING;
+    fn note_timeout(&mut self, connect: &Connect) {
+        if connect.timeout_ms > REPEATED_FATE_MS && self.scenario.expects_timeout(connect) {
+            self.repeated_fates_due = Instant::now() + PATIENCE + REPORT_DELAY;
         }
     }
 
     fn step(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::Connect(connect) => {
-                let (connecting, begun) = self.connect(connect)?;
+                let (connecting, first_syn) = self.connect(connect)?;
                 if !connect.background {
                     join(connecting)?;
-                    self.gave_up(connect);
+                    self.note_timeout(connect);
                     return Ok(());
                 }
                 // The next step follows the first SYN, or the failure to send one.
-                let _ = begun.recv();
+                let _ = first_syn.recv();
                 self.background.push(connecting);
                 Ok(())
             }
@@ -212,14 +214,16 @@ impl Act<'_> {
                     .into_iter()
                     .try_for_each(|(connecting, _)| join(connecting))?;
                 for connect in connects {
-                    self.gave_up(connect);
+                    self.note_timeout(connect);
                 }
                 Ok(())
             }
-            Step::Talk(Talk { client }) => self.node.client(client)?.talk(),
+            Step::Talk(Talk { client }) => self.node.client(client)?.send_on_held(),
             Step::Strays(strays) => {
                 let to = topology::address(&self.scenario.topology, strays.to.as_deref(), None)?;
-                self.node.client(&strays.client)?.stray(strays.source_port, to)
+                self.node
+                    .client(&strays.client)?
+                    .send_strays(strays.source_port, to)
             }
             Step::SetWeight(change) => self.node.kube()?.set_weight(change),
             Step::AddRealServer(change) => self.node.kube()?.add_real_server(change),
@@ -231,23 +235,23 @@ impl Act<'_> {
             Step::Nft(rules) => self.node.nft(rules),
             Step::Run(line) => self.run(RunIn::NODE, line),
             Step::RunIn(RunIn { place, line }) => self.run(place, line),
-            Step::TracerSays(text) => match self.tracer {
-                Some(tracer) => tracer.wait_for(text, &self.stage.cancel),
+            Step::WaitForOutput(text) => match self.tracer {
+                Some(tracer) => tracer.wait_for_output(text, &self.run.cancel),
                 None => Ok(()),
             },
-            Step::FatesTold(flows) => match self.tracer {
-                Some(tracer) => self.stage.wait_for_fates(tracer, *flows, self.told_again),
+            Step::WaitForFates(flows) => match self.tracer {
+                Some(tracer) => self.run.wait_for_fates(tracer, *flows, self.repeated_fates_due),
                 None => Ok(()),
             },
-            Step::SleepMs(time) => self.stage.cancel.sleep(Duration::from_millis((*time).into())),
+            Step::SleepMs(time) => self.run.cancel.sleep(Duration::from_millis((*time).into())),
             Step::Say(_) => Ok(()),
         }
     }
 
     fn run(&self, place: &str, line: &str) -> Result<()> {
         let printed = self.node.run(place, line)?;
-        if self.stage.job.verbose && !printed.is_empty() {
-            self.stage.port.note(printed);
+        if self.run.job.verbose && !printed.is_empty() {
+            self.run.port.note(printed);
         }
         Ok(())
     }
@@ -256,14 +260,10 @@ impl Act<'_> {
     fn connect(&self, connect: &Connect) -> Result<(JoinHandle<Result<()>>, Receiver<()>)> {
         let client: Client = self.node.client(&connect.client)?.clone();
         let to = topology::address(&self.scenario.topology, connect.to.as_deref(), connect.to_address)?;
-        let (connect, port, cancel) = (
-            connect.clone(),
-            self.stage.port.clone(),
-            self.stage.cancel.clone(),
-        );
-        let (begun, has_begun) = mpsc::channel();
-        let connecting = thread::spawn(move || client.connect(&connect, to, &begun, &port, &cancel));
-        Ok((connecting, has_begun))
+        let (connect, port, cancel) = (connect.clone(), self.run.port.clone(), self.run.cancel.clone());
+        let (first_syn, first_syn_received) = mpsc::channel();
+        let connecting = thread::spawn(move || client.connect(&connect, to, &first_syn, &port, &cancel));
+        Ok((connecting, first_syn_received))
     }
 }
 
@@ -298,8 +298,8 @@ fn describe(step: &Step) -> String {
         Step::Nft(rules) => format!("nft: {}", rules.trim()),
         Step::Run(line) => format!("node: {}", line.trim()),
         Step::RunIn(RunIn { place, line }) => format!("{place}: {}", line.trim()),
-        Step::TracerSays(text) => format!("waiting for tracer to print: {text}"),
-        Step::FatesTold(flows) => format!("waiting for the fates of {flows} flows"),
+        Step::WaitForOutput(text) => format!("waiting for tracer to print: {text}"),
+        Step::WaitForFates(flows) => format!("waiting for the fates of {flows} flows"),
         Step::SleepMs(time) => format!("waiting {time} ms"),
         Step::Say(text) => text.trim().to_owned(),
     }
