@@ -63,8 +63,8 @@ impl<'a> Judge<'a> {
                 continue;
             };
             let cause = expected.cause.map(Cause::word);
-            let free = expected.lossy || deviation(scenario, expected, truth).is_some();
-            if !free && !is_consistent(expected.fate, cause, truth) {
+            let may_deviate = expected.lossy || deviation(scenario, expected, truth).is_some();
+            if !may_deviate && !is_consistent(expected.fate, cause, truth) {
                 let fate = expected.fate;
                 self.mismatch(
                     &attempt,
@@ -77,14 +77,14 @@ impl<'a> Judge<'a> {
                 self.mismatch(&attempt, format!("{answered} answered, expected {wanted}"));
             }
         }
-        let strays: Vec<Attempt> = self
+        let unplanned: Vec<Attempt> = self
             .truths
             .keys()
             .filter(|attempt| !self.planned.contains(attempt))
             .cloned()
             .collect();
-        for stray in strays {
-            self.mismatch(stray, "the client connected, but no step asks for it");
+        for attempt in unplanned {
+            self.mismatch(attempt, "the client connected, but no step asks for it");
         }
     }
 
@@ -210,15 +210,15 @@ impl<'a> Judge<'a> {
             if !flow.evidence.iter().any(|piece| piece.matches(wanted)) {
                 let (what, value) = (wanted.what.as_deref(), wanted.value.as_deref());
                 let (what, value) = (what.unwrap_or("…"), value.unwrap_or("…"));
-                let there: Vec<_> = flow.evidence.iter().map(ToString::to_string).collect();
-                let there = if there.is_empty() {
+                let found: Vec<_> = flow.evidence.iter().map(ToString::to_string).collect();
+                let found = if found.is_empty() {
                     "none".to_owned()
                 } else {
-                    there.join(", ")
+                    found.join(", ")
                 };
                 self.mismatch(
                     attempt,
-                    format!("no evidence `{what}` = `{value}`; found {there}"),
+                    format!("no evidence `{what}` = `{value}`; found {found}"),
                 );
             }
         }

@@ -39,7 +39,7 @@ const PROGRAM: &str = "bpf_prog_";
 /// The capabilities that replace `CAP_SYS_ADMIN` since Linux 5.8.
 const FOR_TRACING: [CapabilitySet; 3] = [CapabilitySet::BPF, CapabilitySet::PERFMON, CapabilitySet::SYSLOG];
 
-/// Where checks run: on a complete node, without a tracer yet.
+/// Checks tracer as a process, on a complete node without a running tracer.
 #[derive(Debug)]
 pub(super) struct ProcessChecks<'a> {
     /// A client that can connect.
@@ -244,7 +244,7 @@ impl Exited {
     fn ensure_success(&self) -> Result<()> {
         ensure!(
             self.status.success(),
-            "tracer ended with {}: {}",
+            "tracer exited with {}: {}",
             self.status,
             self.stderr_text
         );
