@@ -23,6 +23,7 @@ use super::port::Port;
 use super::sysctl::Changed;
 use crate::protocol::TRACER_PATH;
 use crate::scenario::Check;
+use crate::tracer_text::HOOK_REFUSED;
 
 /// How long the kernel may take to free what an exited process had attached.
 const FREED: Duration = Duration::from_secs(20);
@@ -360,7 +361,7 @@ fn ensure_works(output: &Output) -> Result<()> {
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
-    let refused = table.lines().find(|line| line.contains("the kernel refused it"));
+    let refused = table.lines().find(|line| line.contains(HOOK_REFUSED));
     ensure!(refused.is_none(), "{}", refused.unwrap_or_default());
     Ok(())
 }
