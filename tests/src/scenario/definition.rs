@@ -148,7 +148,7 @@ impl Scenario {
     /// The expectation of an attempt.
     #[must_use]
     pub fn expected(&self, attempt: &Attempt) -> Option<&Expected> {
-        let own = self.expect.flows.iter().find(|flow| flow.is_of(attempt));
+        let own = self.expect.flows.iter().find(|flow| flow.covers(attempt));
         own.map(|flow| &flow.expected).or(self.expect.default.as_ref())
     }
 }
