@@ -2,9 +2,25 @@
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// An IP address as four 32-bit words in network byte order, IPv4 mapped into IPv6 (`::ffff:a.b.c.d`).
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Debug)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    Debug,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 pub struct Addr(pub [u32; 4]);
 
 impl Addr {
@@ -63,7 +79,21 @@ impl From<IpAddr> for Addr {
 
 /// Source and destination of a packet as the packet itself says. Ports are in host byte order.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Debug)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    Debug,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 pub struct Tuple {
     /// Source address.
     pub saddr: Addr,

@@ -1,10 +1,12 @@
 //! What IPVS had and decided.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 use crate::tuple::Addr;
 
 /// An IPVS connection entry, read when the kernel used it for this packet.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct IpvsConn {
     /// Address of the `struct ip_vs_conn`; 0 when the function returned none.
     pub conn: u64,
@@ -90,7 +92,7 @@ pub mod ipvs_conn {
 
 /// An IPVS virtual service.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct IpvsService {
     /// Address of the `struct ip_vs_service`.
     pub service: u64,
@@ -105,7 +107,7 @@ pub struct IpvsService {
 /// The virtual service to which an answer is about to be translated back, where that is not the one that the client
 /// asked.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Vip {
     /// Address of the `struct ip_vs_conn`.
     pub conn: u64,
@@ -130,7 +132,7 @@ pub const RAW_POINTERS: [u32; 3] = [184, 216, 224];
 /// The raw memory of an IPVS connection entry, for proving a layout against what the kernel prints of it.
 /// [`Header::flow`](super::Header::flow) is the thread that printed it.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct RawConn {
     /// Address of the `struct ip_vs_conn`.
     pub conn: u64,

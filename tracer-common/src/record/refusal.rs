@@ -1,5 +1,7 @@
 //! What is read only when the kernel refuses something: why it does, in its own numbers.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 use super::Conntrack;
 use crate::tuple::Addr;
 
@@ -10,7 +12,7 @@ pub const DESTS_COUNTED: u32 = 64;
 
 /// The real servers of an IPVS service, as they were when its scheduler found none of them fit.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct IpvsDests {
     /// Address of the `struct ip_vs_service`.
     pub service: u64,
@@ -28,7 +30,7 @@ pub struct IpvsDests {
 
 /// A real server of an IPVS service.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct IpvsDest {
     /// Its address (`addr`); unset if it could not be read.
     pub addr: Addr,
@@ -63,7 +65,7 @@ pub mod ipvs_dest {
 
 /// What limits new connections of IPVS in a network namespace, as it was when one was refused.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct IpvsLimits {
     /// Which members below were read: bits of [`ipvs_limits`].
     pub have: u32,
@@ -87,7 +89,7 @@ pub mod ipvs_limits {
 
 /// The conntrack entry that was in the way of a new one.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Clash {
     /// The entry that is in the table.
     pub holder: Conntrack,
@@ -99,7 +101,7 @@ pub struct Clash {
 
 /// What conntrack had made of a packet when it was discarded.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct PacketState {
     /// Address of the `struct nf_conn`; 0 if the packet has none.
     pub ct: u64,
@@ -117,7 +119,7 @@ pub mod packet_state {
 
 /// A packet that is too big for its way, as the kernel tells the sender.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct TooBig {
     /// The largest packet that fits, bytes.
     pub mtu: u32,

@@ -1,10 +1,12 @@
 //! What routing and neighbours had to say.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 use crate::tuple::Addr;
 
 /// What the routing layer decided about the packet, or with which settings it refused it.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Route {
     /// Which members below were read: bits of [`route`].
     pub have: u32,
@@ -59,7 +61,7 @@ pub mod route {
 
 /// The neighbour entry on which a packet waits. The header's device is the entry's.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Neighbour {
     /// The next hop whose hardware address is asked for; unset if it could not be read.
     pub address: Addr,

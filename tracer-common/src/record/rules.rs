@@ -1,9 +1,11 @@
 //! Rules of netfilter.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// A base chain of nf_tables that discarded the packet, and the rule in it, or in a chain that it jumps to, that said
 /// so.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Chain {
     /// Name of the table, NUL-terminated and possibly cut; empty if it could not be read.
     pub table: [u8; 32],
@@ -34,7 +36,7 @@ pub mod chain {
 
 /// A rule of nf_tables, as the kernel's memory around one of its expressions tells.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct NftRule {
     /// The rule's handle; 0 if it could not be told.
     pub handle: u64,
@@ -44,7 +46,7 @@ pub struct NftRule {
 
 /// A table of iptables that discarded the packet.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Table {
     /// Name of the table, NUL-terminated.
     pub name: [u8; 32],
@@ -78,7 +80,7 @@ pub mod table {
 
 /// A rule that rejects the packet.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Reject {
     /// Name of the legacy table of iptables that holds the rule, NUL-terminated; empty if nf_tables holds it.
     pub table: [u8; 32],

@@ -1,8 +1,10 @@
 //! Sockets that a packet met.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// The socket that took or refused the packet.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Socket {
     /// Address of the `struct sock`; 0 when no socket was found.
     pub sock: u64,
@@ -15,7 +17,7 @@ pub struct Socket {
 /// A listening socket at the moment at which it is asked about a SYN (`tcp_conn_request`). `u32::MAX` stands for what
 /// could not be read.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Listener {
     /// Address of the `struct sock`.
     pub sock: u64,
@@ -38,7 +40,7 @@ pub const OPTIONS_LEN: usize = 40;
 
 /// The socket of an ended connection that a SYN met, and the SYN's options.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct TimeWait {
     /// Address of the `struct tcp_timewait_sock`.
     pub sock: u64,
