@@ -77,7 +77,7 @@ mod kernel {
 
     macro_rules! programs {
         ($($id:ident = $number:literal, $kind:ident, $name:ident, $exit:ident, $module:literal,
-           $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal $(, $when:ident)?;)*) => {
+           $subsystem:ident::$body:ident, [$($need:ident),*], $purpose:literal $(, $when:ident)?;)*) => {
             $(program!($kind $id $name $exit $subsystem::$body);)*
         };
     }

@@ -4,7 +4,7 @@ mod story;
 
 use std::collections::VecDeque;
 
-use story::{MS, NF_DROP, PATIENCE, Story, has, original, translated};
+use story::{MS, PATIENCE, Story, has, original, translated};
 use tracer::{
     diagnose::cause::Cause,
     flow::{event::What, fate::Fate},
@@ -21,11 +21,11 @@ use tracer_common::{
     record::{self, Conntrack, NftRule, chain, conntrack},
     tcp::Part,
     tuple::Tuple,
+    uapi::verdict::{NF_ACCEPT, NF_DROP},
 };
 
 const NODE: u32 = 1;
 const FORWARD: u32 = 2;
-const NF_ACCEPT: i32 = 1;
 const PORT: u16 = 40_001;
 
 fn entry_of(port: u16) -> Conntrack {

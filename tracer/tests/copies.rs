@@ -3,7 +3,7 @@
 
 mod story;
 
-use story::{MS, NF_DROP, NF_STOLEN, NODE, POD, Story, entry, original, translated};
+use story::{MS, NODE, POD, Story, entry, original, translated};
 use tracer::{
     diagnose::cause::Cause,
     flow::{event::What, fate::Fate},
@@ -12,6 +12,7 @@ use tracer_common::{
     hook::Hook,
     record::{Drop, IpvsConn, ipvs_conn},
     tcp::Part,
+    uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
 /// The netns of a client on this machine.

@@ -2,7 +2,7 @@
 
 mod story;
 
-use story::{MS, NF_DROP, NF_STOLEN, NODE, PATIENCE, Story, entry, has};
+use story::{MS, NODE, PATIENCE, Story, entry, has};
 use tracer::{
     diagnose::{Dataplane, Diagnosis, cause::Cause},
     flow::{begun::Begun, event::What, fate::Fate, model::Flow},
@@ -11,6 +11,7 @@ use tracer::{
 use tracer_common::{
     hook::Hook,
     record::{self, IpvsConn, IpvsService, ipvs_conn},
+    uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
 #[test]

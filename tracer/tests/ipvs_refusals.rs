@@ -2,7 +2,7 @@
 
 mod story;
 
-use story::{MS, NF_DROP, NF_STOLEN, Story, entry, has};
+use story::{MS, Story, entry, has};
 use tracer::{
     diagnose::{Diagnosis, cause::Cause},
     flow::{event::What, fate::Fate},
@@ -16,6 +16,7 @@ use tracer_common::{
     record::{
         self, IpvsConn, IpvsDest, IpvsDests, IpvsLimits, IpvsService, ipvs_conn, ipvs_dest, ipvs_limits,
     },
+    uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
 const NEW: u64 = 0x9000;

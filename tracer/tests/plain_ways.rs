@@ -4,7 +4,7 @@ mod story;
 
 use std::net::SocketAddr;
 
-use story::{MS, NF_STOLEN, NODE, POD, Story, entry, has, original};
+use story::{MS, NODE, POD, Story, entry, has, original};
 use tracer::{
     diagnose::{Dataplane, cause::Cause},
     flow::{event::What, fate::Fate},
@@ -14,6 +14,7 @@ use tracer_common::{
     record::{self, IpvsConn, Socket},
     tcp::Part,
     tuple::Tuple,
+    uapi::verdict::NF_STOLEN,
 };
 
 const SYN: (Part, u64) = (Part::Syn, 0xabc);

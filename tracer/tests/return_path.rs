@@ -2,7 +2,7 @@
 
 mod story;
 
-use story::{MS, NF_STOLEN, NODE, PATIENCE, POD, Story, entry, has, original, translated};
+use story::{MS, NODE, PATIENCE, POD, Story, entry, has, original, translated};
 use tracer::{
     diagnose::cause::Cause,
     flow::{event::What, fate::Fate},
@@ -12,6 +12,7 @@ use tracer_common::{
     record::{self, IpvsConn, Socket, Vip},
     tcp::Part,
     tuple::{Addr, Tuple},
+    uapi::verdict::NF_STOLEN,
 };
 
 const CLIENT: u32 = 3;

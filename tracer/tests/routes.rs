@@ -4,7 +4,7 @@ mod story;
 
 use std::net::IpAddr;
 
-use story::{MS, NF_STOLEN, NODE, POD, Story, has, original, translated};
+use story::{MS, NODE, POD, Story, has, original, translated};
 use tracer::{
     diagnose::{Diagnosis, cause::Cause},
     flow::{event::What, fate::Fate, model::Flow},
@@ -15,6 +15,7 @@ use tracer_common::{
     record::{self, Icmp, Neighbour, route},
     tcp::Part,
     tuple::Tuple,
+    uapi::verdict::NF_STOLEN,
 };
 
 const SYN: (Part, u64) = (Part::Syn, 0xabc);

@@ -22,12 +22,11 @@ use tracer::{
 use tracer_common::{
     hook::Hook,
     record::{self, IpvsService, NftRule, chain, table},
+    uapi::{nft_verdict::NFT_JUMP, verdict::NF_DROP},
 };
 
 const NODE: u32 = 1;
 const INPUT: u32 = 1;
-const NF_DROP: i32 = 0;
-const NFT_JUMP: i32 = -3;
 
 fn name<const N: usize>(text: &str) -> [u8; N] {
     let mut bytes = [0; N];

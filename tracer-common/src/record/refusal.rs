@@ -113,8 +113,7 @@ pub struct PacketState {
 
 /// Values that belong to [`PacketState`].
 pub mod packet_state {
-    /// `IP_CT_UNTRACKED`: told to leave the packet alone, conntrack did (since 4.13).
-    pub const UNTRACKED: u32 = 7;
+    pub use crate::uapi::ctinfo::UNTRACKED;
 }
 
 /// A packet that is too big for its way, as the kernel tells the sender.

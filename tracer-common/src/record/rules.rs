@@ -66,16 +66,14 @@ pub struct Table {
 
 /// Bits that belong to [`Table::have`], and values of its members.
 pub mod table {
+    pub use crate::uapi::ctinfo::{NEW, UNTRACKED};
+
     /// `mark` was read.
     pub const MARK: u32 = 1;
     /// `ctinfo` was read.
     pub const CTINFO: u32 = 1 << 1;
     /// Conntrack gave the packet no connection: it found the packet invalid.
     pub const NO_CONNECTION: u32 = u32::MAX;
-    /// `IP_CT_UNTRACKED` (`uapi/linux/netfilter/nf_conntrack_common.h`): conntrack was told to leave it alone.
-    pub const UNTRACKED: u32 = 7;
-    /// `IP_CT_NEW`.
-    pub const NEW: u32 = 2;
 }
 
 /// A rule that rejects the packet.

@@ -14,7 +14,7 @@ use tracer::{
     report::Clock,
     trace::{change, patch::Patch},
 };
-use tracer_common::hook::Hook;
+use tracer_common::{hook::Hook, record::HeaderVersion};
 use tracer_fuzz::{
     facts::Netns,
     records::{Record, number},
@@ -82,7 +82,7 @@ fuzz_target!(|input: Input| {
         Record::seen(number(Hook::KfreeSkb), 5, false, &[]),
     ];
     for record in story.iter().chain(&input.records) {
-        if let Ok(mut event) = decode::event(&record.to_bytes(&mut now_ns)) {
+        if let Ok(mut event) = decode::event(HeaderVersion::CURRENT, &record.to_bytes(&mut now_ns)) {
             event.netns = event.netns.max(1);
             engine.push(event);
         }

@@ -9,7 +9,7 @@ use libfuzzer_sys::{
 use tracer::{
     cli::fuzz::Views, diagnose, flow::engine::Engine, node::facts::Facts, probe::decode, report::Clock,
 };
-use tracer_common::hook::Hook;
+use tracer_common::{hook::Hook, record::HeaderVersion};
 use tracer_fuzz::records::Record;
 
 #[derive(Debug, Arbitrary)]
@@ -21,7 +21,7 @@ struct Input {
 fuzz_target!(|input: Input| {
     let _ = decode::printed_conn(&input.wild);
     let mut engine = Engine::new(3_000_000_000);
-    if let Ok(event) = decode::event(&input.wild) {
+    if let Ok(event) = decode::event(HeaderVersion::CURRENT, &input.wild) {
         engine.push(event);
     }
     let head = tracer_fuzz::head();
@@ -42,7 +42,7 @@ fuzz_target!(|input: Input| {
                     .expect("nothing is written");
             });
         }
-        if let Ok(event) = decode::event(&record.to_bytes(&mut now_ns)) {
+        if let Ok(event) = decode::event(HeaderVersion::CURRENT, &record.to_bytes(&mut now_ns)) {
             engine.push(event);
         }
     }

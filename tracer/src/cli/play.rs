@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
+use tracer_common::record::HeaderVersion;
 
 use super::{
     exit::Failure,
@@ -120,6 +121,7 @@ pub(super) fn play(run: Run, view: &mut dyn View) -> Result<(), Failure> {
         clock: Clock::new(head.wall, head.monotonic_ns),
         node: Recorded::default(),
         view,
+        header_version: HeaderVersion::CURRENT,
         last_ns: 0,
         events: 0,
         lost: 0,
@@ -143,6 +145,7 @@ pub(super) fn play(run: Run, view: &mut dyn View) -> Result<(), Failure> {
             )?;
         }
         before = Some(part);
+        player.header_version = recording.reader.header_version();
         // Each file tells all that was known when it began.
         player.node.facts = Facts {
             drop_reasons: recording.head().drop_reasons.iter().cloned().collect(),
@@ -223,6 +226,8 @@ struct Player<'a> {
     clock: Clock,
     node: Recorded,
     view: &'a mut dyn View,
+    /// The layout of the headers of this file's records.
+    header_version: HeaderVersion,
     /// The last moment that was told of.
     last_ns: u64,
     events: u64,
@@ -288,7 +293,7 @@ impl Player<'_> {
 
     fn record(&mut self, bytes: &[u8]) {
         self.events += 1;
-        match decode::event(bytes) {
+        match decode::event(self.header_version, bytes) {
             Ok(event) => {
                 self.last_ns = self.last_ns.max(event.time_ns);
                 self.engine.push(event);

@@ -23,9 +23,7 @@ const ICMPV6_UNREACHABLE: u32 = 1;
 /// Is this a place where a SYN of a client is first seen: a device, or for a client on the node itself its socket, or
 /// IPVS?
 pub(super) fn is_arrival(event: &Event) -> bool {
-    event.phase == Phase::Entry
-        && event.outer.is_none()
-        && (matches!(event.hook, Hook::NetifReceive | Hook::TcpConnect) || event.hook.is_ipvs_request())
+    event.phase == Phase::Entry && event.outer.is_none() && event.hook.begins_flow()
 }
 
 /// Adds an event to its flow: a SYN where SYNs come in is a new attempt, everything else belongs to one.
@@ -55,7 +53,7 @@ pub(super) fn add(flow: &mut Flow, event: Event) {
             flow.take_over(event.time_ns);
         }
     }
-    if event.part == Part::SynAck && matches!(event.hook, Hook::DevStartXmit | Hook::NetifReceive) {
+    if event.part == Part::SynAck && event.hook.is_device() {
         let place = Place::of(&event);
         if *flow.synack_origin.get_or_insert(place) == place {
             flow.synacks += 1;
@@ -81,20 +79,8 @@ fn is_attempt(flow: &Flow, event: &Event) -> bool {
 /// Does a client on the node send its SYN again? The kernel tells once it has, and before 6.15 not if the SYN was discarded
 /// on its way out (`__tcp_retransmit_skb`, `net/ipv4/tcp_output.c`): then what is seen of it there tells.
 fn is_sent_again(flow: &Flow, event: &Event) -> bool {
-    let on_its_way_out = event.phase == Phase::Entry
-        && (event.hook.is_ipvs_request()
-            || matches!(
-                event.hook,
-                Hook::NatSetup
-                    | Hook::NftDoChain
-                    | Hook::IptDoTable
-                    | Hook::CtIn
-                    | Hook::XtDnat
-                    | Hook::XtDnatV0
-                    | Hook::NftNat
-                    | Hook::KfreeSkb
-            ));
-    (event.hook == Hook::TcpRetransmit || on_its_way_out)
+    let is_output = event.phase == Phase::Entry && event.hook.is_output_path();
+    (event.hook == Hook::TcpRetransmit || is_output)
         && event.time_ns >= flow.last_syn_ns().saturating_add(AGAIN_NS)
 }
 
@@ -132,7 +118,7 @@ fn met_a_connection(flow: &Flow, attempt: usize) -> bool {
     for step in flow.steps_of(attempt).filter(|step| step.event.part == Part::Syn) {
         match (&step.event.what, step.event.hook) {
             (What::Drop(_), _) if step.event.netns == 0 => thrown_away = true,
-            (_, Hook::TcpConnRequest | Hook::TcpTimewait) => return false,
+            (_, hook) if hook.receives_syn() => return false,
             _ => {}
         }
     }

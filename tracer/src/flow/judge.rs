@@ -142,13 +142,5 @@ pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
 
 /// Does this step show that the packet still lives?
 fn moves_on(step: &Step) -> bool {
-    step.event.hook.is_ipvs_xmit()
-        || matches!(
-            step.event.hook,
-            Hook::DevStartXmit
-                | Hook::NetifReceive
-                | Hook::TcpConnRequest
-                | Hook::IpvsReply
-                | Hook::TcpFinishConnect
-        )
+    step.event.hook.shows_progress()
 }

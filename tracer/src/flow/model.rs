@@ -383,23 +383,12 @@ impl Flow {
     /// `None` if no such entry was seen, now or when it was made, or if IPVS chose.
     #[must_use]
     pub fn backend_by_old_entry(&self, attempt: usize) -> Option<SocketAddr> {
-        let decided = |step: &Step| {
-            matches!(
-                step.event.hook,
-                Hook::NatSetup
-                    | Hook::CtConfirm
-                    | Hook::XtDnat
-                    | Hook::XtDnatV0
-                    | Hook::NftNat
-                    | Hook::IpvsSchedule
-            ) || step.event.hook.is_ipvs_xmit()
-        };
         if self.has_skipped(attempt) {
             return None;
         }
         let mut translated = None;
         for step in self.steps_of(attempt).filter(|step| step.event.part == Part::Syn) {
-            if decided(step) {
+            if step.event.hook.decides_destination() {
                 return None;
             }
             let to = step.event.tuple.destination();

@@ -211,7 +211,7 @@ fn sign(step: &Step, verdict: Option<&str>) -> Sign {
         return Sign::End;
     }
     let event = &step.event;
-    let passes = matches!(event.hook, Hook::NetifReceive | Hook::DevStartXmit);
+    let passes = event.hook.is_device();
     match event.part {
         Part::Syn | Part::Ack if passes => Sign::Inward,
         Part::SynAck if passes => Sign::Back,

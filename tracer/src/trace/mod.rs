@@ -17,6 +17,8 @@ pub mod recorder;
 pub mod rotate;
 pub mod writer;
 
+use tracer_common::record::HeaderVersion;
+
 /// What a recording begins with. The first byte is no text, so that no tool takes it for one.
 pub const MAGIC: [u8; 8] = *b"\x89TRACER\n";
 /// A reader refuses a file with another major number.
@@ -26,4 +28,4 @@ pub const MINOR: u16 = 1;
 /// Bytes before the first chunk: magic, major, minor, and four that are zero.
 pub const PREAMBLE: usize = 16;
 /// The layouts of the kernel's records that this version writes, and the newest that it reads.
-pub const RECORDS: u32 = 1;
+pub const RECORDS: u32 = HeaderVersion::CURRENT as u32;

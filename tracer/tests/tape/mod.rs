@@ -18,7 +18,7 @@ use tracer::{
 };
 use tracer_common::{
     hook::Hook,
-    record::{Header, Kind, Listener, Phase},
+    record::{Header, HeaderVersion, Kind, Listener, Phase},
     tcp::{self, Part},
     tunnel,
     tuple::{Addr, Tuple},
@@ -197,7 +197,7 @@ impl Tape {
         let mut engine = Engine::new(PATIENCE_NS);
         let mut out: Vec<(Flow, Fate, Diagnosis)> = Vec::new();
         for (_, record) in &self.records {
-            engine.push(decode::event(record).expect("a record"));
+            engine.push(decode::event(HeaderVersion::CURRENT, record).expect("a record"));
         }
         engine.poll(u64::MAX / 2, |flow, fate| {
             out.retain(|(other, ..)| other.id != flow.id);

@@ -2,7 +2,7 @@ use std::io::Cursor;
 
 use super::*;
 use crate::trace::{
-    MINOR,
+    MINOR, RECORDS,
     chunk::{self, codec},
     index,
     item::Item,
