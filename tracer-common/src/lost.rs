@@ -18,6 +18,10 @@ pub type Counter = [u64; 1 + LEVELS];
     unsafe_code,
     reason = "the counter is a map value, which an interrupt may change"
 )]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the level is cut to the number of levels"
+)]
 #[inline(always)]
 pub unsafe fn count(counter: *mut Counter, mut between: impl FnMut()) {
     let depth = counter.cast::<u64>();
@@ -28,7 +32,7 @@ pub unsafe fn count(counter: *mut Counter, mut between: impl FnMut()) {
         between();
         depth.write_volatile(level + 1);
         between();
-        let lost = depth.add(1 + (level as usize & (LEVELS - 1)));
+        let lost = depth.add(1 + (level & (LEVELS as u64 - 1)) as usize);
         let before = lost.read_volatile();
         between();
         lost.write_volatile(before + 1);

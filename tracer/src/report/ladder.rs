@@ -5,7 +5,7 @@ mod text;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use tracer_common::{hook::Hook, tcp::Part};
+use tracer_common::tcp::Part;
 
 use super::{
     Clock, milliseconds,
