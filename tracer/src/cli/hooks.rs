@@ -5,27 +5,28 @@ use std::io::{self, Write as _};
 use anyhow::Context as _;
 use tracer_common::hook::{Hook, HookInfo};
 
-use super::{args::HooksOptions, exit::Failure, start};
+use super::{args::HooksOptions, exit::Failure};
 use crate::{
     diagnose::{catalogue, cause::Cause},
+    finding::hook_state::HookState,
+    pipeline::preflight,
     probe::{
         attach::{Probe, Selection},
-        plan::{Planned, State},
+        plan::{self, Planned, State},
     },
-    trace::head::HookState,
 };
 
 /// Attaches every hook for a moment, to see whether this kernel accepts it.
 pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
-    let survey = start::prepare()?.survey;
-    start::Unreadable::default().name(&survey.offsets);
+    let survey = preflight::prepare()?.survey;
+    preflight::Unreadable::default().name(&survey.offsets);
     // No port is selected, so no packet is followed.
     let (mut probe, _ring) = Probe::attach(survey.plan(), survey.offsets, &Selection::default())
         .context("cannot attach tracer's hooks")?;
     probe.try_on_demand();
     let mut out = io::stdout().lock();
     if options.json {
-        let lines: Vec<HookState> = states(probe.hooks());
+        let lines: Vec<HookState> = plan::states(probe.hooks());
         serde_json::to_writer_pretty(&mut out, &lines).map_err(io::Error::from)?;
         writeln!(out)?;
         return Ok(());
@@ -37,7 +38,7 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
         probe
             .hooks()
             .iter()
-            .any(|planned| planned.info.hook == hook && planned.state.serves())
+            .any(|planned| planned.info.hook == hook && planned.state.kind().is_available())
     };
     for (cause, missing) in catalogue::untold(is_used) {
         let missing: Vec<&str> = missing.into_iter().map(Hook::name).collect();
@@ -61,7 +62,7 @@ fn line(planned: &Planned) -> String {
     };
     format!(
         "{:<9} {:<26} {:<17} {why}",
-        planned.state.name(),
+        planned.state.kind(),
         info.name,
         info.kind.name()
     )
@@ -74,19 +75,6 @@ fn serves(info: &HookInfo) -> String {
         return info.purpose.to_owned();
     }
     format!("{} ({})", info.purpose, causes.join(" "))
-}
-
-/// Hooks as the `start` line has them.
-pub(super) fn states(hooks: &[Planned]) -> Vec<HookState> {
-    hooks
-        .iter()
-        .map(|planned| HookState {
-            name: planned.info.name.to_owned(),
-            kind: planned.info.kind.name().to_owned(),
-            state: planned.state.name().to_owned(),
-            why: planned.state.why().map(str::to_owned),
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::{collections::VecDeque, time::Duration};
 use tracer_common::{hook::When, record::Phase, uapi::verdict};
 
 use crate::{
-    flow::event::{Event, What},
-    node::kallsyms::Symbols,
+    decode::event::{Event, What},
+    facts::kallsyms::Symbols,
 };
 
 /// Functions that free a packet on which a rule, or another hook function of netfilter, gave the verdict to drop it.

@@ -11,13 +11,11 @@ use tracer_common::{
     uapi::verdict::{self, NF_ACCEPT, NF_DROP, NF_STOLEN},
 };
 
-use super::milliseconds;
 use crate::{
-    flow::{
-        event::What,
-        model::{Flow, Step},
-    },
-    node::facts::Facts,
+    decode::event::What,
+    facts::Facts,
+    finding::clock::milliseconds,
+    flow::model::{Flow, Step},
 };
 
 /// One step for readers.
