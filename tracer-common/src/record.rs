@@ -32,7 +32,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::tuple::Tuple;
 
-/// Whether a record was made when a function was entered or when it returned.
+/// Whether a record is of a function's entry or of its return.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Phase {
@@ -71,25 +71,25 @@ impl HeaderVersion {
     }
 }
 
-/// The front of every record.
+/// The header of every record.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Header {
     /// `bpf_ktime_get_ns()`: nanoseconds of `CLOCK_MONOTONIC`.
     pub time_ns: u64,
-    /// The flow that the kernel half joined this packet to.
+    /// The flow of the packet ([`crate::flow_number`]).
     pub flow: u64,
-    /// Address of the `sk_buff`: tells packets apart while they live, nothing more.
+    /// Address of the `sk_buff`: identifies a packet only while it exists.
     pub skb: u64,
     /// Pairs the entry of a call with its return: the stack pointer at entry. 0 for a hook without a return.
     pub call: u64,
-    /// Source and destination as the packet had them at this hook.
+    /// Source and destination of the packet at this hook.
     pub tuple: Tuple,
     /// Sequence number in the TCP header, host byte order.
     pub seq: u32,
     /// Acknowledgement number in the TCP header, host byte order.
     pub ack: u32,
-    /// Initial sequence number of the flow's SYN, host byte order: NAT leaves it alone.
+    /// Initial sequence number of the flow's SYN, host byte order: NAT does not change it.
     pub isn: u32,
     /// Inode number of the network namespace; 0 if unknown.
     pub netns: u32,
@@ -109,9 +109,9 @@ pub struct Header {
     pub phase: u8,
     /// Flags byte of the TCP header.
     pub tcp_flags: u8,
-    /// IP protocol of the outer header ([`crate::tunnel`]) where the packet was seen inside a tunnel; else 0.
+    /// For a packet inside a tunnel, the IP protocol of the outer header ([`crate::tunnel`]); otherwise 0.
     pub encapsulation: u8,
-    /// Destination of that outer header, an IPv4 address in network byte order; else 0.
+    /// Destination of that outer header, an IPv4 address in network byte order; otherwise 0.
     pub outer_daddr: u32,
 }
 
@@ -119,7 +119,7 @@ pub struct Header {
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Conntrack {
-    /// Address of the `struct nf_conn`; 0 when the packet carries none.
+    /// Address of the `struct nf_conn`; 0 if the packet has none.
     pub ct: u64,
     /// The ORIGINAL tuple.
     pub original: Tuple,
@@ -133,7 +133,7 @@ pub struct Conntrack {
 
 /// Bits and names that belong to [`Conntrack`].
 pub mod conntrack {
-    /// `IPS_SEEN_REPLY`: a packet went the other way (`uapi/linux/netfilter/nf_conntrack_common.h`, as all of these).
+    /// `IPS_SEEN_REPLY`: an answer was seen (`uapi/linux/netfilter/nf_conntrack_common.h`, as all of these).
     pub const SEEN_REPLY: u32 = 1 << 1;
     /// `IPS_CONFIRMED`: the entry is in the table.
     pub const CONFIRMED: u32 = 1 << 3;
@@ -141,7 +141,7 @@ pub mod conntrack {
     pub const SRC_NAT: u32 = 1 << 4;
     /// `IPS_DST_NAT`.
     pub const DST_NAT: u32 = 1 << 5;
-    /// `IPS_SRC_NAT_DONE`: the source is chosen, translated or not.
+    /// `IPS_SRC_NAT_DONE`: SNAT is decided, with a translation or without one.
     pub const SRC_NAT_DONE: u32 = 1 << 7;
 
     /// Name of a TCP state of conntrack (`uapi/linux/netfilter/nf_conntrack_tcp.h`).
@@ -163,7 +163,7 @@ pub mod conntrack {
     }
 }
 
-/// A packet that the kernel threw away.
+/// A packet that the kernel dropped.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Drop {
@@ -175,7 +175,7 @@ pub struct Drop {
     pub reserved: u32,
 }
 
-/// An ICMP error that the kernel made about the packet.
+/// An ICMP error that the kernel sends about the packet.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Icmp {
@@ -189,7 +189,7 @@ pub struct Icmp {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Record<P> {
-    /// The front.
+    /// The header.
     pub header: Header,
     /// The payload, as [`Header::kind`] says.
     pub payload: P,
