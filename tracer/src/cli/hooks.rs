@@ -74,7 +74,7 @@ fn serves(info: &HookInfo) -> String {
     if causes.is_empty() {
         return info.purpose.to_owned();
     }
-    format!("{} ({})", info.purpose, causes.join(" "))
+    format!("{}: {}", info.purpose, causes.join(" "))
 }
 
 #[cfg(test)]
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn a_hook_has_its_purpose_and_its_causes() {
         let text = attached(Hook::TcpSendReset6);
-        assert!(text.contains("RSTs that TCP sends ("), "{text}");
+        assert!(text.contains("RSTs that TCP sends: "), "{text}");
         for cause in catalogue::causes_of(Hook::TcpSendReset) {
             assert!(text.contains(cause.name()), "{cause} is missing: {text}");
         }
