@@ -21,8 +21,8 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
     let survey = preflight::prepare()?.survey;
     preflight::Unreadable::default().list(&survey.offsets);
     // No port is selected, so no packet is traced.
-    let (mut probe, _ring) = Probe::attach(survey.plan(), survey.offsets, &Selection::default())
-        .context("cannot attach hooks")?;
+    let (mut probe, _ring) =
+        Probe::attach(survey.plan(), survey.offsets, &Selection::default()).context("cannot attach hooks")?;
     probe.try_on_demand();
     let mut out = io::stdout().lock();
     if options.json {

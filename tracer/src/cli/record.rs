@@ -36,7 +36,8 @@ pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
     let is_file_set = options.rotate_size.is_some() || options.ring.is_some();
     if is_file_set && options.output == Path::new("-") {
         return Err(Failure::Usage(
-            "cannot write several files to standard output: give --rotate-size and --ring a file name".to_owned(),
+            "cannot write several files to standard output: give --rotate-size and --ring a file name"
+                .to_owned(),
         ));
     }
     // An output that cannot be written is reported before anything is attached.
@@ -153,7 +154,11 @@ impl Observer for ProgressLine {
     }
 
     fn hooks(&mut self, hooks: &Hooks) -> io::Result<()> {
-        self.print(&format!("{}: {} attached", hooks.why, count(hooks.attached as u64, "hook")));
+        self.print(&format!(
+            "{}: {} attached",
+            hooks.why,
+            count(hooks.attached as u64, "hook")
+        ));
         Ok(())
     }
 

@@ -76,8 +76,7 @@ pub(super) fn print(
 fn on_screen(options: &ReplayOptions) -> Result<(), Failure> {
     if options.files.iter().any(|path| path == Path::new("-")) {
         return Err(Failure::Usage(
-            "cannot scrub in a recording on standard input: give a file, or use --plain"
-                .to_owned(),
+            "cannot scrub in a recording on standard input: give a file, or use --plain".to_owned(),
         ));
     }
     eprintln!("tracer: reading the recording");

@@ -249,7 +249,7 @@ impl Session<'_> {
                 recorder.relieve(engine.next_id());
             }
         });
-        engine.take_unasked(|flow| collector.look_where_rules_lead(flow));
+        engine.take_bypassing_rules(|flow| collector.look_where_rules_lead(flow));
         collector.look_for_rules();
         collector.look_for_settings();
     }

@@ -227,7 +227,7 @@ impl Player<'_> {
     }
 
     fn judge(&mut self, moment: &Judge) -> Result<ControlFlow<()>, PipelineError> {
-        self.engine.take_unasked(|_| {});
+        self.engine.take_bypassing_rules(|_| {});
         self.node.reported = 0;
         let Self {
             engine,
