@@ -14,6 +14,7 @@ use super::{
     output::cannot_write,
 };
 use crate::{
+    diagnose::words::count,
     finding::{
         Finding, Observer,
         head::Head,
@@ -146,8 +147,8 @@ impl Observer for ProgressLine {
             "recording on {}, kernel {}: {} attached, tracing {}; to {target} {}; Ctrl-C stops",
             head.host,
             head.kernel,
-            count(head.attached() as u64, "hook"),
-            count(head.ports.len() as u64, "port"),
+            count(head.attached(), "hook"),
+            count(head.ports.len(), "port"),
             self.options.output.display(),
         ));
         Ok(())
@@ -157,7 +158,7 @@ impl Observer for ProgressLine {
         self.print(&format!(
             "{}: {} attached",
             hooks.why,
-            count(hooks.attached as u64, "hook")
+            count(hooks.attached, "hook")
         ));
         Ok(())
     }
