@@ -216,7 +216,7 @@ fn contradictory_options_are_refused() {
         (&["record"][..], "--output"),
         (
             &["record", "-o", "-", "--ring", "1MiB"],
-            "standard output is several files",
+            "several files to standard output",
         ),
         (
             &["record", "-o", "x", "--ring", "1MiB", "--rotate-size", "1MiB"],

@@ -12,7 +12,7 @@ use crate::tui::theme::{Depth, Theme};
 /// Options of commands with a screen.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Look {
-    /// Colours: auto, always or never; auto honours NO_COLOR
+    /// Colours: auto, always or never; auto honours `NO_COLOR`
     #[arg(
         long,
         value_name = "WHEN",
