@@ -6,74 +6,27 @@
 //! A tree that was unpacked once is reused without asking apt or the network.
 
 mod apt;
+mod cache;
+mod command;
 pub mod host;
 pub mod mirror;
 pub mod progress;
+mod suite;
 mod version;
 
-use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 pub use apt::LISTS_AGE;
 use apt::Root;
-pub use version::Version;
-
-/// A suite of Debian's archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Suite(&'static str);
-
-impl Suite {
-    /// Debian 11.
-    pub const BULLSEYE: Self = Self("bullseye");
-    /// Security updates of Debian 11.
-    pub const BULLSEYE_SECURITY: Self = Self("bullseye-security");
-    /// Debian 12.
-    pub const BOOKWORM: Self = Self("bookworm");
-    /// Security updates of Debian 12.
-    pub const BOOKWORM_SECURITY: Self = Self("bookworm-security");
-    /// Newer packages rebuilt for Debian 12.
-    pub const BOOKWORM_BACKPORTS: Self = Self("bookworm-backports");
-    /// Debian 13.
-    pub const TRIXIE: Self = Self("trixie");
-    /// Security updates of Debian 13.
-    pub const TRIXIE_SECURITY: Self = Self("trixie-security");
-    /// Newer packages rebuilt for Debian 13.
-    pub const TRIXIE_BACKPORTS: Self = Self("trixie-backports");
-
-    /// Its name in a sources list.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.0
-    }
-
-    /// Security updates have their own archive.
-    fn is_security(self) -> bool {
-        self.0.ends_with("-security")
-    }
-}
-
-/// One version of one package.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Package {
-    /// The package's name.
-    pub name: String,
-    /// Its version, in Debian's order of versions.
-    pub version: Version,
-}
-
-impl Package {
-    /// `name=version`: the argument of [`unpack`] for exactly this version.
-    #[must_use]
-    pub fn pinned(&self) -> String {
-        format!("{}={}", self.name, self.version)
-    }
-}
+pub use cache::{Cache, Lock};
+use command::run;
+pub use suite::Suite;
+pub use version::{Package, Version};
 
 /// The dependencies to unpack as well.
 #[derive(Clone, Copy, Debug)]
@@ -104,63 +57,6 @@ impl Tree {
             .find(|package| package.name == name)
             .map(|package| &package.version)
     }
-}
-
-/// The folder that keeps downloads, unpacked packages and everything built from them.
-#[derive(Clone, Debug)]
-pub struct Cache {
-    root: PathBuf,
-}
-
-impl Cache {
-    /// Opens `$TRACER_CACHE` or, if it is unset, `target/lab` of this workspace, which `cargo clean` removes.
-    pub fn open() -> Result<Self> {
-        let target = || {
-            env::var_os("CARGO_TARGET_DIR").map_or_else(
-                || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")),
-                PathBuf::from,
-            )
-        };
-        Self::at(&env::var_os("TRACER_CACHE").map_or_else(|| target().join("lab"), PathBuf::from))
-    }
-
-    /// Opens a cache in this folder.
-    pub fn at(root: &Path) -> Result<Self> {
-        fs::create_dir_all(root).with_context(|| format!("cannot create the cache {}", root.display()))?;
-        // apt and the linkers that run later change directory, so the path must be absolute.
-        let root = root
-            .canonicalize()
-            .with_context(|| format!("cannot resolve the cache {}", root.display()))?;
-        Ok(Self { root })
-    }
-
-    /// The cache's folder.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// Locks `what` for this process until the returned lock is dropped; if another process holds it, prints
-    /// that and waits.
-    pub fn lock(&self, what: &str) -> Result<Lock> {
-        let path = self.root.join(format!("{what}.lock"));
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        if file.try_lock().is_err() {
-            eprintln!("waiting for another process that holds {}", path.display());
-            file.lock()
-                .with_context(|| format!("cannot lock {}", path.display()))?;
-        }
-        Ok(Lock { _file: file })
-    }
-}
-
-/// A lock that is held until it is dropped.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
 }
 
 /// Fetches packages from these suites and unpacks them into one tree.
@@ -324,22 +220,6 @@ fn read_archive(archive: &Path) -> Result<Package> {
     })
 }
 
-/// Runs a command and returns its output; its stderr becomes part of the error.
-fn run(command: &mut Command) -> Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {program}; the lab needs Debian or Ubuntu"))?;
-    if !output.status.success() {
-        bail!(
-            "{program} failed ({}):\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -352,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn newest_is_by_version_and_not_by_letters() {
+    fn newest_is_by_version_and_not_alphabetical() {
         let found = vec![
             package("linux-image-6.12.9-cloud-amd64", "6.12.9-1"),
             package("linux-image-6.12.107-cloud-amd64", "6.12.107-1~bpo12+1"),
@@ -374,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_without_its_manifest_is_not_taken_for_complete() {
+    fn a_tree_without_its_manifest_is_incomplete() {
         let folder = tempfile::tempdir().unwrap();
         assert!(read_manifest(folder.path()).unwrap().is_none());
         fs::write(

@@ -123,7 +123,7 @@ pub enum Message {
         why: Option<String>,
     },
     /// tracer's screen exited without the user quitting it.
-    Farewell {
+    ScreenFailed {
         /// What happened.
         text: String,
     },
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_as_agreed() {
+    fn messages_have_the_documented_form() {
         let line = |message: Message| message.to_line();
         assert_eq!(line(Message::Done), r#"{"type":"done"}"#);
         assert_eq!(
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_survives_the_way_there_and_back() {
+    fn messages_round_trip() {
         let message = Message::Tracer {
             line: r#"{"type":"start","schema":1}"#.into(),
         };

@@ -67,64 +67,64 @@ class Tables:
         self.duckdb = duckdb.connect()
         self.duckdb.sql("SET TimeZone = 'UTC'")
 
-    def ask(self, query):
-        return self.duckdb.sql(query.format(file=self.file)).fetchall()
+    def query(self, sql):
+        return self.duckdb.sql(sql.format(file=self.file)).fetchall()
 
 
-def same(told, expected):
-    assert told == expected, f"told {told!r}, expected {expected!r}"
+def same(actual, expected):
+    assert actual == expected, f"got {actual!r}, expected {expected!r}"
 
 
 def types_in_duckdb(tables):
-    columns = tables.ask("DESCRIBE SELECT * FROM '{file}'")
+    columns = tables.query("DESCRIBE SELECT * FROM '{file}'")
     same({column[0]: column[1] for column in columns}, TYPES)
 
 
 def counts_by_fate_in_duckdb(tables):
-    told = tables.ask("SELECT fate, count(*) FROM '{file}' GROUP BY fate")
-    same(dict(told), dict(Counter(flow["fate"] for flow in tables.flows.values())))
+    actual = tables.query("SELECT fate, count(*) FROM '{file}' GROUP BY fate")
+    same(dict(actual), dict(Counter(flow["fate"] for flow in tables.flows.values())))
 
 
 def counts_by_cause_in_duckdb(tables):
-    told = tables.ask("SELECT cause, count(*) FROM '{file}' GROUP BY cause")
-    same(dict(told), dict(Counter(flow["cause"] for flow in tables.flows.values())))
+    actual = tables.query("SELECT cause, count(*) FROM '{file}' GROUP BY cause")
+    same(dict(actual), dict(Counter(flow["cause"] for flow in tables.flows.values())))
 
 
 def the_longest_stall_in_duckdb(tables):
     stalls = {key: flow["stall_ms"] for key, flow in tables.flows.items() if flow["stall_ms"] is not None}
     run, number = max(stalls, key=stalls.get)
-    told = tables.ask(
+    actual = tables.query(
         "SELECT run, id, stall_ms, client_ip, client_port FROM '{file}' ORDER BY stall_ms DESC NULLS LAST LIMIT 1"
     )
     client = tables.flows[run, number]["client"]
-    same(told, [(run, number, stalls[run, number], client["ip"], client["port"])])
+    same(actual, [(run, number, stalls[run, number], client["ip"], client["port"])])
 
 
 def steps_in_duckdb(tables):
     steps = [(*key, step) for key, flow in tables.flows.items() for step in flow["path"]]
-    told = tables.ask("SELECT run, id, unnest(path) AS step FROM '{file}'")
-    same(sorted(told, key=repr), sorted(steps, key=repr))
-    told = tables.ask(
+    actual = tables.query("SELECT run, id, unnest(path) AS step FROM '{file}'")
+    same(sorted(actual, key=repr), sorted(steps, key=repr))
+    actual = tables.query(
         "SELECT step.hook, count(*) FROM (SELECT unnest(path) AS step FROM '{file}') GROUP BY step.hook"
     )
-    same(dict(told), dict(Counter(step["hook"] for _, _, step in steps)))
+    same(dict(actual), dict(Counter(step["hook"] for _, _, step in steps)))
 
 
 def evidence_in_duckdb(tables):
-    told = tables.ask("SELECT run, id, unnest(evidence) FROM '{file}'")
+    actual = tables.query("SELECT run, id, unnest(evidence) FROM '{file}'")
     facts = [(*key, fact) for key, flow in tables.flows.items() for fact in flow["evidence"]]
-    same(sorted(told, key=repr), sorted(facts, key=repr))
+    same(sorted(actual, key=repr), sorted(facts, key=repr))
 
 
 def times_in_duckdb(tables):
-    told = tables.ask("SELECT run, id, epoch_ns(start) FROM '{file}'")
+    actual = tables.query("SELECT run, id, epoch_ns(start) FROM '{file}'")
     starts = {(*key, pd.Timestamp(flow["start"]).value) for key, flow in tables.flows.items()}
-    same(set(told), starts)
+    same(set(actual), starts)
 
 
 def metadata_in_duckdb(tables):
-    told = tables.ask("SELECT decode(key), decode(value) FROM parquet_kv_metadata('{file}')")
-    runs = json.loads(dict(told)["tracer.runs"])
+    actual = tables.query("SELECT decode(key), decode(value) FROM parquet_kv_metadata('{file}')")
+    runs = json.loads(dict(actual)["tracer.runs"])
     for run, start in zip(runs, tables.starts, strict=True):
         same([run["host"], run["kernel"]], [start["host"], start["kernel"]])
 
@@ -144,8 +144,8 @@ def all_values_in_pandas(tables):
         row.pop("told")
         flow.pop("type")
         for end in ("client", "node", "backend"):
-            told = flow.pop(end) or {"ip": None, "port": None, "name": None}
-            flow |= {f"{end}_{member}": value for member, value in told.items()}
+            actual = flow.pop(end) or {"ip": None, "port": None, "name": None}
+            flow |= {f"{end}_{member}": value for member, value in actual.items()}
         same(row, flow)
 
 

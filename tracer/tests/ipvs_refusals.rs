@@ -4,12 +4,13 @@ mod story;
 
 use story::{MS, NF_DROP, NF_STOLEN, Story, entry, has};
 use tracer::{
+    decode::event::What,
     diagnose::{Diagnosis, cause::Cause},
-    flow::{event::What, fate::Fate},
-    node::{
-        facts::NetnsFacts,
+    facts::{
+        NetnsFacts,
         ipvs::{Listens, RealServer, Service},
     },
+    flow::fate::Fate,
 };
 use tracer_common::{
     hook::Hook,

@@ -4,7 +4,10 @@ mod story;
 
 use serde_json::{Value, json};
 use story::{MS, Story, entry};
-use tracer::report::{Clock, json, plain};
+use tracer::{
+    finding::clock::Clock,
+    report::{json, plain},
+};
 use tracer_common::record::ipvs_conn;
 
 fn clock() -> Clock {

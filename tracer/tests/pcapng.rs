@@ -16,7 +16,7 @@ use story::{MS, PATIENCE, Story};
 use tracer::{
     diagnose,
     export::capture::Capture,
-    trace::{head::Head, item::Health},
+    finding::{head::Head, run::Health},
 };
 
 /// A packet as it is read.

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 
 use story::{MS, NF_STOLEN, NODE, POD, Story, entry, has, original};
 use tracer::{
+    decode::event::What,
     diagnose::{Dataplane, cause::Cause},
-    flow::{event::What, fate::Fate},
+    flow::fate::Fate,
 };
 use tracer_common::{
     hook::Hook,

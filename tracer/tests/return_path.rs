@@ -3,10 +3,7 @@
 mod story;
 
 use story::{MS, NF_STOLEN, NODE, PATIENCE, POD, Story, entry, has, original, translated};
-use tracer::{
-    diagnose::cause::Cause,
-    flow::{event::What, fate::Fate},
-};
+use tracer::{decode::event::What, diagnose::cause::Cause, flow::fate::Fate};
 use tracer_common::{
     hook::Hook,
     record::{self, IpvsConn, Socket, Vip},

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 
 use story::{MS, NF_STOLEN, NODE, POD, Story, has, original, translated};
 use tracer::{
+    decode::event::What,
     diagnose::{Diagnosis, cause::Cause},
-    flow::{event::What, fate::Fate, model::Flow},
-    node::route::{Route, Way},
+    facts::route::{Route, Way},
+    flow::{fate::Fate, model::Flow},
 };
 use tracer_common::{
     hook::Hook,

@@ -43,7 +43,7 @@ const TARGETS: [Target; 4] = [
 ];
 
 /// Tells libFuzzer which ways an input takes. The counters are there without any sanitizer.
-const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
                      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
                      -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
 /// Named, so that flags are not for build scripts.

@@ -56,7 +56,7 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    pub(super) fn shows(&self, wanted: &scenario::Evidence) -> bool {
+    pub(super) fn matches(&self, wanted: &scenario::Evidence) -> bool {
         let holds = |text: &str, part: Option<&str>| {
             part.is_none_or(|part| text.to_lowercase().contains(&part.to_lowercase()))
         };
@@ -79,7 +79,7 @@ impl fmt::Display for Evidence {
 
 impl Flow {
     /// Whether it has no cause, or is blamed on the network between client and node.
-    pub(super) fn blames_nobody(&self) -> bool {
+    pub(super) fn is_blameless(&self) -> bool {
         self.fate == Fate::Established.word() && self.cause.is_none()
             || self.cause.as_deref() == Some(Expected::LOST)
     }
@@ -95,7 +95,7 @@ pub(super) fn latest(lines: &[Value]) -> (Vec<Flow>, Vec<String>) {
     let mut flows: Vec<Flow> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut broken = Vec::new();
-    for line in lines.iter().filter(|line| super::is(line, "flow")) {
+    for line in lines.iter().filter(|line| is_type(line, "flow")) {
         match Flow::deserialize(line) {
             Ok(flow) => match places.entry(flow.id.to_string()) {
                 Entry::Occupied(place) => flows[*place.get()] = flow,
@@ -109,4 +109,9 @@ pub(super) fn latest(lines: &[Value]) -> (Vec<Flow>, Vec<String>) {
     }
     flows.sort_by_key(|flow| flow.start);
     (flows, broken)
+}
+
+/// Whether a line of tracer has this type.
+pub(super) fn is_type(line: &Value, kind: &str) -> bool {
+    line["type"] == kind
 }

@@ -23,7 +23,7 @@ impl Step {
 }
 
 /// What is wrong with a path in which each of these texts must occur, in this order, each in a separate step.
-pub(super) fn mistake(path: &[Step], wanted: &[String]) -> Option<String> {
+pub(super) fn path_mismatch(path: &[Step], wanted: &[String]) -> Option<String> {
     if let Some(pair) = path.windows(2).find(|pair| pair[1].t_ms < pair[0].t_ms) {
         return Some(format!(
             "its path goes back in time: `{}` at {} ms follows {} ms",
@@ -71,24 +71,24 @@ mod tests {
 
     fn wanted(texts: &[&str]) -> Option<String> {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-        mistake(&path(), &texts)
+        path_mismatch(&path(), &texts)
     }
 
     #[test]
-    fn what_skipped_probes_would_have_shown_is_not_asked_for() {
+    fn steps_of_skipped_probes_are_not_required() {
         let mut steps = path();
         let missing = ["handle_response".to_owned()];
-        assert!(mistake(&steps, &missing).is_some());
+        assert!(path_mismatch(&steps, &missing).is_some());
         steps[2]
             .note
             .push_str("; the kernel skipped the probes that follow");
-        assert_eq!(mistake(&steps, &missing), None);
+        assert_eq!(path_mismatch(&steps, &missing), None);
         steps.swap(0, 2);
-        assert!(mistake(&steps, &missing).unwrap().contains("back in time"));
+        assert!(path_mismatch(&steps, &missing).unwrap().contains("back in time"));
     }
 
     #[test]
-    fn texts_are_looked_for_in_order() {
+    fn texts_must_occur_in_order() {
         assert_eq!(wanted(&[]), None);
         assert_eq!(wanted(&["came in", "net_dev_start_xmit eth0 SYN"]), None);
         let wrong = wanted(&["went out", "came in"]).unwrap();
@@ -102,7 +102,7 @@ mod tests {
         let mut path = path();
         path[2].t_ms = 0.05;
         assert!(
-            mistake(&path, &[])
+            path_mismatch(&path, &[])
                 .unwrap()
                 .starts_with("its path goes back in time")
         );

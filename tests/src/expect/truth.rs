@@ -55,9 +55,9 @@ pub(super) fn agrees(fate: Fate, cause: Option<&str>, truth: &Traffic) -> bool {
 }
 
 /// What a client experienced, as the second half of a sentence about it.
-pub(super) struct Lived<'a>(pub(super) &'a Traffic);
+pub(super) struct Experience<'a>(pub(super) &'a Traffic);
 
-impl fmt::Display for Lived<'_> {
+impl fmt::Display for Experience<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.ms;
         match self.0.outcome {
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_stall_is_one_only_where_an_ended_connection_refused() {
+    fn a_short_stall_needs_an_old_connection_in_the_pod() {
         let quick = connected(30.0, Some(1.0));
         assert!(!agrees(Fate::Stalled, Some("ipvs.reuse-dropped"), &quick));
         for cause in ANSWERED_WITH_ACK {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_connected_was_dropped_only_if_the_pod_never_said_a_word() {
+    fn a_connected_client_was_dropped_only_if_the_pod_never_answered() {
         let unheard = connected(30.0, None);
         assert!(agrees(Fate::Dropped, Some(FINAL_ACK_DROPPED), &unheard));
         assert!(agrees(Fate::Refused, Some(FINAL_ACK_DROPPED), &unheard));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn who_lost_the_last_ack_waited_for_the_first_word() {
+    fn after_a_dropped_final_ack_the_wait_is_for_the_first_byte() {
         let late = connected(700.0, Some(1000.0));
         assert!(agrees(Fate::Stalled, Some(FINAL_ACK_DROPPED), &late));
         assert!(!agrees(Fate::Stalled, Some("backend.slow"), &late));

@@ -10,51 +10,58 @@ use crate::scenario::{Cause, Expected, Scenario};
 
 /// Members of a flow's line that are too long for a serial port: `path` unless it was requested, the others
 /// in scenarios with thousands of flows.
-const PARTS: [&str; 3] = ["path", "evidence", "advice"];
+const LONG_MEMBERS: [&str; 3] = ["path", "evidence", "advice"];
 
 /// This many unexpected flows are sent in full: enough for a diagnosis.
-const SURPRISES: usize = 40;
+const MAX_UNEXPECTED: usize = 40;
 
 /// Shortens the lines of flows.
 #[derive(Debug)]
 pub(super) struct Abridge {
-    parts: &'static [&'static str],
-    crowd: Option<Crowd>,
+    removed_members: &'static [&'static str],
+    many_flows: Option<ManyFlows>,
 }
 
 /// The state for scenarios with thousands of flows.
 #[derive(Debug)]
-struct Crowd {
+struct ManyFlows {
     /// The expected causes of the flows from a client's port.
     causes: HashMap<(IpAddr, u16), BTreeSet<Option<&'static str>>>,
-    surprises: usize,
+    unexpected: usize,
 }
 
 impl Abridge {
     pub(super) fn new(scenario: &Scenario, job: &Job) -> Self {
-        let crowd = scenario.expect.matrix.then(|| Crowd::of(scenario));
-        let parts = match crowd {
-            Some(_) => &PARTS[..],
+        let many_flows = scenario.expect.matrix.then(|| ManyFlows::of(scenario));
+        let removed_members = match many_flows {
+            Some(_) => &LONG_MEMBERS[..],
             None if job.keep_path || scenario.expects_paths() => &[],
-            None => &PARTS[..1],
+            None => &LONG_MEMBERS[..1],
         };
-        Self { parts, crowd }
+        Self {
+            removed_members,
+            many_flows,
+        }
     }
 
     /// Shortens one flow.
     pub(super) fn flow(&mut self, flow: &mut Value) {
-        if self.crowd.as_mut().is_some_and(|crowd| crowd.is_surprised(flow)) {
+        if self
+            .many_flows
+            .as_mut()
+            .is_some_and(|many_flows| many_flows.is_unexpected(flow))
+        {
             return;
         }
         if let Some(fields) = flow.as_object_mut() {
-            for part in self.parts {
-                fields.remove(*part);
+            for member in self.removed_members {
+                fields.remove(*member);
             }
         }
     }
 }
 
-impl Crowd {
+impl ManyFlows {
     fn of(scenario: &Scenario) -> Self {
         let addresses: HashMap<&str, IpAddr> = scenario.topology.parties().collect();
         let mut causes: HashMap<_, BTreeSet<_>> = HashMap::new();
@@ -71,20 +78,23 @@ impl Crowd {
                 causes.insert(Some(Expected::LOST));
             }
         }
-        Self { causes, surprises: 0 }
+        Self {
+            causes,
+            unexpected: 0,
+        }
     }
 
     /// Whether this flow is one of the first whose cause is expected of no flow from its port.
-    fn is_surprised(&mut self, flow: &Value) -> bool {
+    fn is_unexpected(&mut self, flow: &Value) -> bool {
         let client = &flow["client"];
         let address = client["ip"].as_str().and_then(|ip| ip.parse().ok());
         let port = client["port"].as_u64().and_then(|port| port.try_into().ok());
         let causes = address.zip(port).and_then(|key| self.causes.get(&key));
         let cause = flow["cause"].as_str();
-        if causes.is_some_and(|causes| causes.contains(&cause)) || self.surprises >= SURPRISES {
+        if causes.is_some_and(|causes| causes.contains(&cause)) || self.unexpected >= MAX_UNEXPECTED {
             return false;
         }
-        self.surprises += 1;
+        self.unexpected += 1;
         true
     }
 }

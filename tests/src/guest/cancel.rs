@@ -13,42 +13,42 @@ pub(super) struct Cancel(Arc<(Mutex<State>, Condvar)>);
 #[derive(Debug, Default)]
 struct State {
     cancelled: bool,
-    doing: String,
+    current: String,
     /// What was started so far and when; the last one is still running.
-    done: Vec<(String, Instant)>,
+    started: Vec<(String, Instant)>,
 }
 
 impl Cancel {
     /// Records what starts now, for the watchdog's report; fails if the scenario must stop.
-    pub(super) fn doing(&self, what: impl Into<String>) -> Result<()> {
+    pub(super) fn begin(&self, what: impl Into<String>) -> Result<()> {
         let mut state = self.lock();
-        state.doing = what.into();
-        let done = (state.doing.clone(), Instant::now());
-        state.done.push(done);
+        state.current = what.into();
+        let started = (state.current.clone(), Instant::now());
+        state.started.push(started);
         stop_if(state.cancelled)
     }
 
     /// Fails if the scenario must stop.
-    pub(super) fn go_on(&self) -> Result<()> {
+    pub(super) fn check_cancelled(&self) -> Result<()> {
         stop_if(self.lock().cancelled)
     }
 
     /// What the scenario is doing.
-    pub(super) fn what(&self) -> String {
-        self.lock().doing.clone()
+    pub(super) fn current(&self) -> String {
+        self.lock().current.clone()
     }
 
-    /// What was done so far and how long each part took, one per line.
-    pub(super) fn spent(&self) -> String {
+    /// What was started so far and how long each part took, one per line.
+    pub(super) fn timing(&self) -> String {
         let state = self.lock();
         let ends = state
-            .done
+            .started
             .iter()
             .skip(1)
             .map(|(_, since)| *since)
             .chain([Instant::now()]);
         let mut text = String::from("time spent");
-        for ((what, since), end) in state.done.iter().zip(ends) {
+        for ((what, since), end) in state.started.iter().zip(ends) {
             let ms = end.duration_since(*since).as_millis();
             let what = what.lines().next().unwrap_or_default();
             let _ = write!(text, "\n{ms:6} ms  {what}");
@@ -72,17 +72,21 @@ impl Cancel {
     }
 
     /// Polls a condition until it holds or the time limit has passed. Returns whether it holds.
-    pub(super) fn wait_until(&self, limit: Duration, mut so: impl FnMut() -> Result<bool>) -> Result<bool> {
-        const LOOK: Duration = Duration::from_millis(20);
+    pub(super) fn wait_until(
+        &self,
+        limit: Duration,
+        mut holds: impl FnMut() -> Result<bool>,
+    ) -> Result<bool> {
+        const POLL_INTERVAL: Duration = Duration::from_millis(20);
         let start = Instant::now();
         loop {
-            if so()? {
+            if holds()? {
                 return Ok(true);
             }
             if start.elapsed() >= limit {
                 return Ok(false);
             }
-            self.sleep(LOOK)?;
+            self.sleep(POLL_INTERVAL)?;
         }
     }
 
@@ -107,25 +111,25 @@ mod tests {
     #[test]
     fn a_cancelled_sleep_ends_at_once_and_fails() {
         let cancel = Cancel::default();
-        cancel.doing("sleeping").unwrap();
+        cancel.begin("sleeping").unwrap();
         let sleeper = thread::spawn({
             let cancel = cancel.clone();
             move || cancel.sleep(Duration::from_mins(1))
         });
         cancel.cancel();
         assert!(sleeper.join().unwrap().is_err());
-        assert!(cancel.doing("more").is_err());
+        assert!(cancel.begin("more").is_err());
     }
 
     #[test]
-    fn waiting_ends_when_it_is_so_or_when_time_is_up() {
+    fn waiting_ends_when_the_condition_holds_or_at_the_limit() {
         let cancel = Cancel::default();
-        let mut looks = 0;
-        let so = cancel.wait_until(Duration::from_mins(1), || {
-            looks += 1;
-            Ok(looks == 3)
+        let mut polls = 0;
+        let holds = cancel.wait_until(Duration::from_mins(1), || {
+            polls += 1;
+            Ok(polls == 3)
         });
-        assert!(so.unwrap());
+        assert!(holds.unwrap());
         assert!(!cancel.wait_until(Duration::ZERO, || Ok(false)).unwrap());
     }
 }

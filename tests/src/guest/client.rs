@@ -26,13 +26,13 @@ use crate::scenario::{self, Close, Connect, HalfOpen, address};
 const PORT_BUSY: Duration = Duration::from_secs(3);
 
 /// How often a client that waits for its connection checks whether it must stop.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The time between two SYNs of a client without a TCP: TCP's initial retransmission timeout.
 const BETWEEN_SYNS: Duration = Duration::from_secs(1);
 
 /// How long a server may take for its few bytes.
-const REPLY: Duration = Duration::from_secs(5);
+const REPLY_LIMIT: Duration = Duration::from_secs(5);
 
 /// A client of the node.
 #[derive(Debug, Clone)]
@@ -95,30 +95,30 @@ impl Client {
     }
 
     /// Makes all attempts of a step, from as many ports at once as it says and otherwise in sequence, and
-    /// reports each outcome to the host. Signals `begun` as soon as the first SYN is on its way.
+    /// reports each outcome to the host. Signals `first_syn` as soon as the first SYN is on its way.
     pub(super) fn connect(
         &self,
         step: &Connect,
         to: SocketAddr,
-        begun: &Sender<()>,
+        first_syn: &Sender<()>,
         port: &Port,
         cancel: &Cancel,
     ) -> Result<()> {
         let pause = Duration::from_millis(step.pause_ms.into());
         if step.half_open.is_some() {
-            self.netns.run(|| fall_silent(step))?;
+            self.netns.run(|| drop_answers(step))?;
         }
         let ports = Mutex::new(step.ports());
         let next = || ports.lock().unwrap_or_else(PoisonError::into_inner).next();
         let connect_from = |source_port| {
             let truth = match &step.half_open {
-                None => self.attempt(source_port, to, step, begun, (port, cancel))?,
-                Some(syn) => self.half_open(source_port, to, syn, begun, cancel)?,
+                None => self.attempt(source_port, to, step, first_syn, (port, cancel))?,
+                Some(syn) => self.half_open(source_port, to, syn, first_syn, cancel)?,
             };
             port.send(&Message::Traffic(truth));
             cancel.sleep(pause)
         };
-        let lane = || {
+        let worker = || {
             self.netns.run(|| {
                 while let Some(source_port) = next() {
                     (0..step.times).try_for_each(|_| connect_from(source_port))?;
@@ -127,16 +127,16 @@ impl Client {
             })
         };
         thread::scope(|scope| {
-            let lanes: Vec<_> = (0..step.at_once).map(|_| scope.spawn(lane)).collect();
+            let workers: Vec<_> = (0..step.at_once).map(|_| scope.spawn(worker)).collect();
             let panicked = |_| Err(anyhow!("{} panicked", self.name));
-            lanes
+            workers
                 .into_iter()
-                .try_for_each(|lane| lane.join().unwrap_or_else(panicked))
+                .try_for_each(|worker| worker.join().unwrap_or_else(panicked))
         })
     }
 
     /// Sends a line on each connection that it holds.
-    pub(super) fn talk(&self) -> Result<()> {
+    pub(super) fn send_on_held(&self) -> Result<()> {
         self.lock().iter_mut().try_for_each(|stream| {
             stream
                 .write_all(b"and another thing\n")
@@ -145,26 +145,26 @@ impl Client {
     }
 
     /// Sends packets that look like SYNs but are not.
-    pub(super) fn stray(&self, source_port: u16, to: SocketAddr) -> Result<()> {
+    pub(super) fn send_strays(&self, source_port: u16, to: SocketAddr) -> Result<()> {
         let from = SocketAddr::new(self.address, source_port);
         self.netns.run(|| strays::send(from, to))
     }
 
     /// Connects from any port and closes at once.
-    pub(super) fn visit(&self, to: SocketAddr) -> Result<()> {
+    pub(super) fn connect_briefly(&self, to: SocketAddr) -> Result<()> {
         self.netns.run(|| {
-            let mut pod =
-                TcpStream::connect_timeout(&to, REPLY).with_context(|| format!("cannot connect to {to}"))?;
+            let mut pod = TcpStream::connect_timeout(&to, REPLY_LIMIT)
+                .with_context(|| format!("cannot connect to {to}"))?;
             // Kernels before 6.3 may miss a handshake's ACK while a FIN right behind it is processed on
             // another CPU.
-            pod.set_read_timeout(Some(REPLY))?;
+            pod.set_read_timeout(Some(REPLY_LIMIT))?;
             pod.read_exact(&mut [0])
                 .with_context(|| format!("{to} sent nothing"))
         })
     }
 
     /// Closes the held connections.
-    pub(super) fn let_go(&self) {
+    pub(super) fn close_held(&self) {
         self.lock().clear();
     }
 
@@ -173,12 +173,12 @@ impl Client {
         source_port: u16,
         to: SocketAddr,
         step: &Connect,
-        begun: &Sender<()>,
+        first_syn: &Sender<()>,
         (port, cancel): (&Port, &Cancel),
     ) -> Result<Traffic> {
         let from = SocketAddr::new(self.address, source_port);
         let socket = self.socket(from, step)?;
-        let (result, took) = connect(&socket, to, step, begun, cancel)?;
+        let (result, took) = connect(&socket, to, step, first_syn, cancel)?;
         let outcome = match &result {
             Ok(()) => Outcome::Connected,
             Err(error) if error.kind() == ErrorKind::Interrupted => Outcome::Aborted,
@@ -248,7 +248,7 @@ impl Client {
         source_port: u16,
         to: SocketAddr,
         syn: &HalfOpen,
-        begun: &Sender<()>,
+        first_syn: &Sender<()>,
         cancel: &Cancel,
     ) -> Result<Traffic> {
         let start = Instant::now();
@@ -258,7 +258,7 @@ impl Client {
                 cancel.sleep(BETWEEN_SYNS)?;
             }
             segment::send_syn(from, to, syn)?;
-            let _ = begun.send(());
+            let _ = first_syn.send(());
         }
         Ok(Traffic {
             client: self.name.clone(),
@@ -282,7 +282,7 @@ pub(super) fn device(nth: usize) -> String {
 }
 
 /// Drops the answers to a step's ports in the calling thread's netns: its TCP would answer them with RST.
-fn fall_silent(step: &Connect) -> Result<()> {
+fn drop_answers(step: &Connect) -> Result<()> {
     let first = step.source_port;
     let last = first.saturating_add(step.count - 1);
     tool::feed(
@@ -301,7 +301,7 @@ fn connect(
     socket: &Socket,
     to: SocketAddr,
     step: &Connect,
-    begun: &Sender<()>,
+    first_syn: &Sender<()>,
     cancel: &Cancel,
 ) -> Result<(io::Result<()>, Duration)> {
     let to = to.into();
@@ -317,7 +317,7 @@ fn connect(
                 continue;
             }
             Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {
-                let _ = begun.send(());
+                let _ = first_syn.send(());
                 handshake(socket, start, step, cancel)?
             }
             result => result,
@@ -335,21 +335,21 @@ fn handshake(socket: &Socket, start: Instant, step: &Connect, cancel: &Cancel) -
     };
     let limit = Duration::from_millis(limit.into());
     loop {
-        cancel.go_on()?;
+        cancel.check_cancelled()?;
         let left = limit.saturating_sub(start.elapsed());
         if left.is_zero() {
             return Ok(Err(then.into()));
         }
         // Rounded up, so that the last wait is never zero.
-        let wait =
-            PollTimeout::try_from(left.min(LOOK) + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let wait = PollTimeout::try_from(left.min(POLL_INTERVAL) + Duration::from_millis(1))
+            .unwrap_or(PollTimeout::MAX);
         let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
         match poll(&mut ready, wait) {
             Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) => {
                 return Ok(socket
                     .take_error()
-                    .and_then(|error| error.filter(is_no_answer).map_or(Ok(()), Err)));
+                    .and_then(|error| error.filter(is_handshake_error).map_or(Ok(()), Err)));
             }
             Err(errno) => return Ok(Err(errno.into())),
         }
@@ -358,7 +358,7 @@ fn handshake(socket: &Socket, start: Instant, step: &Connect, cancel: &Cancel) -
 
 /// Whether the error is the outcome of the handshake. A connection that was reset before its client looked at
 /// it was established all the same.
-fn is_no_answer(error: &io::Error) -> bool {
+fn is_handshake_error(error: &io::Error) -> bool {
     // BrokenPipe: the server had closed the connection before the reset.
     !matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
@@ -380,7 +380,7 @@ fn outcome(error: &io::Error) -> Outcome {
 /// line is enough, all of it is read, so that the server closes first and the client's port is free at once.
 fn greeting(mut stream: &TcpStream, first_line: bool) -> Option<(String, Instant)> {
     let _ = stream.set_nonblocking(false);
-    let _ = stream.set_read_timeout(Some(REPLY));
+    let _ = stream.set_read_timeout(Some(REPLY_LIMIT));
     let mut said = Vec::new();
     let mut bytes = [0; 64];
     let mut heard = None;

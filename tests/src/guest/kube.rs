@@ -15,10 +15,7 @@ use anyhow::Result;
 use super::sysctl::Changed;
 use crate::scenario::{Family, Membership, Proxy, Removal, Topology};
 use iptables::{Backend, Iptables};
-use plan::{Front, Plan};
-
-/// The port of every service on its cluster address.
-const CLUSTER_PORT: u16 = 80;
+use plan::{Plan, ServicePort};
 
 /// A stand-in for kube-proxy.
 #[derive(Debug)]
@@ -91,12 +88,12 @@ impl Kube {
         change: impl FnOnce(&mut Plan, usize) -> Result<()>,
     ) -> Result<()> {
         let nth = self.plan.find(service)?;
-        let before: Front = self.plan.fronts[nth].clone();
+        let before: ServicePort = self.plan.service_ports[nth].clone();
         change(&mut self.plan, nth)?;
         match &mut self.mode {
-            Mode::Ipvs => ipvs::change(&self.plan, &before, &self.plan.fronts[nth]),
+            Mode::Ipvs => ipvs::change(&self.plan, &before, &self.plan.service_ports[nth]),
             Mode::Iptables(iptables) => iptables.sync(&self.plan),
-            Mode::Nftables => nftables::change(self.plan.family, &before, &self.plan.fronts[nth]),
+            Mode::Nftables => nftables::change(self.plan.family, &before, &self.plan.service_ports[nth]),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::cancel::Cancel;
-use super::topology::{ipvs_connections, names_in};
+use super::node_state::{ipvs_connections, names_in};
 use super::{modules, netns, process_table, sysctl, tool};
 
 /// How long self-terminating things may take: a device's last reference, a dying conntrack entry.
@@ -113,19 +113,19 @@ impl Inventory {
     }
 
     /// Waits until the node matches this inventory again, and returns the differences that remain.
-    pub(super) fn strangers(&self, thorough: bool) -> Result<Vec<String>> {
-        let mut strangers = Vec::new();
+    pub(super) fn differences(&self, thorough: bool) -> Result<Vec<String>> {
+        let mut differences = Vec::new();
         Cancel::default().wait_until(SETTLE, || {
             let now = Self::take_of(thorough)?;
-            strangers.clear();
+            differences.clear();
             for kind in now.0.keys().copied() {
                 let (word, is, was) = (kind.word(), now.of(kind), self.of(kind));
-                strangers.extend(is.difference(was).map(|name| format!("{word} {name}")));
-                strangers.extend(was.difference(is).map(|name| format!("no {word} {name}")));
+                differences.extend(is.difference(was).map(|name| format!("{word} {name}")));
+                differences.extend(was.difference(is).map(|name| format!("no {word} {name}")));
             }
-            Ok(strangers.is_empty())
+            Ok(differences.is_empty())
         })?;
-        Ok(strangers)
+        Ok(differences)
     }
 }
 

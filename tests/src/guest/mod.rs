@@ -15,14 +15,15 @@ mod leftovers;
 mod modules;
 mod neighbour;
 mod netns;
+mod node_state;
 mod nodes;
-mod play;
 mod pod;
 mod port;
 mod process;
 mod process_table;
 mod recording;
 mod restore;
+mod scenario_run;
 mod screen;
 mod segment;
 mod sequence;
@@ -76,7 +77,7 @@ fn run() -> Result<()> {
     if let Some(terminal) = &job.screen {
         screen::show(&job, terminal, &port)?;
     } else {
-        supervise::play_all(&job, &port);
+        supervise::run_all(&job, &port);
     }
     port.send(&Message::Done);
     port.drain();

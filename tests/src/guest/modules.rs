@@ -14,7 +14,7 @@ use crate::protocol::{MODULE_ALIASES, MODULE_NEEDS, module_path};
 
 /// How long removed objects may keep a module in use: rules, for example, are destroyed some time after nft
 /// has removed them.
-const FORGET: Duration = Duration::from_secs(10);
+const RELEASE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Loads files in the order given.
 pub(super) fn load(paths: &[String]) -> Result<()> {
@@ -88,7 +88,7 @@ pub(super) fn loaded() -> Result<BTreeSet<String>> {
 /// Removes all modules that are not in `before`, and loads those that are missing.
 pub(super) fn restore(before: &BTreeSet<String>) -> Result<()> {
     let mut left: Vec<String> = Vec::new();
-    let gone = Cancel::default().wait_until(FORGET, || {
+    let gone = Cancel::default().wait_until(RELEASE_LIMIT, || {
         // Each round frees modules that the last round's needed.
         loop {
             left = loaded()?.difference(before).cloned().collect();

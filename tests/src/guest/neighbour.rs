@@ -14,35 +14,35 @@ use super::netns::Netns;
 use crate::scenario::address;
 
 /// How long discovery may take.
-const DISCOVERED: Duration = Duration::from_secs(10);
+const RESOLVE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long one probe waits for its answer.
-const ANSWER: Duration = Duration::from_millis(100);
+const PROBE_LIMIT: Duration = Duration::from_millis(100);
 
 /// The discard port, on which nothing listens (RFC 863).
 const DISCARD: u16 = 9;
 
 /// Waits until a netns and its IPv6 neighbour have resolved each other; returns at once for IPv4.
-pub(super) fn meet(netns: &Netns, neighbour: IpAddr, cancel: &Cancel) -> Result<()> {
+pub(super) fn resolve_ipv6(netns: &Netns, neighbour: IpAddr, cancel: &Cancel) -> Result<()> {
     if neighbour.is_ipv4() {
         return Ok(());
     }
-    cancel.doing(format!("waiting for {netns} to resolve {neighbour}"))?;
-    know(netns, neighbour, cancel)
+    cancel.begin(format!("waiting for {netns} to resolve {neighbour}"))?;
+    resolve(netns, neighbour, cancel)
 }
 
 /// Waits until a netns has resolved its neighbour, IPv4 or IPv6.
-pub(super) fn know(netns: &Netns, neighbour: IpAddr, cancel: &Cancel) -> Result<()> {
-    let met = netns.run(|| cancel.wait_until(DISCOVERED, || answers(neighbour)))?;
-    ensure!(met, "{netns} cannot resolve {neighbour}");
+pub(super) fn resolve(netns: &Netns, neighbour: IpAddr, cancel: &Cancel) -> Result<()> {
+    let resolved = netns.run(|| cancel.wait_until(RESOLVE_LIMIT, || is_resolved(neighbour)))?;
+    ensure!(resolved, "{netns} cannot resolve {neighbour}");
     Ok(())
 }
 
 /// Whether a datagram to a closed port is refused: then both ends have resolved each other.
-fn answers(neighbour: IpAddr) -> Result<bool> {
+fn is_resolved(neighbour: IpAddr) -> Result<bool> {
     let socket = UdpSocket::bind((address::any(neighbour), 0)).context("cannot create a socket")?;
     socket
-        .set_read_timeout(Some(ANSWER))
+        .set_read_timeout(Some(PROBE_LIMIT))
         .context("cannot set up a socket")?;
     let asked = socket
         .connect(SocketAddr::new(neighbour, DISCARD))

@@ -116,7 +116,7 @@ pub(super) fn connect(topology: &Topology) -> Result<()> {
         let overlay = topology.overlay;
         for (from, to) in [(&here, &there), (&there, &here)] {
             let of = from.netns.as_deref().unwrap_or("the node");
-            way(overlay, from, to).with_context(|| format!("cannot set up the routes from {of}"))?;
+            set_up_path(overlay, from, to).with_context(|| format!("cannot set up the routes from {of}"))?;
         }
     }
     Ok(())
@@ -129,7 +129,7 @@ fn networks(topology: &Topology, node: Option<&str>) -> Vec<IpAddr> {
     pods.map(|pod| address::network(pod.address)).collect()
 }
 
-fn way(overlay: Overlay, from: &End, to: &End) -> Result<()> {
+fn set_up_path(overlay: Overlay, from: &End, to: &End) -> Result<()> {
     let in_netns = from
         .netns
         .as_ref()
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_overlay_pods_are_behind_their_node() {
+    fn without_an_overlay_the_gateway_is_the_node() {
         let route = "route replace 10.244.65.0/24 via 10.0.0.12 dev eth1 proto bird onlink";
         assert_eq!(lines(Overlay::None), [route]);
     }
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn with_vxlan_the_gateway_is_the_tunnels_address_and_its_neighbour_entry_is_there() {
+    fn with_vxlan_the_gateway_is_the_tunnel_address_with_a_neighbour_entry() {
         let lines = lines(Overlay::Vxlan);
         let neighbour = "neigh replace 10.244.0.2 lladdr 66:54:0a:f4:00:02 dev vxlan.calico nud permanent";
         assert!(lines.iter().any(|line| line == neighbour), "{lines:?}");

@@ -6,13 +6,13 @@ use anyhow::{Context, Result};
 
 use super::cancel::Cancel;
 use super::netns::Netns;
+use super::node_state::is_up;
 use super::server::Server;
-use super::topology::is_up;
 use super::{neighbour, segment, sysctl, tool};
 use crate::scenario::{self, Behaviour, HalfOpen, address};
 
 /// The sysctls of a pod whose SYN queue is to be full: no cookies, and a short queue.
-const NO_ROOM: [(&str, u16); 2] = [
+const SHORT_SYN_QUEUE: [(&str, u16); 2] = [
     ("net.ipv4.tcp_syncookies", 0),
     ("net.ipv4.tcp_max_syn_backlog", HANDSHAKES),
 ];
@@ -57,7 +57,7 @@ impl Pod {
             sysctls: sysctl::Changed::default(),
         };
         if !pod.host_network {
-            built.join()?;
+            built.connect_to_node()?;
             built.netns.run(|| {
                 pod.sysctls
                     .iter()
@@ -68,7 +68,7 @@ impl Pod {
         Ok(built)
     }
 
-    fn join(&self) -> Result<()> {
+    fn connect_to_node(&self) -> Result<()> {
         let (device, name, address) = (self.device(), &self.name, self.address);
         let (mac, gateway) = (address::mac(address), address::gateway(address));
         let prefix = address::prefix(address);
@@ -101,7 +101,7 @@ impl Pod {
 
     /// Whether it has a link on which it can resolve its node: a pod that is gone has no address, and a slow
     /// one has already resolved it.
-    pub(super) fn can_meet(&self) -> bool {
+    pub(super) fn can_resolve_gateway(&self) -> bool {
         !self.host_network && !matches!(self.behaviour, Behaviour::Gone | Behaviour::Slow)
     }
 
@@ -125,7 +125,7 @@ impl Pod {
 
     /// Changes the pod's behaviour.
     pub(super) fn behave(&mut self, behaviour: Behaviour) -> Result<()> {
-        self.recover()?;
+        self.undo_behaviour()?;
         let (address, port) = (self.address, self.port);
         let listener = SocketAddr::new(address::any(address), port);
         match behaviour {
@@ -137,17 +137,17 @@ impl Pod {
         }
         match behaviour {
             Behaviour::Silent => self.discard(&format!("tcp dport {port} tcp flags & (syn | ack) == syn"))?,
-            Behaviour::SynFull => self.fill_handshakes()?,
+            Behaviour::SynFull => self.fill_syn_queue()?,
             Behaviour::Slow => {
                 // Neither the node's neighbour entry nor the pod's may add to the delay.
-                self.keep_neighbour()?;
-                neighbour::know(&self.netns, self.gateway(), &Cancel::default())?;
-                let late = Behaviour::SLOW_MS;
+                self.make_neighbour_permanent()?;
+                neighbour::resolve(&self.netns, self.gateway(), &Cancel::default())?;
+                let delay = Behaviour::SLOW_MS;
                 self.netns
-                    .run(|| tool::run(&format!("tc qdisc add dev eth0 root netem delay {late}ms")))?;
+                    .run(|| tool::run(&format!("tc qdisc add dev eth0 root netem delay {delay}ms")))?;
             }
             Behaviour::Gone => {
-                self.keep_neighbour()?;
+                self.make_neighbour_permanent()?;
                 let prefix = address::prefix(address);
                 self.netns
                     .ip(&format!("addr del {address}/{prefix} dev eth0\n"))?;
@@ -159,7 +159,7 @@ impl Pod {
     }
 
     /// Undoes what the last behaviour changed besides the server.
-    fn recover(&mut self) -> Result<()> {
+    fn undo_behaviour(&mut self) -> Result<()> {
         let Self {
             address,
             netns,
@@ -204,13 +204,13 @@ impl Pod {
     }
 
     /// Fills the listener's SYN queue with handshakes that nobody completes: their SYN-ACKs are dropped.
-    fn fill_handshakes(&mut self) -> Result<()> {
+    fn fill_syn_queue(&mut self) -> Result<()> {
         let (port, loopback) = (self.port, address::loopback(self.address));
         self.discard(&format!("iifname lo tcp sport {port}"))?;
         let Self { netns, sysctls, .. } = self;
         netns
             .run(|| {
-                for (name, value) in NO_ROOM {
+                for (name, value) in SHORT_SYN_QUEUE {
                     sysctls.set(name, value)?;
                 }
                 let syn = HalfOpen::default();
@@ -221,7 +221,7 @@ impl Pod {
     }
 
     /// Makes the node's neighbour entry for the pod permanent.
-    fn keep_neighbour(&self) -> Result<()> {
+    fn make_neighbour_permanent(&self) -> Result<()> {
         let (address, mac, device) = (self.address, address::mac(self.address), self.device());
         self.host.ip(&format!(
             "neigh replace {address} lladdr {mac} dev {device} nud permanent\n"

@@ -13,11 +13,11 @@ use crate::protocol::{Message, PORT};
 /// The port; clones write whole lines to the same one. Sending never blocks: the port is slow, and a blocked
 /// sender would block others, up to the kernel that has a record for tracer.
 #[derive(Debug, Clone)]
-pub(super) struct Port(Sender<Order>);
+pub(super) struct Port(Sender<Request>);
 
 /// A request to the port's thread.
 #[derive(Debug)]
-enum Order {
+enum Request {
     Write(String),
     /// Reply once everything sent before has left the machine.
     Drain(Sender<()>),
@@ -34,15 +34,15 @@ impl Port {
         let mut settings = tcgetattr(&file).with_context(|| format!("{PORT} is not a serial port"))?;
         cfmakeraw(&mut settings);
         tcsetattr(&file, SetArg::TCSANOW, &settings).with_context(|| format!("cannot set up {PORT}"))?;
-        let (orders, received) = mpsc::channel();
-        thread::spawn(move || work(file, &received));
-        Ok(Self(orders))
+        let (requests, received) = mpsc::channel();
+        thread::spawn(move || serve(file, &received));
+        Ok(Self(requests))
     }
 
     /// Sends a message.
     pub(super) fn send(&self, message: &Message) {
         // The receiving thread lives as long as the guest.
-        let _ = self.0.send(Order::Write(message.to_line() + "\n"));
+        let _ = self.0.send(Request::Write(message.to_line() + "\n"));
     }
 
     /// Sends a note for people.
@@ -53,21 +53,21 @@ impl Port {
     /// Waits until everything sent so far has left the machine.
     pub(super) fn drain(&self) {
         let (drained, is_drained) = mpsc::channel();
-        let _ = self.0.send(Order::Drain(drained));
+        let _ = self.0.send(Request::Drain(drained));
         let _ = is_drained.recv();
     }
 }
 
 /// Handles requests. Failures can only go to the console.
-fn work(mut file: File, orders: &Receiver<Order>) {
-    for order in orders {
-        match order {
-            Order::Write(line) => {
+fn serve(mut file: File, requests: &Receiver<Request>) {
+    for request in requests {
+        match request {
+            Request::Write(line) => {
                 if let Err(error) = file.write_all(line.as_bytes()) {
                     eprintln!("lab-guest: cannot write to {PORT}: {error}");
                 }
             }
-            Order::Drain(drained) => {
+            Request::Drain(drained) => {
                 if let Err(error) = tcdrain(&file) {
                     eprintln!("lab-guest: cannot wait for {PORT}: {error}");
                 }

@@ -41,7 +41,7 @@ const FOR_TRACING: [CapabilitySet; 3] = [CapabilitySet::BPF, CapabilitySet::PERF
 
 /// Where checks run: on a complete node, without a tracer yet.
 #[derive(Debug)]
-pub(super) struct Bench<'a> {
+pub(super) struct ProcessChecks<'a> {
     /// A client that can connect.
     pub(super) client: &'a Client,
     /// The service it connects to.
@@ -50,10 +50,10 @@ pub(super) struct Bench<'a> {
     pub(super) cancel: &'a Cancel,
 }
 
-impl Bench<'_> {
+impl ProcessChecks<'_> {
     /// Runs a check.
     pub(super) fn check(&self, check: Check) -> Result<()> {
-        self.cancel.doing(format!("checking {check:?}"))?;
+        self.cancel.begin(format!("checking {check:?}"))?;
         let checked = match check {
             Check::Hooks => self.hooks(),
             Check::Ends => self.ends(),
@@ -65,8 +65,8 @@ impl Bench<'_> {
 
     fn hooks(&self) -> Result<()> {
         let (table, listed) = (
-            tracer(&["hooks"]).output()?,
-            tracer(&["hooks", "--json"]).output()?,
+            tracer_command(&["hooks"]).output()?,
+            tracer_command(&["hooks", "--json"]).output()?,
         );
         ensure!(
             table.status.success() && listed.status.success(),
@@ -76,7 +76,7 @@ impl Bench<'_> {
         self.port.note(format!("tracer hooks\n{}", table.trim_end()));
         let listed: Value = serde_json::from_slice(&listed.stdout).context("tracer hooks --json")?;
 
-        let live = Live::start(self)?;
+        let live = LiveTracer::start(self)?;
         let attached = live.hooks.clone();
         live.end(Some(Signal::SIGTERM))?;
         ensure!(
@@ -104,9 +104,9 @@ impl Bench<'_> {
 
     fn ends(&self) -> Result<()> {
         let before = attached()?;
-        let mut words = String::new();
+        let mut notes = String::new();
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL] {
-            let ended = Live::start(self)?.end(Some(signal))?;
+            let ended = LiveTracer::start(self)?.end(Some(signal))?;
             if signal == Signal::SIGKILL {
                 ensure!(
                     ended.status.signal() == Some(signal as i32),
@@ -114,28 +114,28 @@ impl Bench<'_> {
                     ended.status
                 );
             } else {
-                ended.in_order().with_context(|| signal.to_string())?;
+                ended.ensure_success().with_context(|| signal.to_string())?;
                 ensure!(
                     ended.last.as_deref().is_some_and(|line| kind(line) == "end"),
                     "{signal}: the last line is not `end`, but {:?}",
                     ended.last
                 );
-                words = ended.complaints;
+                notes = ended.stderr_text;
             }
             self.wait_until_gone(&before)
                 .with_context(|| signal.to_string())?;
         }
 
-        let mut live = Live::start(self)?;
+        let mut live = LiveTracer::start(self)?;
         live.out = None;
-        self.client.visit(self.to)?;
+        self.client.connect_briefly(self.to)?;
         let ended = live.end(None)?;
-        ended.in_order().context("closed pipe")?;
+        ended.ensure_success().context("closed pipe")?;
         // Notes about missing hooks are printed in any case.
         ensure!(
-            ended.complaints == words,
+            ended.stderr_text == notes,
             "a closed pipe is not a quiet exit: {}",
-            ended.complaints
+            ended.stderr_text
         );
         self.wait_until_gone(&before).context("closed pipe")
     }
@@ -154,24 +154,26 @@ impl Bench<'_> {
 
 fn privileges() -> Result<()> {
     for arguments in [&["hooks"][..], &["live", "--json"]] {
-        let nobody = tracer(arguments).uid(NOBODY).gid(NOBODY).output()?;
-        refused(&nobody, "CAP_BPF").with_context(|| format!("as an ordinary user, {arguments:?}"))?;
+        let unprivileged = tracer_command(arguments).uid(NOBODY).gid(NOBODY).output()?;
+        ensure_refused(&unprivileged, "CAP_BPF")
+            .with_context(|| format!("as an ordinary user, {arguments:?}"))?;
     }
     let some = [CapabilitySet::SYS_ADMIN, CapabilitySet::PERFMON];
-    refused(&without(&some, tracer(&["hooks"]))?, "CAP_PERFMON").context("without CAP_PERFMON")?;
+    ensure_refused(&without(&some, tracer_command(&["hooks"]))?, "CAP_PERFMON")
+        .context("without CAP_PERFMON")?;
 
-    works(&without(&FOR_TRACING, tracer(&["hooks"]))?).context("with CAP_SYS_ADMIN alone")?;
+    ensure_works(&without(&FOR_TRACING, tracer_command(&["hooks"]))?).context("with CAP_SYS_ADMIN alone")?;
     // Debian's default of 3 requires CAP_SYS_ADMIN; 2 is the kernel's own default.
     let mut paranoia = Changed::default();
     paranoia.set("kernel.perf_event_paranoid", 2)?;
-    let output = without(&[CapabilitySet::SYS_ADMIN], tracer(&["hooks"]));
+    let output = without(&[CapabilitySet::SYS_ADMIN], tracer_command(&["hooks"]));
     paranoia.restore()?;
-    works(&output?).context("without CAP_SYS_ADMIN")
+    ensure_works(&output?).context("without CAP_SYS_ADMIN")
 }
 
 /// A `tracer live --json` that is ready.
 #[derive(Debug)]
-struct Live {
+struct LiveTracer {
     child: Child,
     out: Option<BufReader<ChildStdout>>,
     hooks: Vec<Value>,
@@ -179,17 +181,17 @@ struct Live {
 
 /// How a `tracer live` exited.
 #[derive(Debug)]
-struct Ended {
+struct Exited {
     status: ExitStatus,
     last: Option<String>,
-    complaints: String,
+    stderr_text: String,
 }
 
-impl Live {
+impl LiveTracer {
     /// Starts it and waits for its first line. At that point, every probe it reports is in the kernel.
-    fn start(bench: &Bench<'_>) -> Result<Self> {
+    fn start(checks: &ProcessChecks<'_>) -> Result<Self> {
         let began = Instant::now();
-        let mut child = tracer(&["live", "--json", "--port", &bench.to.port().to_string()])
+        let mut child = tracer_command(&["live", "--json", "--port", &checks.to.port().to_string()])
             .spawn()
             .context("cannot run tracer")?;
         let mut out = BufReader::new(child.stdout.take().context("tracer has no standard output")?);
@@ -198,7 +200,7 @@ impl Live {
         out.read_line(&mut line).context("cannot read tracer's output")?;
         let took = began.elapsed();
         let probes = attached()?;
-        bench
+        checks
             .port
             .note(format!("tracer was ready after {} ms", took.as_millis()));
 
@@ -209,49 +211,49 @@ impl Live {
             out: Some(out),
             hooks,
         };
-        if let Err(error) = ready(&start, &live.hooks, &probes) {
+        if let Err(error) = ensure_ready(&start, &live.hooks, &probes) {
             let ended = live.end(Some(Signal::SIGKILL))?;
-            return Err(error.context(format!("{line}{}", ended.complaints)));
+            return Err(error.context(format!("{line}{}", ended.stderr_text)));
         }
         Ok(live)
     }
 
     /// Ends it by a signal, or waits until it exits by itself.
-    fn end(mut self, signal: Option<Signal>) -> Result<Ended> {
+    fn end(mut self, signal: Option<Signal>) -> Result<Exited> {
         if let Some(signal) = signal {
             let pid = i32::try_from(self.child.id()).context("tracer's process id is out of range")?;
             kill(Pid::from_raw(pid), signal).context("cannot send tracer a signal")?;
         }
         let lines = self.out.map(|out| out.lines().map_while(Result::ok));
         let last = lines.and_then(Iterator::last);
-        let mut complaints = String::new();
+        let mut stderr_text = String::new();
         if let Some(mut stderr) = self.child.stderr.take() {
             stderr
-                .read_to_string(&mut complaints)
+                .read_to_string(&mut stderr_text)
                 .context("cannot read tracer's standard error")?;
         }
-        Ok(Ended {
+        Ok(Exited {
             status: self.child.wait().context("cannot wait for tracer")?,
             last,
-            complaints,
+            stderr_text,
         })
     }
 }
 
-impl Ended {
-    fn in_order(&self) -> Result<()> {
+impl Exited {
+    fn ensure_success(&self) -> Result<()> {
         ensure!(
             self.status.success(),
             "tracer ended with {}: {}",
             self.status,
-            self.complaints
+            self.stderr_text
         );
         Ok(())
     }
 }
 
 /// Checks that the first line is a `start`, and that the probes of all hooks it calls attached exist.
-fn ready(start: &Value, hooks: &[Value], probes: &[String]) -> Result<()> {
+fn ensure_ready(start: &Value, hooks: &[Value], probes: &[String]) -> Result<()> {
     ensure!(start["type"] == "start", "tracer's first line is not `start`");
     let mut some = false;
     for hook in hooks.iter().filter(|hook| hook["state"] == "attached") {
@@ -304,7 +306,7 @@ fn attached() -> Result<Vec<String>> {
     Ok(all)
 }
 
-fn tracer(arguments: &[&str]) -> Command {
+fn tracer_command(arguments: &[&str]) -> Command {
     let mut command = Command::new(TRACER_PATH);
     command
         .args(arguments)
@@ -331,16 +333,16 @@ fn without(capabilities: &[CapabilitySet], mut program: Command) -> Result<Outpu
 }
 
 /// Checks that tracer refused to run, with one line that names a capability.
-fn refused(output: &Output, capability: &str) -> Result<()> {
-    let complaint = String::from_utf8_lossy(&output.stderr);
+fn ensure_refused(output: &Output, capability: &str) -> Result<()> {
+    let stderr_text = String::from_utf8_lossy(&output.stderr);
     ensure!(
         output.status.code() == Some(NO_PRIVILEGE),
-        "tracer exited with {}: {complaint}",
+        "tracer exited with {}: {stderr_text}",
         output.status
     );
     ensure!(
-        complaint.lines().count() == 1 && complaint.contains(capability),
-        "expected one line that names {capability}: {complaint}"
+        stderr_text.lines().count() == 1 && stderr_text.contains(capability),
+        "expected one line that names {capability}: {stderr_text}"
     );
     ensure!(
         output.stdout.is_empty(),
@@ -350,7 +352,7 @@ fn refused(output: &Output, capability: &str) -> Result<()> {
 }
 
 /// Checks that `tracer hooks` could attach everything it tried to attach.
-fn works(output: &Output) -> Result<()> {
+fn ensure_works(output: &Output) -> Result<()> {
     let table = String::from_utf8_lossy(&output.stdout);
     ensure!(
         output.status.success() && table.contains("attached"),

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::topology::names_in;
+use super::node_state::names_in;
 
 /// All of them, as `id command line`. Kernel threads and zombies have no command line.
 pub(super) fn others() -> Vec<String> {

@@ -15,18 +15,18 @@ use crate::scenario::Scenario;
 /// Where tracer records to.
 pub(super) const PATH: &str = "/tracer.trace";
 /// Where tracer's live lines are kept.
-const SAID: &str = "/tracer.said";
+const LIVE_OUTPUT: &str = "/tracer.printed";
 /// How many bytes of a recording go into one message.
 const PART: usize = 4096;
 
 /// Keeps the lines that tracer prints while it records.
 #[derive(Debug)]
-pub(super) struct Said(BufWriter<File>);
+pub(super) struct LiveOutput(BufWriter<File>);
 
-impl Said {
+impl LiveOutput {
     /// Starts the file for one run.
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self(BufWriter::new(File::create(SAID)?)))
+        Ok(Self(BufWriter::new(File::create(LIVE_OUTPUT)?)))
     }
 
     /// Adds a line.
@@ -42,29 +42,29 @@ impl Said {
 
 /// Replays the recording and compares each line with the live output.
 pub(super) fn check(scenario: &Scenario, port: &Port) -> Result<()> {
-    let begun = Instant::now();
+    let start = Instant::now();
     let replay = Command::new(TRACER_PATH)
         .args(["replay", "--json", PATH])
-        .args(of_replay(&scenario.tracer.options))
+        .args(replay_options(&scenario.tracer.options))
         .stdin(Stdio::null())
         .output()
         .context("cannot run tracer replay")?;
-    let took = begun.elapsed();
+    let took = start.elapsed();
     let complaints = String::from_utf8_lossy(&replay.stderr);
     ensure!(
         replay.status.code() == Some(scenario.tracer.status),
         "tracer replay ended with {}: {complaints}",
         replay.status
     );
-    let said = fs::read_to_string(SAID).with_context(|| format!("cannot read {SAID}"))?;
+    let printed = fs::read_to_string(LIVE_OUTPUT).with_context(|| format!("cannot read {LIVE_OUTPUT}"))?;
     let replayed = String::from_utf8(replay.stdout).context("tracer replay printed invalid UTF-8")?;
-    for (number, (live, replay)) in (1..).zip(said.lines().zip(replayed.lines())) {
+    for (number, (live, replay)) in (1..).zip(printed.lines().zip(replayed.lines())) {
         ensure!(
             live == replay,
             "line {number} differs between live and replay\nlive: {live}\nreplay: {replay}"
         );
     }
-    let (live, replay) = (said.lines().count(), replayed.lines().count());
+    let (live, replay) = (printed.lines().count(), replayed.lines().count());
     ensure!(
         live == replay,
         "tracer printed {live} lines live and {replay} in replay"
@@ -80,7 +80,7 @@ pub(super) fn check(scenario: &Scenario, port: &Port) -> Result<()> {
 }
 
 /// The options that replay accepts too: live's patience is part of the recording.
-fn of_replay(options: &[String]) -> Vec<&String> {
+fn replay_options(options: &[String]) -> Vec<&String> {
     let mut out = Vec::new();
     let mut options = options.iter();
     while let Some(option) = options.next() {
@@ -114,7 +114,7 @@ pub(super) fn send(port: &Port) -> Result<()> {
 
 /// Removes the files.
 pub(super) fn remove() {
-    for path in [PATH, SAID] {
+    for path in [PATH, LIVE_OUTPUT] {
         // They may never have been created.
         let _ = fs::remove_file(path);
     }

@@ -33,7 +33,7 @@ impl Sysctls {
     }
 
     /// Writes back those that have changed. A sysctl that is gone belonged to a device or a module.
-    pub(super) fn put_back(&self) -> Result<()> {
+    pub(super) fn restore(&self) -> Result<()> {
         for (path, value) in &self.0 {
             if fs::read_to_string(path).is_ok_and(|now| now != *value) {
                 fs::write(path, value).with_context(|| format!("cannot restore {}", path.display()))?;

@@ -18,19 +18,19 @@ use super::supervise;
 use crate::protocol::{Job, Message, SCREEN, TRACER_PATH, Terminal};
 
 /// How often a stopped tracer is continued: there is no shell to do that.
-const GO_ON: Duration = Duration::from_millis(500);
+const CONTINUE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often to check whether tracer has attached its hooks, and the maximum number of checks.
-const LOOK: Duration = Duration::from_secs(1);
-const MOST_LOOKS: usize = 60;
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_POLLS: usize = 60;
 
 /// Runs the screen. The machine powers off when the user quits.
 pub(super) fn show(job: &Job, terminal: &Terminal, port: &Port) -> Result<()> {
     let tracer = start(terminal)?;
-    let farewell = port.clone();
+    let messages = port.clone();
     thread::spawn(move || {
         if let Err(error) = wait(tracer) {
-            farewell.send(&Message::Farewell {
+            messages.send(&Message::ScreenFailed {
                 text: format!("{error:#}"),
             });
         }
@@ -38,8 +38,8 @@ pub(super) fn show(job: &Job, terminal: &Terminal, port: &Port) -> Result<()> {
         if let Ok(screen) = open() {
             let _ = tcdrain(&screen);
         }
-        farewell.send(&Message::Done);
-        farewell.drain();
+        messages.send(&Message::Done);
+        messages.drain();
         boot::power_off();
     });
     wait_for_probes();
@@ -48,7 +48,7 @@ pub(super) fn show(job: &Job, terminal: &Terminal, port: &Port) -> Result<()> {
         ..job.clone()
     };
     loop {
-        supervise::play_all(&job, port);
+        supervise::run_all(&job, port);
     }
 }
 
@@ -84,8 +84,8 @@ fn start(terminal: &Terminal) -> Result<Child> {
 /// Waits until the number of probes no longer grows, so that tracer sees the traffic from the start.
 fn wait_for_probes() {
     let mut seen = 0;
-    for _ in 0..MOST_LOOKS {
-        thread::sleep(LOOK);
+    for _ in 0..MAX_POLLS {
+        thread::sleep(POLL_INTERVAL);
         let probes = fs::read_to_string("/sys/kernel/debug/kprobes/list").unwrap_or_default();
         let now = probes.lines().count();
         if now > 0 && now == seen {
@@ -103,7 +103,7 @@ fn wait(mut tracer: Child) -> Result<()> {
             ensure!(status.success(), "tracer ended with {status}");
             return Ok(());
         }
-        thread::sleep(GO_ON);
+        thread::sleep(CONTINUE_INTERVAL);
         // It is running, or has just exited.
         let _ = kill(Pid::from_raw(-group), Signal::SIGCONT);
     }

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_syn_is_one() {
+    fn a_syn_is_well_formed() {
         let (from, to) = (
             "10.0.0.2:40000".parse().unwrap(),
             "10.0.0.1:30080".parse().unwrap(),

@@ -16,10 +16,10 @@ use super::netns::Netns;
 use crate::scenario::{Behaviour, address};
 
 /// The time between a reply and its RST: long enough for the reply to be read first.
-const BEFORE_RST: Duration = Duration::from_millis(50);
+const RST_DELAY: Duration = Duration::from_millis(50);
 
 /// How often a server that waits for clients checks whether it must stop.
-const LOOK_MS: u16 = 50;
+const POLL_INTERVAL_MS: u16 = 50;
 
 /// The backlog of a server that accepts connections.
 const BACKLOG: i32 = 128;
@@ -95,8 +95,8 @@ impl Server {
             .listen(backlog)
             .context("cannot change the backlog")?;
         match behaviour {
-            Behaviour::AcceptFull => self.queue = netns.run(|| self.shared.fill())?,
-            Behaviour::AcceptLast => self.queue = netns.run(|| self.shared.wait_within(ALL_BUT_ONE))?,
+            Behaviour::AcceptFull => self.queue = netns.run(|| self.shared.fill_accept_queue())?,
+            Behaviour::AcceptLast => self.queue = netns.run(|| self.shared.connect_within(ALL_BUT_ONE))?,
             _ => {}
         }
         Ok(())
@@ -121,12 +121,12 @@ const fn accepts(behaviour: Behaviour) -> bool {
 
 impl Shared {
     /// Connects from within the pod until the accept queue is full.
-    fn fill(&self) -> Result<Vec<TcpStream>> {
+    fn fill_accept_queue(&self) -> Result<Vec<TcpStream>> {
         /// More than fit in the queue, with a margin for kernels that count differently.
-        const ENOUGH: usize = 8;
-        let queue = self.wait_within(ENOUGH)?;
+        const MAX_CONNECTIONS: usize = 8;
+        let queue = self.connect_within(MAX_CONNECTIONS)?;
         ensure!(
-            queue.len() < ENOUGH,
+            queue.len() < MAX_CONNECTIONS,
             "the accept queue of {} does not fill",
             self.name
         );
@@ -134,14 +134,14 @@ impl Shared {
     }
 
     /// Connects from within the pod this many times, or until a connection fails.
-    fn wait_within(&self, times: usize) -> Result<Vec<TcpStream>> {
+    fn connect_within(&self, count: usize) -> Result<Vec<TcpStream>> {
         let mut to = self
             .listener
             .local_addr()
             .context("the listener has no address")?;
         to.set_ip(address::loopback(to.ip()));
         let connect = |_| TcpStream::connect_timeout(&to, HANDSHAKE).ok();
-        Ok((0..times).map_while(connect).collect())
+        Ok((0..count).map_while(connect).collect())
     }
 
     fn serve(&self) {
@@ -154,7 +154,7 @@ impl Shared {
                 accepts(*behaviour).then(|| self.listener.accept())
             };
             match accepted {
-                None => thread::sleep(Duration::from_millis(LOOK_MS.into())),
+                None => thread::sleep(Duration::from_millis(POLL_INTERVAL_MS.into())),
                 Some(Ok((stream, _))) => {
                     if let Err(error) = self.answer(stream, &mut held) {
                         // The client may be gone already; it reports its own outcome.
@@ -163,7 +163,7 @@ impl Shared {
                 }
                 Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {
                     let mut wait = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
-                    let _ = poll(&mut wait, PollTimeout::from(LOOK_MS));
+                    let _ = poll(&mut wait, PollTimeout::from(POLL_INTERVAL_MS));
                 }
                 // The client left before it was accepted.
                 Some(Err(_)) => {}
@@ -180,7 +180,7 @@ impl Shared {
             Behaviour::Rst => {
                 SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
                 thread::spawn(move || {
-                    thread::sleep(BEFORE_RST);
+                    thread::sleep(RST_DELAY);
                     drop(stream);
                 });
             }

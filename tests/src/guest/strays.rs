@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_packet_has_its_own_port_and_the_length_that_it_needs() {
+    fn each_packet_has_its_own_port_and_length() {
         let packets = of_ipv4(
             "10.0.0.2:42000".parse().unwrap(),
             "10.0.0.1:30080".parse().unwrap(),

@@ -10,9 +10,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
+use super::command::run;
 use super::mirror::Mirror;
 use super::progress::Progress;
-use super::{Cache, Package, Suite, Version, run};
+use super::{Cache, Package, Suite, Version};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -387,14 +388,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_apt_would_install() {
+    fn simulated_installation_is_parsed() {
         let printed = "Reading package lists...\nInst zlib1g (1:1.2.13.dfsg-1 Debian:12.15/oldstable [amd64])\n\
             Inst ipset (7.17-1 Debian:12.15/oldstable [amd64])\nConf ipset (7.17-1 Debian:12.15/oldstable [amd64])\n";
         assert_eq!(parse_plan(printed), ["zlib1g=1:1.2.13.dfsg-1", "ipset=7.17-1"]);
     }
 
     #[test]
-    fn reads_every_paragraph_and_names_files_as_apt_does() {
+    fn every_paragraph_is_parsed_and_files_are_named_as_by_apt() {
         let shown = "Package: zlib1g\nSource: zlib\nVersion: 1:1.2.13.dfsg-1\nArchitecture: amd64\nSize: 86694\n\n\
             Package: tzdata\nVersion: 2026a-1\nArchitecture: all\nSize: 5\nDescription: x\n Version: 9\n\n";
         let archives = parse_archives(shown);
@@ -408,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_progress() {
+    fn progress_is_parsed() {
         assert_eq!(
             parse_status("dlstatus:2:45.3217:Retrieving file 2 of 5"),
             Some(453)

@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::Suite;
+use super::command::run;
 
 /// The environment variable with the mirror to use instead of the machine's own, `http://host/debian`. The
 /// security archive is expected beside it, at `http://host/debian-security`.
@@ -40,7 +41,7 @@ impl Mirror {
         if let Ok(main) = env::var(OVERRIDE) {
             return Ok(Self::beside(main.trim_end_matches('/')));
         }
-        let listed = super::run(Command::new("apt-get").args(["--print-uris", "update"]))
+        let listed = run(Command::new("apt-get").args(["--print-uris", "update"]))
             .context("cannot read the machine's apt sources")?;
         from_uris(&listed).with_context(|| {
             format!("the machine's apt sources have no Debian mirror; set {OVERRIDE}=http://HOST/debian")
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_debian_and_not_a_project_that_borrows_its_names() {
+    fn the_mirror_is_debian_and_not_a_project_that_borrows_its_names() {
         let listed = "\
 'https://vendor.example/linux/debian/dists/bookworm/InRelease' vendor 0 
 'http://mirror.example/debian/dists/bookworm/InRelease' a 0 
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_security_beside_main_and_refuses_other_distributions() {
+    fn security_is_beside_main_and_other_distributions_are_rejected() {
         let mirror = from_uris("'http://m.example/debian/dists/sid/InRelease' a 0 \n").unwrap();
         assert_eq!(
             mirror.of(Suite::BOOKWORM_SECURITY),

@@ -1,9 +1,26 @@
-//! Debian's order of versions.
+//! Packages, and Debian's order of their versions.
 
 use std::cmp::Ordering;
 use std::fmt::{self, Display, Formatter};
 
 use serde::{Deserialize, Serialize};
+
+/// One version of one package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Package {
+    /// The package's name.
+    pub name: String,
+    /// Its version, in Debian's order of versions.
+    pub version: Version,
+}
+
+impl Package {
+    /// `name=version`: the argument of [`unpack`] for exactly this version.
+    #[must_use]
+    pub fn pinned(&self) -> String {
+        format!("{}={}", self.name, self.version)
+    }
+}
 
 /// A Debian version, `[epoch:]upstream[-revision]`, ordered as dpkg orders them (deb-version(7)).
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -105,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn orders_as_dpkg_does() {
+    fn versions_order_as_in_dpkg() {
         // Each is older than the next; `dpkg --compare-versions` agrees for every pair.
         let ascending = [
             "5.10.9-1",

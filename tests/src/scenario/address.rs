@@ -52,7 +52,7 @@ pub fn in_family(address: IpAddr, family: Family) -> IpAddr {
     match (address, family) {
         (IpAddr::V4(v4), Family::Ipv6) if v4.is_loopback() => Ipv6Addr::LOCALHOST.into(),
         (IpAddr::V4(v4), Family::Ipv6) => {
-            let [a, b, c, d] = v4.octets().map(alike);
+            let [a, b, c, d] = v4.octets().map(hex_of_decimal);
             Ipv6Addr::new(0xfd00, a, b, c, 0, 0, 0, d).into()
         }
         _ => address,
@@ -60,7 +60,7 @@ pub fn in_family(address: IpAddr, family: Family) -> IpAddr {
 }
 
 /// The number whose hexadecimal digits equal this one's decimal digits.
-const fn alike(number: u8) -> u16 {
+const fn hex_of_decimal(number: u8) -> u16 {
     let number = number as u16;
     (number / 100) << 8 | (number / 10 % 10) << 4 | (number % 10)
 }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn services_follow_one_another() {
+    fn cluster_addresses_are_consecutive() {
         assert_eq!(cluster_ip(Family::Ipv4, 0).to_string(), "10.96.0.10");
         assert_eq!(cluster_ip(Family::Ipv4, 250).to_string(), "10.96.1.4");
         assert_eq!(cluster_ip(Family::Ipv6, 1).to_string(), "fd00:10:96::11");

@@ -65,14 +65,18 @@ fn load_one(path: &Path) -> Result<Vec<Named>> {
 }
 
 /// Suggests the names closest to an unknown one, as the end of an error message.
-fn alike(all: &[Named], name: &str) -> String {
+fn suggestion(all: &[Named], name: &str) -> String {
     let mut names: Vec<(f64, &str)> = all
         .iter()
         .map(|named| (strsim::jaro_winkler(name, &named.name), named.name.as_str()))
-        .filter(|(likeness, _)| *likeness > ALIKE)
+        .filter(|(similarity, _)| *similarity > MIN_SIMILARITY)
         .collect();
     names.sort_by(|one, other| other.0.total_cmp(&one.0));
-    let names: Vec<&str> = names.into_iter().take(MOST_ALIKE).map(|(_, name)| name).collect();
+    let names: Vec<&str> = names
+        .into_iter()
+        .take(MAX_SUGGESTIONS)
+        .map(|(_, name)| name)
+        .collect();
     if names.is_empty() {
         return String::new();
     }
@@ -80,8 +84,8 @@ fn alike(all: &[Named], name: &str) -> String {
 }
 
 /// The Jaro-Winkler similarity from which a name is suggested; 1 is the same name.
-const ALIKE: f64 = 0.8;
-const MOST_ALIKE: usize = 4;
+const MIN_SIMILARITY: f64 = 0.8;
+const MAX_SUGGESTIONS: usize = 4;
 
 /// Returns the scenarios of these names in that order or, without names, all that run on the kernel. Fails on
 /// an unknown name and on a scenario that does not run on the kernel.
@@ -91,7 +95,7 @@ pub fn select<'a>(all: &'a [Named], names: &[String], kernel: &KernelName) -> Re
         let Some(named) = all.iter().find(|named| named.name == *name) else {
             bail!(
                 "no scenario `{name}`{}; `cargo xtask lab --list` lists all",
-                alike(all, name)
+                suggestion(all, name)
             );
         };
         if !named.scenario.runs_on(kernel) {

@@ -1,14 +1,14 @@
 //! Consistency of a scenario beyond what serde checks.
 
 mod expectation;
+mod rules;
 mod step;
 mod topology;
 
-use std::collections::BTreeSet;
+use anyhow::{Context, Result, ensure};
 
-use anyhow::{Context, Result, bail, ensure};
-
-use super::{Family, Overlay, Proxy, Scenario, Topology, family};
+use super::{Family, Overlay, Scenario, readdress};
+use rules::{sysctl, unique};
 
 /// Fails with the first contradiction.
 pub(super) fn check(scenario: &Scenario) -> Result<()> {
@@ -43,7 +43,7 @@ fn families(scenario: &Scenario) -> Result<()> {
     if scenario.families == [Family::Ipv4] {
         return Ok(());
     }
-    for text in family::texts(&mut scenario.clone()) {
+    for text in readdress::texts(&mut scenario.clone()) {
         ensure!(
             !["10.0.0.", "10.244.", "10.96."]
                 .iter()
@@ -51,47 +51,6 @@ fn families(scenario: &Scenario) -> Result<()> {
             "`{}` contains an IPv4 address: write a placeholder such as {{pod-1}} or {{node}}",
             text.trim()
         );
-    }
-    Ok(())
-}
-
-fn known_pod(topology: &Topology, name: &str) -> Result<()> {
-    ensure!(topology.pod(name).is_some(), "no pod `{name}`");
-    Ok(())
-}
-
-/// Checks that only IPVS mode has weights other than 1.
-fn weight(proxy: Proxy, weight: u16) -> Result<()> {
-    ensure!(
-        proxy == Proxy::Ipvs || weight == 1,
-        "weight {weight}: only IPVS mode has weights"
-    );
-    Ok(())
-}
-
-fn known_service(topology: &Topology, name: Option<&str>) -> Result<()> {
-    match (topology.service(name), name) {
-        (Some(_), _) => Ok(()),
-        (None, Some(name)) => bail!("no service `{name}`"),
-        (None, None) => bail!("several services exist: name one of them"),
-    }
-}
-
-fn sysctl(name: &str) -> Result<()> {
-    let word = |part: &str| !part.is_empty() && !part.contains(['/', ' ']);
-    ensure!(
-        name.starts_with("net.") && name.split('.').all(word),
-        "`{name}` is not a network sysctl"
-    );
-    Ok(())
-}
-
-fn unique<T: Ord + std::fmt::Debug>(what: &str, all: impl Iterator<Item = T>) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    for one in all {
-        if let Some(twice) = seen.replace(one) {
-            bail!("{what} {twice:?} appears twice");
-        }
     }
     Ok(())
 }

@@ -17,12 +17,12 @@ impl Scenario {
     /// Estimates how long the scenario takes.
     #[must_use]
     pub const fn estimate(&self) -> Duration {
-        self.takes
+        self.estimate
     }
 }
 
 /// Computes the estimate.
-pub(super) fn of(scenario: &Scenario) -> Duration {
+pub(super) fn estimate(scenario: &Scenario) -> Duration {
     let undecided = |fate: Fate| matches!(fate, Fate::Dropped | Fate::Unanswered);
     let expect = &scenario.expect;
     let fates = expect.flows.iter().map(|flow| flow.expected.fate);
@@ -36,12 +36,12 @@ pub(super) fn of(scenario: &Scenario) -> Duration {
     };
     let attempts = scenario.attempts();
     let mut attempts = attempts.iter().map(|(attempt, _)| attempt);
-    let mut next = |connect: &Connect| of_connect(scenario, connect, &mut attempts);
+    let mut next = |connect: &Connect| estimate_connect(scenario, connect, &mut attempts);
     let steps = scenario.steps.iter().map(|step| match step {
         Step::Connect(connect) => next(connect),
         Step::Parallel(connects) => connects.iter().map(&mut next).max().unwrap_or_default(),
         Step::SleepMs(time) => Duration::from_millis((*time).into()),
-        Step::FatesTold(_) => PATIENCE,
+        Step::WaitForFates(_) => PATIENCE,
         _ => Duration::ZERO,
     });
     OVERHEAD + patience + steps.sum::<Duration>()
@@ -49,7 +49,7 @@ pub(super) fn of(scenario: &Scenario) -> Duration {
 
 /// Estimates a connect step: connections expected to fail take as long as the client's timeout. The step's
 /// attempts are the next ones of `attempts`.
-fn of_connect<'a>(
+fn estimate_connect<'a>(
     scenario: &Scenario,
     connect: &Connect,
     attempts: &mut impl Iterator<Item = &'a Attempt>,

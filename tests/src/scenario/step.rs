@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::{Behaviour, Value};
+use super::{Behaviour, SysctlValue};
 
 /// One event. In the file: a table with one key, the name of the step.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -28,7 +28,7 @@ pub enum Step {
     /// A pod changes its behaviour.
     Pod(Change),
     /// Sysctls of the node change.
-    Sysctl(BTreeMap<String, Value>),
+    Sysctl(BTreeMap<String, SysctlValue>),
     /// Rules are loaded on the node by `nft -f`.
     Nft(String),
     /// The node's shell runs a command. Whatever it changes (rules, routes, addresses, devices, qdiscs,
@@ -37,10 +37,12 @@ pub enum Step {
     /// The shell runs a command in the netns of a pod or a client.
     RunIn(RunIn),
     /// Waits until tracer prints this text on standard output or standard error.
-    TracerSays(String),
+    #[serde(rename = "tracer_says")]
+    WaitForOutput(String),
     /// Waits until tracer has reported the fates of this many flows, counted from the start: what it reads
     /// when it reports them must not change before.
-    FatesTold(usize),
+    #[serde(rename = "fates_told")]
+    WaitForFates(usize),
     /// Waits for this many milliseconds.
     SleepMs(u32),
     /// A message for people who watch.

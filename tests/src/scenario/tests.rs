@@ -47,7 +47,7 @@ fn defaults_are_what_kubernetes_has() {
 }
 
 #[test]
-fn who_is_on_the_node_has_its_address() {
+fn clients_and_pods_on_the_node_have_its_address() {
     let scenario = SMALL
         .replace("address = \"10.0.0.2\" }", "on_node = true }")
         .replace("address = \"10.244.1.2\" }", "host_network = true, port = 9090 }");
@@ -63,13 +63,13 @@ fn who_is_on_the_node_has_its_address() {
 }
 
 #[test]
-fn tracer_is_run_as_always_unless_a_scenario_says_how() {
+fn tracer_runs_with_defaults_unless_a_scenario_changes_them() {
     assert_eq!(Scenario::from_toml(SMALL).unwrap().tracer, Process::default());
-    let told = SMALL.replace(
+    let customized = SMALL.replace(
         "[[steps]]",
         "[tracer]\nstatus = 3\nchecks = [\"ends\"]\n\n[[steps]]",
     );
-    let tracer = Scenario::from_toml(&told).unwrap().tracer;
+    let tracer = Scenario::from_toml(&customized).unwrap().tracer;
     assert_eq!(
         (tracer.status, tracer.checks.as_slice()),
         (3, [Check::Ends].as_slice())
@@ -98,7 +98,7 @@ fn attempts_are_counted_by_port() {
 }
 
 #[test]
-fn what_is_expected_of_a_flow_comes_before_the_default() {
+fn a_flows_own_expectation_overrides_the_default() {
     let special = "[[expect.flows]]\nclient = \"client-a\"\nsource_port = 41000\ncount = 2\noccurrence = 2\nfate = \
                    \"stalled\"\nstall_ms = [900, 1500]\n";
     let scenario = Scenario::from_toml(&format!("{SMALL}\n{special}")).unwrap();
@@ -114,7 +114,7 @@ fn what_is_expected_of_a_flow_comes_before_the_default() {
 }
 
 #[test]
-fn unknown_keys_are_refused_everywhere() {
+fn unknown_keys_are_rejected_everywhere() {
     for (from, to) in [
         ("story =", "stroy ="),
         ("address = \"10.0.0.2\"", "adress = \"10.0.0.2\""),
@@ -136,7 +136,7 @@ fn unknown_keys_are_refused_everywhere() {
 }
 
 #[test]
-fn errors_say_where_and_what() {
+fn errors_name_place_and_value() {
     let error = refused("[\"6.12\", \"7\"]", "[\"6.12\", \"seven\"]");
     assert!(error.contains("line 4"), "{error}");
     assert!(error.contains("`seven` is not a kernel"), "{error}");
@@ -168,7 +168,7 @@ fn only_ipvs_has_weights_to_set() {
 }
 
 #[test]
-fn every_scenario_of_the_catalogue_can_be_read() {
+fn every_scenario_of_the_catalogue_parses() {
     let all = all();
     let mut titles: Vec<_> = all.iter().map(|named| &named.scenario.title).collect();
     titles.sort();
@@ -184,7 +184,7 @@ fn every_scenario_of_the_catalogue_can_be_read() {
 }
 
 #[test]
-fn the_files_read_from_facts_to_expectation() {
+fn files_are_ordered_from_facts_to_expectation() {
     for Named { name, file, .. } in all() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(file);
         let text = std::fs::read_to_string(path).unwrap();
@@ -232,7 +232,7 @@ fn every_kernel_has_its_scenarios() {
 }
 
 #[test]
-fn scenarios_are_selected_by_name_in_the_order_asked_for() {
+fn scenarios_are_selected_by_name_in_the_requested_order() {
     let (all, kernel) = (all(), "6.12".parse().unwrap());
     let select = |names: &[&str]| {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();

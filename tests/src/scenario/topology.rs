@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Deserialize;
 
-use super::{Family, OtherNode, Overlay, Value, address};
+use super::{Family, OtherNode, Overlay, SysctlValue, address};
 
 /// The node (address [`Topology::node_address`], in the guest's own netns), its clients, its pods and their
 /// services.
@@ -76,12 +76,12 @@ impl Topology {
     pub(super) fn fill_in(&mut self) {
         let own = self.node_address();
         for client in &mut self.clients {
-            if client.on_node && client.address == UNSAID {
+            if client.on_node && client.address == OMITTED {
                 client.address = own;
             }
         }
         for pod in &mut self.pods {
-            if pod.host_network && pod.address == UNSAID {
+            if pod.host_network && pod.address == OMITTED {
                 let node = pod
                     .node
                     .as_ref()
@@ -89,7 +89,7 @@ impl Topology {
                 pod.address = match node {
                     None => own,
                     // The check reports a node that does not exist.
-                    Some(node) => node.map_or(UNSAID, |node| node.address),
+                    Some(node) => node.map_or(OMITTED, |node| node.address),
                 };
             }
         }
@@ -140,7 +140,7 @@ pub enum Proxy {
 }
 
 /// Stands for an address that the scenario omits.
-const UNSAID: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const OMITTED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// A client of the node, outside the cluster or on the node itself.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -149,7 +149,7 @@ pub struct Client {
     /// Its name.
     pub name: String,
     /// Its address, in the node's network 10.0.0.0/24; on the node, one of the node's own or of 127.0.0.0/8.
-    #[serde(default = "unsaid")]
+    #[serde(default = "omitted")]
     pub address: IpAddr,
     /// It is a process on the node: its SYNs enter through no device.
     #[serde(default)]
@@ -163,14 +163,14 @@ pub struct Pod {
     /// Its name.
     pub name: String,
     /// Its address; the node's end of its veth has `.1` of the same /24.
-    #[serde(default = "unsaid")]
+    #[serde(default = "omitted")]
     pub address: IpAddr,
     /// It has no own netns, but its node's netns (`hostNetwork: true`) and address.
     #[serde(default)]
     pub host_network: bool,
     /// Sysctls of its netns.
     #[serde(default)]
-    pub sysctls: BTreeMap<String, Value>,
+    pub sysctls: BTreeMap<String, SysctlValue>,
     /// The other node it runs on; by default it runs on the first node.
     pub node: Option<String>,
     /// The port it listens on.
@@ -309,6 +309,6 @@ const fn one() -> u16 {
     1
 }
 
-const fn unsaid() -> IpAddr {
-    UNSAID
+const fn omitted() -> IpAddr {
+    OMITTED
 }

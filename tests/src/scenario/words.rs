@@ -214,9 +214,9 @@ impl fmt::Display for KernelName {
 #[serde(try_from = "SpanToml")]
 pub struct Span {
     /// The minimum.
-    pub least: f64,
+    pub min: f64,
     /// The maximum.
-    pub most: f64,
+    pub max: f64,
 }
 
 #[derive(Deserialize)]
@@ -230,33 +230,30 @@ impl TryFrom<SpanToml> for Span {
     type Error = Error;
 
     fn try_from(span: SpanToml) -> Result<Self, Error> {
-        let [least, most] = match span {
+        let [min, max] = match span {
             SpanToml::Exactly(number) => [number, number],
             SpanToml::Between(pair) => pair,
         };
-        ensure!(
-            least <= most,
-            "the minimum {least} is greater than the maximum {most}"
-        );
-        Ok(Self { least, most })
+        ensure!(min <= max, "the minimum {min} is greater than the maximum {max}");
+        Ok(Self { min, max })
     }
 }
 
 impl Span {
     /// Whether the number is in the range.
     #[must_use]
-    pub fn holds(&self, number: f64) -> bool {
-        (self.least..=self.most).contains(&number)
+    pub fn contains(&self, number: f64) -> bool {
+        (self.min..=self.max).contains(&number)
     }
 }
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { least, most } = self;
-        if least < most {
-            write!(f, "{least} to {most}")
+        let Self { min, max } = self;
+        if min < max {
+            write!(f, "{min} to {max}")
         } else {
-            write!(f, "{least}")
+            write!(f, "{min}")
         }
     }
 }
@@ -266,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_are_read_and_printed() {
+    fn kernel_names_round_trip() {
         for name in ["5.10", "6.1", "7", "5.10/pre-5.9"] {
             assert_eq!(name.parse::<KernelName>().unwrap().to_string(), name);
         }
@@ -276,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cause_twice() {
+    fn causes_are_unique() {
         let mut causes = CAUSES.to_vec();
         causes.sort_unstable();
         causes.dedup();
@@ -284,13 +281,13 @@ mod tests {
     }
 
     #[test]
-    fn spans_hold_their_ends() {
+    fn spans_include_their_ends() {
         let span = Span {
-            least: 900.0,
-            most: 1500.0,
+            min: 900.0,
+            max: 1500.0,
         };
-        assert!(span.holds(900.0) && span.holds(1500.0));
-        assert!(!span.holds(899.9) && !span.holds(1500.1));
+        assert!(span.contains(900.0) && span.contains(1500.0));
+        assert!(!span.contains(899.9) && !span.contains(1500.1));
         assert_eq!(span.to_string(), "900 to 1500");
     }
 }

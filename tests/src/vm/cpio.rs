@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_come_before_what_they_hold_and_once_only() {
+    fn folders_precede_their_contents_and_appear_once() {
         let mut archive = Archive::new(Vec::new());
         archive.file("/usr/bin/ip", 0o755, b"an ELF").unwrap();
         archive.file("/usr/bin/ss", 0o755, b"").unwrap();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_climbs_out_is_refused() {
+    fn a_path_with_parent_components_is_rejected() {
         assert!(Archive::new(Vec::new()).file("a/../b", 0o644, b"").is_err());
     }
 }

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_file_is_refused() {
+    fn a_text_file_is_rejected() {
         assert!(names_in(b"#!/bin/sh\n").is_err());
     }
 }

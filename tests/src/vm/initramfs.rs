@@ -21,7 +21,7 @@ use super::kernels::Kernel;
 use super::modules::{Module, Modules};
 use crate::protocol::{JOB_PATH, Job, MODULE_ALIASES, MODULE_NEEDS, SCENARIOS_DIR, TRACER_PATH, module_path};
 pub use wanted::TOOL_PACKAGES;
-use wanted::{MODULES, MODULES_AT_HAND, MODULES_OF_SOME, TOOLS};
+use wanted::{MODULES, ON_DEMAND_MODULES, OPTIONAL_MODULES, TOOLS};
 
 /// Bump this when the layout of the cached archives changes.
 const FORMAT: u32 = 3;
@@ -178,7 +178,7 @@ fn modules_archive(parts: &Parts<'_>) -> Result<PathBuf> {
         key.text(name);
         key.file(file)?;
     }
-    for names in [MODULES, MODULES_AT_HAND, MODULES_OF_SOME] {
+    for names in [MODULES, ON_DEMAND_MODULES, OPTIONAL_MODULES] {
         for name in names {
             key.text(name);
         }
@@ -194,13 +194,13 @@ fn modules_archive(parts: &Parts<'_>) -> Result<PathBuf> {
 
     let packaged = Modules::find(&kernel.modules_dir, &kernel.overrides)?;
     let mut order = String::new();
-    for Module { name, .. } in packaged.closure(MODULES, MODULES_OF_SOME)? {
+    for Module { name, .. } in packaged.closure(MODULES, OPTIONAL_MODULES)? {
         let _ = writeln!(order, "{}", module_path(&name));
     }
     let mut archive = Archive::new(Vec::new());
     let (mut all_needs, mut all_aliases) = (String::new(), String::new());
-    let all: Vec<&str> = MODULES.iter().chain(MODULES_AT_HAND).copied().collect();
-    for module in packaged.closure(&all, MODULES_OF_SOME)? {
+    let all: Vec<&str> = MODULES.iter().chain(ON_DEMAND_MODULES).copied().collect();
+    for module in packaged.closure(&all, OPTIONAL_MODULES)? {
         let Module {
             name,
             content,

@@ -49,7 +49,7 @@ NOSTDINC_FLAGS := -I$(src)/include $(NOSTDINC_FLAGS)
 ";
 
 /// Environment variables that would affect the build.
-const FOREIGN: [&str; 8] = [
+const BUILD_ENVIRONMENT: [&str; 8] = [
     "ARCH",
     "CROSS_COMPILE",
     "KBUILD_OUTPUT",
@@ -157,14 +157,14 @@ impl Sources {
         let header = self.common.join("include/net/ip_vs.h");
         let text =
             fs::read_to_string(&header).with_context(|| format!("cannot read {}", header.display()))?;
-        fs::write(build.join("include/net/ip_vs.h"), put_back(&text)?)?;
+        fs::write(build.join("include/net/ip_vs.h"), revert_condition(&text)?)?;
         Ok(())
     }
 
     fn make(&self, build: &Path) -> Result<()> {
         let jobs = available_parallelism().map_or(1, usize::from);
         let mut command = Command::new("make");
-        for name in FOREIGN {
+        for name in BUILD_ENVIRONMENT {
             command.env_remove(name);
         }
         // The headers' Makefile includes the common one by its installed path.
@@ -202,7 +202,7 @@ impl Sources {
 }
 
 /// Reverts the header to the condition before 5.9.
-fn put_back(header: &str) -> Result<String> {
+fn revert_condition(header: &str) -> Result<String> {
     let count = header.matches(SINCE_5_9).count();
     ensure!(
         count == 1,
@@ -246,10 +246,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_condition_is_put_back() {
+    fn only_the_condition_is_reverted() {
         let header =
             "\tct = nf_ct_get(skb, &ctinfo);\n\tif (ct && nf_ct_is_confirmed(ct))\n\t\treturn true;\n";
-        let changed = put_back(header).unwrap();
+        let changed = revert_condition(header).unwrap();
         assert!(
             changed.contains("\tif (ct && (cp->flags & IP_VS_CONN_F_NFCT))\n"),
             "{changed}"
@@ -258,13 +258,13 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_has_changed_is_refused() {
-        put_back("if (ct)\n").unwrap_err();
-        put_back(&SINCE_5_9.repeat(2)).unwrap_err();
+    fn a_changed_header_is_rejected() {
+        revert_condition("if (ct)\n").unwrap_err();
+        revert_condition(&SINCE_5_9.repeat(2)).unwrap_err();
     }
 
     #[test]
-    fn symbols_are_those_of_the_module_alone() {
+    fn only_the_modules_own_symbols_are_listed() {
         let text = "0x02\tip_vs_conn_put\tnet/netfilter/ipvs/ip_vs\tEXPORT_SYMBOL\t\n\
             0x01\tip_vs_conn_new\tnet/netfilter/ipvs/ip_vs\tEXPORT_SYMBOL\t\n\
             0x03\tother\tnet/netfilter/ipvs/ip_vs_ftp\tEXPORT_SYMBOL\t\n";

@@ -61,36 +61,36 @@ impl Display for Build {
 
 /// A kernel series, and the suites with its newest release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct Series {
     name: &'static str,
     suites: &'static [Suite],
 }
 
 /// Every series that the lab knows, oldest first.
-pub const LINES: [Line; 5] = [
-    Line {
+pub const SERIES: [Series; 5] = [
+    Series {
         name: "5.10",
         suites: &[Suite::BULLSEYE, Suite::BULLSEYE_SECURITY],
     },
-    Line {
+    Series {
         name: "6.1",
         suites: &[Suite::BOOKWORM, Suite::BOOKWORM_SECURITY],
     },
-    Line {
+    Series {
         name: "6.12",
         suites: &[Suite::TRIXIE, Suite::TRIXIE_SECURITY],
     },
-    Line {
+    Series {
         name: "6.18",
         suites: &[Suite::TRIXIE_BACKPORTS],
     },
-    Line {
+    Series {
         name: "7",
         suites: &[Suite::TRIXIE_BACKPORTS],
     },
 ];
 
-impl Line {
+impl Series {
     /// The short name: `6.12`; `7` stands for the newest 7.x.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -108,18 +108,21 @@ impl Line {
     }
 }
 
-impl FromStr for Line {
+impl FromStr for Series {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        LINES.into_iter().find(|line| line.name == text).ok_or_else(|| {
-            let known: Vec<_> = LINES.iter().map(|line| line.name).collect();
-            anyhow!("unknown kernel {text}; the kernels are {}", known.join(", "))
-        })
+        SERIES
+            .into_iter()
+            .find(|series| series.name == text)
+            .ok_or_else(|| {
+                let known: Vec<_> = SERIES.iter().map(|series| series.name).collect();
+                anyhow!("unknown kernel {text}; the kernels are {}", known.join(", "))
+            })
     }
 }
 
-impl Display for Line {
+impl Display for Series {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name)
     }
@@ -173,12 +176,12 @@ pub struct Kernel {
 
 impl Kernel {
     /// Finds the newest kernel of a series and puts it into the cache, with the requested IPVS.
-    pub fn fetch(cache: &Cache, line: Line, build: Build, ipvs: Ipvs) -> Result<Self> {
-        let (choice, kernel) = packaged(cache, line, build)
-            .with_context(|| format!("cannot fetch the kernel {line} ({build} build) from Debian"))?;
+    pub fn fetch(cache: &Cache, series: Series, build: Build, ipvs: Ipvs) -> Result<Self> {
+        let (choice, kernel) = packaged(cache, series, build)
+            .with_context(|| format!("cannot fetch the kernel {series} ({build} build) from Debian"))?;
         match ipvs {
             Ipvs::Packaged => Ok(kernel),
-            Ipvs::Pre59 => with_old_ipvs(cache, line, kernel, &choice.image),
+            Ipvs::Pre59 => with_old_ipvs(cache, series, kernel, &choice.image),
         }
     }
 }
@@ -192,8 +195,8 @@ struct Choice {
 
 impl Choice {
     /// Chooses from Debian's current packages.
-    fn make(cache: &Cache, line: Line, build: Build) -> Result<Self> {
-        let image = newest(cache, line.suites, &line.pattern(build))?;
+    fn make(cache: &Cache, series: Series, build: Build) -> Result<Self> {
+        let image = newest(cache, series.suites, &series.pattern(build))?;
         let release = release(&image)?;
         let part = |part: &str| Package {
             name: format!("linux-{part}-{release}"),
@@ -201,7 +204,7 @@ impl Choice {
         };
         // Since 7.0 the image package is empty and depends on two others.
         let (binary, modules) = (part("binary"), part("modules"));
-        let split = available(cache, line.suites, &binary)?;
+        let split = available(cache, series.suites, &binary)?;
         let packages = if split {
             vec![binary, modules]
         } else {
@@ -211,27 +214,27 @@ impl Choice {
     }
 
     /// The choice of the last days, if any: apt would take a while to make the same choice.
-    fn remembered(memory: &Path) -> Option<Self> {
-        let age = memory.metadata().ok()?.modified().ok()?.elapsed().ok()?;
+    fn remembered(record: &Path) -> Option<Self> {
+        let age = record.metadata().ok()?.modified().ok()?.elapsed().ok()?;
         if age > LISTS_AGE {
             return None;
         }
-        toml::from_str(&fs::read_to_string(memory).ok()?).ok()
+        toml::from_str(&fs::read_to_string(record).ok()?).ok()
     }
 
-    fn remember(&self, memory: &Path) -> Result<()> {
-        if let Some(folder) = memory.parent() {
+    fn remember(&self, record: &Path) -> Result<()> {
+        if let Some(folder) = record.parent() {
             fs::create_dir_all(folder)?;
         }
-        fs::write(memory, toml::to_string(self)?)
-            .with_context(|| format!("cannot write {}", memory.display()))
+        fs::write(record, toml::to_string(self)?)
+            .with_context(|| format!("cannot write {}", record.display()))
     }
 
-    fn unpack(&self, cache: &Cache, line: Line) -> Result<Kernel> {
+    fn unpack(&self, cache: &Cache, series: Series) -> Result<Kernel> {
         let release = release(&self.image)?.to_owned();
         let packages: Vec<String> = self.packages.iter().map(Package::pinned).collect();
         let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
-        let tree = unpack(cache, line.suites, &packages, Dependencies::None)?;
+        let tree = unpack(cache, series.suites, &packages, Dependencies::None)?;
         let modules_dir = tree.root.join("usr/lib/modules").join(&release);
         let places = [
             tree.root.join("boot").join(format!("vmlinuz-{release}")),
@@ -247,7 +250,7 @@ impl Choice {
             tree.root.display()
         );
         Ok(Kernel {
-            name: line.name.to_owned(),
+            name: series.name.to_owned(),
             release,
             vmlinuz,
             modules_dir,
@@ -256,33 +259,33 @@ impl Choice {
     }
 }
 
-fn packaged(cache: &Cache, line: Line, build: Build) -> Result<(Choice, Kernel)> {
-    let memory = cache.root().join("kernels").join(match build {
-        Build::Cloud => format!("{line}.toml"),
-        _ => format!("{line}-{build}.toml"),
+fn packaged(cache: &Cache, series: Series, build: Build) -> Result<(Choice, Kernel)> {
+    let record = cache.root().join("kernels").join(match build {
+        Build::Cloud => format!("{series}.toml"),
+        _ => format!("{series}-{build}.toml"),
     });
-    let remembered = Choice::remembered(&memory);
+    let remembered = Choice::remembered(&record);
     // The choice may have been removed from both the cache and Debian.
     if let Some(choice) = remembered
-        && let Ok(kernel) = choice.unpack(cache, line)
+        && let Ok(kernel) = choice.unpack(cache, series)
     {
         return Ok((choice, kernel));
     }
-    let choice = Choice::make(cache, line, build)?;
-    let kernel = choice.unpack(cache, line)?;
-    choice.remember(&memory)?;
+    let choice = Choice::make(cache, series, build)?;
+    let kernel = choice.unpack(cache, series)?;
+    choice.remember(&record)?;
     Ok((choice, kernel))
 }
 
-fn with_old_ipvs(cache: &Cache, line: Line, kernel: Kernel, image: &Package) -> Result<Kernel> {
+fn with_old_ipvs(cache: &Cache, series: Series, kernel: Kernel, image: &Package) -> Result<Kernel> {
     ensure!(
-        line.name == "5.10",
-        "the pre-5.9 IPVS exists for kernel 5.10 only, not for {line}"
+        series.name == "5.10",
+        "the pre-5.9 IPVS exists for kernel 5.10 only, not for {series}"
     );
-    let module = ipvs_flavour::build(cache, line.suites, &kernel.release, &image.version)
+    let module = ipvs_flavour::build(cache, series.suites, &kernel.release, &image.version)
         .context("cannot build the pre-5.9 IPVS")?;
     Ok(Kernel {
-        name: format!("{line} with IPVS {}", Ipvs::Pre59),
+        name: format!("{series} with IPVS {}", Ipvs::Pre59),
         overrides: vec![("ip_vs".to_owned(), module)],
         ..kernel
     })
@@ -304,9 +307,9 @@ mod tests {
     use crate::packages::Version;
 
     #[test]
-    fn every_name_that_is_shown_is_understood() {
-        for line in LINES {
-            assert_eq!(line.to_string().parse::<Line>().unwrap(), line);
+    fn displayed_names_parse() {
+        for series in SERIES {
+            assert_eq!(series.to_string().parse::<Series>().unwrap(), series);
         }
         for build in [Build::Cloud, Build::Generic, Build::Realtime] {
             assert_eq!(build.to_string().parse::<Build>().unwrap(), build);
@@ -314,16 +317,16 @@ mod tests {
         for ipvs in [Ipvs::Packaged, Ipvs::Pre59] {
             assert_eq!(ipvs.to_string().parse::<Ipvs>().unwrap(), ipvs);
         }
-        let error = "4.19".parse::<Line>().unwrap_err().to_string();
+        let error = "4.19".parse::<Series>().unwrap_err().to_string();
         assert!(error.contains("5.10, 6.1, 6.12"), "{error}");
     }
 
     #[test]
-    fn a_dot_of_a_name_stands_for_a_dot() {
-        let line: Line = "6.1".parse().unwrap();
+    fn dots_in_names_match_literally() {
+        let series: Series = "6.1".parse().unwrap();
         // 6.12 does not belong to 6.1.
         assert_eq!(
-            line.pattern(Build::Realtime),
+            series.pattern(Build::Realtime),
             "linux-image-6[.]1[.][^-]*(-[0-9]+)?-rt-amd64"
         );
     }
@@ -336,24 +339,24 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_is_remembered_for_some_days() {
+    fn a_choice_is_cached_for_some_days() {
         let folder = tempfile::tempdir().unwrap();
-        let memory = folder.path().join("kernels/7.toml");
-        assert_eq!(Choice::remembered(&memory), None);
+        let record = folder.path().join("kernels/7.toml");
+        assert_eq!(Choice::remembered(&record), None);
         let choice = Choice {
             image: package("linux-image-a"),
             packages: vec![package("linux-binary-a")],
         };
-        choice.remember(&memory).unwrap();
-        assert_eq!(Choice::remembered(&memory), Some(choice));
+        choice.remember(&record).unwrap();
+        assert_eq!(Choice::remembered(&record), Some(choice));
         let old = SystemTime::now() - LISTS_AGE - Duration::from_hours(1);
         fs::File::options()
             .write(true)
-            .open(&memory)
+            .open(&record)
             .unwrap()
             .set_modified(old)
             .unwrap();
-        assert_eq!(Choice::remembered(&memory), None);
+        assert_eq!(Choice::remembered(&record), None);
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Modules {
         collect(&folder.join("kernel"), &mut files)
             .with_context(|| format!("cannot list the modules in {}", folder.display()))?;
         for (name, path) in overrides {
-            files.insert(spelled(name), path.clone());
+            files.insert(normalized(name), path.clone());
         }
         // Some kernels' list of built-in modules is in a separate package that nothing depends on.
         let builtin = fs::read_to_string(folder.join("modules.builtin"))
@@ -57,10 +57,10 @@ impl Modules {
             ordered: Vec::new(),
         };
         for name in required {
-            closure.add(&spelled(name), true)?;
+            closure.add(&normalized(name), true)?;
         }
         for name in optional {
-            closure.add(&spelled(name), false)?;
+            closure.add(&normalized(name), false)?;
         }
         Ok(closure.ordered)
     }
@@ -152,7 +152,7 @@ impl Info {
             let entry = String::from_utf8_lossy(entry);
             if let Some(list) = entry.strip_prefix("depends=") {
                 info.depends
-                    .extend(list.split(',').filter(|name| !name.is_empty()).map(spelled));
+                    .extend(list.split(',').filter(|name| !name.is_empty()).map(normalized));
             } else if let Some(list) = entry.strip_prefix("softdep=") {
                 // "pre: a b post: c"
                 let before = list
@@ -160,9 +160,9 @@ impl Info {
                     .skip_while(|word| *word != "pre:")
                     .skip(1)
                     .take_while(|word| !word.ends_with(':'));
-                info.softdep_pre.extend(before.map(spelled));
+                info.softdep_pre.extend(before.map(normalized));
             } else if let Some(alias) = entry.strip_prefix("alias=") {
-                info.aliases.push(spelled(alias));
+                info.aliases.push(normalized(alias));
             }
         }
         info
@@ -185,10 +185,10 @@ fn collect(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> std::io::Res
 /// `kernel/net/ipv4/nf-x.ko.xz` is the module `nf_x`.
 fn name_of(path: &Path) -> String {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
-    spelled(file.split(".ko").next().unwrap_or_default())
+    normalized(file.split(".ko").next().unwrap_or_default())
 }
 
-fn spelled(name: &str) -> String {
+fn normalized(name: &str) -> String {
     name.replace('-', "_")
 }
 
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn module_info_is_read_as_depmod_reads_it() {
+    fn module_info_is_parsed_like_depmod() {
         let section = b"license=GPL\0softdep=pre: crc32c xts-aes post: later\0depends=nf_conntrack,nf-defrag-ipv4\0alias=ipt_X\0name=ip_vs\0";
         assert_eq!(
             Info::parse(section),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_is_called_as_the_kernel_calls_it() {
+    fn module_names_use_the_kernels_spelling() {
         assert_eq!(
             name_of(Path::new("kernel/net/netfilter/ipvs/ip_vs.ko.xz")),
             "ip_vs"

@@ -13,16 +13,11 @@ use sha2::{Digest, Sha256};
 
 use super::kernels::Kernel;
 use super::qemu_program;
-use crate::packages::{Cache, host::Program};
-
-/// The program that boots the guests.
-pub const PROGRAM: Program = Program {
-    name: "qemu-system-x86_64",
-    package: "qemu-system-x86",
-};
+pub use super::qemu_program::PROGRAM;
+use crate::packages::Cache;
 
 /// How long the KVM test may take; where KVM works it takes one or two seconds.
-const PROOF: Duration = Duration::from_secs(5);
+const KVM_TEST_LIMIT: Duration = Duration::from_secs(5);
 
 /// Overrides the KVM test: `kvm` or `tcg`.
 const ACCELERATOR: &str = "TRACER_LAB_ACCEL";
@@ -74,7 +69,7 @@ impl Qemu {
             Ok("kvm") => Accelerator::Kvm,
             Ok("tcg") => Accelerator::Tcg,
             Ok(other) => anyhow::bail!("{ACCELERATOR}={other}: expected kvm or tcg"),
-            Err(_) => remembered_proof(cache.root(), &program, kernel)?,
+            Err(_) => cached_accelerator(cache.root(), &program, kernel)?,
         };
         Ok(Self { program, accelerator })
     }
@@ -133,7 +128,7 @@ fn command(program: &Path, accelerator: Accelerator, kernel: &Kernel, cpus: u8, 
     command
 }
 
-fn remembered_proof(cache: &Path, program: &Path, kernel: &Kernel) -> Result<Accelerator> {
+fn cached_accelerator(cache: &Path, program: &Path, kernel: &Kernel) -> Result<Accelerator> {
     if !Path::new("/dev/kvm").exists() {
         return Ok(Accelerator::Tcg);
     }
@@ -179,7 +174,7 @@ fn kvm_works(program: &Path, kernel: &Kernel) -> Result<bool> {
         let _ = console.read_to_end(&mut text);
         let _ = sender.send(String::from_utf8_lossy(&text).contains(BOOTED));
     });
-    Ok(receiver.recv_timeout(PROOF).unwrap_or(false))
+    Ok(receiver.recv_timeout(KVM_TEST_LIMIT).unwrap_or(false))
 }
 
 /// One guest. It is killed when this is dropped.
@@ -192,13 +187,13 @@ pub struct Guest {
 
 /// The result of waiting for a guest's next line.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum NextLine {
     /// A line of the protocol.
     Line(String),
     /// Nothing so far.
-    Nothing,
+    TimedOut,
     /// The guest's output has ended.
-    End,
+    Closed,
 }
 
 impl Guest {
@@ -225,11 +220,11 @@ impl Guest {
 
     /// Waits for the next line, at most for `wait`.
     #[must_use]
-    pub fn hear(&self, wait: Duration) -> Heard {
+    pub fn next_line(&self, wait: Duration) -> NextLine {
         match self.lines.recv_timeout(wait) {
-            Ok(line) => Heard::Line(line),
-            Err(mpsc::RecvTimeoutError::Timeout) => Heard::Nothing,
-            Err(mpsc::RecvTimeoutError::Disconnected) => Heard::End,
+            Ok(line) => NextLine::Line(line),
+            Err(mpsc::RecvTimeoutError::Timeout) => NextLine::TimedOut,
+            Err(mpsc::RecvTimeoutError::Disconnected) => NextLine::Closed,
         }
     }
 
@@ -240,14 +235,14 @@ impl Guest {
     }
 
     /// QEMU's error output, if there is any.
-    pub fn complaint(&mut self) -> String {
-        self.process.complaint()
+    pub fn error_output(&mut self) -> String {
+        self.process.error_output()
     }
 
     /// Waits for the guest to power off; kills it after `wait`.
     pub fn finish(mut self, wait: Duration) {
         let deadline = Instant::now() + wait;
-        while self.process.ended().is_none() && Instant::now() < deadline {
+        while self.process.exit_status().is_none() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -277,11 +272,11 @@ impl Process {
             .context("QEMU's output is already being read")
     }
 
-    fn ended(&mut self) -> Option<ExitStatus> {
+    fn exit_status(&mut self) -> Option<ExitStatus> {
         self.0.try_wait().ok().flatten()
     }
 
-    fn complaint(&mut self) -> String {
+    fn error_output(&mut self) -> String {
         // Reading to the end would block while QEMU runs.
         self.kill();
         let mut text = String::new();

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::kernels::Kernel;
-use super::qemu::{Guest, Heard, Qemu};
+use super::qemu::{Guest, NextLine, Qemu};
 use crate::protocol::Message;
 
 /// How often a silent guest is checked.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long a finished guest may take to power off.
 const POWER_OFF: Duration = Duration::from_secs(5);
@@ -77,32 +77,32 @@ impl Boot<'_> {
     /// Boots and passes on each message as it arrives. A guest that dies before it is ready is booted a
     /// second time, because no scenario has started yet.
     pub fn run(&self, mut on_message: impl FnMut(Message)) -> Result<()> {
-        match self.once(&mut on_message)? {
+        match self.boot_once(&mut on_message)? {
             Err(failure) if !failure.was_ready => {
                 eprintln!(
                     "    Boot  {} died before it was ready, retrying: {failure}",
                     self.kernel.release
                 );
-                Ok(self.once(&mut on_message)??)
+                Ok(self.boot_once(&mut on_message)??)
             }
             outcome => Ok(outcome?),
         }
     }
 
-    fn once(&self, on_message: &mut dyn FnMut(Message)) -> Result<Result<(), Failure>> {
+    fn boot_once(&self, on_message: &mut dyn FnMut(Message)) -> Result<Result<(), Failure>> {
         let mut guest = self
             .qemu
             .boot(self.kernel, self.cpus, self.initramfs, self.console, self.screen)?;
-        let mut watch = Watch::new(self.limits);
+        let mut watchdog = Watchdog::new(self.limits);
         loop {
-            match guest.hear(LOOK) {
-                Heard::Line(line) => {
-                    watch.alive();
+            match guest.next_line(POLL_INTERVAL) {
+                NextLine::Line(line) => {
+                    watchdog.reset();
                     // A line that does not parse was cut short; its consequences show in what follows.
                     let Some(message) = Message::from_line(&line) else {
                         continue;
                     };
-                    watch.ready |= matches!(message, Message::Ready { .. });
+                    watchdog.ready |= matches!(message, Message::Ready { .. });
                     let done = message == Message::Done;
                     on_message(message);
                     if done {
@@ -110,24 +110,24 @@ impl Boot<'_> {
                         return Ok(Ok(()));
                     }
                 }
-                Heard::Nothing => {
-                    watch.console(guest.console_size());
-                    if let Some(why) = watch.complaint() {
-                        return Ok(Err(self.failure(&mut guest, watch.ready, why)));
+                NextLine::TimedOut => {
+                    watchdog.console(guest.console_size());
+                    if let Some(why) = watchdog.expired() {
+                        return Ok(Err(self.failure(&mut guest, watchdog.ready, why)));
                     }
                 }
-                Heard::End => {
+                NextLine::Closed => {
                     let why = "the guest ended before it was done".to_owned();
-                    return Ok(Err(self.failure(&mut guest, watch.ready, why)));
+                    return Ok(Err(self.failure(&mut guest, watchdog.ready, why)));
                 }
             }
         }
     }
 
     fn failure(&self, guest: &mut Guest, was_ready: bool, mut why: String) -> Failure {
-        let complaint = guest.complaint();
-        if !complaint.is_empty() {
-            why = format!("{why} (QEMU: {complaint})");
+        let error_output = guest.error_output();
+        if !error_output.is_empty() {
+            why = format!("{why} (QEMU: {error_output})");
         }
         let console = fs::read(self.console).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
@@ -143,7 +143,7 @@ impl Boot<'_> {
 }
 
 /// Detects a guest that takes too long.
-struct Watch {
+struct Watchdog {
     limits: Limits,
     started: Instant,
     heard: Instant,
@@ -151,7 +151,7 @@ struct Watch {
     ready: bool,
 }
 
-impl Watch {
+impl Watchdog {
     fn new(limits: Limits) -> Self {
         let now = Instant::now();
         Self {
@@ -163,18 +163,18 @@ impl Watch {
         }
     }
 
-    fn alive(&mut self) {
+    fn reset(&mut self) {
         self.heard = Instant::now();
     }
 
     fn console(&mut self, size: u64) {
         if size != self.console {
             self.console = size;
-            self.alive();
+            self.reset();
         }
     }
 
-    fn complaint(&self) -> Option<String> {
+    fn expired(&self) -> Option<String> {
         let Limits {
             ready,
             silence,
@@ -218,27 +218,27 @@ mod tests {
     };
 
     #[test]
-    fn the_watch_bites_when_it_should() {
+    fn the_watchdog_detects_slow_and_silent_guests() {
         let Some(past) = Instant::now().checked_sub(Duration::from_secs(45)) else {
             return; // a machine that has just been switched on
         };
-        let mut watch = Watch::new(LIMITS);
-        watch.heard = past;
-        watch.started = past;
-        assert_eq!(watch.complaint(), None, "a booting guest may be silent");
-        watch.ready = true;
-        assert!(watch.complaint().unwrap().contains("silent for 30 s"));
-        watch.console(10);
-        assert_eq!(watch.complaint(), None, "the console is a sign of life");
-        watch.limits.total = Duration::from_secs(40);
-        assert!(watch.complaint().unwrap().contains("not done after 40 s"));
-        watch.ready = false;
-        watch.limits.ready = Duration::from_secs(44);
-        assert!(watch.complaint().unwrap().contains("not ready after 44 s"));
+        let mut watchdog = Watchdog::new(LIMITS);
+        watchdog.heard = past;
+        watchdog.started = past;
+        assert_eq!(watchdog.expired(), None, "a booting guest may be silent");
+        watchdog.ready = true;
+        assert!(watchdog.expired().unwrap().contains("silent for 30 s"));
+        watchdog.console(10);
+        assert_eq!(watchdog.expired(), None, "the console is a sign of life");
+        watchdog.limits.total = Duration::from_secs(40);
+        assert!(watchdog.expired().unwrap().contains("not done after 40 s"));
+        watchdog.ready = false;
+        watchdog.limits.ready = Duration::from_secs(44);
+        assert!(watchdog.expired().unwrap().contains("not ready after 44 s"));
     }
 
     #[test]
-    fn the_tail_is_the_end_without_empty_lines() {
+    fn the_tail_omits_empty_lines() {
         let lines: Vec<String> = (0..40).map(|n| format!("line {n}")).collect();
         let text = lines.join("\r\n\r\n");
         let tail = tail(&text);

@@ -4,13 +4,13 @@ use tracer_common::{hook::Hook, tcp::Part};
 
 use super::{evidence::Evidence, ipvs::decision::Decision};
 use crate::{
+    decode::event::What,
+    facts::{Facts, NetnsFacts},
     flow::{
-        event::What,
         fate::Fate,
         judge::{self, End},
         model::{Flow, Step},
     },
-    node::facts::{Facts, NetnsFacts},
 };
 
 const NF_DROP: i32 = 0;

@@ -11,7 +11,7 @@ use super::{
     cause::Cause,
     evidence::{self, Evidence},
 };
-use crate::flow::event::What;
+use crate::decode::event::What;
 
 const NF_DROP: i32 = 0;
 

@@ -8,7 +8,7 @@ use super::{
     cause::Cause,
     evidence::{self, Evidence},
 };
-use crate::flow::event::text;
+use crate::decode::event::text;
 
 /// Drop reasons (`enum skb_drop_reason`) of queues and devices on the way out, and how those begin that tell apart what a
 /// queue did (`QDISC_DROP`; `QDISC_OVERLIMIT` and its kin since 6.14).

@@ -9,11 +9,9 @@ use tracer_common::{
 
 use super::case::Case;
 use crate::{
-    flow::{
-        event::{What, text},
-        model::{Flow, Step, real_server},
-    },
-    node::facts::Facts,
+    decode::event::{What, text},
+    facts::Facts,
+    flow::model::{Flow, Step, real_server},
 };
 
 const UNKNOWN_NUMBER: u32 = u32::MAX;

@@ -9,7 +9,7 @@ use super::{
     evidence::Evidence,
     rule,
 };
-use crate::flow::event::What;
+use crate::decode::event::What;
 
 pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::ConntrackInvalid,

@@ -11,9 +11,9 @@ use super::{
     evidence::{self, Evidence},
     rule, stack, tcp, timewait,
 };
-use crate::flow::{
-    event::What,
-    model::{Flow, Step, backend_in},
+use crate::{
+    decode::event::What,
+    flow::model::{Flow, Step, backend_in},
 };
 
 const NF_DROP: i32 = 0;

@@ -36,8 +36,9 @@ use self::{
     evidence::Evidence,
 };
 use crate::{
-    flow::{event::What, fate::Fate, model::Flow},
-    node::facts::Facts,
+    decode::event::What,
+    facts::Facts,
+    flow::{fate::Fate, model::Flow},
 };
 
 /// Who translated the NodePort to a backend.

@@ -9,7 +9,7 @@ use super::{
     conntrack::Insertion,
     evidence::{self, Evidence},
 };
-use crate::flow::event::What;
+use crate::decode::event::What;
 
 const NF_DROP: i32 = 0;
 

@@ -10,7 +10,7 @@ use super::{
     evidence::{self, Evidence},
     tcp,
 };
-use crate::flow::{event::What, model::Step};
+use crate::{decode::event::What, flow::model::Step};
 
 pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::TcpOldConnection,

@@ -13,7 +13,7 @@ use super::{
     cause::Cause,
     evidence::Evidence,
 };
-use crate::flow::event::What;
+use crate::decode::event::What;
 
 /// Rules are read when such a SYN is seen, or were shortly before.
 const AT_THE_TIME_NS: u64 = 1_000_000_000;

@@ -11,7 +11,7 @@ use super::{
     ipvs::servers,
     rule::{self, Known},
 };
-use crate::node::kube_proxy;
+use crate::facts::kube_proxy;
 
 pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::PolicyLocalNoEndpoint,
@@ -102,7 +102,7 @@ fn by_ipvs(case: &Case<'_>) -> Option<Proof> {
 
 /// The service, by its name if it is known.
 fn name(case: &Case<'_>) -> String {
-    match case.facts.service(case.flow) {
+    match case.facts.service(case.flow.netns, case.flow.node()) {
         Some(service) => format!("The service {service}"),
         None => format!("The service of NodePort {}", case.flow.node().port()),
     }

@@ -8,9 +8,9 @@ use super::{
     cause::Cause,
     evidence::{self, Evidence},
 };
-use crate::flow::{
-    event::What,
-    model::{Flow, Step},
+use crate::{
+    decode::event::What,
+    flow::model::{Flow, Step},
 };
 
 pub(super) const ROWS: &[Row] = &[

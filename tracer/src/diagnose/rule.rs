@@ -13,7 +13,7 @@ use tracer_common::record::{self, chain as seen};
 
 pub(super) use self::suspects::known as suspects;
 use super::{case::Case, evidence::Evidence};
-use crate::flow::{event::What, model::Step};
+use crate::{decode::event::What, flow::model::Step};
 
 /// Rules, as the kernel hands them out.
 pub(super) const NETLINK: &str = "nf_tables (netlink)";

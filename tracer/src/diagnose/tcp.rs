@@ -12,10 +12,12 @@ use super::{
     cause::Cause,
     evidence::{self, Evidence},
 };
-use crate::flow::{
-    event::What,
-    judge,
-    model::{Flow, Step},
+use crate::{
+    decode::event::What,
+    flow::{
+        judge,
+        model::{Flow, Step},
+    },
 };
 
 const UNKNOWN_NUMBER: u32 = u32::MAX;

@@ -13,7 +13,7 @@ use super::{
     evidence::{self, Evidence},
     tcp,
 };
-use crate::flow::{event::What, model::Step};
+use crate::{decode::event::What, flow::model::Step};
 
 pub(super) const ROWS: &[Row] = &[
     Row {

@@ -12,7 +12,7 @@ use super::{
     cause::Cause,
     evidence::{self, Evidence},
 };
-use crate::flow::{event::What, model::Step};
+use crate::{decode::event::What, flow::model::Step};
 
 /// Functions of tunnels that free a packet which they cannot send (`net/ipv4/ip_tunnel.c`, `net/ipv4/ipip.c`,
 /// `drivers/net/vxlan`; 5.10 to 7.3).

@@ -5,14 +5,10 @@
 use std::net::IpAddr;
 
 use tracer::{
+    decode::event::{DeviceName, Event, Outer, What},
     diagnose::{self, Diagnosis},
-    flow::{
-        engine::Engine,
-        event::{DeviceName, Event, Outer, What},
-        fate::Fate,
-        model::Flow,
-    },
-    node::facts::Facts,
+    facts::Facts,
+    flow::{engine::Engine, fate::Fate, model::Flow},
 };
 use tracer_common::{
     hook::Hook,

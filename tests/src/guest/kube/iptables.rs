@@ -6,9 +6,8 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result};
 
 use super::super::{modules, tool};
-use super::CLUSTER_PORT;
 use super::names::{ServiceChains, iptables_endpoint};
-use super::plan::{Endpoint, Front, Plan};
+use super::plan::{CLUSTER_PORT, Endpoint, Plan, ServicePort};
 use crate::scenario::{Family, Policy, address};
 
 /// The sysctls that kube-proxy sets to 1: services are available at 127.0.0.1 too.
@@ -192,11 +191,11 @@ impl Iptables {
 fn rules(plan: &Plan, before: Option<&BTreeSet<String>>) -> (String, BTreeSet<String>) {
     let (mut filter, mut nat) = (Vec::new(), fixed_nat());
     let mut chains = BTreeSet::new();
-    for front in &plan.fronts {
+    for service_port in &plan.service_ports {
         let mut writer = Writer {
-            front,
+            service_port,
             family: plan.family,
-            of: ServiceChains::iptables(&front.name),
+            of: ServiceChains::iptables(&service_port.name),
             chains: &mut chains,
             filter: &mut filter,
             nat: &mut nat,
@@ -287,7 +286,7 @@ fn fixed_filter(family: Family) -> Vec<String> {
 
 /// Writes the rules of one service.
 struct Writer<'a> {
-    front: &'a Front,
+    service_port: &'a ServicePort,
     family: Family,
     of: ServiceChains,
     chains: &'a mut BTreeSet<String>,
@@ -297,27 +296,27 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn write(&mut self) {
-        let Front {
+        let ServicePort {
             name,
             cluster_ip,
             node_port,
             external,
             internal,
             ..
-        } = self.front;
-        let (of, front, pods) = (self.of.clone(), self.front, address::pods(self.family));
+        } = self.service_port;
+        let (of, service_port, pods) = (self.of.clone(), self.service_port, address::pods(self.family));
         let chain = |policy: Policy| match policy {
             Policy::Cluster => &of.cluster,
             Policy::Local => &of.local,
         };
         let to_cluster_ip = format!("-m tcp -p tcp -d {cluster_ip} --dport {CLUSTER_PORT}");
-        let no_endpoint = || match front.endpoints.as_slice() {
+        let no_endpoint = || match service_port.endpoints.as_slice() {
             [] => ("has no endpoints", "REJECT"),
             _ => ("has no local endpoints", "DROP"),
         };
 
         let internal_chain = chain(*internal);
-        if front.allowed(*internal).is_empty() {
+        if service_port.allowed(*internal).is_empty() {
             let (why, verdict) = no_endpoint();
             self.filter.push(format!(
                 "-A KUBE-SERVICES -m comment --comment \"{name} {why}\" {to_cluster_ip} -j {verdict}"
@@ -327,7 +326,7 @@ impl Writer<'_> {
                 "-A KUBE-SERVICES -m comment --comment \"{name} cluster IP\" {to_cluster_ip} -j {internal_chain}"
             ));
         }
-        if !front.endpoints.is_empty() {
+        if !service_port.endpoints.is_empty() {
             let [_, localhost] = COUNTERS;
             let at_localhost = ("-d 127.0.0.0/8 ", format!("-m nfacct --nfacct-name {localhost} "));
             let at_localhost = (self.family == Family::Ipv4).then_some(at_localhost);
@@ -339,35 +338,35 @@ impl Writer<'_> {
                 ));
             }
         }
-        if front.allowed(*external).is_empty() {
+        if service_port.allowed(*external).is_empty() {
             let (why, verdict) = no_endpoint();
             self.filter.push(format!(
                 "-A KUBE-EXTERNAL-SERVICES -m comment --comment \"{name} {why}\" -m addrtype --dst-type LOCAL \
                  -m tcp -p tcp --dport {node_port} -j {verdict}"
             ));
         }
-        if !front.allowed(*internal).is_empty() {
+        if !service_port.allowed(*internal).is_empty() {
             self.nat.push(format!(
                 "-A {internal_chain} -m comment --comment \"{name} cluster IP\" {to_cluster_ip} ! -s {pods} \
                  -j KUBE-MARK-MASQ"
             ));
         }
-        if front.endpoints.is_empty() {
+        if service_port.endpoints.is_empty() {
             return;
         }
         self.external();
-        self.choice(&of.cluster, &front.endpoints);
+        self.pick_endpoint(&of.cluster, &service_port.endpoints);
         if [*internal, *external].contains(&Policy::Local) {
-            self.choice(&of.local, &front.allowed(Policy::Local));
+            self.pick_endpoint(&of.local, &service_port.allowed(Policy::Local));
         }
-        for endpoint in &front.endpoints {
+        for endpoint in &service_port.endpoints {
             self.endpoint(*endpoint);
         }
     }
 
     /// The rules for connections from outside, before a pod is chosen.
     fn external(&mut self) {
-        let Front { name, external, .. } = self.front;
+        let ServicePort { name, external, .. } = self.service_port;
         let pods = address::pods(self.family);
         let ServiceChains {
             cluster,
@@ -395,7 +394,7 @@ impl Writer<'_> {
                         "-A {chain} -m comment --comment \"route LOCAL traffic {what} {from_node} -j {cluster}"
                     ),
                 ]);
-                if !self.front.allowed(Policy::Local).is_empty() {
+                if !self.service_port.allowed(Policy::Local).is_empty() {
                     self.nat.push(format!("-A {chain} -j {local}"));
                 }
             }
@@ -403,8 +402,8 @@ impl Writer<'_> {
     }
 
     /// The rules that choose a pod: the client's previous one, or a random one.
-    fn choice(&mut self, chain: &str, endpoints: &[Endpoint]) {
-        let name = &self.front.name;
+    fn pick_endpoint(&mut self, chain: &str, endpoints: &[Endpoint]) {
+        let name = &self.service_port.name;
         if endpoints.is_empty() {
             return;
         }
@@ -413,7 +412,7 @@ impl Writer<'_> {
             let endpoint = iptables_endpoint(name, at);
             format!("-A {chain} -m comment --comment \"{name} -> {at}\" {matches}-j {endpoint}")
         };
-        if let Some(seconds) = self.front.affinity {
+        if let Some(seconds) = self.service_port.affinity {
             for Endpoint { at, .. } in endpoints {
                 let list = iptables_endpoint(name, *at);
                 let matches = format!("-m recent --name {list} --rcheck --seconds {seconds} --reap ");
@@ -435,9 +434,9 @@ impl Writer<'_> {
 
     /// The DNAT to a pod.
     fn endpoint(&mut self, Endpoint { at, .. }: Endpoint) {
-        let name = &self.front.name;
+        let name = &self.service_port.name;
         let chain = iptables_endpoint(name, at);
-        let recent = match self.front.affinity {
+        let recent = match self.service_port.affinity {
             Some(_) => format!("-m recent --name {chain} --set "),
             None => String::new(),
         };

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 
 use super::super::Scenario;
-use super::known_pod;
+use super::rules::known_pod;
 
 /// Fails with the first contradiction.
 pub(super) fn check(scenario: &Scenario) -> Result<()> {
@@ -12,9 +12,9 @@ pub(super) fn check(scenario: &Scenario) -> Result<()> {
     let expect = &scenario.expect;
     for flow in &expect.flows {
         let which = format!("{}:{}", flow.client, flow.source_port);
-        let made = attempts.iter().filter(|(attempt, _)| flow.is_of(attempt)).count();
+        let created = attempts.iter().filter(|(attempt, _)| flow.is_of(attempt)).count();
         ensure!(
-            made > 0 && made == usize::from(flow.count),
+            created > 0 && created == usize::from(flow.count),
             "no step creates the expected flows {which}, count {}, occurrence {}",
             flow.count,
             flow.occurrence
@@ -24,8 +24,8 @@ pub(super) fn check(scenario: &Scenario) -> Result<()> {
         }
     }
     for (attempt, _) in &attempts {
-        let said = expect.flows.iter().filter(|flow| flow.is_of(attempt)).count();
-        ensure!(said <= 1, "{attempt}: expected {said} times");
+        let count = expect.flows.iter().filter(|flow| flow.is_of(attempt)).count();
+        ensure!(count <= 1, "{attempt}: expected {count} times");
         let Some(expected) = scenario.expected(attempt) else {
             bail!("no expectation for {attempt}, and no default");
         };

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 
 use super::super::{Change, Connect, Membership, Proxy, Removal, RunIn, Step, Talk, Topology};
-use super::topology::on_hosts_network;
-use super::{known_pod, known_service, sysctl, weight};
+use super::rules::{known_pod, known_service, sysctl, weight};
+use super::topology::can_behave_on_host_network;
 
 /// Fails with the first contradiction.
 pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
@@ -53,7 +53,7 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
         Step::Pod(Change { name, behaviour }) => {
             known_pod(topology, name)?;
             match topology.pod(name) {
-                Some(pod) if pod.host_network => on_hosts_network(*behaviour),
+                Some(pod) if pod.host_network => can_behave_on_host_network(*behaviour),
                 _ => Ok(()),
             }
         }
@@ -61,7 +61,7 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
             ensure!(!values.is_empty(), "`sysctl` is empty");
             values.keys().try_for_each(|name| sysctl(name))
         }
-        Step::Nft(text) | Step::Run(text) | Step::TracerSays(text) | Step::Say(text) => {
+        Step::Nft(text) | Step::Run(text) | Step::WaitForOutput(text) | Step::Say(text) => {
             ensure!(!text.trim().is_empty(), "the text is empty");
             Ok(())
         }
@@ -77,7 +77,7 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
             );
             Ok(())
         }
-        Step::FatesTold(flows) => {
+        Step::WaitForFates(flows) => {
             ensure!(*flows > 0, "`fates_told` must be at least 1");
             Ok(())
         }

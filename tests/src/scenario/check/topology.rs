@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, ensure};
 
 use super::super::{Behaviour, Overlay, Pod, Proxy, Scheduler, Service, Topology, address};
-use super::{known_pod, sysctl, unique, weight};
+use super::rules::{known_pod, sysctl, unique, weight};
 
 /// Linux' limit for a device name (15), minus the four letters that the node's veth names start with.
 const LONGEST_NAME: usize = 11;
@@ -102,7 +102,7 @@ fn pod(topology: &Topology, pod: &Pod) -> Result<()> {
             pod.sysctls.is_empty(),
             "a pod in its node's netns cannot have its own sysctls"
         );
-        return on_hosts_network(pod.behaviour);
+        return can_behave_on_host_network(pod.behaviour);
     }
     ensure!(
         address::is_pods(pod.address),
@@ -124,7 +124,7 @@ fn pod(topology: &Topology, pod: &Pod) -> Result<()> {
 }
 
 /// Checks that a pod can behave like this without its own netns.
-pub(super) fn on_hosts_network(behaviour: Behaviour) -> Result<()> {
+pub(super) fn can_behave_on_host_network(behaviour: Behaviour) -> Result<()> {
     ensure!(
         !matches!(behaviour, Behaviour::Gone | Behaviour::Slow | Behaviour::SynFull),
         "a pod in its node's netns cannot be {behaviour:?}"

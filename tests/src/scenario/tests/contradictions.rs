@@ -164,7 +164,7 @@ const CONTRADICTIONS: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn contradictions_are_refused() {
+fn contradictions_are_rejected() {
     for (from, to, complaint) in CONTRADICTIONS {
         let error = refused(from, to);
         assert!(error.contains(complaint), "{to}: {error}");

@@ -64,7 +64,7 @@ pub(super) const TOOLS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that only some kernels have; in others they are part of another module.
-pub(super) const MODULES_OF_SOME: &[&str] = &["nft_counter", "nft_objref"];
+pub(super) const OPTIONAL_MODULES: &[&str] = &["nft_counter", "nft_objref"];
 
 /// Modules loaded before the first scenario: for kube-proxy, a network plugin and most scenarios. Their
 /// dependencies are added.
@@ -123,7 +123,7 @@ pub(super) const MODULES: &[&str] = &[
 
 /// Modules available for loading on demand, as on any node: by a tool, by the kernel itself, or by a step
 /// with `modprobe`. They are unloaded at the end of each scenario.
-pub(super) const MODULES_AT_HAND: &[&str] = &[
+pub(super) const ON_DEMAND_MODULES: &[&str] = &[
     "act_csum",
     "act_pedit",
     "act_police",

@@ -9,11 +9,9 @@ use tracer_common::{
 };
 
 use crate::{
+    decode::event::What,
     diagnose::evidence::Evidence,
-    flow::{
-        event::What,
-        model::{Flow, Step},
-    },
+    flow::model::{Flow, Step},
 };
 
 const NF_DROP: i32 = 0;

@@ -12,10 +12,7 @@ use super::{
     catalogue::Row,
     evidence::Evidence,
 };
-use crate::{
-    flow::{event::What, model::Step},
-    node::route::Route,
-};
+use crate::{decode::event::What, facts::route::Route, flow::model::Step};
 
 /// The rows of this subject.
 pub(super) const ROWS: &[Row] = &[

@@ -15,8 +15,8 @@ use crate::{
         cause::Cause,
         evidence::{self, Evidence},
     },
+    facts::route::Route,
     flow::model::Step,
-    node::route::Route,
 };
 
 /// The functions in which the kernel frees a packet whose route it could not find out (`net/ipv4/ip_input.c`, 3.10 to

@@ -14,8 +14,8 @@ use crate::{
         evidence::{self, Evidence},
         tcp,
     },
+    facts::route::Route,
     flow::model::Step,
-    node::route::Route,
 };
 
 pub(super) const FORWARDING_OFF: Row = Row {

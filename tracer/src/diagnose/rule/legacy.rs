@@ -8,12 +8,13 @@ use tracer_common::{
 
 use super::{Blame, GETSOCKOPT, Known, calico, hook_name};
 use crate::{
+    decode::event::text,
     diagnose::{case::Case, evidence::Evidence},
-    flow::{event::text, model::Step},
-    node::{
+    facts::{
         iptables::{Found, Outcome, Packet, Table, outcomes},
         xt::{self, Match},
     },
+    flow::model::Step,
 };
 
 /// The table that returned the verdict to drop, and the rule or the policy that alone can have said so. `None` where a

@@ -10,18 +10,16 @@ use tracer_common::{
 pub(super) use self::reach::Reach;
 use super::{Blame, Known, NETLINK, calico, hook_name, said_drop};
 use crate::{
+    decode::event::{What, text},
     diagnose::{case::Case, evidence::Evidence},
-    flow::{
-        event::{What, text},
-        model::Step,
-    },
-    node::{
-        facts::NetnsFacts,
+    facts::{
+        NetnsFacts,
         nft::{
             Chain, Family, Policy,
             rule::{Decides, Rule, Verdict},
         },
     },
+    flow::model::Step,
 };
 
 const UNKNOWN_NUMBER: u32 = u32::MAX;

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     diagnose::{case::Case, evidence::Evidence},
+    facts::{iptables::Outcome, nft::rule::Decides},
     flow::model::Step,
-    node::{iptables::Outcome, nft::rule::Decides},
 };
 
 /// The target of iptables that queues.

@@ -1,7 +1,7 @@
 //! Where in netfilter a packet was discarded, as the stack tells.
 
 use super::super::{case::Case, evidence::function, stack};
-use crate::node::nft::Family;
+use crate::facts::nft::Family;
 
 /// Functions of the kernel from which netfilter's hooks are called, with the hook (`enum nf_inet_hooks`), 5.10 to 7.3.
 /// IPVS hands what it has translated to the output hook itself.

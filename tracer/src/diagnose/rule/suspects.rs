@@ -11,13 +11,14 @@ use super::{
     site::Site,
 };
 use crate::{
+    decode::event::What,
     diagnose::{case::Case, evidence::Evidence},
-    flow::{event::What, model::Step},
-    node::{
-        facts::NetnsFacts,
+    facts::{
+        NetnsFacts,
         iptables::{Outcome, Packet, outcomes},
         nft::{Chain, Family, Policy, rule::Rule},
     },
+    flow::model::Step,
 };
 
 const NF_DROP: i32 = 0;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::is_in_table_of;
-use crate::node::{
-    facts::NetnsFacts,
+use crate::facts::{
+    NetnsFacts,
     nft::{
         Chain,
         rule::{Decides, Rule, Verdict},
