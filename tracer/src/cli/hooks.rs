@@ -19,10 +19,10 @@ use crate::{
 /// Attaches every hook for a moment, to see whether this kernel accepts it.
 pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
     let survey = preflight::prepare()?.survey;
-    preflight::Unreadable::default().name(&survey.offsets);
-    // No port is selected, so no packet is followed.
-    let (mut probe, _ring) = Probe::attach(survey.plan(), survey.offsets, &Selection::default())
-        .context("cannot attach tracer's hooks")?;
+    preflight::Unreadable::default().list(&survey.offsets);
+    // No port is selected, so no packet is traced.
+    let (mut probe, _ring) =
+        Probe::attach(survey.plan(), survey.offsets, &Selection::default()).context("cannot attach hooks")?;
     probe.try_on_demand();
     let mut out = io::stdout().lock();
     if options.json {

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use tracer_common::flow_number;
 
-/// See the module.
+/// The newest flow of each counter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Begun(BTreeMap<u16, u64>);
 
 impl Begun {
-    /// A flow with this number has begun.
+    /// Adds a flow with this number.
     pub fn add(&mut self, flow: u64) {
         let newest = self.0.entry(flow_number::counter(flow)).or_default();
         *newest = flow.max(*newest);
