@@ -2,13 +2,14 @@
 
 mod story;
 
-use story::{MS, NF_STOLEN, NODE, PATIENCE, POD, Story, entry, has, original, translated};
+use story::{MS, NODE, PATIENCE, POD, Story, entry, has, original, translated};
 use tracer::{decode::event::What, diagnose::cause::Cause, flow::fate::Fate};
 use tracer_common::{
     hook::Hook,
     record::{self, IpvsConn, Socket, Vip},
     tcp::Part,
     tuple::{Addr, Tuple},
+    uapi::verdict::NF_STOLEN,
 };
 
 const CLIENT: u32 = 3;

@@ -2,12 +2,13 @@
 
 mod story;
 
-use story::{MS, NF_STOLEN, NODE, POD, Story, entry, original, translated};
+use story::{MS, NODE, POD, Story, entry, original, translated};
 use tracer::{decode::event::What, diagnose::cause::Cause, flow::fate::Fate};
 use tracer_common::{
     hook::Hook,
     record::{IpvsConn, Skipped, ipvs_conn},
     tcp::Part,
+    uapi::verdict::NF_STOLEN,
 };
 
 const PROBES: What = What::Skipped(Skipped {

@@ -129,7 +129,7 @@ impl Inventory {
     }
 }
 
-/// The node's addresses, routes and routing rules, one a line.
+/// The node's addresses, routes and routing rules, one per line.
 pub(super) fn routing() -> Result<String> {
     tool::run_with_input(
         "ip -o -batch -",

@@ -325,7 +325,7 @@ Acquire::AllowWeakRepositories "false";
 Acquire::Languages "none";
 Acquire::PDiffs "false";
 Acquire::GzipIndexes "false";
-// A suite that Debian no longer updates stays signed, but its date runs out.
+// A suite that Debian no longer updates stays signed, but its Valid-Until date passes.
 Acquire::Check-Valid-Until "false";
 "#
     );

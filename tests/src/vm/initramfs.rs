@@ -68,7 +68,7 @@ pub fn build(parts: Parts<'_>, path: &Path) -> Result<()> {
     let mut out = BufWriter::new(out);
     for kept in [&tools, &modules] {
         let mut kept = File::open(kept).with_context(|| format!("cannot open {}", kept.display()))?;
-        io::copy(&mut kept, &mut out).context("cannot copy a kept archive")?;
+        io::copy(&mut kept, &mut out).context("cannot copy a cached archive")?;
     }
     let mut archive = Archive::new(out);
     archive.file("/init", 0o755, &read(parts.init)?)?;

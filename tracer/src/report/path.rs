@@ -5,7 +5,11 @@ mod note;
 mod socket;
 
 use nix::errno::Errno;
-use tracer_common::{hook::Hook, record};
+use tracer_common::{
+    hook::Hook,
+    record,
+    uapi::verdict::{self, NF_ACCEPT, NF_DROP, NF_STOLEN},
+};
 
 use crate::{
     decode::event::What,
@@ -98,22 +102,11 @@ fn verdict_name(step: &Step, verdict: i32) -> Option<String> {
     if hook == Hook::CtAlloc {
         return Some(Errno::from_raw(-verdict).desc().to_owned());
     }
-    let is_netfilter = hook.is_ipvs_request()
-        || matches!(
-            hook,
-            Hook::IpvsNatXmit
-                | Hook::CtConfirm
-                | Hook::CtIn
-                | Hook::NatSetup
-                | Hook::NatMasquerade
-                | Hook::NftDoChain
-                | Hook::IptDoTable
-        );
-    is_netfilter.then(|| match verdict & 0xff {
-        0 => "NF_DROP".to_owned(),
-        1 => "NF_ACCEPT".to_owned(),
-        2 if verdict >> 16 != 0 => "NF_DROP_REASON".to_owned(),
-        2 => "NF_STOLEN".to_owned(),
+    hook.returns_verdict().then(|| match verdict::code(verdict) {
+        NF_DROP => "NF_DROP".to_owned(),
+        NF_ACCEPT => "NF_ACCEPT".to_owned(),
+        NF_STOLEN if verdict::is_drop_reason(verdict) => "NF_DROP_REASON".to_owned(),
+        NF_STOLEN => "NF_STOLEN".to_owned(),
         _ => verdict.to_string(),
     })
 }

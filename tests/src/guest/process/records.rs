@@ -146,7 +146,7 @@ impl ProcessChecks<'_> {
             &KEPT.to_string(),
         ])?;
         let mut connections = 0;
-        while !fs::exists(file(FULL + 1)).context("cannot look for a file")? {
+        while !fs::exists(file(FULL + 1)).context("cannot check for a file")? {
             ensure!(
                 connections < MAX_CONNECTIONS,
                 "fewer than {FULL} full files after {connections} connections"

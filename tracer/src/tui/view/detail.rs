@@ -149,12 +149,12 @@ fn summary(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
         numbers.push(format!("connected after {}", duration(row.connect_us.into())));
     }
     if row.lost_us > 0 {
-        let verb = if row.connect_us == u32::MAX {
-            "client waited up to"
+        let time = duration(row.lost_us.into());
+        numbers.push(if row.connect_us == u32::MAX {
+            format!("client waited up to {time}")
         } else {
-            "time lost"
-        };
-        numbers.push(format!("{verb} {}", duration(row.lost_us.into())));
+            format!("{time} lost")
+        });
     }
     text(&numbers.join(", "), columns, theme.dim(), out);
     blank(out);

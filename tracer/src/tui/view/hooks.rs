@@ -47,7 +47,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
         if let Some(lost) = model.lost.get(&hook.name) {
             pen.right(45, y, &count(*lost), 6, theme.warning());
         }
-        let text = hook.why.as_deref().unwrap_or_else(|| info.map_or("", serves));
+        let text = hook.why.as_deref().unwrap_or_else(|| info.map_or("", purpose));
         let text = match costs.and_then(|costs| each(costs, &hook.name)) {
             Some(cost) => format!("{cost}  {text}"),
             None => text.to_owned(),
@@ -81,6 +81,6 @@ fn each(costs: &Costs, name: &str) -> Option<String> {
     Some(format!("{}/s, {} ns each", count(rate), count(each)))
 }
 
-fn serves(info: &HookInfo) -> &'static str {
-    info.serves
+fn purpose(info: &HookInfo) -> &'static str {
+    info.purpose
 }

@@ -28,7 +28,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     let left = pen.lines().saturating_sub(usize::from(y) + 4);
     // Services get at least a third, if there are so many.
     let services = items.len() - causes;
-    let for_services = services.min((left / 3).max(left.saturating_sub(causes.max(1))));
+    let for_services = services.min(left.div_ceil(3).max(left.saturating_sub(causes.max(1))));
     let for_causes = causes.max(1).min(left.saturating_sub(for_services));
     let y = list_causes(model, &mut pen, y + 1, for_causes, causes);
     let y = list_services(model, &mut pen, y + 1, for_services, causes, services);
