@@ -9,7 +9,7 @@ use super::{
     story::Story,
 };
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{Dataplane, Diagnosis, cause::Cause, evidence},
     facts::Facts,
     finding::Finding,
@@ -106,10 +106,14 @@ fn site(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts) -> Option
     if !is_trouble(fate) {
         return None;
     }
-    let (step, drop) = flow.steps.iter().rev().find_map(|step| match &step.event.what {
-        What::Drop(drop) => Some((step, drop)),
-        _ => None,
-    })?;
+    let (step, drop) = flow
+        .steps
+        .iter()
+        .rev()
+        .find_map(|step| match &step.event.payload {
+            Payload::Drop(drop) => Some((step, drop)),
+            _ => None,
+        })?;
     let fact = |wanted: &str| {
         let found = diagnosis.evidence.iter().find(|fact| fact.what == wanted);
         found.map(|fact| fact.value.as_str())
