@@ -6,7 +6,7 @@ use tracer_common::hook::Hook;
 
 use super::flow_detail::FlowDetail;
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{Dataplane, Diagnosis, cause::Cause, evidence},
     facts::Facts,
     finding::Finding,
@@ -102,10 +102,14 @@ impl FlowUpdate {
 
 /// Where the last packet of a failed flow was dropped.
 fn drop_site(flow: &Flow, diagnosis: &Diagnosis, facts: &Facts) -> Option<DropSite> {
-    let (step, drop) = flow.steps.iter().rev().find_map(|step| match &step.event.what {
-        What::Drop(drop) => Some((step, drop)),
-        _ => None,
-    })?;
+    let (step, drop) = flow
+        .steps
+        .iter()
+        .rev()
+        .find_map(|step| match &step.event.payload {
+            Payload::Drop(drop) => Some((step, drop)),
+            _ => None,
+        })?;
     let fact = |wanted: &str| {
         let found = diagnosis.evidence.iter().find(|fact| fact.what == wanted);
         found.map(|fact| fact.value.as_str())
