@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ratatui::style::Style;
+use tracer_common::hook;
 
 use super::{flows::cell, pen::Pen};
 use crate::{
@@ -173,14 +174,8 @@ fn ladder(theme: Theme, detail: &FlowDetail, columns: usize, out: &mut Vec<Line>
     let lanes = Lanes::of(detail, &steps);
     blank(out);
     let is_backend = |netns: u32| {
-        let is_listener = |step: &PathStep| {
-            step.netns == Some(netns)
-                && matches!(
-                    step.hook,
-                    "tcp_conn_request" | "tcp_v4_send_reset" | "tcp_v6_send_reset"
-                )
-        };
-        steps.iter().any(is_listener)
+        let here = |step: &&PathStep| step.netns == Some(netns);
+        steps.iter().filter(here).any(|step| is_tcp_input(step.hook))
     };
     let mut names = vec!["node".to_owned()];
     names.extend(lanes.others.iter().map(|&netns| {
@@ -246,6 +241,12 @@ fn ladder(theme: Theme, detail: &FlowDetail, columns: usize, out: &mut Vec<Line>
             out,
         );
     }
+}
+
+/// Is this a function in which TCP receives the packet?
+fn is_tcp_input(function: &str) -> bool {
+    let info = hook::ALL.iter().find(|info| info.name == function);
+    info.is_some_and(|info| info.hook.ipv4_twin().unwrap_or(info.hook).is_tcp_input())
 }
 
 /// One step: the function with its note beside it or, on a narrow screen, below.
@@ -319,7 +320,7 @@ impl Lanes {
 /// The sign of a step: the direction of the packet, or its end.
 fn sign(theme: Theme, step: &PathStep) -> (&'static str, Style) {
     let signs = theme.signs();
-    // What was read besides stands in lines of its own.
+    // Facts that were read at the step have lines of their own.
     let is_freed = step.hook == "kfree_skb" && step.note.contains("discarded");
     let is_end = is_freed
         || step

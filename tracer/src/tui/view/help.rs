@@ -49,7 +49,7 @@ fn meaning(fate: Fate) -> &'static str {
     }
 }
 
-/// Adds an entry: its text is wrapped, and stands to the right of `left`.
+/// Adds an entry: its text is wrapped, to the right of `left`.
 fn entry(left: &str, text: &str, style: Style, columns: usize, out: &mut Vec<Line>) {
     let room = columns.saturating_sub(usize::from(KEYS) + 1).min(MAX_TEXT);
     for (index, text) in wrap(text, room).into_iter().enumerate() {
