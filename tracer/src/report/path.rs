@@ -12,7 +12,7 @@ use tracer_common::{
 };
 
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     facts::Facts,
     finding::clock::milliseconds,
     flow::model::{Flow, Step},
@@ -50,7 +50,7 @@ pub fn numbered(flow: &Flow, facts: &Facts) -> Vec<(usize, PathStep)> {
     // What the routing layer decided last: it says at which netfilter hook a connection is confirmed.
     let mut decision: Option<&record::Route> = None;
     for (index, step) in steps {
-        if let What::Route(route) = &step.event.what {
+        if let Payload::Route(route) = &step.event.payload {
             decision = Some(route);
             // IPVS is asked behind the decision, and what was read there shows it.
             if step.event.hook.is_ipvs_request() {
@@ -69,7 +69,7 @@ pub fn numbered(flow: &Flow, facts: &Facts) -> Vec<(usize, PathStep)> {
 /// Is the packet discarded at this step, or did a function decide there that it be? `verdict` is that of its line.
 #[must_use]
 pub fn discards(step: &Step, verdict: Option<&str>) -> bool {
-    matches!(step.event.what, What::Drop(_))
+    matches!(step.event.payload, Payload::Drop(_))
         || verdict.is_some_and(|verdict| verdict == "NF_DROP" || verdict.starts_with("dropped"))
 }
 

@@ -23,7 +23,7 @@ pub(super) fn run(kernel: &KernelName) -> Result<()> {
         xtask.display()
     ))?;
     // The overview.
-    terminal.wait_for(&["ipvs.reuse-dropped", "time lost", "0 lost"])?;
+    terminal.wait_for(&["ipvs.reuse-dropped", "time lost", "0 records lost"])?;
     terminal.keys(&["2"])?;
     terminal.wait_for(&["stalled", "10.0.0.2:", "port 30080"])?;
     // Failures only, and the path of the first of them.
