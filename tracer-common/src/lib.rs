@@ -16,3 +16,4 @@ pub mod record;
 pub mod tcp;
 pub mod tunnel;
 pub mod tuple;
+pub mod verdict;

@@ -53,7 +53,7 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
             .iter()
             .any(|planned| planned.info.hook == hook && planned.state.serves())
     };
-    for (cause, missing) in catalogue::untold(serves) {
+    for (cause, missing) in catalogue::undetectable(serves) {
         let missing: Vec<&str> = missing.into_iter().map(Hook::name).collect();
         writeln!(
             out,

@@ -5,7 +5,7 @@ mod note;
 mod socket;
 
 use nix::errno::Errno;
-use tracer_common::{hook::Hook, record};
+use tracer_common::{hook::Hook, record, tcp::Part, verdict};
 
 use super::milliseconds;
 use crate::{
@@ -31,6 +31,21 @@ pub struct PathStep {
     pub verdict: Option<String>,
     /// What happened there.
     pub note: String,
+    /// Is the packet dropped here, or did the function return a verdict that drops it?
+    #[serde(skip)]
+    pub is_drop: bool,
+    /// Where the packet goes, if this step shows the packet itself.
+    #[serde(skip)]
+    pub heading: Option<Heading>,
+}
+
+/// Where a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heading {
+    /// To the backend.
+    Inward,
+    /// To the client.
+    Back,
 }
 
 /// All steps in the order of their times.
@@ -54,6 +69,8 @@ pub fn numbered(flow: &Flow, facts: &Facts) -> Vec<(usize, PathStep)> {
             if step.event.hook.is_ipvs_request() {
                 let decided = PathStep {
                     verdict: None,
+                    is_drop: false,
+                    heading: None,
                     ..line(flow, step, note::decision(route))
                 };
                 path.push((index, decided));
@@ -64,11 +81,26 @@ pub fn numbered(flow: &Flow, facts: &Facts) -> Vec<(usize, PathStep)> {
     path
 }
 
-/// Is the packet discarded at this step, or did a function decide there that it be? `verdict` is that of its line.
+/// Is the packet dropped at this step, or did a function of netfilter return a verdict there that drops it?
 #[must_use]
-pub fn discards(step: &Step, verdict: Option<&str>) -> bool {
+pub fn discards(step: &Step) -> bool {
     matches!(step.event.what, What::Drop(_))
-        || verdict.is_some_and(|verdict| verdict == "NF_DROP" || verdict.starts_with("dropped"))
+        || (returns_verdict(step.event.hook) && step.verdict.is_some_and(verdict::is_drop))
+}
+
+/// Where the packet goes; `None` for a step that shows a decision about the packet.
+fn heading(step: &Step) -> Option<Heading> {
+    let hook = step.event.hook;
+    let shows_packet = match &step.event.what {
+        What::Packet | What::Skipped(_) => !note::is_decision(hook),
+        What::Route(_) => hook.is_ipvs_request(),
+        _ => false,
+    };
+    match step.event.part {
+        Part::Syn | Part::Ack if shows_packet => Some(Heading::Inward),
+        Part::SynAck | Part::Rst if shows_packet => Some(Heading::Back),
+        _ => None,
+    }
 }
 
 fn line(flow: &Flow, step: &Step, note: String) -> PathStep {
@@ -88,6 +120,8 @@ fn line(flow: &Flow, step: &Step, note: String) -> PathStep {
         netns: (event.netns != 0).then_some(event.netns),
         verdict: step.verdict.and_then(|verdict| verdict_name(step, verdict)),
         note: note + &inside + skipped,
+        is_drop: discards(step),
+        heading: heading(step),
     }
 }
 
@@ -100,7 +134,18 @@ fn verdict_name(step: &Step, verdict: i32) -> Option<String> {
     if hook == Hook::CtAlloc {
         return Some(Errno::from_raw(-verdict).desc().to_owned());
     }
-    let is_netfilter = hook.is_ipvs_request()
+    returns_verdict(hook).then(|| match verdict & verdict::NF_VERDICT_MASK {
+        _ if verdict::is_drop_with_reason(verdict) => "NF_DROP_REASON".to_owned(),
+        verdict::NF_DROP => "NF_DROP".to_owned(),
+        verdict::NF_ACCEPT => "NF_ACCEPT".to_owned(),
+        verdict::NF_STOLEN => "NF_STOLEN".to_owned(),
+        _ => verdict.to_string(),
+    })
+}
+
+/// Does the hooked function return a verdict of netfilter?
+fn returns_verdict(hook: Hook) -> bool {
+    hook.is_ipvs_request()
         || matches!(
             hook,
             Hook::IpvsNatXmit
@@ -110,12 +155,5 @@ fn verdict_name(step: &Step, verdict: i32) -> Option<String> {
                 | Hook::NatMasquerade
                 | Hook::NftDoChain
                 | Hook::IptDoTable
-        );
-    is_netfilter.then(|| match verdict & 0xff {
-        0 => "NF_DROP".to_owned(),
-        1 => "NF_ACCEPT".to_owned(),
-        2 if verdict >> 16 != 0 => "NF_DROP_REASON".to_owned(),
-        2 => "NF_STOLEN".to_owned(),
-        _ => verdict.to_string(),
-    })
+        )
 }

@@ -101,19 +101,14 @@ fn site(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts) -> Option
         What::Drop(drop) => Some((step, drop)),
         _ => None,
     })?;
-    let fact = |wanted: &str| {
-        let found = diagnosis.evidence.iter().find(|fact| fact.what == wanted);
-        found.map(|fact| fact.value.as_str())
-    };
-    let rule: Vec<String> = ["table", "chain", "rule"]
-        .iter()
-        .filter_map(|what| Some(format!("{what} {}", fact(what)?)))
-        .filter(|part| !part.contains("not seen"))
-        .collect();
     Some(Site {
         function: evidence::function(&evidence::location(step, facts)).to_owned(),
         reason: facts.drop_reasons.get(&drop.reason).cloned().unwrap_or_default(),
-        rule: rule.join(" "),
+        rule: diagnosis
+            .blame
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
     })
 }
 
@@ -203,7 +198,7 @@ impl Row {
 /// Did something go wrong?
 #[must_use]
 pub fn is_trouble(fate: Fate) -> bool {
-    !matches!(fate, Fate::Established | Fate::Pending)
+    fate.is_bad()
 }
 
 #[cfg(test)]

@@ -95,9 +95,9 @@ pub(super) fn write<W: Write + Send>(
     to.each::<Int32Type>(|row| row.synacks.cast_signed())?;
     to.maybe::<DoubleType>(|row| row.connect_ms)?;
     to.maybe::<DoubleType>(|row| row.stall_ms)?;
-    to.evidence(|fact| &fact.what)?;
+    to.evidence(|fact| fact.label())?;
     to.evidence(|fact| &fact.value)?;
-    to.evidence(|fact| &fact.hook)?;
+    to.evidence(|fact| &fact.source)?;
     to.step::<DoubleType>(|step| step.t_ms)?;
     to.step::<ByteArrayType>(|step| text(step.hook))?;
     to.maybe_step::<ByteArrayType>(|step| step.dev.as_deref().map(text))?;

@@ -107,7 +107,7 @@ fn hooks(run: &Recorded) -> Markup {
             .get(hook.name())
             .is_some_and(|state| matches!(state.state.as_str(), "attached" | "on-demand"))
     };
-    let untold = catalogue::untold(serves);
+    let untold = catalogue::undetectable(serves);
     html! {
         details {
             summary { "Hooks: " (attached) " of " (run.hooks.len()) " attached, " (off.len()) " not there" }

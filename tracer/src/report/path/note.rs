@@ -9,7 +9,7 @@ use tracer_common::{
 
 use super::{ipvs, socket};
 use crate::{
-    diagnose::{evidence, stack},
+    diagnose::{egress, evidence, stack},
     flow::{
         event::{What, text},
         model::{Flow, Step},
@@ -104,7 +104,7 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
         (What::Route(route), Hook::RouteError) => no_way(packet, route),
         (What::Route(route), _) => self::decision(route),
         (What::Neighbour(entry), _) => waits(packet, entry),
-        (What::Egress(egress), _) => evidence::way_out(egress),
+        (What::Egress(egress), _) => egress::describe(egress),
         (What::Stack(stack), _) => stack::note(stack, facts),
         (What::Vip(vip), _) => format!("the answer will be translated to {}", evidence::service(vip)),
         (What::Socket(_) | What::Listener(_) | What::TimeWait(_), _) => socket::note(step),
@@ -230,6 +230,23 @@ fn scheduled(flow: &Flow, step: &Step) -> &'static str {
         Some(_) if asked => "IPVS makes a new entry",
         Some(_) => "IPVS has no service for it",
     }
+}
+
+/// Does the hook show a decision about the packet, and not where it passes?
+pub(super) const fn is_decision(hook: Hook) -> bool {
+    matches!(
+        hook,
+        Hook::IpvsTcpSchedule
+            | Hook::TcpReceiveReset
+            | Hook::TcpFinishConnect
+            | Hook::CtAlloc
+            | Hook::CtIn
+            | Hook::CtEarlyDrop
+            | Hook::NatMasquerade
+            | Hook::XtDnat
+            | Hook::XtDnatV0
+            | Hook::NftNat
+    )
 }
 
 /// What a packet does where nothing but the packet is told; `way` is the packet with its addresses.

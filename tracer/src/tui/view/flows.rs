@@ -197,7 +197,7 @@ pub fn cell(model: &Model, row: &Row, column: Column) -> String {
             format!("not decided after {} s", age_ns / 1_000_000_000)
         }
         Column::Cause => row.cause.map_or_else(String::new, |cause| {
-            let says = catalogue::row(cause).map_or("", |row| row.says);
+            let says = catalogue::row(cause).map_or("", |row| row.summary);
             format!("{cause}: {says}")
         }),
     }
