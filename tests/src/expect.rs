@@ -1,45 +1,27 @@
-//! Holds the flows that tracer printed against what a scenario expects, and both against the truth: what the
-//! clients themselves lived through.
+//! Compares the flows that tracer printed with a scenario's expectations, and both with the ground truth:
+//! what the clients experienced.
 
+mod assignment;
+mod deviation;
 mod flow;
+mod judge;
 mod matrix;
+mod mismatch;
 mod path;
 #[cfg(test)]
 mod tests;
 mod truth;
-mod whose;
-
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::protocol::{Outcome, Traffic};
-use crate::scenario::{Attempt, Connect, Expected, Fate, Scenario, Totals};
-use flow::Flow;
-use matrix::Disorder;
+use crate::protocol::Traffic;
+use crate::scenario::Scenario;
+use judge::Judge;
 pub use matrix::Matrix;
-use truth::{Lived, STALL_TOLERANCE_MS, agrees, waited_ms};
-use whose::Whose;
+pub use mismatch::Mismatch;
 
-/// Something that is not as it must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mismatch {
-    /// What it is about: an attempt, a flow, the totals.
-    pub subject: String,
-    /// What is wrong with it.
-    pub what: String,
-}
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.subject, self.what)
-    }
-}
-
-/// Holds tracer's JSON lines, all of them or only its flows, against the scenario and the truth. Of lines with the
-/// same `id` the last one stands. An empty list means that all is as it must be.
+/// Compares tracer's JSON lines (all of them or only its flows) with the scenario and the truth. Of lines
+/// with the same `id` the last one counts. An empty list means that everything matches.
 #[must_use]
 pub fn judge(scenario: &Scenario, lines: &[Value], traffic: &[Traffic]) -> Vec<Mismatch> {
     let mut judge = Judge::new(scenario, traffic);
@@ -49,355 +31,17 @@ pub fn judge(scenario: &Scenario, lines: &[Value], traffic: &[Traffic]) -> Vec<M
     if let Some(totals) = &scenario.expect.totals {
         judge.totals(totals, &flows, lines);
     }
-    judge.losses(lines);
+    judge.lost_records(lines);
     if scenario.expect.matrix {
-        judge.disorders();
+        judge.deviations();
     }
-    judge.found
+    judge.mismatches
 }
 
-/// Holds only the clients' truth against the scenario: whether what it is about really happened.
+/// Compares only the clients' truth with the scenario: whether the scenario happened as intended.
 #[must_use]
 pub fn judge_traffic(scenario: &Scenario, traffic: &[Traffic]) -> Vec<Mismatch> {
     let mut judge = Judge::new(scenario, traffic);
     judge.traffic();
-    judge.found
-}
-
-struct Judge<'a> {
-    scenario: &'a Scenario,
-    attempts: Vec<(Attempt, &'a Connect)>,
-    planned: BTreeSet<Attempt>,
-    truths: BTreeMap<Attempt, &'a Traffic>,
-    found: Vec<Mismatch>,
-}
-
-impl<'a> Judge<'a> {
-    fn new(scenario: &'a Scenario, traffic: &'a [Traffic]) -> Self {
-        let attempts = scenario.attempts();
-        let mut whose = Whose::new(scenario, &attempts);
-        let truths = traffic
-            .iter()
-            .map(|truth| (whose.take(&truth.client, truth.source_port, truth.to), truth));
-        Self {
-            truths: truths.collect(),
-            scenario,
-            planned: attempts.iter().map(|(attempt, _)| attempt.clone()).collect(),
-            attempts,
-            found: Vec::new(),
-        }
-    }
-
-    fn wrong(&mut self, subject: impl fmt::Display, what: impl Into<String>) {
-        self.found.push(Mismatch {
-            subject: subject.to_string(),
-            what: what.into(),
-        });
-    }
-
-    /// Each attempt was made, nothing else was, and it went as the scenario means it to go.
-    fn traffic(&mut self) {
-        let scenario = self.scenario;
-        for (attempt, _) in self.attempts.clone() {
-            let Some(truth) = self.truths.get(&attempt).copied() else {
-                self.wrong(&attempt, "the client never reported how it went");
-                continue;
-            };
-            let Some(expected) = scenario.expected(&attempt) else {
-                continue;
-            };
-            let cause = expected.cause.map(crate::scenario::Cause::word);
-            let free = expected.lossy || matrix::disorder(scenario, expected, truth).is_some();
-            if !free && !agrees(expected.fate, cause, truth) {
-                let fate = expected.fate;
-                self.wrong(
-                    &attempt,
-                    format!("it was to be {fate}, but the client {}", Lived(truth)),
-                );
-            }
-            if let (Some(wanted), Some(answered)) = (&expected.backend, &truth.backend)
-                && wanted != answered
-            {
-                self.wrong(&attempt, format!("{answered} answered it, not {wanted}"));
-            }
-        }
-        let strays: Vec<Attempt> = self
-            .truths
-            .keys()
-            .filter(|attempt| !self.planned.contains(attempt))
-            .cloned()
-            .collect();
-        for stray in strays {
-            self.wrong(stray, "the client connected, but no step says so");
-        }
-    }
-
-    /// The flows by attempt. What is no flow of an attempt is reported.
-    fn read(&mut self, lines: &[Value]) -> BTreeMap<Attempt, Flow> {
-        let (latest, broken) = flow::latest(lines);
-        for what in broken {
-            self.wrong("tracer", what);
-        }
-        let mut whose = Whose::new(self.scenario, &self.attempts);
-        let mut flows = BTreeMap::new();
-        for flow in latest {
-            let from = &flow.client;
-            let mut parties = self.scenario.topology.parties();
-            let Some((client, _)) = parties.find(|(_, address)| *address == from.ip) else {
-                let subject = format!("{}:{}", from.ip, from.port);
-                self.wrong(
-                    subject,
-                    format!("tracer tells of a flow ({}), but this is no client", flow.fate),
-                );
-                continue;
-            };
-            let to = SocketAddr::new(flow.node.ip, flow.node.port);
-            let attempt = whose.take(client, from.port, to);
-            if self.planned.contains(&attempt) {
-                flows.insert(attempt, flow);
-            } else {
-                self.wrong(
-                    attempt,
-                    format!("tracer tells of a flow ({}) that nobody made", flow.fate),
-                );
-            }
-        }
-        flows
-    }
-
-    fn flows(&mut self, flows: &BTreeMap<Attempt, Flow>) {
-        let scenario = self.scenario;
-        for (attempt, connect) in self.attempts.clone() {
-            let Some(flow) = flows.get(&attempt) else {
-                self.wrong(&attempt, "tracer tells of no such flow");
-                continue;
-            };
-            if let Some(to) = whose::target(scenario, connect)
-                && (flow.node.ip, flow.node.port) != (to.ip(), to.port())
-            {
-                self.wrong(&attempt, format!("it went to {to}, not to {}", flow.node));
-            }
-            let truth = self.truths.get(&attempt).copied();
-            let expected = scenario.expected(&attempt);
-            if expected.is_some_and(|expected| expected.lossy) {
-                self.lossy(&attempt, flow, truth);
-                continue;
-            }
-            let disorder = expected.and_then(|expected| matrix::disorder(scenario, expected, truth?));
-            if let Some(expected) = expected
-                && disorder.is_none()
-            {
-                self.flow(&attempt, flow, expected);
-            }
-            if let Some(truth) = truth {
-                // Where the pod never spoke, the handshake had failed, or what came after it: the client does not know.
-                let is_unheard = truth.outcome == Outcome::Connected && truth.backend.is_none();
-                // And a client's process may have stood still before its SYN went out, or after the answer had come.
-                let is_late = disorder == Some(Disorder::Slowed) && flow.blames_nobody();
-                if !is_late && (disorder != Some(Disorder::Otherwise) || !is_unheard) {
-                    self.against_truth(&attempt, flow, truth);
-                }
-            }
-        }
-    }
-
-    fn flow(&mut self, attempt: &Attempt, flow: &Flow, expected: &Expected) {
-        let told = |cause: Option<&str>| cause.map_or_else(|| "none".to_owned(), str::to_owned);
-        if flow.fate != expected.fate.word() {
-            self.wrong(
-                attempt,
-                format!("the fate is {}, not {}", flow.fate, expected.fate),
-            );
-        }
-        let cause = expected.cause.map(crate::scenario::Cause::word);
-        if flow.cause.as_deref() != cause {
-            let (is, must) = (told(flow.cause.as_deref()), told(cause));
-            self.wrong(attempt, format!("the cause is {is}, not {must}"));
-        }
-        if flow.cause.is_some() && flow.explanation.trim().is_empty() {
-            self.wrong(attempt, "it has a cause, but nothing explains it");
-        }
-        if let Some(pod) = &expected.backend {
-            self.backend(attempt, flow, pod);
-        }
-        if let Some(dataplane) = expected.dataplane.map(crate::scenario::Dataplane::word)
-            && flow.dataplane.as_deref() != Some(dataplane)
-        {
-            let is = told(flow.dataplane.as_deref());
-            self.wrong(attempt, format!("the dataplane is {is}, not {dataplane}"));
-        }
-        if expected.service.is_some() && flow.service != expected.service {
-            let (is, must) = (told(flow.service.as_deref()), told(expected.service.as_deref()));
-            self.wrong(attempt, format!("the service is {is}, not {must}"));
-        }
-        let numbers = [
-            ("syns", expected.syns, Some(f64::from(flow.syns))),
-            ("stall_ms", expected.stall_ms, flow.stall_ms),
-            ("connect_ms", expected.connect_ms, flow.connect_ms),
-        ];
-        for (name, span, number) in numbers {
-            match (span, number) {
-                (Some(span), Some(number)) if !span.holds(number) => {
-                    self.wrong(attempt, format!("{name} is {number}, not {span}"));
-                }
-                (Some(span), None) => {
-                    self.wrong(attempt, format!("{name} is not known, but must be {span}"));
-                }
-                _ => {}
-            }
-        }
-        for wanted in &expected.evidence {
-            if !flow.evidence.iter().any(|piece| piece.shows(wanted)) {
-                let (what, value) = (wanted.what.as_deref(), wanted.value.as_deref());
-                let (what, value) = (what.unwrap_or("…"), value.unwrap_or("…"));
-                let there: Vec<_> = flow.evidence.iter().map(ToString::to_string).collect();
-                let there = if there.is_empty() {
-                    "none".to_owned()
-                } else {
-                    there.join(", ")
-                };
-                self.wrong(
-                    attempt,
-                    format!("no evidence of `{what}` = `{value}`; there is {there}"),
-                );
-            }
-        }
-        if let Some(mistake) = path::mistake(&flow.path, &expected.path) {
-            self.wrong(attempt, mistake);
-        }
-    }
-
-    /// The network loses packets of it, and the client lives through more than the node can see.
-    fn lossy(&mut self, attempt: &Attempt, flow: &Flow, truth: Option<&Traffic>) {
-        if !flow.blames_nobody() {
-            let cause = flow.cause.as_deref().unwrap_or("none");
-            let what = format!("{}, {cause}: it lost packets outside of the node", flow.fate);
-            self.wrong(attempt, what);
-        }
-        if let Some(pod) = truth.and_then(|truth| truth.backend.as_ref()) {
-            self.backend(attempt, flow, pod);
-        }
-    }
-
-    /// Whatever the scenario expects: tracer must not contradict what the client lived through.
-    fn against_truth(&mut self, attempt: &Attempt, flow: &Flow, truth: &Traffic) {
-        let Some(fate) = flow.fate() else {
-            self.wrong(attempt, format!("`{}` is no fate that could stand", flow.fate));
-            return;
-        };
-        let cause = flow.cause.as_deref();
-        if !agrees(fate, cause, truth) {
-            self.wrong(
-                attempt,
-                format!("tracer says {fate}, but the client {}", Lived(truth)),
-            );
-        }
-        if fate == Fate::Stalled && truth.outcome == Outcome::Connected {
-            let waited = waited_ms(cause, truth);
-            let expected = self.scenario.expected(attempt);
-            let tolerance = expected.and_then(|expected| expected.stall_off_ms);
-            let tolerance = tolerance.unwrap_or(STALL_TOLERANCE_MS);
-            match flow.stall_ms {
-                None => self.wrong(attempt, "it is stalled, but stall_ms is not known"),
-                // A backend that is slow takes its time of every SYN, and so does a machine with thousands of clients: that
-                // is no loss to a repetition.
-                Some(stall)
-                    if stall - waited > tolerance
-                        || waited - stall > tolerance
-                            && cause != Some("backend.slow")
-                            && !self.scenario.expect.matrix =>
-                {
-                    self.wrong(
-                        attempt,
-                        format!("stall_ms is {stall:.0}, but the client waited {waited:.0} ms"),
-                    );
-                }
-                Some(_) => {}
-            }
-        }
-        if let Some(pod) = &truth.backend {
-            self.backend(attempt, flow, pod);
-        }
-    }
-
-    fn backend(&mut self, attempt: &Attempt, flow: &Flow, pod: &str) {
-        let Some(pod) = self.scenario.topology.pod(pod) else {
-            self.wrong(attempt, format!("`{pod}` answered it, but there is no such pod"));
-            return;
-        };
-        let said = flow.backend.as_ref().map(|backend| (backend.ip, backend.port));
-        if said != Some((pod.address, pod.port)) {
-            let said = said.map_or_else(|| "unknown".to_owned(), |(ip, port)| format!("{ip}:{port}"));
-            let (name, ip, port) = (&pod.name, pod.address, pod.port);
-            let what = format!("the backend is {said}, but it went to {name}, {ip}:{port}");
-            if !self
-                .found
-                .iter()
-                .any(|one| one.what == what && one.subject == attempt.to_string())
-            {
-                self.wrong(attempt, what);
-            }
-        }
-    }
-
-    fn totals(&mut self, totals: &Totals, flows: &BTreeMap<Attempt, Flow>, lines: &[Value]) {
-        let mut by_fate: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut by_cause: BTreeMap<&str, usize> = BTreeMap::new();
-        for flow in flows.values() {
-            *by_fate.entry(&flow.fate).or_default() += 1;
-            if let Some(cause) = &flow.cause {
-                *by_cause.entry(cause).or_default() += 1;
-            }
-        }
-        self.total("flows", totals.flows, flows.len());
-        let fates = totals.by_fate.iter().map(|(fate, count)| (fate.word(), *count));
-        self.counts(&fates.collect(), &by_fate);
-        let causes = totals
-            .by_cause
-            .iter()
-            .map(|(cause, count)| (cause.word(), *count));
-        self.counts(&causes.collect(), &by_cause);
-
-        let end = lines.iter().rfind(|line| is(line, "end"));
-        if let Some(said) = end.and_then(|end| end["flows"].as_u64())
-            && usize::try_from(said) != Ok(totals.flows)
-        {
-            self.wrong(
-                "totals",
-                format!("tracer's last line counts {said} flows, not {}", totals.flows),
-            );
-        }
-    }
-
-    fn counts(&mut self, wanted: &BTreeMap<&str, usize>, counted: &BTreeMap<&str, usize>) {
-        let mut words: Vec<&str> = wanted.keys().chain(counted.keys()).copied().collect();
-        words.sort_unstable();
-        words.dedup();
-        for word in words {
-            let count = |counts: &BTreeMap<&str, usize>| counts.get(word).copied().unwrap_or_default();
-            self.total(word, count(wanted), count(counted));
-        }
-    }
-
-    fn total(&mut self, what: &str, wanted: usize, counted: usize) {
-        if wanted != counted {
-            self.wrong("totals", format!("{what}: {counted}, not {wanted}"));
-        }
-    }
-
-    /// A handful of connections is no reason to lose a record.
-    fn losses(&mut self, lines: &[Value]) {
-        let lost = lines
-            .iter()
-            .filter(|line| is(line, "health") || is(line, "end"))
-            .filter_map(|line| line["lost"].as_u64());
-        if let Some(lost) = lost.max().filter(|lost| *lost > 0) {
-            self.wrong("tracer", format!("{lost} records were lost"));
-        }
-    }
-}
-
-/// Whether a line of tracer is of this type.
-fn is(line: &Value, kind: &str) -> bool {
-    line["type"] == kind
+    judge.mismatches
 }

@@ -1,7 +1,7 @@
-//! The lab: real kernels in QEMU, real SYNs that die, and what tracer must say of them.
+//! The lab: real kernels in QEMU, real SYNs that fail, and what tracer must report about them.
 //!
-//! Host side: [`packages`] fetches Debian packages, [`vm`] boots a kernel with them, [`expect`] judges what
-//! tracer said. Guest side: [`guest`] is PID 1 of the VM and plays a [`scenario`].
+//! Host side: [`packages`] fetches Debian packages, [`vm`] boots a kernel with them, [`expect`] checks
+//! tracer's output. Guest side: [`guest`] is PID 1 of the VM and runs a [`scenario`].
 
 pub mod expect;
 pub mod guest;

@@ -1,97 +1,50 @@
-//! Debian packages: found and checked by apt itself in a root of our own, unpacked into the cache.
+//! Debian packages: selected and verified by apt itself in our own root, unpacked into the cache.
 //!
-//! apt verifies the signature of each suite and the hash of each package, and resolves dependencies; nothing is
-//! installed on the machine and no privilege is needed. The mirror is the machine's own ([`mirror`]).
+//! apt verifies the signature of each suite and the hash of each package, and resolves dependencies; nothing
+//! is installed on the machine and no privilege is needed. The mirror is the machine's own ([`mirror`]).
 //!
-//! A tree that has been unpacked once is used again without asking apt or the network for anything.
+//! A tree that was unpacked once is reused without asking apt or the network.
 
 mod apt;
+mod cache;
+mod command;
 pub mod host;
 pub mod mirror;
 pub mod progress;
+mod suite;
 mod version;
 
-use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 pub use apt::LISTS_AGE;
 use apt::Root;
-pub use version::Version;
+pub use cache::{Cache, Lock};
+use command::run;
+pub use suite::Suite;
+pub use version::{Package, Version};
 
-/// A suite of Debian's archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Suite(&'static str);
-
-impl Suite {
-    /// Debian 11.
-    pub const BULLSEYE: Self = Self("bullseye");
-    /// Security updates of Debian 11.
-    pub const BULLSEYE_SECURITY: Self = Self("bullseye-security");
-    /// Debian 12.
-    pub const BOOKWORM: Self = Self("bookworm");
-    /// Security updates of Debian 12.
-    pub const BOOKWORM_SECURITY: Self = Self("bookworm-security");
-    /// Newer packages rebuilt for Debian 12.
-    pub const BOOKWORM_BACKPORTS: Self = Self("bookworm-backports");
-    /// Debian 13.
-    pub const TRIXIE: Self = Self("trixie");
-    /// Security updates of Debian 13.
-    pub const TRIXIE_SECURITY: Self = Self("trixie-security");
-    /// Newer packages rebuilt for Debian 13.
-    pub const TRIXIE_BACKPORTS: Self = Self("trixie-backports");
-
-    /// The name as it stands in a sources list.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        self.0
-    }
-
-    /// Security updates come from an archive of their own.
-    fn is_security(self) -> bool {
-        self.0.ends_with("-security")
-    }
-}
-
-/// One version of one package.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Package {
-    /// The package's name.
-    pub name: String,
-    /// Its version, which orders as Debian orders versions.
-    pub version: Version,
-}
-
-impl Package {
-    /// `name=version`: as [`unpack`] takes it when exactly this version is wanted.
-    #[must_use]
-    pub fn pinned(&self) -> String {
-        format!("{}={}", self.name, self.version)
-    }
-}
-
-/// Which dependencies come along.
+/// The dependencies to unpack as well.
 #[derive(Clone, Copy, Debug)]
 pub enum Dependencies<'a> {
     /// None: only the packages named.
     None,
-    /// All that apt finds needed, the C library included.
+    /// All that apt resolves, including the C library.
     All,
-    /// All but these packages (and what only they need), because the machine itself has them.
+    /// All but these packages (and what only they need), because the machine provides them.
     Except(&'a [&'a str]),
 }
 
-/// Packages that were unpacked.
+/// Unpacked packages.
 #[derive(Clone, Debug)]
 pub struct Tree {
-    /// The folder that stands for `/`. `bin`, `sbin`, `lib` and `lib64` in it are links into `usr`.
+    /// The folder that represents `/`. `bin`, `sbin`, `lib` and `lib64` in it are links into `usr`.
     pub root: PathBuf,
-    /// What is in it.
+    /// The packages in it.
     pub packages: Vec<Package>,
 }
 
@@ -104,62 +57,6 @@ impl Tree {
             .find(|package| package.name == name)
             .map(|package| &package.version)
     }
-}
-
-/// The one folder that keeps downloads, unpacked packages and what is built of them.
-#[derive(Clone, Debug)]
-pub struct Cache {
-    root: PathBuf,
-}
-
-impl Cache {
-    /// `$TRACER_CACHE`, else `target/lab` of this workspace: `cargo clean` removes it.
-    pub fn open() -> Result<Self> {
-        let target = || {
-            env::var_os("CARGO_TARGET_DIR").map_or_else(
-                || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")),
-                PathBuf::from,
-            )
-        };
-        Self::at(&env::var_os("TRACER_CACHE").map_or_else(|| target().join("lab"), PathBuf::from))
-    }
-
-    /// A cache at a chosen place.
-    pub fn at(root: &Path) -> Result<Self> {
-        fs::create_dir_all(root).with_context(|| format!("cannot make the cache {}", root.display()))?;
-        // apt and the linkers that are run later change directory: only an absolute path means the same to all.
-        let root = root
-            .canonicalize()
-            .with_context(|| format!("no cache at {}", root.display()))?;
-        Ok(Self { root })
-    }
-
-    /// Where the cache lies.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// Holds `what` for this process until the returned lock is dropped; waits, and says so, while another has it.
-    pub fn lock(&self, what: &str) -> Result<Lock> {
-        let path = self.root.join(format!("{what}.lock"));
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        if file.try_lock().is_err() {
-            eprintln!("waiting for another process that uses {}", path.display());
-            file.lock()
-                .with_context(|| format!("cannot lock {}", path.display()))?;
-        }
-        Ok(Lock { _file: file })
-    }
-}
-
-/// A lock that is held as long as this lives.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
 }
 
 /// Fetches packages from these suites and unpacks them into one tree.
@@ -180,7 +77,7 @@ pub fn unpack(
         return Ok(Tree { root, packages });
     }
     let _lock = cache.lock("apt")?;
-    // Another process may have made it while we waited.
+    // Another process may have unpacked it in the meantime.
     if let Some(packages) = read_manifest(&root)? {
         return Ok(Tree { root, packages });
     }
@@ -192,7 +89,7 @@ pub fn unpack(
     let with_dependencies = !matches!(dependencies, Dependencies::None);
     let archives = apt
         .download(packages, with_dependencies)
-        .with_context(|| format!("cannot get the Debian packages {}", packages.join(" ")))?;
+        .with_context(|| format!("cannot fetch the Debian packages {}", packages.join(" ")))?;
     let contents = extract(&archives, &root)?;
     Ok(Tree {
         root,
@@ -200,7 +97,8 @@ pub fn unpack(
     })
 }
 
-/// The newest package, by Debian's order of versions, whose whole name matches a POSIX extended expression.
+/// Returns the newest package, in Debian's order, whose entire name matches a POSIX extended regular
+/// expression.
 pub fn newest(cache: &Cache, suites: &[Suite], pattern: &str) -> Result<Package> {
     let _lock = cache.lock("apt")?;
     let found = Root::open(cache, suites, &[])?.matching(pattern)?;
@@ -208,7 +106,7 @@ pub fn newest(cache: &Cache, suites: &[Suite], pattern: &str) -> Result<Package>
         .with_context(|| format!("no package named like {pattern} in {}", apt::names(suites, ", ")))
 }
 
-/// Whether these suites still have exactly this version.
+/// Whether these suites still offer exactly this version.
 pub fn available(cache: &Cache, suites: &[Suite], package: &Package) -> Result<bool> {
     let _lock = cache.lock("apt")?;
     Ok(Root::open(cache, suites, &[])?
@@ -220,12 +118,12 @@ fn newest_of(packages: Vec<Package>) -> Option<Package> {
     packages.into_iter().max_by(|a, b| a.version.cmp(&b.version))
 }
 
-/// A folder name that is the same for the same request and says roughly what is inside.
+/// A folder name that is unique to the request and starts with its first package.
 fn tree_name(suites: &[Suite], packages: &[&str], dependencies: Dependencies<'_>) -> String {
     let mut wanted = packages.to_vec();
     wanted.sort_unstable();
     let mut hash = Sha256::new();
-    // The number is raised when the layout of a tree changes.
+    // Bump the number when the layout of a tree changes.
     hash.update(format!("2 {suites:?} {wanted:?} {dependencies:?}"));
     let hash: String = hash
         .finalize()
@@ -238,7 +136,7 @@ fn tree_name(suites: &[Suite], packages: &[&str], dependencies: Dependencies<'_>
 
 const MANIFEST: &str = ".packages";
 
-/// What a finished tree holds; `None` when there is no such tree.
+/// The packages of a complete tree; `None` if there is none.
 fn read_manifest(root: &Path) -> Result<Option<Vec<Package>>> {
     let path = root.join(MANIFEST);
     if !path.exists() {
@@ -255,13 +153,13 @@ fn read_manifest(root: &Path) -> Result<Option<Vec<Package>>> {
     Ok(Some(packages.collect()))
 }
 
-/// Unpacks archives into `root`, which appears only when it is complete.
+/// Unpacks archives into `root`, which only appears once it is complete.
 fn extract(archives: &[PathBuf], root: &Path) -> Result<Vec<Package>> {
     let partial = root.with_extension("partial");
     if partial.exists() {
         fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
     }
-    // As on a Debian of today, so that a file lies at one place whichever release its package is from.
+    // As on current Debian, so that a file has the same path whichever release its package is from.
     for name in ["bin", "sbin", "lib", "lib64"] {
         fs::create_dir_all(partial.join("usr").join(name))?;
         std::os::unix::fs::symlink(format!("usr/{name}"), partial.join(name))?;
@@ -279,7 +177,7 @@ fn extract(archives: &[PathBuf], root: &Path) -> Result<Vec<Package>> {
     Ok(contents)
 }
 
-/// `dpkg-deb --extract` would put a folder where a package has one and the tree a link.
+/// Unpacks with tar, because `dpkg-deb --extract` would replace the tree's links with a package's folders.
 fn unpack_archive(archive: &Path, root: &Path) -> Result<()> {
     let what = || format!("cannot unpack {}", archive.display());
     let mut source = Command::new("dpkg-deb")
@@ -322,22 +220,6 @@ fn read_archive(archive: &Path) -> Result<Package> {
     })
 }
 
-/// Runs a command to its end and gives what it printed; its stderr is part of the error.
-fn run(command: &mut Command) -> Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {program}: is this a Debian or Ubuntu machine?"))?;
-    if !output.status.success() {
-        bail!(
-            "{program} failed ({}):\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn newest_is_by_version_and_not_by_letters() {
+    fn newest_is_by_version_and_not_alphabetical() {
         let found = vec![
             package("linux-image-6.12.9-cloud-amd64", "6.12.9-1"),
             package("linux-image-6.12.107-cloud-amd64", "6.12.107-1~bpo12+1"),
@@ -372,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_without_its_manifest_is_not_taken_for_complete() {
+    fn a_tree_without_its_manifest_is_incomplete() {
         let folder = tempfile::tempdir().unwrap();
         assert!(read_manifest(folder.path()).unwrap().is_none());
         fs::write(

@@ -1,34 +1,34 @@
-//! What host and guest say to each other: the job handed in, the lines handed back.
+//! The protocol between host and guest: the job, and the guest's messages.
 //!
-//! The host puts a [`Job`] into the initramfs at [`JOB_PATH`]. The guest answers on its second serial port,
-//! [`PORT`], with one JSON object a line, each of them a [`Message`]. The first serial port stays the console:
-//! kernel messages and whatever else is meant for eyes only.
+//! The host puts a [`Job`] into the initramfs at [`JOB_PATH`]. The guest sends its messages on its second
+//! serial port, [`PORT`], one JSON object per line, each of them a [`Message`]. The first serial port is the
+//! console, for kernel messages and other text for people.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How long a scenario that took too long and was stopped may take to clean up. One that takes longer is stuck: the
-/// guest says so and plays no more.
+/// How long a cancelled scenario may take to clean up. One that takes longer is stuck: the guest reports it
+/// and runs no more scenarios.
 pub const CLEAN_UP: Duration = Duration::from_mins(1);
 
-/// Where the guest finds its [`Job`].
+/// The guest's path of its [`Job`].
 pub const JOB_PATH: &str = "/lab/job.json";
 
-/// The folder in the guest that holds the scenarios, one `NAME.toml` each.
+/// The guest's folder of scenarios, one `NAME.toml` each.
 pub const SCENARIOS_DIR: &str = "/lab/scenarios";
 
-/// Where the guest finds the tracer binary.
+/// The guest's path of the tracer binary.
 pub const TRACER_PATH: &str = "/bin/tracer";
 
-/// Each module of the guest and all that it needs, one a line, in the order of loading.
+/// Each module of the guest and its dependencies, one module per line, in load order.
 pub const MODULE_NEEDS: &str = "/lib/modules/needs";
 
-/// Other names of the guest's modules, one a line: alias, module.
+/// The aliases of the guest's modules, one per line: alias, module.
 pub const MODULE_ALIASES: &str = "/lib/modules/aliases";
 
-/// Where the guest finds a module.
+/// The guest's path of a module.
 #[must_use]
 pub fn module_path(name: &str) -> String {
     format!("/lib/modules/{name}.ko")
@@ -40,43 +40,40 @@ pub const PORT: &str = "/dev/ttyS1";
 /// The guest's device for the user's terminal.
 pub const SCREEN: &str = "/dev/ttyS2";
 
-/// The user's terminal.
+/// The size and capabilities of the user's terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terminal {
-    /// How wide it is.
+    /// Its width in columns.
     pub columns: u16,
-    /// How high it is.
+    /// Its height in lines.
     pub lines: u16,
-    /// Variables of the environment that say what it can show.
+    /// Environment variables that describe its capabilities.
     pub environment: Vec<(String, String)>,
 }
 
-/// What one boot is for.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "switches that have nothing to do with each other"
-)]
+/// The task of one boot.
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// Names of the scenarios to play, in this order.
+    /// Names of the scenarios to run, in this order.
     pub scenarios: Vec<String>,
-    /// Hand on the `path` of each flow; without it the guest may strip it from tracer's lines.
+    /// Keep the `path` of each flow; otherwise the guest may remove it from tracer's lines.
     pub keep_path: bool,
-    /// Play the scenarios without tracer: only the traffic's own truth comes back.
+    /// Run the scenarios without tracer: only the clients' truth is returned.
     #[serde(default)]
     pub without_tracer: bool,
-    /// Let tracer speak its plain lines, for people, instead of JSON.
+    /// Run tracer with `--plain` instead of `--json`.
     pub demo: bool,
-    /// Say more in [`Message::Note`]s.
+    /// Send more [`Message::Note`]s.
     pub verbose: bool,
-    /// Hand over what tracer recorded.
+    /// Return tracer's recordings.
     #[serde(default)]
     pub recordings: bool,
-    /// Show tracer's screen on this terminal, and play the scenarios again and again until the user ends it.
+    /// Show tracer's screen on this terminal, and run the scenarios again and again until the user quits.
     #[serde(default)]
     pub screen: Option<Terminal>,
-    /// Kernel modules to load before the first scenario, in this order: paths of uncompressed `.ko` files in the
-    /// guest. Dependencies come before what needs them; what the kernel has built in is not among them.
+    /// Kernel modules to load before the first scenario, in this order: paths of uncompressed `.ko` files in
+    /// the guest. Dependencies come first; built-in modules are not listed.
     pub modules: Vec<String>,
 }
 
@@ -84,7 +81,7 @@ pub struct Job {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Message {
-    /// The guest is up, its modules are loaded.
+    /// The guest is up, and its modules are loaded.
     Ready {
         /// `uname -r`.
         release: String,
@@ -94,63 +91,63 @@ pub enum Message {
         /// Its name.
         scenario: String,
     },
-    /// What tracer printed on its standard output: one line, as it was.
+    /// A line of tracer's standard output, unmodified.
     Tracer {
-        /// The line without its end.
+        /// The line without the newline.
         line: String,
     },
-    /// What tracer printed on its standard error.
+    /// A line of tracer's standard error.
     Stderr {
-        /// The line without its end.
+        /// The line without the newline.
         line: String,
     },
-    /// One connection attempt as the client itself lived it: the ground truth.
+    /// The outcome of a connection attempt, as reported by the client: the ground truth.
     Traffic(Traffic),
-    /// What a step of the scenario did, for people.
+    /// A note for people about what a step did.
     Note {
         /// One sentence.
         text: String,
     },
-    /// A part of what tracer recorded, in order.
+    /// A part of tracer's recording, in order.
     Recording {
-        /// Its bytes as hexadecimal digits.
+        /// Its bytes in hexadecimal.
         hex: String,
     },
     /// A scenario is over.
     End {
         /// Its name.
         scenario: String,
-        /// Whether it could be played; this says nothing about what tracer made of it.
+        /// Whether it could run; this does not judge tracer's output.
         ok: bool,
-        /// What went wrong where `ok` is false.
+        /// The reason where `ok` is false.
         why: Option<String>,
     },
-    /// tracer's screen ended otherwise than the user wished.
-    Farewell {
+    /// tracer's screen exited without the user quitting it.
+    ScreenFailed {
         /// What happened.
         text: String,
     },
-    /// All scenarios are over, the guest powers off.
+    /// All scenarios are over, and the guest powers off.
     Done,
 }
 
-/// One connection attempt as the client itself lived it.
+/// The outcome of a connection attempt, as reported by the client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Traffic {
     /// The client's name in the scenario.
     pub client: String,
     /// Its source port.
     pub source_port: u16,
-    /// Where it connected to.
+    /// The address it connected to.
     pub to: SocketAddr,
     /// How `connect()` ended.
     pub outcome: Outcome,
-    /// How long `connect()` took, in milliseconds.
+    /// The duration of `connect()`, in milliseconds.
     pub ms: f64,
-    /// How long after that the first word of the pod came, in milliseconds; `None` where none did.
+    /// The time from then to the pod's first byte, in milliseconds; `None` without an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_ms: Option<f64>,
-    /// The pod that answered, by the name it gave; `None` where none did.
+    /// The name sent by the pod that answered; `None` without an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
 }
@@ -163,27 +160,27 @@ pub enum Outcome {
     Connected,
     /// An RST came back: `ECONNREFUSED`.
     Refused,
-    /// The client gave up waiting.
+    /// The client timed out.
     Timeout,
     /// An ICMP error came back: `EHOSTUNREACH`, `ENETUNREACH`.
     Unreachable,
-    /// The client closed its socket before anything was decided.
+    /// The client closed its socket before the handshake was decided.
     Aborted,
-    /// The client sent SYNs and never meant to say more, nor listened to what came back.
+    /// The client only sent SYNs and ignored the answers.
     Silent,
-    /// Anything else; the guest's notes say what.
+    /// Anything else; a note from the guest has the error.
     Failed,
 }
 
 impl Message {
-    /// The message as one line of JSON, without the line's end.
+    /// The message as one line of JSON, without the newline.
     #[must_use]
     pub fn to_line(&self) -> String {
-        // Strings, numbers and booleans in a struct of ours: there is nothing that serde_json could refuse.
+        // Serializing our own structs of strings, numbers and booleans cannot fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Reads one line; `None` for what is no message, such as a line that the guest's death has cut short.
+    /// Parses one line; `None` for anything but a message, for example a line cut short when the guest died.
     #[must_use]
     pub fn from_line(line: &str) -> Option<Self> {
         serde_json::from_str(line.trim()).ok()
@@ -195,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_as_agreed() {
+    fn messages_have_the_documented_form() {
         let line = |message: Message| message.to_line();
         assert_eq!(line(Message::Done), r#"{"type":"done"}"#);
         assert_eq!(
@@ -227,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_survives_the_way_there_and_back() {
+    fn messages_round_trip() {
         let message = Message::Tracer {
             line: r#"{"type":"start","schema":1}"#.into(),
         };

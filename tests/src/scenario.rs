@@ -1,30 +1,31 @@
-//! A scenario: kernel facts, topology, traffic and expectation, as read from one TOML file.
+//! A scenario: kernel facts, topology, traffic and expectations, read from one TOML file.
 //!
-//! The file reads in that order, from top to bottom. It is input for the lab and, at the same time, the entry of
-//! the catalogue that shows a user what a cause looks like, so nothing in it is left to be guessed: unknown keys
-//! are refused, and [`Scenario::from_toml`] checks that names, ports and counts fit together.
+//! The file has that order, from top to bottom. It is the lab's input and also the catalogue's entry that
+//! shows a user what a cause looks like, so it is strict: unknown keys are rejected, and
+//! [`Scenario::from_toml`] checks that names, ports and counts are consistent.
 
 pub mod address;
+mod attempt;
 mod catalogue;
 mod check;
 mod cost;
+mod definition;
 mod expectation;
 mod family;
 mod overlay;
+mod parse;
 mod process;
+mod readdress;
 mod step;
+mod sysctl_value;
 #[cfg(test)]
 mod tests;
 mod topology;
 mod words;
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use anyhow::{Context, Result};
-use serde::Deserialize;
-
+pub use attempt::Attempt;
 pub use catalogue::{Named, load, select};
+pub use definition::Scenario;
 pub use expectation::{Evidence, Expect, Expected, ExpectedFlow, Totals};
 pub use family::Family;
 pub use overlay::{OtherNode, Overlay};
@@ -32,202 +33,6 @@ pub use process::{Check, Process};
 pub use step::{
     Change, Close, Connect, ExtensionHeader, HalfOpen, Membership, Removal, RunIn, Step, Strays, Talk,
 };
+pub use sysctl_value::SysctlValue;
 pub use topology::{Behaviour, Client, Pod, Policy, Proxy, RealServer, Scheduler, Service, Topology};
 pub use words::{CAUSES, Cause, Dataplane, Fate, Flavour, KernelName, Span};
-
-/// One scenario file.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Scenario {
-    /// What happens, in one line.
-    pub title: String,
-    /// A sentence or two for the catalogue: how a user meets this, and why it happens.
-    pub story: String,
-    /// The kernels on which the expectation holds.
-    pub kernels: Vec<KernelName>,
-    /// The addresses with which it is played; the file itself names those of IPv4.
-    #[serde(default = "Scenario::default_families")]
-    pub families: Vec<Family>,
-    /// Whether the test plays it on every one of its kernels, not on one of them only.
-    #[serde(default)]
-    pub core: bool,
-    /// Whether it takes minutes and a machine of its own, and so is played only by those who ask for it.
-    #[serde(default)]
-    pub long: bool,
-    /// After so many seconds it has failed; an emulated kernel takes its time to attach a tracer.
-    #[serde(default = "Scenario::default_limit_s")]
-    pub limit_s: u32,
-    /// Sysctls of the node beyond what kube-proxy sets (see [`crate::guest`]), set before the topology is built.
-    #[serde(default)]
-    pub facts: BTreeMap<String, Value>,
-    /// Who is there.
-    pub topology: Topology,
-    /// How tracer is run, where that is not as always.
-    #[serde(default)]
-    pub tracer: Process,
-    /// What happens, in order.
-    pub steps: Vec<Step>,
-    /// What tracer must say.
-    pub expect: Expect,
-    /// How long it will take, roughly.
-    #[serde(skip)]
-    takes: Duration,
-}
-
-/// The value of a sysctl.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "expected a whole number or a string as the value of a sysctl"
-)]
-pub enum Value {
-    /// A number, as most are.
-    Number(i64),
-    /// Several numbers, or a word.
-    Text(String),
-}
-
-impl std::fmt::Display for Value {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Number(number) => number.fmt(f),
-            Self::Text(text) => text.fmt(f),
-        }
-    }
-}
-
-/// One connection attempt of a scenario, and so one flow.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Attempt {
-    /// The client's name.
-    pub client: String,
-    /// Its source port.
-    pub source_port: u16,
-    /// Which attempt from this port, from 1.
-    pub occurrence: u16,
-}
-
-impl Scenario {
-    fn default_families() -> Vec<Family> {
-        vec![Family::Ipv4]
-    }
-
-    const fn default_limit_s() -> u32 {
-        120
-    }
-
-    /// After this time it has failed.
-    #[must_use]
-    pub const fn limit(&self) -> Duration {
-        Duration::from_secs(self.limit_s as u64)
-    }
-
-    /// Reads and checks a scenario.
-    pub fn from_toml(text: &str) -> Result<Self> {
-        let mut scenario: Self = toml::from_str(text)?;
-        scenario.topology.fill_in();
-        check::check(&scenario).context("the scenario contradicts itself")?;
-        scenario.takes = cost::of(&scenario);
-        Ok(scenario)
-    }
-
-    /// Whether its expectation holds on this kernel.
-    #[must_use]
-    pub fn runs_on(&self, kernel: &KernelName) -> bool {
-        self.kernels.contains(kernel)
-    }
-
-    /// The NodePort of each of its services.
-    #[must_use]
-    pub fn node_ports(&self) -> Vec<u16> {
-        self.topology
-            .services
-            .iter()
-            .map(|service| service.node_port)
-            .collect()
-    }
-
-    /// Whether steps run lines of the shell, and so may change anything.
-    #[must_use]
-    pub fn runs_lines(&self) -> bool {
-        let runs = |step: &Step| matches!(step, Step::Run(_) | Step::RunIn(_));
-        self.tracer.before.is_some() || self.steps.iter().any(runs)
-    }
-
-    /// All of its connects in the order of the file, those of one parallel step together.
-    pub fn connects(&self) -> impl Iterator<Item = &Connect> {
-        self.steps.iter().flat_map(|step| match step {
-            Step::Connect(connect) => std::slice::from_ref(connect),
-            Step::Parallel(connects) => connects.as_slice(),
-            _ => &[],
-        })
-    }
-
-    fn connects_mut(&mut self) -> impl Iterator<Item = &mut Connect> {
-        self.steps.iter_mut().flat_map(|step| match step {
-            Step::Connect(connect) => std::slice::from_mut(connect),
-            Step::Parallel(connects) => connects.as_mut_slice(),
-            _ => &mut [],
-        })
-    }
-
-    /// All of its connection attempts; each of them is one flow for tracer.
-    #[must_use]
-    pub fn attempts(&self) -> Vec<(Attempt, &Connect)> {
-        let mut seen: BTreeMap<(&str, u16), u16> = BTreeMap::new();
-        let mut attempts = Vec::new();
-        for connect in self.connects() {
-            for source_port in connect.source_ports() {
-                let occurrence = seen.entry((&connect.client, source_port)).or_default();
-                *occurrence += 1;
-                let attempt = Attempt {
-                    client: connect.client.clone(),
-                    source_port,
-                    occurrence: *occurrence,
-                };
-                attempts.push((attempt, connect));
-            }
-        }
-        attempts
-    }
-
-    /// Whether a connect is to have its client wait for a connection that is not made.
-    #[must_use]
-    pub fn leaves_waiting(&self, connect: &Connect) -> bool {
-        let attempts = self.attempts();
-        let mut own = attempts.iter().filter(|(_, of)| std::ptr::eq(*of, connect));
-        own.any(|(attempt, _)| {
-            let fate = self.expected(attempt).map(|expected| expected.fate);
-            matches!(fate, Some(Fate::Dropped | Fate::Unanswered))
-        })
-    }
-
-    /// Whether the way of any flow is held against what is expected of it.
-    #[must_use]
-    pub fn expects_paths(&self) -> bool {
-        let of_flows = self.expect.flows.iter().map(|flow| &flow.expected);
-        self.expect
-            .default
-            .iter()
-            .chain(of_flows)
-            .any(|expected| !expected.path.is_empty())
-    }
-
-    /// What is expected of an attempt.
-    #[must_use]
-    pub fn expected(&self, attempt: &Attempt) -> Option<&Expected> {
-        let own = self.expect.flows.iter().find(|flow| flow.is_of(attempt));
-        own.map(|flow| &flow.expected).or(self.expect.default.as_ref())
-    }
-}
-
-impl std::fmt::Display for Attempt {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            client,
-            source_port,
-            occurrence,
-        } = self;
-        write!(f, "{client}:{source_port} (attempt {occurrence})")
-    }
-}

@@ -1,8 +1,8 @@
-"""Asks DuckDB and pandas of tables of tracer what users ask of them, and holds the answers against the JSON lines.
+"""Queries tracer's Parquet tables with DuckDB and pandas, and compares the results with the JSON lines.
 
     check.py FOLDER DOCS TRACER...
 
-FOLDER has recordings, DOCS the examples that are to be run, TRACER is the command. The last line counts.
+FOLDER contains recordings, DOCS the examples to run, and TRACER is the command. The last line of output is the result.
 """
 
 import json
@@ -49,7 +49,7 @@ TYPES = {
 
 
 class Tables:
-    """The recordings in both forms: `flows` has of each flow the line that stands, by run and id."""
+    """The recordings in both formats: `flows` has the last line of each flow, by run and id."""
 
     def __init__(self, recordings, tracer, folder):
         self.file = str(folder / "node.parquet")
@@ -67,64 +67,64 @@ class Tables:
         self.duckdb = duckdb.connect()
         self.duckdb.sql("SET TimeZone = 'UTC'")
 
-    def ask(self, query):
-        return self.duckdb.sql(query.format(file=self.file)).fetchall()
+    def query(self, sql):
+        return self.duckdb.sql(sql.format(file=self.file)).fetchall()
 
 
-def same(told, expected):
-    assert told == expected, f"told {told!r}, expected {expected!r}"
+def same(actual, expected):
+    assert actual == expected, f"got {actual!r}, expected {expected!r}"
 
 
 def types_in_duckdb(tables):
-    columns = tables.ask("DESCRIBE SELECT * FROM '{file}'")
+    columns = tables.query("DESCRIBE SELECT * FROM '{file}'")
     same({column[0]: column[1] for column in columns}, TYPES)
 
 
 def counts_by_fate_in_duckdb(tables):
-    told = tables.ask("SELECT fate, count(*) FROM '{file}' GROUP BY fate")
-    same(dict(told), dict(Counter(flow["fate"] for flow in tables.flows.values())))
+    actual = tables.query("SELECT fate, count(*) FROM '{file}' GROUP BY fate")
+    same(dict(actual), dict(Counter(flow["fate"] for flow in tables.flows.values())))
 
 
 def counts_by_cause_in_duckdb(tables):
-    told = tables.ask("SELECT cause, count(*) FROM '{file}' GROUP BY cause")
-    same(dict(told), dict(Counter(flow["cause"] for flow in tables.flows.values())))
+    actual = tables.query("SELECT cause, count(*) FROM '{file}' GROUP BY cause")
+    same(dict(actual), dict(Counter(flow["cause"] for flow in tables.flows.values())))
 
 
 def the_longest_stall_in_duckdb(tables):
     stalls = {key: flow["stall_ms"] for key, flow in tables.flows.items() if flow["stall_ms"] is not None}
     run, number = max(stalls, key=stalls.get)
-    told = tables.ask(
+    actual = tables.query(
         "SELECT run, id, stall_ms, client_ip, client_port FROM '{file}' ORDER BY stall_ms DESC NULLS LAST LIMIT 1"
     )
     client = tables.flows[run, number]["client"]
-    same(told, [(run, number, stalls[run, number], client["ip"], client["port"])])
+    same(actual, [(run, number, stalls[run, number], client["ip"], client["port"])])
 
 
 def steps_in_duckdb(tables):
     steps = [(*key, step) for key, flow in tables.flows.items() for step in flow["path"]]
-    told = tables.ask("SELECT run, id, unnest(path) AS step FROM '{file}'")
-    same(sorted(told, key=repr), sorted(steps, key=repr))
-    told = tables.ask(
+    actual = tables.query("SELECT run, id, unnest(path) AS step FROM '{file}'")
+    same(sorted(actual, key=repr), sorted(steps, key=repr))
+    actual = tables.query(
         "SELECT step.hook, count(*) FROM (SELECT unnest(path) AS step FROM '{file}') GROUP BY step.hook"
     )
-    same(dict(told), dict(Counter(step["hook"] for _, _, step in steps)))
+    same(dict(actual), dict(Counter(step["hook"] for _, _, step in steps)))
 
 
 def evidence_in_duckdb(tables):
-    told = tables.ask("SELECT run, id, unnest(evidence) FROM '{file}'")
+    actual = tables.query("SELECT run, id, unnest(evidence) FROM '{file}'")
     facts = [(*key, fact) for key, flow in tables.flows.items() for fact in flow["evidence"]]
-    same(sorted(told, key=repr), sorted(facts, key=repr))
+    same(sorted(actual, key=repr), sorted(facts, key=repr))
 
 
 def times_in_duckdb(tables):
-    told = tables.ask("SELECT run, id, epoch_ns(start) FROM '{file}'")
+    actual = tables.query("SELECT run, id, epoch_ns(start) FROM '{file}'")
     starts = {(*key, pd.Timestamp(flow["start"]).value) for key, flow in tables.flows.items()}
-    same(set(told), starts)
+    same(set(actual), starts)
 
 
 def metadata_in_duckdb(tables):
-    told = tables.ask("SELECT decode(key), decode(value) FROM parquet_kv_metadata('{file}')")
-    runs = json.loads(dict(told)["tracer.runs"])
+    actual = tables.query("SELECT decode(key), decode(value) FROM parquet_kv_metadata('{file}')")
+    runs = json.loads(dict(actual)["tracer.runs"])
     for run, start in zip(runs, tables.starts, strict=True):
         same([run["host"], run["kernel"]], [start["host"], start["kernel"]])
 
@@ -139,13 +139,13 @@ def all_values_in_pandas(tables):
         flow = dict(tables.flows[row["run"], row["id"]])
         same(pd.Timestamp(row.pop("start")), pd.Timestamp(flow.pop("start")))
         same(row["host"], tables.starts[row.pop("run") - 1]["host"])
-        # Where there are several runs, their lines tell it too.
+        # With several runs, their lines contain the host too.
         same(row.pop("host"), flow.pop("host"))
         row.pop("told")
         flow.pop("type")
         for end in ("client", "node", "backend"):
-            told = flow.pop(end) or {"ip": None, "port": None, "name": None}
-            flow |= {f"{end}_{member}": value for member, value in told.items()}
+            actual = flow.pop(end) or {"ip": None, "port": None, "name": None}
+            flow |= {f"{end}_{member}": value for member, value in actual.items()}
         same(row, flow)
 
 
@@ -160,16 +160,16 @@ def counts_in_pandas(tables):
 def examples_of_the_documentation(tables):
     docs = DOCS.read_text()
     before = Path.cwd()
-    # They read `node.parquet` and `node.jsonl`.
+    # The examples read `node.parquet` and `node.jsonl`.
     os.chdir(Path(tables.file).parent)
     try:
         queries = re.findall(r"^```sql\n(.*?)^```", docs, re.S | re.M)
-        assert len(queries) >= 2, "no queries are there"
+        assert len(queries) >= 2, "no SQL queries found"
         for query in queries:
             for statement in filter(str.strip, query.split(";\n")):
                 assert tables.duckdb.sql(statement).fetchall(), statement
         programs = re.findall(r"^```python\n(.*?)^```", docs, re.S | re.M)
-        assert programs, "no program is there"
+        assert programs, "no Python programs found"
         for program in programs:
             exec(program, {})
     finally:
@@ -193,11 +193,11 @@ CHECKS = [
 
 def main():
     recordings = sorted(str(path) for path in Path(sys.argv[1]).glob("*.trace"))
-    assert recordings, "no recordings are there"
+    assert recordings, "no recordings found"
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         tables = Tables(recordings, sys.argv[3:], Path(folder))
-        assert tables.flows, "no flows are there"
+        assert tables.flows, "no flows found"
         for check in CHECKS:
             try:
                 check(tables)

@@ -1,19 +1,19 @@
-//! The kernels of the lab from Debian's real archive.
+//! The lab's kernels, from Debian's real archive.
 
 use std::fs;
 
 use tracer_lab::packages::Cache;
-use tracer_lab::vm::kernels::{Build, Ipvs, Kernel, LINES, Line};
+use tracer_lab::vm::kernels::{Build, Ipvs, Kernel, SERIES, Series};
 
 #[test]
-#[ignore = "fetches some 200 MB from Debian's archive, or finds them in the cache"]
-fn every_line_has_a_kernel_with_ipvs() {
+#[ignore = "fetches 200 MB from Debian's archive unless cached"]
+fn every_series_has_a_kernel_with_ipvs() {
     let cache = Cache::open().unwrap();
-    for line in LINES {
-        let kernel = Kernel::fetch(&cache, line, Build::Cloud, Ipvs::Packaged).unwrap();
-        println!("{line}: {} {}", kernel.release, kernel.vmlinuz.display());
+    for series in SERIES {
+        let kernel = Kernel::fetch(&cache, series, Build::Cloud, Ipvs::Packaged).unwrap();
+        println!("{series}: {} {}", kernel.release, kernel.vmlinuz.display());
         assert!(
-            kernel.release.starts_with(&format!("{line}.")),
+            kernel.release.starts_with(&format!("{series}.")),
             "{}",
             kernel.release
         );
@@ -32,11 +32,11 @@ fn every_line_has_a_kernel_with_ipvs() {
 }
 
 #[test]
-#[ignore = "fetches some 150 MB from Debian's archive and compiles, or finds it in the cache"]
+#[ignore = "fetches 150 MB from Debian's archive and compiles, unless cached"]
 fn the_old_ipvs_is_a_module_for_its_kernel() {
     let cache = Cache::open().unwrap();
-    let line: Line = "5.10".parse().unwrap();
-    let kernel = Kernel::fetch(&cache, line, Build::Cloud, Ipvs::Pre59).unwrap();
+    let series: Series = "5.10".parse().unwrap();
+    let kernel = Kernel::fetch(&cache, series, Build::Cloud, Ipvs::Pre59).unwrap();
     let (name, path) = &kernel.overrides[0];
     assert_eq!(name, "ip_vs");
     let module = fs::read(path).unwrap();
@@ -48,6 +48,6 @@ fn the_old_ipvs_is_a_module_for_its_kernel() {
     );
     assert!(module.len() < 1_000_000, "not stripped: {} bytes", module.len());
 
-    let newer: Line = "6.12".parse().unwrap();
+    let newer: Series = "6.12".parse().unwrap();
     Kernel::fetch(&cache, newer, Build::Cloud, Ipvs::Pre59).unwrap_err();
 }

@@ -91,7 +91,7 @@ impl Audience for Narrator {
             }
             Message::Stderr { line } => println!("  tracer| {line}"),
             Message::Recording { .. }
-            | Message::Farewell { .. }
+            | Message::ScreenFailed { .. }
             | Message::Begin { .. }
             | Message::End { .. }
             | Message::Done => {}

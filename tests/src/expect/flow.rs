@@ -1,4 +1,4 @@
-//! A flow as tracer prints it.
+//! Flows in tracer's JSON lines.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::scenario::{self, Expected, Fate};
 
-/// The parts of a flow's line that a scenario can ask for.
+/// The members of a flow's line that a scenario can check.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Flow {
     id: Value,
@@ -24,13 +24,13 @@ pub(super) struct Flow {
     pub(super) fate: String,
     pub(super) cause: Option<String>,
     pub(super) explanation: String,
-    /// Left out by the guest where there are thousands of flows.
+    /// Omitted by the guest in scenarios with thousands of flows.
     #[serde(default)]
     pub(super) evidence: Vec<Evidence>,
     pub(super) syns: u32,
     pub(super) connect_ms: Option<f64>,
     pub(super) stall_ms: Option<f64>,
-    /// Left out by the guest where no scenario asks for it.
+    /// Omitted by the guest unless a scenario checks it.
     #[serde(default)]
     pub(super) path: Vec<super::path::Step>,
 }
@@ -56,7 +56,7 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    pub(super) fn shows(&self, wanted: &scenario::Evidence) -> bool {
+    pub(super) fn matches(&self, wanted: &scenario::Evidence) -> bool {
         let holds = |text: &str, part: Option<&str>| {
             part.is_none_or(|part| text.to_lowercase().contains(&part.to_lowercase()))
         };
@@ -78,25 +78,24 @@ impl fmt::Display for Evidence {
 }
 
 impl Flow {
-    /// Whether nothing is blamed for it, or only the network between client and node.
-    pub(super) fn blames_nobody(&self) -> bool {
+    /// Whether it has no cause, or is blamed on the network between client and node.
+    pub(super) fn is_blameless(&self) -> bool {
         self.fate == Fate::Established.word() && self.cause.is_none()
             || self.cause.as_deref() == Some(Expected::LOST)
     }
 
-    /// Its fate, if it is one that can stand.
+    /// Its fate, if that is a final one.
     pub(super) fn fate(&self) -> Option<Fate> {
         Fate::deserialize(Value::from(self.fate.as_str())).ok()
     }
 }
 
-/// The last line of each flow, in the order in which the flows began, and what is wrong with lines that cannot be
-/// read.
+/// The last line of each flow, ordered by the flows' start, and the errors of lines that cannot be parsed.
 pub(super) fn latest(lines: &[Value]) -> (Vec<Flow>, Vec<String>) {
     let mut flows: Vec<Flow> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut broken = Vec::new();
-    for line in lines.iter().filter(|line| super::is(line, "flow")) {
+    for line in lines.iter().filter(|line| is_type(line, "flow")) {
         match Flow::deserialize(line) {
             Ok(flow) => match places.entry(flow.id.to_string()) {
                 Entry::Occupied(place) => flows[*place.get()] = flow,
@@ -105,9 +104,14 @@ pub(super) fn latest(lines: &[Value]) -> (Vec<Flow>, Vec<String>) {
                     flows.push(flow);
                 }
             },
-            Err(error) => broken.push(format!("this flow is not as agreed ({error}): {line}")),
+            Err(error) => broken.push(format!("this flow breaks the schema ({error}): {line}")),
         }
     }
     flows.sort_by_key(|flow| flow.start);
     (flows, broken)
+}
+
+/// Whether a line of tracer has this type.
+pub(super) fn is_type(line: &Value, kind: &str) -> bool {
+    line["type"] == kind
 }

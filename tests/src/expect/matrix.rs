@@ -1,38 +1,32 @@
-//! Thousands of flows at a glance: true cause against told cause.
+//! A confusion matrix for thousands of flows: true cause by reported cause.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::Value;
 
-use super::Judge;
-use super::truth::{LOST_A_SECOND_MS, agrees};
-use crate::protocol::{Outcome, Traffic};
-use crate::scenario::{Expected, Fate, Scenario};
+use super::deviation::{Deviation, deviation};
+use super::judge::Judge;
+use crate::protocol::Traffic;
+use crate::scenario::Scenario;
 
-/// Of so many flows that were to be made at once, one may have been slowed down by the machine.
-const SLOWED_AT_MOST: usize = 100;
-
-/// Of so many flows, one may have gone otherwise than the scenario means it to.
-const OTHERWISE_AT_MOST: usize = 500;
-
-/// What flows without a cause are called.
+/// The label of flows without a cause.
 const NO_CAUSE: &str = "no cause";
 
-/// What flows are called that the machine slowed down: their cause is not the scenario's doing, and not known.
+/// The label of flows that the machine slowed: their cause is unknown and not the scenario's doing.
 const SLOWED: &str = "slowed by the machine";
 
-/// What flows are called of which the clients tell something else than the scenario planned: where copies of packets come in
-/// on two processors at once, IPVS may send them to two pods, and an entry may be gone before its time.
-const OTHERWISE: &str = "otherwise than planned";
+/// The label of flows whose client reports another outcome than the scenario planned: where copies of packets
+/// arrive on two processors at once, IPVS may send them to two pods, and an entry may be gone early.
+const UNPLANNED: &str = "not as planned";
 
-/// What flows are called of which the network between client and node loses packets.
-const LOSSY: &str = "lost outside of the node";
+/// The label of flows whose packets the network between client and node loses.
+const LOSSY: &str = "lost outside the node";
 
-/// What flows are called of which tracer said nothing.
-const UNTOLD: &str = "not told of";
+/// The label of flows that tracer did not report.
+const UNREPORTED: &str = "not reported";
 
-/// Counts flows by true cause and told cause.
+/// Flow counts by true and reported cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Matrix(BTreeMap<(String, String), usize>);
 
@@ -48,43 +42,47 @@ impl Matrix {
                 continue;
             };
             let truth = judge.truths.get(attempt);
-            let disorder = truth.and_then(|truth| disorder(scenario, expected, truth));
-            let truth = match (disorder, expected.cause) {
-                (Some(Disorder::Slowed), _) => SLOWED,
-                (Some(Disorder::Otherwise), _) => OTHERWISE,
+            let deviation = truth.and_then(|truth| deviation(scenario, expected, truth));
+            let truth = match (deviation, expected.cause) {
+                (Some(Deviation::Slowed), _) => SLOWED,
+                (Some(Deviation::Unplanned), _) => UNPLANNED,
                 _ if expected.lossy => LOSSY,
                 (None, Some(cause)) => cause.word(),
                 (None, None) => NO_CAUSE,
             };
-            let told = match flows.get(attempt) {
+            let reported = match flows.get(attempt) {
                 Some(flow) => flow.cause.as_deref().unwrap_or(NO_CAUSE),
-                None => UNTOLD,
+                None => UNREPORTED,
             };
-            *cells.entry((truth.to_owned(), told.to_owned())).or_default() += 1;
+            *cells.entry((truth.to_owned(), reported.to_owned())).or_default() += 1;
         }
         Self(cells)
     }
 }
 
 impl fmt::Display for Matrix {
-    /// One row for each true cause; the columns are the told ones, in the order and by the numbers of the rows.
+    /// One row per true cause; the columns are the reported causes, in the order and by the numbers of the
+    /// rows.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let truths: BTreeSet<&str> = self.0.keys().map(|(truth, _)| truth.as_str()).collect();
-        let told: BTreeSet<&str> = self.0.keys().map(|(_, told)| told.as_str()).collect();
-        let mut names: Vec<&str> = truths.union(&told).copied().collect();
-        // What most flows have comes first.
-        let is_no_word = |name: &str| [SLOWED, OTHERWISE, LOSSY, UNTOLD].contains(&name);
+        let reported: BTreeSet<&str> = self.0.keys().map(|(_, reported)| reported.as_str()).collect();
+        let mut names: Vec<&str> = truths.union(&reported).copied().collect();
+        // The most frequent label comes first.
+        let is_no_word = |name: &str| [SLOWED, UNPLANNED, LOSSY, UNREPORTED].contains(&name);
         names.sort_by_key(|name| (*name != NO_CAUSE, is_no_word(name), *name));
         let flows: usize = self.0.values().sum();
-        writeln!(f, "{flows} flows, by true cause (rows) and told cause (columns)")?;
+        writeln!(
+            f,
+            "{flows} flows, by true cause (rows) and reported cause (columns)"
+        )?;
         write!(f, "{:29}", "")?;
         for number in 1..=names.len() {
             write!(f, "{number:>6}")?;
         }
         for (number, truth) in (1..).zip(&names) {
             write!(f, "\n{number:3}  {truth:24}")?;
-            for told in &names {
-                let cell = (truth.to_string(), told.to_string());
+            for reported in &names {
+                let cell = (truth.to_string(), reported.to_string());
                 match self.0.get(&cell) {
                     Some(count) => write!(f, "{count:>6}")?,
                     None => write!(f, "{:>6}", ".")?,
@@ -95,74 +93,13 @@ impl fmt::Display for Matrix {
     }
 }
 
-/// How a connection went that did not go as planned. With thousands of them on an emulated machine that happens, and is not
-/// what the scenario is about. What tracer says of it must fit what the client lived through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Disorder {
-    /// It was to be made at once, and took a second.
-    Slowed,
-    /// Another fate than the planned one.
-    Otherwise,
-}
-
-/// Whether a connection did not go as planned.
-pub(super) fn disorder(scenario: &Scenario, expected: &Expected, truth: &Traffic) -> Option<Disorder> {
-    if !scenario.expect.matrix || expected.lossy {
-        return None;
-    }
-    let was_to_connect = expected.fate == Fate::Established;
-    if was_to_connect && truth.outcome == Outcome::Connected && truth.ms >= LOST_A_SECOND_MS {
-        return Some(Disorder::Slowed);
-    }
-    let cause = expected.cause.map(crate::scenario::Cause::word);
-    let is_unheard = was_to_connect && truth.backend.is_none();
-    (is_unheard || !agrees(expected.fate, cause, truth)).then_some(Disorder::Otherwise)
-}
-
-impl Judge<'_> {
-    /// Few flows may have gone otherwise than planned.
-    pub(super) fn disorders(&mut self) {
-        let scenario = self.scenario;
-        let planned: Vec<_> = self
-            .attempts
-            .iter()
-            .filter_map(|(attempt, _)| Some((attempt, scenario.expected(attempt)?)))
-            .collect();
-        let disorders: Vec<Disorder> = planned
-            .iter()
-            .filter_map(|(attempt, expected)| disorder(scenario, expected, self.truths.get(*attempt)?))
-            .collect();
-        let count = |wanted| disorders.iter().filter(|disorder| **disorder == wanted).count();
-        let (slowed, otherwise) = (count(Disorder::Slowed), count(Disorder::Otherwise));
-        let (all, to_connect) = (
-            planned.len(),
-            planned
-                .iter()
-                .filter(|(_, expected)| expected.fate == Fate::Established)
-                .count(),
-        );
-        if slowed * SLOWED_AT_MOST > to_connect {
-            self.wrong(
-                "the machine",
-                format!("{slowed} of {to_connect} connections that were to be made at once took a second"),
-            );
-        }
-        if otherwise * OTHERWISE_AT_MOST > all {
-            self.wrong(
-                "the machine",
-                format!("{otherwise} of {all} connections went otherwise than planned"),
-            );
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_table_has_a_row_and_a_column_for_each_cause() {
-        let cell = |truth: &str, told: &str, count| ((truth.to_owned(), told.to_owned()), count);
+        let cell = |truth: &str, reported: &str, count| ((truth.to_owned(), reported.to_owned()), count);
         let matrix = Matrix(BTreeMap::from([
             cell(NO_CAUSE, NO_CAUSE, 4000),
             cell(NO_CAUSE, "unknown", 1),
@@ -170,7 +107,7 @@ mod tests {
         ]));
         assert_eq!(
             matrix.to_string(),
-            "4081 flows, by true cause (rows) and told cause (columns)\n\
+            "4081 flows, by true cause (rows) and reported cause (columns)\n\
              \u{20}                                 1     2     3\n\
              \u{20} 1  no cause                  4000     .     1\n\
              \u{20} 2  backend.silent               .    80     .\n\

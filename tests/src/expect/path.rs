@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// What tracer says of a packet for which the kernel ran no probes.
+/// tracer's note on a packet for which the kernel ran no probes.
 const SKIPPED: &str = "the kernel skipped the probes";
 
 /// One step of a path, as tracer prints it.
@@ -15,34 +15,34 @@ pub(super) struct Step {
 }
 
 impl Step {
-    /// What can be asked for: hook, device and note, in one line.
+    /// The text that expectations match: hook, device and note, in one line.
     fn line(&self) -> String {
         let dev = self.dev.as_deref().unwrap_or("-");
         format!("{} {dev} {}", self.hook, self.note)
     }
 }
 
-/// What is wrong with a path in which each of these texts must occur, in this order, in a step of its own.
-pub(super) fn mistake(path: &[Step], wanted: &[String]) -> Option<String> {
+/// What is wrong with a path in which each of these texts must occur, in this order, each in a separate step.
+pub(super) fn path_mismatch(path: &[Step], wanted: &[String]) -> Option<String> {
     if let Some(pair) = path.windows(2).find(|pair| pair[1].t_ms < pair[0].t_ms) {
         return Some(format!(
-            "its path goes back in time: `{}` at {} ms comes behind {} ms",
+            "its path goes back in time: `{}` at {} ms follows {} ms",
             pair[1].line(),
             pair[1].t_ms,
             pair[0].t_ms
         ));
     }
-    // tracer says so itself: the steps of those probes are in nobody's path.
+    // tracer notes it: the steps of those probes are in no flow's path.
     if path.iter().any(|step| step.note.contains(SKIPPED)) {
         return None;
     }
     let mut steps = path.iter();
-    let mut last = "the beginning";
+    let mut last = "the start";
     for text in wanted {
         if !steps.any(|step| step.line().contains(text)) {
             let lines: Vec<_> = path.iter().map(Step::line).collect();
             return Some(format!(
-                "its path has no step `{text}` behind `{last}`: {}",
+                "its path has no step `{text}` after `{last}`: {}",
                 lines.join("; ")
             ));
         }
@@ -71,29 +71,29 @@ mod tests {
 
     fn wanted(texts: &[&str]) -> Option<String> {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-        mistake(&path(), &texts)
+        path_mismatch(&path(), &texts)
     }
 
     #[test]
-    fn what_skipped_probes_would_have_shown_is_not_asked_for() {
+    fn steps_of_skipped_probes_are_not_required() {
         let mut steps = path();
         let missing = ["handle_response".to_owned()];
-        assert!(mistake(&steps, &missing).is_some());
+        assert!(path_mismatch(&steps, &missing).is_some());
         steps[2]
             .note
             .push_str("; the kernel skipped the probes that follow");
-        assert_eq!(mistake(&steps, &missing), None);
+        assert_eq!(path_mismatch(&steps, &missing), None);
         steps.swap(0, 2);
-        assert!(mistake(&steps, &missing).unwrap().contains("back in time"));
+        assert!(path_mismatch(&steps, &missing).unwrap().contains("back in time"));
     }
 
     #[test]
-    fn texts_are_looked_for_in_order() {
+    fn texts_must_occur_in_order() {
         assert_eq!(wanted(&[]), None);
         assert_eq!(wanted(&["came in", "net_dev_start_xmit eth0 SYN"]), None);
         let wrong = wanted(&["went out", "came in"]).unwrap();
-        assert!(wrong.starts_with("its path has no step `came in` behind `went out`: netif"));
-        // One step is not two.
+        assert!(wrong.starts_with("its path has no step `came in` after `went out`: netif"));
+        // One step does not match two texts.
         assert!(wanted(&["routing", "routing"]).is_some());
     }
 
@@ -102,7 +102,7 @@ mod tests {
         let mut path = path();
         path[2].t_ms = 0.05;
         assert!(
-            mistake(&path, &[])
+            path_mismatch(&path, &[])
                 .unwrap()
                 .starts_with("its path goes back in time")
         );

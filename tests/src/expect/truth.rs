@@ -1,31 +1,32 @@
-//! What clients lived through, and whether a fate fits it.
+//! What clients experienced, and whether a fate is consistent with it.
 
 use std::fmt;
 
 use crate::protocol::{Outcome, Traffic};
 use crate::scenario::Fate;
 
-/// A client that waited this long for its connection lost a SYN or a SYN-ACK, for Linux sends neither again within
-/// the first second; one that waited less lost none. Below one second, because its clock runs from the call and
-/// tracer's from the packet.
+/// A client that waited this long for its connection lost a SYN or a SYN-ACK, because Linux retransmits
+/// neither within the first second; a client that waited less lost none. Below one second, because the
+/// client's clock starts at the call and tracer's at the packet.
 pub(super) const LOST_A_SECOND_MS: f64 = 900.0;
 
-/// How far the time that tracer calls lost may be from what the client waited. The rest of a handshake takes a few
-/// milliseconds, and a few tens of them in a virtual machine that is emulated.
+/// The tolerance between tracer's lost time and the client's wait. The rest of a handshake takes a few
+/// milliseconds, and a few tens of milliseconds in an emulated machine.
 pub(super) const STALL_TOLERANCE_MS: f64 = 400.0;
 
-/// A client whose last ACK was thrown away: it believes that it is connected, and waits for the pod's first word.
+/// The cause of a dropped final ACK: the client believes it is connected, and waits for the pod's first
+/// bytes.
 const FINAL_ACK_DROPPED: &str = "tcp.final-ack-dropped";
 
-/// An old connection in the pod answers the SYN with a bare ACK. A client on Linux answers that with RST and sends its
-/// SYN again some milliseconds later: its loss alone is shorter than a second.
+/// Causes where an old connection in the pod answers the SYN with a bare ACK. A Linux client answers that
+/// with RST and retransmits its SYN some milliseconds later: its stall may be shorter than a second.
 const ANSWERED_WITH_ACK: [&str; 3] = [
     "tcp.timewait-refused",
     "tcp.timestamp-rejected",
     "tcp.old-connection",
 ];
 
-/// What a client waited that lost time for this cause, in milliseconds.
+/// How long a client waited because of this cause, in milliseconds.
 pub(super) fn waited_ms(cause: Option<&str>, truth: &Traffic) -> f64 {
     match truth.answer_ms {
         Some(answer) if cause == Some(FINAL_ACK_DROPPED) => answer,
@@ -33,7 +34,7 @@ pub(super) fn waited_ms(cause: Option<&str>, truth: &Traffic) -> f64 {
     }
 }
 
-/// Whether a client that was told this fate and cause would nod.
+/// Whether this fate and cause are consistent with the client's experience.
 pub(super) fn agrees(fate: Fate, cause: Option<&str>, truth: &Traffic) -> bool {
     match (fate, truth.outcome) {
         (Fate::Established, Outcome::Connected) => truth.ms < LOST_A_SECOND_MS,
@@ -44,7 +45,8 @@ pub(super) fn agrees(fate: Fate, cause: Option<&str>, truth: &Traffic) -> bool {
         (Fate::Dropped | Fate::Refused, Outcome::Connected) => {
             cause == Some(FINAL_ACK_DROPPED) && truth.backend.is_none()
         }
-        // The kernel gives the client the same error for "time exceeded", which is no refusal, as for "unreachable".
+        // The kernel reports "time exceeded", which is not a refusal, to the client with the same error as
+        // "unreachable".
         (Fate::Refused, Outcome::Refused | Outcome::Unreachable)
         | (Fate::Dropped, Outcome::Timeout | Outcome::Unreachable | Outcome::Aborted | Outcome::Silent)
         | (Fate::Unanswered, Outcome::Timeout | Outcome::Aborted | Outcome::Silent) => true,
@@ -52,25 +54,25 @@ pub(super) fn agrees(fate: Fate, cause: Option<&str>, truth: &Traffic) -> bool {
     }
 }
 
-/// What a client lived through, as the end of a sentence about it.
-pub(super) struct Lived<'a>(pub(super) &'a Traffic);
+/// What a client experienced, as the second half of a sentence about it.
+pub(super) struct Experience<'a>(pub(super) &'a Traffic);
 
-impl fmt::Display for Lived<'_> {
+impl fmt::Display for Experience<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = self.0.ms;
         match self.0.outcome {
             Outcome::Connected if self.0.backend.is_none() => {
                 write!(
                     f,
-                    "was connected after {ms:.0} ms, and never heard a word of the pod"
+                    "was connected after {ms:.0} ms, but never got an answer from the pod"
                 )
             }
             Outcome::Connected => write!(f, "was connected after {ms:.0} ms"),
             Outcome::Refused => write!(f, "was refused after {ms:.0} ms"),
-            Outcome::Timeout => write!(f, "gave up after {ms:.0} ms"),
-            Outcome::Unreachable => write!(f, "was told after {ms:.0} ms that the way is closed"),
-            Outcome::Aborted => write!(f, "gave its socket up after {ms:.0} ms"),
-            Outcome::Silent => write!(f, "sent SYNs only"),
+            Outcome::Timeout => write!(f, "timed out after {ms:.0} ms"),
+            Outcome::Unreachable => write!(f, "got an ICMP error after {ms:.0} ms"),
+            Outcome::Aborted => write!(f, "closed its socket after {ms:.0} ms"),
+            Outcome::Silent => write!(f, "only sent SYNs"),
             Outcome::Failed => write!(f, "failed after {ms:.0} ms"),
         }
     }
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_stall_is_one_only_where_an_ended_connection_refused() {
+    fn a_short_stall_needs_an_old_connection_in_the_pod() {
         let quick = connected(30.0, Some(1.0));
         assert!(!agrees(Fate::Stalled, Some("ipvs.reuse-dropped"), &quick));
         for cause in ANSWERED_WITH_ACK {
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_connected_was_dropped_only_if_the_pod_never_said_a_word() {
+    fn a_connected_client_was_dropped_only_if_the_pod_never_answered() {
         let unheard = connected(30.0, None);
         assert!(agrees(Fate::Dropped, Some(FINAL_ACK_DROPPED), &unheard));
         assert!(agrees(Fate::Refused, Some(FINAL_ACK_DROPPED), &unheard));
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn who_lost_the_last_ack_waited_for_the_first_word() {
+    fn after_a_dropped_final_ack_the_wait_is_for_the_first_byte() {
         let late = connected(700.0, Some(1000.0));
         assert!(agrees(Fate::Stalled, Some(FINAL_ACK_DROPPED), &late));
         assert!(!agrees(Fate::Stalled, Some("backend.slow"), &late));

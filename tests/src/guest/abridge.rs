@@ -1,4 +1,4 @@
-//! Flows as the host needs them: a serial port is slow, and paths are long.
+//! Shortens tracer's flow lines for the host: the serial port is slow, and paths are long.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -8,53 +8,60 @@ use serde_json::Value;
 use crate::protocol::Job;
 use crate::scenario::{Cause, Expected, Scenario};
 
-/// Parts of a flow's line that are a lot for a serial port: the path where nobody asked for it, the others where there
-/// are thousands of flows.
-const PARTS: [&str; 3] = ["path", "evidence", "advice"];
+/// Members of a flow's line that are too long for a serial port: `path` unless it was requested, the others
+/// in scenarios with thousands of flows.
+const LONG_MEMBERS: [&str; 3] = ["path", "evidence", "advice"];
 
-/// Of so many flows that surprise all is handed on: enough to see what is wrong.
-const SURPRISES: usize = 40;
+/// This many unexpected flows are sent in full: enough for a diagnosis.
+const MAX_UNEXPECTED: usize = 40;
 
-/// Cuts down the lines of flows.
+/// Shortens the lines of flows.
 #[derive(Debug)]
 pub(super) struct Abridge {
-    parts: &'static [&'static str],
-    crowd: Option<Crowd>,
+    removed_members: &'static [&'static str],
+    many_flows: Option<ManyFlows>,
 }
 
-/// Thousands of flows.
+/// The state for scenarios with thousands of flows.
 #[derive(Debug)]
-struct Crowd {
-    /// The causes that the flows of a client's port may have.
+struct ManyFlows {
+    /// The expected causes of the flows from a client's port.
     causes: HashMap<(IpAddr, u16), BTreeSet<Option<&'static str>>>,
-    surprises: usize,
+    unexpected: usize,
 }
 
 impl Abridge {
     pub(super) fn new(scenario: &Scenario, job: &Job) -> Self {
-        let crowd = scenario.expect.matrix.then(|| Crowd::of(scenario));
-        let parts = match crowd {
-            Some(_) => &PARTS[..],
+        let many_flows = scenario.expect.matrix.then(|| ManyFlows::of(scenario));
+        let removed_members = match many_flows {
+            Some(_) => &LONG_MEMBERS[..],
             None if job.keep_path || scenario.expects_paths() => &[],
-            None => &PARTS[..1],
+            None => &LONG_MEMBERS[..1],
         };
-        Self { parts, crowd }
+        Self {
+            removed_members,
+            many_flows,
+        }
     }
 
-    /// Cuts down one flow.
+    /// Shortens one flow.
     pub(super) fn flow(&mut self, flow: &mut Value) {
-        if self.crowd.as_mut().is_some_and(|crowd| crowd.is_surprised(flow)) {
+        if self
+            .many_flows
+            .as_mut()
+            .is_some_and(|many_flows| many_flows.is_unexpected(flow))
+        {
             return;
         }
         if let Some(fields) = flow.as_object_mut() {
-            for part in self.parts {
-                fields.remove(*part);
+            for member in self.removed_members {
+                fields.remove(*member);
             }
         }
     }
 }
 
-impl Crowd {
+impl ManyFlows {
     fn of(scenario: &Scenario) -> Self {
         let addresses: HashMap<&str, IpAddr> = scenario.topology.parties().collect();
         let mut causes: HashMap<_, BTreeSet<_>> = HashMap::new();
@@ -71,20 +78,23 @@ impl Crowd {
                 causes.insert(Some(Expected::LOST));
             }
         }
-        Self { causes, surprises: 0 }
+        Self {
+            causes,
+            unexpected: 0,
+        }
     }
 
-    /// Whether this flow is one of the first that have a cause which no flow of this port is to have.
-    fn is_surprised(&mut self, flow: &Value) -> bool {
+    /// Whether this flow is one of the first whose cause is expected of no flow from its port.
+    fn is_unexpected(&mut self, flow: &Value) -> bool {
         let client = &flow["client"];
         let address = client["ip"].as_str().and_then(|ip| ip.parse().ok());
         let port = client["port"].as_u64().and_then(|port| port.try_into().ok());
         let causes = address.zip(port).and_then(|key| self.causes.get(&key));
-        let told = flow["cause"].as_str();
-        if causes.is_some_and(|causes| causes.contains(&told)) || self.surprises >= SURPRISES {
+        let cause = flow["cause"].as_str();
+        if causes.is_some_and(|causes| causes.contains(&cause)) || self.unexpected >= MAX_UNEXPECTED {
             return false;
         }
-        self.surprises += 1;
+        self.unexpected += 1;
         true
     }
 }

@@ -1,4 +1,4 @@
-//! From the kernel's first process to a node that scenarios can be built on, and the end of it.
+//! From the kernel's first process to an empty node, and powering off.
 
 use std::fs;
 use std::thread;
@@ -11,7 +11,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 
 use super::{sysctl, tool};
 
-/// What is mounted: file system, where.
+/// What is mounted: file system, mount point.
 const MOUNTS: [(&str, &str); 9] = [
     ("proc", "/proc"),
     ("sysfs", "/sys"),
@@ -24,7 +24,7 @@ const MOUNTS: [(&str, &str); 9] = [
     ("bpf", "/sys/fs/bpf"),
 ];
 
-/// Mounts what a node has mounted.
+/// Mounts a node's usual file systems.
 pub(super) fn mount_all() -> Result<()> {
     for (kind, target) in MOUNTS {
         fs::create_dir_all(target).with_context(|| format!("cannot create {target}"))?;
@@ -33,7 +33,7 @@ pub(super) fn mount_all() -> Result<()> {
             Err(error) => return Err(error).with_context(|| format!("cannot mount {target}")),
         }
     }
-    // `ip netns` of some versions goes through /var/run.
+    // Some versions of `ip netns` use /var/run.
     if fs::symlink_metadata("/var/run").is_ok_and(|metadata| metadata.is_dir()) {
         fs::remove_dir("/var/run").context("cannot remove /var/run")?;
     }
@@ -44,8 +44,8 @@ pub(super) fn mount_all() -> Result<()> {
     Ok(())
 }
 
-/// What every scenario finds: loopback up, IPv6 out of the way (its neighbour discovery would be noise on every
-/// new device), tools in reach.
+/// Prepares what every scenario finds: loopback up, and IPv6 off (its neighbour discovery would add noise on
+/// every new device).
 pub(super) fn prepare_node() -> Result<()> {
     sysctl::write("kernel.hostname", "node-1")?;
     sysctl::no_ipv6()?;
@@ -53,7 +53,7 @@ pub(super) fn prepare_node() -> Result<()> {
     Ok(())
 }
 
-/// Switches the machine off.
+/// Powers the machine off.
 pub(super) fn power_off() -> ! {
     let Err(error) = reboot(RebootMode::RB_POWER_OFF);
     eprintln!("lab-guest: cannot power off: {error}");

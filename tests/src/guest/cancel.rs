@@ -1,4 +1,4 @@
-//! Ending a scenario that takes too long.
+//! Cancels a scenario that takes too long.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -6,49 +6,49 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Shared by a scenario and the one who watches over it: what it is doing, and whether it must stop.
+/// Shared by a scenario and its watchdog: what the scenario is doing, and whether it must stop.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cancel(Arc<(Mutex<State>, Condvar)>);
 
 #[derive(Debug, Default)]
 struct State {
     cancelled: bool,
-    doing: String,
-    /// What was done before, and since when: the last one goes on.
-    done: Vec<(String, Instant)>,
+    current: String,
+    /// What was started so far and when; the last one is still running.
+    started: Vec<(String, Instant)>,
 }
 
 impl Cancel {
-    /// Says what comes next, for the report of what took too long; fails when the scenario must stop.
-    pub(super) fn doing(&self, what: impl Into<String>) -> Result<()> {
+    /// Records what starts now, for the watchdog's report; fails if the scenario must stop.
+    pub(super) fn begin(&self, what: impl Into<String>) -> Result<()> {
         let mut state = self.lock();
-        state.doing = what.into();
-        let done = (state.doing.clone(), Instant::now());
-        state.done.push(done);
+        state.current = what.into();
+        let started = (state.current.clone(), Instant::now());
+        state.started.push(started);
         stop_if(state.cancelled)
     }
 
-    /// Fails when the scenario must stop.
-    pub(super) fn go_on(&self) -> Result<()> {
+    /// Fails if the scenario must stop.
+    pub(super) fn check_cancelled(&self) -> Result<()> {
         stop_if(self.lock().cancelled)
     }
 
-    /// What was being done.
-    pub(super) fn what(&self) -> String {
-        self.lock().doing.clone()
+    /// What the scenario is doing.
+    pub(super) fn current(&self) -> String {
+        self.lock().current.clone()
     }
 
-    /// What was done so far and how long each part took, one line each.
-    pub(super) fn spent(&self) -> String {
+    /// What was started so far and how long each part took, one per line.
+    pub(super) fn timing(&self) -> String {
         let state = self.lock();
         let ends = state
-            .done
+            .started
             .iter()
             .skip(1)
             .map(|(_, since)| *since)
             .chain([Instant::now()]);
         let mut text = String::from("time spent");
-        for ((what, since), end) in state.done.iter().zip(ends) {
+        for ((what, since), end) in state.started.iter().zip(ends) {
             let ms = end.duration_since(*since).as_millis();
             let what = what.lines().next().unwrap_or_default();
             let _ = write!(text, "\n{ms:6} ms  {what}");
@@ -56,13 +56,13 @@ impl Cancel {
         text
     }
 
-    /// Tells the scenario to stop, and wakes it where it sleeps.
+    /// Tells the scenario to stop, and wakes it from its sleep.
     pub(super) fn cancel(&self) {
         self.lock().cancelled = true;
         self.0.1.notify_all();
     }
 
-    /// Sleeps; fails when the scenario must stop.
+    /// Sleeps; fails if the scenario must stop.
     pub(super) fn sleep(&self, time: Duration) -> Result<()> {
         let (_, condvar) = &*self.0;
         let (state, _) = condvar
@@ -71,18 +71,22 @@ impl Cancel {
         stop_if(state.cancelled)
     }
 
-    /// Looks every few milliseconds whether something is so, for at most this time. Returns whether it is.
-    pub(super) fn wait_until(&self, limit: Duration, mut so: impl FnMut() -> Result<bool>) -> Result<bool> {
-        const LOOK: Duration = Duration::from_millis(20);
+    /// Polls a condition until it holds or the time limit has passed. Returns whether it holds.
+    pub(super) fn wait_until(
+        &self,
+        limit: Duration,
+        mut holds: impl FnMut() -> Result<bool>,
+    ) -> Result<bool> {
+        const POLL_INTERVAL: Duration = Duration::from_millis(20);
         let start = Instant::now();
         loop {
-            if so()? {
+            if holds()? {
                 return Ok(true);
             }
             if start.elapsed() >= limit {
                 return Ok(false);
             }
-            self.sleep(LOOK)?;
+            self.sleep(POLL_INTERVAL)?;
         }
     }
 
@@ -93,7 +97,7 @@ impl Cancel {
 
 fn stop_if(cancelled: bool) -> Result<()> {
     if cancelled {
-        bail!("the watchdog stopped it");
+        bail!("stopped by the watchdog");
     }
     Ok(())
 }
@@ -107,25 +111,25 @@ mod tests {
     #[test]
     fn a_cancelled_sleep_ends_at_once_and_fails() {
         let cancel = Cancel::default();
-        cancel.doing("sleeping").unwrap();
+        cancel.begin("sleeping").unwrap();
         let sleeper = thread::spawn({
             let cancel = cancel.clone();
             move || cancel.sleep(Duration::from_mins(1))
         });
         cancel.cancel();
         assert!(sleeper.join().unwrap().is_err());
-        assert!(cancel.doing("more").is_err());
+        assert!(cancel.begin("more").is_err());
     }
 
     #[test]
-    fn waiting_ends_when_it_is_so_or_when_time_is_up() {
+    fn waiting_ends_when_the_condition_holds_or_at_the_limit() {
         let cancel = Cancel::default();
-        let mut looks = 0;
-        let so = cancel.wait_until(Duration::from_mins(1), || {
-            looks += 1;
-            Ok(looks == 3)
+        let mut polls = 0;
+        let holds = cancel.wait_until(Duration::from_mins(1), || {
+            polls += 1;
+            Ok(polls == 3)
         });
-        assert!(so.unwrap());
+        assert!(holds.unwrap());
         assert!(!cancel.wait_until(Duration::ZERO, || Ok(false)).unwrap());
     }
 }

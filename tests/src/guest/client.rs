@@ -1,4 +1,4 @@
-//! Clients: real TCP from chosen source ports, and the truth about how it went.
+//! Clients: real TCP from chosen source ports, and the ground truth of what they experienced.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -21,18 +21,18 @@ use super::{segment, sequence, strays, tool};
 use crate::protocol::{Message, Outcome, Traffic};
 use crate::scenario::{self, Close, Connect, HalfOpen, address};
 
-/// How long a source port may still belong to the last connection from it. Its server closed it, so it takes one
-/// more round trip at most.
+/// How long the last connection may still occupy a source port. Its server closed it, so it needs one more
+/// round trip at most.
 const PORT_BUSY: Duration = Duration::from_secs(3);
 
-/// How often a client that waits for its connection looks whether it must stop.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often a client that waits for its connection checks whether it must stop.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// The time from one SYN to the next of a client without a TCP: what a TCP waits before it sends its SYN again.
+/// The time between two SYNs of a client without a TCP: TCP's initial retransmission timeout.
 const BETWEEN_SYNS: Duration = Duration::from_secs(1);
 
 /// How long a server may take for its few bytes.
-const REPLY: Duration = Duration::from_secs(5);
+const REPLY_LIMIT: Duration = Duration::from_secs(5);
 
 /// A client of the node.
 #[derive(Debug, Clone)]
@@ -44,14 +44,15 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Builds the netns of a client outside and joins it to the node by a link of its own; `nth` counts them from 0.
+    /// Builds the netns of a client outside the cluster and its link to the node; `nth` counts clients from
+    /// 0.
     pub(super) fn create(client: &scenario::Client, nth: usize, node: IpAddr) -> Result<Self> {
         let address = client.address;
         let netns = Netns::create(&client.name, address)?;
         let (device, name) = (device(nth), &client.name);
         let bits = address::bits(address);
-        // One address towards all clients, as on a node with one uplink. A neighbour that asks for an IPv6 address is
-        // answered only by the device that has it.
+        // One address towards all clients, as on a node with a single uplink. For IPv6, only the device that
+        // has the address answers neighbour solicitations.
         let uplink = if nth == 0 || node.is_ipv6() {
             format!("addr add {} dev {device}\n", address::of_device(node, bits))
         } else {
@@ -73,7 +74,7 @@ impl Client {
         Ok(Self::at(&client.name, address, &netns))
     }
 
-    /// Somebody who is there already and becomes a client.
+    /// Makes an existing netns a client.
     pub(super) fn at(name: &str, address: IpAddr, netns: &Netns) -> Self {
         Self {
             name: name.to_owned(),
@@ -93,31 +94,31 @@ impl Client {
         &self.netns
     }
 
-    /// Makes all attempts of a step, from as many ports at once as it says and otherwise one after the other, and tells
-    /// the host how each of them went. As soon as the first SYN is on its way it says so to `begun`.
+    /// Makes all attempts of a step, from as many ports at once as it says and otherwise in sequence, and
+    /// reports each outcome to the host. Signals `first_syn` as soon as the first SYN is on its way.
     pub(super) fn connect(
         &self,
         step: &Connect,
         to: SocketAddr,
-        begun: &Sender<()>,
+        first_syn: &Sender<()>,
         port: &Port,
         cancel: &Cancel,
     ) -> Result<()> {
         let pause = Duration::from_millis(step.pause_ms.into());
         if step.half_open.is_some() {
-            self.netns.run(|| fall_silent(step))?;
+            self.netns.run(|| drop_answers(step))?;
         }
         let ports = Mutex::new(step.ports());
         let next = || ports.lock().unwrap_or_else(PoisonError::into_inner).next();
         let connect_from = |source_port| {
             let truth = match &step.half_open {
-                None => self.attempt(source_port, to, step, begun, (port, cancel))?,
-                Some(syn) => self.half_open(source_port, to, syn, begun, cancel)?,
+                None => self.attempt(source_port, to, step, first_syn, (port, cancel))?,
+                Some(syn) => self.half_open(source_port, to, syn, first_syn, cancel)?,
             };
             port.send(&Message::Traffic(truth));
             cancel.sleep(pause)
         };
-        let lane = || {
+        let worker = || {
             self.netns.run(|| {
                 while let Some(source_port) = next() {
                     (0..step.times).try_for_each(|_| connect_from(source_port))?;
@@ -126,16 +127,16 @@ impl Client {
             })
         };
         thread::scope(|scope| {
-            let lanes: Vec<_> = (0..step.at_once).map(|_| scope.spawn(lane)).collect();
+            let workers: Vec<_> = (0..step.at_once).map(|_| scope.spawn(worker)).collect();
             let panicked = |_| Err(anyhow!("{} panicked", self.name));
-            lanes
+            workers
                 .into_iter()
-                .try_for_each(|lane| lane.join().unwrap_or_else(panicked))
+                .try_for_each(|worker| worker.join().unwrap_or_else(panicked))
         })
     }
 
-    /// Says a line on each connection that it holds.
-    pub(super) fn talk(&self) -> Result<()> {
+    /// Sends a line on each connection that it holds.
+    pub(super) fn send_on_held(&self) -> Result<()> {
         self.lock().iter_mut().try_for_each(|stream| {
             stream
                 .write_all(b"and another thing\n")
@@ -143,26 +144,27 @@ impl Client {
         })
     }
 
-    /// Sends packets that look like SYNs and are none.
-    pub(super) fn stray(&self, source_port: u16, to: SocketAddr) -> Result<()> {
+    /// Sends packets that look like SYNs but are not.
+    pub(super) fn send_strays(&self, source_port: u16, to: SocketAddr) -> Result<()> {
         let from = SocketAddr::new(self.address, source_port);
         self.netns.run(|| strays::send(from, to))
     }
 
-    /// Connects from whatever port, and lets go at once.
-    pub(super) fn visit(&self, to: SocketAddr) -> Result<()> {
+    /// Connects from any port and closes at once.
+    pub(super) fn connect_briefly(&self, to: SocketAddr) -> Result<()> {
         self.netns.run(|| {
-            let mut pod =
-                TcpStream::connect_timeout(&to, REPLY).with_context(|| format!("cannot connect to {to}"))?;
-            // Kernels before 6.3 may miss a handshake's ACK while a FIN right behind it is at work on another CPU.
-            pod.set_read_timeout(Some(REPLY))?;
+            let mut pod = TcpStream::connect_timeout(&to, REPLY_LIMIT)
+                .with_context(|| format!("cannot connect to {to}"))?;
+            // Kernels before 6.3 may miss a handshake's ACK while a FIN right behind it is processed on
+            // another CPU.
+            pod.set_read_timeout(Some(REPLY_LIMIT))?;
             pod.read_exact(&mut [0])
-                .with_context(|| format!("{to} says nothing"))
+                .with_context(|| format!("{to} sent nothing"))
         })
     }
 
-    /// Closes what was held open.
-    pub(super) fn let_go(&self) {
+    /// Closes the held connections.
+    pub(super) fn close_held(&self) {
         self.lock().clear();
     }
 
@@ -171,12 +173,12 @@ impl Client {
         source_port: u16,
         to: SocketAddr,
         step: &Connect,
-        begun: &Sender<()>,
+        first_syn: &Sender<()>,
         (port, cancel): (&Port, &Cancel),
     ) -> Result<Traffic> {
         let from = SocketAddr::new(self.address, source_port);
         let socket = self.socket(from, step)?;
-        let (result, took) = connect(&socket, to, step, begun, cancel)?;
+        let (result, took) = connect(&socket, to, step, first_syn, cancel)?;
         let outcome = match &result {
             Ok(()) => Outcome::Connected,
             Err(error) if error.kind() == ErrorKind::Interrupted => Outcome::Aborted,
@@ -215,7 +217,7 @@ impl Client {
 
     fn socket(&self, from: SocketAddr, step: &Connect) -> Result<Socket> {
         let socket = Socket::new(Domain::for_address(from), Type::STREAM, Some(Protocol::TCP))
-            .context("cannot make a socket")?;
+            .context("cannot create a socket")?;
         if let Some(number) = step.sequence {
             sequence::set(&socket, number)?;
         }
@@ -246,7 +248,7 @@ impl Client {
         source_port: u16,
         to: SocketAddr,
         syn: &HalfOpen,
-        begun: &Sender<()>,
+        first_syn: &Sender<()>,
         cancel: &Cancel,
     ) -> Result<Traffic> {
         let start = Instant::now();
@@ -256,7 +258,7 @@ impl Client {
                 cancel.sleep(BETWEEN_SYNS)?;
             }
             segment::send_syn(from, to, syn)?;
-            let _ = begun.send(());
+            let _ = first_syn.send(());
         }
         Ok(Traffic {
             client: self.name.clone(),
@@ -279,8 +281,8 @@ pub(super) fn device(nth: usize) -> String {
     format!("eth{nth}")
 }
 
-/// Keeps the TCP of the calling thread's netns from hearing what comes back for the ports of a step, for it would answer with RST.
-fn fall_silent(step: &Connect) -> Result<()> {
+/// Drops the answers to a step's ports in the calling thread's netns: its TCP would answer them with RST.
+fn drop_answers(step: &Connect) -> Result<()> {
     let first = step.source_port;
     let last = first.saturating_add(step.count - 1);
     tool::feed(
@@ -293,13 +295,13 @@ fn fall_silent(step: &Connect) -> Result<()> {
     Ok(())
 }
 
-/// Connects, and waits for a port that its last connection has not quite let go. Such a wait is not counted: the
-/// kernel refuses at once, before any packet.
+/// Connects, and retries while the last connection still occupies the port. That wait is not counted: the
+/// kernel fails the call before any packet.
 fn connect(
     socket: &Socket,
     to: SocketAddr,
     step: &Connect,
-    begun: &Sender<()>,
+    first_syn: &Sender<()>,
     cancel: &Cancel,
 ) -> Result<(io::Result<()>, Duration)> {
     let to = to.into();
@@ -315,7 +317,7 @@ fn connect(
                 continue;
             }
             Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {
-                let _ = begun.send(());
+                let _ = first_syn.send(());
                 handshake(socket, start, step, cancel)?
             }
             result => result,
@@ -324,8 +326,8 @@ fn connect(
     }
 }
 
-/// Waits until a connection that is being made is made, or has failed, or the client has waited long enough. Fails
-/// itself when the scenario must stop.
+/// Waits until a pending connection is established or has failed, or the client's timeout has passed. Fails
+/// if the scenario must stop.
 fn handshake(socket: &Socket, start: Instant, step: &Connect, cancel: &Cancel) -> Result<io::Result<()>> {
     let (limit, then) = match step.abort_ms {
         Some(limit) if limit < step.timeout_ms => (limit, ErrorKind::Interrupted),
@@ -333,31 +335,31 @@ fn handshake(socket: &Socket, start: Instant, step: &Connect, cancel: &Cancel) -
     };
     let limit = Duration::from_millis(limit.into());
     loop {
-        cancel.go_on()?;
+        cancel.check_cancelled()?;
         let left = limit.saturating_sub(start.elapsed());
         if left.is_zero() {
             return Ok(Err(then.into()));
         }
-        // Rounded up, so that the last wait is not one of no time, again and again.
-        let wait =
-            PollTimeout::try_from(left.min(LOOK) + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        // Rounded up, so that the last wait is never zero.
+        let wait = PollTimeout::try_from(left.min(POLL_INTERVAL) + Duration::from_millis(1))
+            .unwrap_or(PollTimeout::MAX);
         let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
         match poll(&mut ready, wait) {
             Ok(0) | Err(Errno::EINTR) => {}
             Ok(_) => {
                 return Ok(socket
                     .take_error()
-                    .and_then(|error| error.filter(is_no_answer).map_or(Ok(()), Err)));
+                    .and_then(|error| error.filter(is_handshake_error).map_or(Ok(()), Err)));
             }
             Err(errno) => return Ok(Err(errno.into())),
         }
     }
 }
 
-/// Whether this is what became of the handshake. A connection that was made, and reset before its client looked, was
-/// made all the same.
-fn is_no_answer(error: &io::Error) -> bool {
-    // The second one where the server had closed it before that.
+/// Whether the error is the outcome of the handshake. A connection that was reset before its client looked at
+/// it was established all the same.
+fn is_handshake_error(error: &io::Error) -> bool {
+    // BrokenPipe: the server had closed the connection before the reset.
     !matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
@@ -365,7 +367,7 @@ fn outcome(error: &io::Error) -> Outcome {
     match error.kind() {
         ErrorKind::TimedOut => Outcome::Timeout,
         ErrorKind::ConnectionRefused => Outcome::Refused,
-        // IPv6 says so where somebody prohibits it; IPv4 says that the host is unreachable then.
+        // IPv6 reports a prohibit route as EACCES; IPv4 reports it as host unreachable.
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::PermissionDenied => {
             Outcome::Unreachable
         }
@@ -374,11 +376,11 @@ fn outcome(error: &io::Error) -> Outcome {
     }
 }
 
-/// What the server said, up to the end of its first line, and when the first of it came. Unless that is enough, all of
-/// it is read, so that it is the server who closes first, and the client's port is free at once.
+/// The server's answer up to the end of its first line, and when its first byte arrived. Unless the first
+/// line is enough, all of it is read, so that the server closes first and the client's port is free at once.
 fn greeting(mut stream: &TcpStream, first_line: bool) -> Option<(String, Instant)> {
     let _ = stream.set_nonblocking(false);
-    let _ = stream.set_read_timeout(Some(REPLY));
+    let _ = stream.set_read_timeout(Some(REPLY_LIMIT));
     let mut said = Vec::new();
     let mut bytes = [0; 64];
     let mut heard = None;

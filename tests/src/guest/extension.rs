@@ -1,4 +1,4 @@
-//! Extension headers of IPv6 in every packet of a socket.
+//! IPv6 extension headers in every packet of a socket.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -11,8 +11,8 @@ use socket2::Socket;
 
 use crate::scenario::ExtensionHeader;
 
-/// The shortest there is: what follows (the kernel knows), no more than 8 bytes, and one option of padding that fills
-/// them (`PadN`, RFC 8200).
+/// The shortest options header: next header (filled in by the kernel), length 0 (8 bytes in total), and one
+/// padding option that fills the rest (`PadN`, RFC 8200).
 const PADDING: [u8; 8] = [0, 0, 1, 4, 0, 0, 0, 0];
 
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ setsockopt_impl!(
     SetOsString<'_>
 );
 
-/// Has the kernel put these headers into every packet of the socket, in the order that the standard recommends.
+/// Makes the kernel add these headers to every packet of the socket, in the order recommended by RFC 8200.
 pub(super) fn add(socket: &Socket, headers: &[ExtensionHeader]) -> Result<()> {
     let content = OsString::from_vec(PADDING.to_vec());
     for header in headers {

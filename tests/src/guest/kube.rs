@@ -1,8 +1,8 @@
-//! What kube-proxy does to a node for the services of a scenario, in each of its modes.
+//! kube-proxy's changes to a node for the services of a scenario, in each of its modes.
 //!
-//! Names of chains, order of rules, comments and options are those of Kubernetes 1.33 (`pkg/proxy`). It is configured
-//! with the pods' network as `--cluster-cidr`; where a NodePort is taken is the default of each mode: at all
-//! addresses of the node with iptables, and at those towards the clients with IPVS and nftables.
+//! Chain names, rule order, comments and options are those of Kubernetes 1.33 (`pkg/proxy`), with the pods'
+//! network as `--cluster-cidr` and the default NodePort addresses of each mode: all addresses of the node
+//! with iptables, those towards the clients with IPVS and nftables.
 
 mod iptables;
 mod ipvs;
@@ -15,12 +15,9 @@ use anyhow::Result;
 use super::sysctl::Changed;
 use crate::scenario::{Family, Membership, Proxy, Removal, Topology};
 use iptables::{Backend, Iptables};
-use plan::{Front, Plan};
+use plan::{Plan, ServicePort};
 
-/// The port of every service on its cluster address.
-const CLUSTER_PORT: u16 = 80;
-
-/// A kube-proxy.
+/// A stand-in for kube-proxy.
 #[derive(Debug)]
 pub(super) struct Kube {
     plan: Plan,
@@ -35,7 +32,7 @@ enum Mode {
 }
 
 impl Kube {
-    /// Starts it: sets the sysctls that kube-proxy sets then.
+    /// Starts it: sets kube-proxy's sysctls.
     pub(super) fn start(topology: &Topology, sysctls: &mut Changed) -> Result<Self> {
         let mode = match topology.proxy {
             Proxy::Ipvs => Mode::Ipvs,
@@ -43,7 +40,7 @@ impl Kube {
             Proxy::IptablesLegacy => Mode::Iptables(Iptables::new(Backend::Legacy)),
             Proxy::Nftables => Mode::Nftables,
         };
-        // It is the network plugin who does this where kube-proxy does not.
+        // The network plugin does this where kube-proxy does not.
         sysctls.set(topology.family.forwarding(), 1)?;
         let own = match (&mode, topology.family) {
             (Mode::Ipvs, _) => ipvs::SYSCTLS,
@@ -57,7 +54,7 @@ impl Kube {
         })
     }
 
-    /// Writes all that there is for the services as they are at first.
+    /// Writes everything for the services in their initial state.
     pub(super) fn sync(&mut self) -> Result<()> {
         match &mut self.mode {
             Mode::Ipvs => ipvs::sync(&self.plan),
@@ -91,12 +88,12 @@ impl Kube {
         change: impl FnOnce(&mut Plan, usize) -> Result<()>,
     ) -> Result<()> {
         let nth = self.plan.find(service)?;
-        let before: Front = self.plan.fronts[nth].clone();
+        let before: ServicePort = self.plan.service_ports[nth].clone();
         change(&mut self.plan, nth)?;
         match &mut self.mode {
-            Mode::Ipvs => ipvs::change(&self.plan, &before, &self.plan.fronts[nth]),
+            Mode::Ipvs => ipvs::change(&self.plan, &before, &self.plan.service_ports[nth]),
             Mode::Iptables(iptables) => iptables.sync(&self.plan),
-            Mode::Nftables => nftables::change(self.plan.family, &before, &self.plan.fronts[nth]),
+            Mode::Nftables => nftables::change(self.plan.family, &before, &self.plan.service_ports[nth]),
         }
     }
 }

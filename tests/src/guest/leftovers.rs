@@ -1,4 +1,4 @@
-//! What a scenario must not leave behind.
+//! Detects what a scenario leaves behind.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::cancel::Cancel;
-use super::topology::{ipvs_connections, names_in};
+use super::node_state::{ipvs_connections, names_in};
 use super::{modules, netns, process_table, sysctl, tool};
 
-/// How long things that end by themselves may take: a device's last reference, a conntrack entry that dies.
+/// How long self-terminating things may take: a device's last reference, a dying conntrack entry.
 const SETTLE: Duration = Duration::from_secs(5);
 
-/// A kind of thing that a node has.
+/// A kind of thing on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Device,
@@ -24,7 +24,7 @@ pub(super) enum Kind {
     IpvsConnection,
     Rule,
     IpSet,
-    /// Devices' addresses, routes and policy rules, as `ip` prints them.
+    /// Addresses, routes and routing rules, as `ip` prints them.
     Routing,
     Qdisc,
     Kprobe,
@@ -52,17 +52,17 @@ impl Kind {
     }
 }
 
-/// All on the node that a scenario could have left behind.
+/// Everything on the node that a scenario could leave behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Inventory(BTreeMap<Kind, BTreeSet<String>>);
 
 impl Inventory {
-    /// Takes stock of everything.
+    /// Takes a full inventory.
     pub(super) fn take() -> Result<Self> {
         Self::take_of(true)
     }
 
-    /// Takes stock; unless it is to be `thorough`, without what only steps with tools of their own change.
+    /// Takes an inventory; unless `thorough`, without what only shell commands of steps can change.
     fn take_of(thorough: bool) -> Result<Self> {
         let mut all = BTreeMap::new();
         let mut add = |kind: Kind, names: Vec<String>| {
@@ -85,7 +85,7 @@ impl Inventory {
             add(Kind::Routing, lines(routing()?));
             add(Kind::Qdisc, qdiscs()?);
         }
-        // Whoever traces must have taken his probes away.
+        // A tracer must have removed its probes.
         let probes = fs::read_to_string("/sys/kernel/debug/kprobes/list").unwrap_or_default();
         add(Kind::Kprobe, lines(probes));
         add(
@@ -112,20 +112,20 @@ impl Inventory {
         self.0.get(&kind).unwrap_or(&NONE)
     }
 
-    /// Waits until the node is again as it was, and returns what is there that was not, or is not there any more.
-    pub(super) fn strangers(&self, thorough: bool) -> Result<Vec<String>> {
-        let mut strangers = Vec::new();
+    /// Waits until the node matches this inventory again, and returns the differences that remain.
+    pub(super) fn differences(&self, thorough: bool) -> Result<Vec<String>> {
+        let mut differences = Vec::new();
         Cancel::default().wait_until(SETTLE, || {
             let now = Self::take_of(thorough)?;
-            strangers.clear();
+            differences.clear();
             for kind in now.0.keys().copied() {
                 let (word, is, was) = (kind.word(), now.of(kind), self.of(kind));
-                strangers.extend(is.difference(was).map(|name| format!("{word} {name}")));
-                strangers.extend(was.difference(is).map(|name| format!("no {word} {name}")));
+                differences.extend(is.difference(was).map(|name| format!("{word} {name}")));
+                differences.extend(was.difference(is).map(|name| format!("no {word} {name}")));
             }
-            Ok(strangers.is_empty())
+            Ok(differences.is_empty())
         })?;
-        Ok(strangers)
+        Ok(differences)
     }
 }
 
@@ -137,7 +137,7 @@ pub(super) fn routing() -> Result<String> {
     )
 }
 
-/// The qdiscs of all devices, without the count of their users.
+/// The qdiscs of all devices, without their reference counts.
 pub(super) fn qdiscs() -> Result<Vec<String>> {
     let all = tool::run("tc qdisc show")?;
     let known = |line: &str| {

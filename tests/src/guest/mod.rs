@@ -1,9 +1,9 @@
-//! PID 1 of the guest: mounts, loads modules, plays the scenarios of its job, powers off.
+//! PID 1 of the guest: mounts file systems, loads modules, runs the scenarios of its job, powers off.
 //!
-//! The guest's first netns is the node. kube-proxy's part is played by [`kube`], which writes the sysctls, IP sets,
-//! rules and virtual servers that kube-proxy writes in IPVS mode; clients and pods are netns of their own, joined
-//! to the node by veths. All of it is built with the same tools that an administrator would use, and the traffic
-//! is TCP by the kernel's own stack. Each scenario begins with an empty node and must leave one behind.
+//! The guest's first netns is the node. [`kube`] stands in for kube-proxy: it writes the sysctls, IP sets,
+//! rules and virtual servers that kube-proxy writes. Clients and pods are separate netns, connected to the
+//! node by veths. Everything is built with an administrator's usual tools, and the traffic is TCP of the
+//! kernel's own stack. Each scenario starts with an empty node and must leave an empty node behind.
 
 mod abridge;
 mod boot;
@@ -15,14 +15,15 @@ mod leftovers;
 mod modules;
 mod neighbour;
 mod netns;
+mod node_state;
 mod nodes;
-mod play;
 mod pod;
 mod port;
 mod process;
 mod process_table;
 mod recording;
 mod restore;
+mod scenario_run;
 mod screen;
 mod segment;
 mod sequence;
@@ -42,7 +43,7 @@ use anyhow::{Context, Result, anyhow};
 use crate::protocol::{JOB_PATH, Job, Message};
 use port::Port;
 
-/// Runs the guest from first to last. It never returns: PID 1 must not.
+/// Runs the guest. It never returns: PID 1 must not exit.
 pub fn main() -> ! {
     let mut arguments = std::env::args();
     if arguments
@@ -52,12 +53,10 @@ pub fn main() -> ! {
         std::process::exit(modules::modprobe(arguments));
     }
     if std::process::id() != 1 {
-        eprintln!(
-            "lab-guest is the first process of the lab's guest and mounts, kills and powers off at will."
-        );
+        eprintln!("lab-guest runs only as PID 1 of the lab's guest: it mounts, kills and powers off.");
         std::process::exit(2);
     }
-    // A panic of PID 1 would be one of the kernel, with its trace in place of ours.
+    // If PID 1 panicked, the kernel would panic and hide our backtrace.
     let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(anyhow!("lab-guest panicked")));
     if let Err(error) = outcome {
         eprintln!("lab-guest: {error:#}");
@@ -69,7 +68,7 @@ fn run() -> Result<()> {
     boot::mount_all()?;
     let port = Port::open()?;
     let job = std::fs::read(JOB_PATH).with_context(|| format!("cannot read {JOB_PATH}"))?;
-    let job: Job = serde_json::from_slice(&job).with_context(|| format!("cannot understand {JOB_PATH}"))?;
+    let job: Job = serde_json::from_slice(&job).with_context(|| format!("cannot parse {JOB_PATH}"))?;
     modules::load(&job.modules)?;
     boot::prepare_node()?;
     port.send(&Message::Ready {
@@ -78,7 +77,7 @@ fn run() -> Result<()> {
     if let Some(terminal) = &job.screen {
         screen::show(&job, terminal, &port)?;
     } else {
-        supervise::play_all(&job, &port);
+        supervise::run_all(&job, &port);
     }
     port.send(&Message::Done);
     port.drain();

@@ -1,4 +1,4 @@
-//! Kernel modules: loaded at boot, when somebody asks for them, and taken away again.
+//! Kernel modules: loaded at boot or on demand, and removed again.
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -12,9 +12,9 @@ use nix::kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module}
 use super::cancel::Cancel;
 use crate::protocol::{MODULE_ALIASES, MODULE_NEEDS, module_path};
 
-/// How long a module may stay in use by what has been removed: rules, for instance, are destroyed some time after
-/// nft has taken them away.
-const FORGET: Duration = Duration::from_secs(10);
+/// How long removed objects may keep a module in use: rules, for example, are destroyed some time after nft
+/// has removed them.
+const RELEASE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Loads files in the order given.
 pub(super) fn load(paths: &[String]) -> Result<()> {
@@ -23,20 +23,20 @@ pub(super) fn load(paths: &[String]) -> Result<()> {
 
 fn load_one(path: &str) -> Result<()> {
     let file = File::open(path).with_context(|| format!("cannot open {path}"))?;
-    // One that makes a device of its own on loading would be a stranger on the node.
+    // Modules that create devices on loading would add leftovers to the node.
     let parameters = match path.rsplit('/').next() {
         Some("dummy.ko") => "numdummies=0",
         Some("ifb.ko") => "numifbs=0",
         _ => "",
     };
-    let parameters = CString::new(parameters).context("a parameter holds a NUL")?;
+    let parameters = CString::new(parameters).context("a module parameter contains a NUL")?;
     match finit_module(&file, &parameters, ModuleInitFlags::empty()) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("cannot load {path}")),
     }
 }
 
-/// Loads a module by its name or an alias, and before it all that it needs.
+/// Loads a module by name or alias, after its dependencies.
 pub(super) fn probe(name: &str) -> Result<()> {
     let name = resolve(name)?;
     let all = fs::read_to_string(MODULE_NEEDS).with_context(|| format!("cannot read {MODULE_NEEDS}"))?;
@@ -45,7 +45,7 @@ pub(super) fn probe(name: &str) -> Result<()> {
         .map(str::split_whitespace)
         .find(|words| words.clone().next() == Some(&name));
     let Some(words) = words else {
-        bail!("the guest has no module {name}");
+        bail!("no module {name} in the guest");
     };
     for need in words.skip(1) {
         load_one(&module_path(need))?;
@@ -53,14 +53,14 @@ pub(super) fn probe(name: &str) -> Result<()> {
     load_one(&module_path(&name))
 }
 
-/// Removes a module, but none that it needed.
+/// Removes a module, but not its dependencies.
 pub(super) fn remove(name: &str) -> Result<()> {
     let name = resolve(name)?;
     unload(&name).with_context(|| format!("cannot remove the module {name}"))
 }
 
 fn unload(name: &str) -> Result<()> {
-    let name = CString::new(name).context("a name holds a NUL")?;
+    let name = CString::new(name).context("a module name contains a NUL")?;
     match delete_module(&name, DeleteModuleFlags::O_NONBLOCK) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
@@ -78,18 +78,18 @@ fn resolve(asked: &str) -> Result<String> {
     Ok(stands_for.map_or(asked, |(_, name)| name.to_owned()))
 }
 
-/// The modules that are loaded.
+/// The loaded modules.
 pub(super) fn loaded() -> Result<BTreeSet<String>> {
     let all = fs::read_to_string("/proc/modules").context("cannot read /proc/modules")?;
     let names = all.lines().filter_map(|line| line.split_whitespace().next());
     Ok(names.map(str::to_owned).collect())
 }
 
-/// Removes all modules that were not there before, and loads those that are not there any more.
+/// Removes all modules that are not in `before`, and loads those that are missing.
 pub(super) fn restore(before: &BTreeSet<String>) -> Result<()> {
     let mut left: Vec<String> = Vec::new();
-    let gone = Cancel::default().wait_until(FORGET, || {
-        // Each round frees modules that the last one's needed.
+    let gone = Cancel::default().wait_until(RELEASE_LIMIT, || {
+        // Each round frees modules that the last round's needed.
         loop {
             left = loaded()?.difference(before).cloned().collect();
             if !left.iter().any(|name| unload(name).is_ok()) {
@@ -97,12 +97,12 @@ pub(super) fn restore(before: &BTreeSet<String>) -> Result<()> {
             }
         }
     })?;
-    ensure!(gone, "these modules cannot be removed: {}", left.join(", "));
+    ensure!(gone, "cannot remove modules: {}", left.join(", "));
     let now = loaded()?;
     before.difference(&now).try_for_each(|name| probe(name))
 }
 
-/// The guest's `modprobe`, for tools, for steps and for the kernel itself, which calls it with `-q --` and a name.
+/// The guest's `modprobe`, for tools, steps and the kernel itself, which calls it with `-q --` and a name.
 /// Returns the exit status.
 pub(super) fn modprobe(arguments: impl Iterator<Item = String>) -> i32 {
     let (options, names): (Vec<String>, Vec<String>) =

@@ -1,7 +1,7 @@
-//! Neighbour discovery of IPv6, over before anybody connects.
+//! IPv6 neighbour discovery, completed before anybody connects.
 //!
-//! A new link takes its time until both ends answer for their addresses, and who asks too early asks again only a second
-//! later. On a real node all that was long ago.
+//! On a new link it takes a while until both ends answer neighbour solicitations, and an early solicitation
+//! is retried only a second later. On a real node all of this happened long ago.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -14,35 +14,35 @@ use super::netns::Netns;
 use crate::scenario::address;
 
 /// How long discovery may take.
-const DISCOVERED: Duration = Duration::from_secs(10);
+const RESOLVE_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long an answer may take.
-const ANSWER: Duration = Duration::from_millis(100);
+/// How long one probe waits for its answer.
+const PROBE_LIMIT: Duration = Duration::from_millis(100);
 
-/// The port that nobody listens on (RFC 863).
+/// The discard port, on which nothing listens (RFC 863).
 const DISCARD: u16 = 9;
 
-/// Waits until a netns and its neighbour know each other, if they speak IPv6.
-pub(super) fn meet(netns: &Netns, neighbour: IpAddr, cancel: &Cancel) -> Result<()> {
+/// Waits until a netns and its IPv6 neighbour have resolved each other; returns at once for IPv4.
+pub(super) fn resolve_ipv6(netns: &Netns, neighbour: IpAddr, cancel: &Cancel) -> Result<()> {
     if neighbour.is_ipv4() {
         return Ok(());
     }
-    cancel.doing(format!("waiting until {netns} knows {neighbour}"))?;
-    know(netns, neighbour, cancel)
+    cancel.begin(format!("waiting for {netns} to resolve {neighbour}"))?;
+    resolve(netns, neighbour, cancel)
 }
 
-/// Waits until a netns knows its neighbour, whatever they speak.
-pub(super) fn know(netns: &Netns, neighbour: IpAddr, cancel: &Cancel) -> Result<()> {
-    let met = netns.run(|| cancel.wait_until(DISCOVERED, || answers(neighbour)))?;
-    ensure!(met, "{netns} does not learn where {neighbour} is");
+/// Waits until a netns has resolved its neighbour, IPv4 or IPv6.
+pub(super) fn resolve(netns: &Netns, neighbour: IpAddr, cancel: &Cancel) -> Result<()> {
+    let resolved = netns.run(|| cancel.wait_until(RESOLVE_LIMIT, || is_resolved(neighbour)))?;
+    ensure!(resolved, "{netns} cannot resolve {neighbour}");
     Ok(())
 }
 
-/// Whether a datagram to a port that nobody listens on is refused: then each end has found the other one.
-fn answers(neighbour: IpAddr) -> Result<bool> {
-    let socket = UdpSocket::bind((address::any(neighbour), 0)).context("cannot make a socket")?;
+/// Whether a datagram to a closed port is refused: then both ends have resolved each other.
+fn is_resolved(neighbour: IpAddr) -> Result<bool> {
+    let socket = UdpSocket::bind((address::any(neighbour), 0)).context("cannot create a socket")?;
     socket
-        .set_read_timeout(Some(ANSWER))
+        .set_read_timeout(Some(PROBE_LIMIT))
         .context("cannot set up a socket")?;
     let asked = socket
         .connect(SocketAddr::new(neighbour, DISCARD))

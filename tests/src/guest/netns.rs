@@ -19,24 +19,24 @@ pub(super) const FOLDER: &str = "/run/netns";
 /// A netns: the node's own, or another one.
 #[derive(Debug, Clone)]
 pub(super) struct Netns {
-    /// None for the node's own.
+    /// `None` for the node's own.
     name: Option<String>,
 }
 
 impl Netns {
-    /// Makes a new one, named as `ip netns add` would name it: IPv6 only if it is to have addresses of that, no
-    /// forwarding (which it would inherit from the node). It takes a thread and no program, for programs take their time
-    /// in an emulated guest.
+    /// Creates a netns, named as `ip netns add` would name it, with IPv6 only if it gets such an address, and
+    /// without forwarding (which it would inherit from the node). This takes a thread instead of a program,
+    /// because programs are slow to start in an emulated guest.
     pub(super) fn create(name: &str, address: IpAddr) -> Result<Self> {
-        fs::create_dir_all(FOLDER).with_context(|| format!("cannot make {FOLDER}"))?;
+        fs::create_dir_all(FOLDER).with_context(|| format!("cannot create {FOLDER}"))?;
         let path = Path::new(FOLDER).join(name);
-        File::create_new(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        File::create_new(&path).with_context(|| format!("cannot create {}", path.display()))?;
         thread::scope(|scope| {
             let inside = scope.spawn(|| {
-                unshare(CloneFlags::CLONE_NEWNET).context("cannot make a netns")?;
+                unshare(CloneFlags::CLONE_NEWNET).context("cannot create a netns")?;
                 let own = Some("/proc/thread-self/ns/net");
                 mount(own, &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-                    .with_context(|| format!("cannot name a netns {}", path.display()))?;
+                    .with_context(|| format!("cannot bind a netns to {}", path.display()))?;
                 if address.is_ipv6() {
                     sysctl::ipv6().try_for_each(|(name, value)| sysctl::write(&name, value))?;
                 } else {
@@ -46,7 +46,7 @@ impl Netns {
             });
             inside
                 .join()
-                .unwrap_or_else(|_| Err(anyhow!("a thread that made a netns panicked")))
+                .unwrap_or_else(|_| Err(anyhow!("the thread that created a netns panicked")))
         })?;
         Ok(Self {
             name: Some(name.to_owned()),
@@ -63,7 +63,7 @@ impl Netns {
         self.name.as_deref()
     }
 
-    /// Runs `ip` in it on each line, with loopback up before the first.
+    /// Runs `ip` in it on each line, after setting loopback up.
     pub(super) fn ip(&self, lines: &str) -> Result<()> {
         let lines = format!("link set lo up\n{lines}");
         let netns = self
@@ -74,7 +74,7 @@ impl Netns {
         Ok(())
     }
 
-    /// Moves the calling thread, which is in the node's, into it, for good.
+    /// Moves the calling thread from the node's netns into this one, permanently.
     pub(super) fn enter(&self) -> Result<()> {
         let Some(name) = &self.name else {
             return Ok(());
@@ -84,7 +84,7 @@ impl Netns {
         setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter the netns {name}"))
     }
 
-    /// Runs something in it and waits for it.
+    /// Runs a closure in it and waits for the result.
     pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         thread::scope(|scope| {
             let inside = scope.spawn(|| {
@@ -106,11 +106,11 @@ impl fmt::Display for Netns {
     }
 }
 
-/// Takes the name of a netns away; without one, the netns ends with its last process, socket and device.
+/// Removes the name of a netns; the netns itself ends with its last process, socket and device.
 pub(super) fn delete(name: &str) -> Result<()> {
     let path = Path::new(FOLDER).join(name);
     match umount2(&path, MntFlags::MNT_DETACH) {
-        // It was not even made.
+        // It was never created.
         Ok(()) | Err(Errno::EINVAL) => {}
         Err(error) => return Err(error).with_context(|| format!("cannot unmount {}", path.display())),
     }

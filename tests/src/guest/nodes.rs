@@ -1,9 +1,9 @@
-//! Other nodes, and the way to their pods: tunnels and routes as Calico's Felix and BIRD write them.
+//! Other nodes and the routes to their pods: tunnels and routes as Calico's Felix and BIRD write them.
 //!
-//! With IPIP each node uses the kernel's own `tunl0`, and a route through it names the other node: the outer packet
-//! goes to the route's gateway. With VXLAN each node has a `vxlan.calico`; the gateway is the other node's tunnel
-//! address, whose hardware address a permanent neighbour entry tells, and that one's node a permanent entry of the
-//! forwarding table.
+//! With IPIP each node uses the kernel's own `tunl0`, and a route through it names the other node: the outer
+//! packet goes to the route's gateway. With VXLAN each node has a `vxlan.calico`. The gateway is the other
+//! node's tunnel address: a permanent neighbour entry gives its MAC address, and a permanent FDB entry gives
+//! that one's node.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use crate::scenario::{self, Overlay, Topology, address};
 /// Calico's VXLAN device.
 const VXLAN: &str = "vxlan.calico";
 
-/// The kernel's IPIP device without an address of its own, which every netns has.
+/// The kernel's fallback IPIP device, which every netns has.
 const IPIP: &str = "tunl0";
 
 /// Another node.
@@ -27,13 +27,13 @@ pub(super) struct OtherNode {
     netns: Netns,
 }
 
-/// One end of the way between two nodes.
+/// One end of the path between two nodes.
 struct End {
-    /// The node's name for `ip -n`; none for the first node.
+    /// The node's name for `ip -n`; `None` for the first node.
     netns: Option<String>,
     /// Its address on the nodes' network.
     address: IpAddr,
-    /// The address of its tunnel.
+    /// Its tunnel address.
     tunnel: IpAddr,
     /// Its device towards the other end.
     device: String,
@@ -42,13 +42,13 @@ struct End {
 }
 
 impl OtherNode {
-    /// Builds the node's netns and joins it to the first node by a link of its own.
+    /// Builds the node's netns and its link to the first node.
     pub(super) fn create(node: &scenario::OtherNode, topology: &Topology) -> Result<Self> {
         let netns = Netns::create(&node.name, node.address)?;
         netns.run(|| sysctl::write(topology.family.forwarding(), 1))?;
         let (name, address, device) = (&node.name, node.address, device(topology, node));
         let (bits, first) = (address::bits(address), topology.node_address());
-        // The first node has its address on this link as well, as if all links were its one uplink: what it
+        // The first node has its address on this link too, as if all links were its single uplink: what it
         // masquerades towards this node gets that address.
         tool::feed(
             "ip -batch -",
@@ -87,8 +87,8 @@ pub(super) fn device(topology: &Topology, node: &scenario::OtherNode) -> String 
     client::device(topology.outside().count() + nth.unwrap_or_default())
 }
 
-/// Has the kernel ready for the overlay, before any netns is made. What it loads is removed with the scenario, and `tunl0`
-/// with it.
+/// Prepares the kernel for the overlay, before any netns is created. The modules loaded here are removed with
+/// the scenario, and `tunl0` with them.
 pub(super) fn prepare(overlay: Overlay) -> Result<()> {
     match overlay {
         Overlay::Ipip => modules::probe("ipip"),
@@ -96,7 +96,7 @@ pub(super) fn prepare(overlay: Overlay) -> Result<()> {
     }
 }
 
-/// Makes the ways between the first node's pods and those of each other node.
+/// Connects the first node's pods with those of each other node.
 pub(super) fn connect(topology: &Topology) -> Result<()> {
     for (nth, node) in topology.nodes.iter().enumerate() {
         let here = End {
@@ -116,20 +116,20 @@ pub(super) fn connect(topology: &Topology) -> Result<()> {
         let overlay = topology.overlay;
         for (from, to) in [(&here, &there), (&there, &here)] {
             let of = from.netns.as_deref().unwrap_or("the node");
-            way(overlay, from, to).with_context(|| format!("cannot make the way from {of}"))?;
+            set_up_path(overlay, from, to).with_context(|| format!("cannot set up the routes from {of}"))?;
         }
     }
     Ok(())
 }
 
 fn networks(topology: &Topology, node: Option<&str>) -> Vec<IpAddr> {
-    // A pod in its node's netns has its node's address, to which nobody goes through a tunnel.
+    // A pod in its node's netns has its node's address, which is never reached through a tunnel.
     let own = topology.pods.iter().filter(|pod| !pod.host_network);
     let pods = own.filter(|pod| pod.node.as_deref() == node);
     pods.map(|pod| address::network(pod.address)).collect()
 }
 
-fn way(overlay: Overlay, from: &End, to: &End) -> Result<()> {
+fn set_up_path(overlay: Overlay, from: &End, to: &End) -> Result<()> {
     let in_netns = from
         .netns
         .as_ref()
@@ -144,7 +144,7 @@ fn way(overlay: Overlay, from: &End, to: &End) -> Result<()> {
     Ok(())
 }
 
-/// What `ip` is told at one end.
+/// The input of `ip` at one end.
 fn links_and_routes(overlay: Overlay, from: &End, to: &End) -> String {
     let (own, peer, device) = (from.tunnel, to.tunnel, &from.device);
     let bits = address::bits(own);
@@ -196,13 +196,13 @@ fn links_and_routes(overlay: Overlay, from: &End, to: &End) -> String {
     lines
 }
 
-/// The forwarding table's entry for the other end's tunnel.
+/// The FDB entry for the other end's tunnel.
 fn forwarding(to: &End) -> String {
     let (mac, address) = (mac(to.tunnel), to.address);
     format!("{mac} dev {VXLAN} dst {address} self permanent")
 }
 
-/// The hardware address of a VXLAN device; Calico makes it of the node's name.
+/// The MAC address of a VXLAN device; Calico derives it from the node's name.
 fn mac(tunnel: IpAddr) -> String {
     address::mac(tunnel).replacen("0a:58", "66:54", 1)
 }
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_overlay_pods_are_behind_their_node() {
+    fn without_an_overlay_the_gateway_is_the_node() {
         let route = "route replace 10.244.65.0/24 via 10.0.0.12 dev eth1 proto bird onlink";
         assert_eq!(lines(Overlay::None), [route]);
     }
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn with_vxlan_the_gateway_is_the_tunnels_address_and_its_neighbour_entry_is_there() {
+    fn with_vxlan_the_gateway_is_the_tunnel_address_with_a_neighbour_entry() {
         let lines = lines(Overlay::Vxlan);
         let neighbour = "neigh replace 10.244.0.2 lladdr 66:54:0a:f4:00:02 dev vxlan.calico nud permanent";
         assert!(lines.iter().any(|line| line == neighbour), "{lines:?}");

@@ -1,4 +1,4 @@
-//! A pod: its netns, and how it lives and dies.
+//! A pod: its netns, and its behaviour.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,19 +6,19 @@ use anyhow::{Context, Result};
 
 use super::cancel::Cancel;
 use super::netns::Netns;
+use super::node_state::is_up;
 use super::server::Server;
-use super::topology::is_up;
 use super::{neighbour, segment, sysctl, tool};
 use crate::scenario::{self, Behaviour, HalfOpen, address};
 
-/// What a pod has whose queue of handshakes is to be full: no cookies, and room for a few.
-const NO_ROOM: [(&str, u16); 2] = [
+/// The sysctls of a pod whose SYN queue is to be full: no cookies, and a short queue.
+const SHORT_SYN_QUEUE: [(&str, u16); 2] = [
     ("net.ipv4.tcp_syncookies", 0),
     ("net.ipv4.tcp_max_syn_backlog", HANDSHAKES),
 ];
 
-/// So many handshakes fill the queue: with this one there is less than a quarter of `tcp_max_syn_backlog` left, which
-/// is kept for clients that are known already (`tcp_conn_request` in `net/ipv4/tcp_input.c`).
+/// This many handshakes fill the queue: less than a quarter of `tcp_max_syn_backlog` is then left, which is
+/// reserved for known clients (`tcp_conn_request` in `net/ipv4/tcp_input.c`).
 const HANDSHAKES: u16 = 4;
 
 /// A pod on a node.
@@ -28,17 +28,17 @@ pub(super) struct Pod {
     address: IpAddr,
     port: u16,
     netns: Netns,
-    /// The netns of its node. For a pod with its node's network it is the pod's own as well.
+    /// The netns of its node. For a hostNetwork pod this is its own netns too.
     host: Netns,
     host_network: bool,
     behaviour: Behaviour,
     server: Option<Server>,
-    /// What sysctls of its netns were before it changed them to behave as it does.
+    /// Sysctls of its netns that its behaviour changed, with their previous values.
     sysctls: sysctl::Changed,
 }
 
 impl Pod {
-    /// Builds the pod's netns and joins it to its node, as a network plugin does.
+    /// Builds the pod's netns and its link to its node, like a network plugin.
     pub(super) fn create(pod: &scenario::Pod, host: Netns) -> Result<Self> {
         let netns = if pod.host_network {
             host.clone()
@@ -57,7 +57,7 @@ impl Pod {
             sysctls: sysctl::Changed::default(),
         };
         if !pod.host_network {
-            built.join()?;
+            built.connect_to_node()?;
             built.netns.run(|| {
                 pod.sysctls
                     .iter()
@@ -68,7 +68,7 @@ impl Pod {
         Ok(built)
     }
 
-    fn join(&self) -> Result<()> {
+    fn connect_to_node(&self) -> Result<()> {
         let (device, name, address) = (self.device(), &self.name, self.address);
         let (mac, gateway) = (address::mac(address), address::gateway(address));
         let prefix = address::prefix(address);
@@ -99,9 +99,9 @@ impl Pod {
         format!("cali{}", self.name)
     }
 
-    /// Whether it has a link of its own on which it can meet its node: one that is gone has no address, and one that is
-    /// slow has met it before.
-    pub(super) fn can_meet(&self) -> bool {
+    /// Whether it has a link on which it can resolve its node: a pod that is gone has no address, and a slow
+    /// one has already resolved it.
+    pub(super) fn can_resolve_gateway(&self) -> bool {
         !self.host_network && !matches!(self.behaviour, Behaviour::Gone | Behaviour::Slow)
     }
 
@@ -123,9 +123,9 @@ impl Pod {
         }
     }
 
-    /// Changes what the pod does from now on.
+    /// Changes the pod's behaviour.
     pub(super) fn behave(&mut self, behaviour: Behaviour) -> Result<()> {
-        self.recover()?;
+        self.undo_behaviour()?;
         let (address, port) = (self.address, self.port);
         let listener = SocketAddr::new(address::any(address), port);
         match behaviour {
@@ -137,17 +137,17 @@ impl Pod {
         }
         match behaviour {
             Behaviour::Silent => self.discard(&format!("tcp dport {port} tcp flags & (syn | ack) == syn"))?,
-            Behaviour::SynFull => self.fill_handshakes()?,
+            Behaviour::SynFull => self.fill_syn_queue()?,
             Behaviour::Slow => {
-                // Neighbour entries must not be what is slow, neither the node's for the pod nor the pod's.
-                self.keep_neighbour()?;
-                neighbour::know(&self.netns, self.gateway(), &Cancel::default())?;
-                let late = Behaviour::SLOW_MS;
+                // Neither the node's neighbour entry nor the pod's may add to the delay.
+                self.make_neighbour_permanent()?;
+                neighbour::resolve(&self.netns, self.gateway(), &Cancel::default())?;
+                let delay = Behaviour::SLOW_MS;
                 self.netns
-                    .run(|| tool::run(&format!("tc qdisc add dev eth0 root netem delay {late}ms")))?;
+                    .run(|| tool::run(&format!("tc qdisc add dev eth0 root netem delay {delay}ms")))?;
             }
             Behaviour::Gone => {
-                self.keep_neighbour()?;
+                self.make_neighbour_permanent()?;
                 let prefix = address::prefix(address);
                 self.netns
                     .ip(&format!("addr del {address}/{prefix} dev eth0\n"))?;
@@ -158,8 +158,8 @@ impl Pod {
         Ok(())
     }
 
-    /// Undoes what the last behaviour took besides a server.
-    fn recover(&mut self) -> Result<()> {
+    /// Undoes what the last behaviour changed besides the server.
+    fn undo_behaviour(&mut self) -> Result<()> {
         let Self {
             address,
             netns,
@@ -192,7 +192,7 @@ impl Pod {
         }
     }
 
-    /// Discards what matches before the pod's TCP sees it.
+    /// Drops matching packets before the pod's TCP sees them.
     fn discard(&self, matches: &str) -> Result<()> {
         let rules = format!(
             "table inet lab-{} {{\n    chain deaf {{\n        type filter hook input priority filter\n        \
@@ -203,25 +203,25 @@ impl Pod {
         Ok(())
     }
 
-    /// Fills the listener's queue with handshakes that nobody ends: their SYN-ACKs are discarded.
-    fn fill_handshakes(&mut self) -> Result<()> {
+    /// Fills the listener's SYN queue with handshakes that nobody completes: their SYN-ACKs are dropped.
+    fn fill_syn_queue(&mut self) -> Result<()> {
         let (port, loopback) = (self.port, address::loopback(self.address));
         self.discard(&format!("iifname lo tcp sport {port}"))?;
         let Self { netns, sysctls, .. } = self;
         netns
             .run(|| {
-                for (name, value) in NO_ROOM {
+                for (name, value) in SHORT_SYN_QUEUE {
                     sysctls.set(name, value)?;
                 }
                 let syn = HalfOpen::default();
                 let at = |port| SocketAddr::new(loopback, port);
                 (1..=HANDSHAKES).try_for_each(|from| segment::send_syn(at(from), at(port), &syn))
             })
-            .context("cannot fill the queue of handshakes")
+            .context("cannot fill the SYN queue")
     }
 
-    /// Makes the node's neighbour entry for the pod one that stays.
-    fn keep_neighbour(&self) -> Result<()> {
+    /// Makes the node's neighbour entry for the pod permanent.
+    fn make_neighbour_permanent(&self) -> Result<()> {
         let (address, mac, device) = (self.address, address::mac(self.address), self.device());
         self.host.ip(&format!(
             "neigh replace {address} lladdr {mac} dev {device} nud permanent\n"

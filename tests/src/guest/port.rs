@@ -1,4 +1,4 @@
-//! The serial port on which the guest answers.
+//! The serial port on which the guest sends its messages.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -10,64 +10,64 @@ use nix::sys::termios::{SetArg, cfmakeraw, tcdrain, tcgetattr, tcsetattr};
 
 use crate::protocol::{Message, PORT};
 
-/// The port; clones write to the same one, whole lines at a time. Nobody waits for it: it is slow, and whoever had to
-/// wait would let others wait, down to the kernel that has a record for tracer.
+/// The port; clones write whole lines to the same one. Sending never blocks: the port is slow, and a blocked
+/// sender would block others, up to the kernel that has a record for tracer.
 #[derive(Debug, Clone)]
-pub(super) struct Port(Sender<Order>);
+pub(super) struct Port(Sender<Request>);
 
-/// What is to be done at the port.
+/// A request to the port's thread.
 #[derive(Debug)]
-enum Order {
+enum Request {
     Write(String),
-    /// Say so when all that came before has left the machine.
+    /// Reply once everything sent before has left the machine.
     Drain(Sender<()>),
 }
 
 impl Port {
-    /// Opens the port and switches off all that a terminal would do to our lines.
+    /// Opens the port and disables all terminal processing.
     pub(super) fn open() -> Result<Self> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(PORT)
             .with_context(|| format!("cannot open {PORT}"))?;
-        let mut settings = tcgetattr(&file).with_context(|| format!("{PORT} is no serial port"))?;
+        let mut settings = tcgetattr(&file).with_context(|| format!("{PORT} is not a serial port"))?;
         cfmakeraw(&mut settings);
         tcsetattr(&file, SetArg::TCSANOW, &settings).with_context(|| format!("cannot set up {PORT}"))?;
-        let (orders, received) = mpsc::channel();
-        thread::spawn(move || work(file, &received));
-        Ok(Self(orders))
+        let (requests, received) = mpsc::channel();
+        thread::spawn(move || serve(file, &received));
+        Ok(Self(requests))
     }
 
     /// Sends a message.
     pub(super) fn send(&self, message: &Message) {
-        // Its thread ends with the guest.
-        let _ = self.0.send(Order::Write(message.to_line() + "\n"));
+        // The receiving thread lives as long as the guest.
+        let _ = self.0.send(Request::Write(message.to_line() + "\n"));
     }
 
-    /// Sends a sentence for people.
+    /// Sends a note for people.
     pub(super) fn note(&self, text: impl Into<String>) {
         self.send(&Message::Note { text: text.into() });
     }
 
-    /// Waits until all that was sent has left the machine.
+    /// Waits until everything sent so far has left the machine.
     pub(super) fn drain(&self) {
         let (drained, is_drained) = mpsc::channel();
-        let _ = self.0.send(Order::Drain(drained));
+        let _ = self.0.send(Request::Drain(drained));
         let _ = is_drained.recv();
     }
 }
 
-/// Does what is ordered. If that fails there is nobody left to tell but the console.
-fn work(mut file: File, orders: &Receiver<Order>) {
-    for order in orders {
-        match order {
-            Order::Write(line) => {
+/// Handles requests. Failures can only go to the console.
+fn serve(mut file: File, requests: &Receiver<Request>) {
+    for request in requests {
+        match request {
+            Request::Write(line) => {
                 if let Err(error) = file.write_all(line.as_bytes()) {
                     eprintln!("lab-guest: cannot write to {PORT}: {error}");
                 }
             }
-            Order::Drain(drained) => {
+            Request::Drain(drained) => {
                 if let Err(error) = tcdrain(&file) {
                     eprintln!("lab-guest: cannot wait for {PORT}: {error}");
                 }

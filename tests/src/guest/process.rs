@@ -1,4 +1,5 @@
-//! tracer as a process: when it is ready, how it ends, what it asks for, and that it leaves nothing in the kernel.
+//! tracer as a process: its readiness, its exit, the privileges it needs, and that it leaves nothing in the
+//! kernel.
 
 mod records;
 
@@ -23,36 +24,36 @@ use super::sysctl::Changed;
 use crate::protocol::TRACER_PATH;
 use crate::scenario::Check;
 
-/// How long the kernel may take to free what a process that is gone had attached.
+/// How long the kernel may take to free what an exited process had attached.
 const FREED: Duration = Duration::from_secs(20);
 
-/// The exit status of a tracer that lacks a privilege.
+/// tracer's exit status when a privilege is missing.
 const NO_PRIVILEGE: i32 = 77;
 
-/// A user with no capability at all.
+/// A user without any capability.
 const NOBODY: u32 = 65_534;
 
-/// How the names of BPF programs begin among the kernel's symbols.
+/// The prefix of BPF programs among the kernel's symbols.
 const PROGRAM: &str = "bpf_prog_";
 
-/// What stands for `CAP_SYS_ADMIN` since Linux 5.8.
+/// The capabilities that replace `CAP_SYS_ADMIN` since Linux 5.8.
 const FOR_TRACING: [CapabilitySet; 3] = [CapabilitySet::BPF, CapabilitySet::PERFMON, CapabilitySet::SYSLOG];
 
-/// Where checks are made: on a node that is built, with no tracer on it yet.
+/// Where checks run: on a complete node, without a tracer yet.
 #[derive(Debug)]
-pub(super) struct Bench<'a> {
-    /// Someone who can connect.
+pub(super) struct ProcessChecks<'a> {
+    /// A client that can connect.
     pub(super) client: &'a Client,
-    /// Where to.
+    /// The service it connects to.
     pub(super) to: SocketAddr,
     pub(super) port: &'a Port,
     pub(super) cancel: &'a Cancel,
 }
 
-impl Bench<'_> {
-    /// Makes a check.
+impl ProcessChecks<'_> {
+    /// Runs a check.
     pub(super) fn check(&self, check: Check) -> Result<()> {
-        self.cancel.doing(format!("checking {check:?}"))?;
+        self.cancel.begin(format!("checking {check:?}"))?;
         let checked = match check {
             Check::Hooks => self.hooks(),
             Check::Ends => self.ends(),
@@ -64,8 +65,8 @@ impl Bench<'_> {
 
     fn hooks(&self) -> Result<()> {
         let (table, listed) = (
-            tracer(&["hooks"]).output()?,
-            tracer(&["hooks", "--json"]).output()?,
+            tracer_command(&["hooks"]).output()?,
+            tracer_command(&["hooks", "--json"]).output()?,
         );
         ensure!(
             table.status.success() && listed.status.success(),
@@ -75,27 +76,27 @@ impl Bench<'_> {
         self.port.note(format!("tracer hooks\n{}", table.trim_end()));
         let listed: Value = serde_json::from_slice(&listed.stdout).context("tracer hooks --json")?;
 
-        let live = Live::start(self)?;
+        let live = LiveTracer::start(self)?;
         let attached = live.hooks.clone();
         live.end(Some(Signal::SIGTERM))?;
         ensure!(
             listed.as_array() == Some(&attached),
-            "tracer hooks says {listed}, but tracer live {attached:?}"
+            "`tracer hooks` lists {listed}, but `tracer live` {attached:?}"
         );
         ensure!(
             table.lines().count() == attached.len(),
-            "not one line a hook:\n{table}"
+            "expected one line per hook:\n{table}"
         );
         for (line, hook) in table.lines().zip(&attached) {
             let mut words = line.split_whitespace();
             ensure!(
                 words.next() == hook["state"].as_str() && words.next() == hook["name"].as_str(),
-                "this line is not about {hook}: {line}"
+                "line does not match the hook {hook}: {line}"
             );
-            ensure!(words.count() > 1, "no reason is given: {line}");
+            ensure!(words.count() > 1, "no reason given: {line}");
             ensure!(
                 (hook["state"] == "attached") == hook["why"].is_null(),
-                "state and reason do not fit together: {hook}"
+                "state and reason contradict each other: {hook}"
             );
         }
         Ok(())
@@ -103,9 +104,9 @@ impl Bench<'_> {
 
     fn ends(&self) -> Result<()> {
         let before = attached()?;
-        let mut words = String::new();
+        let mut notes = String::new();
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL] {
-            let ended = Live::start(self)?.end(Some(signal))?;
+            let ended = LiveTracer::start(self)?.end(Some(signal))?;
             if signal == Signal::SIGKILL {
                 ensure!(
                     ended.status.signal() == Some(signal as i32),
@@ -113,28 +114,28 @@ impl Bench<'_> {
                     ended.status
                 );
             } else {
-                ended.in_order().with_context(|| signal.to_string())?;
+                ended.ensure_success().with_context(|| signal.to_string())?;
                 ensure!(
                     ended.last.as_deref().is_some_and(|line| kind(line) == "end"),
-                    "{signal}: the last line is no `end`, but {:?}",
+                    "{signal}: the last line is not `end`, but {:?}",
                     ended.last
                 );
-                words = ended.complaints;
+                notes = ended.stderr_text;
             }
             self.wait_until_gone(&before)
                 .with_context(|| signal.to_string())?;
         }
 
-        let mut live = Live::start(self)?;
+        let mut live = LiveTracer::start(self)?;
         live.out = None;
-        self.client.visit(self.to)?;
+        self.client.connect_briefly(self.to)?;
         let ended = live.end(None)?;
-        ended.in_order().context("closed pipe")?;
-        // What a hook that is off makes it say at the start is said in any case.
+        ended.ensure_success().context("closed pipe")?;
+        // Notes about missing hooks are printed in any case.
         ensure!(
-            ended.complaints == words,
-            "a closed pipe is no quiet end: {}",
-            ended.complaints
+            ended.stderr_text == notes,
+            "a closed pipe is not a quiet exit: {}",
+            ended.stderr_text
         );
         self.wait_until_gone(&before).context("closed pipe")
     }
@@ -153,51 +154,53 @@ impl Bench<'_> {
 
 fn privileges() -> Result<()> {
     for arguments in [&["hooks"][..], &["live", "--json"]] {
-        let nobody = tracer(arguments).uid(NOBODY).gid(NOBODY).output()?;
-        refused(&nobody, "CAP_BPF").with_context(|| format!("an ordinary user, {arguments:?}"))?;
+        let unprivileged = tracer_command(arguments).uid(NOBODY).gid(NOBODY).output()?;
+        ensure_refused(&unprivileged, "CAP_BPF")
+            .with_context(|| format!("as an ordinary user, {arguments:?}"))?;
     }
     let some = [CapabilitySet::SYS_ADMIN, CapabilitySet::PERFMON];
-    refused(&without(&some, tracer(&["hooks"]))?, "CAP_PERFMON").context("without CAP_PERFMON")?;
+    ensure_refused(&without(&some, tracer_command(&["hooks"]))?, "CAP_PERFMON")
+        .context("without CAP_PERFMON")?;
 
-    works(&without(&FOR_TRACING, tracer(&["hooks"]))?).context("with CAP_SYS_ADMIN alone")?;
-    // Debian's own level 3 asks for CAP_SYS_ADMIN; 2 is the kernel's default.
+    ensure_works(&without(&FOR_TRACING, tracer_command(&["hooks"]))?).context("with CAP_SYS_ADMIN alone")?;
+    // Debian's default of 3 requires CAP_SYS_ADMIN; 2 is the kernel's own default.
     let mut paranoia = Changed::default();
     paranoia.set("kernel.perf_event_paranoid", 2)?;
-    let output = without(&[CapabilitySet::SYS_ADMIN], tracer(&["hooks"]));
+    let output = without(&[CapabilitySet::SYS_ADMIN], tracer_command(&["hooks"]));
     paranoia.restore()?;
-    works(&output?).context("without CAP_SYS_ADMIN")
+    ensure_works(&output?).context("without CAP_SYS_ADMIN")
 }
 
 /// A `tracer live --json` that is ready.
 #[derive(Debug)]
-struct Live {
+struct LiveTracer {
     child: Child,
     out: Option<BufReader<ChildStdout>>,
     hooks: Vec<Value>,
 }
 
-/// How it ended.
+/// How a `tracer live` exited.
 #[derive(Debug)]
-struct Ended {
+struct Exited {
     status: ExitStatus,
     last: Option<String>,
-    complaints: String,
+    stderr_text: String,
 }
 
-impl Live {
-    /// Starts it and waits for its first line. When that comes, every probe that it tells of is in the kernel.
-    fn start(bench: &Bench<'_>) -> Result<Self> {
+impl LiveTracer {
+    /// Starts it and waits for its first line. At that point, every probe it reports is in the kernel.
+    fn start(checks: &ProcessChecks<'_>) -> Result<Self> {
         let began = Instant::now();
-        let mut child = tracer(&["live", "--json", "--port", &bench.to.port().to_string()])
+        let mut child = tracer_command(&["live", "--json", "--port", &checks.to.port().to_string()])
             .spawn()
             .context("cannot run tracer")?;
         let mut out = BufReader::new(child.stdout.take().context("tracer has no standard output")?);
         let mut line = String::new();
-        // If none ever comes, the watchdog of the scenario kills tracer, and that is the end of its output.
-        out.read_line(&mut line).context("cannot listen to tracer")?;
+        // If no line ever comes, the scenario's watchdog kills tracer, which ends its output.
+        out.read_line(&mut line).context("cannot read tracer's output")?;
         let took = began.elapsed();
         let probes = attached()?;
-        bench
+        checks
             .port
             .note(format!("tracer was ready after {} ms", took.as_millis()));
 
@@ -208,50 +211,50 @@ impl Live {
             out: Some(out),
             hooks,
         };
-        if let Err(error) = ready(&start, &live.hooks, &probes) {
+        if let Err(error) = ensure_ready(&start, &live.hooks, &probes) {
             let ended = live.end(Some(Signal::SIGKILL))?;
-            return Err(error.context(format!("{line}{}", ended.complaints)));
+            return Err(error.context(format!("{line}{}", ended.stderr_text)));
         }
         Ok(live)
     }
 
-    /// Ends it, or waits until it ends by itself.
-    fn end(mut self, signal: Option<Signal>) -> Result<Ended> {
+    /// Ends it by a signal, or waits until it exits by itself.
+    fn end(mut self, signal: Option<Signal>) -> Result<Exited> {
         if let Some(signal) = signal {
-            let pid = i32::try_from(self.child.id()).context("tracer has a strange process id")?;
+            let pid = i32::try_from(self.child.id()).context("tracer's process id is out of range")?;
             kill(Pid::from_raw(pid), signal).context("cannot send tracer a signal")?;
         }
         let lines = self.out.map(|out| out.lines().map_while(Result::ok));
         let last = lines.and_then(Iterator::last);
-        let mut complaints = String::new();
+        let mut stderr_text = String::new();
         if let Some(mut stderr) = self.child.stderr.take() {
             stderr
-                .read_to_string(&mut complaints)
-                .context("cannot read tracer's complaints")?;
+                .read_to_string(&mut stderr_text)
+                .context("cannot read tracer's standard error")?;
         }
-        Ok(Ended {
+        Ok(Exited {
             status: self.child.wait().context("cannot wait for tracer")?,
             last,
-            complaints,
+            stderr_text,
         })
     }
 }
 
-impl Ended {
-    fn in_order(&self) -> Result<()> {
+impl Exited {
+    fn ensure_success(&self) -> Result<()> {
         ensure!(
             self.status.success(),
             "tracer ended with {}: {}",
             self.status,
-            self.complaints
+            self.stderr_text
         );
         Ok(())
     }
 }
 
-/// Whether a first line is a `start`, and all that it calls attached is.
-fn ready(start: &Value, hooks: &[Value], probes: &[String]) -> Result<()> {
-    ensure!(start["type"] == "start", "tracer's first line is no `start`");
+/// Checks that the first line is a `start`, and that the probes of all hooks it calls attached exist.
+fn ensure_ready(start: &Value, hooks: &[Value], probes: &[String]) -> Result<()> {
+    ensure!(start["type"] == "start", "tracer's first line is not `start`");
     let mut some = false;
     for hook in hooks.iter().filter(|hook| hook["state"] == "attached") {
         let name = hook["name"].as_str().unwrap_or_default();
@@ -264,22 +267,22 @@ fn ready(start: &Value, hooks: &[Value], probes: &[String]) -> Result<()> {
             let probe = format!("{kind} {name}");
             ensure!(
                 probes.contains(&probe),
-                "tracer said that it was ready before there was a probe `{probe}`"
+                "tracer reported that it was ready before the probe `{probe}` existed"
             );
             some = true;
         }
     }
-    ensure!(some, "tracer is ready with no probe at all");
-    // Else their absence in the end would prove nothing.
+    ensure!(some, "tracer is ready without any probe");
+    // Otherwise their absence after the exit would prove nothing.
     ensure!(
         probes.iter().any(|name| name.starts_with(PROGRAM)),
-        "the kernel does not tell of tracer's programs"
+        "the kernel's symbols do not list tracer's programs"
     );
     Ok(())
 }
 
-/// All that is attached to the kernel: probes as `k function` or `r function`, and programs, which the kernel's
-/// symbols tell of, so that no tool is needed to list them.
+/// Everything attached to the kernel: probes as `k function` or `r function`, and BPF programs, read from the
+/// kernel's symbols because that needs no tool.
 fn attached() -> Result<Vec<String>> {
     const PROBES: &str = "/sys/kernel/debug/kprobes/list";
     const SYMBOLS: &str = "/proc/kallsyms";
@@ -303,7 +306,7 @@ fn attached() -> Result<Vec<String>> {
     Ok(all)
 }
 
-fn tracer(arguments: &[&str]) -> Command {
+fn tracer_command(arguments: &[&str]) -> Command {
     let mut command = Command::new(TRACER_PATH);
     command
         .args(arguments)
@@ -313,8 +316,8 @@ fn tracer(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a program as root without these capabilities. They are dropped in a thread of its own, which only the
-/// program inherits from.
+/// Runs a program as root without these capabilities. They are dropped in a separate thread, from which only
+/// the program inherits.
 fn without(capabilities: &[CapabilitySet], mut program: Command) -> Result<Output> {
     thread::scope(|scope| {
         let inside = scope.spawn(|| {
@@ -329,28 +332,31 @@ fn without(capabilities: &[CapabilitySet], mut program: Command) -> Result<Outpu
     })
 }
 
-/// Whether tracer refused to run, with one line that names a capability.
-fn refused(output: &Output, capability: &str) -> Result<()> {
-    let complaint = String::from_utf8_lossy(&output.stderr);
+/// Checks that tracer refused to run, with one line that names a capability.
+fn ensure_refused(output: &Output, capability: &str) -> Result<()> {
+    let stderr_text = String::from_utf8_lossy(&output.stderr);
     ensure!(
         output.status.code() == Some(NO_PRIVILEGE),
-        "it ended with {}: {complaint}",
+        "tracer exited with {}: {stderr_text}",
         output.status
     );
     ensure!(
-        complaint.lines().count() == 1 && complaint.contains(capability),
-        "it did not ask for {capability} in one line: {complaint}"
+        stderr_text.lines().count() == 1 && stderr_text.contains(capability),
+        "expected one line that names {capability}: {stderr_text}"
     );
-    ensure!(output.stdout.is_empty(), "it printed something all the same");
+    ensure!(
+        output.stdout.is_empty(),
+        "tracer printed to standard output anyway"
+    );
     Ok(())
 }
 
-/// Whether `tracer hooks` could attach all that it tried to.
-fn works(output: &Output) -> Result<()> {
+/// Checks that `tracer hooks` could attach everything it tried to attach.
+fn ensure_works(output: &Output) -> Result<()> {
     let table = String::from_utf8_lossy(&output.stdout);
     ensure!(
         output.status.success() && table.contains("attached"),
-        "it ended with {}: {}{table}",
+        "tracer exited with {}: {}{table}",
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );

@@ -1,4 +1,4 @@
-//! Processes of the guest apart from the first one.
+//! Processes of the guest other than PID 1.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,9 +8,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::topology::names_in;
+use super::node_state::names_in;
 
-/// All of them, as `id command line`. Threads of the kernel have no command line, and neither has what has ended.
+/// All of them, as `id command line`. Kernel threads and zombies have no command line.
 pub(super) fn others() -> Vec<String> {
     let ids = names_in("/proc")
         .into_iter()
@@ -23,8 +23,8 @@ pub(super) fn others() -> Vec<String> {
     .collect()
 }
 
-/// Ends what steps have left running, but for what was there before them, and buries what has ended. It is for the time
-/// when nobody waits for a child.
+/// Kills the processes that steps left running, except those in `before`, and reaps zombies. Call it only
+/// while nobody waits for a child.
 pub(super) fn end_all(before: &BTreeSet<String>) {
     for process in others().iter().filter(|process| !before.contains(*process)) {
         let id = process.split(' ').next().and_then(|id| id.parse().ok());

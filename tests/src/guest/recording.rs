@@ -1,4 +1,4 @@
-//! What tracer recorded of a scenario, held against what it said meanwhile.
+//! Compares tracer's recording of a scenario with its live output.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -14,73 +14,73 @@ use crate::scenario::Scenario;
 
 /// Where tracer records to.
 pub(super) const PATH: &str = "/tracer.trace";
-/// Where the lines are kept that it said meanwhile.
-const SAID: &str = "/tracer.said";
-/// So many bytes of a recording go into one message.
+/// Where tracer's live lines are kept.
+const LIVE_OUTPUT: &str = "/tracer.printed";
+/// How many bytes of a recording go into one message.
 const PART: usize = 4096;
 
-/// The lines that tracer says while it records, as they come.
+/// Keeps the lines that tracer prints while it records.
 #[derive(Debug)]
-pub(super) struct Said(BufWriter<File>);
+pub(super) struct LiveOutput(BufWriter<File>);
 
-impl Said {
-    /// Of one run.
+impl LiveOutput {
+    /// Starts the file for one run.
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self(BufWriter::new(File::create(SAID)?)))
+        Ok(Self(BufWriter::new(File::create(LIVE_OUTPUT)?)))
     }
 
-    /// Takes a line.
+    /// Adds a line.
     pub(super) fn line(&mut self, line: &str) -> io::Result<()> {
         writeln!(self.0, "{line}")
     }
 
-    /// There are no more.
+    /// Flushes the file after the last line.
     pub(super) fn end(&mut self) -> io::Result<()> {
         self.0.flush()
     }
 }
 
-/// Replays the recording and holds each line against what was said while it was made.
+/// Replays the recording and compares each line with the live output.
 pub(super) fn check(scenario: &Scenario, port: &Port) -> Result<()> {
-    let begun = Instant::now();
+    let start = Instant::now();
     let replay = Command::new(TRACER_PATH)
         .args(["replay", "--json", PATH])
-        .args(of_replay(&scenario.tracer.options))
+        .args(replay_options(&scenario.tracer.options))
         .stdin(Stdio::null())
         .output()
         .context("cannot run tracer replay")?;
-    let took = begun.elapsed();
+    let took = start.elapsed();
     let complaints = String::from_utf8_lossy(&replay.stderr);
     ensure!(
         replay.status.code() == Some(scenario.tracer.status),
         "tracer replay ended with {}: {complaints}",
         replay.status
     );
-    let said = fs::read_to_string(SAID).with_context(|| format!("cannot read {SAID}"))?;
-    let replayed = String::from_utf8(replay.stdout).context("tracer replay wrote no text")?;
-    for (number, (live, replay)) in (1..).zip(said.lines().zip(replayed.lines())) {
+    let printed = fs::read_to_string(LIVE_OUTPUT).with_context(|| format!("cannot read {LIVE_OUTPUT}"))?;
+    let replayed = String::from_utf8(replay.stdout).context("tracer replay printed invalid UTF-8")?;
+    for (number, (live, replay)) in (1..).zip(printed.lines().zip(replayed.lines())) {
         ensure!(
             live == replay,
-            "line {number} of the recording, replayed, is not as it was said live\nlive: {live}\nreplay: {replay}"
+            "line {number} differs between live and replay\nlive: {live}\nreplay: {replay}"
         );
     }
-    let (live, replay) = (said.lines().count(), replayed.lines().count());
+    let (live, replay) = (printed.lines().count(), replayed.lines().count());
     ensure!(
         live == replay,
-        "tracer said {live} lines live and {replay} when its recording was replayed"
+        "tracer printed {live} lines live and {replay} in replay"
     );
     let bytes = fs::metadata(PATH)
         .with_context(|| format!("cannot find {PATH}"))?
         .len();
     port.note(format!(
-        "the recording of {bytes} bytes says the same {live} lines, replayed within {} ms",
+        "the recording ({bytes} bytes) replays to the same {live} lines in {} ms",
         took.as_millis()
     ));
     Ok(())
 }
 
-/// The options that replay has too: how long live was patient, the recording tells.
-fn of_replay(options: &[String]) -> Vec<&String> {
+/// The options that replay accepts too: live's patience is part of the recording.
+fn replay_options(options: &[String]) -> Vec<&String> {
     let mut out = Vec::new();
     let mut options = options.iter();
     while let Some(option) = options.next() {
@@ -93,7 +93,7 @@ fn of_replay(options: &[String]) -> Vec<&String> {
     out
 }
 
-/// Hands the recording to the host.
+/// Sends the recording to the host.
 pub(super) fn send(port: &Port) -> Result<()> {
     let file = File::open(PATH).with_context(|| format!("cannot open {PATH}"))?;
     let mut part = Vec::with_capacity(PART);
@@ -105,17 +105,17 @@ pub(super) fn send(port: &Port) -> Result<()> {
         }
         let mut hex = String::with_capacity(2 * part.len());
         for byte in &part {
-            // Writing to a string cannot fail.
+            // Writing to a String cannot fail.
             let _ = write!(hex, "{byte:02x}");
         }
         port.send(&Message::Recording { hex });
     }
 }
 
-/// Leaves nothing behind.
+/// Removes the files.
 pub(super) fn remove() {
-    for path in [PATH, SAID] {
-        // It may never have been made.
+    for path in [PATH, LIVE_OUTPUT] {
+        // They may never have been created.
         let _ = fs::remove_file(path);
     }
 }

@@ -1,4 +1,4 @@
-//! Puts back what steps may have changed on the node with tools of their own.
+//! Restores what the shell commands of steps may have changed on the node.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use super::leftovers::{Inventory, Kind, qdiscs, routing};
 use super::tool;
 
-/// Where sysctls are that a step may change.
+/// The folders of the sysctls that a step may change.
 const SYSCTLS: [&str; 4] = [
     "/proc/sys/net/core",
     "/proc/sys/net/ipv4",
@@ -18,7 +18,7 @@ const SYSCTLS: [&str; 4] = [
     "/proc/sys/net/netfilter",
 ];
 
-/// The values of all sysctls of the network that can be read and written.
+/// The values of all network sysctls that can be read and written.
 #[derive(Debug, Default)]
 pub(super) struct Sysctls(BTreeMap<PathBuf, String>);
 
@@ -32,11 +32,11 @@ impl Sysctls {
         Self(all)
     }
 
-    /// Writes those that have another value now. One that is gone was that of a device or a module.
-    pub(super) fn put_back(&self) -> Result<()> {
+    /// Writes back those that have changed. A sysctl that is gone belonged to a device or a module.
+    pub(super) fn restore(&self) -> Result<()> {
         for (path, value) in &self.0 {
             if fs::read_to_string(path).is_ok_and(|now| now != *value) {
-                fs::write(path, value).with_context(|| format!("cannot put back {}", path.display()))?;
+                fs::write(path, value).with_context(|| format!("cannot restore {}", path.display()))?;
             }
         }
         Ok(())
@@ -58,15 +58,16 @@ fn collect(folder: &Path, all: &mut BTreeMap<PathBuf, String>) {
     }
 }
 
-/// Takes away addresses, routes and routing rules that were not there before, and what was put on the loopback
-/// device. All other devices are gone by now, or were there before and nobody's to change.
+/// Removes addresses, routes and routing rules that were not there before, and what was added to the loopback
+/// device. All other devices are gone by now, or existed before and must not be changed.
 pub(super) fn routes(before: &Inventory) -> Result<()> {
     tool::run("ip link set lo up")?;
     for line in routing()?.lines() {
         if before.has(Kind::Routing, line) {
             continue;
         }
-        // `1: lo    inet 10.1.2.3/32 scope global lo\ ...`, `32765:	from all lookup 100`, or a route as it is.
+        // `1: lo    inet 10.1.2.3/32 scope global lo\ ...`, `32765:       from all lookup 100`, or a route as
+        // `ip` prints it.
         let words: Vec<&str> = line.split_whitespace().collect();
         let number = words.first().and_then(|word| word.strip_suffix(':'));
         let command = match (number, words.as_slice()) {
@@ -80,7 +81,7 @@ pub(super) fn routes(before: &Inventory) -> Result<()> {
         };
         tool::run(&command)?;
     }
-    // Devices of modules that were not there before go with these.
+    // Devices of modules that were not there before go with the modules.
     let of_loopback = |line: &String| line.split(' ').any(|word| word == "lo");
     if qdiscs()?
         .iter()
@@ -91,7 +92,7 @@ pub(super) fn routes(before: &Inventory) -> Result<()> {
     Ok(())
 }
 
-/// Empties the tables of the legacy iptables: the modules of those that hold rules cannot be removed.
+/// Flushes the tables of iptables-legacy: the module of a table that has rules cannot be removed.
 pub(super) fn legacy_tables() -> Result<()> {
     for (names, command) in [
         ("/proc/net/ip_tables_names", "iptables-legacy"),

@@ -1,4 +1,4 @@
-//! tracer's screen on the user's terminal, over scenarios that are played again and again until the user ends it.
+//! tracer's screen on the user's terminal, while the scenarios run again and again until the user quits.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -17,29 +17,29 @@ use super::port::Port;
 use super::supervise;
 use crate::protocol::{Job, Message, SCREEN, TRACER_PATH, Terminal};
 
-/// How often a tracer that has stopped itself is told to go on: there is no shell to do that.
-const GO_ON: Duration = Duration::from_millis(500);
+/// How often a stopped tracer is continued: there is no shell to do that.
+const CONTINUE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often it is looked whether tracer has attached its hooks, and how many times at most.
-const LOOK: Duration = Duration::from_secs(1);
-const MOST_LOOKS: usize = 60;
+/// How often to check whether tracer has attached its hooks, and the maximum number of checks.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_POLLS: usize = 60;
 
-/// Shows it. The machine is switched off when the user has seen enough.
+/// Runs the screen. The machine powers off when the user quits.
 pub(super) fn show(job: &Job, terminal: &Terminal, port: &Port) -> Result<()> {
     let tracer = start(terminal)?;
-    let farewell = port.clone();
+    let messages = port.clone();
     thread::spawn(move || {
         if let Err(error) = wait(tracer) {
-            farewell.send(&Message::Farewell {
+            messages.send(&Message::ScreenFailed {
                 text: format!("{error:#}"),
             });
         }
-        // What tracer said at its end is still on its way to the user.
+        // tracer's last output is still on its way to the user.
         if let Ok(screen) = open() {
             let _ = tcdrain(&screen);
         }
-        farewell.send(&Message::Done);
-        farewell.drain();
+        messages.send(&Message::Done);
+        messages.drain();
         boot::power_off();
     });
     wait_for_probes();
@@ -48,7 +48,7 @@ pub(super) fn show(job: &Job, terminal: &Terminal, port: &Port) -> Result<()> {
         ..job.clone()
     };
     loop {
-        supervise::play_all(&job, port);
+        supervise::run_all(&job, port);
     }
 }
 
@@ -75,17 +75,17 @@ fn start(terminal: &Terminal) -> Result<Child> {
         .stdin(open()?)
         .stdout(open()?)
         .stderr(screen)
-        // It stops its whole process group where the user wants a shell, and ours plays on.
+        // It stops its whole process group when the user suspends it; our own must keep running.
         .process_group(0)
         .spawn()
         .with_context(|| format!("cannot run {TRACER_PATH}"))
 }
 
-/// Waits until tracer has attached its hooks, as far as that can be seen: what it traces is to be seen from the beginning.
+/// Waits until the number of probes no longer grows, so that tracer sees the traffic from the start.
 fn wait_for_probes() {
     let mut seen = 0;
-    for _ in 0..MOST_LOOKS {
-        thread::sleep(LOOK);
+    for _ in 0..MAX_POLLS {
+        thread::sleep(POLL_INTERVAL);
         let probes = fs::read_to_string("/sys/kernel/debug/kprobes/list").unwrap_or_default();
         let now = probes.lines().count();
         if now > 0 && now == seen {
@@ -96,15 +96,15 @@ fn wait_for_probes() {
 }
 
 fn wait(mut tracer: Child) -> Result<()> {
-    let group = i32::try_from(tracer.id()).context("tracer has a strange process id")?;
+    let group = i32::try_from(tracer.id()).context("tracer's process id is out of range")?;
     loop {
         let ended: io::Result<_> = tracer.try_wait();
-        if let Some(status) = ended.context("cannot look after tracer")? {
+        if let Some(status) = ended.context("cannot wait for tracer")? {
             ensure!(status.success(), "tracer ended with {status}");
             return Ok(());
         }
-        thread::sleep(GO_ON);
-        // It is alive, or has just ended.
+        thread::sleep(CONTINUE_INTERVAL);
+        // It is running, or has just exited.
         let _ = kill(Pid::from_raw(-group), Signal::SIGCONT);
     }
 }

@@ -1,4 +1,4 @@
-//! TCP segments that no TCP has made.
+//! TCP segments that no TCP stack has built.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,10 +10,10 @@ use crate::scenario::HalfOpen;
 /// The length of a TCP header without options.
 const HEADER: usize = 20;
 
-/// Sends a SYN from the netns of the calling thread. It must have the address that the SYN comes from.
+/// Sends a SYN from the netns of the calling thread, which must have the source address.
 pub(super) fn send_syn(from: SocketAddr, to: SocketAddr, syn: &HalfOpen) -> Result<()> {
     let socket = Socket::new(Domain::for_address(to), Type::RAW, Some(Protocol::TCP))
-        .context("cannot make a raw socket")?;
+        .context("cannot create a raw socket")?;
     let without_port = |address: SocketAddr| SocketAddr::new(address.ip(), 0);
     socket
         .bind(&without_port(from).into())
@@ -24,7 +24,7 @@ pub(super) fn send_syn(from: SocketAddr, to: SocketAddr, syn: &HalfOpen) -> Resu
     Ok(())
 }
 
-/// A SYN as it is on the wire.
+/// Builds a SYN with its TCP header.
 fn segment(from: SocketAddr, to: SocketAddr, syn: &HalfOpen) -> Vec<u8> {
     // MSS 1460.
     let mut options = vec![2, 4, 5, 180];
@@ -51,7 +51,7 @@ fn segment(from: SocketAddr, to: SocketAddr, syn: &HalfOpen) -> Vec<u8> {
     segment
 }
 
-/// The checksum of a TCP segment, over its pseudo header as well.
+/// The checksum of a TCP segment and its pseudo header.
 fn checksum(from: IpAddr, to: IpAddr, segment: &[u8]) -> u16 {
     let mut bytes = Vec::new();
     for address in [from, to] {
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_syn_is_one() {
+    fn a_syn_is_well_formed() {
         let (from, to) = (
             "10.0.0.2:40000".parse().unwrap(),
             "10.0.0.1:30080".parse().unwrap(),
@@ -89,9 +89,9 @@ mod tests {
         let bytes = segment(from, to, &syn);
         assert_eq!(bytes.len(), 36);
         assert_eq!(bytes[..4], [0x9c, 0x40, 0x75, 0x80]);
-        assert_eq!(bytes[12] >> 4, 9, "the length of the header in words");
-        assert_eq!(bytes[13], 2, "SYN and nothing else");
-        // Whoever sums up a segment with its checksum gets nothing.
+        assert_eq!(bytes[12] >> 4, 9, "header length in words");
+        assert_eq!(bytes[13], 2, "only the SYN flag");
+        // The sum over a segment with a correct checksum is zero.
         assert_eq!(checksum(from.ip(), to.ip(), &bytes), 0);
         let bad = HalfOpen {
             bad_checksum: true,

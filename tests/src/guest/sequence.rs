@@ -1,7 +1,7 @@
-//! The sequence number with which a socket begins its connection.
+//! Sets the initial sequence number of a socket's connection.
 //!
-//! The kernel chooses it by itself and tells nobody, but lets those who restore a connection from elsewhere say it
-//! (`TCP_REPAIR`). A socket that is in repair only until it has its number connects as any other does.
+//! The kernel chooses it and does not reveal it, but lets a process that restores a connection set it
+//! (`TCP_REPAIR`). A socket that is in repair mode only until it has its number then connects normally.
 
 use anyhow::{Context, Result};
 use libc::c_int;
@@ -42,11 +42,12 @@ setsockopt_impl!(
     SetStruct<'_, c_int>
 );
 
-/// Has the socket's SYN begin with this number. It must not be connected yet, and forgets that it shares its port.
+/// Sets the sequence number of the socket's SYN. The socket must not be connected yet, and loses
+/// `SO_REUSEADDR`.
 pub(super) fn set(socket: &Socket, number: u32) -> Result<()> {
     setsockopt(socket, Repair, &1)
         .and_then(|()| setsockopt(socket, RepairQueue, &SEND_QUEUE))
         .and_then(|()| setsockopt(socket, QueueSequence, &number.cast_signed()))
         .and_then(|()| setsockopt(socket, Repair, &0))
-        .with_context(|| format!("cannot have a connection begin with the sequence number {number}"))
+        .with_context(|| format!("cannot set the initial sequence number {number}"))
 }

@@ -1,4 +1,4 @@
-//! The server of a pod: a listener, and what it does with those who connect.
+//! The server of a pod: a listener, and what it does with connections.
 
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,23 +15,23 @@ use socket2::SockRef;
 use super::netns::Netns;
 use crate::scenario::{Behaviour, address};
 
-/// The time between a reply and the RST that follows it: enough for the reply to be read first.
-const BEFORE_RST: Duration = Duration::from_millis(50);
+/// The time between a reply and its RST: long enough for the reply to be read first.
+const RST_DELAY: Duration = Duration::from_millis(50);
 
-/// How often a server that waits for clients looks whether it must end.
-const LOOK_MS: u16 = 50;
+/// How often a server that waits for clients checks whether it must stop.
+const POLL_INTERVAL_MS: u16 = 50;
 
-/// How many connections may wait to be accepted where that is not what it is about.
+/// The backlog of a server that accepts connections.
 const BACKLOG: i32 = 128;
 
-/// The backlog of a server that accepts nobody: one more may wait. With none at all each handshake that is under way
-/// would be one too many, and every SYN would be answered with a cookie.
+/// The backlog of a server that never accepts: one connection may wait. With a backlog of 0 each handshake in
+/// progress would exceed it, and every SYN would be answered with a cookie.
 const SHORT_BACKLOG: i32 = 1;
 
-/// So many connections leave one place in the queue of such a server.
+/// This many connections leave one place in that server's accept queue.
 const ALL_BUT_ONE: usize = 1;
 
-/// A handshake within a pod that takes longer will not come to its end.
+/// A handshake within a pod that takes longer will not complete.
 const HANDSHAKE: Duration = Duration::from_millis(500);
 
 /// A listener and the thread that serves it. Dropping it closes the listener and all connections.
@@ -39,7 +39,7 @@ const HANDSHAKE: Duration = Duration::from_millis(500);
 pub(super) struct Server {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    /// Those who fill the queue of connections that wait to be accepted.
+    /// Connections that fill the accept queue.
     queue: Vec<TcpStream>,
 }
 
@@ -52,7 +52,7 @@ struct Shared {
 }
 
 impl Server {
-    /// Listens in this netns.
+    /// Starts listening in a netns.
     pub(super) fn start(name: &str, netns: &Netns, at: SocketAddr, behaviour: Behaviour) -> Result<Self> {
         let listener = netns.run(|| {
             let listener = TcpListener::bind(at).with_context(|| format!("cannot listen on {at}"))?;
@@ -67,7 +67,7 @@ impl Server {
             stop: AtomicBool::new(false),
             behaviour: Mutex::new(behaviour),
         });
-        // The listener stays in the netns that it was made in, whichever its thread is in.
+        // The listener stays in the netns it was created in, whatever the netns of its thread.
         let thread = thread::spawn({
             let shared = Arc::clone(&shared);
             move || shared.serve()
@@ -81,9 +81,9 @@ impl Server {
         Ok(server)
     }
 
-    /// Changes what it does.
+    /// Changes its behaviour.
     pub(super) fn behave(&mut self, netns: &Netns, behaviour: Behaviour) -> Result<()> {
-        // From here on nothing is accepted that should not be.
+        // From here on the server accepts nothing it should not accept.
         *self.shared.lock() = behaviour;
         self.queue.clear();
         let backlog = if accepts(behaviour) {
@@ -93,10 +93,10 @@ impl Server {
         };
         SockRef::from(&self.shared.listener)
             .listen(backlog)
-            .context("cannot listen with another backlog")?;
+            .context("cannot change the backlog")?;
         match behaviour {
-            Behaviour::AcceptFull => self.queue = netns.run(|| self.shared.fill())?,
-            Behaviour::AcceptLast => self.queue = netns.run(|| self.shared.wait_within(ALL_BUT_ONE))?,
+            Behaviour::AcceptFull => self.queue = netns.run(|| self.shared.fill_accept_queue())?,
+            Behaviour::AcceptLast => self.queue = netns.run(|| self.shared.connect_within(ALL_BUT_ONE))?,
             _ => {}
         }
         Ok(())
@@ -114,53 +114,58 @@ impl Drop for Server {
     }
 }
 
-/// Whether the server accepts those who connect.
+/// Whether a server with this behaviour accepts connections.
 const fn accepts(behaviour: Behaviour) -> bool {
     !matches!(behaviour, Behaviour::AcceptFull | Behaviour::AcceptLast)
 }
 
 impl Shared {
-    /// Connects from within until the queue of those who wait is full.
-    fn fill(&self) -> Result<Vec<TcpStream>> {
-        /// More than may wait; some kernels may count otherwise.
-        const ENOUGH: usize = 8;
-        let queue = self.wait_within(ENOUGH)?;
-        ensure!(queue.len() < ENOUGH, "the queue of {} does not fill", self.name);
+    /// Connects from within the pod until the accept queue is full.
+    fn fill_accept_queue(&self) -> Result<Vec<TcpStream>> {
+        /// More than fit in the queue, with a margin for kernels that count differently.
+        const MAX_CONNECTIONS: usize = 8;
+        let queue = self.connect_within(MAX_CONNECTIONS)?;
+        ensure!(
+            queue.len() < MAX_CONNECTIONS,
+            "the accept queue of {} does not fill",
+            self.name
+        );
         Ok(queue)
     }
 
-    /// Connects from within so many times, or until no more connections are made.
-    fn wait_within(&self, times: usize) -> Result<Vec<TcpStream>> {
+    /// Connects from within the pod this many times, or until a connection fails.
+    fn connect_within(&self, count: usize) -> Result<Vec<TcpStream>> {
         let mut to = self
             .listener
             .local_addr()
             .context("the listener has no address")?;
         to.set_ip(address::loopback(to.ip()));
         let connect = |_| TcpStream::connect_timeout(&to, HANDSHAKE).ok();
-        Ok((0..times).map_while(connect).collect())
+        Ok((0..count).map_while(connect).collect())
     }
 
     fn serve(&self) {
         let mut held = Vec::new();
         while !self.stop.load(Ordering::Relaxed) {
             let accepted = {
-                // Held meanwhile: a behaviour that accepts nobody holds from the moment it is set.
+                // Locked during accept(), so that a behaviour that never accepts applies from the moment it
+                // is set.
                 let behaviour = self.lock();
                 accepts(*behaviour).then(|| self.listener.accept())
             };
             match accepted {
-                None => thread::sleep(Duration::from_millis(LOOK_MS.into())),
+                None => thread::sleep(Duration::from_millis(POLL_INTERVAL_MS.into())),
                 Some(Ok((stream, _))) => {
                     if let Err(error) = self.answer(stream, &mut held) {
-                        // The client may have gone already; that it was served is its own truth to tell.
-                        eprintln!("lab-guest: {}: a client went away: {error}", self.name);
+                        // The client may be gone already; it reports its own outcome.
+                        eprintln!("lab-guest: {}: cannot answer a client: {error}", self.name);
                     }
                 }
                 Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {
                     let mut wait = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
-                    let _ = poll(&mut wait, PollTimeout::from(LOOK_MS));
+                    let _ = poll(&mut wait, PollTimeout::from(POLL_INTERVAL_MS));
                 }
-                // A client that left before it was accepted.
+                // The client left before it was accepted.
                 Some(Err(_)) => {}
             }
         }
@@ -175,7 +180,7 @@ impl Shared {
             Behaviour::Rst => {
                 SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
                 thread::spawn(move || {
-                    thread::sleep(BEFORE_RST);
+                    thread::sleep(RST_DELAY);
                     drop(stream);
                 });
             }

@@ -1,4 +1,4 @@
-//! Lines of a scenario that the guest's shell runs.
+//! Shell commands of a scenario, run by the guest's shell.
 
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
@@ -8,11 +8,11 @@ use anyhow::{Context, Result, bail};
 
 use super::tool::PATH;
 
-/// Runs a line in the netns of the calling thread, and returns what it printed. What the line leaves running in the
-/// background is ended with the scenario.
+/// Runs a command in the netns of the calling thread, and returns its output. Processes that it leaves in the
+/// background are killed at the end of the scenario.
 pub(super) fn run(line: &str) -> Result<String> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    // A file and no pipe: one could not tell when to stop reading while something in the background holds it open.
+    // Files instead of pipes: reading a pipe would not end while a background process holds it open.
     let nth = COUNT.fetch_add(1, Ordering::Relaxed);
     let file = |what: &str| format!("/tmp/line-{nth}.{what}");
     let create = |what: &str| File::create(file(what)).context("cannot create a file in /tmp");

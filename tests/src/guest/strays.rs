@@ -1,33 +1,34 @@
-//! Packets that look like SYNs to a NodePort and are none: fragments, and packets that end inside the TCP header.
+//! Packets that look like SYNs to a NodePort but are not: fragments, and packets that end within the TCP
+//! header.
 //!
-//! Whoever reads a TCP header where it would be in a whole packet finds a SYN in each of them, but for those in which
-//! there is nothing behind their end. None of them ever becomes a whole packet.
+//! A reader of the usual TCP header offset finds a SYN in each of them, except in those that end before it.
+//! None of them ever becomes a complete packet.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use anyhow::{Context, Result, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Protocols and extension headers by number.
+/// Protocol and extension header numbers.
 const RAW: i32 = libc::IPPROTO_RAW;
 const TCP: u8 = 6;
 const HOP_BY_HOP: u8 = 0;
 const FRAGMENT: u8 = 44;
 
-/// Where a later fragment says that it belongs: in units of 8 bytes, far enough behind a TCP header.
+/// The offset of a later fragment, in units of 8 bytes: well behind a TCP header.
 const LATER: u16 = 8;
 
-/// In how many bytes nobody finds a whole TCP header. Fragments but the last are multiples of 8 long.
+/// Too few bytes for a TCP header. All fragments but the last have a length that is a multiple of 8.
 const TOO_SHORT: usize = 16;
 
-/// Sends one of each kind. Their source ports count up from that of `from`.
+/// Sends one packet of each kind. Their source ports count up from that of `from`.
 pub(super) fn send(from: SocketAddr, to: SocketAddr) -> Result<()> {
     let packets = match (from, to) {
         (SocketAddr::V4(from), SocketAddr::V4(to)) => of_ipv4(from, to),
         (SocketAddr::V6(from), SocketAddr::V6(to)) => of_ipv6(from, to),
         _ => bail!("{from} and {to} are of different families"),
     };
-    // With this protocol a packet is sent as it is, its IP header included.
+    // With this protocol, a packet is sent as it is, including its IP header.
     let socket = Socket::new(Domain::for_address(to), Type::RAW, Some(Protocol::from(RAW)))
         .context("cannot make a raw socket")?;
     let node = SocketAddr::new(to.ip(), 0).into();
@@ -61,7 +62,7 @@ fn of_ipv4(from: SocketAddrV4, to: SocketAddrV4) -> Vec<Vec<u8>> {
     ]
 }
 
-/// The kernel fills in length, checksum and, where it is 0, the number; so the number is the source port.
+/// The kernel fills in the length, the checksum and, if it is 0, the id; so the id is the source port.
 fn ipv4(from: Ipv4Addr, to: Ipv4Addr, number: u16, fragment: u16, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x45, 0, 0, 0];
     packet.extend(number.to_be_bytes());
@@ -86,7 +87,7 @@ fn of_ipv6(from: SocketAddrV6, to: SocketAddrV6) -> Vec<Vec<u8>> {
     };
     let whole = |next, content: &[u8]| ipv6(client, node, next, content.len(), content);
     let later = LATER << 3;
-    // Padding of 6 bytes, but says that it is 2048 long: behind it there is nothing.
+    // 6 bytes of padding in a header that claims to be 2048 bytes long: the packet ends before that.
     let too_long = [[TCP, 255, 1, 4, 0, 0, 0, 0].as_slice(), &ports(5)].concat();
     let behind = [
         [FRAGMENT, 0, 1, 4, 0, 0, 0, 0].as_slice(),
@@ -100,7 +101,7 @@ fn of_ipv6(from: SocketAddrV6, to: SocketAddrV6) -> Vec<Vec<u8>> {
         ipv6(client, node, TCP, TOO_SHORT, &ports(3)),
         whole(HOP_BY_HOP, &behind),
         whole(HOP_BY_HOP, &too_long),
-        // Addresses that stand for IPv4 ones belong on no wire.
+        // IPv4-mapped addresses are invalid on the wire.
         ipv6(mapped(1), mapped(2), TCP, 20, &ports(6)),
     ]
 }
@@ -109,7 +110,7 @@ fn mapped(last: u8) -> Ipv6Addr {
     Ipv4Addr::new(192, 0, 2, last).to_ipv6_mapped()
 }
 
-/// A packet that says that `length` bytes follow its header.
+/// Builds a packet whose header claims that `length` bytes follow.
 fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next: u8, length: usize, content: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend(u16::try_from(length).unwrap_or_default().to_be_bytes());
@@ -135,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_packet_has_its_own_port_and_the_length_that_it_needs() {
+    fn each_packet_has_its_own_port_and_length() {
         let packets = of_ipv4(
             "10.0.0.2:42000".parse().unwrap(),
             "10.0.0.1:30080".parse().unwrap(),
@@ -148,7 +149,7 @@ mod tests {
         );
         let lengths: Vec<usize> = packets.iter().map(Vec::len).collect();
         assert_eq!(lengths, [64, 64, 68, 60, 72, 68, 60]);
-        // A SYN stands where a reader would look for it who takes no notice of the fragment's offset.
+        // A reader that ignores the fragment offset finds a SYN here.
         assert_eq!(packets[2][48..52], [0xa4, 0x12, 0x75, 0x80]);
         assert_eq!(packets[2][61], 2);
     }

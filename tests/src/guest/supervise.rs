@@ -1,4 +1,4 @@
-//! All scenarios of a job, each with a watchdog.
+//! Runs all scenarios of a job, each with a watchdog.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use nix::unistd::Pid;
 
 use super::cancel::Cancel;
 use super::leftovers::Inventory;
-use super::play::Stage;
 use super::port::Port;
+use super::scenario_run::ScenarioRun;
 use crate::protocol::{CLEAN_UP, Job, Message, SCENARIOS_DIR};
 use crate::scenario::{Family, Scenario};
 
-/// Plays them in order. One that fails does not keep the next from being played. After one that cannot even be stopped
-/// none is played: the node is no longer known to be empty, and whoever gave the job has to boot another guest.
-pub(super) fn play_all(job: &Job, port: &Port) {
+/// Runs them in order. A failed scenario does not stop the following ones. After a scenario that cannot be
+/// stopped none is run: the node may not be empty any more, and the host has to boot another guest.
+pub(super) fn run_all(job: &Job, port: &Port) {
     let before = Inventory::take()
         .map(Arc::new)
         .map_err(|error| format!("{error:#}"));
@@ -28,10 +28,13 @@ pub(super) fn play_all(job: &Job, port: &Port) {
         });
         println!("--- {name}");
         let (outcome, stuck) = match &before {
-            Err(error) => (Err(format!("not played: the node is unknown: {error}")), false),
-            Ok(before) => match play(name, job, port, before) {
-                Played::Over(outcome) => (outcome.map_err(|error| format!("{error:#}")), false),
-                Played::Stuck(what) => (Err(what), true),
+            Err(error) => (
+                Err(format!("not run: cannot take the node's inventory: {error}")),
+                false,
+            ),
+            Ok(before) => match run(name, job, port, before) {
+                Ending::Finished(outcome) => (outcome.map_err(|error| format!("{error:#}")), false),
+                Ending::Stuck(what) => (Err(what), true),
             },
         };
         port.send(&Message::End {
@@ -45,51 +48,51 @@ pub(super) fn play_all(job: &Job, port: &Port) {
     }
 }
 
-/// What became of a scenario.
-enum Played {
-    Over(Result<()>),
-    /// It did not even stop when it was told to.
+/// How a scenario ended.
+enum Ending {
+    Finished(Result<()>),
+    /// It did not stop when it was cancelled.
     Stuck(String),
 }
 
-fn play(name: &str, job: &Job, port: &Port, before: &Arc<Inventory>) -> Played {
-    let scenario = match read(name) {
+fn run(name: &str, job: &Job, port: &Port, before: &Arc<Inventory>) -> Ending {
+    let scenario = match load(name) {
         Ok(scenario) => scenario,
-        Err(error) => return Played::Over(Err(error)),
+        Err(error) => return Ending::Finished(Err(error)),
     };
     let limit = scenario.limit();
     let cancel = Cancel::default();
-    let stage = Stage {
+    let scenario_run = ScenarioRun {
         job: job.clone(),
         port: port.clone(),
         cancel: cancel.clone(),
         before: Arc::clone(before),
     };
-    let (over, when_over) = mpsc::channel();
+    let (over, is_over) = mpsc::channel();
     thread::spawn(move || {
-        let _ = over.send(stage.play(&scenario));
+        let _ = over.send(scenario_run.run(&scenario));
     });
 
-    match when_over.recv_timeout(limit) {
-        Ok(outcome) => return Played::Over(outcome),
-        Err(RecvTimeoutError::Disconnected) => return Played::Over(Err(anyhow!("lab-guest panicked"))),
+    match is_over.recv_timeout(limit) {
+        Ok(outcome) => return Ending::Finished(outcome),
+        Err(RecvTimeoutError::Disconnected) => return Ending::Finished(Err(anyhow!("lab-guest panicked"))),
         Err(RecvTimeoutError::Timeout) => {}
     }
-    let why = format!("it took more than {} s, in: {}", limit.as_secs(), cancel.what());
+    let why = format!("timed out after {} s, in: {}", limit.as_secs(), cancel.current());
     cancel.cancel();
-    // All processes but this one are tools and tracer, and one of them may be what does not come to its end.
+    // All processes but this one are tools and tracer, and one of them may be what hangs.
     let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
-    match when_over.recv_timeout(CLEAN_UP) {
-        Ok(_) => Played::Over(Err(anyhow!(why))),
-        Err(_) => Played::Stuck(format!("{why}; and it could not be stopped")),
+    match is_over.recv_timeout(CLEAN_UP) {
+        Ok(_) => Ending::Finished(Err(anyhow!(why))),
+        Err(_) => Ending::Stuck(format!("{why}; it could not be stopped")),
     }
 }
 
-fn read(name: &str) -> Result<Scenario> {
+fn load(name: &str) -> Result<Scenario> {
     let (file, family) = Family::of(name);
     let path = Path::new(SCENARIOS_DIR).join(format!("{file}.toml"));
     if !path.exists() {
-        bail!("the guest has no scenario of this name");
+        bail!("no scenario of this name in the guest");
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let scenario = Scenario::from_toml(&text).with_context(|| path.display().to_string())?;

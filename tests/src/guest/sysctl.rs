@@ -1,4 +1,4 @@
-//! Sysctls of the netns that the calling thread is in.
+//! Sysctls of the calling thread's netns.
 
 use std::fmt::Display;
 use std::fs;
@@ -10,7 +10,7 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from("/proc/sys").join(name.replace('.', "/"))
 }
 
-/// The value, without the line's end.
+/// Reads the value, without the newline.
 pub(super) fn read(name: &str) -> Result<String> {
     let value = fs::read_to_string(path(name)).with_context(|| format!("cannot read the sysctl {name}"))?;
     Ok(value.trim_end().to_owned())
@@ -22,7 +22,7 @@ pub(super) fn write(name: &str, value: impl Display) -> Result<()> {
         .with_context(|| format!("cannot set the sysctl {name} to {value}"))
 }
 
-/// Keeps IPv6 from every device of this netns.
+/// Disables IPv6 on every device of this netns.
 pub(super) fn no_ipv6() -> Result<()> {
     for which in ["all", "default"] {
         let name = format!("net.ipv6.conf.{which}.disable_ipv6");
@@ -33,8 +33,8 @@ pub(super) fn no_ipv6() -> Result<()> {
     Ok(())
 }
 
-/// IPv6 on every device of a netns, without what would make it noisy or late: no duplicate address detection, so that
-/// an address is there at once, and nothing from routers.
+/// The sysctls that enable IPv6 on every device of a netns without noise or delay: no duplicate address
+/// detection, so that an address is usable at once, and no router advertisements.
 pub(super) fn ipv6() -> impl Iterator<Item = (String, u8)> {
     ["all", "default"].into_iter().flat_map(|which| {
         [("accept_dad", 0), ("accept_ra", 0), ("disable_ipv6", 0)]
@@ -42,14 +42,14 @@ pub(super) fn ipv6() -> impl Iterator<Item = (String, u8)> {
     })
 }
 
-/// Sysctls that were changed, and what they were before.
+/// Changed sysctls with their previous values.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
     before: Vec<(String, String)>,
 }
 
 impl Changed {
-    /// Sets a sysctl and remembers what it was.
+    /// Sets a sysctl and records its previous value.
     pub(super) fn set(&mut self, name: &str, value: impl Display) -> Result<()> {
         let before = read(name)?;
         write(name, value)?;
@@ -57,7 +57,7 @@ impl Changed {
         Ok(())
     }
 
-    /// Puts back all that was changed, the last one first.
+    /// Restores everything that was changed, the last change first.
     pub(super) fn restore(&mut self) -> Result<()> {
         while let Some((name, value)) = self.before.pop() {
             write(&name, value)?;

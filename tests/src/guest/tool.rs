@@ -5,10 +5,10 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-/// Where the initramfs has them.
+/// The PATH in the initramfs.
 pub(super) const PATH: &str = "/bin:/sbin:/usr/bin:/usr/sbin";
 
-/// Runs a command line whose words hold no blanks, and returns what it printed.
+/// Runs a command line whose words contain no blanks, and returns its output.
 pub(super) fn run(line: &str) -> Result<String> {
     let output = command(line)
         .stdin(Stdio::null())
@@ -17,7 +17,7 @@ pub(super) fn run(line: &str) -> Result<String> {
     printed(line, output)
 }
 
-/// Runs a command line with this on its standard input, and returns what it printed.
+/// Runs a command line with this standard input, and returns its output.
 pub(super) fn feed(line: &str, input: &str) -> Result<String> {
     let mut child = command(line)
         .stdin(Stdio::piped())
@@ -25,8 +25,8 @@ pub(super) fn feed(line: &str, input: &str) -> Result<String> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot run `{line}`"))?;
-    // What we feed is shorter than a pipe, so that it cannot wait for us while we wait for it. The input ends when
-    // its handle goes out of scope. A tool that refuses its input early says why on its standard error.
+    // The input is shorter than a pipe buffer, so neither side can block the other. The input ends when its
+    // handle goes out of scope. A tool that refuses its input early says why on its standard error.
     let fed = child
         .stdin
         .take()
@@ -34,7 +34,7 @@ pub(super) fn feed(line: &str, input: &str) -> Result<String> {
     let output = child
         .wait_with_output()
         .with_context(|| format!("cannot wait for `{line}`"))?;
-    let printed = printed(line, output).map_err(|error| anyhow!("{error:#}; its input was:\n{input}"))?;
+    let printed = printed(line, output).map_err(|error| anyhow!("{error:#}; the input was:\n{input}"))?;
     fed.transpose().with_context(|| format!("cannot feed `{line}`"))?;
     Ok(printed)
 }
@@ -51,5 +51,5 @@ fn printed(line: &str, output: Output) -> Result<String> {
         let complaint = String::from_utf8_lossy(&output.stderr);
         bail!("`{line}` failed ({}): {}", output.status, complaint.trim());
     }
-    String::from_utf8(output.stdout).with_context(|| format!("`{line}` printed something that is not UTF-8"))
+    String::from_utf8(output.stdout).with_context(|| format!("`{line}` printed invalid UTF-8"))
 }

@@ -1,9 +1,7 @@
-//! The node as a scenario wants it: built from nothing, and taken down to nothing.
+//! The node of a scenario: built from nothing, and torn down completely.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +11,7 @@ use super::client::{self, Client};
 use super::kube::Kube;
 use super::leftovers::{Inventory, Kind};
 use super::netns::{self, Netns};
+use super::node_state::{ipvs_connections, is_up, names_in};
 use super::nodes::{self, OtherNode};
 use super::pod::Pod;
 use super::restore::{self, Sysctls};
@@ -23,11 +22,10 @@ use crate::scenario::{self, Behaviour, Family, RunIn, Scenario, Topology, addres
 /// How long a new link may take until it carries packets.
 const LINK_UP: Duration = Duration::from_secs(10);
 
-/// How long the kernel may take to forget what hangs on things that were removed: IPVS the connections of services,
-/// netfilter the sets of rules.
-const FORGET: Duration = Duration::from_secs(10);
+/// How long the kernel may take to free what removed objects hold: IPVS services' connections, rules' sets.
+const RELEASE_LIMIT: Duration = Duration::from_secs(10);
 
-/// The node, with clients and other nodes around it and pods on it.
+/// The node, with the clients and other nodes around it and the pods on it.
 #[derive(Debug, Default)]
 pub(super) struct Node {
     clients: Vec<Client>,
@@ -35,19 +33,19 @@ pub(super) struct Node {
     pods: Vec<Pod>,
     kube: Option<Kube>,
     sysctls: Changed,
-    /// Whether steps have tools of their own, and so may have changed whatever there is.
-    touched: bool,
-    /// All sysctls of the network as they were before such steps.
+    /// Whether shell commands of steps may have changed anything on the node.
+    runs_shell_commands: bool,
+    /// All network sysctls as they were before such commands.
     all_sysctls: Sysctls,
 }
 
 impl Node {
-    /// Builds what the scenario describes. Whatever becomes of it, [`Node::tear_down`] takes down what is there.
+    /// Builds what the scenario describes. After a failure too, [`Node::tear_down`] removes what exists.
     pub(super) fn build(&mut self, scenario: &Scenario, cancel: &Cancel) -> Result<()> {
         let topology = &scenario.topology;
-        cancel.doing("setting sysctls")?;
-        self.touched = scenario.runs_lines();
-        if self.touched {
+        cancel.begin("setting sysctls")?;
+        self.runs_shell_commands = scenario.runs_shell_commands();
+        if self.runs_shell_commands {
             self.all_sysctls = Sysctls::take();
         }
         if topology.family == Family::Ipv6 {
@@ -59,20 +57,20 @@ impl Node {
         }
         nodes::prepare(topology.overlay)?;
         for (nth, client) in topology.outside().enumerate() {
-            cancel.doing(format!("building {}", client.name))?;
+            cancel.begin(format!("building {}", client.name))?;
             let built = Client::create(client, nth, topology.node_address())
                 .with_context(|| format!("cannot build {}", client.name))?;
             self.clients.push(built);
         }
         for node in &topology.nodes {
-            cancel.doing(format!("building {}", node.name))?;
+            cancel.begin(format!("building {}", node.name))?;
             let built =
                 OtherNode::create(node, topology).with_context(|| format!("cannot build {}", node.name))?;
             self.others.push(built);
         }
         own_addresses(topology)?;
         for pod in &topology.pods {
-            cancel.doing(format!("building {}", pod.name))?;
+            cancel.begin(format!("building {}", pod.name))?;
             let host = match &pod.node {
                 None => Netns::node(),
                 Some(name) => self.other(name)?.netns().clone(),
@@ -80,26 +78,26 @@ impl Node {
             let built = Pod::create(pod, host).with_context(|| format!("cannot build {}", pod.name))?;
             self.pods.push(built);
         }
-        // Before there are rules and virtual servers, to which these packets would be the first ones.
+        // Before rules and virtual servers exist, because these packets would be the first to hit them.
         for client in &self.clients {
-            neighbour::meet(client.netns(), topology.node_address(), cancel)?;
+            neighbour::resolve_ipv6(client.netns(), topology.node_address(), cancel)?;
         }
         for node in &self.others {
-            neighbour::meet(node.netns(), topology.node_address(), cancel)?;
+            neighbour::resolve_ipv6(node.netns(), topology.node_address(), cancel)?;
         }
-        for pod in self.pods.iter().filter(|pod| pod.can_meet()) {
-            neighbour::meet(pod.netns(), pod.gateway(), cancel)?;
+        for pod in self.pods.iter().filter(|pod| pod.can_resolve_gateway()) {
+            neighbour::resolve_ipv6(pod.netns(), pod.gateway(), cancel)?;
         }
         self.others_as_clients(topology);
-        cancel.doing("making the ways between nodes")?;
+        cancel.begin("setting up routes between nodes")?;
         nodes::connect(topology)?;
-        cancel.doing("playing kube-proxy")?;
+        cancel.begin("writing kube-proxy's rules")?;
         kube.sync()?;
         self.kube = Some(kube);
         if let Some(rules) = &topology.nft {
             self.nft(rules)?;
         }
-        cancel.doing("waiting for the links")?;
+        cancel.begin("waiting for the links")?;
         let links = topology.outside().count() + topology.nodes.len();
         for device in (0..links).map(client::device) {
             let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device, topology.node_address())))?;
@@ -134,32 +132,31 @@ impl Node {
     /// The client of this name.
     pub(super) fn client(&self, name: &str) -> Result<&Client> {
         let client = self.clients.iter().find(|client| client.name() == name);
-        client.with_context(|| format!("there is no client {name}"))
+        client.with_context(|| format!("no client {name}"))
     }
 
     /// The node's kube-proxy.
     pub(super) fn kube(&mut self) -> Result<&mut Kube> {
-        self.kube.as_mut().context("there is no kube-proxy yet")
+        self.kube.as_mut().context("kube-proxy has not started yet")
     }
 
     fn other(&self, name: &str) -> Result<&OtherNode> {
         let node = self.others.iter().find(|node| node.name() == name);
-        node.with_context(|| format!("there is no node {name}"))
+        node.with_context(|| format!("no node {name}"))
     }
 
-    /// Changes what a pod does.
+    /// Changes a pod's behaviour.
     pub(super) fn behave(&mut self, name: &str, behaviour: Behaviour) -> Result<()> {
         let pod = self.pods.iter_mut().find(|pod| pod.name() == name);
-        pod.with_context(|| format!("there is no pod {name}"))?
-            .behave(behaviour)
+        pod.with_context(|| format!("no pod {name}"))?.behave(behaviour)
     }
 
-    /// Sets a sysctl of the node until the scenario is over.
-    pub(super) fn sysctl(&mut self, name: &str, value: &scenario::Value) -> Result<()> {
+    /// Sets a sysctl of the node for the rest of the scenario.
+    pub(super) fn sysctl(&mut self, name: &str, value: &scenario::SysctlValue) -> Result<()> {
         self.sysctls.set(name, value)
     }
 
-    /// Loads somebody else's rules on the node.
+    /// Loads third-party rules on the node.
     #[expect(
         clippy::unused_self,
         reason = "the rules are the node's, as all else that steps change is"
@@ -169,70 +166,71 @@ impl Node {
         Ok(())
     }
 
-    /// Runs a line of the shell on the node, or in the netns of a client, another node or a pod. Returns what it
-    /// printed.
+    /// Runs a shell command on the node, or in the netns of a client, another node or a pod. Returns its
+    /// output.
     pub(super) fn run(&self, place: &str, line: &str) -> Result<String> {
         if place == RunIn::NODE {
             return shell::run(line);
         }
         let netns = self
             .netns(place)
-            .with_context(|| format!("there is no {place}"))?;
+            .with_context(|| format!("no client, pod or node {place}"))?;
         netns.run(|| shell::run(line))
     }
 
-    /// Takes everything down, as far as it goes, and returns what did not work. Then the node is as it was before.
+    /// Tears everything down as far as possible, and returns the failures. The node is then as it was before.
     pub(super) fn tear_down(mut self, before: &Inventory, cancel: &Cancel) -> Vec<anyhow::Error> {
         let mut errors = Vec::new();
-        let doing = |what: &str| {
-            // A scenario that was stopped is cleaned up as well.
-            let _ = cancel.doing(format!("cleaning up: {what}"));
+        let begin = |what: &str| {
+            // A cancelled scenario is cleaned up too.
+            let _ = cancel.begin(format!("cleaning up: {what}"));
         };
         let mut take = |outcome: Result<()>| errors.extend(outcome.err());
-        doing("clients and pods");
-        self.clients.iter().for_each(Client::let_go);
+        begin("clients and pods");
+        self.clients.iter().for_each(Client::close_held);
         self.pods.clear();
         process_table::end_all(before.of(Kind::Process));
-        doing("IPVS");
-        take(forget_ipvs(&mut self.sysctls));
-        doing("rules");
+        begin("IPVS");
+        take(clear_ipvs(&mut self.sysctls));
+        begin("rules");
         take(tool::run("nft flush ruleset").map(drop));
         take(restore::legacy_tables());
-        doing("IP sets");
-        take(forget_sets());
-        doing("devices");
+        begin("IP sets");
+        take(destroy_ip_sets());
+        begin("devices");
         take(delete_devices(before));
-        doing("netns");
+        begin("netns");
         for name in names_in(netns::FOLDER) {
             take(netns::delete(&name));
         }
-        if self.touched {
-            doing("routes");
+        if self.runs_shell_commands {
+            begin("routes");
             take(restore::routes(before));
         }
-        doing("conntrack");
+        begin("conntrack");
         take(tool::run("conntrack -F").map(drop));
-        doing("sysctls");
+        begin("sysctls");
         take(self.sysctls.restore());
-        take(self.all_sysctls.put_back());
-        doing("modules");
+        take(self.all_sysctls.restore());
+        begin("modules");
         take(modules::restore(before.of(Kind::Module)));
         errors
     }
 }
 
-/// Gives the node those of its addresses that it has not got together with its links.
+/// Adds the node's addresses that its links do not have yet.
 fn own_addresses(topology: &Topology) -> Result<()> {
     let mut lines = String::new();
     let links = topology.outside().count() + topology.nodes.len();
     let mut missing = topology.node_addresses.clone();
     if links == 0 {
-        // Nobody is there, but a node has an address all the same.
+        // A node without links has an address too.
         let uplink = client::device(0);
         let _ = writeln!(lines, "link add {uplink} type dummy\nlink set {uplink} up");
         missing.push(topology.node_address());
     }
-    // As with the first address: one device answers for all of IPv4, but each only for its own of IPv6.
+    // As with the first address: for IPv4 one device answers for all links, for IPv6 each device only for its
+    // own addresses.
     let devices = match topology.family {
         Family::Ipv4 => 1,
         Family::Ipv6 => links.max(1),
@@ -249,85 +247,52 @@ fn own_addresses(topology: &Topology) -> Result<()> {
 
 /// Deletes all devices that were not there before.
 fn delete_devices(before: &Inventory) -> Result<()> {
-    let strangers = || {
+    let new_devices = || {
         let mut names = names_in("/sys/class/net");
         names.retain(|name| !before.has(Kind::Device, name));
         names
     };
-    let deletions = strangers().iter().fold(String::new(), |mut lines, name| {
+    let deletions = new_devices().iter().fold(String::new(), |mut lines, name| {
         let _ = writeln!(lines, "link delete {name}");
         lines
     });
     let deleted = tool::feed("ip -force -batch -", &deletions);
-    // One end of a veth takes the other one with it, which can then not be deleted any more.
-    if strangers().is_empty() {
+    // Deleting one end of a veth removes the other one, whose own deletion then fails.
+    if new_devices().is_empty() {
         return Ok(());
     }
     deleted.map(drop)
 }
 
-/// The address of a service for its clients: at this address of the node, or at the first one.
+/// The address of a service for its clients, at this address of the node or at the first one.
 pub(super) fn address(topology: &Topology, service: Option<&str>, at: Option<IpAddr>) -> Result<SocketAddr> {
-    let service = topology.service(service).context("there is no such service")?;
+    let service = topology.service(service).context("no such service")?;
     let at = at.unwrap_or(topology.node_address());
     Ok(SocketAddr::new(at, service.node_port))
 }
 
-/// The entries of a folder, by name; none if there is no such folder.
-pub(super) fn names_in(folder: impl AsRef<Path>) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
-}
-
-/// IPVS' connections, as the kernel prints them.
-pub(super) fn ipvs_connections() -> Vec<String> {
-    let table = fs::read_to_string("/proc/net/ip_vs_conn").unwrap_or_default();
-    table.lines().skip(1).map(str::to_owned).collect()
-}
-
-/// Removes all virtual servers and waits until their connections are forgotten too. Of its own accord IPVS keeps
-/// those until they time out; with `expire_nodest_conn` it expires them with their real servers.
-fn forget_ipvs(sysctls: &mut Changed) -> Result<()> {
+/// Removes all virtual servers and waits until their connections are gone too. By default IPVS keeps those
+/// until they time out; with `expire_nodest_conn` it expires them with their real servers.
+fn clear_ipvs(sysctls: &mut Changed) -> Result<()> {
     sysctls.set("net.ipv4.vs.expire_nodest_conn", 1)?;
     tool::run("ipvsadm -C")?;
-    // Its own, so that a scenario that was stopped is cleaned up as well.
-    let forgotten = Cancel::default().wait_until(FORGET, || Ok(ipvs_connections().is_empty()))?;
+    // A separate `Cancel`, so that a cancelled scenario is cleaned up too.
+    let cleared = Cancel::default().wait_until(RELEASE_LIMIT, || Ok(ipvs_connections().is_empty()))?;
     ensure!(
-        forgotten,
-        "IPVS does not forget:\n{}",
+        cleared,
+        "IPVS keeps connections:\n{}",
         ipvs_connections().join("\n")
     );
     Ok(())
 }
 
-/// Removes all IP sets. The kernel destroys rules some time after `nft` has removed them, and until then they hold
-/// their sets.
-fn forget_sets() -> Result<()> {
+/// Removes all IP sets. The kernel destroys rules some time after `nft` has removed them, and until then they
+/// hold their sets.
+fn destroy_ip_sets() -> Result<()> {
     let mut refused = None;
-    Cancel::default().wait_until(FORGET, || {
+    Cancel::default().wait_until(RELEASE_LIMIT, || {
         refused = tool::run("ipset destroy").err();
         Ok(refused.is_none())
     })?;
     refused.map_or(Ok(()), Err)
-}
-
-/// Whether a device of the node carries packets with addresses like this one.
-pub(super) fn is_up(device: &str, address: IpAddr) -> bool {
-    let state = fs::read_to_string(format!("/sys/class/net/{device}/operstate"));
-    state.is_ok_and(|state| state.trim() == "up") && (address.is_ipv4() || has_link_local(device))
-}
-
-/// Whether the device has its link-local address, with which it asks for its neighbours: without one it asks nobody, and
-/// only tries again a second later.
-fn has_link_local(device: &str) -> bool {
-    const LINK: &str = "20";
-    let table = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
-    table.lines().any(|line| {
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        matches!(words[..], [_, _, _, LINK, _, name] if name == device)
-    })
 }

@@ -1,4 +1,4 @@
-//! The tracer that a scenario is about.
+//! The tracer under test.
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,53 +16,53 @@ use serde_json::Value;
 use super::abridge::Abridge;
 use super::cancel::Cancel;
 use super::port::Port;
-use super::recording::{self, Said};
+use super::recording::{self, LiveOutput};
 use crate::protocol::{Job, Message, TRACER_PATH};
 use crate::scenario::Scenario;
 
-/// How long it may take to attach all of its hooks; under emulation that is many seconds.
-const READY: Duration = Duration::from_mins(1);
+/// How long it may take to attach all hooks; under emulation that is many seconds.
+const READY_LIMIT: Duration = Duration::from_mins(1);
 
 /// How long it may take to detach them.
-const END: Duration = Duration::from_mins(1);
+const EXIT_LIMIT: Duration = Duration::from_mins(1);
 
 /// How many lines of its standard error are repeated when it fails.
-const LAST_WORDS: usize = 5;
+const LAST_ERRORS: usize = 5;
 
 /// A running tracer.
 #[derive(Debug)]
 pub(super) struct Tracer {
     child: Child,
-    /// The exit status that it must end with.
+    /// The exit status it must end with.
     status: i32,
-    /// The most memory that it may ever have had, in MiB.
+    /// The limit of its peak memory, in MiB.
     memory_mib: Option<u32>,
     port: Port,
-    heard: Arc<Heard>,
+    output: Arc<Output>,
     readers: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
-struct Heard(Mutex<State>);
+struct Output(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     first: Option<String>,
     fates: HashMap<String, String>,
-    /// Lines that are about no flow.
+    /// Lines that are not about a flow.
     others: Vec<String>,
-    complaints: Vec<String>,
-    silent: bool,
-    /// What it says is kept, where it records at the same time.
-    said: Option<Said>,
+    stderr_lines: Vec<String>,
+    closed: bool,
+    /// The file that keeps its live output, if it records as well.
+    live_output: Option<LiveOutput>,
 }
 
 impl Tracer {
-    /// Starts it on the scenario's ports and waits until it says that its hooks are attached.
+    /// Starts it on the scenario's ports and waits until it reports that its hooks are attached.
     pub(super) fn start(scenario: &Scenario, job: &Job, port: &Port, cancel: &Cancel) -> Result<Self> {
-        cancel.doing("waiting for tracer to attach its hooks")?;
+        cancel.begin("waiting for tracer to attach its hooks")?;
         let ports: Vec<String> = scenario.node_ports().iter().map(u16::to_string).collect();
-        // The long ones depend on how fast tracer is.
+        // The output of long scenarios depends on tracer's speed.
         let records = !job.demo && (!scenario.long || job.recordings);
         let output: &[&str] = if records {
             &["--output", recording::PATH]
@@ -80,21 +80,21 @@ impl Tracer {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot run {TRACER_PATH}"))?;
-        let heard = Arc::new(Heard::default());
+        let output = Arc::new(Output::default());
         if records {
-            heard.lock().said = Some(Said::new().context("cannot keep what tracer says")?);
+            output.lock().live_output = Some(LiveOutput::new().context("cannot keep tracer's output")?);
         }
         let out = child.stdout.take().context("tracer has no standard output")?;
         let errors = child.stderr.take().context("tracer has no standard error")?;
         let readers = vec![
             follow(out, {
-                let (heard, port) = (Arc::clone(&heard), port.clone());
+                let (output, port) = (Arc::clone(&output), port.clone());
                 let mut abridge = Abridge::new(scenario, job);
-                move |line| heard.line(line, &mut abridge, &port)
+                move |line| output.line(line, &mut abridge, &port)
             }),
             follow(errors, {
-                let (heard, port) = (Arc::clone(&heard), port.clone());
-                move |line| heard.complaint(line, &port)
+                let (output, port) = (Arc::clone(&output), port.clone());
+                move |line| output.stderr_line(line, &port)
             }),
         ];
         let mut tracer = Self {
@@ -102,7 +102,7 @@ impl Tracer {
             status: scenario.tracer.status,
             memory_mib: scenario.tracer.memory_mib,
             port: port.clone(),
-            heard,
+            output,
             readers,
         };
         if let Err(error) = tracer.ready(!job.demo, cancel) {
@@ -115,70 +115,71 @@ impl Tracer {
 
     fn ready(&mut self, json: bool, cancel: &Cancel) -> Result<()> {
         let mut ended = None;
-        let so = cancel.wait_until(READY, || {
-            ended = self.child.try_wait().context("cannot look after tracer")?;
-            Ok(ended.is_some() || self.heard.first().is_some())
+        let ready = cancel.wait_until(READY_LIMIT, || {
+            ended = self.child.try_wait().context("cannot wait for tracer")?;
+            Ok(ended.is_some() || self.output.first().is_some())
         })?;
         if let Some(status) = ended {
             self.join();
             bail!(
-                "tracer ended before it was ready ({status}): {}",
-                self.heard.last_words()
+                "tracer exited before it was ready ({status}): {}",
+                self.output.last_errors()
             );
         }
         ensure!(
-            so,
+            ready,
             "tracer was not ready after {} s: {}",
-            READY.as_secs(),
-            self.heard.last_words()
+            READY_LIMIT.as_secs(),
+            self.output.last_errors()
         );
-        let first = self.heard.first().unwrap_or_default();
+        let first = self.output.first().unwrap_or_default();
         let start = serde_json::from_str::<Value>(&first).is_ok_and(|line| line["type"] == "start");
-        ensure!(
-            start || !json,
-            "tracer's first line is not its `start`, but: {first}"
-        );
+        ensure!(start || !json, "tracer's first line is not `start`, but: {first}");
         Ok(())
     }
 
-    /// Waits until a line that is about no flow, or a complaint, holds this text.
-    pub(super) fn wait_for(&self, text: &str, cancel: &Cancel) -> Result<()> {
-        let said = cancel.wait_until(READY, || {
-            let state = self.heard.lock();
-            let mut lines = state.others.iter().chain(&state.complaints);
+    /// Waits until a line that is not about a flow, or a line on standard error, contains this text.
+    pub(super) fn wait_for_output(&self, text: &str, cancel: &Cancel) -> Result<()> {
+        let live_output = cancel.wait_until(READY_LIMIT, || {
+            let state = self.output.lock();
+            let mut lines = state.others.iter().chain(&state.stderr_lines);
             Ok(lines.any(|line| line.contains(text)))
         })?;
         ensure!(
-            said,
-            "tracer did not say `{text}` within {} s: {}",
-            READY.as_secs(),
-            self.heard.last_words()
+            live_output,
+            "tracer did not print `{text}` within {} s: {}",
+            READY_LIMIT.as_secs(),
+            self.output.last_errors()
         );
         Ok(())
     }
 
-    /// Waits until it has told the fates of so many flows, at most for this time.
+    /// Waits until it has reported the fates of this many flows, or the time limit has passed.
     pub(super) fn wait_for_fates(&self, flows: usize, limit: Duration, cancel: &Cancel) -> Result<()> {
         cancel.wait_until(limit, || {
-            let state = self.heard.lock();
+            let state = self.output.lock();
             let decided = state.fates.values().filter(|fate| *fate != "pending").count();
-            Ok(decided >= flows || state.silent)
+            Ok(decided >= flows || state.closed)
         })?;
         Ok(())
     }
 
-    /// Ends it in good order and waits for its last words.
+    /// Stops it with SIGTERM and waits for its last lines.
     pub(super) fn stop(mut self, cancel: &Cancel) -> Result<()> {
-        cancel.doing("waiting for tracer to detach its hooks")?;
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).context("tracer has a strange process id")?);
-        let mut status = self.child.try_wait().context("cannot look after tracer")?;
+        cancel.begin("waiting for tracer to detach its hooks")?;
+        let pid =
+            Pid::from_raw(i32::try_from(self.child.id()).context("tracer's process id is out of range")?);
+        let mut status = self.child.try_wait().context("cannot wait for tracer")?;
         if let Some(status) = status {
-            bail!("tracer ended by itself ({status}): {}", self.heard.last_words());
+            bail!(
+                "tracer exited by itself ({status}): {}",
+                self.output.last_errors()
+            );
         }
-        let memory = self.memory();
-        kill(pid, Signal::SIGTERM).context("cannot tell tracer to end")?;
-        let ended = cancel.wait_until(END, || {
-            status = self.child.try_wait().context("cannot look after tracer")?;
+        let memory = self.check_memory();
+        kill(pid, Signal::SIGTERM).context("cannot send tracer a signal")?;
+        let ended = cancel.wait_until(EXIT_LIMIT, || {
+            status = self.child.try_wait().context("cannot wait for tracer")?;
             Ok(status.is_some())
         });
         if !matches!(ended, Ok(true)) {
@@ -186,18 +187,22 @@ impl Tracer {
             let _ = self.child.wait();
         }
         self.join();
-        ensure!(ended?, "tracer did not end within {} s of SIGTERM", END.as_secs());
+        ensure!(
+            ended?,
+            "tracer did not exit within {} s of SIGTERM",
+            EXIT_LIMIT.as_secs()
+        );
         match status {
             Some(status) if status.code() != Some(self.status) => bail!(
-                "tracer ended with {status}, not with {}: {}",
+                "tracer exited with {status}, expected {}: {}",
                 self.status,
-                self.heard.last_words()
+                self.output.last_errors()
             ),
             _ => memory,
         }
     }
 
-    /// Once it has ended: does its recording say the same?
+    /// Checks, after its exit, that its recording replays to the same lines.
     pub(super) fn check_recording(
         scenario: &Scenario,
         job: &Job,
@@ -207,7 +212,7 @@ impl Tracer {
         if job.demo || scenario.long && !job.recordings {
             return Ok(());
         }
-        cancel.doing("replaying what tracer recorded")?;
+        cancel.begin("replaying what tracer recorded")?;
         let checked = recording::check(scenario, port);
         let sent = if job.recordings {
             recording::send(port)
@@ -218,8 +223,8 @@ impl Tracer {
         checked.and(sent)
     }
 
-    /// Tells the most memory that it has had so far, where there is a limit, and holds it against that.
-    fn memory(&self) -> Result<()> {
+    /// Reports its peak memory so far and checks it against the limit, if there is one.
+    fn check_memory(&self) -> Result<()> {
         let Some(limit) = self.memory_mib else {
             return Ok(());
         };
@@ -228,10 +233,13 @@ impl Tracer {
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = peak.and_then(|text| text.split_whitespace().next()?.parse::<u32>().ok());
         let mib = peak
-            .with_context(|| format!("{path} does not tell VmHWM"))?
+            .with_context(|| format!("{path} has no VmHWM"))?
             .div_ceil(1024);
-        self.port.note(format!("tracer had {mib} MiB of memory at most"));
-        ensure!(mib <= limit, "tracer had {mib} MiB of memory, more than {limit}");
+        self.port.note(format!("tracer's peak memory was {mib} MiB"));
+        ensure!(
+            mib <= limit,
+            "tracer's peak memory was {mib} MiB, the limit is {limit}"
+        );
         Ok(())
     }
 
@@ -242,7 +250,7 @@ impl Tracer {
     }
 }
 
-impl Heard {
+impl Output {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -251,23 +259,23 @@ impl Heard {
         self.lock().first.clone()
     }
 
-    fn last_words(&self) -> String {
+    fn last_errors(&self) -> String {
         let state = self.lock();
-        let from = state.complaints.len().saturating_sub(LAST_WORDS);
-        match &state.complaints[from..] {
-            [] => "it gave no reason".to_owned(),
+        let from = state.stderr_lines.len().saturating_sub(LAST_ERRORS);
+        match &state.stderr_lines[from..] {
+            [] => "no error message".to_owned(),
             lines => lines.join("; "),
         }
     }
 
-    /// A line of its standard output; `None` is the end.
+    /// Handles a line of its standard output; `None` is the end.
     fn line(&self, line: Option<String>, abridge: &mut Abridge, port: &Port) {
         let Some(line) = line else {
             let mut state = self.lock();
-            state.silent = true;
-            if let Some(said) = &mut state.said {
-                // What is missing then is seen when it is compared.
-                let _ = said.end();
+            state.closed = true;
+            if let Some(live_output) = &mut state.live_output {
+                // A missing end shows in the comparison.
+                let _ = live_output.end();
             }
             return;
         };
@@ -284,8 +292,8 @@ impl Heard {
         }
         port.send(&Message::Tracer { line: sent });
         let mut state = self.lock();
-        if let Some(said) = &mut state.said {
-            let _ = said.line(&line);
+        if let Some(live_output) = &mut state.live_output {
+            let _ = live_output.line(&line);
         }
         if fate.is_none() {
             state.others.push(line.clone());
@@ -294,27 +302,27 @@ impl Heard {
         state.first.get_or_insert(line);
     }
 
-    fn complaint(&self, line: Option<String>, port: &Port) {
+    fn stderr_line(&self, line: Option<String>, port: &Port) {
         if let Some(line) = line {
             port.send(&Message::Stderr { line: line.clone() });
-            self.lock().complaints.push(line);
+            self.lock().stderr_lines.push(line);
         }
     }
 }
 
-/// Hands on each line, and then the end.
+/// Passes on each line, and `None` at the end.
 fn follow(
     stream: impl Read + Send + 'static,
-    mut hand_on: impl FnMut(Option<String>) + Send + 'static,
+    mut handle: impl FnMut(Option<String>) + Send + 'static,
 ) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut stream = BufReader::new(stream);
         let mut line = Vec::new();
         while matches!(stream.read_until(b'\n', &mut line), Ok(1..)) {
             let text = String::from_utf8_lossy(&line);
-            hand_on(Some(text.trim_end_matches(['\n', '\r']).to_owned()));
+            handle(Some(text.trim_end_matches(['\n', '\r']).to_owned()));
             line.clear();
         }
-        hand_on(None);
+        handle(None);
     })
 }

@@ -1,4 +1,4 @@
-//! An apt root of our own: its own sources, state and keys, so that apt works for us and not on the machine.
+//! Our own apt root, with separate sources, state and keys: apt works for us and not on the machine.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -10,63 +10,64 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
+use super::command::run;
 use super::mirror::Mirror;
 use super::progress::Progress;
-use super::{Cache, Package, Suite, Version, run};
+use super::{Cache, Package, Suite, Version};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Package lists older than this are fetched again before the newest version of anything is chosen from them.
+/// Package lists older than this are updated before the newest version of anything is chosen from them.
 pub const LISTS_AGE: Duration = Duration::from_hours(7 * 24);
 
-/// Settings of the machine's apt that ours needs too, to reach the network as the machine does.
+/// Settings of the machine's apt that ours needs to reach the network in the same way.
 const NETWORK_SETTINGS: [&str; 6] = [
     "Acquire::http::",
     "Acquire::https::",
     "Acquire::socks::",
     "Acquire::ForceIPv",
     "Acquire::Retries",
-    // A machine whose clock cannot be trusted says so here.
+    // Set on machines with an unreliable clock.
     "Acquire::Check-Date",
 ];
 
-/// An apt that knows the given suites and believes that nothing is installed, or only what is `provided`.
+/// An apt that knows the given suites and treats only the `provided` packages as installed.
 ///
-/// Whoever has one holds the lock of the cache.
+/// Its owner holds the cache's lock.
 pub(super) struct Root {
     config: PathBuf,
     archives: PathBuf,
     suites: Vec<Suite>,
     sources: String,
-    /// Is as old as the lists, and holds the sources that they are of.
+    /// As old as the lists; its content is the sources they were fetched from.
     stamp: PathBuf,
 }
 
-/// A file of the archive.
+/// A package file of the archive.
 #[derive(Debug, PartialEq, Eq)]
 struct Archive {
     package: Package,
-    /// As apt names it when it has fetched it.
+    /// The file name that apt gives it.
     file: String,
     size: u64,
 }
 
 impl Root {
-    /// Sets the root up and fetches the lists if there are none, or if they are old.
+    /// Sets up the root, and updates the package lists if there are none or they are old.
     pub(super) fn open(cache: &Cache, suites: &[Suite], provided: &[&str]) -> Result<Self> {
         ensure!(
             Path::new(KEYRING).exists(),
-            "{KEYRING} is missing: apt cannot check Debian's signatures. Run: apt-get install debian-archive-keyring"
+            "{KEYRING} is missing, so apt cannot verify Debian's signatures; run: apt-get install debian-archive-keyring"
         );
         let apt = cache.root().join("apt");
         let root = apt.join(folder_name(suites, provided));
         let (lists, archives) = (apt.join("lists"), apt.join("archives"));
         for folder in [lists.join("partial"), archives.join("partial"), root.clone()] {
-            fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
         let sources = sources(&Mirror::find()?, suites);
         let stamp = lists.join(format!("fetched-{}", names(suites, "+")));
-        // Lists from another mirror, or of an interrupted update, are as good as none.
+        // Lists from another mirror, or from an interrupted update, are unusable.
         let fresh = fs::read_to_string(&stamp).is_ok_and(|known| known == sources);
         fs::write(root.join("sources.list"), &sources)?;
         fs::write(root.join("status"), status(provided))?;
@@ -84,7 +85,7 @@ impl Root {
         } else if apt.lists_are_old()
             && let Err(error) = apt.update()
         {
-            eprintln!("going on with the package lists of last time: {error:#}");
+            eprintln!("using the old package lists: {error:#}");
         }
         Ok(apt)
     }
@@ -107,11 +108,11 @@ impl Root {
         Ok(())
     }
 
-    /// Fetches packages, with all that they need if wanted, and gives the archives' paths.
+    /// Fetches packages, with their dependencies if requested, and returns the paths of their archives.
     pub(super) fn download(&self, packages: &[&str], with_dependencies: bool) -> Result<Vec<PathBuf>> {
         self.try_download(packages, with_dependencies).or_else(|error| {
-            // Debian removes a version when a newer one replaces it: the lists may name what is gone.
-            eprintln!("{error:#}\ntrying again with new package lists");
+            // Debian removes a version when a newer one replaces it: the lists may be outdated.
+            eprintln!("{error:#}\nretrying with updated package lists");
             self.update()?;
             self.try_download(packages, with_dependencies)
         })
@@ -126,7 +127,7 @@ impl Root {
         };
         ensure!(
             !wanted.is_empty(),
-            "apt fetches nothing for {}",
+            "apt found nothing to fetch for {}",
             packages.join(" ")
         );
         let shown = run(self
@@ -136,7 +137,7 @@ impl Root {
         let archives = parse_archives(&shown);
         ensure!(
             archives.len() == wanted.len(),
-            "apt knows only {} of {}",
+            "apt found only {} of {}",
             archives
                 .iter()
                 .map(|archive| archive.package.pinned())
@@ -151,7 +152,7 @@ impl Root {
             .collect())
     }
 
-    /// Fetches what is not there yet: apt checks each archive before it gives it its name.
+    /// Fetches the missing archives: apt verifies each archive before it gives it its name.
     fn fetch(&self, archives: &[Archive]) -> Result<()> {
         let mut missing: Vec<&Archive> = archives
             .iter()
@@ -188,7 +189,7 @@ impl Root {
         Ok(())
     }
 
-    /// Every version of every package whose whole name matches.
+    /// Every version of every package whose entire name matches.
     pub(super) fn matching(&self, pattern: &str) -> Result<Vec<Package>> {
         let found =
             run(self
@@ -209,7 +210,7 @@ impl Root {
             .collect())
     }
 
-    /// Every version of one package; none if the package is not known.
+    /// Every version of a package; empty if the package is unknown.
     pub(super) fn versions(&self, name: &str) -> Result<Vec<Version>> {
         let listed = run(self.command("apt-cache").args(["madison", name]))?;
         Ok(listed
@@ -228,7 +229,7 @@ impl Root {
         command
     }
 
-    /// Runs apt and shows how far its downloads are.
+    /// Runs apt and shows the progress of its downloads.
     fn watch(&self, command: &mut Command, progress: &Progress) -> Result<()> {
         let log = self.config.with_extension("log");
         let mut child = command
@@ -247,7 +248,7 @@ impl Root {
         let status = child.wait()?;
         let mut complaints = String::new();
         File::open(&log)?.read_to_string(&mut complaints)?;
-        // `update` ends well even when a list could not be had; for us that is no success.
+        // `update` succeeds even if a list could not be fetched; for us that is a failure.
         if !status.success()
             || complaints
                 .lines()
@@ -259,7 +260,7 @@ impl Root {
     }
 }
 
-/// One root for each set of suites: apt resolves among all the packages that it knows.
+/// One root per set of suites, because apt resolves among all packages that it knows.
 fn folder_name(suites: &[Suite], provided: &[&str]) -> String {
     let hash = Sha256::digest(provided.join(" "));
     format!("{}-{:02x}{:02x}", names(suites, "+"), hash[0], hash[1])
@@ -275,7 +276,7 @@ pub(super) fn names(suites: &[Suite], separator: &str) -> String {
 
 fn sources(mirror: &Mirror, suites: &[Suite]) -> String {
     suites.iter().fold(String::new(), |mut text, suite| {
-        // Writing to a String does not fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(
             text,
             "deb [signed-by={KEYRING}] {} {} main",
@@ -286,7 +287,7 @@ fn sources(mirror: &Mirror, suites: &[Suite]) -> String {
     })
 }
 
-/// A dpkg status that claims these packages as installed, in a version that satisfies everyone.
+/// A dpkg status file with these packages installed, in a version that satisfies every dependency.
 fn status(provided: &[&str]) -> String {
     provided.iter().fold(String::new(), |text, name| {
         format!(
@@ -328,7 +329,7 @@ Acquire::GzipIndexes "false";
 Acquire::Check-Valid-Until "false";
 "#
     );
-    // The machine's own settings come last: a proxy of its own, for one.
+    // The machine's own settings come last, for example its proxy.
     let machine = run(Command::new("apt-config").args(["dump", "Acquire"]))?;
     for line in machine
         .lines()
@@ -387,14 +388,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_apt_would_install() {
+    fn simulated_installation_is_parsed() {
         let printed = "Reading package lists...\nInst zlib1g (1:1.2.13.dfsg-1 Debian:12.15/oldstable [amd64])\n\
             Inst ipset (7.17-1 Debian:12.15/oldstable [amd64])\nConf ipset (7.17-1 Debian:12.15/oldstable [amd64])\n";
         assert_eq!(parse_plan(printed), ["zlib1g=1:1.2.13.dfsg-1", "ipset=7.17-1"]);
     }
 
     #[test]
-    fn reads_every_paragraph_and_names_files_as_apt_does() {
+    fn every_paragraph_is_parsed_and_files_are_named_as_by_apt() {
         let shown = "Package: zlib1g\nSource: zlib\nVersion: 1:1.2.13.dfsg-1\nArchitecture: amd64\nSize: 86694\n\n\
             Package: tzdata\nVersion: 2026a-1\nArchitecture: all\nSize: 5\nDescription: x\n Version: 9\n\n";
         let archives = parse_archives(shown);
@@ -408,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_progress() {
+    fn progress_is_parsed() {
         assert_eq!(
             parse_status("dlstatus:2:45.3217:Retrieving file 2 of 5"),
             Some(453)

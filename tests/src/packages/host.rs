@@ -1,4 +1,4 @@
-//! Programs that the machine itself must have.
+//! Programs that the machine itself must provide.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,20 +6,20 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// A program and the package of Debian and Ubuntu that has it.
+/// A program and its package in Debian and Ubuntu.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
-    /// The file name in `PATH`.
+    /// Its file name in `PATH`.
     pub name: &'static str,
-    /// The package to install when it is missing.
+    /// The package to install if it is missing.
     pub package: &'static str,
 }
 
-/// How many seconds apt waits for another one to be done.
+/// How many seconds apt waits for another apt process.
 const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=600";
 
-/// Sees to it that these programs are there: installs what is missing when run as root on Debian or Ubuntu, and
-/// otherwise fails with the one line that would.
+/// Ensures that these programs exist: as root on Debian or Ubuntu it installs the missing ones, otherwise it
+/// fails with the command that would.
 pub fn ensure_programs(programs: &[Program]) -> Result<()> {
     let mut missing: Vec<&str> = programs
         .iter()
@@ -37,17 +37,17 @@ pub fn ensure_programs(programs: &[Program]) -> Result<()> {
     );
     if find("apt-get").is_none() {
         bail!(
-            "this machine lacks {}, and has no apt to get them with",
+            "not installed: {}, and there is no apt-get to install them",
             missing.join(", ")
         );
     }
     if !is_root() {
-        bail!("this machine lacks {}; run: sudo {line}", missing.join(", "));
+        bail!("not installed: {}; run: sudo {line}", missing.join(", "));
     }
-    eprintln!("this machine lacks {}: running {line}", missing.join(", "));
+    eprintln!("not installed: {}; running {line}", missing.join(", "));
     let apt = |arguments: &[&str]| {
         Command::new("apt-get")
-            // The machine's own updates may be under way.
+            // The machine's own updates may be running.
             .args(["-o", LOCK_TIMEOUT])
             .args(arguments)
             .env("DEBIAN_FRONTEND", "noninteractive")
@@ -62,23 +62,23 @@ pub fn ensure_programs(programs: &[Program]) -> Result<()> {
     ]
     .concat();
     if !apt(&install)?.success() {
-        // The package lists may be missing or too old to be of use.
+        // The package lists may be missing or too old.
         ensure!(apt(&["update", "-qq"])?.success(), "apt-get update failed");
         ensure!(
             apt(&install)?.success(),
-            "could not install {}; try: {line}",
+            "cannot install {}; try: {line}",
             missing.join(", ")
         );
     }
     Ok(())
 }
 
-/// The path of a program in `PATH`.
+/// Finds a program in `PATH`.
 #[must_use]
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path)
-        // Tools for administrators are often missing from the PATH of other people.
+        // Administration tools are often not in an ordinary user's PATH.
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
         .map(|folder| folder.join(name))
         .find(|candidate| is_executable(candidate))
@@ -90,7 +90,7 @@ fn is_executable(path: &Path) -> bool {
         .is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
 }
 
-/// Whether this process may change the machine.
+/// Whether this process runs as root.
 #[must_use]
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()

@@ -1,4 +1,4 @@
-//! Where Debian's archive is: the machine's own apt knows a mirror that it can reach.
+//! The location of Debian's archive: the mirror of the machine's own apt, which it can reach.
 
 use std::env;
 use std::process::Command;
@@ -6,9 +6,10 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::Suite;
+use super::command::run;
 
-/// Names the mirror to use in place of the machine's own, `http://host/debian`. The security archive is taken from
-/// beside it, `http://host/debian-security`.
+/// The environment variable with the mirror to use instead of the machine's own, `http://host/debian`. The
+/// security archive is expected beside it, at `http://host/debian-security`.
 pub const OVERRIDE: &str = "TRACER_DEBIAN_MIRROR";
 
 const CODENAMES: [&str; 13] = [
@@ -35,15 +36,15 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
-    /// The mirror named by [`OVERRIDE`], else that of the machine's apt sources.
+    /// The mirror from [`OVERRIDE`], otherwise that of the machine's apt sources.
     pub(super) fn find() -> Result<Self> {
         if let Ok(main) = env::var(OVERRIDE) {
             return Ok(Self::beside(main.trim_end_matches('/')));
         }
-        let listed = super::run(Command::new("apt-get").args(["--print-uris", "update"]))
-            .context("cannot ask apt for the machine's package sources")?;
+        let listed = run(Command::new("apt-get").args(["--print-uris", "update"]))
+            .context("cannot read the machine's apt sources")?;
         from_uris(&listed).with_context(|| {
-            format!("the machine's apt sources name no Debian mirror: set {OVERRIDE}=http://HOST/debian")
+            format!("the machine's apt sources have no Debian mirror; set {OVERRIDE}=http://HOST/debian")
         })
     }
 
@@ -54,7 +55,7 @@ impl Mirror {
         }
     }
 
-    /// The archive that has this suite.
+    /// The archive of this suite.
     pub(super) fn of(&self, suite: Suite) -> &str {
         if suite.is_security() {
             &self.security
@@ -78,7 +79,7 @@ fn from_uris(listed: &str) -> Option<Mirror> {
             .find(|(_, suite)| wanted(suite))
             .map(|(archive, _)| (*archive).to_owned())
     };
-    // Other projects call their suites after Debian's releases too, but none has the updates of one.
+    // Other projects name their suites after Debian's releases too, but none has an -updates suite.
     let main = archive_with(&|suite| {
         suite
             .strip_suffix("-updates")
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_debian_and_not_a_project_that_borrows_its_names() {
+    fn the_mirror_is_debian_and_not_a_project_that_borrows_its_names() {
         let listed = "\
 'https://vendor.example/linux/debian/dists/bookworm/InRelease' vendor 0 
 'http://mirror.example/debian/dists/bookworm/InRelease' a 0 
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_security_beside_main_and_refuses_other_distributions() {
+    fn security_is_beside_main_and_other_distributions_are_rejected() {
         let mirror = from_uris("'http://m.example/debian/dists/sid/InRelease' a 0 \n").unwrap();
         assert_eq!(
             mirror.of(Suite::BOOKWORM_SECURITY),

@@ -1,24 +1,24 @@
-//! How far a long piece of work is: a bar on a terminal, a line for each piece elsewhere.
+//! Progress of long operations: a bar on a terminal, otherwise one line per operation.
 
 use std::io::{IsTerminal as _, stderr};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// One piece of work that takes a while.
+/// A long operation.
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
-    /// Work whose end is not known; `what` is said at once.
+    /// An operation of unknown length; `what` is printed at once.
     #[must_use]
     pub fn spinner(what: &str) -> Self {
         Self::start(what, "{spinner} {msg} {elapsed}", None)
     }
 
-    /// Work that counts to 100 %; `what` is said at once.
+    /// An operation that counts to 100 %; `what` is printed at once.
     #[must_use]
     pub fn percent(what: &str) -> Self {
         Self::start(
@@ -43,14 +43,14 @@ impl Progress {
         Self { bar: Some(bar) }
     }
 
-    /// Sets how far the work is, in thousandths.
+    /// Sets the progress, in thousandths.
     pub fn set_permille(&self, permille: u64) {
         if let Some(bar) = &self.bar {
             bar.set_position(permille);
         }
     }
 
-    /// Replaces what the bar says; silent where there is no bar.
+    /// Replaces the bar's message; does nothing without a bar.
     pub fn say(&self, what: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(what.to_owned());

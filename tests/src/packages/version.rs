@@ -1,16 +1,33 @@
-//! Debian's order of versions.
+//! Packages, and Debian's order of their versions.
 
 use std::cmp::Ordering;
 use std::fmt::{self, Display, Formatter};
 
 use serde::{Deserialize, Serialize};
 
+/// One version of one package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Package {
+    /// The package's name.
+    pub name: String,
+    /// Its version, in Debian's order of versions.
+    pub version: Version,
+}
+
+impl Package {
+    /// `name=version`: the argument of [`unpack`] for exactly this version.
+    #[must_use]
+    pub fn pinned(&self) -> String {
+        format!("{}={}", self.name, self.version)
+    }
+}
+
 /// A Debian version, `[epoch:]upstream[-revision]`, ordered as dpkg orders them (deb-version(7)).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Version(String);
 
 impl Version {
-    /// Takes a version as written.
+    /// Wraps a version as written.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(text.to_owned())
@@ -86,7 +103,7 @@ fn compare(mut a: &str, mut b: &str) -> Ordering {
     Ordering::Equal
 }
 
-/// `~` sorts before the end of the text, the end before letters, letters before all else.
+/// `~` sorts before the end of the text, the end before letters, and letters before everything else.
 fn weight(byte: Option<&u8>) -> u32 {
     match byte {
         Some(b'~') => 0,
@@ -105,8 +122,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn orders_as_dpkg_does() {
-        // Each is older than the next; `dpkg --compare-versions` says the same of every pair.
+    fn versions_order_as_in_dpkg() {
+        // Each is older than the next; `dpkg --compare-versions` agrees for every pair.
         let ascending = [
             "5.10.9-1",
             "5.10.84~rc1-1",

@@ -1,4 +1,4 @@
-//! The lab's addresses, and all arithmetic on them.
+//! The lab's addresses, and the arithmetic on them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,7 +13,7 @@ pub const fn node(family: Family) -> IpAddr {
     }
 }
 
-/// The network of the pods, which kube-proxy is told as `--cluster-cidr`.
+/// The network of the pods, kube-proxy's `--cluster-cidr`.
 #[must_use]
 pub const fn pods(family: Family) -> &'static str {
     match family {
@@ -22,7 +22,7 @@ pub const fn pods(family: Family) -> &'static str {
     }
 }
 
-/// The network of the services' cluster addresses, which kube-proxy learns of the cluster.
+/// The network of the services' cluster addresses.
 #[must_use]
 pub const fn services(family: Family) -> &'static str {
     match family {
@@ -31,7 +31,7 @@ pub const fn services(family: Family) -> &'static str {
     }
 }
 
-/// The address of the first service in the network of cluster addresses.
+/// The cluster address of the first service.
 const FIRST_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 const FIRST_SERVICE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0x10);
 
@@ -45,46 +45,46 @@ pub fn cluster_ip(family: Family, nth: usize) -> IpAddr {
     }
 }
 
-/// What stands for an IPv4 address of a client or a pod: with IPv6, the address that reads alike, 10.0.0.2 as
-/// `fd00:10::2` and 10.244.1.2 as `fd00:10:244:1::2`.
+/// Converts an IPv4 address of the lab to the family. The IPv6 address looks similar: 10.0.0.2 becomes
+/// `fd00:10::2`, and 10.244.1.2 becomes `fd00:10:244:1::2`.
 #[must_use]
 pub fn in_family(address: IpAddr, family: Family) -> IpAddr {
     match (address, family) {
         (IpAddr::V4(v4), Family::Ipv6) if v4.is_loopback() => Ipv6Addr::LOCALHOST.into(),
         (IpAddr::V4(v4), Family::Ipv6) => {
-            let [a, b, c, d] = v4.octets().map(alike);
+            let [a, b, c, d] = v4.octets().map(hex_of_decimal);
             Ipv6Addr::new(0xfd00, a, b, c, 0, 0, 0, d).into()
         }
         _ => address,
     }
 }
 
-/// The number whose hexadecimal digits are this one's decimal ones.
-const fn alike(number: u8) -> u16 {
+/// The number whose hexadecimal digits equal this one's decimal digits.
+const fn hex_of_decimal(number: u8) -> u16 {
     let number = number as u16;
     (number / 100) << 8 | (number / 10 % 10) << 4 | (number % 10)
 }
 
-/// The address of a node's tunnel, in the network of the pods. Nodes are counted from 0, the first one.
+/// The tunnel address of a node, in the pods' network. Nodes are counted from 0, the first node.
 #[must_use]
 pub fn tunnel(family: Family, nth: usize) -> IpAddr {
     let nth = u8::try_from(nth).unwrap_or(u8::MAX - 1);
     in_family(Ipv4Addr::new(10, 244, 0, nth.saturating_add(1)).into(), family)
 }
 
-/// Whether a client, or another node, can have it: one of 10.0.0.2 to 10.0.0.254.
+/// Whether the address is valid for a client or another node: 10.0.0.2 to 10.0.0.254.
 #[must_use]
 pub fn is_clients(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if matches!(v4.octets(), [10, 0, 0, 2..=254]))
 }
 
-/// Whether a pod can have it: one of [`pods`], and neither its network's own address nor the node's end.
+/// Whether the address is valid for a pod: in [`pods`], and neither a network address nor the node's end.
 #[must_use]
 pub fn is_pods(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if matches!(v4.octets(), [10, 244, _, 2..=254]))
 }
 
-/// The network that a pod shares with no other one: the one of its address without the last part.
+/// The pod's own network: its address without the last part.
 #[must_use]
 pub fn network(pod: IpAddr) -> IpAddr {
     with_last(pod, 0)
@@ -96,7 +96,7 @@ pub fn gateway(pod: IpAddr) -> IpAddr {
     with_last(pod, 1)
 }
 
-/// How many bits of an address name the network of a pod or of the clients.
+/// The prefix length of the network of a pod or of the clients.
 #[must_use]
 pub const fn prefix(address: IpAddr) -> u8 {
     match address {
@@ -105,7 +105,7 @@ pub const fn prefix(address: IpAddr) -> u8 {
     }
 }
 
-/// Any address of the family of this one.
+/// The unspecified address of the same family.
 #[must_use]
 pub const fn any(address: IpAddr) -> IpAddr {
     match address {
@@ -114,7 +114,7 @@ pub const fn any(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The address of the loopback device, of the family of this one.
+/// The loopback address of the same family.
 #[must_use]
 pub const fn loopback(address: IpAddr) -> IpAddr {
     match address {
@@ -123,7 +123,7 @@ pub const fn loopback(address: IpAddr) -> IpAddr {
     }
 }
 
-/// An address for `ip addr add`. An IPv6 one is used at once, without asking whether somebody else has it.
+/// An address for `ip addr add`. IPv6 addresses skip duplicate address detection.
 #[must_use]
 pub fn of_device(address: IpAddr, prefix: u8) -> String {
     match address {
@@ -132,7 +132,7 @@ pub fn of_device(address: IpAddr, prefix: u8) -> String {
     }
 }
 
-/// How many bits an address has.
+/// The length of an address in bits.
 #[must_use]
 pub const fn bits(address: IpAddr) -> u8 {
     match address {
@@ -141,7 +141,7 @@ pub const fn bits(address: IpAddr) -> u8 {
     }
 }
 
-/// A pod's hardware address, made of its IP address as the CNI plugins do.
+/// A pod's MAC address, derived from its IP address like the CNI plugins do.
 #[must_use]
 pub fn mac(pod: IpAddr) -> String {
     let [a, b, c, d] = match pod {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn services_follow_one_another() {
+    fn cluster_addresses_are_consecutive() {
         assert_eq!(cluster_ip(Family::Ipv4, 0).to_string(), "10.96.0.10");
         assert_eq!(cluster_ip(Family::Ipv4, 250).to_string(), "10.96.1.4");
         assert_eq!(cluster_ip(Family::Ipv6, 1).to_string(), "fd00:10:96::11");

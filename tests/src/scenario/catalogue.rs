@@ -1,4 +1,4 @@
-//! The folder of scenarios, and choosing from it.
+//! The folder of scenarios, and how scenarios are chosen from it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,26 +6,26 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{KernelName, Scenario};
 
-/// A scenario and the name under which it is asked for: its file's, without `.toml`, and with IPv6 addresses `@ipv6`.
+/// A scenario and its name: that of its file without `.toml`, and with `@ipv6` for IPv6 addresses.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Named {
     /// The name.
     pub name: String,
     /// The file.
     pub file: PathBuf,
-    /// What the file says, with the addresses with which it is played.
+    /// The scenario, with the addresses of its family.
     pub scenario: Scenario,
 }
 
 impl Named {
-    /// The name of its file, whatever the addresses.
+    /// The name of its file, whatever the family.
     #[must_use]
     pub fn base(&self) -> &str {
         self.name.split('@').next().unwrap_or(&self.name)
     }
 }
 
-/// Reads every `NAME.toml` of a folder, in the order of their names.
+/// Reads every `NAME.toml` of a folder, sorted by name.
 pub fn load(folder: &Path) -> Result<Vec<Named>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut all = Vec::new();
@@ -37,7 +37,7 @@ pub fn load(folder: &Path) -> Result<Vec<Named>> {
             all.extend(load_one(&path)?);
         }
     }
-    ensure!(!all.is_empty(), "there is no scenario in {}", folder.display());
+    ensure!(!all.is_empty(), "no scenarios in {}", folder.display());
     all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(all)
 }
@@ -50,7 +50,7 @@ fn load_one(path: &Path) -> Result<Vec<Named>> {
     ensure!(
         name.bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte)),
-        "{}: the name of a scenario is made of a-z, 0-9, - and .",
+        "{}: a scenario name may contain only a-z, 0-9, - and .",
         file()
     );
     let text = std::fs::read_to_string(path).with_context(file)?;
@@ -64,39 +64,46 @@ fn load_one(path: &Path) -> Result<Vec<Named>> {
     Ok(named.collect())
 }
 
-/// The names that are most like one that nobody has, in words.
-fn alike(all: &[Named], name: &str) -> String {
+/// Suggests the names closest to an unknown one, as the end of an error message.
+fn suggestion(all: &[Named], name: &str) -> String {
     let mut names: Vec<(f64, &str)> = all
         .iter()
         .map(|named| (strsim::jaro_winkler(name, &named.name), named.name.as_str()))
-        .filter(|(likeness, _)| *likeness > ALIKE)
+        .filter(|(similarity, _)| *similarity > MIN_SIMILARITY)
         .collect();
     names.sort_by(|one, other| other.0.total_cmp(&one.0));
-    let names: Vec<&str> = names.into_iter().take(MOST_ALIKE).map(|(_, name)| name).collect();
+    let names: Vec<&str> = names
+        .into_iter()
+        .take(MAX_SUGGESTIONS)
+        .map(|(_, name)| name)
+        .collect();
     if names.is_empty() {
         return String::new();
     }
-    format!(" (is it {}?)", names.join(", or "))
+    format!(" (did you mean {}?)", names.join(" or "))
 }
 
-/// Names are alike from this likeness on; 1 is the same name.
-const ALIKE: f64 = 0.8;
-const MOST_ALIKE: usize = 4;
+/// The Jaro-Winkler similarity from which a name is suggested; 1 is the same name.
+const MIN_SIMILARITY: f64 = 0.8;
+const MAX_SUGGESTIONS: usize = 4;
 
-/// The scenarios of these names in the order asked for, or, where none is named, all that run on the kernel. A
-/// scenario that is asked for by name and does not run on the kernel is an error, as is a name that nobody has.
+/// Returns the scenarios of these names in that order or, without names, all that run on the kernel. Fails on
+/// an unknown name and on a scenario that does not run on the kernel.
 pub fn select<'a>(all: &'a [Named], names: &[String], kernel: &KernelName) -> Result<Vec<&'a Named>> {
     let mut chosen = Vec::new();
     for name in names {
         let Some(named) = all.iter().find(|named| named.name == *name) else {
             bail!(
-                "there is no scenario `{name}`{}; `cargo xtask lab --list` names all",
-                alike(all, name)
+                "no scenario `{name}`{}; `cargo xtask lab --list` lists all",
+                suggestion(all, name)
             );
         };
         if !named.scenario.runs_on(kernel) {
             let kernels: Vec<_> = named.scenario.kernels.iter().map(ToString::to_string).collect();
-            bail!("`{name}` does not run on {kernel}, but on {}", kernels.join(", "));
+            bail!(
+                "`{name}` does not run on {kernel}, only on {}",
+                kernels.join(", ")
+            );
         }
         chosen.push(named);
     }

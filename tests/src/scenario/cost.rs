@@ -1,28 +1,28 @@
-//! How long a scenario will take, roughly: enough to share the work out between guests.
+//! A rough estimate of how long a scenario takes, for distributing scenarios over guests.
 
 use std::time::Duration;
 
 use super::{Attempt, Connect, Fate, Scenario, Step};
 
-/// Building a node, starting and ending a tracer, and taking the node down, in an emulated guest.
+/// Building a node, starting and stopping tracer, and tearing the node down, in an emulated guest.
 const OVERHEAD: Duration = Duration::from_secs(8);
 
-/// A connection that is made at once.
+/// A handshake without a retransmission.
 const HANDSHAKE: Duration = Duration::from_millis(50);
 
-/// What tracer waits before it tells the fate of a flow that nothing has decided.
+/// How long tracer waits before it reports the fate of an undecided flow.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Scenario {
-    /// An estimate of the time that it takes to play it.
+    /// Estimates how long the scenario takes.
     #[must_use]
     pub const fn estimate(&self) -> Duration {
-        self.takes
+        self.estimate
     }
 }
 
-/// The estimate.
-pub(super) fn of(scenario: &Scenario) -> Duration {
+/// Computes the estimate.
+pub(super) fn estimate(scenario: &Scenario) -> Duration {
     let undecided = |fate: Fate| matches!(fate, Fate::Dropped | Fate::Unanswered);
     let expect = &scenario.expect;
     let fates = expect.flows.iter().map(|flow| flow.expected.fate);
@@ -36,20 +36,20 @@ pub(super) fn of(scenario: &Scenario) -> Duration {
     };
     let attempts = scenario.attempts();
     let mut attempts = attempts.iter().map(|(attempt, _)| attempt);
-    let mut next = |connect: &Connect| of_connect(scenario, connect, &mut attempts);
+    let mut next = |connect: &Connect| estimate_connect(scenario, connect, &mut attempts);
     let steps = scenario.steps.iter().map(|step| match step {
         Step::Connect(connect) => next(connect),
         Step::Parallel(connects) => connects.iter().map(&mut next).max().unwrap_or_default(),
         Step::SleepMs(time) => Duration::from_millis((*time).into()),
-        Step::FatesTold(_) => PATIENCE,
+        Step::WaitForFates(_) => PATIENCE,
         _ => Duration::ZERO,
     });
     OVERHEAD + patience + steps.sum::<Duration>()
 }
 
-/// A step's connects that are not expected to be made take as long as their client waits for them. Its attempts are the
-/// next ones of all.
-fn of_connect<'a>(
+/// Estimates a connect step: connections expected to fail take as long as the client's timeout. The step's
+/// attempts are the next ones of `attempts`.
+fn estimate_connect<'a>(
     scenario: &Scenario,
     connect: &Connect,
     attempts: &mut impl Iterator<Item = &'a Attempt>,

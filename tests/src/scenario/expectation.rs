@@ -1,4 +1,4 @@
-//! What tracer must say of a scenario's flows.
+//! Expectations: what tracer must report about a scenario's flows.
 
 use std::collections::BTreeMap;
 
@@ -6,85 +6,86 @@ use serde::Deserialize;
 
 use super::{Attempt, Cause, Dataplane, Fate, Span};
 
-/// What tracer must say of the scenario's flows.
+/// What tracer must report about the scenario's flows.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
-    /// What is expected of each flow that is not in `flows`; without it every flow must be there.
+    /// The expectation of each flow that is not in `flows`; without it, every flow must be listed there.
     pub default: Option<Expected>,
-    /// What is expected of single flows.
+    /// The expectations of individual flows.
     #[serde(default)]
     pub flows: Vec<ExpectedFlow>,
     /// Counts over all flows.
     pub totals: Option<Totals>,
-    /// There are thousands of flows: they are counted by true and told cause ([`crate::expect::Matrix`]), and few of
-    /// them may have been slowed down by the machine that all of it runs on.
+    /// The scenario has thousands of flows: they are counted by true and reported cause
+    /// ([`crate::expect::Matrix`]), and a few of them may have been slowed by the machine.
     #[serde(default)]
     pub matrix: bool,
 }
 
-/// What is expected of one flow, or of the same attempt from several ports, and which.
+/// The expectation of one flow, or of the same attempt from several ports.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct ExpectedFlow {
     /// The client's name.
     pub client: String,
-    /// Its source port, or the first one.
+    /// Its source port, or the first of several.
     pub source_port: u16,
-    /// So many source ports, each one higher than the last.
+    /// The number of consecutive source ports.
     #[serde(default = "one")]
     pub count: u16,
-    /// Which attempt from this port, from 1.
+    /// The attempt from this port, counted from 1.
     #[serde(default = "one")]
     pub occurrence: u16,
     /// What is expected of it.
     #[serde(flatten)]
     pub expected: Expected,
-    /// Keys that mean nothing. serde cannot refuse them by itself where it flattens, so the check does.
+    /// Unknown keys. serde cannot reject them where it flattens, so the check does.
     #[serde(flatten)]
     pub(super) unknown: BTreeMap<String, toml::Value>,
 }
 
-/// What is expected of a flow.
+/// The expectation of a flow.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
     /// Its fate.
     pub fate: Fate,
-    /// Its cause; left out: it must have none.
+    /// Its cause; without one, it must have none.
     pub cause: Option<Cause>,
-    /// The network between client and node may lose packets of it, and who loses which is not known: its fate is
-    /// `established` or not, but nothing may be blamed for it but that ([`Expected::LOST`]).
+    /// The network between client and node may lose its packets, on either side of the handshake: its fate is
+    /// `established` or not, and the only cause it may have is [`Expected::LOST`].
     #[serde(default)]
     pub lossy: bool,
-    /// The pod that it must have gone to. Where the pod answered, what tracer says is held against the answer
-    /// anyway.
+    /// The pod it must have reached. Where a pod answered, tracer's report is checked against the answer in
+    /// any case.
     pub backend: Option<String>,
-    /// Who translated its address.
+    /// The dataplane that translated its address.
     pub dataplane: Option<Dataplane>,
-    /// The service that it is for, with its namespace, as kube-proxy's rules tell.
+    /// Its service with the namespace, as in kube-proxy's rules.
     pub service: Option<String>,
-    /// How many SYNs.
+    /// The number of SYNs.
     pub syns: Option<Span>,
-    /// How much time was lost.
+    /// The lost time.
     pub stall_ms: Option<Span>,
-    /// The most that the time that was lost may be off from what the client waited, in milliseconds, where less than
-    /// usual is asked for.
+    /// The largest difference between the lost time and the client's wait, in milliseconds, where it must be
+    /// smaller than usual.
     pub stall_off_ms: Option<f64>,
-    /// How long the handshake took.
+    /// The duration of the handshake.
     pub connect_ms: Option<Span>,
-    /// What the evidence must hold, each at least once.
+    /// Evidence it must have, each at least once.
     #[serde(default)]
     pub evidence: Vec<Evidence>,
-    /// What its path must hold, in this order: parts of a step's hook, device and note, each in a step of its own.
+    /// Texts its path must contain, in this order: parts of a step's hook, device and note, each in a
+    /// separate step.
     #[serde(default)]
     pub path: Vec<String>,
 }
 
-/// A piece of evidence that must be there: both texts must occur in one piece, whatever their case.
+/// A piece of evidence that must be present: both texts must occur in one piece, ignoring case.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
-    /// Part of what was read.
+    /// Part of its label.
     pub what: Option<String>,
     /// Part of its value.
     pub value: Option<String>,
@@ -96,20 +97,20 @@ pub struct Evidence {
 pub struct Totals {
     /// All flows.
     pub flows: usize,
-    /// By fate; a fate that is not named must not occur.
+    /// By fate; a fate that is not listed must not occur.
     pub by_fate: BTreeMap<Fate, usize>,
-    /// By cause; a cause that is not named must not occur.
+    /// By cause; a cause that is not listed must not occur.
     #[serde(default)]
     pub by_cause: BTreeMap<Cause, usize>,
 }
 
 impl Expected {
-    /// The only cause that a flow may have of which the network loses packets: the answer went out, and no ACK came.
+    /// The only cause that a lossy flow may have: the SYN-ACK left the node, and no ACK arrived.
     pub const LOST: &str = "client.silent";
 }
 
 impl ExpectedFlow {
-    /// Whether this is about that attempt.
+    /// Whether this expectation is for the attempt.
     #[must_use]
     pub fn is_of(&self, attempt: &Attempt) -> bool {
         let nth_port = attempt.source_port.checked_sub(self.source_port);

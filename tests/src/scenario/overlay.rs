@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-/// Another node, in a netns of its own. It is joined to the first node by a link of its own, and knows it by its
+/// Another node, in its own netns. It has its own link to the first node, and reaches it at the first node's
 /// address towards the clients.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -15,11 +15,11 @@ pub struct OtherNode {
     pub address: IpAddr,
 }
 
-/// How packets for pods of another node travel.
+/// How packets to pods of another node travel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Overlay {
-    /// As they are, by routes.
+    /// Unencapsulated, by routes.
     #[default]
     None,
     /// In IP, through `tunl0`: Calico's `ipipMode: Always`.

@@ -6,29 +6,29 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Process {
-    /// Options of `tracer live`, beyond those for the lab.
+    /// Options of `tracer live`, in addition to the lab's own.
     pub options: Vec<String>,
-    /// The exit status with which it must end.
+    /// The exit status it must end with.
     pub status: i32,
-    /// What the node's shell runs before tracer is started; undone like [`Step::Run`](super::Step::Run).
+    /// A shell command that the node runs before tracer starts; undone like [`Step::Run`](super::Step::Run).
     pub before: Option<String>,
-    /// What must hold of it before it is run for the steps.
+    /// Checks of tracer as a process, made before it runs for the steps.
     pub checks: Vec<Check>,
-    /// It must never have had more memory than this, in MiB.
+    /// The limit of its peak memory, in MiB.
     pub memory_mib: Option<u32>,
 }
 
-/// Something that must hold of tracer as a process.
+/// A check of tracer as a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Check {
-    /// `tracer hooks` names every hook with its state and a reason, and `tracer live` attaches the same ones.
+    /// `tracer hooks` lists every hook with its state and a reason, and `tracer live` attaches the same ones.
     Hooks,
-    /// However it ends (by SIGINT, SIGTERM, SIGKILL or a reader who went away), nothing stays in the kernel.
+    /// However it ends (SIGINT, SIGTERM, SIGKILL, closed pipe), nothing stays in the kernel.
     Ends,
-    /// Without the capabilities that tracing takes it says which ones those are, and with them it works.
+    /// Without the capabilities needed for tracing it names them, and with them it works.
     Privileges,
-    /// `tracer record`, however it ends, leaves a recording that can be read: when it is killed, told to end, when it
-    /// has seen what it was to wait for, when the disk is full.
+    /// `tracer record` leaves a readable recording, however it ends: killed, stopped, after the event it
+    /// waited for, or with a full disk.
     Records,
 }

@@ -5,67 +5,69 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::{Behaviour, Value};
+use super::{Behaviour, SysctlValue};
 
-/// One thing that happens. In the file: a table with one key, the name of the step.
+/// One event. In the file: a table with one key, the name of the step.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Step {
     /// A client connects.
     Connect(Connect),
-    /// Several clients connect at the same time; the step is over when all of them are done.
+    /// Several clients connect at the same time; the step ends when all of them are done.
     Parallel(Vec<Connect>),
-    /// A client says a line on each connection that it holds.
+    /// A client sends a line on each connection that it holds.
     Talk(Talk),
-    /// A client sends packets that look like SYNs and are none.
+    /// A client sends packets that look like SYNs but are not.
     Strays(Strays),
     /// A real server's weight changes.
     SetWeight(Membership),
     /// A pod becomes a real server of a service.
     AddRealServer(Membership),
-    /// A pod is taken out of a service.
+    /// A pod is removed from a service.
     RemoveRealServer(Removal),
     /// A pod changes its behaviour.
     Pod(Change),
     /// Sysctls of the node change.
-    Sysctl(BTreeMap<String, Value>),
+    Sysctl(BTreeMap<String, SysctlValue>),
     /// Rules are loaded on the node by `nft -f`.
     Nft(String),
-    /// The node's shell runs a line. Whatever it changes there (rules, routes, addresses, devices, qdiscs, sysctls of
-    /// the network, modules, processes) is put back when the scenario is over.
+    /// The node's shell runs a command. Whatever it changes (rules, routes, addresses, devices, qdiscs,
+    /// network sysctls, modules, processes) is restored when the scenario is over.
     Run(String),
-    /// The shell runs a line in the netns of a pod or a client.
+    /// The shell runs a command in the netns of a pod or a client.
     RunIn(RunIn),
-    /// Nothing happens until tracer says this, in a line of its output or of its standard error.
-    TracerSays(String),
-    /// Nothing happens until tracer has told the fates of so many flows, all flows so far counted: what it looks at when
-    /// it tells them must not change before.
-    FatesTold(usize),
-    /// Nothing happens for so many milliseconds.
+    /// Waits until tracer prints this text on standard output or standard error.
+    #[serde(rename = "tracer_says")]
+    WaitForOutput(String),
+    /// Waits until tracer has reported the fates of this many flows, counted from the start: what it reads
+    /// when it reports them must not change before.
+    #[serde(rename = "fates_told")]
+    WaitForFates(usize),
+    /// Waits for this many milliseconds.
     SleepMs(u32),
-    /// A sentence for those who watch.
+    /// A message for people who watch.
     Say(String),
 }
 
-/// Connection attempts of one client, one after the other or several at once.
+/// Connection attempts of one client, in sequence or several at once.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Connect {
-    /// The name of the client, or of a pod or another node that is one for once.
+    /// The name of the client, or of a pod or another node that acts as one.
     pub client: String,
     /// The service's name; needed only if there are several.
     pub to: Option<String>,
-    /// Which of the node's addresses it connects to; left out: the first one.
+    /// The node address to connect to; by default the first one.
     pub to_address: Option<IpAddr>,
     /// The source port of the first attempt.
     pub source_port: u16,
-    /// From so many source ports, each one higher than the last.
+    /// The number of consecutive source ports.
     #[serde(default = "one")]
     pub count: u16,
-    /// So many times from each of them, before the next.
+    /// The number of attempts from each port, before the next port.
     #[serde(default = "one")]
     pub times: u16,
-    /// From so many of its ports at the same time.
+    /// The number of ports that connect at the same time.
     #[serde(default = "one")]
     pub at_once: u16,
     /// A pause after each attempt, in milliseconds.
@@ -73,43 +75,43 @@ pub struct Connect {
     pub pause_ms: u32,
     /// The TTL of the client's packets.
     pub ttl: Option<u8>,
-    /// The largest segment that the client asks for.
+    /// The MSS of the client's socket.
     pub mss: Option<u16>,
-    /// A client that is not connected after so many milliseconds closes its socket. What arrives for it then is
-    /// answered with RST.
+    /// The client closes its socket if it is not connected after this many milliseconds. Later packets for it
+    /// are answered with RST.
     pub abort_ms: Option<u32>,
-    /// The client reads the server's first line only, and is the one who closes. Left out: it waits for the server to
+    /// The client reads only the server's first line and closes first. By default it waits for the server to
     /// close.
     pub close: Option<Close>,
-    /// The client has no TCP: it sends SYNs, and says nothing to what comes back.
+    /// The client has no TCP: it sends SYNs and ignores the answers.
     pub half_open: Option<HalfOpen>,
     /// Keep the connections open until the scenario is over.
     #[serde(default)]
     pub hold: bool,
-    /// How long the client waits for its connection, in milliseconds.
+    /// The client's connection timeout, in milliseconds.
     #[serde(default = "Connect::default_timeout_ms")]
     pub timeout_ms: u32,
-    /// Go on with the next step as soon as the first SYN is on its way.
+    /// Continue with the next step once the first SYN is sent.
     #[serde(default)]
     pub background: bool,
-    /// Extension headers before the TCP header of every packet that it sends, with IPv6.
+    /// Extension headers before the TCP header of every packet it sends, with IPv6.
     #[serde(default)]
     pub extension_headers: Vec<ExtensionHeader>,
-    /// The sequence number of its SYNs; left out: its TCP chooses one.
+    /// The sequence number of its SYNs; by default its TCP chooses one.
     pub sequence: Option<u32>,
 }
 
-/// A header of IPv6 between its own and that of TCP.
+/// A header between the IPv6 and the TCP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExtensionHeader {
-    /// Options for every node on the way.
+    /// Options for every node on the path.
     HopByHop,
-    /// Options for the node at its end.
+    /// Options for the destination node.
     Destination,
 }
 
-/// Data on connections that have been there for a while.
+/// Data on connections that are already open.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Talk {
@@ -117,7 +119,8 @@ pub struct Talk {
     pub client: String,
 }
 
-/// Fragments and cut packets in which a reader who looks at the usual place finds a SYN to a NodePort, each kind once.
+/// Fragments and truncated packets in which a reader of the usual offset finds a SYN to a NodePort, one of
+/// each kind.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Strays {
@@ -125,7 +128,7 @@ pub struct Strays {
     pub client: String,
     /// The service's name; needed only if there are several.
     pub to: Option<String>,
-    /// The source port of the first; each has one higher than the last.
+    /// The source port of the first packet; each further packet has the next port.
     pub source_port: u16,
 }
 
@@ -152,25 +155,25 @@ impl Connect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Close {
-    /// In good order; its port is then in `TIME_WAIT`.
+    /// With FIN; its port is then in `TIME_WAIT`.
     Fin,
     /// With an RST (`SO_LINGER` 0).
     Rst,
 }
 
-/// What a client without a TCP sends.
+/// The SYNs of a client without a TCP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HalfOpen {
-    /// So many SYNs, all the same, a second apart.
+    /// The number of identical SYNs, one second apart.
     #[serde(default = "HalfOpen::one")]
     pub syns: u8,
     /// The sequence number.
     #[serde(default = "HalfOpen::default_sequence")]
     pub sequence: u32,
-    /// The value of the timestamp option; left out: the option is not there.
+    /// The value of the timestamp option; without one, the option is missing.
     pub timestamp: Option<u32>,
-    /// Its checksum is wrong, as a device may leave it that was to make it.
+    /// The checksum is wrong, as if checksum offload had failed.
     #[serde(default)]
     pub bad_checksum: bool,
 }
@@ -196,7 +199,7 @@ impl HalfOpen {
     }
 }
 
-/// A pod as a real server of a service, from now on.
+/// A pod as a real server of a service, from this step on.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Membership {
@@ -204,12 +207,12 @@ pub struct Membership {
     pub service: Option<String>,
     /// The pod's name.
     pub pod: String,
-    /// Its weight from now on.
+    /// Its weight from this step on.
     #[serde(default = "one")]
     pub weight: u16,
 }
 
-/// A pod that is no real server of a service any more.
+/// A pod that is no longer a real server of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Removal {
@@ -219,19 +222,19 @@ pub struct Removal {
     pub pod: String,
 }
 
-/// A line for the shell.
+/// A shell command and where it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunIn {
     /// The name of a pod, a client or another node, or [`RunIn::NODE`].
     #[serde(rename = "where")]
     pub place: String,
-    /// What is run there.
+    /// The shell command.
     pub line: String,
 }
 
 impl RunIn {
-    /// The place that is the node itself.
+    /// The place that stands for the node itself.
     pub const NODE: &str = "node";
 }
 
@@ -241,7 +244,7 @@ impl RunIn {
 pub struct Change {
     /// The pod's name.
     pub name: String,
-    /// What it does from now on.
+    /// Its behaviour from this step on.
     pub behaviour: Behaviour,
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 
-/// The least that is a scenario.
+/// The smallest valid scenario.
 const SMALL: &str = r#"
 title = "One connection"
 story = "For these tests."
@@ -26,7 +26,7 @@ fn all() -> Vec<Named> {
     load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")).unwrap()
 }
 
-/// The whole error of [`SMALL`] with a change.
+/// The full error of [`SMALL`] after a change.
 #[track_caller]
 fn refused(from: &str, to: &str) -> String {
     assert!(SMALL.contains(from), "{from}");
@@ -47,13 +47,13 @@ fn defaults_are_what_kubernetes_has() {
 }
 
 #[test]
-fn who_is_on_the_node_has_its_address() {
+fn clients_and_pods_on_the_node_have_its_address() {
     let scenario = SMALL
         .replace("address = \"10.0.0.2\" }", "on_node = true }")
         .replace("address = \"10.244.1.2\" }", "host_network = true, port = 9090 }");
     let topology = Scenario::from_toml(&scenario).unwrap().topology;
     assert_eq!(topology.pods[0].address, address::node(Family::Ipv4));
-    // The pod could not be told from the client.
+    // The pod would be indistinguishable from the client.
     assert_eq!(
         topology.parties().collect::<Vec<_>>(),
         [("client-a", address::node(Family::Ipv4))]
@@ -63,13 +63,13 @@ fn who_is_on_the_node_has_its_address() {
 }
 
 #[test]
-fn tracer_is_run_as_always_unless_a_scenario_says_how() {
+fn tracer_runs_with_defaults_unless_a_scenario_changes_them() {
     assert_eq!(Scenario::from_toml(SMALL).unwrap().tracer, Process::default());
-    let told = SMALL.replace(
+    let customized = SMALL.replace(
         "[[steps]]",
         "[tracer]\nstatus = 3\nchecks = [\"ends\"]\n\n[[steps]]",
     );
-    let tracer = Scenario::from_toml(&told).unwrap().tracer;
+    let tracer = Scenario::from_toml(&customized).unwrap().tracer;
     assert_eq!(
         (tracer.status, tracer.checks.as_slice()),
         (3, [Check::Ends].as_slice())
@@ -98,7 +98,7 @@ fn attempts_are_counted_by_port() {
 }
 
 #[test]
-fn what_is_expected_of_a_flow_comes_before_the_default() {
+fn a_flows_own_expectation_overrides_the_default() {
     let special = "[[expect.flows]]\nclient = \"client-a\"\nsource_port = 41000\ncount = 2\noccurrence = 2\nfate = \
                    \"stalled\"\nstall_ms = [900, 1500]\n";
     let scenario = Scenario::from_toml(&format!("{SMALL}\n{special}")).unwrap();
@@ -114,7 +114,7 @@ fn what_is_expected_of_a_flow_comes_before_the_default() {
 }
 
 #[test]
-fn unknown_keys_are_refused_everywhere() {
+fn unknown_keys_are_rejected_everywhere() {
     for (from, to) in [
         ("story =", "stroy ="),
         ("address = \"10.0.0.2\"", "adress = \"10.0.0.2\""),
@@ -131,25 +131,25 @@ fn unknown_keys_are_refused_everywhere() {
     let error = Scenario::from_toml(&format!("{SMALL}\n{flow}")).unwrap_err();
     assert_eq!(
         format!("{error:#}"),
-        "the scenario contradicts itself: what is expected of client-a:41000 has an unknown key: `stal_ms`"
+        "inconsistent scenario: unknown key in the expectation of client-a:41000: `stal_ms`"
     );
 }
 
 #[test]
-fn errors_say_where_and_what() {
+fn errors_name_place_and_value() {
     let error = refused("[\"6.12\", \"7\"]", "[\"6.12\", \"seven\"]");
     assert!(error.contains("line 4"), "{error}");
-    assert!(error.contains("`seven` is no kernel"), "{error}");
+    assert!(error.contains("`seven` is not a kernel"), "{error}");
 
     let error = refused(
         "fate = \"established\"",
         "fate = \"established\", cause = \"ipvs.bad-luck\"",
     );
-    assert!(error.contains("`ipvs.bad-luck` is no cause"), "{error}");
+    assert!(error.contains("`ipvs.bad-luck` is not a cause"), "{error}");
 
     let error = refused("fate = \"established\"", "fate = \"established\", syns = [3, 2]");
     assert!(
-        error.contains("the least, 3, is more than the most, 2"),
+        error.contains("the minimum 3 is greater than the maximum 2"),
         "{error}"
     );
 
@@ -164,19 +164,19 @@ fn only_ipvs_has_weights_to_set() {
     Scenario::from_toml(&scenario).unwrap();
     let scenario = scenario.replace("[topology]", "[topology]\nproxy = \"iptables-legacy\"");
     let error = format!("{:#}", Scenario::from_toml(&scenario).unwrap_err());
-    assert!(error.contains("step 1: only IPVS knows weights"), "{error}");
+    assert!(error.contains("step 1: only IPVS mode has weights"), "{error}");
 }
 
 #[test]
-fn every_scenario_of_the_catalogue_can_be_read() {
+fn every_scenario_of_the_catalogue_parses() {
     let all = all();
     let mut titles: Vec<_> = all.iter().map(|named| &named.scenario.title).collect();
     titles.sort();
     titles.dedup();
     assert_eq!(titles.len(), all.len(), "two scenarios have the same title");
     for Named { name, scenario, .. } in &all {
-        // A scenario without totals would not notice a flow's cause in the wrong place as long as counts agree. Where
-        // it is not known what becomes of some, there are none.
+        // Without totals, a scenario would not notice a cause in the wrong flow as long as the counts match.
+        // Where some outcomes are unpredictable, there are no totals.
         let expect = &scenario.expect;
         let lossy = expect.flows.iter().any(|flow| flow.expected.lossy);
         assert!(expect.totals.is_some() != lossy, "{name}: totals");
@@ -184,7 +184,7 @@ fn every_scenario_of_the_catalogue_can_be_read() {
 }
 
 #[test]
-fn the_files_read_from_facts_to_expectation() {
+fn files_are_ordered_from_facts_to_expectation() {
     for Named { name, file, .. } in all() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(file);
         let text = std::fs::read_to_string(path).unwrap();
@@ -227,12 +227,12 @@ fn every_kernel_has_its_scenarios() {
     }
     assert!(
         !names.contains(&"reuse-time-wait"),
-        "on this flavour it is another one"
+        "this flavour has its own scenario"
     );
 }
 
 #[test]
-fn scenarios_are_selected_by_name_in_the_order_asked_for() {
+fn scenarios_are_selected_by_name_in_the_requested_order() {
     let (all, kernel) = (all(), "6.12".parse().unwrap());
     let select = |names: &[&str]| {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -245,12 +245,11 @@ fn scenarios_are_selected_by_name_in_the_order_asked_for() {
     );
     let unknown = select(&["helthy"]).unwrap_err();
     assert!(
-        unknown.starts_with("there is no scenario `helthy` (is it healthy, or ")
-            && unknown.contains("--list"),
+        unknown.starts_with("no scenario `helthy` (did you mean healthy or ") && unknown.contains("--list"),
         "{unknown}"
     );
     assert_eq!(
         select(&["demo-registry"]).unwrap_err(),
-        "`demo-registry` does not run on 6.12, but on 5.10/pre-5.9"
+        "`demo-registry` does not run on 6.12, only on 5.10/pre-5.9"
     );
 }

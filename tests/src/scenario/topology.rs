@@ -1,45 +1,47 @@
-//! Who is there: the node, clients around it, pods on it, services with a NodePort.
+//! The topology: the node, the clients around it, the pods on it, and services with a NodePort.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Deserialize;
 
-use super::{Family, OtherNode, Overlay, Value, address};
+use super::{Family, OtherNode, Overlay, SysctlValue, address};
 
-/// The node (address [`Topology::node_address`], the guest's own netns), its clients, its pods and their services.
+/// The node (address [`Topology::node_address`], in the guest's own netns), its clients, its pods and their
+/// services.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topology {
     /// kube-proxy's mode.
     #[serde(default)]
     pub proxy: Proxy,
-    /// More addresses of the node, beside [`Topology::node_address`]: services are to be had at each of them.
+    /// Addresses of the node in addition to [`Topology::node_address`]: services are available at each of
+    /// them.
     #[serde(default)]
     pub node_addresses: Vec<IpAddr>,
-    /// Clients, each in a netns of its own unless it is on the node.
+    /// Clients, each in its own netns unless it is on the node.
     #[serde(default)]
     pub clients: Vec<Client>,
-    /// Other nodes, each in a netns of its own.
+    /// Other nodes, each in its own netns.
     #[serde(default)]
     pub nodes: Vec<OtherNode>,
     /// How their pods are reached.
     #[serde(default)]
     pub overlay: Overlay,
-    /// Pods, each in a netns of its own.
+    /// Pods, each in its own netns.
     #[serde(default)]
     pub pods: Vec<Pod>,
     /// Services with a NodePort.
     pub services: Vec<Service>,
-    /// Rules of somebody else on the node, for `nft -f`.
+    /// Third-party rules on the node, for `nft -f`.
     pub nft: Option<String>,
-    /// What addresses all of them have.
+    /// The family of all addresses.
     #[serde(skip)]
     pub family: Family,
 }
 
 impl Topology {
-    /// The node's address towards the clients, and so of every NodePort.
+    /// The node's address towards the clients, where every NodePort is available.
     #[must_use]
     pub const fn node_address(&self) -> IpAddr {
         address::node(self.family)
@@ -50,15 +52,15 @@ impl Topology {
         self.clients.iter().filter(|client| !client.on_node)
     }
 
-    /// All addresses of the node at which services are to be had, the first one first.
+    /// All addresses of the node at which services are available; [`Topology::node_address`] comes first.
     pub fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
         [self.node_address()]
             .into_iter()
             .chain(self.node_addresses.iter().copied())
     }
 
-    /// All who can connect, and the addresses from which they do: clients, pods and other nodes. A pod in its node's
-    /// netns is none of them: it could not be told from the node itself.
+    /// Everybody who can connect, with their source addresses: clients, pods and other nodes. A pod in its
+    /// node's netns is excluded: it is indistinguishable from the node itself.
     pub fn parties(&self) -> impl Iterator<Item = (&str, IpAddr)> {
         let clients = self.clients.iter().map(|client| (&client.name, client.address));
         let pods = self.pods.iter().filter(|pod| !pod.host_network);
@@ -70,24 +72,24 @@ impl Topology {
             .map(|(name, address)| (name.as_str(), address))
     }
 
-    /// Fills in the addresses that a scenario need not say: of clients on the node and of pods in a node's netns.
+    /// Fills in the addresses that a scenario may omit: of clients on the node and of pods in a node's netns.
     pub(super) fn fill_in(&mut self) {
         let own = self.node_address();
         for client in &mut self.clients {
-            if client.on_node && client.address == UNSAID {
+            if client.on_node && client.address == OMITTED {
                 client.address = own;
             }
         }
         for pod in &mut self.pods {
-            if pod.host_network && pod.address == UNSAID {
+            if pod.host_network && pod.address == OMITTED {
                 let node = pod
                     .node
                     .as_ref()
                     .map(|name| self.nodes.iter().find(|node| node.name == *name));
                 pod.address = match node {
                     None => own,
-                    // The check complains of a node that is not there.
-                    Some(node) => node.map_or(UNSAID, |node| node.address),
+                    // The check reports a node that does not exist.
+                    Some(node) => node.map_or(OMITTED, |node| node.address),
                 };
             }
         }
@@ -111,7 +113,7 @@ impl Topology {
         self.nodes.iter().find(|node| node.name == name)
     }
 
-    /// The service of this name; without a name the only one there is.
+    /// The service of this name; without a name, the only one.
     #[must_use]
     pub fn service(&self, name: Option<&str>) -> Option<&Service> {
         match (name, self.services.as_slice()) {
@@ -126,30 +128,30 @@ impl Topology {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Proxy {
-    /// IPVS, with IP sets and rules of iptables on top of nftables.
+    /// IPVS, with IP sets and iptables-nft rules.
     #[default]
     Ipvs,
-    /// Rules of iptables on top of nftables, as iptables has them on today's distributions.
+    /// iptables-nft rules.
     Iptables,
-    /// Rules of iptables in the kernel's own old tables.
+    /// iptables-legacy rules.
     IptablesLegacy,
-    /// A table of nftables.
+    /// An nftables table.
     Nftables,
 }
 
-/// The address of somebody who need not say it.
-const UNSAID: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Stands for an address that the scenario omits.
+const OMITTED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// A client of the node, outside of the cluster or on the node itself.
+/// A client of the node, outside the cluster or on the node itself.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Client {
     /// Its name.
     pub name: String,
-    /// Its address, in the node's network 10.0.0.0/24; on the node one of the node's own, or one of 127.0.0.0/8.
-    #[serde(default = "unsaid")]
+    /// Its address, in the node's network 10.0.0.0/24; on the node, one of the node's own or of 127.0.0.0/8.
+    #[serde(default = "omitted")]
     pub address: IpAddr,
-    /// It is a process on the node: its SYNs come from nowhere.
+    /// It is a process on the node: its SYNs enter through no device.
     #[serde(default)]
     pub on_node: bool,
 }
@@ -160,21 +162,21 @@ pub struct Client {
 pub struct Pod {
     /// Its name.
     pub name: String,
-    /// Its address; its node has `.1` of the same /24 on the other end of the pod's veth.
-    #[serde(default = "unsaid")]
+    /// Its address; the node's end of its veth has `.1` of the same /24.
+    #[serde(default = "omitted")]
     pub address: IpAddr,
-    /// It has no netns of its own, but its node's (`hostNetwork: true`), and its node's address.
+    /// It has no own netns, but its node's netns (`hostNetwork: true`) and address.
     #[serde(default)]
     pub host_network: bool,
     /// Sysctls of its netns.
     #[serde(default)]
-    pub sysctls: BTreeMap<String, Value>,
-    /// The other node that it is on; left out: it is on the first one.
+    pub sysctls: BTreeMap<String, SysctlValue>,
+    /// The other node it runs on; by default it runs on the first node.
     pub node: Option<String>,
-    /// The port that it listens on.
+    /// The port it listens on.
     #[serde(default = "Pod::default_port")]
     pub port: u16,
-    /// What it does with a connection at first.
+    /// Its behaviour at the start.
     #[serde(default)]
     pub behaviour: Behaviour,
 }
@@ -189,32 +191,32 @@ impl Pod {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Behaviour {
-    /// Says its name and closes first, in good order. The client's port is free at once.
+    /// Sends its name and closes first, with FIN. The client's port is free at once.
     #[default]
     Fin,
-    /// Says its name and closes 50 ms later with an RST (`SO_LINGER` 0).
+    /// Sends its name and closes 50 ms later with RST (`SO_LINGER` 0).
     Rst,
-    /// Says its name and keeps the connection open.
+    /// Sends its name and keeps the connection open.
     Hold,
-    /// Is alive, but nothing listens on its port.
+    /// Runs, but has no listener on its port.
     NoListener,
-    /// Is alive, but discards every SYN before its TCP sees it.
+    /// Runs, but drops every SYN before its TCP sees it.
     Silent,
-    /// Answers everything [`Behaviour::SLOW_MS`] late, so that a client sends its SYN again.
+    /// Answers everything [`Behaviour::SLOW_MS`] late, so that clients retransmit their SYN.
     Slow,
-    /// Listens, but never accepts, and no place is free for a connection that waits to be accepted.
+    /// Listens, but never accepts, and its accept queue is full.
     AcceptFull,
-    /// The same with one free place left.
+    /// Listens, but never accepts, and its accept queue has one free place.
     AcceptLast,
-    /// Listens, but so many handshakes are under way already that there is room for none more, and it has no SYN
-    /// cookies.
+    /// Listens, but its SYN queue is full, and SYN cookies are disabled.
     SynFull,
-    /// Is gone, and the node has not learned it: the address answers nothing, its neighbour entry stays valid.
+    /// Is gone without the node's knowledge: the address answers nothing, and its neighbour entry stays
+    /// valid.
     Gone,
 }
 
 impl Behaviour {
-    /// How late [`Behaviour::Slow`] answers, in milliseconds.
+    /// The delay of [`Behaviour::Slow`], in milliseconds.
     pub const SLOW_MS: u32 = 1500;
 }
 
@@ -226,44 +228,45 @@ pub struct Service {
     pub name: String,
     /// Its port on the node.
     pub node_port: u16,
-    /// IPVS' scheduler for it.
+    /// Its IPVS scheduler.
     #[serde(default)]
     pub scheduler: Scheduler,
-    /// Which pods clients from outside may reach: all of them, masqueraded, or only those on this node, which then
-    /// see the clients' addresses.
+    /// The pods that clients from outside may reach: all, with masquerade, or only those on this node, which
+    /// then see the clients' addresses.
     #[serde(default)]
     pub external_traffic_policy: Policy,
-    /// The same for its cluster address. It matters in IPVS mode: with `local` both ways and no pod on this node the
-    /// virtual server of the NodePort has no real server; otherwise kube-proxy gives it those of other nodes.
+    /// The same for its cluster address. It matters in IPVS mode: if both policies are `local` and no pod is
+    /// on this node, the NodePort's virtual server has no real server; otherwise kube-proxy adds the real
+    /// servers of other nodes.
     #[serde(default)]
     pub internal_traffic_policy: Policy,
-    /// For so many seconds a client stays with its pod (`sessionAffinity: ClientIP`).
+    /// How many seconds a client stays on its pod (`sessionAffinity: ClientIP`).
     pub affinity_seconds: Option<u32>,
-    /// The pods that kube-proxy has for it at first.
+    /// Its pods in kube-proxy at the start.
     #[serde(default)]
     pub real_servers: Vec<RealServer>,
 }
 
 impl Service {
-    /// The name that kube-proxy's comments have for its port.
+    /// The name of its port in kube-proxy's comments.
     #[must_use]
     pub fn port_name(&self) -> String {
         format!("default/{}:http", self.name)
     }
 }
 
-/// Which pods traffic may reach.
+/// The pods that traffic may reach.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
-    /// Those of all nodes.
+    /// Pods of all nodes.
     #[default]
     Cluster,
-    /// Those on this node.
+    /// Pods of this node.
     Local,
 }
 
-/// IPVS' scheduler of a service.
+/// The IPVS scheduler of a service.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scheduler {
@@ -297,7 +300,7 @@ impl Scheduler {
 pub struct RealServer {
     /// The pod's name.
     pub pod: String,
-    /// Its weight in IPVS; 0 is a pod that drains. In the other modes a pod is there or it is not.
+    /// Its weight in IPVS; 0 means draining. In the other modes it is always 1.
     #[serde(default = "one")]
     pub weight: u16,
 }
@@ -306,6 +309,6 @@ const fn one() -> u16 {
     1
 }
 
-const fn unsaid() -> IpAddr {
-    UNSAID
+const fn omitted() -> IpAddr {
+    OMITTED
 }

@@ -1,4 +1,4 @@
-//! The closed lists and small values of a scenario file.
+//! The word lists and small values of a scenario file.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,15 +6,16 @@ use std::str::FromStr;
 use anyhow::{Error, bail, ensure};
 use serde::Deserialize;
 
-/// What became of a flow, as tracer calls it. `pending` is not among them: a scenario waits until it is decided.
+/// The fate of a flow, in tracer's words. `pending` is excluded: a scenario waits until its flows are
+/// decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fate {
-    /// The handshake finished and nothing had to be sent twice.
+    /// The handshake finished without a retransmission.
     Established,
-    /// It finished after a SYN or SYN-ACK was sent again.
+    /// It finished after a SYN or SYN-ACK was retransmitted.
     Stalled,
-    /// The node discarded the SYN or the SYN-ACK.
+    /// The node dropped the SYN or the SYN-ACK.
     Dropped,
     /// An RST or an ICMP error went back to the client.
     Refused,
@@ -42,17 +43,17 @@ impl fmt::Display for Fate {
     }
 }
 
-/// Who translated a flow's address, as tracer calls it.
+/// What translated a flow's address, in tracer's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dataplane {
     /// IPVS.
     Ipvs,
-    /// Rules of iptables, whichever iptables it is.
+    /// iptables rules, nft or legacy.
     Iptables,
-    /// Rules of nftables.
+    /// nftables rules.
     Nftables,
-    /// Nobody: a listener on the node itself.
+    /// Nothing: a listener on the node itself.
     Local,
 }
 
@@ -117,12 +118,12 @@ pub const CAUSES: &[&str] = &[
     "unknown",
 ];
 
-/// A cause out of [`CAUSES`].
+/// A cause from [`CAUSES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Cause(Word);
 
-// An alias, because serde's derive would take a `&'static str` in the struct for something to borrow.
+// An alias, because serde's derive would treat a `&'static str` field as borrowed.
 type Word = &'static str;
 
 impl Cause {
@@ -139,7 +140,7 @@ impl TryFrom<String> for Cause {
     fn try_from(word: String) -> Result<Self, Error> {
         match CAUSES.iter().find(|cause| **cause == word) {
             Some(cause) => Ok(Self(cause)),
-            None => bail!("`{word}` is no cause: they are {}", CAUSES.join(", ")),
+            None => bail!("`{word}` is not a cause; the causes are {}", CAUSES.join(", ")),
         }
     }
 }
@@ -150,23 +151,23 @@ impl fmt::Display for Cause {
     }
 }
 
-/// Whose IPVS a kernel runs with.
+/// The IPVS build that a kernel runs with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Flavour {
-    /// As Debian built it.
+    /// Debian's own build.
     #[default]
     Stock,
-    /// With the reuse condition of kernels before 5.9.
+    /// A build with the port reuse condition of kernels before 5.9.
     Pre59,
 }
 
-/// A kernel of the lab: `6.12`, or `5.10/pre-5.9` for one whose IPVS drops on every reuse.
+/// A kernel of the lab: `6.12`, or `5.10/pre-5.9` for one whose IPVS drops the SYN on every port reuse.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct KernelName {
     /// Its series, such as `5.10` or, for the newest of a major version, `7`.
     pub series: String,
-    /// Whose IPVS it runs with.
+    /// Its IPVS build.
     pub flavour: Flavour,
 }
 
@@ -177,12 +178,12 @@ impl FromStr for KernelName {
         let (series, flavour) = match name.split_once('/') {
             None => (name, Flavour::Stock),
             Some((series, "pre-5.9")) => (series, Flavour::Pre59),
-            Some((_, other)) => bail!("`{other}` is no flavour of IPVS: the only one is `pre-5.9`"),
+            Some((_, other)) => bail!("`{other}` is not an IPVS flavour; the only one is `pre-5.9`"),
         };
         let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
         ensure!(
             series.split('.').count() <= 2 && series.split('.').all(number),
-            "`{name}` is no kernel: expected a series such as 6.12 or 7, or 5.10/pre-5.9"
+            "`{name}` is not a kernel: expected a series such as 6.12 or 7, or 5.10/pre-5.9"
         );
         Ok(Self {
             series: series.to_owned(),
@@ -208,18 +209,18 @@ impl fmt::Display for KernelName {
     }
 }
 
-/// A number that is known exactly, or within limits: `2` or `[900, 1500]`.
+/// A number, exact or as a range: `2` or `[900, 1500]`.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(try_from = "SpanToml")]
 pub struct Span {
-    /// The least that it may be.
-    pub least: f64,
-    /// The most that it may be.
-    pub most: f64,
+    /// The minimum.
+    pub min: f64,
+    /// The maximum.
+    pub max: f64,
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a number, or a pair [least, most]")]
+#[serde(untagged, expecting = "expected a number, or a pair [minimum, maximum]")]
 enum SpanToml {
     Exactly(f64),
     Between([f64; 2]),
@@ -229,30 +230,30 @@ impl TryFrom<SpanToml> for Span {
     type Error = Error;
 
     fn try_from(span: SpanToml) -> Result<Self, Error> {
-        let [least, most] = match span {
+        let [min, max] = match span {
             SpanToml::Exactly(number) => [number, number],
             SpanToml::Between(pair) => pair,
         };
-        ensure!(least <= most, "the least, {least}, is more than the most, {most}");
-        Ok(Self { least, most })
+        ensure!(min <= max, "the minimum {min} is greater than the maximum {max}");
+        Ok(Self { min, max })
     }
 }
 
 impl Span {
-    /// Whether the number lies within.
+    /// Whether the number is in the range.
     #[must_use]
-    pub fn holds(&self, number: f64) -> bool {
-        (self.least..=self.most).contains(&number)
+    pub fn contains(&self, number: f64) -> bool {
+        (self.min..=self.max).contains(&number)
     }
 }
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { least, most } = self;
-        if least < most {
-            write!(f, "{least} to {most}")
+        let Self { min, max } = self;
+        if min < max {
+            write!(f, "{min} to {max}")
         } else {
-            write!(f, "{least}")
+            write!(f, "{min}")
         }
     }
 }
@@ -262,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_are_read_and_printed() {
+    fn kernel_names_round_trip() {
         for name in ["5.10", "6.1", "7", "5.10/pre-5.9"] {
             assert_eq!(name.parse::<KernelName>().unwrap().to_string(), name);
         }
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cause_twice() {
+    fn causes_are_unique() {
         let mut causes = CAUSES.to_vec();
         causes.sort_unstable();
         causes.dedup();
@@ -280,13 +281,13 @@ mod tests {
     }
 
     #[test]
-    fn spans_hold_their_ends() {
+    fn spans_include_their_ends() {
         let span = Span {
-            least: 900.0,
-            most: 1500.0,
+            min: 900.0,
+            max: 1500.0,
         };
-        assert!(span.holds(900.0) && span.holds(1500.0));
-        assert!(!span.holds(899.9) && !span.holds(1500.1));
+        assert!(span.contains(900.0) && span.contains(1500.0));
+        assert!(!span.contains(899.9) && !span.contains(1500.1));
         assert_eq!(span.to_string(), "900 to 1500");
     }
 }

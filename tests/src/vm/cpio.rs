@@ -1,7 +1,7 @@
-//! The archive that a kernel unpacks as its first file system: cpio in the `newc` format.
+//! The archive format of a kernel's initramfs: cpio in the `newc` format.
 //!
-//! Several archives may stand behind one another, so the large and unchanging part can be kept and a run's own
-//! files appended.
+//! Several archives may follow one another, so the large, constant part can be cached and a run's own files
+//! appended.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -12,10 +12,10 @@ const FILE: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 const CHAR_DEVICE: u32 = 0o020_000;
 
-/// Archives are padded to this size, as cpio(1) does; the kernel skips zeros between two archives.
+/// Archives are padded to this size, as by cpio(1); the kernel skips zeros between two archives.
 const BLOCK: usize = 512;
 
-/// Writes one archive. Folders on the way to an entry are made where they are missing.
+/// Writes one archive. Missing parent folders of an entry are created.
 #[derive(Debug)]
 pub struct Archive<W> {
     out: W,
@@ -59,7 +59,7 @@ impl<W: Write> Archive<W> {
         self.entry(relative(path), CHAR_DEVICE | 0o600, (major, minor), &[])
     }
 
-    /// Ends the archive and gives back what it was written to.
+    /// Ends the archive and returns its writer.
     pub fn finish(mut self) -> io::Result<W> {
         self.inode = 0;
         self.entry("TRAILER!!!", 0, (0, 0), &[])?;
@@ -78,7 +78,7 @@ impl<W: Write> Archive<W> {
             let Component::Normal(name) = component else {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
-                    format!("odd path in the archive: {path}"),
+                    format!("unsupported path in the archive: {path}"),
                 ));
             };
             if !parent.is_empty() {
@@ -149,7 +149,7 @@ fn relative(path: &str) -> &str {
 mod tests {
     use super::*;
 
-    /// What cpio(5) says of the header: 6 bytes of magic, then thirteen fields of eight hex digits.
+    /// Parses headers as cpio(5) describes them: 6 bytes of magic, then thirteen fields of eight hex digits.
     fn entries(mut archive: &[u8]) -> Vec<(String, u32, Vec<u8>)> {
         let mut found = Vec::new();
         loop {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_come_before_what_they_hold_and_once_only() {
+    fn folders_precede_their_contents_and_appear_once() {
         let mut archive = Archive::new(Vec::new());
         archive.file("/usr/bin/ip", 0o755, b"an ELF").unwrap();
         archive.file("/usr/bin/ss", 0o755, b"").unwrap();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_climbs_out_is_refused() {
+    fn a_path_with_parent_components_is_rejected() {
         assert!(Archive::new(Vec::new()).file("a/../b", 0o644, b"").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What a program needs before it can start: its loader and its shared libraries, found in an unpacked tree.
+//! What a program needs to start: its loader and its shared libraries, found in an unpacked tree.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,35 +17,39 @@ const LIBRARY_FOLDERS: [&str; 4] = [
     "lib64",
 ];
 
-/// Shared libraries by the name under which programs ask for them.
+/// Shared libraries, by soname.
 #[derive(Debug, Default)]
 pub struct Libraries(BTreeMap<String, PathBuf>);
 
 impl Libraries {
-    /// Adds what `program` needs, and what that needs in turn.
+    /// Adds the libraries that `program` needs, recursively.
     pub fn add_needs_of(&mut self, tree: &Path, program: &Path) -> Result<()> {
         for name in needed(program)? {
             if self.0.contains_key(&name) {
                 continue;
             }
-            let path = find(tree, &name)
-                .with_context(|| format!("{} needs {name}, and no package brought it", program.display()))?;
+            let path = find(tree, &name).with_context(|| {
+                format!(
+                    "{} needs {name}, which is in no unpacked package",
+                    program.display()
+                )
+            })?;
             self.0.insert(name, path.clone());
             self.add_needs_of(tree, &path)?;
         }
         Ok(())
     }
 
-    /// Name and file of each library.
+    /// The name and file of each library.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Path)> {
         self.0.iter().map(|(name, path)| (name.as_str(), path.as_path()))
     }
 }
 
-/// The loader's file name and the libraries' names that an ELF file asks for; none where it is static.
+/// The file name of the loader and the sonames that an ELF file needs; empty if it is static.
 fn needed(program: &Path) -> Result<Vec<String>> {
     let data = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
-    names_in(&data).with_context(|| format!("{} is no ELF file that can be read", program.display()))
+    names_in(&data).with_context(|| format!("{} is not a readable ELF file", program.display()))
 }
 
 fn names_in(data: &[u8]) -> Result<Vec<String>> {
@@ -57,7 +61,7 @@ fn names_in(data: &[u8]) -> Result<Vec<String>> {
             continue;
         }
         let Ok(loader) = segment.data(endian, data) else {
-            bail!("its PT_INTERP lies outside of the file");
+            bail!("PT_INTERP lies outside the file");
         };
         let loader = String::from_utf8_lossy(loader);
         let loader = loader.trim_end_matches('\0');
@@ -94,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_file_is_refused() {
+    fn a_text_file_is_rejected() {
         assert!(names_in(b"#!/bin/sh\n").is_err());
     }
 }

@@ -1,7 +1,7 @@
-//! The guest's first and only file system: our init, tracer, the node's real tools, modules, and the job.
+//! The guest's only file system: our init, tracer, the node's real tools, modules, and the job.
 //!
-//! It is three archives behind one another. Tools and modules change with their packages only and are kept in
-//! the cache; the third one holds what a run brings: two binaries, the scenarios and the job.
+//! It consists of three archives. Tools and modules only change with their packages and are cached; the third
+//! one holds the files of one run: two binaries, the scenarios and the job.
 
 mod wanted;
 
@@ -21,21 +21,21 @@ use super::kernels::Kernel;
 use super::modules::{Module, Modules};
 use crate::protocol::{JOB_PATH, Job, MODULE_ALIASES, MODULE_NEEDS, SCENARIOS_DIR, TRACER_PATH, module_path};
 pub use wanted::TOOL_PACKAGES;
-use wanted::{MODULES, MODULES_AT_HAND, MODULES_OF_SOME, TOOLS};
+use wanted::{MODULES, ON_DEMAND_MODULES, OPTIONAL_MODULES, TOOLS};
 
-/// Bump this when the layout of the kept archives changes.
+/// Bump this when the layout of the cached archives changes.
 const FORMAT: u32 = 3;
 
-/// Folders of a tree in which programs live.
+/// Folders of a tree that contain programs.
 const PROGRAM_FOLDERS: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];
 
-/// Where Debian puts libraries; iptables looks for its extensions in `xtables` below it.
+/// Debian's library folder; iptables looks for its extensions in `xtables` below it.
 const LIBRARIES: &str = "lib/x86_64-linux-gnu";
 
-/// What a guest is made of.
+/// The parts of a guest.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts<'a> {
-    /// Where built archives are kept.
+    /// The folder of cached archives.
     pub cache: &'a Path,
     /// The kernel that will unpack it.
     pub kernel: &'a Kernel,
@@ -47,7 +47,7 @@ pub struct Parts<'a> {
     pub tracer: &'a Path,
     /// The scenario files.
     pub scenarios: &'a [PathBuf],
-    /// What to do; its list of modules is filled in here.
+    /// The job; its list of modules is filled in here.
     pub job: &'a Job,
 }
 
@@ -83,7 +83,7 @@ pub fn build(parts: Parts<'_>, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The node's tools with their libraries, in a file system whose folders are merged as Debian's are.
+/// The node's tools with their libraries, in a file system with merged folders like Debian's.
 fn tools_archive(parts: &Parts<'_>) -> Result<PathBuf> {
     let mut key = Key::new();
     key.file(parts.tools)?;
@@ -120,12 +120,7 @@ fn tools_archive(parts: &Parts<'_>) -> Result<PathBuf> {
             .iter()
             .map(|folder| parts.tools.join(folder).join(name))
             .find(|path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()))
-            .with_context(|| {
-                format!(
-                    "none of the packages {} has brought {name}",
-                    TOOL_PACKAGES.join(", ")
-                )
-            })?;
+            .with_context(|| format!("{name} is in none of the packages {}", TOOL_PACKAGES.join(", ")))?;
         libraries.add_needs_of(parts.tools, &program)?;
         archive.file(&format!("bin/{name}"), 0o755, &read(&program)?)?;
         for alias in *aliases {
@@ -160,11 +155,11 @@ fn xtables_extensions(tree: &Path) -> Result<Vec<PathBuf>> {
         .iter()
         .map(|lib| tree.join(lib).join("x86_64-linux-gnu/xtables"))
         .find(|path| path.is_dir())
-        .context("the package iptables has brought no extensions")?;
+        .context("the package iptables contains no extensions")?;
     let mut found = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let path = entry?.path();
-        // Some are links to others of them, because one extension serves several names.
+        // Some are links to others, because one extension serves several names.
         if path.is_file() && path.extension().is_some_and(|extension| extension == "so") {
             found.push(path);
         }
@@ -173,7 +168,7 @@ fn xtables_extensions(tree: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The kernel's modules, and beside the archive a list of their paths in the order of loading.
+/// The kernel's modules, and beside the archive a list of their paths in load order.
 fn modules_archive(parts: &Parts<'_>) -> Result<PathBuf> {
     let kernel = parts.kernel;
     let mut key = Key::new();
@@ -183,7 +178,7 @@ fn modules_archive(parts: &Parts<'_>) -> Result<PathBuf> {
         key.text(name);
         key.file(file)?;
     }
-    for names in [MODULES, MODULES_AT_HAND, MODULES_OF_SOME] {
+    for names in [MODULES, ON_DEMAND_MODULES, OPTIONAL_MODULES] {
         for name in names {
             key.text(name);
         }
@@ -199,13 +194,13 @@ fn modules_archive(parts: &Parts<'_>) -> Result<PathBuf> {
 
     let packaged = Modules::find(&kernel.modules_dir, &kernel.overrides)?;
     let mut order = String::new();
-    for Module { name, .. } in packaged.closure(MODULES, MODULES_OF_SOME)? {
+    for Module { name, .. } in packaged.closure(MODULES, OPTIONAL_MODULES)? {
         let _ = writeln!(order, "{}", module_path(&name));
     }
     let mut archive = Archive::new(Vec::new());
     let (mut all_needs, mut all_aliases) = (String::new(), String::new());
-    let all: Vec<&str> = MODULES.iter().chain(MODULES_AT_HAND).copied().collect();
-    for module in packaged.closure(&all, MODULES_OF_SOME)? {
+    let all: Vec<&str> = MODULES.iter().chain(ON_DEMAND_MODULES).copied().collect();
+    for module in packaged.closure(&all, OPTIONAL_MODULES)? {
         let Module {
             name,
             content,
@@ -214,7 +209,7 @@ fn modules_archive(parts: &Parts<'_>) -> Result<PathBuf> {
         } = module;
         archive.file(&module_path(&name), 0o644, &content)?;
         let _ = writeln!(all_needs, "{name} {}", needs.join(" "));
-        // Those with a pattern are for hardware.
+        // Aliases with a pattern are for hardware.
         for alias in aliases.iter().filter(|alias| !alias.contains(['*', ' '])) {
             let _ = writeln!(all_aliases, "{alias} {name}");
         }
@@ -226,8 +221,8 @@ fn modules_archive(parts: &Parts<'_>) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Names a kept archive after all that went into it. Packages are unpacked once and then left alone, so a path
-/// with its time and size stands for its content.
+/// Names a cached archive after its inputs. Packages are unpacked once and never changed, so a path with its
+/// mtime and size identifies its content.
 struct Key(Sha256);
 
 impl Key {
@@ -266,7 +261,7 @@ impl Key {
     }
 }
 
-/// Writes a file whole or not at all: another guest, of this process or not, may be built at the same time.
+/// Writes a file atomically: another guest, of this process or another one, may be built at the same time.
 fn keep(path: &Path, content: &[u8]) -> Result<()> {
     let write = || -> io::Result<()> {
         let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;

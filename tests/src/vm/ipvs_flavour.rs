@@ -1,10 +1,10 @@
-//! IPVS as it was before Linux 5.9, for a kernel of today.
+//! IPVS as it was before Linux 5.9, for a current kernel.
 //!
-//! Kernels 4.6 to 5.8 drop the SYN of every reused port when IPVS uses conntrack; since 5.9 they do so only if the
-//! conntrack entry is an old, confirmed one. No distribution that can still be had from Debian has such a kernel. So
-//! `ip_vs.ko` is built here from Debian's own source of 5.10 with that one condition put back, against the headers of
-//! the very kernel that will load it. All else, the SYN that is dropped after the entry has been expired included, is
-//! in 5.10 as it was before.
+//! Kernels 4.6 to 5.8 drop the SYN of every reused port if IPVS uses conntrack; since 5.9 they do so only if
+//! the conntrack entry is an old, confirmed one. No distribution that Debian still archives has such a
+//! kernel. So `ip_vs.ko` is built here from Debian's own source of 5.10 with that one condition reverted,
+//! against the headers of the very kernel that will load it. Everything else, including the SYN that is
+//! dropped after the entry was expired, is the same in 5.10 as before.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,15 +41,15 @@ const SINCE_5_9: &str = "if (ct && nf_ct_is_confirmed(ct))";
 /// … and that of `ip_vs_conn_uses_conntrack()`, which it replaced.
 const BEFORE_5_9: &str = "if (ct && (cp->flags & IP_VS_CONN_F_NFCT))";
 
-/// Builds `ip_vs.ko` alone, and with our header in front of the kernel's.
+/// Builds only `ip_vs.ko`, with our header before the kernel's.
 const KBUILD: &str = "\
 include $(src)/packaged.mk
 obj-m := ip_vs.o
 NOSTDINC_FLAGS := -I$(src)/include $(NOSTDINC_FLAGS)
 ";
 
-/// Settings of the environment that would reach into the build.
-const FOREIGN: [&str; 8] = [
+/// Environment variables that would affect the build.
+const BUILD_ENVIRONMENT: [&str; 8] = [
     "ARCH",
     "CROSS_COMPILE",
     "KBUILD_OUTPUT",
@@ -60,7 +60,8 @@ const FOREIGN: [&str; 8] = [
     "MFLAGS",
 ];
 
-/// The path of an `ip_vs.ko` with the old condition, for the 5.10 kernel with this release and package version.
+/// Builds `ip_vs.ko` with the old condition for the 5.10 kernel with this release and package version, and
+/// returns its path.
 pub(super) fn build(cache: &Cache, suites: &[Suite], release: &str, version: &Version) -> Result<PathBuf> {
     let _lock = cache.lock("ipvs-pre-5.9")?;
     let folder = cache
@@ -80,12 +81,12 @@ pub(super) fn build(cache: &Cache, suites: &[Suite], release: &str, version: &Ve
     fs::create_dir_all(build.join("include/net"))?;
 
     let progress = Progress::spinner(&format!(
-        "building ip_vs.ko of before 5.9 for {release}, about 20 s"
+        "building the pre-5.9 ip_vs.ko for {release}, about 20 s"
     ));
     sources.prepare(&build)?;
     sources.make(&build)?;
     sources.compare_symbols(&build)?;
-    // The debug information is most of the file and no guest can use it.
+    // The debug information is most of the file, and the guest does not use it.
     run(Command::new("strip")
         .args(["--strip-debug", "-o"])
         .args([&module, &build.join("ip_vs.ko")]))?;
@@ -94,13 +95,13 @@ pub(super) fn build(cache: &Cache, suites: &[Suite], release: &str, version: &Ve
     Ok(module)
 }
 
-/// Where the parts of the kernel's source lie.
+/// The parts of the kernel's source.
 #[derive(Debug)]
 struct Sources {
     tarball: PathBuf,
-    /// Headers and settings of this one kernel.
+    /// Headers and configuration of this kernel.
     headers: PathBuf,
-    /// Headers that all kernels of this version share.
+    /// Headers shared by all kernels of this version.
     common: PathBuf,
     /// Libraries for the programs that come with the headers.
     libraries: PathBuf,
@@ -108,18 +109,18 @@ struct Sources {
 
 impl Sources {
     fn unpack(cache: &Cache, suites: &[Suite], release: &str, version: &Version) -> Result<Self> {
-        // 5.10.0-46-cloud-amd64: the headers that are common go by 5.10.0-46.
+        // The common headers of 5.10.0-46-cloud-amd64 are named after 5.10.0-46.
         let (abi, _) = release
             .split_once("-cloud")
-            .with_context(|| format!("{release} is no cloud kernel"))?;
+            .with_context(|| format!("{release} is not a cloud kernel"))?;
         let line = "5.10";
-        ensure!(release.starts_with(line), "{release} is not of the line {line}");
+        ensure!(release.starts_with(line), "{release} is not a {line} kernel");
         let packages = [
             format!("linux-headers-{release}={version}"),
             format!("linux-headers-{abi}-common={version}"),
             format!("linux-kbuild-{line}={version}"),
             format!("linux-source-{line}={version}"),
-            // What objtool of linux-kbuild needs.
+            // Needed by linux-kbuild's objtool.
             "libelf1".to_owned(),
         ];
         let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
@@ -133,7 +134,7 @@ impl Sources {
         })
     }
 
-    /// Puts IPVS's own source and the changed header in place.
+    /// Puts IPVS' own source and the changed header in place.
     fn prepare(&self, build: &Path) -> Result<()> {
         let member = Path::new(self.tarball.file_name().unwrap_or_default())
             .with_extension("")
@@ -151,22 +152,22 @@ impl Sources {
             .arg("--directory")
             .args([build, &member]))?;
         fs::rename(build.join("Makefile"), build.join("packaged.mk"))
-            .context("the source of IPVS has no Makefile")?;
+            .context("IPVS' source has no Makefile")?;
         fs::write(build.join("Kbuild"), KBUILD)?;
         let header = self.common.join("include/net/ip_vs.h");
         let text =
             fs::read_to_string(&header).with_context(|| format!("cannot read {}", header.display()))?;
-        fs::write(build.join("include/net/ip_vs.h"), put_back(&text)?)?;
+        fs::write(build.join("include/net/ip_vs.h"), revert_condition(&text)?)?;
         Ok(())
     }
 
     fn make(&self, build: &Path) -> Result<()> {
         let jobs = available_parallelism().map_or(1, usize::from);
         let mut command = Command::new("make");
-        for name in FOREIGN {
+        for name in BUILD_ENVIRONMENT {
             command.env_remove(name);
         }
-        // The Makefile of the headers includes the common one by the path that it has when it is installed.
+        // The headers' Makefile includes the common one by its installed path.
         command
             .arg(format!("--jobs={jobs}"))
             .arg("--directory")
@@ -174,14 +175,14 @@ impl Sources {
             .arg("--file")
             .arg(self.common.join("Makefile"))
             .arg(format!("M={}", build.display()))
-            // The headers ask for Debian 11's compiler by its name.
+            // The headers refer to Debian 11's compiler by name.
             .arg("CC=gcc")
             .arg("modules")
             .env("LD_LIBRARY_PATH", &self.libraries);
         run(&mut command)
     }
 
-    /// A module that uses IPVS loads only if the symbols it was built for have the same checksums.
+    /// Checks that the exported symbols' checksums match: otherwise modules that use IPVS would not load.
     fn compare_symbols(&self, build: &Path) -> Result<()> {
         let read = |path: PathBuf| {
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
@@ -190,27 +191,27 @@ impl Sources {
         let packaged = symbols(&packaged, "net/netfilter/ipvs/ip_vs");
         let built = read(build.join("Module.symvers"))?;
         let built = symbols(&built, &build.join("ip_vs").to_string_lossy());
-        ensure!(!packaged.is_empty(), "the headers know no symbol of ip_vs");
+        ensure!(!packaged.is_empty(), "the headers list no symbols of ip_vs");
         ensure!(
             packaged == built,
-            "the module that was built is not interchangeable with the packaged one: \
-             {packaged:?} are its symbols and {built:?} were built"
+            "the symbols of the built module differ from the packaged one's: \
+             {built:?} instead of {packaged:?}"
         );
         Ok(())
     }
 }
 
-/// Changes the header back to the condition of before 5.9.
-fn put_back(header: &str) -> Result<String> {
+/// Reverts the header to the condition before 5.9.
+fn revert_condition(header: &str) -> Result<String> {
     let count = header.matches(SINCE_5_9).count();
     ensure!(
         count == 1,
-        "include/net/ip_vs.h has the condition `{SINCE_5_9}` {count} times and not once"
+        "include/net/ip_vs.h contains the condition `{SINCE_5_9}` {count} times, expected 1"
     );
     Ok(header.replace(SINCE_5_9, BEFORE_5_9))
 }
 
-/// Checksum and name of each symbol that a module exports, sorted, out of a Module.symvers.
+/// The checksum and name of each symbol that a module exports, sorted, from a Module.symvers.
 fn symbols<'a>(text: &'a str, module: &str) -> Vec<(&'a str, &'a str)> {
     let mut symbols: Vec<_> = text
         .lines()
@@ -245,10 +246,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_condition_is_put_back() {
+    fn only_the_condition_is_reverted() {
         let header =
             "\tct = nf_ct_get(skb, &ctinfo);\n\tif (ct && nf_ct_is_confirmed(ct))\n\t\treturn true;\n";
-        let changed = put_back(header).unwrap();
+        let changed = revert_condition(header).unwrap();
         assert!(
             changed.contains("\tif (ct && (cp->flags & IP_VS_CONN_F_NFCT))\n"),
             "{changed}"
@@ -257,13 +258,13 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_has_changed_is_refused() {
-        put_back("if (ct)\n").unwrap_err();
-        put_back(&SINCE_5_9.repeat(2)).unwrap_err();
+    fn a_changed_header_is_rejected() {
+        revert_condition("if (ct)\n").unwrap_err();
+        revert_condition(&SINCE_5_9.repeat(2)).unwrap_err();
     }
 
     #[test]
-    fn symbols_are_those_of_the_module_alone() {
+    fn only_the_modules_own_symbols_are_listed() {
         let text = "0x02\tip_vs_conn_put\tnet/netfilter/ipvs/ip_vs\tEXPORT_SYMBOL\t\n\
             0x01\tip_vs_conn_new\tnet/netfilter/ipvs/ip_vs\tEXPORT_SYMBOL\t\n\
             0x03\tother\tnet/netfilter/ipvs/ip_vs_ftp\tEXPORT_SYMBOL\t\n";

@@ -1,4 +1,4 @@
-//! The kernels of the lab: Debian's own, by the short names that people use for them.
+//! The lab's kernels: Debian's own, by their short names.
 
 use std::fmt::{self, Display, Formatter};
 use std::fs;
@@ -11,20 +11,20 @@ use serde::{Deserialize, Serialize};
 use super::ipvs_flavour;
 use crate::packages::{Cache, Dependencies, LISTS_AGE, Package, Suite, available, newest, unpack};
 
-/// How Debian built a kernel.
+/// Debian's kernel builds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Build {
-    /// For virtual machines: small, and has all that the lab needs.
+    /// For virtual machines: small, with everything the lab needs.
     #[default]
     Cloud,
-    /// For machines of every kind.
+    /// For all machines.
     Generic,
     /// With `PREEMPT_RT`: softirqs run in threads, and spin locks sleep.
     Realtime,
 }
 
 impl Build {
-    /// Release names of Debian's kernels end so.
+    /// The suffix of the kernel's release name.
     const fn suffix(self) -> &'static str {
         match self {
             Self::Cloud => "cloud-amd64",
@@ -43,7 +43,7 @@ impl FromStr for Build {
             "generic" => Ok(Self::Generic),
             "rt" => Ok(Self::Realtime),
             _ => Err(anyhow!(
-                "no build of a kernel is called {text}; there are cloud, generic, rt"
+                "unknown kernel build {text}; the builds are cloud, generic, rt"
             )),
         }
     }
@@ -59,46 +59,46 @@ impl Display for Build {
     }
 }
 
-/// A line of kernels, and where Debian has its newest member.
+/// A kernel series, and the suites with its newest release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct Series {
     name: &'static str,
     suites: &'static [Suite],
 }
 
-/// Every line that the lab knows, oldest first.
-pub const LINES: [Line; 5] = [
-    Line {
+/// Every series that the lab knows, oldest first.
+pub const SERIES: [Series; 5] = [
+    Series {
         name: "5.10",
         suites: &[Suite::BULLSEYE, Suite::BULLSEYE_SECURITY],
     },
-    Line {
+    Series {
         name: "6.1",
         suites: &[Suite::BOOKWORM, Suite::BOOKWORM_SECURITY],
     },
-    Line {
+    Series {
         name: "6.12",
         suites: &[Suite::TRIXIE, Suite::TRIXIE_SECURITY],
     },
-    Line {
+    Series {
         name: "6.18",
         suites: &[Suite::TRIXIE_BACKPORTS],
     },
-    Line {
+    Series {
         name: "7",
         suites: &[Suite::TRIXIE_BACKPORTS],
     },
 ];
 
-impl Line {
-    /// The short name: `6.12`; `7` stands for the newest of all 7.x.
+impl Series {
+    /// The short name: `6.12`; `7` stands for the newest 7.x.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.name
     }
 
-    /// The expression that the image packages of this line match. A release has a hyphen before its build, and in older
-    /// ones another before the number of the ABI.
+    /// The regular expression that matches the series' image packages. Release names have a hyphen before the
+    /// build, and older ones another before the ABI number.
     fn pattern(self, build: Build) -> String {
         format!(
             "linux-image-{}[.][^-]*(-[0-9]+)?-{}",
@@ -108,30 +108,33 @@ impl Line {
     }
 }
 
-impl FromStr for Line {
+impl FromStr for Series {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        LINES.into_iter().find(|line| line.name == text).ok_or_else(|| {
-            let known: Vec<_> = LINES.iter().map(|line| line.name).collect();
-            anyhow!("no kernel is called {text}; there are {}", known.join(", "))
-        })
+        SERIES
+            .into_iter()
+            .find(|series| series.name == text)
+            .ok_or_else(|| {
+                let known: Vec<_> = SERIES.iter().map(|series| series.name).collect();
+                anyhow!("unknown kernel {text}; the kernels are {}", known.join(", "))
+            })
     }
 }
 
-impl Display for Line {
+impl Display for Series {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name)
     }
 }
 
-/// Which IPVS a kernel gets.
+/// The IPVS of a kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ipvs {
-    /// The one that it was packaged with.
+    /// The packaged one.
     #[default]
     Packaged,
-    /// One that treats reused ports as kernels before 5.9 did; for 5.10 only.
+    /// One that handles reused ports like kernels before 5.9; for 5.10 only.
     Pre59,
 }
 
@@ -142,7 +145,7 @@ impl FromStr for Ipvs {
         match text {
             "packaged" => Ok(Self::Packaged),
             "pre-5.9" => Ok(Self::Pre59),
-            _ => Err(anyhow!("no IPVS is called {text}; there are packaged, pre-5.9")),
+            _ => Err(anyhow!("unknown IPVS {text}; the choices are packaged, pre-5.9")),
         }
     }
 }
@@ -156,34 +159,34 @@ impl Display for Ipvs {
     }
 }
 
-/// A kernel that can be booted.
+/// A bootable kernel.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// The name that it goes by: `6.12`, or `5.10 with IPVS pre-5.9`.
+    /// Its name: `6.12`, or `5.10 with IPVS pre-5.9`.
     pub name: String,
-    /// What `uname -r` will say.
+    /// Its `uname -r`.
     pub release: String,
-    /// The image.
+    /// The kernel image.
     pub vmlinuz: PathBuf,
     /// `lib/modules/RELEASE`.
     pub modules_dir: PathBuf,
-    /// Modules that stand in for the packaged ones of the same name.
+    /// Modules that replace the packaged ones of the same name.
     pub overrides: Vec<(String, PathBuf)>,
 }
 
 impl Kernel {
-    /// Finds the newest kernel of a line and has it in the cache, with the IPVS that is wanted.
-    pub fn fetch(cache: &Cache, line: Line, build: Build, ipvs: Ipvs) -> Result<Self> {
-        let (choice, kernel) = packaged(cache, line, build)
-            .with_context(|| format!("cannot get the kernel {line}, build {build}, from Debian"))?;
+    /// Finds the newest kernel of a series and puts it into the cache, with the requested IPVS.
+    pub fn fetch(cache: &Cache, series: Series, build: Build, ipvs: Ipvs) -> Result<Self> {
+        let (choice, kernel) = packaged(cache, series, build)
+            .with_context(|| format!("cannot fetch the kernel {series} ({build} build) from Debian"))?;
         match ipvs {
             Ipvs::Packaged => Ok(kernel),
-            Ipvs::Pre59 => with_old_ipvs(cache, line, kernel, &choice.image),
+            Ipvs::Pre59 => with_old_ipvs(cache, series, kernel, &choice.image),
         }
     }
 }
 
-/// The kernel that stands for a line, and the packages that it comes in.
+/// The kernel chosen for a series, and its packages.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Choice {
     image: Package,
@@ -191,17 +194,17 @@ struct Choice {
 }
 
 impl Choice {
-    /// What Debian has now.
-    fn make(cache: &Cache, line: Line, build: Build) -> Result<Self> {
-        let image = newest(cache, line.suites, &line.pattern(build))?;
+    /// Chooses from Debian's current packages.
+    fn make(cache: &Cache, series: Series, build: Build) -> Result<Self> {
+        let image = newest(cache, series.suites, &series.pattern(build))?;
         let release = release(&image)?;
         let part = |part: &str| Package {
             name: format!("linux-{part}-{release}"),
             version: image.version.clone(),
         };
-        // Since 7.0 the image package is empty, and needs two others.
+        // Since 7.0 the image package is empty and depends on two others.
         let (binary, modules) = (part("binary"), part("modules"));
-        let split = available(cache, line.suites, &binary)?;
+        let split = available(cache, series.suites, &binary)?;
         let packages = if split {
             vec![binary, modules]
         } else {
@@ -210,28 +213,28 @@ impl Choice {
         Ok(Self { image, packages })
     }
 
-    /// What was chosen within the last days: apt takes its time to say the same again.
-    fn remembered(memory: &Path) -> Option<Self> {
-        let age = memory.metadata().ok()?.modified().ok()?.elapsed().ok()?;
+    /// The choice of the last days, if any: apt would take a while to make the same choice.
+    fn remembered(record: &Path) -> Option<Self> {
+        let age = record.metadata().ok()?.modified().ok()?.elapsed().ok()?;
         if age > LISTS_AGE {
             return None;
         }
-        toml::from_str(&fs::read_to_string(memory).ok()?).ok()
+        toml::from_str(&fs::read_to_string(record).ok()?).ok()
     }
 
-    fn remember(&self, memory: &Path) -> Result<()> {
-        if let Some(folder) = memory.parent() {
+    fn remember(&self, record: &Path) -> Result<()> {
+        if let Some(folder) = record.parent() {
             fs::create_dir_all(folder)?;
         }
-        fs::write(memory, toml::to_string(self)?)
-            .with_context(|| format!("cannot write {}", memory.display()))
+        fs::write(record, toml::to_string(self)?)
+            .with_context(|| format!("cannot write {}", record.display()))
     }
 
-    fn unpack(&self, cache: &Cache, line: Line) -> Result<Kernel> {
+    fn unpack(&self, cache: &Cache, series: Series) -> Result<Kernel> {
         let release = release(&self.image)?.to_owned();
         let packages: Vec<String> = self.packages.iter().map(Package::pinned).collect();
         let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
-        let tree = unpack(cache, line.suites, &packages, Dependencies::None)?;
+        let tree = unpack(cache, series.suites, &packages, Dependencies::None)?;
         let modules_dir = tree.root.join("usr/lib/modules").join(&release);
         let places = [
             tree.root.join("boot").join(format!("vmlinuz-{release}")),
@@ -240,14 +243,14 @@ impl Choice {
         let vmlinuz = places
             .into_iter()
             .find(|path| path.exists())
-            .with_context(|| format!("{} has no kernel image", tree.root.display()))?;
+            .with_context(|| format!("no kernel image in {}", tree.root.display()))?;
         ensure!(
             modules_dir.join("kernel").exists(),
-            "{} has no modules",
+            "no modules in {}",
             tree.root.display()
         );
         Ok(Kernel {
-            name: line.name.to_owned(),
+            name: series.name.to_owned(),
             release,
             vmlinuz,
             modules_dir,
@@ -256,44 +259,44 @@ impl Choice {
     }
 }
 
-fn packaged(cache: &Cache, line: Line, build: Build) -> Result<(Choice, Kernel)> {
-    let memory = cache.root().join("kernels").join(match build {
-        Build::Cloud => format!("{line}.toml"),
-        _ => format!("{line}-{build}.toml"),
+fn packaged(cache: &Cache, series: Series, build: Build) -> Result<(Choice, Kernel)> {
+    let record = cache.root().join("kernels").join(match build {
+        Build::Cloud => format!("{series}.toml"),
+        _ => format!("{series}-{build}.toml"),
     });
-    let remembered = Choice::remembered(&memory);
-    // What was chosen may be neither in the cache any more nor in Debian.
+    let remembered = Choice::remembered(&record);
+    // The choice may have been removed from both the cache and Debian.
     if let Some(choice) = remembered
-        && let Ok(kernel) = choice.unpack(cache, line)
+        && let Ok(kernel) = choice.unpack(cache, series)
     {
         return Ok((choice, kernel));
     }
-    let choice = Choice::make(cache, line, build)?;
-    let kernel = choice.unpack(cache, line)?;
-    choice.remember(&memory)?;
+    let choice = Choice::make(cache, series, build)?;
+    let kernel = choice.unpack(cache, series)?;
+    choice.remember(&record)?;
     Ok((choice, kernel))
 }
 
-fn with_old_ipvs(cache: &Cache, line: Line, kernel: Kernel, image: &Package) -> Result<Kernel> {
+fn with_old_ipvs(cache: &Cache, series: Series, kernel: Kernel, image: &Package) -> Result<Kernel> {
     ensure!(
-        line.name == "5.10",
-        "the pre-5.9 IPVS is built for the kernel 5.10, not for {line}"
+        series.name == "5.10",
+        "the pre-5.9 IPVS exists for kernel 5.10 only, not for {series}"
     );
-    let module = ipvs_flavour::build(cache, line.suites, &kernel.release, &image.version)
+    let module = ipvs_flavour::build(cache, series.suites, &kernel.release, &image.version)
         .context("cannot build the pre-5.9 IPVS")?;
     Ok(Kernel {
-        name: format!("{line} with IPVS {}", Ipvs::Pre59),
+        name: format!("{series} with IPVS {}", Ipvs::Pre59),
         overrides: vec![("ip_vs".to_owned(), module)],
         ..kernel
     })
 }
 
-/// The release of an image package: its name says it.
+/// The kernel release in an image package's name.
 fn release(image: &Package) -> Result<&str> {
     image
         .name
         .strip_prefix("linux-image-")
-        .with_context(|| format!("{} is no kernel image", image.name))
+        .with_context(|| format!("{} is not a kernel image package", image.name))
 }
 
 #[cfg(test)]
@@ -304,9 +307,9 @@ mod tests {
     use crate::packages::Version;
 
     #[test]
-    fn every_name_that_is_shown_is_understood() {
-        for line in LINES {
-            assert_eq!(line.to_string().parse::<Line>().unwrap(), line);
+    fn displayed_names_parse() {
+        for series in SERIES {
+            assert_eq!(series.to_string().parse::<Series>().unwrap(), series);
         }
         for build in [Build::Cloud, Build::Generic, Build::Realtime] {
             assert_eq!(build.to_string().parse::<Build>().unwrap(), build);
@@ -314,16 +317,16 @@ mod tests {
         for ipvs in [Ipvs::Packaged, Ipvs::Pre59] {
             assert_eq!(ipvs.to_string().parse::<Ipvs>().unwrap(), ipvs);
         }
-        let error = "4.19".parse::<Line>().unwrap_err().to_string();
+        let error = "4.19".parse::<Series>().unwrap_err().to_string();
         assert!(error.contains("5.10, 6.1, 6.12"), "{error}");
     }
 
     #[test]
-    fn a_dot_of_a_name_stands_for_a_dot() {
-        let line: Line = "6.1".parse().unwrap();
-        // 6.12 is not a member of 6.1.
+    fn dots_in_names_match_literally() {
+        let series: Series = "6.1".parse().unwrap();
+        // 6.12 does not belong to 6.1.
         assert_eq!(
-            line.pattern(Build::Realtime),
+            series.pattern(Build::Realtime),
             "linux-image-6[.]1[.][^-]*(-[0-9]+)?-rt-amd64"
         );
     }
@@ -336,24 +339,24 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_is_remembered_for_some_days() {
+    fn a_choice_is_cached_for_some_days() {
         let folder = tempfile::tempdir().unwrap();
-        let memory = folder.path().join("kernels/7.toml");
-        assert_eq!(Choice::remembered(&memory), None);
+        let record = folder.path().join("kernels/7.toml");
+        assert_eq!(Choice::remembered(&record), None);
         let choice = Choice {
             image: package("linux-image-a"),
             packages: vec![package("linux-binary-a")],
         };
-        choice.remember(&memory).unwrap();
-        assert_eq!(Choice::remembered(&memory), Some(choice));
+        choice.remember(&record).unwrap();
+        assert_eq!(Choice::remembered(&record), Some(choice));
         let old = SystemTime::now() - LISTS_AGE - Duration::from_hours(1);
         fs::File::options()
             .write(true)
-            .open(&memory)
+            .open(&record)
             .unwrap()
             .set_modified(old)
             .unwrap();
-        assert_eq!(Choice::remembered(&memory), None);
+        assert_eq!(Choice::remembered(&record), None);
     }
 
     #[test]

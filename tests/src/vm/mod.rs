@@ -1,4 +1,4 @@
-//! The virtual machine: which packages make a kernel, the initramfs, QEMU.
+//! The virtual machine: kernels, the initramfs, QEMU.
 
 pub mod cpio;
 pub mod elf;

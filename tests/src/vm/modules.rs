@@ -1,7 +1,7 @@
-//! Kernel modules: which files a list of names comes to, in the order in which they can be loaded.
+//! Kernel modules: resolves a list of names to files in load order.
 //!
-//! Debian's packages hold no `modules.dep` (depmod writes it when they are installed), so dependencies are read
-//! from where depmod reads them: the `.modinfo` section of each module.
+//! Debian's packages contain no `modules.dep` (depmod writes it at installation), so dependencies are read
+//! from depmod's own source: the `.modinfo` section of each module.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -15,13 +15,13 @@ use object::{Object, ObjectSection};
 /// One module, ready for the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Module {
-    /// Its name as the kernel spells it, with underscores.
+    /// Its name in the kernel's spelling, with underscores.
     pub name: String,
-    /// The `.ko` file's content, uncompressed.
+    /// The uncompressed content of its `.ko` file.
     pub content: Vec<u8>,
-    /// The modules that must be loaded before it, itself excluded, in that order.
+    /// Its dependencies, in load order.
     pub needs: Vec<String>,
-    /// Other names under which it is asked for.
+    /// Its aliases.
     pub aliases: Vec<String>,
 }
 
@@ -33,23 +33,23 @@ pub struct Modules {
 }
 
 impl Modules {
-    /// Looks through `lib/modules/RELEASE`; `overrides` names files that stand in for the packaged ones.
+    /// Searches `lib/modules/RELEASE`; the files in `overrides` replace the packaged ones.
     pub fn find(folder: &Path, overrides: &[(String, PathBuf)]) -> Result<Self> {
         let mut files = BTreeMap::new();
         collect(&folder.join("kernel"), &mut files)
             .with_context(|| format!("cannot list the modules in {}", folder.display()))?;
         for (name, path) in overrides {
-            files.insert(spelled(name), path.clone());
+            files.insert(normalized(name), path.clone());
         }
-        // Some kernels' list of built-in modules is in a package of its own, which nothing else needs.
+        // Some kernels' list of built-in modules is in a separate package that nothing depends on.
         let builtin = fs::read_to_string(folder.join("modules.builtin"))
             .ok()
             .map(|list| list.lines().map(|line| name_of(Path::new(line))).collect());
         Ok(Self { files, builtin })
     }
 
-    /// The named modules and all that they need, dependencies first. What the kernel has built in is left out,
-    /// and so is what is `optional` and not there.
+    /// The named modules and their dependencies, dependencies first. Built-in modules are omitted, and so are
+    /// missing `optional` ones.
     pub fn closure(&self, required: &[&str], optional: &[&str]) -> Result<Vec<Module>> {
         let mut closure = Closure {
             modules: self,
@@ -57,10 +57,10 @@ impl Modules {
             ordered: Vec::new(),
         };
         for name in required {
-            closure.add(&spelled(name), true)?;
+            closure.add(&normalized(name), true)?;
         }
         for name in optional {
-            closure.add(&spelled(name), false)?;
+            closure.add(&normalized(name), false)?;
         }
         Ok(closure.ordered)
     }
@@ -85,7 +85,7 @@ impl Closure<'_> {
                     .as_ref()
                     .is_some_and(|builtin| !builtin.contains(name))
             {
-                bail!("this kernel has no module {name}, nor is it built in");
+                bail!("module {name} is neither available nor built into this kernel");
             }
             return Ok(());
         };
@@ -98,7 +98,7 @@ impl Closure<'_> {
             direct.push(dependency);
         }
         for wish in info.softdep_pre {
-            // A soft dependency may name an algorithm: `crc32c` is what `crc32c_generic` offers everywhere.
+            // A soft dependency may name an algorithm: `crc32c` is provided by `crc32c_generic` everywhere.
             for wish in [format!("{wish}_generic"), wish] {
                 self.add(&wish, false)?;
                 direct.push(wish);
@@ -114,7 +114,7 @@ impl Closure<'_> {
         Ok(())
     }
 
-    /// These modules and all that they need, as far as they are there, in the order of loading.
+    /// These modules and their dependencies, as far as they exist, in load order.
     fn all_before(&self, direct: &[String]) -> Vec<String> {
         let mut needs: Vec<String> = Vec::new();
         for name in direct {
@@ -131,7 +131,7 @@ impl Closure<'_> {
     }
 }
 
-/// What a module says of its own needs.
+/// A module's own dependency information.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Info {
     depends: Vec<String>,
@@ -142,9 +142,7 @@ struct Info {
 impl Info {
     fn of(module: &[u8]) -> Result<Self> {
         let file = object::read::elf::ElfFile64::<object::Endianness>::parse(module)?;
-        let section = file
-            .section_by_name(".modinfo")
-            .context("it has no .modinfo section")?;
+        let section = file.section_by_name(".modinfo").context("no .modinfo section")?;
         Ok(Self::parse(section.data()?))
     }
 
@@ -154,7 +152,7 @@ impl Info {
             let entry = String::from_utf8_lossy(entry);
             if let Some(list) = entry.strip_prefix("depends=") {
                 info.depends
-                    .extend(list.split(',').filter(|name| !name.is_empty()).map(spelled));
+                    .extend(list.split(',').filter(|name| !name.is_empty()).map(normalized));
             } else if let Some(list) = entry.strip_prefix("softdep=") {
                 // "pre: a b post: c"
                 let before = list
@@ -162,9 +160,9 @@ impl Info {
                     .skip_while(|word| *word != "pre:")
                     .skip(1)
                     .take_while(|word| !word.ends_with(':'));
-                info.softdep_pre.extend(before.map(spelled));
+                info.softdep_pre.extend(before.map(normalized));
             } else if let Some(alias) = entry.strip_prefix("alias=") {
-                info.aliases.push(spelled(alias));
+                info.aliases.push(normalized(alias));
             }
         }
         info
@@ -187,10 +185,10 @@ fn collect(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> std::io::Res
 /// `kernel/net/ipv4/nf-x.ko.xz` is the module `nf_x`.
 fn name_of(path: &Path) -> String {
     let file = path.file_name().unwrap_or_default().to_string_lossy();
-    spelled(file.split(".ko").next().unwrap_or_default())
+    normalized(file.split(".ko").next().unwrap_or_default())
 }
 
-fn spelled(name: &str) -> String {
+fn normalized(name: &str) -> String {
     name.replace('-', "_")
 }
 
@@ -219,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn module_info_is_read_as_depmod_reads_it() {
+    fn module_info_is_parsed_like_depmod() {
         let section = b"license=GPL\0softdep=pre: crc32c xts-aes post: later\0depends=nf_conntrack,nf-defrag-ipv4\0alias=ipt_X\0name=ip_vs\0";
         assert_eq!(
             Info::parse(section),
@@ -233,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_is_called_as_the_kernel_calls_it() {
+    fn module_names_use_the_kernels_spelling() {
         assert_eq!(
             name_of(Path::new("kernel/net/netfilter/ipvs/ip_vs.ko.xz")),
             "ip_vs"

@@ -1,4 +1,4 @@
-//! QEMU: which one there is, whether it can use KVM here, and one guest as a running process.
+//! QEMU: the program, whether KVM works on this machine, and one guest as a running process.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -13,29 +13,24 @@ use sha2::{Digest, Sha256};
 
 use super::kernels::Kernel;
 use super::qemu_program;
-use crate::packages::{Cache, host::Program};
+pub use super::qemu_program::PROGRAM;
+use crate::packages::Cache;
 
-/// The program that boots the guests.
-pub const PROGRAM: Program = Program {
-    name: "qemu-system-x86_64",
-    package: "qemu-system-x86",
-};
+/// How long the KVM test may take; where KVM works it takes one or two seconds.
+const KVM_TEST_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long the proof of KVM may take; where KVM works it takes one or two seconds.
-const PROOF: Duration = Duration::from_secs(5);
-
-/// Overrules the proof of KVM: `kvm` or `tcg`.
+/// Overrides the KVM test: `kvm` or `tcg`.
 const ACCELERATOR: &str = "TRACER_LAB_ACCEL";
 
-/// What a kernel says when it has come to the end of booting and was given no file system.
+/// The kernel's message at the end of booting without a root file system.
 const BOOTED: &str = "Unable to mount root fs";
 
-/// What runs the guest's instructions.
+/// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accelerator {
     /// The processor itself.
     Kvm,
-    /// QEMU's translator.
+    /// QEMU's own translator.
     Tcg,
 }
 
@@ -52,7 +47,7 @@ impl Accelerator {
     fn processor(self) -> &'static str {
         match self {
             Self::Kvm => "host",
-            // QEMU 7.2 translates cmpxchg16b in a way that corrupts the slab of SMP guests.
+            // QEMU 7.2 mistranslates cmpxchg16b, which corrupts the slab of SMP guests.
             Self::Tcg => "max,-cx16",
         }
     }
@@ -62,25 +57,24 @@ impl Accelerator {
 #[derive(Debug, Clone)]
 pub struct Qemu {
     program: PathBuf,
-    /// What it uses.
+    /// How it runs guests.
     pub accelerator: Accelerator,
 }
 
 impl Qemu {
-    /// Finds QEMU and learns whether KVM works here by booting `kernel` with it. The answer is kept in `cache`
-    /// until this machine is booted anew.
+    /// Finds QEMU and tests KVM by booting `kernel` with it. The result is cached until this machine reboots.
     pub fn find(cache: &Cache, kernel: &Kernel) -> Result<Self> {
         let program = qemu_program::find(cache)?;
         let accelerator = match std::env::var(ACCELERATOR).as_deref() {
             Ok("kvm") => Accelerator::Kvm,
             Ok("tcg") => Accelerator::Tcg,
-            Ok(other) => anyhow::bail!("{ACCELERATOR} is {other}, which is neither kvm nor tcg"),
-            Err(_) => remembered_proof(cache.root(), &program, kernel)?,
+            Ok(other) => anyhow::bail!("{ACCELERATOR}={other}: expected kvm or tcg"),
+            Err(_) => cached_accelerator(cache.root(), &program, kernel)?,
         };
         Ok(Self { program, accelerator })
     }
 
-    /// Starts a guest with so many processors; with `screen`, its third serial port is this terminal.
+    /// Starts a guest with this many processors; with `screen`, its third serial port is that terminal.
     pub fn boot(
         &self,
         kernel: &Kernel,
@@ -104,14 +98,14 @@ impl Qemu {
         if let Some(screen) = screen {
             let screen = format!("serial,id=screen,path={}", screen.display());
             command.args(["-chardev", &screen]);
-            // An interrupt of its own: the console has that of a PC's third port.
+            // With its own interrupt: by default the third port of a PC shares the console's.
             command.args(["-device", "isa-serial,chardev=screen,iobase=0x3e8,irq=5"]);
         }
         Guest::start(command, console)
     }
 }
 
-/// Kernel parameters of a guest. A guest that is broken ends at once and is not to be waited for.
+/// Kernel parameters of a guest. A broken guest panics at once instead of hanging.
 const PARAMETERS: &str = "console=ttyS0 loglevel=6 panic=-1 oops=panic softlockup_panic=1 mitigations=off rcupdate.rcu_expedited=1 \
                           random.trust_cpu=on tsc=reliable no_timer_check";
 
@@ -134,7 +128,7 @@ fn command(program: &Path, accelerator: Accelerator, kernel: &Kernel, cpus: u8, 
     command
 }
 
-fn remembered_proof(cache: &Path, program: &Path, kernel: &Kernel) -> Result<Accelerator> {
+fn cached_accelerator(cache: &Path, program: &Path, kernel: &Kernel) -> Result<Accelerator> {
     if !Path::new("/dev/kvm").exists() {
         return Ok(Accelerator::Tcg);
     }
@@ -154,20 +148,20 @@ fn remembered_proof(cache: &Path, program: &Path, kernel: &Kernel) -> Result<Acc
         Ok("fails") => return Ok(Accelerator::Tcg),
         _ => {}
     }
-    eprintln!("     KVM  trying whether it can boot {} ...", kernel.release);
+    eprintln!("     KVM  testing with {} ...", kernel.release);
     let works = kvm_works(program, kernel).unwrap_or(false);
     let answer = if works { "works" } else { "fails" };
     eprintln!(
-        "     KVM  {answer} here{}",
-        if works { "" } else { ": guests are emulated" }
+        "     KVM  {answer}{}",
+        if works { "" } else { ": guests will be emulated" }
     );
     fs::create_dir_all(cache).with_context(|| format!("cannot create {}", cache.display()))?;
     fs::write(&path, answer).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(if works { Accelerator::Kvm } else { Accelerator::Tcg })
 }
 
-/// `/dev/kvm` can be opened on machines where no guest ever gets beyond its firmware, so nothing but a boot is
-/// a proof.
+/// Boots a guest: `/dev/kvm` can be opened on machines where no guest ever gets past its firmware, so only a
+/// boot proves that KVM works.
 fn kvm_works(program: &Path, kernel: &Kernel) -> Result<bool> {
     let mut command = command(program, Accelerator::Kvm, kernel, 2, "console=ttyS0 panic=-1");
     command.args(["-serial", "stdio"]);
@@ -180,7 +174,7 @@ fn kvm_works(program: &Path, kernel: &Kernel) -> Result<bool> {
         let _ = console.read_to_end(&mut text);
         let _ = sender.send(String::from_utf8_lossy(&text).contains(BOOTED));
     });
-    Ok(receiver.recv_timeout(PROOF).unwrap_or(false))
+    Ok(receiver.recv_timeout(KVM_TEST_LIMIT).unwrap_or(false))
 }
 
 /// One guest. It is killed when this is dropped.
@@ -191,20 +185,20 @@ pub struct Guest {
     lines: Receiver<String>,
 }
 
-/// What can be had from a guest within some time.
+/// The result of waiting for a guest's next line.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum NextLine {
     /// A line of the protocol.
     Line(String),
     /// Nothing so far.
-    Nothing,
-    /// The guest's last line has been read.
-    End,
+    TimedOut,
+    /// The guest's output has ended.
+    Closed,
 }
 
 impl Guest {
     fn start(command: Command, console: &Path) -> Result<Self> {
-        // What an earlier guest wrote must not be taken for this one's.
+        // An earlier guest's output must not be mistaken for this one's.
         File::create(console).with_context(|| format!("cannot create {}", console.display()))?;
         let mut process = Process::start(command)?;
         let stdout = process.stdout()?;
@@ -224,31 +218,31 @@ impl Guest {
         })
     }
 
-    /// Waits for the next line.
+    /// Waits for the next line, at most for `wait`.
     #[must_use]
-    pub fn hear(&self, wait: Duration) -> Heard {
+    pub fn next_line(&self, wait: Duration) -> NextLine {
         match self.lines.recv_timeout(wait) {
-            Ok(line) => Heard::Line(line),
-            Err(mpsc::RecvTimeoutError::Timeout) => Heard::Nothing,
-            Err(mpsc::RecvTimeoutError::Disconnected) => Heard::End,
+            Ok(line) => NextLine::Line(line),
+            Err(mpsc::RecvTimeoutError::Timeout) => NextLine::TimedOut,
+            Err(mpsc::RecvTimeoutError::Disconnected) => NextLine::Closed,
         }
     }
 
-    /// How much has been written to the console so far.
+    /// The number of bytes written to the console so far.
     #[must_use]
     pub fn console_size(&self) -> u64 {
         fs::metadata(&self.console).map_or(0, |metadata| metadata.len())
     }
 
-    /// What QEMU complained about, if it did.
-    pub fn complaint(&mut self) -> String {
-        self.process.complaint()
+    /// QEMU's error output, if there is any.
+    pub fn error_output(&mut self) -> String {
+        self.process.error_output()
     }
 
-    /// Waits for the guest to power off; kills it when it takes longer than `wait`.
+    /// Waits for the guest to power off; kills it after `wait`.
     pub fn finish(mut self, wait: Duration) {
         let deadline = Instant::now() + wait;
-        while self.process.ended().is_none() && Instant::now() < deadline {
+        while self.process.exit_status().is_none() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -278,12 +272,12 @@ impl Process {
             .context("QEMU's output is already being read")
     }
 
-    fn ended(&mut self) -> Option<ExitStatus> {
+    fn exit_status(&mut self) -> Option<ExitStatus> {
         self.0.try_wait().ok().flatten()
     }
 
-    fn complaint(&mut self) -> String {
-        // The other end of the pipe must be closed, or this would wait for it.
+    fn error_output(&mut self) -> String {
+        // Reading to the end would block while QEMU runs.
         self.kill();
         let mut text = String::new();
         if let Some(mut stderr) = self.0.stderr.take() {
@@ -304,7 +298,7 @@ impl Drop for Process {
     }
 }
 
-/// Nothing that we run on drop helps when we are killed ourselves; the kernel then ends QEMU for us.
+/// Makes the kernel kill QEMU when we are killed and cannot run our own cleanup.
 fn with_parent_watch(command: Command) -> Command {
     let Some(setpriv) = crate::packages::host::find("setpriv") else {
         return command;

@@ -1,21 +1,28 @@
-//! Which QEMU boots the guests: the machine's own, or where that is too old a newer build for the same libraries.
+//! The QEMU that boots the guests: the machine's own, or a newer build for the same libraries if that is too
+//! old.
 //!
-//! Before 8.1, a guest of several emulated processors could go on with what was translated of code that another of its
-//! processors had just patched. A kernel that attaches probes patches itself all the time: guests of 5.10 and 6.12 met a
-//! breakpoint that was gone already, and died of it.
+//! Before 8.1, a guest with several emulated processors could continue with stale translations of code that
+//! another processor had just patched. A kernel that attaches probes patches itself all the time: guests with
+//! 5.10 and 6.12 hit a breakpoint that was already removed, and crashed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::qemu::PROGRAM;
-use crate::packages::{Cache, Dependencies, Suite, Version, host, unpack};
+use crate::packages::host::{self, Program};
+use crate::packages::{Cache, Dependencies, Suite, Version, unpack};
 
-/// The first that runs the code that is there.
-const GOOD: &str = "8.1";
+/// The program that boots the guests.
+pub const PROGRAM: Program = Program {
+    name: "qemu-system-x86_64",
+    package: "qemu-system-x86",
+};
 
-/// The packages of a QEMU that boots PCs. The libraries are those of the machine's own QEMU.
+/// The first version without that bug.
+const FIRST_GOOD: &str = "8.1";
+
+/// The packages of a QEMU that boots PCs. It uses the libraries of the machine's own QEMU.
 const PACKAGES: [&str; 4] = [
     "qemu-system-x86",
     "qemu-system-common",
@@ -23,19 +30,19 @@ const PACKAGES: [&str; 4] = [
     "seabios",
 ];
 
-/// The program to run.
+/// Returns the program to run.
 pub(super) fn find(cache: &Cache) -> Result<PathBuf> {
     let own = host::find(PROGRAM.name).with_context(|| format!("{} is not installed", PROGRAM.name))?;
     let version = version(&own)?;
-    if version >= Version::new(GOOD) {
+    if version >= Version::new(FIRST_GOOD) {
         return Ok(own);
     }
     match newer(cache) {
         Ok(newer) => Ok(newer),
         Err(error) => {
             eprintln!(
-                "    QEMU  goes on with the machine's own {version}, before {GOOD} (a guest may crash while probes are \
-                 attached): no newer one to be had: {error:#}"
+                "    QEMU  using the machine's own {version}, older than {FIRST_GOOD} (a guest may crash while probes are \
+                 attached), because no newer one is available: {error:#}"
             );
             Ok(own)
         }
@@ -46,29 +53,29 @@ fn newer(cache: &Cache) -> Result<PathBuf> {
     let tree = unpack(cache, &[Suite::BOOKWORM_BACKPORTS], &PACKAGES, Dependencies::None)?;
     let program = tree.root.join("usr/bin").join(PROGRAM.name);
     let version = version(&program)?;
-    ensure!(version >= Version::new(GOOD), "it is {version}");
+    ensure!(version >= Version::new(FIRST_GOOD), "its version is {version}");
     Ok(program)
 }
 
-/// The version that it says it is.
+/// The version that the program reports.
 fn version(program: &Path) -> Result<Version> {
     let output = Command::new(program)
         .arg("--version")
         .output()
         .with_context(|| format!("cannot run {}", program.display()))?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    said_version(&said).with_context(|| {
+    let output_text = String::from_utf8_lossy(&output.stdout);
+    parse_version(&output_text).with_context(|| {
         let complaint = String::from_utf8_lossy(&output.stderr);
         format!(
-            "{} does not say which version it is: {}",
+            "{} does not report its version: {}",
             program.display(),
             complaint.trim()
         )
     })
 }
 
-fn said_version(said: &str) -> Option<Version> {
-    let version = said
+fn parse_version(output_text: &str) -> Option<Version> {
+    let version = output_text
         .split_whitespace()
         .skip_while(|word| *word != "version")
         .nth(1)?;
@@ -82,12 +89,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_and_compared() {
-        let of = |text: &str| said_version(text);
+    fn versions_are_parsed_and_compared() {
+        let of = |text: &str| parse_version(text);
         let old =
             of("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright (c)").unwrap();
         let new = of("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)").unwrap();
-        assert!(old < Version::new(GOOD) && new >= Version::new(GOOD));
+        assert!(old < Version::new(FIRST_GOOD) && new >= Version::new(FIRST_GOOD));
         assert!(of("").is_none() && of("QEMU emulator version unknown").is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! One boot from the first line to the last, with an eye on guests that die or fall silent.
+//! Runs one boot, and detects guests that crash or hang.
 
 use std::fmt;
 use std::fs;
@@ -8,24 +8,24 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::kernels::Kernel;
-use super::qemu::{Guest, Heard, Qemu};
+use super::qemu::{Guest, NextLine, Qemu};
 use crate::protocol::Message;
 
-/// How often a guest that says nothing is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often a silent guest is checked.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long a guest may take to power off once it is done.
+/// How long a finished guest may take to power off.
 const POWER_OFF: Duration = Duration::from_secs(5);
 
-/// How many of the console's last lines go into a report.
+/// How many of the console's last lines are reported.
 const TAIL: usize = 25;
 
-/// How long things may take.
+/// Time limits of a boot.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// From power on to [`Message::Ready`].
+    /// From power-on to [`Message::Ready`].
     pub ready: Duration,
-    /// Without a single byte from the guest, once it was ready.
+    /// Without any output from the guest, once it is ready.
     pub silence: Duration,
     /// The whole boot.
     pub total: Duration,
@@ -34,28 +34,28 @@ pub struct Limits {
 /// One boot.
 #[derive(Debug, Clone, Copy)]
 pub struct Boot<'a> {
-    /// What runs it.
+    /// The QEMU that runs it.
     pub qemu: &'a Qemu,
-    /// What is booted.
+    /// The kernel it boots.
     pub kernel: &'a Kernel,
-    /// How many processors it has.
+    /// Its number of processors.
     pub cpus: u8,
-    /// What the kernel unpacks.
+    /// The initramfs.
     pub initramfs: &'a Path,
-    /// Where the console is written to.
+    /// The file that receives the console's output.
     pub console: &'a Path,
-    /// The terminal that is its third serial port.
+    /// The terminal that becomes its third serial port.
     pub screen: Option<&'a Path>,
-    /// How long things may take.
+    /// Its time limits.
     pub limits: Limits,
 }
 
-/// A guest that did not come to its end.
+/// A guest that did not finish.
 #[derive(Debug)]
 pub struct Failure {
     /// What happened.
     pub why: String,
-    /// Whether the guest had been ready before.
+    /// Whether the guest was ready before that.
     pub was_ready: bool,
     /// The last lines of its console.
     pub console: String,
@@ -74,35 +74,35 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Boot<'_> {
-    /// Boots and hands on each message as it comes. A guest that dies before it was ready gets a second try: no
-    /// scenario has seen anything of the first one.
+    /// Boots and passes on each message as it arrives. A guest that dies before it is ready is booted a
+    /// second time, because no scenario has started yet.
     pub fn run(&self, mut on_message: impl FnMut(Message)) -> Result<()> {
-        match self.once(&mut on_message)? {
+        match self.boot_once(&mut on_message)? {
             Err(failure) if !failure.was_ready => {
                 eprintln!(
-                    "    Boot  {} died before it was ready, trying once more: {failure}",
+                    "    Boot  {} died before it was ready, retrying: {failure}",
                     self.kernel.release
                 );
-                Ok(self.once(&mut on_message)??)
+                Ok(self.boot_once(&mut on_message)??)
             }
             outcome => Ok(outcome?),
         }
     }
 
-    fn once(&self, on_message: &mut dyn FnMut(Message)) -> Result<Result<(), Failure>> {
+    fn boot_once(&self, on_message: &mut dyn FnMut(Message)) -> Result<Result<(), Failure>> {
         let mut guest = self
             .qemu
             .boot(self.kernel, self.cpus, self.initramfs, self.console, self.screen)?;
-        let mut watch = Watch::new(self.limits);
+        let mut watchdog = Watchdog::new(self.limits);
         loop {
-            match guest.hear(LOOK) {
-                Heard::Line(line) => {
-                    watch.alive();
-                    // A line that is no message was cut short; what that means will show in what follows.
+            match guest.next_line(POLL_INTERVAL) {
+                NextLine::Line(line) => {
+                    watchdog.reset();
+                    // A line that does not parse was cut short; its consequences show in what follows.
                     let Some(message) = Message::from_line(&line) else {
                         continue;
                     };
-                    watch.ready |= matches!(message, Message::Ready { .. });
+                    watchdog.ready |= matches!(message, Message::Ready { .. });
                     let done = message == Message::Done;
                     on_message(message);
                     if done {
@@ -110,24 +110,24 @@ impl Boot<'_> {
                         return Ok(Ok(()));
                     }
                 }
-                Heard::Nothing => {
-                    watch.console(guest.console_size());
-                    if let Some(why) = watch.complaint() {
-                        return Ok(Err(self.failure(&mut guest, watch.ready, why)));
+                NextLine::TimedOut => {
+                    watchdog.console(guest.console_size());
+                    if let Some(why) = watchdog.expired() {
+                        return Ok(Err(self.failure(&mut guest, watchdog.ready, why)));
                     }
                 }
-                Heard::End => {
+                NextLine::Closed => {
                     let why = "the guest ended before it was done".to_owned();
-                    return Ok(Err(self.failure(&mut guest, watch.ready, why)));
+                    return Ok(Err(self.failure(&mut guest, watchdog.ready, why)));
                 }
             }
         }
     }
 
     fn failure(&self, guest: &mut Guest, was_ready: bool, mut why: String) -> Failure {
-        let complaint = guest.complaint();
-        if !complaint.is_empty() {
-            why = format!("{why} (QEMU: {complaint})");
+        let error_output = guest.error_output();
+        if !error_output.is_empty() {
+            why = format!("{why} (QEMU: {error_output})");
         }
         let console = fs::read(self.console).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
@@ -142,8 +142,8 @@ impl Boot<'_> {
     }
 }
 
-/// Tells when a guest has taken too long.
-struct Watch {
+/// Detects a guest that takes too long.
+struct Watchdog {
     limits: Limits,
     started: Instant,
     heard: Instant,
@@ -151,7 +151,7 @@ struct Watch {
     ready: bool,
 }
 
-impl Watch {
+impl Watchdog {
     fn new(limits: Limits) -> Self {
         let now = Instant::now();
         Self {
@@ -163,18 +163,18 @@ impl Watch {
         }
     }
 
-    fn alive(&mut self) {
+    fn reset(&mut self) {
         self.heard = Instant::now();
     }
 
     fn console(&mut self, size: u64) {
         if size != self.console {
             self.console = size;
-            self.alive();
+            self.reset();
         }
     }
 
-    fn complaint(&self) -> Option<String> {
+    fn expired(&self) -> Option<String> {
         let Limits {
             ready,
             silence,
@@ -218,27 +218,27 @@ mod tests {
     };
 
     #[test]
-    fn the_watch_bites_when_it_should() {
+    fn the_watchdog_detects_slow_and_silent_guests() {
         let Some(past) = Instant::now().checked_sub(Duration::from_secs(45)) else {
             return; // a machine that has just been switched on
         };
-        let mut watch = Watch::new(LIMITS);
-        watch.heard = past;
-        watch.started = past;
-        assert_eq!(watch.complaint(), None, "a booting guest may be silent");
-        watch.ready = true;
-        assert!(watch.complaint().unwrap().contains("silent for 30 s"));
-        watch.console(10);
-        assert_eq!(watch.complaint(), None, "the console is a sign of life");
-        watch.limits.total = Duration::from_secs(40);
-        assert!(watch.complaint().unwrap().contains("not done after 40 s"));
-        watch.ready = false;
-        watch.limits.ready = Duration::from_secs(44);
-        assert!(watch.complaint().unwrap().contains("not ready after 44 s"));
+        let mut watchdog = Watchdog::new(LIMITS);
+        watchdog.heard = past;
+        watchdog.started = past;
+        assert_eq!(watchdog.expired(), None, "a booting guest may be silent");
+        watchdog.ready = true;
+        assert!(watchdog.expired().unwrap().contains("silent for 30 s"));
+        watchdog.console(10);
+        assert_eq!(watchdog.expired(), None, "the console is a sign of life");
+        watchdog.limits.total = Duration::from_secs(40);
+        assert!(watchdog.expired().unwrap().contains("not done after 40 s"));
+        watchdog.ready = false;
+        watchdog.limits.ready = Duration::from_secs(44);
+        assert!(watchdog.expired().unwrap().contains("not ready after 44 s"));
     }
 
     #[test]
-    fn the_tail_is_the_end_without_empty_lines() {
+    fn the_tail_omits_empty_lines() {
         let lines: Vec<String> = (0..40).map(|n| format!("line {n}")).collect();
         let text = lines.join("\r\n\r\n");
         let tail = tail(&text);

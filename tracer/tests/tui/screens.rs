@@ -1,4 +1,4 @@
-//! docs/screens.md shows what the screen looks like, and no other screen than the one there is.
+//! docs/screens.md quotes the screen as it is.
 
 use std::{env, fmt::Write as _, fs, path::Path};
 
@@ -11,38 +11,43 @@ const UNICODE: Theme = Theme {
     is_ascii: false,
 };
 
-/// Views: heading, keys that lead there, columns and lines, and what there is to say.
+/// Views: heading, keys that open it, columns and lines, description.
 const VIEWS: [(&str, &str, (u16, u16), &str); 5] = [
     (
         "Overview",
         "",
         (80, 24),
-        "What goes wrong, the worst first. Enter shows the connections of the selected cause or service.",
+        "Outcomes over time, top causes, services. Enter lists the connections of the selected cause or service.",
     ),
     (
         "Flows",
         "2t",
         (100, 15),
-        "Every connection, also while nothing is decided (`pending`); here only those that went wrong (`t`). `/` filters with the words of the command line.",
+        "Every connection, including those without a verdict yet (`pending`). Here `t` limits the list to failed and delayed ones. `/` filters by the names of the command-line options, for example `port:30080 fate:dropped`.",
     ),
     (
         "Flow",
         "2/cause:ipvs.reuse\n\n",
         (100, 40),
-        "One connection: why, what to do, and its way through the kernel with a column for each network namespace.",
+        "One connection: the cause, what to do, and its path through the kernel. Each network namespace has a column.",
     ),
-    ("Drops", "4", (100, 15), "Where this node discards packets."),
+    (
+        "Drops",
+        "4",
+        (100, 15),
+        "Functions in which this node dropped packets.",
+    ),
     (
         "Hooks",
         "5",
         (100, 15),
-        "Where tracer looks, and where it cannot.",
+        "Hooks: attached or not, records seen and lost, and why a hook is not attached.",
     ),
 ];
 
 #[test]
-fn the_documentation_shows_the_screen() {
-    let mut text = "# Screens\n\nMade from the same code as the screen, by `TRACER_WRITE_SCREENS=1 cargo test -p tracer --test tui`.\n".to_owned();
+fn the_documentation_quotes_the_screen() {
+    let mut text = "# Screens\n\nGenerated from the code that draws the screen: `TRACER_WRITE_SCREENS=1 cargo test -p tracer --test tui`.\n".to_owned();
     for (title, keys, (width, height), says) in VIEWS {
         let mut model = busy(UNICODE, width, height);
         press(&mut model, keys);
@@ -54,5 +59,8 @@ fn the_documentation_shows_the_screen() {
         fs::write(&path, &text).expect("docs/screens.md can be written");
     }
     let written = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(written, text, "TRACER_WRITE_SCREENS=1 writes it anew");
+    assert_eq!(
+        written, text,
+        "docs/screens.md is out of date: run this test with TRACER_WRITE_SCREENS=1"
+    );
 }

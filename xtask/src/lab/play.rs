@@ -118,7 +118,7 @@ impl Lab {
         let mut notes = Vec::new();
         // Whatever is said meanwhile would go across the screen.
         let booted = self.boot(qemu, programme, &programme.scenarios, |message| {
-            if let Message::Farewell { text } = message {
+            if let Message::ScreenFailed { text } = message {
                 notes.push(text);
             }
         });

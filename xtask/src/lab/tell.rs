@@ -186,7 +186,7 @@ impl Audience for Teller<'_> {
             Message::Tracer { line } => self.tracer(line),
             Message::Traffic(truth) => self.client(truth),
             Message::Recording { .. }
-            | Message::Farewell { .. }
+            | Message::ScreenFailed { .. }
             | Message::Begin { .. }
             | Message::End { .. }
             | Message::Done => {}

@@ -15,15 +15,15 @@ use crate::workspace;
 const DRILLS: [(&str, Option<&str>); 4] = [
     (
         "a-hanging-tool",
-        Some("it took more than 20 s, in: step 2: nft: include \"/sys/kernel/tracing/trace_pipe\""),
+        Some("timed out after 20 s, in: step 2: nft: include \"/sys/kernel/tracing/trace_pipe\""),
     ),
     (
         "b-hanging-client",
-        Some("it took more than 20 s, in: step 1: client-a connects from port 41000"),
+        Some("timed out after 20 s, in: step 1: client-a connects from port 41000"),
     ),
     (
         "c-contradiction",
-        Some("it was to be dropped, but the client was connected"),
+        Some("expected dropped, but the client was connected"),
     ),
     ("d-nothing-wrong", None),
 ];

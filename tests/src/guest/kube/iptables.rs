@@ -1,4 +1,4 @@
-//! iptables mode: chains of rules, with `iptables` on top of nftables or with the kernel's own old tables.
+//! iptables mode: chains of rules, with iptables-nft or iptables-legacy.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -6,22 +6,21 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result};
 
 use super::super::{modules, tool};
-use super::CLUSTER_PORT;
 use super::names::{ServiceChains, iptables_endpoint};
-use super::plan::{Endpoint, Front, Plan};
+use super::plan::{CLUSTER_PORT, Endpoint, Plan, ServicePort};
 use crate::scenario::{Family, Policy, address};
 
-/// The sysctls that kube-proxy sets to 1: services are to be had at 127.0.0.1 too.
+/// The sysctls that kube-proxy sets to 1: services are available at 127.0.0.1 too.
 pub(super) const SYSCTLS: &[&str] = &["net.ipv4.conf.all.route_localnet"];
 
-/// The old tables, of which each is a module. Those of nftables are loaded at boot.
+/// The legacy tables; each is a module. Those of nftables are loaded at boot.
 const LEGACY_TABLES: [&str; 3] = ["mangle", "nat", "filter"];
 
-/// The counters of dropped and accepted packets that two of the rules are for.
+/// The counters of dropped and accepted packets that two of the rules update.
 const COUNTERS: [&str; 2] = ["ct_state_invalid_dropped_pkts", "localhost_nps_accepted_pkts"];
 
-/// Jumps from the chains of the kernel: table, chain, from where, comment, match. kube-proxy puts each before all
-/// that is there, so that the last one comes first.
+/// Jumps from the kernel's chains: table, chain, from where, comment, match. kube-proxy inserts each at the
+/// top, so the last one comes first.
 const JUMPS: [(&str, &str, &str, &str, &str); 14] = [
     (
         "filter",
@@ -105,10 +104,10 @@ const JUMPS: [(&str, &str, &str, &str, &str); 14] = [
     ),
 ];
 
-/// A match for the first packet of a connection.
+/// Matches the first packet of a connection.
 const NEW: &str = "-m conntrack --ctstate NEW ";
 
-/// Chains of the filter table, whatever the services are.
+/// Fixed chains of the filter table.
 const FILTER_CHAINS: [&str; 7] = [
     "KUBE-NODEPORTS",
     "KUBE-SERVICES",
@@ -119,7 +118,7 @@ const FILTER_CHAINS: [&str; 7] = [
     CANARY,
 ];
 
-/// Chains of the nat table, whatever the services are.
+/// Fixed chains of the nat table.
 const NAT_CHAINS: [&str; 5] = [
     "KUBE-NODEPORTS",
     "KUBE-SERVICES",
@@ -128,23 +127,23 @@ const NAT_CHAINS: [&str; 5] = [
     CANARY,
 ];
 
-/// The chain by which kube-proxy notices that somebody has flushed a table.
+/// The chain by which kube-proxy notices that a table was flushed.
 const CANARY: &str = "KUBE-PROXY-CANARY";
 
-/// Which iptables writes the rules.
+/// The iptables that writes the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Backend {
-    /// That of today, on top of nftables.
+    /// iptables-nft.
     Nft,
-    /// That with the kernel's own tables.
+    /// iptables-legacy.
     Legacy,
 }
 
-/// What is written, and where.
+/// The rules in the kernel, and the iptables that writes them.
 #[derive(Debug)]
 pub(super) struct Iptables {
     backend: Backend,
-    /// The chains of services and endpoints; none before the first time.
+    /// The chains of services and endpoints; `None` before the first sync.
     chains: Option<BTreeSet<String>>,
 }
 
@@ -156,7 +155,7 @@ impl Iptables {
         }
     }
 
-    /// Writes all rules, and takes away the chains that are of no use any more.
+    /// Writes all rules, and removes chains that are no longer needed.
     pub(super) fn sync(&mut self, plan: &Plan) -> Result<()> {
         if self.chains.is_none() {
             self.prepare(plan.family)?;
@@ -188,22 +187,22 @@ impl Iptables {
     }
 }
 
-/// The input of `iptables-restore`, and the names of the chains of services and endpoints in it.
+/// The input of `iptables-restore`, and the names of its service and endpoint chains.
 fn rules(plan: &Plan, before: Option<&BTreeSet<String>>) -> (String, BTreeSet<String>) {
     let (mut filter, mut nat) = (Vec::new(), fixed_nat());
     let mut chains = BTreeSet::new();
-    for front in &plan.fronts {
+    for service_port in &plan.service_ports {
         let mut writer = Writer {
-            front,
+            service_port,
             family: plan.family,
-            of: ServiceChains::iptables(&front.name),
+            of: ServiceChains::iptables(&service_port.name),
             chains: &mut chains,
             filter: &mut filter,
             nat: &mut nat,
         };
         writer.write();
     }
-    // NodePorts on the loopback address never work with IPv6.
+    // IPv6 NodePorts never work on the loopback address.
     let not_loopback = match plan.family {
         Family::Ipv4 => "",
         Family::Ipv6 => "! -d ::1/128 ",
@@ -232,7 +231,7 @@ fn rules(plan: &Plan, before: Option<&BTreeSet<String>>) -> (String, BTreeSet<St
         text += "COMMIT\n";
     };
     table("filter", FILTER_CHAINS.to_vec(), &filter);
-    // A chain that is named is emptied, and one that is empty can be deleted.
+    // A chain that the input declares is flushed, and an empty chain can be deleted.
     let none = BTreeSet::new();
     let stale: Vec<&String> = before.unwrap_or(&none).difference(&chains).collect();
     nat.extend(stale.iter().map(|chain| format!("-X {chain}")));
@@ -287,7 +286,7 @@ fn fixed_filter(family: Family) -> Vec<String> {
 
 /// Writes the rules of one service.
 struct Writer<'a> {
-    front: &'a Front,
+    service_port: &'a ServicePort,
     family: Family,
     of: ServiceChains,
     chains: &'a mut BTreeSet<String>,
@@ -297,27 +296,27 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn write(&mut self) {
-        let Front {
+        let ServicePort {
             name,
             cluster_ip,
             node_port,
             external,
             internal,
             ..
-        } = self.front;
-        let (of, front, pods) = (self.of.clone(), self.front, address::pods(self.family));
+        } = self.service_port;
+        let (of, service_port, pods) = (self.of.clone(), self.service_port, address::pods(self.family));
         let chain = |policy: Policy| match policy {
             Policy::Cluster => &of.cluster,
             Policy::Local => &of.local,
         };
         let to_cluster_ip = format!("-m tcp -p tcp -d {cluster_ip} --dport {CLUSTER_PORT}");
-        let no_endpoint = || match front.endpoints.as_slice() {
+        let no_endpoint = || match service_port.endpoints.as_slice() {
             [] => ("has no endpoints", "REJECT"),
             _ => ("has no local endpoints", "DROP"),
         };
 
         let internal_chain = chain(*internal);
-        if front.allowed(*internal).is_empty() {
+        if service_port.allowed(*internal).is_empty() {
             let (why, verdict) = no_endpoint();
             self.filter.push(format!(
                 "-A KUBE-SERVICES -m comment --comment \"{name} {why}\" {to_cluster_ip} -j {verdict}"
@@ -327,7 +326,7 @@ impl Writer<'_> {
                 "-A KUBE-SERVICES -m comment --comment \"{name} cluster IP\" {to_cluster_ip} -j {internal_chain}"
             ));
         }
-        if !front.endpoints.is_empty() {
+        if !service_port.endpoints.is_empty() {
             let [_, localhost] = COUNTERS;
             let at_localhost = ("-d 127.0.0.0/8 ", format!("-m nfacct --nfacct-name {localhost} "));
             let at_localhost = (self.family == Family::Ipv4).then_some(at_localhost);
@@ -339,35 +338,35 @@ impl Writer<'_> {
                 ));
             }
         }
-        if front.allowed(*external).is_empty() {
+        if service_port.allowed(*external).is_empty() {
             let (why, verdict) = no_endpoint();
             self.filter.push(format!(
                 "-A KUBE-EXTERNAL-SERVICES -m comment --comment \"{name} {why}\" -m addrtype --dst-type LOCAL \
                  -m tcp -p tcp --dport {node_port} -j {verdict}"
             ));
         }
-        if !front.allowed(*internal).is_empty() {
+        if !service_port.allowed(*internal).is_empty() {
             self.nat.push(format!(
                 "-A {internal_chain} -m comment --comment \"{name} cluster IP\" {to_cluster_ip} ! -s {pods} \
                  -j KUBE-MARK-MASQ"
             ));
         }
-        if front.endpoints.is_empty() {
+        if service_port.endpoints.is_empty() {
             return;
         }
         self.external();
-        self.choice(&of.cluster, &front.endpoints);
+        self.pick_endpoint(&of.cluster, &service_port.endpoints);
         if [*internal, *external].contains(&Policy::Local) {
-            self.choice(&of.local, &front.allowed(Policy::Local));
+            self.pick_endpoint(&of.local, &service_port.allowed(Policy::Local));
         }
-        for endpoint in &front.endpoints {
+        for endpoint in &service_port.endpoints {
             self.endpoint(*endpoint);
         }
     }
 
-    /// What is done with connections from outside before a pod is chosen.
+    /// The rules for connections from outside, before a pod is chosen.
     fn external(&mut self) {
-        let Front { name, external, .. } = self.front;
+        let ServicePort { name, external, .. } = self.service_port;
         let pods = address::pods(self.family);
         let ServiceChains {
             cluster,
@@ -395,16 +394,16 @@ impl Writer<'_> {
                         "-A {chain} -m comment --comment \"route LOCAL traffic {what} {from_node} -j {cluster}"
                     ),
                 ]);
-                if !self.front.allowed(Policy::Local).is_empty() {
+                if !self.service_port.allowed(Policy::Local).is_empty() {
                     self.nat.push(format!("-A {chain} -j {local}"));
                 }
             }
         }
     }
 
-    /// The choice of a pod: the one that the client has had before, or any.
-    fn choice(&mut self, chain: &str, endpoints: &[Endpoint]) {
-        let name = &self.front.name;
+    /// The rules that choose a pod: the client's previous one, or a random one.
+    fn pick_endpoint(&mut self, chain: &str, endpoints: &[Endpoint]) {
+        let name = &self.service_port.name;
         if endpoints.is_empty() {
             return;
         }
@@ -413,7 +412,7 @@ impl Writer<'_> {
             let endpoint = iptables_endpoint(name, at);
             format!("-A {chain} -m comment --comment \"{name} -> {at}\" {matches}-j {endpoint}")
         };
-        if let Some(seconds) = self.front.affinity {
+        if let Some(seconds) = self.service_port.affinity {
             for Endpoint { at, .. } in endpoints {
                 let list = iptables_endpoint(name, *at);
                 let matches = format!("-m recent --name {list} --rcheck --seconds {seconds} --reap ");
@@ -433,11 +432,11 @@ impl Writer<'_> {
         }
     }
 
-    /// The way to a pod.
+    /// The DNAT to a pod.
     fn endpoint(&mut self, Endpoint { at, .. }: Endpoint) {
-        let name = &self.front.name;
+        let name = &self.service_port.name;
         let chain = iptables_endpoint(name, at);
-        let recent = match self.front.affinity {
+        let recent = match self.service_port.affinity {
             Some(_) => format!("-m recent --name {chain} --set "),
             None => String::new(),
         };

@@ -1,6 +1,6 @@
-//! IPVS mode: virtual servers, IP sets, and the few rules that go with them.
+//! IPVS mode: virtual servers, IP sets, and the few rules for them.
 //!
-//! As kube-proxy does, we write a rule for an IP set only where the set has an entry.
+//! Like kube-proxy, we write a rule for an IP set only if the set has an entry.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -8,22 +8,21 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result};
 
 use super::super::tool;
-use super::CLUSTER_PORT;
-use super::plan::{Endpoint, Front, Plan};
+use super::plan::{CLUSTER_PORT, Endpoint, Plan, ServicePort};
 use crate::scenario::{Family, Policy, address};
 
-/// The sysctls that kube-proxy sets to 1. It leaves `net.ipv4.vs.conn_reuse_mode` as it is on kernels from 5.9 on and
-/// below 4.1.
+/// The sysctls that kube-proxy sets to 1. It leaves `net.ipv4.vs.conn_reuse_mode` alone on kernels from 5.9
+/// and below 4.1.
 pub(super) const SYSCTLS: &[&str] = &[
     "net.ipv4.vs.conntrack",
     "net.ipv4.vs.expire_nodest_conn",
     "net.ipv4.vs.expire_quiescent_template",
 ];
 
-/// The device that makes cluster addresses local ones. It stays down and never sees a packet.
+/// The device that makes cluster addresses local. It stays down and never sees a packet.
 const DUMMY: &str = "kube-ipvs0";
 
-/// The IP sets that kube-proxy makes, used or not: name, kind.
+/// The IP sets that kube-proxy creates, used or not: name, type.
 const SETS: [(&str, &str); 17] = [
     ("KUBE-LOOP-BACK", "hash:ip,port,ip"),
     ("KUBE-CLUSTER-IP", "hash:ip,port"),
@@ -44,7 +43,7 @@ const SETS: [(&str, &str); 17] = [
     ("KUBE-IPVS-IPS", "hash:ip"),
 ];
 
-/// Rules of the nat table that are there whatever the services are, around those that depend on them.
+/// The fixed rules of the nat table, before those that depend on the services.
 const NAT_CHAINS: &str = "\
 *nat
 :KUBE-SERVICES - [0:0]
@@ -115,7 +114,7 @@ COMMIT
 
 /// Writes the sets, rules and virtual servers of all services.
 pub(super) fn sync(plan: &Plan) -> Result<()> {
-    tool::feed("ip -batch -", &dummy(plan)).context("cannot make kube-ipvs0")?;
+    tool::feed("ip -batch -", &dummy(plan)).context("cannot create kube-ipvs0")?;
     tool::feed("ipset restore", &sets(plan)).context("cannot write the IP sets")?;
     let restore = format!("{}tables-restore --noflush --counters", plan.family.word());
     tool::feed(&restore, &rules(plan)).context("cannot write the rules")?;
@@ -124,14 +123,14 @@ pub(super) fn sync(plan: &Plan) -> Result<()> {
 }
 
 /// Changes the real servers of a service.
-pub(super) fn change(plan: &Plan, before: &Front, after: &Front) -> Result<()> {
-    // `ipvsadm -R` knows no `-d`.
+pub(super) fn change(plan: &Plan, before: &ServicePort, after: &ServicePort) -> Result<()> {
+    // `ipvsadm -R` does not support `-d`.
     changes(plan, before, after)
         .iter()
         .try_for_each(|command| tool::run(command).map(drop))
 }
 
-fn changes(plan: &Plan, before: &Front, after: &Front) -> Vec<String> {
+fn changes(plan: &Plan, before: &ServicePort, after: &ServicePort) -> Vec<String> {
     let mut commands = Vec::new();
     let old = servers(plan, before);
     for ((address, new), (_, old)) in servers(plan, after).into_iter().zip(old) {
@@ -152,25 +151,28 @@ fn changes(plan: &Plan, before: &Front, after: &Front) -> Vec<String> {
     commands
 }
 
-/// The virtual servers of a service with their real ones: on each of the node's addresses, and on its cluster
-/// address.
-fn servers(plan: &Plan, front: &Front) -> Vec<(SocketAddr, Vec<Endpoint>)> {
-    let mut external = front.allowed(front.external);
-    // Clients in the cluster are to be served even if no pod is here, unless they are to be served locally too.
-    if external.is_empty() && front.internal == Policy::Cluster {
-        external.clone_from(&front.endpoints);
+/// The virtual servers of a service with their real servers: at each of the node's addresses, and at its
+/// cluster address.
+fn servers(plan: &Plan, service_port: &ServicePort) -> Vec<(SocketAddr, Vec<Endpoint>)> {
+    let mut external = service_port.allowed(service_port.external);
+    // Clients in the cluster are served even if no pod is on this node, unless the internal policy is local
+    // too.
+    if external.is_empty() && service_port.internal == Policy::Cluster {
+        external.clone_from(&service_port.endpoints);
     }
     let ports = plan
         .node
         .iter()
-        .map(|ip| (SocketAddr::new(*ip, front.node_port), external.clone()));
-    let cluster = SocketAddr::new(front.cluster_ip, CLUSTER_PORT);
-    ports.chain([(cluster, front.allowed(front.internal))]).collect()
+        .map(|ip| (SocketAddr::new(*ip, service_port.node_port), external.clone()));
+    let cluster = SocketAddr::new(service_port.cluster_ip, CLUSTER_PORT);
+    ports
+        .chain([(cluster, service_port.allowed(service_port.internal))])
+        .collect()
 }
 
 fn dummy(plan: &Plan) -> String {
     let mut lines = format!("link add {DUMMY} type dummy\n");
-    for Front { cluster_ip, .. } in &plan.fronts {
+    for ServicePort { cluster_ip, .. } in &plan.service_ports {
         let address = address::of_device(*cluster_ip, address::bits(*cluster_ip));
         let _ = writeln!(lines, "addr add {address} dev {DUMMY}");
     }
@@ -190,24 +192,24 @@ fn sets(plan: &Plan) -> String {
         };
         let _ = writeln!(lines, "create {name} {kind} {options}");
     }
-    for front in &plan.fronts {
-        for Endpoint { at, .. } in front.allowed(Policy::Local) {
+    for service_port in &plan.service_ports {
+        for Endpoint { at, .. } in service_port.allowed(Policy::Local) {
             let (ip, port): (IpAddr, u16) = (at.ip(), at.port());
             let _ = writeln!(lines, "add -exist KUBE-LOOP-BACK {ip},tcp:{port},{ip}");
         }
-        let (ip, port) = (front.cluster_ip, front.node_port);
+        let (ip, port) = (service_port.cluster_ip, service_port.node_port);
         let _ = writeln!(lines, "add KUBE-CLUSTER-IP {ip},tcp:{CLUSTER_PORT}");
         let _ = writeln!(lines, "add KUBE-IPVS-IPS {ip}");
         let _ = writeln!(lines, "add KUBE-NODE-PORT-TCP {port}");
-        if front.external == Policy::Local {
+        if service_port.external == Policy::Local {
             let _ = writeln!(lines, "add KUBE-NODE-PORT-LOCAL-TCP {port}");
         }
     }
     set_names(&lines, plan.family)
 }
 
-/// With IPv6 kube-proxy gives its sets names of their own, for sets of both families can be there: `KUBE-6-`, cut to the
-/// 31 letters that a set's name can have (`pkg/proxy/ipvs/ipset.go`). Chains keep theirs.
+/// IPv6 sets have their own names, because sets of both families can coexist: `KUBE-6-`, truncated to the 31
+/// characters of a set name (`pkg/proxy/ipvs/ipset.go`). Chain names do not change.
 fn set_names(lines: &str, family: Family) -> String {
     if family == Family::Ipv4 {
         return lines.to_owned();
@@ -224,14 +226,17 @@ fn set_names(lines: &str, family: Family) -> String {
 
 fn rules(plan: &Plan) -> String {
     let mut rules = NAT_CHAINS.to_owned();
-    let fronts = &plan.fronts;
-    if fronts
+    let service_ports = &plan.service_ports;
+    if service_ports
         .iter()
-        .any(|front| !front.allowed(Policy::Local).is_empty())
+        .any(|service_port| !service_port.allowed(Policy::Local).is_empty())
     {
         rules += LOOP_BACK;
     }
-    if fronts.iter().any(|front| front.external == Policy::Local) {
+    if service_ports
+        .iter()
+        .any(|service_port| service_port.external == Policy::Local)
+    {
         rules += NODE_PORT_LOCAL;
     }
     rules += NODE_PORT;
@@ -249,7 +254,7 @@ fn rules(plan: &Plan) -> String {
     }
 }
 
-/// The names of sets stand behind `--match-set`; a chain may have the same name.
+/// Set names follow `--match-set`; a chain may have the same name.
 fn rules_of_ipv6(rules: &str) -> String {
     let mut parts = rules.split("--match-set ");
     let mut out = parts.next().unwrap_or_default().replace("127.0.0.0/8", "::1/128");
@@ -263,12 +268,16 @@ fn rules_of_ipv6(rules: &str) -> String {
 
 fn virtual_servers(plan: &Plan) -> String {
     let mut lines = String::new();
-    for front in &plan.fronts {
-        let persistent = front
+    for service_port in &plan.service_ports {
+        let persistent = service_port
             .affinity
             .map_or_else(String::new, |seconds| format!(" -p {seconds}"));
-        for (address, endpoints) in servers(plan, front) {
-            let _ = writeln!(lines, "-A -t {address} -s {}{persistent}", front.scheduler.name());
+        for (address, endpoints) in servers(plan, service_port) {
+            let _ = writeln!(
+                lines,
+                "-A -t {address} -s {}{persistent}",
+                service_port.scheduler.name()
+            );
             for Endpoint { at, weight, .. } in endpoints {
                 let _ = writeln!(lines, "-a -t {address} -r {at} -m -w {weight}");
             }
@@ -306,9 +315,9 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changes_is_changed() {
+    fn only_changes_are_applied() {
         let plan = plan(Policy::Local, None);
-        let before = &plan.fronts[0];
+        let before = &plan.service_ports[0];
         let mut after = before.clone();
         after.endpoints[0].weight = 0;
         assert_eq!(
@@ -319,7 +328,7 @@ mod tests {
             ]
         );
         after.endpoints.remove(0);
-        // No pod is here any more, so that the port gets the one elsewhere.
+        // No pod is on this node any more, so the port gets the remote one.
         assert_eq!(
             changes(&plan, before, &after),
             [
@@ -337,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn with_the_policy_local_the_port_is_local_too_and_its_rule_comes_first() {
+    fn with_the_local_policy_the_ports_local_rule_comes_first() {
         let (cluster, local) = (plan(Policy::Cluster, None), plan(Policy::Local, None));
         assert!(!sets(&cluster).contains("add KUBE-NODE-PORT-LOCAL-TCP"));
         assert!(sets(&local).contains("add KUBE-NODE-PORT-LOCAL-TCP 30080\n"));
@@ -351,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn every_set_that_a_rule_asks_for_is_made() {
+    fn every_set_in_a_rule_is_created() {
         for family in [Family::Ipv4, Family::Ipv6] {
             let plan = plan_of(family, Policy::Local, None);
             let sets = sets(&plan);
@@ -365,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn with_ipv6_sets_have_names_of_their_own_and_chains_have_not() {
+    fn ipv6_sets_have_their_own_names_and_chains_do_not() {
         let plan = plan_of(Family::Ipv6, Policy::Local, None);
         let (sets, rules) = (sets(&plan), rules(&plan));
         assert!(sets.contains("create KUBE-6-CLUSTER-IP hash:ip,port family inet6 "));

@@ -1,4 +1,4 @@
-//! Names that kube-proxy makes of a service's name and an endpoint's address.
+//! Names that kube-proxy derives from a service's name and an endpoint's address.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ pub(super) struct ServiceChains {
 }
 
 impl ServiceChains {
-    /// For a TCP port of this name.
+    /// The chains of a TCP port with this name.
     pub(super) fn iptables(name: &str) -> Self {
         let hash = hash(&format!("{name}tcp"), 16);
         Self {
@@ -35,15 +35,14 @@ impl ServiceChains {
     }
 }
 
-/// The chain of an endpoint in iptables mode: `KUBE-SEP-…`. The list of clients that stay with it has its name too.
+/// The chain of an endpoint in iptables mode: `KUBE-SEP-…`. The list of its sticky clients has the same name.
 pub(super) fn iptables_endpoint(name: &str, at: SocketAddr) -> String {
     format!("KUBE-SEP-{}", hash(&format!("{name}tcp{at}"), 16))
 }
 
-/// What the names of an endpoint's chain (`endpoint-`) and of its set of clients (`affinity-`) end with in nftables
-/// mode.
+/// The suffix of an endpoint's chain (`endpoint-`) and set of sticky clients (`affinity-`) in nftables mode.
 pub(super) fn nftables_endpoint(name: &str, at: SocketAddr) -> String {
-    // A colon cannot be part of a name.
+    // A name cannot contain a colon.
     let address = at.ip().to_string().replace(':', ".");
     let path = format!("{}__{address}/{}", path(name), at.port());
     format!("{}-{path}", hash(&path, 8))
@@ -55,7 +54,7 @@ fn path(name: &str) -> String {
     format!("{service}/tcp/{port}")
 }
 
-/// The beginning of a text's SHA-256 in base 32 (RFC 4648).
+/// The start of a text's SHA-256 in base 32 (RFC 4648).
 fn hash(text: &str, letters: usize) -> String {
     const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let digest = Sha256::digest(text.as_bytes());
@@ -70,9 +69,9 @@ fn hash(text: &str, letters: usize) -> String {
 mod tests {
     use super::*;
 
-    /// The names are those that kube-proxy gives to the same services.
+    /// The expected names are kube-proxy's own for these services.
     #[test]
-    fn names_are_kube_proxys() {
+    fn names_equal_kube_proxys() {
         let at = "10.180.0.1:80".parse().unwrap();
         let chains = ServiceChains::iptables("ns1/svc1:p80");
         assert_eq!(chains.cluster, "KUBE-SVC-XPGD46QRK7WJZT7O");

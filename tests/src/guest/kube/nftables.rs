@@ -1,20 +1,19 @@
-//! nftables mode: one table, with maps from addresses and ports to the chains of services.
+//! nftables mode: one table, with maps from addresses and ports to service chains.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 
 use super::super::tool;
-use super::CLUSTER_PORT;
 use super::names::{ServiceChains, nftables_endpoint};
-use super::plan::{Endpoint, Front, Plan};
+use super::plan::{CLUSTER_PORT, Endpoint, Plan, ServicePort};
 use crate::scenario::{Family, Policy, address};
 
 /// The networks of pods and services.
 const PODS: &str = address::pods(Family::Ipv4);
 const SERVICES: &str = address::services(Family::Ipv4);
 
-/// The table, as every command names it.
+/// The table's family and name, as in every command.
 const TABLE: &str = "ip kube-proxy";
 
 /// Sets and maps: kind, name, type, comment.
@@ -57,7 +56,7 @@ const TO_VERDICT: &str = "ipv4_addr . inet_proto . inet_service : verdict";
 
 const PORT_TO_VERDICT: &str = "inet_proto . inet_service : verdict";
 
-/// Chains, and what the kernel's hooks are for those that have one.
+/// Chains, and the kernel hook of those that have one.
 const CHAINS: [(&str, &str); 16] = [
     (
         "filter-prerouting-pre-dnat",
@@ -86,7 +85,7 @@ const CHAINS: [(&str, &str); 16] = [
     ),
 ];
 
-/// Rules that are there whatever the services are: chain, rule.
+/// The fixed rules: chain, rule.
 const RULES: [(&str, &str); 22] = [
     ("filter-input", "ct state new jump nodeport-endpoints-check"),
     ("filter-input", "ct state new jump service-endpoints-check"),
@@ -130,19 +129,19 @@ const RULES: [(&str, &str); 22] = [
 /// Writes the table.
 pub(super) fn sync(plan: &Plan) -> Result<()> {
     tool::feed("nft -f -", &in_words_of(plan.family, &all(plan)))
-        .context("cannot write the table of kube-proxy")?;
+        .context("cannot write kube-proxy's table")?;
     Ok(())
 }
 
-/// Writes what has changed of one service.
-pub(super) fn change(family: Family, before: &Front, after: &Front) -> Result<()> {
+/// Writes the changes of one service.
+pub(super) fn change(family: Family, before: &ServicePort, after: &ServicePort) -> Result<()> {
     tool::feed("nft -f -", &in_words_of(family, &difference(before, after)))
-        .context("cannot change the table of kube-proxy")?;
+        .context("cannot change kube-proxy's table")?;
     Ok(())
 }
 
-/// The table is the same for both families but for these words. It is written with those of IPv4; addresses of services
-/// and endpoints are of the family already.
+/// The table is identical for both families except for these words. It is written for IPv4; addresses of
+/// services and endpoints already are of the family.
 fn in_words_of(family: Family, text: &str) -> String {
     let words = [
         (TABLE, "ip6 kube-proxy"),
@@ -178,16 +177,16 @@ fn all(plan: &Plan) -> String {
     for ip in &plan.node {
         lines.push(format!("add element {TABLE} nodeport-ips {{ {ip} }}"));
     }
-    for front in &plan.fronts {
-        lines.extend(chains(front));
-        lines.extend(elements(front).iter().map(Element::add));
+    for service_port in &plan.service_ports {
+        lines.extend(chains(service_port));
+        lines.extend(elements(service_port).iter().map(Element::add));
     }
     lines.join("\n") + "\n"
 }
 
-fn difference(before: &Front, after: &Front) -> String {
+fn difference(before: &ServicePort, after: &ServicePort) -> String {
     let (old, new) = (elements(before), elements(after));
-    // A chain that is of no use any more is emptied. kube-proxy deletes it later.
+    // A chain that is no longer needed is flushed. kube-proxy deletes it later.
     let gone = before
         .endpoints
         .iter()
@@ -234,8 +233,8 @@ impl Element {
 }
 
 /// The elements of a service.
-fn elements(front: &Front) -> BTreeSet<Element> {
-    let Front {
+fn elements(service_port: &ServicePort) -> BTreeSet<Element> {
+    let ServicePort {
         name,
         cluster_ip,
         node_port,
@@ -243,7 +242,7 @@ fn elements(front: &Front) -> BTreeSet<Element> {
         internal,
         endpoints,
         ..
-    } = front;
+    } = service_port;
     let of = ServiceChains::nftables(name);
     let mut elements = BTreeSet::new();
     let mut add = |map, key: &str, comment: Option<&String>, verdict: Option<&str>| {
@@ -266,7 +265,7 @@ fn elements(front: &Front) -> BTreeSet<Element> {
     let address = format!("{cluster_ip} . tcp . {CLUSTER_PORT}");
     let port = format!("tcp . {node_port}");
     add("cluster-ips", &cluster_ip.to_string(), None, None);
-    if front.allowed(*internal).is_empty() {
+    if service_port.allowed(*internal).is_empty() {
         add("no-endpoint-services", &address, Some(name), Some(none));
     } else {
         add(
@@ -284,15 +283,15 @@ fn elements(front: &Front) -> BTreeSet<Element> {
             Some(&format!("goto {}", of.external)),
         );
     }
-    if front.allowed(*external).is_empty() {
+    if service_port.allowed(*external).is_empty() {
         add("no-endpoint-nodeports", &port, Some(name), Some(none));
     }
     elements
 }
 
 /// The chains of a service and of its endpoints, with their rules.
-fn chains(front: &Front) -> Vec<String> {
-    let Front {
+fn chains(service_port: &ServicePort) -> Vec<String> {
+    let ServicePort {
         name,
         cluster_ip,
         external,
@@ -300,23 +299,23 @@ fn chains(front: &Front) -> Vec<String> {
         affinity,
         endpoints,
         ..
-    } = front;
+    } = service_port;
     let of = ServiceChains::nftables(name);
     let mut chains = Chains::default();
     if endpoints.is_empty() {
         return chains.lines();
     }
-    let here = front.allowed(Policy::Local);
+    let on_this_node = service_port.allowed(Policy::Local);
     for endpoint in endpoints {
         chains.endpoint(name, *endpoint, *affinity);
     }
     chains.make(&of.cluster);
-    if !here.is_empty() && [*internal, *external].contains(&Policy::Local) {
+    if !on_this_node.is_empty() && [*internal, *external].contains(&Policy::Local) {
         chains.make(&of.local);
     }
     let to_cluster_ip = match internal {
         Policy::Cluster => Some(&of.cluster),
-        Policy::Local => (!here.is_empty()).then_some(&of.local),
+        Policy::Local => (!on_this_node.is_empty()).then_some(&of.local),
     };
     if let Some(chain) = to_cluster_ip {
         let rule = format!("ip daddr {cluster_ip} ip saddr != {PODS} jump mark-for-masquerade");
@@ -338,19 +337,19 @@ fn chains(front: &Front) -> Vec<String> {
             ] {
                 chains.rule(&of.external, &rule);
             }
-            if !here.is_empty() {
+            if !on_this_node.is_empty() {
                 chains.rule(&of.external, &format!("goto {}", of.local));
             }
         }
     }
-    chains.choice(name, &of.cluster, endpoints, *affinity);
+    chains.pick_endpoint(name, &of.cluster, endpoints, *affinity);
     if [*internal, *external].contains(&Policy::Local) {
-        chains.choice(name, &of.local, &here, *affinity);
+        chains.pick_endpoint(name, &of.local, &on_this_node, *affinity);
     }
     chains.lines()
 }
 
-/// Chains that are being written: all of them are made before the first rule names one.
+/// Chains under construction: all of them are created before the first rule refers to one.
 #[derive(Debug, Default)]
 struct Chains {
     made: Vec<String>,
@@ -371,7 +370,7 @@ impl Chains {
         self.rules.push(format!("add rule {TABLE} {chain} {rule}"));
     }
 
-    /// The way to an endpoint.
+    /// The DNAT to an endpoint.
     fn endpoint(&mut self, service: &str, Endpoint { at, .. }: Endpoint, affinity: Option<u32>) {
         let name = nftables_endpoint(service, at);
         let chain = format!("endpoint-{name}");
@@ -386,8 +385,8 @@ impl Chains {
         self.rule(&chain, &format!("meta l4proto tcp dnat to {at}"));
     }
 
-    /// The choice of an endpoint: the one that the client has had before, or any.
-    fn choice(&mut self, service: &str, chain: &str, endpoints: &[Endpoint], affinity: Option<u32>) {
+    /// The rules that choose an endpoint: the client's previous one, or a random one.
+    fn pick_endpoint(&mut self, service: &str, chain: &str, endpoints: &[Endpoint], affinity: Option<u32>) {
         if endpoints.is_empty() {
             return;
         }

@@ -1,4 +1,4 @@
-//! What kube-proxy knows: services with their addresses, policies and endpoints.
+//! kube-proxy's input: services with their addresses, policies and endpoints.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,20 +6,23 @@ use anyhow::{Context, Result};
 
 use crate::scenario::{Family, Policy, RealServer, Scheduler, Topology, address};
 
+/// The port of every service on its cluster address.
+pub(super) const CLUSTER_PORT: u16 = 80;
+
 /// All services, and the node's own addresses.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) family: Family,
     /// The node's addresses towards its clients.
     pub(super) node: Vec<IpAddr>,
-    pub(super) fronts: Vec<Front>,
+    pub(super) service_ports: Vec<ServicePort>,
     /// Every pod that can be an endpoint.
     pods: Vec<(String, Endpoint)>,
 }
 
 /// A service.
 #[derive(Debug, Clone)]
-pub(super) struct Front {
+pub(super) struct ServicePort {
     /// The name of the service alone.
     service: String,
     /// The name of its port, `default/web:http`.
@@ -29,7 +32,7 @@ pub(super) struct Front {
     pub(super) scheduler: Scheduler,
     pub(super) external: Policy,
     pub(super) internal: Policy,
-    /// For how many seconds a client stays with its endpoint.
+    /// How many seconds a client stays on its endpoint.
     pub(super) affinity: Option<u32>,
     pub(super) endpoints: Vec<Endpoint>,
 }
@@ -40,7 +43,7 @@ pub(super) struct Endpoint {
     pub(super) at: SocketAddr,
     pub(super) weight: u16,
     /// Whether it is on this node.
-    pub(super) here: bool,
+    pub(super) on_this_node: bool,
 }
 
 impl Plan {
@@ -49,14 +52,14 @@ impl Plan {
             let endpoint = Endpoint {
                 at: SocketAddr::new(pod.address, pod.port),
                 weight: 1,
-                here: pod.node.is_none(),
+                on_this_node: pod.node.is_none(),
             };
             (pod.name.clone(), endpoint)
         });
         let mut plan = Self {
             family: topology.family,
             node: topology.own_addresses().collect(),
-            fronts: Vec::new(),
+            service_ports: Vec::new(),
             pods: pods.collect(),
         };
         for (nth, service) in topology.services.iter().enumerate() {
@@ -64,7 +67,7 @@ impl Plan {
                 .real_servers
                 .iter()
                 .filter_map(|RealServer { pod, weight }| plan.endpoint(pod, *weight));
-            let front = Front {
+            let service_port = ServicePort {
                 service: service.name.clone(),
                 name: service.port_name(),
                 cluster_ip: address::cluster_ip(topology.family, nth),
@@ -75,24 +78,27 @@ impl Plan {
                 affinity: service.affinity_seconds,
                 endpoints: endpoints.collect(),
             };
-            plan.fronts.push(front);
+            plan.service_ports.push(service_port);
         }
         plan
     }
 
-    /// The place of a service; without a name, of the only one there is.
+    /// The index of a service; without a name, that of the only one.
     pub(super) fn find(&self, service: Option<&str>) -> Result<usize> {
         let found = match service {
-            Some(name) => self.fronts.iter().position(|front| front.service == name),
-            None => (self.fronts.len() == 1).then_some(0),
+            Some(name) => self
+                .service_ports
+                .iter()
+                .position(|service_port| service_port.service == name),
+            None => (self.service_ports.len() == 1).then_some(0),
         };
-        found.context("there is no such service")
+        found.context("no such service")
     }
 
-    /// Makes a pod an endpoint of a service, or gives it another weight.
+    /// Adds a pod to a service, or changes its weight.
     pub(super) fn put(&mut self, service: usize, pod: &str, weight: u16) -> Result<()> {
-        let endpoint = self.endpoint(pod, weight).context("there is no such pod")?;
-        let endpoints = &mut self.fronts[service].endpoints;
+        let endpoint = self.endpoint(pod, weight).context("no such pod")?;
+        let endpoints = &mut self.service_ports[service].endpoints;
         match endpoints.iter_mut().find(|one| one.at == endpoint.at) {
             Some(one) => *one = endpoint,
             None => endpoints.push(endpoint),
@@ -100,10 +106,12 @@ impl Plan {
         Ok(())
     }
 
-    /// Takes a pod out of a service.
+    /// Removes a pod from a service.
     pub(super) fn remove(&mut self, service: usize, pod: &str) -> Result<()> {
-        let endpoint = self.endpoint(pod, 0).context("there is no such pod")?;
-        self.fronts[service].endpoints.retain(|one| one.at != endpoint.at);
+        let endpoint = self.endpoint(pod, 0).context("no such pod")?;
+        self.service_ports[service]
+            .endpoints
+            .retain(|one| one.at != endpoint.at);
         Ok(())
     }
 
@@ -113,10 +121,10 @@ impl Plan {
     }
 }
 
-impl Front {
+impl ServicePort {
     /// The endpoints that a policy allows.
     pub(super) fn allowed(&self, policy: Policy) -> Vec<Endpoint> {
-        let allowed = |endpoint: &&Endpoint| policy == Policy::Cluster || endpoint.here;
+        let allowed = |endpoint: &&Endpoint| policy == Policy::Cluster || endpoint.on_this_node;
         self.endpoints.iter().filter(allowed).copied().collect()
     }
 }
@@ -125,19 +133,19 @@ impl Front {
 pub(super) mod tests {
     use super::*;
 
-    /// Two services: `web` with a pod here and one elsewhere, `api` with none.
+    /// Two services: `web` with a pod on this node and one elsewhere, `api` without any.
     pub(in super::super) fn plan(external: Policy, affinity: Option<u32>) -> Plan {
         plan_of(Family::Ipv4, external, affinity)
     }
 
     /// The same with addresses of a family.
     pub(in super::super) fn plan_of(family: Family, external: Policy, affinity: Option<u32>) -> Plan {
-        let pod = |last: u8, here| Endpoint {
+        let pod = |last: u8, on_this_node| Endpoint {
             at: SocketAddr::new(address::in_family([10, 244, last, 2].into(), family), 8080),
             weight: 1,
-            here,
+            on_this_node,
         };
-        let front = |nth: usize, name: &str, endpoints: Vec<Endpoint>| Front {
+        let service_port = |nth: usize, name: &str, endpoints: Vec<Endpoint>| ServicePort {
             service: name.to_owned(),
             name: format!("default/{name}:http"),
             cluster_ip: address::cluster_ip(family, nth),
@@ -151,30 +159,30 @@ pub(super) mod tests {
         Plan {
             family,
             node: vec![address::node(family)],
-            fronts: vec![
-                front(0, "web", vec![pod(1, true), pod(2, false)]),
-                front(1, "api", Vec::new()),
+            service_ports: vec![
+                service_port(0, "web", vec![pod(1, true), pod(2, false)]),
+                service_port(1, "api", Vec::new()),
             ],
             pods: vec![("pod-1".to_owned(), pod(1, true))],
         }
     }
 
     #[test]
-    fn policies_choose_endpoints() {
+    fn policies_select_endpoints() {
         let plan = plan(Policy::Local, None);
-        let web = &plan.fronts[0];
+        let web = &plan.service_ports[0];
         assert_eq!(web.allowed(Policy::Cluster).len(), 2);
         assert_eq!(web.allowed(Policy::Local), [web.endpoints[0]]);
     }
 
     #[test]
-    fn endpoints_come_and_go() {
+    fn endpoints_are_added_changed_and_removed() {
         let mut plan = plan(Policy::Cluster, None);
         plan.put(1, "pod-1", 0).unwrap();
         plan.put(1, "pod-1", 7).unwrap();
-        assert_eq!(plan.fronts[1].endpoints[0].weight, 7);
+        assert_eq!(plan.service_ports[1].endpoints[0].weight, 7);
         plan.remove(1, "pod-1").unwrap();
-        assert!(plan.fronts[1].endpoints.is_empty());
+        assert!(plan.service_ports[1].endpoints.is_empty());
         assert!(plan.put(1, "pod-9", 1).is_err());
         assert!(plan.find(None).is_err());
         assert_eq!(plan.find(Some("api")).unwrap(), 1);

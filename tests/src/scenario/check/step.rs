@@ -1,23 +1,23 @@
-//! What happens: whether those whom a step names are there, and whether it can be done at all.
+//! Steps: everything they name exists, and the lab can perform them.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 
 use super::super::{Change, Connect, Membership, Proxy, Removal, RunIn, Step, Talk, Topology};
-use super::topology::on_hosts_network;
-use super::{known_pod, known_service, sysctl, weight};
+use super::rules::{known_pod, known_service, sysctl, weight};
+use super::topology::can_behave_on_host_network;
 
 /// Fails with the first contradiction.
 pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
     match step {
         Step::Connect(connect) => check_connect(topology, connect),
         Step::Parallel(connects) => {
-            ensure!(connects.len() > 1, "one connect is not parallel to anything");
+            ensure!(connects.len() > 1, "a parallel step needs at least two connects");
             for connect in connects {
                 ensure!(
                     !connect.background,
-                    "what is parallel cannot be in the background"
+                    "a parallel connect cannot be in the background"
                 );
                 check_connect(topology, connect)?;
             }
@@ -27,7 +27,7 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
                 for port in connect.ports() {
                     ensure!(
                         seen.insert((client, port, to)),
-                        "{client} connects twice at once from {port} to the same service"
+                        "{client} connects twice at once from port {port} to the same service"
                     );
                 }
             }
@@ -39,7 +39,7 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
             known_client(topology, &strays.client)
         }
         Step::SetWeight(change) => {
-            ensure!(topology.proxy == Proxy::Ipvs, "only IPVS knows weights");
+            ensure!(topology.proxy == Proxy::Ipvs, "only IPVS mode has weights");
             membership(topology, change)
         }
         Step::AddRealServer(change) => {
@@ -53,32 +53,32 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
         Step::Pod(Change { name, behaviour }) => {
             known_pod(topology, name)?;
             match topology.pod(name) {
-                Some(pod) if pod.host_network => on_hosts_network(*behaviour),
+                Some(pod) if pod.host_network => can_behave_on_host_network(*behaviour),
                 _ => Ok(()),
             }
         }
         Step::Sysctl(values) => {
-            ensure!(!values.is_empty(), "no sysctl is named");
+            ensure!(!values.is_empty(), "`sysctl` is empty");
             values.keys().try_for_each(|name| sysctl(name))
         }
-        Step::Nft(text) | Step::Run(text) | Step::TracerSays(text) | Step::Say(text) => {
+        Step::Nft(text) | Step::Run(text) | Step::WaitForOutput(text) | Step::Say(text) => {
             ensure!(!text.trim().is_empty(), "the text is empty");
             Ok(())
         }
         Step::RunIn(RunIn { place, line }) => {
-            ensure!(!line.trim().is_empty(), "the line is empty");
+            ensure!(!line.trim().is_empty(), "`line` is empty");
             ensure!(
                 place == RunIn::NODE
                     || topology.client(place).is_some()
                     || topology.node(place).is_some()
                     || topology.pod(place).is_some(),
-                "`{place}` is neither a client nor a pod, nor another node, nor `{}`",
+                "`{place}` is not a client, a pod, another node or `{}`",
                 RunIn::NODE
             );
             Ok(())
         }
-        Step::FatesTold(flows) => {
-            ensure!(*flows > 0, "it waits for the fates of no flows");
+        Step::WaitForFates(flows) => {
+            ensure!(*flows > 0, "`fates_told` must be at least 1");
             Ok(())
         }
         Step::SleepMs(_) => Ok(()),
@@ -91,25 +91,25 @@ fn membership(topology: &Topology, change: &Membership) -> Result<()> {
 }
 
 fn known_client(topology: &Topology, name: &str) -> Result<()> {
-    ensure!(topology.client(name).is_some(), "there is no client `{name}`");
+    ensure!(topology.client(name).is_some(), "no client `{name}`");
     Ok(())
 }
 
 fn check_connect(topology: &Topology, connect: &Connect) -> Result<()> {
     let name = &connect.client;
     let party = topology.parties().find(|(party, _)| party == name);
-    ensure!(party.is_some(), "there is no client `{name}`");
+    ensure!(party.is_some(), "no client `{name}`");
     let on_node = topology.client(name).is_some_and(|client| client.on_node);
     known_service(topology, connect.to.as_deref())?;
     if let Some(address) = connect.to_address {
         ensure!(
             topology.own_addresses().any(|own| own == address) || on_node && address.is_loopback(),
-            "{address} is none of the node's addresses"
+            "{address} is not an address of the node"
         );
     }
     ensure!(
         connect.count > 0 && connect.times > 0 && connect.at_once > 0,
-        "it connects not even once"
+        "`count`, `times` and `at_once` must be at least 1"
     );
     ensure!(
         connect.source_port >= 1024 && connect.source_port.checked_add(connect.count - 1).is_some(),
@@ -117,24 +117,27 @@ fn check_connect(topology: &Topology, connect: &Connect) -> Result<()> {
     );
     ensure!(
         !connect.hold || connect.times == 1,
-        "a connection that is held keeps its port"
+        "`hold` needs `times = 1`: a held connection keeps its port"
     );
     ensure!(
         !connect.hold || connect.close.is_none(),
-        "a connection that is held is not closed"
+        "`hold` excludes `close`"
     );
-    ensure!(connect.timeout_ms > 0, "no connection takes no time");
+    ensure!(connect.timeout_ms > 0, "`timeout_ms` must be at least 1");
     if let Some(half_open) = &connect.half_open {
-        ensure!(!on_node, "a client on the node has the node's TCP");
-        ensure!(half_open.syns > 0, "it sends not even one SYN");
+        ensure!(
+            !on_node,
+            "`half_open` is not possible for a client on the node: it has the node's TCP"
+        );
+        ensure!(half_open.syns > 0, "`half_open.syns` must be at least 1");
         let as_usual = connect.ttl.is_none() && connect.mss.is_none() && connect.abort_ms.is_none();
         ensure!(
             connect.sequence.is_none(),
-            "the sequence number of a client without a TCP is part of `half_open`"
+            "with `half_open`, use `half_open.sequence`"
         );
         ensure!(
             as_usual && connect.close.is_none() && !connect.hold,
-            "a client without a TCP only sends SYNs"
+            "`half_open` only sends SYNs: it excludes `ttl`, `mss`, `abort_ms`, `close` and `hold`"
         );
     }
     Ok(())

@@ -1,24 +1,27 @@
-//! Names, addresses and ports.
+//! The topology: names, addresses and ports.
 
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 
 use super::super::{Behaviour, Overlay, Pod, Proxy, Scheduler, Service, Topology, address};
-use super::{known_pod, sysctl, unique, weight};
+use super::rules::{known_pod, sysctl, unique, weight};
 
-/// Linux' limit for a device name, less the four letters that the node's ends of veths begin with.
+/// Linux' limit for a device name (15), minus the four letters that the node's veth names start with.
 const LONGEST_NAME: usize = 11;
 
 /// Fails with the first contradiction.
 pub(super) fn check(topology: &Topology) -> Result<()> {
-    ensure!(topology.parties().next().is_some(), "there is no client");
-    ensure!(!topology.services.is_empty(), "there is no service");
+    ensure!(
+        topology.parties().next().is_some(),
+        "nobody can connect: no client, pod or other node"
+    );
+    ensure!(!topology.services.is_empty(), "no services");
     names(topology)?;
     addresses(topology)?;
     ensure!(
         topology.overlay == Overlay::None || !topology.nodes.is_empty(),
-        "there is an overlay, but no node that it leads to"
+        "an overlay needs another node"
     );
     for one in &topology.pods {
         pod(topology, one).with_context(|| one.name.clone())?;
@@ -42,7 +45,7 @@ fn names(topology: &Topology) -> Result<()> {
         let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         ensure!(
             (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(letters),
-            "`{name}`: a name is 1 to {LONGEST_NAME} of a-z, 0-9 and -, for it is part of a device's name"
+            "`{name}`: a name is part of a device name and has 1 to {LONGEST_NAME} characters of a-z, 0-9 and -"
         );
     }
     Ok(())
@@ -53,7 +56,7 @@ fn addresses(topology: &Topology) -> Result<()> {
     for address in &topology.node_addresses {
         ensure!(
             address::is_clients(*address),
-            "{address} is no address for the node: it is none of 10.0.0.2 to 10.0.0.254"
+            "node address {address} is not in 10.0.0.2 to 10.0.0.254"
         );
     }
     unique("address of the node", topology.own_addresses())?;
@@ -63,15 +66,15 @@ fn addresses(topology: &Topology) -> Result<()> {
     for (name, address) in outside.chain(topology.nodes.iter().map(|node| (&node.name, node.address))) {
         ensure!(
             address::is_clients(address),
-            "{name}: {address} is none of 10.0.0.2 to 10.0.0.254"
+            "{name}: {address} is not in 10.0.0.2 to 10.0.0.254"
         );
-        ensure!(!own(address), "{name}: {address} is the node's");
+        ensure!(!own(address), "{name}: {address} is an address of the node");
     }
     for client in topology.clients.iter().filter(|client| client.on_node) {
         let (name, address) = (&client.name, client.address);
         ensure!(
             own(address) || address.is_loopback(),
-            "{name}: {address} is none of the node's addresses"
+            "{name}: {address} is not an address of the node"
         );
     }
     Ok(())
@@ -79,7 +82,7 @@ fn addresses(topology: &Topology) -> Result<()> {
 
 fn pod(topology: &Topology, pod: &Pod) -> Result<()> {
     if let Some(name) = &pod.node {
-        ensure!(topology.node(name).is_some(), "there is no node `{name}`");
+        ensure!(topology.node(name).is_some(), "no node `{name}`");
     }
     pod.sysctls.keys().try_for_each(|name| sysctl(name))?;
     let Topology { pods, overlay, .. } = topology;
@@ -92,15 +95,18 @@ fn pod(topology: &Topology, pod: &Pod) -> Result<()> {
             .filter(|other| (other.address, other.port) == (pod.address, pod.port));
         ensure!(
             others.count() == 1,
-            "another pod listens on port {} too",
+            "another pod also listens on port {}",
             pod.port
         );
-        ensure!(pod.sysctls.is_empty(), "its sysctls are its node's");
-        return on_hosts_network(pod.behaviour);
+        ensure!(
+            pod.sysctls.is_empty(),
+            "a pod in its node's netns cannot have its own sysctls"
+        );
+        return can_behave_on_host_network(pod.behaviour);
     }
     ensure!(
         address::is_pods(pod.address),
-        "{} is not in {}, or is the node's own end",
+        "{} is not a pod address in {}",
         pod.address,
         address::pods(topology.family)
     );
@@ -108,20 +114,20 @@ fn pod(topology: &Topology, pod: &Pod) -> Result<()> {
     let others = pods
         .iter()
         .filter(|other| address::network(other.address) == network);
-    ensure!(others.count() == 1, "the pod network {network} is there twice");
+    ensure!(others.count() == 1, "the pod network {network} appears twice");
     ensure!(
         *overlay == Overlay::None || network != address::network(address::tunnel(topology.family, 0)),
-        "{} is in the network of the tunnels",
+        "{} is in the tunnel network",
         pod.address
     );
     Ok(())
 }
 
-/// Whether a pod can do this without a netns of its own.
-pub(super) fn on_hosts_network(behaviour: Behaviour) -> Result<()> {
+/// Checks that a pod can behave like this without its own netns.
+pub(super) fn can_behave_on_host_network(behaviour: Behaviour) -> Result<()> {
     ensure!(
         !matches!(behaviour, Behaviour::Gone | Behaviour::Slow | Behaviour::SynFull),
-        "a pod without a netns of its own cannot be {behaviour:?}"
+        "a pod in its node's netns cannot be {behaviour:?}"
     );
     Ok(())
 }
@@ -129,7 +135,7 @@ pub(super) fn on_hosts_network(behaviour: Behaviour) -> Result<()> {
 fn service(topology: &Topology, service: &Service) -> Result<()> {
     ensure!(
         (30_000..=32_767).contains(&service.node_port),
-        "{} is no NodePort: they are 30000 to 32767",
+        "{} is not a NodePort (30000 to 32767)",
         service.node_port
     );
     let servers = &service.real_servers;
@@ -140,13 +146,13 @@ fn service(topology: &Topology, service: &Service) -> Result<()> {
     }
     ensure!(
         topology.proxy == Proxy::Ipvs || service.scheduler == Scheduler::default(),
-        "only IPVS has schedulers"
+        "only IPVS mode has schedulers"
     );
     ensure!(
         service
             .affinity_seconds
             .is_none_or(|seconds| (1..=86_400).contains(&seconds)),
-        "a client stays with its pod for 1 to 86400 s"
+        "`affinity_seconds` is 1 to 86400"
     );
     Ok(())
 }

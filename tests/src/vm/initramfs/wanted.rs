@@ -1,6 +1,6 @@
-//! What a guest is to hold: tools, and modules of its kernel.
+//! The contents of a guest: tools, and modules of its kernel.
 
-/// The Debian packages that the guest's tools are taken from.
+/// The Debian packages of the guest's tools.
 pub const TOOL_PACKAGES: &[&str] = &[
     "busybox",
     "conntrack",
@@ -15,7 +15,7 @@ pub const TOOL_PACKAGES: &[&str] = &[
     "nftables",
 ];
 
-/// Programs of the guest, and other names under which each of them is called.
+/// Programs of the guest, and the other names each of them is called by.
 pub(super) const TOOLS: &[(&str, &[&str])] = &[
     (
         "busybox",
@@ -63,11 +63,11 @@ pub(super) const TOOLS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Modules that some kernels have and others made part of another one.
-pub(super) const MODULES_OF_SOME: &[&str] = &["nft_counter", "nft_objref"];
+/// Modules that only some kernels have; in others they are part of another module.
+pub(super) const OPTIONAL_MODULES: &[&str] = &["nft_counter", "nft_objref"];
 
-/// What is loaded before the first scenario: what kube-proxy, a network plugin and most scenarios ask of a kernel.
-/// What these depend on is found.
+/// Modules loaded before the first scenario: for kube-proxy, a network plugin and most scenarios. Their
+/// dependencies are added.
 pub(super) const MODULES: &[&str] = &[
     "act_gact",
     "act_mirred",
@@ -121,9 +121,9 @@ pub(super) const MODULES: &[&str] = &[
     "ipt_REJECT",
 ];
 
-/// What is there and is loaded when somebody asks for it, as on any node: a tool, the kernel itself, or a step with
-/// `modprobe`. A scenario leaves none of them behind.
-pub(super) const MODULES_AT_HAND: &[&str] = &[
+/// Modules available for loading on demand, as on any node: by a tool, by the kernel itself, or by a step
+/// with `modprobe`. They are unloaded at the end of each scenario.
+pub(super) const ON_DEMAND_MODULES: &[&str] = &[
     "act_csum",
     "act_pedit",
     "act_police",

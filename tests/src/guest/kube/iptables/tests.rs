@@ -9,7 +9,7 @@ fn chain(rules: &str, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_cluster_service_is_masqueraded_and_chosen_at_random() {
+fn a_cluster_service_is_masqueraded_and_balanced_at_random() {
     let plan = plan(Policy::Cluster, None);
     let of = ServiceChains::iptables("default/web:http");
     let (text, _) = rules(&plan, None);
@@ -22,7 +22,7 @@ fn a_cluster_service_is_masqueraded_and_chosen_at_random() {
             format!("-j {}", of.cluster),
         ]
     );
-    let [first, second] = [0, 1].map(|nth| plan.fronts[0].endpoints[nth].at);
+    let [first, second] = [0, 1].map(|nth| plan.service_ports[0].endpoints[nth].at);
     let [to_first, to_second] = [first, second].map(|at| iptables_endpoint("default/web:http", at));
     assert_eq!(
         chain(&text, &of.cluster)[1..],
@@ -43,7 +43,7 @@ fn a_cluster_service_is_masqueraded_and_chosen_at_random() {
 #[test]
 fn without_endpoints_connections_are_rejected_and_without_local_ones_dropped() {
     let mut plan = plan(Policy::Local, None);
-    plan.fronts[0].endpoints.remove(0);
+    plan.service_ports[0].endpoints.remove(0);
     let (text, _) = rules(&plan, None);
     assert_eq!(
         chain(&text, "KUBE-EXTERNAL-SERVICES"),
@@ -64,11 +64,11 @@ fn without_endpoints_connections_are_rejected_and_without_local_ones_dropped() {
 }
 
 #[test]
-fn affinity_is_asked_for_first_and_remembered_last() {
+fn affinity_is_checked_first_and_stored_last() {
     let plan = plan(Policy::Local, Some(300));
     let of = ServiceChains::iptables("default/web:http");
     let (text, _) = rules(&plan, None);
-    let at = plan.fronts[0].endpoints[0].at;
+    let at = plan.service_ports[0].endpoints[0].at;
     let endpoint = iptables_endpoint("default/web:http", at);
     assert_eq!(
         chain(&text, &of.local),
@@ -84,16 +84,16 @@ fn affinity_is_asked_for_first_and_remembered_last() {
 }
 
 #[test]
-fn chains_that_are_of_no_use_any_more_are_deleted() {
+fn unused_chains_are_deleted() {
     let mut plan = plan(Policy::Cluster, None);
     let (first, chains) = rules(&plan, None);
     assert!(
         first
             .contains("-I PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n")
     );
-    let gone = iptables_endpoint("default/web:http", plan.fronts[0].endpoints[1].at);
+    let gone = iptables_endpoint("default/web:http", plan.service_ports[0].endpoints[1].at);
     plan.remove(0, "pod-1").unwrap();
-    plan.fronts[0].endpoints.clear();
+    plan.service_ports[0].endpoints.clear();
     let (second, left) = rules(&plan, Some(&chains));
     assert!(left.is_empty());
     assert!(second.contains(&format!(":{gone} - [0:0]\n")) && second.contains(&format!("-X {gone}\n")));
@@ -101,7 +101,7 @@ fn chains_that_are_of_no_use_any_more_are_deleted() {
 }
 
 #[test]
-fn with_ipv6_no_port_is_taken_on_the_loopback_address() {
+fn ipv6_ports_exclude_the_loopback_address() {
     let (text, _) = rules(&plan_of(Family::Ipv6, Policy::Local, None), None);
     for word in ["127.0.0", "10.244", "10.96", "10.0.0"] {
         assert!(!text.contains(word), "`{word}` in\n{text}");

@@ -7,12 +7,12 @@ fn has(text: &str, line: &str) {
 }
 
 #[test]
-fn the_table_is_kube_proxys() {
+fn the_table_equals_kube_proxys() {
     let plan = plan(Policy::Cluster, Some(300));
     let text = all(&plan);
     let of = ServiceChains::nftables("default/web:http");
     let [first, second] =
-        [0, 1].map(|nth| nftables_endpoint("default/web:http", plan.fronts[0].endpoints[nth].at));
+        [0, 1].map(|nth| nftables_endpoint("default/web:http", plan.service_ports[0].endpoints[nth].at));
     has(&text, "add element ip kube-proxy nodeport-ips { 10.0.0.1 }");
     has(
         &text,
@@ -45,7 +45,7 @@ fn the_table_is_kube_proxys() {
 }
 
 #[test]
-fn a_chain_is_made_before_it_is_named() {
+fn a_chain_is_created_before_it_is_referenced() {
     let text = all(&plan(Policy::Local, Some(300)));
     for (nth, line) in text.lines().enumerate() {
         for word in ["jump ", "goto "] {
@@ -63,12 +63,12 @@ fn a_chain_is_made_before_it_is_named() {
 }
 
 #[test]
-fn without_a_pod_here_the_port_drops_and_only_what_differs_is_written() {
+fn without_a_local_pod_the_port_drops_and_only_changes_are_written() {
     let mut plan = plan(Policy::Local, None);
-    let before = plan.fronts[0].clone();
+    let before = plan.service_ports[0].clone();
     let gone = nftables_endpoint("default/web:http", before.endpoints[0].at);
     plan.remove(0, "pod-1").unwrap();
-    let text = difference(&before, &plan.fronts[0]);
+    let text = difference(&before, &plan.service_ports[0]);
     has(
         &text,
         "add element ip kube-proxy no-endpoint-nodeports { tcp . 30080 comment \"default/web:http\" : drop }",
@@ -78,7 +78,7 @@ fn without_a_pod_here_the_port_drops_and_only_what_differs_is_written() {
         !text.contains("delete element") && !text.contains("service-nodeports"),
         "{text}"
     );
-    let text = difference(&plan.fronts[0], &before);
+    let text = difference(&plan.service_ports[0], &before);
     has(
         &text,
         "delete element ip kube-proxy no-endpoint-nodeports { tcp . 30080 }",
@@ -86,7 +86,7 @@ fn without_a_pod_here_the_port_drops_and_only_what_differs_is_written() {
 }
 
 #[test]
-fn with_ipv6_nothing_of_ipv4_is_left() {
+fn with_ipv6_no_ipv4_words_remain() {
     let plan = plan_of(Family::Ipv6, Policy::Local, Some(300));
     let text = in_words_of(Family::Ipv6, &all(&plan));
     has(&text, "add element ip6 kube-proxy nodeport-ips { fd00:10::1 }");

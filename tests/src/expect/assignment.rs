@@ -1,11 +1,11 @@
-//! Whose a connection is that was made, or that tracer tells of: which of the scenario's attempts it was.
+//! Assigns the connections that clients made, or tracer reports, to the scenario's attempts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use crate::scenario::{Attempt, Connect, Scenario};
 
-/// Where an attempt goes.
+/// The address that an attempt connects to.
 pub(super) fn target(scenario: &Scenario, connect: &Connect) -> Option<SocketAddr> {
     let topology = &scenario.topology;
     let service = topology.service(connect.to.as_deref())?;
@@ -13,19 +13,19 @@ pub(super) fn target(scenario: &Scenario, connect: &Connect) -> Option<SocketAdd
     Some(SocketAddr::new(node, service.node_port))
 }
 
-/// Attempts and where they go.
+/// Unassigned attempts and the addresses they connect to.
 type Open = VecDeque<(Attempt, Option<SocketAddr>)>;
 
-/// Gives connections, in the order in which they began, to the attempts of a scenario. A port may have two at once, to
-/// two services: each goes to the attempt that it was made to.
-pub(super) struct Whose {
-    /// By client and source port: attempts that nothing was given to yet, and where they go.
+/// Assigns connections, in the order of their start, to the attempts of a scenario. A port may have two at
+/// once, to two services: each is assigned to the attempt with its destination.
+pub(super) struct Assignment {
+    /// Unassigned attempts, by client and source port.
     open: BTreeMap<(String, u16), Open>,
-    /// How many there were of each port.
+    /// The number of connections from each port so far.
     seen: BTreeMap<(String, u16), u16>,
 }
 
-impl Whose {
+impl Assignment {
     pub(super) fn new(scenario: &Scenario, attempts: &[(Attempt, &Connect)]) -> Self {
         let mut open: BTreeMap<_, Open> = BTreeMap::new();
         for (attempt, connect) in attempts {
@@ -39,9 +39,9 @@ impl Whose {
         }
     }
 
-    /// The next attempt from this port to this address; if there is none the next from this port, and if that port has no
-    /// more of them an attempt that the scenario does not know.
-    pub(super) fn take(&mut self, client: &str, source_port: u16, to: SocketAddr) -> Attempt {
+    /// Returns the next attempt from this port to this address; failing that, the next one from this port;
+    /// failing that, an attempt that the scenario does not have.
+    pub(super) fn assign(&mut self, client: &str, source_port: u16, to: SocketAddr) -> Attempt {
         let key = (client.to_owned(), source_port);
         let occurrence = self.seen.entry(key.clone()).or_default();
         *occurrence += 1;

@@ -1,4 +1,4 @@
-//! One scenario from an empty node to an empty node.
+//! Runs one scenario, from an empty node to an empty node.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -11,32 +11,32 @@ use super::cancel::Cancel;
 use super::client::Client;
 use super::leftovers::Inventory;
 use super::port::Port;
-use super::process::Bench;
-use super::tool;
+use super::process::ProcessChecks;
 use super::topology::{self, Node};
 use super::tracer::Tracer;
+use super::{node_state, tool};
 use crate::protocol::Job;
 use crate::scenario::{Connect, RunIn, Scenario, Step, Talk};
 
-/// tracer's own patience: after this time without progress it tells a flow's fate as it stands.
+/// tracer's own patience: after this time without progress it reports a flow's fate as it stands.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A client that waits longer sends a SYN more than tracer's patience after the last one (at 7 s, after 3 s): tracer has
-/// told its fate by then, and tells it again.
-const TOLD_TWICE_MS: u32 = 7000;
+/// A client with a longer timeout sends a SYN more than tracer's patience after the previous one (at 7 s,
+/// after 3 s): tracer has reported its fate by then, and reports it again.
+const REPEATED_FATE_MS: u32 = 7000;
 
-/// How long tracer may take to tell a fate once it is due.
-const TELLING: Duration = Duration::from_millis(1500);
+/// How long tracer may take to report a fate that is due.
+const REPORT_DELAY: Duration = Duration::from_millis(1500);
 
-/// What a machine that is emulated, and busy with other guests, may add to it.
+/// What an emulated machine that shares its CPUs with other guests may add.
 const MARGIN: Duration = Duration::from_secs(7);
 
-/// How long those who watch a demo wait for its last line.
-const CURTAIN: Duration = Duration::from_secs(1);
+/// How long viewers of a demo wait for its last line.
+const LAST_LINE: Duration = Duration::from_secs(1);
 
-/// What a scenario is played with.
+/// What a scenario runs with.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct ScenarioRun {
     pub(super) job: Job,
     pub(super) port: Port,
     pub(super) cancel: Cancel,
@@ -44,24 +44,24 @@ pub(super) struct Stage {
     pub(super) before: Arc<Inventory>,
 }
 
-impl Stage {
-    /// Plays it; an error is a scenario that could not be played, or that left something behind.
-    pub(super) fn play(&self, scenario: &Scenario) -> Result<()> {
+impl ScenarioRun {
+    /// Runs it; fails if the scenario could not run, or left something behind.
+    pub(super) fn run(&self, scenario: &Scenario) -> Result<()> {
         let mut node = Node::default();
-        let played = self.play_on(&mut node, scenario);
+        let ran = self.run_on(&mut node, scenario);
         if self.job.verbose {
             self.describe();
         }
-        let mut errors: Vec<_> = played.err().into_iter().collect();
+        let mut errors: Vec<_> = ran.err().into_iter().collect();
         errors.extend(node.tear_down(&self.before, &self.cancel));
-        let _ = self.cancel.doing("looking for what was left behind");
-        match self.before.strangers(scenario.runs_lines()) {
-            Ok(strangers) if strangers.is_empty() => {}
-            Ok(strangers) => errors.push(anyhow!("left behind: {}", strangers.join(", "))),
+        let _ = self.cancel.begin("checking for leftovers");
+        match self.before.differences(scenario.runs_shell_commands()) {
+            Ok(differences) if differences.is_empty() => {}
+            Ok(differences) => errors.push(anyhow!("left behind: {}", differences.join(", "))),
             Err(error) => errors.push(error),
         }
         if self.job.verbose {
-            self.port.note(self.cancel.spent());
+            self.port.note(self.cancel.timing());
         }
         let texts: Vec<_> = errors.iter().map(|error| format!("{error:#}")).collect();
         match texts.as_slice() {
@@ -70,30 +70,31 @@ impl Stage {
         }
     }
 
-    fn play_on(&self, node: &mut Node, scenario: &Scenario) -> Result<()> {
+    fn run_on(&self, node: &mut Node, scenario: &Scenario) -> Result<()> {
         node.build(scenario, &self.cancel)?;
         let tracer = if self.job.without_tracer {
             None
         } else {
             self.check(node, scenario)?;
             if let Some(line) = &scenario.tracer.before {
-                node.run(RunIn::NODE, line).context("before tracer is started")?;
+                node.run(RunIn::NODE, line)
+                    .context("cannot run `tracer.before`")?;
             }
             Some(Tracer::start(scenario, &self.job, &self.port, &self.cancel)?)
         };
-        let mut act = Act {
-            stage: self,
+        let mut steps = Steps {
+            run: self,
             node,
             scenario,
             tracer: tracer.as_ref(),
             background: Vec::new(),
-            told_again: Instant::now(),
+            repeated_fates_due: Instant::now(),
         };
-        let acted = act.steps();
-        let told_again = act.told_again;
+        let result = steps.steps();
+        let repeated_fates_due = steps.repeated_fates_due;
         if let Some(tracer) = tracer {
             let flows = scenario.attempts().len();
-            let waited = acted.and_then(|()| self.wait_for_fates(&tracer, flows, told_again));
+            let waited = result.and_then(|()| self.wait_for_fates(&tracer, flows, repeated_fates_due));
             let stopped = tracer.stop(&self.cancel);
             let checked = match &stopped {
                 Ok(()) => Tracer::check_recording(scenario, &self.job, &self.port, &self.cancel),
@@ -101,40 +102,42 @@ impl Stage {
             };
             waited.and(stopped).and(checked)
         } else {
-            acted
+            result
         }
     }
 
-    /// Holds tracer as a process against what the scenario asks of it.
+    /// Runs the scenario's checks of tracer as a process.
     fn check(&self, node: &Node, scenario: &Scenario) -> Result<()> {
         let checks = &scenario.tracer.checks;
         let Some(first) = scenario.topology.clients.first().filter(|_| !checks.is_empty()) else {
             return Ok(());
         };
-        let bench = Bench {
+        let checks_of_process = ProcessChecks {
             client: node.client(&first.name)?,
             to: topology::address(&scenario.topology, None, None)?,
             port: &self.port,
             cancel: &self.cancel,
         };
-        checks.iter().try_for_each(|check| bench.check(*check))
+        checks
+            .iter()
+            .try_for_each(|check| checks_of_process.check(*check))
     }
 
-    /// Waits until tracer has told the fates of so many flows, and those again that it tells again.
-    fn wait_for_fates(&self, tracer: &Tracer, flows: usize, told_again: Instant) -> Result<()> {
+    /// Waits until tracer has reported the fates of this many flows, and the fates that it reports twice.
+    fn wait_for_fates(&self, tracer: &Tracer, flows: usize, repeated_fates_due: Instant) -> Result<()> {
         self.cancel
-            .doing(format!("waiting for tracer to tell the fates of {flows} flows"))?;
+            .begin(format!("waiting for the fates of {flows} flows"))?;
         if self.job.demo {
-            // Lines for people are not counted; whoever watches a demo can wait.
-            self.cancel.sleep(PATIENCE + CURTAIN)
+            // Lines for people are not counted; viewers of a demo can wait.
+            self.cancel.sleep(PATIENCE + LAST_LINE)
         } else {
             self.cancel
-                .sleep(told_again.saturating_duration_since(Instant::now()))?;
+                .sleep(repeated_fates_due.saturating_duration_since(Instant::now()))?;
             tracer.wait_for_fates(flows, PATIENCE + MARGIN, &self.cancel)
         }
     }
 
-    /// Tells the state of the node, for whoever looks closely.
+    /// Prints the state of the node, for a closer look.
     fn describe(&self) {
         for command in [
             "ipvsadm -Ln --stats",
@@ -145,61 +148,62 @@ impl Stage {
             let text = tool::run(command).unwrap_or_else(|error| format!("{error:#}"));
             self.port.note(format!("{command}\n{}", text.trim_end()));
         }
-        let connections = topology::ipvs_connections().join("\n");
+        let connections = node_state::ipvs_connections().join("\n");
         self.port.note(format!("/proc/net/ip_vs_conn\n{connections}"));
     }
 }
 
-/// The steps of a scenario on their way.
-struct Act<'a> {
-    stage: &'a Stage,
+/// The steps of a scenario in progress.
+struct Steps<'a> {
+    run: &'a ScenarioRun,
     node: &'a mut Node,
     scenario: &'a Scenario,
     tracer: Option<&'a Tracer>,
     background: Vec<JoinHandle<Result<()>>>,
-    /// When tracer has told again what it tells twice.
-    told_again: Instant,
+    /// When tracer will have reported again what it reports twice.
+    repeated_fates_due: Instant,
 }
 
-impl Act<'_> {
+impl Steps<'_> {
     fn steps(&mut self) -> Result<()> {
         for (number, step) in (1..).zip(&self.scenario.steps) {
             let what = describe(step);
-            self.stage.cancel.doing(format!("step {number}: {what}"))?;
-            if self.stage.job.verbose || matches!(step, Step::Say(_)) {
-                self.stage.port.note(what);
+            self.run.cancel.begin(format!("step {number}: {what}"))?;
+            if self.run.job.verbose || matches!(step, Step::Say(_)) {
+                self.run.port.note(what);
             }
             self.step(step).with_context(|| format!("step {number}"))?;
         }
-        self.stage
+        self.run
             .cancel
-            .doing("waiting for connections in the background")?;
+            .begin("waiting for connections in the background")?;
         self.background.drain(..).try_for_each(join)?;
         let background = self.scenario.connects().filter(|connect| connect.background);
         for connect in background {
-            self.gave_up(connect);
+            self.note_timeout(connect);
         }
         Ok(())
     }
 
-    /// A client is done. Where it gave up after a long time, its last SYN may be one of which tracer has not told yet.
-    fn gave_up(&mut self, connect: &Connect) {
-        if connect.timeout_ms > TOLD_TWICE_MS && self.scenario.leaves_waiting(connect) {
-            self.told_again = Instant::now() + PATIENCE + TELLING;
+    /// Notes that a client is done. If it gave up after a long time, tracer may not have reported its last
+    /// SYN yet.
+    fn note_timeout(&mut self, connect: &Connect) {
+        if connect.timeout_ms > REPEATED_FATE_MS && self.scenario.expects_timeout(connect) {
+            self.repeated_fates_due = Instant::now() + PATIENCE + REPORT_DELAY;
         }
     }
 
     fn step(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::Connect(connect) => {
-                let (connecting, begun) = self.connect(connect)?;
+                let (connecting, first_syn) = self.connect(connect)?;
                 if !connect.background {
                     join(connecting)?;
-                    self.gave_up(connect);
+                    self.note_timeout(connect);
                     return Ok(());
                 }
-                // What follows happens after its SYN, or after it has failed to send one.
-                let _ = begun.recv();
+                // The next step follows the first SYN, or the failure to send one.
+                let _ = first_syn.recv();
                 self.background.push(connecting);
                 Ok(())
             }
@@ -210,14 +214,16 @@ impl Act<'_> {
                     .into_iter()
                     .try_for_each(|(connecting, _)| join(connecting))?;
                 for connect in connects {
-                    self.gave_up(connect);
+                    self.note_timeout(connect);
                 }
                 Ok(())
             }
-            Step::Talk(Talk { client }) => self.node.client(client)?.talk(),
+            Step::Talk(Talk { client }) => self.node.client(client)?.send_on_held(),
             Step::Strays(strays) => {
                 let to = topology::address(&self.scenario.topology, strays.to.as_deref(), None)?;
-                self.node.client(&strays.client)?.stray(strays.source_port, to)
+                self.node
+                    .client(&strays.client)?
+                    .send_strays(strays.source_port, to)
             }
             Step::SetWeight(change) => self.node.kube()?.set_weight(change),
             Step::AddRealServer(change) => self.node.kube()?.add_real_server(change),
@@ -229,39 +235,35 @@ impl Act<'_> {
             Step::Nft(rules) => self.node.nft(rules),
             Step::Run(line) => self.run(RunIn::NODE, line),
             Step::RunIn(RunIn { place, line }) => self.run(place, line),
-            Step::TracerSays(text) => match self.tracer {
-                Some(tracer) => tracer.wait_for(text, &self.stage.cancel),
+            Step::WaitForOutput(text) => match self.tracer {
+                Some(tracer) => tracer.wait_for_output(text, &self.run.cancel),
                 None => Ok(()),
             },
-            Step::FatesTold(flows) => match self.tracer {
-                Some(tracer) => self.stage.wait_for_fates(tracer, *flows, self.told_again),
+            Step::WaitForFates(flows) => match self.tracer {
+                Some(tracer) => self.run.wait_for_fates(tracer, *flows, self.repeated_fates_due),
                 None => Ok(()),
             },
-            Step::SleepMs(time) => self.stage.cancel.sleep(Duration::from_millis((*time).into())),
+            Step::SleepMs(time) => self.run.cancel.sleep(Duration::from_millis((*time).into())),
             Step::Say(_) => Ok(()),
         }
     }
 
     fn run(&self, place: &str, line: &str) -> Result<()> {
         let printed = self.node.run(place, line)?;
-        if self.stage.job.verbose && !printed.is_empty() {
-            self.stage.port.note(printed);
+        if self.run.job.verbose && !printed.is_empty() {
+            self.run.port.note(printed);
         }
         Ok(())
     }
 
-    /// Lets a client connect. The receiver hears of its first SYN.
+    /// Starts a client's connect step. The receiver is notified of its first SYN.
     fn connect(&self, connect: &Connect) -> Result<(JoinHandle<Result<()>>, Receiver<()>)> {
         let client: Client = self.node.client(&connect.client)?.clone();
         let to = topology::address(&self.scenario.topology, connect.to.as_deref(), connect.to_address)?;
-        let (connect, port, cancel) = (
-            connect.clone(),
-            self.stage.port.clone(),
-            self.stage.cancel.clone(),
-        );
-        let (begun, has_begun) = mpsc::channel();
-        let connecting = thread::spawn(move || client.connect(&connect, to, &begun, &port, &cancel));
-        Ok((connecting, has_begun))
+        let (connect, port, cancel) = (connect.clone(), self.run.port.clone(), self.run.cancel.clone());
+        let (first_syn, first_syn_received) = mpsc::channel();
+        let connecting = thread::spawn(move || client.connect(&connect, to, &first_syn, &port, &cancel));
+        Ok((connecting, first_syn_received))
     }
 }
 
@@ -278,14 +280,14 @@ fn describe(step: &Step) -> String {
             let all: Vec<_> = connects.iter().map(describe_connect).collect();
             format!("at once: {}", all.join("; "))
         }
-        Step::Talk(Talk { client }) => format!("{client} talks on the connections that it holds"),
-        Step::Strays(strays) => format!("{} sends what looks like SYNs", strays.client),
+        Step::Talk(Talk { client }) => format!("{client} sends data on its held connections"),
+        Step::Strays(strays) => format!("{} sends packets that look like SYNs", strays.client),
         Step::SetWeight(change) => format!("{} gets weight {}", change.pod, change.weight),
         Step::AddRealServer(change) => {
             format!("{} becomes a real server of weight {}", change.pod, change.weight)
         }
-        Step::RemoveRealServer(removal) => format!("{} is no real server any more", removal.pod),
-        Step::Pod(change) => format!("{} is {:?} from now on", change.name, change.behaviour),
+        Step::RemoveRealServer(removal) => format!("{} is removed from the service", removal.pod),
+        Step::Pod(change) => format!("{} changes its behaviour to {:?}", change.name, change.behaviour),
         Step::Sysctl(values) => {
             let all: Vec<_> = values
                 .iter()
@@ -296,9 +298,9 @@ fn describe(step: &Step) -> String {
         Step::Nft(rules) => format!("nft: {}", rules.trim()),
         Step::Run(line) => format!("node: {}", line.trim()),
         Step::RunIn(RunIn { place, line }) => format!("{place}: {}", line.trim()),
-        Step::TracerSays(text) => format!("waiting for tracer to say: {text}"),
-        Step::FatesTold(flows) => format!("waiting for tracer to tell the fates of {flows} flows"),
-        Step::SleepMs(time) => format!("{time} ms pass"),
+        Step::WaitForOutput(text) => format!("waiting for tracer to print: {text}"),
+        Step::WaitForFates(flows) => format!("waiting for the fates of {flows} flows"),
+        Step::SleepMs(time) => format!("waiting {time} ms"),
         Step::Say(text) => text.trim().to_owned(),
     }
 }
@@ -314,7 +316,7 @@ fn describe_connect(connect: &Connect) -> String {
     } = connect;
     let ports = match count {
         1 => format!("port {source_port}"),
-        _ => format!("{count} ports from {source_port} on"),
+        _ => format!("{count} ports from {source_port}"),
     };
     let times = match times {
         1 => String::new(),

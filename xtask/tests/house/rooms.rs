@@ -1,0 +1,106 @@
+//! The rooms of crate `tracer`, and which way arrows between them may run.
+
+/// Rooms and their floors, the same as in ARCHITECTURE.md. An arrow runs from a higher floor to a lower one.
+pub(crate) const FLOORS: [(&str, u8); 18] = [
+    // The crate's root declares the rooms and nothing else.
+    ("lib", 7),
+    ("main", 7),
+    ("cli", 6),
+    ("pipeline", 5),
+    ("agent", 4),
+    ("export", 4),
+    ("node", 4),
+    ("passive", 4),
+    ("probe", 4),
+    ("recording", 4),
+    ("report", 4),
+    ("tui", 4),
+    ("finding", 3),
+    ("check", 2),
+    ("diagnose", 2),
+    ("facts", 1),
+    ("flow", 1),
+    ("decode", 0),
+];
+
+/// Arrows that run between two rooms of one floor.
+pub(crate) const SIDEWAYS: [(&str, &str); 2] = [("export", "report"), ("tui", "report")];
+
+/// Files outside the crate that may not import a room.
+pub(crate) const BARRED: [(&str, &str); 1] = [("tracer/fuzz/", "cli")];
+
+/// Rooms that do no I/O and know no clock but the event's.
+pub(crate) const PURE: [&str; 6] = ["check", "decode", "diagnose", "facts", "finding", "flow"];
+
+/// What does I/O or reads a clock; a name stands for everything below it.
+const IMPURE: [&str; 29] = [
+    "aya",
+    "jiff::Timestamp::now",
+    "jiff::Zoned::now",
+    "libc",
+    "netlink_sys",
+    "nix",
+    "rustix",
+    "socket2",
+    "std::dbg",
+    "std::env",
+    "std::eprint",
+    "std::eprintln",
+    "std::fs",
+    "std::io::stderr",
+    "std::io::stdin",
+    "std::io::stdout",
+    "std::net::TcpListener",
+    "std::net::TcpStream",
+    "std::net::ToSocketAddrs",
+    "std::net::UdpSocket",
+    "std::os::fd",
+    "std::os::unix",
+    "std::print",
+    "std::println",
+    "std::process",
+    "std::thread",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "tokio",
+];
+
+/// What stands below an impure name and is pure.
+const HARMLESS: [&str; 1] = ["nix::errno"];
+
+/// The room of a file of crate `tracer`.
+pub(crate) fn room(path: &str) -> Option<&str> {
+    let inner = path.strip_prefix("tracer/src/")?;
+    let top = inner.split('/').next()?;
+    Some(top.strip_suffix(".rs").unwrap_or(top))
+}
+
+/// The floor of a room that the table has.
+pub(crate) fn floor(room: &str) -> Option<u8> {
+    FLOORS
+        .iter()
+        .find(|(name, _)| *name == room)
+        .map(|(_, floor)| *floor)
+}
+
+/// Whether a path into another crate does I/O or reads a clock. Constants do neither; a `*` may bring in both.
+pub(crate) fn is_impure(path: &str) -> bool {
+    if let Some(opened) = path.strip_suffix("::*") {
+        return IMPURE
+            .iter()
+            .any(|name| is_below(opened, name) || is_below(name, opened));
+    }
+    let last = path.rsplit("::").next().unwrap_or(path);
+    let is_constant = !last.contains(char::is_lowercase);
+    // Imported for its constants; its functions are seen where they are called.
+    let is_libc_itself = last == "libc";
+    !is_constant
+        && !is_libc_itself
+        && IMPURE.iter().any(|name| is_below(path, name))
+        && !HARMLESS.iter().any(|name| is_below(path, name))
+}
+
+fn is_below(path: &str, name: &str) -> bool {
+    path.strip_prefix(name)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
