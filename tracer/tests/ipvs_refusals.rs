@@ -86,7 +86,7 @@ fn a_syn_that_is_dropped_before_the_scheduler_is_asked_is_the_defences() {
     };
     let (fate, cause, diagnosis) = told(dropped_in_scheduling(limits, |_| ()));
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::IpvsDefenseDrop)));
-    assert!(has(&diagnosis, "drop_rate", "one of 3"), "{diagnosis:?}");
+    assert!(has(&diagnosis, "ipvs-drop-rate", "one in 3"), "{diagnosis:?}");
     // Where the rate cannot be read, the calls prove it.
     let story = dropped_in_scheduling(IpvsLimits::default(), |_| ());
     assert_eq!(told(story).1, Some(Cause::IpvsDefenseDrop));
@@ -118,7 +118,7 @@ fn an_entry_that_cannot_be_made_is_told_with_the_limit_that_is_reached() {
     };
     let (fate, cause, diagnosis) = told(dropped_in_scheduling(limits, chooses_in_vain));
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::IpvsConnAllocFailed)));
-    assert!(has(&diagnosis, "conn_max", "7"));
+    assert!(has(&diagnosis, "ipvs-conn-max", "7"));
     assert!(
         diagnosis.explanation.contains("conn_max allows 7"),
         "{diagnosis:?}"
@@ -185,7 +185,7 @@ fn servers_over_their_threshold_are_told_from_servers_without_weight() {
     let (fate, cause, diagnosis) = told(no_server_fits(&full, 2, 1));
     assert_eq!((fate, cause), (Fate::Refused, Some(Cause::IpvsDestOverloaded)));
     assert!(
-        has(&diagnosis, "10.244.1.2:8080", "upper threshold 1, overloaded"),
+        has(&diagnosis, "real-server", "10.244.1.2:8080, overloaded"),
         "{diagnosis:?}"
     );
 
@@ -258,8 +258,8 @@ fn a_new_entry_for_a_draining_server_comes_of_session_affinity() {
     for (controlled, persistent) in [(true, None), (false, Some(300)), (true, Some(300))] {
         let (fate, cause, diagnosis) = told(scheduled_and_silent(0, controlled, persistent));
         assert_eq!((fate, cause), (Fate::Unanswered, Some(Cause::IpvsAffinityStale)));
-        assert!(has(&diagnosis, "weight", "0"));
-        assert_eq!(has(&diagnosis, "session affinity", "300 s"), persistent.is_some());
+        assert!(has(&diagnosis, "entry-weight", "0"));
+        assert_eq!(has(&diagnosis, "affinity-timeout", "300 s"), persistent.is_some());
     }
     // Its weight may have changed just now; without affinity nothing explains that it was chosen.
     assert_eq!(
@@ -353,8 +353,8 @@ fn what_ipvs_cannot_send_is_told_by_what_it_says_to_the_client() {
             (fate, Some(cause)),
             "ICMP {icmp_type}/{code}"
         );
-        assert!(has(&diagnosis, "real server", "10.244.1.2:8080"));
-        assert_eq!(has(&diagnosis, "MTU", "50"), cause == Cause::IpvsXmitMtu);
+        assert!(has(&diagnosis, "real-server", "10.244.1.2:8080"));
+        assert_eq!(has(&diagnosis, "route-mtu", "50"), cause == Cause::IpvsXmitMtu);
     }
 }
 
@@ -366,7 +366,7 @@ fn what_ipvs_would_not_translate_may_have_no_way_either() {
     ] {
         let (fate, cause, diagnosis) = told(not_sent_by(hook, (3, 1), symbol));
         assert_eq!((fate, cause), (Fate::Refused, Some(Cause::IpvsXmitNoRoute)));
-        assert!(has(&diagnosis, "real server", "10.244.1.2:8080"));
+        assert!(has(&diagnosis, "real-server", "10.244.1.2:8080"));
     }
 }
 

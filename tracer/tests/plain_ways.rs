@@ -125,7 +125,7 @@ fn a_real_server_without_listener_refuses_the_client_by_itself() {
         (fate, diagnosis.cause),
         (Fate::Refused, Some(Cause::TcpNoListener))
     );
-    assert!(has(&diagnosis, "RST sent by", "the pod"));
+    assert!(has(&diagnosis, "rst-sent-by", "the pod"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod story;
 
 use story::{MS, NF_STOLEN, NODE, POD, Story, entry, original, translated};
 use tracer::{
-    diagnose::cause::Cause,
+    diagnose::{cause::Cause, evidence::Key},
     flow::{event::What, fate::Fate},
 };
 use tracer_common::{
@@ -55,7 +55,7 @@ fn where_all_syns_went_unseen_nobody_is_blamed() {
         diagnosis
             .evidence
             .iter()
-            .any(|evidence| evidence.what == "probes skipped")
+            .any(|evidence| evidence.key == Key::ProbesSkipped)
     );
     assert_eq!(flow.steps.iter().filter(|step| step.probes_skipped).count(), 1);
 }

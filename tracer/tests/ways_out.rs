@@ -127,7 +127,7 @@ fn a_packet_that_is_too_big_for_the_tunnel_is_told_by_the_error_about_it() {
     );
     let (fate, cause, diagnosis) = cause(story);
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::TunnelMtu)));
-    assert!(has(&diagnosis, "MTU", "50"), "{diagnosis:?}");
+    assert!(has(&diagnosis, "mtu", "50"), "{diagnosis:?}");
 }
 
 #[test]
@@ -144,10 +144,7 @@ fn an_outer_packet_that_is_too_big_is_the_tunnels_too() {
     );
     let (fate, cause, diagnosis) = cause(story);
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::TunnelMtu)));
-    assert!(
-        has(&diagnosis, "inside a tunnel", "IPIP to 10.0.0.12"),
-        "{diagnosis:?}"
-    );
+    assert!(has(&diagnosis, "outer", "IPIP to 10.0.0.12"), "{diagnosis:?}");
 }
 
 #[test]
@@ -168,7 +165,7 @@ fn a_tunnel_that_tells_the_client_that_the_host_is_unreachable_has_failed() {
     story.packet(4 * MS, Hook::DevStartXmit, Part::Syn, tuple, NODE);
     let (fate, cause, diagnosis) = cause(story);
     assert_eq!((fate, cause), (Fate::Refused, Some(Cause::TunnelFailed)));
-    assert!(has(&diagnosis, "other node", "10.0.0.12"), "{diagnosis:?}");
+    assert!(has(&diagnosis, "other-node", "10.0.0.12"), "{diagnosis:?}");
 }
 
 #[test]

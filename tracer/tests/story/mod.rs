@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use tracer::{
-    diagnose::{self, Diagnosis},
+    diagnose::{self, Diagnosis, evidence::Key},
     flow::{
         engine::Engine,
         event::{DeviceName, Event, Outer, What},
@@ -399,9 +399,14 @@ impl Story {
     }
 }
 
-pub(crate) fn has(diagnosis: &Diagnosis, what: &str, value: &str) -> bool {
+/// Is there evidence with this key, by its name, whose value contains this text?
+pub(crate) fn has(diagnosis: &Diagnosis, key: &str, value: &str) -> bool {
+    let mut keys = Key::ALL.iter();
+    let key = *keys
+        .find(|known| known.name() == key)
+        .unwrap_or_else(|| panic!("no key {key}"));
     diagnosis
         .evidence
         .iter()
-        .any(|fact| fact.what.contains(what) && fact.value.contains(value))
+        .any(|fact| fact.key == key && fact.value.contains(value))
 }

@@ -185,7 +185,6 @@ keys! {
     RpFilterAll = "rp-filter-all", "net.ipv4.conf.all.rp_filter";
     Forwarding = "forwarding", "forwarding";
     ForwardingAll = "forwarding-all", "net.ipv4.ip_forward";
-    ForwardingV6 = "forwarding-v6", "net.ipv6.conf.all.forwarding";
     NeighbourLimit = "neighbour-limit", "net.ipv4.neigh.default.gc_thresh3";
     Tunnel = "tunnel", "tunnel";
     OtherNode = "other-node", "other node";

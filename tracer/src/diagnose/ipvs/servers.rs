@@ -57,6 +57,9 @@ pub(in crate::diagnose) fn known<'a>(case: &Case<'a>) -> Option<&'a IpvsDests> {
 pub(super) fn evidence(dests: &IpvsDests) -> impl Iterator<Item = Evidence> {
     listed(dests).map(|dest| {
         let mut parts = vec![address(dest).to_string()];
+        if dest.have & ipvs_dest::FLAGS != 0 && dest.flags & ipvs_dest::OVERLOAD != 0 {
+            parts.push("overloaded".to_owned());
+        }
         if dest.have & ipvs_dest::WEIGHT != 0 {
             parts.push(format!("weight {}", dest.weight));
         }
@@ -68,9 +71,6 @@ pub(super) fn evidence(dests: &IpvsDests) -> impl Iterator<Item = Evidence> {
                 0 => "no upper threshold".to_owned(),
                 upper => format!("upper threshold {upper}"),
             });
-        }
-        if dest.have & ipvs_dest::FLAGS != 0 && dest.flags & ipvs_dest::OVERLOAD != 0 {
-            parts.push("overloaded".to_owned());
         }
         Evidence::seen(Key::RealServer, parts.join(", "), Hook::IpvsLeave)
     })

@@ -111,12 +111,13 @@ fn forwarding_off_v6(case: &Case<'_>, freed: &Step) -> Option<Evidence> {
         || source.is_loopback()
         || source.is_unicast_link_local();
     let netns = case.facts.netns.get(&freed.event.netns)?;
-    let value = netns.sysctls.number("net.ipv6.conf.all.forwarding")?;
+    let setting = "net.ipv6.conf.all.forwarding";
+    let value = netns.sysctls.number(setting)?;
     let off = value == 0
         && !refused
         && reason(case, freed).is_none_or(|reason| reason == "IP_INADDRERRORS")
         && freed::is_in(case, freed, &["ip6_forward"]);
-    off.then(|| Evidence::read(Key::ForwardingV6, value.to_string(), "/proc/sys"))
+    off.then(|| Evidence::read(Key::Forwarding, format!("{value} ({setting})"), "/proc/sys"))
 }
 
 /// A listener looks up the route of its SYN-ACK before it keeps the SYN, and drops the SYN if there is none

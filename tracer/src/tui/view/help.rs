@@ -38,16 +38,6 @@ impl Line {
     }
 }
 
-/// What each fate means.
-const FATES: [(Fate, &str); 6] = [
-    (Fate::Established, "connected, and nothing had to be sent again"),
-    (Fate::Stalled, "connected after a SYN or SYN-ACK was sent again"),
-    (Fate::Dropped, "this node discarded the SYN or its answer"),
-    (Fate::Refused, "the client was told no: RST or ICMP"),
-    (Fate::Unanswered, "went on to the backend; nothing came back"),
-    (Fate::Pending, "not decided yet"),
-];
-
 /// Do these keys play a recording, where there is one?
 fn plays(keys: &[(KeyCode, KeyModifiers)]) -> bool {
     TABLE
@@ -84,13 +74,19 @@ pub fn lines(theme: Theme, is_playing: bool) -> Vec<Line> {
         }
     }
     out.push(Line::heading("fates"));
-    for (fate, means) in FATES {
-        out.push(Line {
-            keys: format!("{} {fate}", theme.fate_sign(fate)),
-            words: means.to_owned(),
-            is_heading: false,
-            fate: Some(fate),
-        });
+    for &fate in Fate::ALL {
+        for (index, words) in wrap(fate.meaning(), COLUMNS).into_iter().enumerate() {
+            out.push(Line {
+                keys: if index == 0 {
+                    format!("{} {fate}", theme.fate_sign(fate))
+                } else {
+                    String::new()
+                },
+                words,
+                is_heading: false,
+                fate: Some(fate),
+            });
+        }
     }
     out
 }
