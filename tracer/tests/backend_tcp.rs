@@ -84,7 +84,7 @@ fn a_listener_without_a_way_back_throws_syns_away() {
     let diagnosis = with_way(LISTENER, Some(Route::None(101)));
     assert_eq!(diagnosis.cause, Some(Cause::RouteUnreachable));
     assert!(
-        diagnosis.explanation.contains("the pod has no route back to"),
+        diagnosis.explanation.contains("it has no route back to"),
         "{diagnosis:?}"
     );
     assert!(has(&diagnosis, "route", "none: Network is unreachable"));
@@ -372,7 +372,7 @@ fn a_pod_that_discards_the_syn_itself_is_silent_and_where_is_told() {
     );
     let said = diagnosis.explanation;
     assert!(
-        said.contains("discarded inside its network namespace, in nft_do_chain+0x40e"),
+        said.contains("dropped inside its network namespace, in nft_do_chain+0x40e"),
         "{said}"
     );
 }

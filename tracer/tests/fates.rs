@@ -57,7 +57,7 @@ fn a_port_reused_in_time_wait_or_close_stalls_for_a_second() {
             (fate, diagnosis.cause),
             (Fate::Stalled, Some(Cause::IpvsReuseDropped))
         );
-        assert!(has(&diagnosis, "state", name), "{diagnosis:?}");
+        assert!(has(&diagnosis, "old-entry-state", name), "{diagnosis:?}");
         assert_eq!(flow.stall_ns(), Some(1_000 * MS));
     }
 }

@@ -120,13 +120,13 @@ fn an_entry_that_cannot_be_made_is_told_with_the_limit_that_is_reached() {
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::IpvsConnAllocFailed)));
     assert!(has(&diagnosis, "ipvs-conn-max", "7"));
     assert!(
-        diagnosis.explanation.contains("conn_max allows 7"),
+        diagnosis.explanation.contains("conn_max: 7"),
         "{diagnosis:?}"
     );
     // Below the limit, or without one, it was memory.
     let (_, cause, diagnosis) = told(dropped_in_scheduling(IpvsLimits::default(), chooses_in_vain));
     assert_eq!(cause, Some(Cause::IpvsConnAllocFailed));
-    assert!(diagnosis.explanation.contains("no memory"), "{diagnosis:?}");
+    assert!(diagnosis.explanation.contains("out of memory"), "{diagnosis:?}");
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn a_flow_has_every_member_of_schema_1_and_nothing_else() {
             "explanation",
             "fate",
             "id",
+            "inner_cause",
             "netns",
             "node",
             "path",
@@ -79,7 +80,10 @@ fn a_flow_has_every_member_of_schema_1_and_nothing_else() {
     assert_eq!(step["hook"], "netif_receive_skb");
     assert_eq!(step.as_object().expect("an object").len(), 6);
     let fact = line["evidence"][0].take();
-    assert_eq!(fact["what"], "old IPVS entry: state");
+    assert_eq!(
+        (&fact["key"], &fact["what"]),
+        (&json!("old-entry-state"), &json!("old IPVS entry: state"))
+    );
     assert_eq!(
         (&fact["value"], &fact["hook"]),
         (&json!("TIME_WAIT"), &json!("ip_vs_conn_in_get_proto"))
@@ -101,6 +105,7 @@ fn what_is_not_known_is_null() {
         "stall_ms",
         "service",
         "advice",
+        "inner_cause",
     ] {
         assert_eq!(line[member], Value::Null, "{member}");
     }

@@ -206,7 +206,7 @@ fn a_routed_syn_that_comes_to_nothing_in_another_namespace_blames_nobody() {
     assert!(
         diagnosis
             .explanation
-            .contains("left this node as the client had sent it")
+            .contains("left this node unmodified")
     );
 }
 

@@ -314,7 +314,7 @@ fn in_a_legacy_table_none_of_several_is_named() {
         has(
             &diagnosis,
             "rule",
-            "one of rule 1 of INPUT (REJECT), rule 2 of INPUT"
+            "one of: rule 1 of INPUT (REJECT), rule 2 of INPUT"
         ),
         "{diagnosis:?}"
     );

@@ -100,7 +100,7 @@ fn a_tunnel_that_frees_the_syn_has_failed() {
             (Fate::Dropped, Some(Cause::TunnelFailed)),
             "{symbol}"
         );
-        assert!(has(&diagnosis, "discarded in", symbol), "{diagnosis:?}");
+        assert!(has(&diagnosis, "dropped-in", symbol), "{diagnosis:?}");
     }
 }
 
@@ -184,21 +184,21 @@ fn a_queue_a_filter_and_a_device_that_is_not_up_are_told_apart() {
             "__dev_queue_xmit+0xcfb",
             Some("QDISC_DROP"),
             "netem",
-            "queueing discipline is netem",
+            "(qdisc netem)",
         ),
-        ("kfree_skb_list+0x1e", None, "tbf", "queueing discipline is tbf"),
+        ("kfree_skb_list+0x1e", None, "tbf", "(qdisc tbf)"),
         (
             "__dev_queue_xmit+0x2a0",
             Some("TC_EGRESS"),
             "noqueue",
-            "by a tc filter",
+            "a tc filter dropped it",
         ),
         ("__dev_queue_xmit+0xcfb", Some("QDISC_DROP"), "noop", "not up"),
         (
             "veth_xmit+0x40 [veth]",
             Some("NOT_SPECIFIED"),
             "noqueue",
-            "discarded there.",
+            "on output at eth0.",
         ),
     ] {
         let mut story = Story::new();

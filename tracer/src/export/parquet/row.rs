@@ -74,7 +74,7 @@ impl Row {
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let evidence = self.diagnosis.evidence.iter();
         let evidence =
-            evidence.map(|fact| ELEMENT + fact.label().len() + fact.value.len() + fact.source.len());
+            evidence.map(|fact| ELEMENT + fact.key.name().len() + fact.label().len() + fact.value.len() + fact.source.len());
         let path = self.path.iter();
         let path = path.map(|step| ELEMENT + step.note.len() + length(&step.dev) + length(&step.verdict));
         let lists: usize = evidence.chain(path).sum();
