@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tracer::trace::{
+use tracer::recording::{
     item::Item,
     reader::Reader,
     writer::{Builder, ENOUGH, Writer},

@@ -1,14 +1,19 @@
 //! tracer: the user half.
 //!
-//! Data goes one way: [`probe`] yields the kernel's records, [`flow`] joins them to flows and their fates,
-//! [`diagnose`] gives causes, [`report`], [`export`] and [`cli`] show them.
+//! Data goes one way: [`probe`] yields the kernel's records, [`decode`] turns them into events, [`flow`] joins those to
+//! flows and their fates, [`diagnose`] gives causes from flows and [`facts`], and a [`finding`] is what [`report`],
+//! [`export`], [`recording`] and [`tui`] are handed by the [`pipeline`]. [`cli`] is one file a command.
 
 pub mod cli;
+pub mod decode;
 pub mod diagnose;
 pub mod export;
+pub mod facts;
+pub mod finding;
 pub mod flow;
 pub mod node;
+pub mod pipeline;
 pub mod probe;
+pub mod recording;
 pub mod report;
-pub mod trace;
 pub mod tui;

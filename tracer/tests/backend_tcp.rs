@@ -4,9 +4,10 @@ mod story;
 
 use story::{LISTENER, MS, NODE, PATIENCE, POD, Story, has, original, translated};
 use tracer::{
+    decode::event::What,
     diagnose::cause::Cause,
-    flow::{event::What, fate::Fate},
-    node::route::{Route, Way},
+    facts::route::{Route, Way},
+    flow::fate::Fate,
 };
 use tracer_common::{
     hook::Hook,

@@ -6,15 +6,16 @@ use std::collections::VecDeque;
 
 use story::{MS, NF_DROP, PATIENCE, Story, has, original, translated};
 use tracer::{
+    decode::event::What,
     diagnose::cause::Cause,
-    flow::{event::What, fate::Fate},
-    node::{
-        facts::NetnsFacts,
+    facts::{
+        NetnsFacts,
         nft::{
             Base, Chain, Family, Policy,
             rule::{Decides, Rule, Verdict, asks::Asks},
         },
     },
+    flow::fate::Fate,
 };
 use tracer_common::{
     hook::Hook,

@@ -6,11 +6,9 @@ use std::net::IpAddr;
 
 use story::{MS, NF_DROP, NF_STOLEN, Story, entry, has};
 use tracer::{
+    decode::event::{Event, What},
     diagnose::{Diagnosis, cause::Cause},
-    flow::{
-        event::{Event, What},
-        fate::Fate,
-    },
+    flow::fate::Fate,
 };
 use tracer_common::{
     hook::Hook,

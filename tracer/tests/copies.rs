@@ -4,10 +4,7 @@
 mod story;
 
 use story::{MS, NF_DROP, NF_STOLEN, NODE, POD, Story, entry, original, translated};
-use tracer::{
-    diagnose::cause::Cause,
-    flow::{event::What, fate::Fate},
-};
+use tracer::{decode::event::What, diagnose::cause::Cause, flow::fate::Fate};
 use tracer_common::{
     hook::Hook,
     record::{Drop, IpvsConn, ipvs_conn},

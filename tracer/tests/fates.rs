@@ -4,9 +4,10 @@ mod story;
 
 use story::{MS, NF_DROP, NF_STOLEN, NODE, PATIENCE, Story, entry, has};
 use tracer::{
+    decode::event::What,
     diagnose::{Dataplane, Diagnosis, cause::Cause},
-    flow::{begun::Begun, event::What, fate::Fate, model::Flow},
-    node::ipvs_settings::Values,
+    facts::ipvs_settings::Values,
+    flow::{begun::Begun, fate::Fate, model::Flow},
 };
 use tracer_common::{
     hook::Hook,

@@ -6,12 +6,14 @@ use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
 use story::{MS, Story};
-use tracer::trace::{
-    RECORDS,
-    change::{Change, Entries},
-    head::Head,
-    item::{End, Item, Learned},
-    writer::{Builder, Writer},
+use tracer::{
+    decode::record::RECORDS,
+    finding::{head::Head, run::End},
+    recording::{
+        change::{Change, Entries},
+        item::{Item, Learned},
+        writer::{Builder, Writer},
+    },
 };
 use tracer_common::hook::Hook;
 

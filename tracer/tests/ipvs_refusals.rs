@@ -4,12 +4,13 @@ mod story;
 
 use story::{MS, NF_DROP, NF_STOLEN, Story, entry, has};
 use tracer::{
+    decode::event::What,
     diagnose::{Diagnosis, cause::Cause},
-    flow::{event::What, fate::Fate},
-    node::{
-        facts::NetnsFacts,
+    facts::{
+        NetnsFacts,
         ipvs::{Listens, RealServer, Service},
     },
+    flow::fate::Fate,
 };
 use tracer_common::{
     hook::Hook,
@@ -119,10 +120,7 @@ fn an_entry_that_cannot_be_made_is_told_with_the_limit_that_is_reached() {
     let (fate, cause, diagnosis) = told(dropped_in_scheduling(limits, chooses_in_vain));
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::IpvsConnAllocFailed)));
     assert!(has(&diagnosis, "ipvs-conn-max", "7"));
-    assert!(
-        diagnosis.explanation.contains("conn_max: 7"),
-        "{diagnosis:?}"
-    );
+    assert!(diagnosis.explanation.contains("conn_max: 7"), "{diagnosis:?}");
     // Below the limit, or without one, it was memory.
     let (_, cause, diagnosis) = told(dropped_in_scheduling(IpvsLimits::default(), chooses_in_vain));
     assert_eq!(cause, Some(Cause::IpvsConnAllocFailed));

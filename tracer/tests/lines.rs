@@ -4,7 +4,14 @@ mod story;
 
 use serde_json::{Value, json};
 use story::{MS, Story, entry};
-use tracer::report::{Clock, json, plain};
+use tracer::{
+    finding::clock::Clock,
+    report::{
+        json,
+        ladder::{Ladder, Rung, Sign},
+        path, plain,
+    },
+};
 use tracer_common::record::ipvs_conn;
 
 fn clock() -> Clock {
@@ -88,6 +95,31 @@ fn a_flow_has_every_member_of_schema_1_and_nothing_else() {
         (&fact["value"], &fact["hook"]),
         (&json!("TIME_WAIT"), &json!("ip_vs_conn_in_get_proto"))
     );
+}
+
+#[test]
+fn the_step_of_a_drop_with_a_reason_is_marked_as_the_end() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.dropped_with_reason(2 * MS);
+    let (flow, fate, diagnosis) = story.only();
+    let steps = path::steps(&flow, &story.facts);
+    let verdict = steps
+        .iter()
+        .find(|step| step.hook == "nft_do_chain")
+        .expect("the chain");
+    assert_eq!(verdict.verdict.as_deref(), Some("NF_DROP_REASON"));
+    assert!(verdict.is_drop);
+    let ladder = Ladder::of(&flow, fate, &diagnosis, &story.facts, &clock());
+    let signs: Vec<Sign> = ladder
+        .rungs
+        .iter()
+        .filter_map(|rung| match rung {
+            Rung::Step { sign, .. } => Some(*sign),
+            Rung::Syn(_) => None,
+        })
+        .collect();
+    assert_eq!(signs, [Sign::Inward, Sign::End, Sign::End]);
 }
 
 #[test]

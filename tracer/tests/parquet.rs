@@ -20,11 +20,11 @@ use story::{MS, PATIENCE, Story};
 use tracer::{
     diagnose,
     export::parquet::Table,
-    flow::fate::Fate,
-    trace::{
+    finding::{
         head::Head,
-        item::{End, Health},
+        run::{End, Health},
     },
+    flow::fate::Fate,
 };
 
 /// What was read of a table.

@@ -16,7 +16,7 @@ use story::{MS, PATIENCE, Story};
 use tracer::{
     diagnose,
     export::capture::Capture,
-    trace::{head::Head, item::Health},
+    finding::{head::Head, run::Health},
 };
 
 /// A packet as it is read.
@@ -337,13 +337,14 @@ fn a_drop_with_a_reason_is_marked_like_any_other() {
     capture.begin(&Head::default()).expect("memory has room");
     let mut story = Story::new();
     story.arrives(MS);
-    story.returns(2 * MS, Hook::NftDoChain, NF_DROP_REASON, What::Chain(record::Chain::default()));
-    story.discarded(3 * MS);
+    story.dropped_with_reason(2 * MS);
     tell(&mut story, MS + PATIENCE + 100 * MS, &mut capture);
-    capture.finish(&Health::default()).expect("memory has room");
+    capture.end().expect("memory has room");
     let capture = read(&out);
     let marked = capture.packets.iter().flat_map(|packet| &packet.comments);
-    let marked: Vec<&String> = marked.filter(|comment| comment.starts_with("DROP NF_DROP_REASON: ")).collect();
+    let marked: Vec<&String> = marked
+        .filter(|comment| comment.starts_with("DROP NF_DROP_REASON: "))
+        .collect();
     assert_eq!(marked.len(), 1, "{:?}", capture.packets);
 }
 

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 
 use story::{MS, NF_STOLEN, NODE, POD, Story, entry, has, original};
 use tracer::{
+    decode::event::What,
     diagnose::{Dataplane, cause::Cause},
-    flow::{event::What, fate::Fate},
+    flow::fate::Fate,
 };
 use tracer_common::{
     hook::Hook,
@@ -203,11 +204,7 @@ fn a_routed_syn_that_comes_to_nothing_in_another_namespace_blames_nobody() {
     comes_to_pod(&mut story, 2 * MS);
     let (_, fate, diagnosis) = story.only();
     assert_eq!((fate, diagnosis.cause), (Fate::Unanswered, Some(Cause::Unknown)));
-    assert!(
-        diagnosis
-            .explanation
-            .contains("left this node unmodified")
-    );
+    assert!(diagnosis.explanation.contains("left this node unmodified"));
 }
 
 #[test]

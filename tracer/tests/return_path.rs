@@ -4,8 +4,9 @@ mod story;
 
 use story::{MS, NF_STOLEN, NODE, PATIENCE, POD, Story, entry, has, original, translated};
 use tracer::{
-    diagnose::cause::Cause,
-    flow::{event::What, fate::Fate},
+    decode::event::What,
+    diagnose::{catalogue, cause::Cause},
+    flow::fate::Fate,
 };
 use tracer_common::{
     hook::Hook,
@@ -59,6 +60,11 @@ fn an_answer_that_the_node_discards_is_dropped_with_the_cause_inside() {
         (Fate::Dropped, Some(Cause::ReturnDropped))
     );
     assert!(has(&diagnosis, "inner-cause", "unknown"));
+    assert_eq!(diagnosis.inner, Some(Cause::Unknown));
+    // There is no advice for the inner cause.
+    let outer = catalogue::row(Cause::ReturnDropped).expect("a row");
+    assert!(outer.advice.is_some());
+    assert_eq!(diagnosis.advice, outer.advice);
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 
 use story::{MS, NF_STOLEN, NODE, POD, Story, has, original, translated};
 use tracer::{
-    diagnose::{Diagnosis, cause::Cause},
-    flow::{event::What, fate::Fate, model::Flow},
-    node::route::{Route, Way},
+    decode::event::What,
+    diagnose::{Diagnosis, catalogue, cause::Cause},
+    facts::route::{Route, Way},
+    flow::{fate::Fate, model::Flow},
 };
 use tracer_common::{
     hook::Hook,
@@ -310,6 +311,10 @@ fn an_answer_that_is_not_forwarded_is_a_drop_on_the_way_back() {
     let told = story.only();
     assert_eq!(cause_of(&told), (Fate::Dropped, Some(Cause::ReturnDropped)));
     assert!(has(&told.2, "inner-cause", "route.forwarding-off"));
+    assert_eq!(told.2.inner, Some(Cause::RouteForwardingOff));
+    let inner = catalogue::row(Cause::RouteForwardingOff).expect("a row");
+    assert!(inner.advice.is_some());
+    assert_eq!(told.2.advice, inner.advice);
 }
 
 /// IPVS sends the SYN on, and it has to wait for the pod's hardware address.
@@ -327,7 +332,9 @@ fn a_syn_that_waits_for_a_neighbour_was_not_delivered() {
     let told = story.only();
     assert_eq!(cause_of(&told), (Fate::Unanswered, Some(Cause::NeighUnresolved)));
     assert!(
-        told.2.explanation.contains("is queued on this node: ARP/ND for 10.244.1.2"),
+        told.2
+            .explanation
+            .contains("is queued on this node: ARP/ND for 10.244.1.2"),
         "{}",
         told.2.explanation
     );

@@ -6,11 +6,10 @@ use std::collections::BTreeSet;
 
 use story::{MS, Story, has};
 use tracer::{
+    decode::event::What,
     diagnose::{Dataplane, Diagnosis, cause::Cause},
-    flow::{event::What, fate::Fate},
-    node::{
-        facts::NetnsFacts,
-        iptables,
+    facts::{
+        NetnsFacts, iptables,
         kube_proxy::LocalNodePorts,
         nft::{
             Base, Chain, Family, Policy,
@@ -18,6 +17,7 @@ use tracer::{
             rule::{Decides, Rule, Verdict, asks::Asks},
         },
     },
+    flow::fate::Fate,
 };
 use tracer_common::{
     hook::Hook,
@@ -565,12 +565,12 @@ fn a_service_has_the_name_that_rules_give_it() {
     let mut story = Story::new();
     story.served(MS);
     let (flow, ..) = story.only();
-    assert_eq!(story.facts.service(&flow), None);
+    assert_eq!(story.facts.service(flow.netns, flow.node()), None);
     let names = &mut story.facts.netns.entry(NODE).or_default().node_ports;
     names.add(30_080, true, "shop/six".to_owned());
     names.add(30_081, false, "shop/api".to_owned());
-    assert_eq!(story.facts.service(&flow), None);
+    assert_eq!(story.facts.service(flow.netns, flow.node()), None);
     let names = &mut story.facts.netns.entry(NODE).or_default().node_ports;
     names.add(30_080, false, "shop/web".to_owned());
-    assert_eq!(story.facts.service(&flow), Some("shop/web"));
+    assert_eq!(story.facts.service(flow.netns, flow.node()), Some("shop/web"));
 }

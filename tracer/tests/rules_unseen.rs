@@ -4,10 +4,10 @@ mod story;
 
 use story::{MS, NODE, Story, has, original};
 use tracer::{
+    decode::event::What,
     diagnose::{Diagnosis, cause::Cause},
-    flow::event::What,
-    node::{
-        facts::NetnsFacts,
+    facts::{
+        NetnsFacts,
         nft::{
             Base, Chain, Family, Policy,
             rule::{Decides, Rule, Verdict, asks::Asks},

@@ -4,8 +4,9 @@ mod story;
 
 use story::{MS, NF_STOLEN, NODE, POD, Story, entry, original, translated};
 use tracer::{
+    decode::event::What,
     diagnose::{cause::Cause, evidence::Key},
-    flow::{event::What, fate::Fate},
+    flow::fate::Fate,
 };
 use tracer_common::{
     hook::Hook,

@@ -6,11 +6,9 @@ use std::net::Ipv4Addr;
 
 use story::{MS, NODE, Story, has, original, translated};
 use tracer::{
+    decode::event::{Outer, What},
     diagnose::{Diagnosis, cause::Cause},
-    flow::{
-        event::{Outer, What},
-        fate::Fate,
-    },
+    flow::fate::Fate,
 };
 use tracer_common::{
     hook::Hook,

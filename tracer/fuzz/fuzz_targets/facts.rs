@@ -7,16 +7,17 @@ use libfuzzer_sys::{
     fuzz_target,
 };
 use tracer::{
-    cli::fuzz::Views,
+    decode::record,
     diagnose,
+    facts::changed::Changed,
+    finding::{Clock, Finding, Observer as _},
     flow::engine::Engine,
-    probe::decode,
-    report::Clock,
-    trace::{change, patch::Patch},
+    recording::{change, patch::Patch},
 };
 use tracer_common::hook::Hook;
 use tracer_fuzz::{
     facts::Netns,
+    observers::Observers,
     records::{Record, number},
 };
 
@@ -49,11 +50,7 @@ fuzz_target!(|input: Input| {
     let mut facts = tracer_fuzz::facts::facts(&input.netns.make());
     // What becomes of them is what is told of them.
     let later = tracer_fuzz::facts::facts(&input.later.make());
-    let changes = change::between(
-        &mut facts.clone(),
-        &later,
-        &tracer::node::changed::Changed::all(&later),
-    );
+    let changes = change::between(&mut facts.clone(), &later, &Changed::all(&later));
     let mut patched = facts.clone();
     for change in changes {
         assert!(change.apply(&mut patched));
@@ -66,8 +63,8 @@ fuzz_target!(|input: Input| {
 
     let head = tracer_fuzz::head();
     let clock = Clock::new(head.wall, head.monotonic_ns);
-    let mut views = Views::new(input.list.len() + input.records.len()).expect("nothing is written");
-    views.begin(&head).expect("nothing is written");
+    let mut observers = Observers::new(input.list.len() + input.records.len()).expect("nothing is written");
+    observers.start(&head).expect("nothing is written");
     let mut engine = Engine::new(3_000_000_000);
     let mut now_ns = 1;
     let (hook, kind) = if input.is_legacy {
@@ -82,7 +79,7 @@ fuzz_target!(|input: Input| {
         Record::seen(number(Hook::KfreeSkb), 5, false, &[]),
     ];
     for record in story.iter().chain(&input.records) {
-        if let Ok(mut event) = decode::event(&record.to_bytes(&mut now_ns)) {
+        if let Ok(mut event) = record::event(&record.to_bytes(&mut now_ns)) {
             event.netns = event.netns.max(1);
             engine.push(event);
         }
@@ -90,11 +87,17 @@ fuzz_target!(|input: Input| {
     for _ in 0..2 {
         engine.finish(now_ns.saturating_add(4_000_000_000), |flow, fate| {
             let diagnosis = diagnose::diagnose(flow, fate, &facts);
-            views
-                .tell(flow, fate, &diagnosis, &facts, &clock)
+            observers
+                .flow(&Finding {
+                    flow,
+                    fate,
+                    diagnosis: &diagnosis,
+                    facts: &facts,
+                    clock: &clock,
+                })
                 .expect("nothing is written");
         });
         facts = patched.clone();
     }
-    views.end();
+    observers.finish();
 });

@@ -3,14 +3,14 @@
 #![no_main]
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use tracer::trace::item::FRONT;
+use tracer::recording::item::FRONT;
 
 fuzz_target!(|bytes: &[u8]| {
     // Seeds are recordings.
     let payload = tracer_fuzz::items(bytes).unwrap_or_else(|| bytes.to_vec());
     // Facts that are told again in a second chunk are another case.
     let (first, second) = payload.split_at(cut(&payload));
-    tracer::cli::fuzz::play(&tracer_fuzz::recording(&[first, second]));
+    tracer_fuzz::observers::play(&tracer_fuzz::recording(&[first, second]));
 });
 
 /// The items: of each, where it begins and where it ends.

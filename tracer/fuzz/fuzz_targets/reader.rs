@@ -5,9 +5,9 @@
 use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
-use tracer::trace::index;
+use tracer::recording::index;
 
 fuzz_target!(|bytes: &[u8]| {
-    tracer::cli::fuzz::play(bytes);
+    tracer_fuzz::observers::play(bytes);
     let _ = index::read(&mut Cursor::new(bytes));
 });

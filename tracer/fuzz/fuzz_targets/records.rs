@@ -7,10 +7,14 @@ use libfuzzer_sys::{
     fuzz_target,
 };
 use tracer::{
-    cli::fuzz::Views, diagnose, flow::engine::Engine, node::facts::Facts, probe::decode, report::Clock,
+    decode::record,
+    diagnose,
+    facts::Facts,
+    finding::{Clock, Finding, Observer as _},
+    flow::engine::Engine,
 };
 use tracer_common::hook::Hook;
-use tracer_fuzz::records::Record;
+use tracer_fuzz::{observers::Observers, records::Record};
 
 #[derive(Debug, Arbitrary)]
 struct Input {
@@ -19,16 +23,16 @@ struct Input {
 }
 
 fuzz_target!(|input: Input| {
-    let _ = decode::printed_conn(&input.wild);
+    let _ = record::printed_conn(&input.wild);
     let mut engine = Engine::new(3_000_000_000);
-    if let Ok(event) = decode::event(&input.wild) {
+    if let Ok(event) = record::event(&input.wild) {
         engine.push(event);
     }
     let head = tracer_fuzz::head();
     let clock = Clock::new(head.wall, head.monotonic_ns);
     let facts = Facts::default();
-    let mut views = Views::new(input.records.len() + input.wild.len()).expect("nothing is written");
-    views.begin(&head).expect("nothing is written");
+    let mut observers = Observers::new(input.records.len() + input.wild.len()).expect("nothing is written");
+    observers.start(&head).expect("nothing is written");
     let mut now_ns = 1;
     // Without it nothing that follows is of any flow.
     let arrival = Record::seen(tracer_fuzz::records::number(Hook::NetifReceive), 0, false, &[]);
@@ -37,20 +41,32 @@ fuzz_target!(|input: Input| {
             engine.take_unasked(|_| {});
             engine.poll(now_ns, |flow, fate| {
                 let diagnosis = diagnose::diagnose(flow, fate, &facts);
-                views
-                    .tell(flow, fate, &diagnosis, &facts, &clock)
+                observers
+                    .flow(&Finding {
+                        flow,
+                        fate,
+                        diagnosis: &diagnosis,
+                        facts: &facts,
+                        clock: &clock,
+                    })
                     .expect("nothing is written");
             });
         }
-        if let Ok(event) = decode::event(&record.to_bytes(&mut now_ns)) {
+        if let Ok(event) = record::event(&record.to_bytes(&mut now_ns)) {
             engine.push(event);
         }
     }
     engine.finish(now_ns, |flow, fate| {
         let diagnosis = diagnose::diagnose(flow, fate, &facts);
-        views
-            .tell(flow, fate, &diagnosis, &facts, &clock)
+        observers
+            .flow(&Finding {
+                flow,
+                fate,
+                diagnosis: &diagnosis,
+                facts: &facts,
+                clock: &clock,
+            })
             .expect("nothing is written");
     });
-    views.end();
+    observers.finish();
 });

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
-use tracer::node::{
-    facts::{Facts, NetnsFacts},
+use tracer::facts::{
+    Facts, NetnsFacts,
     iptables::{self, AddressMatch},
     nft::{self, Family, Policy, rule},
     xt::Match,

@@ -1,13 +1,17 @@
 //! What the targets share: recordings around payloads, records of the kernel, facts of the node.
 
 pub mod facts;
+pub mod observers;
 pub mod records;
 
-use tracer::trace::{
-    MAGIC, MAJOR, MINOR, PREAMBLE, RECORDS,
-    chunk::{ChunkHead, Sealed, kind},
-    head::Head,
-    reader::Reader,
+use tracer::{
+    decode::record::RECORDS,
+    finding::head::Head,
+    recording::{
+        MAGIC, MAJOR, MINOR, PREAMBLE,
+        chunk::{ChunkHead, Sealed, kind},
+        reader::Reader,
+    },
 };
 
 /// What a recording says of itself.

@@ -11,7 +11,7 @@ use self::look::Look;
 pub use self::recording::{
     ExportOptions, Format, RecordOptions, ReplayOptions, ReportOptions, ShowOptions, Until,
 };
-use crate::{diagnose::cause::Cause, flow::fate::Fate};
+use crate::{diagnose::cause::Cause, finding::selection::Selection, flow::fate::Fate};
 
 /// Follows each NodePort SYN through the kernel and says what became of it and why.
 #[derive(Debug, Parser)]
@@ -105,27 +105,16 @@ pub struct Select {
 }
 
 impl Select {
-    /// The choice in the words of the screen's filter; empty if everything is wanted.
+    /// The selection for the pipeline and its observers.
     #[must_use]
-    pub fn words(&self) -> String {
-        fn list<T>(name: &str, items: &[T], word: impl Fn(&T) -> String) -> Option<String> {
-            let words: Vec<String> = items.iter().map(word).collect();
-            (!words.is_empty()).then(|| format!("{name}:{}", words.join(",")))
+    pub fn selection(&self) -> Selection {
+        Selection {
+            ports: self.port.iter().map(|ports| ports.0.clone()).collect(),
+            clients: self.client.iter().map(|cidr| (cidr.0, cidr.1)).collect(),
+            services: self.service.iter().map(|service| service.0.clone()).collect(),
+            fates: self.fate.clone(),
+            causes: self.cause.clone(),
         }
-        let port = |Ports(range): &Ports| match (range.start(), range.end()) {
-            (first, last) if first == last => first.to_string(),
-            (first, last) => format!("{first}-{last}"),
-        };
-        let words = [
-            list("port", &self.port, port),
-            list("client", &self.client, |Cidr(ip, length)| {
-                format!("{ip}/{length}")
-            }),
-            list("service", &self.service, |service| service.0.clone()),
-            list("fate", &self.fate, ToString::to_string),
-            list("cause", &self.cause, ToString::to_string),
-        ];
-        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 }
 

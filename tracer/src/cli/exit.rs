@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::{finding::totals::Totals, flow::fate::Fate, pipeline::error::PipelineError};
+
 /// Why a command ended early, by exit status.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -53,5 +55,24 @@ impl From<std::io::Error> for Failure {
         } else {
             Self::Failed(anyhow::Error::from(error).context("cannot write the output"))
         }
+    }
+}
+
+impl From<PipelineError> for Failure {
+    fn from(error: PipelineError) -> Self {
+        match error {
+            PipelineError::Output(error) => error.into(),
+            PipelineError::Unsupported(why) => Self::Unsupported(why),
+            PipelineError::Privilege(why) => Self::Privilege(why),
+            PipelineError::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
+/// The exit status that `--fail-on` asks for.
+pub(super) fn fail_on(fate: Option<Fate>, totals: &Totals) -> Result<(), Failure> {
+    match fate {
+        Some(fate) if totals.has(fate) => Err(Failure::FailOn(fate.name())),
+        _ => Ok(()),
     }
 }

@@ -2,22 +2,25 @@
 
 use std::{
     io::{self, BufWriter, IsTerminal as _, Write},
+    ops::ControlFlow,
     path::Path,
 };
 
 use super::{
-    args::{ExportOptions, Format, Select},
+    args::{ExportOptions, Format},
     exit::Failure,
-    lines::Form,
-    output, play, replay, select,
-    view::{Told, View},
+    output, replay as printed,
 };
 use crate::{
     export::{capture::Capture, parquet::Table},
-    trace::{
+    finding::{
+        Finding, Observer,
         head::Head,
-        item::{End, Health, Hooks},
+        run::{End, Health},
+        selection::Selection,
     },
+    pipeline::{recordings, replay},
+    report::lines::Form,
 };
 
 /// Plays the recordings: lines of several runs come by the wall clock, packets run by run.
@@ -29,17 +32,17 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
         ));
     }
     // Before the output is made: it may be there already, and be worth something.
-    let runs = play::open(&options.files)?;
+    let runs = recordings::open(&options.files)?;
     let mut out = BufWriter::new(output::open(output, &options.files)?);
     match options.to {
-        Format::Jsonl => replay::print(runs, &mut out, Form::Json, &options.select, None)?,
+        Format::Jsonl => printed::print(runs, &mut out, Form::Json, &options.select.selection(), None)?,
         Format::Pcapng => {
             let mut view = Packets {
-                select: options.select.clone(),
+                selection: options.select.selection(),
                 capture: Capture::new(&mut out),
             };
             for run in runs {
-                play::play(run, &mut view)?;
+                replay::play(run, &mut view)?;
             }
             view.capture.end()?;
             if let late @ 1.. = view.capture.late() {
@@ -48,11 +51,11 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
         }
         Format::Parquet => {
             let mut view = Rows {
-                select: options.select.clone(),
+                selection: options.select.selection(),
                 table: Table::new(&mut out)?,
             };
             for run in runs {
-                play::play(run, &mut view)?;
+                replay::play(run, &mut view)?;
             }
             if let superseded @ 1.. = view.table.close()? {
                 eprintln!(
@@ -67,70 +70,73 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
 
 /// The flows' packets as a capture.
 struct Packets<W> {
-    select: Select,
+    selection: Selection,
     capture: Capture<W>,
 }
 
-impl<W: Write> View for Packets<W> {
-    fn start(&mut self, head: &Head) -> Result<(), Failure> {
-        Ok(self.capture.begin(head)?)
+impl<W: Write> Observer for Packets<W> {
+    fn start(&mut self, head: &Head) -> io::Result<()> {
+        self.capture.begin(head)
     }
 
-    fn hooks(&mut self, _: &Hooks) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    fn flow(&mut self, told: &Told<'_>) -> Result<(), Failure> {
-        if self.capture.has(told.flow.id) || select::is_wanted(&self.select, told) {
+    fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
+        if self.capture.has(finding.flow.id) || self.selection.wants(finding) {
             self.capture
-                .add(told.flow, told.fate, &told.diagnosis, told.facts)?;
+                .add(finding.flow, finding.fate, finding.diagnosis, finding.facts)?;
         }
         Ok(())
     }
 
-    fn health(&mut self, health: &Health) -> Result<(), Failure> {
+    fn health(&mut self, health: &Health) -> io::Result<()> {
         self.capture.lost(health);
         Ok(())
     }
 
-    fn end(&mut self, _: &End) -> Result<(), Failure> {
+    fn damage(&mut self, what: &str) -> io::Result<()> {
+        output::complain(what);
         Ok(())
     }
 }
 
 /// The flows as a table.
 struct Rows<W: Write + Send> {
-    select: Select,
+    selection: Selection,
     table: Table<W>,
 }
 
-impl<W: Write + Send> View for Rows<W> {
-    fn start(&mut self, head: &Head) -> Result<(), Failure> {
-        Ok(self.table.begin(head)?)
+impl<W: Write + Send> Observer for Rows<W> {
+    fn start(&mut self, head: &Head) -> io::Result<()> {
+        self.table.begin(head)
     }
 
-    fn hooks(&mut self, _: &Hooks) -> Result<(), Failure> {
-        Ok(())
+    fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
+        let wanted = self.selection.wants(finding);
+        self.table.add(
+            finding.flow,
+            finding.fate,
+            finding.diagnosis,
+            finding.facts,
+            wanted,
+        )
     }
 
-    fn flow(&mut self, told: &Told<'_>) -> Result<(), Failure> {
-        let wanted = select::is_wanted(&self.select, told);
-        Ok(self
-            .table
-            .add(told.flow, told.fate, &told.diagnosis, told.facts, wanted)?)
-    }
-
-    fn health(&mut self, health: &Health) -> Result<(), Failure> {
+    fn health(&mut self, health: &Health) -> io::Result<()> {
         self.table.lost(health);
         Ok(())
     }
 
-    fn end(&mut self, end: &End) -> Result<(), Failure> {
+    fn end(&mut self, end: &End) -> io::Result<()> {
         self.table.end(end);
         Ok(())
     }
 
-    fn now(&mut self, now_ns: u64) -> Result<(), Failure> {
-        Ok(self.table.now(now_ns)?)
+    fn now(&mut self, now_ns: u64) -> io::Result<ControlFlow<()>> {
+        self.table.now(now_ns)?;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn damage(&mut self, what: &str) -> io::Result<()> {
+        output::complain(what);
+        Ok(())
     }
 }

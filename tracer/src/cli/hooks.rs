@@ -5,27 +5,28 @@ use std::io::{self, Write as _};
 use anyhow::Context as _;
 use tracer_common::hook::Hook;
 
-use super::{args::HooksOptions, exit::Failure, start};
+use super::{args::HooksOptions, exit::Failure};
 use crate::{
     diagnose::catalogue,
+    finding::hook_state::HookState,
+    pipeline::preflight,
     probe::{
         attach::{Probe, Selection},
-        plan::{Planned, State},
+        plan::{self, State},
     },
-    trace::head::HookState,
 };
 
 /// Attaches every hook for a moment, to tell what this kernel really does with it.
 pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
-    let survey = start::prepare()?.survey;
-    start::Unreadable::default().name(&survey.offsets);
+    let survey = preflight::prepare()?.survey;
+    preflight::Unreadable::default().name(&survey.offsets);
     // No port is selected, so no packet is followed.
     let (mut probe, _ring) = Probe::attach(survey.plan(), survey.offsets, &Selection::default())
         .context("cannot attach tracer's hooks")?;
     probe.try_on_demand();
     let mut out = io::stdout().lock();
     if options.json {
-        let lines: Vec<HookState> = states(probe.hooks());
+        let lines: Vec<HookState> = plan::states(probe.hooks());
         serde_json::to_writer_pretty(&mut out, &lines).map_err(io::Error::from)?;
         writeln!(out)?;
         return Ok(());
@@ -42,7 +43,7 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
         writeln!(
             out,
             "{:<9} {:<26} {:<17} {why}",
-            planned.state.name(),
+            planned.state.kind(),
             planned.info.name,
             planned.info.kind.name()
         )?;
@@ -51,7 +52,7 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
         probe
             .hooks()
             .iter()
-            .any(|planned| planned.info.hook == hook && planned.state.serves())
+            .any(|planned| planned.info.hook == hook && planned.state.kind().is_available())
     };
     for (cause, missing) in catalogue::undetectable(serves) {
         let missing: Vec<&str> = missing.into_iter().map(Hook::name).collect();
@@ -62,17 +63,4 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
         )?;
     }
     Ok(())
-}
-
-/// Hooks as the `start` line tells them.
-pub(super) fn states(hooks: &[Planned]) -> Vec<HookState> {
-    hooks
-        .iter()
-        .map(|planned| HookState {
-            name: planned.info.name.to_owned(),
-            kind: planned.info.kind.name().to_owned(),
-            state: planned.state.name().to_owned(),
-            why: planned.state.why().map(str::to_owned),
-        })
-        .collect()
 }

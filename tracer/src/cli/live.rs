@@ -6,24 +6,37 @@ use anyhow::Context as _;
 
 use super::{
     args::{LiveOptions, look::Look},
-    exit::Failure,
-    lines::{Form, Lines},
-    record, session,
-    watcher::Watcher,
+    exit::{self, Failure},
+    output::cannot_write,
 };
-use crate::trace::{recorder::Sink, rotate::Files};
+use crate::{
+    finding::sink::RecordSink,
+    pipeline::live,
+    recording::{recorder::Recorder, rotate::Files},
+    report::lines::{Form, Lines},
+    tui::{observer::ScreenObserver, screen::terminal},
+};
 
 /// Attaches, traces until a signal comes or the user ends it, and detaches.
 pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
     let sink = options.output.as_deref().map(|path| {
-        let files = Files::open(path, None, None).with_context(|| record::cannot_write(path))?;
-        Ok::<_, anyhow::Error>(Box::new(files) as Box<dyn Sink>)
+        let files = Files::open(path, None, None).with_context(|| cannot_write(path))?;
+        Ok::<_, anyhow::Error>(Box::new(Recorder::new(Box::new(files))) as Box<dyn RecordSink>)
     });
     let sink = sink.transpose()?;
+    let selection = options.select.selection();
     if !options.json && !options.plain && !options.verbose && Look::has_terminal() {
-        let mut watcher = Watcher::new(&options.look, &options.select);
-        session::run(&options.select, options.patience, &mut watcher, sink)?;
-        return watcher.fail_on(options.fail_on);
+        // Attaching takes its time.
+        eprintln!("tracer: attaching hooks");
+        let mut screen = ScreenObserver::new(options.look.theme(), &selection);
+        live::run(
+            &selection,
+            options.patience,
+            &mut screen,
+            sink,
+            terminal::give_back,
+        )?;
+        return exit::fail_on(options.fail_on, screen.totals());
     }
     let form = if options.json {
         Form::Json
@@ -32,7 +45,13 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
             verbose: options.verbose,
         }
     };
-    let mut lines = Lines::new(io::stdout(), form, &options.select);
-    session::run(&options.select, options.patience, &mut lines, sink)?;
-    lines.fail_on(options.fail_on)
+    let mut lines = Lines::new(io::stdout(), form, &selection);
+    live::run(
+        &selection,
+        options.patience,
+        &mut lines,
+        sink,
+        terminal::give_back,
+    )?;
+    exit::fail_on(options.fail_on, lines.totals())
 }

@@ -3,27 +3,13 @@
 pub mod args;
 pub mod exit;
 mod export;
-#[cfg(fuzzing)]
-pub mod fuzz;
 mod hooks;
-mod lines;
 mod live;
-mod merge;
 mod output;
-mod play;
 mod record;
 mod replay;
 mod report;
-mod select;
-mod session;
 mod show;
-mod signals;
-mod start;
-mod timeline;
-mod totals;
-mod view;
-mod watch;
-mod watcher;
 
 use clap::Parser as _;
 

@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{exit::Failure, record::cannot_write};
-use crate::trace::rotate;
+use super::exit::Failure;
+use crate::recording::rotate;
 
 /// Opens the output: a file, which is made for its owner only and loses what it held, or standard output.
 pub(super) fn open(path: Option<&Path>, recordings: &[PathBuf]) -> Result<Box<dyn Write + Send>, Failure> {
@@ -18,6 +18,16 @@ pub(super) fn open(path: Option<&Path>, recordings: &[PathBuf]) -> Result<Box<dy
         Some(path) => Box::new(create(path, recordings)?),
         None => Box::new(io::stdout()),
     })
+}
+
+/// Says on standard error what is wrong with a recording.
+pub(super) fn complain(what: &str) {
+    eprintln!("tracer: {what}");
+}
+
+/// What went wrong; the reason follows.
+pub(super) fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
 }
 
 /// Makes the output, which must not be one of the recordings.

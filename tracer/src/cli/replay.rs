@@ -1,21 +1,38 @@
 //! `tracer replay`: each flow of a recording, as `live` would have shown it.
 
-use std::io::{self, BufWriter, Write};
+use std::{
+    io::{self, BufWriter, Write},
+    path::Path,
+    sync::Arc,
+    thread,
+};
+
+use anyhow::{Context as _, anyhow};
 
 use super::{
-    args::{ReplayOptions, Select, look::Look},
-    exit::Failure,
-    lines::{Form, Lines},
-    merge,
-    play::{self, Run},
-    timeline,
+    args::{ReplayOptions, look::Look},
+    exit::{self, Failure},
 };
-use crate::flow::fate::Fate;
+use crate::{
+    finding::{selection::Selection, totals::Totals},
+    flow::fate::Fate,
+    pipeline::{
+        merge,
+        recordings::{self, Run},
+        replay::{self, Played},
+        signals::Signals,
+    },
+    report::lines::{Form, Lines},
+    tui::{
+        playback::{Player, control::Control, scan::Scan},
+        screen::terminal,
+    },
+};
 
-/// Plays the recordings: those of several runs by the wall clock.
+/// Replays the recordings: those of several runs by the wall clock.
 pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
     if !options.json && !options.plain && !options.verbose && Look::has_terminal() {
-        return timeline::run(options);
+        return on_screen(options);
     }
     let form = if options.json {
         Form::Json
@@ -24,9 +41,9 @@ pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
             verbose: options.verbose,
         }
     };
-    let runs = play::open(&options.files)?;
+    let runs = recordings::open(&options.files)?;
     let mut out = BufWriter::new(io::stdout().lock());
-    print(runs, &mut out, form, &options.select, options.fail_on)
+    print(runs, &mut out, form, &options.select.selection(), options.fail_on)
 }
 
 /// Prints each flow of these recordings.
@@ -34,16 +51,73 @@ pub(super) fn print(
     runs: Vec<Run>,
     out: &mut impl Write,
     form: Form,
-    select: &Select,
+    selection: &Selection,
     fail_on: Option<Fate>,
 ) -> Result<(), Failure> {
     if runs.len() > 1 {
-        return merge::print(runs, out, form, select, fail_on);
+        let all = merge::write(runs, out, |host, width| {
+            Lines::new(Vec::new(), form, selection)
+                .of_recording()
+                .of_host(host, width)
+        })?;
+        return all
+            .iter()
+            .try_for_each(|lines| exit::fail_on(fail_on, lines.totals()));
     }
     for run in runs {
-        let mut lines = Lines::new(&mut *out, form, select).of_recording();
-        play::play(run, &mut lines)?;
-        lines.fail_on(fail_on)?;
+        let mut lines = Lines::new(&mut *out, form, selection).of_recording();
+        replay::play(run, &mut lines)?;
+        exit::fail_on(fail_on, lines.totals())?;
     }
     Ok(())
+}
+
+/// Shows the recording on the screen until the user ends it.
+fn on_screen(options: &ReplayOptions) -> Result<(), Failure> {
+    if options.files.iter().any(|path| path == Path::new("-")) {
+        return Err(Failure::Usage(
+            "the screen goes to and fro in a recording, which standard input does not allow; give a file, or --plain"
+                .to_owned(),
+        ));
+    }
+    eprintln!("tracer: reading");
+    let selection = options.select.selection();
+    let mut scan = Scan::new(&selection);
+    let runs = recordings::open(&options.files)?;
+    if runs.len() != 1 {
+        return Err(Failure::Usage(
+            "these are recordings of several runs: give those of one, or --plain".to_owned(),
+        ));
+    }
+    for run in runs {
+        replay::play(run, &mut scan)?;
+    }
+    let control = Arc::new(Control::new(scan.begin_ns, scan.end_ns, scan.troubles));
+    let signals = Signals::listen(terminal::give_back).context("cannot handle signals")?;
+    let stopped = Arc::clone(&control);
+    thread::spawn(move || {
+        signals.wait();
+        stopped.stop();
+    });
+    let mut player = Player::open(options.look.theme(), &selection, control)?;
+    let totals = play(options, &mut player)?;
+    player.close();
+    exit::fail_on(options.fail_on, &totals)
+}
+
+/// Replays it, from its beginning again each time the user goes back.
+fn play(options: &ReplayOptions, player: &mut Player) -> Result<Totals, Failure> {
+    let mut totals = Totals::default();
+    loop {
+        let run = recordings::open(&options.files)?
+            .pop()
+            .ok_or_else(|| Failure::Failed(anyhow!("the recording is gone")))?;
+        if replay::play(run, player)? == Played::Whole {
+            totals = player.wait_at_end();
+        }
+        if player.is_over() {
+            return Ok(totals);
+        }
+        player.rewind();
+    }
 }

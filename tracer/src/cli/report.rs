@@ -6,30 +6,30 @@ use std::{
     path::Path,
 };
 
-use super::{
-    args::{ReportOptions, Select},
-    exit::Failure,
-    output,
-    play::{self, Run},
-    select,
-    view::{self, Progress, Told, View},
-};
+use super::{args::ReportOptions, exit::Failure, output};
 use crate::{
-    node::facts::Facts,
+    facts::Facts,
+    finding::{
+        Finding, Observer,
+        head::Head,
+        observer::Progress,
+        run::{End, Health, Hooks},
+        selection::Selection,
+    },
+    pipeline::{
+        recordings::{self, Recording},
+        replay,
+    },
     report::{
         html::Page,
         summary::{self, Collection},
-    },
-    trace::{
-        head::Head,
-        item::{End, Health, Hooks},
     },
 };
 
 /// Plays the recordings and sums up.
 pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
     let path = options.html.as_deref().filter(|path| *path != Path::new("-"));
-    let runs = play::open(&options.files)?;
+    let runs = recordings::open(&options.files)?;
     // What cannot be written is known before long work.
     let mut out = output::open(path, &options.files)?;
     let sizes = options.files.iter().filter_map(|file| fs::metadata(file).ok());
@@ -39,7 +39,7 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
         (Collection::default(), Page::default())
     };
     let mut view = Gather {
-        select: options.select.clone(),
+        selection: options.select.selection(),
         is_text: !options.json && options.html.is_none(),
         collection,
         page: options.html.is_some().then_some(page),
@@ -48,12 +48,12 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
     };
     for run in runs {
         view.files = names(&run);
-        play::play(run, &mut view)?;
+        replay::play(run, &mut view)?;
         view.meter.next();
     }
-    let select = &view.select;
-    let mut summary = view.collection.summary_of(&|asked| select::has(select, asked));
-    summary.only = Some(select.words()).filter(|words| !words.is_empty());
+    let selection = &view.selection;
+    let mut summary = view.collection.summary_of(&|flow| selection.includes(flow));
+    summary.only = Some(selection.words()).filter(|words| !words.is_empty());
     if let Some(page) = view.page {
         out.write_all(page.render(&summary).as_bytes())?;
     } else if options.json {
@@ -66,7 +66,7 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
 }
 
 /// The files of a run, without the folders that are nobody's business who reads the report.
-fn names(run: &Run) -> Vec<String> {
+fn names(run: &[Recording]) -> Vec<String> {
     run.iter()
         .map(|recording| {
             let path = recording.path();
@@ -79,7 +79,7 @@ fn names(run: &Run) -> Vec<String> {
 }
 
 struct Gather {
-    select: Select,
+    selection: Selection,
     /// Is the summary for people, on a terminal or in a file?
     is_text: bool,
     collection: Collection,
@@ -89,8 +89,8 @@ struct Gather {
     meter: Meter,
 }
 
-impl View for Gather {
-    fn start(&mut self, head: &Head) -> Result<(), Failure> {
+impl Observer for Gather {
+    fn start(&mut self, head: &Head) -> io::Result<()> {
         self.collection.begin(&head.host, &head.kernel, head.patience_ns);
         if let Some(page) = &mut self.page {
             page.begin(head, std::mem::take(&mut self.files));
@@ -98,27 +98,27 @@ impl View for Gather {
         Ok(())
     }
 
-    fn hooks(&mut self, hooks: &Hooks) -> Result<(), Failure> {
+    fn hooks(&mut self, hooks: &Hooks) -> io::Result<()> {
         if let Some(page) = &mut self.page {
             page.hooks(hooks);
         }
         Ok(())
     }
 
-    fn flow(&mut self, told: &Told<'_>) -> Result<(), Failure> {
-        let Told {
+    fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
+        let Finding {
             flow,
             fate,
             diagnosis,
             facts,
             clock,
-        } = told;
+        } = *finding;
         // All of them: what is said of a flow may change, and the last word is what is asked about. And of a connection that
         // several nodes saw, one half may be asked for only together with the other.
-        self.collection.add(flow, *fate, diagnosis, facts, clock);
+        self.collection.add(flow, fate, diagnosis, facts, clock);
         if let Some(page) = self.page.as_mut() {
-            if select::is_wanted(&self.select, told) {
-                page.add(flow, *fate, diagnosis, facts, clock);
+            if self.selection.wants(finding) {
+                page.add(flow, fate, diagnosis, facts, clock);
             } else {
                 page.leave_out(flow);
             }
@@ -126,23 +126,23 @@ impl View for Gather {
         Ok(())
     }
 
-    fn health(&mut self, health: &Health) -> Result<(), Failure> {
+    fn health(&mut self, health: &Health) -> io::Result<()> {
         if let Some(page) = &mut self.page {
             page.health(health);
         }
         Ok(())
     }
 
-    fn end(&mut self, end: &End) -> Result<(), Failure> {
+    fn end(&mut self, end: &End) -> io::Result<()> {
         self.collection.end(end.events, end.lost);
         Ok(())
     }
 
-    fn damage(&mut self, what: &str) -> Result<(), Failure> {
+    fn damage(&mut self, what: &str) -> io::Result<()> {
         self.meter.clear();
         // The summary for people says it itself.
         if !self.is_text {
-            view::complain(what);
+            output::complain(what);
         }
         self.collection.damage(what);
         if let Some(page) = &mut self.page {

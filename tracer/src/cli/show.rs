@@ -9,20 +9,16 @@ use std::{
 
 use anyhow::anyhow;
 
-use super::{
-    args::ShowOptions,
-    exit::Failure,
-    play::{self, Run},
-    view::{Told, View},
-};
+use super::{args::ShowOptions, exit::Failure, output};
 use crate::{
+    finding::{Finding, Observer, head::Head},
+    pipeline::{
+        recordings::{self, Recording},
+        replay,
+    },
     report::{
         joined::{self, Key, Said, Sight},
         ladder,
-    },
-    trace::{
-        head::Head,
-        item::{End, Health, Hooks},
     },
 };
 
@@ -32,7 +28,7 @@ const MOST_ALIKE: usize = 1_000;
 
 /// Plays the recordings and shows what was last told of the flow.
 pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
-    let mut runs = play::open(&options.files)?;
+    let mut runs = recordings::open(&options.files)?;
     // The number is one of the run that was named first; only that run knows what to look for in the others.
     if let Some(first) = options.files.first()
         && let Some(at) = runs.iter().position(|run| holds(run, first))
@@ -48,7 +44,7 @@ pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
         flows: 0,
     };
     for run in runs {
-        play::play(run, &mut view)?;
+        replay::play(run, &mut view)?;
         if view.asked().is_none() {
             return Err(Failure::Failed(anyhow!(
                 "{} tells of no flow {}; its flows have numbers up to {}",
@@ -66,7 +62,7 @@ pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-fn holds(run: &Run, file: &Path) -> bool {
+fn holds(run: &[Recording], file: &Path) -> bool {
     run.iter().any(|recording| recording.path() == file)
 }
 
@@ -176,52 +172,51 @@ impl Search {
     }
 }
 
-impl View for Search {
-    fn start(&mut self, head: &Head) -> Result<(), Failure> {
+impl Observer for Search {
+    fn start(&mut self, head: &Head) -> io::Result<()> {
         self.run += 1;
         self.hosts.push(head.host.clone());
         Ok(())
     }
 
-    fn hooks(&mut self, _: &Hooks) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    fn flow(&mut self, told: &Told<'_>) -> Result<(), Failure> {
+    fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
         let is_first = self.run == 1;
         if is_first {
-            self.flows = self.flows.max(told.flow.id);
-            if told.flow.id != self.id {
+            self.flows = self.flows.max(finding.flow.id);
+            if finding.flow.id != self.id {
                 return Ok(());
             }
         } else if self
             .asked()
-            .is_none_or(|asked| asked.sight.isn() != told.flow.isn)
+            .is_none_or(|asked| asked.sight.isn() != finding.flow.isn)
         {
             return Ok(());
         }
-        let sight = Sight::of(told.flow, told.clock);
+        let sight = Sight::of(finding.flow, finding.clock);
         if is_first || self.may_be(&sight) {
             let seen = Seen {
-                text: ladder::flow(told.flow, told.fate, &told.diagnosis, told.facts, told.clock),
+                text: ladder::flow(
+                    finding.flow,
+                    finding.fate,
+                    finding.diagnosis,
+                    finding.facts,
+                    finding.clock,
+                ),
                 said: Said {
-                    fate: told.fate,
-                    cause: told.diagnosis.cause,
+                    fate: finding.fate,
+                    cause: finding.diagnosis.cause,
                     discarded: sight.discarded(),
                 },
                 sight,
-                explanation: told.diagnosis.explanation.clone(),
+                explanation: finding.diagnosis.explanation.clone(),
             };
-            self.found.insert((self.run, told.flow.id), seen);
+            self.found.insert((self.run, finding.flow.id), seen);
         }
         Ok(())
     }
 
-    fn health(&mut self, _: &Health) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    fn end(&mut self, _: &End) -> Result<(), Failure> {
+    fn damage(&mut self, what: &str) -> io::Result<()> {
+        output::complain(what);
         Ok(())
     }
 }

@@ -9,9 +9,9 @@ use super::{
     row::{Absence, Group, Row},
     tcp::{self, timewait},
 };
-use crate::flow::{
-    event::{What, text},
-    model::Step,
+use crate::{
+    decode::event::{What, text},
+    flow::model::Step,
 };
 
 pub(super) const ROWS: &[Row] = &[

@@ -4,13 +4,13 @@ use tracer_common::{hook::Hook, tcp::Part, verdict};
 
 use super::{blame::Blame, evidence::Evidence, ipvs::decision::Decision};
 use crate::{
+    decode::event::What,
+    facts::{Facts, NetnsFacts},
     flow::{
-        event::What,
         fate::Fate,
         judge::{self, End},
         model::{Flow, Step},
     },
-    node::facts::{Facts, NetnsFacts},
 };
 
 /// How the deciding SYN ended.

@@ -2,7 +2,7 @@
 
 use tracer_common::hook::Hook;
 
-use crate::flow::{event::What, model::Flow};
+use crate::{decode::event::What, flow::model::Flow};
 
 /// Who translated the NodePort to a backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]

@@ -9,7 +9,7 @@ use super::{
     evidence::{self, Evidence, Key},
     row::{Absence, Group, Row},
 };
-use crate::flow::event::text;
+use crate::decode::event::text;
 
 /// Drop reasons (`enum skb_drop_reason`) of output devices and queues; those of qdiscs share a prefix (`QDISC_DROP`;
 /// `QDISC_OVERLIMIT` and others since 6.14).

@@ -3,7 +3,7 @@
 use tracer_common::record::Egress;
 
 use super::case::Case;
-use crate::flow::event::{What, text};
+use crate::decode::event::{What, text};
 
 /// The output that was chosen for the packet that was dropped.
 pub(super) fn of<'a>(case: &Case<'a>) -> Option<&'a Egress> {

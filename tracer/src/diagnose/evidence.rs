@@ -12,11 +12,9 @@ use tracer_common::{
 
 pub use self::key::Key;
 use crate::{
-    flow::{
-        event::What,
-        model::{Flow, Step, real_server},
-    },
-    node::facts::Facts,
+    decode::event::What,
+    facts::Facts,
+    flow::model::{Flow, Step, real_server},
 };
 
 const UNKNOWN_NUMBER: u32 = u32::MAX;

@@ -43,8 +43,9 @@ pub use self::{
     diagnosis::{Diagnosis, is_failure},
 };
 use crate::{
-    flow::{event::What, fate::Fate, model::Flow},
-    node::facts::Facts,
+    decode::event::What,
+    facts::Facts,
+    flow::{fate::Fate, model::Flow},
 };
 
 /// A cause that was found, with its proof.

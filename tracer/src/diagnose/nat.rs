@@ -9,7 +9,7 @@ use super::{
     evidence::{self, Evidence, Key},
     row::{Absence, Group, Row},
 };
-use crate::flow::event::What;
+use crate::decode::event::What;
 
 pub(super) const ROWS: &[Row] = &[
     Row {

@@ -14,7 +14,7 @@ use super::{
     route::freed,
     row::{Absence, Group, Row},
 };
-use crate::flow::{event::What, model::Step};
+use crate::{decode::event::What, flow::model::Step};
 
 pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::NeighUnresolved,

@@ -11,7 +11,7 @@ use super::{
     row::{Absence, Group, Row},
     rule::{self, Known},
 };
-use crate::node::kube_proxy;
+use crate::facts::kube_proxy;
 
 pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::PolicyLocalNoEndpoint,
@@ -100,7 +100,7 @@ fn by_ipvs(case: &Case<'_>) -> Option<Proof> {
 
 /// The service, by name if that is known.
 fn name(case: &Case<'_>) -> String {
-    match case.facts.service(case.flow) {
+    match case.facts.service(case.flow.netns, case.flow.node()) {
         Some(service) => format!("The service {service}"),
         None => format!("The service of NodePort {}", case.flow.node().port()),
     }

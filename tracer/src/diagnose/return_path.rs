@@ -8,9 +8,9 @@ use super::{
     evidence::{self, Evidence, Key},
     row::{Absence, Group, Row},
 };
-use crate::flow::{
-    event::What,
-    model::{Flow, Step},
+use crate::{
+    decode::event::What,
+    flow::model::{Flow, Step},
 };
 
 pub(super) const ROWS: &[Row] = &[

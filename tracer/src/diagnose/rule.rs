@@ -14,7 +14,7 @@ mod suspects;
 use self::culprit::Culprit;
 pub(super) use self::{culprit::Known, suspects::known as suspects};
 use super::case::Case;
-use crate::flow::{event::What, model::Step};
+use crate::{decode::event::What, flow::model::Step};
 
 /// The table or base chain that dropped the packet, with the rule, and the step at which it did. `None` if no rule and no
 /// policy did.

@@ -4,10 +4,7 @@ use super::{
     case::Case,
     evidence::{Evidence, Key, function},
 };
-use crate::{
-    flow::{event::What, model::Step},
-    node::facts::Facts,
-};
+use crate::{decode::event::What, facts::Facts, flow::model::Step};
 
 use tracer_common::{hook::Hook, record::Stack};
 

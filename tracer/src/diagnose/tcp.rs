@@ -16,10 +16,12 @@ use super::{
     row::{Absence, Group, Row},
     words::{capitalized, count},
 };
-use crate::flow::{
-    event::What,
-    judge,
-    model::{Flow, Step},
+use crate::{
+    decode::event::What,
+    flow::{
+        judge,
+        model::{Flow, Step},
+    },
 };
 
 const UNKNOWN_NUMBER: u32 = u32::MAX;

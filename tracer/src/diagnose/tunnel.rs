@@ -13,7 +13,7 @@ use super::{
     evidence::{self, Evidence, Key},
     row::{Absence, Group, Row},
 };
-use crate::flow::{event::What, model::Step};
+use crate::{decode::event::What, flow::model::Step};
 
 /// Functions of tunnels that free a packet they cannot send (`net/ipv4/ip_tunnel.c`, `net/ipv4/ipip.c`,
 /// `drivers/net/vxlan`; 5.10 to 7.3).

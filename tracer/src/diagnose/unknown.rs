@@ -12,9 +12,9 @@ use super::{
     rule, stack,
     tcp::{self, timewait},
 };
-use crate::flow::{
-    event::What,
-    model::{Flow, Step, backend_in},
+use crate::{
+    decode::event::What,
+    flow::model::{Flow, Step, backend_in},
 };
 
 pub(super) const ROWS: &[Row] = &[Row {

@@ -17,19 +17,16 @@ use super::{
     pcapng::{Section, Writer},
 };
 use crate::{
+    decode::event::Event,
     diagnose::Diagnosis,
+    facts::Facts,
+    finding::{clock::Clock, head::Head, run::Health},
     flow::{
         engine::MOST_FLOWS,
-        event::Event,
         fate::Fate,
         model::{Flow, Step},
     },
-    node::facts::Facts,
-    report::{
-        Clock,
-        path::{self, PathStep},
-    },
-    trace::{head::Head, item::Health},
+    report::path::{self, PathStep},
 };
 
 /// Bytes of packets that wait, about.
@@ -265,7 +262,7 @@ fn summary(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts) -> Str
         .cause
         .map_or_else(String::new, |cause| format!(", {cause}"));
     let service = facts
-        .service(flow)
+        .service(flow.netns, flow.node())
         .map_or_else(String::new, |service| format!(" ({service})"));
     let backend = flow
         .backend()

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::BufMut as _;
 
-use crate::flow::event::Event;
+use crate::decode::event::Event;
 
 /// The longest headers that are made.
 pub const MOST: u16 = IPV6 + TCP;
@@ -111,7 +111,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::flow::event::What;
+    use crate::decode::event::What;
 
     fn made(source: &str, destination: &str) -> Vec<u8> {
         let address = |text: &str| Addr::from(text.parse::<IpAddr>().expect("an address"));

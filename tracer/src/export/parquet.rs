@@ -29,16 +29,16 @@ use serde::Serialize;
 use self::row::Row;
 use crate::{
     diagnose::Diagnosis,
+    facts::Facts,
+    finding::{
+        clock::{Clock, rfc3339},
+        head::Head,
+        run::{End, Health},
+    },
     flow::{
         engine::{self, MOST_FLOWS},
         fate::Fate,
         model::Flow,
-    },
-    node::facts::Facts,
-    report::{Clock, rfc3339},
-    trace::{
-        head::Head,
-        item::{End, Health},
     },
 };
 

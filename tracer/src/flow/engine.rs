@@ -9,12 +9,12 @@ use tracer_common::{hook::Hook, tcp::Part, tuple::Tuple};
 
 use super::{
     begun::Begun,
-    event::Event,
     fate::Fate,
     join::{SETTLE_NS, add, is_arrival},
     judge,
     model::{Earlier, Flow},
 };
+use crate::decode::event::Event;
 
 /// For so long after its fate was known a flow is listened to with all its steps: a backend that did not get the ACK
 /// sends its SYN-ACK again after one second.

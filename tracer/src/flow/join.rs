@@ -7,10 +7,10 @@ use tracer_common::{
 };
 
 use super::{
-    event::{Event, What},
     judge,
     model::{AGAIN_NS, Attempt, Flow, MOST_ATTEMPTS, Place, Step},
 };
+use crate::decode::event::{Event, What};
 
 /// Once the fate is known, other CPUs' records of the same moment may still be under way.
 pub(super) const SETTLE_NS: u64 = 50_000_000;

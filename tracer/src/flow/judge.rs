@@ -3,10 +3,10 @@
 use tracer_common::{hook::Hook, tcp::Part};
 
 use super::{
-    event::What,
     fate::Fate,
     model::{Flow, Step},
 };
+use crate::decode::event::What;
 
 /// How one SYN, or what answered it, ended.
 #[derive(Clone, Copy, Debug)]

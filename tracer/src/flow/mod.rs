@@ -5,7 +5,6 @@
 
 pub mod begun;
 pub mod engine;
-pub mod event;
 pub mod fate;
 mod join;
 pub mod judge;

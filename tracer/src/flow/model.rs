@@ -9,10 +9,8 @@ use tracer_common::{
     tuple::Tuple,
 };
 
-use super::{
-    event::{Event, What},
-    fate::Fate,
-};
+use super::fate::Fate;
+use crate::decode::event::{Event, What};
 
 /// No TCP sends a SYN or a SYN-ACK again so soon: RFC 6298 asks for a second, and Windows can be set to 300 ms. What
 /// comes within this time of the last one is a copy that the network made, or what a copy made the backend say.

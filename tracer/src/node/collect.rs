@@ -13,20 +13,11 @@ use nix::time::{ClockId, clock_gettime};
 use tracer_common::{hook::Hook, record::ipvs_conn};
 
 use self::rules::Rules;
-use super::{
-    changed::Changed,
-    destinations::Destinations,
-    facts::{Facts, NetnsFacts},
-    ipvs,
-    ipvs_settings::Values,
-    kallsyms::Symbols,
-    kube_proxy::{self, LocalNodePorts},
-    netns, nft, route,
-    sysctl::Sysctls,
-};
-use crate::flow::{
-    event::{Event, What},
-    model::{Flow, Step},
+use super::{destinations::Destinations, ipvs, kube_proxy, netns, nft, route, sysctl};
+use crate::{
+    decode::event::{Event, What},
+    facts::{Facts, NetnsFacts, changed::Changed, kallsyms::Symbols},
+    flow::model::{Flow, Step},
 };
 
 const NF_DROP: i32 = 0;
@@ -188,7 +179,7 @@ impl Collector {
             *read = Some(Instant::now());
             let look = || {
                 let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).ok()?;
-                Some((u64::try_from(now.as_nanos()).ok()?, Values::read()))
+                Some((u64::try_from(now.as_nanos()).ok()?, ipvs::settings()))
             };
             let Ok(Some((at_ns, values))) = netns::inside(netns, look) else {
                 return false;
@@ -287,7 +278,7 @@ impl Collector {
         let is_due = self
             .named
             .get(&flow.netns)
-            .is_none_or(|names| names.is_due(self.facts.service(flow).is_some()));
+            .is_none_or(|names| names.is_due(self.facts.service(flow.netns, flow.node()).is_some()));
         if flow.netns == 0 || !is_due {
             return;
         }
@@ -431,9 +422,9 @@ impl Names {
 /// Reads the calling thread's network namespace.
 fn read_netns(known: &mut NetnsFacts, local_node_ports: bool) {
     known.services = ipvs::services().unwrap_or_default();
-    known.sysctls = Sysctls::read().unwrap_or_default();
+    known.sysctls = sysctl::read().unwrap_or_default();
     known.chains = nft::chains().unwrap_or_default();
     if local_node_ports {
-        known.local_node_ports = LocalNodePorts::read().unwrap_or_default();
+        known.local_node_ports = kube_proxy::local_node_ports().unwrap_or_default();
     }
 }

@@ -8,7 +8,8 @@ use std::{
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::{iptables, netns, nft, translation::Translation};
+use super::{iptables, netns, nft};
+use crate::facts::translation::Translation;
 
 /// See the module.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl Destinations {
 fn translations() -> io::Result<Vec<Translation>> {
     let mut out = Vec::new();
     if nft::is_there() {
-        let rules = nft::rule::rules(None, None)?;
+        let rules = nft::rules(None, None)?;
         out.extend(rules.into_iter().filter_map(|rule| rule.translation));
     }
     for table in iptables::tables(&["nat"])? {

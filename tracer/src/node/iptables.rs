@@ -1,337 +1,123 @@
-//! The legacy tables of iptables in a network namespace: chains, and rules as `iptables -L --line-numbers` counts them.
-//!
-//! A table is one block of entries (`uapi/linux/netfilter_ipv4/ip_tables.h`, `netfilter_ipv6/ip6_tables.h`), which the
-//! kernel hands out as it walks them. Chains of users begin with an entry that carries their name as an error, and
-//! every chain ends with an entry that is its policy or its return.
+//! Has the kernel hand out the tables. Nothing is loaded, made or changed by it.
 
-mod address;
-mod read;
-mod walk;
+#![expect(
+    unsafe_code,
+    reason = "no library offers getsockopt() with an answer of any length"
+)]
 
-use bytes::Buf as _;
+use std::{
+    ffi::c_int,
+    fs, io,
+    os::fd::{AsRawFd as _, OwnedFd},
+};
 
-pub use address::{AddressMatch, Device};
-pub use read::tables;
-use serde::{Deserialize, Serialize};
-pub use walk::{Outcome, Packet, outcomes};
+use nix::libc;
+use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{translation::Translation, xt::Match};
-use crate::flow::event::text;
+use crate::facts::iptables::{HOOKS, Info, TABLE_NAME, Table, parse};
 
-/// A table, such as `filter`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Table {
-    /// Its name.
-    pub name: String,
-    /// Is it one of `ip6tables`?
-    pub is_v6: bool,
-    /// Its chains: first those that netfilter calls, in the order of their hooks.
-    pub chains: Vec<Chain>,
-}
+/// `IPT_SO_GET_INFO` and `IP6T_SO_GET_INFO`, `IPT_SO_GET_ENTRIES` and `IP6T_SO_GET_ENTRIES`.
+const GET_INFO: c_int = 64;
+const GET_ENTRIES: c_int = 65;
+/// `struct ipt_getinfo`: the name, a bit set of hooks, two numbers for each of them, count and length of the entries.
+const INFO: usize = TABLE_NAME + 4 * (1 + 2 * HOOKS + 2);
+/// `struct ipt_get_entries`: the name, the length, aligned to 8 bytes; then the entries.
+const ENTRIES_HEAD: usize = TABLE_NAME + 8;
+/// More than any real table has. The kernel's number is not to make us ask for all memory.
+const MOST: usize = 1 << 30;
+/// How often a table that changes while it is asked for is asked for again.
+const RETRIES: u32 = 8;
 
-/// A chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Chain {
-    /// Its name.
-    pub name: String,
-    /// Number of the hook (`enum nf_inet_hooks`) from which netfilter calls it, and what becomes of a packet that no
-    /// rule decides on; `None` for a chain that rules jump to.
-    pub base: Option<(u32, Verdict)>,
-    /// Its rules, in order: the first has number 1.
-    pub rules: Vec<Rule>,
-}
-
-/// A rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rule {
-    /// What it asks of addresses, devices and the protocol.
-    pub address: AddressMatch,
-    /// What else it asks.
-    pub matches: Vec<Match>,
-    /// What it does with a packet that fits.
-    pub target: Target,
-    /// What it makes of the destination, if it translates that.
-    pub translation: Option<Translation>,
-    /// Where its target stands in the table, in bytes from the first entry: the kernel's own name for the rule.
-    pub target_at: u32,
-}
-
-/// What a rule does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Target {
-    /// It decides.
-    Verdict(Verdict),
-    /// It goes on in another chain ([`Table::chains`] by index) and comes back.
-    Jump(usize),
-    /// It goes on in another chain, and what comes back from there comes back to whoever called this one.
-    Goto(usize),
-    /// An extension decides, such as `REJECT`.
-    Extension(String),
-    /// It does nothing: the next rule is asked.
-    Nothing,
-}
-
-impl Target {
-    /// Is it this extension?
-    #[must_use]
-    pub fn is_extension(&self, name: &str) -> bool {
-        matches!(self, Self::Extension(found) if found == name)
-    }
-}
-
-/// What becomes of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verdict {
-    /// It goes on.
-    Accept,
-    /// It is discarded.
-    Drop,
-    /// It goes back to where this chain was called.
-    Return,
-    /// Something else, as netfilter numbers it.
-    Other(i32),
-}
-
-impl Verdict {
-    /// A standard target keeps netfilter's verdict as its negative, less one; `XT_RETURN` is that of `NF_REPEAT`.
-    fn from_kept(kept: i32) -> Self {
-        match kept {
-            -1 => Self::Drop,
-            -2 => Self::Accept,
-            -5 => Self::Return,
-            other => Self::Other(other),
-        }
-    }
-}
-
-impl Rule {
-    /// The comment of the rule.
-    #[must_use]
-    pub fn comment(&self) -> Option<String> {
-        let comments: Vec<String> = self.matches.iter().filter_map(Match::comment).collect();
-        // Calico gives its rules two.
-        (!comments.is_empty()).then(|| comments.join("; "))
-    }
-
-    /// The one destination port that it asks for.
-    #[must_use]
-    pub fn dport(&self) -> Option<u16> {
-        self.matches.iter().find_map(Match::dport)
-    }
-}
-
-/// A rule and where it stands.
-#[derive(Debug, Clone, Copy)]
-pub struct Found<'a> {
-    /// Its chain.
-    pub chain: &'a Chain,
-    /// Its number in that chain, from 1.
-    pub number: usize,
-    /// The rule.
-    pub rule: &'a Rule,
-}
-
-impl Table {
-    /// The rule whose target stands there.
-    #[must_use]
-    pub fn rule_at(&self, target_at: u32) -> Option<Found<'_>> {
-        self.rules().find(|found| found.rule.target_at == target_at)
-    }
-
-    /// All rules.
-    pub fn rules(&self) -> impl Iterator<Item = Found<'_>> {
-        self.chains.iter().flat_map(|chain| {
-            chain
-                .rules
-                .iter()
-                .zip(1..)
-                .map(move |(rule, number)| Found { chain, number, rule })
-        })
-    }
-}
-
-/// Hooks of netfilter (`NF_INET_NUMHOOKS`).
-const HOOKS: usize = 5;
-/// What iptables calls the chains at them.
-const HOOK_CHAINS: [&str; HOOKS] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
-/// Names of the targets that need no extension: a verdict or a jump, and the mark of a chain's beginning.
-const STANDARD: &str = "";
-const ERROR: &str = "ERROR";
-/// `struct xt_entry_match` and `struct xt_entry_target`: a length, a name, a revision.
-const HEAD: usize = 32;
-const NAME: usize = 29;
-
-/// What the kernel says about a table before it hands its entries out (`struct ipt_getinfo`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Info {
-    /// Bit set of its hooks.
-    hooks: u32,
-    /// Where each hook's chain begins.
-    begin: [u32; HOOKS],
-    /// Where each hook's chain has its policy.
-    policy: [u32; HOOKS],
-    /// Length of all entries in bytes.
-    size: u32,
-}
-
-/// An entry as it stands in the block.
-struct Entry {
-    at: u32,
-    address: AddressMatch,
-    is_goto: bool,
-    matches: Vec<Match>,
-    target: String,
-    translation: Option<Translation>,
-    target_at: u32,
-    target_data: Vec<u8>,
-}
-
-/// Where a jump leads before chains have indices.
-enum Lands {
-    Chain(u32),
-    Decided(Target),
-}
-
-impl Entry {
-    fn kept_verdict(&self) -> Option<i32> {
-        let mut data = self.target_data.as_slice();
-        (self.target == STANDARD)
-            .then(|| data.try_get_i32_ne().ok())
-            .flatten()
-    }
-
-    fn lands(&self) -> Option<Lands> {
-        if self.target != STANDARD {
-            return Some(Lands::Decided(Target::Extension(self.target.clone())));
-        }
-        let kept = self.kept_verdict()?;
-        Some(u32::try_from(kept).map_or_else(
-            |_| Lands::Decided(Target::Verdict(Verdict::from_kept(kept))),
-            Lands::Chain,
-        ))
-    }
-}
-
-/// A chain on its way: its name, its base, and its entries with the one that ends it.
-type Parts = (String, Option<(u32, Verdict)>, Vec<Entry>);
-
-/// Makes a table out of its entries; `None` if they contradict themselves.
-fn parse(name: &str, is_v6: bool, info: &Info, block: &[u8]) -> Option<Table> {
-    let entries = entries(is_v6, block)?;
-    let mut chains: Vec<Parts> = Vec::new();
-    for entry in entries {
-        let hook = (0..HOOKS).find(|&hook| info.hooks >> hook & 1 == 1 && info.begin[hook] == entry.at);
-        if let Some(hook) = hook {
-            let number = u32::try_from(hook).ok()?;
-            chains.push((
-                HOOK_CHAINS[hook].to_owned(),
-                Some((number, Verdict::Accept)),
-                Vec::new(),
-            ));
-        } else if entry.target == ERROR {
-            // The last entry of the block is one too: the beginning of nothing.
-            chains.push((text(&entry.target_data), None, Vec::new()));
-            continue;
-        }
-        let (_, base, rules) = chains.last_mut()?;
-        if let Some((hook, policy)) = base
-            && info.policy[*hook as usize] == entry.at
-        {
-            *policy = Verdict::from_kept(entry.kept_verdict()?);
-        }
-        rules.push(entry);
-    }
-    chains.retain(|(_, _, entries)| !entries.is_empty());
-    let begins: Vec<u32> = chains.iter().map(|(_, _, entries)| entries[0].at).collect();
-    let chains = chains
-        .into_iter()
-        .map(|(name, base, mut entries)| {
-            entries.pop()?;
-            let rules: Option<Vec<Rule>> = entries.into_iter().map(|entry| rule(entry, &begins)).collect();
-            Some(Chain {
-                name,
-                base,
-                rules: rules?,
-            })
-        })
-        .collect::<Option<_>>()?;
-    Some(Table {
-        name: name.to_owned(),
-        is_v6,
-        chains,
-    })
-}
-
-fn rule(entry: Entry, begins: &[u32]) -> Option<Rule> {
-    let target = match entry.lands()? {
-        Lands::Decided(target) => target,
-        Lands::Chain(at) => {
-            let chain = begins.iter().position(|&begin| begin == at);
-            match chain {
-                Some(chain) if entry.is_goto => Target::Goto(chain),
-                Some(chain) => Target::Jump(chain),
-                // A rule without a target leads to the one behind it.
-                None => Target::Nothing,
-            }
-        }
-    };
-    Some(Rule {
-        address: entry.address,
-        matches: entry.matches,
-        target,
-        translation: entry.translation,
-        target_at: entry.target_at,
-    })
-}
-
-fn entries(is_v6: bool, block: &[u8]) -> Option<Vec<Entry>> {
+/// The legacy tables of the calling thread's network namespace that have one of these names.
+///
+/// Only those that exist are asked for: asking for another one would make the kernel set it up.
+pub fn tables(wanted: &[&str]) -> io::Result<Vec<Table>> {
     let mut out = Vec::new();
-    let mut at = 0;
-    while at < block.len() {
-        let bytes = block.get(at..)?;
-        let (address, is_goto, lengths) = AddressMatch::parse(is_v6, bytes)?;
-        let target_offset = usize::from(u16::from_ne_bytes(*bytes.get(lengths..)?.first_chunk()?));
-        let next = usize::from(u16::from_ne_bytes(*bytes.get(lengths + 2..)?.first_chunk()?));
-        // Behind the two lengths: where the kernel came from, and two counters, aligned to 8 bytes.
-        let head = (lengths + 2 + 2 + 4).next_multiple_of(8) + 16;
-        let bytes = bytes.get(..next)?;
-        if target_offset < head || next <= target_offset {
-            return None;
+    for (is_v6, list) in [(false, "ip_tables_names"), (true, "ip6_tables_names")] {
+        let names = match fs::read_to_string(format!("/proc/thread-self/net/{list}")) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        for name in names.lines().filter(|name| wanted.contains(name)) {
+            out.extend(table(name, is_v6)?);
         }
-        let mut matches = Vec::new();
-        let mut rest = bytes.get(head..target_offset)?;
-        while !rest.is_empty() {
-            let (length, name, revision) = head_of(rest)?;
-            matches.push(Match {
-                name,
-                revision,
-                info: rest.get(HEAD..length)?.to_vec(),
-            });
-            rest = rest.get(length..)?;
-        }
-        let (length, target, revision) = head_of(bytes.get(target_offset..)?)?;
-        let target_data = bytes.get(target_offset + HEAD..target_offset + length)?;
-        out.push(Entry {
-            at: u32::try_from(at).ok()?,
-            address,
-            is_goto,
-            matches,
-            translation: Translation::of_target(&target, revision, target_data, is_v6),
-            target,
-            target_at: u32::try_from(at + target_offset).ok()?,
-            target_data: target_data.to_vec(),
-        });
-        at += next;
     }
-    Some(out)
+    Ok(out)
 }
 
-/// Length, name and revision of a match or a target.
-fn head_of(bytes: &[u8]) -> Option<(usize, String, u8)> {
-    let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
-    let name = text(bytes.get(2..2 + NAME)?);
-    (length >= HEAD).then_some((length, name, *bytes.get(HEAD - 1)?))
+fn table(name: &str, is_v6: bool) -> io::Result<Option<Table>> {
+    let (domain, level) = if is_v6 {
+        (Domain::IPV6, libc::SOL_IPV6)
+    } else {
+        (Domain::IPV4, libc::SOL_IP)
+    };
+    // IPPROTO_RAW, as iptables itself does.
+    let socket = OwnedFd::from(Socket::new(
+        domain,
+        Type::RAW,
+        Some(Protocol::from(libc::IPPROTO_RAW)),
+    )?);
+    for _ in 0..RETRIES {
+        let mut answer = named(name, INFO);
+        ask(&socket, level, GET_INFO, &mut answer)?;
+        let info =
+            Info::parse(&answer).ok_or_else(|| io::Error::other("the kernel told too little of a table"))?;
+        let size = usize::try_from(info.size).unwrap_or(usize::MAX);
+        if size > MOST {
+            return Err(io::Error::other("a table is too large"));
+        }
+        let mut answer = named(name, ENTRIES_HEAD + size);
+        answer[TABLE_NAME..TABLE_NAME + 4].copy_from_slice(&info.size.to_ne_bytes());
+        match ask(&socket, level, GET_ENTRIES, &mut answer) {
+            Ok(()) => return Ok(parse(name, is_v6, &info, &answer[ENTRIES_HEAD..])),
+            // Its length is another one by now.
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other(
+        "a table changes faster than the kernel tells it",
+    ))
+}
+
+/// Room for an answer, with the table's name in front.
+fn named(name: &str, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let end = name.len().min(TABLE_NAME - 1);
+    bytes[..end].copy_from_slice(&name.as_bytes()[..end]);
+    bytes
+}
+
+/// Asks with what is in `answer`, and puts the kernel's answer there.
+fn ask(socket: &OwnedFd, level: c_int, option: c_int, answer: &mut [u8]) -> io::Result<()> {
+    let mut length = libc::socklen_t::try_from(answer.len()).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads and writes at most `length` bytes of `answer`, which is that long, and `length` itself.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            answer.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asks_the_running_kernel() {
+        // Raw sockets need CAP_NET_RAW, tables CAP_NET_ADMIN.
+        if let Err(error) = tables(&["filter"]) {
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        }
+    }
+}

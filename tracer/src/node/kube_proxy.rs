@@ -1,148 +1,19 @@
-//! What kube-proxy's rules say of services.
-//!
-//! It writes no names into IPVS. Into rules it does: with iptables as comments, in its nftables mode in the names of
-//! chains and the comments of map elements.
+//! Reads what kube-proxy's rules and sets say of services.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
+use std::io;
+
+use super::{ipset, iptables, nft};
+use crate::facts::{
+    kube_proxy::{CHAINS, LocalNodePorts, NO_ENDPOINTS, NODE_PORTS, NodePorts, TABLE},
+    nft::Family,
 };
-
-use serde::{Deserialize, Serialize};
-
-use super::{
-    ipset, iptables,
-    nft::{self, Family, map, rule},
-};
-
-/// The table of kube-proxy's nftables mode, its map from NodePorts to services, and that of NodePorts without an
-/// endpoint.
-pub const TABLE: &str = "kube-proxy";
-/// See [`TABLE`].
-pub const NODE_PORTS: &str = "service-nodeports";
-/// See [`TABLE`].
-pub const NO_ENDPOINTS: &str = "no-endpoint-nodeports";
-/// The chains of iptables whose rules ask for NodePorts and name the service: table and chain.
-const CHAINS: [(&str, &str); 2] = [("nat", "KUBE-NODEPORTS"), ("filter", "KUBE-EXTERNAL-SERVICES")];
-
-/// Names of services by NodePort, for TCP.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Vec<Named>", into = "Vec<Named>")]
-pub struct NodePorts {
-    /// By family (is it IPv6?) and port.
-    names: BTreeMap<(bool, u16), BTreeSet<String>>,
-}
-
-/// One of [`NodePorts`] as a recording keeps it: is it IPv6, the port, the names.
-type Named = (bool, u16, BTreeSet<String>);
-
-impl From<Vec<Named>> for NodePorts {
-    fn from(names: Vec<Named>) -> Self {
-        let names = names
-            .into_iter()
-            .map(|(is_v6, port, names)| ((is_v6, port), names));
-        Self {
-            names: names.collect(),
-        }
-    }
-}
-
-impl From<NodePorts> for Vec<Named> {
-    fn from(node_ports: NodePorts) -> Self {
-        let names = node_ports.names.into_iter();
-        names.map(|((is_v6, port), names)| (is_v6, port, names)).collect()
-    }
-}
-
-impl NodePorts {
-    /// The service that a NodePort belongs to, as `NAMESPACE/NAME`; `None` if no rule names it, or if rules disagree.
-    #[must_use]
-    pub fn service(&self, port: u16, is_v6: bool) -> Option<&str> {
-        let names = self.names.get(&(is_v6, port))?;
-        names.first().filter(|_| names.len() == 1).map(String::as_str)
-    }
-
-    /// Does no rule name any service?
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
-    }
-
-    /// A rule or an element says that a NodePort belongs to a service.
-    pub fn add(&mut self, port: u16, is_v6: bool, service: String) {
-        self.names.entry((is_v6, port)).or_default().insert(service);
-    }
-
-    fn add_rule(&mut self, port: Option<u16>, is_v6: bool, comment: Option<&str>) {
-        if let (Some(port), Some(service)) = (port, comment.and_then(in_comment)) {
-            self.add(port, is_v6, service);
-        }
-    }
-
-    fn add_map(&mut self, map: &map::Map) {
-        for element in &map.elements {
-            let named = element
-                .comment
-                .as_deref()
-                .and_then(in_comment)
-                .or_else(|| element.verdict.chain().and_then(in_chain));
-            if let (Some(port), Some(service)) = (element.tcp_port(), named) {
-                self.add(port, map.family == Family::Ip6, service);
-            }
-        }
-    }
-}
-
-/// The service in a comment: `NAMESPACE/NAME`, `NAMESPACE/NAME:PORT`, and either followed by what is wrong with its
-/// endpoints.
-#[must_use]
-pub fn in_comment(comment: &str) -> Option<String> {
-    let (name, rest) = comment.split_once(' ').unwrap_or((comment, ""));
-    if !matches!(rest, "" | HAS_NONE | HAS_NO_LOCAL) {
-        return None;
-    }
-    let service = name.split_once(':').map_or(name, |(service, _)| service);
-    let (namespace, name) = service.split_once('/')?;
-    (is_label(namespace) && is_label(name)).then(|| service.to_owned())
-}
-
-/// How kube-proxy's comments end for a service without endpoints, and for one without endpoints on this node.
-const HAS_NONE: &str = "has no endpoints";
-const HAS_NO_LOCAL: &str = "has no local endpoints";
-
-/// Does kube-proxy say of this rule that the service has endpoints, but with `externalTrafficPolicy: Local` none here?
-#[must_use]
-pub fn says_no_local_endpoint(comment: &str) -> bool {
-    in_comment(comment).is_some() && comment.ends_with(HAS_NO_LOCAL)
-}
-
-/// The service in the name of a chain of kube-proxy's: `external-HASH-NAMESPACE/NAME/tcp/PORT`.
-#[must_use]
-pub fn in_chain(chain: &str) -> Option<String> {
-    let rest = chain
-        .strip_prefix("external-")
-        .or_else(|| chain.strip_prefix("service-"))?;
-    let (_, rest) = rest.split_once('-')?;
-    let mut parts = rest.split('/');
-    let (namespace, name, protocol) = (parts.next()?, parts.next()?, parts.next()?);
-    (is_label(namespace) && is_label(name) && protocol == "tcp").then(|| format!("{namespace}/{name}"))
-}
-
-/// Can this be a namespace's or a service's name (RFC 1123)?
-fn is_label(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 63
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.')
-}
 
 /// Reads the names that the rules of the calling thread's network namespace tell.
 pub fn node_ports() -> io::Result<NodePorts> {
     let mut out = NodePorts::default();
     if nft::is_there() {
         for (table, chain) in CHAINS {
-            for rule in rule::rules(Some(table), Some(chain))? {
+            for rule in nft::rules(Some(table), Some(chain))? {
                 if !rule.has_destination && matches!(rule.family, Family::Ip | Family::Ip6) {
                     out.add_rule(rule.dport, rule.family == Family::Ip6, rule.comment.as_deref());
                 }
@@ -150,7 +21,7 @@ pub fn node_ports() -> io::Result<NodePorts> {
         }
         for family in [Family::Ip, Family::Ip6] {
             for name in [NODE_PORTS, NO_ENDPOINTS] {
-                out.add_map(&map::map(family, TABLE, name)?);
+                out.add_map(&nft::map(family, TABLE, name)?);
             }
         }
     }
@@ -165,98 +36,18 @@ pub fn node_ports() -> io::Result<NodePorts> {
     Ok(out)
 }
 
-/// The NodePorts of services with `externalTrafficPolicy: Local`, in kube-proxy's IPVS mode.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LocalNodePorts {
-    v4: BTreeSet<u16>,
-    v6: BTreeSet<u16>,
-}
-
-impl LocalNodePorts {
-    /// Of these ports, by family.
-    #[must_use]
-    pub fn of(v4: BTreeSet<u16>, v6: BTreeSet<u16>) -> Self {
-        Self { v4, v6 }
-    }
-
-    /// Reads the sets of the calling thread's network namespace.
-    pub fn read() -> io::Result<Self> {
-        let set = |name| ipset::ports(name).map(Option::unwrap_or_default);
-        Ok(Self::of(
-            set("KUBE-NODE-PORT-LOCAL-TCP")?,
-            set("KUBE-6-NODE-PORT-LOCAL-TCP")?,
-        ))
-    }
-
-    /// Is it one?
-    #[must_use]
-    pub fn has(&self, port: u16, is_v6: bool) -> bool {
-        if is_v6 { &self.v6 } else { &self.v4 }.contains(&port)
-    }
+/// The NodePorts of services with `externalTrafficPolicy: Local` in the calling thread's network namespace.
+pub fn local_node_ports() -> io::Result<LocalNodePorts> {
+    let set = |name| ipset::ports(name).map(Option::unwrap_or_default);
+    Ok(LocalNodePorts::of(
+        set("KUBE-NODE-PORT-LOCAL-TCP")?,
+        set("KUBE-6-NODE-PORT-LOCAL-TCP")?,
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn comments_name_services() {
-        let service = |comment| in_comment(comment);
-        assert_eq!(service("shop/web:http").as_deref(), Some("shop/web"));
-        assert_eq!(service("shop/web").as_deref(), Some("shop/web"));
-        assert_eq!(
-            service("shop/web:http has no endpoints").as_deref(),
-            Some("shop/web")
-        );
-        for other in [
-            "",
-            "kubernetes service portals",
-            "shop/web:http -> 10.244.1.2:8080",
-            "http://example.com/x",
-            "a/b/c",
-            "Shop/web",
-            "/web",
-            "masquerade traffic for shop/web:http external destinations",
-        ] {
-            assert_eq!(service(other), None, "{other}");
-        }
-        assert!(says_no_local_endpoint("shop/web has no local endpoints"));
-        assert!(!says_no_local_endpoint("shop/web has no endpoints"));
-        assert!(!says_no_local_endpoint("this node has no local endpoints"));
-    }
-
-    #[test]
-    fn chains_name_services() {
-        assert_eq!(
-            in_chain("external-HVFWP5L3-shop/web/tcp/http").as_deref(),
-            Some("shop/web")
-        );
-        assert_eq!(
-            in_chain("service-HVFWP5L3-my-shop/web/tcp/").as_deref(),
-            Some("my-shop/web")
-        );
-        for other in [
-            "reject-chain",
-            "external-HVFWP5L3-shop/web/udp/dns",
-            "external-x",
-            "services",
-        ] {
-            assert_eq!(in_chain(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn rules_that_disagree_name_nothing() {
-        let mut ports = NodePorts::default();
-        ports.add(30_080, false, "shop/web".to_owned());
-        ports.add(30_080, false, "shop/web".to_owned());
-        ports.add(30_080, true, "shop/web6".to_owned());
-        assert_eq!(ports.service(30_080, false), Some("shop/web"));
-        assert_eq!(ports.service(30_080, true), Some("shop/web6"));
-        ports.add(30_080, false, "shop/api".to_owned());
-        assert_eq!(ports.service(30_080, false), None);
-        assert_eq!(ports.service(30_081, false), None);
-    }
 
     #[test]
     fn asks_the_running_kernel() {

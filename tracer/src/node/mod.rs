@@ -1,13 +1,10 @@
-//! Facts of the node, as the kernel tells them.
+//! How facts of a node are read: netlink, procfs, other network namespaces. Read-only: nothing is loaded, made or changed.
 
-pub mod changed;
 pub mod collect;
 mod destinations;
-pub mod facts;
 pub mod ipset;
 pub mod iptables;
 pub mod ipvs;
-pub mod ipvs_settings;
 pub mod kallsyms;
 pub mod kube_proxy;
 pub mod modules;
@@ -16,5 +13,3 @@ pub mod netns;
 pub mod nft;
 pub mod route;
 pub mod sysctl;
-pub mod translation;
-pub mod xt;

@@ -1,62 +1,25 @@
-//! Which modules the kernel has, so that nothing here ever makes it load one.
+//! Reads which modules the kernel has.
 
-use std::collections::BTreeSet;
-use std::io;
-use std::path::Path;
+use std::{fs, io, path::Path};
 
-/// The modules that are loaded, and those that the kernel was built with.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Modules {
-    loaded: BTreeSet<String>,
-    built_in: BTreeSet<String>,
-}
+use crate::facts::modules::Modules;
 
-impl Modules {
-    /// Reads what the running kernel has. Where `/lib/modules` is absent, as in most containers, what is built in
-    /// stays unknown and counts as absent.
-    pub fn read() -> io::Result<Self> {
-        let loaded = match std::fs::read_to_string("/proc/modules") {
-            // A kernel without support for modules has no such file.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            other => other?,
-        };
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-        let list = Path::new("/lib/modules")
-            .join(release.trim())
-            .join("modules.builtin");
-        Ok(Self::parse(
-            &loaded,
-            &std::fs::read_to_string(list).unwrap_or_default(),
-        ))
-    }
-
-    /// Takes the text of `/proc/modules` and of `modules.builtin`.
-    #[must_use]
-    pub fn parse(loaded: &str, built_in: &str) -> Self {
-        let state = |line: &str| line.split_ascii_whitespace().nth(4) == Some("Live");
-        let first = |line: &str| line.split_ascii_whitespace().next().map(str::to_owned);
-        let file = |line: &str| Some(Path::new(line).file_stem()?.to_str()?.replace('-', "_"));
-        Self {
-            loaded: loaded
-                .lines()
-                .filter(|line| state(line))
-                .filter_map(first)
-                .collect(),
-            built_in: built_in.lines().filter_map(file).collect(),
-        }
-    }
-
-    /// Whether the module is loaded and has finished starting.
-    #[must_use]
-    pub fn is_loaded(&self, module: &str) -> bool {
-        self.loaded.contains(&module.replace('-', "_"))
-    }
-
-    /// Whether the kernel can do what the module does, be it loaded or built in.
-    #[must_use]
-    pub fn has(&self, module: &str) -> bool {
-        self.is_loaded(module) || self.built_in.contains(&module.replace('-', "_"))
-    }
+/// Reads what the running kernel has. Where `/lib/modules` is absent, as in most containers, what is built in is unknown
+/// and counts as absent.
+pub fn read() -> io::Result<Modules> {
+    let loaded = match fs::read_to_string("/proc/modules") {
+        // A kernel without support for modules has no such file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        other => other?,
+    };
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let list = Path::new("/lib/modules")
+        .join(release.trim())
+        .join("modules.builtin");
+    Ok(Modules::parse(
+        &loaded,
+        &fs::read_to_string(list).unwrap_or_default(),
+    ))
 }
 
 #[cfg(test)]
@@ -64,21 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_loaded_from_built_in() {
-        let modules = Modules::parse(
-            "ip_vs_rr 12345 1 - Live 0x0000000000000000\n\
-             ip_vs 180224 3 ip_vs_rr, Live 0xffffffffc0a00000 (E)\n\
-             nf_tables 1 0 - Loading 0x0000000000000000\n\
-             odd\n",
-            "kernel/net/ipv4/netfilter/nf_defrag-ipv4.ko\nkernel/net/netfilter/x_tables.ko\n",
-        );
-        assert!(modules.is_loaded("ip_vs") && modules.is_loaded("ip-vs") && modules.has("ip_vs_rr"));
-        assert!(!modules.is_loaded("x_tables") && modules.has("x_tables") && modules.has("nf_defrag_ipv4"));
-        assert!(!modules.has("nf_tables") && !modules.has("odd") && !modules.has("ip_v"));
-    }
-
-    #[test]
     fn reads_the_running_kernel() {
-        assert!(!Modules::read().unwrap().has("no_such_module"));
+        assert!(!read().unwrap().has("no_such_module"));
     }
 }

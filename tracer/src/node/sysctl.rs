@@ -1,11 +1,8 @@
-//! The settings of a network namespace that decide what becomes of a SYN.
+//! Reads the settings of a network namespace.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::Path;
+use std::{collections::BTreeMap, fs, io, path::Path};
 
-use serde::{Deserialize, Serialize};
+use crate::facts::sysctl::Sysctls;
 
 /// Directories that are read whole, as far as the names start so.
 const GROUPS: [(&str, &str); 2] = [("net/ipv4/vs", ""), ("net/netfilter", "nf_conntrack_")];
@@ -27,62 +24,35 @@ const SINGLE: [&str; 13] = [
     "net/ipv6/conf/all/forwarding",
 ];
 
-/// Settings by the names that `sysctl` prints. One that this kernel lacks is absent.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sysctls {
-    values: BTreeMap<String, String>,
+/// Reads those of the calling thread's network namespace.
+pub fn read() -> io::Result<Sysctls> {
+    read_from(Path::new("/proc/sys"))
 }
 
-impl Sysctls {
-    /// Reads those of the calling thread's network namespace.
-    pub fn read() -> io::Result<Self> {
-        Self::read_from(Path::new("/proc/sys"))
-    }
-
-    fn read_from(root: &Path) -> io::Result<Self> {
-        let mut values = BTreeMap::new();
-        let mut add = |name: &str| {
-            // Some can only be written, and some only be read with more rights than ours.
-            if let Ok(value) = fs::read_to_string(root.join(name)) {
-                values.insert(name.replace('/', "."), value.trim_end().replace('\t', " "));
-            }
-        };
-        for (group, prefix) in GROUPS {
-            let entries = match fs::read_dir(root.join(group)) {
-                // What it belongs to is not loaded.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                other => other?,
-            };
-            for entry in entries {
-                let name = entry?.file_name();
-                let Some(name) = name.to_str().filter(|name| name.starts_with(prefix)) else {
-                    continue;
-                };
-                add(&format!("{group}/{name}"));
-            }
+fn read_from(root: &Path) -> io::Result<Sysctls> {
+    let mut values = BTreeMap::new();
+    let mut add = |name: &str| {
+        // Some can only be written, and some only be read with more rights than ours.
+        if let Ok(value) = fs::read_to_string(root.join(name)) {
+            values.insert(name.replace('/', "."), value.trim_end().replace('\t', " "));
         }
-        SINGLE.into_iter().for_each(add);
-        Ok(Self { values })
+    };
+    for (group, prefix) in GROUPS {
+        let entries = match fs::read_dir(root.join(group)) {
+            // What it belongs to is not loaded.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        for entry in entries {
+            let name = entry?.file_name();
+            let Some(name) = name.to_str().filter(|name| name.starts_with(prefix)) else {
+                continue;
+            };
+            add(&format!("{group}/{name}"));
+        }
     }
-
-    /// The value of a setting, such as `net.ipv4.vs.conn_reuse_mode`.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(String::as_str)
-    }
-
-    /// The value of a setting that is a number.
-    #[must_use]
-    pub fn number(&self, name: &str) -> Option<i64> {
-        self.get(name)?.parse().ok()
-    }
-
-    /// All settings, sorted by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.values
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-    }
+    SINGLE.into_iter().for_each(add);
+    Ok(values.into_iter().collect())
 }
 
 #[cfg(test)]
@@ -102,7 +72,7 @@ mod tests {
         write("net/netfilter/nf_conntrack_max", "262144\n");
         write("net/netfilter/nf_log/0", "NONE\n");
         write("net/ipv4/ip_forward", "1\n");
-        let sysctls = Sysctls::read_from(root.path()).unwrap();
+        let sysctls = read_from(root.path()).unwrap();
         assert_eq!(sysctls.number("net.ipv4.vs.conn_reuse_mode"), Some(1));
         assert_eq!(sysctls.get("net.ipv4.vs.sync_threshold"), Some("3 50"));
         assert_eq!(sysctls.number("net.netfilter.nf_conntrack_max"), Some(262_144));
@@ -113,11 +83,11 @@ mod tests {
     #[test]
     fn an_empty_system_has_none() {
         let root = tempfile::tempdir().unwrap();
-        assert_eq!(Sysctls::read_from(root.path()).unwrap(), Sysctls::default());
+        assert_eq!(read_from(root.path()).unwrap(), Sysctls::default());
     }
 
     #[test]
     fn reads_the_running_kernel() {
-        assert!(Sysctls::read().unwrap().number("net.ipv4.ip_forward").is_some());
+        assert!(read().unwrap().number("net.ipv4.ip_forward").is_some());
     }
 }

@@ -11,13 +11,14 @@ use tracer_common::hook::{self, Hook, HookInfo, HookKind, When};
 
 pub use super::object::{AttachError, Selection, has_kprobes};
 use super::{
-    costs::{Costs, Meter},
+    costs::Meter,
     kernel_log::KernelLog,
     links::{self, Links},
     object::{self, ModuleOffsets},
     offsets::Offsets,
     plan::{self, Planned, State},
 };
+use crate::finding::costs::Costs;
 
 /// The kernel half at work. Dropping it detaches everything.
 pub struct Probe {

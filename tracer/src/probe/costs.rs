@@ -3,11 +3,7 @@
 //! The kernel counts only while somebody asks it to (`BPF_ENABLE_STATS`, since 5.8), because reading the clock twice for
 //! each run costs something itself. It ends with the file descriptor, so with the process at the latest.
 
-use std::{
-    collections::BTreeMap,
-    os::fd::OwnedFd,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, os::fd::OwnedFd, time::Instant};
 
 use aya::{
     Ebpf,
@@ -16,23 +12,7 @@ use aya::{
 };
 use tracer_common::hook::HookInfo;
 
-/// What the programs of one hook did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// How often they ran, entry and return counted each.
-    pub runs: u64,
-    /// For how long, all runs together, in nanoseconds.
-    pub run_ns: u64,
-}
-
-/// What the hooks cost between two moments, by the names of the hooks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Costs {
-    /// The time between them.
-    pub over: Duration,
-    /// Hooks whose programs are loaded.
-    pub by_hook: BTreeMap<&'static str, Cost>,
-}
+use crate::finding::costs::{Cost, Costs};
 
 /// Has the kernel count, as long as it lives.
 pub(super) struct Meter {

@@ -8,8 +8,8 @@ use tracer_common::{
 };
 
 use crate::{
-    flow::event::{Event, What},
-    node::kallsyms::Symbols,
+    decode::event::{Event, What},
+    facts::kallsyms::Symbols,
 };
 
 /// Functions that free a packet on which a rule, or another hook function of netfilter, gave the verdict to drop it.

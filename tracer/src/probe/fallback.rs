@@ -14,11 +14,10 @@ use tracer_common::{
 
 use super::{
     attach::Probe,
-    decode,
     ipvs_proof::{self, Behind, Field, ProvenLayout, Record, Witness},
     offsets::Offsets,
 };
-use crate::node::{modules::Modules, netns};
+use crate::{decode::record, facts::modules::Modules, node::netns};
 
 /// The network namespace in which a proof makes its connections: they are not the node's, and whoever traces
 /// meanwhile leaves them out.
@@ -126,7 +125,7 @@ impl Witness for SeqShow<'_> {
     fn records(&mut self) -> io::Result<Vec<Record>> {
         let mut out = Vec::new();
         while let Some(bytes) = self.ring.next() {
-            let printed = decode::printed_conn(&bytes).map_err(io::Error::other)?;
+            let printed = record::printed_conn(&bytes).map_err(io::Error::other)?;
             if printed.thread == u64::from(self.thread) {
                 let behind = printed.behind.into_iter();
                 out.push(Record {

@@ -11,7 +11,7 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-use crate::node::modules::Modules;
+use crate::facts::modules::Modules;
 pub use layout::{Behind, Field, Flags, Known, Sample};
 pub use prove::{Proof, ProvenLayout, prove};
 pub use stage::{Record, StageError, Witness, collect_samples};

@@ -3,7 +3,6 @@
 pub mod attach;
 pub mod btf;
 pub mod costs;
-pub mod decode;
 pub mod demand;
 pub mod fallback;
 pub mod ipvs_proof;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tracer_common::field::{self, Field, MISSING};
 
 use super::btf::{Btf, BtfError};
-use crate::node::{
+use crate::facts::{
     kallsyms::{self, Symbols},
     modules::Modules,
 };

@@ -3,7 +3,10 @@
 use tracer_common::hook::{self, Hook, HookInfo, HookKind, When};
 
 use super::offsets::Offsets;
-use crate::node::{kallsyms::Symbols, modules::Modules};
+use crate::{
+    facts::{kallsyms::Symbols, modules::Modules},
+    finding::hook_state::{self, HookState},
+};
 
 /// What becomes of a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,24 +24,15 @@ pub enum State {
 }
 
 impl State {
-    /// The name that users see.
+    /// The kind of state, without the reason.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
+    pub const fn kind(&self) -> hook_state::State {
         match self {
-            Self::Attached => "attached",
-            Self::OnDemand(_) => "on-demand",
-            Self::Unneeded(_) => "unneeded",
-            Self::Missing(_) => "missing",
-            Self::Disabled(_) => "disabled",
-        }
-    }
-
-    /// Does the hook do its work when it is needed?
-    #[must_use]
-    pub const fn serves(&self) -> bool {
-        match self {
-            Self::Attached | Self::OnDemand(_) | Self::Unneeded(_) => true,
-            Self::Missing(_) | Self::Disabled(_) => false,
+            Self::Attached => hook_state::State::Attached,
+            Self::OnDemand(_) => hook_state::State::OnDemand,
+            Self::Unneeded(_) => hook_state::State::Unneeded,
+            Self::Missing(_) => hook_state::State::Missing,
+            Self::Disabled(_) => hook_state::State::Disabled,
         }
     }
 
@@ -60,6 +54,20 @@ pub struct Planned {
     pub info: &'static HookInfo,
     /// What becomes of it.
     pub state: State,
+}
+
+/// Hooks as observers and recordings know them.
+#[must_use]
+pub fn states(hooks: &[Planned]) -> Vec<HookState> {
+    hooks
+        .iter()
+        .map(|planned| HookState {
+            name: planned.info.name.to_owned(),
+            kind: planned.info.kind.name().to_owned(),
+            state: planned.state.kind(),
+            why: planned.state.why().map(str::to_owned),
+        })
+        .collect()
 }
 
 /// Goes through the hook table. Hooks that only serve to prove a layout are not part of it.

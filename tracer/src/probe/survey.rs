@@ -8,7 +8,10 @@ use super::{
     offsets::Offsets,
     plan::{self, Planned},
 };
-use crate::node::{kallsyms::Symbols, modules::Modules};
+use crate::{
+    facts::{kallsyms::Symbols, modules::Modules},
+    node::{kallsyms, modules},
+};
 
 /// Why the kernel could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -41,16 +44,16 @@ pub struct Survey {
 impl Survey {
     /// Looks. What only a proof can tell is not known yet.
     pub fn take() -> Result<Self, SurveyError> {
-        let modules = Modules::read().map_err(SurveyError::Modules)?;
+        let modules = modules::read().map_err(SurveyError::Modules)?;
         // The two take the most time here, and neither needs the other.
         let (symbols, offsets) = thread::scope(|scope| {
-            let symbols = thread::Builder::new().spawn_scoped(scope, Symbols::read);
+            let symbols = thread::Builder::new().spawn_scoped(scope, kallsyms::read);
             let offsets = Offsets::from_btf(&modules);
             let symbols = match symbols {
                 Ok(reader) => reader
                     .join()
                     .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                Err(_) => Symbols::read(),
+                Err(_) => kallsyms::read(),
             };
             (symbols, offsets)
         });

@@ -13,15 +13,16 @@ mod recorded;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::{gallery::Gallery, recorded::Recorded};
-use super::{Clock, summary::Summary};
+use super::summary::Summary;
 use crate::{
     diagnose::Diagnosis,
-    flow::{fate::Fate, model::Flow},
-    node::facts::Facts,
-    trace::{
+    facts::Facts,
+    finding::{
+        clock::Clock,
         head::Head,
-        item::{Health, Hooks},
+        run::{Health, Hooks},
     },
+    flow::{fate::Fate, model::Flow},
 };
 
 const STYLE: &str = include_str!("html/style.css");

@@ -13,10 +13,10 @@ use std::{
 
 use tracer_common::{hook::Hook, tcp::Part, tuple::Tuple};
 
-use super::Clock;
-use crate::flow::{
-    event::What,
-    model::{Flow, Step},
+use crate::{
+    decode::event::What,
+    finding::clock::Clock,
+    flow::model::{Flow, Step},
 };
 
 pub use verdict::{Said, Verdict, judge};

@@ -4,16 +4,16 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Serialize;
 
-use super::{
-    Clock, milliseconds,
-    path::{self, PathStep},
-    rfc3339,
-};
+use super::path::{self, PathStep};
 use crate::{
     diagnose::{Dataplane, Diagnosis, cause::Cause, evidence::Evidence},
+    facts::Facts,
+    finding::{
+        clock::{Clock, milliseconds, rfc3339},
+        head::Head,
+        hook_state::HookState,
+    },
     flow::{fate::Fate, model::Flow},
-    node::facts::Facts,
-    trace::head::{Head, HookState},
 };
 
 /// An address and a port.
@@ -156,7 +156,7 @@ pub fn flow(
         netns: (flow.netns != 0).then_some(flow.netns),
         client: flow.client().into(),
         node: flow.node().into(),
-        service: facts.service(flow),
+        service: facts.service(flow.netns, flow.node()),
         dataplane: diagnosis.dataplane,
         backend: flow.backend().map(|backend| Backend {
             ip: backend.ip(),

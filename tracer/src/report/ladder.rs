@@ -7,17 +7,15 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use tracer_common::{hook::Hook, tcp::Part};
 
-use super::{
-    Clock, milliseconds,
-    path::{self, PathStep},
-};
+use super::path::{self, PathStep};
 use crate::{
     diagnose::{Diagnosis, cause::Cause, evidence::Evidence},
+    facts::Facts,
+    finding::clock::{Clock, milliseconds},
     flow::{
         fate::Fate,
         model::{Flow, Step},
     },
-    node::facts::Facts,
 };
 
 /// What became of a flow and why, and its way with a column for each network namespace.
@@ -131,7 +129,7 @@ pub fn flow(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts, clock
 
 fn ends(flow: &Flow, diagnosis: &Diagnosis, facts: &Facts) -> String {
     let service = facts
-        .service(flow)
+        .service(flow.netns, flow.node())
         .map_or_else(String::new, |service| format!(" ({service})"));
     let backend = flow
         .backend()

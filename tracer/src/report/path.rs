@@ -7,13 +7,11 @@ mod socket;
 use nix::errno::Errno;
 use tracer_common::{hook::Hook, record, tcp::Part, verdict};
 
-use super::milliseconds;
 use crate::{
-    flow::{
-        event::What,
-        model::{Flow, Step},
-    },
-    node::facts::Facts,
+    decode::event::What,
+    facts::Facts,
+    finding::clock::milliseconds,
+    flow::model::{Flow, Step},
 };
 
 /// One step for readers.

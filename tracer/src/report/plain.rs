@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::{Clock, milliseconds, path};
+use super::path;
 use crate::{
     diagnose::Diagnosis,
+    facts::Facts,
+    finding::clock::{Clock, milliseconds},
     flow::{fate::Fate, model::Flow},
-    node::facts::Facts,
 };
 
 /// One line: time, the host where several tell, fate, client, NodePort and its service, backend, time lost, and the cause in words; with `path`, the steps below.
@@ -24,7 +25,7 @@ pub fn flow(
         .backend()
         .map_or_else(|| "no backend".to_owned(), |backend| backend.to_string());
     let service = facts
-        .service(flow)
+        .service(flow.netns, flow.node())
         .map_or_else(String::new, |service| format!(" ({service})"));
     let host = host.map_or_else(String::new, |host| format!("{host} "));
     let mut out = format!(

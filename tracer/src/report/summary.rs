@@ -16,15 +16,15 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use self::several::Together;
-use super::{
-    Clock,
-    joined::{Key, Sight},
-    milliseconds, rfc3339,
-};
+use super::joined::{Key, Sight};
 use crate::{
     diagnose::{Diagnosis, catalogue, cause::Cause},
+    facts::Facts,
+    finding::{
+        clock::{Clock, milliseconds, rfc3339},
+        selection::Candidate,
+    },
     flow::{fate::Fate, model::Flow},
-    node::facts::Facts,
 };
 
 pub use cause::{CauseSummary, Example, Names};
@@ -54,33 +54,6 @@ struct To {
     node: SocketAddr,
     service: Option<String>,
     backend: Option<SocketAddr>,
-}
-
-/// What a connection is asked about to know if it is wanted.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// The client.
-    pub client: SocketAddr,
-    /// The node's address and NodePort.
-    pub node: SocketAddr,
-    /// The service, where it has a name.
-    pub service: Option<&'a str>,
-    /// What became of it.
-    pub fate: Fate,
-    /// Why.
-    pub cause: Option<Cause>,
-}
-
-impl<'a> Asked<'a> {
-    fn of(brief: &'a Brief, cause: Option<Cause>) -> Self {
-        Self {
-            client: brief.client,
-            node: brief.to.node,
-            service: brief.to.service.as_deref(),
-            fate: brief.fate,
-            cause,
-        }
-    }
 }
 
 /// Collects flows. What is said last about a flow stands.
@@ -142,7 +115,7 @@ impl Collection {
             client: flow.client(),
             to: self.to(To {
                 node: flow.node(),
-                service: facts.service(flow).map(str::to_owned),
+                service: facts.service(flow.netns, flow.node()).map(str::to_owned),
                 backend: flow.backend(),
             }),
             probes_skipped: flow.steps.iter().any(|step| step.probes_skipped),
@@ -182,7 +155,7 @@ impl Collection {
         let mut kept = kept.filter_map(|((_, key), said)| {
             let brief = self.flows.get(key)?;
             let Some(connection) = view.together.connection(*key) else {
-                let is_wanted = (view.wanted)(&Asked::of(brief, brief.cause));
+                let is_wanted = (view.wanted)(&candidate(brief, brief.cause));
                 return is_wanted.then(|| (*key, brief, said.to_string()));
             };
             let is_this = connection.is_wanted
@@ -223,7 +196,7 @@ impl Collection {
 
     /// What happened to those connections that are wanted.
     #[must_use]
-    pub fn summary_of(&self, wanted: &dyn Fn(&Asked<'_>) -> bool) -> Summary {
+    pub fn summary_of(&self, wanted: &dyn Fn(&Candidate<'_>) -> bool) -> Summary {
         let together = Together::of(self, wanted);
         let view = Shown {
             wanted,
@@ -305,7 +278,7 @@ impl Collection {
 
 /// Which flows a summary is about.
 struct Shown<'a> {
-    wanted: &'a dyn Fn(&Asked<'_>) -> bool,
+    wanted: &'a dyn Fn(&Candidate<'_>) -> bool,
     together: &'a Together,
 }
 
@@ -314,7 +287,7 @@ impl Shown<'_> {
     fn has(&self, key: Key, brief: &Brief) -> bool {
         match self.together.connection(key) {
             Some(connection) => connection.is_wanted && connection.first() == key,
-            None => (self.wanted)(&Asked::of(brief, brief.cause)),
+            None => (self.wanted)(&candidate(brief, brief.cause)),
         }
     }
 }
@@ -420,5 +393,16 @@ pub fn lost_ns(flow: &Flow, fate: Fate, patience_ns: u64) -> u64 {
             .last_syn_ns()
             .saturating_sub(flow.start_ns())
             .saturating_add(patience_ns),
+    }
+}
+
+/// What a selection looks at in a connection.
+fn candidate(brief: &Brief, cause: Option<Cause>) -> Candidate<'_> {
+    Candidate {
+        client: brief.client,
+        node: brief.to.node,
+        service: brief.to.service.as_deref(),
+        fate: brief.fate,
+        cause,
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 
 use super::row::Told;
-use crate::{probe::costs::Costs, report::Clock, trace::head::HookState};
+use crate::finding::{clock::Clock, costs::Costs, hook_state::HookState};
 
 /// Something happened.
 #[derive(Clone, Debug)]

@@ -11,6 +11,8 @@ pub mod list;
 pub mod message;
 pub mod model;
 pub mod names;
+pub mod observer;
+pub mod playback;
 pub mod row;
 pub mod screen;
 pub mod store;

@@ -14,7 +14,14 @@ use super::{
     theme::Theme,
     totals::Totals,
 };
-use crate::{diagnose::cause::Cause, probe::costs::Costs, report::Clock, trace::head::HookState};
+use crate::{
+    diagnose::cause::Cause,
+    finding::{
+        clock::Clock,
+        costs::Costs,
+        hook_state::{HookState, State},
+    },
+};
 
 /// The views.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -254,7 +261,7 @@ impl Model {
 
     /// Hooks in this state.
     #[must_use]
-    pub fn count_hooks(&self, state: &str) -> usize {
+    pub fn count_hooks(&self, state: State) -> usize {
         self.hooks.iter().filter(|hook| hook.state == state).count()
     }
 
@@ -300,15 +307,8 @@ impl Model {
     /// Hooks, those that need looking at first.
     #[must_use]
     pub fn sorted_hooks(&self) -> Vec<&HookState> {
-        let rank = |hook: &HookState| match hook.state.as_str() {
-            "disabled" => 0,
-            "attached" => 1,
-            "on-demand" => 2,
-            "missing" => 3,
-            _ => 4,
-        };
         let mut hooks: Vec<&HookState> = self.hooks.iter().collect();
-        hooks.sort_by_key(|hook| rank(hook));
+        hooks.sort_by_key(|hook| hook.state);
         hooks
     }
 }

@@ -9,9 +9,11 @@ use super::{
     story::Story,
 };
 use crate::{
+    decode::event::What,
     diagnose::{Dataplane, Diagnosis, cause::Cause, evidence},
-    flow::{event::What, fate::Fate, model::Flow},
-    node::facts::Facts,
+    facts::Facts,
+    finding::Finding,
+    flow::{fate::Fate, model::Flow},
     report::summary::lost_ns,
 };
 
@@ -66,14 +68,21 @@ pub struct Site {
 impl Told {
     /// Takes what the screen may want of a flow.
     #[must_use]
-    pub fn of(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts, patience_ns: u64) -> Self {
+    pub fn of(finding: &Finding<'_>, patience_ns: u64) -> Self {
+        let Finding {
+            flow,
+            fate,
+            diagnosis,
+            facts,
+            ..
+        } = *finding;
         Self {
             id: flow.id,
             start_ns: flow.start_ns(),
             client: flow.client(),
             node: flow.node(),
             backend: flow.backend(),
-            service: facts.service(flow).map(str::to_owned),
+            service: finding.service().map(str::to_owned),
             fate,
             cause: diagnosis.cause,
             dataplane: diagnosis.dataplane,

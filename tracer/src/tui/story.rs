@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::{
     diagnose::{Diagnosis, evidence::Evidence},
+    facts::Facts,
     flow::{fate::Fate, model::Flow},
-    node::facts::Facts,
     report::path::{self, PathStep},
 };
 

@@ -12,7 +12,7 @@ use super::{
     totals::Totals,
     view::{detail, help},
 };
-use crate::trace::head::HookState;
+use crate::finding::hook_state::{HookState, State};
 
 /// What tracer says stands for so long where the keys are named.
 const NOTICE_NS: u64 = 6_000_000_000;
@@ -61,7 +61,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
         }
         Msg::Hooks { why, hooks } => {
             change_hooks(&mut model.hooks, hooks);
-            let attached = model.count_hooks("attached");
+            let attached = model.count_hooks(State::Attached);
             if model.playing.is_none() {
                 say(model, format!("{why}: {attached} hooks attached"));
             }

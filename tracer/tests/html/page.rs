@@ -1,15 +1,14 @@
 //! What is on the page.
 
-use tracer::{
-    flow::fate::Fate,
-    node::facts::Facts,
-    report::summary::{self, Bin},
-};
-
 use crate::{
     form,
     pages::{self, NASTY, Told},
     story::{MS, Story},
+};
+use tracer::{
+    facts::Facts,
+    flow::fate::Fate,
+    report::summary::{self, Bin},
 };
 
 #[test]

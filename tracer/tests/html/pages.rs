@@ -3,17 +3,19 @@
 use std::net::IpAddr;
 
 use tracer::{
+    decode::event::What,
     diagnose::Diagnosis,
-    flow::{event::What, fate::Fate, model::Flow},
-    node::facts::{Facts, NetnsFacts},
+    facts::{Facts, NetnsFacts},
+    finding::{
+        clock::Clock,
+        head::Head,
+        hook_state::{HookState, State},
+        run::{Health, Hooks},
+    },
+    flow::{fate::Fate, model::Flow},
     report::{
-        Clock,
         html::Page,
         summary::{Collection, Summary},
-    },
-    trace::{
-        head::{Head, HookState},
-        item::{Health, Hooks},
     },
 };
 use tracer_common::{
@@ -87,10 +89,10 @@ pub(crate) fn told(story: &mut Story) -> Vec<Told> {
 }
 
 pub(crate) fn head() -> Head {
-    let hook = |name: &str, state: &str, why: Option<&str>| HookState {
+    let hook = |name: &str, state: State, why: Option<&str>| HookState {
         name: name.to_owned(),
         kind: "kprobe".to_owned(),
-        state: state.to_owned(),
+        state,
         why: why.map(str::to_owned),
     };
     Head {
@@ -103,9 +105,9 @@ pub(crate) fn head() -> Head {
         ports: (30_000..32_768).collect(),
         clients: vec![NASTY.to_owned()],
         hooks: vec![
-            hook("netif_receive_skb", "attached", None),
-            hook("ip_vs_in_hook", "disabled", Some(NASTY)),
-            hook(NASTY, "missing", None),
+            hook("netif_receive_skb", State::Attached, None),
+            hook("ip_vs_in_hook", State::Disabled, Some(NASTY)),
+            hook(NASTY, State::Missing, None),
         ],
         ..Head::default()
     }

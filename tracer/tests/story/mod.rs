@@ -5,14 +5,10 @@
 use std::net::IpAddr;
 
 use tracer::{
+    decode::event::{DeviceName, Event, Outer, What},
     diagnose::{self, Diagnosis, evidence::Key},
-    flow::{
-        engine::Engine,
-        event::{DeviceName, Event, Outer, What},
-        fate::Fate,
-        model::Flow,
-    },
-    node::facts::Facts,
+    facts::Facts,
+    flow::{engine::Engine, fate::Fate, model::Flow},
 };
 use tracer_common::{
     hook::Hook,
@@ -25,6 +21,8 @@ pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const PATIENCE: u64 = 3_000 * MS;
 pub(crate) const NF_DROP: i32 = 0;
 pub(crate) const NF_STOLEN: i32 = 2;
+/// What nf_tables returns since 6.7: `NF_STOLEN`, with EPERM above it.
+pub(crate) const NF_DROP_REASON: i32 = 1 << 16 | NF_STOLEN;
 pub(crate) const NODE: u32 = 1;
 pub(crate) const POD: u32 = 2;
 const OLD_ENTRY: u64 = 0xffff_8880_0000_1000;
@@ -275,6 +273,13 @@ impl Story {
         chain.nf_hook = 1;
         chain.seen = record::chain::IMMEDIATE;
         self.dropped_by(at, Hook::NftDoChain, What::Chain(chain));
+    }
+
+    /// A base chain of nf_tables drops the SYN and frees it itself.
+    pub(crate) fn dropped_with_reason(&mut self, at: u64) {
+        let chain = What::Chain(record::Chain::default());
+        self.returns(at, Hook::NftDoChain, NF_DROP_REASON, chain);
+        self.discarded(at + 1);
     }
 
     /// Netfilter drops the SYN because of what this hook shows.

@@ -4,15 +4,13 @@ use std::{fs, net::IpAddr, path::Path};
 
 use jiff::{SignedDuration, Timestamp};
 use tracer::{
+    decode::record::{self, RECORDS},
     diagnose::{self, Diagnosis},
+    facts::Facts,
+    finding::{clock::Clock, head::Head, run::End},
     flow::{engine::Engine, fate::Fate, model::Flow},
-    node::facts::Facts,
-    probe::decode,
-    report::Clock,
-    trace::{
-        RECORDS,
-        head::Head,
-        item::{End, Item},
+    recording::{
+        item::Item,
         writer::{Builder, Writer},
     },
 };
@@ -197,7 +195,7 @@ impl Tape {
         let mut engine = Engine::new(PATIENCE_NS);
         let mut out: Vec<(Flow, Fate, Diagnosis)> = Vec::new();
         for (_, record) in &self.records {
-            engine.push(decode::event(record).expect("a record"));
+            engine.push(record::event(record).expect("a record"));
         }
         engine.poll(u64::MAX / 2, |flow, fate| {
             out.retain(|(other, ..)| other.id != flow.id);

@@ -6,8 +6,11 @@ use ratatui::{
     layout::Rect,
 };
 use tracer::{
-    report::Clock,
-    trace::head::HookState,
+    finding::{
+        Finding,
+        clock::Clock,
+        hook_state::{HookState, State},
+    },
     tui::{
         export::text_of,
         message::{Command, Msg},
@@ -26,29 +29,34 @@ use crate::story::{MS, PATIENCE, POD, Story, entry};
 pub(crate) const NOW: u64 = 65_000 * MS;
 
 pub(crate) fn hooks() -> Vec<HookState> {
-    let hook = |name: &str, kind: &str, state: &str, why: Option<&str>| HookState {
+    let hook = |name: &str, kind: &str, state: State, why: Option<&str>| HookState {
         name: name.to_owned(),
         kind: kind.to_owned(),
-        state: state.to_owned(),
+        state,
         why: why.map(str::to_owned),
     };
     vec![
-        hook("netif_receive_skb", "tracepoint", "attached", None),
-        hook("kfree_skb", "tracepoint", "attached", None),
-        hook("ip_vs_in_hook", "kprobe+kretprobe", "attached", None),
+        hook("netif_receive_skb", "tracepoint", State::Attached, None),
+        hook("kfree_skb", "tracepoint", State::Attached, None),
+        hook("ip_vs_in_hook", "kprobe+kretprobe", State::Attached, None),
         hook(
             "ip_vs_remote_request4",
             "kprobe+kretprobe",
-            "missing",
+            State::Missing,
             Some("this kernel has ip_vs_in_hook instead"),
         ),
         hook(
             "nft_do_chain",
             "kprobe+kretprobe",
-            "on-demand",
+            State::OnDemand,
             Some("it runs for every packet of the node"),
         ),
-        hook("ip_vs_leave", "kprobe", "disabled", Some("not on this kernel")),
+        hook(
+            "ip_vs_leave",
+            "kprobe",
+            State::Disabled,
+            Some("not on this kernel"),
+        ),
     ]
 }
 
@@ -108,10 +116,20 @@ pub(crate) fn flows() -> Vec<Told> {
     }
     let _ = POD;
     let facts = story.facts.clone();
+    let clock = Clock::new(jiff::Timestamp::UNIX_EPOCH, 0);
     story
         .told()
         .into_iter()
-        .map(|(flow, fate, diagnosis)| Told::of(&flow, fate, &diagnosis, &facts, PATIENCE))
+        .map(|(flow, fate, diagnosis)| {
+            let finding = Finding {
+                flow: &flow,
+                fate,
+                diagnosis: &diagnosis,
+                facts: &facts,
+                clock: &clock,
+            };
+            Told::of(&finding, PATIENCE)
+        })
         .collect()
 }
 

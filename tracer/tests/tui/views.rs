@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use super::show::{busy, draw, empty, flows, press, shown};
+use crate::story::MS;
 use ratatui::style::{Color, Modifier};
 use tracer::{
+    finding::costs::Cost,
+    finding::costs::Costs,
     flow::fate::Fate,
-    probe::costs::{Cost, Costs},
     tui::{
         message::{Msg, Playing},
         row::Told,
@@ -13,9 +16,6 @@ use tracer::{
         update::update,
     },
 };
-
-use super::show::{busy, draw, empty, flows, press, shown};
-use crate::story::MS;
 
 const SIZES: [(u16, u16); 3] = [(60, 15), (80, 24), (140, 40)];
 const UNICODE: Theme = Theme {

@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::arrows::Arrows;
 use crate::circles::{Circle, Loop, circles};
 use crate::modules::{FileId, Modules};
-use crate::rooms::{BARRED, PURE, SIDEWAYS, floor, is_impure, room};
+use crate::rooms::{BARRED, PURE, floor, is_impure, room};
 use crate::tree::Tree;
 use crate::uses;
 
@@ -24,7 +24,6 @@ pub(crate) fn report(tree: &Tree) -> Result<Vec<String>> {
     wrong.extend(report.unknown_rooms());
     wrong.extend(report.circles());
     wrong.extend(report.wrong_way());
-    wrong.extend(report.unused_sideways());
     wrong.extend(report.barred());
     wrong.extend(report.impure());
     Ok(wrong)
@@ -133,7 +132,7 @@ impl Report<'_> {
             let (Some(high), Some(low)) = (floor(above), floor(below)) else {
                 continue;
             };
-            if above != below && high <= low && !SIDEWAYS.contains(&(above, below)) {
+            if above != below && high <= low {
                 found.entry((above, below)).or_default().push((*from, *to));
             }
         }
@@ -154,26 +153,6 @@ impl Report<'_> {
             text
         });
         texts.collect()
-    }
-
-    /// A permission that nothing needs is a hole.
-    fn unused_sideways(&self) -> Vec<String> {
-        let is_used = |(from, to): &(&str, &str)| {
-            let mut arrows = self.arrows.between.keys();
-            arrows.any(|(user, used)| self.room(*user) == Some(from) && self.room(*used) == Some(to))
-        };
-        let has_room = |name: &str| (0..self.modules.files.len()).any(|file| self.room(file) == Some(name));
-        let unused = SIDEWAYS
-            .iter()
-            .filter(|(from, _)| has_room(from))
-            .filter(|pair| !is_used(pair));
-        unused
-            .map(|(from, to)| {
-                format!(
-                    "`{from}` does not import `{to}` any more: take the pair out of SIDEWAYS in rooms.rs."
-                )
-            })
-            .collect()
     }
 
     fn barred(&self) -> Vec<String> {

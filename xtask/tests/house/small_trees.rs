@@ -337,7 +337,7 @@ fn an_arrow_that_runs_up_is_reported() {
 }
 
 #[test]
-fn rooms_of_one_floor_keep_apart_but_for_the_pairs_in_the_table() {
+fn rooms_of_one_floor_keep_apart() {
     let found = wrong(&[
         ("tracer/src/lib.rs", "mod facts; mod flow; mod tui; mod report;"),
         ("tracer/src/facts.rs", "use crate::flow::Flow;"),
@@ -350,15 +350,6 @@ fn rooms_of_one_floor_keep_apart_but_for_the_pairs_in_the_table() {
         found[0].starts_with("`facts` is beside `flow` and must not import it:"),
         "{}",
         found[0]
-    );
-}
-
-#[test]
-fn a_pair_in_the_table_that_nothing_needs_is_reported() {
-    let found = wrong(&[("tracer/src/lib.rs", "mod tui;"), ("tracer/src/tui.rs", "")]);
-    assert_eq!(
-        found,
-        ["`tui` does not import `report` any more: take the pair out of SIDEWAYS in rooms.rs."]
     );
 }
 

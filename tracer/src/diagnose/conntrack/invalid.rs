@@ -3,6 +3,7 @@
 use tracer_common::{hook::Hook, tcp::Part};
 
 use crate::{
+    decode::event::What,
     diagnose::{
         case::{Case, Proof, Situation},
         cause::Cause,
@@ -10,7 +11,6 @@ use crate::{
         row::{Absence, Group, Row},
         rule,
     },
-    flow::event::What,
 };
 
 pub(in crate::diagnose) const ROWS: &[Row] = &[Row {

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use tracer_common::hook::Hook;
 
 use crate::{
+    decode::event::What,
     diagnose::{
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{self, Evidence, Key},
         row::{Absence, Group, Row},
     },
-    flow::event::What,
 };
 
 /// Rules count if they were read within this time of the SYN.

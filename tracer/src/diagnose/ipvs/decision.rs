@@ -10,11 +10,9 @@ use tracer_common::{
 };
 
 use crate::{
+    decode::event::What,
     diagnose::evidence::{Evidence, Key},
-    flow::{
-        event::What,
-        model::{Flow, Step},
-    },
+    flow::model::{Flow, Step},
 };
 
 /// Where netfilter hands a SYN to IPVS.

@@ -10,16 +10,14 @@ use tracer_common::{
 };
 
 use crate::{
+    decode::event::What,
     diagnose::{
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{self, Evidence, Key},
         row::{Absence, Group, Row},
     },
-    flow::{
-        event::What,
-        model::{Step, real_server},
-    },
+    flow::model::{Step, real_server},
 };
 
 const HOOKS: &[&[Hook]] = &[

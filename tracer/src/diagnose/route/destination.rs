@@ -15,8 +15,8 @@ use crate::{
         tcp,
         words::capitalized,
     },
+    facts::route::Route,
     flow::model::Step,
-    node::route::Route,
 };
 
 pub(super) const FORWARDING_OFF: Row = Row {

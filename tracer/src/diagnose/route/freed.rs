@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use tracer_common::{hook::Hook, record, tcp::Part};
 
 use crate::{
+    decode::event::What,
     diagnose::{
         case::{Case, Situation},
         evidence::{self, Evidence, Key},
     },
-    flow::{event::What, model::Step},
-    node::route::Route,
+    facts::route::Route,
+    flow::model::Step,
 };
 
 /// The step at which the packet was freed: on the node, or else in the backend's network namespace, if nothing of it was seen

@@ -15,8 +15,8 @@ use crate::{
         evidence::{self, Evidence, Key},
         row::{Absence, Group, Row},
     },
+    facts::route::Route,
     flow::model::Step,
-    node::route::Route,
 };
 
 /// The functions in which the kernel frees a packet whose route lookup failed (`net/ipv4/ip_input.c`, 3.10 to 7.3; which of

@@ -8,16 +8,17 @@ use tracer_common::{
 
 use super::culprit::{Culprit, GETSOCKOPT, Known, calico, hook_name};
 use crate::{
+    decode::event::text,
     diagnose::{
         blame::{Blame, Rule},
         case::Case,
         evidence::{Evidence, Key},
     },
-    flow::{event::text, model::Step},
-    node::{
+    facts::{
         iptables::{Found, Outcome, Packet, Table, outcomes},
         xt::{self, Match},
     },
+    flow::model::Step,
 };
 
 /// The table that returned the verdict to drop, with the only rule or policy that can have given it. `None` where a translation

@@ -14,22 +14,20 @@ use super::{
     seen::is_drop_by_rule,
 };
 use crate::{
+    decode::event::{What, text},
     diagnose::{
         blame::{self, Blame},
         case::Case,
         evidence::{Evidence, Key},
     },
-    flow::{
-        event::{What, text},
-        model::Step,
-    },
-    node::{
-        facts::NetnsFacts,
+    facts::{
+        NetnsFacts,
         nft::{
             Chain, Family, Policy,
             rule::{Decides, Rule, Verdict},
         },
     },
+    flow::model::Step,
 };
 
 const UNKNOWN_NUMBER: u32 = u32::MAX;

@@ -13,8 +13,8 @@ use crate::{
         case::Case,
         evidence::{Evidence, Key},
     },
+    facts::{iptables::Outcome, nft::rule::Decides},
     flow::model::Step,
-    node::{iptables::Outcome, nft::rule::Decides},
 };
 
 /// The target of iptables that queues.

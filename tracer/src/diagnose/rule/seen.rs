@@ -5,10 +5,7 @@ use tracer_common::{
     verdict,
 };
 
-use crate::{
-    diagnose::case::Case,
-    flow::{event::What, model::Step},
-};
+use crate::{decode::event::What, diagnose::case::Case, flow::model::Step};
 
 /// The step at which a table or a base chain was seen to return the verdict.
 pub(super) fn verdict<'a>(case: &Case<'a>) -> Option<&'a Step> {

@@ -2,7 +2,7 @@
 
 use crate::{
     diagnose::{case::Case, evidence::function, stack},
-    node::nft::Family,
+    facts::nft::Family,
 };
 
 /// Kernel functions that call a netfilter hook, with the hook (`enum nf_inet_hooks`), 5.10 to 7.3. IPVS hands what it has

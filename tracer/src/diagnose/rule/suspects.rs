@@ -13,17 +13,18 @@ use super::{
     site::Site,
 };
 use crate::{
+    decode::event::What,
     diagnose::{
         blame::{self, Blame},
         case::Case,
         evidence::{Evidence, Key},
     },
-    flow::{event::What, model::Step},
-    node::{
-        facts::NetnsFacts,
+    facts::{
+        NetnsFacts,
         iptables::{Outcome, Packet, outcomes},
         nft::{Chain, Family, Policy, rule::Rule},
     },
+    flow::model::Step,
 };
 
 /// How many are listed.

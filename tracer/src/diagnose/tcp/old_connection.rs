@@ -4,6 +4,7 @@
 use tracer_common::hook::Hook;
 
 use crate::{
+    decode::event::What,
     diagnose::{
         case::{Case, Proof, Situation},
         cause::Cause,
@@ -11,7 +12,7 @@ use crate::{
         row::{Absence, Group, Row},
         tcp,
     },
-    flow::{event::What, model::Step},
+    flow::model::Step,
 };
 
 pub(in crate::diagnose) const ROWS: &[Row] = &[Row {

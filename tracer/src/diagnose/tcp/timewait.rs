@@ -7,6 +7,7 @@ use tracer_common::{
 };
 
 use crate::{
+    decode::event::What,
     diagnose::{
         case::{Case, Proof, Situation},
         cause::Cause,
@@ -15,7 +16,7 @@ use crate::{
         tcp,
         words::capitalized,
     },
-    flow::{event::What, model::Step},
+    flow::model::Step,
 };
 
 pub(in crate::diagnose) const ROWS: &[Row] = &[

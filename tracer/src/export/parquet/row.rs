@@ -4,12 +4,10 @@ use std::net::SocketAddr;
 
 use crate::{
     diagnose::Diagnosis,
+    facts::Facts,
+    finding::clock::{Clock, milliseconds},
     flow::{fate::Fate, model::Flow},
-    node::facts::Facts,
-    report::{
-        Clock, milliseconds,
-        path::{self, PathStep},
-    },
+    report::path::{self, PathStep},
 };
 
 /// Bytes that a row takes besides texts and lists, about.
@@ -57,7 +55,7 @@ impl Row {
             netns: (flow.netns != 0).then_some(flow.netns),
             client: flow.client(),
             node: flow.node(),
-            service: facts.service(flow).map(str::to_owned),
+            service: facts.service(flow.netns, flow.node()).map(str::to_owned),
             backend: flow.backend(),
             fate,
             diagnosis: diagnosis.clone(),
@@ -73,8 +71,9 @@ impl Row {
     pub(super) fn weight(&self) -> usize {
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let evidence = self.diagnosis.evidence.iter();
-        let evidence =
-            evidence.map(|fact| ELEMENT + fact.key.name().len() + fact.label().len() + fact.value.len() + fact.source.len());
+        let evidence = evidence.map(|fact| {
+            ELEMENT + fact.key.name().len() + fact.label().len() + fact.value.len() + fact.source.len()
+        });
         let path = self.path.iter();
         let path = path.map(|step| ELEMENT + step.note.len() + length(&step.dev) + length(&step.verdict));
         let lists: usize = evidence.chain(path).sum();

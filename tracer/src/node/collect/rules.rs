@@ -14,16 +14,15 @@ use tracer_common::record::{NftRule, chain};
 
 use super::FRESH;
 use crate::{
-    flow::event::{Event, What},
-    node::{
-        facts::NetnsFacts,
-        iptables, netns,
+    decode::event::{Event, What},
+    facts::{
+        NetnsFacts,
         nft::{
-            self,
             map::Map,
             rule::{Decides, Rule},
         },
     },
+    node::{iptables, netns, nft},
 };
 
 /// Reading rules again, to see whether they are still the same, takes no more than this part of the time, however many
@@ -187,7 +186,7 @@ fn read_nft(
     let generation = nft::generation().ok();
     if generation.is_none() || generation != before {
         known.chains = nft::chains().unwrap_or_default();
-        let rules = nft::rule::rules(None, None).unwrap_or_default();
+        let rules = nft::rules(None, None).unwrap_or_default();
         keep_former(known, rules, met);
         known.maps.clear();
     }
@@ -229,7 +228,7 @@ fn read_maps(known: &mut NetnsFacts, handle: u64) {
         .iter()
         .filter(|rule| rule.handle == handle && !has_map(known, rule));
     let maps = missing.filter_map(|rule| match &rule.decides {
-        Decides::Map(name) => nft::map::map(rule.family, &rule.table, name).ok(),
+        Decides::Map(name) => nft::map(rule.family, &rule.table, name).ok(),
         _ => None,
     });
     let maps: Vec<Map> = maps.collect();
@@ -253,7 +252,7 @@ const TABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::nft::{
+    use crate::facts::nft::{
         Family,
         rule::{Verdict, asks::Asks},
     };

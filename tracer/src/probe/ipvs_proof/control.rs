@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use netlink_packet_core::{DefaultNla, Emitable as _, NLA_F_NESTED};
 use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
 
-use crate::node::netlink::{Connection, attributes};
+use crate::{facts::netlink::attributes, node::netlink::Connection};
 
 /// `GENL_ID_CTRL` and its `CTRL_CMD_GETFAMILY`.
 const CTRL: u16 = 16;

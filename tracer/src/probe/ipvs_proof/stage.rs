@@ -12,10 +12,14 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
 use socket2::{Domain, Socket, Type};
 
-use super::control::{Control, Forward, Service, loopback_up};
-use super::layout::{Behind, Flags, Known, Sample, shows_client};
-use crate::node::ipvs::{self, TcpState};
-use crate::node::netns;
+use super::{
+    control::{Control, Forward, Service, loopback_up},
+    layout::{Behind, Flags, Known, Sample, shows_client},
+};
+use crate::{
+    facts::ipvs::{self, TcpState},
+    node::{self, netns},
+};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -316,7 +320,7 @@ impl Stage {
 
     /// Has the kernel print the table, and joins what it prints with what the probe saw meanwhile.
     fn witnessed(&self, witness: &mut dyn Witness) -> Result<Vec<Sample>, StageError> {
-        let listing = ipvs::connections().and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let listing = node::ipvs::connections().and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let listing = listing.map_err(step("read IPVS's connections"))?;
         let records = witness.records().map_err(step("read the probe's records"))?;
         let mut samples = Vec::new();

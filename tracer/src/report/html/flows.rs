@@ -5,10 +5,10 @@ use maud::{Markup, html};
 use super::{anchor, causes, fate, gallery::Kept, recorded::Recorded};
 use crate::{
     diagnose::cause::Cause,
+    finding::clock::rfc3339,
     report::{
         ladder::{Ladder, Rung, Sign},
         path::PathStep,
-        rfc3339,
         summary::{Summary, text},
     },
 };

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 
 use crate::{
     diagnose::{Diagnosis, cause::Cause},
+    facts::Facts,
+    finding::clock::Clock,
     flow::{fate::Fate, model::Flow},
-    node::facts::Facts,
     report::{
-        Clock,
         joined::Key,
         ladder::Ladder,
         summary::{Several, lost_ns},

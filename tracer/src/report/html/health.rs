@@ -8,19 +8,16 @@ use tracer_common::hook::Hook;
 use super::recorded::Recorded;
 use crate::{
     diagnose::catalogue,
-    node::{
-        facts::NetnsFacts,
+    facts::{
+        NetnsFacts,
         ipvs::{Listens, RealServer, Service},
     },
-    report::{
-        rfc3339,
-        summary::{Summary, text},
+    finding::{
+        clock::rfc3339,
+        hook_state::{HookState, State},
     },
-    trace::head::HookState,
+    report::summary::{Summary, text},
 };
-
-/// States of hooks that do what they are for, or need not.
-const FINE: [&str; 3] = ["attached", "on-demand", "unneeded"];
 
 /// So many runs are told of in full.
 const MOST_RUNS: usize = 10;
@@ -79,7 +76,7 @@ fn of(run: &Recorded) -> Markup {
                 div { dt { "read by" } dd { "tracer " (env!("CARGO_PKG_VERSION")) } }
                 div { dt { "ports" } dd { (ranges(&head.ports)) } }
                 div { dt { "clients" } dd { @if head.clients.is_empty() { "all" } @else { (head.clients.join(", ")) } } }
-                div { dt { "patience" } dd { (text::time(crate::report::milliseconds(head.patience_ns))) } }
+                div { dt { "patience" } dd { (text::time(crate::finding::clock::milliseconds(head.patience_ns))) } }
                 @if !lost.is_empty() {
                     div {
                         dt { "lost at" }
@@ -99,13 +96,17 @@ fn hooks(run: &Recorded) -> Markup {
     let off: Vec<&HookState> = run
         .hooks
         .values()
-        .filter(|hook| !FINE.contains(&hook.state.as_str()))
+        .filter(|hook| !hook.state.is_available())
         .collect();
-    let attached = run.hooks.values().filter(|hook| hook.state == "attached").count();
+    let attached = run
+        .hooks
+        .values()
+        .filter(|hook| hook.state == State::Attached)
+        .count();
     let serves = |hook: Hook| {
         run.hooks
             .get(hook.name())
-            .is_some_and(|state| matches!(state.state.as_str(), "attached" | "on-demand"))
+            .is_some_and(|hook| hook.state.is_available())
     };
     let untold = catalogue::undetectable(serves);
     html! {

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use crate::{
-    node::facts::{Facts, NetnsFacts},
-    trace::{
-        head::{Head, HookState},
-        item::{Health, Hooks},
+    facts::{Facts, NetnsFacts},
+    finding::{
+        head::Head,
+        hook_state::HookState,
+        run::{Health, Hooks},
     },
 };
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Ladder, Rung, Sign};
-use crate::report::rfc3339;
+use crate::finding::clock::rfc3339;
 
 /// The ladder as text of several lines.
 pub(super) fn text(ladder: &Ladder) -> String {

@@ -6,12 +6,10 @@ use tracer_common::{
 };
 
 use crate::{
+    decode::event::{What, text},
     diagnose::evidence,
-    flow::{
-        event::{What, text},
-        model::{Flow, Step},
-    },
-    node::facts::Facts,
+    facts::Facts,
+    flow::model::{Flow, Step},
 };
 
 /// The schedulers of the kernel (`net/netfilter/ipvs/ip_vs_*.c`, 3.10 to 7.3).

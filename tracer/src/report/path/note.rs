@@ -9,12 +9,10 @@ use tracer_common::{
 
 use super::{ipvs, socket};
 use crate::{
+    decode::event::{What, text},
     diagnose::{egress, evidence, stack},
-    flow::{
-        event::{What, text},
-        model::{Flow, Step},
-    },
-    node::{facts::Facts, route::kind_name},
+    facts::{Facts, route::kind_name},
+    flow::model::{Flow, Step},
 };
 
 /// `NF_INET_LOCAL_IN` (uapi/linux/netfilter.h).

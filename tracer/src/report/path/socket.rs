@@ -2,7 +2,10 @@
 
 use tracer_common::{hook::Hook, record::time_wait};
 
-use crate::flow::{event::What, judge, model::Step};
+use crate::{
+    decode::event::What,
+    flow::{judge, model::Step},
+};
 
 /// What happened at a step that tells of a socket.
 pub(super) fn note(step: &Step) -> String {

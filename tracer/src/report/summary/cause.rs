@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::Brief;
 use crate::{
     diagnose::{catalogue, cause::Cause},
+    finding::clock::{milliseconds, rfc3339},
     flow::fate::Fate,
-    report::{milliseconds, rfc3339},
 };
 
 /// So many names of each kind are told for a cause; more are counted.

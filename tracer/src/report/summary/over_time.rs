@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::not_well;
-use crate::{flow::fate::Fate, report::rfc3339};
+use crate::{finding::clock::rfc3339, flow::fate::Fate};
 
 /// At most so many spans of time.
 const MOST_BINS: i64 = 60;

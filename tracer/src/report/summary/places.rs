@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BTreeMap, fmt::Display};
 use serde::Serialize;
 
 use super::Brief;
-use crate::report::milliseconds;
+use crate::finding::clock::milliseconds;
 
 /// So many of each kind are told of; others are counted.
 const MOST: usize = 10;

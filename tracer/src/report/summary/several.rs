@@ -5,14 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Asked, Collection, count};
+use super::{Collection, candidate, count};
 use crate::{
     diagnose::{catalogue, cause::Cause},
+    finding::{clock::rfc3339, selection::Candidate},
     flow::fate::Fate,
-    report::{
-        joined::{self, Key, Said, Verdict},
-        rfc3339,
-    },
+    report::joined::{self, Key, Said, Verdict},
 };
 
 /// So many connections of which nodes say different things are told of; more are counted.
@@ -100,7 +98,7 @@ pub(in crate::report) struct Together {
 }
 
 impl Together {
-    pub(super) fn of(collection: &Collection, wanted: &dyn Fn(&Asked<'_>) -> bool) -> Self {
+    pub(super) fn of(collection: &Collection, wanted: &dyn Fn(&Candidate<'_>) -> bool) -> Self {
         let Some(sights) = &collection.sights else {
             return Self::default();
         };
@@ -130,7 +128,7 @@ impl Together {
             let verdict = joined::judge(&said);
             let first = halves.first().and_then(|half| collection.flows.get(&half.key));
             together.connections.push(Connection {
-                is_wanted: first.is_some_and(|brief| wanted(&Asked::of(brief, verdict.cause))),
+                is_wanted: first.is_some_and(|brief| wanted(&candidate(brief, verdict.cause))),
                 halves,
                 verdict,
             });

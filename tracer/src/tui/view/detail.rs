@@ -207,7 +207,7 @@ fn ladder(theme: Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
     let mut before_ms = 0.0;
     for step in steps.iter() {
         while let Some(syn) = story.syns_ns.get(told)
-            && crate::report::milliseconds(*syn) <= step.t_ms
+            && crate::finding::clock::milliseconds(*syn) <= step.t_ms
         {
             told += 1;
             if story.syns_ns.len() > 1 {

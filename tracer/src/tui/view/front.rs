@@ -4,6 +4,7 @@ use ratatui::style::{Modifier, Style};
 
 use super::pen::Pen;
 use crate::{
+    finding::hook_state::State,
     flow::fate::Fate,
     tui::{
         message::Playing,
@@ -72,8 +73,8 @@ fn health(model: &Model, pen: &mut Pen<'_>) {
     } else {
         pen.put(x, 1, &format!(" {} LOST", count(lost)), theme.warning())
     };
-    let attached = model.count_hooks("attached");
-    let disabled = model.count_hooks("disabled");
+    let attached = model.count_hooks(State::Attached);
+    let disabled = model.count_hooks(State::Disabled);
     if !is_narrow {
         x = pen.put(x, 1, &format!("  {attached} hooks"), theme.dim());
     }

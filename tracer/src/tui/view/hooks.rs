@@ -7,7 +7,10 @@ use tracer_common::hook::{self, HookInfo};
 
 use super::pen::Pen;
 use crate::{
-    probe::costs::{Cost, Costs},
+    finding::{
+        costs::{Cost, Costs},
+        hook_state::State,
+    },
     tui::{model::Model, text::count},
 };
 
@@ -27,12 +30,12 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     let lines = pen.lines().saturating_sub(1);
     for (y, (place, hook)) in (1..).zip(hooks.iter().enumerate().skip(model.hook.top).take(lines)) {
         let info = hook::ALL.iter().find(|info| info.name == hook.name);
-        let style = match hook.state.as_str() {
-            "disabled" => theme.warning(),
-            "attached" => Style::new(),
+        let style = match hook.state {
+            State::Disabled => theme.warning(),
+            State::Attached => Style::new(),
             _ => theme.dim(),
         };
-        pen.field(1, y, &hook.state, 9, more, style);
+        pen.field(1, y, hook.state.name(), 9, more, style);
         pen.field(11, y, &hook.name, 25, more, style);
         let seen = info
             .and_then(|info| model.seen.get(&info.hook))

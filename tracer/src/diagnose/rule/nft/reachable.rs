@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::node::{
-    facts::NetnsFacts,
+use crate::facts::{
+    NetnsFacts,
     nft::{
         Chain,
         rule::{Decides, Rule, Verdict},

@@ -1,0 +1,40 @@
+//! IP sets of ports, such as kube-proxy keeps in its IPVS mode.
+
+use std::collections::BTreeSet;
+
+use super::netlink::attribute;
+
+/// Attributes (`uapi/linux/netfilter/ipset/ip_set.h`).
+const ATTR_ELEMENTS: u16 = 8;
+const ATTR_PORT: u16 = 4;
+
+/// The ports in the kernel's answers to a request for a set (`bitmap:port`).
+#[must_use]
+pub fn parse(answers: &[Vec<u8>]) -> BTreeSet<u16> {
+    answers
+        .iter()
+        .filter_map(|answer| attribute(answer.get(4..)?, ATTR_ELEMENTS))
+        .flat_map(|elements| {
+            super::netlink::attributes(elements).filter_map(|(_, element)| attribute(element, ATTR_PORT))
+        })
+        .filter_map(|port| Some(u16::from_be_bytes(port.try_into().ok()?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What kernel 6.18 answered for a set with two ports, from the head of its elements on.
+    const ELEMENTS: [u8; 28] = [
+        0x1c, 0, 8, 0x80, 0x0c, 0, 7, 0x80, 6, 0, 4, 0x40, 0x75, 0x80, 0, 0, 0x0c, 0, 7, 0x80, 6, 0, 4, 0x40,
+        0x76, 0xeb, 0, 0,
+    ];
+
+    #[test]
+    fn reads_ports() {
+        let answer = [&[2, 0, 0, 0, 5, 0, 1, 0, 6, 0, 0, 0], &ELEMENTS[..]].concat();
+        assert_eq!(parse(&[answer]), BTreeSet::from([30_080, 30_443]));
+        assert_eq!(parse(&[vec![2, 0, 0, 0]]), BTreeSet::new());
+    }
+}

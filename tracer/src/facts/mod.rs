@@ -1,0 +1,19 @@
+//! What is known of a node: data, and the parsers of what the kernel hands out. Pure: how it is read is in `node`.
+
+pub mod changed;
+pub mod ipset;
+pub mod iptables;
+pub mod ipvs;
+pub mod ipvs_settings;
+pub mod kallsyms;
+pub mod known;
+pub mod kube_proxy;
+pub mod modules;
+pub mod netlink;
+pub mod nft;
+pub mod route;
+pub mod sysctl;
+pub mod translation;
+pub mod xt;
+
+pub use self::known::{Facts, NetnsFacts};

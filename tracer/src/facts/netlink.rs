@@ -1,0 +1,43 @@
+//! Attributes of netlink messages, as the kernel sends them.
+
+use netlink_packet_core::NlasIterator;
+
+/// The attributes in `bytes`: type and value. Ends at the first that is damaged.
+pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    NlasIterator::new(bytes)
+        .map_while(Result::ok)
+        .filter_map(|attribute| {
+            // The iterator has checked the length; `value` of the crate borrows from the attribute, not from the bytes.
+            let length = usize::from(attribute.length());
+            attribute
+                .into_inner()
+                .get(4..length)
+                .map(|value| (attribute.kind(), value))
+        })
+}
+
+/// An attribute's text, without the 0 at its end.
+#[must_use]
+pub fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
+}
+
+/// The first attribute of a kind.
+#[must_use]
+pub fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(bytes)
+        .find(|&(found, _)| found == kind)
+        .map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_attributes_end_the_list() {
+        let bytes = [5, 0, 7, 0, 42, 0, 0, 0, 200, 0, 8, 0, 1];
+        assert_eq!(attributes(&bytes).collect::<Vec<_>>(), [(7, &[42][..])]);
+        assert_eq!(attributes(&[3, 0, 1, 0]).count(), 0);
+    }
+}

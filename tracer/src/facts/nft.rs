@@ -1,0 +1,288 @@
+//! The chains of `nf_tables` in a network namespace: which of them see a packet, and what becomes of one that no
+//! rule decides on.
+
+pub mod map;
+pub mod rule;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::netlink::{attribute, attributes, text};
+
+/// Which packets a table sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Family {
+    /// IPv4 and IPv6.
+    Inet,
+    /// IPv4.
+    Ip,
+    /// ARP.
+    Arp,
+    /// One device, before routing.
+    Netdev,
+    /// Bridged frames.
+    Bridge,
+    /// IPv6.
+    Ip6,
+    /// One that this version does not know, by its number.
+    Other(u8),
+}
+
+impl From<u8> for Family {
+    fn from(number: u8) -> Self {
+        match number {
+            1 => Self::Inet,
+            2 => Self::Ip,
+            3 => Self::Arp,
+            5 => Self::Netdev,
+            7 => Self::Bridge,
+            10 => Self::Ip6,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl From<Family> for u8 {
+    fn from(family: Family) -> Self {
+        match family {
+            Family::Inet => 1,
+            Family::Ip => 2,
+            Family::Arp => 3,
+            Family::Netdev => 5,
+            Family::Bridge => 7,
+            Family::Ip6 => 10,
+            Family::Other(number) => number,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet => f.write_str("inet"),
+            Self::Ip => f.write_str("ip"),
+            Self::Arp => f.write_str("arp"),
+            Self::Netdev => f.write_str("netdev"),
+            Self::Bridge => f.write_str("bridge"),
+            Self::Ip6 => f.write_str("ip6"),
+            Self::Other(number) => write!(f, "family {number}"),
+        }
+    }
+}
+
+/// What becomes of a packet that leaves a base chain undecided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Policy {
+    /// It goes on.
+    Accept,
+    /// It is discarded.
+    Drop,
+}
+
+impl Policy {
+    /// These are the first two of netfilter's verdicts.
+    fn from_number(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::Drop),
+            1 => Some(Self::Accept),
+            _ => None,
+        }
+    }
+}
+
+/// Where a base chain is called from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// Number of the hook in its family.
+    pub hook: u32,
+    /// The lower, the earlier.
+    pub priority: i32,
+    /// `filter`, `nat` or `route`.
+    pub kind: String,
+    /// What becomes of a packet that no rule decides on, if the kernel said so.
+    pub policy: Option<Policy>,
+}
+
+/// A chain of `nf_tables`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain {
+    /// Family of its table.
+    pub family: Family,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+    /// Number that the kernel gave it.
+    pub handle: u64,
+    /// Set if the kernel calls the chain itself; else rules jump to it.
+    pub base: Option<Base>,
+}
+
+impl Base {
+    /// The hook's name, as `nft` prints it.
+    #[must_use]
+    pub fn hook_name(&self, family: Family) -> &'static str {
+        let names: &[&str] = match family {
+            Family::Arp => &["input", "output", "forward"],
+            Family::Netdev => &["ingress", "egress"],
+            Family::Bridge => &[
+                "prerouting",
+                "input",
+                "forward",
+                "output",
+                "postrouting",
+                "brouting",
+            ],
+            _ => &[
+                "prerouting",
+                "input",
+                "forward",
+                "output",
+                "postrouting",
+                "ingress",
+            ],
+        };
+        names.get(self.hook as usize).unwrap_or(&"unknown")
+    }
+}
+
+/// The comment in what `nft` keeps with a rule or an element: pieces, each with a type (0 for a comment, for either)
+/// and a length.
+fn comment_in(mut pieces: &[u8]) -> Option<String> {
+    const COMMENT: u8 = 0;
+    while let [kind, length, rest @ ..] = pieces {
+        let (piece, rest) = rest.split_at_checked(usize::from(*length))?;
+        if *kind == COMMENT {
+            return Some(text(piece));
+        }
+        pieces = rest;
+    }
+    None
+}
+
+/// A chain of the kernel's answers (`NFT_MSG_NEWCHAIN`); `None` if it is damaged.
+#[must_use]
+pub fn parse_chain(answer: &[u8]) -> Option<Chain> {
+    let (head, rest) = answer.split_at_checked(4)?;
+    let (mut table, mut name, mut handle) = (None, None, None);
+    let (mut hook, mut kind, mut policy) = (None, None, None);
+    for (attribute, value) in attributes(rest) {
+        match attribute {
+            1 => table = Some(text(value)),
+            2 => handle = value.try_into().ok().map(u64::from_be_bytes),
+            3 => name = Some(text(value)),
+            4 => hook = parse_hook(value),
+            5 => policy = number(value).and_then(Policy::from_number),
+            7 => kind = Some(text(value)),
+            _ => {}
+        }
+    }
+    let base = hook.map(|(hook, priority)| Base {
+        hook,
+        priority,
+        kind: kind.unwrap_or_default(),
+        policy,
+    });
+    Some(Chain {
+        family: head[0].into(),
+        table: table?,
+        name: name?,
+        handle: handle?,
+        base,
+    })
+}
+
+fn parse_hook(value: &[u8]) -> Option<(u32, i32)> {
+    let (mut hook, mut priority) = (None, None);
+    for (attribute, value) in attributes(value) {
+        match attribute {
+            1 => hook = number(value),
+            2 => priority = number(value).map(u32::cast_signed),
+            _ => {}
+        }
+    }
+    Some((hook?, priority?))
+}
+
+/// Its numbers are in network order.
+/// A number as `nf_tables` writes it.
+pub(crate) fn number(value: &[u8]) -> Option<u32> {
+    value.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// Answers that a kernel gave, each behind its length.
+#[cfg(test)]
+fn captured(mut bytes: &'static [u8]) -> impl Iterator<Item = &'static [u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let (answer, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        bytes = rest;
+        Some(answer)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(value.len() + 4).unwrap();
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend_from_slice(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn reads_a_base_chain() {
+        let hook = [
+            attribute(1, &2_u32.to_be_bytes()),
+            attribute(2, &(-100_i32).to_be_bytes()),
+        ]
+        .concat();
+        let answer = [
+            vec![2, 0, 0, 9],
+            attribute(1, b"filter\0"),
+            attribute(3, b"FORWARD\0"),
+            attribute(2, &7_u64.to_be_bytes()),
+            attribute(4 | 0x8000, &hook),
+            attribute(5, &0_u32.to_be_bytes()),
+            attribute(7, b"filter\0"),
+        ]
+        .concat();
+        let chain = parse_chain(&answer).unwrap();
+        assert_eq!(
+            (chain.family, chain.table.as_str(), chain.name.as_str()),
+            (Family::Ip, "filter", "FORWARD")
+        );
+        let base = chain.base.unwrap();
+        assert_eq!(
+            (base.hook_name(Family::Ip), base.priority, base.policy),
+            ("forward", -100, Some(Policy::Drop))
+        );
+        assert_eq!((chain.handle, base.kind.as_str()), (7, "filter"));
+    }
+
+    #[test]
+    fn reads_a_chain_that_rules_jump_to() {
+        let answer = [
+            vec![1, 0, 0, 0],
+            attribute(1, b"t\0"),
+            attribute(3, b"KUBE-FIREWALL\0"),
+            attribute(2, &[0; 8]),
+        ]
+        .concat();
+        let chain = parse_chain(&answer).unwrap();
+        assert_eq!((chain.family.to_string().as_str(), chain.base), ("inet", None));
+    }
+
+    #[test]
+    fn a_damaged_chain_is_left_out() {
+        assert_eq!(parse_chain(&[2, 0]), None);
+        assert_eq!(
+            parse_chain(&[vec![2, 0, 0, 0], attribute(1, b"t\0")].concat()),
+            None
+        );
+    }
+}

@@ -1,0 +1,181 @@
+//! What a rule asks of a packet, as far as tracer understands it: enough to say of many rules that a packet cannot
+//! have fitted them.
+
+use std::net::IpAddr;
+
+use bytes::Buf as _;
+use serde::{Deserialize, Serialize};
+use tracer_common::record::table;
+
+use super::super::{attribute, number};
+use crate::facts::{
+    iptables::Packet,
+    xt::{Fits, Match},
+};
+
+/// Bases of a payload (`enum nft_payload_bases`).
+pub(super) const NETWORK_HEADER: u32 = 1;
+pub(super) const TRANSPORT_HEADER: u32 = 2;
+/// `NFT_CMP_EQ` and `NFT_CMP_NEQ`.
+pub(super) const EQUAL: u32 = 0;
+const NOT_EQUAL: u32 = 1;
+/// `NFT_CT_STATE`.
+const CT_STATE: u32 = 0;
+
+/// What a rule asks, one thing after the other; a packet must fit all of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asks(Vec<Ask>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum Ask {
+    /// Are these bytes of the packet, or its connection's state, such, or other ones?
+    Value {
+        of: Load,
+        mask: Option<Vec<u8>>,
+        value: Vec<u8>,
+        equal: bool,
+    },
+    /// What an extension of iptables asks.
+    Match(Match),
+}
+
+/// What an expression put into a register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Load {
+    /// Bytes of a header.
+    Header { base: u32, offset: u32, length: u32 },
+    /// The state of the packet's connection.
+    State,
+}
+
+/// Reads expressions in their order. Only what is compared right behind where it was loaded is understood.
+#[derive(Default)]
+pub(super) struct Reader {
+    asks: Vec<Ask>,
+    /// The register of the last load, what is in it, and the mask that was laid over it since.
+    loaded: Option<(u32, Load, Option<Vec<u8>>)>,
+}
+
+impl Reader {
+    pub(super) fn take(&mut self, name: &str, data: &[u8]) {
+        let field = |kind| attribute(data, kind).and_then(number);
+        let bytes = |kind| attribute(data, kind).and_then(|data| attribute(data, 1));
+        self.loaded = match name {
+            "payload" => (|| {
+                let load = Load::Header {
+                    base: field(2)?,
+                    offset: field(3)?,
+                    length: field(4)?,
+                };
+                Some((field(1)?, load, None))
+            })(),
+            "ct" if field(2) == Some(CT_STATE) => field(1).map(|register| (register, Load::State, None)),
+            "bitwise" => self.loaded.take().and_then(|(register, load, mask)| {
+                let plain = bytes(5).is_some_and(|xor| xor.iter().all(|&byte| byte == 0));
+                let same = field(1) == Some(register) && field(2) == Some(register);
+                let laid = bytes(4).filter(|_| plain && same && mask.is_none())?;
+                Some((register, load, Some(laid.to_vec())))
+            }),
+            "cmp" => {
+                self.compare(field(1), field(2), bytes(3));
+                // What was loaded stays, and can be compared again.
+                self.loaded.take()
+            }
+            _ => None,
+        };
+    }
+
+    fn compare(&mut self, register: Option<u32>, operation: Option<u32>, value: Option<&[u8]>) {
+        let (Some((loaded, of, mask)), Some(value)) = (&self.loaded, value) else {
+            return;
+        };
+        let equal = match operation {
+            Some(EQUAL) => true,
+            Some(NOT_EQUAL) => false,
+            _ => return,
+        };
+        if register == Some(*loaded) {
+            self.asks.push(Ask::Value {
+                of: *of,
+                mask: mask.clone(),
+                value: value.to_vec(),
+                equal,
+            });
+        }
+    }
+
+    pub(super) fn take_match(&mut self, asked: Match) {
+        self.asks.push(Ask::Match(asked));
+    }
+
+    pub(super) fn done(self) -> Asks {
+        Asks(self.asks)
+    }
+}
+
+impl Asks {
+    /// Can this packet fit? `true` also where that is not known.
+    #[must_use]
+    pub fn can_fit(&self, packet: &Packet<'_>) -> bool {
+        self.0.iter().all(|ask| match ask {
+            Ask::Match(asked) => asked.fits(&packet.inner) != Fits::No,
+            Ask::Value {
+                of,
+                mask,
+                value,
+                equal,
+            } => {
+                let Some(bytes) = of.read(packet) else {
+                    return true;
+                };
+                let masked: Vec<u8> = match mask {
+                    Some(mask) => bytes.iter().zip(mask).map(|(byte, mask)| byte & mask).collect(),
+                    None => bytes,
+                };
+                masked.len() != value.len() || (masked == *value) == *equal
+            }
+        })
+    }
+}
+
+impl Load {
+    /// What the packet has there; `None` if that is not known.
+    fn read(self, packet: &Packet<'_>) -> Option<Vec<u8>> {
+        let (base, offset, length) = match self {
+            Self::State => return Some(state(packet.inner.ctinfo?).to_ne_bytes().to_vec()),
+            Self::Header { base, offset, length } => (base, offset, length),
+        };
+        let (begins, known): (u32, Vec<u8>) = match (base, packet.source, packet.destination) {
+            (NETWORK_HEADER, IpAddr::V4(source), IpAddr::V4(destination)) => {
+                (12, [source.octets(), destination.octets()].concat())
+            }
+            (NETWORK_HEADER, IpAddr::V6(source), IpAddr::V6(destination)) => {
+                (8, [source.octets(), destination.octets()].concat())
+            }
+            (TRANSPORT_HEADER, ..) => {
+                let ports = [packet.inner.sport, packet.inner.dport];
+                (0, ports.map(u16::to_be_bytes).concat())
+            }
+            _ => return None,
+        };
+        let first = usize::try_from(offset.checked_sub(begins)?).ok()?;
+        let last = first.checked_add(usize::try_from(length).ok()?)?;
+        known.get(first..last).map(<[u8]>::to_vec)
+    }
+}
+
+/// The bit by which nf_tables knows a connection's state (`nft_ct_get_eval`, 5.10 to 7.3): 1 for none, 64 for one that
+/// conntrack was told to leave alone.
+fn state(ctinfo: u32) -> u32 {
+    match ctinfo {
+        table::NO_CONNECTION => 1,
+        table::UNTRACKED => 1 << 6,
+        known => 1 << (known % 3 + 1),
+    }
+}
+
+/// The one port that a comparison with the destination port asks for.
+pub(super) fn port(data: &[u8]) -> Option<u16> {
+    let mut value = attribute(data, 3).and_then(|data| attribute(data, 1))?;
+    value.try_get_u16().ok()
+}

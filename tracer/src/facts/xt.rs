@@ -1,0 +1,386 @@
+//! The extensions of iptables: what a match in a rule says, and whether a packet fits it.
+//!
+//! Legacy tables and the rules that `iptables-nft` writes carry them in the same form (`uapi/linux/netfilter/xt_*.h`).
+
+use std::ops::RangeInclusive;
+
+use bytes::Buf as _;
+use serde::{Deserialize, Serialize};
+use tracer_common::record::table;
+
+/// A match of a rule: an extension, and what it is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Match {
+    /// Name of the extension, such as `comment`.
+    pub name: String,
+    /// Version of what follows.
+    pub revision: u8,
+    /// What it is asked, as the kernel keeps it.
+    pub info: Vec<u8>,
+}
+
+/// What is known of a packet. Unknown is `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet {
+    /// Source port.
+    pub sport: u16,
+    /// Destination port.
+    pub dport: u16,
+    /// The flags byte of its TCP header.
+    pub tcp_flags: Option<u8>,
+    /// Its mark.
+    pub mark: Option<u32>,
+    /// State of its connection: one of conntrack's, or [`table::NO_CONNECTION`].
+    pub ctinfo: Option<u32>,
+}
+
+/// Whether a packet fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fits {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+    /// That cannot be told from what is known.
+    Maybe,
+}
+
+impl Fits {
+    /// Of two conditions that must both hold.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::No, _) | (_, Self::No) => Self::No,
+            (Self::Maybe, _) | (_, Self::Maybe) => Self::Maybe,
+            (Self::Yes, Self::Yes) => Self::Yes,
+        }
+    }
+}
+
+impl From<bool> for Fits {
+    fn from(fits: bool) -> Self {
+        if fits { Self::Yes } else { Self::No }
+    }
+}
+
+impl Match {
+    /// The text of a comment.
+    #[must_use]
+    pub fn comment(&self) -> Option<String> {
+        (self.name == "comment").then(|| crate::decode::event::text(&self.info))
+    }
+
+    /// The one destination port that it asks for.
+    #[must_use]
+    pub fn dport(&self) -> Option<u16> {
+        let ports = (self.name == "tcp").then(|| Tcp::parse(&self.info)).flatten()?;
+        let only = ports.destination.start() == ports.destination.end() && ports.inverted & INVERT_DPORT == 0;
+        only.then_some(*ports.destination.start())
+    }
+
+    /// Does it ask whether conntrack found the packet INVALID?
+    #[must_use]
+    pub fn asks_invalid(&self) -> bool {
+        let mask = match (self.name.as_str(), self.revision) {
+            ("conntrack", 3) => asked_states(&self.info),
+            ("state", 0) => self.info.as_slice().try_get_u32_ne().ok(),
+            _ => None,
+        };
+        mask.is_some_and(|mask| mask & states::INVALID != 0)
+    }
+
+    /// Does the packet fit?
+    #[must_use]
+    pub fn fits(&self, packet: &Packet) -> Fits {
+        let told = match (self.name.as_str(), self.revision) {
+            ("comment", 0) => Some(Fits::Yes),
+            ("tcp", 0) => Tcp::parse(&self.info).map(|tcp| tcp.fits(packet)),
+            ("udp" | "icmp" | "icmp6" | "sctp" | "udplite", _) => Some(Fits::No),
+            ("multiport", 1) => multiport(&self.info, packet),
+            ("mark", 1) => mark(&self.info, packet),
+            ("conntrack", 3) => conntrack(&self.info, packet),
+            ("state", 0) => state(&self.info, packet),
+            _ => None,
+        };
+        told.unwrap_or(Fits::Maybe)
+    }
+}
+
+const INVERT_SPORT: u8 = 1;
+const INVERT_DPORT: u8 = 2;
+const INVERT_FLAGS: u8 = 4;
+
+/// `struct xt_tcp`: ports in host byte order.
+struct Tcp {
+    source: RangeInclusive<u16>,
+    destination: RangeInclusive<u16>,
+    option: u8,
+    flags_mask: u8,
+    flags: u8,
+    inverted: u8,
+}
+
+impl Tcp {
+    fn parse(mut info: &[u8]) -> Option<Self> {
+        let info = &mut info;
+        Some(Self {
+            source: info.try_get_u16_ne().ok()?..=info.try_get_u16_ne().ok()?,
+            destination: info.try_get_u16_ne().ok()?..=info.try_get_u16_ne().ok()?,
+            option: info.try_get_u8().ok()?,
+            flags_mask: info.try_get_u8().ok()?,
+            flags: info.try_get_u8().ok()?,
+            inverted: info.try_get_u8().ok()?,
+        })
+    }
+
+    fn fits(&self, packet: &Packet) -> Fits {
+        let inverted = |bit| self.inverted & bit != 0;
+        let ports = (self.source.contains(&packet.sport) != inverted(INVERT_SPORT))
+            && (self.destination.contains(&packet.dport) != inverted(INVERT_DPORT));
+        let flags = if self.flags_mask == 0 && !inverted(INVERT_FLAGS) {
+            Fits::Yes
+        } else {
+            packet.tcp_flags.map_or(Fits::Maybe, |flags| {
+                Fits::from((flags & self.flags_mask == self.flags) != inverted(INVERT_FLAGS))
+            })
+        };
+        let option = if self.option == 0 { Fits::Yes } else { Fits::Maybe };
+        Fits::from(ports).and(flags).and(option)
+    }
+}
+
+/// `struct xt_multiport_v1`: which ports, how many, the ports, whether each begins a range, whether to invert.
+fn multiport(mut info: &[u8], packet: &Packet) -> Option<Fits> {
+    const MOST: usize = 15;
+    let (which, count) = (info.try_get_u8().ok()?, usize::from(info.try_get_u8().ok()?));
+    let mut ports = [0; MOST];
+    for port in &mut ports {
+        *port = info.try_get_u16_ne().ok()?;
+    }
+    let mut begins = [0; MOST];
+    info.try_copy_to_slice(&mut begins).ok()?;
+    let inverted = info.try_get_u8().ok()? != 0;
+    let asked: &[u16] = match which {
+        0 => &[packet.sport],
+        1 => &[packet.dport],
+        2 => &[packet.sport, packet.dport],
+        _ => return None,
+    };
+    let mut found = false;
+    let mut index = 0;
+    while index < count.min(MOST) {
+        let first = ports[index];
+        let last = if begins[index] != 0 {
+            index += 1;
+            *ports.get(index)?
+        } else {
+            first
+        };
+        found |= asked.iter().any(|port| (first..=last).contains(port));
+        index += 1;
+    }
+    Some(Fits::from(found != inverted))
+}
+
+/// `struct xt_mark_mtinfo1`: mark, mask, whether to invert.
+fn mark(mut info: &[u8], packet: &Packet) -> Option<Fits> {
+    let (mark, mask) = (info.try_get_u32_ne().ok()?, info.try_get_u32_ne().ok()?);
+    let inverted = info.try_get_u8().ok()? != 0;
+    Some(Fits::from((packet.mark? & mask == mark) != inverted))
+}
+
+/// Bits of the states that `conntrack` and `state` are asked for.
+mod states {
+    pub(super) const INVALID: u32 = 1;
+    pub(super) const SNAT: u32 = 1 << 6;
+    pub(super) const DNAT: u32 = 1 << 7;
+    pub(super) const UNTRACKED: u32 = 1 << 8;
+    /// Of the older extension `state`.
+    pub(super) const STATE_UNTRACKED: u32 = 1 << 6;
+
+    /// `XT_CONNTRACK_STATE_BIT`: the direction makes no difference.
+    pub(super) fn of(ctinfo: u32) -> u32 {
+        1 << (ctinfo % 3 + 1)
+    }
+}
+
+/// What `struct xt_conntrack_mtinfo3` asks for, what of it is inverted, and the states that it asks for.
+fn conntrack_asks(info: &[u8]) -> Option<(u16, u16, u32)> {
+    // Four addresses with their masks, two times, a protocol, four ports.
+    let mut rest = info.get(128 + 8 + 2 + 8..)?;
+    let (asks, inverted) = (rest.try_get_u16_ne().ok()?, rest.try_get_u16_ne().ok()?);
+    Some((asks, inverted, u32::from(rest.try_get_u16_ne().ok()?)))
+}
+
+/// `XT_CONNTRACK_STATE`.
+const ASKS_STATE: u16 = 1;
+
+/// The states of which one must be the packet's, where that is what is asked.
+fn asked_states(info: &[u8]) -> Option<u32> {
+    let (asks, inverted, mask) = conntrack_asks(info)?;
+    (asks & ASKS_STATE != 0 && inverted & ASKS_STATE == 0).then_some(mask)
+}
+
+/// `struct xt_conntrack_mtinfo3`, if it asks for nothing but the state.
+fn conntrack(info: &[u8], packet: &Packet) -> Option<Fits> {
+    const ASKS_STATE_BY_OTHER_NAME: u16 = 1 << 13;
+    let (asks, inverted, mask) = conntrack_asks(info)?;
+    if asks & !ASKS_STATE_BY_OTHER_NAME != ASKS_STATE {
+        return None;
+    }
+    let inverted = inverted & ASKS_STATE != 0;
+    let known = match packet.ctinfo? {
+        table::NO_CONNECTION => states::INVALID,
+        table::UNTRACKED => states::UNTRACKED,
+        ctinfo => states::of(ctinfo),
+    };
+    let translated = mask & (states::SNAT | states::DNAT) != 0;
+    Some(if mask & known != 0 {
+        Fits::from(!inverted)
+    } else if translated && packet.ctinfo? < table::UNTRACKED {
+        // Whether the connection is translated is not known.
+        Fits::Maybe
+    } else {
+        Fits::from(inverted)
+    })
+}
+
+/// `struct xt_state_info`.
+fn state(mut info: &[u8], packet: &Packet) -> Option<Fits> {
+    let mask = info.try_get_u32_ne().ok()?;
+    let known = match packet.ctinfo? {
+        table::NO_CONNECTION => states::INVALID,
+        table::UNTRACKED => states::STATE_UNTRACKED,
+        ctinfo => states::of(ctinfo),
+    };
+    Some(Fits::from(mask & known != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SYN: Packet = Packet {
+        sport: 41_000,
+        dport: 30_080,
+        tcp_flags: Some(tracer_common::tcp::SYN),
+        mark: Some(0x4000),
+        ctinfo: Some(table::NEW),
+    };
+
+    fn asked(name: &str, revision: u8, info: impl Into<Vec<u8>>) -> Match {
+        Match {
+            name: name.to_owned(),
+            revision,
+            info: info.into(),
+        }
+    }
+
+    fn ports(source: (u16, u16), destination: (u16, u16), rest: [u8; 4]) -> Vec<u8> {
+        let ports = [source.0, source.1, destination.0, destination.1];
+        let mut info: Vec<u8> = ports.iter().flat_map(|port| port.to_ne_bytes()).collect();
+        info.extend(rest);
+        info
+    }
+
+    #[test]
+    fn a_comment_fits_and_is_read_up_to_its_end() {
+        let mut info = b"shop/web:http".to_vec();
+        info.resize(256, 0);
+        let comment = asked("comment", 0, info);
+        assert_eq!(comment.comment().as_deref(), Some("shop/web:http"));
+        assert_eq!(comment.fits(&SYN), Fits::Yes);
+    }
+
+    #[test]
+    fn ports_and_flags_of_tcp() {
+        let any = (0, u16::MAX);
+        let one = asked("tcp", 0, ports(any, (30_080, 30_080), [0; 4]));
+        assert_eq!((one.dport(), one.fits(&SYN)), (Some(30_080), Fits::Yes));
+        let other = asked("tcp", 0, ports(any, (30_081, 30_081), [0; 4]));
+        assert_eq!(other.fits(&SYN), Fits::No);
+        let not_other = asked("tcp", 0, ports(any, (30_081, 30_081), [0, 0, 0, 2]));
+        assert_eq!((not_other.dport(), not_other.fits(&SYN)), (None, Fits::Yes));
+        // --syn: of FIN, SYN, RST and ACK, SYN alone.
+        let syn = asked("tcp", 0, ports(any, any, [0, 0x17, 2, 0]));
+        assert_eq!((syn.dport(), syn.fits(&SYN)), (None, Fits::Yes));
+        let unread = Packet {
+            tcp_flags: None,
+            ..SYN
+        };
+        assert_eq!(syn.fits(&unread), Fits::Maybe);
+        let not_syn = asked("tcp", 0, ports(any, any, [0, 0x17, 2, 4]));
+        assert_eq!(not_syn.fits(&SYN), Fits::No);
+        let option = asked("tcp", 0, ports(any, any, [2, 0, 0, 0]));
+        assert_eq!(option.fits(&SYN), Fits::Maybe);
+    }
+
+    #[test]
+    fn ranges_and_lists_of_ports() {
+        let list = |which: u8, ports: &[u16], begins: &[u8], inverted: u8| {
+            let mut info = vec![which, u8::try_from(ports.len()).unwrap()];
+            for index in 0..15 {
+                info.extend(ports.get(index).unwrap_or(&0).to_ne_bytes());
+            }
+            info.extend((0..15).map(|index| begins.get(index).unwrap_or(&0)));
+            info.push(inverted);
+            asked("multiport", 1, info)
+        };
+        assert_eq!(list(1, &[80, 30_080], &[], 0).fits(&SYN), Fits::Yes);
+        assert_eq!(list(1, &[80, 443], &[], 0).fits(&SYN), Fits::No);
+        assert_eq!(list(1, &[80, 30_000, 32_767], &[0, 1], 0).fits(&SYN), Fits::Yes);
+        assert_eq!(list(1, &[80, 30_000, 32_767], &[0, 1], 1).fits(&SYN), Fits::No);
+        assert_eq!(list(2, &[41_000], &[], 0).fits(&SYN), Fits::Yes);
+    }
+
+    #[test]
+    fn states_of_the_connection() {
+        let conntrack = |states: u16, inverted: u16| {
+            let mut info = vec![0; 146];
+            for word in [1, inverted, states, 0] {
+                info.extend(u16::to_ne_bytes(word));
+            }
+            asked("conntrack", 3, info)
+        };
+        let (invalid, established, new) = (1, 2, 8);
+        assert_eq!(conntrack(new, 0).fits(&SYN), Fits::Yes);
+        assert_eq!(conntrack(established, 0).fits(&SYN), Fits::No);
+        assert_eq!(conntrack(established, 1).fits(&SYN), Fits::Yes);
+        assert_eq!(conntrack(invalid, 0).fits(&SYN), Fits::No);
+        let stray = Packet {
+            ctinfo: Some(table::NO_CONNECTION),
+            ..SYN
+        };
+        assert_eq!(conntrack(invalid, 0).fits(&stray), Fits::Yes);
+        // DNAT may or may not have been done.
+        assert_eq!(conntrack(1 << 7, 0).fits(&SYN), Fits::Maybe);
+        assert_eq!(conntrack(1 << 7, 0).fits(&stray), Fits::No);
+        let unread = Packet { ctinfo: None, ..SYN };
+        assert_eq!(conntrack(new, 0).fits(&unread), Fits::Maybe);
+        assert_eq!(asked("state", 0, 8_u32.to_ne_bytes()).fits(&SYN), Fits::Yes);
+    }
+
+    #[test]
+    fn marks() {
+        let mark = |mark: u32, mask: u32, inverted| {
+            let mut info = [mark.to_ne_bytes(), mask.to_ne_bytes()].concat();
+            info.push(inverted);
+            asked("mark", 1, info)
+        };
+        assert_eq!(mark(0x4000, 0x4000, 0).fits(&SYN), Fits::Yes);
+        assert_eq!(mark(0x8000, 0x8000, 0).fits(&SYN), Fits::No);
+        assert_eq!(mark(0x8000, 0x8000, 1).fits(&SYN), Fits::Yes);
+        assert_eq!(
+            mark(0x4000, 0x4000, 0).fits(&Packet { mark: None, ..SYN }),
+            Fits::Maybe
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_or_damaged_may_fit() {
+        assert_eq!(asked("set", 4, [0; 16]).fits(&SYN), Fits::Maybe);
+        assert_eq!(asked("tcp", 0, [1, 2, 3]).fits(&SYN), Fits::Maybe);
+        assert_eq!(asked("multiport", 1, [1, 200]).fits(&SYN), Fits::Maybe);
+        assert_eq!(asked("conntrack", 3, [0; 20]).fits(&SYN), Fits::Maybe);
+    }
+}

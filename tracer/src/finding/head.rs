@@ -1,0 +1,57 @@
+//! What a recording says of itself: who wrote it, on which kernel, and what was followed.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::hook_state::{HookState, State};
+
+/// See the module. Written as JSON; a member that is not there is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Head {
+    /// Version of the tracer that recorded.
+    pub tracer: String,
+    /// The layouts of the kernel's records (`RECORDS` of the recording).
+    pub records: u32,
+    /// The same in all files of one run.
+    pub session: String,
+    /// Counts the files of one run, from 0.
+    pub part: u32,
+    /// The host's name.
+    pub host: String,
+    /// The kernel's release, as `uname -r` prints it.
+    pub kernel: String,
+    /// Its version and machine, as `uname -vm` prints them.
+    pub uname: String,
+    /// Identifies the boot.
+    pub boot_id: String,
+    /// When all hooks were attached.
+    pub ready: Timestamp,
+    /// A reading of the wall clock…
+    pub wall: Timestamp,
+    /// …and of the kernel's monotonic clock at the same moment, in nanoseconds.
+    pub monotonic_ns: u64,
+    /// Without progress for so long after its last SYN, a flow was told of as it stood.
+    pub patience_ns: u64,
+    /// The ports that were followed.
+    pub ports: Vec<u16>,
+    /// The networks of the clients that were followed; empty: all.
+    pub clients: Vec<String>,
+    /// The hooks and what had become of them when tracing began.
+    pub hooks: Vec<HookState>,
+    /// Where members of the kernel's structs were found, in bytes.
+    pub offsets: Vec<(String, u32)>,
+    /// Names of this kernel's drop reasons by number.
+    pub drop_reasons: Vec<(u32, String)>,
+}
+
+impl Head {
+    /// How many hooks were attached when tracing began.
+    #[must_use]
+    pub fn attached(&self) -> usize {
+        self.hooks
+            .iter()
+            .filter(|hook| hook.state == State::Attached)
+            .count()
+    }
+}

@@ -1,0 +1,15 @@
+//! What observers are handed: one flow with its verdict, the state of the run, and the traits that join a source of
+//! records to whoever reads the results. Pure: no files, no clock but the events'.
+
+pub mod clock;
+pub mod costs;
+pub mod head;
+pub mod hook_state;
+pub mod observer;
+pub mod run;
+pub mod selection;
+pub mod sink;
+pub mod totals;
+pub mod verdict;
+
+pub use self::{clock::Clock, observer::Observer, verdict::Finding};

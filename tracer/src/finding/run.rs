@@ -1,0 +1,53 @@
+//! What happens to a run besides flows: counters, hooks that change, and the end.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::hook_state::HookState;
+
+/// Counters of records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Health {
+    /// When they were read.
+    pub time: Timestamp,
+    /// Records that came from the ring buffer.
+    pub events: u64,
+    /// Records that did not fit into it, by the name of the hook.
+    pub lost_by_hook: Vec<(String, u64)>,
+}
+
+impl Health {
+    /// Records lost at all hooks.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let lost = self.lost_by_hook.iter().map(|(_, lost)| *lost);
+        lost.fold(0, u64::saturating_add)
+    }
+}
+
+/// Hooks whose state changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hooks {
+    /// When the change was reported.
+    pub time: Timestamp,
+    /// Why they changed.
+    pub why: String,
+    /// The hooks that changed.
+    pub hooks: Vec<HookState>,
+    /// How many hooks are attached now.
+    pub attached: usize,
+}
+
+/// The end of a run that shut down cleanly.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct End {
+    /// The moment up to which flows were judged; monotonic nanoseconds.
+    pub now_ns: u64,
+    /// Records that came from the ring buffer.
+    pub events: u64,
+    /// Records that were lost.
+    pub lost: u64,
+}

@@ -1,0 +1,146 @@
+//! Which flows are wanted: by port, client, service, fate and cause.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+};
+
+use super::verdict::Finding;
+use crate::{diagnose::cause::Cause, flow::fate::Fate};
+
+/// What the user asked for. An empty list stands for everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Destination ports of the SYN.
+    pub ports: Vec<RangeInclusive<u16>>,
+    /// Networks of the clients: an address and the length of its prefix.
+    pub clients: Vec<(IpAddr, u8)>,
+    /// Services, as `NAMESPACE/NAME`.
+    pub services: Vec<String>,
+    /// Fates.
+    pub fates: Vec<Fate>,
+    /// Causes.
+    pub causes: Vec<Cause>,
+}
+
+/// What a selection looks at in a flow.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Who connects.
+    pub client: SocketAddr,
+    /// To which address of the node.
+    pub node: SocketAddr,
+    /// The service, as `NAMESPACE/NAME`, where its name is known.
+    pub service: Option<&'a str>,
+    /// What became of the flow.
+    pub fate: Fate,
+    /// Why.
+    pub cause: Option<Cause>,
+}
+
+impl Selection {
+    /// Is the flow wanted? Live, the kernel half has already left out other ports and clients; a recording holds all
+    /// that were recorded.
+    #[must_use]
+    pub fn wants(&self, finding: &Finding<'_>) -> bool {
+        // Looking up the service takes time, and most selections name none.
+        let service = || finding.service();
+        self.includes(&Candidate {
+            client: finding.flow.client(),
+            node: finding.flow.node(),
+            service: (!self.services.is_empty()).then(service).flatten(),
+            fate: finding.fate,
+            cause: finding.diagnosis.cause,
+        })
+    }
+
+    /// Is this one of the flows that are wanted?
+    #[must_use]
+    pub fn includes(&self, flow: &Candidate<'_>) -> bool {
+        let (port, client) = (flow.node.port(), flow.client.ip());
+        (self.ports.is_empty() || self.ports.iter().any(|ports| ports.contains(&port)))
+            && (self.clients.is_empty() || self.clients.iter().any(|network| contains(network, client)))
+            && (self.fates.is_empty() || self.fates.contains(&flow.fate))
+            && (self.causes.is_empty() || flow.cause.is_some_and(|cause| self.causes.contains(&cause)))
+            && (self.services.is_empty()
+                || self
+                    .services
+                    .iter()
+                    .any(|wanted| Some(wanted.as_str()) == flow.service))
+    }
+
+    /// Are flows wanted whose fate is not known yet? Not if a fate or a cause is asked for: a flow that was shown stays.
+    #[must_use]
+    pub fn wants_pending(&self) -> bool {
+        self.fates.is_empty() && self.causes.is_empty()
+    }
+
+    /// The selection in the words of the screen's filter; empty if everything is wanted.
+    #[must_use]
+    pub fn words(&self) -> String {
+        fn list<T>(name: &str, items: &[T], word: impl Fn(&T) -> String) -> Option<String> {
+            let words: Vec<String> = items.iter().map(word).collect();
+            (!words.is_empty()).then(|| format!("{name}:{}", words.join(",")))
+        }
+        let port = |range: &RangeInclusive<u16>| match (range.start(), range.end()) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        };
+        let words = [
+            list("port", &self.ports, port),
+            list("client", &self.clients, |(ip, length)| format!("{ip}/{length}")),
+            list("service", &self.services, Clone::clone),
+            list("fate", &self.fates, ToString::to_string),
+            list("cause", &self.causes, ToString::to_string),
+        ];
+        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn contains(network: &(IpAddr, u8), address: IpAddr) -> bool {
+    let bits = |address: IpAddr| match address {
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 4),
+        IpAddr::V6(v6) => (v6.to_bits(), 6),
+    };
+    let ((prefix, family), (address, of)) = (bits(network.0), bits(address));
+    let mask = u128::MAX
+        .checked_shl(128 - u32::from(network.1))
+        .unwrap_or_default();
+    family == of && prefix & mask == address & mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_contains_its_addresses_and_no_others() {
+        let has = |ip: &str, length: u8, address: &str| {
+            contains(
+                &(ip.parse().expect("an address"), length),
+                address.parse().expect("an address"),
+            )
+        };
+        assert!(has("10.0.0.0", 8, "10.255.0.1") && !has("10.0.0.0", 8, "11.0.0.1"));
+        assert!(has("10.0.0.1", 32, "10.0.0.1") && !has("10.0.0.1", 32, "10.0.0.2"));
+        assert!(has("0.0.0.0", 0, "192.0.2.1") && !has("0.0.0.0", 0, "::1"));
+        assert!(has("fd00::", 8, "fd00:1::2") && !has("fd00::", 8, "fe80::1"));
+        assert!(has("::1", 128, "::1") && has("::", 0, "2001:db8::1"));
+    }
+
+    #[test]
+    fn the_words_are_those_of_the_filter() {
+        let selection = Selection {
+            ports: vec![30_080..=30_080, 30_100..=30_110],
+            clients: vec![(IpAddr::from([10, 0, 0, 0]), 8)],
+            fates: vec![Fate::Dropped],
+            ..Selection::default()
+        };
+        assert_eq!(
+            selection.words(),
+            "port:30080,30100-30110 client:10.0.0.0/8 fate:dropped"
+        );
+        assert_eq!(Selection::default().words(), "");
+        assert!(!selection.wants_pending() && Selection::default().wants_pending());
+    }
+}

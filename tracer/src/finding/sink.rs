@@ -1,0 +1,51 @@
+//! Where a live run records to.
+
+use std::io;
+
+use super::{
+    head::Head,
+    run::{End, Health, Hooks},
+};
+use crate::facts::{Facts, changed::Changed};
+
+/// Keeps the kernel's own records and what else a replay needs to judge flows as they were judged live.
+///
+/// After an error nothing more is recorded; [`Self::check`] returns it.
+pub trait RecordSink {
+    /// The run begins: every hook that will attach is attached.
+    fn begin(&mut self, head: Head) -> io::Result<()>;
+
+    /// A record came from the ring buffer.
+    fn record(&mut self, bytes: &[u8]);
+
+    /// Writes what is buffered if that is much. `next_flow` is the number of the next flow that begins. Not to be called
+    /// while flows are judged.
+    fn relieve(&mut self, next_flow: u64);
+
+    /// Flows are judged at this moment of the monotonic clock; `is_quiet` if none is due.
+    fn tick(&mut self, now_ns: u64, is_quiet: bool, next_flow: u64);
+
+    /// Facts may have changed. `reported` flows were handed out at this tick; `None` between ticks.
+    fn facts(&mut self, reported: Option<u32>, facts: &Facts, changed: &Changed);
+
+    /// Records were lost.
+    fn health(&mut self, health: &Health);
+
+    /// Hooks changed their state.
+    fn hooks(&mut self, hooks: &Hooks);
+
+    /// The run ends: the flows handed out from here on are the last ones.
+    fn end(&mut self, end: &End);
+
+    /// Writes what is only in memory, and goes on. Returns where to, if anywhere.
+    fn write_out(&mut self, next_flow: u64) -> io::Result<Option<String>>;
+
+    /// Writes the rest.
+    fn finish(&mut self, next_flow: u64) -> io::Result<()>;
+
+    /// Could everything be written so far? An error is returned once.
+    fn check(&mut self) -> io::Result<()>;
+
+    /// Bytes so far.
+    fn bytes(&self) -> u64;
+}

@@ -1,0 +1,37 @@
+//! One flow with its verdict.
+
+use super::clock::Clock;
+use crate::{
+    diagnose::Diagnosis,
+    facts::Facts,
+    flow::{fate::Fate, model::Flow},
+};
+
+/// A flow, what became of it and why, with what is needed to describe it.
+#[derive(Clone, Copy, Debug)]
+pub struct Finding<'a> {
+    /// The flow.
+    pub flow: &'a Flow,
+    /// What became of it.
+    pub fate: Fate,
+    /// Why, with the evidence.
+    pub diagnosis: &'a Diagnosis,
+    /// What is known of the node.
+    pub facts: &'a Facts,
+    /// The clock of the run that saw it.
+    pub clock: &'a Clock,
+}
+
+impl Finding<'_> {
+    /// Did the connection fail, was it delayed, or did it reach the wrong place?
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        self.fate.is_bad()
+    }
+
+    /// The service that the flow is for, as `NAMESPACE/NAME`, if a rule names it.
+    #[must_use]
+    pub fn service(&self) -> Option<&str> {
+        self.facts.service(self.flow.netns, self.flow.node())
+    }
+}

@@ -1,0 +1,459 @@
+//! One run of the tracer: from the kernel's records to whoever wants to hear of flows, and into a recording.
+
+mod head;
+mod node;
+
+use std::{io, time::Duration};
+
+use anyhow::Context as _;
+use nix::time::{ClockId, clock_gettime};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tracer_common::hook::{Hook, When};
+
+use self::node::Node;
+use super::{
+    diagnosis,
+    error::PipelineError,
+    preflight::{self, Unreadable},
+    signals::Signals,
+};
+use crate::{
+    decode::record,
+    finding::{
+        Clock, Observer,
+        head::Head,
+        observer::Progress,
+        run::{End, Health, Hooks},
+        selection::Selection,
+        sink::RecordSink,
+    },
+    flow::{engine::Engine, fate::Fate, model::Flow},
+    node::collect::Collector,
+    probe::{
+        attach::Probe,
+        demand::Demand,
+        late::{Found, Late},
+        plan::{self, Planned, State},
+        ring::Ring,
+    },
+};
+
+/// How often flows are asked for their fate.
+const TICK: Duration = Duration::from_millis(50);
+/// How often the loss counters are read.
+const HEALTH: Duration = Duration::from_secs(1);
+/// How often modules are looked for that came or went.
+const MODULES: Duration = Duration::from_millis(100);
+
+/// Attaches, traces until a signal comes or the view has heard enough, and detaches.
+pub fn run(
+    selection: &Selection,
+    patience: Duration,
+    observer: &mut dyn Observer,
+    sink: Option<Box<dyn RecordSink>>,
+    on_second_signal: fn(),
+) -> Result<(), PipelineError> {
+    let preflight::Ready { survey, late } = preflight::prepare()?;
+    let mut unreadable = Unreadable::default();
+    unreadable.tell(&survey.offsets);
+    let kernel_selection = preflight::selection(selection);
+    let patience_ns = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    runtime.block_on(async {
+        // Before anything is attached, so that no signal finds us without a handler.
+        let mut signals = Signals::listen(on_second_signal).context("cannot handle signals")?;
+        let write_out = match &sink {
+            Some(_) => Some(signal(SignalKind::user_defined1()).context("cannot handle signals")?),
+            None => None,
+        };
+        let plan = survey.plan();
+        let mut collector = Collector::new(survey.symbols, survey.offsets.drop_reasons());
+        let offsets = head::offsets(&survey.offsets);
+        let (probe, ring) =
+            Probe::attach(plan, survey.offsets, &kernel_selection).context("cannot attach tracer's hooks")?;
+        collector.set_absent(absent(probe.hooks()));
+        let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
+        let head = Head {
+            patience_ns,
+            hooks: plan::states(probe.hooks()),
+            offsets,
+            ..head::of(&kernel_selection, collector.facts(), monotonic_ns()?)
+        };
+        let clock = Clock::new(head.wall, head.monotonic_ns);
+        let mut session = Session {
+            told: probe.hooks().to_vec(),
+            probe,
+            ring,
+            late,
+            unreadable,
+            demand: Demand::default(),
+            collector,
+            recorder: sink,
+            write_out,
+            observer,
+            engine: Engine::new(patience_ns),
+            clock,
+            events: 0,
+            unreadable_records: 0,
+            lost: 0,
+        };
+        session.announce(&head)?;
+        if let Some(recorder) = &mut session.recorder {
+            recorder.begin(head).map_err(cannot_record)?;
+        }
+        session.trace(&mut signals).await
+    })
+}
+
+/// What went wrong if a recording cannot be written. Whoever reads it from a pipe may go away.
+fn cannot_record(error: io::Error) -> PipelineError {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return PipelineError::Output(error);
+    }
+    let error = anyhow::Error::from(error);
+    PipelineError::Failed(error.context("cannot go on recording; what was written before can be read"))
+}
+
+/// One run of the tracer.
+struct Session<'a> {
+    observer: &'a mut dyn Observer,
+    probe: Probe,
+    ring: Ring,
+    late: Late,
+    unreadable: Unreadable,
+    demand: Demand,
+    collector: Collector,
+    recorder: Option<Box<dyn RecordSink>>,
+    /// Tells that what is recorded in memory only is to be written.
+    write_out: Option<Signal>,
+    engine: Engine,
+    clock: Clock,
+    /// Records so far, those of them that could not be decoded, and those that were lost.
+    events: u64,
+    unreadable_records: u64,
+    lost: u64,
+    /// The hooks as they were last told of.
+    told: Vec<Planned>,
+}
+
+impl Session<'_> {
+    /// Tells that every hook that will attach is attached.
+    fn announce(&mut self, head: &Head) -> Result<(), PipelineError> {
+        let hooks = self.probe.hooks();
+        if head.attached() == 0 {
+            let why = hooks
+                .iter()
+                .find_map(|hook| hook.state.why())
+                .unwrap_or("there are none");
+            return Err(PipelineError::Unsupported(format!(
+                "no hook could be attached: {why}"
+            )));
+        }
+        tell_disabled(hooks);
+        Ok(self.observer.start(head)?)
+    }
+
+    async fn trace(&mut self, signals: &mut Signals) -> Result<(), PipelineError> {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut modules = interval(MODULES);
+        modules.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut health_due = Instant::now() + HEALTH;
+        loop {
+            tokio::select! {
+                () = signals.first() => break,
+                () = asked(&mut self.write_out) => self.write_out()?,
+                readable = self.ring.readable() => {
+                    readable.context("cannot wait for the ring buffer")?;
+                    self.drain();
+                    self.meet_demand()?;
+                }
+                _ = modules.tick() => self.look_for_modules()?,
+                found = self.late.found() => match found {
+                    Ok(found) => self.follow(found)?,
+                    // The next module that comes or goes is another chance; what is attached stays so.
+                    Err(error) => eprintln!("tracer: {:#}", anyhow::Error::from(error)),
+                },
+                _ = tick.tick() => {
+                    // Everything that happened before this moment is in before flows are judged.
+                    let now = monotonic_ns()?;
+                    self.drain();
+                    self.meet_demand()?;
+                    self.probe.print_log();
+                    if Instant::now() >= health_due {
+                        health_due = Instant::now() + HEALTH;
+                        self.health()?;
+                        self.progress();
+                        if let Some(costs) = self.probe.costs(self.observer.wants_costs()) {
+                            self.observer.costs(costs);
+                        }
+                    }
+                    self.learned();
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.tick(now, !self.engine.is_due(now), self.engine.next_id());
+                    }
+                    let _ = self.observer.now(now)?;
+                    let facts = self.collector.facts();
+                    diagnosis::report_pending(&mut self.engine, now, facts, &self.clock, self.observer)?;
+                    self.tell(|engine, say| engine.poll(now, say))?;
+                    if self.observer.is_done() {
+                        break;
+                    }
+                }
+            }
+            if let Some(recorder) = &mut self.recorder {
+                recorder.check().map_err(cannot_record)?;
+            }
+        }
+        self.finish()
+    }
+
+    fn drain(&mut self) {
+        let Self {
+            ring,
+            engine,
+            events,
+            unreadable_records,
+            late,
+            demand,
+            collector,
+            recorder,
+            ..
+        } = self;
+        *events += ring.drain(|bytes| {
+            let event = record::event(bytes);
+            if let Ok(event) = &event
+                && late.rehearsal().has(event.netns, event.time_ns)
+            {
+                return;
+            }
+            if let Some(recorder) = recorder {
+                recorder.record(bytes);
+            }
+            match event {
+                Ok(event) => {
+                    demand.see(&event, collector.symbols());
+                    collector.see(&event);
+                    engine.push(event);
+                }
+                Err(_) => *unreadable_records += 1,
+            }
+            if let Some(recorder) = recorder {
+                recorder.relieve(engine.next_id());
+            }
+        });
+        engine.take_unasked(|flow| collector.look_where_rules_lead(flow));
+        collector.look_for_rules();
+        collector.look_for_settings();
+    }
+
+    /// What was learned of the node since the last time goes into the recording.
+    fn learned(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            let changed = self.collector.take_changed();
+            recorder.facts(None, self.collector.facts(), &changed);
+        }
+    }
+
+    /// Writes what is recorded in memory only.
+    fn write_out(&mut self) -> Result<(), PipelineError> {
+        let Some(recorder) = &mut self.recorder else {
+            return Ok(());
+        };
+        if let Some(path) = recorder.write_out(self.engine.next_id()).map_err(cannot_record)? {
+            eprintln!("tracer: wrote {path}");
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self) {
+        self.observer.progress(Progress {
+            events: self.events,
+            bytes: self.recorder.as_ref().map_or(0, |recorder| recorder.bytes()),
+        });
+    }
+
+    /// Attaches the hooks that are wanted since something was seen, and detaches those that are wanted no more.
+    fn meet_demand(&mut self) -> Result<(), PipelineError> {
+        let is_wanted = self.demand.wants(When::AfterRuleDrop, monotonic_ns()?);
+        if !self.probe.want(When::AfterRuleDrop, is_wanted) {
+            return Ok(());
+        }
+        self.tell_hooks(if is_wanted {
+            "a rule may have discarded a packet"
+        } else {
+            "no rule has discarded a packet for a while"
+        })
+    }
+
+    /// Lets go of the hooks of modules that went.
+    fn look_for_modules(&mut self) -> Result<(), PipelineError> {
+        for module in self.late.look() {
+            self.probe.lose(module).context("cannot let go of a module")?;
+            self.tell_hooks(&format!("module {module} was unloaded"))?;
+        }
+        Ok(())
+    }
+
+    /// Attaches the hooks of modules that came.
+    fn follow(&mut self, found: Found) -> Result<(), PipelineError> {
+        let Found {
+            survey,
+            came,
+            is_complete,
+        } = found;
+        let plan = survey.plan();
+        if is_complete {
+            self.unreadable.tell(&survey.offsets);
+        }
+        self.collector.set_symbols(survey.symbols);
+        self.probe
+            .follow(&plan, survey.offsets)
+            .context("cannot take over what is new in the kernel")?;
+        match came.as_slice() {
+            [] => Ok(()),
+            _ if !is_complete => Ok(()),
+            [module] => self.tell_hooks(&format!("module {module} was loaded")),
+            modules => self.tell_hooks(&format!("modules {} were loaded", modules.join(", "))),
+        }
+    }
+
+    /// Tells of hooks whose state is another than was told before, and why.
+    fn tell_hooks(&mut self, why: &str) -> Result<(), PipelineError> {
+        let hooks = self.probe.hooks();
+        let changed: Vec<Planned> = hooks
+            .iter()
+            .zip(&self.told)
+            .filter(|(now, told)| now.state != told.state)
+            .map(|(now, _)| now.clone())
+            .collect();
+        tell_disabled(&changed);
+        self.collector.set_absent(absent(hooks));
+        self.told = hooks.to_vec();
+        let hooks = Hooks {
+            time: jiff::Timestamp::now(),
+            why: why.to_owned(),
+            attached: count_attached(hooks),
+            hooks: plan::states(&changed),
+        };
+        if let Some(recorder) = &mut self.recorder {
+            recorder.hooks(&hooks);
+        }
+        Ok(self.observer.hooks(&hooks)?)
+    }
+
+    /// Tells of the flows that the engine hands out.
+    fn tell(
+        &mut self,
+        ask: impl FnOnce(&mut Engine, &mut dyn FnMut(&Flow, Fate)),
+    ) -> Result<(), PipelineError> {
+        let Self {
+            collector,
+            recorder,
+            engine,
+            clock,
+            observer,
+            ..
+        } = self;
+        let mut node = Node {
+            collector,
+            recorder: recorder.as_deref_mut(),
+            told: 0,
+        };
+        Ok(diagnosis::report(
+            |say| ask(engine, say),
+            &mut node,
+            clock,
+            *observer,
+        )?)
+    }
+
+    /// Tells about lost records, if there are more than before.
+    fn health(&mut self) -> Result<(), PipelineError> {
+        let by_hook = self.probe.lost().context("cannot read the loss counters")?;
+        let health = Health {
+            time: jiff::Timestamp::now(),
+            events: self.events,
+            lost_by_hook: by_hook
+                .into_iter()
+                .map(|(hook, lost)| (hook.to_owned(), lost))
+                .collect(),
+        };
+        if health.lost() <= self.lost {
+            return Ok(());
+        }
+        self.lost = health.lost();
+        self.collector.lost(monotonic_ns()?);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.health(&health);
+        }
+        Ok(self.observer.health(&health)?)
+    }
+
+    fn finish(&mut self) -> Result<(), PipelineError> {
+        self.drain();
+        self.health()?;
+        self.learned();
+        let end = End {
+            now_ns: monotonic_ns()?,
+            events: self.events,
+            lost: self.lost,
+        };
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end(&end);
+        }
+        self.tell(|engine, say| engine.finish(end.now_ns, say))?;
+        if let Some(mut recorder) = self.recorder.take() {
+            let finished = recorder.finish(self.engine.next_id());
+            finished.map_err(cannot_record)?;
+        }
+        self.observer.end(&end)?;
+        match self.unreadable_records {
+            0 => Ok(()),
+            unreadable => Err(PipelineError::Failed(anyhow::anyhow!(
+                "{unreadable} records could not be decoded: the BPF object and the program do not fit together"
+            ))),
+        }
+    }
+}
+
+/// Waits for the signal, if there is one to wait for.
+async fn asked(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+fn count_attached(hooks: &[Planned]) -> usize {
+    hooks.iter().filter(|hook| hook.state == State::Attached).count()
+}
+
+fn tell_disabled(hooks: &[Planned]) {
+    for hook in hooks {
+        if let State::Disabled(why) = &hook.state {
+            eprintln!("tracer: hook {} is off: {why}", hook.info.name);
+        }
+    }
+}
+
+/// The hooks of which nothing will be seen, wanted or not.
+fn absent(hooks: &[Planned]) -> impl Iterator<Item = Hook> {
+    hooks
+        .iter()
+        .filter(|hook| matches!(hook.state, State::Missing(_) | State::Disabled(_)))
+        .map(|hook| hook.info.hook)
+}
+
+/// `CLOCK_MONOTONIC`, the clock of the kernel's records, in nanoseconds.
+fn monotonic_ns() -> Result<u64, PipelineError> {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).context("cannot read the monotonic clock")?;
+    let time = Duration::from(time);
+    Ok(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}

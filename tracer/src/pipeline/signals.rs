@@ -1,0 +1,77 @@
+//! Signals: the first ends tracing in good order, the second at once.
+//!
+//! They are taken on a thread of their own: a reader that does not read may hold up the one that prints for ever.
+
+use std::{io, thread};
+
+use tokio::{
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+
+/// What a shell reports for a program that ended by SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// The signals that end tracing.
+pub struct Signals {
+    first: oneshot::Receiver<()>,
+}
+
+impl Signals {
+    /// From here on no signal ends the process by itself. `on_second` is called right before the second one does.
+    pub fn listen(on_second: fn()) -> io::Result<Self> {
+        let (tell, first) = oneshot::channel();
+        let runtime = Builder::new_current_thread().enable_io().build()?;
+        let mut listener = {
+            let _entered = runtime.enter();
+            Listener::new()?
+        };
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                listener.any().await;
+                // Nobody listens any more if tracing has ended by itself.
+                let _ = tell.send(());
+                listener.any().await;
+                on_second();
+                // The kernel detaches every hook when the process is gone.
+                std::process::exit(INTERRUPTED);
+            });
+        })?;
+        Ok(Self { first })
+    }
+
+    /// Waits for the first signal, on a thread that has nothing else to do.
+    pub fn wait(self) {
+        let _ = self.first.blocking_recv();
+    }
+
+    /// Waits for the first signal.
+    pub async fn first(&mut self) {
+        let _ = (&mut self.first).await;
+    }
+}
+
+struct Listener {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Listener {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}

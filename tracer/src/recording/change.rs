@@ -1,0 +1,394 @@
+//! What changes in the facts of the node, as a recording tells it.
+//!
+//! A recording holds what live tracing knew of the node when it judged a flow, not how it came to know. So replay needs
+//! no node, and another way of reading the node makes no recording unreadable.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+    net::{IpAddr, SocketAddr},
+};
+
+use serde::{Deserialize, Serialize};
+use tracer_common::hook::Hook;
+
+use super::patch::Patch;
+use crate::facts::{
+    Facts, NetnsFacts,
+    changed::Changed,
+    iptables::Table,
+    ipvs,
+    ipvs_settings::IpvsSettings,
+    kube_proxy::{LocalNodePorts, NodePorts},
+    nft::{self, map::Map, rule::Rule},
+    route::Route,
+    sysctl::Sysctls,
+};
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "of", rename_all = "snake_case")]
+pub enum Change {
+    /// Of names of kernel functions by address.
+    Symbols(Entries<u64, String>),
+    /// Of facts of a network namespace.
+    Netns(Box<NetnsChange>),
+    /// A network namespace of which nothing is known any more.
+    NetnsGone {
+        /// Its number.
+        inum: u32,
+    },
+    /// Of ways.
+    Routes(Entries<(u32, IpAddr), Route>),
+    /// Of backends to which no rule led, and when.
+    Unreachable(Entries<(u32, SocketAddr), VecDeque<u64>>),
+    /// Of the hooks that show nothing, by number: all of them.
+    Absent {
+        /// The hooks.
+        hooks: Vec<u16>,
+    },
+    /// Of when records were last found to be lost.
+    Lost {
+        /// Monotonic nanoseconds.
+        at_ns: Option<u64>,
+    },
+    /// Of something that a newer tracer knows of.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Entries of a table that are new or others, and those that are gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entries<K, V> {
+    /// New ones and others.
+    pub set: Vec<(K, V)>,
+    /// Those that are gone.
+    pub gone: Vec<K>,
+}
+
+/// What changes in the facts of a network namespace; what is left out stays.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetnsChange {
+    /// Its number.
+    pub inum: u32,
+    /// See [`NetnsFacts::services`], and so on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub services: Option<Patch<ipvs::Service>>,
+    /// See [`NetnsFacts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sysctls: Option<Sysctls>,
+    /// See [`NetnsFacts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipvs_settings: Option<IpvsSettings>,
+    /// See [`NetnsFacts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chains: Option<Patch<nft::Chain>>,
+    /// See [`NetnsFacts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Patch<Rule>>,
+    /// See [`NetnsFacts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub former: Option<Patch<Rule>>,
+    /// See [`NetnsFacts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maps: Option<Patch<Map>>,
+    /// See [`NetnsFacts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tables: Option<Patch<Table>>,
+    /// See [`NetnsFacts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_ports: Option<NodePorts>,
+    /// See [`NetnsFacts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_node_ports: Option<LocalNodePorts>,
+}
+
+/// What makes `now` of `before`, as far as it may have changed; `before` is the same as `now` then. Names of drop
+/// reasons are no part of it: they are those of the kernel, and the head has them.
+pub fn between(before: &mut Facts, now: &Facts, changed: &Changed) -> Vec<Change> {
+    let mut out = Vec::new();
+    if changed.symbols {
+        out.extend(entries(&before.symbols, &now.symbols).map(Change::Symbols));
+    }
+    for &inum in &changed.netns {
+        match now.netns.get(&inum) {
+            Some(netns) => {
+                let before = before.netns.entry(inum).or_default();
+                out.extend(of_netns(inum, before, netns).map(|change| Change::Netns(Box::new(change))));
+            }
+            None if before.netns.contains_key(&inum) => out.push(Change::NetnsGone { inum }),
+            None => {}
+        }
+    }
+    if changed.routes {
+        out.extend(entries(&before.routes, &now.routes).map(Change::Routes));
+    }
+    if changed.unreachable {
+        let (before, now) = (&before.unreachable_by_rule, &now.unreachable_by_rule);
+        out.extend(entries(before, now).map(Change::Unreachable));
+    }
+    if changed.absent && before.absent != now.absent {
+        out.push(Change::Absent {
+            hooks: now.absent.iter().map(|&hook| hook as u16).collect(),
+        });
+    }
+    if changed.lost && before.lost_ns != now.lost_ns {
+        out.push(Change::Lost { at_ns: now.lost_ns });
+    }
+    for change in &out {
+        change.clone().apply(before);
+    }
+    out
+}
+
+/// What makes these facts of none.
+#[must_use]
+pub fn whole(facts: &Facts) -> Vec<Change> {
+    between(&mut Facts::default(), facts, &Changed::all(facts))
+}
+
+impl Change {
+    /// Makes the change; `false` if it is unknown, or cannot be one of these facts.
+    pub fn apply(self, facts: &mut Facts) -> bool {
+        match self {
+            Self::Symbols(entries) => entries.apply(&mut facts.symbols),
+            Self::Netns(change) => return change.apply(facts),
+            Self::NetnsGone { inum } => drop(facts.netns.remove(&inum)),
+            Self::Routes(entries) => entries.apply(&mut facts.routes),
+            Self::Unreachable(entries) => entries.apply(&mut facts.unreachable_by_rule),
+            Self::Absent { hooks } => {
+                facts.absent = hooks.into_iter().filter_map(Hook::from_number).collect();
+            }
+            Self::Lost { at_ns } => facts.lost_ns = at_ns,
+            Self::Unknown => return false,
+        }
+        true
+    }
+}
+
+impl<K: Eq + Hash, V> Entries<K, V> {
+    fn apply(self, table: &mut HashMap<K, V>) {
+        for key in &self.gone {
+            table.remove(key);
+        }
+        table.extend(self.set);
+    }
+}
+
+fn entries<K: Copy + Ord + Hash, V: Clone + PartialEq>(
+    before: &HashMap<K, V>,
+    now: &HashMap<K, V>,
+) -> Option<Entries<K, V>> {
+    let others = now.iter().filter(|&(key, value)| before.get(key) != Some(value));
+    let mut set: Vec<(K, V)> = others.map(|(key, value)| (*key, value.clone())).collect();
+    set.sort_by_key(|(key, _)| *key);
+    let mut gone: Vec<K> = before
+        .keys()
+        .filter(|key| !now.contains_key(key))
+        .copied()
+        .collect();
+    gone.sort();
+    (!set.is_empty() || !gone.is_empty()).then_some(Entries { set, gone })
+}
+
+fn of_netns(inum: u32, before: &NetnsFacts, now: &NetnsFacts) -> Option<NetnsChange> {
+    let list = |rules: &VecDeque<Rule>| rules.iter().cloned().collect::<Vec<_>>();
+    let change = NetnsChange {
+        inum,
+        services: Patch::between(&before.services, &now.services),
+        sysctls: other(&before.sysctls, &now.sysctls),
+        ipvs_settings: other(&before.ipvs_settings, &now.ipvs_settings),
+        chains: Patch::between(&before.chains, &now.chains),
+        rules: Patch::between(&before.rules, &now.rules),
+        former: (before.former != now.former)
+            .then(|| Patch::between(&list(&before.former), &list(&now.former)))
+            .flatten(),
+        maps: Patch::between(&before.maps, &now.maps),
+        tables: Patch::between(&before.tables, &now.tables),
+        node_ports: other(&before.node_ports, &now.node_ports),
+        local_node_ports: other(&before.local_node_ports, &now.local_node_ports),
+    };
+    let nothing = NetnsChange {
+        inum,
+        ..NetnsChange::default()
+    };
+    (change != nothing).then_some(change)
+}
+
+fn other<T: Clone + PartialEq>(before: &T, now: &T) -> Option<T> {
+    (before != now).then(|| now.clone())
+}
+
+impl NetnsChange {
+    fn apply(self, facts: &mut Facts) -> bool {
+        let known = facts.netns.entry(self.inum).or_default();
+        let mut fits = patch(self.services, &mut known.services);
+        fits &= patch(self.chains, &mut known.chains);
+        fits &= patch(self.rules, &mut known.rules);
+        fits &= patch(self.maps, &mut known.maps);
+        fits &= patch(self.tables, &mut known.tables);
+        if self.former.is_some() {
+            let mut former = Vec::from(std::mem::take(&mut known.former));
+            fits &= patch(self.former, &mut former);
+            known.former = former.into();
+        }
+        set(self.sysctls, &mut known.sysctls);
+        set(self.ipvs_settings, &mut known.ipvs_settings);
+        set(self.node_ports, &mut known.node_ports);
+        set(self.local_node_ports, &mut known.local_node_ports);
+        fits
+    }
+}
+
+fn patch<T: Clone + PartialEq>(patch: Option<Patch<T>>, list: &mut Vec<T>) -> bool {
+    patch.is_none_or(|patch| patch.apply(list))
+}
+
+fn set<T>(new: Option<T>, old: &mut T) {
+    if let Some(new) = new {
+        *old = new;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{
+        ipvs::{Listens, RealServer, Service},
+        ipvs_settings::Values,
+        nft::{
+            Family,
+            rule::{Decides, Verdict, asks::Asks},
+        },
+    };
+
+    fn rule(handle: u64) -> Rule {
+        Rule {
+            family: Family::Other(77),
+            table: "filter".to_owned(),
+            chain: "FORWARD".to_owned(),
+            handle,
+            number: 1,
+            comment: None,
+            decides: Decides::Verdict(Verdict::Jump("cali-FORWARD".to_owned())),
+            dport: None,
+            has_destination: false,
+            asks_invalid: false,
+            translation: None,
+            asks: Asks::default(),
+        }
+    }
+
+    fn service(port: u16, weight: i32) -> Service {
+        let address = |port| SocketAddr::from(([10, 0, 0, 1], port));
+        Service {
+            listens: Listens::Address {
+                protocol: 6,
+                address: address(port),
+            },
+            scheduler: "rr".to_owned(),
+            persistent: None,
+            one_packet: false,
+            real_servers: vec![RealServer {
+                address: address(8080),
+                forward: "Masq".to_owned(),
+                weight,
+                active: 1,
+                inactive: 2,
+            }],
+        }
+    }
+
+    fn facts() -> Facts {
+        let mut node_ports = NodePorts::default();
+        node_ports.add(30_080, false, "shop/web".to_owned());
+        let way = (7, IpAddr::from([10, 0, 0, 9]));
+        let backend = (7, SocketAddr::from(([10, 244, 1, 2], 8080)));
+        let mut ipvs_settings = IpvsSettings::default();
+        ipvs_settings.add(5, Values::default());
+        let netns = NetnsFacts {
+            services: vec![service(30_080, 1), service(30_081, 1)],
+            ipvs_settings,
+            node_ports,
+            ..NetnsFacts::default()
+        };
+        Facts {
+            symbols: HashMap::from([(u64::MAX - 1, "nf_hook_slow+0xc3".to_owned())]),
+            netns: HashMap::from([(7, netns), (8, NetnsFacts::default())]),
+            routes: HashMap::from([(way, Route::None(101))]),
+            unreachable_by_rule: HashMap::from([(backend, VecDeque::from([5, 6]))]),
+            absent: [Hook::IpvsIn, Hook::NftDoChain].into(),
+            lost_ns: Some(9),
+            ..Facts::default()
+        }
+    }
+
+    /// As a recording keeps it.
+    fn through_text(changes: &[Change]) -> Vec<Change> {
+        let text = serde_json::to_vec(changes).expect("changes are text");
+        serde_json::from_slice(&text).expect("and are read again")
+    }
+
+    #[test]
+    fn all_facts_come_back() {
+        let mut read = Facts::default();
+        for change in through_text(&whole(&facts())) {
+            assert!(change.apply(&mut read));
+        }
+        let mut expected = facts();
+        // Of nothing nothing is told.
+        expected.netns.remove(&8);
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn what_changes_is_told_and_nothing_else() {
+        let mut before = facts();
+        let mut now = facts();
+        assert_eq!(between(&mut before, &now, &Changed::all(&now)), []);
+        now.symbols.clear();
+        now.lost_ns = Some(10);
+        now.netns.remove(&8);
+        let netns = now.netns.get_mut(&7).expect("a netns");
+        netns.services[1] = service(30_081, 0);
+        netns.former.push_back(rule(3));
+        let mut replayed = before.clone();
+        let changed = Changed {
+            netns: [7, 8].into(),
+            ..Changed::all(&now)
+        };
+        let changes = through_text(&between(&mut before, &now, &changed));
+        assert_eq!(before, now);
+        assert_eq!(changes.len(), 4, "{changes:?}");
+        for change in changes {
+            assert!(change.apply(&mut replayed));
+        }
+        assert_eq!(replayed, now);
+    }
+
+    #[test]
+    fn what_a_newer_tracer_tells_is_left_out() {
+        let change: Change = serde_json::from_str(r#"{"of":"weather","is":"fine"}"#).expect("a change");
+        assert_eq!(change, Change::Unknown);
+        let mut known = facts();
+        assert!(!change.apply(&mut known));
+        assert_eq!(known, facts());
+        let members = r#"{"of":"netns","inum":7,"sockets":[1],"sysctls":{"values":{"a":"b"}}}"#;
+        let change: Change = serde_json::from_str(members).expect("a change");
+        assert!(change.apply(&mut known));
+        assert_eq!(known.netns[&7].sysctls.get("a"), Some("b"));
+    }
+
+    #[test]
+    fn what_cannot_be_of_these_facts_changes_nothing() {
+        let change = Change::Netns(Box::new(NetnsChange {
+            inum: 7,
+            services: Some(Patch::At(vec![(9, service(1, 1))])),
+            ..NetnsChange::default()
+        }));
+        let mut known = facts();
+        assert!(!change.apply(&mut known));
+        assert_eq!(known, facts());
+    }
+}

@@ -1,0 +1,213 @@
+use tempfile::tempdir;
+
+use super::*;
+use crate::{
+    decode::record::RECORDS,
+    facts::{Facts, changed::Changed},
+    finding::run::End,
+    finding::sink::RecordSink as _,
+    flow::begun::Begun,
+    recording::{
+        chunk::ChunkHead,
+        flight::Flight,
+        item::Item,
+        reader::{Damage, Reader},
+        recorder::Recorder,
+    },
+};
+
+fn head() -> Head {
+    Head {
+        records: RECORDS,
+        session: "a run".to_owned(),
+        ..Head::default()
+    }
+}
+
+/// A record that no other record helps to pack.
+fn record(number: u64) -> Vec<u8> {
+    let mut seed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    // Time and flow.
+    let mut out = [number.to_le_bytes(); 2].concat();
+    for _ in 0..64 {
+        for _ in 0..3 {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+        }
+        out.extend(seed.to_le_bytes());
+    }
+    out
+}
+
+/// Records so many records, a tick behind each, and a fact of the node that changes with each.
+fn record_all(sink: Box<dyn Sink>, count: u64, write_out_at: Option<u64>) {
+    let mut recorder = Recorder::new(sink);
+    recorder.begin(head()).expect("room for the head");
+    let mut facts = Facts::default();
+    let changed = Changed {
+        symbols: true,
+        lost: true,
+        ..Changed::default()
+    };
+    for number in 1..=count {
+        recorder.record(&record(number));
+        recorder.relieve(number + 1);
+        recorder.tick(number, false, number + 1);
+        facts.lost_ns = Some(number);
+        facts.symbols.insert(number % 10, number.to_string());
+        recorder.facts(None, &facts, &changed);
+        if write_out_at == Some(number) {
+            assert!(recorder.write_out(number + 1).expect("room").is_some());
+        }
+    }
+    recorder.check().expect("room");
+    recorder.end(&End::default());
+    recorder.finish(count + 1).expect("room");
+}
+
+/// The numbers of the records in a file, and the facts at its end.
+fn read(path: &Path) -> (Head, Vec<u64>, Facts, Damage, Vec<ChunkHead>) {
+    let mut reader = Reader::new(File::open(path).expect("a file")).expect("a recording");
+    let (mut numbers, mut facts, mut heads) = (Vec::new(), Facts::default(), Vec::new());
+    while let Some(log) = reader.next_log().expect("a recording") {
+        heads.push(log.head);
+        for item in log.items() {
+            match item.expect("an item") {
+                Item::Record(bytes) => {
+                    numbers.push(u64::from_le_bytes(*bytes.first_chunk().expect("a number")));
+                }
+                Item::Facts(learned) => assert!(learned.change.apply(&mut facts)),
+                _ => {}
+            }
+        }
+    }
+    (reader.head().clone(), numbers, facts, reader.damage(), heads)
+}
+
+/// The flows that had begun before a file does, as it says.
+fn begun_before(path: &Path) -> Option<Begun> {
+    let mut reader = Reader::new(File::open(path).expect("a file")).expect("a recording");
+    let log = reader.next_log().expect("a recording").expect("a chunk");
+    log.items().find_map(|item| match item {
+        Ok(Item::Begun(begun)) => Some(begun),
+        _ => None,
+    })
+}
+
+/// Does the file say that all flows before its first one had begun, and no other?
+fn tells_begun(path: &Path, first: u64) -> bool {
+    begun_before(path).is_some_and(|begun| begun.has(first - 1) && !begun.has(first))
+}
+
+fn facts_at(count: u64) -> Facts {
+    Facts {
+        lost_ns: Some(count),
+        symbols: (count.saturating_sub(9).max(1)..=count)
+            .map(|number| (number % 10, number.to_string()))
+            .collect(),
+        ..Facts::default()
+    }
+}
+
+#[test]
+fn one_file_holds_everything() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("node.trace");
+    record_all(
+        Box::new(Files::open(&path, None, None).expect("a file")),
+        5000,
+        None,
+    );
+    let (read_head, numbers, facts, damage, heads) = read(&path);
+    assert_eq!(read_head, head());
+    assert_eq!(numbers, (1..=5000).collect::<Vec<_>>());
+    assert_eq!(facts, facts_at(5000));
+    assert!(damage.ended && heads.len() > 1);
+    // A chunk tells which flow begins next in it, so that what is lost before it changes no number.
+    assert_eq!(heads[0].next_flow, 1);
+    let first = heads[1].first_ns;
+    assert!((first..=first + 1).contains(&heads[1].next_flow));
+}
+
+#[test]
+fn a_row_of_files_is_read_as_one_and_each_by_itself() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("node.trace");
+    let files = Files::open(&path, Some(1_500_000), Some(2)).expect("a file");
+    record_all(Box::new(files), 20_000, None);
+    let mut names: Vec<_> = fs::read_dir(folder.path())
+        .expect("a folder")
+        .map(|entry| entry.expect("a file").path())
+        .collect();
+    names.sort();
+    let [older, newest] = names.as_slice() else {
+        panic!("{names:?}")
+    };
+    assert!(older.to_string_lossy().ends_with(".trace"));
+    let (first, mut numbers, _, damage, _) = read(older);
+    assert!(damage.ended && numbers[0] > 1 && first.part > 0);
+    assert!(tells_begun(older, numbers[0]));
+    let (second, more, facts, ..) = read(newest);
+    assert_eq!(second.part, first.part + 1);
+    // It is complete without the files before it.
+    assert_eq!(facts, facts_at(20_000));
+    numbers.extend(more);
+    assert_eq!(numbers, (numbers[0]..=20_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_flight_recorder_keeps_the_end_and_what_was_known_before_it() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("node.trace");
+    let flight = Flight::open(&path, 3_000_000).expect("a file");
+    record_all(Box::new(flight), 20_000, Some(100));
+    let (_, numbers, facts, damage, _) = read(&path);
+    assert!(damage.ended && numbers[0] > 1, "{}", numbers[0]);
+    assert!(tells_begun(&path, numbers[0]));
+    assert_eq!(numbers, (numbers[0]..=20_000).collect::<Vec<_>>());
+    assert_eq!(facts, facts_at(20_000));
+    assert!(fs::metadata(&path).expect("a file").len() < 3_300_000);
+    let (_, numbers, facts, ..) = read(&folder.path().join("node.0001.trace"));
+    assert_eq!(numbers, (1..=100).collect::<Vec<_>>());
+    assert_eq!(begun_before(&folder.path().join("node.0001.trace")), None);
+    assert_eq!(facts, facts_at(100));
+}
+
+#[test]
+fn an_old_recording_is_kept_until_a_new_one_begins() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("node.trace");
+    fs::write(&path, "an old recording").expect("a file");
+    drop(Files::open(&path, None, None).expect("a file"));
+    drop(Flight::open(&path, 1 << 20).expect("a file"));
+    assert_eq!(fs::read(&path).expect("a file"), b"an old recording");
+    record_all(Box::new(Files::open(&path, None, None).expect("a file")), 1, None);
+    assert_eq!(read(&path).1, [1]);
+}
+
+#[test]
+fn where_nothing_can_be_written_it_says_so_at_once() {
+    let nowhere = Path::new("/nonexistent/node.trace");
+    assert!(Files::open(nowhere, None, None).is_err());
+    assert!(Flight::open(nowhere, 1 << 20).is_err());
+}
+
+#[test]
+fn a_full_disk_is_told_once_and_what_was_written_stays_readable() {
+    let full = Path::new("/dev/full");
+    let Ok(files) = Files::open(full, None, None) else {
+        return;
+    };
+    let error = Recorder::new(Box::new(files)).begin(head()).expect_err("no room");
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+}
+
+#[test]
+fn names_are_numbered_before_their_ending() {
+    assert_eq!(
+        numbered(Path::new("a/node.trace"), 3),
+        Path::new("a/node.0003.trace")
+    );
+    assert_eq!(numbered(Path::new("a/node"), 12), Path::new("a/node.0012"));
+}

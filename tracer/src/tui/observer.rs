@@ -1,0 +1,160 @@
+//! The screen as an observer of a live run.
+
+use std::io::{self, Write as _};
+use std::ops::ControlFlow;
+
+use crate::{
+    finding::{
+        Clock, Finding, Observer,
+        costs::Costs,
+        head::Head,
+        observer::Progress,
+        run::{End, Health, Hooks},
+        selection::Selection,
+        totals::Totals,
+    },
+    tui::{
+        message::Msg,
+        row,
+        screen::{Screen, Steer},
+        theme::Theme,
+    },
+};
+
+/// Passes on to the screen what a live run finds out.
+pub struct ScreenObserver {
+    theme: Theme,
+    selection: Selection,
+    screen: Option<Screen>,
+    /// Sent to the screen with the next flush.
+    messages: Vec<Msg>,
+    totals: Totals,
+    patience_ns: u64,
+}
+
+impl ScreenObserver {
+    /// The screen opens when the run starts.
+    #[must_use]
+    pub fn new(theme: Theme, selection: &Selection) -> Self {
+        Self {
+            theme,
+            selection: selection.clone(),
+            screen: None,
+            messages: Vec::new(),
+            totals: Totals::default(),
+            patience_ns: 0,
+        }
+    }
+
+    /// What was shown, counted.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    fn send(&mut self) {
+        if let Some(screen) = &self.screen {
+            screen.tell(self.messages.drain(..));
+        }
+    }
+}
+
+/// The message with which a run begins.
+pub(super) fn start(head: &Head, selection: &Selection) -> Msg {
+    Msg::Start {
+        host: head.host.clone(),
+        kernel: head.kernel.clone(),
+        ports: head.ports.len(),
+        only: selection.words(),
+        hooks: head.hooks.clone(),
+        clock: Clock::new(head.wall, head.monotonic_ns),
+    }
+}
+
+/// Opens the screen; without a terminal that is an error which says what to do.
+pub(super) fn open(theme: Theme, steer: Option<Steer>) -> io::Result<Screen> {
+    Screen::open(theme, steer).map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("cannot use the terminal: {error}; try --plain"),
+        )
+    })
+}
+
+impl Observer for ScreenObserver {
+    fn start(&mut self, head: &Head) -> io::Result<()> {
+        self.screen = Some(open(self.theme, None)?);
+        self.patience_ns = head.patience_ns;
+        self.messages.push(start(head, &self.selection));
+        self.send();
+        Ok(())
+    }
+
+    fn hooks(&mut self, hooks: &Hooks) -> io::Result<()> {
+        self.messages.push(Msg::Hooks {
+            why: hooks.why.clone(),
+            hooks: hooks.hooks.clone(),
+        });
+        Ok(())
+    }
+
+    fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
+        if self.selection.wants(finding) {
+            self.totals.add(finding);
+            let shown = row::Told::of(finding, self.patience_ns);
+            self.messages.push(Msg::Flow(Box::new(shown)));
+        }
+        Ok(())
+    }
+
+    fn wants_pending(&self) -> bool {
+        self.selection.wants_pending()
+    }
+
+    fn health(&mut self, health: &Health) -> io::Result<()> {
+        self.messages.push(Msg::Lost(health.lost_by_hook.clone()));
+        Ok(())
+    }
+
+    fn end(&mut self, _: &End) -> io::Result<()> {
+        self.messages.push(Msg::Ended);
+        self.send();
+        if let Some(screen) = &mut self.screen {
+            screen.close();
+            // Nobody may be there to read it.
+            let _ = writeln!(io::stderr(), "tracer: detaching hooks");
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.send();
+        Ok(())
+    }
+
+    fn now(&mut self, now_ns: u64) -> io::Result<ControlFlow<()>> {
+        self.messages.push(Msg::Now(now_ns));
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn damage(&mut self, what: &str) -> io::Result<()> {
+        self.messages.push(Msg::Notice(what.to_owned()));
+        Ok(())
+    }
+
+    fn progress(&mut self, progress: Progress) {
+        self.messages.push(Msg::Records(progress.events));
+    }
+
+    fn wants_costs(&self) -> bool {
+        self.screen.as_ref().is_some_and(Screen::shows_hooks)
+    }
+
+    fn costs(&mut self, costs: Costs) {
+        self.messages.push(Msg::Costs(costs));
+    }
+
+    fn is_done(&self) -> bool {
+        self.screen.as_ref().is_some_and(Screen::is_over)
+    }
+}

@@ -1,0 +1,199 @@
+//! A recording on the screen: played at any speed, with a timeline to scrub on.
+//!
+//! A recording can only be read forwards. To go back, whoever replays it reads it from its beginning again, as fast as
+//! possible, up to the moment that is wanted ([`Player::rewind`]).
+
+pub mod control;
+pub mod scan;
+
+use std::{
+    io,
+    ops::ControlFlow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use self::control::{Control, Next};
+use crate::{
+    finding::{
+        Finding, Observer,
+        head::Head,
+        run::{End, Health, Hooks},
+        selection::Selection,
+        totals::Totals,
+    },
+    tui::{
+        message::{Msg, Play},
+        observer, row,
+        screen::Screen,
+        theme::Theme,
+    },
+};
+
+/// How often the screen is updated.
+const UPDATE: Duration = Duration::from_millis(60);
+
+/// Shows a recording and follows the user's wishes about where to play it.
+pub struct Player {
+    patience_ns: u64,
+    selection: Selection,
+    screen: Screen,
+    control: Arc<Control>,
+    messages: Vec<Msg>,
+    /// When the screen was last updated.
+    updated: Instant,
+    /// The next failure, which the user looked for.
+    found: Option<u64>,
+    records: u64,
+    totals: Totals,
+}
+
+impl Player {
+    /// Opens the screen. `control` is where the recording is played.
+    pub fn open(theme: Theme, selection: &Selection, control: Arc<Control>) -> io::Result<Self> {
+        let steered = Arc::clone(&control);
+        let steer = Box::new(move |play: Play| steered.steer(play));
+        let screen = observer::open(theme, Some(steer))?;
+        screen.tell([Msg::Notice(
+            "this is all of it; 0 plays it from its start, x goes to the next trouble".to_owned(),
+        )]);
+        Ok(Self {
+            patience_ns: 0,
+            selection: selection.clone(),
+            screen,
+            control,
+            messages: Vec::new(),
+            updated: Instant::now(),
+            found: None,
+            records: 0,
+            totals: Totals::default(),
+        })
+    }
+
+    /// Has the user, or a signal, ended it?
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.screen.is_over() || self.control.is_stopped()
+    }
+
+    /// The recording was played to its end: waits until it is to be played again. Returns what was shown, counted.
+    pub fn wait_at_end(&mut self) -> Totals {
+        if self.control.ended() {
+            let notice = "no flow goes wrong from there on".to_owned();
+            self.messages.push(Msg::Notice(notice));
+        }
+        self.update(true);
+        while !self.is_over() && !self.control.is_rewound() {
+            self.control.wait(UPDATE);
+            self.update(true);
+        }
+        std::mem::take(&mut self.totals)
+    }
+
+    /// The recording is read from its beginning again.
+    pub fn rewind(&mut self) {
+        self.control.begin();
+        self.totals = Totals::default();
+        self.messages.clear();
+        self.messages.push(Msg::Rewound);
+    }
+
+    /// Gives the terminal back.
+    pub fn close(&mut self) {
+        self.screen.close();
+    }
+
+    fn update(&mut self, now: bool) {
+        if !now && self.updated.elapsed() < UPDATE && self.messages.len() < 10_000 {
+            return;
+        }
+        self.updated = Instant::now();
+        self.messages.push(Msg::Records(self.records));
+        self.messages.push(Msg::Playing(self.control.playing()));
+        self.screen.tell(self.messages.drain(..));
+    }
+}
+
+impl Observer for Player {
+    fn start(&mut self, head: &Head) -> io::Result<()> {
+        self.patience_ns = head.patience_ns;
+        // Before all else, so that nothing of a recording is shown as if it happened now.
+        self.messages.push(Msg::Playing(self.control.playing()));
+        self.messages.push(observer::start(head, &self.selection));
+        Ok(())
+    }
+
+    fn hooks(&mut self, hooks: &Hooks) -> io::Result<()> {
+        self.messages.push(Msg::Hooks {
+            why: hooks.why.clone(),
+            hooks: hooks.hooks.clone(),
+        });
+        Ok(())
+    }
+
+    fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
+        if self.selection.wants(finding) {
+            self.totals.add(finding);
+            if finding.is_failure() && self.control.found() {
+                self.found = Some(finding.flow.id);
+            }
+            let shown = row::Told::of(finding, self.patience_ns);
+            self.messages.push(Msg::Flow(Box::new(shown)));
+        }
+        Ok(())
+    }
+
+    fn wants_pending(&self) -> bool {
+        self.selection.wants_pending()
+    }
+
+    fn health(&mut self, health: &Health) -> io::Result<()> {
+        self.messages.push(Msg::Lost(health.lost_by_hook.clone()));
+        Ok(())
+    }
+
+    fn damage(&mut self, what: &str) -> io::Result<()> {
+        self.messages.push(Msg::Notice(what.to_owned()));
+        Ok(())
+    }
+
+    fn end(&mut self, end: &End) -> io::Result<()> {
+        self.records = end.events;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if let Some(found) = self.found.take() {
+            self.messages.push(Msg::Found(found));
+            self.update(true);
+        } else {
+            self.update(false);
+        }
+        Ok(())
+    }
+
+    fn records(&mut self, records: u64) {
+        self.records = records;
+    }
+
+    /// Waits until playback has reached this moment.
+    fn now(&mut self, now_ns: u64) -> io::Result<ControlFlow<()>> {
+        loop {
+            if self.is_over() {
+                return Ok(ControlFlow::Break(()));
+            }
+            match self.control.next(now_ns) {
+                Next::Go => break,
+                Next::Wait(time) => {
+                    self.messages.push(Msg::Now(self.control.now_ns()));
+                    self.update(true);
+                    self.control.wait(time.min(UPDATE));
+                }
+                Next::Rewind => return Ok(ControlFlow::Break(())),
+            }
+        }
+        self.messages.push(Msg::Now(now_ns));
+        self.update(false);
+        Ok(ControlFlow::Continue(()))
+    }
+}
