@@ -195,6 +195,18 @@ fn servers_over_their_threshold_are_told_from_servers_without_weight() {
 }
 
 #[test]
+fn draining_servers_are_counted_in_singular_and_plural() {
+    let explanation = |servers: &[IpvsDest]| {
+        let number = u32::try_from(servers.len()).expect("a few");
+        told(no_server_fits(servers, number, 1)).2.explanation
+    };
+    let one = explanation(&[dest(1, 0, false)]);
+    assert!(one.contains("has 1 real server and it is draining"), "{one}");
+    let two = explanation(&[dest(1, 0, false), dest(2, 0, true)]);
+    assert!(two.contains("has 2 real servers and all are draining"), "{two}");
+}
+
+#[test]
 fn a_server_that_would_have_fit_leaves_it_unknown() {
     // As with source hashing, which asks one server only.
     let one_fits = [dest(1, 1, true), dest(2, 1, false)];

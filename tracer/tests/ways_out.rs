@@ -196,7 +196,7 @@ fn a_queue_a_filter_and_a_device_that_is_not_up_are_told_apart() {
             "veth_xmit+0x40 [veth]",
             Some("NOT_SPECIFIED"),
             "noqueue",
-            "on output at eth0.",
+            "on output at a device.",
         ),
     ] {
         let mut story = Story::new();
