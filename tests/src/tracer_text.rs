@@ -7,19 +7,19 @@
 pub(crate) const RECORDING: &str = "recording on ";
 
 /// `tracer record --until` has seen the event.
-pub(crate) const EVENT_SEEN: &str = "seen: ";
+pub(crate) const EVENT_SEEN: &str = "matched: ";
 
 /// `tracer record` ends without a flow.
-pub(crate) const NO_FLOW: &str = "no flow";
+pub(crate) const NO_FLOW: &str = "no flows";
 
 /// `tracer record` cannot write.
-pub(crate) const CANNOT_RECORD: &str = "cannot go on recording";
+pub(crate) const CANNOT_RECORD: &str = "cannot continue recording";
 
 /// A recording has no end.
-pub(crate) const UNCLEAN_END: &str = "it was not ended in good order";
+pub(crate) const UNCLEAN_END: &str = "incomplete (the recorder was killed or the disk was full)";
 
 /// A recording ends with a partial chunk.
-pub(crate) const PARTIAL_CHUNK: &str = "not whole";
+pub(crate) const PARTIAL_CHUNK: &str = " bytes are unusable";
 
 /// `tracer hooks` could not attach a hook.
 pub(crate) const HOOK_REFUSED: &str = "the kernel refused it";

@@ -4,7 +4,7 @@ mod story;
 
 use std::collections::VecDeque;
 
-use story::{MS, NF_DROP, PATIENCE, Story, has, original, translated};
+use story::{MS, PATIENCE, Story, has, original, translated};
 use tracer::{
     decode::event::What,
     diagnose::cause::Cause,
@@ -22,11 +22,11 @@ use tracer_common::{
     record::{self, Conntrack, NftRule, chain, conntrack},
     tcp::Part,
     tuple::Tuple,
+    uapi::verdict::{NF_ACCEPT, NF_DROP},
 };
 
 const NODE: u32 = 1;
 const FORWARD: u32 = 2;
-const NF_ACCEPT: i32 = 1;
 const PORT: u16 = 40_001;
 
 fn entry_of(port: u16) -> Conntrack {
@@ -140,7 +140,7 @@ fn whoever_reads_rules_hears_of_each_such_syn_once() {
     let mut story = Story::new();
     let heard = |story: &mut Story| {
         let mut count = 0;
-        story.engine.take_unasked(|_| count += 1);
+        story.engine.take_bypassing_rules(|_| count += 1);
         count
     };
     chosen(&mut story, MS);

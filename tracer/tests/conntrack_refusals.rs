@@ -4,7 +4,7 @@ mod story;
 
 use std::net::IpAddr;
 
-use story::{MS, NF_DROP, NF_STOLEN, Story, entry, has};
+use story::{MS, Story, entry, has};
 use tracer::{
     decode::event::{Event, What},
     diagnose::{Diagnosis, cause::Cause},
@@ -15,6 +15,7 @@ use tracer_common::{
     record::{Clash, Conntrack, IpvsConn, Phase, conntrack},
     tcp::Part,
     tuple::{Addr, Tuple},
+    uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
 const ENOMEM: i32 = -12;

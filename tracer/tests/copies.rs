@@ -3,12 +3,13 @@
 
 mod story;
 
-use story::{MS, NF_DROP, NF_STOLEN, NODE, POD, Story, entry, original, translated};
+use story::{MS, NODE, POD, Story, entry, original, translated};
 use tracer::{decode::event::What, diagnose::cause::Cause, flow::fate::Fate};
 use tracer_common::{
     hook::Hook,
     record::{Drop, IpvsConn, ipvs_conn},
     tcp::Part,
+    uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
 /// The netns of a client on this machine.

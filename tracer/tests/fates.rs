@@ -2,7 +2,7 @@
 
 mod story;
 
-use story::{MS, NF_DROP, NF_STOLEN, NODE, PATIENCE, Story, entry, has};
+use story::{MS, NODE, PATIENCE, Story, entry, has};
 use tracer::{
     decode::event::What,
     diagnose::{Dataplane, Diagnosis, cause::Cause},
@@ -12,6 +12,7 @@ use tracer::{
 use tracer_common::{
     hook::Hook,
     record::{self, IpvsConn, IpvsService, ipvs_conn},
+    uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
 #[test]
@@ -421,10 +422,12 @@ fn a_syn_that_ipvs_dropped_is_not_explained_by_a_rule_that_dropped_the_next() {
 #[test]
 fn a_flow_that_is_not_decided_is_handed_out_a_moment_after_each_of_its_syns() {
     let mut story = Story::new();
-    story.engine.remember_open();
+    story.engine.keep_pending();
     let open = |story: &mut Story, now: u64| {
         let mut syns = Vec::new();
-        story.engine.take_open(now, |flow| syns.push(flow.attempts.len()));
+        story
+            .engine
+            .take_pending(now, |flow| syns.push(flow.attempts.len()));
         syns
     };
     story.expired_and_dropped(MS, entry(ipvs_conn::TIME_WAIT, 1, 1, 0));

@@ -2,7 +2,7 @@
 
 mod story;
 
-use story::{MS, NF_DROP, NF_STOLEN, Story, entry, has};
+use story::{MS, Story, entry, has};
 use tracer::{
     decode::event::What,
     diagnose::{Diagnosis, cause::Cause},
@@ -17,6 +17,7 @@ use tracer_common::{
     record::{
         self, IpvsConn, IpvsDest, IpvsDests, IpvsLimits, IpvsService, ipvs_conn, ipvs_dest, ipvs_limits,
     },
+    uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
 const NEW: u64 = 0x9000;

@@ -2,12 +2,13 @@
 
 mod story;
 
-use story::{LISTENER, MS, NF_DROP, NF_STOLEN, NODE, POD, Story, entry, original, translated};
+use story::{LISTENER, MS, NODE, POD, Story, entry, original, translated};
 use tracer::{decode::event::What, diagnose::cause::Cause, flow::fate::Fate};
 use tracer_common::{
     hook::Hook,
     record::{Drop, Listener, Neighbour, Socket, ipvs_conn},
     tcp::Part,
+    uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
 /// The SYN of a client on the node: its socket asks, IPVS is asked, the pod's device gets it.

@@ -4,7 +4,7 @@ mod story;
 
 use std::net::SocketAddr;
 
-use story::{MS, NF_STOLEN, NODE, POD, Story, entry, has, original};
+use story::{MS, NODE, POD, Story, entry, has, original};
 use tracer::{
     decode::event::What,
     diagnose::{Dataplane, cause::Cause},
@@ -15,6 +15,7 @@ use tracer_common::{
     record::{self, IpvsConn, Socket},
     tcp::Part,
     tuple::Tuple,
+    uapi::verdict::NF_STOLEN,
 };
 
 const SYN: (Part, u64) = (Part::Syn, 0xabc);

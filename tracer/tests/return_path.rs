@@ -2,7 +2,7 @@
 
 mod story;
 
-use story::{MS, NF_STOLEN, NODE, PATIENCE, POD, Story, entry, has, original, translated};
+use story::{MS, NODE, PATIENCE, POD, Story, entry, has, original, translated};
 use tracer::{
     decode::event::What,
     diagnose::{catalogue, cause::Cause},
@@ -13,6 +13,7 @@ use tracer_common::{
     record::{self, IpvsConn, Socket, Vip},
     tcp::Part,
     tuple::{Addr, Tuple},
+    uapi::verdict::NF_STOLEN,
 };
 
 const CLIENT: u32 = 3;

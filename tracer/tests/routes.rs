@@ -4,7 +4,7 @@ mod story;
 
 use std::net::IpAddr;
 
-use story::{MS, NF_STOLEN, NODE, POD, Story, has, original, translated};
+use story::{MS, NODE, POD, Story, has, original, translated};
 use tracer::{
     decode::event::What,
     diagnose::{Diagnosis, catalogue, cause::Cause},
@@ -16,6 +16,7 @@ use tracer_common::{
     record::{self, Icmp, Neighbour, route},
     tcp::Part,
     tuple::Tuple,
+    uapi::verdict::NF_STOLEN,
 };
 
 const SYN: (Part, u64) = (Part::Syn, 0xabc);

@@ -22,12 +22,11 @@ use tracer::{
 use tracer_common::{
     hook::Hook,
     record::{self, IpvsService, NftRule, chain, table},
+    uapi::{nft_verdict::NFT_JUMP, verdict::NF_DROP},
 };
 
 const NODE: u32 = 1;
 const INPUT: u32 = 1;
-const NF_DROP: i32 = 0;
-const NFT_JUMP: i32 = -3;
 
 fn name<const N: usize>(text: &str) -> [u8; N] {
     let mut bytes = [0; N];
@@ -487,7 +486,7 @@ fn kube_proxy_drops_where_the_node_has_no_endpoint() {
 }
 
 #[test]
-fn kube_proxys_comment_says_why_it_drops() {
+fn kube_proxy_comment_gives_the_reason_for_a_drop() {
     let with = |comment: &str| {
         let mut facts = filter();
         facts.rules[2].comment = Some(comment.to_owned());

@@ -2,7 +2,7 @@
 
 mod story;
 
-use story::{MS, NF_STOLEN, NODE, POD, Story, entry, original, translated};
+use story::{MS, NODE, POD, Story, entry, original, translated};
 use tracer::{
     decode::event::What,
     diagnose::{cause::Cause, evidence::Key},
@@ -12,6 +12,7 @@ use tracer_common::{
     hook::Hook,
     record::{IpvsConn, Skipped, ipvs_conn},
     tcp::Part,
+    uapi::verdict::NF_STOLEN,
 };
 
 const PROBES: What = What::Skipped(Skipped {

@@ -7,6 +7,8 @@ use std::process::Command;
 pub(crate) enum Priority {
     /// Like any other process.
     Normal,
+    /// A tenth of the CPU where another process wants all of it.
+    Low,
     /// Only when no other process wants the CPU (`SCHED_IDLE`).
     Idle,
 }
@@ -17,23 +19,27 @@ impl Priority {
     pub(crate) fn apply(self, command: Command) -> Command {
         match self {
             Self::Normal => command,
-            Self::Idle => idle(&command),
+            Self::Low => wrap(&["nice", "-n", "10"], &command),
+            Self::Idle => wrap(&["chrt", "--idle", "0"], &command),
         }
     }
 }
 
-fn idle(command: &Command) -> Command {
-    let mut idle = Command::new("chrt");
-    idle.args(["--idle", "0"])
+/// The command as an argument of another one.
+fn wrap(wrapper: &[&str; 3], command: &Command) -> Command {
+    let [program, arguments @ ..] = wrapper;
+    let mut wrapped = Command::new(program);
+    wrapped
+        .args(arguments)
         .arg(command.get_program())
         .args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
-            Some(value) => idle.env(name, value),
-            None => idle.env_remove(name),
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
         };
     }
-    idle
+    wrapped
 }
 
 #[cfg(test)]

@@ -149,9 +149,9 @@ fn run_steps(
     Ok(report)
 }
 
-/// Builds the guest's programs, at idle priority, and fetches the kernels of a plan.
+/// Builds the guest's programs, at low priority, and fetches the kernels of a plan.
 fn prepare(plan: &Plan<'_>) -> Result<Lab> {
-    let lab = Lab::prepare(Priority::Idle)?;
+    let lab = Lab::prepare(Priority::Low)?;
     for kernel in plan.kernels() {
         lab.kernel(kernel, Build::default())?;
     }

@@ -1,6 +1,6 @@
 //! The case that the rows look into: a flow that went wrong, seen from the SYN that decides.
 
-use tracer_common::{hook::Hook, tcp::Part, verdict};
+use tracer_common::{hook::Hook, tcp::Part, uapi::verdict};
 
 use super::{blame::Blame, evidence::Evidence, ipvs::decision::Decision};
 use crate::{
@@ -93,7 +93,7 @@ impl<'a> Case<'a> {
                 // A SYN that a copy replaced cost no time.
                 let mut before = flow
                     .sent()
-                    .filter(|&sent| sent < answered.max(1) && judge::standing(flow, sent) == sent);
+                    .filter(|&sent| sent < answered.max(1) && judge::surviving(flow, sent) == sent);
                 let lost = before.find_map(|attempt| match judge::end_of(flow, attempt) {
                     End::Dropped(step) => Some((attempt, step)),
                     End::AckLost(_) | End::Answered | End::Open => None,
@@ -194,7 +194,7 @@ fn last_seen(flow: &Flow) -> usize {
     }
     let seen = flow
         .sent()
-        .map(|sent| judge::standing(flow, sent))
+        .map(|sent| judge::surviving(flow, sent))
         .rfind(|&attempt| !flow.has_skipped(attempt));
     seen.unwrap_or(last)
 }

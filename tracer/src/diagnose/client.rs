@@ -78,7 +78,7 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         ));
     }
     // A SYN-ACK that left after the first retransmission proves nothing about what the client got before.
-    let retransmission = flow.first_repetition_ns()?;
+    let retransmission = flow.first_retransmission_ns()?;
     // Nor does one that the backend retransmitted although the client's ACK had come in.
     let acknowledged = flow.established_ns.is_some_and(|ack| ack < retransmission);
     if left.event.time_ns >= retransmission || acknowledged {

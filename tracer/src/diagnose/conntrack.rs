@@ -6,7 +6,7 @@ pub(super) mod pinned;
 use tracer_common::{
     hook::Hook,
     record::{Clash, Conntrack},
-    verdict,
+    uapi::verdict,
 };
 
 use super::{

@@ -1,6 +1,6 @@
 //! NAT found no address or port for the SYN's source.
 
-use tracer_common::{hook::Hook, record::conntrack, verdict};
+use tracer_common::{hook::Hook, record::conntrack, uapi::verdict};
 
 use super::{
     case::{Case, Proof, Situation},

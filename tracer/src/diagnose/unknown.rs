@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tracer_common::{hook::Hook, tcp::Part, verdict};
+use tracer_common::{hook::Hook, tcp::Part, uapi::verdict};
 
 use super::{
     case::{Case, Proof, Situation},
@@ -275,7 +275,7 @@ fn late(case: &Case<'_>) -> Proof {
             last_step(case),
         );
     };
-    let retransmission = flow.first_repetition_ns();
+    let retransmission = flow.first_retransmission_ns();
     if retransmission
         .zip(flow.established_ns)
         .is_some_and(|(retransmission, ack)| ack < retransmission)

@@ -2,8 +2,8 @@
 
 /// A number of things, singular or plural: `1 real server`, `2 real servers`. For nouns whose plural ends in `s`.
 #[must_use]
-pub fn count(number: impl Into<u64>, noun: &str) -> String {
-    match number.into() {
+pub fn count(number: impl TryInto<u64>, noun: &str) -> String {
+    match number.try_into().unwrap_or(u64::MAX) {
         1 => format!("1 {noun}"),
         number => format!("{number} {noun}s"),
     }

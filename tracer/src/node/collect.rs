@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::time::{ClockId, clock_gettime};
-use tracer_common::{hook::Hook, record::ipvs_conn};
+use tracer_common::{hook::Hook, record::ipvs_conn, uapi::verdict};
 
 use self::rules::Rules;
 use super::{destinations::Destinations, ipvs, kube_proxy, netns, nft, route, sysctl};
@@ -19,8 +19,6 @@ use crate::{
     facts::{Facts, NetnsFacts, changed::Changed, kallsyms::Symbols},
     flow::model::{Flow, Step},
 };
-
-const NF_DROP: i32 = 0;
 
 /// Tables and settings are read again when they are older than this.
 const FRESH: Duration = Duration::from_secs(1);
@@ -376,9 +374,8 @@ impl Collector {
 
 /// Does this step show who had a packet discarded in `nf_hook_slow`?
 fn shows_verdict(step: &Step) -> bool {
-    let other = step.event.hook.is_ipvs_request() || step.event.hook == Hook::CtConfirm;
     let is_rule = matches!(step.event.what, What::Chain(_) | What::Table(_) | What::Reject(_));
-    is_rule || (other && step.verdict == Some(NF_DROP))
+    is_rule || (step.event.hook.gives_own_verdict() && step.verdict.is_some_and(verdict::is_drop))
 }
 
 /// Is this a place where the kernel discards what has no way, without a hook of its own?

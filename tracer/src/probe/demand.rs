@@ -2,10 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use tracer_common::{
-    hook::{Hook, When},
-    record::Phase,
-};
+use tracer_common::{hook::When, record::Phase, uapi::verdict};
 
 use crate::{
     decode::event::{Event, What},
@@ -25,9 +22,6 @@ const KEEP: Duration = Duration::from_mins(5);
 /// some microseconds, so a few are enough.
 const MOST_EXPLAINED: usize = 64;
 
-const NF_DROP: i32 = 0;
-const NF_VERDICT_MASK: i32 = 0xff;
-
 /// What was seen that makes hooks wanted.
 #[derive(Debug, Default)]
 pub struct Demand {
@@ -40,8 +34,8 @@ pub struct Demand {
 impl Demand {
     /// Takes note of an event, in the order in which they happened on each CPU.
     pub fn see(&mut self, event: &Event, symbols: &Symbols) {
-        if event.phase == Phase::Return && is_netfilter_verdict(event.hook) {
-            if event.verdict & NF_VERDICT_MASK == NF_DROP {
+        if event.phase == Phase::Return && event.hook.gives_own_verdict() {
+            if verdict::is_drop(event.verdict) {
                 self.explained.truncate(MOST_EXPLAINED - 1);
                 self.explained.push_front(event.skb);
             }
@@ -72,16 +66,13 @@ impl Demand {
     }
 }
 
-/// Does this hook, attached all the time, show a verdict of netfilter that is no rule's?
-fn is_netfilter_verdict(hook: Hook) -> bool {
-    hook.is_ipvs_request() || hook == Hook::CtConfirm
-}
-
 #[cfg(test)]
 mod tests {
     use tracer_common::{
+        hook::Hook,
         record::{Drop, Header},
         tcp::SYN,
+        uapi::verdict::NF_DROP,
     };
 
     use super::*;

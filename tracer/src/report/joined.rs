@@ -91,10 +91,7 @@ impl Sight {
             self.keep(hash(&tuple));
         } else if event.part == Part::Syn {
             self.leaves |= event.hook == Hook::DevStartXmit;
-            self.ends |= matches!(
-                event.hook,
-                Hook::TcpConnRequest | Hook::TcpSendReset | Hook::TcpTimewait
-            );
+            self.ends |= event.hook.is_tcp_input();
         }
     }
 

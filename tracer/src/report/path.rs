@@ -5,7 +5,12 @@ mod note;
 mod socket;
 
 use nix::errno::Errno;
-use tracer_common::{hook::Hook, record, tcp::Part, verdict};
+use tracer_common::{
+    hook::Hook,
+    record,
+    tcp::Part,
+    uapi::verdict::{self, NF_ACCEPT, NF_DROP, NF_STOLEN},
+};
 
 use crate::{
     decode::event::What,
@@ -83,7 +88,7 @@ pub fn numbered(flow: &Flow, facts: &Facts) -> Vec<(usize, PathStep)> {
 #[must_use]
 pub fn discards(step: &Step) -> bool {
     matches!(step.event.what, What::Drop(_))
-        || (returns_verdict(step.event.hook) && step.verdict.is_some_and(verdict::is_drop))
+        || (step.event.hook.returns_verdict() && step.verdict.is_some_and(verdict::is_drop))
 }
 
 /// Where the packet goes; `None` for a step that shows a decision about the packet.
@@ -132,26 +137,11 @@ fn verdict_name(step: &Step, verdict: i32) -> Option<String> {
     if hook == Hook::CtAlloc {
         return Some(Errno::from_raw(-verdict).desc().to_owned());
     }
-    returns_verdict(hook).then(|| match verdict & verdict::NF_VERDICT_MASK {
-        _ if verdict::is_drop_with_reason(verdict) => "NF_DROP_REASON".to_owned(),
-        verdict::NF_DROP => "NF_DROP".to_owned(),
-        verdict::NF_ACCEPT => "NF_ACCEPT".to_owned(),
-        verdict::NF_STOLEN => "NF_STOLEN".to_owned(),
+    hook.returns_verdict().then(|| match verdict::code(verdict) {
+        NF_DROP => "NF_DROP".to_owned(),
+        NF_ACCEPT => "NF_ACCEPT".to_owned(),
+        NF_STOLEN if verdict::is_drop_reason(verdict) => "NF_DROP_REASON".to_owned(),
+        NF_STOLEN => "NF_STOLEN".to_owned(),
         _ => verdict.to_string(),
     })
-}
-
-/// Does the hooked function return a verdict of netfilter?
-fn returns_verdict(hook: Hook) -> bool {
-    hook.is_ipvs_request()
-        || matches!(
-            hook,
-            Hook::IpvsNatXmit
-                | Hook::CtConfirm
-                | Hook::CtIn
-                | Hook::NatSetup
-                | Hook::NatMasquerade
-                | Hook::NftDoChain
-                | Hook::IptDoTable
-        )
 }

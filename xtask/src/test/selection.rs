@@ -79,14 +79,14 @@ impl Selection {
         } else {
             self.kernels.clone()
         };
-        let wanted: Vec<&Named> = catalogue
+        let scenarios: Vec<&Named> = catalogue
             .iter()
             .filter(|named| self.scenarios.is_empty() || self.scenarios.contains(&named.name))
             .collect();
         let mut shares = if self.runs_all_pairs() {
-            all_pairs(&kernels, &wanted)
+            all_pairs(&kernels, &scenarios)
         } else {
-            each_once(&kernels, &wanted)
+            each_once(&kernels, &scenarios)
         };
         shares.retain(|share| !share.scenarios.is_empty());
         ensure!(
@@ -98,10 +98,10 @@ impl Selection {
 }
 
 /// Every scenario on every kernel that supports it.
-fn all_pairs<'a>(kernels: &[KernelName], wanted: &[&'a Named]) -> Vec<KernelShare<'a>> {
+fn all_pairs<'a>(kernels: &[KernelName], scenarios: &[&'a Named]) -> Vec<KernelShare<'a>> {
     let share = |kernel: &KernelName| KernelShare {
         kernel: kernel.clone(),
-        scenarios: wanted
+        scenarios: scenarios
             .iter()
             .copied()
             .filter(|named| named.scenario.runs_on(kernel))
@@ -111,9 +111,9 @@ fn all_pairs<'a>(kernels: &[KernelName], wanted: &[&'a Named]) -> Vec<KernelShar
 }
 
 /// Every scenario once, on one kernel.
-fn each_once<'a>(kernels: &[KernelName], wanted: &[&'a Named]) -> Vec<KernelShare<'a>> {
+fn each_once<'a>(kernels: &[KernelName], scenarios: &[&'a Named]) -> Vec<KernelShare<'a>> {
     let mut shares = all_pairs(kernels, &[]);
-    let mut once = one_variant_each(wanted.iter().copied().filter(|named| !named.scenario.long));
+    let mut once = one_variant_each(scenarios.iter().copied().filter(|named| !named.scenario.long));
     // Core scenarios first, then those with the fewest kernels.
     once.sort_by_key(|named| {
         let possible = kernels.iter().filter(|kernel| named.scenario.runs_on(kernel));

@@ -62,7 +62,7 @@ impl Step {
         print_result(self.title, passed, took.as_secs_f64());
         let share = match priority {
             Priority::Normal => Share::Alone,
-            Priority::Idle => Share::Parallel,
+            Priority::Low | Priority::Idle => Share::Parallel,
         };
         let mut timing = Timing::default();
         timing.add(self.title, took, share);

@@ -6,7 +6,7 @@
 use tracer_common::{
     hook::Hook,
     record::{IpvsConn, IpvsDests, IpvsLimits, IpvsService},
-    verdict,
+    uapi::verdict,
 };
 
 use crate::{
@@ -105,7 +105,7 @@ impl<'flow> Decision<'flow> {
         let name = match verdict & verdict::NF_VERDICT_MASK {
             verdict::NF_DROP => "NF_DROP",
             verdict::NF_ACCEPT => "NF_ACCEPT",
-            _ if verdict::is_drop_with_reason(verdict) => "NF_DROP_REASON",
+            _ if verdict::is_drop_reason(verdict) => "NF_DROP_REASON",
             verdict::NF_STOLEN => "NF_STOLEN",
             _ => "another verdict",
         };

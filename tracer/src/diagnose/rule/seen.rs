@@ -2,7 +2,7 @@
 
 use tracer_common::{
     record::{self, chain as seen},
-    verdict,
+    uapi::verdict,
 };
 
 use crate::{decode::event::What, diagnose::case::Case, flow::model::Step};

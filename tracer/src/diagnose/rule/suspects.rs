@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use tracer_common::{hook::Hook, verdict};
+use tracer_common::{hook::Hook, uapi::verdict};
 
 use super::{
     culprit::{Culprit, GETSOCKOPT, Known, NETLINK, hook_name},

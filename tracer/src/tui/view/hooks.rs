@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What the last column has.
-const TITLE: &str = "serves, or why it is not attached";
+const TITLE: &str = "purpose, or why it is not attached";
 
 pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     let (theme, more) = (model.theme, model.theme.signs().more);
@@ -47,7 +47,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
         if let Some(lost) = model.lost.get(&hook.name) {
             pen.number(45, y, &count(*lost), 6, theme.warning());
         }
-        let said = hook.why.as_deref().unwrap_or_else(|| info.map_or("", serves));
+        let said = hook.why.as_deref().unwrap_or_else(|| info.map_or("", purpose));
         let said = match costs.and_then(|costs| each(costs, &hook.name)) {
             Some(cost) => format!("{cost}  {said}"),
             None => said.to_owned(),
@@ -81,6 +81,6 @@ fn each(costs: &Costs, name: &str) -> Option<String> {
     Some(format!("{}/s, {} ns each", count(rate), count(each)))
 }
 
-fn serves(info: &HookInfo) -> &'static str {
-    info.serves
+fn purpose(info: &HookInfo) -> &'static str {
+    info.purpose
 }

@@ -7,7 +7,7 @@ fn has(text: &str, line: &str) {
 }
 
 #[test]
-fn the_table_equals_kube_proxys() {
+fn the_table_matches_kube_proxy() {
     let plan = plan(Policy::Cluster, Some(300));
     let text = all(&plan);
     let of = ServiceChains::nftables("default/web:http");
