@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use story::{MS, Story, has};
 use tracer::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{Dataplane, Diagnosis, cause::Cause},
     facts::{
         NetnsFacts, iptables,
@@ -108,7 +108,7 @@ fn told(facts: NetnsFacts, chain: record::Chain) -> Diagnosis {
     let mut story = Story::new();
     story.facts.netns.insert(NODE, facts);
     story.arrives(MS);
-    story.dropped_by(2 * MS, Hook::NftDoChain, What::Chain(chain));
+    story.dropped_by(2 * MS, Hook::NftDoChain, Payload::Chain(chain));
     let (_, fate, diagnosis) = story.only();
     assert_eq!(fate, Fate::Dropped);
     diagnosis
@@ -245,7 +245,7 @@ fn a_policy_is_not_blamed_while_rules_cannot_be_seen() {
         code: -1,
         ..by(0, 0)
     };
-    story.dropped_by(2 * MS, Hook::NftDoChain, What::Chain(nothing));
+    story.dropped_by(2 * MS, Hook::NftDoChain, Payload::Chain(nothing));
     let (_, _, diagnosis) = story.only();
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));
     assert!(has(&diagnosis, "rule", "whether a rule or its policy") && !has(&diagnosis, "chain-policy", ""));
@@ -290,7 +290,7 @@ fn told_by_legacy(table_name: &str, tables: Vec<iptables::Table>) -> Diagnosis {
         ctinfo: table::NEW,
         ..record::Table::default()
     };
-    story.dropped_by(2 * MS, Hook::IptDoTable, What::Table(seen));
+    story.dropped_by(2 * MS, Hook::IptDoTable, Payload::Table(seen));
     story.only().2
 }
 
@@ -519,12 +519,12 @@ fn left_by_ipvs(num_dests: u32, local: &[u16]) -> Option<Cause> {
             num_dests,
             ..IpvsService::default()
         };
-        story.syn(2 * MS + 1, Hook::IpvsLeave, What::IpvsService(service));
+        story.syn(2 * MS + 1, Hook::IpvsLeave, Payload::IpvsService(service));
         let icmp = record::Icmp {
             icmp_type: 3,
             code: 3,
         };
-        story.syn(2 * MS + 2, Hook::IcmpSend, What::Icmp(icmp));
+        story.syn(2 * MS + 2, Hook::IcmpSend, Payload::Icmp(icmp));
     });
     let (_, fate, diagnosis) = story.only();
     assert_eq!(
@@ -550,7 +550,7 @@ fn whoever_translates_is_the_dataplane() {
     ] {
         let mut story = Story::new();
         story.arrives(MS);
-        story.syn(2 * MS, hook, What::Packet);
+        story.syn(2 * MS, hook, Payload::Packet);
         story.reaches_pod(3 * MS);
         story.answered(4 * MS);
         story.acknowledged(5 * MS);

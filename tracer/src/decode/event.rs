@@ -10,7 +10,7 @@ use tracer_common::{
     tuple::Tuple,
 };
 
-pub use super::payload::Payload as What;
+pub use super::payload::Payload;
 
 /// A decoded record. Numbers are in host byte order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub struct Event {
     pub verdict: i32,
     /// The outer header, where the packet was seen inside a tunnel: all else is about the packet in it.
     pub outer: Option<Outer>,
-    /// What the hook read besides.
-    pub what: What,
+    /// What the hook read beside the packet.
+    pub payload: Payload,
 }
 
 /// The outer header of a packet inside a tunnel.
@@ -97,7 +97,7 @@ pub fn text(bytes: &[u8]) -> String {
 impl Event {
     /// Joins a record's front with its payload; `None` if hook or phase are of a newer tracer.
     #[must_use]
-    pub fn new(header: &Header, what: What) -> Option<Self> {
+    pub fn new(header: &Header, payload: Payload) -> Option<Self> {
         Some(Self {
             time_ns: header.time_ns,
             flow: header.flow,
@@ -123,7 +123,7 @@ impl Event {
                 protocol: header.encapsulation,
                 destination: Ipv4Addr::from(header.outer_daddr.to_ne_bytes()),
             }),
-            what,
+            payload,
         })
     }
 

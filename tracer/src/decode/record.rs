@@ -186,7 +186,7 @@ mod tests {
         for shift in 0..8 {
             let mut bytes = vec![0xff; shift];
             bytes.extend(&record);
-            let payload = event(&bytes[shift..]).expect("a record").what;
+            let payload = event(&bytes[shift..]).expect("a record").payload;
             assert_eq!(payload, Payload::IpvsLimits(limits));
         }
     }

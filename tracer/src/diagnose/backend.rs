@@ -10,7 +10,7 @@ use super::{
     tcp::{self, timewait},
 };
 use crate::{
-    decode::event::{What, text},
+    decode::event::{Payload, text},
     flow::model::Step,
 };
 
@@ -99,7 +99,7 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
 fn dropped_inside<'a>(case: &Case<'a>, delivered: &Step) -> Option<&'a Step> {
     case.steps().find(|step| {
         step.event.part == Part::Syn
-            && matches!(step.event.what, What::Drop(_))
+            && matches!(step.event.payload, Payload::Drop(_))
             && !case.flow.is_on_node(&delivered.event)
             && step.event.netns == delivered.event.netns
     })
@@ -107,8 +107,8 @@ fn dropped_inside<'a>(case: &Case<'a>, delivered: &Step) -> Option<&'a Step> {
 
 /// The chain of that namespace that dropped it, if one was seen.
 fn by_chain(case: &Case<'_>, dropped: &Step) -> String {
-    let chain = case.steps().find_map(|step| match &step.event.what {
-        What::Chain(chain) if step.event.netns == dropped.event.netns => Some(chain),
+    let chain = case.steps().find_map(|step| match &step.event.payload {
+        Payload::Chain(chain) if step.event.netns == dropped.event.netns => Some(chain),
         _ => None,
     });
     match chain.map(|chain| (text(&chain.table), text(&chain.chain))) {
@@ -122,7 +122,7 @@ fn by_chain(case: &Case<'_>, dropped: &Step) -> String {
 fn lacks_address(case: &Case<'_>, delivered: &Step) -> bool {
     !case.flow.is_on_node(&delivered.event)
         && case.steps().any(|step| {
-            matches!(&step.event.what, What::Route(settings)
+            matches!(&step.event.payload, Payload::Route(settings)
                 if step.event.hook == Hook::RouteError
                     && settings.have & route::FORWARDING != 0
                     && settings.forwarding == 0)
@@ -139,7 +139,7 @@ fn answer_dropped_inside(case: &Case<'_>, accepted: &Step, after: &str) -> Optio
     }
     let dropped = flow.steps.iter().find(|step| {
         step.event.part == Part::SynAck
-            && matches!(step.event.what, What::Drop(_))
+            && matches!(step.event.payload, Payload::Drop(_))
             && step.netns == accepted.netns
             && step.attempt >= accepted.attempt
     })?;
@@ -196,7 +196,7 @@ fn delivery_evidence(case: &Case<'_>, delivered: &Step) -> Vec<Evidence> {
         Evidence::seen(Key::SynsSent, flow.sent().count().to_string(), Hook::NetifReceive),
         Evidence::seen(Key::SynAcksSeen, flow.synacks.to_string(), Hook::DevStartXmit),
     ];
-    // What the pod's own netns dropped is no longer this node's doing, but worth knowing.
+    // Payload the pod's own netns dropped is no longer this node's doing, but worth knowing.
     for step in case.steps().filter(|step| !flow.is_on_node(&step.event)) {
         out.extend(evidence::dropped(step, case.facts));
     }

@@ -4,7 +4,7 @@ use tracer_common::{hook::Hook, tcp::Part, uapi::verdict};
 
 use super::{blame::Blame, evidence::Evidence, ipvs::decision::Decision};
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     facts::{Facts, NetnsFacts},
     flow::{
         fate::Fate,
@@ -39,9 +39,9 @@ pub(super) struct Case<'a> {
     pub(super) dropped: Option<&'a Step>,
 }
 
-/// What a row found.
+/// Payload a row found.
 pub(super) struct Proof {
-    /// What happened and why, about this flow.
+    /// Payload happened and why, about this flow.
     pub(super) explanation: String,
     /// The facts that prove it.
     pub(super) evidence: Vec<Evidence>,
@@ -137,12 +137,12 @@ impl<'a> Case<'a> {
         self.flow.steps_of(self.attempt)
     }
 
-    /// What IPVS did with that SYN.
+    /// Payload IPVS did with that SYN.
     pub(super) fn decision(&self) -> Decision<'a> {
         Decision::of(self.flow, self.attempt)
     }
 
-    /// What is known of the node's netns.
+    /// Payload is known of the node's netns.
     pub(super) fn netns(&self) -> Option<&'a NetnsFacts> {
         self.facts.netns.get(&self.flow.netns)
     }
@@ -156,7 +156,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// What this node did to the SYN.
+    /// Payload this node did to the SYN.
     pub(super) fn refused_or_dropped(&self) -> &'static str {
         match self.situation {
             Situation::Refused => "refused",
@@ -166,16 +166,16 @@ impl<'a> Case<'a> {
 
     /// The kernel function that dropped the packet (`nf_hook_slow+0xc3`), if it is known.
     pub(super) fn dropped_in(&self) -> Option<&'a str> {
-        match &self.dropped?.event.what {
-            What::Drop(drop) => self.facts.symbol(drop.location),
+        match &self.dropped?.event.payload {
+            Payload::Drop(drop) => self.facts.symbol(drop.location),
             _ => None,
         }
     }
 
     /// The kernel's drop reason (`IP_RPFILTER`), where it gives one.
     pub(super) fn drop_reason(&self) -> Option<&'a str> {
-        match &self.dropped?.event.what {
-            What::Drop(drop) => self.facts.drop_reasons.get(&drop.reason).map(String::as_str),
+        match &self.dropped?.event.payload {
+            Payload::Drop(drop) => self.facts.drop_reasons.get(&drop.reason).map(String::as_str),
             _ => None,
         }
     }
@@ -201,8 +201,8 @@ fn last_seen(flow: &Flow) -> usize {
 
 /// Were two packets dropped by the same instruction, on the same path through the same netns?
 fn is_same_place(one: &Step, other: &Step) -> bool {
-    let place = |step: &Step| match &step.event.what {
-        What::Drop(drop) => Some((drop.location, drop.reason)),
+    let place = |step: &Step| match &step.event.payload {
+        Payload::Drop(drop) => Some((drop.location, drop.reason)),
         _ => None,
     };
     place(one) == place(other)

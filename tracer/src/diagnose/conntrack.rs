@@ -15,7 +15,7 @@ use super::{
     evidence::{self, Evidence, Key},
     row::{Absence, Group, Row},
 };
-use crate::decode::event::What;
+use crate::decode::event::Payload;
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -69,8 +69,8 @@ impl<'a> Insertion<'a> {
         let (at, wanted) = case
             .steps()
             .enumerate()
-            .filter_map(|(at, step)| match &step.event.what {
-                What::Conntrack(entry)
+            .filter_map(|(at, step)| match &step.event.payload {
+                Payload::Conntrack(entry)
                     if step.event.hook == Hook::CtConfirm && step.verdict.is_some_and(verdict::is_drop) =>
                 {
                     Some((at, entry))
@@ -78,8 +78,8 @@ impl<'a> Insertion<'a> {
                 _ => None,
             })
             .last()?;
-        let clash = case.steps().skip(at).find_map(|step| match &step.event.what {
-            What::Clash(clash) => Some(&**clash),
+        let clash = case.steps().skip(at).find_map(|step| match &step.event.payload {
+            Payload::Clash(clash) => Some(&**clash),
             _ => None,
         });
         Some(Self { wanted, clash })

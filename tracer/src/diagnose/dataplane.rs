@@ -2,7 +2,7 @@
 
 use tracer_common::hook::Hook;
 
-use crate::{decode::event::What, flow::model::Flow};
+use crate::{decode::event::Payload, flow::model::Flow};
 
 /// Who translated the NodePort to a backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
@@ -37,7 +37,7 @@ impl Dataplane {
                 step.event.hook,
                 Hook::IpvsSchedule | Hook::IpvsLeave | Hook::IpvsReply | Hook::IpvsExpireNow
             ) || step.event.hook.is_ipvs_xmit()
-                || matches!(&step.event.what, What::IpvsConn(conn) if conn.conn != 0)
+                || matches!(&step.event.payload, Payload::IpvsConn(conn) if conn.conn != 0)
         }) {
             return Some(Self::Ipvs);
         }

@@ -3,13 +3,13 @@
 use tracer_common::record::Egress;
 
 use super::case::Case;
-use crate::decode::event::{What, text};
+use crate::decode::event::{Payload, text};
 
 /// The output that was chosen for the packet that was dropped.
 pub(super) fn of<'a>(case: &Case<'a>) -> Option<&'a Egress> {
     let dropped = &case.dropped?.event;
-    case.steps().rev().find_map(|step| match &step.event.what {
-        What::Egress(egress) if step.event.skb == dropped.skb && step.event.time_ns <= dropped.time_ns => {
+    case.steps().rev().find_map(|step| match &step.event.payload {
+        Payload::Egress(egress) if step.event.skb == dropped.skb && step.event.time_ns <= dropped.time_ns => {
             Some(egress)
         }
         _ => None,

@@ -12,7 +12,7 @@ use tracer_common::{
 
 pub use self::key::Key;
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     facts::Facts,
     flow::model::{Flow, Step, real_server},
 };
@@ -22,7 +22,7 @@ const UNKNOWN_NUMBER: u32 = u32::MAX;
 /// One fact that supports a cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// What the fact is about.
+    /// Payload the fact is about.
     pub key: Key,
     /// The fact.
     pub value: String,
@@ -51,7 +51,7 @@ impl Evidence {
         }
     }
 
-    /// What the fact is about, for people.
+    /// Payload the fact is about, for people.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         self.key.label()
@@ -105,7 +105,7 @@ pub fn server(conn: &IpvsConn) -> String {
     }
 }
 
-/// What could be read of an old entry, in one line.
+/// Payload could be read of an old entry, in one line.
 #[must_use]
 pub fn entry(conn: &IpvsConn) -> String {
     let mut parts = Vec::new();
@@ -131,7 +131,7 @@ pub fn entry(conn: &IpvsConn) -> String {
     }
 }
 
-/// What could be read of the entry that an older connection left behind, fact by fact.
+/// Payload could be read of the entry that an older connection left behind, fact by fact.
 #[must_use]
 pub fn old_entry(conn: &IpvsConn) -> Vec<Evidence> {
     let fact = |key: Key, value: String| Evidence::seen(key, value, Hook::IpvsLookup);
@@ -190,7 +190,7 @@ pub fn conntrack_state(entry: &Conntrack) -> String {
     format!("{state}{answered}")
 }
 
-/// What conntrack made of a packet, in the terms of the rules (`ct state`, `ctstate`).
+/// Payload conntrack made of a packet, in the terms of the rules (`ct state`, `ctstate`).
 #[must_use]
 pub fn packet_state(state: &PacketState) -> &'static str {
     if state.ct == 0 {
@@ -241,7 +241,7 @@ pub fn place(step: &Step) -> String {
 /// Function, place and reason of a drop; nothing for any other step.
 #[must_use]
 pub fn dropped(step: &Step, facts: &Facts) -> Vec<Evidence> {
-    let What::Drop(drop) = &step.event.what else {
+    let Payload::Drop(drop) = &step.event.payload else {
         return Vec::new();
     };
     let mut out = vec![
@@ -269,8 +269,8 @@ pub fn function(symbol: &str) -> &str {
 /// The kernel function that dropped the packet, with the offset in it; of any other step, the hooked function.
 #[must_use]
 pub fn location(step: &Step, facts: &Facts) -> String {
-    match &step.event.what {
-        What::Drop(drop) => facts
+    match &step.event.payload {
+        Payload::Drop(drop) => facts
             .symbols
             .get(&drop.location)
             .cloned()
@@ -298,8 +298,8 @@ pub fn reset(flow: &Flow, attempt: usize) -> Option<Evidence> {
 /// The ICMP error that was sent to the client.
 #[must_use]
 pub fn icmp(flow: &Flow) -> Option<Evidence> {
-    flow.steps.iter().find_map(|step| match &step.event.what {
-        What::Icmp(icmp) => Some(Evidence::seen(
+    flow.steps.iter().find_map(|step| match &step.event.payload {
+        Payload::Icmp(icmp) => Some(Evidence::seen(
             Key::IcmpToClient,
             icmp_name(icmp, step.event.tuple.is_v6()),
             step.event.hook,

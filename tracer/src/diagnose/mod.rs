@@ -43,7 +43,7 @@ pub use self::{
     diagnosis::{Diagnosis, is_failure},
 };
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     facts::Facts,
     flow::{fate::Fate, model::Flow},
 };
@@ -88,13 +88,13 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
     }
 }
 
-/// What is known of a flow that is not decided yet.
+/// Payload is known of a flow that is not decided yet.
 fn pending(flow: &Flow, facts: &Facts) -> String {
     let syns = words::count(flow.sent().count() as u64, "SYN");
     let dropped = flow
         .steps
         .iter()
-        .rfind(|step| step.event.part == Part::Syn && matches!(step.event.what, What::Drop(_)));
+        .rfind(|step| step.event.part == Part::Syn && matches!(step.event.payload, Payload::Drop(_)));
     match dropped {
         Some(step) if flow.is_on_node(&step.event) => format!(
             "Not decided yet: {syns} so far, and this node dropped one in {}.",

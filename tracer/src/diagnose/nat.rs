@@ -9,7 +9,7 @@ use super::{
     evidence::{self, Evidence, Key},
     row::{Absence, Group, Row},
 };
-use crate::decode::event::What;
+use crate::decode::event::Payload;
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -77,7 +77,7 @@ fn no_address(case: &Case<'_>) -> Option<Proof> {
     }
     let step = case.steps().find(|step| {
         step.event.hook == Hook::NatMasquerade
-            && step.event.what == What::Packet
+            && step.event.payload == Payload::Packet
             && step.verdict.is_some_and(verdict::is_drop)
     })?;
     let device = step.event.dev.get().unwrap_or_else(|| "its device".to_owned());

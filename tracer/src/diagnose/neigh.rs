@@ -14,7 +14,7 @@ use super::{
     route::freed,
     row::{Absence, Group, Row},
 };
-use crate::{decode::event::What, flow::model::Step};
+use crate::{decode::event::Payload, flow::model::Step};
 
 pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::NeighUnresolved,
@@ -93,8 +93,8 @@ fn waits<'a>(case: &Case<'a>) -> impl Iterator<Item = Wait<'a>> + use<'a> {
         .steps
         .iter()
         .filter(move |step| all || step.attempt == attempt)
-        .filter_map(|step| match &step.event.what {
-            What::Neighbour(entry) if matches!(step.event.part, Part::Syn | Part::SynAck) => {
+        .filter_map(|step| match &step.event.payload {
+            Payload::Neighbour(entry) if matches!(step.event.part, Part::Syn | Part::SynAck) => {
                 Some((step, entry))
             }
             _ => None,
@@ -103,7 +103,7 @@ fn waits<'a>(case: &Case<'a>) -> impl Iterator<Item = Wait<'a>> + use<'a> {
 
 /// Was the packet freed because its next hop was unresolved?
 fn is_freed_by_neighbour(case: &Case<'_>, freed: &Step) -> bool {
-    let What::Drop(drop) = &freed.event.what else {
+    let Payload::Drop(drop) = &freed.event.payload else {
         return false;
     };
     let reason = case.facts.drop_reasons.get(&drop.reason);
@@ -132,7 +132,7 @@ fn proof(case: &Case<'_>, step: &Step, wait: Option<Wait<'_>>, end: &End<'_>) ->
         || format!("the next hop to {} on {device}", step.event.tuple.daddr.ip()),
         |address| format!("{address} on {device}"),
     );
-    let is_full = matches!(&step.event.what, What::Drop(drop)
+    let is_full = matches!(&step.event.payload, Payload::Drop(drop)
         if case.facts.drop_reasons.get(&drop.reason).is_some_and(|reason| reason == "NEIGH_CREATEFAIL"));
     let packet = freed::packet(step);
     let explanation = match end {

@@ -14,7 +14,7 @@ mod suspects;
 use self::culprit::Culprit;
 pub(super) use self::{culprit::Known, suspects::known as suspects};
 use super::case::Case;
-use crate::{decode::event::What, flow::model::Step};
+use crate::{decode::event::Payload, flow::model::Step};
 
 /// The table or base chain that dropped the packet, with the rule, and the step at which it did. `None` if no rule and no
 /// policy did.
@@ -25,9 +25,9 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<(&'a Step, Culprit<'a>)> {
     let Some(step) = seen::verdict(case) else {
         return suspects::freed(case);
     };
-    let culprit = match &step.event.what {
-        What::Chain(chain) => nft::dropped(case, chain)?,
-        What::Table(table) => legacy::dropped(case, step, table)?,
+    let culprit = match &step.event.payload {
+        Payload::Chain(chain) => nft::dropped(case, chain)?,
+        Payload::Table(table) => legacy::dropped(case, step, table)?,
         _ => return None,
     };
     Some((step, culprit))
@@ -35,8 +35,8 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<(&'a Step, Culprit<'a>)> {
 
 /// The rule that rejected the packet, and the step at which it did.
 pub(super) fn rejected<'a>(case: &Case<'a>) -> Option<(&'a Step, Culprit<'a>)> {
-    let (step, reject) = case.steps().rev().find_map(|step| match &step.event.what {
-        What::Reject(reject) if case.flow.is_on_node(&step.event) => Some((step, reject)),
+    let (step, reject) = case.steps().rev().find_map(|step| match &step.event.payload {
+        Payload::Reject(reject) if case.flow.is_on_node(&step.event) => Some((step, reject)),
         _ => None,
     })?;
     let culprit = if reject.table[0] == 0 {

@@ -17,7 +17,7 @@ use super::{
     words::{capitalized, count},
 };
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     flow::{
         judge,
         model::{Flow, Step},
@@ -100,7 +100,7 @@ pub(super) fn refusal(flow: &Flow, attempt: usize) -> Option<&Step> {
     flow.steps_of(attempt).find(|step| {
         step.event.part == Part::Syn
             && step.event.hook == Hook::TcpSendReset
-            && matches!(&step.event.what, What::Socket(socket) if socket.sock == 0)
+            && matches!(&step.event.payload, Payload::Socket(socket) if socket.sock == 0)
     })
 }
 
@@ -122,7 +122,7 @@ fn no_listener(case: &Case<'_>) -> Option<Proof> {
     ];
     if let Some(step) = case
         .steps()
-        .find(|step| matches!(step.event.what, What::Drop(_)) && step.event.part == Part::Syn)
+        .find(|step| matches!(step.event.payload, Payload::Drop(_)) && step.event.part == Part::Syn)
     {
         evidence.extend(evidence::dropped(step, case.facts));
     }
@@ -150,7 +150,8 @@ pub(super) fn dropped_by_tcp<'a>(case: &Case<'a>) -> Option<&'a Step> {
             .is_some_and(|symbol| symbol.starts_with("tcp_"))
     };
     case.steps().find(|step| {
-        step.event.part == Part::Syn && matches!(&step.event.what, What::Drop(drop) if in_tcp(drop.location))
+        step.event.part == Part::Syn
+            && matches!(&step.event.payload, Payload::Drop(drop) if in_tcp(drop.location))
     })
 }
 
@@ -175,8 +176,8 @@ pub(super) fn dropped_by_listener<'a>(case: &Case<'a>) -> Option<(&'a Step, &'a 
     if case.steps().any(|step| step.event.part == Part::SynAck) {
         return None;
     }
-    case.steps().find_map(|step| match &step.event.what {
-        What::Listener(listener) if step.verdict.is_some_and(|increase| increase != 0) => {
+    case.steps().find_map(|step| match &step.event.payload {
+        Payload::Listener(listener) if step.verdict.is_some_and(|increase| increase != 0) => {
             Some((step, listener))
         }
         _ => None,
@@ -293,11 +294,11 @@ fn final_ack_dropped(case: &Case<'_>) -> Option<Proof> {
     }
     let flow = case.flow;
     let step = case.dropped.filter(|step| judge::refused_by_listener(step))?;
-    let What::Socket(Socket {
+    let Payload::Socket(Socket {
         ack_backlog,
         max_ack_backlog,
         ..
-    }) = step.event.what
+    }) = step.event.payload
     else {
         return None;
     };
@@ -342,9 +343,9 @@ fn final_ack_dropped(case: &Case<'_>) -> Option<Proof> {
 
 /// How full the listener's accept queue was.
 pub(super) fn queue(step: &Step) -> Option<Evidence> {
-    let (waiting, limit) = match &step.event.what {
-        What::Socket(socket) => (socket.ack_backlog, socket.max_ack_backlog),
-        What::Listener(listener) => (listener.ack_backlog, listener.max_ack_backlog),
+    let (waiting, limit) = match &step.event.payload {
+        Payload::Socket(socket) => (socket.ack_backlog, socket.max_ack_backlog),
+        Payload::Listener(listener) => (listener.ack_backlog, listener.max_ack_backlog),
         _ => return None,
     };
     (waiting != UNKNOWN_NUMBER && limit != UNKNOWN_NUMBER).then(|| {

@@ -13,7 +13,7 @@ use super::{
     tcp::{self, timewait},
 };
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     flow::model::{Flow, Step, backend_in},
 };
 
@@ -119,7 +119,7 @@ fn untranslated_ack<'a>(case: &Case<'a>) -> Option<&'a Step> {
     let flow = case.flow;
     let has_answer = flow.synacks > 0 && flow.backend().is_some_and(|backend| backend != flow.node());
     flow.steps.iter().find(|step| {
-        let is_reset = matches!(&step.event.what, What::Socket(socket) if socket.sock == 0)
+        let is_reset = matches!(&step.event.payload, Payload::Socket(socket) if socket.sock == 0)
             && step.event.hook == Hook::TcpSendReset;
         has_answer
             && is_reset
@@ -243,7 +243,7 @@ fn left_by(step: &Step) -> Evidence {
     Evidence::seen(Key::SynLeftBy, evidence::place(step), step.event.hook)
 }
 
-/// What sent it on.
+/// Payload sent it on.
 fn how_sent(case: &Case<'_>) -> &'static str {
     if case.decision().sent_with.is_some() {
         "to the real server that IPVS chose"

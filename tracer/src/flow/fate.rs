@@ -36,11 +36,11 @@ macro_rules! fates {
 }
 
 fates! {
-    Established = "established", "connected without a retransmission";
-    Stalled = "stalled", "connected only after a retransmission";
+    Established = "established", "the handshake finished without a retransmission";
+    Stalled = "stalled", "the handshake finished, but only after a retransmitted SYN or SYN-ACK";
     Dropped = "dropped", "this node dropped the SYN or the SYN-ACK";
-    Refused = "refused", "RST or ICMP unreachable went to the client";
-    Unanswered = "unanswered", "sent towards the backend, nothing came back";
+    Refused = "refused", "RST or ICMP unreachable went back to the client";
+    Unanswered = "unanswered", "the SYN went on towards the backend and nothing came back";
     Pending = "pending", "not decided yet";
 }
 

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use tracer_common::{hook::When, record::Phase, uapi::verdict};
 
 use crate::{
-    decode::event::{Event, What},
+    decode::event::{Event, Payload},
     facts::kallsyms::Symbols,
 };
 
@@ -41,7 +41,7 @@ impl Demand {
             }
             return;
         }
-        let What::Drop(drop) = &event.what else {
+        let Payload::Drop(drop) = &event.payload else {
             return;
         };
         if let Some(index) = self.explained.iter().position(|&skb| skb == event.skb) {
@@ -86,7 +86,7 @@ mod tests {
         Symbols::parse(list.as_bytes()).unwrap()
     }
 
-    fn event(hook: Hook, phase: Phase, skb: u64, verdict: i32, what: What) -> Event {
+    fn event(hook: Hook, phase: Phase, skb: u64, verdict: i32, what: Payload) -> Event {
         let header = Header {
             time_ns: SECOND,
             skb,
@@ -104,7 +104,7 @@ mod tests {
             location,
             ..Drop::default()
         };
-        event(Hook::KfreeSkb, Phase::Entry, skb, 0, What::Drop(drop))
+        event(Hook::KfreeSkb, Phase::Entry, skb, 0, Payload::Drop(drop))
     }
 
     fn wanted(events: &[Event]) -> bool {
@@ -130,7 +130,7 @@ mod tests {
     fn a_packet_that_others_discarded_does_not() {
         assert!(!wanted(&[discarded(1, IN_TCP)]));
         // IPVS gave the verdict, so no rule did.
-        let ipvs = event(Hook::IpvsIn, Phase::Return, 1, NF_DROP, What::Packet);
+        let ipvs = event(Hook::IpvsIn, Phase::Return, 1, NF_DROP, Payload::Packet);
         assert!(!wanted(&[ipvs.clone(), discarded(1, IN_NF_HOOK_SLOW)]));
         assert!(wanted(&[ipvs.clone(), discarded(2, IN_NF_HOOK_SLOW)]));
         // The buffer's next packet is another one.
@@ -139,7 +139,7 @@ mod tests {
             discarded(1, IN_NF_HOOK_SLOW),
             discarded(1, IN_NF_HOOK_SLOW)
         ]));
-        let accepted = event(Hook::IpvsIn, Phase::Return, 1, 1, What::Packet);
+        let accepted = event(Hook::IpvsIn, Phase::Return, 1, 1, Payload::Packet);
         assert!(wanted(&[accepted, discarded(1, IN_NF_HOOK_SLOW)]));
     }
 
@@ -147,7 +147,7 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let mut demand = Demand::default();
         for skb in 0..10_000 {
-            let verdict = event(Hook::CtConfirm, Phase::Return, skb, NF_DROP, What::Packet);
+            let verdict = event(Hook::CtConfirm, Phase::Return, skb, NF_DROP, Payload::Packet);
             demand.see(&verdict, &symbols());
         }
         assert_eq!(demand.explained.len(), MOST_EXPLAINED);

@@ -13,7 +13,7 @@ use tracer_common::{
 };
 
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     facts::Facts,
     finding::clock::milliseconds,
     flow::model::{Flow, Step},
@@ -66,7 +66,7 @@ pub fn numbered(flow: &Flow, facts: &Facts) -> Vec<(usize, PathStep)> {
     // What the routing layer decided last: it says at which netfilter hook a connection is confirmed.
     let mut decision: Option<&record::Route> = None;
     for (index, step) in steps {
-        if let What::Route(route) = &step.event.what {
+        if let Payload::Route(route) = &step.event.payload {
             decision = Some(route);
             // IPVS is asked behind the decision, and what was read there shows it.
             if step.event.hook.is_ipvs_request() {
@@ -87,16 +87,16 @@ pub fn numbered(flow: &Flow, facts: &Facts) -> Vec<(usize, PathStep)> {
 /// Is the packet dropped at this step, or did a function of netfilter return a verdict there that drops it?
 #[must_use]
 pub fn discards(step: &Step) -> bool {
-    matches!(step.event.what, What::Drop(_))
+    matches!(step.event.payload, Payload::Drop(_))
         || (step.event.hook.returns_verdict() && step.verdict.is_some_and(verdict::is_drop))
 }
 
 /// Where the packet goes; `None` for a step that shows a decision about the packet.
 fn heading(step: &Step) -> Option<Heading> {
     let hook = step.event.hook;
-    let shows_packet = match &step.event.what {
-        What::Packet | What::Skipped(_) => !note::is_decision(hook),
-        What::Route(_) => hook.is_ipvs_request(),
+    let shows_packet = match &step.event.payload {
+        Payload::Packet | Payload::Skipped(_) => !note::is_decision(hook),
+        Payload::Route(_) => hook.is_ipvs_request(),
         _ => false,
     };
     match step.event.part {

@@ -3,7 +3,7 @@
 use tracer_common::{hook::Hook, tcp::Part};
 
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{
         case::{Case, Proof, Situation},
         cause::Cause,
@@ -42,7 +42,7 @@ fn invalid(case: &Case<'_>) -> Option<Proof> {
     }
     case.steps().find(|step| {
         step.event.hook == Hook::CtIn
-            && step.event.what == What::Packet
+            && step.event.payload == Payload::Packet
             && (step.event.skb, step.event.part) == (dropped.event.skb, dropped.event.part)
             && case.flow.is_on_node(&step.event)
             && step.event.time_ns <= dropped.event.time_ns

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tracer_common::hook::Hook;
 
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{
         case::{Case, Proof, Situation},
         cause::Cause,
@@ -48,8 +48,8 @@ fn pinned(case: &Case<'_>) -> Option<Proof> {
     }
     let backend = flow.backend_by_old_entry(case.attempt)?;
     let rules = rules_at_that_time(case, backend)?;
-    let entry = case.steps().find_map(|step| match &step.event.what {
-        What::Conntrack(entry) if step.event.hook == Hook::DevStartXmit => Some(entry),
+    let entry = case.steps().find_map(|step| match &step.event.payload {
+        Payload::Conntrack(entry) if step.event.hook == Hook::DevStartXmit => Some(entry),
         _ => None,
     });
     let mut evidence = vec![

@@ -1,4 +1,4 @@
-//! What IPVS decided about one SYN.
+//! Payload IPVS decided about one SYN.
 //!
 //! `ip_vs_in` (`net/netfilter/ipvs/ip_vs_core.c`, 3.10 to 7.3) looks up the connection, may expire an old entry, may
 //! schedule a new one, and transmits. Which of these happened, in which order, and what it returned identify the cause.
@@ -10,7 +10,7 @@ use tracer_common::{
 };
 
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::evidence::{Evidence, Key},
     flow::model::{Flow, Step},
 };
@@ -18,7 +18,7 @@ use crate::{
 /// Where netfilter hands a SYN to IPVS.
 pub(super) const REQUEST: &[Hook] = &[Hook::IpvsIn, Hook::IpvsRemoteRequest, Hook::IpvsLocalRequest];
 
-/// What IPVS did with one SYN.
+/// Payload IPVS did with one SYN.
 #[derive(Clone, Copy, Default)]
 pub(in crate::diagnose) struct Decision<'flow> {
     /// The hook function itself.
@@ -51,24 +51,26 @@ impl<'flow> Decision<'flow> {
     pub(in crate::diagnose) fn of(flow: &'flow Flow, attempt: usize) -> Self {
         let mut out = Self::default();
         for step in flow.steps_of(attempt) {
-            match (step.event.hook, &step.event.what) {
-                (hook, What::Packet | What::Route(_)) if hook.is_ipvs_request() => out.request = Some(step),
-                (Hook::IpvsLookup, What::IpvsConn(conn)) => {
+            match (step.event.hook, &step.event.payload) {
+                (hook, Payload::Packet | Payload::Route(_)) if hook.is_ipvs_request() => {
+                    out.request = Some(step);
+                }
+                (Hook::IpvsLookup, Payload::IpvsConn(conn)) => {
                     out.looked_up = true;
                     out.found = Some(conn).filter(|conn| conn.conn != 0);
                 }
-                (Hook::IpvsExpireNow, What::IpvsConn(conn)) => out.expired = Some(conn),
+                (Hook::IpvsExpireNow, Payload::IpvsConn(conn)) => out.expired = Some(conn),
                 (Hook::IpvsTcpSchedule, what) => {
                     out.scheduling = step.verdict;
-                    if let What::IpvsLimits(limits) = what {
+                    if let Payload::IpvsLimits(limits) = what {
                         out.limits = Some(limits);
                     }
                 }
-                (Hook::IpvsSchedule, What::IpvsService(service)) => out.service = Some(service),
-                (Hook::IpvsSchedule, What::IpvsConn(conn)) => out.scheduled = Some(conn),
-                (Hook::IpvsLeave, What::IpvsService(service)) => out.left = Some(service),
-                (Hook::IpvsLeave, What::IpvsDests(dests)) => out.dests = Some(dests),
-                (hook, What::IpvsConn(conn)) if hook.is_ipvs_xmit() => {
+                (Hook::IpvsSchedule, Payload::IpvsService(service)) => out.service = Some(service),
+                (Hook::IpvsSchedule, Payload::IpvsConn(conn)) => out.scheduled = Some(conn),
+                (Hook::IpvsLeave, Payload::IpvsService(service)) => out.left = Some(service),
+                (Hook::IpvsLeave, Payload::IpvsDests(dests)) => out.dests = Some(dests),
+                (hook, Payload::IpvsConn(conn)) if hook.is_ipvs_xmit() => {
                     (out.sent_with, out.sent_by) = (Some(conn), Some(hook));
                 }
                 _ => {}

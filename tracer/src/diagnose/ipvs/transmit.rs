@@ -10,7 +10,7 @@ use tracer_common::{
 };
 
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{
         case::{Case, Proof, Situation},
         cause::Cause,
@@ -132,9 +132,9 @@ impl IcmpError {
 /// already has another tuple, so this one was sent inside that function; the other functions translate nothing.
 fn unseen_drop(case: &Case<'_>) -> Option<u64> {
     let mut steps = case.steps().rev();
-    let icmp = steps
-        .next()
-        .filter(|step| matches!(step.event.what, What::Icmp(_)) && step.event.tuple == case.flow.original)?;
+    let icmp = steps.next().filter(|step| {
+        matches!(step.event.payload, Payload::Icmp(_)) && step.event.tuple == case.flow.original
+    })?;
     let sent = steps.next().filter(|step| {
         matches!(step.event.hook, Hook::IpvsNatXmit | Hook::IpvsNatXmit6) && step.event.skb == icmp.event.skb
     })?;
@@ -168,12 +168,12 @@ impl<'a> Failure<'a> {
             .take_while(|step| case.dropped.is_none_or(|dropped| !std::ptr::eq(*step, dropped)))
             .filter(|step| step.event.skb == skb && step.event.tuple == case.flow.original);
         for step in before {
-            match &step.event.what {
-                What::IpvsConn(_) if step.event.hook.is_ipvs_xmit() => {
+            match &step.event.payload {
+                Payload::IpvsConn(_) if step.event.hook.is_ipvs_xmit() => {
                     (sent, icmp, too_big) = (Some(step), None, None);
                 }
-                What::Icmp(seen) => icmp = Some(seen),
-                What::TooBig(seen) => too_big = Some(seen),
+                Payload::Icmp(seen) => icmp = Some(seen),
+                Payload::TooBig(seen) => too_big = Some(seen),
                 _ => {}
             }
         }
@@ -186,8 +186,8 @@ impl<'a> Failure<'a> {
     }
 
     fn proof(&self, explain: impl FnOnce(&str) -> String, case: &Case<'_>) -> Proof {
-        let server = match &self.sent.event.what {
-            What::IpvsConn(conn) => real_server(conn),
+        let server = match &self.sent.event.payload {
+            Payload::IpvsConn(conn) => real_server(conn),
             _ => None,
         };
         let server = server.map_or_else(|| "of its entry".to_owned(), |server| server.to_string());

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use tracer_common::{hook::Hook, record, tcp::Part};
 
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{
         case::{Case, Situation},
         evidence::{self, Evidence, Key},
@@ -22,18 +22,18 @@ pub(in crate::diagnose) fn step<'a>(case: &Case<'a>) -> Option<&'a Step> {
             .steps()
             .rfind(|step| matches!(step.event.part, Part::Syn | Part::SynAck))?;
         let elsewhere = matches!(case.situation, Situation::Silent | Situation::Late);
-        (elsewhere && matches!(last.event.what, What::Drop(_))).then_some(last)
+        (elsewhere && matches!(last.event.payload, Payload::Drop(_))).then_some(last)
     })
 }
 
-/// What a hook of the routing layer read about the packet that was freed later.
+/// Payload a hook of the routing layer read about the packet that was freed later.
 pub(super) fn read_by<'a>(
     case: &Case<'a>,
     hook: Hook,
     freed: &Step,
 ) -> Option<(&'a Step, &'a record::Route)> {
-    case.steps().rev().find_map(|step| match &step.event.what {
-        What::Route(route)
+    case.steps().rev().find_map(|step| match &step.event.payload {
+        Payload::Route(route)
             if step.event.hook == hook
                 && step.event.skb == freed.event.skb
                 && step.event.part == freed.event.part
@@ -47,15 +47,15 @@ pub(super) fn read_by<'a>(
 
 /// The kernel's drop reason, where it gives one.
 pub(super) fn reason<'a>(case: &Case<'a>, freed: &Step) -> Option<&'a str> {
-    match &freed.event.what {
-        What::Drop(drop) => case.facts.drop_reasons.get(&drop.reason).map(String::as_str),
+    match &freed.event.payload {
+        Payload::Drop(drop) => case.facts.drop_reasons.get(&drop.reason).map(String::as_str),
         _ => None,
     }
 }
 
 /// Was the packet freed in one of these functions?
 pub(super) fn is_in(case: &Case<'_>, freed: &Step, functions: &[&str]) -> bool {
-    let What::Drop(drop) = &freed.event.what else {
+    let Payload::Drop(drop) = &freed.event.payload else {
         return false;
     };
     case.facts

@@ -14,7 +14,7 @@ use super::{
     seen::is_drop_by_rule,
 };
 use crate::{
-    decode::event::{What, text},
+    decode::event::{Payload, text},
     diagnose::{
         blame::{self, Blame},
         case::Case,
@@ -54,7 +54,7 @@ pub(super) fn dropped<'a>(case: &Case<'a>, chain: &'a record::Chain) -> Option<C
         }
         return Some(of_base(chain, &bases, &Missing::of(&chain.rule)));
     }
-    // What else is in the chain is known only if it can be told apart from all others.
+    // Payload else is in the chain is known only if it can be told apart from all others.
     let [base] = bases.as_slice() else {
         return None;
     };
@@ -74,8 +74,8 @@ pub(super) fn dropped<'a>(case: &Case<'a>, chain: &'a record::Chain) -> Option<C
 pub(super) fn rejected<'a>(case: &Case<'a>, step: &'a Step, reject: &'a record::Reject) -> Culprit<'a> {
     let netns = case.netns();
     // Its chain was seen too, if the hooks on chains were attached by then.
-    let chain = case.steps().find_map(|other| match &other.event.what {
-        What::Chain(chain) if other.event.skb == step.event.skb => Some(chain),
+    let chain = case.steps().find_map(|other| match &other.event.payload {
+        Payload::Chain(chain) if other.event.skb == step.event.skb => Some(chain),
         _ => None,
     });
     let found = netns.and_then(|netns| {

@@ -5,11 +5,11 @@ use tracer_common::{
     uapi::verdict,
 };
 
-use crate::{decode::event::What, diagnose::case::Case, flow::model::Step};
+use crate::{decode::event::Payload, diagnose::case::Case, flow::model::Step};
 
 /// The step at which a table or a base chain was seen to return the verdict.
 pub(super) fn verdict<'a>(case: &Case<'a>) -> Option<&'a Step> {
-    let is_verdict = |step: &&Step| matches!(step.event.what, What::Chain(_) | What::Table(_));
+    let is_verdict = |step: &&Step| matches!(step.event.payload, Payload::Chain(_) | Payload::Table(_));
     case.steps()
         .rfind(|step| is_verdict(step) && case.flow.is_on_node(&step.event))
 }

@@ -4,7 +4,7 @@
 use tracer_common::hook::Hook;
 
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{
         case::{Case, Proof, Situation},
         cause::Cause,
@@ -98,7 +98,7 @@ enum Old {
 impl Old {
     /// The connection whose socket dropped the SYN at this step, if one did.
     fn of_drop(case: &Case<'_>, step: &Step) -> Option<Self> {
-        let What::Drop(drop) = &step.event.what else {
+        let Payload::Drop(drop) = &step.event.payload else {
             return None;
         };
         let function = case.facts.symbol(drop.location).map(evidence::function);

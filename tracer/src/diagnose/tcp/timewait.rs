@@ -7,7 +7,7 @@ use tracer_common::{
 };
 
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{
         case::{Case, Proof, Situation},
         cause::Cause,
@@ -73,7 +73,7 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[
 struct Refused<'a> {
     step: &'a Step,
     old: &'a TimeWait,
-    /// What the socket decided: `enum tcp_tw_status`.
+    /// Payload the socket decided: `enum tcp_tw_status`.
     verdict: i32,
     /// Initial sequence number of the SYN.
     isn: u32,
@@ -86,7 +86,7 @@ pub(in crate::diagnose) fn at_socket<'a>(case: &Case<'a>) -> Option<&'a Step> {
 
 fn refused<'a>(case: &Case<'a>) -> Option<Refused<'a>> {
     let step = at_socket(case)?;
-    let What::TimeWait(old) = &step.event.what else {
+    let Payload::TimeWait(old) = &step.event.payload else {
         return None;
     };
     let verdict = step.verdict.filter(|&verdict| verdict != time_wait::SYN)?;
