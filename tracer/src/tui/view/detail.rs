@@ -8,7 +8,7 @@ use tracer_common::hook;
 use super::{flows::cell, pen::Pen};
 use crate::{
     diagnose::catalogue,
-    report::path::PathStep,
+    report::path::{Heading, PathStep},
     tui::{
         flow_detail::FlowDetail,
         list::Column,
@@ -161,9 +161,15 @@ fn summary(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
     blank(out);
     let catalogue = row.cause.and_then(catalogue::row);
     let why = detail.map(|detail| detail.explanation.as_str());
-    let why = why.or_else(|| catalogue.map(|row| row.says)).unwrap_or_default();
+    let why = why
+        .or_else(|| catalogue.map(|row| row.summary))
+        .unwrap_or_default();
     titled("Why:", why, columns, theme, out);
-    if let Some(advice) = catalogue.and_then(|row| row.advice) {
+    let advice = match detail {
+        Some(detail) => detail.advice,
+        None => catalogue.and_then(|row| row.advice),
+    };
+    if let Some(advice) = advice {
         titled("Do: ", advice, columns, theme, out);
     }
 }
@@ -320,20 +326,13 @@ impl Lanes {
 /// The sign of a step: the direction of the packet, or its end.
 fn sign(theme: Theme, step: &PathStep) -> (&'static str, Style) {
     let signs = theme.signs();
-    // Facts that were read at the step have lines of their own.
-    let is_freed = step.hook == "kfree_skb" && step.note.contains("discarded");
-    let is_end = is_freed
-        || step
-            .verdict
-            .as_deref()
-            .is_some_and(|verdict| verdict == "NF_DROP");
-    if is_end {
+    if step.is_drop {
         return (signs.end, theme.warning());
     }
-    let sign = match step.note.split(' ').next() {
-        Some("SYN" | "ACK") => signs.inward,
-        Some("SYN-ACK" | "RST") => signs.back,
-        _ => signs.there,
+    let sign = match step.heading {
+        Some(Heading::Inward) => signs.inward,
+        Some(Heading::Back) => signs.back,
+        None => signs.there,
     };
     (sign, Style::new())
 }
@@ -345,12 +344,12 @@ fn evidence(theme: Theme, detail: &FlowDetail, columns: usize, out: &mut Vec<Lin
     blank(out);
     out.push(vec![("Evidence".to_owned(), theme.heading())]);
     for fact in &detail.evidence {
-        let words = format!("{}: {}", fact.what, fact.value);
+        let words = format!("{}: {}", fact.label(), fact.value);
         let mut lines: Vec<Line> = wrap(&clean(&words), columns.saturating_sub(2))
             .into_iter()
             .map(|line| vec![(format!("  {line}"), Style::new())])
             .collect();
-        let by = format!("  [{}]", clean(&fact.hook));
+        let by = format!("  [{}]", clean(&fact.source));
         match lines.last_mut() {
             Some(last) if width(&last[0].0) + width(&by) <= columns => last.push((by, theme.dim())),
             _ => lines.push(vec![(format!("  {by}"), theme.dim())]),
