@@ -1,9 +1,9 @@
-//! How much room a recording takes, and how fast it is read:
+//! The size of a recording and the speed at which it is read:
 //! `cargo bench -p tracer --bench recording -- FILE [MIB]`.
 //!
-//! FILE is a recording, of the lab's soak for instance (`cargo xtask lab --scenario soak --recordings FOLDER`). A long one
-//! is made of it, of so many MiB (1024 unless said otherwise): the same records over and over, each time as of later and
-//! of other flows.
+//! FILE is a recording, for example of the lab's soak (`cargo xtask lab --scenario soak --recordings FOLDER`). The
+//! benchmark makes a long one of MIB mebibytes (default: 1024) from it: the same records repeated, each time with later
+//! timestamps and other flow numbers.
 
 use std::{
     env,
@@ -23,12 +23,12 @@ use tracer::recording::{
 
 const TRACER: &str = env!("CARGO_BIN_EXE_tracer");
 
-/// Where a record has its time and the number of its flow (`tracer_common::record::Header`).
+/// Byte ranges of a record's time and flow number (`tracer_common::record::Header`).
 const TIME: std::ops::Range<usize> = 0..8;
 const FLOW: std::ops::Range<usize> = 8..16;
-/// The bits of a flow's number that count; those above are the CPU's.
+/// The bits that hold the flow number; those above hold the CPU.
 const NUMBER: u64 = (1 << 48) - 1;
-/// Between the end of one repetition and the beginning of the next: whatever was remembered is forgotten.
+/// Time between two repetitions, long enough for the engine to forget every flow.
 const PAUSE_NS: u64 = 200_000_000_000;
 
 fn main() -> Result<()> {
@@ -38,15 +38,15 @@ fn main() -> Result<()> {
         eprintln!("usage: cargo bench -p tracer --bench recording -- FILE [MIB]");
         return Ok(());
     };
-    // cargo runs this in the package's folder, and whoever asks is in the workspace's.
+    // cargo runs this in the package's folder; paths on the command line are relative to the workspace.
     let file = [PathBuf::from(&file), Path::new("..").join(&file)]
         .into_iter()
         .find(|path| path.exists())
-        .with_context(|| format!("there is no file {file}"))?;
+        .with_context(|| format!("no file {file}"))?;
     let mib: u64 = match arguments.next() {
         Some(mib) => mib
             .parse()
-            .with_context(|| format!("{mib} is no number of MiB"))?,
+            .with_context(|| format!("{mib} is not a number of MiB"))?,
         None => 1024,
     };
     let records = size(&file)?;
@@ -77,7 +77,7 @@ fn mb(bytes: u64) -> String {
     format!("{:.1} MB", ratio(bytes, 1_000_000))
 }
 
-/// Says how large the recording is, and gives how many records it has.
+/// Prints the size of the recording and returns its number of records.
 fn size(file: &Path) -> Result<u64> {
     let mut reader = Reader::new(BufReader::new(File::open(file)?))?;
     let (mut records, mut raw) = (0, 0);
@@ -91,7 +91,7 @@ fn size(file: &Path) -> Result<u64> {
     }
     let bytes = fs::metadata(file)?.len();
     println!(
-        "{}: {}, {records} records, {:.1} bytes each; as they came from the kernel {}",
+        "{}: {}, {records} records, {:.1} bytes each; unmodified from the kernel {}",
         file.display(),
         mb(bytes),
         ratio(bytes, records),
@@ -118,7 +118,7 @@ fn count(mut command: Command) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Says how long `report` takes, which reads all records, joins them to flows and finds the cause of each.
+/// Prints how long `report` takes to read all records, join them to flows and find each flow's cause.
 fn report(file: &Path, records: u64) -> Result<()> {
     let began = Instant::now();
     let mut child = tracer(&["report"], file).stdout(Stdio::piped()).spawn()?;
@@ -136,7 +136,7 @@ fn report(file: &Path, records: u64) -> Result<()> {
     Ok(())
 }
 
-/// Writes the records of one recording again and again, until there are so many bytes.
+/// Writes the records of one recording over and over until the new one has this many bytes.
 fn repeat(file: &Path, long: &Path, bytes: u64) -> Result<()> {
     let mut writer = None;
     let mut shift = Shift::default();
@@ -162,7 +162,7 @@ fn repeat(file: &Path, long: &Path, bytes: u64) -> Result<()> {
                         builder.add(&Item::Record(&record));
                     }
                     Item::Tick(now_ns) => builder.add(&Item::Tick(now_ns + shift.time_ns)),
-                    // What was known of the node the first time is known still.
+                    // The node's facts from the first round still apply.
                     Item::Facts(_) | Item::Hooks(_) if round > 0 => {}
                     Item::Health(_) | Item::End(_) => {}
                     other => builder.add(&other),
@@ -188,7 +188,7 @@ fn repeat(file: &Path, long: &Path, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// By how much a repetition is later, and its flows' numbers are higher.
+/// The offset of a repetition: of its times and of its flow numbers.
 #[derive(Default)]
 struct Shift {
     time_ns: u64,
@@ -200,7 +200,7 @@ impl Shift {
         change(bytes, |time| time + self.time_ns)
     }
 
-    /// Flow 0 is none.
+    /// Flow 0 means no flow.
     fn flow(&self, bytes: &mut [u8]) -> u64 {
         change(bytes, |flow| if flow == 0 { 0 } else { flow + self.number }) & NUMBER
     }

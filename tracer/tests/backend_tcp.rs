@@ -21,8 +21,8 @@ const FULL: Listener = Listener {
     ..LISTENER
 };
 
-/// A SYN that reaches a listener, which throws it away.
-fn thrown_away(story: &mut Story, at: u64, listener: Listener) {
+/// A SYN that reaches a listener, which drops it.
+fn dropped_by_listener(story: &mut Story, at: u64, listener: Listener) {
     story.arrives(at);
     story.reaches_pod(at + 1);
     story.in_pod(
@@ -36,17 +36,17 @@ fn thrown_away(story: &mut Story, at: u64, listener: Listener) {
 
 fn cause_of(listener: Listener) -> Option<Cause> {
     let mut story = Story::new();
-    thrown_away(&mut story, MS, listener);
+    dropped_by_listener(&mut story, MS, listener);
     let (_, fate, diagnosis) = story.only();
     assert_eq!(fate, Fate::Unanswered);
     diagnosis.cause
 }
 
 #[test]
-fn a_full_accept_queue_throws_syns_away() {
+fn a_full_accept_queue_drops_syns() {
     let mut story = Story::new();
-    thrown_away(&mut story, MS, FULL);
-    thrown_away(&mut story, 1_001 * MS, FULL);
+    dropped_by_listener(&mut story, MS, FULL);
+    dropped_by_listener(&mut story, 1_001 * MS, FULL);
     let (_, fate, diagnosis) = story.only();
     assert_eq!(
         (fate, diagnosis.cause),
@@ -59,7 +59,7 @@ fn a_full_accept_queue_throws_syns_away() {
 }
 
 #[test]
-fn a_queue_that_is_only_as_long_as_it_may_be_is_not_full() {
+fn a_queue_at_its_limit_is_not_full() {
     let at_limit = Listener {
         ack_backlog: 5,
         ..FULL
@@ -73,44 +73,47 @@ fn a_queue_that_is_only_as_long_as_it_may_be_is_not_full() {
 }
 
 #[test]
-fn a_listener_without_a_way_back_throws_syns_away() {
-    let with_way = |listener: Listener, way: Option<Route>| {
+fn a_listener_without_a_route_back_drops_syns() {
+    let with_route = |listener: Listener, route: Option<Route>| {
         let mut story = Story::new();
-        thrown_away(&mut story, MS, listener);
+        dropped_by_listener(&mut story, MS, listener);
         let client = translated(story.port).saddr.ip();
-        story.facts.routes.extend(way.map(|way| ((POD, client), way)));
+        story
+            .facts
+            .routes
+            .extend(route.map(|route| ((POD, client), route)));
         story.only().2
     };
     // ENETUNREACH
-    let diagnosis = with_way(LISTENER, Some(Route::None(101)));
+    let diagnosis = with_route(LISTENER, Some(Route::None(101)));
     assert_eq!(diagnosis.cause, Some(Cause::RouteUnreachable));
     assert!(
         diagnosis.explanation.contains("it has no route back to"),
         "{diagnosis:?}"
     );
     assert!(has(&diagnosis, "route", "none: Network is unreachable"));
-    // The queue was full, or may have been: that is enough, or nothing is known.
-    let cause = |listener| with_way(listener, Some(Route::None(101))).cause;
+    // A full queue is a sufficient cause; a queue that was not read leaves the cause unknown.
+    let cause = |listener| with_route(listener, Some(Route::None(101))).cause;
     assert_eq!(cause(FULL), Some(Cause::TcpAcceptQueueFull));
     let unread = Listener {
         ack_backlog: u32::MAX,
         ..LISTENER
     };
     assert_eq!(cause(unread), Some(Cause::Unknown));
-    // There is a way, or nobody asked.
+    // There is a route, or none was looked up.
     let way = Route::Way(Way {
         kind: 1,
         device: None,
         gateway: None,
     });
-    assert_eq!(with_way(LISTENER, Some(way)).cause, Some(Cause::Unknown));
-    assert_eq!(with_way(LISTENER, None).cause, Some(Cause::Unknown));
+    assert_eq!(with_route(LISTENER, Some(way)).cause, Some(Cause::Unknown));
+    assert_eq!(with_route(LISTENER, None).cause, Some(Cause::Unknown));
 }
 
 #[test]
 fn a_queue_that_empties_before_the_next_syn_costs_a_second() {
     let mut story = Story::new();
-    thrown_away(&mut story, MS, FULL);
+    dropped_by_listener(&mut story, MS, FULL);
     story.served(1_001 * MS);
     let (flow, fate, diagnosis) = story.only();
     assert_eq!(
@@ -121,8 +124,8 @@ fn a_queue_that_empties_before_the_next_syn_costs_a_second() {
 }
 
 #[test]
-fn a_full_queue_that_threw_nothing_away_is_no_cause() {
-    // The listener had a longer queue than it may have, but its drop counter did not grow: the SYN-ACK was lost.
+fn a_full_queue_that_dropped_nothing_is_no_cause() {
+    // The listener's queue was over its limit, but its drop counter did not grow: the SYN-ACK was lost.
     let mut story = Story::new();
     story.arrives(MS);
     story.reaches_pod(2 * MS);
@@ -130,13 +133,13 @@ fn a_full_queue_that_threw_nothing_away_is_no_cause() {
     assert_eq!(story.only().2.cause, Some(Cause::Unknown));
     // The counter grew for another SYN: this one was answered.
     let mut story = Story::new();
-    thrown_away(&mut story, MS, FULL);
+    dropped_by_listener(&mut story, MS, FULL);
     story.answered(2 * MS);
     assert_eq!(story.only().2.cause, Some(Cause::ClientSilent));
 }
 
 #[test]
-fn a_full_syn_queue_is_told_only_without_cookies() {
+fn a_full_syn_queue_is_a_cause_only_without_syn_cookies() {
     let longest = Listener {
         syn_queue: 128,
         syncookies: 0,
@@ -161,7 +164,7 @@ fn a_full_syn_queue_is_told_only_without_cookies() {
 }
 
 #[test]
-fn the_last_quarter_of_the_syn_queue_is_for_proven_clients() {
+fn the_last_quarter_of_the_syn_queue_is_reserved_for_proven_clients() {
     let quarter = Listener {
         syn_queue: 13,
         max_syn_backlog: 16,
@@ -187,19 +190,19 @@ fn a_full_accept_queue_comes_before_a_full_syn_queue() {
 }
 
 #[test]
-fn lost_records_leave_no_cause_that_rests_on_what_was_not_seen() {
+fn lost_records_rule_out_causes_that_rely_on_something_not_seen() {
     let mut story = Story::new();
     story.facts.lost_ns = Some(2 * MS);
-    thrown_away(&mut story, MS, FULL);
+    dropped_by_listener(&mut story, MS, FULL);
     assert_eq!(story.only().2.cause, Some(Cause::Unknown));
 }
 
-/// A handshake up to the client's ACK, which comes in at `at` + 30.
+/// A handshake up to the client's ACK, which arrives at `at` + 30.
 fn up_to_ack(story: &mut Story, at: u64) {
     story.served(at);
 }
 
-fn ack_taken(story: &mut Story, at: u64) {
+fn ack_accepted(story: &mut Story, at: u64) {
     let socket = Socket {
         sock: 1,
         ack_backlog: 0,
@@ -226,15 +229,15 @@ fn ack_refused(story: &mut Story, at: u64, ack_backlog: u32) {
 }
 
 #[test]
-fn an_ack_that_the_listener_throws_away_ends_no_handshake() {
+fn an_ack_that_the_listener_drops_completes_no_handshake() {
     let mut story = Story::new();
     up_to_ack(&mut story, MS);
     ack_refused(&mut story, 2 * MS, 6);
-    let mut said = Vec::new();
+    let mut fates = Vec::new();
     story
         .engine
-        .poll(2 * MS + PATIENCE - 1, |_, fate| said.push(fate));
-    assert_eq!(said, []);
+        .poll(2 * MS + PATIENCE - 1, |_, fate| fates.push(fate));
+    assert_eq!(fates, []);
     let (flow, fate, diagnosis) = story.only();
     assert_eq!(
         (fate, diagnosis.cause),
@@ -248,12 +251,12 @@ fn an_ack_that_the_listener_throws_away_ends_no_handshake() {
 }
 
 #[test]
-fn an_ack_that_is_taken_later_makes_a_stall() {
+fn an_ack_that_is_accepted_later_is_a_stall() {
     let mut story = Story::new();
     up_to_ack(&mut story, MS);
     ack_refused(&mut story, 2 * MS, 6);
     story.answered(1_002 * MS);
-    ack_taken(&mut story, 1_003 * MS);
+    ack_accepted(&mut story, 1_003 * MS);
     let (flow, fate, diagnosis) = story.only();
     assert_eq!(
         (fate, diagnosis.cause),
@@ -263,7 +266,7 @@ fn an_ack_that_is_taken_later_makes_a_stall() {
 }
 
 #[test]
-fn an_ack_that_is_lost_for_another_reason_is_unknown() {
+fn an_ack_that_is_lost_for_another_reason_has_an_unknown_cause() {
     let mut story = Story::new();
     up_to_ack(&mut story, MS);
     ack_refused(&mut story, 2 * MS, 5);
@@ -271,7 +274,7 @@ fn an_ack_that_is_lost_for_another_reason_is_unknown() {
     assert_eq!((fate, diagnosis.cause), (Fate::Dropped, Some(Cause::Unknown)));
 }
 
-fn ack_discarded(story: &mut Story, at: u64, netns: u32) {
+fn ack_dropped(story: &mut Story, at: u64, netns: u32) {
     let tuple = translated(story.port);
     story.see(
         at,
@@ -284,27 +287,27 @@ fn ack_discarded(story: &mut Story, at: u64, netns: u32) {
 }
 
 #[test]
-fn an_ack_that_the_node_discards_ends_no_handshake_unless_it_was_a_copy() {
+fn an_ack_that_the_node_drops_completes_no_handshake_unless_it_was_a_copy() {
     let mut story = Story::new();
     up_to_ack(&mut story, MS);
-    ack_discarded(&mut story, 2 * MS, NODE);
+    ack_dropped(&mut story, 2 * MS, NODE);
     let (_, fate, diagnosis) = story.only();
     assert_eq!((fate, diagnosis.cause), (Fate::Dropped, Some(Cause::Unknown)));
     assert!(has(&diagnosis, "dropped-in", ""), "{diagnosis:?}");
 
     let mut story = Story::new();
     up_to_ack(&mut story, MS);
-    ack_discarded(&mut story, MS + 40, NODE);
-    ack_taken(&mut story, MS + 50);
-    // The copy was discarded some microseconds before the ACK itself was taken.
+    ack_dropped(&mut story, MS + 40, NODE);
+    ack_accepted(&mut story, MS + 50);
+    // The copy was dropped a few microseconds before the listener accepted the ACK itself.
     assert_eq!(story.only().1, Fate::Established);
 }
 
 #[test]
-fn a_listener_that_waits_for_data_may_throw_the_bare_ack_away() {
+fn a_listener_that_waits_for_data_may_drop_the_bare_ack() {
     let mut story = Story::new();
     up_to_ack(&mut story, MS);
-    ack_discarded(&mut story, 2 * MS, POD);
+    ack_dropped(&mut story, 2 * MS, POD);
     assert_eq!(story.only().1, Fate::Established);
 }
 
@@ -336,7 +339,7 @@ fn an_ack_that_is_answered_with_rst_is_a_refusal() {
 }
 
 #[test]
-fn an_ack_that_the_backend_refuses_for_no_reason_that_was_seen_is_told_as_it_was() {
+fn an_ack_that_the_backend_resets_for_no_visible_reason_has_an_unknown_cause() {
     let mut story = Story::new();
     up_to_ack(&mut story, MS);
     let tuple = translated(story.port);
@@ -351,7 +354,7 @@ fn an_ack_that_the_backend_refuses_for_no_reason_that_was_seen_is_told_as_it_was
 }
 
 #[test]
-fn a_pod_that_discards_the_syn_itself_is_silent_and_where_is_told() {
+fn a_pod_that_drops_the_syn_itself_is_silent_and_the_function_is_named() {
     let mut story = Story::new();
     story.arrives(MS);
     story.reaches_pod(MS + 2);
@@ -371,25 +374,25 @@ fn a_pod_that_discards_the_syn_itself_is_silent_and_where_is_told() {
         (fate, diagnosis.cause),
         (Fate::Unanswered, Some(Cause::BackendSilent))
     );
-    let said = diagnosis.explanation;
+    let explanation = diagnosis.explanation;
     assert!(
-        said.contains("dropped inside its network namespace, in nft_do_chain+0x40e"),
-        "{said}"
+        explanation.contains("dropped inside its network namespace, in nft_do_chain+0x40e"),
+        "{explanation}"
     );
 }
 
 #[test]
-fn an_answer_that_is_sent_again_after_the_ack_makes_a_stall() {
+fn a_syn_ack_that_is_retransmitted_after_the_ack_is_a_stall() {
     let mut story = Story::new();
     story.served(MS);
-    let mut said = Vec::new();
-    story.engine.poll(500 * MS, |_, fate| said.push(fate));
+    let mut fates = Vec::new();
+    story.engine.poll(500 * MS, |_, fate| fates.push(fate));
     story.answered(1_001 * MS);
-    story.engine.poll(1_100 * MS, |_, fate| said.push(fate));
-    assert_eq!(said, [Fate::Established, Fate::Stalled]);
+    story.engine.poll(1_100 * MS, |_, fate| fates.push(fate));
+    assert_eq!(fates, [Fate::Established, Fate::Stalled]);
 }
 
-/// The SYN's options with this timestamp.
+/// The SYN's TCP options, with this timestamp.
 fn options(timestamp: Option<u32>) -> ([u8; OPTIONS_LEN], u32) {
     let mut out = [0; OPTIONS_LEN];
     out[..4].copy_from_slice(&[2, 4, 5, 0xb4]);
@@ -401,7 +404,7 @@ fn options(timestamp: Option<u32>) -> ([u8; OPTIONS_LEN], u32) {
     (out, 20)
 }
 
-/// The socket of an ended connection; the story's SYNs have the number 1.
+/// The TIME_WAIT socket of an ended connection. The story's SYNs have the sequence number 1.
 fn old(rcv_nxt: u32, ts_recent: u32, timestamp: Option<u32>) -> TimeWait {
     let (options, options_len) = options(timestamp);
     TimeWait {
@@ -433,17 +436,17 @@ fn meets(old: TimeWait, verdict: i32) -> (Fate, Option<Cause>) {
 }
 
 #[test]
-fn an_ended_connection_refuses_by_number_or_by_timestamp() {
+fn an_ended_connection_refuses_by_sequence_number_or_by_timestamp() {
     let silent = |cause| (Fate::Unanswered, Some(cause));
     let refused = silent(Cause::TcpTimewaitRefused);
     assert_eq!(meets(old(1000, 0, None), time_wait::ACK), refused);
     assert_eq!(meets(old(1000, 0, Some(70)), time_wait::ACK), refused);
-    // The same timestamp as the last one speaks neither for nor against it.
+    // An equal timestamp decides nothing.
     assert_eq!(meets(old(1000, 70, Some(70)), time_wait::SUCCESS), refused);
     assert_eq!(meets(old(1, 0, None), time_wait::ACK_OOW), refused);
     let rejected = silent(Cause::TcpTimestampRejected);
     assert_eq!(meets(old(1000, 71, Some(70)), time_wait::ACK), rejected);
-    // By timestamp it is refused even with a newer number.
+    // The timestamp refuses it even with a newer sequence number.
     assert_eq!(
         meets(old(0u32.wrapping_sub(5), 71, Some(70)), time_wait::ACK),
         rejected
@@ -451,16 +454,16 @@ fn an_ended_connection_refuses_by_number_or_by_timestamp() {
 }
 
 #[test]
-fn an_ended_connection_whose_refusal_cannot_be_explained_is_unknown() {
+fn an_unexplained_refusal_by_an_ended_connection_has_an_unknown_cause() {
     let unknown = (Fate::Unanswered, Some(Cause::Unknown));
-    // The number is newer, and no timestamp speaks against it.
+    // The sequence number is newer, and no timestamp refuses it.
     assert_eq!(meets(old(0u32.wrapping_sub(5), 0, None), time_wait::ACK), unknown);
     let unread = TimeWait {
         have: 0,
         ..old(1000, 71, Some(70))
     };
     assert_eq!(meets(unread, time_wait::ACK), unknown);
-    // It let the SYN in.
+    // It accepted the SYN.
     assert_eq!(meets(old(1000, 69, Some(70)), time_wait::SYN), unknown);
 }
 
@@ -477,7 +480,7 @@ fn a_half_closed_connection_refuses_too() {
 }
 
 #[test]
-fn a_syn_that_an_ended_connection_lets_in_is_held_to_no_limit_of_the_syn_queue() {
+fn a_syn_that_an_ended_connection_accepts_bypasses_the_syn_queue_limit() {
     let mut story = Story::new();
     story.arrives(MS);
     story.reaches_pod(2 * MS);
@@ -507,7 +510,7 @@ fn a_syn_that_an_ended_connection_lets_in_is_held_to_no_limit_of_the_syn_queue()
 }
 
 #[test]
-fn a_client_that_is_refused_by_an_ended_connection_tries_again_at_once() {
+fn a_client_that_an_ended_connection_refuses_retries_at_once() {
     let mut story = Story::new();
     story.arrives(MS);
     story.reaches_pod(2 * MS);

@@ -1,4 +1,4 @@
-//! What the documentation and the lab say about causes and fates agrees with the code. `docs/causes.md` and two tables of the
+//! The documentation and the lab agree with the code about causes and fates. `docs/causes.md` and two tables of the
 //! README are generated from the rows of the catalogue, the fates and the scenarios.
 
 use std::{
@@ -19,7 +19,7 @@ use tracer::{
     flow::fate::Fate,
 };
 
-/// Set it to write the files instead of checking them.
+/// Environment variable that makes the tests write the files instead of checking them.
 const WRITE: &str = "TRACER_WRITE_CATALOGUE";
 
 const HEAD: &str = "\
@@ -64,7 +64,7 @@ fn scenarios() -> Vec<Scenario> {
 fn scenarios_by_cause() -> BTreeMap<String, Vec<(String, String)>> {
     let mut found: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     for scenario in scenarios() {
-        // A scenario with all causes is no example of one.
+        // A scenario with all causes is not an example of one.
         if scenario.expect.get("matrix").is_some() {
             continue;
         }

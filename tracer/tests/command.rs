@@ -1,4 +1,4 @@
-//! How the command ends when it is asked for something that cannot be.
+//! Exit status and error line of requests that cannot be met.
 
 use std::process::{Command, Output};
 
@@ -9,13 +9,13 @@ fn tracer(arguments: &[&str]) -> Output {
         .expect("the command runs")
 }
 
-/// Status and the one line on stderr; nothing may be on stdout.
+/// Exit status and the single line on stderr. Asserts that stdout is empty.
 fn refused(arguments: &[&str]) -> (Option<i32>, String) {
     let output = tracer(arguments);
-    let said = String::from_utf8(output.stderr).expect("text");
-    assert_eq!(said.lines().count(), 1, "{arguments:?} said {said:?}");
+    let error = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(error.lines().count(), 1, "{arguments:?}: {error:?}");
     assert!(output.stdout.is_empty());
-    (output.status.code(), said)
+    (output.status.code(), error)
 }
 
 #[test]
@@ -32,10 +32,10 @@ fn bad_arguments_end_with_2_and_one_line_that_names_them() {
         (&["live", "--plain", "--json"], "cannot be used with"),
         (&["nonsense"], "nonsense"),
     ] {
-        let (status, said) = refused(arguments);
-        assert_eq!(status, Some(2), "{arguments:?}: {said}");
-        assert!(said.contains(named), "{arguments:?}: {said}");
-        assert!(said.contains("--help"), "{arguments:?}: {said}");
+        let (status, error) = refused(arguments);
+        assert_eq!(status, Some(2), "{arguments:?}: {error}");
+        assert!(error.contains(named), "{arguments:?}: {error}");
+        assert!(error.contains("--help"), "{arguments:?}: {error}");
     }
 }
 
@@ -57,12 +57,12 @@ fn help_and_version_need_no_privilege() {
 }
 
 #[test]
-fn a_kernel_without_kprobes_ends_with_69_and_says_what_to_do() {
+fn a_kernel_without_kprobes_ends_with_69_and_advice() {
     if tracer::probe::attach::has_kprobes() {
         eprintln!("this kernel has kprobes: nothing to see here");
         return;
     }
-    let (status, said) = refused(&["live", "--json"]);
-    assert_eq!(status, Some(69), "{said}");
-    assert!(said.contains("kprobes") && said.contains("ipvsadm"), "{said}");
+    let (status, error) = refused(&["live", "--json"]);
+    assert_eq!(status, Some(69), "{error}");
+    assert!(error.contains("kprobes") && error.contains("ipvsadm"), "{error}");
 }

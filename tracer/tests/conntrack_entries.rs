@@ -1,4 +1,4 @@
-//! What conntrack knows of a packet already, or does not: clients that an old entry holds, and packets that are INVALID.
+//! Packets and existing conntrack entries: clients pinned to an old backend, and INVALID packets.
 
 mod story;
 
@@ -43,7 +43,7 @@ fn on_node(story: &mut Story, at: u64, hook: Hook, tuple: Tuple, what: Payload) 
     story.see(at, hook, Part::Syn, tuple, NODE, what);
 }
 
-/// A SYN for which the rules are asked; they choose a pod.
+/// A SYN that traverses the NAT rules, which choose a pod.
 fn chosen(story: &mut Story, at: u64) {
     story.arrives(at);
     let entry = Payload::Conntrack(entry_of(PORT));
@@ -52,13 +52,13 @@ fn chosen(story: &mut Story, at: u64) {
     story.reaches_pod(at + 3);
 }
 
-/// A SYN that goes the way of the first one.
-fn held(story: &mut Story, at: u64) {
+/// A SYN that follows the path of the first one.
+fn pinned(story: &mut Story, at: u64) {
     story.arrives(at);
     story.reaches_pod(at + 1);
 }
 
-/// The rules were read then, and none led to the pod.
+/// The rules were read at these times, and none led to the pod.
 fn nowhere(story: &mut Story, times: &[u64]) {
     let backend = translated(PORT).destination();
     let times = VecDeque::from(times.to_vec());
@@ -66,11 +66,11 @@ fn nowhere(story: &mut Story, times: &[u64]) {
 }
 
 #[test]
-fn a_syn_that_goes_where_no_rule_leads_any_more_is_held_by_an_old_entry() {
+fn a_syn_to_a_pod_that_no_rule_leads_to_is_pinned_by_an_old_entry() {
     let mut story = Story::new();
     chosen(&mut story, MS);
-    held(&mut story, 1000 * MS);
-    held(&mut story, 3000 * MS);
+    pinned(&mut story, 1000 * MS);
+    pinned(&mut story, 3000 * MS);
     nowhere(&mut story, &[1001 * MS, 3012 * MS]);
     let (_, fate, diagnosis) = story.only();
     assert_eq!(
@@ -82,41 +82,41 @@ fn a_syn_that_goes_where_no_rule_leads_any_more_is_held_by_an_old_entry() {
 }
 
 #[test]
-fn what_was_not_seen_about_then_proves_nothing() {
+fn rules_read_at_another_time_prove_nothing() {
     let mut story = Story::new();
     chosen(&mut story, MS);
-    held(&mut story, 1000 * MS);
+    pinned(&mut story, 1000 * MS);
     // The endpoint was removed later.
     nowhere(&mut story, &[2500 * MS]);
     assert_eq!(story.only().2.cause, Some(Cause::BackendSilent));
 }
 
 #[test]
-fn a_syn_for_which_the_rules_were_asked_is_not_held() {
+fn a_syn_that_traversed_the_rules_is_not_pinned() {
     let mut story = Story::new();
     chosen(&mut story, MS);
     nowhere(&mut story, &[2 * MS]);
     assert_eq!(story.only().2.cause, Some(Cause::BackendSilent));
-    // Nor one that something else than conntrack translated.
+    // Nor is one that something other than conntrack translated.
     let mut story = Story::new();
-    held(&mut story, MS);
-    held(&mut story, 1000 * MS);
+    pinned(&mut story, MS);
+    pinned(&mut story, 1000 * MS);
     nowhere(&mut story, &[1001 * MS]);
     assert_eq!(story.only().2.cause, Some(Cause::BackendSilent));
 }
 
 #[test]
-fn nothing_is_proven_where_the_rules_cannot_be_seen_to_be_asked() {
+fn nothing_is_proven_where_rule_traversal_is_not_visible() {
     let mut story = Story::new();
     chosen(&mut story, MS);
-    held(&mut story, 1000 * MS);
+    pinned(&mut story, 1000 * MS);
     nowhere(&mut story, &[1001 * MS]);
     story.facts.absent.insert(Hook::NatSetup);
     assert_eq!(story.only().2.cause, Some(Cause::BackendSilent));
 }
 
 #[test]
-fn a_new_syn_from_the_same_port_meets_the_entry_too() {
+fn a_new_syn_from_the_same_port_matches_the_entry_too() {
     let mut story = Story::new();
     story.arrives(MS);
     let entry = Payload::Conntrack(entry_of(PORT));
@@ -136,7 +136,7 @@ fn a_new_syn_from_the_same_port_meets_the_entry_too() {
 }
 
 #[test]
-fn whoever_reads_rules_hears_of_each_such_syn_once() {
+fn each_such_syn_causes_one_read_of_the_rules() {
     let mut story = Story::new();
     let heard = |story: &mut Story| {
         let mut count = 0;
@@ -145,9 +145,9 @@ fn whoever_reads_rules_hears_of_each_such_syn_once() {
     };
     chosen(&mut story, MS);
     assert_eq!(heard(&mut story), 0);
-    held(&mut story, 1000 * MS);
+    pinned(&mut story, 1000 * MS);
     assert_eq!((heard(&mut story), heard(&mut story)), (1, 0));
-    held(&mut story, 3000 * MS);
+    pinned(&mut story, 3000 * MS);
     assert_eq!(heard(&mut story), 1);
     story.served(PATIENCE + 3000 * MS);
     assert_eq!(heard(&mut story), 0);
@@ -240,7 +240,7 @@ fn answer_dropped(asks_invalid: bool, is_invalid: bool) -> Option<Cause> {
 }
 
 #[test]
-fn an_answer_that_conntrack_knows_nothing_of_is_invalid_if_the_rule_asks_for_that() {
+fn an_answer_without_a_conntrack_entry_is_invalid_if_the_rule_matches_invalid() {
     assert_eq!(answer_dropped(true, true), Some(Cause::ConntrackInvalid));
     for (asks_invalid, is_invalid) in [(true, false), (false, true), (false, false)] {
         let inner = answer_dropped(asks_invalid, is_invalid);

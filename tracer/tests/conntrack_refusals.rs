@@ -1,4 +1,4 @@
-//! SYNs that conntrack or NAT does not let through.
+//! SYNs that conntrack or NAT drops.
 
 mod story;
 
@@ -20,7 +20,7 @@ use tracer_common::{
 
 const ENOMEM: i32 = -12;
 
-fn told(mut story: Story) -> (Fate, Option<Cause>, Diagnosis) {
+fn outcome(mut story: Story) -> (Fate, Option<Cause>, Diagnosis) {
     let (_, fate, diagnosis) = story.only();
     (fate, diagnosis.cause, diagnosis)
 }
@@ -53,7 +53,7 @@ fn ct(port: u16, status: u32, tcp_state: u32) -> Conntrack {
 const TRANSLATED: u32 = conntrack::SRC_NAT | conntrack::SRC_NAT_DONE;
 const ANSWERED: u32 = TRANSLATED | conntrack::CONFIRMED | conntrack::SEEN_REPLY;
 
-/// conntrack refuses the SYN's entry, because of this one if there is one.
+/// conntrack cannot insert the SYN's entry; `clash` is the entry in the way, if any.
 fn not_inserted(wanted: Conntrack, clash: Option<Clash>) -> Story {
     let mut story = Story::new();
     story.arrives(MS);
@@ -98,10 +98,10 @@ fn clash(holder: Conntrack, direction: u32, status: u32) -> Clash {
 }
 
 #[test]
-fn a_port_that_an_answered_connection_holds_was_the_last_one_that_nat_had() {
+fn a_source_port_held_by_an_answered_connection_means_nat_ran_out_of_ports() {
     let holder = ct(41_000, ANSWERED, 3);
     let story = not_inserted(ct(40_001, TRANSLATED, 1), Some(clash(holder, 1, TRANSLATED)));
-    let (fate, cause, diagnosis) = told(story);
+    let (fate, cause, diagnosis) = outcome(story);
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::NatPortExhausted)));
     assert!(
         has(&diagnosis, "clashing-state", "ESTABLISHED, answered"),
@@ -112,11 +112,11 @@ fn a_port_that_an_answered_connection_holds_was_the_last_one_that_nat_had() {
 }
 
 #[test]
-fn what_may_be_a_lost_race_is_not_called_a_lack_of_ports() {
+fn a_possible_race_is_not_reported_as_a_lack_of_ports() {
     let wanted = ct(40_001, TRANSLATED, 1);
     let answered = ct(41_000, ANSWERED, 3);
     for (why, clash) in [
-        // The winner of a race has not been answered yet.
+        // The connection that won a race has no reply yet.
         (
             "not answered",
             Some(clash(
@@ -125,9 +125,9 @@ fn what_may_be_a_lost_race_is_not_called_a_lack_of_ports() {
                 TRANSLATED,
             )),
         ),
-        // NAT had no say in the source.
+        // NAT did not choose the source.
         ("no NAT", Some(clash(answered, 1, 0))),
-        // It is about the direction that the client chose.
+        // The clash is in the original direction, whose tuple the client chose.
         ("original direction", Some(clash(answered, 0, TRANSLATED))),
         // Two SYNs of the same connection.
         (
@@ -136,7 +136,7 @@ fn what_may_be_a_lost_race_is_not_called_a_lack_of_ports() {
         ),
         ("not seen", None),
     ] {
-        let (fate, cause, _) = told(not_inserted(wanted, clash));
+        let (fate, cause, _) = outcome(not_inserted(wanted, clash));
         assert_eq!(
             (fate, cause),
             (Fate::Dropped, Some(Cause::ConntrackInsertFailed)),
@@ -145,7 +145,7 @@ fn what_may_be_a_lost_race_is_not_called_a_lack_of_ports() {
     }
 }
 
-/// The SYN gets no entry, and is discarded at prerouting.
+/// The SYN gets no entry and is dropped at prerouting.
 fn no_entry(table_full: bool) -> Story {
     let mut story = Story::new();
     story.arrives(MS);
@@ -158,15 +158,15 @@ fn no_entry(table_full: bool) -> Story {
 }
 
 #[test]
-fn a_full_table_is_told_from_a_lack_of_memory() {
-    let (fate, cause, _) = told(no_entry(true));
+fn a_full_table_and_a_lack_of_memory_are_different_causes() {
+    let (fate, cause, _) = outcome(no_entry(true));
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::ConntrackTableFull)));
-    assert_eq!(told(no_entry(false)).1, Some(Cause::Unknown));
+    assert_eq!(outcome(no_entry(false)).1, Some(Cause::Unknown));
 }
 
 #[test]
-fn a_table_that_was_full_for_a_later_syn_only_explains_the_first_one_too() {
-    // The hooks are attached once a packet was discarded.
+fn a_table_that_was_seen_full_only_for_a_later_syn_explains_the_first_one_too() {
+    // The hooks are attached only after a packet was dropped.
     let mut story = Story::new();
     story.arrives(MS);
     story.discarded(MS + 2);
@@ -175,12 +175,12 @@ fn a_table_that_was_full_for_a_later_syn_only_explains_the_first_one_too() {
     story.returns(1_001 * MS + 1, Hook::CtAlloc, ENOMEM, Payload::Packet);
     story.discarded(1_001 * MS + 2);
     story.served(3_001 * MS);
-    let (fate, cause, _) = told(story);
+    let (fate, cause, _) = outcome(story);
     assert_eq!((fate, cause), (Fate::Stalled, Some(Cause::ConntrackTableFull)));
 }
 
 #[test]
-fn a_device_without_address_is_told_from_the_rule_that_asked_for_one() {
+fn a_device_without_an_address_and_the_masquerade_rule_are_different_causes() {
     for masquerade_failed in [true, false] {
         let mut story = Story::new();
         story.arrives(MS);
@@ -202,6 +202,6 @@ fn a_device_without_address_is_told_from_the_rule_that_asked_for_one() {
         } else {
             Cause::NetfilterRuleDropped
         };
-        assert_eq!(told(story).1, Some(expected));
+        assert_eq!(outcome(story).1, Some(expected));
     }
 }

@@ -1,5 +1,4 @@
-//! The network delivers packets twice, and the client and the backend have done nothing: that is no stall, and explains
-//! none.
+//! Packets that the network duplicates: a copy is no retransmission, so it is no stall and explains none.
 
 mod story;
 
@@ -12,18 +11,18 @@ use tracer_common::{
     uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
-/// The netns of a client on this machine.
+/// The netns of a client on this node.
 const CLIENT: u32 = 3;
-/// The buffer of a copy.
+/// The `sk_buff` of a copy.
 const COPY: u64 = 0xdef;
 
-/// A SYN in another buffer comes in.
+/// The SYN arrives in another `sk_buff`.
 fn copy_arrives(story: &mut Story, at: u64) {
-    let way = (original(story.port), NODE);
-    story.seen(at, Hook::NetifReceive, (Part::Syn, COPY), way, Payload::Packet);
+    let place = (original(story.port), NODE);
+    story.seen(at, Hook::NetifReceive, (Part::Syn, COPY), place, Payload::Packet);
 }
 
-/// The copy goes on to the pod.
+/// The copy is forwarded to the pod.
 fn copy_reaches_pod(story: &mut Story, at: u64) {
     let tuple = translated(story.port);
     for (hook, netns) in [(Hook::DevStartXmit, NODE), (Hook::NetifReceive, POD)] {
@@ -31,7 +30,7 @@ fn copy_reaches_pod(story: &mut Story, at: u64) {
     }
 }
 
-/// The SYN goes on to the pod, by a new entry of IPVS.
+/// The SYN is forwarded to the pod by a new IPVS entry.
 fn goes_on(story: &mut Story, at: u64) {
     story.arrives(at);
     story.ipvs(at + 1, NF_STOLEN, |story| {
@@ -41,7 +40,7 @@ fn goes_on(story: &mut Story, at: u64) {
 }
 
 #[test]
-fn a_syn_that_comes_twice_is_no_stall() {
+fn a_duplicated_syn_is_no_stall() {
     let mut story = Story::new();
     goes_on(&mut story, MS);
     copy_arrives(&mut story, MS + 20_000);
@@ -58,7 +57,7 @@ fn a_syn_that_comes_twice_is_no_stall() {
 }
 
 #[test]
-fn an_answer_that_comes_twice_is_no_stall() {
+fn a_duplicated_syn_ack_is_no_stall() {
     let mut story = Story::new();
     goes_on(&mut story, MS);
     story.answered(2 * MS);
@@ -69,12 +68,12 @@ fn an_answer_that_comes_twice_is_no_stall() {
 }
 
 #[test]
-fn what_a_copy_that_was_long_on_its_way_makes_the_backend_say_is_no_stall() {
+fn the_answer_to_a_delayed_copy_is_no_stall() {
     let mut story = Story::new();
     goes_on(&mut story, MS);
     story.listener_takes(2 * MS);
     story.answered(3 * MS);
-    // The copy, which comes to the pod only after the ACK has come to the node.
+    // The copy, which reaches the pod only after the ACK has reached the node.
     copy_arrives(&mut story, 85 * MS);
     let tuple = translated(story.port);
     story.acknowledged(258 * MS);
@@ -90,21 +89,21 @@ fn what_a_copy_that_was_long_on_its_way_makes_the_backend_say_is_no_stall() {
 }
 
 #[test]
-fn a_syn_that_comes_once_more_after_the_ack_changes_nothing() {
+fn a_copy_of_the_syn_after_the_ack_changes_nothing() {
     for late in [100, 400] {
         let mut story = Story::new();
         story.served(MS);
-        let mut said = Vec::new();
-        story.engine.poll(80 * MS, |_, fate| said.push(fate));
+        let mut fates = Vec::new();
+        story.engine.poll(80 * MS, |_, fate| fates.push(fate));
         copy_arrives(&mut story, late * MS);
-        story.engine.poll(600 * MS, |_, fate| said.push(fate));
-        said.dedup();
-        assert_eq!(said, [Fate::Established]);
+        story.engine.poll(600 * MS, |_, fate| fates.push(fate));
+        fates.dedup();
+        assert_eq!(fates, [Fate::Established]);
     }
 }
 
 #[test]
-fn what_a_late_copy_makes_the_backend_say_again_and_again_is_no_stall() {
+fn repeated_answers_to_a_late_copy_are_no_stall() {
     for is_seen in [true, false] {
         let mut story = Story::new();
         story.served(MS);
@@ -112,7 +111,7 @@ fn what_a_late_copy_makes_the_backend_say_again_and_again_is_no_stall() {
             let tuple = translated(story.port);
             story.packet(2 * MS, Hook::TcpSynRecvSock, Part::Ack, tuple, POD);
         }
-        // The connection is over; a listener takes the copy for a new one, and nobody answers it.
+        // The connection has ended. A listener treats the copy as a new SYN; its SYN-ACKs get no answer.
         copy_arrives(&mut story, 40 * MS);
         let mut elsewhere = entry(3, 1, 1, 0);
         elsewhere.dport = 9090;
@@ -126,7 +125,7 @@ fn what_a_late_copy_makes_the_backend_say_again_and_again_is_no_stall() {
 }
 
 #[test]
-fn a_late_answer_to_the_second_syn_costs_nothing_once_the_first_one_was_taken() {
+fn a_late_answer_to_the_second_syn_costs_nothing_once_the_first_was_accepted() {
     let mut story = Story::new();
     goes_on(&mut story, MS);
     story.listener_takes(2 * MS);
@@ -143,7 +142,7 @@ fn a_late_answer_to_the_second_syn_costs_nothing_once_the_first_one_was_taken() 
 }
 
 #[test]
-fn an_answer_that_is_sent_again_although_the_ack_came_in_is_not_the_clients_fault() {
+fn a_syn_ack_retransmitted_although_the_ack_arrived_is_not_the_clients_fault() {
     let mut story = Story::new();
     story.served(MS);
     story.answered(1_001 * MS);
@@ -153,7 +152,7 @@ fn an_answer_that_is_sent_again_although_the_ack_came_in_is_not_the_clients_faul
 }
 
 #[test]
-fn a_syn_that_comes_after_a_second_was_sent_again() {
+fn a_syn_that_arrives_a_second_later_is_a_retransmission() {
     let mut story = Story::new();
     goes_on(&mut story, MS);
     copy_arrives(&mut story, MS + 20_000);
@@ -164,7 +163,7 @@ fn a_syn_that_comes_after_a_second_was_sent_again() {
 }
 
 #[test]
-fn a_lost_answer_is_not_the_backends_fault_although_the_syn_came_twice() {
+fn a_lost_answer_is_not_the_backends_fault_although_the_syn_was_duplicated() {
     let mut story = Story::new();
     goes_on(&mut story, MS);
     copy_arrives(&mut story, MS + 20_000);
@@ -172,7 +171,7 @@ fn a_lost_answer_is_not_the_backends_fault_although_the_syn_came_twice() {
     story.answered(3 * MS);
     copy_reaches_pod(&mut story, 3 * MS);
     story.answered(4 * MS);
-    // Neither came to the client.
+    // Neither reached the client.
     story.arrives(1_001 * MS);
     story.answered(1_002 * MS);
     story.acknowledged(1_003 * MS);
@@ -184,7 +183,7 @@ fn a_lost_answer_is_not_the_backends_fault_although_the_syn_came_twice() {
 }
 
 #[test]
-fn a_discarded_syn_whose_copy_goes_on_costs_nothing() {
+fn a_dropped_syn_whose_copy_is_forwarded_costs_nothing() {
     let mut story = Story::new();
     story.expired_and_dropped(MS, entry(ipvs_conn::CLOSE, 1, 1, 0));
     copy_arrives(&mut story, MS + 20_000);
@@ -196,7 +195,7 @@ fn a_discarded_syn_whose_copy_goes_on_costs_nothing() {
 }
 
 #[test]
-fn what_became_of_the_copy_that_went_on_counts() {
+fn the_outcome_of_the_forwarded_copy_counts() {
     let mut story = Story::new();
     story.expired_and_dropped(MS, entry(ipvs_conn::CLOSE, 1, 1, 0));
     copy_arrives(&mut story, MS + 20_000);
@@ -209,17 +208,17 @@ fn what_became_of_the_copy_that_went_on_counts() {
 }
 
 #[test]
-fn a_discarded_copy_is_not_the_end_of_the_syn() {
+fn a_dropped_copy_is_not_the_end_of_the_syn() {
     let mut story = Story::new();
     goes_on(&mut story, MS);
     copy_arrives(&mut story, MS + 20_000);
-    let discarded = Payload::Drop(Drop {
+    let dropped = Payload::Drop(Drop {
         location: 0x1234,
         reason: u32::MAX,
         reserved: 0,
     });
-    let way = (original(story.port), NODE);
-    story.seen(2 * MS, Hook::KfreeSkb, (Part::Syn, COPY), way, discarded);
+    let place = (original(story.port), NODE);
+    story.seen(2 * MS, Hook::KfreeSkb, (Part::Syn, COPY), place, dropped);
     let (_, fate, diagnosis) = story.only();
     assert_eq!(
         (fate, diagnosis.cause),
@@ -228,7 +227,7 @@ fn a_discarded_copy_is_not_the_end_of_the_syn() {
 }
 
 #[test]
-fn a_syn_and_its_copy_that_are_both_discarded_are_dropped() {
+fn a_syn_is_dropped_if_its_copy_is_dropped_too() {
     let mut story = Story::new();
     for _ in 0..2 {
         story.arrives(MS);
@@ -246,12 +245,12 @@ fn a_syn_and_its_copy_that_are_both_discarded_are_dropped() {
 }
 
 #[test]
-fn an_answer_that_the_clients_tcp_does_not_need_any_more_was_not_discarded_elsewhere() {
+fn a_late_answer_freed_by_the_clients_tcp_was_not_dropped_on_the_node() {
     let mut story = Story::new();
     goes_on(&mut story, MS);
     story.listener_takes(2 * MS);
     story.arrives(1_001 * MS);
-    // The answer to the first SYN, late, and that to the second. A client on the same machine is connected by the first.
+    // A late answer to the first SYN, and the answer to the second. The first connects the client, which is on this node.
     let back = original(story.port).reversed();
     for (at, skb) in [(1_500, 0x100), (1_502, 0x200)] {
         story.answered(at * MS);
@@ -270,7 +269,7 @@ fn an_answer_that_the_clients_tcp_does_not_need_any_more_was_not_discarded_elsew
         translated(story.port).reversed(),
         NODE,
     );
-    let discarded = Payload::Drop(Drop {
+    let dropped = Payload::Drop(Drop {
         location: 0x1234,
         reason: u32::MAX,
         reserved: 0,
@@ -280,47 +279,47 @@ fn an_answer_that_the_clients_tcp_does_not_need_any_more_was_not_discarded_elsew
         Hook::KfreeSkb,
         (Part::SynAck, 0x200),
         (back, 0),
-        discarded,
+        dropped,
     );
     story.acknowledged(1_505 * MS);
     let (_, fate, diagnosis) = story.only();
     assert_eq!((fate, diagnosis.cause), (Fate::Stalled, Some(Cause::BackendSlow)));
 }
 
-/// A SYN that goes on and is thrown away inside TCP, where a packet has no device.
-fn thrown_away_in_tcp(symbol: &str, reason: u32) -> Story {
+/// A SYN that is forwarded and dropped inside TCP, where a packet has no device.
+fn dropped_in_tcp(symbol: &str, reason: u32) -> Story {
     let mut story = Story::new();
     goes_on(&mut story, MS);
     story.facts.symbols.insert(0x1234, symbol.to_owned());
     story.facts.drop_reasons.insert(61, "TCP_CLOSE".to_owned());
-    let discarded = Payload::Drop(Drop {
+    let dropped = Payload::Drop(Drop {
         location: 0x1234,
         reason,
         reserved: 0,
     });
     let tuple = translated(story.port);
-    story.see(2 * MS, Hook::KfreeSkb, Part::Syn, tuple, 0, discarded);
+    story.see(2 * MS, Hook::KfreeSkb, Part::Syn, tuple, 0, dropped);
     story
 }
 
 #[test]
-fn a_socket_that_is_just_being_closed_throws_the_syn_away_in_silence() {
+fn a_closing_socket_drops_the_syn_silently() {
     const FUNCTION: &str = "tcp_rcv_state_process+0xeb";
-    let (_, fate, diagnosis) = thrown_away_in_tcp(FUNCTION, 61).only();
+    let (_, fate, diagnosis) = dropped_in_tcp(FUNCTION, 61).only();
     assert_eq!(
         (fate, diagnosis.cause),
         (Fate::Unanswered, Some(Cause::TcpOldConnection))
     );
     assert!(diagnosis.explanation.contains("was just closing"));
-    // The function throws SYNs away for other reasons too.
-    let (_, _, diagnosis) = thrown_away_in_tcp(FUNCTION, 2).only();
+    // The function drops SYNs for other reasons too.
+    let (_, _, diagnosis) = dropped_in_tcp(FUNCTION, 2).only();
     assert_eq!(diagnosis.cause, Some(Cause::Unknown));
 }
 
 #[test]
-fn a_client_that_met_a_live_connection_of_its_port_sends_its_syn_again_at_once() {
-    // A bare ACK tells the client, whose RST ends the old connection.
-    let mut story = thrown_away_in_tcp("tcp_validate_incoming+0x1", u32::MAX);
+fn a_client_whose_syn_met_a_live_connection_retries_at_once() {
+    // The client answers a bare ACK with RST, which ends the old connection.
+    let mut story = dropped_in_tcp("tcp_validate_incoming+0x1", u32::MAX);
     let tuple = translated(story.port);
     copy_arrives(&mut story, 30 * MS);
     copy_reaches_pod(&mut story, 31 * MS);

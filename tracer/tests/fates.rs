@@ -16,12 +16,12 @@ use tracer_common::{
 };
 
 #[test]
-fn a_flow_that_began_before_the_recording_does_not_begin_in_its_middle() {
+fn a_flow_that_began_before_the_recording_does_not_start_mid_handshake() {
     let mut story = Story::new();
     let mut begun = Begun::default();
     begun.add(story.flow);
     story.engine.begin_after(begun);
-    // Its first SYN is seen at IPVS only, and another one comes in.
+    // Its first SYN is seen only at IPVS; then another one arrives.
     story.ipvs(MS, NF_STOLEN, |story| story.lookup(MS, IpvsConn::default()));
     story.arrives(1_000 * MS);
     story
@@ -65,7 +65,7 @@ fn a_port_reused_in_time_wait_or_close_stalls_for_a_second() {
 }
 
 #[test]
-fn a_draining_server_is_another_cause_where_its_entries_are_expired() {
+fn a_draining_server_is_a_separate_cause_where_its_entries_are_expired() {
     let (_, _, diagnosis) = stalled_by(entry(ipvs_conn::CLOSE, 0, 1, 1));
     assert_eq!(diagnosis.cause, Some(Cause::IpvsNodestExpired));
     let (_, _, diagnosis) = stalled_by(entry(ipvs_conn::CLOSE, 0, 1, 0));
@@ -73,14 +73,14 @@ fn a_draining_server_is_another_cause_where_its_entries_are_expired() {
 }
 
 #[test]
-fn what_cannot_be_read_makes_no_cause() {
+fn unreadable_values_prove_no_cause() {
     let unread = IpvsConn {
         have: 0,
         ..entry(ipvs_conn::CLOSE, 1, 1, 0)
     };
     let (_, fate, diagnosis) = stalled_by(unread);
     assert_eq!((fate, diagnosis.cause), (Fate::Stalled, Some(Cause::Unknown)));
-    // Weight 0, but whether this node expires the entries of draining servers is not known.
+    // Weight 0, but it is unknown whether this node expires the entries of draining servers.
     let half = entry(ipvs_conn::CLOSE, 0, 1, 1);
     let half = IpvsConn {
         have: half.have & !ipvs_conn::EXPIRE_NODEST,
@@ -90,7 +90,7 @@ fn what_cannot_be_read_makes_no_cause() {
 }
 
 #[test]
-fn an_entry_in_another_state_that_is_expired_is_not_called_reuse() {
+fn an_expired_entry_in_another_state_is_not_port_reuse() {
     assert_eq!(stalled_by(entry(1, 1, 1, 0)).2.cause, Some(Cause::Unknown));
 }
 
@@ -113,7 +113,7 @@ fn a_removed_server_drops_every_syn() {
 }
 
 #[test]
-fn a_syn_that_ipvs_drops_with_a_good_server_is_unknown() {
+fn a_syn_that_ipvs_drops_with_a_healthy_server_has_an_unknown_cause() {
     let mut story = Story::new();
     story.arrives(MS);
     story.ipvs(MS + 1, NF_DROP, |story| story.lookup(MS + 1, entry(1, 1, 1, 0)));
@@ -123,7 +123,7 @@ fn a_syn_that_ipvs_drops_with_a_good_server_is_unknown() {
 }
 
 #[test]
-fn an_old_entry_of_a_draining_server_is_told_from_a_silent_pod() {
+fn an_old_entry_of_a_draining_server_is_not_a_silent_pod() {
     for (weight, expected) in [(0, Cause::IpvsReuseStaleBackend), (1, Cause::BackendSilent)] {
         let mut story = Story::new();
         let old = entry(ipvs_conn::TIME_WAIT, weight, 1, 0);
@@ -170,7 +170,7 @@ fn a_service_without_servers_refuses() {
 }
 
 #[test]
-fn a_copy_that_a_tap_throws_away_is_not_the_packets_end() {
+fn a_copy_that_a_tap_drops_is_not_the_end_of_the_packet() {
     let mut story = Story::new();
     story.arrives(MS);
     story.discarded(MS + 1);
@@ -179,7 +179,7 @@ fn a_copy_that_a_tap_throws_away_is_not_the_packets_end() {
 }
 
 #[test]
-fn a_late_answer_is_slow_only_if_the_first_syn_was_kept() {
+fn a_late_answer_is_a_slow_backend_only_if_the_first_syn_was_kept() {
     let mut story = Story::new();
     story.arrives(MS);
     story.reaches_pod(2 * MS);
@@ -190,7 +190,7 @@ fn a_late_answer_is_slow_only_if_the_first_syn_was_kept() {
     let (_, fate, diagnosis) = story.only();
     assert_eq!((fate, diagnosis.cause), (Fate::Stalled, Some(Cause::BackendSlow)));
 
-    // Here the listener meets the second SYN anew: it threw the first away.
+    // Here the second SYN reaches the listener as a new one: the first was dropped.
     let mut story = Story::new();
     story.arrives(MS);
     story.reaches_pod(2 * MS);
@@ -200,7 +200,7 @@ fn a_late_answer_is_slow_only_if_the_first_syn_was_kept() {
 }
 
 #[test]
-fn an_answer_that_the_client_does_not_take_is_not_the_backends_fault() {
+fn an_answer_that_the_client_ignores_is_not_the_backends_fault() {
     let mut story = Story::new();
     story.arrives(MS);
     story.reaches_pod(2 * MS);
@@ -217,21 +217,21 @@ fn an_answer_that_the_client_does_not_take_is_not_the_backends_fault() {
 }
 
 #[test]
-fn the_second_flow_of_a_port_remembers_the_first() {
+fn the_second_flow_of_a_port_refers_to_the_first() {
     let mut story = Story::new();
     story.served(MS);
     story.flow = 8;
     story.expired_and_dropped(500 * MS, entry(ipvs_conn::CLOSE, 1, 1, 0));
-    let told = story.told();
-    assert_eq!(told.len(), 2);
-    let (flow, fate, diagnosis) = &told[1];
+    let outcomes = story.told();
+    assert_eq!(outcomes.len(), 2);
+    let (flow, fate, diagnosis) = &outcomes[1];
     assert_eq!(
         (*fate, diagnosis.cause),
         (Fate::Dropped, Some(Cause::IpvsReuseDropped))
     );
     assert_eq!(
         flow.earlier.as_ref().map(|earlier| earlier.id),
-        Some(told[0].0.id)
+        Some(outcomes[0].0.id)
     );
     assert!(has(diagnosis, "earlier-flow", "established"));
 }
@@ -248,9 +248,10 @@ fn two_flows_do_not_share_steps() {
         story.expires(MS + 40, entry(ipvs_conn::CLOSE, 1, 1, 0));
     });
     story.discarded(MS + 41);
-    let told = story.told();
+    let outcomes = story.told();
     let fate_of = |port| {
-        told.iter()
+        outcomes
+            .iter()
             .find(|(flow, ..)| flow.client().port() == port)
             .map(|(_, fate, _)| *fate)
     };
@@ -261,30 +262,34 @@ fn two_flows_do_not_share_steps() {
 }
 
 #[test]
-fn a_flow_is_pending_until_its_patience_is_over() {
+fn a_flow_is_pending_until_its_timeout() {
     let mut story = Story::new();
     story.arrives(MS);
-    let mut said = Vec::new();
-    story.engine.poll(MS + PATIENCE - 1, |_, fate| said.push(fate));
-    assert_eq!(said, []);
-    story.engine.finish(MS + PATIENCE - 1, |_, fate| said.push(fate));
-    assert_eq!(said, [Fate::Pending]);
+    let mut reported = Vec::new();
+    story
+        .engine
+        .poll(MS + PATIENCE - 1, |_, fate| reported.push(fate));
+    assert_eq!(reported, []);
+    story
+        .engine
+        .finish(MS + PATIENCE - 1, |_, fate| reported.push(fate));
+    assert_eq!(reported, [Fate::Pending]);
 }
 
 #[test]
-fn a_fate_that_changes_is_said_again() {
+fn a_fate_that_changes_is_reported_again() {
     let mut story = Story::new();
     story.arrives(MS);
     story.reaches_pod(2 * MS);
-    let mut said = Vec::new();
+    let mut reported = Vec::new();
     story
         .engine
-        .poll(MS + PATIENCE, |flow, fate| said.push((flow.id, fate)));
+        .poll(MS + PATIENCE, |flow, fate| reported.push((flow.id, fate)));
     story.served(7_001 * MS);
     story
         .engine
-        .poll(8_000 * MS, |flow, fate| said.push((flow.id, fate)));
-    assert_eq!(said, [(1, Fate::Unanswered), (1, Fate::Stalled)]);
+        .poll(8_000 * MS, |flow, fate| reported.push((flow.id, fate)));
+    assert_eq!(reported, [(1, Fate::Unanswered), (1, Fate::Stalled)]);
 }
 
 #[test]
@@ -301,7 +306,7 @@ fn a_backend_is_not_called_silent_while_records_are_lost() {
 }
 
 #[test]
-fn a_backend_whose_tcp_threw_the_syn_away_is_not_called_silent() {
+fn a_backend_whose_tcp_dropped_the_syn_is_not_called_silent() {
     let mut story = Story::new();
     story.facts.symbols.insert(0x1234, "tcp_v4_rcv+0x9a".to_owned());
     story.arrives(MS);
@@ -313,17 +318,17 @@ fn a_backend_whose_tcp_threw_the_syn_away_is_not_called_silent() {
 }
 
 #[test]
-fn what_comes_after_the_last_word_changes_nothing() {
+fn packets_after_the_final_fate_change_nothing() {
     let mut story = Story::new();
     story.served(MS);
-    let mut said = Vec::new();
-    story.engine.poll(500 * MS, |_, fate| said.push(fate));
-    story.engine.poll(1_600 * MS, |_, fate| said.push(fate));
+    let mut reported = Vec::new();
+    story.engine.poll(500 * MS, |_, fate| reported.push(fate));
+    story.engine.poll(1_600 * MS, |_, fate| reported.push(fate));
     story.answered(1_700 * MS);
     story.discarded(1_701 * MS);
-    story.engine.poll(9_000 * MS, |_, fate| said.push(fate));
-    story.engine.finish(9_000 * MS, |_, fate| said.push(fate));
-    assert_eq!(said, [Fate::Established]);
+    story.engine.poll(9_000 * MS, |_, fate| reported.push(fate));
+    story.engine.finish(9_000 * MS, |_, fate| reported.push(fate));
+    assert_eq!(reported, [Fate::Established]);
 }
 
 #[test]
@@ -344,7 +349,7 @@ fn a_removed_server_with_weight_is_asked_for_after_an_ended_connection() {
     );
 }
 
-/// The settings of IPVS as their files said them, at these times.
+/// The IPVS settings, as read at these times.
 fn stalled_with(conn: IpvsConn, settings: &[(u64, i64)]) -> Diagnosis {
     let mut story = Story::new();
     story.expired_and_dropped(10_000 * MS, conn);
@@ -361,7 +366,7 @@ fn stalled_with(conn: IpvsConn, settings: &[(u64, i64)]) -> Diagnosis {
 }
 
 #[test]
-fn a_setting_counts_as_it_was_when_the_syn_came() {
+fn the_setting_in_effect_when_the_syn_arrived_counts() {
     let draining = |state| IpvsConn {
         have: ipvs_conn::BACKEND | ipvs_conn::STATE | ipvs_conn::WEIGHT | ipvs_conn::AVAILABLE,
         ..entry(state, 0, 1, 0)
@@ -370,13 +375,13 @@ fn a_setting_counts_as_it_was_when_the_syn_came() {
     assert_eq!(ended(&[(10_050, 1)]), Some(Cause::IpvsNodestExpired));
     assert_eq!(ended(&[(10_050, 0)]), Some(Cause::IpvsReuseDropped));
     assert_eq!(ended(&[(10_050, 1), (10_900, 0)]), Some(Cause::IpvsNodestExpired));
-    // It changed at some time before that reading, or nobody knows what it was.
+    // It changed some time before that reading, or its value is unknown.
     assert_eq!(ended(&[(9_000, 1), (10_050, 0)]), Some(Cause::Unknown));
     assert_eq!(ended(&[(10_050, 1), (9_000, 1)]), Some(Cause::IpvsNodestExpired));
     for settings in [&[][..], &[(9_000, 1)], &[(14_000, 0)]] {
         assert_eq!(ended(settings), Some(Cause::Unknown), "{settings:?}");
     }
-    // SYN_RECV: a connection that has not ended is expired for its server only.
+    // SYN_RECV: the connection has not ended, so only its server can be the reason for the expiry.
     let diagnosis = stalled_with(draining(3), &[]);
     assert_eq!(diagnosis.cause, Some(Cause::IpvsNodestExpired));
     assert_eq!(
@@ -399,7 +404,7 @@ fn a_rule_that_only_the_second_syn_shows_explains_both() {
     assert!(has(&diagnosis, "table", "hardening"));
     assert!(has(&diagnosis, "earlier-syn", "at the same place"));
 
-    // What nobody saw a rule do is not called a rule's.
+    // A drop that no rule was seen to decide is not blamed on a rule.
     let mut story = Story::new();
     story.arrives(MS);
     story.discarded(2 * MS);
@@ -420,7 +425,7 @@ fn a_syn_that_ipvs_dropped_is_not_explained_by_a_rule_that_dropped_the_next() {
 }
 
 #[test]
-fn a_flow_that_is_not_decided_is_handed_out_a_moment_after_each_of_its_syns() {
+fn an_undecided_flow_is_reported_shortly_after_each_of_its_syns() {
     let mut story = Story::new();
     story.engine.keep_pending();
     let open = |story: &mut Story, now: u64| {
@@ -443,16 +448,16 @@ fn a_flow_that_is_not_decided_is_handed_out_a_moment_after_each_of_its_syns() {
 }
 
 #[test]
-fn a_flow_that_is_forgotten_before_its_time_is_told_of_as_it_stands() {
+fn a_flow_that_is_evicted_early_is_reported_with_its_current_fate() {
     const FLOWS: u64 = 200_001;
     let mut story = Story::new();
     for flow in 0..FLOWS {
         story.flow = flow;
         story.arrives(MS + flow);
     }
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     story
         .engine
-        .poll(500 * MS, |flow, fate| told.push((flow.id, fate)));
-    assert_eq!(told, [(1, Fate::Pending)]);
+        .poll(500 * MS, |flow, fate| reported.push((flow.id, fate)));
+    assert_eq!(reported, [(1, Fate::Pending)]);
 }

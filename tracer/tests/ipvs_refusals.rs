@@ -1,4 +1,4 @@
-//! SYNs that IPVS does not let through, for other reasons than an old entry.
+//! SYNs that IPVS drops or rejects, for reasons other than an old entry.
 
 mod story;
 
@@ -22,12 +22,12 @@ use tracer_common::{
 
 const NEW: u64 = 0x9000;
 
-fn told(mut story: Story) -> (Fate, Option<Cause>, Diagnosis) {
+fn outcome(mut story: Story) -> (Fate, Option<Cause>, Diagnosis) {
     let (_, fate, diagnosis) = story.only();
     (fate, diagnosis.cause, diagnosis)
 }
 
-/// What the kernel prints of the service, with a real server for each weight.
+/// The service as `/proc/net/ip_vs` prints it, with a real server for each weight.
 fn printed(story: &mut Story, weights: &[i32], persistent: Option<u32>) {
     let server = |(nth, &weight): (usize, &i32)| RealServer {
         address: format!("10.244.{}.2:8080", nth + 1).parse().expect("an address"),
@@ -55,8 +55,8 @@ fn printed(story: &mut Story, weights: &[i32], persistent: Option<u32>) {
     );
 }
 
-/// Scheduling begins for a service with so many real servers.
-fn asks_scheduler(story: &mut Story, at: u64, num_dests: u32) {
+/// The scheduler is called for a service with this many real servers.
+fn calls_scheduler(story: &mut Story, at: u64, num_dests: u32) {
     let service = IpvsService {
         service: 1,
         num_dests,
@@ -65,7 +65,7 @@ fn asks_scheduler(story: &mut Story, at: u64, num_dests: u32) {
     story.syn(at, Hook::IpvsSchedule, Payload::IpvsService(service));
 }
 
-/// A SYN that IPVS drops in `tcp_conn_schedule`, after what `inside` does.
+/// A SYN that IPVS drops in `tcp_conn_schedule`, after the events of `inside`.
 fn dropped_in_scheduling(limits: IpvsLimits, inside: impl FnOnce(&mut Story)) -> Story {
     let mut story = Story::new();
     story.arrives(MS);
@@ -80,34 +80,34 @@ fn dropped_in_scheduling(limits: IpvsLimits, inside: impl FnOnce(&mut Story)) ->
 }
 
 #[test]
-fn a_syn_that_is_dropped_before_the_scheduler_is_asked_is_the_defences() {
+fn a_syn_that_is_dropped_before_scheduling_is_dropped_by_the_defense() {
     let limits = IpvsLimits {
         have: ipvs_limits::DROP_RATE,
         drop_rate: 3,
         ..IpvsLimits::default()
     };
-    let (fate, cause, diagnosis) = told(dropped_in_scheduling(limits, |_| ()));
+    let (fate, cause, diagnosis) = outcome(dropped_in_scheduling(limits, |_| ()));
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::IpvsDefenseDrop)));
     assert!(has(&diagnosis, "ipvs-drop-rate", "one in 3"), "{diagnosis:?}");
-    // Where the rate cannot be read, the calls prove it.
+    // If the rate cannot be read, the calls prove it.
     let story = dropped_in_scheduling(IpvsLimits::default(), |_| ());
-    assert_eq!(told(story).1, Some(Cause::IpvsDefenseDrop));
+    assert_eq!(outcome(story).1, Some(Cause::IpvsDefenseDrop));
 }
 
 #[test]
-fn a_defence_that_is_off_drops_nothing() {
+fn a_defense_that_is_off_drops_nothing() {
     let limits = IpvsLimits {
         have: ipvs_limits::DROP_RATE,
         ..IpvsLimits::default()
     };
     assert_eq!(
-        told(dropped_in_scheduling(limits, |_| ())).1,
+        outcome(dropped_in_scheduling(limits, |_| ())).1,
         Some(Cause::Unknown)
     );
 }
 
 #[test]
-fn an_entry_that_cannot_be_made_is_told_with_the_limit_that_is_reached() {
+fn an_entry_that_cannot_be_created_names_the_limit_that_is_reached() {
     let limits = IpvsLimits {
         have: ipvs_limits::CONN_COUNT | ipvs_limits::CONN_MAX,
         conn_count: 7,
@@ -115,7 +115,7 @@ fn an_entry_that_cannot_be_made_is_told_with_the_limit_that_is_reached() {
         ..IpvsLimits::default()
     };
     let chooses_in_vain = |story: &mut Story| {
-        asks_scheduler(story, MS + 3, 1);
+        calls_scheduler(story, MS + 3, 1);
         story.returns(
             MS + 4,
             Hook::IpvsSchedule,
@@ -123,20 +123,20 @@ fn an_entry_that_cannot_be_made_is_told_with_the_limit_that_is_reached() {
             Payload::IpvsConn(IpvsConn::default()),
         );
     };
-    let (fate, cause, diagnosis) = told(dropped_in_scheduling(limits, chooses_in_vain));
+    let (fate, cause, diagnosis) = outcome(dropped_in_scheduling(limits, chooses_in_vain));
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::IpvsConnAllocFailed)));
     assert!(has(&diagnosis, "ipvs-conn-max", "7"));
     assert!(diagnosis.explanation.contains("conn_max: 7"), "{diagnosis:?}");
-    // Below the limit, or without one, it was memory.
-    let (_, cause, diagnosis) = told(dropped_in_scheduling(IpvsLimits::default(), chooses_in_vain));
+    // Below the limit, or without one, memory ran out.
+    let (_, cause, diagnosis) = outcome(dropped_in_scheduling(IpvsLimits::default(), chooses_in_vain));
     assert_eq!(cause, Some(Cause::IpvsConnAllocFailed));
     assert!(diagnosis.explanation.contains("out of memory"), "{diagnosis:?}");
 }
 
 #[test]
-fn scheduling_whose_end_was_not_seen_is_not_a_lack_of_entries() {
-    let story = dropped_in_scheduling(IpvsLimits::default(), |story| asks_scheduler(story, MS + 3, 1));
-    assert_eq!(told(story).1, Some(Cause::Unknown));
+fn scheduling_without_a_visible_result_is_not_a_lack_of_entries() {
+    let story = dropped_in_scheduling(IpvsLimits::default(), |story| calls_scheduler(story, MS + 3, 1));
+    assert_eq!(outcome(story).1, Some(Cause::Unknown));
 }
 
 fn dest(nth: u8, weight: i32, overloaded: bool) -> IpvsDest {
@@ -151,7 +151,7 @@ fn dest(nth: u8, weight: i32, overloaded: bool) -> IpvsDest {
     }
 }
 
-/// The scheduler finds nothing among these servers; `num_dests` as far as the kernel describes it.
+/// The scheduler finds no server among these; `num_dests` and `complete` are what the kernel reports of its list.
 fn no_server_fits(dests: &[IpvsDest], num_dests: u32, complete: u32) -> Story {
     let mut all = IpvsDests {
         counted: u32::try_from(dests.len()).expect("a few"),
@@ -166,7 +166,7 @@ fn no_server_fits(dests: &[IpvsDest], num_dests: u32, complete: u32) -> Story {
         }
     }
     dropped_in_scheduling(IpvsLimits::default(), |story| {
-        asks_scheduler(story, MS + 3, num_dests);
+        calls_scheduler(story, MS + 3, num_dests);
         story.returns(
             MS + 4,
             Hook::IpvsSchedule,
@@ -189,9 +189,9 @@ fn no_server_fits(dests: &[IpvsDest], num_dests: u32, complete: u32) -> Story {
 }
 
 #[test]
-fn servers_over_their_threshold_are_told_from_servers_without_weight() {
+fn overloaded_servers_and_draining_servers_are_different_causes() {
     let full = [dest(1, 1, true), dest(2, 0, false)];
-    let (fate, cause, diagnosis) = told(no_server_fits(&full, 2, 1));
+    let (fate, cause, diagnosis) = outcome(no_server_fits(&full, 2, 1));
     assert_eq!((fate, cause), (Fate::Refused, Some(Cause::IpvsDestOverloaded)));
     assert!(
         has(&diagnosis, "real-server", "10.244.1.2:8080, overloaded"),
@@ -200,7 +200,7 @@ fn servers_over_their_threshold_are_told_from_servers_without_weight() {
 
     let draining = [dest(1, 0, false), dest(2, 0, true)];
     assert_eq!(
-        told(no_server_fits(&draining, 2, 1)).1,
+        outcome(no_server_fits(&draining, 2, 1)).1,
         Some(Cause::IpvsNoDestination)
     );
 }
@@ -209,7 +209,7 @@ fn servers_over_their_threshold_are_told_from_servers_without_weight() {
 fn draining_servers_are_counted_in_singular_and_plural() {
     let explanation = |servers: &[IpvsDest]| {
         let number = u32::try_from(servers.len()).expect("a few");
-        told(no_server_fits(servers, number, 1)).2.explanation
+        outcome(no_server_fits(servers, number, 1)).2.explanation
     };
     let one = explanation(&[dest(1, 0, false)]);
     assert!(one.contains("has 1 real server and it is draining"), "{one}");
@@ -218,14 +218,14 @@ fn draining_servers_are_counted_in_singular_and_plural() {
 }
 
 #[test]
-fn a_server_that_would_have_fit_leaves_it_unknown() {
-    // As with source hashing, which asks one server only.
+fn a_server_that_would_have_fit_leaves_the_cause_unknown() {
+    // For example with source hashing, which considers only one server.
     let one_fits = [dest(1, 1, true), dest(2, 1, false)];
-    assert_eq!(told(no_server_fits(&one_fits, 2, 1)).1, Some(Cause::Unknown));
-    // A list that was not read whole proves nothing.
+    assert_eq!(outcome(no_server_fits(&one_fits, 2, 1)).1, Some(Cause::Unknown));
+    // A list that was read only in part proves nothing.
     let full = [dest(1, 1, true)];
-    assert_eq!(told(no_server_fits(&full, 1, 0)).1, Some(Cause::Unknown));
-    assert_eq!(told(no_server_fits(&full, 2, 1)).1, Some(Cause::Unknown));
+    assert_eq!(outcome(no_server_fits(&full, 1, 0)).1, Some(Cause::Unknown));
+    assert_eq!(outcome(no_server_fits(&full, 2, 1)).1, Some(Cause::Unknown));
 }
 
 #[test]
@@ -235,17 +235,17 @@ fn where_the_kernel_does_not_describe_its_list_the_servers_must_be_those_that_it
     assert_eq!(story.only().2.cause, Some(Cause::Unknown));
     let mut story = no_server_fits(&full, u32::MAX, 1);
     printed(&mut story, &[1, 1], None);
-    assert_eq!(told(story).1, Some(Cause::IpvsDestOverloaded));
+    assert_eq!(outcome(story).1, Some(Cause::IpvsDestOverloaded));
     let mut story = no_server_fits(&full, u32::MAX, 1);
     printed(&mut story, &[1], None);
-    assert_eq!(told(story).1, Some(Cause::Unknown));
+    assert_eq!(outcome(story).1, Some(Cause::Unknown));
     let others = [dest(1, 1, true), dest(7, 1, true)];
     let mut story = no_server_fits(&others, u32::MAX, 1);
     printed(&mut story, &[1, 1], None);
-    assert_eq!(told(story).1, Some(Cause::Unknown));
+    assert_eq!(outcome(story).1, Some(Cause::Unknown));
 }
 
-/// A SYN for which an entry of this real server's weight is made, with session affinity or without; nothing answers.
+/// A SYN that gets an entry for a real server of this weight, with or without session affinity. Nothing answers.
 fn scheduled_and_silent(weight: i32, controlled: bool, persistent: Option<u32>) -> Story {
     let mut story = Story::new();
     printed(&mut story, &[weight], persistent);
@@ -261,7 +261,7 @@ fn scheduled_and_silent(weight: i32, controlled: bool, persistent: Option<u32>) 
         story.ipvs(at + 1, NF_STOLEN, |story| {
             if at == MS {
                 story.lookup(at + 2, IpvsConn::default());
-                asks_scheduler(story, at + 3, 1);
+                calls_scheduler(story, at + 3, 1);
                 story.returns(at + 4, Hook::IpvsSchedule, 0, Payload::IpvsConn(conn));
                 story.schedules(at + 4, 1);
             } else {
@@ -275,27 +275,27 @@ fn scheduled_and_silent(weight: i32, controlled: bool, persistent: Option<u32>) 
 }
 
 #[test]
-fn a_new_entry_for_a_draining_server_comes_of_session_affinity() {
+fn a_new_entry_for_a_draining_server_comes_from_session_affinity() {
     for (controlled, persistent) in [(true, None), (false, Some(300)), (true, Some(300))] {
-        let (fate, cause, diagnosis) = told(scheduled_and_silent(0, controlled, persistent));
+        let (fate, cause, diagnosis) = outcome(scheduled_and_silent(0, controlled, persistent));
         assert_eq!((fate, cause), (Fate::Unanswered, Some(Cause::IpvsAffinityStale)));
         assert!(has(&diagnosis, "entry-weight", "0"));
         assert_eq!(has(&diagnosis, "affinity-timeout", "300 s"), persistent.is_some());
     }
-    // Its weight may have changed just now; without affinity nothing explains that it was chosen.
+    // Its weight may have just changed; without affinity nothing explains why it was chosen.
     assert_eq!(
-        told(scheduled_and_silent(0, false, None)).1,
+        outcome(scheduled_and_silent(0, false, None)).1,
         Some(Cause::BackendSilent)
     );
     // A server that does not drain is chosen with or without affinity.
     assert_eq!(
-        told(scheduled_and_silent(1, true, Some(300))).1,
+        outcome(scheduled_and_silent(1, true, Some(300))).1,
         Some(Cause::BackendSilent)
     );
 }
 
 #[test]
-fn an_old_entry_that_only_affinity_keeps_is_told_from_one_that_is_always_kept() {
+fn an_old_entry_that_only_affinity_keeps_is_its_own_cause() {
     let old = |mode| IpvsConn {
         have: entry(0, 0, 1, 0).have | ipvs_conn::CONTROL | ipvs_conn::CONTROLLED | ipvs_conn::REUSE_MODE,
         conn_reuse_mode: mode,
@@ -309,24 +309,24 @@ fn an_old_entry_that_only_affinity_keeps_is_told_from_one_that_is_always_kept() 
             story.syn(MS + 3, Hook::IpvsNatXmit, Payload::IpvsConn(old(mode)));
         });
         story.reaches_pod(MS + 4);
-        assert_eq!(told(story).1, Some(expected));
+        assert_eq!(outcome(story).1, Some(expected));
     }
 }
 
-/// A SYN that IPVS was to send, about which the kernel says this, and which is discarded there.
+/// A SYN that IPVS cannot transmit: the kernel sends this ICMP error and drops the SYN in this function.
 fn not_sent(icmp_type: u32, code: u32, symbol: &str) -> Story {
     not_sent_by(Hook::IpvsNatXmit, (icmp_type, code), symbol)
 }
 
 fn not_sent_by(hook: Hook, icmp: (u32, u32), symbol: &str) -> Story {
-    let mut story = told_and_not_sent(hook, icmp);
+    let mut story = rejected_and_not_sent(hook, icmp);
     story.facts.symbols.insert(0x1234, symbol.to_owned());
     story.discarded(MS + 6);
     story
 }
 
-/// The same, and the end of the packet is not seen.
-fn told_and_not_sent(hook: Hook, (icmp_type, code): (u32, u32)) -> Story {
+/// The same, but the drop is not seen.
+fn rejected_and_not_sent(hook: Hook, (icmp_type, code): (u32, u32)) -> Story {
     let mut story = Story::new();
     story.arrives(MS);
     story.ipvs(MS + 1, NF_STOLEN, |story| {
@@ -338,8 +338,8 @@ fn told_and_not_sent(hook: Hook, (icmp_type, code): (u32, u32)) -> Story {
         };
         story.syn(MS + 4, hook, Payload::IpvsConn(conn));
         if (icmp_type, code) == (3, 4) {
-            let told = record::TooBig { mtu: 50, length: 60 };
-            story.syn(MS + 5, Hook::IcmpSend, Payload::TooBig(told));
+            let too_big = record::TooBig { mtu: 50, length: 60 };
+            story.syn(MS + 5, Hook::IcmpSend, Payload::TooBig(too_big));
         }
         story.syn(
             MS + 5,
@@ -351,24 +351,25 @@ fn told_and_not_sent(hook: Hook, (icmp_type, code): (u32, u32)) -> Story {
 }
 
 #[test]
-fn without_the_packets_end_only_a_function_that_translates_can_have_told_the_client() {
-    let cause = |hook| told(told_and_not_sent(hook, (3, 1))).1;
+fn without_a_visible_drop_only_a_translating_function_can_have_sent_the_error() {
+    let cause = |hook| outcome(rejected_and_not_sent(hook, (3, 1))).1;
     assert_eq!(cause(Hook::IpvsNatXmit), Some(Cause::IpvsXmitNoRoute));
     assert_eq!(cause(Hook::IpvsDirectXmit), Some(Cause::Unknown));
-    let mut story = told_and_not_sent(Hook::IpvsNatXmit, (3, 1));
+    let mut story = rejected_and_not_sent(Hook::IpvsNatXmit, (3, 1));
     story.syn(MS + 7, Hook::CtConfirm, Payload::Packet);
-    assert_eq!(told(story).1, Some(Cause::Unknown), "it went on");
+    assert_eq!(outcome(story).1, Some(Cause::Unknown), "it went on");
 }
 
 #[test]
-fn what_ipvs_cannot_send_is_told_by_what_it_says_to_the_client() {
+fn the_icmp_error_shows_why_ipvs_could_not_transmit() {
     for (icmp_type, code, fate, cause) in [
         (3, 1, Fate::Refused, Cause::IpvsXmitNoRoute),
         (3, 0, Fate::Refused, Cause::IpvsXmitNoRoute),
         (11, 0, Fate::Dropped, Cause::IpvsXmitTtl),
         (3, 4, Fate::Dropped, Cause::IpvsXmitMtu),
     ] {
-        let (is_fate, is_cause, diagnosis) = told(not_sent(icmp_type, code, "ip_vs_nat_xmit+0x12 [ip_vs]"));
+        let (is_fate, is_cause, diagnosis) =
+            outcome(not_sent(icmp_type, code, "ip_vs_nat_xmit+0x12 [ip_vs]"));
         assert_eq!(
             (is_fate, is_cause),
             (fate, Some(cause)),
@@ -380,29 +381,29 @@ fn what_ipvs_cannot_send_is_told_by_what_it_says_to_the_client() {
 }
 
 #[test]
-fn what_ipvs_would_not_translate_may_have_no_way_either() {
+fn a_syn_that_ipvs_forwards_unmodified_may_have_no_route_either() {
     for (hook, symbol) in [
         (Hook::IpvsDirectXmit, "ip_vs_dr_xmit+0x9e [ip_vs]"),
         (Hook::IpvsTunnelXmit, "ip_vs_tunnel_xmit+0x9e [ip_vs]"),
     ] {
-        let (fate, cause, diagnosis) = told(not_sent_by(hook, (3, 1), symbol));
+        let (fate, cause, diagnosis) = outcome(not_sent_by(hook, (3, 1), symbol));
         assert_eq!((fate, cause), (Fate::Refused, Some(Cause::IpvsXmitNoRoute)));
         assert!(has(&diagnosis, "real-server", "10.244.1.2:8080"));
     }
 }
 
 #[test]
-fn the_same_words_from_another_place_are_not_ipvs_failing_to_send() {
-    // A rule that rejects, or a neighbour that does not answer.
+fn the_same_icmp_error_from_another_function_is_not_an_ipvs_transmit_failure() {
+    // A rule that rejects, or unresolved ARP/ND.
     for (symbol, cause) in [
         ("nf_hook_slow+0xc3", Cause::Unknown),
         ("neigh_invalidate+0x20", Cause::NeighUnresolved),
     ] {
-        assert_eq!(told(not_sent(3, 1, symbol)).1, Some(cause), "{symbol}");
+        assert_eq!(outcome(not_sent(3, 1, symbol)).1, Some(cause), "{symbol}");
     }
-    // Another ICMP error than those that ip_vs_nat_xmit makes.
+    // An ICMP error that ip_vs_nat_xmit never sends.
     assert_eq!(
-        told(not_sent(3, 13, "ip_vs_nat_xmit+0x12")).1,
+        outcome(not_sent(3, 13, "ip_vs_nat_xmit+0x12")).1,
         Some(Cause::Unknown)
     );
 }

@@ -11,8 +11,8 @@ use tracer_common::{
     uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
-/// The SYN of a client on the node: its socket asks, IPVS is asked, the pod's device gets it.
-fn asks(story: &mut Story, at: u64) {
+/// The SYN of a client on the node: from its socket through IPVS to the pod's device.
+fn connects(story: &mut Story, at: u64) {
     story.syn(at, Hook::TcpConnect, Payload::Packet);
     sent(story, at);
 }
@@ -25,9 +25,9 @@ fn sent(story: &mut Story, at: u64) {
 }
 
 #[test]
-fn a_client_on_the_node_has_its_flow_from_its_socket_on() {
+fn the_flow_of_a_client_on_the_node_starts_at_its_socket() {
     let mut story = Story::new();
-    asks(&mut story, MS);
+    connects(&mut story, MS);
     story.listener_takes(2 * MS);
     let (answer, back) = (translated(story.port).reversed(), original(story.port).reversed());
     story.packet(3 * MS, Hook::DevStartXmit, Part::SynAck, answer, POD);
@@ -38,9 +38,9 @@ fn a_client_on_the_node_has_its_flow_from_its_socket_on() {
 }
 
 #[test]
-fn a_syn_that_a_client_on_the_node_sends_again_counts_once() {
+fn a_syn_that_a_client_on_the_node_retransmits_counts_once() {
     let mut story = Story::new();
-    asks(&mut story, MS);
+    connects(&mut story, MS);
     sent(&mut story, 1_001 * MS);
     story.syn(1_001 * MS + 5, Hook::TcpRetransmit, Payload::Packet);
     let (flow, fate, diagnosis) = story.only();
@@ -58,7 +58,7 @@ fn is_answered(story: &mut Story, at: u64) {
     story.packet(at + MS, Hook::TcpFinishConnect, Part::SynAck, back, NODE);
 }
 
-/// The SYN meets an old entry, which is expired with it.
+/// The SYN matches an old entry; IPVS expires the entry and drops the SYN.
 fn is_dropped_by_ipvs(story: &mut Story, at: u64) {
     let old = entry(ipvs_conn::CLOSE, 1, 1, 1);
     story.ipvs(at, NF_DROP, |story| {
@@ -69,7 +69,7 @@ fn is_dropped_by_ipvs(story: &mut Story, at: u64) {
 }
 
 #[test]
-fn what_is_seen_of_a_repetition_before_the_kernel_tells_of_it_is_the_repetitions() {
+fn steps_seen_before_the_retransmit_tracepoint_belong_to_the_retransmission() {
     let mut story = Story::new();
     story.syn(MS, Hook::TcpConnect, Payload::Packet);
     is_dropped_by_ipvs(&mut story, MS + 1);
@@ -85,7 +85,7 @@ fn what_is_seen_of_a_repetition_before_the_kernel_tells_of_it_is_the_repetitions
 }
 
 #[test]
-fn a_repetition_that_is_discarded_on_its_way_out_counts_although_the_kernel_does_not_tell() {
+fn a_retransmission_that_is_dropped_on_output_counts_without_its_tracepoint() {
     let mut story = Story::new();
     story.syn(MS, Hook::TcpConnect, Payload::Packet);
     is_dropped_by_ipvs(&mut story, MS + 1);
@@ -99,9 +99,9 @@ fn a_repetition_that_is_discarded_on_its_way_out_counts_although_the_kernel_does
 }
 
 #[test]
-fn the_way_of_a_repetition_that_is_discarded_behind_its_device_is_its_own() {
+fn the_steps_of_a_retransmission_that_is_dropped_behind_its_device_are_its_own() {
     let mut story = Story::new();
-    let way = (original(story.port), NODE);
+    let place = (original(story.port), NODE);
     let leaves = |story: &mut Story, at| {
         let dropped = Payload::Drop(Drop {
             location: 0x1234,
@@ -112,10 +112,10 @@ fn the_way_of_a_repetition_that_is_discarded_behind_its_device_is_its_own() {
             at,
             Hook::DevStartXmit,
             (Part::Syn, 0x100 + at),
-            way,
+            place,
             Payload::Packet,
         );
-        story.seen(at + 1, Hook::KfreeSkb, (Part::Syn, 0x100 + at), way, dropped);
+        story.seen(at + 1, Hook::KfreeSkb, (Part::Syn, 0x100 + at), place, dropped);
     };
     story.syn(MS, Hook::TcpConnect, Payload::Packet);
     leaves(&mut story, MS + 1);
@@ -126,11 +126,11 @@ fn the_way_of_a_repetition_that_is_discarded_behind_its_device_is_its_own() {
 }
 
 #[test]
-fn where_no_hook_meets_a_repetition_its_devices_do() {
+fn devices_show_a_retransmission_that_no_other_hook_sees() {
     let mut story = Story::new();
-    asks(&mut story, MS);
+    connects(&mut story, MS);
     story.discarded_in_pod(MS + 5);
-    // An entry of conntrack translates it: no rule is asked.
+    // A conntrack entry translates it: no rule is evaluated.
     story.reaches_pod(1_001 * MS);
     story.syn(1_001 * MS + 9, Hook::TcpRetransmit, Payload::Packet);
     story.listener_takes(1_001 * MS + 10);
@@ -146,24 +146,24 @@ fn where_no_hook_meets_a_repetition_its_devices_do() {
 }
 
 #[test]
-fn a_syn_that_still_waits_for_a_hardware_address_is_the_old_one() {
+fn a_syn_that_is_queued_for_arp_is_the_first_one() {
     let mut story = Story::new();
     story.syn(MS, Hook::TcpConnect, Payload::Packet);
-    let way = (translated(story.port), NODE);
+    let place = (translated(story.port), NODE);
     let waits = Payload::Neighbour(Neighbour::default());
-    story.seen(MS + 1, Hook::NeighbourSend, (Part::Syn, 0x111), way, waits);
+    story.seen(MS + 1, Hook::NeighbourSend, (Part::Syn, 0x111), place, waits);
     story.seen(
         1_000 * MS,
         Hook::DevStartXmit,
         (Part::Syn, 0x111),
-        way,
+        place,
         Payload::Packet,
     );
     story.seen(
         1_000 * MS + 5,
         Hook::DevStartXmit,
         (Part::Syn, 0x222),
-        way,
+        place,
         Payload::Packet,
     );
     story.syn(1_000 * MS + 9, Hook::TcpRetransmit, Payload::Packet);
@@ -179,7 +179,7 @@ fn a_syn_that_still_waits_for_a_hardware_address_is_the_old_one() {
 }
 
 #[test]
-fn a_repetition_counts_nothing_for_a_client_that_comes_in_by_a_device() {
+fn the_retransmit_tracepoint_adds_no_syn_for_a_client_behind_a_device() {
     let mut story = Story::new();
     story.arrives(MS);
     story.syn(1_001 * MS, Hook::TcpRetransmit, Payload::Packet);
@@ -189,7 +189,7 @@ fn a_repetition_counts_nothing_for_a_client_that_comes_in_by_a_device() {
 #[test]
 fn a_client_on_the_node_is_refused_at_its_socket() {
     let mut story = Story::new();
-    asks(&mut story, MS);
+    connects(&mut story, MS);
     story.in_pod(
         2 * MS,
         Hook::TcpSendReset,

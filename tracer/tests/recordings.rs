@@ -1,4 +1,4 @@
-//! Recordings that earlier versions made, in the lab, must be readable for ever; and what is done with them.
+//! Recordings that earlier versions made in the lab stay readable, and every command works on them.
 
 use std::{
     fs,
@@ -31,8 +31,8 @@ fn recordings() -> Vec<String> {
     out
 }
 
-/// What a command prints of a recording that is whole.
-fn said(arguments: &[&str]) -> String {
+/// The output of a command on an intact recording.
+fn output_of(arguments: &[&str]) -> String {
     let output = tracer(arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -50,8 +50,8 @@ fn flows(lines: &str) -> Vec<Value> {
         .collect()
 }
 
-/// What the records show of each flow, whatever is thought of it: one line each.
-fn told(lines: &str) -> String {
+/// What the records show of each flow, without its diagnosis: one line per flow.
+fn without_diagnosis(lines: &str) -> String {
     let line = |flow: &Value| {
         let end = |end: &Value| match (&end["ip"], &end["port"]) {
             (Value::String(ip), Value::Number(port)) => format!("{ip} {port}"),
@@ -72,26 +72,26 @@ fn told(lines: &str) -> String {
 }
 
 #[test]
-fn what_earlier_versions_recorded_is_read_for_ever() {
+fn recordings_of_earlier_versions_stay_readable() {
     for recording in recordings() {
-        let told = told(&said(&["replay", "--json", &recording]));
+        let flows = without_diagnosis(&output_of(&["replay", "--json", &recording]));
         let beside = recording.replace(".trace", ".flows");
         if std::env::var_os("TRACER_WRITE_FLOWS").is_some() {
-            fs::write(&beside, &told).expect("a file");
+            fs::write(&beside, &flows).expect("a file");
         }
-        let expected = fs::read_to_string(&beside).expect("what it tells is written beside it");
-        assert_eq!(told, expected, "{recording}");
+        let expected = fs::read_to_string(&beside).expect("its expected flows are beside it");
+        assert_eq!(flows, expected, "{recording}");
     }
 }
 
 #[test]
-fn a_recording_that_ends_too_soon_is_read_up_to_there() {
+fn a_truncated_recording_is_read_up_to_its_end() {
     let folder = tempfile::tempdir().expect("a folder");
     let cut = folder.path().join("cut.trace");
     let cut_name = cut.to_str().expect("text");
     let recording = &recordings()[0];
     let bytes = fs::read(recording).expect("a recording");
-    let whole = flows(&said(&["replay", "--json", recording])).len();
+    let complete = flows(&output_of(&["replay", "--json", recording])).len();
     let mut most = 0;
     for part in 1..8 {
         fs::write(&cut, &bytes[..bytes.len() * part / 8]).expect("a file");
@@ -100,7 +100,7 @@ fn a_recording_that_ends_too_soon_is_read_up_to_there() {
         if output.status.success() {
             assert!(errors.contains("incomplete (the recorder was killed"), "{errors}");
             let flows = flows(&String::from_utf8(output.stdout).expect("text")).len();
-            assert!((most..=whole).contains(&flows));
+            assert!((most..=complete).contains(&flows));
             most = flows;
         } else {
             // Not even its head is there.
@@ -111,11 +111,11 @@ fn a_recording_that_ends_too_soon_is_read_up_to_there() {
 }
 
 #[test]
-fn filters_choose_among_what_was_recorded() {
+fn filters_select_recorded_flows() {
     for recording in recordings() {
-        let all = flows(&said(&["replay", "--json", &recording]));
+        let all = flows(&output_of(&["replay", "--json", &recording]));
         let of = |name: &str, value: &str| {
-            let lines = said(&["replay", "--json", name, value, &recording]);
+            let lines = output_of(&["replay", "--json", name, value, &recording]);
             flows(&lines)
         };
         let first = &all[0];
@@ -139,10 +139,11 @@ fn filters_choose_among_what_was_recorded() {
 fn a_report_counts_the_flows_and_ranks_the_causes() {
     for recording in recordings() {
         let mut last = std::collections::BTreeMap::new();
-        for flow in flows(&said(&["replay", "--json", &recording])) {
+        for flow in flows(&output_of(&["replay", "--json", &recording])) {
             last.insert(flow["id"].as_u64().expect("a number"), flow);
         }
-        let report: Value = serde_json::from_str(&said(&["report", "--json", &recording])).expect("JSON");
+        let report: Value =
+            serde_json::from_str(&output_of(&["report", "--json", &recording])).expect("JSON");
         assert_eq!(report["flows"], last.len());
         let causes = report["causes"].as_array().expect("a list");
         let lost: Vec<f64> = causes
@@ -157,7 +158,7 @@ fn a_report_counts_the_flows_and_ranks_the_causes() {
                 .count();
             assert_eq!(cause["flows"], has);
         }
-        let text = said(&["report", &recording]);
+        let text = output_of(&["report", &recording]);
         for cause in causes {
             assert!(text.contains(cause["cause"].as_str().expect("a name")), "{text}");
         }
@@ -168,8 +169,8 @@ fn a_report_counts_the_flows_and_ranks_the_causes() {
 #[test]
 fn one_flow_is_shown_step_by_step() {
     for recording in recordings() {
-        for flow in flows(&said(&["replay", "--json", &recording])) {
-            let text = said(&["show", &recording, &flow["id"].to_string()]);
+        for flow in flows(&output_of(&["replay", "--json", &recording])) {
+            let text = output_of(&["show", &recording, &flow["id"].to_string()]);
             for step in flow["path"].as_array().expect("a list") {
                 assert!(text.contains(step["hook"].as_str().expect("a name")), "{text}");
             }
@@ -200,7 +201,7 @@ fn what_is_no_recording_is_told_in_one_line() {
 }
 
 #[test]
-fn where_nothing_can_be_written_record_says_so_before_it_attaches_anything() {
+fn record_fails_on_an_unwritable_file_before_it_attaches_anything() {
     let output = tracer(&["record", "-o", "/nonexistent/node.trace"]);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{errors}");

@@ -1,4 +1,4 @@
-//! What becomes of the answer.
+//! The path of the SYN-ACK back to the client.
 
 mod story;
 
@@ -18,8 +18,8 @@ use tracer_common::{
 
 const CLIENT: u32 = 3;
 
-/// A SYN that a listener in the pod takes.
-fn taken(story: &mut Story, at: u64) {
+/// A SYN that a listener in the pod accepts.
+fn accepted(story: &mut Story, at: u64) {
     story.arrives(at);
     story.ipvs(at + 1, NF_STOLEN, |story| {
         story.lookup(at + 2, IpvsConn::default());
@@ -33,7 +33,7 @@ fn answer(story: &Story) -> Tuple {
     translated(story.port).reversed()
 }
 
-/// The pod's answer comes to the node.
+/// The pod's SYN-ACK reaches the node.
 fn comes_back(story: &mut Story, at: u64) {
     let answer = answer(story);
     story.packet(at, Hook::DevStartXmit, Part::SynAck, answer, POD);
@@ -49,9 +49,9 @@ fn drop() -> Payload {
 }
 
 #[test]
-fn an_answer_that_the_node_discards_is_dropped_with_the_cause_inside() {
+fn an_answer_that_the_node_drops_is_reported_with_its_inner_cause() {
     let mut story = Story::new();
-    taken(&mut story, MS);
+    accepted(&mut story, MS);
     comes_back(&mut story, 2 * MS);
     let answer = answer(&story);
     story.see(3 * MS, Hook::KfreeSkb, Part::SynAck, answer, NODE, drop());
@@ -69,9 +69,9 @@ fn an_answer_that_the_node_discards_is_dropped_with_the_cause_inside() {
 }
 
 #[test]
-fn a_first_answer_that_was_discarded_explains_the_stall_even_if_the_second_came_before_the_next_syn() {
+fn a_dropped_first_answer_explains_the_stall_even_if_the_second_precedes_the_next_syn() {
     let mut story = Story::new();
-    taken(&mut story, MS);
+    accepted(&mut story, MS);
     comes_back(&mut story, 2 * MS);
     let answer = answer(&story);
     story.see(3 * MS, Hook::KfreeSkb, Part::SynAck, answer, NODE, drop());
@@ -85,10 +85,10 @@ fn a_first_answer_that_was_discarded_explains_the_stall_even_if_the_second_came_
 }
 
 #[test]
-fn an_answer_that_the_pod_itself_discards_is_the_backends_silence() {
+fn a_backend_whose_answer_is_dropped_in_the_pod_is_silent() {
     for netns in [POD, 0] {
         let mut story = Story::new();
-        taken(&mut story, MS);
+        accepted(&mut story, MS);
         let answer = answer(&story);
         story.see(2 * MS, Hook::KfreeSkb, Part::SynAck, answer, netns, drop());
         let (_, fate, diagnosis) = story.only();
@@ -102,7 +102,7 @@ fn an_answer_that_the_pod_itself_discards_is_the_backends_silence() {
 #[test]
 fn an_answer_that_leaves_with_the_backends_address_was_not_translated() {
     let mut story = Story::new();
-    taken(&mut story, MS);
+    accepted(&mut story, MS);
     comes_back(&mut story, 2 * MS);
     let answer = answer(&story);
     story.packet(3 * MS, Hook::DevStartXmit, Part::SynAck, answer, NODE);
@@ -120,18 +120,18 @@ fn an_answer_that_leaves_with_the_backends_address_was_not_translated() {
 }
 
 #[test]
-fn an_answer_that_leaves_the_pod_is_not_yet_one_that_was_not_translated() {
+fn an_answer_that_has_only_left_the_pod_is_not_reported_as_untranslated() {
     let mut story = Story::new();
-    taken(&mut story, MS);
+    accepted(&mut story, MS);
     comes_back(&mut story, 2 * MS);
     assert_eq!(story.only().2.cause, Some(Cause::Unknown));
 }
 
 #[test]
-fn an_answer_that_the_node_takes_for_its_own_was_not_translated() {
+fn an_answer_that_the_node_delivers_to_itself_was_not_translated() {
     let mut story = Story::new();
-    taken(&mut story, MS);
-    // Masqueraded: it comes back to the node's own address.
+    accepted(&mut story, MS);
+    // Masqueraded: it returns to the node's own address.
     let answer = Tuple {
         daddr: original(story.port).daddr,
         dport: 61_000,
@@ -149,16 +149,16 @@ fn an_answer_that_the_node_takes_for_its_own_was_not_translated() {
 }
 
 #[test]
-fn an_ack_that_nothing_translates_any_more_meets_the_nodes_own_tcp() {
+fn an_ack_that_is_no_longer_translated_reaches_the_nodes_own_tcp() {
     let mut story = Story::new();
-    taken(&mut story, MS);
+    accepted(&mut story, MS);
     comes_back(&mut story, 2 * MS);
-    let (asked, none) = (original(story.port), Payload::Socket(Socket::default()));
-    story.packet(3 * MS, Hook::DevStartXmit, Part::SynAck, asked.reversed(), NODE);
-    story.packet(4 * MS, Hook::NetifReceive, Part::Ack, asked, NODE);
-    story.see(5 * MS, Hook::TcpSendReset, Part::Ack, asked, NODE, none);
-    story.see(6 * MS, Hook::KfreeSkb, Part::Ack, asked, NODE, drop());
-    story.packet(7 * MS, Hook::DevStartXmit, Part::Rst, asked.reversed(), NODE);
+    let (tuple, none) = (original(story.port), Payload::Socket(Socket::default()));
+    story.packet(3 * MS, Hook::DevStartXmit, Part::SynAck, tuple.reversed(), NODE);
+    story.packet(4 * MS, Hook::NetifReceive, Part::Ack, tuple, NODE);
+    story.see(5 * MS, Hook::TcpSendReset, Part::Ack, tuple, NODE, none);
+    story.see(6 * MS, Hook::KfreeSkb, Part::Ack, tuple, NODE, drop());
+    story.packet(7 * MS, Hook::DevStartXmit, Part::Rst, tuple.reversed(), NODE);
     let (_, fate, diagnosis) = story.only();
     assert_eq!(
         (fate, diagnosis.cause),
@@ -172,9 +172,9 @@ fn an_ack_that_nothing_translates_any_more_meets_the_nodes_own_tcp() {
 }
 
 #[test]
-fn a_client_on_the_node_that_is_gone_is_no_failed_translation() {
+fn a_closed_client_on_the_node_is_no_failed_translation() {
     let mut story = Story::new();
-    taken(&mut story, MS);
+    accepted(&mut story, MS);
     story.answered(2 * MS);
     let (back, none) = (
         original(story.port).reversed(),
@@ -190,9 +190,9 @@ fn a_client_on_the_node_that_is_gone_is_no_failed_translation() {
 }
 
 #[test]
-fn an_answer_that_was_translated_for_a_client_on_the_node_that_is_gone_was_not_lost() {
+fn an_answer_that_was_translated_for_a_closed_client_on_the_node_was_not_lost() {
     let mut story = Story::new();
-    taken(&mut story, MS);
+    accepted(&mut story, MS);
     comes_back(&mut story, 2 * MS);
     // IPVS translates it in the input hook: it leaves by no device.
     let (back, none) = (
@@ -210,14 +210,14 @@ fn an_answer_that_was_translated_for_a_client_on_the_node_that_is_gone_was_not_l
 }
 
 #[test]
-fn each_answer_to_a_client_on_the_node_that_is_gone_is_refused_in_its_own_buffer() {
+fn each_answer_to_a_closed_client_on_the_node_is_reset_in_its_own_sk_buff() {
     let mut story = Story::new();
-    taken(&mut story, MS);
+    accepted(&mut story, MS);
     let back = original(story.port).reversed();
     for (at, skb) in [(3 * MS, 1), (1_003 * MS, 2)] {
-        let (way, none) = ((back, NODE), Payload::Socket(Socket::default()));
-        story.seen(at, Hook::TcpSendReset, (Part::SynAck, skb), way, none);
-        story.seen(at + 1, Hook::KfreeSkb, (Part::SynAck, skb), way, drop());
+        let (place, none) = ((back, NODE), Payload::Socket(Socket::default()));
+        story.seen(at, Hook::TcpSendReset, (Part::SynAck, skb), place, none);
+        story.seen(at + 1, Hook::KfreeSkb, (Part::SynAck, skb), place, drop());
     }
     let (_, fate, diagnosis) = story.only();
     assert_eq!(
@@ -227,9 +227,9 @@ fn each_answer_to_a_client_on_the_node_that_is_gone_is_refused_in_its_own_buffer
 }
 
 #[test]
-fn an_answer_that_ipvs_gives_to_another_service_was_not_translated() {
+fn an_answer_that_ipvs_matches_to_another_service_was_not_translated() {
     let mut story = Story::new();
-    taken(&mut story, MS);
+    accepted(&mut story, MS);
     comes_back(&mut story, 2 * MS);
     let (answer, node) = (answer(&story), original(story.port).daddr);
     let vip = |addr, port| {
@@ -257,7 +257,7 @@ fn an_answer_that_ipvs_gives_to_another_service_was_not_translated() {
 fn an_answer_that_leaves_the_pod_by_another_device_bypasses_the_node() {
     for (ifindex, expected) in [(3, Cause::ReturnBypassed), (2, Cause::Unknown)] {
         let mut story = Story::new();
-        taken(&mut story, MS);
+        accepted(&mut story, MS);
         let answer = answer(&story);
         story.ifindex = ifindex;
         story.packet(2 * MS, Hook::DevStartXmit, Part::SynAck, answer, POD);
@@ -268,16 +268,16 @@ fn an_answer_that_leaves_the_pod_by_another_device_bypasses_the_node() {
 }
 
 #[test]
-fn an_answer_by_another_device_that_comes_to_the_node_does_not_bypass_it() {
+fn an_answer_by_another_device_that_reaches_the_node_does_not_bypass_it() {
     let mut story = Story::new();
-    taken(&mut story, MS);
+    accepted(&mut story, MS);
     story.ifindex = 3;
     story.answered(2 * MS);
     assert_eq!(story.only().2.cause, Some(Cause::ClientSilent));
 }
 
 #[test]
-fn a_client_that_refuses_the_backend_itself_got_the_answer_another_way() {
+fn a_client_that_resets_the_backend_directly_got_the_answer_by_another_path() {
     let mut story = Story::new();
     story.arrives(MS);
     story.ipvs(MS + 1, NF_STOLEN, |story| {
@@ -302,12 +302,12 @@ fn a_client_that_refuses_the_backend_itself_got_the_answer_another_way() {
 }
 
 #[test]
-fn a_client_that_does_not_answer_or_says_no_is_told_apart() {
+fn a_client_that_does_not_answer_and_one_that_resets_are_different_causes() {
     let mut story = Story::new();
-    taken(&mut story, MS);
+    accepted(&mut story, MS);
     story.answered(2 * MS);
     let mut refused = Story::new();
-    taken(&mut refused, MS);
+    accepted(&mut refused, MS);
     refused.answered(2 * MS);
     let reset = original(refused.port);
     refused.packet(3 * MS, Hook::NetifReceive, Part::Rst, reset, NODE);
@@ -322,9 +322,9 @@ fn a_client_that_does_not_answer_or_says_no_is_told_apart() {
 }
 
 #[test]
-fn an_answer_that_leaves_by_another_device_than_the_syn_came_in_by_is_said() {
+fn an_answer_that_leaves_by_another_device_than_the_syn_arrived_on_is_reported() {
     let mut story = Story::new();
-    taken(&mut story, MS);
+    accepted(&mut story, MS);
     comes_back(&mut story, 2 * MS);
     story.ifindex = 9;
     let back = original(story.port).reversed();
@@ -333,11 +333,11 @@ fn an_answer_that_leaves_by_another_device_than_the_syn_came_in_by_is_said() {
 }
 
 #[test]
-fn a_client_that_waits_for_its_patience_is_not_called_silent_before() {
+fn a_client_is_not_called_silent_before_the_timeout() {
     let mut story = Story::new();
-    taken(&mut story, MS);
+    accepted(&mut story, MS);
     story.answered(2 * MS);
-    let mut said = Vec::new();
-    story.engine.poll(MS + PATIENCE - 1, |_, fate| said.push(fate));
-    assert_eq!(said, []);
+    let mut fates = Vec::new();
+    story.engine.poll(MS + PATIENCE - 1, |_, fate| fates.push(fate));
+    assert_eq!(fates, []);
 }

@@ -1,4 +1,4 @@
-//! What the routing and neighbour layers discard.
+//! Packets that the routing and neighbour layers drop.
 
 mod story;
 
@@ -67,7 +67,7 @@ fn client() -> IpAddr {
     IpAddr::from([10, 0, 0, 2])
 }
 
-fn way(kind: u8, device: &str) -> Route {
+fn route(kind: u8, device: &str) -> Route {
     Route::Way(Way {
         kind,
         device: Some(device.to_owned()),
@@ -94,7 +94,7 @@ fn settings(rp_filter: i32, accept_local: u32) -> Payload {
 }
 
 /// The error of the route with which `ip_error` was called.
-fn no_way(forwarding: i32, error: i32) -> Payload {
+fn no_route(forwarding: i32, error: i32) -> Payload {
     Payload::Route(record::Route {
         have: route::FORWARDING | route::FORWARDING_ALL | route::ERROR,
         forwarding,
@@ -116,7 +116,7 @@ fn on_node(tuple: Tuple) -> (Tuple, u32) {
     (tuple, NODE)
 }
 
-/// The source of the SYN is refused, and the SYN freed where `location` says.
+/// Routing rejects the source of the SYN, which is freed at `location`.
 fn refused(story: &mut Story, found: Payload, (location, reason): (u64, u32)) -> (Flow, Fate, Diagnosis) {
     let syn = on_node(original(story.port));
     story.arrives(MS);
@@ -125,8 +125,8 @@ fn refused(story: &mut Story, found: Payload, (location, reason): (u64, u32)) ->
     story.only()
 }
 
-fn cause_of(told: &(Flow, Fate, Diagnosis)) -> (Fate, Option<Cause>) {
-    (told.1, told.2.cause)
+fn cause_of(outcome: &(Flow, Fate, Diagnosis)) -> (Fate, Option<Cause>) {
+    (outcome.1, outcome.2.cause)
 }
 
 const DROPPED_BY_FILTER: (Fate, Option<Cause>) = (Fate::Dropped, Some(Cause::RouteRpFilter));
@@ -134,58 +134,61 @@ const MARTIAN: (Fate, Option<Cause>) = (Fate::Dropped, Some(Cause::RouteMartian)
 const UNKNOWN: (Fate, Option<Cause>) = (Fate::Dropped, Some(Cause::Unknown));
 
 #[test]
-fn the_reason_tells_the_reverse_path_filter_from_a_martian() {
+fn the_drop_reason_separates_the_reverse_path_filter_from_a_martian() {
     let mut filtered = story(true);
-    filtered.facts.routes.insert((NODE, client()), way(1, "eth1"));
-    let told = refused(&mut filtered, settings(1, 0), (IN_ROUTING, IP_RPFILTER));
-    assert_eq!(cause_of(&told), DROPPED_BY_FILTER);
+    filtered.facts.routes.insert((NODE, client()), route(1, "eth1"));
+    let outcome = refused(&mut filtered, settings(1, 0), (IN_ROUTING, IP_RPFILTER));
+    assert_eq!(cause_of(&outcome), DROPPED_BY_FILTER);
     assert!(
-        has(&told.2, "rp-filter", "1 (net.ipv4.conf.eth0.rp_filter)"),
+        has(&outcome.2, "rp-filter", "1 (net.ipv4.conf.eth0.rp_filter)"),
         "{:?}",
-        told.2
+        outcome.2
     );
     assert!(
-        has(&told.2, "route", "10.0.0.2: unicast dev eth1"),
+        has(&outcome.2, "route", "10.0.0.2: unicast dev eth1"),
         "{:?}",
-        told.2
+        outcome.2
     );
 
-    // The filter is on, but was not what refused it.
-    let told = refused(&mut story(true), settings(1, 0), (IN_ROUTING, NOT_SPECIFIED));
-    assert_eq!(cause_of(&told), MARTIAN);
-    let told = refused(&mut story(true), settings(0, 0), (IN_ROUTING, IP_LOCALNET));
-    assert_eq!(cause_of(&told), MARTIAN);
+    // The filter is on, but did not drop it.
+    let outcome = refused(&mut story(true), settings(1, 0), (IN_ROUTING, NOT_SPECIFIED));
+    assert_eq!(cause_of(&outcome), MARTIAN);
+    let outcome = refused(&mut story(true), settings(0, 0), (IN_ROUTING, IP_LOCALNET));
+    assert_eq!(cause_of(&outcome), MARTIAN);
 }
 
 #[test]
-fn without_reasons_the_settings_and_the_way_back_tell() {
+fn without_drop_reasons_the_settings_and_the_route_back_decide() {
     let on = || settings(2, 0);
     let place = (IN_ROUTING, NO_REASON);
-    let with = |way: Option<Route>, found: Payload| {
+    let with = |back: Option<Route>, found: Payload| {
         let mut story = story(false);
-        story.facts.routes.extend(way.map(|way| ((NODE, client()), way)));
+        story
+            .facts
+            .routes
+            .extend(back.map(|back| ((NODE, client()), back)));
         cause_of(&refused(&mut story, found, place))
     };
-    assert_eq!(with(Some(way(1, "eth1")), on()), DROPPED_BY_FILTER);
+    assert_eq!(with(Some(route(1, "eth1")), on()), DROPPED_BY_FILTER);
     assert_eq!(with(Some(Route::None(101)), on()), DROPPED_BY_FILTER);
-    assert_eq!(with(Some(way(2, "lo")), on()), MARTIAN);
-    assert_eq!(with(Some(way(3, "eth1")), on()), MARTIAN);
-    // The filter is off, so it was not what refused it, whatever the way.
+    assert_eq!(with(Some(route(2, "lo")), on()), MARTIAN);
+    assert_eq!(with(Some(route(3, "eth1")), on()), MARTIAN);
+    // The filter is off, so it did not drop the SYN, whatever the route back.
     assert_eq!(with(None, settings(0, 0)), MARTIAN);
-    // What the node accepts from itself, the filter may refuse all the same.
-    assert_eq!(with(Some(way(2, "lo")), settings(1, 1)), UNKNOWN);
-    // The way leads through the device that the SYN came in by, so it has changed since.
-    assert_eq!(with(Some(way(1, "eth0")), on()), UNKNOWN);
+    // The node accepts its own address as a source, but the filter may still drop it.
+    assert_eq!(with(Some(route(2, "lo")), settings(1, 1)), UNKNOWN);
+    // The route back uses the device that the SYN arrived on, so it has changed since.
+    assert_eq!(with(Some(route(1, "eth0")), on()), UNKNOWN);
     assert_eq!(with(None, on()), UNKNOWN);
     let unread = Payload::Route(record::Route::default());
-    assert_eq!(with(Some(way(1, "eth1")), unread), UNKNOWN);
+    assert_eq!(with(Some(route(1, "eth1")), unread), UNKNOWN);
 }
 
 #[test]
-fn what_is_freed_elsewhere_was_not_refused_by_routing() {
-    let told = refused(&mut story(true), settings(1, 0), (IN_TCP, NOT_SPECIFIED));
-    assert_eq!(cause_of(&told), UNKNOWN);
-    // Another packet's source was refused.
+fn a_syn_that_is_freed_elsewhere_was_not_dropped_by_routing() {
+    let outcome = refused(&mut story(true), settings(1, 0), (IN_TCP, NOT_SPECIFIED));
+    assert_eq!(cause_of(&outcome), UNKNOWN);
+    // Another packet's source was rejected.
     let mut story = story(true);
     let syn = on_node(original(story.port));
     story.arrives(MS);
@@ -195,7 +198,7 @@ fn what_is_freed_elsewhere_was_not_refused_by_routing() {
 }
 
 #[test]
-fn a_martian_in_the_pod_is_told_although_the_node_did_its_part() {
+fn a_martian_in_the_pod_is_reported_although_the_node_delivered_the_syn() {
     let mut story = story(true);
     let delivered = (translated(story.port), POD);
     story.arrives(MS);
@@ -215,12 +218,12 @@ fn a_martian_in_the_pod_is_told_although_the_node_did_its_part() {
 }
 
 #[test]
-fn a_pod_that_has_not_the_address_is_no_router_with_a_wrong_setting() {
+fn a_pod_without_the_address_is_not_a_router_with_forwarding_off() {
     let mut story = story(true);
     let delivered = (translated(story.port), POD);
     story.arrives(MS);
     story.reaches_pod(MS + 5);
-    story.seen(MS + 10, Hook::RouteError, SYN, delivered, no_way(0, 113));
+    story.seen(MS + 10, Hook::RouteError, SYN, delivered, no_route(0, 113));
     story.seen(
         MS + 11,
         Hook::KfreeSkb,
@@ -228,24 +231,25 @@ fn a_pod_that_has_not_the_address_is_no_router_with_a_wrong_setting() {
         delivered,
         drop(IN_IP_ERROR, NOT_SPECIFIED),
     );
-    let told = story.only();
-    assert_eq!(cause_of(&told), (Fate::Unanswered, Some(Cause::BackendSilent)));
+    let outcome = story.only();
+    assert_eq!(cause_of(&outcome), (Fate::Unanswered, Some(Cause::BackendSilent)));
     assert!(
-        told.2
+        outcome
+            .2
             .explanation
             .contains("does not have the address 10.244.1.2"),
         "{}",
-        told.2.explanation
+        outcome.2.explanation
     );
 }
 
-/// There is no way for the SYN after DNAT; `told` is the ICMP error that the client gets.
-fn unreachable(found: Payload, told: Option<u32>) -> (Flow, Fate, Diagnosis) {
+/// There is no route for the SYN after DNAT; `icmp_code` is that of the ICMP error to the client, if any.
+fn unreachable(found: Payload, icmp_code: Option<u32>) -> (Flow, Fate, Diagnosis) {
     let mut story = story(true);
     let syn = on_node(translated(story.port));
     story.arrives(MS);
     story.seen(MS + 1, Hook::RouteError, SYN, syn, found);
-    if let Some(code) = told {
+    if let Some(code) = icmp_code {
         story.seen(
             MS + 2,
             Hook::IcmpSend,
@@ -259,20 +263,20 @@ fn unreachable(found: Payload, told: Option<u32>) -> (Flow, Fate, Diagnosis) {
 }
 
 #[test]
-fn the_error_of_the_route_says_what_is_wrong_with_it() {
-    let told = unreachable(no_way(1, 101), Some(0));
-    assert_eq!(cause_of(&told), (Fate::Refused, Some(Cause::RouteUnreachable)));
-    assert!(told.2.explanation.contains("there is no route to 10.244.1.2"));
+fn the_error_of_the_route_shows_what_is_wrong_with_it() {
+    let outcome = unreachable(no_route(1, 101), Some(0));
+    assert_eq!(cause_of(&outcome), (Fate::Refused, Some(Cause::RouteUnreachable)));
+    assert!(outcome.2.explanation.contains("there is no route to 10.244.1.2"));
     assert!(
-        has(&told.2, "icmp-to-client", "network unreachable"),
+        has(&outcome.2, "icmp-to-client", "network unreachable"),
         "{:?}",
-        told.2
+        outcome.2
     );
-    let told = unreachable(no_way(1, 22), None);
-    assert_eq!(cause_of(&told), (Fate::Dropped, Some(Cause::RouteUnreachable)));
-    assert!(told.2.explanation.contains("blackhole"));
+    let outcome = unreachable(no_route(1, 22), None);
+    assert_eq!(cause_of(&outcome), (Fate::Dropped, Some(Cause::RouteUnreachable)));
+    assert!(outcome.2.explanation.contains("blackhole"));
     assert!(
-        unreachable(no_way(1, 13), Some(13))
+        unreachable(no_route(1, 13), Some(13))
             .2
             .explanation
             .contains("prohibit route")
@@ -280,28 +284,31 @@ fn the_error_of_the_route_says_what_is_wrong_with_it() {
 }
 
 #[test]
-fn forwarding_that_is_off_is_another_cause_than_no_route() {
-    let told = unreachable(no_way(0, 113), None);
-    assert_eq!(cause_of(&told), (Fate::Dropped, Some(Cause::RouteForwardingOff)));
-    assert!(
-        has(&told.2, "forwarding", "0 (net.ipv4.conf.eth0.forwarding)"),
-        "{:?}",
-        told.2
+fn forwarding_off_and_no_route_are_different_causes() {
+    let outcome = unreachable(no_route(0, 113), None);
+    assert_eq!(
+        cause_of(&outcome),
+        (Fate::Dropped, Some(Cause::RouteForwardingOff))
     );
-    // What cannot be read tells neither.
-    let told = unreachable(Payload::Route(record::Route::default()), None);
-    assert_eq!(cause_of(&told), UNKNOWN);
+    assert!(
+        has(&outcome.2, "forwarding", "0 (net.ipv4.conf.eth0.forwarding)"),
+        "{:?}",
+        outcome.2
+    );
+    // Unreadable values prove neither.
+    let outcome = unreachable(Payload::Route(record::Route::default()), None);
+    assert_eq!(cause_of(&outcome), UNKNOWN);
 }
 
 #[test]
-fn an_answer_that_is_not_forwarded_is_a_drop_on_the_way_back() {
+fn an_answer_that_is_not_forwarded_is_a_drop_on_the_return_path() {
     let mut story = story(true);
     let answer = on_node(translated(story.port).reversed());
     story.arrives(MS);
     story.reaches_pod(MS + 5);
     story.listener_takes(MS + 7);
     story.seen(MS + 8, Hook::NetifReceive, ANSWER, answer, Payload::Packet);
-    story.seen(MS + 9, Hook::RouteError, ANSWER, answer, no_way(0, 113));
+    story.seen(MS + 9, Hook::RouteError, ANSWER, answer, no_route(0, 113));
     story.seen(
         MS + 10,
         Hook::KfreeSkb,
@@ -309,16 +316,16 @@ fn an_answer_that_is_not_forwarded_is_a_drop_on_the_way_back() {
         answer,
         drop(IN_IP_ERROR, NOT_SPECIFIED),
     );
-    let told = story.only();
-    assert_eq!(cause_of(&told), (Fate::Dropped, Some(Cause::ReturnDropped)));
-    assert!(has(&told.2, "inner-cause", "route.forwarding-off"));
-    assert_eq!(told.2.inner, Some(Cause::RouteForwardingOff));
+    let outcome = story.only();
+    assert_eq!(cause_of(&outcome), (Fate::Dropped, Some(Cause::ReturnDropped)));
+    assert!(has(&outcome.2, "inner-cause", "route.forwarding-off"));
+    assert_eq!(outcome.2.inner, Some(Cause::RouteForwardingOff));
     let inner = catalogue::row(Cause::RouteForwardingOff).expect("a row");
     assert!(inner.advice.is_some());
-    assert_eq!(told.2.advice, inner.advice);
+    assert_eq!(outcome.2.advice, inner.advice);
 }
 
-/// IPVS sends the SYN on, and it has to wait for the pod's hardware address.
+/// IPVS forwards the SYN, which is queued because ARP/ND for the pod is unresolved.
 fn sent_and_waiting(story: &mut Story, at: u64) {
     let syn = on_node(translated(story.port));
     story.arrives(at);
@@ -327,23 +334,27 @@ fn sent_and_waiting(story: &mut Story, at: u64) {
 }
 
 #[test]
-fn a_syn_that_waits_for_a_neighbour_was_not_delivered() {
+fn a_syn_that_is_queued_for_a_neighbour_was_not_delivered() {
     let mut story = story(true);
     sent_and_waiting(&mut story, MS);
-    let told = story.only();
-    assert_eq!(cause_of(&told), (Fate::Unanswered, Some(Cause::NeighUnresolved)));
+    let outcome = story.only();
+    assert_eq!(
+        cause_of(&outcome),
+        (Fate::Unanswered, Some(Cause::NeighUnresolved))
+    );
     assert!(
-        told.2
+        outcome
+            .2
             .explanation
             .contains("is queued on this node: ARP/ND for 10.244.1.2"),
         "{}",
-        told.2.explanation
+        outcome.2.explanation
     );
-    assert!(has(&told.2, "next-hop", "10.244.1.2"));
+    assert!(has(&outcome.2, "next-hop", "10.244.1.2"));
 }
 
 #[test]
-fn a_syn_that_was_told_as_waiting_is_told_again_once_it_is_discarded() {
+fn a_syn_that_was_reported_as_queued_is_reported_again_once_it_is_dropped() {
     let mut story = story(false);
     let syn = on_node(translated(story.port));
     sent_and_waiting(&mut story, MS);
@@ -358,18 +369,21 @@ fn a_syn_that_was_told_as_waiting_is_told_again_once_it_is_discarded() {
         syn,
         drop(IN_NEIGHBOUR, NO_REASON),
     );
-    let told = story.only();
-    assert_eq!(fates, [(told.0.id, Fate::Unanswered)]);
-    assert_eq!(cause_of(&told), (Fate::Dropped, Some(Cause::NeighUnresolved)));
+    let outcome = story.only();
+    assert_eq!(fates, [(outcome.0.id, Fate::Unanswered)]);
+    assert_eq!(cause_of(&outcome), (Fate::Dropped, Some(Cause::NeighUnresolved)));
     assert!(
-        told.2.explanation.contains("was dropped: ARP/ND for 10.244.1.2"),
+        outcome
+            .2
+            .explanation
+            .contains("was dropped: ARP/ND for 10.244.1.2"),
         "{}",
-        told.2.explanation
+        outcome.2.explanation
     );
 }
 
 #[test]
-fn the_syn_that_was_refused_tells_although_another_one_waits_already() {
+fn the_dropped_syn_decides_although_another_one_is_already_queued() {
     let mut story = story(true);
     let syn = on_node(translated(story.port));
     sent_and_waiting(&mut story, MS);
@@ -386,8 +400,14 @@ fn the_syn_that_was_refused_tells_although_another_one_waits_already() {
         drop(IN_NEIGHBOUR, NOT_SPECIFIED),
     );
     let next = (Part::Syn, 0x777);
-    let again = on_node(original(story.port));
-    story.seen(3_001 * MS + 2, Hook::NetifReceive, next, again, Payload::Packet);
+    let retransmitted = on_node(original(story.port));
+    story.seen(
+        3_001 * MS + 2,
+        Hook::NetifReceive,
+        next,
+        retransmitted,
+        Payload::Packet,
+    );
     story.seen(3_001 * MS + 3, Hook::NeighbourSend, next, syn, waits());
     assert_eq!(
         cause_of(&story.only()),
@@ -406,10 +426,10 @@ fn a_neighbour_that_answers_at_once_is_no_cause() {
     );
 }
 
-/// The pod's hardware address is known after `waited`; the client sends its SYN again after a second.
+/// ARP/ND for the pod resolves after `waited`; the client retransmits its SYN after a second.
 fn resolved_after(waited: u64) -> (Flow, Fate, Diagnosis) {
     let mut story = story(true);
-    let again = on_node(original(story.port));
+    let retransmitted = on_node(original(story.port));
     let sent = on_node(translated(story.port));
     let second = (Part::Syn, 0x777);
     sent_and_waiting(&mut story, MS);
@@ -420,7 +440,13 @@ fn resolved_after(waited: u64) -> (Flow, Fate, Diagnosis) {
     if waited < 1_000 * MS {
         known(&mut story);
     }
-    story.seen(1_001 * MS, Hook::NetifReceive, second, again, Payload::Packet);
+    story.seen(
+        1_001 * MS,
+        Hook::NetifReceive,
+        second,
+        retransmitted,
+        Payload::Packet,
+    );
     if waited > 1_000 * MS {
         story.seen(1_001 * MS, Hook::NeighbourSend, second, sent, waits());
         known(&mut story);
@@ -432,18 +458,22 @@ fn resolved_after(waited: u64) -> (Flow, Fate, Diagnosis) {
 }
 
 #[test]
-fn a_pod_whose_address_was_known_too_late_was_not_slow() {
-    let told = resolved_after(1_500 * MS);
-    assert_eq!(cause_of(&told), (Fate::Stalled, Some(Cause::NeighUnresolved)));
-    assert!(told.2.explanation.contains("1499 ms"), "{}", told.2.explanation);
-    assert_eq!(told.0.stall_ns(), Some(1_500 * MS));
-    let told = resolved_after(2 * MS);
-    assert_eq!(cause_of(&told), (Fate::Stalled, Some(Cause::BackendSlow)));
-    assert_eq!(told.0.stall_ns(), Some(1_000 * MS));
+fn a_pod_whose_arp_resolved_late_was_not_slow() {
+    let outcome = resolved_after(1_500 * MS);
+    assert_eq!(cause_of(&outcome), (Fate::Stalled, Some(Cause::NeighUnresolved)));
+    assert!(
+        outcome.2.explanation.contains("1499 ms"),
+        "{}",
+        outcome.2.explanation
+    );
+    assert_eq!(outcome.0.stall_ns(), Some(1_500 * MS));
+    let outcome = resolved_after(2 * MS);
+    assert_eq!(cause_of(&outcome), (Fate::Stalled, Some(Cause::BackendSlow)));
+    assert_eq!(outcome.0.stall_ns(), Some(1_000 * MS));
 }
 
 #[test]
-fn a_full_table_is_told_by_its_reason_alone() {
+fn a_full_neighbour_table_is_known_only_by_its_drop_reason() {
     for (reason, expected) in [
         (NEIGH_CREATEFAIL, Cause::NeighUnresolved),
         (NOT_SPECIFIED, Cause::Unknown),

@@ -1,4 +1,4 @@
-//! Rules that discard or reject: which one is named, and when none is.
+//! Rules that drop or reject: which one is named, and when none is.
 
 mod story;
 
@@ -70,7 +70,7 @@ fn drops() -> Decides {
     Decides::Verdict(Verdict::Drop)
 }
 
-/// A filter at the input hook, with a chain that it jumps to.
+/// A filter at the input hook that jumps to another chain.
 fn filter() -> NetnsFacts {
     NetnsFacts {
         chains: vec![base("filter", "INPUT", "filter", Policy::Accept)],
@@ -91,7 +91,7 @@ fn filter() -> NetnsFacts {
     }
 }
 
-/// The base chain of [`filter`] dropped; a rule was seen to say so.
+/// The base chain of [`filter`] dropped the packet, and the rule that decided it was seen.
 fn by(handle: u64, next: u64) -> record::Chain {
     record::Chain {
         table: name("filter"),
@@ -104,7 +104,7 @@ fn by(handle: u64, next: u64) -> record::Chain {
     }
 }
 
-fn told(facts: NetnsFacts, chain: record::Chain) -> Diagnosis {
+fn diagnosis_of(facts: NetnsFacts, chain: record::Chain) -> Diagnosis {
     let mut story = Story::new();
     story.facts.netns.insert(NODE, facts);
     story.arrives(MS);
@@ -115,8 +115,8 @@ fn told(facts: NetnsFacts, chain: record::Chain) -> Diagnosis {
 }
 
 #[test]
-fn the_rule_that_was_seen_is_named_with_all_that_it_says() {
-    let diagnosis = told(filter(), by(12, 13));
+fn the_rule_that_was_seen_is_named_in_full() {
+    let diagnosis = diagnosis_of(filter(), by(12, 13));
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));
     for (key, value) in [
         ("table", "ip filter"),
@@ -132,26 +132,26 @@ fn the_rule_that_was_seen_is_named_with_all_that_it_says() {
 }
 
 #[test]
-fn the_rule_before_the_next_one_is_it() {
-    assert!(has(&told(filter(), by(0, 13)), "rule", "handle 12"));
-    // The one before 12 accepts: what was read is not the rule that dropped.
-    let diagnosis = told(filter(), by(0, 12));
+fn the_rule_before_the_next_one_decided() {
+    assert!(has(&diagnosis_of(filter(), by(0, 13)), "rule", "handle 12"));
+    // The rule before 12 accepts: it is not the one that dropped.
+    let diagnosis = diagnosis_of(filter(), by(0, 12));
     assert!(has(&diagnosis, "rule", "not seen") && !has(&diagnosis, "rule", "handle"));
 }
 
 #[test]
-fn a_rule_that_cannot_have_said_so_is_not_named() {
-    for (handle, says) in [(11, "handle 11"), (99, "handle 99"), (0, "not seen")] {
-        let diagnosis = told(filter(), by(handle, 0));
+fn a_rule_that_cannot_have_dropped_is_not_named() {
+    for (handle, named) in [(11, "handle 11"), (99, "handle 99"), (0, "not seen")] {
+        let diagnosis = diagnosis_of(filter(), by(handle, 0));
         assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));
-        assert!(has(&diagnosis, "rule", says), "{diagnosis:?}");
+        assert!(has(&diagnosis, "rule", named), "{diagnosis:?}");
         assert!(!has(&diagnosis, "rule-comment", "") && !has(&diagnosis, "chain", "HARDENING"));
         assert!(has(&diagnosis, "table", "filter") && has(&diagnosis, "chain", "INPUT"));
     }
 }
 
 #[test]
-fn where_the_table_cannot_be_read_the_chain_and_the_rule_tell_it() {
+fn the_chain_and_the_rule_identify_a_table_that_cannot_be_read() {
     let unread = record::Chain {
         table: [0; 32],
         ..by(12, 0)
@@ -161,17 +161,17 @@ fn where_the_table_cannot_be_read_the_chain_and_the_rule_tell_it() {
     facts
         .chains
         .push(base("mangle", "INPUT", "filter", Policy::Accept));
-    let diagnosis = told(facts.clone(), unread);
+    let diagnosis = diagnosis_of(facts.clone(), unread);
     assert!(has(&diagnosis, "table", "ip filter") && has(&diagnosis, "rule", "handle 12"));
-    // And now both have.
+    // Now both have one.
     facts.rules.push(rule("mangle", "INPUT", 1, 12, drops()));
-    let diagnosis = told(facts, unread);
+    let diagnosis = diagnosis_of(facts, unread);
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));
     assert!(!has(&diagnosis, "table", "") && has(&diagnosis, "chain", "INPUT"));
 }
 
 #[test]
-fn a_verdict_from_a_map_is_that_of_a_rule_that_asks_one() {
+fn a_verdict_from_a_map_belongs_to_a_rule_that_looks_one_up() {
     let mut facts = filter();
     facts.rules.push(rule(
         "filter",
@@ -184,23 +184,23 @@ fn a_verdict_from_a_map_is_that_of_a_rule_that_asks_one() {
         seen: chain::IMMEDIATE | chain::LOOKUP | chain::BY_LOOKUP,
         ..by(handle, 0)
     };
-    let diagnosis = told(facts.clone(), looked_up(14));
+    let diagnosis = diagnosis_of(facts.clone(), looked_up(14));
     assert!(has(&diagnosis, "verdict", "drop, found in map ports") && has(&diagnosis, "rule", "handle 14"));
-    // A rule with the verdict written in it looks nothing up, and the other way round.
+    // A rule with an immediate verdict looks nothing up, and a rule that looks one up has no immediate verdict.
     assert!(has(
-        &told(facts.clone(), looked_up(12)),
+        &diagnosis_of(facts.clone(), looked_up(12)),
         "rule",
         "not exactly one such rule is loaded"
     ));
     assert!(has(
-        &told(facts, by(14, 0)),
+        &diagnosis_of(facts, by(14, 0)),
         "rule",
         "not exactly one such rule is loaded"
     ));
 }
 
 #[test]
-fn a_policy_drops_where_no_rule_was_seen_to() {
+fn the_policy_dropped_if_no_rule_was_seen_to_drop() {
     let undecided = record::Chain {
         code: NFT_JUMP,
         ..by(0, 0)
@@ -209,16 +209,16 @@ fn a_policy_drops_where_no_rule_was_seen_to() {
         chains: vec![base("filter", "INPUT", kind, policy)],
         ..filter()
     };
-    let diagnosis = told(facts("filter", Policy::Drop), undecided);
+    let diagnosis = diagnosis_of(facts("filter", Policy::Drop), undecided);
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));
     assert!(has(&diagnosis, "chain-policy", "drop"), "{diagnosis:?}");
-    // The policy lets pass: then it was something that is not looked at.
-    let diagnosis = told(facts("filter", Policy::Accept), undecided);
+    // The policy accepts: the drop came from something that tracer does not read.
+    let diagnosis = diagnosis_of(facts("filter", Policy::Accept), undecided);
     assert!(!has(&diagnosis, "chain-policy", "") && has(&diagnosis, "rule", "was not seen"));
-    // Where addresses are translated, that may be what failed.
-    let diagnosis = told(facts("nat", Policy::Accept), undecided);
+    // In a nat chain, the translation may have failed.
+    let diagnosis = diagnosis_of(facts("nat", Policy::Accept), undecided);
     assert_eq!(diagnosis.cause, Some(Cause::Unknown));
-    // An expression that may drop for reasons of its own.
+    // An expression that can drop on its own.
     let mut own_reasons = facts("filter", Policy::Drop);
     own_reasons.rules.push(rule(
         "filter",
@@ -227,7 +227,7 @@ fn a_policy_drops_where_no_rule_was_seen_to() {
         14,
         Decides::Other("synproxy".to_owned()),
     ));
-    assert!(!has(&told(own_reasons, undecided), "chain-policy", ""));
+    assert!(!has(&diagnosis_of(own_reasons, undecided), "chain-policy", ""));
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn legacy(chain: &str, rules: &[iptables::Target]) -> iptables::Table {
     }
 }
 
-fn told_by_legacy(table_name: &str, tables: Vec<iptables::Table>) -> Diagnosis {
+fn dropped_by_legacy(table_name: &str, tables: Vec<iptables::Table>) -> Diagnosis {
     let mut story = Story::new();
     let facts = NetnsFacts {
         tables,
@@ -299,7 +299,7 @@ const DROP: iptables::Target = iptables::Target::Verdict(iptables::Verdict::Drop
 #[test]
 fn in_a_legacy_table_the_only_rule_that_can_have_dropped_is_named() {
     let mark = iptables::Target::Extension("MARK".to_owned());
-    let diagnosis = told_by_legacy("filter", vec![legacy("INPUT", &[mark, DROP, DROP])]);
+    let diagnosis = dropped_by_legacy("filter", vec![legacy("INPUT", &[mark, DROP, DROP])]);
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));
     assert!(has(&diagnosis, "rule", "number 2 of its chain") && has(&diagnosis, "chain", "INPUT"));
 }
@@ -307,7 +307,7 @@ fn in_a_legacy_table_the_only_rule_that_can_have_dropped_is_named() {
 #[test]
 fn in_a_legacy_table_none_of_several_is_named() {
     let reject = iptables::Target::Extension("REJECT".to_owned());
-    let diagnosis = told_by_legacy("filter", vec![legacy("INPUT", &[reject, DROP])]);
+    let diagnosis = dropped_by_legacy("filter", vec![legacy("INPUT", &[reject, DROP])]);
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));
     assert!(
         has(
@@ -318,28 +318,28 @@ fn in_a_legacy_table_none_of_several_is_named() {
         "{diagnosis:?}"
     );
     assert!(!has(&diagnosis, "chain", "INPUT"));
-    // What was read since has no such rule any more.
-    let diagnosis = told_by_legacy("filter", vec![legacy("INPUT", &[])]);
+    // The ruleset read since has no such rule.
+    let diagnosis = dropped_by_legacy("filter", vec![legacy("INPUT", &[])]);
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));
     assert!(has(&diagnosis, "table", "filter") && !has(&diagnosis, "rule", ""));
 }
 
 #[test]
-fn a_translation_that_fails_is_no_rule_that_drops() {
+fn a_failed_translation_is_not_a_rule_that_drops() {
     let masquerade = iptables::Target::Extension("MASQUERADE".to_owned());
     let nat = iptables::Table {
         name: "nat".to_owned(),
         ..legacy("POSTROUTING", &[masquerade])
     };
-    assert_eq!(told_by_legacy("nat", vec![nat]).cause, Some(Cause::Unknown));
-    assert_eq!(told_by_legacy("nat", Vec::new()).cause, Some(Cause::Unknown));
+    assert_eq!(dropped_by_legacy("nat", vec![nat]).cause, Some(Cause::Unknown));
+    assert_eq!(dropped_by_legacy("nat", Vec::new()).cause, Some(Cause::Unknown));
 }
 
-fn rejected(facts: NetnsFacts, hook: Hook, reject: record::Reject, is_told: bool) -> (Fate, Diagnosis) {
+fn rejected(facts: NetnsFacts, hook: Hook, reject: record::Reject, is_answered: bool) -> (Fate, Diagnosis) {
     let mut story = Story::new();
     story.facts.netns.insert(NODE, facts);
     story.arrives(MS);
-    story.rejected_by(2 * MS, hook, reject, is_told);
+    story.rejected_by(2 * MS, hook, reject, is_answered);
     let (_, fate, diagnosis) = story.only();
     (fate, diagnosis)
 }
@@ -364,7 +364,7 @@ fn a_rule_that_rejects_is_named() {
         (Fate::Refused, Some(Cause::NetfilterRuleRejected))
     );
     assert!(has(&diagnosis, "rule", "handle 14") && has(&diagnosis, "icmp-to-client", "port unreachable"));
-    // The target of iptables, in a rule that iptables-nft wrote.
+    // The REJECT target in a rule that iptables-nft wrote.
     facts.rules.push(rule(
         "filter",
         "HARDENING",
@@ -374,7 +374,7 @@ fn a_rule_that_rejects_is_named() {
     ));
     let (_, diagnosis) = rejected(facts.clone(), Hook::RejectTg, reject_of(15), true);
     assert!(has(&diagnosis, "rule", "number 5 of its chain, handle 15"));
-    // Rejected, but nothing went back: the SYN is gone all the same.
+    // Rejected without an answer to the client: the SYN is dropped all the same.
     let (fate, diagnosis) = rejected(facts, Hook::NftReject, reject_of(14), false);
     assert_eq!(
         (fate, diagnosis.cause),
@@ -383,7 +383,7 @@ fn a_rule_that_rejects_is_named() {
 }
 
 #[test]
-fn a_rule_that_does_not_reject_is_not_the_one_that_did() {
+fn a_rule_that_does_not_reject_is_not_named() {
     for handle in [0, 12, 99] {
         let (_, diagnosis) = rejected(filter(), Hook::NftReject, reject_of(handle), true);
         assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleRejected));
@@ -416,7 +416,7 @@ fn a_rule_that_does_not_reject_is_not_the_one_that_did() {
 }
 
 #[test]
-fn a_rule_of_a_legacy_table_rejects_where_its_target_stands() {
+fn a_legacy_rule_rejects_at_the_position_of_its_target() {
     let facts = NetnsFacts {
         tables: vec![legacy(
             "INPUT",
@@ -432,13 +432,13 @@ fn a_rule_of_a_legacy_table_rejects_where_its_target_stands() {
     };
     let (_, diagnosis) = rejected(facts.clone(), Hook::RejectTg, at(152 + 112), true);
     assert!(has(&diagnosis, "rule", "number 2 of its chain") && has(&diagnosis, "table", "filter"));
-    // There stands a rule that drops.
+    // The rule at that position drops.
     let (_, diagnosis) = rejected(facts, Hook::RejectTg, at(112), true);
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleRejected));
     assert!(has(&diagnosis, "rule", "no longer loaded"));
 }
 
-/// kube-proxy's nftables mode, with a NodePort whose service has no endpoint here.
+/// The ruleset of kube-proxy's nftables mode, with a NodePort whose service has no endpoint on this node.
 fn kube_nftables() -> NetnsFacts {
     let key = vec![6, 0, 0, 0, 0x75, 0x80, 0, 0];
     NetnsFacts {
@@ -471,7 +471,7 @@ fn kube_proxy_drops_where_the_node_has_no_endpoint() {
         seen: chain::LOOKUP | chain::BY_LOOKUP,
         ..by(14, 0)
     };
-    let diagnosis = told(kube_nftables(), chain);
+    let diagnosis = diagnosis_of(kube_nftables(), chain);
     assert_eq!(diagnosis.cause, Some(Cause::PolicyLocalNoEndpoint));
     assert!(has(&diagnosis, "map-element-comment", "shop/web:http"));
     // Somebody else's map of the same name.
@@ -482,15 +482,18 @@ fn kube_proxy_drops_where_the_node_has_no_endpoint() {
         table: name("mine"),
         ..chain
     };
-    assert_eq!(told(other, chain).cause, Some(Cause::NetfilterRuleDropped));
+    assert_eq!(
+        diagnosis_of(other, chain).cause,
+        Some(Cause::NetfilterRuleDropped)
+    );
 }
 
 #[test]
-fn kube_proxy_comment_gives_the_reason_for_a_drop() {
+fn the_comment_of_kube_proxy_gives_the_reason_for_a_drop() {
     let with = |comment: &str| {
         let mut facts = filter();
         facts.rules[2].comment = Some(comment.to_owned());
-        told(facts, by(12, 0)).cause
+        diagnosis_of(facts, by(12, 0)).cause
     };
     assert_eq!(
         with("shop/web:http has no local endpoints"),
@@ -542,7 +545,7 @@ fn ipvs_without_a_real_server_is_the_policy_only_for_such_a_node_port() {
 }
 
 #[test]
-fn whoever_translates_is_the_dataplane() {
+fn the_translator_is_the_dataplane() {
     for (hook, dataplane) in [
         (Hook::XtDnat, Dataplane::Iptables),
         (Hook::XtDnatV0, Dataplane::Iptables),
@@ -560,7 +563,7 @@ fn whoever_translates_is_the_dataplane() {
 }
 
 #[test]
-fn a_service_has_the_name_that_rules_give_it() {
+fn a_service_is_named_as_in_the_rules() {
     let mut story = Story::new();
     story.served(MS);
     let (flow, ..) = story.only();

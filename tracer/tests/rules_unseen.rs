@@ -1,4 +1,4 @@
-//! A packet that netfilter discarded before tracer looked at rules: what is certain all the same.
+//! Packets that netfilter dropped before tracer read the rules: what is still certain.
 
 mod story;
 
@@ -22,7 +22,7 @@ use tracer_common::{
 
 const INPUT: u32 = 1;
 const OUTPUT: u32 = 3;
-/// Where [`Story::discarded`] says that the packet was freed.
+/// The address at which [`Story::discarded`] frees the packet.
 const FREED: u64 = 0x1234;
 
 fn base(table: &str, kind: &str, hook: u32, policy: Policy) -> Chain {
@@ -103,7 +103,7 @@ fn a_chain_that_freed_the_packet_itself_dropped_it() {
     let diagnosis = freed(node(), &at_input);
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));
     assert!(has(&diagnosis, "netfilter-hook", "input") && has(&diagnosis, "rule", "handle 10"));
-    // IPVS hands what it has translated to the output hook.
+    // IPVS passes translated packets to the output hook.
     let at_output = [
         "nft_do_chain",
         "nft_do_chain_ipv4",
@@ -111,11 +111,11 @@ fn a_chain_that_freed_the_packet_itself_dropped_it() {
         "ip_vs_nat_xmit",
     ];
     assert!(has(&freed(node(), &at_output), "rule", "handle 11"));
-    // Without a stack the hook is not known, and each of them can have been it.
+    // Without a stack the hook is unknown, and each chain can have dropped it.
     let diagnosis = freed(node(), &["nft_do_chain"]);
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));
     assert!(has(&diagnosis, "rule", "one of: rule with handle 10") && !has(&diagnosis, "chain", ""));
-    // A table of another family sees no such packet there.
+    // A table of another family never sees the packet at that hook.
     let inet = [
         "nft_do_chain",
         "nft_do_chain_inet",
@@ -128,7 +128,7 @@ fn a_chain_that_freed_the_packet_itself_dropped_it() {
 }
 
 #[test]
-fn a_policy_is_named_where_no_rule_can_have_dropped() {
+fn the_policy_is_named_if_no_rule_can_have_dropped() {
     let facts = NetnsFacts {
         chains: vec![base("in", "filter", INPUT, Policy::Drop)],
         rules: vec![rule("in", 10, Decides::Verdict(Verdict::Accept))],
@@ -145,7 +145,7 @@ fn a_policy_is_named_where_no_rule_can_have_dropped() {
 }
 
 #[test]
-fn a_chain_that_translates_may_have_failed_to() {
+fn a_nat_chain_may_have_failed_to_translate() {
     let mut facts = node();
     let by_nat = [
         "nft_do_chain",
@@ -155,13 +155,13 @@ fn a_chain_that_translates_may_have_failed_to() {
         "ip_output",
     ];
     assert_eq!(freed(facts.clone(), &by_nat).cause, Some(Cause::Unknown));
-    // Where it is not known which kind of chain it was, it may have been that one.
+    // If the kind of chain is unknown, it may have been a nat chain.
     facts.chains.push(base("nat", "nat", 4, Policy::Accept));
     assert_eq!(freed(facts, &["nft_do_chain"]).cause, Some(Cause::Unknown));
 }
 
 #[test]
-fn netfilter_discards_for_many_and_only_the_suspects_are_told() {
+fn only_the_chains_that_can_have_dropped_are_named() {
     let diagnosis = freed(node(), &["nf_hook_slow", "ip_local_deliver", "ip_rcv"]);
     assert_eq!(diagnosis.cause, Some(Cause::Unknown));
     assert!(has(&diagnosis, "netfilter-hook", "input"));
@@ -176,7 +176,7 @@ fn netfilter_discards_for_many_and_only_the_suspects_are_told() {
         "called-by",
         "ip_local_deliver+0x3b < ip_rcv+0x3b"
     ));
-    // Another function's drop has nothing to do with rules.
+    // A drop in another function has nothing to do with rules.
     let diagnosis = freed(node(), &["ip_forward", "ip_rcv"]);
     assert!(!has(&diagnosis, "suspects", "") && !has(&diagnosis, "netfilter-hook", ""));
 }

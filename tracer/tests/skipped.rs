@@ -1,4 +1,4 @@
-//! The kernel skips tracer's probes while another one is at work on the same CPU: what was not seen then proves nothing.
+//! The kernel skips tracer's probes while another probe runs on the same CPU: what was not seen then proves nothing.
 
 mod story;
 
@@ -21,14 +21,14 @@ const PROBES: Payload = Payload::Skipped(Skipped {
     reserved: 0,
 });
 
-/// A SYN comes in, and no probe sees what becomes of it until it is at the pod's device.
+/// A SYN arrives, and no probe sees it until it reaches the pod's device.
 fn passes_unseen(story: &mut Story, at: u64) {
     story.arrives(at);
     story.syn(at, Hook::NetifReceive, PROBES);
     story.reaches_pod(at + 2);
 }
 
-/// A SYN goes to the pod by the old entry of a real server that drains.
+/// A SYN goes to the pod by the old entry of a draining real server.
 fn goes_to_old_backend(story: &mut Story, at: u64) {
     let old = entry(ipvs_conn::TIME_WAIT, 0, 1, 0);
     story.arrives(at);
@@ -47,7 +47,7 @@ fn goes_to_old_backend(story: &mut Story, at: u64) {
 }
 
 #[test]
-fn where_all_syns_went_unseen_nobody_is_blamed() {
+fn nobody_is_blamed_if_the_probes_missed_every_syn() {
     let mut story = Story::new();
     passes_unseen(&mut story, MS);
     let (flow, fate, diagnosis) = story.only();
@@ -63,7 +63,7 @@ fn where_all_syns_went_unseen_nobody_is_blamed() {
 }
 
 #[test]
-fn the_same_is_blamed_on_the_backend_where_all_was_seen() {
+fn the_backend_is_blamed_if_the_probes_saw_every_syn() {
     let mut story = Story::new();
     story.arrives(MS);
     story.reaches_pod(MS + 2);
@@ -96,7 +96,7 @@ fn what_tracepoints_show_needs_no_probes() {
 }
 
 #[test]
-fn a_syn_that_was_seen_tells_what_the_last_one_cannot() {
+fn a_syn_that_was_seen_decides_if_the_last_one_was_not() {
     let mut story = Story::new();
     goes_to_old_backend(&mut story, MS);
     passes_unseen(&mut story, 1_001 * MS);
@@ -105,10 +105,14 @@ fn a_syn_that_was_seen_tells_what_the_last_one_cannot() {
         (fate, diagnosis.cause),
         (Fate::Unanswered, Some(Cause::IpvsReuseStaleBackend))
     );
-    assert_eq!(flow.attempts.len(), 2, "what is told of a SYN is no other SYN");
+    assert_eq!(
+        flow.attempts.len(),
+        2,
+        "the skipped probes of a SYN are no other SYN"
+    );
 }
 
-/// The handshake goes on to the client's ACK; then the listener refuses another ACK of the same tuple.
+/// The handshake completes up to the client's ACK; then the listener resets another ACK of the same tuple.
 fn acknowledged_then_reset(acceptance: impl FnOnce(&mut Story)) -> (Fate, Option<Cause>) {
     let mut story = Story::new();
     story.arrives(MS);
@@ -127,19 +131,19 @@ fn acknowledged_then_reset(acceptance: impl FnOnce(&mut Story)) -> (Fate, Option
 }
 
 #[test]
-fn a_connection_whose_acceptance_went_unseen_is_not_taken_back() {
+fn a_connection_whose_acceptance_was_not_seen_stays_established() {
     let unseen = acknowledged_then_reset(|story| {
-        let way = original(story.port);
-        story.see(5 * MS, Hook::NetifReceive, Part::Ack, way, NODE, PROBES);
+        let tuple = original(story.port);
+        story.see(5 * MS, Hook::NetifReceive, Part::Ack, tuple, NODE, PROBES);
     });
     assert_eq!(unseen, (Fate::Established, None));
     let refused = acknowledged_then_reset(|_| {});
     assert_eq!(refused.0, Fate::Refused);
 }
 
-/// The SYN-ACK that the pod sends again was on its way before the client's ACK, behind a slow queue.
+/// The pod's retransmitted SYN-ACK was sent before the client's ACK and then delayed by a slow queue.
 #[test]
-fn a_synack_that_comes_again_behind_an_unseen_acceptance_costs_nothing() {
+fn a_retransmitted_syn_ack_after_an_unseen_acceptance_costs_nothing() {
     for is_unseen in [true, false] {
         let mut story = Story::new();
         story.arrives(MS);
@@ -148,8 +152,8 @@ fn a_synack_that_comes_again_behind_an_unseen_acceptance_costs_nothing() {
         story.answered(4 * MS);
         story.acknowledged(5 * MS);
         if is_unseen {
-            let way = original(story.port);
-            story.see(5 * MS, Hook::NetifReceive, Part::Ack, way, NODE, PROBES);
+            let tuple = original(story.port);
+            story.see(5 * MS, Hook::NetifReceive, Part::Ack, tuple, NODE, PROBES);
         }
         story.answered(1_004 * MS);
         let (_, fate, _) = story.only();
@@ -158,11 +162,11 @@ fn a_synack_that_comes_again_behind_an_unseen_acceptance_costs_nothing() {
 }
 
 #[test]
-fn what_is_told_of_another_packet_changes_nothing() {
+fn the_skipped_probes_of_another_packet_change_nothing() {
     let mut story = Story::new();
     story.arrives(MS);
-    let way = (translated(story.port), NODE);
-    story.seen(MS, Hook::NetifReceive, (Part::Syn, 0xdef), way, PROBES);
+    let place = (translated(story.port), NODE);
+    story.seen(MS, Hook::NetifReceive, (Part::Syn, 0xdef), place, PROBES);
     story.reaches_pod(MS + 2);
     let (_, _, diagnosis) = story.only();
     assert_eq!(diagnosis.cause, Some(Cause::BackendSilent));

@@ -26,7 +26,7 @@ pub(crate) const NODE: u32 = 1;
 pub(crate) const POD: u32 = 2;
 const OLD_ENTRY: u64 = 0xffff_8880_0000_1000;
 
-/// A listener with room for everybody.
+/// A listener with empty queues.
 pub(crate) const LISTENER: record::Listener = record::Listener {
     sock: 1,
     ack_backlog: 0,
@@ -182,7 +182,7 @@ impl Story {
         self.engine.push(Event::new(&header, payload).expect("a hook"));
     }
 
-    /// A packet is seen where nothing more is read.
+    /// A packet at a hook that records no payload.
     pub(crate) fn packet(&mut self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32) {
         self.see(at, hook, part, tuple, netns, Payload::Packet);
     }
@@ -220,10 +220,10 @@ impl Story {
         self.syn(at, Hook::NetifReceive, Payload::Packet);
     }
 
-    /// IPVS is asked, does what `inside` says, and returns `verdict`.
+    /// IPVS is called, `inside` happens in it, and it returns `verdict`.
     pub(crate) fn ipvs(&mut self, at: u64, verdict: i32, inside: impl FnOnce(&mut Self)) {
         self.calls += 1;
-        let mut asked = self.event(
+        let mut call = self.event(
             at,
             Hook::IpvsIn,
             Part::Syn,
@@ -231,14 +231,14 @@ impl Story {
             NODE,
             Payload::Packet,
         );
-        asked.call = self.calls;
-        self.engine.push(asked.clone());
+        call.call = self.calls;
+        self.engine.push(call.clone());
         inside(self);
         self.engine.push(Event {
             phase: Phase::Return,
             verdict,
             time_ns: at + 1,
-            ..asked
+            ..call
         });
     }
 
@@ -295,10 +295,10 @@ impl Story {
         self.discarded(at + 1);
     }
 
-    /// A rule rejects the SYN; the client is told if `is_told`.
-    pub(crate) fn rejected_by(&mut self, at: u64, hook: Hook, reject: record::Reject, is_told: bool) {
+    /// A rule rejects the SYN, with an ICMP error to the client if `is_answered`.
+    pub(crate) fn rejected_by(&mut self, at: u64, hook: Hook, reject: record::Reject, is_answered: bool) {
         self.syn(at, hook, Payload::Reject(reject));
-        if is_told {
+        if is_answered {
             let icmp = record::Icmp {
                 icmp_type: 3,
                 code: 3,
@@ -334,7 +334,7 @@ impl Story {
         self.listener_asked(at, LISTENER);
     }
 
-    /// A listener is asked; what comes of it is seen later.
+    /// The SYN reaches a listener; the result is seen later.
     pub(crate) fn listener_asked(&mut self, at: u64, listener: record::Listener) {
         let (tuple, payload) = (translated(self.port), Payload::Listener(listener));
         self.see(at, Hook::TcpConnRequest, Part::Syn, tuple, POD, payload);
@@ -373,7 +373,7 @@ impl Story {
         );
     }
 
-    /// A SYN for which a new entry is made and which the pod answers.
+    /// A SYN that gets a new IPVS entry and that the pod answers.
     pub(crate) fn served(&mut self, at: u64) {
         self.arrives(at);
         self.ipvs(at + 1, NF_STOLEN, |story| {
@@ -391,7 +391,7 @@ impl Story {
         self.acknowledged(at + 30);
     }
 
-    /// A SYN that meets `conn`, which is expired with it.
+    /// A SYN that matches `conn`; IPVS expires the entry and drops the SYN.
     pub(crate) fn expired_and_dropped(&mut self, at: u64, conn: IpvsConn) {
         self.arrives(at);
         self.ipvs(at + 1, NF_DROP, |story| {
@@ -401,7 +401,7 @@ impl Story {
         self.discarded(at + 4);
     }
 
-    /// The last word on each flow, once everything is decided.
+    /// The final outcome of each flow.
     pub(crate) fn told(&mut self) -> Vec<(Flow, Fate, Diagnosis)> {
         let mut out: Vec<(Flow, Fate, Diagnosis)> = Vec::new();
         self.engine.poll(u64::MAX / 2, |flow, fate| {

@@ -68,7 +68,7 @@ impl Tape {
         }
     }
 
-    /// What follows is of another flow.
+    /// Starts another flow.
     pub(crate) fn flow(&mut self, isn: u32) -> &mut Self {
         self.number += 1;
         self.isn = isn;
@@ -103,7 +103,7 @@ impl Tape {
         self.records.push((header.time_ns, bytes));
     }
 
-    /// A packet is seen where nothing more is read.
+    /// A packet at a hook that records no payload.
     pub(crate) fn packet(&mut self, at_ms: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32) {
         let header = self.header(at_ms, hook, part, tuple, netns);
         self.push(&header, &[]);
@@ -115,7 +115,7 @@ impl Tape {
         self.packet(at_ms, Hook::DevStartXmit, Part::Syn, to, NODE);
     }
 
-    /// The SYN comes in and goes to the pod, whose listener is asked and throws it away if its queue is full.
+    /// The SYN comes in and goes to the pod, whose listener drops it if its queue is full.
     pub(crate) fn reaches_listener(&mut self, at_ms: u64, tuple: Tuple, is_full: bool) {
         self.forwarded(at_ms, tuple, tuple);
         self.packet(at_ms, Hook::NetifReceive, Part::Syn, tuple, POD);
@@ -175,7 +175,7 @@ impl Tape {
         self.packet(at_ms, Hook::NetifReceive, Part::Ack, tuple, NODE);
     }
 
-    /// Puts what is seen into an IPIP tunnel, or out of it.
+    /// Sets whether the following packets are inside an IPIP tunnel.
     pub(crate) fn in_tunnel(&mut self, is_in: bool) -> &mut Self {
         self.tunnel = if is_in { tunnel::IPIP } else { 0 };
         self
@@ -190,7 +190,7 @@ impl Tape {
         Clock::new(self.wall(), self.base_ms * MS)
     }
 
-    /// Each flow, as it was last told of.
+    /// The last outcome of each flow.
     pub(crate) fn told(&self) -> Vec<(Flow, Fate, Diagnosis)> {
         let mut engine = Engine::new(PATIENCE_NS);
         let mut out: Vec<(Flow, Fate, Diagnosis)> = Vec::new();
@@ -206,7 +206,7 @@ impl Tape {
         out
     }
 
-    /// A recording of it: flows were asked for their fates every tenth of a second.
+    /// Writes a recording of it, in which the flows are polled every tenth of a second.
     pub(crate) fn record(&self, path: &Path) {
         let head = Head {
             tracer: "0.1.0".to_owned(),
@@ -250,7 +250,7 @@ impl Tape {
     }
 }
 
-/// The front of a record, as the kernel writes it.
+/// The header of a record, as the kernel writes it.
 fn to_bytes(header: &Header) -> Vec<u8> {
     let mut out = Vec::new();
     for number in [header.time_ns, header.flow, header.skb, header.call] {
