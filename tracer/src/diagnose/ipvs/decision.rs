@@ -52,7 +52,7 @@ impl<'flow> Decision<'flow> {
         for step in flow.steps_of(attempt) {
             match (step.event.hook, &step.event.payload) {
                 (hook, Payload::Packet | Payload::Route(_)) if hook.is_ipvs_request() => {
-                    out.asked = Some(step)
+                    out.asked = Some(step);
                 }
                 (Hook::IpvsLookup, Payload::IpvsConn(conn)) => {
                     out.looked_up = true;
