@@ -176,7 +176,7 @@ fn one_flow_is_shown_step_by_step() {
         }
         let none = tracer(&["show", &recording, "999999"]);
         assert_eq!(none.status.code(), Some(1));
-        assert!(String::from_utf8_lossy(&none.stderr).contains("tells of no flow 999999"));
+        assert!(String::from_utf8_lossy(&none.stderr).contains("no flow 999999: "));
     }
 }
 
