@@ -421,10 +421,12 @@ fn a_syn_that_ipvs_dropped_is_not_explained_by_a_rule_that_dropped_the_next() {
 #[test]
 fn a_flow_that_is_not_decided_is_handed_out_a_moment_after_each_of_its_syns() {
     let mut story = Story::new();
-    story.engine.remember_open();
+    story.engine.keep_pending();
     let open = |story: &mut Story, now: u64| {
         let mut syns = Vec::new();
-        story.engine.take_open(now, |flow| syns.push(flow.attempts.len()));
+        story
+            .engine
+            .take_pending(now, |flow| syns.push(flow.attempts.len()));
         syns
     };
     story.expired_and_dropped(MS, entry(ipvs_conn::TIME_WAIT, 1, 1, 0));

@@ -302,7 +302,9 @@ fn what_a_recording_lacks_is_told_and_the_others_go_on() {
     std::fs::write(recorded.path().join("cut.trace"), &bytes[..bytes.len() - 100]).expect("a file");
     let output = recorded.run(&["replay", "--json", "a.trace", "cut.trace"]);
     assert!(output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("cut.trace: it was not ended in good order"));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("cut.trace: incomplete (the recorder was killed")
+    );
 }
 
 #[test]
@@ -450,5 +452,5 @@ fn show_draws_both_halves() {
     );
     let none = recorded.run(&["show", "a.trace", "b.trace", "99"]);
     assert_eq!(none.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&none.stderr).contains("no flow 99: a.trace has flows 1 to 4"));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("no flow 99 in a.trace: it has flows 1 to 4"));
 }

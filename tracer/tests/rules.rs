@@ -483,7 +483,7 @@ fn kube_proxy_drops_where_the_node_has_no_endpoint() {
 }
 
 #[test]
-fn kube_proxys_comment_says_why_it_drops() {
+fn kube_proxy_comment_gives_the_reason_for_a_drop() {
     let with = |comment: &str| {
         let mut facts = filter();
         facts.rules[2].comment = Some(comment.to_owned());

@@ -1,4 +1,4 @@
-//! `tracer hooks`: which hooks this kernel offers.
+//! `tracer hooks`: the hooks that this kernel offers, and why others are off.
 
 use std::io::{self, Write as _};
 
@@ -16,13 +16,13 @@ use crate::{
     },
 };
 
-/// Attaches every hook for a moment, to tell what this kernel really does with it.
+/// Attaches every hook for a moment, to see what this kernel really does with it.
 pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
     let survey = preflight::prepare()?.survey;
-    preflight::Unreadable::default().name(&survey.offsets);
-    // No port is selected, so no packet is followed.
-    let (mut probe, _ring) = Probe::attach(survey.plan(), survey.offsets, &Selection::default())
-        .context("cannot attach tracer's hooks")?;
+    preflight::Unreadable::default().list(&survey.offsets);
+    // No port is selected, so no packet is traced.
+    let (mut probe, _ring) =
+        Probe::attach(survey.plan(), survey.offsets, &Selection::default()).context("cannot attach hooks")?;
     probe.try_on_demand();
     let mut out = io::stdout().lock();
     if options.json {
@@ -35,7 +35,7 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
         let serves = planned.info.serves;
         let why = match &planned.state {
             State::Attached => serves.to_owned(),
-            // It will serve, so both are worth knowing.
+            // It will be attached, so both are worth knowing.
             State::OnDemand(why) => format!("{serves}; {why}"),
             State::Unneeded(why) => (*why).to_owned(),
             State::Missing(why) | State::Disabled(why) => why.clone(),
@@ -58,7 +58,7 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
         let missing: Vec<&str> = missing.into_iter().map(Hook::name).collect();
         writeln!(
             out,
-            "cannot be told here, and is `unknown`: {cause} (needs {})",
+            "not detectable on this kernel, reported as `unknown`: {cause} (needs {})",
             missing.join(", ")
         )?;
     }

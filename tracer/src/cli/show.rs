@@ -46,16 +46,16 @@ pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
         replay::play(run, &mut view)?;
         if view.shown().is_none() {
             return Err(Failure::Failed(anyhow!(
-                "no flow {}: {} {}",
+                "no flow {} in {}: it has {}",
                 options.id,
                 options
                     .files
                     .first()
                     .map_or_else(String::new, |file| file.display().to_string()),
                 match view.flows {
-                    0 => "has no flows".to_owned(),
-                    1 => "has only flow 1".to_owned(),
-                    last => format!("has flows 1 to {last}"),
+                    0 => "no flows".to_owned(),
+                    1 => "only flow 1".to_owned(),
+                    last => format!("flows 1 to {last}"),
                 }
             )));
         }

@@ -81,7 +81,7 @@ impl<'a> Case<'a> {
                 // A SYN that a copy replaced cost no time.
                 let mut before = flow
                     .sent()
-                    .filter(|&sent| sent < answered.max(1) && judge::standing(flow, sent) == sent);
+                    .filter(|&sent| sent < answered.max(1) && judge::surviving(flow, sent) == sent);
                 let lost = before.find_map(|attempt| match judge::end_of(flow, attempt) {
                     End::Dropped(step) => Some((attempt, step)),
                     End::AckLost(_) | End::Answered | End::Open => None,
@@ -174,7 +174,7 @@ fn last_seen(flow: &Flow) -> usize {
     }
     let seen = flow
         .sent()
-        .map(|sent| judge::standing(flow, sent))
+        .map(|sent| judge::surviving(flow, sent))
         .rfind(|&attempt| !flow.has_skipped(attempt));
     seen.unwrap_or(last)
 }

@@ -289,7 +289,7 @@ fn late(case: &Case<'_>) -> Proof {
             last_step(case),
         );
     };
-    let again = flow.first_repetition_ns();
+    let again = flow.first_retransmission_ns();
     if again
         .zip(flow.established_ns)
         .is_some_and(|(again, ack)| ack < again)

@@ -27,6 +27,7 @@ pub mod stack;
 mod tcp;
 mod timewait;
 mod tunnel;
+pub mod words;
 
 use tracer_common::{hook::Hook, tcp::Part};
 

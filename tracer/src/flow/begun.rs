@@ -1,17 +1,17 @@
 //! Which flows had begun by some moment.
 //!
-//! The kernel half numbers the flows that each CPU begins, with the CPU in the upper 16 bits, so that one number for each CPU
-//! says it of all of them. A recording whose first files are gone tells it, for a flow that is met in its middle must not be
-//! taken for one that begins.
+//! The kernel half numbers the flows that each CPU begins, with the CPU in the upper 16 bits, so one number for each CPU
+//! describes all of them. A recording whose first files are missing needs that: a flow that is met mid-handshake must not be
+//! taken for a new one.
 
 use std::collections::BTreeMap;
 
-/// See the module.
+/// The newest flow that each CPU had begun.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Begun(BTreeMap<u16, u64>);
 
 impl Begun {
-    /// A flow with this number has begun.
+    /// Adds a flow with this number.
     pub fn add(&mut self, flow: u64) {
         let newest = self.0.entry(cpu(flow)).or_default();
         *newest = flow.max(*newest);
