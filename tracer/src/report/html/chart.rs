@@ -214,28 +214,26 @@ fn table(over_time: &OverTime, summary: &Summary) -> Markup {
 fn describe(over_time: &OverTime, chart: &Chart) -> String {
     let first = over_time.bins.iter().find(|bin| bin.failures() != 0);
     let worst = over_time.bins.iter().rev().max_by_key(|bin| bin.failures());
-    match (first, worst) {
-        (Some(first), Some(worst)) => format!(
+    if let (Some(first), Some(worst)) = (first, worst) {
+        return format!(
             "Stacked bars, one per interval. The first failed or delayed flow is in the interval from {}; the worst \
              interval starts at {}, with {}.",
             moment(&first.start),
             moment(&worst.start),
             worst.failures()
-        ),
-        _ => {
-            let has = |fate: &Fate| {
-                over_time
-                    .bins
-                    .iter()
-                    .any(|bin| (chart.by_fate)(bin).contains_key(fate))
-            };
-            let fates = ORDER.into_iter().filter(has).map(Fate::name);
-            format!(
-                "Stacked bars, one per interval, of these fates: {}.",
-                fates.collect::<Vec<_>>().join(", ")
-            )
-        }
+        );
     }
+    let has = |fate: &Fate| {
+        over_time
+            .bins
+            .iter()
+            .any(|bin| (chart.by_fate)(bin).contains_key(fate))
+    };
+    let fates = ORDER.into_iter().filter(has).map(Fate::name);
+    format!(
+        "Stacked bars, one per interval, of these fates: {}.",
+        fates.collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// The intervals labelled below the chart: the first, the last, and some between them.
