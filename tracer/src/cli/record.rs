@@ -51,7 +51,7 @@ pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
         options.patience,
         &mut progress,
         Some(recorder),
-        terminal::give_back,
+        terminal::release,
     )?;
     Ok(())
 }

@@ -91,8 +91,8 @@ fn on_screen(options: &ReplayOptions) -> Result<(), Failure> {
     for run in runs {
         replay::play(run, &mut scan)?;
     }
-    let control = Arc::new(Control::new(scan.begin_ns, scan.end_ns, scan.troubles));
-    let signals = Signals::listen(terminal::give_back).context("cannot handle signals")?;
+    let control = Arc::new(Control::new(scan.begin_ns, scan.end_ns, scan.failures));
+    let signals = Signals::listen(terminal::release).context("cannot handle signals")?;
     let stopped = Arc::clone(&control);
     thread::spawn(move || {
         signals.wait();

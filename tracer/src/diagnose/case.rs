@@ -4,7 +4,7 @@ use tracer_common::{hook::Hook, tcp::Part};
 
 use super::{evidence::Evidence, ipvs::decision::Decision};
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     facts::{Facts, NetnsFacts},
     flow::{
         fate::Fate,
@@ -146,16 +146,16 @@ impl<'a> Case<'a> {
 
     /// The kernel function that discarded the packet (`nf_hook_slow+0xc3`), if it is known.
     pub(super) fn discarded_in(&self) -> Option<&'a str> {
-        match &self.discarded?.event.what {
-            What::Drop(drop) => self.facts.symbol(drop.location),
+        match &self.discarded?.event.payload {
+            Payload::Drop(drop) => self.facts.symbol(drop.location),
             _ => None,
         }
     }
 
     /// The kernel's own word for why it discarded the packet (`IP_RPFILTER`), where it has one.
     pub(super) fn drop_reason(&self) -> Option<&'a str> {
-        match &self.discarded?.event.what {
-            What::Drop(drop) => self.facts.drop_reasons.get(&drop.reason).map(String::as_str),
+        match &self.discarded?.event.payload {
+            Payload::Drop(drop) => self.facts.drop_reasons.get(&drop.reason).map(String::as_str),
             _ => None,
         }
     }
@@ -181,8 +181,8 @@ fn last_seen(flow: &Flow) -> usize {
 
 /// Were two packets discarded by the same instruction, on the same way through the same netns?
 fn is_same_place(one: &Step, other: &Step) -> bool {
-    let place = |step: &Step| match &step.event.what {
-        What::Drop(drop) => Some((drop.location, drop.reason)),
+    let place = |step: &Step| match &step.event.payload {
+        Payload::Drop(drop) => Some((drop.location, drop.reason)),
         _ => None,
     };
     place(one) == place(other)

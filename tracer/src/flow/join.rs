@@ -11,7 +11,7 @@ use super::{
     model::{Flow, MOST_ATTEMPTS},
     step::{Attempt, Place, RETRANSMIT_NS, Step},
 };
-use crate::decode::event::{Event, What};
+use crate::decode::event::{Event, Payload};
 
 /// After the fate is known, records of the same moment from other CPUs may still arrive. Nanoseconds.
 pub(super) const SETTLE_NS: u64 = 50_000_000;
@@ -23,14 +23,12 @@ const ICMPV6_UNREACHABLE: u32 = 1;
 
 /// Is this where a client's SYN is first seen? That is a device, or for a client on the node itself its socket or IPVS.
 pub(super) fn is_arrival(event: &Event) -> bool {
-    event.phase == Phase::Entry
-        && event.outer.is_none()
-        && (matches!(event.hook, Hook::NetifReceive | Hook::TcpConnect) || event.hook.is_ipvs_request())
+    event.phase == Phase::Entry && event.outer.is_none() && event.hook.begins_flow()
 }
 
 /// Adds an event to its flow. A SYN where the flow's SYNs come in is a new attempt; everything else belongs to one.
 pub(super) fn add(flow: &mut Flow, event: Event) {
-    if let What::Skipped(_) = event.what {
+    if let Payload::Skipped(_) = event.payload {
         flow.skip(&event);
         return;
     }
@@ -55,7 +53,7 @@ pub(super) fn add(flow: &mut Flow, event: Event) {
             flow.reassign_recent_steps(event.time_ns);
         }
     }
-    if event.part == Part::SynAck && matches!(event.hook, Hook::DevStartXmit | Hook::NetifReceive) {
+    if event.part == Part::SynAck && event.hook.is_device() {
         let place = Place::of(&event);
         if *flow.synack_origin.get_or_insert(place) == place {
             flow.synacks += 1;
@@ -81,20 +79,8 @@ fn is_attempt(flow: &Flow, event: &Event) -> bool {
 /// Does a client on the node retransmit its SYN? The tracepoint fires afterwards and, before 6.15, not if the SYN was dropped
 /// on its way out (`__tcp_retransmit_skb`, `net/ipv4/tcp_output.c`); then the hooks on the way out show it.
 fn is_retransmission(flow: &Flow, event: &Event) -> bool {
-    let on_its_way_out = event.phase == Phase::Entry
-        && (event.hook.is_ipvs_request()
-            || matches!(
-                event.hook,
-                Hook::NatSetup
-                    | Hook::NftDoChain
-                    | Hook::IptDoTable
-                    | Hook::CtIn
-                    | Hook::XtDnat
-                    | Hook::XtDnatV0
-                    | Hook::NftNat
-                    | Hook::KfreeSkb
-            ));
-    (event.hook == Hook::TcpRetransmit || on_its_way_out)
+    let is_output = event.phase == Phase::Entry && event.hook.is_output_path();
+    (event.hook == Hook::TcpRetransmit || is_output)
         && event.time_ns >= flow.last_syn_ns().saturating_add(RETRANSMIT_NS)
 }
 
@@ -119,7 +105,7 @@ fn is_copy(flow: &Flow, syn: &Event) -> bool {
 /// Does this step send the client something other than a SYN-ACK: an ICMP error, a RST, or the bare ACK of an old
 /// connection?
 fn reports_an_error_to_the_client(step: &Step) -> bool {
-    matches!(step.event.what, What::Icmp(_))
+    matches!(step.event.payload, Payload::Icmp(_))
         || step.event.part == Part::Rst
         || step.event.hook == Hook::TcpTimewait && step.verdict != Some(time_wait::SYN)
 }
@@ -129,9 +115,9 @@ fn reports_an_error_to_the_client(step: &Step) -> bool {
 fn met_a_connection(flow: &Flow, attempt: usize) -> bool {
     let mut dropped = false;
     for step in flow.steps_of(attempt).filter(|step| step.event.part == Part::Syn) {
-        match (&step.event.what, step.event.hook) {
-            (What::Drop(_), _) if step.event.netns == 0 => dropped = true,
-            (_, Hook::TcpConnRequest | Hook::TcpTimewait) => return false,
+        match (&step.event.payload, step.event.hook) {
+            (Payload::Drop(_), _) if step.event.netns == 0 => dropped = true,
+            (_, hook) if hook.receives_syn() => return false,
             _ => {}
         }
     }
@@ -189,15 +175,15 @@ fn has_listener_elsewhere(flow: &Flow) -> bool {
 /// Does this event refuse the client: a RST from the address that it asked, a RST for its ACK, or an ICMP error about the
 /// SYN?
 fn refuses(flow: &Flow, event: &Event) -> bool {
-    match (event.part, &event.what) {
-        (Part::Ack, What::Socket(_)) => event.hook == Hook::TcpSendReset,
-        (Part::Rst, What::Packet) if event.hook == Hook::TcpReceiveReset => true,
-        (Part::Rst, What::Packet) => {
+    match (event.part, &event.payload) {
+        (Part::Ack, Payload::Socket(_)) => event.hook == Hook::TcpSendReset,
+        (Part::Rst, Payload::Packet) if event.hook == Hook::TcpReceiveReset => true,
+        (Part::Rst, Payload::Packet) => {
             event.hook == Hook::DevStartXmit
                 && event.tuple == flow.original.reversed()
                 && (flow.is_on_node(event) || flow.is_answered_directly())
         }
-        (Part::Syn, What::Icmp(icmp)) => {
+        (Part::Syn, Payload::Icmp(icmp)) => {
             let unreachable = if event.tuple.is_v6() {
                 ICMPV6_UNREACHABLE
             } else {

@@ -3,7 +3,7 @@
 use tracer_common::{hook::Hook, tcp::Part};
 
 use super::{fate::Fate, model::Flow, step::Step};
-use crate::decode::event::What;
+use crate::decode::event::Payload;
 
 /// How one SYN, or its answer, ended.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ pub fn lost_ack(flow: &Flow) -> Option<&Step> {
     flow.ack_lost_ns?;
     let acks = || flow.steps.iter().filter(|step| step.event.part == Part::Ack);
     acks().find(|step| refused_by_listener(step)).or_else(|| {
-        acks().find(|step| matches!(step.event.what, What::Drop(_)) && flow.is_on_node(&step.event))
+        acks().find(|step| matches!(step.event.payload, Payload::Drop(_)) && flow.is_on_node(&step.event))
     })
 }
 
@@ -78,7 +78,7 @@ pub fn lost_answer(flow: &Flow) -> Option<&Step> {
     }
     flow.steps.iter().find(|step| {
         step.event.part == Part::SynAck
-            && matches!(step.event.what, What::Drop(_))
+            && matches!(step.event.payload, Payload::Drop(_))
             && step.netns == flow.netns
             && !is_refused_by_client(flow, step)
     })
@@ -96,7 +96,7 @@ fn refusals_by_client(flow: &Flow) -> impl Iterator<Item = &Step> {
             && step.event.hook == Hook::TcpSendReset
             && step.event.tuple == flow.original.reversed()
             && flow.is_on_node(&step.event)
-            && matches!(&step.event.what, What::Socket(socket) if socket.sock == 0)
+            && matches!(&step.event.payload, Payload::Socket(socket) if socket.sock == 0)
     })
 }
 
@@ -120,9 +120,9 @@ pub fn refused_by_listener(step: &Step) -> bool {
 pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
     let mut end = End::Open;
     for step in flow.steps_of(attempt) {
-        match (step.event.part, &step.event.what) {
-            (Part::SynAck, What::Drop(_)) if is_refused_by_client(flow, step) => end = End::Answered,
-            (Part::Syn | Part::SynAck, What::Drop(_)) if step.netns == flow.netns => {
+        match (step.event.part, &step.event.payload) {
+            (Part::SynAck, Payload::Drop(_)) if is_refused_by_client(flow, step) => end = End::Answered,
+            (Part::Syn | Part::SynAck, Payload::Drop(_)) if step.netns == flow.netns => {
                 end = End::Dropped(step);
             }
             (Part::Syn, _) if moves_on(step) => end = End::Open,
@@ -138,13 +138,5 @@ pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
 
 /// Does this step show that the packet still lives?
 fn moves_on(step: &Step) -> bool {
-    step.event.hook.is_ipvs_xmit()
-        || matches!(
-            step.event.hook,
-            Hook::DevStartXmit
-                | Hook::NetifReceive
-                | Hook::TcpConnRequest
-                | Hook::IpvsReply
-                | Hook::TcpFinishConnect
-        )
+    step.event.hook.shows_progress()
 }

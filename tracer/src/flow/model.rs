@@ -11,7 +11,7 @@ use tracer_common::{
 
 pub use super::step::{Attempt, Earlier, Step};
 use super::step::{Place, RETRANSMIT_NS};
-use crate::decode::event::{Event, What};
+use crate::decode::event::{Event, Payload};
 
 /// No flow needs more steps than this; further ones are only counted.
 const MOST_STEPS: usize = 512;
@@ -111,7 +111,7 @@ impl Flow {
             beyond.netns = syn.netns;
         }
         let came_in = beyond.netns == syn.netns;
-        if !came_in || matches!(syn.what, What::Drop(_)) {
+        if !came_in || matches!(syn.payload, Payload::Drop(_)) {
             // The buffer of a freed packet is reused, possibly for the client's own next one if the SYN came back to the client's
             // namespace.
             self.beyond = None;
@@ -216,23 +216,12 @@ impl Flow {
     /// entry was seen, now or when it was created, or if IPVS chose.
     #[must_use]
     pub fn backend_by_old_entry(&self, attempt: usize) -> Option<SocketAddr> {
-        let decided = |step: &Step| {
-            matches!(
-                step.event.hook,
-                Hook::NatSetup
-                    | Hook::CtConfirm
-                    | Hook::XtDnat
-                    | Hook::XtDnatV0
-                    | Hook::NftNat
-                    | Hook::IpvsSchedule
-            ) || step.event.hook.is_ipvs_xmit()
-        };
         if self.has_skipped(attempt) {
             return None;
         }
         let mut translated = None;
         for step in self.steps_of(attempt).filter(|step| step.event.part == Part::Syn) {
-            if decided(step) {
+            if step.event.hook.decides_destination() {
                 return None;
             }
             let to = step.event.tuple.destination();
@@ -241,8 +230,8 @@ impl Flow {
             }
         }
         let to = translated?;
-        let leads_there = |step: &Step| match &step.event.what {
-            What::Conntrack(entry) => entry.reply.source() == to,
+        let leads_there = |step: &Step| match &step.event.payload {
+            Payload::Conntrack(entry) => entry.reply.source() == to,
             _ => false,
         };
         self.steps.iter().any(leads_there).then_some(to)
@@ -308,7 +297,7 @@ impl Flow {
     pub(super) fn push(&mut self, event: Event, attempt: usize) {
         // A return without payload only completes the step of its entry.
         if event.phase == Phase::Return
-            && event.what == What::Packet
+            && event.payload == Payload::Packet
             && let Some(step) = self.steps.iter_mut().rev().find(|step| {
                 step.event.call == event.call
                     && step.event.hook == event.hook
@@ -349,9 +338,13 @@ impl Flow {
 
 /// The backend that this event shows: in the entry with which IPVS transmits, or in the translation that conntrack confirms.
 pub(crate) fn backend_in(event: &Event) -> Option<SocketAddr> {
-    match (&event.what, event.hook) {
-        (What::IpvsConn(conn), hook) if hook.is_ipvs_xmit() || hook == Hook::IpvsReply => real_server(conn),
-        (What::Conntrack(ct), _) if ct.reply.source() != ct.original.destination() => Some(ct.reply.source()),
+    match (&event.payload, event.hook) {
+        (Payload::IpvsConn(conn), hook) if hook.is_ipvs_xmit() || hook == Hook::IpvsReply => {
+            real_server(conn)
+        }
+        (Payload::Conntrack(ct), _) if ct.reply.source() != ct.original.destination() => {
+            Some(ct.reply.source())
+        }
         _ => None,
     }
 }

@@ -10,17 +10,15 @@ use std::{
 };
 
 use nix::time::{ClockId, clock_gettime};
-use tracer_common::{hook::Hook, record::ipvs_conn};
+use tracer_common::{hook::Hook, record::ipvs_conn, uapi::verdict};
 
 use self::rules::Rules;
 use super::{destinations::Destinations, ipvs, kube_proxy, netns, nft, route, sysctl};
 use crate::{
-    decode::event::{Event, What},
+    decode::event::{Event, Payload},
     facts::{Facts, NetnsFacts, changed::Changed, kallsyms::Symbols},
     flow::model::{Flow, Step},
 };
-
-const NF_DROP: i32 = 0;
 
 /// Tables and settings are read again when they are older than this.
 const FRESH: Duration = Duration::from_secs(1);
@@ -125,7 +123,7 @@ impl Collector {
     /// Takes note of a rule that decided, so that [`Self::look_for_rules`] reads it, and of an old entry of IPVS, so that
     /// [`Self::look_for_settings`] reads what decides about it.
     pub fn see(&mut self, event: &Event) {
-        if let What::IpvsConn(conn) = &event.what
+        if let Payload::IpvsConn(conn) = &event.payload
             && event.hook == Hook::IpvsLookup
             && event.netns != 0
             && conn.conn != 0
@@ -133,9 +131,9 @@ impl Collector {
         {
             self.settings_met.insert(event.netns);
         }
-        let of_rule = match &event.what {
-            What::Chain(_) | What::Table(_) | What::Reject(_) => true,
-            What::Drop(drop) => self.is_in(drop.location, "nft_do_chain"),
+        let of_rule = match &event.payload {
+            Payload::Chain(_) | Payload::Table(_) | Payload::Reject(_) => true,
+            Payload::Drop(drop) => self.is_in(drop.location, "nft_do_chain"),
             _ => false,
         };
         if event.netns != 0 && of_rule {
@@ -214,9 +212,9 @@ impl Collector {
     /// Names the kernel functions that a flow's steps tell of.
     pub fn name_functions(&mut self, flow: &Flow) {
         for step in &flow.steps {
-            let addresses = match &step.event.what {
-                What::Drop(drop) => std::slice::from_ref(&drop.location),
-                What::Stack(stack) => &stack.frames,
+            let addresses = match &step.event.payload {
+                Payload::Drop(drop) => std::slice::from_ref(&drop.location),
+                Payload::Stack(stack) => &stack.frames,
                 _ => &[],
             };
             for &address in addresses {
@@ -239,12 +237,12 @@ impl Collector {
         let mut met = rules::Wanted::default();
         let is_explained = flow.steps.iter().any(shows_verdict);
         for step in flow.steps.iter().filter(|step| flow.is_on_node(&step.event)) {
-            match &step.event.what {
-                What::Drop(drop) if !is_explained && self.is_in(drop.location, "nf_hook_slow") => {
+            match &step.event.payload {
+                Payload::Drop(drop) if !is_explained && self.is_in(drop.location, "nf_hook_slow") => {
                     met.add_any(&step.event);
                 }
-                What::Drop(drop) if self.is_in(drop.location, "nf_queue") => met.add_any(&step.event),
-                What::Drop(drop) if !self.is_in(drop.location, "nft_do_chain") => {}
+                Payload::Drop(drop) if self.is_in(drop.location, "nf_queue") => met.add_any(&step.event),
+                Payload::Drop(drop) if !self.is_in(drop.location, "nft_do_chain") => {}
                 _ => met.add(&step.event),
             }
         }
@@ -341,14 +339,14 @@ impl Collector {
         let mut wanted: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
         for step in &flow.steps {
             let event = &step.event;
-            let address = match (event.hook, &event.what) {
+            let address = match (event.hook, &event.payload) {
                 (Hook::RouteMartian, _) => event.tuple.saddr.ip(),
                 (Hook::RouteError, _) => event.tuple.daddr.ip(),
                 // It throws a SYN away for whose answer it has no way.
-                (_, What::Listener(_)) if step.verdict.is_some_and(|grown| grown != 0) => {
+                (_, Payload::Listener(_)) if step.verdict.is_some_and(|grown| grown != 0) => {
                     event.tuple.saddr.ip()
                 }
-                (_, What::Drop(drop)) if facts.symbol(drop.location).is_some_and(has_no_way) => {
+                (_, Payload::Drop(drop)) if facts.symbol(drop.location).is_some_and(has_no_way) => {
                     event.tuple.daddr.ip()
                 }
                 _ => continue,
@@ -376,9 +374,11 @@ impl Collector {
 
 /// Does this step show who had a packet discarded in `nf_hook_slow`?
 fn shows_verdict(step: &Step) -> bool {
-    let other = step.event.hook.is_ipvs_request() || step.event.hook == Hook::CtConfirm;
-    let is_rule = matches!(step.event.what, What::Chain(_) | What::Table(_) | What::Reject(_));
-    is_rule || (other && step.verdict == Some(NF_DROP))
+    let is_rule = matches!(
+        step.event.payload,
+        Payload::Chain(_) | Payload::Table(_) | Payload::Reject(_)
+    );
+    is_rule || (step.event.hook.gives_own_verdict() && step.verdict.is_some_and(verdict::is_drop))
 }
 
 /// Is this a place where the kernel discards what has no way, without a hook of its own?

@@ -11,7 +11,10 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval},
 };
-use tracer_common::hook::{Hook, When};
+use tracer_common::{
+    hook::{Hook, When},
+    record::HeaderVersion,
+};
 
 use self::node::Node;
 use super::{
@@ -228,7 +231,7 @@ impl Session<'_> {
             ..
         } = self;
         *events += ring.drain(|bytes| {
-            let event = record::event(bytes);
+            let event = record::event(HeaderVersion::CURRENT, bytes);
             if let Ok(event) = &event
                 && late.rehearsal().has(event.netns, event.time_ns)
             {

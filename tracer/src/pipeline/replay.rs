@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracer_common::record::HeaderVersion;
+
 use super::{
     diagnosis::{self, Knowledge},
     error::PipelineError,
@@ -45,6 +47,7 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
         clock: Clock::new(head.wall, head.monotonic_ns),
         node: Recorded::default(),
         observer,
+        header_version: HeaderVersion::CURRENT,
         last_ns: 0,
         events: 0,
         lost: 0,
@@ -68,6 +71,7 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
             )?;
         }
         before = Some(part);
+        player.header_version = recording.reader.header_version();
         // Each file starts with everything that was known when it was opened.
         player.node.facts = Facts {
             drop_reasons: recording.head().drop_reasons.iter().cloned().collect(),
@@ -150,6 +154,8 @@ struct Player<'a> {
     clock: Clock,
     node: Recorded,
     observer: &'a mut dyn Observer,
+    /// The layout of the headers of this file's records.
+    header_version: HeaderVersion,
     /// The last moment that was reported.
     last_ns: u64,
     events: u64,
@@ -217,7 +223,7 @@ impl Player<'_> {
 
     fn record(&mut self, bytes: &[u8]) {
         self.events += 1;
-        match record::event(bytes) {
+        match record::event(self.header_version, bytes) {
             Ok(event) => {
                 self.last_ns = self.last_ns.max(event.time_ns);
                 self.engine.push(event);

@@ -2,13 +2,14 @@
 
 use std::io::{self, Read};
 
+use tracer_common::record::HeaderVersion;
+
 use super::{
     MAGIC, MAJOR, PREAMBLE,
     chunk::{ChunkHead, HEAD_LEN, MARK, Sealed, kind},
     error::TraceError,
     item::Items,
 };
-use crate::decode::record::RECORDS;
 use crate::finding::head::Head;
 
 /// Chunks may unpack to so many bytes, and to so many times what was read: no recorder's come near to that. So a small file
@@ -70,6 +71,7 @@ pub struct Reader<R> {
     read: u64,
     /// Bytes of what was unpacked so far.
     unpacked: u64,
+    header_version: HeaderVersion,
 }
 
 /// What was found in a place where a chunk should be.
@@ -101,6 +103,7 @@ impl<R: Read> Reader<R> {
             damage: Damage::default(),
             read: 0,
             unpacked: 0,
+            header_version: HeaderVersion::CURRENT,
         };
         reader.read += u64::try_from(length).unwrap_or_default();
         // What follows can only be understood with the head, which is the first chunk.
@@ -113,10 +116,18 @@ impl<R: Read> Reader<R> {
         }
         let text = chunk.open().ok_or(TraceError::Head)?;
         reader.head = serde_json::from_slice(&text).map_err(TraceError::HeadText)?;
-        match reader.head.records {
-            1..=RECORDS => Ok(reader),
-            other => Err(TraceError::NewRecords(other)),
+        match HeaderVersion::from_number(reader.head.records) {
+            Some(version) => {
+                reader.header_version = version;
+                Ok(reader)
+            }
+            None => Err(TraceError::NewRecords(reader.head.records)),
         }
+    }
+
+    /// The layout of the headers of its records.
+    pub fn header_version(&self) -> HeaderVersion {
+        self.header_version
     }
 
     /// What the recording says of itself.

@@ -5,7 +5,7 @@ mod text;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use tracer_common::{hook::Hook, tcp::Part};
+use tracer_common::tcp::Part;
 
 pub use self::text::text;
 use super::{
@@ -215,7 +215,7 @@ fn sign(step: &Step, verdict: Option<&str>) -> Sign {
         return Sign::End;
     }
     let event = &step.event;
-    let passes = matches!(event.hook, Hook::NetifReceive | Hook::DevStartXmit);
+    let passes = event.hook.is_device();
     match event.part {
         Part::Syn | Part::Ack if passes => Sign::Inward,
         Part::SynAck if passes => Sign::Back,

@@ -14,7 +14,7 @@ use tracer_common::record::{NftRule, chain};
 
 use super::FRESH;
 use crate::{
-    decode::event::{Event, What},
+    decode::event::{Event, Payload},
     facts::{
         NetnsFacts,
         nft::{
@@ -49,18 +49,18 @@ impl Wanted {
     /// Takes note of an event; of no use if it tells of no rule. A packet that was freed must have been by a chain of
     /// nf_tables.
     pub(super) fn add(&mut self, event: &Event) {
-        match &event.what {
-            What::Chain(chain) => {
+        match &event.payload {
+            Payload::Chain(chain) => {
                 self.add_nft(event.time_ns, chain.rule);
                 if chain.seen & chain::BY_LOOKUP != 0 && !self.in_maps.contains(&chain.rule.handle) {
                     self.in_maps.push(chain.rule.handle);
                 }
             }
-            What::Reject(reject) if reject.table[0] == 0 => self.add_nft(event.time_ns, reject.rule),
-            What::Reject(_) | What::Table(_) => {
+            Payload::Reject(reject) if reject.table[0] == 0 => self.add_nft(event.time_ns, reject.rule),
+            Payload::Reject(_) | Payload::Table(_) => {
                 self.tables_ns = self.tables_ns.max(Some(event.time_ns));
             }
-            What::Drop(_) => self.nft_ns = self.nft_ns.max(Some(event.time_ns)),
+            Payload::Drop(_) => self.nft_ns = self.nft_ns.max(Some(event.time_ns)),
             _ => {}
         }
     }
