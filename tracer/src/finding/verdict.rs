@@ -2,7 +2,7 @@
 
 use super::clock::Clock;
 use crate::{
-    diagnose::{Diagnosis, cause::Cause},
+    diagnose::{self, Diagnosis},
     facts::Facts,
     flow::{fate::Fate, model::Flow},
 };
@@ -26,7 +26,7 @@ impl Finding<'_> {
     /// Did the connection fail, was it delayed, or did it reach the wrong place?
     #[must_use]
     pub fn is_failure(&self) -> bool {
-        is_failure(self.fate, self.diagnosis.cause)
+        diagnose::is_failure(self.fate, self.diagnosis.cause)
     }
 
     /// The service that the flow is for, as `NAMESPACE/NAME`, if a rule names it.
@@ -34,10 +34,4 @@ impl Finding<'_> {
     pub fn service(&self) -> Option<&str> {
         self.facts.service(self.flow.netns, self.flow.node())
     }
-}
-
-/// Did a connection with this fate and cause fail, was it delayed, or did it reach the wrong place?
-#[must_use]
-pub fn is_failure(fate: Fate, _cause: Option<Cause>) -> bool {
-    fate.is_bad()
 }

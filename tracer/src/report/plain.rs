@@ -72,7 +72,9 @@ fn details(out: &mut String, finding: &Finding<'_>) {
         let _ = write!(
             out,
             "\n    evidence: {}: {} [{}]",
-            evidence.what, evidence.value, evidence.hook
+            evidence.label(),
+            evidence.value,
+            evidence.source
         );
     }
     if let Some(advice) = diagnosis.advice {

@@ -6,8 +6,8 @@ use crate::{
     story::{MS, Story},
 };
 use tracer::{
+    diagnose::is_failure,
     facts::Facts,
-    finding::verdict::is_failure,
     flow::fate::Fate,
     report::{
         count::plural,

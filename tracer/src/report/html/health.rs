@@ -114,7 +114,7 @@ fn hooks(run: &Recorded) -> Markup {
             .get(hook.name())
             .is_some_and(|hook| hook.state.is_available())
     };
-    let undetectable = catalogue::untold(is_available);
+    let undetectable = catalogue::undetectable(is_available);
     html! {
         details {
             summary { "Hooks: " (attached) " of " (run.hooks.len()) " attached, " (off.len()) " unavailable" }

@@ -3,7 +3,10 @@
 //! The node that the client contacted knows what the client experienced. Beyond itself it sees only what came back, or
 //! that nothing did. Why, the next node may know.
 
-use crate::{diagnose::cause::Cause, finding::verdict::is_failure, flow::fate::Fate};
+use crate::{
+    diagnose::{self, cause::Cause},
+    flow::fate::Fate,
+};
 
 /// What one node concluded about its flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,7 +96,7 @@ fn compare(first: NodeVerdict, other: NodeVerdict) -> Comparison {
     }
     if !is_open(first) {
         let differs = match (first.fate, other.fate) {
-            (Fate::Established, fate) => is_failure(fate, other.cause),
+            (Fate::Established, fate) => diagnose::is_failure(fate, other.cause),
             (Fate::Stalled, _) => knows(other) && other.cause != first.cause,
             _ => finished(other) || knows(other) && other.cause != first.cause,
         };

@@ -5,8 +5,8 @@ use std::{net::SocketAddr, sync::Arc};
 use jiff::Timestamp;
 
 use crate::{
-    diagnose::cause::Cause,
-    finding::{selection::Candidate, verdict::is_failure},
+    diagnose::{self, cause::Cause},
+    finding::selection::Candidate,
     flow::fate::Fate,
 };
 
@@ -33,7 +33,7 @@ pub(super) struct Destination {
 impl Brief {
     /// Did the connection fail, was it delayed, or did it reach the wrong place?
     pub(super) fn is_failure(&self) -> bool {
-        is_failure(self.fate, self.cause)
+        diagnose::is_failure(self.fate, self.cause)
     }
 
     /// What a selection looks at, with the cause of the whole connection.

@@ -119,5 +119,5 @@ impl Flows {
 
 /// What the catalogue says about a cause.
 pub(super) fn description(cause: Cause) -> String {
-    catalogue::row(cause).map_or("", |row| row.says).to_owned()
+    catalogue::row(cause).map_or("", |row| row.summary).to_owned()
 }
