@@ -291,7 +291,9 @@ fn what_a_recording_lacks_is_told_and_the_others_go_on() {
     std::fs::write(recorded.path().join("cut.trace"), &bytes[..bytes.len() - 100]).expect("a file");
     let output = recorded.run(&["replay", "--json", "a.trace", "cut.trace"]);
     assert!(output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("cut.trace: it was not ended in good order"));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("cut.trace: incomplete (the recorder was killed")
+    );
 }
 
 #[test]

@@ -16,7 +16,7 @@ use self::rules::Rules;
 use super::{destinations::Destinations, ipvs, kube_proxy, netns, nft, route, sysctl};
 use crate::{
     decode::event::{Event, What},
-    facts::{Facts, NetnsFacts, changed::Changed, kallsyms::Symbols},
+    facts::{Facts, NetnsFacts, changed_facts::ChangedFacts, kallsyms::Symbols},
     flow::model::{Flow, Step},
 };
 
@@ -37,7 +37,7 @@ const MOST_WAYS: usize = 32;
 #[derive(Debug)]
 pub struct Collector {
     facts: Facts,
-    changed: Changed,
+    changed: ChangedFacts,
     symbols: Arc<Symbols>,
     read: HashMap<u32, Look>,
     rules: HashMap<u32, Rules>,
@@ -67,7 +67,7 @@ impl Collector {
         };
         Self {
             facts,
-            changed: Changed::default(),
+            changed: ChangedFacts::default(),
             symbols,
             read: HashMap::new(),
             rules: HashMap::new(),
@@ -87,7 +87,7 @@ impl Collector {
     }
 
     /// Which of the facts may be others than when this was last asked.
-    pub fn take_changed(&mut self) -> Changed {
+    pub fn take_changed(&mut self) -> ChangedFacts {
         std::mem::take(&mut self.changed)
     }
 

@@ -19,8 +19,8 @@ use crate::{
     finding::{Clock, Observer, observer::Progress, run::End},
     flow::{engine::Engine, fate::Fate, model::Flow},
     recording::{
-        change::Change,
-        item::{Item, Learned, Odd},
+        change::FactChange,
+        item::{FactUpdate, Item, ItemError},
         reader::{Damage, Log},
     },
 };
@@ -104,7 +104,7 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
 struct Recorded {
     facts: Facts,
     /// What was learned at this tick, and after how many flows.
-    learned: VecDeque<(u32, Change)>,
+    learned: VecDeque<(u32, FactChange)>,
     /// How many flows were told of at this tick.
     told: u32,
     /// Changes that are unknown, or not of these facts.
@@ -112,7 +112,7 @@ struct Recorded {
 }
 
 impl Recorded {
-    fn apply(&mut self, change: Change) {
+    fn apply(&mut self, change: FactChange) {
         if !change.apply(&mut self.facts) {
             self.unfit += 1;
         }
@@ -176,16 +176,16 @@ impl Player<'_> {
     }
 
     fn log(&mut self, log: &Log) -> Result<ControlFlow<()>, PipelineError> {
-        self.engine.count_from(log.head.next_flow);
+        self.engine.count_from(log.header.next_flow);
         // What was learned while flows were told of stands behind the tick, and must be known at it.
         let mut asked: Option<Ask> = None;
         for item in log.items() {
-            if let Ok(Item::Facts(Learned {
-                told: Some(told),
+            if let Ok(Item::Facts(FactUpdate {
+                reported: Some(reported),
                 change,
             })) = item
             {
-                self.node.learned.push_back((told, change));
+                self.node.learned.push_back((reported, change));
                 continue;
             }
             if let Some(ask) = asked.take()
@@ -206,7 +206,7 @@ impl Player<'_> {
                 Ok(Item::Begun(begun)) if self.lacks_beginning => self.engine.begin_after(begun),
                 // All of them were seen.
                 Ok(Item::Begun(_)) => {}
-                Err(Odd::Unknown | Odd::Broken) => self.odd += 1,
+                Err(ItemError::Unknown | ItemError::Damaged) => self.odd += 1,
             }
         }
         match asked {
@@ -258,7 +258,7 @@ impl Player<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// A recording that was not ended in good order ends here.
+    /// Ends the run. An incomplete recording ends at its last event.
     fn finish(mut self) -> Result<Played, PipelineError> {
         if self.end.is_none() {
             let end = Ask::End(End {
@@ -286,53 +286,59 @@ fn tell_damage(
     unfit: u64,
 ) -> io::Result<()> {
     let Damage {
-        torn,
-        ended,
-        broken_chunks,
-        strange_bytes,
+        incomplete_bytes,
+        is_complete,
+        damaged_chunks,
+        stray_bytes,
         unknown_chunks,
         chunks: _,
     } = damage;
-    if !ended {
-        let tail = match torn {
-            0 => String::new(),
-            torn => format!("; its last {torn} bytes are a chunk that is not whole"),
+    if !is_complete {
+        let read = match incomplete_bytes {
+            0 => "everything up to there was read".to_owned(),
+            1 => "the last byte is unusable, the rest was read".to_owned(),
+            bytes => format!("the last {bytes} bytes are unusable, the rest was read"),
         };
         warn(
             observer,
             path,
-            &format!(
-                "it was not ended in good order (the recorder was killed, or the disk was full){tail}; what was written \
-                 before was read"
-            ),
+            &format!("incomplete (the recorder was killed or the disk was full): {read}"),
         )?;
     }
-    if broken_chunks + strange_bytes > 0 {
+    if damaged_chunks + stray_bytes > 0 {
+        let skipped = counts(&[
+            (damaged_chunks, ["chunk", "chunks"]),
+            (stray_bytes, ["byte", "bytes"]),
+        ]);
         warn(
             observer,
             path,
-            &format!(
-                "it is damaged: {} left out; flows and facts in them are missing",
-                match (broken_chunks, strange_bytes) {
-                    (0, bytes) => format!("{bytes} bytes were"),
-                    (1, 0) => "1 chunk was".to_owned(),
-                    (chunks, 0) => format!("{chunks} chunks were"),
-                    (chunks, bytes) => format!("{chunks} chunks and {bytes} bytes between them were"),
-                }
-            ),
+            &format!("damaged: skipped {skipped}; their flows and facts are missing"),
         )?;
     }
     if unknown_chunks + odd + unfit > 0 {
+        let skipped = counts(&[
+            (unknown_chunks, ["chunk", "chunks"]),
+            (odd, ["record or item", "records or items"]),
+            (unfit, ["fact", "facts"]),
+        ]);
         warn(
             observer,
             path,
-            &format!(
-                "it holds what this version of tracer does not understand, from a newer one perhaps; left out: \
-                 {unknown_chunks} chunks, {odd} records or items, {unfit} facts"
-            ),
+            &format!("skipped what this version of tracer does not know: {skipped}"),
         )?;
     }
     Ok(())
+}
+
+/// Joins the counts that are not 0, each with the singular or plural of its noun: `1 chunk, 20 bytes`.
+fn counts(counts: &[(u64, [&str; 2])]) -> String {
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let counted = counts.map(|(count, [one, several])| match count {
+        1 => format!("1 {one}"),
+        count => format!("{count} {several}"),
+    });
+    counted.collect::<Vec<_>>().join(", ")
 }
 
 fn warn(observer: &mut dyn Observer, path: &Path, what: &str) -> io::Result<()> {

@@ -152,7 +152,7 @@ fn a_recording_that_is_not_whole_says_so_on_the_page() {
     let output = tracer(&["report", "--html", "-", cut.to_str().expect("text")]);
     let page = String::from_utf8(output.stdout).expect("text");
     let (_, text) = form::check(&page);
-    assert!(text.contains("was not ended in good order"), "{text}");
+    assert!(text.contains("incomplete (the recorder was killed"), "{text}");
     assert!(text.contains("cut <i>.trace: "), "{text}");
 }
 

@@ -55,7 +55,7 @@ impl ProcessChecks<'_> {
         let (flows, message) = replayed(&file)?;
         ensure!(flows == 1, "{flows} flows, expected 1: {messages} {message}");
         ensure!(
-            message.contains("it was not ended in good order"),
+            message.contains("incomplete (the recorder was killed"),
             "the unclean end is not reported: {message}"
         );
         remove(&file)
