@@ -8,7 +8,7 @@ use story::{MS, NF_STOLEN, NODE, POD, Story, has, original, translated};
 use tracer::{
     decode::event::What,
     diagnose::{Diagnosis, cause::Cause},
-    facts::route::{Route, Way},
+    facts::route::{Route, RouteEntry},
     flow::{fate::Fate, model::Flow},
 };
 use tracer_common::{
@@ -67,7 +67,7 @@ fn client() -> IpAddr {
 }
 
 fn way(kind: u8, device: &str) -> Route {
-    Route::Way(Way {
+    Route::Found(RouteEntry {
         kind,
         device: Some(device.to_owned()),
         gateway: None,

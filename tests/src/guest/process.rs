@@ -360,7 +360,7 @@ fn ensure_works(output: &Output) -> Result<()> {
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
-    let refused = table.lines().find(|line| line.contains("the kernel refused it"));
+    let refused = table.lines().find(|line| line.contains("the kernel rejected the program"));
     ensure!(refused.is_none(), "{}", refused.unwrap_or_default());
     Ok(())
 }

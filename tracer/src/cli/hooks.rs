@@ -18,10 +18,10 @@ use crate::{
 
 /// Attaches every hook for a moment, to tell what this kernel really does with it.
 pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
-    let survey = preflight::prepare()?.survey;
-    preflight::Unreadable::default().name(&survey.offsets);
+    let kernel = preflight::prepare()?.kernel;
+    preflight::Unreadable::default().name(&kernel.offsets);
     // No port is selected, so no packet is followed.
-    let (mut probe, _ring) = Probe::attach(survey.plan(), survey.offsets, &Selection::default())
+    let (mut probe, _ring) = Probe::attach(kernel.plan(), kernel.offsets, &Selection::default())
         .context("cannot attach tracer's hooks")?;
     probe.try_on_demand();
     let mut out = io::stdout().lock();

@@ -34,7 +34,7 @@ fn invalid(case: &Case<'_>) -> Option<Proof> {
         return None;
     }
     let (dropped, blame) = rule::dropped(case)?;
-    if !blame.rule.as_ref()?.asks_invalid {
+    if !blame.rule.as_ref()?.matches_invalid {
         return None;
     }
     case.steps().find(|step| {

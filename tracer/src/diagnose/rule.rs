@@ -38,7 +38,7 @@ pub(super) struct Known<'a> {
     /// The map in which it found its verdict.
     pub(super) map: Option<&'a str>,
     /// Does it ask whether conntrack found the packet INVALID?
-    pub(super) asks_invalid: bool,
+    pub(super) matches_invalid: bool,
 }
 
 /// The table or base chain that dropped the packet, with the rule, and the step at which it did. `None` if it was seen

@@ -35,7 +35,7 @@ use crate::{
     probe::{
         attach::Probe,
         demand::Demand,
-        late::{Found, Late},
+        kernel_watch::{KernelUpdate, KernelWatch},
         plan::{self, Planned, State},
         ring::Ring,
     },
@@ -56,9 +56,9 @@ pub fn run(
     sink: Option<Box<dyn RecordSink>>,
     on_second_signal: fn(),
 ) -> Result<(), PipelineError> {
-    let preflight::Ready { survey, late } = preflight::prepare()?;
+    let preflight::Ready { kernel, watch } = preflight::prepare()?;
     let mut unreadable = Unreadable::default();
-    unreadable.tell(&survey.offsets);
+    unreadable.tell(&kernel.offsets);
     let kernel_selection = preflight::selection(selection);
     let patience_ns = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -72,11 +72,11 @@ pub fn run(
             Some(_) => Some(signal(SignalKind::user_defined1()).context("cannot handle signals")?),
             None => None,
         };
-        let plan = survey.plan();
-        let mut collector = Collector::new(survey.symbols, survey.offsets.drop_reasons());
-        let offsets = head::offsets(&survey.offsets);
+        let plan = kernel.plan();
+        let mut collector = Collector::new(kernel.symbols, kernel.offsets.drop_reasons());
+        let offsets = head::offsets(&kernel.offsets);
         let (probe, ring) =
-            Probe::attach(plan, survey.offsets, &kernel_selection).context("cannot attach tracer's hooks")?;
+            Probe::attach(plan, kernel.offsets, &kernel_selection).context("cannot attach tracer's hooks")?;
         collector.set_absent(absent(probe.hooks()));
         let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
         let head = Head {
@@ -90,7 +90,7 @@ pub fn run(
             told: probe.hooks().to_vec(),
             probe,
             ring,
-            late,
+            watch,
             unreadable,
             demand: Demand::default(),
             collector,
@@ -125,7 +125,7 @@ struct Session<'a> {
     observer: &'a mut dyn Observer,
     probe: Probe,
     ring: Ring,
-    late: Late,
+    watch: KernelWatch,
     unreadable: Unreadable,
     demand: Demand,
     collector: Collector,
@@ -175,7 +175,7 @@ impl Session<'_> {
                     self.meet_demand()?;
                 }
                 _ = modules.tick() => self.look_for_modules()?,
-                found = self.late.found() => match found {
+                found = self.watch.update() => match found {
                     Ok(found) => self.follow(found)?,
                     // The next module that comes or goes is another chance; what is attached stays so.
                     Err(error) => eprintln!("tracer: {:#}", anyhow::Error::from(error)),
@@ -220,7 +220,7 @@ impl Session<'_> {
             engine,
             events,
             unreadable_records,
-            late,
+            watch,
             demand,
             collector,
             recorder,
@@ -229,7 +229,7 @@ impl Session<'_> {
         *events += ring.drain(|bytes| {
             let event = record::event(bytes);
             if let Ok(event) = &event
-                && late.rehearsal().has(event.netns, event.time_ns)
+                && watch.proof_netns().contains(event.netns, event.time_ns)
             {
                 return;
             }
@@ -238,8 +238,8 @@ impl Session<'_> {
             }
             match event {
                 Ok(event) => {
-                    demand.see(&event, collector.symbols());
-                    collector.see(&event);
+                    demand.observe(&event, collector.symbols());
+                    collector.observe(&event);
                     engine.push(event);
                 }
                 Err(_) => *unreadable_records += 1,
@@ -248,9 +248,9 @@ impl Session<'_> {
                 recorder.relieve(engine.next_id());
             }
         });
-        engine.take_unasked(|flow| collector.look_where_rules_lead(flow));
-        collector.look_for_rules();
-        collector.look_for_settings();
+        engine.take_unasked(|flow| collector.check_backend_of_old_entry(flow));
+        collector.read_rules_hit();
+        collector.read_ipvs_settings();
     }
 
     /// What was learned of the node since the last time goes into the recording.
@@ -282,7 +282,7 @@ impl Session<'_> {
     /// Attaches the hooks that are wanted since something was seen, and detaches those that are wanted no more.
     fn meet_demand(&mut self) -> Result<(), PipelineError> {
         let is_wanted = self.demand.wants(When::AfterRuleDrop, monotonic_ns()?);
-        if !self.probe.want(When::AfterRuleDrop, is_wanted) {
+        if !self.probe.set_wanted(When::AfterRuleDrop, is_wanted) {
             return Ok(());
         }
         self.tell_hooks(if is_wanted {
@@ -294,29 +294,31 @@ impl Session<'_> {
 
     /// Lets go of the hooks of modules that went.
     fn look_for_modules(&mut self) -> Result<(), PipelineError> {
-        for module in self.late.look() {
-            self.probe.lose(module).context("cannot let go of a module")?;
+        for module in self.watch.poll_modules() {
+            self.probe
+                .module_unloaded(module)
+                .context("cannot let go of a module")?;
             self.tell_hooks(&format!("module {module} was unloaded"))?;
         }
         Ok(())
     }
 
     /// Attaches the hooks of modules that came.
-    fn follow(&mut self, found: Found) -> Result<(), PipelineError> {
-        let Found {
-            survey,
-            came,
+    fn follow(&mut self, found: KernelUpdate) -> Result<(), PipelineError> {
+        let KernelUpdate {
+            kernel,
+            loaded,
             is_complete,
         } = found;
-        let plan = survey.plan();
+        let plan = kernel.plan();
         if is_complete {
-            self.unreadable.tell(&survey.offsets);
+            self.unreadable.tell(&kernel.offsets);
         }
-        self.collector.set_symbols(survey.symbols);
+        self.collector.set_symbols(kernel.symbols);
         self.probe
-            .follow(&plan, survey.offsets)
+            .change_plan(&plan, kernel.offsets)
             .context("cannot take over what is new in the kernel")?;
-        match came.as_slice() {
+        match loaded.as_slice() {
             [] => Ok(()),
             _ if !is_complete => Ok(()),
             [module] => self.tell_hooks(&format!("module {module} was loaded")),
@@ -389,7 +391,7 @@ impl Session<'_> {
             return Ok(());
         }
         self.lost = health.lost();
-        self.collector.lost(monotonic_ns()?);
+        self.collector.records_lost(monotonic_ns()?);
         if let Some(recorder) = &mut self.recorder {
             recorder.health(&health);
         }

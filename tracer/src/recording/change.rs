@@ -88,8 +88,8 @@ pub struct NetnsChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rules: Option<Patch<Rule>>,
     /// See [`NetnsFacts`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub former: Option<Patch<Rule>>,
+    #[serde(rename = "former", skip_serializing_if = "Option::is_none")]
+    pub removed_rules: Option<Patch<Rule>>,
     /// See [`NetnsFacts`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maps: Option<Patch<Map>>,
@@ -202,8 +202,8 @@ fn of_netns(inum: u32, before: &NetnsFacts, now: &NetnsFacts) -> Option<NetnsCha
         ipvs_settings: new_value(&before.ipvs_settings, &now.ipvs_settings),
         chains: Patch::diff(&before.chains, &now.chains),
         rules: Patch::diff(&before.rules, &now.rules),
-        former: (before.former != now.former)
-            .then(|| Patch::diff(&list(&before.former), &list(&now.former)))
+        removed_rules: (before.removed_rules != now.removed_rules)
+            .then(|| Patch::diff(&list(&before.removed_rules), &list(&now.removed_rules)))
             .flatten(),
         maps: Patch::diff(&before.maps, &now.maps),
         tables: Patch::diff(&before.tables, &now.tables),
@@ -229,10 +229,10 @@ impl NetnsChange {
         fits &= patch(self.rules, &mut known.rules);
         fits &= patch(self.maps, &mut known.maps);
         fits &= patch(self.tables, &mut known.tables);
-        if self.former.is_some() {
-            let mut former = Vec::from(std::mem::take(&mut known.former));
-            fits &= patch(self.former, &mut former);
-            known.former = former.into();
+        if self.removed_rules.is_some() {
+            let mut removed = Vec::from(std::mem::take(&mut known.removed_rules));
+            fits &= patch(self.removed_rules, &mut removed);
+            known.removed_rules = removed.into();
         }
         set(self.sysctls, &mut known.sysctls);
         set(self.ipvs_settings, &mut known.ipvs_settings);
@@ -260,7 +260,7 @@ mod tests {
         ipvs_settings::Values,
         nft::{
             Family,
-            rule::{Decides, Verdict, asks::Asks},
+            rule::{Decides, Verdict, conditions::Conditions},
         },
     };
 
@@ -275,9 +275,9 @@ mod tests {
             decides: Decides::Verdict(Verdict::Jump("cali-FORWARD".to_owned())),
             dport: None,
             has_destination: false,
-            asks_invalid: false,
+            matches_invalid: false,
             translation: None,
-            asks: Asks::default(),
+            conditions: Conditions::default(),
         }
     }
 
@@ -332,6 +332,19 @@ mod tests {
     }
 
     #[test]
+    fn the_names_in_a_recording_stay() {
+        let change = NetnsChange {
+            inum: 7,
+            removed_rules: Some(Patch::Replace(vec![(0, rule(3))])),
+            ..NetnsChange::default()
+        };
+        assert_eq!(
+            serde_json::to_string(&FactChange::Netns(Box::new(change))).expect("JSON"),
+            r#"{"of":"netns","inum":7,"former":{"at":[[0,{"family":{"Other":77},"table":"filter","chain":"FORWARD","handle":3,"number":1,"comment":null,"decides":{"Verdict":{"Jump":"cali-FORWARD"}},"dport":null,"has_destination":false,"asks_invalid":false,"translation":null,"asks":[]}]]}}"#
+        );
+    }
+
+    #[test]
     fn all_facts_survive_writing_and_reading() {
         let mut read = Facts::default();
         for change in through_json(&all_of(&facts())) {
@@ -353,7 +366,7 @@ mod tests {
         now.netns.remove(&8);
         let netns = now.netns.get_mut(&7).expect("a netns");
         netns.services[1] = service(30_081, 0);
-        netns.former.push_back(rule(3));
+        netns.removed_rules.push_back(rule(3));
         let mut replayed = before.clone();
         let changed = ChangedFacts {
             netns: [7, 8].into(),

@@ -90,7 +90,7 @@ fn rp_filter(case: &Case<'_>) -> Option<Proof> {
     let device = device(end);
     let way = way_to(case, end, source);
     let back = match way {
-        Some(Route::Way(way)) => match &way.device {
+        Some(Route::Found(way)) => match &way.device {
             Some(other) => format!("the way back to {source} leads through {other}"),
             None => format!("the way back to {source} is another one"),
         },
@@ -170,14 +170,14 @@ fn without_reason(case: &Case<'_>, end: &Step, settings: &record::Route) -> Opti
         return Some(Refusal::Martian);
     }
     match way_to(case, end, source)? {
-        Route::Way(way) if way.is_local() => {
+        Route::Found(way) if way.is_local() => {
             let martian = settings.have & route::ACCEPT_LOCAL != 0 && settings.accept_local == 0;
             martian.then_some(Refusal::Martian)
         }
-        Route::Way(way) if !way.is_unicast() => Some(Refusal::Martian),
+        Route::Found(way) if !way.is_unicast() => Some(Refusal::Martian),
         // What leads through the device that the packet came in by contradicts the refusal: it has changed since.
-        Route::Way(way) if way.device == end.event.dev.get() => None,
-        Route::Way(_) | Route::None(_) => Some(Refusal::ReversePath),
+        Route::Found(way) if way.device == end.event.dev.get() => None,
+        Route::Found(_) | Route::None(_) => Some(Refusal::ReversePath),
     }
 }
 
@@ -202,7 +202,7 @@ fn settings(case: &Case<'_>, end: &Step) -> Vec<Evidence> {
 }
 
 fn is_local(way: Option<&Route>) -> bool {
-    matches!(way, Some(Route::Way(way)) if way.is_local())
+    matches!(way, Some(Route::Found(way)) if way.is_local())
 }
 
 /// Is the destination what was refused? Only 7.x says so.

@@ -191,6 +191,6 @@ fn describe<'a>(
         table: &table.name,
         comment,
         map: None,
-        asks_invalid: found.rule.matches.iter().any(Match::asks_invalid),
+        matches_invalid: found.rule.matches.iter().any(Match::matches_invalid),
     }
 }

@@ -99,7 +99,7 @@ pub(super) fn rejected<'a>(case: &Case<'a>, step: &'a Step, reject: &'a record::
             table: &rule.table,
             comment: rule.comment.clone(),
             map: None,
-            asks_invalid: rule.asks_invalid,
+            matches_invalid: rule.matches_invalid,
         }),
         ..known
     }
@@ -229,7 +229,7 @@ fn find<'a>(netns: &'a NetnsFacts, wanted: &NftRule, can_be: impl Fn(&Rule) -> b
         return only(before_next);
     }
     let with_handle = || {
-        let all = netns.rules.iter().chain(&netns.former);
+        let all = netns.rules.iter().chain(&netns.removed_rules);
         all.filter(|rule| rule.handle == wanted.handle && can_be(rule))
     };
     // Handles are counted in each table. Of several, the rule behind it tells.
@@ -281,7 +281,7 @@ fn of_rule<'a>(
         table: &rule.table,
         comment: rule.comment.clone(),
         map,
-        asks_invalid: rule.asks_invalid,
+        matches_invalid: rule.matches_invalid,
     });
     blame
 }

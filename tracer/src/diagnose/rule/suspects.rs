@@ -97,7 +97,7 @@ pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Blame<'a>)> {
             table: &rule.table,
             comment: rule.comment.clone(),
             map: None,
-            asks_invalid: rule.asks_invalid,
+            matches_invalid: rule.matches_invalid,
         });
         return Some((step, blame));
     }
@@ -220,7 +220,7 @@ fn is_nat(chain: &Chain) -> bool {
 fn of_chains<'a>(netns: &'a NetnsFacts, bases: &[&'a Chain], packet: &Packet<'_>) -> Vec<Suspect<'a>> {
     let mut out = Vec::new();
     for base in bases {
-        let reach = Reach::of(netns, base, |rule| rule.asks.can_fit(packet));
+        let reach = Reach::of(netns, base, |rule| rule.conditions.can_fit(packet));
         out.extend(reach.drops.into_iter().map(Suspect::Rule));
         out.extend(
             reach

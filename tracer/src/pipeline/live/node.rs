@@ -22,9 +22,9 @@ impl Knowledge for Node<'_> {
             // What is discarded behind the handshake stands in its path too.
             self.collector.name_functions(flow);
         } else {
-            self.collector.look(flow);
+            self.collector.read_for(flow);
         }
-        self.collector.name(flow);
+        self.collector.read_service_names(flow);
         if let Some(recorder) = &mut self.recorder {
             let changed = self.collector.take_changed();
             recorder.facts(Some(self.told), self.collector.facts(), &changed);
