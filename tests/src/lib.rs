@@ -8,4 +8,5 @@ pub mod guest;
 pub mod packages;
 pub mod protocol;
 pub mod scenario;
+mod tracer_text;
 pub mod vm;

@@ -68,7 +68,7 @@ pub fn unpack(
     packages: &[&str],
     dependencies: Dependencies<'_>,
 ) -> Result<Tree> {
-    ensure!(!packages.is_empty(), "no package named");
+    ensure!(!packages.is_empty(), "no packages given");
     let root = cache
         .root()
         .join("trees")
@@ -173,7 +173,7 @@ fn extract(archives: &[PathBuf], root: &Path) -> Result<Vec<Package>> {
         format!("{text}{} {}\n", package.name, package.version)
     });
     fs::write(partial.join(MANIFEST), manifest)?;
-    fs::rename(&partial, root).with_context(|| format!("cannot put {} in place", root.display()))?;
+    fs::rename(&partial, root).with_context(|| format!("cannot rename a folder to {}", root.display()))?;
     Ok(contents)
 }
 

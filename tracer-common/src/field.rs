@@ -1,30 +1,30 @@
-//! The kernel struct members that the kernel half reads.
+//! The members of kernel structs that the kernel half reads.
 //!
-//! Rust emits no CO-RE relocations, so an object that knows offsets would be right for one kernel build only.
-//! Instead each row is a number that the loader takes from the BTF of the running kernel (or from a layout that was
-//! proven on it). For a struct of the kernel image it is a constant of the object. A module may come, go, and come
-//! again as another build of itself while the object is loaded: the offsets of modules' structs are variables of the
-//! object, all of them in one array in the order of the table ([`Field::index`]).
+//! Rust emits no CO-RE relocations, so an object with fixed offsets would fit one kernel build only. Instead the loader
+//! looks up the offset of each row in the BTF of the running kernel (or in a layout that was proven on it). The offset of a
+//! member in the kernel image is a constant of the object. A module may be unloaded and loaded again, as another build of
+//! itself, while the object is loaded: so the offsets of members in modules are variables of the object, all in one array in
+//! the order of the table ([`Field::index`]).
 
-/// The value of a field whose offset is not known: the kernel half then reads nothing.
+/// The value of an offset that is not known: the kernel half then reads nothing.
 pub const MISSING: u32 = u32::MAX;
 
-/// Offsets from here on count as not known. No struct is that large; and an offset that is written while a program
-/// reads it, byte after byte over a [`MISSING`] one, is at least this until its last byte is there.
+/// Offsets from here on count as not known. No struct is that large; and an offset that is being written, byte by byte over
+/// a [`MISSING`] one, is at least this until its last byte is written.
 pub const LIMIT: u32 = 1 << 16;
 
 /// One member of a kernel struct.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Field {
-    /// Name of the constant in the kernel half.
+    /// Name of the constant or variable in the kernel half.
     pub constant: &'static str,
     /// `struct.member.member`, as BTF names them.
     pub path: &'static str,
-    /// The module whose BTF describes the struct; empty for the kernel image itself.
+    /// The module whose BTF has the struct; empty for the kernel image.
     pub module: &'static str,
-    /// How many bytes the kernel half reads there. A member that is smaller is refused.
+    /// How many bytes the kernel half reads. A smaller member is refused.
     pub size: u32,
-    /// Its place in the table, from 0.
+    /// Index in the table.
     pub index: usize,
 }
 
@@ -63,14 +63,12 @@ macro_rules! for_each_field {
             DST_DEV, "dst_entry.dev", "", 8;
             DST_ERROR, "dst_entry.error", "", 2;
             RTABLE_TYPE, "rtable.rt_type", "", 2;
-            RTABLE_GATEWAY_FAMILY, "rtable.rt_gw_family", "", 1;
-            RTABLE_GATEWAY, "rtable.rt_gw4", "", 4;
             RT6_INFO_FLAGS, "rt6_info.rt6i_flags", "", 4;
             RT6_INFO_GATEWAY, "rt6_info.rt6i_gateway", "", 16;
             NEIGHBOUR_STATE, "neighbour.nud_state", "", 1;
             NEIGHBOUR_DEV, "neighbour.dev", "", 8;
             NEIGHBOUR_TABLE, "neighbour.tbl", "", 8;
-            // An array without a length: as long as the addresses of the family are.
+            // A flexible array: as long as an address of the family.
             NEIGHBOUR_ADDRESS, "neighbour.primary_key[0]", "", 1;
             NEIGH_TABLE_FAMILY, "neigh_table.family", "", 4;
             SOCK_NET, "sock.__sk_common.skc_net.net", "", 8;
@@ -126,7 +124,6 @@ macro_rules! for_each_field {
             IP_VS_DEST_AF, "ip_vs_dest.af", "ip_vs", 2;
             IP_VS_DEST_PORT, "ip_vs_dest.port", "ip_vs", 2;
             IP_VS_DEST_ADDR, "ip_vs_dest.addr", "ip_vs", 16;
-            IP_VS_DEST_OVERLOAD, "ip_vs_dest.flags", "ip_vs", 4;
             IP_VS_DEST_ACTIVECONNS, "ip_vs_dest.activeconns", "ip_vs", 4;
             IP_VS_DEST_INACTCONNS, "ip_vs_dest.inactconns", "ip_vs", 4;
             IP_VS_DEST_TOTALCONNS, "ip_vs_dest.totalconns", "ip_vs", 4;
@@ -163,9 +160,9 @@ macro_rules! for_each_field {
 
 macro_rules! rows {
     ($($constant:ident, $path:literal, $module:literal, $size:literal;)*) => {
-        /// The rows by name, to number them.
-        #[allow(non_camel_case_types, reason = "they are called as the constants are")]
-        enum Place { $($constant),* }
+        /// Numbers the rows.
+        #[allow(non_camel_case_types, reason = "they have the names of the constants")]
+        enum Index { $($constant),* }
 
         $(
             #[doc = concat!("`", $path, "`")]
@@ -174,7 +171,7 @@ macro_rules! rows {
                 path: $path,
                 module: $module,
                 size: $size,
-                index: Place::$constant as usize,
+                index: Index::$constant as usize,
             };
         )*
         /// Every field of the table.
@@ -183,8 +180,8 @@ macro_rules! rows {
 }
 for_each_field!(rows);
 
-/// Members that only some kernels have; on the others another one takes their place, or nothing has to.
-pub const OF_SOME_KERNELS: &[Field] = &[
+/// Members that only some kernels have. The others have another member for it, or need none.
+pub const OPTIONAL: &[Field] = &[
     IP_VS_DEST_CFLAGS,
     IP_VS_DEST_INACTCONNS,
     IP_VS_DEST_TOTALCONNS,
@@ -199,7 +196,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_row_knows_its_place() {
+    fn no_two_rows_have_the_same_path() {
+        for (index, field) in ALL.iter().enumerate() {
+            assert!(
+                ALL[..index].iter().all(|other| other.path != field.path),
+                "{} twice",
+                field.path
+            );
+        }
+    }
+
+    #[test]
+    fn each_row_has_its_index() {
         for (index, field) in ALL.iter().enumerate() {
             assert_eq!(field.index, index, "{}", field.path);
         }

@@ -1,19 +1,23 @@
-//! The hook table: every place in the kernel where tracer looks, and what each one is for.
+//! The hook table: every place in the kernel that tracer attaches to, and what each one shows.
 //!
-//! A row is `Id = number, kind, function, exit program, "module", body, [fields it cannot do without], "causes";`.
+//! A row is `Id = number, kind, function, exit program, "module", body, [fields it needs], "purpose";`.
 //! * `tracepoint`: a raw tracepoint; the module column is its category.
 //! * `entry`: a kprobe.
-//! * `call`: a kprobe and a kretprobe, joined by the stack pointer.
+//! * `call`: a kprobe and a kretprobe, paired by the stack pointer.
 //!
-//! A hook that is not wanted all the time says so behind the causes ([`When`]), as in `"causes", after_rule_drop;`.
-//! A hook whose function runs for every packet of the node, healthy or not, should be one of those.
+//! The purpose says what the hook shows by itself. The rows of the causes say which causes it helps to prove.
 //!
-//! Rows stand in the order in which a packet meets them, IPv6 twins apart. They are attached from the last to the
-//! first: whatever is seen of a packet at one hook, all hooks behind it are there to see what follows.
+//! A hook that is attached only at times has a [`When`] after its purpose, as in `"purpose", after_rule_drop;`. That should
+//! be every hook whose function runs for all packets of the node.
 //!
-//! Function names and argument positions were read in the sources of 3.10 to 7.3 (arguments are noted where a
-//! body takes them). Rows that do the same work on different kernels are grouped in [`Hook::ALTERNATIVES`]; the plan
-//! attaches whichever exist. A number, once used, is never used for anything else: recordings carry it.
+//! Rows are in the order in which a packet passes them, IPv6 twins apart. They are attached from the last to the first:
+//! whenever a packet is seen at one hook, all later hooks are attached already.
+//!
+//! Function names and argument positions are from the sources of 3.10 to 7.3 (bodies name the arguments that they read).
+//! Rows that do the same work on different kernels are grouped in [`Hook::ALTERNATIVES`]; the plan attaches those that
+//! exist. Recordings carry the numbers, so a number that was used never gets another meaning.
+
+mod role;
 
 use crate::field::{self, Field};
 
@@ -22,159 +26,154 @@ use crate::field::{self, Field};
 macro_rules! for_each_hook {
     ($callback:ident) => {
         $callback! {
-            // A client on the node itself: its SYN comes in by no device.
+            // A client on the node itself: its SYN arrives from no device.
             TcpConnect = 56, entry, tcp_connect, none, "", local::connect,
                 [SOCK_NET, SOCK_FAMILY, SOCK_DPORT, SOCK_NUM, TCP_SOCK_WRITE_SEQ],
-                "every fate of a client on the node: begins its flows";
+                "begins flows of clients on the node";
             TcpRetransmit = 57, tracepoint, tcp_retransmit_skb, none, "tcp", local::retransmit,
                 [SOCK_NET, SOCK_FAMILY, SOCK_DPORT, SOCK_NUM, SOCK_STATE, TCP_SOCK_SND_UNA],
-                "every fate of a client on the node: counts its SYNs";
+                "retransmitted SYNs of clients on the node";
 
-            // The wire: each SYN as it comes in, each answer as it goes out, device by device.
+            // The wire: SYNs as they arrive, answers as they leave, device by device.
             NetifReceive = 1, tracepoint, netif_receive_skb, none, "net", wire::received,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "every fate: counts SYNs and ACKs";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "counts SYNs and ACKs";
             DevStartXmit = 2, tracepoint, net_dev_start_xmit, none, "net", wire::transmitted,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "every fate: counts SYN-ACKs, sees a RST leave";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "counts SYN-ACKs, shows RSTs that leave";
             KfreeSkb = 3, tracepoint, kfree_skb, none, "skb", drop::freed,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dropped; unknown";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dropped packets";
 
-            // NAT at prerouting, once for each connection, and routing, where it fails.
+            // NAT at prerouting, once per connection, and routing that fails.
             NatSetup = 73, call, nf_nat_setup_info, nf_nat_setup_info_exit, "nf_nat", nat::setup,
-                [NF_CONN_ORIGINAL, NF_CONN_REPLY, NF_CONN_STATUS],
-                "the tuple between DNAT and postrouting, where route.* and rules discard it";
+                [NF_CONN_ORIGINAL, NF_CONN_REPLY, NF_CONN_STATUS], "the tuple after DNAT, once per connection";
             RouteMartian = 70, entry, ip_handle_martian_source, none, "", route::martian,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "route.rp-filter route.martian: the settings that refused it";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the settings that refused the source address";
             RouteError = 71, entry, ip_error, none, "", route::error,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_DST, DST_ERROR, NET_DEVICE_IN_DEVICE, IN_DEVICE_FORWARDING],
-                "route.unreachable route.forwarding-off";
+                "packets without a route";
 
-            // IPVS, in the order in which a SYN meets it. ip_vs_in itself is inlined, so its callers are hooked.
+            // IPVS, in the order in which a SYN passes it. ip_vs_in itself is inlined, so its callers are hooked.
             IpvsIn = 10, call, ip_vs_in_hook, ip_vs_in_hook_exit, "ip_vs", ipvs::request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the verdict of IPVS";
             IpvsRemoteRequest = 11, call, ip_vs_remote_request4, ip_vs_remote_request4_exit, "ip_vs", ipvs::request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict (kernels before 5.16)";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the verdict of IPVS (before 5.16)";
             IpvsLocalRequest = 12, call, ip_vs_local_request4, ip_vs_local_request4_exit, "ip_vs", ipvs::request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict (kernels before 5.16, local clients)";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the verdict of IPVS for clients on the node (before 5.16)";
             IpvsLookup = 13, call, ip_vs_conn_in_get_proto, ip_vs_conn_in_get_proto_exit, "ip_vs", ipvs::lookup,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER],
-                "ipvs.reuse-dropped ipvs.nodest-expired ipvs.dest-unavailable ipvs.reuse-stale-backend";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the IPVS connection entry that a SYN matches";
             IpvsExpireNow = 14, entry, ip_vs_conn_expire_now, none, "ip_vs", ipvs::expire_now,
-                [], "ipvs.reuse-dropped ipvs.nodest-expired";
+                [], "an IPVS connection entry that expires at once";
             IpvsTcpSchedule = 15, call, tcp_conn_schedule, tcp_conn_schedule_exit, "ip_vs", ipvs::tcp_schedule,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination ipvs.defense-drop ipvs.conn-alloc-failed; tells a new entry from a reused one";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "new IPVS connections, and the limits that refuse them";
             IpvsSchedule = 16, call, ip_vs_schedule, ip_vs_schedule_exit, "ip_vs", ipvs::schedule,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER],
-                "ipvs.affinity-stale ipvs.conn-alloc-failed; the scheduler and the backend that it chose";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the IPVS scheduler and the real server that it chose";
             IpvsLeave = 17, entry, ip_vs_leave, none, "ip_vs", ipvs::leave,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination ipvs.dest-overloaded";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the real servers of a service when none is usable";
             IpvsNatXmit = 18, entry, ip_vs_nat_xmit, none, "ip_vs", ipvs::nat_xmit,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend ipvs.affinity-stale ipvs.xmit-*; the tuple after DNAT";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the tuple after DNAT by IPVS";
             IpvsDirectXmit = 20, entry, ip_vs_dr_xmit, none, "ip_vs", ipvs::plain_xmit,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend ipvs.affinity-stale; the real server, with direct routing";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the real server, with direct routing";
             IpvsTunnelXmit = 21, entry, ip_vs_tunnel_xmit, none, "ip_vs", ipvs::plain_xmit,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend ipvs.affinity-stale; the real server, with IPVS' tunnels";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the real server, with IPVS tunnels";
             IpvsReply = 19, entry, handle_response, none, "ip_vs", ipvs::reply,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the answer is translated back";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "answers that IPVS translates back";
 
             // conntrack and netfilter.
             CtConfirm = 30, call, __nf_conntrack_confirm, __nf_conntrack_confirm_exit, "nf_conntrack", conntrack::confirm,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CONN_ORIGINAL, NF_CONN_REPLY],
-                "conntrack.insert-failed nat.port-exhausted; the tuples after DNAT and masquerade";
+                "the tuples after DNAT and SNAT";
             CtAlloc = 31, call, __nf_conntrack_alloc, __nf_conntrack_alloc_exit, "nf_conntrack", conntrack::alloc,
-                [], "conntrack.table-full: the new connection got no entry", after_rule_drop;
+                [], "new connections without a conntrack entry", after_rule_drop;
             CtEarlyDrop = 34, call, early_drop, early_drop_exit, "nf_conntrack", conntrack::early_drop,
-                [], "conntrack.table-full: told from a lack of memory; runs only while the table is full", after_rule_drop;
+                [], "a full conntrack table without an entry to evict", after_rule_drop;
             CtIn = 35, call, nf_conntrack_in, nf_conntrack_in_exit, "nf_conntrack", conntrack::track,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT],
-                "conntrack.invalid: conntrack did not know what to make of the packet", after_rule_drop;
+                "packets that conntrack finds INVALID", after_rule_drop;
             CtClash = 32, entry, nf_ct_resolve_clash, none, "nf_conntrack", conntrack::clash,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, SK_BUFF_NFCT, NF_CT_HASH_TUPLE, NF_CONN_ORIGINAL, NF_CONN_REPLY],
-                "conntrack.insert-failed nat.port-exhausted: which entry was in the way; runs only then";
+                "the conntrack entry that already uses the tuple";
             NftDoChain = 40, call, nft_do_chain, nft_do_chain_exit, "nf_tables", netfilter::chain,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME], "netfilter.rule-dropped",
-                after_rule_drop;
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_CHAIN_NAME],
+                "the nf_tables chain that dropped the packet", after_rule_drop;
             NatMasquerade = 33, call, nf_nat_masquerade_ipv4, nf_nat_masquerade_ipv4_exit, "nf_nat", nat::masquerade,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER],
-                "nat.no-address: told from a rule's verdict, which nf_tables returns in its place", after_rule_drop;
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "a masquerade without a source address", after_rule_drop;
             IptDoTable = 41, call, ipt_do_table, ipt_do_table_exit, "ip_tables", xtables::table,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, XT_TABLE_NAME], "netfilter.rule-dropped", after_rule_drop;
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, XT_TABLE_NAME],
+                "the iptables table that dropped the packet", after_rule_drop;
             RejectTg = 42, entry, reject_tg, none, "ipt_REJECT", xtables::reject,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "netfilter.rule-rejected: the rule of iptables";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the iptables rule that rejects";
             NftReject = 43, entry, nft_reject_ipv4_eval, none, "nft_reject_ipv4", netfilter::reject,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB],
-                "netfilter.rule-rejected: the rule of nf_tables";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB], "the nf_tables rule that rejects";
             NftRejectInet = 44, entry, nft_reject_inet_eval, none, "nft_reject_inet", netfilter::reject,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB],
-                "netfilter.rule-rejected: the rule of nf_tables";
-            // Which rule it was. Both leave at once for a packet that is not inside an nft_do_chain that is followed.
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB], "the nf_tables rule that rejects";
+            // Which rule it was. Both return at once for a packet that is not in a traced nft_do_chain.
             NftImmediate = 45, entry, nft_immediate_eval, none, "nf_tables", netfilter::immediate,
-                [NFT_PKTINFO_SKB, NFT_IMMEDIATE_DREG, NFT_EXPR_OPS_SIZE], "netfilter.rule-dropped: the rule",
-                after_rule_drop;
+                [NFT_PKTINFO_SKB, NFT_IMMEDIATE_DREG, NFT_EXPR_OPS_SIZE],
+                "the nf_tables rule that dropped the packet", after_rule_drop;
             NftLookup = 46, call, nft_lookup_eval, nft_lookup_eval_exit, "nf_tables", netfilter::lookup,
                 [NFT_PKTINFO_SKB, NFT_EXPR_OPS_SIZE],
-                "netfilter.rule-dropped policy.local-no-endpoint: the rule, where a verdict map decides", after_rule_drop;
-            // Who translates, once for each new connection. v0 is that of iptables before 1.8.
+                "the nf_tables rule that dropped the packet, by a verdict map", after_rule_drop;
+            // DNAT by rules, once per new connection. v0 is for iptables before 1.8.
             XtDnat = 47, entry, xt_dnat_target_v2, none, "xt_nat", xtables::dnat,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dataplane iptables";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "DNAT by iptables";
             XtDnatV0 = 48, entry, xt_dnat_target_v0, none, "xt_nat", xtables::dnat,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dataplane iptables";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "DNAT by iptables";
             NftNat = 49, entry, nft_nat_eval, none, "nft_nat", netfilter::dnat,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB, NFT_PKTINFO_STATE, NF_HOOK_STATE_HOOK],
-                "dataplane nftables";
+                "DNAT by nf_tables";
 
-            // Runs only while the hardware address of the next hop is not known.
+            // Runs only while ARP/ND for the next hop is unresolved.
             NeighbourSend = 72, call, __neigh_event_send, __neigh_event_send_exit, "", neigh::send,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "neigh.unresolved";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "packets queued for ARP/ND";
 
-            // The backend, when it is on this node, and what goes back. tcp_conn_request is what every listener calls for
-            // a SYN: those of IPv4, of IPv6 and of MPTCP alike.
+            // The backend, if it is on this node, and its answers. Every listener calls tcp_conn_request for a SYN, whether
+            // IPv4, IPv6 or MPTCP.
             TcpTimewait = 55, call, tcp_timewait_state_process, tcp_timewait_state_process_exit, "", tcp::timewait,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.timewait-refused tcp.timestamp-rejected";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "SYNs that match a TIME_WAIT socket";
             TcpConnRequest = 54, call, tcp_conn_request, tcp_conn_request_exit, "", tcp::conn_request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.accept-queue-full tcp.syn-queue-full backend.slow";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "SYNs at the listener, and its queues";
             TcpSendReset = 51, entry, tcp_v4_send_reset, none, "", tcp::send_reset,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener return.not-translated";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "RSTs that TCP sends";
             TcpSynRecvSock = 52, call, tcp_v4_syn_recv_sock, tcp_v4_syn_recv_sock_exit, "", tcp::syn_recv_sock,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.final-ack-dropped; the handshake ended in the backend";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ACKs that complete the handshake at the backend";
             IcmpSend = 53, entry, __icmp_send, none, "", drop::icmp_send,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination: what the client was told";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ICMP errors that the node sends";
 
-            // What a client on the node itself gets.
+            // The answers that a client on the node itself receives.
             TcpReceiveReset = 58, tracepoint, tcp_receive_reset, none, "tcp", local::reset,
                 [SOCK_NET, SOCK_FAMILY, SOCK_DPORT, SOCK_NUM, SOCK_STATE, TCP_SOCK_SND_UNA],
-                "refused, if the client is on the node";
+                "RSTs that clients on the node receive";
             TcpFinishConnect = 59, entry, tcp_finish_connect, none, "", local::finish,
-                [SOCK_NET, SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "established, if the client is on the node";
+                [SOCK_NET, SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "SYN-ACKs that clients on the node accept";
 
-            // The same for IPv6, where the function that does the work is another one. Records of these count as the
-            // IPv4 function's (`Hook::role`), so that nothing else has to know them.
+            // IPv6 twins, where IPv6 has a function of its own. Their records count as those of the IPv4 function
+            // (`Hook::role`), so that nothing else has to know them.
             IpvsRemoteRequest6 = 100, call, ip_vs_remote_request6, ip_vs_remote_request6_exit, "ip_vs", ipvs::request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict (kernels before 5.16)";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the verdict of IPVS (before 5.16)";
             IpvsLocalRequest6 = 101, call, ip_vs_local_request6, ip_vs_local_request6_exit, "ip_vs", ipvs::request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.*: the verdict (kernels before 5.16, local clients)";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the verdict of IPVS for clients on the node (before 5.16)";
             IpvsNatXmit6 = 102, entry, ip_vs_nat_xmit_v6, none, "ip_vs", ipvs::nat_xmit,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend ipvs.affinity-stale ipvs.xmit-*; the tuple after DNAT";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the tuple after DNAT by IPVS";
             IpvsDirectXmit6 = 107, entry, ip_vs_dr_xmit_v6, none, "ip_vs", ipvs::plain_xmit,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend ipvs.affinity-stale; the real server, with direct routing";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the real server, with direct routing";
             IpvsTunnelXmit6 = 108, entry, ip_vs_tunnel_xmit_v6, none, "ip_vs", ipvs::plain_xmit,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.reuse-stale-backend ipvs.affinity-stale; the real server, with IPVS' tunnels";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the real server, with IPVS tunnels";
             TcpSendReset6 = 104, entry, tcp_v6_send_reset, none, "", tcp::send_reset,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.no-listener return.not-translated";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "RSTs that TCP sends";
             TcpSynRecvSock6 = 105, call, tcp_v6_syn_recv_sock, tcp_v6_syn_recv_sock_exit, "", tcp::syn_recv_sock,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "tcp.final-ack-dropped; the handshake ended in the backend";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ACKs that complete the handshake at the backend";
             IcmpSend6 = 106, entry, icmp6_send, none, "", drop::icmp_send,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ipvs.no-destination: what the client was told";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "ICMP errors that the node sends";
             Ip6tDoTable = 110, call, ip6t_do_table, ip6t_do_table_exit, "ip6_tables", xtables::table,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, XT_TABLE_NAME], "netfilter.rule-dropped", after_rule_drop;
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, XT_TABLE_NAME],
+                "the iptables table that dropped the packet", after_rule_drop;
             RejectTg6 = 111, entry, reject_tg6, none, "ip6t_REJECT", xtables::reject,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "netfilter.rule-rejected: the rule of iptables";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the iptables rule that rejects";
             NftRejectIpv6 = 112, entry, nft_reject_ipv6_eval, none, "nft_reject_ipv6", netfilter::reject,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB],
-                "netfilter.rule-rejected: the rule of nf_tables";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB], "the nf_tables rule that rejects";
 
-            // Attached only while the layout of ip_vs_conn is proven, on kernels without BTF for modules.
+            // Attached only to prove the layout of ip_vs_conn, on kernels without BTF for modules.
             IpvsConnSeqShow = 90, entry, ip_vs_conn_seq_show, none, "ip_vs", ipvs::seq_show,
-                [], "proves where ip_vs_conn keeps its members";
+                [], "proves the layout of ip_vs_conn";
         }
     };
 }
@@ -202,15 +201,15 @@ impl HookKind {
     }
 }
 
-/// When a hook is wanted.
+/// When a hook is attached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum When {
     /// All the time.
     Always,
-    /// Where `skb:kfree_skb` gives no drop reason (kernels before 5.17) that would tell the same.
+    /// Where `skb:kfree_skb` has no drop reason (kernels before 5.17), which would show the same.
     WithoutDropReasons,
-    /// From the first packet that a rule may have discarded, until no such packet was seen for a while. The packet
-    /// is sent again a second later, and then shows the rule: a node without such rules never pays for the hook.
+    /// From the first packet that a rule may have dropped, until no such packet was seen for a while. The retransmission a
+    /// second later then shows the rule: a node without such rules never pays for the hook.
     AfterRuleDrop,
 }
 
@@ -219,19 +218,19 @@ pub enum When {
 pub struct HookInfo {
     /// Which hook.
     pub hook: Hook,
-    /// The kernel function or tracepoint. The program that is attached to its entry has the same name.
+    /// The kernel function or tracepoint. The program at its entry has the same name.
     pub name: &'static str,
     /// Name of the program for the return; `"none"` without one.
     pub exit_program: &'static str,
     /// How it is attached.
     pub kind: HookKind,
-    /// The module that holds the function (empty: the kernel image), or the tracepoint's category.
+    /// The module of the function (empty: the kernel image), or the category of the tracepoint.
     pub module: &'static str,
-    /// Members without which the hook is worthless and stays off.
+    /// The members that it cannot work without; if one is missing, the hook is not attached.
     pub needs: &'static [Field],
-    /// The causes that it proves, or what else it is for.
-    pub serves: &'static str,
-    /// When it is wanted.
+    /// What it shows by itself.
+    pub purpose: &'static str,
+    /// When it is attached.
     pub when: When,
 }
 
@@ -261,13 +260,13 @@ macro_rules! when {
 
 macro_rules! rows {
     ($($id:ident = $number:literal, $kind:ident, $name:ident, $exit:ident, $module:literal,
-       $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal $(, $when:ident)?;)*) => {
-        /// The hooks by name; the number is what records carry.
+       $subsystem:ident::$body:ident, [$($need:ident),*], $purpose:literal $(, $when:ident)?;)*) => {
+        /// The hooks by name, with the number that records carry.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
         #[repr(u16)]
         pub enum Hook {
             $(
-                #[doc = concat!("`", stringify!($name), "`: ", $serves)]
+                #[doc = concat!("`", stringify!($name), "`: ", $purpose)]
                 $id = $number,
             )*
         }
@@ -300,7 +299,7 @@ macro_rules! rows {
                 kind: kind!($kind),
                 module: $module,
                 needs: &[$(field::$need),*],
-                serves: $serves,
+                purpose: $purpose,
                 when: when!($($when)?),
             },
         )*];
@@ -312,7 +311,7 @@ for_each_hook!(rows);
 pub const NUMBERS: u32 = 128;
 
 impl Hook {
-    /// Hooks that do the same work on different kernels; a node needs one of each group.
+    /// Hooks that do the same work on different kernels: a node needs one of each group.
     pub const ALTERNATIVES: &'static [&'static [Self]] = &[
         &[Self::IpvsIn, Self::IpvsRemoteRequest],
         &[Self::IpvsIn, Self::IpvsLocalRequest],
@@ -320,7 +319,7 @@ impl Hook {
         &[Self::IpvsIn, Self::IpvsLocalRequest6],
     ];
 
-    /// The hook that does for IPv4 what this one does for IPv6; `None` if this one is no IPv6 twin.
+    /// The hook that does for IPv4 what this one does for IPv6; `None` if this is not an IPv6 twin.
     #[inline(always)]
     #[must_use]
     pub const fn ipv4_twin(self) -> Option<Self> {
@@ -340,7 +339,7 @@ impl Hook {
         })
     }
 
-    /// What the hook stands for, whatever the packet's family: an IPv6 twin's is that of its IPv4 twin.
+    /// The hook that this one counts as, whatever the packet's family: an IPv6 twin counts as its IPv4 twin.
     #[must_use]
     pub const fn role(self) -> Self {
         match self.ipv4_twin() {
@@ -349,33 +348,12 @@ impl Hook {
         }
     }
 
-    /// The hook that plays this role for IPv6 packets: its IPv6 twin, or itself where one function serves both.
+    /// The hook with this role for IPv6 packets: the IPv6 twin, or this one if one function handles both families.
     #[must_use]
     pub fn for_ipv6(self) -> Self {
         ALL.iter()
             .find(|info| info.hook.ipv4_twin() == Some(self))
             .map_or(self, |info| info.hook)
-    }
-
-    /// Is this one of the functions that netfilter calls to let IPVS decide on a request?
-    #[must_use]
-    pub const fn is_ipvs_request(self) -> bool {
-        matches!(
-            self,
-            Self::IpvsIn | Self::IpvsRemoteRequest | Self::IpvsLocalRequest
-        )
-    }
-
-    /// Is this one of the functions with which IPVS sends a request to a real server?
-    #[must_use]
-    pub const fn is_ipvs_xmit(self) -> bool {
-        matches!(self, Self::IpvsNatXmit) || self.is_ipvs_plain_xmit()
-    }
-
-    /// Does it send the request as it came, so that the real server answers the client itself?
-    #[must_use]
-    pub const fn is_ipvs_plain_xmit(self) -> bool {
-        matches!(self, Self::IpvsDirectXmit | Self::IpvsTunnelXmit)
     }
 }
 
@@ -384,7 +362,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_unique_and_fit_the_table() {
+    fn numbers_are_unique_and_below_the_limit() {
         for (index, row) in ALL.iter().enumerate() {
             assert!((row.hook as u32) < NUMBERS, "{}", row.name);
             assert_eq!(Hook::from_number(row.hook as u16), Some(row.hook));
@@ -406,7 +384,7 @@ mod tests {
             };
             assert_eq!((row.hook.role(), twin.for_ipv6()), (twin, row.hook));
             let other = ALL.iter().find(|other| other.hook == twin).expect("a row");
-            // Where each has a module of its own, the two modules' names differ by the family alone.
+            // If each has a module of its own, the names of the modules differ only by the family.
             let module = row.module.replace("ip6", "ip").replace("ipv6", "ipv4");
             assert_eq!(
                 (row.kind, module.as_str()),
@@ -415,13 +393,20 @@ mod tests {
                 row.name
             );
             assert_eq!(
-                (row.needs, row.serves),
-                (other.needs, other.serves),
+                (row.needs, row.purpose),
+                (other.needs, other.purpose),
                 "{}",
                 row.name
             );
         }
         assert_eq!(Hook::IpvsReply.for_ipv6(), Hook::IpvsReply);
+    }
+
+    #[test]
+    fn every_hook_has_a_purpose() {
+        for row in ALL {
+            assert!(!row.purpose.is_empty(), "{}", row.name);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! IPv6 headers (RFC 8200), as far as they stand between a packet's start and its TCP header.
+//! The IPv6 headers (RFC 8200) that can precede a TCP header.
 //!
-//! The kernel walks the same five extension headers (`ipv6_ext_hdr`, `net/ipv6/exthdrs_core.c`); behind any other there
-//! is no TCP for it either.
+//! The kernel walks the same five extension headers (`ipv6_ext_hdr`, `net/ipv6/exthdrs_core.c`); after any other it finds no
+//! TCP either.
 
 use crate::tuple::Addr;
 
@@ -19,10 +19,10 @@ const AUTHENTICATION: u8 = 51;
 /// Destination options.
 const DESTINATION: u8 = 60;
 
-/// More extension headers than anyone sends: RFC 8200 recommends an order with six of them, one in two places.
-pub const MOST_EXTENSIONS: u32 = 8;
+/// How many extension headers are walked. RFC 8200 recommends an order with six of them, one in two places.
+pub const MAX_EXTENSIONS: u32 = 8;
 
-/// Bits of the fragment header's third and fourth byte that hold the offset; the lowest bit says that more follow.
+/// The bits of the offset in the fragment header's third and fourth byte; the lowest bit means more fragments.
 const OFFSET_BITS: u16 = 0xfff8;
 
 /// The fixed header.
@@ -31,9 +31,9 @@ const OFFSET_BITS: u16 = 0xfff8;
 pub struct Header {
     /// Version, traffic class and flow label.
     pub first: [u8; 4],
-    /// Bytes behind this header, extension headers included, network byte order.
+    /// Bytes after this header, extension headers included; network byte order.
     pub payload_len: [u8; 2],
-    /// What follows: an extension header or a protocol.
+    /// Number of the next header: an extension header or a protocol.
     pub next: u8,
     /// Hop limit.
     pub hop_limit: u8,
@@ -44,11 +44,11 @@ pub struct Header {
 }
 
 impl Header {
-    /// Its length in bytes.
+    /// Length in bytes.
     pub const LEN: u32 = 40;
 
-    /// Does the packet, a fragment perhaps, reach as far as `length` bytes from `offset` on? Both count from the start
-    /// of this header. A jumbogram (length 0) does not: it is no part of a handshake.
+    /// Does the packet, which may be a fragment, contain `length` bytes at `offset`? The offset counts from the start of this
+    /// header. A jumbogram (length 0) does not: it is no part of a handshake.
     #[inline(always)]
     #[must_use]
     pub const fn holds(&self, offset: u32, length: u32) -> bool {
@@ -60,15 +60,15 @@ impl Header {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Extension {
-    /// What follows.
+    /// Number of the next header.
     pub next: u8,
-    /// Its length in the unit of its kind, less what every one of that kind has.
+    /// Its length in units of its type, less the fixed part of that type.
     pub length: u8,
-    /// A fragment's offset and flags, network byte order.
+    /// Offset and flags of a fragment, network byte order.
     pub fragment: [u8; 2],
 }
 
-/// Is this the number of an extension header that TCP may stand behind?
+/// Is this the number of an extension header that can precede TCP?
 #[inline(always)]
 #[must_use]
 pub const fn is_extension(number: u8) -> bool {
@@ -79,8 +79,8 @@ pub const fn is_extension(number: u8) -> bool {
 }
 
 impl Extension {
-    /// Bytes to the header behind this one, if its own number is `number`. `None` behind what is no extension header
-    /// and in a fragment that is not the first.
+    /// Bytes to the next header, if this one's number is `number`. `None` if it is not an extension header, or a fragment
+    /// other than the first.
     #[inline(always)]
     #[must_use]
     pub const fn length(&self, number: u8) -> Option<u32> {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_counts_its_length_in_its_own_way() {
+    fn each_type_has_its_own_unit_of_length() {
         assert_eq!(extension(0, 0).length(HOP_BY_HOP), Some(8));
         assert_eq!(extension(255, 0).length(DESTINATION), Some(2048));
         assert_eq!(extension(2, 0).length(ROUTING), Some(24));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_ends_where_it_says() {
+    fn a_packet_ends_at_its_payload_length() {
         let header = |payload_len: u16| Header {
             first: [0x60, 0, 0, 0],
             payload_len: payload_len.to_be_bytes(),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_headers_are_as_long_as_on_the_wire() {
+    fn headers_have_their_length_on_the_wire() {
         assert_eq!(size_of::<Header>(), Header::LEN as usize);
         assert_eq!(size_of::<Extension>(), 4);
     }

@@ -1,8 +1,8 @@
-//! What both halves of tracer agree on: the [`record`]s that the kernel half writes, the [`mod@tuple`]s that name a
-//! flow, the table of [`hook`]s and the table of kernel [`field`]s.
+//! What both halves of tracer share: the [`record`]s that the kernel half writes, the [`mod@tuple`]s that identify a
+//! flow, the table of [`hook`]s, the table of kernel [`field`]s, and constants of the kernel ([`uapi`]).
 //!
-//! Everything here is plain data for `no_std`. Each table is a macro, so that the kernel half can generate one
-//! program a hook and one constant a field from the same rows that the user half plans with.
+//! Everything here is plain data for `no_std`. Each table is a macro: from the same rows the kernel half generates a
+//! program per hook and a constant per field, and the user half its plan and its decoder.
 #![no_std]
 #![allow(
     clippy::inline_always,
@@ -10,9 +10,12 @@
 )]
 
 pub mod field;
+pub mod flow_number;
 pub mod hook;
 pub mod ipv6;
+pub mod lost;
 pub mod record;
 pub mod tcp;
 pub mod tunnel;
 pub mod tuple;
+pub mod uapi;

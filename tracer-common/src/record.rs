@@ -1,11 +1,12 @@
-//! What the kernel half writes into the ring buffer: a [`Header`] and, by [`Kind`], one payload behind it.
+//! The records that the kernel half writes into the ring buffer: a [`Header`] and, by [`Kind`], one payload after it.
 //!
-//! All structs are `repr(C)` without implicit padding, in the byte order of the machine (little-endian on every
-//! supported one). The same bytes go into a recording, so a layout never changes its meaning: a new payload is a
-//! new [`Kind`].
+//! All structs are `repr(C)` and little-endian, and `zerocopy` refuses to compile one with padding. The same bytes go
+//! into a recording, so a layout never changes its meaning: a payload with another layout is a new row of the
+//! [table](crate::for_each_payload), a header with another layout is a new [`HeaderVersion`].
 
 mod egress;
 mod ipvs;
+mod payload;
 mod refusal;
 mod routing;
 mod rules;
@@ -16,6 +17,7 @@ mod stack;
 pub use self::{
     egress::Egress,
     ipvs::{IpvsConn, IpvsService, RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS, RawConn, Vip, ipvs_conn},
+    payload::{Kind, OfKind},
     refusal::{
         Clash, DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, IpvsLimits, PacketState, TooBig, ipvs_dest,
         ipvs_limits, packet_state,
@@ -26,9 +28,11 @@ pub use self::{
     sockets::{Listener, OPTIONS_LEN, Socket, TimeWait, time_wait},
     stack::{FRAMES, Stack},
 };
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 use crate::tuple::Tuple;
 
-/// Whether a record was made when a function was entered or when it returned.
+/// Whether a record is of a function's entry or of its return.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Phase {
@@ -38,132 +42,54 @@ pub enum Phase {
     Return = 1,
 }
 
-/// Which payload follows the header.
+// Readers take numbers from the bytes as they are, and the kernel half runs on x86-64 only.
+#[cfg(not(target_endian = "little"))]
+compile_error!("records are little-endian: tracer reads and writes them on little-endian machines only");
+
+/// The layout of the header that every record of a recording has.
+///
+/// Nothing in a record names it. A recording names it once, in the member `records` of its head; the ring buffer
+/// carries [`Self::CURRENT`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Kind {
-    /// Nothing: the header says it all.
-    Packet = 0,
-    /// [`IpvsConn`].
-    IpvsConn = 1,
-    /// [`IpvsService`].
-    IpvsService = 2,
-    /// [`Conntrack`].
-    Conntrack = 3,
-    /// [`Chain`]. Number 4 was a shorter one.
-    Chain = 16,
-    /// [`Drop`].
-    Drop = 5,
-    /// [`Icmp`].
-    Icmp = 6,
-    /// [`Socket`].
-    Socket = 7,
-    /// [`RawConn`].
-    RawConn = 8,
-    /// [`IpvsDests`].
-    IpvsDests = 10,
-    /// [`IpvsLimits`].
-    IpvsLimits = 11,
-    /// [`Clash`].
-    Clash = 12,
-    /// [`PacketState`].
-    PacketState = 13,
-    /// [`TooBig`].
-    TooBig = 14,
-    /// [`Table`].
-    Table = 17,
-    /// [`Reject`].
-    Reject = 18,
-    /// [`Listener`].
-    Listener = 20,
-    /// [`TimeWait`].
-    TimeWait = 21,
-    /// [`Vip`].
-    Vip = 22,
-    /// [`Egress`].
-    Egress = 23,
-    /// [`Route`].
-    Route = 25,
-    /// [`Neighbour`].
-    Neighbour = 26,
-    /// [`Stack`].
-    Stack = 30,
-    /// [`Skipped`].
-    Skipped = 31,
+#[repr(u32)]
+pub enum HeaderVersion {
+    /// [`Header`].
+    V1 = 1,
 }
 
-impl Kind {
-    /// The kind with this number, if this version of tracer knows it.
+impl HeaderVersion {
+    /// The version that this tracer's kernel half writes.
+    pub const CURRENT: Self = Self::V1;
+
+    /// The version with this number; `None` for that of a newer tracer.
     #[must_use]
-    pub const fn from_number(number: u8) -> Option<Self> {
-        Some(match number {
-            0 => Self::Packet,
-            1 => Self::IpvsConn,
-            2 => Self::IpvsService,
-            3 => Self::Conntrack,
-            5 => Self::Drop,
-            6 => Self::Icmp,
-            7 => Self::Socket,
-            8 => Self::RawConn,
-            10 => Self::IpvsDests,
-            11 => Self::IpvsLimits,
-            12 => Self::Clash,
-            13 => Self::PacketState,
-            14 => Self::TooBig,
-            16 => Self::Chain,
-            17 => Self::Table,
-            18 => Self::Reject,
-            20 => Self::Listener,
-            21 => Self::TimeWait,
-            22 => Self::Vip,
-            23 => Self::Egress,
-            25 => Self::Route,
-            26 => Self::Neighbour,
-            30 => Self::Stack,
-            31 => Self::Skipped,
-            _ => return None,
-        })
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::V1),
+            _ => None,
+        }
     }
 }
 
-/// What can follow a header.
-pub trait Payload {
-    /// The number by which readers know it.
-    const KIND: Kind;
-}
-
-macro_rules! payloads {
-    ($($payload:ty => $kind:ident),*) => {
-        $(impl Payload for $payload {
-            const KIND: Kind = Kind::$kind;
-        })*
-    };
-}
-payloads!(() => Packet, IpvsConn => IpvsConn, IpvsService => IpvsService, Conntrack => Conntrack, Chain => Chain,
-    Drop => Drop, Icmp => Icmp, Socket => Socket, RawConn => RawConn, IpvsDests => IpvsDests, IpvsLimits => IpvsLimits,
-    Clash => Clash, PacketState => PacketState, TooBig => TooBig, Table => Table, Reject => Reject,
-    Listener => Listener, TimeWait => TimeWait, Vip => Vip, Egress => Egress, Route => Route, Neighbour => Neighbour,
-    Stack => Stack, Skipped => Skipped);
-
-/// The front of every record.
+/// The header of every record.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Header {
     /// `bpf_ktime_get_ns()`: nanoseconds of `CLOCK_MONOTONIC`.
     pub time_ns: u64,
-    /// The flow that the kernel half joined this packet to.
+    /// The flow of the packet ([`crate::flow_number`]).
     pub flow: u64,
-    /// Address of the `sk_buff`: tells packets apart while they live, nothing more.
+    /// Address of the `sk_buff`: identifies a packet only while it exists.
     pub skb: u64,
     /// Pairs the entry of a call with its return: the stack pointer at entry. 0 for a hook without a return.
     pub call: u64,
-    /// Source and destination as the packet had them at this hook.
+    /// Source and destination of the packet at this hook.
     pub tuple: Tuple,
     /// Sequence number in the TCP header, host byte order.
     pub seq: u32,
     /// Acknowledgement number in the TCP header, host byte order.
     pub ack: u32,
-    /// Initial sequence number of the flow's SYN, host byte order: NAT leaves it alone.
+    /// Initial sequence number of the flow's SYN, host byte order: NAT does not change it.
     pub isn: u32,
     /// Inode number of the network namespace; 0 if unknown.
     pub netns: u32,
@@ -183,17 +109,17 @@ pub struct Header {
     pub phase: u8,
     /// Flags byte of the TCP header.
     pub tcp_flags: u8,
-    /// IP protocol of the outer header ([`crate::tunnel`]) where the packet was seen inside a tunnel; else 0.
+    /// For a packet inside a tunnel, the IP protocol of the outer header ([`crate::tunnel`]); otherwise 0.
     pub encapsulation: u8,
-    /// Destination of that outer header, an IPv4 address in network byte order; else 0.
+    /// Destination of that outer header, an IPv4 address in network byte order; otherwise 0.
     pub outer_daddr: u32,
 }
 
 /// A conntrack entry.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Conntrack {
-    /// Address of the `struct nf_conn`; 0 when the packet carries none.
+    /// Address of the `struct nf_conn`; 0 if the packet has none.
     pub ct: u64,
     /// The ORIGINAL tuple.
     pub original: Tuple,
@@ -207,7 +133,7 @@ pub struct Conntrack {
 
 /// Bits and names that belong to [`Conntrack`].
 pub mod conntrack {
-    /// `IPS_SEEN_REPLY`: a packet went the other way (`uapi/linux/netfilter/nf_conntrack_common.h`, as all of these).
+    /// `IPS_SEEN_REPLY`: an answer was seen (`uapi/linux/netfilter/nf_conntrack_common.h`, as all of these).
     pub const SEEN_REPLY: u32 = 1 << 1;
     /// `IPS_CONFIRMED`: the entry is in the table.
     pub const CONFIRMED: u32 = 1 << 3;
@@ -215,7 +141,7 @@ pub mod conntrack {
     pub const SRC_NAT: u32 = 1 << 4;
     /// `IPS_DST_NAT`.
     pub const DST_NAT: u32 = 1 << 5;
-    /// `IPS_SRC_NAT_DONE`: the source is chosen, translated or not.
+    /// `IPS_SRC_NAT_DONE`: SNAT is decided, with a translation or without one.
     pub const SRC_NAT_DONE: u32 = 1 << 7;
 
     /// Name of a TCP state of conntrack (`uapi/linux/netfilter/nf_conntrack_tcp.h`).
@@ -237,9 +163,9 @@ pub mod conntrack {
     }
 }
 
-/// A packet that the kernel threw away.
+/// A packet that the kernel dropped.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Drop {
     /// Return address of the function that freed the packet.
     pub location: u64,
@@ -249,9 +175,9 @@ pub struct Drop {
     pub reserved: u32,
 }
 
-/// An ICMP error that the kernel made about the packet.
+/// An ICMP error that the kernel sends about the packet.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Icmp {
     /// ICMP type.
     pub icmp_type: u32,
@@ -263,54 +189,69 @@ pub struct Icmp {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Record<P> {
-    /// The front.
+    /// The header.
     pub header: Header,
-    /// What follows, as [`Header::kind`] says.
+    /// The payload, as [`Header::kind`] says.
     pub payload: P,
+}
+
+impl<P: IntoBytes> Record<P> {
+    /// Size in words of eight bytes, of which the ring buffer consists. Does not compile for a payload that would leave
+    /// padding before, inside or after it.
+    pub const WORDS: usize = {
+        let size = size_of::<Self>();
+        assert!(
+            size == size_of::<Header>() + size_of::<P>(),
+            "a record has padding"
+        );
+        assert!(size.is_multiple_of(8), "a record is not a whole number of words");
+        size / 8
+    };
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The decoder reads member by member, so an unseen gap would shift everything behind it.
+    /// Recordings hold these bytes: a member that moves makes them unreadable.
     #[test]
-    fn no_struct_has_implicit_padding() {
+    fn sizes_are_those_of_recordings() {
         assert_eq!(size_of::<Tuple>(), 36);
-        assert_eq!(size_of::<Header>(), 4 * 8 + 36 + 6 * 4 + 16 + 2 * 2 + 4 + 4);
-        assert_eq!(size_of::<IpvsConn>(), 8 + 4 + 4 + 16 + 2 + 2 + 4 * 7);
-        assert_eq!(size_of::<IpvsService>(), 8 + 8 + 16);
-        assert_eq!(size_of::<Conntrack>(), 8 + 2 * 36 + 8);
-        assert_eq!(size_of::<Chain>(), 32 + 32 + 4 * 4 + size_of::<NftRule>());
+        assert_eq!(size_of::<Header>(), 120);
+        assert_eq!(size_of::<IpvsConn>(), 64);
+        assert_eq!(size_of::<IpvsService>(), 32);
+        assert_eq!(size_of::<Conntrack>(), 88);
+        assert_eq!(size_of::<Chain>(), 96);
         assert_eq!(size_of::<NftRule>(), 16);
-        assert_eq!(size_of::<Table>(), 32 + 2 * 16 + 4 * 4);
-        assert_eq!(size_of::<Reject>(), 32 + 8 + size_of::<NftRule>());
+        assert_eq!(size_of::<Table>(), 80);
+        assert_eq!(size_of::<Reject>(), 56);
         assert_eq!(size_of::<Drop>(), 16);
         assert_eq!(size_of::<Icmp>(), 8);
         assert_eq!(size_of::<Socket>(), 16);
-        assert_eq!(size_of::<IpvsDest>(), 16 + 2 * 2 + 4 * 4);
-        assert_eq!(
-            size_of::<IpvsDests>(),
-            8 + 4 * 4 + DESTS_LISTED * size_of::<IpvsDest>()
-        );
+        assert_eq!(size_of::<IpvsDest>(), 36);
+        assert_eq!(size_of::<IpvsDests>(), 24 + DESTS_LISTED * 36);
         assert_eq!(size_of::<IpvsLimits>(), 16);
-        assert_eq!(size_of::<Clash>(), size_of::<Conntrack>() + 8);
+        assert_eq!(size_of::<Clash>(), 96);
         assert_eq!(size_of::<PacketState>(), 16);
         assert_eq!(size_of::<TooBig>(), 8);
-        assert_eq!(size_of::<Listener>(), 8 + 6 * 4);
-        assert_eq!(size_of::<TimeWait>(), 8 + 6 * 4 + OPTIONS_LEN);
-        assert_eq!(size_of::<Vip>(), 8 + 16 + 8);
-        assert_eq!(size_of::<Route>(), 4 * 10 + 16 + 16);
-        assert_eq!(size_of::<Neighbour>(), 16 + 8);
-        assert_eq!(size_of::<Stack>(), FRAMES * 8);
+        assert_eq!(size_of::<Listener>(), 32);
+        assert_eq!(size_of::<TimeWait>(), 32 + OPTIONS_LEN);
+        assert_eq!(size_of::<Vip>(), 32);
+        assert_eq!(size_of::<Route>(), 72);
+        assert_eq!(size_of::<Neighbour>(), 24);
+        assert_eq!(size_of::<Egress>(), 32);
+        assert_eq!(size_of::<Stack>(), 128);
         assert_eq!(size_of::<Skipped>(), 16);
+        assert_eq!(size_of::<RawConn>(), 8 + 288 + 128 * 3);
+    }
+
+    #[test]
+    fn header_versions_are_found_by_number() {
         assert_eq!(
-            size_of::<RawConn>(),
-            8 + RAW_CONN_LEN + RAW_BEHIND_LEN * RAW_POINTERS.len()
+            HeaderVersion::from_number(HeaderVersion::CURRENT as u32),
+            Some(HeaderVersion::CURRENT)
         );
-        assert_eq!(
-            size_of::<Record<Chain>>(),
-            size_of::<Header>() + size_of::<Chain>()
-        );
+        assert_eq!(HeaderVersion::from_number(0), None);
+        assert_eq!(HeaderVersion::from_number(2), None);
     }
 }

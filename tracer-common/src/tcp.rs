@@ -1,4 +1,4 @@
-//! TCP header flags (RFC 9293, byte 13 of the header). Only these four are looked at and recorded.
+//! TCP header flags (RFC 9293, byte 13 of the header). Only these four are used and recorded.
 
 /// No more data from the sender.
 pub const FIN: u8 = 0x01;
@@ -9,18 +9,18 @@ pub const RST: u8 = 0x04;
 /// The acknowledgement number is valid.
 pub const ACK: u8 = 0x10;
 
-/// What part of a handshake a packet is, by its flags alone.
+/// The part of a handshake that a packet is, by its flags alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Part {
-    /// A first packet: SYN without ACK.
+    /// The first packet: SYN without ACK.
     Syn,
     /// The listener's answer.
     SynAck,
     /// A refusal, or the end of a connection.
     Rst,
-    /// An ACK that may finish a handshake.
+    /// An ACK that may complete a handshake.
     Ack,
-    /// Nothing that a handshake consists of.
+    /// Not part of a handshake.
     Other,
 }
 
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_told_apart_by_flags() {
+    fn flags_identify_the_part() {
         assert_eq!(Part::of(SYN), Part::Syn);
         assert_eq!(Part::of(SYN | ACK), Part::SynAck);
         assert_eq!(Part::of(RST), Part::Rst);

@@ -1,21 +1,19 @@
-//! The outer headers of packets inside a tunnel over IPv4, as far as they stand between a packet's start and the inner
-//! packet.
+//! The outer headers of packets inside a tunnel over IPv4: how to find the inner packet.
 
-/// IP in IP (RFC 2003): Calico's `tunl0`. Also what a record of such a packet carries in
-/// [`crate::record::Header::encapsulation`].
+/// IP in IP (RFC 2003): Calico's `tunl0`. Also the value of [`crate::record::Header::encapsulation`] for it.
 pub const IPIP: u8 = 4;
 
-/// UDP. In a record it stands for VXLAN (RFC 7348): nothing else in UDP is looked into.
+/// UDP. In a record it stands for VXLAN (RFC 7348), the only tunnel over UDP that is parsed.
 pub const UDP: u8 = 17;
 
-/// The UDP ports of VXLAN: IANA's, which Calico and Cilium use, and the one that Linux had before, which flannel uses.
+/// The UDP ports of VXLAN: IANA's, which Calico uses, and the former default of Linux, which flannel and Cilium use.
 pub const VXLAN_PORTS: [u16; 2] = [4789, 8472];
 
-/// What stands between the outer IP header and the inner one with VXLAN: UDP, VXLAN and Ethernet headers.
+/// Bytes between the outer and the inner IP header in VXLAN: UDP, VXLAN and Ethernet headers.
 const VXLAN_LEN: u32 = 8 + 8 + 14;
 
-/// Bytes from the outer IPv4 header to the inner IP header; `None` for what is no tunnel. `length` is that of the outer
-/// header, `port` the destination port if the protocol has one, host byte order.
+/// Bytes from the outer IPv4 header to the inner IP header; `None` if the packet is not a tunnel's. `length` is that of the
+/// outer header, `port` the destination port if the protocol has one, host byte order.
 #[inline(always)]
 #[must_use]
 pub const fn inner(protocol: u8, length: u32, port: u16) -> Option<u32> {
@@ -26,7 +24,7 @@ pub const fn inner(protocol: u8, length: u32, port: u16) -> Option<u32> {
     }
 }
 
-/// The tunnel's name for people.
+/// The tunnel's name, as users see it.
 #[must_use]
 pub const fn name(encapsulation: u8) -> &'static str {
     match encapsulation {
@@ -41,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_inner_packet_is_found_behind_the_headers_of_its_tunnel() {
+    fn the_inner_packet_follows_the_headers_of_its_tunnel() {
         assert_eq!(inner(IPIP, 20, 0), Some(20));
         assert_eq!(inner(UDP, 20, 4789), Some(50));
         assert_eq!(inner(UDP, 24, 8472), Some(54));

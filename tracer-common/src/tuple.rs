@@ -2,9 +2,25 @@
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// An IP address as four 32-bit words in network byte order, IPv4 mapped into IPv6 (`::ffff:a.b.c.d`).
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Debug)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    Debug,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 pub struct Addr(pub [u32; 4]);
 
 impl Addr {
@@ -22,7 +38,7 @@ impl Addr {
         Self([0, 0, 0xffff_u32.to_be(), word])
     }
 
-    /// Is this an IPv4 address? On the wire, none of IPv6 looks so: the kernel discards it (`ip6_rcv_core`).
+    /// Is this an IPv4 address? No IPv6 packet has a mapped address: the kernel drops it (`ip6_rcv_core`).
     #[inline(always)]
     #[must_use]
     pub const fn is_v4(&self) -> bool {
@@ -30,7 +46,7 @@ impl Addr {
         first == 0 && second == 0 && third == 0xffff_u32.to_be()
     }
 
-    /// The address for printing and comparing: IPv4 again where it was mapped.
+    /// The address for printing and comparing: IPv4 if it is mapped.
     #[must_use]
     pub fn ip(self) -> IpAddr {
         let mut bytes = [0; 16];
@@ -40,7 +56,7 @@ impl Addr {
         Ipv6Addr::from(bytes).to_canonical()
     }
 
-    /// No address at all.
+    /// Is this no address at all?
     #[must_use]
     pub fn is_unset(self) -> bool {
         self == Self::default()
@@ -61,9 +77,23 @@ impl From<IpAddr> for Addr {
     }
 }
 
-/// Source and destination of a packet as the packet itself says. Ports are in host byte order.
+/// Source and destination of a packet, from its own headers. Ports are in host byte order.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Debug)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    Debug,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 pub struct Tuple {
     /// Source address.
     pub saddr: Addr,
@@ -76,14 +106,14 @@ pub struct Tuple {
 }
 
 impl Tuple {
-    /// Is it of an IPv6 packet?
+    /// Is it the tuple of an IPv6 packet?
     #[inline(always)]
     #[must_use]
     pub const fn is_v6(&self) -> bool {
         !self.saddr.is_v4()
     }
 
-    /// The tuple of a packet that goes the other way.
+    /// The tuple of a packet in the other direction.
     #[inline(always)]
     #[must_use]
     pub const fn reversed(&self) -> Self {

@@ -1,11 +1,11 @@
-//! The kernel half of tracer: one small program for each row of the hook table.
+//! The kernel half of tracer: a small program for each row of the hook table.
 //!
-//! Every program does the same: take the packet out of the arguments, decide in the first instructions whether
-//! it belongs to a flow that is followed ([`kernel::flow`]), and if so write one record. It changes nothing.
-//! What a hook reads besides the packet is the matter of one file for each subsystem.
+//! Every program takes the packet from the arguments, decides in its first instructions whether it belongs to a traced flow
+//! ([`kernel::flow`]), and if so writes a record. It changes nothing in the kernel. What a hook reads beside the packet is in
+//! one file per subsystem.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
-/// On the host there is nothing to run.
+/// There is nothing to run on the host.
 #[cfg(not(target_arch = "bpf"))]
 fn main() {
     eprintln!("tracer-ebpf is built for the kernel: run `cargo xtask build-ebpf`");
@@ -77,7 +77,7 @@ mod kernel {
 
     macro_rules! programs {
         ($($id:ident = $number:literal, $kind:ident, $name:ident, $exit:ident, $module:literal,
-           $subsystem:ident::$body:ident, [$($need:ident),*], $serves:literal $(, $when:ident)?;)*) => {
+           $subsystem:ident::$body:ident, [$($need:ident),*], $purpose:literal $(, $when:ident)?;)*) => {
             $(program!($kind $id $name $exit $subsystem::$body);)*
         };
     }
@@ -85,11 +85,11 @@ mod kernel {
 
     #[panic_handler]
     fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-        // The verifier accepts no program from which this can be reached.
+        // The verifier accepts no program that can get here.
         loop {}
     }
 
-    // `Dual` because the helpers used are for GPL-compatible programs only.
+    // GPL-compatible, because the kernel allows the helpers used here only then.
     #[unsafe(link_section = "license")]
     #[unsafe(no_mangle)]
     static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

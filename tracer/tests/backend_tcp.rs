@@ -4,7 +4,7 @@ mod story;
 
 use story::{LISTENER, MS, NODE, PATIENCE, POD, Story, has, original, translated};
 use tracer::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::cause::Cause,
     facts::route::{Route, RouteEntry},
     flow::fate::Fate,
@@ -29,7 +29,7 @@ fn thrown_away(story: &mut Story, at: u64, listener: Listener) {
         at + 3,
         Hook::TcpConnRequest,
         Part::Syn,
-        What::Listener(listener),
+        Payload::Listener(listener),
         1,
     );
 }
@@ -209,7 +209,7 @@ fn ack_taken(story: &mut Story, at: u64) {
         Part::Ack,
         tuple,
         POD,
-        What::Socket(socket),
+        Payload::Socket(socket),
     );
 }
 
@@ -219,7 +219,7 @@ fn ack_refused(story: &mut Story, at: u64, ack_backlog: u32) {
         ack_backlog,
         max_ack_backlog: 5,
     };
-    story.in_pod(at, Hook::TcpSynRecvSock, Part::Ack, What::Socket(socket), 0);
+    story.in_pod(at, Hook::TcpSynRecvSock, Part::Ack, Payload::Socket(socket), 0);
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn ack_discarded(story: &mut Story, at: u64, netns: u32) {
         Part::Ack,
         tuple,
         netns,
-        What::Drop(Drop::default()),
+        Payload::Drop(Drop::default()),
     );
 }
 
@@ -320,7 +320,7 @@ fn an_ack_that_is_answered_with_rst_is_a_refusal() {
         Part::Ack,
         tuple,
         POD,
-        What::Socket(socket),
+        Payload::Socket(socket),
     );
     let (_, fate, diagnosis) = story.only();
     assert_eq!(
@@ -334,7 +334,7 @@ fn an_ack_that_the_backend_refuses_for_no_reason_that_was_seen_is_told_as_it_was
     let mut story = Story::new();
     up_to_ack(&mut story, MS);
     let tuple = translated(story.port);
-    let socket = What::Socket(Socket {
+    let socket = Payload::Socket(Socket {
         sock: 1,
         ..Socket::default()
     });
@@ -353,7 +353,7 @@ fn a_pod_that_discards_the_syn_itself_is_silent_and_where_is_told() {
         .facts
         .symbols
         .insert(0x1234, "nft_do_chain+0x40e".to_owned());
-    let drop = What::Drop(Drop {
+    let drop = Payload::Drop(Drop {
         location: 0x1234,
         reason: u32::MAX,
         reserved: 0,
@@ -414,7 +414,13 @@ fn meets(old: TimeWait, verdict: i32) -> (Fate, Option<Cause>) {
     let mut story = Story::new();
     story.arrives(MS);
     story.reaches_pod(2 * MS);
-    story.in_pod(3 * MS, Hook::TcpTimewait, Part::Syn, What::TimeWait(old), verdict);
+    story.in_pod(
+        3 * MS,
+        Hook::TcpTimewait,
+        Part::Syn,
+        Payload::TimeWait(old),
+        verdict,
+    );
     story.discarded_in_pod(4 * MS);
     let (_, fate, diagnosis) = story.only();
     (fate, diagnosis.cause)
@@ -481,10 +487,16 @@ fn a_syn_that_an_ended_connection_lets_in_is_held_to_no_limit_of_the_syn_queue()
         3 * MS,
         Hook::TcpTimewait,
         Part::Syn,
-        What::TimeWait(old),
+        Payload::TimeWait(old),
         time_wait::SYN,
     );
-    story.in_pod(4 * MS, Hook::TcpConnRequest, Part::Syn, What::Listener(full), 1);
+    story.in_pod(
+        4 * MS,
+        Hook::TcpConnRequest,
+        Part::Syn,
+        Payload::Listener(full),
+        1,
+    );
     assert_eq!(story.only().2.cause, Some(Cause::Unknown));
 }
 
@@ -497,7 +509,7 @@ fn a_client_that_is_refused_by_an_ended_connection_tries_again_at_once() {
         3 * MS,
         Hook::TcpTimewait,
         Part::Syn,
-        What::TimeWait(old(1000, 0, None)),
+        Payload::TimeWait(old(1000, 0, None)),
         time_wait::ACK,
     );
     story.discarded_in_pod(4 * MS);

@@ -4,9 +4,9 @@ mod story;
 
 use std::collections::VecDeque;
 
-use story::{MS, NF_DROP, PATIENCE, Story, has, original, translated};
+use story::{MS, PATIENCE, Story, has, original, translated};
 use tracer::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::cause::Cause,
     facts::{
         NetnsFacts,
@@ -22,11 +22,11 @@ use tracer_common::{
     record::{self, Conntrack, NftRule, chain, conntrack},
     tcp::Part,
     tuple::Tuple,
+    uapi::verdict::{NF_ACCEPT, NF_DROP},
 };
 
 const NODE: u32 = 1;
 const FORWARD: u32 = 2;
-const NF_ACCEPT: i32 = 1;
 const PORT: u16 = 40_001;
 
 fn entry_of(port: u16) -> Conntrack {
@@ -39,14 +39,14 @@ fn entry_of(port: u16) -> Conntrack {
     }
 }
 
-fn on_node(story: &mut Story, at: u64, hook: Hook, tuple: Tuple, what: What) {
+fn on_node(story: &mut Story, at: u64, hook: Hook, tuple: Tuple, what: Payload) {
     story.see(at, hook, Part::Syn, tuple, NODE, what);
 }
 
 /// A SYN for which the rules are asked; they choose a pod.
 fn chosen(story: &mut Story, at: u64) {
     story.arrives(at);
-    let entry = What::Conntrack(entry_of(PORT));
+    let entry = Payload::Conntrack(entry_of(PORT));
     story.returns(at + 1, Hook::NatSetup, NF_ACCEPT, entry.clone());
     on_node(story, at + 2, Hook::CtConfirm, translated(PORT), entry);
     story.reaches_pod(at + 3);
@@ -119,7 +119,7 @@ fn nothing_is_proven_where_the_rules_cannot_be_seen_to_be_asked() {
 fn a_new_syn_from_the_same_port_meets_the_entry_too() {
     let mut story = Story::new();
     story.arrives(MS);
-    let entry = What::Conntrack(entry_of(PORT));
+    let entry = Payload::Conntrack(entry_of(PORT));
     on_node(&mut story, MS + 1, Hook::DevStartXmit, translated(PORT), entry);
     story.reaches_pod(MS + 2);
     nowhere(&mut story, &[2 * MS]);
@@ -136,7 +136,7 @@ fn whoever_reads_rules_hears_of_each_such_syn_once() {
     let mut story = Story::new();
     let heard = |story: &mut Story| {
         let mut count = 0;
-        story.engine.take_unasked(|_| count += 1);
+        story.engine.take_bypassing_rules(|_| count += 1);
         count
     };
     chosen(&mut story, MS);
@@ -189,7 +189,7 @@ fn answer_dropped(matches_invalid: bool, is_invalid: bool) -> Option<String> {
     chosen(&mut story, MS);
     story.listener_takes(5 * MS);
     let answer = translated(PORT).reversed();
-    let mut see = |at: u64, hook: Hook, netns: u32, what: What, verdict: Option<i32>| {
+    let mut see = |at: u64, hook: Hook, netns: u32, what: Payload, verdict: Option<i32>| {
         let mut event = story.event(at, hook, Part::SynAck, answer, netns, what);
         if let Some(verdict) = verdict {
             event.phase = record::Phase::Return;
@@ -197,10 +197,10 @@ fn answer_dropped(matches_invalid: bool, is_invalid: bool) -> Option<String> {
         }
         story.engine.push(event);
     };
-    see(6 * MS, Hook::DevStartXmit, 2, What::Packet, None);
-    see(7 * MS, Hook::NetifReceive, NODE, What::Packet, None);
+    see(6 * MS, Hook::DevStartXmit, 2, Payload::Packet, None);
+    see(7 * MS, Hook::NetifReceive, NODE, Payload::Packet, None);
     if is_invalid {
-        see(8 * MS, Hook::CtIn, NODE, What::Packet, Some(NF_ACCEPT));
+        see(8 * MS, Hook::CtIn, NODE, Payload::Packet, Some(NF_ACCEPT));
     }
     let mut dropped = record::Chain {
         nf_hook: FORWARD,
@@ -216,7 +216,7 @@ fn answer_dropped(matches_invalid: bool, is_invalid: bool) -> Option<String> {
         9 * MS,
         Hook::NftDoChain,
         NODE,
-        What::Chain(dropped),
+        Payload::Chain(dropped),
         Some(NF_DROP),
     );
     let freed = record::Drop {
@@ -224,7 +224,7 @@ fn answer_dropped(matches_invalid: bool, is_invalid: bool) -> Option<String> {
         reason: u32::MAX,
         reserved: 0,
     };
-    see(10 * MS, Hook::KfreeSkb, NODE, What::Drop(freed), None);
+    see(10 * MS, Hook::KfreeSkb, NODE, Payload::Drop(freed), None);
     let (_, fate, diagnosis) = story.only();
     assert_eq!(
         (fate, diagnosis.cause),

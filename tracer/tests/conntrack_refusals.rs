@@ -4,9 +4,9 @@ mod story;
 
 use std::net::IpAddr;
 
-use story::{MS, NF_DROP, NF_STOLEN, Story, entry, has};
+use story::{MS, Story, entry, has};
 use tracer::{
-    decode::event::{Event, What},
+    decode::event::{Event, Payload},
     diagnose::{Diagnosis, cause::Cause},
     flow::fate::Fate,
 };
@@ -15,6 +15,7 @@ use tracer_common::{
     record::{Clash, Conntrack, IpvsConn, Phase, conntrack},
     tcp::Part,
     tuple::{Addr, Tuple},
+    uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
 const ENOMEM: i32 = -12;
@@ -63,23 +64,23 @@ fn not_inserted(wanted: Conntrack, clash: Option<Clash>) -> Story {
             conn: 0x9000,
             ..entry(3, 1, 1, 0)
         };
-        story.syn(MS + 4, Hook::IpvsNatXmit, What::IpvsConn(conn));
+        story.syn(MS + 4, Hook::IpvsNatXmit, Payload::IpvsConn(conn));
         let confirm = story.event(
             MS + 5,
             Hook::CtConfirm,
             Part::Syn,
             wanted.reply.reversed(),
             1,
-            What::Conntrack(wanted),
+            Payload::Conntrack(wanted),
         );
         story.engine.push(confirm.clone());
         if let Some(clash) = clash {
-            story.syn(MS + 6, Hook::CtClash, What::Clash(Box::new(clash)));
+            story.syn(MS + 6, Hook::CtClash, Payload::Clash(Box::new(clash)));
         }
         story.engine.push(Event {
             phase: Phase::Return,
             verdict: NF_DROP,
-            what: What::Packet,
+            payload: Payload::Packet,
             time_ns: MS + 7,
             ..confirm
         });
@@ -149,9 +150,9 @@ fn no_entry(table_full: bool) -> Story {
     let mut story = Story::new();
     story.arrives(MS);
     if table_full {
-        story.returns(MS + 1, Hook::CtEarlyDrop, 0, What::Packet);
+        story.returns(MS + 1, Hook::CtEarlyDrop, 0, Payload::Packet);
     }
-    story.returns(MS + 1, Hook::CtAlloc, ENOMEM, What::Packet);
+    story.returns(MS + 1, Hook::CtAlloc, ENOMEM, Payload::Packet);
     story.discarded(MS + 2);
     story
 }
@@ -170,8 +171,8 @@ fn a_table_that_was_full_for_a_later_syn_only_explains_the_first_one_too() {
     story.arrives(MS);
     story.discarded(MS + 2);
     story.arrives(1_001 * MS);
-    story.returns(1_001 * MS + 1, Hook::CtEarlyDrop, 0, What::Packet);
-    story.returns(1_001 * MS + 1, Hook::CtAlloc, ENOMEM, What::Packet);
+    story.returns(1_001 * MS + 1, Hook::CtEarlyDrop, 0, Payload::Packet);
+    story.returns(1_001 * MS + 1, Hook::CtAlloc, ENOMEM, Payload::Packet);
     story.discarded(1_001 * MS + 2);
     story.served(3_001 * MS);
     let (fate, cause, _) = told(story);
@@ -190,9 +191,9 @@ fn a_device_without_address_is_told_from_the_rule_that_asked_for_one() {
                 conn: 0x9000,
                 ..entry(3, 1, 1, 0)
             };
-            story.syn(MS + 4, Hook::IpvsNatXmit, What::IpvsConn(conn));
+            story.syn(MS + 4, Hook::IpvsNatXmit, Payload::IpvsConn(conn));
             if masquerade_failed {
-                story.returns(MS + 5, Hook::NatMasquerade, NF_DROP, What::Packet);
+                story.returns(MS + 5, Hook::NatMasquerade, NF_DROP, Payload::Packet);
             }
             story.discarded_by_rule(MS + 6);
         });

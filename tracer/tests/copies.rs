@@ -3,12 +3,13 @@
 
 mod story;
 
-use story::{MS, NF_DROP, NF_STOLEN, NODE, POD, Story, entry, original, translated};
-use tracer::{decode::event::What, diagnose::cause::Cause, flow::fate::Fate};
+use story::{MS, NODE, POD, Story, entry, original, translated};
+use tracer::{decode::event::Payload, diagnose::cause::Cause, flow::fate::Fate};
 use tracer_common::{
     hook::Hook,
     record::{Drop, IpvsConn, ipvs_conn},
     tcp::Part,
+    uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
 /// The netns of a client on this machine.
@@ -19,14 +20,14 @@ const COPY: u64 = 0xdef;
 /// A SYN in another buffer comes in.
 fn copy_arrives(story: &mut Story, at: u64) {
     let way = (original(story.port), NODE);
-    story.seen(at, Hook::NetifReceive, (Part::Syn, COPY), way, What::Packet);
+    story.seen(at, Hook::NetifReceive, (Part::Syn, COPY), way, Payload::Packet);
 }
 
 /// The copy goes on to the pod.
 fn copy_reaches_pod(story: &mut Story, at: u64) {
     let tuple = translated(story.port);
     for (hook, netns) in [(Hook::DevStartXmit, NODE), (Hook::NetifReceive, POD)] {
-        story.seen(at, hook, (Part::Syn, COPY), (tuple, netns), What::Packet);
+        story.seen(at, hook, (Part::Syn, COPY), (tuple, netns), Payload::Packet);
     }
 }
 
@@ -115,7 +116,7 @@ fn what_a_late_copy_makes_the_backend_say_again_and_again_is_no_stall() {
         copy_arrives(&mut story, 40 * MS);
         let mut elsewhere = entry(3, 1, 1, 0);
         elsewhere.dport = 9090;
-        story.syn(40 * MS, Hook::IpvsNatXmit, What::IpvsConn(elsewhere));
+        story.syn(40 * MS, Hook::IpvsNatXmit, Payload::IpvsConn(elsewhere));
         story.answered(41 * MS);
         story.answered(1_041 * MS);
         let (flow, fate, diagnosis) = story.only();
@@ -212,7 +213,7 @@ fn a_discarded_copy_is_not_the_end_of_the_syn() {
     let mut story = Story::new();
     goes_on(&mut story, MS);
     copy_arrives(&mut story, MS + 20_000);
-    let discarded = What::Drop(Drop {
+    let discarded = Payload::Drop(Drop {
         location: 0x1234,
         reason: u32::MAX,
         reserved: 0,
@@ -259,7 +260,7 @@ fn an_answer_that_the_clients_tcp_does_not_need_any_more_was_not_discarded_elsew
             Hook::NetifReceive,
             (Part::SynAck, skb),
             (back, CLIENT),
-            What::Packet,
+            Payload::Packet,
         );
     }
     story.packet(
@@ -269,7 +270,7 @@ fn an_answer_that_the_clients_tcp_does_not_need_any_more_was_not_discarded_elsew
         translated(story.port).reversed(),
         NODE,
     );
-    let discarded = What::Drop(Drop {
+    let discarded = Payload::Drop(Drop {
         location: 0x1234,
         reason: u32::MAX,
         reserved: 0,
@@ -292,7 +293,7 @@ fn thrown_away_in_tcp(symbol: &str, reason: u32) -> Story {
     goes_on(&mut story, MS);
     story.facts.symbols.insert(0x1234, symbol.to_owned());
     story.facts.drop_reasons.insert(61, "TCP_CLOSE".to_owned());
-    let discarded = What::Drop(Drop {
+    let discarded = Payload::Drop(Drop {
         location: 0x1234,
         reason,
         reserved: 0,
@@ -323,7 +324,7 @@ fn a_client_that_met_a_live_connection_of_its_port_sends_its_syn_again_at_once()
     let tuple = translated(story.port);
     copy_arrives(&mut story, 30 * MS);
     copy_reaches_pod(&mut story, 31 * MS);
-    let what = What::Listener(story::LISTENER);
+    let what = Payload::Listener(story::LISTENER);
     story.seen(
         32 * MS,
         Hook::TcpConnRequest,

@@ -2,9 +2,9 @@
 
 mod story;
 
-use story::{MS, NF_DROP, NF_STOLEN, NODE, PATIENCE, Story, entry, has};
+use story::{MS, NODE, PATIENCE, Story, entry, has};
 use tracer::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{Dataplane, Diagnosis, cause::Cause},
     facts::ipvs_settings::Values,
     flow::{begun::Begun, fate::Fate, model::Flow},
@@ -12,6 +12,7 @@ use tracer::{
 use tracer_common::{
     hook::Hook,
     record::{self, IpvsConn, IpvsService, ipvs_conn},
+    uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
 #[test]
@@ -129,7 +130,7 @@ fn an_old_entry_of_a_draining_server_is_told_from_a_silent_pod() {
         story.arrives(MS);
         story.ipvs(MS + 1, NF_STOLEN, |story| {
             story.lookup(MS + 1, old);
-            story.syn(MS + 1, Hook::IpvsNatXmit, What::IpvsConn(old));
+            story.syn(MS + 1, Hook::IpvsNatXmit, Payload::IpvsConn(old));
         });
         story.reaches_pod(MS + 2);
         let (_, fate, diagnosis) = story.only();
@@ -148,11 +149,11 @@ fn a_service_without_servers_refuses() {
             num_dests: 0,
             ..IpvsService::default()
         };
-        story.syn(MS + 2, Hook::IpvsLeave, What::IpvsService(service));
+        story.syn(MS + 2, Hook::IpvsLeave, Payload::IpvsService(service));
         story.syn(
             MS + 3,
             Hook::IcmpSend,
-            What::Icmp(record::Icmp {
+            Payload::Icmp(record::Icmp {
                 icmp_type: 3,
                 code: 3,
             }),
@@ -421,10 +422,12 @@ fn a_syn_that_ipvs_dropped_is_not_explained_by_a_rule_that_dropped_the_next() {
 #[test]
 fn a_flow_that_is_not_decided_is_handed_out_a_moment_after_each_of_its_syns() {
     let mut story = Story::new();
-    story.engine.remember_open();
+    story.engine.keep_pending();
     let open = |story: &mut Story, now: u64| {
         let mut syns = Vec::new();
-        story.engine.take_open(now, |flow| syns.push(flow.attempts.len()));
+        story
+            .engine
+            .take_pending(now, |flow| syns.push(flow.attempts.len()));
         syns
     };
     story.expired_and_dropped(MS, entry(ipvs_conn::TIME_WAIT, 1, 1, 0));

@@ -2,9 +2,9 @@
 
 mod story;
 
-use story::{MS, NF_DROP, NF_STOLEN, Story, entry, has};
+use story::{MS, Story, entry, has};
 use tracer::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{Diagnosis, cause::Cause},
     facts::{
         NetnsFacts,
@@ -17,6 +17,7 @@ use tracer_common::{
     record::{
         self, IpvsConn, IpvsDest, IpvsDests, IpvsLimits, IpvsService, ipvs_conn, ipvs_dest, ipvs_limits,
     },
+    uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
 const NEW: u64 = 0x9000;
@@ -61,7 +62,7 @@ fn asks_scheduler(story: &mut Story, at: u64, num_dests: u32) {
         num_dests,
         ..IpvsService::default()
     };
-    story.syn(at, Hook::IpvsSchedule, What::IpvsService(service));
+    story.syn(at, Hook::IpvsSchedule, Payload::IpvsService(service));
 }
 
 /// A SYN that IPVS drops in `tcp_conn_schedule`, after what `inside` does.
@@ -71,7 +72,7 @@ fn dropped_in_scheduling(limits: IpvsLimits, inside: impl FnOnce(&mut Story)) ->
     story.ipvs(MS + 1, NF_DROP, |story| {
         story.lookup(MS + 2, IpvsConn::default());
         inside(story);
-        story.returns(MS + 8, Hook::IpvsTcpSchedule, 0, What::IpvsLimits(limits));
+        story.returns(MS + 8, Hook::IpvsTcpSchedule, 0, Payload::IpvsLimits(limits));
         story.schedules(MS + 8, 0);
     });
     story.discarded(MS + 9);
@@ -115,7 +116,12 @@ fn an_entry_that_cannot_be_made_is_told_with_the_limit_that_is_reached() {
     };
     let chooses_in_vain = |story: &mut Story| {
         asks_scheduler(story, MS + 3, 1);
-        story.returns(MS + 4, Hook::IpvsSchedule, 0, What::IpvsConn(IpvsConn::default()));
+        story.returns(
+            MS + 4,
+            Hook::IpvsSchedule,
+            0,
+            Payload::IpvsConn(IpvsConn::default()),
+        );
     };
     let (fate, cause, diagnosis) = told(dropped_in_scheduling(limits, chooses_in_vain));
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::IpvsConnAllocFailed)));
@@ -164,19 +170,24 @@ fn no_server_fits(dests: &[IpvsDest], num_dests: u32, complete: u32) -> Story {
     }
     dropped_in_scheduling(IpvsLimits::default(), |story| {
         asks_scheduler(story, MS + 3, num_dests);
-        story.returns(MS + 4, Hook::IpvsSchedule, 0, What::IpvsConn(IpvsConn::default()));
+        story.returns(
+            MS + 4,
+            Hook::IpvsSchedule,
+            0,
+            Payload::IpvsConn(IpvsConn::default()),
+        );
         let service = IpvsService {
             service: 1,
             num_dests,
             ..IpvsService::default()
         };
-        story.syn(MS + 5, Hook::IpvsLeave, What::IpvsService(service));
-        story.syn(MS + 5, Hook::IpvsLeave, What::IpvsDests(Box::new(all)));
+        story.syn(MS + 5, Hook::IpvsLeave, Payload::IpvsService(service));
+        story.syn(MS + 5, Hook::IpvsLeave, Payload::IpvsDests(Box::new(all)));
         let icmp = record::Icmp {
             icmp_type: 3,
             code: 3,
         };
-        story.syn(MS + 6, Hook::IcmpSend, What::Icmp(icmp));
+        story.syn(MS + 6, Hook::IcmpSend, Payload::Icmp(icmp));
     })
 }
 
@@ -242,12 +253,12 @@ fn scheduled_and_silent(weight: i32, controlled: bool, persistent: Option<u32>) 
             if at == MS {
                 story.lookup(at + 2, IpvsConn::default());
                 asks_scheduler(story, at + 3, 1);
-                story.returns(at + 4, Hook::IpvsSchedule, 0, What::IpvsConn(conn));
+                story.returns(at + 4, Hook::IpvsSchedule, 0, Payload::IpvsConn(conn));
                 story.schedules(at + 4, 1);
             } else {
                 story.lookup(at + 2, conn);
             }
-            story.syn(at + 5, Hook::IpvsNatXmit, What::IpvsConn(conn));
+            story.syn(at + 5, Hook::IpvsNatXmit, Payload::IpvsConn(conn));
         });
         story.reaches_pod(at + 6);
     }
@@ -286,7 +297,7 @@ fn an_old_entry_that_only_affinity_keeps_is_told_from_one_that_is_always_kept() 
         story.arrives(MS);
         story.ipvs(MS + 1, NF_STOLEN, |story| {
             story.lookup(MS + 2, old(mode));
-            story.syn(MS + 3, Hook::IpvsNatXmit, What::IpvsConn(old(mode)));
+            story.syn(MS + 3, Hook::IpvsNatXmit, Payload::IpvsConn(old(mode)));
         });
         story.reaches_pod(MS + 4);
         assert_eq!(told(story).1, Some(expected));
@@ -316,15 +327,15 @@ fn told_and_not_sent(hook: Hook, (icmp_type, code): (u32, u32)) -> Story {
             conn: NEW,
             ..entry(3, 1, 1, 0)
         };
-        story.syn(MS + 4, hook, What::IpvsConn(conn));
+        story.syn(MS + 4, hook, Payload::IpvsConn(conn));
         if (icmp_type, code) == (3, 4) {
             let told = record::TooBig { mtu: 50, length: 60 };
-            story.syn(MS + 5, Hook::IcmpSend, What::TooBig(told));
+            story.syn(MS + 5, Hook::IcmpSend, Payload::TooBig(told));
         }
         story.syn(
             MS + 5,
             Hook::IcmpSend,
-            What::Icmp(record::Icmp { icmp_type, code }),
+            Payload::Icmp(record::Icmp { icmp_type, code }),
         );
     });
     story
@@ -336,7 +347,7 @@ fn without_the_packets_end_only_a_function_that_translates_can_have_told_the_cli
     assert_eq!(cause(Hook::IpvsNatXmit), Some(Cause::IpvsXmitNoRoute));
     assert_eq!(cause(Hook::IpvsDirectXmit), Some(Cause::Unknown));
     let mut story = told_and_not_sent(Hook::IpvsNatXmit, (3, 1));
-    story.syn(MS + 7, Hook::CtConfirm, What::Packet);
+    story.syn(MS + 7, Hook::CtConfirm, Payload::Packet);
     assert_eq!(told(story).1, Some(Cause::Unknown), "it went on");
 }
 

@@ -441,8 +441,5 @@ fn show_draws_both_halves() {
     );
     let none = recorded.run(&["show", "a.trace", "b.trace", "99"]);
     assert_eq!(none.status.code(), Some(1));
-    assert!(
-        String::from_utf8_lossy(&none.stderr)
-            .contains("a.trace tells of no flow 99; its flows have numbers up to 4")
-    );
+    assert!(String::from_utf8_lossy(&none.stderr).contains("no flow 99 in"));
 }

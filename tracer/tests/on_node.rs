@@ -2,23 +2,24 @@
 
 mod story;
 
-use story::{LISTENER, MS, NF_DROP, NF_STOLEN, NODE, POD, Story, entry, original, translated};
-use tracer::{decode::event::What, diagnose::cause::Cause, flow::fate::Fate};
+use story::{LISTENER, MS, NODE, POD, Story, entry, original, translated};
+use tracer::{decode::event::Payload, diagnose::cause::Cause, flow::fate::Fate};
 use tracer_common::{
     hook::Hook,
     record::{Drop, Listener, Neighbour, Socket, ipvs_conn},
     tcp::Part,
+    uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
 /// The SYN of a client on the node: its socket asks, IPVS is asked, the pod's device gets it.
 fn asks(story: &mut Story, at: u64) {
-    story.syn(at, Hook::TcpConnect, What::Packet);
+    story.syn(at, Hook::TcpConnect, Payload::Packet);
     sent(story, at);
 }
 
 fn sent(story: &mut Story, at: u64) {
     story.ipvs(at + 1, NF_STOLEN, |story| {
-        story.syn(at + 2, Hook::IpvsNatXmit, What::IpvsConn(entry(3, 1, 1, 0)));
+        story.syn(at + 2, Hook::IpvsNatXmit, Payload::IpvsConn(entry(3, 1, 1, 0)));
     });
     story.reaches_pod(at + 3);
 }
@@ -41,7 +42,7 @@ fn a_syn_that_a_client_on_the_node_sends_again_counts_once() {
     let mut story = Story::new();
     asks(&mut story, MS);
     sent(&mut story, 1_001 * MS);
-    story.syn(1_001 * MS + 5, Hook::TcpRetransmit, What::Packet);
+    story.syn(1_001 * MS + 5, Hook::TcpRetransmit, Payload::Packet);
     let (flow, fate, diagnosis) = story.only();
     assert_eq!(
         (fate, diagnosis.cause),
@@ -70,10 +71,10 @@ fn is_dropped_by_ipvs(story: &mut Story, at: u64) {
 #[test]
 fn what_is_seen_of_a_repetition_before_the_kernel_tells_of_it_is_the_repetitions() {
     let mut story = Story::new();
-    story.syn(MS, Hook::TcpConnect, What::Packet);
+    story.syn(MS, Hook::TcpConnect, Payload::Packet);
     is_dropped_by_ipvs(&mut story, MS + 1);
     sent(&mut story, 1_001 * MS);
-    story.syn(1_001 * MS + 9, Hook::TcpRetransmit, What::Packet);
+    story.syn(1_001 * MS + 9, Hook::TcpRetransmit, Payload::Packet);
     is_answered(&mut story, 1_002 * MS);
     let (flow, fate, diagnosis) = story.only();
     assert_eq!(
@@ -86,11 +87,11 @@ fn what_is_seen_of_a_repetition_before_the_kernel_tells_of_it_is_the_repetitions
 #[test]
 fn a_repetition_that_is_discarded_on_its_way_out_counts_although_the_kernel_does_not_tell() {
     let mut story = Story::new();
-    story.syn(MS, Hook::TcpConnect, What::Packet);
+    story.syn(MS, Hook::TcpConnect, Payload::Packet);
     is_dropped_by_ipvs(&mut story, MS + 1);
     is_dropped_by_ipvs(&mut story, 1_001 * MS);
     sent(&mut story, 3_001 * MS);
-    story.syn(3_001 * MS + 9, Hook::TcpRetransmit, What::Packet);
+    story.syn(3_001 * MS + 9, Hook::TcpRetransmit, Payload::Packet);
     is_answered(&mut story, 3_002 * MS);
     let (flow, _, diagnosis) = story.only();
     assert_eq!(diagnosis.cause, Some(Cause::IpvsReuseDropped));
@@ -102,15 +103,21 @@ fn the_way_of_a_repetition_that_is_discarded_behind_its_device_is_its_own() {
     let mut story = Story::new();
     let way = (original(story.port), NODE);
     let leaves = |story: &mut Story, at| {
-        let dropped = What::Drop(Drop {
+        let dropped = Payload::Drop(Drop {
             location: 0x1234,
             reason: u32::MAX,
             reserved: 0,
         });
-        story.seen(at, Hook::DevStartXmit, (Part::Syn, 0x100 + at), way, What::Packet);
+        story.seen(
+            at,
+            Hook::DevStartXmit,
+            (Part::Syn, 0x100 + at),
+            way,
+            Payload::Packet,
+        );
         story.seen(at + 1, Hook::KfreeSkb, (Part::Syn, 0x100 + at), way, dropped);
     };
-    story.syn(MS, Hook::TcpConnect, What::Packet);
+    story.syn(MS, Hook::TcpConnect, Payload::Packet);
     leaves(&mut story, MS + 1);
     leaves(&mut story, 1_001 * MS);
     let (flow, ..) = story.only();
@@ -125,7 +132,7 @@ fn where_no_hook_meets_a_repetition_its_devices_do() {
     story.discarded_in_pod(MS + 5);
     // An entry of conntrack translates it: no rule is asked.
     story.reaches_pod(1_001 * MS);
-    story.syn(1_001 * MS + 9, Hook::TcpRetransmit, What::Packet);
+    story.syn(1_001 * MS + 9, Hook::TcpRetransmit, Payload::Packet);
     story.listener_takes(1_001 * MS + 10);
     is_answered(&mut story, 1_002 * MS);
     let (flow, ..) = story.only();
@@ -141,25 +148,25 @@ fn where_no_hook_meets_a_repetition_its_devices_do() {
 #[test]
 fn a_syn_that_still_waits_for_a_hardware_address_is_the_old_one() {
     let mut story = Story::new();
-    story.syn(MS, Hook::TcpConnect, What::Packet);
+    story.syn(MS, Hook::TcpConnect, Payload::Packet);
     let way = (translated(story.port), NODE);
-    let waits = What::Neighbour(Neighbour::default());
+    let waits = Payload::Neighbour(Neighbour::default());
     story.seen(MS + 1, Hook::NeighbourSend, (Part::Syn, 0x111), way, waits);
     story.seen(
         1_000 * MS,
         Hook::DevStartXmit,
         (Part::Syn, 0x111),
         way,
-        What::Packet,
+        Payload::Packet,
     );
     story.seen(
         1_000 * MS + 5,
         Hook::DevStartXmit,
         (Part::Syn, 0x222),
         way,
-        What::Packet,
+        Payload::Packet,
     );
-    story.syn(1_000 * MS + 9, Hook::TcpRetransmit, What::Packet);
+    story.syn(1_000 * MS + 9, Hook::TcpRetransmit, Payload::Packet);
     let (flow, ..) = story.only();
     let of = |skb: u64| {
         flow.steps
@@ -175,7 +182,7 @@ fn a_syn_that_still_waits_for_a_hardware_address_is_the_old_one() {
 fn a_repetition_counts_nothing_for_a_client_that_comes_in_by_a_device() {
     let mut story = Story::new();
     story.arrives(MS);
-    story.syn(1_001 * MS, Hook::TcpRetransmit, What::Packet);
+    story.syn(1_001 * MS, Hook::TcpRetransmit, Payload::Packet);
     assert_eq!(story.only().0.attempts.len(), 1);
 }
 
@@ -187,7 +194,7 @@ fn a_client_on_the_node_is_refused_at_its_socket() {
         2 * MS,
         Hook::TcpSendReset,
         Part::Syn,
-        What::Socket(Socket::default()),
+        Payload::Socket(Socket::default()),
         0,
     );
     let back = original(story.port).reversed();
@@ -211,7 +218,7 @@ fn a_backend_in_the_nodes_own_netns_has_queues_too() {
         },
         translated(story.port),
     );
-    story.on_node(2 * MS, Hook::TcpConnRequest, tuple, What::Listener(full), 1);
+    story.on_node(2 * MS, Hook::TcpConnRequest, tuple, Payload::Listener(full), 1);
     let (_, fate, diagnosis) = story.only();
     assert_eq!(
         (fate, diagnosis.cause),

@@ -4,9 +4,9 @@ mod story;
 
 use std::net::SocketAddr;
 
-use story::{MS, NF_STOLEN, NODE, POD, Story, entry, has, original};
+use story::{MS, NODE, POD, Story, entry, has, original};
 use tracer::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{Dataplane, cause::Cause},
     flow::fate::Fate,
 };
@@ -15,6 +15,7 @@ use tracer_common::{
     record::{self, IpvsConn, Socket},
     tcp::Part,
     tuple::Tuple,
+    uapi::verdict::NF_STOLEN,
 };
 
 const SYN: (Part, u64) = (Part::Syn, 0xabc);
@@ -37,9 +38,9 @@ fn sent_on(story: &mut Story, at: u64, by: Hook) {
             conn: 0x9000,
             ..entry(3, 1, 1, 0)
         };
-        story.syn(at + 4, by, What::IpvsConn(conn));
+        story.syn(at + 4, by, Payload::IpvsConn(conn));
     });
-    story.syn(at + 5, Hook::DevStartXmit, What::Packet);
+    story.syn(at + 5, Hook::DevStartXmit, Payload::Packet);
 }
 
 /// The real server, in a namespace of this machine, gets it.
@@ -49,7 +50,7 @@ fn comes_to_pod(story: &mut Story, at: u64) {
 }
 
 fn taken(story: &mut Story, at: u64) {
-    let what = What::Listener(story::LISTENER);
+    let what = Payload::Listener(story::LISTENER);
     let tuple = tuple(story);
     story.see(at, Hook::TcpConnRequest, Part::Syn, tuple, POD, what);
 }
@@ -118,7 +119,7 @@ fn a_real_server_without_listener_refuses_the_client_by_itself() {
     sent_on(&mut story, MS, Hook::IpvsTunnelXmit);
     comes_to_pod(&mut story, 2 * MS);
     let tuple = tuple(&story);
-    let what = What::Socket(Socket::default());
+    let what = Payload::Socket(Socket::default());
     story.see(3 * MS, Hook::TcpSendReset, Part::Syn, tuple, POD, what);
     story.packet(4 * MS, Hook::DevStartXmit, Part::Rst, tuple.reversed(), POD);
     let (_, fate, diagnosis) = story.only();
@@ -149,9 +150,9 @@ fn an_old_entry_of_a_draining_server_is_named_however_ipvs_sends() {
     story.ipvs(MS + 1, NF_STOLEN, |story| {
         let old = entry(5, 0, 1, 0);
         story.lookup(MS + 2, old);
-        story.syn(MS + 3, Hook::IpvsDirectXmit, What::IpvsConn(old));
+        story.syn(MS + 3, Hook::IpvsDirectXmit, Payload::IpvsConn(old));
     });
-    story.syn(MS + 4, Hook::DevStartXmit, What::Packet);
+    story.syn(MS + 4, Hook::DevStartXmit, Payload::Packet);
     let (_, fate, diagnosis) = story.only();
     assert_eq!(
         (fate, diagnosis.cause),
@@ -163,7 +164,7 @@ fn an_old_entry_of_a_draining_server_is_named_however_ipvs_sends() {
 fn a_routed_syn_is_followed_into_the_next_namespace() {
     let mut story = Story::new();
     story.arrives(MS);
-    story.syn(MS + 1, Hook::DevStartXmit, What::Packet);
+    story.syn(MS + 1, Hook::DevStartXmit, Payload::Packet);
     comes_to_pod(&mut story, 2 * MS);
     taken(&mut story, 3 * MS);
     let (flow, ..) = story.only();
@@ -183,7 +184,7 @@ fn what_a_client_on_this_machine_sends_again_counts_once_it_comes_in() {
     // The buffer of the first SYN is free again and serves for the second one.
     for hook in [Hook::DevStartXmit, Hook::NetifReceive] {
         let tuple = tuple(&story);
-        story.seen(1_000 * MS, hook, SYN, (tuple, CLIENT), What::Packet);
+        story.seen(1_000 * MS, hook, SYN, (tuple, CLIENT), Payload::Packet);
     }
     sent_on(&mut story, 1_001 * MS, Hook::IpvsDirectXmit);
     comes_to_pod(&mut story, 1_002 * MS);
@@ -200,7 +201,7 @@ fn what_a_client_on_this_machine_sends_again_counts_once_it_comes_in() {
 fn a_routed_syn_that_comes_to_nothing_in_another_namespace_blames_nobody() {
     let mut story = Story::new();
     story.arrives(MS);
-    story.syn(MS + 1, Hook::DevStartXmit, What::Packet);
+    story.syn(MS + 1, Hook::DevStartXmit, Payload::Packet);
     comes_to_pod(&mut story, 2 * MS);
     let (_, fate, diagnosis) = story.only();
     assert_eq!((fate, diagnosis.cause), (Fate::Unanswered, Some(Cause::Unknown)));
@@ -221,12 +222,12 @@ fn the_buffer_of_a_syn_that_was_freed_beyond_the_node_serves_others() {
         reserved: 0,
     };
     let mut seen = |at, hook, netns, what| story.seen(at, hook, SYN, (syn, netns), what);
-    seen(MS, Hook::NetifReceive, NODE, What::Packet);
-    seen(2 * MS, Hook::DevStartXmit, NODE, What::Packet);
-    seen(3 * MS, Hook::NetifReceive, POD, What::Packet);
-    seen(4 * MS, Hook::KfreeSkb, POD, What::Drop(freed));
+    seen(MS, Hook::NetifReceive, NODE, Payload::Packet);
+    seen(2 * MS, Hook::DevStartXmit, NODE, Payload::Packet);
+    seen(3 * MS, Hook::NetifReceive, POD, Payload::Packet);
+    seen(4 * MS, Hook::KfreeSkb, POD, Payload::Drop(freed));
     // The client, in that namespace, sends its SYN again; where it comes in is not this step.
-    seen(1_004 * MS, Hook::DevStartXmit, POD, What::Packet);
+    seen(1_004 * MS, Hook::DevStartXmit, POD, Payload::Packet);
     let (flow, ..) = story.only();
     assert_eq!(flow.attempts.len(), 1);
     let last = flow.steps.last().map(|step| step.event.hook);

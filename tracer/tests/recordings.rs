@@ -176,7 +176,7 @@ fn one_flow_is_shown_step_by_step() {
         }
         let none = tracer(&["show", &recording, "999999"]);
         assert_eq!(none.status.code(), Some(1));
-        assert!(String::from_utf8_lossy(&none.stderr).contains("tells of no flow 999999"));
+        assert!(String::from_utf8_lossy(&none.stderr).contains("no flow 999999 in"));
     }
 }
 
@@ -211,12 +211,12 @@ fn where_nothing_can_be_written_record_says_so_before_it_attaches_anything() {
 }
 
 #[test]
-fn options_that_do_not_fit_together_are_told() {
+fn contradictory_options_are_refused() {
     for (arguments, named) in [
         (&["record"][..], "--output"),
         (
             &["record", "-o", "-", "--ring", "1MiB"],
-            "standard output is one file",
+            "several files to standard output",
         ),
         (
             &["record", "-o", "x", "--ring", "1MiB", "--rotate-size", "1MiB"],

@@ -2,13 +2,14 @@
 
 mod story;
 
-use story::{MS, NF_STOLEN, NODE, PATIENCE, POD, Story, entry, has, original, translated};
-use tracer::{decode::event::What, diagnose::cause::Cause, flow::fate::Fate};
+use story::{MS, NODE, PATIENCE, POD, Story, entry, has, original, translated};
+use tracer::{decode::event::Payload, diagnose::cause::Cause, flow::fate::Fate};
 use tracer_common::{
     hook::Hook,
     record::{self, IpvsConn, Socket, Vip},
     tcp::Part,
     tuple::{Addr, Tuple},
+    uapi::verdict::NF_STOLEN,
 };
 
 const CLIENT: u32 = 3;
@@ -18,7 +19,7 @@ fn taken(story: &mut Story, at: u64) {
     story.arrives(at);
     story.ipvs(at + 1, NF_STOLEN, |story| {
         story.lookup(at + 2, IpvsConn::default());
-        story.syn(at + 3, Hook::IpvsNatXmit, What::IpvsConn(entry(3, 1, 1, 0)));
+        story.syn(at + 3, Hook::IpvsNatXmit, Payload::IpvsConn(entry(3, 1, 1, 0)));
     });
     story.reaches_pod(at + 4);
     story.listener_takes(at + 6);
@@ -35,8 +36,8 @@ fn comes_back(story: &mut Story, at: u64) {
     story.packet(at + 1, Hook::NetifReceive, Part::SynAck, answer, NODE);
 }
 
-fn drop() -> What {
-    What::Drop(record::Drop {
+fn drop() -> Payload {
+    Payload::Drop(record::Drop {
         location: 0x1234,
         reason: u32::MAX,
         reserved: 0,
@@ -128,7 +129,7 @@ fn an_answer_that_the_node_takes_for_its_own_was_not_translated() {
         ..answer(&story)
     };
     story.packet(2 * MS, Hook::NetifReceive, Part::SynAck, answer, NODE);
-    let none = What::Socket(Socket::default());
+    let none = Payload::Socket(Socket::default());
     story.see(3 * MS, Hook::TcpSendReset, Part::SynAck, answer, NODE, none);
     story.see(4 * MS, Hook::KfreeSkb, Part::SynAck, answer, NODE, drop());
     let (_, fate, diagnosis) = story.only();
@@ -143,7 +144,7 @@ fn an_ack_that_nothing_translates_any_more_meets_the_nodes_own_tcp() {
     let mut story = Story::new();
     taken(&mut story, MS);
     comes_back(&mut story, 2 * MS);
-    let (asked, none) = (original(story.port), What::Socket(Socket::default()));
+    let (asked, none) = (original(story.port), Payload::Socket(Socket::default()));
     story.packet(3 * MS, Hook::DevStartXmit, Part::SynAck, asked.reversed(), NODE);
     story.packet(4 * MS, Hook::NetifReceive, Part::Ack, asked, NODE);
     story.see(5 * MS, Hook::TcpSendReset, Part::Ack, asked, NODE, none);
@@ -166,7 +167,10 @@ fn a_client_on_the_node_that_is_gone_is_no_failed_translation() {
     let mut story = Story::new();
     taken(&mut story, MS);
     story.answered(2 * MS);
-    let (back, none) = (original(story.port).reversed(), What::Socket(Socket::default()));
+    let (back, none) = (
+        original(story.port).reversed(),
+        Payload::Socket(Socket::default()),
+    );
     story.see(3 * MS, Hook::TcpSendReset, Part::SynAck, back, NODE, none);
     story.see(4 * MS, Hook::KfreeSkb, Part::SynAck, back, NODE, drop());
     let (_, fate, diagnosis) = story.only();
@@ -182,7 +186,10 @@ fn an_answer_that_was_translated_for_a_client_on_the_node_that_is_gone_was_not_l
     taken(&mut story, MS);
     comes_back(&mut story, 2 * MS);
     // IPVS translates it in the input hook: it leaves by no device.
-    let (back, none) = (original(story.port).reversed(), What::Socket(Socket::default()));
+    let (back, none) = (
+        original(story.port).reversed(),
+        Payload::Socket(Socket::default()),
+    );
     story.see(3 * MS, Hook::TcpSendReset, Part::SynAck, back, NODE, none);
     story.see(4 * MS, Hook::KfreeSkb, Part::SynAck, back, NODE, drop());
     let (_, fate, diagnosis) = story.only();
@@ -199,7 +206,7 @@ fn each_answer_to_a_client_on_the_node_that_is_gone_is_refused_in_its_own_buffer
     taken(&mut story, MS);
     let back = original(story.port).reversed();
     for (at, skb) in [(3 * MS, 1), (1_003 * MS, 2)] {
-        let (way, none) = ((back, NODE), What::Socket(Socket::default()));
+        let (way, none) = ((back, NODE), Payload::Socket(Socket::default()));
         story.seen(at, Hook::TcpSendReset, (Part::SynAck, skb), way, none);
         story.seen(at + 1, Hook::KfreeSkb, (Part::SynAck, skb), way, drop());
     }
@@ -217,7 +224,7 @@ fn an_answer_that_ipvs_gives_to_another_service_was_not_translated() {
     comes_back(&mut story, 2 * MS);
     let (answer, node) = (answer(&story), original(story.port).daddr);
     let vip = |addr, port| {
-        What::Vip(Vip {
+        Payload::Vip(Vip {
             conn: 1,
             addr,
             port,
@@ -265,7 +272,7 @@ fn a_client_that_refuses_the_backend_itself_got_the_answer_another_way() {
     let mut story = Story::new();
     story.arrives(MS);
     story.ipvs(MS + 1, NF_STOLEN, |story| {
-        story.syn(MS + 3, Hook::IpvsNatXmit, What::IpvsConn(entry(3, 1, 1, 0)));
+        story.syn(MS + 3, Hook::IpvsNatXmit, Payload::IpvsConn(entry(3, 1, 1, 0)));
     });
     let sent = translated(story.port);
     story.packet(MS + 4, Hook::DevStartXmit, Part::Syn, sent, NODE);

@@ -4,9 +4,9 @@ mod story;
 
 use std::net::IpAddr;
 
-use story::{MS, NF_STOLEN, NODE, POD, Story, has, original, translated};
+use story::{MS, NODE, POD, Story, has, original, translated};
 use tracer::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{Diagnosis, cause::Cause},
     facts::route::{Route, RouteEntry},
     flow::{fate::Fate, model::Flow},
@@ -16,6 +16,7 @@ use tracer_common::{
     record::{self, Icmp, Neighbour, route},
     tcp::Part,
     tuple::Tuple,
+    uapi::verdict::NF_STOLEN,
 };
 
 const SYN: (Part, u64) = (Part::Syn, 0xabc);
@@ -74,8 +75,8 @@ fn way(kind: u8, device: &str) -> Route {
     })
 }
 
-fn drop(location: u64, reason: u32) -> What {
-    What::Drop(record::Drop {
+fn drop(location: u64, reason: u32) -> Payload {
+    Payload::Drop(record::Drop {
         location,
         reason,
         reserved: 0,
@@ -83,8 +84,8 @@ fn drop(location: u64, reason: u32) -> What {
 }
 
 /// The settings that `ip_handle_martian_source` found.
-fn settings(rp_filter: i32, accept_local: u32) -> What {
-    What::Route(record::Route {
+fn settings(rp_filter: i32, accept_local: u32) -> Payload {
+    Payload::Route(record::Route {
         have: route::RP_FILTER | route::RP_FILTER_ALL | route::ACCEPT_LOCAL,
         rp_filter,
         accept_local,
@@ -93,8 +94,8 @@ fn settings(rp_filter: i32, accept_local: u32) -> What {
 }
 
 /// The error of the route with which `ip_error` was called.
-fn no_way(forwarding: i32, error: i32) -> What {
-    What::Route(record::Route {
+fn no_way(forwarding: i32, error: i32) -> Payload {
+    Payload::Route(record::Route {
         have: route::FORWARDING | route::FORWARDING_ALL | route::ERROR,
         forwarding,
         forwarding_all: forwarding,
@@ -103,8 +104,8 @@ fn no_way(forwarding: i32, error: i32) -> What {
     })
 }
 
-fn waits() -> What {
-    What::Neighbour(Neighbour {
+fn waits() -> Payload {
+    Payload::Neighbour(Neighbour {
         address: translated(1).daddr,
         state: 1,
         reserved: 0,
@@ -116,7 +117,7 @@ fn on_node(tuple: Tuple) -> (Tuple, u32) {
 }
 
 /// The source of the SYN is refused, and the SYN freed where `location` says.
-fn refused(story: &mut Story, found: What, (location, reason): (u64, u32)) -> (Flow, Fate, Diagnosis) {
+fn refused(story: &mut Story, found: Payload, (location, reason): (u64, u32)) -> (Flow, Fate, Diagnosis) {
     let syn = on_node(original(story.port));
     story.arrives(MS);
     story.seen(MS + 1, Hook::RouteMartian, SYN, syn, found);
@@ -156,7 +157,7 @@ fn the_reason_tells_the_reverse_path_filter_from_a_martian() {
 fn without_reasons_the_settings_and_the_way_back_tell() {
     let on = || settings(2, 0);
     let place = (IN_ROUTING, NO_REASON);
-    let with = |way: Option<Route>, found: What| {
+    let with = |way: Option<Route>, found: Payload| {
         let mut story = story(false);
         story.facts.routes.extend(way.map(|way| ((NODE, client()), way)));
         cause_of(&refused(&mut story, found, place))
@@ -172,7 +173,7 @@ fn without_reasons_the_settings_and_the_way_back_tell() {
     // The way leads through the device that the SYN came in by, so it has changed since.
     assert_eq!(with(Some(way(1, "eth0")), on()), UNKNOWN);
     assert_eq!(with(None, on()), UNKNOWN);
-    let unread = What::Route(record::Route::default());
+    let unread = Payload::Route(record::Route::default());
     assert_eq!(with(Some(way(1, "eth1")), unread), UNKNOWN);
 }
 
@@ -235,7 +236,7 @@ fn a_pod_that_has_not_the_address_is_no_router_with_a_wrong_setting() {
 }
 
 /// There is no way for the SYN after DNAT; `told` is the ICMP error that the client gets.
-fn unreachable(found: What, told: Option<u32>) -> (Flow, Fate, Diagnosis) {
+fn unreachable(found: Payload, told: Option<u32>) -> (Flow, Fate, Diagnosis) {
     let mut story = story(true);
     let syn = on_node(translated(story.port));
     story.arrives(MS);
@@ -246,7 +247,7 @@ fn unreachable(found: What, told: Option<u32>) -> (Flow, Fate, Diagnosis) {
             Hook::IcmpSend,
             SYN,
             syn,
-            What::Icmp(Icmp { icmp_type: 3, code }),
+            Payload::Icmp(Icmp { icmp_type: 3, code }),
         );
     }
     story.seen(MS + 3, Hook::KfreeSkb, SYN, syn, drop(IN_IP_ERROR, NOT_SPECIFIED));
@@ -276,7 +277,7 @@ fn forwarding_that_is_off_is_another_cause_than_no_route() {
     assert_eq!(cause_of(&told), (Fate::Dropped, Some(Cause::RouteForwardingOff)));
     assert!(has(&told.2, "net.ipv4.conf.eth0.forwarding", "0"), "{:?}", told.2);
     // What cannot be read tells neither.
-    let told = unreachable(What::Route(record::Route::default()), None);
+    let told = unreachable(Payload::Route(record::Route::default()), None);
     assert_eq!(cause_of(&told), UNKNOWN);
 }
 
@@ -287,7 +288,7 @@ fn an_answer_that_is_not_forwarded_is_a_drop_on_the_way_back() {
     story.arrives(MS);
     story.reaches_pod(MS + 5);
     story.listener_takes(MS + 7);
-    story.seen(MS + 8, Hook::NetifReceive, ANSWER, answer, What::Packet);
+    story.seen(MS + 8, Hook::NetifReceive, ANSWER, answer, Payload::Packet);
     story.seen(MS + 9, Hook::RouteError, ANSWER, answer, no_way(0, 113));
     story.seen(
         MS + 10,
@@ -358,7 +359,7 @@ fn the_syn_that_was_refused_tells_although_another_one_waits_already() {
         icmp_type: 3,
         code: 1,
     };
-    story.seen(3_001 * MS, Hook::IcmpSend, SYN, syn, What::Icmp(unreachable));
+    story.seen(3_001 * MS, Hook::IcmpSend, SYN, syn, Payload::Icmp(unreachable));
     story.seen(
         3_001 * MS + 1,
         Hook::KfreeSkb,
@@ -368,7 +369,7 @@ fn the_syn_that_was_refused_tells_although_another_one_waits_already() {
     );
     let next = (Part::Syn, 0x777);
     let again = on_node(original(story.port));
-    story.seen(3_001 * MS + 2, Hook::NetifReceive, next, again, What::Packet);
+    story.seen(3_001 * MS + 2, Hook::NetifReceive, next, again, Payload::Packet);
     story.seen(3_001 * MS + 3, Hook::NeighbourSend, next, syn, waits());
     assert_eq!(
         cause_of(&story.only()),
@@ -401,11 +402,11 @@ fn resolved_after(waited: u64) -> (Flow, Fate, Diagnosis) {
     if waited < 1_000 * MS {
         known(&mut story);
     }
-    story.seen(1_001 * MS, Hook::NetifReceive, second, again, What::Packet);
+    story.seen(1_001 * MS, Hook::NetifReceive, second, again, Payload::Packet);
     if waited > 1_000 * MS {
         story.seen(1_001 * MS, Hook::NeighbourSend, second, sent, waits());
         known(&mut story);
-        story.seen(MS + waited, Hook::DevStartXmit, second, sent, What::Packet);
+        story.seen(MS + waited, Hook::DevStartXmit, second, sent, Payload::Packet);
     }
     story.answered(2_001 * MS);
     story.acknowledged(2_002 * MS);

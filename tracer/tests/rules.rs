@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use story::{MS, Story, has};
 use tracer::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{Dataplane, Diagnosis, cause::Cause},
     facts::{
         NetnsFacts, iptables,
@@ -22,12 +22,11 @@ use tracer::{
 use tracer_common::{
     hook::Hook,
     record::{self, IpvsService, NftRule, chain, table},
+    uapi::{nft_verdict::NFT_JUMP, verdict::NF_DROP},
 };
 
 const NODE: u32 = 1;
 const INPUT: u32 = 1;
-const NF_DROP: i32 = 0;
-const NFT_JUMP: i32 = -3;
 
 fn name<const N: usize>(text: &str) -> [u8; N] {
     let mut bytes = [0; N];
@@ -109,7 +108,7 @@ fn told(facts: NetnsFacts, chain: record::Chain) -> Diagnosis {
     let mut story = Story::new();
     story.facts.netns.insert(NODE, facts);
     story.arrives(MS);
-    story.dropped_by(2 * MS, Hook::NftDoChain, What::Chain(chain));
+    story.dropped_by(2 * MS, Hook::NftDoChain, Payload::Chain(chain));
     let (_, fate, diagnosis) = story.only();
     assert_eq!(fate, Fate::Dropped);
     diagnosis
@@ -242,7 +241,7 @@ fn a_policy_is_not_blamed_while_rules_cannot_be_seen() {
         code: -1,
         ..by(0, 0)
     };
-    story.dropped_by(2 * MS, Hook::NftDoChain, What::Chain(nothing));
+    story.dropped_by(2 * MS, Hook::NftDoChain, Payload::Chain(nothing));
     let (_, _, diagnosis) = story.only();
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));
     assert!(has(&diagnosis, "rule", "or whether its policy") && !has(&diagnosis, "policy of", ""));
@@ -287,7 +286,7 @@ fn told_by_legacy(table_name: &str, tables: Vec<iptables::Table>) -> Diagnosis {
         ctinfo: table::NEW,
         ..record::Table::default()
     };
-    story.dropped_by(2 * MS, Hook::IptDoTable, What::Table(seen));
+    story.dropped_by(2 * MS, Hook::IptDoTable, Payload::Table(seen));
     story.only().2
 }
 
@@ -483,7 +482,7 @@ fn kube_proxy_drops_where_the_node_has_no_endpoint() {
 }
 
 #[test]
-fn kube_proxys_comment_says_why_it_drops() {
+fn kube_proxy_comment_gives_the_reason_for_a_drop() {
     let with = |comment: &str| {
         let mut facts = filter();
         facts.rules[2].comment = Some(comment.to_owned());
@@ -516,12 +515,12 @@ fn left_by_ipvs(num_dests: u32, local: &[u16]) -> Option<Cause> {
             num_dests,
             ..IpvsService::default()
         };
-        story.syn(2 * MS + 1, Hook::IpvsLeave, What::IpvsService(service));
+        story.syn(2 * MS + 1, Hook::IpvsLeave, Payload::IpvsService(service));
         let icmp = record::Icmp {
             icmp_type: 3,
             code: 3,
         };
-        story.syn(2 * MS + 2, Hook::IcmpSend, What::Icmp(icmp));
+        story.syn(2 * MS + 2, Hook::IcmpSend, Payload::Icmp(icmp));
     });
     let (_, fate, diagnosis) = story.only();
     assert_eq!(
@@ -547,7 +546,7 @@ fn whoever_translates_is_the_dataplane() {
     ] {
         let mut story = Story::new();
         story.arrives(MS);
-        story.syn(2 * MS, hook, What::Packet);
+        story.syn(2 * MS, hook, Payload::Packet);
         story.reaches_pod(3 * MS);
         story.answered(4 * MS);
         story.acknowledged(5 * MS);

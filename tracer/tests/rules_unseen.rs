@@ -4,7 +4,7 @@ mod story;
 
 use story::{MS, NODE, Story, has, original};
 use tracer::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{Diagnosis, cause::Cause},
     facts::{
         NetnsFacts,
@@ -86,7 +86,7 @@ fn freed(facts: NetnsFacts, functions: &[&str]) -> Diagnosis {
     }
     story.arrives(MS);
     let tuple = original(story.port);
-    let what = What::Stack(Box::new(stack));
+    let what = Payload::Stack(Box::new(stack));
     story.see(2 * MS, Hook::KfreeSkb, Part::Syn, tuple, NODE, what);
     story.discarded(2 * MS + 1);
     story.only().2

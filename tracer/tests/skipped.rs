@@ -2,15 +2,16 @@
 
 mod story;
 
-use story::{MS, NF_STOLEN, NODE, POD, Story, entry, original, translated};
-use tracer::{decode::event::What, diagnose::cause::Cause, flow::fate::Fate};
+use story::{MS, NODE, POD, Story, entry, original, translated};
+use tracer::{decode::event::Payload, diagnose::cause::Cause, flow::fate::Fate};
 use tracer_common::{
     hook::Hook,
     record::{IpvsConn, Skipped, ipvs_conn},
     tcp::Part,
+    uapi::verdict::NF_STOLEN,
 };
 
-const PROBES: What = What::Skipped(Skipped {
+const PROBES: Payload = Payload::Skipped(Skipped {
     kprobe: 0xffff_8880_1234_0000,
     programs: 0,
     reserved: 0,
@@ -35,7 +36,7 @@ fn goes_to_old_backend(story: &mut Story, at: u64) {
             Part::Syn,
             original(story.port),
             NODE,
-            What::IpvsConn(old),
+            Payload::IpvsConn(old),
         );
     });
     story.reaches_pod(at + 2);
@@ -83,7 +84,7 @@ fn what_tracepoints_show_needs_no_probes() {
         Part::SynAck,
         answer,
         POD,
-        What::Packet,
+        Payload::Packet,
     );
     story.see(1_003 * MS, Hook::DevStartXmit, Part::SynAck, answer, POD, PROBES);
     let (_, _, diagnosis) = story.only();
@@ -115,7 +116,7 @@ fn acknowledged_then_reset(acceptance: impl FnOnce(&mut Story)) -> (Fate, Option
     story.answered(4 * MS);
     story.acknowledged(5 * MS);
     acceptance(&mut story);
-    let socket = What::Socket(tracer_common::record::Socket::default());
+    let socket = Payload::Socket(tracer_common::record::Socket::default());
     story.in_pod(700 * MS, Hook::TcpSendReset, Part::Ack, socket, 0);
     let (_, fate, diagnosis) = story.only();
     (fate, diagnosis.cause)

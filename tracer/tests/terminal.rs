@@ -1,5 +1,5 @@
-//! The screen on a real terminal: tmux shows a recording of the lab, keys go in, and the terminal is what it was before
-//! when tracer has ended, however it did.
+//! The screen on a real terminal: tmux shows a recording, receives keys, and finds the terminal restored however tracer
+//! ends.
 
 use std::{
     path::Path,
@@ -14,16 +14,16 @@ use tracer::tui::{
     theme::{Depth, Theme},
 };
 
-/// How long a screen may take on a busy machine.
+/// How long the screen may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A terminal with a shell on it.
+/// A terminal with a shell.
 struct Tmux {
     folder: TempDir,
 }
 
 impl Tmux {
-    /// `None` where there is no tmux.
+    /// `None` if tmux is not installed.
     fn start(columns: u16, lines: u16) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
         let tmux = Self { folder };
@@ -46,7 +46,7 @@ impl Tmux {
             ])
             .output();
         let Ok(output) = started else {
-            eprintln!("tmux is not installed: the screen was not tried on a terminal");
+            eprintln!("tmux is not installed: the screen was not tested on a terminal");
             return None;
         };
         assert!(output.status.success(), "{output:?}");
@@ -79,7 +79,7 @@ impl Tmux {
             if shown.contains(text) {
                 return shown;
             }
-            assert!(begun.elapsed() < LIMIT, "`{text}` does not come:\n{shown}");
+            assert!(begun.elapsed() < LIMIT, "`{text}` does not appear:\n{shown}");
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -90,7 +90,7 @@ impl Tmux {
         String::from_utf8_lossy(&pid).trim().to_owned()
     }
 
-    /// The terminal is a shell's again: it echoes, starts lines at the left, and shows what it showed before.
+    /// Asserts that the terminal is restored: it echoes, starts lines at the left, and shows the shell.
     fn is_sane(&self) {
         self.wait_for("ready>");
         let ask = "echo sane-$(stty -a | tr '\\n' ' ' | grep ' icanon ' | grep ' echo ' | grep -c ' opost ')";
@@ -116,21 +116,21 @@ fn replay(extra: &str) -> String {
 }
 
 #[test]
-fn keys_lead_from_the_overview_to_the_way_of_a_flow_and_back_to_the_shell() {
+fn keys_lead_from_the_overview_to_a_path_and_back_to_the_shell() {
     let Some(tmux) = Tmux::start(80, 24) else { return };
     tmux.keys(&[&replay(""), "Enter"]);
     tmux.wait_for("ipvs.reuse-dropped");
     tmux.keys(&["Enter"]);
-    tmux.wait_for("Enter its way");
+    tmux.wait_for("Enter: path");
     tmux.keys(&["Enter"]);
-    let way = tmux.wait_for("Why:");
-    assert!(way.contains("stalled") && way.contains("Do:"), "{way}");
+    let path = tmux.wait_for("Why:");
+    assert!(path.contains("stalled") && path.contains("Do:"), "{path}");
     tmux.keys(&["G"]);
-    tmux.wait_for("Before it, from the same client port");
+    tmux.wait_for("Earlier flows from this client port");
     tmux.keys(&["5"]);
     tmux.wait_for("netif_receive_skb");
     tmux.keys(&["?"]);
-    tmux.wait_for("moving about");
+    tmux.wait_for("Navigation");
     tmux.keys(&["q"]);
     tmux.keys(&["0"]);
     tmux.wait_for("1x");
@@ -149,7 +149,7 @@ fn keys_lead_from_the_overview_to_the_way_of_a_flow_and_back_to_the_shell() {
 }
 
 #[test]
-fn a_terminal_without_colours_gets_none_and_one_without_signs_gets_ascii() {
+fn colours_and_unicode_can_be_switched_off() {
     let Some(tmux) = Tmux::start(80, 24) else { return };
     tmux.keys(&[&replay("--color never --ascii"), "Enter"]);
     tmux.wait_for("x dropped");
@@ -162,14 +162,14 @@ fn a_terminal_without_colours_gets_none_and_one_without_signs_gets_ascii() {
         !(30..38).chain(90..98).any(is_coloured) && !screen.contains("38;"),
         "{screen:?}"
     );
-    // What is selected is seen nevertheless.
+    // The selection is visible nevertheless.
     assert!(screen.contains("\x1b[7m") || screen.contains(";7m"), "{screen:?}");
     tmux.keys(&["q"]);
     tmux.is_sane();
 }
 
 #[test]
-fn a_signal_ends_it_and_leaves_the_terminal_as_it_was() {
+fn a_signal_ends_the_screen_and_restores_the_terminal() {
     for signal in ["TERM", "HUP", "INT"] {
         let Some(tmux) = Tmux::start(80, 24) else { return };
         tmux.keys(&[&replay(""), "Enter"]);
@@ -184,9 +184,9 @@ fn a_signal_ends_it_and_leaves_the_terminal_as_it_was() {
     }
 }
 
-/// Not a test of its own: what the next one runs on a terminal.
+/// Not a test: the next one runs it on a terminal.
 #[test]
-#[ignore = "it is run by another one"]
+#[ignore = "run by another test"]
 fn panics_on_the_screen() {
     let theme = Theme {
         depth: Depth::Many,
@@ -194,11 +194,11 @@ fn panics_on_the_screen() {
     };
     let screen = Screen::open(theme, None).expect("a terminal");
     thread::sleep(Duration::from_millis(500));
-    assert!(screen.is_over(), "it went wrong on purpose");
+    assert!(screen.is_over(), "panicked on purpose");
 }
 
 #[test]
-fn a_panic_ends_it_says_what_happened_and_leaves_the_terminal_as_it_was() {
+fn a_panic_ends_the_screen_and_restores_the_terminal() {
     let Some(tmux) = Tmux::start(80, 24) else { return };
     let ourselves = std::env::current_exe().expect("a name");
     let run = format!(
@@ -206,12 +206,12 @@ fn a_panic_ends_it_says_what_happened_and_leaves_the_terminal_as_it_was() {
         ourselves.display()
     );
     tmux.keys(&[&run, "Enter"]);
-    tmux.wait_for("it went wrong on purpose");
+    tmux.wait_for("panicked on purpose");
     tmux.is_sane();
 }
 
 #[test]
-fn when_the_terminal_is_gone_it_ends() {
+fn a_hangup_ends_tracer() {
     let Some(tmux) = Tmux::start(80, 24) else { return };
     tmux.keys(&[&format!("trap '' HUP; {}", replay("")), "Enter"]);
     tmux.wait_for("ipvs.reuse-dropped");
@@ -225,7 +225,7 @@ fn when_the_terminal_is_gone_it_ends() {
     drop(tmux);
     let begun = Instant::now();
     while Path::new("/proc").join(&pid).exists() {
-        assert!(begun.elapsed() < LIMIT, "tracer is still there");
+        assert!(begun.elapsed() < LIMIT, "tracer is still running");
         thread::sleep(Duration::from_millis(50));
     }
 }

@@ -1,4 +1,4 @@
-//! The terminal user interface, fed with flows that the engine made: what each view shows, and what keys do.
+//! The terminal user interface, fed with flows of the real engine: what each tab shows, and what keys do.
 
 mod story;
 

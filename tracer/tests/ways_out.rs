@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use story::{MS, NODE, Story, has, original, translated};
 use tracer::{
-    decode::event::{Outer, What},
+    decode::event::{Outer, Payload},
     diagnose::{Diagnosis, cause::Cause},
     flow::fate::Fate,
 };
@@ -44,7 +44,7 @@ fn into_tunnel() -> Story {
 
 fn icmp(story: &mut Story, at: u64, icmp: Icmp) {
     let tuple = translated(story.port);
-    story.see(at, Hook::IcmpSend, Part::Syn, tuple, NODE, What::Icmp(icmp));
+    story.see(at, Hook::IcmpSend, Part::Syn, tuple, NODE, Payload::Icmp(icmp));
 }
 
 /// The node discards the translated SYN in this function, for this reason.
@@ -59,8 +59,22 @@ fn discarded(story: &mut Story, at: u64, symbol: &str, reason: Option<&str>, egr
         reserved: 0,
     };
     let tuple = translated(story.port);
-    story.see(at, Hook::KfreeSkb, Part::Syn, tuple, NODE, What::Egress(egress));
-    story.see(at + 1, Hook::KfreeSkb, Part::Syn, tuple, NODE, What::Drop(drop));
+    story.see(
+        at,
+        Hook::KfreeSkb,
+        Part::Syn,
+        tuple,
+        NODE,
+        Payload::Egress(egress),
+    );
+    story.see(
+        at + 1,
+        Hook::KfreeSkb,
+        Part::Syn,
+        tuple,
+        NODE,
+        Payload::Drop(drop),
+    );
 }
 
 fn egress(qdisc: &str) -> Egress {
@@ -114,7 +128,7 @@ fn a_packet_that_is_too_big_for_the_tunnel_is_told_by_the_error_about_it() {
         Part::Syn,
         tuple,
         NODE,
-        What::TooBig(sizes),
+        Payload::TooBig(sizes),
     );
     discarded(
         &mut story,

@@ -1,8 +1,8 @@
 //! `cargo xtask build-ebpf`: compiles the kernel half to the object that tracer carries inside.
 //!
-//! The object is committed, so that building tracer needs no BPF toolchain; `--check` proves that it is byte for
-//! byte what the source builds to. For that nothing of the machine may get into it: one pinned toolchain
-//! ([`toolchain`]), no path of this checkout, and only such settings as stand here.
+//! The object is committed, so that building tracer needs no BPF toolchain; `--check` proves that a rebuild gives the same
+//! bytes. So nothing may depend on the machine: the toolchain is pinned ([`toolchain`]), paths of this checkout are
+//! remapped, and all settings are in this file.
 
 mod identity;
 mod provenance;
@@ -22,35 +22,32 @@ use tracer_lab::packages::Cache;
 use provenance::Provenance;
 use toolchain::Toolchain;
 
-/// What `cargo xtask build-ebpf` can be told.
+/// Arguments of `cargo xtask build-ebpf`.
 #[derive(Debug, clap::Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "options, of which at most one is given"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "switches that exclude each other")]
 pub(crate) struct Arguments {
-    /// Change nothing: build, and say whether the committed object is what the source builds to
+    /// Rebuild and compare with the committed object; change nothing
     #[arg(long, conflicts_with_all = ["debug", "newest"])]
     check: bool,
-    /// Change nothing and build nothing: say whether the source is still what the committed object was built from
+    /// Compare the hash of the sources only; build nothing
     #[arg(long, conflicts_with_all = ["check", "debug", "newest"])]
     is_current: bool,
-    /// Build with debug messages (aya-log), to target/bpf/tracer-debug.bpf.o; such an object is never committed
+    /// Build target/bpf/tracer-debug.bpf.o, with debug messages
     #[arg(long)]
     debug: bool,
-    /// Move on to the newest toolchain that Debian has, and pin that
+    /// Build with Debian's newest toolchain and pin it
     #[arg(long)]
     newest: bool,
 }
 
 const TARGET: &str = "bpfel-unknown-none";
 
-/// Settings of the build that would otherwise come from the workspace's profile or the user's own configuration.
+/// Build settings, which override the workspace's profile and the user's configuration.
 const PROFILE: [(&str, &str); 10] = [
     ("OPT_LEVEL", "3"),
     // The debug information carries the BTF; it is stripped afterwards.
     ("DEBUG", "2"),
-    // The linker links and optimises the whole program by itself.
+    // bpf-linker optimises the whole program itself.
     ("LTO", "off"),
     ("CODEGEN_UNITS", "1"),
     ("PANIC", "abort"),
@@ -61,7 +58,7 @@ const PROFILE: [(&str, &str); 10] = [
     ("SPLIT_DEBUGINFO", "off"),
 ];
 
-/// Builds, or checks, the object.
+/// Builds or checks the object.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let workspace = workspace()?;
     let committed = Committed::of(&workspace);
@@ -95,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     committed.write(&object, &made)
 }
 
-/// The object beside the loader, and the file that says what it was built by.
+/// The committed object and its provenance file.
 #[derive(Debug)]
 struct Committed {
     object: PathBuf,
@@ -111,7 +108,7 @@ impl Committed {
         }
     }
 
-    /// What the object was built by; `None` if it was never built.
+    /// The provenance; `None` if the object was never built.
     fn provenance(&self) -> Result<Option<Provenance>> {
         if !self.provenance.exists() {
             return Ok(None);
@@ -123,7 +120,7 @@ impl Committed {
             .with_context(|| format!("in {}", self.provenance.display()))
     }
 
-    /// Is the object whole, and were these the sources when it was built?
+    /// Fails unless the object matches its hash and was built from these sources.
     fn is_current(&self, sources: &str) -> Result<()> {
         const REMEDY: &str = "run `cargo xtask build-ebpf` and commit tracer/bpf";
         let object = fs::read(&self.object)
@@ -133,15 +130,15 @@ impl Committed {
             .with_context(|| format!("{} is missing; {REMEDY}", self.provenance.display()))?;
         ensure!(
             pinned.sha256 == provenance::sha256(&object),
-            "{} has another hash than the object; {REMEDY}",
+            "{} does not match the hash of the object; {REMEDY}",
             self.provenance.display()
         );
         ensure!(
             pinned.sources == sources,
-            "the source of the kernel half has changed since {} was built; {REMEDY}",
+            "{} is out of date: the sources of the kernel half have changed; {REMEDY}",
             self.object.display()
         );
-        eprintln!("{} was built from this source", self.object.display());
+        eprintln!("{} was built from these sources", self.object.display());
         Ok(())
     }
 
@@ -166,35 +163,35 @@ impl Committed {
     fn compare(&self, object: &[u8], made: &Provenance, rebuilt: &Path) -> Result<()> {
         let pinned = self.provenance()?.with_context(|| {
             format!(
-                "{} is missing; run: cargo xtask build-ebpf",
+                "{} is missing; run `cargo xtask build-ebpf`",
                 self.provenance.display()
             )
         })?;
         let committed = fs::read(&self.object).with_context(|| {
             format!(
-                "cannot read {}; run: cargo xtask build-ebpf",
+                "cannot read {}; run `cargo xtask build-ebpf`",
                 self.object.display()
             )
         })?;
         if committed == object && pinned.sha256 == made.sha256 && pinned.sources == made.sources {
             eprintln!(
-                "{} is what the source builds to (sha256 {})",
+                "{} matches a rebuild (sha256 {})",
                 self.object.display(),
                 made.sha256
             );
             return Ok(());
         }
         let reason = if committed == object {
-            "tracer.bpf.toml has another hash than the object, or than its sources"
+            "tracer.bpf.toml does not match the hash of the object or of its sources"
         } else if pinned.toolchain == made.toolchain {
-            "the committed object is not what the source builds to"
+            "the committed object does not match a rebuild"
         } else {
-            "the pinned toolchain could not be had, and the one used builds another object"
+            "the pinned toolchain is not available, and the newest one builds a different object"
         };
         let remedy = if pinned.toolchain == made.toolchain {
             "run `cargo xtask build-ebpf` and commit tracer/bpf"
         } else {
-            "run `cargo xtask build-ebpf --newest`, look at what changed, and commit tracer/bpf"
+            "run `cargo xtask build-ebpf --newest`, review the change and commit tracer/bpf"
         };
         bail!(
             "{reason}\n  committed  {} bytes, sha256 {}\n             built by {}\n  rebuilt    {} bytes, sha256 {} ({})\
@@ -210,12 +207,12 @@ impl Committed {
     }
 }
 
-/// Compiles the kernel half and gives the stripped object.
+/// Compiles the kernel half and returns the stripped object.
 fn compile(workspace: &Path, toolchain: &Toolchain, debug: bool) -> Result<Vec<u8>> {
     let target = target_folder(workspace);
-    fs::create_dir_all(&target).with_context(|| format!("cannot make {}", target.display()))?;
+    fs::create_dir_all(&target).with_context(|| format!("cannot create {}", target.display()))?;
     let cargo_home = cargo_home()?;
-    // Fetched first, because the folders that the sources land in are among the paths to be taken out.
+    // Fetched first, because the folders of the fetched sources are among the paths to remap.
     let mut fetch = toolchain.cargo();
     fetch
         .args(["fetch", "--quiet", "--locked", "--target", TARGET])
@@ -230,7 +227,7 @@ fn compile(workspace: &Path, toolchain: &Toolchain, debug: bool) -> Result<Vec<u
             .chain([toolchain.library_source().as_path()]),
     )?;
 
-    eprintln!("compiling the kernel half with {}", toolchain.identity());
+    eprintln!("   Build  kernel half with {}", toolchain.identity());
     let mut build = toolchain.cargo();
     build
         .args([
@@ -253,21 +250,21 @@ fn compile(workspace: &Path, toolchain: &Toolchain, debug: bool) -> Result<Vec<u
     if debug {
         build.args(["--features", "log"]);
     }
-    run_to_end(&mut build).context("the kernel half does not compile")?;
+    run_to_end(&mut build).context("cannot compile the kernel half")?;
 
     let built = target.join(TARGET).join("release/tracer-ebpf");
     let linked = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     strip::strip_debug(&linked).with_context(|| format!("cannot strip {}", built.display()))
 }
 
-/// What each path of this machine is called in the object.
+/// The name in the object of each path on this machine.
 fn remaps(workspace: &Path, target: &Path, cargo_home: &Path) -> Result<Vec<(PathBuf, &'static str)>> {
     let mut remaps = vec![
         (workspace.to_owned(), "/tracer.source"),
         (target.to_owned(), "/tracer.target"),
         (cargo_home.to_owned(), "/tracer.cargo"),
     ];
-    // The folder below is named after the registry's host, which may be a mirror.
+    // The folders below are named after the registry's host, which may be a mirror.
     let registry = cargo_home.join("registry/src");
     let folders = fs::read_dir(&registry).with_context(|| format!("cannot read {}", registry.display()))?;
     for folder in folders {
@@ -276,12 +273,12 @@ fn remaps(workspace: &Path, target: &Path, cargo_home: &Path) -> Result<Vec<(Pat
     Ok(remaps)
 }
 
-/// LLVM copies source lines into the BTF from files that it finds: under the names in the object it must find none.
+/// Fails if a path that is named in the object exists: LLVM would copy source lines from it into the BTF.
 fn refuse_sources<'a>(names: impl Iterator<Item = &'a Path>) -> Result<()> {
     for name in names {
         ensure!(
             !name.exists(),
-            "{} exists, so lines of the files in it would get into the object: move it away for this build",
+            "cannot build reproducibly while {} exists: LLVM would copy source lines from it; move it away",
             name.display()
         );
     }
@@ -297,7 +294,7 @@ fn rustflags(toolchain: &Toolchain, remaps: &[(PathBuf, &str)]) -> OsString {
         OsString::from("-Clink-arg=--btf"),
         linker,
     ];
-    // rustc takes the last that fits, so the most special stand last.
+    // The last match wins in rustc, so the most specific path comes last.
     for (path, name) in remaps {
         let mut flag = OsString::from("--remap-path-prefix=");
         flag.push(path);
@@ -312,18 +309,18 @@ fn run_to_end(command: &mut Command) -> Result<()> {
     let status = command
         .status()
         .with_context(|| format!("cannot run {}", command.get_program().display()))?;
-    ensure!(status.success(), "cargo failed ({status})");
+    ensure!(status.success(), "cargo failed: {status}");
     Ok(())
 }
 
 fn workspace() -> Result<PathBuf> {
-    // The folder is asked for at run time where cargo gives it: a binary from another checkout must not build that.
+    // At run time, so that a binary from another checkout does not build that checkout.
     let xtask = env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     let workspace = xtask.join("..");
     workspace
         .canonicalize()
-        .with_context(|| format!("no workspace at {}", workspace.display()))
+        .with_context(|| format!("cannot find the workspace at {}", workspace.display()))
 }
 
 fn target_folder(workspace: &Path) -> PathBuf {
@@ -336,12 +333,12 @@ fn cargo_home() -> Result<PathBuf> {
     let home = match env::var_os("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
         None => env::home_dir()
-            .context("neither CARGO_HOME nor HOME is set")?
+            .context("cannot find cargo's home: neither CARGO_HOME nor HOME is set")?
             .join(".cargo"),
     };
-    fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+    fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
     home.canonicalize()
-        .with_context(|| format!("no folder {}", home.display()))
+        .with_context(|| format!("cannot find the folder {}", home.display()))
 }
 
 #[cfg(test)]
@@ -367,7 +364,7 @@ mod tests {
         }
     }
 
-    /// Commits one object and compares another with it.
+    /// Writes one object as committed and compares another with it.
     fn compare(committed: (&str, &[u8]), rebuilt: (&str, &[u8])) -> Result<()> {
         let folder = tempfile::tempdir()?;
         let place = Committed::of(folder.path());
@@ -376,13 +373,13 @@ mod tests {
     }
 
     #[test]
-    fn the_same_bytes_are_fine_whatever_built_them() {
+    fn identical_bytes_pass_with_any_toolchain() {
         compare(("1.96.0", b"one"), ("1.96.0", b"one")).unwrap();
         compare(("1.96.0", b"one"), ("1.97.0", b"one")).unwrap();
     }
 
     #[test]
-    fn other_bytes_are_refused_with_the_remedy_that_fits() {
+    fn different_bytes_fail_with_the_right_remedy() {
         let error = compare(("1.96.0", b"one"), ("1.96.0", b"two"))
             .unwrap_err()
             .to_string();
@@ -401,18 +398,18 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_that_was_edited_is_refused() {
+    fn an_edited_hash_fails() {
         let folder = tempfile::tempdir().unwrap();
         let place = Committed::of(folder.path());
         place.write(b"one", &made("1.96.0", b"other")).unwrap();
         let error = place
             .compare(b"one", &made("1.96.0", b"one"), Path::new("rebuilt.o"))
             .unwrap_err();
-        assert!(error.to_string().contains("another hash"), "{error}");
+        assert!(error.to_string().contains("does not match the hash"), "{error}");
     }
 
     #[test]
-    fn a_source_that_could_leak_is_refused() {
+    fn an_existing_source_path_fails() {
         let folder = tempfile::tempdir().unwrap();
         refuse_sources([folder.path().join("none").as_path()].into_iter()).unwrap();
         refuse_sources([folder.path()].into_iter()).unwrap_err();
@@ -420,7 +417,7 @@ mod tests {
 
     /// The committed object, without building anything.
     #[test]
-    fn the_committed_object_has_btf_and_no_debug_information_and_no_path_of_a_machine() {
+    fn the_committed_object_has_btf_but_no_dwarf_and_no_local_paths() {
         use object::{Object as _, ObjectSection as _};
 
         let place = Committed::of(&workspace().unwrap());
@@ -437,7 +434,7 @@ mod tests {
         assert!(!names.iter().any(|name| name.contains("debug")), "{names:?}");
         let text = String::from_utf8_lossy(&bytes);
         for leak in ["/home/", "/root/", ".cargo/registry"] {
-            assert!(!text.contains(leak), "the object names {leak}");
+            assert!(!text.contains(leak), "the object contains {leak}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! `cargo xtask fuzz`: hostile recordings, records and facts, made by libFuzzer.
+//! `cargo xtask fuzz`: feeds hostile recordings, records and node facts to their readers, with libFuzzer.
 //!
-//! The targets are in `tracer/fuzz`. cargo-fuzz is not needed: what it would add to the build are flags of the stable
-//! compiler, and its sanitizers look for what safe code cannot do.
+//! The targets are in `tracer/fuzz`. cargo-fuzz is not needed: the compiler flags that it adds are stable, and its sanitizers
+//! look for errors that safe code cannot make.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,67 +11,68 @@ use anyhow::{Context, Result, ensure};
 
 use crate::workspace;
 
-/// A target, the longest input that it is given, and what it begins with.
+/// A fuzz target.
 struct Target {
     name: &'static str,
-    longest: u32,
-    /// Begins with the recordings of the tests.
+    /// The longest input, in bytes.
+    max_len: u32,
+    /// Whether the recordings of the tests are among its seeds.
     reads_recordings: bool,
 }
 
 const TARGETS: [Target; 4] = [
     Target {
         name: "reader",
-        longest: 1 << 16,
+        max_len: 1 << 16,
         reads_recordings: true,
     },
     Target {
         name: "items",
-        longest: 1 << 18,
+        max_len: 1 << 18,
         reads_recordings: true,
     },
     Target {
         name: "records",
-        longest: 1 << 13,
+        max_len: 1 << 13,
         reads_recordings: false,
     },
     Target {
         name: "facts",
-        longest: 1 << 13,
+        max_len: 1 << 13,
         reads_recordings: false,
     },
 ];
 
-/// Tells libFuzzer which ways an input takes. The counters are there without any sanitizer.
+/// Coverage counters for libFuzzer. They need no sanitizer.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
                      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
                      -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
-/// Named, so that flags are not for build scripts.
+/// Named, so that the flags do not apply to build scripts.
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
-/// A run of fewer seconds begins with the seeds alone, and goes the same way each time as far as it gets.
-const SHORT: u32 = 30;
-/// No input may take more memory or time.
-const BOUNDS: [&str; 3] = ["-rss_limit_mb=2048", "-malloc_limit_mb=512", "-timeout=20"];
+/// A shorter run, in seconds, starts from the seeds alone with a fixed random seed, so that it is repeatable.
+const SHORT_RUN: u32 = 30;
+/// Limits on memory and time for each input.
+const LIMITS: [&str; 3] = ["-rss_limit_mb=2048", "-malloc_limit_mb=512", "-timeout=20"];
 
-/// What `cargo xtask fuzz` can be told.
+/// Arguments of `cargo xtask fuzz`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// How long each target is run
+    /// Time for each target
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     seconds: u32,
-    /// Build them, and run none
+    /// Build the targets only
     #[arg(long, conflicts_with = "targets")]
     build: bool,
-    /// reader, items, records or facts; all of them if none is named
+    /// Targets to run [default: all]
     #[arg(value_name = "TARGET", value_parser = TARGETS.map(|target| target.name))]
     targets: Vec<String>,
 }
 
-/// Builds the targets and runs them, one after the other. What a target fails on is kept and named.
+/// Builds the targets and runs them one after the other. libFuzzer saves the input on which a target fails and prints its path.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let root = workspace::root()
         .canonicalize()
-        .context("cannot find the workspace")?;
+        .context("cannot find the folder of the workspace")?;
     let output = root.join("target/fuzz");
     eprintln!("   Build  fuzz targets");
     let built = Command::new(workspace::cargo())
@@ -89,7 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         .env("RUSTFLAGS", FLAGS)
         .status()
         .context("cannot run cargo")?;
-    ensure!(built.success(), "the fuzz targets do not build");
+    ensure!(built.success(), "cannot build the fuzz targets");
     if arguments.build {
         return Ok(ExitCode::SUCCESS);
     }
@@ -99,8 +100,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     for target in TARGETS.iter().filter(named) {
         eprintln!("    Fuzz  {} for {} s", target.name, arguments.seconds);
-        // What long runs have found takes long to begin with, and is not there everywhere.
-        let is_short = arguments.seconds < SHORT;
+        // The corpus of long runs takes long to load, and other machines do not have it.
+        let is_short = arguments.seconds < SHORT_RUN;
         let corpus = output
             .join(if is_short {
                 "corpus-of-short-runs"
@@ -117,9 +118,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         let mut command = Command::new(output.join(PLATFORM).join("release").join(target.name));
         command
-            .args(BOUNDS)
+            .args(LIMITS)
             .arg(format!("-max_total_time={}", arguments.seconds))
-            .arg(format!("-max_len={}", target.longest))
+            .arg(format!("-max_len={}", target.max_len))
             .arg(format!(
                 "-artifact_prefix={}/{}-",
                 failures.display(),
@@ -144,7 +145,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     })
 }
 
-/// Folders with inputs to begin with; nothing is written there.
+/// Folders with the first inputs; libFuzzer only reads them.
 fn seeds(target: &Target, root: &std::path::Path) -> Vec<PathBuf> {
     let recordings = target
         .reads_recordings

@@ -1,10 +1,11 @@
-//! The project's own commands.
+//! The project's development commands.
 
 mod build_ebpf;
 mod demo;
 mod dist;
 mod fuzz;
 mod lab;
+mod priority;
 mod static_build;
 mod system;
 mod test;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-/// The project's own commands.
+/// The project's development commands
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
@@ -27,16 +28,15 @@ struct Arguments {
 enum Command {
     /// Build the kernel half, tracer/bpf/tracer.bpf.o
     BuildEbpf(build_ebpf::Arguments),
-    /// Play scenarios on real kernels in QEMU, and hold tracer's words against what they expect
+    /// Run scenarios on real kernels in QEMU and check tracer's output
     Lab(lab::Arguments),
-    /// Show what tracer is for: a registry behind a NodePort, and connections that stall for a second
+    /// Show why connections to a registry behind a NodePort stall for a second
     Demo(demo::Arguments),
-    /// Build the one static file that runs on any x86-64 Linux, target/dist/tracer
+    /// Build target/dist/tracer, one static file for any x86-64 Linux
     Dist,
-    /// Give hostile recordings, records and facts to what reads them
+    /// Fuzz the readers of recordings, records and node facts
     Fuzz(fuzz::Arguments),
-    /// Run everything that must pass: lints, unit tests, the report in a browser, licences, the kernel half's bytes, all
-    /// scenarios
+    /// Run all checks: lints, unit tests, scenarios, fuzz targets and more
     Test(test::Arguments),
 }
 
@@ -58,5 +58,27 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Demo(arguments) => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn help_texts() {
+        let mut command = Arguments::command().term_width(100);
+        command.build();
+        let names: Vec<String> = command
+            .get_subcommands()
+            .map(|command| command.get_name().to_owned())
+            .filter(|name| name != "help")
+            .collect();
+        insta::assert_snapshot!("xtask", command.render_help());
+        for name in names {
+            let command = command.find_subcommand_mut(&name).unwrap();
+            insta::assert_snapshot!(name, command.render_help());
+        }
     }
 }

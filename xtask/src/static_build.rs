@@ -1,4 +1,4 @@
-//! The two programs that go into a guest: static, because the guest has nothing but them to start with.
+//! Builds the programs of a guest. They are static: the guest starts with no libraries.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,20 +8,21 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use tracer_lab::packages::progress::Progress;
 
+use crate::priority::Priority;
 use crate::workspace;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Static programs.
+/// The static programs of a guest.
 #[derive(Debug)]
 pub(crate) struct Programs {
-    /// `tracer` itself.
+    /// `tracer`.
     pub(crate) tracer: PathBuf,
     /// PID 1 of the guest.
     pub(crate) guest: PathBuf,
 }
 
-/// One line of what cargo says with `--message-format=json`.
+/// One line of cargo's output with `--message-format=json`.
 #[derive(Deserialize)]
 struct CargoMessage {
     reason: String,
@@ -35,8 +36,8 @@ struct CargoTarget {
 }
 
 /// Builds `tracer` and `lab-guest`.
-pub(crate) fn build() -> Result<Programs> {
-    let mut built = build_bins("tracer and lab-guest", &["tracer", "tracer-lab"])?;
+pub(crate) fn build(priority: Priority) -> Result<Programs> {
+    let mut built = build_bins("tracer and lab-guest", &["tracer", "tracer-lab"], priority)?;
     Ok(Programs {
         tracer: take(&mut built, "tracer")?,
         guest: take(&mut built, "lab-guest")?,
@@ -45,25 +46,29 @@ pub(crate) fn build() -> Result<Programs> {
 
 /// Builds `tracer` alone.
 pub(crate) fn tracer() -> Result<PathBuf> {
-    take(&mut build_bins("tracer", &["tracer"])?, "tracer")
+    take(
+        &mut build_bins("tracer", &["tracer"], Priority::Normal)?,
+        "tracer",
+    )
 }
 
 /// Builds the programs of these packages.
-fn build_bins(what: &str, packages: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
-    let _progress = Progress::spinner(&format!(
-        "   Build  {what}, static (minutes where nothing is built yet)"
-    ));
-    let output = Command::new(workspace::cargo())
-        .current_dir(workspace::root())
+fn build_bins(what: &str, packages: &[&str], priority: Priority) -> Result<BTreeMap<String, PathBuf>> {
+    let _progress = Progress::spinner(&format!("   Build  {what}, static (minutes the first time)"));
+    let mut command = Command::new(workspace::cargo());
+    command
         .args(["build", "--quiet", "--release", "--target", TARGET])
         .args(packages.iter().flat_map(|package| ["--package", package]))
         .arg("--bins")
         .arg("--message-format=json-render-diagnostics")
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    let output = priority
+        .apply(command)
+        .current_dir(workspace::root())
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo")?;
-    ensure!(output.status.success(), "the static build failed");
+    ensure!(output.status.success(), "cannot build {what} statically");
 
     Ok(executables(&String::from_utf8_lossy(&output.stdout)))
 }
@@ -71,7 +76,7 @@ fn build_bins(what: &str, packages: &[&str]) -> Result<BTreeMap<String, PathBuf>
 fn take(built: &mut BTreeMap<String, PathBuf>, name: &str) -> Result<PathBuf> {
     built
         .remove(name)
-        .with_context(|| format!("cargo built no program {name}"))
+        .with_context(|| format!("cannot find {name} among the programs that cargo built"))
 }
 
 fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
@@ -88,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn programs_are_found_among_the_artifacts() {
+    fn programs_are_found_among_artifacts() {
         let messages = r#"{"reason":"compiler-artifact","target":{"name":"tracer_lab"},"executable":null}
 {"reason":"compiler-artifact","target":{"name":"lab-guest"},"executable":"/t/release/lab-guest"}
 {"reason":"build-finished","success":true}"#;

@@ -1,6 +1,6 @@
-//! Which programs of the machine itself our commands call, and the packages that have them.
+//! Programs that must be installed on the machine, and their packages.
 //!
-//! What is missing is installed, or named, by [`tracer_lab::packages::host::ensure_programs`].
+//! [`tracer_lab::packages::host::ensure_programs`] installs what is missing, or prints the command that does.
 
 use std::path::{Path, PathBuf};
 
@@ -8,13 +8,13 @@ use anyhow::{Context as _, Result};
 use tracer_lab::packages::host::{self, Program};
 use tracer_lab::vm::qemu;
 
-/// Debian's keys, without which apt trusts none of its packages. Ubuntu does not have them by itself.
+/// Debian's keys, which apt needs to verify packages. Ubuntu does not install them by default.
 const KEYRING: Program = Program {
     name: "/usr/share/keyrings/debian-archive-keyring.gpg",
     package: "debian-archive-keyring",
 };
 
-/// What fetching packages and booting guests needs.
+/// Programs that fetch packages and boot guests.
 const LAB: [Program; 5] = [
     qemu::PROGRAM,
     Program {
@@ -35,7 +35,7 @@ const LAB: [Program; 5] = [
     },
 ];
 
-/// Sees to the terminal on which the screen is tried.
+/// Installs tmux, the terminal of the screen test.
 pub(crate) fn ensure_terminal() -> Result<()> {
     host::ensure_programs(&[Program {
         name: "tmux",
@@ -43,7 +43,7 @@ pub(crate) fn ensure_terminal() -> Result<()> {
     }])
 }
 
-/// Browsers that show a page without a screen: Debian's, and what others call it.
+/// Names of a headless browser, Debian's first.
 const BROWSERS: [&str; 4] = [
     "chromium",
     "chromium-browser",
@@ -51,13 +51,13 @@ const BROWSERS: [&str; 4] = [
     "google-chrome",
 ];
 
-/// Letters for it. Without any, a page has no width.
+/// A font. Without one, a page has no width.
 const FONT: Program = Program {
     name: "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
     package: "fonts-dejavu-core",
 };
 
-/// The browser that looks at pages, which is installed if there is none.
+/// A headless browser, installed if there is none.
 pub(crate) fn browser() -> Result<PathBuf> {
     ensure_file(FONT)?;
     let find = || BROWSERS.iter().find_map(|name| host::find(name));
@@ -67,16 +67,16 @@ pub(crate) fn browser() -> Result<PathBuf> {
             package: "chromium",
         }])?;
     }
-    find().context("the package chromium has no program of that name")
+    find().context("cannot find chromium, although its package is installed")
 }
 
-/// Sees to all that the lab needs of the machine.
+/// Installs the programs that the lab needs.
 pub(crate) fn ensure_lab() -> Result<()> {
     host::ensure_programs(&LAB)?;
     ensure_file(KEYRING)
 }
 
-/// Sees to what is no program, so nothing that could be found as one.
+/// Installs the package of a file that is not a program.
 fn ensure_file(file: Program) -> Result<()> {
     if !Path::new(file.name).exists() {
         host::ensure_programs(&[file])?;

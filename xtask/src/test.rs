@@ -1,177 +1,171 @@
-//! `cargo xtask test`: everything that must pass, and a count of it.
+//! `cargo xtask test`: runs every check and counts the results.
 
 mod boots;
 mod drill;
-mod keys;
+mod output;
+mod phrases;
+mod process;
+mod python;
+mod report;
+mod scenarios;
+mod screen;
 mod selection;
+mod spelling;
 mod step;
+mod steps;
 mod tables;
+mod tally;
+mod timing;
 
 use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use tracer_lab::packages::Cache;
-use tracer_lab::scenario::{self, KernelName, Named};
+use tracer_lab::scenario;
+use tracer_lab::vm::kernels::Build;
 
-use crate::lab::play::{Lab, Manner, Played};
-use crate::lab::tell::Detail;
-use crate::lab::{Wanted, play_all};
+use crate::lab::runner::Lab;
+use crate::priority::Priority;
 use crate::{system, workspace};
-use selection::Choice;
-use step::{Count, Step, When};
+use report::Report;
+use scenarios::Plan;
+use selection::Selection;
+use step::{Step, When, print_result};
+use timing::{RUN_BUDGET, SCENARIO_BUDGET, Share};
 
-/// What `cargo xtask test` can be told.
+/// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The inner loop: format, lints and unit tests; no guest, no network
+    /// Run format, phrases, lints and unit tests only
     #[arg(long, conflicts_with_all = ["full", "kernels", "scenarios"])]
     quick: bool,
     #[command(flatten)]
-    choice: Choice,
+    selection: Selection,
 }
 
-/// Runs it all, whatever fails on the way. The last line counts.
+/// Runs all checks, whichever of them fail. The last line counts them: `N passed, N failed`.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let began = Instant::now();
-    // A misspelt name is to be known now and not in ten minutes.
+    // A misspelt name must fail now, not in ten minutes.
     let catalogue = scenario::load(&workspace::scenarios())?;
-    let shares = if arguments.quick {
-        Vec::new()
-    } else {
-        arguments.choice.shares(&catalogue)?
-    };
-
     let cache = Cache::open()?;
-    if !arguments.quick {
-        system::ensure_terminal()?;
-    }
-    let mut count = Count::default();
-    let steps = Step::all(arguments.choice.is_full());
-    let run = |when: When| {
-        let mut count = Count::default();
-        for step in steps.iter().filter(|step| step.when == when) {
-            count.add(step.run(&cache, when == When::Beside)?);
-        }
-        anyhow::Ok(count)
-    };
+    let steps = steps::all(arguments.selection.is_full());
+    let mut report = Report::default();
+    let mut budget = None;
     if arguments.quick {
-        for step in steps.iter().filter(|step| step.quick) {
-            count.add(step.run(&cache, false)?);
-        }
+        report.add(run_steps(&steps, |step| step.quick, &cache, Priority::Normal)?);
     } else {
-        count.add(run(When::First)?);
-    }
-    if !shares.is_empty() {
-        let left = selection::left(&shares);
-        let first = shares[0].kernel.clone();
-        let wanted = shares.into_iter().map(|share| (share.kernel, share.played));
+        let is_default = arguments.selection.is_default();
+        budget = is_default.then_some(RUN_BUDGET);
+        let shares = arguments.selection.shares(&catalogue)?;
+        let plan = Plan::new(shares, is_default.then_some(SCENARIO_BUDGET));
+        eprint!("{plan}");
         // Before two threads find at the same time that something must be installed.
         system::ensure_lab()?;
-        // These wait most of their time, so they cost none beside the others.
-        let (beside, drilled, played) = thread::scope(|scope| {
-            let beside = scope.spawn(|| run(When::Beside));
-            let drilled = scope.spawn(|| {
-                let mut count = drill(&first);
-                count.add(screen(&first));
-                count
-            });
-            let played = scenarios(boots::cut(wanted));
-            if !beside.is_finished() {
-                eprintln!("    Wait  for what was begun beside the scenarios");
-            }
-            (beside.join(), drilled.join(), played)
-        });
-        count.add(match beside {
-            Ok(Ok(beside)) => beside,
-            Ok(Err(error)) => return Err(error),
-            Err(_) => Count::of("the steps beside the scenarios", false),
-        });
-        count.add(drilled.unwrap_or_else(|_| Count::of("the drill and the screen", false)));
-        count.add(played);
-        count.add(run(When::Last)?);
-        print!("\n{left}");
+        system::ensure_terminal()?;
+        report.add(run_with_scenarios(&steps, &plan, &cache)?);
+        print!("\n{}", plan.remainder(&catalogue));
     }
 
-    println!("\nSummary after {:.0} s", began.elapsed().as_secs_f64());
-    for failure in &count.failures {
+    let total = began.elapsed();
+    println!("\n{}", report.timing.table(total, budget));
+    println!("Summary after {:.0} s", total.as_secs_f64());
+    for failure in &report.tally.failures {
         println!("  FAILED  {failure}");
     }
-    println!("{} passed, {} failed", count.passed, count.failed());
-    Ok(count.verdict())
+    println!("{} passed, {} failed", report.tally.passed, report.tally.failed());
+    Ok(report.tally.exit_code())
 }
 
-/// Whether the lab itself tells what fails from what does not.
-fn drill(kernel: &KernelName) -> Count {
-    let title = "scenarios that must fail do so, by name";
-    let began = Instant::now();
-    let wrong = drill::run(kernel).unwrap_or_else(|error| vec![format!("{error:#}")]);
-    for line in &wrong {
-        println!("{line}");
-    }
-    let verdict = if wrong.is_empty() { "passed" } else { "FAILED" };
-    println!("{verdict}  {title} ({:.1} s)", began.elapsed().as_secs_f64());
-    Count::of(title, wrong.is_empty())
-}
-
-/// Whether a user can find his way on the screen, in a guest.
-fn screen(kernel: &KernelName) -> Count {
-    let title = "the screen in a guest leads to the cause";
-    let began = Instant::now();
-    let outcome = keys::run(kernel);
-    if let Err(error) = &outcome {
-        println!("{error:#}");
-    }
-    let verdict = if outcome.is_ok() { "passed" } else { "FAILED" };
-    println!("{verdict}  {title} ({:.1} s)", began.elapsed().as_secs_f64());
-    Count::of(title, outcome.is_ok())
-}
-
-fn scenarios(wanted: Vec<Wanted<'_>>) -> Count {
-    let mut count = Count::default();
-    match play_twice(wanted) {
-        Ok(all) => {
-            for played in all {
-                let subject = format!("scenario {} on {}", played.scenario, played.kernel);
-                count.one(&subject, played.passed());
-            }
+/// Runs all steps and scenarios.
+fn run_with_scenarios(steps: &[Step], plan: &Plan<'_>, cache: &Cache) -> Result<Report> {
+    let run = |when: When, priority| run_steps(steps, |step| step.when == when, cache, priority);
+    let mut report = Report::default();
+    // The static build and the kernels use what the first steps leave of the CPU and the network.
+    let (first, lab, waited) = thread::scope(|scope| {
+        let lab = scope.spawn(|| prepare(plan));
+        let first = run(When::First, Priority::Normal);
+        let began = Instant::now();
+        if !lab.is_finished() {
+            eprintln!("    Wait  for the static build and the kernels");
         }
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            count.one("the lab", false);
-        }
-    }
-    count
-}
-
-/// Plays everything, and once more what failed: an emulated guest on a busy machine may stand still for a second, and
-/// seconds are what the scenarios are about. What fails twice has failed; what fails once is named.
-fn play_twice(wanted: Vec<Wanted<'_>>) -> Result<Vec<Played>> {
-    let lab = Lab::prepare(Manner::default())?;
-    let first = play_all(&lab, wanted.clone(), Detail::Verdicts, false)?;
-    let (mut over, failed): (Vec<_>, Vec<_>) = first.into_iter().partition(Played::passed);
-    if failed.is_empty() {
-        return Ok(over);
-    }
-    let has_failed = |kernel: &KernelName, named: &Named| {
-        failed
-            .iter()
-            .any(|played| played.kernel == *kernel && played.scenario == named.name)
-    };
-    let again = wanted.into_iter().map(|mut boot| {
-        boot.scenarios.retain(|named| has_failed(&boot.kernel, named));
-        (boot.kernel, boot.scenarios)
+        (first, lab.join(), began.elapsed())
     });
-    println!("\nPlayed once more, because they failed:");
-    for played in &failed {
-        println!(
-            "  {} on {}: {}",
-            played.scenario,
-            played.kernel,
-            played.troubles.join("; ")
-        );
+    report.add(first?);
+    let title = "static build and kernels (rest)";
+    report.timing.add(title, waited, Share::Alone);
+    let lab = match lab.unwrap_or_else(|_| Err(anyhow!("its thread panicked"))) {
+        Ok(lab) => lab,
+        Err(error) => {
+            println!("error: cannot prepare the lab: {error:#}");
+            report.add(Report::failed("the lab"));
+            return Ok(report);
+        }
+    };
+
+    let (parallel, others, scenarios, waited) = thread::scope(|scope| {
+        let parallel = scope.spawn(|| run(When::Parallel, Priority::Idle));
+        // Their guests mostly wait, so they cost little in parallel with the others.
+        let others = scope.spawn(|| {
+            let kernel = plan.first_kernel();
+            let mut report = check("the lab reports what must fail", || drill::run(&lab, kernel));
+            report.add(check("the screen in a guest leads to the cause", || {
+                screen::run(kernel).map(|()| Vec::new())
+            }));
+            report
+        });
+        let scenarios = scenarios::run(&lab, plan);
+        let began = Instant::now();
+        if !parallel.is_finished() {
+            eprintln!("    Wait  for the steps in parallel with the scenarios");
+        }
+        (parallel.join(), others.join(), scenarios, began.elapsed())
+    });
+    report.add(scenarios);
+    report.add(others.unwrap_or_else(|_| Report::failed("drills and screen")));
+    report.add(match parallel {
+        Ok(parallel) => parallel?,
+        Err(_) => Report::failed("the steps in parallel with the scenarios"),
+    });
+    let title = "steps in parallel with the scenarios (rest)";
+    report.timing.add(title, waited, Share::Alone);
+    report.add(run(When::Last, Priority::Normal)?);
+    Ok(report)
+}
+
+/// Runs the steps that `is_due` selects, one after the other.
+fn run_steps(
+    steps: &[Step],
+    is_due: impl Fn(&Step) -> bool,
+    cache: &Cache,
+    priority: Priority,
+) -> Result<Report> {
+    let mut report = Report::default();
+    for step in steps.iter().filter(|step| is_due(step)) {
+        report.add(step.run(cache, priority)?);
     }
-    over.extend(play_all(&lab, boots::cut(again), Detail::Verdicts, false)?);
-    Ok(over)
+    Ok(report)
+}
+
+/// Builds the guest's programs, at low priority, and fetches the kernels of a plan.
+fn prepare(plan: &Plan<'_>) -> Result<Lab> {
+    let lab = Lab::prepare(Priority::Low)?;
+    for kernel in plan.kernels() {
+        lab.kernel(kernel, Build::default())?;
+    }
+    Ok(lab)
+}
+
+/// Runs a check with a guest of its own, in parallel with the scenarios, and prints what it found wrong.
+fn check(title: &str, find: impl FnOnce() -> Result<Vec<String>>) -> Report {
+    let began = Instant::now();
+    let findings = find().unwrap_or_else(|error| vec![format!("{error:#}")]);
+    for finding in &findings {
+        println!("{finding}");
+    }
+    let took = began.elapsed();
+    print_result(title, findings.is_empty(), took.as_secs_f64());
+    Report::of(title, findings.is_empty(), took, Share::Parallel)
 }

@@ -1,7 +1,11 @@
-//! Where this workspace is, and the cargo that runs us.
+//! The paths of this workspace, its tracked files, and cargo.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
 
 /// The workspace's folder.
 pub(crate) fn root() -> &'static Path {
@@ -13,7 +17,24 @@ pub(crate) fn scenarios() -> PathBuf {
     root().join("tests/scenarios")
 }
 
-/// The cargo that started us, else the one in `PATH`.
+/// The cargo that runs this program, otherwise the one in `PATH`.
 pub(crate) fn cargo() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// The files that git tracks and that exist, relative to [`root`], in the order of their paths.
+pub(crate) fn tracked_files() -> Result<Vec<PathBuf>> {
+    let output = Command::new("git")
+        .current_dir(root())
+        .args(["ls-files", "-z"])
+        .output()
+        .context("cannot run git")?;
+    ensure!(
+        output.status.success(),
+        "cannot list the tracked files: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    let names = output.stdout.split(|byte| *byte == 0);
+    let paths = names.map(|name| PathBuf::from(OsStr::from_bytes(name)));
+    Ok(paths.filter(|path| root().join(path).is_file()).collect())
 }

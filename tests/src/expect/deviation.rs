@@ -1,6 +1,6 @@
 //! Connections that deviate from a scenario's plan.
 
-use super::truth::{LOST_A_SECOND_MS, agrees};
+use super::truth::{LOST_A_SECOND_MS, is_consistent};
 use crate::protocol::{Outcome, Traffic};
 use crate::scenario::{Cause, Expected, Fate, Scenario};
 
@@ -32,5 +32,5 @@ pub(super) fn deviation(scenario: &Scenario, expected: &Expected, truth: &Traffi
     }
     let cause = expected.cause.map(Cause::word);
     let is_unanswered = was_to_connect && truth.backend.is_none();
-    (is_unanswered || !agrees(expected.fate, cause, truth)).then_some(Deviation::Unplanned)
+    (is_unanswered || !is_consistent(expected.fate, cause, truth)).then_some(Deviation::Unplanned)
 }

@@ -11,7 +11,7 @@ use super::deviation::{Deviation, SLOWED_ONE_IN, UNPLANNED_ONE_IN, deviation};
 use super::flow::{self, Flow, is_type};
 use super::mismatch::Mismatch;
 use super::path;
-use super::truth::{Experience, STALL_TOLERANCE_MS, agrees, waited_ms};
+use super::truth::{Experience, STALL_TOLERANCE_MS, is_consistent, waited_ms};
 use crate::protocol::{Outcome, Traffic};
 use crate::scenario::{Attempt, Cause, Connect, Dataplane, Expected, Fate, Scenario, Totals};
 
@@ -63,8 +63,8 @@ impl<'a> Judge<'a> {
                 continue;
             };
             let cause = expected.cause.map(Cause::word);
-            let free = expected.lossy || deviation(scenario, expected, truth).is_some();
-            if !free && !agrees(expected.fate, cause, truth) {
+            let may_deviate = expected.lossy || deviation(scenario, expected, truth).is_some();
+            if !may_deviate && !is_consistent(expected.fate, cause, truth) {
                 let fate = expected.fate;
                 self.mismatch(
                     &attempt,
@@ -77,14 +77,14 @@ impl<'a> Judge<'a> {
                 self.mismatch(&attempt, format!("{answered} answered, expected {wanted}"));
             }
         }
-        let strays: Vec<Attempt> = self
+        let unplanned: Vec<Attempt> = self
             .truths
             .keys()
             .filter(|attempt| !self.planned.contains(attempt))
             .cloned()
             .collect();
-        for stray in strays {
-            self.mismatch(stray, "the client connected, but no step asks for it");
+        for attempt in unplanned {
+            self.mismatch(attempt, "the client connected, but no step asks for it");
         }
     }
 
@@ -210,15 +210,15 @@ impl<'a> Judge<'a> {
             if !flow.evidence.iter().any(|piece| piece.matches(wanted)) {
                 let (what, value) = (wanted.what.as_deref(), wanted.value.as_deref());
                 let (what, value) = (what.unwrap_or("…"), value.unwrap_or("…"));
-                let there: Vec<_> = flow.evidence.iter().map(ToString::to_string).collect();
-                let there = if there.is_empty() {
+                let found: Vec<_> = flow.evidence.iter().map(ToString::to_string).collect();
+                let found = if found.is_empty() {
                     "none".to_owned()
                 } else {
-                    there.join(", ")
+                    found.join(", ")
                 };
                 self.mismatch(
                     attempt,
-                    format!("no evidence `{what}` = `{value}`; found {there}"),
+                    format!("no evidence `{what}` = `{value}`; found {found}"),
                 );
             }
         }
@@ -246,7 +246,7 @@ impl<'a> Judge<'a> {
             return;
         };
         let cause = flow.cause.as_deref();
-        if !agrees(fate, cause, truth) {
+        if !is_consistent(fate, cause, truth) {
             self.mismatch(
                 attempt,
                 format!("tracer reports {fate}, but the client {}", Experience(truth)),
@@ -285,11 +285,11 @@ impl<'a> Judge<'a> {
             self.mismatch(attempt, format!("`{pod}` answered, but there is no such pod"));
             return;
         };
-        let said = flow.backend.as_ref().map(|backend| (backend.ip, backend.port));
-        if said != Some((pod.address, pod.port)) {
-            let said = said.map_or_else(|| "unknown".to_owned(), |(ip, port)| format!("{ip}:{port}"));
+        let reported = flow.backend.as_ref().map(|backend| (backend.ip, backend.port));
+        if reported != Some((pod.address, pod.port)) {
+            let reported = reported.map_or_else(|| "unknown".to_owned(), |(ip, port)| format!("{ip}:{port}"));
             let (name, ip, port) = (&pod.name, pod.address, pod.port);
-            let what = format!("the backend is {said}, but {name} ({ip}:{port}) answered");
+            let what = format!("the backend is {reported}, but {name} ({ip}:{port}) answered");
             if !self
                 .mismatches
                 .iter()
@@ -319,13 +319,13 @@ impl<'a> Judge<'a> {
         self.counts(&causes.collect(), &by_cause);
 
         let end = lines.iter().rfind(|line| is_type(line, "end"));
-        if let Some(said) = end.and_then(|end| end["flows"].as_u64())
-            && usize::try_from(said) != Ok(totals.flows)
+        if let Some(reported) = end.and_then(|end| end["flows"].as_u64())
+            && usize::try_from(reported) != Ok(totals.flows)
         {
             self.mismatch(
                 "totals",
                 format!(
-                    "tracer's last line counts {said} flows, expected {}",
+                    "tracer's last line counts {reported} flows, expected {}",
                     totals.flows
                 ),
             );
@@ -333,12 +333,12 @@ impl<'a> Judge<'a> {
     }
 
     fn counts(&mut self, wanted: &BTreeMap<&str, usize>, counted: &BTreeMap<&str, usize>) {
-        let mut words: Vec<&str> = wanted.keys().chain(counted.keys()).copied().collect();
-        words.sort_unstable();
-        words.dedup();
-        for word in words {
-            let count = |counts: &BTreeMap<&str, usize>| counts.get(word).copied().unwrap_or_default();
-            self.total(word, count(wanted), count(counted));
+        let mut labels: Vec<&str> = wanted.keys().chain(counted.keys()).copied().collect();
+        labels.sort_unstable();
+        labels.dedup();
+        for label in labels {
+            let count = |counts: &BTreeMap<&str, usize>| counts.get(label).copied().unwrap_or_default();
+            self.total(label, count(wanted), count(counted));
         }
     }
 

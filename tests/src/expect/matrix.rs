@@ -68,8 +68,8 @@ impl fmt::Display for Matrix {
         let reported: BTreeSet<&str> = self.0.keys().map(|(_, reported)| reported.as_str()).collect();
         let mut names: Vec<&str> = truths.union(&reported).copied().collect();
         // The most frequent label comes first.
-        let is_no_word = |name: &str| [SLOWED, UNPLANNED, LOSSY, UNREPORTED].contains(&name);
-        names.sort_by_key(|name| (*name != NO_CAUSE, is_no_word(name), *name));
+        let is_special = |name: &str| [SLOWED, UNPLANNED, LOSSY, UNREPORTED].contains(&name);
+        names.sort_by_key(|name| (*name != NO_CAUSE, is_special(name), *name));
         let flows: usize = self.0.values().sum();
         writeln!(
             f,

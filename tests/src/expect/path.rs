@@ -2,8 +2,7 @@
 
 use serde::Deserialize;
 
-/// tracer's note on a packet for which the kernel ran no probes.
-const SKIPPED: &str = "the kernel skipped the probes";
+use crate::tracer_text::PROBES_SKIPPED;
 
 /// One step of a path, as tracer prints it.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,7 +32,7 @@ pub(super) fn path_mismatch(path: &[Step], wanted: &[String]) -> Option<String> 
         ));
     }
     // tracer notes it: the steps of those probes are in no flow's path.
-    if path.iter().any(|step| step.note.contains(SKIPPED)) {
+    if path.iter().any(|step| step.note.contains(PROBES_SKIPPED)) {
         return None;
     }
     let mut steps = path.iter();

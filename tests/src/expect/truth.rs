@@ -35,7 +35,7 @@ pub(super) fn waited_ms(cause: Option<&str>, truth: &Traffic) -> f64 {
 }
 
 /// Whether this fate and cause are consistent with the client's experience.
-pub(super) fn agrees(fate: Fate, cause: Option<&str>, truth: &Traffic) -> bool {
+pub(super) fn is_consistent(fate: Fate, cause: Option<&str>, truth: &Traffic) -> bool {
     match (fate, truth.outcome) {
         (Fate::Established, Outcome::Connected) => truth.ms < LOST_A_SECOND_MS,
         (Fate::Stalled, Outcome::Connected) => {
@@ -97,28 +97,28 @@ mod tests {
     #[test]
     fn a_short_stall_needs_an_old_connection_in_the_pod() {
         let quick = connected(30.0, Some(1.0));
-        assert!(!agrees(Fate::Stalled, Some("ipvs.reuse-dropped"), &quick));
+        assert!(!is_consistent(Fate::Stalled, Some("ipvs.reuse-dropped"), &quick));
         for cause in ANSWERED_WITH_ACK {
-            assert!(agrees(Fate::Stalled, Some(cause), &quick));
+            assert!(is_consistent(Fate::Stalled, Some(cause), &quick));
         }
-        assert!(agrees(Fate::Established, None, &quick));
+        assert!(is_consistent(Fate::Established, None, &quick));
     }
 
     #[test]
     fn a_connected_client_was_dropped_only_if_the_pod_never_answered() {
-        let unheard = connected(30.0, None);
-        assert!(agrees(Fate::Dropped, Some(FINAL_ACK_DROPPED), &unheard));
-        assert!(agrees(Fate::Refused, Some(FINAL_ACK_DROPPED), &unheard));
-        assert!(!agrees(Fate::Dropped, Some("unknown"), &unheard));
-        let heard = connected(30.0, Some(1.0));
-        assert!(!agrees(Fate::Dropped, Some(FINAL_ACK_DROPPED), &heard));
+        let unanswered = connected(30.0, None);
+        assert!(is_consistent(Fate::Dropped, Some(FINAL_ACK_DROPPED), &unanswered));
+        assert!(is_consistent(Fate::Refused, Some(FINAL_ACK_DROPPED), &unanswered));
+        assert!(!is_consistent(Fate::Dropped, Some("unknown"), &unanswered));
+        let answered = connected(30.0, Some(1.0));
+        assert!(!is_consistent(Fate::Dropped, Some(FINAL_ACK_DROPPED), &answered));
     }
 
     #[test]
     fn after_a_dropped_final_ack_the_wait_is_for_the_first_byte() {
         let late = connected(700.0, Some(1000.0));
-        assert!(agrees(Fate::Stalled, Some(FINAL_ACK_DROPPED), &late));
-        assert!(!agrees(Fate::Stalled, Some("backend.slow"), &late));
+        assert!(is_consistent(Fate::Stalled, Some(FINAL_ACK_DROPPED), &late));
+        assert!(!is_consistent(Fate::Stalled, Some("backend.slow"), &late));
         assert!((waited_ms(Some(FINAL_ACK_DROPPED), &late) - 1000.0).abs() < f64::EPSILON);
         assert!((waited_ms(None, &late) - 700.0).abs() < f64::EPSILON);
     }

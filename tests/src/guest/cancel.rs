@@ -25,12 +25,12 @@ impl Cancel {
         state.current = what.into();
         let started = (state.current.clone(), Instant::now());
         state.started.push(started);
-        stop_if(state.cancelled)
+        fail_if(state.cancelled)
     }
 
     /// Fails if the scenario must stop.
     pub(super) fn check_cancelled(&self) -> Result<()> {
-        stop_if(self.lock().cancelled)
+        fail_if(self.lock().cancelled)
     }
 
     /// What the scenario is doing.
@@ -68,7 +68,7 @@ impl Cancel {
         let (state, _) = condvar
             .wait_timeout_while(self.lock(), time, |state| !state.cancelled)
             .unwrap_or_else(PoisonError::into_inner);
-        stop_if(state.cancelled)
+        fail_if(state.cancelled)
     }
 
     /// Polls a condition until it holds or the time limit has passed. Returns whether it holds.
@@ -95,7 +95,7 @@ impl Cancel {
     }
 }
 
-fn stop_if(cancelled: bool) -> Result<()> {
+fn fail_if(cancelled: bool) -> Result<()> {
     if cancelled {
         bail!("stopped by the watchdog");
     }

@@ -58,7 +58,7 @@ impl Client {
         } else {
             String::new()
         };
-        tool::feed(
+        tool::run_with_input(
             "ip -batch -",
             &format!(
                 "link add {device} type veth peer name eth0 netns {name}\n\
@@ -196,9 +196,9 @@ impl Client {
                     .context("cannot set SO_LINGER")?;
             }
             let stream = TcpStream::from(socket);
-            if let Some((name, heard)) = greeting(&stream, step.hold || step.close.is_some()) {
+            if let Some((name, first_byte)) = greeting(&stream, step.hold || step.close.is_some()) {
                 backend = Some(name);
-                answer_ms = Some(heard.saturating_duration_since(connected).as_secs_f64() * 1000.0);
+                answer_ms = Some(first_byte.saturating_duration_since(connected).as_secs_f64() * 1000.0);
             }
             if step.hold {
                 self.lock().push(stream);
@@ -285,7 +285,7 @@ pub(super) fn device(nth: usize) -> String {
 fn drop_answers(step: &Connect) -> Result<()> {
     let first = step.source_port;
     let last = first.saturating_add(step.count - 1);
-    tool::feed(
+    tool::run_with_input(
         "nft -f -",
         &format!(
             "table inet lab-client {{\n    chain deaf {{\n        type filter hook input priority filter\n        \
@@ -381,18 +381,18 @@ fn outcome(error: &io::Error) -> Outcome {
 fn greeting(mut stream: &TcpStream, first_line: bool) -> Option<(String, Instant)> {
     let _ = stream.set_nonblocking(false);
     let _ = stream.set_read_timeout(Some(REPLY_LIMIT));
-    let mut said = Vec::new();
+    let mut received = Vec::new();
     let mut bytes = [0; 64];
-    let mut heard = None;
+    let mut first_byte = None;
     // An RST ends it as well as a FIN does.
     while let Ok(count @ 1..) = stream.read(&mut bytes) {
-        heard.get_or_insert_with(Instant::now);
-        said.extend_from_slice(&bytes[..count]);
-        if first_line && said.contains(&b'\n') {
+        first_byte.get_or_insert_with(Instant::now);
+        received.extend_from_slice(&bytes[..count]);
+        if first_line && received.contains(&b'\n') {
             break;
         }
     }
-    let name = said.split(|byte| *byte == b'\n').next()?;
+    let name = received.split(|byte| *byte == b'\n').next()?;
     let name = (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned())?;
-    Some((name, heard?))
+    Some((name, first_byte?))
 }

@@ -129,9 +129,9 @@ impl Inventory {
     }
 }
 
-/// The node's addresses, routes and routing rules, one a line.
+/// The node's addresses, routes and routing rules, one per line.
 pub(super) fn routing() -> Result<String> {
-    tool::feed(
+    tool::run_with_input(
         "ip -o -batch -",
         "addr show dev lo\nroute show table all\nrule show\n",
     )

@@ -67,15 +67,15 @@ fn unload(name: &str) -> Result<()> {
     }
 }
 
-fn resolve(asked: &str) -> Result<String> {
-    let asked = asked.replace('-', "_");
+fn resolve(name: &str) -> Result<String> {
+    let name = name.replace('-', "_");
     let aliases =
         fs::read_to_string(MODULE_ALIASES).with_context(|| format!("cannot read {MODULE_ALIASES}"))?;
     let stands_for = aliases
         .lines()
         .filter_map(|line| line.split_once(' '))
-        .find(|(alias, _)| *alias == asked);
-    Ok(stands_for.map_or(asked, |(_, name)| name.to_owned()))
+        .find(|(alias, _)| *alias == name);
+    Ok(stands_for.map_or(name, |(_, name)| name.to_owned()))
 }
 
 /// The loaded modules.

@@ -44,9 +44,9 @@ fn is_resolved(neighbour: IpAddr) -> Result<bool> {
     socket
         .set_read_timeout(Some(PROBE_LIMIT))
         .context("cannot set up a socket")?;
-    let asked = socket
+    let reply = socket
         .connect(SocketAddr::new(neighbour, DISCARD))
         .and_then(|()| socket.send(&[0]))
         .and_then(|_| socket.recv(&mut [0]));
-    Ok(asked.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused))
+    Ok(reply.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused))
 }

@@ -70,7 +70,7 @@ impl Netns {
             .name
             .as_ref()
             .map_or_else(String::new, |name| format!("-n {name} "));
-        tool::feed(&format!("ip {netns}-batch -"), &lines)?;
+        tool::run_with_input(&format!("ip {netns}-batch -"), &lines)?;
         Ok(())
     }
 

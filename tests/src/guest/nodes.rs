@@ -50,7 +50,7 @@ impl OtherNode {
         let (bits, first) = (address::bits(address), topology.node_address());
         // The first node has its address on this link too, as if all links were its single uplink: what it
         // masquerades towards this node gets that address.
-        tool::feed(
+        tool::run_with_input(
             "ip -batch -",
             &format!(
                 "link add {device} type veth peer name eth0 netns {name}\n\
@@ -134,7 +134,7 @@ fn set_up_path(overlay: Overlay, from: &End, to: &End) -> Result<()> {
         .netns
         .as_ref()
         .map_or_else(String::new, |name| format!(" -n {name}"));
-    tool::feed(
+    tool::run_with_input(
         &format!("ip{in_netns} -batch -"),
         &links_and_routes(overlay, from, to),
     )?;

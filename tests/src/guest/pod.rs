@@ -199,7 +199,7 @@ impl Pod {
              {matches} drop\n    }}\n}}\n",
             self.name
         );
-        self.netns.run(|| tool::feed("nft -f -", &rules))?;
+        self.netns.run(|| tool::run_with_input("nft -f -", &rules))?;
         Ok(())
     }
 

@@ -23,6 +23,7 @@ use super::port::Port;
 use super::sysctl::Changed;
 use crate::protocol::TRACER_PATH;
 use crate::scenario::Check;
+use crate::tracer_text::HOOK_REFUSED;
 
 /// How long the kernel may take to free what an exited process had attached.
 const FREED: Duration = Duration::from_secs(20);
@@ -39,7 +40,7 @@ const PROGRAM: &str = "bpf_prog_";
 /// The capabilities that replace `CAP_SYS_ADMIN` since Linux 5.8.
 const FOR_TRACING: [CapabilitySet; 3] = [CapabilitySet::BPF, CapabilitySet::PERFMON, CapabilitySet::SYSLOG];
 
-/// Where checks run: on a complete node, without a tracer yet.
+/// Checks tracer as a process, on a complete node without a running tracer.
 #[derive(Debug)]
 pub(super) struct ProcessChecks<'a> {
     /// A client that can connect.
@@ -244,7 +245,7 @@ impl Exited {
     fn ensure_success(&self) -> Result<()> {
         ensure!(
             self.status.success(),
-            "tracer ended with {}: {}",
+            "tracer exited with {}: {}",
             self.status,
             self.stderr_text
         );
@@ -360,7 +361,7 @@ fn ensure_works(output: &Output) -> Result<()> {
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
-    let refused = table.lines().find(|line| line.contains("the kernel rejected the program"));
+    let refused = table.lines().find(|line| line.contains(HOOK_REFUSED));
     ensure!(refused.is_none(), "{}", refused.unwrap_or_default());
     Ok(())
 }

@@ -50,10 +50,10 @@ pub(super) fn check(scenario: &Scenario, port: &Port) -> Result<()> {
         .output()
         .context("cannot run tracer replay")?;
     let took = start.elapsed();
-    let complaints = String::from_utf8_lossy(&replay.stderr);
+    let stderr = String::from_utf8_lossy(&replay.stderr);
     ensure!(
         replay.status.code() == Some(scenario.tracer.status),
-        "tracer replay ended with {}: {complaints}",
+        "tracer replay ended with {}: {stderr}",
         replay.status
     );
     let printed = fs::read_to_string(LIVE_OUTPUT).with_context(|| format!("cannot read {LIVE_OUTPUT}"))?;

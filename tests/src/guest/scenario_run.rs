@@ -50,7 +50,7 @@ impl ScenarioRun {
         let mut node = Node::default();
         let ran = self.run_on(&mut node, scenario);
         if self.job.verbose {
-            self.describe();
+            self.print_node_state();
         }
         let mut errors: Vec<_> = ran.err().into_iter().collect();
         errors.extend(node.tear_down(&self.before, &self.cancel));
@@ -90,7 +90,7 @@ impl ScenarioRun {
             background: Vec::new(),
             repeated_fates_due: Instant::now(),
         };
-        let result = steps.steps();
+        let result = steps.run_all();
         let repeated_fates_due = steps.repeated_fates_due;
         if let Some(tracer) = tracer {
             let flows = scenario.attempts().len();
@@ -112,15 +112,13 @@ impl ScenarioRun {
         let Some(first) = scenario.topology.clients.first().filter(|_| !checks.is_empty()) else {
             return Ok(());
         };
-        let checks_of_process = ProcessChecks {
+        let process_checks = ProcessChecks {
             client: node.client(&first.name)?,
             to: topology::address(&scenario.topology, None, None)?,
             port: &self.port,
             cancel: &self.cancel,
         };
-        checks
-            .iter()
-            .try_for_each(|check| checks_of_process.check(*check))
+        checks.iter().try_for_each(|check| process_checks.check(*check))
     }
 
     /// Waits until tracer has reported the fates of this many flows, and the fates that it reports twice.
@@ -138,7 +136,7 @@ impl ScenarioRun {
     }
 
     /// Prints the state of the node, for a closer look.
-    fn describe(&self) {
+    fn print_node_state(&self) {
         for command in [
             "ipvsadm -Ln --stats",
             "conntrack -L",
@@ -165,7 +163,7 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    fn steps(&mut self) -> Result<()> {
+    fn run_all(&mut self) -> Result<()> {
         for (number, step) in (1..).zip(&self.scenario.steps) {
             let what = describe(step);
             self.run.cancel.begin(format!("step {number}: {what}"))?;
@@ -233,8 +231,8 @@ impl Steps<'_> {
                 .iter()
                 .try_for_each(|(name, value)| self.node.sysctl(name, value)),
             Step::Nft(rules) => self.node.nft(rules),
-            Step::Run(line) => self.run(RunIn::NODE, line),
-            Step::RunIn(RunIn { place, line }) => self.run(place, line),
+            Step::Run(line) => self.run_command(RunIn::NODE, line),
+            Step::RunIn(RunIn { place, line }) => self.run_command(place, line),
             Step::WaitForOutput(text) => match self.tracer {
                 Some(tracer) => tracer.wait_for_output(text, &self.run.cancel),
                 None => Ok(()),
@@ -248,7 +246,7 @@ impl Steps<'_> {
         }
     }
 
-    fn run(&self, place: &str, line: &str) -> Result<()> {
+    fn run_command(&self, place: &str, line: &str) -> Result<()> {
         let printed = self.node.run(place, line)?;
         if self.run.job.verbose && !printed.is_empty() {
             self.run.port.note(printed);
@@ -261,9 +259,9 @@ impl Steps<'_> {
         let client: Client = self.node.client(&connect.client)?.clone();
         let to = topology::address(&self.scenario.topology, connect.to.as_deref(), connect.to_address)?;
         let (connect, port, cancel) = (connect.clone(), self.run.port.clone(), self.run.cancel.clone());
-        let (first_syn, first_syn_received) = mpsc::channel();
+        let (first_syn, first_syn_sent) = mpsc::channel();
         let connecting = thread::spawn(move || client.connect(&connect, to, &first_syn, &port, &cancel));
-        Ok((connecting, first_syn_received))
+        Ok((connecting, first_syn_sent))
     }
 }
 

@@ -100,7 +100,7 @@ fn wait(mut tracer: Child) -> Result<()> {
     loop {
         let ended: io::Result<_> = tracer.try_wait();
         if let Some(status) = ended.context("cannot wait for tracer")? {
-            ensure!(status.success(), "tracer ended with {status}");
+            ensure!(status.success(), "tracer exited with {status}");
             return Ok(());
         }
         thread::sleep(CONTINUE_INTERVAL);

@@ -29,9 +29,9 @@ pub(super) fn run(line: &str) -> Result<String> {
         let _ = fs::remove_file(file(what));
         String::from_utf8_lossy(&bytes).trim().to_owned()
     };
-    let (printed, complaint) = (read("out"), read("err"));
+    let (printed, stderr) = (read("out"), read("err"));
     if !status.success() {
-        bail!("`{}` failed ({status}): {complaint}", line.trim());
+        bail!("`{}` failed ({status}): {stderr}", line.trim());
     }
     Ok(printed)
 }

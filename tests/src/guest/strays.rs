@@ -30,7 +30,7 @@ pub(super) fn send(from: SocketAddr, to: SocketAddr) -> Result<()> {
     };
     // With this protocol, a packet is sent as it is, including its IP header.
     let socket = Socket::new(Domain::for_address(to), Type::RAW, Some(Protocol::from(RAW)))
-        .context("cannot make a raw socket")?;
+        .context("cannot create a raw socket")?;
     let node = SocketAddr::new(to.ip(), 0).into();
     for packet in packets {
         socket

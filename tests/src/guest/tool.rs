@@ -18,7 +18,7 @@ pub(super) fn run(line: &str) -> Result<String> {
 }
 
 /// Runs a command line with this standard input, and returns its output.
-pub(super) fn feed(line: &str, input: &str) -> Result<String> {
+pub(super) fn run_with_input(line: &str, input: &str) -> Result<String> {
     let mut child = command(line)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -27,7 +27,7 @@ pub(super) fn feed(line: &str, input: &str) -> Result<String> {
         .with_context(|| format!("cannot run `{line}`"))?;
     // The input is shorter than a pipe buffer, so neither side can block the other. The input ends when its
     // handle goes out of scope. A tool that refuses its input early says why on its standard error.
-    let fed = child
+    let written = child
         .stdin
         .take()
         .map(|mut stdin| stdin.write_all(input.as_bytes()));
@@ -35,7 +35,9 @@ pub(super) fn feed(line: &str, input: &str) -> Result<String> {
         .wait_with_output()
         .with_context(|| format!("cannot wait for `{line}`"))?;
     let printed = printed(line, output).map_err(|error| anyhow!("{error:#}; the input was:\n{input}"))?;
-    fed.transpose().with_context(|| format!("cannot feed `{line}`"))?;
+    written
+        .transpose()
+        .with_context(|| format!("cannot run_with_input `{line}`"))?;
     Ok(printed)
 }
 
@@ -48,8 +50,8 @@ fn command(line: &str) -> Command {
 
 fn printed(line: &str, output: Output) -> Result<String> {
     if !output.status.success() {
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        bail!("`{line}` failed ({}): {}", output.status, complaint.trim());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!("`{line}` failed ({}): {}", output.status, stderr.trim());
     }
     String::from_utf8(output.stdout).with_context(|| format!("`{line}` printed invalid UTF-8"))
 }

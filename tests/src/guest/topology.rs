@@ -162,7 +162,7 @@ impl Node {
         reason = "the rules are the node's, as all else that steps change is"
     )]
     pub(super) fn nft(&self, rules: &str) -> Result<()> {
-        tool::feed("nft -f -", rules)?;
+        tool::run_with_input("nft -f -", rules)?;
         Ok(())
     }
 
@@ -241,7 +241,7 @@ fn own_addresses(topology: &Topology) -> Result<()> {
             let _ = writeln!(lines, "addr add {address} dev {device}");
         }
     }
-    tool::feed("ip -batch -", &lines)?;
+    tool::run_with_input("ip -batch -", &lines)?;
     Ok(())
 }
 
@@ -256,7 +256,7 @@ fn delete_devices(before: &Inventory) -> Result<()> {
         let _ = writeln!(lines, "link delete {name}");
         lines
     });
-    let deleted = tool::feed("ip -force -batch -", &deletions);
+    let deleted = tool::run_with_input("ip -force -batch -", &deletions);
     // Deleting one end of a veth removes the other one, whose own deletion then fails.
     if new_devices().is_empty() {
         return Ok(());

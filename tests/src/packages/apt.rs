@@ -68,7 +68,7 @@ impl Root {
         let sources = sources(&Mirror::find()?, suites);
         let stamp = lists.join(format!("fetched-{}", names(suites, "+")));
         // Lists from another mirror, or from an interrupted update, are unusable.
-        let fresh = fs::read_to_string(&stamp).is_ok_and(|known| known == sources);
+        let up_to_date = fs::read_to_string(&stamp).is_ok_and(|known| known == sources);
         fs::write(root.join("sources.list"), &sources)?;
         fs::write(root.join("status"), status(provided))?;
         let config = root.join("apt.conf");
@@ -80,7 +80,7 @@ impl Root {
             sources,
             stamp,
         };
-        if !fresh {
+        if !up_to_date {
             apt.update()?;
         } else if apt.lists_are_old()
             && let Err(error) = apt.update()
@@ -102,7 +102,7 @@ impl Root {
     fn update(&self) -> Result<()> {
         let names = names(&self.suites, ", ");
         let progress = Progress::percent(&format!("fetching the package lists of Debian {names}"));
-        self.watch(self.command("apt-get").arg("update"), &progress)
+        self.run_with_progress(self.command("apt-get").arg("update"), &progress)
             .context("cannot fetch the package lists")?;
         fs::write(&self.stamp, &self.sources)?;
         Ok(())
@@ -130,11 +130,11 @@ impl Root {
             "apt found nothing to fetch for {}",
             packages.join(" ")
         );
-        let shown = run(self
+        let listed = run(self
             .command("apt-cache")
             .args(["show", "--no-all-versions"])
             .args(&wanted))?;
-        let archives = parse_archives(&shown);
+        let archives = parse_archives(&listed);
         ensure!(
             archives.len() == wanted.len(),
             "apt found only {} of {}",
@@ -175,7 +175,7 @@ impl Root {
         let progress = Progress::percent(&format!("fetching {what}"));
         let mut command = self.command("apt-get");
         command.arg("download").current_dir(&self.archives);
-        self.watch(
+        self.run_with_progress(
             command.args(missing.iter().map(|archive| archive.package.pinned())),
             &progress,
         )?;
@@ -203,8 +203,8 @@ impl Root {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let shown = run(self.command("apt-cache").arg("show").args(names))?;
-        Ok(parse_archives(&shown)
+        let listed = run(self.command("apt-cache").arg("show").args(names))?;
+        Ok(parse_archives(&listed)
             .into_iter()
             .map(|archive| archive.package)
             .collect())
@@ -230,7 +230,7 @@ impl Root {
     }
 
     /// Runs apt and shows the progress of its downloads.
-    fn watch(&self, command: &mut Command, progress: &Progress) -> Result<()> {
+    fn run_with_progress(&self, command: &mut Command, progress: &Progress) -> Result<()> {
         let log = self.config.with_extension("log");
         let mut child = command
             .args(["-qq", "-o", "APT::Status-Fd=1"])
@@ -246,15 +246,15 @@ impl Root {
             }
         }
         let status = child.wait()?;
-        let mut complaints = String::new();
-        File::open(&log)?.read_to_string(&mut complaints)?;
+        let mut errors = String::new();
+        File::open(&log)?.read_to_string(&mut errors)?;
         // `update` succeeds even if a list could not be fetched; for us that is a failure.
         if !status.success()
-            || complaints
+            || errors
                 .lines()
                 .any(|line| line.starts_with("E:") || line.contains("Failed to fetch"))
         {
-            bail!("apt-get failed ({status}):\n{}", complaints.trim());
+            bail!("apt-get failed ({status}):\n{}", errors.trim());
         }
         Ok(())
     }
@@ -325,7 +325,7 @@ Acquire::AllowWeakRepositories "false";
 Acquire::Languages "none";
 Acquire::PDiffs "false";
 Acquire::GzipIndexes "false";
-// A suite that Debian no longer updates stays signed, but its date runs out.
+// A suite that Debian no longer updates stays signed, but its Valid-Until date passes.
 Acquire::Check-Valid-Until "false";
 "#
     );
@@ -396,9 +396,9 @@ mod tests {
 
     #[test]
     fn every_paragraph_is_parsed_and_files_are_named_as_by_apt() {
-        let shown = "Package: zlib1g\nSource: zlib\nVersion: 1:1.2.13.dfsg-1\nArchitecture: amd64\nSize: 86694\n\n\
+        let listed = "Package: zlib1g\nSource: zlib\nVersion: 1:1.2.13.dfsg-1\nArchitecture: amd64\nSize: 86694\n\n\
             Package: tzdata\nVersion: 2026a-1\nArchitecture: all\nSize: 5\nDescription: x\n Version: 9\n\n";
-        let archives = parse_archives(shown);
+        let archives = parse_archives(listed);
         assert_eq!(archives.len(), 2);
         assert_eq!(archives[0].file, "zlib1g_1%3a1.2.13.dfsg-1_amd64.deb");
         assert_eq!(archives[0].package.pinned(), "zlib1g=1:1.2.13.dfsg-1");

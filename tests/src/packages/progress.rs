@@ -49,13 +49,6 @@ impl Progress {
             bar.set_position(permille);
         }
     }
-
-    /// Replaces the bar's message; does nothing without a bar.
-    pub fn say(&self, what: &str) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(what.to_owned());
-        }
-    }
 }
 
 impl Drop for Progress {

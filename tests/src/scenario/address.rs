@@ -74,13 +74,13 @@ pub fn tunnel(family: Family, nth: usize) -> IpAddr {
 
 /// Whether the address is valid for a client or another node: 10.0.0.2 to 10.0.0.254.
 #[must_use]
-pub fn is_clients(address: IpAddr) -> bool {
+pub fn is_client_address(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if matches!(v4.octets(), [10, 0, 0, 2..=254]))
 }
 
 /// Whether the address is valid for a pod: in [`pods`], and neither a network address nor the node's end.
 #[must_use]
-pub fn is_pods(address: IpAddr) -> bool {
+pub fn is_pod_address(address: IpAddr) -> bool {
     matches!(address, IpAddr::V4(v4) if matches!(v4.octets(), [10, 244, _, 2..=254]))
 }
 
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(gateway(pod).to_string(), "10.244.3.1");
         assert_eq!(network(pod).to_string(), "10.244.3.0");
         assert_eq!(mac(pod), "0a:58:0a:f4:03:02");
-        assert!(is_pods(pod) && !is_pods(gateway(pod)) && !is_clients(pod));
+        assert!(is_pod_address(pod) && !is_pod_address(gateway(pod)) && !is_client_address(pod));
         let pod = "fd00:10:244:3::2".parse().unwrap();
         assert_eq!(gateway(pod).to_string(), "fd00:10:244:3::1");
     }

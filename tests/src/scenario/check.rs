@@ -8,14 +8,14 @@ mod topology;
 use anyhow::{Context, Result, ensure};
 
 use super::{Family, Overlay, Scenario, readdress};
-use rules::{sysctl, unique};
+use rules::{require_unique, sysctl};
 
 /// Fails with the first contradiction.
 pub(super) fn check(scenario: &Scenario) -> Result<()> {
     ensure!(!scenario.title.trim().is_empty(), "the title is empty");
     ensure!(!scenario.story.trim().is_empty(), "the story is empty");
     ensure!(!scenario.kernels.is_empty(), "`kernels` is empty");
-    unique("kernel", scenario.kernels.iter())?;
+    require_unique("kernel", scenario.kernels.iter())?;
     families(scenario)?;
     scenario.facts.keys().try_for_each(|name| sysctl(name))?;
     topology::check(&scenario.topology)?;
@@ -28,7 +28,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<()> {
 /// Checks that a scenario for several families has no address of one family in its texts.
 fn families(scenario: &Scenario) -> Result<()> {
     ensure!(!scenario.families.is_empty(), "`families` is empty");
-    unique("family", scenario.families.iter())?;
+    require_unique("family", scenario.families.iter())?;
     ensure!(
         !scenario.families.contains(&Family::Ipv4)
             || scenario

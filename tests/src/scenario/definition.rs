@@ -22,7 +22,7 @@ pub struct Scenario {
     /// The address families it runs with; the file itself contains IPv4 addresses.
     #[serde(default = "Scenario::default_families")]
     pub families: Vec<Family>,
-    /// Whether the tests run it on each of its kernels instead of only one.
+    /// Whether it shows a decision of IPVS: `cargo xtask test` spreads these over all kernels and gives them two CPUs.
     #[serde(default)]
     pub core: bool,
     /// Whether it takes minutes and its own machine, and therefore only runs on request.
@@ -148,7 +148,7 @@ impl Scenario {
     /// The expectation of an attempt.
     #[must_use]
     pub fn expected(&self, attempt: &Attempt) -> Option<&Expected> {
-        let own = self.expect.flows.iter().find(|flow| flow.is_of(attempt));
+        let own = self.expect.flows.iter().find(|flow| flow.covers(attempt));
         own.map(|flow| &flow.expected).or(self.expect.default.as_ref())
     }
 }

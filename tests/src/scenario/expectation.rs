@@ -112,7 +112,7 @@ impl Expected {
 impl ExpectedFlow {
     /// Whether this expectation is for the attempt.
     #[must_use]
-    pub fn is_of(&self, attempt: &Attempt) -> bool {
+    pub fn covers(&self, attempt: &Attempt) -> bool {
         let nth_port = attempt.source_port.checked_sub(self.source_port);
         self.client == attempt.client
             && nth_port.is_some_and(|nth| nth < self.count)

@@ -3,7 +3,7 @@
 //! It consists of three archives. Tools and modules only change with their packages and are cached; the third
 //! one holds the files of one run: two binaries, the scenarios and the job.
 
-mod wanted;
+mod contents;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -20,8 +20,8 @@ use super::elf::Libraries;
 use super::kernels::Kernel;
 use super::modules::{Module, Modules};
 use crate::protocol::{JOB_PATH, Job, MODULE_ALIASES, MODULE_NEEDS, SCENARIOS_DIR, TRACER_PATH, module_path};
-pub use wanted::TOOL_PACKAGES;
-use wanted::{MODULES, ON_DEMAND_MODULES, OPTIONAL_MODULES, TOOLS};
+pub use contents::TOOL_PACKAGES;
+use contents::{MODULES, ON_DEMAND_MODULES, OPTIONAL_MODULES, TOOLS};
 
 /// Bump this when the layout of the cached archives changes.
 const FORMAT: u32 = 3;
@@ -68,7 +68,7 @@ pub fn build(parts: Parts<'_>, path: &Path) -> Result<()> {
     let mut out = BufWriter::new(out);
     for kept in [&tools, &modules] {
         let mut kept = File::open(kept).with_context(|| format!("cannot open {}", kept.display()))?;
-        io::copy(&mut kept, &mut out).context("cannot copy a kept archive")?;
+        io::copy(&mut kept, &mut out).context("cannot copy a cached archive")?;
     }
     let mut archive = Archive::new(out);
     archive.file("/init", 0o755, &read(parts.init)?)?;
@@ -146,7 +146,7 @@ fn tools_archive(parts: &Parts<'_>) -> Result<PathBuf> {
             archive.file(&format!("etc/{name}"), 0o644, &read(&path)?)?;
         }
     }
-    keep(&path, &archive.finish()?)?;
+    write_atomically(&path, &archive.finish()?)?;
     Ok(path)
 }
 
@@ -216,8 +216,8 @@ fn modules_archive(parts: &Parts<'_>) -> Result<PathBuf> {
     }
     archive.file(MODULE_NEEDS, 0o644, all_needs.as_bytes())?;
     archive.file(MODULE_ALIASES, 0o644, all_aliases.as_bytes())?;
-    keep(&list, order.as_bytes())?;
-    keep(&path, &archive.finish()?)?;
+    write_atomically(&list, order.as_bytes())?;
+    write_atomically(&path, &archive.finish()?)?;
     Ok(path)
 }
 
@@ -262,7 +262,7 @@ impl Key {
 }
 
 /// Writes a file atomically: another guest, of this process or another one, may be built at the same time.
-fn keep(path: &Path, content: &[u8]) -> Result<()> {
+fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     let write = || -> io::Result<()> {
         let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
         file.write_all(content)?;

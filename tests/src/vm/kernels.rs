@@ -214,7 +214,7 @@ impl Choice {
     }
 
     /// The choice of the last days, if any: apt would take a while to make the same choice.
-    fn remembered(record: &Path) -> Option<Self> {
+    fn cached(record: &Path) -> Option<Self> {
         let age = record.metadata().ok()?.modified().ok()?.elapsed().ok()?;
         if age > LISTS_AGE {
             return None;
@@ -222,7 +222,7 @@ impl Choice {
         toml::from_str(&fs::read_to_string(record).ok()?).ok()
     }
 
-    fn remember(&self, record: &Path) -> Result<()> {
+    fn store(&self, record: &Path) -> Result<()> {
         if let Some(folder) = record.parent() {
             fs::create_dir_all(folder)?;
         }
@@ -264,16 +264,16 @@ fn packaged(cache: &Cache, series: Series, build: Build) -> Result<(Choice, Kern
         Build::Cloud => format!("{series}.toml"),
         _ => format!("{series}-{build}.toml"),
     });
-    let remembered = Choice::remembered(&record);
+    let cached = Choice::cached(&record);
     // The choice may have been removed from both the cache and Debian.
-    if let Some(choice) = remembered
+    if let Some(choice) = cached
         && let Ok(kernel) = choice.unpack(cache, series)
     {
         return Ok((choice, kernel));
     }
     let choice = Choice::make(cache, series, build)?;
     let kernel = choice.unpack(cache, series)?;
-    choice.remember(&record)?;
+    choice.store(&record)?;
     Ok((choice, kernel))
 }
 
@@ -342,13 +342,13 @@ mod tests {
     fn a_choice_is_cached_for_some_days() {
         let folder = tempfile::tempdir().unwrap();
         let record = folder.path().join("kernels/7.toml");
-        assert_eq!(Choice::remembered(&record), None);
+        assert_eq!(Choice::cached(&record), None);
         let choice = Choice {
             image: package("linux-image-a"),
             packages: vec![package("linux-binary-a")],
         };
-        choice.remember(&record).unwrap();
-        assert_eq!(Choice::remembered(&record), Some(choice));
+        choice.store(&record).unwrap();
+        assert_eq!(Choice::cached(&record), Some(choice));
         let old = SystemTime::now() - LISTS_AGE - Duration::from_hours(1);
         fs::File::options()
             .write(true)
@@ -356,7 +356,7 @@ mod tests {
             .unwrap()
             .set_modified(old)
             .unwrap();
-        assert_eq!(Choice::remembered(&record), None);
+        assert_eq!(Choice::cached(&record), None);
     }
 
     #[test]

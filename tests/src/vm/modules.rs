@@ -104,7 +104,7 @@ impl Closure<'_> {
                 direct.push(wish);
             }
         }
-        let needs = self.all_before(&direct);
+        let needs = self.dependencies_of(&direct);
         self.ordered.push(Module {
             name: name.to_owned(),
             content,
@@ -115,7 +115,7 @@ impl Closure<'_> {
     }
 
     /// These modules and their dependencies, as far as they exist, in load order.
-    fn all_before(&self, direct: &[String]) -> Vec<String> {
+    fn dependencies_of(&self, direct: &[String]) -> Vec<String> {
         let mut needs: Vec<String> = Vec::new();
         for name in direct {
             let Some(module) = self.ordered.iter().find(|module| module.name == *name) else {

@@ -254,7 +254,7 @@ struct Process(Child);
 
 impl Process {
     fn start(command: Command) -> Result<Self> {
-        let mut command = with_parent_watch(command);
+        let mut command = killed_with_parent(command);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -299,12 +299,12 @@ impl Drop for Process {
 }
 
 /// Makes the kernel kill QEMU when we are killed and cannot run our own cleanup.
-fn with_parent_watch(command: Command) -> Command {
+fn killed_with_parent(command: Command) -> Command {
     let Some(setpriv) = crate::packages::host::find("setpriv") else {
         return command;
     };
-    let mut watched = Command::new(setpriv);
-    watched.args(["--pdeathsig", "KILL", "--"]);
-    watched.arg(command.get_program()).args(command.get_args());
-    watched
+    let mut wrapped = Command::new(setpriv);
+    wrapped.args(["--pdeathsig", "KILL", "--"]);
+    wrapped.arg(command.get_program()).args(command.get_args());
+    wrapped
 }

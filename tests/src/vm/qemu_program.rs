@@ -65,11 +65,11 @@ fn version(program: &Path) -> Result<Version> {
         .with_context(|| format!("cannot run {}", program.display()))?;
     let output_text = String::from_utf8_lossy(&output.stdout);
     parse_version(&output_text).with_context(|| {
-        let complaint = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         format!(
             "{} does not report its version: {}",
             program.display(),
-            complaint.trim()
+            stderr.trim()
         )
     })
 }

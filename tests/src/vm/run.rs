@@ -146,7 +146,7 @@ impl Boot<'_> {
 struct Watchdog {
     limits: Limits,
     started: Instant,
-    heard: Instant,
+    last_output: Instant,
     console: u64,
     ready: bool,
 }
@@ -157,14 +157,14 @@ impl Watchdog {
         Self {
             limits,
             started: now,
-            heard: now,
+            last_output: now,
             console: 0,
             ready: false,
         }
     }
 
     fn reset(&mut self) {
-        self.heard = Instant::now();
+        self.last_output = Instant::now();
     }
 
     fn console(&mut self, size: u64) {
@@ -183,7 +183,7 @@ impl Watchdog {
         let running = self.started.elapsed();
         if !self.ready && running > ready {
             Some(format!("the guest was not ready after {} s", ready.as_secs()))
-        } else if self.ready && self.heard.elapsed() > silence {
+        } else if self.ready && self.last_output.elapsed() > silence {
             Some(format!("the guest has been silent for {} s", silence.as_secs()))
         } else if running > total {
             Some(format!("the guest was not done after {} s", total.as_secs()))
@@ -223,7 +223,7 @@ mod tests {
             return; // a machine that has just been switched on
         };
         let mut watchdog = Watchdog::new(LIMITS);
-        watchdog.heard = past;
+        watchdog.last_output = past;
         watchdog.started = past;
         assert_eq!(watchdog.expired(), None, "a booting guest may be silent");
         watchdog.ready = true;

@@ -1,15 +1,18 @@
-//! Where a packet was to leave by when it was discarded.
+//! Next hop and queueing discipline of a packet that was dropped.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::tuple::Addr;
 
-/// The way out of a packet that was discarded.
+/// Next hop and queueing discipline of a packet that was dropped.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Egress {
-    /// The next hop of the packet's route (`rtable.rt_gw4`): through a device of IPIP without an address of its own, the
-    /// other node. Unset if the route has none, or it could not be read.
+    /// The gateway of the packet's route (`rtable.rt_gw4`, `rt6_info.rt6i_gateway`): on an IPIP device without a remote
+    /// address, the other node. Unset if the route has none, or it could not be read. Older recordings have none for
+    /// IPv6.
     pub gateway: Addr,
     /// The queueing discipline of the device's first queue (`Qdisc_ops.id`), NUL-terminated; empty if it could not be
-    /// read, or the packet was for another queue.
+    /// read, or the packet was in another queue.
     pub qdisc: [u8; 16],
 }

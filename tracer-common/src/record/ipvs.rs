@@ -1,12 +1,14 @@
-//! What IPVS had and decided.
+//! IPVS: connection entries, services, and what it decided.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::tuple::Addr;
 
-/// An IPVS connection entry, read when the kernel used it for this packet.
+/// An IPVS connection entry when the kernel used it for this packet.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct IpvsConn {
-    /// Address of the `struct ip_vs_conn`; 0 when the function returned none.
+    /// Address of the `struct ip_vs_conn`; 0 if the function returned none.
     pub conn: u64,
     /// Which members below were read: bits of [`ipvs_conn`].
     pub have: u32,
@@ -26,9 +28,9 @@ pub struct IpvsConn {
     pub conn_reuse_mode: i32,
     /// `net.ipv4.vs.expire_nodest_conn` of the packet's netns.
     pub expire_nodest_conn: i32,
-    /// `nf_conn.status` of the conntrack entry that the packet carries.
+    /// `nf_conn.status` of the packet's conntrack entry.
     pub ct_status: u32,
-    /// `nf_conn.proto.tcp.state` of the conntrack entry that the packet carries.
+    /// `nf_conn.proto.tcp.state` of the packet's conntrack entry.
     pub ct_tcp_state: u32,
     /// Always 0.
     pub reserved: u32,
@@ -42,7 +44,7 @@ pub mod ipvs_conn {
     pub const STATE: u32 = 1 << 1;
     /// `flags` were read.
     pub const FLAGS: u32 = 1 << 2;
-    /// The entry has a real server bound to it, and `weight` was read.
+    /// The entry has a real server, and `weight` was read.
     pub const WEIGHT: u32 = 1 << 3;
     /// `available` was read.
     pub const AVAILABLE: u32 = 1 << 4;
@@ -50,11 +52,11 @@ pub mod ipvs_conn {
     pub const REUSE_MODE: u32 = 1 << 5;
     /// `expire_nodest_conn` was read.
     pub const EXPIRE_NODEST: u32 = 1 << 6;
-    /// The packet carried a conntrack entry, and `ct_status` was read.
+    /// The packet had a conntrack entry, and `ct_status` was read.
     pub const CT_STATUS: u32 = 1 << 7;
     /// `ct_tcp_state` was read.
     pub const CT_TCP_STATE: u32 = 1 << 8;
-    /// The entry has no real server bound to it (`dest` is NULL).
+    /// The entry has no real server (`dest` is NULL).
     pub const NO_DEST: u32 = 1 << 9;
     /// The entry is controlled by a persistence template (`control` is not NULL).
     pub const CONTROLLED: u32 = 1 << 10;
@@ -90,7 +92,7 @@ pub mod ipvs_conn {
 
 /// An IPVS virtual service.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct IpvsService {
     /// Address of the `struct ip_vs_service`.
     pub service: u64,
@@ -102,10 +104,9 @@ pub struct IpvsService {
     pub scheduler: [u8; 16],
 }
 
-/// The virtual service to which an answer is about to be translated back, where that is not the one that the client
-/// asked.
+/// The virtual service that an answer is translated back to, where the client addressed another one.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Vip {
     /// Address of the `struct ip_vs_conn`.
     pub conn: u64,
@@ -117,25 +118,25 @@ pub struct Vip {
     pub reserved: u32,
 }
 
-/// Bytes of an IPVS connection entry in a [`RawConn`].
+/// How many bytes of an IPVS connection entry a [`RawConn`] has.
 pub const RAW_CONN_LEN: usize = 288;
 
-/// Bytes behind each pointer in a [`RawConn`].
+/// How many bytes at the target of each pointer a [`RawConn`] has.
 pub const RAW_BEHIND_LEN: usize = 128;
 
-/// Offsets in `struct ip_vs_conn` at which some kernel before 5.11 keeps the pointer to the real server: what a
-/// [`RawConn`] follows, so that the right one can be proven. They differ by the size of `struct timer_list`.
+/// Offsets in `struct ip_vs_conn` where kernels before 5.11 have the pointer to the real server. A [`RawConn`] follows all
+/// of them, so that the right one can be proven. They differ by the size of `struct timer_list`.
 pub const RAW_POINTERS: [u32; 3] = [184, 216, 224];
 
-/// The raw memory of an IPVS connection entry, for proving a layout against what the kernel prints of it.
-/// [`Header::flow`](super::Header::flow) is the thread that printed it.
+/// The raw memory of an IPVS connection entry, to prove a layout by what the kernel prints of the entry.
+/// [`Header::flow`](super::Header::flow) is the thread for which it was printed.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct RawConn {
     /// Address of the `struct ip_vs_conn`.
     pub conn: u64,
-    /// The memory from there on.
+    /// The memory at that address.
     pub bytes: [u8; RAW_CONN_LEN],
-    /// The memory behind the words at [`RAW_POINTERS`]; zeroes where it cannot be read.
+    /// The memory that the words at [`RAW_POINTERS`] point to; zeroes if it cannot be read.
     pub behind: [[u8; RAW_BEHIND_LEN]; RAW_POINTERS.len()],
 }

@@ -1,26 +1,28 @@
-//! What is read only when the kernel refuses something: why it does, in its own numbers.
+//! Read only when the kernel refuses something: its reasons, in its own numbers.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::Conntrack;
 use crate::tuple::Addr;
 
 /// How many real servers an [`IpvsDests`] describes.
 pub const DESTS_LISTED: usize = 8;
-/// How many real servers an [`IpvsDests`] counts at most.
+/// How many real servers an [`IpvsDests`] counts.
 pub const DESTS_COUNTED: u32 = 64;
 
-/// The real servers of an IPVS service, as they were when its scheduler found none of them fit.
+/// The real servers of an IPVS service when its scheduler found none usable.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct IpvsDests {
     /// Address of the `struct ip_vs_service`.
     pub service: u64,
     /// How many were counted.
     pub counted: u32,
-    /// 1 if those are all: the list was followed until it came back to the service.
+    /// 1 if those are all: the list was followed back to the service.
     pub complete: u32,
     /// How many of them have a weight above 0.
     pub with_weight: u32,
-    /// How many of those with weight are marked as overloaded (`IP_VS_DEST_F_OVERLOAD`).
+    /// How many of those with a weight are marked as overloaded (`IP_VS_DEST_F_OVERLOAD`).
     pub overloaded: u32,
     /// The first of them.
     pub listed: [IpvsDest; DESTS_LISTED],
@@ -28,7 +30,7 @@ pub struct IpvsDests {
 
 /// A real server of an IPVS service.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct IpvsDest {
     /// Its address (`addr`); unset if it could not be read.
     pub addr: Addr,
@@ -42,7 +44,7 @@ pub struct IpvsDest {
     pub flags: u32,
     /// Connections that count against its threshold (`ip_vs_dest_totalconns()`).
     pub conns: u32,
-    /// `ip_vs_dest.u_threshold`: from so many connections on it is overloaded; 0 for no limit.
+    /// `ip_vs_dest.u_threshold`: the number of connections from which it is overloaded; 0 for no limit.
     pub upper: u32,
 }
 
@@ -61,13 +63,13 @@ pub mod ipvs_dest {
     pub const OVERLOAD: u32 = 2;
 }
 
-/// What limits new connections of IPVS in a network namespace, as it was when one was refused.
+/// The limits on new IPVS connections in a network namespace when one was refused.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct IpvsLimits {
     /// Which members below were read: bits of [`ipvs_limits`].
     pub have: u32,
-    /// `netns_ipvs.drop_rate`: one of so many new connections is dropped; 0 for none.
+    /// `netns_ipvs.drop_rate`: one in this many new connections is dropped; 0 for none.
     pub drop_rate: i32,
     /// `netns_ipvs.conn_count`: connection entries in this network namespace.
     pub conn_count: i32,
@@ -85,21 +87,21 @@ pub mod ipvs_limits {
     pub const CONN_MAX: u32 = 1 << 2;
 }
 
-/// The conntrack entry that was in the way of a new one.
+/// The conntrack entry that already uses the tuple of a new one.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Clash {
     /// The entry that is in the table.
     pub holder: Conntrack,
-    /// 0 if its ORIGINAL tuple is the one that the new entry wanted, 1 if its REPLY tuple is.
+    /// 0 if its ORIGINAL tuple is the one that the new entry needs, 1 if its REPLY tuple is.
     pub direction: u32,
     /// `nf_conn.status` of the new entry.
     pub status: u32,
 }
 
-/// What conntrack had made of a packet when it was discarded.
+/// The conntrack state of a packet when it was dropped.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct PacketState {
     /// Address of the `struct nf_conn`; 0 if the packet has none.
     pub ct: u64,
@@ -111,13 +113,12 @@ pub struct PacketState {
 
 /// Values that belong to [`PacketState`].
 pub mod packet_state {
-    /// `IP_CT_UNTRACKED`: told to leave the packet alone, conntrack did (since 4.13).
-    pub const UNTRACKED: u32 = 7;
+    pub use crate::uapi::ctinfo::UNTRACKED;
 }
 
-/// A packet that is too big for its way, as the kernel tells the sender.
+/// A packet that exceeds the MTU of its path, as the kernel reports it to the sender.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct TooBig {
     /// The largest packet that fits, bytes.
     pub mtu: u32,

@@ -1,34 +1,36 @@
-//! What routing and neighbours had to say.
+//! Routes and neighbours.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::tuple::Addr;
 
-/// What the routing layer decided about the packet, or with which settings it refused it.
+/// The routing decision about the packet, or the settings with which routing refused it.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Route {
     /// Which members below were read: bits of [`route`].
     pub have: u32,
     /// Netfilter hook (`enum nf_inet_hooks`) at which it was read; `u32::MAX` if it was read elsewhere.
     pub nf_hook: u32,
-    /// Kind of the route (`RTN_*`, uapi/linux/rtnetlink.h).
+    /// Type of the route (`RTN_*`, uapi/linux/rtnetlink.h).
     pub kind: u32,
     /// `dst_entry.error`: a positive errno.
     pub error: i32,
-    /// `net.ipv4.conf.DEVICE.forwarding` of the device by which the packet came in.
+    /// `net.ipv4.conf.DEVICE.forwarding` of the device that the packet arrived on.
     pub forwarding: i32,
-    /// `net.ipv4.conf.all.forwarding`, which `net.ipv4.ip_forward` is another name of.
+    /// `net.ipv4.conf.all.forwarding`, also known as `net.ipv4.ip_forward`.
     pub forwarding_all: i32,
-    /// `net.ipv4.conf.DEVICE.rp_filter` of the device by which the packet came in.
+    /// `net.ipv4.conf.DEVICE.rp_filter` of the device that the packet arrived on.
     pub rp_filter: i32,
-    /// `net.ipv4.conf.all.rp_filter`. The larger of both counts.
+    /// `net.ipv4.conf.all.rp_filter`. The larger of the two applies.
     pub rp_filter_all: i32,
-    /// 1 if `accept_local` is on for that device or for all: a source of the namespace's own is no martian then.
+    /// 1 if `accept_local` is on for that device or for all: an address of the node as source is not a martian then.
     pub accept_local: u32,
-    /// Index of the device that the packet is to leave by.
+    /// Index of the output device.
     pub out_ifindex: u32,
     /// Name of that device, NUL-terminated.
     pub out_dev: [u8; 16],
-    /// The next hop; unset if the destination itself is one.
+    /// The gateway; unset if the destination is on the link.
     pub gateway: Addr,
 }
 
@@ -51,17 +53,17 @@ pub mod route {
     /// `accept_local` was read.
     pub const ACCEPT_LOCAL: u32 = 1 << 7;
 
-    /// `RTN_UNICAST` (uapi/linux/rtnetlink.h): a next hop, or a neighbour.
+    /// `RTN_UNICAST` (uapi/linux/rtnetlink.h): a gateway, or a destination on the link.
     pub const UNICAST: u32 = 1;
     /// `RTN_LOCAL`: an address of the namespace itself.
     pub const LOCAL: u32 = 2;
 }
 
-/// The neighbour entry on which a packet waits. The header's device is the entry's.
+/// The neighbour entry that a packet is queued on. The header's device is that of the entry.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Neighbour {
-    /// The next hop whose hardware address is asked for; unset if it could not be read.
+    /// The next hop that ARP/ND resolves; unset if it could not be read.
     pub address: Addr,
     /// `neighbour.nud_state` (`NUD_*`, uapi/linux/neighbour.h); `u32::MAX` if it could not be read.
     pub state: u32,

@@ -1,44 +1,45 @@
-//! Sockets that a packet met.
+//! Sockets that a packet reached.
 
-/// The socket that took or refused the packet.
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// The socket that accepted or refused the packet.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Socket {
-    /// Address of the `struct sock`; 0 when no socket was found.
+    /// Address of the `struct sock`; 0 if there is none.
     pub sock: u64,
-    /// Connections that wait for `accept()`; `u32::MAX` if it could not be read.
+    /// Connections in the accept queue; `u32::MAX` if it could not be read.
     pub ack_backlog: u32,
-    /// How many may wait; `u32::MAX` if it could not be read.
+    /// Limit of the accept queue; `u32::MAX` if it could not be read.
     pub max_ack_backlog: u32,
 }
 
-/// A listening socket at the moment at which it is asked about a SYN (`tcp_conn_request`). `u32::MAX` stands for what
-/// could not be read.
+/// A listening socket when it receives a SYN (`tcp_conn_request`). `u32::MAX` stands for a value that could not be read.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Listener {
     /// Address of the `struct sock`.
     pub sock: u64,
-    /// Connections that wait for `accept()`.
+    /// Connections in the accept queue.
     pub ack_backlog: u32,
-    /// How many may wait (the smaller one of what `listen()` asked for and `somaxconn`). One more is let in.
+    /// Limit of the accept queue: the smaller of the backlog given to `listen()` and `somaxconn`. The kernel allows one more.
     pub max_ack_backlog: u32,
-    /// Handshakes that wait for the client's ACK.
+    /// Connections in the SYN queue, waiting for the client's ACK.
     pub syn_queue: u32,
     /// `net.ipv4.tcp_max_syn_backlog` of the socket's network namespace.
     pub max_syn_backlog: u32,
     /// `net.ipv4.tcp_syncookies` of the socket's network namespace.
     pub syncookies: u32,
-    /// 0, unless the application asked for `TCP_DEFER_ACCEPT`: then the handshake ends with the first data.
+    /// Not 0 if the application set `TCP_DEFER_ACCEPT`: then the handshake completes with the first data.
     pub defer_accept: u32,
 }
 
-/// Bytes that TCP options can take.
+/// The most bytes of TCP options.
 pub const OPTIONS_LEN: usize = 40;
 
-/// The socket of an ended connection that a SYN met, and the SYN's options.
+/// The `TIME_WAIT` socket of an earlier connection that a SYN matched, and the SYN's options.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct TimeWait {
     /// Address of the `struct tcp_timewait_sock`.
     pub sock: u64,
@@ -52,9 +53,9 @@ pub struct TimeWait {
     pub ts_recent_stamp: i32,
     /// TCP state of the socket: [`time_wait::FIN_WAIT2`] or [`time_wait::TIME_WAIT`].
     pub substate: u32,
-    /// How many bytes of `options` the SYN has.
+    /// Length of the SYN's options, bytes.
     pub options_len: u32,
-    /// The SYN's TCP options.
+    /// The SYN's TCP options, with undefined bytes after their length.
     pub options: [u8; OPTIONS_LEN],
 }
 
@@ -74,15 +75,14 @@ pub mod time_wait {
     /// `TCP_TIME_WAIT`.
     pub const TIME_WAIT: u32 = 6;
 
-    /// `TCP_TW_SUCCESS` (`enum tcp_tw_status`, `include/net/tcp.h`, values unchanged from 3.10 to 7.3): nothing is
-    /// sent.
+    /// `TCP_TW_SUCCESS` (`enum tcp_tw_status`, `include/net/tcp.h`, values unchanged from 3.10 to 7.3): no answer.
     pub const SUCCESS: i32 = 0;
-    /// `TCP_TW_RST`: a RST is sent.
+    /// `TCP_TW_RST`: answer with RST.
     pub const RST: i32 = 1;
-    /// `TCP_TW_ACK`: an ACK is sent.
+    /// `TCP_TW_ACK`: answer with ACK.
     pub const ACK: i32 = 2;
-    /// `TCP_TW_SYN`: a listener may take the SYN.
+    /// `TCP_TW_SYN`: hand the SYN to a listener.
     pub const SYN: i32 = 3;
-    /// `TCP_TW_ACK_OOW` (7.x): an ACK is sent, for a segment outside of the window.
+    /// `TCP_TW_ACK_OOW` (7.x): answer a segment outside the window with ACK.
     pub const ACK_OOW: i32 = 4;
 }

@@ -1,12 +1,14 @@
-//! Which functions had called one another when a packet was discarded.
+//! The call stack of a drop.
 
-/// How many callers a [`Stack`] holds.
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// How many frames a [`Stack`] has.
 pub const FRAMES: usize = 16;
 
-/// The stack of the kernel when it discarded a packet.
+/// The kernel's call stack when it dropped a packet.
 #[repr(C)]
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Stack {
-    /// Return addresses, the innermost first, those of the tracepoint itself among them; 0 behind the last.
+    /// Return addresses, the innermost first, including those of the tracepoint itself; 0 after the last.
     pub frames: [u64; FRAMES],
 }

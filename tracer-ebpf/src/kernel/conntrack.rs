@@ -1,4 +1,4 @@
-//! conntrack: the entry that goes into the table, with the whole NAT of a flow in its two tuples.
+//! conntrack: the entry of a flow, whose two tuples hold all of its NAT, and why there is none.
 
 use aya_ebpf::{
     helpers::bpf_ktime_get_ns,
@@ -11,6 +11,7 @@ use tracer_common::{
     record::{Clash, Conntrack, PacketState, conntrack},
     tcp,
     tuple::{Addr, Tuple},
+    uapi::{MAX_ERRNO, ctinfo, nfproto, verdict::NF_ACCEPT},
 };
 
 use super::{
@@ -22,21 +23,11 @@ use super::{
     route,
 };
 
-/// `sk_buff._nfct` carries the packet's state in its low three bits (`NFCT_PTRMASK`, since 4.11).
-const STATE_BITS: u64 = 7;
-
-/// Pointers from here on are errors (`IS_ERR()`).
-const MAX_ERRNO: i64 = 4095;
-
-/// Values of `nf_conntrack_tuple.src.l3num` (`uapi/linux/netfilter.h`).
-const NFPROTO_IPV4: u16 = 2;
-const NFPROTO_IPV6: u16 = 10;
-
-/// The conntrack entry that the packet carries.
+/// The conntrack entry attached to the packet.
 #[inline(always)]
 pub(super) fn of(skb: u64) -> Option<u64> {
     let tagged: u64 = read(skb, &fields::SK_BUFF_NFCT)?;
-    Some(tagged & !STATE_BITS).filter(|&ct| ct != 0)
+    Some(tagged & !ctinfo::MASK).filter(|&ct| ct != 0)
 }
 
 /// `struct nf_conntrack_tuple`: the same from 3.10 to 7.3. Addresses and ports are in network byte order; an IPv4
@@ -63,9 +54,11 @@ fn tuple_at(at: u64) -> Option<Tuple> {
         dport,
         ..
     } = read_at(at)?;
+    const IPV4: u16 = nfproto::IPV4 as u16;
+    const IPV6: u16 = nfproto::IPV6 as u16;
     let (saddr, daddr) = match l3num {
-        NFPROTO_IPV4 => (Addr::v4_word(saddr[0]), Addr::v4_word(daddr[0])),
-        NFPROTO_IPV6 => (Addr(saddr), Addr(daddr)),
+        IPV4 => (Addr::v4_word(saddr[0]), Addr::v4_word(daddr[0])),
+        IPV6 => (Addr(saddr), Addr(daddr)),
         _ => return None,
     };
     Some(Tuple {
@@ -76,19 +69,19 @@ fn tuple_at(at: u64) -> Option<Tuple> {
     })
 }
 
-/// The tuple of the packet that the entry began with.
+/// The ORIGINAL tuple of an entry.
 #[inline(always)]
 pub(super) fn original_of(ct: u64) -> Option<Tuple> {
     tuple_at(address(ct, &fields::NF_CONN_ORIGINAL)?)
 }
 
-/// The tuple of the packet that is to answer it.
+/// The REPLY tuple of an entry: how an answer must look to be translated back.
 #[inline(always)]
 pub(super) fn reply_of(ct: u64) -> Option<Tuple> {
     tuple_at(address(ct, &fields::NF_CONN_REPLY)?)
 }
 
-/// Reads what matters of a `struct nf_conn`.
+/// Reads the members of a `struct nf_conn` that a record holds.
 #[inline(always)]
 pub(super) fn read_entry(ct: u64, out: &mut Conntrack) -> Option<()> {
     out.ct = ct;
@@ -99,8 +92,8 @@ pub(super) fn read_entry(ct: u64, out: &mut Conntrack) -> Option<()> {
     Some(())
 }
 
-/// The flow of a packet that is part of a handshake, also where it has a tuple that NAT has just made and that is no
-/// name of the flow yet: up to the confirmation only the packet's conntrack entry joins the two.
+/// The flow of a packet that is part of a handshake, also if NAT has just given it a tuple that is no alias of the flow
+/// yet: until the entry is confirmed, only the packet's conntrack entry connects the two.
 #[inline(always)]
 pub(super) fn flow_of(packet: &Packet) -> Option<FlowRef> {
     flow::of(packet).or_else(|| {
@@ -111,8 +104,8 @@ pub(super) fn flow_of(packet: &Packet) -> Option<FlowRef> {
     })
 }
 
-/// A SYN of ours leaves with a tuple that is no name of its flow: it met an entry that an earlier SYN has made, which
-/// is confirmed already and will not be again. The entry is told, and its tuples become names of the flow.
+/// The flow of a SYN that leaves with a tuple that is no alias of it: the SYN matched the entry of an earlier SYN, which
+/// is confirmed already and is not confirmed again. Records the entry, and makes its tuples aliases of the flow.
 #[inline(always)]
 pub(super) fn adopt(hook: Hook, packet: &Packet, device: u64) -> Option<FlowRef> {
     if !flow::is_request(packet) || packet.is_encapsulated() {
@@ -131,25 +124,25 @@ pub(super) fn adopt(hook: Hook, packet: &Packet, device: u64) -> Option<FlowRef>
     Some(flow)
 }
 
-/// Tells what conntrack had made of a packet that is discarded.
+/// Records the conntrack state of a packet that is dropped.
 #[inline(always)]
-pub(super) fn tell_state(hook: Hook, packet: &Packet, flow: &FlowRef) -> Option<()> {
+pub(super) fn emit_state(hook: Hook, packet: &Packet, flow: &FlowRef) -> Option<()> {
     let tagged: u64 = read(packet.skb, &fields::SK_BUFF_NFCT)?;
     emit(hook, |header, out: &mut PacketState| {
         emit::describe(header, hook, packet, flow);
-        out.ct = tagged & !STATE_BITS;
-        out.info = (tagged & STATE_BITS) as u32;
+        out.ct = tagged & !ctinfo::MASK;
+        out.info = (tagged & ctinfo::MASK) as u32;
         out.status = read(out.ct, &fields::NF_CONN_STATUS).unwrap_or(0);
     });
     Some(())
 }
 
-/// When this CPU last found the table full and nothing in it that could go; `bpf_ktime_get_ns()`.
+/// When this CPU last found the table full and no entry to evict; `bpf_ktime_get_ns()`.
 #[map]
 static FULL: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// `__nf_conntrack_alloc(net, zone, orig, repl, gfp, hash)`: a new connection needs an entry. Told only if it gets
-/// none.
+/// `__nf_conntrack_alloc(net, zone, orig, repl, gfp, hash)` allocates the entry of a new connection. Recorded only if it
+/// fails.
 pub(super) mod alloc {
     use super::*;
 
@@ -157,15 +150,7 @@ pub(super) mod alloc {
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         let tuple = tuple_at(ctx.arg(2)?)?;
         let flow = flow::latest(&tuple)?;
-        let packet = Packet {
-            skb: 0,
-            tuple,
-            seq: flow.isn,
-            ack: 0,
-            flags: tcp::SYN,
-            encapsulation: 0,
-            outer_daddr: 0,
-        };
+        let packet = Packet::without_skb(tuple, flow.isn, tcp::SYN);
         // SAFETY: the helper takes no pointer.
         let now = unsafe { bpf_ktime_get_ns() };
         call::enter(hook, ctx, &packet, &flow, (ctx.arg(0)?, now), |_| ());
@@ -178,22 +163,22 @@ pub(super) mod alloc {
             if !(-MAX_ERRNO..0).contains(&(ctx.ret::<u64>() as i64)) {
                 return;
             }
-            call.header.netns = read(call.first, &fields::NET_INUM).unwrap_or(0);
-            // Found full within this very call.
-            if FULL.get(0).is_some_and(|&full| full >= call.second) {
+            call.header.netns = read(call.kept.0, &fields::NET_INUM).unwrap_or(0);
+            // Found full inside this very call.
+            if FULL.get(0).is_some_and(|&full| full >= call.kept.1) {
                 emit(Hook::CtEarlyDrop, |header, (): &mut ()| {
                     *header = call.header;
                     header.hook = Hook::CtEarlyDrop as u16;
                     header.verdict = 0;
                 });
             }
-            call::emit_front(hook, &call.header);
+            call::emit_header(hook, &call.header);
         })
     }
 }
 
-/// `early_drop(net, hash)`: there are more entries than `nf_conntrack_max`; is there one that can go? Told by the
-/// allocation inside of which it runs.
+/// `early_drop(net, hash)` looks for an entry to evict when there are more than `nf_conntrack_max`. Recorded by the
+/// allocation that calls it.
 pub(super) mod early_drop {
     use super::*;
 
@@ -204,23 +189,20 @@ pub(super) mod early_drop {
 
     #[inline(always)]
     pub(crate) fn leave(_: Hook, ctx: &RetProbeContext) -> Option<()> {
-        // A `bool`: what lies above its byte means nothing.
+        // A `bool`: the bits above its byte are undefined.
         if ctx.ret::<u64>() as u8 == 0 {
-            // SAFETY: the entry belongs to this CPU, and the helper takes no pointer.
+            // SAFETY: the value is this CPU's, a time that an interrupt can only make newer, and the helper takes no pointer.
             unsafe { *FULL.get_ptr_mut(0)? = bpf_ktime_get_ns() };
         }
         Some(())
     }
 }
 
-/// `nf_conntrack_in(skb, state)` (since 4.20): which connection is this packet part of? Told only if it is part of none
-/// and goes on nonetheless, which is what makes it INVALID. A packet that a rule has exempted from tracking carries
+/// `nf_conntrack_in(skb, state)` (since 4.20) finds the packet's connection. Recorded only if it finds none and accepts the
+/// packet all the same, which is what makes the packet INVALID. A packet that a rule exempted from tracking has
 /// `IP_CT_UNTRACKED`.
 pub(super) mod track {
     use super::*;
-
-    /// `NF_ACCEPT`.
-    const ACCEPT: i32 = 1;
 
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
@@ -234,15 +216,15 @@ pub(super) mod track {
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
         call::leave(hook, ctx, |call| {
             let tagged: Option<u64> = read(call.header.skb, &fields::SK_BUFF_NFCT);
-            if call.header.verdict == ACCEPT && tagged == Some(0) {
-                call::emit_front(hook, &call.header);
+            if call.header.verdict == NF_ACCEPT && tagged == Some(0) {
+                call::emit_header(hook, &call.header);
             }
         })
     }
 }
 
-/// `nf_ct_resolve_clash(skb, h, reply_hash)` (since 5.7): the entry of `h` has a tuple that the packet's new entry wants.
-/// For TCP that is the new entry's end.
+/// `nf_ct_resolve_clash(skb, h, reply_hash)` (since 5.7): the entry of `h` already uses a tuple of the packet's new entry.
+/// For TCP the new entry is discarded.
 #[inline(always)]
 pub(super) fn clash(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let packet = packet::parse(ctx.arg(0)?)?;
@@ -265,7 +247,7 @@ pub(super) fn clash(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// Both translations of a flow, as its conntrack entry has them, become names of it.
+/// Makes the tuples after DNAT and after SNAT, as a conntrack entry has them, aliases of the flow.
 #[inline(always)]
 pub(super) fn alias(original: &Tuple, reply: &Tuple, flow: &FlowRef) {
     flow::alias(
@@ -279,8 +261,8 @@ pub(super) fn alias(original: &Tuple, reply: &Tuple, flow: &FlowRef) {
     flow::alias(&reply.reversed(), flow);
 }
 
-/// Takes over the translations of the entry that the packet carries. For a SYN that meets the entry of an earlier one,
-/// which is confirmed already and will not be again.
+/// Makes the translations of the packet's conntrack entry aliases of the flow. For a SYN that matches the entry of an
+/// earlier SYN, which is confirmed already and is not confirmed again.
 #[inline(always)]
 pub(super) fn alias_of(packet: &Packet, flow: &FlowRef) -> Option<()> {
     let ct = of(packet.skb)?;
@@ -292,7 +274,7 @@ pub(super) fn alias_of(packet: &Packet, flow: &FlowRef) -> Option<()> {
     Some(())
 }
 
-/// `__nf_conntrack_confirm(skb)`: a new connection goes into the table; every NAT decision is made by now.
+/// `__nf_conntrack_confirm(skb)` inserts a new connection into the table; all NAT decisions are made by now.
 pub(super) mod confirm {
     use super::*;
 
@@ -307,10 +289,10 @@ pub(super) mod confirm {
         let flow = flow::known(&original, packet.seq)?;
         let reply = reply_of(ct)?;
         alias(&original, &reply, &flow);
-        call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
-            route::tell_decision(hook, front, None);
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |of_call| {
+            route::emit_decision(hook, of_call, None);
             emit(hook, |header, out: &mut Conntrack| {
-                *header = *front;
+                *header = *of_call;
                 let _ = read_entry(ct, out);
             });
         });
@@ -319,6 +301,6 @@ pub(super) mod confirm {
 
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
-        call::leave(hook, ctx, |call| call::emit_front(hook, &call.header))
+        call::leave(hook, ctx, |call| call::emit_header(hook, &call.header))
     }
 }

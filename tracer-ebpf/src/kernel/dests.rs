@@ -5,12 +5,10 @@ use core::hint::black_box;
 use tracer_common::{
     record::{DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, ipvs_dest},
     tuple::Addr,
+    uapi::{AF_INET, AF_INET6},
 };
 
-use super::{
-    fields::{self, maybe, read_or_zero},
-    ipvs::{AF_INET, AF_INET6},
-};
+use super::fields::{self, maybe, read_or_zero};
 
 /// A walk along a list (`struct list_head`, neighbours doubly linked).
 struct Walk {
@@ -27,7 +25,7 @@ struct Links {
 }
 
 impl Walk {
-    /// Goes one on. `None` where that is back at the head, or no list.
+    /// Moves to the next node. `None` if that is the head again, or if this is not a list.
     #[inline(always)]
     fn step(&mut self, complete: &mut u32) -> Option<u64> {
         let next = read_or_zero::<Links>(self.node).next;
@@ -35,7 +33,7 @@ impl Walk {
             *complete = 1;
             return None;
         }
-        // What cannot be read is zeroes, and no neighbour.
+        // Zeroes stand for what cannot be read, and are not the address of a node.
         if read_or_zero::<Links>(next).prev != self.node {
             return None;
         }
@@ -44,13 +42,13 @@ impl Walk {
     }
 }
 
-/// Follows the list of real servers from its head, and stops where it is not one.
+/// Follows the list of real servers from its head, and stops where it is not a list.
 ///
-/// Two loops, for the verifier goes through each as often as it can turn, and of the first few much is read.
+/// Two loops, because the verifier walks through every iteration, and only the first few read much.
 #[inline(always)]
 pub(super) fn read_all(head: u64, out: &mut IpvsDests) {
     let mut walk = Walk { head, node: head };
-    // What the list leads to is this member of a real server.
+    // The nodes of the list are this member of the real servers.
     let Some(before) = fields::base_of(0, &fields::IP_VS_DEST_LIST) else {
         return;
     };
@@ -67,15 +65,15 @@ pub(super) fn read_all(head: u64, out: &mut IpvsDests) {
         };
         count(node.wrapping_add(before), out);
     }
-    // Is that all?
+    // Sets `complete` if that was all.
     let _ = walk.step(&mut out.complete);
 }
 
 #[inline(always)]
 fn count(dest: u64, out: &mut IpvsDests) {
     let weight: i32 = maybe(dest, &fields::IP_VS_DEST_WEIGHT).value;
-    let flags: u32 = maybe(dest, &fields::IP_VS_DEST_OVERLOAD).value;
-    // 1 if it is above 0: the sign of its negation.
+    let flags: u32 = maybe(dest, &fields::IP_VS_DEST_FLAGS).value;
+    // 1 if the weight is above 0: the sign bit of its negation.
     let has_weight = black_box(-i64::from(weight)) as u64 >> 63;
     out.counted += 1;
     out.with_weight += has_weight as u32;
@@ -85,7 +83,7 @@ fn count(dest: u64, out: &mut IpvsDests) {
 #[inline(always)]
 fn read_one(dest: u64, out: &mut IpvsDest) {
     let weight = maybe(dest, &fields::IP_VS_DEST_WEIGHT);
-    let flags = maybe(dest, &fields::IP_VS_DEST_OVERLOAD);
+    let flags = maybe(dest, &fields::IP_VS_DEST_FLAGS);
     let port = maybe::<[u8; 2]>(dest, &fields::IP_VS_DEST_PORT);
     let words = maybe::<[u32; 4]>(dest, &fields::IP_VS_DEST_ADDR);
     let family = maybe::<u16>(dest, &fields::IP_VS_DEST_AF);

@@ -1,4 +1,4 @@
-//! Packets that the kernel throws away, and the ICMP errors that it makes about them.
+//! Packets that the kernel drops, and the ICMP errors that it sends about them.
 
 use aya_ebpf::{
     Global,
@@ -23,8 +23,8 @@ const ICMP_UNREACHABLE: u32 = 3;
 const ICMP_FRAGMENTATION_NEEDED: u32 = 4;
 const ICMPV6_TOO_BIG: u32 = 2;
 
-/// 1 if the tracepoint has a third argument, the drop reason (5.17, and 5.15.85). Reading an argument that does
-/// not exist would make the attachment fail, so the loader tells.
+/// 1 if the tracepoint has a third argument, the drop reason (5.17, and 5.15.85); set by the loader. A program that reads
+/// an argument that does not exist cannot be attached.
 #[unsafe(no_mangle)]
 static HAVE_DROP_REASON: Global<u32> = Global::new(0);
 
@@ -33,12 +33,12 @@ static HAVE_DROP_REASON: Global<u32> = Global::new(0);
 pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     let packet = packet::parse_through_tunnels(ctx.arg(0))?;
     let flow = conntrack::flow_of(&packet).or_else(|| flow::of_ack(&packet))?;
-    egress::tell(hook, &packet, &flow);
-    // The entry of a tunnel's packet is not the flow's.
+    egress::emit_egress(hook, &packet, &flow);
+    // The conntrack entry of a tunnel packet is not the flow's.
     if !packet.is_encapsulated() {
-        let _ = conntrack::tell_state(hook, &packet, &flow);
+        let _ = conntrack::emit_state(hook, &packet, &flow);
     }
-    stack::tell(hook, ctx, &packet, &flow);
+    stack::emit_stack(hook, ctx, &packet, &flow);
     let reason = if HAVE_DROP_REASON.load() == 0 {
         u32::MAX
     } else {
@@ -52,7 +52,8 @@ pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     Some(())
 }
 
-/// `__icmp_send(skb, type, code, info, opt)` and `icmp6_send(skb, type, code, info, …)`: the kernel answers `skb` with an ICMP error.
+/// `__icmp_send(skb, type, code, info, opt)` and `icmp6_send(skb, type, code, info, …)`: the kernel answers
+/// `skb` with an ICMP error.
 #[inline(always)]
 pub(super) fn icmp_send(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let packet = packet::parse_through_tunnels(ctx.arg(0)?)?;
@@ -73,7 +74,8 @@ pub(super) fn icmp_send(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// The MTU that an ICMP error tells, if it is one about that: in network byte order for IPv4, in the machine's for IPv6.
+/// The MTU that an ICMP error reports, if it reports one. The argument is in network byte order for IPv4, in host byte order
+/// for IPv6.
 #[inline(always)]
 fn too_big(packet: &Packet, icmp_type: u32, code: u32, info: u32) -> Option<u32> {
     match (packet.tuple.is_v6(), icmp_type, code) {

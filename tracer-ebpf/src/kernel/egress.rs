@@ -1,28 +1,24 @@
-//! Where a packet that is discarded was to leave by.
+//! Next hop and queueing discipline of a packet that is dropped.
 
-use tracer_common::{hook::Hook, record::Egress, tuple::Addr};
+use tracer_common::{hook::Hook, record::Egress};
 
 use super::{
     emit::{self, emit},
     fields::{self, pointer, read},
     flow::FlowRef,
     packet::Packet,
+    route,
 };
 
-/// `AF_INET` in `rtable.rt_gw_family`.
-const AF_INET: u8 = 2;
-
-/// `sk_buff._skb_refdst` says in its lowest bit whether it holds a reference (`SKB_DST_NOREF`).
-const REFDST_BITS: u64 = 1;
-
-/// Tells next hop and queueing discipline of a packet that is discarded.
+/// Records next hop and queueing discipline of a packet that is dropped.
 #[inline(always)]
-pub(super) fn tell(hook: Hook, packet: &Packet, flow: &FlowRef) {
+pub(super) fn emit_egress(hook: Hook, packet: &Packet, flow: &FlowRef) {
     emit(hook, |header, out: &mut Egress| {
         emit::describe(header, hook, packet, flow);
-        // The route of an IPv6 packet is another struct.
-        if packet.is_encapsulated() || !packet.tuple.is_v6() {
-            out.gateway = gateway(packet.skb).unwrap_or_default();
+        // The route is that of the outer packet, which is IPv4.
+        let is_v6 = !packet.is_encapsulated() && packet.tuple.is_v6();
+        if let Some(gateway) = route::of(packet.skb).and_then(|route| route::gateway(route, is_v6)) {
+            out.gateway = gateway;
         }
         if let Some(name) = qdisc(packet.skb) {
             out.qdisc = name;
@@ -30,16 +26,7 @@ pub(super) fn tell(hook: Hook, packet: &Packet, flow: &FlowRef) {
     });
 }
 
-#[inline(always)]
-fn gateway(skb: u64) -> Option<Addr> {
-    let route = read::<u64>(skb, &fields::SK_BUFF_DST)? & !REFDST_BITS;
-    if route == 0 || read::<u8>(route, &fields::RTABLE_GW_FAMILY)? != AF_INET {
-        return None;
-    }
-    Some(Addr::v4_word(read(route, &fields::RTABLE_GW4)?))
-}
-
-/// Name of the queueing discipline that the packet met: that of the device's first queue, if that is the packet's.
+/// Name of the packet's queueing discipline: that of the device's first queue, if the packet is in that one.
 #[inline(always)]
 fn qdisc(skb: u64) -> Option<[u8; 16]> {
     if read::<u16>(skb, &fields::SK_BUFF_QUEUE)? != 0 {

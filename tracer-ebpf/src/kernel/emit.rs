@@ -1,6 +1,6 @@
-//! Records into the ring buffer, and the count of those that did not fit.
+//! Writes records into the ring buffer, and counts those that do not fit.
 //!
-//! A record is filled in where it lies: the stack of a BPF program has 512 bytes.
+//! A record is filled in inside the ring buffer: the stack of a BPF program has 512 bytes.
 
 use aya_ebpf::{
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
@@ -9,8 +9,10 @@ use aya_ebpf::{
 };
 use tracer_common::{
     hook::{Hook, NUMBERS},
-    record::{Header, Payload, Phase, Record},
+    lost::{self, Counter},
+    record::{Header, OfKind, Phase, Record},
 };
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::{
     fields::{self, pointer, read},
@@ -18,30 +20,29 @@ use super::{
     packet::Packet,
 };
 
-/// Everything that goes to the user half. The loader may set another size.
+/// All records, on their way to the user half. The loader may set another size.
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(16 * 1024 * 1024, 0);
 
-/// Records that did not fit, by hook and CPU.
+/// The number of records that did not fit, by hook and CPU.
 #[map]
-static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(NUMBERS, 0);
+static LOST: PerCpuArray<Counter> = PerCpuArray::with_max_entries(NUMBERS, 0);
 
-/// Writes one record, or counts it as lost. `fill` gets header and payload all zeroes.
+/// Writes one record, or counts it as lost. `fill` gets header and payload as zeroes.
 #[inline(always)]
-pub(super) fn emit<P: Payload + 'static>(hook: Hook, fill: impl FnOnce(&mut Header, &mut P)) {
+pub(super) fn emit<P: OfKind + FromZeros + IntoBytes + 'static>(
+    hook: Hook,
+    fill: impl FnOnce(&mut Header, &mut P),
+) {
     let Some(mut slot) = EVENTS.reserve::<Record<P>>(0) else {
-        if let Some(lost) = LOST.get_ptr_mut(hook as u32) {
-            // SAFETY: the entry belongs to this CPU.
-            unsafe { *lost += 1 };
-        }
+        count_lost(hook);
         return;
     };
     let record = slot.as_mut_ptr();
-    const { assert!(size_of::<Record<P>>().is_multiple_of(8)) };
-    // SAFETY: the memory is reserved for this record alone, in the ring buffer's words, and zeroes are a value of every
-    // header and payload.
+    // SAFETY: the memory is reserved for this record alone, has its size and the alignment of the ring buffer's words,
+    // and zeroes are a value of header and payload (`FromZeros`).
     let record = unsafe {
-        fields::zero_words(record.cast(), size_of::<Record<P>>() / 8);
+        fields::zero_words(record.cast(), Record::<P>::WORDS);
         &mut *record
     };
     fill(&mut record.header, &mut record.payload);
@@ -49,13 +50,22 @@ pub(super) fn emit<P: Payload + 'static>(hook: Hook, fill: impl FnOnce(&mut Head
     slot.submit(0);
 }
 
-/// A record about a packet of which the header says all.
+/// Adds one to the lost records of `hook`.
+#[inline(always)]
+fn count_lost(hook: Hook) {
+    if let Some(counter) = LOST.get_ptr_mut(hook as u32) {
+        // SAFETY: the value is this CPU's, aligned, and valid while the program runs.
+        unsafe { lost::count(counter, || ()) };
+    }
+}
+
+/// Writes a record about a packet that has no payload.
 #[inline(always)]
 pub(super) fn packet(hook: Hook, packet: &Packet, flow: &FlowRef) {
     emit(hook, |header, (): &mut ()| describe(header, hook, packet, flow));
 }
 
-/// Fills in the front of a record about `packet`, made at a function's entry, with the packet's device.
+/// Fills in the header of a record about `packet` at a function's entry, with the packet's device.
 #[inline(always)]
 pub(super) fn describe(header: &mut Header, hook: Hook, packet: &Packet, flow: &FlowRef) {
     stamp(header, hook);
@@ -73,7 +83,7 @@ pub(super) fn describe(header: &mut Header, hook: Hook, packet: &Packet, flow: &
     }
 }
 
-/// Makes a header one of `hook`, here and now.
+/// Sets hook, time and CPU of a header, for a function's entry.
 #[inline(always)]
 pub(super) fn stamp(header: &mut Header, hook: Hook) {
     // SAFETY: the helpers take no pointers. The number of CPUs fits 16 bits (NR_CPUS is 8192 at most).
@@ -99,8 +109,8 @@ pub(super) fn set_device(header: &mut Header, device: u64) {
     }
 }
 
-/// Fills in the network namespace from a `struct sock`, and forgets the device: inside TCP, `skb->dev` shares its
-/// place with TCP's own bookkeeping.
+/// Fills in the network namespace from a `struct sock`, and clears the device: inside TCP, `skb->dev` shares its memory
+/// with TCP's own bookkeeping.
 #[inline(always)]
 pub(super) fn set_socket_netns(header: &mut Header, sock: u64) {
     header.ifindex = 0;

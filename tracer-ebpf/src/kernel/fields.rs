@@ -1,4 +1,4 @@
-//! Members of kernel structs, read at the offsets that the loader gave for them.
+//! Reads members of kernel structs, at the offsets that the loader sets.
 
 use core::{cell::UnsafeCell, hint::black_box, mem::MaybeUninit};
 
@@ -11,12 +11,13 @@ use tracer_common::{
     for_each_field,
 };
 
-/// What tells the offset of a member; [`LIMIT`] or more if it is not known.
+/// A member's offset; [`LIMIT`] or more if it is not known.
 pub(super) trait Offset {
     fn load(&self) -> u32;
 }
 
-/// In the kernel image: a constant of the object, so that the verifier drops what it rules out.
+/// A member in the kernel image: a constant of the object, so that the verifier removes code that depends on a member that
+/// is missing.
 impl Offset for Global<u32> {
     #[inline(always)]
     fn load(&self) -> u32 {
@@ -24,7 +25,7 @@ impl Offset for Global<u32> {
     }
 }
 
-/// In a module: a variable that the loader writes when the module comes and when it goes.
+/// A member in a module: a variable that the loader writes when the module is loaded and unloaded.
 pub(super) struct OfModule {
     index: usize,
 }
@@ -33,7 +34,7 @@ impl Offset for OfModule {
     #[inline(always)]
     fn load(&self) -> u32 {
         let all = MODULE_OFFSETS.0.get().cast::<u32>();
-        // SAFETY: an index of the table is within an array of the table's length, and a word is always a number.
+        // SAFETY: an index of the table is within an array of the table's length, and every word is a number.
         unsafe { all.add(self.index).read_volatile() }
     }
 }
@@ -45,7 +46,7 @@ struct ModuleOffsets(UnsafeCell<[u32; field::ALL.len()]>);
 // SAFETY: programs only read it, word by word.
 unsafe impl Sync for ModuleOffsets {}
 
-/// The section's name is that of the map by which the loader writes it.
+/// The section's name is the name of the map that the loader writes.
 #[unsafe(link_section = ".data.offsets")]
 static MODULE_OFFSETS: ModuleOffsets = ModuleOffsets(UnsafeCell::new([MISSING; field::ALL.len()]));
 
@@ -70,7 +71,7 @@ macro_rules! offsets {
 }
 for_each_field!(offsets);
 
-/// Room for a value, in whole words.
+/// Memory for a value, in whole words.
 #[repr(C, align(8))]
 struct Slot<T>(T);
 
@@ -87,8 +88,8 @@ pub(super) fn read_or_zero<T>(address: u64) -> T {
     fill(address).0
 }
 
-/// The value is zeroed first: verifiers before 6.3 refuse a program that may look at stack it has not written. The
-/// helper zeroes it too where it fails.
+/// Zeroes the value first: verifiers before 6.3 reject a program that may read stack it has not written. The helper zeroes
+/// it too if it fails.
 #[inline(always)]
 fn fill<T>(address: u64) -> (T, i64) {
     let mut slot = MaybeUninit::<Slot<T>>::uninit();
@@ -106,15 +107,15 @@ fn fill<T>(address: u64) -> (T, i64) {
     (unsafe { slot.assume_init() }.0, failed)
 }
 
-/// Zeroes memory word by word. What the compiler makes of zeroing is a call that does so byte by byte, at a cost that
-/// every packet of the node would pay.
+/// Zeroes memory word by word. The compiler would call a function that does it byte by byte, a cost that every packet of
+/// the node would pay.
 ///
 /// # Safety
 /// The memory must be valid for writing `count` words, and aligned for them.
 #[inline(always)]
 pub(super) unsafe fn zero_words(words: *mut u64, count: usize) {
     for index in 0..count {
-        // SAFETY: the caller vouches for all `count` words. Volatile, lest the loop becomes that call.
+        // SAFETY: the caller vouches for all `count` words. Volatile, so that the compiler does not turn the loop into that call.
         unsafe { words.add(index).write_volatile(0) };
     }
 }
@@ -125,8 +126,8 @@ pub(super) fn read<T>(base: u64, field: &impl Offset) -> Option<T> {
     read_at(address(base, field)?)
 }
 
-/// A member that was read perhaps. Whether it was is a number to calculate with: each branch doubles the ways that the
-/// verifier goes through what follows, which counts in a loop.
+/// A member that may have been read. Whether it was is a number to calculate with: each branch doubles the paths that the
+/// verifier walks, which adds up in a loop.
 #[derive(Clone, Copy)]
 pub(super) struct Maybe<T> {
     /// Zeroes if it was not read.
@@ -135,8 +136,8 @@ pub(super) struct Maybe<T> {
     pub(super) mask: u32,
 }
 
-/// Reads the member of the struct at `base` whose offset is `field`, without a branch. The compiler would make some again
-/// of a sign that it knows to be one.
+/// Reads the member of the struct at `base` whose offset is `field`, without a branch. `black_box` keeps the compiler from
+/// making branches of the sign bits.
 #[inline(always)]
 pub(super) fn maybe<T>(base: u64, field: &impl Offset) -> Maybe<T> {
     let offset = field.load();
@@ -149,7 +150,7 @@ pub(super) fn maybe<T>(base: u64, field: &impl Offset) -> Maybe<T> {
     }
 }
 
-/// Where a member of the struct at `base` lies; `None` if its offset is not known.
+/// The address of a member of the struct at `base`; `None` if its offset is not known.
 #[inline(always)]
 pub(super) fn address(base: u64, field: &impl Offset) -> Option<u64> {
     let offset = field.load();
@@ -159,7 +160,7 @@ pub(super) fn address(base: u64, field: &impl Offset) -> Option<u64> {
     Some(base.wrapping_add(u64::from(offset)))
 }
 
-/// Where the struct begins whose member lies at `address`; `None` if the member's offset is not known.
+/// The address of the struct whose member is at `address`; `None` if the member's offset is not known.
 #[inline(always)]
 pub(super) fn base_of(address: u64, field: &impl Offset) -> Option<u64> {
     let offset = field.load();

@@ -1,9 +1,9 @@
-//! Which packets are ours: the flows that are followed, by every tuple under which they are seen.
+//! Which packets are traced: the flows, by every tuple under which they appear.
 //!
 //! A flow is known by its tuples in the direction of the SYN: as the client sent it, after DNAT, after masquerade.
-//! An answer is looked up by its reversed tuple. The initial sequence number goes unchanged through NAT and is
-//! compared each time, so a tuple that was used again, or that two flows pass through, joins nothing wrongly: a
-//! packet that does not fit is left out.
+//! An answer is looked up by its reversed tuple. NAT does not change the initial sequence number, and it is compared
+//! each time. So a tuple that is reused, or that two flows share, adds no packet to the wrong flow: a packet that does
+//! not match is ignored.
 
 use aya_ebpf::{
     Global,
@@ -12,11 +12,15 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
 };
-use tracer_common::{tcp::Part, tuple::Tuple};
+use tracer_common::{
+    flow_number::{self, Origin},
+    tcp::Part,
+    tuple::Tuple,
+};
 
 use super::packet::Packet;
 
-/// A flow as one of its tuples leads to it.
+/// What [`FLOWS`] keeps for a tuple.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct FlowRef {
@@ -26,7 +30,8 @@ pub(super) struct FlowRef {
     pub(super) isn: u32,
     /// 1 for the tuple that the client sent, 0 for one made by NAT.
     original: u16,
-    /// 1 once the ACK that ends the handshake came in: the rest of the connection is not looked at.
+    /// [`Self::finished_mark`] once the ACK that ends the handshake arrived: the rest of the connection is ignored. 0
+    /// before that.
     finished: u16,
 }
 
@@ -36,13 +41,25 @@ impl FlowRef {
     pub(super) fn is_original(&self) -> bool {
         self.original != 0
     }
+
+    /// The mark of a finished handshake, never 0. It is made of the flow's sequence number: another CPU may evict the
+    /// entry and reuse its memory just before the mark is written, and there it must not finish another flow.
+    #[inline(always)]
+    fn finished_mark(&self) -> u16 {
+        (self.isn ^ self.isn >> 16) as u16 | 1
+    }
+
+    #[inline(always)]
+    fn is_finished(&self) -> bool {
+        self.finished == self.finished_mark()
+    }
 }
 
-/// Bounded: the oldest flows are forgotten first.
+/// Flows by tuple. Bounded: the oldest are evicted first.
 #[map]
 static FLOWS: LruHashMap<Tuple, FlowRef> = LruHashMap::with_max_entries(131_072, 0);
 
-/// A SYN, whichever of its copies.
+/// A SYN and all copies of it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Syn {
@@ -50,27 +67,27 @@ struct Syn {
     isn: u32,
 }
 
-/// The numbers of the flows that SYNs have begun. Copies of one SYN can come in on two CPUs at once, and only the first to
-/// write here begins a flow. What is older than some thousand SYNs is forgotten.
+/// Flow numbers by SYN. Copies of one SYN can arrive on two CPUs at the same time, and only the first to write here begins
+/// a flow. Entries are evicted after some thousand SYNs.
 #[map]
 static SYNS: LruHashMap<Syn, u64> = LruHashMap::with_max_entries(16_384, 0);
 
-/// Bit set of the destination ports that are followed; set by the loader.
+/// Bit set of the traced destination ports; set by the loader.
 #[map]
 static PORTS: Array<u64> = Array::with_max_entries(1024, 0);
 
-/// Client networks, as mapped IPv6 prefixes: 1 for those that are followed, 0 for what is left out of a wider one.
-/// Looked at only if [`CLIENT_FILTER`] is set.
+/// Client networks as mapped IPv6 prefixes: 1 for those that are traced, 0 for an exception inside a wider one. Used only
+/// if [`CLIENT_FILTER`] is set.
 #[map]
 static CLIENTS: LpmTrie<[u32; 4], u8> = LpmTrie::with_max_entries(256, 1);
 
-/// 1 if only the clients in [`CLIENTS`] are followed.
+/// 1 if only the clients in [`CLIENTS`] are traced.
 #[unsafe(no_mangle)]
 static CLIENT_FILTER: Global<u32> = Global::new(0);
 
-/// The number of flows that each CPU has begun.
+/// How many flows each CPU has begun, by [`Origin`].
 #[map]
-static BEGUN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+static BEGUN: PerCpuArray<u64> = PerCpuArray::with_max_entries(Origin::COUNT, 0);
 
 /// The flow of a packet that is part of a handshake.
 #[inline(always)]
@@ -84,23 +101,22 @@ pub(super) fn of(packet: &Packet) -> Option<FlowRef> {
     }
 }
 
-/// The flow of a packet that comes in: a SYN to a followed port begins one, and the client's ACK ends the work.
+/// The flow of a packet that arrives from a device: a SYN to a traced port begins one, and the client's ACK finishes it.
 #[inline(always)]
 pub(super) fn of_arrival(packet: &Packet) -> Option<FlowRef> {
     match Part::of(packet.flags) {
-        Part::Syn => of_request(packet),
+        Part::Syn => of_request(packet, Origin::Tracepoint),
         Part::Ack => finish(packet),
         _ => of(packet),
     }
 }
 
-/// The flow of a SYN, begun if its port is followed. Only for hooks that see the SYN as the client sent it.
+/// The flow of a SYN; begins one if its port is traced. Only for hooks that see the SYN as the client sent it.
 #[inline(always)]
-pub(super) fn of_request(packet: &Packet) -> Option<FlowRef> {
-    // SAFETY: the entry is copied at once.
-    if let Some(found) = unsafe { FLOWS.get(&packet.tuple) } {
+pub(super) fn of_request(packet: &Packet, origin: Origin) -> Option<FlowRef> {
+    if let Some(found) = flow_at(&packet.tuple) {
         if found.isn == packet.seq {
-            return Some(*found);
+            return Some(found);
         }
         if found.original == 0 {
             return None;
@@ -110,7 +126,7 @@ pub(super) fn of_request(packet: &Packet) -> Option<FlowRef> {
         return None;
     }
     let flow = FlowRef {
-        flow: next_number()?,
+        flow: next_number(origin)?,
         isn: packet.seq,
         original: 1,
         finished: 0,
@@ -123,42 +139,47 @@ pub(super) fn of_request(packet: &Packet) -> Option<FlowRef> {
         FLOWS.insert(&packet.tuple, &flow, 0).ok()?;
         return Some(flow);
     }
-    // SAFETY: the entry is copied at once.
+    // SAFETY: the value is one aligned word and is copied at once.
     let number = unsafe { SYNS.get(&syn) }.copied()?;
     let flow = FlowRef { flow: number, ..flow };
-    // Either another CPU is about to say whose the tuple is, or a later flow has it by now: it stays with that one. But of
-    // many flows this one's tuple may have been forgotten.
+    // Another CPU is about to write the entry of the tuple, or a later flow has it by now: both keep it. It is missing only
+    // if it was evicted.
     let _ = FLOWS.insert(&packet.tuple, &flow, u64::from(BPF_NOEXIST));
     Some(flow)
 }
 
-/// A number for a flow that begins.
+/// The number of a new flow.
 #[inline(always)]
-fn next_number() -> Option<u64> {
-    let begun = BEGUN.get_ptr_mut(0)?;
-    // SAFETY: the entry belongs to this CPU, and a value lost to an interrupt only skips a number.
-    let number = unsafe {
+fn next_number(origin: Origin) -> Option<u64> {
+    let begun = BEGUN.get_ptr_mut(origin as u32)?;
+    // SAFETY: the value is this CPU's, and nothing that interrupts this program writes it: see `Origin`.
+    let value = unsafe {
         *begun += 1;
         *begun
     };
     // SAFETY: the helper takes no pointer.
-    let cpu = u64::from(unsafe { bpf_get_smp_processor_id() });
-    Some(cpu << 48 | number)
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    Some(flow_number::of(cpu, origin, value))
 }
 
-/// Is this packet a SYN that asks for a connection?
+/// What is known of a tuple now.
+#[inline(always)]
+fn flow_at(tuple: &Tuple) -> Option<FlowRef> {
+    // SAFETY: the value is plain bytes and is copied at once. Another CPU may evict the entry and reuse its memory in the
+    // meantime; callers compare the sequence number.
+    unsafe { FLOWS.get(tuple) }.copied()
+}
+
+/// Is this packet a SYN without ACK?
 #[inline(always)]
 pub(super) fn is_request(packet: &Packet) -> bool {
     Part::of(packet.flags) == Part::Syn
 }
 
-/// Makes `tuple`, in the direction of the SYN, another name of the flow.
+/// Makes `tuple`, in the direction of the SYN, an alias of the flow.
 #[inline(always)]
 pub(super) fn alias(tuple: &Tuple, flow: &FlowRef) {
-    // SAFETY: the entry is only compared.
-    if let Some(known) = unsafe { FLOWS.get(tuple) }
-        && known.flow == flow.flow
-    {
+    if flow_at(tuple).is_some_and(|known| known.flow == flow.flow) {
         return;
     }
     let _ = FLOWS.insert(tuple, &FlowRef { original: 0, ..*flow }, 0);
@@ -167,13 +188,10 @@ pub(super) fn alias(tuple: &Tuple, flow: &FlowRef) {
 /// The flow with this tuple, in the direction of the SYN, and this initial sequence number.
 #[inline(always)]
 pub(super) fn known(tuple: &Tuple, isn: u32) -> Option<FlowRef> {
-    // SAFETY: the entry is copied at once.
-    unsafe { FLOWS.get(tuple) }
-        .filter(|found| found.isn == isn)
-        .copied()
+    flow_at(tuple).filter(|found| found.isn == isn)
 }
 
-/// The flow whose handshake this packet may end: an ACK with the first sequence number behind the SYN's.
+/// The flow whose handshake this packet may end: an ACK with the first sequence number after the SYN's.
 #[inline(always)]
 pub(super) fn of_ack(packet: &Packet) -> Option<FlowRef> {
     if Part::of(packet.flags) != Part::Ack {
@@ -182,13 +200,10 @@ pub(super) fn of_ack(packet: &Packet) -> Option<FlowRef> {
     known(&packet.tuple, packet.seq.wrapping_sub(1))
 }
 
-/// The flow that was begun last with this tuple, as long as its handshake goes on. For hooks that see no packet.
+/// The latest flow with this tuple, until its handshake is finished. For hooks that have no packet.
 #[inline(always)]
 pub(super) fn latest(tuple: &Tuple) -> Option<FlowRef> {
-    // SAFETY: the entry is copied at once.
-    unsafe { FLOWS.get(tuple) }
-        .filter(|found| found.original != 0 && found.finished == 0)
-        .copied()
+    flow_at(tuple).filter(|found| found.is_original() && !found.is_finished())
 }
 
 #[inline(always)]
@@ -197,17 +212,20 @@ fn finish(packet: &Packet) -> Option<FlowRef> {
     if !is_port_selected(packet.tuple.dport) {
         return None;
     }
-    let found = FLOWS.get_ptr_mut(&packet.tuple)?;
-    // SAFETY: the pointer is valid until the program ends.
-    let found = unsafe { &mut *found };
-    if found.original == 0 || found.finished != 0 || found.isn != packet.seq.wrapping_sub(1) {
+    let entry = FLOWS.get_ptr_mut(&packet.tuple)?;
+    // SAFETY: the value is plain bytes, valid while the program runs, and is copied at once.
+    let mut found = unsafe { *entry };
+    if !found.is_original() || found.is_finished() || found.isn != packet.seq.wrapping_sub(1) {
         return None;
     }
-    found.finished = 1;
-    Some(*found)
+    found.finished = found.finished_mark();
+    // SAFETY: as above; an aligned 16-bit word. What it means to another flow that has the memory by now: see
+    // `finished_mark`.
+    unsafe { (&raw mut (*entry).finished).write_volatile(found.finished) };
+    Some(found)
 }
 
-/// Is this a destination port that is followed?
+/// Is this destination port traced?
 #[inline(always)]
 pub(super) fn is_port_selected(port: u16) -> bool {
     PORTS
@@ -221,5 +239,5 @@ fn is_selected(tuple: &Tuple) -> bool {
         && (CLIENT_FILTER.load() == 0
             || CLIENTS
                 .get(&Key::new(128, tuple.saddr.0))
-                .is_some_and(|&followed| followed != 0))
+                .is_some_and(|&traced| traced != 0))
 }

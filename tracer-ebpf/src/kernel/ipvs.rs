@@ -1,4 +1,4 @@
-//! IPVS: which connection entry a SYN met, what was decided, and where it was sent.
+//! IPVS: which connection entry a SYN matched, what was decided, and where it was sent.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns},
@@ -7,12 +7,14 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use tracer_common::{
+    flow_number::Origin,
     hook::Hook,
     record::{
         Header, IpvsConn, IpvsDests, IpvsLimits, IpvsService, RAW_POINTERS, RawConn, Route, Vip, ipvs_conn,
         ipvs_limits,
     },
     tuple::{Addr, Tuple},
+    uapi::{AF_INET, AF_INET6, MAX_ERRNO},
 };
 
 use super::{
@@ -25,19 +27,18 @@ use super::{
     route,
 };
 
-pub(super) const AF_INET: u8 = 2;
-pub(super) const AF_INET6: u8 = 10;
 /// `IP_VS_DEST_F_AVAILABLE` in `ip_vs_dest.flags`, or its bit in `cflags` (6.1.187, 6.12.107, 7.2 and later).
 const DEST_AVAILABLE: u32 = 1;
 
-/// From a lookup to what IPVS does with the entry it found, in the same call: microseconds, more under emulation.
-const AT_ONCE_NS: u64 = 20_000_000;
+/// The longest time from a lookup to what IPVS does with the entry in the same call: microseconds, more under emulation.
+const SAME_CALL_NS: u64 = 20_000_000;
 
-/// Where tracer meets a connection entry without a packet: the entry that a lookup returned, and for whom.
+/// The SYN for which a lookup last returned a connection entry, by the entry's address. For hooks that get the entry
+/// without the packet.
 #[map]
 static LOOKED_UP: LruHashMap<u64, Header> = LruHashMap::with_max_entries(8192, 0);
 
-/// Reads what matters of a `struct ip_vs_conn`, and of the conntrack entry that `skb` (0: none) carries.
+/// Reads the members of a `struct ip_vs_conn` that a record holds, and those of the conntrack entry of `skb` (0: none).
 #[inline(always)]
 fn read_conn(conn: u64, skb: u64, out: &mut IpvsConn) {
     out.conn = conn;
@@ -76,8 +77,8 @@ fn read_conn(conn: u64, skb: u64, out: &mut IpvsConn) {
     }
 }
 
-/// Address and port of the real server. Its family may differ from the client's (`daf`, since 3.18): a tunnel can go
-/// to a real server of the other one.
+/// Reads address and port of the real server. Its family may differ from the client's (`daf`, since 3.18): an IPVS tunnel
+/// can lead to a real server of the other family.
 #[inline(always)]
 fn read_real_server(conn: u64, out: &mut IpvsConn) {
     let family = read::<u8>(conn, &fields::IP_VS_CONN_DAF).or_else(|| read(conn, &fields::IP_VS_CONN_AF));
@@ -109,7 +110,7 @@ fn read_dest(conn: u64, out: &mut IpvsConn) {
         out.weight = weight;
         out.have |= ipvs_conn::WEIGHT;
     }
-    // Where both exist, the bit lives in cflags.
+    // Kernels that have cflags keep the bit there.
     let flags: Option<u32> =
         read(dest, &fields::IP_VS_DEST_CFLAGS).or_else(|| read(dest, &fields::IP_VS_DEST_FLAGS));
     if let Some(flags) = flags {
@@ -118,15 +119,15 @@ fn read_dest(conn: u64, out: &mut IpvsConn) {
     }
 }
 
-/// Does a pointer-returning function report an entry? NULL and error values are none.
+/// The entry that a function returned; `None` for NULL and error values.
 #[inline(always)]
 fn valid(pointer: u64) -> Option<u64> {
-    (pointer != 0 && (pointer as i64) < -4095).then_some(pointer)
+    (pointer != 0 && (pointer as i64) < -MAX_ERRNO).then_some(pointer)
 }
 
-/// What most entries ask first: is it a SYN of ours?
+/// The packet and its flow, if it is a traced SYN. Most hooks check this first.
 #[inline(always)]
-fn our_syn(skb: u64) -> Option<(Packet, FlowRef)> {
+fn traced_syn(skb: u64) -> Option<(Packet, FlowRef)> {
     let packet = packet::parse(skb)?;
     if !flow::is_request(&packet) {
         return None;
@@ -135,7 +136,7 @@ fn our_syn(skb: u64) -> Option<(Packet, FlowRef)> {
     Some((packet, flow))
 }
 
-/// `ip_vs_in_hook(priv, skb, state)` and its predecessors: netfilter asks IPVS.
+/// `ip_vs_in_hook(priv, skb, state)` and its predecessors: netfilter hands the packet to IPVS.
 pub(super) mod request {
     use super::*;
 
@@ -145,23 +146,23 @@ pub(super) mod request {
         if !flow::is_request(&packet) {
             return None;
         }
-        // A client on the node itself is first seen here.
-        let flow = flow::of_request(&packet)?;
-        // After DNAT the packet passes the local output hook, where IPVS lets it go at once.
+        // A client on the node itself may first appear here.
+        let flow = flow::of_request(&packet, Origin::Kprobe)?;
+        // After DNAT the packet passes the local output hook again, where IPVS accepts it at once.
         if !flow.is_original() {
             return None;
         }
         debug!(
             ctx,
-            "flow {}: IPVS is asked about sequence number {}", flow.flow, packet.seq
+            "flow {}: IPVS gets the SYN with sequence number {}", flow.flow, packet.seq
         );
         let state: u64 = ctx.arg(2)?;
-        call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |of_call| {
             emit(hook, |header, out: &mut Route| {
-                *header = *front;
+                *header = *of_call;
                 let nf_hook = read(state, &fields::NF_HOOK_STATE_HOOK);
-                route::read_decision(front.skb, front.tuple.is_v6(), nf_hook, out);
-                // What the node itself sends has no device yet.
+                route::read_decision(of_call.skb, of_call.tuple.is_v6(), nf_hook, out);
+                // A packet that the node itself sends has no device yet.
                 if header.netns == 0
                     && let Some(net) = pointer(state, &fields::NF_HOOK_STATE_NET)
                 {
@@ -174,17 +175,17 @@ pub(super) mod request {
 
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
-        call::leave(hook, ctx, |call| call::emit_front(hook, &call.header))
+        call::leave(hook, ctx, |call| call::emit_header(hook, &call.header))
     }
 }
 
-/// `ip_vs_conn_in_get_proto(ipvs, af, skb, iph)` (since 4.4) returns the entry of an older connection, or NULL.
+/// `ip_vs_conn_in_get_proto(ipvs, af, skb, iph)` (since 4.4) returns the entry of an earlier connection, or NULL.
 pub(super) mod lookup {
     use super::*;
 
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-        let (packet, flow) = our_syn(ctx.arg(2)?)?;
+        let (packet, flow) = traced_syn(ctx.arg(2)?)?;
         call::enter(hook, ctx, &packet, &flow, (0, 0), |_| ());
         Some(())
     }
@@ -206,42 +207,43 @@ pub(super) mod lookup {
     }
 }
 
-/// `ip_vs_conn_expire_now(cp)`: ours if it is the entry that a lookup for our SYN just returned.
+/// `ip_vs_conn_expire_now(cp)`: recorded if it is the entry that a lookup for a traced SYN just returned.
 #[inline(always)]
 pub(super) fn expire_now(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let conn: u64 = ctx.arg(0)?;
-    // SAFETY: the entry stays valid while the program runs.
-    let looked_up = unsafe { LOOKED_UP.get(&conn) }?;
+    // SAFETY: the value is plain bytes and is copied at once. Another CPU may evict the entry and reuse its memory in the
+    // meantime; the copy then has that CPU's number.
+    let looked_up = *unsafe { LOOKED_UP.get(&conn) }?;
     // SAFETY: the helpers take no pointers.
     let (now, cpu) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id() as u16) };
-    // The memory may have become another entry since: only what follows at once, in the same call, is about our SYN.
-    if looked_up.cpu == cpu && now.wrapping_sub(looked_up.time_ns) <= AT_ONCE_NS {
+    // The memory may be another entry by now: only what follows in the same call belongs to the SYN.
+    if looked_up.cpu == cpu && now.wrapping_sub(looked_up.time_ns) <= SAME_CALL_NS {
         emit(hook, |header, out: &mut IpvsConn| {
-            *header = *looked_up;
+            *header = looked_up;
             emit::stamp(header, hook);
             read_conn(conn, looked_up.skb, out);
         });
     } else {
         debug!(
             ctx,
-            "an entry that was looked up {} ns ago is expired: not for that SYN",
+            "expired an entry {} ns after its lookup: not for that SYN",
             now - looked_up.time_ns
         );
     }
     LOOKED_UP.remove(&conn).ok()
 }
 
-/// `tcp_conn_schedule(ipvs, af, skb, pd, verdict, cpp, iph)` (since 4.4): 0 means that the verdict is set, and what may
-/// have set it is told.
+/// `tcp_conn_schedule(ipvs, af, skb, pd, verdict, cpp, iph)` (since 4.4) returns 0 if it has set the verdict. The limits
+/// that may be the reason are recorded then.
 pub(super) mod tcp_schedule {
     use super::*;
 
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-        let (packet, flow) = our_syn(ctx.arg(2)?)?;
-        // Told at once: the path shows what happens inside behind it.
-        call::enter(hook, ctx, &packet, &flow, (ctx.arg(0)?, 0), |front| {
-            call::emit_front(hook, front);
+        let (packet, flow) = traced_syn(ctx.arg(2)?)?;
+        // Recorded at entry, so that the path shows what happens inside after it.
+        call::enter(hook, ctx, &packet, &flow, (ctx.arg(0)?, 0), |of_call| {
+            call::emit_header(hook, of_call);
         });
         Some(())
     }
@@ -250,11 +252,11 @@ pub(super) mod tcp_schedule {
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
         call::leave(hook, ctx, |call| {
             if call.header.verdict != 0 {
-                return call::emit_front(hook, &call.header);
+                return call::emit_header(hook, &call.header);
             }
             emit(hook, |header, out: &mut IpvsLimits| {
                 *header = call.header;
-                read_limits(call.first, out);
+                read_limits(call.kept.0, out);
             });
         })
     }
@@ -282,11 +284,11 @@ pub(super) mod schedule {
 
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-        let (packet, flow) = our_syn(ctx.arg(1)?)?;
+        let (packet, flow) = traced_syn(ctx.arg(1)?)?;
         let service: u64 = ctx.arg(0)?;
-        call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |of_call| {
             emit(hook, |header, out: &mut IpvsService| {
-                *header = *front;
+                *header = *of_call;
                 read_service(service, out);
             });
         });
@@ -317,10 +319,10 @@ fn read_service(service: u64, out: &mut IpvsService) {
     }
 }
 
-/// `ip_vs_leave(svc, skb, pd, iph)`: the scheduler found no real server. Which there are is told too.
+/// `ip_vs_leave(svc, skb, pd, iph)`: the scheduler found no real server. Records which ones the service has.
 #[inline(always)]
 pub(super) fn leave(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-    let (packet, flow) = our_syn(ctx.arg(1)?)?;
+    let (packet, flow) = traced_syn(ctx.arg(1)?)?;
     let service: u64 = ctx.arg(0)?;
     emit(hook, |header, out: &mut IpvsService| {
         emit::describe(header, hook, &packet, &flow);
@@ -335,11 +337,11 @@ pub(super) fn leave(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// `ip_vs_nat_xmit(skb, cp, pp, ipvsh)`, `ip_vs_nat_xmit_v6` alike: the SYN goes to the real server of `cp`. What the function returns says
-/// nothing more: it is `NF_STOLEN` whether the packet left or was freed.
+/// `ip_vs_nat_xmit(skb, cp, pp, ipvsh)` and `ip_vs_nat_xmit_v6`: the SYN goes to the real server of `cp`. The return value
+/// adds nothing: it is `NF_STOLEN` whether the packet left or was freed.
 #[inline(always)]
 pub(super) fn nat_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-    let (packet, flow) = our_syn(ctx.arg(0)?)?;
+    let (packet, flow) = traced_syn(ctx.arg(0)?)?;
     let conn: u64 = ctx.arg(1)?;
     let _ = conntrack::alias_of(&packet, &flow);
     emit(hook, |header, out: &mut IpvsConn| {
@@ -357,11 +359,11 @@ pub(super) fn nat_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// `ip_vs_dr_xmit(skb, cp, pp, ipvsh)`, `ip_vs_tunnel_xmit` alike, and both with `_v6`: the SYN goes to the real server of
-/// `cp` as it came, on the wire or in a tunnel. Its tuple stays, so it gets no other name.
+/// `ip_vs_dr_xmit(skb, cp, pp, ipvsh)`, `ip_vs_tunnel_xmit`, and both with `_v6`: the SYN goes to the real server of `cp`
+/// unmodified, on the wire or in a tunnel. Its tuple stays the same, so there is no alias to add.
 #[inline(always)]
 pub(super) fn plain_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-    let (packet, flow) = our_syn(ctx.arg(0)?)?;
+    let (packet, flow) = traced_syn(ctx.arg(0)?)?;
     let conn: u64 = ctx.arg(1)?;
     emit(hook, |header, out: &mut IpvsConn| {
         emit::describe(header, hook, &packet, &flow);
@@ -370,7 +372,8 @@ pub(super) fn plain_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// `handle_response(af, skb, pd, cp, iph, hooknum)`: the answer meets the entry that will translate it back.
+/// `handle_response(af, skb, pd, cp, iph, hooknum)`: the answer matches the entry that translates it
+/// back.
 #[inline(always)]
 pub(super) fn reply(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let packet = packet::parse(ctx.arg(1)?)?;
@@ -380,12 +383,12 @@ pub(super) fn reply(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         emit::describe(header, hook, &packet, &flow);
         read_conn(conn, packet.skb, out);
     });
-    tell_other_service(hook, conn, &packet, &flow)
+    emit_other_service(hook, conn, &packet, &flow)
 }
 
-/// Tells which virtual service the answer will be translated back to, if that is not the one that the client asked.
+/// Records the virtual service that the answer is translated back to, if the client addressed another one.
 #[inline(always)]
-fn tell_other_service(hook: Hook, conn: u64, packet: &Packet, flow: &FlowRef) -> Option<()> {
+fn emit_other_service(hook: Hook, conn: u64, packet: &Packet, flow: &FlowRef) -> Option<()> {
     let words: [u32; 4] = read(conn, &fields::IP_VS_CONN_VADDR)?;
     let addr = match read::<u8>(conn, &fields::IP_VS_CONN_AF)? {
         AF_INET => Addr::v4_word(words[0]),
@@ -393,13 +396,13 @@ fn tell_other_service(hook: Hook, conn: u64, packet: &Packet, flow: &FlowRef) ->
         _ => return None,
     };
     let port = u16::from_be(read(conn, &fields::IP_VS_CONN_VPORT)?);
-    let asked = Tuple {
+    let request = Tuple {
         saddr: packet.tuple.daddr,
         sport: packet.tuple.dport,
         daddr: addr,
         dport: port,
     };
-    if flow::known(&asked, flow.isn).is_some() {
+    if flow::known(&request, flow.isn).is_some() {
         return None;
     }
     emit(hook, |header, out: &mut Vip| {
@@ -411,7 +414,7 @@ fn tell_other_service(hook: Hook, conn: u64, packet: &Packet, flow: &FlowRef) ->
     Some(())
 }
 
-/// `ip_vs_conn_seq_show(seq, v)`: the kernel prints an entry; its memory goes along, to prove the layout with.
+/// `ip_vs_conn_seq_show(seq, v)`: the kernel prints an entry. Records its memory, to prove the layout.
 #[inline(always)]
 pub(super) fn seq_show(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let conn: u64 = ctx.arg(1)?;

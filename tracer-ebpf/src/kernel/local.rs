@@ -1,16 +1,18 @@
-//! Clients on the node itself. Their SYN comes in by no device, and with NAT by rules it leaves with another
-//! destination: only their sockets know what they asked for.
+//! Clients on the node itself. Their SYN arrives from no device, and NAT rules may change its destination before it leaves:
+//! only the socket knows which address the client connects to.
 //!
-//! All of these run once a connection, or only when something is repeated or refused.
+//! All of these run once per connection, or only for a retransmission or a refusal.
 
 use aya_ebpf::{
     Global,
     programs::{ProbeContext, RawTracePointContext},
 };
 use tracer_common::{
+    flow_number::Origin,
     hook::Hook,
     tcp::{RST, SYN},
     tuple::{Addr, Tuple},
+    uapi::{self, TCP_SYN_SENT},
 };
 
 use super::{
@@ -20,24 +22,23 @@ use super::{
     packet::{self, Packet},
 };
 
-/// Inode number of the node's network namespace, set by the loader; 0 if it is not known: then no client is taken for
-/// one on the node.
+/// Inode number of the node's network namespace, set by the loader; 0 if it is not known: then no client counts as one on
+/// the node.
 #[unsafe(no_mangle)]
 static NODE_NETNS: Global<u32> = Global::new(0);
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
-/// `TCP_SYN_SENT` (`include/net/tcp_states.h`).
-const SYN_SENT: u8 = 2;
+/// Values of `sock.skc_family`.
+const AF_INET: u16 = uapi::AF_INET as u16;
+const AF_INET6: u16 = uapi::AF_INET6 as u16;
 
-/// Is it a socket of the node, and not of a pod?
+/// Is the socket in the node's network namespace, not in a pod's?
 #[inline(always)]
 fn is_on_node(sock: u64) -> bool {
     let node = NODE_NETNS.load();
     node != 0 && pointer(sock, &fields::SOCK_NET).and_then(|net| read(net, &fields::NET_INUM)) == Some(node)
 }
 
-/// Where the socket connects from and to.
+/// The addresses and ports of the socket's connection.
 #[inline(always)]
 fn tuple_of(sock: u64) -> Option<Tuple> {
     let dport = u16::from_be(read(sock, &fields::SOCK_DPORT)?);
@@ -49,7 +50,7 @@ fn tuple_of(sock: u64) -> Option<Tuple> {
             Addr::v4_word(read(sock, &fields::SOCK_RCV_SADDR)?),
             Addr::v4_word(read(sock, &fields::SOCK_DADDR)?),
         ),
-        // Mapped addresses are what an IPv6 socket has for an IPv4 connection.
+        // For an IPv4 connection an IPv6 socket has mapped addresses, as `Addr` does.
         AF_INET6 => (
             Addr(read(sock, &fields::SOCK_V6_RCV_SADDR)?),
             Addr(read(sock, &fields::SOCK_V6_DADDR)?),
@@ -64,15 +65,16 @@ fn tuple_of(sock: u64) -> Option<Tuple> {
     })
 }
 
+/// Records a packet with the network namespace of its socket.
 #[inline(always)]
-fn tell(hook: Hook, sock: u64, packet: &Packet, flow: &FlowRef) {
+fn emit_packet(hook: Hook, sock: u64, packet: &Packet, flow: &FlowRef) {
     emit(hook, |header, (): &mut ()| {
         emit::describe(header, hook, packet, flow);
         emit::set_socket_netns(header, sock);
     });
 }
 
-/// `tcp_connect(sk)`: the first SYN is about to be made. Address, ports and sequence number are settled.
+/// `tcp_connect(sk)`: the first SYN is about to be built. Addresses, ports and sequence number are final.
 #[inline(always)]
 pub(super) fn connect(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let sock: u64 = ctx.arg(0)?;
@@ -81,15 +83,15 @@ pub(super) fn connect(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         return None;
     }
     let packet = Packet::without_skb(tuple, read(sock, &fields::TCP_SOCK_WRITE_SEQ)?, SYN);
-    let flow = flow::of_request(&packet)?;
-    tell(hook, sock, &packet, &flow);
+    let flow = flow::of_request(&packet, Origin::Kprobe)?;
+    emit_packet(hook, sock, &packet, &flow);
     Some(())
 }
 
-/// The flow of a socket on the node that still waits for an answer to its SYN, and the SYN's number.
+/// The tuple, SYN sequence number and flow of a socket on the node that is still waiting for an answer to its SYN.
 #[inline(always)]
 fn waiting(sock: u64) -> Option<(Tuple, u32, FlowRef)> {
-    if read::<u8>(sock, &fields::SOCK_STATE)? != SYN_SENT {
+    if read::<u8>(sock, &fields::SOCK_STATE)? != TCP_SYN_SENT {
         return None;
     }
     let tuple = tuple_of(sock)?;
@@ -101,25 +103,25 @@ fn waiting(sock: u64) -> Option<(Tuple, u32, FlowRef)> {
     Some((tuple, isn, flow))
 }
 
-/// `tcp:tcp_retransmit_skb(sk, skb)`: a SYN is sent again.
+/// `tcp:tcp_retransmit_skb(sk, skb)`: a SYN is retransmitted.
 #[inline(always)]
 pub(super) fn retransmit(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     let sock: u64 = ctx.arg(0);
     let (tuple, isn, flow) = waiting(sock)?;
-    tell(hook, sock, &Packet::without_skb(tuple, isn, SYN), &flow);
+    emit_packet(hook, sock, &Packet::without_skb(tuple, isn, SYN), &flow);
     Some(())
 }
 
-/// `tcp:tcp_receive_reset(sk)`: the client is told no.
+/// `tcp:tcp_receive_reset(sk)`: the client receives a RST.
 #[inline(always)]
 pub(super) fn reset(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     let sock: u64 = ctx.arg(0);
     let (tuple, _, flow) = waiting(sock)?;
-    tell(hook, sock, &Packet::without_skb(tuple.reversed(), 0, RST), &flow);
+    emit_packet(hook, sock, &Packet::without_skb(tuple.reversed(), 0, RST), &flow);
     Some(())
 }
 
-/// `tcp_finish_connect(sk, skb)`: the client takes the SYN-ACK `skb`.
+/// `tcp_finish_connect(sk, skb)`: the client accepts the SYN-ACK `skb`.
 #[inline(always)]
 pub(super) fn finish(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let sock: u64 = ctx.arg(0)?;
@@ -128,6 +130,6 @@ pub(super) fn finish(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     if !is_on_node(sock) || !flow.is_original() {
         return None;
     }
-    tell(hook, sock, &packet, &flow);
+    emit_packet(hook, sock, &packet, &flow);
     Some(())
 }

@@ -1,7 +1,7 @@
-//! Messages for whoever debugs the kernel half itself. They exist in the debug object only
-//! (`cargo xtask build-ebpf --debug`): the map behind them costs memory and time.
+//! Messages for debugging the kernel half. They exist in the debug object only (`cargo xtask build-ebpf --debug`): their map
+//! costs memory and time.
 
-/// Says something through aya-log. Arguments are those of `aya_log_ebpf::debug!`.
+/// Logs through aya-log. Arguments are those of `aya_log_ebpf::debug!`.
 #[cfg(feature = "log")]
 macro_rules! debug {
     ($($argument:tt)*) => {
@@ -9,7 +9,7 @@ macro_rules! debug {
     };
 }
 
-/// Says nothing.
+/// Does nothing.
 #[cfg(not(feature = "log"))]
 macro_rules! debug {
     ($ctx:expr, $text:literal $(, $argument:expr)*) => {{

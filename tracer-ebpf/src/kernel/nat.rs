@@ -1,7 +1,7 @@
-//! NAT by rules: where the destination is decided, and what was not found for the source.
+//! NAT by rules: the destination that was chosen, and a masquerade that found no source address.
 
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use tracer_common::{hook::Hook, record::Conntrack};
+use tracer_common::{hook::Hook, record::Conntrack, tcp::SYN, uapi::verdict::NF_DROP};
 
 use super::{
     call, conntrack,
@@ -11,15 +11,13 @@ use super::{
     packet::{self, Packet},
 };
 
-const NF_DROP: i32 = 0;
-
 /// `NF_NAT_MANIP_DST` (`include/net/netfilter/nf_nat.h`, unchanged from 3.10 to 7.3).
 const DESTINATION: u32 = 1;
 
-/// `nf_nat_setup_info(ct, range, maniptype)`: once for each new connection at prerouting (or output), whether a rule
-/// translates the destination or not, and once at postrouting, which `__nf_conntrack_confirm` tells as well.
+/// `nf_nat_setup_info(ct, range, maniptype)` runs once for each new connection at prerouting (or output), whether a rule
+/// translates the destination or not, and once at postrouting, which `__nf_conntrack_confirm` covers.
 ///
-/// There is no packet among the arguments: the entry's tuple leads to the flow that began with it last.
+/// The arguments have no packet: the flow is the latest one with the entry's ORIGINAL tuple.
 pub(super) mod setup {
     use super::*;
 
@@ -31,7 +29,7 @@ pub(super) mod setup {
         let ct: u64 = ctx.arg(0)?;
         let original = conntrack::original_of(ct)?;
         let flow = flow::latest(&original)?;
-        let packet = Packet::without_skb(original, flow.isn, tracer_common::tcp::SYN);
+        let packet = Packet::without_skb(original, flow.isn, SYN);
         call::enter(hook, ctx, &packet, &flow, (ct, 0), |_| ());
         Some(())
     }
@@ -39,8 +37,8 @@ pub(super) mod setup {
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
         call::leave(hook, ctx, |call| {
-            let ct = call.first;
-            // Before 5.18 memory of the ring buffer cannot be a map's key, so this does not wait for the record.
+            let ct = call.kept.0;
+            // Not from the record: before 5.18, ring buffer memory cannot be a map key.
             let flow = flow::known(&call.header.tuple, call.header.isn);
             if let Some(flow) = flow
                 && let Some(reply) = conntrack::reply_of(ct)
@@ -58,8 +56,8 @@ pub(super) mod setup {
     }
 }
 
-/// `nf_nat_masquerade_ipv4(skb, hooknum, range, out)` (since 3.18): the source is to become an
-/// address of the device. Told only if it has none: nf_tables returns that verdict as if a rule had given it.
+/// `nf_nat_masquerade_ipv4(skb, hooknum, range, out)` (since 3.18) changes the source to an address of the device.
+/// Recorded only if the device has none: nf_tables returns that verdict as if a rule had given it.
 pub(super) mod masquerade {
     use super::*;
 
@@ -80,7 +78,7 @@ pub(super) mod masquerade {
             if call.header.verdict == NF_DROP {
                 emit(hook, |header, (): &mut ()| {
                     *header = call.header;
-                    emit::set_device(header, call.first);
+                    emit::set_device(header, call.kept.0);
                 });
             }
         })

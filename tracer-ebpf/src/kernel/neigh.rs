@@ -1,9 +1,10 @@
-//! Neighbours: packets that wait until the hardware address of their next hop is known.
+//! Neighbours: packets that are queued until ARP/ND resolves their next hop.
 
 use tracer_common::{
     hook::Hook,
     record::{Header, Neighbour},
     tuple::Addr,
+    uapi,
 };
 
 use super::{
@@ -13,11 +14,12 @@ use super::{
     flow, packet,
 };
 
-const AF_INET: i32 = 2;
-const AF_INET6: i32 = 10;
+/// Values of `neigh_table.family`.
+const AF_INET: i32 = uapi::AF_INET as i32;
+const AF_INET6: i32 = uapi::AF_INET6 as i32;
 
-/// `__neigh_event_send(neigh, skb)`: called only while the hardware address is not known, or not known to be right.
-/// What it returns is 0 if the packet may go, else it waits or was freed.
+/// `__neigh_event_send(neigh, skb)` is called only while the neighbour is unresolved or unconfirmed. It returns 0 if the
+/// packet can be sent; otherwise the packet is queued or was freed.
 pub(super) mod send {
     use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 
@@ -37,14 +39,14 @@ pub(super) mod send {
             if call.header.verdict != 0 {
                 emit(hook, |header, out: &mut Neighbour| {
                     *header = call.header;
-                    tell(call.first, header, out);
+                    describe(call.kept.0, header, out);
                 });
             }
         })
     }
 
     #[inline(always)]
-    fn tell(neighbour: u64, header: &mut Header, out: &mut Neighbour) {
+    fn describe(neighbour: u64, header: &mut Header, out: &mut Neighbour) {
         if let Some(device) = pointer(neighbour, &fields::NEIGHBOUR_DEV) {
             emit::set_device(header, device);
         }

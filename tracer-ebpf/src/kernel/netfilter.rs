@@ -1,8 +1,8 @@
-//! nf_tables: the base chain that threw a packet away, and the rule that said so.
+//! nf_tables: the base chain that dropped a packet, and the rule whose verdict it was.
 //!
 //! A rule's verdict comes from one of three expressions: one that holds it, one that looks it up in a map, one that
-//! rejects. While a chain works on a packet that is followed, what they say is kept with the call; nothing else
-//! leaves a trace of which rule it was.
+//! rejects. While a chain evaluates a traced packet, their verdicts are kept with the call; nothing else shows which rule
+//! it was.
 
 use aya_ebpf::{
     macros::map,
@@ -12,6 +12,11 @@ use aya_ebpf::{
 use tracer_common::{
     hook::Hook,
     record::{Chain, Header, NftRule, Reject, chain as seen},
+    uapi::{
+        nf_hook,
+        nft_verdict::{NFT_BREAK, NFT_CONTINUE},
+        verdict::{self, NF_DROP},
+    },
 };
 
 use super::{
@@ -21,19 +26,16 @@ use super::{
     flow, packet,
 };
 
-const NF_DROP: u32 = 0;
-const NF_STOLEN: u32 = 2;
-const NF_VERDICT_MASK: u32 = 0xff;
-/// `NFT_CONTINUE` and `NFT_BREAK` (`enum nft_verdicts`): no verdict.
-const NFT_CONTINUE: i32 = -1;
-const NFT_BREAK: i32 = -2;
-/// `NFT_REG_VERDICT`.
+/// `NFT_REG_VERDICT` (`enum nft_registers`, `include/uapi/linux/netfilter/nf_tables.h`).
 const VERDICT_REGISTER: u8 = 0;
 
-/// What the rules of a chain were seen to say so far.
+/// The verdicts that the rules of a chain have given so far.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Said {
+struct Verdicts {
+    /// The key of this value. Another CPU may evict the entry and reuse its memory while a program here writes to it; what
+    /// it reads then is not taken for that of its own packet.
+    info: u64,
     /// Bits of [`seen`].
     seen: u32,
     /// The last verdict.
@@ -42,12 +44,12 @@ struct Said {
     rule: NftRule,
 }
 
-/// By the address of the call's `nft_pktinfo`, which the chain hands to each expression. Only calls about packets that
-/// are followed are in it, so that all others leave after one look.
+/// Verdicts by the address of the call's `nft_pktinfo`, which the chain hands to each expression. It has only calls about
+/// traced packets, so all others return after one lookup.
 #[map]
-static SAID: LruHashMap<u64, Said> = LruHashMap::with_max_entries(1024, 0);
+static VERDICTS: LruHashMap<u64, Verdicts> = LruHashMap::with_max_entries(1024, 0);
 
-/// `nft_do_chain(pkt, chain)` (chain since 4.4): one base chain and all that it jumps to.
+/// `nft_do_chain(pkt, chain)` (chain since 4.4) evaluates a base chain and all chains that it jumps to.
 pub(super) mod chain {
     use super::*;
 
@@ -56,30 +58,31 @@ pub(super) mod chain {
         let info: u64 = ctx.arg(0)?;
         let packet = packet::parse_through_tunnels(pointer(info, &fields::NFT_PKTINFO_SKB)?)?;
         let flow = flow::of(&packet)?;
-        let nothing = Said {
+        let none = Verdicts {
+            info,
             seen: 0,
             code: NFT_CONTINUE,
             rule: NftRule { handle: 0, next: 0 },
         };
-        let _ = SAID.insert(&info, &nothing, 0);
+        let _ = VERDICTS.insert(&info, &none, 0);
         call::enter(hook, ctx, &packet, &flow, (ctx.arg(1)?, info), |_| ());
         Some(())
     }
 
-    /// Only a chain that ended the packet's way is told: the others decided nothing.
+    /// Records only a chain that dropped the packet: the others decided nothing.
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
         call::leave(hook, ctx, |call| {
-            if is_drop(call.header.verdict as u32) {
-                emit(hook, |header, chain: &mut Chain| tell(call, header, chain));
+            if verdict::is_drop(call.header.verdict) {
+                emit(hook, |header, chain: &mut Chain| describe(call, header, chain));
             }
-            let _ = SAID.remove(&call.second);
+            let _ = VERDICTS.remove(&call.kept.1);
         })
     }
 
     #[inline(always)]
-    fn tell(call: &Call, header: &mut Header, out: &mut Chain) {
-        let (chain, info) = (call.first, call.second);
+    fn describe(call: &Call, header: &mut Header, out: &mut Chain) {
+        let (chain, info) = call.kept;
         let state = pointer(info, &fields::NFT_PKTINFO_STATE).unwrap_or(0);
         *header = call.header;
         (out.nf_hook, out.family) = place(header, state);
@@ -91,17 +94,25 @@ pub(super) mod chain {
         {
             read_text(name, &mut out.table);
         }
-        // SAFETY: the entry is this call's alone, and is copied at once.
-        if let Some(said) = unsafe { SAID.get(&info) } {
-            out.seen = said.seen;
-            out.code = said.code;
-            out.rule = said.rule;
+        if let Some((given, _)) = verdicts_of(info) {
+            out.seen = given.seen;
+            out.code = given.code;
+            out.rule = given.rule;
         }
     }
 }
 
-/// Hook number and family of a `struct nf_hook_state`. Behind the routing decision the packet may have no device; the
-/// hook knows its namespace all the same.
+/// A copy of the verdicts of a call, and where they are kept.
+#[inline(always)]
+fn verdicts_of(info: u64) -> Option<(Verdicts, *mut Verdicts)> {
+    let entry = VERDICTS.get_ptr_mut(&info)?;
+    // SAFETY: the value is plain bytes, valid while the program runs, and is copied at once.
+    let given = unsafe { *entry };
+    (given.info == info).then_some((given, entry))
+}
+
+/// Hook number and family of a `struct nf_hook_state`. Sets the header's network namespace if it has none: after the routing
+/// decision the packet may have no device.
 #[inline(always)]
 pub(super) fn place(header: &mut Header, state: u64) -> (u32, u32) {
     if header.netns == 0
@@ -115,20 +126,13 @@ pub(super) fn place(header: &mut Header, state: u64) -> (u32, u32) {
     )
 }
 
-/// Newer kernels free the packet in the chain and return `NF_STOLEN` with an errno above it (`NF_DROP_REASON`).
-#[inline(always)]
-pub(super) fn is_drop(verdict: u32) -> bool {
-    let code = verdict & NF_VERDICT_MASK;
-    code == NF_DROP || (code == NF_STOLEN && verdict >> 16 != 0)
-}
-
-/// `struct nft_expr`: its operations, then its own data, the same since 3.13.
+/// Offset of the data in `struct nft_expr`, after its operations; the same since 3.13.
 const EXPR_DATA: u64 = 8;
 
 /// `nft_immediate_eval(expr, regs, pkt)`: loads a constant, such as a rule's verdict.
 #[inline(always)]
 pub(super) fn immediate(_: Hook, ctx: &ProbeContext) -> Option<()> {
-    let said = SAID.get_ptr_mut(&ctx.arg::<u64>(2)?)?;
+    let (given, entry) = verdicts_of(ctx.arg(2)?)?;
     let expr: u64 = ctx.arg(0)?;
     let data = expr.wrapping_add(EXPR_DATA);
     if read::<u8>(data, &fields::NFT_IMMEDIATE_DREG)? != VERDICT_REGISTER {
@@ -136,84 +140,93 @@ pub(super) fn immediate(_: Hook, ctx: &ProbeContext) -> Option<()> {
     }
     // The verdict's code is the first member of the data.
     let code: i32 = read_at(data)?;
-    // SAFETY: the entry is this call's alone, and stays valid while the program runs.
-    note(unsafe { &mut *said }, seen::IMMEDIATE, code, expr);
+    add_verdict(given, entry, seen::IMMEDIATE, code, expr);
     Some(())
 }
 
-/// A lookup that has begun.
+/// A lookup that has not returned yet.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Lookup {
+    /// The key of this value: see [`Verdicts::info`].
+    key: u64,
     expr: u64,
     registers: u64,
     info: u64,
 }
 
-/// By the stack pointer at entry, as calls are.
+/// Lookups by the stack pointer at entry, as in [`call`].
 #[map]
 static LOOKUPS: LruHashMap<u64, Lookup> = LruHashMap::with_max_entries(1024, 0);
 
 const WORD: u64 = 8;
 
-/// `nft_lookup_eval(expr, regs, pkt)`: looks a value up in a set, or what belongs to it in a map, such as a verdict.
+/// `nft_lookup_eval(expr, regs, pkt)`: looks up a value in a set, or in a map the data of a value, such as a verdict.
 pub(super) mod lookup {
     use super::*;
 
     #[inline(always)]
     pub(crate) fn enter(_: Hook, ctx: &ProbeContext) -> Option<()> {
         let info: u64 = ctx.arg(2)?;
-        SAID.get_ptr(&info)?;
+        VERDICTS.get_ptr(&info)?;
+        // SAFETY: the context is valid while the program runs.
+        let key = unsafe { (*ctx.regs).rsp };
         let lookup = Lookup {
+            key,
             expr: ctx.arg(0)?,
             registers: ctx.arg(1)?,
             info,
         };
-        // SAFETY: the context is valid while the program runs.
-        let key = unsafe { (*ctx.regs).rsp };
         LOOKUPS.insert(&key, &lookup, 0).ok()
     }
 
-    /// The verdict is the first member of the registers. A lookup that gives none leaves it at `NFT_CONTINUE`, or says
+    /// The verdict is the first member of the registers. A lookup without a verdict leaves it at `NFT_CONTINUE`, or sets
     /// `NFT_BREAK` if it found nothing.
     #[inline(always)]
     pub(crate) fn leave(_: Hook, ctx: &RetProbeContext) -> Option<()> {
         // SAFETY: the context is valid while the program runs.
         let key = unsafe { (*ctx.regs).rsp }.wrapping_sub(WORD);
-        // SAFETY: the entry is copied at once.
+        // SAFETY: the value is plain bytes and is copied at once.
+        let lookup = *unsafe { LOOKUPS.get(&key) }?;
+        let _ = LOOKUPS.remove(&key);
         let Lookup {
             expr,
             registers,
             info,
-        } = *unsafe { LOOKUPS.get(&key) }?;
-        let _ = LOOKUPS.remove(&key);
+            ..
+        } = lookup;
+        if lookup.key != key {
+            return None;
+        }
         let code: i32 = read_at(registers)?;
         if code == NFT_CONTINUE || code == NFT_BREAK {
             return None;
         }
-        let said = SAID.get_ptr_mut(&info)?;
-        // SAFETY: the entry is this call's alone, and stays valid while the program runs.
-        note(unsafe { &mut *said }, seen::LOOKUP, code, expr);
+        let (given, entry) = verdicts_of(info)?;
+        add_verdict(given, entry, seen::LOOKUP, code, expr);
         Some(())
     }
 }
 
+/// Adds a verdict to those of its call.
 #[inline(always)]
-fn note(said: &mut Said, kind: u32, code: i32, expr: u64) {
-    said.seen = (said.seen | kind) & !seen::BY_LOOKUP;
+fn add_verdict(mut given: Verdicts, entry: *mut Verdicts, kind: u32, code: i32, expr: u64) {
+    given.seen = (given.seen | kind) & !seen::BY_LOOKUP;
     if kind == seen::LOOKUP {
-        said.seen |= seen::BY_LOOKUP;
+        given.seen |= seen::BY_LOOKUP;
     }
-    said.code = code;
-    // Jumps are many; what matters is the rule that ends the packet's way.
-    let mut rule = NftRule { handle: 0, next: 0 };
-    if code as u32 & NF_VERDICT_MASK == NF_DROP {
-        find_rule(expr, &mut rule);
+    given.code = code;
+    given.rule = NftRule { handle: 0, next: 0 };
+    // There are many jumps; only the rule that drops the packet matters.
+    if verdict::code(code) == NF_DROP {
+        find_rule(expr, &mut given.rule);
     }
-    said.rule = rule;
+    // SAFETY: the value is plain bytes and valid while the program runs. It is written as a whole, its key included: see
+    // `Verdicts::info`.
+    unsafe { *entry = given };
 }
 
-/// `nft_reject_ipv4_eval(expr, regs, pkt)` and its kin.
+/// `nft_reject_ipv4_eval(expr, regs, pkt)` and those of other families: a rule of nf_tables rejects the packet.
 #[inline(always)]
 pub(super) fn reject(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let info: u64 = ctx.arg(2)?;
@@ -229,11 +242,10 @@ pub(super) fn reject(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// Hooks at which nf_tables translates a destination (`NF_INET_PRE_ROUTING`, `NF_INET_LOCAL_OUT`). At the others the
-/// same function translates a source.
-const DNAT_HOOKS: [u8; 2] = [0, 3];
+/// Hooks at which nf_tables translates a destination. At the others the same function translates a source.
+const DNAT_HOOKS: [u8; 2] = [nf_hook::PRE_ROUTING, nf_hook::LOCAL_OUT];
 
-/// `nft_nat_eval(expr, regs, pkt)`: a rule of nf_tables translates. What to, `nf_nat_setup_info` tells.
+/// `nft_nat_eval(expr, regs, pkt)`: a rule of nf_tables translates. `nf_nat_setup_info` shows the new destination.
 #[inline(always)]
 pub(super) fn dnat(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let info: u64 = ctx.arg(2)?;
@@ -247,20 +259,19 @@ pub(super) fn dnat(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// The most words of a rule that are looked at, from its end: 768 bytes. What nft and iptables write of kube-proxy's
-/// rules has less than 300. Each word costs the verifier time, in each program that looks.
-const MOST_WORDS: u64 = 96;
-/// What a rule's size may be: `nft_rule.dlen` and `nft_rule_dp.dlen` have 12 bits.
+/// How many words of a rule are searched, from its end: 768 bytes. kube-proxy's rules as nft and iptables write them have
+/// less than 300. Each word costs the verifier time, in each program that searches.
+const MAX_WORDS: u64 = 96;
+/// Mask of a rule's length: `nft_rule.dlen` and `nft_rule_dp.dlen` have 12 bits.
 const LENGTH: u64 = 0xfff;
-/// What a handle may be: 42 bits.
+/// Mask of a handle: 42 bits.
 const HANDLE: u64 = (1 << 42) - 1;
 
-/// Finds the rule of which `expr` is the last expression, as one that gives a verdict is.
+/// Finds the rule whose last expression is `expr`. An expression that gives a verdict is the last of its rule.
 ///
-/// Nothing leads from an expression to its rule, but the rule's head stands right before its first expression and says
-/// how long all of them are. So the words before the expression are looked at, one after the other, for one that is
-/// such a head and says that the rule ends where the expression ends. The user half takes the handle only if the table
-/// has such a rule, with that verdict.
+/// An expression has no pointer to its rule, but the rule's head is right before its first expression and has the length of
+/// all of them. So this searches the words before the expression for one that can be such a head and whose rule ends where
+/// the expression ends. The user half uses the handle only if the table has such a rule with that verdict.
 #[inline(never)]
 pub(super) fn find_rule(expr: u64, out: &mut NftRule) -> u64 {
     let size =
@@ -269,8 +280,8 @@ pub(super) fn find_rule(expr: u64, out: &mut NftRule) -> u64 {
         Some(size) if size as u64 <= LENGTH => expr.wrapping_add(u64::from(size)),
         _ => return 0,
     };
-    // Since 5.17 a chain's rules lie one behind the other, each with a `struct nft_rule_dp` before it; before that,
-    // each is a `struct nft_rule` of its own, in a list.
+    // Since 5.17 a chain's rules are in one block of memory, each after its `struct nft_rule_dp`; before that, each is a
+    // `struct nft_rule` in a list.
     match address(1, &fields::NFT_RULE_DP_DATA) {
         Some(_) => in_blob(expr, end, out),
         None => in_list(expr, end, out),
@@ -278,14 +289,14 @@ pub(super) fn find_rule(expr: u64, out: &mut NftRule) -> u64 {
     out.handle
 }
 
-// The two searches have one branch a word, so that the verifier has one way through each: what makes a word no head
-// comes together in one number. A word that cannot be read is zeroes, which is none.
+// The two searches have one branch per word, so that the verifier walks one path through each: everything that rules a
+// word out as a head is combined into one number. A word that cannot be read is zero, which is not a head.
 
-/// `u64 is_last:1, dlen:12, handle:42` (`struct nft_rule_dp`, from bit 0), then the expressions. The head that says
-/// `is_last` stands behind the last rule.
+/// `u64 is_last:1, dlen:12, handle:42` (`struct nft_rule_dp`, from bit 0), then the expressions. The head with `is_last` is
+/// after the last rule.
 ///
-/// A word of an expression can look like a head by chance: the pointer of a `counter` right before a verdict does in
-/// one of some hundred rules. Then the true head is the next one that fits, and all expressions between are its own.
+/// A word of an expression can look like a head by chance: in one of some hundred rules, the pointer of a `counter` right
+/// before a verdict does. Then the true head is the next word that matches, and its expressions lead to this one.
 #[inline(always)]
 fn in_blob(expr: u64, end: u64, out: &mut NftRule) {
     let (data, near) = head_before(expr, end);
@@ -296,23 +307,23 @@ fn in_blob(expr: u64, end: u64, out: &mut NftRule) {
         near
     };
     out.handle = head >> 13;
-    let behind = read_or_zero::<u64>(end);
-    if behind & 1 == 0 {
-        out.next = behind >> 13 & HANDLE;
+    let next = read_or_zero::<u64>(end);
+    if next & 1 == 0 {
+        out.next = next >> 13 & HANDLE;
     }
 }
 
-/// The nearest word before this address that can be the head of a rule that ends at `end`, and where that rule's
-/// expressions would begin; 0 if there is none.
+/// The nearest word before `from` that can be the head of a rule that ends at `end`, as the address of the rule's first
+/// expression and the word itself; the word is 0 if there is none.
 #[inline(always)]
 fn head_before(from: u64, end: u64) -> (u64, u64) {
     let mut data = from;
-    for _ in 0..MOST_WORDS {
+    for _ in 0..MAX_WORDS {
         let head = read_or_zero::<u64>(data.wrapping_sub(WORD));
         let is_last = head & 1;
-        let beyond = head >> (13 + 42);
+        let excess = head >> (13 + 42);
         let length = head >> 1 & LENGTH;
-        if is_last | beyond | (data.wrapping_add(length) ^ end) == 0 {
+        if is_last | excess | (data.wrapping_add(length) ^ end) == 0 {
             return (data, head);
         }
         data = data.wrapping_sub(WORD);
@@ -320,15 +331,15 @@ fn head_before(from: u64, end: u64) -> (u64, u64) {
     (data, 0)
 }
 
-/// The most expressions of a rule that are followed.
-const MOST_EXPRESSIONS: u64 = 32;
+/// How many expressions of a rule are followed.
+const MAX_EXPRESSIONS: u64 = 32;
 
-/// Do the expressions from this address on lead to that one, each right behind the last? Behind the last expression of
-/// a rule stands the next rule's head, which has no operations.
+/// Do the expressions at `from`, one right after the other, lead to `expr`? The last expression of a rule is followed by the
+/// next rule's head, which has no operations.
 #[inline(always)]
 fn leads_to(from: u64, expr: u64) -> bool {
     let mut at = from;
-    for _ in 0..MOST_EXPRESSIONS {
+    for _ in 0..MAX_EXPRESSIONS {
         let size = read::<u32>(read_or_zero::<u64>(at), &fields::NFT_EXPR_OPS_SIZE).unwrap_or(0);
         at = at.wrapping_add(u64::from(size));
         if size == 0 || at >= expr {
@@ -338,21 +349,21 @@ fn leads_to(from: u64, expr: u64) -> bool {
     at == expr
 }
 
-/// What the upper bits of every address of the kernel are, whatever the number of page table levels.
+/// The upper byte of every kernel address, with four and with five page table levels.
 const KERNEL: u64 = 0xff;
 
 /// `struct list_head list; u64 handle:42, genmask:2, dlen:12, udata:1` (`struct nft_rule`, from bit 0), then the
-/// expressions. That its neighbour in the list points back to it proves the head.
+/// expressions. It is the head if its neighbour in the list points back to it.
 #[inline(always)]
 fn in_list(expr: u64, end: u64, out: &mut NftRule) {
     let mut data = expr;
     let (mut next, mut head) = (0, 0);
-    for _ in 0..MOST_WORDS {
+    for _ in 0..MAX_WORDS {
         let [next_rule, previous_rule, bits] = read_or_zero::<[u64; 3]>(data.wrapping_sub(3 * WORD));
         let no_addresses = (next_rule >> 56 ^ KERNEL) | (previous_rule >> 56 ^ KERNEL);
-        let beyond = bits >> 57;
+        let excess = bits >> 57;
         let length = bits >> 44 & LENGTH;
-        if no_addresses | beyond | (data.wrapping_add(length) ^ end) == 0 {
+        if no_addresses | excess | (data.wrapping_add(length) ^ end) == 0 {
             (next, head) = (next_rule, bits);
             break;
         }

@@ -1,4 +1,4 @@
-//! The packet in an `sk_buff`.
+//! The headers of the packet in an `sk_buff`.
 
 use core::hint::black_box;
 
@@ -10,21 +10,22 @@ use tracer_common::{
 
 use super::fields::{self, read, read_at};
 
-/// What tracer needs of a TCP packet's headers.
+/// The members of a TCP packet's headers that tracer uses.
 pub(super) struct Packet {
     pub(super) skb: u64,
     pub(super) tuple: Tuple,
     pub(super) seq: u32,
     pub(super) ack: u32,
     pub(super) flags: u8,
-    /// Where the headers are those of a packet inside a tunnel: IP protocol and destination of the outer header, an IPv4
-    /// address in network byte order. Else 0.
+    /// For a packet inside a tunnel, the IP protocol of the outer header; otherwise 0.
     pub(super) encapsulation: u8,
+    /// For a packet inside a tunnel, the destination of the outer header, an IPv4 address in network byte order; otherwise
+    /// 0.
     pub(super) outer_daddr: u32,
 }
 
 impl Packet {
-    /// A packet that something else than an `sk_buff` tells of.
+    /// A packet known from a socket or a conntrack entry.
     #[inline(always)]
     pub(super) fn without_skb(tuple: Tuple, seq: u32, flags: u8) -> Self {
         Self {
@@ -38,23 +39,23 @@ impl Packet {
         }
     }
 
-    /// Was the packet found inside a tunnel? What the `sk_buff` tells besides its headers is about the outer packet then.
+    /// Is the packet inside a tunnel? Everything in the `sk_buff` beside its headers is about the outer packet then.
     #[inline(always)]
     pub(super) fn is_encapsulated(&self) -> bool {
         self.encapsulation != 0
     }
 }
 
-/// The first words of a packet, from its IP header on, as they are in memory: enough for both headers where IP has neither
-/// options nor extensions. Behind a shorter packet lies what the kernel keeps behind each, `struct skb_shared_info`.
+/// The first words of a packet from its IP header on, as they are in memory: enough for both headers if IP has neither
+/// options nor extensions. It is safe to read past a shorter packet: `struct skb_shared_info` follows the data.
 type Words = [u32; 15];
 
-/// The words of a TCP header that are looked at: ports, sequence number, acknowledgement number, flags.
+/// The words of a TCP header that are used: ports, sequence number, acknowledgement number, flags.
 type TcpWords = [u32; 4];
 
-/// Where the TCP header is in [`Words`] behind either IP header.
-const BEHIND_V4: usize = Ipv4Hdr::LEN / 4;
-const BEHIND_V6: usize = ipv6::Header::LEN as usize / 4;
+/// Index of the TCP header in [`Words`], after either IP header.
+const AFTER_V4: usize = Ipv4Hdr::LEN / 4;
+const AFTER_V6: usize = ipv6::Header::LEN as usize / 4;
 
 /// The flags that are recorded.
 const FLAGS: u32 = (tcp::FIN | tcp::SYN | tcp::RST | tcp::ACK) as u32;
@@ -62,21 +63,21 @@ const FLAGS: u32 = (tcp::FIN | tcp::SYN | tcp::RST | tcp::ACK) as u32;
 /// Reads the headers of a TCP packet; `None` for anything else, and for a fragment that does not hold the whole TCP
 /// header.
 ///
-/// The TCP header is found through the IP header's length: `transport_header` is not set yet where packets come in.
+/// The TCP header is located by the length of the IP header: `transport_header` is not set yet when a packet arrives.
 #[inline(always)]
 pub(super) fn parse(skb: u64) -> Option<Packet> {
     parse_as::<false>(skb)
 }
 
-/// The same, and looks into tunnels over IPv4 as well. For hooks that meet packets which are wrapped already: what a
-/// TCP packet costs is the same.
+/// As [`parse`], and looks into tunnels over IPv4 as well. For hooks where packets may be encapsulated already; a TCP packet
+/// costs no more.
 #[inline(always)]
 pub(super) fn parse_through_tunnels(skb: u64) -> Option<Packet> {
     parse_as::<true>(skb)
 }
 
-/// Which version of IP a packet has, as a number to choose with: a branch would have the verifier go through all that
-/// follows twice, in each program.
+/// The IP version of a packet, as a mask to select with: with a branch the verifier would walk through everything after it
+/// twice, in each program.
 #[derive(Clone, Copy)]
 struct Version {
     /// All bits are set for IPv4, none for IPv6.
@@ -90,13 +91,13 @@ impl Version {
         if version & !2 != 4 {
             return None;
         }
-        // The compiler is not to know that this has two values, or it makes branches of it.
+        // Hides from the compiler that this has two values, or it would make branches of it.
         let v4 = black_box((version >> 1 & 1).wrapping_sub(1));
         Some(Self { v4 })
     }
 
     #[inline(always)]
-    fn choose(self, v4: u32, v6: u32) -> u32 {
+    fn select(self, v4: u32, v6: u32) -> u32 {
         v4 & self.v4 | v6 & !self.v4
     }
 }
@@ -134,29 +135,29 @@ fn parse_as<const THROUGH_TUNNELS: bool>(skb: u64) -> Option<Packet> {
     })
 }
 
-/// Finds the TCP header; `None` if there is none, or not the whole of it.
+/// Finds the TCP header; `None` if there is none, or only a part of it.
 #[inline(always)]
 fn tcp_header(skb: u64, start: u64, network: u32, words: &Words, version: Version) -> Option<TcpWords> {
     let own = ihl(words);
-    // Next header and, for IPv4, protocol.
-    let next = version.choose(words[2] >> 8, words[1] >> 16) & 0xff;
-    // Flags and offset of a fragment. IPv6 has them in a header of its own.
+    // The protocol of IPv4, the next header of IPv6.
+    let next = version.select(words[2] >> 8, words[1] >> 16) & 0xff;
+    // The fragment offset. IPv6 has it in an extension header.
     let fragment = swap(words[1] >> 16) & FRAGMENT_OFFSET & version.v4;
-    let length = version.choose(own, ipv6::Header::LEN);
-    // Of a jumbogram, which is no part of a handshake, IPv6 says 0.
-    let end = version.choose(swap(words[0] >> 16), ipv6::Header::LEN + swap(words[1]));
+    let length = version.select(own, ipv6::Header::LEN);
+    // IPv6 has 0 for a jumbogram, which is no part of a handshake.
+    let end = version.select(swap(words[0] >> 16), ipv6::Header::LEN + swap(words[1]));
     if fragment != 0 {
         return None;
     }
     let no_options = (own ^ Ipv4Hdr::LEN as u32) & version.v4;
     if next ^ u32::from(ipv6::TCP) | no_options == 0 {
-        // A first fragment may end inside the TCP header; a real one has room for it.
+        // A first fragment may end inside the TCP header; no real stack sends one.
         if end < length + TcpHdr::LEN as u32 {
             return None;
         }
         let mut tcp = [0; 4];
         for (index, word) in tcp.iter_mut().enumerate() {
-            *word = version.choose(words[BEHIND_V4 + index], words[BEHIND_V6 + index]);
+            *word = version.select(words[AFTER_V4 + index], words[AFTER_V6 + index]);
         }
         return Some(tcp);
     }
@@ -169,9 +170,9 @@ fn tcp_header(skb: u64, start: u64, network: u32, words: &Words, version: Versio
         if !ipv6::is_extension(next as u8) {
             return None;
         }
-        // What lies behind the end of the linear data is not this packet's.
+        // The memory after the end of the linear data is not this packet's.
         let tail: u32 = read(skb, &fields::SK_BUFF_TAIL)?;
-        tcp_behind(start, next, tail.wrapping_sub(network))
+        tcp_after_extensions(start, next, tail.wrapping_sub(network))
     };
     if offset == 0 || end < offset + TcpHdr::LEN as u32 {
         return None;
@@ -179,8 +180,8 @@ fn tcp_header(skb: u64, start: u64, network: u32, words: &Words, version: Versio
     read_at(start.wrapping_add(u64::from(offset)))
 }
 
-/// Source and destination. `None` for a packet of IPv6 with a mapped address: the kernel discards it, and here it would
-/// be taken for IPv4.
+/// Source and destination. `None` for an IPv6 packet with a mapped address: the kernel drops it (`ip6_rcv_core`), and here
+/// it would look like IPv4.
 #[inline(always)]
 fn addresses(words: &Words, version: Version) -> Option<(Addr, Addr)> {
     let mapped = Addr::v4_word(0).0;
@@ -188,7 +189,7 @@ fn addresses(words: &Words, version: Version) -> Option<(Addr, Addr)> {
         let mut out = [0; 4];
         for (index, word) in out.iter_mut().enumerate() {
             let short = if index == 3 { words[v4] } else { mapped[index] };
-            *word = version.choose(short, words[v6 + index]);
+            *word = version.select(short, words[v6 + index]);
         }
         Addr(out)
     };
@@ -200,41 +201,41 @@ fn addresses(words: &Words, version: Version) -> Option<(Addr, Addr)> {
     Some((saddr, daddr))
 }
 
-/// The bits of IPv4's flags and fragment offset that are the offset.
+/// The bits of the fragment offset in the IPv4 header's flags and fragment offset.
 const FRAGMENT_OFFSET: u32 = 0x1fff;
 
-/// The header's length that IPv4 gives, in bytes.
+/// Length of the IPv4 header, bytes.
 #[inline(always)]
 fn ihl(words: &Words) -> u32 {
     (words[0] & 0xf) * 4
 }
 
-/// The 16 low bits, from network byte order.
+/// The lower 16 bits, from network to host byte order.
 #[inline(always)]
 fn swap(bits: u32) -> u32 {
     u32::from(u16::from_be(bits as u16))
 }
 
-/// Protocol and destination of the outer header of a packet inside a tunnel, and where the inner one begins.
+/// Protocol and destination of the outer header of a packet inside a tunnel, and the offset of the inner IP header.
 #[inline(always)]
 fn outer(words: &Words) -> Option<(u8, u32, u32)> {
     let protocol = (words[2] >> 8) as u8;
     if words[0] >> 4 & 0xf != 4 || swap(words[1] >> 16) & FRAGMENT_OFFSET != 0 {
         return None;
     }
-    // The ports of UDP stand where those of TCP do; not behind IP options, which no tunnel has.
-    let port = swap(words[BEHIND_V4] >> 16) as u16;
+    // UDP has its ports where TCP has them. Tunnels send no IP options.
+    let port = swap(words[AFTER_V4] >> 16) as u16;
     let inner = tunnel::inner(protocol, ihl(words), port)?;
     Some((protocol, words[4], inner))
 }
 
-/// Where the TCP header lies behind IPv6 extension headers, from the start of the IPv6 header; 0 if it is not there, or
-/// not within `room` bytes. Rare: a function of its own, once, and not once in each program.
+/// Offset of the TCP header after IPv6 extension headers, from the start of the IPv6 header; 0 if there is none within `room`
+/// bytes. Rare, so it is a function of the object and not inlined into each program.
 #[inline(never)]
-fn tcp_behind(start: u64, first: u32, room: u32) -> u32 {
+fn tcp_after_extensions(start: u64, first: u32, room: u32) -> u32 {
     let mut next = first as u8;
     let mut offset = ipv6::Header::LEN;
-    for _ in 0..ipv6::MOST_EXTENSIONS {
+    for _ in 0..ipv6::MAX_EXTENSIONS {
         let Some(extension) = read_at::<ipv6::Extension>(start.wrapping_add(u64::from(offset))) else {
             return 0;
         };

@@ -1,10 +1,11 @@
-//! Routing: what was decided about a packet, and with which settings it was refused.
+//! Routing: the decision about a packet, and the settings with which it was refused.
 
 use aya_ebpf::programs::ProbeContext;
 use tracer_common::{
     hook::Hook,
     record::{Header, Route, route},
     tuple::Addr,
+    uapi::AF_INET,
 };
 
 use super::{
@@ -13,20 +14,19 @@ use super::{
     flow, packet,
 };
 
-/// Where the number of a netfilter hook is not known.
+/// Stands for a netfilter hook that is not known.
 const NO_HOOK: u32 = u32::MAX;
-
-const AF_INET: u8 = 2;
 
 /// Flags of an IPv6 route (uapi/linux/ipv6_route.h, uapi/linux/route.h).
 const RTF_LOCAL: u32 = 0x8000_0000;
 const RTF_GATEWAY: u32 = 2;
 
-/// `sk_buff._skb_refdst` says in its lowest bit whether the packet holds the route (`SKB_DST_NOREF`, since 2.6.36).
+/// The lowest bit of `sk_buff._skb_refdst` is set if the packet holds no reference to the route (`SKB_DST_NOREF`, since
+/// 2.6.36).
 const REFERENCE_BIT: u64 = 1;
 
-/// `ip_handle_martian_source(dev, in_dev, skb, daddr, saddr)`: the source address was refused, by the reverse path
-/// filter or as one that cannot be. Called for both, and for nothing else.
+/// `ip_handle_martian_source(dev, in_dev, skb, daddr, saddr)`: the source address was refused, by the reverse path filter or
+/// as invalid. Called for these two reasons only.
 #[inline(always)]
 pub(super) fn martian(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let packet = packet::parse(ctx.arg(2)?)?;
@@ -39,7 +39,7 @@ pub(super) fn martian(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// `ip_error(skb)`: where a packet goes for which there is no way.
+/// `ip_error(skb)`: the input function of a packet that has no route.
 #[inline(always)]
 pub(super) fn error(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let packet = packet::parse(ctx.arg(0)?)?;
@@ -56,18 +56,18 @@ pub(super) fn error(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// Writes a record about the route that the packet carries at a hook that is there for something else.
+/// Records the packet's route at a hook whose other record is about something else.
 #[inline(always)]
-pub(super) fn tell_decision(hook: Hook, front: &Header, nf_hook: Option<u8>) {
+pub(super) fn emit_decision(hook: Hook, of_call: &Header, nf_hook: Option<u8>) {
     emit(hook, |header, out: &mut Route| {
-        *header = *front;
-        // The return of the call completes the other record of this hook.
+        *header = *of_call;
+        // The return of the call belongs to the other record.
         header.call = 0;
-        read_decision(front.skb, front.tuple.is_v6(), nf_hook, out);
+        read_decision(of_call.skb, of_call.tuple.is_v6(), nf_hook, out);
     });
 }
 
-/// What was decided about where the packet goes.
+/// Reads the packet's route.
 #[inline(always)]
 pub(super) fn read_decision(skb: u64, is_v6: bool, nf_hook: Option<u8>, out: &mut Route) {
     out.nf_hook = nf_hook.map_or(NO_HOOK, u32::from);
@@ -82,54 +82,53 @@ pub(super) fn read_decision(skb: u64, is_v6: bool, nf_hook: Option<u8>, out: &mu
         out.out_dev = name;
         out.have |= route::OUT;
     }
-    if is_v6 {
-        read_v6(dst, out);
-    } else {
-        read_v4(dst, out);
-    }
-}
-
-/// `struct rtable`
-#[inline(always)]
-fn read_v4(dst: u64, out: &mut Route) {
-    if let Some(kind) = read::<u16>(dst, &fields::RTABLE_TYPE) {
-        out.kind = u32::from(kind);
+    if let Some(kind) = kind(dst, is_v6) {
+        out.kind = kind;
         out.have |= route::KIND;
     }
-    if read(dst, &fields::RTABLE_GATEWAY_FAMILY) == Some(AF_INET)
-        && let Some(gateway) = read(dst, &fields::RTABLE_GATEWAY)
-    {
-        out.gateway = Addr::v4(gateway);
+    if let Some(gateway) = gateway(dst, is_v6) {
+        out.gateway = gateway;
     }
 }
 
-/// `struct rt6_info`
+/// The type of a route: a `struct rtable`, or a `struct rt6_info`, whose flags have it.
 #[inline(always)]
-fn read_v6(dst: u64, out: &mut Route) {
-    let Some(flags) = read::<u32>(dst, &fields::RT6_INFO_FLAGS) else {
-        return;
-    };
-    out.kind = if flags & RTF_LOCAL == 0 {
+fn kind(dst: u64, is_v6: bool) -> Option<u32> {
+    if !is_v6 {
+        return read::<u16>(dst, &fields::RTABLE_TYPE).map(u32::from);
+    }
+    let flags: u32 = read(dst, &fields::RT6_INFO_FLAGS)?;
+    Some(if flags & RTF_LOCAL == 0 {
         route::UNICAST
     } else {
         route::LOCAL
-    };
-    out.have |= route::KIND;
-    if flags & RTF_GATEWAY != 0
-        && let Some(gateway) = read(dst, &fields::RT6_INFO_GATEWAY)
-    {
-        out.gateway = Addr(gateway);
-    }
+    })
 }
 
-/// The route that the packet carries.
+/// The gateway of a route; `None` if the destination is on the link.
 #[inline(always)]
-fn of(skb: u64) -> Option<u64> {
+pub(super) fn gateway(dst: u64, is_v6: bool) -> Option<Addr> {
+    if is_v6 {
+        let flags: u32 = read(dst, &fields::RT6_INFO_FLAGS)?;
+        if flags & RTF_GATEWAY == 0 {
+            return None;
+        }
+        return read(dst, &fields::RT6_INFO_GATEWAY).map(Addr);
+    }
+    if read::<u8>(dst, &fields::RTABLE_GW_FAMILY)? != AF_INET {
+        return None;
+    }
+    read(dst, &fields::RTABLE_GW4).map(Addr::v4_word)
+}
+
+/// The route attached to the packet.
+#[inline(always)]
+pub(super) fn of(skb: u64) -> Option<u64> {
     let tagged: u64 = read(skb, &fields::SK_BUFF_DST)?;
     Some(tagged & !REFERENCE_BIT).filter(|&dst| dst != 0)
 }
 
-/// What is set for the device by which the packet came in, and for all devices.
+/// Reads the settings of the device that the packet arrived on, and those of all devices.
 #[inline(always)]
 fn read_settings(skb: u64, out: &mut Route) {
     let Some(device) = pointer(skb, &fields::SK_BUFF_DEV) else {

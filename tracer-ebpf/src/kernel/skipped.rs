@@ -1,9 +1,10 @@
-//! Tells when the kernel skips tracer's probes.
+//! Detects that the kernel skips tracer's probes.
 //!
-//! A kprobe that is met while the handler of another one is at work on the same CPU is skipped and counted nowhere that
-//! could be joined to a packet (`kprobe_ftrace_handler`, `arch/x86/kernel/kprobes/ftrace.c`; `trace_call_bpf`,
-//! `kernel/trace/bpf_trace.c`). That befalls whatever softirq handles when it interrupted such a handler, whoever's: a
-//! whole way through the node without a single probe. Raw tracepoints are never skipped for that, so they look.
+//! The kernel skips a kprobe that is hit while the handler of another one runs on the same CPU, and counts that nowhere that
+//! could be related to a packet (`kprobe_ftrace_handler`, `arch/x86/kernel/kprobes/ftrace.c`; `trace_call_bpf`,
+//! `kernel/trace/bpf_trace.c`). This affects all packets that a softirq handles after it interrupted such a handler, of
+//! tracer's or of another tool's: their whole path through the node has no probe. Raw tracepoints are not skipped, so they
+//! check.
 
 use aya_ebpf::{Global, helpers::bpf_get_smp_processor_id};
 use tracer_common::{hook::Hook, record::Skipped};
@@ -15,21 +16,21 @@ use super::{
     packet::Packet,
 };
 
-/// Address of `__per_cpu_offset`, set by the loader; 0 if it is not known: then nothing is told.
+/// Address of `__per_cpu_offset`, set by the loader; 0 if it is not known: then nothing is recorded.
 #[unsafe(no_mangle)]
 static PER_CPU_OFFSET: Global<u64> = Global::new(0);
 
-/// Where `current_kprobe` lies for each CPU; 0 if that is not known.
+/// Per-CPU offset of `current_kprobe`; 0 if it is not known.
 #[unsafe(no_mangle)]
 static CURRENT_KPROBE: Global<u64> = Global::new(0);
 
-/// Where `bpf_prog_active` lies for each CPU; 0 if that is not known.
+/// Per-CPU offset of `bpf_prog_active`; 0 if it is not known.
 #[unsafe(no_mangle)]
 static BPF_PROG_ACTIVE: Global<u64> = Global::new(0);
 
-/// Says of the packet of which a tracepoint has just told whether the kernel skips probes here and now.
+/// Records, after the record of a tracepoint, that the kernel skips probes on this CPU now.
 #[inline(always)]
-pub(super) fn tell(hook: Hook, packet: &Packet, flow: &FlowRef) -> Option<()> {
+pub(super) fn emit_skipped(hook: Hook, packet: &Packet, flow: &FlowRef) -> Option<()> {
     let offsets = PER_CPU_OFFSET.load();
     if offsets == 0 {
         return None;

@@ -1,4 +1,4 @@
-//! Which functions had called one another when a packet was discarded.
+//! The call stack of a drop.
 
 use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_get_stack, programs::RawTracePointContext};
 use tracer_common::{
@@ -12,12 +12,12 @@ use super::{
     packet::Packet,
 };
 
-/// Tells the stack. Of netfilter's drops it alone says at which of its hooks a packet was.
+/// Records the call stack. For a drop by netfilter, nothing else shows at which hook the packet was.
 #[inline(always)]
-pub(super) fn tell(hook: Hook, ctx: &RawTracePointContext, packet: &Packet, flow: &FlowRef) {
+pub(super) fn emit_stack(hook: Hook, ctx: &RawTracePointContext, packet: &Packet, flow: &FlowRef) {
     emit(hook, |header, out: &mut Stack| {
         emit::describe(header, hook, packet, flow);
-        // SAFETY: the helper writes no more than the size it is given. Where it fails it leaves zeroes, or writes them.
+        // SAFETY: the helper writes no more than the size it is given. If it fails, the frames are zeroes.
         unsafe {
             bpf_get_stack(
                 ctx.as_ptr(),

@@ -1,4 +1,4 @@
-//! The backend's TCP, when the backend is on this node.
+//! TCP of a backend on this node.
 
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use tracer_common::{
@@ -16,10 +16,10 @@ use super::{
 
 /// Bytes of a TCP header without options.
 const TCP_HEADER_LEN: u64 = 20;
-/// Where the header's length stands: the upper half of this byte, in words of four bytes.
+/// Offset of the byte whose upper half is the header's length, in words of four bytes.
 const DATA_OFFSET_AT: u64 = 12;
 
-/// Fills in what a record says about the socket that took the packet (0: none).
+/// Fills in the socket that received the packet (0: none).
 #[inline(always)]
 fn fill(header: &mut Header, socket: &mut Socket, sock: u64) {
     if sock != 0 {
@@ -30,17 +30,17 @@ fn fill(header: &mut Header, socket: &mut Socket, sock: u64) {
     socket.max_ack_backlog = read(sock, &fields::SOCK_MAX_ACK_BACKLOG).unwrap_or(u32::MAX);
 }
 
-/// The packet, and none if it is not of the function's family. A socket of IPv6 can take IPv4 packets too: then its
-/// function hands them on to that of IPv4, which is where they are told.
+/// The packet, if it is of the function's family. An IPv6 socket receives IPv4 packets too: its function passes them to
+/// that of IPv4, which records them.
 #[inline(always)]
 fn of_own_family(hook: Hook, skb: u64) -> Option<Packet> {
     let packet = packet::parse(skb)?;
     (hook.ipv4_twin().is_some() == packet.tuple.is_v6()).then_some(packet)
 }
 
-/// A SYN of ours.
+/// The packet and its flow, if it is a traced SYN.
 #[inline(always)]
-fn our_syn(skb: u64) -> Option<(Packet, FlowRef)> {
+fn traced_syn(skb: u64) -> Option<(Packet, FlowRef)> {
     let packet = packet::parse(skb)?;
     if !flow::is_request(&packet) {
         return None;
@@ -49,22 +49,22 @@ fn our_syn(skb: u64) -> Option<(Packet, FlowRef)> {
     Some((packet, flow))
 }
 
-/// `tcp_conn_request(rsk_ops, af_ops, sk, skb)`: a listening socket is asked about the SYN.
+/// `tcp_conn_request(rsk_ops, af_ops, sk, skb)`: a listening socket handles the SYN.
 ///
-/// It always returns 0. A SYN that it throws away leaves no trace but one: `tcp_listendrop` adds to `sk_drops` of the
-/// listener (since 4.7). Other processors may add to it at the same time, so that alone proves nothing; that it did
-/// not grow does.
+/// It always returns 0. The only trace of a SYN that it drops is in `sk_drops` of the listener, to which `tcp_listendrop`
+/// adds (since 4.7). Other CPUs may add to it at the same time, so growth alone proves nothing; no growth proves that the
+/// SYN was not dropped.
 pub(super) mod conn_request {
     use super::*;
 
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-        let (packet, flow) = our_syn(ctx.arg(3)?)?;
+        let (packet, flow) = traced_syn(ctx.arg(3)?)?;
         let sock: u64 = ctx.arg(2)?;
         let drops = read::<u32>(sock, &fields::SOCK_DROPS).unwrap_or(0);
-        call::enter(hook, ctx, &packet, &flow, (sock, u64::from(drops)), |front| {
+        call::enter(hook, ctx, &packet, &flow, (sock, u64::from(drops)), |of_call| {
             emit(hook, |header, listener: &mut Listener| {
-                *header = *front;
+                *header = *of_call;
                 emit::set_socket_netns(header, sock);
                 describe(listener, sock);
             });
@@ -84,23 +84,22 @@ pub(super) mod conn_request {
         listener.syncookies = read::<u8>(net, &fields::NET_SYNCOOKIES).map_or(u32::MAX, u32::from);
     }
 
-    /// Only a growth is told: by how much the listener's drop counter grew stands for the verdict.
+    /// Records only growth: the verdict is by how much the listener's drop counter grew.
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
         call::leave(hook, ctx, |call| {
-            if let Some(drops) = read::<u32>(call.first, &fields::SOCK_DROPS) {
-                let grown = drops.wrapping_sub(call.second as u32);
+            if let Some(drops) = read::<u32>(call.kept.0, &fields::SOCK_DROPS) {
+                let grown = drops.wrapping_sub(call.kept.1 as u32);
                 if grown != 0 {
                     call.header.verdict = grown as i32;
-                    call::emit_front(hook, &call.header);
+                    call::emit_header(hook, &call.header);
                 }
             }
         })
     }
 }
 
-/// `tcp_v4_send_reset(sk, skb)`, `tcp_v6_send_reset` alike: TCP refuses `skb`; without a socket nothing listened on the
-/// port.
+/// `tcp_v4_send_reset(sk, skb)` and `tcp_v6_send_reset`: TCP refuses `skb`. Without a socket, nothing listened on the port.
 #[inline(always)]
 pub(super) fn send_reset(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let packet = of_own_family(hook, ctx.arg(1)?)?;
@@ -113,8 +112,8 @@ pub(super) fn send_reset(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// `tcp_v4_syn_recv_sock(sk, skb, …)`, `tcp_v6_syn_recv_sock` alike: the ACK arrived at the listener. It returns the
-/// connection that was made, or NULL.
+/// `tcp_v4_syn_recv_sock(sk, skb, …)` and `tcp_v6_syn_recv_sock`: the ACK arrived at the listener. Returns the new
+/// connection, or NULL.
 pub(super) mod syn_recv_sock {
     use super::*;
 
@@ -123,38 +122,38 @@ pub(super) mod syn_recv_sock {
         let packet = of_own_family(hook, ctx.arg(1)?)?;
         let flow = flow::of_ack(&packet)?;
         let sock: u64 = ctx.arg(0)?;
-        call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |of_call| {
             emit(hook, |header, socket: &mut Socket| {
-                *header = *front;
+                *header = *of_call;
                 fill(header, socket, sock);
             });
         });
         Some(())
     }
 
-    /// Only that no connection was made is told.
+    /// Records only that there is no new connection.
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
         call::leave(hook, ctx, |call| {
             if ctx.ret::<u64>() == 0 {
-                call::emit_front(hook, &call.header);
+                call::emit_header(hook, &call.header);
             }
         })
     }
 }
 
-/// `tcp_timewait_state_process(tw, skb, th, …)`: the socket of an ended connection is asked about the SYN; it returns
-/// what is to be done (`enum tcp_tw_status`).
+/// `tcp_timewait_state_process(tw, skb, th, …)`: the `TIME_WAIT` socket of an earlier connection handles the SYN. Returns
+/// what to do (`enum tcp_tw_status`).
 pub(super) mod timewait {
     use super::*;
 
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-        let (packet, flow) = our_syn(ctx.arg(1)?)?;
+        let (packet, flow) = traced_syn(ctx.arg(1)?)?;
         let (sock, tcp): (u64, u64) = (ctx.arg(0)?, ctx.arg(2)?);
-        call::enter(hook, ctx, &packet, &flow, (0, 0), |front| {
+        call::enter(hook, ctx, &packet, &flow, (0, 0), |of_call| {
             emit(hook, |header, out: &mut TimeWait| {
-                *header = *front;
+                *header = *of_call;
                 emit::set_socket_netns(header, sock);
                 describe(out, sock, tcp);
             });
@@ -184,7 +183,7 @@ pub(super) mod timewait {
         if let Some(offset) = read_at::<u8>(tcp.wrapping_add(DATA_OFFSET_AT)) {
             let length = u32::from(offset >> 4) * 4;
             out.options_len = length.saturating_sub(TCP_HEADER_LEN as u32);
-            // What lies behind shorter options is read along: the reader goes by the length.
+            // Reads past shorter options: the reader uses the length.
             const { assert!(OPTIONS_LEN == 40) };
             read_bytes(tcp.wrapping_add(TCP_HEADER_LEN), &mut out.options);
             out.have |= time_wait::OPTIONS;
@@ -193,6 +192,6 @@ pub(super) mod timewait {
 
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
-        call::leave(hook, ctx, |call| call::emit_front(hook, &call.header))
+        call::leave(hook, ctx, |call| call::emit_header(hook, &call.header))
     }
 }

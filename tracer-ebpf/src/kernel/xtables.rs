@@ -1,9 +1,10 @@
-//! iptables: the table that threw a packet away, and the rule that rejected it.
+//! iptables: the table that dropped a packet, and the rule that rejected it.
 
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use tracer_common::{
     hook::Hook,
     record::{Header, Reject, Table, table as have},
+    uapi::{ctinfo, verdict},
 };
 
 use super::{
@@ -11,70 +12,70 @@ use super::{
     emit::{self, emit},
     fields::{self, Offset, address, pointer, read, read_at, read_text},
     flow::{self, FlowRef},
-    netfilter::{find_rule, is_drop, place},
+    netfilter::{find_rule, place},
     packet::{self, Packet},
 };
 
 /// `ipt_do_table(skb, state, table)` from 4.4 to 5.15, `ipt_do_table(table, skb, state)` since 5.16, and
-/// `ip6t_do_table` likewise. Which it is shows where the packet is found: no table looks like a packet that is
-/// followed.
+/// `ip6t_do_table` likewise. The argument with a traced packet shows which of them it is: a table never looks like one.
 pub(super) mod table {
     use super::*;
 
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         let arguments: (u64, u64, u64) = (ctx.arg(0)?, ctx.arg(1)?, ctx.arg(2)?);
-        let ((packet, flow), table, state) = match ours(arguments.0) {
+        let ((packet, flow), table, state) = match traced(arguments.0) {
             Some(found) => (found, arguments.2, arguments.1),
-            None => (ours(arguments.1)?, arguments.0, arguments.2),
+            None => (traced(arguments.1)?, arguments.0, arguments.2),
         };
         call::enter(hook, ctx, &packet, &flow, (table, state), |_| ());
         Some(())
     }
 
-    /// Only a table that ended the packet's way is told.
+    /// Records only a table that dropped the packet.
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
         call::leave(hook, ctx, |call| {
-            if is_drop(call.header.verdict as u32) {
-                emit(hook, |header, table: &mut Table| tell(call, header, table));
+            if verdict::is_drop(call.header.verdict) {
+                emit(hook, |header, table: &mut Table| describe(call, header, table));
             }
         })
     }
 
     #[inline(always)]
-    fn tell(call: &Call, header: &mut Header, out: &mut Table) {
-        let (table, state) = (call.first, call.second);
+    fn describe(call: &Call, header: &mut Header, out: &mut Table) {
+        let (table, state) = call.kept;
         *header = call.header;
         (out.nf_hook, _) = place(header, state);
         table_name(table, &mut out.name);
         device_name(state, &fields::NF_HOOK_STATE_IN, &mut out.input);
         device_name(state, &fields::NF_HOOK_STATE_OUT, &mut out.output);
-        // What returned is NF_DROP: whoever called frees the packet, and has not yet.
+        // With NF_DROP the caller frees the packet, which is still there.
         if let Some(mark) = read(header.skb, &fields::SK_BUFF_MARK) {
             out.mark = mark;
             out.have |= have::MARK;
         }
         if let Some(tagged) = read::<u64>(header.skb, &fields::SK_BUFF_NFCT) {
-            let ctinfo = tagged as u32 & 7;
-            out.ctinfo = if tagged & !7 == 0 && ctinfo != have::UNTRACKED {
+            let info = (tagged & ctinfo::MASK) as u32;
+            out.ctinfo = if tagged & !ctinfo::MASK == 0 && info != ctinfo::UNTRACKED {
                 have::NO_CONNECTION
             } else {
-                ctinfo
+                info
             };
             out.have |= have::CTINFO;
         }
     }
 }
 
+/// The packet and its flow, if it is traced.
 #[inline(always)]
-fn ours(skb: u64) -> Option<(Packet, FlowRef)> {
+fn traced(skb: u64) -> Option<(Packet, FlowRef)> {
     let packet = packet::parse(skb)?;
     let flow = flow::of(&packet)?;
     Some((packet, flow))
 }
 
-// Names are read where they belong: the stack of a program is small.
+// Names are read into the record: the stack of a program is small.
 
 #[inline(always)]
 fn table_name(table: u64, out: &mut [u8; 32]) {
@@ -90,14 +91,14 @@ fn device_name(state: u64, which: &impl Offset, out: &mut [u8; 16]) {
     }
 }
 
-/// `struct xt_entry_target`: what stands before a target's own data.
+/// Size of `struct xt_entry_target`, which precedes a target's own data.
 const TARGET_HEAD: u64 = 32;
 
 /// `reject_tg(skb, par)` and `reject_tg6`: the REJECT target, in a table of iptables, or in a rule of nf_tables that
 /// `iptables-nft` wrote.
 #[inline(always)]
 pub(super) fn reject(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-    let (packet, flow) = ours(ctx.arg(0)?)?;
+    let (packet, flow) = traced(ctx.arg(0)?)?;
     let par: u64 = ctx.arg(1)?;
     let info = pointer(par, &fields::XT_ACTION_TARGINFO)?;
     let state = pointer(par, &fields::XT_ACTION_STATE).unwrap_or(0);
@@ -121,32 +122,32 @@ pub(super) fn reject(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// `xt_dnat_target_v2(skb, par)` and its older kin: a rule of iptables, or of `iptables-nft`, translates the
-/// destination. What to, `nf_nat_setup_info` tells.
+/// `xt_dnat_target_v2(skb, par)` and its older versions: a rule of iptables, or of `iptables-nft`, translates the
+/// destination. `nf_nat_setup_info` shows the new one.
 #[inline(always)]
 pub(super) fn dnat(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-    let (packet, flow) = ours(ctx.arg(0)?)?;
+    let (packet, flow) = traced(ctx.arg(0)?)?;
     emit::packet(hook, &packet, &flow);
     Some(())
 }
 
-/// The most functions at one hook of netfilter that are looked at.
-const MOST_HOOKS: u64 = 16;
+/// How many functions at one netfilter hook are searched.
+const MAX_HOOKS: u64 = 16;
 
-/// `struct nf_hook_entries`: their number, then for each the function and what it is given.
+/// One of `struct nf_hook_entries`, which follow their number: the function and its argument.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct HookEntry {
     function: u64,
-    given: u64,
+    argument: u64,
 }
 
 /// The only table in which REJECT is allowed, as the first word of its name.
 const FILTER: u64 = u64::from_le_bytes(*b"filter\0\0");
 
-/// The table that holds the target at this address; 0 if none does. REJECT is allowed in the table `filter` alone: until
-/// 5.14 the network namespace knows that by name, since then it is what netfilter gives to the table's function. What
-/// it gives to other functions, such as a chain of nf_tables, is no table, and has not the name of one.
+/// The table that contains the target at this address; 0 if none does. REJECT is allowed in the table `filter` only. Until
+/// 5.14 the network namespace has a pointer to that table; since then it is the argument of the table's netfilter function.
+/// The argument of another function, such as a chain of nf_tables, does not have its name.
 #[inline(never)]
 fn holder(net: u64, is_v6: u32, nf_hook: u32, target: u64) -> u64 {
     let (filter, hooks) = if is_v6 != 0 {
@@ -171,22 +172,22 @@ fn holder(net: u64, is_v6: u32, nf_hook: u32, target: u64) -> u64 {
         return 0;
     };
     let count = read_at::<u16>(entries).unwrap_or(0);
-    for index in 0..MOST_HOOKS {
+    for index in 0..MAX_HOOKS {
         if index >= count as u64 {
             break;
         }
         let at = entries.wrapping_add(8 + index * size_of::<HookEntry>() as u64);
-        if let Some(HookEntry { given, .. }) = read_at(at)
-            && read::<u64>(given, &fields::XT_TABLE_NAME) == Some(FILTER)
-            && offset_in(given, target).is_some()
+        if let Some(HookEntry { argument, .. }) = read_at(at)
+            && read::<u64>(argument, &fields::XT_TABLE_NAME) == Some(FILTER)
+            && offset_in(argument, target).is_some()
         {
-            return given;
+            return argument;
         }
     }
     0
 }
 
-/// Where in a table's entries this address lies, if it does.
+/// Offset of this address in a table's entries; `None` if it is outside.
 #[inline(always)]
 fn offset_in(table: u64, target: u64) -> Option<u32> {
     let private = pointer(table, &fields::XT_TABLE_PRIVATE)?;

@@ -14,7 +14,7 @@ use tracer::{
     flow::engine::Engine,
     recording::{change, patch::Patch},
 };
-use tracer_common::hook::Hook;
+use tracer_common::{hook::Hook, record::HeaderVersion};
 use tracer_fuzz::{
     facts::Netns,
     observers::Observers,
@@ -79,7 +79,7 @@ fuzz_target!(|input: Input| {
         Record::seen(number(Hook::KfreeSkb), 5, false, &[]),
     ];
     for record in story.iter().chain(&input.records) {
-        if let Ok(mut event) = record::event(&record.to_bytes(&mut now_ns)) {
+        if let Ok(mut event) = record::event(HeaderVersion::CURRENT, &record.to_bytes(&mut now_ns)) {
             event.netns = event.netns.max(1);
             engine.push(event);
         }

@@ -13,7 +13,7 @@ use tracer::{
     finding::{Clock, Finding, Observer as _},
     flow::engine::Engine,
 };
-use tracer_common::hook::Hook;
+use tracer_common::{hook::Hook, record::HeaderVersion};
 use tracer_fuzz::{observers::Observers, records::Record};
 
 #[derive(Debug, Arbitrary)]
@@ -25,7 +25,7 @@ struct Input {
 fuzz_target!(|input: Input| {
     let _ = record::printed_conn(&input.wild);
     let mut engine = Engine::new(3_000_000_000);
-    if let Ok(event) = record::event(&input.wild) {
+    if let Ok(event) = record::event(HeaderVersion::CURRENT, &input.wild) {
         engine.push(event);
     }
     let head = tracer_fuzz::head();
@@ -52,7 +52,7 @@ fuzz_target!(|input: Input| {
                     .expect("nothing is written");
             });
         }
-        if let Ok(event) = record::event(&record.to_bytes(&mut now_ns)) {
+        if let Ok(event) = record::event(HeaderVersion::CURRENT, &record.to_bytes(&mut now_ns)) {
             engine.push(event);
         }
     }

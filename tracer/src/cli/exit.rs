@@ -1,4 +1,4 @@
-//! How tracer ends when it cannot go on: the exit status and one clear line.
+//! Exit statuses, and the line on stderr that goes with them.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ pub enum Failure {
     /// Something failed.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
-    /// The arguments make no sense together (clap reports the others).
+    /// The arguments contradict each other. Clap reports all other wrong arguments.
     #[error("{0}")]
     Usage(String),
     /// A flow had the fate of `--fail-on`.
@@ -41,7 +41,7 @@ impl Failure {
         })
     }
 
-    /// Is there anything to say about it?
+    /// Does it end without a message?
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         matches!(self, Self::ClosedPipe)

@@ -1,28 +1,28 @@
-//! `tracer hooks`: which hooks this kernel offers.
+//! `tracer hooks`: the hooks that this kernel offers, and what each one is for.
 
 use std::io::{self, Write as _};
 
 use anyhow::Context as _;
-use tracer_common::hook::Hook;
+use tracer_common::hook::{Hook, HookInfo};
 
 use super::{args::HooksOptions, exit::Failure};
 use crate::{
-    diagnose::catalogue,
+    diagnose::{catalogue, cause::Cause},
     finding::hook_state::HookState,
     pipeline::preflight,
     probe::{
         attach::{Probe, Selection},
-        plan::{self, State},
+        plan::{self, Planned, State},
     },
 };
 
-/// Attaches every hook for a moment, to tell what this kernel really does with it.
+/// Attaches every hook for a moment, to see whether this kernel accepts it.
 pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
     let kernel = preflight::prepare()?.kernel;
-    preflight::Unreadable::default().name(&kernel.offsets);
-    // No port is selected, so no packet is followed.
-    let (mut probe, _ring) = Probe::attach(kernel.plan(), kernel.offsets, &Selection::default())
-        .context("cannot attach tracer's hooks")?;
+    preflight::Unreadable::default().list(&kernel.offsets);
+    // No port is selected, so no packet is traced.
+    let (mut probe, _ring) =
+        Probe::attach(kernel.plan(), kernel.offsets, &Selection::default()).context("cannot attach hooks")?;
     probe.try_on_demand();
     let mut out = io::stdout().lock();
     if options.json {
@@ -32,35 +32,81 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
         return Ok(());
     }
     for planned in probe.hooks() {
-        let serves = planned.info.serves;
-        let why = match &planned.state {
-            State::Attached => serves.to_owned(),
-            // It will serve, so both are worth knowing.
-            State::OnDemand(why) => format!("{serves}; {why}"),
-            State::Unneeded(why) => (*why).to_owned(),
-            State::Missing(why) | State::Disabled(why) => why.clone(),
-        };
-        writeln!(
-            out,
-            "{:<9} {:<26} {:<17} {why}",
-            planned.state.kind(),
-            planned.info.name,
-            planned.info.kind.name()
-        )?;
+        writeln!(out, "{}", line(planned))?;
     }
-    let serves = |hook| {
+    let is_used = |hook| {
         probe
             .hooks()
             .iter()
             .any(|planned| planned.info.hook == hook && planned.state.kind().is_available())
     };
-    for (cause, missing) in catalogue::untold(serves) {
+    for (cause, missing) in catalogue::untold(is_used) {
         let missing: Vec<&str> = missing.into_iter().map(Hook::name).collect();
         writeln!(
             out,
-            "cannot be told here, and is `unknown`: {cause} (needs {})",
+            "not detectable on this kernel, reported as `unknown`: {cause} (needs {})",
             missing.join(", ")
         )?;
     }
     Ok(())
+}
+
+/// One hook: its state, and what it is for or why it is not attached.
+fn line(planned: &Planned) -> String {
+    let info = planned.info;
+    let why = match &planned.state {
+        State::Attached => serves(info),
+        State::OnDemand(why) => format!("{}; {why}", serves(info)),
+        State::Unneeded(why) => (*why).to_owned(),
+        State::Missing(why) | State::Disabled(why) => why.clone(),
+    };
+    format!(
+        "{:<9} {:<26} {:<17} {why}",
+        planned.state.kind(),
+        info.name,
+        info.kind.name()
+    )
+}
+
+/// What a hook shows by itself, and the causes that it helps to prove.
+fn serves(info: &HookInfo) -> String {
+    let causes: Vec<&str> = catalogue::causes_of(info.hook).map(Cause::name).collect();
+    if causes.is_empty() {
+        return info.purpose.to_owned();
+    }
+    format!("{}: {}", info.purpose, causes.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use tracer_common::hook::ALL;
+
+    use super::*;
+
+    fn attached(hook: Hook) -> String {
+        let info = ALL.iter().find(|info| info.hook == hook).expect("a row");
+        line(&Planned {
+            info,
+            state: State::Attached,
+        })
+    }
+
+    #[test]
+    fn a_hook_has_its_purpose_and_its_causes() {
+        let text = attached(Hook::TcpSendReset6);
+        assert!(text.contains("RSTs that TCP sends: "), "{text}");
+        for cause in catalogue::causes_of(Hook::TcpSendReset) {
+            assert!(text.contains(cause.name()), "{cause} is missing: {text}");
+        }
+        assert!(attached(Hook::XtDnat).ends_with("DNAT by iptables"));
+    }
+
+    #[test]
+    fn every_cause_that_needs_hooks_is_listed_with_them() {
+        for row in catalogue::rows() {
+            for &hook in row.hooks.iter().flat_map(|group| group.iter()) {
+                assert!(attached(hook).contains(row.cause.name()), "{}", row.cause);
+            }
+        }
+    }
 }

@@ -29,13 +29,7 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         // Attaching takes its time.
         eprintln!("tracer: attaching hooks");
         let mut screen = ScreenObserver::new(options.look.theme(), &selection);
-        live::run(
-            &selection,
-            options.patience,
-            &mut screen,
-            sink,
-            terminal::give_back,
-        )?;
+        live::run(&selection, options.patience, &mut screen, sink, terminal::release)?;
         return exit::fail_on(options.fail_on, screen.totals());
     }
     let form = if options.json {
@@ -46,12 +40,6 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         }
     };
     let mut lines = Lines::new(io::stdout(), form, &selection);
-    live::run(
-        &selection,
-        options.patience,
-        &mut lines,
-        sink,
-        terminal::give_back,
-    )?;
+    live::run(&selection, options.patience, &mut lines, sink, terminal::release)?;
     exit::fail_on(options.fail_on, lines.totals())
 }

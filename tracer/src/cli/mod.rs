@@ -38,7 +38,7 @@ pub fn run() -> Result<(), Failure> {
     }
 }
 
-/// What clap says over several lines, in one.
+/// Clap's error of several lines, on one.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let said: Vec<&str> = text

@@ -1,4 +1,4 @@
-//! The file that a command writes what it made of recordings to.
+//! The output file of a command, and messages about files.
 
 use std::{
     fs::{self, File},
@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use super::exit::Failure;
 use crate::recording::files;
 
-/// Opens the output: a file, which is made for its owner only and loses what it held, or standard output.
+/// Opens the output: standard output, or a file that only its owner can read and whose old content is lost.
 pub(super) fn open(path: Option<&Path>, recordings: &[PathBuf]) -> Result<Box<dyn Write + Send>, Failure> {
     Ok(match path {
         Some(path) => Box::new(create(path, recordings)?),
@@ -20,23 +20,23 @@ pub(super) fn open(path: Option<&Path>, recordings: &[PathBuf]) -> Result<Box<dy
     })
 }
 
-/// Says on standard error what is wrong with a recording.
+/// Prints on standard error what is wrong with a recording.
 pub(super) fn complain(what: &str) {
     eprintln!("tracer: {what}");
 }
 
-/// What went wrong; the reason follows.
+/// The context of an error about an output file.
 pub(super) fn cannot_write(path: &Path) -> String {
     format!("cannot write {}", path.display())
 }
 
-/// Makes the output, which must not be one of the recordings.
+/// Creates the output, which must not be one of the recordings.
 fn create(path: &Path, recordings: &[PathBuf]) -> Result<Named, Failure> {
     let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     let output = identity(path);
     if output.is_some() && recordings.iter().any(|recording| identity(recording) == output) {
         return Err(Failure::Usage(format!(
-            "{} is one of the recordings: name another file",
+            "cannot write {}: it is one of the recordings",
             path.display()
         )));
     }
@@ -46,24 +46,24 @@ fn create(path: &Path, recordings: &[PathBuf]) -> Result<Named, Failure> {
     })
 }
 
-/// A file whose errors tell its name.
+/// A file whose errors name it.
 struct Named {
     file: File,
     path: PathBuf,
 }
 
 impl Named {
-    fn tell(&self, error: &io::Error) -> io::Error {
+    fn name(&self, error: &io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
     }
 }
 
 impl Write for Named {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes).map_err(|error| self.tell(&error))
+        self.file.write(bytes).map_err(|error| self.name(&error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush().map_err(|error| self.tell(&error))
+        self.file.flush().map_err(|error| self.name(&error))
     }
 }

@@ -1,4 +1,4 @@
-//! `tracer record`: trace now into a file, and say on stderr how it goes.
+//! `tracer record`: trace now into a file, with progress on stderr.
 
 use std::{
     io::{self, IsTerminal as _, Write as _, stderr},
@@ -9,11 +9,12 @@ use std::{
 use anyhow::Context as _;
 
 use super::{
-    args::{RecordOptions, Until},
+    args::{RecordOptions, value::Until},
     exit::Failure,
     output::cannot_write,
 };
 use crate::{
+    diagnose::words::count,
     finding::{
         Finding, Observer,
         head::Head,
@@ -33,13 +34,14 @@ use crate::{
 
 /// Attaches, records until it is time to end, and detaches.
 pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
-    let is_row = options.rotate_size.is_some() || options.ring.is_some();
-    if is_row && options.output == Path::new("-") {
+    let is_file_set = options.rotate_size.is_some() || options.ring.is_some();
+    if is_file_set && options.output == Path::new("-") {
         return Err(Failure::Usage(
-            "standard output is one file: --rotate-size and --ring need another name".to_owned(),
+            "cannot write several files to standard output: give --rotate-size and --ring a file name"
+                .to_owned(),
         ));
     }
-    // Before anything is attached: what cannot be written is known at once.
+    // An output that cannot be written is reported before anything is attached.
     let sink = open(options).with_context(|| cannot_write(&options.output))?;
     let selection = options.select.selection();
     let mut progress = ProgressLine::new(options, &selection);
@@ -49,7 +51,7 @@ pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
         options.patience,
         &mut progress,
         Some(recorder),
-        terminal::give_back,
+        terminal::release,
     )?;
     Ok(())
 }
@@ -65,18 +67,18 @@ fn open(options: &RecordOptions) -> io::Result<Box<dyn ChunkSink>> {
     Ok(Box::new(FileSink::open(path, options.rotate_size, count)?))
 }
 
-/// Says on stderr how a recording goes, and when it is to end.
+/// Reports progress on stderr and decides when the recording ends.
 struct ProgressLine {
     options: RecordOptions,
     selection: Selection,
     begun: Instant,
-    /// When it is to end, once that is known.
+    /// When it ends, once that is known.
     ends: Option<Instant>,
     totals: Totals,
     lost: u64,
     last: Progress,
     is_terminal: bool,
-    /// Is there a line on the terminal that is written over?
+    /// Is there a progress line on the terminal to overwrite?
     has_line: bool,
 }
 
@@ -102,8 +104,8 @@ impl ProgressLine {
         };
     }
 
-    /// A line that stays. Nobody may be there to read it: that is no reason to end a recording.
-    fn say(&mut self, line: &str) {
+    /// Prints a permanent line. If nobody can read it, the recording goes on.
+    fn print(&mut self, line: &str) {
         let over = if self.has_line { "\r\x1b[K" } else { "" };
         self.has_line = false;
         let _ = writeln!(stderr(), "{over}{line}");
@@ -116,21 +118,20 @@ impl ProgressLine {
         })
     }
 
-    fn so_far(&self, progress: Progress) -> String {
+    fn summary(&self, progress: Progress) -> String {
         let lost = match self.lost {
             0 => String::new(),
-            lost => format!(", {lost} lost"),
+            lost => format!(", {} lost", count(lost, "record")),
         };
         let flows = match self.totals.flows() {
-            0 => "no flow".to_owned(),
-            1 => "1 flow".to_owned(),
-            flows => format!("{flows} flows"),
+            0 => "no flows".to_owned(),
+            flows => count(flows, "flow"),
         };
         let fates = match self.totals.counts().fates() {
             fates if fates.is_empty() => fates,
             fates => format!(" ({fates})"),
         };
-        format!("{} records{lost}, {flows}{fates}", progress.events)
+        format!("{}{lost}, {flows}{fates}", count(progress.events, "record"))
     }
 }
 
@@ -138,23 +139,27 @@ impl Observer for ProgressLine {
     fn start(&mut self, head: &Head) -> io::Result<()> {
         self.begun = Instant::now();
         self.ends_by(self.options.duration.map(|duration| self.begun + duration));
-        let where_to = match self.options.ring {
-            Some(_) => "memory, written at the end and at SIGUSR1, to",
+        let target = match self.options.ring {
+            Some(_) => "memory, written at the end and on SIGUSR1",
             None => "file",
         };
-        self.say(&format!(
-            "recording on {}, kernel {}: {} hooks attached, ports followed: {}; to {where_to} {}; Ctrl-C ends",
+        self.print(&format!(
+            "recording on {}, kernel {}: {} attached, tracing {}; to {target} {}; Ctrl-C stops",
             head.host,
             head.kernel,
-            head.attached(),
-            head.ports.len(),
+            count(head.attached(), "hook"),
+            count(head.ports.len(), "port"),
             self.options.output.display(),
         ));
         Ok(())
     }
 
     fn hooks(&mut self, hooks: &Hooks) -> io::Result<()> {
-        self.say(&format!("{}: {} hooks attached", hooks.why, hooks.attached));
+        self.print(&format!(
+            "{}: {} attached",
+            hooks.why,
+            count(hooks.attached, "hook")
+        ));
         Ok(())
     }
 
@@ -170,8 +175,8 @@ impl Observer for ProgressLine {
         {
             self.ends_by(Some(Instant::now() + self.options.after));
             let cause = finding.diagnosis.cause.map(|cause| format!(", {cause}"));
-            self.say(&format!(
-                "seen: {} -> {} {}{}; recording goes on for {} s",
+            self.print(&format!(
+                "matched: {} -> {} {}{}; recording for another {} s",
                 finding.flow.client(),
                 finding.flow.node(),
                 finding.fate,
@@ -185,14 +190,14 @@ impl Observer for ProgressLine {
     fn health(&mut self, health: &Health) -> io::Result<()> {
         self.lost = health.lost();
         if !self.is_terminal {
-            self.say(&format!("{} records were lost so far", self.lost));
+            self.print(&format!("{} lost so far", count(self.lost, "record")));
         }
         Ok(())
     }
 
     fn damage(&mut self, what: &str) -> io::Result<()> {
         // A live run reads no recording.
-        self.say(what);
+        self.print(what);
         Ok(())
     }
 
@@ -204,10 +209,10 @@ impl Observer for ProgressLine {
         };
         let line = format!(
             "recorded {} to {}",
-            self.so_far(progress),
+            self.summary(progress),
             self.options.output.display()
         );
-        self.say(&line);
+        self.print(&line);
         Ok(())
     }
 
@@ -223,7 +228,7 @@ impl Observer for ProgressLine {
             seconds / 3600,
             seconds / 60 % 60,
             time.as_secs() % 60,
-            self.so_far(progress),
+            self.summary(progress),
             size(progress.bytes)
         );
         self.has_line = true;
@@ -236,7 +241,7 @@ impl Observer for ProgressLine {
     }
 }
 
-/// Bytes for people.
+/// A size for people; units of 1024.
 fn size(bytes: u64) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),

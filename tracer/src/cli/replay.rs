@@ -76,24 +76,23 @@ pub(super) fn print(
 fn on_screen(options: &ReplayOptions) -> Result<(), Failure> {
     if options.files.iter().any(|path| path == Path::new("-")) {
         return Err(Failure::Usage(
-            "the screen goes to and fro in a recording, which standard input does not allow; give a file, or --plain"
-                .to_owned(),
+            "cannot scrub in a recording on standard input: give a file, or use --plain".to_owned(),
         ));
     }
-    eprintln!("tracer: reading");
+    eprintln!("tracer: reading the recording");
     let selection = options.select.selection();
     let mut scan = Scan::new(&selection);
     let runs = recordings::open(&options.files)?;
     if runs.len() != 1 {
         return Err(Failure::Usage(
-            "these are recordings of several runs: give those of one, or --plain".to_owned(),
+            "the screen shows one run, and these recordings are of several: give those of one run, or use --plain".to_owned(),
         ));
     }
     for run in runs {
         replay::play(run, &mut scan)?;
     }
-    let control = Arc::new(Control::new(scan.begin_ns, scan.end_ns, scan.troubles));
-    let signals = Signals::listen(terminal::give_back).context("cannot handle signals")?;
+    let control = Arc::new(Control::new(scan.begin_ns, scan.end_ns, scan.failures));
+    let signals = Signals::listen(terminal::release).context("cannot handle signals")?;
     let stopped = Arc::clone(&control);
     thread::spawn(move || {
         signals.wait();
@@ -111,7 +110,7 @@ fn play(options: &ReplayOptions, player: &mut Player) -> Result<Totals, Failure>
     loop {
         let run = recordings::open(&options.files)?
             .pop()
-            .ok_or_else(|| Failure::Failed(anyhow!("the recording is gone")))?;
+            .ok_or_else(|| Failure::Failed(anyhow!("the recording was removed")))?;
         if replay::play(run, player)? == Played::Whole {
             totals = player.wait_at_end();
         }

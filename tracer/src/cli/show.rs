@@ -47,12 +47,12 @@ pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
         replay::play(run, &mut view)?;
         if view.asked().is_none() {
             return Err(Failure::Failed(anyhow!(
-                "{} tells of no flow {}; its flows have numbers up to {}",
+                "no flow {} in {}: it has flows 1 to {}",
+                options.id,
                 options
                     .files
                     .first()
                     .map_or_else(String::new, |file| file.display().to_string()),
-                options.id,
                 view.flows
             )));
         }

@@ -1,16 +1,15 @@
-//! Members of a record out of its bytes. Nothing here trusts a length.
+//! Takes structs from the front of bytes, which may have any alignment and any length.
 
-use bytes::{Buf as _, TryGetError};
-use tracer_common::tuple::{Addr, Tuple};
+use zerocopy::FromBytes;
 
-/// Why a record could not be decoded.
+/// Why a record cannot be decoded.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {
-    /// The record ends before its members do.
-    #[error("a record is cut short: {0} more bytes were needed, {1} are left")]
+    /// The record ends inside its header or payload: the bytes that were needed, and those that were left.
+    #[error("a record is truncated: it needs {0} more bytes and has {1}")]
     Short(usize, usize),
-    /// The record's kind, hook or phase is unknown: written by a newer tracer.
-    #[error("a record is of an unknown kind ({kind}) or hook ({hook})")]
+    /// The record's kind, hook or phase is unknown: a newer tracer wrote it.
+    #[error("a record has an unknown kind ({kind}) or hook ({hook})")]
     Unknown {
         /// Number of the kind.
         kind: u8,
@@ -19,31 +18,10 @@ pub enum DecodeError {
     },
 }
 
-impl From<TryGetError> for DecodeError {
-    fn from(error: TryGetError) -> Self {
-        Self::Short(error.requested, error.available)
-    }
-}
-
-pub(super) fn tuple(bytes: &mut &[u8]) -> Result<Tuple, DecodeError> {
-    Ok(Tuple {
-        saddr: addr(bytes)?,
-        daddr: addr(bytes)?,
-        sport: bytes.try_get_u16_le()?,
-        dport: bytes.try_get_u16_le()?,
-    })
-}
-
-pub(super) fn addr(bytes: &mut &[u8]) -> Result<Addr, DecodeError> {
-    let mut words = [0; 4];
-    for word in &mut words {
-        *word = bytes.try_get_u32_le()?;
-    }
-    Ok(Addr(words))
-}
-
-pub(super) fn array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], DecodeError> {
-    let mut out = [0; N];
-    bytes.try_copy_to_slice(&mut out)?;
-    Ok(out)
+/// Takes a `T` from the front of `bytes`.
+pub(super) fn take<T: FromBytes>(bytes: &mut &[u8]) -> Result<T, DecodeError> {
+    let (value, rest) =
+        T::read_from_prefix(bytes).map_err(|_| DecodeError::Short(size_of::<T>(), bytes.len()))?;
+    *bytes = rest;
+    Ok(value)
 }

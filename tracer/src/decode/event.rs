@@ -4,66 +4,13 @@ use std::net::Ipv4Addr;
 
 use tracer_common::{
     hook::Hook,
-    record::{
-        Chain, Clash, Conntrack, Drop, Egress, Header, Icmp, IpvsConn, IpvsDests, IpvsLimits, IpvsService,
-        Listener, Neighbour, PacketState, Phase, Reject, Route, Skipped, Socket, Stack, Table, TimeWait,
-        TooBig, Vip,
-    },
+    record::{Header, Phase},
     tcp::Part,
     tunnel,
     tuple::Tuple,
 };
 
-/// What a hook read besides the packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
-    /// Nothing more.
-    Packet,
-    /// An IPVS connection entry, or that there is none (`conn` is 0).
-    IpvsConn(IpvsConn),
-    /// An IPVS service.
-    IpvsService(IpvsService),
-    /// A conntrack entry.
-    Conntrack(Conntrack),
-    /// A base chain that discarded the packet.
-    Chain(Chain),
-    /// A table of iptables that discarded the packet.
-    Table(Table),
-    /// A rule that rejects the packet.
-    Reject(Reject),
-    /// The packet was freed as discarded.
-    Drop(Drop),
-    /// An ICMP error about the packet.
-    Icmp(Icmp),
-    /// A socket.
-    Socket(Socket),
-    /// The real servers of an IPVS service of which none was found fit.
-    IpvsDests(Box<IpvsDests>),
-    /// What limits new connections of IPVS, when it refused one.
-    IpvsLimits(IpvsLimits),
-    /// The conntrack entry that was in the way of a new one.
-    Clash(Box<Clash>),
-    /// What conntrack had made of a packet that was discarded.
-    PacketState(PacketState),
-    /// A packet is too big for its way.
-    TooBig(TooBig),
-    /// A listening socket that is asked about a SYN.
-    Listener(Listener),
-    /// The socket of an ended connection that is asked about a SYN.
-    TimeWait(TimeWait),
-    /// The virtual service to which an answer will be translated back: not the one that was asked.
-    Vip(Vip),
-    /// Where a packet was to leave by when it was discarded.
-    Egress(Egress),
-    /// What the routing layer decided, or with which settings it refused the packet.
-    Route(Route),
-    /// The neighbour entry on which the packet waits.
-    Neighbour(Neighbour),
-    /// Which functions had called one another when a packet was discarded.
-    Stack(Box<Stack>),
-    /// The kernel skipped probes on the packet's way.
-    Skipped(Skipped),
-}
+pub use super::payload::Payload;
 
 /// A decoded record. Numbers are in host byte order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,8 +50,8 @@ pub struct Event {
     pub verdict: i32,
     /// The outer header, where the packet was seen inside a tunnel: all else is about the packet in it.
     pub outer: Option<Outer>,
-    /// What the hook read besides.
-    pub what: What,
+    /// What the hook read beside the packet.
+    pub payload: Payload,
 }
 
 /// The outer header of a packet inside a tunnel.
@@ -150,7 +97,7 @@ pub fn text(bytes: &[u8]) -> String {
 impl Event {
     /// Joins a record's front with its payload; `None` if hook or phase are of a newer tracer.
     #[must_use]
-    pub fn new(header: &Header, what: What) -> Option<Self> {
+    pub fn new(header: &Header, payload: Payload) -> Option<Self> {
         Some(Self {
             time_ns: header.time_ns,
             flow: header.flow,
@@ -176,7 +123,7 @@ impl Event {
                 protocol: header.encapsulation,
                 destination: Ipv4Addr::from(header.outer_daddr.to_ne_bytes()),
             }),
-            what,
+            payload,
         })
     }
 

@@ -1,6 +1,6 @@
-//! Bytes of the ring buffer, or of a recording, into events: the same for live and replay. Pure.
+//! Decodes the bytes of the ring buffer, or of a recording, into events: the same for live and replay. Pure.
 
 pub mod bytes;
 pub mod event;
-mod payload;
+pub mod payload;
 pub mod record;

@@ -1,18 +1,17 @@
-//! Bytes of the ring buffer (or of a recording) into events. Nothing here trusts a length or a number.
+//! Decodes the bytes of records, from the ring buffer or a recording. It trusts no length and no number in them.
 
-use bytes::Buf as _;
-use tracer_common::record::{Header, Kind, RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS};
+use tracer_common::record::{Header, HeaderVersion, Kind, RAW_POINTERS, RawConn};
 
 use super::{
-    bytes::{DecodeError, array, tuple},
+    bytes::{DecodeError, take},
     event::Event,
-    payload,
+    payload::Payload,
 };
 
-/// The layouts of the kernel's records that this version writes, and the newest that it reads.
-pub const RECORDS: u32 = 1;
+/// The number by which the head of a recording names the layout of its records' headers.
+pub const RECORDS: u32 = HeaderVersion::CURRENT as u32;
 
-/// The memory of an IPVS connection entry, as a proof of the layout wants it.
+/// The memory of an IPVS connection entry that the kernel printed, to prove the layout.
 #[derive(Clone, Debug)]
 pub struct PrintedConn {
     /// The thread for which the kernel printed the entry.
@@ -21,72 +20,50 @@ pub struct PrintedConn {
     pub pointer: u64,
     /// Bytes of the `struct ip_vs_conn`.
     pub conn: Vec<u8>,
-    /// Offset of a word in it, and the bytes that it leads to.
+    /// Offsets of pointers in it, with the memory that each points to.
     pub behind: Vec<(u32, Vec<u8>)>,
 }
 
-/// Decodes one record of a traced packet.
-pub fn event(mut bytes: &[u8]) -> Result<Event, DecodeError> {
-    let header = header(&mut bytes)?;
+/// Decodes one record of a packet.
+pub fn event(version: HeaderVersion, mut bytes: &[u8]) -> Result<Event, DecodeError> {
+    let header = header(version, &mut bytes)?;
     let unknown = DecodeError::Unknown {
         kind: header.kind,
         hook: header.hook,
     };
-    let what = match Kind::from_number(header.kind) {
-        Some(kind) => payload::what(kind, &mut bytes)?,
+    let payload = match Kind::from_number(header.kind) {
+        Some(kind) => Payload::take(kind, &mut bytes)?,
         None => None,
     };
-    let Some(what) = what else {
-        return Err(unknown);
-    };
-    Event::new(&header, what).ok_or(unknown)
+    payload
+        .and_then(|payload| Event::new(&header, payload))
+        .ok_or(unknown)
 }
 
-/// Decodes a record that carries the memory of an IPVS connection entry.
+/// Decodes a record that holds the memory of an IPVS connection entry, as it comes from the ring buffer.
 pub fn printed_conn(mut bytes: &[u8]) -> Result<PrintedConn, DecodeError> {
-    let header = header(&mut bytes)?;
+    let header = header(HeaderVersion::CURRENT, &mut bytes)?;
     if Kind::from_number(header.kind) != Some(Kind::RawConn) {
         return Err(DecodeError::Unknown {
             kind: header.kind,
             hook: header.hook,
         });
     }
-    let pointer = bytes.try_get_u64_le()?;
-    let conn = array::<RAW_CONN_LEN>(&mut bytes)?.to_vec();
-    let mut behind = Vec::new();
-    for offset in RAW_POINTERS {
-        behind.push((offset, array::<RAW_BEHIND_LEN>(&mut bytes)?.to_vec()));
-    }
+    let raw: RawConn = take(&mut bytes)?;
+    let behind = RAW_POINTERS.into_iter().zip(raw.behind);
     Ok(PrintedConn {
         thread: header.flow,
-        pointer,
-        conn,
-        behind,
+        pointer: raw.conn,
+        conn: raw.bytes.to_vec(),
+        behind: behind.map(|(offset, memory)| (offset, memory.to_vec())).collect(),
     })
 }
 
-fn header(bytes: &mut &[u8]) -> Result<Header, DecodeError> {
-    Ok(Header {
-        time_ns: bytes.try_get_u64_le()?,
-        flow: bytes.try_get_u64_le()?,
-        skb: bytes.try_get_u64_le()?,
-        call: bytes.try_get_u64_le()?,
-        tuple: tuple(bytes)?,
-        seq: bytes.try_get_u32_le()?,
-        ack: bytes.try_get_u32_le()?,
-        isn: bytes.try_get_u32_le()?,
-        netns: bytes.try_get_u32_le()?,
-        ifindex: bytes.try_get_u32_le()?,
-        verdict: bytes.try_get_i32_le()?,
-        dev: array(bytes)?,
-        hook: bytes.try_get_u16_le()?,
-        cpu: bytes.try_get_u16_le()?,
-        kind: bytes.try_get_u8()?,
-        phase: bytes.try_get_u8()?,
-        tcp_flags: bytes.try_get_u8()?,
-        encapsulation: bytes.try_get_u8()?,
-        outer_daddr: bytes.try_get_u32_le()?,
-    })
+/// Takes the header from the front of a record. One of an older layout is converted here.
+fn header(version: HeaderVersion, bytes: &mut &[u8]) -> Result<Header, DecodeError> {
+    match version {
+        HeaderVersion::V1 => take(bytes),
+    }
 }
 
 #[cfg(test)]
@@ -95,8 +72,13 @@ mod tests {
         hook::Hook,
         record::{Chain, Clash, IpvsDests, IpvsLimits, PacketState, Phase, Skipped, Stack},
     };
+    use zerocopy::IntoBytes as _;
 
     use super::*;
+
+    fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
+        super::event(HeaderVersion::CURRENT, bytes)
+    }
 
     fn header_bytes(kind: u8, hook: u16) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -129,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_decoded_member_by_member() {
+    fn each_member_of_a_header_is_decoded() {
         let event = event(&header_bytes(0, Hook::IpvsIn as u16)).expect("a whole record");
         assert_eq!((event.time_ns, event.flow, event.skb, event.call), (7, 8, 9, 10));
         assert_eq!(event.tuple.source().to_string(), "10.0.0.2:40001");
@@ -143,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_is_an_error_and_no_panic() {
+    fn every_truncation_is_an_error() {
         for (kind, hook, size) in [
             (Kind::Chain, Hook::NftDoChain, size_of::<Chain>()),
             (Kind::IpvsDests, Hook::IpvsLeave, size_of::<IpvsDests>()),
@@ -159,14 +141,14 @@ mod tests {
             for end in 0..whole.len() {
                 assert!(
                     matches!(event(&whole[..end]), Err(DecodeError::Short(..))),
-                    "{kind:?} cut at {end}"
+                    "{kind:?} truncated at {end}"
                 );
             }
         }
     }
 
     #[test]
-    fn what_a_newer_tracer_wrote_is_unknown() {
+    fn records_of_a_newer_tracer_are_unknown() {
         let kind = event(&header_bytes(200, Hook::IpvsIn as u16));
         assert_eq!(
             kind,
@@ -179,5 +161,52 @@ mod tests {
             event(&header_bytes(0, 127)),
             Err(DecodeError::Unknown { kind: 0, hook: 127 })
         );
+    }
+
+    #[test]
+    fn a_retired_kind_is_unknown() {
+        for &(kind, was) in Kind::RETIRED {
+            let hook = Hook::NftDoChain as u16;
+            let mut bytes = header_bytes(kind, hook);
+            bytes.resize(bytes.len() + size_of::<Chain>(), 0);
+            assert_eq!(event(&bytes), Err(DecodeError::Unknown { kind, hook }), "{was}");
+        }
+    }
+
+    #[test]
+    fn a_record_at_any_address_is_decoded() {
+        let limits = IpvsLimits {
+            have: 1,
+            drop_rate: 7,
+            conn_count: -3,
+            conn_max: 9,
+        };
+        let mut record = header_bytes(Kind::IpvsLimits as u8, Hook::IpvsTcpSchedule as u16);
+        record.extend(limits.as_bytes());
+        for shift in 0..8 {
+            let mut bytes = vec![0xff; shift];
+            bytes.extend(&record);
+            let payload = event(&bytes[shift..]).expect("a record").payload;
+            assert_eq!(payload, Payload::IpvsLimits(limits));
+        }
+    }
+
+    #[test]
+    fn memory_of_a_connection_entry_is_no_event() {
+        let mut raw = RawConn {
+            conn: 5,
+            bytes: [1; _],
+            behind: [[2; _], [3; _], [4; _]],
+        };
+        raw.bytes[287] = 6;
+        let hook = Hook::IpvsConnSeqShow as u16;
+        let mut bytes = header_bytes(Kind::RawConn as u8, hook);
+        bytes.extend(raw.as_bytes());
+        let kind = Kind::RawConn as u8;
+        assert_eq!(event(&bytes), Err(DecodeError::Unknown { kind, hook }));
+        let printed = printed_conn(&bytes).expect("a record");
+        assert_eq!((printed.thread, printed.pointer), (8, 5));
+        assert_eq!((printed.conn.len(), printed.conn[287]), (288, 6));
+        assert_eq!(printed.behind[2], (RAW_POINTERS[2], vec![4; 128]));
     }
 }

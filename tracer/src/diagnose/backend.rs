@@ -10,7 +10,7 @@ use super::{
     tcp, timewait,
 };
 use crate::{
-    decode::event::{What, text},
+    decode::event::{Payload, text},
     flow::model::Step,
 };
 
@@ -99,7 +99,7 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
 fn discarded_inside<'a>(case: &Case<'a>, delivered: &Step) -> Option<&'a Step> {
     case.steps().find(|step| {
         step.event.part == Part::Syn
-            && matches!(step.event.what, What::Drop(_))
+            && matches!(step.event.payload, Payload::Drop(_))
             && !case.flow.is_on_node(&delivered.event)
             && step.event.netns == delivered.event.netns
     })
@@ -107,8 +107,8 @@ fn discarded_inside<'a>(case: &Case<'a>, delivered: &Step) -> Option<&'a Step> {
 
 /// The chain of that namespace that dropped it, if it was seen.
 fn by_chain(case: &Case<'_>, discarded: &Step) -> String {
-    let chain = case.steps().find_map(|step| match &step.event.what {
-        What::Chain(chain) if step.event.netns == discarded.event.netns => Some(chain),
+    let chain = case.steps().find_map(|step| match &step.event.payload {
+        Payload::Chain(chain) if step.event.netns == discarded.event.netns => Some(chain),
         _ => None,
     });
     match chain.map(|chain| (text(&chain.table), text(&chain.chain))) {
@@ -122,7 +122,7 @@ fn by_chain(case: &Case<'_>, discarded: &Step) -> String {
 fn lacks_address(case: &Case<'_>, delivered: &Step) -> bool {
     !case.flow.is_on_node(&delivered.event)
         && case.steps().any(|step| {
-            matches!(&step.event.what, What::Route(settings)
+            matches!(&step.event.payload, Payload::Route(settings)
                 if step.event.hook == Hook::RouteError
                     && settings.have & route::FORWARDING != 0
                     && settings.forwarding == 0)
@@ -139,7 +139,7 @@ fn answer_discarded_inside(case: &Case<'_>, taken: &Step, after: &str) -> Option
     }
     let discarded = flow.steps.iter().find(|step| {
         step.event.part == Part::SynAck
-            && matches!(step.event.what, What::Drop(_))
+            && matches!(step.event.payload, Payload::Drop(_))
             && step.netns == taken.netns
             && step.attempt >= taken.attempt
     })?;

@@ -4,7 +4,7 @@ use tracer_common::{hook::Hook, tcp::Part};
 
 use super::{evidence::Evidence, ipvs::decision::Decision};
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     facts::{Facts, NetnsFacts},
     flow::{
         fate::Fate,
@@ -81,7 +81,7 @@ impl<'a> Case<'a> {
                 // A SYN that a copy replaced cost no time.
                 let mut before = flow
                     .sent()
-                    .filter(|&sent| sent < answered.max(1) && judge::standing(flow, sent) == sent);
+                    .filter(|&sent| sent < answered.max(1) && judge::surviving(flow, sent) == sent);
                 let lost = before.find_map(|attempt| match judge::end_of(flow, attempt) {
                     End::Dropped(step) => Some((attempt, step)),
                     End::AckLost(_) | End::Answered | End::Open => None,
@@ -146,16 +146,16 @@ impl<'a> Case<'a> {
 
     /// The kernel function that discarded the packet (`nf_hook_slow+0xc3`), if it is known.
     pub(super) fn discarded_in(&self) -> Option<&'a str> {
-        match &self.discarded?.event.what {
-            What::Drop(drop) => self.facts.symbol(drop.location),
+        match &self.discarded?.event.payload {
+            Payload::Drop(drop) => self.facts.symbol(drop.location),
             _ => None,
         }
     }
 
     /// The kernel's own word for why it discarded the packet (`IP_RPFILTER`), where it has one.
     pub(super) fn drop_reason(&self) -> Option<&'a str> {
-        match &self.discarded?.event.what {
-            What::Drop(drop) => self.facts.drop_reasons.get(&drop.reason).map(String::as_str),
+        match &self.discarded?.event.payload {
+            Payload::Drop(drop) => self.facts.drop_reasons.get(&drop.reason).map(String::as_str),
             _ => None,
         }
     }
@@ -174,15 +174,15 @@ fn last_seen(flow: &Flow) -> usize {
     }
     let seen = flow
         .sent()
-        .map(|sent| judge::standing(flow, sent))
+        .map(|sent| judge::surviving(flow, sent))
         .rfind(|&attempt| !flow.has_skipped(attempt));
     seen.unwrap_or(last)
 }
 
 /// Were two packets discarded by the same instruction, on the same way through the same netns?
 fn is_same_place(one: &Step, other: &Step) -> bool {
-    let place = |step: &Step| match &step.event.what {
-        What::Drop(drop) => Some((drop.location, drop.reason)),
+    let place = |step: &Step| match &step.event.payload {
+        Payload::Drop(drop) => Some((drop.location, drop.reason)),
         _ => None,
     };
     place(one) == place(other)

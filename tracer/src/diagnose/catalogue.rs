@@ -65,6 +65,18 @@ pub fn row(cause: Cause) -> Option<&'static Row> {
     rows().find(|row| row.cause == cause)
 }
 
+/// The causes that a hook helps to prove, in the order of the rows. An IPv6 twin serves those of its IPv4 function.
+pub fn causes_of(hook: Hook) -> impl Iterator<Item = Cause> {
+    let role = hook.role();
+    let names = move |row: &&Row| {
+        row.hooks
+            .iter()
+            .flat_map(|group| group.iter())
+            .any(|hook| hook.role() == role)
+    };
+    rows().filter(names).map(|row| row.cause)
+}
+
 /// The causes that cannot be told where only the hooks that `has` knows are attached, each with the hooks that are
 /// missing for it.
 pub fn untold(has: impl Fn(Hook) -> bool) -> Vec<(Cause, Vec<Hook>)> {
@@ -98,6 +110,33 @@ mod tests {
             );
             assert_eq!(row.advice.is_none(), row.cause == Cause::Unknown, "{}", row.cause);
         }
+    }
+
+    #[test]
+    fn every_hook_that_a_row_names_serves_its_cause() {
+        for row in rows() {
+            for &hook in row.hooks.iter().flat_map(|group| group.iter()) {
+                for hook in [hook, hook.for_ipv6()] {
+                    assert!(
+                        causes_of(hook).any(|cause| cause == row.cause),
+                        "{} does not serve {}",
+                        hook.name(),
+                        row.cause
+                    );
+                }
+            }
+        }
+        let first = rows()
+            .find_map(|row| row.hooks.first()?.first())
+            .expect("a row with a hook");
+        assert!(causes_of(*first).count() < rows().count());
+    }
+
+    #[test]
+    fn an_ipv6_twin_serves_the_causes_of_its_ipv4_function() {
+        let v4: Vec<Cause> = causes_of(Hook::TcpSendReset).collect();
+        assert_eq!(causes_of(Hook::TcpSendReset6).collect::<Vec<_>>(), v4);
+        assert!(v4.contains(&Cause::TcpNoListener));
     }
 
     #[test]

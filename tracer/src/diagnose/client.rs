@@ -82,7 +82,7 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         });
     }
     // The first repetition: a SYN-ACK that left after it proves nothing about what the client had got before.
-    let again = flow.first_repetition_ns()?;
+    let again = flow.first_retransmission_ns()?;
     // Nor does one that the backend sent again although the client's ACK had come in.
     let acknowledged = flow.established_ns.is_some_and(|ack| ack < again);
     if left.event.time_ns >= again || acknowledged {

@@ -11,7 +11,7 @@ use super::{
     cause::Cause,
     evidence::{self, Evidence},
 };
-use crate::decode::event::What;
+use crate::decode::event::Payload;
 
 const NF_DROP: i32 = 0;
 
@@ -64,8 +64,8 @@ impl<'a> Insertion<'a> {
         let (at, wanted) = case
             .steps()
             .enumerate()
-            .filter_map(|(at, step)| match &step.event.what {
-                What::Conntrack(entry)
+            .filter_map(|(at, step)| match &step.event.payload {
+                Payload::Conntrack(entry)
                     if step.event.hook == Hook::CtConfirm && step.verdict == Some(NF_DROP) =>
                 {
                     Some((at, entry))
@@ -73,8 +73,8 @@ impl<'a> Insertion<'a> {
                 _ => None,
             })
             .last()?;
-        let clash = case.steps().skip(at).find_map(|step| match &step.event.what {
-            What::Clash(clash) => Some(&**clash),
+        let clash = case.steps().skip(at).find_map(|step| match &step.event.payload {
+            Payload::Clash(clash) => Some(&**clash),
             _ => None,
         });
         Some(Self { wanted, clash })

@@ -9,7 +9,7 @@ use tracer_common::{
 
 use super::case::Case;
 use crate::{
-    decode::event::{What, text},
+    decode::event::{Payload, text},
     facts::Facts,
     flow::model::{Flow, Step, real_server},
 };
@@ -217,7 +217,7 @@ pub fn place(step: &Step) -> String {
 /// Function, place and reason of a discarded packet; nothing for any other step.
 #[must_use]
 pub fn discarded(step: &Step, facts: &Facts) -> Vec<Evidence> {
-    let What::Drop(drop) = &step.event.what else {
+    let Payload::Drop(drop) = &step.event.payload else {
         return Vec::new();
     };
     let mut out = vec![
@@ -245,8 +245,8 @@ pub fn function(symbol: &str) -> &str {
 /// Where the packet that was discarded was to leave by.
 pub(super) fn egress<'a>(case: &Case<'a>) -> Option<&'a Egress> {
     let discarded = &case.discarded?.event;
-    case.steps().rev().find_map(|step| match &step.event.what {
-        What::Egress(egress)
+    case.steps().rev().find_map(|step| match &step.event.payload {
+        Payload::Egress(egress)
             if step.event.skb == discarded.skb && step.event.time_ns <= discarded.time_ns =>
         {
             Some(egress)
@@ -277,8 +277,8 @@ pub(super) fn gateway(case: &Case<'_>) -> Option<String> {
 /// The kernel function that discarded the packet.
 #[must_use]
 pub fn location(step: &Step, facts: &Facts) -> String {
-    match &step.event.what {
-        What::Drop(drop) => facts
+    match &step.event.payload {
+        Payload::Drop(drop) => facts
             .symbols
             .get(&drop.location)
             .cloned()
@@ -306,8 +306,8 @@ pub fn reset(flow: &Flow, attempt: usize) -> Option<Evidence> {
 /// The ICMP error that went to the client.
 #[must_use]
 pub fn icmp(flow: &Flow) -> Option<Evidence> {
-    flow.steps.iter().find_map(|step| match &step.event.what {
-        What::Icmp(icmp) => Some(Evidence::seen(
+    flow.steps.iter().find_map(|step| match &step.event.payload {
+        Payload::Icmp(icmp) => Some(Evidence::seen(
             "ICMP sent to the client",
             icmp_name(icmp, step.event.tuple.is_v6()),
             step.event.hook,

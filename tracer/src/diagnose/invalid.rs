@@ -9,7 +9,7 @@ use super::{
     evidence::Evidence,
     rule,
 };
-use crate::decode::event::What;
+use crate::decode::event::Payload;
 
 pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::ConntrackInvalid,
@@ -39,7 +39,7 @@ fn invalid(case: &Case<'_>) -> Option<Proof> {
     }
     case.steps().find(|step| {
         step.event.hook == Hook::CtIn
-            && step.event.what == What::Packet
+            && step.event.payload == Payload::Packet
             && (step.event.skb, step.event.part) == (dropped.event.skb, dropped.event.part)
             && case.flow.is_on_node(&step.event)
             && step.event.time_ns <= dropped.event.time_ns

@@ -12,7 +12,7 @@ use super::{
     rule, stack, tcp, timewait,
 };
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     flow::model::{Flow, Step, backend_in},
 };
 
@@ -131,7 +131,7 @@ fn untranslated_ack<'a>(case: &Case<'a>) -> Option<&'a Step> {
     let flow = case.flow;
     let has_answer = flow.synacks > 0 && flow.backend().is_some_and(|backend| backend != flow.node());
     flow.steps.iter().find(|step| {
-        let is_reset = matches!(&step.event.what, What::Socket(socket) if socket.sock == 0)
+        let is_reset = matches!(&step.event.payload, Payload::Socket(socket) if socket.sock == 0)
             && step.event.hook == Hook::TcpSendReset;
         has_answer
             && is_reset
@@ -289,7 +289,7 @@ fn late(case: &Case<'_>) -> Proof {
             last_step(case),
         );
     };
-    let again = flow.first_repetition_ns();
+    let again = flow.first_retransmission_ns();
     if again
         .zip(flow.established_ns)
         .is_some_and(|(again, ack)| ack < again)

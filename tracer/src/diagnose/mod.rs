@@ -27,6 +27,7 @@ pub mod stack;
 mod tcp;
 mod timewait;
 mod tunnel;
+pub mod words;
 
 use tracer_common::{hook::Hook, tcp::Part};
 
@@ -36,7 +37,7 @@ use self::{
     evidence::Evidence,
 };
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     facts::Facts,
     flow::{fate::Fate, model::Flow},
 };
@@ -93,7 +94,7 @@ fn pending(flow: &Flow, facts: &Facts) -> String {
     let discarded = flow
         .steps
         .iter()
-        .rfind(|step| step.event.part == Part::Syn && matches!(step.event.what, What::Drop(_)));
+        .rfind(|step| step.event.part == Part::Syn && matches!(step.event.payload, Payload::Drop(_)));
     match discarded {
         Some(step) if flow.is_on_node(&step.event) => format!(
             "Nothing is decided yet, but this node has discarded a SYN, in {}: {syns} so far.",
@@ -228,7 +229,7 @@ fn dataplane(flow: &Flow) -> Option<Dataplane> {
             step.event.hook,
             Hook::IpvsSchedule | Hook::IpvsLeave | Hook::IpvsReply | Hook::IpvsExpireNow
         ) || step.event.hook.is_ipvs_xmit()
-            || matches!(&step.event.what, What::IpvsConn(conn) if conn.conn != 0)
+            || matches!(&step.event.payload, Payload::IpvsConn(conn) if conn.conn != 0)
     }) {
         return Some(Dataplane::Ipvs);
     }

@@ -9,7 +9,7 @@ use super::{
     conntrack::Insertion,
     evidence::{self, Evidence},
 };
-use crate::decode::event::What;
+use crate::decode::event::Payload;
 
 const NF_DROP: i32 = 0;
 
@@ -76,7 +76,7 @@ fn no_address(case: &Case<'_>) -> Option<Proof> {
     }
     let step = case.steps().find(|step| {
         step.event.hook == Hook::NatMasquerade
-            && step.event.what == What::Packet
+            && step.event.payload == Payload::Packet
             && step.verdict == Some(NF_DROP)
     })?;
     let device = step.event.dev.get().unwrap_or_else(|| "its device".to_owned());

@@ -14,7 +14,7 @@ use super::{
     evidence::{self, Evidence},
     route::{self, packet},
 };
-use crate::{decode::event::What, flow::model::Step};
+use crate::{decode::event::Payload, flow::model::Step};
 
 pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::NeighUnresolved,
@@ -85,8 +85,8 @@ fn waits<'a>(case: &Case<'a>) -> impl Iterator<Item = (&'a Step, &'a record::Nei
         .steps
         .iter()
         .filter(move |step| all || step.attempt == attempt)
-        .filter_map(|step| match &step.event.what {
-            What::Neighbour(entry) if matches!(step.event.part, Part::Syn | Part::SynAck) => {
+        .filter_map(|step| match &step.event.payload {
+            Payload::Neighbour(entry) if matches!(step.event.part, Part::Syn | Part::SynAck) => {
                 Some((step, entry))
             }
             _ => None,
@@ -95,7 +95,7 @@ fn waits<'a>(case: &Case<'a>) -> impl Iterator<Item = (&'a Step, &'a record::Nei
 
 /// Was the packet freed because its next hop's hardware address was not known?
 fn by_neighbour(case: &Case<'_>, freed: &Step) -> bool {
-    let What::Drop(drop) = &freed.event.what else {
+    let Payload::Drop(drop) = &freed.event.payload else {
         return false;
     };
     let reason = case.facts.drop_reasons.get(&drop.reason);
@@ -124,7 +124,7 @@ fn tell(case: &Case<'_>, step: &Step, waited: Option<(&Step, &record::Neighbour)
         || format!("the next hop {} on {device}", step.event.tuple.daddr.ip()),
         |address| format!("{address} on {device}"),
     );
-    let full = matches!(&step.event.what, What::Drop(drop)
+    let full = matches!(&step.event.payload, Payload::Drop(drop)
         if case.facts.drop_reasons.get(&drop.reason).is_some_and(|reason| reason == "NEIGH_CREATEFAIL"));
     let what = packet(step);
     let explanation = match end {

@@ -10,7 +10,7 @@ use super::{
     evidence::{self, Evidence},
     tcp,
 };
-use crate::{decode::event::What, flow::model::Step};
+use crate::{decode::event::Payload, flow::model::Step};
 
 pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::TcpOldConnection,
@@ -94,7 +94,7 @@ enum Old {
 impl Old {
     /// The one that threw the SYN away at this step, if it was one.
     fn that_discarded(case: &Case<'_>, step: &Step) -> Option<Self> {
-        let What::Drop(drop) = &step.event.what else {
+        let Payload::Drop(drop) = &step.event.payload else {
             return None;
         };
         let function = case.facts.symbol(drop.location).map(evidence::function);

@@ -13,7 +13,7 @@ use super::{
     cause::Cause,
     evidence::Evidence,
 };
-use crate::decode::event::What;
+use crate::decode::event::Payload;
 
 /// Rules are read when such a SYN is seen, or were shortly before.
 const AT_THE_TIME_NS: u64 = 1_000_000_000;
@@ -47,8 +47,8 @@ fn pinned(case: &Case<'_>) -> Option<Proof> {
     }
     let backend = flow.backend_by_old_entry(case.attempt)?;
     let rules = rules_at_that_time(case, backend)?;
-    let entry = case.steps().find_map(|step| match &step.event.what {
-        What::Conntrack(entry) if step.event.hook == Hook::DevStartXmit => Some(entry),
+    let entry = case.steps().find_map(|step| match &step.event.payload {
+        Payload::Conntrack(entry) if step.event.hook == Hook::DevStartXmit => Some(entry),
         _ => None,
     });
     let mut evidence = vec![

@@ -9,7 +9,7 @@ use super::{
     evidence::{self, Evidence},
 };
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     flow::model::{Flow, Step},
 };
 
@@ -136,8 +136,8 @@ fn unmet_entry(case: &Case<'_>) -> Option<Evidence> {
 /// The connection entry that IPVS found for the answer belongs to another service.
 fn other_service(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
-    let (step, vip) = case.steps().find_map(|step| match &step.event.what {
-        What::Vip(vip) => Some((step, vip)),
+    let (step, vip) = case.steps().find_map(|step| match &step.event.payload {
+        Payload::Vip(vip) => Some((step, vip)),
         _ => None,
     })?;
     let service = evidence::service(vip);
@@ -180,7 +180,7 @@ fn taken_by_node(case: &Case<'_>) -> Option<Proof> {
             && step.event.hook == Hook::TcpSendReset
             && flow.is_on_node(&step.event)
             && step.event.tuple != flow.original.reversed()
-            && matches!(&step.event.what, What::Socket(socket) if socket.sock == 0)
+            && matches!(&step.event.payload, Payload::Socket(socket) if socket.sock == 0)
     })?;
     let way = format!(
         "{} -> {}",

@@ -13,7 +13,7 @@ use tracer_common::record::{self, chain as seen};
 
 pub(super) use self::suspects::known as suspects;
 use super::{case::Case, evidence::Evidence};
-use crate::{decode::event::What, flow::model::Step};
+use crate::{decode::event::Payload, flow::model::Step};
 
 /// Rules, as the kernel hands them out.
 pub(super) const NETLINK: &str = "nf_tables (netlink)";
@@ -50,9 +50,9 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<(&'a Step, Blame<'a>)> {
     let Some(step) = verdict(case) else {
         return suspects::freed(case);
     };
-    let blame = match &step.event.what {
-        What::Chain(chain) => nft::dropped(case, chain)?,
-        What::Table(table) => legacy::dropped(case, step, table)?,
+    let blame = match &step.event.payload {
+        Payload::Chain(chain) => nft::dropped(case, chain)?,
+        Payload::Table(table) => legacy::dropped(case, step, table)?,
         _ => return None,
     };
     Some((step, blame))
@@ -60,15 +60,15 @@ pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<(&'a Step, Blame<'a>)> {
 
 /// The step at which a table or a base chain was seen to give the verdict.
 fn verdict<'a>(case: &Case<'a>) -> Option<&'a Step> {
-    let is_verdict = |step: &&Step| matches!(step.event.what, What::Chain(_) | What::Table(_));
+    let is_verdict = |step: &&Step| matches!(step.event.payload, Payload::Chain(_) | Payload::Table(_));
     case.steps()
         .rfind(|step| is_verdict(step) && case.flow.is_on_node(&step.event))
 }
 
 /// The rule that rejected the packet, and the step at which it did.
 pub(super) fn rejected<'a>(case: &Case<'a>) -> Option<(&'a Step, Blame<'a>)> {
-    let (step, reject) = case.steps().rev().find_map(|step| match &step.event.what {
-        What::Reject(reject) if case.flow.is_on_node(&step.event) => Some((step, reject)),
+    let (step, reject) = case.steps().rev().find_map(|step| match &step.event.payload {
+        Payload::Reject(reject) if case.flow.is_on_node(&step.event) => Some((step, reject)),
         _ => None,
     })?;
     let blame = if reject.table[0] == 0 {

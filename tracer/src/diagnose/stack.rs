@@ -4,7 +4,7 @@ use super::{
     case::Case,
     evidence::{Evidence, function},
 };
-use crate::{decode::event::What, facts::Facts, flow::model::Step};
+use crate::{decode::event::Payload, facts::Facts, flow::model::Step};
 
 use tracer_common::{hook::Hook, record::Stack};
 
@@ -26,11 +26,11 @@ pub(super) fn of<'a>(case: &Case<'a>) -> Vec<&'a str> {
 }
 
 fn found<'a>(case: &Case<'a>, discarded: &Step) -> Option<(&'a Stack, u64)> {
-    let What::Drop(drop) = &discarded.event.what else {
+    let Payload::Drop(drop) = &discarded.event.payload else {
         return None;
     };
-    let stack = case.steps().rev().find_map(|step| match &step.event.what {
-        What::Stack(stack)
+    let stack = case.steps().rev().find_map(|step| match &step.event.payload {
+        Payload::Stack(stack)
             if step.event.skb == discarded.event.skb && step.event.time_ns <= discarded.event.time_ns =>
         {
             Some(&**stack)

@@ -13,7 +13,7 @@ use super::{
     evidence::{self, Evidence},
 };
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     flow::{
         judge,
         model::{Flow, Step},
@@ -90,7 +90,7 @@ pub(super) fn refusal(flow: &Flow, attempt: usize) -> Option<&Step> {
     flow.steps_of(attempt).find(|step| {
         step.event.part == Part::Syn
             && step.event.hook == Hook::TcpSendReset
-            && matches!(&step.event.what, What::Socket(socket) if socket.sock == 0)
+            && matches!(&step.event.payload, Payload::Socket(socket) if socket.sock == 0)
     })
 }
 
@@ -112,7 +112,7 @@ fn no_listener(case: &Case<'_>) -> Option<Proof> {
     ];
     if let Some(step) = case
         .steps()
-        .find(|step| matches!(step.event.what, What::Drop(_)) && step.event.part == Part::Syn)
+        .find(|step| matches!(step.event.payload, Payload::Drop(_)) && step.event.part == Part::Syn)
     {
         evidence.extend(evidence::discarded(step, case.facts));
     }
@@ -142,7 +142,8 @@ pub(super) fn thrown_away<'a>(case: &Case<'a>) -> Option<&'a Step> {
             .is_some_and(|symbol| symbol.starts_with("tcp_"))
     };
     case.steps().find(|step| {
-        step.event.part == Part::Syn && matches!(&step.event.what, What::Drop(drop) if in_tcp(drop.location))
+        step.event.part == Part::Syn
+            && matches!(&step.event.payload, Payload::Drop(drop) if in_tcp(drop.location))
     })
 }
 
@@ -167,8 +168,8 @@ pub(super) fn thrown_away_by_listener<'a>(case: &Case<'a>) -> Option<(&'a Step, 
     if case.steps().any(|step| step.event.part == Part::SynAck) {
         return None;
     }
-    case.steps().find_map(|step| match &step.event.what {
-        What::Listener(listener) if step.verdict.is_some_and(|grown| grown != 0) => Some((step, listener)),
+    case.steps().find_map(|step| match &step.event.payload {
+        Payload::Listener(listener) if step.verdict.is_some_and(|grown| grown != 0) => Some((step, listener)),
         _ => None,
     })
 }
@@ -293,11 +294,11 @@ fn final_ack_dropped(case: &Case<'_>) -> Option<Proof> {
     }
     let flow = case.flow;
     let step = case.discarded.filter(|step| judge::refused_by_listener(step))?;
-    let What::Socket(Socket {
+    let Payload::Socket(Socket {
         ack_backlog,
         max_ack_backlog,
         ..
-    }) = step.event.what
+    }) = step.event.payload
     else {
         return None;
     };
@@ -343,9 +344,9 @@ fn final_ack_dropped(case: &Case<'_>) -> Option<Proof> {
 
 /// How full the listener's accept queue was.
 pub(super) fn queue(step: &Step) -> Option<Evidence> {
-    let (waiting, most) = match &step.event.what {
-        What::Socket(socket) => (socket.ack_backlog, socket.max_ack_backlog),
-        What::Listener(listener) => (listener.ack_backlog, listener.max_ack_backlog),
+    let (waiting, most) = match &step.event.payload {
+        Payload::Socket(socket) => (socket.ack_backlog, socket.max_ack_backlog),
+        Payload::Listener(listener) => (listener.ack_backlog, listener.max_ack_backlog),
         _ => return None,
     };
     (waiting != UNKNOWN_NUMBER && most != UNKNOWN_NUMBER).then(|| {

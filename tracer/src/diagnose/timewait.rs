@@ -13,7 +13,7 @@ use super::{
     evidence::{self, Evidence},
     tcp,
 };
-use crate::{decode::event::What, flow::model::Step};
+use crate::{decode::event::Payload, flow::model::Step};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -78,7 +78,7 @@ pub(super) fn met<'a>(case: &Case<'a>) -> Option<&'a Step> {
 
 fn refused<'a>(case: &Case<'a>) -> Option<Refused<'a>> {
     let step = met(case)?;
-    let What::TimeWait(old) = &step.event.what else {
+    let Payload::TimeWait(old) = &step.event.payload else {
         return None;
     };
     let verdict = step.verdict.filter(|&verdict| verdict != time_wait::SYN)?;

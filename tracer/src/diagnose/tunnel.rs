@@ -12,7 +12,7 @@ use super::{
     cause::Cause,
     evidence::{self, Evidence},
 };
-use crate::{decode::event::What, flow::model::Step};
+use crate::{decode::event::Payload, flow::model::Step};
 
 /// Functions of tunnels that free a packet which they cannot send (`net/ipv4/ip_tunnel.c`, `net/ipv4/ipip.c`,
 /// `drivers/net/vxlan`; 5.10 to 7.3).
@@ -78,8 +78,8 @@ fn too_big(case: &Case<'_>) -> Option<Proof> {
         icmp_name(icmp),
         icmp.event.hook,
     )];
-    let sizes = case.steps().find_map(|told| match &told.event.what {
-        What::TooBig(sizes) if told.event.skb == step.event.skb && is_before(told, step) => Some(sizes),
+    let sizes = case.steps().find_map(|told| match &told.event.payload {
+        Payload::TooBig(sizes) if told.event.skb == step.event.skb && is_before(told, step) => Some(sizes),
         _ => None,
     });
     if let Some(sizes) = sizes {
@@ -198,7 +198,7 @@ fn is_before(one: &Step, other: &Step) -> bool {
 }
 
 fn is_too_big(step: &Step) -> bool {
-    let What::Icmp(icmp) = &step.event.what else {
+    let Payload::Icmp(icmp) = &step.event.payload else {
         return false;
     };
     // The outer header is one of IPv4, whatever it wraps.
@@ -210,7 +210,7 @@ fn is_too_big(step: &Step) -> bool {
 }
 
 fn is_unreachable(step: &Step) -> bool {
-    let What::Icmp(icmp) = &step.event.what else {
+    let Payload::Icmp(icmp) = &step.event.payload else {
         return false;
     };
     let (icmp_type, code) = if step.event.tuple.is_v6() {
@@ -224,8 +224,8 @@ fn is_unreachable(step: &Step) -> bool {
 }
 
 fn icmp_name(step: &Step) -> String {
-    match &step.event.what {
-        What::Icmp(icmp) => {
+    match &step.event.payload {
+        Payload::Icmp(icmp) => {
             let is_v6 = step.event.tuple.is_v6() && step.event.outer.is_none();
             evidence::icmp_name(icmp, is_v6)
         }

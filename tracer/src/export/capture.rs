@@ -240,7 +240,7 @@ impl<W: Write> Capture<W> {
         if let Some(&number) = self.interfaces.get(&hook) {
             return Ok(number);
         }
-        let describe = |info: &HookInfo| format!("{} on {}: {}", info.kind.name(), self.host, info.serves);
+        let describe = |info: &HookInfo| format!("{} on {}: {}", info.kind.name(), self.host, info.purpose);
         let info = ALL.iter().find(|info| info.hook == hook);
         let description = info.map(describe).unwrap_or_default();
         let number = self

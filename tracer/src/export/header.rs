@@ -111,7 +111,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::decode::event::What;
+    use crate::decode::event::Payload;
 
     fn made(source: &str, destination: &str) -> Vec<u8> {
         let address = |text: &str| Addr::from(text.parse::<IpAddr>().expect("an address"));
@@ -128,7 +128,7 @@ mod tests {
             tcp_flags: SYN | ACK,
             ..Header::default()
         };
-        of(&Event::new(&header, What::Packet).expect("a known hook"))
+        of(&Event::new(&header, Payload::Packet).expect("a known hook"))
     }
 
     #[test]

@@ -1,29 +1,32 @@
-//! Which flows had begun by some moment.
+//! The flows that had begun at some moment.
 //!
-//! The kernel half numbers the flows that each CPU begins, with the CPU in the upper 16 bits, so that one number for each CPU
-//! says it of all of them. A recording whose first files are gone tells it, for a flow that is met in its middle must not be
-//! taken for one that begins.
+//! The kernel half counts flows up ([`flow_number`]), so the newest number of each counter is enough. A recording whose first
+//! files are gone has them: a flow that appears mid-handshake must not look like a new one.
 
 use std::collections::BTreeMap;
 
-/// See the module.
+use tracer_common::flow_number;
+
+/// The newest flow of each counter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Begun(BTreeMap<u16, u64>);
 
 impl Begun {
-    /// A flow with this number has begun.
+    /// Adds a flow with this number.
     pub fn add(&mut self, flow: u64) {
-        let newest = self.0.entry(cpu(flow)).or_default();
+        let newest = self.0.entry(flow_number::counter(flow)).or_default();
         *newest = flow.max(*newest);
     }
 
     /// Had this flow begun?
     #[must_use]
     pub fn has(&self, flow: u64) -> bool {
-        self.0.get(&cpu(flow)).is_some_and(|&newest| flow <= newest)
+        self.0
+            .get(&flow_number::counter(flow))
+            .is_some_and(|&newest| flow <= newest)
     }
 
-    /// The newest flow of each CPU.
+    /// The newest flow of each counter.
     pub fn newest(&self) -> impl Iterator<Item = u64> {
         self.0.values().copied()
     }
@@ -41,16 +44,12 @@ impl Extend<u64> for Begun {
     }
 }
 
-fn cpu(flow: u64) -> u16 {
-    u16::try_from(flow >> 48).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn each_cpu_counts_for_itself() {
+    fn each_counter_counts_by_itself() {
         let mut begun = Begun::default();
         assert!(!begun.has(1) && begun.is_empty());
         begun.extend([5, 3, (2 << 48) | 1]);

@@ -1,4 +1,4 @@
-//! Joins events to flows and says when a flow's fate is known.
+//! Joins events to flows, and hands out flows whose fate is known.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -12,47 +12,47 @@ use super::{
     fate::Fate,
     join::{SETTLE_NS, add, is_arrival},
     judge,
-    model::{Earlier, Flow},
+    model::Flow,
+    step::Earlier,
 };
 use crate::decode::event::Event;
 
-/// For so long after its fate was known a flow is listened to with all its steps: a backend that did not get the ACK
-/// sends its SYN-ACK again after one second.
+/// How long a decided flow still collects steps: a backend that did not get the ACK retransmits its SYN-ACK after one second.
 const LINGER_NS: u64 = 1_500_000_000;
-/// A decided flow is kept for what may still change it (the client's last retransmissions come minutes apart).
+/// How long a decided flow is kept for what may still change it: a client's last retransmissions are minutes apart.
 const KEEP_NS: u64 = 130_000_000_000;
-/// The most flows that are remembered, and the most steps of all of them; the oldest flows go first. A step takes
-/// some 300 bytes.
+/// The most flows that are kept, and the most steps of all of them together. The oldest flows go first. A step takes about
+/// 300 bytes.
 pub(crate) const MOST_FLOWS: usize = 200_000;
 const MOST_STEPS: usize = 400_000;
-/// A flow whose fate is not known so long after a SYN of it is handed out by [`Engine::take_open`], if that is wanted.
-const OPEN_NS: u64 = 250_000_000;
-/// So many flows are handed out at once by [`Engine::take_unasked`].
-const MOST_UNASKED: usize = 64;
+/// [`Engine::take_pending`] hands out a flow whose fate is not known this long after a SYN.
+const PENDING_NS: u64 = 250_000_000;
+/// The most flows that one [`Engine::take_bypassing_rules`] hands out.
+const MOST_BYPASSING: usize = 64;
 
-/// A flow and when to look at it again.
+/// A flow and when to judge it again.
 #[derive(Debug)]
 struct Tracked {
     flow: Flow,
     /// Monotonic nanoseconds at which its fate is due.
     due_ns: u64,
-    /// What was last said about it.
-    said: Option<Fate>,
-    /// How many SYNs it had when that was said.
-    said_syns: usize,
-    /// Its backend when that was said.
+    /// The fate with which it was last handed out.
+    reported: Option<Fate>,
+    /// How many SYNs it had then.
+    reported_syns: usize,
+    /// Its backend then.
     backend: Option<SocketAddr>,
-    /// Nothing that comes changes what was said: its steps are gone.
+    /// Its steps were freed: nothing that follows changes its fate.
     closed: bool,
 }
 
-/// See the module.
+/// Joins events to flows, and hands out flows whose fate is known.
 #[derive(Debug)]
 pub struct Engine {
     patience_ns: u64,
     next_id: u64,
     flows: HashMap<u64, Tracked>,
-    /// When to look at which flow: due time, then the kernel's number.
+    /// When to judge which flow: due time, then the kernel's number.
     due: BTreeSet<(u64, u64)>,
     /// The kernel's number of the last flow of a client's tuple.
     by_tuple: HashMap<Tuple, u64>,
@@ -62,12 +62,12 @@ pub struct Engine {
     steps: usize,
     /// Events of flows whose beginning was not seen.
     orphans: u64,
-    /// Flows of which a SYN has just gone to a backend without a rule being asked.
-    unasked: BTreeSet<u64>,
-    /// Flows whose beginning is in a part of the recording that is not there.
+    /// Flows of which a SYN has just left for a backend without a rule being evaluated.
+    bypassing_rules: BTreeSet<u64>,
+    /// Flows that began in a missing part of the recording.
     begun: Begun,
-    /// When SYNs came, monotonic nanoseconds, and of which flows, if those that are not decided are wanted.
-    open: Option<VecDeque<(u64, u64)>>,
+    /// When SYNs came, monotonic nanoseconds, and of which flows, if pending flows are wanted.
+    pending: Option<VecDeque<(u64, u64)>>,
 }
 
 impl Engine {
@@ -83,40 +83,40 @@ impl Engine {
             order: VecDeque::new(),
             steps: 0,
             orphans: 0,
-            unasked: BTreeSet::new(),
+            bypassing_rules: BTreeSet::new(),
             begun: Begun::default(),
-            open: None,
+            pending: None,
         }
     }
 
-    /// What was seen before is not there: these flows do not begin with what comes of them.
+    /// These flows began before the first event: what follows of them does not begin a flow.
     pub fn begin_after(&mut self, begun: Begun) {
         self.begun = begun;
     }
 
-    /// From now on flows that are not decided are remembered for [`Engine::take_open`].
-    pub fn remember_open(&mut self) {
-        self.open.get_or_insert_default();
+    /// From now on, keeps undecided flows for [`Engine::take_pending`].
+    pub fn keep_pending(&mut self) {
+        self.pending.get_or_insert_default();
     }
 
-    /// Events that belonged to no flow whose first SYN was seen.
+    /// Events of flows whose first SYN was not seen.
     #[must_use]
     pub fn orphans(&self) -> u64 {
         self.orphans
     }
 
-    /// The number that the next flow gets that begins.
+    /// The number of the next flow that begins.
     #[must_use]
     pub fn next_id(&self) -> u64 {
         self.next_id
     }
 
-    /// Goes on counting from this number: flows that began before it were not seen.
+    /// Numbers the next flow at least this: flows that began before it were not seen.
     pub fn count_from(&mut self, next_id: u64) {
         self.next_id = self.next_id.max(next_id);
     }
 
-    /// Is there a flow to look at by `now_ns`?
+    /// Is a flow to be judged by `now_ns`?
     #[must_use]
     pub fn is_due(&self, now_ns: u64) -> bool {
         self.due.first().is_some_and(|&(due, _)| due <= now_ns)
@@ -142,16 +142,18 @@ impl Engine {
             && event.tuple.destination() != tracked.flow.node();
         add(&mut tracked.flow, event);
         let newest = tracked.flow.attempts.len().saturating_sub(1);
-        if leaves && self.unasked.len() < MOST_UNASKED && tracked.flow.backend_by_old_entry(newest).is_some()
+        if leaves
+            && self.bypassing_rules.len() < MOST_BYPASSING
+            && tracked.flow.backend_by_old_entry(newest).is_some()
         {
-            self.unasked.insert(number);
+            self.bypassing_rules.insert(number);
         }
         self.steps += tracked.flow.steps.len() - before;
-        if let Some(open) = &mut self.open
+        if let Some(pending) = &mut self.pending
             && tracked.flow.attempts.len() > syns_before
-            && open.len() < MOST_FLOWS
+            && pending.len() < MOST_FLOWS
         {
-            open.push_back((now, number));
+            pending.push_back((now, number));
         }
         let due = due_ns(&tracked.flow, self.patience_ns).max(now);
         if due != tracked.due_ns {
@@ -159,14 +161,14 @@ impl Engine {
             tracked.due_ns = due;
             self.due.insert((due, number));
         }
-        // A recording can lack the moments at which flows are asked for, and forgotten.
+        // A recording can lack the moments at which flows are judged and dropped from memory.
         if self.order.len() > 2 * MOST_FLOWS || self.steps > 2 * MOST_STEPS {
-            self.forget(0, |_, _| {});
+            self.evict(0, |_, _| {});
         }
     }
 
-    /// The flows whose fate is known by `now_ns` and was not said yet, or has changed since. Each is handed to `say`.
-    pub fn poll(&mut self, now_ns: u64, mut say: impl FnMut(&Flow, Fate)) {
+    /// Hands out each flow whose fate is known by `now_ns` and is new or has changed.
+    pub fn poll(&mut self, now_ns: u64, mut hand_out: impl FnMut(&Flow, Fate)) {
         while let Some(&(due, number)) = self.due.first() {
             if due > now_ns {
                 break;
@@ -176,11 +178,11 @@ impl Engine {
                 continue;
             };
             let fate = judge::of(&tracked.flow);
-            if tracked.said != Some(fate) || tracked.said_syns != tracked.flow.attempts.len() {
-                tracked.said = Some(fate);
-                tracked.said_syns = tracked.flow.attempts.len();
+            if tracked.reported != Some(fate) || tracked.reported_syns != tracked.flow.attempts.len() {
+                tracked.reported = Some(fate);
+                tracked.reported_syns = tracked.flow.attempts.len();
                 tracked.backend = tracked.flow.backend();
-                say(&tracked.flow, fate);
+                hand_out(&tracked.flow, fate);
             }
             let Some(decided) = decided_ns(&tracked.flow) else {
                 continue;
@@ -194,31 +196,31 @@ impl Engine {
                 self.due.insert((tracked.due_ns, number));
             }
         }
-        self.forget(now_ns, say);
+        self.evict(now_ns, hand_out);
     }
 
-    /// Hands out each flow of which a SYN came a moment before `now_ns` and whose fate is still not known. It is told of
-    /// by [`Engine::poll`] later.
-    pub fn take_open(&mut self, now_ns: u64, mut look: impl FnMut(&Flow)) {
-        let Some(open) = &mut self.open else {
+    /// Hands out each flow that had a SYN shortly before `now_ns` and whose fate is not known yet. [`Engine::poll`] hands it
+    /// out again later.
+    pub fn take_pending(&mut self, now_ns: u64, mut hand_out: impl FnMut(&Flow)) {
+        let Some(pending) = &mut self.pending else {
             return;
         };
-        while let Some(&(time_ns, number)) = open.front()
-            && time_ns.saturating_add(OPEN_NS) <= now_ns
+        while let Some(&(time_ns, number)) = pending.front()
+            && time_ns.saturating_add(PENDING_NS) <= now_ns
         {
-            open.pop_front();
+            pending.pop_front();
             if let Some(tracked) = self.flows.get(&number)
-                && tracked.said.is_none()
+                && tracked.reported.is_none()
                 && decided_ns(&tracked.flow).is_none()
             {
-                look(&tracked.flow);
+                hand_out(&tracked.flow);
             }
         }
     }
 
-    /// Hands out what is left when tracing ends: flows whose fate is not known yet are [`Fate::Pending`].
-    pub fn finish(&mut self, now_ns: u64, mut say: impl FnMut(&Flow, Fate)) {
-        self.poll(now_ns, &mut say);
+    /// Hands out what is left when tracing ends. Flows whose fate is not known yet are [`Fate::Pending`].
+    pub fn finish(&mut self, now_ns: u64, mut hand_out: impl FnMut(&Flow, Fate)) {
+        self.poll(now_ns, &mut hand_out);
         for number in &self.order {
             let Some(tracked) = self.flows.get_mut(number) else {
                 continue;
@@ -229,19 +231,19 @@ impl Engine {
             let flow = &tracked.flow;
             let decided = decided_ns(flow).is_some();
             let fate = fate_so_far(flow);
-            if tracked.said.is_none() || (decided && tracked.said != Some(fate)) {
-                tracked.said = Some(fate);
-                say(flow, fate);
+            if tracked.reported.is_none() || (decided && tracked.reported != Some(fate)) {
+                tracked.reported = Some(fate);
+                hand_out(flow, fate);
             }
         }
     }
 
-    /// Hands out each flow whose newest SYN has gone to a backend without a rule being asked, once for each such SYN.
-    /// Where the rules lead by now must be looked at before they change.
-    pub fn take_unasked(&mut self, mut look: impl FnMut(&Flow)) {
-        for number in std::mem::take(&mut self.unasked) {
+    /// Hands out each flow whose newest SYN left for a backend without a rule being evaluated, once for each such SYN. Where the
+    /// rules lead must be read before they change.
+    pub fn take_bypassing_rules(&mut self, mut hand_out: impl FnMut(&Flow)) {
+        for number in std::mem::take(&mut self.bypassing_rules) {
             if let Some(tracked) = self.flows.get(&number) {
-                look(&tracked.flow);
+                hand_out(&tracked.flow);
             }
         }
     }
@@ -258,7 +260,7 @@ impl Engine {
         let earlier = earlier.map(|tracked| Earlier {
             id: tracked.flow.id,
             start_ns: tracked.flow.start_ns(),
-            fate: tracked.said.unwrap_or_else(|| judge::of(&tracked.flow)),
+            fate: tracked.reported.unwrap_or_else(|| judge::of(&tracked.flow)),
             backend: tracked.backend.or_else(|| tracked.flow.backend()),
         });
         let flow = Flow::new(self.next_id, event, earlier);
@@ -270,8 +272,8 @@ impl Engine {
             Tracked {
                 flow,
                 due_ns: 0,
-                said: None,
-                said_syns: 0,
+                reported: None,
+                reported_syns: 0,
                 backend: None,
                 closed: false,
             },
@@ -279,21 +281,21 @@ impl Engine {
         true
     }
 
-    /// Forgets flows that were decided long ago, and the oldest when there are too many. What is forgotten before anything
-    /// was said of it is handed out as it stands.
-    fn forget(&mut self, now_ns: u64, mut say: impl FnMut(&Flow, Fate)) {
+    /// Evicts flows that were decided long ago, and the oldest if there are too many. A flow that was never handed out is handed
+    /// out as it is.
+    fn evict(&mut self, now_ns: u64, mut hand_out: impl FnMut(&Flow, Fate)) {
         while let Some(number) = self.order.front().copied() {
             let too_many = self.order.len() > MOST_FLOWS || self.steps > MOST_STEPS;
             let old = self.flows.get(&number).is_none_or(|tracked| {
-                tracked.said.is_some() && tracked.flow.last_syn_ns().saturating_add(KEEP_NS) < now_ns
+                tracked.reported.is_some() && tracked.flow.last_syn_ns().saturating_add(KEEP_NS) < now_ns
             });
             if !old && !too_many {
                 break;
             }
             self.order.pop_front();
             if let Some(tracked) = self.flows.remove(&number) {
-                if tracked.said.is_none() {
-                    say(&tracked.flow, fate_so_far(&tracked.flow));
+                if tracked.reported.is_none() {
+                    hand_out(&tracked.flow, fate_so_far(&tracked.flow));
                 }
                 self.steps -= tracked.flow.steps.len();
                 self.due.remove(&(tracked.due_ns, number));
@@ -305,13 +307,12 @@ impl Engine {
     }
 }
 
-/// When the fate was known, as far as it is: what comes later changes it only if it shows that a packet had to be sent
-/// again.
+/// When the fate was decided, if it was. What comes later changes it only by showing a retransmission.
 fn decided_ns(flow: &Flow) -> Option<u64> {
     flow.established_ns.or(flow.refused_ns)
 }
 
-/// The fate of a flow of which more may come.
+/// The fate of a flow that may not be over.
 fn fate_so_far(flow: &Flow) -> Fate {
     match decided_ns(flow) {
         Some(_) => judge::of(flow),
@@ -319,7 +320,7 @@ fn fate_so_far(flow: &Flow) -> Fate {
     }
 }
 
-/// The moment after which nothing changes what was told of this flow, monotonic nanoseconds.
+/// The moment after which the fate of this flow cannot change, monotonic nanoseconds.
 pub(crate) fn settled_ns(flow: &Flow) -> u64 {
     match decided_ns(flow) {
         Some(decided) => decided.saturating_add(LINGER_NS),

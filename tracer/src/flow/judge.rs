@@ -2,27 +2,23 @@
 
 use tracer_common::{hook::Hook, tcp::Part};
 
-use super::{
-    fate::Fate,
-    model::{Flow, Step},
-};
-use crate::decode::event::What;
+use super::{fate::Fate, model::Flow, step::Step};
+use crate::decode::event::Payload;
 
-/// How one SYN, or what answered it, ended.
+/// How one SYN, or its answer, ended.
 #[derive(Clone, Copy, Debug)]
 pub enum End<'flow> {
-    /// A SYN-ACK was seen and not discarded on this node.
+    /// A SYN-ACK was seen, and this node did not drop it.
     Answered,
-    /// This node discarded the SYN or the SYN-ACK; the step at which it did.
+    /// This node dropped the SYN or the SYN-ACK, at this step.
     Dropped(&'flow Step),
-    /// The ACK that should have ended the handshake was discarded, by this node or by the backend's listener; the
-    /// step that shows it.
+    /// This node or the backend's listener dropped the ACK that should have finished the handshake, as this step shows.
     AckLost(&'flow Step),
     /// Nothing that this node saw ended it.
     Open,
 }
 
-/// The fate of a flow of which no more is expected.
+/// The fate of a flow if nothing more happens to it.
 #[must_use]
 pub fn of(flow: &Flow) -> Fate {
     if flow.established_ns.is_some() {
@@ -41,39 +37,39 @@ pub fn of(flow: &Flow) -> Fate {
     }
 }
 
-/// The last SYN that the client sent, or the copy that went on in its place.
+/// The last SYN that the client sent, or the copy that survived in its place.
 #[must_use]
 pub fn last(flow: &Flow) -> Option<usize> {
-    Some(standing(flow, flow.sent().next_back()?))
+    Some(surviving(flow, flow.sent().next_back()?))
 }
 
-/// The SYN itself or, where this node discarded it, the first of its copies that went on.
+/// The SYN itself or, if this node dropped it, the first of its copies that it did not drop.
 #[must_use]
-pub fn standing(flow: &Flow, attempt: usize) -> usize {
+pub fn surviving(flow: &Flow, attempt: usize) -> usize {
     let mut copies = flow.copies_of(attempt).peekable();
-    if copies.peek().is_none() || !is_discarded(flow, attempt) {
+    if copies.peek().is_none() || !is_dropped(flow, attempt) {
         return attempt;
     }
-    copies.find(|&copy| !is_discarded(flow, copy)).unwrap_or(attempt)
+    copies.find(|&copy| !is_dropped(flow, copy)).unwrap_or(attempt)
 }
 
-/// Did this node discard the SYN itself?
-fn is_discarded(flow: &Flow, attempt: usize) -> bool {
+/// Did this node drop the SYN itself?
+fn is_dropped(flow: &Flow, attempt: usize) -> bool {
     matches!(end_of(flow, attempt), End::Dropped(step) if step.event.part == Part::Syn)
 }
 
-/// The step that shows how the ACK was discarded that should have ended the handshake. What the listener did with it
-/// tells more than that it was freed.
+/// The step that shows how the ACK that should have finished the handshake was dropped. A refusal by the listener says more
+/// than the freed packet.
 #[must_use]
 pub fn lost_ack(flow: &Flow) -> Option<&Step> {
     flow.ack_lost_ns?;
     let acks = || flow.steps.iter().filter(|step| step.event.part == Part::Ack);
     acks().find(|step| refused_by_listener(step)).or_else(|| {
-        acks().find(|step| matches!(step.event.what, What::Drop(_)) && flow.is_on_node(&step.event))
+        acks().find(|step| matches!(step.event.payload, Payload::Drop(_)) && flow.is_on_node(&step.event))
     })
 }
 
-/// The step at which this node discarded an answer, if fewer answers left it than the backend sent.
+/// The step at which this node dropped a SYN-ACK, if fewer left it than the backend sent.
 #[must_use]
 pub fn lost_answer(flow: &Flow) -> Option<&Step> {
     let left = flow.answers_sent().count();
@@ -82,13 +78,13 @@ pub fn lost_answer(flow: &Flow) -> Option<&Step> {
     }
     flow.steps.iter().find(|step| {
         step.event.part == Part::SynAck
-            && matches!(step.event.what, What::Drop(_))
+            && matches!(step.event.payload, Payload::Drop(_))
             && step.netns == flow.netns
             && !is_refused_by_client(flow, step)
     })
 }
 
-/// The step at which the TCP of a client on the node itself got the answer as it must be, and refused it: the client is gone.
+/// The step at which the TCP of a client on the node itself refused a correct SYN-ACK: the client is gone.
 #[must_use]
 pub fn refused_by_client(flow: &Flow) -> Option<&Step> {
     refusals_by_client(flow).next()
@@ -100,17 +96,17 @@ fn refusals_by_client(flow: &Flow) -> impl Iterator<Item = &Step> {
             && step.event.hook == Hook::TcpSendReset
             && step.event.tuple == flow.original.reversed()
             && flow.is_on_node(&step.event)
-            && matches!(&step.event.what, What::Socket(socket) if socket.sock == 0)
+            && matches!(&step.event.payload, Payload::Socket(socket) if socket.sock == 0)
     })
 }
 
-/// Is this packet freed because the client's own TCP refused it?
+/// Was this packet freed because the client's own TCP refused it?
 fn is_refused_by_client(flow: &Flow, freed: &Step) -> bool {
     refusals_by_client(flow)
         .any(|refused| refused.event.skb == freed.event.skb && refused.event.tuple == freed.event.tuple)
 }
 
-/// Did the listener make no connection of this ACK?
+/// Did the listener refuse to create a connection from this ACK?
 #[must_use]
 pub fn refused_by_listener(step: &Step) -> bool {
     step.event.hook == Hook::TcpSynRecvSock && step.verdict == Some(0)
@@ -118,15 +114,15 @@ pub fn refused_by_listener(step: &Step) -> bool {
 
 /// How one SYN ended.
 ///
-/// A discarded packet is the end only if the same way shows nothing after it: a tap's copy may be thrown away while
-/// the packet itself goes on.
+/// A dropped packet is the end only if nothing follows it on the same path: a tap's copy may be dropped while the packet
+/// itself goes on.
 #[must_use]
 pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
     let mut end = End::Open;
     for step in flow.steps_of(attempt) {
-        match (step.event.part, &step.event.what) {
-            (Part::SynAck, What::Drop(_)) if is_refused_by_client(flow, step) => end = End::Answered,
-            (Part::Syn | Part::SynAck, What::Drop(_)) if step.netns == flow.netns => {
+        match (step.event.part, &step.event.payload) {
+            (Part::SynAck, Payload::Drop(_)) if is_refused_by_client(flow, step) => end = End::Answered,
+            (Part::Syn | Part::SynAck, Payload::Drop(_)) if step.netns == flow.netns => {
                 end = End::Dropped(step);
             }
             (Part::Syn, _) if moves_on(step) => end = End::Open,
@@ -142,13 +138,5 @@ pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
 
 /// Does this step show that the packet still lives?
 fn moves_on(step: &Step) -> bool {
-    step.event.hook.is_ipvs_xmit()
-        || matches!(
-            step.event.hook,
-            Hook::DevStartXmit
-                | Hook::NetifReceive
-                | Hook::TcpConnRequest
-                | Hook::IpvsReply
-                | Hook::TcpFinishConnect
-        )
+    step.event.hook.shows_progress()
 }

@@ -10,17 +10,15 @@ use std::{
 };
 
 use nix::time::{ClockId, clock_gettime};
-use tracer_common::{hook::Hook, record::ipvs_conn};
+use tracer_common::{hook::Hook, record::ipvs_conn, uapi::verdict};
 
 use self::rules::{RuleHits, RuleReader};
 use super::{destinations::Destinations, ipvs, kube_proxy, max_age::MAX_AGE, netns, nft, route, sysctl};
 use crate::{
-    decode::event::{Event, What},
+    decode::event::{Event, Payload},
     facts::{Facts, NetnsFacts, changed_facts::ChangedFacts, kallsyms::Symbols},
     flow::model::{Flow, Step},
 };
-
-const NF_DROP: i32 = 0;
 
 /// IPVS settings that are older than this are read again when a SYN meets an old IPVS entry.
 const SETTINGS_MAX_AGE: Duration = Duration::from_millis(100);
@@ -125,7 +123,7 @@ impl Collector {
     /// Takes an event into account: [`Self::read_rules_hit`] reads a rule that decided, and [`Self::read_ipvs_settings`] the
     /// settings that apply to an old IPVS entry.
     pub fn observe(&mut self, event: &Event) {
-        if let What::IpvsConn(conn) = &event.what
+        if let Payload::IpvsConn(conn) = &event.payload
             && event.hook == Hook::IpvsLookup
             && event.netns != 0
             && conn.conn != 0
@@ -133,9 +131,9 @@ impl Collector {
         {
             self.settings_wanted.insert(event.netns);
         }
-        let of_rule = match &event.what {
-            What::Chain(_) | What::Table(_) | What::Reject(_) => true,
-            What::Drop(drop) => self.is_in(drop.location, "nft_do_chain"),
+        let of_rule = match &event.payload {
+            Payload::Chain(_) | Payload::Table(_) | Payload::Reject(_) => true,
+            Payload::Drop(drop) => self.is_in(drop.location, "nft_do_chain"),
             _ => false,
         };
         if event.netns != 0 && of_rule {
@@ -223,9 +221,9 @@ impl Collector {
     /// Names the kernel functions whose addresses are in a flow's steps.
     pub fn name_functions(&mut self, flow: &Flow) {
         for step in &flow.steps {
-            let addresses = match &step.event.what {
-                What::Drop(drop) => std::slice::from_ref(&drop.location),
-                What::Stack(stack) => &stack.frames,
+            let addresses = match &step.event.payload {
+                Payload::Drop(drop) => std::slice::from_ref(&drop.location),
+                Payload::Stack(stack) => &stack.frames,
                 _ => &[],
             };
             for &address in addresses {
@@ -248,12 +246,12 @@ impl Collector {
         let mut hits = RuleHits::default();
         let is_explained = flow.steps.iter().any(shows_verdict);
         for step in flow.steps.iter().filter(|step| flow.is_on_node(&step.event)) {
-            match &step.event.what {
-                What::Drop(drop) if !is_explained && self.is_in(drop.location, "nf_hook_slow") => {
+            match &step.event.payload {
+                Payload::Drop(drop) if !is_explained && self.is_in(drop.location, "nf_hook_slow") => {
                     hits.add_any(&step.event);
                 }
-                What::Drop(drop) if self.is_in(drop.location, "nf_queue") => hits.add_any(&step.event),
-                What::Drop(drop) if !self.is_in(drop.location, "nft_do_chain") => {}
+                Payload::Drop(drop) if self.is_in(drop.location, "nf_queue") => hits.add_any(&step.event),
+                Payload::Drop(drop) if !self.is_in(drop.location, "nft_do_chain") => {}
                 _ => hits.add(&step.event),
             }
         }
@@ -356,14 +354,14 @@ impl Collector {
         let mut wanted: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
         for step in &flow.steps {
             let event = &step.event;
-            let address = match (event.hook, &event.what) {
+            let address = match (event.hook, &event.payload) {
                 (Hook::RouteMartian, _) => event.tuple.saddr.ip(),
                 (Hook::RouteError, _) => event.tuple.daddr.ip(),
                 // A listener drops a SYN if it has no route for the answer.
-                (_, What::Listener(_)) if step.verdict.is_some_and(|drops| drops != 0) => {
+                (_, Payload::Listener(_)) if step.verdict.is_some_and(|drops| drops != 0) => {
                     event.tuple.saddr.ip()
                 }
-                (_, What::Drop(drop)) if facts.symbol(drop.location).is_some_and(drops_unroutable) => {
+                (_, Payload::Drop(drop)) if facts.symbol(drop.location).is_some_and(drops_unroutable) => {
                     event.tuple.daddr.ip()
                 }
                 _ => continue,
@@ -394,9 +392,11 @@ impl Collector {
 
 /// Whether this step shows who decided on a drop in `nf_hook_slow`.
 fn shows_verdict(step: &Step) -> bool {
-    let other = step.event.hook.is_ipvs_request() || step.event.hook == Hook::CtConfirm;
-    let is_rule = matches!(step.event.what, What::Chain(_) | What::Table(_) | What::Reject(_));
-    is_rule || (other && step.verdict == Some(NF_DROP))
+    let is_rule = matches!(
+        step.event.payload,
+        Payload::Chain(_) | Payload::Table(_) | Payload::Reject(_)
+    );
+    is_rule || (step.event.hook.gives_own_verdict() && step.verdict.is_some_and(verdict::is_drop))
 }
 
 /// Whether the kernel drops unroutable packets in this function, which has no hook of its own.

@@ -48,9 +48,9 @@ pub(super) fn report_pending(
     if !observer.wants_pending() {
         return Ok(());
     }
-    engine.remember_open();
+    engine.keep_pending();
     let mut done = Ok(());
-    engine.take_open(now_ns, |flow| {
+    engine.take_pending(now_ns, |flow| {
         if done.is_ok() {
             done = diagnose(flow, Fate::Pending, facts, clock, observer);
         }

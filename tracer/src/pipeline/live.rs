@@ -1,4 +1,4 @@
-//! One run of the tracer: from the kernel's records to whoever wants to hear of flows, and into a recording.
+//! A live run: from the kernel's records to the observer, and into a recording.
 
 mod head;
 mod node;
@@ -11,7 +11,10 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval},
 };
-use tracer_common::hook::{Hook, When};
+use tracer_common::{
+    hook::{Hook, When},
+    record::HeaderVersion,
+};
 
 use self::node::Node;
 use super::{
@@ -41,14 +44,15 @@ use crate::{
     },
 };
 
-/// How often flows are asked for their fate.
+/// How often flows are judged.
 const TICK: Duration = Duration::from_millis(50);
 /// How often the loss counters are read.
 const HEALTH: Duration = Duration::from_secs(1);
-/// How often modules are looked for that came or went.
+/// How often to check for modules that were loaded or unloaded.
 const MODULES: Duration = Duration::from_millis(100);
 
-/// Attaches, traces until a signal comes or the view has heard enough, and detaches.
+/// Attaches, traces until a signal comes or the observer is done, and detaches. `on_second_signal` is called before a
+/// second signal ends the process.
 pub fn run(
     selection: &Selection,
     patience: Duration,
@@ -58,7 +62,7 @@ pub fn run(
 ) -> Result<(), PipelineError> {
     let preflight::Ready { kernel, watch } = preflight::prepare()?;
     let mut unreadable = Unreadable::default();
-    unreadable.tell(&kernel.offsets);
+    unreadable.count(&kernel.offsets);
     let kernel_selection = preflight::selection(selection);
     let patience_ns = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -66,7 +70,7 @@ pub fn run(
         .build()
         .context("cannot start")?;
     runtime.block_on(async {
-        // Before anything is attached, so that no signal finds us without a handler.
+        // Before anything is attached, so that every signal finds a handler.
         let mut signals = Signals::listen(on_second_signal).context("cannot handle signals")?;
         let write_out = match &sink {
             Some(_) => Some(signal(SignalKind::user_defined1()).context("cannot handle signals")?),
@@ -76,7 +80,7 @@ pub fn run(
         let mut collector = Collector::new(kernel.symbols, kernel.offsets.drop_reasons());
         let offsets = head::offsets(&kernel.offsets);
         let (probe, ring) =
-            Probe::attach(plan, kernel.offsets, &kernel_selection).context("cannot attach tracer's hooks")?;
+            Probe::attach(plan, kernel.offsets, &kernel_selection).context("cannot attach hooks")?;
         collector.set_absent(absent(probe.hooks()));
         let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
         let head = Head {
@@ -87,7 +91,7 @@ pub fn run(
         };
         let clock = Clock::new(head.wall, head.monotonic_ns);
         let mut session = Session {
-            told: probe.hooks().to_vec(),
+            reported: probe.hooks().to_vec(),
             probe,
             ring,
             watch,
@@ -111,16 +115,16 @@ pub fn run(
     })
 }
 
-/// What went wrong if a recording cannot be written. Whoever reads it from a pipe may go away.
+/// The error for a recording that cannot be written. The reader of a pipe may have closed it.
 fn cannot_record(error: io::Error) -> PipelineError {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return PipelineError::Output(error);
     }
     let error = anyhow::Error::from(error);
-    PipelineError::Failed(error.context("cannot go on recording; what was written before can be read"))
+    PipelineError::Failed(error.context("cannot continue recording; what was written before is readable"))
 }
 
-/// One run of the tracer.
+/// The state of a live run.
 struct Session<'a> {
     observer: &'a mut dyn Observer,
     probe: Probe,
@@ -130,7 +134,7 @@ struct Session<'a> {
     demand: Demand,
     collector: Collector,
     recorder: Option<Box<dyn RecordSink>>,
-    /// Tells that what is recorded in memory only is to be written.
+    /// Requests that what is recorded only in memory is written.
     write_out: Option<Signal>,
     engine: Engine,
     clock: Clock,
@@ -138,24 +142,24 @@ struct Session<'a> {
     events: u64,
     unreadable_records: u64,
     lost: u64,
-    /// The hooks as they were last told of.
-    told: Vec<Planned>,
+    /// The hooks as they were last reported.
+    reported: Vec<Planned>,
 }
 
 impl Session<'_> {
-    /// Tells that every hook that will attach is attached.
+    /// Reports that every hook that will attach is attached.
     fn announce(&mut self, head: &Head) -> Result<(), PipelineError> {
         let hooks = self.probe.hooks();
         if head.attached() == 0 {
             let why = hooks
                 .iter()
                 .find_map(|hook| hook.state.why())
-                .unwrap_or("there are none");
+                .unwrap_or("the hook table is empty");
             return Err(PipelineError::Unsupported(format!(
                 "no hook could be attached: {why}"
             )));
         }
-        tell_disabled(hooks);
+        print_disabled(hooks);
         Ok(self.observer.start(head)?)
     }
 
@@ -168,7 +172,7 @@ impl Session<'_> {
         loop {
             tokio::select! {
                 () = signals.first() => break,
-                () = asked(&mut self.write_out) => self.write_out()?,
+                () = wait_for(&mut self.write_out) => self.write_out()?,
                 readable = self.ring.readable() => {
                     readable.context("cannot wait for the ring buffer")?;
                     self.drain();
@@ -177,11 +181,11 @@ impl Session<'_> {
                 _ = modules.tick() => self.look_for_modules()?,
                 found = self.watch.update() => match found {
                     Ok(found) => self.follow(found)?,
-                    // The next module that comes or goes is another chance; what is attached stays so.
+                    // The next module that comes or goes is another chance. What is attached stays attached.
                     Err(error) => eprintln!("tracer: {:#}", anyhow::Error::from(error)),
                 },
                 _ = tick.tick() => {
-                    // Everything that happened before this moment is in before flows are judged.
+                    // Flows are judged only after all records up to this moment are in.
                     let now = monotonic_ns()?;
                     self.drain();
                     self.meet_demand()?;
@@ -194,14 +198,14 @@ impl Session<'_> {
                             self.observer.costs(costs);
                         }
                     }
-                    self.learned();
+                    self.record_facts();
                     if let Some(recorder) = &mut self.recorder {
                         recorder.tick(now, !self.engine.is_due(now), self.engine.next_id());
                     }
                     let _ = self.observer.now(now)?;
                     let facts = self.collector.facts();
                     diagnosis::report_pending(&mut self.engine, now, facts, &self.clock, self.observer)?;
-                    self.tell(|engine, say| engine.poll(now, say))?;
+                    self.report(|engine, hand_out| engine.poll(now, hand_out))?;
                     if self.observer.is_done() {
                         break;
                     }
@@ -227,7 +231,7 @@ impl Session<'_> {
             ..
         } = self;
         *events += ring.drain(|bytes| {
-            let event = record::event(bytes);
+            let event = record::event(HeaderVersion::CURRENT, bytes);
             if let Ok(event) = &event
                 && watch.proof_netns().contains(event.netns, event.time_ns)
             {
@@ -248,20 +252,20 @@ impl Session<'_> {
                 recorder.relieve(engine.next_id());
             }
         });
-        engine.take_unasked(|flow| collector.check_backend_of_old_entry(flow));
+        engine.take_bypassing_rules(|flow| collector.check_backend_of_old_entry(flow));
         collector.read_rules_hit();
         collector.read_ipvs_settings();
     }
 
-    /// What was learned of the node since the last time goes into the recording.
-    fn learned(&mut self) {
+    /// Records what was learned about the node since the last call.
+    fn record_facts(&mut self) {
         if let Some(recorder) = &mut self.recorder {
             let changed = self.collector.take_changed();
             recorder.facts(None, self.collector.facts(), &changed);
         }
     }
 
-    /// Writes what is recorded in memory only.
+    /// Writes what is recorded only in memory.
     fn write_out(&mut self) -> Result<(), PipelineError> {
         let Some(recorder) = &mut self.recorder else {
             return Ok(());
@@ -279,31 +283,31 @@ impl Session<'_> {
         });
     }
 
-    /// Attaches the hooks that are wanted since something was seen, and detaches those that are wanted no more.
+    /// Attaches on-demand hooks that are wanted now, and detaches those that are no longer wanted.
     fn meet_demand(&mut self) -> Result<(), PipelineError> {
         let is_wanted = self.demand.wants(When::AfterRuleDrop, monotonic_ns()?);
         if !self.probe.set_wanted(When::AfterRuleDrop, is_wanted) {
             return Ok(());
         }
-        self.tell_hooks(if is_wanted {
-            "a rule may have discarded a packet"
+        self.report_hooks(if is_wanted {
+            "a firewall rule may have dropped a packet"
         } else {
-            "no rule has discarded a packet for a while"
+            "no firewall rule has dropped a packet for a while"
         })
     }
 
-    /// Lets go of the hooks of modules that went.
+    /// Detaches the hooks of modules that were unloaded.
     fn look_for_modules(&mut self) -> Result<(), PipelineError> {
         for module in self.watch.poll_modules() {
             self.probe
                 .module_unloaded(module)
-                .context("cannot let go of a module")?;
-            self.tell_hooks(&format!("module {module} was unloaded"))?;
+                .context("cannot detach from a module")?;
+            self.report_hooks(&format!("module {module} was unloaded"))?;
         }
         Ok(())
     }
 
-    /// Attaches the hooks of modules that came.
+    /// Attaches the hooks of modules that were loaded.
     fn follow(&mut self, found: KernelUpdate) -> Result<(), PipelineError> {
         let KernelUpdate {
             kernel,
@@ -312,32 +316,32 @@ impl Session<'_> {
         } = found;
         let plan = kernel.plan();
         if is_complete {
-            self.unreadable.tell(&kernel.offsets);
+            self.unreadable.count(&kernel.offsets);
         }
         self.collector.set_symbols(kernel.symbols);
         self.probe
             .change_plan(&plan, kernel.offsets)
-            .context("cannot take over what is new in the kernel")?;
+            .context("cannot attach to a newly loaded module")?;
         match loaded.as_slice() {
             [] => Ok(()),
             _ if !is_complete => Ok(()),
-            [module] => self.tell_hooks(&format!("module {module} was loaded")),
-            modules => self.tell_hooks(&format!("modules {} were loaded", modules.join(", "))),
+            [module] => self.report_hooks(&format!("module {module} was loaded")),
+            modules => self.report_hooks(&format!("modules {} were loaded", modules.join(", "))),
         }
     }
 
-    /// Tells of hooks whose state is another than was told before, and why.
-    fn tell_hooks(&mut self, why: &str) -> Result<(), PipelineError> {
+    /// Reports the hooks whose state changed, and why.
+    fn report_hooks(&mut self, why: &str) -> Result<(), PipelineError> {
         let hooks = self.probe.hooks();
         let changed: Vec<Planned> = hooks
             .iter()
-            .zip(&self.told)
-            .filter(|(now, told)| now.state != told.state)
+            .zip(&self.reported)
+            .filter(|(now, reported)| now.state != reported.state)
             .map(|(now, _)| now.clone())
             .collect();
-        tell_disabled(&changed);
+        print_disabled(&changed);
         self.collector.set_absent(absent(hooks));
-        self.told = hooks.to_vec();
+        self.reported = hooks.to_vec();
         let hooks = Hooks {
             time: jiff::Timestamp::now(),
             why: why.to_owned(),
@@ -350,8 +354,8 @@ impl Session<'_> {
         Ok(self.observer.hooks(&hooks)?)
     }
 
-    /// Tells of the flows that the engine hands out.
-    fn tell(
+    /// Reports the flows that the engine hands out.
+    fn report(
         &mut self,
         ask: impl FnOnce(&mut Engine, &mut dyn FnMut(&Flow, Fate)),
     ) -> Result<(), PipelineError> {
@@ -366,7 +370,7 @@ impl Session<'_> {
         let mut node = Node {
             collector,
             recorder: recorder.as_deref_mut(),
-            told: 0,
+            reported: 0,
         };
         Ok(diagnosis::report(
             |say| ask(engine, say),
@@ -376,7 +380,7 @@ impl Session<'_> {
         )?)
     }
 
-    /// Tells about lost records, if there are more than before.
+    /// Reports lost records, if there are more than before.
     fn health(&mut self) -> Result<(), PipelineError> {
         let by_hook = self.probe.lost().context("cannot read the loss counters")?;
         let health = Health {
@@ -401,7 +405,7 @@ impl Session<'_> {
     fn finish(&mut self) -> Result<(), PipelineError> {
         self.drain();
         self.health()?;
-        self.learned();
+        self.record_facts();
         let end = End {
             now_ns: monotonic_ns()?,
             events: self.events,
@@ -410,7 +414,7 @@ impl Session<'_> {
         if let Some(recorder) = &mut self.recorder {
             recorder.end(&end);
         }
-        self.tell(|engine, say| engine.finish(end.now_ns, say))?;
+        self.report(|engine, hand_out| engine.finish(end.now_ns, hand_out))?;
         if let Some(mut recorder) = self.recorder.take() {
             let finished = recorder.finish(self.engine.next_id());
             finished.map_err(cannot_record)?;
@@ -419,14 +423,14 @@ impl Session<'_> {
         match self.unreadable_records {
             0 => Ok(()),
             unreadable => Err(PipelineError::Failed(anyhow::anyhow!(
-                "{unreadable} records could not be decoded: the BPF object and the program do not fit together"
+                "cannot decode {unreadable} records: the BPF object does not match this program"
             ))),
         }
     }
 }
 
 /// Waits for the signal, if there is one to wait for.
-async fn asked(signal: &mut Option<Signal>) {
+async fn wait_for(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),
         None => std::future::pending().await,
@@ -437,7 +441,7 @@ fn count_attached(hooks: &[Planned]) -> usize {
     hooks.iter().filter(|hook| hook.state == State::Attached).count()
 }
 
-fn tell_disabled(hooks: &[Planned]) {
+fn print_disabled(hooks: &[Planned]) {
     for hook in hooks {
         if let State::Disabled(why) = &hook.state {
             eprintln!("tracer: hook {} is off: {why}", hook.info.name);
@@ -445,7 +449,7 @@ fn tell_disabled(hooks: &[Planned]) {
     }
 }
 
-/// The hooks of which nothing will be seen, wanted or not.
+/// The hooks that will never show anything, wanted or not.
 fn absent(hooks: &[Planned]) -> impl Iterator<Item = Hook> {
     hooks
         .iter()

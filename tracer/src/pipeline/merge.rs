@@ -1,7 +1,7 @@
-//! Recordings of several runs as one: what each tells, in the order of the wall clock.
+//! Merges what observers of several recorded runs write, by wall-clock time.
 //!
-//! Each run is played in a thread of its own, which waits when it is far ahead of the others. So memory stays bounded,
-//! however long the recordings are.
+//! Each run is replayed in a thread of its own, which waits when it is far ahead of the others. That bounds memory, however
+//! long the recordings are.
 
 use std::{
     io::{self, Write},
@@ -28,12 +28,12 @@ use crate::{
     },
 };
 
-/// So many pieces of one run may wait for the others.
+/// How many pieces of one run may wait for the others.
 const MOST_PIECES: usize = 16;
-/// A piece is about so long at most.
+/// About the longest a piece gets, in bytes.
 const ENOUGH: usize = 64 << 10;
 
-/// Lines of one run, and when live tracing would have printed them.
+/// Output of one run, and when a live run would have written it.
 struct Piece {
     time: Timestamp,
     lines: Vec<u8>,
@@ -110,7 +110,7 @@ fn merge(receivers: Vec<Receiver<Piece>>, out: &mut impl Write) -> io::Result<()
     out.flush()
 }
 
-/// The earliest piece; of those of the same time that of the first run.
+/// The earliest piece; if several have the same time, that of the first run.
 fn earliest(next: &[(Piece, Receiver<Piece>)]) -> Option<usize> {
     (0..next.len()).min_by_key(|&at| next[at].0.time)
 }

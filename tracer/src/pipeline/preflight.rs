@@ -1,4 +1,4 @@
-//! What every tracing command does first: is this kernel fit, are we allowed, and what is there to follow?
+//! What every tracing command checks first: kernel, privileges, and which ports to trace.
 
 use std::{collections::BTreeSet, fs};
 
@@ -18,44 +18,44 @@ use crate::{
     },
 };
 
-/// The NodePort range of a cluster that sets no other.
+/// The default NodePort range of a cluster.
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
-/// What is needed to attach.
+/// What attaching needs.
 pub struct Ready {
-    /// The kernel as it is.
+    /// The kernel's functions, types and modules.
     pub kernel: KernelInfo,
-    /// What tells when that changes.
+    /// Reports modules that come and go.
     pub watch: KernelWatch,
 }
 
-/// What was said to be unreadable, so that it is said once.
+/// Reports each unreadable member of a kernel struct once.
 #[derive(Default)]
 pub struct Unreadable(BTreeSet<&'static str>);
 
 impl Unreadable {
-    /// Says on stderr how much of the kernel's state cannot be read here, and why: what depends on it will be unknown.
-    pub fn tell(&mut self, offsets: &Offsets) {
+    /// Prints on stderr how many members cannot be read, and why.
+    pub fn count(&mut self, offsets: &Offsets) {
         for (why, paths) in self.take_new(offsets) {
             eprintln!(
-                "tracer: {} members of the kernel's structs cannot be read ({why}): a cause that rests on them alone is \
-                 `unknown`; `tracer hooks` names them",
+                "tracer: cannot read {} of the kernel's struct members ({why}); causes that need them are reported as \
+                 `unknown`; `tracer hooks` lists them",
                 paths.len()
             );
         }
     }
 
-    /// Names them.
-    pub fn name(&mut self, offsets: &Offsets) {
+    /// Prints on stderr which members cannot be read, and why.
+    pub fn list(&mut self, offsets: &Offsets) {
         for (why, paths) in self.take_new(offsets) {
             eprintln!(
-                "tracer: cannot read {}: {why}; causes that only they prove are `unknown`",
+                "tracer: cannot read {}: {why}; causes that need them are reported as `unknown`",
                 paths.join(", ")
             );
         }
     }
 
-    /// What was not said yet, by the reason.
+    /// What was not reported yet, by reason.
     fn take_new<'a>(&mut self, offsets: &'a Offsets) -> Vec<(&'a str, Vec<&'static str>)> {
         let mut out: Vec<_> = offsets.unknown().into_iter().collect();
         for (_, paths) in &mut out {
@@ -66,7 +66,7 @@ impl Unreadable {
     }
 }
 
-/// Looks at privileges and kernel.
+/// Checks privileges and reads what the kernel offers.
 pub fn prepare() -> Result<Ready, PipelineError> {
     if !attach::has_kprobes() {
         return Err(unsupported(&AttachError::NoKprobes.to_string()));
@@ -75,7 +75,7 @@ pub fn prepare() -> Result<Ready, PipelineError> {
     let watch = KernelWatch::new();
     let kernel = watch.read_kernel().map_err(|error| match error {
         KernelInfoError::Btf(BtfError::Read { .. }) => unsupported(
-            "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF is off), so its structs cannot be read",
+            "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF is off): tracer cannot read its structs",
         ),
         other => PipelineError::Failed(other.into()),
     })?;
@@ -84,7 +84,7 @@ pub fn prepare() -> Result<Ready, PipelineError> {
 
 fn unsupported(why: &str) -> PipelineError {
     PipelineError::Unsupported(format!(
-        "{why}; trace on another node of the path, or look at `ipvsadm -Lnc` and `nstat` here"
+        "{why}; trace on another node of the path, or check `ipvsadm -Lnc` and `nstat` here"
     ))
 }
 
@@ -96,15 +96,15 @@ const CAPABILITIES: [(&str, u32); 4] = [
     ("CAP_BPF", 39),
 ];
 
-/// `CAP_SYS_ADMIN` does for all of it; since 5.8, `CAP_BPF` and `CAP_PERFMON` do, with `CAP_SYSLOG` for the addresses
-/// of functions.
+/// `CAP_SYS_ADMIN` covers everything; since 5.8 `CAP_BPF` and `CAP_PERFMON` do too, with `CAP_SYSLOG` for the addresses of
+/// functions.
 fn privileges() -> Result<(), PipelineError> {
     let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let effective = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .context("/proc/self/status does not tell the capabilities")?;
+        .context("cannot parse CapEff in /proc/self/status")?;
     let missing: Vec<&str> = CAPABILITIES
         .into_iter()
         .filter(|(_, bit)| effective >> bit & 1 == 0)
@@ -114,12 +114,12 @@ fn privileges() -> Result<(), PipelineError> {
         return Ok(());
     }
     if missing == ["CAP_SYS_ADMIN"] {
-        // Debian's and Ubuntu's kernels have levels above mainline's 2 at which CAP_PERFMON does not do.
+        // Debian's and Ubuntu's kernels have levels above mainline's 2, where CAP_PERFMON does not suffice.
         let level = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
         return match level.trim().parse::<i32>() {
             Ok(level) if level > 2 => Err(PipelineError::Privilege(format!(
-                "tracing needs CAP_SYS_ADMIN where kernel.perf_event_paranoid is {level}: run it as root, for \
-                 instance with sudo"
+                "tracing needs CAP_SYS_ADMIN because kernel.perf_event_paranoid is {level}: run it as root, for \
+                 example with sudo"
             ))),
             _ => Ok(()),
         };
@@ -129,12 +129,12 @@ fn privileges() -> Result<(), PipelineError> {
         .filter(|name| *name != "CAP_SYS_ADMIN")
         .collect();
     Err(PipelineError::Privilege(format!(
-        "tracing needs {} (or CAP_SYS_ADMIN): run it as root, for instance with sudo",
+        "tracing needs {} (or CAP_SYS_ADMIN): run it as root, for example with sudo",
         needed.join(", ")
     )))
 }
 
-/// The ports to follow: those asked for, or the NodePort range and the services that IPVS has here.
+/// The ports to trace: those that were asked for, or the NodePort range and the ports of this node's IPVS services.
 #[must_use]
 pub fn selection(selection: &finding::selection::Selection) -> Selection {
     let mut ports: BTreeSet<u16> = selection.ports.iter().cloned().flatten().collect();
@@ -163,7 +163,7 @@ pub(super) fn uname() -> String {
     format!("{} {}", kernel("version"), std::env::consts::ARCH)
 }
 
-/// What tells this boot from all others.
+/// The identifier of this boot.
 pub(super) fn boot_id() -> String {
     kernel("random/boot_id")
 }

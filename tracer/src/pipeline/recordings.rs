@@ -61,7 +61,8 @@ impl Recording {
 /// Recordings of one run of the tracer, in order.
 pub type Run = Vec<Recording>;
 
-/// Opens recordings, and sorts them by run and within each run by their place in it; the earliest run comes first.
+/// Opens recordings and sorts them into runs, each run's files in order. The earliest run comes first. A file that is given
+/// more than once is read once.
 pub fn open(paths: &[PathBuf]) -> Result<Vec<Run>, PipelineError> {
     let mut all = Vec::new();
     let mut seen = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Plays recordings: what live tracing met, in the same order, through the same code.
+//! Replays recordings: what a live run met, in the same order, through the same code.
 
 use std::{
     collections::VecDeque,
@@ -7,6 +7,8 @@ use std::{
     path::Path,
     time::{Duration, Instant},
 };
+
+use tracer_common::record::HeaderVersion;
 
 use super::{
     diagnosis::{self, Knowledge},
@@ -45,13 +47,14 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
         clock: Clock::new(head.wall, head.monotonic_ns),
         node: Recorded::default(),
         observer,
+        header_version: HeaderVersion::CURRENT,
         last_ns: 0,
         events: 0,
         lost: 0,
         end: None,
         lacks_beginning: false,
         odd: 0,
-        told: Instant::now(),
+        progress_at: Instant::now(),
     };
     let mut read = 0;
     player.observer.start(&head)?;
@@ -64,11 +67,12 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
             warn(
                 player.observer,
                 recording.path(),
-                "the part of this run before it is not among the files",
+                "the preceding file of this run is missing",
             )?;
         }
         before = Some(part);
-        // Each file tells all that was known when it began.
+        player.header_version = recording.reader.header_version();
+        // Each file starts with everything that was known when it was opened.
         player.node.facts = Facts {
             drop_reasons: recording.head().drop_reasons.iter().cloned().collect(),
             ..Facts::default()
@@ -87,7 +91,7 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
             }
         }
         read += recording.reader.read();
-        tell_damage(
+        report_damage(
             player.observer,
             recording.path(),
             recording.reader.damage(),
@@ -99,15 +103,15 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
     player.finish()
 }
 
-/// What a recording tells of the node.
+/// The node as the recording describes it.
 #[derive(Default)]
 struct Recorded {
     facts: Facts,
-    /// What was learned at this tick, and after how many flows.
+    /// What was learned at this tick, and after how many reported flows.
     learned: VecDeque<(u32, FactChange)>,
-    /// How many flows were told of at this tick.
-    told: u32,
-    /// Changes that are unknown, or not of these facts.
+    /// How many flows were reported at this tick.
+    reported: u32,
+    /// Changes that are unknown, or do not fit these facts.
     unfit: u64,
 }
 
@@ -118,9 +122,9 @@ impl Recorded {
         }
     }
 
-    /// Learns what was learned up to the time when so many flows had been told of.
-    fn learn_until(&mut self, told: u32) {
-        while self.learned.front().is_some_and(|(after, _)| *after <= told) {
+    /// Learns what had been learned when so many flows were reported.
+    fn learn_until(&mut self, reported: u32) {
+        while self.learned.front().is_some_and(|(after, _)| *after <= reported) {
             if let Some((_, change)) = self.learned.pop_front() {
                 self.apply(change);
             }
@@ -130,8 +134,8 @@ impl Recorded {
 
 impl Knowledge for Recorded {
     fn learn(&mut self, _: &Flow, _: Fate) {
-        self.learn_until(self.told);
-        self.told = self.told.saturating_add(1);
+        self.learn_until(self.reported);
+        self.reported = self.reported.saturating_add(1);
     }
 
     fn facts(&self) -> &Facts {
@@ -139,8 +143,8 @@ impl Knowledge for Recorded {
     }
 }
 
-/// A moment at which flows are asked for their fates.
-enum Ask {
+/// A moment at which flows are judged.
+enum Judge {
     Tick(u64),
     End(End),
 }
@@ -150,24 +154,26 @@ struct Player<'a> {
     clock: Clock,
     node: Recorded,
     observer: &'a mut dyn Observer,
-    /// The last moment that was told of.
+    /// The layout of the headers of this file's records.
+    header_version: HeaderVersion,
+    /// The last moment that was reported.
     last_ns: u64,
     events: u64,
     lost: u64,
-    /// What was recorded before this file is not there.
+    /// The preceding file is missing.
     lacks_beginning: bool,
-    /// How it was ended. It is told after all else, also after what is wrong with the files.
+    /// How it ended. Reported last, after any damage to the files.
     end: Option<End>,
-    /// Records and items that this version does not understand.
+    /// Records and items that this version does not know.
     odd: u64,
-    /// When progress was last told.
-    told: Instant,
+    /// When progress was last reported.
+    progress_at: Instant,
 }
 
 impl Player<'_> {
     fn progress(&mut self, bytes: u64) {
-        if self.told.elapsed() >= PROGRESS {
-            self.told = Instant::now();
+        if self.progress_at.elapsed() >= PROGRESS {
+            self.progress_at = Instant::now();
             self.observer.progress(Progress {
                 events: self.events,
                 bytes,
@@ -177,8 +183,8 @@ impl Player<'_> {
 
     fn log(&mut self, log: &Log) -> Result<ControlFlow<()>, PipelineError> {
         self.engine.count_from(log.header.next_flow);
-        // What was learned while flows were told of stands behind the tick, and must be known at it.
-        let mut asked: Option<Ask> = None;
+        // What was learned while flows were judged follows the tick, and must be known at it.
+        let mut pending: Option<Judge> = None;
         for item in log.items() {
             if let Ok(Item::Facts(FactUpdate {
                 reported: Some(reported),
@@ -188,15 +194,15 @@ impl Player<'_> {
                 self.node.learned.push_back((reported, change));
                 continue;
             }
-            if let Some(ask) = asked.take()
-                && self.ask(&ask)?.is_break()
+            if let Some(moment) = pending.take()
+                && self.judge(&moment)?.is_break()
             {
                 return Ok(ControlFlow::Break(()));
             }
             match item {
                 Ok(Item::Record(bytes)) => self.record(bytes),
-                Ok(Item::Tick(now_ns)) => asked = Some(Ask::Tick(now_ns)),
-                Ok(Item::End(end)) => asked = Some(Ask::End(end)),
+                Ok(Item::Tick(now_ns)) => pending = Some(Judge::Tick(now_ns)),
+                Ok(Item::End(end)) => pending = Some(Judge::End(end)),
                 Ok(Item::Facts(learned)) => self.node.apply(learned.change),
                 Ok(Item::Health(health)) => {
                     self.lost = health.lost();
@@ -204,20 +210,20 @@ impl Player<'_> {
                 }
                 Ok(Item::Hooks(hooks)) => self.observer.hooks(&hooks)?,
                 Ok(Item::Begun(begun)) if self.lacks_beginning => self.engine.begin_after(begun),
-                // All of them were seen.
+                // None of them is missing.
                 Ok(Item::Begun(_)) => {}
                 Err(ItemError::Unknown | ItemError::Damaged) => self.odd += 1,
             }
         }
-        match asked {
-            Some(ask) => self.ask(&ask),
+        match pending {
+            Some(moment) => self.judge(&moment),
             None => Ok(ControlFlow::Continue(())),
         }
     }
 
     fn record(&mut self, bytes: &[u8]) {
         self.events += 1;
-        match record::event(bytes) {
+        match record::event(self.header_version, bytes) {
             Ok(event) => {
                 self.last_ns = self.last_ns.max(event.time_ns);
                 self.engine.push(event);
@@ -226,9 +232,9 @@ impl Player<'_> {
         }
     }
 
-    fn ask(&mut self, ask: &Ask) -> Result<ControlFlow<()>, PipelineError> {
-        self.engine.take_unasked(|_| {});
-        self.node.told = 0;
+    fn judge(&mut self, moment: &Judge) -> Result<ControlFlow<()>, PipelineError> {
+        self.engine.take_bypassing_rules(|_| {});
+        self.node.reported = 0;
         let Self {
             engine,
             node,
@@ -236,21 +242,26 @@ impl Player<'_> {
             observer,
             ..
         } = self;
-        match ask {
-            Ask::Tick(now_ns) => {
+        match moment {
+            Judge::Tick(now_ns) => {
                 self.last_ns = self.last_ns.max(*now_ns);
                 observer.records(self.events);
                 if observer.now(*now_ns)?.is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
                 diagnosis::report_pending(engine, *now_ns, &node.facts, clock, *observer)?;
-                diagnosis::report(|say| engine.poll(*now_ns, say), node, clock, *observer)?;
+                diagnosis::report(|hand_out| engine.poll(*now_ns, hand_out), node, clock, *observer)?;
             }
-            Ask::End(end) => {
+            Judge::End(end) => {
                 if observer.now(end.now_ns)?.is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
-                diagnosis::report(|say| engine.finish(end.now_ns, say), node, clock, *observer)?;
+                diagnosis::report(
+                    |hand_out| engine.finish(end.now_ns, hand_out),
+                    node,
+                    clock,
+                    *observer,
+                )?;
                 self.end = Some(end.clone());
             }
         }
@@ -258,15 +269,15 @@ impl Player<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Ends the run. An incomplete recording ends at its last event.
+    /// A recording that was not shut down cleanly ends here.
     fn finish(mut self) -> Result<Played, PipelineError> {
         if self.end.is_none() {
-            let end = Ask::End(End {
+            let end = Judge::End(End {
                 now_ns: self.last_ns,
                 events: self.events,
                 lost: self.lost,
             });
-            if self.ask(&end)?.is_break() {
+            if self.judge(&end)?.is_break() {
                 return Ok(Played::Stopped);
             }
         }
@@ -278,7 +289,7 @@ impl Player<'_> {
     }
 }
 
-fn tell_damage(
+fn report_damage(
     observer: &mut dyn Observer,
     path: &Path,
     damage: Damage,
@@ -294,56 +305,47 @@ fn tell_damage(
         chunks: _,
     } = damage;
     if !is_complete {
-        let read = match incomplete_bytes {
-            0 => "everything up to there was read".to_owned(),
-            1 => "the last byte is unusable, the rest was read".to_owned(),
-            bytes => format!("the last {bytes} bytes are unusable, the rest was read"),
+        let tail = match incomplete_bytes {
+            0 => "what was written before was read".to_owned(),
+            incomplete_bytes => format!("the last {incomplete_bytes} bytes are unusable, the rest was read"),
         };
         warn(
             observer,
             path,
-            &format!("incomplete (the recorder was killed or the disk was full): {read}"),
+            &format!("incomplete (the recorder was killed or the disk was full): {tail}"),
         )?;
     }
     if damaged_chunks + stray_bytes > 0 {
-        let skipped = counts(&[
-            (damaged_chunks, ["chunk", "chunks"]),
-            (stray_bytes, ["byte", "bytes"]),
-        ]);
         warn(
             observer,
             path,
-            &format!("damaged: skipped {skipped}; their flows and facts are missing"),
+            &format!(
+                "damaged: {} skipped; the flows and facts in them are missing",
+                match (damaged_chunks, stray_bytes) {
+                    (0, bytes) => format!("{bytes} bytes"),
+                    (1, 0) => "1 chunk".to_owned(),
+                    (chunks, 0) => format!("{chunks} chunks"),
+                    (chunks, bytes) => format!("{chunks} chunks and {bytes} bytes between chunks"),
+                }
+            ),
         )?;
     }
     if unknown_chunks + odd + unfit > 0 {
-        let skipped = counts(&[
-            (unknown_chunks, ["chunk", "chunks"]),
-            (odd, ["record or item", "records or items"]),
-            (unfit, ["fact", "facts"]),
-        ]);
         warn(
             observer,
             path,
-            &format!("skipped what this version of tracer does not know: {skipped}"),
+            &format!(
+                "written by a newer version of tracer? Skipped what this one does not know: {unknown_chunks} chunks, {odd} \
+                 records or items, {unfit} facts"
+            ),
         )?;
     }
     Ok(())
-}
-
-/// Joins the counts that are not 0, each with the singular or plural of its noun: `1 chunk, 20 bytes`.
-fn counts(counts: &[(u64, [&str; 2])]) -> String {
-    let counts = counts.iter().filter(|(count, _)| *count > 0);
-    let counted = counts.map(|(count, [one, several])| match count {
-        1 => format!("1 {one}"),
-        count => format!("{count} {several}"),
-    });
-    counted.collect::<Vec<_>>().join(", ")
 }
 
 fn warn(observer: &mut dyn Observer, path: &Path, what: &str) -> io::Result<()> {
     observer.damage(&format!("{}: {what}", path.display()))
 }
 
-/// How often progress is told.
+/// How often progress is reported.
 const PROGRESS: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
-//! Signals: the first ends tracing in good order, the second at once.
+//! Signals: the first shuts tracing down cleanly, the second ends it at once.
 //!
-//! They are taken on a thread of their own: a reader that does not read may hold up the one that prints for ever.
+//! They are handled on a thread of their own: a reader that does not read can block the printing thread for ever.
 
 use std::{io, thread};
 
@@ -30,7 +30,7 @@ impl Signals {
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             runtime.block_on(async {
                 listener.any().await;
-                // Nobody listens any more if tracing has ended by itself.
+                // Nobody listens if tracing has already ended.
                 let _ = tell.send(());
                 listener.any().await;
                 on_second();

@@ -8,7 +8,10 @@ use aya::{
     Ebpf,
     maps::{MapData, PerCpuArray, RingBuf},
 };
-use tracer_common::hook::{self, Hook, HookInfo, HookKind, When};
+use tracer_common::{
+    hook::{self, Hook, HookInfo, HookKind, When},
+    lost::{self, Counter},
+};
 
 pub use super::object::{AttachError, Selection, has_kprobes};
 use super::{
@@ -25,7 +28,7 @@ use crate::finding::costs::Costs;
 pub struct Probe {
     ebpf: Ebpf,
     log: Option<KernelLog>,
-    lost: PerCpuArray<MapData, u64>,
+    lost: PerCpuArray<MapData, Counter>,
     offsets: Offsets,
     offsets_map: OffsetsMap,
     /// All planned hooks, in the order of the hook table.
@@ -227,7 +230,7 @@ impl Probe {
                 .lost
                 .get(&u32::from(info.hook as u16), 0)
                 .map_err(|source| AttachError::Map { name: "LOST", source })?;
-            let sum: u64 = per_cpu.iter().sum();
+            let sum: u64 = per_cpu.iter().map(lost::total).sum();
             if sum != 0 {
                 out.insert(info.name, sum);
             }

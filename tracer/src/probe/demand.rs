@@ -2,13 +2,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use tracer_common::{
-    hook::{Hook, When},
-    record::Phase,
-};
+use tracer_common::{hook::When, record::Phase, uapi::verdict};
 
 use crate::{
-    decode::event::{Event, What},
+    decode::event::{Event, Payload},
     facts::kallsyms::Symbols,
 };
 
@@ -25,9 +22,6 @@ const KEEP: Duration = Duration::from_mins(5);
 /// drop, so a few are enough.
 const MAX_EXPLAINED: usize = 64;
 
-const NF_DROP: i32 = 0;
-const NF_VERDICT_MASK: i32 = 0xff;
-
 /// Decides from the events seen which on-demand hooks are wanted.
 #[derive(Debug, Default)]
 pub struct Demand {
@@ -40,14 +34,14 @@ pub struct Demand {
 impl Demand {
     /// Takes an event into account. Events of one CPU must come in order.
     pub fn observe(&mut self, event: &Event, symbols: &Symbols) {
-        if event.phase == Phase::Return && is_netfilter_verdict(event.hook) {
-            if event.verdict & NF_VERDICT_MASK == NF_DROP {
+        if event.phase == Phase::Return && event.hook.gives_own_verdict() {
+            if verdict::is_drop(event.verdict) {
                 self.explained.truncate(MAX_EXPLAINED - 1);
                 self.explained.push_front(event.skb);
             }
             return;
         }
-        let What::Drop(drop) = &event.what else {
+        let Payload::Drop(drop) = &event.payload else {
             return;
         };
         if let Some(index) = self.explained.iter().position(|&skb| skb == event.skb) {
@@ -72,16 +66,13 @@ impl Demand {
     }
 }
 
-/// Whether this always attached hook shows a netfilter verdict that does not come from a rule.
-fn is_netfilter_verdict(hook: Hook) -> bool {
-    hook.is_ipvs_request() || hook == Hook::CtConfirm
-}
-
 #[cfg(test)]
 mod tests {
     use tracer_common::{
+        hook::Hook,
         record::{Drop, Header},
         tcp::SYN,
+        uapi::verdict::NF_DROP,
     };
 
     use super::*;
@@ -95,7 +86,7 @@ mod tests {
         Symbols::parse(list.as_bytes()).unwrap()
     }
 
-    fn event(hook: Hook, phase: Phase, skb: u64, verdict: i32, what: What) -> Event {
+    fn event(hook: Hook, phase: Phase, skb: u64, verdict: i32, what: Payload) -> Event {
         let header = Header {
             time_ns: SECOND,
             skb,
@@ -113,7 +104,7 @@ mod tests {
             location,
             ..Drop::default()
         };
-        event(Hook::KfreeSkb, Phase::Entry, skb, 0, What::Drop(drop))
+        event(Hook::KfreeSkb, Phase::Entry, skb, 0, Payload::Drop(drop))
     }
 
     fn wanted(events: &[Event]) -> bool {
@@ -139,7 +130,7 @@ mod tests {
     fn a_drop_elsewhere_does_not() {
         assert!(!wanted(&[dropped(1, IN_TCP)]));
         // The verdict was that of IPVS, not of a rule.
-        let ipvs = event(Hook::IpvsIn, Phase::Return, 1, NF_DROP, What::Packet);
+        let ipvs = event(Hook::IpvsIn, Phase::Return, 1, NF_DROP, Payload::Packet);
         assert!(!wanted(&[ipvs.clone(), dropped(1, IN_NF_HOOK_SLOW)]));
         assert!(wanted(&[ipvs.clone(), dropped(2, IN_NF_HOOK_SLOW)]));
         // The same buffer again: another packet.
@@ -148,7 +139,7 @@ mod tests {
             dropped(1, IN_NF_HOOK_SLOW),
             dropped(1, IN_NF_HOOK_SLOW)
         ]));
-        let accepted = event(Hook::IpvsIn, Phase::Return, 1, 1, What::Packet);
+        let accepted = event(Hook::IpvsIn, Phase::Return, 1, 1, Payload::Packet);
         assert!(wanted(&[accepted, dropped(1, IN_NF_HOOK_SLOW)]));
     }
 
@@ -156,7 +147,7 @@ mod tests {
     fn few_packets_are_remembered() {
         let mut demand = Demand::default();
         for skb in 0..10_000 {
-            let verdict = event(Hook::CtConfirm, Phase::Return, skb, NF_DROP, What::Packet);
+            let verdict = event(Hook::CtConfirm, Phase::Return, skb, NF_DROP, Payload::Packet);
             demand.observe(&verdict, &symbols());
         }
         assert_eq!(demand.explained.len(), MAX_EXPLAINED);

@@ -118,7 +118,7 @@ impl Offsets {
         let there = |field: &&Field| self.modules.get(field.module) != Some(&Presence::Absent);
         // If the struct is described without the member, this kernel does not have that member.
         let is_described = |field: &Field| field.module.is_empty() || self.has_module(field.module);
-        let meant = |field: &&Field| !(is_described(field) && field::OF_SOME_KERNELS.contains(field));
+        let meant = |field: &&Field| !(is_described(field) && field::OPTIONAL.contains(field));
         for field in field::ALL.iter().filter(there).filter(meant) {
             if let Err(why) = self.get(field) {
                 out.entry(why).or_default().push(field.path);

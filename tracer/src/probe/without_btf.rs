@@ -122,14 +122,19 @@ fn apply(offsets: &mut Offsets, layout: &ProvenLayout) {
         (Field::ConnFlags, &field::IP_VS_CONN_FLAGS),
         (Field::Dest, &field::IP_VS_CONN_DEST),
         (Field::DestWeight, &field::IP_VS_DEST_WEIGHT),
-        // The proven word holds the flag IP_VS_DEST_F_AVAILABLE, whatever its name is on this kernel.
-        (Field::DestAvailable, &field::IP_VS_DEST_FLAGS),
-        (Field::DestFlags, &field::IP_VS_DEST_OVERLOAD),
+        // The proven word holds the bit, whichever name it has on this kernel. The kernel half looks here first.
+        (Field::DestAvailable, &field::IP_VS_DEST_CFLAGS),
+        (Field::DestFlags, &field::IP_VS_DEST_FLAGS),
         (Field::DestFamily, &field::IP_VS_DEST_AF),
         (Field::DestPort, &field::IP_VS_DEST_PORT),
         (Field::DestAddress, &field::IP_VS_DEST_ADDR),
     ];
     for (proven, field) in pairs {
+        // Without the word for availability, the kernel half would look for the bit in the flags, which nothing proves.
+        let proven = match proven {
+            Field::DestFlags if layout.offset(Field::DestAvailable).is_none() => Field::DestAvailable,
+            other => other,
+        };
         let offset = layout
             .offset(proven)
             .ok_or_else(|| format!("not proven: {}", layout.reason(proven)));

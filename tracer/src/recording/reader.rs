@@ -2,13 +2,14 @@
 
 use std::io::{self, Read};
 
+use tracer_common::record::HeaderVersion;
+
 use super::{
     MAGIC, MAJOR, PREAMBLE,
     chunk::{CHUNK_HEADER_LEN, Chunk, ChunkHeader, MAGIC as CHUNK_MAGIC, kind},
     error::RecordingError,
     item::Items,
 };
-use crate::decode::record::RECORDS;
 use crate::finding::head::Head;
 
 /// Upper limits of what all chunks may unpack to: this many bytes, or this many times the bytes read, whichever is more.
@@ -71,6 +72,7 @@ pub struct Reader<R> {
     read: u64,
     /// Bytes unpacked so far.
     unpacked: u64,
+    header_version: HeaderVersion,
 }
 
 impl<R: Read> Reader<R> {
@@ -99,6 +101,7 @@ impl<R: Read> Reader<R> {
             damage: Damage::default(),
             read: 0,
             unpacked: 0,
+            header_version: HeaderVersion::CURRENT,
         };
         reader.read += u64::try_from(length).unwrap_or_default();
         // The first chunk is the head, without which nothing else can be interpreted.
@@ -111,10 +114,18 @@ impl<R: Read> Reader<R> {
         }
         let text = chunk.unpack().ok_or(RecordingError::Head)?;
         reader.head = serde_json::from_slice(&text).map_err(RecordingError::HeadJson)?;
-        match reader.head.records {
-            1..=RECORDS => Ok(reader),
-            other => Err(RecordingError::NewRecords(other)),
+        match HeaderVersion::from_number(reader.head.records) {
+            Some(version) => {
+                reader.header_version = version;
+                Ok(reader)
+            }
+            None => Err(RecordingError::NewRecords(reader.head.records)),
         }
+    }
+
+    /// The layout of the headers of its records.
+    pub fn header_version(&self) -> HeaderVersion {
+        self.header_version
     }
 
     /// The recording's description of itself.

@@ -14,7 +14,7 @@ use std::{
 use tracer_common::{hook::Hook, tcp::Part, tuple::Tuple};
 
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     finding::clock::Clock,
     flow::model::{Flow, Step},
 };
@@ -86,15 +86,12 @@ impl Sight {
             Part::SynAck => event.tuple.reversed(),
             Part::Rst | Part::Ack | Part::Other => return,
         };
-        self.discarded |= matches!(event.what, What::Drop(_)) && step.netns == flow.netns;
+        self.discarded |= matches!(event.payload, Payload::Drop(_)) && step.netns == flow.netns;
         if tuple != flow.original {
             self.keep(hash(&tuple));
         } else if event.part == Part::Syn {
             self.leaves |= event.hook == Hook::DevStartXmit;
-            self.ends |= matches!(
-                event.hook,
-                Hook::TcpConnRequest | Hook::TcpSendReset | Hook::TcpTimewait
-            );
+            self.ends |= event.hook.is_tcp_input();
         }
     }
 

@@ -5,7 +5,7 @@ mod text;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use tracer_common::{hook::Hook, tcp::Part};
+use tracer_common::tcp::Part;
 
 use super::path::{self, PathStep};
 use crate::{
@@ -209,7 +209,7 @@ fn sign(step: &Step, verdict: Option<&str>) -> Sign {
         return Sign::End;
     }
     let event = &step.event;
-    let passes = matches!(event.hook, Hook::NetifReceive | Hook::DevStartXmit);
+    let passes = event.hook.is_device();
     match event.part {
         Part::Syn | Part::Ack if passes => Sign::Inward,
         Part::SynAck if passes => Sign::Back,

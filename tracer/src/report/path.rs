@@ -5,10 +5,14 @@ mod note;
 mod socket;
 
 use nix::errno::Errno;
-use tracer_common::{hook::Hook, record};
+use tracer_common::{
+    hook::Hook,
+    record,
+    uapi::verdict::{self, NF_ACCEPT, NF_DROP, NF_STOLEN},
+};
 
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     facts::Facts,
     finding::clock::milliseconds,
     flow::model::{Flow, Step},
@@ -46,7 +50,7 @@ pub fn numbered(flow: &Flow, facts: &Facts) -> Vec<(usize, PathStep)> {
     // What the routing layer decided last: it says at which netfilter hook a connection is confirmed.
     let mut decision: Option<&record::Route> = None;
     for (index, step) in steps {
-        if let What::Route(route) = &step.event.what {
+        if let Payload::Route(route) = &step.event.payload {
             decision = Some(route);
             // IPVS is asked behind the decision, and what was read there shows it.
             if step.event.hook.is_ipvs_request() {
@@ -65,7 +69,7 @@ pub fn numbered(flow: &Flow, facts: &Facts) -> Vec<(usize, PathStep)> {
 /// Is the packet discarded at this step, or did a function decide there that it be? `verdict` is that of its line.
 #[must_use]
 pub fn discards(step: &Step, verdict: Option<&str>) -> bool {
-    matches!(step.event.what, What::Drop(_))
+    matches!(step.event.payload, Payload::Drop(_))
         || verdict.is_some_and(|verdict| verdict == "NF_DROP" || verdict.starts_with("dropped"))
 }
 
@@ -98,22 +102,11 @@ fn verdict_name(step: &Step, verdict: i32) -> Option<String> {
     if hook == Hook::CtAlloc {
         return Some(Errno::from_raw(-verdict).desc().to_owned());
     }
-    let is_netfilter = hook.is_ipvs_request()
-        || matches!(
-            hook,
-            Hook::IpvsNatXmit
-                | Hook::CtConfirm
-                | Hook::CtIn
-                | Hook::NatSetup
-                | Hook::NatMasquerade
-                | Hook::NftDoChain
-                | Hook::IptDoTable
-        );
-    is_netfilter.then(|| match verdict & 0xff {
-        0 => "NF_DROP".to_owned(),
-        1 => "NF_ACCEPT".to_owned(),
-        2 if verdict >> 16 != 0 => "NF_DROP_REASON".to_owned(),
-        2 => "NF_STOLEN".to_owned(),
+    hook.returns_verdict().then(|| match verdict::code(verdict) {
+        NF_DROP => "NF_DROP".to_owned(),
+        NF_ACCEPT => "NF_ACCEPT".to_owned(),
+        NF_STOLEN if verdict::is_drop_reason(verdict) => "NF_DROP_REASON".to_owned(),
+        NF_STOLEN => "NF_STOLEN".to_owned(),
         _ => verdict.to_string(),
     })
 }

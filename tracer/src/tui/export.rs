@@ -1,4 +1,4 @@
-//! What is shown, as text: for a file, and for the clipboard.
+//! The open tab as text, for a file or the clipboard.
 
 use std::fmt::Write as _;
 
@@ -7,35 +7,35 @@ use ratatui::{buffer::Buffer, layout::Rect};
 use super::{
     list::Column,
     message::Command,
-    model::{At, Model},
+    model::{Model, Tab},
     row::Row,
     text::clean,
     view::{self, detail, flows::cell},
 };
 
-/// So many flows go into a file at most.
-const MOST_FLOWS: usize = 100_000;
-/// Columns of a file.
+/// The most flows written to a file.
+const MAX_FLOWS: usize = 100_000;
+/// The width of a file, in columns.
 const COLUMNS: u16 = 120;
 
-/// The command that writes what is shown, all of it, to a file.
+/// The command that writes the whole open tab to a file.
 #[must_use]
 pub fn command(model: &Model) -> Option<Command> {
-    let (what, text) = match model.at {
-        At::Overview => ("overview", screen(model, 80)),
-        At::Flows => ("flows", flows(model)),
-        At::Flow => ("flow", flow(model)),
-        At::Drops => ("drops", screen(model, model.shown().drops().len() + 1)),
-        At::Hooks => ("hooks", screen(model, model.hooks.len() + 1)),
+    let (what, text) = match model.tab {
+        Tab::Overview => ("overview", screen(model, 80)),
+        Tab::Flows => ("flows", flows(model)),
+        Tab::Flow => ("flow", flow(model)),
+        Tab::Drops => ("drops", screen(model, model.shown().drops().len() + 1)),
+        Tab::Hooks => ("hooks", screen(model, model.hooks.len() + 1)),
     };
     Some(Command::Export { what, text })
 }
 
-/// The flow that is looked at or selected.
+/// The open or selected flow.
 #[must_use]
 pub fn copy(model: &Model) -> Option<String> {
-    match model.at {
-        At::Flow if model.flow_row().is_some() => Some(flow(model)),
+    match model.tab {
+        Tab::Flow if model.flow_row().is_some() => Some(flow(model)),
         _ => model.selected_row().map(|row| line(model, row)),
     }
 }
@@ -52,7 +52,7 @@ fn flow(model: &Model) -> String {
 fn flows(model: &Model) -> String {
     let mut out = String::new();
     let rows =
-        (0..model.list.len().min(MOST_FLOWS)).filter_map(|place| model.store.row(model.list.at(place)?));
+        (0..model.list.len().min(MAX_FLOWS)).filter_map(|place| model.store.row(model.list.at(place)?));
     for row in rows {
         let _ = writeln!(out, "{}", line(model, row));
     }
@@ -69,14 +69,13 @@ fn line(model: &Model, row: &Row) -> String {
     clean(&format!("flow {}  {}", row.id, cells.join("  "))).into_owned()
 }
 
-/// A view that is as tall as it needs to be.
+/// A tab drawn as tall as it needs to be.
 fn screen(model: &Model, lines: usize) -> String {
     let height = u16::try_from(lines).unwrap_or(u16::MAX).clamp(1, 500);
     let area = Rect::new(0, 0, COLUMNS, height);
     let mut buffer = Buffer::empty(area);
     view::body(model, area, &mut buffer);
     let text = text_of(&buffer);
-    // Empty lines at the end are no part of it.
     format!("{}\n", text.trim_end())
 }
 

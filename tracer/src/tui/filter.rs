@@ -1,15 +1,15 @@
-//! Which flows are wanted: the words of the command line (`port:30080 fate:dropped`), and any others that a row shows.
+//! Which flows are listed: terms named like the options of the command line (`port:30080 fate:dropped`), and plain words.
 
 use std::{net::IpAddr, ops::RangeInclusive};
 
 use super::{names::Names, row::Row};
 
-/// See the module. All terms must hold.
+/// A parsed filter. A flow must match all terms.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
     terms: Vec<Term>,
-    /// Only flows that went wrong.
-    pub only_trouble: bool,
+    /// Are only failures listed?
+    pub only_failures: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -31,27 +31,27 @@ enum What {
 }
 
 impl Filter {
-    /// Reads it as it is typed: a word that is not whole yet stands for all that begin so.
+    /// Parses a filter while it is typed: the beginning of a name matches every name that starts with it.
     #[must_use]
-    pub fn parse(text: &str, only_trouble: bool) -> Self {
+    pub fn parse(text: &str, only_failures: bool) -> Self {
         let terms = text.split_whitespace().filter_map(term).collect();
-        Self { terms, only_trouble }
+        Self { terms, only_failures }
     }
 
-    /// Is everything wanted?
+    /// Does every flow match?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.terms.is_empty() && !self.only_trouble
+        self.terms.is_empty() && !self.only_failures
     }
 
-    /// Is the row wanted?
+    /// Does the row match?
     #[must_use]
-    pub fn wants(&self, row: &Row, names: &Names) -> bool {
-        (!self.only_trouble || row.is_trouble())
+    pub fn matches(&self, row: &Row, names: &Names) -> bool {
+        (!self.only_failures || row.is_failure())
             && self
                 .terms
                 .iter()
-                .all(|term| term.what.holds(row, names) != term.is_not)
+                .all(|term| term.what.matches(row, names) != term.is_not)
     }
 }
 
@@ -100,7 +100,7 @@ fn ports(text: &str) -> Vec<RangeInclusive<u16>> {
     text.split(',').filter_map(range).collect()
 }
 
-/// A whole address, or a prefix with its length.
+/// An address, or a prefix with its length.
 fn network(text: &str) -> Option<(IpAddr, u8)> {
     let (ip, length) = text
         .split_once('/')
@@ -122,7 +122,7 @@ fn contains(network: IpAddr, length: u8, address: IpAddr) -> bool {
 }
 
 impl What {
-    fn holds(&self, row: &Row, names: &Names) -> bool {
+    fn matches(&self, row: &Row, names: &Names) -> bool {
         let begins = |words: &[String], name: &str| words.iter().any(|word| name.starts_with(word.as_str()));
         match self {
             Self::Port(ports) => ports.iter().any(|ports| ports.contains(&row.node_port)),
@@ -138,14 +138,16 @@ impl What {
                     cause.name().starts_with(word.as_str()) || cause.name().ends_with(word.as_str())
                 })
             }),
-            Self::Drop(text) => !row.site.is_none() && site(names.text(row.site)).starts_with(text.as_str()),
+            Self::Drop(text) => {
+                !row.drop_site.is_none() && site(names.text(row.drop_site)).starts_with(text.as_str())
+            }
             Self::Word(word) => has_word(row, names, word),
         }
     }
 }
 
-/// Where packets are discarded, as a filter asks for it: function, reason and rule, without spaces. Its end is marked, so
-/// that one can ask for a place without rule.
+/// A drop site as a filter term: function, reason and rule, without spaces. A final dot marks the end, so that a site
+/// without a rule can be selected.
 #[must_use]
 pub fn site(name: &str) -> String {
     let mut out = name.replace('\t', "/").replace(' ', "_").to_lowercase();

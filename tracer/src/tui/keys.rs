@@ -1,33 +1,33 @@
-//! The keys: one table for what they do and for the help that tells it.
+//! The table of keys, from which the help page is made too.
 
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 
 /// What a key does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the table says what each does")]
+#[allow(missing_docs, reason = "the table describes each")]
 pub enum Action {
     Quit,
     Help,
     Back,
     Open,
-    NextView,
-    PreviousView,
-    View(u8),
+    NextTab,
+    PreviousTab,
+    Tab(u8),
     Up,
     Down,
     PageUp,
     PageDown,
     Top,
     Bottom,
-    NextTrouble,
-    PreviousTrouble,
+    NextFailure,
+    PreviousFailure,
     Filter,
     Sort,
     Reverse,
-    Pause,
+    Freeze,
     Follow,
-    OnlyTrouble,
-    Clear,
+    OnlyFailures,
+    Reset,
     Export,
     Copy,
     Suspend,
@@ -38,51 +38,51 @@ pub enum Action {
     PlayBack,
     PlayForward,
     PlayBegin,
-    PlayTrouble,
+    PlayToFailure,
 }
 
-/// Where keys do it.
+/// Where a key works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Scope {
     /// Everywhere.
     Everywhere,
     /// In lists and texts.
-    Moving,
-    /// In the list of flows.
+    Navigation,
+    /// In Overview and Flows.
     Flows,
-    /// While a recording is played.
-    Playing,
+    /// During playback.
+    Playback,
 }
 
-impl Place {
-    /// Heading in the help.
+impl Scope {
+    /// The heading on the help page.
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
-            Self::Everywhere => "everywhere",
-            Self::Moving => "moving about",
-            Self::Flows => "flows",
-            Self::Playing => "recording",
+            Self::Everywhere => "Everywhere",
+            Self::Navigation => "Navigation",
+            Self::Flows => "Overview and Flows",
+            Self::Playback => "Playback",
         }
     }
 
-    /// All, in the order of the help.
-    pub const ALL: [Self; 4] = [Self::Moving, Self::Flows, Self::Playing, Self::Everywhere];
+    /// Every scope, in the order of the help page.
+    pub const ALL: [Self; 4] = [Self::Navigation, Self::Flows, Self::Playback, Self::Everywhere];
 }
 
-/// One row of the table.
+/// A row of the table.
 #[derive(Debug)]
 pub struct Binding {
     /// The keys.
     pub keys: &'static [(KeyCode, KeyModifiers)],
-    /// The keys as the help shows them.
+    /// The keys as the help page shows them; empty: not shown.
     pub shown: &'static str,
     /// What they do.
     pub action: Action,
-    /// The same in words.
-    pub does: &'static str,
-    /// Where.
-    pub place: Place,
+    /// What they do, in words.
+    pub text: &'static str,
+    /// Where they work.
+    pub scope: Scope,
 }
 
 const NONE: KeyModifiers = KeyModifiers::NONE;
@@ -104,68 +104,68 @@ const fn row(
     keys: &'static [(KeyCode, KeyModifiers)],
     shown: &'static str,
     action: Action,
-    does: &'static str,
-    place: Place,
+    text: &'static str,
+    scope: Scope,
 ) -> Binding {
     Binding {
         keys,
         shown,
         action,
-        does,
-        place,
+        text,
+        scope,
     }
 }
 
-/// The table. Of two rows with the same key, the first one whose place fits counts.
+/// The table. If two rows share a key, the first whose scope applies wins.
 pub static TABLE: &[Binding] = &[
     row(
         &[key('j'), code(KeyCode::Down)],
         "j, Down",
         Action::Down,
         "down",
-        Place::Moving,
+        Scope::Navigation,
     ),
     row(
         &[key('k'), code(KeyCode::Up)],
         "k, Up",
         Action::Up,
         "up",
-        Place::Moving,
+        Scope::Navigation,
     ),
     row(
         &[code(KeyCode::PageDown), ctrl('d'), ctrl('f')],
         "PgDn, Ctrl-d",
         Action::PageDown,
-        "a page down",
-        Place::Moving,
+        "page down",
+        Scope::Navigation,
     ),
     row(
         &[code(KeyCode::PageUp), ctrl('u'), ctrl('b')],
         "PgUp, Ctrl-u",
         Action::PageUp,
-        "a page up",
-        Place::Moving,
+        "page up",
+        Scope::Navigation,
     ),
     row(
         &[key('g'), code(KeyCode::Home)],
         "g, Home",
         Action::Top,
-        "to the top",
-        Place::Moving,
+        "top",
+        Scope::Navigation,
     ),
     row(
         &[key('G'), code(KeyCode::End)],
         "G, End",
         Action::Bottom,
-        "to the bottom",
-        Place::Moving,
+        "bottom",
+        Scope::Navigation,
     ),
     row(
         &[code(KeyCode::Enter), key('l'), code(KeyCode::Right)],
         "Enter, l",
         Action::Open,
-        "look closer",
-        Place::Moving,
+        "open",
+        Scope::Navigation,
     ),
     row(
         &[
@@ -176,186 +176,180 @@ pub static TABLE: &[Binding] = &[
         ],
         "Esc, h",
         Action::Back,
-        "back; in the list: take the filter off",
-        Place::Moving,
+        "back; in Flows: clear the filter",
+        Scope::Navigation,
     ),
     row(
         &[key('/')],
         "/",
         Action::Filter,
-        "filter: words, port:30080 client:10.0.0.0/8 service:shop/web fate:dropped cause:ipvs drop:nf_hook !not",
-        Place::Flows,
+        "filter: any word, or port:30080 client:10.0.0.0/8 service:shop/web fate:dropped cause:ipvs drop:nf_hook; ! negates",
+        Scope::Flows,
     ),
     row(
         &[key('t')],
         "t",
-        Action::OnlyTrouble,
-        "only what went wrong, or everything",
-        Place::Flows,
+        Action::OnlyFailures,
+        "only failures, or all flows",
+        Scope::Flows,
     ),
     row(
         &[key('s')],
         "s",
         Action::Sort,
         "sort by the next column",
-        Place::Flows,
+        Scope::Flows,
     ),
-    row(
-        &[key('S')],
-        "S",
-        Action::Reverse,
-        "turn the order round",
-        Place::Flows,
-    ),
+    row(&[key('S')], "S", Action::Reverse, "reverse sort", Scope::Flows),
     row(
         &[key('f')],
         "f",
         Action::Follow,
-        "follow the newest",
-        Place::Flows,
+        "follow the newest flow",
+        Scope::Flows,
     ),
     row(
         &[key('n')],
         "n",
-        Action::NextTrouble,
-        "to the next flow below that went wrong",
-        Place::Flows,
+        Action::NextFailure,
+        "next failure",
+        Scope::Flows,
     ),
     row(
         &[key('N')],
         "N",
-        Action::PreviousTrouble,
-        "to the one above",
-        Place::Flows,
+        Action::PreviousFailure,
+        "previous failure",
+        Scope::Flows,
     ),
     row(
         &[key(' '), key('p')],
         "Space, p",
         Action::PlayToggle,
-        "stop or go on",
-        Place::Playing,
+        "play or pause",
+        Scope::Playback,
     ),
     row(
         &[key('>'), key('.')],
         ". >",
         Action::PlayForward,
-        "forward",
-        Place::Playing,
+        "seek forward",
+        Scope::Playback,
     ),
     row(
         &[key('<'), key(',')],
         ", <",
         Action::PlayBack,
-        "back",
-        Place::Playing,
+        "seek back",
+        Scope::Playback,
     ),
     row(
         &[key('0')],
         "0",
         Action::PlayBegin,
-        "to the beginning",
-        Place::Playing,
+        "go to the start",
+        Scope::Playback,
     ),
     row(
         &[key('+'), key('=')],
         "+",
         Action::PlayFaster,
-        "faster: 1x, 10x, as fast as it goes",
-        Place::Playing,
+        "faster: 1x, 10x, maximum speed",
+        Scope::Playback,
     ),
-    row(&[key('-')], "-", Action::PlaySlower, "slower", Place::Playing),
+    row(&[key('-')], "-", Action::PlaySlower, "slower", Scope::Playback),
     row(
         &[key('x')],
         "x",
-        Action::PlayTrouble,
-        "play up to the next flow that goes wrong",
-        Place::Playing,
+        Action::PlayToFailure,
+        "play to the next failure",
+        Scope::Playback,
     ),
     row(
         &[key('1')],
         "1 .. 5",
-        Action::View(0),
-        "overview, flows, one flow, drops, hooks",
-        Place::Everywhere,
+        Action::Tab(0),
+        "Overview, Flows, Flow, Drops, Hooks",
+        Scope::Everywhere,
     ),
-    row(&[key('2')], "", Action::View(1), "", Place::Everywhere),
-    row(&[key('3')], "", Action::View(2), "", Place::Everywhere),
-    row(&[key('4')], "", Action::View(3), "", Place::Everywhere),
-    row(&[key('5')], "", Action::View(4), "", Place::Everywhere),
+    row(&[key('2')], "", Action::Tab(1), "", Scope::Everywhere),
+    row(&[key('3')], "", Action::Tab(2), "", Scope::Everywhere),
+    row(&[key('4')], "", Action::Tab(3), "", Scope::Everywhere),
+    row(&[key('5')], "", Action::Tab(4), "", Scope::Everywhere),
     row(
         &[code(KeyCode::Tab)],
         "Tab",
-        Action::NextView,
-        "the next view",
-        Place::Everywhere,
+        Action::NextTab,
+        "next tab",
+        Scope::Everywhere,
     ),
     row(
         &[code(KeyCode::BackTab)],
         "Shift-Tab",
-        Action::PreviousView,
-        "the view before",
-        Place::Everywhere,
+        Action::PreviousTab,
+        "previous tab",
+        Scope::Everywhere,
     ),
     row(
         &[key(' '), key('p')],
         "Space, p",
-        Action::Pause,
-        "hold the screen still; tracing goes on",
-        Place::Everywhere,
+        Action::Freeze,
+        "freeze the screen; tracing continues",
+        Scope::Everywhere,
     ),
     row(
         &[key('e')],
         "e",
         Action::Export,
-        "write what is shown, all of it, to a file here",
-        Place::Everywhere,
+        "export this tab to a file in the current directory",
+        Scope::Everywhere,
     ),
     row(
         &[key('y')],
         "y",
         Action::Copy,
-        "copy the flow (to the terminal's clipboard)",
-        Place::Everywhere,
+        "copy the flow to the terminal's clipboard",
+        Scope::Everywhere,
     ),
     row(
         &[key('c')],
         "c",
-        Action::Clear,
-        "count anew (asks)",
-        Place::Everywhere,
+        Action::Reset,
+        "reset counters (confirms)",
+        Scope::Everywhere,
     ),
     row(
         &[ctrl('l')],
         "Ctrl-l",
         Action::Redraw,
-        "draw the screen anew",
-        Place::Everywhere,
+        "redraw the screen",
+        Scope::Everywhere,
     ),
     row(
         &[ctrl('z')],
         "Ctrl-z",
         Action::Suspend,
-        "to the shell; fg comes back",
-        Place::Everywhere,
+        "suspend; fg resumes",
+        Scope::Everywhere,
     ),
-    row(&[key('?')], "?", Action::Help, "this help", Place::Everywhere),
+    row(&[key('?')], "?", Action::Help, "help", Scope::Everywhere),
     row(
         &[key('q'), ctrl('c')],
         "q, Ctrl-c",
         Action::Quit,
-        "end",
-        Place::Everywhere,
+        "quit",
+        Scope::Everywhere,
     ),
 ];
 
-/// What a key does where it is pressed.
+/// What a key does in the scopes that apply.
 #[must_use]
-pub fn action(code: KeyCode, modifiers: KeyModifiers, in_place: impl Fn(Place) -> bool) -> Option<Action> {
-    // Shift is in the letter itself.
+pub fn action(code: KeyCode, modifiers: KeyModifiers, in_scope: impl Fn(Scope) -> bool) -> Option<Action> {
+    // Shift is part of the letter.
     let modifiers = modifiers & (KeyModifiers::CONTROL | KeyModifiers::ALT);
     let row = TABLE
         .iter()
-        .find(|row| in_place(row.place) && row.keys.contains(&(code, modifiers)))?;
+        .find(|row| in_scope(row.scope) && row.keys.contains(&(code, modifiers)))?;
     Some(row.action)
 }
 
@@ -364,12 +358,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_key_does_two_things_in_one_place() {
+    fn no_key_does_two_things_in_one_scope() {
         for (index, row) in TABLE.iter().enumerate() {
             for other in &TABLE[..index] {
                 let both = row.keys.iter().any(|key| other.keys.contains(key));
                 assert!(
-                    !both || other.place != row.place,
+                    !both || other.scope != row.scope,
                     "{} and {}",
                     row.shown,
                     other.shown
@@ -379,13 +373,13 @@ mod tests {
     }
 
     #[test]
-    fn what_has_a_place_of_its_own_comes_first() {
+    fn playback_keys_win_during_playback() {
         let space = |is_playing| {
-            action(KeyCode::Char(' '), NONE, |place| {
-                place == Place::Everywhere || is_playing && place == Place::Playing
+            action(KeyCode::Char(' '), NONE, |scope| {
+                scope == Scope::Everywhere || is_playing && scope == Scope::Playback
             })
         };
-        assert_eq!(space(false), Some(Action::Pause));
+        assert_eq!(space(false), Some(Action::Freeze));
         assert_eq!(space(true), Some(Action::PlayToggle));
     }
 }

@@ -1,20 +1,20 @@
-//! The list of flows, sorted and filtered, without ever going over all of them at once: what is new is merged in, and
-//! after a change of order or filter the rows are gone through piece by piece, the newest first.
+//! The sorted and filtered list of flows, built without ever scanning all of them at once: updates are merged in, and
+//! after a change of order or filter the rows are scanned in parts, newest first.
 
 use std::ops::Range;
 
 use super::{filter::Filter, names::Names, row::Row, store::Store, totals};
 
-/// So many rows are looked at for one frame: with a million rows, these take some 10 ms.
-pub const PIECE: u64 = 30_000;
+/// How many rows are scanned for one frame: with a million rows kept, they take about 10 ms.
+pub const ROWS_PER_FRAME: u64 = 30_000;
 
-/// What flows are sorted by.
+/// A column of the list, and of its order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Column {
-    /// When the first SYN came.
+    /// When the first SYN arrived.
     #[default]
     Time,
-    /// How bad the fate is.
+    /// The fate, worst first, failures before others.
     Fate,
     /// The client's address.
     Client,
@@ -26,14 +26,14 @@ pub enum Column {
     Cause,
     /// SYNs on the wire.
     Syns,
-    /// Time until it was connected.
+    /// Time to connect.
     Connect,
     /// Time lost.
     Lost,
 }
 
 impl Column {
-    /// All, in the order of the screen.
+    /// Every column, in the order of the screen.
     pub const ALL: [Self; 9] = [
         Self::Time,
         Self::Fate,
@@ -46,14 +46,14 @@ impl Column {
         Self::Cause,
     ];
 
-    /// The column behind it.
+    /// The next column.
     #[must_use]
     pub fn next(self) -> Self {
         let place = Self::ALL.iter().position(|&column| column == self).unwrap_or(0);
         Self::ALL[(place + 1) % Self::ALL.len()]
     }
 
-    /// What stands above it.
+    /// The heading.
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
@@ -65,11 +65,11 @@ impl Column {
             Self::Cause => "cause",
             Self::Syns => "SYNs",
             Self::Connect => "connect",
-            Self::Lost => "lost",
+            Self::Lost => "time lost",
         }
     }
 
-    /// Is the last of them the most interesting?
+    /// Are the largest values the most interesting?
     #[must_use]
     pub const fn is_descending(self) -> bool {
         matches!(self, Self::Time | Self::Syns | Self::Connect | Self::Lost)
@@ -89,7 +89,7 @@ impl Column {
         };
         match self {
             Self::Time => (row.start_ns, row.id),
-            Self::Fate => (totals::rank(row.fate) as u64, 0),
+            Self::Fate => (totals::rank(row.fate) as u64, u64::from(!row.is_failure())),
             Self::Client => match row.client.ip() {
                 std::net::IpAddr::V4(ip) => (0, u64::from(ip.to_bits()) << 16 | u64::from(row.client_port)),
                 std::net::IpAddr::V6(ip) => {
@@ -110,7 +110,7 @@ impl Column {
 
 type Key = (u64, u64);
 
-/// A row in the list: what it is sorted by, and its number.
+/// A row of the list: its sort key and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     key: Key,
@@ -118,40 +118,40 @@ pub struct Entry {
     pub number: u64,
 }
 
-/// See the module. Entries are kept in ascending order, and read backwards when that is wanted.
+/// The list. Entries are kept in ascending order and read backwards if the order is descending.
 #[derive(Debug, Default)]
 pub struct List {
-    /// What flows are sorted by.
+    /// The column that flows are sorted by.
     pub column: Column,
-    /// The last first?
+    /// Are the largest first?
     pub is_descending: bool,
     filter: Filter,
     entries: Vec<Entry>,
-    /// Entries to be merged in, and those to be taken out.
-    fresh: Vec<Entry>,
-    gone: Vec<Entry>,
+    /// Entries to merge in, and entries to take out.
+    added: Vec<Entry>,
+    removed: Vec<Entry>,
     spare: Vec<Entry>,
-    /// Rows that were not looked at yet since order or filter changed.
-    left: Range<u64>,
+    /// Rows not scanned yet since order or filter changed.
+    unscanned: Range<u64>,
 }
 
 impl List {
-    /// How many rows are in it.
+    /// How many rows are listed.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Is it empty?
+    /// Is no row listed?
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Rows that are still to be looked at.
+    /// How many rows are still to be scanned.
     #[must_use]
-    pub fn left(&self) -> u64 {
-        self.left.end.saturating_sub(self.left.start)
+    pub fn unscanned(&self) -> u64 {
+        self.unscanned.end.saturating_sub(self.unscanned.start)
     }
 
     /// The filter.
@@ -160,7 +160,7 @@ impl List {
         &self.filter
     }
 
-    /// The row at a place of the screen's order.
+    /// The number of the row at a place on the screen.
     #[must_use]
     pub fn at(&self, place: usize) -> Option<u64> {
         let place = if self.is_descending {
@@ -171,7 +171,7 @@ impl List {
         self.entries.get(place).map(|entry| entry.number)
     }
 
-    /// The place of a row in the screen's order; where it would be, if it is not there.
+    /// The place of a row on the screen; as an error the place where it would be.
     pub fn place(&self, number: u64, row: &Row, names: &Names) -> Result<usize, usize> {
         let entry = self.entry(number, row, names);
         let found = self.entries.binary_search(&entry);
@@ -192,71 +192,75 @@ impl List {
         }
     }
 
-    /// Something new is told of a row; `before` is what was told last.
+    /// Adds a row, or replaces it where `before` is what it was.
     pub fn put(&mut self, number: u64, before: Option<&Row>, row: &Row, names: &Names) {
-        if self.left.contains(&number) {
+        if self.unscanned.contains(&number) {
             return;
         }
-        if let Some(before) = before.filter(|before| self.filter.wants(before, names)) {
-            self.gone.push(self.entry(number, before, names));
+        if let Some(before) = before.filter(|before| self.filter.matches(before, names)) {
+            self.removed.push(self.entry(number, before, names));
         }
-        if self.filter.wants(row, names) {
-            self.fresh.push(self.entry(number, row, names));
+        if self.filter.matches(row, names) {
+            self.added.push(self.entry(number, row, names));
         }
     }
 
-    /// Another order, or another filter.
-    pub fn start_over(&mut self, filter: Option<Filter>, store: &Store) {
+    /// Starts over after a change of order or filter.
+    pub fn rebuild(&mut self, filter: Option<Filter>, store: &Store) {
         if let Some(filter) = filter {
             self.filter = filter;
         }
         self.entries.clear();
-        self.fresh.clear();
-        self.gone.clear();
-        self.left = store.numbers();
+        self.added.clear();
+        self.removed.clear();
+        self.unscanned = store.numbers();
     }
 
-    /// Rows before this one are forgotten.
+    /// Removes the rows before this one.
     pub fn forget(&mut self, first: u64) {
-        for entries in [&mut self.entries, &mut self.fresh, &mut self.gone] {
+        for entries in [&mut self.entries, &mut self.added, &mut self.removed] {
             entries.retain(|entry| entry.number >= first);
         }
-        self.left.start = self.left.start.max(first).min(self.left.end);
+        self.unscanned.start = self.unscanned.start.max(first).min(self.unscanned.end);
     }
 
-    /// Takes in what is new, and a piece of what is left to be looked at.
+    /// Merges updates in, and scans the next rows.
     pub fn refresh(&mut self, store: &Store, names: &Names) {
-        let from = self.left.end.saturating_sub(PIECE).max(self.left.start);
-        for number in from..self.left.end.max(from) {
+        let from = self
+            .unscanned
+            .end
+            .saturating_sub(ROWS_PER_FRAME)
+            .max(self.unscanned.start);
+        for number in from..self.unscanned.end.max(from) {
             if let Some(row) = store.now(number)
-                && self.filter.wants(row, names)
+                && self.filter.matches(row, names)
             {
-                self.fresh.push(self.entry(number, row, names));
+                self.added.push(self.entry(number, row, names));
             }
         }
-        self.left.end = from.max(self.left.start);
+        self.unscanned.end = from.max(self.unscanned.start);
         self.merge();
     }
 
     fn merge(&mut self) {
-        if self.fresh.is_empty() && self.gone.is_empty() {
+        if self.added.is_empty() && self.removed.is_empty() {
             return;
         }
-        self.fresh.sort_unstable();
-        self.gone.sort_unstable();
-        let is_behind = match (self.entries.last(), self.fresh.first()) {
+        self.added.sort_unstable();
+        self.removed.sort_unstable();
+        let is_behind = match (self.entries.last(), self.added.first()) {
             (Some(last), Some(first)) => last < first,
             _ => true,
         };
-        if self.gone.is_empty() && is_behind {
-            self.entries.append(&mut self.fresh);
+        if self.removed.is_empty() && is_behind {
+            self.entries.append(&mut self.added);
             self.entries.dedup();
             return;
         }
         self.spare.clear();
-        self.spare.reserve(self.entries.len() + self.fresh.len());
-        let (mut old, mut new, mut gone) = (&self.entries[..], &self.fresh[..], &self.gone[..]);
-        // What is told of again and again between two frames comes and goes: it is there if it came once more.
+        self.spare.reserve(self.entries.len() + self.added.len());
+        let (mut old, mut new, mut gone) = (&self.entries[..], &self.added[..], &self.removed[..]);
+        // A row updated several times between two frames was added and removed: it stays if it was added once more.
         while let Some(entry) = old.first().into_iter().chain(new.first()).min().copied() {
             take_before(&mut gone, entry);
             let came = take(&mut old, entry) + take(&mut new, entry);
@@ -265,19 +269,19 @@ impl List {
             }
         }
         std::mem::swap(&mut self.entries, &mut self.spare);
-        self.fresh.clear();
-        self.gone.clear();
+        self.added.clear();
+        self.removed.clear();
     }
 }
 
-/// Takes all entries like this one from the front, and gives how many.
+/// Removes all entries equal to this one from the front; returns how many.
 fn take(entries: &mut &[Entry], entry: Entry) -> usize {
     let count = entries.iter().take_while(|other| **other == entry).count();
     *entries = &entries[count..];
     count
 }
 
-/// Takes all entries before this one from the front.
+/// Removes all entries before this one from the front.
 fn take_before(entries: &mut &[Entry], entry: Entry) {
     let count = entries.iter().take_while(|other| **other < entry).count();
     *entries = &entries[count..];

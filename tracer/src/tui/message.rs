@@ -1,124 +1,117 @@
-//! What the model is told, and what it wants done.
+//! Messages to the model, and the commands it returns.
 
-use jiff::Timestamp;
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 
-use super::row::Told;
+use super::flow_update::FlowUpdate;
 use crate::finding::{clock::Clock, costs::Costs, hook_state::HookState};
 
-/// Something happened.
+/// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Msg {
-    /// Tracing, or a recording, begins.
+    /// Tracing, or a recording, starts.
     Start {
-        /// Where.
+        /// The host's name.
         host: String,
-        /// On which kernel.
+        /// The kernel's release.
         kernel: String,
-        /// How many ports are followed.
+        /// How many ports are traced.
         ports: usize,
-        /// What the command line chose to be shown, in the words of the filter; empty if everything.
-        only: String,
+        /// The command line's selection, in the words of the filter; empty if everything is shown.
+        selection: String,
         /// The hooks.
         hooks: Vec<HookState>,
-        /// From the kernel's clock to that on the wall.
+        /// Turns the kernel's monotonic time into wall-clock time.
         clock: Clock,
     },
     /// A flow's fate is known, or has changed.
-    Flow(Box<Told>),
-    /// Hooks changed their state, and why.
+    Flow(Box<FlowUpdate>),
+    /// Hooks changed their state.
     Hooks {
-        /// Why.
+        /// Why they changed.
         why: String,
-        /// Those that changed.
+        /// The hooks that changed.
         hooks: Vec<HookState>,
     },
-    /// Records that were lost so far, by hook.
+    /// Records lost so far, by hook.
     Lost(Vec<(String, u64)>),
-    /// Records that came so far; once a second.
+    /// Records received so far; sent once a second.
     Records(u64),
-    /// What the hooks cost in the last second.
+    /// CPU time of the hooks in the last second.
     Costs(Costs),
-    /// The kernel's monotonic clock.
+    /// The kernel's monotonic clock, nanoseconds.
     Now(u64),
-    /// Something that would have gone to stderr.
-    Said(String),
-    /// Something to be read once.
+    /// A line for stderr: shown now, and printed once the terminal is released.
+    Log(String),
+    /// A line that is only shown.
     Notice(String),
-    /// There is no more.
+    /// Tracing ended.
     Ended,
-    /// How a recording is played.
+    /// The state of playback.
     Playing(Playing),
-    /// The flow that was looked for.
+    /// The failure that playback searched for: the flow's number.
     Found(u64),
-    /// All that was told is told anew: a recording begins from its start.
+    /// The recording is read from its start again: forget all flows.
     Rewound,
     /// A key was pressed.
     Key(KeyCode, KeyModifiers),
     /// Text was pasted.
     Pasted(String),
-    /// The screen's size.
+    /// The screen's new size: columns, lines.
     Size(u16, u16),
     /// A frame is about to be drawn.
     Frame,
 }
 
-/// How a recording is played.
+/// The state of playback.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Playing {
-    /// The first moment, monotonic nanoseconds.
+    /// Start of the recording, monotonic nanoseconds.
     pub begin_ns: u64,
-    /// The last one.
+    /// End of the recording, monotonic nanoseconds.
     pub end_ns: u64,
-    /// Where it is.
+    /// The current position, monotonic nanoseconds.
     pub now_ns: u64,
-    /// So many times as fast as it was; 0: as fast as it goes.
+    /// Multiple of real time; 0: as fast as possible.
     pub speed: u32,
-    /// Does it stand still?
+    /// Is playback stopped?
     pub is_paused: bool,
-    /// Is it on its way to a place that was asked for?
+    /// Is it on its way to a position the user chose?
     pub is_seeking: bool,
-    /// Moments at which flows that went wrong began, as far as that is known.
-    pub troubles: Vec<u64>,
+    /// When failed flows started, as far as known; monotonic nanoseconds.
+    pub failures: Vec<u64>,
 }
 
-/// Something is to be done.
+/// What the screen must do for the model.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// End.
+    /// Quit.
     Quit,
-    /// Stop, as by Ctrl-Z.
+    /// Stop the process, as Ctrl-Z does.
     Suspend,
-    /// Draw everything anew.
+    /// Redraw the whole screen.
     Redraw,
-    /// To the clipboard, by way of the terminal.
+    /// Copy to the terminal's clipboard.
     Copy(String),
-    /// To a file whose name has this in it.
+    /// Write to a file.
     Export {
-        /// What it is.
+        /// Part of the file's name.
         what: &'static str,
         /// The text.
         text: String,
     },
-    /// Play the recording otherwise.
+    /// Control playback.
     Play(Play),
 }
 
-/// How the recording is to be played.
+/// A change of playback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Play {
-    /// Stop or go on.
+    /// Stop or continue.
     Toggle,
-    /// So many times as fast as it was; 0: as fast as it goes.
+    /// Set the multiple of real time; 0: as fast as possible.
     Speed(u32),
-    /// From this moment on.
+    /// Go to this position, monotonic nanoseconds.
     Seek(u64),
-    /// Up to the next flow that went wrong.
-    NextTrouble,
-}
-
-/// A moment on the wall.
-#[must_use]
-pub fn wall(clock: Option<&Clock>, ns: u64) -> Option<Timestamp> {
-    clock.map(|clock| clock.at(ns))
+    /// Play up to the next failure.
+    NextFailure,
 }

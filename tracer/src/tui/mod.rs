@@ -1,11 +1,13 @@
-//! The terminal user interface: what dies, why, and the way of each flow through the kernel.
+//! The terminal user interface: failures, their causes, and the path of each flow through the kernel.
 //!
-//! [`model::Model`] is fed with messages ([`message::Msg`]) by [`update::update`], which answers with commands, and
-//! drawn by [`view::view`]. These do no input or output and know of no clock: live tracing, a recording and a test send
-//! the same messages. [`screen`] owns the terminal.
+//! [`update::update`] applies messages ([`message::Msg`]) to [`model::Model`] and returns commands; [`view::view`] draws
+//! the model. They do no I/O and read no clock: live tracing, replay and tests send the same messages. [`screen`] owns
+//! the terminal.
 
 pub mod export;
 pub mod filter;
+pub mod flow_detail;
+pub mod flow_update;
 pub mod keys;
 pub mod list;
 pub mod message;
@@ -16,7 +18,6 @@ pub mod playback;
 pub mod row;
 pub mod screen;
 pub mod store;
-pub mod story;
 pub mod text;
 pub mod theme;
 pub mod totals;

@@ -1,4 +1,4 @@
-//! What the screen shows, and where in it the user is.
+//! What the screen shows, and where the user is in it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tracer_common::hook::Hook;
 
 use super::{
+    filter::Filter,
     list::{Column, List},
     message::Playing,
     names::{Name, Names},
@@ -23,27 +24,27 @@ use crate::{
     },
 };
 
-/// The views.
+/// The tabs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum At {
-    /// What is going wrong, at a glance.
+pub enum Tab {
+    /// Outcomes, causes and services at a glance.
     #[default]
     Overview,
     /// All flows.
     Flows,
     /// One flow.
     Flow,
-    /// Where packets are discarded.
+    /// Where packets are dropped.
     Drops,
-    /// Where tracer looks.
+    /// The hooks and their state.
     Hooks,
 }
 
-impl At {
-    /// All, in order.
+impl Tab {
+    /// Every tab, in the order of the screen.
     pub const ALL: [Self; 5] = [Self::Overview, Self::Flows, Self::Flow, Self::Drops, Self::Hooks];
 
-    /// Its name.
+    /// The title.
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
@@ -56,7 +57,7 @@ impl At {
     }
 }
 
-/// A place in a list, and the first one that is shown.
+/// The selected place in a list, and the first one on the screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     /// The selected place.
@@ -66,7 +67,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Keeps it inside the list, and the selected place on the screen.
+    /// Keeps the selected place inside the list and on the screen.
     pub fn settle(&mut self, length: usize, height: usize) {
         let height = height.max(1);
         self.place = self.place.min(length.saturating_sub(1));
@@ -79,7 +80,7 @@ impl Cursor {
     }
 }
 
-/// What stands in the overview and can be looked into.
+/// A line of the overview that can be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item {
     /// A cause.
@@ -88,18 +89,18 @@ pub enum Item {
     Service(Name),
 }
 
-/// What is shown while the screen stands still.
+/// What is shown while the screen is frozen.
 #[derive(Debug)]
 pub struct Frozen {
-    /// The counts.
+    /// The totals.
     pub totals: Totals,
-    /// The moment.
+    /// The time at which it was frozen, monotonic nanoseconds.
     pub now_ns: u64,
-    /// How many flows were told of by then.
+    /// How many flows were reported by then.
     pub flows: u64,
 }
 
-/// How wide texts of the table were at most so far, columns of the screen.
+/// The widest texts of the flow table so far, in columns of the screen.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Widest {
     /// The clients' addresses.
@@ -111,7 +112,7 @@ pub struct Widest {
 }
 
 impl Widest {
-    /// What this column needs: its heading too, and the arrow behind that.
+    /// The width of a column: its widest text, or its heading with the sort arrow.
     #[must_use]
     pub fn of(self, column: Column) -> u16 {
         let text = match column {
@@ -124,77 +125,74 @@ impl Widest {
     }
 }
 
-/// See the module.
+/// The state of the screen.
 #[derive(Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "switches that have nothing to do with each other"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct Model {
-    /// How things look.
+    /// Colours and signs.
     pub theme: Theme,
     /// Columns and lines of the screen.
     pub size: (u16, u16),
-    /// The view.
-    pub at: At,
-    /// Is the help shown, and from which line on?
+    /// The open tab.
+    pub tab: Tab,
+    /// The first line of the help on the screen, while it is open.
     pub help: Option<usize>,
-    /// The filter while it is being typed.
+    /// The filter while it is edited.
     pub typing: Option<String>,
     /// The filter.
     pub filter: String,
-    /// Only what went wrong?
-    pub only_trouble: bool,
+    /// Are only failures listed?
+    pub only_failures: bool,
 
-    /// The flows.
+    /// The flows that are kept.
     pub store: Store,
     /// Their texts.
     pub names: Names,
-    /// Their counts.
+    /// Totals over all flows, kept or not.
     pub totals: Totals,
-    /// How wide their texts are.
+    /// The widths of the flow table.
     pub widest: Widest,
-    /// Their order.
+    /// The flows that are listed, in order.
     pub list: List,
-    /// What is shown while the screen stands still.
+    /// What is shown while the screen is frozen.
     pub frozen: Option<Box<Frozen>>,
 
     /// The place in the list of flows, and the number of the row there.
     pub flows: Cursor,
     /// See `flows`.
     pub selected: Option<u64>,
-    /// The flow that was selected before a recording was played anew.
-    pub awaited: Option<u64>,
-    /// Is the newest always selected?
+    /// The flow to select again once a rewound recording reaches it.
+    pub reselect: Option<u64>,
+    /// Is the newest flow always selected?
     pub follows: bool,
     /// The place in the overview.
     pub overview: Cursor,
-    /// The place among the drops.
+    /// The place in the list of drops.
     pub drops: Cursor,
-    /// The place among the hooks.
+    /// The place in the list of hooks.
     pub hook: Cursor,
-    /// The flow that is looked at, and the first line of it on the screen.
+    /// The open flow, and its first line on the screen.
     pub flow: Option<u64>,
     /// See `flow`.
     pub flow_top: usize,
-    /// Flows that were left for an earlier one of the same port.
+    /// The flows from which the user went on to an earlier flow of the same port.
     pub trail: Vec<u64>,
 
-    /// The host, its kernel, and how many ports are followed.
+    /// The host, its kernel, and how many ports are traced.
     pub host: String,
     /// See `host`.
     pub kernel: String,
     /// See `host`.
     pub ports: usize,
-    /// What the command line chose to be shown, in the words of the filter; empty if everything.
-    pub only: String,
-    /// From the kernel's clock to that on the wall.
+    /// The command line's selection, in the words of the filter; empty if everything is shown.
+    pub selection: String,
+    /// Turns the kernel's monotonic time into wall-clock time.
     pub clock: Option<Clock>,
     /// The hooks.
     pub hooks: Vec<HookState>,
-    /// What they cost in the last second, once that is known.
+    /// Their CPU time in the last second, once known.
     pub costs: Option<Costs>,
-    /// Records in flows that were told of, by hook.
+    /// Records of decided flows, by hook.
     pub seen: HashMap<Hook, u64>,
     /// Records lost, by hook.
     pub lost: BTreeMap<String, u64>,
@@ -202,26 +200,26 @@ pub struct Model {
     pub records: u64,
     /// See `records`.
     pub rate: u64,
-    /// The kernel's monotonic clock.
+    /// The kernel's monotonic clock, nanoseconds.
     pub now_ns: u64,
-    /// What would have gone to stderr.
-    pub said: VecDeque<String>,
-    /// Something to be read once.
+    /// Lines for stderr, printed once the terminal is released.
+    pub log: VecDeque<String>,
+    /// A line shown in place of the keys.
     pub notice: Option<String>,
-    /// When tracer last said something there, monotonic nanoseconds.
-    pub noticed_ns: u64,
-    /// Was it asked to count anew? It must be asked twice.
-    pub asks_clear: bool,
-    /// How a recording is played.
+    /// Since when it is shown, monotonic nanoseconds.
+    pub notice_ns: u64,
+    /// Was the reset key pressed once? The second time confirms.
+    pub confirms_reset: bool,
+    /// The state of playback; `None` while tracing live.
     pub playing: Option<Playing>,
-    /// There is no more to come.
+    /// Has tracing ended?
     pub has_ended: bool,
-    /// Is there anything that the last frame did not show?
+    /// Has anything changed since the last frame?
     pub is_changed: bool,
 }
 
 impl Model {
-    /// An empty one.
+    /// A model without flows.
     #[must_use]
     pub fn new(theme: Theme, size: (u16, u16)) -> Self {
         let mut model = Self {
@@ -235,37 +233,37 @@ impl Model {
         model
     }
 
-    /// The counts that are shown.
+    /// The totals to show: frozen or current.
     #[must_use]
     pub fn shown(&self) -> &Totals {
         self.frozen.as_ref().map_or(&self.totals, |frozen| &frozen.totals)
     }
 
-    /// The moment that is shown.
+    /// The time to show, frozen or current; monotonic nanoseconds.
     #[must_use]
     pub fn shown_ns(&self) -> u64 {
         self.frozen.as_ref().map_or(self.now_ns, |frozen| frozen.now_ns)
     }
 
-    /// A moment on the wall.
+    /// The wall-clock time of a monotonic reading.
     #[must_use]
     pub fn wall(&self, ns: u64) -> Option<Timestamp> {
         self.clock.as_ref().map(|clock| clock.at(ns))
     }
 
-    /// Records lost at all hooks.
+    /// Lost records, all hooks together.
     #[must_use]
     pub fn lost_records(&self) -> u64 {
         self.lost.values().fold(0, |sum, lost| sum.saturating_add(*lost))
     }
 
-    /// Hooks in this state.
+    /// How many hooks are in this state.
     #[must_use]
     pub fn count_hooks(&self, state: State) -> usize {
         self.hooks.iter().filter(|hook| hook.state == state).count()
     }
 
-    /// What the overview lists: causes, then services.
+    /// The lines of the overview that can be opened: causes, then services.
     #[must_use]
     pub fn items(&self) -> Vec<Item> {
         let totals = self.shown();
@@ -274,13 +272,13 @@ impl Model {
         causes.chain(services).collect()
     }
 
-    /// The row that is selected in the list.
+    /// The row selected in the list of flows.
     #[must_use]
     pub fn selected_row(&self) -> Option<&Row> {
         self.store.row(self.selected?)
     }
 
-    /// The row of the flow that is looked at.
+    /// The row of the open flow.
     #[must_use]
     pub fn flow_row(&self) -> Option<&Row> {
         self.store.row(self.store.number(self.flow?)?)
@@ -292,23 +290,57 @@ impl Model {
         self.store.row(self.store.number(id)?)
     }
 
-    /// Lines above the view: tabs, health, and the time line of a recording.
+    /// Lines above the tab: titles, status, and the timeline of a recording.
     #[must_use]
     pub fn head_lines(&self) -> u16 {
         2 + u16::from(self.playing.is_some())
     }
 
-    /// Lines of the view.
+    /// Lines of the tab.
     #[must_use]
     pub fn body_lines(&self) -> usize {
         usize::from(self.size.1.saturating_sub(self.head_lines() + 1))
     }
 
-    /// Hooks, those that need looking at first.
+    /// The hooks, disabled ones first.
     #[must_use]
     pub fn sorted_hooks(&self) -> Vec<&HookState> {
         let mut hooks: Vec<&HookState> = self.hooks.iter().collect();
         hooks.sort_by_key(|hook| hook.state);
         hooks
+    }
+
+    /// Rebuilds the list of flows after a change of order or filter.
+    pub fn rebuild_list(&mut self) {
+        let text = self.typing.as_ref().unwrap_or(&self.filter);
+        let filter = Filter::parse(text, self.only_failures);
+        self.list.rebuild(Some(filter), &self.store);
+        self.flows = Cursor::default();
+    }
+
+    /// Freezes or unfreezes the screen.
+    pub fn set_frozen(&mut self, is_frozen: bool) {
+        self.store.freeze(is_frozen);
+        self.frozen = is_frozen.then(|| {
+            Box::new(Frozen {
+                totals: self.totals.clone(),
+                now_ns: self.now_ns,
+                flows: self.totals.all.flows(),
+            })
+        });
+    }
+
+    /// Forgets all flows and resets the counters.
+    pub fn reset(&mut self) {
+        self.store.clear();
+        self.totals = Totals::default();
+        self.seen.clear();
+        self.records = 0;
+        self.list.rebuild(None, &self.store);
+        if let Some(frozen) = &mut self.frozen {
+            frozen.totals = Totals::default();
+        }
+        (self.selected, self.reselect) = (None, None);
+        self.confirms_reset = false;
     }
 }

@@ -1,8 +1,8 @@
-//! Texts that many rows share, kept once.
+//! Interned texts: what many rows share is stored once.
 
 use std::{collections::HashMap, sync::Arc};
 
-/// A text that is kept in [`Names`].
+/// A text in [`Names`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(u32);
 
@@ -10,19 +10,19 @@ impl Name {
     /// No text.
     pub const NONE: Self = Self(0);
 
-    /// Is there none?
+    /// Is it no text?
     #[must_use]
     pub fn is_none(self) -> bool {
         self == Self::NONE
     }
 }
 
-/// So many texts are kept. Backends come and go; what is beyond this is shown as [`MANY`].
-const MOST: usize = 1 << 20;
-/// In place of a text that is not kept.
+/// How many texts are kept. Backends come and go; any further text is shown as [`MANY`].
+const MAX: usize = 1 << 20;
+/// Stands for every text that is not kept.
 const MANY: &str = "(too many to name)";
 
-/// See the module.
+/// The texts.
 #[derive(Debug)]
 pub struct Names {
     texts: Vec<Arc<str>>,
@@ -39,12 +39,12 @@ impl Default for Names {
 }
 
 impl Names {
-    /// Keeps a text.
+    /// Interns a text.
     pub fn keep(&mut self, text: &str) -> Name {
         if let Some(&number) = self.numbers.get(text) {
             return Name(number);
         }
-        let (Ok(number), true) = (u32::try_from(self.texts.len()), self.texts.len() < MOST) else {
+        let (Ok(number), true) = (u32::try_from(self.texts.len()), self.texts.len() < MAX) else {
             return Name(1);
         };
         let text: Arc<str> = Arc::from(text);

@@ -14,14 +14,14 @@ use crate::{
         totals::Totals,
     },
     tui::{
+        flow_update::FlowUpdate,
         message::Msg,
-        row,
         screen::{Screen, Steer},
         theme::Theme,
     },
 };
 
-/// Passes on to the screen what a live run finds out.
+/// Sends the events of a live run to the screen.
 pub struct ScreenObserver {
     theme: Theme,
     selection: Selection,
@@ -46,7 +46,7 @@ impl ScreenObserver {
         }
     }
 
-    /// What was shown, counted.
+    /// Totals of the flows that were shown.
     #[must_use]
     pub fn totals(&self) -> &Totals {
         &self.totals
@@ -54,24 +54,24 @@ impl ScreenObserver {
 
     fn send(&mut self) {
         if let Some(screen) = &self.screen {
-            screen.tell(self.messages.drain(..));
+            screen.send(self.messages.drain(..));
         }
     }
 }
 
-/// The message with which a run begins.
+/// The message that starts a run.
 pub(super) fn start(head: &Head, selection: &Selection) -> Msg {
     Msg::Start {
         host: head.host.clone(),
         kernel: head.kernel.clone(),
         ports: head.ports.len(),
-        only: selection.words(),
+        selection: selection.words(),
         hooks: head.hooks.clone(),
         clock: Clock::new(head.wall, head.monotonic_ns),
     }
 }
 
-/// Opens the screen; without a terminal that is an error which says what to do.
+/// Opens the screen. The error names the way out: `--plain`.
 pub(super) fn open(theme: Theme, steer: Option<Steer>) -> io::Result<Screen> {
     Screen::open(theme, steer).map_err(|error| {
         io::Error::new(
@@ -101,8 +101,8 @@ impl Observer for ScreenObserver {
     fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
         if self.selection.wants(finding) {
             self.totals.add(finding);
-            let shown = row::Told::of(finding, self.patience_ns);
-            self.messages.push(Msg::Flow(Box::new(shown)));
+            let update = FlowUpdate::of(finding, self.patience_ns);
+            self.messages.push(Msg::Flow(Box::new(update)));
         }
         Ok(())
     }
@@ -121,7 +121,7 @@ impl Observer for ScreenObserver {
         self.send();
         if let Some(screen) = &mut self.screen {
             screen.close();
-            // Nobody may be there to read it.
+            // stderr may be closed.
             let _ = writeln!(io::stderr(), "tracer: detaching hooks");
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! A recording on the screen: played at any speed, with a timeline to scrub on.
 //!
-//! A recording can only be read forwards. To go back, whoever replays it reads it from its beginning again, as fast as
-//! possible, up to the moment that is wanted ([`Player::rewind`]).
+//! A recording can only be read forwards. To go back, it is read again from the start, as fast as possible, up to the
+//! position that the user chose ([`Player::rewind`]).
 
 pub mod control;
 pub mod scan;
@@ -23,8 +23,9 @@ use crate::{
         totals::Totals,
     },
     tui::{
+        flow_update::FlowUpdate,
         message::{Msg, Play},
-        observer, row,
+        observer,
         screen::Screen,
         theme::Theme,
     },
@@ -33,7 +34,7 @@ use crate::{
 /// How often the screen is updated.
 const UPDATE: Duration = Duration::from_millis(60);
 
-/// Shows a recording and follows the user's wishes about where to play it.
+/// Shows a recording at the position and speed that the user chooses.
 pub struct Player {
     patience_ns: u64,
     selection: Selection,
@@ -42,20 +43,20 @@ pub struct Player {
     messages: Vec<Msg>,
     /// When the screen was last updated.
     updated: Instant,
-    /// The next failure, which the user looked for.
+    /// The failure that the user searched for.
     found: Option<u64>,
     records: u64,
     totals: Totals,
 }
 
 impl Player {
-    /// Opens the screen. `control` is where the recording is played.
+    /// Opens the screen. `control` holds position and speed.
     pub fn open(theme: Theme, selection: &Selection, control: Arc<Control>) -> io::Result<Self> {
         let steered = Arc::clone(&control);
         let steer = Box::new(move |play: Play| steered.steer(play));
         let screen = observer::open(theme, Some(steer))?;
-        screen.tell([Msg::Notice(
-            "this is all of it; 0 plays it from its start, x goes to the next trouble".to_owned(),
+        screen.send([Msg::Notice(
+            "end of the recording. 0: play from the start, x: next failure".to_owned(),
         )]);
         Ok(Self {
             patience_ns: 0,
@@ -70,16 +71,16 @@ impl Player {
         })
     }
 
-    /// Has the user, or a signal, ended it?
+    /// Did the user quit, or a signal arrive?
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.screen.is_over() || self.control.is_stopped()
     }
 
-    /// The recording was played to its end: waits until it is to be played again. Returns what was shown, counted.
+    /// Waits at the end of the recording until it is rewound. Returns the totals of the flows that were shown.
     pub fn wait_at_end(&mut self) -> Totals {
         if self.control.ended() {
-            let notice = "no flow goes wrong from there on".to_owned();
+            let notice = "no more failures in this recording".to_owned();
             self.messages.push(Msg::Notice(notice));
         }
         self.update(true);
@@ -90,7 +91,7 @@ impl Player {
         std::mem::take(&mut self.totals)
     }
 
-    /// The recording is read from its beginning again.
+    /// The recording is read from its start again.
     pub fn rewind(&mut self) {
         self.control.begin();
         self.totals = Totals::default();
@@ -110,14 +111,14 @@ impl Player {
         self.updated = Instant::now();
         self.messages.push(Msg::Records(self.records));
         self.messages.push(Msg::Playing(self.control.playing()));
-        self.screen.tell(self.messages.drain(..));
+        self.screen.send(self.messages.drain(..));
     }
 }
 
 impl Observer for Player {
     fn start(&mut self, head: &Head) -> io::Result<()> {
         self.patience_ns = head.patience_ns;
-        // Before all else, so that nothing of a recording is shown as if it happened now.
+        // First, so that the screen never takes a recording for a live run.
         self.messages.push(Msg::Playing(self.control.playing()));
         self.messages.push(observer::start(head, &self.selection));
         Ok(())
@@ -134,11 +135,11 @@ impl Observer for Player {
     fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
         if self.selection.wants(finding) {
             self.totals.add(finding);
-            if finding.is_failure() && self.control.found() {
+            if finding.is_failure() && self.control.stop_search() {
                 self.found = Some(finding.flow.id);
             }
-            let shown = row::Told::of(finding, self.patience_ns);
-            self.messages.push(Msg::Flow(Box::new(shown)));
+            let update = FlowUpdate::of(finding, self.patience_ns);
+            self.messages.push(Msg::Flow(Box::new(update)));
         }
         Ok(())
     }
@@ -176,7 +177,7 @@ impl Observer for Player {
         self.records = records;
     }
 
-    /// Waits until playback has reached this moment.
+    /// Waits until playback reaches this time.
     fn now(&mut self, now_ns: u64) -> io::Result<ControlFlow<()>> {
         loop {
             if self.is_over() {

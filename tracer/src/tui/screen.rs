@@ -1,5 +1,5 @@
-//! The model on a terminal: a thread of its own reads keys and draws, so that whoever tells of flows never waits for a
-//! slow terminal. A frame that comes too late is left out; nothing that was told is.
+//! The model on a terminal. A separate thread reads keys and draws, so that tracing never waits for a slow terminal: late
+//! frames are skipped, messages never.
 
 mod clipboard;
 mod stderr;
@@ -26,7 +26,7 @@ use ratatui::{
 use self::terminal::Terminal;
 use super::{
     message::{Command, Msg, Play},
-    model::{At, Model},
+    model::{Model, Tab},
     theme::Theme,
     update::update,
     view::view,
@@ -35,13 +35,13 @@ use super::{
 /// The least time between two frames: at most 15 a second.
 const FRAME: Duration = Duration::from_millis(67);
 
-/// How long the terminal may take to let go.
+/// How long the terminal may take to close.
 const LEAVE: Duration = Duration::from_secs(2);
 
-/// Takes wishes how a recording is to be played.
+/// Receives commands for playback.
 pub type Steer = Box<dyn Fn(Play) + Send>;
 
-/// See the module. Dropping it gives the terminal back.
+/// The screen. Dropping it releases the terminal.
 pub struct Screen {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -49,9 +49,9 @@ pub struct Screen {
 
 struct Shared {
     model: Mutex<Model>,
-    /// The user wants to end, or there is no terminal any more.
+    /// Did the user quit, or is the terminal gone?
     is_over: AtomicBool,
-    /// Nobody tells anything any more.
+    /// Is the run over?
     is_closing: AtomicBool,
 }
 
@@ -61,7 +61,7 @@ impl Shared {
     }
 }
 
-/// Whatever ends the thread: the others learn of it.
+/// Sets `is_over` however the thread ends.
 struct Over(Arc<Shared>);
 
 impl Drop for Over {
@@ -71,16 +71,16 @@ impl Drop for Over {
 }
 
 impl Screen {
-    /// Takes the terminal.
+    /// Opens the screen on the terminal.
     pub fn open(theme: Theme, steer: Option<Steer>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             model: Mutex::new(Model::new(theme, (0, 0))),
             is_over: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
         });
-        let teller = Arc::clone(&shared);
+        let on_line = Arc::clone(&shared);
         let terminal = Terminal::open(Arc::new(move |line: String| {
-            update(&mut teller.lock(), Msg::Said(line));
+            update(&mut on_line.lock(), Msg::Log(line));
         }))?;
         let over = Over(Arc::clone(&shared));
         let thread = thread::Builder::new().name("screen".to_owned()).spawn(move || {
@@ -92,12 +92,11 @@ impl Screen {
                 buffer: Buffer::default(),
             };
             if let Err(error) = reader.run() {
-                let said = format!("tracer: the screen ended: {error}");
-                update(&mut over.0.lock(), Msg::Said(said));
+                let line = format!("tracer: cannot draw the screen: {error}");
+                update(&mut over.0.lock(), Msg::Log(line));
             }
         })?;
-        // crossterm reads for ever from a terminal that goes away while it looks for keys: then only this one is left to
-        // tell of it. It ends with the process.
+        // crossterm never returns from reading a terminal that hangs up: this thread notices. It ends with the process.
         let gone = Over(Arc::clone(&shared));
         thread::Builder::new().name("hangup".to_owned()).spawn(move || {
             terminal::wait_until_gone();
@@ -109,28 +108,28 @@ impl Screen {
         })
     }
 
-    /// Tells the model.
-    pub fn tell(&self, messages: impl IntoIterator<Item = Msg>) {
+    /// Sends messages to the model.
+    pub fn send(&self, messages: impl IntoIterator<Item = Msg>) {
         let mut model = self.shared.lock();
         for message in messages {
-            // What it wants done follows keys only.
+            // Only keys return commands.
             update(&mut model, message);
         }
     }
 
-    /// Does the user want to end?
+    /// Did the user quit, or is the terminal gone?
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.shared.is_over.load(Ordering::Relaxed)
     }
 
-    /// Does the user look at the hooks?
+    /// Is the Hooks tab open?
     #[must_use]
     pub fn shows_hooks(&self) -> bool {
-        self.shared.lock().at == At::Hooks
+        self.shared.lock().tab == Tab::Hooks
     }
 
-    /// Gives the terminal back, and tells there what was said meanwhile.
+    /// Releases the terminal and prints the lines kept for stderr.
     pub fn close(&mut self) {
         self.shared.is_closing.store(true, Ordering::Relaxed);
         let Some(thread) = self.thread.take() else {
@@ -141,14 +140,14 @@ impl Screen {
             thread::sleep(Duration::from_millis(5));
         }
         if thread.is_finished() {
-            // If it has panicked, the panic has told why.
+            // A panic has already been printed.
             let _ = thread.join();
         } else {
-            // The terminal takes nothing any more.
-            terminal::give_back();
+            // The terminal is stuck.
+            terminal::release();
         }
-        for line in std::mem::take(&mut self.shared.lock().said) {
-            // Without a terminal there is nobody to tell.
+        for line in std::mem::take(&mut self.shared.lock().log) {
+            // stderr may be closed.
             let _ = writeln!(io::stderr(), "{}", super::text::clean(&line));
         }
     }
@@ -184,13 +183,13 @@ impl Reader<'_> {
                 self.draw()?;
                 drawn = Instant::now();
             } else if drawn.elapsed() >= FRAME {
-                // Nothing to draw: keys are waited for, and whoever tells is looked after now and then.
+                // Nothing changed: wait for keys for another frame.
                 drawn = Instant::now();
             }
         }
     }
 
-    /// Takes in all keys that were pressed; `false` ends.
+    /// Handles all pending keys; `false` quits.
     fn keys(&mut self) -> io::Result<bool> {
         loop {
             let message = match event::read()? {
@@ -201,7 +200,7 @@ impl Reader<'_> {
             };
             let commands = update(&mut self.shared.lock(), message);
             for command in commands {
-                if !self.obey(command)? {
+                if !self.execute(command)? {
                     return Ok(false);
                 }
             }
@@ -211,8 +210,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Does what is wanted; `false` ends.
-    fn obey(&mut self, command: Command) -> io::Result<bool> {
+    /// Executes a command; `false` quits.
+    fn execute(&mut self, command: Command) -> io::Result<bool> {
         match command {
             Command::Quit => {
                 self.shared.is_over.store(true, Ordering::Relaxed);
@@ -228,11 +227,11 @@ impl Reader<'_> {
             }
             Command::Copy(text) => clipboard::copy(&text)?,
             Command::Export { what, text } => {
-                let said = match export(what, &text) {
+                let line = match export(what, &text) {
                     Ok(path) => format!("wrote {path}"),
-                    Err(error) => format!("cannot write a file here: {error}"),
+                    Err(error) => format!("cannot write {what} to a file: {error}"),
                 };
-                update(&mut self.shared.lock(), Msg::Said(said));
+                update(&mut self.shared.lock(), Msg::Log(line));
             }
             Command::Play(play) => {
                 if let Some(steer) = &self.steer {
@@ -256,7 +255,7 @@ impl Reader<'_> {
             self.buffer = Buffer::empty(area);
         }
         {
-            // The terminal may be slow: nothing is written while the model is locked.
+            // The terminal may be slow: do not write to it while the model is locked.
             let mut model = self.shared.lock();
             if model.size != (size.width, size.height) {
                 update(&mut model, Msg::Size(size.width, size.height));
@@ -268,11 +267,11 @@ impl Reader<'_> {
     }
 }
 
-/// Writes a new file in the folder that tracer was started in.
+/// Writes a new file in the current directory.
 fn export(what: &str, text: &str) -> io::Result<String> {
     let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let path = format!("tracer-{what}-{time}.txt");
-    // It tells who connected: it is for its owner only.
+    // It names clients: only its owner may read it.
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -1,65 +1,65 @@
-//! The flows that are remembered: a row of each, and the stories of the last ones.
+//! The flows that are kept: a row of each, and the details of the latest.
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{row::Row, story::Story};
+use super::{flow_detail::FlowDetail, row::Row};
 
-/// So many flows are remembered.
-pub const MOST_ROWS: usize = 1_000_000;
-/// So many are forgotten at once when there are more: the oldest.
-const FORGET: usize = MOST_ROWS / 64;
-/// So many steps are remembered, of flows that went wrong and of all others. A step takes some 300 bytes.
-const MOST_STEPS: usize = 60_000;
+/// How many flows are kept.
+pub const MAX_ROWS: usize = 1_000_000;
+/// How many of the oldest are forgotten at once when there are more.
+const FORGET: usize = MAX_ROWS / 64;
+/// How many steps are kept of failures, and as many of all other flows. A step takes about 300 bytes.
+const MAX_STEPS: usize = 60_000;
 
-/// See the module. Rows stand in the order in which they were first told of, and have numbers from 0 up.
+/// Rows in the order in which they were first reported, numbered from 0.
 #[derive(Debug)]
 pub struct Store {
     rows: VecDeque<Row>,
-    /// The number of the first row that is left.
+    /// The number of the oldest row that is kept.
     first: u64,
-    /// Numbers of rows by flow.
+    /// Row numbers by flow.
     by_id: HashMap<u64, u64>,
-    /// While the screen stands still: rows as they were then, if they have changed since.
+    /// While the screen is frozen: rows that have changed since, as they were.
     frozen: Option<HashMap<u64, Row>>,
-    sick: Shelf,
-    sound: Shelf,
-    most: usize,
+    failures: Details,
+    others: Details,
+    capacity: usize,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self::new(MOST_ROWS)
+        Self::new(MAX_ROWS)
     }
 }
 
-/// Stories, the oldest first.
+/// A bounded cache of details; the oldest are evicted first.
 #[derive(Debug, Default)]
-struct Shelf {
-    stories: HashMap<u64, Story>,
+struct Details {
+    by_id: HashMap<u64, FlowDetail>,
     order: VecDeque<u64>,
     steps: usize,
 }
 
-impl Shelf {
-    fn put(&mut self, id: u64, story: Story) {
-        self.take(id);
-        self.steps += story.weight();
-        self.stories.insert(id, story);
+impl Details {
+    fn put(&mut self, id: u64, detail: FlowDetail) {
+        self.remove(id);
+        self.steps += detail.weight();
+        self.by_id.insert(id, detail);
         self.order.push_back(id);
-        while self.steps > MOST_STEPS {
+        while self.steps > MAX_STEPS {
             let Some(oldest) = self.order.pop_front() else {
                 break;
             };
-            if let Some(story) = self.stories.remove(&oldest) {
-                self.steps -= story.weight();
+            if let Some(detail) = self.by_id.remove(&oldest) {
+                self.steps -= detail.weight();
             }
         }
     }
 
-    fn take(&mut self, id: u64) {
-        if let Some(story) = self.stories.remove(&id) {
-            self.steps -= story.weight();
-            // A flow is told of again soon, if at all: it stands near the end.
+    fn remove(&mut self, id: u64) {
+        if let Some(detail) = self.by_id.remove(&id) {
+            self.steps -= detail.weight();
+            // A flow is reported again soon, if at all: it is near the end.
             if let Some(place) = self.order.iter().rposition(|&other| other == id) {
                 self.order.remove(place);
             }
@@ -67,56 +67,47 @@ impl Shelf {
     }
 }
 
-/// What putting a row did.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Put {
-    /// The row's number.
-    pub number: u64,
-    /// Is it one that was there?
-    pub was_there: bool,
-}
-
 impl Store {
-    /// One that remembers so many flows.
+    /// A store that keeps at most `capacity` flows.
     #[must_use]
-    pub fn new(most: usize) -> Self {
+    pub fn new(capacity: usize) -> Self {
         Self {
             rows: VecDeque::new(),
             first: 0,
             by_id: HashMap::new(),
             frozen: None,
-            sick: Shelf::default(),
-            sound: Shelf::default(),
-            most,
+            failures: Details::default(),
+            others: Details::default(),
+            capacity,
         }
     }
 
-    /// How many flows are remembered.
+    /// How many flows are kept.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Is none?
+    /// Are there none?
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// The numbers of the rows that are there.
+    /// The numbers of the rows that are kept.
     #[must_use]
     pub fn numbers(&self) -> std::ops::Range<u64> {
         self.first..self.first + self.rows.len() as u64
     }
 
-    /// The row as it is now.
+    /// The current row.
     #[must_use]
     pub fn now(&self, number: u64) -> Option<&Row> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
         self.rows.get(index)
     }
 
-    /// The row as the screen shows it.
+    /// The row to show: frozen or current.
     #[must_use]
     pub fn row(&self, number: u64) -> Option<&Row> {
         let frozen = self.frozen.as_ref().and_then(|frozen| frozen.get(&number));
@@ -132,20 +123,23 @@ impl Store {
             .filter(|&number| number >= self.first)
     }
 
-    /// The story of a flow, if it is still remembered.
+    /// The details of a flow, if they are still kept.
     #[must_use]
-    pub fn story(&self, id: u64) -> Option<&Story> {
-        self.sick.stories.get(&id).or_else(|| self.sound.stories.get(&id))
+    pub fn detail(&self, id: u64) -> Option<&FlowDetail> {
+        self.failures
+            .by_id
+            .get(&id)
+            .or_else(|| self.others.by_id.get(&id))
     }
 
-    /// Takes in what is told of a flow.
-    pub fn put(&mut self, row: Row, story: Story) -> Put {
-        if row.is_trouble() {
-            self.sound.take(row.id);
-            self.sick.put(row.id, story);
+    /// Adds or replaces a flow; returns the number of its row.
+    pub fn put(&mut self, row: Row, detail: FlowDetail) -> u64 {
+        if row.is_failure() {
+            self.others.remove(row.id);
+            self.failures.put(row.id, detail);
         } else {
-            self.sick.take(row.id);
-            self.sound.put(row.id, story);
+            self.failures.remove(row.id);
+            self.others.put(row.id, detail);
         }
         if let Some(number) = self.number(row.id) {
             let index = usize::try_from(number - self.first).unwrap_or(usize::MAX);
@@ -154,27 +148,21 @@ impl Store {
                     frozen.entry(number).or_insert(*place);
                 }
                 *place = row;
-                return Put {
-                    number,
-                    was_there: true,
-                };
+                return number;
             }
         }
         let number = self.first + self.rows.len() as u64;
         self.rows.push_back(row);
         self.by_id.insert(row.id, number);
-        Put {
-            number,
-            was_there: false,
-        }
+        number
     }
 
-    /// Forgets the oldest if there are too many; gives whether it did.
+    /// Forgets the oldest flows if there are too many; returns whether it did.
     pub fn forget(&mut self) -> bool {
-        if self.rows.len() <= self.most {
+        if self.rows.len() <= self.capacity {
             return false;
         }
-        for _ in 0..FORGET.min(self.most / 2 + 1) {
+        for _ in 0..FORGET.min(self.capacity / 2 + 1) {
             if let Some(row) = self.rows.pop_front() {
                 self.by_id.remove(&row.id);
                 self.first += 1;
@@ -183,17 +171,17 @@ impl Store {
         true
     }
 
-    /// The screen stands still from now on, or no more.
+    /// Keeps showing the rows as they are now, or stops doing so.
     pub fn freeze(&mut self, is_frozen: bool) {
         self.frozen = is_frozen.then(HashMap::new);
     }
 
-    /// Forgets everything.
+    /// Forgets all flows.
     pub fn clear(&mut self) {
         *self = Self {
             first: self.numbers().end,
             frozen: self.frozen.as_ref().map(|_| HashMap::new()),
-            ..Self::new(self.most)
+            ..Self::new(self.capacity)
         };
     }
 }

@@ -1,10 +1,10 @@
-//! Text for the screen: nothing that comes from outside may steer the terminal, and all of it must fit.
+//! Text for the screen: safe for the terminal, and cut or wrapped to fit.
 
 use std::{borrow::Cow, fmt::Write as _};
 
 use ratatui::text::Span;
 
-/// Shows what would steer the terminal, or turn the order of the text around, as an escape.
+/// Escapes control characters, and characters that change the direction of text.
 #[must_use]
 pub fn clean(text: &str) -> Cow<'_, str> {
     if !text.contains(is_harmful) {
@@ -28,7 +28,7 @@ fn is_harmful(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// How many columns a text takes.
+/// The width of a text in columns of the screen.
 #[must_use]
 pub fn width(text: &str) -> usize {
     if text.is_ascii() {
@@ -38,7 +38,7 @@ pub fn width(text: &str) -> usize {
     }
 }
 
-/// The text, or as much of its beginning as fits, with a mark that there is more.
+/// The text, or as much of its start as fits, with a mark at the cut.
 #[must_use]
 pub fn fit(text: &str, most: usize, more: &str) -> String {
     if width(text) <= most {
@@ -60,7 +60,7 @@ pub fn fit(text: &str, most: usize, more: &str) -> String {
     out
 }
 
-/// The text, or as much of its end as fits: of an address, the port tells most.
+/// The text, or as much of its end as fits: the port of an address matters most.
 #[must_use]
 pub fn fit_end(text: &str, most: usize, more: &str) -> String {
     let all = text.chars().count();
@@ -74,7 +74,7 @@ pub fn fit_end(text: &str, most: usize, more: &str) -> String {
     format!("{more}{end}")
 }
 
-/// Breaks a text at its spaces into lines that fit; what has no space is broken anywhere.
+/// Wraps a text at spaces; a word that is too long is broken anywhere.
 #[must_use]
 pub fn wrap(text: &str, most: usize) -> Vec<String> {
     let most = most.max(8);
@@ -104,7 +104,7 @@ pub fn wrap(text: &str, most: usize) -> Vec<String> {
     out
 }
 
-/// A count with its thousands apart.
+/// A number with thousands separated by spaces.
 #[must_use]
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -118,7 +118,14 @@ pub fn count(number: u64) -> String {
     out
 }
 
-/// A time that is given in microseconds, as people say it.
+/// A number and its noun in the right form: `1 flow`, `2 flows`.
+#[must_use]
+pub fn quantity(number: u64, one: &str, many: &str) -> String {
+    let noun = if number == 1 { one } else { many };
+    format!("{} {noun}", count(number))
+}
+
+/// A time in microseconds, in the unit that suits it.
 #[must_use]
 pub fn duration(micros: u64) -> String {
     match micros {
@@ -139,14 +146,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_from_outside_steers_the_terminal() {
+    fn control_characters_are_escaped() {
         assert_eq!(clean("shop/web"), "shop/web");
         assert_eq!(clean("a\x1b[2Jb\n\u{202e}c"), "a\\x1b[2Jb\\x0a\\u{202e}c");
         assert_eq!(clean("\u{9b}31m"), "\\x9b31m");
     }
 
     #[test]
-    fn what_does_not_fit_is_marked() {
+    fn cut_text_is_marked() {
         assert_eq!(fit("10.0.0.1:80", 20, "…"), "10.0.0.1:80");
         assert_eq!(fit("10.0.0.1:80", 5, "…"), "10.0…");
         assert_eq!(fit_end("[fd00::1]:30080", 8, "…"), "…]:30080");
@@ -155,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_wrapped_at_spaces_and_words_that_are_too_long_anywhere() {
+    fn text_wraps_at_spaces_and_long_words_anywhere() {
         assert_eq!(wrap("one two three", 8), ["one two", "three"]);
         assert_eq!(wrap("abcdefghijk", 8), ["abcdefgh", "ijk"]);
         assert_eq!(wrap("", 8), [""]);
@@ -163,8 +170,11 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_for_people() {
+    fn numbers_are_readable() {
         assert_eq!(count(1_234_567), "1 234 567");
+        assert_eq!(quantity(1, "flow", "flows"), "1 flow");
+        assert_eq!(quantity(0, "flow", "flows"), "0 flows");
+        assert_eq!(quantity(2_000, "flow", "flows"), "2 000 flows");
         assert_eq!(duration(950), "950 us");
         assert_eq!(duration(1_046_000), "1046 ms");
         assert_eq!(duration(65_000_000), "65 s");

@@ -1,25 +1,25 @@
-//! How things look: colours for what the terminal can show, and signs. Colour is never the only sign.
+//! Colours for what the terminal supports, and signs. Colour never carries meaning alone.
 
 use ratatui::style::{Color, Modifier, Style};
 
 use crate::flow::fate::Fate;
 
-/// How many colours there are.
+/// How many colours the terminal has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Depth {
-    /// None: bold, dim and reversed alone.
+    /// None: only bold, dim and reverse.
     #[default]
     Mono,
-    /// The sixteen of old terminals, as the user has set them.
+    /// 16, in the user's palette.
     Sixteen,
     /// 256.
     Many,
-    /// Any.
+    /// 24-bit.
     True,
 }
 
 impl Depth {
-    /// What a terminal can show, as it says in `TERM` and `COLORTERM`.
+    /// What `TERM` and `COLORTERM` promise.
     #[must_use]
     pub fn of_terminal(term: &str, colorterm: &str) -> Self {
         match term {
@@ -31,29 +31,29 @@ impl Depth {
     }
 }
 
-/// See the module.
+/// The look of the screen.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Theme {
-    /// How many colours there are.
+    /// How many colours the terminal has.
     pub depth: Depth,
-    /// Only signs of ASCII.
+    /// ASCII only?
     pub is_ascii: bool,
 }
 
 /// The signs.
 #[derive(Debug)]
 pub struct Signs {
-    /// There is more.
+    /// Marks cut text.
     pub more: &'static str,
-    /// Bars of growing height, the first of which is none.
+    /// Bars of growing height, the first empty.
     pub bars: &'static [&'static str; 9],
-    /// Lies between things.
+    /// A horizontal line.
     pub line: &'static str,
-    /// The selected one.
+    /// Marks the selected line.
     pub cursor: &'static str,
-    /// From here to there.
+    /// An arrow between two addresses.
     pub to: &'static str,
-    /// The packet goes in, the answer comes back, something else happens, the packet ends here.
+    /// A step of the request, of the reply, of neither, and the end of a packet.
     pub inward: &'static str,
     /// See `inward`.
     pub back: &'static str,
@@ -61,13 +61,13 @@ pub struct Signs {
     pub there: &'static str,
     /// See `inward`.
     pub end: &'static str,
-    /// A place where the packet is not.
+    /// A column of the ladder without a step.
     pub rail: &'static str,
-    /// Sorted upwards, and downwards.
+    /// Ascending and descending order.
     pub up: &'static str,
     /// See `up`.
     pub down: &'static str,
-    /// Part of a bar that is full, and one that is empty.
+    /// The full and the empty part of a progress bar.
     pub full: &'static str,
     /// See `full`.
     pub empty: &'static str,
@@ -107,7 +107,7 @@ static ASCII: Signs = Signs {
     empty: "-",
 };
 
-/// What a colour stands for. None is set for the ground, so that it fits light and dark terminals.
+/// What a colour stands for. The background is left alone, so that light and dark terminals both work.
 #[derive(Clone, Copy)]
 enum Tone {
     Good,
@@ -116,6 +116,9 @@ enum Tone {
     Odd,
     Key,
 }
+
+/// A fate, and whether the flow is a failure.
+pub type Outcome = (Fate, bool);
 
 impl Theme {
     /// The signs.
@@ -126,7 +129,7 @@ impl Theme {
 
     fn tone(self, tone: Tone) -> Style {
         let style = Style::new();
-        // Of middle brightness: they can be read on white and on black.
+        // Medium brightness: readable on white and on black.
         match self.depth {
             Depth::Mono => style,
             Depth::Sixteen => style.fg(match tone {
@@ -153,7 +156,7 @@ impl Theme {
         }
     }
 
-    /// A fate, by colour; in mono what went wrong is bold.
+    /// The style of a fate; without colours, failures are bold.
     #[must_use]
     pub fn fate(self, fate: Fate) -> Style {
         match fate {
@@ -165,7 +168,7 @@ impl Theme {
         }
     }
 
-    /// A fate, by sign.
+    /// The sign of a fate.
     #[must_use]
     pub fn fate_sign(self, fate: Fate) -> &'static str {
         match (fate, self.is_ascii) {
@@ -180,7 +183,26 @@ impl Theme {
         }
     }
 
-    /// What is of no great interest.
+    /// The style of a fate and whether it is a failure: an established flow may be one.
+    #[must_use]
+    pub fn outcome(self, (fate, is_failure): Outcome) -> Style {
+        match fate {
+            Fate::Established if is_failure => self.tone(Tone::Odd).add_modifier(Modifier::BOLD),
+            _ => self.fate(fate),
+        }
+    }
+
+    /// The sign of a fate and whether it is a failure.
+    #[must_use]
+    pub fn outcome_sign(self, (fate, is_failure): Outcome) -> &'static str {
+        match (fate, self.is_ascii) {
+            (Fate::Established, false) if is_failure => "≠",
+            (Fate::Established, true) if is_failure => "#",
+            _ => self.fate_sign(fate),
+        }
+    }
+
+    /// Unimportant text.
     #[must_use]
     pub fn dim(self) -> Style {
         Style::new().add_modifier(Modifier::DIM)
@@ -192,13 +214,13 @@ impl Theme {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
-    /// What is selected.
+    /// Selected text.
     #[must_use]
     pub fn selected(self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
-    /// A key that can be pressed.
+    /// A key.
     #[must_use]
     pub fn key(self) -> Style {
         self.tone(Tone::Key).add_modifier(Modifier::BOLD)

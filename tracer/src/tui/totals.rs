@@ -1,11 +1,8 @@
-//! Counts over all flows that were told of, remembered or not.
+//! Totals over all flows that were reported, kept or not.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{
-    names::Name,
-    row::{Row, is_trouble},
-};
+use super::{names::Name, row::Row};
 use crate::{diagnose::cause::Cause, flow::fate::Fate};
 
 /// How many fates there are.
@@ -19,14 +16,14 @@ pub const WORST_FIRST: [Fate; FATES] = [
     Fate::Pending,
     Fate::Established,
 ];
-/// Fates are counted by second for so long.
-const MOST_SECONDS: usize = 600;
-/// So many places and services are counted apart.
-const MOST_KEYS: usize = 10_000;
-/// A flow that never connected is held for as bad as one that lost so many microseconds, at least.
+/// For how many seconds fates are counted second by second.
+const MAX_SECONDS: usize = 600;
+/// How many drop sites and services are counted separately.
+const MAX_KEYS: usize = 10_000;
+/// In the order of causes, a flow that never connected counts as at least so many lost microseconds.
 const NEVER_US: u64 = 3_000_000;
 
-/// How bad a fate is: the place in [`WORST_FIRST`].
+/// The place of a fate in [`WORST_FIRST`].
 #[must_use]
 pub fn rank(fate: Fate) -> usize {
     WORST_FIRST
@@ -35,40 +32,40 @@ pub fn rank(fate: Fate) -> usize {
         .unwrap_or_default()
 }
 
-/// Flows of one kind, and what they cost.
+/// Totals over some flows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
     /// Flows by the rank of their fate.
     pub fates: [u64; FATES],
+    /// Failures, whatever their fate.
+    pub failures: u64,
     /// Time that clients lost, microseconds.
     pub lost_us: u64,
-    /// By how much they are bad: what is shown first.
+    /// What causes and services are sorted by.
     pub weight: u64,
-    /// When the last one began, monotonic nanoseconds.
+    /// When the latest flow started, monotonic nanoseconds.
     pub last_ns: u64,
 }
 
 impl Sum {
-    /// All flows.
+    /// How many flows.
     #[must_use]
     pub fn flows(&self) -> u64 {
         self.fates.iter().sum()
     }
 
-    /// Those with this fate.
+    /// How many flows have this fate.
     #[must_use]
     pub fn of(&self, fate: Fate) -> u64 {
         self.fates[rank(fate)]
     }
 
-    /// Those that went wrong.
+    /// How many flows connected to the wrong place.
     #[must_use]
-    pub fn troubled(&self) -> u64 {
-        WORST_FIRST
-            .iter()
-            .filter(|&&fate| is_trouble(fate))
-            .map(|&fate| self.of(fate))
-            .sum()
+    pub fn misdirected(&self) -> u64 {
+        let by_fate = WORST_FIRST.into_iter().filter(|fate| fate.is_bad());
+        let by_fate: u64 = by_fate.map(|fate| self.of(fate)).sum();
+        self.failures.saturating_sub(by_fate)
     }
 
     fn count(&mut self, row: &Row, sign: Sign) {
@@ -77,6 +74,7 @@ impl Sum {
             _ => u64::from(row.lost_us),
         };
         sign.apply(&mut self.fates[rank(row.fate)], 1);
+        sign.apply(&mut self.failures, row.is_failure().into());
         sign.apply(&mut self.lost_us, row.lost_us.into());
         sign.apply(&mut self.weight, weight);
         self.last_ns = self.last_ns.max(row.start_ns);
@@ -98,17 +96,17 @@ impl Sign {
     }
 }
 
-/// Where packets were discarded, and why.
+/// Totals of one drop site.
 #[derive(Clone, Debug, Default)]
 pub struct Drops {
     /// The flows.
     pub sum: Sum,
-    /// Their causes, with how many flows have which.
+    /// How many flows have which cause.
     pub causes: BTreeMap<Cause, u64>,
 }
 
 impl Drops {
-    /// The causes, the most frequent first.
+    /// The causes, most frequent first.
     #[must_use]
     pub fn causes(&self) -> Vec<(Cause, u64)> {
         let mut out: Vec<_> = self
@@ -122,7 +120,7 @@ impl Drops {
     }
 }
 
-/// See the module.
+/// The totals.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
     /// All flows.
@@ -133,7 +131,7 @@ pub struct Totals {
     pub services: BTreeMap<Name, Sum>,
     /// By function, reason and rule ([`Row::site`]).
     pub drops: BTreeMap<Name, Drops>,
-    /// Fates by the second in which the flow began.
+    /// Fates by the second in which the flow started.
     seconds: VecDeque<[u32; FATES]>,
     /// The first of these seconds.
     first_second: u64,
@@ -145,8 +143,8 @@ impl Totals {
         self.count(row, Sign::More);
     }
 
-    /// Takes back what was counted for a flow: something else is told of it now.
-    pub fn take(&mut self, row: &Row) {
+    /// Uncounts a flow that changed.
+    pub fn remove(&mut self, row: &Row) {
         self.count(row, Sign::Less);
     }
 
@@ -155,11 +153,13 @@ impl Totals {
         if let Some(cause) = row.cause {
             self.causes.entry(cause).or_default().count(row, sign);
         }
-        if self.services.len() < MOST_KEYS || self.services.contains_key(&row.service) {
+        if self.services.len() < MAX_KEYS || self.services.contains_key(&row.service) {
             self.services.entry(row.service).or_default().count(row, sign);
         }
-        if !row.site.is_none() && (self.drops.len() < MOST_KEYS || self.drops.contains_key(&row.site)) {
-            let drops = self.drops.entry(row.site).or_default();
+        if !row.drop_site.is_none()
+            && (self.drops.len() < MAX_KEYS || self.drops.contains_key(&row.drop_site))
+        {
+            let drops = self.drops.entry(row.drop_site).or_default();
             drops.sum.count(row, sign);
             if let Some(cause) = row.cause {
                 sign.apply(drops.causes.entry(cause).or_default(), 1);
@@ -173,8 +173,8 @@ impl Totals {
         if self.seconds.is_empty() {
             self.first_second = second;
         }
-        // A flow that went wrong is told of later than those that began after it.
-        while second < self.first_second && self.seconds.len() < MOST_SECONDS {
+        // A failure is reported later than flows that started after it.
+        while second < self.first_second && self.seconds.len() < MAX_SECONDS {
             self.seconds.push_front([0; FATES]);
             self.first_second -= 1;
         }
@@ -182,7 +182,7 @@ impl Totals {
             return;
         }
         let past_end = (second - self.first_second + 1).saturating_sub(self.seconds.len() as u64);
-        if past_end > MOST_SECONDS as u64 {
+        if past_end > MAX_SECONDS as u64 {
             self.seconds.clear();
             self.first_second = second;
             self.seconds.push_back([0; FATES]);
@@ -191,7 +191,7 @@ impl Totals {
                 self.seconds.push_back([0; FATES]);
             }
         }
-        while self.seconds.len() > MOST_SECONDS {
+        while self.seconds.len() > MAX_SECONDS {
             self.seconds.pop_front();
             self.first_second += 1;
         }
@@ -205,14 +205,14 @@ impl Totals {
         }
     }
 
-    /// For how many seconds fates are counted by this moment, as far as any were.
+    /// The seconds from the first flow to this time; 0 without flows.
     #[must_use]
     pub fn age(&self, now_ns: u64) -> u64 {
         let since_first = (now_ns / 1_000_000_000).saturating_sub(self.first_second) + 1;
         if self.seconds.is_empty() { 0 } else { since_first }
     }
 
-    /// Flows of a fate in so many spans of as many seconds, the last of which ends now.
+    /// How many flows have a fate in each of the last `spans` spans of so many seconds, the newest last.
     #[must_use]
     pub fn spans(&self, fate: Fate, now_ns: u64, spans: usize, seconds: u64) -> Vec<u64> {
         let mut out = vec![0; spans];
@@ -233,7 +233,7 @@ impl Totals {
         out
     }
 
-    /// Causes, the worst first.
+    /// The causes, worst first.
     #[must_use]
     pub fn causes(&self) -> Vec<(Cause, &Sum)> {
         let mut out: Vec<_> = self
@@ -246,7 +246,7 @@ impl Totals {
         out
     }
 
-    /// Services, the worst first.
+    /// The services, worst first.
     #[must_use]
     pub fn services(&self) -> Vec<(Name, &Sum)> {
         let mut out: Vec<_> = self
@@ -259,7 +259,7 @@ impl Totals {
         out
     }
 
-    /// Places where packets were discarded, the busiest first.
+    /// The drop sites, busiest first.
     #[must_use]
     pub fn drops(&self) -> Vec<(Name, &Drops)> {
         let mut out: Vec<_> = self

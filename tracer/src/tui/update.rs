@@ -1,30 +1,28 @@
-//! How the model changes: one message after the other.
+//! Applies messages to the model.
 
 mod press;
 
 use super::{
-    filter::Filter,
+    flow_update::FlowUpdate,
     message::{Command, Msg},
-    model::{At, Frozen, Model, Widest},
-    row::{Row, Told},
-    store::{Put, Store},
-    text::{clean, width},
-    totals::Totals,
+    model::{Model, Tab, Widest},
+    row::Row,
+    text::{clean, quantity, width},
     view::{detail, help},
 };
 use crate::finding::hook_state::{HookState, State};
 
-/// What tracer says stands for so long where the keys are named.
+/// How long a notice stays in place of the keys.
 const NOTICE_NS: u64 = 6_000_000_000;
-/// So many lines of what would have gone to stderr are kept.
-const MOST_SAID: usize = 50;
+/// How many lines for stderr are kept.
+const MAX_LOG: usize = 50;
 
-/// Takes in a message.
+/// Applies a message; keys may return commands.
 pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
     match message {
         Msg::Key(code, modifiers) => {
-            // Who types faster than frames come means what the keys before have led to.
-            if model.list.left() > 0 || model.selected.is_none() {
+            // A key typed faster than frames are drawn is meant for the result of the keys before it.
+            if model.list.unscanned() > 0 || model.selected.is_none() {
                 frame(model);
             }
             model.is_changed = true;
@@ -34,13 +32,13 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
             frame(model);
             return Vec::new();
         }
-        Msg::Flow(told) => flow(model, *told),
+        Msg::Flow(flow) => put_flow(model, *flow),
         Msg::Now(now_ns) => {
-            // The screen shows seconds.
+            // The screen shows whole seconds.
             let is_new = now_ns / 1_000_000_000 != model.now_ns / 1_000_000_000;
             model.now_ns = now_ns;
-            // The keys stand in its place.
-            if model.playing.is_none() && now_ns.saturating_sub(model.noticed_ns) > NOTICE_NS {
+            // During playback a notice stays until the next key.
+            if model.playing.is_none() && now_ns.saturating_sub(model.notice_ns) > NOTICE_NS {
                 model.notice = None;
             }
             if !is_new {
@@ -51,19 +49,25 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
             host,
             kernel,
             ports,
-            only,
+            selection,
             hooks,
             clock,
         } => {
             (model.host, model.kernel, model.ports, model.hooks) = (host, kernel, ports, hooks);
-            model.only = only;
+            model.selection = selection;
             model.clock = Some(clock);
         }
         Msg::Hooks { why, hooks } => {
             change_hooks(&mut model.hooks, hooks);
             let attached = model.count_hooks(State::Attached);
             if model.playing.is_none() {
-                say(model, format!("{why}: {attached} hooks attached"));
+                log(
+                    model,
+                    format!(
+                        "{why}: {}",
+                        quantity(attached as u64, "hook attached", "hooks attached")
+                    ),
+                );
             }
         }
         Msg::Lost(by_hook) => model.lost = by_hook.into_iter().collect(),
@@ -72,10 +76,10 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
             model.records = records;
         }
         Msg::Costs(costs) => model.costs = Some(costs),
-        Msg::Said(line) => say(model, line),
+        Msg::Log(line) => log(model, line),
         Msg::Notice(line) => {
             model.notice = Some(line);
-            model.noticed_ns = model.now_ns;
+            model.notice_ns = model.now_ns;
         }
         Msg::Ended => model.has_ended = true,
         Msg::Playing(playing) => {
@@ -85,10 +89,9 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
             model.playing = Some(playing);
         }
         Msg::Rewound => {
-            // It is selected again once it comes again.
-            let awaited = model.selected_row().map(|row| row.id).or(model.awaited);
-            clear(model);
-            model.awaited = awaited;
+            let reselect = model.selected_row().map(|row| row.id).or(model.reselect);
+            model.reset();
+            model.reselect = reselect;
         }
         Msg::Found(id) => press::found(model, id),
         Msg::Pasted(text) => press::paste(model, &text),
@@ -98,12 +101,12 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
     Vec::new()
 }
 
-fn say(model: &mut Model, line: String) {
+fn log(model: &mut Model, line: String) {
     model.notice = Some(line.clone());
-    model.noticed_ns = model.now_ns;
-    model.said.push_back(line);
-    if model.said.len() > MOST_SAID {
-        model.said.pop_front();
+    model.notice_ns = model.now_ns;
+    model.log.push_back(line);
+    if model.log.len() > MAX_LOG {
+        model.log.pop_front();
     }
 }
 
@@ -116,11 +119,11 @@ fn change_hooks(hooks: &mut Vec<HookState>, changed: Vec<HookState>) {
     }
 }
 
-fn flow(model: &mut Model, told: Told) {
-    for hook in &told.hooks {
+fn put_flow(model: &mut Model, flow: FlowUpdate) {
+    for hook in &flow.hooks {
         *model.seen.entry(*hook).or_default() += 1;
     }
-    let row = Row::of(&told, &mut model.names);
+    let row = Row::of(&flow, &mut model.names);
     widen(model, &row);
     let before = model
         .store
@@ -128,12 +131,12 @@ fn flow(model: &mut Model, told: Told) {
         .and_then(|number| model.store.now(number))
         .copied();
     if let Some(before) = &before {
-        model.totals.take(before);
+        model.totals.remove(before);
     }
     model.totals.add(&row);
-    let Put { number, .. } = model.store.put(row, told.story);
-    if model.awaited == Some(row.id) {
-        model.awaited = None;
+    let number = model.store.put(row, flow.detail);
+    if model.reselect == Some(row.id) {
+        model.reselect = None;
         model.selected = Some(number);
     }
     model.list.put(number, before.as_ref(), &row, &model.names);
@@ -158,52 +161,17 @@ fn widen(model: &mut Model, row: &Row) {
     }
 }
 
-/// Forgets all flows.
-fn clear(model: &mut Model) {
-    model.store.clear();
-    model.totals = Totals::default();
-    model.seen.clear();
-    model.records = 0;
-    model.list.start_over(None, &model.store);
-    if let Some(frozen) = &mut model.frozen {
-        frozen.totals = Totals::default();
-    }
-    (model.selected, model.awaited) = (None, None);
-    model.asks_clear = false;
-}
-
-/// The screen stands still, or goes on.
-fn freeze(model: &mut Model, is_frozen: bool) {
-    model.store.freeze(is_frozen);
-    model.frozen = is_frozen.then(|| {
-        Box::new(Frozen {
-            totals: model.totals.clone(),
-            now_ns: model.now_ns,
-            flows: model.totals.all.flows(),
-        })
-    });
-}
-
-/// Looks at the flows anew, after order or filter changed.
-fn start_over(model: &mut Model) {
-    let filter = Filter::parse(model.typing.as_ref().unwrap_or(&model.filter), model.only_trouble);
-    let store: &Store = &model.store;
-    model.list.start_over(Some(filter), store);
-    model.flows.top = 0;
-    model.flows.place = 0;
-}
-
-/// Makes everything ready to be drawn.
+/// Prepares the model for drawing.
 fn frame(model: &mut Model) {
-    if model.at != At::Hooks {
-        // They are asked for only there: what was known would be old when the user comes back.
+    if model.tab != Tab::Hooks {
+        // Costs are only collected while that tab is open, and would be stale when the user comes back.
         model.costs = None;
     }
-    // A list that is being gone through is shown, even if the rest stands still.
-    if model.frozen.is_none() || model.list.left() > 0 {
+    // A list that is being rebuilt is completed even while the screen is frozen.
+    if model.frozen.is_none() || model.list.unscanned() > 0 {
         model.list.refresh(&model.store, &model.names);
     }
-    model.is_changed = model.list.left() > 0;
+    model.is_changed = model.list.unscanned() > 0;
     settle_flows(model);
     let body = model.body_lines();
     let items = model.items().len();
@@ -212,20 +180,20 @@ fn frame(model: &mut Model) {
         .drops
         .settle(model.shown().drops().len(), body.saturating_sub(1));
     model.hook.settle(model.hooks.len(), body.saturating_sub(1));
-    if model.at == At::Flow {
+    if model.tab == Tab::Flow {
         let lines = detail::lines(model, usize::from(model.size.0)).len();
         model.flow_top = model.flow_top.min(lines.saturating_sub(body));
     }
     if let Some(top) = &mut model.help {
         *top = (*top).min(
-            help::lines(model.theme, model.playing.is_some())
+            help::lines(model.theme, model.playing.is_some(), usize::from(model.size.0))
                 .len()
                 .saturating_sub(body),
         );
     }
 }
 
-/// The selected flow stays selected wherever it goes, and stays where it is on the screen.
+/// Keeps the selected flow selected and at the same line of the screen.
 fn settle_flows(model: &mut Model) {
     let lines = model.body_lines().saturating_sub(1);
     let on_screen = model.flows.place.saturating_sub(model.flows.top);

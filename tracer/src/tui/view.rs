@@ -1,9 +1,10 @@
-//! How the model looks. Nothing here changes it, and only what is on the screen is built.
+//! Draws the model, without changing it. Only what is on the screen is built.
 
 pub mod detail;
 mod drops;
 pub mod flows;
-mod front;
+mod footer;
+mod header;
 pub mod help;
 mod hooks;
 mod overview;
@@ -11,10 +12,10 @@ mod pen;
 
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
-use super::model::{At, Model};
+use super::model::{Model, Tab};
 use pen::Pen;
 
-/// The smallest screen.
+/// The smallest screen: columns, lines.
 pub const SMALLEST: (u16, u16) = (60, 15);
 
 /// Draws everything.
@@ -24,7 +25,7 @@ pub fn view(model: &Model, area: Rect, buffer: &mut Buffer) {
         return;
     }
     let head = model.head_lines();
-    front::head(model, Pen::new(buffer, Rect { height: head, ..area }));
+    header::draw(model, Pen::new(buffer, Rect { height: head, ..area }));
     let body = Rect {
         y: area.y + head,
         height: area.height - head - 1,
@@ -39,31 +40,31 @@ pub fn view(model: &Model, area: Rect, buffer: &mut Buffer) {
         height: 1,
         ..area
     };
-    front::foot(model, Pen::new(buffer, foot));
+    footer::draw(model, Pen::new(buffer, foot));
 }
 
-/// Draws the view alone.
+/// Draws the open tab alone.
 pub fn body(model: &Model, area: Rect, buffer: &mut Buffer) {
     draw(model, Pen::new(buffer, area));
 }
 
 fn draw(model: &Model, pen: Pen<'_>) {
-    match model.at {
-        At::Overview => overview::draw(model, pen),
-        At::Flows => flows::draw(model, pen),
-        At::Flow => detail::draw(model, pen),
-        At::Drops => drops::draw(model, pen),
-        At::Hooks => hooks::draw(model, pen),
+    match model.tab {
+        Tab::Overview => overview::draw(model, pen),
+        Tab::Flows => flows::draw(model, pen),
+        Tab::Flow => detail::draw(model, pen),
+        Tab::Drops => drops::draw(model, pen),
+        Tab::Hooks => hooks::draw(model, pen),
     }
 }
 
 fn too_small(area: Rect, buffer: &mut Buffer) {
     let mut pen = Pen::new(buffer, area);
-    let said = format!(
-        "{}x{} is too small: tracer needs {}x{} (q ends)",
+    let message = format!(
+        "{}x{} is too small: tracer needs {}x{} (q: quit)",
         area.width, area.height, SMALLEST.0, SMALLEST.1
     );
-    for (y, line) in (0..).zip(super::text::wrap(&said, usize::from(area.width))) {
+    for (y, line) in (0..).zip(super::text::wrap(&message, usize::from(area.width))) {
         pen.put(0, y, &line, Style::new());
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use tracer::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::Diagnosis,
     facts::{Facts, NetnsFacts},
     finding::{
@@ -57,7 +57,7 @@ pub(crate) fn told(story: &mut Story) -> Vec<Told> {
     };
     by.table[..21].copy_from_slice(b"<b onclick=alert(1)>&");
     by.chain[..9].copy_from_slice(b"</table>'");
-    story.dropped_by(40_001 * MS, Hook::NftDoChain, What::Chain(by));
+    story.dropped_by(40_001 * MS, Hook::NftDoChain, Payload::Chain(by));
     next(story, 40_005);
     for at in [45_000, 46_000] {
         story.arrives(at * MS);
@@ -70,7 +70,7 @@ pub(crate) fn told(story: &mut Story) -> Vec<Told> {
         Hook::DevStartXmit,
         (Part::Syn, 0xabc),
         (original(40_006), NODE),
-        What::Packet,
+        Payload::Packet,
     );
     for port in 40_010..40_040 {
         next(story, port);

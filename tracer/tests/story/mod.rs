@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use tracer::{
-    decode::event::{DeviceName, Event, Outer, What},
+    decode::event::{DeviceName, Event, Outer, Payload},
     diagnose::{self, Diagnosis},
     facts::Facts,
     flow::{engine::Engine, fate::Fate, model::Flow},
@@ -15,12 +15,11 @@ use tracer_common::{
     record::{self, Header, IpvsConn, Phase, ipvs_conn},
     tcp::{self, Part},
     tuple::{Addr, Tuple},
+    uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
 pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const PATIENCE: u64 = 3_000 * MS;
-pub(crate) const NF_DROP: i32 = 0;
-pub(crate) const NF_STOLEN: i32 = 2;
 pub(crate) const NODE: u32 = 1;
 pub(crate) const POD: u32 = 2;
 const OLD_ENTRY: u64 = 0xffff_8880_0000_1000;
@@ -110,7 +109,7 @@ impl Story {
         part: Part,
         tuple: Tuple,
         netns: u32,
-        what: What,
+        payload: Payload,
     ) -> Event {
         Event {
             time_ns: at,
@@ -136,12 +135,20 @@ impl Story {
             dev: DeviceName::default(),
             verdict: 0,
             outer: self.outer,
-            what,
+            payload,
         }
     }
 
-    pub(crate) fn see(&mut self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32, what: What) {
-        let event = self.event(at, hook, part, tuple, netns, what);
+    pub(crate) fn see(
+        &mut self,
+        at: u64,
+        hook: Hook,
+        part: Part,
+        tuple: Tuple,
+        netns: u32,
+        payload: Payload,
+    ) {
+        let event = self.event(at, hook, part, tuple, netns, payload);
         self.engine.push(event);
     }
 
@@ -152,7 +159,7 @@ impl Story {
         hook: Hook,
         (part, skb): (Part, u64),
         (tuple, netns): (Tuple, u32),
-        what: What,
+        payload: Payload,
     ) {
         let header = Header {
             time_ns: at,
@@ -170,23 +177,23 @@ impl Story {
             },
             ..Header::default()
         };
-        self.engine.push(Event::new(&header, what).expect("a hook"));
+        self.engine.push(Event::new(&header, payload).expect("a hook"));
     }
 
     /// A packet is seen where nothing more is read.
     pub(crate) fn packet(&mut self, at: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32) {
-        self.see(at, hook, part, tuple, netns, What::Packet);
+        self.see(at, hook, part, tuple, netns, Payload::Packet);
     }
 
     /// A function is entered in the pod, and returns `verdict` at once.
-    pub(crate) fn in_pod(&mut self, at: u64, hook: Hook, part: Part, what: What, verdict: i32) {
-        let event = self.event(at, hook, part, translated(self.port), POD, what);
+    pub(crate) fn in_pod(&mut self, at: u64, hook: Hook, part: Part, payload: Payload, verdict: i32) {
+        let event = self.event(at, hook, part, translated(self.port), POD, payload);
         self.call(event, verdict);
     }
 
     /// A function is entered for the SYN in the node's own netns, and returns `verdict` at once.
-    pub(crate) fn on_node(&mut self, at: u64, hook: Hook, tuple: Tuple, what: What, verdict: i32) {
-        let event = self.event(at, hook, Part::Syn, tuple, NODE, what);
+    pub(crate) fn on_node(&mut self, at: u64, hook: Hook, tuple: Tuple, payload: Payload, verdict: i32) {
+        let event = self.event(at, hook, Part::Syn, tuple, NODE, payload);
         self.call(event, verdict);
     }
 
@@ -196,19 +203,19 @@ impl Story {
         self.engine.push(event.clone());
         self.engine.push(Event {
             phase: Phase::Return,
-            what: What::Packet,
+            payload: Payload::Packet,
             verdict,
             ..event
         });
     }
 
     /// The SYN as the client sent it, on the node.
-    pub(crate) fn syn(&mut self, at: u64, hook: Hook, what: What) {
-        self.see(at, hook, Part::Syn, original(self.port), NODE, what);
+    pub(crate) fn syn(&mut self, at: u64, hook: Hook, payload: Payload) {
+        self.see(at, hook, Part::Syn, original(self.port), NODE, payload);
     }
 
     pub(crate) fn arrives(&mut self, at: u64) {
-        self.syn(at, Hook::NetifReceive, What::Packet);
+        self.syn(at, Hook::NetifReceive, Payload::Packet);
     }
 
     /// IPVS is asked, does what `inside` says, and returns `verdict`.
@@ -220,7 +227,7 @@ impl Story {
             Part::Syn,
             original(self.port),
             NODE,
-            What::Packet,
+            Payload::Packet,
         );
         asked.call = self.calls;
         self.engine.push(asked.clone());
@@ -233,8 +240,8 @@ impl Story {
         });
     }
 
-    pub(crate) fn returns(&mut self, at: u64, hook: Hook, verdict: i32, what: What) {
-        let event = self.event(at, hook, Part::Syn, original(self.port), NODE, what);
+    pub(crate) fn returns(&mut self, at: u64, hook: Hook, verdict: i32, payload: Payload) {
+        let event = self.event(at, hook, Part::Syn, original(self.port), NODE, payload);
         self.engine.push(Event {
             phase: Phase::Return,
             verdict,
@@ -243,15 +250,15 @@ impl Story {
     }
 
     pub(crate) fn lookup(&mut self, at: u64, conn: IpvsConn) {
-        self.returns(at, Hook::IpvsLookup, 0, What::IpvsConn(conn));
+        self.returns(at, Hook::IpvsLookup, 0, Payload::IpvsConn(conn));
     }
 
     pub(crate) fn expires(&mut self, at: u64, conn: IpvsConn) {
-        self.syn(at, Hook::IpvsExpireNow, What::IpvsConn(conn));
+        self.syn(at, Hook::IpvsExpireNow, Payload::IpvsConn(conn));
     }
 
     pub(crate) fn schedules(&mut self, at: u64, returned: i32) {
-        self.returns(at, Hook::IpvsTcpSchedule, returned, What::Packet);
+        self.returns(at, Hook::IpvsTcpSchedule, returned, Payload::Packet);
     }
 
     pub(crate) fn discarded(&mut self, at: u64) {
@@ -260,7 +267,7 @@ impl Story {
             reason: u32::MAX,
             reserved: 0,
         };
-        self.syn(at, Hook::KfreeSkb, What::Drop(drop));
+        self.syn(at, Hook::KfreeSkb, Payload::Drop(drop));
     }
 
     /// A base chain of nf_tables drops the SYN.
@@ -270,24 +277,24 @@ impl Story {
         chain.chain[..5].copy_from_slice(b"input");
         chain.nf_hook = 1;
         chain.seen = record::chain::IMMEDIATE;
-        self.dropped_by(at, Hook::NftDoChain, What::Chain(chain));
+        self.dropped_by(at, Hook::NftDoChain, Payload::Chain(chain));
     }
 
     /// Netfilter drops the SYN because of what this hook shows.
-    pub(crate) fn dropped_by(&mut self, at: u64, hook: Hook, what: What) {
-        self.returns(at, hook, NF_DROP, what);
+    pub(crate) fn dropped_by(&mut self, at: u64, hook: Hook, payload: Payload) {
+        self.returns(at, hook, NF_DROP, payload);
         self.discarded(at + 1);
     }
 
     /// A rule rejects the SYN; the client is told if `is_told`.
     pub(crate) fn rejected_by(&mut self, at: u64, hook: Hook, reject: record::Reject, is_told: bool) {
-        self.syn(at, hook, What::Reject(reject));
+        self.syn(at, hook, Payload::Reject(reject));
         if is_told {
             let icmp = record::Icmp {
                 icmp_type: 3,
                 code: 3,
             };
-            self.syn(at + 1, Hook::IcmpSend, What::Icmp(icmp));
+            self.syn(at + 1, Hook::IcmpSend, Payload::Icmp(icmp));
         }
         self.discarded(at + 2);
     }
@@ -304,14 +311,14 @@ impl Story {
             Part::Syn,
             translated(self.port),
             POD,
-            What::Drop(drop),
+            Payload::Drop(drop),
         );
     }
 
     pub(crate) fn reaches_pod(&mut self, at: u64) {
         let tuple = translated(self.port);
-        self.see(at, Hook::DevStartXmit, Part::Syn, tuple, NODE, What::Packet);
-        self.see(at + 1, Hook::NetifReceive, Part::Syn, tuple, POD, What::Packet);
+        self.see(at, Hook::DevStartXmit, Part::Syn, tuple, NODE, Payload::Packet);
+        self.see(at + 1, Hook::NetifReceive, Part::Syn, tuple, POD, Payload::Packet);
     }
 
     pub(crate) fn listener_takes(&mut self, at: u64) {
@@ -320,23 +327,30 @@ impl Story {
 
     /// A listener is asked; what comes of it is seen later.
     pub(crate) fn listener_asked(&mut self, at: u64, listener: record::Listener) {
-        let (tuple, what) = (translated(self.port), What::Listener(listener));
-        self.see(at, Hook::TcpConnRequest, Part::Syn, tuple, POD, what);
+        let (tuple, payload) = (translated(self.port), Payload::Listener(listener));
+        self.see(at, Hook::TcpConnRequest, Part::Syn, tuple, POD, payload);
     }
 
     pub(crate) fn answered(&mut self, at: u64) {
         let answer = translated(self.port).reversed();
-        self.see(at, Hook::DevStartXmit, Part::SynAck, answer, POD, What::Packet);
+        self.see(at, Hook::DevStartXmit, Part::SynAck, answer, POD, Payload::Packet);
         self.see(
             at + 1,
             Hook::NetifReceive,
             Part::SynAck,
             answer,
             NODE,
-            What::Packet,
+            Payload::Packet,
         );
         let back = original(self.port).reversed();
-        self.see(at + 2, Hook::DevStartXmit, Part::SynAck, back, NODE, What::Packet);
+        self.see(
+            at + 2,
+            Hook::DevStartXmit,
+            Part::SynAck,
+            back,
+            NODE,
+            Payload::Packet,
+        );
     }
 
     pub(crate) fn acknowledged(&mut self, at: u64) {
@@ -346,7 +360,7 @@ impl Story {
             Part::Ack,
             original(self.port),
             NODE,
-            What::Packet,
+            Payload::Packet,
         );
     }
 
@@ -360,7 +374,7 @@ impl Story {
                 conn: 0x9000,
                 ..entry(3, 1, 1, 0)
             };
-            story.syn(at + 4, Hook::IpvsNatXmit, What::IpvsConn(conn));
+            story.syn(at + 4, Hook::IpvsNatXmit, Payload::IpvsConn(conn));
         });
         self.reaches_pod(at + 10);
         self.listener_takes(at + 12);

@@ -16,7 +16,7 @@ use tracer::{
 };
 use tracer_common::{
     hook::Hook,
-    record::{Header, Kind, Listener, Phase},
+    record::{Header, HeaderVersion, Kind, Listener, Phase},
     tcp::{self, Part},
     tunnel,
     tuple::{Addr, Tuple},
@@ -195,7 +195,7 @@ impl Tape {
         let mut engine = Engine::new(PATIENCE_NS);
         let mut out: Vec<(Flow, Fate, Diagnosis)> = Vec::new();
         for (_, record) in &self.records {
-            engine.push(record::event(record).expect("a record"));
+            engine.push(record::event(HeaderVersion::CURRENT, record).expect("a record"));
         }
         engine.poll(u64::MAX / 2, |flow, fate| {
             out.retain(|(other, ..)| other.id != flow.id);

@@ -1,13 +1,13 @@
-//! What keys do, and that none of them, in whatever order, brings the screen down.
+//! What keys do, and that no sequence of keys makes the screen panic.
 
 use proptest::prelude::*;
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 use tracer::{
     flow::fate::Fate,
     tui::{
+        flow_update::FlowUpdate,
         message::{Command, Msg, Play, Playing},
-        model::At,
-        row::Told,
+        model::Tab,
         theme::{Depth, Theme},
         update::update,
     },
@@ -24,7 +24,7 @@ const THEME: Theme = Theme {
 };
 
 #[test]
-fn a_filter_holds_as_it_is_typed_and_escape_takes_it_off() {
+fn a_filter_applies_while_typed_and_escape_clears_it() {
     let mut model = busy(THEME, 80, 24);
     press(&mut model, "2");
     let all = model.list.len();
@@ -53,21 +53,21 @@ fn a_filter_holds_as_it_is_typed_and_escape_takes_it_off() {
 }
 
 #[test]
-fn from_the_overview_enter_leads_to_the_flows_of_a_cause_and_on_to_their_way() {
+fn enter_opens_the_flows_of_a_cause_and_then_a_path() {
     let mut model = busy(THEME, 100, 30);
     press(&mut model, "\n");
-    assert_eq!(model.at, At::Flows);
+    assert_eq!(model.tab, Tab::Flows);
     assert!(model.filter.starts_with("cause:"), "{}", model.filter);
     assert!(!model.list.is_empty());
     press(&mut model, "\n");
-    assert_eq!(model.at, At::Flow);
+    assert_eq!(model.tab, Tab::Flow);
     assert!(shown(&mut model).contains("Why:"));
     press(&mut model, "\x1b\x1b\x1b");
-    assert_eq!((model.at, model.filter.as_str()), (At::Overview, ""));
+    assert_eq!((model.tab, model.filter.as_str()), (Tab::Overview, ""));
 }
 
 #[test]
-fn keys_that_come_all_at_once_do_what_they_do_one_by_one() {
+fn keys_typed_at_once_work_like_keys_typed_one_by_one() {
     let mut model = busy(THEME, 80, 24);
     for key in "2tg".chars() {
         update(&mut model, Msg::Key(KeyCode::Char(key), KeyModifiers::NONE));
@@ -77,7 +77,7 @@ fn keys_that_come_all_at_once_do_what_they_do_one_by_one() {
 }
 
 #[test]
-fn enter_goes_to_the_flow_before_and_escape_comes_back() {
+fn enter_opens_the_earlier_flow_and_escape_returns() {
     let mut model = busy(THEME, 100, 30);
     press(&mut model, "2/cause:ipvs.reuse\n\n");
     let id = model.flow.expect("a flow");
@@ -91,20 +91,20 @@ fn enter_goes_to_the_flow_before_and_escape_comes_back() {
 }
 
 #[test]
-fn a_screen_that_is_held_still_does_not_change_while_flows_come() {
+fn a_frozen_screen_does_not_change_while_flows_arrive() {
     let mut all = flows();
     let late = all.split_off(3);
     let mut model = empty(THEME, 80, 24);
-    for told in all {
-        update(&mut model, Msg::Flow(Box::new(told)));
+    for flow in all {
+        update(&mut model, Msg::Flow(Box::new(flow)));
     }
     for view in ["1", "2", "4"] {
         press(&mut model, view);
         press(&mut model, "p");
         let body = |text: String| text.lines().skip(2).collect::<Vec<_>>().join("\n");
         let before = body(shown(&mut model));
-        for told in &late {
-            update(&mut model, Msg::Flow(Box::new(told.clone())));
+        for flow in &late {
+            update(&mut model, Msg::Flow(Box::new(flow.clone())));
         }
         assert_eq!(body(shown(&mut model)), before);
         press(&mut model, "p");
@@ -114,15 +114,15 @@ fn a_screen_that_is_held_still_does_not_change_while_flows_come() {
 }
 
 #[test]
-fn what_is_told_anew_is_counted_once() {
+fn a_flow_reported_again_is_counted_once() {
     let mut model = busy(THEME, 80, 24);
     let (flows_before, listed) = (model.totals.all.clone(), {
         press(&mut model, "2");
         model.list.len()
     });
     for _ in 0..3 {
-        for told in flows() {
-            update(&mut model, Msg::Flow(Box::new(told)));
+        for flow in flows() {
+            update(&mut model, Msg::Flow(Box::new(flow)));
         }
     }
     press(&mut model, "j");
@@ -131,28 +131,28 @@ fn what_is_told_anew_is_counted_once() {
 }
 
 #[test]
-fn a_flow_that_is_not_decided_is_shown_and_counted_once_when_it_is() {
+fn a_pending_flow_is_shown_and_counted_once_when_decided() {
     let mut model = busy(THEME, 100, 30);
     let decided = model.totals.all.clone();
     press(&mut model, "2");
-    let told = flows().pop().expect("a flow");
-    let open = Told {
-        id: told.id + 1,
+    let flow = flows().pop().expect("a flow");
+    let open = FlowUpdate {
+        id: flow.id + 1,
         start_ns: NOW - 2_000 * MS,
         fate: Fate::Pending,
         connect_ns: None,
         lost_ns: 0,
-        ..told
+        ..flow
     };
     update(&mut model, Msg::Flow(Box::new(open.clone())));
     let screen = shown(&mut model);
     assert!(
-        screen.contains("pending") && screen.contains("not decided after 2 s"),
+        screen.contains("pending") && screen.contains("pending for 2 s"),
         "{screen}"
     );
     assert_eq!(model.totals.all.flows(), decided.flows() + 1);
     assert_eq!(model.totals.all.of(Fate::Pending), 1);
-    let established = Told {
+    let established = FlowUpdate {
         fate: Fate::Established,
         ..open
     };
@@ -163,7 +163,7 @@ fn a_flow_that_is_not_decided_is_shown_and_counted_once_when_it_is() {
 }
 
 #[test]
-fn enter_on_a_drop_leads_to_the_flows_that_were_discarded_there_and_to_no_others() {
+fn enter_on_a_drop_site_lists_exactly_its_flows() {
     let mut model = busy(THEME, 120, 30);
     press(&mut model, "4");
     let drops: Vec<(String, u64)> = model
@@ -175,29 +175,29 @@ fn enter_on_a_drop_leads_to_the_flows_that_were_discarded_there_and_to_no_others
     assert!(drops.len() > 1, "{drops:?}");
     for (place, (name, flows)) in drops.into_iter().enumerate() {
         press(&mut model, &format!("4g{}\n", "j".repeat(place)));
-        assert_eq!(model.at, At::Flows);
+        assert_eq!(model.tab, Tab::Flows);
         assert_eq!(model.list.len() as u64, flows, "{name}, {}", model.filter);
         press(&mut model, "\x1b");
     }
 }
 
 #[test]
-fn every_cause_of_a_place_is_told() {
+fn every_cause_of_a_drop_site_is_shown() {
     let mut model = busy(THEME, 160, 30);
     let (_, drops) = model.shown().drops().remove(0);
-    let said: Vec<String> = drops
+    let causes: Vec<String> = drops
         .causes()
         .into_iter()
         .map(|(cause, flows)| format!("{flows} {cause}"))
         .collect();
-    assert!(said.len() > 1, "{said:?}");
+    assert!(causes.len() > 1, "{causes:?}");
     press(&mut model, "4");
     let screen = shown(&mut model);
-    assert!(screen.contains(&said.join(", ")), "{screen}");
+    assert!(screen.contains(&causes.join(", ")), "{screen}");
 }
 
 #[test]
-fn every_order_has_every_flow_once() {
+fn every_order_lists_every_flow_once() {
     let mut model = busy(THEME, 80, 24);
     press(&mut model, "2");
     let all = model.list.len();
@@ -213,7 +213,7 @@ fn every_order_has_every_flow_once() {
 }
 
 #[test]
-fn a_recording_is_steered() {
+fn keys_control_playback() {
     let mut model = busy(THEME, 80, 24);
     let playing = Playing {
         end_ns: 4_000,
@@ -227,7 +227,7 @@ fn a_recording_is_steered() {
     assert_eq!(press(&mut model, "+"), play(Play::Speed(10)));
     assert_eq!(press(&mut model, "."), play(Play::Seek(2_100)));
     assert_eq!(press(&mut model, "0"), play(Play::Seek(0)));
-    assert_eq!(press(&mut model, "x"), play(Play::NextTrouble));
+    assert_eq!(press(&mut model, "x"), play(Play::NextFailure));
     assert_eq!(press(&mut model, "q"), [Command::Quit]);
 }
 
@@ -273,7 +273,7 @@ fn poke() -> impl Strategy<Value = Poke> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn no_keys_in_whatever_order_bring_it_down(pokes in proptest::collection::vec(poke(), 0..120), plays in any::<bool>()) {
+    fn no_sequence_of_keys_panics(pokes in proptest::collection::vec(poke(), 0..120), plays in any::<bool>()) {
         let all = flows();
         let mut model = empty(THEME, 80, 24);
         if plays {

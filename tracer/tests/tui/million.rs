@@ -1,15 +1,15 @@
-//! A million flows: memory is bounded, and no frame goes over all of them.
+//! A million flows: memory is bounded, and no frame scans all of them.
 
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use tracer::tui::{message::Msg, model::Model, store::MOST_ROWS, theme::Theme, update::update};
+use tracer::tui::{message::Msg, model::Model, store::MAX_ROWS, theme::Theme, update::update};
 
 use super::show::{draw, empty, flows, press};
 use crate::story::MS;
 
-/// What a frame may take on a machine that is optimized for and idle; a debug build on a busy one gets more.
+/// The longest a frame may take in a release build; a debug build on a busy machine gets more.
 const BUDGET: Duration = if cfg!(debug_assertions) {
     Duration::from_millis(1_500)
 } else {
@@ -19,26 +19,26 @@ const BUDGET: Duration = if cfg!(debug_assertions) {
 fn fill(model: &mut Model, flows_wanted: usize) {
     let kinds = flows();
     for index in 0..flows_wanted as u64 {
-        let mut told = kinds[usize::try_from(index % 26).unwrap_or(0) % kinds.len()].clone();
-        told.id = index + 1;
-        told.start_ns = index * MS / 50;
-        told.client
+        let mut flow = kinds[usize::try_from(index % 26).unwrap_or(0) % kinds.len()].clone();
+        flow.id = index + 1;
+        flow.start_ns = index * MS / 50;
+        flow.client
             .set_port(u16::try_from(index % 60_000).unwrap_or(0) + 1024);
-        told.earlier = None;
-        update(model, Msg::Flow(Box::new(told)));
+        flow.earlier = None;
+        update(model, Msg::Flow(Box::new(flow)));
         if index % 4096 == 0 {
             update(model, Msg::Frame);
         }
     }
 }
 
-/// What this thread has used of a CPU: other people's work does not count.
+/// CPU time of this thread: other load does not count.
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock");
     Duration::from(time)
 }
 
-/// The longest and the median time of several frames, each after something happened.
+/// The longest and the median time of several frames, each after `before`.
 fn frames(
     model: &mut Model,
     count: usize,
@@ -56,22 +56,22 @@ fn frames(
     (times[count - 1], times[count / 2])
 }
 
-/// Run with `--release -- --ignored --nocapture` for figures.
+/// Run with `--release -- --ignored --nocapture` to print the times.
 #[test]
-#[ignore = "takes long without optimization"]
+#[ignore = "slow without optimization"]
 fn a_million_flows_are_drawn_in_time() {
     let mut model = empty(Theme::default(), 140, 40);
     let begun = cpu_time();
-    fill(&mut model, MOST_ROWS + 100_000);
+    fill(&mut model, MAX_ROWS + 100_000);
     println!(
         "{} flows in {:?}",
-        MOST_ROWS + 100_000,
+        MAX_ROWS + 100_000,
         cpu_time().saturating_sub(begun)
     );
-    assert!(model.store.len() <= MOST_ROWS);
+    assert!(model.store.len() <= MAX_ROWS);
     let mut slowest = Duration::ZERO;
-    let mut told = |what: &str, (longest, median): (Duration, Duration)| {
-        println!("{what}: a frame takes {median:?}, {longest:?} at most");
+    let mut report = |what: &str, (longest, median): (Duration, Duration)| {
+        println!("{what}: {median:?} a frame, at most {longest:?}");
         slowest = slowest.max(median);
     };
     let more = flows();
@@ -85,33 +85,33 @@ fn a_million_flows_are_drawn_in_time() {
     ] {
         press(&mut model, keys);
         let times = frames(&mut model, 50, |model, _| {
-            for told in more.iter().cycle().take(1_000) {
-                let mut told = told.clone();
+            for flow in more.iter().cycle().take(1_000) {
+                let mut flow = flow.clone();
                 next += 1;
-                told.id = next;
-                told.earlier = None;
-                told.start_ns = 30_000_000_000;
-                update(model, Msg::Flow(Box::new(told)));
+                flow.id = next;
+                flow.earlier = None;
+                flow.start_ns = 30_000_000_000;
+                update(model, Msg::Flow(Box::new(flow)));
             }
         });
-        told(what, times);
+        report(what, times);
     }
     for (what, keys) in [
-        ("sorted anew", "2s"),
-        ("filtered anew", "2/40003\n"),
+        ("sorted again", "2s"),
+        ("filtered", "2/40003\n"),
         ("filtered by fate", "2/\u{8}fate:dropped\n"),
         ("sorted by client", "2ss"),
     ] {
         for c in keys.chars() {
             press(&mut model, &c.to_string());
         }
-        told(what, frames(&mut model, 30, |_, _| {}));
+        report(what, frames(&mut model, 30, |_, _| {}));
     }
     assert!(slowest <= BUDGET, "{slowest:?}");
 }
 
 #[test]
-fn more_flows_than_are_remembered_are_still_counted() {
+fn flows_that_are_no_longer_kept_are_still_counted() {
     let mut model = empty(Theme::default(), 80, 24);
     model.store = tracer::tui::store::Store::new(2_000);
     fill(&mut model, 5_000);

@@ -1,4 +1,4 @@
-//! docs/screens.md quotes the screen as it is.
+//! docs/screens.md quotes the screen.
 
 use std::{env, fmt::Write as _, fs, path::Path};
 
@@ -11,8 +11,8 @@ const UNICODE: Theme = Theme {
     is_ascii: false,
 };
 
-/// Views: heading, keys that open it, columns and lines, description.
-const VIEWS: [(&str, &str, (u16, u16), &str); 5] = [
+/// Tabs: title, keys that open it, columns and lines, description.
+const TABS: [(&str, &str, (u16, u16), &str); 5] = [
     (
         "Overview",
         "",
@@ -46,9 +46,9 @@ const VIEWS: [(&str, &str, (u16, u16), &str); 5] = [
 ];
 
 #[test]
-fn the_documentation_quotes_the_screen() {
+fn the_docs_quote_the_screen() {
     let mut text = "# Screens\n\nGenerated from the code that draws the screen: `TRACER_WRITE_SCREENS=1 cargo test -p tracer --test tui`.\n".to_owned();
-    for (title, keys, (width, height), says) in VIEWS {
+    for (title, keys, (width, height), says) in TABS {
         let mut model = busy(UNICODE, width, height);
         press(&mut model, keys);
         // Writing to a string cannot fail.

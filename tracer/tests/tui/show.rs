@@ -1,4 +1,4 @@
-//! A model with flows in it, and what it looks like.
+//! A model with flows, and how it is drawn.
 
 use ratatui::{
     buffer::Buffer,
@@ -13,9 +13,9 @@ use tracer::{
     },
     tui::{
         export::text_of,
+        flow_update::FlowUpdate,
         message::{Command, Msg},
         model::Model,
-        row::Told,
         theme::Theme,
         update::update,
         view::view,
@@ -25,7 +25,7 @@ use tracer_common::record::{self, ipvs_conn};
 
 use crate::story::{MS, PATIENCE, POD, Story, entry};
 
-/// A moment after all that happens here.
+/// A time after all flows.
 pub(crate) const NOW: u64 = 65_000 * MS;
 
 pub(crate) fn hooks() -> Vec<HookState> {
@@ -65,7 +65,7 @@ pub(crate) fn empty(theme: Theme, width: u16, height: u16) -> Model {
     let start = Msg::Start {
         host: "node-1".to_owned(),
         kernel: "6.12.117+deb13-cloud-amd64".to_owned(),
-        only: String::new(),
+        selection: String::new(),
         ports: 2768,
         hooks: hooks(),
         clock: Clock::new("2026-11-22T18:35:45.5Z".parse().expect("a time"), 0),
@@ -75,32 +75,32 @@ pub(crate) fn empty(theme: Theme, width: u16, height: u16) -> Model {
     model
 }
 
-/// Plays several stories, each from a client port of its own.
-pub(crate) fn flows() -> Vec<Told> {
+/// Flows from several client ports, one for each outcome.
+pub(crate) fn flows() -> Vec<FlowUpdate> {
     let mut story = Story::new();
     story.facts.symbols.insert(0x1234, "nf_hook_slow+0xc3".to_owned());
-    // The port is used again while IPVS has the old entry: two flows.
+    // The port is reused while IPVS holds the old entry: two flows.
     story.served(1_000 * MS);
     story.acknowledged(1_031 * MS);
     next(&mut story, 40_001);
     story.expired_and_dropped(20_000 * MS, entry(ipvs_conn::TIME_WAIT, 1, 1, 0));
     story.served(21_000 * MS);
-    // A backend that was removed.
+    // The backend was removed.
     next(&mut story, 40_002);
     for at in [30_000, 31_000, 33_000] {
         story.expired_and_dropped(at * MS, entry(1, 0, 0, 0));
     }
-    // A rule drops it.
+    // A rule drops the SYN.
     next(&mut story, 40_003);
     story.arrives(40_000 * MS);
     story.discarded_by_rule(40_001 * MS);
-    // Nobody answers.
+    // The backend does not answer.
     next(&mut story, 40_004);
     for at in [45_000, 46_000] {
         story.arrives(at * MS);
         story.reaches_pod(at * MS + MS);
     }
-    // A rule says no.
+    // A rule rejects the SYN.
     next(&mut story, 40_005);
     story.arrives(50_000 * MS);
     let reject = record::Reject::default();
@@ -128,12 +128,12 @@ pub(crate) fn flows() -> Vec<Told> {
                 facts: &facts,
                 clock: &clock,
             };
-            Told::of(&finding, PATIENCE)
+            FlowUpdate::of(&finding, PATIENCE)
         })
         .collect()
 }
 
-/// A flow of its own, from this client port.
+/// Starts a new flow from this client port.
 fn next(story: &mut Story, port: u16) {
     story.flow += 1;
     story.port = port;
@@ -141,8 +141,8 @@ fn next(story: &mut Story, port: u16) {
 
 pub(crate) fn busy(theme: Theme, width: u16, height: u16) -> Model {
     let mut model = empty(theme, width, height);
-    for told in flows() {
-        update(&mut model, Msg::Flow(Box::new(told)));
+    for flow in flows() {
+        update(&mut model, Msg::Flow(Box::new(flow)));
     }
     update(&mut model, Msg::Records(12_345));
     model

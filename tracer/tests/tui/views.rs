@@ -1,4 +1,4 @@
-//! Each view at three sizes.
+//! Each tab at several sizes.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use tracer::{
     finding::costs::Costs,
     flow::fate::Fate,
     tui::{
+        flow_update::FlowUpdate,
         message::{Msg, Playing},
-        row::Told,
         theme::{Depth, Theme},
         update::update,
     },
 };
 
-const SIZES: [(u16, u16); 3] = [(60, 15), (80, 24), (140, 40)];
+const SIZES: [(u16, u16); 4] = [(60, 15), (80, 24), (100, 30), (140, 40)];
 const UNICODE: Theme = Theme {
     depth: Depth::True,
     is_ascii: false,
@@ -32,32 +32,32 @@ fn at_each_size(name: &str, keys: &str) {
 }
 
 #[test]
-fn the_overview_says_what_is_wrong() {
+fn overview_shows_outcomes_causes_and_services() {
     at_each_size("overview", "");
 }
 
 #[test]
-fn flows_stand_in_a_table() {
+fn flows_are_listed() {
     at_each_size("flows", "2");
 }
 
 #[test]
-fn a_flow_is_shown_with_cause_advice_way_and_the_flow_before_it() {
+fn flow_shows_cause_advice_path_and_earlier_flow() {
     at_each_size("flow", "2/cause:ipvs.reuse\n\n");
 }
 
 #[test]
-fn drops_are_shown_by_function_reason_and_rule() {
+fn drops_are_listed_by_function_reason_and_rule() {
     at_each_size("drops", "4");
 }
 
 #[test]
-fn hooks_are_shown_with_what_they_serve_and_why_they_are_off() {
+fn hooks_show_their_purpose_or_why_they_are_not_attached() {
     at_each_size("hooks", "5");
 }
 
 #[test]
-fn hooks_tell_what_they_cost_where_the_kernel_says() {
+fn hooks_show_their_cpu_time_if_the_kernel_counts_it() {
     let mut model = busy(UNICODE, 120, 30);
     press(&mut model, "5");
     let costs = Costs {
@@ -76,17 +76,17 @@ fn hooks_tell_what_they_cost_where_the_kernel_says() {
     };
     update(&mut model, Msg::Costs(costs));
     let screen = shown(&mut model);
-    assert!(screen.contains("0.96 % of one CPU in all"), "{screen}");
+    assert!(screen.contains("total 0.96 % of one CPU"), "{screen}");
     assert!(screen.contains("12 000/s, 800 ns each  dropped"), "{screen}");
 }
 
 #[test]
-fn the_help_is_made_from_the_keys() {
+fn help_lists_keys_and_fates() {
     at_each_size("help", "?");
 }
 
 #[test]
-fn before_the_first_flow_it_says_what_it_waits_for() {
+fn before_the_first_flow_the_overview_says_what_to_expect() {
     for (width, height) in SIZES {
         let mut model = empty(UNICODE, width, height);
         insta::assert_snapshot!(format!("waiting_{width}x{height}"), shown(&mut model));
@@ -94,14 +94,14 @@ fn before_the_first_flow_it_says_what_it_waits_for() {
 }
 
 #[test]
-fn a_recording_has_a_time_line() {
+fn playback_has_a_timeline() {
     let mut model = busy(UNICODE, 80, 24);
     let playing = Playing {
         begin_ns: 0,
         end_ns: 120_000 * MS,
         now_ns: 65_000 * MS,
         speed: 10,
-        troubles: vec![20_000 * MS, 90_000 * MS],
+        failures: vec![20_000 * MS, 90_000 * MS],
         ..Playing::default()
     };
     update(&mut model, Msg::Playing(playing));
@@ -110,7 +110,7 @@ fn a_recording_has_a_time_line() {
 }
 
 #[test]
-fn with_ascii_nothing_else_is_used() {
+fn ascii_mode_draws_only_ascii() {
     let theme = Theme {
         depth: Depth::Sixteen,
         is_ascii: true,
@@ -124,7 +124,7 @@ fn with_ascii_nothing_else_is_used() {
 }
 
 #[test]
-fn without_colours_none_is_used_and_what_is_selected_is_reversed() {
+fn without_colours_the_selection_is_reversed() {
     let mut model = busy(Theme::default(), 80, 24);
     press(&mut model, "2");
     let buffer = draw(&mut model);
@@ -139,7 +139,7 @@ fn without_colours_none_is_used_and_what_is_selected_is_reversed() {
 }
 
 #[test]
-fn below_the_smallest_size_it_says_so() {
+fn a_screen_that_is_too_small_says_so() {
     let mut model = busy(UNICODE, 59, 14);
     assert!(shown(&mut model).contains("needs 60x15"));
     for size in [(1, 1), (0, 0), (5, 3), (u16::MAX, 1)] {
@@ -149,14 +149,14 @@ fn below_the_smallest_size_it_says_so() {
 }
 
 #[test]
-fn names_from_outside_cannot_steer_the_terminal() {
+fn text_from_outside_cannot_control_the_terminal() {
     let mut model = empty(UNICODE, 140, 40);
-    let mut told: Told = flows().swap_remove(2);
-    told.service = Some("\x1b[2J\u{202e}x".to_owned());
-    told.fate = Fate::Dropped;
-    told.story.explanation = "first\r\nsecond \x07".to_owned();
-    update(&mut model, Msg::Flow(Box::new(told)));
-    update(&mut model, Msg::Said("hook \x1b]0;x\x07 is off".to_owned()));
+    let mut flow: FlowUpdate = flows().swap_remove(2);
+    flow.service = Some("\x1b[2J\u{202e}x".to_owned());
+    flow.fate = Fate::Dropped;
+    flow.detail.explanation = "first\r\nsecond \x07".to_owned();
+    update(&mut model, Msg::Flow(Box::new(flow)));
+    update(&mut model, Msg::Log("hook \x1b]0;x\x07 is off".to_owned()));
     for keys in ["", "1", "2", "\n", "4", "5"] {
         let text = {
             let shown = shown(&mut model);

@@ -1,21 +1,22 @@
-//! What a toolchain is known by.
+//! The identity of a toolchain.
 
 use std::fmt::{self, Display, Formatter};
 
 use serde::{Deserialize, Serialize};
 
-/// Which toolchain exactly: all that can change the object's bytes.
+/// The versions of a toolchain: everything that can change the object's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Identity {
     /// The first line of `rustc -vV`.
     pub(super) rustc: String,
-    /// The LLVM that rustc and the linker share.
+    /// The version of LLVM, which rustc and the linker share.
     pub(super) llvm: String,
+    /// The version of bpf-linker.
     pub(super) bpf_linker: String,
-    /// The version of Debian's packages rustc-web, cargo-web and libstd-rust-web-dev-bpf.
+    /// The version of Debian's packages rustc-web, cargo-web and libstd-rust-web-dev-bpf, which is the same.
     pub(super) debian_rust: String,
-    /// The version of Debian's package of the LLVM library.
+    /// The version of Debian's LLVM library package.
     pub(super) debian_llvm: String,
 }
 

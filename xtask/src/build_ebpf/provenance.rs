@@ -1,4 +1,4 @@
-//! What an object was built by: the file beside it.
+//! The provenance file beside the object: what it was built with and from.
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -7,8 +7,8 @@ use sha2::{Digest as _, Sha256};
 use super::{identity::Identity, toolchain::Toolchain};
 
 const HEADER: &str = "\
-# Written by `cargo xtask build-ebpf`: what tracer.bpf.o beside this file was built by, its hash, and that of its sources.
-# `cargo xtask build-ebpf --check` proves that the source of this checkout builds to the same bytes.
+# Written by `cargo xtask build-ebpf`: the hash of tracer.bpf.o, the hash of its sources, and its toolchain.
+# `cargo xtask build-ebpf --check` proves that a rebuild gives the same bytes.
 ";
 
 /// The contents of tracer.bpf.toml.
@@ -16,7 +16,7 @@ const HEADER: &str = "\
 pub(super) struct Provenance {
     /// The SHA-256 of the object, in hexadecimal.
     pub(super) sha256: String,
-    /// The hash of what it was made of: see [`super::sources`].
+    /// The hash of its sources, in hexadecimal: see [`super::sources`].
     pub(super) sources: String,
     pub(super) toolchain: Identity,
 }
@@ -31,7 +31,7 @@ impl Provenance {
     }
 
     pub(super) fn parse(text: &str) -> Result<Self> {
-        toml::from_str(text).context("not what build-ebpf writes")
+        toml::from_str(text).context("invalid provenance")
     }
 
     pub(super) fn to_text(&self) -> Result<String> {
@@ -39,7 +39,7 @@ impl Provenance {
     }
 }
 
-/// The SHA-256 of some bytes, in hexadecimal.
+/// The SHA-256 of these bytes, in hexadecimal.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes)
         .iter()
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_read_as_it_was_written() {
+    fn a_provenance_survives_a_round_trip() {
         let toolchain = Identity {
             rustc: "rustc 1.96.0 (ac68faa20 2026-05-25)".to_owned(),
             llvm: "22.1.8".to_owned(),

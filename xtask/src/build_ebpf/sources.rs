@@ -1,7 +1,6 @@
-//! What the object is made of, as one hash: the sources of the kernel half, the crates that it uses, the build's settings.
+//! One hash over what the object is built from: the sources of the kernel half, its crates, and the build settings.
 //!
-//! So whether somebody forgot to build anew is known without a compiler. What the toolchain and the flags of the build make
-//! of it only `--check` can tell.
+//! It shows an outdated object without a compiler. Only `--check` covers the toolchain and its flags.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +11,7 @@ use serde::Deserialize;
 
 use super::provenance::sha256;
 
-/// The packages of this workspace that the object is made of.
+/// The packages of this workspace that are compiled into the object.
 const PACKAGES: [&str; 2] = ["tracer-ebpf", "tracer-common"];
 
 /// The hash, in hexadecimal.
@@ -67,18 +66,18 @@ struct Locked {
     dependencies: Vec<String>,
 }
 
-/// The crates that the kernel half uses, and those that they use: name, version and checksum.
+/// All dependencies of the kernel half, direct and indirect: name, version and checksum.
 fn crates(lock: &str) -> Result<BTreeSet<String>> {
-    let lock: Lock = toml::from_str(lock).context("not what cargo writes")?;
+    let lock: Lock = toml::from_str(lock).context("invalid Cargo.lock")?;
     let mut by_name = BTreeMap::<&str, Vec<&Locked>>::new();
     for package in &lock.package {
         by_name.entry(&package.name).or_default().push(package);
     }
     let mut found = BTreeSet::new();
-    let mut left: Vec<String> = PACKAGES.map(str::to_owned).to_vec();
-    while let Some(wanted) = left.pop() {
-        // `name`, or `name version` where there are several.
-        let (name, version) = wanted.split_once(' ').unwrap_or((&wanted, ""));
+    let mut queue: Vec<String> = PACKAGES.map(str::to_owned).to_vec();
+    while let Some(dependency) = queue.pop() {
+        // `name`, or `name version` if there are several versions.
+        let (name, version) = dependency.split_once(' ').unwrap_or((&dependency, ""));
         for package in by_name.get(name).into_iter().flatten() {
             let Locked {
                 version: is,
@@ -90,7 +89,7 @@ fn crates(lock: &str) -> Result<BTreeSet<String>> {
             }
             let checksum = checksum.as_deref().unwrap_or_default();
             if found.insert(format!("{name} {is} {checksum}")) {
-                left.extend(package.dependencies.iter().cloned());
+                queue.extend(package.dependencies.iter().cloned());
             }
         }
     }
@@ -102,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_half_uses_counts_and_nothing_else() {
+    fn only_dependencies_of_the_kernel_half_count() {
         let lock = |common: &str, other: &str| {
             format!(
                 "[[package]]\nname = \"tracer-ebpf\"\nversion = \"0.1.0\"\ndependencies = [\"aya-ebpf\", \"tracer-common\"]\n\
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_source_is_seen() {
+    fn a_changed_source_changes_the_hash() {
         let folder = tempfile::tempdir().unwrap();
         for package in PACKAGES {
             fs::create_dir_all(folder.path().join(package).join("src")).unwrap();

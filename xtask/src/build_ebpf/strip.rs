@@ -1,10 +1,10 @@
-//! Takes the debug information out of an object and leaves what a loader needs.
+//! Strips an object down to what a loader needs.
 
 use anyhow::{Context as _, Result, ensure};
 use object::build::elf::{Builder, SectionData};
 use object::elf::SHT_STRTAB;
 
-/// Removes DWARF, keeps code, maps, BTF, relocations and the symbols that they name.
+/// Removes DWARF; keeps code, maps, BTF, relocations and their symbols.
 pub(super) fn strip_debug(linked: &[u8]) -> Result<Vec<u8>> {
     let mut builder = Builder::read(linked).context("not an ELF file")?;
     for section in &mut builder.sections {
@@ -23,7 +23,7 @@ pub(super) fn strip_debug(linked: &[u8]) -> Result<Vec<u8>> {
             "the section {needed} is missing"
         );
     }
-    // LLVM keeps the names of sections and symbols in one table, the writer wants one for each.
+    // LLVM keeps the names of sections and symbols in one table; the writer needs one for each.
     if !builder
         .sections
         .iter()

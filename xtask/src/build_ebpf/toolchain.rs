@@ -1,8 +1,8 @@
-//! The one toolchain that builds the object: Debian's Rust, which has the core library for BPF compiled already, and
-//! bpf-linker on the same LLVM.
+//! The toolchain that builds the object: Debian's Rust, which includes the compiled core library for BPF, and bpf-linker
+//! with the same LLVM.
 //!
-//! Debian's packages are only unpacked into the cache. They need no nightly and no library sources, work beside any
-//! other Rust on the machine, and need no privilege.
+//! Debian's packages are unpacked into the cache. They need no nightly Rust, no library sources and no privilege, and do not
+//! touch other Rust toolchains on the machine.
 
 use std::env;
 use std::fs;
@@ -19,11 +19,11 @@ use super::identity::Identity;
 
 const SUITES: [Suite; 2] = [Suite::BOOKWORM, Suite::BOOKWORM_SECURITY];
 
-/// These share one source package and so one version.
+/// Built from one source package, so all have the same version.
 const RUST: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 
-/// Every machine that can build Rust programs at all has these, and a second C library would only do harm.
-const OF_THE_MACHINE: [&str; 6] = ["libc6", "libgcc-s1", "gcc", "libc-dev", "binutils", "debconf"];
+/// Packages that every machine with a Rust compiler has. A second C library would conflict with the machine's own.
+const PROVIDED: [&str; 6] = ["libc6", "libgcc-s1", "gcc", "libc-dev", "binutils", "debconf"];
 
 const BPF_LINKER: &str = "0.13.0";
 
@@ -36,7 +36,7 @@ pub(super) struct Toolchain {
 }
 
 impl Toolchain {
-    /// Finds the pinned toolchain in the cache, or puts it there; the newest one if Debian no longer has that.
+    /// Unpacks the pinned toolchain into the cache, if it is not there yet; the newest one if Debian no longer has that.
     pub(super) fn install(cache: &Cache, pinned: Option<&Identity>) -> Result<Self> {
         ensure_programs(&[
             Program {
@@ -61,28 +61,28 @@ impl Toolchain {
         Ok(toolchain)
     }
 
-    /// What this toolchain is.
+    /// The versions of this toolchain.
     pub(super) fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// The linker's path.
+    /// The path of bpf-linker.
     pub(super) fn linker(&self) -> &Path {
         &self.linker
     }
 
-    /// Where the core library's source lay when Debian compiled it: its debug information says so.
+    /// The path of the core library's source when Debian compiled it, as in its debug information.
     pub(super) fn library_source(&self) -> PathBuf {
         let version = self.identity.rustc.split(' ').nth(1).unwrap_or_default();
         PathBuf::from(format!("/usr/src/rustc-{version}"))
     }
 
-    /// A cargo of this toolchain that obeys no setting of the environment.
+    /// This toolchain's cargo, isolated from build settings in the environment.
     pub(super) fn cargo(&self) -> Command {
         let mut command = tool(&self.tree, "cargo");
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
-            // Where crates come from and go to is the user's affair, and so are proxies.
+            // The user's registries, folders and proxies still apply.
             let kept = [
                 "CARGO_HOME",
                 "CARGO_HTTP_",
@@ -97,14 +97,14 @@ impl Toolchain {
             }
         }
         command.env("RUSTC", self.tree.root.join("usr/bin/rustc"));
-        // Empty, they switch off what the user's configuration may name.
+        // Empty, so that wrappers from the user's configuration do not run.
         command
             .env("RUSTC_WRAPPER", "")
             .env("RUSTC_WORKSPACE_WRAPPER", "");
         command
     }
 
-    /// Finds bpf-linker for this toolchain's LLVM in the cache, or builds it.
+    /// Builds bpf-linker for this toolchain's LLVM into the cache, if it is not there yet.
     fn install_linker(&self, cache: &Cache) -> Result<PathBuf> {
         let llvm = &self.identity.llvm;
         let root = cache.root().join(format!("bpf-linker-{BPF_LINKER}-llvm-{llvm}"));
@@ -117,7 +117,7 @@ impl Toolchain {
         let prefix = root.join("llvm");
         link_llvm(&self.tree, &prefix, llvm)?;
         let progress = Progress::spinner(&format!(
-            "building bpf-linker {BPF_LINKER} for LLVM {llvm}, a minute or two"
+            "   Build  bpf-linker {BPF_LINKER} for LLVM {llvm} (a minute or two)"
         ));
         let feature = format!("llvm-{major}");
         let output = self
@@ -135,7 +135,7 @@ impl Toolchain {
             .arg("--target-dir")
             .arg(root.join("target"))
             .env("LLVM_PREFIX", &prefix)
-            // Its own work is small, LLVM's is not: built so it links as fast, and is there in half the time.
+            // LLVM does most of its work, so it links as fast with less optimisation, and builds in half the time.
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
             .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
             .output()
@@ -152,7 +152,7 @@ impl Toolchain {
     }
 }
 
-/// A program of the tree, which finds its libraries there.
+/// A program of the tree, with the tree's libraries.
 fn tool(tree: &Tree, name: &str) -> Command {
     let mut command = Command::new(tree.root.join("usr/bin").join(name));
     command.env("LD_LIBRARY_PATH", libraries(tree));
@@ -177,7 +177,7 @@ fn unpack_pinned(cache: &Cache, pinned: &Identity) -> Result<Tree> {
         if available(cache, &SUITES, &compiler)? && available(cache, &SUITES, &llvm)? {
             return Err(error);
         }
-        eprintln!("Debian no longer has the pinned toolchain ({pinned}): using the newest");
+        eprintln!("Debian no longer has the pinned toolchain ({pinned}); using the newest");
         unpack_newest(cache)
     })
 }
@@ -194,11 +194,11 @@ fn unpack_exactly(cache: &Cache, rust: &Version, llvm: Option<&Package>) -> Resu
         .chain(llvm.map(Package::pinned))
         .collect();
     let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
-    unpack(cache, &SUITES, &packages, Dependencies::Except(&OF_THE_MACHINE))
-        .context("cannot get Debian's Rust with the core library for BPF")
+    unpack(cache, &SUITES, &packages, Dependencies::Except(&PROVIDED))
+        .context("cannot get Debian's Rust toolchain for BPF")
 }
 
-/// The package of a version of LLVM: `libllvm22` for `22.1.8`.
+/// The package of an LLVM version: `libllvm22` for `22.1.8`.
 fn llvm_package(version: &str) -> String {
     format!("libllvm{}", version.split('.').next().unwrap_or_default())
 }
@@ -210,7 +210,7 @@ fn identify(tree: &Tree) -> Result<Identity> {
         .context("cannot run Debian's rustc")?;
     ensure!(
         output.status.success(),
-        "Debian's rustc does not run here: {}",
+        "cannot run Debian's rustc: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     let text = String::from_utf8_lossy(&output.stdout);
@@ -218,12 +218,12 @@ fn identify(tree: &Tree) -> Result<Identity> {
     let llvm = text
         .lines()
         .find_map(|line| line.strip_prefix("LLVM version: "))
-        .context("Debian's rustc does not say which LLVM it has")?
+        .context("cannot find the LLVM version in the output of Debian's rustc")?
         .to_owned();
     let version = |name: &str| {
         tree.version_of(name)
             .map(ToString::to_string)
-            .with_context(|| format!("{name} was not unpacked"))
+            .with_context(|| format!("cannot find {name} among the unpacked packages"))
     };
     Ok(Identity {
         rustc,
@@ -234,10 +234,10 @@ fn identify(tree: &Tree) -> Result<Identity> {
     })
 }
 
-/// Makes what bpf-linker's build looks for: a folder with lib/libLLVM.so.
+/// Creates the folder that bpf-linker's build expects, with lib/libLLVM.so.
 fn link_llvm(tree: &Tree, prefix: &Path, version: &str) -> Result<()> {
     let folder = prefix.join("lib");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let mut numbers = version.split('.');
     let (major, minor) = (
         numbers.next().unwrap_or_default(),
@@ -246,7 +246,7 @@ fn link_llvm(tree: &Tree, prefix: &Path, version: &str) -> Result<()> {
     let library = libraries(tree).join(format!("libLLVM.so.{major}.{minor}"));
     ensure!(library.exists(), "{} is missing", library.display());
     let link = folder.join("libLLVM.so");
-    // One of an earlier try may point to a tree that is gone.
+    // A link from an earlier build may point to a removed tree.
     fs::remove_file(&link).ok();
-    symlink(&library, &link).with_context(|| format!("cannot make {}", link.display()))
+    symlink(&library, &link).with_context(|| format!("cannot create {}", link.display()))
 }

@@ -1,45 +1,55 @@
-//! How what is to be played is cut into boots, so that all guests are busy to the end.
+//! Splits scenarios into guests, so that all cores are busy to the end.
 //!
-//! As many guests run as there are processors, so one processor each is what they can really have; where they are
-//! emulated, a second one costs nearly half of the speed, because each waits for the other while neither runs. What may
-//! happen on two processors at once is seen where IPVS' decisions are played, and where there are thousands of clients.
+//! As many guests run as there are cores, so each can use one core; where QEMU emulates, a second CPU in a guest costs
+//! nearly half of the speed, because the CPUs wait for each other. What can happen on two CPUs at once is covered by the
+//! core scenarios and those with thousands of clients: these get two.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use tracer_lab::scenario::{KernelName, Named};
 
-use crate::lab::{CPUS, Wanted, guests};
+use crate::lab::plan::{GUEST_CPUS, GuestPlan, parallel_guests};
 
-/// What is played on a kernel.
-type Share<'a> = (KernelName, Vec<&'a Named>);
+/// How long a guest takes to boot and to shut down, emulated.
+const BOOT: Duration = Duration::from_secs(20);
 
-/// Cuts what is played on a kernel into several boots where it is more than half of what one guest has to do, and puts
-/// the longest first: the short ones then fill the gaps at the end.
-pub(super) fn cut<'a>(kernels: impl IntoIterator<Item = Share<'a>>) -> Vec<Wanted<'a>> {
-    let kernels: Vec<Share<'a>> = kernels.into_iter().collect();
-    let total: Duration = kernels.iter().map(|(_, scenarios)| takes(scenarios)).sum();
-    let most = total / u32::try_from(2 * guests()).unwrap_or(u32::MAX);
-    let mut boots: Vec<Wanted<'a>> = Vec::new();
-    for (kernel, scenarios) in kernels {
+/// Splits the scenarios of each kernel into several guests if they take more than half of one guest's share of the time.
+/// The longest guest comes first: the short ones then fill the gaps at the end.
+pub(super) fn split<'a>(
+    shares: impl IntoIterator<Item = (KernelName, Vec<&'a Named>)>,
+) -> Vec<GuestPlan<'a>> {
+    let shares: Vec<(KernelName, Vec<&'a Named>)> = shares.into_iter().collect();
+    let total: Duration = shares.iter().map(|(_, scenarios)| estimate(scenarios)).sum();
+    let limit = total / u32::try_from(2 * parallel_guests()).unwrap_or(u32::MAX);
+    let mut plans: Vec<GuestPlan<'a>> = Vec::new();
+    for (kernel, scenarios) in shares {
         let (wide, narrow): (Vec<&Named>, Vec<&Named>) = scenarios
             .into_iter()
             .partition(|named| named.scenario.core || named.scenario.long);
-        for (cpus, scenarios) in [(CPUS, wide), (1, narrow)] {
-            boots.extend(pieces(&scenarios, most).into_iter().map(|scenarios| Wanted {
+        for (cpus, scenarios) in [(GUEST_CPUS, wide), (1, narrow)] {
+            plans.extend(pieces(&scenarios, limit).into_iter().map(|scenarios| GuestPlan {
                 kernel: kernel.clone(),
                 cpus,
                 scenarios,
             }));
         }
     }
-    boots.sort_by_key(|boot| std::cmp::Reverse(takes(&boot.scenarios)));
-    boots
+    plans.sort_by_key(|plan| Reverse(estimate(&plan.scenarios)));
+    plans
 }
 
-/// Cuts scenarios into pieces that take about `most`.
-fn pieces<'a>(scenarios: &[&'a Named], most: Duration) -> Vec<Vec<&'a Named>> {
-    let parts = takes(scenarios).as_secs_f64() / most.as_secs_f64().max(1.0);
-    // Rounded, for a boot costs something too: only what is clearly too long is cut.
+/// How long the guests take, estimated, with as many in parallel as this machine runs.
+pub(super) fn wall_clock(plans: &[GuestPlan<'_>], parallel: usize) -> Duration {
+    let guests = plans.iter().map(|plan| BOOT + estimate(&plan.scenarios));
+    let total: Duration = guests.sum();
+    total / u32::try_from(parallel.max(1)).unwrap_or(u32::MAX)
+}
+
+/// Splits scenarios into pieces that take about `limit`.
+fn pieces<'a>(scenarios: &[&'a Named], limit: Duration) -> Vec<Vec<&'a Named>> {
+    let parts = estimate(scenarios).as_secs_f64() / limit.as_secs_f64().max(1.0);
+    // Rounded, because a boot takes time too: only what is clearly too long is split.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -50,7 +60,7 @@ fn pieces<'a>(scenarios: &[&'a Named], most: Duration) -> Vec<Vec<&'a Named>> {
     scenarios.chunks(each).map(<[&Named]>::to_vec).collect()
 }
 
-fn takes(scenarios: &[&Named]) -> Duration {
+fn estimate(scenarios: &[&Named]) -> Duration {
     scenarios.iter().map(|named| named.scenario.estimate()).sum()
 }
 
@@ -62,15 +72,15 @@ mod tests {
     use crate::workspace;
 
     #[test]
-    fn one_kernel_keeps_all_guests_busy_and_nothing_is_lost() {
+    fn one_kernel_is_split_into_enough_guests_and_nothing_is_lost() {
         let catalogue = scenario::load(&workspace::scenarios()).unwrap();
         let kernel: KernelName = "6.12".parse().unwrap();
         let all: Vec<&Named> = catalogue.iter().collect();
-        let boots = cut([(kernel.clone(), all.clone())]);
-        assert!(boots.len() >= guests(), "{}", boots.len());
-        let mut names: Vec<&str> = boots
+        let plans = split([(kernel.clone(), all.clone())]);
+        assert!(plans.len() >= parallel_guests(), "{}", plans.len());
+        let mut names: Vec<&str> = plans
             .iter()
-            .flat_map(|boot| &boot.scenarios)
+            .flat_map(|plan| &plan.scenarios)
             .map(|named| &*named.name)
             .collect();
         names.sort_unstable();
@@ -78,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_comes_first_and_what_two_processors_do_is_played_on_two() {
+    fn the_longest_comes_first_and_core_scenarios_get_two_cpus() {
         let catalogue = scenario::load(&workspace::scenarios()).unwrap();
         let all: Vec<&Named> = catalogue.iter().collect();
         let few = all[..all.len() - 2].to_vec();
@@ -88,13 +98,13 @@ mod tests {
             ("6.12", all.clone()),
             ("7", all),
         ];
-        let boots = cut(kernels.map(|(name, scenarios)| (name.parse().unwrap(), scenarios)));
-        let lengths: Vec<Duration> = boots.iter().map(|boot| takes(&boot.scenarios)).collect();
+        let plans = split(kernels.map(|(name, scenarios)| (name.parse().unwrap(), scenarios)));
+        let lengths: Vec<Duration> = plans.iter().map(|plan| estimate(&plan.scenarios)).collect();
         assert!(lengths.is_sorted_by(|a, b| a >= b), "{lengths:?}");
-        for boot in boots {
-            for named in boot.scenarios {
+        for plan in plans {
+            for named in plan.scenarios {
                 let is_wide = named.scenario.core || named.scenario.long;
-                assert_eq!(boot.cpus, if is_wide { 2 } else { 1 }, "{}", named.name);
+                assert_eq!(plan.cpus, if is_wide { 2 } else { 1 }, "{}", named.name);
             }
         }
     }

@@ -1,17 +1,19 @@
-//! The lab's own test: scenarios that must fail, each for the reason that is known, in one boot.
+//! Tests the lab itself with scenarios that must fail, each for a known reason.
 //!
-//! A lab that lets everything pass, or that one hanging scenario stops, proves nothing. tracer has no part in this.
+//! A lab that passes everything, or that one hanging scenario stops, proves nothing. tracer does not run here.
 
 use anyhow::Result;
 use tracer_lab::scenario::{self, KernelName};
 use tracer_lab::vm::qemu::Qemu;
 
-use crate::lab::CPUS;
-use crate::lab::play::{Lab, Manner, Played, Programme};
-use crate::lab::tell::{Detail, Tally, Teller};
+use crate::lab::options::Options;
+use crate::lab::plan::{GUEST_CPUS, GuestPlan};
+use crate::lab::printer::{PrintMode, Printer, ScenarioCounter};
+use crate::lab::result::ScenarioResult;
+use crate::lab::runner::{Guest, Lab};
 use crate::workspace;
 
-/// The name of each drill, and what must be said of it; nothing: it must pass.
+/// The name of each drill and a part of its failure; `None` if it must pass.
 const DRILLS: [(&str, Option<&str>); 4] = [
     (
         "a-hanging-tool",
@@ -28,74 +30,76 @@ const DRILLS: [(&str, Option<&str>); 4] = [
     ("d-nothing-wrong", None),
 ];
 
-/// Plays the drills on a kernel and returns what is not as it must be.
-pub(super) fn run(name: &KernelName) -> Result<Vec<String>> {
+/// Runs the drills in one guest and returns each unexpected result.
+pub(super) fn run(lab: &Lab, kernel: &KernelName) -> Result<Vec<String>> {
     let catalogue = scenario::load(&workspace::root().join("tests/drills"))?;
-    let lab = Lab::prepare(Manner {
+    let options = Options {
         without_tracer: true,
-        ..Manner::default()
-    })?;
-    let kernel = lab.kernel(name)?;
-    let qemu = Qemu::find(lab.cache(), &kernel)?;
-    let programme = Programme {
-        name: name.clone(),
-        kernel,
-        cpus: CPUS,
+        ..Options::default()
+    };
+    let files = lab.kernel(kernel, options.build)?;
+    let qemu = Qemu::find(lab.cache(), &files)?;
+    let plan = GuestPlan {
+        kernel: kernel.clone(),
+        cpus: GUEST_CPUS,
         scenarios: catalogue.iter().collect(),
     };
-    let tally = Tally::of(1);
-    let mut teller = Teller::new(name, Detail::Nothing, false, &tally);
-    let played = lab.play(&qemu, &programme, &mut teller);
-    Ok(wrong(&played))
+    let guest = Guest {
+        qemu: &qemu,
+        kernel: &files,
+        plan: &plan,
+    };
+    let counter = ScenarioCounter::new(DRILLS.len());
+    let mut printer = Printer::new(kernel, PrintMode::Silent, false, &counter);
+    Ok(unexpected(&lab.run(guest, &options, &mut printer)))
 }
 
-/// What is not as it must be.
-fn wrong(played: &[Played]) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for (name, must) in DRILLS {
-        let Some(drill) = played.iter().find(|drill| drill.scenario == name) else {
-            wrong.push(format!("{name} was not played"));
+/// The results that differ from what [`DRILLS`] says.
+fn unexpected(results: &[ScenarioResult]) -> Vec<String> {
+    let mut unexpected = Vec::new();
+    for (name, expected) in DRILLS {
+        let Some(result) = results.iter().find(|result| result.scenario == name) else {
+            unexpected.push(format!("{name} did not run"));
             continue;
         };
-        let said = drill.troubles.join("; ");
-        let as_it_must = match must {
-            Some(must) => said.contains(must),
-            None => drill.passed(),
+        let failures = result.failures.join("; ");
+        let is_expected = match expected {
+            Some(expected) => failures.contains(expected),
+            None => result.passed(),
         };
-        // What is left behind on the node is a failure of its own, whatever else there is to say.
-        if !as_it_must || said.contains("left behind") || said.contains("could not be stopped") {
-            let must = must.unwrap_or("nothing");
-            wrong.push(format!("of {name} it must be said: {must}; what is said: {said}"));
+        // Anything left behind on the node is a failure of its own.
+        if !is_expected || failures.contains("left behind") || failures.contains("could not be stopped") {
+            let expected = expected.unwrap_or("no failure");
+            unexpected.push(format!("{name}: expected {expected}, got: {failures}"));
         }
     }
-    if played.len() != DRILLS.len() {
-        wrong.push(format!(
-            "{} drills were played, not {}",
-            played.len(),
-            DRILLS.len()
-        ));
+    if results.len() != DRILLS.len() {
+        unexpected.push(format!("{} drills ran, not {}", results.len(), DRILLS.len()));
     }
-    wrong
+    unexpected
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    use crate::priority::Priority;
+
     #[test]
     #[ignore = "boots a guest"]
-    fn the_lab_tells_what_fails_from_what_does_not() {
-        let wrong = run(&"6.12".parse().unwrap()).unwrap();
-        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    fn each_drill_has_its_expected_result() {
+        let lab = Lab::prepare(Priority::Normal).unwrap();
+        let unexpected = run(&lab, &"6.12".parse().unwrap()).unwrap();
+        assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
     }
 
     #[test]
-    fn a_drill_that_is_not_played_is_wrong() {
-        assert_eq!(wrong(&[]).len(), DRILLS.len() + 1);
+    fn a_drill_that_did_not_run_is_unexpected() {
+        assert_eq!(unexpected(&[]).len(), DRILLS.len() + 1);
     }
 
     #[test]
-    fn every_drill_is_a_file_and_every_file_a_drill() {
+    fn every_drill_has_a_file_and_every_file_is_a_drill() {
         let catalogue = scenario::load(&workspace::root().join("tests/drills")).unwrap();
         let files: Vec<&str> = catalogue.iter().map(|named| &*named.name).collect();
         assert_eq!(files, DRILLS.map(|(name, _)| name));

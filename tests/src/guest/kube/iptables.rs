@@ -166,7 +166,7 @@ impl Iptables {
         };
         let command = format!("{}{tool} --noflush --counters", plan.family.word());
         let (rules, chains) = rules(plan, self.chains.as_ref());
-        tool::feed(&command, &rules).context("cannot write the rules")?;
+        tool::run_with_input(&command, &rules).context("cannot write the rules")?;
         self.chains = Some(chains);
         Ok(())
     }

@@ -114,11 +114,11 @@ COMMIT
 
 /// Writes the sets, rules and virtual servers of all services.
 pub(super) fn sync(plan: &Plan) -> Result<()> {
-    tool::feed("ip -batch -", &dummy(plan)).context("cannot create kube-ipvs0")?;
-    tool::feed("ipset restore", &sets(plan)).context("cannot write the IP sets")?;
+    tool::run_with_input("ip -batch -", &dummy(plan)).context("cannot create kube-ipvs0")?;
+    tool::run_with_input("ipset restore", &sets(plan)).context("cannot write the IP sets")?;
     let restore = format!("{}tables-restore --noflush --counters", plan.family.word());
-    tool::feed(&restore, &rules(plan)).context("cannot write the rules")?;
-    tool::feed("ipvsadm -R", &virtual_servers(plan)).context("cannot write the virtual servers")?;
+    tool::run_with_input(&restore, &rules(plan)).context("cannot write the rules")?;
+    tool::run_with_input("ipvsadm -R", &virtual_servers(plan)).context("cannot write the virtual servers")?;
     Ok(())
 }
 

@@ -71,7 +71,7 @@ mod tests {
 
     /// The expected names are kube-proxy's own for these services.
     #[test]
-    fn names_equal_kube_proxys() {
+    fn names_match_kube_proxy() {
         let at = "10.180.0.1:80".parse().unwrap();
         let chains = ServiceChains::iptables("ns1/svc1:p80");
         assert_eq!(chains.cluster, "KUBE-SVC-XPGD46QRK7WJZT7O");

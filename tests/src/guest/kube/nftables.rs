@@ -128,21 +128,21 @@ const RULES: [(&str, &str); 22] = [
 
 /// Writes the table.
 pub(super) fn sync(plan: &Plan) -> Result<()> {
-    tool::feed("nft -f -", &in_words_of(plan.family, &all(plan)))
+    tool::run_with_input("nft -f -", &for_family(plan.family, &all(plan)))
         .context("cannot write kube-proxy's table")?;
     Ok(())
 }
 
 /// Writes the changes of one service.
 pub(super) fn change(family: Family, before: &ServicePort, after: &ServicePort) -> Result<()> {
-    tool::feed("nft -f -", &in_words_of(family, &difference(before, after)))
+    tool::run_with_input("nft -f -", &for_family(family, &difference(before, after)))
         .context("cannot change kube-proxy's table")?;
     Ok(())
 }
 
 /// The table is identical for both families except for these words. It is written for IPv4; addresses of
 /// services and endpoints already are of the family.
-fn in_words_of(family: Family, text: &str) -> String {
+fn for_family(family: Family, text: &str) -> String {
     let words = [
         (TABLE, "ip6 kube-proxy"),
         ("ip saddr", "ip6 saddr"),

@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::{ProcessChecks, tracer_command};
+use crate::tracer_text::{CANNOT_RECORD, EVENT_SEEN, NO_FLOW, PARTIAL_CHUNK, RECORDING, UNCLEAN_END};
 
 /// Where recordings are written: a small disk that fills up.
 const FOLDER: &str = "/recordings";
@@ -55,7 +56,7 @@ impl ProcessChecks<'_> {
         let (flows, message) = replayed(&file)?;
         ensure!(flows == 1, "{flows} flows, expected 1: {messages} {message}");
         ensure!(
-            message.contains("incomplete (the recorder was killed"),
+            message.contains(UNCLEAN_END),
             "the unclean end is not reported: {message}"
         );
         remove(&file)
@@ -67,14 +68,14 @@ impl ProcessChecks<'_> {
         self.client.connect_briefly(self.to)?;
         let (status, messages) = record.end(None)?;
         ensure!(
-            status.success() && messages.contains("seen: "),
+            status.success() && messages.contains(EVENT_SEEN),
             "{status}: {messages}"
         );
         ensure_undamaged(&file, 1)?;
 
         let (status, messages) = self.record(&["-o", &file, "--duration", "1"])?.end(None)?;
         ensure!(
-            status.success() && messages.contains("no flow"),
+            status.success() && messages.contains(NO_FLOW),
             "{status}: {messages}"
         );
         ensure_undamaged(&file, 0)?;
@@ -114,7 +115,7 @@ impl ProcessChecks<'_> {
         ensure!(status.code() == Some(1), "{status}: {messages}");
         let last = messages.lines().last().unwrap_or_default();
         ensure!(
-            last.contains("cannot go on recording") && last.contains("No space left on device"),
+            last.contains(CANNOT_RECORD) && last.contains("No space left on device"),
             "the reason for its exit is missing: {messages}"
         );
         let (flows, message) = replayed(&file)?;
@@ -123,7 +124,7 @@ impl ProcessChecks<'_> {
             "{flows} flows are readable: {message}"
         );
         ensure!(
-            !message.contains("not whole"),
+            !message.contains(PARTIAL_CHUNK),
             "a partial chunk is left: {message}"
         );
         self.port.note(format!("a full disk holds {flows} flows: {last}"));
@@ -145,7 +146,7 @@ impl ProcessChecks<'_> {
             &KEPT.to_string(),
         ])?;
         let mut connections = 0;
-        while !fs::exists(file(FULL + 1)).context("cannot look for a file")? {
+        while !fs::exists(file(FULL + 1)).context("cannot check for a file")? {
             ensure!(
                 connections < MAX_CONNECTIONS,
                 "fewer than {FULL} full files after {connections} connections"
@@ -190,7 +191,7 @@ impl ProcessChecks<'_> {
         let mut buffer = [0; 1024];
         while let Ok(length @ 1..) = terminal.read(&mut buffer) {
             output.push_str(&String::from_utf8_lossy(&buffer[..length]));
-            if !connected && output.contains("recording on ") {
+            if !connected && output.contains(RECORDING) {
                 connected = true;
                 self.client.connect_briefly(self.to)?;
             }
@@ -222,7 +223,7 @@ impl ProcessChecks<'_> {
         let mut output = Vec::new();
         // If it never gets ready, the scenario's watchdog kills it, which ends its output.
         while let Some(Ok(line)) = record.errors.next() {
-            if line.starts_with("recording on ") {
+            if line.starts_with(RECORDING) {
                 return Ok(record);
             }
             output.push(line);

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 
 use super::super::Scenario;
-use super::rules::known_pod;
+use super::rules::require_pod;
 
 /// Fails with the first contradiction.
 pub(super) fn check(scenario: &Scenario) -> Result<()> {
@@ -12,7 +12,10 @@ pub(super) fn check(scenario: &Scenario) -> Result<()> {
     let expect = &scenario.expect;
     for flow in &expect.flows {
         let which = format!("{}:{}", flow.client, flow.source_port);
-        let created = attempts.iter().filter(|(attempt, _)| flow.is_of(attempt)).count();
+        let created = attempts
+            .iter()
+            .filter(|(attempt, _)| flow.covers(attempt))
+            .count();
         ensure!(
             created > 0 && created == usize::from(flow.count),
             "no step creates the expected flows {which}, count {}, occurrence {}",
@@ -24,7 +27,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<()> {
         }
     }
     for (attempt, _) in &attempts {
-        let count = expect.flows.iter().filter(|flow| flow.is_of(attempt)).count();
+        let count = expect.flows.iter().filter(|flow| flow.covers(attempt)).count();
         ensure!(count <= 1, "{attempt}: expected {count} times");
         let Some(expected) = scenario.expected(attempt) else {
             bail!("no expectation for {attempt}, and no default");
@@ -34,7 +37,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<()> {
             "{attempt}: a lossy flow cannot have an expected cause or number of SYNs"
         );
         if let Some(pod) = &expected.backend {
-            known_pod(&scenario.topology, pod)?;
+            require_pod(&scenario.topology, pod)?;
         }
         for evidence in &expected.evidence {
             ensure!(

@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::super::{Proxy, Topology};
 
-pub(super) fn known_pod(topology: &Topology, name: &str) -> Result<()> {
+pub(super) fn require_pod(topology: &Topology, name: &str) -> Result<()> {
     ensure!(topology.pod(name).is_some(), "no pod `{name}`");
     Ok(())
 }
@@ -20,7 +20,7 @@ pub(super) fn weight(proxy: Proxy, weight: u16) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn known_service(topology: &Topology, name: Option<&str>) -> Result<()> {
+pub(super) fn require_service(topology: &Topology, name: Option<&str>) -> Result<()> {
     match (topology.service(name), name) {
         (Some(_), _) => Ok(()),
         (None, Some(name)) => bail!("no service `{name}`"),
@@ -37,7 +37,10 @@ pub(super) fn sysctl(name: &str) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn unique<T: Ord + std::fmt::Debug>(what: &str, all: impl Iterator<Item = T>) -> Result<()> {
+pub(super) fn require_unique<T: Ord + std::fmt::Debug>(
+    what: &str,
+    all: impl Iterator<Item = T>,
+) -> Result<()> {
     let mut seen = BTreeSet::new();
     for one in all {
         if let Some(repeated) = seen.replace(one) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 
 use super::super::{Change, Connect, Membership, Proxy, Removal, RunIn, Step, Talk, Topology};
-use super::rules::{known_pod, known_service, sysctl, weight};
+use super::rules::{require_pod, require_service, sysctl, weight};
 use super::topology::can_behave_on_host_network;
 
 /// Fails with the first contradiction.
@@ -33,10 +33,10 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
             }
             Ok(())
         }
-        Step::Talk(Talk { client }) => known_client(topology, client),
+        Step::Talk(Talk { client }) => require_client(topology, client),
         Step::Strays(strays) => {
-            known_service(topology, strays.to.as_deref())?;
-            known_client(topology, &strays.client)
+            require_service(topology, strays.to.as_deref())?;
+            require_client(topology, &strays.client)
         }
         Step::SetWeight(change) => {
             ensure!(topology.proxy == Proxy::Ipvs, "only IPVS mode has weights");
@@ -47,11 +47,11 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
             membership(topology, change)
         }
         Step::RemoveRealServer(Removal { service, pod }) => {
-            known_service(topology, service.as_deref())?;
-            known_pod(topology, pod)
+            require_service(topology, service.as_deref())?;
+            require_pod(topology, pod)
         }
         Step::Pod(Change { name, behaviour }) => {
-            known_pod(topology, name)?;
+            require_pod(topology, name)?;
             match topology.pod(name) {
                 Some(pod) if pod.host_network => can_behave_on_host_network(*behaviour),
                 _ => Ok(()),
@@ -86,11 +86,11 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
 }
 
 fn membership(topology: &Topology, change: &Membership) -> Result<()> {
-    known_service(topology, change.service.as_deref())?;
-    known_pod(topology, &change.pod)
+    require_service(topology, change.service.as_deref())?;
+    require_pod(topology, &change.pod)
 }
 
-fn known_client(topology: &Topology, name: &str) -> Result<()> {
+fn require_client(topology: &Topology, name: &str) -> Result<()> {
     ensure!(topology.client(name).is_some(), "no client `{name}`");
     Ok(())
 }
@@ -100,7 +100,7 @@ fn check_connect(topology: &Topology, connect: &Connect) -> Result<()> {
     let party = topology.parties().find(|(party, _)| party == name);
     ensure!(party.is_some(), "no client `{name}`");
     let on_node = topology.client(name).is_some_and(|client| client.on_node);
-    known_service(topology, connect.to.as_deref())?;
+    require_service(topology, connect.to.as_deref())?;
     if let Some(address) = connect.to_address {
         ensure!(
             topology.own_addresses().any(|own| own == address) || on_node && address.is_loopback(),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, ensure};
 
 use super::super::{Behaviour, Overlay, Pod, Proxy, Scheduler, Service, Topology, address};
-use super::rules::{known_pod, sysctl, unique, weight};
+use super::rules::{require_pod, require_unique, sysctl, weight};
 
 /// Linux' limit for a device name (15), minus the four letters that the node's veth names start with.
 const LONGEST_NAME: usize = 11;
@@ -27,8 +27,8 @@ pub(super) fn check(topology: &Topology) -> Result<()> {
         pod(topology, one).with_context(|| one.name.clone())?;
     }
     let services = &topology.services;
-    unique("service", services.iter().map(|service| &service.name))?;
-    unique("NodePort", services.iter().map(|service| service.node_port))?;
+    require_unique("service", services.iter().map(|service| &service.name))?;
+    require_unique("NodePort", services.iter().map(|service| service.node_port))?;
     for one in services {
         service(topology, one).with_context(|| one.name.clone())?;
     }
@@ -40,7 +40,7 @@ fn names(topology: &Topology) -> Result<()> {
     let nodes = topology.nodes.iter().map(|node| &node.name);
     let pods = topology.pods.iter().map(|pod| &pod.name);
     let names: Vec<&String> = clients.chain(nodes).chain(pods).collect();
-    unique("client, node or pod", names.iter())?;
+    require_unique("client, node or pod", names.iter())?;
     for name in names {
         let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         ensure!(
@@ -52,20 +52,20 @@ fn names(topology: &Topology) -> Result<()> {
 }
 
 fn addresses(topology: &Topology) -> Result<()> {
-    unique("address", topology.parties().map(|(_, address)| address))?;
+    require_unique("address", topology.parties().map(|(_, address)| address))?;
     for address in &topology.node_addresses {
         ensure!(
-            address::is_clients(*address),
+            address::is_client_address(*address),
             "node address {address} is not in 10.0.0.2 to 10.0.0.254"
         );
     }
-    unique("address of the node", topology.own_addresses())?;
+    require_unique("address of the node", topology.own_addresses())?;
     let own = |address: IpAddr| topology.own_addresses().any(|own| own == address);
     let outside = topology.clients.iter().filter(|client| !client.on_node);
     let outside = outside.map(|client| (&client.name, client.address));
     for (name, address) in outside.chain(topology.nodes.iter().map(|node| (&node.name, node.address))) {
         ensure!(
-            address::is_clients(address),
+            address::is_client_address(address),
             "{name}: {address} is not in 10.0.0.2 to 10.0.0.254"
         );
         ensure!(!own(address), "{name}: {address} is an address of the node");
@@ -105,7 +105,7 @@ fn pod(topology: &Topology, pod: &Pod) -> Result<()> {
         return can_behave_on_host_network(pod.behaviour);
     }
     ensure!(
-        address::is_pods(pod.address),
+        address::is_pod_address(pod.address),
         "{} is not a pod address in {}",
         pod.address,
         address::pods(topology.family)
@@ -139,9 +139,9 @@ fn service(topology: &Topology, service: &Service) -> Result<()> {
         service.node_port
     );
     let servers = &service.real_servers;
-    unique("real server", servers.iter().map(|server| &server.pod))?;
+    require_unique("real server", servers.iter().map(|server| &server.pod))?;
     for server in servers {
-        known_pod(topology, &server.pod)?;
+        require_pod(topology, &server.pod)?;
         weight(topology.proxy, server.weight)?;
     }
     ensure!(

@@ -165,8 +165,8 @@ const CONTRADICTIONS: &[(&str, &str, &str)] = &[
 
 #[test]
 fn contradictions_are_rejected() {
-    for (from, to, complaint) in CONTRADICTIONS {
+    for (from, to, expected) in CONTRADICTIONS {
         let error = refused(from, to);
-        assert!(error.contains(complaint), "{to}: {error}");
+        assert!(error.contains(expected), "{to}: {error}");
     }
 }

@@ -9,21 +9,27 @@ use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::tui::theme::{Depth, Theme};
 
-/// Options of what has a screen.
+/// Options of commands with a screen.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Look {
-    /// Colours on the screen (`NO_COLOR` is minded)
-    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    /// Colours: auto, always or never; auto honours `NO_COLOR`
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     pub color: Color,
-    /// Only signs of ASCII on the screen
+    /// ASCII only on the screen
     #[arg(long)]
     pub ascii: bool,
 }
 
-/// When there are colours.
+/// When the screen uses colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Color {
-    /// Where the terminal has them
+    /// Where the terminal supports them
     Auto,
     /// Always
     Always,
@@ -32,13 +38,13 @@ pub enum Color {
 }
 
 impl Look {
-    /// Is there a terminal that a screen can be shown on?
+    /// Is there a terminal that can show a screen?
     #[must_use]
     pub fn has_terminal() -> bool {
         stdin().is_terminal() && stdout().is_terminal() && env::var("TERM").is_ok_and(|term| term != "dumb")
     }
 
-    /// The look for this terminal.
+    /// The theme for this terminal.
     #[must_use]
     pub fn theme(&self) -> Theme {
         let read = |name: &str| env::var(name).unwrap_or_default();
@@ -59,7 +65,7 @@ impl Look {
                 Color::Always if depth == Depth::Mono => Depth::Sixteen,
                 Color::Auto | Color::Always => depth,
             },
-            // The console of Linux has few signs.
+            // The Linux console has few glyphs.
             is_ascii: self.ascii || !has_unicode || term == "linux",
         }
     }

@@ -9,7 +9,7 @@ use tracer_common::{
 };
 
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::evidence::Evidence,
     flow::model::{Flow, Step},
 };
@@ -50,24 +50,26 @@ impl<'flow> Decision<'flow> {
     pub(crate) fn of(flow: &'flow Flow, attempt: usize) -> Self {
         let mut out = Self::default();
         for step in flow.steps_of(attempt) {
-            match (step.event.hook, &step.event.what) {
-                (hook, What::Packet | What::Route(_)) if hook.is_ipvs_request() => out.asked = Some(step),
-                (Hook::IpvsLookup, What::IpvsConn(conn)) => {
+            match (step.event.hook, &step.event.payload) {
+                (hook, Payload::Packet | Payload::Route(_)) if hook.is_ipvs_request() => {
+                    out.asked = Some(step)
+                }
+                (Hook::IpvsLookup, Payload::IpvsConn(conn)) => {
                     out.looked_up = true;
                     out.found = Some(conn).filter(|conn| conn.conn != 0);
                 }
-                (Hook::IpvsExpireNow, What::IpvsConn(conn)) => out.expired = Some(conn),
+                (Hook::IpvsExpireNow, Payload::IpvsConn(conn)) => out.expired = Some(conn),
                 (Hook::IpvsTcpSchedule, what) => {
                     out.scheduling = step.verdict;
-                    if let What::IpvsLimits(limits) = what {
+                    if let Payload::IpvsLimits(limits) = what {
                         out.limits = Some(limits);
                     }
                 }
-                (Hook::IpvsSchedule, What::IpvsService(service)) => out.service = Some(service),
-                (Hook::IpvsSchedule, What::IpvsConn(conn)) => out.scheduled = Some(conn),
-                (Hook::IpvsLeave, What::IpvsService(service)) => out.left = Some(service),
-                (Hook::IpvsLeave, What::IpvsDests(dests)) => out.dests = Some(dests),
-                (hook, What::IpvsConn(conn)) if hook.is_ipvs_xmit() => {
+                (Hook::IpvsSchedule, Payload::IpvsService(service)) => out.service = Some(service),
+                (Hook::IpvsSchedule, Payload::IpvsConn(conn)) => out.scheduled = Some(conn),
+                (Hook::IpvsLeave, Payload::IpvsService(service)) => out.left = Some(service),
+                (Hook::IpvsLeave, Payload::IpvsDests(dests)) => out.dests = Some(dests),
+                (hook, Payload::IpvsConn(conn)) if hook.is_ipvs_xmit() => {
                     (out.sent_with, out.sent_by) = (Some(conn), Some(hook));
                 }
                 _ => {}

@@ -10,7 +10,7 @@ use tracer_common::{
 };
 
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{
         case::{Case, Proof, Situation},
         catalogue::Row,
@@ -130,9 +130,9 @@ impl Told {
 /// translate nothing.
 fn unseen_end(case: &Case<'_>) -> Option<u64> {
     let mut steps = case.steps().rev();
-    let told = steps
-        .next()
-        .filter(|step| matches!(step.event.what, What::Icmp(_)) && step.event.tuple == case.flow.original)?;
+    let told = steps.next().filter(|step| {
+        matches!(step.event.payload, Payload::Icmp(_)) && step.event.tuple == case.flow.original
+    })?;
     let sent = steps.next().filter(|step| {
         matches!(step.event.hook, Hook::IpvsNatXmit | Hook::IpvsNatXmit6) && step.event.skb == told.event.skb
     })?;
@@ -168,12 +168,12 @@ impl<'a> Failure<'a> {
             })
             .filter(|step| step.event.skb == skb && step.event.tuple == case.flow.original);
         for step in before {
-            match &step.event.what {
-                What::IpvsConn(_) if step.event.hook.is_ipvs_xmit() => {
+            match &step.event.payload {
+                Payload::IpvsConn(_) if step.event.hook.is_ipvs_xmit() => {
                     (sent, icmp, too_big) = (Some(step), None, None);
                 }
-                What::Icmp(said) => icmp = Some(said),
-                What::TooBig(said) => too_big = Some(said),
+                Payload::Icmp(said) => icmp = Some(said),
+                Payload::TooBig(said) => too_big = Some(said),
                 _ => {}
             }
         }
@@ -182,8 +182,8 @@ impl<'a> Failure<'a> {
     }
 
     fn proof(&self, explain: impl FnOnce(&str) -> String, case: &Case<'_>) -> Proof {
-        let server = match &self.sent.event.what {
-            What::IpvsConn(conn) => real_server(conn),
+        let server = match &self.sent.event.payload {
+            Payload::IpvsConn(conn) => real_server(conn),
             _ => None,
         };
         let server = server.map_or_else(|| "of its entry".to_owned(), |server| server.to_string());

@@ -12,7 +12,7 @@ use super::{
     catalogue::Row,
     evidence::Evidence,
 };
-use crate::{decode::event::What, facts::route::Route, flow::model::Step};
+use crate::{decode::event::Payload, facts::route::Route, flow::model::Step};
 
 /// The rows of this subject.
 pub(super) const ROWS: &[Row] = &[
@@ -30,14 +30,14 @@ pub(super) fn end<'a>(case: &Case<'a>) -> Option<&'a Step> {
             .steps()
             .rfind(|step| matches!(step.event.part, Part::Syn | Part::SynAck))?;
         let elsewhere = matches!(case.situation, Situation::Silent | Situation::Late);
-        (elsewhere && matches!(last.event.what, What::Drop(_))).then_some(last)
+        (elsewhere && matches!(last.event.payload, Payload::Drop(_))).then_some(last)
     })
 }
 
 /// What a hook of the routing layer read about the packet that was freed in the end.
 fn told<'a>(case: &Case<'a>, hook: Hook, end: &Step) -> Option<(&'a Step, &'a record::Route)> {
-    case.steps().rev().find_map(|step| match &step.event.what {
-        What::Route(route)
+    case.steps().rev().find_map(|step| match &step.event.payload {
+        Payload::Route(route)
             if step.event.hook == hook
                 && step.event.skb == end.event.skb
                 && step.event.part == end.event.part
@@ -51,8 +51,8 @@ fn told<'a>(case: &Case<'a>, hook: Hook, end: &Step) -> Option<(&'a Step, &'a re
 
 /// The kernel's word for why the packet was freed, where it has one.
 fn reason<'a>(case: &Case<'a>, end: &Step) -> Option<&'a str> {
-    match &end.event.what {
-        What::Drop(drop) => case.facts.drop_reasons.get(&drop.reason).map(String::as_str),
+    match &end.event.payload {
+        Payload::Drop(drop) => case.facts.drop_reasons.get(&drop.reason).map(String::as_str),
         _ => None,
     }
 }
@@ -60,7 +60,7 @@ fn reason<'a>(case: &Case<'a>, end: &Step) -> Option<&'a str> {
 /// Was the packet freed in one of these functions? What stands behind a name is where in it, and in which copy that
 /// the compiler made (`ip_rcv_finish_core.isra.0+0x234`).
 fn freed_in(case: &Case<'_>, end: &Step, functions: &[&str]) -> bool {
-    let What::Drop(drop) = &end.event.what else {
+    let Payload::Drop(drop) = &end.event.payload else {
         return false;
     };
     case.facts.symbol(drop.location).is_some_and(|place| {

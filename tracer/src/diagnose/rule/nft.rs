@@ -10,7 +10,7 @@ use tracer_common::{
 pub(super) use self::reach::Reach;
 use super::{Blame, Known, NETLINK, calico, hook_name, said_drop};
 use crate::{
-    decode::event::{What, text},
+    decode::event::{Payload, text},
     diagnose::{case::Case, evidence::Evidence},
     facts::{
         NetnsFacts,
@@ -66,8 +66,8 @@ pub(super) fn dropped<'a>(case: &Case<'a>, chain: &'a record::Chain) -> Option<B
 pub(super) fn rejected<'a>(case: &Case<'a>, step: &'a Step, reject: &'a record::Reject) -> Blame<'a> {
     let netns = case.netns();
     // The chain that it is in was seen too, if tracer was looking at chains by then.
-    let chain = case.steps().find_map(|other| match &other.event.what {
-        What::Chain(chain) if other.event.skb == step.event.skb => Some(chain),
+    let chain = case.steps().find_map(|other| match &other.event.payload {
+        Payload::Chain(chain) if other.event.skb == step.event.skb => Some(chain),
         _ => None,
     });
     let found = netns.and_then(|netns| {

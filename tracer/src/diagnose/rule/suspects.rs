@@ -11,7 +11,7 @@ use super::{
     site::Site,
 };
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     diagnose::{case::Case, evidence::Evidence},
     facts::{
         NetnsFacts,
@@ -251,8 +251,8 @@ fn of_tables<'a>(netns: &'a NetnsFacts, nf_hook: u32, packet: &Packet<'_>) -> Ve
 
 /// What is known of the packet that was discarded.
 fn packet(case: &Case<'_>, step: &Step) -> Packet<'static> {
-    let state = case.steps().rev().find_map(|other| match &other.event.what {
-        What::PacketState(state) if other.event.skb == step.event.skb => Some(state),
+    let state = case.steps().rev().find_map(|other| match &other.event.payload {
+        Payload::PacketState(state) if other.event.skb == step.event.skb => Some(state),
         _ => None,
     });
     // A packet without a connection may only not have come to conntrack yet.

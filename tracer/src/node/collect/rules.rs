@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 use tracer_common::record::{NftRule, chain};
 
 use crate::{
-    decode::event::{Event, What},
+    decode::event::{Event, Payload},
     facts::{
         NetnsFacts,
         nft::{
@@ -45,18 +45,18 @@ pub(super) struct RuleHits {
 impl RuleHits {
     /// Adds an event; events without a rule are ignored. A [`What::Drop`] must be one in a chain of nf_tables.
     pub(super) fn add(&mut self, event: &Event) {
-        match &event.what {
-            What::Chain(chain) => {
+        match &event.payload {
+            Payload::Chain(chain) => {
                 self.add_nft(event.time_ns, chain.rule);
                 if chain.seen & chain::BY_LOOKUP != 0 && !self.by_map.contains(&chain.rule.handle) {
                     self.by_map.push(chain.rule.handle);
                 }
             }
-            What::Reject(reject) if reject.table[0] == 0 => self.add_nft(event.time_ns, reject.rule),
-            What::Reject(_) | What::Table(_) => {
+            Payload::Reject(reject) if reject.table[0] == 0 => self.add_nft(event.time_ns, reject.rule),
+            Payload::Reject(_) | Payload::Table(_) => {
                 self.tables_ns = self.tables_ns.max(Some(event.time_ns));
             }
-            What::Drop(_) => self.nft_ns = self.nft_ns.max(Some(event.time_ns)),
+            Payload::Drop(_) => self.nft_ns = self.nft_ns.max(Some(event.time_ns)),
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! What a recording says of this machine and of this run.
+//! The head of a run: this machine, this run, and what is traced.
 
 use tracer_common::field;
 
@@ -10,7 +10,7 @@ use crate::{
     probe::{attach::Selection, offsets::Offsets},
 };
 
-/// All of it but patience, hooks and offsets. `monotonic_ns` is now.
+/// Everything but patience, hooks and offsets. `monotonic_ns` is the current reading.
 pub(super) fn of(selection: &Selection, facts: &Facts, monotonic_ns: u64) -> Head {
     let now = jiff::Timestamp::now();
     let (host, kernel) = preflight::names();
@@ -33,7 +33,7 @@ pub(super) fn of(selection: &Selection, facts: &Facts, monotonic_ns: u64) -> Hea
     }
 }
 
-/// Where members of the kernel's structs were found.
+/// The offsets of members of the kernel's structs, in bytes.
 pub(super) fn offsets(offsets: &Offsets) -> Vec<(String, u32)> {
     field::ALL
         .iter()

@@ -1,4 +1,4 @@
-//! The node, as those who judge flows get to know it.
+//! The live node as a source of facts.
 
 use crate::{
     facts::Facts,
@@ -8,18 +8,18 @@ use crate::{
     pipeline::diagnosis::Knowledge,
 };
 
-/// The node itself, asked as flows need it; what it says goes into the recording.
+/// Reads the node as flows need it, and records what it reads.
 pub(super) struct Node<'a> {
     pub(super) collector: &'a mut Collector,
     pub(super) recorder: Option<&'a mut (dyn RecordSink + 'static)>,
-    /// How many flows were told of.
-    pub(super) told: u32,
+    /// How many flows were reported at this tick.
+    pub(super) reported: u32,
 }
 
 impl Knowledge for Node<'_> {
     fn learn(&mut self, flow: &Flow, fate: Fate) {
         if fate == Fate::Established {
-            // What is discarded behind the handshake stands in its path too.
+            // Its path shows drops after the handshake too.
             self.collector.name_functions(flow);
         } else {
             self.collector.read_for(flow);
@@ -27,9 +27,9 @@ impl Knowledge for Node<'_> {
         self.collector.read_service_names(flow);
         if let Some(recorder) = &mut self.recorder {
             let changed = self.collector.take_changed();
-            recorder.facts(Some(self.told), self.collector.facts(), &changed);
+            recorder.facts(Some(self.reported), self.collector.facts(), &changed);
         }
-        self.told += 1;
+        self.reported += 1;
     }
 
     fn facts(&self) -> &Facts {

@@ -1,6 +1,7 @@
 use std::io::Cursor;
 
 use super::*;
+use crate::decode::record::RECORDS;
 use crate::recording::{
     MINOR,
     chunk::{self, codec},

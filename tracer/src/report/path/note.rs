@@ -9,7 +9,7 @@ use tracer_common::{
 
 use super::{ipvs, socket};
 use crate::{
-    decode::event::{What, text},
+    decode::event::{Payload, text},
     diagnose::{evidence, stack},
     facts::{Facts, route::kind_name},
     flow::model::{Flow, Step},
@@ -35,13 +35,13 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
         event.tuple.source(),
         event.tuple.destination()
     );
-    match (&event.what, event.hook) {
-        (What::Route(_), hook) if hook.is_ipvs_request() => format!("{way} at IPVS"),
-        (What::Packet, Hook::IpvsTcpSchedule) => scheduled(flow, step).to_owned(),
-        (What::Packet | What::Skipped(_), hook) => passing(hook, way),
-        (What::IpvsConn(conn), Hook::IpvsLookup) if conn.conn == 0 => "no old IPVS entry".to_owned(),
-        (What::IpvsConn(conn), Hook::IpvsSchedule) => ipvs::chosen(flow, step, conn, facts),
-        (What::IpvsConn(conn), hook) => {
+    match (&event.payload, event.hook) {
+        (Payload::Route(_), hook) if hook.is_ipvs_request() => format!("{way} at IPVS"),
+        (Payload::Packet, Hook::IpvsTcpSchedule) => scheduled(flow, step).to_owned(),
+        (Payload::Packet | Payload::Skipped(_), hook) => passing(hook, way),
+        (Payload::IpvsConn(conn), Hook::IpvsLookup) if conn.conn == 0 => "no old IPVS entry".to_owned(),
+        (Payload::IpvsConn(conn), Hook::IpvsSchedule) => ipvs::chosen(flow, step, conn, facts),
+        (Payload::IpvsConn(conn), hook) => {
             let verb = match hook {
                 Hook::IpvsLookup => "old IPVS entry",
                 Hook::IpvsExpireNow => "the entry is expired",
@@ -58,30 +58,32 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
             };
             format!("{verb}: {}{control}", evidence::entry(conn))
         }
-        (What::IpvsService(service), hook) => ipvs::service(flow, service, hook, facts),
-        (What::IpvsDests(dests), _) => ipvs::servers(dests),
-        (What::IpvsLimits(limits), _) => ipvs::limits(limits),
-        (What::Conntrack(ct), Hook::NatSetup) => destination(flow, ct),
-        (What::Conntrack(ct), Hook::DevStartXmit) => format!(
+        (Payload::IpvsService(service), hook) => ipvs::service(flow, service, hook, facts),
+        (Payload::IpvsDests(dests), _) => ipvs::servers(dests),
+        (Payload::IpvsLimits(limits), _) => ipvs::limits(limits),
+        (Payload::Conntrack(ct), Hook::NatSetup) => destination(flow, ct),
+        (Payload::Conntrack(ct), Hook::DevStartXmit) => format!(
             "goes the way of an older conntrack entry, to {}",
             ct.reply.source()
         ),
-        (What::Conntrack(ct), _) => source(ct, decision),
-        (What::Clash(clash), _) => format!(
+        (Payload::Conntrack(ct), _) => source(ct, decision),
+        (Payload::Clash(clash), _) => format!(
             "in the way is the conntrack entry of {} -> {}",
             clash.holder.original.source(),
             clash.holder.original.destination()
         ),
-        (What::PacketState(state), _) => format!("for conntrack it was {}", evidence::packet_state(state)),
-        (What::TooBig(told), _) => format!("{} bytes are too much for an MTU of {}", told.length, told.mtu),
-        (What::Chain(chain), _) => match text(&chain.table) {
+        (Payload::PacketState(state), _) => format!("for conntrack it was {}", evidence::packet_state(state)),
+        (Payload::TooBig(told), _) => {
+            format!("{} bytes are too much for an MTU of {}", told.length, told.mtu)
+        }
+        (Payload::Chain(chain), _) => match text(&chain.table) {
             // A kernel without BTF for modules does not show it.
             table if table.is_empty() => format!("dropped by chain {}", text(&chain.chain)),
             table => format!("dropped by table {table} chain {}", text(&chain.chain)),
         },
-        (What::Table(table), _) => format!("dropped by table {} of iptables", text(&table.name)),
-        (What::Reject(_), _) => format!("a rule rejects the {packet}"),
-        (What::Drop(drop), _) => {
+        (Payload::Table(table), _) => format!("dropped by table {} of iptables", text(&table.name)),
+        (Payload::Reject(_), _) => format!("a rule rejects the {packet}"),
+        (Payload::Drop(drop), _) => {
             let place = facts
                 .symbols
                 .get(&drop.location)
@@ -92,20 +94,20 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
                 None => format!("{packet} discarded in {place}"),
             }
         }
-        (What::Icmp(icmp), _) => {
+        (Payload::Icmp(icmp), _) => {
             format!(
                 "ICMP to the sender: {}",
                 evidence::icmp_name(icmp, event.tuple.is_v6())
             )
         }
-        (What::Route(route), Hook::RouteMartian) => refused(packet, route),
-        (What::Route(route), Hook::RouteError) => no_way(packet, route),
-        (What::Route(route), _) => self::decision(route),
-        (What::Neighbour(entry), _) => waits(packet, entry),
-        (What::Egress(egress), _) => evidence::way_out(egress),
-        (What::Stack(stack), _) => stack::note(stack, facts),
-        (What::Vip(vip), _) => format!("the answer will be translated to {}", evidence::service(vip)),
-        (What::Socket(_) | What::Listener(_) | What::TimeWait(_), _) => socket::note(step),
+        (Payload::Route(route), Hook::RouteMartian) => refused(packet, route),
+        (Payload::Route(route), Hook::RouteError) => no_way(packet, route),
+        (Payload::Route(route), _) => self::decision(route),
+        (Payload::Neighbour(entry), _) => waits(packet, entry),
+        (Payload::Egress(egress), _) => evidence::way_out(egress),
+        (Payload::Stack(stack), _) => stack::note(stack, facts),
+        (Payload::Vip(vip), _) => format!("the answer will be translated to {}", evidence::service(vip)),
+        (Payload::Socket(_) | Payload::Listener(_) | Payload::TimeWait(_), _) => socket::note(step),
     }
 }
 

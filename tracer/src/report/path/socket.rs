@@ -3,22 +3,22 @@
 use tracer_common::{hook::Hook, record::time_wait};
 
 use crate::{
-    decode::event::What,
+    decode::event::Payload,
     flow::{judge, model::Step},
 };
 
 /// What happened at a step that tells of a socket.
 pub(super) fn note(step: &Step) -> String {
-    match (&step.event.what, step.event.hook) {
-        (What::Socket(socket), Hook::TcpSendReset) if socket.sock == 0 => {
+    match (&step.event.payload, step.event.hook) {
+        (Payload::Socket(socket), Hook::TcpSendReset) if socket.sock == 0 => {
             "no socket for it: an RST is to be sent".to_owned()
         }
-        (What::Socket(_), Hook::TcpSendReset) => "an RST is to be sent".to_owned(),
-        (What::Socket(socket), _) if judge::refused_by_listener(step) => format!(
+        (Payload::Socket(_), Hook::TcpSendReset) => "an RST is to be sent".to_owned(),
+        (Payload::Socket(socket), _) if judge::refused_by_listener(step) => format!(
             "the listener threw the ACK away{}",
             waiting(socket.ack_backlog, socket.max_ack_backlog)
         ),
-        (What::Listener(listener), _) => {
+        (Payload::Listener(listener), _) => {
             let what = match step.verdict {
                 None => "a listener took the SYN",
                 Some(_) => "a listener was asked, and its drop counter grew",
@@ -28,7 +28,7 @@ pub(super) fn note(step: &Step) -> String {
                 waiting(listener.ack_backlog, listener.max_ack_backlog)
             )
         }
-        (What::TimeWait(_), _) => {
+        (Payload::TimeWait(_), _) => {
             let what = match step.verdict {
                 Some(time_wait::SYN) => "it lets the SYN in",
                 Some(time_wait::RST) => "it answers with RST",

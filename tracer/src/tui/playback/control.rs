@@ -1,4 +1,4 @@
-//! Where in a recording playing is, and where it is to be.
+//! Position and speed of playback.
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
@@ -7,64 +7,61 @@ use std::{
 
 use crate::tui::message::{Play, Playing};
 
-/// The position and speed of a playback. The screen steers it, the player follows.
+/// Position and speed, shared by the screen, which changes them, and the player, which follows.
 pub struct Control {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "switches that have nothing to do with each other"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 struct State {
     begin_ns: u64,
     end_ns: u64,
-    troubles: Vec<u64>,
-    /// Where it is, and when that was so.
+    failures: Vec<u64>,
+    /// The position, and when it was current.
     now_ns: u64,
     since: Instant,
     speed: u32,
     is_paused: bool,
-    /// As fast as it goes until then.
+    /// The position to seek to.
     seek_ns: Option<u64>,
-    /// As fast as it goes up to the next flow that went wrong.
-    looks: bool,
-    /// Must be read from the beginning again.
+    /// Is it searching for the next failure?
+    is_searching: bool,
+    /// Must the recording be read from its start again?
     is_rewound: bool,
-    /// Nobody wants to see it any more.
+    /// Is playback over?
     is_stopped: bool,
 }
 
-/// What the player does next.
+/// What the player must do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Goes on.
+    /// Continue.
     Go,
-    /// Waits for so long at most, and asks again.
+    /// Wait at most this long, then ask again.
     Wait(Duration),
-    /// Breaks off, and begins anew.
+    /// Stop, and read the recording from its start again.
     Rewind,
 }
 
-/// How long to wait where only the user can change something.
+/// How long to wait while only the user can change something.
 const LONG: Duration = Duration::from_secs(1);
 
 impl Control {
-    /// All of it is played at once, and then it stands still.
+    /// Plays the whole recording at once, then stops at its end.
     #[must_use]
-    pub fn new(begin_ns: u64, end_ns: u64, troubles: Vec<u64>) -> Self {
+    pub fn new(begin_ns: u64, end_ns: u64, failures: Vec<u64>) -> Self {
         Self {
             state: Mutex::new(State {
                 begin_ns,
                 end_ns,
-                troubles,
+                failures,
                 now_ns: begin_ns,
                 since: Instant::now(),
                 speed: 1,
                 is_paused: true,
                 seek_ns: Some(u64::MAX),
-                looks: false,
+                is_searching: false,
                 is_rewound: false,
                 is_stopped: false,
             }),
@@ -76,7 +73,7 @@ impl Control {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does what the user wishes.
+    /// Applies a key of the user.
     pub fn steer(&self, play: Play) {
         let mut state = self.lock();
         state.advance();
@@ -94,39 +91,39 @@ impl Control {
                 state.speed = speed;
                 state.is_paused = false;
             }
-            // There is no more than the end.
+            // Nothing follows the end.
             Play::Seek(ns) if ns >= state.end_ns && state.now_ns >= state.end_ns => {}
             Play::Seek(ns) => {
                 state.seek(ns);
-                // From the beginning it is to be seen.
+                // A jump to the start plays.
                 state.is_paused &= ns != state.begin_ns;
             }
-            Play::NextTrouble => {
+            Play::NextFailure => {
                 if state.now_ns >= state.end_ns {
                     let begin_ns = state.begin_ns;
                     state.seek(begin_ns);
                     state.seek_ns = None;
                 }
-                state.looks = true;
+                state.is_searching = true;
             }
         }
         drop(state);
         self.changed.notify_all();
     }
 
-    /// What to do before what happened at this moment.
+    /// What to do before the events at this time.
     pub fn next(&self, ns: u64) -> Next {
         let mut state = self.lock();
         if state.is_rewound {
             return Next::Rewind;
         }
         if let Some(seek) = state.seek_ns.filter(|&seek| seek < ns) {
-            // There it is, whether something happened then or not.
+            // The position is reached whether or not anything happened at it.
             state.now_ns = seek.max(state.now_ns);
             state.seek_ns = None;
             state.since = Instant::now();
         }
-        if state.seek_ns.is_some() || state.looks || (state.speed == 0 && !state.is_paused) {
+        if state.seek_ns.is_some() || state.is_searching || (state.speed == 0 && !state.is_paused) {
             state.now_ns = ns;
             state.since = Instant::now();
             return Next::Go;
@@ -143,30 +140,30 @@ impl Control {
         ))
     }
 
-    /// A flow went wrong; gives whether that was looked for.
-    pub fn found(&self) -> bool {
+    /// A flow failed: stops the search; returns whether there was one.
+    pub fn stop_search(&self) -> bool {
         let mut state = self.lock();
-        let was_looked_for = state.looks;
-        if was_looked_for {
-            state.looks = false;
+        let was_searching = state.is_searching;
+        if was_searching {
+            state.is_searching = false;
             state.is_paused = true;
             state.since = Instant::now();
         }
-        was_looked_for
+        was_searching
     }
 
-    /// The end was reached; gives whether a flow that went wrong was still looked for.
+    /// The end was reached; returns whether a search was still going on.
     pub fn ended(&self) -> bool {
         let mut state = self.lock();
-        let looked = state.looks;
+        let was_searching = state.is_searching;
         state.now_ns = state.end_ns;
         state.seek_ns = None;
-        state.looks = false;
+        state.is_searching = false;
         state.is_paused = true;
-        looked
+        was_searching
     }
 
-    /// It is read from the beginning.
+    /// The recording is read from its start.
     pub fn begin(&self) {
         let mut state = self.lock();
         state.is_rewound = false;
@@ -174,36 +171,36 @@ impl Control {
         state.since = Instant::now();
     }
 
-    /// Is it to be read from the beginning?
+    /// Must it be read from its start again?
     pub fn is_rewound(&self) -> bool {
         self.lock().is_rewound
     }
 
-    /// Nobody wants to see it any more.
+    /// Ends playback.
     pub fn stop(&self) {
         self.lock().is_stopped = true;
         self.changed.notify_all();
     }
 
-    /// Does nobody want to see it any more?
+    /// Is playback over?
     pub fn is_stopped(&self) -> bool {
         self.lock().is_stopped
     }
 
-    /// Where it is.
+    /// The position, monotonic nanoseconds.
     pub fn now_ns(&self) -> u64 {
         let mut state = self.lock();
         state.advance();
         state.now_ns
     }
 
-    /// Waits for so long, or until the user wishes something.
+    /// Waits this long, or until the user presses a key.
     pub fn wait(&self, time: Duration) {
         let state = self.lock();
         drop(self.changed.wait_timeout(state, time));
     }
 
-    /// What the screen shows of it.
+    /// The state to show.
     pub fn playing(&self) -> Playing {
         let state = self.lock();
         Playing {
@@ -212,18 +209,18 @@ impl Control {
             now_ns: state.now_ns,
             speed: state.speed,
             is_paused: state.is_paused,
-            is_seeking: state.seek_ns.is_some() || state.looks,
-            troubles: state.troubles.clone(),
+            is_seeking: state.seek_ns.is_some() || state.is_searching,
+            failures: state.failures.clone(),
         }
     }
 }
 
 impl State {
-    /// The time that passed, as fast as it is played.
+    /// Moves the position by the time that passed.
     fn advance(&mut self) {
         let passed = self.since.elapsed();
         self.since = Instant::now();
-        if !self.is_paused && self.seek_ns.is_none() && !self.looks && !self.is_rewound {
+        if !self.is_paused && self.seek_ns.is_none() && !self.is_searching && !self.is_rewound {
             let passed = u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX);
             let moved = passed.saturating_mul(self.speed.into());
             self.now_ns = self.now_ns.saturating_add(moved).min(self.end_ns);
@@ -231,7 +228,7 @@ impl State {
     }
 
     fn seek(&mut self, ns: u64) {
-        self.looks = false;
+        self.is_searching = false;
         self.is_rewound |= ns < self.now_ns;
         self.seek_ns = Some(ns);
     }
@@ -251,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn at_first_all_of_it_is_played_at_once() {
+    fn at_first_the_whole_recording_is_played_at_once() {
         let control = at_end();
         let playing = control.playing();
         assert!(playing.is_paused && !playing.is_seeking);
@@ -259,14 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_there_is_no_way_forward() {
+    fn seeking_past_the_end_does_nothing() {
         let control = at_end();
         control.steer(Play::Seek(101 * S));
         assert!(!control.playing().is_seeking && !control.is_rewound());
     }
 
     #[test]
-    fn going_back_reads_it_again_and_stops_where_it_was_wished() {
+    fn seeking_back_reads_again_and_stops_at_the_position() {
         let control = at_end();
         control.steer(Play::Seek(40 * S));
         assert!(control.is_rewound());
@@ -274,7 +271,7 @@ mod tests {
         control.begin();
         assert_eq!(control.next(40 * S), Next::Go);
         assert_eq!(control.next(41 * S), Next::Wait(LONG));
-        // Where nothing happens one gets on as well.
+        // A position without events is reached too.
         control.steer(Play::Seek(45 * S));
         assert_eq!(control.next(58 * S), Next::Wait(LONG));
         assert_eq!(control.playing().now_ns, 45 * S);
@@ -284,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_played_as_fast_as_is_wished() {
+    fn speed_scales_the_wait() {
         let control = at_end();
         control.steer(Play::Toggle);
         control.begin();
@@ -306,13 +303,13 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_that_went_wrong_is_looked_for_once() {
+    fn a_search_stops_at_the_first_failure() {
         let control = at_end();
-        assert!(!control.found());
-        control.steer(Play::NextTrouble);
+        assert!(!control.stop_search());
+        control.steer(Play::NextFailure);
         control.begin();
         assert_eq!(control.next(30 * S), Next::Go);
-        assert!(control.found() && !control.found());
+        assert!(control.stop_search() && !control.stop_search());
         assert_eq!(control.next(31 * S), Next::Wait(LONG));
     }
 }

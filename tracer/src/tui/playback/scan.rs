@@ -1,53 +1,53 @@
-//! A first look through a recording: when it begins and ends, and where in it flows went wrong.
+//! A first pass through a recording: its start, its end, and when flows failed.
 
 use std::{io, ops::ControlFlow};
 
 use crate::finding::{Finding, Observer, head::Head, selection::Selection};
 
-/// So many places are marked: a screen has not more columns.
-const MOST: usize = 4096;
+/// The most marks: no screen has more columns.
+const MAX: usize = 4096;
 
 /// Finds the bounds of a recording and marks its failures.
 pub struct Scan {
     selection: Selection,
-    /// When the recording begins; monotonic nanoseconds.
+    /// When the recording starts; monotonic nanoseconds.
     pub begin_ns: u64,
     /// When it ends; monotonic nanoseconds.
     pub end_ns: u64,
-    /// When failed flows began, thinned out to what a screen can show.
-    pub troubles: Vec<u64>,
-    /// Marks that are nearer to each other than this are one.
+    /// When failed flows started, thinned out to what a screen can show; monotonic nanoseconds.
+    pub failures: Vec<u64>,
+    /// Marks closer than this are merged.
     apart_ns: u64,
 }
 
 impl Scan {
-    /// Nothing is read yet; only failures in `selection` will be marked.
+    /// A scan that marks only failures in `selection`.
     #[must_use]
     pub fn new(selection: &Selection) -> Self {
         Self {
             selection: selection.clone(),
             begin_ns: 0,
             end_ns: 0,
-            troubles: Vec::new(),
+            failures: Vec::new(),
             apart_ns: 1_000_000,
         }
     }
 
     fn mark(&mut self, ns: u64) {
         let is_apart = |last: &u64| ns.abs_diff(*last) >= self.apart_ns;
-        if !self.troubles.last().is_none_or(is_apart) {
+        if !self.failures.last().is_none_or(is_apart) {
             return;
         }
-        self.troubles.push(ns);
-        if self.troubles.len() > MOST {
+        self.failures.push(ns);
+        if self.failures.len() > MAX {
             self.apart_ns *= 2;
             let mut kept: Vec<u64> = Vec::new();
-            for &ns in &self.troubles {
+            for &ns in &self.failures {
                 if kept.last().is_none_or(|last| ns.abs_diff(*last) >= self.apart_ns) {
                     kept.push(ns);
                 }
             }
-            self.troubles = kept;
+            self.failures = kept;
         }
     }
 }
@@ -67,7 +67,7 @@ impl Observer for Scan {
     }
 
     fn damage(&mut self, _: &str) -> io::Result<()> {
-        // The player says it on the screen.
+        // The player shows it.
         Ok(())
     }
 

@@ -1,13 +1,13 @@
-//! The clipboard of the user's own machine, by way of the terminal (OSC 52): it works over ssh.
+//! The clipboard of the user's machine, through the terminal (OSC 52): works over ssh.
 
 use std::io::{self, Write as _, stdout};
 
-/// Terminals take no more.
-const MOST: usize = 70_000;
+/// Terminals accept no more bytes.
+const MAX: usize = 70_000;
 
-/// Sends a text there. Whether the terminal takes it cannot be learned.
+/// Copies a text. The terminal does not confirm it.
 pub(super) fn copy(text: &str) -> io::Result<()> {
-    let end = (0..=text.len().min(MOST))
+    let end = (0..=text.len().min(MAX))
         .rev()
         .find(|&end| text.is_char_boundary(end))
         .unwrap_or(0);
@@ -16,7 +16,7 @@ pub(super) fn copy(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// RFC 4648, with padding.
+/// Base64 of RFC 4648, with padding.
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
@@ -38,7 +38,7 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn base64_is_that_of_the_rfc() {
+    fn base64_matches_the_rfc() {
         for (text, expected) in [
             ("", ""),
             ("f", "Zg=="),

@@ -1,4 +1,4 @@
-//! What is written to stderr while the terminal shows the screen: it would go right across it.
+//! Captures stderr while the screen is open, so that it does not write across the screen.
 
 use std::{
     fs::File,
@@ -13,14 +13,14 @@ use nix::{
     unistd::{dup, dup2_stderr, pipe2},
 };
 
-/// Takes each line.
-pub(crate) type Teller = Arc<dyn Fn(String) + Send + Sync>;
+/// Receives each line.
+pub(crate) type LineHandler = Arc<dyn Fn(String) + Send + Sync>;
 
-/// Where stderr went before.
+/// The original stderr.
 static BEFORE: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
-/// Hands each line to `teller` from now on.
-pub(super) fn capture(teller: Teller) -> io::Result<()> {
+/// Passes each line to `on_line` from now on.
+pub(super) fn capture(on_line: LineHandler) -> io::Result<()> {
     let mut before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
     if before.is_some() {
         return Ok(());
@@ -32,11 +32,11 @@ pub(super) fn capture(teller: Teller) -> io::Result<()> {
     thread::Builder::new().name("stderr".to_owned()).spawn(move || {
         let mut lines = BufReader::new(File::from(read));
         let mut line = Vec::new();
-        // Ends when stderr is what it was before.
+        // Ends when stderr is restored.
         while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
             if !text.is_empty() {
-                teller(text);
+                on_line(text);
             }
             line.clear();
         }
@@ -44,11 +44,11 @@ pub(super) fn capture(teller: Teller) -> io::Result<()> {
     Ok(())
 }
 
-/// stderr goes where it went before.
+/// Restores stderr.
 pub(super) fn release() {
     let mut before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(before) = before.take() {
-        // Nothing better is left if this fails.
+        // There is no fallback if this fails.
         let _ = dup2_stderr(&before);
     }
 }

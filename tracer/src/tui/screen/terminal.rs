@@ -1,4 +1,4 @@
-//! The terminal: taken, and given back as it was, however tracer ends.
+//! Sets up the terminal, and restores it however tracer ends.
 
 use std::{
     io::{self, Stdout, stdout},
@@ -29,33 +29,33 @@ use ratatui::{
     layout::Size,
 };
 
-use super::stderr::{self, Teller};
+use super::stderr::{self, LineHandler};
 
-/// Is the terminal ours?
-static TAKEN: AtomicBool = AtomicBool::new(false);
+/// Is the terminal set up for the screen?
+static IS_OPEN: AtomicBool = AtomicBool::new(false);
 static HOOK: Once = Once::new();
 
-/// See the module.
+/// The terminal.
 pub struct Terminal {
     inner: ratatui::Terminal<CrosstermBackend<Stdout>>,
-    teller: Teller,
+    on_line: LineHandler,
 }
 
 impl Terminal {
-    /// Takes it. What is written to stderr from now on goes to `teller`.
-    pub fn open(teller: Teller) -> io::Result<Self> {
+    /// Sets it up. Lines written to stderr go to `on_line` from now on.
+    pub fn open(on_line: LineHandler) -> io::Result<Self> {
         HOOK.call_once(|| {
             let before = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
-                give_back();
+                release();
                 before(panic);
             }));
         });
-        // Colours are chosen by the theme. Left to itself, crossterm undoes bold and reversed where `NO_COLOR` is set.
+        // The theme chooses colours. By default crossterm drops bold and reverse too if `NO_COLOR` is set.
         force_color_output(true);
-        take(&teller)?;
+        open(&on_line)?;
         let inner = ratatui::Terminal::new(CrosstermBackend::new(stdout()))?;
-        let mut terminal = Self { inner, teller };
+        let mut terminal = Self { inner, on_line };
         terminal.clear()?;
         Ok(terminal)
     }
@@ -65,19 +65,19 @@ impl Terminal {
         self.inner.size()
     }
 
-    /// Everything is drawn anew with the next frame.
+    /// Redraws everything with the next frame.
     pub fn clear(&mut self) -> io::Result<()> {
         self.inner.clear()
     }
 
-    /// Shows this.
+    /// Draws a frame.
     pub fn draw(&mut self, screen: &Buffer) -> io::Result<()> {
-        if !TAKEN.load(Ordering::SeqCst) {
-            // Another thread has panicked: what it says stands there now.
-            return Err(io::Error::other("the terminal was given back"));
+        if !IS_OPEN.load(Ordering::SeqCst) {
+            // Another thread panicked and printed its message.
+            return Err(io::Error::other("the terminal was released"));
         }
         self.inner.draw(|frame| {
-            // Else the size has changed meanwhile: the next frame has it.
+            // If the size has changed, the next frame has the new one.
             if frame.area() == screen.area {
                 frame.buffer_mut().clone_from(screen);
             }
@@ -85,32 +85,32 @@ impl Terminal {
         Ok(())
     }
 
-    /// Gives the terminal to the shell until it lets us go on.
+    /// Returns to the shell until it continues the process.
     pub fn suspend(&mut self) -> io::Result<()> {
-        give_back();
-        // To all of the job: `sudo` must stop too, or the shell does not notice.
+        release();
+        // Stop the whole job: unless `sudo` stops too, the shell does not notice.
         kill(Pid::from_raw(0), Signal::SIGTSTP)?;
-        take(&self.teller)?;
+        open(&self.on_line)?;
         self.clear()
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        give_back();
+        release();
     }
 }
 
-fn take(teller: &Teller) -> io::Result<()> {
-    stderr::capture(Arc::clone(teller))?;
-    TAKEN.store(true, Ordering::SeqCst);
+fn open(on_line: &LineHandler) -> io::Result<()> {
+    stderr::capture(Arc::clone(on_line))?;
+    IS_OPEN.store(true, Ordering::SeqCst);
     enable_raw_mode()
         .and_then(|()| execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste, Hide))
-        .inspect_err(|_| give_back())
+        .inspect_err(|_| release())
 }
 
-/// Waits until a key is pressed, or for so long. A terminal that is gone is an error: asked for keys, crossterm would
-/// look for them without end.
+/// Waits until a key is pressed, at most for this long. A terminal that hung up is an error: crossterm would poll it
+/// without end.
 pub(super) fn wait_for_keys(time: Duration) -> io::Result<()> {
     let keyboard = io::stdin();
     let mut wanted = [PollFd::new(keyboard.as_fd(), PollFlags::POLLIN)];
@@ -126,17 +126,17 @@ pub(super) fn wait_for_keys(time: Duration) -> io::Result<()> {
     }
 }
 
-/// Waits until there is no terminal any more.
+/// Waits until the terminal hangs up.
 pub(super) fn wait_until_gone() {
     let keyboard = io::stdin();
     let mut wanted = [PollFd::new(keyboard.as_fd(), PollFlags::empty())];
-    // That it is gone is told unasked.
+    // A hangup is reported without being requested.
     while let Err(Errno::EINTR) = poll(&mut wanted, PollTimeout::NONE) {}
 }
 
-/// Gives the terminal back, if it was taken. What fails here cannot be told to anybody.
-pub fn give_back() {
-    if !TAKEN.swap(false, Ordering::SeqCst) {
+/// Restores the terminal, if it was set up. Errors are ignored: there is nowhere left to report them.
+pub fn release() {
+    if !IS_OPEN.swap(false, Ordering::SeqCst) {
         return;
     }
     let _ = execute!(stdout(), DisableBracketedPaste, LeaveAlternateScreen, Show);

@@ -1,64 +1,60 @@
-//! What keys do.
+//! Applies keys to the model.
 
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 
-use super::{clear, freeze, start_over};
-use crate::{
-    flow::fate::Fate,
-    tui::{
-        export, filter,
-        keys::{self, Action, Place},
-        list::Column,
-        message::{Command, Play},
-        model::{At, Cursor, Item, Model},
-        totals,
-    },
+use crate::tui::{
+    export, filter,
+    keys::{self, Action, Scope},
+    list::Column,
+    message::{Command, Play},
+    model::{Cursor, Item, Model, Tab},
+    row::Row,
 };
 
-/// The longest filter.
-const MOST_FILTER: usize = 200;
-/// So many parts of a recording are gone forward or back at once.
+/// The longest filter, in characters.
+const MAX_FILTER: usize = 200;
+/// `.` and `,` seek by one of so many parts of the recording.
 const PARTS: u64 = 40;
-/// So many flows are looked at for the next one that went wrong.
-const MOST_LOOK: usize = 200_000;
+/// How many flows are searched for the next failure.
+const MAX_SEARCHED: usize = 200_000;
 
-/// A key was pressed.
+/// Applies a key.
 pub(super) fn press(model: &mut Model, code: KeyCode, modifiers: KeyModifiers) -> Vec<Command> {
     model.notice = None;
-    model.noticed_ns = model.now_ns;
+    model.notice_ns = model.now_ns;
     if model.typing.is_some() && type_filter(model, code, modifiers) {
         return Vec::new();
     }
     let is_playing = model.playing.is_some();
-    let at = model.at;
-    let action = keys::action(code, modifiers, |place| match place {
-        Place::Everywhere | Place::Moving => true,
-        Place::Flows => matches!(at, At::Flows | At::Overview),
-        Place::Playing => is_playing,
+    let tab = model.tab;
+    let action = keys::action(code, modifiers, |scope| match scope {
+        Scope::Everywhere | Scope::Navigation => true,
+        Scope::Flows => matches!(tab, Tab::Flows | Tab::Overview),
+        Scope::Playback => is_playing,
     });
-    let was_asked = std::mem::take(&mut model.asks_clear);
+    let is_confirmed = std::mem::take(&mut model.confirms_reset);
     let Some(action) = action else {
         return Vec::new();
     };
     if let Some(top) = model.help {
         return in_help(model, action, top);
     }
-    if act_on_play(model, action).is_none() && !move_about(model, action) {
-        return act(model, action, was_asked);
+    if act_on_play(model, action).is_none() && !move_cursor(model, action) {
+        return act(model, action, is_confirmed);
     }
     act_on_play(model, action).into_iter().collect()
 }
 
-/// Text was pasted: only a filter takes it.
+/// Applies pasted text: only the filter accepts it.
 pub(super) fn paste(model: &mut Model, text: &str) {
     if let Some(typing) = &mut model.typing {
-        let room = MOST_FILTER.saturating_sub(typing.chars().count());
+        let room = MAX_FILTER.saturating_sub(typing.chars().count());
         typing.extend(text.chars().filter(|c| !c.is_control()).take(room));
-        start_over(model);
+        model.rebuild_list();
     }
 }
 
-/// Types at the filter; gives whether the key was for it.
+/// Edits the filter; returns whether the key was meant for it.
 fn type_filter(model: &mut Model, code: KeyCode, modifiers: KeyModifiers) -> bool {
     let Some(typing) = &mut model.typing else {
         return false;
@@ -83,15 +79,15 @@ fn type_filter(model: &mut Model, code: KeyCode, modifiers: KeyModifiers) -> boo
             typing.truncate(kept);
         }
         KeyCode::Char(c) if !has_control => {
-            if typing.chars().count() < MOST_FILTER && !c.is_control() {
+            if typing.chars().count() < MAX_FILTER && !c.is_control() {
                 typing.push(c);
             }
         }
-        // Ctrl with a letter, or moving about in what is found so far.
+        // Shortcuts, and moving in the flows found so far.
         KeyCode::Char(_) | KeyCode::Up | KeyCode::Down | KeyCode::PageUp | KeyCode::PageDown => return false,
         _ => return true,
     }
-    start_over(model);
+    model.rebuild_list();
     true
 }
 
@@ -123,13 +119,13 @@ fn act_on_play(model: &Model, action: Action) -> Option<Command> {
         Action::PlayBegin => Play::Seek(playing.begin_ns),
         Action::PlayFaster => Play::Speed(if playing.speed == 1 { 10 } else { 0 }),
         Action::PlaySlower => Play::Speed(if playing.speed == 0 { 10 } else { 1 }),
-        Action::PlayTrouble => Play::NextTrouble,
+        Action::PlayToFailure => Play::NextFailure,
         _ => return None,
     }))
 }
 
-/// Moves in what is shown; gives whether the key was for that.
-fn move_about(model: &mut Model, action: Action) -> bool {
+/// Moves the cursor of the open tab; returns whether the key was meant for it.
+fn move_cursor(model: &mut Model, action: Action) -> bool {
     let page = model.body_lines().saturating_sub(2).max(1);
     let moved = |place: usize, length: usize| {
         let last = length.saturating_sub(1);
@@ -150,30 +146,30 @@ fn move_about(model: &mut Model, action: Action) -> bool {
         }
         None => false,
     };
-    match model.at {
-        At::Overview => {
+    match model.tab {
+        Tab::Overview => {
             let items = model.items().len();
             step(&mut model.overview, items)
         }
-        At::Flows => {
+        Tab::Flows => {
             let Some(place) = moved(model.flows.place, model.list.len()) else {
                 return false;
             };
             go_to(model, place);
             true
         }
-        At::Flow => match moved(model.flow_top, usize::MAX / 2) {
+        Tab::Flow => match moved(model.flow_top, usize::MAX / 2) {
             Some(top) => {
                 model.flow_top = top;
                 true
             }
             None => false,
         },
-        At::Drops => {
+        Tab::Drops => {
             let drops = model.shown().drops().len();
             step(&mut model.drops, drops)
         }
-        At::Hooks => step(&mut model.hook, model.hooks.len()),
+        Tab::Hooks => step(&mut model.hook, model.hooks.len()),
     }
 }
 
@@ -186,13 +182,13 @@ fn go_to(model: &mut Model, place: usize) {
     } else {
         model.list.len().saturating_sub(1)
     };
-    // Who leaves the newest wants to look at something.
+    // Moving away from the newest flow stops following.
     model.follows = model.follows && place == newest;
     let lines = model.body_lines().saturating_sub(1);
     model.flows.settle(model.list.len(), lines);
 }
 
-fn act(model: &mut Model, action: Action, was_asked: bool) -> Vec<Command> {
+fn act(model: &mut Model, action: Action, is_confirmed: bool) -> Vec<Command> {
     match action {
         Action::Quit => return vec![Command::Quit],
         Action::Suspend => return vec![Command::Suspend],
@@ -200,15 +196,15 @@ fn act(model: &mut Model, action: Action, was_asked: bool) -> Vec<Command> {
         Action::Help => model.help = Some(0),
         Action::Back => back(model),
         Action::Open => open(model),
-        Action::NextView => turn(model, 1),
-        Action::PreviousView => turn(model, At::ALL.len() - 1),
-        Action::View(view) => {
-            if let Some(&at) = At::ALL.get(usize::from(view)) {
-                show(model, at);
+        Action::NextTab => turn(model, 1),
+        Action::PreviousTab => turn(model, Tab::ALL.len() - 1),
+        Action::Tab(index) => {
+            if let Some(&tab) = Tab::ALL.get(usize::from(index)) {
+                show(model, tab);
             }
         }
         Action::Filter => {
-            model.at = At::Flows;
+            model.tab = Tab::Flows;
             let mut text = model.filter.clone();
             if !text.is_empty() && !text.ends_with(' ') {
                 text.push(' ');
@@ -217,39 +213,39 @@ fn act(model: &mut Model, action: Action, was_asked: bool) -> Vec<Command> {
         }
         Action::Sort => sort(model, model.list.column.next()),
         Action::Reverse => {
-            model.at = At::Flows;
+            model.tab = Tab::Flows;
             model.list.is_descending = !model.list.is_descending;
             model.flows = Cursor::default();
             model.selected = model.list.at(0);
         }
-        Action::Pause => freeze(model, model.frozen.is_none()),
+        Action::Freeze => model.set_frozen(model.frozen.is_none()),
         Action::Follow => {
-            model.at = At::Flows;
+            model.tab = Tab::Flows;
             model.follows = !model.follows;
             if model.follows && model.list.column != Column::Time {
                 sort(model, Column::Time);
                 model.follows = true;
             }
         }
-        Action::OnlyTrouble => {
-            model.at = At::Flows;
-            model.only_trouble = !model.only_trouble;
-            start_over(model);
+        Action::OnlyFailures => {
+            model.tab = Tab::Flows;
+            model.only_failures = !model.only_failures;
+            model.rebuild_list();
         }
-        Action::NextTrouble => look_for_trouble(model, true),
-        Action::PreviousTrouble => look_for_trouble(model, false),
-        Action::Clear if was_asked => clear(model),
-        Action::Clear => {
-            model.asks_clear = true;
-            model.notice = Some("forget all flows and count anew? press c again".to_owned());
+        Action::NextFailure => select_failure(model, true),
+        Action::PreviousFailure => select_failure(model, false),
+        Action::Reset if is_confirmed => model.reset(),
+        Action::Reset => {
+            model.confirms_reset = true;
+            model.notice = Some("reset counters and forget all flows? press c again".to_owned());
         }
         Action::Export => return export::command(model).into_iter().collect(),
         Action::Copy => match export::copy(model) {
             Some(text) => {
-                model.notice = Some("sent to the terminal's clipboard".to_owned());
+                model.notice = Some("copied to the terminal's clipboard".to_owned());
                 return vec![Command::Copy(text)];
             }
-            None => model.notice = Some("no flow is selected".to_owned()),
+            None => model.notice = Some("no flow selected".to_owned()),
         },
         _ => {}
     }
@@ -257,49 +253,49 @@ fn act(model: &mut Model, action: Action, was_asked: bool) -> Vec<Command> {
 }
 
 fn sort(model: &mut Model, column: Column) {
-    model.at = At::Flows;
+    model.tab = Tab::Flows;
     model.list.column = column;
     model.list.is_descending = column.is_descending();
-    // The newest is where it is only in the order of time.
+    // Only the order of time has a newest end.
     model.follows = model.follows && column == Column::Time;
     model.selected = None;
-    start_over(model);
+    model.rebuild_list();
 }
 
 fn turn(model: &mut Model, by: usize) {
-    let place = At::ALL.iter().position(|&at| at == model.at).unwrap_or(0);
-    show(model, At::ALL[(place + by) % At::ALL.len()]);
+    let place = Tab::ALL.iter().position(|&tab| tab == model.tab).unwrap_or(0);
+    show(model, Tab::ALL[(place + by) % Tab::ALL.len()]);
 }
 
-fn show(model: &mut Model, at: At) {
-    if at == At::Flow && model.flow.is_none() {
+fn show(model: &mut Model, tab: Tab) {
+    if tab == Tab::Flow && model.flow.is_none() {
         model.flow = model.selected_row().map(|row| row.id);
         model.flow_top = 0;
     }
-    model.at = at;
+    model.tab = tab;
 }
 
 fn back(model: &mut Model) {
-    match model.at {
-        At::Flow => match model.trail.pop() {
+    match model.tab {
+        Tab::Flow => match model.trail.pop() {
             Some(id) => {
                 model.flow = Some(id);
                 model.flow_top = 0;
             }
-            None => model.at = At::Flows,
+            None => model.tab = Tab::Flows,
         },
-        At::Flows if !model.filter.is_empty() || model.only_trouble => {
+        Tab::Flows if !model.filter.is_empty() || model.only_failures => {
             model.filter.clear();
-            model.only_trouble = false;
-            start_over(model);
+            model.only_failures = false;
+            model.rebuild_list();
         }
-        _ => model.at = At::Overview,
+        _ => model.tab = Tab::Overview,
     }
 }
 
 fn open(model: &mut Model) {
-    match model.at {
-        At::Overview => match model.items().get(model.overview.place) {
+    match model.tab {
+        Tab::Overview => match model.items().get(model.overview.place) {
             Some(Item::Cause(cause)) => filter_by(model, format!("cause:{cause}")),
             Some(Item::Service(name)) => {
                 let text = model.names.text(*name);
@@ -308,19 +304,19 @@ fn open(model: &mut Model) {
                     .map_or_else(|| format!("service:{text}"), |port| format!("port:{port}"));
                 filter_by(model, text);
             }
-            None => model.at = At::Flows,
+            None => model.tab = Tab::Flows,
         },
-        At::Flows => {
+        Tab::Flows => {
             if let Some(row) = model.selected_row() {
                 model.flow = Some(row.id);
                 model.flow_top = 0;
                 model.trail.clear();
-                model.at = At::Flow;
+                model.tab = Tab::Flow;
                 model.follows = false;
             }
         }
-        // The flow before it from the same port: reuse is a story of two.
-        At::Flow => {
+        // The earlier flow from the same port: port reuse involves two flows.
+        Tab::Flow => {
             let earlier = model.flow_row().map(|row| row.earlier).filter(|&id| id != 0);
             if let (Some(id), Some(earlier)) = (model.flow, earlier) {
                 model.trail.push(id);
@@ -328,33 +324,33 @@ fn open(model: &mut Model) {
                 model.flow_top = 0;
             }
         }
-        At::Drops => {
+        Tab::Drops => {
             let drops = model.shown().drops();
             if let Some((name, _)) = drops.get(model.drops.place) {
                 let site = filter::site(model.names.text(*name));
                 filter_by(model, format!("drop:{site}"));
             }
         }
-        At::Hooks => {}
+        Tab::Hooks => {}
     }
 }
 
 fn filter_by(model: &mut Model, filter: String) {
     model.filter = filter;
-    model.at = At::Flows;
+    model.tab = Tab::Flows;
     model.follows = true;
     if model.list.column == Column::Time {
-        start_over(model);
+        model.rebuild_list();
     } else {
         sort(model, Column::Time);
         model.follows = true;
     }
 }
 
-fn look_for_trouble(model: &mut Model, down: bool) {
-    model.at = At::Flows;
+fn select_failure(model: &mut Model, down: bool) {
+    model.tab = Tab::Flows;
     let mut place = model.flows.place;
-    for _ in 0..MOST_LOOK {
+    for _ in 0..MAX_SEARCHED {
         let next = if down {
             place.checked_add(1)
         } else {
@@ -364,22 +360,21 @@ fn look_for_trouble(model: &mut Model, down: bool) {
             break;
         };
         place = next.unwrap_or(place);
-        let fate = model.store.row(number).map(|row| row.fate);
-        if fate.is_some_and(|fate| totals::rank(fate) < totals::rank(Fate::Pending)) {
+        if model.store.row(number).is_some_and(Row::is_failure) {
             go_to(model, place);
             model.follows = false;
             return;
         }
     }
-    model.notice = Some("no other flow went wrong in this direction".to_owned());
+    model.notice = Some("no more failures in this direction".to_owned());
 }
 
-/// Selects the flow that was looked for; where the filter hides it, it is shown by itself.
+/// Opens the failure that playback searched for, even if the filter hides it.
 pub(super) fn found(model: &mut Model, id: u64) {
     model.follows = false;
     model.selected = model.store.number(id);
     model.flow = Some(id);
     model.flow_top = 0;
     model.trail.clear();
-    model.at = At::Flow;
+    model.tab = Tab::Flow;
 }

@@ -1,4 +1,4 @@
-//! One flow: what became of it and why, what to do, its way through the kernel, and what proves it.
+//! The Flow tab: fate, cause, advice, path and evidence of one flow.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +9,23 @@ use crate::{
     diagnose::catalogue,
     report::path::PathStep,
     tui::{
+        flow_detail::FlowDetail,
         list::Column,
         model::Model,
         row::Row,
-        story::Story,
-        text::{clean, duration, width, wrap},
+        text::{clean, duration, quantity, width, wrap},
         theme::Theme,
     },
 };
 
-/// So many earlier flows of the same port are shown.
-const MOST_EARLIER: usize = 8;
-/// Times are shown in so many columns.
+/// The most earlier flows of the same port that are shown.
+const MAX_EARLIER: usize = 8;
+/// Columns of a time.
 const TIME: usize = 10;
-/// A gap between steps that is so long is what the client waited for.
+/// A gap between steps that the client notices: its time stands out.
 const LONG_MS: f64 = 100.0;
 
-/// A line: texts and how they look.
+/// A line: texts and their styles.
 pub type Line = Vec<(String, Style)>;
 
 pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
@@ -41,35 +41,35 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     let below = lines.len().saturating_sub(model.flow_top + height);
     if below > 0 {
         let y = pen.height() - 1;
-        let said = format!(" {below} more lines: j, PgDn ");
+        let text = format!(" {}: j, PgDn ", quantity(below as u64, "more line", "more lines"));
         let room = pen.width();
-        pen.number(0, y, &said, room, model.theme.selected());
+        pen.right(0, y, &text, room, model.theme.selected());
     }
 }
 
-/// All lines of the flow that is looked at, for so many columns.
+/// All lines of the open flow, for so many columns.
 #[must_use]
 pub fn lines(model: &Model, columns: usize) -> Vec<Line> {
     let theme = model.theme;
     let Some(row) = model.flow_row() else {
-        let said = if model.flow.is_none() {
-            "No flow was chosen: choose one in Flows (2) with Enter."
+        let message = if model.flow.is_none() {
+            "No flow selected. Choose one in Flows (2) and press Enter."
         } else if model.playing.is_some() {
-            "At this place in the recording this flow has not begun, or it is not remembered any more."
+            "This flow has not started at this position in the recording, or is no longer kept."
         } else {
-            "This flow is not remembered any more."
+            "This flow is no longer kept."
         };
-        return vec![vec![(said.to_owned(), Style::new())]];
+        return vec![vec![(message.to_owned(), Style::new())]];
     };
     let mut out = Vec::new();
-    front(model, row, columns, &mut out);
-    match model.store.story(row.id) {
-        Some(story) => {
-            ladder(theme, story, columns, &mut out);
-            evidence(theme, story, columns, &mut out);
+    summary(model, row, columns, &mut out);
+    match model.store.detail(row.id) {
+        Some(detail) => {
+            ladder(theme, detail, columns, &mut out);
+            evidence(theme, detail, columns, &mut out);
         }
         None => text(
-            "Its steps are not remembered any more: those of the last flows are, and longer of those that went wrong.",
+            "The path is no longer kept: only the latest flows have one, and failures keep it longer.",
             columns,
             theme.dim(),
             &mut out,
@@ -83,18 +83,18 @@ fn blank(out: &mut Vec<Line>) {
     out.push(Line::new());
 }
 
-fn text(words: &str, columns: usize, style: Style, out: &mut Vec<Line>) {
+fn text(text: &str, columns: usize, style: Style, out: &mut Vec<Line>) {
     out.extend(
-        wrap(&clean(words), columns)
+        wrap(&clean(text), columns)
             .into_iter()
             .map(|line| vec![(line, style)]),
     );
 }
 
-/// A heading and words behind it.
-fn titled(title: &str, words: &str, columns: usize, theme: Theme, out: &mut Vec<Line>) {
+/// A heading and the text after it.
+fn titled(title: &str, text: &str, columns: usize, theme: Theme, out: &mut Vec<Line>) {
     let indent = width(title) + 1;
-    for (index, line) in wrap(&clean(words), columns.saturating_sub(indent))
+    for (index, line) in wrap(&clean(text), columns.saturating_sub(indent))
         .into_iter()
         .enumerate()
     {
@@ -107,81 +107,80 @@ fn titled(title: &str, words: &str, columns: usize, theme: Theme, out: &mut Vec<
     }
 }
 
-fn front(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
+/// Fate, cause, addresses, counts and advice.
+fn summary(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
     let (theme, to) = (model.theme, model.theme.signs().to);
-    let style = theme.fate(row.fate);
+    let style = theme.outcome(row.outcome());
     let cause = row.cause.map_or("", |cause| cause.name());
     let time = model
         .wall(row.start_ns)
         .map_or_else(String::new, |time| time.strftime("%H:%M:%S%.3fZ").to_string());
     out.push(vec![
-        (format!("{} {}  ", theme.fate_sign(row.fate), row.fate), style),
+        (
+            format!("{} {}  ", theme.outcome_sign(row.outcome()), row.fate),
+            style,
+        ),
         (format!("{cause}  "), theme.heading()),
         (format!("flow {}, {time}", row.id), theme.dim()),
     ]);
     let backend = model.names.text(row.backend);
     let backend = if backend.is_empty() { "no backend" } else { backend };
-    let by = row
+    let via = row
         .dataplane
-        .map_or_else(String::new, |dataplane| format!(" by {}", dataplane.name()));
+        .map_or_else(String::new, |dataplane| format!(" via {}", dataplane.name()));
     let service = model.names.text(row.service);
     let service = if service.starts_with("port ") {
         String::new()
     } else {
         format!(" ({service})")
     };
-    let way = format!(
-        "{} {to} {}{service} {to} {backend}{by}",
+    let addresses = format!(
+        "{} {to} {}{service} {to} {backend}{via}",
         row.client(),
         model.names.text(row.node)
     );
-    text(&way, columns, Style::new(), out);
-    let mut numbers = vec![format!(
-        "{} SYN{}",
-        row.syns,
-        if row.syns == 1 { "" } else { "s" }
-    )];
-    let story = model.store.story(row.id);
-    if let Some(story) = story {
-        let plural = if story.synacks == 1 { "" } else { "s" };
-        numbers.push(format!("{} SYN-ACK{plural}", story.synacks));
+    text(&addresses, columns, Style::new(), out);
+    let mut numbers = vec![quantity(row.syns.into(), "SYN", "SYNs")];
+    let detail = model.store.detail(row.id);
+    if let Some(detail) = detail {
+        numbers.push(quantity(detail.synacks.into(), "SYN-ACK", "SYN-ACKs"));
     }
     if row.connect_us != u32::MAX {
         numbers.push(format!("connected after {}", duration(row.connect_us.into())));
     }
     if row.lost_us > 0 {
-        let verb = if row.connect_us == u32::MAX {
-            "waited for up to"
+        let time = duration(row.lost_us.into());
+        numbers.push(if row.connect_us == u32::MAX {
+            format!("client waited up to {time}")
         } else {
-            "lost"
-        };
-        numbers.push(format!("{verb} {}", duration(row.lost_us.into())));
+            format!("{time} lost")
+        });
     }
     text(&numbers.join(", "), columns, theme.dim(), out);
     blank(out);
     let catalogue = row.cause.and_then(catalogue::row);
-    let said = story.map(|story| story.explanation.as_str());
-    let said = said.or_else(|| catalogue.map(|row| row.says)).unwrap_or_default();
-    titled("Why:", said, columns, theme, out);
+    let why = detail.map(|detail| detail.explanation.as_str());
+    let why = why.or_else(|| catalogue.map(|row| row.says)).unwrap_or_default();
+    titled("Why:", why, columns, theme, out);
     if let Some(advice) = catalogue.and_then(|row| row.advice) {
         titled("Do: ", advice, columns, theme, out);
     }
 }
 
-/// The way, step by step: a column for each network namespace, from the client's side to the backend's.
-fn ladder(theme: Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
-    let steps = story.steps();
-    let lanes = Lanes::of(story, &steps);
+/// The path, step by step, with a column for each network namespace from client to backend.
+fn ladder(theme: Theme, detail: &FlowDetail, columns: usize, out: &mut Vec<Line>) {
+    let steps = detail.steps();
+    let lanes = Lanes::of(detail, &steps);
     blank(out);
     let is_backend = |netns: u32| {
-        let takes = |step: &PathStep| {
+        let is_listener = |step: &PathStep| {
             step.netns == Some(netns)
                 && matches!(
                     step.hook,
                     "tcp_conn_request" | "tcp_v4_send_reset" | "tcp_v6_send_reset"
                 )
         };
-        steps.iter().any(takes)
+        steps.iter().any(is_listener)
     };
     let mut names = vec!["node".to_owned()];
     names.extend(lanes.others.iter().map(|&netns| {
@@ -191,9 +190,9 @@ fn ladder(theme: Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
             format!("netns {netns}")
         }
     }));
-    // A number of a namespace that is cut off reads as another one.
-    let columns_are = format!("in milliseconds; columns: {}", names.join(", "));
-    titled("Way ", &columns_are, columns, theme, out);
+    // Wrapped, not cut: half a namespace number reads as another one.
+    let legend = format!("time in ms; columns: {}", names.join(", "));
+    titled("Path", &legend, columns, theme, out);
     let rails = 2 * lanes.count() + 1;
     let hooks = steps.iter().map(|step| step.hook.len()).max().unwrap_or(0);
     let hooks = if columns >= TIME + rails + hooks + 36 {
@@ -201,21 +200,21 @@ fn ladder(theme: Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
     } else {
         0
     };
-    let mut told = 0;
+    let mut syns = 0;
     let mut before_ms = 0.0;
     for step in steps.iter() {
-        while let Some(syn) = story.syns_ns.get(told)
+        while let Some(syn) = detail.syns_ns.get(syns)
             && crate::finding::clock::milliseconds(*syn) <= step.t_ms
         {
-            told += 1;
-            if story.syns_ns.len() > 1 {
+            syns += 1;
+            if detail.syns_ns.len() > 1 {
                 let line = format!("{:>TIME$} {}", "", theme.signs().line.repeat(3));
-                out.push(vec![(format!("{line} SYN {told}"), theme.heading())]);
+                out.push(vec![(format!("{line} SYN {syns}"), theme.heading())]);
             }
         }
-        let is_late = step.t_ms - before_ms >= LONG_MS;
+        let is_gap = step.t_ms - before_ms >= LONG_MS;
         before_ms = step.t_ms;
-        let time_style = if is_late { theme.heading() } else { theme.dim() };
+        let time_style = if is_gap { theme.heading() } else { theme.dim() };
         let (sign, style) = sign(theme, step);
         let mut line = vec![(format!("{:>TIME$.3} ", step.t_ms), time_style)];
         let lane = lanes.of_step(step);
@@ -235,12 +234,12 @@ fn ladder(theme: Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
             .verdict
             .as_deref()
             .map_or_else(String::new, |verdict| format!(" = {verdict}"));
-        let words = format!("{dev}{}{verdict}", step.note);
-        rung(
+        let note = format!("{dev}{}{verdict}", step.note);
+        step_lines(
             theme,
             step.hook,
             hooks,
-            &words,
+            &note,
             (columns, lanes.count()),
             line,
             style,
@@ -249,13 +248,13 @@ fn ladder(theme: Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
     }
 }
 
-/// One step: the function, and what happened beside it or, where that has no room, below.
+/// One step: the function with its note beside it or, on a narrow screen, below.
 #[allow(clippy::too_many_arguments, reason = "parts of one line")]
-fn rung(
+fn step_lines(
     theme: Theme,
     hook: &str,
     hooks: usize,
-    words: &str,
+    note: &str,
     (columns, lanes): (usize, usize),
     mut line: Line,
     style: Style,
@@ -268,7 +267,7 @@ fn rung(
     };
     let is_beside = hooks > 0;
     let left = indent + if is_beside { hooks + 1 } else { 1 };
-    let mut wrapped = wrap(&clean(words), columns.saturating_sub(left)).into_iter();
+    let mut wrapped = wrap(&clean(note), columns.saturating_sub(left)).into_iter();
     line.push((format!(" {hook:<hooks$} "), style));
     if is_beside {
         line.push((wrapped.next().unwrap_or_default(), Style::new()));
@@ -286,15 +285,15 @@ fn rung(
 struct Lanes {
     node: u32,
     by_netns: BTreeMap<u32, usize>,
-    /// The other namespaces, in the order in which the packet came to them.
+    /// The other namespaces, in the order of the path.
     others: Vec<u32>,
 }
 
 impl Lanes {
-    fn of(story: &Story, steps: &[PathStep]) -> Self {
+    fn of(detail: &FlowDetail, steps: &[PathStep]) -> Self {
         let mut lanes = Self {
-            node: story.netns,
-            by_netns: BTreeMap::from([(story.netns, 0)]),
+            node: detail.netns,
+            by_netns: BTreeMap::from([(detail.netns, 0)]),
             others: Vec::new(),
         };
         for netns in steps.iter().filter_map(|step| step.netns) {
@@ -317,7 +316,7 @@ impl Lanes {
     }
 }
 
-/// How a step looks: which way the packet goes, or that it ends here.
+/// The sign of a step: the direction of the packet, or its end.
 fn sign(theme: Theme, step: &PathStep) -> (&'static str, Style) {
     let signs = theme.signs();
     // What was read besides stands in lines of its own.
@@ -338,13 +337,13 @@ fn sign(theme: Theme, step: &PathStep) -> (&'static str, Style) {
     (sign, Style::new())
 }
 
-fn evidence(theme: Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
-    if story.evidence.is_empty() {
+fn evidence(theme: Theme, detail: &FlowDetail, columns: usize, out: &mut Vec<Line>) {
+    if detail.evidence.is_empty() {
         return;
     }
     blank(out);
     out.push(vec![("Evidence".to_owned(), theme.heading())]);
-    for fact in &story.evidence {
+    for fact in &detail.evidence {
         let words = format!("{}: {}", fact.what, fact.value);
         let mut lines: Vec<Line> = wrap(&clean(&words), columns.saturating_sub(2))
             .into_iter()
@@ -359,7 +358,7 @@ fn evidence(theme: Theme, story: &Story, columns: usize, out: &mut Vec<Line>) {
     }
 }
 
-/// The flows before it from the same port.
+/// Earlier flows from the same client port.
 fn earlier(model: &Model, row: &Row, out: &mut Vec<Line>) {
     if row.earlier == 0 {
         return;
@@ -367,16 +366,13 @@ fn earlier(model: &Model, row: &Row, out: &mut Vec<Line>) {
     let theme = model.theme;
     blank(out);
     out.push(vec![
-        ("Before it, from the same client port".to_owned(), theme.heading()),
-        ("  (Enter shows it)".to_owned(), theme.dim()),
+        ("Earlier flows from this client port".to_owned(), theme.heading()),
+        ("  Enter: open the latest".to_owned(), theme.dim()),
     ]);
     let mut id = row.earlier;
-    for _ in 0..MOST_EARLIER {
+    for _ in 0..MAX_EARLIER {
         let Some(before) = model.row_of(id) else {
-            out.push(vec![(
-                format!("  flow {id}, which is not remembered any more"),
-                theme.dim(),
-            )]);
+            out.push(vec![(format!("  flow {id} (no longer kept)"), theme.dim())]);
             break;
         };
         let gap = row.start_ns.saturating_sub(before.start_ns) / 1_000;
@@ -385,8 +381,8 @@ fn earlier(model: &Model, row: &Row, out: &mut Vec<Line>) {
         out.push(vec![
             (format!("  {:>8} earlier  ", duration(gap)), theme.dim()),
             (
-                format!("{} {}  ", theme.fate_sign(before.fate), before.fate),
-                theme.fate(before.fate),
+                format!("{} {}  ", theme.outcome_sign(before.outcome()), before.fate),
+                theme.outcome(before.outcome()),
             ),
             (format!("{to}  {cause}  flow {id}"), Style::new()),
         ]);

@@ -1,4 +1,4 @@
-//! All flows, a line each.
+//! The Flows tab: one line a flow.
 
 use ratatui::style::Style;
 
@@ -10,28 +10,27 @@ use crate::{
         list::Column,
         model::{Model, Widest},
         row::Row,
-        text::{clean, count, duration},
+        text::{clean, count, duration, fit_end},
     },
 };
 
-/// A column of the table and how wide it is.
+/// A column of the table and its width.
 struct Shown {
     column: Column,
     width: u16,
 }
 
-/// The columns that are always there, and those that come as there is room, with the most that each may take. They are
-/// only as wide as what has ever stood in them.
+/// The columns that are always shown, and those that are added while there is room, each with its largest width. A column
+/// is only as wide as the widest text it has had.
 const ALWAYS: [(Column, u16); 3] = [(Column::Fate, 13), (Column::Client, 21), (Column::Service, 22)];
 const WITH_ROOM: [(Column, u16); 5] = [
     (Column::Time, 8),
     (Column::Backend, 21),
-    (Column::Lost, 8),
+    (Column::Lost, 10),
     (Column::Syns, 4),
     (Column::Connect, 8),
 ];
-/// The cause has the rest: so much at least, where there is more than the columns that are always there. The longest name
-/// has it.
+/// The cause gets the rest, and at least this much before another column is added: the longest name fits.
 const CAUSE: u16 = 26;
 
 /// The columns that fit, in the order of the screen.
@@ -41,7 +40,7 @@ fn columns(width: u16, widest: Widest) -> Vec<Shown> {
         width: most.min(widest.of(column)),
     };
     let mut shown: Vec<Shown> = ALWAYS.into_iter().map(needs).collect();
-    // One column before them all is the cursor's, and one is between any two.
+    // The cursor takes one column, and so does each gap.
     let used = |shown: &[Shown]| 1 + shown.iter().map(|shown| shown.width + 1).sum::<u16>();
     for column in WITH_ROOM.into_iter().map(needs) {
         if used(&shown) + column.width + 1 + CAUSE > width {
@@ -73,7 +72,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
         if let Some(row) = model.store.row(number) {
             line(model, &mut pen, y, &shown, row);
         } else {
-            pen.put(1, y, "(forgotten meanwhile)", model.theme.dim());
+            pen.put(1, y, "(no longer kept)", model.theme.dim());
         }
         if place == model.flows.place {
             pen.put(0, y, model.theme.signs().cursor, model.theme.key());
@@ -96,9 +95,9 @@ fn headings(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
         let style = if is_sorted { theme.heading() } else { theme.dim() };
         let title = format!("{}{arrow}", column.title());
         if *column == Column::Cause && *width < 40 && !is_sorted {
-            // How much of everything this is stands there.
+            // The status is there.
         } else if is_number(*column) {
-            pen.number(x, 0, &title, *width, style);
+            pen.right(x, 0, &title, *width, style);
         } else {
             pen.put(x, 0, &title, style);
         }
@@ -106,46 +105,46 @@ fn headings(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
     }
 }
 
-/// How much of everything this is, at the right end of the headings.
+/// Selection, filter and position, at the right end of the headings.
 fn status(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
     let theme = model.theme;
-    let mut said = Vec::new();
-    if !model.only.is_empty() {
-        said.push(format!("only {}", clean(&model.only)));
+    let mut parts = Vec::new();
+    if !model.selection.is_empty() {
+        parts.push(format!("only {}", clean(&model.selection)));
     }
     if !model.filter.is_empty() && model.typing.is_none() {
-        said.push(format!("/{}", clean(&model.filter)));
+        parts.push(format!("/{}", clean(&model.filter)));
     }
-    if model.only_trouble {
-        said.push("trouble".to_owned());
+    if model.only_failures {
+        parts.push("failures".to_owned());
     }
-    match model.list.left() {
-        0 => said.push(format!(
+    match model.list.unscanned() {
+        0 => parts.push(format!(
             "{} of {}",
             count((model.flows.place + 1).min(model.list.len()) as u64),
             count(model.list.len() as u64)
         )),
-        left => said.push(format!("{} to look at", count(left))),
+        left => parts.push(format!("{} to scan", count(left))),
     }
     if model.follows {
-        said.push("newest".to_owned());
+        parts.push("following".to_owned());
     }
-    let said = format!("  {}", said.join(", "));
+    let text = format!("  {}", parts.join(", "));
     let cause = shown.last().map_or(0, |cause| cause.width);
     let room = (cause + 1).max(pen.width() / 3);
-    let said = crate::tui::text::fit_end(&said, usize::from(room), theme.signs().more);
-    pen.number(pen.width() - room, 0, &said, room, theme.key());
+    let text = fit_end(&text, usize::from(room), theme.signs().more);
+    pen.right(pen.width() - room, 0, &text, room, theme.key());
 }
 
 fn nothing(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
-    let text = if model.list.left() > 0 {
-        "looking…"
+    let text = if model.list.unscanned() > 0 {
+        "scanning"
     } else if !model.list.filter().is_empty() {
-        "No flow is like that. Esc takes the filter off."
-    } else if model.only.is_empty() {
-        "No connection was seen so far."
+        "No flow matches. Esc: clear the filter."
+    } else if model.selection.is_empty() {
+        "No connections so far."
     } else {
-        "No connection that is as the command line asks for was seen so far."
+        "No connection matches the command line so far."
     };
     pen.put(1, 2, text, Style::new());
     status(model, pen, shown);
@@ -160,7 +159,7 @@ fn line(model: &Model, pen: &mut Pen<'_>, y: u16, shown: &[Shown], row: &Row) {
     let mut x = 1;
     for Shown { column, width } in shown {
         let style = match column {
-            Column::Fate => theme.fate(row.fate),
+            Column::Fate => theme.outcome(row.outcome()),
             Column::Time => theme.dim(),
             _ => Style::new(),
         };
@@ -169,21 +168,21 @@ fn line(model: &Model, pen: &mut Pen<'_>, y: u16, shown: &[Shown], row: &Row) {
             Column::Client | Column::Backend | Column::Service => {
                 pen.address(x, y, &text, *width, more, style);
             }
-            column if is_number(*column) => pen.number(x, y, &text, *width, style),
+            column if is_number(*column) => pen.right(x, y, &text, *width, style),
             _ => pen.field(x, y, &text, *width, more, style),
         }
         x += width + 1;
     }
 }
 
-/// One thing about a flow, as the table shows it.
+/// The text of a cell.
 #[must_use]
 pub fn cell(model: &Model, row: &Row, column: Column) -> String {
     match column {
         Column::Time => model
             .wall(row.start_ns)
             .map_or_else(String::new, |time| time.strftime("%H:%M:%S").to_string()),
-        Column::Fate => format!("{} {}", model.theme.fate_sign(row.fate), row.fate),
+        Column::Fate => format!("{} {}", model.theme.outcome_sign(row.outcome()), row.fate),
         Column::Client => row.client().to_string(),
         Column::Service => model.names.text(row.service).to_owned(),
         Column::Backend => model.names.text(row.backend).to_owned(),
@@ -194,11 +193,11 @@ pub fn cell(model: &Model, row: &Row, column: Column) -> String {
         Column::Lost => duration(row.lost_us.into()),
         Column::Cause if row.fate == Fate::Pending => {
             let age_ns = model.shown_ns().saturating_sub(row.start_ns);
-            format!("not decided after {} s", age_ns / 1_000_000_000)
+            format!("pending for {} s", age_ns / 1_000_000_000)
         }
         Column::Cause => row.cause.map_or_else(String::new, |cause| {
-            let says = catalogue::row(cause).map_or("", |row| row.says);
-            format!("{cause}: {says}")
+            let summary = catalogue::row(cause).map_or("", |row| row.says);
+            format!("{cause}: {summary}")
         }),
     }
 }

@@ -1,4 +1,4 @@
-//! The help, made from the table of the keys.
+//! The help page, made from the table of keys and the list of fates.
 
 use ratatui::{
     crossterm::event::{KeyCode, KeyModifiers},
@@ -9,109 +9,117 @@ use super::pen::Pen;
 use crate::{
     flow::fate::Fate,
     tui::{
-        keys::{Place, TABLE},
+        keys::{Scope, TABLE},
         model::Model,
-        text::wrap,
+        text::{quantity, wrap},
         theme::Theme,
+        totals::WORST_FIRST,
     },
 };
 
-const KEYS: u16 = 14;
-const COLUMNS: usize = 44;
+/// The width of the left column.
+const KEYS: u16 = 15;
+/// The most columns of a text: longer lines are hard to read.
+const MAX_TEXT: usize = 72;
 
-/// One line: keys or a heading, and words.
+/// A line of the page.
 pub struct Line {
-    keys: String,
-    words: String,
+    left: String,
+    text: String,
+    style: Style,
     is_heading: bool,
-    fate: Option<Fate>,
 }
 
-impl Line {
-    fn heading(words: &str) -> Self {
-        Self {
-            keys: words.to_owned(),
-            words: String::new(),
-            is_heading: true,
-            fate: None,
-        }
-    }
-}
-
-/// What each fate means.
-const FATES: [(Fate, &str); 6] = [
-    (Fate::Established, "connected, and nothing had to be sent again"),
-    (Fate::Stalled, "connected after a SYN or SYN-ACK was sent again"),
-    (Fate::Dropped, "this node discarded the SYN or its answer"),
-    (Fate::Refused, "the client was told no: RST or ICMP"),
-    (Fate::Unanswered, "went on to the backend; nothing came back"),
-    (Fate::Pending, "not decided yet"),
-];
-
-/// Do these keys play a recording, where there is one?
-fn plays(keys: &[(KeyCode, KeyModifiers)]) -> bool {
+/// Do these keys control playback, if there is any?
+fn is_playback(keys: &[(KeyCode, KeyModifiers)]) -> bool {
     TABLE
         .iter()
-        .any(|row| row.place == Place::Playing && row.keys.iter().any(|key| keys.contains(key)))
+        .any(|row| row.scope == Scope::Playback && row.keys.iter().any(|key| keys.contains(key)))
 }
 
-/// All lines.
-#[must_use]
-pub fn lines(theme: Theme, is_playing: bool) -> Vec<Line> {
-    let mut out = Vec::new();
-    for place in Place::ALL {
-        if place == Place::Playing && !is_playing {
-            continue;
-        }
-        out.push(Line::heading(place.title()));
-        for row in TABLE
-            .iter()
-            .filter(|row| row.place == place && !row.shown.is_empty())
-            .filter(|row| !is_playing || place == Place::Playing || !plays(row.keys))
-        {
-            for (index, words) in wrap(row.does, COLUMNS).into_iter().enumerate() {
-                out.push(Line {
-                    keys: if index == 0 {
-                        row.shown.to_owned()
-                    } else {
-                        String::new()
-                    },
-                    words,
-                    is_heading: false,
-                    fate: None,
-                });
-            }
-        }
+/// What a fate means.
+fn meaning(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Established => "the handshake finished without a retransmission",
+        Fate::Stalled => "the handshake finished, but only after a retransmitted SYN or SYN-ACK",
+        Fate::Dropped => "this node dropped the SYN or the SYN-ACK",
+        Fate::Refused => "RST or ICMP unreachable went back to the client",
+        Fate::Unanswered => "the SYN went on towards the backend and nothing came back",
+        Fate::Pending => "not decided yet",
     }
-    out.push(Line::heading("fates"));
-    for (fate, means) in FATES {
+}
+
+/// Adds an entry: its text is wrapped, and stands to the right of `left`.
+fn entry(left: &str, text: &str, style: Style, columns: usize, out: &mut Vec<Line>) {
+    let room = columns.saturating_sub(usize::from(KEYS) + 1).min(MAX_TEXT);
+    for (index, text) in wrap(text, room).into_iter().enumerate() {
         out.push(Line {
-            keys: format!("{} {fate}", theme.fate_sign(fate)),
-            words: means.to_owned(),
+            left: if index == 0 {
+                left.to_owned()
+            } else {
+                String::new()
+            },
+            text,
+            style,
             is_heading: false,
-            fate: Some(fate),
         });
     }
+}
+
+fn heading(title: &str, theme: Theme) -> Line {
+    Line {
+        left: title.to_owned(),
+        text: String::new(),
+        style: theme.heading(),
+        is_heading: true,
+    }
+}
+
+/// All lines, for so many columns.
+#[must_use]
+pub fn lines(theme: Theme, is_playing: bool, columns: usize) -> Vec<Line> {
+    let mut out = Vec::new();
+    for scope in Scope::ALL {
+        if scope == Scope::Playback && !is_playing {
+            continue;
+        }
+        out.push(heading(scope.title(), theme));
+        for row in TABLE
+            .iter()
+            .filter(|row| row.scope == scope && !row.shown.is_empty())
+            .filter(|row| !is_playing || scope == Scope::Playback || !is_playback(row.keys))
+        {
+            entry(row.shown, row.text, theme.key(), columns, &mut out);
+        }
+    }
+    out.push(heading("Fates", theme));
+    for fate in WORST_FIRST {
+        let left = format!("{} {fate}", theme.fate_sign(fate));
+        entry(&left, meaning(fate), theme.fate(fate), columns, &mut out);
+    }
+    let misdirected = (Fate::Established, true);
+    let left = format!("{} {}", theme.outcome_sign(misdirected), Fate::Established);
+    entry(
+        &left,
+        "established, but at the wrong place: counts as a failure",
+        theme.outcome(misdirected),
+        columns,
+        &mut out,
+    );
     out
 }
 
 pub(super) fn draw(model: &Model, top: usize, mut pen: Pen<'_>) {
-    let theme = model.theme;
-    let all = lines(theme, model.playing.is_some());
+    let all = lines(model.theme, model.playing.is_some(), pen.columns());
     let height = pen.lines() - usize::from(all.len() > top + pen.lines());
     for (y, line) in (0..).zip(all.iter().skip(top).take(height)) {
-        let style = match (line.is_heading, line.fate) {
-            (true, _) => theme.heading(),
-            (_, Some(fate)) => theme.fate(fate),
-            _ => theme.key(),
-        };
-        pen.put(u16::from(!line.is_heading), y, &line.keys, style);
-        pen.put(1 + KEYS, y, &line.words, Style::new());
+        pen.put(u16::from(!line.is_heading), y, &line.left, line.style);
+        pen.put(1 + KEYS, y, &line.text, Style::new());
     }
     if top + height < all.len() {
-        let said = format!(" {} more lines: j ", all.len() - top - height);
+        let below = quantity((all.len() - top - height) as u64, "more line", "more lines");
         let room = pen.width();
         let y = pen.height() - 1;
-        pen.number(0, y, &said, room, theme.selected());
+        pen.right(0, y, &format!(" {below}: j "), room, model.theme.selected());
     }
 }

@@ -1,4 +1,4 @@
-//! Where tracer looks in the kernel, and where it cannot.
+//! The Hooks tab: state, records, and CPU time of each hook.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use crate::{
     tui::{model::Model, text::count},
 };
 
-/// What the last column has.
-const TITLE: &str = "serves, or why it is not attached";
+/// The heading of the last column.
+const TITLE: &str = "purpose, or why not attached";
 
 pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     let (theme, more) = (model.theme, model.theme.signs().more);
     pen.put(1, 0, "state", theme.dim());
     pen.put(11, 0, "function or tracepoint", theme.dim());
-    pen.number(36, 0, "seen", 8, theme.dim());
-    pen.number(45, 0, "lost", 6, theme.dim());
+    pen.right(36, 0, "seen", 8, theme.dim());
+    pen.right(45, 0, "lost", 6, theme.dim());
     let costs = model.costs.as_ref();
-    let title = costs.map_or_else(|| TITLE.to_owned(), all);
+    let title = costs.map_or_else(|| TITLE.to_owned(), total);
     pen.field(53, 0, &title, pen.width().saturating_sub(53), more, theme.dim());
     let hooks = model.sorted_hooks();
     let lines = pen.lines().saturating_sub(1);
@@ -42,17 +42,17 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
             .copied()
             .unwrap_or(0);
         if seen > 0 {
-            pen.number(36, y, &count(seen), 8, Style::new());
+            pen.right(36, y, &count(seen), 8, Style::new());
         }
         if let Some(lost) = model.lost.get(&hook.name) {
-            pen.number(45, y, &count(*lost), 6, theme.warning());
+            pen.right(45, y, &count(*lost), 6, theme.warning());
         }
-        let said = hook.why.as_deref().unwrap_or_else(|| info.map_or("", serves));
-        let said = match costs.and_then(|costs| each(costs, &hook.name)) {
-            Some(cost) => format!("{cost}  {said}"),
-            None => said.to_owned(),
+        let text = hook.why.as_deref().unwrap_or_else(|| info.map_or("", purpose));
+        let text = match costs.and_then(|costs| each(costs, &hook.name)) {
+            Some(cost) => format!("{cost}  {text}"),
+            None => text.to_owned(),
         };
-        pen.field(53, y, &said, pen.width().saturating_sub(53), more, style);
+        pen.field(53, y, &text, pen.width().saturating_sub(53), more, style);
         if place == model.hook.place {
             pen.put(0, y, theme.signs().cursor, theme.key());
             pen.paint(y, theme.selected());
@@ -60,14 +60,14 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     }
 }
 
-/// What all hooks cost together.
-fn all(costs: &Costs) -> String {
+/// The heading with the CPU time of all hooks.
+fn total(costs: &Costs) -> String {
     let run_ns: u64 = costs.by_hook.values().map(|cost| cost.run_ns).sum();
     let share = 100.0 * Duration::from_nanos(run_ns).as_secs_f64() / costs.over.as_secs_f64().max(1e-9);
-    format!("{share:.2} % of one CPU in all; {TITLE}")
+    format!("total {share:.2} % of one CPU; {TITLE}")
 }
 
-/// How often a hook ran in a second, and for how long each time.
+/// Runs of a hook each second, and nanoseconds for each run.
 fn each(costs: &Costs, name: &str) -> Option<String> {
     let Cost { runs, run_ns } = *costs.by_hook.get(name)?;
     let each = run_ns.checked_div(runs)?;
@@ -75,12 +75,12 @@ fn each(costs: &Costs, name: &str) -> Option<String> {
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "for people"
+        reason = "a rounded rate for display"
     )]
     let rate = (runs as f64 / costs.over.as_secs_f64().max(1e-9)).round() as u64;
     Some(format!("{}/s, {} ns each", count(rate), count(each)))
 }
 
-fn serves(info: &HookInfo) -> &'static str {
-    info.serves
+fn purpose(info: &HookInfo) -> &'static str {
+    info.purpose
 }

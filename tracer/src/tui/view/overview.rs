@@ -1,23 +1,24 @@
-//! What is going wrong, at a glance: fates over time, causes, services; the worst first.
+//! The Overview tab: outcomes over time, causes and services, worst first.
 
 use ratatui::style::Style;
 
-use super::{front::fates_shown, pen::Pen};
+use super::pen::Pen;
 use crate::{
     diagnose::catalogue,
     flow::fate::Fate,
     tui::{
         model::{Item, Model},
-        text::{clean, count, duration, wrap},
-        totals::Sum,
+        text::{clean, count, duration, quantity, wrap},
+        theme::Outcome,
+        totals::{Sum, WORST_FIRST},
     },
 };
 
-/// Columns before the bars.
+/// Columns to the left of the bars.
 const LABEL: u16 = 21;
 
 pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
-    let y = fates(model, &mut pen);
+    let y = outcomes(model, &mut pen);
     if model.shown().all.flows() == 0 {
         waiting(model, &mut pen, y + 1);
         return;
@@ -25,17 +26,17 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     let items = model.items();
     let causes = items.iter().filter(|item| matches!(item, Item::Cause(_))).count();
     let left = pen.lines().saturating_sub(usize::from(y) + 4);
-    // Services get a third at least, if there are so many.
+    // Services get at least a third, if there are so many.
     let services = items.len() - causes;
-    let for_services = services.min((left / 3).max(left.saturating_sub(causes.max(1))));
+    let for_services = services.min(left.div_ceil(3).max(left.saturating_sub(causes.max(1))));
     let for_causes = causes.max(1).min(left.saturating_sub(for_services));
     let y = list_causes(model, &mut pen, y + 1, for_causes, causes);
     let y = list_services(model, &mut pen, y + 1, for_services, causes, services);
-    advise(model, &mut pen, y + 1);
+    advice(model, &mut pen, y + 1);
 }
 
-/// What the selected cause means and what to do about it, where there is room.
-fn advise(model: &Model, pen: &mut Pen<'_>, mut y: u16) {
+/// Summary and advice of the selected cause, if there is room.
+fn advice(model: &Model, pen: &mut Pen<'_>, mut y: u16) {
     let Some(Item::Cause(cause)) = model.items().get(model.overview.place).copied() else {
         return;
     };
@@ -52,23 +53,20 @@ fn advise(model: &Model, pen: &mut Pen<'_>, mut y: u16) {
     }
 }
 
-/// Fates over the last minutes, and the place below.
-fn fates(model: &Model, pen: &mut Pen<'_>) -> u16 {
+/// Draws outcomes over the last minutes; returns the next line.
+fn outcomes(model: &Model, pen: &mut Pen<'_>) -> u16 {
     let theme = model.theme;
     let spans = pen.columns().saturating_sub(usize::from(LABEL) + 1);
     let totals = model.shown();
     let seconds = scale(totals.age(model.shown_ns()), spans as u64);
-    let each = match seconds {
-        1 => "a second".to_owned(),
-        seconds => format!("{seconds} seconds"),
-    };
-    let title = format!("Fates: all so far, and when: {each} a column, the last is now");
+    let title = format!("Outcomes so far (1 column = {seconds} s, newest right)");
     pen.put(0, 0, &title, theme.heading());
     let mut y = 1;
-    // On a small screen there are better things to show than what has not happened.
+    // A small screen has no room for outcomes that did not happen.
     let is_low = pen.lines() < 16;
-    let shown = fates_shown(model)
+    let shown = WORST_FIRST
         .into_iter()
+        .filter(|&fate| fate != Fate::Pending || totals.all.of(fate) > 0)
         .filter(|&fate| !is_low || totals.all.of(fate) > 0 || totals.all.flows() == 0);
     for fate in shown {
         let style = if totals.all.of(fate) > 0 {
@@ -77,12 +75,12 @@ fn fates(model: &Model, pen: &mut Pen<'_>) -> u16 {
             theme.dim()
         };
         pen.put(0, y, &format!("{} {fate}", theme.fate_sign(fate)), style);
-        pen.number(13, y, &count(totals.all.of(fate)), 7, style);
+        pen.right(13, y, &count(totals.all.of(fate)), 7, style);
         let spans = totals.spans(fate, model.shown_ns(), spans, seconds);
         let most = spans.iter().copied().max().unwrap_or(0).max(1);
         let bars = theme.signs().bars;
         for (x, flows) in (LABEL..).zip(spans) {
-            // Whatever happened at all is seen.
+            // A single flow is visible too.
             let height = usize::try_from((flows * 8).div_ceil(most)).unwrap_or(8).min(8);
             if height > 0 {
                 pen.put(x, y, bars[height], style);
@@ -93,8 +91,7 @@ fn fates(model: &Model, pen: &mut Pen<'_>) -> u16 {
     y
 }
 
-/// So many seconds stand in one column: few while everything has room, and never so many that now cannot be told from
-/// a while ago.
+/// Seconds in a column: few while everything fits, and never so many that the latest minutes blur.
 fn scale(age: u64, columns: u64) -> u64 {
     const SCALES: [u64; 3] = [1, 2, 4];
     let fits = |seconds: &u64| columns * seconds >= age;
@@ -102,23 +99,20 @@ fn scale(age: u64, columns: u64) -> u64 {
 }
 
 fn waiting(model: &Model, pen: &mut Pen<'_>, y: u16) {
-    let ports = match model.ports {
-        1 => "1 port".to_owned(),
-        ports => format!("{} ports", count(ports as u64)),
-    };
-    let text = if !model.only.is_empty() {
+    let ports = quantity(model.ports as u64, "port", "ports");
+    let text = if !model.selection.is_empty() {
         format!(
-            "No connection was seen so far that is as the command line asks for: {}",
-            clean(&model.only)
+            "No connection matches the command line so far: {}",
+            clean(&model.selection)
         )
     } else if model.playing.is_some() {
-        "Up to this place in the recording no connection was seen.".to_owned()
+        "No connections up to this position in the recording.".to_owned()
     } else if model.has_ended {
-        "No connection was seen.".to_owned()
+        "No connections were seen.".to_owned()
     } else {
         format!(
-            "No connection to a NodePort was seen so far. tracer follows {ports} and shows each client's SYN as soon as \
-             its fate is known: at once if it connects, after some seconds without an answer."
+            "No NodePort connections so far (tracing {ports}). A connection appears as soon as its fate is known: at \
+             once if it is established, after a few seconds if it gets no answer."
         )
     };
     for (y, line) in (y..).zip(wrap(&text, pen.columns())) {
@@ -128,28 +122,25 @@ fn waiting(model: &Model, pen: &mut Pen<'_>, y: u16) {
 
 fn list_causes(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes: usize) -> u16 {
     let (theme, more) = (model.theme, model.theme.signs().more);
-    pen.put(0, y, "Causes, the worst first", theme.heading());
-    pen.number(27, y, "flows", 7, theme.dim());
-    pen.number(35, y, "time lost", 9, theme.dim());
-    pen.put(46, y, "what happens", theme.dim());
+    pen.put(0, y, "Top causes", theme.heading());
+    pen.right(27, y, "flows", 7, theme.dim());
+    pen.right(35, y, "time lost", 9, theme.dim());
+    pen.put(46, y, "summary", theme.dim());
     if causes == 0 {
         let pending = model.shown().all.of(Fate::Pending);
-        let (said, fate) = match pending {
-            0 => ("Nothing has gone wrong.".to_owned(), Fate::Established),
+        let (text, fate) = match pending {
+            0 => ("No failures.".to_owned(), Fate::Established),
             _ => (
-                format!(
-                    "Nothing is known to have gone wrong; not decided yet: {}.",
-                    count(pending)
-                ),
+                format!("No failures so far, {} pending.", count(pending)),
                 Fate::Pending,
             ),
         };
-        let said = match model.only.as_str() {
-            "" => said,
-            only => format!("{said} Only these are shown: {}", clean(only)),
+        let text = match model.selection.as_str() {
+            "" => text,
+            selection => format!("{text} Selection: {}", clean(selection)),
         };
         let mut y = y + 1;
-        for line in wrap(&said, pen.columns()) {
+        for line in wrap(&text, pen.columns()) {
             pen.put(0, y, &line, theme.fate(fate));
             y += 1;
         }
@@ -158,12 +149,12 @@ fn list_causes(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes: u
     let first = first_shown(model.overview.place, lines, causes);
     let all = model.shown().causes();
     for (y, (place, (cause, sum))) in (y + 1..).zip(all.iter().enumerate().skip(first).take(lines)) {
-        let style = theme.fate(worst(sum));
-        pen.put(0, y, &format!("  {}", theme.fate_sign(worst(sum))), style);
+        let style = theme.outcome(worst(sum));
+        pen.put(0, y, &format!("  {}", theme.outcome_sign(worst(sum))), style);
         pen.field(4, y, cause.name(), 24, more, style);
         numbers(pen, y, sum);
-        let says = catalogue::row(*cause).map_or("", |row| row.says);
-        pen.field(46, y, says, pen.width().saturating_sub(46), more, Style::new());
+        let summary = catalogue::row(*cause).map_or("", |row| row.says);
+        pen.field(46, y, summary, pen.width().saturating_sub(46), more, Style::new());
         mark(model, pen, y, place);
     }
     y + 1 + u16::try_from(lines.min(causes)).unwrap_or_default()
@@ -179,26 +170,22 @@ fn list_services(
 ) -> u16 {
     let (theme, more) = (model.theme, model.theme.signs().more);
     pen.put(0, y, "Services", theme.heading());
-    pen.number(27, y, "flows", 7, theme.dim());
-    pen.number(35, y, "time lost", 9, theme.dim());
-    pen.put(46, y, "connected at once", theme.dim());
+    pen.right(27, y, "flows", 7, theme.dim());
+    pen.right(35, y, "time lost", 9, theme.dim());
+    pen.put(46, y, "healthy", theme.dim());
     let first = first_shown(model.overview.place.saturating_sub(causes), lines, services);
     let all = model.shown().services();
     for (y, (place, (name, sum))) in (y + 1..).zip(all.iter().enumerate().skip(first).take(lines)) {
         pen.field(2, y, &clean(model.names.text(*name)), 25, more, Style::new());
         numbers(pen, y, sum);
-        let style = theme.fate(worst(sum));
+        let style = theme.outcome(worst(sum));
         let share = share(sum);
         let x = pen.put(46, y, &format!("{share:>6}"), style);
-        let troubles: Vec<String> = super::super::totals::WORST_FIRST
-            .into_iter()
-            .filter(|&fate| super::super::row::is_trouble(fate) && sum.of(fate) > 0)
-            .map(|fate| format!("{} {fate}", count(sum.of(fate))))
-            .collect();
+        let failures = failures(sum);
         pen.field(
             x + 2,
             y,
-            &troubles.join(", "),
+            &failures,
             pen.width().saturating_sub(x + 2),
             more,
             style,
@@ -209,9 +196,9 @@ fn list_services(
 }
 
 fn numbers(pen: &mut Pen<'_>, y: u16, sum: &Sum) {
-    pen.number(27, y, &count(sum.flows()), 7, Style::new());
+    pen.right(27, y, &count(sum.flows()), 7, Style::new());
     if sum.lost_us > 0 {
-        pen.number(35, y, &duration(sum.lost_us), 9, Style::new());
+        pen.right(35, y, &duration(sum.lost_us), 9, Style::new());
     }
 }
 
@@ -222,26 +209,40 @@ fn mark(model: &Model, pen: &mut Pen<'_>, y: u16, place: usize) {
     }
 }
 
-/// The first of a list that has room for so many lines, if this place is to be seen.
+/// The first shown place of a list with room for so many lines, such that `place` is shown.
 fn first_shown(place: usize, lines: usize, length: usize) -> usize {
     (place + 1)
         .saturating_sub(lines.max(1))
         .min(length.saturating_sub(lines))
 }
 
-fn worst(sum: &Sum) -> Fate {
-    super::super::totals::WORST_FIRST
-        .into_iter()
-        .find(|&fate| sum.of(fate) > 0)
-        .unwrap_or(Fate::Established)
+/// The worst outcome of these flows.
+fn worst(sum: &Sum) -> Outcome {
+    let worst = WORST_FIRST.into_iter().find(|&fate| sum.of(fate) > 0);
+    match worst {
+        Some(fate) if fate.is_bad() => (fate, true),
+        _ if sum.misdirected() > 0 => (Fate::Established, true),
+        fate => (fate.unwrap_or(Fate::Established), false),
+    }
 }
 
-/// Connections at once of all that are decided, never rounded up to all.
+/// The failures of these flows: `2 dropped, 1 stalled`.
+fn failures(sum: &Sum) -> String {
+    let by_fate = WORST_FIRST
+        .into_iter()
+        .filter(|&fate| fate.is_bad() && sum.of(fate) > 0)
+        .map(|fate| format!("{} {fate}", count(sum.of(fate))));
+    let misdirected = Some(sum.misdirected()).filter(|&flows| flows > 0);
+    let misdirected = misdirected.map(|flows| format!("{} at the wrong place", count(flows)));
+    by_fate.chain(misdirected).collect::<Vec<_>>().join(", ")
+}
+
+/// The share of decided flows that are no failures, never rounded up to all.
 fn share(sum: &Sum) -> String {
     let decided = sum.flows() - sum.of(Fate::Pending);
     if decided == 0 {
         return String::new();
     }
-    let per_mille = sum.of(Fate::Established) * 1000 / decided;
+    let per_mille = decided.saturating_sub(sum.failures) * 1000 / decided;
     format!("{}.{} %", per_mille / 10, per_mille % 10)
 }

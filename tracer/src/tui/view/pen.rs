@@ -1,10 +1,10 @@
-//! Writes to a part of the screen and to nothing outside it. Whatever is written is made harmless.
+//! Writes to a part of the screen and nowhere else. All text is made safe for the terminal.
 
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 
 use crate::tui::text::{clean, fit, fit_end, width};
 
-/// See the module. Places are counted from the upper left corner of the part.
+/// A part of the screen. Positions count from its upper left corner.
 pub(crate) struct Pen<'a> {
     buffer: &'a mut Buffer,
     area: Rect,
@@ -32,7 +32,7 @@ impl<'a> Pen<'a> {
         usize::from(self.area.height)
     }
 
-    /// Writes what fits, and gives the place behind it.
+    /// Writes what fits; returns the column after it.
     pub(crate) fn put(&mut self, x: u16, y: u16, text: &str, style: Style) -> u16 {
         if x >= self.area.width || y >= self.area.height {
             return x;
@@ -45,26 +45,26 @@ impl<'a> Pen<'a> {
         end - self.area.x
     }
 
-    /// Writes into a field of so many columns; what does not fit is marked.
+    /// Writes into a field of so many columns; cut text ends with `more`.
     pub(crate) fn field(&mut self, x: u16, y: u16, text: &str, columns: u16, more: &str, style: Style) {
         let text = fit(&clean(text), usize::from(columns), more);
         self.put(x, y, &text, style);
     }
 
-    /// The same for an address, whose end is kept.
+    /// Writes an address into a field; if it is cut, its end is kept.
     pub(crate) fn address(&mut self, x: u16, y: u16, text: &str, columns: u16, more: &str, style: Style) {
         let text = fit_end(&clean(text), usize::from(columns), more);
         self.put(x, y, &text, style);
     }
 
-    /// Writes at the right end of a field.
-    pub(crate) fn number(&mut self, x: u16, y: u16, text: &str, columns: u16, style: Style) {
+    /// Writes right-aligned into a field.
+    pub(crate) fn right(&mut self, x: u16, y: u16, text: &str, columns: u16, style: Style) {
         let text = fit(text, usize::from(columns), "");
         let left = usize::from(columns).saturating_sub(width(&text));
         self.put(x + u16::try_from(left).unwrap_or_default(), y, &text, style);
     }
 
-    /// Gives a whole line a style.
+    /// Sets the style of a whole line.
     pub(crate) fn paint(&mut self, y: u16, style: Style) {
         if y < self.area.height {
             let line = Rect {

@@ -7,7 +7,7 @@ fn has(text: &str, line: &str) {
 }
 
 #[test]
-fn the_table_equals_kube_proxys() {
+fn the_table_matches_kube_proxy() {
     let plan = plan(Policy::Cluster, Some(300));
     let text = all(&plan);
     let of = ServiceChains::nftables("default/web:http");
@@ -88,7 +88,7 @@ fn without_a_local_pod_the_port_drops_and_only_changes_are_written() {
 #[test]
 fn with_ipv6_no_ipv4_words_remain() {
     let plan = plan_of(Family::Ipv6, Policy::Local, Some(300));
-    let text = in_words_of(Family::Ipv6, &all(&plan));
+    let text = for_family(Family::Ipv6, &all(&plan));
     has(&text, "add element ip6 kube-proxy nodeport-ips { fd00:10::1 }");
     has(
         &text,

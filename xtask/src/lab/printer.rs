@@ -1,4 +1,4 @@
-//! Tells people what happens in a guest.
+//! Prints what happens in guests.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,122 +9,128 @@ use serde_json::Value;
 use tracer_lab::protocol::{Message, Outcome, Traffic};
 use tracer_lab::scenario::{KernelName, Named};
 
-use super::play::{Audience, Played};
+use super::observer::Observer;
+use super::result::ScenarioResult;
 
-/// A connection that took this long has had its SYN sent again: Linux waits one second before that.
+/// A connection that took this long needed a SYN retransmission: Linux waits one second before the first.
 const STALL_MS: f64 = 900.0;
 
-/// How many things that are wrong with one scenario are told.
-const MANY: usize = 20;
+/// Failures of a scenario that are printed without `--verbose`.
+const MAX_FAILURES: usize = 20;
 
-/// How many uneventful connections are told one by one.
-const FEW: usize = 3;
+/// Quick connections that are printed one by one; more are summed up.
+const MAX_QUICK: usize = 3;
 
-/// How much is told, and when.
+/// What is printed of a scenario, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Detail {
-    /// Each line as it happens.
+pub(crate) enum PrintMode {
+    /// Each line at once.
     Live,
-    /// A scenario as a whole when it is over, because another guest is telling its own at the same time.
-    Blocks,
-    /// One line a scenario, and all of it for one that failed.
-    Verdicts,
-    /// Nothing: someone else looks at what came out.
-    Nothing,
+    /// Everything, when the scenario is over: other guests print at the same time.
+    PerScenario,
+    /// One line per scenario, and everything for one that failed.
+    FailuresOnly,
+    /// Nothing.
+    Silent,
 }
 
-/// How many scenarios there are, and how many of them are over, in all guests.
+/// Counts the finished scenarios of all guests.
 #[derive(Debug)]
-pub(crate) struct Tally {
-    all: usize,
-    over: AtomicUsize,
+pub(crate) struct ScenarioCounter {
+    total: usize,
+    finished: AtomicUsize,
 }
 
-impl Tally {
-    pub(crate) fn of(all: usize) -> Self {
+impl ScenarioCounter {
+    pub(crate) fn new(total: usize) -> Self {
         Self {
-            all,
-            over: AtomicUsize::new(0),
+            total,
+            finished: AtomicUsize::new(0),
         }
     }
 
-    /// One more is over: which one of how many, as the end of what is said of it; nothing where there is but one.
+    /// Counts one more and returns its position, `, 3 of 12`; empty if there is only one scenario.
     fn next(&self) -> String {
-        let over = self.over.fetch_add(1, Ordering::Relaxed) + 1;
-        match self.all {
+        let finished = self.finished.fetch_add(1, Ordering::Relaxed) + 1;
+        match self.total {
             0 | 1 => String::new(),
-            all => format!(", {over} of {all}"),
+            total => format!(", {finished} of {total}"),
         }
     }
 }
 
-/// Prints what happens in scenarios.
+/// Prints what happens in the scenarios of one guest.
 #[derive(Debug)]
-pub(crate) struct Teller<'a> {
-    tally: &'a Tally,
+pub(crate) struct Printer<'a> {
+    counter: &'a ScenarioCounter,
     kernel: KernelName,
-    detail: Detail,
+    mode: PrintMode,
     verbose: bool,
     block: String,
-    /// There are thousands of flows, which are told by their numbers only.
-    is_crowd: bool,
-    /// Connections that were quick, not told yet.
+    /// The scenario has thousands of flows: only their numbers are printed.
+    has_matrix: bool,
+    /// Quick connections that are not printed yet.
     quick: Vec<Traffic>,
 }
 
-impl<'a> Teller<'a> {
-    pub(crate) fn new(kernel: &KernelName, detail: Detail, verbose: bool, tally: &'a Tally) -> Self {
+impl<'a> Printer<'a> {
+    pub(crate) fn new(
+        kernel: &KernelName,
+        mode: PrintMode,
+        verbose: bool,
+        counter: &'a ScenarioCounter,
+    ) -> Self {
         Self {
-            tally,
+            counter,
             kernel: kernel.clone(),
-            detail,
+            mode,
             verbose,
             block: String::new(),
-            is_crowd: false,
+            has_matrix: false,
             quick: Vec::new(),
         }
     }
 
-    /// Each line of the text but the first stands below where the first one starts.
-    fn say(&mut self, what: &str, text: &str) {
+    /// Prints `text` behind `label`; further lines are indented to the first.
+    fn print(&mut self, label: &str, text: &str) {
         let mut lines = text.trim_end().lines();
         let first = lines.next().unwrap_or_default();
-        let _ = writeln!(self.block, "  {what:<8} {first}");
+        let _ = writeln!(self.block, "  {label:<8} {first}");
         for line in lines {
             let _ = writeln!(self.block, "           {line}");
         }
-        if self.detail == Detail::Live {
+        if self.mode == PrintMode::Live {
             self.flush();
         }
     }
 
-    /// One write for all of it, so that two guests' lines do not mix.
+    /// Prints the block in one write, so that the lines of two guests do not mix.
     fn flush(&mut self) {
-        if self.detail != Detail::Nothing {
-            // Nobody who has stopped reading can be told so.
+        if self.mode != PrintMode::Silent {
+            // A closed pipe must not stop the run.
             let _ = io::stdout().lock().write_all(self.block.as_bytes());
         }
         self.block.clear();
     }
 
     fn client(&mut self, truth: &Traffic) {
-        if self.is_crowd {
+        if self.has_matrix {
             return;
         }
         if was_quick(truth) && !self.verbose {
             self.quick.push(truth.clone());
         } else {
-            self.say_quick();
-            self.say("client", &lived(truth));
+            self.print_quick();
+            self.print("client", &describe(truth));
         }
     }
 
-    /// Tells of the connections that were quick: there is nothing to say of each of fifty.
-    fn say_quick(&mut self) {
+    /// Prints the quick connections: many of them in one line.
+    fn print_quick(&mut self) {
         let quick = std::mem::take(&mut self.quick);
-        if quick.len() <= FEW {
+        if quick.len() <= MAX_QUICK {
             for truth in &quick {
-                self.say("client", &lived(truth));
+                self.print("client", &describe(truth));
             }
             return;
         }
@@ -138,27 +144,27 @@ impl<'a> Teller<'a> {
                 .collect(),
         );
         let count = quick.len();
-        self.say(
+        self.print(
             "client",
-            &format!("{clients}: {count} times connected, {slowest:.0} ms at most, answered by {pods}"),
+            &format!("{clients}: {count} connections, slowest {slowest:.0} ms, answered by {pods}"),
         );
     }
 
     fn tracer(&mut self, line: &str) {
         let Ok(value) = serde_json::from_str::<Value>(line) else {
-            self.say("tracer", line);
+            self.print("tracer", line);
             return;
         };
         match value["type"].as_str() {
-            // The guest hands on all of a few that surprise; the others are counted.
-            Some("flow") if self.is_crowd && value["path"].is_null() => {}
-            Some("flow") => self.say("flow", &flow(&value, self.verbose)),
-            Some("start") => self.say("ready", &format!("tracer, {}", hooks(&value))),
-            Some("health") => self.say("LOST", &format!("{} records", value["lost"])),
+            // The guest sends the path of the few unexpected flows; the rest are in the matrix.
+            Some("flow") if self.has_matrix && value["path"].is_null() => {}
+            Some("flow") => self.print("flow", &flow(&value, self.verbose)),
+            Some("start") => self.print("ready", &format!("tracer, {}", hooks(&value))),
+            Some("health") => self.print("LOST", &format!("{} records", value["lost"])),
             Some("end") if self.verbose => {
                 let flows = &value["flows"];
                 let plural = if *flows == 1 { "" } else { "s" };
-                self.say(
+                self.print(
                     "end",
                     &format!("{flows} flow{plural}, {} events", value["events"]),
                 );
@@ -168,9 +174,9 @@ impl<'a> Teller<'a> {
     }
 }
 
-impl Audience for Teller<'_> {
-    fn begin(&mut self, scenario: &Named) {
-        self.is_crowd = scenario.scenario.expect.matrix;
+impl Observer for Printer<'_> {
+    fn started(&mut self, scenario: &Named) {
+        self.has_matrix = scenario.scenario.expect.matrix;
         let (name, title) = (&scenario.name, &scenario.scenario.title);
         let _ = writeln!(self.block, "\n{name} on {}: {title}", self.kernel);
     }
@@ -179,10 +185,10 @@ impl Audience for Teller<'_> {
         match message {
             Message::Ready { release } => eprintln!("      Up  Linux {release}"),
             Message::Note { text } => {
-                self.say_quick();
-                self.say("step", text);
+                self.print_quick();
+                self.print("step", text);
             }
-            Message::Stderr { line } => self.say("stderr", line),
+            Message::Stderr { line } => self.print("stderr", line),
             Message::Tracer { line } => self.tracer(line),
             Message::Traffic(truth) => self.client(truth),
             Message::Recording { .. }
@@ -193,46 +199,46 @@ impl Audience for Teller<'_> {
         }
     }
 
-    fn end(&mut self, played: &Played) {
-        self.say_quick();
-        let (scenario, kernel, took) = (&played.scenario, &played.kernel, played.took.as_secs_f64());
-        let number = self.tally.next();
-        if played.passed() && self.detail == Detail::Verdicts {
+    fn finished(&mut self, result: &ScenarioResult) {
+        self.print_quick();
+        let (scenario, kernel, took) = (&result.scenario, &result.kernel, result.took.as_secs_f64());
+        let number = self.counter.next();
+        if result.passed() && self.mode == PrintMode::FailuresOnly {
             self.block.clear();
             let _ = writeln!(self.block, "passed  {scenario} on {kernel} ({took:.1} s{number})");
         } else {
-            let verdict = if played.passed() { "passed" } else { "FAILED" };
+            let verdict = if result.passed() { "passed" } else { "FAILED" };
             let mut text = format!("{scenario} on {kernel} ({took:.1} s{number})");
-            let most = if self.verbose { usize::MAX } else { MANY };
-            for trouble in played.troubles.iter().take(most) {
-                let _ = write!(text, "\n- {trouble}");
+            let most = if self.verbose { usize::MAX } else { MAX_FAILURES };
+            for failure in result.failures.iter().take(most) {
+                let _ = write!(text, "\n- {failure}");
             }
-            if let Some(more @ 1..) = played.troubles.len().checked_sub(most) {
+            if let Some(more @ 1..) = result.failures.len().checked_sub(most) {
                 let _ = write!(text, "\n- and {more} more");
             }
-            self.say(verdict, &text);
+            self.print(verdict, &text);
         }
-        if let Some(matrix) = &played.matrix {
-            self.say("matrix", &matrix.to_string());
+        if let Some(matrix) = &result.matrix {
+            self.print("matrix", &matrix.to_string());
         }
         self.flush();
     }
 }
 
-/// Whether a connection was made without losing a packet.
+/// Whether a connection was made without a retransmission.
 pub(crate) fn was_quick(truth: &Traffic) -> bool {
     truth.outcome == Outcome::Connected && truth.ms < STALL_MS
 }
 
-/// A connection as its client saw it.
-pub(crate) fn lived(truth: &Traffic) -> String {
+/// A connection as its client saw it, in words.
+pub(crate) fn describe(truth: &Traffic) -> String {
     let outcome = match truth.outcome {
         Outcome::Connected => "connected",
         Outcome::Refused => "refused",
-        Outcome::Timeout => "gave up",
-        Outcome::Unreachable => "was told that there is no way",
-        Outcome::Aborted => "gave its socket up",
-        Outcome::Silent => "had sent its SYNs",
+        Outcome::Timeout => "timed out",
+        Outcome::Unreachable => "got ICMP unreachable",
+        Outcome::Aborted => "closed its socket",
+        Outcome::Silent => "sent its SYNs",
         Outcome::Failed => "failed",
     };
     let mut text = format!(
@@ -245,7 +251,7 @@ pub(crate) fn lived(truth: &Traffic) -> String {
     text
 }
 
-/// A flow of tracer's JSON as one line, with its reasons below it if asked for.
+/// A flow of tracer's JSON as one line, with its explanation below; `verbose` adds evidence and path.
 fn flow(flow: &Value, verbose: bool) -> String {
     let mut text = format!(
         "{} -> {} -> {}  {}",
@@ -293,7 +299,7 @@ fn endpoint(value: &Value) -> String {
     }
 }
 
-/// A JSON value without the quotes of a string.
+/// A JSON value, strings without quotes.
 fn word(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
@@ -318,7 +324,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_flow_is_one_line_and_its_reason() {
+    fn a_flow_is_one_line_with_its_explanation_below() {
         let value = json!({
             "type": "flow", "client": {"ip": "10.0.0.2", "port": 40001}, "node": {"ip": "10.0.0.1", "port": 30080},
             "backend": {"ip": "10.244.1.2", "port": 8080, "name": null}, "fate": "stalled", "stall_ms": 1003.4,
@@ -340,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_not_made_up() {
+    fn null_fields_are_left_out() {
         let value = json!({"type": "flow", "client": {"ip": "10.0.0.2", "port": 1}, "node": {"ip": "10.0.0.1",
             "port": 30080}, "backend": null, "fate": "established", "cause": null, "explanation": "", "stall_ms": null});
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The screen in a guest, as a user has it: `cargo xtask lab --tui` on a terminal of tmux, keys in, screens out.
+//! Tests tracer's screen in a guest as a user sees it: `cargo xtask lab --tui` in tmux.
 
 use std::env;
 use std::process::{Command, Output};
@@ -9,33 +9,33 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 use tracer_lab::scenario::KernelName;
 
-/// How long the guest may take to boot, to attach the hooks and to play what is waited for, beside other guests.
-const LIMIT: Duration = Duration::from_mins(4);
+/// How long a text may take to appear: the guest boots and attaches hooks while other guests run.
+const TIMEOUT: Duration = Duration::from_mins(4);
 
-/// How often the terminal is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often the screen is read.
+const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Goes from the overview to the way of a flow through this kernel, and leaves.
+/// Goes from the overview to the path of a failed flow, then quits.
 pub(super) fn run(kernel: &KernelName) -> Result<()> {
-    let ourselves = env::current_exe().context("cannot tell which program this is")?;
+    let xtask = env::current_exe().context("cannot find the path of this program")?;
     let terminal = Terminal::open(&format!(
-        "{} lab --tui --kernel {kernel} --scenario reuse-after-rst; echo it ended with $?; sleep 600",
-        ourselves.display()
+        "{} lab --tui --kernel {kernel} --scenario reuse-after-rst; echo exit status $?; sleep 600",
+        xtask.display()
     ))?;
-    // What became of the flows, and why.
-    terminal.wait_for(&["ipvs.reuse-dropped", "time lost", "0 lost"])?;
+    // The overview.
+    terminal.wait_for(&["ipvs.reuse-dropped", "time lost", "0 records lost"])?;
     terminal.keys(&["2"])?;
     terminal.wait_for(&["stalled", "10.0.0.2:", "port 30080"])?;
-    // Only trouble, and the way of the first flow that had some.
+    // Failures only, and the path of the first of them.
     terminal.keys(&["t", "g", "Enter"])?;
     terminal.wait_for(&["Why:", "at IPVS", "ip_vs_nat_xmit"])?;
     terminal.keys(&["5"])?;
     terminal.wait_for(&["attached", "netif_receive_skb"])?;
     terminal.keys(&["q"])?;
-    terminal.wait_for(&["detaching hooks", "it ended with 0"])
+    terminal.wait_for(&["detaching hooks", "exit status 0"])
 }
 
-/// A terminal of tmux. Dropping it ends what runs there.
+/// A terminal of tmux. Dropping it kills what runs there.
 struct Terminal {
     folder: TempDir,
 }
@@ -66,8 +66,8 @@ impl Terminal {
             .args(arguments)
             .output()
             .context("cannot run tmux")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "tmux failed: {}", said.trim());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "tmux failed: {}", stderr.trim());
         Ok(output)
     }
 
@@ -75,7 +75,7 @@ impl Terminal {
         self.tmux(&[&["send-keys", "--"], keys].concat()).map(drop)
     }
 
-    /// Waits until all of these are on the screen.
+    /// Waits until all of these texts are on the screen.
     fn wait_for(&self, texts: &[&str]) -> Result<()> {
         let began = Instant::now();
         loop {
@@ -84,15 +84,15 @@ impl Terminal {
             let Some(missing) = texts.iter().find(|text| !shown.contains(**text)) else {
                 return Ok(());
             };
-            if began.elapsed() > LIMIT
-                || shown.contains("it ended with ") && !texts.contains(&"it ended with 0")
+            if began.elapsed() > TIMEOUT
+                || shown.contains("exit status ") && !texts.contains(&"exit status 0")
             {
                 bail!(
-                    "`{missing}` does not come; the screen shows:\n{}",
+                    "`{missing}` does not appear; the screen shows:\n{}",
                     shown.trim_end()
                 );
             }
-            thread::sleep(LOOK);
+            thread::sleep(INTERVAL);
         }
     }
 }

@@ -1,0 +1,45 @@
+//! The selection of flows, the same for every command.
+
+use clap::Args as ClapArgs;
+
+use super::value::{Cidr, Ports, ServiceName};
+use crate::{diagnose::cause::Cause, finding::selection::Selection, flow::fate::Fate};
+
+/// What to trace and what to show.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Select {
+    /// Only these ports, for example 30080,30443 or 30000-30100
+    #[arg(long, value_name = "PORTS", value_delimiter = ',')]
+    pub port: Vec<Ports>,
+    /// Only clients in these networks, for example 10.0.0.0/8
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub client: Vec<Cidr>,
+    /// Only these services
+    #[arg(long, value_name = "NAMESPACE/NAME", value_delimiter = ',')]
+    pub service: Vec<ServiceName>,
+    /// Only flows with these fates
+    #[arg(long, value_name = "FATE", value_delimiter = ',')]
+    pub fate: Vec<Fate>,
+    /// Only flows with these causes
+    #[arg(
+        long,
+        value_name = "CAUSE",
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
+    pub cause: Vec<Cause>,
+}
+
+impl Select {
+    /// The selection for the pipeline and its observers.
+    #[must_use]
+    pub fn selection(&self) -> Selection {
+        Selection {
+            ports: self.port.iter().map(|ports| ports.0.clone()).collect(),
+            clients: self.client.iter().map(|cidr| (cidr.0, cidr.1)).collect(),
+            services: self.service.iter().map(|service| service.0.clone()).collect(),
+            fates: self.fate.clone(),
+            causes: self.cause.clone(),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Options of commands that trace.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args as ClapArgs;
+
+use super::{
+    look::Look,
+    select::Select,
+    value::{Until, seconds, size, span},
+};
+use crate::flow::fate::Fate;
+
+/// Options of `live`.
+#[derive(Clone, Debug, ClapArgs)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub struct LiveOptions {
+    /// Print one line a flow, the default without a terminal
+    #[arg(long, conflicts_with = "json")]
+    pub plain: bool,
+    /// Print one JSON object a line, schema 1
+    #[arg(long)]
+    pub json: bool,
+    /// Print path, evidence and advice below each line
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// How the screen looks.
+    #[command(flatten)]
+    pub look: Look,
+    /// What to trace.
+    #[command(flatten)]
+    pub select: Select,
+    /// Report a flow without progress this long after its last SYN
+    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
+    pub patience: Duration,
+    /// Exit with status 3 if a flow had this fate
+    #[arg(long, value_name = "FATE")]
+    pub fail_on: Option<Fate>,
+    /// Record into this file at the same time
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// Options of `record`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct RecordOptions {
+    /// File to write; - is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// What to record, and which flows count for `--until`.
+    #[command(flatten)]
+    pub select: Select,
+    /// Judge a flow without progress this long after its last SYN
+    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
+    pub patience: Duration,
+    /// Stop after this time, for example 90, 15m or 2h
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub duration: Option<Duration>,
+    /// Stop at a flow with one of these fates or causes
+    #[arg(long, value_name = "FATE|CAUSE", value_delimiter = ',')]
+    pub until: Vec<Until>,
+    /// Keep recording this long after --until matched
+    #[arg(long, value_name = "TIME", value_parser = span, default_value = "5", requires = "until")]
+    pub after: Duration,
+    /// Start a new numbered file at this size, for example 100MiB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub rotate_size: Option<u64>,
+    /// Keep this many rotated files, the newest
+    #[arg(long, value_name = "N", requires = "rotate_size", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rotate_count: Option<u32>,
+    /// Keep the last SIZE in memory; write at the end, at --until and on SIGUSR1
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "rotate_size")]
+    pub ring: Option<u64>,
+}
+
+/// Options of `hooks`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct HooksOptions {
+    /// Print one JSON array
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,127 @@
+//! A finding as it is sent to the screen: an owned copy of everything that any tab may show.
+
+use std::net::SocketAddr;
+
+use tracer_common::hook::Hook;
+
+use super::flow_detail::FlowDetail;
+use crate::{
+    decode::event::Payload,
+    diagnose::{Dataplane, Diagnosis, cause::Cause, evidence},
+    facts::Facts,
+    finding::Finding,
+    flow::{fate::Fate, model::Flow},
+    report::summary::lost_ns,
+};
+
+/// A flow whose fate is known or has changed.
+#[derive(Clone, Debug)]
+pub struct FlowUpdate {
+    /// The flow's number.
+    pub id: u64,
+    /// When its first SYN was seen, monotonic nanoseconds.
+    pub start_ns: u64,
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// The address and port that the client connects to.
+    pub node: SocketAddr,
+    /// The backend's address and port, once known.
+    pub backend: Option<SocketAddr>,
+    /// The service's name, if known.
+    pub service: Option<String>,
+    /// The fate.
+    pub fate: Fate,
+    /// The cause.
+    pub cause: Option<Cause>,
+    /// Who did the DNAT.
+    pub dataplane: Option<Dataplane>,
+    /// From the first SYN to the client's ACK, nanoseconds.
+    pub connect_ns: Option<u64>,
+    /// Time lost to retransmissions, nanoseconds; without a connection, how long the client was seen to try.
+    pub lost_ns: u64,
+    /// SYNs on the wire.
+    pub syns: usize,
+    /// The previous flow from the same client port.
+    pub earlier: Option<u64>,
+    /// Where its last packet was dropped.
+    pub drop_site: Option<DropSite>,
+    /// The hook of each step; empty while the flow is pending, so that records are counted once.
+    pub hooks: Vec<Hook>,
+    /// Path and evidence.
+    pub detail: FlowDetail,
+}
+
+/// A place where packets are dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DropSite {
+    /// The kernel function.
+    pub function: String,
+    /// The kernel's drop reason; empty if it gives none.
+    pub reason: String,
+    /// The rule that dropped the packet; empty if none is known.
+    pub rule: String,
+}
+
+impl FlowUpdate {
+    /// Copies a finding.
+    #[must_use]
+    pub fn of(finding: &Finding<'_>, patience_ns: u64) -> Self {
+        let Finding {
+            flow,
+            fate,
+            diagnosis,
+            facts,
+            ..
+        } = *finding;
+        Self {
+            id: flow.id,
+            start_ns: flow.start_ns(),
+            client: flow.client(),
+            node: flow.node(),
+            backend: flow.backend(),
+            service: finding.service().map(str::to_owned),
+            fate,
+            cause: diagnosis.cause,
+            dataplane: diagnosis.dataplane,
+            connect_ns: flow.connect_ns(),
+            lost_ns: lost_ns(flow, fate, patience_ns),
+            syns: flow.attempts.len(),
+            earlier: flow.earlier.as_ref().map(|earlier| earlier.id),
+            drop_site: finding
+                .is_failure()
+                .then(|| drop_site(flow, diagnosis, facts))
+                .flatten(),
+            hooks: match fate {
+                Fate::Pending => Vec::new(),
+                _ => flow.steps.iter().map(|step| step.event.hook).collect(),
+            },
+            detail: FlowDetail::of(flow, fate, diagnosis, facts),
+        }
+    }
+}
+
+/// Where the last packet of a failed flow was dropped.
+fn drop_site(flow: &Flow, diagnosis: &Diagnosis, facts: &Facts) -> Option<DropSite> {
+    let (step, drop) = flow
+        .steps
+        .iter()
+        .rev()
+        .find_map(|step| match &step.event.payload {
+            Payload::Drop(drop) => Some((step, drop)),
+            _ => None,
+        })?;
+    let fact = |wanted: &str| {
+        let found = diagnosis.evidence.iter().find(|fact| fact.what == wanted);
+        found.map(|fact| fact.value.as_str())
+    };
+    let rule: Vec<String> = ["table", "chain", "rule"]
+        .iter()
+        .filter_map(|what| Some(format!("{what} {}", fact(what)?)))
+        .filter(|part| !part.contains("not seen"))
+        .collect();
+    Some(DropSite {
+        function: evidence::function(&evidence::location(step, facts)).to_owned(),
+        reason: facts.drop_reasons.get(&drop.reason).cloned().unwrap_or_default(),
+        rule: rule.join(" "),
+    })
+}
