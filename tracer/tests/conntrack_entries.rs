@@ -77,8 +77,8 @@ fn a_syn_that_goes_where_no_rule_leads_any_more_is_held_by_an_old_entry() {
         (fate, diagnosis.cause),
         (Fate::Unanswered, Some(Cause::ConntrackPinned))
     );
-    assert!(has(&diagnosis, "rules that translate to it", "none, 12 ms after"));
-    assert!(has(&diagnosis, "SYN sent to", "10.244.1.2:8080"));
+    assert!(has(&diagnosis, "rules-to-backend", "none, 12 ms after"));
+    assert!(has(&diagnosis, "syn-sent-to", "10.244.1.2:8080"));
 }
 
 #[test]
@@ -128,7 +128,11 @@ fn a_new_syn_from_the_same_port_meets_the_entry_too() {
         (fate, diagnosis.cause),
         (Fate::Unanswered, Some(Cause::ConntrackPinned))
     );
-    assert!(has(&diagnosis, "the entry", "TCP state SYN_SENT, not answered"));
+    assert!(has(
+        &diagnosis,
+        "conntrack-entry",
+        "TCP state SYN_SENT, not answered"
+    ));
 }
 
 #[test]
@@ -183,7 +187,7 @@ fn filter(matches_invalid: bool) -> NetnsFacts {
 }
 
 /// The pod's answer is dropped on the node by that rule.
-fn answer_dropped(matches_invalid: bool, is_invalid: bool) -> Option<String> {
+fn answer_dropped(matches_invalid: bool, is_invalid: bool) -> Option<Cause> {
     let mut story = Story::new();
     story.facts.netns.insert(NODE, filter(matches_invalid));
     chosen(&mut story, MS);
@@ -230,18 +234,16 @@ fn answer_dropped(matches_invalid: bool, is_invalid: bool) -> Option<String> {
         (fate, diagnosis.cause),
         (Fate::Dropped, Some(Cause::ReturnDropped))
     );
-    let inner = diagnosis
-        .evidence
-        .iter()
-        .find(|fact| fact.what == "cause of the answer's drop");
-    inner.map(|fact| fact.value.clone())
+    let inner = diagnosis.inner?;
+    assert!(has(&diagnosis, "inner-cause", inner.name()));
+    Some(inner)
 }
 
 #[test]
 fn an_answer_that_conntrack_knows_nothing_of_is_invalid_if_the_rule_asks_for_that() {
-    assert_eq!(answer_dropped(true, true).as_deref(), Some("conntrack.invalid"));
+    assert_eq!(answer_dropped(true, true), Some(Cause::ConntrackInvalid));
     for (matches_invalid, is_invalid) in [(true, false), (false, true), (false, false)] {
         let inner = answer_dropped(matches_invalid, is_invalid);
-        assert_eq!(inner.as_deref(), Some("netfilter.rule-dropped"));
+        assert_eq!(inner, Some(Cause::NetfilterRuleDropped));
     }
 }

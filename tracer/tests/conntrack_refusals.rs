@@ -104,10 +104,10 @@ fn a_port_that_an_answered_connection_holds_was_the_last_one_that_nat_had() {
     let (fate, cause, diagnosis) = told(story);
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::NatPortExhausted)));
     assert!(
-        has(&diagnosis, "state of that entry", "ESTABLISHED, answered"),
+        has(&diagnosis, "clashing-state", "ESTABLISHED, answered"),
         "{diagnosis:?}"
     );
-    assert!(has(&diagnosis, "tuple wanted", "10.244.1.1:50001"));
+    assert!(has(&diagnosis, "wanted-tuple", "10.244.1.1:50001"));
     assert!(diagnosis.explanation.contains("10.0.0.2:41000"), "{diagnosis:?}");
 }
 

@@ -88,7 +88,7 @@ fn a_syn_that_is_dropped_before_the_scheduler_is_asked_is_the_defences() {
     };
     let (fate, cause, diagnosis) = told(dropped_in_scheduling(limits, |_| ()));
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::IpvsDefenseDrop)));
-    assert!(has(&diagnosis, "drop_rate", "one of 3"), "{diagnosis:?}");
+    assert!(has(&diagnosis, "ipvs-drop-rate", "one in 3"), "{diagnosis:?}");
     // Where the rate cannot be read, the calls prove it.
     let story = dropped_in_scheduling(IpvsLimits::default(), |_| ());
     assert_eq!(told(story).1, Some(Cause::IpvsDefenseDrop));
@@ -125,15 +125,12 @@ fn an_entry_that_cannot_be_made_is_told_with_the_limit_that_is_reached() {
     };
     let (fate, cause, diagnosis) = told(dropped_in_scheduling(limits, chooses_in_vain));
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::IpvsConnAllocFailed)));
-    assert!(has(&diagnosis, "conn_max", "7"));
-    assert!(
-        diagnosis.explanation.contains("conn_max allows 7"),
-        "{diagnosis:?}"
-    );
+    assert!(has(&diagnosis, "ipvs-conn-max", "7"));
+    assert!(diagnosis.explanation.contains("conn_max: 7"), "{diagnosis:?}");
     // Below the limit, or without one, it was memory.
     let (_, cause, diagnosis) = told(dropped_in_scheduling(IpvsLimits::default(), chooses_in_vain));
     assert_eq!(cause, Some(Cause::IpvsConnAllocFailed));
-    assert!(diagnosis.explanation.contains("no memory"), "{diagnosis:?}");
+    assert!(diagnosis.explanation.contains("out of memory"), "{diagnosis:?}");
 }
 
 #[test]
@@ -197,7 +194,7 @@ fn servers_over_their_threshold_are_told_from_servers_without_weight() {
     let (fate, cause, diagnosis) = told(no_server_fits(&full, 2, 1));
     assert_eq!((fate, cause), (Fate::Refused, Some(Cause::IpvsDestOverloaded)));
     assert!(
-        has(&diagnosis, "10.244.1.2:8080", "upper threshold 1, overloaded"),
+        has(&diagnosis, "real-server", "10.244.1.2:8080, overloaded"),
         "{diagnosis:?}"
     );
 
@@ -206,6 +203,18 @@ fn servers_over_their_threshold_are_told_from_servers_without_weight() {
         told(no_server_fits(&draining, 2, 1)).1,
         Some(Cause::IpvsNoDestination)
     );
+}
+
+#[test]
+fn draining_servers_are_counted_in_singular_and_plural() {
+    let explanation = |servers: &[IpvsDest]| {
+        let number = u32::try_from(servers.len()).expect("a few");
+        told(no_server_fits(servers, number, 1)).2.explanation
+    };
+    let one = explanation(&[dest(1, 0, false)]);
+    assert!(one.contains("has 1 real server and it is draining"), "{one}");
+    let two = explanation(&[dest(1, 0, false), dest(2, 0, true)]);
+    assert!(two.contains("has 2 real servers and all are draining"), "{two}");
 }
 
 #[test]
@@ -270,8 +279,8 @@ fn a_new_entry_for_a_draining_server_comes_of_session_affinity() {
     for (controlled, persistent) in [(true, None), (false, Some(300)), (true, Some(300))] {
         let (fate, cause, diagnosis) = told(scheduled_and_silent(0, controlled, persistent));
         assert_eq!((fate, cause), (Fate::Unanswered, Some(Cause::IpvsAffinityStale)));
-        assert!(has(&diagnosis, "weight", "0"));
-        assert_eq!(has(&diagnosis, "session affinity", "300 s"), persistent.is_some());
+        assert!(has(&diagnosis, "entry-weight", "0"));
+        assert_eq!(has(&diagnosis, "affinity-timeout", "300 s"), persistent.is_some());
     }
     // Its weight may have changed just now; without affinity nothing explains that it was chosen.
     assert_eq!(
@@ -365,8 +374,8 @@ fn what_ipvs_cannot_send_is_told_by_what_it_says_to_the_client() {
             (fate, Some(cause)),
             "ICMP {icmp_type}/{code}"
         );
-        assert!(has(&diagnosis, "real server", "10.244.1.2:8080"));
-        assert_eq!(has(&diagnosis, "MTU", "50"), cause == Cause::IpvsXmitMtu);
+        assert!(has(&diagnosis, "real-server", "10.244.1.2:8080"));
+        assert_eq!(has(&diagnosis, "route-mtu", "50"), cause == Cause::IpvsXmitMtu);
     }
 }
 
@@ -378,7 +387,7 @@ fn what_ipvs_would_not_translate_may_have_no_way_either() {
     ] {
         let (fate, cause, diagnosis) = told(not_sent_by(hook, (3, 1), symbol));
         assert_eq!((fate, cause), (Fate::Refused, Some(Cause::IpvsXmitNoRoute)));
-        assert!(has(&diagnosis, "real server", "10.244.1.2:8080"));
+        assert!(has(&diagnosis, "real-server", "10.244.1.2:8080"));
     }
 }
 

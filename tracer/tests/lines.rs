@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 use story::{MS, Story, entry};
 use tracer::{
     finding::clock::Clock,
-    report::{json, plain},
+    report::{
+        json,
+        ladder::{Ladder, Rung, Sign},
+        path, plain,
+    },
 };
 use tracer_common::record::ipvs_conn;
 
@@ -47,6 +51,7 @@ fn a_flow_has_every_member_of_schema_1_and_nothing_else() {
             "explanation",
             "fate",
             "id",
+            "inner_cause",
             "netns",
             "node",
             "path",
@@ -82,11 +87,39 @@ fn a_flow_has_every_member_of_schema_1_and_nothing_else() {
     assert_eq!(step["hook"], "netif_receive_skb");
     assert_eq!(step.as_object().expect("an object").len(), 6);
     let fact = line["evidence"][0].take();
-    assert_eq!(fact["what"], "old IPVS entry: state");
+    assert_eq!(
+        (&fact["key"], &fact["what"]),
+        (&json!("old-entry-state"), &json!("old IPVS entry: state"))
+    );
     assert_eq!(
         (&fact["value"], &fact["hook"]),
         (&json!("TIME_WAIT"), &json!("ip_vs_conn_in_get_proto"))
     );
+}
+
+#[test]
+fn the_step_of_a_drop_with_a_reason_is_marked_as_the_end() {
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.dropped_with_reason(2 * MS);
+    let (flow, fate, diagnosis) = story.only();
+    let steps = path::steps(&flow, &story.facts);
+    let verdict = steps
+        .iter()
+        .find(|step| step.hook == "nft_do_chain")
+        .expect("the chain");
+    assert_eq!(verdict.verdict.as_deref(), Some("NF_DROP_REASON"));
+    assert!(verdict.is_drop);
+    let ladder = Ladder::of(&flow, fate, &diagnosis, &story.facts, &clock());
+    let signs: Vec<Sign> = ladder
+        .rungs
+        .iter()
+        .filter_map(|rung| match rung {
+            Rung::Step { sign, .. } => Some(*sign),
+            Rung::Syn(_) => None,
+        })
+        .collect();
+    assert_eq!(signs, [Sign::Inward, Sign::End, Sign::End]);
 }
 
 #[test]
@@ -104,6 +137,7 @@ fn what_is_not_known_is_null() {
         "stall_ms",
         "service",
         "advice",
+        "inner_cause",
     ] {
         assert_eq!(line[member], Value::Null, "{member}");
     }

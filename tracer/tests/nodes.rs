@@ -306,7 +306,7 @@ fn a_connection_that_two_nodes_saw_counts_once_with_the_cause_of_the_one_that_kn
         "3 connections were seen on more than one node, and counted once: 3 on node-a and node-b; of 1 another node than \
          the one that the client asked says why",
     );
-    shown("10.0.0.2:42000 -> 10.0.0.1:30080: On node-b: The SYN reached the listener of");
+    shown("10.0.0.2:42000 -> 10.0.0.1:30080: On node-b: The pod (10.244.1.2:8080) dropped the SYN");
     shown("found on     node-b");
     shown("Seen differently\n  10.0.0.2:42003 -> 10.0.0.1:30080, at 2026-11-26T10:00:20Z");
     shown("    node-a: flow 4, unanswered, backend.silent: ");

@@ -186,10 +186,8 @@ fn every_step_is_a_packet_at_its_hook_with_what_happened_there() {
                     expected = format!("{verdict}: {expected}");
                 }
                 let verdict = text("verdict");
-                if verdict == "NF_DROP"
-                    || verdict.starts_with("dropped ")
-                    || text("note").contains("discarded in")
-                {
+                let is_drop = ["NF_DROP", "NF_DROP_REASON"].contains(&verdict);
+                if is_drop || text("note").contains("discarded in") {
                     expected = format!("DROP {expected}");
                 }
                 let at = left
@@ -330,6 +328,24 @@ fn tell(story: &mut Story, at: u64, capture: &mut Capture<&mut Vec<u8>>) {
             .add(flow, fate, &diagnosis, &facts)
             .expect("memory has room");
     });
+}
+
+#[test]
+fn a_drop_with_a_reason_is_marked_like_any_other() {
+    let mut out = Vec::new();
+    let mut capture = Capture::new(&mut out);
+    capture.begin(&Head::default()).expect("memory has room");
+    let mut story = Story::new();
+    story.arrives(MS);
+    story.dropped_with_reason(2 * MS);
+    tell(&mut story, MS + PATIENCE + 100 * MS, &mut capture);
+    capture.end().expect("memory has room");
+    let capture = read(&out);
+    let marked = capture.packets.iter().flat_map(|packet| &packet.comments);
+    let marked: Vec<&String> = marked
+        .filter(|comment| comment.starts_with("DROP NF_DROP_REASON: "))
+        .collect();
+    assert_eq!(marked.len(), 1, "{:?}", capture.packets);
 }
 
 #[test]

@@ -3,7 +3,11 @@
 mod story;
 
 use story::{MS, NODE, PATIENCE, POD, Story, entry, has, original, translated};
-use tracer::{decode::event::Payload, diagnose::cause::Cause, flow::fate::Fate};
+use tracer::{
+    decode::event::Payload,
+    diagnose::{catalogue, cause::Cause},
+    flow::fate::Fate,
+};
 use tracer_common::{
     hook::Hook,
     record::{self, IpvsConn, Socket, Vip},
@@ -56,7 +60,12 @@ fn an_answer_that_the_node_discards_is_dropped_with_the_cause_inside() {
         (fate, diagnosis.cause),
         (Fate::Dropped, Some(Cause::ReturnDropped))
     );
-    assert!(has(&diagnosis, "cause of the answer's drop", "unknown"));
+    assert!(has(&diagnosis, "inner-cause", "unknown"));
+    assert_eq!(diagnosis.inner, Some(Cause::Unknown));
+    // There is no advice for the inner cause.
+    let outer = catalogue::row(Cause::ReturnDropped).expect("a row");
+    assert!(outer.advice.is_some());
+    assert_eq!(diagnosis.advice, outer.advice);
 }
 
 #[test]
@@ -104,10 +113,10 @@ fn an_answer_that_leaves_with_the_backends_address_was_not_translated() {
     );
     assert!(has(
         &diagnosis,
-        "its source",
+        "syn-ack-source",
         "10.244.1.2:8080 instead of 10.0.0.1:30080"
     ));
-    assert!(has(&diagnosis, "IPVS entry for the answer", "none"));
+    assert!(has(&diagnosis, "answer-entry", "none"));
 }
 
 #[test]
@@ -241,7 +250,7 @@ fn an_answer_that_ipvs_gives_to_another_service_was_not_translated() {
     );
     let (_, _, diagnosis) = story.only();
     assert_eq!(diagnosis.cause, Some(Cause::ReturnNotTranslated));
-    assert!(has(&diagnosis, "service of the entry", "10.0.0.1:30081"));
+    assert!(has(&diagnosis, "entry-service", "10.0.0.1:30081"));
 }
 
 #[test]
@@ -320,7 +329,7 @@ fn an_answer_that_leaves_by_another_device_than_the_syn_came_in_by_is_said() {
     story.ifindex = 9;
     let back = original(story.port).reversed();
     story.packet(3 * MS, Hook::DevStartXmit, Part::SynAck, back, NODE);
-    assert!(has(&story.only().2, "asymmetric", "netns 1"));
+    assert!(has(&story.only().2, "syn-came-in-by", "netns 1"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use story::{MS, NODE, POD, Story, has, original, translated};
 use tracer::{
     decode::event::Payload,
-    diagnose::{Diagnosis, cause::Cause},
+    diagnose::{Diagnosis, catalogue, cause::Cause},
     facts::route::{Route, RouteEntry},
     flow::{fate::Fate, model::Flow},
 };
@@ -139,9 +139,13 @@ fn the_reason_tells_the_reverse_path_filter_from_a_martian() {
     filtered.facts.routes.insert((NODE, client()), way(1, "eth1"));
     let told = refused(&mut filtered, settings(1, 0), (IN_ROUTING, IP_RPFILTER));
     assert_eq!(cause_of(&told), DROPPED_BY_FILTER);
-    assert!(has(&told.2, "conf.eth0.rp_filter", "1"), "{:?}", told.2);
     assert!(
-        has(&told.2, "route to 10.0.0.2", "unicast dev eth1"),
+        has(&told.2, "rp-filter", "1 (net.ipv4.conf.eth0.rp_filter)"),
+        "{:?}",
+        told.2
+    );
+    assert!(
+        has(&told.2, "route", "10.0.0.2: unicast dev eth1"),
         "{:?}",
         told.2
     );
@@ -259,7 +263,11 @@ fn the_error_of_the_route_says_what_is_wrong_with_it() {
     let told = unreachable(no_way(1, 101), Some(0));
     assert_eq!(cause_of(&told), (Fate::Refused, Some(Cause::RouteUnreachable)));
     assert!(told.2.explanation.contains("there is no route to 10.244.1.2"));
-    assert!(has(&told.2, "ICMP", "network unreachable"), "{:?}", told.2);
+    assert!(
+        has(&told.2, "icmp-to-client", "network unreachable"),
+        "{:?}",
+        told.2
+    );
     let told = unreachable(no_way(1, 22), None);
     assert_eq!(cause_of(&told), (Fate::Dropped, Some(Cause::RouteUnreachable)));
     assert!(told.2.explanation.contains("blackhole"));
@@ -267,7 +275,7 @@ fn the_error_of_the_route_says_what_is_wrong_with_it() {
         unreachable(no_way(1, 13), Some(13))
             .2
             .explanation
-            .contains("prohibits")
+            .contains("prohibit route")
     );
 }
 
@@ -275,7 +283,11 @@ fn the_error_of_the_route_says_what_is_wrong_with_it() {
 fn forwarding_that_is_off_is_another_cause_than_no_route() {
     let told = unreachable(no_way(0, 113), None);
     assert_eq!(cause_of(&told), (Fate::Dropped, Some(Cause::RouteForwardingOff)));
-    assert!(has(&told.2, "net.ipv4.conf.eth0.forwarding", "0"), "{:?}", told.2);
+    assert!(
+        has(&told.2, "forwarding", "0 (net.ipv4.conf.eth0.forwarding)"),
+        "{:?}",
+        told.2
+    );
     // What cannot be read tells neither.
     let told = unreachable(Payload::Route(record::Route::default()), None);
     assert_eq!(cause_of(&told), UNKNOWN);
@@ -299,7 +311,11 @@ fn an_answer_that_is_not_forwarded_is_a_drop_on_the_way_back() {
     );
     let told = story.only();
     assert_eq!(cause_of(&told), (Fate::Dropped, Some(Cause::ReturnDropped)));
-    assert!(has(&told.2, "cause of the answer's drop", "route.forwarding-off"));
+    assert!(has(&told.2, "inner-cause", "route.forwarding-off"));
+    assert_eq!(told.2.inner, Some(Cause::RouteForwardingOff));
+    let inner = catalogue::row(Cause::RouteForwardingOff).expect("a row");
+    assert!(inner.advice.is_some());
+    assert_eq!(told.2.advice, inner.advice);
 }
 
 /// IPVS sends the SYN on, and it has to wait for the pod's hardware address.
@@ -317,11 +333,13 @@ fn a_syn_that_waits_for_a_neighbour_was_not_delivered() {
     let told = story.only();
     assert_eq!(cause_of(&told), (Fate::Unanswered, Some(Cause::NeighUnresolved)));
     assert!(
-        told.2.explanation.contains("it was not sent"),
+        told.2
+            .explanation
+            .contains("is queued on this node: ARP/ND for 10.244.1.2"),
         "{}",
         told.2.explanation
     );
-    assert!(has(&told.2, "next hop", "10.244.1.2"));
+    assert!(has(&told.2, "next-hop", "10.244.1.2"));
 }
 
 #[test]
@@ -344,7 +362,7 @@ fn a_syn_that_was_told_as_waiting_is_told_again_once_it_is_discarded() {
     assert_eq!(fates, [(told.0.id, Fate::Unanswered)]);
     assert_eq!(cause_of(&told), (Fate::Dropped, Some(Cause::NeighUnresolved)));
     assert!(
-        told.2.explanation.contains("was discarded"),
+        told.2.explanation.contains("was dropped: ARP/ND for 10.244.1.2"),
         "{}",
         told.2.explanation
     );

@@ -3,7 +3,11 @@
 mod story;
 
 use story::{MS, NODE, POD, Story, entry, original, translated};
-use tracer::{decode::event::Payload, diagnose::cause::Cause, flow::fate::Fate};
+use tracer::{
+    decode::event::Payload,
+    diagnose::{cause::Cause, evidence::Key},
+    flow::fate::Fate,
+};
 use tracer_common::{
     hook::Hook,
     record::{IpvsConn, Skipped, ipvs_conn},
@@ -53,7 +57,7 @@ fn where_all_syns_went_unseen_nobody_is_blamed() {
         diagnosis
             .evidence
             .iter()
-            .any(|evidence| evidence.what == "probes skipped")
+            .any(|evidence| evidence.key == Key::ProbesSkipped)
     );
     assert_eq!(flow.steps.iter().filter(|step| step.probes_skipped).count(), 1);
 }

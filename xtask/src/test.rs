@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut report = Report::default();
     let mut budget = None;
     if arguments.quick {
-        report.add(run_steps(&steps, |step| step.quick, &cache, Priority::Normal)?);
+        report.add(run_steps(&steps, |step| step.quick, &cache, Priority::Normal));
     } else {
         let is_default = arguments.selection.is_default();
         budget = is_default.then_some(RUN_BUDGET);
@@ -65,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         // Before two threads find at the same time that something must be installed.
         system::ensure_lab()?;
         system::ensure_terminal()?;
-        report.add(run_with_scenarios(&steps, &plan, &cache)?);
+        report.add(run_with_scenarios(&steps, &plan, &cache));
         print!("\n{}", plan.remainder(&catalogue));
     }
 
@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// Runs all steps and scenarios.
-fn run_with_scenarios(steps: &[Step], plan: &Plan<'_>, cache: &Cache) -> Result<Report> {
+fn run_with_scenarios(steps: &[Step], plan: &Plan<'_>, cache: &Cache) -> Report {
     let run = |when: When, priority| run_steps(steps, |step| step.when == when, cache, priority);
     let mut report = Report::default();
     // The static build and the kernels use what the first steps leave of the CPU and the network.
@@ -93,7 +93,7 @@ fn run_with_scenarios(steps: &[Step], plan: &Plan<'_>, cache: &Cache) -> Result<
         }
         (first, lab.join(), began.elapsed())
     });
-    report.add(first?);
+    report.add(first);
     let title = "static build and kernels (rest)";
     report.timing.add(title, waited, Share::Alone);
     let lab = match lab.unwrap_or_else(|_| Err(anyhow!("its thread panicked"))) {
@@ -101,7 +101,7 @@ fn run_with_scenarios(steps: &[Step], plan: &Plan<'_>, cache: &Cache) -> Result<
         Err(error) => {
             println!("error: cannot prepare the lab: {error:#}");
             report.add(Report::failed("the lab"));
-            return Ok(report);
+            return report;
         }
     };
 
@@ -125,28 +125,21 @@ fn run_with_scenarios(steps: &[Step], plan: &Plan<'_>, cache: &Cache) -> Result<
     });
     report.add(scenarios);
     report.add(others.unwrap_or_else(|_| Report::failed("drills and screen")));
-    report.add(match parallel {
-        Ok(parallel) => parallel?,
-        Err(_) => Report::failed("the steps in parallel with the scenarios"),
-    });
+    let title = "the steps in parallel with the scenarios";
+    report.add(parallel.unwrap_or_else(|_| Report::failed(title)));
     let title = "steps in parallel with the scenarios (rest)";
     report.timing.add(title, waited, Share::Alone);
-    report.add(run(When::Last, Priority::Normal)?);
-    Ok(report)
+    report.add(run(When::Last, Priority::Normal));
+    report
 }
 
 /// Runs the steps that `is_due` selects, one after the other.
-fn run_steps(
-    steps: &[Step],
-    is_due: impl Fn(&Step) -> bool,
-    cache: &Cache,
-    priority: Priority,
-) -> Result<Report> {
+fn run_steps(steps: &[Step], is_due: impl Fn(&Step) -> bool, cache: &Cache, priority: Priority) -> Report {
     let mut report = Report::default();
     for step in steps.iter().filter(|step| is_due(step)) {
-        report.add(step.run(cache, priority)?);
+        report.add(step.run(cache, priority));
     }
-    Ok(report)
+    report
 }
 
 /// Builds the guest's programs, at low priority, and fetches the kernels of a plan.

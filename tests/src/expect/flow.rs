@@ -51,16 +51,18 @@ impl fmt::Display for Endpoint {
 /// A piece of evidence.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Evidence {
-    what: String,
+    key: String,
     value: Value,
 }
 
 impl Evidence {
     pub(super) fn matches(&self, wanted: &scenario::Evidence) -> bool {
-        let holds = |text: &str, part: Option<&str>| {
-            part.is_none_or(|part| text.to_lowercase().contains(&part.to_lowercase()))
-        };
-        holds(&self.what, wanted.what.as_deref()) && holds(&self.value_text(), wanted.value.as_deref())
+        let is_key = wanted.key.as_ref().is_none_or(|key| *key == self.key);
+        let has_value = wanted.value.as_ref().is_none_or(|part| {
+            let value = self.value_text().to_lowercase();
+            value.contains(&part.to_lowercase())
+        });
+        is_key && has_value
     }
 
     fn value_text(&self) -> String {
@@ -73,7 +75,7 @@ impl Evidence {
 
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` = `{}`", self.what, self.value_text())
+        write!(f, "`{}` = `{}`", self.key, self.value_text())
     }
 }
 

@@ -208,18 +208,15 @@ impl<'a> Judge<'a> {
         }
         for wanted in &expected.evidence {
             if !flow.evidence.iter().any(|piece| piece.matches(wanted)) {
-                let (what, value) = (wanted.what.as_deref(), wanted.value.as_deref());
-                let (what, value) = (what.unwrap_or("…"), value.unwrap_or("…"));
+                let (key, value) = (wanted.key.as_deref(), wanted.value.as_deref());
+                let (key, value) = (key.unwrap_or("…"), value.unwrap_or("…"));
                 let found: Vec<_> = flow.evidence.iter().map(ToString::to_string).collect();
                 let found = if found.is_empty() {
                     "none".to_owned()
                 } else {
                     found.join(", ")
                 };
-                self.mismatch(
-                    attempt,
-                    format!("no evidence `{what}` = `{value}`; found {found}"),
-                );
+                self.mismatch(attempt, format!("no evidence `{key}` = `{value}`; found {found}"));
             }
         }
         if let Some(path_mismatch) = path::path_mismatch(&flow.path, &expected.path) {

@@ -43,7 +43,7 @@ service = "default/web"
 syns = 2
 stall_ms = [900, 1500]
 connect_ms = [900, 1600]
-evidence = [{ what = "state", value = "close" }, { value = "conntrack" }]
+evidence = [{ key = "old-entry-state", value = "close" }, { value = "conntrack" }]
 
 [[expect.flows]]
 client = "client-a"
@@ -88,8 +88,8 @@ impl Case {
                     "backend": {"ip": "10.244.1.2", "port": 8080, "name": null},
                     "fate": "stalled", "cause": "ipvs.reuse-dropped", "explanation": "…", "advice": "…",
                     "evidence": [
-                        {"what": "old connection's state", "value": "CLOSE", "hook": "ip_vs_conn_in_get_proto"},
-                        {"what": "held by", "value": "conntrack", "hook": "ip_vs_conn_in_get_proto"},
+                        {"key": "old-entry-state", "what": "old connection's state", "value": "CLOSE", "hook": "ip_vs_conn_in_get_proto"},
+                        {"key": "syn-conntrack-entry", "what": "held by", "value": "conntrack", "hook": "ip_vs_conn_in_get_proto"},
                     ],
                     "syns": 2, "synacks": 1, "connect_ms": 1012.5, "stall_ms": 1008.0, "path": [],
                 }),
@@ -215,8 +215,8 @@ fn both_texts_must_be_in_one_piece_of_evidence() {
             flow["evidence"][0]["value"] = "TIME_WAIT".into();
             flow["evidence"][1]["value"] = "conntrack, in CLOSE".into();
         }),
-        "client-a:41000 (attempt 2): no evidence `state` = `close`; found `old connection's state` = \
-         `TIME_WAIT`, `held by` = `conntrack, in CLOSE`",
+        "client-a:41000 (attempt 2): no evidence `old-entry-state` = `close`; found `old-entry-state` = \
+         `TIME_WAIT`, `syn-conntrack-entry` = `conntrack, in CLOSE`",
     );
     let verdict = Case::with_stalled(|flow| flow["evidence"] = json!([]));
     assert_eq!(
@@ -232,8 +232,8 @@ fn an_evidence_value_may_be_a_number() {
     assert_eq!(
         case.verdict(),
         [
-            "client-a:41000 (attempt 2): no evidence `…` = `conntrack`; found `old connection's state` = \
-             `CLOSE`, `held by` = `17`"
+            "client-a:41000 (attempt 2): no evidence `…` = `conntrack`; found `old-entry-state` = \
+             `CLOSE`, `syn-conntrack-entry` = `17`"
         ]
     );
 }

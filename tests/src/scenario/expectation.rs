@@ -81,13 +81,13 @@ pub struct Expected {
     pub path: Vec<String>,
 }
 
-/// A piece of evidence that must be present: both texts must occur in one piece, ignoring case.
+/// A piece of evidence that must be present, with this key and this part of its value in one piece.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
-    /// Part of its label.
-    pub what: Option<String>,
-    /// Part of its value.
+    /// Its key, as in JSON; not its label, whose wording may change.
+    pub key: Option<String>,
+    /// Part of its value, ignoring case.
     pub value: Option<String>,
 }
 

@@ -40,7 +40,7 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
             .iter()
             .any(|planned| planned.info.hook == hook && planned.state.kind().is_available())
     };
-    for (cause, missing) in catalogue::untold(is_used) {
+    for (cause, missing) in catalogue::undetectable(is_used) {
         let missing: Vec<&str> = missing.into_iter().map(Hook::name).collect();
         writeln!(
             out,

@@ -1,13 +1,13 @@
-//! The SYN was delivered: what the backend did not do, or not in time.
+//! The SYN was delivered, and the backend did not answer, or not in time.
 
 use tracer_common::{hook::Hook, record::route, tcp::Part};
 
 use super::{
     case::{Case, Proof, Situation},
-    catalogue::Row,
     cause::Cause,
-    evidence::{self, Evidence},
-    tcp, timewait,
+    evidence::{self, Evidence, Key},
+    row::{Absence, Group, Row},
+    tcp::{self, timewait},
 };
 use crate::{
     decode::event::{Payload, text},
@@ -17,45 +17,48 @@ use crate::{
 pub(super) const ROWS: &[Row] = &[
     Row {
         cause: Cause::BackendSilent,
-        says: "The SYN was delivered to the backend, or left the node towards it, and no answer came.",
-        proof: "The translated SYN was seen in the backend's network namespace, or handed to a device of the node; \
-                nothing came back, and neither a listener nor anything else of TCP in the backend was seen to meet it. Or a listener \
-                took it in, and its SYN-ACK was discarded before it left the backend's network namespace.",
+        group: Group::Ends,
+        summary: "The SYN was delivered to the backend, or left the node towards it, and no answer came.",
+        proof: "The translated SYN was seen in the backend's network namespace, or handed to a device of the node; nothing came back, \
+                and neither a listener nor anything else in the backend's TCP was seen to process it. Or a listener accepted it, and \
+                its SYN-ACK was dropped before it left the backend's network namespace.",
         advice: Some(
-            "The SYN was delivered: look at the pod (its own firewall, its CPU, a stopped process) or, if it runs on \
-             another node, trace there.",
+            "The SYN was delivered: check the pod (its own firewall, its CPU, a stopped process) or, if it runs on another node, \
+             trace there.",
         ),
-        occurs: "Every kernel and dataplane.",
+        scope: "Every kernel and dataplane.",
         hooks: &[&[Hook::DevStartXmit], &[Hook::KfreeSkb], &[Hook::TcpConnRequest]],
-        find: silent,
+        absence: Absence::Probes,
+        detect: silent,
     },
     Row {
         cause: Cause::BackendSlow,
-        says: "The SYN-ACK came, but later than the client's retransmission.",
-        proof: "A listener took the first SYN in and no later one, and the first SYN-ACK was seen after a \
-                retransmission.",
-        advice: Some("Look at the load of the pod and of the node it runs on."),
-        occurs: "Every kernel and dataplane, if the backend is on this node.",
+        group: Group::Ends,
+        summary: "The SYN-ACK came, but later than the client's retransmission.",
+        proof: "A listener accepted the first SYN and no later one, and the first SYN-ACK was seen after a retransmission.",
+        advice: Some("Check the load of the pod and of the node it runs on."),
+        scope: "Every kernel and dataplane, if the backend is on this node.",
         hooks: &[&[Hook::TcpConnRequest]],
-        find: slow,
+        absence: Absence::Probes,
+        detect: slow,
     },
 ];
 
 fn silent(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     let after = match case.situation {
-        Situation::Silent if flow.synacks == 0 => "and nothing came back",
-        Situation::Late if answered_later(case) => "and not answered; a later one was",
+        Situation::Silent if flow.synacks == 0 => "Nothing came back.",
+        Situation::Late if is_answered_later(case) => "It was not answered; a later one was.",
         _ => return None,
     };
-    if let Some(kept) = tcp::kept(flow, case.attempt) {
-        return answer_discarded_inside(case, kept, after);
+    if let Some(accepted) = tcp::accepted(flow, case.attempt) {
+        return answer_dropped_inside(case, accepted, after);
     }
-    let answered_otherwise = tcp::taken(flow, case.attempt).is_some()
+    let tcp_reacted = tcp::at_listener(flow, case.attempt).is_some()
         || tcp::refusal(flow, case.attempt).is_some()
-        || tcp::thrown_away(case).is_some()
-        || timewait::met(case).is_some();
-    if answered_otherwise {
+        || tcp::dropped_by_tcp(case).is_some()
+        || timewait::at_socket(case).is_some();
+    if tcp_reacted {
         return None;
     }
     let delivered = case.delivery()?;
@@ -67,36 +70,33 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         .backend_of(case.attempt)
         .unwrap_or_else(|| delivered.event.tuple.destination());
     let place = evidence::place(delivered);
-    let discarded = discarded_inside(case, delivered);
+    let dropped = dropped_inside(case, delivered);
     let explanation = if lacks_address(case, delivered) {
         format!(
-            "{which} was handed to {place}, {after}: that network namespace does not have the address {}, so the pod is gone, \
-             or has another address by now.",
+            "{which} was delivered to {place}, but that network namespace does not have the address {}: the pod is gone, or has \
+             another address by now. {after}",
             backend.ip(),
         )
-    } else if let Some(discarded) = discarded {
+    } else if let Some(dropped) = dropped {
         format!(
-            "{which} was handed to the backend {backend} ({place}) and discarded inside its network namespace, in {}{}, {after}.",
-            evidence::location(discarded, case.facts),
-            by_chain(case, discarded),
+            "{which} was delivered to the backend {backend} ({place}) and dropped inside its network namespace, in {}{}. {after}",
+            evidence::location(dropped, case.facts),
+            by_chain(case, dropped),
         )
     } else {
-        format!("{which} was handed to the backend {backend} ({place}), {after}.")
+        format!("{which} was delivered to the backend {backend} ({place}). {after}")
     };
-    let mut evidence = delivery_evidence(case, delivered);
-    evidence.extend(
-        discarded
-            .into_iter()
-            .flat_map(|step| evidence::discarded(step, case.facts)),
-    );
-    Some(Proof {
+    let drops = dropped
+        .into_iter()
+        .flat_map(|step| evidence::dropped(step, case.facts));
+    Some(Proof::new(
         explanation,
-        evidence,
-    })
+        delivery_evidence(case, delivered).into_iter().chain(drops),
+    ))
 }
 
-/// The step at which the network namespace to which the SYN was delivered discarded it.
-fn discarded_inside<'a>(case: &Case<'a>, delivered: &Step) -> Option<&'a Step> {
+/// The step at which the network namespace that got the SYN dropped it.
+fn dropped_inside<'a>(case: &Case<'a>, delivered: &Step) -> Option<&'a Step> {
     case.steps().find(|step| {
         step.event.part == Part::Syn
             && matches!(step.event.payload, Payload::Drop(_))
@@ -105,10 +105,10 @@ fn discarded_inside<'a>(case: &Case<'a>, delivered: &Step) -> Option<&'a Step> {
     })
 }
 
-/// The chain of that namespace that dropped it, if it was seen.
-fn by_chain(case: &Case<'_>, discarded: &Step) -> String {
+/// The chain of that namespace that dropped it, if one was seen.
+fn by_chain(case: &Case<'_>, dropped: &Step) -> String {
     let chain = case.steps().find_map(|step| match &step.event.payload {
-        Payload::Chain(chain) if step.event.netns == discarded.event.netns => Some(chain),
+        Payload::Chain(chain) if step.event.netns == dropped.event.netns => Some(chain),
         _ => None,
     });
     match chain.map(|chain| (text(&chain.table), text(&chain.chain))) {
@@ -118,7 +118,7 @@ fn by_chain(case: &Case<'_>, discarded: &Step) -> String {
     }
 }
 
-/// Was the SYN, in the netns to which it was delivered, one to be forwarded, which nobody does there?
+/// Would the netns that got the SYN have to forward it, with forwarding off? Then it does not have the address.
 fn lacks_address(case: &Case<'_>, delivered: &Step) -> bool {
     !case.flow.is_on_node(&delivered.event)
         && case.steps().any(|step| {
@@ -131,77 +131,74 @@ fn lacks_address(case: &Case<'_>, delivered: &Step) -> bool {
         })
 }
 
-/// A listener in the backend's own netns answered, and that netns discarded the answer.
-fn answer_discarded_inside(case: &Case<'_>, taken: &Step, after: &str) -> Option<Proof> {
+/// A listener in the backend's own netns answered, and that netns dropped the answer.
+fn answer_dropped_inside(case: &Case<'_>, accepted: &Step, after: &str) -> Option<Proof> {
     let flow = case.flow;
-    if flow.is_on_node(&taken.event) {
+    if flow.is_on_node(&accepted.event) {
         return None;
     }
-    let discarded = flow.steps.iter().find(|step| {
+    let dropped = flow.steps.iter().find(|step| {
         step.event.part == Part::SynAck
             && matches!(step.event.payload, Payload::Drop(_))
-            && step.netns == taken.netns
-            && step.attempt >= taken.attempt
+            && step.netns == accepted.netns
+            && step.attempt >= accepted.attempt
     })?;
     let mut evidence = vec![Evidence::seen(
-        "listener took the SYN in",
-        evidence::place(taken),
+        Key::ListenerAccepted,
+        evidence::place(accepted),
         Hook::TcpConnRequest,
     )];
-    evidence.extend(evidence::discarded(discarded, case.facts));
-    Some(Proof {
-        explanation: format!(
-            "The backend {} took the SYN and answered, but its SYN-ACK was discarded before it left the backend's own network \
-             namespace, {after}.",
-            taken.event.tuple.destination(),
+    evidence.extend(evidence::dropped(dropped, case.facts));
+    Some(Proof::new(
+        format!(
+            "The backend {} answered the SYN, but its SYN-ACK was dropped before it left the backend's own network namespace. \
+             {after}",
+            accepted.event.tuple.destination(),
         ),
         evidence,
-    })
+    ))
 }
 
 /// Was the first answer one to a later SYN than the first?
-fn answered_later(case: &Case<'_>) -> bool {
+fn is_answered_later(case: &Case<'_>) -> bool {
     case.flow.answered_attempt().is_some_and(|attempt| attempt > 0)
 }
 
 fn slow(case: &Case<'_>) -> Option<Proof> {
-    if case.situation != Situation::Late || !answered_later(case) {
+    if case.situation != Situation::Late || !is_answered_later(case) {
         return None;
     }
     let flow = case.flow;
-    let first = tcp::taken(flow, 0)?;
-    // A SYN that comes again meets the listener anew only if the listener kept nothing of the first one.
-    if (1..flow.attempts.len()).any(|attempt| tcp::taken(flow, attempt).is_some()) {
+    let first = tcp::at_listener(flow, 0)?;
+    // A retransmitted SYN reaches the listener only if the listener kept nothing of the first one.
+    if (1..flow.attempts.len()).any(|attempt| tcp::at_listener(flow, attempt).is_some()) {
         return None;
     }
-    Some(Proof {
-        explanation: "The backend's listener took the first SYN, but its answer came after the client's \
-                      retransmission."
-            .to_owned(),
-        evidence: std::iter::once(Evidence::seen(
-            "listener took the SYN in",
-            evidence::place(first),
-            Hook::TcpConnRequest,
-        ))
-        .chain(evidence::earlier(flow))
-        .collect(),
-    })
+    let accepted = Evidence::seen(
+        Key::ListenerAccepted,
+        evidence::place(first),
+        Hook::TcpConnRequest,
+    );
+    Some(Proof::new(
+        "The backend's listener accepted the first SYN, but its answer came after the client's retransmission.",
+        std::iter::once(accepted).chain(evidence::earlier(flow)),
+    ))
 }
 
 fn delivery_evidence(case: &Case<'_>, delivered: &Step) -> Vec<Evidence> {
     let flow = case.flow;
     let mut out = vec![
         Evidence::seen(
-            "SYN delivered to",
+            Key::SynDeliveredTo,
             evidence::place(delivered),
             delivered.event.hook,
         ),
-        Evidence::seen("SYNs sent", flow.sent().count().to_string(), Hook::NetifReceive),
-        Evidence::seen("SYN-ACKs seen", flow.synacks.to_string(), Hook::DevStartXmit),
+        Evidence::seen(Key::SynsSent, flow.sent().count().to_string(), Hook::NetifReceive),
+        Evidence::seen(Key::SynAcksSeen, flow.synacks.to_string(), Hook::DevStartXmit),
     ];
-    // Discarded in the pod's own netns: no longer this node's doing, but worth knowing.
+    // Payload the pod's own netns dropped is no longer this node's doing, but worth knowing.
     for step in case.steps().filter(|step| !flow.is_on_node(&step.event)) {
-        out.extend(evidence::discarded(step, case.facts));
+        out.extend(evidence::dropped(step, case.facts));
     }
     if let Some(old) = case.decision().reused()
         && case.attempt == 0

@@ -1,8 +1,8 @@
-//! What the rows of the catalogue are asked about: a flow that went wrong, seen from the SYN that tells.
+//! The case that the rows look into: a flow that went wrong, seen from the SYN that decides.
 
-use tracer_common::{hook::Hook, tcp::Part};
+use tracer_common::{hook::Hook, tcp::Part, uapi::verdict};
 
-use super::{evidence::Evidence, ipvs::decision::Decision};
+use super::{blame::Blame, evidence::Evidence, ipvs::decision::Decision};
 use crate::{
     decode::event::Payload,
     facts::{Facts, NetnsFacts},
@@ -13,50 +13,62 @@ use crate::{
     },
 };
 
-const NF_DROP: i32 = 0;
-
-/// How the SYN that tells ended.
+/// How the deciding SYN ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Situation {
-    /// This node discarded it, or its answer.
+    /// This node dropped it, or its answer.
     Dropped,
     /// RST or ICMP unreachable went back to the client.
     Refused,
-    /// It went on, and the handshake did not end.
+    /// It went on, and the handshake did not finish.
     Silent,
-    /// It went on, the client sent another one, and the handshake ended.
+    /// It went on, the client retransmitted, and the handshake finished.
     Late,
 }
 
-/// See the module.
+/// A flow that went wrong, and the SYN that decides why.
 #[derive(Clone, Copy)]
 pub(super) struct Case<'a> {
     pub(super) flow: &'a Flow,
     pub(super) facts: &'a Facts,
     pub(super) situation: Situation,
-    /// Index of the SYN that tells: the one that was refused, the first one that was discarded if the handshake ended
-    /// in spite of it, else the last one.
+    /// Index of the deciding SYN: the one that was refused, the first one that was dropped if the handshake finished
+    /// nevertheless, else the last one.
     pub(super) attempt: usize,
-    /// The step at which this node discarded that SYN or its answer.
-    pub(super) discarded: Option<&'a Step>,
+    /// The step at which this node dropped that SYN or its answer.
+    pub(super) dropped: Option<&'a Step>,
 }
 
-/// What a row found: words about this flow, and what proves them.
+/// Payload a row found.
 pub(super) struct Proof {
+    /// Payload happened and why, about this flow.
     pub(super) explanation: String,
+    /// The facts that prove it.
     pub(super) evidence: Vec<Evidence>,
+    /// The rule that did it.
+    pub(super) blame: Option<Blame>,
+}
+
+impl Proof {
+    pub(super) fn new(explanation: impl Into<String>, evidence: impl IntoIterator<Item = Evidence>) -> Self {
+        Self {
+            explanation: explanation.into(),
+            evidence: evidence.into_iter().collect(),
+            blame: None,
+        }
+    }
 }
 
 impl<'a> Case<'a> {
-    /// The case that a flow makes; `None` if nothing is wrong with it.
+    /// The case of a flow; `None` if nothing is wrong with it.
     pub(super) fn of(flow: &'a Flow, fate: Fate, facts: &'a Facts) -> Option<Self> {
         let last = last_seen(flow);
-        let case = |situation, attempt, discarded| Self {
+        let case = |situation, attempt, dropped| Self {
             flow,
             facts,
             situation,
             attempt,
-            discarded,
+            dropped,
         };
         let at_end = |situation, attempt| match judge::end_of(flow, attempt) {
             End::Dropped(step) | End::AckLost(step) => case(Situation::Dropped, attempt, Some(step)),
@@ -66,7 +78,7 @@ impl<'a> Case<'a> {
             Fate::Established | Fate::Pending => return None,
             Fate::Dropped | Fate::Unanswered => at_end(Situation::Silent, last),
             Fate::Refused => {
-                // Another SYN may have come before the client heard of the refusal.
+                // Another SYN may have come before the refusal reached the client.
                 let refused = flow
                     .steps
                     .iter()
@@ -97,76 +109,84 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The same case seen from each later SYN that was discarded at the same place, before one was answered: what
-    /// tracer looks for only once a packet was discarded, a later SYN shows. Not where IPVS or conntrack was seen to
-    /// say that this SYN be dropped: netfilter discards at one place for all of them.
-    pub(super) fn again(&self) -> impl Iterator<Item = Self> + use<'a> {
+    /// The same case seen from each later SYN that was dropped at the same place, before one was answered. Hooks that are
+    /// attached only once a packet was dropped show the cause of a later drop. Nothing where IPVS or conntrack returned
+    /// the verdict for this SYN: netfilter frees the packets of all of them at one place.
+    pub(super) fn later(&self) -> impl Iterator<Item = Self> + use<'a> {
         let this = *self;
-        let told = this.steps().any(|step| {
-            step.verdict == Some(NF_DROP)
+        let has_verdict = this.steps().any(|step| {
+            step.verdict.is_some_and(verdict::is_drop)
                 && (step.event.hook.is_ipvs_request() || step.event.hook == Hook::CtConfirm)
         });
-        let discarded = this
-            .discarded
-            .filter(|_| this.situation == Situation::Dropped && !told);
+        let dropped = this
+            .dropped
+            .filter(|_| this.situation == Situation::Dropped && !has_verdict);
         let end = this.flow.answered_attempt().unwrap_or(this.flow.attempts.len());
         (this.attempt + 1..end).filter_map(move |attempt| match judge::end_of(this.flow, attempt) {
-            End::Dropped(step) if is_same_place(step, discarded?) => Some(Self {
+            End::Dropped(step) if is_same_place(step, dropped?) => Some(Self {
                 attempt,
-                discarded: Some(step),
+                dropped: Some(step),
                 ..this
             }),
             _ => None,
         })
     }
 
-    /// The steps of the SYN that tells, and of what answered it.
+    /// The steps of the deciding SYN, and of its answer.
     pub(super) fn steps(&self) -> impl DoubleEndedIterator<Item = &'a Step> + use<'a> {
         self.flow.steps_of(self.attempt)
     }
 
-    /// What IPVS did with that SYN.
+    /// Payload IPVS did with that SYN.
     pub(super) fn decision(&self) -> Decision<'a> {
         Decision::of(self.flow, self.attempt)
     }
 
-    /// What is known of the node's netns.
+    /// Payload is known of the node's netns.
     pub(super) fn netns(&self) -> Option<&'a NetnsFacts> {
         self.facts.netns.get(&self.flow.netns)
     }
 
-    /// The packet that was discarded, in words.
-    pub(super) fn discarded_packet(&self) -> &'static str {
-        match self.discarded.map(|step| step.event.part) {
-            Some(Part::SynAck) => "answer",
+    /// The name of the packet that was dropped.
+    pub(super) fn dropped_packet(&self) -> &'static str {
+        match self.dropped.map(|step| step.event.part) {
+            Some(Part::SynAck) => "SYN-ACK",
             Some(Part::Ack) => "client's ACK",
             _ => "SYN",
         }
     }
 
-    /// The kernel function that discarded the packet (`nf_hook_slow+0xc3`), if it is known.
-    pub(super) fn discarded_in(&self) -> Option<&'a str> {
-        match &self.discarded?.event.payload {
+    /// Payload this node did to the SYN.
+    pub(super) fn refused_or_dropped(&self) -> &'static str {
+        match self.situation {
+            Situation::Refused => "refused",
+            _ => "dropped",
+        }
+    }
+
+    /// The kernel function that dropped the packet (`nf_hook_slow+0xc3`), if it is known.
+    pub(super) fn dropped_in(&self) -> Option<&'a str> {
+        match &self.dropped?.event.payload {
             Payload::Drop(drop) => self.facts.symbol(drop.location),
             _ => None,
         }
     }
 
-    /// The kernel's own word for why it discarded the packet (`IP_RPFILTER`), where it has one.
+    /// The kernel's drop reason (`IP_RPFILTER`), where it gives one.
     pub(super) fn drop_reason(&self) -> Option<&'a str> {
-        match &self.discarded?.event.payload {
+        match &self.dropped?.event.payload {
             Payload::Drop(drop) => self.facts.drop_reasons.get(&drop.reason).map(String::as_str),
             _ => None,
         }
     }
 
-    /// Did the SYN reach the backend's netns, or leave this node towards it: the last step that shows so.
+    /// The last step that shows the SYN in the backend's netns, or leaving this node towards it.
     pub(super) fn delivery(&self) -> Option<&'a Step> {
         delivery(self.flow, self.attempt)
     }
 }
 
-/// The last SYN or, if the kernel skipped probes on its way, the last one of which all was seen.
+/// The last SYN or, if the kernel skipped probes on its path, the last one that was seen in full.
 fn last_seen(flow: &Flow) -> usize {
     let last = judge::last(flow).unwrap_or(0);
     if !flow.has_skipped(last) {
@@ -179,7 +199,7 @@ fn last_seen(flow: &Flow) -> usize {
     seen.unwrap_or(last)
 }
 
-/// Were two packets discarded by the same instruction, on the same way through the same netns?
+/// Were two packets dropped by the same instruction, on the same path through the same netns?
 fn is_same_place(one: &Step, other: &Step) -> bool {
     let place = |step: &Step| match &step.event.payload {
         Payload::Drop(drop) => Some((drop.location, drop.reason)),
@@ -190,9 +210,9 @@ fn is_same_place(one: &Step, other: &Step) -> bool {
             == (other.event.netns, other.event.tuple, other.event.part)
 }
 
-/// The last step that shows a SYN on its way to the backend: in the backend's netns, or translated and handed to a device
-/// of the node. Who gets the SYN as the client sent it may answer the client by another way: that nothing came back here
-/// says something only of a real server of IPVS that is seen itself.
+/// The last step that shows a SYN on its path to the backend: in the backend's netns, or translated and handed to a device of
+/// the node. Whoever gets an unmodified SYN may answer the client directly: silence here says something only about a real
+/// server of IPVS that is seen itself.
 fn delivery(flow: &Flow, attempt: usize) -> Option<&Step> {
     let translated = |step: &&Step| step.event.part == Part::Syn && step.event.tuple != flow.original;
     let sent_to_real_server = Decision::of(flow, attempt).sent_with.is_some();

@@ -1,57 +1,34 @@
-//! The catalogue: one row for each cause, in the order in which they are asked for.
+//! The catalogue: one row for each cause, in the order in which they are tried.
 //!
-//! A row is the one place to read what proves a cause, what is said, what is advised, and where it can occur; it
-//! stands in the file of its subject, beside the function that looks for the proof.
+//! A row holds all that its cause owns. It is in the file of its subject, beside the function that looks for the proof.
 
 use tracer_common::hook::Hook;
 
 use super::{
-    backend,
-    case::{Case, Proof},
-    cause::Cause,
-    client, conntrack, device, invalid, ipvs, lost, nat, neigh, netfilter, old_connection, pinned, policy,
-    return_path, route, tcp, timewait, tunnel,
+    backend, cause::Cause, client, conntrack, device, ipvs, nat, neigh, netfilter, policy, return_path,
+    route, row::Row, tcp, tunnel, unknown,
 };
 
-/// One cause.
-pub struct Row {
-    /// Which.
-    pub cause: Cause,
-    /// What happened, in one sentence, whatever the flow.
-    pub says: &'static str,
-    /// What must have been seen before it is named.
-    pub proof: &'static str,
-    /// What to do about it; none for [`Cause::Unknown`].
-    pub advice: Option<&'static str>,
-    /// On which kernels and dataplanes it can occur, and where its proof cannot be seen.
-    pub occurs: &'static str,
-    /// The hooks that show the proof: one of each group must be attached. What a group lists second does the same
-    /// work on another kernel or for another family.
-    pub hooks: &'static [&'static [Hook]],
-    /// Looks for the proof.
-    pub(super) find: fn(&Case<'_>) -> Option<Proof>,
-}
-
-/// All rows by subject. The first row that finds its proof names the cause, so what is more special stands first.
+/// All rows by subject. The first row that finds its proof names the cause, so special cases come first.
 const SUBJECTS: &[&[Row]] = &[
     policy::ROWS,
     ipvs::ROWS,
-    pinned::ROWS,
+    conntrack::pinned::ROWS,
     nat::ROWS,
     conntrack::ROWS,
-    invalid::ROWS,
+    conntrack::invalid::ROWS,
     netfilter::ROWS,
     route::ROWS,
     neigh::ROWS,
     tunnel::ROWS,
     device::ROWS,
     tcp::ROWS,
-    timewait::ROWS,
-    old_connection::ROWS,
+    tcp::timewait::ROWS,
+    tcp::old_connection::ROWS,
     return_path::ROWS,
     backend::ROWS,
     client::ROWS,
-    lost::ROWS,
+    unknown::ROWS,
 ];
 
 /// All rows, in order.
@@ -77,9 +54,8 @@ pub fn causes_of(hook: Hook) -> impl Iterator<Item = Cause> {
     rows().filter(names).map(|row| row.cause)
 }
 
-/// The causes that cannot be told where only the hooks that `has` knows are attached, each with the hooks that are
-/// missing for it.
-pub fn untold(has: impl Fn(Hook) -> bool) -> Vec<(Cause, Vec<Hook>)> {
+/// The causes that are not detectable with the hooks that `has` knows, each with the hooks that it lacks.
+pub fn undetectable(has: impl Fn(Hook) -> bool) -> Vec<(Cause, Vec<Hook>)> {
     rows()
         .filter_map(|row| {
             let missing: Vec<Hook> = row
@@ -93,21 +69,20 @@ pub fn untold(has: impl Fn(Hook) -> bool) -> Vec<(Cause, Vec<Hook>)> {
         .collect()
 }
 
-/// Where netfilter asks IPVS about a SYN.
-pub(super) const ASKED: &[Hook] = &[Hook::IpvsIn, Hook::IpvsRemoteRequest, Hook::IpvsLocalRequest];
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn no_cause_has_two_rows_and_all_but_unknown_have_advice() {
-        for (index, row) in rows().enumerate() {
-            assert!(
-                rows().take(index).all(|other| other.cause != row.cause),
-                "{}",
-                row.cause
-            );
+    fn every_cause_has_one_row() {
+        for cause in Cause::ALL {
+            assert_eq!(rows().filter(|row| row.cause == *cause).count(), 1, "{cause}");
+        }
+    }
+
+    #[test]
+    fn every_cause_but_unknown_has_advice() {
+        for row in rows() {
             assert_eq!(row.advice.is_none(), row.cause == Cause::Unknown, "{}", row.cause);
         }
     }
@@ -140,9 +115,9 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_whose_hook_is_missing_cannot_be_told() {
-        assert_eq!(untold(|_| true), []);
-        let without_lookup = untold(|hook| hook != Hook::IpvsLookup);
+    fn a_cause_is_undetectable_without_its_hook() {
+        assert_eq!(undetectable(|_| true), []);
+        let without_lookup = undetectable(|hook| hook != Hook::IpvsLookup);
         assert!(without_lookup.contains(&(Cause::IpvsReuseDropped, vec![Hook::IpvsLookup])));
         assert!(
             without_lookup

@@ -1,8 +1,8 @@
-//! The closed list of causes, by name. What each one means and what proves it is one [`super::catalogue::Row`].
+//! The closed list of causes, by name. Payload each one means and what proves it is one [`super::row::Row`].
 
 macro_rules! causes {
     ($($id:ident = $name:literal,)*) => {
-        /// Why a flow ended badly. A cause is added together with its row, the hooks that prove it and a scenario
+        /// Why a connection failed or was delayed. A new cause comes with its row, the hooks that prove it and a scenario
         /// that makes it happen.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
         pub enum Cause {
@@ -13,10 +13,10 @@ macro_rules! causes {
         }
 
         impl Cause {
-            /// Every cause, in the order of the catalogue.
+            /// Every cause, in the order of the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$id),*];
 
-            /// The name that users and files see.
+            /// The name on screen, in files and in JSON.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -72,6 +72,14 @@ causes! {
     ReturnBypassed = "return.bypassed",
     ClientSilent = "client.silent",
     Unknown = "unknown",
+}
+
+impl Cause {
+    /// Does it say that the connection reached the wrong place? Then it is a failure even if it was established.
+    #[must_use]
+    pub const fn is_wrong_place(self) -> bool {
+        matches!(self, Self::ConntrackPinned)
+    }
 }
 
 impl std::fmt::Display for Cause {

@@ -1,62 +1,67 @@
-//! conntrack had no place for a new connection, or did not know what to make of a packet.
+//! conntrack could not take in a new connection: its table is full, or another entry uses the tuple.
+
+pub(super) mod invalid;
+pub(super) mod pinned;
 
 use tracer_common::{
     hook::Hook,
-    record::{Clash, Conntrack, conntrack},
+    record::{Clash, Conntrack},
+    uapi::verdict,
 };
 
 use super::{
     case::{Case, Proof, Situation},
-    catalogue::Row,
     cause::Cause,
-    evidence::{self, Evidence},
+    evidence::{self, Evidence, Key},
+    row::{Absence, Group, Row},
 };
 use crate::decode::event::Payload;
-
-const NF_DROP: i32 = 0;
 
 pub(super) const ROWS: &[Row] = &[
     Row {
         cause: Cause::ConntrackTableFull,
-        says: "The conntrack table is full: a new connection got no entry, and its SYN was dropped.",
-        proof: "__nf_conntrack_alloc returned an error for this connection, and inside that call early_drop, which is only \
-                asked when there are more entries than nf_conntrack_max, found none that could go.",
+        group: Group::Conntrack,
+        summary: "The conntrack table is full: the new connection got no entry, and its SYN was dropped.",
+        proof: "__nf_conntrack_alloc returned an error for this connection, and inside that call early_drop, which is called \
+                only when there are more entries than nf_conntrack_max, found no entry to evict.",
         advice: Some(
             "Raise net.netfilter.nf_conntrack_max (and nf_conntrack_buckets with it), or find out who fills the table \
-             (`conntrack -L`, `conntrack -C`) and shorten the timeouts of what is idle; entries of established \
-             connections are never dropped early.",
+             (`conntrack -L`, `conntrack -C`) and shorten the timeouts of idle entries. Entries of established connections \
+             are never evicted early.",
         ),
-        occurs: "Every kernel and dataplane. The hooks are attached once netfilter has discarded a packet, so that a later \
-                 SYN shows it.",
+        scope: "Every kernel and dataplane. The hooks are attached once netfilter has dropped a packet; a later SYN shows \
+                the cause.",
         hooks: &[&[Hook::CtAlloc], &[Hook::CtEarlyDrop]],
-        find: table_full,
+        absence: Absence::Nothing,
+        detect: table_full,
     },
     Row {
         cause: Cause::ConntrackInsertFailed,
-        says: "conntrack could not take the new connection in, because another one holds the tuple that it wanted.",
+        group: Group::Conntrack,
+        summary: "conntrack could not insert the connection: another connection already uses that tuple.",
         proof: "__nf_conntrack_confirm returned NF_DROP for the SYN.",
         advice: Some(
-            "Two connections wanted the same tuple at the same time, or one that no NAT has changed is there already: see \
-             `conntrack -L` for the tuple that is given, and `conntrack -S` for insert_failed; --random-fully for \
-             masquerade makes it rarer. If nothing was in the way, look at chaintoolong there and raise \
-             nf_conntrack_buckets.",
+            "Two connections wanted the same tuple at the same time, or one that no NAT has changed already has it: look for \
+             the reply tuple in `conntrack -L`, and for insert_failed in `conntrack -S`. Masquerade with --random-fully makes \
+             it rarer. If nothing conflicts, look for chaintoolong there and raise nf_conntrack_buckets.",
         ),
-        occurs: "Every kernel and dataplane.",
+        scope: "Every kernel and dataplane.",
         hooks: &[&[Hook::CtConfirm]],
-        find: insert_failed,
+        absence: Absence::Nothing,
+        detect: insert_failed,
     },
 ];
 
-/// A new entry that was not let into the table.
+/// A new entry that conntrack did not insert.
 pub(super) struct Insertion<'a> {
     /// The entry.
     pub(super) wanted: &'a Conntrack,
-    /// The one in its way, if one was seen.
+    /// The entry that conflicts with it, if one was seen.
     pub(super) clash: Option<&'a Clash>,
 }
 
 impl<'a> Insertion<'a> {
-    /// The last one of the SYN that tells.
+    /// The last one of the deciding SYN.
     pub(super) fn failed(case: &Case<'a>) -> Option<Self> {
         if case.situation != Situation::Dropped {
             return None;
@@ -66,7 +71,7 @@ impl<'a> Insertion<'a> {
             .enumerate()
             .filter_map(|(at, step)| match &step.event.payload {
                 Payload::Conntrack(entry)
-                    if step.event.hook == Hook::CtConfirm && step.verdict == Some(NF_DROP) =>
+                    if step.event.hook == Hook::CtConfirm && step.verdict.is_some_and(verdict::is_drop) =>
                 {
                     Some((at, entry))
                 }
@@ -82,9 +87,9 @@ impl<'a> Insertion<'a> {
 
     pub(super) fn evidence(&self) -> Vec<Evidence> {
         let mut out = vec![
-            Evidence::seen("insertion into the table", "refused (NF_DROP)", Hook::CtConfirm),
+            Evidence::seen(Key::ConntrackInsert, "refused (NF_DROP)", Hook::CtConfirm),
             Evidence::seen(
-                "tuple wanted for the answer",
+                Key::WantedTuple,
                 format!(
                     "{} -> {}",
                     self.wanted.reply.source(),
@@ -95,15 +100,10 @@ impl<'a> Insertion<'a> {
         ];
         if let Some(clash) = self.clash {
             let holder = &clash.holder;
-            let which = if clash.direction == 0 {
-                "its own direction"
-            } else {
-                "its answer's direction"
-            };
             out.push(Evidence::seen(
-                "entry in the way",
+                Key::ClashingEntry,
                 format!(
-                    "{} -> {}, answered by {} -> {}",
+                    "{} -> {}, reply {} -> {}",
                     holder.original.source(),
                     holder.original.destination(),
                     holder.reply.source(),
@@ -111,17 +111,11 @@ impl<'a> Insertion<'a> {
                 ),
                 Hook::CtClash,
             ));
-            out.push(Evidence::seen("it holds the tuple in", which, Hook::CtClash));
-            let answered = if holder.status & conntrack::SEEN_REPLY == 0 {
-                "not answered yet"
-            } else {
-                "answered"
-            };
-            let state = conntrack::tcp_state_name(holder.tcp_state)
-                .map_or_else(String::new, |state| format!("TCP state {state}, "));
+            let direction = if clash.direction == 0 { "original" } else { "reply" };
+            out.push(Evidence::seen(Key::ClashingDirection, direction, Hook::CtClash));
             out.push(Evidence::seen(
-                "state of that entry",
-                format!("{state}{answered}"),
+                Key::ClashingState,
+                evidence::conntrack_state(holder),
                 Hook::CtClash,
             ));
         }
@@ -133,18 +127,18 @@ fn insert_failed(case: &Case<'_>) -> Option<Proof> {
     let failed = Insertion::failed(case)?;
     let why = match failed.clash {
         Some(clash) => format!(
-            "the connection {} -> {} holds the tuple that it wanted",
+            "{} -> {} already uses that tuple",
             clash.holder.original.source(),
             clash.holder.original.destination()
         ),
-        None => "which other entry was in the way was not seen, or none was (the hash chain was too long, or the entry \
-                 was flushed meanwhile)"
+        None => "no conflicting entry was seen (or there was none: the hash chain was too long, or the entry was flushed \
+                 meanwhile)"
             .to_owned(),
     };
-    Some(Proof {
-        explanation: format!("conntrack could not take the new connection in, and discarded its SYN: {why}."),
-        evidence: failed.evidence(),
-    })
+    Some(Proof::new(
+        format!("conntrack could not insert the connection and dropped its SYN: {why}."),
+        failed.evidence(),
+    ))
 }
 
 fn table_full(case: &Case<'_>) -> Option<Proof> {
@@ -156,34 +150,32 @@ fn table_full(case: &Case<'_>) -> Option<Proof> {
         return None;
     }
     let number = |name: &str| case.netns().and_then(|netns| netns.sysctls.number(name));
-    let count = number("net.netfilter.nf_conntrack_count");
-    let most = number("net.netfilter.nf_conntrack_max");
+    let entries = number("net.netfilter.nf_conntrack_count");
+    let limit = number("net.netfilter.nf_conntrack_max");
     let mut evidence = vec![
-        Evidence::seen("entry for the new connection", "refused (ENOMEM)", Hook::CtAlloc),
-        Evidence::seen("an entry that could go", "none found", Hook::CtEarlyDrop),
+        Evidence::seen(Key::NewEntry, "refused (ENOMEM)", Hook::CtAlloc),
+        Evidence::seen(Key::EarlyDrop, "none found", Hook::CtEarlyDrop),
     ];
-    let settings = [("nf_conntrack_count", count), ("nf_conntrack_max", most)];
-    evidence.extend(settings.into_iter().filter_map(|(name, value)| {
-        Some(Evidence::read(
-            format!("net.netfilter.{name}"),
-            value?.to_string(),
-            "/proc/sys/net/netfilter",
-        ))
-    }));
+    let settings = [(Key::ConntrackCount, entries), (Key::ConntrackMax, limit)];
     evidence.extend(
-        case.discarded
-            .into_iter()
-            .flat_map(|step| evidence::discarded(step, case.facts)),
+        settings.into_iter().filter_map(|(key, value)| {
+            Some(Evidence::read(key, value?.to_string(), "/proc/sys/net/netfilter"))
+        }),
     );
-    let numbers = match (count, most) {
-        // They were read some moments later.
-        (Some(count), Some(most)) if count >= most => format!(" ({count} entries, {most} allowed)"),
+    evidence.extend(
+        case.dropped
+            .into_iter()
+            .flat_map(|step| evidence::dropped(step, case.facts)),
+    );
+    let numbers = match (entries, limit) {
+        // They were read shortly afterwards.
+        (Some(entries), Some(limit)) if entries >= limit => format!(" ({entries}/{limit})"),
         _ => String::new(),
     };
-    Some(Proof {
-        explanation: format!(
-            "The conntrack table of this node is full{numbers}: the new connection got no entry, and its SYN was discarded."
+    Some(Proof::new(
+        format!(
+            "This node's conntrack table is full{numbers}: the new connection got no entry, and its SYN was dropped."
         ),
         evidence,
-    })
+    ))
 }

@@ -1,17 +1,18 @@
-//! Devices and their queues that discard what they are to send.
+//! Devices and qdiscs that dropped what they were to send.
 
 use tracer_common::hook::Hook;
 
 use super::{
     case::{Case, Proof, Situation},
-    catalogue::Row,
     cause::Cause,
-    evidence::{self, Evidence},
+    egress,
+    evidence::{self, Evidence, Key},
+    row::{Absence, Group, Row},
 };
 use crate::decode::event::text;
 
-/// Drop reasons (`enum skb_drop_reason`) of queues and devices on the way out, and how those begin that tell apart what a
-/// queue did (`QDISC_DROP`; `QDISC_OVERLIMIT` and its kin since 6.14).
+/// Drop reasons (`enum skb_drop_reason`) of output devices and queues; those of qdiscs share a prefix (`QDISC_DROP`;
+/// `QDISC_OVERLIMIT` and others since 6.14).
 const REASONS: [&str; 5] = [
     "TC_EGRESS",
     "TC_RECLASSIFY_LOOP",
@@ -19,11 +20,11 @@ const REASONS: [&str; 5] = [
     "DEV_READY",
     "RECURSION_LIMIT",
 ];
-const REASONS_BEGIN: &str = "QDISC_";
+const QDISC_REASON: &str = "QDISC_";
 
-/// Functions on the way out of a device that free a packet without such a reason. A whole packet of a handshake is freed
-/// as a list of packets (`kfree_skb_list`) only by `__dev_queue_xmit`: for its queue, or because the device is down
-/// (`net/core/dev.c`, 5.10 to 7.3).
+/// Functions on the output path of a device that free a packet without such a reason. A packet of a handshake is freed as a
+/// list (`kfree_skb_list`) only by `__dev_queue_xmit`: for its qdisc, or because the device is down (`net/core/dev.c`, 5.10 to
+/// 7.3).
 const FUNCTIONS: [&str; 10] = [
     "__dev_queue_xmit",
     "__dev_xmit_skb",
@@ -39,56 +40,57 @@ const FUNCTIONS: [&str; 10] = [
 
 pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::DevTxDropped,
-    says: "A device of this node, its queueing discipline or a tc filter discarded the packet instead of sending it.",
-    proof: "The packet was freed with a drop reason of queues and devices (QDISC_*, TC_EGRESS, FULL_RING, …), or by \
-            __dev_queue_xmit, the functions it calls, or the driver; the device and its queueing discipline were read \
-            from the packet.",
+    group: Group::Network,
+    summary: "A device of this node, its qdisc or a tc filter dropped the packet instead of sending it.",
+    proof: "The packet was freed with a drop reason of output devices and queues (QDISC_*, TC_EGRESS, FULL_RING, …), or by \
+            __dev_queue_xmit, the functions it calls, or the driver; the device and its qdisc were read from the packet.",
     advice: Some(
-        "Look at the device: `tc -s qdisc show dev` and `tc filter show dev` with its name (noop: nothing is at its other \
-         end, or it is not up yet), and `ip -s link show dev`.",
+        "Check the device: `tc -s qdisc show dev DEVICE` and `tc filter show dev DEVICE` (noop: nothing is at its other end, or \
+         it is not up yet), and `ip -s link show dev DEVICE`.",
     ),
-    occurs: "Every kernel and dataplane.",
+    scope: "Every kernel and dataplane.",
     hooks: &[&[Hook::KfreeSkb]],
-    find: not_sent,
+    absence: Absence::Nothing,
+    detect: not_sent,
 }];
 
 fn not_sent(case: &Case<'_>) -> Option<Proof> {
-    if case.situation != Situation::Dropped || !is_devices(case) {
+    if case.situation != Situation::Dropped || !is_by_device(case) {
         return None;
     }
-    let step = case.discarded?;
-    let qdisc = evidence::egress(case)
+    let step = case.dropped?;
+    let qdisc = egress::of(case)
         .map(|egress| text(&egress.qdisc))
         .filter(|name| !name.is_empty());
     let by = match (case.drop_reason(), &qdisc) {
-        (Some("TC_EGRESS" | "TC_RECLASSIFY_LOOP"), _) => ", by a tc filter".to_owned(),
+        (Some("TC_EGRESS" | "TC_RECLASSIFY_LOOP"), _) => ": a tc filter dropped it".to_owned(),
         (_, Some(qdisc)) if qdisc == "noop" => {
-            ", because nothing is at its other end, or it is not up".to_owned()
+            ": nothing is at the device's other end, or it is not up".to_owned()
         }
-        (_, Some(qdisc)) if qdisc != "noqueue" => format!(", whose queueing discipline is {qdisc}"),
+        (_, Some(qdisc)) if qdisc != "noqueue" => format!(" (qdisc {qdisc})"),
         _ => String::new(),
     };
     let device = step.event.dev.get().unwrap_or_else(|| "a device".to_owned());
-    let mut evidence = vec![Evidence::seen("device", device.clone(), Hook::KfreeSkb)];
-    evidence.extend(qdisc.map(|name| Evidence::seen("queueing discipline", name, Hook::KfreeSkb)));
-    evidence.extend(evidence::discarded(step, case.facts));
-    Some(Proof {
-        explanation: format!(
-            "The {} {} -> {} was to leave this node by {device}, but was discarded there{by}.",
-            case.discarded_packet(),
+    let mut evidence = vec![Evidence::seen(Key::Device, device.clone(), Hook::KfreeSkb)];
+    evidence.extend(qdisc.map(|name| Evidence::seen(Key::Qdisc, name, Hook::KfreeSkb)));
+    evidence.extend(evidence::dropped(step, case.facts));
+    Some(Proof::new(
+        format!(
+            "The {} {} -> {} was dropped on output at {device}{by}.",
+            case.dropped_packet(),
             step.event.tuple.source(),
             step.event.tuple.destination(),
         ),
         evidence,
-    })
+    ))
 }
 
-fn is_devices(case: &Case<'_>) -> bool {
-    let of_device = |reason: &str| reason.starts_with(REASONS_BEGIN) || REASONS.contains(&reason);
+fn is_by_device(case: &Case<'_>) -> bool {
+    let of_device = |reason: &str| reason.starts_with(QDISC_REASON) || REASONS.contains(&reason);
     match case.drop_reason() {
         Some(reason) if reason != "NOT_SPECIFIED" => of_device(reason),
         _ => case
-            .discarded_in()
+            .dropped_in()
             .is_some_and(|symbol| FUNCTIONS.contains(&evidence::function(symbol))),
     }
 }

@@ -1,15 +1,18 @@
-//! Evidence: what was read or seen, and where.
+//! Evidence: what was seen or read, and where.
+
+mod key;
 
 use std::net::SocketAddr;
 
+use serde::ser::SerializeStruct as _;
 use tracer_common::{
     hook::{self, Hook},
-    record::{Egress, Icmp, IpvsConn, PacketState, Vip, conntrack, ipvs_conn, packet_state},
+    record::{Conntrack, Icmp, IpvsConn, PacketState, Vip, conntrack, ipvs_conn, packet_state},
 };
 
-use super::case::Case;
+pub use self::key::Key;
 use crate::{
-    decode::event::{Payload, text},
+    decode::event::Payload,
     facts::Facts,
     flow::model::{Flow, Step, real_server},
 };
@@ -17,51 +20,71 @@ use crate::{
 const UNKNOWN_NUMBER: u32 = u32::MAX;
 
 /// One fact that supports a cause.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// What it is a fact about.
-    pub what: String,
+    /// Payload the fact is about.
+    pub key: Key,
     /// The fact.
     pub value: String,
-    /// The kernel function or tracepoint, or the file, that showed it.
-    pub hook: String,
+    /// The kernel function, the tracepoint or the file that showed it.
+    pub source: String,
 }
 
 impl Evidence {
     /// A fact that a hook showed.
     #[must_use]
-    pub fn seen(what: impl Into<String>, value: impl Into<String>, hook: Hook) -> Self {
+    pub fn seen(key: Key, value: impl Into<String>, hook: Hook) -> Self {
         Self {
-            what: what.into(),
+            key,
             value: value.into(),
-            hook: hook.name().to_owned(),
+            source: hook.name().to_owned(),
         }
     }
 
-    /// A fact that a file of the kernel showed.
+    /// A fact that was read from a file or another interface of the kernel.
     #[must_use]
-    pub fn read(what: impl Into<String>, value: impl Into<String>, source: &str) -> Self {
+    pub fn read(key: Key, value: impl Into<String>, source: &str) -> Self {
         Self {
-            what: what.into(),
+            key,
             value: value.into(),
-            hook: source.to_owned(),
+            source: source.to_owned(),
         }
     }
 
-    /// The same about a flow of IPv6: where the hook has a twin for it, that is the function that showed it.
+    /// Payload the fact is about, for people.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        self.key.label()
+    }
+
+    /// The same fact about an IPv6 flow: where the hook has an IPv6 twin, the twin showed it.
     #[must_use]
     pub(super) fn of_ipv6(mut self) -> Self {
-        let twin = hook::ALL
-            .iter()
-            .find(|info| info.hook.ipv4_twin().is_some_and(|twin| twin.name() == self.hook));
+        let twin = hook::ALL.iter().find(|info| {
+            info.hook
+                .ipv4_twin()
+                .is_some_and(|twin| twin.name() == self.source)
+        });
         if let Some(twin) = twin {
-            twin.name.clone_into(&mut self.hook);
+            twin.name.clone_into(&mut self.source);
         }
         self
     }
 }
 
-/// Name of an IPVS state as users know it from `ipvsadm -c`; `None` if it was not read.
+/// `key` is for programs, `what` its label for people; `hook` has been the source's name since the first schema.
+impl serde::Serialize for Evidence {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_struct("Evidence", 4)?;
+        members.serialize_field("key", &self.key)?;
+        members.serialize_field("what", self.label())?;
+        members.serialize_field("value", &self.value)?;
+        members.serialize_field("hook", &self.source)?;
+        members.end()
+    }
+}
+
+/// Name of an IPVS state as `ipvsadm -c` prints it; `None` if it was not read.
 #[must_use]
 pub fn state(conn: &IpvsConn) -> Option<String> {
     (conn.have & ipvs_conn::STATE != 0)
@@ -72,7 +95,7 @@ pub fn state(conn: &IpvsConn) -> Option<String> {
 #[must_use]
 pub fn server(conn: &IpvsConn) -> String {
     let server = real_server(conn).map_or_else(
-        || "a real server (its address cannot be read on this kernel)".to_owned(),
+        || "a real server (address not readable on this kernel)".to_owned(),
         |server| format!("real server {server}"),
     );
     if conn.have & ipvs_conn::WEIGHT == 0 {
@@ -82,7 +105,7 @@ pub fn server(conn: &IpvsConn) -> String {
     }
 }
 
-/// What could be read of an old entry, in one line.
+/// Payload could be read of an old entry, in one line.
 #[must_use]
 pub fn entry(conn: &IpvsConn) -> String {
     let mut parts = Vec::new();
@@ -102,60 +125,48 @@ pub fn entry(conn: &IpvsConn) -> String {
         parts.push("removed from the service".to_owned());
     }
     if parts.is_empty() {
-        "found (its members cannot be read on this kernel)".to_owned()
+        "found (fields not readable on this kernel)".to_owned()
     } else {
         parts.join(", ")
     }
 }
 
-/// What could be read of the entry that an older connection left behind, fact by fact.
+/// Payload could be read of the entry that an older connection left behind, fact by fact.
 #[must_use]
 pub fn old_entry(conn: &IpvsConn) -> Vec<Evidence> {
-    let fact = |what: &str, value: String| {
-        Evidence::seen(format!("old IPVS entry: {what}"), value, Hook::IpvsLookup)
-    };
-    let mut out = Vec::new();
-    match state(conn) {
-        Some(state) => out.push(fact("state", state)),
-        None => out.push(fact(
-            "state",
-            "found, but its state cannot be read on this kernel".to_owned(),
-        )),
-    }
+    let fact = |key: Key, value: String| Evidence::seen(key, value, Hook::IpvsLookup);
+    let state = state(conn).unwrap_or_else(|| "entry found, state not readable on this kernel".to_owned());
+    let mut out = vec![fact(Key::OldEntryState, state)];
     if let Some(backend) = real_server(conn) {
-        out.push(fact("real server", backend.to_string()));
+        out.push(fact(Key::OldEntryServer, backend.to_string()));
     }
     if conn.have & ipvs_conn::WEIGHT != 0 {
-        out.push(fact("weight of the real server", conn.weight.to_string()));
+        out.push(fact(Key::OldEntryWeight, conn.weight.to_string()));
     }
     if conn.have & ipvs_conn::AVAILABLE != 0 {
-        let value = if conn.available == 0 {
-            "removed from it"
-        } else {
-            "in it"
-        };
-        out.push(fact("real server in the service", value.to_owned()));
+        let value = if conn.available == 0 { "removed" } else { "present" };
+        out.push(fact(Key::OldEntryInService, value.to_owned()));
     }
     if conn.have & ipvs_conn::NO_DEST != 0 {
-        out.push(fact("real server", "bound to none".to_owned()));
+        out.push(fact(Key::OldEntryServer, "none bound".to_owned()));
     }
     if conn.have & ipvs_conn::CONTROLLED != 0 {
         out.push(fact(
-            "session affinity",
+            Key::OldEntryAffinity,
             "controlled by a persistence template".to_owned(),
         ));
     }
     out
 }
 
-/// The conntrack entry that the SYN carried when IPVS looked its connection up, if it was an old one.
+/// The conntrack entry that the SYN carried when IPVS looked up its connection; `None` if it was not read.
 #[must_use]
 pub fn old_conntrack(conn: &IpvsConn) -> Option<String> {
     if conn.have & ipvs_conn::CT_STATUS == 0 {
         return None;
     }
     let confirmed = if conn.ct_status & conntrack::CONFIRMED == 0 {
-        "new, not confirmed"
+        "new, unconfirmed"
     } else {
         "old, confirmed"
     };
@@ -166,13 +177,26 @@ pub fn old_conntrack(conn: &IpvsConn) -> Option<String> {
     Some(format!("{confirmed}{state}"))
 }
 
-/// What conntrack had made of a packet, in the words of the rules (`ct state`, `ctstate`).
+/// TCP state of a conntrack entry, and whether it has seen an answer.
+#[must_use]
+pub fn conntrack_state(entry: &Conntrack) -> String {
+    let answered = if entry.status & conntrack::SEEN_REPLY == 0 {
+        "not answered"
+    } else {
+        "answered"
+    };
+    let state = conntrack::tcp_state_name(entry.tcp_state)
+        .map_or_else(String::new, |state| format!("TCP state {state}, "));
+    format!("{state}{answered}")
+}
+
+/// Payload conntrack made of a packet, in the terms of the rules (`ct state`, `ctstate`).
 #[must_use]
 pub fn packet_state(state: &PacketState) -> &'static str {
     if state.ct == 0 {
         return match state.info {
             packet_state::UNTRACKED => "UNTRACKED",
-            _ => "without an entry (INVALID, or not looked at yet)",
+            _ => "without an entry (INVALID, or not processed yet)",
         };
     }
     // `enum ip_conntrack_info` (uapi/linux/netfilter/nf_conntrack_common.h), 3.10 to 7.3.
@@ -193,16 +217,16 @@ pub fn earlier(flow: &Flow) -> Option<Evidence> {
         .backend
         .map_or_else(String::new, |backend| format!(", backend {backend}"));
     Some(Evidence::seen(
-        "earlier connection from the same client port",
+        Key::EarlierFlow,
         format!(
-            "flow {}, begun {seconds:.3} s before, {}{backend}",
+            "flow {}, started {seconds:.3} s earlier, {}{backend}",
             earlier.id, earlier.fate
         ),
         Hook::NetifReceive,
     ))
 }
 
-/// Where a step happened, for people: `eth0` or `cali1 (netns 4026532…)`.
+/// Where a step happened: `eth0` or `cali1 in netns 4026532…`.
 #[must_use]
 pub fn place(step: &Step) -> String {
     let dev = step.event.dev.get();
@@ -214,15 +238,15 @@ pub fn place(step: &Step) -> String {
     }
 }
 
-/// Function, place and reason of a discarded packet; nothing for any other step.
+/// Function, place and reason of a drop; nothing for any other step.
 #[must_use]
-pub fn discarded(step: &Step, facts: &Facts) -> Vec<Evidence> {
+pub fn dropped(step: &Step, facts: &Facts) -> Vec<Evidence> {
     let Payload::Drop(drop) = &step.event.payload else {
         return Vec::new();
     };
     let mut out = vec![
-        Evidence::seen("discarded in", location(step, facts), Hook::KfreeSkb),
-        Evidence::seen("discarded at", place(step), Hook::KfreeSkb),
+        Evidence::seen(Key::DroppedIn, location(step, facts), Hook::KfreeSkb),
+        Evidence::seen(Key::DroppedAt, place(step), Hook::KfreeSkb),
     ];
     if drop.reason != UNKNOWN_NUMBER {
         let name = facts
@@ -230,51 +254,19 @@ pub fn discarded(step: &Step, facts: &Facts) -> Vec<Evidence> {
             .get(&drop.reason)
             .cloned()
             .unwrap_or_else(|| drop.reason.to_string());
-        out.push(Evidence::seen("drop reason", name, Hook::KfreeSkb));
+        out.push(Evidence::seen(Key::DropReason, name, Hook::KfreeSkb));
     }
     out
 }
 
-/// The function of a place in it: `ip_tunnel_xmit` of `ip_tunnel_xmit+0x3b [ip_tunnel]`, and of what a compiler has cut
-/// from it (`ip_tunnel_xmit.cold`).
+/// The function of a symbol with an offset: `ip_tunnel_xmit` of `ip_tunnel_xmit+0x3b [ip_tunnel]`, also where the compiler
+/// split it (`ip_tunnel_xmit.cold`).
 #[must_use]
 pub fn function(symbol: &str) -> &str {
     symbol.split(['+', '.', ' ']).next().unwrap_or(symbol)
 }
 
-/// Where the packet that was discarded was to leave by.
-pub(super) fn egress<'a>(case: &Case<'a>) -> Option<&'a Egress> {
-    let discarded = &case.discarded?.event;
-    case.steps().rev().find_map(|step| match &step.event.payload {
-        Payload::Egress(egress)
-            if step.event.skb == discarded.skb && step.event.time_ns <= discarded.time_ns =>
-        {
-            Some(egress)
-        }
-        _ => None,
-    })
-}
-
-/// Where a packet was to leave by, in one line.
-#[must_use]
-pub fn way_out(egress: &Egress) -> String {
-    let qdisc = Some(text(&egress.qdisc)).filter(|name| !name.is_empty());
-    let gateway = (!egress.gateway.is_unset()).then(|| egress.gateway.ip());
-    match (gateway, qdisc) {
-        (Some(gateway), Some(qdisc)) => format!("next hop {gateway}, queueing discipline {qdisc}"),
-        (Some(gateway), None) => format!("next hop {gateway}"),
-        (None, Some(qdisc)) => format!("queueing discipline {qdisc}"),
-        (None, None) => "the way out of the packet".to_owned(),
-    }
-}
-
-/// The next hop of the packet that was discarded.
-pub(super) fn gateway(case: &Case<'_>) -> Option<String> {
-    let gateway = egress(case)?.gateway;
-    (!gateway.is_unset()).then(|| gateway.ip().to_string())
-}
-
-/// The kernel function that discarded the packet.
+/// The kernel function that dropped the packet, with the offset in it; of any other step, the hooked function.
 #[must_use]
 pub fn location(step: &Step, facts: &Facts) -> String {
     match &step.event.payload {
@@ -300,15 +292,15 @@ pub fn reset(flow: &Flow, attempt: usize) -> Option<Evidence> {
     let step = flow
         .steps_of(attempt)
         .find(|step| step.event.hook == Hook::TcpSendReset)?;
-    Some(Evidence::seen("RST sent by", place(step), step.event.hook))
+    Some(Evidence::seen(Key::RstSentBy, place(step), step.event.hook))
 }
 
-/// The ICMP error that went to the client.
+/// The ICMP error that was sent to the client.
 #[must_use]
 pub fn icmp(flow: &Flow) -> Option<Evidence> {
     flow.steps.iter().find_map(|step| match &step.event.payload {
         Payload::Icmp(icmp) => Some(Evidence::seen(
-            "ICMP sent to the client",
+            Key::IcmpToClient,
             icmp_name(icmp, step.event.tuple.is_v6()),
             step.event.hook,
         )),
@@ -316,7 +308,7 @@ pub fn icmp(flow: &Flow) -> Option<Evidence> {
     })
 }
 
-/// Names of RFC 792 and RFC 1812, and of RFC 4443 for ICMPv6, for the errors that matter here.
+/// Name, type and code of an ICMP error (RFC 792, RFC 1812; RFC 4443 for ICMPv6).
 #[must_use]
 pub fn icmp_name(icmp: &Icmp, is_v6: bool) -> String {
     let &Icmp { icmp_type, code } = icmp;
@@ -350,11 +342,31 @@ fn icmpv6_error(icmp_type: u32, code: u32) -> Option<&'static str> {
         (1, 1) => "administratively prohibited",
         (1, 3) => "address unreachable",
         (1, 4) => "port unreachable",
-        (1, 5) => "prohibited by policy",
-        (1, 6) => "route rejects the destination",
+        (1, 5) => "source address failed policy",
+        (1, 6) => "reject route to destination",
         (2, 0) => "packet too big",
         (3, 0) => "hop limit exceeded",
-        (3, 1) => "fragments not complete in time",
+        (3, 1) => "fragment reassembly time exceeded",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_key_and_label() {
+        let fact = Evidence::seen(Key::RstSentBy, "eth0", Hook::TcpSendReset);
+        let json = serde_json::to_value(&fact).expect("JSON");
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "key": "rst-sent-by",
+                "what": Key::RstSentBy.label(),
+                "value": "eth0",
+                "hook": Hook::TcpSendReset.name(),
+            })
+        );
+    }
 }

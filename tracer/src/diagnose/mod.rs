@@ -1,32 +1,33 @@
 //! Why a flow ended as it did: from its steps and the node's facts to a cause, with the evidence that proves it.
 //!
-//! Pure, like [`crate::flow`]. A cause is given only if what the kernel was seen to do leaves no other; what is left
-//! is [`cause::Cause::Unknown`] with what is known. No rule asks for the kernel's version.
+//! Pure, like [`crate::flow`]. A cause is named only if what the kernel was seen to do leaves no other; the rest is
+//! [`cause::Cause::Unknown`], with what is known. No rule looks at the kernel's version.
 
 mod backend;
+pub mod blame;
 mod case;
 pub mod catalogue;
 pub mod cause;
 mod client;
 mod conntrack;
+mod dataplane;
 mod device;
+mod diagnosis;
+pub mod egress;
 pub mod evidence;
-mod invalid;
 mod ipvs;
-mod lost;
 mod nat;
 mod neigh;
 mod netfilter;
-mod old_connection;
-mod pinned;
 mod policy;
 mod return_path;
 mod route;
+pub mod row;
 mod rule;
 pub mod stack;
 mod tcp;
-mod timewait;
 mod tunnel;
+mod unknown;
 pub mod words;
 
 use tracer_common::{hook::Hook, tcp::Part};
@@ -34,7 +35,12 @@ use tracer_common::{hook::Hook, tcp::Part};
 use self::{
     case::{Case, Proof, Situation},
     cause::Cause,
-    evidence::Evidence,
+    evidence::{Evidence, Key},
+    row::Absence,
+};
+pub use self::{
+    dataplane::Dataplane,
+    diagnosis::{Diagnosis, is_failure},
 };
 use crate::{
     decode::event::Payload,
@@ -42,114 +48,108 @@ use crate::{
     flow::{fate::Fate, model::Flow},
 };
 
-/// Who translated the NodePort to a backend.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dataplane {
-    /// IPVS.
-    Ipvs,
-    /// A rule of iptables, in a legacy table or written by `iptables-nft`.
-    Iptables,
-    /// A rule of nf_tables.
-    Nftables,
-    /// Nobody: a socket on the node itself.
-    Local,
-}
-
-impl Dataplane {
-    /// The name that users see.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ipvs => "ipvs",
-            Self::Iptables => "iptables",
-            Self::Nftables => "nftables",
-            Self::Local => "local",
-        }
-    }
-}
-
-/// What can be said about a flow.
-#[derive(Clone, Debug)]
-pub struct Diagnosis {
-    /// Why; `None` where nothing went wrong or nothing is decided.
-    pub cause: Option<Cause>,
-    /// What happened, in one or two sentences about this flow.
-    pub explanation: String,
-    /// What to do about it.
-    pub advice: Option<&'static str>,
-    /// What proves it.
-    pub evidence: Vec<Evidence>,
-    /// Who did the DNAT; `None` if that was not seen.
-    pub dataplane: Option<Dataplane>,
-}
-
-/// What is known of a flow of which nothing is decided yet.
-fn pending(flow: &Flow, facts: &Facts) -> String {
-    let syns = flow.sent().count();
-    let syns = match syns {
-        1 => "1 SYN".to_owned(),
-        syns => format!("{syns} SYNs"),
-    };
-    let discarded = flow
-        .steps
-        .iter()
-        .rfind(|step| step.event.part == Part::Syn && matches!(step.event.payload, Payload::Drop(_)));
-    match discarded {
-        Some(step) if flow.is_on_node(&step.event) => format!(
-            "Nothing is decided yet, but this node has discarded a SYN, in {}: {syns} so far.",
-            evidence::location(step, facts)
-        ),
-        _ => format!("The handshake is still going on: {syns} so far."),
-    }
+/// A cause that was found, with its proof.
+struct Found {
+    cause: Cause,
+    /// Why the SYN-ACK was dropped.
+    inner: Option<Cause>,
+    proof: Proof,
 }
 
 /// Explains a flow.
 #[must_use]
 pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
-    let dataplane = dataplane(flow);
-    let found = Case::of(flow, fate, facts).and_then(|case| Some(doubt(&case, explain_any(&case)?)));
-    let Some((cause, proof)) = found else {
+    let dataplane = Dataplane::of(flow);
+    let found = Case::of(flow, fate, facts).and_then(|case| Some(check_gaps(&case, explain(&case)?)));
+    let Some(Found { cause, inner, proof }) = found else {
         return Diagnosis {
             cause: None,
+            inner: None,
             explanation: match fate {
-                Fate::Established => "The handshake finished at the first try.".to_owned(),
+                Fate::Established => "The handshake finished without a retransmission.".to_owned(),
                 _ => pending(flow, facts),
             },
             advice: None,
             evidence: Vec::new(),
+            blame: None,
             dataplane,
         };
     };
+    let advice = |cause| catalogue::row(cause).and_then(|row| row.advice);
     Diagnosis {
         cause: Some(cause),
+        inner,
         explanation: proof.explanation,
-        advice: catalogue::row(cause).and_then(|row| row.advice),
-        evidence: of_family(flow, proof.evidence),
+        // Advice about what dropped the SYN-ACK is more precise than that about the drop.
+        advice: inner.and_then(advice).or_else(|| advice(cause)),
+        evidence: with_hook_names(flow, proof.evidence),
+        blame: proof.blame.filter(|blame| !blame.is_empty()),
         dataplane,
     }
 }
 
-/// Explains a case by the SYN that tells, or by a later one that met the same end.
-fn explain_any(case: &Case<'_>) -> Option<(Cause, Proof)> {
-    let first = explain(case)?;
-    let is_known = |found: &(Cause, Proof)| found.0 != Cause::Unknown;
+/// Payload is known of a flow that is not decided yet.
+fn pending(flow: &Flow, facts: &Facts) -> String {
+    let syns = words::count(flow.sent().count() as u64, "SYN");
+    let dropped = flow
+        .steps
+        .iter()
+        .rfind(|step| step.event.part == Part::Syn && matches!(step.event.payload, Payload::Drop(_)));
+    match dropped {
+        Some(step) if flow.is_on_node(&step.event) => format!(
+            "Not decided yet: {syns} so far, and this node dropped one in {}.",
+            evidence::location(step, facts)
+        ),
+        _ => format!("The handshake is in progress: {syns} so far."),
+    }
+}
+
+/// Explains a case by the deciding SYN, or by a later one that was dropped at the same place.
+fn explain(case: &Case<'_>) -> Option<Found> {
+    let first = detect(case)?;
+    let is_known = |found: &Found| found.cause != Cause::Unknown;
     if is_known(&first) {
         return Some(first);
     }
-    let later = case.again().find_map(|again| explain(&again).filter(is_known));
-    Some(later.map_or(first, |(cause, mut proof)| {
-        proof.evidence.push(Evidence::seen(
-            "the SYN before it",
-            "was discarded at the same place, when tracer did not look at this yet",
+    let later = case.later().find_map(|later| detect(&later).filter(is_known));
+    Some(later.map_or(first, |mut found| {
+        found.proof.evidence.push(Evidence::seen(
+            Key::EarlierSyn,
+            "dropped at the same place, before the hooks that show the cause were attached",
             Hook::KfreeSkb,
         ));
-        (cause, proof)
+        found
     }))
 }
 
-/// The rows name hooks by their role; people get the name of the function that was hooked.
-fn of_family(flow: &Flow, evidence: Vec<Evidence>) -> Vec<Evidence> {
+/// The first row of the catalogue that finds its proof.
+fn detect(case: &Case<'_>) -> Option<Found> {
+    let (cause, mut proof) = catalogue::rows().find_map(|row| Some((row.cause, (row.detect)(case)?)))?;
+    if let Some(outer) = case.dropped.and_then(|step| step.event.outer) {
+        proof
+            .evidence
+            .push(Evidence::seen(Key::Outer, outer.to_string(), Hook::KfreeSkb));
+    }
+    let is_answer_dropped = case.situation == Situation::Dropped
+        && cause != Cause::ReturnNotTranslated
+        && case.dropped.is_some_and(|step| step.event.part == Part::SynAck);
+    Some(if is_answer_dropped {
+        Found {
+            cause: Cause::ReturnDropped,
+            inner: Some(cause),
+            proof: return_path::dropped(cause, proof),
+        }
+    } else {
+        Found {
+            cause,
+            inner: None,
+            proof,
+        }
+    })
+}
+
+/// Rows name hooks by their role; people get the name of the function that was hooked.
+fn with_hook_names(flow: &Flow, evidence: Vec<Evidence>) -> Vec<Evidence> {
     if flow.original.is_v6() {
         evidence.into_iter().map(Evidence::of_ipv6).collect()
     } else {
@@ -157,95 +157,48 @@ fn of_family(flow: &Flow, evidence: Vec<Evidence>) -> Vec<Evidence> {
     }
 }
 
-/// The first row of the catalogue that finds its proof.
-fn explain(case: &Case<'_>) -> Option<(Cause, Proof)> {
-    let (cause, mut proof) = catalogue::rows().find_map(|row| Some((row.cause, (row.find)(case)?)))?;
-    if let Some(outer) = case.discarded.and_then(|step| step.event.outer) {
-        proof.evidence.push(Evidence::seen(
-            "inside a tunnel",
-            outer.to_string(),
-            Hook::KfreeSkb,
-        ));
-    }
-    let answer_lost = case.situation == Situation::Dropped
-        && cause != Cause::ReturnNotTranslated
-        && case.discarded.is_some_and(|step| step.event.part == Part::SynAck);
-    Some(if answer_lost {
-        return_path::dropped(cause, proof)
-    } else {
-        (cause, proof)
-    })
-}
-
-/// Records were lost while the flow went on, or probes were skipped for the SYN that tells: what was not seen proves
-/// nothing then, and the flow says so.
-fn doubt(case: &Case<'_>, (cause, mut proof): (Cause, Proof)) -> (Cause, Proof) {
-    // What these miss, a tracepoint would have seen; the others miss what probes see.
-    let by_tracepoints = matches!(cause, Cause::ClientSilent | Cause::ReturnBypassed);
-    let by_probes = matches!(
-        cause,
-        Cause::BackendSilent
-            | Cause::BackendSlow
-            | Cause::ConntrackPinned
-            | Cause::TcpAcceptQueueFull
-            | Cause::TcpSynQueueFull
-    );
+/// Says so if records were lost during the flow, or probes were skipped for the deciding SYN. A cause that relies on what
+/// may have been missed becomes unknown: what was not watched is not "did not happen".
+fn check_gaps(case: &Case<'_>, mut found: Found) -> Found {
+    let absence = catalogue::row(found.cause).map_or(Absence::Nothing, |row| row.absence);
+    let unknown = |found: Found| Found {
+        cause: Cause::Unknown,
+        inner: None,
+        ..found
+    };
     if case
         .facts
         .lost_ns
         .is_some_and(|lost| lost >= case.flow.start_ns())
     {
-        proof
+        found
+            .proof
             .explanation
-            .push_str(" Records were lost meanwhile, so this may be incomplete.");
-        proof.evidence.push(Evidence::read(
-            "records lost",
-            "while this flow went on",
+            .push_str(" Records were lost during this flow, so this may be incomplete.");
+        found.proof.evidence.push(Evidence::read(
+            Key::RecordsLost,
+            "during this flow",
             "ring buffer",
         ));
-        let is_doubtful = by_tracepoints || by_probes;
-        return (if is_doubtful { Cause::Unknown } else { cause }, proof);
+        return if absence == Absence::Nothing {
+            found
+        } else {
+            unknown(found)
+        };
     }
     // Tracepoints are not skipped.
     let skipped = case.steps().find(|step| step.probes_skipped);
-    let Some(step) = skipped.filter(|_| by_probes || cause == Cause::Unknown) else {
-        return (cause, proof);
+    let Some(step) = skipped.filter(|_| absence == Absence::Probes || found.cause == Cause::Unknown) else {
+        return found;
     };
-    proof.explanation.push_str(
-        " The kernel skipped tracer's probes for a while, because another one was at work on the same CPU, so this may \
-         be incomplete.",
+    found.proof.explanation.push_str(
+        " The kernel skipped tracer's probes for part of the path, because another kprobe was running on the same CPU, so \
+         this may be incomplete.",
     );
-    proof.evidence.push(Evidence::seen(
-        "probes skipped",
+    found.proof.evidence.push(Evidence::seen(
+        Key::ProbesSkipped,
         format!("from {} on", evidence::place(step)),
         step.event.hook,
     ));
-    (Cause::Unknown, proof)
-}
-
-fn dataplane(flow: &Flow) -> Option<Dataplane> {
-    if flow.steps.iter().any(|step| {
-        matches!(
-            step.event.hook,
-            Hook::IpvsSchedule | Hook::IpvsLeave | Hook::IpvsReply | Hook::IpvsExpireNow
-        ) || step.event.hook.is_ipvs_xmit()
-            || matches!(&step.event.payload, Payload::IpvsConn(conn) if conn.conn != 0)
-    }) {
-        return Some(Dataplane::Ipvs);
-    }
-    // The last rule that translated counts: a SYN that is sent again may meet other rules.
-    let by_rule = flow.steps.iter().rev().find_map(|step| match step.event.hook {
-        Hook::XtDnat | Hook::XtDnatV0 => Some(Dataplane::Iptables),
-        Hook::NftNat => Some(Dataplane::Nftables),
-        _ => None,
-    });
-    if by_rule.is_some() {
-        return by_rule;
-    }
-    let local = flow.steps.iter().any(|step| {
-        matches!(step.event.hook, Hook::TcpConnRequest | Hook::TcpSendReset)
-            && step.event.netns == flow.netns
-            && step.event.tuple == flow.original
-    });
-    local.then_some(Dataplane::Local)
+    unknown(found)
 }

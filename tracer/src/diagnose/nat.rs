@@ -1,49 +1,50 @@
-//! NAT found nothing that the SYN's source could be translated to.
+//! NAT found no address or port for the SYN's source.
 
-use tracer_common::{hook::Hook, record::conntrack};
+use tracer_common::{hook::Hook, record::conntrack, uapi::verdict};
 
 use super::{
     case::{Case, Proof, Situation},
-    catalogue::Row,
     cause::Cause,
     conntrack::Insertion,
-    evidence::{self, Evidence},
+    evidence::{self, Evidence, Key},
+    row::{Absence, Group, Row},
 };
 use crate::decode::event::Payload;
-
-const NF_DROP: i32 = 0;
 
 pub(super) const ROWS: &[Row] = &[
     Row {
         cause: Cause::NatPortExhausted,
-        says: "Masquerade found no free source port for the connection towards its backend.",
-        proof: "__nf_conntrack_confirm returned NF_DROP because the tuple that NAT had chosen for the answer is held by \
-                another connection, which has already been answered and so held it before: NAT chooses such a tuple \
-                only when it has found no free one.",
+        group: Group::Conntrack,
+        summary: "Masquerade found no free source port for the connection to its backend.",
+        proof: "__nf_conntrack_confirm returned NF_DROP because another connection holds the reply tuple that NAT had chosen; \
+                that one has been answered already and so held the tuple before. NAT chooses such a tuple only when it found \
+                no free one.",
         advice: Some(
-            "All source ports that NAT may use on this node's address towards that backend are taken, or 128 and more \
-             random tries found none: widen the range of the rule (--to-ports), spread the backend over more addresses \
-             or the masquerading over more nodes, keep connections alive, or do without masquerade \
-             (externalTrafficPolicy: Local).",
+            "All source ports that NAT may use on this node's address to that backend are taken, or at least 128 random \
+             attempts found none: widen the rule's port range (--to-ports), spread the backend over more addresses or the \
+             masquerading over more nodes, keep connections alive, or avoid masquerade (externalTrafficPolicy: Local).",
         ),
-        occurs: "Every kernel and dataplane that masquerades. Where the connection that holds the port has not been answered \
-                 yet it is told as conntrack.insert-failed, for it may as well have won a race.",
+        scope: "Every kernel and dataplane that masquerades. Where the connection that holds the port has not been answered \
+                yet, the cause is conntrack.insert-failed: that connection may have won a race.",
         hooks: &[&[Hook::CtConfirm], &[Hook::CtClash]],
-        find: port_exhausted,
+        absence: Absence::Nothing,
+        detect: port_exhausted,
     },
     Row {
         cause: Cause::NatNoAddress,
-        says: "Masquerade found no address of the device that the connection leaves by.",
+        group: Group::Conntrack,
+        summary: "Masquerade found no address on the output device of the connection.",
         proof: "nf_nat_masquerade_ipv4 returned NF_DROP for the SYN: it does so only when inet_select_addr finds no address \
-                (the kernel's log says that the device \"ate my IP address\").",
+                (the kernel logs that the device \"ate my IP address\").",
         advice: Some(
-            "Give the device an address of global scope, or the node one that it may use there; addresses of scope link \
-             and host do not count, and in a VRF only those of its devices do.",
+            "Give the device an address of global scope, or the node one that it may use there. Addresses of scope link and \
+             host do not count; in a VRF only those of its devices do.",
         ),
-        occurs: "IPv4, every kernel and dataplane that masquerades. The hook is attached once netfilter has discarded a \
-                 packet, so that a later SYN shows it.",
+        scope: "IPv4, every kernel and dataplane that masquerades. The hook is attached once netfilter has dropped a packet; \
+                a later SYN shows the cause.",
         hooks: &[&[Hook::NatMasquerade]],
-        find: no_address,
+        absence: Absence::Nothing,
+        detect: no_address,
     },
 ];
 
@@ -51,7 +52,7 @@ fn port_exhausted(case: &Case<'_>) -> Option<Proof> {
     let failed = Insertion::failed(case)?;
     let (wanted, clash) = (failed.wanted, failed.clash?);
     let holder = &clash.holder;
-    // Of a clash in the other direction NAT is innocent; and two SYNs of the same connection are a race.
+    // NAT does not cause a clash in the original direction; and two SYNs of the same connection are a race.
     let chosen_by_nat = clash.direction == 1
         && clash.status & conntrack::SRC_NAT_DONE != 0
         && holder.reply == wanted.reply
@@ -60,14 +61,14 @@ fn port_exhausted(case: &Case<'_>) -> Option<Proof> {
         return None;
     }
     let (to, from) = (wanted.reply.source(), wanted.reply.destination());
-    Some(Proof {
-        explanation: format!(
-            "NAT found no free source port for this connection towards {to}: it ended at {from}, which the connection of {} \
-             already uses, so conntrack could not take the new one in and the SYN was discarded.",
+    Some(Proof::new(
+        format!(
+            "NAT found no free source port for this connection to {to}. It ended up with {from}, which the connection from {} \
+             already uses, so conntrack could not insert the new one and dropped the SYN.",
             holder.original.source(),
         ),
-        evidence: failed.evidence(),
-    })
+        failed.evidence(),
+    ))
 }
 
 fn no_address(case: &Case<'_>) -> Option<Proof> {
@@ -77,27 +78,22 @@ fn no_address(case: &Case<'_>) -> Option<Proof> {
     let step = case.steps().find(|step| {
         step.event.hook == Hook::NatMasquerade
             && step.event.payload == Payload::Packet
-            && step.verdict == Some(NF_DROP)
+            && step.verdict.is_some_and(verdict::is_drop)
     })?;
     let device = step.event.dev.get().unwrap_or_else(|| "its device".to_owned());
     let mut evidence = vec![
-        Evidence::seen("masquerade", "found no address (NF_DROP)", Hook::NatMasquerade),
-        Evidence::seen(
-            "device that the SYN was to leave by",
-            evidence::place(step),
-            Hook::NatMasquerade,
-        ),
+        Evidence::seen(Key::Masquerade, "found no address (NF_DROP)", Hook::NatMasquerade),
+        Evidence::seen(Key::OutputDevice, evidence::place(step), Hook::NatMasquerade),
     ];
     evidence.extend(
-        case.discarded
+        case.dropped
             .into_iter()
-            .flat_map(|step| evidence::discarded(step, case.facts)),
+            .flat_map(|step| evidence::dropped(step, case.facts)),
     );
-    Some(Proof {
-        explanation: format!(
-            "The SYN was to be masqueraded on its way out through {device}, but the kernel found no address to use there; \
-             it was discarded."
+    Some(Proof::new(
+        format!(
+            "The SYN was to be masqueraded on {device}, but the kernel found no address to use there and dropped it."
         ),
         evidence,
-    })
+    ))
 }

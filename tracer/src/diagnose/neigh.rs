@@ -1,4 +1,4 @@
-//! Packets that waited for the hardware address of their next hop, in vain or too long.
+//! Packets that waited for the ARP/ND resolution of their next hop, in vain or too long.
 
 use tracer_common::{
     hook::Hook,
@@ -9,77 +9,85 @@ use tracer_common::{
 
 use super::{
     case::{Case, Proof, Situation},
-    catalogue::Row,
     cause::Cause,
-    evidence::{self, Evidence},
-    route::{self, packet},
+    evidence::{self, Evidence, Key},
+    route::freed,
+    row::{Absence, Group, Row},
 };
 use crate::{decode::event::Payload, flow::model::Step};
 
 pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::NeighUnresolved,
-    says: "The next hop did not answer ARP (or neighbour discovery), so the packet could not be sent: it waited in the \
-           neighbour entry's queue and was discarded after some 3 seconds, or left too late.",
-    proof: "The packet was freed by the neighbour layer (arp_error_report and its kin, or a reason NEIGH_*); or \
-            __neigh_event_send queued it and no device was handed it, or only after it had been sent again.",
+    group: Group::Network,
+    summary: "ARP/ND for the next hop is unresolved: the packet was queued in the neighbour entry and dropped after about 3 \
+              seconds, or left too late.",
+    proof: "The packet was freed by the neighbour layer (arp_error_report and the like, or a reason NEIGH_*); or \
+            __neigh_event_send queued it and no device was handed it, or only after it had been retransmitted.",
     advice: Some(
-        "Look at `ip neigh` for the next hop: the pod is gone while its address is still in use, the pod's end of its \
-         veth is down, or the table is full (gc_thresh3).",
+        "Check `ip neigh` for the next hop: the pod is gone while its address is still in use, the pod's end of its veth is down, \
+         or the table is full (gc_thresh3).",
     ),
-    occurs: "Every kernel and dataplane. A neighbour table that is full is told from 5.17 on, by its drop reason.",
+    scope: "Every kernel and dataplane. A full neighbour table is detectable since 5.17, by its drop reason.",
     hooks: &[&[Hook::NeighbourSend], &[Hook::KfreeSkb]],
-    find: unresolved,
+    absence: Absence::Nothing,
+    detect: unresolved,
 }];
 
-/// How a packet that needed the hardware address ended.
+/// The largest number of entries in the neighbour table, over all network namespaces.
+const GC_THRESH: &str = "net.ipv4.neigh.default.gc_thresh3";
+
+/// How a packet that needed the next hop's hardware address ended.
 enum End<'a> {
     /// It was freed.
     Freed(&'a Step),
-    /// It waits still.
-    Waiting,
+    /// It is still queued.
+    Queued,
     /// It left after so many nanoseconds.
     Late(u64),
 }
 
+/// A packet that was queued, and the neighbour entry.
+type Wait<'a> = (&'a Step, &'a record::Neighbour);
+
 fn unresolved(case: &Case<'_>) -> Option<Proof> {
-    if let Some(freed) = route::end(case)
-        && by_neighbour(case, freed)
+    if let Some(freed) = freed::step(case)
+        && is_freed_by_neighbour(case, freed)
     {
-        let waited = waits(case)
+        let wait = waits(case)
             .filter(|(step, _)| step.event.skb == freed.event.skb && step.event.part == freed.event.part)
             .last();
-        return Some(tell(case, freed, waited, &End::Freed(freed)));
+        return Some(proof(case, freed, wait, &End::Freed(freed)));
     }
     match case.situation {
         Situation::Silent => {
             let (step, entry) = waits(case).last()?;
-            let gone_on = case
+            let went_on = case
                 .steps()
                 .any(|later| later.event.time_ns > step.event.time_ns && later.event.part == step.event.part);
-            (!gone_on).then(|| tell(case, step, Some((step, entry)), &End::Waiting))
+            (!went_on).then(|| proof(case, step, Some((step, entry)), &End::Queued))
         }
         Situation::Late => late(case),
         Situation::Dropped | Situation::Refused => None,
     }
 }
 
-/// A packet that left only after it, or what it answers, had been sent again.
+/// A packet that left only after it, or what it answers, had been retransmitted.
 fn late(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     waits(case).find_map(|(step, entry)| {
         let left = flow.left_ns(step)?;
-        let again = flow
+        let is_retransmitted = flow
             .attempts
             .iter()
             .any(|attempt| (step.event.time_ns..left).contains(&attempt.time_ns));
         let waited = left - step.event.time_ns;
-        again.then(|| tell(case, step, Some((step, entry)), &End::Late(waited)))
+        is_retransmitted.then(|| proof(case, step, Some((step, entry)), &End::Late(waited)))
     })
 }
 
-/// Each time that a packet had to wait for a neighbour, in order. The handshake's other attempts count where the
-/// question is why it took so long.
-fn waits<'a>(case: &Case<'a>) -> impl Iterator<Item = (&'a Step, &'a record::Neighbour)> + use<'a> {
+/// Each time a packet was queued for a neighbour, in order. Other attempts count where the question is why the handshake took
+/// so long.
+fn waits<'a>(case: &Case<'a>) -> impl Iterator<Item = Wait<'a>> + use<'a> {
     let (all, attempt) = (case.situation == Situation::Late, case.attempt);
     case.flow
         .steps
@@ -93,8 +101,8 @@ fn waits<'a>(case: &Case<'a>) -> impl Iterator<Item = (&'a Step, &'a record::Nei
         })
 }
 
-/// Was the packet freed because its next hop's hardware address was not known?
-fn by_neighbour(case: &Case<'_>, freed: &Step) -> bool {
+/// Was the packet freed because its next hop was unresolved?
+fn is_freed_by_neighbour(case: &Case<'_>, freed: &Step) -> bool {
     let Payload::Drop(drop) = &freed.event.payload else {
         return false;
     };
@@ -114,66 +122,54 @@ fn by_neighbour(case: &Case<'_>, freed: &Step) -> bool {
     })
 }
 
-fn tell(case: &Case<'_>, step: &Step, waited: Option<(&Step, &record::Neighbour)>, end: &End<'_>) -> Proof {
-    let device = route::device(waited.map_or(step, |(step, _)| step));
-    let next_hop = waited
+fn proof(case: &Case<'_>, step: &Step, wait: Option<Wait<'_>>, end: &End<'_>) -> Proof {
+    let device = freed::device(wait.map_or(step, |(step, _)| step));
+    let next_hop = wait
         .map(|(_, entry)| entry.address)
         .filter(|address| !address.is_unset())
         .map(Addr::ip);
     let whose = next_hop.map_or_else(
-        || format!("the next hop {} on {device}", step.event.tuple.daddr.ip()),
+        || format!("the next hop to {} on {device}", step.event.tuple.daddr.ip()),
         |address| format!("{address} on {device}"),
     );
-    let full = matches!(&step.event.payload, Payload::Drop(drop)
+    let is_full = matches!(&step.event.payload, Payload::Drop(drop)
         if case.facts.drop_reasons.get(&drop.reason).is_some_and(|reason| reason == "NEIGH_CREATEFAIL"));
-    let what = packet(step);
+    let packet = freed::packet(step);
     let explanation = match end {
-        End::Freed(_) if full => {
+        End::Freed(_) if is_full => {
             format!(
-                "No neighbour entry could be made for the {what}'s next hop on {device}: the table is full."
+                "The {packet} was dropped: the neighbour table is full, so its next hop on {device} got no entry."
             )
         }
-        End::Freed(_) => {
-            format!("The hardware address of {whose} could not be found out, so the {what} was discarded.")
-        }
-        End::Waiting => {
-            format!(
-                "The {what} waits on this machine until {whose} tells its hardware address; it was not sent."
-            )
-        }
+        End::Freed(_) => format!("The {packet} was dropped: ARP/ND for {whose} is unresolved."),
+        End::Queued => format!("The {packet} is queued on this node: ARP/ND for {whose} is unresolved."),
         End::Late(nanoseconds) => format!(
-            "The {what} had to wait {} ms until {whose} told its hardware address, and was sent again meanwhile.",
+            "The {packet} was queued for {} ms until ARP/ND resolved {whose}; meanwhile the SYN was retransmitted.",
             nanoseconds / 1_000_000
         ),
     };
     let mut evidence = Vec::new();
-    if let Some((step, entry)) = waited {
+    if let Some((step, entry)) = wait {
         if let Some(address) = next_hop {
-            evidence.push(Evidence::seen("next hop", address.to_string(), step.event.hook));
+            evidence.push(Evidence::seen(Key::NextHop, address.to_string(), step.event.hook));
         }
-        evidence.push(Evidence::seen("device", evidence::place(step), step.event.hook));
+        evidence.push(Evidence::seen(
+            Key::Device,
+            evidence::place(step),
+            step.event.hook,
+        ));
         if let Some(state) = neighbour::state_name(entry.state) {
-            evidence.push(Evidence::seen(
-                "state of the neighbour entry",
-                state,
-                step.event.hook,
-            ));
+            evidence.push(Evidence::seen(Key::NeighbourState, state, step.event.hook));
         }
     }
-    if full && let Some(limit) = case.netns().and_then(|netns| netns.sysctls.get(GC_THRESH)) {
-        evidence.push(Evidence::read(GC_THRESH, limit, "/proc/sys"));
+    if is_full && let Some(limit) = case.netns().and_then(|netns| netns.sysctls.get(GC_THRESH)) {
+        evidence.push(Evidence::read(Key::NeighbourLimit, limit, "/proc/sys"));
     }
     if let End::Freed(freed) = end {
         if case.situation == Situation::Refused {
             evidence.extend(evidence::icmp(case.flow));
         }
-        evidence.extend(evidence::discarded(freed, case.facts));
+        evidence.extend(evidence::dropped(freed, case.facts));
     }
-    Proof {
-        explanation,
-        evidence,
-    }
+    Proof::new(explanation, evidence)
 }
-
-/// The most entries that the neighbour table may have, in all network namespaces together.
-const GC_THRESH: &str = "net.ipv4.neigh.default.gc_thresh3";

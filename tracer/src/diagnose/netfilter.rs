@@ -1,12 +1,12 @@
-//! Packets that a rule discarded or rejected.
+//! Packets that a rule dropped or rejected.
 
 use tracer_common::{hook::Hook, tcp::Part};
 
 use super::{
     case::{Case, Proof, Situation},
-    catalogue::Row,
     cause::Cause,
-    evidence::{self, Evidence},
+    evidence::{self, Evidence, Key},
+    row::{Absence, Group, Row},
     rule,
 };
 use crate::flow::model::Flow;
@@ -14,35 +14,38 @@ use crate::flow::model::Flow;
 pub(super) const ROWS: &[Row] = &[
     Row {
         cause: Cause::NetfilterRuleRejected,
-        says: "A rule rejected the packet, and told the client so.",
-        proof: "The function by which a rule of iptables or nf_tables rejects was called with this packet. The rule is \
-                the one that holds the target or the expression that it was called for, if it is still loaded.",
+        group: Group::Rules,
+        summary: "A firewall rule rejected the packet and notified the client.",
+        proof: "The function by which a rule of iptables or nf_tables rejects was called with this packet. The rule is the one \
+                with the target or the expression that it was called for, if it is still loaded.",
         advice: Some(
-            "Look at the rule. kube-proxy writes one for a service that has no endpoint at all: look at its endpoints \
-             and their readiness.",
+            "Check the rule. kube-proxy writes one for a service that has no endpoint at all: check its endpoints and their \
+             readiness.",
         ),
-        occurs: "Every kernel and dataplane with rules of iptables (legacy or nft) or nf_tables.",
+        scope: "Every kernel and dataplane with rules of iptables (legacy or nft) or nf_tables.",
         hooks: &[&[Hook::RejectTg, Hook::NftReject, Hook::NftRejectInet]],
-        find: rejected,
+        absence: Absence::Nothing,
+        detect: rejected,
     },
     Row {
         cause: Cause::NetfilterRuleDropped,
-        says: "A rule, or the policy of a chain, dropped the packet.",
+        group: Group::Rules,
+        summary: "A firewall rule, or the policy of a chain, dropped the packet.",
         proof: "nft_do_chain or ipt_do_table returned the verdict to drop for this packet, or nft_do_chain freed it, and not \
-                for a chain that translates; or nf_queue freed it, so that a rule had queued it for a program and none took \
-                it. The rule: of nf_tables, the one that holds the expression whose verdict that \
-                was; where the kernel did not show it, and of iptables' legacy tables, the only one that the packet can \
-                have met and been dropped by.",
+                for a chain that translates; or nf_queue freed it: a rule had queued it for a program, and none accepted it. \
+                The rule: in nf_tables, the one with the expression whose verdict that was; where the kernel did not show it, \
+                and in the legacy tables of iptables, the only one that the packet can have met and been dropped by.",
         advice: Some(
-            "Look at the rule, or at the policy: `nft -a list chain` with the family, table and chain given, or \
-             `iptables -t TABLE -L CHAIN --line-numbers`. If it queues packets for a program, look whether that runs.",
+            "Check the rule, or the policy: `nft -a list chain` with the family, table and chain given, or \
+             `iptables -t TABLE -L CHAIN --line-numbers`. If the rule queues packets for a program, check that it runs.",
         ),
-        occurs: "Every kernel and dataplane with rules of iptables (legacy or nft) or nf_tables. tracer begins to look \
-                 with the first packet that netfilter discards: of a client that sends its SYN only once it says so only \
-                 where nf_tables frees what it drops itself (6.1.y, 6.7 and later), and names the rule only if no other \
-                 can have been it; else it is unknown, with what can have.",
+        scope: "Every kernel and dataplane with rules of iptables (legacy or nft) or nf_tables. The hooks are attached with the \
+                first packet that netfilter drops. For a client that sends its SYN only once, the cause is detectable only where \
+                nf_tables frees what it drops itself (6.1.y, 6.7 and later), and the rule is named only if no other can have \
+                dropped it; elsewhere the cause is unknown, with the rules that could have.",
         hooks: &[&[Hook::NftDoChain, Hook::IptDoTable, Hook::KfreeSkb]],
-        find: dropped,
+        absence: Absence::Nothing,
+        detect: dropped,
     },
 ];
 
@@ -51,26 +54,25 @@ fn rejected(case: &Case<'_>) -> Option<Proof> {
     if !matches!(case.situation, Situation::Refused | Situation::Dropped) {
         return None;
     }
-    let (step, blame) = rule::rejected(case)?;
+    let (step, culprit) = rule::rejected(case)?;
     let packet = match step.event.part {
-        Part::SynAck => "answer",
+        Part::SynAck => "SYN-ACK",
         _ => "SYN",
     };
-    let mut evidence = blame.evidence;
-    evidence.extend(told(case.flow));
+    let explanation = format!(
+        "The {packet} {} -> {} was rejected by {}.",
+        step.event.tuple.source(),
+        step.event.tuple.destination(),
+        culprit.words
+    );
     Some(Proof {
-        explanation: format!(
-            "The {packet} {} -> {} was rejected by {}.",
-            step.event.tuple.source(),
-            step.event.tuple.destination(),
-            blame.words
-        ),
-        evidence,
+        blame: Some(culprit.blame),
+        ..Proof::new(explanation, culprit.evidence.into_iter().chain(reply(case.flow)))
     })
 }
 
-/// What went back to the client.
-fn told(flow: &Flow) -> Option<Evidence> {
+/// Payload went back to the client.
+fn reply(flow: &Flow) -> Option<Evidence> {
     let reset = || {
         flow.steps
             .iter()
@@ -79,7 +81,7 @@ fn told(flow: &Flow) -> Option<Evidence> {
                     && step.event.hook == Hook::DevStartXmit
                     && step.event.tuple == flow.original.reversed()
             })
-            .map(|step| Evidence::seen("RST sent to the client", evidence::place(step), step.event.hook))
+            .map(|step| Evidence::seen(Key::RstToClient, evidence::place(step), step.event.hook))
     };
     evidence::icmp(flow).or_else(reset)
 }
@@ -89,24 +91,25 @@ fn dropped(case: &Case<'_>) -> Option<Proof> {
     if case.situation != Situation::Dropped {
         return None;
     }
-    let (step, blame) = rule::dropped(case)?;
-    let mut evidence = blame.evidence;
+    let (step, culprit) = rule::dropped(case)?;
+    let mut evidence = culprit.evidence;
     match step.verdict {
         Some(verdict) => evidence.push(Evidence::seen(
-            "returned to netfilter",
+            Key::ReturnedVerdict,
             format!("{verdict:#x}"),
             step.event.hook,
         )),
-        None => evidence.extend(evidence::discarded(step, case.facts)),
+        None => evidence.extend(evidence::dropped(step, case.facts)),
     }
+    let explanation = format!(
+        "The {} {} -> {} was dropped by {}.",
+        case.dropped_packet(),
+        step.event.tuple.source(),
+        step.event.tuple.destination(),
+        culprit.words
+    );
     Some(Proof {
-        explanation: format!(
-            "The {} {} -> {} was dropped by {}.",
-            case.discarded_packet(),
-            step.event.tuple.source(),
-            step.event.tuple.destination(),
-            blame.words
-        ),
-        evidence,
+        blame: Some(culprit.blame),
+        ..Proof::new(explanation, evidence)
     })
 }

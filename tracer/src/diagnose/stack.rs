@@ -1,20 +1,20 @@
-//! Who had called whom when a packet was discarded.
+//! The call stack of a drop.
 
 use super::{
     case::Case,
-    evidence::{Evidence, function},
+    evidence::{Evidence, Key, function},
 };
 use crate::{decode::event::Payload, facts::Facts, flow::model::Step};
 
 use tracer_common::{hook::Hook, record::Stack};
 
-/// So many callers are told of.
-const TOLD: usize = 6;
+/// How many callers are listed.
+const LISTED: usize = 6;
 
-/// The stack of the packet that was discarded, as places in functions (`ip_forward+0x3b`): the one that freed it
-/// first, then its callers. Empty if it is not known.
+/// The stack of the drop, as symbols with offsets (`ip_forward+0x3b`): the function that freed the packet first, then its
+/// callers. Empty if it is not known.
 pub(super) fn of<'a>(case: &Case<'a>) -> Vec<&'a str> {
-    let Some((stack, location)) = case.discarded.and_then(|step| found(case, step)) else {
+    let Some((stack, location)) = case.dropped.and_then(|step| found(case, step)) else {
         return Vec::new();
     };
     let frames = stack.frames.iter().copied();
@@ -25,13 +25,13 @@ pub(super) fn of<'a>(case: &Case<'a>) -> Vec<&'a str> {
         .collect()
 }
 
-fn found<'a>(case: &Case<'a>, discarded: &Step) -> Option<(&'a Stack, u64)> {
-    let Payload::Drop(drop) = &discarded.event.payload else {
+fn found<'a>(case: &Case<'a>, dropped: &Step) -> Option<(&'a Stack, u64)> {
+    let Payload::Drop(drop) = &dropped.event.payload else {
         return None;
     };
     let stack = case.steps().rev().find_map(|step| match &step.event.payload {
         Payload::Stack(stack)
-            if step.event.skb == discarded.event.skb && step.event.time_ns <= discarded.event.time_ns =>
+            if step.event.skb == dropped.event.skb && step.event.time_ns <= dropped.event.time_ns =>
         {
             Some(&**stack)
         }
@@ -44,11 +44,11 @@ fn found<'a>(case: &Case<'a>, discarded: &Step) -> Option<(&'a Stack, u64)> {
 pub(super) fn evidence(case: &Case<'_>) -> Option<Evidence> {
     let stack = of(case);
     let callers = stack.get(1..).filter(|callers| !callers.is_empty())?;
-    let callers: Vec<&str> = callers.iter().copied().take(TOLD).collect();
-    Some(Evidence::seen("called by", callers.join(" < "), Hook::KfreeSkb))
+    let callers: Vec<&str> = callers.iter().copied().take(LISTED).collect();
+    Some(Evidence::seen(Key::CalledBy, callers.join(" < "), Hook::KfreeSkb))
 }
 
-/// The functions of a stack for people, without those that only told of it.
+/// The functions of a stack in one line, without those that only free the packet.
 #[must_use]
 pub fn note(stack: &Stack, facts: &Facts) -> String {
     let names: Vec<&str> = stack
@@ -63,10 +63,10 @@ pub fn note(stack: &Stack, facts: &Facts) -> String {
         .map_or(0, |last| last + 1);
     match names.get(freed..) {
         Some(callers) if !callers.is_empty() => {
-            let callers: Vec<&str> = callers.iter().copied().take(TOLD).collect();
-            format!("called: {}", callers.join(" < "))
+            let callers: Vec<&str> = callers.iter().copied().take(LISTED).collect();
+            format!("called by: {}", callers.join(" < "))
         }
-        _ => "who called is not known".to_owned(),
+        _ => "callers unknown".to_owned(),
     }
 }
 

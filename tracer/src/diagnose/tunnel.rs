@@ -1,20 +1,21 @@
-//! Tunnels to other nodes: IPIP and VXLAN that could not send what they were given.
+//! Tunnels to other nodes: IPIP and VXLAN devices that could not send a packet.
 //!
-//! A tunnel's device takes the packet, looks for a route to the other node, puts an outer header in front and sends the
-//! whole as a packet of its own. What goes wrong before that is discarded by the tunnel's own function; what goes wrong
-//! after it is discarded as an outer packet, which tracer sees through.
+//! A tunnel device looks up the route to the other node, puts an outer header in front of the packet and sends the result as a
+//! packet of its own. Before that, the tunnel's own function drops the packet; after it, the outer packet is dropped, whose
+//! inner one tracer reads.
 
 use tracer_common::{hook::Hook, tcp::Part};
 
 use super::{
     case::{Case, Proof, Situation},
-    catalogue::Row,
     cause::Cause,
-    evidence::{self, Evidence},
+    egress,
+    evidence::{self, Evidence, Key},
+    row::{Absence, Group, Row},
 };
 use crate::{decode::event::Payload, flow::model::Step};
 
-/// Functions of tunnels that free a packet which they cannot send (`net/ipv4/ip_tunnel.c`, `net/ipv4/ipip.c`,
+/// Functions of tunnels that free a packet they cannot send (`net/ipv4/ip_tunnel.c`, `net/ipv4/ipip.c`,
 /// `drivers/net/vxlan`; 5.10 to 7.3).
 const FUNCTIONS: [&str; 5] = [
     "ip_tunnel_xmit",
@@ -33,71 +34,70 @@ const ICMPV6_TOO_BIG: u32 = 2;
 pub(super) const ROWS: &[Row] = &[
     Row {
         cause: Cause::TunnelMtu,
-        says: "The packet did not fit through a tunnel to another node and was not to be fragmented.",
-        proof: "The packet was freed by the tunnel's function or with the tunnel's outer header in front of it, and the \
-                kernel had just called __icmp_send for it with the error 'fragmentation needed'.",
+        group: Group::Network,
+        summary: "The packet was too big for the tunnel to another node and must not be fragmented.",
+        proof: "The packet was freed by the tunnel's function or with the tunnel's outer header in front of it, and the kernel had \
+                just called __icmp_send for it with the error 'fragmentation needed'.",
         advice: Some(
-            "Look at the MTU of the tunnel's device, of the device below it and of the route to the other node: IPIP \
-             needs 20 bytes more than the packet has, VXLAN 50. A SYN is 60 bytes, so only a limit below 80 bytes (IPIP) \
-             or 110 (VXLAN) stops it. A tunnel with a common MTU problem lets handshakes pass and loses full packets \
-             after them, which tracer does not follow.",
+            "Check the MTU of the tunnel device, of the device below it and of the route to the other node: IPIP adds 20 bytes to \
+             the packet, VXLAN 50. A SYN has 60 bytes, so only a limit below 80 bytes (IPIP) or 110 (VXLAN) stops it. A tunnel \
+             with an ordinary MTU problem lets handshakes pass and loses full-size packets after them, which tracer does not \
+             trace.",
         ),
-        occurs: "Any dataplane with backends behind IPIP, or behind VXLAN whose packets are not to be fragmented (df).",
+        scope: "Any dataplane with backends behind IPIP, or behind VXLAN whose packets must not be fragmented (df).",
         hooks: &[&[Hook::KfreeSkb], &[Hook::IcmpSend]],
-        find: too_big,
+        absence: Absence::Nothing,
+        detect: too_big,
     },
     Row {
         cause: Cause::TunnelFailed,
-        says: "A tunnel to another node could not send the packet, or told the client that the other node cannot be \
-               reached.",
-        proof: "The tunnel's function (ip_tunnel_xmit, vxlan_xmit, vxlan_xmit_one) freed the packet; or the tunnel's \
-                device was handed the SYN, called __icmp_send for it with 'host unreachable', and sent it on.",
+        group: Group::Network,
+        summary: "A tunnel to another node could not send the packet, or reported the other node as unreachable to the client.",
+        proof: "The tunnel's function (ip_tunnel_xmit, vxlan_xmit, vxlan_xmit_one) freed the packet; or the tunnel device was \
+                handed the SYN, called __icmp_send for it with 'host unreachable', and sent it on.",
         advice: Some(
-            "Look at `ip route get` for the address of the other node: there must be a route, and not through the tunnel \
-             itself; with VXLAN look at `bridge fdb show` for the hardware address of the other node's tunnel. Is the \
-             other node up, and does it take this tunnel's packets?",
+            "Run `ip route get` for the address of the other node: there must be a route, and not through the tunnel itself. For \
+             VXLAN, look in `bridge fdb show` for the MAC address of the other node's tunnel. Check that the other node is up and \
+             accepts this tunnel's packets.",
         ),
-        occurs: "Any dataplane with backends behind IPIP or VXLAN.",
+        scope: "Any dataplane with backends behind IPIP or VXLAN.",
         // Without the ICMP error a packet that is too big would look the same.
         hooks: &[&[Hook::KfreeSkb], &[Hook::IcmpSend]],
-        find: failed,
+        absence: Absence::Nothing,
+        detect: failed,
     },
 ];
 
 fn too_big(case: &Case<'_>) -> Option<Proof> {
-    let step = discarded(case)?;
-    if step.event.outer.is_none() && !is_tunnels(case) {
+    let step = dropped(case)?;
+    if step.event.outer.is_none() && !is_by_tunnel(case) {
         return None;
     }
     let icmp = case
         .steps()
-        .find(|told| told.event.skb == step.event.skb && is_too_big(told) && is_before(told, step))?;
-    let (packet, way) = (case.discarded_packet(), way(case, step));
-    let mut evidence = vec![Evidence::seen(
-        "ICMP error about it",
-        icmp_name(icmp),
-        icmp.event.hook,
-    )];
-    let sizes = case.steps().find_map(|told| match &told.event.payload {
-        Payload::TooBig(sizes) if told.event.skb == step.event.skb && is_before(told, step) => Some(sizes),
+        .find(|error| error.event.skb == step.event.skb && is_too_big(error) && is_before(error, step))?;
+    let (packet, tunnel) = (case.dropped_packet(), name(case, step));
+    let mut evidence = vec![Evidence::seen(Key::IcmpError, icmp_name(icmp), icmp.event.hook)];
+    let sizes = case.steps().find_map(|error| match &error.event.payload {
+        Payload::TooBig(sizes) if error.event.skb == step.event.skb && is_before(error, step) => Some(sizes),
         _ => None,
     });
     if let Some(sizes) = sizes {
-        let size = |what: &str, bytes: u32| Evidence::seen(what, bytes.to_string(), icmp.event.hook);
-        evidence.push(size("MTU", sizes.mtu));
+        let size = |key: Key, bytes: u32| Evidence::seen(key, bytes.to_string(), icmp.event.hook);
+        evidence.push(size(Key::Mtu, sizes.mtu));
         if sizes.length != 0 {
-            evidence.push(size("length of the packet", sizes.length));
+            evidence.push(size(Key::PacketLength, sizes.length));
         }
     }
     evidence.extend(evidence_of(case, step));
-    Some(Proof {
-        explanation: format!(
-            "The {packet} {} -> {} did not fit through {way} and was not to be fragmented.",
+    Some(Proof::new(
+        format!(
+            "The {packet} {} -> {} was too big for {tunnel} and must not be fragmented.",
             step.event.tuple.source(),
             step.event.tuple.destination(),
         ),
         evidence,
-    })
+    ))
 }
 
 fn failed(case: &Case<'_>) -> Option<Proof> {
@@ -110,70 +110,72 @@ fn failed(case: &Case<'_>) -> Option<Proof> {
 
 /// The tunnel's function freed the packet.
 fn not_sent(case: &Case<'_>) -> Option<Proof> {
-    let step = discarded(case).filter(|_| is_tunnels(case))?;
-    let (packet, way) = (case.discarded_packet(), way(case, step));
-    Some(Proof {
-        explanation: format!(
-            "The {packet} {} -> {} was handed to {way}, which could not send it. Most often there is no route to the \
-             other node, or one that leads into the tunnel itself.",
+    let step = dropped(case).filter(|_| is_by_tunnel(case))?;
+    let (packet, tunnel) = (case.dropped_packet(), name(case, step));
+    Some(Proof::new(
+        format!(
+            "The {packet} {} -> {} was handed to {tunnel}, which could not send it. The usual reason is that there is no route to \
+             the other node, or one that leads into the tunnel itself.",
             step.event.tuple.source(),
             step.event.tuple.destination(),
         ),
-        evidence: evidence_of(case, step),
-    })
+        evidence_of(case, step),
+    ))
 }
 
-/// The tunnel sent the packet, but an ICMP error about an earlier one of its own made it tell the client that the host is
-/// unreachable (`tunnel->err_count` in `ip_tunnel_xmit`, for 30 s).
+/// The tunnel sent the packet, but an ICMP error about an earlier one of its own made it send the client "host unreachable"
+/// (`tunnel->err_count` in `ip_tunnel_xmit`, for 30 s).
 fn reported(case: &Case<'_>) -> Option<Proof> {
-    let told = case.steps().find(|step| is_unreachable(step))?;
+    let error = case.steps().find(|step| is_unreachable(step))?;
     let into = case.steps().rfind(|step| {
-        step.event.skb == told.event.skb
-            && is_before(step, told)
+        step.event.skb == error.event.skb
+            && is_before(step, error)
             && matches!(
                 step.event.hook,
                 Hook::DevStartXmit | Hook::IpvsNatXmit | Hook::IcmpSend
             )
     })?;
-    if into.event.hook != Hook::DevStartXmit || into.event.outer.is_some() || into.event.dev != told.event.dev
+    if into.event.hook != Hook::DevStartXmit
+        || into.event.outer.is_some()
+        || into.event.dev != error.event.dev
     {
         return None;
     }
     let sent = case
         .steps()
-        .find(|step| step.event.outer.is_some() && step.event.part == Part::Syn && is_before(told, step))?;
+        .find(|step| step.event.outer.is_some() && step.event.part == Part::Syn && is_before(error, step))?;
     let outer = sent.event.outer?;
     let device = into.event.dev.get().unwrap_or_default();
-    Some(Proof {
-        explanation: format!(
-            "The SYN went into the tunnel {device} ({outer}), but the client was told that the host is unreachable: the \
-             tunnel has just heard an ICMP error about its own packets to that node, and repeats it for a while.",
+    Some(Proof::new(
+        format!(
+            "The SYN went into the tunnel {device} ({outer}), but the tunnel sent the client \"host unreachable\": it recently got \
+             an ICMP error for its own packets to that node, and repeats it for a while.",
         ),
-        evidence: vec![
-            Evidence::seen("tunnel", device, into.event.hook),
-            Evidence::seen("other node", outer.destination.to_string(), sent.event.hook),
-            Evidence::seen("ICMP sent to the client", icmp_name(told), told.event.hook),
+        [
+            Evidence::seen(Key::Tunnel, device, into.event.hook),
+            Evidence::seen(Key::OtherNode, outer.destination.to_string(), sent.event.hook),
+            Evidence::seen(Key::IcmpToClient, icmp_name(error), error.event.hook),
         ],
-    })
+    ))
 }
 
-/// The step at which this node discarded the packet.
-fn discarded<'a>(case: &Case<'a>) -> Option<&'a Step> {
-    case.discarded.filter(|_| case.situation == Situation::Dropped)
+/// The step at which this node dropped the packet.
+fn dropped<'a>(case: &Case<'a>) -> Option<&'a Step> {
+    case.dropped.filter(|_| case.situation == Situation::Dropped)
 }
 
 /// Did a function of a tunnel free the packet?
-fn is_tunnels(case: &Case<'_>) -> bool {
-    case.discarded_in()
+fn is_by_tunnel(case: &Case<'_>) -> bool {
+    case.dropped_in()
         .is_some_and(|symbol| FUNCTIONS.contains(&evidence::function(symbol)))
 }
 
-/// The tunnel, in words.
-fn way(case: &Case<'_>, step: &Step) -> String {
+/// The tunnel, as part of a sentence.
+fn name(case: &Case<'_>, step: &Step) -> String {
     match step.event.outer {
         Some(outer) => format!("a tunnel ({outer})"),
-        None => match (step.event.dev.get(), evidence::gateway(case)) {
-            (Some(device), Some(gateway)) => format!("the tunnel {device} towards {gateway}"),
+        None => match (step.event.dev.get(), egress::next_hop(case)) {
+            (Some(device), Some(gateway)) => format!("the tunnel {device} to {gateway}"),
             (Some(device), None) => format!("the tunnel {device}"),
             (None, _) => "a tunnel".to_owned(),
         },
@@ -185,11 +187,11 @@ fn evidence_of(case: &Case<'_>, step: &Step) -> Vec<Evidence> {
     if step.event.outer.is_none()
         && let Some(device) = step.event.dev.get()
     {
-        out.push(Evidence::seen("tunnel", device, Hook::KfreeSkb));
-        let gateway = evidence::gateway(case);
-        out.extend(gateway.map(|gateway| Evidence::seen("other node", gateway, Hook::KfreeSkb)));
+        out.push(Evidence::seen(Key::Tunnel, device, Hook::KfreeSkb));
+        let gateway = egress::next_hop(case);
+        out.extend(gateway.map(|gateway| Evidence::seen(Key::OtherNode, gateway, Hook::KfreeSkb)));
     }
-    out.extend(evidence::discarded(step, case.facts));
+    out.extend(evidence::dropped(step, case.facts));
     out
 }
 

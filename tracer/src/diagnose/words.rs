@@ -9,6 +9,14 @@ pub fn count(number: impl TryInto<u64>, noun: &str) -> String {
     }
 }
 
+/// The sentence with a capital at its beginning.
+pub(super) fn capitalized(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -18,5 +26,11 @@ mod tests {
         assert_eq!(count(0_u32, "real server"), "0 real servers");
         assert_eq!(count(1_u32, "real server"), "1 real server");
         assert_eq!(count(2_u32, "real server"), "2 real servers");
+    }
+
+    #[test]
+    fn a_sentence_begins_with_a_capital() {
+        assert_eq!(capitalized("the pod"), "The pod");
+        assert_eq!(capitalized(""), "");
     }
 }

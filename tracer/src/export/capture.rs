@@ -288,7 +288,7 @@ fn packets(flow: &Flow, facts: &Facts, from: usize) -> Vec<(u64, Packet)> {
         let Some(step) = flow.steps.get(index).filter(|_| index >= from) else {
             continue;
         };
-        let comment = comment(step, &line);
+        let comment = comment(&line);
         match packets.last_mut() {
             Some((_, packet)) if before.is_some_and(|before| is_same(before, step)) => {
                 // What it is stands last.
@@ -332,13 +332,9 @@ fn function(event: &Event) -> Hook {
 }
 
 /// What happened to the packet. Where it was discarded, or a function decided that it be, that begins with `DROP`.
-fn comment(step: &Step, line: &PathStep) -> String {
+fn comment(line: &PathStep) -> String {
     let verdict = line.verdict.as_deref();
-    let drop = if path::discards(step, verdict) {
-        "DROP "
-    } else {
-        ""
-    };
+    let drop = if line.is_drop { "DROP " } else { "" };
     let verdict = verdict.map_or_else(String::new, |verdict| format!("{verdict}: "));
     format!("{drop}{verdict}{}", line.note)
 }

@@ -2,7 +2,7 @@
 
 use super::clock::Clock;
 use crate::{
-    diagnose::Diagnosis,
+    diagnose::{self, Diagnosis},
     facts::Facts,
     flow::{fate::Fate, model::Flow},
 };
@@ -26,7 +26,7 @@ impl Finding<'_> {
     /// Did the connection fail, was it delayed, or did it reach the wrong place?
     #[must_use]
     pub fn is_failure(&self) -> bool {
-        self.fate.is_bad()
+        diagnose::is_failure(self.fate, self.diagnosis.cause)
     }
 
     /// The service that the flow is for, as `NAMESPACE/NAME`, if a rule names it.

@@ -1,38 +1,51 @@
 //! What became of a flow.
 
-/// The closed list of fates.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fate {
-    /// The handshake ended and nothing had to be sent again.
-    Established,
-    /// The handshake ended, but only after a SYN or SYN-ACK was sent again.
-    Stalled,
-    /// This node discarded the SYN or the SYN-ACK.
-    Dropped,
-    /// RST or ICMP unreachable went back to the client.
-    Refused,
-    /// The SYN went on towards the backend and nothing came back.
-    Unanswered,
-    /// Not decided yet.
-    Pending,
+macro_rules! fates {
+    ($($id:ident = $name:literal, $meaning:literal;)*) => {
+        /// The closed list of fates.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize)]
+        #[serde(rename_all = "lowercase")]
+        pub enum Fate {
+            $(
+                #[doc = concat!("`", $name, "`: ", $meaning, ".")]
+                $id,
+            )*
+        }
+
+        impl Fate {
+            /// Every fate, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$id),*];
+
+            /// The name on screen, in files and in JSON.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$id => $name,)*
+                }
+            }
+
+            /// What it means: the only wording, for the screen's help, README and reports.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$id => $meaning,)*
+                }
+            }
+        }
+    };
+}
+
+fates! {
+    Established = "established", "the handshake finished without a retransmission";
+    Stalled = "stalled", "the handshake finished, but only after a retransmitted SYN or SYN-ACK";
+    Dropped = "dropped", "this node dropped the SYN or the SYN-ACK";
+    Refused = "refused", "RST or ICMP unreachable went back to the client";
+    Unanswered = "unanswered", "the SYN went on towards the backend and nothing came back";
+    Pending = "pending", "not decided yet";
 }
 
 impl Fate {
-    /// The name that users and files see.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Established => "established",
-            Self::Stalled => "stalled",
-            Self::Dropped => "dropped",
-            Self::Refused => "refused",
-            Self::Unanswered => "unanswered",
-            Self::Pending => "pending",
-        }
-    }
-
-    /// Is it known that the flow did not go well?
+    /// Is the fate itself a failure? Whether a flow is one depends on its cause too: see `diagnose::is_failure`.
     #[must_use]
     pub const fn is_bad(self) -> bool {
         !matches!(self, Self::Established | Self::Pending)
@@ -42,5 +55,17 @@ impl Fate {
 impl std::fmt::Display for Fate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_the_name() {
+        for fate in Fate::ALL {
+            assert_eq!(serde_json::to_value(fate).expect("JSON"), fate.name());
+        }
     }
 }

@@ -196,7 +196,7 @@ fn rungs(flow: &Flow, steps: Vec<(usize, PathStep)>, lanes: &BTreeMap<u32, usize
             sign: flow
                 .steps
                 .get(index)
-                .map_or(Sign::There, |seen| sign(seen, step.verdict.as_deref())),
+                .map_or(Sign::There, |seen| sign(seen, &step)),
             step,
         });
         from = lane;
@@ -204,8 +204,8 @@ fn rungs(flow: &Flow, steps: Vec<(usize, PathStep)>, lanes: &BTreeMap<u32, usize
     rungs
 }
 
-fn sign(step: &Step, verdict: Option<&str>) -> Sign {
-    if path::discards(step, verdict) {
+fn sign(step: &Step, line: &PathStep) -> Sign {
+    if line.is_drop {
         return Sign::End;
     }
     let event = &step.event;

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use tracer_common::{
     hook::Hook,
     record,
+    tcp::Part,
     uapi::verdict::{self, NF_ACCEPT, NF_DROP, NF_STOLEN},
 };
 
@@ -33,6 +34,21 @@ pub struct PathStep {
     pub verdict: Option<String>,
     /// What happened there.
     pub note: String,
+    /// Is the packet dropped here, or did the function return a verdict that drops it?
+    #[serde(skip)]
+    pub is_drop: bool,
+    /// Where the packet goes, if this step shows the packet itself.
+    #[serde(skip)]
+    pub heading: Option<Heading>,
+}
+
+/// Where a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heading {
+    /// To the backend.
+    Inward,
+    /// To the client.
+    Back,
 }
 
 /// All steps in the order of their times.
@@ -56,6 +72,8 @@ pub fn numbered(flow: &Flow, facts: &Facts) -> Vec<(usize, PathStep)> {
             if step.event.hook.is_ipvs_request() {
                 let decided = PathStep {
                     verdict: None,
+                    is_drop: false,
+                    heading: None,
                     ..line(flow, step, note::decision(route))
                 };
                 path.push((index, decided));
@@ -66,11 +84,26 @@ pub fn numbered(flow: &Flow, facts: &Facts) -> Vec<(usize, PathStep)> {
     path
 }
 
-/// Is the packet discarded at this step, or did a function decide there that it be? `verdict` is that of its line.
+/// Is the packet dropped at this step, or did a function of netfilter return a verdict there that drops it?
 #[must_use]
-pub fn discards(step: &Step, verdict: Option<&str>) -> bool {
+pub fn discards(step: &Step) -> bool {
     matches!(step.event.payload, Payload::Drop(_))
-        || verdict.is_some_and(|verdict| verdict == "NF_DROP" || verdict.starts_with("dropped"))
+        || (step.event.hook.returns_verdict() && step.verdict.is_some_and(verdict::is_drop))
+}
+
+/// Where the packet goes; `None` for a step that shows a decision about the packet.
+fn heading(step: &Step) -> Option<Heading> {
+    let hook = step.event.hook;
+    let shows_packet = match &step.event.payload {
+        Payload::Packet | Payload::Skipped(_) => !note::is_decision(hook),
+        Payload::Route(_) => hook.is_ipvs_request(),
+        _ => false,
+    };
+    match step.event.part {
+        Part::Syn | Part::Ack if shows_packet => Some(Heading::Inward),
+        Part::SynAck | Part::Rst if shows_packet => Some(Heading::Back),
+        _ => None,
+    }
 }
 
 fn line(flow: &Flow, step: &Step, note: String) -> PathStep {
@@ -90,6 +123,8 @@ fn line(flow: &Flow, step: &Step, note: String) -> PathStep {
         netns: (event.netns != 0).then_some(event.netns),
         verdict: step.verdict.and_then(|verdict| verdict_name(step, verdict)),
         note: note + &inside + skipped,
+        is_drop: discards(step),
+        heading: heading(step),
     }
 }
 

@@ -76,7 +76,9 @@ fn details(out: &mut String, flow: &Flow, diagnosis: &Diagnosis, facts: &Facts) 
         let _ = write!(
             out,
             "\n    evidence: {}: {} [{}]",
-            evidence.what, evidence.value, evidence.hook
+            evidence.label(),
+            evidence.value,
+            evidence.source
         );
     }
     if let Some(advice) = diagnosis.advice {

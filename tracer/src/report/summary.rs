@@ -169,7 +169,7 @@ impl Collection {
             let (key, brief) = first;
             let words = match view.together.connection(key) {
                 Some(connection) => self.explanation(view.together, connection),
-                None => catalogue::row(cause).map_or("", |row| row.says).to_owned(),
+                None => catalogue::row(cause).map_or("", |row| row.summary).to_owned(),
             };
             (key, brief, words)
         });

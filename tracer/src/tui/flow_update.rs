@@ -110,18 +110,13 @@ fn drop_site(flow: &Flow, diagnosis: &Diagnosis, facts: &Facts) -> Option<DropSi
             Payload::Drop(drop) => Some((step, drop)),
             _ => None,
         })?;
-    let fact = |wanted: &str| {
-        let found = diagnosis.evidence.iter().find(|fact| fact.what == wanted);
-        found.map(|fact| fact.value.as_str())
-    };
-    let rule: Vec<String> = ["table", "chain", "rule"]
-        .iter()
-        .filter_map(|what| Some(format!("{what} {}", fact(what)?)))
-        .filter(|part| !part.contains("not seen"))
-        .collect();
     Some(DropSite {
         function: evidence::function(&evidence::location(step, facts)).to_owned(),
         reason: facts.drop_reasons.get(&drop.reason).cloned().unwrap_or_default(),
-        rule: rule.join(" "),
+        rule: diagnosis
+            .blame
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
     })
 }

@@ -10,7 +10,7 @@ use super::{
     theme::Outcome,
 };
 use crate::{
-    diagnose::{Dataplane, cause::Cause},
+    diagnose::{Dataplane, cause::Cause, is_failure},
     flow::fate::Fate,
 };
 
@@ -93,7 +93,7 @@ impl Row {
     /// Did the connection fail, was it delayed, or did it reach the wrong place?
     #[must_use]
     pub fn is_failure(&self) -> bool {
-        self.fate.is_bad()
+        is_failure(self.fate, self.cause)
     }
 
     /// The fate, and whether the flow is a failure.

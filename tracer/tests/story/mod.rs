@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use tracer::{
     decode::event::{DeviceName, Event, Outer, Payload},
-    diagnose::{self, Diagnosis},
+    diagnose::{self, Diagnosis, evidence::Key},
     facts::Facts,
     flow::{engine::Engine, fate::Fate, model::Flow},
 };
@@ -20,6 +20,8 @@ use tracer_common::{
 
 pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const PATIENCE: u64 = 3_000 * MS;
+/// What nf_tables returns since 6.7: `NF_STOLEN`, with EPERM above it.
+pub(crate) const NF_DROP_REASON: i32 = 1 << 16 | NF_STOLEN;
 pub(crate) const NODE: u32 = 1;
 pub(crate) const POD: u32 = 2;
 const OLD_ENTRY: u64 = 0xffff_8880_0000_1000;
@@ -280,6 +282,13 @@ impl Story {
         self.dropped_by(at, Hook::NftDoChain, Payload::Chain(chain));
     }
 
+    /// A base chain of nf_tables drops the SYN and frees it itself.
+    pub(crate) fn dropped_with_reason(&mut self, at: u64) {
+        let chain = Payload::Chain(record::Chain::default());
+        self.returns(at, Hook::NftDoChain, NF_DROP_REASON, chain);
+        self.discarded(at + 1);
+    }
+
     /// Netfilter drops the SYN because of what this hook shows.
     pub(crate) fn dropped_by(&mut self, at: u64, hook: Hook, payload: Payload) {
         self.returns(at, hook, NF_DROP, payload);
@@ -409,9 +418,14 @@ impl Story {
     }
 }
 
-pub(crate) fn has(diagnosis: &Diagnosis, what: &str, value: &str) -> bool {
+/// Is there evidence with this key, by its name, whose value contains this text?
+pub(crate) fn has(diagnosis: &Diagnosis, key: &str, value: &str) -> bool {
+    let mut keys = Key::ALL.iter();
+    let key = *keys
+        .find(|known| known.name() == key)
+        .unwrap_or_else(|| panic!("no key {key}"));
     diagnosis
         .evidence
         .iter()
-        .any(|fact| fact.what.contains(what) && fact.value.contains(value))
+        .any(|fact| fact.key == key && fact.value.contains(value))
 }

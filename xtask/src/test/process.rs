@@ -1,6 +1,5 @@
 //! Runs programs, with their output in a log.
 
-use std::env;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -34,8 +33,7 @@ pub(super) fn run_logged(command: &mut Command, logs: &Path, title: &str) -> Res
 
 /// Another command of this program.
 pub(super) fn xtask(arguments: &[&str]) -> Result<Command> {
-    let program = env::current_exe().context("cannot find the path of this program")?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(workspace::program()?);
     command.args(arguments);
     Ok(command)
 }

@@ -1,6 +1,5 @@
 //! Tests tracer's screen in a guest as a user sees it: `cargo xtask lab --tui` in tmux.
 
-use std::env;
 use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,6 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 use tracer_lab::scenario::KernelName;
+
+use crate::workspace;
 
 /// How long a text may take to appear: the guest boots and attaches hooks while other guests run.
 const TIMEOUT: Duration = Duration::from_mins(4);
@@ -17,7 +18,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Goes from the overview to the path of a failed flow, then quits.
 pub(super) fn run(kernel: &KernelName) -> Result<()> {
-    let xtask = env::current_exe().context("cannot find the path of this program")?;
+    let xtask = workspace::program()?;
     let terminal = Terminal::open(&format!(
         "{} lab --tui --kernel {kernel} --scenario reuse-after-rst; echo exit status $?; sleep 600",
         xtask.display()

@@ -49,14 +49,18 @@ pub(super) struct Step {
 
 impl Step {
     /// Runs it and prints its result, with its output if it fails.
-    pub(super) fn run(&self, cache: &Cache, priority: Priority) -> Result<Report> {
+    pub(super) fn run(&self, cache: &Cache, priority: Priority) -> Report {
         let began = Instant::now();
         eprintln!("    Test  {} ...", self.title);
-        let (tally, output) = self.act(cache, priority)?;
+        let (tally, output) = self.act(cache, priority);
         let passed = tally.failed() == 0;
         if !passed {
             let lines: Vec<&str> = output.lines().collect();
-            println!("{}", lines[lines.len().saturating_sub(MAX_LINES)..].join("\n"));
+            let hidden = lines.len().saturating_sub(MAX_LINES);
+            if hidden > 0 {
+                println!("... {hidden} lines before these ...");
+            }
+            println!("{}", lines[hidden..].join("\n"));
         }
         let took = began.elapsed();
         print_result(self.title, passed, took.as_secs_f64());
@@ -66,24 +70,27 @@ impl Step {
         };
         let mut timing = Timing::default();
         timing.add(self.title, took, share);
-        Ok(Report { tally, timing })
+        Report { tally, timing }
     }
 
-    fn act(&self, cache: &Cache, priority: Priority) -> Result<(Tally, String)> {
+    fn act(&self, cache: &Cache, priority: Priority) -> (Tally, String) {
         let (command, count) = match self.action {
             Action::Program(command) => (command(cache), None),
             Action::Counted(command, count) => (command(cache), Some(count)),
             Action::Function(find) => {
                 let findings = find().unwrap_or_else(|error| vec![format!("{error:#}")]);
-                return Ok((Tally::of(self.title, findings.is_empty()), findings.join("\n")));
+                return (Tally::of(self.title, findings.is_empty()), findings.join("\n"));
             }
         };
         let command = match command {
             Ok(command) => command,
-            Err(error) => return Ok((Tally::of(self.title, false), format!("{error:#}"))),
+            Err(error) => return (Tally::of(self.title, false), format!("{error:#}")),
         };
         let mut command = priority.apply(command);
-        let (succeeded, output) = run_logged(&mut command, &cache.root().join("logs"), self.title)?;
+        let (succeeded, output) = match run_logged(&mut command, &cache.root().join("logs"), self.title) {
+            Ok(done) => done,
+            Err(error) => return (Tally::of(self.title, false), format!("{error:#}")),
+        };
         let mut tally = count.map_or_else(Tally::default, |count| count(&output));
         // A program that fails without a failed check did not get that far: it did not compile, for example.
         if !succeeded && tally.failed() == 0 {
@@ -91,7 +98,7 @@ impl Step {
         } else if count.is_none() {
             tally.count(self.title, succeeded);
         }
-        Ok((tally, output))
+        (tally, output)
     }
 }
 
@@ -113,7 +120,7 @@ mod tests {
             action,
         };
         let cache = Cache::open().unwrap();
-        step.run(&cache, Priority::Normal).unwrap().tally
+        step.run(&cache, Priority::Normal).tally
     }
 
     #[test]
@@ -133,6 +140,8 @@ mod tests {
         let nothing = |_: &str| Tally::default();
         let failed = |_: &Cache| Ok(Command::new("false"));
         assert_eq!(run(Action::Counted(failed, nothing)).failures, ["a step"]);
+        let missing = |_: &Cache| Ok(Command::new("/no/such/program"));
+        assert_eq!(run(Action::Program(missing)).failures, ["a step"]);
     }
 
     #[test]

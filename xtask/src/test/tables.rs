@@ -1,10 +1,9 @@
 //! The test that DuckDB and pandas read what `tracer export --to parquet` writes.
 
-use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tracer_lab::packages::Cache;
 
 use super::python;
@@ -25,7 +24,7 @@ pub(super) fn command(cache: &Cache) -> Result<Command> {
 
 /// The tracer that the unit tests built, beside this program.
 fn tracer() -> Result<PathBuf> {
-    let xtask = env::current_exe().context("cannot find the path of this program")?;
+    let xtask = workspace::program()?;
     let tracer = xtask.with_file_name("tracer");
     ensure!(
         tracer.exists(),

@@ -41,7 +41,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<()> {
         }
         for evidence in &expected.evidence {
             ensure!(
-                evidence.what.is_some() || evidence.value.is_some(),
+                evidence.key.is_some() || evidence.value.is_some(),
                 "{attempt}: empty evidence"
             );
         }

@@ -9,32 +9,34 @@ use super::decision::Decision;
 use crate::{
     diagnose::{
         case::{Case, Proof, Situation},
-        catalogue::Row,
         cause::Cause,
-        evidence::{self, Evidence},
+        evidence::{self, Evidence, Key},
+        row::{Absence, Group, Row},
     },
     flow::model::real_server,
 };
 
 pub(super) const AFFINITY_STALE: Row = Row {
     cause: Cause::IpvsAffinityStale,
-    says: "Session affinity pins the client to a real server that is draining.",
+    group: Group::IpvsReuse,
+    summary: "Session affinity pins the client to a real server that is draining.",
     proof: "ip_vs_schedule returned a new entry for a real server of weight 0, which no scheduler chooses, and the service \
-            is persistent; or ip_vs_nat_xmit used an old entry in TIME_WAIT or CLOSE of such a server, which is left \
-            in place only because a persistence template controls it; and no answer came of that SYN in time.",
+            is persistent; or ip_vs_nat_xmit used an old entry in TIME_WAIT or CLOSE for such a server, which IPVS keeps \
+            only because a persistence template controls it; and the SYN was not answered in time.",
     advice: Some(
-        "Set net.ipv4.vs.expire_quiescent_template=1, as kube-proxy does: then a draining real server loses its templates. \
-         Until then the client is sent there until the template times out, which each connection of it puts off \
-         (`ipvsadm -Lnc` shows it with client port 0).",
+        "Set net.ipv4.vs.expire_quiescent_template=1, as kube-proxy does: a draining real server then loses its templates. \
+         Until then the client is sent there until the template times out, and every connection it makes restarts that \
+         timeout (`ipvsadm -Lnc` lists the template with client port 0).",
     ),
-    occurs: "IPVS with session affinity and expire_quiescent_template=0, on every kernel. That an entry is controlled by a \
-             template is read on kernels with BTF for modules (5.11 and later); before, /proc/net/ip_vs tells that \
-             the service is persistent.",
+    scope: "IPVS with session affinity and expire_quiescent_template=0, on every kernel. Whether a template controls an \
+            entry is read on kernels with BTF for modules (5.11 and later); on older ones, /proc/net/ip_vs shows that the \
+            service is persistent.",
     hooks: &[
         &[Hook::IpvsSchedule, Hook::IpvsLookup],
         &[Hook::IpvsNatXmit, Hook::IpvsNatXmit6],
     ],
-    find: stale,
+    absence: Absence::Nothing,
+    detect: stale,
 };
 
 const QUIESCENT: &str = "net.ipv4.vs.expire_quiescent_template";
@@ -50,86 +52,90 @@ fn stale(case: &Case<'_>) -> Option<Proof> {
     let conn = pinned.conn;
     let server = real_server(conn).map_or_else(|| "a real server".to_owned(), |server| server.to_string());
     let mut evidence = vec![
-        Evidence::seen("real server of the entry", server.clone(), pinned.hook),
-        Evidence::seen("its weight", conn.weight.to_string(), pinned.hook),
-        Evidence::seen("entry", pinned.how, pinned.hook),
+        Evidence::seen(Key::EntryServer, server.clone(), pinned.hook),
+        Evidence::seen(Key::EntryWeight, conn.weight.to_string(), pinned.hook),
+        Evidence::seen(Key::IpvsEntry, pinned.origin, pinned.hook),
     ];
-    if controlled(conn) {
+    if is_controlled(conn) {
         evidence.push(Evidence::seen(
-            "session affinity",
-            "the entry is controlled by a persistence template",
+            Key::Affinity,
+            "a persistence template controls the entry",
             pinned.hook,
         ));
     }
     if let Some(seconds) = seconds {
         evidence.push(Evidence::read(
-            "session affinity of the service",
+            Key::AffinityTimeout,
             format!("{seconds} s"),
             "/proc/net/ip_vs",
         ));
     }
     if let Some(value) = case.netns().and_then(|netns| netns.sysctls.number(QUIESCENT)) {
         evidence.push(Evidence::read(
-            QUIESCENT,
+            Key::IpvsExpireQuiescent,
             value.to_string(),
             "/proc/sys/net/ipv4/vs",
         ));
     }
     if last.expired.is_some() {
         evidence.push(Evidence::seen(
-            "the SYN that was sent again",
-            "was discarded with that entry, which IPVS expired; the next one gets such an entry again",
+            Key::RetransmittedSyn,
+            "dropped when IPVS expired that entry; the next SYN gets such an entry again",
             Hook::IpvsExpireNow,
         ));
     }
     evidence.extend(evidence::reset(flow, attempt));
-    Some(Proof {
-        explanation: format!(
-            "Session affinity keeps this client at {server} although that real server is draining (weight 0): IPVS sent \
-             the SYN there, and it was not answered in time."
+    Some(Proof::new(
+        format!(
+            "Session affinity keeps this client at {server}, which is draining (weight 0). IPVS sent the SYN there, and it \
+             was not answered in time."
         ),
         evidence,
-    })
+    ))
 }
 
-/// The entry that holds the client at a draining server.
+/// The entry that keeps the client at a draining server.
 struct Pinned<'a> {
     conn: &'a IpvsConn,
-    how: &'static str,
+    /// Where the entry comes from.
+    origin: &'static str,
     hook: Hook,
 }
 
 impl<'a> Pinned<'a> {
+    const NEW: &'static str = "new, created for this connection";
+    const OLD: &'static str = "that of the previous connection from this port";
+
     fn of(case: &Case<'a>, last: &Decision<'a>, persistent: bool) -> Option<Self> {
-        // The flow's own first SYN made the entry that its retransmissions meet.
-        let made = (0..=case.attempt).find_map(|index| {
+        // The flow's own first SYN created the entry that its retransmissions meet.
+        let created = (0..=case.attempt).find_map(|index| {
             let new = Decision::of(case.flow, index).scheduled?;
-            (new.conn != 0 && drains(new) && (controlled(new) || persistent)).then_some(new)
+            (new.conn != 0 && is_draining(new) && (is_controlled(new) || persistent)).then_some(new)
         });
-        let is_made = |conn: &&IpvsConn| made.is_some_and(|made| made.conn == conn.conn);
+        let is_created = |conn: &&IpvsConn| created.is_some_and(|created| created.conn == conn.conn);
         match case.situation {
             Situation::Silent | Situation::Refused | Situation::Late => {
                 let used = last.sent_with?;
-                if let Some(conn) = made.filter(|_| is_made(&used)) {
+                if let Some(conn) = created.filter(|_| is_created(&used)) {
                     return Some(Self {
                         conn,
-                        how: "a new one, made for this connection",
+                        origin: Self::NEW,
                         hook: Hook::IpvsSchedule,
                     });
                 }
                 let old = last.reused()?;
-                (controlled(old) && drains(old) && only_affinity_keeps(old)).then_some(Self {
+                (is_controlled(old) && is_draining(old) && is_kept_by_affinity(old)).then_some(Self {
                     conn: old,
-                    how: "that of the last connection from this port",
+                    origin: Self::OLD,
                     hook: Hook::IpvsLookup,
                 })
             }
-            // With expire_nodest_conn a SYN that is sent again pays for the server that drains.
+            // With expire_nodest_conn a retransmitted SYN is dropped for the draining server.
             Situation::Dropped => {
-                let expired = last.expired.filter(|_| last.said_drop()).filter(is_made)?;
+                let expired = last.expired.filter(|_| last.is_drop()).filter(is_created)?;
                 Some(Self {
-                    conn: made.filter(|made| made.conn == expired.conn)?,
-                    how: "a new one, made for this connection",
+                    conn: created.filter(|created| created.conn == expired.conn)?,
+                    origin: Self::NEW,
                     hook: Hook::IpvsSchedule,
                 })
             }
@@ -137,17 +143,17 @@ impl<'a> Pinned<'a> {
     }
 }
 
-fn controlled(conn: &IpvsConn) -> bool {
+fn is_controlled(conn: &IpvsConn) -> bool {
     conn.have & ipvs_conn::CONTROLLED != 0
 }
 
-fn drains(conn: &IpvsConn) -> bool {
+fn is_draining(conn: &IpvsConn) -> bool {
     conn.have & ipvs_conn::WEIGHT != 0 && conn.weight == 0
 }
 
-/// `is_new_conn_expected()` (`net/netfilter/ipvs/ip_vs_core.c`): would the entry be scheduled anew if no template
-/// controlled it?
-fn only_affinity_keeps(old: &IpvsConn) -> bool {
+/// `is_new_conn_expected()` (`net/netfilter/ipvs/ip_vs_core.c`): would IPVS reschedule the entry if no template controlled
+/// it?
+fn is_kept_by_affinity(old: &IpvsConn) -> bool {
     old.have & ipvs_conn::STATE != 0
         && matches!(old.state, ipvs_conn::TIME_WAIT | ipvs_conn::CLOSE)
         && old.have & ipvs_conn::REUSE_MODE != 0

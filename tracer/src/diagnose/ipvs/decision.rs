@@ -1,58 +1,59 @@
-//! What IPVS decided about one SYN.
+//! Payload IPVS decided about one SYN.
 //!
-//! `ip_vs_in` (`net/netfilter/ipvs/ip_vs_core.c`, 3.10 to 7.3) looks the connection up, may expire an old entry, may
-//! schedule a new one, and transmits. Which of these happened, in which order, and what it returned tell the cause.
+//! `ip_vs_in` (`net/netfilter/ipvs/ip_vs_core.c`, 3.10 to 7.3) looks up the connection, may expire an old entry, may
+//! schedule a new one, and transmits. Which of these happened, in which order, and what it returned identify the cause.
 
 use tracer_common::{
     hook::Hook,
     record::{IpvsConn, IpvsDests, IpvsLimits, IpvsService},
+    uapi::verdict,
 };
 
 use crate::{
     decode::event::Payload,
-    diagnose::evidence::Evidence,
+    diagnose::evidence::{Evidence, Key},
     flow::model::{Flow, Step},
 };
 
-const NF_DROP: i32 = 0;
-const NF_VERDICT_MASK: i32 = 0xff;
+/// Where netfilter hands a SYN to IPVS.
+pub(super) const REQUEST: &[Hook] = &[Hook::IpvsIn, Hook::IpvsRemoteRequest, Hook::IpvsLocalRequest];
 
-/// What IPVS did with one SYN.
+/// Payload IPVS did with one SYN.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Decision<'flow> {
+pub(in crate::diagnose) struct Decision<'flow> {
     /// The hook function itself.
-    pub(crate) asked: Option<&'flow Step>,
+    pub(in crate::diagnose) request: Option<&'flow Step>,
     /// The entry that the lookup found; `None` if it found none or was not seen.
-    pub(crate) found: Option<&'flow IpvsConn>,
-    pub(crate) looked_up: bool,
-    /// The entry that was expired on the spot.
-    pub(crate) expired: Option<&'flow IpvsConn>,
+    pub(in crate::diagnose) found: Option<&'flow IpvsConn>,
+    pub(in crate::diagnose) looked_up: bool,
+    /// The entry that was expired at once.
+    pub(in crate::diagnose) expired: Option<&'flow IpvsConn>,
     /// A new connection was about to be scheduled; what `tcp_conn_schedule` returned.
-    pub(crate) scheduling: Option<i32>,
-    /// The service that was scheduled for.
-    pub(crate) service: Option<&'flow IpvsService>,
-    /// The entry that scheduling made; one without address if it made none.
-    pub(crate) scheduled: Option<&'flow IpvsConn>,
+    pub(in crate::diagnose) scheduling: Option<i32>,
+    /// The service for which a connection was scheduled.
+    pub(in crate::diagnose) service: Option<&'flow IpvsService>,
+    /// The entry that scheduling created; one with address 0 if it created none.
+    pub(in crate::diagnose) scheduled: Option<&'flow IpvsConn>,
     /// The scheduler found no real server.
-    pub(crate) left: Option<&'flow IpvsService>,
-    /// The real servers that there were then.
-    pub(crate) dests: Option<&'flow IpvsDests>,
-    /// What limits new connections, when no entry was made.
-    pub(crate) limits: Option<&'flow IpvsLimits>,
-    /// The entry that was transmitted with.
-    pub(crate) sent_with: Option<&'flow IpvsConn>,
-    /// The function that did.
-    pub(crate) sent_by: Option<Hook>,
+    pub(in crate::diagnose) left: Option<&'flow IpvsService>,
+    /// The real servers of that service at that moment.
+    pub(in crate::diagnose) dests: Option<&'flow IpvsDests>,
+    /// The limits on new connections, where no entry was created.
+    pub(in crate::diagnose) limits: Option<&'flow IpvsLimits>,
+    /// The entry with which the SYN was sent.
+    pub(in crate::diagnose) sent_with: Option<&'flow IpvsConn>,
+    /// The function that sent it.
+    pub(in crate::diagnose) sent_by: Option<Hook>,
 }
 
 impl<'flow> Decision<'flow> {
     /// Collects what was seen of one SYN.
-    pub(crate) fn of(flow: &'flow Flow, attempt: usize) -> Self {
+    pub(in crate::diagnose) fn of(flow: &'flow Flow, attempt: usize) -> Self {
         let mut out = Self::default();
         for step in flow.steps_of(attempt) {
             match (step.event.hook, &step.event.payload) {
                 (hook, Payload::Packet | Payload::Route(_)) if hook.is_ipvs_request() => {
-                    out.asked = Some(step)
+                    out.request = Some(step);
                 }
                 (Hook::IpvsLookup, Payload::IpvsConn(conn)) => {
                     out.looked_up = true;
@@ -78,40 +79,40 @@ impl<'flow> Decision<'flow> {
         out
     }
 
-    /// Did the hook function return that the packet is to be dropped?
-    pub(crate) fn said_drop(&self) -> bool {
-        self.verdict()
-            .is_some_and(|verdict| verdict & NF_VERDICT_MASK == NF_DROP)
+    /// Did the hook function return a verdict that drops the packet?
+    pub(in crate::diagnose) fn is_drop(&self) -> bool {
+        self.verdict().is_some_and(verdict::is_drop)
     }
 
-    pub(crate) fn verdict(&self) -> Option<i32> {
-        self.asked.and_then(|step| step.verdict)
+    pub(in crate::diagnose) fn verdict(&self) -> Option<i32> {
+        self.request.and_then(|step| step.verdict)
     }
 
-    /// Did IPVS drop the SYN because `tcp_conn_schedule` (`net/netfilter/ipvs/ip_vs_proto_tcp.c`, 4.4 to 7.3) said so, for
-    /// another reason than that the scheduler found nothing?
-    pub(crate) fn scheduling_dropped(&self) -> bool {
-        self.said_drop() && self.scheduling == Some(0) && self.left.is_none()
+    /// Did IPVS drop the SYN because `tcp_conn_schedule` (`net/netfilter/ipvs/ip_vs_proto_tcp.c`, 4.4 to 7.3) told it to,
+    /// for another reason than that the scheduler found no real server?
+    pub(in crate::diagnose) fn scheduling_dropped(&self) -> bool {
+        self.is_drop() && self.scheduling == Some(0) && self.left.is_none()
     }
 
-    /// Was the SYN sent with an entry that an older connection left behind?
-    pub(crate) fn reused(&self) -> Option<&'flow IpvsConn> {
+    /// The entry of an older connection with which the SYN was sent.
+    pub(in crate::diagnose) fn reused(&self) -> Option<&'flow IpvsConn> {
         let found = self.found?;
         let sent = self.sent_with?;
         (found.conn == sent.conn && self.scheduling.is_none() && self.expired.is_none()).then_some(found)
     }
 
-    pub(crate) fn evidence_of_verdict(&self) -> Option<Evidence> {
-        let step = self.asked?;
+    pub(in crate::diagnose) fn evidence_of_verdict(&self) -> Option<Evidence> {
+        let step = self.request?;
         let verdict = step.verdict?;
-        let name = match verdict & NF_VERDICT_MASK {
-            0 => "NF_DROP",
-            1 => "NF_ACCEPT",
-            2 => "NF_STOLEN",
+        let name = match verdict & verdict::NF_VERDICT_MASK {
+            verdict::NF_DROP => "NF_DROP",
+            verdict::NF_ACCEPT => "NF_ACCEPT",
+            _ if verdict::is_drop_reason(verdict) => "NF_DROP_REASON",
+            verdict::NF_STOLEN => "NF_STOLEN",
             _ => "another verdict",
         };
         Some(Evidence::seen(
-            "verdict of IPVS on the SYN",
+            Key::IpvsVerdict,
             format!("{name} ({verdict})"),
             step.event.hook,
         ))

@@ -1,60 +1,63 @@
-//! IPVS drops a SYN before it has a connection entry: to protect itself, or for lack of one.
+//! IPVS drops a SYN before it has a connection entry: to protect itself, or because it cannot create one.
 
 use tracer_common::{
     hook::Hook,
     record::{IpvsLimits, ipvs_limits},
 };
 
-use super::decision::Decision;
+use super::decision::{Decision, REQUEST};
 use crate::diagnose::{
     case::{Case, Proof, Situation},
-    catalogue::{ASKED, Row},
     cause::Cause,
-    evidence::Evidence,
+    evidence::{Evidence, Key},
+    row::{Absence, Group, Row},
 };
 
 pub(super) const DEFENSE_DROP: Row = Row {
     cause: Cause::IpvsDefenseDrop,
-    says: "IPVS protects itself against overload: it drops one of so many new connections (drop_packet).",
-    proof: "tcp_conn_schedule returned 0 without calling ip_vs_schedule or ip_vs_leave, and IPVS returned NF_DROP: of a \
-            whole SYN to a service, only ip_vs_todrop makes it do so. Where it can be read, drop_rate is above 0.",
+    group: Group::IpvsServers,
+    summary: "The overload protection of IPVS (drop_packet) dropped the SYN.",
+    proof: "tcp_conn_schedule returned 0 without calling ip_vs_schedule or ip_vs_leave, and IPVS returned NF_DROP: for a \
+            complete SYN to a service, only ip_vs_todrop makes it do so. Where drop_rate is readable, it is above 0.",
     advice: Some(
-        "Set net.ipv4.vs.drop_packet=0, or give the node memory: with drop_packet 1 and 2 IPVS begins to drop when free \
-         memory falls below net.ipv4.vs.amemthresh pages, with 3 it drops one of am_droprate all the time.",
+        "Set net.ipv4.vs.drop_packet=0, or give the node more memory: with drop_packet 1 and 2 IPVS starts to drop when \
+         free memory falls below net.ipv4.vs.amemthresh pages; with 3 it always drops one in am_droprate new connections.",
     ),
-    occurs: "IPVS, on every kernel. drop_rate is read on kernels with BTF for modules (5.11 and later); before, the \
-             setting of drop_packet is given. The drop_entry defence drops no SYN: it expires half-open entries, and \
-             a SYN that is sent again gets a new one.",
+    scope: "IPVS, on every kernel. drop_rate is read on kernels with BTF for modules (5.11 and later); on older ones, the \
+            value of drop_packet is given. The drop_entry defence drops no SYN: it expires half-open entries, and a \
+            retransmitted SYN gets a new one.",
     hooks: &[
-        ASKED,
+        REQUEST,
         &[Hook::IpvsTcpSchedule],
         &[Hook::IpvsSchedule],
         &[Hook::IpvsLeave],
     ],
-    find: defense,
+    absence: Absence::Nothing,
+    detect: defense,
 };
 
 pub(super) const CONN_ALLOC_FAILED: Row = Row {
     cause: Cause::IpvsConnAllocFailed,
-    says: "IPVS could not make a connection entry: no memory, or its limit conn_max is reached.",
+    group: Group::IpvsServers,
+    summary: "IPVS could not create a connection entry: out of memory, or at its limit conn_max.",
     proof: "ip_vs_schedule returned no entry, ip_vs_leave was not called, tcp_conn_schedule returned 0 and IPVS NF_DROP: \
             a real server was chosen, and ip_vs_conn_new failed.",
     advice: Some(
-        "If conn_max is reached, raise net.ipv4.vs.conn_max (0 lets no connection in) or find out who fills the table \
-         (`ipvsadm -Lnc`); else the node is out of memory: look at the kernel's log for ip_vs_conn_new and for page \
+        "If conn_max is reached, raise net.ipv4.vs.conn_max (0 allows no connection) or find out who fills the table \
+         (`ipvsadm -Lnc`). Otherwise the node is out of memory: look in the kernel log for ip_vs_conn_new and for page \
          allocation failures.",
     ),
-    occurs: "IPVS. A lack of memory on every kernel; conn_max exists since 7.2, and only there the lab can make it happen.",
+    scope: "IPVS. Out of memory on every kernel; conn_max exists since 7.2, and only there the lab can reproduce it.",
     hooks: &[
-        ASKED,
+        REQUEST,
         &[Hook::IpvsTcpSchedule],
         &[Hook::IpvsSchedule],
         &[Hook::IpvsLeave],
     ],
-    find: no_entry,
+    absence: Absence::Nothing,
+    detect: no_entry,
 };
 
-/// What `net.ipv4.vs.drop_packet` is set to, if that is known.
 const DROP_PACKET: &str = "net.ipv4.vs.drop_packet";
 
 fn defense(case: &Case<'_>) -> Option<Proof> {
@@ -69,26 +72,30 @@ fn defense(case: &Case<'_>) -> Option<Proof> {
     }
     let mut evidence = proof_by_calls(&decision, "ip_vs_schedule was not called");
     if let Some(rate) = rate {
-        let value = format!("one of {rate} new connections is dropped");
-        evidence.push(Evidence::seen("drop_rate of IPVS", value, Hook::IpvsTcpSchedule));
+        let value = format!("one in {rate} new connections is dropped");
+        evidence.push(Evidence::seen(Key::IpvsDropRate, value, Hook::IpvsTcpSchedule));
     }
     evidence.extend(
-        [DROP_PACKET, "net.ipv4.vs.am_droprate", "net.ipv4.vs.amemthresh"]
-            .into_iter()
-            .filter_map(|name| Some((name, setting(name)?)))
-            .map(|(name, value)| Evidence::read(name, value.to_string(), "/proc/sys/net/ipv4/vs")),
+        [
+            (Key::IpvsDropPacket, DROP_PACKET),
+            (Key::IpvsAmDroprate, "net.ipv4.vs.am_droprate"),
+            (Key::IpvsAmemthresh, "net.ipv4.vs.amemthresh"),
+        ]
+        .into_iter()
+        .filter_map(|(key, name)| Some((key, setting(name)?)))
+        .map(|(key, value)| Evidence::read(key, value.to_string(), "/proc/sys/net/ipv4/vs")),
     );
     let how_many = match rate {
         Some(1) => "every new connection".to_owned(),
-        Some(rate) => format!("one of {rate} new connections"),
+        Some(rate) => format!("one in {rate} new connections"),
         None => "some new connections".to_owned(),
     };
-    Some(Proof {
-        explanation: format!(
-            "The overload protection of IPVS discarded this SYN: at that time it dropped {how_many}."
+    Some(Proof::new(
+        format!(
+            "IPVS dropped this SYN to protect itself against overload: at that time it dropped {how_many}."
         ),
         evidence,
-    })
+    ))
 }
 
 fn no_entry(case: &Case<'_>) -> Option<Proof> {
@@ -102,47 +109,47 @@ fn no_entry(case: &Case<'_>) -> Option<Proof> {
         &decision,
         "ip_vs_schedule returned no entry, ip_vs_leave was not called",
     );
-    let count = read(decision.limits, ipvs_limits::CONN_COUNT).map(|limits| limits.conn_count);
-    let most = read(decision.limits, ipvs_limits::CONN_MAX).map(|limits| limits.conn_max);
-    if let Some(count) = count {
+    let entries = read(decision.limits, ipvs_limits::CONN_COUNT).map(|limits| limits.conn_count);
+    let limit = read(decision.limits, ipvs_limits::CONN_MAX).map(|limits| limits.conn_max);
+    if let Some(entries) = entries {
         evidence.push(Evidence::seen(
-            "connection entries of IPVS",
-            count.to_string(),
+            Key::IpvsConnCount,
+            entries.to_string(),
             Hook::IpvsTcpSchedule,
         ));
     }
-    if let Some(most) = most {
+    if let Some(limit) = limit {
         evidence.push(Evidence::seen(
-            "net.ipv4.vs.conn_max",
-            most.to_string(),
+            Key::IpvsConnMax,
+            limit.to_string(),
             Hook::IpvsTcpSchedule,
         ));
     }
-    let why = match (count, most) {
-        (Some(count), Some(most)) if count >= most => {
-            format!("it has {count} of them, and net.ipv4.vs.conn_max allows {most}")
+    let why = match (entries, limit) {
+        (Some(entries), Some(limit)) if entries >= limit => {
+            format!("its table is full (entries: {entries}, net.ipv4.vs.conn_max: {limit})")
         }
-        _ => "the kernel had no memory for it".to_owned(),
+        _ => "the kernel is out of memory".to_owned(),
     };
-    Some(Proof {
-        explanation: format!(
-            "IPVS chose a real server but could not make a connection entry, because {why}; it discarded the SYN."
+    Some(Proof::new(
+        format!(
+            "IPVS chose a real server but could not create a connection entry: {why}. It dropped the SYN."
         ),
         evidence,
-    })
+    ))
 }
 
-fn proof_by_calls(decision: &Decision<'_>, what: &str) -> Vec<Evidence> {
+fn proof_by_calls(decision: &Decision<'_>, calls: &str) -> Vec<Evidence> {
     let mut evidence = vec![Evidence::seen(
-        "scheduling",
-        format!("tcp_conn_schedule returned 0, {what}"),
+        Key::IpvsScheduling,
+        format!("tcp_conn_schedule returned 0, {calls}"),
         Hook::IpvsTcpSchedule,
     )];
     evidence.extend(decision.evidence_of_verdict());
     evidence
 }
 
-/// The limits, if that member of them was read.
-fn read(limits: Option<&IpvsLimits>, member: u32) -> Option<&IpvsLimits> {
-    limits.filter(|limits| limits.have & member != 0)
+/// The limits, if this field of them was read.
+fn read(limits: Option<&IpvsLimits>, field: u32) -> Option<&IpvsLimits> {
+    limits.filter(|limits| limits.have & field != 0)
 }

@@ -1,18 +1,18 @@
-//! What IPVS did with a SYN: one file for each part of it that can end a SYN's way.
+//! Payload IPVS did with a SYN: one file for each part of it that can end the SYN's path.
 
 mod affinity;
-pub(crate) mod decision;
+pub(super) mod decision;
 mod limits;
 mod reuse;
 pub(super) mod servers;
 mod service;
 mod transmit;
 
-use super::catalogue::Row;
+use super::row::Row;
 
-/// The rows of this subject. An old entry is met before a service is looked for.
+/// The rows of this subject. IPVS finds an old entry before it looks for a service.
 pub(super) const ROWS: &[Row] = &[
-    // An entry that affinity made is expired like others, but the next one is like it.
+    // An entry of a persistence template expires like others, but the next one is like it.
     affinity::AFFINITY_STALE,
     reuse::NODEST_EXPIRED,
     reuse::REUSE_DROPPED,

@@ -1,4 +1,4 @@
-//! A service that has real servers, but none that takes another connection.
+//! A service whose real servers accept no more connections.
 
 use std::net::SocketAddr;
 
@@ -9,37 +9,40 @@ use tracer_common::{
 
 use crate::diagnose::{
     case::{Case, Proof, Situation},
-    catalogue::Row,
     cause::Cause,
-    evidence::{self, Evidence},
+    evidence::{self, Evidence, Key},
+    row::{Absence, Group, Row},
+    words::count,
 };
 
 pub(super) const DEST_OVERLOADED: Row = Row {
     cause: Cause::IpvsDestOverloaded,
-    says: "Every real server of the virtual service is over its connection threshold.",
-    proof: "ip_vs_leave was reached because the scheduler found nothing; the service's list of real servers was read \
-            whole at that moment, some have weight, and every one of those is marked as overloaded.",
+    group: Group::IpvsServers,
+    summary: "Every real server of the virtual service is over its connection threshold.",
+    proof: "ip_vs_leave was reached because the scheduler found no real server; the complete list of real servers was read at \
+            that moment, some have weight, and every one of those is marked as overloaded.",
     advice: Some(
-        "Raise the thresholds (`ipvsadm -e … -x`, `-y`), add endpoints, or find out why connections pile up: with \
-         `ipvsadm -Ln --thresholds` and `ipvsadm -Lnc`. kube-proxy sets no thresholds, so somebody else has.",
+        "Raise the thresholds (`ipvsadm -e … -x`, `-y`), add endpoints, or find out why connections pile up, with \
+         `ipvsadm -Ln --thresholds` and `ipvsadm -Lnc`. kube-proxy sets no thresholds: something else did.",
     ),
-    occurs: "IPVS with thresholds, on every kernel. Before 5.11, without BTF for modules, the thresholds themselves cannot \
-             be read; the marks can.",
+    scope: "IPVS with thresholds, on every kernel. Before 5.11, without BTF for modules, the thresholds are not readable; the \
+            overload marks are.",
     hooks: &[&[Hook::IpvsLeave]],
-    find: overloaded,
+    absence: Absence::Nothing,
+    detect: overloaded,
 };
 
-/// All real servers of the service as the kernel had them when its scheduler found none, if they could be read.
+/// All real servers of the service at the moment when its scheduler found none, if they could be read.
 ///
-/// Where the kernel does not describe its structs, the list is where it always was (4.1 to 6.18) if what was found
-/// there are the very servers that the kernel prints for this service.
+/// Where the kernel has no BTF for its structs, the list is trusted at its usual offset (4.1 to 6.18) only if what was found
+/// there are exactly the servers that the kernel prints for this service.
 pub(in crate::diagnose) fn known<'a>(case: &Case<'a>) -> Option<&'a IpvsDests> {
     let decision = case.decision();
     let (service, dests) = (decision.left?, decision.dests?);
     if dests.complete == 0 {
         return None;
     }
-    let is_right = if service.num_dests == u32::MAX {
+    let is_trusted = if service.num_dests == u32::MAX {
         let table = case.netns()?.service(case.flow.node())?;
         let printed = |address: SocketAddr| table.real_servers.iter().any(|server| server.address == address);
         u32::try_from(table.real_servers.len()) == Ok(dests.counted)
@@ -47,18 +50,21 @@ pub(in crate::diagnose) fn known<'a>(case: &Case<'a>) -> Option<&'a IpvsDests> {
     } else {
         service.num_dests == dests.counted
     };
-    is_right.then_some(dests)
+    is_trusted.then_some(dests)
 }
 
 /// The real servers one by one.
 pub(super) fn evidence(dests: &IpvsDests) -> impl Iterator<Item = Evidence> {
     listed(dests).map(|dest| {
-        let mut parts = Vec::new();
+        let mut parts = vec![address(dest).to_string()];
+        if dest.have & ipvs_dest::FLAGS != 0 && dest.flags & ipvs_dest::OVERLOAD != 0 {
+            parts.push("overloaded".to_owned());
+        }
         if dest.have & ipvs_dest::WEIGHT != 0 {
             parts.push(format!("weight {}", dest.weight));
         }
         if dest.have & ipvs_dest::CONNS != 0 {
-            parts.push(format!("{} connections", dest.conns));
+            parts.push(count(dest.conns, "connection"));
         }
         if dest.have & ipvs_dest::UPPER != 0 {
             parts.push(match dest.upper {
@@ -66,14 +72,7 @@ pub(super) fn evidence(dests: &IpvsDests) -> impl Iterator<Item = Evidence> {
                 upper => format!("upper threshold {upper}"),
             });
         }
-        if dest.have & ipvs_dest::FLAGS != 0 && dest.flags & ipvs_dest::OVERLOAD != 0 {
-            parts.push("overloaded".to_owned());
-        }
-        Evidence::seen(
-            format!("real server {}", address(dest)),
-            parts.join(", "),
-            Hook::IpvsLeave,
-        )
+        Evidence::seen(Key::RealServer, parts.join(", "), Hook::IpvsLeave)
     })
 }
 
@@ -95,21 +94,21 @@ fn overloaded(case: &Case<'_>) -> Option<Proof> {
     }
     let node = case.flow.node();
     let which = match dests.with_weight {
-        1 => format!("The only real server of the IPVS service {node} that has weight is"),
-        several => format!("All {several} real servers of the IPVS service {node} that have weight are"),
+        1 => format!("The only real server of the IPVS service {node} with weight above 0 is"),
+        several => format!("All {several} real servers of the IPVS service {node} with weight above 0 are"),
     };
-    Some(Proof {
-        explanation: format!(
-            "{which} over the connection threshold, so there is nowhere to send the SYN to."
+    Some(Proof::new(
+        format!(
+            "{which} over the connection threshold, so IPVS {} the SYN.",
+            case.refused_or_dropped()
         ),
-        evidence: evidence(dests)
+        evidence(dests)
             .chain([Evidence::seen(
-                "the scheduler found no real server",
-                "ip_vs_leave was reached",
+                Key::IpvsSchedulerResult,
+                "no real server: ip_vs_leave was reached",
                 Hook::IpvsLeave,
             )])
             .chain(case.decision().evidence_of_verdict())
-            .chain(evidence::icmp(case.flow))
-            .collect(),
-    })
+            .chain(evidence::icmp(case.flow)),
+    ))
 }

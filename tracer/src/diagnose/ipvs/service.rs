@@ -1,43 +1,48 @@
-//! A SYN for which IPVS has no service, or whose service has nowhere to send it to.
+//! A SYN for which IPVS has no service, or whose service has no usable real server.
 
 use tracer_common::hook::Hook;
 
-use super::servers;
+use super::{decision::REQUEST, servers};
 use crate::diagnose::{
     case::{Case, Proof, Situation},
-    catalogue::{ASKED, Row},
     cause::Cause,
-    evidence::{self, Evidence},
+    evidence::{self, Evidence, Key},
+    row::{Absence, Group, Row},
+    words::count,
 };
 
 const PROC_IP_VS: &str = "/proc/net/ip_vs";
 
 pub(super) const NO_SERVICE: Row = Row {
     cause: Cause::IpvsNoService,
-    says: "IPVS has no virtual service for this address and port in this network namespace.",
-    proof: "IPVS looked the connection up, found none, went on without scheduling (tcp_conn_schedule returned 1), let \
-            the SYN pass, and the node's own TCP answered with RST.",
+    group: Group::IpvsServers,
+    summary: "IPVS has no virtual service for this address and port in this network namespace.",
+    proof: "IPVS looked up the connection, found none, went on without scheduling (tcp_conn_schedule returned 1), accepted \
+            the SYN, and the node's own TCP answered with RST.",
     advice: Some(
-        "kube-proxy has made no virtual service for this address and port here: look at its log, at \
-         --nodeport-addresses, and at `ipvsadm -Ln` in this network namespace.",
+        "kube-proxy created no virtual service for this address and port: check its log, --nodeport-addresses, and \
+         `ipvsadm -Ln` in this network namespace.",
     ),
-    occurs: "IPVS, on every kernel, in a network namespace that has another service; without any, IPVS is not asked.",
-    hooks: &[ASKED, &[Hook::IpvsTcpSchedule], &[Hook::TcpSendReset]],
-    find: no_service,
+    scope: "IPVS, on every kernel, in a network namespace with another service; without any, IPVS sees no packets.",
+    hooks: &[REQUEST, &[Hook::IpvsTcpSchedule], &[Hook::TcpSendReset]],
+    absence: Absence::Nothing,
+    detect: no_service,
 };
 
 pub(super) const NO_DESTINATION: Row = Row {
     cause: Cause::IpvsNoDestination,
-    says: "The virtual service has no real server, or none with weight.",
-    proof: "ip_vs_leave was reached because the scheduler found nothing, and the service has no real server or all of \
+    group: Group::IpvsServers,
+    summary: "The virtual service has no real server, or only draining ones (weight 0).",
+    proof: "ip_vs_leave was reached because the scheduler found no real server, and the service has none or only ones of \
             weight 0.",
     advice: Some(
-        "The service has no usable endpoint on this node: look at its endpoints and their readiness, and at \
+        "The service has no usable endpoint on this node: check its endpoints and their readiness, and \
          externalTrafficPolicy: Local.",
     ),
-    occurs: "IPVS, on every kernel.",
+    scope: "IPVS, on every kernel.",
     hooks: &[&[Hook::IpvsLeave]],
-    find: no_destination,
+    absence: Absence::Nothing,
+    detect: no_destination,
 };
 
 fn no_destination(case: &Case<'_>) -> Option<Proof> {
@@ -46,49 +51,67 @@ fn no_destination(case: &Case<'_>) -> Option<Proof> {
     }
     let (flow, decision) = (case.flow, case.decision());
     let service = decision.left?;
-    let (value, source) = nothing_fit(case, service.num_dests)?;
-    let mut evidence = vec![match source {
-        None => Evidence::seen("virtual service", value.clone(), Hook::IpvsLeave),
-        Some(file) => Evidence::read("virtual service", value.clone(), file),
+    let Servers { draining, file } = Servers::of(case, service.num_dests)?;
+    let value = match draining {
+        0 => "no real server".to_owned(),
+        draining => format!("{} of weight 0, no other", count(draining, "real server")),
+    };
+    let mut evidence = vec![match file {
+        None => Evidence::seen(Key::VirtualService, value, Hook::IpvsLeave),
+        Some(file) => Evidence::read(Key::VirtualService, value, file),
     }];
     evidence.push(Evidence::seen(
-        "the scheduler found no real server",
-        "ip_vs_leave was reached",
+        Key::IpvsSchedulerResult,
+        "no real server: ip_vs_leave was reached",
         Hook::IpvsLeave,
     ));
     evidence.extend(decision.evidence_of_verdict());
     evidence.extend(evidence::icmp(flow));
-    Some(Proof {
-        explanation: format!(
-            "The IPVS service {} has {value}, so there is nowhere to send the SYN to.",
-            flow.node()
+    let servers = match draining {
+        0 => "no real server".to_owned(),
+        1 => "1 real server and it is draining (weight 0)".to_owned(),
+        draining => format!("{draining} real servers and all are draining (weight 0)"),
+    };
+    Some(Proof::new(
+        format!(
+            "The IPVS service {} has {servers}; IPVS {} the SYN.",
+            flow.node(),
+            case.refused_or_dropped()
         ),
         evidence,
-    })
+    ))
 }
 
-/// What of the service's real servers left the scheduler nothing to choose, and the file that shows it if the kernel's
-/// own list was not read.
-fn nothing_fit(case: &Case<'_>, num_dests: u32) -> Option<(String, Option<&'static str>)> {
-    let weightless = |servers: usize| format!("{servers} real servers, all of weight 0");
-    if num_dests == 0 {
-        return Some(("no real server".to_owned(), None));
+/// The real servers of a service that has none with weight.
+struct Servers {
+    /// How many there are, all of weight 0.
+    draining: u64,
+    /// The file that shows it, if the kernel's own list was not read.
+    file: Option<&'static str>,
+}
+
+impl Servers {
+    /// `None` if the service has a server with weight, or that is not known.
+    fn of(case: &Case<'_>, num_dests: u32) -> Option<Self> {
+        if num_dests == 0 {
+            return Some(Self {
+                draining: 0,
+                file: None,
+            });
+        }
+        if let Some(dests) = servers::known(case) {
+            return (dests.counted == 0 || dests.with_weight == 0).then_some(Self {
+                draining: dests.counted.into(),
+                file: None,
+            });
+        }
+        // Servers with weight may be over their thresholds, but that was not seen.
+        let servers = &case.netns()?.service(case.flow.node())?.real_servers;
+        servers.iter().all(|server| server.weight == 0).then_some(Self {
+            draining: servers.len() as u64,
+            file: Some(PROC_IP_VS),
+        })
     }
-    if let Some(dests) = servers::known(case) {
-        return match (dests.counted, dests.with_weight) {
-            (0, _) => Some(("no real server".to_owned(), None)),
-            (servers, 0) => Some((weightless(servers as usize), None)),
-            _ => None,
-        };
-    }
-    // If there are servers with weight, they may be over their limits, but that was not seen.
-    let servers = &case.netns()?.service(case.flow.node())?.real_servers;
-    let value = match servers.len() {
-        0 => "no real server".to_owned(),
-        several if servers.iter().all(|server| server.weight == 0) => weightless(several),
-        _ => return None,
-    };
-    Some((value, Some(PROC_IP_VS)))
 }
 
 fn no_service(case: &Case<'_>) -> Option<Proof> {
@@ -106,22 +129,20 @@ fn no_service(case: &Case<'_>) -> Option<Proof> {
             && step.event.netns == flow.netns
             && step.event.tuple == flow.original
     })?;
-    declined.then(|| Proof {
-        explanation: format!(
-            "IPVS has no virtual service for {}, so the SYN went to the node itself, where nothing listens.",
-            flow.node()
-        ),
-        evidence: decision
-            .evidence_of_verdict()
-            .into_iter()
-            .chain([
+    declined.then(|| {
+        Proof::new(
+            format!(
+                "IPVS has no virtual service for {}, so the SYN went to the node's own TCP, where nothing listens.",
+                flow.node()
+            ),
+            decision.evidence_of_verdict().into_iter().chain([
                 Evidence::seen(
-                    "IPVS went on without a service",
-                    "tcp_conn_schedule returned 1",
+                    Key::IpvsNoService,
+                    "none: tcp_conn_schedule returned 1",
                     Hook::IpvsTcpSchedule,
                 ),
-                Evidence::seen("RST sent by", evidence::place(reset), Hook::TcpSendReset),
-            ])
-            .collect(),
+                Evidence::seen(Key::RstSentBy, evidence::place(reset), Hook::TcpSendReset),
+            ]),
+        )
     })
 }

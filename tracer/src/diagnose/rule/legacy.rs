@@ -6,10 +6,14 @@ use tracer_common::{
     tcp::{ACK, Part, SYN},
 };
 
-use super::{Blame, GETSOCKOPT, Known, calico, hook_name};
+use super::culprit::{Culprit, GETSOCKOPT, Known, calico, hook_name};
 use crate::{
     decode::event::text,
-    diagnose::{case::Case, evidence::Evidence},
+    diagnose::{
+        blame::{Blame, Rule},
+        case::Case,
+        evidence::{Evidence, Key},
+    },
     facts::{
         iptables::{Found, Outcome, Packet, Table, outcomes},
         xt::{self, Match},
@@ -17,83 +21,96 @@ use crate::{
     flow::model::Step,
 };
 
-/// The table that returned the verdict to drop, and the rule or the policy that alone can have said so. `None` where a
-/// translation may have failed instead.
-pub(super) fn dropped<'a>(case: &Case<'a>, step: &Step, seen: &record::Table) -> Option<Blame<'a>> {
+/// The table that returned the verdict to drop, with the only rule or policy that can have given it. `None` where a translation
+/// may have failed instead.
+pub(super) fn dropped<'a>(case: &Case<'a>, step: &Step, seen: &record::Table) -> Option<Culprit<'a>> {
     let name = text(&seen.name);
     let places = case
         .netns()
         .and_then(|netns| loaded(&netns.tables, &name, step.event.tuple.is_v6()))
         .map(|table| (table, places(table, step, seen)));
-    let extensions = places.as_ref().is_none_or(|(_, places)| {
+    let may_be_extension = places.as_ref().is_none_or(|(_, places)| {
         places.is_empty()
             || places
                 .iter()
                 .any(|place| matches!(place, Outcome::Extension { .. }))
     });
-    if name == "nat" && extensions {
+    if name == "nat" && may_be_extension {
         return None;
     }
     let nf_hook = hook_name(seen.nf_hook);
     let mut evidence = vec![
-        Evidence::seen("table", &name, Hook::IptDoTable),
-        Evidence::seen("netfilter hook", nf_hook, Hook::IptDoTable),
+        Evidence::seen(Key::Table, &name, Hook::IptDoTable),
+        Evidence::seen(Key::NetfilterHook, nf_hook, Hook::IptDoTable),
     ];
-    let (found, rule) = match places {
-        Some((table, places)) => match places.as_slice() {
+    let place = format!("iptables' legacy table {name}, at the {nf_hook} hook");
+    let mut blame = Blame {
+        table: Some(name),
+        ..Blame::default()
+    };
+    let mut known = None;
+    let mut words = format!("{place}; the kernel does not show which of its rules it was");
+    if let Some((table, places)) = places {
+        match places.as_slice() {
             [Outcome::Rule { chain, number, rule }] => {
                 let found = Found {
                     chain,
                     number: *number,
                     rule,
                 };
-                let known = describe(&mut evidence, table, &found, "drop");
+                known = Some(describe(&mut evidence, table, &found, "drop"));
                 evidence.push(Evidence::read(
-                    "why this rule",
+                    Key::RuleReason,
                     "it is the only one of the table that this packet can have met and been dropped by",
                     GETSOCKOPT,
                 ));
-                (words(&found), Some(known))
+                words = format!("{} in {place}", description(&found));
+                blame = blame_of(&blame, &chain.name, rule_number(*number));
             }
             [Outcome::Policy(chain)] => {
-                evidence.push(Evidence::read("chain", &chain.name, GETSOCKOPT));
-                evidence.push(Evidence::read("policy of the chain", "drop", GETSOCKOPT));
-                (format!("the policy of chain {}", chain.name), None)
+                evidence.push(Evidence::read(Key::Chain, &chain.name, GETSOCKOPT));
+                evidence.push(Evidence::read(Key::ChainPolicy, "drop", GETSOCKOPT));
+                words = format!("the policy of chain {} in {place}", chain.name);
+                blame = blame_of(&blame, &chain.name, Rule::Policy);
             }
-            [] => (String::new(), None),
+            [] => {}
             several => {
-                let list: Vec<String> = several.iter().map(place).collect();
+                let list: Vec<String> = several.iter().map(self::place).collect();
                 evidence.push(Evidence::read(
-                    "rule",
-                    format!("one of {}", list.join(", ")),
+                    Key::Rule,
+                    format!("one of: {}", list.join(", ")),
                     GETSOCKOPT,
                 ));
-                (String::new(), None)
             }
-        },
-        None => (String::new(), None),
-    };
-    let words = if found.is_empty() {
-        format!(
-            "iptables' legacy table {name}, at the {nf_hook} hook; the kernel does not show which of its rules it was"
-        )
-    } else {
-        format!("{found} in iptables' legacy table {name}, at the {nf_hook} hook")
-    };
-    Some(Blame {
+        }
+    }
+    Some(Culprit {
         words,
         evidence,
-        rule,
+        blame,
+        known,
     })
 }
 
-/// The rule whose target rejected the packet: the kernel showed where it stands.
-pub(super) fn rejected<'a>(case: &Case<'a>, step: &Step, reject: &record::Reject) -> Blame<'a> {
+fn blame_of(table: &Blame, chain: &str, rule: Rule) -> Blame {
+    Blame {
+        chain: Some(chain.to_owned()),
+        rule: Some(rule),
+        ..table.clone()
+    }
+}
+
+const fn rule_number(number: usize) -> Rule {
+    Rule::Number { number, handle: None }
+}
+
+/// The rule whose target rejected the packet: the kernel showed its position.
+pub(super) fn rejected<'a>(case: &Case<'a>, step: &Step, reject: &record::Reject) -> Culprit<'a> {
     let name = text(&reject.table);
     let nf_hook = hook_name(reject.nf_hook);
     let mut evidence = vec![
-        Evidence::seen("table", &name, step.event.hook),
-        Evidence::seen("netfilter hook", nf_hook, step.event.hook),
+        Evidence::seen(Key::Table, &name, step.event.hook),
+        Evidence::seen(Key::NetfilterHook, nf_hook, step.event.hook),
     ];
     let found = case
         .netns()
@@ -101,19 +118,25 @@ pub(super) fn rejected<'a>(case: &Case<'a>, step: &Step, reject: &record::Reject
         .and_then(|table| Some((table, table.rule_at(reject.target)?)))
         .filter(|(_, found)| found.rule.target.is_extension("REJECT"));
     let place = format!("iptables' legacy table {name}, at the {nf_hook} hook");
+    let blame = Blame {
+        table: Some(name),
+        ..Blame::default()
+    };
     let Some((table, found)) = found else {
-        evidence.push(Evidence::seen("rule", "not loaded any more", step.event.hook));
-        return Blame {
-            words: format!("a rule in {place}, which is not loaded any more"),
+        evidence.push(Evidence::seen(Key::Rule, "no longer loaded", step.event.hook));
+        return Culprit {
+            words: format!("a rule in {place}, which is no longer loaded"),
             evidence,
-            rule: None,
+            blame,
+            known: None,
         };
     };
     let known = describe(&mut evidence, table, &found, "reject");
-    Blame {
-        words: format!("{} in {place}", words(&found)),
+    Culprit {
+        words: format!("{} in {place}", description(&found)),
         evidence,
-        rule: Some(known),
+        blame: blame_of(&blame, &found.chain.name, rule_number(found.number)),
+        known: Some(known),
     }
 }
 
@@ -123,7 +146,7 @@ fn loaded<'a>(tables: &'a [Table], name: &str, is_v6: bool) -> Option<&'a Table>
         .find(|table| table.name == name && table.is_v6 == is_v6)
 }
 
-/// Where in the table the packet can have been dropped.
+/// The places in the table where the packet can have been dropped.
 fn places<'a>(table: &'a Table, step: &Step, seen: &record::Table) -> Vec<Outcome<'a>> {
     let (input, output) = (text(&seen.input), text(&seen.output));
     let mark = (seen.have & have::MARK != 0).then_some(seen.mark);
@@ -136,7 +159,7 @@ fn places<'a>(table: &'a Table, step: &Step, seen: &record::Table) -> Vec<Outcom
     outcomes(table, seen.nf_hook, &packet)
 }
 
-/// What is known of a step's packet, but for its devices.
+/// Payload is known of a step's packet, except its devices.
 pub(super) fn packet(step: &Step, mark: Option<u32>, ctinfo: Option<u32>) -> Packet<'static> {
     let tuple = &step.event.tuple;
     Packet {
@@ -158,14 +181,16 @@ pub(super) fn packet(step: &Step, mark: Option<u32>, ctinfo: Option<u32>) -> Pac
     }
 }
 
-fn words(found: &Found<'_>) -> String {
-    let said = found
+/// The rule, as part of a sentence.
+fn description(found: &Found<'_>) -> String {
+    let comment = found
         .rule
         .comment()
         .map_or_else(String::new, |comment| format!(" (\"{comment}\")"));
-    format!("rule {}{said} of chain {}", found.number, found.chain.name)
+    format!("rule {}{comment} of chain {}", found.number, found.chain.name)
 }
 
+/// One place, as part of a list.
 pub(super) fn place(outcome: &Outcome<'_>) -> String {
     match outcome {
         Outcome::Rule { chain, number, .. } => format!("rule {number} of {}", chain.name),
@@ -174,6 +199,7 @@ pub(super) fn place(outcome: &Outcome<'_>) -> String {
     }
 }
 
+/// Adds what is known of a rule to the evidence.
 fn describe<'a>(
     evidence: &mut Vec<Evidence>,
     table: &'a Table,
@@ -181,11 +207,11 @@ fn describe<'a>(
     verdict: &str,
 ) -> Known<'a> {
     let comment = found.rule.comment();
-    let read = |what: &str, value: String| Evidence::read(what, value, GETSOCKOPT);
-    evidence.push(read("chain", found.chain.name.clone()));
-    evidence.push(read("rule", format!("number {} of its chain", found.number)));
-    evidence.push(read("verdict", verdict.to_owned()));
-    evidence.extend(comment.clone().map(|comment| read("comment", comment)));
+    let read = |key: Key, value: String| Evidence::read(key, value, GETSOCKOPT);
+    evidence.push(read(Key::Chain, found.chain.name.clone()));
+    evidence.push(read(Key::Rule, format!("number {} of its chain", found.number)));
+    evidence.push(read(Key::Verdict, verdict.to_owned()));
+    evidence.extend(comment.clone().map(|comment| read(Key::RuleComment, comment)));
     evidence.extend(calico(&found.chain.name));
     Known {
         table: &table.name,

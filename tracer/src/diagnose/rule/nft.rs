@@ -1,17 +1,25 @@
-//! Rules of nf_tables, those of `iptables-nft` among them.
+//! Rules of nf_tables, including those of `iptables-nft`.
 
-mod reach;
+mod reachable;
 
 use tracer_common::{
     hook::Hook,
     record::{self, NftRule, chain as seen},
 };
 
-pub(super) use self::reach::Reach;
-use super::{Blame, Known, NETLINK, calico, hook_name, said_drop};
+pub(super) use self::reachable::Reachable;
+use self::reachable::is_in_table_of;
+use super::{
+    culprit::{Culprit, Known, NETLINK, calico, hook_name},
+    seen::is_drop_by_rule,
+};
 use crate::{
     decode::event::{Payload, text},
-    diagnose::{case::Case, evidence::Evidence},
+    diagnose::{
+        blame::{self, Blame},
+        case::Case,
+        evidence::{Evidence, Key},
+    },
     facts::{
         NetnsFacts,
         nft::{
@@ -24,13 +32,13 @@ use crate::{
 
 const UNKNOWN_NUMBER: u32 = u32::MAX;
 
-/// The base chain that returned the verdict to drop, and the rule or the policy behind it. `None` where neither may
-/// have been: the expressions that translate addresses discard what they cannot translate.
-pub(super) fn dropped<'a>(case: &Case<'a>, chain: &'a record::Chain) -> Option<Blame<'a>> {
+/// The base chain that returned the verdict to drop, and the rule or the policy behind it. `None` where possibly neither was: the
+/// expressions that translate addresses drop what they cannot translate.
+pub(super) fn dropped<'a>(case: &Case<'a>, chain: &'a record::Chain) -> Option<Culprit<'a>> {
     let netns = case.netns();
     let bases = netns.map(|netns| bases(netns, chain)).unwrap_or_default();
     let by_lookup = chain.seen & seen::BY_LOOKUP != 0;
-    if said_drop(chain) {
+    if is_drop_by_rule(chain) {
         let found = netns.and_then(|netns| {
             find(netns, &chain.rule, |rule| {
                 is_there(rule, &bases, chain) && rule.decides.drops(by_lookup)
@@ -46,16 +54,16 @@ pub(super) fn dropped<'a>(case: &Case<'a>, chain: &'a record::Chain) -> Option<B
         }
         return Some(of_base(chain, &bases, &Missing::of(&chain.rule)));
     }
-    // Only a chain that can be told from all others tells what else there is in it.
+    // Payload else is in the chain is known only if it can be told apart from all others.
     let [base] = bases.as_slice() else {
         return None;
     };
     let (netns, hooked) = (netns?, base.base.as_ref()?);
-    // A rule that had said so would have been seen, unless it is of a kind that is not looked at.
-    let rest = Reach::from(netns, base);
+    // A rule with that verdict would have been seen, unless it is of a kind that has no hook.
+    let rest = Reachable::from(netns, base);
     let sees = |hook| !case.facts.absent.contains(&hook);
     let seen_all = (rest.drops.is_empty() || sees(Hook::NftImmediate))
-        && (rest.asks_maps.is_empty() || sees(Hook::NftLookup));
+        && (rest.lookups.is_empty() || sees(Hook::NftLookup));
     if hooked.policy == Some(Policy::Drop) && seen_all && rest.others.is_empty() {
         return Some(of_policy(chain, base));
     }
@@ -63,9 +71,9 @@ pub(super) fn dropped<'a>(case: &Case<'a>, chain: &'a record::Chain) -> Option<B
 }
 
 /// The rule whose expression rejected the packet.
-pub(super) fn rejected<'a>(case: &Case<'a>, step: &'a Step, reject: &'a record::Reject) -> Blame<'a> {
+pub(super) fn rejected<'a>(case: &Case<'a>, step: &'a Step, reject: &'a record::Reject) -> Culprit<'a> {
     let netns = case.netns();
-    // The chain that it is in was seen too, if tracer was looking at chains by then.
+    // Its chain was seen too, if the hooks on chains were attached by then.
     let chain = case.steps().find_map(|other| match &other.event.payload {
         Payload::Chain(chain) if other.event.skb == step.event.skb => Some(chain),
         _ => None,
@@ -83,31 +91,33 @@ pub(super) fn rejected<'a>(case: &Case<'a>, step: &'a Step, reject: &'a record::
     let nf_hook = hook_name(reject.nf_hook);
     let Some(rule) = found else {
         let missing = Missing::of(&reject.rule);
-        return Blame {
+        return Culprit {
             words: format!("a rule of nf_tables at the {nf_hook} hook; {missing}"),
             evidence: vec![
-                Evidence::seen("netfilter hook", nf_hook, step.event.hook),
-                Evidence::seen("rule", missing.to_string(), step.event.hook),
+                Evidence::seen(Key::NetfilterHook, nf_hook, step.event.hook),
+                Evidence::seen(Key::Rule, missing.to_string(), step.event.hook),
             ],
-            rule: None,
+            blame: Blame {
+                rule: missing.blamed(),
+                ..Blame::default()
+            },
+            known: None,
         };
     };
-    let mut known = describe(rule, step.event.hook, nf_hook, "reject".to_owned());
-    known.evidence.extend(gone(netns, rule));
-    Blame {
-        rule: Some(Known {
-            table: &rule.table,
-            comment: rule.comment.clone(),
-            map: None,
-            matches_invalid: rule.matches_invalid,
-        }),
-        ..known
-    }
+    let mut culprit = describe(rule, step.event.hook, nf_hook, "reject".to_owned());
+    culprit.evidence.extend(gone(netns, rule));
+    culprit.known = Some(Known {
+        table: &rule.table,
+        comment: rule.comment.clone(),
+        map: None,
+        matches_invalid: rule.matches_invalid,
+    });
+    culprit
 }
 
 /// Why the rule is not named.
 enum Missing {
-    /// It had this handle, and no rule, or more than one, is loaded with it and that verdict.
+    /// It had this handle, and not exactly one rule with it and that verdict is loaded.
     Gone(u64),
     /// It was not seen.
     Rule,
@@ -122,6 +132,13 @@ impl Missing {
             handle => Self::Gone(handle),
         }
     }
+
+    const fn blamed(&self) -> Option<blame::Rule> {
+        match self {
+            Self::Gone(handle) => Some(blame::Rule::Handle(*handle)),
+            Self::Rule | Self::RuleOrPolicy => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Missing {
@@ -129,16 +146,15 @@ impl std::fmt::Display for Missing {
         match self {
             Self::Gone(handle) => write!(
                 f,
-                "the rule has handle {handle}; it, or it alone, was not found among the loaded ones"
+                "the rule has handle {handle}, but not exactly one such rule is loaded"
             ),
-            Self::Rule => f.write_str("which rule was not seen"),
-            Self::RuleOrPolicy => f.write_str("which rule, or whether its policy, was not seen"),
+            Self::Rule => f.write_str("the rule was not seen"),
+            Self::RuleOrPolicy => f.write_str("whether a rule or its policy was not seen"),
         }
     }
 }
 
-/// The loaded base chains that the record can be about. Where the kernel does not describe nf_tables, it holds the
-/// chain's name only.
+/// The loaded base chains that the record can be about. On kernels without BTF for nf_tables it has only the chain's name.
 fn bases<'a>(netns: &'a NetnsFacts, chain: &record::Chain) -> Vec<&'a Chain> {
     let (table, name) = (text(&chain.table), text(&chain.chain));
     let is = |known: &&Chain| {
@@ -153,10 +169,10 @@ fn bases<'a>(netns: &'a NetnsFacts, chain: &record::Chain) -> Vec<&'a Chain> {
     netns.chains.iter().filter(is).collect()
 }
 
-/// Is this the name that was read, which may have been cut?
+/// Is this the name that was read, which may be truncated?
 fn is_name(loaded: &str, read: &str) -> bool {
-    const MOST: usize = 31;
-    loaded == read || (read.len() == MOST && loaded.starts_with(read))
+    const LONGEST: usize = 31;
+    loaded == read || (read.len() == LONGEST && loaded.starts_with(read))
 }
 
 /// Does a table of this family see the packets of a hook's family?
@@ -169,6 +185,7 @@ fn sees_packet(table: Family, family: u32) -> bool {
     }
 }
 
+/// Does a table of this family see packets of IPv4 or IPv6?
 pub(super) fn sees(table: Family, is_v6: bool) -> bool {
     table == Family::Inet || table == if is_v6 { Family::Ip6 } else { Family::Ip }
 }
@@ -181,17 +198,17 @@ fn is_there(rule: &Rule, bases: &[&Chain], read: &record::Chain) -> bool {
     bases.iter().any(|base| is_in_table_of(rule, base)) || (bases.is_empty() && was_there())
 }
 
-/// Can a packet meet the rule at this hook? Of a rule that was taken away it is not known any more.
+/// Can a packet meet the rule at this hook? That is no longer known of a rule that was deleted.
 fn is_met(netns: &NetnsFacts, rule: &Rule, nf_hook: u32, is_v6: bool) -> bool {
     let mut bases = netns.chains.iter().filter(|chain| {
         let hook = chain.base.as_ref().map(|base| base.hook);
         is_in_table_of(rule, chain) && hook.is_some_and(|hook| hook == nf_hook || nf_hook == UNKNOWN_NUMBER)
     });
     let loaded = netns.rules.iter().any(|known| std::ptr::eq(known, rule));
-    sees(rule.family, is_v6) && (!loaded || bases.any(|base| Reach::from(netns, base).has(&rule.chain)))
+    sees(rule.family, is_v6) && (!loaded || bases.any(|base| Reachable::from(netns, base).has(&rule.chain)))
 }
 
-/// Is it a rule for which the kernel calls this function to reject?
+/// Does the kernel call this function when the rule rejects?
 fn rejects_by(rule: &Rule, hook: Hook) -> bool {
     match hook {
         Hook::RejectTg => matches!(&rule.decides, Decides::Extension(name) if name == "REJECT"),
@@ -200,19 +217,15 @@ fn rejects_by(rule: &Rule, hook: Hook) -> bool {
     }
 }
 
-/// That the rule was taken away, if it was.
+/// Says so if the rule was deleted.
 fn gone(netns: Option<&NetnsFacts>, rule: &Rule) -> Option<Evidence> {
     let mut loaded = netns?.rules.iter();
     let is_gone = !loaded.any(|known| std::ptr::eq(known, rule));
-    is_gone.then(|| Evidence::read("rule since", "taken away, or written anew", NETLINK))
+    is_gone.then(|| Evidence::read(Key::RuleSince, "deleted, or replaced", NETLINK))
 }
 
-fn is_in_table_of(rule: &Rule, chain: &Chain) -> bool {
-    (rule.family, &rule.table) == (chain.family, &chain.table)
-}
-
-/// The one rule with this handle, or before the one with that handle, that can be it: of the loaded ones, and of those
-/// that were when a packet met them.
+/// The only rule with this handle, or before the rule with that handle, that can be it: among the loaded ones, and among those
+/// that were loaded when a packet met them.
 fn find<'a>(netns: &'a NetnsFacts, wanted: &NftRule, can_be: impl Fn(&Rule) -> bool) -> Option<&'a Rule> {
     let pairs = netns.rules.windows(2).filter_map(|pair| match pair {
         [rule, next] => Some((rule, next)),
@@ -232,7 +245,7 @@ fn find<'a>(netns: &'a NetnsFacts, wanted: &NftRule, can_be: impl Fn(&Rule) -> b
         let all = netns.rules.iter().chain(&netns.removed_rules);
         all.filter(|rule| rule.handle == wanted.handle && can_be(rule))
     };
-    // Handles are counted in each table. Of several, the rule behind it tells.
+    // Handles are numbered per table. Of several rules with it, the one before the next rule is meant.
     only(with_handle()).or_else(|| only(before_next.filter(|rule| rule.handle == wanted.handle)))
 }
 
@@ -248,7 +261,7 @@ fn of_rule<'a>(
     hook: Hook,
     verdict: &str,
     case: &Case<'_>,
-) -> Blame<'a> {
+) -> Culprit<'a> {
     let map = match &rule.decides {
         Decides::Map(name) => Some(name.as_str()),
         _ => None,
@@ -265,29 +278,27 @@ fn of_rule<'a>(
         Some(map) => format!("{verdict}, found in map {map}"),
         None => verdict.to_owned(),
     };
-    let mut blame = describe(rule, hook, hook_name(chain.nf_hook), verdict);
-    blame.evidence.insert(
+    let mut culprit = describe(rule, hook, hook_name(chain.nf_hook), verdict);
+    culprit.evidence.insert(
         1,
-        Evidence::seen("base chain", text(&chain.chain), Hook::NftDoChain),
+        Evidence::seen(Key::BaseChain, text(&chain.chain), Hook::NftDoChain),
     );
     let element = element.and_then(|element| element.comment.as_deref());
-    if let Some(comment) = element {
-        blame
-            .evidence
-            .push(Evidence::read("comment of the map's element", comment, NETLINK));
-    }
-    blame.evidence.extend(gone(Some(netns), rule));
-    blame.rule = Some(Known {
+    culprit
+        .evidence
+        .extend(element.map(|comment| Evidence::read(Key::MapElementComment, comment, NETLINK)));
+    culprit.evidence.extend(gone(Some(netns), rule));
+    culprit.known = Some(Known {
         table: &rule.table,
         comment: rule.comment.clone(),
         map,
         matches_invalid: rule.matches_invalid,
     });
-    blame
+    culprit
 }
 
 /// A rule, with all that is known of it.
-pub(super) fn describe<'a>(rule: &Rule, hook: Hook, nf_hook: &str, verdict: String) -> Blame<'a> {
+pub(super) fn describe<'a>(rule: &Rule, hook: Hook, nf_hook: &str, verdict: String) -> Culprit<'a> {
     let Rule {
         family,
         table,
@@ -298,81 +309,108 @@ pub(super) fn describe<'a>(rule: &Rule, hook: Hook, nf_hook: &str, verdict: Stri
         ..
     } = rule;
     let mut evidence = vec![
-        Evidence::read("table", format!("{family} {table}"), NETLINK),
-        Evidence::read("chain", chain, NETLINK),
-        Evidence::seen("netfilter hook", nf_hook, hook),
+        Evidence::read(Key::Table, format!("{family} {table}"), NETLINK),
+        Evidence::read(Key::Chain, chain, NETLINK),
+        Evidence::seen(Key::NetfilterHook, nf_hook, hook),
         Evidence::seen(
-            "rule",
+            Key::Rule,
             format!("number {number} of its chain, handle {handle}"),
             hook,
         ),
-        Evidence::seen("verdict", verdict, hook),
+        Evidence::seen(Key::Verdict, verdict, hook),
     ];
     evidence.extend(
         comment
             .as_ref()
-            .map(|comment| Evidence::read("comment", comment, NETLINK)),
+            .map(|comment| Evidence::read(Key::RuleComment, comment, NETLINK)),
     );
     evidence.extend(calico(chain));
-    let said = comment
+    let comment = comment
         .as_ref()
         .map_or_else(String::new, |comment| format!(", \"{comment}\""));
-    Blame {
+    Culprit {
         words: format!(
-            "rule {number} (handle {handle}) of chain {chain} in the nf_tables table {family} {table}, at the {nf_hook} \
-             hook{said}"
+            "rule {number} (handle {handle}) of chain {chain} in the nf_tables table {family} {table}, at the {nf_hook} hook{comment}"
         ),
         evidence,
-        rule: None,
+        blame: blame_of(rule),
+        known: None,
     }
 }
 
-fn of_policy<'a>(chain: &record::Chain, base: &Chain) -> Blame<'a> {
+/// Table, chain and number of a rule.
+pub(super) fn blame_of(rule: &Rule) -> Blame {
+    Blame {
+        table: Some(format!("{} {}", rule.family, rule.table)),
+        chain: Some(rule.chain.clone()),
+        rule: Some(blame::Rule::Number {
+            number: rule.number,
+            handle: Some(rule.handle),
+        }),
+    }
+}
+
+/// The policy of a base chain.
+pub(super) fn blame_of_policy(chain: &Chain) -> Blame {
+    Blame {
+        table: Some(format!("{} {}", chain.family, chain.table)),
+        chain: Some(chain.name.clone()),
+        rule: Some(blame::Rule::Policy),
+    }
+}
+
+fn of_policy<'a>(chain: &record::Chain, base: &Chain) -> Culprit<'a> {
     let nf_hook = hook_name(chain.nf_hook);
     let Chain {
         family, table, name, ..
     } = base;
-    Blame {
+    Culprit {
         words: format!(
-            "the policy of base chain {name} in the nf_tables table {family} {table}, at the {nf_hook} hook: no rule \
-             decided"
+            "the policy of base chain {name} in the nf_tables table {family} {table}, at the {nf_hook} hook: no rule decided"
         ),
         evidence: vec![
-            Evidence::seen("table", format!("{family} {table}"), Hook::NftDoChain),
-            Evidence::seen("chain", name, Hook::NftDoChain),
-            Evidence::seen("netfilter hook", nf_hook, Hook::NftDoChain),
-            Evidence::read("policy of the chain", "drop", NETLINK),
+            Evidence::seen(Key::Table, format!("{family} {table}"), Hook::NftDoChain),
+            Evidence::seen(Key::Chain, name, Hook::NftDoChain),
+            Evidence::seen(Key::NetfilterHook, nf_hook, Hook::NftDoChain),
+            Evidence::read(Key::ChainPolicy, "drop", NETLINK),
         ],
-        rule: None,
+        blame: blame_of_policy(base),
+        known: None,
     }
 }
 
-/// A base chain of which it is not known which rule, or whether its policy.
-fn of_base<'a>(chain: &record::Chain, bases: &[&Chain], missing: &Missing) -> Blame<'a> {
+/// A base chain whose rule is not known, or not whether it was its policy.
+fn of_base<'a>(chain: &record::Chain, bases: &[&Chain], missing: &Missing) -> Culprit<'a> {
     let nf_hook = hook_name(chain.nf_hook);
     let name = text(&chain.chain);
     let table = match (bases, text(&chain.table)) {
         ([base], _) => format!("{} {}", base.family, base.table),
         (_, table) => table,
     };
-    let place = if table.is_empty() {
-        String::new()
-    } else {
-        format!(" in the nf_tables table {table}")
-    };
-    let mut evidence = vec![
-        Evidence::seen("chain", &name, Hook::NftDoChain),
-        Evidence::seen("netfilter hook", nf_hook, Hook::NftDoChain),
-        Evidence::seen("rule", missing.to_string(), Hook::NftDoChain),
-    ];
-    if !table.is_empty() {
-        evidence.insert(0, Evidence::seen("table", table, Hook::NftDoChain));
-    }
-    Blame {
+    let table = Some(table).filter(|table| !table.is_empty());
+    let place = table
+        .as_ref()
+        .map_or_else(String::new, |table| format!(" in the nf_tables table {table}"));
+    let table_evidence = table
+        .clone()
+        .map(|table| Evidence::seen(Key::Table, table, Hook::NftDoChain));
+    Culprit {
         words: format!(
             "base chain {name}{place}, at the {nf_hook} hook, or a chain that it jumps to; {missing}"
         ),
-        evidence,
-        rule: None,
+        evidence: table_evidence
+            .into_iter()
+            .chain([
+                Evidence::seen(Key::Chain, &name, Hook::NftDoChain),
+                Evidence::seen(Key::NetfilterHook, nf_hook, Hook::NftDoChain),
+                Evidence::seen(Key::Rule, missing.to_string(), Hook::NftDoChain),
+            ])
+            .collect(),
+        blame: Blame {
+            table,
+            chain: Some(name),
+            rule: missing.blamed(),
+        },
+        known: None,
     }
 }

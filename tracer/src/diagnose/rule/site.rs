@@ -1,10 +1,12 @@
-//! Where in netfilter a packet was discarded, as the stack tells.
+//! Where in netfilter a packet was dropped, from the call stack.
 
-use super::super::{case::Case, evidence::function, stack};
-use crate::facts::nft::Family;
+use crate::{
+    diagnose::{case::Case, evidence::function, stack},
+    facts::nft::Family,
+};
 
-/// Functions of the kernel from which netfilter's hooks are called, with the hook (`enum nf_inet_hooks`), 5.10 to 7.3.
-/// IPVS hands what it has translated to the output hook itself.
+/// Kernel functions that call a netfilter hook, with the hook (`enum nf_inet_hooks`), 5.10 to 7.3. IPVS hands what it has
+/// translated to the output hook itself.
 const CALLERS: [(&str, u32); 19] = [
     ("ip_rcv", 0),
     ("ip_list_rcv", 0),
@@ -37,27 +39,27 @@ const CHAINS: [(&str, Family); 6] = [
     ("nft_do_chain_bridge", Family::Bridge),
 ];
 
-/// By this one it calls chains that translate, of whatever family.
+/// The function for chains that translate, of any family.
 const NAT_CHAIN: &str = "nft_nat_do_chain";
 
-/// See the module.
+/// Where in netfilter a packet was dropped.
 pub(super) struct Site {
-    /// Number of netfilter's hook, if the caller is known.
+    /// Number of the netfilter hook, if the caller is known.
     pub(super) nf_hook: Option<u32>,
     /// The family of the table whose chain freed the packet; `None` for a chain that translates, or no chain.
     pub(super) family: Option<Family>,
-    /// A chain that translates freed it.
+    /// Did a chain that translates free it?
     pub(super) is_nat: bool,
-    /// A chain of nf_tables freed it, and did not leave that to netfilter.
+    /// Did a chain of nf_tables free it, instead of leaving that to netfilter?
     pub(super) is_chain: bool,
-    /// A rule had queued it for a program, and it could not be handed over (`nf_queue`, `net/netfilter/nf_queue.c`).
+    /// Had a rule queued it for a program, to which it could not be handed (`nf_queue`, `net/netfilter/nf_queue.c`)?
     pub(super) is_queue: bool,
 }
 
 impl Site {
     /// `None` if it was not netfilter, or nf_tables for it, that freed the packet.
     pub(super) fn of(case: &Case<'_>) -> Option<Self> {
-        let freed_in = function(case.discarded_in()?);
+        let freed_in = function(case.dropped_in()?);
         let is_chain = freed_in == "nft_do_chain";
         let is_queue = freed_in == "nf_queue";
         if !is_chain && !is_queue && freed_in != "nf_hook_slow" {

@@ -1,18 +1,24 @@
-//! Who can have dropped a packet, where the verdict itself was not seen: tracer looks at rules only after the first
-//! packet that one of them may have discarded.
+//! Payload can have dropped a packet, where the verdict itself was not seen: the hooks on rules are attached only after the first
+//! packet that a rule may have dropped.
 
 use std::fmt;
 
-use tracer_common::hook::Hook;
+use tracer_common::{hook::Hook, uapi::verdict};
 
 use super::{
-    Blame, GETSOCKOPT, Known, NETLINK, hook_name, legacy,
-    nft::{self, Reach},
+    culprit::{Culprit, GETSOCKOPT, Known, NETLINK, hook_name},
+    legacy,
+    nft::{self, Reachable},
+    seen,
     site::Site,
 };
 use crate::{
     decode::event::Payload,
-    diagnose::{case::Case, evidence::Evidence},
+    diagnose::{
+        blame::{self, Blame},
+        case::Case,
+        evidence::{Evidence, Key},
+    },
     facts::{
         NetnsFacts,
         iptables::{Outcome, Packet, outcomes},
@@ -21,28 +27,52 @@ use crate::{
     flow::model::Step,
 };
 
-const NF_DROP: i32 = 0;
-const NF_VERDICT_MASK: i32 = 0xff;
+/// How many are listed.
+const LISTED: usize = 6;
 
-/// So many are told of.
-const TOLD: usize = 6;
-
-/// One that can have dropped the packet.
+/// A rule or a policy that can have dropped the packet.
 pub(super) enum Suspect<'a> {
     /// A rule of nf_tables that drops.
     Rule(&'a Rule),
-    /// A rule of nf_tables that asks a map, or does what tracer does not know.
-    Perhaps(&'a Rule),
+    /// A rule of nf_tables that looks up its verdict in a map, or has an expression that tracer does not know.
+    Possible(&'a Rule),
     /// The policy of a base chain of nf_tables.
     Policy(&'a Chain),
     /// A place in a legacy table of iptables.
     Legacy(&'a str, Outcome<'a>),
 }
 
+impl Suspect<'_> {
+    /// Table, chain and rule.
+    pub(super) fn blame(&self) -> Blame {
+        match self {
+            Self::Rule(rule) | Self::Possible(rule) => nft::blame_of(rule),
+            Self::Policy(chain) => nft::blame_of_policy(chain),
+            Self::Legacy(table, outcome) => {
+                let (chain, rule) = match outcome {
+                    Outcome::Rule { chain, number, .. } | Outcome::Extension { chain, number, .. } => (
+                        chain,
+                        blame::Rule::Number {
+                            number: *number,
+                            handle: None,
+                        },
+                    ),
+                    Outcome::Policy(chain) => (chain, blame::Rule::Policy),
+                };
+                Blame {
+                    table: Some((*table).to_owned()),
+                    chain: Some(chain.name.clone()),
+                    rule: Some(rule),
+                }
+            }
+        }
+    }
+}
+
 impl fmt::Display for Suspect<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rule(rule) | Self::Perhaps(rule) => {
+            Self::Rule(rule) | Self::Possible(rule) => {
                 let Rule {
                     family,
                     table,
@@ -67,11 +97,11 @@ impl fmt::Display for Suspect<'_> {
     }
 }
 
-/// The chain of nf_tables that freed the packet itself: that it did proves that one of its rules or its policy dropped
-/// it. `None` where a translation may have failed instead, or where a later SYN shows the rule.
-pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Blame<'a>)> {
-    let (step, site) = (case.discarded?, Site::of(case)?);
-    if !site.is_chain || site.is_nat || case.again().any(|again| super::verdict(&again).is_some()) {
+/// The chain of nf_tables that freed the packet itself, which proves that one of its rules or its policy dropped it. `None` where
+/// a translation may have failed instead, or where a later SYN shows the rule.
+pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Culprit<'a>)> {
+    let (step, site) = (case.dropped?, Site::of(case)?);
+    if !site.is_chain || site.is_nat || case.later().any(|later| seen::verdict(&later).is_some()) {
         return None;
     }
     let bases = case
@@ -87,22 +117,23 @@ pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Blame<'a>)> {
         .unwrap_or_default();
     let nf_hook = site.nf_hook.map_or("unknown", hook_name);
     if let [Suspect::Rule(rule)] = suspects.as_slice() {
-        let mut blame = nft::describe(rule, Hook::KfreeSkb, nf_hook, "drop".to_owned());
-        blame.evidence.push(Evidence::read(
-            "why this rule",
+        let mut culprit = nft::describe(rule, Hook::KfreeSkb, nf_hook, "drop".to_owned());
+        culprit.evidence.push(Evidence::read(
+            Key::RuleReason,
             "it is the only one that is loaded for this hook and can have dropped this packet",
             NETLINK,
         ));
-        blame.rule = Some(Known {
+        culprit.known = Some(Known {
             table: &rule.table,
             comment: rule.comment.clone(),
             map: None,
             matches_invalid: rule.matches_invalid,
         });
-        return Some((step, blame));
+        return Some((step, culprit));
     }
-    let mut evidence = vec![Evidence::seen("netfilter hook", nf_hook, Hook::KfreeSkb)];
+    let mut evidence = vec![Evidence::seen(Key::NetfilterHook, nf_hook, Hook::KfreeSkb)];
     let mut words = format!("a rule or a policy of nf_tables at the {nf_hook} hook; which one was not seen");
+    let mut blame = Blame::default();
     match suspects.as_slice() {
         [] => {}
         [Suspect::Policy(base)] => {
@@ -111,18 +142,20 @@ pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Blame<'a>)> {
                 base.name, base.family, base.table
             );
             evidence.extend([
-                Evidence::read("table", format!("{} {}", base.family, base.table), NETLINK),
-                Evidence::read("chain", &base.name, NETLINK),
-                Evidence::read("policy of the chain", "drop", NETLINK),
+                Evidence::read(Key::Table, format!("{} {}", base.family, base.table), NETLINK),
+                Evidence::read(Key::Chain, &base.name, NETLINK),
+                Evidence::read(Key::ChainPolicy, "drop", NETLINK),
             ]);
+            blame = nft::blame_of_policy(base);
         }
         several => {
             if let Some(table) = common_table(several) {
                 words = format!("{words}, but it is in the table {table}");
-                evidence.push(Evidence::read("table", table, NETLINK));
+                evidence.push(Evidence::read(Key::Table, &table, NETLINK));
+                blame.table = Some(table);
             }
             evidence.push(Evidence::read(
-                "rule",
+                Key::Rule,
                 format!("one of: {}", list(several)),
                 NETLINK,
             ));
@@ -130,57 +163,58 @@ pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Blame<'a>)> {
     }
     Some((
         step,
-        Blame {
+        Culprit {
             words,
             evidence,
-            rule: None,
+            blame,
+            known: None,
         },
     ))
 }
 
-/// What is known of a packet that netfilter discarded, where it is not known on whose verdict: at which hook, by whom
-/// it was not, and what is loaded that can have.
+/// Payload is known of a packet that netfilter dropped on an unknown verdict: the hook, what did not drop it, and what is loaded that
+/// could have.
 pub(in crate::diagnose) fn known(case: &Case<'_>) -> Vec<Evidence> {
-    let Some((step, site)) = case.discarded.zip(Site::of(case)) else {
+    let Some((step, site)) = case.dropped.zip(Site::of(case)) else {
         return Vec::new();
     };
     let mut out = Vec::new();
     if let Some(nf_hook) = site.nf_hook {
         out.push(Evidence::seen(
-            "netfilter hook",
+            Key::NetfilterHook,
             hook_name(nf_hook),
             Hook::KfreeSkb,
         ));
     }
     let not_by = |hook: fn(Hook) -> bool| {
-        let dropped = |step: &&Step| step.verdict.map(|verdict| verdict & NF_VERDICT_MASK) == Some(NF_DROP);
-        let mut asked = case
+        let is_drop = |step: &&Step| step.verdict.is_some_and(verdict::is_drop);
+        let mut calls = case
             .steps()
             .filter(|step| hook(step.event.hook) && step.verdict.is_some());
-        let first = asked.next()?;
-        (!dropped(&first) && !asked.any(|step| dropped(&step))).then_some(first.event.hook)
+        let first = calls.next()?;
+        (!is_drop(&first) && !calls.any(|step| is_drop(&step))).then_some(first.event.hook)
     };
     for (who, hook) in [
         ("IPVS", not_by(Hook::is_ipvs_request)),
         (
-            "conntrack, when it took the connection in",
+            "conntrack, on insertion of the connection",
             not_by(|hook| hook == Hook::CtConfirm),
         ),
     ] {
-        out.extend(hook.map(|hook| Evidence::seen("not dropped by", who, hook)));
+        out.extend(hook.map(|hook| Evidence::seen(Key::NotDroppedBy, who, hook)));
     }
     let able = loaded(case, step, &site);
     for source in [NETLINK, GETSOCKOPT] {
         let of_source = able.iter().filter(|(_, of)| *of == source);
         let list = list(of_source.map(|(suspect, _)| suspect));
         if !list.is_empty() {
-            out.push(Evidence::read("can have dropped it", list, source));
+            out.push(Evidence::read(Key::Suspects, list, source));
         }
     }
     out
 }
 
-/// What is loaded and can have decided about the packet there, and from where that is known.
+/// Payload is loaded and can have decided about the packet there, with the source of that knowledge.
 pub(super) fn loaded<'a>(case: &Case<'a>, step: &Step, site: &Site) -> Vec<(Suspect<'a>, &'static str)> {
     let Some(netns) = case.netns() else {
         return Vec::new();
@@ -206,7 +240,7 @@ fn bases<'a>(netns: &'a NetnsFacts, site: &Site, case: &Case<'_>) -> Vec<&'a Cha
             Some(family) => chain.family == family && !is_nat(chain),
             None => nft::sees(chain.family, is_v6),
         };
-        // The numbers of hooks are those of the family.
+        // Hook numbers depend on the family.
         let is_inet = matches!(chain.family, Family::Inet | Family::Ip | Family::Ip6);
         family && (!is_inet || site.nf_hook.is_none_or(|hook| base.hook == hook))
     };
@@ -220,14 +254,14 @@ fn is_nat(chain: &Chain) -> bool {
 fn of_chains<'a>(netns: &'a NetnsFacts, bases: &[&'a Chain], packet: &Packet<'_>) -> Vec<Suspect<'a>> {
     let mut out = Vec::new();
     for base in bases {
-        let reach = Reach::of(netns, base, |rule| rule.conditions.can_fit(packet));
-        out.extend(reach.drops.into_iter().map(Suspect::Rule));
+        let reachable = Reachable::for_packet(netns, base, |rule| rule.conditions.can_fit(packet));
+        out.extend(reachable.drops.into_iter().map(Suspect::Rule));
         out.extend(
-            reach
-                .asks_maps
+            reachable
+                .lookups
                 .into_iter()
-                .chain(reach.others)
-                .map(Suspect::Perhaps),
+                .chain(reachable.others)
+                .map(Suspect::Possible),
         );
         let policy = base.base.as_ref().and_then(|base| base.policy);
         out.extend((policy == Some(Policy::Drop)).then_some(Suspect::Policy(base)));
@@ -249,13 +283,13 @@ fn of_tables<'a>(netns: &'a NetnsFacts, nf_hook: u32, packet: &Packet<'_>) -> Ve
         .collect()
 }
 
-/// What is known of the packet that was discarded.
+/// Payload is known of the packet that was dropped.
 fn packet(case: &Case<'_>, step: &Step) -> Packet<'static> {
     let state = case.steps().rev().find_map(|other| match &other.event.payload {
         Payload::PacketState(state) if other.event.skb == step.event.skb => Some(state),
         _ => None,
     });
-    // A packet without a connection may only not have come to conntrack yet.
+    // A packet without a connection may not have reached conntrack yet.
     let ctinfo = state.filter(|state| state.ct != 0).map(|state| state.info);
     legacy::packet(step, None, ctinfo)
 }
@@ -263,7 +297,7 @@ fn packet(case: &Case<'_>, step: &Step) -> Packet<'static> {
 /// The table that all of them are in.
 fn common_table(suspects: &[Suspect<'_>]) -> Option<String> {
     let table = |suspect: &Suspect<'_>| match suspect {
-        Suspect::Rule(rule) | Suspect::Perhaps(rule) => Some(format!("{} {}", rule.family, rule.table)),
+        Suspect::Rule(rule) | Suspect::Possible(rule) => Some(format!("{} {}", rule.family, rule.table)),
         Suspect::Policy(chain) => Some(format!("{} {}", chain.family, chain.table)),
         Suspect::Legacy(..) => None,
     };
@@ -274,11 +308,12 @@ fn common_table(suspects: &[Suspect<'_>]) -> Option<String> {
         .then_some(first)
 }
 
+/// Suspects in one line.
 pub(super) fn list<'s, 'a: 's>(suspects: impl IntoIterator<Item = &'s Suspect<'a>>) -> String {
     let mut suspects = suspects.into_iter();
-    let told: Vec<String> = suspects.by_ref().take(TOLD).map(ToString::to_string).collect();
+    let listed: Vec<String> = suspects.by_ref().take(LISTED).map(ToString::to_string).collect();
     match suspects.count() {
-        0 => told.join(", "),
-        more => format!("{}, and {more} more", told.join(", ")),
+        0 => listed.join(", "),
+        more => format!("{}, and {more} more", listed.join(", ")),
     }
 }

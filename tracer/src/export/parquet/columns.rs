@@ -34,6 +34,7 @@ message flow {
   optional binary backend_name (STRING);
   required binary fate (STRING);
   optional binary cause (STRING);
+  optional binary inner_cause (STRING);
   required binary explanation (STRING);
   optional binary advice (STRING);
   required int32 syns (INTEGER(32,false));
@@ -43,6 +44,7 @@ message flow {
   required group evidence (LIST) {
     repeated group list {
       required group element {
+        required binary key (STRING);
         required binary what (STRING);
         required binary value (STRING);
         required binary hook (STRING);
@@ -89,15 +91,17 @@ pub(super) fn write<W: Write + Send>(
     to.maybe::<ByteArrayType>(|_| None)?;
     to.each::<ByteArrayType>(|row| text(row.fate.name()))?;
     to.maybe::<ByteArrayType>(|row| row.diagnosis.cause.map(|cause| text(cause.name())))?;
+    to.maybe::<ByteArrayType>(|row| row.diagnosis.inner.map(|cause| text(cause.name())))?;
     to.each::<ByteArrayType>(|row| text(&row.diagnosis.explanation))?;
     to.maybe::<ByteArrayType>(|row| row.diagnosis.advice.map(text))?;
     to.each::<Int32Type>(|row| row.syns.cast_signed())?;
     to.each::<Int32Type>(|row| row.synacks.cast_signed())?;
     to.maybe::<DoubleType>(|row| row.connect_ms)?;
     to.maybe::<DoubleType>(|row| row.stall_ms)?;
-    to.evidence(|fact| &fact.what)?;
+    to.evidence(|fact| fact.key.name())?;
+    to.evidence(|fact| fact.label())?;
     to.evidence(|fact| &fact.value)?;
-    to.evidence(|fact| &fact.hook)?;
+    to.evidence(|fact| &fact.source)?;
     to.step::<DoubleType>(|step| step.t_ms)?;
     to.step::<ByteArrayType>(|step| text(step.hook))?;
     to.maybe_step::<ByteArrayType>(|step| step.dev.as_deref().map(text))?;

@@ -71,7 +71,9 @@ impl Row {
     pub(super) fn weight(&self) -> usize {
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let evidence = self.diagnosis.evidence.iter();
-        let evidence = evidence.map(|fact| ELEMENT + fact.what.len() + fact.value.len() + fact.hook.len());
+        let evidence = evidence.map(|fact| {
+            ELEMENT + fact.key.name().len() + fact.label().len() + fact.value.len() + fact.source.len()
+        });
         let path = self.path.iter();
         let path = path.map(|step| ELEMENT + step.note.len() + length(&step.dev) + length(&step.verdict));
         let lists: usize = evidence.chain(path).sum();

@@ -78,7 +78,7 @@ fn ranking(summary: &Summary) -> Markup {
 
 fn article(cause: &CauseSummary, shown: &[&Kept]) -> Markup {
     let worst = shown.iter().find(|kept| kept.ladder.cause == Some(cause.cause));
-    let says = catalogue::row(cause.cause).map(|row| row.says);
+    let says = catalogue::row(cause.cause).map(|row| row.summary);
     html! {
         article id=(anchor(cause.cause)) {
             @if let Some(says) = says {
@@ -138,9 +138,9 @@ pub(super) fn evidence(evidence: &[Evidence]) -> Markup {
             tbody {
                 @for fact in evidence {
                     tr {
-                        th scope="row" { (fact.what) }
+                        th scope="row" { (fact.label()) }
                         td data-label="Value" { (fact.value) }
-                        td data-label="Seen at" { code { (fact.hook) } }
+                        td data-label="Seen at" { code { (fact.source) } }
                     }
                 }
             }

@@ -108,7 +108,7 @@ fn hooks(run: &Recorded) -> Markup {
             .get(hook.name())
             .is_some_and(|hook| hook.state.is_available())
     };
-    let untold = catalogue::untold(serves);
+    let untold = catalogue::undetectable(serves);
     html! {
         details {
             summary { "Hooks: " (attached) " of " (run.hooks.len()) " attached, " (off.len()) " not there" }

@@ -85,7 +85,13 @@ fn steps(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
 fn reasons(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
     writeln!(out, "\n{}", ladder.explanation)?;
     for evidence in &ladder.evidence {
-        writeln!(out, "  {}: {} [{}]", evidence.what, evidence.value, evidence.hook)?;
+        writeln!(
+            out,
+            "  {}: {} [{}]",
+            evidence.label(),
+            evidence.value,
+            evidence.source
+        )?;
     }
     if let Some(advice) = ladder.advice {
         writeln!(out, "\nWhat to do: {advice}")?;

@@ -10,7 +10,7 @@ use tracer_common::{
 use super::{ipvs, socket};
 use crate::{
     decode::event::{Payload, text},
-    diagnose::{evidence, stack},
+    diagnose::{egress, evidence, stack},
     facts::{Facts, route::kind_name},
     flow::model::{Flow, Step},
 };
@@ -104,7 +104,7 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
         (Payload::Route(route), Hook::RouteError) => no_way(packet, route),
         (Payload::Route(route), _) => self::decision(route),
         (Payload::Neighbour(entry), _) => waits(packet, entry),
-        (Payload::Egress(egress), _) => evidence::way_out(egress),
+        (Payload::Egress(egress), _) => egress::describe(egress),
         (Payload::Stack(stack), _) => stack::note(stack, facts),
         (Payload::Vip(vip), _) => format!("the answer will be translated to {}", evidence::service(vip)),
         (Payload::Socket(_) | Payload::Listener(_) | Payload::TimeWait(_), _) => socket::note(step),
@@ -230,6 +230,23 @@ fn scheduled(flow: &Flow, step: &Step) -> &'static str {
         Some(_) if asked => "IPVS makes a new entry",
         Some(_) => "IPVS has no service for it",
     }
+}
+
+/// Does the hook show a decision about the packet, and not where it passes?
+pub(super) const fn is_decision(hook: Hook) -> bool {
+    matches!(
+        hook,
+        Hook::IpvsTcpSchedule
+            | Hook::TcpReceiveReset
+            | Hook::TcpFinishConnect
+            | Hook::CtAlloc
+            | Hook::CtIn
+            | Hook::CtEarlyDrop
+            | Hook::NatMasquerade
+            | Hook::XtDnat
+            | Hook::XtDnatV0
+            | Hook::NftNat
+    )
 }
 
 /// What a packet does where nothing but the packet is told; `way` is the packet with its addresses.

@@ -251,7 +251,7 @@ impl Collection {
             examples.get(&(brief.start, key))
         });
         kept.map_or_else(
-            || catalogue::row(cause).map_or("", |row| row.says).to_owned(),
+            || catalogue::row(cause).map_or("", |row| row.summary).to_owned(),
             ToString::to_string,
         )
     }

@@ -7,7 +7,7 @@ use ratatui::style::Style;
 use super::{flows::cell, pen::Pen};
 use crate::{
     diagnose::catalogue,
-    report::path::PathStep,
+    report::path::{Heading, PathStep},
     tui::{
         flow_detail::FlowDetail,
         list::Column,
@@ -160,7 +160,9 @@ fn summary(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
     blank(out);
     let catalogue = row.cause.and_then(catalogue::row);
     let why = detail.map(|detail| detail.explanation.as_str());
-    let why = why.or_else(|| catalogue.map(|row| row.says)).unwrap_or_default();
+    let why = why
+        .or_else(|| catalogue.map(|row| row.summary))
+        .unwrap_or_default();
     titled("Why:", why, columns, theme, out);
     if let Some(advice) = catalogue.and_then(|row| row.advice) {
         titled("Do: ", advice, columns, theme, out);
@@ -319,20 +321,13 @@ impl Lanes {
 /// The sign of a step: the direction of the packet, or its end.
 fn sign(theme: Theme, step: &PathStep) -> (&'static str, Style) {
     let signs = theme.signs();
-    // What was read besides stands in lines of its own.
-    let is_freed = step.hook == "kfree_skb" && step.note.contains("discarded");
-    let is_end = is_freed
-        || step
-            .verdict
-            .as_deref()
-            .is_some_and(|verdict| verdict == "NF_DROP");
-    if is_end {
+    if step.is_drop {
         return (signs.end, theme.warning());
     }
-    let sign = match step.note.split(' ').next() {
-        Some("SYN" | "ACK") => signs.inward,
-        Some("SYN-ACK" | "RST") => signs.back,
-        _ => signs.there,
+    let sign = match step.heading {
+        Some(Heading::Inward) => signs.inward,
+        Some(Heading::Back) => signs.back,
+        None => signs.there,
     };
     (sign, Style::new())
 }
@@ -344,12 +339,12 @@ fn evidence(theme: Theme, detail: &FlowDetail, columns: usize, out: &mut Vec<Lin
     blank(out);
     out.push(vec![("Evidence".to_owned(), theme.heading())]);
     for fact in &detail.evidence {
-        let words = format!("{}: {}", fact.what, fact.value);
+        let words = format!("{}: {}", fact.label(), fact.value);
         let mut lines: Vec<Line> = wrap(&clean(&words), columns.saturating_sub(2))
             .into_iter()
             .map(|line| vec![(format!("  {line}"), Style::new())])
             .collect();
-        let by = format!("  [{}]", clean(&fact.hook));
+        let by = format!("  [{}]", clean(&fact.source));
         match lines.last_mut() {
             Some(last) if width(&last[0].0) + width(&by) <= columns => last.push((by, theme.dim())),
             _ => lines.push(vec![(format!("  {by}"), theme.dim())]),

@@ -196,7 +196,7 @@ pub fn cell(model: &Model, row: &Row, column: Column) -> String {
             format!("pending for {} s", age_ns / 1_000_000_000)
         }
         Column::Cause => row.cause.map_or_else(String::new, |cause| {
-            let summary = catalogue::row(cause).map_or("", |row| row.says);
+            let summary = catalogue::row(cause).map_or("", |row| row.summary);
             format!("{cause}: {summary}")
         }),
     }

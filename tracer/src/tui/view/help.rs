@@ -37,18 +37,6 @@ fn is_playback(keys: &[(KeyCode, KeyModifiers)]) -> bool {
         .any(|row| row.scope == Scope::Playback && row.keys.iter().any(|key| keys.contains(key)))
 }
 
-/// What a fate means.
-fn meaning(fate: Fate) -> &'static str {
-    match fate {
-        Fate::Established => "the handshake finished without a retransmission",
-        Fate::Stalled => "the handshake finished, but only after a retransmitted SYN or SYN-ACK",
-        Fate::Dropped => "this node dropped the SYN or the SYN-ACK",
-        Fate::Refused => "RST or ICMP unreachable went back to the client",
-        Fate::Unanswered => "the SYN went on towards the backend and nothing came back",
-        Fate::Pending => "not decided yet",
-    }
-}
-
 /// Adds an entry: its text is wrapped, and stands to the right of `left`.
 fn entry(left: &str, text: &str, style: Style, columns: usize, out: &mut Vec<Line>) {
     let room = columns.saturating_sub(usize::from(KEYS) + 1).min(MAX_TEXT);
@@ -95,7 +83,7 @@ pub fn lines(theme: Theme, is_playing: bool, columns: usize) -> Vec<Line> {
     out.push(heading("Fates", theme));
     for fate in WORST_FIRST {
         let left = format!("{} {fate}", theme.fate_sign(fate));
-        entry(&left, meaning(fate), theme.fate(fate), columns, &mut out);
+        entry(&left, fate.meaning(), theme.fate(fate), columns, &mut out);
     }
     let misdirected = (Fate::Established, true);
     let left = format!("{} {}", theme.outcome_sign(misdirected), Fate::Established);

@@ -43,7 +43,7 @@ fn advice(model: &Model, pen: &mut Pen<'_>, mut y: u16) {
     let Some(row) = catalogue::row(cause) else {
         return;
     };
-    let titled = [(cause.name(), Some(row.says)), ("Do", row.advice)];
+    let titled = [(cause.name(), Some(row.summary)), ("Do", row.advice)];
     for (title, text) in titled {
         let Some(text) = text else { continue };
         for line in wrap(&format!("{title}: {text}"), pen.columns()) {
@@ -153,7 +153,7 @@ fn list_causes(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes: u
         pen.put(0, y, &format!("  {}", theme.outcome_sign(worst(sum))), style);
         pen.field(4, y, cause.name(), 24, more, style);
         numbers(pen, y, sum);
-        let summary = catalogue::row(*cause).map_or("", |row| row.says);
+        let summary = catalogue::row(*cause).map_or("", |row| row.summary);
         pen.field(46, y, summary, pen.width().saturating_sub(46), more, Style::new());
         mark(model, pen, y, place);
     }

@@ -1,36 +1,42 @@
-//! The backend still has the socket of an ended connection from the same address and port, and that socket does not let
-//! the SYN in.
+//! The backend still has the socket of a closed connection from the same address and port, and that socket does not accept the
+//! SYN.
 
 use tracer_common::{
     hook::Hook,
     record::{TimeWait, time_wait},
 };
 
-use super::{
-    case::{Case, Proof, Situation},
-    catalogue::Row,
-    cause::Cause,
-    evidence::{self, Evidence},
-    tcp,
+use crate::{
+    decode::event::Payload,
+    diagnose::{
+        case::{Case, Proof, Situation},
+        cause::Cause,
+        evidence::{self, Evidence, Key},
+        row::{Absence, Group, Row},
+        tcp,
+        words::capitalized,
+    },
+    flow::model::Step,
 };
-use crate::{decode::event::Payload, flow::model::Step};
 
-pub(super) const ROWS: &[Row] = &[
+pub(in crate::diagnose) const ROWS: &[Row] = &[
     Row {
         cause: Cause::TcpTimestampRejected,
-        says: "The backend still has an ended connection from the same address and port, and the SYN's timestamp is older \
-               than the last one of that connection.",
-        proof: "tcp_timewait_state_process did not let the SYN in, and the SYN's TCP timestamp is older than the one that \
-                the socket in TIME_WAIT or FIN_WAIT2 remembers (PAWS, RFC 7323).",
+        group: Group::BackendTcp,
+        summary: "The backend still holds a closed connection from the same address and port, and the SYN's TCP timestamp is older \
+                  than that connection's last one.",
+        proof: "tcp_timewait_state_process did not accept the SYN, and the SYN's TCP timestamp is older than the last one of the \
+                socket in TIME_WAIT or FIN_WAIT2 (PAWS, RFC 7323).",
         advice: Some(
-            "Clients with clocks of their own share an address and a port towards the backend, as masquerade makes them \
-             do: keep their addresses (externalTrafficPolicy: Local), let conntrack remember ended connections at least \
-             as long as the backend does (60 s, nf_conntrack_tcp_timeout_time_wait), or masquerade with --random-fully.",
+            "Clients with different clocks share an address and a port to the backend, for example because of masquerade: preserve \
+             their addresses (externalTrafficPolicy: Local), make conntrack keep closed connections at least as long as the \
+             backend (60 s, nf_conntrack_tcp_timeout_time_wait), or masquerade with --random-fully.",
         ),
-        occurs: "Every kernel and dataplane, if the backend is on this node. (Kernels before 4.12 also reject by \
-                 timestamp without any old connection, with tcp_tw_recycle=1; tracer runs on none of them.)",
+        scope: "Every kernel and dataplane, if the backend is on this node. (With tcp_tw_recycle=1, kernels before 4.12 also reject \
+                by timestamp without any old connection; tracer runs on none of them.)",
         hooks: &[&[Hook::TcpTimewait]],
-        find: |case| {
+        absence: Absence::Nothing,
+        detect: |case| {
             refused(case)
                 .filter(Refused::by_timestamp)
                 .map(|refused| refused.proof(case))
@@ -38,22 +44,24 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         cause: Cause::TcpTimewaitRefused,
-        says: "The backend still has an ended connection from the same address and port, and took the SYN for an old \
-               packet of that.",
-        proof: "tcp_timewait_state_process did not let the SYN in: its sequence number is not beyond what the socket in \
-                TIME_WAIT expects next, and no newer timestamp speaks for it; or the client never closed its half of that \
-                connection (FIN_WAIT2).",
+        group: Group::BackendTcp,
+        summary: "The backend still holds a closed connection from the same address and port, and treated the SYN as an old packet \
+                  of that connection.",
+        proof: "tcp_timewait_state_process did not accept the SYN: its sequence number is not beyond the next one that the socket in \
+                TIME_WAIT expects, and no newer timestamp overrides that; or the client never closed its half of that connection \
+                (FIN_WAIT2).",
         advice: Some(
-            "Several clients share an address and a port towards the backend, as masquerade makes them do, or a client \
-             reuses a port without TCP timestamps: keep client addresses (externalTrafficPolicy: Local), switch TCP \
-             timestamps on, let conntrack remember ended connections at least as long as the backend does (60 s, \
-             nf_conntrack_tcp_timeout_time_wait), or masquerade with --random-fully.",
+            "Several clients share an address and a port to the backend, for example because of masquerade, or a client reuses a \
+             port without TCP timestamps: preserve client addresses (externalTrafficPolicy: Local), enable TCP timestamps, make \
+             conntrack keep closed connections at least as long as the backend (60 s, nf_conntrack_tcp_timeout_time_wait), or \
+             masquerade with --random-fully.",
         ),
-        occurs: "Every kernel and dataplane, if the backend is on this node. The socket answers with a bare ACK (not more \
-                 than one each 500 ms), upon which the client sends a RST that removes it, and then its SYN again: a client \
-                 on Linux 5.10 or later after some milliseconds, others after a second.",
+        scope: "Every kernel and dataplane, if the backend is on this node. The socket answers with a bare ACK (at most one in \
+                500 ms); the client replies with a RST that removes the socket, and retransmits its SYN: on Linux 5.10 or later after \
+                some milliseconds, elsewhere after a second.",
         hooks: &[&[Hook::TcpTimewait]],
-        find: |case| {
+        absence: Absence::Nothing,
+        detect: |case| {
             refused(case)
                 .filter(|refused| !refused.by_timestamp())
                 .map(|refused| refused.proof(case))
@@ -61,23 +69,23 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// A SYN that the socket of an ended connection did not let in.
+/// A SYN that the socket of a closed connection did not accept.
 struct Refused<'a> {
     step: &'a Step,
     old: &'a TimeWait,
-    /// What the socket decided: `enum tcp_tw_status`.
+    /// Payload the socket decided: `enum tcp_tw_status`.
     verdict: i32,
     /// Initial sequence number of the SYN.
     isn: u32,
 }
 
-/// The step at which the socket of an ended connection was asked about the SYN.
-pub(super) fn met<'a>(case: &Case<'a>) -> Option<&'a Step> {
+/// The step at which the socket of a closed connection processed the SYN.
+pub(in crate::diagnose) fn at_socket<'a>(case: &Case<'a>) -> Option<&'a Step> {
     case.steps().find(|step| step.event.hook == Hook::TcpTimewait)
 }
 
 fn refused<'a>(case: &Case<'a>) -> Option<Refused<'a>> {
-    let step = met(case)?;
+    let step = at_socket(case)?;
     let Payload::TimeWait(old) = &step.event.payload else {
         return None;
     };
@@ -90,10 +98,10 @@ fn refused<'a>(case: &Case<'a>) -> Option<Refused<'a>> {
     };
     let fits = match case.situation {
         Situation::Refused => verdict == time_wait::RST,
-        // What was discarded is the SYN, by this very socket's netns.
+        // The dropped packet must be the SYN itself, in this socket's netns.
         Situation::Dropped => case
-            .discarded
-            .is_some_and(|discarded| discarded.event.skb == step.event.skb),
+            .dropped
+            .is_some_and(|dropped| dropped.event.skb == step.event.skb),
         Situation::Silent | Situation::Late => verdict != time_wait::RST,
     };
     (fits && (refused.by_timestamp() || refused.by_sequence())).then_some(refused)
@@ -111,13 +119,13 @@ impl Refused<'_> {
             .then(|| timestamp(self.old.options.get(..length)?))?
     }
 
-    /// The timestamp that the old connection's client sent last.
+    /// The last timestamp of the old connection's client.
     fn last_timestamp(&self) -> Option<u32> {
         (self.has(time_wait::TS_RECENT) && self.old.ts_recent_stamp != 0).then_some(self.old.ts_recent)
     }
 
-    /// `tcp_paws_check` (`include/net/tcp.h`): older by the signed difference, and 0 is no timestamp. That it forgets
-    /// timestamps after 24 days does not matter here: such a socket lives for a minute.
+    /// `tcp_paws_check` (`include/net/tcp.h`): older by the signed difference, and 0 is no timestamp. Timestamps expire after
+    /// 24 days, which does not matter here: such a socket lives for a minute.
     fn by_timestamp(&self) -> bool {
         match (self.last_timestamp(), self.timestamp()) {
             (Some(last), Some(now)) => last != 0 && is_before(now, last),
@@ -125,7 +133,7 @@ impl Refused<'_> {
         }
     }
 
-    /// The condition under which `tcp_timewait_state_process` lets no SYN in, timestamps that reject it apart.
+    /// The condition under which `tcp_timewait_state_process` accepts no SYN, apart from a timestamp that rejects it.
     fn by_sequence(&self) -> bool {
         if !self.has(time_wait::SUBSTATE) {
             return false;
@@ -133,7 +141,7 @@ impl Refused<'_> {
         if self.old.substate == time_wait::FIN_WAIT2 {
             return true;
         }
-        // Without the last timestamp it is not known whether a newer one speaks for the SYN.
+        // Without the last timestamp it is not known whether a newer one overrides the sequence number.
         self.has(time_wait::RCV_NXT)
             && self.has(time_wait::TS_RECENT)
             && !is_before(self.old.rcv_nxt, self.isn)
@@ -151,16 +159,16 @@ impl Refused<'_> {
         match self.verdict {
             time_wait::RST => "RST",
             time_wait::ACK | time_wait::ACK_OOW => "a bare ACK",
-            _ => "nothing: it answers once in 500 ms at most (tcp_invalid_ratelimit)",
+            _ => "none: it answers at most once in 500 ms (tcp_invalid_ratelimit)",
         }
     }
 
     fn proof(&self, case: &Case<'_>) -> Proof {
         let (step, flow) = (self.step, case.flow);
-        let seen = |what: &str, value: String| Evidence::seen(what, value, Hook::TcpTimewait);
+        let seen = |key: Key, value: String| Evidence::seen(key, value, Hook::TcpTimewait);
         let mut evidence = vec![
             seen(
-                "ended connection in the backend",
+                Key::EndedConnection,
                 format!(
                     "{} -> {} in state {} ({})",
                     step.event.tuple.source(),
@@ -169,26 +177,26 @@ impl Refused<'_> {
                     evidence::place(step)
                 ),
             ),
-            seen("its answer to the SYN", self.answer().to_owned()),
+            seen(Key::EndedConnectionAnswer, self.answer().to_owned()),
         ];
         if let (Some(last), Some(now)) = (self.last_timestamp(), self.timestamp()) {
             evidence.push(seen(
-                "timestamp of the SYN",
-                format!("{now}, {} the ended connection's {last}", order(now, last)),
+                Key::SynTimestamp,
+                format!("{now}, {} the closed connection's {last}", order(now, last)),
             ));
         } else if self.timestamp().is_none() {
-            evidence.push(seen("timestamp of the SYN", "none".to_owned()));
+            evidence.push(seen(Key::SynTimestamp, "none".to_owned()));
         }
         if self.has(time_wait::RCV_NXT) {
             let next = self.old.rcv_nxt;
             evidence.push(seen(
-                "sequence number of the SYN",
+                Key::SynSequence,
                 format!("{}, {} the expected {next}", self.isn, order(self.isn, next)),
             ));
         }
         if step.event.tuple.source() != flow.client() {
             evidence.push(seen(
-                "client as the backend sees it",
+                Key::ClientSeenByBackend,
                 step.event.tuple.source().to_string(),
             ));
         }
@@ -200,27 +208,20 @@ impl Refused<'_> {
         } else {
             "its sequence number is not beyond that connection's"
         };
-        Proof {
-            explanation: format!(
-                "{} at {} still has an ended connection from {} ({}) and did not let the SYN in: {why}.",
-                capital(tcp::owner(flow, step)),
+        Proof::new(
+            format!(
+                "{} ({}) still holds a closed connection from {} ({}) and did not accept the SYN: {why}.",
+                capitalized(tcp::owner(flow, step)),
                 step.event.tuple.destination(),
                 step.event.tuple.source(),
                 self.state(),
             ),
             evidence,
-        }
+        )
     }
 }
 
-fn capital(who: &str) -> String {
-    let mut letters = who.chars();
-    letters
-        .next()
-        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
-}
-
-/// Sequence numbers and timestamps wrap around: what is less than half a circle away lies before.
+/// Sequence numbers and timestamps wrap around: the one less than half the number space behind is before.
 fn is_before(one: u32, other: u32) -> bool {
     one != other && other.wrapping_sub(one) < 1 << 31
 }
@@ -229,13 +230,13 @@ fn order(one: u32, other: u32) -> &'static str {
     if one == other {
         "equal to"
     } else if is_before(one, other) {
-        "short of"
+        "before"
     } else {
-        "beyond"
+        "after"
     }
 }
 
-/// The sender's timestamp in TCP options (RFC 9293, RFC 7323); `None` if there is none, or they are cut or malformed.
+/// The sender's timestamp in TCP options (RFC 9293, RFC 7323); `None` if there is none, or they are truncated or malformed.
 fn timestamp(options: &[u8]) -> Option<u32> {
     const END: u8 = 0;
     const NOTHING: u8 = 1;
@@ -244,7 +245,7 @@ fn timestamp(options: &[u8]) -> Option<u32> {
     let mut rest = options;
     loop {
         rest = match *rest {
-            [NOTHING, ref behind @ ..] => behind,
+            [NOTHING, ref rest @ ..] => rest,
             [TIMESTAMP, TIMESTAMP_LEN, a, b, c, d, _, _, _, _, ..] => {
                 return Some(u32::from_be_bytes([a, b, c, d]));
             }
@@ -260,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timestamp_is_found_wherever_it_stands() {
+    fn a_timestamp_is_found_at_any_position() {
         let linux = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 1, 2, 0, 0, 0, 0, 1, 3, 3, 7];
         assert_eq!(timestamp(&linux), Some(0x102));
         let mac = [
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn no_options_are_read_beyond_their_end() {
+    fn truncated_and_malformed_options_have_no_timestamp() {
         for broken in [
             &[][..],
             &[8],
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_wrap_around() {
+    fn sequence_numbers_wrap_around() {
         assert!(is_before(u32::MAX, 0));
         assert!(is_before(1, 2));
         assert!(!is_before(2, 2));

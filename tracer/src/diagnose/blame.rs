@@ -1,0 +1,62 @@
+//! The rule that dropped or rejected a packet, as far as it is known.
+
+use std::fmt;
+
+/// The table, the chain and the rule, or the chain's policy, that decided about the packet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Blame {
+    /// The table; of nf_tables with its family (`ip filter`).
+    pub table: Option<String>,
+    /// The chain.
+    pub chain: Option<String>,
+    /// Payload in the chain decided.
+    pub rule: Option<Rule>,
+}
+
+/// Payload in a chain decided about a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// The rule with this number in its chain, counted from 1, and in nf_tables with this handle.
+    Number {
+        /// Its number.
+        number: usize,
+        /// Its handle; `None` in a legacy table of iptables.
+        handle: Option<u64>,
+    },
+    /// A rule of which only the handle was seen: it is not loaded any more.
+    Handle(u64),
+    /// The policy of the base chain.
+    Policy,
+}
+
+impl Blame {
+    /// Is nothing known of it?
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.table.is_none() && self.chain.is_none() && self.rule.is_none()
+    }
+}
+
+impl fmt::Display for Blame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let table = self.table.as_ref().map(|table| format!("table {table}"));
+        let chain = self.chain.as_ref().map(|chain| format!("chain {chain}"));
+        let rule = self.rule.map(|rule| rule.to_string());
+        let parts: Vec<String> = [table, chain, rule].into_iter().flatten().collect();
+        f.write_str(&parts.join(" "))
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number { number, handle: None } => write!(f, "rule {number}"),
+            Self::Number {
+                number,
+                handle: Some(handle),
+            } => write!(f, "rule {number} (handle {handle})"),
+            Self::Handle(handle) => write!(f, "rule with handle {handle}"),
+            Self::Policy => f.write_str("policy"),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Payload is said about a flow, and whether it counts as a failure.
+
+use super::{blame::Blame, cause::Cause, dataplane::Dataplane, evidence::Evidence};
+use crate::flow::fate::Fate;
+
+/// The verdict on a flow.
+#[derive(Clone, Debug)]
+pub struct Diagnosis {
+    /// Why; `None` where nothing went wrong or nothing is decided yet.
+    pub cause: Option<Cause>,
+    /// Why the SYN-ACK was dropped, where `cause` is [`Cause::ReturnDropped`].
+    pub inner: Option<Cause>,
+    /// Payload happened and why, in one or two sentences about this flow.
+    pub explanation: String,
+    /// Payload to do about it.
+    pub advice: Option<&'static str>,
+    /// The facts that prove it.
+    pub evidence: Vec<Evidence>,
+    /// The rule that dropped or rejected the packet, if one is to blame and known.
+    pub blame: Option<Blame>,
+    /// Who did the DNAT; `None` if that was not seen.
+    pub dataplane: Option<Dataplane>,
+}
+
+/// Did the connection fail or suffer? Decided here alone, from fate and cause: an established connection is a failure if
+/// it reached the wrong place, and a pending one is not a failure yet.
+#[must_use]
+pub fn is_failure(fate: Fate, cause: Option<Cause>) -> bool {
+    match fate {
+        Fate::Stalled | Fate::Dropped | Fate::Refused | Fate::Unanswered => true,
+        Fate::Established => cause.is_some_and(Cause::is_wrong_place),
+        Fate::Pending => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_established_connection_fails_only_in_the_wrong_place() {
+        assert!(!is_failure(Fate::Established, None));
+        assert!(is_failure(Fate::Established, Some(Cause::ConntrackPinned)));
+        assert!(!is_failure(Fate::Established, Some(Cause::BackendSlow)));
+    }
+
+    #[test]
+    fn a_pending_connection_is_no_failure() {
+        for cause in Cause::ALL {
+            assert!(!is_failure(Fate::Pending, Some(*cause)));
+        }
+    }
+
+    #[test]
+    fn every_other_fate_is_a_failure_whatever_the_cause() {
+        for fate in [Fate::Stalled, Fate::Dropped, Fate::Refused, Fate::Unanswered] {
+            assert!(is_failure(fate, None) && is_failure(fate, Some(Cause::Unknown)));
+        }
+    }
+}

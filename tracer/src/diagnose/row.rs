@@ -1,0 +1,92 @@
+//! One row of the catalogue: all that a cause owns.
+
+use tracer_common::hook::Hook;
+
+use super::{
+    case::{Case, Proof},
+    cause::Cause,
+};
+
+/// One cause.
+pub struct Row {
+    /// Which.
+    pub cause: Cause,
+    /// Its group in README and docs.
+    pub group: Group,
+    /// Payload happened, in one sentence, whatever the flow.
+    pub summary: &'static str,
+    /// Payload must have been seen before it is named.
+    pub proof: &'static str,
+    /// Payload to do about it; `None` for [`Cause::Unknown`].
+    pub advice: Option<&'static str>,
+    /// On which kernels and dataplanes it can occur, and where it is not detectable.
+    pub scope: &'static str,
+    /// The hooks that show the proof: one of each group must be attached. The others of a group do the same work on another
+    /// kernel or for another address family.
+    pub hooks: &'static [&'static [Hook]],
+    /// Payload it relies on *not* having seen.
+    pub absence: Absence,
+    /// Looks for the proof.
+    pub(super) detect: fn(&Case<'_>) -> Option<Proof>,
+}
+
+/// Payload a cause relies on not having seen. Where that may have been missed, the cause is not proven.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Absence {
+    /// Nothing: what was seen proves it.
+    Nothing,
+    /// Something that only tracepoints show. The kernel skips none of those, but their records can be lost.
+    Tracepoints,
+    /// Something that kprobes show, which the kernel may skip and whose records can be lost.
+    Probes,
+}
+
+/// Payload a cause is about, for readers who look one up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Group {
+    /// IPVS and the connection that used the port before.
+    IpvsReuse,
+    /// IPVS and its services and real servers.
+    IpvsServers,
+    /// Firewall rules and traffic policies.
+    Rules,
+    /// conntrack and NAT.
+    Conntrack,
+    /// Routing, neighbours, devices and tunnels.
+    Network,
+    /// The backend's TCP.
+    BackendTcp,
+    /// The backend, the return path and the client.
+    Ends,
+    /// None of the others.
+    Unknown,
+}
+
+impl Group {
+    /// Every group, in the order of README and docs.
+    pub const ALL: [Self; 8] = [
+        Self::IpvsReuse,
+        Self::IpvsServers,
+        Self::Rules,
+        Self::Conntrack,
+        Self::Network,
+        Self::BackendTcp,
+        Self::Ends,
+        Self::Unknown,
+    ];
+
+    /// The title.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::IpvsReuse => "IPVS: an old connection used the port",
+            Self::IpvsServers => "IPVS: no usable real server, or the SYN could not be sent",
+            Self::Rules => "Firewall rules and traffic policy",
+            Self::Conntrack => "conntrack and NAT",
+            Self::Network => "Routing, neighbours, devices and tunnels",
+            Self::BackendTcp => "The backend's TCP",
+            Self::Ends => "The backend, the return path and the client",
+            Self::Unknown => "Not identified: function and drop reason are given",
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! No known cause explains it: `unknown`, with what is known.
+
+use std::net::SocketAddr;
+
+use tracer_common::{hook::Hook, tcp::Part, uapi::verdict};
+
+use super::{
+    case::{Case, Proof, Situation},
+    cause::Cause,
+    evidence::{self, Evidence, Key},
+    row::{Absence, Group, Row},
+    rule, stack,
+    tcp::{self, timewait},
+};
+use crate::{
+    decode::event::Payload,
+    flow::model::{Flow, Step, backend_in},
+};
+
+pub(super) const ROWS: &[Row] = &[Row {
+    cause: Cause::Unknown,
+    group: Group::Unknown,
+    summary: "tracer could not identify the cause. The evidence is listed.",
+    proof: "No other cause was proven.",
+    advice: None,
+    scope: "Everywhere.",
+    hooks: &[],
+    absence: Absence::Nothing,
+    detect: |case| {
+        Some(match case.situation {
+            Situation::Dropped => dropped(case),
+            Situation::Refused => refused(case),
+            Situation::Silent => silent(case),
+            Situation::Late => late(case),
+        })
+    },
+}];
+
+/// This node dropped the packet: function and reason are given.
+fn dropped(case: &Case<'_>) -> Proof {
+    let (mut evidence, place) = match case.dropped {
+        Some(step) => (
+            evidence::dropped(step, case.facts),
+            format!(" in {}", evidence::location(step, case.facts)),
+        ),
+        None => (Vec::new(), String::new()),
+    };
+    let verdicts = case.steps().filter(|step| {
+        let hook = step.event.hook;
+        step.verdict.is_some_and(verdict::is_drop)
+            && (hook.is_ipvs_request()
+                || matches!(hook, Hook::CtConfirm | Hook::NftDoChain | Hook::IptDoTable))
+    });
+    evidence.extend(verdicts.map(|step| Evidence::seen(Key::Verdict, "NF_DROP", step.event.hook)));
+    evidence.extend(stack::evidence(case));
+    evidence.extend(rule::suspects(case));
+    Proof::new(
+        format!(
+            "This node dropped the {}{place}, for a reason tracer could not identify.",
+            case.dropped_packet()
+        ),
+        evidence,
+    )
+}
+
+/// RST or ICMP went back to the client: its sender is given.
+fn refused(case: &Case<'_>) -> Proof {
+    let mut evidence: Vec<_> = evidence::icmp(case.flow).into_iter().collect();
+    if let Some(rst) = case.flow.steps.iter().find(|step| step.event.part == Part::Rst) {
+        evidence.push(Evidence::seen(
+            Key::RstFirstSeenAt,
+            evidence::place(rst),
+            rst.event.hook,
+        ));
+    }
+    let sent_by = |reset: &Step| Evidence::seen(Key::RstSentBy, evidence::place(reset), reset.event.hook);
+    if let Some(reset) = untranslated_ack(case) {
+        evidence.push(sent_by(reset));
+        return Proof::new(
+            "The backend answered, but the client's ACK was no longer translated: it reached this node's own TCP, which has no socket \
+             for it and answered with RST. Why the translation is gone is not known.",
+            evidence,
+        );
+    }
+    if let Some((reset, answered)) = ack_to_another(case) {
+        evidence.push(sent_by(reset));
+        return Proof::new(
+            format!(
+                "{answered} answered the SYN, but the client's ACK was sent to {}, which had got a copy of the SYN, had no such \
+                 connection and answered with RST.",
+                reset.event.tuple.destination(),
+            ),
+            evidence,
+        );
+    }
+    let refused = refused_ack(case.flow);
+    evidence.extend(refused.map(sent_by));
+    if let Some(step) = case.dropped {
+        evidence.extend(evidence::dropped(step, case.facts));
+    }
+    if let Some(reset) = refused {
+        return Proof::new(
+            format!(
+                "{} answered the SYN, but answered the client's ACK with RST. It was not seen to accept an ACK; why is not known.",
+                reset.event.tuple.destination(),
+            ),
+            evidence,
+        );
+    }
+    Proof::new(
+        "The client was refused, for a reason tracer could not identify.",
+        evidence,
+    )
+}
+
+/// The step at which the node's own TCP found no socket for the client's ACK, although the SYN had been translated: the entry is
+/// gone (a stray RST of an older connection from the same port removes it).
+fn untranslated_ack<'a>(case: &Case<'a>) -> Option<&'a Step> {
+    let flow = case.flow;
+    let has_answer = flow.synacks > 0 && flow.backend().is_some_and(|backend| backend != flow.node());
+    flow.steps.iter().find(|step| {
+        let is_reset = matches!(&step.event.payload, Payload::Socket(socket) if socket.sock == 0)
+            && step.event.hook == Hook::TcpSendReset;
+        has_answer
+            && is_reset
+            && step.event.part == Part::Ack
+            && step.event.tuple == flow.original
+            && flow.is_on_node(&step.event)
+    })
+}
+
+/// The step at which a backend refused the client's ACK because another backend had answered the SYN, and that other one. Two
+/// copies of a SYN that IPVS looks up at the same time get one entry each, and one real server each.
+fn ack_to_another<'a>(case: &Case<'a>) -> Option<(&'a Step, SocketAddr)> {
+    let flow = case.flow;
+    let source = |step: &Step| step.event.tuple.source();
+    let answered = flow
+        .steps
+        .iter()
+        .filter(|step| step.event.part == Part::SynAck)
+        .map(source)
+        .find(|&source| source != flow.node())?;
+    let reset = flow.steps.iter().find(|step| {
+        step.event.hook == Hook::TcpSendReset
+            && step.event.part == Part::Ack
+            && ![answered, flow.node()].contains(&step.event.tuple.destination())
+    })?;
+    let refused_by = reset.event.tuple.destination();
+    let was_sent_to = |backend| {
+        let is_syn = |step: &&Step| step.event.part == Part::Syn;
+        let mut syns = flow.steps.iter().filter(is_syn);
+        syns.any(|step| backend_in(&step.event) == Some(backend))
+    };
+    (was_sent_to(answered) && was_sent_to(refused_by)).then_some((reset, answered))
+}
+
+/// The step at which the backend that had answered the SYN refused the client's ACK, and was not seen to accept one. One reason
+/// leaves no trace: `inet_ehash_insert` of 5.10 lets another CPU find neither handshake nor connection between removing the one
+/// and inserting the other (`net/ipv4/inet_hashtables.c`; it inserts the connection first since 6.3).
+fn refused_ack(flow: &Flow) -> Option<&Step> {
+    let answered = |backend| {
+        let mut answers = flow.steps.iter().filter(|step| step.event.part == Part::SynAck);
+        answers.any(|step| step.event.tuple.source() == backend)
+    };
+    flow.steps.iter().find(|step| {
+        step.event.hook == Hook::TcpSendReset
+            && step.event.part == Part::Ack
+            && step.event.tuple.destination() != flow.node()
+            && answered(step.event.tuple.destination())
+    })
+}
+
+/// The SYN went on and nothing came back, or what came back did not help.
+fn silent(case: &Case<'_>) -> Proof {
+    let flow = case.flow;
+    if flow.synacks > 0 {
+        return answer_lost(flow);
+    }
+    if let Some((step, _)) = tcp::dropped_by_listener(case) {
+        return Proof::new(
+            "The backend's listener dropped the SYN, although none of its queues was full when it processed it.",
+            tcp::queue(step),
+        );
+    }
+    if let Some(accepted) = tcp::accepted(flow, case.attempt) {
+        let drops = case.steps().flat_map(|step| evidence::dropped(step, case.facts));
+        return Proof::new(
+            "The backend's listener accepted the SYN, but no answer left the backend.",
+            tcp::queue(accepted).into_iter().chain(drops),
+        );
+    }
+    if let Some(reset) = tcp::refusal(flow, case.attempt) {
+        return Proof::new(
+            "The backend refused the SYN, but its RST did not leave this node towards the client.",
+            [Evidence::seen(
+                Key::RstSentBy,
+                evidence::place(reset),
+                reset.event.hook,
+            )],
+        );
+    }
+    if let Some(step) = timewait::at_socket(case) {
+        return Proof::new(
+            "The SYN met a closed connection that the backend still holds from the same address and port; no SYN-ACK came.",
+            [Evidence::seen(
+                Key::EndedConnection,
+                evidence::place(step),
+                step.event.hook,
+            )],
+        );
+    }
+    if let Some(step) = tcp::dropped_by_tcp(case) {
+        return Proof::new(
+            "The backend's TCP dropped the SYN and sent no SYN-ACK.",
+            evidence::dropped(step, case.facts),
+        );
+    }
+    if let Some(step) = left_unmodified(case) {
+        return Proof::new(
+            format!(
+                "The SYN left this node unmodified, {}, and nothing came back through this node.",
+                how_sent(case)
+            ),
+            [left_by(step)],
+        );
+    }
+    Proof::new("The SYN was seen, but not where it went.", last_step(case))
+}
+
+/// The last step at which the SYN was handed to a device of this node with its original addresses. Its receiver may answer the
+/// client directly: silence here proves nothing.
+fn left_unmodified<'a>(case: &Case<'a>) -> Option<&'a Step> {
+    let flow = case.flow;
+    case.steps().rfind(|step| {
+        step.event.part == Part::Syn
+            && step.event.hook == Hook::DevStartXmit
+            && step.event.tuple == flow.original
+            && flow.is_on_node(&step.event)
+    })
+}
+
+fn left_by(step: &Step) -> Evidence {
+    Evidence::seen(Key::SynLeftBy, evidence::place(step), step.event.hook)
+}
+
+/// Payload sent it on.
+fn how_sent(case: &Case<'_>) -> &'static str {
+    if case.decision().sent_with.is_some() {
+        "to the real server that IPVS chose"
+    } else {
+        "routed and not translated"
+    }
+}
+
+/// The backend answered, and its answer was not seen to go out to the client.
+fn answer_lost(flow: &Flow) -> Proof {
+    let last = flow
+        .steps
+        .iter()
+        .rfind(|step| step.event.part == Part::SynAck)
+        .map(|step| Evidence::seen(Key::SynAckLastSeenAt, evidence::place(step), step.event.hook));
+    let count = Evidence::seen(Key::SynAcksSeen, flow.synacks.to_string(), Hook::DevStartXmit);
+    Proof::new(
+        "The backend answered, but its SYN-ACK was not seen to go out to the client.",
+        std::iter::once(count).chain(last),
+    )
+}
+
+/// The handshake finished after a retransmission, and no SYN was dropped here.
+fn late(case: &Case<'_>) -> Proof {
+    let flow = case.flow;
+    let Some(answered) = flow.answered_attempt() else {
+        return Proof::new(
+            "A SYN was retransmitted, and the answer was not seen.",
+            last_step(case),
+        );
+    };
+    let retransmission = flow.first_retransmission_ns();
+    if retransmission
+        .zip(flow.established_ns)
+        .is_some_and(|(retransmission, ack)| ack < retransmission)
+    {
+        return Proof::new(
+            "The client's ACK came in, but the backend retransmitted its SYN-ACK: the ACK was lost between here and there, late, or \
+             not accepted.",
+            last_step(case),
+        );
+    }
+    if answered == 0 {
+        return answer_lost(flow);
+    }
+    let mut proof = if let Some((step, _)) = tcp::dropped_by_listener(case) {
+        Proof::new(
+            "The backend's listener dropped the first SYN, although none of its queues was full when it processed it; a later one was \
+             answered.",
+            tcp::queue(step),
+        )
+    } else if let Some(at_listener) = tcp::at_listener(flow, 0) {
+        Proof::new(
+            "The backend's listener accepted the first SYN but did not answer it; a later one was answered.",
+            tcp::queue(at_listener),
+        )
+    } else if let Some(step) = tcp::dropped_by_tcp(case) {
+        Proof::new(
+            "The backend's TCP dropped the first SYN and sent no SYN-ACK; a later one was answered.",
+            evidence::dropped(step, case.facts),
+        )
+    } else if let Some(step) = left_unmodified(case) {
+        Proof::new(
+            format!(
+                "The first SYN left this node unmodified, {}, and was not answered; a later one was.",
+                how_sent(case)
+            ),
+            [left_by(step)],
+        )
+    } else {
+        Proof::new(
+            "The first SYN was seen, but not where it went; a later one was answered.",
+            last_step(case),
+        )
+    };
+    proof.evidence.extend(evidence::earlier(flow));
+    proof
+}
+
+fn last_step(case: &Case<'_>) -> Option<Evidence> {
+    let step = case.steps().next_back()?;
+    Some(Evidence::seen(
+        Key::LastSeenAt,
+        evidence::place(step),
+        step.event.hook,
+    ))
+}
