@@ -20,6 +20,8 @@ pub struct FlowDetail {
     pub synacks: u32,
     /// What happened and why, in words about this flow.
     pub explanation: String,
+    /// What to do about it.
+    pub advice: Option<&'static str>,
     /// What proves the cause.
     pub evidence: Vec<Evidence>,
     path: Path,
@@ -47,6 +49,7 @@ impl FlowDetail {
             syns_ns: flow.attempts.iter().map(since).collect(),
             synacks: flow.synacks,
             explanation: diagnosis.explanation.clone(),
+            advice: diagnosis.advice,
             evidence: diagnosis.evidence.clone(),
             path,
         }

@@ -113,7 +113,7 @@ enum Tone {
     Good,
     Slow,
     Bad,
-    Odd,
+    Elsewhere,
     Key,
 }
 
@@ -136,21 +136,21 @@ impl Theme {
                 Tone::Good => Color::Green,
                 Tone::Slow => Color::Yellow,
                 Tone::Bad => Color::Red,
-                Tone::Odd => Color::Magenta,
+                Tone::Elsewhere => Color::Magenta,
                 Tone::Key => Color::Cyan,
             }),
             Depth::Many => style.fg(Color::Indexed(match tone {
                 Tone::Good => 34,
                 Tone::Slow => 172,
                 Tone::Bad => 160,
-                Tone::Odd => 134,
+                Tone::Elsewhere => 134,
                 Tone::Key => 32,
             })),
             Depth::True => style.fg(match tone {
                 Tone::Good => Color::Rgb(0x2e, 0x9e, 0x44),
                 Tone::Slow => Color::Rgb(0xc9, 0x7b, 0x0a),
                 Tone::Bad => Color::Rgb(0xd6, 0x3b, 0x3b),
-                Tone::Odd => Color::Rgb(0xa4, 0x5c, 0xc4),
+                Tone::Elsewhere => Color::Rgb(0xa4, 0x5c, 0xc4),
                 Tone::Key => Color::Rgb(0x1f, 0x86, 0xc7),
             }),
         }
@@ -163,7 +163,7 @@ impl Theme {
             Fate::Established => self.tone(Tone::Good),
             Fate::Stalled => self.tone(Tone::Slow).add_modifier(Modifier::BOLD),
             Fate::Dropped | Fate::Refused => self.tone(Tone::Bad).add_modifier(Modifier::BOLD),
-            Fate::Unanswered => self.tone(Tone::Odd).add_modifier(Modifier::BOLD),
+            Fate::Unanswered => self.tone(Tone::Elsewhere).add_modifier(Modifier::BOLD),
             Fate::Pending => self.dim(),
         }
     }
@@ -187,7 +187,7 @@ impl Theme {
     #[must_use]
     pub fn outcome(self, (fate, is_failure): Outcome) -> Style {
         match fate {
-            Fate::Established if is_failure => self.tone(Tone::Odd).add_modifier(Modifier::BOLD),
+            Fate::Established if is_failure => self.tone(Tone::Elsewhere).add_modifier(Modifier::BOLD),
             _ => self.fate(fate),
         }
     }

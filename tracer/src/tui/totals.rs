@@ -129,7 +129,7 @@ pub struct Totals {
     pub causes: BTreeMap<Cause, Sum>,
     /// By service and NodePort.
     pub services: BTreeMap<Name, Sum>,
-    /// By function, reason and rule ([`Row::site`]).
+    /// By function, reason and rule ([`Row::drop_site`]).
     pub drops: BTreeMap<Name, Drops>,
     /// Fates by the second in which the flow started.
     seconds: VecDeque<[u32; FATES]>,

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 use tracer::{
+    diagnose::cause::Cause,
     flow::fate::Fate,
     tui::{
         flow_update::FlowUpdate,
@@ -160,6 +161,32 @@ fn a_pending_flow_is_shown_and_counted_once_when_decided() {
     assert!(!shown(&mut model).contains("pending"));
     assert_eq!(model.totals.all.of(Fate::Pending), 0);
     assert_eq!(model.totals.all.flows(), decided.flows() + 1);
+}
+
+#[test]
+fn an_established_flow_at_the_wrong_place_is_a_failure() {
+    let mut model = busy(THEME, 140, 30);
+    let before = model.totals.all.clone();
+    let flow = flows().pop().expect("a flow");
+    assert_eq!(flow.fate, Fate::Established);
+    let wrong = FlowUpdate {
+        id: flow.id + 1,
+        cause: Some(Cause::ConntrackPinned),
+        ..flow
+    };
+    update(&mut model, Msg::Flow(Box::new(wrong)));
+    assert_eq!(model.totals.all.failures, before.failures + 1);
+    assert_eq!(model.totals.all.misdirected(), 1);
+    let overview = shown(&mut model);
+    assert!(overview.contains("≠ conntrack.pinned"), "{overview}");
+    assert!(overview.contains("1 at the wrong place"), "{overview}");
+    press(&mut model, "2t/conntrack\n");
+    assert_eq!(model.list.len(), 1);
+    assert!(
+        shown(&mut model).contains("≠ established"),
+        "{}",
+        shown(&mut model)
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! docs/screens.md quotes the screen.
+//! docs/screens.md and README.md quote the screen.
 
 use std::{env, fmt::Write as _, fs, path::Path};
 
@@ -45,22 +45,43 @@ const TABS: [(&str, &str, (u16, u16), &str); 5] = [
     ),
 ];
 
-#[test]
-fn the_docs_quote_the_screen() {
-    let mut text = "# Screens\n\nGenerated from the code that draws the screen: `TRACER_WRITE_SCREENS=1 cargo test -p tracer --test tui`.\n".to_owned();
-    for (title, keys, (width, height), says) in TABS {
-        let mut model = busy(UNICODE, width, height);
-        press(&mut model, keys);
-        // Writing to a string cannot fail.
-        let _ = write!(text, "\n## {title}\n\n{says}\n\n```\n{}```\n", shown(&mut model));
-    }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/screens.md");
+/// A tab as the docs quote it.
+fn quote(keys: &str, (width, height): (u16, u16)) -> String {
+    let mut model = busy(UNICODE, width, height);
+    press(&mut model, keys);
+    format!("```\n{}```\n", shown(&mut model))
+}
+
+/// Compares a file with what it should be; with `TRACER_WRITE_SCREENS`, writes it first.
+fn assert_file(name: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
     if env::var_os("TRACER_WRITE_SCREENS").is_some() {
-        fs::write(&path, &text).expect("docs/screens.md can be written");
+        fs::write(&path, expected).expect("the file can be written");
     }
     let written = fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(
-        written, text,
-        "docs/screens.md is out of date: run this test with TRACER_WRITE_SCREENS=1"
+        written, expected,
+        "{name} is out of date: run this test with TRACER_WRITE_SCREENS=1"
     );
+}
+
+#[test]
+fn the_docs_quote_the_screen() {
+    let mut text = "# Screens\n\nGenerated from the code that draws the screen: `TRACER_WRITE_SCREENS=1 cargo test -p tracer --test tui`.\n".to_owned();
+    for (title, keys, size, description) in TABS {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n## {title}\n\n{description}\n\n{}", quote(keys, size));
+    }
+    assert_file("docs/screens.md", &text);
+}
+
+#[test]
+fn the_readme_quotes_the_overview() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = fs::read_to_string(path).expect("README.md can be read");
+    let start = "```\ntracer   1 Overview";
+    let (before, rest) = readme.split_once(start).expect("README.md shows the screen");
+    let (_, after) = rest.split_once("\n```\n").expect("the screen ends");
+    let (_, keys, size, _) = TABS[0];
+    assert_file("README.md", &format!("{before}{}{after}", quote(keys, size)));
 }

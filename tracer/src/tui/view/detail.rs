@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ratatui::style::Style;
+use tracer_common::hook;
 
 use super::{flows::cell, pen::Pen};
 use crate::{
@@ -164,7 +165,11 @@ fn summary(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
         .or_else(|| catalogue.map(|row| row.summary))
         .unwrap_or_default();
     titled("Why:", why, columns, theme, out);
-    if let Some(advice) = catalogue.and_then(|row| row.advice) {
+    let advice = match detail {
+        Some(detail) => detail.advice,
+        None => catalogue.and_then(|row| row.advice),
+    };
+    if let Some(advice) = advice {
         titled("Do: ", advice, columns, theme, out);
     }
 }
@@ -175,14 +180,8 @@ fn ladder(theme: Theme, detail: &FlowDetail, columns: usize, out: &mut Vec<Line>
     let lanes = Lanes::of(detail, &steps);
     blank(out);
     let is_backend = |netns: u32| {
-        let is_listener = |step: &PathStep| {
-            step.netns == Some(netns)
-                && matches!(
-                    step.hook,
-                    "tcp_conn_request" | "tcp_v4_send_reset" | "tcp_v6_send_reset"
-                )
-        };
-        steps.iter().any(is_listener)
+        let here = |step: &&PathStep| step.netns == Some(netns);
+        steps.iter().filter(here).any(|step| is_tcp_input(step.hook))
     };
     let mut names = vec!["node".to_owned()];
     names.extend(lanes.others.iter().map(|&netns| {
@@ -248,6 +247,12 @@ fn ladder(theme: Theme, detail: &FlowDetail, columns: usize, out: &mut Vec<Line>
             out,
         );
     }
+}
+
+/// Is this a function in which TCP receives the packet?
+fn is_tcp_input(function: &str) -> bool {
+    let info = hook::ALL.iter().find(|info| info.name == function);
+    info.is_some_and(|info| info.hook.ipv4_twin().unwrap_or(info.hook).is_tcp_input())
 }
 
 /// One step: the function with its note beside it or, on a narrow screen, below.

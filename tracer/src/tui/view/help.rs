@@ -37,7 +37,7 @@ fn is_playback(keys: &[(KeyCode, KeyModifiers)]) -> bool {
         .any(|row| row.scope == Scope::Playback && row.keys.iter().any(|key| keys.contains(key)))
 }
 
-/// Adds an entry: its text is wrapped, and stands to the right of `left`.
+/// Adds an entry: its text is wrapped, to the right of `left`.
 fn entry(left: &str, text: &str, style: Style, columns: usize, out: &mut Vec<Line>) {
     let room = columns.saturating_sub(usize::from(KEYS) + 1).min(MAX_TEXT);
     for (index, text) in wrap(text, room).into_iter().enumerate() {
