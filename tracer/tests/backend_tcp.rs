@@ -6,7 +6,7 @@ use story::{LISTENER, MS, NODE, PATIENCE, POD, Story, has, original, translated}
 use tracer::{
     decode::event::Payload,
     diagnose::cause::Cause,
-    facts::route::{Route, Way},
+    facts::route::{Route, RouteEntry},
     flow::fate::Fate,
 };
 use tracer_common::{
@@ -101,12 +101,12 @@ fn a_listener_without_a_route_back_drops_syns() {
     };
     assert_eq!(cause(unread), Some(Cause::Unknown));
     // There is a route, or none was looked up.
-    let way = Route::Way(Way {
+    let route = Route::Found(RouteEntry {
         kind: 1,
         device: None,
         gateway: None,
     });
-    assert_eq!(with_route(LISTENER, Some(way)).cause, Some(Cause::Unknown));
+    assert_eq!(with_route(LISTENER, Some(route)).cause, Some(Cause::Unknown));
     assert_eq!(with_route(LISTENER, None).cause, Some(Cause::Unknown));
 }
 
@@ -129,7 +129,7 @@ fn a_full_queue_that_dropped_nothing_is_no_cause() {
     let mut story = Story::new();
     story.arrives(MS);
     story.reaches_pod(2 * MS);
-    story.listener_asked(3 * MS, FULL);
+    story.reaches_listener(3 * MS, FULL);
     assert_eq!(story.only().2.cause, Some(Cause::Unknown));
     // The counter grew for another SYN: this one was answered.
     let mut story = Story::new();
@@ -430,7 +430,7 @@ fn meets(old: TimeWait, verdict: i32) -> (Fate, Option<Cause>) {
         Payload::TimeWait(old),
         verdict,
     );
-    story.discarded_in_pod(4 * MS);
+    story.dropped_in_pod(4 * MS);
     let (_, fate, diagnosis) = story.only();
     (fate, diagnosis.cause)
 }
@@ -521,7 +521,7 @@ fn a_client_that_an_ended_connection_refuses_retries_at_once() {
         Payload::TimeWait(old(1000, 0, None)),
         time_wait::ACK,
     );
-    story.discarded_in_pod(4 * MS);
+    story.dropped_in_pod(4 * MS);
     let reset = original(story.port);
     story.packet(5 * MS, Hook::NetifReceive, Part::Rst, reset, NODE);
     story.served(13 * MS);

@@ -84,7 +84,7 @@ fn not_inserted(wanted: Conntrack, clash: Option<Clash>) -> Story {
             time_ns: MS + 7,
             ..confirm
         });
-        story.discarded(MS + 8);
+        story.dropped(MS + 8);
     });
     story
 }
@@ -153,7 +153,7 @@ fn no_entry(table_full: bool) -> Story {
         story.returns(MS + 1, Hook::CtEarlyDrop, 0, Payload::Packet);
     }
     story.returns(MS + 1, Hook::CtAlloc, ENOMEM, Payload::Packet);
-    story.discarded(MS + 2);
+    story.dropped(MS + 2);
     story
 }
 
@@ -169,11 +169,11 @@ fn a_table_that_was_seen_full_only_for_a_later_syn_explains_the_first_one_too() 
     // The hooks are attached only after a packet was dropped.
     let mut story = Story::new();
     story.arrives(MS);
-    story.discarded(MS + 2);
+    story.dropped(MS + 2);
     story.arrives(1_001 * MS);
     story.returns(1_001 * MS + 1, Hook::CtEarlyDrop, 0, Payload::Packet);
     story.returns(1_001 * MS + 1, Hook::CtAlloc, ENOMEM, Payload::Packet);
-    story.discarded(1_001 * MS + 2);
+    story.dropped(1_001 * MS + 2);
     story.served(3_001 * MS);
     let (fate, cause, _) = outcome(story);
     assert_eq!((fate, cause), (Fate::Stalled, Some(Cause::ConntrackTableFull)));
@@ -195,7 +195,7 @@ fn a_device_without_an_address_and_the_masquerade_rule_are_different_causes() {
             if masquerade_failed {
                 story.returns(MS + 5, Hook::NatMasquerade, NF_DROP, Payload::Packet);
             }
-            story.discarded_by_rule(MS + 6);
+            story.dropped_by_rule(MS + 6);
         });
         let expected = if masquerade_failed {
             Cause::NatNoAddress

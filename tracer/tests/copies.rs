@@ -44,7 +44,7 @@ fn a_duplicated_syn_is_no_stall() {
     let mut story = Story::new();
     goes_on(&mut story, MS);
     copy_arrives(&mut story, MS + 20_000);
-    story.listener_takes(2 * MS);
+    story.listener_accepts(2 * MS);
     story.answered(3 * MS);
     copy_reaches_pod(&mut story, 3 * MS);
     // The pod answers each of them.
@@ -71,7 +71,7 @@ fn a_duplicated_syn_ack_is_no_stall() {
 fn the_answer_to_a_delayed_copy_is_no_stall() {
     let mut story = Story::new();
     goes_on(&mut story, MS);
-    story.listener_takes(2 * MS);
+    story.listener_accepts(2 * MS);
     story.answered(3 * MS);
     // The copy, which reaches the pod only after the ACK has reached the node.
     copy_arrives(&mut story, 85 * MS);
@@ -128,7 +128,7 @@ fn repeated_answers_to_a_late_copy_are_no_stall() {
 fn a_late_answer_to_the_second_syn_costs_nothing_once_the_first_was_accepted() {
     let mut story = Story::new();
     goes_on(&mut story, MS);
-    story.listener_takes(2 * MS);
+    story.listener_accepts(2 * MS);
     story.arrives(1_001 * MS);
     story.answered(1_501 * MS);
     let tuple = translated(story.port);
@@ -167,7 +167,7 @@ fn a_lost_answer_is_not_the_backends_fault_although_the_syn_was_duplicated() {
     let mut story = Story::new();
     goes_on(&mut story, MS);
     copy_arrives(&mut story, MS + 20_000);
-    story.listener_takes(2 * MS);
+    story.listener_accepts(2 * MS);
     story.answered(3 * MS);
     copy_reaches_pod(&mut story, 3 * MS);
     story.answered(4 * MS);
@@ -234,7 +234,7 @@ fn a_syn_is_dropped_if_its_copy_is_dropped_too() {
         story.ipvs(MS + 1, NF_DROP, |story| {
             story.lookup(MS + 1, entry(ipvs_conn::TIME_WAIT, 1, 0, 0));
         });
-        story.discarded(MS + 2);
+        story.dropped(MS + 2);
     }
     let (flow, fate, diagnosis) = story.only();
     assert_eq!(
@@ -248,7 +248,7 @@ fn a_syn_is_dropped_if_its_copy_is_dropped_too() {
 fn a_late_answer_freed_by_the_clients_tcp_was_not_dropped_on_the_node() {
     let mut story = Story::new();
     goes_on(&mut story, MS);
-    story.listener_takes(2 * MS);
+    story.listener_accepts(2 * MS);
     story.arrives(1_001 * MS);
     // A late answer to the first SYN, and the answer to the second. The first connects the client, which is on this node.
     let back = original(story.port).reversed();

@@ -102,7 +102,7 @@ fn a_removed_server_drops_every_syn() {
         story.ipvs(at + 1, NF_DROP, |story| {
             story.lookup(at + 1, entry(ipvs_conn::TIME_WAIT, 1, 0, 0));
         });
-        story.discarded(at + 2);
+        story.dropped(at + 2);
     }
     let (flow, fate, diagnosis) = story.only();
     assert_eq!(
@@ -117,7 +117,7 @@ fn a_syn_that_ipvs_drops_with_a_healthy_server_has_an_unknown_cause() {
     let mut story = Story::new();
     story.arrives(MS);
     story.ipvs(MS + 1, NF_DROP, |story| story.lookup(MS + 1, entry(1, 1, 1, 0)));
-    story.discarded(MS + 2);
+    story.dropped(MS + 2);
     let (_, fate, diagnosis) = story.only();
     assert_eq!((fate, diagnosis.cause), (Fate::Dropped, Some(Cause::Unknown)));
 }
@@ -160,7 +160,7 @@ fn a_service_without_servers_refuses() {
         );
         story.schedules(MS + 4, 0);
     });
-    story.discarded(MS + 5);
+    story.dropped(MS + 5);
     let (_, fate, diagnosis) = story.only();
     assert_eq!(
         (fate, diagnosis.cause),
@@ -173,7 +173,7 @@ fn a_service_without_servers_refuses() {
 fn a_copy_that_a_tap_drops_is_not_the_end_of_the_packet() {
     let mut story = Story::new();
     story.arrives(MS);
-    story.discarded(MS + 1);
+    story.dropped(MS + 1);
     story.reaches_pod(MS + 2);
     assert_eq!(story.only().1, Fate::Unanswered);
 }
@@ -183,7 +183,7 @@ fn a_late_answer_is_a_slow_backend_only_if_the_first_syn_was_kept() {
     let mut story = Story::new();
     story.arrives(MS);
     story.reaches_pod(2 * MS);
-    story.listener_takes(3 * MS);
+    story.listener_accepts(3 * MS);
     story.arrives(1_001 * MS);
     story.answered(1_100 * MS);
     story.acknowledged(1_110 * MS);
@@ -194,7 +194,7 @@ fn a_late_answer_is_a_slow_backend_only_if_the_first_syn_was_kept() {
     let mut story = Story::new();
     story.arrives(MS);
     story.reaches_pod(2 * MS);
-    story.listener_takes(3 * MS);
+    story.listener_accepts(3 * MS);
     story.served(1_001 * MS);
     assert_eq!(story.only().2.cause, Some(Cause::Unknown));
 }
@@ -204,7 +204,7 @@ fn an_answer_that_the_client_ignores_is_not_the_backends_fault() {
     let mut story = Story::new();
     story.arrives(MS);
     story.reaches_pod(2 * MS);
-    story.listener_takes(3 * MS);
+    story.listener_accepts(3 * MS);
     story.answered(4 * MS);
     story.arrives(1_001 * MS);
     story.answered(1_002 * MS);
@@ -222,16 +222,16 @@ fn the_second_flow_of_a_port_refers_to_the_first() {
     story.served(MS);
     story.flow = 8;
     story.expired_and_dropped(500 * MS, entry(ipvs_conn::CLOSE, 1, 1, 0));
-    let outcomes = story.told();
-    assert_eq!(outcomes.len(), 2);
-    let (flow, fate, diagnosis) = &outcomes[1];
+    let told = story.told();
+    assert_eq!(told.len(), 2);
+    let (flow, fate, diagnosis) = &told[1];
     assert_eq!(
         (*fate, diagnosis.cause),
         (Fate::Dropped, Some(Cause::IpvsReuseDropped))
     );
     assert_eq!(
         flow.earlier.as_ref().map(|earlier| earlier.id),
-        Some(outcomes[0].0.id)
+        Some(told[0].0.id)
     );
     assert!(has(diagnosis, "earlier-flow", "established"));
 }
@@ -247,11 +247,10 @@ fn two_flows_do_not_share_steps() {
         story.lookup(MS + 40, entry(ipvs_conn::CLOSE, 1, 1, 0));
         story.expires(MS + 40, entry(ipvs_conn::CLOSE, 1, 1, 0));
     });
-    story.discarded(MS + 41);
-    let outcomes = story.told();
+    story.dropped(MS + 41);
+    let told = story.told();
     let fate_of = |port| {
-        outcomes
-            .iter()
+        told.iter()
             .find(|(flow, ..)| flow.client().port() == port)
             .map(|(_, fate, _)| *fate)
     };
@@ -311,7 +310,7 @@ fn a_backend_whose_tcp_dropped_the_syn_is_not_called_silent() {
     story.facts.symbols.insert(0x1234, "tcp_v4_rcv+0x9a".to_owned());
     story.arrives(MS);
     story.reaches_pod(2 * MS);
-    story.discarded_in_pod(3 * MS);
+    story.dropped_in_pod(3 * MS);
     let (_, fate, diagnosis) = story.only();
     assert_eq!((fate, diagnosis.cause), (Fate::Unanswered, Some(Cause::Unknown)));
     assert!(has(&diagnosis, "dropped-in", "tcp_v4_rcv"));
@@ -325,14 +324,14 @@ fn packets_after_the_final_fate_change_nothing() {
     story.engine.poll(500 * MS, |_, fate| reported.push(fate));
     story.engine.poll(1_600 * MS, |_, fate| reported.push(fate));
     story.answered(1_700 * MS);
-    story.discarded(1_701 * MS);
+    story.dropped(1_701 * MS);
     story.engine.poll(9_000 * MS, |_, fate| reported.push(fate));
     story.engine.finish(9_000 * MS, |_, fate| reported.push(fate));
     assert_eq!(reported, [Fate::Established]);
 }
 
 #[test]
-fn a_removed_server_with_weight_is_asked_for_after_an_ended_connection() {
+fn the_reuse_mode_decides_for_a_removed_server_with_weight() {
     let removed = entry(ipvs_conn::CLOSE, 1, 0, 1);
     let with_mode = |mode| IpvsConn {
         have: removed.have | ipvs_conn::REUSE_MODE,
@@ -394,9 +393,9 @@ fn the_setting_in_effect_when_the_syn_arrived_counts() {
 fn a_rule_that_only_the_second_syn_shows_explains_both() {
     let mut story = Story::new();
     story.arrives(MS);
-    story.discarded(2 * MS);
+    story.dropped(2 * MS);
     story.arrives(1_000 * MS);
-    story.discarded_by_rule(1_001 * MS);
+    story.dropped_by_rule(1_001 * MS);
     story.served(3_000 * MS);
     let (flow, fate, diagnosis) = story.only();
     assert_eq!((fate, flow.attempts.len()), (Fate::Stalled, 3));
@@ -407,7 +406,7 @@ fn a_rule_that_only_the_second_syn_shows_explains_both() {
     // A drop that no rule was seen to decide is not blamed on a rule.
     let mut story = Story::new();
     story.arrives(MS);
-    story.discarded(2 * MS);
+    story.dropped(2 * MS);
     story.served(1_000 * MS);
     assert_eq!(story.only().2.cause, Some(Cause::Unknown));
 }
@@ -417,9 +416,9 @@ fn a_syn_that_ipvs_dropped_is_not_explained_by_a_rule_that_dropped_the_next() {
     let mut story = Story::new();
     story.arrives(MS);
     story.ipvs(2 * MS, NF_DROP, |story| story.lookup(3 * MS, IpvsConn::default()));
-    story.discarded(4 * MS);
+    story.dropped(4 * MS);
     story.arrives(1_000 * MS);
-    story.discarded_by_rule(1_001 * MS);
+    story.dropped_by_rule(1_001 * MS);
     story.served(3_000 * MS);
     assert_eq!(story.only().2.cause, Some(Cause::Unknown));
 }

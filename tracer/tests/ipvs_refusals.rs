@@ -75,7 +75,7 @@ fn dropped_in_scheduling(limits: IpvsLimits, inside: impl FnOnce(&mut Story)) ->
         story.returns(MS + 8, Hook::IpvsTcpSchedule, 0, Payload::IpvsLimits(limits));
         story.schedules(MS + 8, 0);
     });
-    story.discarded(MS + 9);
+    story.dropped(MS + 9);
     story
 }
 
@@ -229,7 +229,7 @@ fn a_server_that_would_have_fit_leaves_the_cause_unknown() {
 }
 
 #[test]
-fn where_the_kernel_does_not_describe_its_list_the_servers_must_be_those_that_it_prints() {
+fn without_a_server_count_the_servers_must_be_those_of_proc_net_ip_vs() {
     let full = [dest(1, 1, true), dest(2, 1, true)];
     let mut story = no_server_fits(&full, u32::MAX, 1);
     assert_eq!(story.only().2.cause, Some(Cause::Unknown));
@@ -321,7 +321,7 @@ fn not_sent(icmp_type: u32, code: u32, symbol: &str) -> Story {
 fn not_sent_by(hook: Hook, icmp: (u32, u32), symbol: &str) -> Story {
     let mut story = rejected_and_not_sent(hook, icmp);
     story.facts.symbols.insert(0x1234, symbol.to_owned());
-    story.discarded(MS + 6);
+    story.dropped(MS + 6);
     story
 }
 

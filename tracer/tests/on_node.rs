@@ -28,7 +28,7 @@ fn sent(story: &mut Story, at: u64) {
 fn the_flow_of_a_client_on_the_node_starts_at_its_socket() {
     let mut story = Story::new();
     connects(&mut story, MS);
-    story.listener_takes(2 * MS);
+    story.listener_accepts(2 * MS);
     let (answer, back) = (translated(story.port).reversed(), original(story.port).reversed());
     story.packet(3 * MS, Hook::DevStartXmit, Part::SynAck, answer, POD);
     story.packet(4 * MS, Hook::TcpFinishConnect, Part::SynAck, back, NODE);
@@ -51,7 +51,7 @@ fn a_syn_that_a_client_on_the_node_retransmits_counts_once() {
     assert_eq!(flow.attempts.len(), 2);
 }
 
-/// Its socket is answered.
+/// The pod's SYN-ACK reaches the client's socket.
 fn is_answered(story: &mut Story, at: u64) {
     let (answer, back) = (translated(story.port).reversed(), original(story.port).reversed());
     story.packet(at, Hook::DevStartXmit, Part::SynAck, answer, POD);
@@ -65,7 +65,7 @@ fn is_dropped_by_ipvs(story: &mut Story, at: u64) {
         story.lookup(at, old);
         story.expires(at, old);
     });
-    story.discarded(at + 2);
+    story.dropped(at + 2);
 }
 
 #[test]
@@ -129,11 +129,11 @@ fn the_steps_of_a_retransmission_that_is_dropped_behind_its_device_are_its_own()
 fn devices_show_a_retransmission_that_no_other_hook_sees() {
     let mut story = Story::new();
     connects(&mut story, MS);
-    story.discarded_in_pod(MS + 5);
+    story.dropped_in_pod(MS + 5);
     // A conntrack entry translates it: no rule is evaluated.
     story.reaches_pod(1_001 * MS);
     story.syn(1_001 * MS + 9, Hook::TcpRetransmit, Payload::Packet);
-    story.listener_takes(1_001 * MS + 10);
+    story.listener_accepts(1_001 * MS + 10);
     is_answered(&mut story, 1_002 * MS);
     let (flow, ..) = story.only();
     let sent: Vec<usize> = flow

@@ -26,7 +26,7 @@ fn accepted(story: &mut Story, at: u64) {
         story.syn(at + 3, Hook::IpvsNatXmit, Payload::IpvsConn(entry(3, 1, 1, 0)));
     });
     story.reaches_pod(at + 4);
-    story.listener_takes(at + 6);
+    story.listener_accepts(at + 6);
 }
 
 fn answer(story: &Story) -> Tuple {

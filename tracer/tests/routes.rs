@@ -8,7 +8,7 @@ use story::{MS, NODE, POD, Story, has, original, translated};
 use tracer::{
     decode::event::Payload,
     diagnose::{Diagnosis, catalogue, cause::Cause},
-    facts::route::{Route, Way},
+    facts::route::{Route, RouteEntry},
     flow::{fate::Fate, model::Flow},
 };
 use tracer_common::{
@@ -68,7 +68,7 @@ fn client() -> IpAddr {
 }
 
 fn route(kind: u8, device: &str) -> Route {
-    Route::Way(Way {
+    Route::Found(RouteEntry {
         kind,
         device: Some(device.to_owned()),
         gateway: None,
@@ -306,7 +306,7 @@ fn an_answer_that_is_not_forwarded_is_a_drop_on_the_return_path() {
     let answer = on_node(translated(story.port).reversed());
     story.arrives(MS);
     story.reaches_pod(MS + 5);
-    story.listener_takes(MS + 7);
+    story.listener_accepts(MS + 7);
     story.seen(MS + 8, Hook::NetifReceive, ANSWER, answer, Payload::Packet);
     story.seen(MS + 9, Hook::RouteError, ANSWER, answer, no_route(0, 113));
     story.seen(
@@ -435,7 +435,7 @@ fn resolved_after(waited: u64) -> (Flow, Fate, Diagnosis) {
     sent_and_waiting(&mut story, MS);
     let known = |story: &mut Story| {
         story.reaches_pod(MS + waited);
-        story.listener_takes(MS + waited + 5);
+        story.listener_accepts(MS + waited + 5);
     };
     if waited < 1_000 * MS {
         known(&mut story);

@@ -10,7 +10,7 @@ use tracer::{
         NetnsFacts,
         nft::{
             Base, Chain, Family, Policy,
-            rule::{Decides, Rule, Verdict, asks::Asks},
+            rule::{Decides, Rule, Verdict, conditions::Conditions},
         },
     },
 };
@@ -22,7 +22,7 @@ use tracer_common::{
 
 const INPUT: u32 = 1;
 const OUTPUT: u32 = 3;
-/// The address at which [`Story::discarded`] frees the packet.
+/// The address at which [`Story::dropped`] frees the packet.
 const FREED: u64 = 0x1234;
 
 fn base(table: &str, kind: &str, hook: u32, policy: Policy) -> Chain {
@@ -51,9 +51,9 @@ fn rule(table: &str, handle: u64, decides: Decides) -> Rule {
         decides,
         dport: None,
         has_destination: false,
-        asks_invalid: false,
+        matches_invalid: false,
         translation: None,
-        asks: Asks::default(),
+        conditions: Conditions::default(),
     }
 }
 
@@ -88,7 +88,7 @@ fn freed(facts: NetnsFacts, functions: &[&str]) -> Diagnosis {
     let tuple = original(story.port);
     let what = Payload::Stack(Box::new(stack));
     story.see(2 * MS, Hook::KfreeSkb, Part::Syn, tuple, NODE, what);
-    story.discarded(2 * MS + 1);
+    story.dropped(2 * MS + 1);
     story.only().2
 }
 

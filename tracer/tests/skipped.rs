@@ -79,7 +79,7 @@ fn what_tracepoints_show_needs_no_probes() {
     let mut story = Story::new();
     story.arrives(MS);
     story.reaches_pod(MS + 2);
-    story.listener_takes(2 * MS);
+    story.listener_accepts(2 * MS);
     story.answered(3 * MS);
     let answer = translated(story.port).reversed();
     story.see(
@@ -120,7 +120,7 @@ fn acknowledged_then_reset(acceptance: impl FnOnce(&mut Story)) -> (Fate, Option
         story.lookup(MS + 1, IpvsConn::default());
     });
     story.reaches_pod(2 * MS);
-    story.listener_takes(3 * MS);
+    story.listener_accepts(3 * MS);
     story.answered(4 * MS);
     story.acknowledged(5 * MS);
     acceptance(&mut story);
@@ -148,7 +148,7 @@ fn a_retransmitted_syn_ack_after_an_unseen_acceptance_costs_nothing() {
         let mut story = Story::new();
         story.arrives(MS);
         story.reaches_pod(2 * MS);
-        story.listener_takes(3 * MS);
+        story.listener_accepts(3 * MS);
         story.answered(4 * MS);
         story.acknowledged(5 * MS);
         if is_unseen {

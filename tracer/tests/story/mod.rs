@@ -8,6 +8,7 @@ use tracer::{
     decode::event::{DeviceName, Event, Outer, Payload},
     diagnose::{self, Diagnosis, evidence::Key},
     facts::Facts,
+    finding::{Finding, clock::Clock},
     flow::{engine::Engine, fate::Fate, model::Flow},
 };
 use tracer_common::{
@@ -263,7 +264,7 @@ impl Story {
         self.returns(at, Hook::IpvsTcpSchedule, returned, Payload::Packet);
     }
 
-    pub(crate) fn discarded(&mut self, at: u64) {
+    pub(crate) fn dropped(&mut self, at: u64) {
         let drop = record::Drop {
             location: 0x1234,
             reason: u32::MAX,
@@ -273,7 +274,7 @@ impl Story {
     }
 
     /// A base chain of nf_tables drops the SYN.
-    pub(crate) fn discarded_by_rule(&mut self, at: u64) {
+    pub(crate) fn dropped_by_rule(&mut self, at: u64) {
         let mut chain = record::Chain::default();
         chain.table[..9].copy_from_slice(b"hardening");
         chain.chain[..5].copy_from_slice(b"input");
@@ -286,13 +287,13 @@ impl Story {
     pub(crate) fn dropped_with_reason(&mut self, at: u64) {
         let chain = Payload::Chain(record::Chain::default());
         self.returns(at, Hook::NftDoChain, NF_DROP_REASON, chain);
-        self.discarded(at + 1);
+        self.dropped(at + 1);
     }
 
     /// Netfilter drops the SYN because of what this hook shows.
     pub(crate) fn dropped_by(&mut self, at: u64, hook: Hook, payload: Payload) {
         self.returns(at, hook, NF_DROP, payload);
-        self.discarded(at + 1);
+        self.dropped(at + 1);
     }
 
     /// A rule rejects the SYN, with an ICMP error to the client if `is_answered`.
@@ -305,10 +306,10 @@ impl Story {
             };
             self.syn(at + 1, Hook::IcmpSend, Payload::Icmp(icmp));
         }
-        self.discarded(at + 2);
+        self.dropped(at + 2);
     }
 
-    pub(crate) fn discarded_in_pod(&mut self, at: u64) {
+    pub(crate) fn dropped_in_pod(&mut self, at: u64) {
         let drop = record::Drop {
             location: 0x1234,
             reason: u32::MAX,
@@ -330,12 +331,12 @@ impl Story {
         self.see(at + 1, Hook::NetifReceive, Part::Syn, tuple, POD, Payload::Packet);
     }
 
-    pub(crate) fn listener_takes(&mut self, at: u64) {
-        self.listener_asked(at, LISTENER);
+    pub(crate) fn listener_accepts(&mut self, at: u64) {
+        self.reaches_listener(at, LISTENER);
     }
 
     /// The SYN reaches a listener; the result is seen later.
-    pub(crate) fn listener_asked(&mut self, at: u64, listener: record::Listener) {
+    pub(crate) fn reaches_listener(&mut self, at: u64, listener: record::Listener) {
         let (tuple, payload) = (translated(self.port), Payload::Listener(listener));
         self.see(at, Hook::TcpConnRequest, Part::Syn, tuple, POD, payload);
     }
@@ -386,7 +387,7 @@ impl Story {
             story.syn(at + 4, Hook::IpvsNatXmit, Payload::IpvsConn(conn));
         });
         self.reaches_pod(at + 10);
-        self.listener_takes(at + 12);
+        self.listener_accepts(at + 12);
         self.answered(at + 20);
         self.acknowledged(at + 30);
     }
@@ -398,10 +399,10 @@ impl Story {
             story.lookup(at + 2, conn);
             story.expires(at + 3, conn);
         });
-        self.discarded(at + 4);
+        self.dropped(at + 4);
     }
 
-    /// The final outcome of each flow.
+    /// The last word on each flow, once everything is decided.
     pub(crate) fn told(&mut self) -> Vec<(Flow, Fate, Diagnosis)> {
         let mut out: Vec<(Flow, Fate, Diagnosis)> = Vec::new();
         self.engine.poll(u64::MAX / 2, |flow, fate| {
@@ -416,6 +417,26 @@ impl Story {
         assert_eq!(told.len(), 1);
         told.remove(0)
     }
+}
+
+/// A flow as observers get it.
+pub(crate) fn finding<'a>(
+    (flow, fate, diagnosis): &'a (Flow, Fate, Diagnosis),
+    facts: &'a Facts,
+    clock: &'a Clock,
+) -> Finding<'a> {
+    Finding {
+        flow,
+        fate: *fate,
+        diagnosis,
+        facts,
+        clock,
+    }
+}
+
+/// A clock that reads `2026-11-22T18:35:45.5Z` at the monotonic time 0.
+pub(crate) fn clock() -> Clock {
+    Clock::new("2026-11-22T18:35:45.5Z".parse().expect("a time"), 0)
 }
 
 /// Is there evidence with this key, by its name, whose value contains this text?

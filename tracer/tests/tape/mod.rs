@@ -11,7 +11,7 @@ use tracer::{
     flow::{engine::Engine, fate::Fate, model::Flow},
     recording::{
         item::Item,
-        writer::{Builder, Writer},
+        writer::{ChunkBuilder, Writer},
     },
 };
 use tracer_common::{
@@ -109,13 +109,13 @@ impl Tape {
         self.push(&header, &[]);
     }
 
-    /// The SYN comes in by a device, and leaves by one with another tuple.
+    /// The SYN arrives on a device and leaves by one with another tuple.
     pub(crate) fn forwarded(&mut self, at_ms: u64, from: Tuple, to: Tuple) {
         self.packet(at_ms, Hook::NetifReceive, Part::Syn, from, NODE);
         self.packet(at_ms, Hook::DevStartXmit, Part::Syn, to, NODE);
     }
 
-    /// The SYN comes in and goes to the pod, whose listener drops it if its queue is full.
+    /// The SYN arrives and reaches the pod, whose listener drops it if its queue is full.
     pub(crate) fn reaches_listener(&mut self, at_ms: u64, tuple: Tuple, is_full: bool) {
         self.forwarded(at_ms, tuple, tuple);
         self.packet(at_ms, Hook::NetifReceive, Part::Syn, tuple, POD);
@@ -165,7 +165,7 @@ impl Tape {
         self.packet(at_ms, Hook::DevStartXmit, Part::SynAck, back, NODE);
     }
 
-    /// The answer comes back from the other node and is translated back.
+    /// The answer returns from the other node and is translated back.
     pub(crate) fn answer_passes(&mut self, at_ms: u64, from: Tuple, to: Tuple) {
         self.packet(at_ms, Hook::NetifReceive, Part::SynAck, to.reversed(), NODE);
         self.packet(at_ms, Hook::DevStartXmit, Part::SynAck, from.reversed(), NODE);
@@ -190,7 +190,7 @@ impl Tape {
         Clock::new(self.wall(), self.base_ms * MS)
     }
 
-    /// The last outcome of each flow.
+    /// Each flow, as it was last told of.
     pub(crate) fn told(&self) -> Vec<(Flow, Fate, Diagnosis)> {
         let mut engine = Engine::new(PATIENCE_NS);
         let mut out: Vec<(Flow, Fate, Diagnosis)> = Vec::new();
@@ -224,7 +224,7 @@ impl Tape {
         let mut records = self.records.clone();
         records.sort_by_key(|(time, _)| *time);
         let last = records.last().map_or(0, |(time, _)| *time);
-        let mut builder = Builder::new(1);
+        let mut builder = ChunkBuilder::new(1);
         let mut tick = self.base_ms * MS;
         for (time, record) in &records {
             while tick + 100 * MS < *time {

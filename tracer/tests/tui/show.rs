@@ -93,7 +93,7 @@ pub(crate) fn flows() -> Vec<FlowUpdate> {
     // A rule drops the SYN.
     next(&mut story, 40_003);
     story.arrives(40_000 * MS);
-    story.discarded_by_rule(40_001 * MS);
+    story.dropped_by_rule(40_001 * MS);
     // The backend does not answer.
     next(&mut story, 40_004);
     for at in [45_000, 46_000] {
