@@ -1,5 +1,4 @@
-//! The report as a page: what is on it, that nothing that was recorded can do anything there, and (where there is a
-//! browser) what it looks like in one.
+//! The report as a page: its content, that recorded text cannot do anything there, and (with a browser) its layout.
 
 mod story;
 

@@ -1,22 +1,15 @@
-//! The lines that programs and people read.
+//! The lines for programs and people.
 
 mod story;
 
 use serde_json::{Value, json};
-use story::{MS, Story, entry};
-use tracer::{
-    finding::clock::Clock,
-    report::{
-        json,
-        ladder::{Ladder, Rung, Sign},
-        path, plain,
-    },
+use story::{MS, Story, clock, entry, finding};
+use tracer::report::{
+    json,
+    ladder::{Ladder, Rung, Sign},
+    path, plain,
 };
 use tracer_common::record::ipvs_conn;
-
-fn clock() -> Clock {
-    Clock::new("2026-11-22T18:35:45.5Z".parse().expect("a time"), 0)
-}
 
 fn stalled() -> Story {
     let mut story = Story::new();
@@ -28,8 +21,8 @@ fn stalled() -> Story {
 #[test]
 fn a_flow_has_every_member_of_schema_1_and_nothing_else() {
     let mut story = stalled();
-    let (flow, fate, diagnosis) = story.only();
-    let line = json::flow(None, &flow, fate, &diagnosis, &story.facts, &clock());
+    let only = story.only();
+    let line = json::flow(None, &finding(&only, &story.facts, &clock()));
     assert!(!line.contains('\n'));
     let mut line: Value = serde_json::from_str(&line).expect("one object");
     let members: Vec<&str> = line
@@ -102,15 +95,15 @@ fn the_step_of_a_drop_with_a_reason_is_marked_as_the_end() {
     let mut story = Story::new();
     story.arrives(MS);
     story.dropped_with_reason(2 * MS);
-    let (flow, fate, diagnosis) = story.only();
-    let steps = path::steps(&flow, &story.facts);
+    let only = story.only();
+    let steps = path::steps(&only.0, &story.facts);
     let verdict = steps
         .iter()
         .find(|step| step.hook == "nft_do_chain")
         .expect("the chain");
     assert_eq!(verdict.verdict.as_deref(), Some("NF_DROP_REASON"));
     assert!(verdict.is_drop);
-    let ladder = Ladder::of(&flow, fate, &diagnosis, &story.facts, &clock());
+    let ladder = Ladder::of(&finding(&only, &story.facts, &clock()));
     let signs: Vec<Sign> = ladder
         .rungs
         .iter()
@@ -126,10 +119,9 @@ fn the_step_of_a_drop_with_a_reason_is_marked_as_the_end() {
 fn what_is_not_known_is_null() {
     let mut story = Story::new();
     story.arrives(MS);
-    let (flow, fate, diagnosis) = story.only();
+    let only = story.only();
     let line: Value =
-        serde_json::from_str(&json::flow(None, &flow, fate, &diagnosis, &story.facts, &clock()))
-            .expect("one object");
+        serde_json::from_str(&json::flow(None, &finding(&only, &story.facts, &clock()))).expect("one object");
     for member in [
         "backend",
         "dataplane",
@@ -144,16 +136,16 @@ fn what_is_not_known_is_null() {
 }
 
 #[test]
-fn people_get_one_line_and_the_path_only_when_they_ask() {
+fn people_get_one_line_and_the_path_only_on_request() {
     let mut story = stalled();
-    let (flow, fate, diagnosis) = story.only();
-    let line = plain::flow(None, &flow, fate, &diagnosis, &story.facts, &clock(), false);
+    let only = story.only();
+    let line = plain::flow(None, &finding(&only, &story.facts, &clock()), false);
     assert!(line.starts_with(
         "2026-11-22T18:35:45.501Z stalled     10.0.0.2:40001 -> 10.0.0.1:30080 -> 10.244.1.2:8080"
     ));
     assert!(line.contains("1000 ms lost  ipvs.reuse-dropped: The client reused source port 40001"));
     assert_eq!(line.lines().count(), 1);
-    let long = plain::flow(None, &flow, fate, &diagnosis, &story.facts, &clock(), true);
+    let long = plain::flow(None, &finding(&only, &story.facts, &clock()), true);
     assert!(long.starts_with(&line));
     assert!(long.contains("evidence: old IPVS entry: state: TIME_WAIT [ip_vs_conn_in_get_proto]"));
     assert!(long.contains("advice: Set net.ipv4.vs.conn_reuse_mode=0"));

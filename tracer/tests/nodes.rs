@@ -11,7 +11,11 @@ use std::{
 
 use serde_json::Value;
 use tape::{NODE, Tape, tuple};
-use tracer::report::joined::{Key, Sight, connections};
+use tracer::{
+    facts::Facts,
+    finding::Finding,
+    report::joined::{Fingerprint, Key, connections},
+};
 use tracer_common::{hook::Hook, tcp::Part, tuple::Tuple};
 
 const CLIENT: [u8; 4] = [10, 0, 0, 2];
@@ -31,13 +35,20 @@ fn masqueraded(port: u16) -> Tuple {
 
 /// The connections of which these nodes have halves: each as run and flow, the first asked first.
 fn joined(tapes: &[&Tape]) -> Vec<Vec<Key>> {
-    let mut sights = BTreeMap::new();
+    let mut fingerprints = BTreeMap::new();
     for (run, tape) in tapes.iter().enumerate() {
-        for (flow, ..) in tape.told() {
-            sights.insert((run + 1, flow.id), Sight::of(&flow, &tape.clock()));
+        for (flow, fate, diagnosis) in tape.told() {
+            let finding = Finding {
+                flow: &flow,
+                fate,
+                diagnosis: &diagnosis,
+                facts: &Facts::default(),
+                clock: &tape.clock(),
+            };
+            fingerprints.insert((run + 1, flow.id), Fingerprint::of(&finding));
         }
     }
-    connections(&sights)
+    connections(&fingerprints)
 }
 
 fn node_a() -> Tape {
@@ -277,7 +288,7 @@ fn lines_of_one_run_are_as_ever() {
     assert_eq!(alone, of_a);
     let text = recorded.said(&["report", "a.trace"]);
     assert!(
-        text.contains("4 flows of 1 client: ") && text.contains("backend.silent"),
+        text.contains("4 flows from 1 client: ") && text.contains("backend.silent"),
         "{text}"
     );
     let json: Value = serde_json::from_str(&recorded.said(&["report", "--json", "a.trace"])).expect("JSON");
@@ -301,14 +312,14 @@ fn a_connection_that_two_nodes_saw_counts_once_with_the_cause_of_the_one_that_kn
     let recorded = Recorded::new();
     let text = recorded.said(&["report", "b.trace", "a.trace"]);
     let shown = |part: &str| assert!(text.contains(part), "{part}\n{text}");
-    shown("4 flows of 1 client: 2 established, 2 unanswered");
+    shown("4 flows from 1 client: 2 established, 2 unanswered");
     shown(
-        "3 connections were seen on more than one node, and counted once: 3 on node-a and node-b; of 1 another node than \
-         the one that the client asked says why",
+        "3 connections seen on more than one node, counted once: 3 on node-a and node-b; the cause of 1 was found on a \
+         later node",
     );
     shown("10.0.0.2:42000 -> 10.0.0.1:30080: On node-b: The pod (10.244.1.2:8080) dropped the SYN");
     shown("found on     node-b");
-    shown("Seen differently\n  10.0.0.2:42003 -> 10.0.0.1:30080, at 2026-11-26T10:00:20Z");
+    shown("Nodes disagree\n  10.0.0.2:42003 -> 10.0.0.1:30080, at 2026-11-26T10:00:20Z");
     shown("    node-a: flow 4, unanswered, backend.silent: ");
     shown("    node-b: flow 3, unanswered, client.silent: ");
     let report = |arguments: &[&str]| -> Value {
@@ -387,10 +398,10 @@ fn the_page_draws_one_flow_of_each_connection_and_names_the_other() {
     let page = recorded.said(&["report", "--html", "-", "a.trace", "b.trace"]);
     assert_eq!(page.matches("<details class=\"flow\"").count(), 4);
     for part in [
-        "3 connections were seen on more than one node",
+        "3 connections seen on more than one node",
         "The same connection on node-a: flow 1 there, unanswered, backend.silent.",
         "The same connection on node-b: flow 3 there, unanswered, client.silent.",
-        "<h2>Seen differently</h2>",
+        "<h2>Nodes disagree</h2>",
     ] {
         assert!(page.contains(part), "{part}");
     }
@@ -412,7 +423,7 @@ fn show_draws_both_halves() {
     let first = shown("On node-a:\nflow 1  unanswered  backend.silent\n");
     let second = shown("\nThe same connection on node-b:\nflow 1  unanswered  tcp.accept-queue-full\n");
     let end = shown(
-        "\nTogether: the SYN came to node-a, then to node-b; unanswered, tcp.accept-queue-full.\nOn node-b: ",
+        "\nTogether: the SYN reached node-a, then node-b; unanswered, tcp.accept-queue-full.\nOn node-b: ",
     );
     assert!(first < second && second < end);
     let text = recorded.said(&["show", "b.trace", "a.trace", "3"]);
@@ -425,13 +436,13 @@ fn show_draws_both_halves() {
         "{text}"
     );
     assert!(
-        text.contains("; unanswered, unknown.\nOn node-a: ") && text.ends_with("They do not say the same.\n"),
+        text.contains("; unanswered, unknown.\nOn node-a: ") && text.ends_with("The nodes disagree.\n"),
         "{text}"
     );
     let alone = recorded.said(&["show", "a.trace", "b.trace", "3"]);
     assert!(alone.starts_with("flow 3  established\n"), "{alone}");
     assert!(
-        alone.ends_with("None of the other recordings tells of this connection.\n"),
+        alone.ends_with("No other recording has this connection.\n"),
         "{alone}"
     );
     let one = recorded.said(&["show", "a.trace", "1"]);
@@ -441,5 +452,5 @@ fn show_draws_both_halves() {
     );
     let none = recorded.run(&["show", "a.trace", "b.trace", "99"]);
     assert_eq!(none.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&none.stderr).contains("no flow 99 in"));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("no flow 99 in a.trace: it has flows 1 to 4"));
 }

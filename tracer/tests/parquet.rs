@@ -1,4 +1,4 @@
-//! `tracer export --to parquet`, read back row by row. What DuckDB and pandas read of it, `cargo xtask test` asks them.
+//! `tracer export --to parquet`, read back row by row. `cargo xtask test` reads it with DuckDB and pandas as well.
 
 mod story;
 
@@ -16,18 +16,19 @@ use parquet::{
     record::{Field, Row},
 };
 use serde_json::{Map, Value, json};
-use story::{MS, PATIENCE, Story};
+use story::{MS, PATIENCE, Story, clock};
 use tracer::{
     diagnose,
     export::parquet::Table,
     finding::{
+        Finding,
         head::Head,
         run::{End, Health},
     },
     flow::fate::Fate,
 };
 
-/// What was read of a table.
+/// What was read from a table.
 struct Read {
     rows: Vec<Map<String, Value>>,
     about: BTreeMap<String, String>,
@@ -70,7 +71,7 @@ fn read(bytes: Vec<u8>) -> Read {
         about.created_by(),
         Some(concat!("tracer ", env!("CARGO_PKG_VERSION")))
     );
-    let about = about.key_value_metadata().expect("what it tells of itself");
+    let about = about.key_value_metadata().expect("metadata");
     Read {
         rows: reader
             .get_row_iter(None)
@@ -96,7 +97,7 @@ fn tracer(arguments: &[&str]) -> Output {
         .expect("the command runs")
 }
 
-/// What a command writes that has nothing to complain of.
+/// The output of a command that succeeds without a message.
 fn written(arguments: &[&str]) -> Vec<u8> {
     let output = tracer(arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -119,7 +120,7 @@ fn recordings() -> Vec<String> {
     out
 }
 
-/// The lines of the same recordings, each flow as it was last told of, as rows.
+/// The last line of each flow of the same recordings, as rows.
 fn expected(arguments: &[&str]) -> Vec<Map<String, Value>> {
     let lines =
         String::from_utf8(written(&[&["export", "--to", "jsonl"], arguments].concat())).expect("text");
@@ -136,16 +137,16 @@ fn expected(arguments: &[&str]) -> Vec<Map<String, Value>> {
         }
         line.remove("type");
         for end in ["client", "node", "backend"] {
-            let told = line.remove(end).expect("a member");
+            let address = line.remove(end).expect("a member");
             for member in ["ip", "port"] {
-                line.insert(format!("{end}_{member}"), told[member].clone());
+                line.insert(format!("{end}_{member}"), address[member].clone());
             }
             if end == "backend" {
-                line.insert("backend_name".to_owned(), told["name"].clone());
+                line.insert("backend_name".to_owned(), address["name"].clone());
             }
         }
         let start: jiff::Timestamp = line["start"].as_str().expect("text").parse().expect("a time");
-        let nanos = i64::try_from(start.as_nanosecond()).expect("a time of ours");
+        let nanos = i64::try_from(start.as_nanosecond()).expect("a time in range");
         line.insert("start".to_owned(), nanos.into());
         line.insert("run".to_owned(), run.into());
         line.insert("host".to_owned(), host.clone());
@@ -160,12 +161,12 @@ fn expected(arguments: &[&str]) -> Vec<Map<String, Value>> {
 }
 
 #[test]
-fn a_row_says_what_the_last_line_about_the_flow_says() {
+fn a_row_has_the_values_of_the_last_line_of_its_flow() {
     let recordings = recordings();
     let all: Vec<&str> = recordings.iter().map(String::as_str).collect();
-    let mut asked: Vec<Vec<&str>> = all.iter().map(|name| vec![*name]).collect();
-    asked.push(all);
-    for arguments in asked {
+    let mut calls: Vec<Vec<&str>> = all.iter().map(|name| vec![*name]).collect();
+    calls.push(all);
+    for arguments in calls {
         let expected = expected(&arguments);
         let read = read(written(
             &[&["export", "--to", "parquet"], &arguments[..]].concat(),
@@ -187,7 +188,7 @@ fn a_row_says_what_the_last_line_about_the_flow_says() {
 }
 
 #[test]
-fn filters_choose_rows_and_a_table_without_rows_can_be_read() {
+fn filters_select_rows_and_a_table_without_rows_is_readable() {
     let recordings = recordings();
     let all: Vec<&str> = recordings.iter().map(String::as_str).collect();
     for filter in [["--fate", "established"], ["--port", "1"]] {
@@ -201,7 +202,7 @@ fn filters_choose_rows_and_a_table_without_rows_can_be_read() {
 }
 
 #[test]
-fn a_full_disk_is_told_of() {
+fn a_full_disk_is_reported() {
     let output = tracer(&["export", "--to", "parquet", &recordings()[0], "-o", "/dev/full"]);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{errors}");
@@ -209,23 +210,30 @@ fn a_full_disk_is_told_of() {
     assert_eq!(errors.lines().count(), 1, "{errors}");
 }
 
-/// Tells the table of what is known by then; only these fates are wanted.
-fn tell(story: &mut Story, at: u64, table: &mut Table<&mut Vec<u8>>, wanted: &[Fate]) {
+/// Adds what is known at this time to the table; only these fates are selected.
+fn report(story: &mut Story, at: u64, table: &mut Table<&mut Vec<u8>>, selected: &[Fate]) {
     let facts = story.facts.clone();
     table.now(at).expect("memory has room");
     story.engine.poll(at, |flow, fate| {
         let diagnosis = diagnose::diagnose(flow, fate, &facts);
+        let finding = Finding {
+            flow,
+            fate,
+            diagnosis: &diagnosis,
+            facts: &facts,
+            clock: &clock(),
+        };
         table
-            .add(flow, fate, &diagnosis, &facts, wanted.contains(&fate))
+            .add(&finding, selected.contains(&fate))
             .expect("memory has room");
     });
 }
 
 /// A client sends SYN after SYN, the last one is answered; then nothing happens for ten minutes.
-fn retold(waiting: usize, wanted: &[Fate]) -> (Read, u64) {
+fn reported_again(held: usize, selected: &[Fate]) -> (Read, u64) {
     let mut out = Vec::new();
     let table = Table::new(&mut out).expect("memory has room");
-    let mut table = table.with_bounds(waiting, 1 << 20);
+    let mut table = table.with_bounds(held, 1 << 20);
     let head = Head {
         patience_ns: PATIENCE,
         ..Head::default()
@@ -235,11 +243,11 @@ fn retold(waiting: usize, wanted: &[Fate]) -> (Read, u64) {
     for syn in [1, 4_000, 12_000] {
         story.arrives(syn * MS);
         story.discarded((syn + 1) * MS);
-        tell(&mut story, syn * MS + PATIENCE + 100 * MS, &mut table, wanted);
+        report(&mut story, syn * MS + PATIENCE + 100 * MS, &mut table, selected);
     }
     story.served(40_000 * MS);
     for second in 41..640 {
-        tell(&mut story, second * 1000 * MS, &mut table, wanted);
+        report(&mut story, second * 1000 * MS, &mut table, selected);
     }
     table.lost(&Health {
         lost_by_hook: vec![("kfree_skb".to_owned(), 3)],
@@ -256,7 +264,7 @@ fn retold(waiting: usize, wanted: &[Fate]) -> (Read, u64) {
 
 const ALL: [Fate; 3] = [Fate::Dropped, Fate::Stalled, Fate::Established];
 
-/// How often each row's flow had been told of, and the fate.
+/// How often each row's flow had been reported, and its fate.
 fn fates(read: &Read) -> Vec<Value> {
     read.rows
         .iter()
@@ -265,8 +273,8 @@ fn fates(read: &Read) -> Vec<Value> {
 }
 
 #[test]
-fn a_flow_that_is_told_of_again_has_one_row_the_last() {
-    let (read, superseded) = retold(1 << 20, &ALL);
+fn a_flow_reported_again_has_one_row_the_last() {
+    let (read, superseded) = reported_again(1 << 20, &ALL);
     assert_eq!(fates(&read), [json!([4, "stalled"])]);
     assert_eq!((superseded, read.rows[0]["syns"].as_u64()), (0, Some(4)));
     assert_eq!(read.about["tracer.lost"], "3");
@@ -275,8 +283,8 @@ fn a_flow_that_is_told_of_again_has_one_row_the_last() {
 }
 
 #[test]
-fn without_room_to_wait_the_highest_told_stands() {
-    let (read, superseded) = retold(0, &ALL);
+fn without_room_for_held_rows_the_highest_told_is_the_last() {
+    let (read, superseded) = reported_again(0, &ALL);
     let expected = [
         json!([1, "dropped"]),
         json!([2, "dropped"]),
@@ -288,19 +296,19 @@ fn without_room_to_wait_the_highest_told_stands() {
 }
 
 #[test]
-fn what_is_wanted_of_a_flow_is_what_was_told_last() {
-    let (read, _) = retold(1 << 20, &[Fate::Dropped]);
+fn filters_apply_to_the_last_report_of_a_flow() {
+    let (read, _) = reported_again(1 << 20, &[Fate::Dropped]);
     assert_eq!(fates(&read), [] as [Value; 0]);
-    let (read, _) = retold(1 << 20, &[Fate::Stalled]);
+    let (read, _) = reported_again(1 << 20, &[Fate::Stalled]);
     assert_eq!(fates(&read), [json!([4, "stalled"])]);
-    // A row that is in the file already is not left there as if it were the last.
-    let (read, superseded) = retold(0, &[Fate::Dropped]);
+    // A row that is in the file already must not look like the last one.
+    let (read, superseded) = reported_again(0, &[Fate::Dropped]);
     assert_eq!(fates(&read).last(), Some(&json!([4, "stalled"])));
     assert_eq!((read.rows.len(), superseded), (4, 3));
 }
 
 #[test]
-fn rows_wait_no_longer_than_they_can_change_and_row_groups_are_bounded() {
+fn rows_are_held_only_while_they_can_change_and_row_groups_are_bounded() {
     let mut out = Vec::new();
     let table = Table::new(&mut out).expect("memory has room");
     // One row is more than a row group may have.
@@ -310,11 +318,11 @@ fn rows_wait_no_longer_than_they_can_change_and_row_groups_are_bounded() {
     for flow in 1..20 {
         (story.flow, story.port) = (flow, 40_000 + u16::try_from(flow).expect("a small number"));
         story.served(flow * 10_000 * MS);
-        tell(&mut story, flow * 10_000 * MS + 1000 * MS, &mut table, &ALL);
-        tell(&mut story, flow * 10_000 * MS + 3000 * MS, &mut table, &ALL);
-        tell(&mut story, flow * 10_000 * MS + 4000 * MS, &mut table, &ALL);
+        report(&mut story, flow * 10_000 * MS + 1000 * MS, &mut table, &ALL);
+        report(&mut story, flow * 10_000 * MS + 3000 * MS, &mut table, &ALL);
+        report(&mut story, flow * 10_000 * MS + 4000 * MS, &mut table, &ALL);
     }
-    // What does not change any more is in the file before the end.
+    // Rows that cannot change are in the file before the end.
     drop(table);
     assert!(out.len() > 19 * 500, "{}", out.len());
 
@@ -325,10 +333,10 @@ fn rows_wait_no_longer_than_they_can_change_and_row_groups_are_bounded() {
     table.begin(&Head::default()).expect("memory has room");
     let mut story = Story::new();
     story.served(MS);
-    tell(&mut story, 1000 * MS, &mut table, &ALL);
+    report(&mut story, 1000 * MS, &mut table, &ALL);
     (story.flow, story.port) = (8, 40_002);
     story.served(2000 * MS);
-    tell(&mut story, 9000 * MS, &mut table, &ALL);
+    report(&mut story, 9000 * MS, &mut table, &ALL);
     table.close().expect("memory has room");
     let read = read(out);
     assert_eq!(read.groups, [1, 1]);

@@ -1,4 +1,4 @@
-//! `tracer export --to pcapng`, read back by a reader that others wrote.
+//! `tracer export --to pcapng`, read back by an independent reader.
 
 mod story;
 
@@ -12,14 +12,14 @@ use std::{
 
 use pcap_parser::{Block, Linktype, PcapNGOption, parse_block_le};
 use serde_json::Value;
-use story::{MS, PATIENCE, Story};
+use story::{MS, PATIENCE, Story, clock};
 use tracer::{
     diagnose,
     export::capture::Capture,
-    finding::{head::Head, run::Health},
+    finding::{Finding, head::Head, run::Health},
 };
 
-/// A packet as it is read.
+/// A packet as read.
 #[derive(Debug)]
 struct Packet {
     hook: String,
@@ -28,13 +28,13 @@ struct Packet {
     comments: Vec<String>,
 }
 
-/// What was read of a capture.
+/// What was read from a capture.
 #[derive(Debug, Default)]
 struct Read {
-    /// What each section says of the system and of itself.
+    /// System and comment of each section.
     sections: Vec<String>,
     packets: Vec<Packet>,
-    /// Packets that were lost, by interface.
+    /// Lost packets by interface.
     lost: Vec<(String, u64)>,
 }
 
@@ -97,7 +97,7 @@ fn tracer(arguments: &[&str]) -> Output {
         .expect("the command runs")
 }
 
-/// What a command writes that has nothing to complain of.
+/// The output of a command that succeeds without a message.
 fn written(arguments: &[&str]) -> Vec<u8> {
     let output = tracer(arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -121,7 +121,7 @@ fn recordings() -> Vec<String> {
         .collect()
 }
 
-/// Each flow as it was last told of.
+/// The last report of each flow.
 fn flows(recording: &str) -> BTreeMap<u64, Value> {
     let lines = String::from_utf8(written(&["replay", "--json", recording])).expect("text");
     let lines = lines
@@ -192,7 +192,7 @@ fn every_step_is_a_packet_at_its_hook_with_what_happened_there() {
                 }
                 let at = left
                     .iter()
-                    .position(|told| *told == (text("hook"), expected.as_str()))
+                    .position(|packet| *packet == (text("hook"), expected.as_str()))
                     .unwrap_or_else(|| {
                         panic!(
                             "{recording}: {expected} at {} is not among {left:#?}",
@@ -202,20 +202,20 @@ fn every_step_is_a_packet_at_its_hook_with_what_happened_there() {
                 left.remove(at);
             }
             assert!(left.is_empty(), "{recording}: {left:#?}");
-            // What was said last of the flow; and of its first packet something was said.
+            // The last report of the flow; and its first packet has a comment about the flow.
             let summaries: Vec<&String> = packets
                 .iter()
                 .filter_map(|packet| packet.comments.first())
                 .filter(|comment| comment.starts_with(&format!("flow {id}: ")))
                 .collect();
-            let said = |name: &str| flow[name].as_str().unwrap_or_default();
+            let member = |name: &str| flow[name].as_str().unwrap_or_default();
             let last = summaries.last().expect("a summary");
             assert!(
-                last.starts_with(&format!("flow {id}: {}", said("fate"))),
+                last.starts_with(&format!("flow {id}: {}", member("fate"))),
                 "{last}"
             );
             assert!(
-                last.contains(said("cause")) && last.contains(said("explanation")),
+                last.contains(member("cause")) && last.contains(member("explanation")),
                 "{last}"
             );
             assert_eq!(packets[0].comments.first(), summaries.first().copied());
@@ -227,7 +227,7 @@ fn every_step_is_a_packet_at_its_hook_with_what_happened_there() {
 const SYN: u8 = 0x02;
 
 #[test]
-fn headers_are_whole_and_those_of_the_flow() {
+fn headers_are_complete_and_belong_to_the_flow() {
     for recording in recordings() {
         let capture = read(&written(&["export", "--to", "pcapng", &recording]));
         let mut isns: BTreeMap<String, Vec<u8>> = BTreeMap::new();
@@ -319,14 +319,19 @@ fn filters_choose_flows_and_all_runs_are_in_one_section() {
     assert!(dropped.packets.len() < all.packets.len());
 }
 
-/// Tells the capture of what is known by then.
-fn tell(story: &mut Story, at: u64, capture: &mut Capture<&mut Vec<u8>>) {
+/// Adds what is known at this time to the capture.
+fn report(story: &mut Story, at: u64, capture: &mut Capture<&mut Vec<u8>>) {
     let facts = story.facts.clone();
     story.engine.poll(at, |flow, fate| {
         let diagnosis = diagnose::diagnose(flow, fate, &facts);
-        capture
-            .add(flow, fate, &diagnosis, &facts)
-            .expect("memory has room");
+        let finding = Finding {
+            flow,
+            fate,
+            diagnosis: &diagnosis,
+            facts: &facts,
+            clock: &clock(),
+        };
+        capture.add(&finding).expect("memory has room");
     });
 }
 
@@ -338,7 +343,7 @@ fn a_drop_with_a_reason_is_marked_like_any_other() {
     let mut story = Story::new();
     story.arrives(MS);
     story.dropped_with_reason(2 * MS);
-    tell(&mut story, MS + PATIENCE + 100 * MS, &mut capture);
+    report(&mut story, MS + PATIENCE + 100 * MS, &mut capture);
     capture.end().expect("memory has room");
     let capture = read(&out);
     let marked = capture.packets.iter().flat_map(|packet| &packet.comments);
@@ -349,7 +354,7 @@ fn a_drop_with_a_reason_is_marked_like_any_other() {
 }
 
 #[test]
-fn a_flow_that_is_told_of_again_adds_what_is_new() {
+fn a_flow_reported_again_adds_what_is_new() {
     let mut out = Vec::new();
     let mut capture = Capture::new(&mut out);
     // Packets wait for two seconds.
@@ -359,7 +364,7 @@ fn a_flow_that_is_told_of_again_adds_what_is_new() {
         story.arrives(syn * MS);
         story.discarded((syn + 1) * MS);
         if syn != 1 {
-            tell(&mut story, syn * MS + PATIENCE + 100 * MS, &mut capture);
+            report(&mut story, syn * MS + PATIENCE + 100 * MS, &mut capture);
         }
     }
     assert!(capture.has(1) && !capture.has(2));
@@ -374,7 +379,7 @@ fn a_flow_that_is_told_of_again_adds_what_is_new() {
     let summaries: Vec<usize> = (0..8)
         .filter(|&index| read.packets[index].comments[0].starts_with("flow 1: dropped"))
         .collect();
-    // The first packet waited for the second word, which stands in the first one's place; not for the third.
+    // The first packet was still held at the second report, which replaced its comment, but not at the third.
     assert_eq!(summaries, [0, 6]);
     let drops = read.packets.iter().filter(|packet| packet.hook == "kfree_skb");
     let marked = |packet: &&Packet| {
@@ -412,7 +417,7 @@ fn packets_of_different_flows_come_in_the_order_of_their_times() {
     (story.flow, story.port) = first;
     story.arrives(2900 * MS);
     story.discarded(2901 * MS);
-    tell(&mut story, 10 * PATIENCE, &mut capture);
+    report(&mut story, 10 * PATIENCE, &mut capture);
     capture.end().expect("memory has room");
     let read = read(&out);
     assert_eq!(read.packets.len(), 12);

@@ -1,4 +1,4 @@
-//! A recording out of memory, through everything that is written about flows at once.
+//! Plays a recording from memory through every output at once.
 
 use std::{
     io::{self, Cursor},
@@ -14,10 +14,14 @@ use tracer::{
         run::{End, Health, Hooks},
     },
     pipeline::{error::PipelineError, recordings::Recording, replay},
-    report::{json, ladder, plain, summary},
+    report::{
+        json,
+        ladder::{self, Ladder},
+        plain, summary,
+    },
 };
 
-/// Plays what may be a recording.
+/// Plays bytes that may be a recording.
 pub fn play(bytes: &[u8]) {
     let input = Box::new(Cursor::new(bytes.to_vec()));
     let Ok(recording) = Recording::read_from(Path::new("fuzz"), input) else {
@@ -34,16 +38,16 @@ pub fn play(bytes: &[u8]) {
     observers.finish();
 }
 
-/// Everything that is said of flows.
+/// Every output about flows.
 pub struct Observers {
     capture: Capture<io::Sink>,
-    /// Takes a hundred times as long as all others together, so it is not always there.
+    /// Takes a hundred times as long as all others together, so it is not always used.
     table: Option<Table<io::Sink>>,
     collection: summary::Collection,
 }
 
 impl Observers {
-    /// Of nothing so far. Of inputs of some lengths a table is made too.
+    /// Empty outputs. Only inputs of some lengths get a table.
     pub fn new(length: usize) -> io::Result<Self> {
         Ok(Self {
             capture: Capture::new(io::sink()),
@@ -54,7 +58,7 @@ impl Observers {
         })
     }
 
-    /// Says the rest.
+    /// Writes the rest.
     pub fn finish(mut self) {
         let _ = summary::text(&self.collection.summary());
         self.capture.end().expect("nothing is written");
@@ -73,30 +77,23 @@ impl Observer for Observers {
     }
 
     fn hooks(&mut self, hooks: &Hooks) -> io::Result<()> {
-        let _ = json::hooks(None, hooks.time, &hooks.why, &hooks.hooks);
+        let _ = json::hooks(None, hooks);
         Ok(())
     }
 
     fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
-        let Finding {
-            flow,
-            fate,
-            diagnosis,
-            facts,
-            clock,
-        } = *finding;
-        let line = json::flow(None, flow, fate, diagnosis, facts, clock);
+        let line = json::flow(None, finding);
         assert!(
             line.starts_with("{\"type\":\"flow\"") && !line.contains('\n'),
             "no JSON line"
         );
-        let _ = plain::flow(None, flow, fate, diagnosis, facts, clock, true);
-        let _ = ladder::flow(flow, fate, diagnosis, facts, clock);
-        self.collection.add(flow, fate, diagnosis, facts, clock);
-        self.capture.add(flow, fate, diagnosis, facts)?;
+        let _ = plain::flow(None, finding, true);
+        let _ = ladder::text(&Ladder::of(finding));
+        self.collection.add(finding);
+        self.capture.add(finding)?;
         self.table
             .as_mut()
-            .map_or(Ok(()), |table| table.add(flow, fate, diagnosis, facts, true))
+            .map_or(Ok(()), |table| table.add(finding, true))
     }
 
     fn health(&mut self, health: &Health) -> io::Result<()> {

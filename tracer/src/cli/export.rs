@@ -1,4 +1,4 @@
-//! `tracer export`: a recording in a format of others.
+//! `tracer export`: recordings in formats for other tools.
 
 use std::{
     io::{self, BufWriter, IsTerminal as _, Write},
@@ -20,18 +20,18 @@ use crate::{
         selection::Selection,
     },
     pipeline::{recordings, replay},
-    report::lines::Form,
+    report::{count::plural_u64, lines::Form},
 };
 
-/// Plays the recordings: lines of several runs come by the wall clock, packets run by run.
+/// Plays the recordings: lines of several runs are merged by the wall clock, packets and rows follow run by run.
 pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
     let output = options.output.as_deref().filter(|path| *path != Path::new("-"));
     if options.to != Format::Jsonl && output.is_none() && io::stdout().is_terminal() {
         return Err(Failure::Usage(
-            "this format is nothing for a terminal: name a file with --output".to_owned(),
+            "refusing to write a binary format to a terminal: name a file with --output".to_owned(),
         ));
     }
-    // Before the output is made: it may be there already, and be worth something.
+    // Before the output is opened, because that truncates a file that may be worth something.
     let runs = recordings::open(&options.files)?;
     let mut out = BufWriter::new(output::open(output, &options.files)?);
     match options.to {
@@ -46,7 +46,8 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
             }
             view.capture.end()?;
             if let late @ 1.. = view.capture.late() {
-                eprintln!("tracer: {late} packets stand behind later ones; reordercap puts them in order");
+                let packets = plural_u64(late, "packet");
+                eprintln!("tracer: {packets} out of time order: sort the capture with reordercap");
             }
         }
         Format::Parquet => {
@@ -59,8 +60,8 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
             }
             if let superseded @ 1.. = view.table.close()? {
                 eprintln!(
-                    "tracer: {superseded} flows changed after their row was written: of rows with the same run and id, \
-                     the one with the highest `told` stands"
+                    "tracer: {} outdated: of rows with the same run and id, use the one with the highest `told`",
+                    plural_u64(superseded, "row")
                 );
             }
         }
@@ -68,7 +69,7 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// The flows' packets as a capture.
+/// Exports packets to a capture.
 struct Packets<W> {
     selection: Selection,
     capture: Capture<W>,
@@ -81,8 +82,7 @@ impl<W: Write> Observer for Packets<W> {
 
     fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
         if self.capture.has(finding.flow.id) || self.selection.wants(finding) {
-            self.capture
-                .add(finding.flow, finding.fate, finding.diagnosis, finding.facts)?;
+            self.capture.add(finding)?;
         }
         Ok(())
     }
@@ -98,7 +98,7 @@ impl<W: Write> Observer for Packets<W> {
     }
 }
 
-/// The flows as a table.
+/// Exports flows to a table.
 struct Rows<W: Write + Send> {
     selection: Selection,
     table: Table<W>,
@@ -110,14 +110,7 @@ impl<W: Write + Send> Observer for Rows<W> {
     }
 
     fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
-        let wanted = self.selection.wants(finding);
-        self.table.add(
-            finding.flow,
-            finding.fate,
-            finding.diagnosis,
-            finding.facts,
-            wanted,
-        )
+        self.table.add(finding, self.selection.wants(finding))
     }
 
     fn health(&mut self, health: &Health) -> io::Result<()> {

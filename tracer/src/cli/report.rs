@@ -1,4 +1,4 @@
-//! `tracer report`: what happened in a recording.
+//! `tracer report`: a summary of recordings.
 
 use std::{
     fs,
@@ -26,11 +26,11 @@ use crate::{
     },
 };
 
-/// Plays the recordings and sums up.
+/// Plays the recordings and sums them up.
 pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
     let path = options.html.as_deref().filter(|path| *path != Path::new("-"));
     let runs = recordings::open(&options.files)?;
-    // What cannot be written is known before long work.
+    // Before the long work, so that an output that cannot be written is known first.
     let mut out = output::open(path, &options.files)?;
     let sizes = options.files.iter().filter_map(|file| fs::metadata(file).ok());
     let (collection, page) = if runs.len() > 1 {
@@ -65,7 +65,7 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// The files of a run, without the folders that are nobody's business who reads the report.
+/// The file names of a run, without their folders: those do not concern readers of the report.
 fn names(run: &[Recording]) -> Vec<String> {
     run.iter()
         .map(|recording| {
@@ -80,11 +80,11 @@ fn names(run: &[Recording]) -> Vec<String> {
 
 struct Gather {
     selection: Selection,
-    /// Is the summary for people, on a terminal or in a file?
+    /// Is the output text, on a terminal or in a file?
     is_text: bool,
     collection: Collection,
     page: Option<Page>,
-    /// Those of the run that is played.
+    /// The files of the current run.
     files: Vec<String>,
     meter: Meter,
 }
@@ -106,21 +106,14 @@ impl Observer for Gather {
     }
 
     fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
-        let Finding {
-            flow,
-            fate,
-            diagnosis,
-            facts,
-            clock,
-        } = *finding;
-        // All of them: what is said of a flow may change, and the last word is what is asked about. And of a connection that
-        // several nodes saw, one half may be asked for only together with the other.
-        self.collection.add(flow, fate, diagnosis, facts, clock);
+        // All flows, selected or not: a flow may change, and its last report is what the filter applies to. Of a connection
+        // that several nodes saw, the filter applies to the joined connection.
+        self.collection.add(finding);
         if let Some(page) = self.page.as_mut() {
             if self.selection.wants(finding) {
-                page.add(flow, fate, diagnosis, facts, clock);
+                page.add(finding);
             } else {
-                page.leave_out(flow);
+                page.remove(finding);
             }
         }
         Ok(())
@@ -140,7 +133,7 @@ impl Observer for Gather {
 
     fn damage(&mut self, what: &str) -> io::Result<()> {
         self.meter.clear();
-        // The summary for people says it itself.
+        // The summary for people has it already.
         if !self.is_text {
             output::complain(what);
         }
@@ -162,11 +155,11 @@ impl Observer for Gather {
     }
 }
 
-/// How far the reading is, on a terminal.
+/// Shows progress on a terminal.
 struct Meter {
     is_terminal: bool,
     bytes: u64,
-    /// Bytes and records of the runs before.
+    /// Bytes and records of earlier runs.
     before: Progress,
     last: Progress,
 }
@@ -185,7 +178,7 @@ impl Meter {
         self.last = progress;
         if self.is_terminal {
             let read = self.before.bytes.saturating_add(progress.bytes);
-            // Of what comes through a pipe nobody knows how much it is.
+            // The size of a pipe is not known.
             let part = match read.saturating_mul(100).checked_div(self.bytes) {
                 Some(part) => format!("{} %, ", part.min(100)),
                 None => String::new(),
@@ -195,7 +188,7 @@ impl Meter {
         }
     }
 
-    /// Another run follows.
+    /// Goes on to the next run.
     fn next(&mut self) {
         self.clear();
         self.before.bytes = self.before.bytes.saturating_add(self.last.bytes);

@@ -1,4 +1,4 @@
-//! `tracer show`: the way of one flow of a recording, and what recordings of other nodes tell of it.
+//! `tracer show`: the path of one flow of a recording, and of its counterparts in recordings of other nodes.
 
 use std::{
     collections::BTreeMap,
@@ -17,19 +17,18 @@ use crate::{
         replay,
     },
     report::{
-        joined::{self, Key, Said, Sight},
-        ladder,
+        joined::{self, Fingerprint, Key, NodeVerdict},
+        ladder::{self, Ladder},
     },
 };
 
-/// So many flows of other runs are kept that may be the same connection: their SYNs have the same number, at the same
-/// time.
+/// The most flows of other runs kept as candidates: their SYNs have the same sequence number at the same time.
 const MOST_ALIKE: usize = 1_000;
 
-/// Plays the recordings and shows what was last told of the flow.
+/// Plays the recordings and shows the last report of the flow.
 pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
     let mut runs = recordings::open(&options.files)?;
-    // The number is one of the run that was named first; only that run knows what to look for in the others.
+    // The number belongs to the first run named, and only that run has the fingerprint to search the others for.
     if let Some(first) = options.files.first()
         && let Some(at) = runs.iter().position(|run| holds(run, first))
     {
@@ -45,15 +44,19 @@ pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
     };
     for run in runs {
         replay::play(run, &mut view)?;
-        if view.asked().is_none() {
+        if view.shown().is_none() {
             return Err(Failure::Failed(anyhow!(
-                "no flow {} in {}: it has flows 1 to {}",
+                "no flow {} in {}: it has {}",
                 options.id,
                 options
                     .files
                     .first()
                     .map_or_else(String::new, |file| file.display().to_string()),
-                view.flows
+                match view.flows {
+                    0 => "no flows".to_owned(),
+                    1 => "only flow 1".to_owned(),
+                    last => format!("flows 1 to {last}"),
+                }
             )));
         }
     }
@@ -66,38 +69,38 @@ fn holds(run: &[Recording], file: &Path) -> bool {
     run.iter().any(|recording| recording.path() == file)
 }
 
-/// A flow as it was last told of.
-struct Seen {
+/// The last report of a flow.
+struct Report {
     text: String,
-    sight: Sight,
-    said: Said,
-    /// What happened, in words.
+    fingerprint: Fingerprint,
+    verdict: NodeVerdict,
     explanation: String,
 }
 
 struct Search {
     id: u64,
-    /// The run that is played, from 1 on.
+    /// Number of the current run, from 1.
     run: usize,
     /// The hosts of the runs.
     hosts: Vec<String>,
     /// The flow, and those of other runs that may be the same connection.
-    found: BTreeMap<Key, Seen>,
-    /// The highest number of a flow of the first run.
+    found: BTreeMap<Key, Report>,
+    /// The highest flow number of the first run.
     flows: u64,
 }
 
 impl Search {
-    fn asked(&self) -> Option<&Seen> {
+    /// The flow to show.
+    fn shown(&self) -> Option<&Report> {
         self.found.get(&(1, self.id))
     }
 
-    /// Is this the flow, or one that may be its other half?
-    fn may_be(&self, sight: &Sight) -> bool {
+    /// May a flow of another run be the same connection?
+    fn may_match(&self, other: &Fingerprint) -> bool {
         self.found.len() < MOST_ALIKE
-            && self
-                .asked()
-                .is_some_and(|asked| asked.sight.isn() == sight.isn() && asked.sight.is_near(sight))
+            && self.shown().is_some_and(|shown| {
+                shown.fingerprint.isn() == other.isn() && shown.fingerprint.is_near(other)
+            })
     }
 
     fn host(&self, (run, _): Key) -> &str {
@@ -106,67 +109,67 @@ impl Search {
     }
 
     fn text(&self, has_others: bool) -> String {
-        let Some(asked) = self.asked() else {
+        let Some(shown) = self.shown() else {
             return String::new();
         };
         if !has_others {
-            return asked.text.clone();
+            return shown.text.clone();
         }
-        let sights: BTreeMap<Key, Sight> = self
+        let fingerprints: BTreeMap<Key, Fingerprint> = self
             .found
             .iter()
-            .map(|(key, seen)| (*key, seen.sight.clone()))
+            .map(|(key, report)| (*key, report.fingerprint.clone()))
             .collect();
         let key = (1, self.id);
-        let keys = joined::connections(&sights)
+        let keys = joined::connections(&fingerprints)
             .into_iter()
             .find(|keys| keys.contains(&key));
         let Some(keys) = keys else {
-            return format!(
-                "{}\nNone of the other recordings tells of this connection.\n",
-                asked.text
-            );
+            return format!("{}\nNo other recording has this connection.\n", shown.text);
         };
-        let halves: Vec<(Key, &Seen)> = keys
+        let parts: Vec<(Key, &Report)> = keys
             .iter()
             .filter_map(|key| Some((*key, self.found.get(key)?)))
             .collect();
-        let mut out = format!("On {}:\n{}", self.host(key), asked.text);
-        for (other, seen) in halves.iter().filter(|(other, _)| *other != key) {
+        let mut out = format!("On {}:\n{}", self.host(key), shown.text);
+        for (other, report) in parts.iter().filter(|(other, _)| *other != key) {
             // Writing to a string cannot fail.
             let _ = write!(
                 out,
                 "\nThe same connection on {}:\n{}",
                 self.host(*other),
-                seen.text
+                report.text
             );
         }
-        out.push_str(&self.verdict(&halves));
+        out.push_str(&self.verdict(&parts));
         out
     }
 
-    /// What all of them say together.
-    fn verdict(&self, halves: &[(Key, &Seen)]) -> String {
-        let said: Vec<Said> = halves.iter().map(|(_, seen)| seen.said).collect();
-        let verdict = joined::judge(&said);
-        let way: Vec<&str> = halves.iter().map(|(key, _)| self.host(*key)).collect();
-        let mut out = format!("\nTogether: the SYN came to {}", way.join(", then to "));
-        if let Some((_, first)) = halves.first() {
-            let _ = write!(out, "; {}", first.said.fate);
+    /// The verdict of all nodes together.
+    fn verdict(&self, parts: &[(Key, &Report)]) -> String {
+        let nodes: Vec<NodeVerdict> = parts.iter().map(|(_, report)| report.verdict).collect();
+        let verdict = joined::judge(&nodes);
+        let hosts: Vec<&str> = parts.iter().map(|(key, _)| self.host(*key)).collect();
+        let mut out = format!("\nTogether: the SYN reached {}", hosts.join(", then "));
+        if let Some(first) = nodes.first() {
+            let _ = write!(out, "; {}", first.fate);
         }
         if let Some(cause) = verdict.cause {
             let _ = write!(out, ", {cause}");
         }
         out.push_str(".\n");
-        let told = verdict.otherwise.into_iter().chain(Some(verdict.from));
-        let mut told: Vec<usize> = told.collect();
-        told.sort_unstable();
-        told.dedup();
-        for (key, seen) in told.into_iter().filter_map(|index| halves.get(index)) {
-            let _ = writeln!(out, "On {}: {}", self.host(*key), seen.explanation);
+        let mut explained: Vec<usize> = verdict
+            .disagreeing
+            .into_iter()
+            .chain(Some(verdict.decisive))
+            .collect();
+        explained.sort_unstable();
+        explained.dedup();
+        for (key, report) in explained.into_iter().filter_map(|index| parts.get(index)) {
+            let _ = writeln!(out, "On {}: {}", self.host(*key), report.explanation);
         }
-        if verdict.otherwise.is_some() {
-            out.push_str("They do not say the same.\n");
+        if verdict.disagreeing.is_some() {
+            out.push_str("The nodes disagree.\n");
         }
         out
     }
@@ -187,30 +190,24 @@ impl Observer for Search {
                 return Ok(());
             }
         } else if self
-            .asked()
-            .is_none_or(|asked| asked.sight.isn() != finding.flow.isn)
+            .shown()
+            .is_none_or(|shown| shown.fingerprint.isn() != finding.flow.isn)
         {
             return Ok(());
         }
-        let sight = Sight::of(finding.flow, finding.clock);
-        if is_first || self.may_be(&sight) {
-            let seen = Seen {
-                text: ladder::flow(
-                    finding.flow,
-                    finding.fate,
-                    finding.diagnosis,
-                    finding.facts,
-                    finding.clock,
-                ),
-                said: Said {
+        let fingerprint = Fingerprint::of(finding);
+        if is_first || self.may_match(&fingerprint) {
+            let report = Report {
+                text: ladder::text(&Ladder::of(finding)),
+                verdict: NodeVerdict {
                     fate: finding.fate,
                     cause: finding.diagnosis.cause,
-                    discarded: sight.discarded(),
+                    dropped: fingerprint.dropped(),
                 },
-                sight,
+                fingerprint,
                 explanation: finding.diagnosis.explanation.clone(),
             };
-            self.found.insert((self.run, finding.flow.id), seen);
+            self.found.insert((self.run, finding.flow.id), report);
         }
         Ok(())
     }

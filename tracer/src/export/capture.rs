@@ -1,9 +1,10 @@
-//! Flows as a packet capture: each packet as it was at each hook, one interface a hook, what was read there in comments.
+//! Flows as a packet capture: each packet as it was at each hook, one interface per hook, with what was read there in
+//! comments.
 //!
-//! A flow is told of once its fate is known, its packets are older then, and others' stand between them. So packets wait
-//! until flows that began at the same time have been told of as well, and are written in the order of their times. What
-//! waits is bounded ([`MOST_WAITING`]): beyond that the oldest are written sooner, and those that come too late for their
-//! place are counted.
+//! A flow is reported once its fate is known. By then its packets are old, and packets of other flows belong between
+//! them. So packets are held until flows that started at the same time have been reported too, and are written in time
+//! order. At most [`MOST_HELD`] bytes are held: beyond that the oldest packets are written early, and packets that arrive
+//! too late for their place are counted.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,27 +19,28 @@ use super::{
 };
 use crate::{
     decode::event::Event,
-    diagnose::Diagnosis,
     facts::Facts,
-    finding::{clock::Clock, head::Head, run::Health},
+    finding::{Finding, clock::Clock, head::Head, run::Health},
     flow::{
         engine::MOST_FLOWS,
-        fate::Fate,
         model::{Flow, Step},
     },
-    report::path::{self, PathStep},
+    report::{
+        count::plural_u64,
+        path::{self, PathStep},
+    },
 };
 
-/// Bytes of packets that wait, about.
-const MOST_WAITING: usize = 64 << 20;
-/// Bytes that a packet takes besides its comments, about.
+/// The most bytes of packets held, approximately.
+const MOST_HELD: usize = 64 << 20;
+/// Bytes of a packet besides its comments, approximately.
 const PACKET: usize = 256;
-/// What one hook tells of one packet in several records, it tells within this time.
-const AT_ONCE_NS: u64 = 1_000_000;
-/// A flow that is not decided is told of this long after its last SYN, in times of the patience: its SYNs before that
-/// came with pauses of which each was shorter than the patience, and each is twice the one before.
+/// Records of one hook about one packet are at most this far apart.
+const SAME_CALL_NS: u64 = 1_000_000;
+/// A flow that is not decided is reported at most this many times the patience after its first SYN: the gaps between its
+/// SYNs are shorter than the patience, and each is twice the one before.
 const PATIENCES: u64 = 3;
-/// What is added for those that are decided.
+/// Added for flows that are decided.
 const SETTLED_NS: u64 = 2_000_000_000;
 
 /// A packet at a hook.
@@ -57,15 +59,15 @@ impl Packet {
     }
 }
 
-/// Where a packet stands among those that wait: its time, and a number.
-type Place = (u64, u64);
+/// The order of the packets held: time, and a serial number.
+type Position = (u64, u64);
 
-/// What was already taken of a flow.
+/// How much of a flow is in the capture.
 #[derive(Clone, Copy, Debug, Default)]
-struct Taken {
+struct Exported {
     steps: usize,
-    /// The packet whose comment tells of the flow.
-    first: Place,
+    /// The packet with the comment about the flow.
+    first: Position,
 }
 
 /// See the module.
@@ -74,31 +76,31 @@ pub struct Capture<W> {
     out: Writer<W>,
     clock: Option<Clock>,
     has_section: bool,
-    /// Who recorded the run.
+    /// The host and its kernel.
     host: String,
-    wait_ns: u64,
-    waiting: BTreeMap<Place, Packet>,
-    /// What those weigh.
+    hold_ns: u64,
+    held: BTreeMap<Position, Packet>,
+    /// Bytes of the packets held.
     weight: usize,
     packets: u64,
     newest_ns: u64,
     written_ns: u64,
     late: u64,
-    flows: BTreeMap<u64, Taken>,
+    flows: BTreeMap<u64, Exported>,
     interfaces: HashMap<Hook, u32>,
     lost: Health,
 }
 
 impl<W: Write> Capture<W> {
-    /// Writes to `out`, which had better be buffered.
+    /// Writes to `out`, which should be buffered.
     pub fn new(out: W) -> Self {
         Self {
             out: Writer::new(out),
             clock: None,
             has_section: false,
             host: String::new(),
-            wait_ns: 0,
-            waiting: BTreeMap::new(),
+            hold_ns: 0,
+            held: BTreeMap::new(),
             weight: 0,
             packets: 0,
             newest_ns: 0,
@@ -110,12 +112,12 @@ impl<W: Write> Capture<W> {
         }
     }
 
-    /// Begins with the packets of another run. All runs share one section, as Wireshark 4.0 takes interfaces of a second one
-    /// for those of the first; each run has interfaces of its own, which name its host.
+    /// Starts the next run. All runs share one section, because Wireshark 4.0 confuses the interfaces of two sections. Each
+    /// run has its own interfaces, which name its host.
     pub fn begin(&mut self, head: &Head) -> io::Result<()> {
         self.end()?;
         self.clock = Some(Clock::new(head.wall, head.monotonic_ns));
-        self.wait_ns = head
+        self.hold_ns = head
             .patience_ns
             .saturating_mul(PATIENCES)
             .saturating_add(SETTLED_NS);
@@ -143,40 +145,41 @@ impl<W: Write> Capture<W> {
         })
     }
 
-    /// Is this flow in the capture? What becomes of it later belongs there too.
+    /// Is this flow in the capture? Its later packets belong there too.
     pub fn has(&self, flow: u64) -> bool {
         self.flows.contains_key(&flow)
     }
 
-    /// Takes what is new of a flow that was told of.
-    pub fn add(&mut self, flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts) -> io::Result<()> {
-        let taken = self.flows.get(&flow.id).copied().unwrap_or_default();
-        let mut summary = Some(summary(flow, fate, diagnosis, facts));
-        // Told again: the last word stands, if that packet still waits.
-        if let Some(first) = self.waiting.get_mut(&taken.first)
+    /// Adds what is new of a flow.
+    pub fn add(&mut self, finding: &Finding<'_>) -> io::Result<()> {
+        let flow = finding.flow;
+        let exported = self.flows.get(&flow.id).copied().unwrap_or_default();
+        let mut summary = Some(summary(finding));
+        // A later report replaces the comment, if that packet is still held.
+        if let Some(first) = self.held.get_mut(&exported.first)
             && let Some(comment) = first.comments.first_mut()
-            && taken.steps > 0
+            && exported.steps > 0
             && let Some(summary) = summary.take()
         {
             self.weight = self.weight + summary.len() - comment.len();
             *comment = summary;
         }
-        let mut first = taken.first;
-        for (time_ns, mut packet) in packets(flow, facts, taken.steps) {
-            let place = (time_ns, self.packets);
+        let mut first = exported.first;
+        for (time_ns, mut packet) in packets(flow, finding.facts, exported.steps) {
+            let position = (time_ns, self.packets);
             if let Some(summary) = summary.take() {
                 packet.comments.insert(0, summary);
-                first = place;
+                first = position;
             }
             self.packets += 1;
             self.newest_ns = self.newest_ns.max(time_ns);
             self.weight += packet.weight();
-            self.waiting.insert(place, packet);
+            self.held.insert(position, packet);
         }
         let steps = flow.steps.len();
-        self.flows.insert(flow.id, Taken { steps, first });
+        self.flows.insert(flow.id, Exported { steps, first });
         self.forget();
-        self.write(self.newest_ns.saturating_sub(self.wait_ns), MOST_WAITING)
+        self.write(self.newest_ns.saturating_sub(self.hold_ns), MOST_HELD)
     }
 
     /// Records were lost.
@@ -184,7 +187,7 @@ impl<W: Write> Capture<W> {
         self.lost = health.clone();
     }
 
-    /// Writes what waits: the run is over.
+    /// Ends the run: writes the packets held.
     pub fn end(&mut self) -> io::Result<()> {
         self.write(u64::MAX, 0)?;
         if let Some(clock) = self.clock.take() {
@@ -199,13 +202,13 @@ impl<W: Write> Capture<W> {
         self.out.flush()
     }
 
-    /// How many packets stand behind later ones.
+    /// Number of packets written after later ones.
     #[must_use]
     pub fn late(&self) -> u64 {
         self.late
     }
 
-    /// Of so many flows as the engine knows at a time, the oldest are not told of again.
+    /// Forgets the oldest flows: the engine keeps no more than this, and does not report older ones again.
     fn forget(&mut self) {
         let newest = self.flows.last_key_value().map_or(0, |(&id, _)| id);
         let most = u64::try_from(MOST_FLOWS).unwrap_or(u64::MAX);
@@ -216,12 +219,12 @@ impl<W: Write> Capture<W> {
         }
     }
 
-    /// Writes what was seen before this time, and the oldest as long as more than `most` waits.
+    /// Writes the packets before this time, and the oldest while more than `most` bytes are held.
     fn write(&mut self, before_ns: u64, most: usize) -> io::Result<()> {
         let Some(clock) = self.clock else {
             return Ok(());
         };
-        while let Some(entry) = self.waiting.first_entry()
+        while let Some(entry) = self.held.first_entry()
             && (entry.key().0 < before_ns || self.weight > most)
         {
             let ((time_ns, _), packet) = entry.remove_entry();
@@ -256,31 +259,33 @@ fn nanos(clock: &Clock, monotonic_ns: u64) -> u64 {
     u64::try_from(clock.at(monotonic_ns).as_nanosecond()).unwrap_or_default()
 }
 
-/// The flow, what became of it and why.
-fn summary(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts) -> String {
-    let cause = diagnosis
+/// The flow, its fate and cause, and the explanation.
+fn summary(finding: &Finding<'_>) -> String {
+    let (flow, fate) = (finding.flow, finding.fate);
+    let cause = finding
+        .diagnosis
         .cause
         .map_or_else(String::new, |cause| format!(", {cause}"));
-    let service = facts
-        .service(flow.netns, flow.node())
+    let service = finding
+        .service()
         .map_or_else(String::new, |service| format!(" ({service})"));
     let backend = flow
         .backend()
         .map_or_else(String::new, |backend| format!(" -> {backend}"));
     let left_out = match flow.steps_left_out {
         0 => String::new(),
-        more => format!(" {more} more steps were not kept."),
+        more => format!(" {} not kept.", plural_u64(more, "more step")),
     };
     format!(
         "flow {}: {fate}{cause}. {} -> {}{service}{backend}. {}{left_out}",
         flow.id,
         flow.client(),
         flow.node(),
-        diagnosis.explanation
+        finding.diagnosis.explanation
     )
 }
 
-/// What the hooks saw of a flow from this step on, and when.
+/// The packets of a flow from this step on, with their times.
 fn packets(flow: &Flow, facts: &Facts, from: usize) -> Vec<(u64, Packet)> {
     let mut packets: Vec<(u64, Packet)> = Vec::new();
     let mut before: Option<&Step> = None;
@@ -291,7 +296,7 @@ fn packets(flow: &Flow, facts: &Facts, from: usize) -> Vec<(u64, Packet)> {
         let comment = comment(&line);
         match packets.last_mut() {
             Some((_, packet)) if before.is_some_and(|before| is_same(before, step)) => {
-                // What it is stands last.
+                // The comment about the flow and the place stays last.
                 let at = packet.comments.len().saturating_sub(1);
                 packet.comments.insert(at, comment);
             }
@@ -309,7 +314,7 @@ fn packets(flow: &Flow, facts: &Facts, from: usize) -> Vec<(u64, Packet)> {
     packets
 }
 
-/// Do both tell of one packet in one call of a hook?
+/// Are both of one packet in one call of a hook?
 fn is_same(before: &Step, step: &Step) -> bool {
     let of = |step: &Step| {
         let event = &step.event;
@@ -319,10 +324,10 @@ fn is_same(before: &Step, step: &Step) -> bool {
             (event.netns, event.ifindex),
         )
     };
-    of(before) == of(step) && step.event.time_ns.saturating_sub(before.event.time_ns) <= AT_ONCE_NS
+    of(before) == of(step) && step.event.time_ns.saturating_sub(before.event.time_ns) <= SAME_CALL_NS
 }
 
-/// The hook whose function it was.
+/// The hook of the function, that for IPv6 if the packet is IPv6.
 fn function(event: &Event) -> Hook {
     if event.tuple.is_v6() {
         event.hook.for_ipv6()
@@ -331,7 +336,7 @@ fn function(event: &Event) -> Hook {
     }
 }
 
-/// What happened to the packet. Where it was discarded, or a function decided that it be, that begins with `DROP`.
+/// What happened to the packet. Starts with `DROP` if it was dropped or a function decided to drop it.
 fn comment(line: &PathStep) -> String {
     let verdict = line.verdict.as_deref();
     let drop = if line.is_drop { "DROP " } else { "" };
@@ -339,7 +344,7 @@ fn comment(line: &PathStep) -> String {
     format!("{drop}{verdict}{}", line.note)
 }
 
-/// Of which flow it is, and where it was.
+/// The flow, and where the packet was.
 fn place(flow: &Flow, step: &Step, line: &PathStep) -> String {
     let device = line
         .dev
@@ -349,7 +354,7 @@ fn place(flow: &Flow, step: &Step, line: &PathStep) -> String {
         .netns
         .map_or_else(String::new, |netns| format!(", netns {netns}"));
     let made = match step.event.skb {
-        0 => ", made from what the function was given: there was no packet",
+        0 => ", built from the function's arguments: there was no packet",
         _ => "",
     };
     format!("flow {}, SYN {}{device}{netns}{made}", flow.id, step.attempt + 1)

@@ -1,8 +1,8 @@
-//! The IP and TCP headers of a packet, made anew from what a hook recorded of it.
+//! Builds the IP and TCP headers of a packet from what a hook recorded of it.
 //!
-//! Addresses, ports, sequence and acknowledgement number and flags are the packet's own. Hooks record no more: what
-//! else a header must have is the same in all ([`NOT_RECORDED`]), and lengths and checksums are those of the headers as
-//! they are made here, without options and data.
+//! Addresses, ports, sequence and acknowledgement number and flags are the packet's own. Hooks record no more: the other
+//! fields are the same in all headers ([`NOT_RECORDED`]), and lengths and checksums are those of the headers as built here,
+//! without options and data.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,23 +10,23 @@ use bytes::BufMut as _;
 
 use crate::decode::event::Event;
 
-/// The longest headers that are made.
+/// Length of the longest headers, in bytes.
 pub const MOST: u16 = IPV6 + TCP;
-/// What readers must know of them.
-pub const NOT_RECORDED: &str = "Headers were made from what each hook recorded: addresses, ports, sequence and \
-     acknowledgement number, and the flags SYN, ACK, RST and FIN. Not recorded, and the same in all: TTL (64), IP \
-     identification (0), window (65535), no TCP options, no data. Outer headers of tunnels are told in comments.";
+/// What readers must know about the headers.
+pub const NOT_RECORDED: &str = "Headers are built from what each hook recorded: addresses, ports, sequence and \
+     acknowledgement number, and the flags SYN, ACK, RST and FIN. Not recorded, and the same in all packets: TTL (64), IP \
+     identification (0), window (65535), no TCP options, no data. Comments name the outer headers of tunnels.";
 
 const IPV4: u16 = 20;
 const IPV6: u16 = 40;
 const TCP: u16 = 20;
-/// The length of the TCP header in words, where it stands.
+/// The length of the TCP header in 32-bit words, in the upper half of its byte.
 const DATA_OFFSET: u8 = 5 << 4;
 /// `IPPROTO_TCP`.
 const PROTOCOL: u8 = 6;
 const TTL: u8 = 64;
 const DONT_FRAGMENT: u16 = 0x4000;
-/// One that no reader takes for a full receiver.
+/// A window that no reader mistakes for a full receiver.
 const WINDOW: u16 = u16::MAX;
 
 /// The headers of the packet at this event.
@@ -83,7 +83,7 @@ fn tcp(out: &mut Vec<u8>, event: &Event, addresses: &[u8]) {
     out.put_u16(WINDOW);
     // Checksum and urgent pointer.
     out.put_u32(0);
-    // The pseudo header of IPv4 and that of IPv6 add up to the same.
+    // The pseudo headers of IPv4 and IPv6 have the same sum.
     let mut summed = [addresses, &out[begin..]].concat();
     summed.put_u16(u16::from(PROTOCOL));
     summed.put_u16(TCP);
@@ -91,7 +91,7 @@ fn tcp(out: &mut Vec<u8>, event: &Event, addresses: &[u8]) {
     out[begin + 16..begin + 18].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// The checksum of the internet (RFC 1071) of an even number of bytes.
+/// The internet checksum (RFC 1071) of an even number of bytes.
 fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks_exact(2);
     let words = words.map(|word| u16::from_be_bytes([word[0], word[1]]));
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
     use crate::decode::event::Payload;
 
-    fn made(source: &str, destination: &str) -> Vec<u8> {
+    fn headers(source: &str, destination: &str) -> Vec<u8> {
         let address = |text: &str| Addr::from(text.parse::<IpAddr>().expect("an address"));
         let header = Header {
             hook: Hook::NetifReceive as u16,
@@ -132,13 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn ipv4_headers_are_whole() {
-        let bytes = made("10.0.0.2", "10.0.0.1");
+    fn ipv4_headers_are_complete() {
+        let bytes = headers("10.0.0.2", "10.0.0.1");
         assert_eq!(bytes.len(), 40);
         assert_eq!(bytes[..4], [0x45, 0, 0, 40]);
         assert_eq!(bytes[8..10], [64, 6]);
         assert_eq!(bytes[12..20], [10, 0, 0, 2, 10, 0, 0, 1]);
-        // Both sums are zero over what they were made of.
+        // A correct checksum makes both sums zero.
         assert_eq!(checksum(&bytes[..20]), 0);
         let pseudo = [&bytes[12..], &[0, 6, 0, 20]].concat();
         assert_eq!(checksum(&pseudo), 0);
@@ -147,8 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_headers_are_whole() {
-        let bytes = made("fd00::2", "fd00::1");
+    fn ipv6_headers_are_complete() {
+        let bytes = headers("fd00::2", "fd00::1");
         assert_eq!(bytes.len(), 60);
         assert_eq!(bytes[..8], [0x60, 0, 0, 0, 0, 20, 6, 64]);
         assert_eq!(bytes[8..10], [0xfd, 0]);

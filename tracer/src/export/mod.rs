@@ -1,4 +1,4 @@
-//! Other people's formats. Pure: flows in, bytes into whatever can be written to.
+//! Export formats. Pure: flows in, bytes into any writer.
 
 pub mod capture;
 pub mod header;

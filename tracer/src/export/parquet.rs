@@ -1,9 +1,9 @@
-//! Flows as a table for DuckDB, pandas and whatever else reads Parquet: one row a flow.
+//! Flows as a Parquet table for DuckDB, pandas and other tools: one row per flow.
 //!
-//! A flow that changes is told of again, and its last row is the one that a table must have. So rows wait until nothing
-//! can change them any more. What waits is bounded ([`MOST_WAITING`]): beyond that the oldest are written sooner, and
-//! one that changes after that gets a second row, with a higher number in `told`. Rows that are ready wait until they
-//! are enough for a row group, which is bounded too.
+//! A flow that changes is reported again, and its last row is the one that counts. So a row is held until the flow cannot
+//! change any more. At most [`MOST_HELD`] bytes are held: beyond that the rows closest to completion are written early, and
+//! a flow that changes after that gets a second row with a higher `told`. Complete rows are collected into row groups, which
+//! are bounded too.
 
 mod columns;
 mod row;
@@ -28,31 +28,26 @@ use serde::Serialize;
 
 use self::row::Row;
 use crate::{
-    diagnose::Diagnosis,
-    facts::Facts,
     finding::{
-        clock::{Clock, rfc3339},
+        Finding,
+        clock::rfc3339,
         head::Head,
         run::{End, Health},
     },
-    flow::{
-        engine::{self, MOST_FLOWS},
-        fate::Fate,
-        model::Flow,
-    },
+    flow::engine::{self, MOST_FLOWS},
 };
 
-/// Bytes of rows that wait, about.
-const MOST_WAITING: usize = 64 << 20;
-/// Bytes of rows that make a row group, about, and how many rows at most.
+/// The most bytes of rows held, approximately.
+const MOST_HELD: usize = 64 << 20;
+/// The most bytes of a row group, approximately, and the most rows.
 const MOST_GROUP: usize = 32 << 20;
 const MOST_ROWS: usize = 1 << 17;
-/// Longest text of which the statistics of a row group tell.
+/// Longest text in the statistics of a row group.
 const MOST_STATISTICS: usize = 64;
-/// Version of the flow object that the columns mirror.
+/// Schema version of the flow object with the same members.
 const SCHEMA: u32 = 1;
 
-/// A run of the recorder, as the file's metadata tells of it.
+/// A run of the recorder, as the file's metadata lists it.
 #[derive(Debug, Default, Serialize)]
 struct Run {
     #[serde(rename = "run")]
@@ -69,80 +64,77 @@ struct Run {
 
 /// A row that may still change.
 #[derive(Debug)]
-struct Waiting {
+struct Held {
     row: Row,
     weight: usize,
-    /// The moment after which it does not any more, monotonic nanoseconds.
+    /// When it cannot change any more, in monotonic nanoseconds.
     until_ns: u64,
 }
 
 /// See the module.
 pub struct Table<W: Write + Send> {
     out: SerializedFileWriter<W>,
-    clock: Option<Clock>,
-    /// Those that are over, and the one that is told of.
+    /// The runs so far, with the current one last.
     runs: Vec<Run>,
     /// Rows that may change, by flow.
-    waiting: BTreeMap<u64, Waiting>,
-    /// The same by the moment after which they do not.
+    held: BTreeMap<u64, Held>,
+    /// The same by the time after which they cannot.
     until: BTreeSet<(u64, u64)>,
-    /// What those weigh, and what they may.
+    /// Bytes of the rows held, and their limit.
     weight: usize,
-    most_waiting: usize,
-    /// Rows of the next row group, and what they weigh.
+    most_held: usize,
+    /// Rows of the next row group, and their bytes.
     ready: Vec<Row>,
     ready_weight: usize,
     most_group: usize,
-    /// How often each flow was told of, and whether it has a row in the file.
-    told: BTreeMap<u64, (u32, bool)>,
-    /// The moment up to which flows were asked for their fates.
-    asked_ns: u64,
+    /// How often each flow was reported, and whether it has a row in the file.
+    reports: BTreeMap<u64, (u32, bool)>,
+    /// The time up to which flows were judged, in monotonic nanoseconds.
+    judged_ns: u64,
     superseded: u64,
 }
 
 impl<W: Write + Send> Table<W> {
-    /// Writes to `out`, which had better be buffered.
+    /// Writes to `out`, which should be buffered.
     pub fn new(out: W) -> io::Result<Self> {
         let schema = parse_message_type(columns::SCHEMA).map_err(error)?;
         let properties = WriterProperties::builder()
             .set_created_by(format!("tracer {}", env!("CARGO_PKG_VERSION")))
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            // Statistics of each page would take memory until the end.
+            // Statistics of each page would stay in memory until the end.
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_statistics_truncate_length(Some(MOST_STATISTICS))
             .set_offset_index_disabled(true)
             .build();
         Ok(Self {
             out: SerializedFileWriter::new(out, Arc::new(schema), Arc::new(properties)).map_err(error)?,
-            clock: None,
             runs: Vec::new(),
-            waiting: BTreeMap::new(),
+            held: BTreeMap::new(),
             until: BTreeSet::new(),
             weight: 0,
-            most_waiting: MOST_WAITING,
+            most_held: MOST_HELD,
             ready: Vec::new(),
             ready_weight: 0,
             most_group: MOST_GROUP,
-            told: BTreeMap::new(),
-            asked_ns: 0,
+            reports: BTreeMap::new(),
+            judged_ns: 0,
             superseded: 0,
         })
     }
 
-    /// The same with other bounds in bytes, for what waits and for a row group.
+    /// Sets other limits in bytes, for rows held and for a row group.
     #[must_use]
-    pub fn with_bounds(mut self, waiting: usize, group: usize) -> Self {
-        self.most_waiting = waiting;
+    pub fn with_bounds(mut self, held: usize, group: usize) -> Self {
+        self.most_held = held;
         self.most_group = group;
         self
     }
 
-    /// Begins with the flows of another run.
+    /// Starts the next run.
     pub fn begin(&mut self, head: &Head) -> io::Result<()> {
         self.settle()?;
-        self.clock = Some(Clock::new(head.wall, head.monotonic_ns));
-        self.told.clear();
-        self.asked_ns = 0;
+        self.reports.clear();
+        self.judged_ns = 0;
         self.runs.push(Run {
             number: self.run() + 1,
             host: head.host.clone(),
@@ -154,61 +146,50 @@ impl<W: Write + Send> Table<W> {
         Ok(())
     }
 
-    /// Flows are about to be asked for their fates at this moment.
+    /// Flows are about to be judged at this time, in monotonic nanoseconds.
     pub fn now(&mut self, now_ns: u64) -> io::Result<()> {
-        // Up to here nothing changed but what was told of.
-        let asked_ns = std::mem::replace(&mut self.asked_ns, now_ns);
+        // Every change up to that time has been reported.
+        let judged_ns = std::mem::replace(&mut self.judged_ns, now_ns);
         while let Some(&(until_ns, id)) = self.until.first()
-            && until_ns < asked_ns
+            && until_ns < judged_ns
         {
             self.release(id)?;
         }
         Ok(())
     }
 
-    /// Takes what was told of a flow in place of what was told of it before. One that is not `wanted` loses its row.
-    pub fn add(
-        &mut self,
-        flow: &Flow,
-        fate: Fate,
-        diagnosis: &Diagnosis,
-        facts: &Facts,
-        wanted: bool,
-    ) -> io::Result<()> {
-        let Some(clock) = self.clock else {
+    /// Adds a flow in place of its last report. A flow that is not selected loses its row.
+    pub fn add(&mut self, finding: &Finding<'_>, is_selected: bool) -> io::Result<()> {
+        let flow = finding.flow;
+        if self.runs.is_empty() {
             return Ok(());
-        };
-        if let Some(before) = self.waiting.remove(&flow.id) {
+        }
+        if let Some(before) = self.held.remove(&flow.id) {
             self.until.remove(&(before.until_ns, flow.id));
             self.weight -= before.weight;
         }
-        let (told, is_written) = self.told.entry(flow.id).or_default();
-        *told += 1;
-        // The row that is written already must not be the last one.
-        if !wanted && !*is_written {
+        let (reports, is_written) = self.reports.entry(flow.id).or_default();
+        *reports += 1;
+        let told = *reports;
+        // A row that is in the file already must not look like the last one.
+        if !is_selected && !*is_written {
             return Ok(());
         }
-        let row = Row::new(
-            (self.run(), self.told[&flow.id].0),
-            (flow, fate),
-            diagnosis,
-            facts,
-            &clock,
-        );
+        let row = Row::new(self.run(), told, finding);
         let weight = row.weight();
         let until_ns = engine::settled_ns(flow);
         self.weight += weight;
         self.until.insert((until_ns, flow.id));
-        self.waiting.insert(
+        self.held.insert(
             flow.id,
-            Waiting {
+            Held {
                 row,
                 weight,
                 until_ns,
             },
         );
         self.forget();
-        while self.weight > self.most_waiting
+        while self.weight > self.most_held
             && let Some(&(_, id)) = self.until.first()
         {
             self.release(id)?;
@@ -223,14 +204,14 @@ impl<W: Write + Send> Table<W> {
         }
     }
 
-    /// The run ended like this.
+    /// Ends the run with its counters.
     pub fn end(&mut self, end: &End) {
         if let Some(run) = self.runs.last_mut() {
             (run.events, run.lost) = (end.events, end.lost);
         }
     }
 
-    /// Writes what is left, and what readers need to read it. Says how many rows are not the last of their flow.
+    /// Writes the rest and the schema. Returns the number of rows that are not the last of their flow.
     pub fn close(mut self) -> io::Result<u64> {
         self.settle()?;
         let names = |of: fn(&Run) -> &str| {
@@ -261,19 +242,19 @@ impl<W: Write + Send> Table<W> {
         self.runs.last().map_or(0, |run| run.number)
     }
 
-    /// This row does not wait any more.
+    /// Moves a row to the next row group.
     fn release(&mut self, id: u64) -> io::Result<()> {
-        let Some(Waiting {
+        let Some(Held {
             row,
             weight,
             until_ns,
-        }) = self.waiting.remove(&id)
+        }) = self.held.remove(&id)
         else {
             return Ok(());
         };
         self.until.remove(&(until_ns, id));
         self.weight -= weight;
-        if let Some((_, is_written)) = self.told.get_mut(&id) {
+        if let Some((_, is_written)) = self.reports.get_mut(&id) {
             self.superseded += u64::from(*is_written);
             *is_written = true;
         }
@@ -285,7 +266,7 @@ impl<W: Write + Send> Table<W> {
         Ok(())
     }
 
-    /// Nothing more is told of the flows of this run.
+    /// Moves all rows of the run to row groups, and writes them.
     fn settle(&mut self) -> io::Result<()> {
         while let Some(&(_, id)) = self.until.first() {
             self.release(id)?;
@@ -307,11 +288,11 @@ impl<W: Write + Send> Table<W> {
         Ok(())
     }
 
-    /// Of so many flows as the engine knows at a time, the oldest are not told of again.
+    /// Forgets the oldest flows: the engine keeps no more than this, and does not report older ones again.
     fn forget(&mut self) {
-        let newest = self.told.last_key_value().map_or(0, |(&id, _)| id);
+        let newest = self.reports.last_key_value().map_or(0, |(&id, _)| id);
         let most = u64::try_from(MOST_FLOWS).unwrap_or(u64::MAX);
-        while let Some(entry) = self.told.first_entry()
+        while let Some(entry) = self.reports.first_entry()
             && newest - entry.key() > most
         {
             entry.remove();
@@ -319,7 +300,7 @@ impl<W: Write + Send> Table<W> {
     }
 }
 
-/// The system's own words where it failed.
+/// The system's error, if there is one.
 fn error(error: ParquetError) -> io::Error {
     match error {
         ParquetError::External(error) => match error.downcast::<io::Error>() {

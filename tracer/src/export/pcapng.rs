@@ -1,8 +1,8 @@
-//! Writes pcapng (draft-ietf-opsawg-pcapng), as far as tracer needs it: sections, interfaces, packets with comments,
-//! and counts of what was lost.
+//! Writes the parts of pcapng (draft-ietf-opsawg-pcapng) that tracer needs: sections, interfaces, packets with comments,
+//! and counts of lost packets.
 //!
-//! A stream: nothing is written twice, so a section does not know its length, and interfaces stand where they are first
-//! needed.
+//! The output is a stream: nothing is written twice, so a section has no length, and an interface is described just before
+//! it is first used.
 
 use std::io::{self, Write};
 
@@ -17,11 +17,11 @@ const STATISTICS: u32 = 5;
 /// Enhanced packet block.
 const PACKET: u32 = 6;
 
-/// The section's numbers are in the order of these bytes.
+/// Shows the byte order of the section's numbers.
 const BYTE_ORDER: u32 = 0x1a2b_3c4d;
-/// Each packet begins with its IPv4 or IPv6 header (`LINKTYPE_RAW`).
+/// Packets start with an IPv4 or IPv6 header (`LINKTYPE_RAW`).
 const RAW_IP: u16 = 101;
-/// Times count nanoseconds.
+/// Times are in nanoseconds.
 const NANOSECONDS: u8 = 9;
 
 /// Options of every block.
@@ -37,14 +37,14 @@ const RESOLUTION: u16 = 9;
 /// Options of statistics.
 const DROPPED: u16 = 5;
 
-/// What a section says of itself.
+/// The description of a section.
 #[derive(Clone, Debug, Default)]
 pub struct Section {
-    /// What wrote it.
+    /// The program that wrote it.
     pub application: String,
-    /// The operating system on which the packets were seen.
+    /// The operating system that saw the packets.
     pub os: String,
-    /// Whatever else there is to say.
+    /// A comment.
     pub comment: String,
 }
 
@@ -52,14 +52,14 @@ pub struct Section {
 #[derive(Debug)]
 pub struct Writer<W> {
     out: W,
-    /// The block that is being made.
+    /// The block being built.
     block: BytesMut,
-    /// How many interfaces the section has.
+    /// Number of interfaces in the section.
     interfaces: u32,
 }
 
 impl<W: Write> Writer<W> {
-    /// Writes to `out`, which had better be buffered.
+    /// Writes to `out`, which should be buffered.
     pub fn new(out: W) -> Self {
         Self {
             out,
@@ -68,12 +68,12 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Begins a section. Interfaces are counted anew in each.
+    /// Starts a section. Interface numbers start at 0 in each.
     pub fn section(&mut self, section: &Section) -> io::Result<()> {
         self.interfaces = 0;
         self.begin(SECTION);
         self.block.put_u32_le(BYTE_ORDER);
-        // Version 1.0, and a length that is not known yet.
+        // Version 1.0, and an unknown length.
         self.block.put_u16_le(1);
         self.block.put_u16_le(0);
         self.block.put_i64_le(-1);
@@ -83,7 +83,7 @@ impl<W: Write> Writer<W> {
         self.write()
     }
 
-    /// Describes an interface of raw IP packets of which at most `most` bytes are kept, and says its number.
+    /// Describes an interface of raw IP packets, of which at most `most` bytes are kept. Returns its number.
     pub fn interface(&mut self, name: &str, description: &str, most: u32) -> io::Result<u32> {
         self.begin(INTERFACE);
         self.block.put_u16_le(RAW_IP);
@@ -98,7 +98,7 @@ impl<W: Write> Writer<W> {
         Ok(number)
     }
 
-    /// A packet, whole, seen `nanos` after 1970.
+    /// Writes a complete packet seen `nanos` nanoseconds after 1970.
     pub fn packet(
         &mut self,
         interface: u32,
@@ -120,7 +120,7 @@ impl<W: Write> Writer<W> {
         self.write()
     }
 
-    /// So many packets of an interface were not seen up to this time, because there was no room for them.
+    /// Writes the number of packets that an interface lost up to this time for lack of room.
     pub fn dropped(&mut self, interface: u32, nanos: u64, packets: u64) -> io::Result<()> {
         self.begin(STATISTICS);
         self.block.put_u32_le(interface);
@@ -129,7 +129,7 @@ impl<W: Write> Writer<W> {
         self.write()
     }
 
-    /// Hands on what is buffered.
+    /// Flushes the output.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
@@ -137,7 +137,7 @@ impl<W: Write> Writer<W> {
     fn begin(&mut self, kind: u32) {
         self.block.clear();
         self.block.put_u32_le(kind);
-        // Its length, once that is known.
+        // The length, filled in at the end.
         self.block.put_u32_le(0);
     }
 
@@ -150,7 +150,7 @@ impl<W: Write> Writer<W> {
         self.out.write_all(&self.block)
     }
 
-    /// The upper half comes first, in either byte order.
+    /// The upper half comes first in either byte order.
     fn time(&mut self, nanos: u64) {
         self.block.put_u64_le(nanos.rotate_left(32));
     }
@@ -159,13 +159,13 @@ impl<W: Write> Writer<W> {
         if text.is_empty() {
             return;
         }
-        // What reads this may end a text at a NUL.
+        // A reader may end a text at a NUL.
         let text = text.replace('\0', "\u{fffd}");
         let end = text.floor_char_boundary(usize::from(u16::MAX));
         self.option(code, &text.as_bytes()[..end]);
     }
 
-    /// No value is longer than 65535 bytes.
+    /// A value has at most 65535 bytes.
     fn option(&mut self, code: u16, value: &[u8]) {
         let length = u16::try_from(value.len()).unwrap_or(u16::MAX);
         self.block.put_u16_le(code);
@@ -174,7 +174,7 @@ impl<W: Write> Writer<W> {
         self.pad();
     }
 
-    /// Everything begins at a multiple of four bytes.
+    /// Everything starts at a multiple of four bytes.
     fn pad(&mut self) {
         let length = self.block.len().next_multiple_of(4);
         self.block.resize(length, 0);

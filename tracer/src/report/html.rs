@@ -1,38 +1,37 @@
-//! The report as one page for a browser, to attach to a ticket. It loads nothing from anywhere, and works without
-//! scripts: these only make it handier.
+//! The report as one page for a browser, to attach to a ticket. It loads nothing from the network and works without
+//! scripts, which only add convenience.
 
 mod causes;
 mod chart;
 mod flows;
-mod front;
 mod gallery;
 mod health;
 mod places;
 mod recorded;
+mod sign;
+mod top;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::{gallery::Gallery, recorded::Recorded};
 use super::summary::Summary;
 use crate::{
-    diagnose::Diagnosis,
     facts::Facts,
     finding::{
-        clock::Clock,
+        Finding,
         head::Head,
         run::{Health, Hooks},
     },
-    flow::{fate::Fate, model::Flow},
 };
 
 const STYLE: &str = include_str!("html/style.css");
 const SCRIPT: &str = include_str!("html/script.js");
-/// What the page may do: show itself. Should anything that was recorded ever get past the escaping, it can neither run
+/// Lets the page run its own script and nothing else. If recorded text ever got past the escaping, it could neither run
 /// nor load anything.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src \
                       'sha256-wK7Vb65XPZSIXu+lyPLmIyEtgEvD38gp0+e8BZIbXqY='; base-uri 'none'; form-action 'none'";
 
-/// Collects what the page tells besides the summary. It keeps a bounded number of flows.
+/// Collects what the page shows besides the summary. It keeps a bounded number of flows.
 #[derive(Debug, Default)]
 pub struct Page {
     gallery: Gallery,
@@ -40,7 +39,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Of several runs, which may have seen the same connections.
+    /// For several runs, which may have seen the same connections.
     #[must_use]
     pub fn of_several() -> Self {
         Self {
@@ -49,23 +48,23 @@ impl Page {
         }
     }
 
-    /// What follows is of another run of the tracer, in these files.
+    /// Starts the next run, recorded in these files.
     pub fn begin(&mut self, head: &Head, files: Vec<String>) {
         self.gallery.begin(head.patience_ns);
         self.runs.push(Recorded::new(head, files));
     }
 
     /// A flow's fate is known, or has changed.
-    pub fn add(&mut self, flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts, clock: &Clock) {
-        self.gallery.add(flow, fate, diagnosis, facts, clock);
+    pub fn add(&mut self, finding: &Finding<'_>) {
+        self.gallery.add(finding);
         if let Some(run) = self.runs.last_mut() {
-            run.met(flow.netns);
+            run.seen_in(finding.flow.netns);
         }
     }
 
-    /// What is known of a flow now is not what was asked for.
-    pub fn leave_out(&mut self, flow: &Flow) {
-        self.gallery.leave_out(flow.id);
+    /// Removes a flow that the filter does not select any more.
+    pub fn remove(&mut self, finding: &Finding<'_>) {
+        self.gallery.remove(finding.flow.id);
     }
 
     /// Hooks changed their state.
@@ -82,14 +81,14 @@ impl Page {
         }
     }
 
-    /// Something is wrong with the recording.
+    /// The recording is damaged or truncated.
     pub fn damage(&mut self, what: &str) {
         if let Some(run) = self.runs.last_mut() {
             run.damage(what);
         }
     }
 
-    /// What was known of the node when the run ended.
+    /// What was known about the node when the run ended.
     pub fn facts(&mut self, facts: &Facts) {
         if let Some(run) = self.runs.last_mut() {
             run.facts(facts);
@@ -101,10 +100,10 @@ impl Page {
     pub fn render(&self, summary: &Summary) -> String {
         let shown = self.gallery.shown(summary.several.as_ref());
         let body = html! {
-            (front::header(summary))
+            (top::header(summary))
             main {
-                (front::ticket(summary))
-                (front::differently(summary))
+                (top::ticket(summary))
+                (top::disagreements(summary))
                 (causes::section(summary, &shown))
                 (chart::section(summary))
                 (places::section(summary))
@@ -112,10 +111,10 @@ impl Page {
                 (health::section(summary, &self.runs))
             }
             footer {
-                p { "Made by tracer " (env!("CARGO_PKG_VERSION")) ". Times are UTC. This page loads nothing from the network." }
+                p { "Written by tracer " (env!("CARGO_PKG_VERSION")) ". Times are UTC. This page loads nothing from the network." }
             }
         };
-        document(&front::title(summary), &body).into_string()
+        document(&top::title(summary), &body).into_string()
     }
 }
 
@@ -138,38 +137,4 @@ fn document(title: &str, body: &Markup) -> Markup {
             }
         }
     }
-}
-
-/// The sign of a fate: colour is never the only one.
-const fn sign(fate: Fate) -> &'static str {
-    match fate {
-        Fate::Established => "✓",
-        Fate::Stalled => "~",
-        Fate::Dropped => "✗",
-        Fate::Refused => "!",
-        Fate::Unanswered => "?",
-        Fate::Pending => "…",
-    }
-}
-
-/// A fate with its sign.
-fn fate(fate: Fate) -> Markup {
-    html! {
-        span class={ "fate " (fate.name()) } { span.sign aria-hidden="true" { (sign(fate)) } (fate.name()) }
-    }
-}
-
-/// Fates with the worst first: these are what a page is read for.
-const ORDER: [Fate; 6] = [
-    Fate::Dropped,
-    Fate::Refused,
-    Fate::Unanswered,
-    Fate::Stalled,
-    Fate::Established,
-    Fate::Pending,
-];
-
-/// Where on the page a cause is told of.
-fn anchor(cause: crate::diagnose::cause::Cause) -> String {
-    format!("cause-{}", cause.name().replace('.', "-"))
 }

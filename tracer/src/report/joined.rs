@@ -1,8 +1,8 @@
-//! Which flows of several nodes are one connection. Pure.
+//! Recognises flows of several nodes as one connection. Pure.
 //!
-//! A SYN that one node translated, masqueraded or put into a tunnel comes to the next node as another flow. NAT leaves
-//! its initial sequence number alone, and the tuple with which it arrives there is one with which it was seen here. Both
-//! must agree, and the time.
+//! A SYN that one node translated, masqueraded or put into a tunnel is another flow on the next node. NAT leaves its
+//! initial sequence number alone, and it arrives there with a tuple with which it was seen here. Sequence number, tuple
+//! and time must all match.
 
 mod verdict;
 
@@ -15,54 +15,54 @@ use tracer_common::{hook::Hook, tcp::Part, tuple::Tuple};
 
 use crate::{
     decode::event::Payload,
-    finding::clock::Clock,
+    finding::Finding,
     flow::model::{Flow, Step},
 };
 
-pub use verdict::{Said, Verdict, judge};
+pub use verdict::{NodeVerdict, Verdict, judge};
 
-/// The number of the run, and that of the flow in it.
+/// Number of the run, and of the flow in it.
 pub type Key = (usize, u64);
 
-/// So far apart two nodes may have seen the SYNs of one connection, in milliseconds. Clocks that are set by NTP differ by
-/// some milliseconds; this is for those that are not. It must stay well below the 274 s after which the same client may
-/// send the same number from the same port again: Linux adds a clock to it that ticks every 64 ns
-/// (`net/core/secure_seq.c`), and it has 32 bits.
+/// The largest time between the SYNs of one connection on two nodes, in milliseconds. Clocks set by NTP differ by some
+/// milliseconds; this allows for clocks that are not. It must stay well below the 274 s after which a client may use the
+/// same sequence number on the same port again: Linux adds a 32-bit clock of 64 ns ticks to it (`net/core/secure_seq.c`).
 pub const APART_MS: i64 = 10_000;
 
-/// So many tuples of a flow are kept besides that with which it came: a SYN that is sent again may go to another backend.
+/// The most tuples kept of a flow besides the one it arrived with. A retransmission may go to another backend.
 const MOST_TUPLES: usize = 6;
-/// So many flows with the same number and tuple are looked at.
+/// The most flows with the same sequence number and tuple that are compared.
 const MOST_ALIKE: usize = 64;
 
-/// What is kept of a flow to find its other half: hashes, for there may be millions.
+/// What is kept of a flow to find it on other nodes. Tuples are hashes, because there may be millions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sight {
-    /// When its first SYN was seen, milliseconds of the wall clock.
+pub struct Fingerprint {
+    /// Time of its first SYN, in milliseconds of the wall clock.
     first_ms: i64,
-    /// From then to its last SYN.
+    /// Time from its first to its last SYN.
     lasted_ms: u32,
     isn: u32,
-    /// The tuple with which it came.
+    /// The tuple it arrived with.
     original: u32,
-    /// Others with which its SYN was seen.
+    /// Other tuples with which its SYN was seen.
     others: [u32; MOST_TUPLES],
     count: u8,
-    /// A device was handed the SYN with the tuple with which it had come.
+    /// A device sent the SYN with the tuple it arrived with.
     leaves: bool,
-    /// TCP met the SYN with that tuple here: its way ends here.
+    /// TCP received the SYN with that tuple: its path ends on this node.
     ends: bool,
-    /// This node discarded the SYN or the SYN-ACK at least once.
-    discarded: bool,
+    /// This node dropped the SYN or the SYN-ACK at least once.
+    dropped: bool,
 }
 
-impl Sight {
-    /// Of what is known of the flow so far.
+impl Fingerprint {
+    /// The fingerprint of what is known of the flow so far.
     #[must_use]
-    pub fn of(flow: &Flow, clock: &Clock) -> Self {
+    pub fn of(finding: &Finding<'_>) -> Self {
+        let Finding { flow, clock, .. } = *finding;
         let ms = |nanos: u64| clock.at(nanos).as_millisecond();
         let first_ms = ms(flow.start_ns());
-        let mut sight = Self {
+        let mut fingerprint = Self {
             first_ms,
             lasted_ms: u32::try_from(ms(flow.last_syn_ns()).saturating_sub(first_ms)).unwrap_or(u32::MAX),
             isn: flow.isn,
@@ -71,12 +71,12 @@ impl Sight {
             count: 0,
             leaves: false,
             ends: false,
-            discarded: false,
+            dropped: false,
         };
         for step in &flow.steps {
-            sight.add(step, flow);
+            fingerprint.add(step, flow);
         }
-        sight
+        fingerprint
     }
 
     fn add(&mut self, step: &Step, flow: &Flow) {
@@ -86,7 +86,7 @@ impl Sight {
             Part::SynAck => event.tuple.reversed(),
             Part::Rst | Part::Ack | Part::Other => return,
         };
-        self.discarded |= matches!(event.payload, Payload::Drop(_)) && step.netns == flow.netns;
+        self.dropped |= matches!(event.payload, Payload::Drop(_)) && step.netns == flow.netns;
         if tuple != flow.original {
             self.keep(hash(&tuple));
         } else if event.part == Part::Syn {
@@ -107,10 +107,10 @@ impl Sight {
         &self.others[..usize::from(self.count)]
     }
 
-    /// Did the node discard the SYN or the SYN-ACK at least once?
+    /// Did the node drop the SYN or the SYN-ACK at least once?
     #[must_use]
-    pub fn discarded(&self) -> bool {
-        self.discarded
+    pub fn dropped(&self) -> bool {
+        self.dropped
     }
 
     /// The initial sequence number of its SYN.
@@ -119,26 +119,30 @@ impl Sight {
         self.isn
     }
 
-    /// Were SYNs of both seen at the same time, as far as clocks agree?
+    /// Were SYNs of both seen at the same time, allowing for the clocks?
     #[must_use]
     pub fn is_near(&self, other: &Self) -> bool {
-        let last = |sight: &Self| sight.first_ms.saturating_add(i64::from(sight.lasted_ms));
+        let last = |fingerprint: &Self| {
+            fingerprint
+                .first_ms
+                .saturating_add(i64::from(fingerprint.lasted_ms))
+        };
         self.first_ms.saturating_sub(last(other)) <= APART_MS
             && other.first_ms.saturating_sub(last(self)) <= APART_MS
     }
 
-    /// How far apart their beginnings are.
+    /// Time between their first SYNs.
     fn apart_ms(&self, other: &Self) -> u64 {
         self.first_ms.abs_diff(other.first_ms)
     }
 
-    /// Does the way lead from this flow to the other, or the other way round? `None` if they are not one connection.
+    /// Which of the two flows the SYN reached first. `None` if they are not one connection.
     fn order(&self, other: &Self) -> Option<Order> {
         if self.isn != other.isn || !self.is_near(other) {
             return None;
         }
         if self.original == other.original {
-            // As IPVS sends it with direct routing or in a tunnel.
+            // IPVS does this with direct routing and with tunnels.
             return Some(match (self.ends, other.ends) {
                 (false, true) => Order::Before,
                 (true, false) => Order::After,
@@ -166,7 +170,7 @@ enum Order {
     Unclear,
 }
 
-/// A tuple as a number. Two tuples with the same one do no harm: the number of the SYN and the time must be the same as well.
+/// Hashes a tuple. A collision does no harm: the sequence number and the time must match too.
 fn hash(tuple: &Tuple) -> u32 {
     let mut hasher = DefaultHasher::new();
     tuple.hash(&mut hasher);
@@ -174,11 +178,11 @@ fn hash(tuple: &Tuple) -> u32 {
     u32::try_from(hasher.finish() >> 32).unwrap_or_default()
 }
 
-/// The connections that more than one run saw: their flows in the order in which the SYN came to them, as far as that is
-/// known, so the one that the client asked is first. A run has at most one flow of each.
+/// The connections seen by more than one run: their flows in the order the SYN reached them, as far as that is known, so
+/// the node that the client contacted is first. A run has at most one flow of each connection.
 #[must_use]
-pub fn connections(sights: &BTreeMap<Key, Sight>) -> Vec<Vec<Key>> {
-    let links = links(sights);
+pub fn connections(fingerprints: &BTreeMap<Key, Fingerprint>) -> Vec<Vec<Key>> {
+    let links = links(fingerprints);
     let mut done = BTreeSet::new();
     let mut out = Vec::new();
     for &start in links.keys() {
@@ -192,33 +196,34 @@ pub fn connections(sights: &BTreeMap<Key, Sight>) -> Vec<Vec<Key>> {
             let linked = links.get(key).into_iter().flatten();
             together.extend(linked.filter(|key| done.insert(**key)));
         }
-        let together = one_of_each_run(together, sights);
+        let together = one_of_each_run(together, fingerprints);
         if together.len() > 1 {
-            out.push(in_order(together, sights));
+            out.push(in_order(together, fingerprints));
         }
     }
     out
 }
 
-/// Which flows are the same connection as which others.
-fn links(sights: &BTreeMap<Key, Sight>) -> BTreeMap<Key, Vec<Key>> {
-    let mut by_tuple: Vec<(u32, u32, Key)> = sights
+/// Maps each flow to those of the same connection.
+fn links(fingerprints: &BTreeMap<Key, Fingerprint>) -> BTreeMap<Key, Vec<Key>> {
+    let mut by_tuple: Vec<(u32, u32, Key)> = fingerprints
         .iter()
-        .map(|(key, sight)| (sight.isn, sight.original, *key))
+        .map(|(key, fingerprint)| (fingerprint.isn, fingerprint.original, *key))
         .collect();
     by_tuple.sort_unstable();
     let mut links: BTreeMap<Key, Vec<Key>> = BTreeMap::new();
-    for (&key, sight) in sights {
-        for &tuple in [sight.original].iter().chain(sight.others()) {
-            let begin = by_tuple.partition_point(|(isn, original, _)| (*isn, *original) < (sight.isn, tuple));
+    for (&key, fingerprint) in fingerprints {
+        for &tuple in [fingerprint.original].iter().chain(fingerprint.others()) {
+            let begin =
+                by_tuple.partition_point(|(isn, original, _)| (*isn, *original) < (fingerprint.isn, tuple));
             let alike = by_tuple[begin..]
                 .iter()
-                .take_while(|(isn, original, _)| (*isn, *original) == (sight.isn, tuple));
+                .take_while(|(isn, original, _)| (*isn, *original) == (fingerprint.isn, tuple));
             for &(.., other) in alike.take(MOST_ALIKE) {
-                let is_one = sights
+                let is_same = fingerprints
                     .get(&other)
-                    .is_some_and(|other| sight.order(other).is_some());
-                if other.0 != key.0 && is_one {
+                    .is_some_and(|other| fingerprint.order(other).is_some());
+                if other.0 != key.0 && is_same {
                     links.entry(key).or_default().push(other);
                     links.entry(other).or_default().push(key);
                 }
@@ -232,12 +237,16 @@ fn links(sights: &BTreeMap<Key, Sight>) -> BTreeMap<Key, Vec<Key>> {
     links
 }
 
-/// Leaves of the flows of each run the one that is nearest to the first.
-fn one_of_each_run(together: Vec<Key>, sights: &BTreeMap<Key, Sight>) -> Vec<Key> {
-    let Some(first) = together.first().and_then(|key| sights.get(key)) else {
+/// Keeps of each run the flow nearest in time to the first one.
+fn one_of_each_run(together: Vec<Key>, fingerprints: &BTreeMap<Key, Fingerprint>) -> Vec<Key> {
+    let Some(first) = together.first().and_then(|key| fingerprints.get(key)) else {
         return together;
     };
-    let apart = |key: &Key| sights.get(key).map_or(u64::MAX, |sight| sight.apart_ms(first));
+    let apart = |key: &Key| {
+        fingerprints
+            .get(key)
+            .map_or(u64::MAX, |fingerprint| fingerprint.apart_ms(first))
+    };
     let mut by_run: BTreeMap<usize, Key> = BTreeMap::new();
     for key in together {
         by_run
@@ -252,11 +261,19 @@ fn one_of_each_run(together: Vec<Key>, sights: &BTreeMap<Key, Sight>) -> Vec<Key
     by_run.into_values().collect()
 }
 
-/// One after the other, those first to which none of the others leads; where that leaves a choice, the earliest.
-fn in_order(mut left: Vec<Key>, sights: &BTreeMap<Key, Sight>) -> Vec<Key> {
-    left.sort_by_key(|key| (sights.get(key).map_or(0, |sight| sight.first_ms), *key));
-    let comes_after = |key: &Key, other: &Key| match (sights.get(key), sights.get(other)) {
-        (Some(sight), Some(other)) => sight.order(other) == Some(Order::After),
+/// Sorts flows by the path of the SYN: next is a flow that none of the remaining ones precedes, the earliest if there are
+/// several.
+fn in_order(mut left: Vec<Key>, fingerprints: &BTreeMap<Key, Fingerprint>) -> Vec<Key> {
+    left.sort_by_key(|key| {
+        (
+            fingerprints
+                .get(key)
+                .map_or(0, |fingerprint| fingerprint.first_ms),
+            *key,
+        )
+    });
+    let comes_after = |key: &Key, other: &Key| match (fingerprints.get(key), fingerprints.get(other)) {
+        (Some(fingerprint), Some(other)) => fingerprint.order(other) == Some(Order::After),
         _ => false,
     };
     let mut out = Vec::with_capacity(left.len());

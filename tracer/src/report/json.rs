@@ -1,4 +1,4 @@
-//! JSON lines, schema 1. Unknown is `null`. The host is told only where lines of several runs come together.
+//! JSON lines, schema 1. What is not known is `null`. Lines name their host only where several runs are merged.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -6,14 +6,16 @@ use serde::Serialize;
 
 use super::path::{self, PathStep};
 use crate::{
-    diagnose::{Dataplane, Diagnosis, cause::Cause, evidence::Evidence},
-    facts::Facts,
+    diagnose::{Dataplane, cause::Cause, evidence::Evidence},
     finding::{
-        clock::{Clock, milliseconds, rfc3339},
+        Finding,
+        clock::{milliseconds, rfc3339},
         head::Head,
         hook_state::HookState,
+        run::{End, Health, Hooks},
+        totals::{Counts, Totals},
     },
-    flow::{fate::Fate, model::Flow},
+    flow::fate::Fate,
 };
 
 /// An address and a port.
@@ -39,7 +41,7 @@ struct Backend {
     name: Option<String>,
 }
 
-/// One object a line.
+/// One object per line.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Line<'a> {
@@ -66,7 +68,7 @@ enum Line<'a> {
         time: String,
         events: u64,
         lost: u64,
-        lost_by_hook: &'a BTreeMap<&'a str, u64>,
+        lost_by_hook: BTreeMap<&'a str, u64>,
     },
     Damage {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,11 +112,11 @@ struct FlowLine<'a> {
 }
 
 fn write(line: &Line<'_>) -> String {
-    // Only maps with keys that are no strings could fail, and there are none.
+    // Only a map whose keys are not strings could fail, and there is none.
     serde_json::to_string(line).unwrap_or_default()
 }
 
-/// The line that is printed once every hook that will attach is attached.
+/// The first line: every hook that will attach is attached.
 #[must_use]
 pub fn start(head: &Head) -> String {
     write(&Line::Start {
@@ -128,27 +130,28 @@ pub fn start(head: &Head) -> String {
     })
 }
 
-/// Hooks whose state changed while tracing, and why: a module came or went, a hook is wanted from now on or no more.
+/// Hooks whose state changed while tracing, and why: a module was loaded or unloaded, or a hook is needed or no longer
+/// needed.
 #[must_use]
-pub fn hooks(host: Option<&str>, time: jiff::Timestamp, why: &str, hooks: &[HookState]) -> String {
+pub fn hooks(host: Option<&str>, hooks: &Hooks) -> String {
     write(&Line::Hooks {
         host,
-        time: rfc3339(time),
-        why,
-        hooks,
+        time: rfc3339(hooks.time),
+        why: &hooks.why,
+        hooks: &hooks.hooks,
     })
 }
 
 /// One flow.
 #[must_use]
-pub fn flow(
-    host: Option<&str>,
-    flow: &Flow,
-    fate: Fate,
-    diagnosis: &Diagnosis,
-    facts: &Facts,
-    clock: &Clock,
-) -> String {
+pub fn flow(host: Option<&str>, finding: &Finding<'_>) -> String {
+    let Finding {
+        flow,
+        fate,
+        diagnosis,
+        facts,
+        clock,
+    } = *finding;
     write(&Line::Flow(Box::new(FlowLine {
         host,
         id: flow.id,
@@ -156,7 +159,7 @@ pub fn flow(
         netns: (flow.netns != 0).then_some(flow.netns),
         client: flow.client().into(),
         node: flow.node().into(),
-        service: facts.service(flow.netns, flow.node()),
+        service: finding.service(),
         dataplane: diagnosis.dataplane,
         backend: flow.backend().map(|backend| Backend {
             ip: backend.ip(),
@@ -179,23 +182,18 @@ pub fn flow(
 
 /// Records were lost.
 #[must_use]
-pub fn health(
-    host: Option<&str>,
-    time: jiff::Timestamp,
-    events: u64,
-    lost: u64,
-    lost_by_hook: &BTreeMap<&str, u64>,
-) -> String {
+pub fn health(host: Option<&str>, health: &Health) -> String {
+    let by_hook = health.lost_by_hook.iter();
     write(&Line::Health {
         host,
-        time: rfc3339(time),
-        events,
-        lost,
-        lost_by_hook,
+        time: rfc3339(health.time),
+        events: health.events,
+        lost: health.lost(),
+        lost_by_hook: by_hook.map(|(hook, lost)| (hook.as_str(), *lost)).collect(),
     })
 }
 
-/// Something is wrong with a recording: not all of it could be read.
+/// The recording is damaged or truncated.
 #[must_use]
 pub fn damage(host: Option<&str>, what: &str) -> String {
     write(&Line::Damage { host, what })
@@ -203,20 +201,14 @@ pub fn damage(host: Option<&str>, what: &str) -> String {
 
 /// The last line.
 #[must_use]
-pub fn end(
-    host: Option<&str>,
-    flows: u64,
-    events: u64,
-    lost: u64,
-    by_fate: &BTreeMap<Fate, u64>,
-    by_cause: &BTreeMap<Cause, u64>,
-) -> String {
+pub fn end(host: Option<&str>, end: &End, totals: &Totals) -> String {
+    let Counts { by_fate, by_cause } = totals.counts();
     write(&Line::End {
         host,
-        flows,
-        events,
-        lost,
-        by_fate,
-        by_cause,
+        flows: totals.flows(),
+        events: end.events,
+        lost: end.lost,
+        by_fate: &by_fate,
+        by_cause: &by_cause,
     })
 }

@@ -1,4 +1,4 @@
-//! One flow, step by step: what a ladder diagram of it shows, and that for a terminal.
+//! One flow, step by step, as a ladder diagram.
 
 mod text;
 
@@ -7,18 +7,21 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use tracer_common::tcp::Part;
 
-use super::path::{self, PathStep};
+pub use self::text::text;
+use super::{
+    count::plural,
+    path::{self, PathStep},
+};
 use crate::{
-    diagnose::{Diagnosis, cause::Cause, evidence::Evidence},
-    facts::Facts,
-    finding::clock::{Clock, milliseconds},
+    diagnose::{cause::Cause, evidence::Evidence},
+    finding::{Finding, clock::milliseconds},
     flow::{
         fate::Fate,
         model::{Flow, Step},
     },
 };
 
-/// What became of a flow and why, and its way with a column for each network namespace.
+/// A flow's fate and cause, and its path with a column for each network namespace.
 #[derive(Clone, Debug)]
 pub struct Ladder {
     /// The flow's number.
@@ -33,13 +36,13 @@ pub struct Ladder {
     pub ends: String,
     /// Counts and times.
     pub times: Vec<String>,
-    /// The flow from the same client port before it: its number, and what is to say of it.
+    /// The flow from the same client port before it: its number, and a sentence about it.
     pub earlier: Option<(u64, String)>,
-    /// Network namespaces in the order of the columns: the node first, then others as the packet came to them.
+    /// Network namespaces in the order of the columns: the node first, then others in the order the packet reached them.
     pub lanes: Vec<u32>,
     /// From top to bottom.
     pub rungs: Vec<Rung>,
-    /// Steps that were seen and not kept.
+    /// Steps seen but not kept.
     pub left_out: u64,
     /// What happened, in words.
     pub explanation: String,
@@ -52,7 +55,7 @@ pub struct Ladder {
 /// One line of a ladder.
 #[derive(Clone, Debug)]
 pub enum Rung {
-    /// Here the SYN with this number, from 1 on, begins its way.
+    /// The SYN with this number, from 1, starts here.
     Syn(usize),
     /// A step.
     Step {
@@ -62,9 +65,9 @@ pub enum Rung {
         since_ms: f64,
         /// Index of its column.
         lane: usize,
-        /// That of the step before it.
+        /// Column of the step before it.
         from: usize,
-        /// What it looks like.
+        /// How it is drawn.
         sign: Sign,
     },
 }
@@ -72,22 +75,29 @@ pub enum Rung {
 /// What a step does with the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
-    /// It passes a device on its way to the backend.
+    /// It passes a device towards the backend.
     Inward,
-    /// The answer passes a device on its way to the client.
+    /// The answer passes a device towards the client.
     Back,
     /// Something else happens.
     There,
-    /// It is discarded, or a function decides that it be.
+    /// It is dropped, or a function decides to drop it.
     End,
 }
 
 impl Ladder {
     /// The ladder of a flow.
     #[must_use]
-    pub fn of(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts, clock: &Clock) -> Self {
+    pub fn of(finding: &Finding<'_>) -> Self {
+        let Finding {
+            flow,
+            fate,
+            diagnosis,
+            facts,
+            clock,
+        } = *finding;
         let steps = path::numbered(flow, facts);
-        // The node first, then others in the order in which the packet came to them.
+        // The node first, then others in the order the packet reached them.
         let mut lanes: BTreeMap<u32, usize> = BTreeMap::from([(flow.netns, 0)]);
         for (_, step) in &steps {
             let next = lanes.len();
@@ -100,7 +110,7 @@ impl Ladder {
             fate,
             cause: diagnosis.cause,
             start: clock.at(flow.start_ns()),
-            ends: ends(flow, diagnosis, facts),
+            ends: ends(finding),
             times: times(flow),
             earlier: earlier(flow),
             rungs: rungs(flow, steps, &lanes),
@@ -121,20 +131,16 @@ impl Ladder {
     }
 }
 
-/// The flow for a terminal.
-#[must_use]
-pub fn flow(flow: &Flow, fate: Fate, diagnosis: &Diagnosis, facts: &Facts, clock: &Clock) -> String {
-    text::text(&Ladder::of(flow, fate, diagnosis, facts, clock))
-}
-
-fn ends(flow: &Flow, diagnosis: &Diagnosis, facts: &Facts) -> String {
-    let service = facts
-        .service(flow.netns, flow.node())
+fn ends(finding: &Finding<'_>) -> String {
+    let flow = finding.flow;
+    let service = finding
+        .service()
         .map_or_else(String::new, |service| format!(" ({service})"));
     let backend = flow
         .backend()
         .map_or_else(|| "no backend".to_owned(), |backend| backend.to_string());
-    let dataplane = diagnosis
+    let dataplane = finding
+        .diagnosis
         .dataplane
         .map_or_else(String::new, |dataplane| format!(" by {}", dataplane.name()));
     format!(
@@ -146,8 +152,8 @@ fn ends(flow: &Flow, diagnosis: &Diagnosis, facts: &Facts) -> String {
 
 fn times(flow: &Flow) -> Vec<String> {
     let mut times = vec![
-        format!("SYNs {}", flow.attempts.len()),
-        format!("SYN-ACKs {}", flow.synacks),
+        plural(flow.attempts.len(), "SYN"),
+        plural(usize::try_from(flow.synacks).unwrap_or(usize::MAX), "SYN-ACK"),
     ];
     if let Some(connect) = flow.connect_ns() {
         times.push(format!("connected after {:.1} ms", milliseconds(connect)));
@@ -160,16 +166,16 @@ fn times(flow: &Flow) -> Vec<String> {
 
 fn earlier(flow: &Flow) -> Option<(u64, String)> {
     let earlier = flow.earlier.as_ref()?;
-    let said = format!(
-        "the client's port was used before: flow {}, {}, {:.1} s earlier{}",
+    let sentence = format!(
+        "Same client port used {:.1} s earlier by flow {} ({}{}).",
+        milliseconds(flow.start_ns().saturating_sub(earlier.start_ns)) / 1_000.0,
         earlier.id,
         earlier.fate,
-        milliseconds(flow.start_ns().saturating_sub(earlier.start_ns)) / 1_000.0,
         earlier
             .backend
             .map_or_else(String::new, |backend| format!(", to {backend}"))
     );
-    Some((earlier.id, said))
+    Some((earlier.id, sentence))
 }
 
 fn rungs(flow: &Flow, steps: Vec<(usize, PathStep)>, lanes: &BTreeMap<u32, usize>) -> Vec<Rung> {

@@ -1,51 +1,48 @@
-//! Each flow as a line, for people or in JSON.
+//! One line per flow, for people or in JSON.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
-use super::{json, plain};
+use super::{count, json, plain};
 use crate::finding::{
     Finding, Observer,
     head::Head,
     observer::Buffered,
     run::{End, Health, Hooks},
     selection::Selection,
-    totals::{Counts, Totals},
+    totals::Totals,
 };
 
-/// How lines are written.
+/// The format of the lines.
 #[derive(Clone, Copy, Debug)]
 pub enum Form {
     /// For programs.
     Json,
     /// For people.
     Plain {
-        /// With path, evidence and advice below each.
+        /// Adds path, evidence and advice below each line.
         verbose: bool,
     },
 }
 
-/// Writes each flow as a line, with a line for whatever else happens to the run.
+/// Writes one line per flow, and one for each other event of the run.
 pub struct Lines<W> {
     out: W,
     form: Form,
     selection: Selection,
     totals: Totals,
     is_live: bool,
-    /// The host, where lines of several hosts come together.
+    /// The host, where lines of several hosts are merged.
     host: Option<Host>,
 }
 
-/// A host's name, and how wide the widest one is.
+/// A host's name, and the width of the longest one.
 struct Host {
     name: String,
     width: usize,
 }
 
 impl<W: Write> Lines<W> {
-    /// Writes to `out` the flows of `selection`, as a live run does.
+    /// Writes the flows of `selection` to `out`, as a live run does.
     pub fn new(out: W, form: Form, selection: &Selection) -> Self {
         Self {
             out,
@@ -57,7 +54,7 @@ impl<W: Write> Lines<W> {
         }
     }
 
-    /// Each line names its host, because lines of several hosts come together. For people it is padded to `width`.
+    /// Names the host in each line, because lines of several hosts are merged. Lines for people pad it to `width`.
     #[must_use]
     pub fn of_host(self, name: String, width: usize) -> Self {
         Self {
@@ -66,19 +63,19 @@ impl<W: Write> Lines<W> {
         }
     }
 
-    /// The host, if lines say it.
+    /// The host, if lines name it.
     fn host(&self) -> Option<&str> {
         self.host.as_ref().map(|host| host.name.as_str())
     }
 
-    /// What precedes a line for people that is not a flow.
+    /// The start of a line for people that is not a flow.
     fn prefix(&self) -> String {
         self.host
             .as_ref()
             .map_or_else(String::new, |host| format!("{}: ", host.name))
     }
 
-    /// The run is over: it is read from a recording.
+    /// The lines come from a recording, not from a live run.
     #[must_use]
     pub fn of_recording(self) -> Self {
         Self {
@@ -87,7 +84,7 @@ impl<W: Write> Lines<W> {
         }
     }
 
-    /// What was found out, counted.
+    /// The flows so far, counted.
     pub fn totals(&self) -> &Totals {
         &self.totals
     }
@@ -104,16 +101,16 @@ impl<W: Write> Observer for Lines<W> {
             Form::Json => json::start(head),
             Form::Plain { .. } => {
                 let (what, end) = if self.is_live {
-                    ("tracing on", "; Ctrl-C ends")
+                    ("tracing on", "; Ctrl-C stops")
                 } else {
                     ("recorded on", "")
                 };
                 format!(
-                    "{what} {}, kernel {}: {} hooks attached, ports followed: {}{end}",
+                    "{what} {}, kernel {}: {} attached, tracing {}{end}",
                     head.host,
                     head.kernel,
-                    head.attached(),
-                    head.ports.len()
+                    count::plural(head.attached(), "hook"),
+                    count::plural(head.ports.len(), "port")
                 )
             }
         };
@@ -121,14 +118,15 @@ impl<W: Write> Observer for Lines<W> {
     }
 
     fn hooks(&mut self, hooks: &Hooks) -> io::Result<()> {
-        let text = format!("{}: {} hooks attached", hooks.why, hooks.attached);
+        let attached = count::plural(hooks.attached, "hook");
+        let text = format!("{}: {attached} attached", hooks.why);
         match self.form {
             Form::Json => {
                 if self.is_live {
                     eprintln!("tracer: {text}");
                 }
-                let host = self.host();
-                self.line(&json::hooks(host, hooks.time, &hooks.why, &hooks.hooks))
+                let line = json::hooks(self.host(), hooks);
+                self.line(&line)
             }
             Form::Plain { .. } => self.line(&format!("{}{text}", self.prefix())),
         }
@@ -138,48 +136,28 @@ impl<W: Write> Observer for Lines<W> {
         if !self.selection.wants(finding) {
             return Ok(());
         }
-        let Finding {
-            flow,
-            fate,
-            diagnosis,
-            facts,
-            clock,
-        } = *finding;
         self.totals.add(finding);
         let line = match self.form {
-            Form::Json => {
-                let host = self.host();
-                json::flow(host, flow, fate, diagnosis, facts, clock)
-            }
+            Form::Json => json::flow(self.host(), finding),
             Form::Plain { verbose } => {
                 let host = self
                     .host
                     .as_ref()
                     .map(|host| format!("{:<width$}", host.name, width = host.width));
-                plain::flow(host.as_deref(), flow, fate, diagnosis, facts, clock, verbose)
+                plain::flow(host.as_deref(), finding, verbose)
             }
         };
         writeln!(self.out, "{line}")
     }
 
     fn health(&mut self, health: &Health) -> io::Result<()> {
-        let lost = health.lost();
         let line = match self.form {
-            Form::Json => {
-                let by_hook: BTreeMap<&str, u64> = health
-                    .lost_by_hook
-                    .iter()
-                    .map(|(hook, lost)| (hook.as_str(), *lost))
-                    .collect();
-                let host = self.host();
-                json::health(host, health.time, health.events, lost, &by_hook)
-            }
-            Form::Plain { .. } => {
-                format!(
-                    "{}{lost} records were lost so far: fates may be wrong; follow fewer ports or clients",
-                    self.prefix()
-                )
-            }
+            Form::Json => json::health(self.host(), health),
+            Form::Plain { .. } => format!(
+                "{}{} records lost so far: fates may be wrong. Trace fewer ports or clients.",
+                self.prefix(),
+                health.lost()
+            ),
         };
         self.line(&line)
     }
@@ -188,26 +166,23 @@ impl<W: Write> Observer for Lines<W> {
         eprintln!("tracer: {what}");
         match self.form {
             Form::Json => {
-                let host = self.host();
-                self.line(&json::damage(host, what))
+                let line = json::damage(self.host(), what);
+                self.line(&line)
             }
             Form::Plain { .. } => Ok(()),
         }
     }
 
     fn end(&mut self, end: &End) -> io::Result<()> {
-        let Counts { by_fate, by_cause } = self.totals.counts();
-        let flows = self.totals.flows();
-        let host = self.host();
         let line = match self.form {
-            Form::Json => json::end(host, flows, end.events, end.lost, &by_fate, &by_cause),
+            Form::Json => json::end(self.host(), end, &self.totals),
             Form::Plain { .. } => format!(
                 "{}{}; {} records, {} lost",
                 self.prefix(),
-                match flows {
-                    0 => "no flow".to_owned(),
+                match self.totals.flows() {
+                    0 => "no flows".to_owned(),
                     1 => format!("1 flow: {}", self.totals.counts().fates()),
-                    _ => format!("{flows} flows: {}", self.totals.counts().fates()),
+                    flows => format!("{flows} flows: {}", self.totals.counts().fates()),
                 },
                 end.events,
                 end.lost

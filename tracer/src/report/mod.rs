@@ -1,5 +1,6 @@
 //! Flows for readers: lines and a page for people, and JSON lines for programs. Pure: text in, text out.
 
+pub mod count;
 pub mod html;
 pub mod joined;
 pub mod json;
@@ -8,3 +9,4 @@ pub mod lines;
 pub mod path;
 pub mod plain;
 pub mod summary;
+pub mod time;

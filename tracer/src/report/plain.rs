@@ -3,29 +3,24 @@
 use std::fmt::Write as _;
 
 use super::path;
-use crate::{
-    diagnose::Diagnosis,
-    facts::Facts,
-    finding::clock::{Clock, milliseconds},
-    flow::{fate::Fate, model::Flow},
-};
+use crate::finding::{Finding, clock::milliseconds};
 
-/// One line: time, the host where several tell, fate, client, NodePort and its service, backend, time lost, and the cause in words; with `path`, the steps below.
+/// One line: time, host where several runs are merged, fate, client, NodePort and service, backend, time lost, and the
+/// cause with its explanation. With `path`, the steps, evidence and advice below it.
 #[must_use]
-pub fn flow(
-    host: Option<&str>,
-    flow: &Flow,
-    fate: Fate,
-    diagnosis: &Diagnosis,
-    facts: &Facts,
-    clock: &Clock,
-    with_path: bool,
-) -> String {
+pub fn flow(host: Option<&str>, finding: &Finding<'_>, with_path: bool) -> String {
+    let Finding {
+        flow,
+        fate,
+        diagnosis,
+        clock,
+        ..
+    } = *finding;
     let backend = flow
         .backend()
         .map_or_else(|| "no backend".to_owned(), |backend| backend.to_string());
-    let service = facts
-        .service(flow.netns, flow.node())
+    let service = finding
+        .service()
         .map_or_else(String::new, |service| format!(" ({service})"));
     let host = host.map_or_else(String::new, |host| format!("{host} "));
     let mut out = format!(
@@ -55,13 +50,14 @@ pub fn flow(
         let _ = write!(out, "  {cause}: {}", diagnosis.explanation);
     }
     if with_path {
-        details(&mut out, flow, diagnosis, facts);
+        details(&mut out, finding);
     }
     out
 }
 
-fn details(out: &mut String, flow: &Flow, diagnosis: &Diagnosis, facts: &Facts) {
-    for step in path::steps(flow, facts) {
+fn details(out: &mut String, finding: &Finding<'_>) {
+    let diagnosis = finding.diagnosis;
+    for step in path::steps(finding.flow, finding.facts) {
         let verdict = step
             .verdict
             .map_or_else(String::new, |verdict| format!(" = {verdict}"));

@@ -2,17 +2,21 @@
 
 use crate::{
     form,
-    pages::{self, NASTY, Told},
+    pages::{self, Judged, NASTY},
     story::{MS, Story},
 };
 use tracer::{
+    diagnose::is_failure,
     facts::Facts,
     flow::fate::Fate,
-    report::summary::{self, Bin},
+    report::{
+        count::plural,
+        summary::{self, Bin},
+    },
 };
 
 #[test]
-fn what_was_recorded_stays_text() {
+fn recorded_text_stays_text() {
     let page = pages::nasty();
     let (tags, text) = form::check(&page);
     assert!(!page.contains("<img") && !page.contains("<b onclick"));
@@ -31,10 +35,10 @@ fn what_was_recorded_stays_text() {
 }
 
 #[test]
-fn the_page_has_all_that_the_summary_has() {
+fn the_page_has_everything_in_the_summary() {
     let mut story = Story::new();
-    let told = pages::told(&mut story);
-    let (page, summary) = pages::page(&told, &story.facts);
+    let judged = pages::flows(&mut story);
+    let (page, summary) = pages::page(&judged, &story.facts);
     let (tags, text) = form::check(&page);
     for sentence in summary::sentences(&summary) {
         assert!(text.contains(&sentence), "{sentence}");
@@ -50,21 +54,23 @@ fn the_page_has_all_that_the_summary_has() {
     }
     let drawn: u64 = summary.over_time.bins.iter().map(Bin::flows).sum();
     assert_eq!(drawn, u64::try_from(summary.flows).expect("a number"));
-    // Each flow that did not go well has its ladder, and one that did.
+    // Each failed or delayed flow has its ladder, and one healthy flow.
     let ladders = tags
         .iter()
         .filter(|tag| tag.get("class") == Some("ladder"))
         .count();
-    let bad = told.iter().filter(|(_, fate, _)| fate.is_bad()).count();
-    assert!(ladders > bad, "{ladders} of {bad}");
-    for (flow, fate, diagnosis) in told.iter().filter(|(_, fate, _)| fate.is_bad()) {
-        assert!(text.contains(&format!("flow {}, SYNs {}", flow.id, flow.attempts.len())));
+    let failed = |(_, fate, diagnosis): &&Judged| is_failure(*fate, diagnosis.cause);
+    let failures = judged.iter().filter(failed).count();
+    assert!(ladders > failures, "{ladders} of {failures}");
+    for (flow, fate, diagnosis) in judged.iter().filter(failed) {
+        let syns = plural(flow.attempts.len(), "SYN");
+        assert!(text.contains(&format!("flow {}, {syns}, ", flow.id)));
         assert!(text.contains(&diagnosis.explanation), "{fate}");
     }
 }
 
-/// One flow told of many times, as so many flows.
-fn many(one: &Told, flows: u64) -> Vec<Told> {
+/// Copies of one flow with different numbers.
+fn many(one: &Judged, flows: u64) -> Vec<Judged> {
     let copy = |id| {
         let (mut flow, fate, diagnosis) = one.clone();
         flow.id = id;
@@ -74,15 +80,15 @@ fn many(one: &Told, flows: u64) -> Vec<Told> {
 }
 
 #[test]
-fn a_long_recording_makes_no_long_page() {
+fn a_long_recording_does_not_make_a_long_page() {
     let mut story = Story::new();
-    let told = pages::told(&mut story);
-    let of = |wanted: Fate| told.iter().find(|(_, fate, _)| *fate == wanted).expect("one");
+    let judged = pages::flows(&mut story);
+    let of = |wanted: Fate| judged.iter().find(|(_, fate, _)| *fate == wanted).expect("one");
     let length = |flows: u64| {
         let mut all = many(of(Fate::Stalled), flows);
-        all.extend(many(of(Fate::Established), flows).into_iter().map(|mut told| {
-            told.0.id += flows;
-            told
+        all.extend(many(of(Fate::Established), flows).into_iter().map(|mut one| {
+            one.0.id += flows;
+            one
         }));
         let (page, summary) = pages::page(&all, &Facts::default());
         assert_eq!(summary.flows, usize::try_from(flows * 2).expect("a number"));
@@ -92,8 +98,8 @@ fn a_long_recording_makes_no_long_page() {
             .filter(|tag| tag.get("class") == Some("ladder"))
             .count();
         assert!((2..50).contains(&ladders), "{ladders}");
-        let left = summary.flows - ladders;
-        assert!(text.contains(&format!("{left} are left out")), "{ladders}");
+        let omitted = summary.flows - ladders;
+        assert!(text.contains(&format!("{omitted} omitted.")), "{ladders}");
         page.len()
     };
     let (short, long) = (length(100), length(10_000));
@@ -101,20 +107,25 @@ fn a_long_recording_makes_no_long_page() {
 }
 
 #[test]
-fn what_is_said_last_of_a_flow_stands() {
+fn the_last_report_of_a_flow_counts() {
     let mut story = Story::new();
     story.arrives(MS);
-    let mut early: Vec<Told> = Vec::new();
+    let mut early: Vec<Judged> = Vec::new();
     story.engine.poll(4_000 * MS, |flow, fate| {
         let diagnosis = tracer::diagnose::diagnose(flow, fate, &Facts::default());
         early.push((flow.clone(), fate, diagnosis));
     });
-    assert!(early.iter().all(|(_, fate, _)| fate.is_bad()) && !early.is_empty());
+    assert!(
+        early
+            .iter()
+            .all(|(_, fate, diagnosis)| is_failure(*fate, diagnosis.cause))
+            && !early.is_empty()
+    );
     story.served(5_000 * MS);
     early.extend(story.told());
     let (page, summary) = pages::page(&early, &Facts::default());
     let (tags, _) = form::check(&page);
-    assert_eq!((summary.flows, summary.not_well()), (1, 1));
+    assert_eq!((summary.flows, summary.failures), (1, 1));
     assert_eq!(summary.by_fate.keys().collect::<Vec<_>>(), [&Fate::Stalled]);
     let ladders = tags
         .iter()
@@ -124,16 +135,16 @@ fn what_is_said_last_of_a_flow_stands() {
 }
 
 #[test]
-fn an_example_has_the_cause_that_it_is_an_example_of() {
+fn an_example_has_the_cause_it_stands_for() {
     let mut story = Story::new();
-    let told = pages::told(&mut story);
-    let of = |wanted: Fate| told.iter().find(|(_, fate, _)| *fate == wanted).expect("one");
-    let (stalled, well) = (of(Fate::Stalled), of(Fate::Established));
+    let judged = pages::flows(&mut story);
+    let of = |wanted: Fate| judged.iter().find(|(_, fate, _)| *fate == wanted).expect("one");
+    let (stalled, healthy) = (of(Fate::Stalled), of(Fate::Established));
     for (said, later) in [(40, 39), (16, 15), (1, 0)] {
         let mut all = many(stalled, said);
-        all.extend(many(well, later));
+        all.extend(many(healthy, later));
         let (_, summary) = pages::page(&all, &Facts::default());
-        assert_eq!(summary.not_well(), said - later);
+        assert_eq!(summary.failures, said - later);
         let example = &summary.causes[0].example;
         assert!(!example.explanation.is_empty());
         assert_eq!(example.client, stalled.0.client().to_string());
@@ -141,14 +152,14 @@ fn an_example_has_the_cause_that_it_is_an_example_of() {
 }
 
 #[test]
-fn without_flows_there_is_a_page_that_says_so() {
+fn a_page_without_flows_says_so() {
     let (page, _) = pages::page(&[], &Facts::default());
     let (_, text) = form::check(&page);
-    assert!(text.contains("There is no flow in it") && text.contains("There were no flows."));
+    assert!(text.contains("The recording has no flows") && text.contains("No flows."));
 }
 
 #[test]
-fn the_script_is_the_one_that_the_policy_lets_run() {
+fn the_policy_allows_the_script() {
     use sha2::Digest as _;
     let page = pages::page(&[], &Facts::default()).0;
     let (_, script) = page.split_once("<script>").expect("a script");

@@ -1,4 +1,4 @@
-//! Pages of flows that were never recorded.
+//! Pages of flows that were not recorded.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,6 @@ use tracer::{
     diagnose::Diagnosis,
     facts::{Facts, NetnsFacts},
     finding::{
-        clock::Clock,
         head::Head,
         hook_state::{HookState, State},
         run::{Health, Hooks},
@@ -25,21 +24,21 @@ use tracer_common::{
     tuple::Addr,
 };
 
-use crate::story::{MS, NODE, PATIENCE, Story, entry, original};
+use crate::story::{MS, NODE, PATIENCE, Story, clock, entry, finding, original};
 
-/// What would do something if it got into a page as it is, and break its layout if it could not be broken itself.
+/// Text that would run as a script if it were not escaped, and break the layout if it could not wrap.
 pub(crate) const NASTY: &str = "\"><script>document.title='broken'</script><img src=x onerror=alert(1)>&amp;'\
                                 averyveryveryveryveryverylongnamewithoutanyplacewhereitcouldbebroken";
 
-pub(crate) type Told = (Flow, Fate, Diagnosis);
+pub(crate) type Judged = (Flow, Fate, Diagnosis);
 
 fn next(story: &mut Story, port: u16) {
     story.flow += 1;
     story.port = port;
 }
 
-/// Flows of all fates, some with names that would like to be more than names.
-pub(crate) fn told(story: &mut Story) -> Vec<Told> {
+/// Flows of all fates, some with hostile names.
+pub(crate) fn flows(story: &mut Story) -> Vec<Judged> {
     story.served(MS);
     next(story, 40_002);
     story.expired_and_dropped(20_000 * MS, entry(ipvs_conn::TIME_WAIT, 1, 1, 0));
@@ -76,16 +75,16 @@ pub(crate) fn told(story: &mut Story) -> Vec<Told> {
         next(story, port);
         story.served((51_000 + u64::from(port % 10) * 700) * MS);
     }
-    let mut told = story.told();
-    // One with the longest addresses that there are.
+    let mut judged = story.told();
+    // Some with the longest addresses.
     let long: IpAddr = "2001:db8:1111:2222:3333:4444:5555:6666"
         .parse()
         .expect("an address");
-    for (flow, ..) in told.iter_mut().skip(1).step_by(7) {
+    for (flow, ..) in judged.iter_mut().skip(1).step_by(7) {
         flow.original.saddr = Addr::from(long);
         flow.original.daddr = Addr::from(long);
     }
-    told
+    judged
 }
 
 pub(crate) fn head() -> Head {
@@ -113,12 +112,8 @@ pub(crate) fn head() -> Head {
     }
 }
 
-pub(crate) fn clock() -> Clock {
-    Clock::new("2026-11-22T18:35:45.5Z".parse().expect("a time"), 0)
-}
-
-/// A page of these flows, and the summary that it is made from.
-pub(crate) fn page(told: &[Told], facts: &Facts) -> (String, Summary) {
+/// A page of these flows, and its summary.
+pub(crate) fn page(judged: &[Judged], facts: &Facts) -> (String, Summary) {
     let (head, clock) = (head(), clock());
     let (mut page, mut collection) = (Page::default(), Collection::default());
     collection.begin(&head.host, &head.kernel, head.patience_ns);
@@ -132,9 +127,10 @@ pub(crate) fn page(told: &[Told], facts: &Facts) -> (String, Summary) {
         ..Health::default()
     });
     page.damage(NASTY);
-    for (flow, fate, diagnosis) in told {
-        collection.add(flow, *fate, diagnosis, facts, &clock);
-        page.add(flow, *fate, diagnosis, facts, &clock);
+    for one in judged {
+        let finding = finding(one, facts, &clock);
+        collection.add(&finding);
+        page.add(&finding);
     }
     page.facts(facts);
     collection.end(1_000, 7);
@@ -142,7 +138,7 @@ pub(crate) fn page(told: &[Told], facts: &Facts) -> (String, Summary) {
     (page.render(&summary), summary)
 }
 
-/// A page with all that there can be on one, and with names that try to be more.
+/// A page with every part, and with hostile names.
 pub(crate) fn nasty() -> String {
     let mut story = Story::new();
     let sysctls = serde_json::json!({ "values": { NASTY: NASTY, "net.ipv4.vs.conn_reuse_mode": "1" } });
@@ -153,6 +149,6 @@ pub(crate) fn nasty() -> String {
         ..NetnsFacts::default()
     };
     story.facts.netns.insert(NODE, facts);
-    let told = told(&mut story);
-    page(&told, &story.facts).0
+    let judged = flows(&mut story);
+    page(&judged, &story.facts).0
 }

@@ -8,6 +8,7 @@ use tracer::{
     decode::event::{DeviceName, Event, Outer, Payload},
     diagnose::{self, Diagnosis, evidence::Key},
     facts::Facts,
+    finding::{Finding, clock::Clock},
     flow::{engine::Engine, fate::Fate, model::Flow},
 };
 use tracer_common::{
@@ -416,6 +417,26 @@ impl Story {
         assert_eq!(told.len(), 1);
         told.remove(0)
     }
+}
+
+/// A flow as observers get it.
+pub(crate) fn finding<'a>(
+    (flow, fate, diagnosis): &'a (Flow, Fate, Diagnosis),
+    facts: &'a Facts,
+    clock: &'a Clock,
+) -> Finding<'a> {
+    Finding {
+        flow,
+        fate: *fate,
+        diagnosis,
+        facts,
+        clock,
+    }
+}
+
+/// A clock that reads `2026-11-22T18:35:45.5Z` at the monotonic time 0.
+pub(crate) fn clock() -> Clock {
+    Clock::new("2026-11-22T18:35:45.5Z".parse().expect("a time"), 0)
 }
 
 /// Is there evidence with this key, by its name, whose value contains this text?

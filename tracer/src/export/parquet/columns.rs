@@ -1,7 +1,7 @@
 //! The columns of a table, and how rows become columns.
 //!
-//! Parquet keeps of a column the values that are there, and beside them for each place how deep it is filled
-//! (definition level) and at which list it goes on (repetition level).
+//! Parquet stores the values of a column, and for each position how deep it is filled (definition level) and which list
+//! it continues (repetition level).
 
 use std::{io::Write, net::SocketAddr};
 
@@ -14,7 +14,7 @@ use parquet::{
 use super::row::Row;
 use crate::{diagnose::evidence::Evidence, report::path::PathStep};
 
-/// Schema 1's flow object as a table. The order is that of [`write`].
+/// Schema 1's flow object as a table, in the order of [`write`].
 pub(super) const SCHEMA: &str = "
 message flow {
   required int32 run (INTEGER(32,false));
@@ -87,7 +87,7 @@ pub(super) fn write<W: Write + Send>(
     to.maybe::<ByteArrayType>(|row| row.diagnosis.dataplane.map(|dataplane| text(dataplane.name())))?;
     to.maybe::<ByteArrayType>(|row| row.backend.map(ip))?;
     to.maybe::<Int32Type>(|row| row.backend.map(port))?;
-    // Names of pods are still to come, as in the lines.
+    // The names of pods are not known yet, as in the JSON lines.
     to.maybe::<ByteArrayType>(|_| None)?;
     to.each::<ByteArrayType>(|row| text(row.fate.name()))?;
     to.maybe::<ByteArrayType>(|row| row.diagnosis.cause.map(|cause| text(cause.name())))?;
@@ -122,14 +122,14 @@ fn port(address: SocketAddr) -> i32 {
     address.port().into()
 }
 
-/// A column of a row group that is being made.
+/// A column of a row group.
 struct Column<T> {
     values: Vec<T>,
     definitions: Option<Vec<i16>>,
     repetitions: Option<Vec<i16>>,
 }
 
-/// What is written next.
+/// Writes the columns of a row group one after the other.
 struct Columns<'a, 'group, W: Write> {
     group: &'a mut SerializedRowGroupWriter<'group, W>,
     rows: &'a [Row],
@@ -190,7 +190,7 @@ impl<W: Write + Send> Columns<'_, '_, W> {
         self.list::<T>(2, |row| row.path.iter().map(&of).collect())
     }
 
-    /// Values in the elements of a list; `full` is the definition level of one that is there.
+    /// Values in the elements of a list; `full` is the definition level of a value that is present.
     fn list<T: DataType>(&mut self, full: i16, of: impl Fn(&Row) -> Vec<Option<T::T>>) -> Result<()> {
         let (mut values, mut definitions, mut repetitions) = (Vec::new(), Vec::new(), Vec::new());
         for row in self.rows {

@@ -4,23 +4,22 @@ use std::net::SocketAddr;
 
 use crate::{
     diagnose::Diagnosis,
-    facts::Facts,
-    finding::clock::{Clock, milliseconds},
-    flow::{fate::Fate, model::Flow},
+    finding::{Finding, clock::milliseconds},
+    flow::fate::Fate,
     report::path::{self, PathStep},
 };
 
-/// Bytes that a row takes besides texts and lists, about.
+/// Bytes of a row besides texts and lists, approximately.
 const ROW: usize = 512;
-/// Bytes that an element of a list takes besides its texts, about.
+/// Bytes of a list element besides its texts, approximately.
 const ELEMENT: usize = 128;
 
-/// What was told of a flow.
+/// A report of a flow.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     /// Counts the runs of the recorder, from 1.
     pub(super) run: u32,
-    /// How often the flow was told of up to here.
+    /// How often the flow had been reported, this report included.
     pub(super) told: u32,
     pub(super) id: u64,
     /// Wall-clock nanoseconds since 1970.
@@ -40,13 +39,14 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn new(
-        (run, told): (u32, u32),
-        (flow, fate): (&Flow, Fate),
-        diagnosis: &Diagnosis,
-        facts: &Facts,
-        clock: &Clock,
-    ) -> Self {
+    pub(super) fn new(run: u32, told: u32, finding: &Finding<'_>) -> Self {
+        let Finding {
+            flow,
+            fate,
+            diagnosis,
+            facts,
+            clock,
+        } = *finding;
         Self {
             run,
             told,
@@ -55,7 +55,7 @@ impl Row {
             netns: (flow.netns != 0).then_some(flow.netns),
             client: flow.client(),
             node: flow.node(),
-            service: facts.service(flow.netns, flow.node()).map(str::to_owned),
+            service: finding.service().map(str::to_owned),
             backend: flow.backend(),
             fate,
             diagnosis: diagnosis.clone(),
@@ -67,7 +67,7 @@ impl Row {
         }
     }
 
-    /// Bytes that it takes in memory, about.
+    /// Bytes in memory, approximately.
     pub(super) fn weight(&self) -> usize {
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let evidence = self.diagnosis.evidence.iter();
@@ -81,7 +81,7 @@ impl Row {
     }
 }
 
-/// Nanoseconds since 1970. What these cannot count (beyond the year 2262) is their end.
+/// Nanoseconds since 1970, clamped to what 64 bits can hold (until the year 2262).
 fn nanos(time: jiff::Timestamp) -> i64 {
     let nanos = time.as_nanosecond();
     i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })

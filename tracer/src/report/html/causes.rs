@@ -1,59 +1,64 @@
-//! Causes: which cost most, whom they hit, what proves them, what to do.
+//! Causes: the time they cost, who was affected, the evidence, and what to do.
 
 use maud::{Markup, html};
 
-use super::{anchor, gallery::Kept};
+use super::{gallery::Kept, sign::anchor};
 use crate::{
     diagnose::{catalogue, evidence::Evidence},
-    report::summary::{CauseSummary, Summary, text},
+    report::{
+        count::plural_u64,
+        summary::{CauseSummary, Summary, text},
+        time::{TimeUnit, moment},
+    },
 };
 
-/// So many causes are told of without being asked, those that cost most.
+/// The causes that are open when the page loads: the costliest ones.
 const MOST_OPEN: usize = 3;
 
-/// Nothing if nothing went wrong.
+/// The causes; empty if there are none.
 pub(super) fn section(summary: &Summary, shown: &[&Kept]) -> Markup {
     if summary.causes.is_empty() {
         return html! {};
     }
+    let unit = text::time_unit(&summary.causes);
     html! {
         section id="causes" {
             h2 { "Causes" }
-            (ranking(summary))
+            (ranking(summary, unit))
             @if let Some(widest) = text::widest(summary) {
                 p { (widest) }
             }
             @for (index, cause) in summary.causes.iter().enumerate() {
-                (told(cause, shown, index < MOST_OPEN))
+                (details(cause, shown, unit, index < MOST_OPEN))
             }
         }
     }
 }
 
-/// A cause, open or to be opened.
-fn told(cause: &CauseSummary, shown: &[&Kept], is_open: bool) -> Markup {
-    let flows = text::plural(usize::try_from(cause.flows).unwrap_or(usize::MAX), "flow");
+/// A cause that opens and closes.
+fn details(cause: &CauseSummary, shown: &[&Kept], unit: TimeUnit, is_open: bool) -> Markup {
+    let flows = plural_u64(cause.flows, "flow");
     html! {
         details.cause open[is_open] {
             summary {
                 h3 { code { (cause.cause) } }
-                " " span { (flows) ": " (text::fates(&cause.by_fate)) "; " (text::time(cause.lost_ms)) " lost" }
+                " " span { (flows) ": " (text::fates(&cause.by_fate)) "; " (unit.format(cause.lost_ms)) " lost" }
             }
             (article(cause, shown))
         }
     }
 }
 
-fn ranking(summary: &Summary) -> Markup {
+fn ranking(summary: &Summary, unit: TimeUnit) -> Markup {
     html! {
         table.cards {
-            caption { "By the time that they cost the clients" }
+            caption { "By time lost" }
             thead {
                 tr {
                     th scope="col" { "Cause" }
                     th.number scope="col" { "Flows" }
                     th.number scope="col" { "Clients" }
-                    th.number scope="col" { "Lost" }
+                    th.number scope="col" { "Time lost" }
                     th.number scope="col" { "Median" }
                     th scope="col" { "From" }
                     th scope="col" { "To" }
@@ -65,10 +70,10 @@ fn ranking(summary: &Summary) -> Markup {
                         th scope="row" { a href={ "#" (anchor(cause.cause)) } { code { (cause.cause) } } }
                         td.number data-label="Flows" { (cause.flows) }
                         td.number data-label="Clients" { (cause.clients) }
-                        td.number data-label="Lost" { (text::time(cause.lost_ms)) }
-                        td.number data-label="Median" { (text::time(cause.median_lost_ms)) }
-                        td.time data-label="From" { (text::moment(&cause.first)) }
-                        td.time data-label="To" { (text::moment(&cause.last)) }
+                        td.number data-label="Time lost" { (unit.format(cause.lost_ms)) }
+                        td.number data-label="Median" { (unit.format(cause.median_lost_ms)) }
+                        td.time data-label="From" { (moment(&cause.first)) }
+                        td.time data-label="To" { (moment(&cause.last)) }
                     }
                 }
             }
@@ -78,11 +83,11 @@ fn ranking(summary: &Summary) -> Markup {
 
 fn article(cause: &CauseSummary, shown: &[&Kept]) -> Markup {
     let worst = shown.iter().find(|kept| kept.ladder.cause == Some(cause.cause));
-    let says = catalogue::row(cause.cause).map(|row| row.summary);
+    let description = catalogue::row(cause.cause).map(|row| row.summary);
     html! {
         article id=(anchor(cause.cause)) {
-            @if let Some(says) = says {
-                p.says { (marked(says)) }
+            @if let Some(description) = description {
+                p.says { (marked(description)) }
             }
             @if let Some(advice) = cause.advice {
                 div.advice {
@@ -90,11 +95,11 @@ fn article(cause: &CauseSummary, shown: &[&Kept]) -> Markup {
                     p { (marked(advice)) }
                 }
             }
-            h4 { "For instance" }
+            h4 { "Example" }
             p {
                 span.ends { (cause.example.client) " -> " (cause.example.node) } ": " (cause.example.explanation)
             }
-            h4 { "Whom it hit" }
+            h4 { "Affected" }
             dl.names {
                 @for (what, names) in cause.names() {
                     @if let Some(list) = text::list(names) {
@@ -115,7 +120,7 @@ fn article(cause: &CauseSummary, shown: &[&Kept]) -> Markup {
     }
 }
 
-/// Words of the catalogue, in which commands stand between backticks.
+/// Text of the catalogue, with the commands in backticks marked up.
 fn marked(words: &str) -> Markup {
     html! {
         @for (index, part) in words.split('`').enumerate() {
@@ -124,7 +129,7 @@ fn marked(words: &str) -> Markup {
     }
 }
 
-/// What proves a cause, and what showed it.
+/// The evidence for a cause, and where each fact was seen.
 pub(super) fn evidence(evidence: &[Evidence]) -> Markup {
     html! {
         table.cards.evidence {

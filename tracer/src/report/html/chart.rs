@@ -1,35 +1,40 @@
 //! Fates over time.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
-use super::{ORDER, fate, sign};
+use super::sign::{ORDER, fate, sign};
 use crate::{
     flow::fate::Fate,
-    report::summary::{Bin, OverTime, Summary, text},
+    report::{
+        count::plural,
+        summary::{Bin, OverTime, Summary, text},
+        time::{clock, moment},
+    },
 };
 
 /// Height of a chart.
 const HEIGHT: u64 = 180;
-/// The space between two bars, as a part of what a bar has.
+/// The space between two bars, as a part of a column's width.
 const GAP: f64 = 0.15;
 
-/// The chart of all flows and, where those that did not go well are too few to be seen in it, one of them alone; the
-/// same as a table.
+/// The chart of all flows, a chart of failed and delayed flows if they would be too small to see in it, and the numbers
+/// as a table.
 pub(super) fn section(summary: &Summary) -> Markup {
     let over_time = &summary.over_time;
     let all = over_time.bins.iter().map(Bin::flows).max().unwrap_or(0);
-    let bad = over_time.bins.iter().map(Bin::not_well).max().unwrap_or(0);
+    let failures = over_time.bins.iter().map(Bin::failures).max().unwrap_or(0);
     html! {
         section id="time" {
             h2 { "Over time" }
             @if over_time.bins.is_empty() {
-                p { "There were no flows." }
+                p { "No flows." }
             } @else {
                 (patterns())
-                (figure(over_time, "Flows by the time of their first SYN", "all", &ORDER))
-                @if bad > 0 && bad.saturating_mul(4) < all {
-                    @let of: Vec<Fate> = ORDER.into_iter().filter(|fate| fate.is_bad()).collect();
-                    (figure(over_time, "Those of them that did not go well", "bad", &of))
+                (figure(over_time, &ALL))
+                @if failures > 0 && failures.saturating_mul(4) < all {
+                    (figure(over_time, &FAILURES))
                 }
                 (legend(summary))
                 (table(over_time, summary))
@@ -38,7 +43,27 @@ pub(super) fn section(summary: &Summary) -> Markup {
     }
 }
 
-/// What each fate is filled with. Every chart uses these.
+/// A chart of the same intervals.
+struct Chart {
+    title: &'static str,
+    /// A part of the ids in the page.
+    name: &'static str,
+    /// The flows it counts.
+    by_fate: fn(&Bin) -> &BTreeMap<Fate, u64>,
+}
+
+const ALL: Chart = Chart {
+    title: "Flows by the time of their first SYN",
+    name: "all",
+    by_fate: |bin| &bin.by_fate,
+};
+const FAILURES: Chart = Chart {
+    title: "Failed and delayed flows",
+    name: "bad",
+    by_fate: |bin| &bin.failures_by_fate,
+};
+
+/// The fill of each fate, for every chart.
 fn patterns() -> Markup {
     html! {
         svg.patterns width="0" height="0" aria-hidden="true" focusable="false" {
@@ -56,7 +81,7 @@ fn patterns() -> Markup {
     }
 }
 
-/// Colour is not the only sign: what is drawn upon it, in a square of 8.
+/// The lines drawn over the colour, in a square of 8: colour is not the only mark.
 fn lines(fate: Fate) -> Option<&'static str> {
     Some(match fate {
         Fate::Established => return None,
@@ -68,14 +93,18 @@ fn lines(fate: Fate) -> Option<&'static str> {
     })
 }
 
-fn figure(over_time: &OverTime, title: &str, name: &str, order: &[Fate]) -> Markup {
-    let height = |bin: &Bin| -> u64 { order.iter().filter_map(|fate| bin.by_fate.get(fate)).sum() };
+fn figure(over_time: &OverTime, chart: &Chart) -> Markup {
+    let title = chart.title;
+    let height = |bin: &Bin| -> u64 { (chart.by_fate)(bin).values().sum() };
     let top = round_up(over_time.bins.iter().map(height).max().unwrap_or(0));
     let bins = over_time.bins.len();
-    let (title_id, desc_id) = (format!("chart-{name}-title"), format!("chart-{name}-desc"));
+    let (title_id, desc_id) = (
+        format!("chart-{}-title", chart.name),
+        format!("chart-{}-desc", chart.name),
+    );
     html! {
         figure.chart style={ "--bars:" (bins) } {
-            figcaption { (title) ", in spans of " (span(over_time.step_s)) }
+            figcaption { (title) ", per " (interval(over_time.step_s)) }
             div.axis.y aria-hidden="true" {
                 span { (top) }
                 @if top.is_multiple_of(2) { span { (top / 2) } }
@@ -83,12 +112,12 @@ fn figure(over_time: &OverTime, title: &str, name: &str, order: &[Fate]) -> Mark
             }
             svg.plot width="100%" height=(HEIGHT) role="img" aria-labelledby={ (title_id) " " (desc_id) } {
                 title id=(title_id) { (title) }
-                desc id=(desc_id) { (describe(over_time, order)) }
+                desc id=(desc_id) { (describe(over_time, chart)) }
                 @for line in ["0", "50%", "100%"] {
                     line.grid x1="0" x2="100%" y1=(line) y2=(line) {}
                 }
                 @for (index, bin) in over_time.bins.iter().enumerate() {
-                    (bar(bin, (index, bins), top, order))
+                    (bar(bin, chart, (index, bins), top))
                 }
             }
             div.axis.x aria-hidden="true" {
@@ -100,15 +129,16 @@ fn figure(over_time: &OverTime, title: &str, name: &str, order: &[Fate]) -> Mark
     }
 }
 
-/// One bar: its parts from the ground up. The whole of its column tells its numbers to the mouse.
-fn bar(bin: &Bin, (index, bins): (usize, usize), top: u64, order: &[Fate]) -> Markup {
+/// One bar, its parts from bottom to top. Its whole column shows the numbers as a tooltip.
+fn bar(bin: &Bin, chart: &Chart, (index, bins): (usize, usize), top: u64) -> Markup {
+    let by_fate = (chart.by_fate)(bin);
     let column = 100.0 / number(bins);
     let left = column * number(index);
     let mut under = 0;
-    let parts: Vec<(Fate, u64, u64)> = order
-        .iter()
-        .filter_map(|&fate| {
-            let count = *bin.by_fate.get(&fate)?;
+    let parts: Vec<(Fate, u64, u64)> = ORDER
+        .into_iter()
+        .filter_map(|fate| {
+            let count = *by_fate.get(&fate)?;
             under += count;
             Some((fate, count, under))
         })
@@ -118,7 +148,7 @@ fn bar(bin: &Bin, (index, bins): (usize, usize), top: u64, order: &[Fate]) -> Ma
     }
     html! {
         g {
-            title { (text::moment(&bin.start)) ": " (text::fates(&bin.by_fate)) }
+            title { (moment(&bin.start)) ": " (text::fates(by_fate)) }
             rect.column x={ (percent(left)) } width=(percent(column)) y="0" height="100%" {}
             @for (fate, count, upper) in parts {
                 rect class=(fate.name())
@@ -153,7 +183,7 @@ fn table(over_time: &OverTime, summary: &Summary) -> Markup {
         .collect();
     html! {
         details.numbers {
-            summary { "The same in numbers" }
+            summary { "As a table" }
             table.cards {
                 caption { "Flows by the time of their first SYN" }
                 thead {
@@ -168,7 +198,7 @@ fn table(over_time: &OverTime, summary: &Summary) -> Markup {
                     @for bin in &over_time.bins {
                         @if bin.flows() != 0 {
                             tr {
-                                th scope="row" { (text::moment(&bin.start)) }
+                                th scope="row" { (moment(&bin.start)) }
                                 @for fate in &fates {
                                     td.number data-label=(fate.name()) { (bin.by_fate.get(fate).copied().unwrap_or(0)) }
                                 }
@@ -181,29 +211,32 @@ fn table(over_time: &OverTime, summary: &Summary) -> Markup {
     }
 }
 
-fn describe(over_time: &OverTime, order: &[Fate]) -> String {
-    let began = over_time.bins.iter().find(|bin| bin.not_well() != 0);
-    let worst = over_time.bins.iter().rev().max_by_key(|bin| bin.not_well());
-    match (began, worst) {
-        (Some(began), Some(worst)) => format!(
-            "A stacked bar for each span of time. The first flow that did not go well began after {}; the worst span began \
-             at {}, with {} of them.",
-            text::moment(&began.start),
-            text::moment(&worst.start),
-            worst.not_well()
-        ),
-        _ => format!(
-            "A stacked bar for each span of time, with the fates {}.",
-            order
-                .iter()
-                .map(|fate| fate.name())
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
+fn describe(over_time: &OverTime, chart: &Chart) -> String {
+    let first = over_time.bins.iter().find(|bin| bin.failures() != 0);
+    let worst = over_time.bins.iter().rev().max_by_key(|bin| bin.failures());
+    if let (Some(first), Some(worst)) = (first, worst) {
+        return format!(
+            "Stacked bars, one per interval. The first failed or delayed flow is in the interval from {}; the worst \
+             interval starts at {}, with {}.",
+            moment(&first.start),
+            moment(&worst.start),
+            worst.failures()
+        );
     }
+    let has = |fate: &Fate| {
+        over_time
+            .bins
+            .iter()
+            .any(|bin| (chart.by_fate)(bin).contains_key(fate))
+    };
+    let fates = ORDER.into_iter().filter(has).map(Fate::name);
+    format!(
+        "Stacked bars, one per interval, of these fates: {}.",
+        fates.collect::<Vec<_>>().join(", ")
+    )
 }
 
-/// The spans whose time is told below the chart: the first, the last, and some between.
+/// The intervals labelled below the chart: the first, the last, and some between them.
 fn ticks(bins: &[Bin]) -> Vec<&Bin> {
     let last = bins.len().saturating_sub(1);
     let parts = last.min(4);
@@ -212,27 +245,31 @@ fn ticks(bins: &[Bin]) -> Vec<&Bin> {
     at.into_iter().filter_map(|index| bins.get(index)).collect()
 }
 
-/// The time of a span, as exactly as it must be told.
+/// The start of an interval, as precise as its length requires.
 fn label(rfc3339: &str, step_s: i64) -> String {
     match step_s {
         86_400.. => rfc3339.get(..10).unwrap_or(rfc3339).to_owned(),
         3_600.. => rfc3339.get(5..16).unwrap_or(rfc3339).replace('T', " "),
         60.. => rfc3339.get(11..16).unwrap_or(rfc3339).to_owned(),
-        _ => text::clock(rfc3339).to_owned(),
+        _ => clock(rfc3339).to_owned(),
     }
 }
 
-fn span(seconds: i64) -> String {
+/// An interval's length: `minute`, `5 minutes`.
+fn interval(seconds: i64) -> String {
     let (count, unit) = match seconds {
         86_400.. => (seconds / 86_400, "day"),
         3_600.. => (seconds / 3_600, "hour"),
         60.. => (seconds / 60, "minute"),
         _ => (seconds, "second"),
     };
-    text::plural(usize::try_from(count).unwrap_or(0), unit)
+    match count {
+        1 => unit.to_owned(),
+        _ => plural(usize::try_from(count).unwrap_or(0), unit),
+    }
 }
 
-/// The next number that people count in: 1, 2, 4, 5, 6, 8 or 10, 20, 40 and so on.
+/// The next round number: 1, 2, 4, 5, 6, 8 or 10, 20, 40 and so on.
 fn round_up(most: u64) -> u64 {
     let mut unit = 1_u64;
     loop {

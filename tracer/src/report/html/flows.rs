@@ -1,26 +1,32 @@
-//! Flows, each with its way as a ladder diagram.
+//! Flows, each with its path as a ladder diagram.
 
 use maud::{Markup, html};
 
-use super::{anchor, causes, fate, gallery::Kept, recorded::Recorded};
+use super::{
+    causes,
+    gallery::Kept,
+    recorded::Recorded,
+    sign::{anchor, fate},
+};
 use crate::{
     diagnose::cause::Cause,
     finding::clock::rfc3339,
     report::{
+        count::{plural, plural_u64},
         ladder::{Ladder, Rung, Sign},
         path::PathStep,
-        summary::{Summary, text},
+        summary::Summary,
     },
 };
 
-/// The flows that are drawn, and how to see the others.
+/// The flows that are drawn, and how to show the others.
 pub(super) fn section(summary: &Summary, shown: &[&Kept], runs: &[Recorded]) -> Markup {
     html! {
         section id="flows" {
             h2 { "Flows, step by step" }
             p { (which(summary, shown)) }
             @if shown.len() < summary.flows {
-                p { "To see another: " code { "tracer show FILE ID" } "; to list them: " code { "tracer replay --plain FILE" } "." }
+                p { "To show another flow: " code { "tracer show FILE ID" } ". To list all: " code { "tracer replay --plain FILE" } "." }
             }
             div.tools hidden data-tools {
                 label { "Filter " input type="search" data-filter placeholder="10.0.0.2, dropped, ipvs"; }
@@ -36,20 +42,17 @@ pub(super) fn section(summary: &Summary, shown: &[&Kept], runs: &[Recorded]) -> 
 }
 
 fn which(summary: &Summary, shown: &[&Kept]) -> String {
-    let all = text::plural(summary.flows, "flow");
+    let all = plural(summary.flows, "flow");
     if shown.len() >= summary.flows {
         return format!("{all}, the worst first.");
     }
-    let left = match summary.flows - shown.len() {
-        1 => "1 is left out".to_owned(),
-        left => format!("{left} are left out"),
-    };
-    let what = if summary.not_well() == 0 {
+    let what = if summary.failures == 0 {
         "the first ones"
     } else {
-        "those that cost most, at least one for each cause, and of those that went well some to compare with"
+        "those that lost most time, at least one for each cause, and healthy ones for comparison"
     };
-    format!("{} of {all} are here: {what}. {left}.", shown.len())
+    let omitted = summary.flows - shown.len();
+    format!("{} of {all}: {what}. {omitted} omitted.", shown.len())
 }
 
 fn flow(kept: &Kept, shown: &[&Kept], (summary, runs): (&Summary, &[Recorded]), is_open: bool) -> Markup {
@@ -75,9 +78,9 @@ fn flow(kept: &Kept, shown: &[&Kept], (summary, runs): (&Summary, &[Recorded]), 
                     }
                     ", " code { "tracer show " (file) " " (ladder.id) }
                 }
-                @if let Some((id, said)) = &ladder.earlier {
+                @if let Some((id, sentence)) = &ladder.earlier {
                     p {
-                        (said)
+                        (sentence)
                         @if let Some(earlier) = earlier {
                             " (" a href={ "#" (earlier.anchor()) } { "flow " (id) } ")"
                         }
@@ -99,9 +102,9 @@ fn flow(kept: &Kept, shown: &[&Kept], (summary, runs): (&Summary, &[Recorded]), 
     }
 }
 
-/// Is this cause told of on the page? Of a connection that several nodes saw, another one may stand.
+/// Does the page have this cause? A connection that several nodes saw may count with another one.
 fn has(summary: &Summary, cause: Cause) -> bool {
-    summary.causes.iter().any(|told| told.cause == cause)
+    summary.causes.iter().any(|listed| listed.cause == cause)
 }
 
 /// What other nodes saw of the same connection.
@@ -109,23 +112,23 @@ fn elsewhere(summary: &Summary, kept: &Kept) -> Vec<String> {
     let Some(several) = &summary.several else {
         return Vec::new();
     };
-    let connection = several.together.connection(kept.key());
-    let others = connection.into_iter().flat_map(|connection| &connection.halves);
+    let connection = several.joined.of_flow(kept.key());
+    let others = connection.into_iter().flat_map(|connection| &connection.parts);
     others
-        .filter(|half| half.key != kept.key())
-        .map(|half| {
-            let cause = half.cause.map_or_else(String::new, |cause| format!(", {cause}"));
+        .filter(|part| part.key != kept.key())
+        .map(|part| {
+            let cause = part.cause.map_or_else(String::new, |cause| format!(", {cause}"));
             format!(
                 "The same connection on {}: flow {} there, {}{cause}.",
-                several.together.host(half.key),
-                half.key.1,
-                half.fate
+                several.joined.host(part.key),
+                part.key.1,
+                part.fate
             )
         })
         .collect()
 }
 
-/// A row for each step. The style sheet draws rails, dots and arrows from the numbers of the columns.
+/// A row for each step. The style sheet draws rails, dots and arrows from the column numbers.
 fn diagram(ladder: &Ladder) -> Markup {
     html! {
         ol.lanes aria-label="Columns of the ladder" {
@@ -155,7 +158,7 @@ fn diagram(ladder: &Ladder) -> Markup {
                     }
                 }
                 @if ladder.left_out != 0 {
-                    tr.syn { th colspan="6" scope="rowgroup" { (ladder.left_out) " more steps were not kept" } }
+                    tr.syn { th colspan="6" scope="rowgroup" { (plural_u64(ladder.left_out, "more step")) " not kept" } }
                 }
             }
         }
@@ -169,7 +172,7 @@ fn row(step: &PathStep, since_ms: f64, (before, lane): (usize, usize), sign: Sig
         Sign::There => ("there", "●"),
         Sign::End => ("end", "✗"),
     };
-    // From the column before to this one.
+    // From the previous column to this one.
     let (from, wide) = (before.min(lane), before.abs_diff(lane));
     html! {
         tr class=(class) {

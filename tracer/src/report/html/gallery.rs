@@ -1,4 +1,4 @@
-//! Which flows are drawn: a bounded number, whatever the length of the recording.
+//! The flows that are drawn: a bounded number, however long the recording is.
 
 use std::{
     cmp::Reverse,
@@ -9,10 +9,9 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    diagnose::{Diagnosis, cause::Cause},
-    facts::Facts,
-    finding::clock::Clock,
-    flow::{fate::Fate, model::Flow},
+    diagnose::cause::Cause,
+    finding::Finding,
+    flow::fate::Fate,
     report::{
         joined::Key,
         ladder::Ladder,
@@ -20,50 +19,52 @@ use crate::{
     },
 };
 
-/// So many flows that did not go well are drawn; more only if there are more causes.
+/// The most failed and delayed flows that are drawn; more only if there are more causes.
 const MOST_SHOWN: usize = 40;
-/// So many of each cause.
+/// The most of each cause.
 const MOST_OF_CAUSE: usize = 5;
-/// Flows that went well are kept of so many NodePorts.
+/// The most NodePorts of which healthy flows are kept.
 const MOST_NODE_PORTS: usize = 32;
-/// So many of each.
+/// The most healthy flows of each.
 const MOST_OF_NODE_PORT: usize = 8;
-/// One flow that went well is drawn to compare with, and more as long as there are no more flows than this.
+/// One healthy flow is drawn for comparison, and more while there are fewer flows than this.
 const FEW: usize = 8;
 
-/// So many times as many are kept where there are several runs.
-const WIDER: usize = 4;
+/// With several runs, this many times as many flows are kept.
+const SEVERAL_FACTOR: usize = 4;
 
-/// Flows that are alike.
+/// A kind of flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Group {
-    /// They did not go well, for this reason.
-    Bad(Option<Cause>),
-    /// They are not decided.
+    /// Failed or delayed, with this cause.
+    Failed(Option<Cause>),
+    /// Not decided.
     Pending,
-    /// They went well, to this NodePort.
+    /// Healthy, to this NodePort.
     Healthy(SocketAddr),
 }
 
 impl Group {
-    fn of(flow: &Flow, fate: Fate, diagnosis: &Diagnosis) -> Self {
-        match fate {
-            Fate::Established => Self::Healthy(flow.node()),
-            Fate::Pending => Self::Pending,
-            _ => Self::Bad(diagnosis.cause),
+    fn of(finding: &Finding<'_>) -> Self {
+        if finding.is_failure() {
+            Self::Failed(finding.diagnosis.cause)
+        } else if finding.fate == Fate::Pending {
+            Self::Pending
+        } else {
+            Self::Healthy(finding.flow.node())
         }
     }
 
     fn most(self) -> usize {
         match self {
-            Self::Bad(_) => MOST_OF_CAUSE,
+            Self::Failed(_) => MOST_OF_CAUSE,
             Self::Pending => 1,
             Self::Healthy(_) => MOST_OF_NODE_PORT,
         }
     }
 }
 
-/// The worst flow has the smallest rank; of those that are alike, the first.
+/// The worst flow has the smallest rank; of equal ones, the first.
 type Rank = (Reverse<u64>, Timestamp);
 
 /// A flow that is kept to be drawn.
@@ -71,24 +72,24 @@ type Rank = (Reverse<u64>, Timestamp);
 pub(super) struct Kept {
     /// The number of its run, from 0.
     pub(super) run: usize,
-    /// Its way.
+    /// Its path.
     pub(super) ladder: Ladder,
     rank: Rank,
     node: SocketAddr,
 }
 
 impl Kept {
-    /// As the summary names it.
+    /// Its key in the summary.
     pub(super) fn key(&self) -> Key {
         (self.run + 1, self.ladder.id)
     }
 
-    /// Where on the page it is drawn.
+    /// Its id on the page.
     pub(super) fn anchor(&self) -> String {
         format!("flow-{}-{}", self.run + 1, self.ladder.id)
     }
 
-    /// The flow from the same client port before it, if that is drawn too.
+    /// The flow from the same client port before it, if it is drawn too.
     pub(super) fn earlier<'a>(&self, shown: &[&'a Self]) -> Option<&'a Self> {
         let (id, _) = self.ladder.earlier.as_ref()?;
         shown
@@ -105,47 +106,41 @@ pub(super) struct Gallery {
     /// Where each kept flow is.
     places: HashMap<(usize, u64), Group>,
     runs: usize,
-    /// Of several runs, of which one may tell of what another one knows better: more are kept to choose among.
-    is_wide: bool,
+    /// There are several runs. More flows are kept, because for each connection the best run is chosen at the end.
+    is_several: bool,
     healthy: usize,
     patience_ns: u64,
 }
 
 impl Gallery {
-    /// Of several runs.
+    /// For several runs.
     pub(super) fn of_several() -> Self {
         Self {
-            is_wide: true,
+            is_several: true,
             ..Self::default()
         }
     }
 
-    /// So many flows of a group are kept.
+    /// The most flows kept of a group.
     fn most(&self, group: Group) -> usize {
-        group.most() * if self.is_wide { WIDER } else { 1 }
+        group.most() * if self.is_several { SEVERAL_FACTOR } else { 1 }
     }
 
-    /// What follows is of another run.
+    /// Starts the next run.
     pub(super) fn begin(&mut self, patience_ns: u64) {
         self.runs += 1;
         self.patience_ns = patience_ns;
     }
 
-    /// Keeps the flow if it is among the worst of its kind. What is said last about a flow stands.
-    pub(super) fn add(
-        &mut self,
-        flow: &Flow,
-        fate: Fate,
-        diagnosis: &Diagnosis,
-        facts: &Facts,
-        clock: &Clock,
-    ) {
+    /// Keeps the flow if it is among the worst of its kind, in place of its last report.
+    pub(super) fn add(&mut self, finding: &Finding<'_>) {
+        let flow = finding.flow;
         let run = self.runs.saturating_sub(1);
         self.forget((run, flow.id));
-        let group = Group::of(flow, fate, diagnosis);
+        let group = Group::of(finding);
         let rank = (
-            Reverse(lost_ns(flow, fate, self.patience_ns)),
-            clock.at(flow.start_ns()),
+            Reverse(lost_ns(flow, finding.fate, self.patience_ns)),
+            finding.clock.at(flow.start_ns()),
         );
         if matches!(group, Group::Healthy(_)) && !self.groups.contains_key(&group) {
             if self.healthy == MOST_NODE_PORTS {
@@ -159,8 +154,8 @@ impl Gallery {
         if at >= most {
             return;
         }
-        // Only now: most flows of a long recording do not come so far.
-        let ladder = Ladder::of(flow, fate, diagnosis, facts, clock);
+        // Only now: most flows of a long recording are not kept.
+        let ladder = Ladder::of(finding);
         kept.insert(
             at,
             Kept {
@@ -178,8 +173,8 @@ impl Gallery {
         }
     }
 
-    /// A flow of this run that may have been kept is not asked for any more.
-    pub(super) fn leave_out(&mut self, id: u64) {
+    /// Removes a flow of this run, if it is kept.
+    pub(super) fn remove(&mut self, id: u64) {
         self.forget((self.runs.saturating_sub(1), id));
     }
 
@@ -191,7 +186,7 @@ impl Gallery {
         }
     }
 
-    /// The flows to draw: the worst of each cause, then others that cost much, and one that went well to compare with. Of a
+    /// The flows to draw: the worst of each cause, then other costly ones, and one healthy flow for comparison. Of a
     /// connection that several runs saw, one flow.
     pub(super) fn shown(&self, several: Option<&Several>) -> Vec<&Kept> {
         let has = |(run, id): Key| self.places.contains_key(&(run.saturating_sub(1), id));
@@ -200,32 +195,35 @@ impl Gallery {
             .iter()
             .map(|(group, kept)| {
                 let drawn =
-                    |kept: &&Kept| several.is_none_or(|several| several.together.is_drawn(kept.key(), has));
+                    |kept: &&Kept| several.is_none_or(|several| several.joined.is_drawn(kept.key(), has));
                 (*group, kept.iter().filter(drawn).take(group.most()).collect())
             })
             .collect();
-        let bad: Vec<&Vec<&Kept>> = groups
+        let failed: Vec<&Vec<&Kept>> = groups
             .iter()
-            .filter(|(group, kept)| matches!(group, Group::Bad(_)) && !kept.is_empty())
+            .filter(|(group, kept)| matches!(group, Group::Failed(_)) && !kept.is_empty())
             .map(|(_, kept)| kept)
             .collect();
-        let mut shown: Vec<&Kept> = bad.iter().filter_map(|kept| kept.first().copied()).collect();
-        let mut others: Vec<&Kept> = bad.iter().flat_map(|kept| kept.iter().skip(1).copied()).collect();
+        let mut shown: Vec<&Kept> = failed.iter().filter_map(|kept| kept.first().copied()).collect();
+        let mut others: Vec<&Kept> = failed
+            .iter()
+            .flat_map(|kept| kept.iter().skip(1).copied())
+            .collect();
         others.sort_by_key(|kept| kept.rank);
         others.truncate(MOST_SHOWN.saturating_sub(shown.len()));
         shown.extend(others);
         shown.sort_by_key(|kept| kept.rank);
-        let of = |wanted: fn(&Group) -> bool| {
-            let groups = groups.iter().filter(move |(group, _)| wanted(group));
+        let of = |selects: fn(&Group) -> bool| {
+            let groups = groups.iter().filter(move |(group, _)| selects(group));
             groups.flat_map(|(_, kept)| kept.iter().copied())
         };
         shown.extend(of(|group| *group == Group::Pending));
         let healthy = of(|group| matches!(group, Group::Healthy(_)));
         let worst = shown.first().map(|kept| kept.node);
         let most = FEW.saturating_sub(shown.len()).max(1);
-        let (like, unlike): (Vec<&Kept>, Vec<&Kept>) =
+        let (same, other): (Vec<&Kept>, Vec<&Kept>) =
             healthy.partition(|kept| worst.is_some_and(|worst| worst == kept.node));
-        shown.extend(like.into_iter().chain(unlike).take(most));
+        shown.extend(same.into_iter().chain(other).take(most));
         shown
     }
 }

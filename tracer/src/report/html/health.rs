@@ -1,4 +1,4 @@
-//! The recording: how much of it there is, what is missing, and of what node it is.
+//! The recording: its size, what is missing, and its node.
 
 use std::net::SocketAddr;
 
@@ -13,38 +13,42 @@ use crate::{
         ipvs::{Listens, RealServer, Service},
     },
     finding::{
-        clock::rfc3339,
+        clock::{milliseconds, rfc3339},
         hook_state::{HookState, State},
     },
-    report::summary::{Summary, text},
+    report::{
+        count::{plural, plural_u64},
+        summary::{Summary, text},
+        time::{TimeUnit, moment},
+    },
 };
 
-/// So many runs are told of in full.
+/// The most runs shown in full.
 const MOST_RUNS: usize = 10;
-/// So much damage is told of one run, or of those that are not told of.
+/// The most lines of damage shown for one run, or for all runs that are not shown.
 const MOST_DAMAGE: usize = 50;
 
-/// What must be known to judge what the page says.
+/// What a reader needs to judge the rest of the page.
 pub(super) fn section(summary: &Summary, runs: &[Recorded]) -> Markup {
     html! {
         section id="recording" {
             h2 { "The recording" }
             p { (text::records(summary)) "." }
             @if let Some(skipped) = text::skipped(summary) {
-                p { (skipped) "; causes that rest on what they would have shown are " code { "unknown" } "." }
+                p { (skipped) ". A cause that depends on them is reported as " code { "unknown" } "." }
             }
             @for run in runs.iter().take(MOST_RUNS) {
                 (of(run))
             }
             @if runs.len() > MOST_RUNS {
-                p { (runs.len() - MOST_RUNS) " more runs of the recorder." }
+                p { (plural(runs.len() - MOST_RUNS, "more run")) "." }
                 (damage(runs.iter().skip(MOST_RUNS).flat_map(|run| &run.damage)))
             }
         }
     }
 }
 
-/// What is wrong with recordings.
+/// Damage of recordings.
 fn damage<'a>(damage: impl IntoIterator<Item = &'a String>) -> Markup {
     let mut damage = damage.into_iter().take(MOST_DAMAGE).peekable();
     html! {
@@ -58,6 +62,8 @@ fn damage<'a>(damage: impl IntoIterator<Item = &'a String>) -> Markup {
 
 fn of(run: &Recorded) -> Markup {
     let head = &run.head;
+    let patience = milliseconds(head.patience_ns);
+    let patience = TimeUnit::of([patience]).format(patience);
     let lost: Vec<_> = run
         .health
         .lost_by_hook
@@ -66,7 +72,7 @@ fn of(run: &Recorded) -> Markup {
         .collect();
     html! {
         article.run {
-            h3 { (head.host) ", from " (text::moment(&rfc3339(head.ready))) }
+            h3 { (head.host) ", from " (moment(&rfc3339(head.ready))) }
             (damage(&run.damage))
             dl.names {
                 div { dt { "files" } dd { (run.names()) } }
@@ -76,17 +82,17 @@ fn of(run: &Recorded) -> Markup {
                 div { dt { "read by" } dd { "tracer " (env!("CARGO_PKG_VERSION")) } }
                 div { dt { "ports" } dd { (ranges(&head.ports)) } }
                 div { dt { "clients" } dd { @if head.clients.is_empty() { "all" } @else { (head.clients.join(", ")) } } }
-                div { dt { "patience" } dd { (text::time(crate::finding::clock::milliseconds(head.patience_ns))) } }
+                div { dt { "patience" } dd { (patience) } }
                 @if !lost.is_empty() {
                     div {
-                        dt { "lost at" }
+                        dt { "records lost at" }
                         dd { @for (index, (hook, count)) in lost.iter().enumerate() { @if index != 0 { ", " } (hook) " (" (count) ")" } }
                     }
                 }
             }
             (hooks(run))
             @for (netns, facts) in &run.netns {
-                (node(*netns, facts, run.services_left))
+                (node(*netns, facts, run.services_omitted))
             }
         }
     }
@@ -103,20 +109,20 @@ fn hooks(run: &Recorded) -> Markup {
         .values()
         .filter(|hook| hook.state == State::Attached)
         .count();
-    let serves = |hook: Hook| {
+    let is_available = |hook: Hook| {
         run.hooks
             .get(hook.name())
             .is_some_and(|hook| hook.state.is_available())
     };
-    let untold = catalogue::undetectable(serves);
+    let undetectable = catalogue::undetectable(is_available);
     html! {
         details {
-            summary { "Hooks: " (attached) " of " (run.hooks.len()) " attached, " (off.len()) " not there" }
+            summary { "Hooks: " (attached) " of " (run.hooks.len()) " attached, " (off.len()) " unavailable" }
             @for (at, why) in &run.changes {
-                p { (text::moment(&rfc3339(*at))) ": " (why) }
+                p { (moment(&rfc3339(*at))) ": " (why) }
             }
-            @if run.changes_left != 0 {
-                p { (run.changes_left) " more changes of hooks" }
+            @if run.changes_omitted != 0 {
+                p { (plural_u64(run.changes_omitted, "more change")) }
             }
             @if !off.is_empty() {
                 table.cards {
@@ -133,11 +139,11 @@ fn hooks(run: &Recorded) -> Markup {
                 }
             }
         }
-        @if !run.hooks.is_empty() && !untold.is_empty() {
+        @if !run.hooks.is_empty() && !undetectable.is_empty() {
             details {
-                summary { "Causes that could not be told here, and are unknown: " (untold.len()) }
+                summary { "Causes not detectable on this kernel, reported as unknown: " (undetectable.len()) }
                 ul {
-                    @for (cause, missing) in untold {
+                    @for (cause, missing) in undetectable {
                         li {
                             code { (cause) } " (needs "
                             (missing.into_iter().map(Hook::name).collect::<Vec<_>>().join(", ")) ")"
@@ -149,18 +155,18 @@ fn hooks(run: &Recorded) -> Markup {
     }
 }
 
-fn node(netns: u32, facts: &NetnsFacts, left: usize) -> Markup {
+fn node(netns: u32, facts: &NetnsFacts, omitted: usize) -> Markup {
     let settings = facts.sysctls.iter().count();
     html! {
         @if !facts.services.is_empty() {
             details {
-                summary { "IPVS at the end, in netns " (netns) ": " (text::plural(facts.services.len() + left, "service")) }
+                summary { "IPVS when the recording ended, netns " (netns) ": " (plural(facts.services.len() + omitted, "service")) }
                 table.cards {
                     thead {
                         tr {
                             th scope="col" { "Service" }
                             th scope="col" { "Real server" }
-                            th scope="col" { "Sent by" }
+                            th scope="col" { "Forwarding" }
                             th.number scope="col" { "Weight" }
                             th.number scope="col" { "Active" }
                             th.number scope="col" { "Inactive" }
@@ -172,12 +178,12 @@ fn node(netns: u32, facts: &NetnsFacts, left: usize) -> Markup {
                         }
                     }
                 }
-                @if left != 0 { p { (left) " more services" } }
+                @if omitted != 0 { p { (plural(omitted, "more service")) } }
             }
         }
         @if settings != 0 {
             details {
-                summary { "Settings in netns " (netns) ": " (settings) }
+                summary { "Settings, netns " (netns) ": " (settings) }
                 table {
                     thead { tr { th scope="col" { "Setting" } th scope="col" { "Value" } } }
                     tbody {
@@ -206,7 +212,7 @@ fn servers(service: &Service) -> Markup {
                 td data-label="Real server" {
                     (server.map_or_else(|| "none".to_owned(), |server| SocketAddr::to_string(&server.address)))
                 }
-                td data-label="Sent by" { (server.map_or("", |server| server.forward.as_str())) }
+                td data-label="Forwarding" { (server.map_or("", |server| server.forward.as_str())) }
                 td.number data-label="Weight" { (number(|server| server.weight.into())) }
                 td.number data-label="Active" { (number(|server| server.active.into())) }
                 td.number data-label="Inactive" { (number(|server| server.inactive.into())) }
@@ -223,7 +229,7 @@ fn servers(service: &Service) -> Markup {
     }
 }
 
-/// Ports in as few words as can be: `80, 30000-32767`.
+/// Ports as ranges: `80, 30000-32767`.
 fn ranges(ports: &[u16]) -> String {
     let mut ports = ports.to_vec();
     ports.sort_unstable();
@@ -247,7 +253,7 @@ mod tests {
     use super::ranges;
 
     #[test]
-    fn ports_are_told_as_ranges() {
+    fn ports_are_listed_as_ranges() {
         assert_eq!(
             ranges(&[30_001, 30_000, 80, 30_002, 65_535]),
             "80, 30000-30002, 65535"

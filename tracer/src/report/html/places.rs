@@ -1,10 +1,13 @@
-//! Where it happened: services, NodePorts, backends, clients, source ports.
+//! Flows by service, NodePort, backend, client and source port.
 
 use maud::{Markup, html};
 
-use crate::report::summary::{Place, Ranking, Summary, text};
+use crate::report::{
+    summary::{Place, Ranking, Summary},
+    time::TimeUnit,
+};
 
-/// One table for each kind, those first where most did not go well.
+/// One table for each kind, with most failed and delayed flows first.
 pub(super) fn section(summary: &Summary) -> Markup {
     html! {
         section id="places" {
@@ -21,6 +24,7 @@ pub(super) fn section(summary: &Summary) -> Markup {
 }
 
 fn table(what: &str, ranking: &Ranking) -> Markup {
+    let unit = TimeUnit::of(ranking.most.iter().map(|place| place.lost_ms));
     html! {
         table {
             caption { "By " (what) }
@@ -28,8 +32,8 @@ fn table(what: &str, ranking: &Ranking) -> Markup {
                 tr {
                     th scope="col" { (capital(what)) }
                     th.number scope="col" { "Flows" }
-                    th.number scope="col" { "Not well" }
-                    th.number scope="col" { "Lost" }
+                    th.number scope="col" { "Failed or delayed" }
+                    th.number scope="col" { "Time lost" }
                 }
             }
             tbody {
@@ -38,10 +42,10 @@ fn table(what: &str, ranking: &Ranking) -> Markup {
                         th scope="row" { (place.name) }
                         td.number { (place.flows) }
                         td.number {
-                            span.part { (place.not_well) }
+                            span.part { (place.failures) }
                             span.meter aria-hidden="true" { span style={ "width:" (share(place)) "%" } {} }
                         }
-                        td.number { (text::time(place.lost_ms)) }
+                        td.number { (unit.format(place.lost_ms)) }
                     }
                 }
             }
@@ -53,9 +57,9 @@ fn table(what: &str, ranking: &Ranking) -> Markup {
 }
 
 fn share(place: &Place) -> u64 {
-    match place.not_well.saturating_mul(100).checked_div(place.flows) {
-        // What is there must be seen.
-        Some(0) if place.not_well != 0 => 1,
+    match place.failures.saturating_mul(100).checked_div(place.flows) {
+        // A bar that is not zero must be visible.
+        Some(0) if place.failures != 0 => 1,
         share => share.unwrap_or(0),
     }
 }

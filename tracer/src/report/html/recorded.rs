@@ -1,4 +1,4 @@
-//! What is kept of one run: what was recorded, of what node, and how well.
+//! What is kept of one run: its head, hooks, counters, damage, and facts about the node.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +13,13 @@ use crate::{
     },
 };
 
-/// So many network namespaces of flows are told of.
+/// The most network namespaces shown.
 const MOST_NETNS: usize = 4;
-/// So many virtual services of each.
+/// The most virtual services of each.
 const MOST_SERVICES: usize = 50;
-/// So many files of a run.
+/// The most file names of a run.
 const MOST_FILES: usize = 8;
-/// So many changes of hooks, and so much damage.
+/// The most changes of hooks, and lines of damage.
 const MOST_LINES: usize = 50;
 
 /// See the module.
@@ -31,17 +31,18 @@ pub(super) struct Recorded {
     pub(super) hooks: BTreeMap<String, HookState>,
     /// When and why hooks changed their state.
     pub(super) changes: Vec<(Timestamp, String)>,
-    /// Such changes that are not kept.
-    pub(super) changes_left: u64,
-    /// The counters as they were last told.
+    /// Changes that are not kept.
+    pub(super) changes_omitted: u64,
+    /// The counters as last reported.
     pub(super) health: Health,
-    /// What is wrong with the recording.
+    /// Damage of the recording.
     pub(super) damage: Vec<String>,
-    /// What was known of the network namespaces in which flows were first seen.
+    /// What was known about the network namespaces in which flows were first seen.
     pub(super) netns: BTreeMap<u32, NetnsFacts>,
     /// Virtual services that are not kept.
-    pub(super) services_left: usize,
-    met: BTreeSet<u32>,
+    pub(super) services_omitted: usize,
+    /// The network namespaces in which flows were first seen.
+    seen_in: BTreeSet<u32>,
 }
 
 impl Recorded {
@@ -52,19 +53,19 @@ impl Recorded {
             hooks: head.hooks.iter().map(named).collect(),
             head: head.clone(),
             changes: Vec::new(),
-            changes_left: 0,
+            changes_omitted: 0,
             health: Health::default(),
             damage: Vec::new(),
             netns: BTreeMap::new(),
-            services_left: 0,
-            met: BTreeSet::new(),
+            services_omitted: 0,
+            seen_in: BTreeSet::new(),
         }
     }
 
     /// A flow was first seen in this network namespace.
-    pub(super) fn met(&mut self, netns: u32) {
-        if self.met.len() < MOST_NETNS {
-            self.met.insert(netns);
+    pub(super) fn seen_in(&mut self, netns: u32) {
+        if self.seen_in.len() < MOST_NETNS {
+            self.seen_in.insert(netns);
         }
     }
 
@@ -75,7 +76,7 @@ impl Recorded {
         if self.changes.len() < MOST_LINES {
             self.changes.push((hooks.time, hooks.why.clone()));
         } else {
-            self.changes_left += 1;
+            self.changes_omitted += 1;
         }
     }
 
@@ -90,12 +91,12 @@ impl Recorded {
     }
 
     pub(super) fn facts(&mut self, facts: &Facts) {
-        for netns in &self.met {
+        for netns in &self.seen_in {
             let Some(known) = facts.netns.get(netns) else {
                 continue;
             };
             let services = known.services.iter().take(MOST_SERVICES);
-            self.services_left += known.services.len().saturating_sub(MOST_SERVICES);
+            self.services_omitted += known.services.len().saturating_sub(MOST_SERVICES);
             let kept = NetnsFacts {
                 services: services.cloned().collect(),
                 sysctls: known.sysctls.clone(),
@@ -105,12 +106,12 @@ impl Recorded {
         }
     }
 
-    /// Where it was recorded.
+    /// The host on which it was recorded.
     pub(super) fn host(&self) -> &str {
         &self.head.host
     }
 
-    /// The names of its files, or of the first ones.
+    /// The names of its files, or the first of them.
     pub(super) fn names(&self) -> String {
         let most = self.files.iter().take(MOST_FILES).map(String::as_str);
         let names = most.collect::<Vec<_>>().join(", ");
@@ -120,11 +121,11 @@ impl Recorded {
         }
     }
 
-    /// The file in which `tracer show` finds a flow, as the shell takes it.
+    /// The file for `tracer show`, quoted for the shell.
     pub(super) fn file(&self) -> String {
         match self.files.as_slice() {
             [file] if file != "-" => quoted(file),
-            // All of them, or whatever was piped.
+            // There are several, or it came through a pipe.
             _ => "FILE".to_owned(),
         }
     }
@@ -144,7 +145,7 @@ mod tests {
     use super::quoted;
 
     #[test]
-    fn names_are_for_the_shell() {
+    fn names_are_quoted_for_the_shell() {
         assert_eq!(quoted("node-1.0001.trace"), "node-1.0001.trace");
         assert_eq!(quoted("my $(trace)"), "'my $(trace)'");
         assert_eq!(quoted("it's"), r"'it'\''s'");

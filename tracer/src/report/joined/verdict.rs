@@ -1,141 +1,144 @@
-//! What stands of a connection of which several nodes tell.
+//! The verdict on a connection that several nodes saw.
 //!
-//! The node that the client asked knows what the client met. Beyond itself it sees only that nothing came back, or what:
-//! why, the next node may know.
+//! The node that the client contacted knows what the client experienced. Beyond itself it sees only what came back, or
+//! that nothing did. Why, the next node may know.
 
-use crate::{diagnose::cause::Cause, flow::fate::Fate};
+use crate::{
+    diagnose::{self, cause::Cause},
+    flow::fate::Fate,
+};
 
-/// What one node says.
+/// What one node concluded about its flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Said {
-    /// What became of its flow.
+pub struct NodeVerdict {
+    /// The fate of its flow.
     pub fate: Fate,
-    /// Why.
+    /// The cause.
     pub cause: Option<Cause>,
-    /// It discarded the SYN or the SYN-ACK at least once.
-    pub discarded: bool,
+    /// It dropped the SYN or the SYN-ACK at least once.
+    pub dropped: bool,
 }
 
-/// What stands. The fate is always what the first node says: that is what the client met.
+/// The verdict on the connection. Its fate is always that of the first node: the client experienced that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Verdict {
-    /// Why.
+    /// The cause.
     pub cause: Option<Cause>,
-    /// Index of the node whose words explain it.
-    pub from: usize,
-    /// Index of a node that says otherwise: its words are to be told too.
-    pub otherwise: Option<usize>,
+    /// Index of the node whose explanation counts.
+    pub decisive: usize,
+    /// Index of a node that disagrees: its explanation is shown as well.
+    pub disagreeing: Option<usize>,
 }
 
-/// Of what is said by each node, in the order in which the SYN came to them.
+/// Joins the verdicts of all nodes, in the order the SYN reached them.
 #[must_use]
-pub fn judge(said: &[Said]) -> Verdict {
+pub fn judge(nodes: &[NodeVerdict]) -> Verdict {
     let mut verdict = Verdict {
-        cause: said.first().and_then(|first| first.cause),
-        from: 0,
-        otherwise: None,
+        cause: nodes.first().and_then(|first| first.cause),
+        decisive: 0,
+        disagreeing: None,
     };
-    let Some((first, others)) = said.split_first() else {
+    let Some((first, others)) = nodes.split_first() else {
         return verdict;
     };
     if first.fate == Fate::Pending {
         return verdict;
     }
-    let mut is_denied = false;
-    // What was found beyond that is no more than that nothing came back.
+    let mut is_contradicted = false;
+    // So far no node knows more than that nothing came back.
     let mut is_weak = true;
     for (index, other) in others.iter().enumerate().map(|(index, other)| (index + 1, other)) {
         match compare(*first, *other) {
-            Agreement::Nothing => {}
-            Agreement::Knows { surely } if verdict.from == 0 || surely && is_weak => {
+            Comparison::NothingNew => {}
+            Comparison::Explains { is_certain } if verdict.decisive == 0 || is_certain && is_weak => {
                 verdict.cause = other.cause;
-                verdict.from = index;
-                is_weak = !surely;
+                verdict.decisive = index;
+                is_weak = !is_certain;
             }
-            Agreement::Knows { surely } => {
-                if surely && verdict.cause != other.cause {
-                    verdict.otherwise.get_or_insert(index);
+            Comparison::Explains { is_certain } => {
+                if is_certain && verdict.cause != other.cause {
+                    verdict.disagreeing.get_or_insert(index);
                 }
             }
-            Agreement::Otherwise => {
-                verdict.otherwise.get_or_insert(index);
+            Comparison::Differs => {
+                verdict.disagreeing.get_or_insert(index);
             }
-            Agreement::Denies => {
-                verdict.otherwise.get_or_insert(index);
-                is_denied = true;
+            Comparison::Contradicts => {
+                verdict.disagreeing.get_or_insert(index);
+                is_contradicted = true;
             }
         }
     }
-    if is_denied {
-        // One of them is wrong, or the packet was lost between them: no cause of one node alone is proven.
+    if is_contradicted {
+        // One of them is wrong, or the packet was lost between them: no cause of a single node is proven.
         verdict.cause = Some(Cause::Unknown);
-        verdict.from = 0;
+        verdict.decisive = 0;
     }
     verdict
 }
 
-/// How what a later node says goes with what the first one says.
-enum Agreement {
+/// How the verdict of a later node relates to that of the first one.
+enum Comparison {
     /// It adds nothing.
-    Nothing,
-    /// It says why, which the first could not know; or, if not surely, that nothing came back to it either.
-    Knows { surely: bool },
-    /// Both know something, and not the same.
-    Otherwise,
-    /// If it is right, the first is not.
-    Denies,
+    NothingNew,
+    /// It has the cause, which the first node could not know. If not certain, nothing came back to it either.
+    Explains { is_certain: bool },
+    /// Both have a cause, and they differ.
+    Differs,
+    /// Only one of the two can be right.
+    Contradicts,
 }
 
-fn compare(first: Said, other: Said) -> Agreement {
-    let well = |said: Said| matches!(said.fate, Fate::Established | Fate::Stalled);
+fn compare(first: NodeVerdict, other: NodeVerdict) -> Comparison {
+    let finished = |node: NodeVerdict| matches!(node.fate, Fate::Established | Fate::Stalled);
     if other.fate == Fate::Pending {
-        return Agreement::Nothing;
+        return Comparison::NothingNew;
     }
     if !is_open(first) {
         let differs = match (first.fate, other.fate) {
-            (Fate::Established, fate) => fate.is_bad(),
+            (Fate::Established, fate) => diagnose::is_failure(fate, other.cause),
             (Fate::Stalled, _) => knows(other) && other.cause != first.cause,
-            _ => well(other) || knows(other) && other.cause != first.cause,
+            _ => finished(other) || knows(other) && other.cause != first.cause,
         };
         return if differs {
-            Agreement::Otherwise
+            Comparison::Differs
         } else {
-            Agreement::Nothing
+            Comparison::NothingNew
         };
     }
     if other.cause == Some(Cause::ClientSilent) || other.cause.is_none() {
-        // It was answered there, or all went well.
-        return Agreement::Denies;
+        // An answer left that node, or the handshake finished there.
+        return Comparison::Contradicts;
     }
     let fits = match first.fate {
         Fate::Refused => other.fate == Fate::Refused,
-        // A later SYN may have gone to another backend than that which discarded the first one.
+        // A retransmission may have gone to another backend than the one that dropped the first SYN.
         Fate::Stalled => other.fate != Fate::Refused,
-        _ => !well(other),
+        _ => !finished(other),
     };
     match other.cause {
-        _ if !fits && well(other) => Agreement::Denies,
+        _ if !fits && finished(other) => Comparison::Contradicts,
         Some(Cause::BackendSilent) if first.cause == Some(Cause::Unknown) && fits => {
-            Agreement::Knows { surely: false }
+            Comparison::Explains { is_certain: false }
         }
-        _ if !knows(other) => Agreement::Nothing,
-        _ if fits => Agreement::Knows { surely: true },
-        _ => Agreement::Otherwise,
+        _ if !knows(other) => Comparison::NothingNew,
+        _ if fits => Comparison::Explains { is_certain: true },
+        _ => Comparison::Differs,
     }
 }
 
-/// Is what the first node says no more than that something happened beyond it? What it discarded itself, it knows, be it
-/// without knowing why.
-fn is_open(first: Said) -> bool {
+/// Does the first node know no more than that something happened beyond it? What it dropped itself it knows, even
+/// without a reason.
+fn is_open(first: NodeVerdict) -> bool {
     match first.cause {
         Some(Cause::BackendSilent) => true,
-        Some(Cause::Unknown) => first.fate != Fate::Dropped && !first.discarded,
+        Some(Cause::Unknown) => first.fate != Fate::Dropped && !first.dropped,
         _ => false,
     }
 }
 
-/// Does a later node know what it did, or what the backend did there?
-fn knows(other: Said) -> bool {
+/// Does a later node know what it did itself, or what the backend did there?
+fn knows(other: NodeVerdict) -> bool {
     match other.cause {
         None | Some(Cause::BackendSilent | Cause::ClientSilent) => false,
         Some(Cause::Unknown) => other.fate == Fate::Dropped,
@@ -147,64 +150,67 @@ fn knows(other: Said) -> bool {
 mod tests {
     use super::*;
 
-    fn said(fate: Fate, cause: Option<Cause>) -> Said {
-        Said {
+    fn node(fate: Fate, cause: Option<Cause>) -> NodeVerdict {
+        NodeVerdict {
             fate,
             cause,
-            discarded: fate == Fate::Dropped,
+            dropped: fate == Fate::Dropped,
         }
     }
 
-    fn verdict(cause: Cause, from: usize, otherwise: Option<usize>) -> Verdict {
+    fn verdict(cause: Cause, decisive: usize, disagreeing: Option<usize>) -> Verdict {
         Verdict {
             cause: Some(cause),
-            from,
-            otherwise,
+            decisive,
+            disagreeing,
         }
     }
 
     const SILENT: (Fate, Cause) = (Fate::Unanswered, Cause::BackendSilent);
-    const WELL: Said = Said {
+    const HEALTHY: NodeVerdict = NodeVerdict {
         fate: Fate::Established,
         cause: None,
-        discarded: false,
+        dropped: false,
     };
 
-    /// What stands of two nodes.
-    fn of(first: (Fate, Cause), other: (Fate, Cause)) -> Verdict {
-        judge(&[said(first.0, Some(first.1)), said(other.0, Some(other.1))])
+    /// The joint verdict of two nodes.
+    fn joint(first: (Fate, Cause), other: (Fate, Cause)) -> Verdict {
+        judge(&[node(first.0, Some(first.1)), node(other.0, Some(other.1))])
     }
 
     #[test]
-    fn the_next_node_says_why_nothing_came_back() {
+    fn the_next_node_explains_why_nothing_came_back() {
         for (fate, cause) in [
             (Fate::Dropped, Cause::NetfilterRuleDropped),
             (Fate::Unanswered, Cause::TcpAcceptQueueFull),
             (Fate::Refused, Cause::TcpNoListener),
             (Fate::Dropped, Cause::Unknown),
         ] {
-            assert_eq!(of(SILENT, (fate, cause)), verdict(cause, 1, None));
+            assert_eq!(joint(SILENT, (fate, cause)), verdict(cause, 1, None));
         }
         let refused = (Fate::Refused, Cause::Unknown);
-        let found = of(refused, (Fate::Refused, Cause::TcpNoListener));
+        let found = joint(refused, (Fate::Refused, Cause::TcpNoListener));
         assert_eq!(found, verdict(Cause::TcpNoListener, 1, None));
         let stalled = (Fate::Stalled, Cause::BackendSilent);
-        let found = of(stalled, (Fate::Stalled, Cause::TcpAcceptQueueFull));
+        let found = joint(stalled, (Fate::Stalled, Cause::TcpAcceptQueueFull));
         assert_eq!(found, verdict(Cause::TcpAcceptQueueFull, 1, None));
     }
 
     #[test]
-    fn what_the_first_node_did_itself_stands() {
+    fn what_the_first_node_did_itself_counts() {
         let dropped = (Fate::Dropped, Cause::IpvsReuseDropped);
-        let found = of(dropped, (Fate::Unanswered, Cause::BackendSilent));
+        let found = joint(dropped, (Fate::Unanswered, Cause::BackendSilent));
         assert_eq!(found, verdict(Cause::IpvsReuseDropped, 0, None));
-        // It discarded one and knows not why: the cause of the next node is not that.
+        // It dropped one without a known reason, and the next node cannot know that reason.
         let unknown = (Fate::Dropped, Cause::Unknown);
-        let found = of(unknown, (Fate::Dropped, Cause::NetfilterRuleDropped));
+        let found = joint(unknown, (Fate::Dropped, Cause::NetfilterRuleDropped));
         assert_eq!(found, verdict(Cause::Unknown, 0, Some(1)));
-        // It lost the first SYN itself, and the second one went well.
-        let stalled = said(Fate::Stalled, Some(Cause::IpvsReuseDropped));
-        assert_eq!(judge(&[stalled, WELL]), verdict(Cause::IpvsReuseDropped, 0, None));
+        // It dropped the first SYN itself, and the second one got through.
+        let stalled = node(Fate::Stalled, Some(Cause::IpvsReuseDropped));
+        assert_eq!(
+            judge(&[stalled, HEALTHY]),
+            verdict(Cause::IpvsReuseDropped, 0, None)
+        );
     }
 
     #[test]
@@ -214,48 +220,51 @@ mod tests {
             (Fate::Unanswered, Cause::Unknown),
             (Fate::Pending, Cause::Unknown),
         ] {
-            assert_eq!(of(SILENT, other), verdict(Cause::BackendSilent, 0, None));
+            assert_eq!(joint(SILENT, other), verdict(Cause::BackendSilent, 0, None));
         }
-        let well = judge(&[WELL, WELL]);
-        assert_eq!((well.cause, well.otherwise), (None, None));
+        let healthy = judge(&[HEALTHY, HEALTHY]);
+        assert_eq!((healthy.cause, healthy.disagreeing), (None, None));
         let unknown = (Fate::Unanswered, Cause::Unknown);
-        assert_eq!(of(unknown, SILENT), verdict(Cause::BackendSilent, 1, None));
+        assert_eq!(joint(unknown, SILENT), verdict(Cause::BackendSilent, 1, None));
     }
 
     #[test]
-    fn where_they_contradict_no_cause_is_proven_and_both_are_told() {
+    fn contradicting_nodes_prove_no_cause_and_are_both_shown() {
         // The answer was lost between them.
         let answered = (Fate::Unanswered, Cause::ClientSilent);
-        assert_eq!(of(SILENT, answered), verdict(Cause::Unknown, 0, Some(1)));
-        let silent = said(SILENT.0, Some(SILENT.1));
-        assert_eq!(judge(&[silent, WELL]), verdict(Cause::Unknown, 0, Some(1)));
+        assert_eq!(joint(SILENT, answered), verdict(Cause::Unknown, 0, Some(1)));
+        let silent = node(SILENT.0, Some(SILENT.1));
+        assert_eq!(judge(&[silent, HEALTHY]), verdict(Cause::Unknown, 0, Some(1)));
         let stalled = (Fate::Stalled, Cause::TcpAcceptQueueFull);
-        assert_eq!(of(SILENT, stalled), verdict(Cause::Unknown, 0, Some(1)));
-        // What the client met stands.
-        let dropped = said(Fate::Dropped, Some(Cause::TcpFinalAckDropped));
-        let found = judge(&[WELL, dropped]);
-        assert_eq!((found.cause, found.from, found.otherwise), (None, 0, Some(1)));
+        assert_eq!(joint(SILENT, stalled), verdict(Cause::Unknown, 0, Some(1)));
+        // What the client experienced counts.
+        let dropped = node(Fate::Dropped, Some(Cause::TcpFinalAckDropped));
+        let found = judge(&[HEALTHY, dropped]);
+        assert_eq!(
+            (found.cause, found.decisive, found.disagreeing),
+            (None, 0, Some(1))
+        );
         let own = (Fate::Dropped, Cause::IpvsNoDestination);
-        let found = of(own, (Fate::Dropped, Cause::NetfilterRuleDropped));
+        let found = joint(own, (Fate::Dropped, Cause::NetfilterRuleDropped));
         assert_eq!(found, verdict(Cause::IpvsNoDestination, 0, Some(1)));
-        // Who refused it?
+        // Which of them refused it is not known.
         let refused = (Fate::Refused, Cause::Unknown);
-        let found = of(refused, (Fate::Dropped, Cause::NetfilterRuleDropped));
+        let found = joint(refused, (Fate::Dropped, Cause::NetfilterRuleDropped));
         assert_eq!(found, verdict(Cause::Unknown, 0, Some(1)));
     }
 
     #[test]
-    fn the_farthest_of_three_nodes_may_know() {
-        let silent = said(SILENT.0, Some(SILENT.1));
-        let full = said(Fate::Unanswered, Some(Cause::TcpAcceptQueueFull));
+    fn the_last_of_three_nodes_may_have_the_cause() {
+        let silent = node(SILENT.0, Some(SILENT.1));
+        let full = node(Fate::Unanswered, Some(Cause::TcpAcceptQueueFull));
         let found = judge(&[silent, silent, full]);
         assert_eq!(found, verdict(Cause::TcpAcceptQueueFull, 2, None));
-        let unknown = said(Fate::Unanswered, Some(Cause::Unknown));
+        let unknown = node(Fate::Unanswered, Some(Cause::Unknown));
         let found = judge(&[unknown, silent, full]);
         assert_eq!(found, verdict(Cause::TcpAcceptQueueFull, 2, None));
-        let dropped = said(Fate::Dropped, Some(Cause::NetfilterRuleDropped));
+        let dropped = node(Fate::Dropped, Some(Cause::NetfilterRuleDropped));
         let found = judge(&[silent, dropped, full]);
         assert_eq!(found, verdict(Cause::NetfilterRuleDropped, 1, Some(2)));
-        assert_eq!(judge(&[silent, full, WELL]).cause, Some(Cause::Unknown));
+        assert_eq!(judge(&[silent, full, HEALTHY]).cause, Some(Cause::Unknown));
     }
 }

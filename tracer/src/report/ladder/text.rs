@@ -1,21 +1,22 @@
-//! A ladder for a terminal.
+//! A ladder as text for a terminal.
 
 use std::fmt::Write as _;
 
 use super::{Ladder, Rung, Sign};
-use crate::finding::clock::rfc3339;
+use crate::{finding::clock::rfc3339, report::count::plural_u64};
 
-/// The ladder as text of several lines.
-pub(super) fn text(ladder: &Ladder) -> String {
+/// The ladder as several lines of text.
+#[must_use]
+pub fn text(ladder: &Ladder) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
-    let _ = front(&mut out, ladder);
+    let _ = header(&mut out, ladder);
     let _ = steps(&mut out, ladder);
     let _ = reasons(&mut out, ladder);
     out
 }
 
-fn front(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
+fn header(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
     let cause = ladder
         .cause
         .map_or_else(String::new, |cause| format!("  {cause}"));
@@ -77,7 +78,7 @@ fn steps(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
         }
     }
     if let left @ 1.. = ladder.left_out {
-        writeln!(out, "{:>12} {left} more steps were not kept", "")?;
+        writeln!(out, "{:>12} {} not kept", "", plural_u64(left, "more step"))?;
     }
     Ok(())
 }

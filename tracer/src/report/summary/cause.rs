@@ -1,39 +1,39 @@
-//! What one cause did.
+//! The effects of one cause.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Brief;
+use super::brief::Brief;
 use crate::{
     diagnose::{catalogue, cause::Cause},
     finding::clock::{milliseconds, rfc3339},
     flow::fate::Fate,
 };
 
-/// So many names of each kind are told for a cause; more are counted.
+/// The most names of each kind listed for a cause; the rest are counted.
 const MOST_NAMES: usize = 8;
 
-/// What one cause did.
+/// The effects of one cause.
 #[derive(Clone, Debug, Serialize)]
 pub struct CauseSummary {
     /// The cause.
     pub cause: Cause,
-    /// Flows that had it.
+    /// Flows with this cause.
     pub flows: u64,
-    /// Clients that it hit, by address.
+    /// Number of client addresses affected.
     pub clients: usize,
-    /// Time that it cost them together.
+    /// Time lost by all of its flows.
     pub lost_ms: f64,
     #[serde(skip)]
     pub(super) lost_ns: u64,
-    /// Time that it cost half of the flows at most.
+    /// Median of the time lost by a flow.
     pub median_lost_ms: f64,
-    /// Start of the first flow that had it.
+    /// Start of its first flow.
     pub first: String,
-    /// Start of the last one.
+    /// Start of its last flow.
     pub last: String,
-    /// Flows that had it, by fate.
+    /// Its flows by fate.
     pub by_fate: BTreeMap<Fate, u64>,
     /// NodePorts, by flows.
     pub nodes: Names,
@@ -45,19 +45,19 @@ pub struct CauseSummary {
     pub client_addresses: Names,
     /// Source ports.
     pub source_ports: Names,
-    /// Hosts on which it was found, where there are several runs.
+    /// With several runs: hosts on which it was found.
     #[serde(skip_serializing_if = "Names::is_empty")]
     pub found_on: Names,
-    /// What happened to one of the first flows.
+    /// One of the first flows.
     pub example: Example,
     /// What to do.
     pub advice: Option<&'static str>,
 }
 
-/// One flow of those with a cause.
+/// A flow with a cause.
 #[derive(Clone, Debug, Serialize)]
 pub struct Example {
-    /// Its number, as `tracer show` takes it; of several runs none.
+    /// Its number for `tracer show`; with several runs none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow: Option<u64>,
     /// Its client.
@@ -68,7 +68,7 @@ pub struct Example {
     pub explanation: String,
 }
 
-/// Names and how often each occurs, the most frequent first.
+/// Names with how often each occurs.
 #[derive(Clone, Debug, Default)]
 pub struct Names(BTreeMap<String, u64>);
 
@@ -81,7 +81,7 @@ impl Names {
         *self.0.entry(name).or_default() += 1;
     }
 
-    /// The most frequent ones, and how many others there are.
+    /// The most frequent ones, and the number of the others.
     #[must_use]
     pub fn first(&self, most: usize) -> (Vec<(&str, u64)>, usize) {
         let mut all: Vec<_> = self
@@ -99,12 +99,12 @@ impl Names {
 impl Serialize for Names {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        struct Told<'a> {
+        struct List<'a> {
             most: Vec<(&'a str, u64)>,
             others: usize,
         }
         let (most, others) = self.first(MOST_NAMES);
-        Told { most, others }.serialize(serializer)
+        List { most, others }.serialize(serializer)
     }
 }
 
@@ -148,12 +148,12 @@ impl CauseSummary {
         self.source_ports.add(brief.client.port().to_string());
     }
 
-    /// It was found on this host.
+    /// Counts the host on which it was found.
     pub(super) fn found_on(&mut self, host: &str) {
         self.found_on.add(host.to_owned());
     }
 
-    /// Whom it hit, by kind, and who found it.
+    /// Who was affected, by kind, and where it was found.
     #[must_use]
     pub fn names(&self) -> [(&'static str, &Names); 6] {
         [

@@ -5,53 +5,60 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::not_well;
+use super::brief::Brief;
 use crate::{finding::clock::rfc3339, flow::fate::Fate};
 
-/// At most so many spans of time.
+/// The most intervals.
 const MOST_BINS: i64 = 60;
 
-/// How long a span may be, in seconds: what people count in.
+/// Lengths of an interval in seconds, as people count time.
 const STEPS_S: &[i64] = &[
     1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400,
 ];
 
-/// Spans of time, one after the other, without gaps, from the first flow to the last.
+/// Intervals without gaps from the first flow to the last.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct OverTime {
-    /// How long each is, in seconds.
+    /// Length of an interval in seconds.
     pub step_s: i64,
-    /// The spans.
+    /// The intervals.
     pub bins: Vec<Bin>,
 }
 
-/// One of them.
+/// One interval.
 #[derive(Clone, Debug, Serialize)]
 pub struct Bin {
-    /// When it begins.
+    /// When it starts.
     pub start: String,
-    /// Flows that began in it, by fate.
+    /// Flows that started in it, by fate.
     pub by_fate: BTreeMap<Fate, u64>,
+    /// Those that failed or were delayed, by fate.
+    #[serde(skip)]
+    pub failures_by_fate: BTreeMap<Fate, u64>,
 }
 
 impl Bin {
-    /// Flows that began in it.
+    /// Flows that started in it.
     #[must_use]
     pub fn flows(&self) -> u64 {
         self.by_fate.values().sum()
     }
 
-    /// Those of them that did not go well.
+    /// Those of them that failed or were delayed.
     #[must_use]
-    pub fn not_well(&self) -> u64 {
-        not_well(&self.by_fate)
+    pub fn failures(&self) -> u64 {
+        self.failures_by_fate.values().sum()
     }
 }
 
 impl OverTime {
-    /// Of flows in the order of their start.
-    pub(super) fn of(flows: impl DoubleEndedIterator<Item = (Timestamp, Fate)> + Clone) -> Self {
-        let (Some((first, _)), Some((last, _))) = (flows.clone().next(), flows.clone().next_back()) else {
+    /// Sorts flows, given in the order of their start, into intervals.
+    pub(super) fn of<'a>(flows: impl DoubleEndedIterator<Item = &'a Brief> + Clone) -> Self {
+        Self::count(flows.map(|brief| (brief.start, brief.fate, brief.is_failure())))
+    }
+
+    fn count(flows: impl DoubleEndedIterator<Item = (Timestamp, Fate, bool)> + Clone) -> Self {
+        let (Some((first, ..)), Some((last, ..))) = (flows.clone().next(), flows.clone().next_back()) else {
             return Self::default();
         };
         let (first, last) = (first.as_second(), last.as_second());
@@ -64,22 +71,26 @@ impl OverTime {
                     .map(rfc3339)
                     .unwrap_or_default(),
                 by_fate: BTreeMap::new(),
+                failures_by_fate: BTreeMap::new(),
             })
             .collect();
-        for (start, fate) in flows {
+        for (start, fate, is_failure) in flows {
             let number = start.as_second().div_euclid(step) - begin;
             if let Some(bin) = usize::try_from(number)
                 .ok()
                 .and_then(|number| bins.get_mut(number))
             {
                 *bin.by_fate.entry(fate).or_default() += 1;
+                if is_failure {
+                    *bin.failures_by_fate.entry(fate).or_default() += 1;
+                }
             }
         }
         Self { step_s: step, bins }
     }
 }
 
-/// The shortest span of which there are few enough.
+/// The shortest interval of which there are few enough.
 fn step(first: i64, last: i64) -> i64 {
     let fits = |step: i64| last.div_euclid(step) - first.div_euclid(step) < MOST_BINS;
     let day = 86_400;
@@ -99,22 +110,22 @@ mod tests {
     }
 
     #[test]
-    fn every_flow_is_in_one_span_and_there_are_not_too_many_spans() {
+    fn every_flow_is_in_one_of_at_most_60_intervals() {
         for length in [0, 1, 59, 60, 61, 3_599, 86_400, 31_536_000, 3_153_600_000] {
-            let flows: Vec<(Timestamp, Fate)> = (0..=100)
-                .map(|part| (at(1_764_000_123 + length * part / 100), Fate::Stalled))
+            let flows: Vec<(Timestamp, Fate, bool)> = (0..=100)
+                .map(|part| (at(1_764_000_123 + length * part / 100), Fate::Stalled, true))
                 .collect();
-            let over_time = OverTime::of(flows.iter().copied());
+            let over_time = OverTime::count(flows.iter().copied());
             let all: u64 = over_time.bins.iter().map(Bin::flows).sum();
             assert_eq!(all, 101, "{length}");
             assert!(over_time.bins.len() <= 60, "{length}: {}", over_time.bins.len());
-            assert!(over_time.bins.first().is_some_and(|bin| bin.not_well() > 0));
-            assert!(over_time.bins.last().is_some_and(|bin| bin.not_well() > 0));
+            assert!(over_time.bins.first().is_some_and(|bin| bin.failures() > 0));
+            assert!(over_time.bins.last().is_some_and(|bin| bin.failures() > 0));
         }
     }
 
     #[test]
-    fn without_flows_there_is_no_time() {
-        assert!(OverTime::of(std::iter::empty()).bins.is_empty());
+    fn without_flows_there_are_no_intervals() {
+        assert!(OverTime::count(std::iter::empty()).bins.is_empty());
     }
 }

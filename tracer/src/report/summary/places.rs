@@ -4,10 +4,10 @@ use std::{cmp::Reverse, collections::BTreeMap, fmt::Display};
 
 use serde::Serialize;
 
-use super::Brief;
+use super::brief::Brief;
 use crate::finding::clock::milliseconds;
 
-/// So many of each kind are told of; others are counted.
+/// The most places listed of each kind; the rest are counted.
 const MOST: usize = 10;
 
 /// See the module.
@@ -17,7 +17,7 @@ pub struct Places {
     pub services: Ranking,
     /// Addresses and NodePorts.
     pub nodes: Ranking,
-    /// Backends that a SYN was sent to.
+    /// Backends to which a SYN was sent.
     pub backends: Ranking,
     /// Addresses of clients.
     pub clients: Ranking,
@@ -25,12 +25,12 @@ pub struct Places {
     pub source_ports: Ranking,
 }
 
-/// The places of one kind, those first where most flows did not go well.
+/// The places of one kind, those with most failed and delayed flows first.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Ranking {
     /// The first ones.
     pub most: Vec<Place>,
-    /// How many others there are.
+    /// Number of the others.
     pub others: usize,
 }
 
@@ -41,16 +41,17 @@ pub struct Place {
     pub name: String,
     /// Its flows.
     pub flows: u64,
-    /// Those of them that did not go well.
-    pub not_well: u64,
-    /// Time that these lost together.
+    /// Those that failed or were delayed.
+    #[serde(rename = "not_well")]
+    pub failures: u64,
+    /// Time lost by these.
     pub lost_ms: f64,
 }
 
 #[derive(Default)]
 struct Tally {
     flows: u64,
-    not_well: u64,
+    failures: u64,
     lost_ns: u64,
 }
 
@@ -65,7 +66,7 @@ impl Places {
         }
     }
 
-    /// All kinds, by name.
+    /// All kinds with their names.
     #[must_use]
     pub fn kinds(&self) -> [(&'static str, &Ranking); 5] {
         [
@@ -87,17 +88,17 @@ fn ranking<'a, N: Ord + Display>(
         let Some(name) = name(brief) else { continue };
         let tally = tallies.entry(name).or_default();
         tally.flows += 1;
-        tally.not_well += u64::from(brief.fate.is_bad());
+        tally.failures += u64::from(brief.is_failure());
         tally.lost_ns = tally.lost_ns.saturating_add(brief.lost_ns);
     }
     let mut all: Vec<(N, Tally)> = tallies.into_iter().collect();
-    all.sort_by_key(|(_, tally)| Reverse((tally.not_well, tally.lost_ns, tally.flows)));
+    all.sort_by_key(|(_, tally)| Reverse((tally.failures, tally.lost_ns, tally.flows)));
     let others = all.len().saturating_sub(MOST);
     all.truncate(MOST);
     let place = |(name, tally): (N, Tally)| Place {
         name: name.to_string(),
         flows: tally.flows,
-        not_well: tally.not_well,
+        failures: tally.failures,
         lost_ms: milliseconds(tally.lost_ns),
     };
     Ranking {

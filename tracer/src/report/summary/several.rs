@@ -1,87 +1,88 @@
-//! Recordings of several runs: the connections that more than one of them saw count once.
+//! Recordings of several runs: a connection that more than one of them saw counts once.
 
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Collection, candidate, count};
+use super::flows::Flows;
 use crate::{
-    diagnose::{catalogue, cause::Cause},
+    diagnose::cause::Cause,
     finding::{clock::rfc3339, selection::Candidate},
     flow::fate::Fate,
-    report::joined::{self, Key, Said, Verdict},
+    report::joined::{self, Key, NodeVerdict, Verdict},
 };
 
-/// So many connections of which nodes say different things are told of; more are counted.
-const MOST_OTHERWISE: usize = 8;
+/// The most connections listed on which nodes disagree; the rest are counted.
+const MOST_DISAGREEMENTS: usize = 8;
 
 /// See the module.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Several {
     /// Connections that more than one run saw.
     pub connections: u64,
-    /// On which hosts, in the order in which the SYN came to them, and how many.
+    /// The hosts that saw them, in the order the SYN reached them, and how many connections each group saw.
     pub seen_on: Vec<SeenOn>,
-    /// Those of which one node said why, and it was not the one that the client asked.
+    /// Connections whose cause was found by another node than the one the client contacted.
     pub explained: u64,
-    /// Those of which nodes say different things: the first ones.
-    pub otherwise: Vec<Otherwise>,
-    /// How many others of that kind there are.
+    /// The first connections on which nodes disagree.
+    #[serde(rename = "otherwise")]
+    pub disagreements: Vec<Disagreement>,
+    /// The number of others on which they disagree.
     pub others: u64,
     #[serde(skip)]
-    pub(in crate::report) together: Together,
+    pub(in crate::report) joined: Connections,
 }
 
-/// The connections that the same hosts saw.
+/// The connections seen by the same hosts.
 #[derive(Clone, Debug, Serialize)]
 pub struct SeenOn {
     /// The hosts.
     pub hosts: Vec<String>,
-    /// How many connections.
+    /// Number of connections.
     pub flows: u64,
 }
 
-/// A connection of which nodes say different things.
+/// A connection on which nodes disagree.
 #[derive(Clone, Debug, Serialize)]
-pub struct Otherwise {
-    /// When it began.
+pub struct Disagreement {
+    /// When it started.
     pub start: String,
     /// Its client.
     pub client: String,
     /// The node's address and NodePort.
     pub node: String,
-    /// What they say.
-    pub said: Vec<SaidOn>,
+    /// What each node reports.
+    #[serde(rename = "said")]
+    pub reports: Vec<NodeReport>,
 }
 
-/// What one node says of a connection.
+/// What one node reports of a connection.
 #[derive(Clone, Debug, Serialize)]
-pub struct SaidOn {
+pub struct NodeReport {
     /// The host.
     pub host: String,
-    /// The number of the flow in its recording.
+    /// Number of the flow in its recording.
     pub id: u64,
-    /// What became of it there.
+    /// Fate of the flow on that node.
     pub fate: Fate,
-    /// Why.
+    /// The cause.
     pub cause: Option<Cause>,
     /// What happened there.
     pub explanation: String,
 }
 
-/// The flows of one connection, the one that the client asked first.
+/// The flows of one connection, first the one on the node that the client contacted.
 #[derive(Clone, Debug)]
 pub(in crate::report) struct Connection {
-    pub(in crate::report) halves: Vec<Half>,
+    pub(in crate::report) parts: Vec<Part>,
     pub(in crate::report) verdict: Verdict,
-    /// Is it one of those that were asked for?
-    pub(super) is_wanted: bool,
+    pub(super) is_selected: bool,
 }
 
-/// A flow that is not the whole of its connection.
+/// One node's flow of a connection.
 #[derive(Clone, Debug)]
-pub(in crate::report) struct Half {
+pub(in crate::report) struct Part {
     pub(in crate::report) key: Key,
     pub(in crate::report) fate: Fate,
     pub(in crate::report) cause: Option<Cause>,
@@ -89,56 +90,58 @@ pub(in crate::report) struct Half {
 
 /// The connections that more than one run saw.
 #[derive(Clone, Debug, Default)]
-pub(in crate::report) struct Together {
-    connections: Vec<Connection>,
+pub(in crate::report) struct Connections {
+    all: Vec<Connection>,
     /// Index of the connection of each flow that is a part of one.
-    of: HashMap<Key, usize>,
+    by_flow: HashMap<Key, usize>,
     /// The hosts of the runs, from run 1 on.
     hosts: Vec<String>,
 }
 
-impl Together {
-    pub(super) fn of(collection: &Collection, wanted: &dyn Fn(&Candidate<'_>) -> bool) -> Self {
-        let Some(sights) = &collection.sights else {
+impl Connections {
+    /// Joins the flows of several runs. Without several runs there are no connections.
+    pub(super) fn of(flows: &Flows, selects: &dyn Fn(&Candidate<'_>) -> bool) -> Self {
+        let Some(fingerprints) = &flows.fingerprints else {
             return Self::default();
         };
-        let mut together = Self {
-            hosts: collection.runs.clone(),
+        let mut joined = Self {
+            hosts: flows.hosts.clone(),
             ..Self::default()
         };
-        for keys in joined::connections(sights) {
-            let mut halves = Vec::new();
-            let mut said = Vec::new();
+        for keys in joined::connections(fingerprints) {
+            let mut parts = Vec::new();
+            let mut nodes = Vec::new();
             for key in keys {
-                let (Some(brief), Some(sight)) = (collection.flows.get(&key), sights.get(&key)) else {
+                let (Some(brief), Some(fingerprint)) = (flows.briefs.get(&key), fingerprints.get(&key))
+                else {
                     continue;
                 };
-                said.push(Said {
+                nodes.push(NodeVerdict {
                     fate: brief.fate,
                     cause: brief.cause,
-                    discarded: sight.discarded(),
+                    dropped: fingerprint.dropped(),
                 });
-                halves.push(Half {
+                parts.push(Part {
                     key,
                     fate: brief.fate,
                     cause: brief.cause,
                 });
-                together.of.insert(key, together.connections.len());
+                joined.by_flow.insert(key, joined.all.len());
             }
-            let verdict = joined::judge(&said);
-            let first = halves.first().and_then(|half| collection.flows.get(&half.key));
-            together.connections.push(Connection {
-                is_wanted: first.is_some_and(|brief| wanted(&candidate(brief, verdict.cause))),
-                halves,
+            let verdict = joined::judge(&nodes);
+            let first = parts.first().and_then(|part| flows.briefs.get(&part.key));
+            joined.all.push(Connection {
+                is_selected: first.is_some_and(|brief| selects(&brief.candidate(verdict.cause))),
+                parts,
                 verdict,
             });
         }
-        together
+        joined
     }
 
     /// The connection of which this flow is a part.
-    pub(in crate::report) fn connection(&self, key: Key) -> Option<&Connection> {
-        self.connections.get(*self.of.get(&key)?)
+    pub(in crate::report) fn of_flow(&self, key: Key) -> Option<&Connection> {
+        self.all.get(*self.by_flow.get(&key)?)
     }
 
     /// The host of a flow.
@@ -149,65 +152,102 @@ impl Together {
             .map_or("", String::as_str)
     }
 
-    /// Is this flow drawn, if those of a connection are that `has` knows of? One of each is: that which says why, or else
-    /// the one that the client asked.
+    /// Is this flow drawn? Of a connection one flow is: the one with the cause, or else the one on the node that the
+    /// client contacted. `has` knows which flows can be drawn.
     pub(in crate::report) fn is_drawn(&self, key: Key, has: impl Fn(Key) -> bool) -> bool {
-        let Some(connection) = self.connection(key) else {
+        let Some(connection) = self.of_flow(key) else {
             return true;
         };
-        let telling = connection.telling();
-        connection.is_wanted && (telling == key || connection.first() == key && !has(telling))
+        let decisive = connection.decisive();
+        connection.is_selected && (decisive == key || connection.first() == key && !has(decisive))
     }
 }
 
 impl Connection {
-    /// The flow that the client asked.
+    /// The flow on the node that the client contacted.
     pub(super) fn first(&self) -> Key {
-        self.halves.first().map_or((0, 0), |half| half.key)
+        self.parts.first().map_or((0, 0), |part| part.key)
     }
 
-    /// The flow that says why.
-    pub(super) fn telling(&self) -> Key {
-        self.halves
-            .get(self.verdict.from)
-            .map_or_else(|| self.first(), |half| half.key)
+    /// The flow whose explanation counts.
+    pub(super) fn decisive(&self) -> Key {
+        self.parts
+            .get(self.verdict.decisive)
+            .map_or_else(|| self.first(), |part| part.key)
+    }
+
+    /// The explanation, with the names of the nodes that give it.
+    pub(super) fn explanation(&self, flows: &Flows) -> String {
+        let on = |part: &Part| {
+            format!(
+                "On {}: {}",
+                flows.host(part.key),
+                flows.explanation(part.key, part.cause)
+            )
+        };
+        let part = |index: usize| self.parts.get(index).map(on);
+        let decisive = part(self.verdict.decisive).unwrap_or_default();
+        match self.verdict.disagreeing.and_then(part) {
+            Some(other) => format!("{decisive} {other}"),
+            None => decisive,
+        }
+    }
+
+    /// What each node reports.
+    fn disagreement(&self, flows: &Flows) -> Option<Disagreement> {
+        let brief = flows.briefs.get(&self.first())?;
+        let parts = self.parts.iter();
+        Some(Disagreement {
+            start: rfc3339(brief.start),
+            client: brief.client.to_string(),
+            node: brief.to.node.to_string(),
+            reports: parts
+                .map(|part| NodeReport {
+                    host: flows.host(part.key).to_owned(),
+                    id: part.key.1,
+                    fate: part.fate,
+                    cause: part.cause,
+                    explanation: flows.explanation(part.key, part.cause),
+                })
+                .collect(),
+        })
     }
 }
 
 impl Several {
-    /// `None` if there are no several runs.
-    pub(super) fn of(collection: &Collection, together: Together) -> Option<Self> {
-        collection.sights.as_ref()?;
+    /// `None` without several runs.
+    pub(super) fn of(flows: &Flows, connections: Connections) -> Option<Self> {
+        if !flows.is_several() {
+            return None;
+        }
         let mut out = Self::default();
         let mut seen_on: BTreeMap<Vec<String>, u64> = BTreeMap::new();
-        let mut otherwise: Vec<(Timestamp, &Connection)> = Vec::new();
-        for connection in together
-            .connections
-            .iter()
-            .filter(|connection| connection.is_wanted)
-        {
+        let mut disagreeing: Vec<(Timestamp, &Connection)> = Vec::new();
+        let all = connections.all.iter();
+        for connection in all.filter(|connection| connection.is_selected) {
             let mut hosts: Vec<String> = Vec::new();
-            for half in &connection.halves {
-                let host = together.host(half.key);
+            for part in &connection.parts {
+                let host = connections.host(part.key);
                 if !hosts.iter().any(|known| known == host) {
                     hosts.push(host.to_owned());
                 }
             }
             *seen_on.entry(hosts).or_default() += 1;
             out.connections += 1;
-            out.explained += u64::from(connection.verdict.from != 0);
-            if connection.verdict.otherwise.is_some()
-                && let Some(brief) = collection.flows.get(&connection.first())
+            out.explained += u64::from(connection.verdict.decisive != 0);
+            if connection.verdict.disagreeing.is_some()
+                && let Some(brief) = flows.briefs.get(&connection.first())
             {
-                otherwise.push((brief.start, connection));
+                disagreeing.push((brief.start, connection));
             }
         }
-        otherwise.sort_by_key(|(start, connection)| (*start, connection.first()));
-        out.others = count(otherwise.iter().skip(MOST_OTHERWISE));
-        out.otherwise = otherwise
+        disagreeing.sort_by_key(|(start, connection)| (*start, connection.first()));
+        let others = disagreeing.len().saturating_sub(MOST_DISAGREEMENTS);
+        out.others = u64::try_from(others).unwrap_or(u64::MAX);
+        out.disagreements = disagreeing
             .into_iter()
-            .take(MOST_OTHERWISE)
-            .filter_map(|(_, connection)| told(collection, &together, connection))
+            .take(MOST_DISAGREEMENTS)
+            .filter_map(|(_, connection)| connection.disagreement(flows))
             .collect();
         let mut seen_on: Vec<(Vec<String>, u64)> = seen_on.into_iter().collect();
         seen_on.sort_by_key(|(_, flows)| std::cmp::Reverse(*flows));
@@ -215,63 +255,7 @@ impl Several {
             .into_iter()
             .map(|(hosts, flows)| SeenOn { hosts, flows })
             .collect();
-        out.together = together;
+        out.joined = connections;
         Some(out)
-    }
-}
-
-fn told(collection: &Collection, together: &Together, connection: &Connection) -> Option<Otherwise> {
-    let brief = collection.flows.get(&connection.first())?;
-    Some(Otherwise {
-        start: rfc3339(brief.start),
-        client: brief.client.to_string(),
-        node: brief.to.node.to_string(),
-        said: connection
-            .halves
-            .iter()
-            .map(|half| SaidOn {
-                host: together.host(half.key).to_owned(),
-                id: half.key.1,
-                fate: half.fate,
-                cause: half.cause,
-                explanation: collection.said(half.key, half.cause),
-            })
-            .collect(),
-    })
-}
-
-impl Collection {
-    /// What was said of a flow with this cause, if that was kept; if not, what can be said of any.
-    fn said(&self, key: Key, cause: Option<Cause>) -> String {
-        let Some(cause) = cause else {
-            return "The handshake finished at the first try.".to_owned();
-        };
-        let kept = self.flows.get(&key).and_then(|brief| {
-            let examples = self.examples.get(&cause)?;
-            examples.get(&(brief.start, key))
-        });
-        kept.map_or_else(
-            || catalogue::row(cause).map_or("", |row| row.summary).to_owned(),
-            ToString::to_string,
-        )
-    }
-
-    /// The words for a connection of which more than one run tells.
-    pub(super) fn explanation(&self, together: &Together, connection: &Connection) -> String {
-        let on = |half: &Half| {
-            format!(
-                "On {}: {}",
-                together.host(half.key),
-                self.said(half.key, half.cause)
-            )
-        };
-        let halves = &connection.halves;
-        match connection.verdict.otherwise.and_then(|other| halves.get(other)) {
-            Some(other) => {
-                let telling = halves.get(connection.verdict.from).map(on);
-                format!("{} {}", telling.unwrap_or_default(), on(other))
-            }
-            None => halves.get(connection.verdict.from).map(on).unwrap_or_default(),
-        }
     }
 }

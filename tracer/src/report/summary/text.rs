@@ -1,14 +1,22 @@
-//! The summary for people: numbers, causes, what to write into the ticket, what to do.
+//! The summary for people: numbers, causes, sentences for the ticket, advice.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use super::{CauseSummary, Names, Otherwise, Several, Summary};
-use crate::flow::fate::Fate;
+use super::{CauseSummary, Disagreement, Names, Several, Summary};
+use crate::{
+    flow::fate::Fate,
+    report::{
+        count::{plural, plural_u64},
+        time::{TimeUnit, clock, moment},
+    },
+};
 
-/// So many causes have sentences of their own.
+/// The most causes with a sentence of their own.
 const MOST_CAUSES: usize = 3;
+/// The most names in a list.
+const MOST_LISTED: usize = 4;
 
-/// The summary as text of several lines.
+/// The summary as several lines of text.
 #[must_use]
 pub fn text(summary: &Summary) -> String {
     let mut out = String::new();
@@ -16,11 +24,11 @@ pub fn text(summary: &Summary) -> String {
     let _ = numbers(&mut out, summary);
     if summary.causes.is_empty() {
         let _ = writeln!(out, "\n{}", summary.without_cause());
-        let _ = differences(&mut out, summary);
+        let _ = disagreements(&mut out, summary);
         return out;
     }
     let _ = causes(&mut out, summary);
-    let _ = differences(&mut out, summary);
+    let _ = disagreements(&mut out, summary);
     let _ = ticket(&mut out, summary);
     let _ = advice(&mut out, summary);
     out
@@ -31,24 +39,24 @@ fn numbers(out: &mut String, summary: &Summary) -> std::fmt::Result {
         writeln!(out, "Recorded on {}, kernel {}", host.host, host.kernel)?;
     }
     if let Some(only) = &summary.only {
-        writeln!(out, "Only what was asked for: {only}")?;
+        writeln!(out, "Filter: {only}")?;
     }
     if let (Some(first), Some(last)) = (&summary.first, &summary.last) {
         writeln!(out, "First flow {}, last flow {}", moment(first), moment(last))?;
     }
     writeln!(
         out,
-        "{} of {}: {}",
+        "{} from {}: {}",
         plural(summary.flows, "flow"),
         plural(summary.clients, "client"),
         fates(&summary.by_fate)
     )?;
-    if let Some(seen) = summary.several.as_ref().and_then(seen_twice) {
+    if let Some(seen) = summary.several.as_ref().and_then(seen_by_several) {
         writeln!(out, "{seen}")?;
     }
     writeln!(out, "{}", records(summary))?;
     for what in &summary.damage {
-        writeln!(out, "Not all of it could be read: {what}")?;
+        writeln!(out, "Incomplete: {what}")?;
     }
     match skipped(summary) {
         Some(skipped) => writeln!(out, "{skipped}"),
@@ -56,30 +64,26 @@ fn numbers(out: &mut String, summary: &Summary) -> std::fmt::Result {
     }
 }
 
-/// How many records there were, and how many of them were lost.
+/// The number of records, and of lost records.
 pub(in crate::report) fn records(summary: &Summary) -> String {
+    let records = plural_u64(summary.records, "record");
     match summary.lost {
-        0 => format!("{} records, none lost", summary.records),
-        lost => format!(
-            "{} records, {lost} lost: what is said of single flows may be incomplete",
-            summary.records
-        ),
+        0 => format!("{records}, none lost"),
+        lost => format!("{records}, {lost} lost: single flows may be incomplete"),
     }
 }
 
-/// Of how many flows the kernel skipped probes; `None` if of none.
+/// The number of flows on whose path the kernel skipped probes; `None` if there are none.
 pub(in crate::report) fn skipped(summary: &Summary) -> Option<String> {
-    let skipped = usize::try_from(summary.probes_skipped)
-        .ok()
-        .filter(|&skipped| skipped != 0)?;
+    let skipped = Some(summary.probes_skipped).filter(|&skipped| skipped != 0)?;
     Some(format!(
-        "The kernel skipped probes on the way of {}, because another probe was at work on the same CPU",
-        plural(skipped, "flow")
+        "The kernel skipped probes on the path of {} because another probe was running on the same CPU",
+        plural_u64(skipped, "flow")
     ))
 }
 
-/// How many connections more than one run saw, and where; `None` if none.
-pub(in crate::report) fn seen_twice(several: &Several) -> Option<String> {
+/// The number of connections that more than one run saw, and where; `None` if there are none.
+pub(in crate::report) fn seen_by_several(several: &Several) -> Option<String> {
     if several.connections == 0 {
         return None;
     }
@@ -99,36 +103,34 @@ pub(in crate::report) fn seen_twice(several: &Several) -> Option<String> {
     };
     let explained = match several.explained {
         0 => String::new(),
-        explained => format!("; of {explained} another node than the one that the client asked says why"),
+        explained => format!("; the cause of {explained} was found on a later node"),
     };
     let on_one = several.seen_on.iter().any(|seen| seen.hosts.len() < 2);
-    let whereof = if on_one {
+    let place = if on_one {
         "in more than one recording"
     } else {
         "on more than one node"
     };
-    let verb = if several.connections == 1 { "was" } else { "were" };
-    let count = usize::try_from(several.connections).unwrap_or(usize::MAX);
     Some(format!(
-        "{} {verb} seen {whereof}, and counted once: {}{others}{explained}",
-        plural(count, "connection"),
+        "{} seen {place}, counted once: {}{others}{explained}",
+        plural_u64(several.connections, "connection"),
         hosts.join(", ")
     ))
 }
 
-fn differences(out: &mut String, summary: &Summary) -> std::fmt::Result {
+fn disagreements(out: &mut String, summary: &Summary) -> std::fmt::Result {
     let Some(several) = summary
         .several
         .as_ref()
-        .filter(|several| !several.otherwise.is_empty())
+        .filter(|several| !several.disagreements.is_empty())
     else {
         return Ok(());
     };
-    writeln!(out, "\nSeen differently")?;
-    for connection in &several.otherwise {
+    writeln!(out, "\nNodes disagree")?;
+    for connection in &several.disagreements {
         writeln!(out, "  {}", connection_of(connection))?;
-        for said in said_on(connection) {
-            writeln!(out, "    {said}")?;
+        for report in reports_of(connection) {
+            writeln!(out, "    {report}")?;
         }
     }
     match several.others {
@@ -137,8 +139,8 @@ fn differences(out: &mut String, summary: &Summary) -> std::fmt::Result {
     }
 }
 
-/// Which connection it is of which nodes say different things.
-pub(in crate::report) fn connection_of(connection: &Otherwise) -> String {
+/// The connection on which nodes disagree.
+pub(in crate::report) fn connection_of(connection: &Disagreement) -> String {
     format!(
         "{} -> {}, at {}",
         connection.client,
@@ -147,13 +149,15 @@ pub(in crate::report) fn connection_of(connection: &Otherwise) -> String {
     )
 }
 
-/// What each of them says.
-pub(in crate::report) fn said_on(connection: &Otherwise) -> impl Iterator<Item = String> {
-    connection.said.iter().map(|said| {
-        let cause = said.cause.map_or_else(String::new, |cause| format!(", {cause}"));
+/// What each node reports of it.
+pub(in crate::report) fn reports_of(connection: &Disagreement) -> impl Iterator<Item = String> {
+    connection.reports.iter().map(|report| {
+        let cause = report
+            .cause
+            .map_or_else(String::new, |cause| format!(", {cause}"));
         format!(
             "{}: flow {}, {}{cause}: {}",
-            said.host, said.id, said.fate, said.explanation
+            report.host, report.id, report.fate, report.explanation
         )
     })
 }
@@ -164,10 +168,11 @@ fn causes(out: &mut String, summary: &Summary) -> std::fmt::Result {
         .iter()
         .map(|cause| cause.cause.name().len())
         .fold("cause".len(), usize::max);
+    let unit = time_unit(&summary.causes);
     writeln!(
         out,
         "\n{:<width$}  {:>7}  {:>7}  {:>9}  {:>9}  from      to",
-        "cause", "flows", "clients", "lost", "median"
+        "cause", "flows", "clients", "time lost", "median"
     )?;
     for cause in &summary.causes {
         writeln!(
@@ -176,8 +181,8 @@ fn causes(out: &mut String, summary: &Summary) -> std::fmt::Result {
             cause.cause.name(),
             cause.flows,
             cause.clients,
-            time(cause.lost_ms),
-            time(cause.median_lost_ms),
+            unit.format(cause.lost_ms),
+            unit.format(cause.median_lost_ms),
             clock(&cause.first),
             clock(&cause.last)
         )?;
@@ -193,14 +198,19 @@ fn causes(out: &mut String, summary: &Summary) -> std::fmt::Result {
     }
 }
 
-/// Which cause hit most clients, if that is not the one that cost most.
+/// The unit for the times of all causes.
+pub(in crate::report) fn time_unit(causes: &[CauseSummary]) -> TimeUnit {
+    TimeUnit::of(causes.iter().map(|cause| cause.lost_ms))
+}
+
+/// The cause that affected most clients, if it is not the one that cost most time.
 pub(in crate::report) fn widest(summary: &Summary) -> Option<String> {
     let by_time = summary.causes.first().map(|cause| cause.cause);
     let widest = summary
         .by_clients
         .first()
         .filter(|&&widest| by_time != Some(widest))?;
-    Some(format!("Most clients were hit by {widest}."))
+    Some(format!("{widest} affected most clients."))
 }
 
 fn ticket(out: &mut String, summary: &Summary) -> std::fmt::Result {
@@ -211,15 +221,15 @@ fn ticket(out: &mut String, summary: &Summary) -> std::fmt::Result {
     Ok(())
 }
 
-/// What to write into the ticket: how many connections did not go well, and for each of the causes that cost most what
-/// it did.
+/// The sentences for the ticket: how many connections failed or were delayed, and what each of the costliest causes did.
 #[must_use]
 pub fn sentences(summary: &Summary) -> Vec<String> {
     let mut out = vec![format!(
-        "{} of {} to NodePorts of {} did not go well.",
-        summary.not_well(),
-        plural(summary.flows, "connection"),
-        summary.host_names()
+        "{} of {} on {} failed or {} delayed.",
+        summary.failures,
+        plural(summary.flows, "NodePort connection"),
+        summary.host_names(),
+        was(summary.failures)
     )];
     out.extend(summary.causes.iter().take(MOST_CAUSES).map(sentence));
     let others: u64 = summary
@@ -229,52 +239,53 @@ pub fn sentences(summary: &Summary) -> Vec<String> {
         .map(|cause| cause.flows)
         .sum();
     if others != 0 {
-        out.push(match summary.causes.len().saturating_sub(MOST_CAUSES) {
-            1 => format!(
-                "Another cause had {}.",
-                plural(usize::try_from(others).unwrap_or(usize::MAX), "connection")
-            ),
-            causes => format!("{causes} other causes had {others} connections."),
-        });
+        out.push(format!(
+            "{}: {}.",
+            plural(summary.causes.len().saturating_sub(MOST_CAUSES), "more cause"),
+            plural_u64(others, "connection")
+        ));
     }
     out
 }
 
+fn was(count: u64) -> &'static str {
+    if count == 1 { "was" } else { "were" }
+}
+
 fn sentence(cause: &CauseSummary) -> String {
-    let mut out = String::new();
     let to = list(&cause.services)
         .or_else(|| list(&cause.nodes))
         .unwrap_or_default();
-    let connections = plural(usize::try_from(cause.flows).unwrap_or(usize::MAX), "connection");
-    let when = if cause.flows == 1 { "at" } else { "from" };
-    // Writing to a string cannot fail.
-    let _ = write!(
-        out,
-        "{connections} of {} to {to} had {}, {when} {}",
+    let mut out = format!(
+        "{} from {} to {to} {} ({})",
+        plural_u64(cause.flows, "connection"),
         plural(cause.clients, "client"),
-        cause.cause,
-        moment(&cause.first)
+        outcome(cause),
+        cause.cause
     );
-    if cause.flows != 1 {
-        let _ = write!(out, " to {}", moment(&cause.last));
-    }
+    // Writing to a string cannot fail.
+    let _ = match cause.flows {
+        1 => write!(out, " at {}", moment(&cause.first)),
+        _ => write!(out, " from {} to {}", moment(&cause.first), moment(&cause.last)),
+    };
     if cause.lost_ms > 0.0 {
-        // How long a client went on waiting behind its last SYN is not known.
+        // How long a client waited after its last SYN is not known.
         let is_known = |fate: &Fate| matches!(fate, Fate::Stalled | Fate::Refused);
         let up_to = if cause.by_fate.keys().all(is_known) {
             ""
         } else {
             "up to "
         };
-        let _ = write!(out, ", and lost {up_to}{} by it", time(cause.lost_ms));
+        let unit = TimeUnit::of([cause.lost_ms]);
+        let _ = write!(out, ": {up_to}{} lost", unit.format(cause.lost_ms));
         if cause.flows != 1 {
-            let _ = write!(out, ", {} each at the median", time(cause.median_lost_ms));
+            let _ = write!(out, ", median {}", unit.format(cause.median_lost_ms));
         }
     }
     let _ = write!(
         out,
         ". {}{} -> {}{}: {}",
-        if cause.flows == 1 { "" } else { "For instance " },
+        if cause.flows == 1 { "" } else { "Example: " },
         cause.example.client,
         cause.example.node,
         match cause.example.flow {
@@ -284,6 +295,22 @@ fn sentence(cause: &CauseSummary) -> String {
         cause.example.explanation
     );
     out
+}
+
+/// What happened to the flows of a cause, as a verb.
+fn outcome(cause: &CauseSummary) -> String {
+    let was = was(cause.flows);
+    let mut fates = cause.by_fate.keys();
+    match (fates.next(), fates.next()) {
+        (Some(Fate::Established), None) => "reached the wrong place".to_owned(),
+        (Some(Fate::Stalled), None) => format!("{was} delayed"),
+        (Some(Fate::Dropped), None) => format!("{was} dropped"),
+        (Some(Fate::Refused), None) => format!("{was} refused"),
+        (Some(Fate::Unanswered), None) => "got no answer".to_owned(),
+        (Some(Fate::Pending), None) => format!("{was} still pending"),
+        _ if cause.by_fate.contains_key(&Fate::Stalled) => "failed or were delayed".to_owned(),
+        _ => "failed".to_owned(),
+    }
 }
 
 fn advice(out: &mut String, summary: &Summary) -> std::fmt::Result {
@@ -315,7 +342,7 @@ pub(in crate::report) fn fates(by_fate: &BTreeMap<Fate, u64>) -> String {
 /// The most frequent names; `None` without any.
 pub(in crate::report) fn list(names: &Names) -> Option<String> {
     let (most, others) = names.first(MOST_LISTED);
-    let mut told: Vec<String> = most
+    let mut listed: Vec<String> = most
         .iter()
         .map(|(name, count)| match count {
             1 => (*name).to_owned(),
@@ -323,37 +350,7 @@ pub(in crate::report) fn list(names: &Names) -> Option<String> {
         })
         .collect();
     if others != 0 {
-        told.push(format!("{others} more"));
+        listed.push(format!("{others} more"));
     }
-    (!told.is_empty()).then(|| told.join(", "))
-}
-
-const MOST_LISTED: usize = 4;
-
-pub(in crate::report) fn plural(count: usize, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        count => format!("{count} {what}s"),
-    }
-}
-
-/// A time without its fraction.
-pub(in crate::report) fn moment(rfc3339: &str) -> String {
-    match rfc3339.split_once('.') {
-        Some((seconds, _)) => format!("{seconds}Z"),
-        None => rfc3339.to_owned(),
-    }
-}
-
-/// The time of day.
-pub(in crate::report) fn clock(rfc3339: &str) -> &str {
-    rfc3339.get(11..19).unwrap_or(rfc3339)
-}
-
-pub(in crate::report) fn time(ms: f64) -> String {
-    match ms {
-        0.0..1_000.0 => format!("{ms:.0} ms"),
-        1_000.0..600_000.0 => format!("{:.1} s", ms / 1_000.0),
-        _ => format!("{:.0} min", ms / 60_000.0),
-    }
+    (!listed.is_empty()).then(|| listed.join(", "))
 }

@@ -1,9 +1,13 @@
-//! The top of the page: what happened, in one sentence and in those for the ticket.
+//! The top of the page: headline, hosts, fates, and the sentences for the ticket.
 
 use maud::{Markup, html};
 
-use super::{ORDER, sign};
-use crate::report::summary::{Summary, sentences, text};
+use super::sign::{ORDER, sign};
+use crate::report::{
+    count::plural,
+    summary::{Summary, sentences, text},
+    time::moment,
+};
 
 /// The title of the page.
 pub(super) fn title(summary: &Summary) -> String {
@@ -29,16 +33,16 @@ pub(super) fn header(summary: &Summary) -> Markup {
                     li { "Recorded on " b { (host.host) } ", kernel " (host.kernel) }
                 }
                 @if let Some(only) = &summary.only {
-                    li { "Only what was asked for: " b { (only) } }
+                    li { "Filter: " b { (only) } }
                 }
                 @if let (Some(first), Some(last)) = (&summary.first, &summary.last) {
-                    li { "First flow " (text::moment(first)) ", last flow " (text::moment(last)) }
+                    li { "First flow " (moment(first)) ", last flow " (moment(last)) }
                 }
                 li {
-                    (text::plural(summary.flows, "flow")) " of " (text::plural(summary.clients, "client")) "; "
+                    (plural(summary.flows, "flow")) " from " (plural(summary.clients, "client")) "; "
                     (text::records(summary))
                 }
-                @if let Some(seen) = summary.several.as_ref().and_then(text::seen_twice) {
+                @if let Some(seen) = summary.several.as_ref().and_then(text::seen_by_several) {
                     li { (seen) }
                 }
             }
@@ -59,7 +63,7 @@ pub(super) fn header(summary: &Summary) -> Markup {
     }
 }
 
-/// A bar with a part for each fate, and how many flows each is.
+/// A bar with a part for each fate, and the number of flows of each.
 fn fates(summary: &Summary) -> Markup {
     let present = || {
         ORDER
@@ -102,23 +106,23 @@ pub(super) fn ticket(summary: &Summary) -> Markup {
     }
 }
 
-/// Connections of which nodes say different things.
-pub(super) fn differently(summary: &Summary) -> Markup {
+/// Connections on which nodes disagree.
+pub(super) fn disagreements(summary: &Summary) -> Markup {
     let Some(several) = summary
         .several
         .as_ref()
-        .filter(|several| !several.otherwise.is_empty())
+        .filter(|several| !several.disagreements.is_empty())
     else {
         return html! {};
     };
     html! {
         section id="differently" {
-            h2 { "Seen differently" }
-            @for connection in &several.otherwise {
+            h2 { "Nodes disagree" }
+            @for connection in &several.disagreements {
                 p { span.ends { (text::connection_of(connection)) } }
                 ul {
-                    @for said in text::said_on(connection) {
-                        li { (said) }
+                    @for report in text::reports_of(connection) {
+                        li { (report) }
                     }
                 }
             }

@@ -1,0 +1,49 @@
+//! What is kept of one flow: little, because there may be millions.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use jiff::Timestamp;
+
+use crate::{
+    diagnose::{self, cause::Cause},
+    finding::selection::Candidate,
+    flow::fate::Fate,
+};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct Brief {
+    pub(super) start: Timestamp,
+    pub(super) fate: Fate,
+    pub(super) cause: Option<Cause>,
+    pub(super) lost_ns: u64,
+    pub(super) client: SocketAddr,
+    pub(super) to: Arc<Destination>,
+    pub(super) probes_skipped: bool,
+}
+
+/// Where flows went. Many went to the same destination.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Destination {
+    pub(super) node: SocketAddr,
+    pub(super) service: Option<String>,
+    pub(super) backend: Option<SocketAddr>,
+}
+
+impl Brief {
+    /// Did the connection fail, was it delayed, or did it reach the wrong place?
+    pub(super) fn is_failure(&self) -> bool {
+        diagnose::is_failure(self.fate, self.cause)
+    }
+
+    /// What a selection looks at, with the cause of the whole connection.
+    pub(super) fn candidate(&self, cause: Option<Cause>) -> Candidate<'_> {
+        Candidate {
+            client: self.client,
+            node: self.to.node,
+            service: self.to.service.as_deref(),
+            fate: self.fate,
+            cause,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The flows of all runs, as the summary keeps them. The last report of a flow counts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    brief::{Brief, Destination},
+    lost::lost_ns,
+};
+use crate::{
+    diagnose::{catalogue, cause::Cause},
+    finding::Finding,
+    report::joined::{Fingerprint, Key},
+};
+
+/// The most flows of each cause whose explanation is kept: the last report of the first flow may have another cause.
+const MOST_EXAMPLES: usize = 16;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Flows {
+    pub(super) briefs: BTreeMap<Key, Brief>,
+    destinations: BTreeSet<Arc<Destination>>,
+    /// The explanations of the first flows of each cause.
+    examples: BTreeMap<Cause, BTreeMap<(Timestamp, Key), Box<str>>>,
+    /// The host of each run, from run 1 on.
+    pub(super) hosts: Vec<String>,
+    /// With several runs, what identifies flows of the same connection.
+    pub(super) fingerprints: Option<BTreeMap<Key, Fingerprint>>,
+}
+
+impl Flows {
+    /// Flows of several runs.
+    pub(super) fn of_several() -> Self {
+        Self {
+            fingerprints: Some(BTreeMap::new()),
+            ..Self::default()
+        }
+    }
+
+    /// Are there several runs?
+    pub(super) fn is_several(&self) -> bool {
+        self.fingerprints.is_some()
+    }
+
+    /// Adds a flow, in place of its last report.
+    pub(super) fn add(&mut self, finding: &Finding<'_>, patience_ns: u64) {
+        let flow = finding.flow;
+        let key = (self.hosts.len(), flow.id);
+        let brief = Brief {
+            start: finding.clock.at(flow.start_ns()),
+            fate: finding.fate,
+            cause: finding.diagnosis.cause,
+            lost_ns: lost_ns(flow, finding.fate, patience_ns),
+            client: flow.client(),
+            to: self.shared(Destination {
+                node: flow.node(),
+                service: finding.service().map(str::to_owned),
+                backend: flow.backend(),
+            }),
+            probes_skipped: flow.steps.iter().any(|step| step.probes_skipped),
+        };
+        if let Some(before) = self.briefs.get(&key)
+            && before.cause != brief.cause
+            && let Some(examples) = before.cause.and_then(|cause| self.examples.get_mut(&cause))
+        {
+            examples.remove(&(before.start, key));
+        }
+        if let Some(cause) = brief.cause {
+            let examples = self.examples.entry(cause).or_default();
+            examples.insert((brief.start, key), finding.diagnosis.explanation.as_str().into());
+            if examples.len() > MOST_EXAMPLES {
+                examples.pop_last();
+            }
+        }
+        if let Some(fingerprints) = &mut self.fingerprints {
+            fingerprints.insert(key, Fingerprint::of(finding));
+        }
+        self.briefs.insert(key, brief);
+    }
+
+    fn shared(&mut self, to: Destination) -> Arc<Destination> {
+        if let Some(known) = self.destinations.get(&to) {
+            return Arc::clone(known);
+        }
+        let to = Arc::new(to);
+        self.destinations.insert(Arc::clone(&to));
+        to
+    }
+
+    /// The host of a flow.
+    pub(super) fn host(&self, (run, _): Key) -> &str {
+        let name = run.checked_sub(1).and_then(|run| self.hosts.get(run));
+        name.map_or("", String::as_str)
+    }
+
+    /// The first flows of a cause whose explanations are kept.
+    pub(super) fn examples(&self, cause: Cause) -> impl Iterator<Item = (Key, &Brief, &str)> {
+        let kept = self.examples.get(&cause).into_iter().flatten();
+        kept.filter_map(|((_, key), explanation)| Some((*key, self.briefs.get(key)?, &**explanation)))
+    }
+
+    /// The explanation of a flow with this cause if it is kept, or else the description of the cause.
+    pub(super) fn explanation(&self, key: Key, cause: Option<Cause>) -> String {
+        let Some(cause) = cause else {
+            return "The handshake finished at the first attempt.".to_owned();
+        };
+        let kept = self.briefs.get(&key).and_then(|brief| {
+            let examples = self.examples.get(&cause)?;
+            examples.get(&(brief.start, key))
+        });
+        kept.map_or_else(|| description(cause), ToString::to_string)
+    }
+}
+
+/// What the catalogue says about a cause.
+pub(super) fn description(cause: Cause) -> String {
+    catalogue::row(cause).map_or("", |row| row.summary).to_owned()
+}
