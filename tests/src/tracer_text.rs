@@ -22,7 +22,7 @@ pub(crate) const UNCLEAN_END: &str = "incomplete (the recorder was killed or the
 pub(crate) const PARTIAL_CHUNK: &str = " bytes are unusable";
 
 /// `tracer hooks` could not attach a hook.
-pub(crate) const HOOK_REFUSED: &str = "the kernel refused it";
+pub(crate) const HOOK_REFUSED: &str = "the kernel rejected the program";
 
 /// A path lacks the steps of some probes.
 pub(crate) const PROBES_SKIPPED: &str = "the kernel skipped the probes";

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, ensure};
 use tracer::recording::{
     item::Item,
     reader::Reader,
-    writer::{Builder, ENOUGH, Writer},
+    writer::{ChunkBuilder, TARGET_CHUNK_LEN, Writer},
 };
 
 const TRACER: &str = env!("CARGO_BIN_EXE_tracer");
@@ -147,10 +147,10 @@ fn repeat(file: &Path, long: &Path, bytes: u64) -> Result<()> {
             writer = Some(Writer::new(BufWriter::new(File::create(long)?), reader.head())?);
         }
         let Some(writer) = &mut writer else { break };
-        let mut builder = Builder::new(next_flow);
+        let mut builder = ChunkBuilder::new(next_flow);
         let (mut last_ns, mut last_number, mut flows) = (0, 0, 0);
         while let Some(log) = reader.next_log()? {
-            flows = flows.max(log.head.next_flow);
+            flows = flows.max(log.header.next_flow);
             for item in log.items().flatten() {
                 match item {
                     Item::Record(record) => {
@@ -167,7 +167,7 @@ fn repeat(file: &Path, long: &Path, bytes: u64) -> Result<()> {
                     Item::Health(_) | Item::End(_) => {}
                     other => builder.add(&other),
                 }
-                if builder.len() >= ENOUGH {
+                if builder.len() >= TARGET_CHUNK_LEN {
                     writer.write(&builder.seal(next_flow)?)?;
                 }
             }

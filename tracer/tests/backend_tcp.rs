@@ -6,7 +6,7 @@ use story::{LISTENER, MS, NODE, PATIENCE, POD, Story, has, original, translated}
 use tracer::{
     decode::event::Payload,
     diagnose::cause::Cause,
-    facts::route::{Route, Way},
+    facts::route::{Route, RouteEntry},
     flow::fate::Fate,
 };
 use tracer_common::{
@@ -98,7 +98,7 @@ fn a_listener_without_a_way_back_throws_syns_away() {
     };
     assert_eq!(cause(unread), Some(Cause::Unknown));
     // There is a way, or nobody asked.
-    let way = Route::Way(Way {
+    let way = Route::Found(RouteEntry {
         kind: 1,
         device: None,
         gateway: None,

@@ -12,7 +12,7 @@ use tracer::{
         NetnsFacts,
         nft::{
             Base, Chain, Family, Policy,
-            rule::{Decides, Rule, Verdict, asks::Asks},
+            rule::{Decides, Rule, Verdict, conditions::Conditions},
         },
     },
     flow::fate::Fate,
@@ -154,7 +154,7 @@ fn whoever_reads_rules_hears_of_each_such_syn_once() {
 }
 
 /// A filter in the forward chain with one rule that drops.
-fn filter(asks_invalid: bool) -> NetnsFacts {
+fn filter(matches_invalid: bool) -> NetnsFacts {
     NetnsFacts {
         chains: vec![Chain {
             family: Family::Ip,
@@ -178,18 +178,18 @@ fn filter(asks_invalid: bool) -> NetnsFacts {
             decides: Decides::Verdict(Verdict::Drop),
             dport: None,
             has_destination: false,
-            asks_invalid,
+            matches_invalid,
             translation: None,
-            asks: Asks::default(),
+            conditions: Conditions::default(),
         }],
         ..NetnsFacts::default()
     }
 }
 
 /// The pod's answer is dropped on the node by that rule.
-fn answer_dropped(asks_invalid: bool, is_invalid: bool) -> Option<Cause> {
+fn answer_dropped(matches_invalid: bool, is_invalid: bool) -> Option<Cause> {
     let mut story = Story::new();
-    story.facts.netns.insert(NODE, filter(asks_invalid));
+    story.facts.netns.insert(NODE, filter(matches_invalid));
     chosen(&mut story, MS);
     story.listener_takes(5 * MS);
     let answer = translated(PORT).reversed();
@@ -242,8 +242,8 @@ fn answer_dropped(asks_invalid: bool, is_invalid: bool) -> Option<Cause> {
 #[test]
 fn an_answer_that_conntrack_knows_nothing_of_is_invalid_if_the_rule_asks_for_that() {
     assert_eq!(answer_dropped(true, true), Some(Cause::ConntrackInvalid));
-    for (asks_invalid, is_invalid) in [(true, false), (false, true), (false, false)] {
-        let inner = answer_dropped(asks_invalid, is_invalid);
+    for (matches_invalid, is_invalid) in [(true, false), (false, true), (false, false)] {
+        let inner = answer_dropped(matches_invalid, is_invalid);
         assert_eq!(inner, Some(Cause::NetfilterRuleDropped));
     }
 }

@@ -1,4 +1,4 @@
-//! Recordings that nobody recorded. Each test is something that went wrong once.
+//! Malformed and extreme recordings. Each test reproduces a past defect.
 
 mod story;
 
@@ -10,14 +10,14 @@ use tracer::{
     decode::record::RECORDS,
     finding::{head::Head, run::End},
     recording::{
-        change::{Change, Entries},
-        item::{Item, Learned},
-        writer::{Builder, Writer},
+        change::{FactChange, TableChange},
+        item::{FactUpdate, Item},
+        writer::{ChunkBuilder, Writer},
     },
 };
 use tracer_common::hook::Hook;
 
-/// A record about the packet of a flow at a hook.
+/// A record of a flow's packet at a hook.
 fn record(time_ns: u64, flow: u64, hook: Hook, flags: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     for word in [time_ns, flow, 9, 0] {
@@ -46,7 +46,7 @@ fn record(time_ns: u64, flow: u64, hook: Hook, flags: u8) -> Vec<u8> {
     bytes
 }
 
-/// Writes a recording and plays it: its lines. Every way to look at it must come to an end.
+/// Writes a recording and returns the JSON lines of its replay. Every other command that reads it must finish too.
 fn played(name: &str, part: u32, next_flow: u64, items: &[Item<'_>]) -> Vec<Value> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(name);
@@ -76,7 +76,7 @@ fn write(path: &Path, part: u32, next_flow: u64, items: &[Item<'_>]) {
         ..Head::default()
     };
     let mut writer = Writer::new(Vec::new(), &head).expect("memory has room");
-    let mut builder = Builder::new(next_flow);
+    let mut builder = ChunkBuilder::new(next_flow);
     for item in items {
         builder.add(item);
     }
@@ -96,7 +96,7 @@ fn run(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn numbers_at_the_end_of_all_numbers_are_numbers() {
+fn the_largest_numbers_do_not_overflow() {
     let last = u64::MAX;
     let (syn, synack, ack) = (0x02, 0x12, 0x10);
     let records = [
@@ -151,29 +151,29 @@ fn counts_of_several_files_do_not_overflow() {
 }
 
 #[test]
-fn facts_that_are_learned_for_flows_that_never_come_are_learned() {
+fn facts_for_flows_that_never_appear_are_applied() {
     let fact = |number: u64| {
-        Item::Facts(Learned {
-            told: Some(u32::MAX),
-            change: Change::Symbols(Entries {
+        Item::Facts(FactUpdate {
+            reported: Some(u32::MAX),
+            change: FactChange::Symbols(TableChange {
                 set: vec![(number, "f".to_owned())],
                 gone: Vec::new(),
             }),
         })
     };
     let items: Vec<Item<'_>> = (0..10_000).map(fact).collect();
-    let lines = played("learned.trace", 0, 1, &items);
+    let lines = played("facts.trace", 0, 1, &items);
     assert_eq!(lines.last().expect("a line")["type"], "end");
 }
 
 #[test]
-fn flows_that_are_never_asked_for_are_bounded_all_the_same() {
+fn flows_that_are_never_polled_are_bounded() {
     let mut story = Story::new();
     for flow in 1..=450_000_u64 {
         story.flow = flow;
         story.arrives(flow * MS);
     }
-    // One SYN, again and again.
+    // One SYN over and over.
     let mut loops = Story::new();
     for syn in 1..=20_000 {
         loops.arrives(syn * 300 * MS);
@@ -182,7 +182,7 @@ fn flows_that_are_never_asked_for_are_bounded_all_the_same() {
     assert_eq!(flow.attempts.len(), 512);
     assert!(flow.steps_left_out > 19_000, "{}", flow.steps_left_out);
 
-    let mut told = 0_u32;
-    story.engine.finish(u64::MAX / 2, |_, _| told += 1);
-    assert!((200_000..=400_000).contains(&told), "{told}");
+    let mut reported = 0_u32;
+    story.engine.finish(u64::MAX / 2, |_, _| reported += 1);
+    assert!((200_000..=400_000).contains(&reported), "{reported}");
 }

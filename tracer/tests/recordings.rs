@@ -103,8 +103,8 @@ fn a_recording_that_ends_too_soon_is_read_up_to_there() {
             assert!((most..=whole).contains(&flows));
             most = flows;
         } else {
-            // Not even its head is there.
-            assert!(errors.contains("it ends within its head"), "{errors}");
+            // Not even its first chunk is complete.
+            assert!(errors.contains("truncated within its first bytes"), "{errors}");
             assert_eq!(errors.lines().count(), 1, "{errors}");
         }
     }
@@ -181,13 +181,13 @@ fn one_flow_is_shown_step_by_step() {
 }
 
 #[test]
-fn what_is_no_recording_is_told_in_one_line() {
+fn a_file_that_is_not_a_recording_is_one_line_of_error() {
     let this = file!().rsplit('/').next().expect("a name");
     let this = folder().parent().expect("a folder").join(this);
     for (file, named) in [
-        (this.to_str().expect("text"), "it is no recording of tracer's"),
+        (this.to_str().expect("text"), "not a tracer recording"),
         ("/nonexistent.trace", "cannot open /nonexistent.trace"),
-        ("/", "cannot read it"),
+        ("/", "cannot read the recording"),
     ] {
         for command in ["replay", "report"] {
             let output = tracer(&[command, file]);

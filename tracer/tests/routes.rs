@@ -8,7 +8,7 @@ use story::{MS, NODE, POD, Story, has, original, translated};
 use tracer::{
     decode::event::Payload,
     diagnose::{Diagnosis, catalogue, cause::Cause},
-    facts::route::{Route, Way},
+    facts::route::{Route, RouteEntry},
     flow::{fate::Fate, model::Flow},
 };
 use tracer_common::{
@@ -68,7 +68,7 @@ fn client() -> IpAddr {
 }
 
 fn way(kind: u8, device: &str) -> Route {
-    Route::Way(Way {
+    Route::Found(RouteEntry {
         kind,
         device: Some(device.to_owned()),
         gateway: None,

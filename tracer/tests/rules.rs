@@ -14,7 +14,7 @@ use tracer::{
         nft::{
             Base, Chain, Family, Policy,
             map::{Element, Map},
-            rule::{Decides, Rule, Verdict, asks::Asks},
+            rule::{Decides, Rule, Verdict, conditions::Conditions},
         },
     },
     flow::fate::Fate,
@@ -60,9 +60,9 @@ fn rule(table: &str, chain: &str, number: usize, handle: u64, decides: Decides) 
         decides,
         dport: None,
         has_destination: false,
-        asks_invalid: false,
+        matches_invalid: false,
         translation: None,
-        asks: Asks::default(),
+        conditions: Conditions::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use tracer::{
         NetnsFacts,
         nft::{
             Base, Chain, Family, Policy,
-            rule::{Decides, Rule, Verdict, asks::Asks},
+            rule::{Decides, Rule, Verdict, conditions::Conditions},
         },
     },
 };
@@ -51,9 +51,9 @@ fn rule(table: &str, handle: u64, decides: Decides) -> Rule {
         decides,
         dport: None,
         has_destination: false,
-        asks_invalid: false,
+        matches_invalid: false,
         translation: None,
-        asks: Asks::default(),
+        conditions: Conditions::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use libfuzzer_sys::{
 use tracer::{
     decode::record,
     diagnose,
-    facts::changed::Changed,
+    facts::changed_facts::ChangedFacts,
     finding::{Clock, Finding, Observer as _},
     flow::engine::Engine,
     recording::{change, patch::Patch},
@@ -50,16 +50,16 @@ fuzz_target!(|input: Input| {
     let mut facts = tracer_fuzz::facts::facts(&input.netns.make());
     // What becomes of them is what is told of them.
     let later = tracer_fuzz::facts::facts(&input.later.make());
-    let changes = change::between(&mut facts.clone(), &later, &Changed::all(&later));
+    let changes = change::diff(&mut facts.clone(), &later, &ChangedFacts::all(&later));
     let mut patched = facts.clone();
     for change in changes {
         assert!(change.apply(&mut patched));
     }
     assert!(patched == later, "patches lead elsewhere");
     let mut list = input.list.clone();
-    let _ = Patch::At(input.at.clone()).apply(&mut list);
+    let _ = Patch::Replace(input.at.clone()).apply(&mut list);
     let (front, back, new) = input.between.clone();
-    let _ = Patch::Between { front, back, new }.apply(&mut list);
+    let _ = Patch::Splice { front, back, new }.apply(&mut list);
 
     let head = tracer_fuzz::head();
     let clock = Clock::new(head.wall, head.monotonic_ns);

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use tracer::recording::item::FRONT;
+use tracer::recording::item::ITEM_HEADER_LEN;
 
 fuzz_target!(|bytes: &[u8]| {
     // Seeds are recordings.
@@ -17,9 +17,9 @@ fuzz_target!(|bytes: &[u8]| {
 fn places(payload: &[u8]) -> Vec<(usize, usize)> {
     let mut places = Vec::new();
     let mut at = 0;
-    while let Some(front) = payload.get(at..at + FRONT) {
+    while let Some(front) = payload.get(at..at + ITEM_HEADER_LEN) {
         let length = u32::from_le_bytes([front[1], front[2], front[3], front[4]]) as usize;
-        let end = at.saturating_add(FRONT).saturating_add(length).min(payload.len());
+        let end = at.saturating_add(ITEM_HEADER_LEN).saturating_add(length).min(payload.len());
         places.push((at, end));
         at = end;
     }
@@ -51,7 +51,7 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
         1 => [&item[..], &item[..]].concat(),
         2 => payload[other.0..other.1].to_vec(),
         _ => {
-            let mut body = item[FRONT.min(item.len())..].to_vec();
+            let mut body = item[ITEM_HEADER_LEN.min(item.len())..].to_vec();
             let length = body.len();
             body.resize(length + 64, 0);
             let most = body.len();

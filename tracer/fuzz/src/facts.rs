@@ -194,9 +194,9 @@ impl NftRule {
             },
             dport: self.dport,
             has_destination: self.flags & 1 != 0,
-            asks_invalid: self.flags & 2 != 0,
+            matches_invalid: self.flags & 2 != 0,
             translation: None,
-            asks: rule::asks::Asks::default(),
+            asks: rule::conditions::Conditions::default(),
         }
     }
 }
@@ -208,7 +208,7 @@ impl Netns {
             tables: self.tables.iter().map(Table::make).collect(),
             chains: self.chains.iter().map(Chain::make).collect(),
             rules: self.rules.iter().map(NftRule::make).collect(),
-            former: self.former.iter().map(NftRule::make).collect(),
+            removed_rules: self.former.iter().map(NftRule::make).collect(),
             ..NetnsFacts::default()
         }
     }

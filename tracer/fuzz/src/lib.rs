@@ -9,7 +9,7 @@ use tracer::{
     finding::head::Head,
     recording::{
         MAGIC, MAJOR, MINOR, PREAMBLE,
-        chunk::{ChunkHead, Sealed, kind},
+        chunk::{ChunkHeader, Chunk, kind},
         reader::Reader,
     },
 };
@@ -31,21 +31,21 @@ pub fn recording(payloads: &[&[u8]]) -> Vec<u8> {
     out.extend(MINOR.to_le_bytes());
     out.resize(PREAMBLE, 0);
     let text = serde_json::to_vec(&head()).expect("a head");
-    chunk(kind::HEAD, &text, &mut out);
+    write_chunk(kind::HEAD, &text, &mut out);
     for payload in payloads {
-        chunk(kind::LOG, payload, &mut out);
+        write_chunk(kind::LOG, payload, &mut out);
     }
     out
 }
 
-fn chunk(kind: u8, payload: &[u8], out: &mut Vec<u8>) {
-    let head = ChunkHead {
+fn write_chunk(kind: u8, payload: &[u8], out: &mut Vec<u8>) {
+    let header = ChunkHeader {
         kind,
         next_flow: 1,
-        ..ChunkHead::default()
+        ..ChunkHeader::default()
     };
-    let sealed = Sealed::new(head, payload.to_vec()).expect("a short payload");
-    sealed.write(out).expect("memory has room");
+    let chunk = Chunk::new(header, payload.to_vec()).expect("a short payload");
+    chunk.write(out).expect("memory has room");
 }
 
 /// All items of a recording, as they stand in its payloads; `None` if it is none.

@@ -18,11 +18,11 @@ use crate::{
 
 /// Attaches every hook for a moment, to see whether this kernel accepts it.
 pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
-    let survey = preflight::prepare()?.survey;
-    preflight::Unreadable::default().list(&survey.offsets);
+    let kernel = preflight::prepare()?.kernel;
+    preflight::Unreadable::default().list(&kernel.offsets);
     // No port is selected, so no packet is traced.
     let (mut probe, _ring) =
-        Probe::attach(survey.plan(), survey.offsets, &Selection::default()).context("cannot attach hooks")?;
+        Probe::attach(kernel.plan(), kernel.offsets, &Selection::default()).context("cannot attach hooks")?;
     probe.try_on_demand();
     let mut out = io::stdout().lock();
     if options.json {

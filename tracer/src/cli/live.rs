@@ -12,7 +12,7 @@ use super::{
 use crate::{
     finding::sink::RecordSink,
     pipeline::live,
-    recording::{recorder::Recorder, rotate::Files},
+    recording::{files::FileSink, recorder::Recorder},
     report::lines::{Form, Lines},
     tui::{observer::ScreenObserver, screen::terminal},
 };
@@ -20,7 +20,7 @@ use crate::{
 /// Attaches, traces until a signal comes or the user ends it, and detaches.
 pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
     let sink = options.output.as_deref().map(|path| {
-        let files = Files::open(path, None, None).with_context(|| cannot_write(path))?;
+        let files = FileSink::open(path, None, None).with_context(|| cannot_write(path))?;
         Ok::<_, anyhow::Error>(Box::new(Recorder::new(Box::new(files))) as Box<dyn RecordSink>)
     });
     let sink = sink.transpose()?;

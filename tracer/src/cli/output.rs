@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 
 use super::exit::Failure;
-use crate::recording::rotate;
+use crate::recording::files;
 
 /// Opens the output: standard output, or a file that only its owner can read and whose old content is lost.
 pub(super) fn open(path: Option<&Path>, recordings: &[PathBuf]) -> Result<Box<dyn Write + Send>, Failure> {
@@ -41,7 +41,7 @@ fn create(path: &Path, recordings: &[PathBuf]) -> Result<Named, Failure> {
         )));
     }
     Ok(Named {
-        file: rotate::create(path).with_context(|| cannot_write(path))?,
+        file: files::create(path).with_context(|| cannot_write(path))?,
         path: path.to_owned(),
     })
 }

@@ -25,9 +25,9 @@ use crate::{
     },
     pipeline::live,
     recording::{
-        flight::Flight,
-        recorder::{Recorder, Sink},
-        rotate::Files,
+        files::FileSink,
+        flight_recorder::FlightRecorder,
+        recorder::{ChunkSink, Recorder},
     },
     tui::screen::terminal,
 };
@@ -56,15 +56,15 @@ pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-fn open(options: &RecordOptions) -> io::Result<Box<dyn Sink>> {
+fn open(options: &RecordOptions) -> io::Result<Box<dyn ChunkSink>> {
     let path = &options.output;
     if let Some(most) = options.ring {
-        return Ok(Box::new(Flight::open(path, most)?));
+        return Ok(Box::new(FlightRecorder::open(path, most)?));
     }
     let count = options
         .rotate_count
         .map(|count| usize::try_from(count).unwrap_or(usize::MAX));
-    Ok(Box::new(Files::open(path, options.rotate_size, count)?))
+    Ok(Box::new(FileSink::open(path, options.rotate_size, count)?))
 }
 
 /// Reports progress on stderr and decides when the recording ends.

@@ -1,4 +1,4 @@
-//! IP sets of ports, such as kube-proxy keeps in its IPVS mode.
+//! Parses IP sets of ports, for example those of kube-proxy's IPVS mode.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::netlink::attribute;
 const ATTR_ELEMENTS: u16 = 8;
 const ATTR_PORT: u16 = 4;
 
-/// The ports in the kernel's answers to a request for a set (`bitmap:port`).
+/// Parses the ports in the kernel's answers to a request for a set (`bitmap:port`).
 #[must_use]
 pub fn parse(answers: &[Vec<u8>]) -> BTreeSet<u16> {
     answers
@@ -25,7 +25,7 @@ pub fn parse(answers: &[Vec<u8>]) -> BTreeSet<u16> {
 mod tests {
     use super::*;
 
-    /// What kernel 6.18 answered for a set with two ports, from the head of its elements on.
+    /// The answer of kernel 6.18 for a set with two ports, from its elements on.
     const ELEMENTS: [u8; 28] = [
         0x1c, 0, 8, 0x80, 0x0c, 0, 7, 0x80, 6, 0, 4, 0x40, 0x75, 0x80, 0, 0, 0x0c, 0, 7, 0x80, 6, 0, 4, 0x40,
         0x76, 0xeb, 0, 0,

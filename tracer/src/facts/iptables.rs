@@ -1,8 +1,7 @@
-//! The legacy tables of iptables in a network namespace: chains, and rules as `iptables -L --line-numbers` counts them.
+//! The legacy tables of iptables: chains, and rules numbered as by `iptables -L --line-numbers`.
 //!
-//! A table is one block of entries (`uapi/linux/netfilter_ipv4/ip_tables.h`, `netfilter_ipv6/ip6_tables.h`), which the
-//! kernel hands out as it walks them. Chains of users begin with an entry that carries their name as an error, and
-//! every chain ends with an entry that is its policy or its return.
+//! A table is a block of entries (`uapi/linux/netfilter_ipv4/ip_tables.h`, `netfilter_ipv6/ip6_tables.h`). A user-defined
+//! chain starts with an `ERROR` entry that holds its name, and every chain ends with an entry for its policy or return.
 
 mod address;
 mod walk;
@@ -16,14 +15,14 @@ pub use walk::{Outcome, Packet, outcomes};
 use super::{translation::Translation, xt::Match};
 use crate::decode::event::text;
 
-/// A table, such as `filter`.
+/// A table, for example `filter`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     /// Its name.
     pub name: String,
-    /// Is it one of `ip6tables`?
+    /// Whether it is a table of `ip6tables`.
     pub is_v6: bool,
-    /// Its chains: first those that netfilter calls, in the order of their hooks.
+    /// Its chains: the built-in ones first, in the order of their hooks.
     pub chains: Vec<Chain>,
 }
 
@@ -32,68 +31,67 @@ pub struct Table {
 pub struct Chain {
     /// Its name.
     pub name: String,
-    /// Number of the hook (`enum nf_inet_hooks`) from which netfilter calls it, and what becomes of a packet that no
-    /// rule decides on; `None` for a chain that rules jump to.
+    /// The hook (`enum nf_inet_hooks`) and the policy of a built-in chain; `None` for a user-defined one.
     pub base: Option<(u32, Verdict)>,
-    /// Its rules, in order: the first has number 1.
+    /// Its rules in order. The first has number 1.
     pub rules: Vec<Rule>,
 }
 
 /// A rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
-    /// What it asks of addresses, devices and the protocol.
+    /// Its conditions on addresses, devices and the protocol.
     pub address: AddressMatch,
-    /// What else it asks.
+    /// Its other matches.
     pub matches: Vec<Match>,
-    /// What it does with a packet that fits.
+    /// What it does with a matching packet.
     pub target: Target,
-    /// What it makes of the destination, if it translates that.
+    /// How it translates the destination, if it does.
     pub translation: Option<Translation>,
-    /// Where its target stands in the table, in bytes from the first entry: the kernel's own name for the rule.
+    /// Offset in bytes of its target in the table, by which the kernel half identifies the rule.
     pub target_at: u32,
 }
 
-/// What a rule does.
+/// The target of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
-    /// It decides.
+    /// A verdict.
     Verdict(Verdict),
-    /// It goes on in another chain ([`Table::chains`] by index) and comes back.
+    /// Continue in another chain (index in [`Table::chains`]) and come back.
     Jump(usize),
-    /// It goes on in another chain, and what comes back from there comes back to whoever called this one.
+    /// Continue in another chain. A return there goes back to the caller of this chain.
     Goto(usize),
-    /// An extension decides, such as `REJECT`.
+    /// An extension decides, for example `REJECT`.
     Extension(String),
-    /// It does nothing: the next rule is asked.
+    /// None: continue with the next rule.
     Nothing,
 }
 
 impl Target {
-    /// Is it this extension?
+    /// Whether it is this extension.
     #[must_use]
     pub fn is_extension(&self, name: &str) -> bool {
         matches!(self, Self::Extension(found) if found == name)
     }
 }
 
-/// What becomes of a packet.
+/// The verdict on a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// It goes on.
+    /// `ACCEPT`.
     Accept,
-    /// It is discarded.
+    /// `DROP`.
     Drop,
-    /// It goes back to where this chain was called.
+    /// `RETURN` to the calling chain.
     Return,
-    /// Something else, as netfilter numbers it.
+    /// Another one, as stored in the table.
     Other(i32),
 }
 
 impl Verdict {
-    /// A standard target keeps netfilter's verdict as its negative, less one; `XT_RETURN` is that of `NF_REPEAT`.
-    fn from_kept(kept: i32) -> Self {
-        match kept {
+    /// A standard target stores netfilter's verdict as -verdict - 1, and `XT_RETURN` as that of `NF_REPEAT`.
+    fn from_stored(stored: i32) -> Self {
+        match stored {
             -1 => Self::Drop,
             -2 => Self::Accept,
             -5 => Self::Return,
@@ -107,18 +105,18 @@ impl Rule {
     #[must_use]
     pub fn comment(&self) -> Option<String> {
         let comments: Vec<String> = self.matches.iter().filter_map(Match::comment).collect();
-        // Calico gives its rules two.
+        // Calico's rules have two.
         (!comments.is_empty()).then(|| comments.join("; "))
     }
 
-    /// The one destination port that it asks for.
+    /// The only destination port that it matches, if there is just one.
     #[must_use]
     pub fn dport(&self) -> Option<u16> {
         self.matches.iter().find_map(Match::dport)
     }
 }
 
-/// A rule and where it stands.
+/// A rule and its position.
 #[derive(Debug, Clone, Copy)]
 pub struct Found<'a> {
     /// Its chain.
@@ -130,7 +128,7 @@ pub struct Found<'a> {
 }
 
 impl Table {
-    /// The rule whose target stands there.
+    /// The rule whose target is at this offset.
     #[must_use]
     pub fn rule_at(&self, target_at: u32) -> Option<Found<'_>> {
         self.rules().find(|found| found.rule.target_at == target_at)
@@ -152,30 +150,30 @@ impl Table {
 pub const HOOKS: usize = 5;
 /// `XT_TABLE_MAXNAMELEN`.
 pub const TABLE_NAME: usize = 32;
-/// What iptables calls the chains at them.
+/// Names of the built-in chains by hook.
 const HOOK_CHAINS: [&str; HOOKS] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
-/// Names of the targets that need no extension: a verdict or a jump, and the mark of a chain's beginning.
+/// Names of the targets without an extension: a verdict or jump, and the start of a chain.
 const STANDARD: &str = "";
 const ERROR: &str = "ERROR";
-/// `struct xt_entry_match` and `struct xt_entry_target`: a length, a name, a revision.
+/// Header of `struct xt_entry_match` and `struct xt_entry_target`: length, name, revision.
 const HEAD: usize = 32;
 const NAME: usize = 29;
 
-/// What the kernel says about a table before it hands its entries out (`struct ipt_getinfo`).
+/// The description of a table (`struct ipt_getinfo`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Info {
-    /// Bit set of its hooks.
+    /// Bit set of the table's hooks.
     hooks: u32,
-    /// Where each hook's chain begins.
+    /// Offset of each hook's chain.
     begin: [u32; HOOKS],
-    /// Where each hook's chain has its policy.
+    /// Offset of each hook's policy.
     policy: [u32; HOOKS],
-    /// Length of all entries in bytes.
+    /// Size in bytes of all entries.
     pub size: u32,
 }
 
 impl Info {
-    /// `struct ipt_getinfo`; `None` if it is cut short.
+    /// Parses `struct ipt_getinfo`. `None` if it is truncated.
     #[must_use]
     pub fn parse(answer: &[u8]) -> Option<Self> {
         let mut rest = answer.get(TABLE_NAME..)?;
@@ -195,7 +193,7 @@ impl Info {
     }
 }
 
-/// An entry as it stands in the block.
+/// An entry of the block.
 struct Entry {
     at: u32,
     address: AddressMatch,
@@ -207,40 +205,41 @@ struct Entry {
     target_data: Vec<u8>,
 }
 
-/// Where a jump leads before chains have indices.
-enum Lands {
+/// A target before chains have indices.
+enum RawTarget {
+    /// Jump to the chain at this offset.
     Chain(u32),
-    Decided(Target),
+    Resolved(Target),
 }
 
 impl Entry {
-    fn kept_verdict(&self) -> Option<i32> {
+    fn stored_verdict(&self) -> Option<i32> {
         let mut data = self.target_data.as_slice();
         (self.target == STANDARD)
             .then(|| data.try_get_i32_ne().ok())
             .flatten()
     }
 
-    fn lands(&self) -> Option<Lands> {
+    fn raw_target(&self) -> Option<RawTarget> {
         if self.target != STANDARD {
-            return Some(Lands::Decided(Target::Extension(self.target.clone())));
+            return Some(RawTarget::Resolved(Target::Extension(self.target.clone())));
         }
-        let kept = self.kept_verdict()?;
-        Some(u32::try_from(kept).map_or_else(
-            |_| Lands::Decided(Target::Verdict(Verdict::from_kept(kept))),
-            Lands::Chain,
+        let stored = self.stored_verdict()?;
+        Some(u32::try_from(stored).map_or_else(
+            |_| RawTarget::Resolved(Target::Verdict(Verdict::from_stored(stored))),
+            RawTarget::Chain,
         ))
     }
 }
 
-/// A chain on its way: its name, its base, and its entries with the one that ends it.
-type Parts = (String, Option<(u32, Verdict)>, Vec<Entry>);
+/// A chain being parsed: its name, its hook and policy, and its entries including the last one.
+type RawChain = (String, Option<(u32, Verdict)>, Vec<Entry>);
 
-/// Makes a table out of its entries; `None` if they contradict themselves.
+/// Parses a table from its block of entries. `None` if the block is inconsistent.
 #[must_use]
 pub fn parse(name: &str, is_v6: bool, info: &Info, block: &[u8]) -> Option<Table> {
     let entries = entries(is_v6, block)?;
-    let mut chains: Vec<Parts> = Vec::new();
+    let mut chains: Vec<RawChain> = Vec::new();
     for entry in entries {
         let hook = (0..HOOKS).find(|&hook| info.hooks >> hook & 1 == 1 && info.begin[hook] == entry.at);
         if let Some(hook) = hook {
@@ -251,7 +250,7 @@ pub fn parse(name: &str, is_v6: bool, info: &Info, block: &[u8]) -> Option<Table
                 Vec::new(),
             ));
         } else if entry.target == ERROR {
-            // The last entry of the block is one too: the beginning of nothing.
+            // The last entry of the block is one too, without a chain.
             chains.push((text(&entry.target_data), None, Vec::new()));
             continue;
         }
@@ -259,7 +258,7 @@ pub fn parse(name: &str, is_v6: bool, info: &Info, block: &[u8]) -> Option<Table
         if let Some((hook, policy)) = base
             && info.policy[*hook as usize] == entry.at
         {
-            *policy = Verdict::from_kept(entry.kept_verdict()?);
+            *policy = Verdict::from_stored(entry.stored_verdict()?);
         }
         rules.push(entry);
     }
@@ -285,14 +284,14 @@ pub fn parse(name: &str, is_v6: bool, info: &Info, block: &[u8]) -> Option<Table
 }
 
 fn rule(entry: Entry, begins: &[u32]) -> Option<Rule> {
-    let target = match entry.lands()? {
-        Lands::Decided(target) => target,
-        Lands::Chain(at) => {
+    let target = match entry.raw_target()? {
+        RawTarget::Resolved(target) => target,
+        RawTarget::Chain(at) => {
             let chain = begins.iter().position(|&begin| begin == at);
             match chain {
                 Some(chain) if entry.is_goto => Target::Goto(chain),
                 Some(chain) => Target::Jump(chain),
-                // A rule without a target leads to the one behind it.
+                // A rule without a target jumps to the next rule.
                 None => Target::Nothing,
             }
         }
@@ -314,7 +313,7 @@ fn entries(is_v6: bool, block: &[u8]) -> Option<Vec<Entry>> {
         let (address, is_goto, lengths) = AddressMatch::parse(is_v6, bytes)?;
         let target_offset = usize::from(u16::from_ne_bytes(*bytes.get(lengths..)?.first_chunk()?));
         let next = usize::from(u16::from_ne_bytes(*bytes.get(lengths + 2..)?.first_chunk()?));
-        // Behind the two lengths: where the kernel came from, and two counters, aligned to 8 bytes.
+        // After the two lengths: a word of the kernel's own, and two counters, aligned to 8 bytes.
         let head = (lengths + 2 + 2 + 4).next_multiple_of(8) + 16;
         let bytes = bytes.get(..next)?;
         if target_offset < head || next <= target_offset {
@@ -323,7 +322,7 @@ fn entries(is_v6: bool, block: &[u8]) -> Option<Vec<Entry>> {
         let mut matches = Vec::new();
         let mut rest = bytes.get(head..target_offset)?;
         while !rest.is_empty() {
-            let (length, name, revision) = head_of(rest)?;
+            let (length, name, revision) = parse_header(rest)?;
             matches.push(Match {
                 name,
                 revision,
@@ -331,7 +330,7 @@ fn entries(is_v6: bool, block: &[u8]) -> Option<Vec<Entry>> {
             });
             rest = rest.get(length..)?;
         }
-        let (length, target, revision) = head_of(bytes.get(target_offset..)?)?;
+        let (length, target, revision) = parse_header(bytes.get(target_offset..)?)?;
         let target_data = bytes.get(target_offset + HEAD..target_offset + length)?;
         out.push(Entry {
             at: u32::try_from(at).ok()?,
@@ -348,8 +347,8 @@ fn entries(is_v6: bool, block: &[u8]) -> Option<Vec<Entry>> {
     Some(out)
 }
 
-/// Length, name and revision of a match or a target.
-fn head_of(bytes: &[u8]) -> Option<(usize, String, u8)> {
+/// Parses length, name and revision of a match or target.
+fn parse_header(bytes: &[u8]) -> Option<(usize, String, u8)> {
     let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
     let name = text(bytes.get(2..2 + NAME)?);
     (length >= HEAD).then_some((length, name, *bytes.get(HEAD - 1)?))

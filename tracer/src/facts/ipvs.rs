@@ -1,7 +1,6 @@
-//! What the kernel prints of its virtual server: `/proc/net/ip_vs` and `/proc/net/ip_vs_conn`.
+//! Services and connections of IPVS, as printed in `/proc/net/ip_vs` and `/proc/net/ip_vs_conn`.
 //!
-//! Both show the network namespace of the calling thread, are empty where IPVS is not loaded, and are read line
-//! by line, since a busy node has a million connections.
+//! The text is parsed line by line, because a busy node has a million connections.
 
 use std::fmt;
 use std::io::{self, BufRead};
@@ -24,24 +23,24 @@ const TCP_STATES: [&str; 11] = [
     "SYNACK",
 ];
 
-/// IPVS's own idea of a TCP connection's state; prints as the kernel does.
+/// The state of a TCP connection in IPVS (`IP_VS_TCP_S_*`). Displays as the kernel prints it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TcpState(u16);
 
 impl TcpState {
-    /// The state of this number, as it stands in the kernel's memory.
+    /// The state with this number, as in the kernel's memory.
     #[must_use]
     pub fn from_number(number: u16) -> Option<Self> {
         (usize::from(number) < TCP_STATES.len()).then_some(Self(number))
     }
 
-    /// The number as it stands in the kernel's memory.
+    /// Its number, as in the kernel's memory.
     #[must_use]
     pub fn number(self) -> u16 {
         self.0
     }
 
-    /// The kernel's name for it.
+    /// The kernel's name of it.
     #[must_use]
     pub fn name(self) -> &'static str {
         TCP_STATES[usize::from(self.0)]
@@ -66,29 +65,29 @@ impl fmt::Display for TcpState {
     }
 }
 
-/// One entry of the connection table.
+/// An entry of the connection table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
-    /// Number of the protocol, such as 6 for TCP.
+    /// Protocol number, for example 6 for TCP.
     pub protocol: u8,
-    /// The client; port 0 in a template of session affinity.
+    /// The client. Its port is 0 in a template of session affinity.
     pub client: SocketAddr,
     /// The virtual service.
     pub service: SocketAddr,
     /// The real server.
     pub real_server: SocketAddr,
-    /// The state by the kernel's name.
+    /// The kernel's name of the state.
     pub state: String,
     /// Seconds until the entry expires.
     pub expires: u32,
 }
 
-/// What a virtual service listens to.
+/// What a virtual service matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Listens {
-    /// A protocol, by number, and an address.
+    /// A protocol and an address.
     Address {
-        /// Number of the protocol, such as 6 for TCP.
+        /// Protocol number, for example 6 for TCP.
         protocol: u8,
         /// Address and port.
         address: SocketAddr,
@@ -100,13 +99,13 @@ pub enum Listens {
 /// A virtual service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// What it listens to.
+    /// What it matches.
     pub listens: Listens,
-    /// Name of the scheduler.
+    /// Name of its scheduler.
     pub scheduler: String,
-    /// Seconds of session affinity.
+    /// Timeout of session affinity in seconds.
     pub persistent: Option<u32>,
-    /// Whether each packet is scheduled on its own.
+    /// Whether each packet is scheduled on its own (`ops`).
     pub one_packet: bool,
     /// Its real servers.
     pub real_servers: Vec<RealServer>,
@@ -117,17 +116,17 @@ pub struct Service {
 pub struct RealServer {
     /// Address and port.
     pub address: SocketAddr,
-    /// How packets get there, by the kernel's name: `Masq`, `Local`, `Tunnel`, `Route`.
+    /// Forwarding method, by the kernel's name: `Masq`, `Local`, `Tunnel`, `Route`.
     pub forward: String,
-    /// Weight; 0 is draining.
+    /// Weight; 0 means draining.
     pub weight: i32,
-    /// Connections that count as active.
+    /// Number of active connections.
     pub active: u32,
-    /// Connections that do not.
+    /// Number of inactive connections.
     pub inactive: u32,
 }
 
-/// Takes text of the form of `/proc/net/ip_vs_conn`; the heading and lines of another form are skipped.
+/// Parses text in the form of `/proc/net/ip_vs_conn`. The heading and malformed lines are skipped.
 pub fn parse_connections(text: impl BufRead) -> impl Iterator<Item = io::Result<Connection>> {
     text.lines().filter_map(|line| match line {
         Ok(line) => parse_connection(&line).map(Ok),
@@ -152,8 +151,8 @@ fn parse_connection(line: &str) -> Option<Connection> {
     })
 }
 
-/// Takes text of the form of `/proc/net/ip_vs`, in which times are counted in ticks of the kernel's clock; the heading and
-/// lines of another form are skipped.
+/// Parses text in the form of `/proc/net/ip_vs`, whose times are in ticks of the kernel's clock. The heading and malformed
+/// lines are skipped.
 pub fn parse_services(text: impl BufRead, ticks_per_second: u32) -> io::Result<Vec<Service>> {
     let mut services: Vec<Service> = Vec::new();
     for line in text.lines() {
@@ -224,7 +223,7 @@ fn parse_protocol(name: &str) -> Option<u8> {
     })
 }
 
-/// `0A000001:7580`, or `[2001:…]:7580` with all its zeros.
+/// Parses `0A000001:7580`, or `[2001:…]:7580` with all zeros.
 fn parse_pair(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.rsplit_once(':')?;
     let address = address
@@ -319,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_states_by_name_and_number() {
+    fn finds_states_by_name_and_number() {
         assert_eq!("TIME_WAIT".parse::<TcpState>().unwrap().number(), 5);
         assert_eq!(TcpState::from_number(3).unwrap().to_string(), "SYN_RECV");
         assert!("UDP".parse::<TcpState>().is_err());

@@ -1,19 +1,19 @@
-//! The settings of IPVS that decide about old entries, as their files gave them over time.
+//! Readings over time of the IPVS settings that decide about old connections.
 //!
-//! Where the kernel's own memory tells them (BTF for modules, 5.11 and later), a record has them as they were when the SYN
-//! came, and nothing here is needed. Elsewhere their files are read soon after, with each such SYN, and now and then from the
-//! first one on: a setting that has changed between the reading before the SYN and the one after it is not known.
+//! With BTF for modules (5.11 and later) a record has the settings as of the SYN, and these readings are not needed.
+//! Otherwise the sysctls are read shortly after each SYN that meets an old connection, and from then on at intervals. A
+//! setting that differs between the readings before and after a SYN is unknown.
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// A reading tells of a moment before it only if no more than this has passed since: nanoseconds.
-const SOON_NS: u64 = 1_000_000_000;
-/// So many changes are remembered.
-const MOST: usize = 64;
+/// How long before a reading its values are taken to apply, nanoseconds.
+const MAX_LAG_NS: u64 = 1_000_000_000;
+/// How many changes are remembered.
+const MAX_PERIODS: usize = 64;
 
-/// What the files said; `None` where one could not be read.
+/// The settings; `None` if one is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Values {
     /// `net.ipv4.vs.conn_reuse_mode`.
@@ -25,7 +25,7 @@ pub struct Values {
 }
 
 impl Values {
-    /// What both say.
+    /// The settings with the same value in both.
     fn common(self, other: Self) -> Self {
         let same = |one: Option<i64>, other| one.filter(|_| one == other);
         Self {
@@ -35,17 +35,17 @@ impl Values {
     }
 }
 
-/// Readings with the same result, one after the other.
+/// Consecutive readings with the same result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Period {
-    /// The first of them, monotonic nanoseconds.
+    /// Time of the first one, monotonic nanoseconds.
     first_ns: u64,
-    /// The last of them.
+    /// Time of the last one.
     last_ns: u64,
     values: Values,
 }
 
-/// See the module. The oldest reading comes first.
+/// Readings of the settings, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct IpvsSettings {
@@ -53,7 +53,7 @@ pub struct IpvsSettings {
 }
 
 impl IpvsSettings {
-    /// Takes note of what the files said at `at_ns`, monotonic nanoseconds. Was it something else than before?
+    /// Adds a reading at `at_ns`, monotonic nanoseconds. Returns whether it differs from the one before.
     pub fn add(&mut self, at_ns: u64, values: Values) -> bool {
         if let Some(last) = self.periods.back_mut().filter(|last| last.values == values) {
             last.last_ns = last.last_ns.max(at_ns);
@@ -64,13 +64,13 @@ impl IpvsSettings {
             last_ns: at_ns,
             values,
         });
-        if self.periods.len() > MOST {
+        if self.periods.len() > MAX_PERIODS {
             self.periods.pop_front();
         }
         true
     }
 
-    /// What they were at `at_ns`: what the next reading said, as far as the one before it said the same.
+    /// The settings at `at_ns`, monotonic nanoseconds: those of the next reading, if the one before it had the same.
     #[must_use]
     pub fn at(&self, at_ns: u64) -> Values {
         let mut before = None;
@@ -78,7 +78,7 @@ impl IpvsSettings {
             if period.last_ns >= at_ns {
                 return match before {
                     _ if period.first_ns <= at_ns => period.values,
-                    _ if period.first_ns - at_ns > SOON_NS => Values::default(),
+                    _ if period.first_ns - at_ns > MAX_LAG_NS => Values::default(),
                     Some(before) => period.values.common(before),
                     None => period.values,
                 };
@@ -103,18 +103,18 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_tells_of_the_moment_before_it() {
+    fn a_reading_applies_shortly_before_it() {
         let mut settings = IpvsSettings::default();
         assert_eq!(settings.at(5), Values::default());
         settings.add(2_000 * MS, values(1, 1));
         assert_eq!(settings.at(1_900 * MS), values(1, 1));
         assert_eq!(settings.at(900 * MS), Values::default());
-        // Nobody has looked since.
+        // There is no later reading.
         assert_eq!(settings.at(2_001 * MS), Values::default());
     }
 
     #[test]
-    fn what_has_changed_in_between_is_not_known() {
+    fn a_setting_that_changed_between_two_readings_is_unknown() {
         let mut settings = IpvsSettings::default();
         for (at, value) in [(1_000, 1), (1_100, 1), (1_500, 0), (1_600, 0)] {
             settings.add(at * MS, values(1, value));
@@ -134,7 +134,7 @@ mod tests {
         for at in 0..1_000 {
             settings.add(at, values(0, i64::try_from(at % 2).expect("a bit")));
         }
-        assert_eq!(settings.periods.len(), MOST);
+        assert_eq!(settings.periods.len(), MAX_PERIODS);
         assert_eq!(settings.at(999), values(0, 1));
     }
 }

@@ -3,48 +3,48 @@
 use std::fmt;
 use std::io::{self, BufRead};
 
-/// No function is that long: an address further behind a symbol belongs to something without a name.
+/// Upper limit of a function's length in bytes. An address further after a symbol belongs to something without a name.
 const MAX_FUNCTION: u64 = 1 << 20;
 
-/// The variables of the kernel whose addresses are kept.
+/// The variables whose addresses are kept.
 const VARIABLES: [&str; 3] = [PER_CPU_OFFSET, CURRENT_KPROBE, BPF_PROG_ACTIVE];
 
-/// Where each CPU's variables lie, `unsigned long` by CPU (`arch/x86/kernel/setup_percpu.c`, 3.10 to 7.3).
+/// Offset of each CPU's variables, `unsigned long` by CPU (`arch/x86/kernel/setup_percpu.c`, 3.10 to 7.3).
 pub const PER_CPU_OFFSET: &str = "__per_cpu_offset";
-/// The kprobe whose handler is at work, for each CPU (`arch/x86/kernel/kprobes/core.c`, 3.10 to 7.3).
+/// The kprobe whose handler is running, per CPU (`arch/x86/kernel/kprobes/core.c`, 3.10 to 7.3).
 pub const CURRENT_KPROBE: &str = "current_kprobe";
-/// How many BPF programs are at work that suffer no other, for each CPU (`kernel/bpf/syscall.c`, 4.1 to 7.3).
+/// Nonzero while a BPF program runs that no other may interrupt, per CPU (`kernel/bpf/syscall.c`, 4.1 to 7.3).
 pub const BPF_PROG_ACTIVE: &str = "bpf_prog_active";
 
-/// All functions of the running kernel and its modules, as of the time of reading.
+/// The functions of the kernel and its modules, as of the time of reading.
 #[derive(Debug, Default)]
 pub struct Symbols {
     /// Sorted by address.
     entries: Vec<Entry>,
     names: String,
     modules: Vec<String>,
-    /// Addresses of [`VARIABLES`], in their order; 0 where one is not known.
+    /// Addresses of [`VARIABLES`]; 0 if unknown.
     variables: [u64; VARIABLES.len()],
 }
 
-/// Kept small, for there are some 150 000.
+/// One function. Kept small, because there are some 150 000.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     address: u64,
     name: u32,
     length: u16,
-    /// 0 is the kernel itself, else one more than the index of the module.
+    /// 0 for the kernel itself, else the index of the module plus 1.
     module: u16,
 }
 
-/// A place in the kernel's code; prints as `symbol+0x12 [module]`.
+/// A location in the kernel's code. Displays as `symbol+0x12 [module]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Location<'a> {
     /// The function.
     pub symbol: &'a str,
-    /// Bytes from the function's start.
+    /// Offset in bytes from the function's start.
     pub offset: u64,
-    /// The module, if it is not the kernel itself.
+    /// The module; `None` for the kernel itself.
     pub module: Option<&'a str>,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for Location<'_> {
 }
 
 impl Symbols {
-    /// Takes a list of the same form from elsewhere; lines of another form are skipped.
+    /// Parses a list in the form of `/proc/kallsyms`. Malformed lines are skipped.
     pub fn parse(mut list: impl BufRead) -> io::Result<Self> {
         let mut symbols = Self::default();
         let mut line = Vec::with_capacity(256);
@@ -67,18 +67,18 @@ impl Symbols {
             symbols.add(line.strip_suffix(b"\n").unwrap_or(&line));
             line.clear();
         }
-        // Stable, so that of several names for one address the kernel's first stays first.
+        // Stable, so that of several names of one address the first in the list stays first.
         symbols.entries.sort_by_key(|entry| entry.address);
         Ok(symbols)
     }
 
-    /// Whether there is a function of exactly this name: in this module, or without one given anywhere.
+    /// Whether there is a function with exactly this name, in this module or, if none is given, anywhere.
     #[must_use]
     pub fn has_function(&self, name: &str, module: Option<&str>) -> bool {
         self.count_functions(name, module) != 0
     }
 
-    /// How many functions have exactly this name. A probe on a name that several share is not worth much.
+    /// Number of functions with exactly this name. A probe on an ambiguous name is of little use.
     #[must_use]
     pub fn count_functions(&self, name: &str, module: Option<&str>) -> usize {
         let same_name = |entry: &&Entry| usize::from(entry.length) == name.len() && self.name(entry) == name;
@@ -86,7 +86,7 @@ impl Symbols {
         self.entries.iter().filter(same_name).filter(same_module).count()
     }
 
-    /// The function that an address lies in. `None` also where the kernel hides addresses from this process.
+    /// The function at an address. `None` also if the kernel hides addresses from this process.
     #[must_use]
     pub fn locate(&self, address: u64) -> Option<Location<'_>> {
         let behind = self.entries.partition_point(|entry| entry.address <= address);
@@ -104,8 +104,8 @@ impl Symbols {
         })
     }
 
-    /// Address of one of the variables that are kept, such as [`CURRENT_KPROBE`]; that of a CPU's own copy is this plus the
-    /// CPU's word of [`PER_CPU_OFFSET`]. `None` where the kernel has no such variable, or does not list or hides it.
+    /// Address of a kept variable, for example [`CURRENT_KPROBE`]. For a CPU's own copy, add its word of
+    /// [`PER_CPU_OFFSET`]. `None` if the kernel lacks, hides or does not list the variable.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<u64> {
         let index = VARIABLES.iter().position(|known| *known == name)?;
@@ -155,7 +155,7 @@ impl Symbols {
     }
 
     fn module_number(&mut self, name: &[u8]) -> Option<u16> {
-        // A module's symbols stand together.
+        // The symbols of a module are consecutive.
         if self.modules.last().is_none_or(|last| last.as_bytes() != name) {
             self.modules.push(str::from_utf8(name).ok()?.to_owned());
         }
@@ -208,10 +208,10 @@ mod tests {
     }
 
     #[test]
-    fn knows_the_variables_that_are_wanted_and_no_other() {
+    fn only_the_kept_variables_have_addresses() {
         let symbols = symbols();
         assert_eq!(symbols.variable(CURRENT_KPROBE), Some(0x21e40));
-        // Hidden, not listed, not wanted.
+        // Hidden, not listed, not kept.
         for name in [BPF_PROG_ACTIVE, PER_CPU_OFFSET, "jiffies"] {
             assert_eq!(symbols.variable(name), None, "{name}");
         }

@@ -1,6 +1,5 @@
-//! What is known of the node besides the packets: names for addresses and numbers, tables and settings by netns.
-//!
-//! Plain data, so that a recording can carry it and tests can write it down.
+//! All facts of a node that diagnosis uses besides the packets: names of addresses and numbers, and tables and settings by
+//! network namespace. Plain data, for recordings and tests.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -22,21 +21,21 @@ use super::{
 /// `IPPROTO_TCP`.
 const TCP: u8 = 6;
 
-/// All facts.
+/// The facts of a node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
-    /// Names of kernel functions by return address, as far as they were asked for (`nf_hook_slow+0xc3`).
+    /// Names of kernel functions by return address (`nf_hook_slow+0xc3`), as far as flows needed them.
     pub symbols: HashMap<u64, String>,
     /// Names of this kernel's drop reasons by number.
     pub drop_reasons: HashMap<u32, String>,
-    /// What belongs to one network namespace, by its inode number.
+    /// Facts of network namespaces by inode number.
     pub netns: HashMap<u32, NetnsFacts>,
-    /// The way from a network namespace, by its inode number, to an address, as far as it was asked for.
+    /// Routes by network namespace (inode number) and destination, as far as flows needed them.
     pub routes: HashMap<(u32, IpAddr), Route>,
-    /// When, in monotonic nanoseconds, the rules of a network namespace were read and none of them translated to this
-    /// backend any more: the last few times, oldest first.
+    /// Backends to which no rule of the network namespace (inode number) translated any more when its rules were read. The
+    /// values are the last few of these times, monotonic nanoseconds, oldest first.
     pub unreachable_by_rule: HashMap<(u32, SocketAddr), VecDeque<u64>>,
-    /// Hooks that this kernel does not have, or that could not be attached: that they showed nothing proves nothing.
+    /// Hooks that this kernel does not have, or that could not be attached. That they showed nothing proves nothing.
     pub absent: BTreeSet<Hook>,
     /// When records were last found to be lost, monotonic nanoseconds.
     pub lost_ns: Option<u64>,
@@ -45,36 +44,36 @@ pub struct Facts {
 /// Facts of one network namespace.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NetnsFacts {
-    /// Virtual services of IPVS with their real servers (`/proc/net/ip_vs`).
+    /// Virtual services of IPVS and their real servers (`/proc/net/ip_vs`).
     pub services: Vec<Service>,
-    /// Settings.
+    /// Sysctls.
     pub sysctls: Sysctls,
-    /// Settings of IPVS that decide about old entries, over time, where the kernel's memory does not tell them.
+    /// Readings of the IPVS settings that decide about old connections, on kernels whose records do not have them.
     pub ipvs_settings: IpvsSettings,
     /// Chains of nf_tables.
     pub chains: Vec<Chain>,
-    /// Rules of nf_tables, once one of them has discarded a packet or rejected one.
+    /// Rules of nf_tables, read after one dropped or rejected a packet.
     pub rules: Vec<Rule>,
-    /// Rules that a packet has met and that were taken away since.
-    pub former: VecDeque<Rule>,
-    /// The verdict maps that those rules asked.
+    /// Removed rules of nf_tables that a packet had hit.
+    pub removed_rules: VecDeque<Rule>,
+    /// The verdict maps that those rules use.
     pub maps: Vec<Map>,
-    /// Legacy tables of iptables, once one of them has discarded a packet or rejected one.
+    /// Legacy tables of iptables, read after one dropped or rejected a packet.
     pub tables: Vec<Table>,
-    /// Services by NodePort, as kube-proxy's rules name them.
+    /// Names of services by NodePort, from kube-proxy's rules.
     pub node_ports: NodePorts,
-    /// NodePorts of services with `externalTrafficPolicy: Local`, as kube-proxy's IPVS mode keeps them.
+    /// NodePorts of services with `externalTrafficPolicy: Local`, from the IP sets of kube-proxy's IPVS mode.
     pub local_node_ports: LocalNodePorts,
 }
 
 impl Facts {
-    /// The kernel function that a return address lies in, if it was asked for.
+    /// The name of the kernel function at a return address, if it is known.
     #[must_use]
     pub fn symbol(&self, address: u64) -> Option<&str> {
         self.symbols.get(&address).map(String::as_str)
     }
 
-    /// The service that a flow is for, as `NAMESPACE/NAME`, where a rule of kube-proxy's says so of its NodePort.
+    /// The service at this NodePort as `NAMESPACE/NAME`, if a rule of kube-proxy names it.
     #[must_use]
     pub fn service(&self, netns: u32, node: SocketAddr) -> Option<&str> {
         self.netns
@@ -83,7 +82,7 @@ impl Facts {
             .service(node.port(), node.is_ipv6())
     }
 
-    /// The way to an address, if it was asked for and could be read.
+    /// The route to an address, if it was looked up.
     #[must_use]
     pub fn route(&self, netns: u32, to: IpAddr) -> Option<&Route> {
         self.routes.get(&(netns, to))

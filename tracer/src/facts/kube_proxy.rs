@@ -1,7 +1,7 @@
-//! What kube-proxy's rules say of services.
+//! Service names in kube-proxy's rules.
 //!
-//! It writes no names into IPVS. Into rules it does: with iptables as comments, in its nftables mode in the names of
-//! chains and the comments of map elements.
+//! IPVS services have no names. Rules do: in iptables mode in comments, in nftables mode in the names of chains and the
+//! comments of map elements.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,25 +9,24 @@ use serde::{Deserialize, Serialize};
 
 use super::nft::{Family, map::Map};
 
-/// The table of kube-proxy's nftables mode, its map from NodePorts to services, and that of NodePorts without an
-/// endpoint.
+/// The table of kube-proxy's nftables mode.
 pub const TABLE: &str = "kube-proxy";
-/// See [`TABLE`].
+/// Its map from NodePorts to services.
 pub const NODE_PORTS: &str = "service-nodeports";
-/// See [`TABLE`].
+/// Its map of NodePorts without an endpoint.
 pub const NO_ENDPOINTS: &str = "no-endpoint-nodeports";
-/// The chains of iptables whose rules ask for NodePorts and name the service: table and chain.
+/// The iptables chains whose rules match NodePorts and name the service: table and chain.
 pub const CHAINS: [(&str, &str); 2] = [("nat", "KUBE-NODEPORTS"), ("filter", "KUBE-EXTERNAL-SERVICES")];
 
 /// Names of services by NodePort, for TCP.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Named>", into = "Vec<Named>")]
 pub struct NodePorts {
-    /// By family (is it IPv6?) and port.
+    /// By family (whether it is IPv6) and port.
     names: BTreeMap<(bool, u16), BTreeSet<String>>,
 }
 
-/// One of [`NodePorts`] as a recording keeps it: is it IPv6, the port, the names.
+/// One of [`NodePorts`] as stored in a recording: whether it is IPv6, the port, the names.
 type Named = (bool, u16, BTreeSet<String>);
 
 impl From<Vec<Named>> for NodePorts {
@@ -49,32 +48,32 @@ impl From<NodePorts> for Vec<Named> {
 }
 
 impl NodePorts {
-    /// The service that a NodePort belongs to, as `NAMESPACE/NAME`; `None` if no rule names it, or if rules disagree.
+    /// The service of a NodePort as `NAMESPACE/NAME`. `None` if no rule names it, or if rules disagree.
     #[must_use]
     pub fn service(&self, port: u16, is_v6: bool) -> Option<&str> {
         let names = self.names.get(&(is_v6, port))?;
         names.first().filter(|_| names.len() == 1).map(String::as_str)
     }
 
-    /// Does no rule name any service?
+    /// Whether no rule names any service.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// A rule or an element says that a NodePort belongs to a service.
+    /// Adds a NodePort's service.
     pub fn add(&mut self, port: u16, is_v6: bool, service: String) {
         self.names.entry((is_v6, port)).or_default().insert(service);
     }
 
-    /// Adds what the comment of a rule for this port says.
+    /// Adds the service named in the comment of a rule for this port.
     pub fn add_rule(&mut self, port: Option<u16>, is_v6: bool, comment: Option<&str>) {
         if let (Some(port), Some(service)) = (port, comment.and_then(in_comment)) {
             self.add(port, is_v6, service);
         }
     }
 
-    /// Adds what the comments of a map from `NodePorts` to services say.
+    /// Adds the services named in a map from NodePorts to services.
     pub fn add_map(&mut self, map: &Map) {
         for element in &map.elements {
             let named = element
@@ -89,8 +88,8 @@ impl NodePorts {
     }
 }
 
-/// The service in a comment: `NAMESPACE/NAME`, `NAMESPACE/NAME:PORT`, and either followed by what is wrong with its
-/// endpoints.
+/// The service in a comment: `NAMESPACE/NAME` or `NAMESPACE/NAME:PORT`, either optionally followed by the reason why it has
+/// no endpoints.
 #[must_use]
 pub fn in_comment(comment: &str) -> Option<String> {
     let (name, rest) = comment.split_once(' ').unwrap_or((comment, ""));
@@ -102,17 +101,17 @@ pub fn in_comment(comment: &str) -> Option<String> {
     (is_label(namespace) && is_label(name)).then(|| service.to_owned())
 }
 
-/// How kube-proxy's comments end for a service without endpoints, and for one without endpoints on this node.
+/// The ends of kube-proxy's comments for a service without endpoints, and for one without endpoints on this node.
 const HAS_NONE: &str = "has no endpoints";
 const HAS_NO_LOCAL: &str = "has no local endpoints";
 
-/// Does kube-proxy say of this rule that the service has endpoints, but with `externalTrafficPolicy: Local` none here?
+/// Whether a comment says that the service has endpoints, but with `externalTrafficPolicy: Local` none on this node.
 #[must_use]
 pub fn says_no_local_endpoint(comment: &str) -> bool {
     in_comment(comment).is_some() && comment.ends_with(HAS_NO_LOCAL)
 }
 
-/// The service in the name of a chain of kube-proxy's: `external-HASH-NAMESPACE/NAME/tcp/PORT`.
+/// The service in the name of a kube-proxy chain: `external-HASH-NAMESPACE/NAME/tcp/PORT`.
 #[must_use]
 pub fn in_chain(chain: &str) -> Option<String> {
     let rest = chain
@@ -124,7 +123,7 @@ pub fn in_chain(chain: &str) -> Option<String> {
     (is_label(namespace) && is_label(name) && protocol == "tcp").then(|| format!("{namespace}/{name}"))
 }
 
-/// Can this be a namespace's or a service's name (RFC 1123)?
+/// Whether this can be the name of a namespace or service (RFC 1123).
 fn is_label(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 63
@@ -141,13 +140,13 @@ pub struct LocalNodePorts {
 }
 
 impl LocalNodePorts {
-    /// Of these ports, by family.
+    /// From the ports of both families.
     #[must_use]
     pub fn of(v4: BTreeSet<u16>, v6: BTreeSet<u16>) -> Self {
         Self { v4, v6 }
     }
 
-    /// Is it one?
+    /// Whether this NodePort is one of them.
     #[must_use]
     pub fn has(&self, port: u16, is_v6: bool) -> bool {
         if is_v6 { &self.v6 } else { &self.v4 }.contains(&port)

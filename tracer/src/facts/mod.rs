@@ -1,6 +1,6 @@
-//! What is known of a node: data, and the parsers of what the kernel hands out. Pure: how it is read is in `node`.
+//! What is known of a node: data, and parsers of the kernel's formats. Pure: `node` reads them.
 
-pub mod changed;
+pub mod changed_facts;
 pub mod ipset;
 pub mod iptables;
 pub mod ipvs;

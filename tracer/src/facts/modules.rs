@@ -1,9 +1,10 @@
-//! Which modules the kernel has, so that nothing here ever makes it load one.
+//! The modules that the kernel has. tracer checks them before it asks a module anything, so that the kernel never loads one
+//! for it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The modules that are loaded, and those that the kernel was built with.
+/// The loaded and the built-in modules.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Modules {
     loaded: BTreeSet<String>,
@@ -11,7 +12,7 @@ pub struct Modules {
 }
 
 impl Modules {
-    /// Takes the text of `/proc/modules` and of `modules.builtin`.
+    /// Parses `/proc/modules` and `modules.builtin`.
     #[must_use]
     pub fn parse(loaded: &str, built_in: &str) -> Self {
         let state = |line: &str| line.split_ascii_whitespace().nth(4) == Some("Live");
@@ -33,7 +34,7 @@ impl Modules {
         self.loaded.contains(&module.replace('-', "_"))
     }
 
-    /// Whether the kernel can do what the module does, be it loaded or built in.
+    /// Whether the module is loaded or built in.
     #[must_use]
     pub fn has(&self, module: &str) -> bool {
         self.is_loaded(module) || self.built_in.contains(&module.replace('-', "_"))
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_loaded_from_built_in() {
+    fn distinguishes_loaded_from_built_in_modules() {
         let modules = Modules::parse(
             "ip_vs_rr 12345 1 - Live 0x0000000000000000\n\
              ip_vs 180224 3 ip_vs_rr, Live 0xffffffffc0a00000 (E)\n\

@@ -1,13 +1,13 @@
-//! Attributes of netlink messages, as the kernel sends them.
+//! Parses the attributes of netlink messages.
 
 use netlink_packet_core::NlasIterator;
 
-/// The attributes in `bytes`: type and value. Ends at the first that is damaged.
+/// Iterates over the attributes in `bytes`: type and value. Stops at the first damaged one.
 pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(bytes)
         .map_while(Result::ok)
         .filter_map(|attribute| {
-            // The iterator has checked the length; `value` of the crate borrows from the attribute, not from the bytes.
+            // The iterator has checked the length. The crate's own `value` would borrow from the attribute, not the bytes.
             let length = usize::from(attribute.length());
             attribute
                 .into_inner()
@@ -16,13 +16,13 @@ pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
         })
 }
 
-/// An attribute's text, without the 0 at its end.
+/// The text of an attribute, without its terminating 0.
 #[must_use]
 pub fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
 }
 
-/// The first attribute of a kind.
+/// The value of the first attribute of this type.
 #[must_use]
 pub fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(bytes)

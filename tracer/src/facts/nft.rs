@@ -1,5 +1,4 @@
-//! The chains of `nf_tables` in a network namespace: which of them see a packet, and what becomes of one that no
-//! rule decides on.
+//! The chains of `nf_tables`, with their hooks and policies (`uapi/linux/netfilter/nf_tables.h`).
 
 pub mod map;
 pub mod rule;
@@ -10,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::netlink::{attribute, attributes, text};
 
-/// Which packets a table sees.
+/// The address family of a table (`NFPROTO_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Family {
     /// IPv4 and IPv6.
@@ -19,13 +18,13 @@ pub enum Family {
     Ip,
     /// ARP.
     Arp,
-    /// One device, before routing.
+    /// One device.
     Netdev,
     /// Bridged frames.
     Bridge,
     /// IPv6.
     Ip6,
-    /// One that this version does not know, by its number.
+    /// An unknown family, by number.
     Other(u8),
 }
 
@@ -71,17 +70,17 @@ impl fmt::Display for Family {
     }
 }
 
-/// What becomes of a packet that leaves a base chain undecided.
+/// The policy of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Policy {
-    /// It goes on.
+    /// `accept`.
     Accept,
-    /// It is discarded.
+    /// `drop`.
     Drop,
 }
 
 impl Policy {
-    /// These are the first two of netfilter's verdicts.
+    /// The numbers are netfilter's verdicts.
     fn from_number(number: u32) -> Option<Self> {
         match number {
             0 => Some(Self::Drop),
@@ -91,16 +90,16 @@ impl Policy {
     }
 }
 
-/// Where a base chain is called from.
+/// The hook of a base chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
     /// Number of the hook in its family.
     pub hook: u32,
-    /// The lower, the earlier.
+    /// Priority; lower ones run first.
     pub priority: i32,
     /// `filter`, `nat` or `route`.
     pub kind: String,
-    /// What becomes of a packet that no rule decides on, if the kernel said so.
+    /// The policy, if the kernel reported one.
     pub policy: Option<Policy>,
 }
 
@@ -113,9 +112,9 @@ pub struct Chain {
     pub table: String,
     /// Its name.
     pub name: String,
-    /// Number that the kernel gave it.
+    /// Its handle.
     pub handle: u64,
-    /// Set if the kernel calls the chain itself; else rules jump to it.
+    /// The hook; `None` for a chain that rules jump to.
     pub base: Option<Base>,
 }
 
@@ -147,21 +146,21 @@ impl Base {
     }
 }
 
-/// The comment in what `nft` keeps with a rule or an element: pieces, each with a type (0 for a comment, for either)
-/// and a length.
-fn comment_in(mut pieces: &[u8]) -> Option<String> {
+/// The comment in the user data of a rule or an element: attributes with a type (one byte, 0 for a comment) and a length
+/// (one byte).
+fn comment_in(mut userdata: &[u8]) -> Option<String> {
     const COMMENT: u8 = 0;
-    while let [kind, length, rest @ ..] = pieces {
-        let (piece, rest) = rest.split_at_checked(usize::from(*length))?;
+    while let [kind, length, rest @ ..] = userdata {
+        let (value, rest) = rest.split_at_checked(usize::from(*length))?;
         if *kind == COMMENT {
-            return Some(text(piece));
+            return Some(text(value));
         }
-        pieces = rest;
+        userdata = rest;
     }
     None
 }
 
-/// A chain of the kernel's answers (`NFT_MSG_NEWCHAIN`); `None` if it is damaged.
+/// Parses a chain (`NFT_MSG_NEWCHAIN`). `None` if it is damaged.
 #[must_use]
 pub fn parse_chain(answer: &[u8]) -> Option<Chain> {
     let (head, rest) = answer.split_at_checked(4)?;
@@ -205,13 +204,12 @@ fn parse_hook(value: &[u8]) -> Option<(u32, i32)> {
     Some((hook?, priority?))
 }
 
-/// Its numbers are in network order.
-/// A number as `nf_tables` writes it.
+/// Parses a number of `nf_tables`, which is big-endian.
 pub(crate) fn number(value: &[u8]) -> Option<u32> {
     value.try_into().ok().map(u32::from_be_bytes)
 }
 
-/// Answers that a kernel gave, each behind its length.
+/// Captured answers of a kernel, each preceded by its length.
 #[cfg(test)]
 fn captured(mut bytes: &'static [u8]) -> impl Iterator<Item = &'static [u8]> {
     std::iter::from_fn(move || {
@@ -278,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_chain_is_left_out() {
+    fn a_damaged_chain_is_skipped() {
         assert_eq!(parse_chain(&[2, 0]), None);
         assert_eq!(
             parse_chain(&[vec![2, 0, 0, 0], attribute(1, b"t\0")].concat()),

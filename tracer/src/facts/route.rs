@@ -1,38 +1,39 @@
-//! What the routing tables of a network namespace say about an address.
+//! Routes, as looked up in a network namespace.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// The way to an address.
+/// The route to an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Route {
-    /// There is one.
-    Way(Way),
-    /// There is none; the kernel's errno says why (`ENETUNREACH`: no route at all).
+    /// A route.
+    #[serde(rename = "Way")]
+    Found(RouteEntry),
+    /// No route. The errno says why; `ENETUNREACH` if no route matches.
     None(i32),
 }
 
-/// See [`Route::Way`].
+/// A route to an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Way {
-    /// `RTN_*` (uapi/linux/rtnetlink.h): 1 is a neighbour or a next hop, 2 an address of the namespace itself.
+pub struct RouteEntry {
+    /// Type of the route (`RTN_*`, uapi/linux/rtnetlink.h): 1 unicast, 2 local.
     pub kind: u8,
-    /// The device that leads there.
+    /// The output device.
     pub device: Option<String>,
-    /// The next hop, if the address is not a neighbour itself.
+    /// The next hop; `None` if the address is on-link.
     pub gateway: Option<IpAddr>,
 }
 
-impl Way {
-    /// Is it an address of the namespace itself?
+impl RouteEntry {
+    /// Whether it is an address of the namespace itself.
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.kind == 2
     }
 
-    /// Is it the address of one host elsewhere?
+    /// Whether it is a unicast route.
     #[must_use]
     pub fn is_unicast(&self) -> bool {
         self.kind == 1
@@ -41,27 +42,28 @@ impl Way {
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let way = match self {
-            Self::Way(way) => way,
+        let route = match self {
+            Self::Found(route) => route,
             Self::None(errno) => {
                 let error = std::io::Error::from_raw_os_error(*errno);
                 return write!(f, "none: {error}");
             }
         };
-        match kind_name(way.kind) {
+        match kind_name(route.kind) {
             Some(kind) => f.write_str(kind)?,
-            None => write!(f, "type {}", way.kind)?,
+            None => write!(f, "type {}", route.kind)?,
         }
-        if let Some(gateway) = way.gateway {
+        if let Some(gateway) = route.gateway {
             write!(f, " via {gateway}")?;
         }
-        way.device
+        route
+            .device
             .as_ref()
             .map_or(Ok(()), |device| write!(f, " dev {device}"))
     }
 }
 
-/// Name of a kind of route, as `ip route` prints it (`RTN_*`, uapi/linux/rtnetlink.h).
+/// Name of a route type, as printed by `ip route` (`RTN_*`, uapi/linux/rtnetlink.h).
 #[must_use]
 pub const fn kind_name(kind: u8) -> Option<&'static str> {
     Some(match kind {
@@ -83,7 +85,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_way_says_why() {
+    fn the_names_in_a_recording_stay() {
+        let route = Route::Found(RouteEntry {
+            kind: 1,
+            device: None,
+            gateway: None,
+        });
+        assert_eq!(
+            serde_json::to_string(&route).expect("JSON"),
+            r#"{"Way":{"kind":1,"device":null,"gateway":null}}"#
+        );
+    }
+
+    #[test]
+    fn no_route_shows_the_reason() {
         assert_eq!(
             Route::None(101).to_string(),
             "none: Network is unreachable (os error 101)"
@@ -91,12 +106,12 @@ mod tests {
     }
 
     #[test]
-    fn a_way_is_told_as_ip_route_does() {
-        let way = Way {
+    fn a_route_looks_as_in_ip_route() {
+        let route = RouteEntry {
             kind: 1,
             device: Some("eth1".to_owned()),
             gateway: Some(IpAddr::from([10, 0, 0, 254])),
         };
-        assert_eq!(Route::Way(way).to_string(), "unicast via 10.0.0.254 dev eth1");
+        assert_eq!(Route::Found(route).to_string(), "unicast via 10.0.0.254 dev eth1");
     }
 }

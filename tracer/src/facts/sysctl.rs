@@ -1,10 +1,10 @@
-//! The settings of a network namespace that decide what becomes of a SYN.
+//! The sysctls of a network namespace that can decide what happens to a SYN.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Settings by the names that `sysctl` prints. One that this kernel lacks is absent.
+/// Values by name, as printed by `sysctl`. A setting that this kernel lacks is absent.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sysctls {
     values: BTreeMap<String, String>,
@@ -19,13 +19,13 @@ impl FromIterator<(String, String)> for Sysctls {
 }
 
 impl Sysctls {
-    /// The value of a setting, such as `net.ipv4.vs.conn_reuse_mode`.
+    /// The value of a setting, for example `net.ipv4.vs.conn_reuse_mode`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
     }
 
-    /// The value of a setting that is a number.
+    /// The value of a numeric setting.
     #[must_use]
     pub fn number(&self, name: &str) -> Option<i64> {
         self.get(name)?.parse().ok()

@@ -1,4 +1,4 @@
-//! Where rules translate destinations to: the targets of DNAT, in all forms in which the kernel keeps them.
+//! The targets of DNAT rules, in all forms in which the kernel stores them.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -8,24 +8,24 @@ use std::{
 use bytes::Buf as _;
 use serde::{Deserialize, Serialize};
 
-/// What one rule can make of a destination.
+/// How a rule translates the destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Translation {
-    /// One of these.
+    /// To one of these.
     To {
-        /// Addresses; left out: the address stays.
+        /// Addresses; `None` if the address stays.
         addresses: Option<RangeInclusive<IpAddr>>,
-        /// Ports; left out: the port stays.
+        /// Ports; `None` if the port stays.
         ports: Option<RangeInclusive<u16>>,
     },
-    /// An address of the machine itself (`REDIRECT`).
+    /// To an address of the machine itself (`REDIRECT`).
     Here,
-    /// That is looked up when a packet comes, or is not understood.
+    /// To a target that is looked up per packet, or that tracer does not understand.
     Unknown,
 }
 
 impl Translation {
-    /// Can a packet to `from` be sent to `backend` by this?
+    /// Whether it can translate a packet to `from` to `backend`.
     #[must_use]
     pub fn can_lead(&self, from: SocketAddr, backend: SocketAddr) -> bool {
         match self {
@@ -43,12 +43,12 @@ impl Translation {
         }
     }
 
-    /// What the target of an iptables rule does with destinations; `None` if nothing.
+    /// Parses the target of an iptables rule. `None` if it does not translate the destination.
     #[must_use]
     pub fn of_target(name: &str, revision: u8, info: &[u8], is_v6: bool) -> Option<Self> {
         let range = match (name, revision) {
             ("DNAT", 0) if !is_v6 => old_range(info),
-            // Revision 2 is longer by a base for port shifts.
+            // Revision 2 has one more member, the base for port shifting.
             ("DNAT", 1 | 2) => range(info, is_v6),
             ("DNAT" | "NETMAP", _) => None,
             ("REDIRECT", _) => Some(Self::Here),
@@ -71,7 +71,7 @@ fn range(mut info: &[u8], is_v6: bool) -> Option<Translation> {
         if is_v6 {
             Ipv6Addr::from_bits(bits).into()
         } else {
-            // An IPv4 address is the first word of four.
+            // An IPv4 address is the first of four words.
             let [a, b, c, d, ..] = bits.to_be_bytes();
             Ipv4Addr::new(a, b, c, d).into()
         }
@@ -79,7 +79,7 @@ fn range(mut info: &[u8], is_v6: bool) -> Option<Translation> {
     Some(translation(flags, address(first)..=address(last), low..=high))
 }
 
-/// `struct nf_nat_ipv4_multi_range_compat`: how many, then flags, two addresses, two ports. There is always one.
+/// `struct nf_nat_ipv4_multi_range_compat`: the number of ranges, which is always 1, then flags, two addresses, two ports.
 fn old_range(mut info: &[u8]) -> Option<Translation> {
     let _ = info.try_get_u32_ne().ok()?;
     let flags = info.try_get_u32_ne().ok()?;
@@ -108,7 +108,7 @@ mod tests {
         translation.can_lead(at("10.0.0.1:30080"), at(backend))
     }
 
-    /// As `iptables -j DNAT` writes it: flags, addresses, ports, and the base of revision 2.
+    /// Data of a `DNAT` target: flags, addresses, ports, and the base of revision 2.
     fn info(flags: u32, addresses: [[u8; 4]; 2], ports: [u16; 2]) -> Vec<u8> {
         let mut out = flags.to_ne_bytes().to_vec();
         for address in addresses {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_leads_to_its_address_and_port() {
+    fn a_target_translates_to_its_address_and_port() {
         let pod = info(3, [[10, 244, 1, 2]; 2], [8080; 2]);
         let pod = Translation::of_target("DNAT", 2, &pod, false).expect("a translation");
         assert!(leads(&pod, "10.244.1.2:8080"));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_of_old_iptables_is_understood() {
+    fn revision_0_is_understood() {
         let mut old = 1_u32.to_ne_bytes().to_vec();
         old.extend(3_u32.to_ne_bytes());
         old.extend([10, 244, 1, 2, 10, 244, 1, 2, 0x1f, 0x90, 0x1f, 0x90]);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_may_lead_anywhere() {
+    fn an_unknown_target_may_translate_to_anything() {
         for (name, info) in [("DNAT", &[][..]), ("NETMAP", &[0; 40][..])] {
             let unknown = Translation::of_target(name, 9, info, false);
             assert_eq!(unknown, Some(Translation::Unknown));

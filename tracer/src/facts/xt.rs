@@ -1,6 +1,6 @@
-//! The extensions of iptables: what a match in a rule says, and whether a packet fits it.
+//! Matches of iptables extensions, and whether a packet fits them.
 //!
-//! Legacy tables and the rules that `iptables-nft` writes carry them in the same form (`uapi/linux/netfilter/xt_*.h`).
+//! Legacy tables and rules of `iptables-nft` store them in the same form (`uapi/linux/netfilter/xt_*.h`).
 
 use std::ops::RangeInclusive;
 
@@ -8,18 +8,18 @@ use bytes::Buf as _;
 use serde::{Deserialize, Serialize};
 use tracer_common::record::table;
 
-/// A match of a rule: an extension, and what it is asked.
+/// A match of a rule: an extension and its data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Match {
-    /// Name of the extension, such as `comment`.
+    /// Name of the extension, for example `comment`.
     pub name: String,
-    /// Version of what follows.
+    /// Revision of the data.
     pub revision: u8,
-    /// What it is asked, as the kernel keeps it.
+    /// The data, as stored by the kernel.
     pub info: Vec<u8>,
 }
 
-/// What is known of a packet. Unknown is `None`.
+/// What is known of a packet; `None` if unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet {
     /// Source port.
@@ -30,7 +30,7 @@ pub struct Packet {
     pub tcp_flags: Option<u8>,
     /// Its mark.
     pub mark: Option<u32>,
-    /// State of its connection: one of conntrack's, or [`table::NO_CONNECTION`].
+    /// State of its connection (`enum ip_conntrack_info`), or [`table::NO_CONNECTION`].
     pub ctinfo: Option<u32>,
 }
 
@@ -41,12 +41,12 @@ pub enum Fits {
     Yes,
     /// It does not.
     No,
-    /// That cannot be told from what is known.
+    /// Not enough is known of the packet.
     Maybe,
 }
 
 impl Fits {
-    /// Of two conditions that must both hold.
+    /// Combines two conditions that must both hold.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -70,7 +70,7 @@ impl Match {
         (self.name == "comment").then(|| crate::decode::event::text(&self.info))
     }
 
-    /// The one destination port that it asks for.
+    /// The only destination port that it matches, if there is just one.
     #[must_use]
     pub fn dport(&self) -> Option<u16> {
         let ports = (self.name == "tcp").then(|| Tcp::parse(&self.info)).flatten()?;
@@ -78,21 +78,21 @@ impl Match {
         only.then_some(*ports.destination.start())
     }
 
-    /// Does it ask whether conntrack found the packet INVALID?
+    /// Whether it matches packets that conntrack finds INVALID.
     #[must_use]
-    pub fn asks_invalid(&self) -> bool {
+    pub fn matches_invalid(&self) -> bool {
         let mask = match (self.name.as_str(), self.revision) {
-            ("conntrack", 3) => asked_states(&self.info),
+            ("conntrack", 3) => wanted_states(&self.info),
             ("state", 0) => self.info.as_slice().try_get_u32_ne().ok(),
             _ => None,
         };
         mask.is_some_and(|mask| mask & states::INVALID != 0)
     }
 
-    /// Does the packet fit?
+    /// Whether the packet fits.
     #[must_use]
     pub fn fits(&self, packet: &Packet) -> Fits {
-        let told = match (self.name.as_str(), self.revision) {
+        let fits = match (self.name.as_str(), self.revision) {
             ("comment", 0) => Some(Fits::Yes),
             ("tcp", 0) => Tcp::parse(&self.info).map(|tcp| tcp.fits(packet)),
             ("udp" | "icmp" | "icmp6" | "sctp" | "udplite", _) => Some(Fits::No),
@@ -102,7 +102,7 @@ impl Match {
             ("state", 0) => state(&self.info, packet),
             _ => None,
         };
-        told.unwrap_or(Fits::Maybe)
+        fits.unwrap_or(Fits::Maybe)
     }
 }
 
@@ -149,18 +149,18 @@ impl Tcp {
     }
 }
 
-/// `struct xt_multiport_v1`: which ports, how many, the ports, whether each begins a range, whether to invert.
+/// `struct xt_multiport_v1`: which ports, how many, the ports, whether each starts a range, whether to invert.
 fn multiport(mut info: &[u8], packet: &Packet) -> Option<Fits> {
-    const MOST: usize = 15;
+    const MAX_PORTS: usize = 15;
     let (which, count) = (info.try_get_u8().ok()?, usize::from(info.try_get_u8().ok()?));
-    let mut ports = [0; MOST];
+    let mut ports = [0; MAX_PORTS];
     for port in &mut ports {
         *port = info.try_get_u16_ne().ok()?;
     }
-    let mut begins = [0; MOST];
+    let mut begins = [0; MAX_PORTS];
     info.try_copy_to_slice(&mut begins).ok()?;
     let inverted = info.try_get_u8().ok()? != 0;
-    let asked: &[u16] = match which {
+    let tested: &[u16] = match which {
         0 => &[packet.sport],
         1 => &[packet.dport],
         2 => &[packet.sport, packet.dport],
@@ -168,7 +168,7 @@ fn multiport(mut info: &[u8], packet: &Packet) -> Option<Fits> {
     };
     let mut found = false;
     let mut index = 0;
-    while index < count.min(MOST) {
+    while index < count.min(MAX_PORTS) {
         let first = ports[index];
         let last = if begins[index] != 0 {
             index += 1;
@@ -176,7 +176,7 @@ fn multiport(mut info: &[u8], packet: &Packet) -> Option<Fits> {
         } else {
             first
         };
-        found |= asked.iter().any(|port| (first..=last).contains(port));
+        found |= tested.iter().any(|port| (first..=last).contains(port));
         index += 1;
     }
     Some(Fits::from(found != inverted))
@@ -189,46 +189,46 @@ fn mark(mut info: &[u8], packet: &Packet) -> Option<Fits> {
     Some(Fits::from((packet.mark? & mask == mark) != inverted))
 }
 
-/// Bits of the states that `conntrack` and `state` are asked for.
+/// State bits of `conntrack` and `state`.
 mod states {
     pub(super) const INVALID: u32 = 1;
     pub(super) const SNAT: u32 = 1 << 6;
     pub(super) const DNAT: u32 = 1 << 7;
     pub(super) const UNTRACKED: u32 = 1 << 8;
-    /// Of the older extension `state`.
+    /// In the older extension `state`.
     pub(super) const STATE_UNTRACKED: u32 = 1 << 6;
 
-    /// `XT_CONNTRACK_STATE_BIT`: the direction makes no difference.
+    /// `XT_CONNTRACK_STATE_BIT`, whatever the direction.
     pub(super) fn of(ctinfo: u32) -> u32 {
         1 << (ctinfo % 3 + 1)
     }
 }
 
-/// What `struct xt_conntrack_mtinfo3` asks for, what of it is inverted, and the states that it asks for.
-fn conntrack_asks(info: &[u8]) -> Option<(u16, u16, u32)> {
+/// What `struct xt_conntrack_mtinfo3` matches (flags), which of these are inverted, and the states.
+fn parse_conntrack(info: &[u8]) -> Option<(u16, u16, u32)> {
     // Four addresses with their masks, two times, a protocol, four ports.
     let mut rest = info.get(128 + 8 + 2 + 8..)?;
-    let (asks, inverted) = (rest.try_get_u16_ne().ok()?, rest.try_get_u16_ne().ok()?);
-    Some((asks, inverted, u32::from(rest.try_get_u16_ne().ok()?)))
+    let (flags, inverted) = (rest.try_get_u16_ne().ok()?, rest.try_get_u16_ne().ok()?);
+    Some((flags, inverted, u32::from(rest.try_get_u16_ne().ok()?)))
 }
 
 /// `XT_CONNTRACK_STATE`.
-const ASKS_STATE: u16 = 1;
+const MATCH_STATE: u16 = 1;
 
-/// The states of which one must be the packet's, where that is what is asked.
-fn asked_states(info: &[u8]) -> Option<u32> {
-    let (asks, inverted, mask) = conntrack_asks(info)?;
-    (asks & ASKS_STATE != 0 && inverted & ASKS_STATE == 0).then_some(mask)
+/// The states of which the packet must have one, if that is a condition.
+fn wanted_states(info: &[u8]) -> Option<u32> {
+    let (flags, inverted, mask) = parse_conntrack(info)?;
+    (flags & MATCH_STATE != 0 && inverted & MATCH_STATE == 0).then_some(mask)
 }
 
-/// `struct xt_conntrack_mtinfo3`, if it asks for nothing but the state.
+/// `struct xt_conntrack_mtinfo3`, if it matches only the state.
 fn conntrack(info: &[u8], packet: &Packet) -> Option<Fits> {
-    const ASKS_STATE_BY_OTHER_NAME: u16 = 1 << 13;
-    let (asks, inverted, mask) = conntrack_asks(info)?;
-    if asks & !ASKS_STATE_BY_OTHER_NAME != ASKS_STATE {
+    const MATCH_STATE_ALIAS: u16 = 1 << 13;
+    let (flags, inverted, mask) = parse_conntrack(info)?;
+    if flags & !MATCH_STATE_ALIAS != MATCH_STATE {
         return None;
     }
-    let inverted = inverted & ASKS_STATE != 0;
+    let inverted = inverted & MATCH_STATE != 0;
     let known = match packet.ctinfo? {
         table::NO_CONNECTION => states::INVALID,
         table::UNTRACKED => states::UNTRACKED,
@@ -238,7 +238,7 @@ fn conntrack(info: &[u8], packet: &Packet) -> Option<Fits> {
     Some(if mask & known != 0 {
         Fits::from(!inverted)
     } else if translated && packet.ctinfo? < table::UNTRACKED {
-        // Whether the connection is translated is not known.
+        // Whether the connection is translated is unknown.
         Fits::Maybe
     } else {
         Fits::from(inverted)
@@ -268,7 +268,7 @@ mod tests {
         ctinfo: Some(table::NEW),
     };
 
-    fn asked(name: &str, revision: u8, info: impl Into<Vec<u8>>) -> Match {
+    fn match_of(name: &str, revision: u8, info: impl Into<Vec<u8>>) -> Match {
         Match {
             name: name.to_owned(),
             revision,
@@ -284,39 +284,39 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_fits_and_is_read_up_to_its_end() {
+    fn a_comment_fits_and_ends_at_its_first_zero() {
         let mut info = b"shop/web:http".to_vec();
         info.resize(256, 0);
-        let comment = asked("comment", 0, info);
+        let comment = match_of("comment", 0, info);
         assert_eq!(comment.comment().as_deref(), Some("shop/web:http"));
         assert_eq!(comment.fits(&SYN), Fits::Yes);
     }
 
     #[test]
-    fn ports_and_flags_of_tcp() {
+    fn tcp_compares_ports_and_flags() {
         let any = (0, u16::MAX);
-        let one = asked("tcp", 0, ports(any, (30_080, 30_080), [0; 4]));
+        let one = match_of("tcp", 0, ports(any, (30_080, 30_080), [0; 4]));
         assert_eq!((one.dport(), one.fits(&SYN)), (Some(30_080), Fits::Yes));
-        let other = asked("tcp", 0, ports(any, (30_081, 30_081), [0; 4]));
+        let other = match_of("tcp", 0, ports(any, (30_081, 30_081), [0; 4]));
         assert_eq!(other.fits(&SYN), Fits::No);
-        let not_other = asked("tcp", 0, ports(any, (30_081, 30_081), [0, 0, 0, 2]));
+        let not_other = match_of("tcp", 0, ports(any, (30_081, 30_081), [0, 0, 0, 2]));
         assert_eq!((not_other.dport(), not_other.fits(&SYN)), (None, Fits::Yes));
         // --syn: of FIN, SYN, RST and ACK, SYN alone.
-        let syn = asked("tcp", 0, ports(any, any, [0, 0x17, 2, 0]));
+        let syn = match_of("tcp", 0, ports(any, any, [0, 0x17, 2, 0]));
         assert_eq!((syn.dport(), syn.fits(&SYN)), (None, Fits::Yes));
         let unread = Packet {
             tcp_flags: None,
             ..SYN
         };
         assert_eq!(syn.fits(&unread), Fits::Maybe);
-        let not_syn = asked("tcp", 0, ports(any, any, [0, 0x17, 2, 4]));
+        let not_syn = match_of("tcp", 0, ports(any, any, [0, 0x17, 2, 4]));
         assert_eq!(not_syn.fits(&SYN), Fits::No);
-        let option = asked("tcp", 0, ports(any, any, [2, 0, 0, 0]));
+        let option = match_of("tcp", 0, ports(any, any, [2, 0, 0, 0]));
         assert_eq!(option.fits(&SYN), Fits::Maybe);
     }
 
     #[test]
-    fn ranges_and_lists_of_ports() {
+    fn multiport_compares_lists_and_ranges() {
         let list = |which: u8, ports: &[u16], begins: &[u8], inverted: u8| {
             let mut info = vec![which, u8::try_from(ports.len()).unwrap()];
             for index in 0..15 {
@@ -324,7 +324,7 @@ mod tests {
             }
             info.extend((0..15).map(|index| begins.get(index).unwrap_or(&0)));
             info.push(inverted);
-            asked("multiport", 1, info)
+            match_of("multiport", 1, info)
         };
         assert_eq!(list(1, &[80, 30_080], &[], 0).fits(&SYN), Fits::Yes);
         assert_eq!(list(1, &[80, 443], &[], 0).fits(&SYN), Fits::No);
@@ -334,13 +334,13 @@ mod tests {
     }
 
     #[test]
-    fn states_of_the_connection() {
+    fn conntrack_compares_states() {
         let conntrack = |states: u16, inverted: u16| {
             let mut info = vec![0; 146];
             for word in [1, inverted, states, 0] {
                 info.extend(u16::to_ne_bytes(word));
             }
-            asked("conntrack", 3, info)
+            match_of("conntrack", 3, info)
         };
         let (invalid, established, new) = (1, 2, 8);
         assert_eq!(conntrack(new, 0).fits(&SYN), Fits::Yes);
@@ -357,15 +357,15 @@ mod tests {
         assert_eq!(conntrack(1 << 7, 0).fits(&stray), Fits::No);
         let unread = Packet { ctinfo: None, ..SYN };
         assert_eq!(conntrack(new, 0).fits(&unread), Fits::Maybe);
-        assert_eq!(asked("state", 0, 8_u32.to_ne_bytes()).fits(&SYN), Fits::Yes);
+        assert_eq!(match_of("state", 0, 8_u32.to_ne_bytes()).fits(&SYN), Fits::Yes);
     }
 
     #[test]
-    fn marks() {
+    fn mark_compares_masked_bits() {
         let mark = |mark: u32, mask: u32, inverted| {
             let mut info = [mark.to_ne_bytes(), mask.to_ne_bytes()].concat();
             info.push(inverted);
-            asked("mark", 1, info)
+            match_of("mark", 1, info)
         };
         assert_eq!(mark(0x4000, 0x4000, 0).fits(&SYN), Fits::Yes);
         assert_eq!(mark(0x8000, 0x8000, 0).fits(&SYN), Fits::No);
@@ -377,10 +377,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_or_damaged_may_fit() {
-        assert_eq!(asked("set", 4, [0; 16]).fits(&SYN), Fits::Maybe);
-        assert_eq!(asked("tcp", 0, [1, 2, 3]).fits(&SYN), Fits::Maybe);
-        assert_eq!(asked("multiport", 1, [1, 200]).fits(&SYN), Fits::Maybe);
-        assert_eq!(asked("conntrack", 3, [0; 20]).fits(&SYN), Fits::Maybe);
+    fn an_unknown_or_damaged_match_may_fit() {
+        assert_eq!(match_of("set", 4, [0; 16]).fits(&SYN), Fits::Maybe);
+        assert_eq!(match_of("tcp", 0, [1, 2, 3]).fits(&SYN), Fits::Maybe);
+        assert_eq!(match_of("multiport", 1, [1, 200]).fits(&SYN), Fits::Maybe);
+        assert_eq!(match_of("conntrack", 3, [0; 20]).fits(&SYN), Fits::Maybe);
     }
 }

@@ -6,7 +6,7 @@ use super::{
     head::Head,
     run::{End, Health, Hooks},
 };
-use crate::facts::{Facts, changed::Changed};
+use crate::facts::{Facts, changed_facts::ChangedFacts};
 
 /// Keeps the kernel's own records and what else a replay needs to judge flows as they were judged live.
 ///
@@ -26,7 +26,7 @@ pub trait RecordSink {
     fn tick(&mut self, now_ns: u64, is_quiet: bool, next_flow: u64);
 
     /// Facts may have changed. `reported` flows were handed out at this tick; `None` between ticks.
-    fn facts(&mut self, reported: Option<u32>, facts: &Facts, changed: &Changed);
+    fn facts(&mut self, reported: Option<u32>, facts: &Facts, changed: &ChangedFacts);
 
     /// Records were lost.
     fn health(&mut self, health: &Health);

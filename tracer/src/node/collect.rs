@@ -1,4 +1,4 @@
-//! Fills in [`Facts`] while tracing, as far as flows ask for them.
+//! Reads the [`Facts`] that flows need while tracing.
 
 mod rules;
 
@@ -12,44 +12,44 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 use tracer_common::{hook::Hook, record::ipvs_conn, uapi::verdict};
 
-use self::rules::Rules;
-use super::{destinations::Destinations, ipvs, kube_proxy, netns, nft, route, sysctl};
+use self::rules::{RuleHits, RuleReader};
+use super::{destinations::Destinations, ipvs, kube_proxy, max_age::MAX_AGE, netns, nft, route, sysctl};
 use crate::{
     decode::event::{Event, Payload},
-    facts::{Facts, NetnsFacts, changed::Changed, kallsyms::Symbols},
+    facts::{Facts, NetnsFacts, changed_facts::ChangedFacts, kallsyms::Symbols},
     flow::model::{Flow, Step},
 };
 
-/// Tables and settings are read again when they are older than this.
-const FRESH: Duration = Duration::from_secs(1);
+/// IPVS settings that are older than this are read again when a SYN meets an old IPVS entry.
+const SETTINGS_MAX_AGE: Duration = Duration::from_millis(100);
+/// How often they are read where a SYN has met an old IPVS entry before.
+const SETTINGS_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Settings of IPVS are read again for what came later than this.
-const SETTINGS_FRESH: Duration = Duration::from_millis(100);
-/// And so often where such an entry was met before.
-const SETTINGS_WATCHED: Duration = Duration::from_millis(250);
+/// How many routes are looked up within [`MAX_AGE`], so that a flood of unroutable packets does not keep tracer busy.
+const MAX_ROUTE_LOOKUPS: usize = 32;
 
-/// So many ways are asked for within [`FRESH`]: a flood of packets without a way must not keep tracer busy.
-const MOST_WAYS: usize = 32;
-
-/// The facts so far, and what they are read from.
+/// Collects facts. Maps are by network namespace (inode number).
 #[derive(Debug)]
 pub struct Collector {
     facts: Facts,
-    changed: Changed,
+    changed: ChangedFacts,
     symbols: Arc<Symbols>,
-    read: HashMap<u32, Look>,
-    rules: HashMap<u32, Rules>,
-    met: HashMap<u32, rules::Wanted>,
-    named: HashMap<u32, Names>,
-    ways: HashMap<(u32, IpAddr), Instant>,
-    led: HashMap<u32, Destinations>,
-    /// Where the settings of IPVS are to be read, and when they were read last.
-    settings_met: BTreeSet<u32>,
+    netns_readings: HashMap<u32, NetnsReading>,
+    rule_readers: HashMap<u32, RuleReader>,
+    /// Rules that decided since the rules were last read.
+    rule_hits: HashMap<u32, RuleHits>,
+    name_readings: HashMap<u32, NameReading>,
+    /// When each route was looked up.
+    route_lookups: HashMap<(u32, IpAddr), Instant>,
+    destinations: HashMap<u32, Destinations>,
+    /// Where IPVS settings are to be read.
+    settings_wanted: BTreeSet<u32>,
+    /// When they were last read.
     settings_read: HashMap<u32, Option<Instant>>,
 }
 
 impl Collector {
-    /// `drop_reasons` are names and values of this kernel's `enum skb_drop_reason`.
+    /// Starts without facts. `drop_reasons` are names and values of this kernel's `enum skb_drop_reason`.
     #[must_use]
     pub fn new(symbols: Arc<Symbols>, drop_reasons: &[(String, i64)]) -> Self {
         let named = drop_reasons.iter().filter_map(|(name, value)| {
@@ -65,38 +65,38 @@ impl Collector {
         };
         Self {
             facts,
-            changed: Changed::default(),
+            changed: ChangedFacts::default(),
             symbols,
-            read: HashMap::new(),
-            rules: HashMap::new(),
-            met: HashMap::new(),
-            named: HashMap::new(),
-            ways: HashMap::new(),
-            led: HashMap::new(),
-            settings_met: BTreeSet::new(),
+            netns_readings: HashMap::new(),
+            rule_readers: HashMap::new(),
+            rule_hits: HashMap::new(),
+            name_readings: HashMap::new(),
+            route_lookups: HashMap::new(),
+            destinations: HashMap::new(),
+            settings_wanted: BTreeSet::new(),
             settings_read: HashMap::new(),
         }
     }
 
-    /// What is known.
+    /// The facts so far.
     #[must_use]
     pub fn facts(&self) -> &Facts {
         &self.facts
     }
 
-    /// Which of the facts may be others than when this was last asked.
-    pub fn take_changed(&mut self) -> Changed {
+    /// Which facts may have changed since the last call.
+    pub fn take_changed(&mut self) -> ChangedFacts {
         std::mem::take(&mut self.changed)
     }
 
-    /// The kernel's functions as they are known now.
+    /// The kernel's functions.
     #[must_use]
     pub fn symbols(&self) -> &Symbols {
         &self.symbols
     }
 
-    /// Takes over the kernel's functions after modules came or went. A module that went may have left its addresses to
-    /// another.
+    /// Replaces the kernel's functions after modules were loaded or unloaded. Another module may reuse the addresses of an
+    /// unloaded one.
     pub fn set_symbols(&mut self, symbols: Arc<Symbols>) {
         self.symbols = symbols;
         self.changed.symbols = true;
@@ -108,28 +108,28 @@ impl Collector {
         });
     }
 
-    /// Takes note of the hooks that cannot show anything.
+    /// Sets the hooks that cannot show anything.
     pub fn set_absent(&mut self, hooks: impl Iterator<Item = Hook>) {
         self.facts.absent = hooks.collect();
         self.changed.absent = true;
     }
 
-    /// Takes note that records were lost up to now.
-    pub fn lost(&mut self, now_ns: u64) {
+    /// Records were lost up to now (monotonic nanoseconds).
+    pub fn records_lost(&mut self, now_ns: u64) {
         self.facts.lost_ns = Some(now_ns);
         self.changed.lost = true;
     }
 
-    /// Takes note of a rule that decided, so that [`Self::look_for_rules`] reads it, and of an old entry of IPVS, so that
-    /// [`Self::look_for_settings`] reads what decides about it.
-    pub fn see(&mut self, event: &Event) {
+    /// Takes an event into account: [`Self::read_rules_hit`] reads a rule that decided, and [`Self::read_ipvs_settings`] the
+    /// settings that apply to an old IPVS entry.
+    pub fn observe(&mut self, event: &Event) {
         if let Payload::IpvsConn(conn) = &event.payload
             && event.hook == Hook::IpvsLookup
             && event.netns != 0
             && conn.conn != 0
             && conn.have & ipvs_conn::EXPIRE_NODEST == 0
         {
-            self.settings_met.insert(event.netns);
+            self.settings_wanted.insert(event.netns);
         }
         let of_rule = match &event.payload {
             Payload::Chain(_) | Payload::Table(_) | Payload::Reject(_) => true,
@@ -137,7 +137,7 @@ impl Collector {
             _ => false,
         };
         if event.netns != 0 && of_rule {
-            self.met.entry(event.netns).or_default().add(event);
+            self.rule_hits.entry(event.netns).or_default().add(event);
         }
     }
 
@@ -147,69 +147,78 @@ impl Collector {
             .is_some_and(|location| location.symbol == function)
     }
 
-    /// Reads the rules that decided since the last time, before somebody takes them away.
-    pub fn look_for_rules(&mut self) {
-        for (netns, wanted) in std::mem::take(&mut self.met) {
-            self.read_rules(netns, &wanted);
+    /// Reads the rules that decided since the last call, before somebody removes them.
+    pub fn read_rules_hit(&mut self) {
+        for (netns, hits) in std::mem::take(&mut self.rule_hits) {
+            self.read_rules(netns, &hits);
         }
     }
 
-    /// Reads the settings of IPVS for the old entries that it met since the last time, before somebody changes them; and now
-    /// and then where it has met one, so that it is known when they changed.
-    pub fn look_for_settings(&mut self) {
+    /// Reads the IPVS settings where a SYN met an old entry since the last call, before somebody changes them. Where that
+    /// ever happened, it also reads them at intervals, to find out when they change.
+    pub fn read_ipvs_settings(&mut self) {
         let Self {
             facts,
             changed,
-            settings_met,
+            settings_wanted,
             settings_read,
             ..
         } = self;
-        for &netns in settings_met.iter() {
+        for &netns in settings_wanted.iter() {
             settings_read.entry(netns).or_default();
         }
         settings_read.retain(|&netns, read| {
-            let is_met = settings_met.contains(&netns);
-            let fresh = if is_met { SETTINGS_FRESH } else { SETTINGS_WATCHED };
-            if read.is_some_and(|read| read.elapsed() < fresh) {
+            let is_wanted = settings_wanted.contains(&netns);
+            let max_age = if is_wanted {
+                SETTINGS_MAX_AGE
+            } else {
+                SETTINGS_INTERVAL
+            };
+            if read.is_some_and(|read| read.elapsed() < max_age) {
                 return true;
             }
-            settings_met.remove(&netns);
+            settings_wanted.remove(&netns);
             *read = Some(Instant::now());
-            let look = || {
+            let read_settings = || {
                 let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).ok()?;
                 Some((u64::try_from(now.as_nanos()).ok()?, ipvs::settings()))
             };
-            let Ok(Some((at_ns, values))) = netns::inside(netns, look) else {
+            let Ok(Some((at_ns, values))) = netns::inside(netns, read_settings) else {
                 return false;
             };
             let known = facts.netns.entry(netns).or_default();
-            // That nothing has changed is told with the next entry that it matters for.
-            if known.ipvs_settings.add(at_ns, values) || is_met {
+            // An unchanged reading at an interval is recorded with the next entry that needs it.
+            if known.ipvs_settings.add(at_ns, values) || is_wanted {
                 changed.netns.insert(netns);
             }
             true
         });
     }
 
-    fn read_rules(&mut self, netns: u32, wanted: &rules::Wanted) {
+    fn read_rules(&mut self, netns: u32, hits: &RuleHits) {
         self.changed.netns.insert(netns);
         let known = self.facts.netns.entry(netns).or_default();
-        if !self.rules.entry(netns).or_default().refresh(netns, known, wanted) {
+        if !self
+            .rule_readers
+            .entry(netns)
+            .or_default()
+            .refresh(netns, known, hits)
+        {
             self.forget(netns);
         }
     }
 
-    /// Nobody is in this network namespace any more, or tracer is not let in.
+    /// Drops the facts of a network namespace that is gone or cannot be entered.
     fn forget(&mut self, netns: u32) {
         self.changed.netns.insert(netns);
         self.facts.netns.remove(&netns);
-        self.read.remove(&netns);
-        self.rules.remove(&netns);
-        self.named.remove(&netns);
+        self.netns_readings.remove(&netns);
+        self.rule_readers.remove(&netns);
+        self.name_readings.remove(&netns);
         self.settings_read.remove(&netns);
     }
 
-    /// Names the kernel functions that a flow's steps tell of.
+    /// Names the kernel functions whose addresses are in a flow's steps.
     pub fn name_functions(&mut self, flow: &Flow) {
         for step in &flow.steps {
             let addresses = match &step.event.payload {
@@ -227,31 +236,31 @@ impl Collector {
         }
     }
 
-    /// Reads what the diagnosis of a flow that went wrong may need. What cannot be read stays unknown.
-    pub fn look(&mut self, flow: &Flow) {
+    /// Reads what the diagnosis of a failed or delayed flow may need. What cannot be read stays unknown.
+    pub fn read_for(&mut self, flow: &Flow) {
         self.name_functions(flow);
-        self.look_for_ways(flow);
+        self.look_up_routes(flow);
         if flow.netns == 0 {
             return;
         }
-        let mut met = rules::Wanted::default();
+        let mut hits = RuleHits::default();
         let is_explained = flow.steps.iter().any(shows_verdict);
         for step in flow.steps.iter().filter(|step| flow.is_on_node(&step.event)) {
             match &step.event.payload {
                 Payload::Drop(drop) if !is_explained && self.is_in(drop.location, "nf_hook_slow") => {
-                    met.add_any(&step.event);
+                    hits.add_any(&step.event);
                 }
-                Payload::Drop(drop) if self.is_in(drop.location, "nf_queue") => met.add_any(&step.event),
+                Payload::Drop(drop) if self.is_in(drop.location, "nf_queue") => hits.add_any(&step.event),
                 Payload::Drop(drop) if !self.is_in(drop.location, "nft_do_chain") => {}
-                _ => met.add(&step.event),
+                _ => hits.add(&step.event),
             }
         }
-        if !met.is_empty() {
-            self.read_rules(flow.netns, &met);
+        if !hits.is_empty() {
+            self.read_rules(flow.netns, &hits);
         }
         let local_node_ports = flow.steps.iter().any(|step| step.event.hook == Hook::IpvsLeave);
-        if let Some(last) = self.read.get(&flow.netns)
-            && last.at.elapsed() < FRESH
+        if let Some(last) = self.netns_readings.get(&flow.netns)
+            && last.at.elapsed() < MAX_AGE
             && (last.local_node_ports || !local_node_ports)
         {
             return;
@@ -259,9 +268,9 @@ impl Collector {
         self.changed.netns.insert(flow.netns);
         let known = self.facts.netns.entry(flow.netns).or_default();
         if netns::inside(flow.netns, || read_netns(known, local_node_ports)).is_ok() {
-            self.read.insert(
+            self.netns_readings.insert(
                 flow.netns,
-                Look {
+                NetnsReading {
                     at: Instant::now(),
                     local_node_ports,
                 },
@@ -271,108 +280,117 @@ impl Collector {
         }
     }
 
-    /// Reads the names of services by NodePort, if they were not read, are old, or do not know the flow's.
-    pub fn name(&mut self, flow: &Flow) {
+    /// Reads the names of services by NodePort if they are unread, old, or lack the name of the flow's service.
+    pub fn read_service_names(&mut self, flow: &Flow) {
         let is_due = self
-            .named
+            .name_readings
             .get(&flow.netns)
-            .is_none_or(|names| names.is_due(self.facts.service(flow.netns, flow.node()).is_some()));
+            .is_none_or(|reading| reading.is_due(self.facts.service(flow.netns, flow.node()).is_some()));
         if flow.netns == 0 || !is_due {
             return;
         }
         let begun = Instant::now();
         let read = netns::inside(flow.netns, kube_proxy::node_ports);
         let node_ports = read.map(Result::unwrap_or_default).unwrap_or_default();
-        self.named.insert(
+        self.name_readings.insert(
             flow.netns,
-            Names {
+            NameReading {
                 at: Instant::now(),
                 cost: begun.elapsed(),
-                any: !node_ports.is_empty(),
+                found_any: !node_ports.is_empty(),
             },
         );
         self.facts.netns.entry(flow.netns).or_default().node_ports = node_ports;
         self.changed.netns.insert(flow.netns);
     }
 
-    /// A SYN of this flow went to a backend because of an old conntrack entry: takes note if no rule leads there now. Rules
-    /// that were read within the last second count as those of now.
-    pub fn look_where_rules_lead(&mut self, flow: &Flow) {
+    /// Checks whether a rule still translates to the backend that an old conntrack entry sent this flow's SYN to. Rules that
+    /// were read within the last second count as current.
+    pub fn check_backend_of_old_entry(&mut self, flow: &Flow) {
         let newest = flow.attempts.len().saturating_sub(1);
         let Some(backend) = flow.backend_by_old_entry(newest) else {
             return;
         };
-        let is_due = self.led.get(&flow.netns).is_none_or(Destinations::is_due);
-        if is_due && let Some(led) = Destinations::read(flow.netns) {
-            self.led.insert(flow.netns, led);
+        let is_due = self
+            .destinations
+            .get(&flow.netns)
+            .is_none_or(Destinations::is_due);
+        if is_due && let Some(destinations) = Destinations::read(flow.netns) {
+            self.destinations.insert(flow.netns, destinations);
         }
-        let Some(led) = self.led.get(&flow.netns) else {
+        let Some(destinations) = self.destinations.get(&flow.netns) else {
             return;
         };
         let key = (flow.netns, backend);
         self.changed.unreachable = true;
         let known = &mut self.facts.unreachable_by_rule;
-        if led.include(flow.node(), backend) {
+        if destinations.can_lead(flow.node(), backend) {
             known.remove(&key);
             return;
         }
-        if known.len() >= MOST_BACKENDS && !known.contains_key(&key) {
+        if known.len() >= MAX_BACKENDS && !known.contains_key(&key) {
             known.clear();
         }
         let times = known.entry(key).or_default();
-        if times.back() != Some(&led.at_ns) {
-            times.push_back(led.at_ns);
-            if times.len() > MOST_TIMES {
+        if times.back() != Some(&destinations.at_ns) {
+            times.push_back(destinations.at_ns);
+            if times.len() > MAX_TIMES {
                 times.pop_front();
             }
         }
     }
 
-    /// Asks for the way to each address that the routing layer did not like.
-    fn look_for_ways(&mut self, flow: &Flow) {
+    /// Looks up the route to each address that routing rejected.
+    fn look_up_routes(&mut self, flow: &Flow) {
         let Self {
-            facts, ways, changed, ..
+            facts,
+            route_lookups,
+            changed,
+            ..
         } = self;
-        ways.retain(|_, read| read.elapsed() < FRESH);
+        route_lookups.retain(|_, read| read.elapsed() < MAX_AGE);
         changed.routes |= !facts.routes.is_empty();
-        facts.routes.retain(|key, _| ways.contains_key(key));
+        facts.routes.retain(|key, _| route_lookups.contains_key(key));
         let mut wanted: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
         for step in &flow.steps {
             let event = &step.event;
             let address = match (event.hook, &event.payload) {
                 (Hook::RouteMartian, _) => event.tuple.saddr.ip(),
                 (Hook::RouteError, _) => event.tuple.daddr.ip(),
-                // It throws a SYN away for whose answer it has no way.
-                (_, Payload::Listener(_)) if step.verdict.is_some_and(|grown| grown != 0) => {
+                // A listener drops a SYN if it has no route for the answer.
+                (_, Payload::Listener(_)) if step.verdict.is_some_and(|drops| drops != 0) => {
                     event.tuple.saddr.ip()
                 }
-                (_, Payload::Drop(drop)) if facts.symbol(drop.location).is_some_and(has_no_way) => {
+                (_, Payload::Drop(drop)) if facts.symbol(drop.location).is_some_and(drops_unroutable) => {
                     event.tuple.daddr.ip()
                 }
                 _ => continue,
             };
             let key = (event.netns, address);
-            if event.netns != 0 && ways.len() < MOST_WAYS && !ways.contains_key(&key) {
-                ways.insert(key, Instant::now());
+            if event.netns != 0
+                && route_lookups.len() < MAX_ROUTE_LOOKUPS
+                && !route_lookups.contains_key(&key)
+            {
+                route_lookups.insert(key, Instant::now());
                 wanted.entry(event.netns).or_default().push(address);
             }
         }
         for (netns, addresses) in wanted {
-            let look = || -> Vec<_> {
+            let look_up = || -> Vec<_> {
                 let found = addresses.into_iter().map(|address| (address, route::to(address)));
                 found.collect()
             };
-            for (address, way) in netns::inside(netns, look).unwrap_or_default() {
-                if let Ok(way) = way {
+            for (address, route) in netns::inside(netns, look_up).unwrap_or_default() {
+                if let Ok(route) = route {
                     changed.routes = true;
-                    facts.routes.insert((netns, address), way);
+                    facts.routes.insert((netns, address), route);
                 }
             }
         }
     }
 }
 
-/// Does this step show who had a packet discarded in `nf_hook_slow`?
+/// Whether this step shows who decided on a drop in `nf_hook_slow`.
 fn shows_verdict(step: &Step) -> bool {
     let is_rule = matches!(
         step.event.payload,
@@ -381,45 +399,50 @@ fn shows_verdict(step: &Step) -> bool {
     is_rule || (step.event.hook.gives_own_verdict() && step.verdict.is_some_and(verdict::is_drop))
 }
 
-/// Is this a place where the kernel discards what has no way, without a hook of its own?
-fn has_no_way(place: &str) -> bool {
+/// Whether the kernel drops unroutable packets in this function, which has no hook of its own.
+fn drops_unroutable(place: &str) -> bool {
     place.starts_with("ip6_pkt_") || place.starts_with("dst_discard")
 }
 
-/// Of so many backends it is remembered that no rule led there, and of each so many times.
-const MOST_BACKENDS: usize = 1024;
-const MOST_TIMES: usize = 16;
+/// Of how many backends it is remembered that no rule translated to them, and how many times of each.
+const MAX_BACKENDS: usize = 1024;
+const MAX_TIMES: usize = 16;
 
-/// What was read of a network namespace besides its rules, and when.
+/// When a network namespace was read, apart from its rules.
 #[derive(Debug)]
-struct Look {
+struct NetnsReading {
     at: Instant,
+    /// Whether NodePorts with `externalTrafficPolicy: Local` were read too.
     local_node_ports: bool,
 }
 
 /// When the names of services were read.
 #[derive(Debug)]
-struct Names {
+struct NameReading {
     at: Instant,
-    /// How long that took.
+    /// How long reading took.
     cost: Duration,
-    /// Were there any?
-    any: bool,
+    /// Whether there were any.
+    found_any: bool,
 }
 
-/// Names are read again when they are older than this, or sooner, when a flow is for a NodePort that none is known of.
-const NAMES_FRESH: Duration = Duration::from_secs(10);
-/// Of the time that passes, reading names takes no more than the hundredth part.
+/// Names that are older than this are read again. For a flow whose service has no name, [`MAX_AGE`] applies.
+const NAMES_MAX_AGE: Duration = Duration::from_secs(10);
+/// Reading names takes at most this part of the time: 1/100.
 const NAMES_SHARE: u32 = 100;
 
-impl Names {
-    fn is_due(&self, knows: bool) -> bool {
-        let wait = if knows || !self.any { NAMES_FRESH } else { FRESH };
+impl NameReading {
+    fn is_due(&self, has_name: bool) -> bool {
+        let wait = if has_name || !self.found_any {
+            NAMES_MAX_AGE
+        } else {
+            MAX_AGE
+        };
         self.at.elapsed() > wait.max(self.cost * NAMES_SHARE)
     }
 }
 
-/// Reads the calling thread's network namespace.
+/// Reads IPVS services, settings and chains of the calling thread's network namespace.
 fn read_netns(known: &mut NetnsFacts, local_node_ports: bool) {
     known.services = ipvs::services().unwrap_or_default();
     known.sysctls = sysctl::read().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Where the rules of a network namespace led to when they were read.
+//! The destinations to which the rules of a network namespace translate.
 
 use std::{
     io,
@@ -8,36 +8,35 @@ use std::{
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::{iptables, netns, nft};
+use super::{iptables, max_age::MAX_AGE, netns, nft};
 use crate::facts::translation::Translation;
 
-/// See the module.
+/// The translations of a network namespace's rules, and when they were read.
 #[derive(Debug)]
 pub(super) struct Destinations {
     at: Instant,
-    /// The same in nanoseconds of the kernel's monotonic clock.
+    /// The same as monotonic nanoseconds.
     pub(super) at_ns: u64,
-    /// How long the reading took.
+    /// How long reading took.
     cost: Duration,
     translations: Vec<Translation>,
 }
 
 impl Destinations {
-    const FRESH: Duration = Duration::from_secs(1);
-    /// Of the time that passes, reading rules takes no more than the twentieth part.
+    /// Reading rules takes at most this part of the time: 1/20.
     const SHARE: u32 = 20;
 
-    /// May they be read again?
+    /// Whether it is time to read them again.
     pub(super) fn is_due(&self) -> bool {
-        self.at.elapsed() > Self::FRESH.max(self.cost * Self::SHARE)
+        self.at.elapsed() > MAX_AGE.max(self.cost * Self::SHARE)
     }
 
-    /// Could a packet to `from` be sent to `backend`?
-    pub(super) fn include(&self, from: SocketAddr, backend: SocketAddr) -> bool {
+    /// Whether a rule can translate a packet to `from` to `backend`.
+    pub(super) fn can_lead(&self, from: SocketAddr, backend: SocketAddr) -> bool {
         self.translations.iter().any(|rule| rule.can_lead(from, backend))
     }
 
-    /// Reads those of a network namespace. `None` if they cannot be read.
+    /// Reads the rules of a network namespace. `None` if they cannot be read.
     pub(super) fn read(netns: u32) -> Option<Self> {
         let at = Instant::now();
         let at_ns = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).ok()?;
@@ -51,7 +50,7 @@ impl Destinations {
     }
 }
 
-/// All translations in the calling thread's network namespace.
+/// All translations in the rules of the calling thread's network namespace.
 fn translations() -> io::Result<Vec<Translation>> {
     let mut out = Vec::new();
     if nft::is_there() {

@@ -1,4 +1,4 @@
-//! Reads IP sets, such as kube-proxy keeps in its IPVS mode.
+//! Reads IP sets, for example those of kube-proxy's IPVS mode.
 
 use std::{collections::BTreeSet, io};
 
@@ -10,15 +10,15 @@ use crate::facts::ipset;
 
 /// `NFNL_SUBSYS_IPSET` and `IPSET_CMD_LIST`.
 const LIST: u16 = 6 << 8 | 7;
-/// The oldest protocol that today's kernels speak.
+/// The oldest protocol version that current kernels support.
 const PROTOCOL: u8 = 6;
 /// Attributes (`uapi/linux/netfilter/ipset/ip_set.h`).
 const ATTR_PROTOCOL: u16 = 1;
 const ATTR_NAME: u16 = 2;
 
-/// The ports in a set of the calling thread's network namespace (`bitmap:port`); `None` if there is no such set.
+/// Reads the ports in a set (`bitmap:port`) of the calling thread's network namespace. `None` if there is no such set.
 pub fn ports(name: &str) -> io::Result<Option<BTreeSet<u16>>> {
-    // Asking where there are no sets would make the kernel load them.
+    // Without the module, the request would make the kernel load it.
     if !modules::read()?.has("ip_set") {
         return Ok(None);
     }
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn asks_the_running_kernel() {
+    fn reads_the_running_kernel() {
         match ports("tracer-no-such-set") {
             Ok(found) => assert_eq!(found, None),
             // Listing needs CAP_NET_ADMIN.

@@ -1,6 +1,6 @@
-//! Reads what the kernel prints of its virtual server, and the settings that decide about old entries.
+//! Reads services and connections of IPVS, and the settings that decide about old connections.
 //!
-//! All of it is of the calling thread's network namespace, and empty where IPVS is not loaded.
+//! Everything is that of the calling thread's network namespace, and empty if IPVS is not loaded.
 
 use std::{
     fs::{self, File},
@@ -14,7 +14,7 @@ use crate::facts::{
     ipvs_settings::Values,
 };
 
-/// The virtual services of the calling thread's network namespace.
+/// Reads the virtual services (`/proc/net/ip_vs`).
 pub fn services() -> io::Result<Vec<Service>> {
     match open("ip_vs")? {
         Some(file) => parse_services(file, ticks_per_second()?),
@@ -22,7 +22,7 @@ pub fn services() -> io::Result<Vec<Service>> {
     }
 }
 
-/// The connections of the calling thread's network namespace, one after the other.
+/// Reads the connections (`/proc/net/ip_vs_conn`) one by one.
 pub fn connections() -> io::Result<impl Iterator<Item = io::Result<Connection>>> {
     Ok(open("ip_vs_conn")?.into_iter().flat_map(parse_connections))
 }
@@ -35,7 +35,7 @@ fn open(name: &str) -> io::Result<Option<BufReader<File>>> {
     }
 }
 
-/// `CONFIG_HZ`: the kernel prints times of IPVS in ticks of its clock, and one tick is how fine its coarse clock is.
+/// `CONFIG_HZ`, which is the resolution of the kernel's coarse clock. IPVS prints times in these ticks.
 fn ticks_per_second() -> io::Result<u32> {
     let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?;
     let tick = u32::try_from(tick.tv_nsec()).unwrap_or(0);
@@ -45,7 +45,7 @@ fn ticks_per_second() -> io::Result<u32> {
     Ok((1_000_000_000 + tick / 2) / tick)
 }
 
-/// The settings that decide about old entries.
+/// Reads the settings that decide about old connections.
 #[must_use]
 pub fn settings() -> Values {
     let read = |name: &str| {
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_clock_ticks_as_kernels_clocks_do() {
+    fn the_tick_rate_is_one_of_those_that_kernels_have() {
         assert!([100, 250, 300, 1000].contains(&ticks_per_second().unwrap()));
     }
 

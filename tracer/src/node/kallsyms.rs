@@ -1,4 +1,4 @@
-//! Reads the kernel's own list of its functions.
+//! Reads the kernel's list of its functions, `/proc/kallsyms`.
 
 use std::{
     fs::File,

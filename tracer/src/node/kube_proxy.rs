@@ -1,4 +1,4 @@
-//! Reads what kube-proxy's rules and sets say of services.
+//! Reads the services in kube-proxy's rules and sets.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use crate::facts::{
     nft::Family,
 };
 
-/// Reads the names that the rules of the calling thread's network namespace tell.
+/// Reads the service names in the rules of the calling thread's network namespace.
 pub fn node_ports() -> io::Result<NodePorts> {
     let mut out = NodePorts::default();
     if nft::is_there() {
@@ -36,7 +36,7 @@ pub fn node_ports() -> io::Result<NodePorts> {
     Ok(out)
 }
 
-/// The NodePorts of services with `externalTrafficPolicy: Local` in the calling thread's network namespace.
+/// Reads the NodePorts of services with `externalTrafficPolicy: Local` in the calling thread's network namespace.
 pub fn local_node_ports() -> io::Result<LocalNodePorts> {
     let set = |name| ipset::ports(name).map(Option::unwrap_or_default);
     Ok(LocalNodePorts::of(
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn asks_the_running_kernel() {
+    fn reads_the_running_kernel() {
         if let Err(error) = node_ports() {
             assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         }

@@ -1,4 +1,5 @@
-//! How facts of a node are read: netlink, procfs, other network namespaces. Read-only: nothing is loaded, made or changed.
+//! Reads the facts of a node: netlink, procfs, other network namespaces. It never makes the kernel load, create or change
+//! anything.
 
 pub mod collect;
 mod destinations;
@@ -7,6 +8,7 @@ pub mod iptables;
 pub mod ipvs;
 pub mod kallsyms;
 pub mod kube_proxy;
+mod max_age;
 pub mod modules;
 pub(crate) mod netlink;
 pub mod netns;

@@ -1,11 +1,11 @@
-//! Reads which modules the kernel has.
+//! Reads the list of the kernel's modules.
 
 use std::{fs, io, path::Path};
 
 use crate::facts::modules::Modules;
 
-/// Reads what the running kernel has. Where `/lib/modules` is absent, as in most containers, what is built in is unknown
-/// and counts as absent.
+/// Reads the modules of the running kernel. Without `/lib/modules`, as in most containers, built-in modules are unknown and
+/// count as absent.
 pub fn read() -> io::Result<Modules> {
     let loaded = match fs::read_to_string("/proc/modules") {
         // A kernel without support for modules has no such file.

@@ -1,4 +1,4 @@
-//! Asking the kernel by netlink: a small header that each protocol has, then attributes.
+//! Sends netlink requests that consist of a protocol's own header and attributes.
 
 use std::convert::Infallible;
 use std::io;
@@ -9,19 +9,19 @@ use netlink_packet_core::{
 };
 use netlink_sys::{Socket, SocketAddr};
 
-/// The kernel fills at most 32 KiB for one answer, whatever room there is.
-const ROOM: usize = 1 << 16;
-/// How often a list that changed while it was told is asked for again.
+/// Buffer size in bytes. The kernel sends at most 32 KiB at once.
+const BUFFER_SIZE: usize = 1 << 16;
+/// How often reading a list that changes meanwhile is repeated.
 const RETRIES: u32 = 8;
 
-/// A conversation with one protocol family, in the network namespace in which it was opened.
+/// A netlink socket of one protocol family. It stays in the network namespace in which it was opened.
 #[derive(Debug)]
 pub(crate) struct Connection {
     socket: Socket,
     sequence: u32,
 }
 
-/// What stands behind netlink's own header.
+/// A message without netlink's own header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Body {
     kind: u16,
@@ -54,7 +54,7 @@ impl NetlinkDeserializable for Body {
 }
 
 impl Connection {
-    /// Opens a conversation with a family, such as `NETLINK_NETFILTER`.
+    /// Opens a socket of a family, for example `NETLINK_NETFILTER`.
     pub(crate) fn open(family: isize) -> io::Result<Self> {
         let mut socket = Socket::new(family)?;
         socket.bind_auto()?;
@@ -62,8 +62,8 @@ impl Connection {
         Ok(Self { socket, sequence: 0 })
     }
 
-    /// Has something done; answers with what the kernel said about it, each without netlink's own header.
-    pub(crate) fn ask(
+    /// Sends a request and returns the answers, each without netlink's own header.
+    pub(crate) fn request(
         &mut self,
         kind: u16,
         head: &[u8],
@@ -73,7 +73,7 @@ impl Connection {
         Ok(self.receive()?.0)
     }
 
-    /// Has a list told, each entry without netlink's own header. The attributes narrow it down.
+    /// Requests a list and returns its entries, each without netlink's own header. The attributes filter it.
     pub(crate) fn list(
         &mut self,
         kind: u16,
@@ -87,9 +87,7 @@ impl Connection {
                 return Ok(entries);
             }
         }
-        Err(io::Error::other(
-            "the list changes faster than the kernel tells it",
-        ))
+        Err(io::Error::other("the list changes faster than it can be read"))
     }
 
     fn send(&mut self, kind: u16, flags: u16, head: &[u8], attributes: &[DefaultNla]) -> io::Result<()> {
@@ -107,11 +105,11 @@ impl Connection {
         self.socket.send(&packet, 0).map(drop)
     }
 
-    /// All answers to the last request, and whether they may contradict each other.
+    /// Receives all answers to the last request, and whether they may be inconsistent (`NLM_F_DUMP_INTR`).
     fn receive(&self) -> io::Result<(Vec<Vec<u8>>, bool)> {
         let mut answers = Vec::new();
         let mut changed = false;
-        let mut packet = Vec::with_capacity(ROOM);
+        let mut packet = Vec::with_capacity(BUFFER_SIZE);
         loop {
             packet.clear();
             match self.socket.recv(&mut packet, 0) {
@@ -124,7 +122,7 @@ impl Connection {
             let mut rest = packet.as_slice();
             while !rest.is_empty() {
                 let message = NetlinkMessage::<Body>::deserialize(rest).map_err(io::Error::other)?;
-                // Messages start at multiples of 4 bytes; the length leaves the padding out.
+                // Messages are aligned to 4 bytes; the length does not include the padding.
                 let length = (message.header.length as usize).next_multiple_of(4);
                 rest = rest.get(length..).unwrap_or_default();
                 if message.header.sequence_number != self.sequence {
@@ -171,13 +169,13 @@ mod tests {
     }
 
     #[test]
-    fn tells_a_refusal() {
+    fn an_error_has_the_kernels_number() {
         // RTM_GETLINK of a link that does not exist.
         let mut head = [0; 16];
         head[4..8].copy_from_slice(&0x7fff_0000_u32.to_ne_bytes());
         let error = Connection::open(NETLINK_ROUTE)
             .unwrap()
-            .ask(18, &head, &[])
+            .request(18, &head, &[])
             .unwrap_err();
         assert_eq!(error.raw_os_error(), Some(19));
     }

@@ -1,4 +1,4 @@
-//! Looking at the node from inside one of its network namespaces.
+//! Runs code inside a network namespace of the node.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,50 +8,50 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 
-/// Why a look from inside a network namespace failed.
+/// Why code could not be run inside a network namespace.
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
-    /// No process and no name holds such a namespace any more.
-    #[error("no process and no name leads to the network namespace {0}")]
+    /// No process and no name refers to the namespace.
+    #[error("network namespace {0} is gone, or no process and no name refers to it")]
     Gone(u32),
-    /// The kernel did not let this process in.
-    #[error("cannot enter the network namespace {inum}")]
+    /// The kernel denied entering it.
+    #[error("cannot enter network namespace {inum}")]
     Enter {
-        /// Number of the namespace.
+        /// Inode number of the namespace.
         inum: u32,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// No thread could be started for it.
+    /// The thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
 }
 
-/// Number of the network namespace of the calling thread.
+/// Inode number of the calling thread's network namespace.
 pub fn current() -> io::Result<u32> {
     number(Path::new("/proc/thread-self/ns/net"))
 }
 
-/// Runs `look` inside the network namespace of this number, on a thread of its own.
+/// Runs `work` inside the network namespace with this inode number, on a thread of its own.
 ///
-/// What `look` reads of `/proc/sys/net` is that namespace's; for `/proc/net` it must read
-/// `/proc/thread-self/net`, since `/proc/net` shows the namespace of the process's first thread.
-pub fn inside<T: Send>(inum: u32, look: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+/// There `/proc/sys/net` is that of the namespace. `/proc/net` is still that of the process's first thread; `work` has to
+/// use `/proc/thread-self/net`.
+pub fn inside<T: Send>(inum: u32, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
     let path = find(inum).ok_or(NetnsError::Gone(inum))?;
     let refused = |source| NetnsError::Enter { inum, source };
     let namespace = File::open(&path).map_err(refused)?;
-    // The process behind the path can have gone, and its number have passed to another, since it was found.
+    // The process may have ended since, and another may have got its number.
     if namespace.metadata().map_err(refused)?.ino() != u64::from(inum) {
         return Err(NetnsError::Gone(inum));
     }
     let enter = || {
         setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| refused(errno.into()))?;
-        Ok(look())
+        Ok(work())
     };
     on_own_thread(enter).map_err(NetnsError::Thread)?
 }
 
-/// Runs `work` on a thread that ends with it, so that whatever it does to its own namespaces ends with it too.
+/// Runs `work` on a thread of its own, so that a change of its namespaces ends with it.
 pub fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new()
@@ -63,7 +63,7 @@ pub fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> 
     })
 }
 
-/// A path that leads to the namespace: that of a process in it, or a name that `ip netns` gave it.
+/// Finds a path of the namespace: that of a process in it, or a name given by `ip netns` or Docker.
 fn find(inum: u32) -> Option<PathBuf> {
     let own = PathBuf::from("/proc/thread-self/ns/net");
     let processes = entries("/proc")
@@ -100,14 +100,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_its_own() {
+    fn finds_its_own_namespace() {
         let own = current().unwrap();
         assert_eq!(number(&find(own).unwrap()).unwrap(), own);
         assert!(matches!(inside(1, || ()), Err(NetnsError::Gone(1))));
     }
 
     #[test]
-    fn enters_another_and_leaves_the_caller_where_it_was() {
+    fn enters_another_namespace_on_a_thread_of_its_own() {
         let own = current().unwrap();
         // Only root may make a network namespace, and not every machine has the tool.
         let child = Command::new("unshare")

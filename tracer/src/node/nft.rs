@@ -26,13 +26,13 @@ const GET_ELEMENTS: u16 = 13;
 /// `NFT_MSG_GETGEN`.
 const GET_GENERATION: u16 = 16;
 
-/// Is `nf_tables` there? Asking it anything where it is not would make the kernel load it.
+/// Whether `nf_tables` is there. If not, a request would make the kernel load it.
 #[must_use]
 pub fn is_there() -> bool {
     modules::read().is_ok_and(|modules| modules.has("nf_tables"))
 }
 
-/// The chains of the calling thread's network namespace.
+/// Reads the chains of the calling thread's network namespace.
 pub fn chains() -> io::Result<Vec<Chain>> {
     if !is_there() {
         return Ok(Vec::new());
@@ -44,25 +44,26 @@ pub fn chains() -> io::Result<Vec<Chain>> {
         .collect())
 }
 
-/// A number that changes with every change of the calling thread's network namespace's rules, chains and maps.
+/// Reads the generation of the rules, chains and maps in the calling thread's network namespace. It changes with each of
+/// them.
 pub fn generation() -> io::Result<u32> {
-    let answers = open()?.ask(NF_TABLES | GET_GENERATION, &head(0), &[])?;
+    let answers = open()?.request(NF_TABLES | GET_GENERATION, &head(0), &[])?;
     answers
         .iter()
         .find_map(|answer| attribute(answer.get(4..)?, 1).and_then(nft::number))
-        .ok_or_else(|| io::Error::other("the kernel gave no generation of its rules"))
+        .ok_or_else(|| io::Error::other("the kernel reported no generation of its rules"))
 }
 
 fn open() -> io::Result<Connection> {
     Connection::open(NETLINK_NETFILTER)
 }
 
-/// An nfgenmsg: the family (0 for any), version 0, no resource.
+/// A `struct nfgenmsg`: family (0 for any), version 0, resource 0.
 const fn head(family: u8) -> [u8; 4] {
     [family, 0, 0, 0]
 }
 
-/// Has a list told, of what bears these names, each given by the number of its attribute.
+/// Requests a list, filtered by names, each with the number of its attribute.
 fn list(
     connection: &mut Connection,
     kind: u16,
@@ -76,8 +77,7 @@ fn list(
     connection.list(NF_TABLES | kind, &head(family), &attributes)
 }
 
-/// The rules of all tables of this name, or of all tables; of one chain, or of all. Whoever asks has looked whether
-/// `nf_tables` is there.
+/// Reads rules, if given only those of tables and chains with these names. Call it only if [`is_there`].
 pub fn rules(table: Option<&str>, chain: Option<&str>) -> io::Result<Vec<Rule>> {
     let named = [(1, table), (2, chain)]
         .into_iter()
@@ -87,7 +87,7 @@ pub fn rules(table: Option<&str>, chain: Option<&str>) -> io::Result<Vec<Rule>> 
     Ok(rule::parse(answers.iter().map(Vec::as_slice)))
 }
 
-/// The elements of a verdict map. None if there is no such map, or if it holds no verdicts.
+/// Reads the elements of a verdict map; none if there is no such map.
 pub fn map(family: Family, table: &str, name: &str) -> io::Result<Map> {
     let named = [(1, table), (2, name)];
     let answers = match list(&mut open()?, GET_ELEMENTS, family.into(), &named) {
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn asks_the_running_kernel() {
+    fn reads_the_running_kernel() {
         // Listing needs CAP_NET_ADMIN.
         if let Err(error) = chains() {
             assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);

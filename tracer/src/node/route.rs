@@ -1,4 +1,4 @@
-//! Asks the routing tables of a network namespace.
+//! Looks up routes in a network namespace.
 
 use std::{io, net::IpAddr};
 
@@ -8,13 +8,13 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use super::netlink::Connection;
 use crate::facts::{
     netlink::{attributes, text},
-    route::{Route, Way},
+    route::{Route, RouteEntry},
 };
 
 /// `RTM_GETROUTE` and `RTM_GETLINK` (uapi/linux/rtnetlink.h).
 const GET_ROUTE: u16 = 26;
 const GET_LINK: u16 = 18;
-/// `struct rtmsg` and `struct ifinfomsg` are what stands before the attributes.
+/// Length in bytes of `struct rtmsg` and `struct ifinfomsg`, which precede the attributes.
 const ROUTE_HEAD: usize = 12;
 const LINK_HEAD: usize = 16;
 /// `RTA_DST`, `RTA_OIF`, `RTA_GATEWAY`, `IFLA_IFNAME`.
@@ -23,7 +23,7 @@ const DEVICE: u16 = 4;
 const GATEWAY: u16 = 5;
 const NAME: u16 = 3;
 
-/// Asks for the way to an address, in the calling thread's network namespace.
+/// Looks up the route to an address in the calling thread's network namespace.
 pub fn to(address: IpAddr) -> io::Result<Route> {
     let mut netlink = Connection::open(NETLINK_ROUTE)?;
     let mut head = [0; ROUTE_HEAD];
@@ -37,15 +37,15 @@ pub fn to(address: IpAddr) -> io::Result<Route> {
             v6.octets().to_vec()
         }
     };
-    let answers = match netlink.ask(GET_ROUTE, &head, &[DefaultNla::new(DESTINATION, bytes)]) {
+    let answers = match netlink.request(GET_ROUTE, &head, &[DefaultNla::new(DESTINATION, bytes)]) {
         Ok(answers) => answers,
         Err(error) => return error.raw_os_error().map(Route::None).ok_or(error),
     };
     let answer = answers
         .first()
         .filter(|answer| answer.len() >= ROUTE_HEAD)
-        .ok_or_else(|| io::Error::other("the kernel told no route"))?;
-    let mut way = Way {
+        .ok_or_else(|| io::Error::other("the kernel reported no route"))?;
+    let mut route = RouteEntry {
         kind: answer[7],
         device: None,
         gateway: None,
@@ -54,14 +54,14 @@ pub fn to(address: IpAddr) -> io::Result<Route> {
         match kind {
             DEVICE => {
                 if let Ok(index) = value.try_into().map(u32::from_ne_bytes) {
-                    way.device = device_name(&mut netlink, index);
+                    route.device = device_name(&mut netlink, index);
                 }
             }
-            GATEWAY => way.gateway = ip(value),
+            GATEWAY => route.gateway = ip(value),
             _ => {}
         }
     }
-    Ok(Route::Way(way))
+    Ok(Route::Found(route))
 }
 
 fn ip(bytes: &[u8]) -> Option<IpAddr> {
@@ -72,7 +72,7 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
 fn device_name(netlink: &mut Connection, index: u32) -> Option<String> {
     let mut head = [0; LINK_HEAD];
     head[4..8].copy_from_slice(&index.to_ne_bytes());
-    let links = netlink.ask(GET_LINK, &head, &[]).ok()?;
+    let links = netlink.request(GET_LINK, &head, &[]).ok()?;
     let link = links.first()?.get(LINK_HEAD..)?;
     attributes(link)
         .find(|&(kind, _)| kind == NAME)
@@ -85,11 +85,11 @@ mod tests {
 
     #[test]
     fn the_loopback_address_is_local() {
-        let Route::Way(way) = to(IpAddr::from([127, 0, 0, 1])).unwrap() else {
-            panic!("there is a way to oneself");
+        let Route::Found(route) = to(IpAddr::from([127, 0, 0, 1])).unwrap() else {
+            panic!("no route to the loopback address");
         };
-        assert!(way.is_local());
-        assert_eq!(way.device.as_deref(), Some("lo"));
-        assert_eq!(Route::Way(way).to_string(), "local dev lo");
+        assert!(route.is_local());
+        assert_eq!(route.device.as_deref(), Some("lo"));
+        assert_eq!(Route::Found(route).to_string(), "local dev lo");
     }
 }

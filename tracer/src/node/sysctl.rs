@@ -1,13 +1,13 @@
-//! Reads the settings of a network namespace.
+//! Reads the sysctls of a network namespace.
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
 use crate::facts::sysctl::Sysctls;
 
-/// Directories that are read whole, as far as the names start so.
+/// Directories, and the prefix of the names that are read there.
 const GROUPS: [(&str, &str); 2] = [("net/ipv4/vs", ""), ("net/netfilter", "nf_conntrack_")];
 
-/// Settings that are read one by one.
+/// Single settings.
 const SINGLE: [&str; 13] = [
     "net/core/somaxconn",
     "net/ipv4/conf/all/rp_filter",
@@ -24,7 +24,7 @@ const SINGLE: [&str; 13] = [
     "net/ipv6/conf/all/forwarding",
 ];
 
-/// Reads those of the calling thread's network namespace.
+/// Reads the sysctls of the calling thread's network namespace.
 pub fn read() -> io::Result<Sysctls> {
     read_from(Path::new("/proc/sys"))
 }
@@ -32,14 +32,14 @@ pub fn read() -> io::Result<Sysctls> {
 fn read_from(root: &Path) -> io::Result<Sysctls> {
     let mut values = BTreeMap::new();
     let mut add = |name: &str| {
-        // Some can only be written, and some only be read with more rights than ours.
+        // Some are write-only, and some need more privileges.
         if let Ok(value) = fs::read_to_string(root.join(name)) {
             values.insert(name.replace('/', "."), value.trim_end().replace('\t', " "));
         }
     };
     for (group, prefix) in GROUPS {
         let entries = match fs::read_dir(root.join(group)) {
-            // What it belongs to is not loaded.
+            // The module is not loaded.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             other => other?,
         };
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_is_there() {
+    fn existing_settings_are_read() {
         let root = tempfile::tempdir().unwrap();
         let write = |name: &str, value: &str| {
             let path = root.path().join(name);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_system_has_none() {
+    fn an_empty_system_has_no_settings() {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(read_from(root.path()).unwrap(), Sysctls::default());
     }

@@ -38,7 +38,7 @@ use crate::{
     probe::{
         attach::Probe,
         demand::Demand,
-        late::{Found, Late},
+        kernel_watch::{KernelUpdate, KernelWatch},
         plan::{self, Planned, State},
         ring::Ring,
     },
@@ -60,9 +60,9 @@ pub fn run(
     sink: Option<Box<dyn RecordSink>>,
     on_second_signal: fn(),
 ) -> Result<(), PipelineError> {
-    let preflight::Ready { survey, late } = preflight::prepare()?;
+    let preflight::Ready { kernel, watch } = preflight::prepare()?;
     let mut unreadable = Unreadable::default();
-    unreadable.count(&survey.offsets);
+    unreadable.count(&kernel.offsets);
     let kernel_selection = preflight::selection(selection);
     let patience_ns = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -76,11 +76,11 @@ pub fn run(
             Some(_) => Some(signal(SignalKind::user_defined1()).context("cannot handle signals")?),
             None => None,
         };
-        let plan = survey.plan();
-        let mut collector = Collector::new(survey.symbols, survey.offsets.drop_reasons());
-        let offsets = head::offsets(&survey.offsets);
+        let plan = kernel.plan();
+        let mut collector = Collector::new(kernel.symbols, kernel.offsets.drop_reasons());
+        let offsets = head::offsets(&kernel.offsets);
         let (probe, ring) =
-            Probe::attach(plan, survey.offsets, &kernel_selection).context("cannot attach hooks")?;
+            Probe::attach(plan, kernel.offsets, &kernel_selection).context("cannot attach hooks")?;
         collector.set_absent(absent(probe.hooks()));
         let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
         let head = Head {
@@ -94,7 +94,7 @@ pub fn run(
             reported: probe.hooks().to_vec(),
             probe,
             ring,
-            late,
+            watch,
             unreadable,
             demand: Demand::default(),
             collector,
@@ -129,12 +129,12 @@ struct Session<'a> {
     observer: &'a mut dyn Observer,
     probe: Probe,
     ring: Ring,
-    late: Late,
+    watch: KernelWatch,
     unreadable: Unreadable,
     demand: Demand,
     collector: Collector,
     recorder: Option<Box<dyn RecordSink>>,
-    /// Asks for what is recorded only in memory to be written.
+    /// Requests that what is recorded only in memory is written.
     write_out: Option<Signal>,
     engine: Engine,
     clock: Clock,
@@ -179,7 +179,7 @@ impl Session<'_> {
                     self.meet_demand()?;
                 }
                 _ = modules.tick() => self.look_for_modules()?,
-                found = self.late.found() => match found {
+                found = self.watch.update() => match found {
                     Ok(found) => self.follow(found)?,
                     // The next module that comes or goes is another chance. What is attached stays attached.
                     Err(error) => eprintln!("tracer: {:#}", anyhow::Error::from(error)),
@@ -224,7 +224,7 @@ impl Session<'_> {
             engine,
             events,
             unreadable_records,
-            late,
+            watch,
             demand,
             collector,
             recorder,
@@ -233,7 +233,7 @@ impl Session<'_> {
         *events += ring.drain(|bytes| {
             let event = record::event(HeaderVersion::CURRENT, bytes);
             if let Ok(event) = &event
-                && late.rehearsal().has(event.netns, event.time_ns)
+                && watch.proof_netns().contains(event.netns, event.time_ns)
             {
                 return;
             }
@@ -242,8 +242,8 @@ impl Session<'_> {
             }
             match event {
                 Ok(event) => {
-                    demand.see(&event, collector.symbols());
-                    collector.see(&event);
+                    demand.observe(&event, collector.symbols());
+                    collector.observe(&event);
                     engine.push(event);
                 }
                 Err(_) => *unreadable_records += 1,
@@ -252,9 +252,9 @@ impl Session<'_> {
                 recorder.relieve(engine.next_id());
             }
         });
-        engine.take_bypassing_rules(|flow| collector.look_where_rules_lead(flow));
-        collector.look_for_rules();
-        collector.look_for_settings();
+        engine.take_bypassing_rules(|flow| collector.check_backend_of_old_entry(flow));
+        collector.read_rules_hit();
+        collector.read_ipvs_settings();
     }
 
     /// Records what was learned about the node since the last call.
@@ -286,7 +286,7 @@ impl Session<'_> {
     /// Attaches on-demand hooks that are wanted now, and detaches those that are no longer wanted.
     fn meet_demand(&mut self) -> Result<(), PipelineError> {
         let is_wanted = self.demand.wants(When::AfterRuleDrop, monotonic_ns()?);
-        if !self.probe.want(When::AfterRuleDrop, is_wanted) {
+        if !self.probe.set_wanted(When::AfterRuleDrop, is_wanted) {
             return Ok(());
         }
         self.report_hooks(if is_wanted {
@@ -298,29 +298,31 @@ impl Session<'_> {
 
     /// Detaches the hooks of modules that were unloaded.
     fn look_for_modules(&mut self) -> Result<(), PipelineError> {
-        for module in self.late.look() {
-            self.probe.lose(module).context("cannot detach from a module")?;
+        for module in self.watch.poll_modules() {
+            self.probe
+                .module_unloaded(module)
+                .context("cannot detach from a module")?;
             self.report_hooks(&format!("module {module} was unloaded"))?;
         }
         Ok(())
     }
 
     /// Attaches the hooks of modules that were loaded.
-    fn follow(&mut self, found: Found) -> Result<(), PipelineError> {
-        let Found {
-            survey,
-            came,
+    fn follow(&mut self, found: KernelUpdate) -> Result<(), PipelineError> {
+        let KernelUpdate {
+            kernel,
+            loaded,
             is_complete,
         } = found;
-        let plan = survey.plan();
+        let plan = kernel.plan();
         if is_complete {
-            self.unreadable.count(&survey.offsets);
+            self.unreadable.count(&kernel.offsets);
         }
-        self.collector.set_symbols(survey.symbols);
+        self.collector.set_symbols(kernel.symbols);
         self.probe
-            .follow(&plan, survey.offsets)
+            .change_plan(&plan, kernel.offsets)
             .context("cannot attach to a newly loaded module")?;
-        match came.as_slice() {
+        match loaded.as_slice() {
             [] => Ok(()),
             _ if !is_complete => Ok(()),
             [module] => self.report_hooks(&format!("module {module} was loaded")),
@@ -393,7 +395,7 @@ impl Session<'_> {
             return Ok(());
         }
         self.lost = health.lost();
-        self.collector.lost(monotonic_ns()?);
+        self.collector.records_lost(monotonic_ns()?);
         if let Some(recorder) = &mut self.recorder {
             recorder.health(&health);
         }

@@ -12,9 +12,9 @@ use crate::{
     probe::{
         attach::{self, AttachError, Selection},
         btf::BtfError,
-        late::Late,
+        kernel_info::{KernelInfo, KernelInfoError},
+        kernel_watch::KernelWatch,
         offsets::Offsets,
-        survey::{Survey, SurveyError},
     },
 };
 
@@ -24,9 +24,9 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 /// What attaching needs.
 pub struct Ready {
     /// The kernel's functions, types and modules.
-    pub survey: Survey,
+    pub kernel: KernelInfo,
     /// Reports modules that come and go.
-    pub late: Late,
+    pub watch: KernelWatch,
 }
 
 /// Reports each unreadable member of a kernel struct once.
@@ -72,14 +72,14 @@ pub fn prepare() -> Result<Ready, PipelineError> {
         return Err(unsupported(&AttachError::NoKprobes.to_string()));
     }
     privileges()?;
-    let late = Late::new();
-    let survey = late.first().map_err(|error| match error {
-        SurveyError::Btf(BtfError::Read { .. }) => unsupported(
+    let watch = KernelWatch::new();
+    let kernel = watch.read_kernel().map_err(|error| match error {
+        KernelInfoError::Btf(BtfError::Read { .. }) => unsupported(
             "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF is off): tracer cannot read its structs",
         ),
         other => PipelineError::Failed(other.into()),
     })?;
-    Ok(Ready { survey, late })
+    Ok(Ready { kernel, watch })
 }
 
 fn unsupported(why: &str) -> PipelineError {

@@ -13,7 +13,7 @@ use anyhow::{Context as _, anyhow};
 use super::error::PipelineError;
 use crate::{
     finding::head::Head,
-    recording::{error::TraceError, reader::Reader},
+    recording::{error::RecordingError, reader::Reader},
 };
 
 /// A recording that was opened.
@@ -107,7 +107,7 @@ fn goes_on(head: &Head, next: &Head) -> bool {
 }
 
 /// Names the file that an error is about.
-pub(super) fn cannot_read(path: &Path, error: TraceError) -> PipelineError {
+pub(super) fn cannot_read(path: &Path, error: RecordingError) -> PipelineError {
     let error = anyhow::Error::from(error);
     PipelineError::Failed(anyhow!("{}: {error:#}", path.display()))
 }

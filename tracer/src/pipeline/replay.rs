@@ -21,8 +21,8 @@ use crate::{
     finding::{Clock, Observer, observer::Progress, run::End},
     flow::{engine::Engine, fate::Fate, model::Flow},
     recording::{
-        change::Change,
-        item::{Item, Learned, Odd},
+        change::FactChange,
+        item::{FactUpdate, Item, ItemError},
         reader::{Damage, Log},
     },
 };
@@ -108,7 +108,7 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
 struct Recorded {
     facts: Facts,
     /// What was learned at this tick, and after how many reported flows.
-    learned: VecDeque<(u32, Change)>,
+    learned: VecDeque<(u32, FactChange)>,
     /// How many flows were reported at this tick.
     reported: u32,
     /// Changes that are unknown, or do not fit these facts.
@@ -116,7 +116,7 @@ struct Recorded {
 }
 
 impl Recorded {
-    fn apply(&mut self, change: Change) {
+    fn apply(&mut self, change: FactChange) {
         if !change.apply(&mut self.facts) {
             self.unfit += 1;
         }
@@ -182,12 +182,12 @@ impl Player<'_> {
     }
 
     fn log(&mut self, log: &Log) -> Result<ControlFlow<()>, PipelineError> {
-        self.engine.count_from(log.head.next_flow);
+        self.engine.count_from(log.header.next_flow);
         // What was learned while flows were judged follows the tick, and must be known at it.
         let mut pending: Option<Judge> = None;
         for item in log.items() {
-            if let Ok(Item::Facts(Learned {
-                told: Some(reported),
+            if let Ok(Item::Facts(FactUpdate {
+                reported: Some(reported),
                 change,
             })) = item
             {
@@ -212,7 +212,7 @@ impl Player<'_> {
                 Ok(Item::Begun(begun)) if self.lacks_beginning => self.engine.begin_after(begun),
                 // None of them is missing.
                 Ok(Item::Begun(_)) => {}
-                Err(Odd::Unknown | Odd::Broken) => self.odd += 1,
+                Err(ItemError::Unknown | ItemError::Damaged) => self.odd += 1,
             }
         }
         match pending {
@@ -297,17 +297,17 @@ fn report_damage(
     unfit: u64,
 ) -> io::Result<()> {
     let Damage {
-        torn,
-        ended,
-        broken_chunks,
-        strange_bytes,
+        incomplete_bytes,
+        is_complete,
+        damaged_chunks,
+        stray_bytes,
         unknown_chunks,
         chunks: _,
     } = damage;
-    if !ended {
-        let tail = match torn {
+    if !is_complete {
+        let tail = match incomplete_bytes {
             0 => "what was written before was read".to_owned(),
-            torn => format!("the last {torn} bytes are unusable, the rest was read"),
+            incomplete_bytes => format!("the last {incomplete_bytes} bytes are unusable, the rest was read"),
         };
         warn(
             observer,
@@ -315,13 +315,13 @@ fn report_damage(
             &format!("incomplete (the recorder was killed or the disk was full): {tail}"),
         )?;
     }
-    if broken_chunks + strange_bytes > 0 {
+    if damaged_chunks + stray_bytes > 0 {
         warn(
             observer,
             path,
             &format!(
                 "damaged: {} skipped; the flows and facts in them are missing",
-                match (broken_chunks, strange_bytes) {
+                match (damaged_chunks, stray_bytes) {
                     (0, bytes) => format!("{bytes} bytes"),
                     (1, 0) => "1 chunk".to_owned(),
                     (chunks, 0) => format!("{chunks} chunks"),

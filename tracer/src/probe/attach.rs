@@ -1,5 +1,6 @@
-//! The kernel half at work: which hooks are attached, and which are then attached and detached while it works.
-//! Nothing is pinned: when the process ends, in whatever way, the kernel detaches everything.
+//! The loaded kernel half: attaches hooks at the start, and attaches and detaches some while tracing.
+//!
+//! Nothing is pinned: however the process ends, the kernel detaches everything.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -17,40 +18,43 @@ use super::{
     costs::Meter,
     kernel_log::KernelLog,
     links::{self, Links},
-    object::{self, ModuleOffsets},
+    object::{self, OffsetsMap},
     offsets::Offsets,
     plan::{self, Planned, State},
 };
 use crate::finding::costs::Costs;
 
-/// The kernel half at work. Dropping it detaches everything.
+/// The loaded kernel half with its attached hooks. Dropping it detaches everything.
 pub struct Probe {
     ebpf: Ebpf,
     log: Option<KernelLog>,
     lost: PerCpuArray<MapData, Counter>,
     offsets: Offsets,
-    offsets_map: ModuleOffsets,
-    /// In the order of the hook table.
+    offsets_map: OffsetsMap,
+    /// All planned hooks, in the order of the hook table.
     hooks: Vec<Planned>,
     links: BTreeMap<Hook, Links>,
     meter: Option<Meter>,
 }
 
-/// A hook's place in the table, which is its place on a packet's way.
-fn place(hook: Hook) -> Option<usize> {
+/// A hook's index in the hook table, which follows the path of a packet.
+fn position(hook: Hook) -> Option<usize> {
     hook::ALL.iter().position(|info| info.hook == hook)
 }
 
 impl Probe {
-    /// Attaches every hook of the plan that can be, from the last to the first, so that a flow begins when all hooks
-    /// of its way are there. A hook that the kernel refuses is marked so and left out.
+    /// Attaches the hooks of the plan, from the last one on a packet's path to the first, so that no flow begins before
+    /// all hooks on its path are attached. A hook that the kernel rejects becomes [`State::Disabled`].
+    ///
+    /// # Errors
+    /// The object cannot be loaded.
     pub fn attach(
         plan: Vec<Planned>,
         offsets: Offsets,
         selection: &Selection,
     ) -> Result<(Self, RingBuf<MapData>), AttachError> {
         let mut ebpf = object::load(&offsets, selection)?;
-        let mut offsets_map = ModuleOffsets::take(&mut ebpf)?;
+        let mut offsets_map = OffsetsMap::take(&mut ebpf)?;
         offsets_map.write(&offsets)?;
         let ring = object::take(&mut ebpf, "EVENTS")?;
         let lost = object::take(&mut ebpf, "LOST")?;
@@ -70,13 +74,13 @@ impl Probe {
             .iter()
             .filter(|planned| planned.state == State::Attached);
         links::load_all(&mut probe.ebpf, wanted.map(|planned| planned.info));
-        for index in probe.against_the_way() {
-            probe.settle(index);
+        for index in probe.last_to_first() {
+            probe.attach_planned(index);
         }
         Ok((probe, ring))
     }
 
-    /// Attaches one hook alone, with the offsets given.
+    /// Attaches a single hook.
     pub fn attach_one(
         info: &'static HookInfo,
         offsets: &Offsets,
@@ -88,13 +92,13 @@ impl Probe {
         Self::attach(plan, offsets.clone(), &Selection::default())
     }
 
-    /// Every hook and what became of it.
+    /// All hooks with their states.
     #[must_use]
     pub fn hooks(&self) -> &[Planned] {
         &self.hooks
     }
 
-    /// Attaches each hook that waits for its time, for a moment, to learn whether the kernel lets it.
+    /// Attaches each on-demand hook for a moment, to find out whether the kernel accepts it.
     pub fn try_on_demand(&mut self) {
         for planned in &mut self.hooks {
             if matches!(planned.state, State::OnDemand(_))
@@ -105,12 +109,12 @@ impl Probe {
         }
     }
 
-    /// Goes over to another plan, after modules came. Hooks that are attached and stay so are left alone.
-    pub fn follow(&mut self, plan: &[Planned], offsets: Offsets) -> Result<(), AttachError> {
-        // Before a hook that reads them is attached.
+    /// Switches to another plan after modules were loaded. Hooks that are attached and stay so are not touched.
+    pub fn change_plan(&mut self, plan: &[Planned], offsets: Offsets) -> Result<(), AttachError> {
+        // The offsets first, then the hooks that read them.
         self.offsets = offsets;
         self.offsets_map.write(&self.offsets)?;
-        for index in self.against_the_way() {
+        for index in self.last_to_first() {
             let hook = self.hooks[index].info.hook;
             let Some(planned) = plan.iter().find(|planned| planned.info.hook == hook) else {
                 continue;
@@ -121,13 +125,13 @@ impl Probe {
             }
             self.links.remove(&hook);
             self.hooks[index] = planned.clone();
-            self.settle(index);
+            self.attach_planned(index);
         }
         Ok(())
     }
 
-    /// A module is gone: the kernel has disabled the probes in it for good.
-    pub fn lose(&mut self, module: &'static str) -> Result<(), AttachError> {
+    /// Detaches the hooks of an unloaded module, and drops its offsets. The kernel has disabled the probes in it for good.
+    pub fn module_unloaded(&mut self, module: &'static str) -> Result<(), AttachError> {
         for planned in &mut self.hooks {
             if planned.info.module == module && planned.info.kind != HookKind::Tracepoint {
                 self.links.remove(&planned.info.hook);
@@ -138,20 +142,20 @@ impl Probe {
         self.offsets_map.write(&self.offsets)
     }
 
-    /// Attaches the hooks of a kind that is wanted now, or detaches them. Gives whether there was anything to do.
-    pub fn want(&mut self, when: When, is_wanted: bool) -> bool {
+    /// Attaches or detaches the on-demand hooks of one kind. Returns whether any hook changed.
+    pub fn set_wanted(&mut self, when: When, is_wanted: bool) -> bool {
         let mut has_changed = false;
-        let mut order = self.against_the_way();
+        let mut order = self.last_to_first();
         if !is_wanted {
-            // Whatever is still seen of a packet at one hook, the hooks behind it are still there to see what follows.
+            // Detaching starts at the beginning of the path: what a packet meets after an attached hook is still seen.
             order.reverse();
         }
         if is_wanted {
-            let resting = self
+            let idle = self
                 .hooks
                 .iter()
                 .filter(|planned| planned.info.when == when && matches!(planned.state, State::OnDemand(_)));
-            links::load_all(&mut self.ebpf, resting.map(|planned| planned.info));
+            links::load_all(&mut self.ebpf, idle.map(|planned| planned.info));
         }
         for index in order {
             let Planned { info, state } = &mut self.hooks[index];
@@ -161,10 +165,10 @@ impl Probe {
             match (is_wanted, &state) {
                 (true, State::OnDemand(_)) => {
                     *state = State::Attached;
-                    self.settle(index);
+                    self.attach_planned(index);
                 }
                 (false, State::Attached) => {
-                    *state = plan::resting(when);
+                    *state = plan::idle_state(when);
                     self.links.remove(&info.hook);
                 }
                 _ => continue,
@@ -174,15 +178,16 @@ impl Probe {
         has_changed
     }
 
-    /// The hooks' indices from the end of a packet's way to its beginning.
-    fn against_the_way(&self) -> Vec<usize> {
+    /// The hooks' indices, from the end of a packet's path to its start.
+    fn last_to_first(&self) -> Vec<usize> {
         let mut out: Vec<usize> = (0..self.hooks.len()).collect();
-        out.sort_by_key(|&index| Reverse(place(self.hooks[index].info.hook.role())));
+        out.sort_by_key(|&index| Reverse(position(self.hooks[index].info.hook.role())));
         out
     }
 
-    /// Does with a hook what its state says; if the kernel refuses, the state says so.
-    fn settle(&mut self, index: usize) {
+    /// Attaches a hook whose state is [`State::Attached`]. If the kernel rejects it, the state becomes
+    /// [`State::Disabled`].
+    fn attach_planned(&mut self, index: usize) {
         let Planned { info, state } = &mut self.hooks[index];
         if *state != State::Attached {
             return;
@@ -195,8 +200,8 @@ impl Probe {
         }
     }
 
-    /// What the hooks cost since the last call, while that is wanted; `None` at the first call, and where the kernel does
-    /// not tell.
+    /// What the hooks cost since the last call. `None` at the first call, while not wanted, and on kernels that do not
+    /// count it.
     pub fn costs(&mut self, is_wanted: bool) -> Option<Costs> {
         if !is_wanted {
             self.meter = None;
@@ -210,14 +215,14 @@ impl Probe {
         None
     }
 
-    /// Prints what the debug object had to say since the last call.
+    /// Prints the messages of a debug object since the last call.
     pub fn print_log(&mut self) {
         if let Some(log) = &mut self.log {
             log.print();
         }
     }
 
-    /// Records that did not fit into the ring buffer since the start, by hook; hooks that lost none are left out.
+    /// Records that did not fit into the ring buffer since the start, by hook. Hooks that lost none are left out.
     pub fn lost(&self) -> Result<BTreeMap<&'static str, u64>, AttachError> {
         let mut out = BTreeMap::new();
         for info in hook::ALL {

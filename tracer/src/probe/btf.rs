@@ -1,9 +1,9 @@
-//! Where the kernel keeps its fields: a reader of the BPF type format.
+//! Reads struct offsets from BTF, the BPF type format.
 //!
-//! The kernel describes its own types in `/sys/kernel/btf/vmlinux`, and from 5.11 on each module's in a file of
-//! its own that builds on the former. All answers here come from that description or are an error that names
-//! what is missing: an offset is never guessed.
+//! The kernel describes its own types in `/sys/kernel/btf/vmlinux`, and since 5.11 those of each module in a file that
+//! extends it. An answer comes from there, or is an error that names what is missing: offsets are never guessed.
 
+mod error;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -11,89 +11,40 @@ mod tests;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+pub use error::BtfError;
 use raw::{Body, Class, Raw, Type};
 
-/// Far above the largest known description (a debug kernel's has 30 MiB); keeps a wrong file out of memory.
+/// Upper limit of a file's length in bytes. The largest known one, of a debug kernel, has 30 MiB.
 const MAX_BYTES: u64 = 256 << 20;
-/// Bounds every walk from type to type, so that a type that contains itself ends in an error.
+/// Upper limit of the nesting of types, so that a type that contains itself is an error.
 const MAX_DEPTH: u32 = 64;
-/// Bounds the members looked at for one name, since nested anonymous types could double at each level.
+/// Upper limit of the members visited for one name: nested anonymous types could double at each level.
 const MAX_VISITS: u32 = 1 << 18;
 
-/// Why the description did not give an answer.
-#[derive(Debug, thiserror::Error)]
-pub enum BtfError {
-    /// The file could not be read.
-    #[error("cannot read {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The bytes are not BTF, or contradict themselves.
-    #[error("malformed BTF: {0}")]
-    Malformed(&'static str),
-    /// The bytes hold a kind of type that this reader does not know.
-    #[error("BTF types of kind {kind} are newer than this reader")]
-    UnknownKind {
-        /// The kind's number.
-        kind: u32,
-    },
-    /// There is no such struct, union or typedef.
-    #[error("this kernel has no type `{0}`")]
-    NoType(String),
-    /// The type is known but has no such member.
-    #[error("`{within}` has no member `{member}` on this kernel")]
-    NoMember {
-        /// The type or the path so far.
-        within: String,
-        /// The member that is missing.
-        member: String,
-    },
-    /// A member was asked of something that has none.
-    #[error("`{0}` is neither a struct nor a union")]
-    NotAggregate(String),
-    /// An index was given for something else than an array, or lies behind its end.
-    #[error("`{within}` has no element {index}")]
-    NoElement {
-        /// The path so far.
-        within: String,
-        /// The index asked for.
-        index: u32,
-    },
-    /// Several types have this name and put the member at different places.
-    #[error("`{0}` means different things in different parts of this kernel")]
-    Ambiguous(String),
-    /// The path is not of the form `type.member[1].member`.
-    #[error("`{0}` is not a path to a member")]
-    BadPath(String),
-}
-
-/// The bits of a bit-field.
+/// Position of a bit-field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bits {
-    /// First bit, counted from the lowest of the byte at [`Member::byte_offset`].
+    /// First bit, counted from the lowest bit of the byte at [`Member::byte_offset`].
     pub offset: u8,
     /// Number of bits.
     pub width: u8,
 }
 
-/// Where a member lies in its outermost type.
+/// Position of a member in its outermost type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Member {
-    /// Distance from the start of the outermost type; for a bit-field, of the byte that holds its first bit.
+    /// Offset in bytes from the start of the outermost type; for a bit-field, that of the byte with its first bit.
     pub byte_offset: u32,
     /// Size in bytes of the member's declared type.
     pub size: u32,
-    /// Set for a bit-field only.
+    /// The bits, if it is a bit-field.
     pub bits: Option<Bits>,
 }
 
-/// The types of the kernel, or of one module on top of the kernel's. Cheap to clone.
+/// The types of the kernel, or those of a module that extend them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Btf {
     raw: Arc<Raw>,
@@ -105,8 +56,8 @@ impl Btf {
         Self::open(Path::new("/sys/kernel/btf/vmlinux"), None)
     }
 
-    /// Reads the types of a loaded module. `None` if the kernel gives none for it: the module is not loaded, is
-    /// built in (then its types are the kernel's own), or the kernel was built without module BTF.
+    /// Reads the types of a loaded module. `None` if there are none: the module is not loaded, it is built in (then its
+    /// types are part of the kernel's), or the kernel was built without module BTF.
     pub fn open_module(vmlinux: &Self, module: &str) -> Result<Option<Self>, BtfError> {
         let path = Path::new("/sys/kernel/btf").join(module.replace('-', "_"));
         match Self::open(&path, Some(vmlinux)) {
@@ -116,7 +67,7 @@ impl Btf {
         }
     }
 
-    /// Reads a file of raw BTF; a module's needs its kernel's as `base`.
+    /// Reads a file of raw BTF. For a module, `base` is the BTF of its kernel.
     pub fn open(path: &Path, base: Option<&Self>) -> Result<Self, BtfError> {
         let read = || {
             let mut bytes = Vec::new();
@@ -130,10 +81,10 @@ impl Btf {
         Self::parse(bytes, base)
     }
 
-    /// Takes raw BTF from memory; a module's needs its kernel's as `base`.
+    /// Parses raw BTF. For a module, `base` is the BTF of its kernel.
     pub fn parse(bytes: Vec<u8>, base: Option<&Self>) -> Result<Self, BtfError> {
         if bytes.len() as u64 > MAX_BYTES {
-            return Err(BtfError::Malformed("larger than any kernel's"));
+            return Err(BtfError::Malformed("it is larger than 256 MiB"));
         }
         let raw = Raw::parse(bytes, base.map(|base| Arc::clone(&base.raw)))?;
         Ok(Self { raw: Arc::new(raw) })
@@ -141,7 +92,7 @@ impl Btf {
 
     /// Finds a member by its path, such as `net_device.nd_net.net` or `nf_conn.tuplehash[1].tuple`.
     ///
-    /// Anonymous structs and unions, typedefs and qualifiers are walked through as C does; pointers are not.
+    /// Anonymous structs and unions, typedefs and qualifiers are followed as in C. Pointers are not.
     pub fn member(&self, path: &str) -> Result<Member, BtfError> {
         let (root, segments) = parse_path(path)?;
         let candidates = self.aggregates(root);
@@ -197,8 +148,8 @@ impl Btf {
         })
     }
 
-    /// The parameters of a function: name and type, such as `("skb", "struct sk_buff *")`. A variable list of
-    /// arguments ends in `("", "...")`. `None` also if functions of that name differ in their parameters.
+    /// The parameters of a function: name and type, such as `("skb", "struct sk_buff *")`. Variable arguments are
+    /// `("", "...")`. `None` also if functions of that name differ in their parameters.
     #[must_use]
     pub fn function_params(&self, name: &str) -> Option<Vec<(String, String)>> {
         let ids = self.raw.find(Class::Func, name)?;
@@ -224,7 +175,7 @@ impl Btf {
         params.iter().map(param).collect()
     }
 
-    /// Structs and unions of this name, directly or through a typedef.
+    /// The structs and unions of this name, or else the typedefs.
     fn aggregates(&self, name: &str) -> Vec<u32> {
         let classes = [Class::Aggregate, Class::Typedef];
         classes
@@ -250,7 +201,7 @@ impl Btf {
                 }
                 Segment::Index(index) => self.element(id, index, &within)?,
             };
-            within = segment.behind(&within);
+            within = segment.append_to(&within);
             bit = bit
                 .checked_add(hit.bit)
                 .ok_or(BtfError::Malformed("an offset overflows"))?;
@@ -265,7 +216,7 @@ impl Btf {
             (0, _) => {
                 let old = self
                     .old_style_bits(id)?
-                    .ok_or(BtfError::Malformed("a member lies between bytes"))?;
+                    .ok_or(BtfError::Malformed("a member is not byte-aligned"))?;
                 Some(Bits { offset: shift, ..old })
             }
             (width, offset) => Some(Bits { offset, width }),
@@ -277,7 +228,7 @@ impl Btf {
         })
     }
 
-    /// Compilers before the `kind_flag` said a bit-field's width in its integer type.
+    /// The width of a bit-field in BTF without `kind_flag`: that of its integer type.
     fn old_style_bits(&self, id: u32) -> Result<Option<Bits>, BtfError> {
         Ok(match self.raw.get(id)?.body {
             Body::Int { size, bits, .. } if bits != 0 && u32::from(bits) != size.saturating_mul(8) => {
@@ -302,12 +253,12 @@ impl Btf {
             return Err(BtfError::NotAggregate(within.to_owned()));
         };
         if depth > MAX_DEPTH {
-            return Err(BtfError::Malformed("anonymous types nest too deep"));
+            return Err(BtfError::Malformed("anonymous types are nested too deeply"));
         }
         for member in members.iter() {
             *budget = budget
                 .checked_sub(1)
-                .ok_or(BtfError::Malformed("anonymous types nest too wide"))?;
+                .ok_or(BtfError::Malformed("anonymous types have too many members"))?;
             let this = self.raw.string(member.name)?;
             if this == name.as_bytes() {
                 return Ok(Some(Hit {
@@ -340,7 +291,7 @@ impl Btf {
         let Body::Array { element, length } = self.raw.get(id)?.body else {
             return Err(no_element());
         };
-        // A length of 0 is C's array of unknown length at the end of a struct.
+        // Length 0 is a flexible array member.
         if length != 0 && index >= length {
             return Err(no_element());
         }
@@ -355,7 +306,7 @@ impl Btf {
         })
     }
 
-    /// The type behind typedefs and qualifiers.
+    /// The type without its typedefs and qualifiers.
     fn resolve(&self, mut id: u32) -> Result<(u32, Type<'_>), BtfError> {
         for _ in 0..MAX_DEPTH {
             let this = self.raw.get(id)?;
@@ -364,7 +315,7 @@ impl Btf {
                 _ => return Ok((id, this)),
             }
         }
-        Err(BtfError::Malformed("a typedef leads to itself"))
+        Err(BtfError::Malformed("a typedef refers to itself"))
     }
 
     fn size(&self, id: u32, depth: u32) -> Result<u32, BtfError> {
@@ -381,26 +332,26 @@ impl Btf {
                     .ok_or(BtfError::Malformed("an array's size overflows"))?
             }
             Body::Int { .. } | Body::Aggregate(_) | Body::Enum(_) | Body::Float => this.size,
-            _ => return Err(BtfError::Malformed("a member is of a type without size")),
+            _ => return Err(BtfError::Malformed("a member has a type without a size")),
         })
     }
 
     fn type_text(&self, mut id: u32) -> Option<String> {
-        let mut behind = String::new();
+        let mut declarator = String::new();
         for _ in 0..MAX_DEPTH {
             let this = self.raw.get(id).ok()?;
             let name = this.name(&self.raw);
-            let front = match this.body {
+            let specifier = match this.body {
                 Body::Void => "void".to_owned(),
                 Body::Pointer(inner) => {
-                    behind.insert(0, '*');
+                    declarator.insert(0, '*');
                     id = inner;
                     continue;
                 }
                 Body::Qualifier(qualifier, inner) => {
-                    // Only a qualifier of what is pointed to tells a reader anything.
+                    // Only a qualifier of the pointed-to type matters to a caller.
                     if qualifier == "const" && !matches!(self.raw.get(inner).ok()?.body, Body::Pointer(_)) {
-                        return Some(format!("const {}", with_stars(&self.type_text(inner)?, &behind)));
+                        return Some(format!("const {}", join(&self.type_text(inner)?, &declarator)));
                     }
                     id = inner;
                     continue;
@@ -409,24 +360,24 @@ impl Btf {
                 Body::Enum(_) => format!("enum {name}"),
                 Body::FuncProto(_) => "function".to_owned(),
                 Body::Array { element, .. } => {
-                    behind.insert_str(0, "[]");
+                    declarator.insert_str(0, "[]");
                     id = element;
                     continue;
                 }
                 Body::Int { .. } | Body::Float | Body::Typedef(_) => name,
                 Body::Func(_) | Body::Other => return None,
             };
-            return Some(with_stars(&front, &behind));
+            return Some(join(&specifier, &declarator));
         }
         None
     }
 }
 
-fn with_stars(front: &str, behind: &str) -> String {
-    if behind.is_empty() {
-        front.to_owned()
+fn join(specifier: &str, declarator: &str) -> String {
+    if declarator.is_empty() {
+        specifier.to_owned()
     } else {
-        format!("{front} {behind}")
+        format!("{specifier} {declarator}")
     }
 }
 
@@ -443,7 +394,7 @@ enum Segment<'a> {
 }
 
 impl Segment<'_> {
-    fn behind(self, path: &str) -> String {
+    fn append_to(self, path: &str) -> String {
         match self {
             Self::Name(name) => format!("{path}.{name}"),
             Self::Index(index) => format!("{path}[{index}]"),

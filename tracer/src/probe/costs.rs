@@ -1,7 +1,7 @@
 //! What the kernel half costs: how often its programs run and for how long, as the kernel counts it.
 //!
-//! The kernel counts only while somebody asks it to (`BPF_ENABLE_STATS`, since 5.8), because reading the clock twice for
-//! each run costs something itself. It ends with the file descriptor, so with the process at the latest.
+//! The kernel counts only while somebody holds a descriptor of `BPF_ENABLE_STATS` (since 5.8), because reading the clock
+//! twice for each run has a cost of its own.
 
 use std::{collections::BTreeMap, os::fd::OwnedFd, time::Instant};
 
@@ -14,7 +14,7 @@ use tracer_common::hook::HookInfo;
 
 use crate::finding::costs::{Cost, Costs};
 
-/// Has the kernel count, as long as it lives.
+/// Makes the kernel count run times for as long as it exists.
 pub(super) struct Meter {
     _counting: OwnedFd,
     last: BTreeMap<&'static str, Cost>,
@@ -22,7 +22,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// `None` if this kernel does not count.
+    /// Starts counting. `None` if this kernel cannot.
     pub(super) fn start(ebpf: &Ebpf, hooks: impl Iterator<Item = &'static HookInfo>) -> Option<Self> {
         let counting = enable_stats(Stats::RunTime).ok()?;
         Some(Self {
@@ -32,7 +32,7 @@ impl Meter {
         })
     }
 
-    /// What the hooks cost since the last time.
+    /// What the hooks cost since the last reading.
     pub(super) fn read(&mut self, ebpf: &Ebpf, hooks: impl Iterator<Item = &'static HookInfo>) -> Costs {
         let now = read(ebpf, hooks);
         let since = |(name, cost): (&&'static str, &Cost)| {

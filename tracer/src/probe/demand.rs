@@ -1,4 +1,4 @@
-//! Which of the hooks that are not wanted all the time are wanted now.
+//! Which on-demand hooks are wanted now.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -9,34 +9,34 @@ use crate::{
     facts::kallsyms::Symbols,
 };
 
-/// Functions that free a packet on which a rule, or another hook function of netfilter, gave the verdict to drop it.
-/// `nf_hook_slow` (`net/netfilter/core.c`, 3.10 to 7.3) does where the verdict comes back to it, `nft_do_chain` where
-/// nf_tables frees the packet itself to name a drop reason (6.1.y, 6.7 and later).
+/// Functions that free a packet after a rule, or another hook function of netfilter, decided to drop it: `nf_hook_slow`
+/// (`net/netfilter/core.c`, 3.10 to 7.3) on the verdict that it gets back, and `nft_do_chain` where nf_tables frees the
+/// packet itself to name a drop reason (6.1.y, 6.7 and later).
 const RULE_DROP_SITES: [&str; 2] = ["nf_hook_slow", "nft_do_chain"];
 
-/// How long hooks stay wanted after the last packet that a rule may have discarded. A client sends its SYN again for
-/// two minutes, each time after a longer pause.
+/// How long hooks stay wanted after the last packet that a rule may have dropped. A client retransmits its SYN for two
+/// minutes, with growing pauses.
 const KEEP: Duration = Duration::from_mins(5);
 
-/// Packets whose verdict was seen are told apart from others by their buffers; between verdict and discarding lie
-/// some microseconds, so a few are enough.
-const MOST_EXPLAINED: usize = 64;
+/// How many packets with a known verdict are remembered, by their buffers. Microseconds lie between a verdict and the
+/// drop, so a few are enough.
+const MAX_EXPLAINED: usize = 64;
 
-/// What was seen that makes hooks wanted.
+/// Decides from the events seen which on-demand hooks are wanted.
 #[derive(Debug, Default)]
 pub struct Demand {
-    /// Buffers of packets of which a hook has shown who gave the verdict to drop them.
+    /// Buffers of packets for which a hook has shown who decided to drop them.
     explained: VecDeque<u64>,
-    /// When a packet was last discarded by a rule, as far as is known; monotonic nanoseconds.
+    /// When a rule may last have dropped a packet, monotonic nanoseconds.
     rule_drop_ns: Option<u64>,
 }
 
 impl Demand {
-    /// Takes note of an event, in the order in which they happened on each CPU.
-    pub fn see(&mut self, event: &Event, symbols: &Symbols) {
+    /// Takes an event into account. Events of one CPU must come in order.
+    pub fn observe(&mut self, event: &Event, symbols: &Symbols) {
         if event.phase == Phase::Return && event.hook.gives_own_verdict() {
             if verdict::is_drop(event.verdict) {
-                self.explained.truncate(MOST_EXPLAINED - 1);
+                self.explained.truncate(MAX_EXPLAINED - 1);
                 self.explained.push_front(event.skb);
             }
             return;
@@ -54,7 +54,7 @@ impl Demand {
         }
     }
 
-    /// Are hooks of this kind wanted now (monotonic nanoseconds)?
+    /// Whether hooks of this kind are wanted at this time, monotonic nanoseconds.
     #[must_use]
     pub fn wants(&self, when: When, now_ns: u64) -> bool {
         match when {
@@ -99,7 +99,7 @@ mod tests {
         Event::new(&header, what).unwrap()
     }
 
-    fn discarded(skb: u64, location: u64) -> Event {
+    fn dropped(skb: u64, location: u64) -> Event {
         let drop = Drop {
             location,
             ..Drop::default()
@@ -110,46 +110,46 @@ mod tests {
     fn wanted(events: &[Event]) -> bool {
         let mut demand = Demand::default();
         for event in events {
-            demand.see(event, &symbols());
+            demand.observe(event, &symbols());
         }
         demand.wants(When::AfterRuleDrop, SECOND)
     }
 
     #[test]
-    fn a_packet_that_netfilter_discarded_makes_the_hooks_for_rules_wanted_for_a_while() {
+    fn a_drop_in_netfilter_makes_the_rule_hooks_wanted_for_a_while() {
         let mut demand = Demand::default();
         assert!(!demand.wants(When::AfterRuleDrop, SECOND));
         assert!(demand.wants(When::Always, SECOND));
-        demand.see(&discarded(1, IN_NF_HOOK_SLOW), &symbols());
+        demand.observe(&dropped(1, IN_NF_HOOK_SLOW), &symbols());
         assert!(demand.wants(When::AfterRuleDrop, SECOND));
         assert!(demand.wants(When::AfterRuleDrop, 301 * SECOND));
         assert!(!demand.wants(When::AfterRuleDrop, 302 * SECOND));
     }
 
     #[test]
-    fn a_packet_that_others_discarded_does_not() {
-        assert!(!wanted(&[discarded(1, IN_TCP)]));
-        // IPVS gave the verdict, so no rule did.
+    fn a_drop_elsewhere_does_not() {
+        assert!(!wanted(&[dropped(1, IN_TCP)]));
+        // The verdict was that of IPVS, not of a rule.
         let ipvs = event(Hook::IpvsIn, Phase::Return, 1, NF_DROP, Payload::Packet);
-        assert!(!wanted(&[ipvs.clone(), discarded(1, IN_NF_HOOK_SLOW)]));
-        assert!(wanted(&[ipvs.clone(), discarded(2, IN_NF_HOOK_SLOW)]));
-        // The buffer's next packet is another one.
+        assert!(!wanted(&[ipvs.clone(), dropped(1, IN_NF_HOOK_SLOW)]));
+        assert!(wanted(&[ipvs.clone(), dropped(2, IN_NF_HOOK_SLOW)]));
+        // The same buffer again: another packet.
         assert!(wanted(&[
             ipvs,
-            discarded(1, IN_NF_HOOK_SLOW),
-            discarded(1, IN_NF_HOOK_SLOW)
+            dropped(1, IN_NF_HOOK_SLOW),
+            dropped(1, IN_NF_HOOK_SLOW)
         ]));
         let accepted = event(Hook::IpvsIn, Phase::Return, 1, 1, Payload::Packet);
-        assert!(wanted(&[accepted, discarded(1, IN_NF_HOOK_SLOW)]));
+        assert!(wanted(&[accepted, dropped(1, IN_NF_HOOK_SLOW)]));
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn few_packets_are_remembered() {
         let mut demand = Demand::default();
         for skb in 0..10_000 {
             let verdict = event(Hook::CtConfirm, Phase::Return, skb, NF_DROP, Payload::Packet);
-            demand.see(&verdict, &symbols());
+            demand.observe(&verdict, &symbols());
         }
-        assert_eq!(demand.explained.len(), MOST_EXPLAINED);
+        assert_eq!(demand.explained.len(), MAX_EXPLAINED);
     }
 }

@@ -1,27 +1,27 @@
-//! Proof of where IPVS keeps its fields, for kernels that do not describe the module's types.
+//! Proves the offsets of IPVS struct members on kernels without BTF for the module.
 //!
-//! Connections whose every property is known are made in a private network namespace, a probe reports each
-//! entry's memory while the kernel prints it, and an offset counts as proven only if it fits everything that was
-//! seen. What is not proven is not used.
+//! It makes connections with known properties in a private network namespace. While the kernel prints the connection
+//! table, a probe reports the memory of each entry. An offset is proven only if it matches every entry; others are not
+//! used.
 
 mod control;
 mod layout;
 mod prove;
-mod stage;
+mod testbed;
 #[cfg(test)]
 mod tests;
 
 use crate::facts::modules::Modules;
-pub use layout::{Behind, Field, Flags, Known, Sample};
+pub use layout::{Field, Flags, Known, Pointee, Sample};
 pub use prove::{Proof, ProvenLayout, prove};
-pub use stage::{Record, StageError, Witness, collect_samples};
+pub use testbed::{ConnProbe, Record, TestbedError, collect_samples};
 
-/// Schedulers that give a service with a single real server that one, the most common first.
+/// Schedulers that choose the only real server of a service, most common first.
 const SCHEDULERS: [&str; 12] = [
     "rr", "wrr", "lc", "wlc", "sh", "dh", "sed", "nq", "fo", "lblc", "lblcr", "mh",
 ];
 
-/// A scheduler that the kernel already has, so that it need not load one. `None` also if IPVS itself is absent.
+/// A scheduler that is there already, so that the kernel does not load one. `None` also if IPVS itself is absent.
 #[must_use]
 pub fn pick_scheduler(modules: &Modules) -> Option<&'static str> {
     let has = |name: &&str| modules.has(&format!("ip_vs_{name}"));

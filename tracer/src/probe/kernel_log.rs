@@ -1,19 +1,19 @@
-//! What the debug build of the kernel half says. The usual object says nothing.
+//! Messages of the debug build of the kernel half. The release object has none.
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
 
-/// The messages of a debug object, on their way to stderr.
+/// Prints the messages of a debug object to stderr.
 pub(super) struct KernelLog(EbpfLogger<Stderr>);
 
 impl KernelLog {
-    /// `None` for an object without messages.
+    /// `None` if the object has no messages.
     pub(super) fn of(ebpf: &mut Ebpf) -> Option<Self> {
         EbpfLogger::init_with_logger(ebpf, Stderr).ok().map(Self)
     }
 
-    /// Prints what is there.
+    /// Prints the pending messages.
     pub(super) fn print(&mut self) {
         self.0.flush();
     }

@@ -1,4 +1,4 @@
-//! One hook's programs: loaded, attached, detached.
+//! Loads, attaches and detaches the programs of one hook.
 
 use std::{
     collections::BTreeSet,
@@ -14,22 +14,22 @@ use aya::{
 };
 use tracer_common::hook::{HookInfo, HookKind};
 
-/// What holds a hook's programs at their places. Dropping it detaches them; they stay loaded.
-#[expect(dead_code, reason = "links are there to be dropped")]
+/// The links of a hook's attached programs. Dropping them detaches the programs, which stay loaded.
+#[expect(dead_code, reason = "links only exist to be dropped")]
 pub(super) enum Links {
     Tracepoint(RawTracePointLink),
-    /// The entry goes first: what has been entered still returns.
+    /// The entry is detached first: a function that was entered still returns.
     Function {
         entry: KProbeLink,
         exit: Option<KProbeLink>,
     },
 }
 
-/// So many programs are verified at once, at most: each takes some megabytes of the kernel's memory meanwhile.
-const MOST_AT_ONCE: usize = 4;
+/// How many programs are verified at once: each takes some megabytes of kernel memory meanwhile.
+const MAX_PARALLEL_LOADS: usize = 4;
 
-/// Has the kernel take the programs of these hooks, several at once where there are CPUs for it: what it thinks about each
-/// is most of the time until tracer is ready. What it refuses is not told here: [`attach`] will hear it again.
+/// Loads the programs of these hooks, several at once: verifying them takes most of tracer's start. Errors are ignored
+/// here, because [`attach`] gets them again.
 pub(super) fn load_all<'a>(ebpf: &mut Ebpf, hooks: impl Iterator<Item = &'a HookInfo>) {
     let names: BTreeSet<&str> = hooks.flat_map(|info| [info.name, info.exit_program]).collect();
     if names.is_empty() {
@@ -37,7 +37,7 @@ pub(super) fn load_all<'a>(ebpf: &mut Ebpf, hooks: impl Iterator<Item = &'a Hook
     }
     let wanted = ebpf.programs_mut().filter(|(name, _)| names.contains(name));
     let programs = Mutex::new(wanted.map(|(_, program)| program));
-    let threads = thread::available_parallelism().map_or(1, |cpus| cpus.get().min(MOST_AT_ONCE));
+    let threads = thread::available_parallelism().map_or(1, |cpus| cpus.get().min(MAX_PARALLEL_LOADS));
     thread::scope(|scope| {
         for _ in 0..threads {
             let load_some = || {
@@ -51,7 +51,7 @@ pub(super) fn load_all<'a>(ebpf: &mut Ebpf, hooks: impl Iterator<Item = &'a Hook
                     }
                 }
             };
-            // Without a thread, what is left is loaded when it is attached.
+            // Without a thread, the remaining programs are loaded when they are attached.
             if thread::Builder::new().spawn_scoped(scope, load_some).is_err() {
                 break;
             }
@@ -59,8 +59,10 @@ pub(super) fn load_all<'a>(ebpf: &mut Ebpf, hooks: impl Iterator<Item = &'a Hook
     });
 }
 
-/// Attaches one hook; the return first, so that no entry is remembered whose return is not seen. `Err` is the
-/// kernel's reason, in one line.
+/// Attaches one hook. The return probe goes first, so that no entry is remembered whose return is not seen.
+///
+/// # Errors
+/// The kernel's reason, in one line.
 pub(super) fn attach(ebpf: &mut Ebpf, info: &HookInfo) -> Result<Links, String> {
     let mut attach = || {
         if info.kind == HookKind::Tracepoint {
@@ -75,7 +77,7 @@ pub(super) fn attach(ebpf: &mut Ebpf, info: &HookInfo) -> Result<Links, String> 
         let entry = attach_kprobe(ebpf, info.name, info.name)?;
         Ok(Links::Function { entry, exit })
     };
-    attach().map_err(refused)
+    attach().map_err(rejection)
 }
 
 fn attach_kprobe(ebpf: &mut Ebpf, name: &str, function: &str) -> Result<KProbeLink, ProgramError> {
@@ -106,12 +108,15 @@ fn kprobe<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut KProbe, ProgramE
     Ok(program)
 }
 
-fn refused(error: ProgramError) -> String {
+fn rejection(error: ProgramError) -> String {
     let why = anyhow::Error::from(error);
-    format!("the kernel refused it: {}", last_lines(&format!("{why:#}")))
+    format!(
+        "the kernel rejected the program: {}",
+        last_lines(&format!("{why:#}"))
+    )
 }
 
-/// The verifier's reason is at the end of its log.
+/// The end of the verifier's log, where its reason is, in one line.
 fn last_lines(text: &str) -> String {
     let statistics = ["verification time", "stack depth", "processed "];
     let lines: Vec<&str> = text

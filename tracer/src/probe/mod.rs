@@ -1,17 +1,18 @@
-//! From the kernel to records: where its fields lie, which hooks it offers, and the ring buffer.
+//! The BPF backend: struct offsets (BTF or proven), the hooks the kernel offers, attaching them, and the ring buffer.
 
 pub mod attach;
 pub mod btf;
 pub mod costs;
 pub mod demand;
-pub mod fallback;
 pub mod ipvs_proof;
+pub mod kernel_info;
 mod kernel_log;
-pub mod late;
+pub mod kernel_watch;
 mod links;
+pub mod module_watch;
 mod object;
 pub mod offsets;
 pub mod plan;
+pub mod proof_netns;
 pub mod ring;
-pub mod survey;
-pub mod watch;
+pub mod without_btf;

@@ -1,4 +1,4 @@
-//! The object with the kernel half: loaded once, with what is known of this kernel.
+//! Loads the BPF object of the kernel half with the offsets of this kernel.
 
 use std::{
     borrow::Cow,
@@ -13,46 +13,46 @@ use aya::{
 };
 use tracer_common::tuple::Addr;
 
-use super::offsets::{OfModules, Offsets};
+use super::offsets::{ModuleOffsets, Offsets};
 use crate::node::netns;
 
 /// The kernel half, built by `cargo xtask build-ebpf` from the source beside it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/tracer.bpf.o");
 
-/// Names a file with another build of the kernel half, for instance the debug object.
+/// The environment variable that names another build of the kernel half, for example the debug object.
 const OBJECT_VARIABLE: &str = "TRACER_BPF_OBJECT";
 
-/// Why the kernel half is not at work.
+/// Why the kernel half could not be loaded or used.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
     /// The kernel has no kprobes.
-    #[error("this kernel has no kprobes (CONFIG_KPROBE_EVENTS is off), so its functions cannot be traced")]
+    #[error("this kernel has no kprobes (CONFIG_KPROBE_EVENTS is off): its functions cannot be traced")]
     NoKprobes,
-    /// The kernel refused the object.
-    #[error("the kernel did not take tracer's BPF object")]
+    /// The kernel rejected the object.
+    #[error("the kernel rejected the BPF object")]
     Load(#[from] EbpfError),
-    /// The file that was to replace the built-in object cannot be read.
+    /// The file that replaces the built-in object cannot be read.
     #[error("cannot read the BPF object {path}")]
     Object {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A map could not be used.
-    #[error("BPF map {name}")]
+    #[error("cannot use BPF map {name}")]
     Map {
         /// The map.
         name: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: MapError,
     },
     /// The object lacks a map.
-    #[error("tracer's BPF object has no map {0}")]
+    #[error("the BPF object has no map {0}")]
     NoMap(&'static str),
 }
 
-/// What is followed.
+/// The flows that the kernel half follows.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// Destination ports of SYNs.
@@ -61,10 +61,10 @@ pub struct Selection {
     pub clients: Vec<(IpAddr, u8)>,
 }
 
-/// Can this kernel put probes on its functions at all?
+/// Whether this kernel supports kprobes.
 #[must_use]
 pub fn has_kprobes() -> bool {
-    // The first is what perf_event_open takes since 4.17, the others what came before it.
+    // perf_event_open uses the first since 4.17, and the others before.
     [
         "/sys/bus/event_source/devices/kprobe/type",
         "/sys/kernel/tracing/kprobe_events",
@@ -74,7 +74,7 @@ pub fn has_kprobes() -> bool {
     .any(|path| Path::new(path).exists())
 }
 
-/// The kernel half to load.
+/// The BPF object to load.
 fn bytes() -> Result<Cow<'static, [u8]>, AttachError> {
     match std::env::var_os(OBJECT_VARIABLE) {
         None => Ok(Cow::Borrowed(OBJECT)),
@@ -88,7 +88,7 @@ fn bytes() -> Result<Cow<'static, [u8]>, AttachError> {
     }
 }
 
-/// Loads the object with the offsets of this kernel and with what is to be followed. Nothing is attached yet.
+/// Loads the object with the offsets of this kernel and the selection. Nothing is attached yet.
 pub(super) fn load(offsets: &Offsets, selection: &Selection) -> Result<Ebpf, AttachError> {
     if !has_kprobes() {
         return Err(AttachError::NoKprobes);
@@ -105,7 +105,7 @@ pub(super) fn load(offsets: &Offsets, selection: &Selection) -> Result<Ebpf, Att
     }
     loader.override_global("HAVE_DROP_REASON", &have_reason, true);
     loader.override_global("CLIENT_FILTER", &client_filter, true);
-    // Unknown, it is 0: then no client is taken for one on the node.
+    // 0 if unknown: then no client counts as one on the node.
     let node_netns = netns::current().unwrap_or(0);
     loader.override_global("NODE_NETNS", &node_netns, true);
     let mut ebpf = loader.load(&bytes()?)?;
@@ -113,7 +113,7 @@ pub(super) fn load(offsets: &Offsets, selection: &Selection) -> Result<Ebpf, Att
     Ok(ebpf)
 }
 
-/// Takes a map out of the object. Programs that are loaded later still find it by its descriptor, so it must be kept.
+/// Takes a map out of the object. The map must be kept: programs loaded later refer to its descriptor.
 pub(super) fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, AttachError>
 where
     T: TryFrom<Map, Error = MapError>,
@@ -122,17 +122,17 @@ where
     T::try_from(map).map_err(|source| AttachError::Map { name, source })
 }
 
-/// The offsets of modules' structs in the kernel half: the section that holds them is a map of one value.
-pub(super) struct ModuleOffsets(Array<MapData, OfModules>);
+/// The map with the offsets of modules' structs: a section of the object, which is a map with one value.
+pub(super) struct OffsetsMap(Array<MapData, ModuleOffsets>);
 
-impl ModuleOffsets {
+impl OffsetsMap {
     const MAP: &'static str = ".data.offsets";
 
     pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, AttachError> {
         take(ebpf, Self::MAP).map(Self)
     }
 
-    /// Every program reads these from now on.
+    /// Sets the offsets that all programs use from now on.
     pub(super) fn write(&mut self, offsets: &Offsets) -> Result<(), AttachError> {
         self.0
             .set(0, offsets.of_modules(), 0)
@@ -164,11 +164,10 @@ fn select(ebpf: &mut Ebpf, selection: &Selection) -> Result<(), AttachError> {
     Ok(())
 }
 
-/// The client networks as prefixes of IPv6 addresses, and whether each is followed; a later one replaces an earlier
-/// one that is the same.
+/// The client networks as IPv6 prefixes, and whether each is followed. A later entry replaces an equal earlier one.
 ///
-/// IPv4 networks are looked up as mapped IPv6: 96 bits come first. A wide IPv6 network would hold them all, which nobody
-/// means who writes `::/0`.
+/// IPv4 networks become mapped IPv6 networks, with 96 bits more. The first entry keeps a wide IPv6 network such as `::/0`
+/// from including IPv4.
 fn client_prefixes(clients: &[(IpAddr, u8)]) -> Vec<(IpAddr, u32, bool)> {
     let mapped = IpAddr::from(Ipv4Addr::UNSPECIFIED);
     let mut out = vec![(mapped, 96, false)];
@@ -184,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ipv4_networks_are_prefixes_of_the_mapped_one_which_is_in_no_ipv6_network() {
+    fn ipv4_networks_are_mapped_and_part_of_no_ipv6_network() {
         let (v4, v6): (IpAddr, IpAddr) = ([10, 0, 0, 0].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 0].into());
         let all: IpAddr = [0; 4].into();
         assert_eq!(

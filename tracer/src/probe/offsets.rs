@@ -1,4 +1,4 @@
-//! Where the kernel's struct members lie: from BTF, or proven on the running kernel; and some of its variables.
+//! Offsets of the kernel's struct members, from BTF or proven on the running kernel, and addresses of some variables.
 
 use std::collections::BTreeMap;
 
@@ -10,28 +10,28 @@ use crate::facts::{
     modules::Modules,
 };
 
-/// Offsets of modules' structs as the kernel half keeps them, by [`Field::index`].
-pub(super) type OfModules = [u32; field::ALL.len()];
+/// Offsets of modules' structs as the kernel half stores them, by [`Field::index`].
+pub(super) type ModuleOffsets = [u32; field::ALL.len()];
 
-/// What of a module is there.
+/// Whether a module is there, and whether its types are described.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Presence {
     /// Neither loaded nor built in.
     Absent,
-    /// The module, but nothing that describes its types.
+    /// Loaded or built in, but without BTF.
     Undescribed,
-    /// The module and its BTF.
+    /// With BTF.
     Described,
 }
 
-/// Constants of the kernel half, and the variables of the kernel of which they are the addresses.
+/// Constants of the kernel half that hold addresses, and the kernel variables at these addresses.
 const VARIABLES: [(&str, &str); 3] = [
     ("PER_CPU_OFFSET", kallsyms::PER_CPU_OFFSET),
     ("CURRENT_KPROBE", kallsyms::CURRENT_KPROBE),
     ("BPF_PROG_ACTIVE", kallsyms::BPF_PROG_ACTIVE),
 ];
 
-/// The offset of each field of the table, or why it is not known.
+/// The offset of each field of the field table, or why it is unknown.
 #[derive(Clone, Debug)]
 pub struct Offsets {
     known: BTreeMap<&'static str, Result<u32, String>>,
@@ -41,7 +41,10 @@ pub struct Offsets {
 }
 
 impl Offsets {
-    /// Asks the BTF of the kernel, and of the modules where the kernel gives it.
+    /// Reads the offsets from the BTF of the kernel, and of its modules where it has that.
+    ///
+    /// # Errors
+    /// The kernel's own BTF is missing or malformed.
     pub fn from_btf(present: &Modules) -> Result<Self, BtfError> {
         let vmlinux = Btf::open_vmlinux()?;
         let mut modules = BTreeMap::new();
@@ -77,7 +80,7 @@ impl Offsets {
         })
     }
 
-    /// Takes note that a module is gone, and with it all structs of its own.
+    /// Drops the offsets of an unloaded module.
     pub fn forget(&mut self, module: &'static str) {
         self.modules.insert(module, Presence::Absent);
         for field in field::ALL.iter().filter(|field| field.module == module) {
@@ -85,7 +88,10 @@ impl Offsets {
         }
     }
 
-    /// The offset of a field in bytes, or why it is not known.
+    /// The offset of a field in bytes.
+    ///
+    /// # Errors
+    /// Why it is unknown.
     pub fn get(&self, field: &Field) -> Result<u32, &str> {
         match self.known.get(field.constant) {
             Some(Ok(offset)) => Ok(*offset),
@@ -94,24 +100,23 @@ impl Offsets {
         }
     }
 
-    /// Does the kernel describe the types of this module?
+    /// Whether the kernel has BTF for this module.
     #[must_use]
     pub fn has_module(&self, module: &str) -> bool {
         self.modules.get(module) == Some(&Presence::Described)
     }
 
-    /// Takes an offset that was found in another way than by BTF, or the reason why it was not.
+    /// Sets an offset that does not come from BTF, or the reason why there is none.
     pub fn set(&mut self, field: &Field, offset: Result<u32, String>) {
         self.known.insert(field.constant, offset);
     }
 
-    /// The members that cannot be read, grouped by the reason. Those of a module that is not there are left out:
-    /// without it they do not exist.
+    /// The members with unknown offsets, by the reason. Members of absent modules are left out.
     #[must_use]
     pub fn unknown(&self) -> BTreeMap<&str, Vec<&'static str>> {
         let mut out: BTreeMap<&str, Vec<&'static str>> = BTreeMap::new();
         let there = |field: &&Field| self.modules.get(field.module) != Some(&Presence::Absent);
-        // A kernel that describes the struct without such a member has no such member.
+        // If the struct is described without the member, this kernel does not have that member.
         let is_described = |field: &Field| field.module.is_empty() || self.has_module(field.module);
         let meant = |field: &&Field| !(is_described(field) && field::OPTIONAL.contains(field));
         for field in field::ALL.iter().filter(there).filter(meant) {
@@ -122,13 +127,13 @@ impl Offsets {
         out
     }
 
-    /// This kernel's drop reasons; empty if `skb:kfree_skb` has none.
+    /// Names and values of this kernel's `enum skb_drop_reason`; empty if `skb:kfree_skb` gives no reason.
     #[must_use]
     pub fn drop_reasons(&self) -> &[(String, i64)] {
         &self.drop_reasons
     }
 
-    /// Name and value of every constant of the kernel half: where members of the kernel image's structs lie.
+    /// Name and value of the kernel half's constants with offsets of the kernel image's own structs.
     pub fn constants(&self) -> impl Iterator<Item = (&'static str, u32)> {
         field::ALL
             .iter()
@@ -136,18 +141,18 @@ impl Offsets {
             .map(|field| (field.constant, self.value(field)))
     }
 
-    /// Takes the addresses of the variables that the kernel half reads.
+    /// Sets the addresses of the variables that the kernel half reads.
     pub fn set_variables(&mut self, symbols: &Symbols) {
         self.variables = VARIABLES.map(|(constant, name)| (constant, symbols.variable(name).unwrap_or(0)));
     }
 
-    /// Name and value of the constants of the kernel half that are addresses; 0 where one is not known.
+    /// Name and value of the kernel half's constants that are addresses; 0 if unknown.
     pub(super) fn variables(&self) -> &[(&'static str, u64)] {
         &self.variables
     }
 
-    /// Where members of modules' structs lie.
-    pub(super) fn of_modules(&self) -> OfModules {
+    /// The offsets of modules' structs, [`MISSING`] if unknown.
+    pub(super) fn of_modules(&self) -> ModuleOffsets {
         let mut out = [MISSING; field::ALL.len()];
         for field in field::ALL.iter().filter(|field| !field.module.is_empty()) {
             out[field.index] = self.value(field);
@@ -166,7 +171,7 @@ fn not_loaded(module: &str) -> String {
 
 #[cfg(test)]
 impl Offsets {
-    /// Offsets of nothing but these fields.
+    /// Offsets of these fields only.
     pub(super) fn of(fields: &[(&Field, u32)]) -> Self {
         let missing = field::ALL
             .iter()
@@ -184,20 +189,23 @@ impl Offsets {
     }
 }
 
-/// The kernel's own types come first: what is built in is described there and nowhere else.
+/// Looks a field up. The kernel's own BTF comes first: built-in modules are described there only.
 fn resolve(field: &Field, vmlinux: &Btf, module: Option<&Btf>) -> Result<u32, String> {
     let member = match (vmlinux.member(field.path), module) {
         (Ok(member), _) => member,
         (Err(_), Some(module)) => module.member(field.path).map_err(|error| error.to_string())?,
         (Err(_), None) if !field.module.is_empty() => {
-            return Err(format!("this kernel gives no BTF for module {}", field.module));
+            return Err(format!("this kernel has no BTF for module {}", field.module));
         }
         (Err(error), None) => return Err(error.to_string()),
     };
-    if member.bits.is_some() || member.size < field.size {
+    if member.bits.is_some() {
+        return Err(format!("{} is a bit-field on this kernel", field.path));
+    }
+    if member.size < field.size {
         return Err(format!(
-            "{} is smaller than expected ({} bytes)",
-            field.path, member.size
+            "{} has {} bytes on this kernel, {} expected",
+            field.path, member.size, field.size
         ));
     }
     Ok(member.byte_offset)
@@ -208,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_offsets_of_a_module_end_with_it() {
+    fn the_offsets_of_an_unloaded_module_are_dropped() {
         let field = &field::IP_VS_CONN_STATE;
         let mut offsets = Offsets::of(&[(field, 128), (&field::SK_BUFF_HEAD, 192)]);
         assert_eq!(offsets.of_modules()[field.index], 128);

@@ -1,4 +1,4 @@
-//! Which hooks this kernel offers, and why the others stay off.
+//! Which hooks this kernel offers, and why the others are not attached.
 
 use tracer_common::hook::{self, Hook, HookInfo, HookKind, When};
 
@@ -8,16 +8,16 @@ use crate::{
     finding::hook_state::{self, HookState},
 };
 
-/// What becomes of a hook.
+/// The state of a hook, with the reason if it is not attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It is, or is to be, attached.
+    /// Attached, or to be attached.
     Attached,
-    /// It can be attached, and will be when it is wanted.
+    /// Attached only while it is wanted.
     OnDemand(&'static str),
-    /// It could be attached, but would tell nothing on this kernel that others do not tell.
+    /// Not attached, because other hooks show the same on this kernel.
     Unneeded(&'static str),
-    /// The kernel does not have the function now.
+    /// The kernel does not have the function at the moment.
     Missing(String),
     /// The kernel has the function, but tracer cannot use it.
     Disabled(String),
@@ -36,7 +36,7 @@ impl State {
         }
     }
 
-    /// Why it is not attached.
+    /// Why the hook is not attached.
     #[must_use]
     pub fn why(&self) -> Option<&str> {
         match self {
@@ -47,16 +47,16 @@ impl State {
     }
 }
 
-/// A hook and what becomes of it.
+/// A hook and its state.
 #[derive(Clone, Debug)]
 pub struct Planned {
     /// The row of the hook table.
     pub info: &'static HookInfo,
-    /// What becomes of it.
+    /// Its state.
     pub state: State,
 }
 
-/// Hooks as observers and recordings know them.
+/// Converts hooks for observers and recordings.
 #[must_use]
 pub fn states(hooks: &[Planned]) -> Vec<HookState> {
     hooks
@@ -70,7 +70,7 @@ pub fn states(hooks: &[Planned]) -> Vec<HookState> {
         .collect()
 }
 
-/// Goes through the hook table. Hooks that only serve to prove a layout are not part of it.
+/// Plans the state of each hook of the hook table. The hook that only serves to prove a layout is left out.
 #[must_use]
 pub fn plan(symbols: &Symbols, modules: &Modules, offsets: &Offsets) -> Vec<Planned> {
     hook::ALL
@@ -96,23 +96,24 @@ fn state(info: &HookInfo, symbols: &Symbols, modules: &Modules, offsets: &Offset
     }
     match info.when {
         When::WithoutDropReasons if !offsets.drop_reasons().is_empty() => {
-            State::Unneeded("skb:kfree_skb gives the reason on this kernel")
+            State::Unneeded("skb:kfree_skb reports the drop reason on this kernel")
         }
-        when => resting(when),
+        when => idle_state(when),
     }
 }
 
-/// What becomes of a hook that can be attached, as long as nothing has happened.
+/// The state of a hook that can be attached, while nothing has happened that makes on-demand hooks wanted.
 #[must_use]
-pub(super) fn resting(when: When) -> State {
+pub(super) fn idle_state(when: When) -> State {
     match when {
         When::Always | When::WithoutDropReasons => State::Attached,
-        When::AfterRuleDrop => State::OnDemand(
-            "it runs for every packet of the node: attached from the first packet that a rule may have discarded",
-        ),
+        When::AfterRuleDrop => {
+            State::OnDemand("runs for every packet of the node: attached while a rule may have dropped one")
+        }
     }
 }
 
+/// Why the kernel does not have this function, or not exactly once. `None` if it does.
 fn absent(info: &HookInfo, symbols: &Symbols, modules: &Modules) -> Option<String> {
     let module = (!info.module.is_empty() && modules.is_loaded(info.module)).then_some(info.module);
     match symbols.count_functions(info.name, module) {
@@ -124,14 +125,11 @@ fn absent(info: &HookInfo, symbols: &Symbols, modules: &Modules) -> Option<Strin
             Some(other) => format!("this kernel has {} instead", other.name()),
             None => format!("this kernel has no function {}", info.name),
         }),
-        several => Some(format!(
-            "this kernel has {several} functions called {}",
-            info.name
-        )),
+        several => Some(format!("this kernel has {several} functions named {}", info.name)),
     }
 }
 
-/// The function that does the same work on this kernel.
+/// The function that does the same on this kernel.
 fn other_name(hook: Hook, symbols: &Symbols) -> Option<Hook> {
     Hook::ALTERNATIVES
         .iter()
@@ -170,7 +168,7 @@ ffffffff81000200 t __icmp_send
     }
 
     #[test]
-    fn a_function_that_is_there_is_attached_and_one_that_is_not_is_missing_with_the_reason() {
+    fn an_existing_function_is_attached_and_an_absent_one_is_missing_with_the_reason() {
         let state = planned(OLD, IP_VS, &headers());
         assert_eq!(state(Hook::IpvsRemoteRequest), State::Attached);
         assert_eq!(state(Hook::TcpConnRequest), State::Attached);
@@ -185,13 +183,13 @@ ffffffff81000200 t __icmp_send
     }
 
     #[test]
-    fn a_name_that_two_functions_share_is_not_probed() {
+    fn an_ambiguous_function_name_is_not_probed() {
         let state = planned(OLD, IP_VS, &headers());
         assert!(matches!(state(Hook::IcmpSend), State::Missing(why) if why.contains("2 functions")));
     }
 
     #[test]
-    fn a_module_that_is_not_loaded_is_said() {
+    fn an_unloaded_module_is_named_as_the_reason() {
         let state = planned("", "", &headers());
         assert_eq!(
             state(Hook::IpvsSchedule),
@@ -200,7 +198,7 @@ ffffffff81000200 t __icmp_send
     }
 
     #[test]
-    fn a_member_that_cannot_be_found_disables_what_needs_it_and_nothing_else() {
+    fn an_unknown_offset_disables_only_the_hooks_that_need_it() {
         let state = planned(OLD, IP_VS, &Offsets::of(&[(&SK_BUFF_HEAD, 192)]));
         assert_eq!(
             state(Hook::IpvsSchedule),
@@ -213,7 +211,7 @@ ffffffff81000200 t __icmp_send
     }
 
     #[test]
-    fn a_hook_for_every_packet_waits_until_it_is_wanted() {
+    fn a_hook_that_runs_for_every_packet_is_on_demand() {
         let mut offsets = headers();
         let symbols = "ffffffffc0200000 T nft_do_chain\t[nf_tables]\n";
         let nf_tables = "nf_tables 303104 1 - Live 0xffffffffc0200000\n";
@@ -226,7 +224,7 @@ ffffffff81000200 t __icmp_send
     }
 
     #[test]
-    fn the_hook_that_proves_a_layout_is_not_part_of_tracing() {
+    fn the_hook_that_proves_a_layout_is_not_planned() {
         let symbols = Symbols::default();
         let plan = plan(&symbols, &Modules::default(), &headers());
         assert!(

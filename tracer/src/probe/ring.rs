@@ -1,15 +1,15 @@
-//! The ring buffer, as a stream of records for tokio.
+//! Reads records from the ring buffer in a tokio runtime.
 
 use aya::maps::{MapData, RingBuf};
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// The user half's end of the ring buffer. There is one reader only.
+/// The reading end of the ring buffer. There must be only one.
 pub struct Ring {
     buffer: AsyncFd<RingBuf<MapData>>,
 }
 
 impl Ring {
-    /// Must be called inside a tokio runtime.
+    /// Registers the ring buffer with the current tokio runtime. Panics outside of one.
     #[allow(
         unsafe_code,
         reason = "tokio cannot see that aya's ring buffer keeps its descriptor open"
@@ -21,15 +21,15 @@ impl Ring {
         Ok(Self { buffer })
     }
 
-    /// Waits until there are records.
+    /// Waits until there are records to read.
     pub async fn readable(&mut self) -> std::io::Result<()> {
         let mut guard = self.buffer.readable_mut().await?;
-        // What arrives from here on wakes the next wait: the caller drains after this.
+        // Records that arrive from here on wake the next wait: the caller drains after this.
         guard.clear_ready();
         Ok(())
     }
 
-    /// Hands every record that is there to `take` and gives their number.
+    /// Passes every available record to `take`. Returns their number.
     pub fn drain(&mut self, mut take: impl FnMut(&[u8])) -> u64 {
         let mut count = 0;
         while let Some(record) = self.buffer.get_mut().next() {

@@ -1,7 +1,7 @@
-//! What changes in the facts of the node, as a recording tells it.
+//! Changes of the node's facts, as a recording stores them.
 //!
-//! A recording holds what live tracing knew of the node when it judged a flow, not how it came to know. So replay needs
-//! no node, and another way of reading the node makes no recording unreadable.
+//! A recording holds what live tracing knew of the node when it judged a flow, not how that was read. So replay needs
+//! no node, and a change in how facts are read breaks no recording.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,7 +15,7 @@ use tracer_common::hook::Hook;
 use super::patch::Patch;
 use crate::facts::{
     Facts, NetnsFacts,
-    changed::Changed,
+    changed_facts::ChangedFacts,
     iptables::Table,
     ipvs,
     ipvs_settings::IpvsSettings,
@@ -25,54 +25,54 @@ use crate::facts::{
     sysctl::Sysctls,
 };
 
-/// One change.
+/// One change of the facts. Stored as JSON, with the kind in `of`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "of", rename_all = "snake_case")]
-pub enum Change {
-    /// Of names of kernel functions by address.
-    Symbols(Entries<u64, String>),
-    /// Of facts of a network namespace.
+pub enum FactChange {
+    /// Names of kernel functions by address.
+    Symbols(TableChange<u64, String>),
+    /// Facts of a network namespace.
     Netns(Box<NetnsChange>),
-    /// A network namespace of which nothing is known any more.
+    /// A network namespace whose facts were dropped.
     NetnsGone {
-        /// Its number.
+        /// Its inode number.
         inum: u32,
     },
-    /// Of ways.
-    Routes(Entries<(u32, IpAddr), Route>),
-    /// Of backends to which no rule led, and when.
-    Unreachable(Entries<(u32, SocketAddr), VecDeque<u64>>),
-    /// Of the hooks that show nothing, by number: all of them.
+    /// Routes by network namespace and destination.
+    Routes(TableChange<(u32, IpAddr), Route>),
+    /// Backends to which no rule translated, and when (monotonic nanoseconds).
+    Unreachable(TableChange<(u32, SocketAddr), VecDeque<u64>>),
+    /// The complete list of the hooks that cannot show anything.
     Absent {
-        /// The hooks.
+        /// The hooks by number.
         hooks: Vec<u16>,
     },
-    /// Of when records were last found to be lost.
+    /// When records were last found to be lost.
     Lost {
         /// Monotonic nanoseconds.
         at_ns: Option<u64>,
     },
-    /// Of something that a newer tracer knows of.
+    /// A change from a newer tracer.
     #[serde(other)]
     Unknown,
 }
 
-/// Entries of a table that are new or others, and those that are gone.
+/// Changed entries of a table: those that were set, and those that were removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entries<K, V> {
-    /// New ones and others.
+pub struct TableChange<K, V> {
+    /// New and changed entries.
     pub set: Vec<(K, V)>,
-    /// Those that are gone.
+    /// Keys of the removed entries.
     pub gone: Vec<K>,
 }
 
-/// What changes in the facts of a network namespace; what is left out stays.
+/// Changes of the facts of one network namespace. A member that is left out did not change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetnsChange {
-    /// Its number.
+    /// Inode number of the namespace.
     pub inum: u32,
-    /// See [`NetnsFacts::services`], and so on.
+    /// See [`NetnsFacts`], like all that follow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub services: Option<Patch<ipvs::Service>>,
     /// See [`NetnsFacts`].
@@ -88,8 +88,8 @@ pub struct NetnsChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rules: Option<Patch<Rule>>,
     /// See [`NetnsFacts`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub former: Option<Patch<Rule>>,
+    #[serde(rename = "former", skip_serializing_if = "Option::is_none")]
+    pub removed_rules: Option<Patch<Rule>>,
     /// See [`NetnsFacts`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maps: Option<Patch<Map>>,
@@ -104,37 +104,38 @@ pub struct NetnsChange {
     pub local_node_ports: Option<LocalNodePorts>,
 }
 
-/// What makes `now` of `before`, as far as it may have changed; `before` is the same as `now` then. Names of drop
-/// reasons are no part of it: they are those of the kernel, and the head has them.
-pub fn between(before: &mut Facts, now: &Facts, changed: &Changed) -> Vec<Change> {
+/// Returns the changes that turn `before` into `now`, and applies them to `before`.
+///
+/// Only the facts named in `changed` are compared. Names of drop reasons are not included: the recording's head has them.
+pub fn diff(before: &mut Facts, now: &Facts, changed: &ChangedFacts) -> Vec<FactChange> {
     let mut out = Vec::new();
     if changed.symbols {
-        out.extend(entries(&before.symbols, &now.symbols).map(Change::Symbols));
+        out.extend(entries(&before.symbols, &now.symbols).map(FactChange::Symbols));
     }
     for &inum in &changed.netns {
         match now.netns.get(&inum) {
             Some(netns) => {
                 let before = before.netns.entry(inum).or_default();
-                out.extend(of_netns(inum, before, netns).map(|change| Change::Netns(Box::new(change))));
+                out.extend(of_netns(inum, before, netns).map(|change| FactChange::Netns(Box::new(change))));
             }
-            None if before.netns.contains_key(&inum) => out.push(Change::NetnsGone { inum }),
+            None if before.netns.contains_key(&inum) => out.push(FactChange::NetnsGone { inum }),
             None => {}
         }
     }
     if changed.routes {
-        out.extend(entries(&before.routes, &now.routes).map(Change::Routes));
+        out.extend(entries(&before.routes, &now.routes).map(FactChange::Routes));
     }
     if changed.unreachable {
         let (before, now) = (&before.unreachable_by_rule, &now.unreachable_by_rule);
-        out.extend(entries(before, now).map(Change::Unreachable));
+        out.extend(entries(before, now).map(FactChange::Unreachable));
     }
     if changed.absent && before.absent != now.absent {
-        out.push(Change::Absent {
+        out.push(FactChange::Absent {
             hooks: now.absent.iter().map(|&hook| hook as u16).collect(),
         });
     }
     if changed.lost && before.lost_ns != now.lost_ns {
-        out.push(Change::Lost { at_ns: now.lost_ns });
+        out.push(FactChange::Lost { at_ns: now.lost_ns });
     }
     for change in &out {
         change.clone().apply(before);
@@ -142,14 +143,14 @@ pub fn between(before: &mut Facts, now: &Facts, changed: &Changed) -> Vec<Change
     out
 }
 
-/// What makes these facts of none.
+/// Returns the changes that build these facts from empty ones.
 #[must_use]
-pub fn whole(facts: &Facts) -> Vec<Change> {
-    between(&mut Facts::default(), facts, &Changed::all(facts))
+pub fn all_of(facts: &Facts) -> Vec<FactChange> {
+    diff(&mut Facts::default(), facts, &ChangedFacts::all(facts))
 }
 
-impl Change {
-    /// Makes the change; `false` if it is unknown, or cannot be one of these facts.
+impl FactChange {
+    /// Applies the change. Returns `false` if it is unknown or does not fit these facts.
     pub fn apply(self, facts: &mut Facts) -> bool {
         match self {
             Self::Symbols(entries) => entries.apply(&mut facts.symbols),
@@ -167,7 +168,7 @@ impl Change {
     }
 }
 
-impl<K: Eq + Hash, V> Entries<K, V> {
+impl<K: Eq + Hash, V> TableChange<K, V> {
     fn apply(self, table: &mut HashMap<K, V>) {
         for key in &self.gone {
             table.remove(key);
@@ -179,9 +180,9 @@ impl<K: Eq + Hash, V> Entries<K, V> {
 fn entries<K: Copy + Ord + Hash, V: Clone + PartialEq>(
     before: &HashMap<K, V>,
     now: &HashMap<K, V>,
-) -> Option<Entries<K, V>> {
-    let others = now.iter().filter(|&(key, value)| before.get(key) != Some(value));
-    let mut set: Vec<(K, V)> = others.map(|(key, value)| (*key, value.clone())).collect();
+) -> Option<TableChange<K, V>> {
+    let changed = now.iter().filter(|&(key, value)| before.get(key) != Some(value));
+    let mut set: Vec<(K, V)> = changed.map(|(key, value)| (*key, value.clone())).collect();
     set.sort_by_key(|(key, _)| *key);
     let mut gone: Vec<K> = before
         .keys()
@@ -189,25 +190,25 @@ fn entries<K: Copy + Ord + Hash, V: Clone + PartialEq>(
         .copied()
         .collect();
     gone.sort();
-    (!set.is_empty() || !gone.is_empty()).then_some(Entries { set, gone })
+    (!set.is_empty() || !gone.is_empty()).then_some(TableChange { set, gone })
 }
 
 fn of_netns(inum: u32, before: &NetnsFacts, now: &NetnsFacts) -> Option<NetnsChange> {
     let list = |rules: &VecDeque<Rule>| rules.iter().cloned().collect::<Vec<_>>();
     let change = NetnsChange {
         inum,
-        services: Patch::between(&before.services, &now.services),
-        sysctls: other(&before.sysctls, &now.sysctls),
-        ipvs_settings: other(&before.ipvs_settings, &now.ipvs_settings),
-        chains: Patch::between(&before.chains, &now.chains),
-        rules: Patch::between(&before.rules, &now.rules),
-        former: (before.former != now.former)
-            .then(|| Patch::between(&list(&before.former), &list(&now.former)))
+        services: Patch::diff(&before.services, &now.services),
+        sysctls: new_value(&before.sysctls, &now.sysctls),
+        ipvs_settings: new_value(&before.ipvs_settings, &now.ipvs_settings),
+        chains: Patch::diff(&before.chains, &now.chains),
+        rules: Patch::diff(&before.rules, &now.rules),
+        removed_rules: (before.removed_rules != now.removed_rules)
+            .then(|| Patch::diff(&list(&before.removed_rules), &list(&now.removed_rules)))
             .flatten(),
-        maps: Patch::between(&before.maps, &now.maps),
-        tables: Patch::between(&before.tables, &now.tables),
-        node_ports: other(&before.node_ports, &now.node_ports),
-        local_node_ports: other(&before.local_node_ports, &now.local_node_ports),
+        maps: Patch::diff(&before.maps, &now.maps),
+        tables: Patch::diff(&before.tables, &now.tables),
+        node_ports: new_value(&before.node_ports, &now.node_ports),
+        local_node_ports: new_value(&before.local_node_ports, &now.local_node_ports),
     };
     let nothing = NetnsChange {
         inum,
@@ -216,7 +217,7 @@ fn of_netns(inum: u32, before: &NetnsFacts, now: &NetnsFacts) -> Option<NetnsCha
     (change != nothing).then_some(change)
 }
 
-fn other<T: Clone + PartialEq>(before: &T, now: &T) -> Option<T> {
+fn new_value<T: Clone + PartialEq>(before: &T, now: &T) -> Option<T> {
     (before != now).then(|| now.clone())
 }
 
@@ -228,10 +229,10 @@ impl NetnsChange {
         fits &= patch(self.rules, &mut known.rules);
         fits &= patch(self.maps, &mut known.maps);
         fits &= patch(self.tables, &mut known.tables);
-        if self.former.is_some() {
-            let mut former = Vec::from(std::mem::take(&mut known.former));
-            fits &= patch(self.former, &mut former);
-            known.former = former.into();
+        if self.removed_rules.is_some() {
+            let mut removed = Vec::from(std::mem::take(&mut known.removed_rules));
+            fits &= patch(self.removed_rules, &mut removed);
+            known.removed_rules = removed.into();
         }
         set(self.sysctls, &mut known.sysctls);
         set(self.ipvs_settings, &mut known.ipvs_settings);
@@ -259,7 +260,7 @@ mod tests {
         ipvs_settings::Values,
         nft::{
             Family,
-            rule::{Decides, Verdict, asks::Asks},
+            rule::{Decides, Verdict, conditions::Conditions},
         },
     };
 
@@ -274,9 +275,9 @@ mod tests {
             decides: Decides::Verdict(Verdict::Jump("cali-FORWARD".to_owned())),
             dport: None,
             has_destination: false,
-            asks_invalid: false,
+            matches_invalid: false,
             translation: None,
-            asks: Asks::default(),
+            conditions: Conditions::default(),
         }
     }
 
@@ -324,41 +325,54 @@ mod tests {
         }
     }
 
-    /// As a recording keeps it.
-    fn through_text(changes: &[Change]) -> Vec<Change> {
-        let text = serde_json::to_vec(changes).expect("changes are text");
-        serde_json::from_slice(&text).expect("and are read again")
+    /// Writes the changes as a recording does, and reads them back.
+    fn through_json(changes: &[FactChange]) -> Vec<FactChange> {
+        let text = serde_json::to_vec(changes).expect("JSON");
+        serde_json::from_slice(&text).expect("the same changes")
     }
 
     #[test]
-    fn all_facts_come_back() {
+    fn the_names_in_a_recording_stay() {
+        let change = NetnsChange {
+            inum: 7,
+            removed_rules: Some(Patch::Replace(vec![(0, rule(3))])),
+            ..NetnsChange::default()
+        };
+        assert_eq!(
+            serde_json::to_string(&FactChange::Netns(Box::new(change))).expect("JSON"),
+            r#"{"of":"netns","inum":7,"former":{"at":[[0,{"family":{"Other":77},"table":"filter","chain":"FORWARD","handle":3,"number":1,"comment":null,"decides":{"Verdict":{"Jump":"cali-FORWARD"}},"dport":null,"has_destination":false,"asks_invalid":false,"translation":null,"asks":[]}]]}}"#
+        );
+    }
+
+    #[test]
+    fn all_facts_survive_writing_and_reading() {
         let mut read = Facts::default();
-        for change in through_text(&whole(&facts())) {
+        for change in through_json(&all_of(&facts())) {
             assert!(change.apply(&mut read));
         }
         let mut expected = facts();
-        // Of nothing nothing is told.
+        // A namespace without facts is not written.
         expected.netns.remove(&8);
         assert_eq!(read, expected);
     }
 
     #[test]
-    fn what_changes_is_told_and_nothing_else() {
+    fn only_changed_facts_are_written() {
         let mut before = facts();
         let mut now = facts();
-        assert_eq!(between(&mut before, &now, &Changed::all(&now)), []);
+        assert_eq!(diff(&mut before, &now, &ChangedFacts::all(&now)), []);
         now.symbols.clear();
         now.lost_ns = Some(10);
         now.netns.remove(&8);
         let netns = now.netns.get_mut(&7).expect("a netns");
         netns.services[1] = service(30_081, 0);
-        netns.former.push_back(rule(3));
+        netns.removed_rules.push_back(rule(3));
         let mut replayed = before.clone();
-        let changed = Changed {
+        let changed = ChangedFacts {
             netns: [7, 8].into(),
-            ..Changed::all(&now)
+            ..ChangedFacts::all(&now)
         };
-        let changes = through_text(&between(&mut before, &now, &changed));
+        let changes = through_json(&diff(&mut before, &now, &changed));
         assert_eq!(before, now);
         assert_eq!(changes.len(), 4, "{changes:?}");
         for change in changes {
@@ -368,23 +382,23 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_tracer_tells_is_left_out() {
-        let change: Change = serde_json::from_str(r#"{"of":"weather","is":"fine"}"#).expect("a change");
-        assert_eq!(change, Change::Unknown);
+    fn changes_of_a_newer_tracer_are_skipped() {
+        let change: FactChange = serde_json::from_str(r#"{"of":"weather","is":"fine"}"#).expect("a change");
+        assert_eq!(change, FactChange::Unknown);
         let mut known = facts();
         assert!(!change.apply(&mut known));
         assert_eq!(known, facts());
         let members = r#"{"of":"netns","inum":7,"sockets":[1],"sysctls":{"values":{"a":"b"}}}"#;
-        let change: Change = serde_json::from_str(members).expect("a change");
+        let change: FactChange = serde_json::from_str(members).expect("a change");
         assert!(change.apply(&mut known));
         assert_eq!(known.netns[&7].sysctls.get("a"), Some("b"));
     }
 
     #[test]
-    fn what_cannot_be_of_these_facts_changes_nothing() {
-        let change = Change::Netns(Box::new(NetnsChange {
+    fn a_patch_that_does_not_fit_changes_nothing() {
+        let change = FactChange::Netns(Box::new(NetnsChange {
             inum: 7,
-            services: Some(Patch::At(vec![(9, service(1, 1))])),
+            services: Some(Patch::Replace(vec![(9, service(1, 1))])),
             ..NetnsChange::default()
         }));
         let mut known = facts();

@@ -1,77 +1,77 @@
-//! Chunks: what a recording is made of. Each is whole by itself, and is there or is not.
+//! Chunks, the units of a recording. Each is complete in itself: it can be read, or is skipped as a whole.
 
 use std::io::{self, Read, Write};
 
 use bytes::{Buf as _, BufMut as _};
 
-/// What each chunk begins with, so that a reader can find the next one behind damage.
-pub const MARK: [u8; 4] = *b"TrcK";
-/// Bytes before a chunk's payload.
-pub const HEAD_LEN: usize = 56;
-/// The most that a payload may take in the file, and unpacked. More than any writer writes.
-pub const MOST: u32 = 128 << 20;
+/// The first bytes of each chunk, by which a reader finds the next one after damage.
+pub const MAGIC: [u8; 4] = *b"TrcK";
+/// Length in bytes of a chunk's header.
+pub const CHUNK_HEADER_LEN: usize = 56;
+/// Upper limit of a payload's length in bytes, packed and unpacked. No writer comes near it.
+pub const MAX_PAYLOAD: u32 = 128 << 20;
 
-/// Kinds of chunks. Readers leave out those that they do not know.
+/// Kinds of chunks. Readers skip unknown ones.
 pub mod kind {
-    /// What the recording says of itself ([`super::super::head::Head`]).
+    /// The recording's description of itself ([`crate::finding::head::Head`]) as JSON.
     pub const HEAD: u8 = 1;
-    /// What happened, item by item ([`super::super::item`]).
+    /// Items ([`super::super::item`]).
     pub const LOG: u8 = 2;
-    /// Where the chunks are ([`super::super::index`]).
+    /// The positions of all log chunks ([`super::super::index`]).
     pub const INDEX: u8 = 3;
-    /// Where the index is: the last chunk of a recording that was ended in good order.
+    /// The position of the index. It is the last chunk of a recording that shut down cleanly.
     pub const TRAILER: u8 = 4;
 }
 
-/// How a payload is packed.
+/// Compression of payloads.
 pub mod codec {
-    /// Not at all.
+    /// None.
     pub const PLAIN: u8 = 0;
-    /// With zstd.
+    /// zstd.
     pub const ZSTD: u8 = 1;
 }
 
-/// Fast enough for every SYN of a busy node, and within a few percent of what more time would save.
+/// zstd level: fast enough for every SYN of a busy node, and within a few percent of the size of higher levels.
 const LEVEL: i32 = 3;
 
-/// What stands before a payload.
+/// The header of a chunk. In the file all numbers are little-endian, and the header ends with its own checksum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ChunkHead {
+pub struct ChunkHeader {
     /// One of [`kind`].
     pub kind: u8,
     /// One of [`codec`].
     pub codec: u8,
-    /// Bytes of the payload in the file.
+    /// Length in bytes of the payload in the file.
     pub stored: u32,
-    /// Bytes of the payload unpacked.
+    /// Length in bytes of the unpacked payload.
     pub raw: u32,
-    /// Items in it.
+    /// Number of items.
     pub items: u32,
-    /// Of those, kernel records.
+    /// Number of kernel records among them.
     pub records: u32,
-    /// Monotonic time of its first record or tick; 0 without one.
+    /// Time of the first record or tick, monotonic nanoseconds; 0 if there is none.
     pub first_ns: u64,
-    /// That of its last.
+    /// Time of the last one.
     pub last_ns: u64,
-    /// The number that the next flow gets that begins in it.
+    /// Number of the next flow that begins in or after this chunk.
     pub next_flow: u64,
-    /// Checksum of the payload as it is in the file.
+    /// CRC-32 of the payload as stored in the file.
     pub crc: u32,
 }
 
-/// A chunk as it goes into the file.
+/// A packed chunk, as it is stored in the file.
 #[derive(Clone, Debug)]
-pub struct Sealed {
-    /// What stands before the payload.
-    pub head: ChunkHead,
-    /// The payload as it is in the file.
+pub struct Chunk {
+    /// The header.
+    pub header: ChunkHeader,
+    /// The packed payload.
     pub stored: Vec<u8>,
 }
 
-impl Sealed {
-    /// Packs a payload, if that makes it smaller. `head` tells all but lengths, codec and checksum.
-    pub fn new(head: ChunkHead, payload: Vec<u8>) -> io::Result<Self> {
-        let too_long = |_| io::Error::new(io::ErrorKind::InvalidInput, "a chunk is too long");
+impl Chunk {
+    /// Packs a payload, unless that makes it larger. Lengths, codec and checksum of `header` are filled in here.
+    pub fn new(header: ChunkHeader, payload: Vec<u8>) -> io::Result<Self> {
+        let too_long = |_| io::Error::new(io::ErrorKind::InvalidInput, "a chunk is larger than 4 GiB");
         let raw = u32::try_from(payload.len()).map_err(too_long)?;
         let packed = zstd::bulk::compress(&payload, LEVEL)?;
         let (codec, stored) = if packed.len() < payload.len() {
@@ -80,64 +80,67 @@ impl Sealed {
             (codec::PLAIN, payload)
         };
         Ok(Self {
-            head: ChunkHead {
+            header: ChunkHeader {
                 codec,
                 stored: u32::try_from(stored.len()).map_err(too_long)?,
                 raw,
                 crc: crc32fast::hash(&stored),
-                ..head
+                ..header
             },
             stored,
         })
     }
 
-    /// Bytes that it takes in the file.
+    /// Length in bytes in the file.
     #[must_use]
     pub fn len(&self) -> usize {
-        HEAD_LEN + self.stored.len()
+        CHUNK_HEADER_LEN + self.stored.len()
     }
 
-    /// Is there nothing in it?
+    /// Whether the payload is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.stored.is_empty()
     }
 
-    /// Writes it.
+    /// Writes header and payload.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        out.write_all(&self.head.to_bytes())?;
+        out.write_all(&self.header.to_bytes())?;
         out.write_all(&self.stored)
     }
 
-    /// The payload, checked and unpacked; `None` if it is damaged, too long, or packed in an unknown way.
+    /// Checks and unpacks the payload. `None` if it is damaged, too long, or compressed by an unknown codec.
     #[must_use]
-    pub fn open(self) -> Option<Vec<u8>> {
-        let Self { head, stored } = self;
-        if stored.len() != usize::try_from(head.stored).ok()? || crc32fast::hash(&stored) != head.crc {
+    pub fn unpack(self) -> Option<Vec<u8>> {
+        let Self { header, stored } = self;
+        if stored.len() != usize::try_from(header.stored).ok()? || crc32fast::hash(&stored) != header.crc {
             return None;
         }
-        let raw = match head.codec {
+        let raw = match header.codec {
             codec::PLAIN => stored,
             codec::ZSTD => {
-                // Grows with what is really there, whatever the head says.
+                // Grows with the data that is really there, whatever the header says.
                 let mut raw = Vec::new();
-                let unpack = zstd::stream::read::Decoder::new(stored.as_slice()).ok()?;
-                unpack.take(u64::from(head.raw) + 1).read_to_end(&mut raw).ok()?;
+                let decoder = zstd::stream::read::Decoder::new(stored.as_slice()).ok()?;
+                decoder
+                    .take(u64::from(header.raw) + 1)
+                    .read_to_end(&mut raw)
+                    .ok()?;
                 raw
             }
             _ => return None,
         };
-        (raw.len() == usize::try_from(head.raw).ok()?).then_some(raw)
+        (raw.len() == usize::try_from(header.raw).ok()?).then_some(raw)
     }
 }
 
-impl ChunkHead {
-    /// As it stands in the file.
+impl ChunkHeader {
+    /// Encodes the header as it is stored in the file.
     #[must_use]
-    pub fn to_bytes(&self) -> [u8; HEAD_LEN] {
-        let mut out = [0; HEAD_LEN];
+    pub fn to_bytes(&self) -> [u8; CHUNK_HEADER_LEN] {
+        let mut out = [0; CHUNK_HEADER_LEN];
         let mut rest = &mut out[..];
-        rest.put_slice(&MARK);
+        rest.put_slice(&MAGIC);
         rest.put_u8(self.kind);
         rest.put_u8(self.codec);
         rest.put_u16_le(0);
@@ -149,16 +152,16 @@ impl ChunkHead {
         rest.put_u64_le(self.last_ns);
         rest.put_u64_le(self.next_flow);
         rest.put_u32_le(self.crc);
-        let crc = crc32fast::hash(&out[..HEAD_LEN - 4]);
-        out[HEAD_LEN - 4..].copy_from_slice(&crc.to_le_bytes());
+        let crc = crc32fast::hash(&out[..CHUNK_HEADER_LEN - 4]);
+        out[CHUNK_HEADER_LEN - 4..].copy_from_slice(&crc.to_le_bytes());
         out
     }
 
-    /// Reads it; `None` if this is no head of a chunk, or one with lengths beyond all bounds.
+    /// Decodes a header. `None` if these bytes are not a chunk's header, or if a length exceeds [`MAX_PAYLOAD`].
     #[must_use]
-    pub fn from_bytes(bytes: &[u8; HEAD_LEN]) -> Option<Self> {
-        let (front, mut crc) = bytes.split_at(HEAD_LEN - 4);
-        let mut rest = front.strip_prefix(&MARK)?;
+    pub fn from_bytes(bytes: &[u8; CHUNK_HEADER_LEN]) -> Option<Self> {
+        let (front, mut crc) = bytes.split_at(CHUNK_HEADER_LEN - 4);
+        let mut rest = front.strip_prefix(&MAGIC)?;
         if crc.try_get_u32_le().ok()? != crc32fast::hash(front) {
             return None;
         }
@@ -176,7 +179,7 @@ impl ChunkHead {
             next_flow: rest.try_get_u64_le().ok()?,
             crc: rest.try_get_u32_le().ok()?,
         };
-        (head.stored <= MOST && head.raw <= MOST).then_some(head)
+        (head.stored <= MAX_PAYLOAD && head.raw <= MAX_PAYLOAD).then_some(head)
     }
 }
 
@@ -184,71 +187,71 @@ impl ChunkHead {
 mod tests {
     use super::*;
 
-    fn sealed(payload: &[u8]) -> Sealed {
-        let head = ChunkHead {
+    fn packed(payload: &[u8]) -> Chunk {
+        let head = ChunkHeader {
             kind: kind::LOG,
             items: 2,
             records: 1,
             first_ns: 5,
             last_ns: 6,
             next_flow: 7,
-            ..ChunkHead::default()
+            ..ChunkHeader::default()
         };
-        Sealed::new(head, payload.to_vec()).expect("a short payload")
+        Chunk::new(head, payload.to_vec()).expect("a short payload")
     }
 
     #[test]
-    fn a_head_is_read_as_it_was_written_and_no_bit_of_it_may_change() {
-        let head = sealed(&[7; 1000]).head;
+    fn a_header_survives_writing_and_reading_and_every_flipped_bit_is_noticed() {
+        let head = packed(&[7; 1000]).header;
         let bytes = head.to_bytes();
-        assert_eq!(ChunkHead::from_bytes(&bytes), Some(head));
-        for bit in 0..8 * HEAD_LEN {
+        assert_eq!(ChunkHeader::from_bytes(&bytes), Some(head));
+        for bit in 0..8 * CHUNK_HEADER_LEN {
             let mut wrong = bytes;
             wrong[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(ChunkHead::from_bytes(&wrong), None, "bit {bit}");
+            assert_eq!(ChunkHeader::from_bytes(&wrong), None, "bit {bit}");
         }
     }
 
     #[test]
-    fn a_payload_comes_back_and_is_packed_where_that_helps() {
-        let long = sealed(&[7; 10_000]);
-        assert!(long.head.codec == codec::ZSTD && long.len() < 200);
-        assert_eq!(long.open().as_deref(), Some(&[7; 10_000][..]));
-        let short = sealed(b"x");
-        assert_eq!(short.head.codec, codec::PLAIN);
-        assert_eq!(short.open().as_deref(), Some(&b"x"[..]));
+    fn a_payload_is_packed_only_if_that_makes_it_smaller() {
+        let long = packed(&[7; 10_000]);
+        assert!(long.header.codec == codec::ZSTD && long.len() < 200);
+        assert_eq!(long.unpack().as_deref(), Some(&[7; 10_000][..]));
+        let short = packed(b"x");
+        assert_eq!(short.header.codec, codec::PLAIN);
+        assert_eq!(short.unpack().as_deref(), Some(&b"x"[..]));
     }
 
     #[test]
-    fn a_damaged_payload_is_none() {
-        let good = sealed(&[7; 10_000]);
+    fn a_damaged_payload_is_rejected() {
+        let good = packed(&[7; 10_000]);
         for bit in 0..8 * good.stored.len() {
             let mut wrong = good.clone();
             wrong.stored[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(wrong.open(), None, "bit {bit}");
+            assert_eq!(wrong.unpack(), None, "bit {bit}");
         }
         let mut short = good.clone();
         short.stored.pop();
-        assert_eq!(short.open(), None);
+        assert_eq!(short.unpack(), None);
         for raw in [0, 9_999, 10_001, u32::MAX] {
             let mut wrong = good.clone();
-            wrong.head.raw = raw;
-            assert_eq!(wrong.open(), None, "{raw} bytes");
+            wrong.header.raw = raw;
+            assert_eq!(wrong.unpack(), None, "{raw} bytes");
         }
         let mut unknown = good;
-        unknown.head.codec = 9;
-        assert_eq!(unknown.open(), None);
+        unknown.header.codec = 9;
+        assert_eq!(unknown.unpack(), None);
     }
 
     #[test]
-    fn lengths_beyond_all_bounds_are_no_head() {
-        for (stored, raw) in [(MOST + 1, 1), (1, MOST + 1), (u32::MAX, u32::MAX)] {
-            let head = ChunkHead {
+    fn a_header_with_a_length_above_the_limit_is_rejected() {
+        for (stored, raw) in [(MAX_PAYLOAD + 1, 1), (1, MAX_PAYLOAD + 1), (u32::MAX, u32::MAX)] {
+            let head = ChunkHeader {
                 stored,
                 raw,
-                ..ChunkHead::default()
+                ..ChunkHeader::default()
             };
-            assert_eq!(ChunkHead::from_bytes(&head.to_bytes()), None);
+            assert_eq!(ChunkHeader::from_bytes(&head.to_bytes()), None);
         }
     }
 }

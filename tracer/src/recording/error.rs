@@ -1,38 +1,39 @@
-//! Why a recording could not be written or read at all.
+//! Errors that make a recording impossible to write or read.
 
 use std::io;
 
-/// See the module. Damage inside a recording is no error: [`super::reader::Damage`] tells of it.
+/// Why a recording cannot be written or read at all. Damage inside a recording is reported by
+/// [`super::reader::Damage`] instead.
 #[derive(Debug, thiserror::Error)]
-pub enum TraceError {
-    /// The system could not read.
-    #[error("cannot read it")]
+pub enum RecordingError {
+    /// Reading failed.
+    #[error("cannot read the recording")]
     Read(#[source] io::Error),
-    /// The system could not write.
-    #[error("cannot write it")]
+    /// Writing failed.
+    #[error("cannot write the recording")]
     Write(#[source] io::Error),
-    /// It does not begin as a recording does.
-    #[error("it is no recording of tracer's")]
+    /// The input does not start like a recording.
+    #[error("not a tracer recording")]
     NotARecording,
-    /// There is nothing in it.
-    #[error("it is empty: the recorder ended, or the disk was full, before anything was written")]
+    /// The input is empty.
+    #[error("empty: the recorder was killed or the disk was full before anything was written")]
     Empty,
-    /// It ends before its first chunk does.
+    /// The input ends before the end of the first chunk.
     #[error(
-        "it ends within its head, so nothing of it can be read: the recorder was killed, the disk was full, or it was \
-             not copied in full"
+        "truncated within its first bytes, nothing can be read: the recorder was killed, the disk was full, or the \
+         copy is incomplete"
     )]
-    Cut,
-    /// It is of a format that this version does not know.
-    #[error("it is of format {0}, which this version of tracer cannot read; take a newer one")]
+    Truncated,
+    /// The major number of the format is unknown.
+    #[error("format {0} is newer than this version of tracer reads; use a newer tracer")]
     TooNew(u16),
-    /// It holds kernel records in layouts that this version does not know.
-    #[error("it holds records in layout {0}, which this version of tracer cannot read; take a newer one")]
+    /// The layout of the kernel records is unknown.
+    #[error("record layout {0} is newer than this version of tracer reads; use a newer tracer")]
     NewRecords(u32),
-    /// What it says of itself is damaged.
-    #[error("its head is damaged")]
+    /// The first chunk is damaged.
+    #[error("damaged: the description at its start cannot be read")]
     Head,
-    /// What it says of itself makes no sense.
-    #[error("its head cannot be understood")]
-    HeadText(#[source] serde_json::Error),
+    /// The first chunk is not the JSON that it should be.
+    #[error("the description at its start is not valid")]
+    HeadJson(#[source] serde_json::Error),
 }

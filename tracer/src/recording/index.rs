@@ -1,48 +1,48 @@
-//! Where the chunks of a recording are, for whoever does not want to read all of it.
+//! The index: where the log chunks of a recording are, for readers that do not want all of it.
 
 use std::io::{Read, Seek, SeekFrom};
 
 use bytes::{Buf as _, BufMut as _};
 
 use super::{
-    chunk::{ChunkHead, HEAD_LEN, Sealed, kind},
-    error::TraceError,
+    chunk::{CHUNK_HEADER_LEN, Chunk, ChunkHeader, kind},
+    error::RecordingError,
 };
 
-/// One chunk of items.
+/// Position and contents of one log chunk. In the file all numbers are little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Where it begins, in bytes from the beginning of the recording.
+pub struct IndexEntry {
+    /// Offset in bytes from the start of the recording.
     pub at: u64,
-    /// Monotonic time of its first record or tick; 0 without one.
+    /// Time of the first record or tick, monotonic nanoseconds; 0 if there is none.
     pub first_ns: u64,
-    /// That of its last.
+    /// Time of the last one.
     pub last_ns: u64,
-    /// The number that the next flow gets that begins in it.
+    /// Number of the next flow that begins in or after the chunk.
     pub next_flow: u64,
-    /// Kernel records in it.
+    /// Number of kernel records.
     pub records: u32,
 }
 
 const ENTRY_LEN: usize = 36;
 
-impl Entry {
-    /// The entry of a chunk.
+impl IndexEntry {
+    /// The entry of the chunk with this header at this offset.
     #[must_use]
-    pub fn of(at: u64, head: &ChunkHead) -> Self {
+    pub fn of(at: u64, header: &ChunkHeader) -> Self {
         Self {
             at,
-            first_ns: head.first_ns,
-            last_ns: head.last_ns,
-            next_flow: head.next_flow,
-            records: head.records,
+            first_ns: header.first_ns,
+            last_ns: header.last_ns,
+            next_flow: header.next_flow,
+            records: header.records,
         }
     }
 }
 
-/// Entries as the payload of a chunk.
+/// Encodes entries as the payload of the index chunk.
 #[must_use]
-pub fn to_bytes(entries: &[Entry]) -> Vec<u8> {
+pub fn to_bytes(entries: &[IndexEntry]) -> Vec<u8> {
     let mut out = Vec::with_capacity(entries.len() * ENTRY_LEN);
     for entry in entries {
         out.put_u64_le(entry.at);
@@ -54,9 +54,9 @@ pub fn to_bytes(entries: &[Entry]) -> Vec<u8> {
     out
 }
 
-fn from_bytes(bytes: &[u8]) -> Vec<Entry> {
-    let entry = |mut bytes: &[u8]| -> Option<Entry> {
-        Some(Entry {
+fn from_bytes(bytes: &[u8]) -> Vec<IndexEntry> {
+    let entry = |mut bytes: &[u8]| -> Option<IndexEntry> {
+        Some(IndexEntry {
             at: bytes.try_get_u64_le().ok()?,
             first_ns: bytes.try_get_u64_le().ok()?,
             last_ns: bytes.try_get_u64_le().ok()?,
@@ -67,16 +67,17 @@ fn from_bytes(bytes: &[u8]) -> Vec<Entry> {
     bytes.chunks_exact(ENTRY_LEN).filter_map(entry).collect()
 }
 
-/// Reads the index of a recording from its end; `None` if it has none, as one that was not ended in good order.
-pub fn read(file: &mut (impl Read + Seek)) -> Result<Option<Vec<Entry>>, TraceError> {
-    const TRAILER_LEN: usize = HEAD_LEN + size_of::<u64>();
-    let end = file.seek(SeekFrom::End(0)).map_err(TraceError::Read)?;
+/// Reads the index at the end of a recording. `None` if there is none: the recording is incomplete.
+pub fn read(file: &mut (impl Read + Seek)) -> Result<Option<Vec<IndexEntry>>, RecordingError> {
+    const TRAILER_LEN: usize = CHUNK_HEADER_LEN + size_of::<u64>();
+    let end = file.seek(SeekFrom::End(0)).map_err(RecordingError::Read)?;
     let trailer = u64::try_from(TRAILER_LEN).unwrap_or(u64::MAX);
     let Some(trailer) = end.checked_sub(trailer) else {
         return Ok(None);
     };
-    file.seek(SeekFrom::Start(trailer)).map_err(TraceError::Read)?;
-    let Some(trailer) = chunk(file, kind::TRAILER)? else {
+    file.seek(SeekFrom::Start(trailer))
+        .map_err(RecordingError::Read)?;
+    let Some(trailer) = read_chunk(file, kind::TRAILER)? else {
         return Ok(None);
     };
     let Ok(at) = trailer.as_slice().try_get_u64_le() else {
@@ -85,22 +86,22 @@ pub fn read(file: &mut (impl Read + Seek)) -> Result<Option<Vec<Entry>>, TraceEr
     if at >= end {
         return Ok(None);
     }
-    file.seek(SeekFrom::Start(at)).map_err(TraceError::Read)?;
-    Ok(chunk(file, kind::INDEX)?.map(|payload| from_bytes(&payload)))
+    file.seek(SeekFrom::Start(at)).map_err(RecordingError::Read)?;
+    Ok(read_chunk(file, kind::INDEX)?.map(|payload| from_bytes(&payload)))
 }
 
-/// The payload of the chunk here, if it is one of this kind.
-fn chunk(file: &mut impl Read, kind: u8) -> Result<Option<Vec<u8>>, TraceError> {
-    let mut head = [0; HEAD_LEN];
-    if file.read_exact(&mut head).is_err() {
+/// Reads the payload of the chunk at the current position, if it is of this kind.
+fn read_chunk(file: &mut impl Read, kind: u8) -> Result<Option<Vec<u8>>, RecordingError> {
+    let mut header = [0; CHUNK_HEADER_LEN];
+    if file.read_exact(&mut header).is_err() {
         return Ok(None);
     }
-    let Some(head) = ChunkHead::from_bytes(&head).filter(|head| head.kind == kind) else {
+    let Some(header) = ChunkHeader::from_bytes(&header).filter(|header| header.kind == kind) else {
         return Ok(None);
     };
     let mut stored = Vec::new();
-    file.take(head.stored.into())
+    file.take(header.stored.into())
         .read_to_end(&mut stored)
-        .map_err(TraceError::Read)?;
-    Ok(Sealed { head, stored }.open())
+        .map_err(RecordingError::Read)?;
+    Ok(Chunk { header, stored }.unpack())
 }

@@ -1,19 +1,19 @@
-//! Items: what a recording tells, one thing after the other, in the order in which live tracing met it.
+//! Items, the contents of log chunks, in the order in which live tracing met them.
 
 use bytes::{Buf as _, BufMut as _};
 use serde::{Deserialize, Serialize};
 
-use super::change::Change;
+use super::change::FactChange;
 use crate::{
     finding::run::{End, Health, Hooks},
     flow::begun::Begun,
 };
 
-/// Kinds of items. Readers leave out those that they do not know.
+/// Kinds of items. Readers skip unknown ones.
 pub mod kind {
-    /// A record of the kernel's, as it came from the ring buffer.
+    /// An unmodified record from the ring buffer.
     pub const RECORD: u8 = 1;
-    /// Flows were asked for their fates.
+    /// Flows were polled for their fates.
     pub const TICK: u8 = 2;
     /// Facts of the node changed.
     pub const FACTS: u8 = 3;
@@ -23,45 +23,45 @@ pub mod kind {
     pub const HOOKS: u8 = 5;
     /// Tracing ended.
     pub const END: u8 = 6;
-    /// Flows that had begun before what follows.
+    /// The flows that began before the items that follow.
     pub const BEGUN: u8 = 7;
 }
 
-/// Bytes in front of an item: its kind and its length.
-pub const FRONT: usize = 5;
+/// Length in bytes of an item's header: its kind (one byte) and the length of its body (four bytes, little-endian).
+pub const ITEM_HEADER_LEN: usize = 5;
 
-/// Longest item that is no record and no fact: a few numbers, or a line for each hook. A list can take many times the room
-/// of its text, so none longer is read.
-const MOST_SMALL: usize = 4 << 20;
+/// Upper limit in bytes of an item that is neither a record nor a fact: a few numbers, or a line for each hook. A parsed
+/// list can take many times the memory of its text, so no longer one is read.
+const MAX_SMALL_ITEM: usize = 4 << 20;
 
-/// One thing that a recording tells.
+/// One item of a recording.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item<'a> {
-    /// A record of the kernel's, as it came from the ring buffer.
+    /// An unmodified record from the ring buffer.
     Record(&'a [u8]),
-    /// Flows were asked for their fates at this moment of the monotonic clock.
+    /// Flows were polled for their fates at this time, monotonic nanoseconds.
     Tick(u64),
     /// A fact of the node changed.
-    Facts(Learned),
+    Facts(FactUpdate),
     /// Records were lost.
     Health(Health),
     /// Hooks changed their state.
     Hooks(Hooks),
     /// Tracing ended.
     End(End),
-    /// Flows that had begun before what follows.
+    /// The flows that began before the items that follow.
     Begun(Begun),
 }
 
-/// A change of the facts, and when it happened.
+/// A change of the facts, and when it became known. Stored as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Learned {
-    /// Within the tick before it: how many flows had been told of. What a flow made live look for was known when the
-    /// flow was told of, and not yet when those before it were. `None`: between ticks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub told: Option<u32>,
-    /// What changed.
-    pub change: Change,
+pub struct FactUpdate {
+    /// How many flows had been reported at the tick before it. Facts that were read for a flow were known when that flow
+    /// was reported, but not yet when the flows before it were. `None`: between ticks.
+    #[serde(rename = "told", default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<u32>,
+    /// The change.
+    pub change: FactChange,
 }
 
 impl Item<'_> {
@@ -77,7 +77,7 @@ impl Item<'_> {
         }
     }
 
-    /// Adds it to a payload; `false` if it is too long to be one.
+    /// Appends the item to a payload. Returns `false`, and leaves the payload as it was, if the item is too long.
     pub fn write(&self, out: &mut Vec<u8>) -> bool {
         let begin = out.len();
         out.put_u8(self.kind());
@@ -91,7 +91,7 @@ impl Item<'_> {
                 out.put_u64_le(*now_ns);
                 Ok(())
             }
-            Self::Facts(learned) => serde_json::to_writer(&mut *out, learned),
+            Self::Facts(update) => serde_json::to_writer(&mut *out, update),
             Self::Health(health) => serde_json::to_writer(&mut *out, health),
             Self::Hooks(hooks) => serde_json::to_writer(&mut *out, hooks),
             Self::End(end) => serde_json::to_writer(&mut *out, end),
@@ -100,10 +100,10 @@ impl Item<'_> {
                 Ok(())
             }
         };
-        let length = out.len() - begin - FRONT;
+        let length = out.len() - begin - ITEM_HEADER_LEN;
         match u32::try_from(length) {
-            Ok(length) if written.is_ok() && length < super::chunk::MOST - 1024 => {
-                out[begin + 1..begin + FRONT].copy_from_slice(&length.to_le_bytes());
+            Ok(length) if written.is_ok() && length < super::chunk::MAX_PAYLOAD - 1024 => {
+                out[begin + 1..begin + ITEM_HEADER_LEN].copy_from_slice(&length.to_le_bytes());
                 true
             }
             _ => {
@@ -114,21 +114,21 @@ impl Item<'_> {
     }
 }
 
-/// What was found in place of an item.
+/// Why an item cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Odd {
-    /// An item of a kind that this version does not know, or one of a known kind that it does not understand.
+pub enum ItemError {
+    /// It is of an unknown kind, or of a known kind with an unknown body. The next item can be read.
     Unknown,
-    /// Nothing that could be one: what follows cannot be read either.
-    Broken,
+    /// Its header is damaged, so the rest of the payload cannot be read.
+    Damaged,
 }
 
-/// Goes through the items of a payload.
+/// Iterates over the items of a payload.
 #[derive(Clone, Debug)]
 pub struct Items<'a>(&'a [u8]);
 
 impl<'a> Items<'a> {
-    /// Of this payload.
+    /// The items of this payload.
     #[must_use]
     pub fn of(payload: &'a [u8]) -> Self {
         Self(payload)
@@ -136,7 +136,7 @@ impl<'a> Items<'a> {
 }
 
 impl<'a> Iterator for Items<'a> {
-    type Item = Result<Item<'a>, Odd>;
+    type Item = Result<Item<'a>, ItemError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
@@ -151,15 +151,15 @@ impl<'a> Iterator for Items<'a> {
         })();
         let Some((kind, body, rest)) = split else {
             self.0 = &[];
-            return Some(Err(Odd::Broken));
+            return Some(Err(ItemError::Damaged));
         };
         self.0 = rest;
-        Some(parse(kind, body).ok_or(Odd::Unknown))
+        Some(parse(kind, body).ok_or(ItemError::Unknown))
     }
 }
 
 fn parse(kind: u8, mut body: &[u8]) -> Option<Item<'_>> {
-    if !matches!(kind, kind::RECORD | kind::FACTS) && body.len() > MOST_SMALL {
+    if !matches!(kind, kind::RECORD | kind::FACTS) && body.len() > MAX_SMALL_ITEM {
         return None;
     }
     Some(match kind {
@@ -188,9 +188,9 @@ mod tests {
         vec![
             Item::Record(b"a record"),
             Item::Tick(7),
-            Item::Facts(Learned {
-                told: Some(2),
-                change: Change::Lost { at_ns: Some(9) },
+            Item::Facts(FactUpdate {
+                reported: Some(2),
+                change: FactChange::Lost { at_ns: Some(9) },
             }),
             Item::Health(Health {
                 events: 5,
@@ -198,7 +198,7 @@ mod tests {
                 ..Health::default()
             }),
             Item::Hooks(Hooks {
-                why: "a module came".to_owned(),
+                why: "module ip_vs was loaded".to_owned(),
                 ..Hooks::default()
             }),
             Item::End(End {
@@ -221,39 +221,51 @@ mod tests {
     }
 
     #[test]
-    fn items_come_back_in_order() {
+    fn the_names_in_a_recording_stay() {
+        let update = FactUpdate {
+            reported: Some(2),
+            change: FactChange::Lost { at_ns: Some(9) },
+        };
+        assert_eq!(
+            serde_json::to_string(&update).expect("JSON"),
+            r#"{"told":2,"change":{"of":"lost","at_ns":9}}"#
+        );
+    }
+
+    #[test]
+    fn items_are_read_in_the_order_in_which_they_were_written() {
         let payload = payload();
         let read: Vec<_> = Items::of(&payload).collect();
         assert_eq!(read, items().into_iter().map(Ok).collect::<Vec<_>>());
     }
 
     #[test]
-    fn what_is_unknown_is_left_out_and_what_is_broken_ends_it() {
+    fn an_unknown_item_is_skipped_and_a_damaged_one_ends_the_payload() {
         let mut bytes = vec![200, 3, 0, 0, 0, 1, 2, 3];
         bytes.extend([kind::END, 1, 0, 0, 0, b'x']);
         bytes.extend([kind::TICK, 7, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7]);
         bytes.extend(payload());
         let read: Vec<_> = Items::of(&bytes).collect();
-        assert_eq!(read[..3], [const { Err(Odd::Unknown) }; 3]);
+        assert_eq!(read[..3], [const { Err(ItemError::Unknown) }; 3]);
         assert_eq!(read.len(), 3 + items().len());
         for wrong in [&[kind::RECORD][..], &[kind::RECORD, 255, 255, 255, 255, 1]] {
-            assert_eq!(Items::of(wrong).collect::<Vec<_>>(), [Err(Odd::Broken)]);
+            assert_eq!(Items::of(wrong).collect::<Vec<_>>(), [Err(ItemError::Damaged)]);
         }
     }
 
     #[test]
-    fn a_list_that_is_too_long_is_not_read() {
+    fn an_item_above_the_size_limit_is_not_read() {
         let mut body = br#"{"hooks":["#.to_vec();
-        body.resize(MOST_SMALL + 1, b' ');
+        body.resize(MAX_SMALL_ITEM + 1, b' ');
         assert!(parse(kind::HOOKS, b"{\"hooks\":[]}").is_some());
         body.splice(body.len() - 2.., *b"]}");
         assert_eq!(parse(kind::HOOKS, &body), None);
-        assert!(parse(kind::HOOKS, &body[..MOST_SMALL]).is_none());
+        assert!(parse(kind::HOOKS, &body[..MAX_SMALL_ITEM]).is_none());
         assert!(parse(kind::RECORD, &body).is_some());
     }
 
     #[test]
-    fn a_cut_anywhere_is_no_panic() {
+    fn a_truncated_payload_does_not_panic() {
         let payload = payload();
         for end in 0..payload.len() {
             let read: Vec<_> = Items::of(&payload[..end]).collect();

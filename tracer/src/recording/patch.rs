@@ -1,53 +1,54 @@
-//! What has changed in a list: lists of rules are long, and little of them changes.
+//! The change of a list. Lists of rules are long, and little of them changes at once.
 
 use serde::{Deserialize, Serialize};
 
-/// See the module.
+/// A change that turns one list into another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub enum Patch<T> {
-    /// These elements, by index, are others now.
-    At(Vec<(usize, T)>),
-    /// So many in front and at the back stay, and what is between them is this now.
-    Between {
-        /// Elements in front that stay.
+    /// The elements at these indices get new values.
+    #[serde(rename = "at")]
+    Replace(Vec<(usize, T)>),
+    /// Everything but the ends is replaced.
+    #[serde(rename = "between")]
+    Splice {
+        /// Number of unchanged elements at the start.
         front: usize,
-        /// Elements at the back that stay.
+        /// Number of unchanged elements at the end.
         back: usize,
-        /// What is between them.
+        /// The new elements between them.
         new: Vec<T>,
     },
 }
 
 impl<T: Clone + PartialEq> Patch<T> {
-    /// What makes `new` of `old`; `None` if they are the same.
+    /// Returns the change from `old` to `new`; `None` if they are equal.
     #[must_use]
-    pub fn between(old: &[T], new: &[T]) -> Option<Self> {
+    pub fn diff(old: &[T], new: &[T]) -> Option<Self> {
         if old == new {
             return None;
         }
         let pairs = || old.iter().zip(new);
         if old.len() == new.len() {
             let changed = pairs().zip(0..).filter(|((old, new), _)| old != new);
-            return Some(Self::At(
+            return Some(Self::Replace(
                 changed.map(|((_, new), index)| (index, new.clone())).collect(),
             ));
         }
         let front = pairs().take_while(|(old, new)| old == new).count();
         let rest = old.len().min(new.len()) - front;
-        let from_behind = old.iter().rev().zip(new.iter().rev()).take(rest);
-        let back = from_behind.take_while(|(old, new)| old == new).count();
-        Some(Self::Between {
+        let from_end = old.iter().rev().zip(new.iter().rev()).take(rest);
+        let back = from_end.take_while(|(old, new)| old == new).count();
+        Some(Self::Splice {
             front,
             back,
             new: new[front..new.len() - back].to_vec(),
         })
     }
 
-    /// Makes the new list of the old one; `false` if it cannot be of this one, which then stays as it is.
+    /// Applies the change. Returns `false`, and leaves the list as it is, if the change does not fit it.
     pub fn apply(self, list: &mut Vec<T>) -> bool {
         match self {
-            Self::At(changed) => {
+            Self::Replace(changed) => {
                 if changed.iter().any(|(index, _)| *index >= list.len()) {
                     return false;
                 }
@@ -55,7 +56,7 @@ impl<T: Clone + PartialEq> Patch<T> {
                     list[index] = new;
                 }
             }
-            Self::Between { front, back, new } => {
+            Self::Splice { front, back, new } => {
                 let Some(end) = list.len().checked_sub(back).filter(|end| front <= *end) else {
                     return false;
                 };
@@ -74,8 +75,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_patch_makes_the_new_list_of_the_old(old in vec(0..4_u8, 0..12), new in vec(0..4_u8, 0..12)) {
-            let patch = Patch::between(&old, &new);
+        fn a_patch_turns_the_old_list_into_the_new_one(old in vec(0..4_u8, 0..12), new in vec(0..4_u8, 0..12)) {
+            let patch = Patch::diff(&old, &new);
             prop_assert_eq!(patch.is_none(), old == new);
             let mut list = old;
             if let Some(patch) = patch {
@@ -85,12 +86,12 @@ mod tests {
         }
 
         #[test]
-        fn a_patch_for_another_list_does_nothing(list in vec(0..4_u8, 0..4), index in 4..9_usize, front in 0..9_usize) {
+        fn a_patch_that_does_not_fit_does_nothing(list in vec(0..4_u8, 0..4), index in 4..9_usize, front in 0..9_usize) {
             let mut same = list.clone();
-            prop_assert!(!Patch::At(vec![(index, 1)]).apply(&mut same));
+            prop_assert!(!Patch::Replace(vec![(index, 1)]).apply(&mut same));
             let back = (list.len() + 1).saturating_sub(front);
             for back in [back, usize::MAX] {
-                let fits = Patch::Between { front, back, new: vec![1] }.apply(&mut same);
+                let fits = Patch::Splice { front, back, new: vec![1] }.apply(&mut same);
                 prop_assert!(!fits);
             }
             prop_assert_eq!(same, list);
@@ -98,12 +99,24 @@ mod tests {
     }
 
     #[test]
-    fn little_is_written_of_a_small_change() {
+    fn the_names_in_a_recording_stay() {
+        let json = |patch: &Patch<u8>| serde_json::to_string(patch).expect("JSON");
+        assert_eq!(json(&Patch::Replace(vec![(1, 2)])), r#"{"at":[[1,2]]}"#);
+        let splice = Patch::Splice {
+            front: 1,
+            back: 2,
+            new: vec![3],
+        };
+        assert_eq!(json(&splice), r#"{"between":{"front":1,"back":2,"new":[3]}}"#);
+    }
+
+    #[test]
+    fn a_small_change_is_a_small_patch() {
         let old: Vec<u32> = (0..1000).collect();
         let mut new = old.clone();
         new.remove(500);
-        let Some(Patch::Between { front, back, new }) = Patch::between(&old, &new) else {
-            panic!("another length")
+        let Some(Patch::Splice { front, back, new }) = Patch::diff(&old, &new) else {
+            panic!("the lengths differ")
         };
         assert_eq!((front, back, new), (500, 499, vec![]));
     }

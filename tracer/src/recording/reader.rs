@@ -1,4 +1,4 @@
-//! Reads a recording, whole or damaged, from its beginning to its end.
+//! Reads a recording, complete or damaged, from start to end.
 
 use std::io::{self, Read};
 
@@ -6,96 +6,94 @@ use tracer_common::record::HeaderVersion;
 
 use super::{
     MAGIC, MAJOR, PREAMBLE,
-    chunk::{ChunkHead, HEAD_LEN, MARK, Sealed, kind},
-    error::TraceError,
+    chunk::{CHUNK_HEADER_LEN, Chunk, ChunkHeader, MAGIC as CHUNK_MAGIC, kind},
+    error::RecordingError,
     item::Items,
 };
 use crate::finding::head::Head;
 
-/// Chunks may unpack to so many bytes, and to so many times what was read: no recorder's come near to that. So a small file
-/// cannot take all memory.
-const MOST_UNPACKED: u64 = 64 << 20;
-const MOST_PACKED: u64 = 1000;
-/// Longest text that a recording says of itself. A list can take many times the room of its text.
-const MOST_HEAD: u32 = 4 << 20;
+/// Upper limits of what all chunks may unpack to: this many bytes, or this many times the bytes read, whichever is more.
+/// No recorder comes near them; they keep a small file from filling the memory.
+const MAX_UNPACKED: u64 = 64 << 20;
+const MAX_RATIO: u64 = 1000;
+/// Upper limit in bytes of the head's JSON. A parsed list can take many times the memory of its text.
+const MAX_HEAD: u32 = 4 << 20;
 
-/// What is wrong with a recording. All else of it was read.
+/// What is wrong with a recording. Everything else was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
-    /// Bytes of a last chunk that is not whole: the recorder was killed, or there was no room.
-    pub torn: u64,
-    /// Was it ended in good order?
-    pub ended: bool,
-    /// Chunks whose payload is damaged.
-    pub broken_chunks: u64,
-    /// Bytes that are part of no chunk.
-    pub strange_bytes: u64,
-    /// Chunks of a kind that this version does not know.
+    /// Bytes of an incomplete last chunk: the recorder was killed or the disk was full.
+    pub incomplete_bytes: u64,
+    /// Whether the recorder shut down cleanly: the recording has its trailer.
+    pub is_complete: bool,
+    /// Number of chunks with a damaged payload.
+    pub damaged_chunks: u64,
+    /// Number of bytes that are not part of any chunk.
+    pub stray_bytes: u64,
+    /// Number of chunks of an unknown kind.
     pub unknown_chunks: u64,
-    /// Chunks of items that were read.
+    /// Number of log chunks that were read.
     pub chunks: u64,
 }
 
-/// A chunk of items.
+/// An unpacked log chunk.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// What stood before it.
-    pub head: ChunkHead,
+    /// Its header.
+    pub header: ChunkHeader,
     payload: Vec<u8>,
 }
 
 impl Log {
-    /// What it tells.
+    /// Its items.
     #[must_use]
     pub fn items(&self) -> Items<'_> {
         Items::of(&self.payload)
     }
 
-    /// Unpacks a chunk that was not written yet; `None` if it is damaged.
+    /// Unpacks a chunk. `None` if it is damaged.
     #[must_use]
-    pub fn of(chunk: Sealed) -> Option<Self> {
-        let head = chunk.head;
+    pub fn of(chunk: Chunk) -> Option<Self> {
+        let header = chunk.header;
         Some(Self {
-            head,
-            payload: chunk.open()?,
+            header,
+            payload: chunk.unpack()?,
         })
     }
 }
 
-/// See the module.
+/// Reads a recording chunk by chunk. What is damaged or unknown is skipped and counted.
 #[derive(Debug)]
 pub struct Reader<R> {
     input: R,
     head: Head,
     damage: Damage,
+    /// Bytes read so far.
     read: u64,
-    /// Bytes of what was unpacked so far.
+    /// Bytes unpacked so far.
     unpacked: u64,
     header_version: HeaderVersion,
 }
 
-/// What was found in a place where a chunk should be.
-enum Found {
-    Chunk(Sealed),
-    End,
-}
-
 impl<R: Read> Reader<R> {
-    /// Reads what the recording says of itself.
-    pub fn new(mut input: R) -> Result<Self, TraceError> {
+    /// Reads the start of a recording up to its head.
+    ///
+    /// # Errors
+    /// The input is not a recording that this version can read.
+    pub fn new(mut input: R) -> Result<Self, RecordingError> {
         let mut preamble = [0; PREAMBLE];
         let length = fill(&mut input, &mut preamble)?;
         if !MAGIC.starts_with(&preamble[..length.min(MAGIC.len())]) {
-            return Err(TraceError::NotARecording);
+            return Err(RecordingError::NotARecording);
         }
         match length {
-            0 => return Err(TraceError::Empty),
+            0 => return Err(RecordingError::Empty),
             PREAMBLE.. => {}
-            _ => return Err(TraceError::Cut),
+            _ => return Err(RecordingError::Truncated),
         }
         let major = u16::from_le_bytes([preamble[8], preamble[9]]);
         if major != MAJOR {
-            return Err(TraceError::TooNew(major));
+            return Err(RecordingError::TooNew(major));
         }
         let mut reader = Self {
             input,
@@ -106,22 +104,22 @@ impl<R: Read> Reader<R> {
             header_version: HeaderVersion::CURRENT,
         };
         reader.read += u64::try_from(length).unwrap_or_default();
-        // What follows can only be understood with the head, which is the first chunk.
-        let Found::Chunk(chunk) = reader.chunk()? else {
-            return Err(TraceError::Cut);
+        // The first chunk is the head, without which nothing else can be interpreted.
+        let Some(chunk) = reader.chunk()? else {
+            return Err(RecordingError::Truncated);
         };
-        let is_head = chunk.head.kind == kind::HEAD && chunk.head.raw <= MOST_HEAD;
+        let is_head = chunk.header.kind == kind::HEAD && chunk.header.raw <= MAX_HEAD;
         if !is_head || reader.damage != Damage::default() {
-            return Err(TraceError::Head);
+            return Err(RecordingError::Head);
         }
-        let text = chunk.open().ok_or(TraceError::Head)?;
-        reader.head = serde_json::from_slice(&text).map_err(TraceError::HeadText)?;
+        let text = chunk.unpack().ok_or(RecordingError::Head)?;
+        reader.head = serde_json::from_slice(&text).map_err(RecordingError::HeadJson)?;
         match HeaderVersion::from_number(reader.head.records) {
             Some(version) => {
                 reader.header_version = version;
                 Ok(reader)
             }
-            None => Err(TraceError::NewRecords(reader.head.records)),
+            None => Err(RecordingError::NewRecords(reader.head.records)),
         }
     }
 
@@ -130,12 +128,12 @@ impl<R: Read> Reader<R> {
         self.header_version
     }
 
-    /// What the recording says of itself.
+    /// The recording's description of itself.
     pub fn head(&self) -> &Head {
         &self.head
     }
 
-    /// What was found wrong so far.
+    /// The damage found so far.
     pub fn damage(&self) -> Damage {
         self.damage
     }
@@ -145,94 +143,98 @@ impl<R: Read> Reader<R> {
         self.read
     }
 
-    /// The next chunk of items; `None` at the end.
-    pub fn next_log(&mut self) -> Result<Option<Log>, TraceError> {
+    /// Reads the next log chunk; `None` at the end.
+    ///
+    /// # Errors
+    /// The input cannot be read. Damage is not an error.
+    pub fn next_log(&mut self) -> Result<Option<Log>, RecordingError> {
         loop {
-            let Found::Chunk(chunk) = self.chunk()? else {
+            let Some(chunk) = self.chunk()? else {
                 return Ok(None);
             };
-            match chunk.head.kind {
-                kind::LOG => match self.log(chunk) {
+            match chunk.header.kind {
+                kind::LOG => match self.unpack(chunk) {
                     Some(log) => {
                         self.damage.chunks += 1;
                         return Ok(Some(log));
                     }
-                    None => self.damage.broken_chunks += 1,
+                    None => self.damage.damaged_chunks += 1,
                 },
-                kind::TRAILER => self.damage.ended = true,
+                kind::TRAILER => self.damage.is_complete = true,
                 kind::HEAD | kind::INDEX => {}
                 _ => self.damage.unknown_chunks += 1,
             }
         }
     }
 
-    /// Unpacks a chunk; `None` if it is damaged, or holds more than can be.
-    fn log(&mut self, chunk: Sealed) -> Option<Log> {
-        let unpacked = self.unpacked + u64::from(chunk.head.raw);
-        if unpacked > MOST_UNPACKED.max(self.read.saturating_mul(MOST_PACKED)) {
+    /// Unpacks a log chunk. `None` if it is damaged, or would exceed the memory limit.
+    fn unpack(&mut self, chunk: Chunk) -> Option<Log> {
+        let unpacked = self.unpacked + u64::from(chunk.header.raw);
+        if unpacked > MAX_UNPACKED.max(self.read.saturating_mul(MAX_RATIO)) {
             return None;
         }
         self.unpacked = unpacked;
         Log::of(chunk)
     }
 
-    fn chunk(&mut self) -> Result<Found, TraceError> {
-        let mut bytes = [0; HEAD_LEN];
+    /// Reads the next chunk of any kind, skipping damage. `None` at the end.
+    fn chunk(&mut self) -> Result<Option<Chunk>, RecordingError> {
+        let mut bytes = [0; CHUNK_HEADER_LEN];
         let length = self.fill(&mut bytes)?;
-        if length < HEAD_LEN {
-            self.damage.torn += u64::try_from(length).unwrap_or_default();
-            return Ok(Found::End);
+        if length < CHUNK_HEADER_LEN {
+            self.damage.incomplete_bytes += u64::try_from(length).unwrap_or_default();
+            return Ok(None);
         }
-        let head = loop {
-            if let Some(head) = ChunkHead::from_bytes(&bytes) {
-                break head;
+        let header = loop {
+            if let Some(header) = ChunkHeader::from_bytes(&bytes) {
+                break header;
             }
-            // Damage: the next chunk begins where the next mark is.
-            let next = (1..HEAD_LEN).find(|&at| {
+            // Damage: skip to where the next chunk may start.
+            let next = (1..CHUNK_HEADER_LEN).find(|&at| {
                 let rest = &bytes[at..];
-                MARK.starts_with(&rest[..rest.len().min(MARK.len())])
+                CHUNK_MAGIC.starts_with(&rest[..rest.len().min(CHUNK_MAGIC.len())])
             });
-            let gone = next.unwrap_or(HEAD_LEN);
-            bytes.copy_within(gone.., 0);
-            let wanted = &mut bytes[HEAD_LEN - gone..];
+            let skipped = next.unwrap_or(CHUNK_HEADER_LEN);
+            bytes.copy_within(skipped.., 0);
+            let wanted = &mut bytes[CHUNK_HEADER_LEN - skipped..];
             let length = fill(&mut self.input, wanted)?;
             self.read += u64::try_from(length).unwrap_or_default();
-            self.damage.strange_bytes += u64::try_from(gone).unwrap_or_default();
-            if length < gone {
-                let rest = HEAD_LEN - gone + length;
-                self.damage.strange_bytes += u64::try_from(rest).unwrap_or_default();
-                return Ok(Found::End);
+            self.damage.stray_bytes += u64::try_from(skipped).unwrap_or_default();
+            if length < skipped {
+                let rest = CHUNK_HEADER_LEN - skipped + length;
+                self.damage.stray_bytes += u64::try_from(rest).unwrap_or_default();
+                return Ok(None);
             }
         };
-        // Grows with what is really there, whatever the head says.
+        // Grows with the data that is really there, whatever the header says.
         let mut stored = Vec::new();
-        let wanted = u64::from(head.stored);
+        let wanted = u64::from(header.stored);
         let length = self.input.by_ref().take(wanted).read_to_end(&mut stored);
-        let length = u64::try_from(length.map_err(TraceError::Read)?).unwrap_or_default();
+        let length = u64::try_from(length.map_err(RecordingError::Read)?).unwrap_or_default();
         self.read += length;
         if length < wanted {
-            self.damage.torn += u64::try_from(HEAD_LEN).unwrap_or_default() + length;
-            return Ok(Found::End);
+            self.damage.incomplete_bytes += u64::try_from(CHUNK_HEADER_LEN).unwrap_or_default() + length;
+            return Ok(None);
         }
-        Ok(Found::Chunk(Sealed { head, stored }))
+        Ok(Some(Chunk { header, stored }))
     }
 
-    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, TraceError> {
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, RecordingError> {
         let length = fill(&mut self.input, buffer)?;
         self.read += u64::try_from(length).unwrap_or_default();
         Ok(length)
     }
 }
 
-/// Reads until the buffer is full or the input ends.
-fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, TraceError> {
+/// Reads until the buffer is full or the input ends. Returns the number of bytes read.
+fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, RecordingError> {
     let mut length = 0;
     while length < buffer.len() {
         match input.read(&mut buffer[length..]) {
             Ok(0) => break,
             Ok(more) => length += more,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(TraceError::Read(error)),
+            Err(error) => return Err(RecordingError::Read(error)),
         }
     }
     Ok(length)

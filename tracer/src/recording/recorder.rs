@@ -1,4 +1,4 @@
-//! What happens while tracing, on its way into a recording.
+//! Turns the events of a live run into the chunks of a recording.
 
 use std::{
     io,
@@ -7,12 +7,12 @@ use std::{
 
 use super::{
     change,
-    chunk::Sealed,
-    item::{Item, Learned},
-    writer::{Builder, ENOUGH},
+    chunk::Chunk,
+    item::{FactUpdate, Item},
+    writer::{ChunkBuilder, TARGET_CHUNK_LEN},
 };
 use crate::{
-    facts::{Facts, changed::Changed},
+    facts::{Facts, changed_facts::ChangedFacts},
     finding::{
         head::Head,
         run::{End, Health, Hooks},
@@ -21,50 +21,51 @@ use crate::{
     flow::begun::Begun,
 };
 
-/// What is recorded is written after this time at the latest, so that little is lost with a process that is killed.
-const SOON: Duration = Duration::from_secs(2);
-/// If nothing happens, that can wait for longer.
-const LATER: Duration = Duration::from_secs(10);
+/// Chunks are written at least this often, so that little is lost if the process is killed.
+const MAX_DELAY: Duration = Duration::from_secs(2);
+/// The same while nothing but time passes.
+const MAX_IDLE_DELAY: Duration = Duration::from_secs(10);
 
-/// Where chunks go.
-pub trait Sink {
-    /// Tracing begins. Facts that are known already come with the first chunk.
+/// Stores the chunks of a recording.
+pub trait ChunkSink {
+    /// Starts the recording. Facts that are known already follow in the first chunk.
     fn begin(&mut self, head: Head) -> io::Result<()>;
-    /// Takes a chunk; this is how things stand after it.
-    fn take(&mut self, chunk: Sealed, after: &Standing) -> io::Result<()>;
-    /// Writes what is only in memory, and goes on; answers with where to, if anywhere.
+    /// Stores a chunk. `after` is what is known at its end.
+    fn add(&mut self, chunk: Chunk, after: &Snapshot) -> io::Result<()>;
+    /// Writes what is in memory only, and goes on. Returns the path of the file, if one was written.
     fn write_out(&mut self) -> io::Result<Option<String>>;
-    /// There is no more.
+    /// Completes the recording.
     fn finish(&mut self) -> io::Result<()>;
-    /// Bytes so far, in the file or in memory.
+    /// Bytes stored so far, in files or in memory.
     fn bytes(&self) -> u64;
 }
 
-/// How things stand.
+/// What a recording holds up to some point, for a file that starts there.
 #[derive(Debug, Default)]
-pub struct Standing {
-    /// The facts as far as they are recorded.
-    pub known: Facts,
-    /// Flows that have begun.
+pub struct Snapshot {
+    /// The facts recorded so far.
+    pub facts: Facts,
+    /// The flows that have begun.
     pub begun: Begun,
     /// The number of the next flow that begins.
     pub next_flow: u64,
 }
 
-/// See the module. After an error nothing more is recorded; [`Recorder::check`] tells it.
+/// Collects the events of a live run in chunks. After an error nothing more is recorded; [`Recorder::check`] returns it.
 pub struct Recorder {
-    sink: Box<dyn Sink>,
-    builder: Builder,
-    /// When the first item of the chunk came, and the first that is more than the passing of time.
-    begun: Option<Instant>,
+    sink: Box<dyn ChunkSink>,
+    builder: ChunkBuilder,
+    /// When the first item of the current chunk was added.
+    chunk_started: Option<Instant>,
+    /// Whether the chunk holds more than idle ticks.
     eventful: bool,
-    standing: Standing,
-    /// Nothing has happened since this item but a tick at which nothing did.
+    snapshot: Snapshot,
+    /// Whether the last item is a tick at which nothing happened.
     idle: bool,
     failed: Option<io::Error>,
 }
 
-/// The kernel half's number of the flow that a record is of: it stands behind the time (`Header` of `tracer-common`).
+/// The flow number that the kernel half gave a record: bytes 8 to 15 (`Header` of `tracer-common`).
 pub(super) fn flow_of(record: &[u8]) -> Option<u64> {
     let flow = record.get(8..16)?.first_chunk().copied()?;
     Some(u64::from_le_bytes(flow))
@@ -73,13 +74,13 @@ pub(super) fn flow_of(record: &[u8]) -> Option<u64> {
 impl Recorder {
     /// Records to `sink`, from [`RecordSink::begin`] on.
     #[must_use]
-    pub fn new(sink: Box<dyn Sink>) -> Self {
+    pub fn new(sink: Box<dyn ChunkSink>) -> Self {
         Self {
             sink,
-            builder: Builder::new(1),
-            begun: None,
+            builder: ChunkBuilder::new(1),
+            chunk_started: None,
             eventful: false,
-            standing: Standing::default(),
+            snapshot: Snapshot::default(),
             idle: false,
             failed: None,
         }
@@ -92,22 +93,22 @@ impl Recorder {
         self.builder.add(item);
         self.idle = false;
         self.eventful = true;
-        self.begun.get_or_insert_with(Instant::now);
+        self.chunk_started.get_or_insert_with(Instant::now);
     }
 
     fn seal(&mut self, next_flow: u64) {
-        self.begun = None;
+        self.chunk_started = None;
         self.eventful = false;
         self.idle = false;
         if self.builder.is_empty() || self.failed.is_some() {
             return;
         }
-        self.standing.next_flow = next_flow;
-        let taken = self
+        self.snapshot.next_flow = next_flow;
+        let added = self
             .builder
             .seal(next_flow)
-            .and_then(|chunk| self.sink.take(chunk, &self.standing));
-        self.failed = taken.err();
+            .and_then(|chunk| self.sink.add(chunk, &self.snapshot));
+        self.failed = added.err();
     }
 }
 
@@ -117,19 +118,21 @@ impl RecordSink for Recorder {
     }
 
     fn record(&mut self, bytes: &[u8]) {
-        self.standing.begun.extend(flow_of(bytes));
+        self.snapshot.begun.extend(flow_of(bytes));
         self.add(&Item::Record(bytes));
     }
 
     fn relieve(&mut self, next_flow: u64) {
-        if self.builder.len() >= ENOUGH {
+        if self.builder.len() >= TARGET_CHUNK_LEN {
             self.seal(next_flow);
         }
     }
 
     fn tick(&mut self, now_ns: u64, is_quiet: bool, next_flow: u64) {
-        let wait = if self.eventful { SOON } else { LATER };
-        if self.builder.len() >= ENOUGH || self.begun.is_some_and(|begun| begun.elapsed() > wait) {
+        let wait = if self.eventful { MAX_DELAY } else { MAX_IDLE_DELAY };
+        if self.builder.len() >= TARGET_CHUNK_LEN
+            || self.chunk_started.is_some_and(|started| started.elapsed() > wait)
+        {
             self.seal(next_flow);
         }
         if is_quiet && self.idle && self.builder.move_tick(now_ns) {
@@ -140,15 +143,12 @@ impl RecordSink for Recorder {
         (self.idle, self.eventful) = (is_quiet, eventful || !is_quiet);
     }
 
-    fn facts(&mut self, reported: Option<u32>, facts: &Facts, changed: &Changed) {
-        if *changed == Changed::default() || self.failed.is_some() {
+    fn facts(&mut self, reported: Option<u32>, facts: &Facts, changed: &ChangedFacts) {
+        if *changed == ChangedFacts::default() || self.failed.is_some() {
             return;
         }
-        for change in change::between(&mut self.standing.known, facts, changed) {
-            self.add(&Item::Facts(Learned {
-                told: reported,
-                change,
-            }));
+        for change in change::diff(&mut self.snapshot.facts, facts, changed) {
+            self.add(&Item::Facts(FactUpdate { reported, change }));
         }
     }
 

@@ -11,7 +11,7 @@ use tracer::{
     flow::{engine::Engine, fate::Fate, model::Flow},
     recording::{
         item::Item,
-        writer::{Builder, Writer},
+        writer::{ChunkBuilder, Writer},
     },
 };
 use tracer_common::{
@@ -224,7 +224,7 @@ impl Tape {
         let mut records = self.records.clone();
         records.sort_by_key(|(time, _)| *time);
         let last = records.last().map_or(0, |(time, _)| *time);
-        let mut builder = Builder::new(1);
+        let mut builder = ChunkBuilder::new(1);
         let mut tick = self.base_ms * MS;
         for (time, record) in &records {
             while tick + 100 * MS < *time {

@@ -92,7 +92,7 @@ fn rp_filter(case: &Case<'_>) -> Option<Proof> {
     let source = freed.event.tuple.saddr.ip();
     let device = device(freed);
     let back = match route_to(case, freed, source) {
-        Some(Route::Way(way)) => match &way.device {
+        Some(Route::Found(way)) => match &way.device {
             Some(other) => format!("the route back to {source} leads through {other}"),
             None => format!("the route back to {source} is a different one"),
         },
@@ -172,14 +172,14 @@ fn without_reason(case: &Case<'_>, freed: &Step, settings: &record::Route) -> Op
         return Some(Refusal::Martian);
     }
     match route_to(case, freed, source)? {
-        Route::Way(way) if way.is_local() => {
+        Route::Found(way) if way.is_local() => {
             let martian = settings.have & route::ACCEPT_LOCAL != 0 && settings.accept_local == 0;
             martian.then_some(Refusal::Martian)
         }
-        Route::Way(way) if !way.is_unicast() => Some(Refusal::Martian),
+        Route::Found(way) if !way.is_unicast() => Some(Refusal::Martian),
         // A route through the packet's own device contradicts the refusal: it has changed since.
-        Route::Way(way) if way.device == freed.event.dev.get() => None,
-        Route::Way(_) | Route::None(_) => Some(Refusal::ReversePath),
+        Route::Found(way) if way.device == freed.event.dev.get() => None,
+        Route::Found(_) | Route::None(_) => Some(Refusal::ReversePath),
     }
 }
 
@@ -208,7 +208,7 @@ fn settings(case: &Case<'_>, freed: &Step) -> Vec<Evidence> {
 }
 
 fn is_local(route: Option<&Route>) -> bool {
-    matches!(route, Some(Route::Way(way)) if way.is_local())
+    matches!(route, Some(Route::Found(way)) if way.is_local())
 }
 
 /// Was the destination refused? Only 7.x shows that.

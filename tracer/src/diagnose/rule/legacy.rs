@@ -217,6 +217,6 @@ fn describe<'a>(
         table: &table.name,
         comment,
         map: None,
-        matches_invalid: found.rule.matches.iter().any(Match::asks_invalid),
+        matches_invalid: found.rule.matches.iter().any(Match::matches_invalid),
     }
 }

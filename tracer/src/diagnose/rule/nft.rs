@@ -110,7 +110,7 @@ pub(super) fn rejected<'a>(case: &Case<'a>, step: &'a Step, reject: &'a record::
         table: &rule.table,
         comment: rule.comment.clone(),
         map: None,
-        matches_invalid: rule.asks_invalid,
+        matches_invalid: rule.matches_invalid,
     });
     culprit
 }
@@ -242,7 +242,7 @@ fn find<'a>(netns: &'a NetnsFacts, wanted: &NftRule, can_be: impl Fn(&Rule) -> b
         return only(before_next);
     }
     let with_handle = || {
-        let all = netns.rules.iter().chain(&netns.former);
+        let all = netns.rules.iter().chain(&netns.removed_rules);
         all.filter(|rule| rule.handle == wanted.handle && can_be(rule))
     };
     // Handles are numbered per table. Of several rules with it, the one before the next rule is meant.
@@ -292,7 +292,7 @@ fn of_rule<'a>(
         table: &rule.table,
         comment: rule.comment.clone(),
         map,
-        matches_invalid: rule.asks_invalid,
+        matches_invalid: rule.matches_invalid,
     });
     culprit
 }

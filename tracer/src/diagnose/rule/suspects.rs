@@ -127,7 +127,7 @@ pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Culprit<'a>)> {
             table: &rule.table,
             comment: rule.comment.clone(),
             map: None,
-            matches_invalid: rule.asks_invalid,
+            matches_invalid: rule.matches_invalid,
         });
         return Some((step, culprit));
     }
@@ -254,7 +254,7 @@ fn is_nat(chain: &Chain) -> bool {
 fn of_chains<'a>(netns: &'a NetnsFacts, bases: &[&'a Chain], packet: &Packet<'_>) -> Vec<Suspect<'a>> {
     let mut out = Vec::new();
     for base in bases {
-        let reachable = Reachable::for_packet(netns, base, |rule| rule.asks.can_fit(packet));
+        let reachable = Reachable::for_packet(netns, base, |rule| rule.conditions.can_fit(packet));
         out.extend(reachable.drops.into_iter().map(Suspect::Rule));
         out.extend(
             reachable

@@ -1,4 +1,4 @@
-//! What a rule of iptables asks of addresses, devices and the protocol (`struct ipt_ip`, `struct ip6t_ip6`).
+//! The conditions of an iptables rule on addresses, devices and the protocol (`struct ipt_ip`, `struct ip6t_ip6`).
 
 use std::net::IpAddr;
 
@@ -6,35 +6,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::{decode::event::text, facts::xt::Fits};
 
-/// The addresses, devices and protocol of packets that fit a rule.
+/// The addresses, devices and protocol that a rule matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressMatch {
     source: Network,
     destination: Network,
     input: Device,
     output: Device,
-    /// Number of the protocol; 0 for all.
+    /// Protocol number; 0 for all.
     protocol: u16,
-    /// Fragments but the first.
+    /// Only fragments after the first.
     fragments: bool,
     inverted: u8,
 }
 
-/// An address and the bits of it that count, in network byte order; IPv4 in the first word.
+/// An address and its mask in network byte order. IPv4 uses the first word.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Network {
     address: [u8; 16],
     mask: [u8; 16],
 }
 
-/// The name of a device, or how it begins.
+/// The name of a device or its prefix, and its mask.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     name: [u8; 16],
     mask: [u8; 16],
 }
 
-/// Bits of `invflags`, the same for both families.
+/// Bits of `invflags`, the same in both families.
 const INVERT_INPUT: u8 = 0x01;
 const INVERT_OUTPUT: u8 = 0x02;
 const INVERT_SOURCE: u8 = 0x08;
@@ -50,8 +50,7 @@ const V6_GOTO: u8 = 0x04;
 const TCP: u16 = 6;
 
 impl AddressMatch {
-    /// Reads it from the front of an entry; also whether the rule goes to its chain for good, and where the entry's
-    /// two lengths stand.
+    /// Parses the start of an entry. Also returns whether the rule is a goto, and the offset of the entry's two lengths.
     pub(super) fn parse(is_v6: bool, bytes: &[u8]) -> Option<(Self, bool, usize)> {
         let width = if is_v6 { 16 } else { 4 };
         let address = |index: usize| {
@@ -63,10 +62,10 @@ impl AddressMatch {
         let word = |index: usize| bytes.get(devices + 16 * index..)?.first_chunk().copied();
         let rest = bytes.get(devices + 64..)?;
         let protocol = u16::from_ne_bytes(*rest.first_chunk()?);
-        // IPv6 has the type of service, a byte that is compared only if asked for, before the flags.
+        // IPv6 has one more byte before the flags, the traffic class. Its comparison is optional.
         let flags = if is_v6 { 3 } else { 2 };
         let (flags, inverted) = (*rest.get(flags)?, *rest.get(flags + 1)?);
-        let asks_protocol = !is_v6 || flags & V6_PROTOCOL != 0;
+        let has_protocol = !is_v6 || flags & V6_PROTOCOL != 0;
         let parsed = Self {
             source: Network {
                 address: address(0)?,
@@ -84,17 +83,17 @@ impl AddressMatch {
                 name: word(1)?,
                 mask: word(3)?,
             },
-            protocol: if asks_protocol { protocol } else { 0 },
+            protocol: if has_protocol { protocol } else { 0 },
             fragments: !is_v6 && flags & V4_FRAGMENT != 0,
             inverted,
         };
         let is_goto = flags & (if is_v6 { V6_GOTO } else { V4_GOTO }) != 0;
-        // Behind it stands a word of the kernel's own, aligned to 4 bytes.
+        // Then comes a word of the kernel's own, aligned to 4 bytes.
         let lengths = (devices + 64 + if is_v6 { 5 } else { 4 }).next_multiple_of(4) + 4;
         Some((parsed, is_goto, lengths))
     }
 
-    /// Does a TCP packet with these addresses and devices fit? A device that is not known is `None`, no device is "".
+    /// Whether a TCP packet with these addresses and devices fits. An unknown device is `None`, no device is "".
     #[must_use]
     pub fn fits(
         &self,
@@ -110,7 +109,7 @@ impl AddressMatch {
             None => Fits::Maybe,
         };
         let protocol = self.protocol == 0 || ((self.protocol == TCP) != inverted(INVERT_PROTOCOL));
-        // The packets that are traced are whole, or first fragments.
+        // Traced packets are unfragmented or first fragments.
         let fragment = self.fragments == inverted(INVERT_FRAGMENT);
         Fits::from(self.source.has(source) != inverted(INVERT_SOURCE))
             .and(Fits::from(
@@ -121,7 +120,7 @@ impl AddressMatch {
             .and(Fits::from(protocol && fragment))
     }
 
-    /// Does it ask for a destination address?
+    /// Whether it matches the destination address.
     #[must_use]
     pub fn has_destination(&self) -> bool {
         self.destination.mask != [0; 16]
@@ -144,7 +143,7 @@ impl Network {
 }
 
 impl Device {
-    /// Is every device meant?
+    /// Whether it matches every device.
     #[must_use]
     pub fn is_any(&self) -> bool {
         self.mask == [0; 16]

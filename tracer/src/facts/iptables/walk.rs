@@ -1,33 +1,33 @@
-//! Which rules of a table can have discarded a packet.
+//! Finds the rules of a table that can have dropped a packet.
 //!
-//! The kernel keeps no trace of the rule that dropped a packet. But it asks the rules in order, and most of what they
-//! ask is known of the packet. Going through them with "may fit" for the rest finds every place where it can have been
-//! dropped: if there is only one, that is where it was.
+//! The kernel does not tell which rule dropped a packet. But most of what the rules match is known of the packet. Walking
+//! them, with "may fit" for what is unknown, finds every rule and policy that can have dropped it. If there is only one, it
+//! did.
 
 use std::{collections::HashMap, net::IpAddr};
 
 use super::{Chain, Rule, Table, Target, Verdict};
 use crate::facts::xt::{self, Fits};
 
-/// A packet as a table meets it.
+/// A packet at the time it enters a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Packet<'a> {
     /// Source address.
     pub source: IpAddr,
     /// Destination address.
     pub destination: IpAddr,
-    /// The device that it came in by; "" for none, `None` if that is not known.
+    /// Input device; "" for none, `None` if unknown.
     pub input: Option<&'a str>,
-    /// The device that it is to go out by; likewise.
+    /// Output device; "" for none, `None` if unknown.
     pub output: Option<&'a str>,
-    /// What extensions ask.
+    /// What extensions match.
     pub inner: xt::Packet,
 }
 
-/// A place where the packet can have been discarded.
+/// What can have dropped the packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome<'a> {
-    /// A rule drops it.
+    /// A rule.
     Rule {
         /// The rule's chain.
         chain: &'a Chain,
@@ -36,9 +36,9 @@ pub enum Outcome<'a> {
         /// The rule.
         rule: &'a Rule,
     },
-    /// No rule decides, and the policy of the chain that netfilter calls is to drop.
+    /// The policy of a built-in chain, because no rule decides.
     Policy(&'a Chain),
-    /// An extension of a rule may have discarded it.
+    /// An extension of a rule, which may drop packets.
     Extension {
         /// The rule's chain.
         chain: &'a Chain,
@@ -49,8 +49,8 @@ pub enum Outcome<'a> {
     },
 }
 
-/// Targets after which the next rule is asked.
-const GO_ON: [&str; 26] = [
+/// Targets after which the next rule follows.
+const NON_TERMINAL: [&str; 26] = [
     "AUDIT",
     "CHECKSUM",
     "CLASSIFY",
@@ -78,10 +78,10 @@ const GO_ON: [&str; 26] = [
     "TTL",
     "ULOG",
 ];
-/// Those of them that may change the packet's mark.
+/// Targets that may change the packet's mark.
 const CHANGE_MARK: [&str; 5] = ["CONNMARK", "HMARK", "MARK", "SET", "TPROXY"];
 
-/// Every place of the table where a packet that came by this hook can have been discarded.
+/// Everything in the table that can have dropped a packet at this hook.
 #[must_use]
 pub fn outcomes<'a>(table: &'a Table, nf_hook: u32, packet: &Packet<'_>) -> Vec<Outcome<'a>> {
     let base = table
@@ -92,7 +92,7 @@ pub fn outcomes<'a>(table: &'a Table, nf_hook: u32, packet: &Packet<'_>) -> Vec<
         return Vec::new();
     };
     let mut packet = *packet;
-    // What the mark was when a rule asked for it is not known where some rule sets it.
+    // If any rule sets the mark, its value at a rule that matches it is unknown.
     let sets_mark =
         |rule: &Rule| matches!(&rule.target, Target::Extension(name) if CHANGE_MARK.contains(&name.as_str()));
     if table.rules().any(|found| sets_mark(found.rule)) {
@@ -115,41 +115,41 @@ pub fn outcomes<'a>(table: &'a Table, nf_hook: u32, packet: &Packet<'_>) -> Vec<
 struct Walk<'a, 'p> {
     table: &'a Table,
     packet: &'p Packet<'p>,
-    /// Whether a packet may come back from a chain, for those that were walked. The kernel takes no table with a loop;
-    /// what was read of one is never asked twice.
+    /// Whether a packet may return from a chain, by index of the chains walked so far. The kernel rejects loops, and no
+    /// chain is walked twice.
     passes: HashMap<usize, bool>,
     found: Vec<Outcome<'a>>,
 }
 
-/// A chain that was called, and how far it is.
+/// A chain being walked.
 struct Call<'a> {
     index: usize,
     chain: &'a Chain,
-    /// The rule that is asked next.
+    /// Index of the next rule.
     next: usize,
-    /// May the packet go back from here before the end?
+    /// Whether the packet may return before the end.
     returns: bool,
 }
 
-/// What the rules of a chain come to.
-enum Comes {
+/// How far the rules of a chain were walked.
+enum Progress {
     /// To a rule that calls this chain.
-    To(usize),
-    /// To their end, and whether the packet may come out there, undecided.
-    Out(bool),
+    Call(usize),
+    /// To the end. Whether the packet may leave the chain undecided.
+    Done(bool),
 }
 
 impl<'a> Walk<'a, '_> {
-    /// Can the packet come out at the end of this chain, undecided? How deep chains call one another is up to whoever made
-    /// the table, so the calls are in a list and not on the stack.
+    /// Walks a chain. Returns whether the packet may leave it undecided. The calls are in a list and not on the stack,
+    /// because tables can nest chains deeply.
     fn chain(&mut self, base: usize) -> bool {
         let mut calls = Vec::new();
-        // What the chain that was called last says.
+        // The result of the last called chain.
         let mut answer = self.call(base, &mut calls);
         while let Some(call) = calls.last_mut() {
             match self.rules(call, answer.take()) {
-                Comes::To(index) => answer = self.call(index, &mut calls),
-                Comes::Out(passes) => {
+                Progress::Call(index) => answer = self.call(index, &mut calls),
+                Progress::Done(passes) => {
                     self.passes.insert(call.index, passes);
                     calls.pop();
                     answer = Some(passes);
@@ -159,7 +159,7 @@ impl<'a> Walk<'a, '_> {
         answer.unwrap_or(true)
     }
 
-    /// What is known of the chain, or `None` if that is to be found out now.
+    /// The result of a chain if it was walked before. Otherwise starts walking it.
     fn call(&mut self, index: usize, calls: &mut Vec<Call<'a>>) -> Option<bool> {
         if let Some(&passes) = self.passes.get(&index) {
             return Some(passes);
@@ -177,8 +177,8 @@ impl<'a> Walk<'a, '_> {
         None
     }
 
-    /// Goes on with the rules of a chain; `answer` is what the chain says that the next rule calls.
-    fn rules(&mut self, call: &mut Call<'a>, mut answer: Option<bool>) -> Comes {
+    /// Continues with the rules of a chain. `answer` is the result of the chain that the next rule calls.
+    fn rules(&mut self, call: &mut Call<'a>, mut answer: Option<bool>) -> Progress {
         let chain = call.chain;
         while let Some(rule) = chain.rules.get(call.next) {
             let fits = self.fits(rule);
@@ -199,16 +199,16 @@ impl<'a> Walk<'a, '_> {
                 Target::Verdict(Verdict::Accept | Verdict::Other(_)) => false,
                 Target::Jump(to) => match answer.take() {
                     Some(passes) => passes,
-                    None => return Comes::To(*to),
+                    None => return Progress::Call(*to),
                 },
                 Target::Goto(to) => match answer.take() {
                     Some(passes) => {
                         call.returns |= passes;
                         false
                     }
-                    None => return Comes::To(*to),
+                    None => return Progress::Call(*to),
                 },
-                Target::Extension(name) if GO_ON.contains(&name.as_str()) => true,
+                Target::Extension(name) if NON_TERMINAL.contains(&name.as_str()) => true,
                 Target::Extension(name) => {
                     self.found.push(Outcome::Extension { chain, number, name });
                     true
@@ -216,11 +216,11 @@ impl<'a> Walk<'a, '_> {
                 Target::Nothing => true,
             };
             if fits == Fits::Yes && !goes_on {
-                return Comes::Out(call.returns);
+                return Progress::Done(call.returns);
             }
             call.next += 1;
         }
-        Comes::Out(true)
+        Progress::Done(true)
     }
 
     fn fits(&self, rule: &Rule) -> Fits {
@@ -233,7 +233,7 @@ impl<'a> Walk<'a, '_> {
         } = *self.packet;
         rule.matches.iter().fold(
             rule.address.fits(source, destination, input, output),
-            |fits, asked| fits.and(asked.fits(&self.packet.inner)),
+            |fits, found| fits.and(found.fits(&self.packet.inner)),
         )
     }
 }

@@ -1,11 +1,11 @@
-//! The verdict maps of nf_tables: what becomes of a packet by what it is.
+//! The verdict maps of nf_tables.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Family, rule::Verdict};
 use crate::facts::netlink::{attribute, attributes};
 
-/// A map, or a part of it.
+/// A verdict map, or part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Map {
     /// Family of its table.
@@ -18,19 +18,19 @@ pub struct Map {
     pub elements: Vec<Element>,
 }
 
-/// What a map says of one key.
+/// An element of a verdict map.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Element {
-    /// The key, as the kernel keeps it: each part padded to 4 bytes, numbers in network byte order.
+    /// The key as stored by the kernel: each part padded to 4 bytes, numbers in network byte order.
     pub key: Vec<u8>,
-    /// What becomes of a packet with that key.
+    /// The verdict on packets with this key.
     pub verdict: Verdict,
-    /// What whoever wrote it says of it.
+    /// Its comment.
     pub comment: Option<String>,
 }
 
 impl Map {
-    /// What the map says of TCP packets to this port, if it is asked by protocol and port.
+    /// The element for TCP packets to this port, if the keys are protocol and port.
     #[must_use]
     pub fn of_tcp_port(&self, port: u16) -> Option<&Element> {
         self.elements
@@ -50,7 +50,7 @@ impl Element {
     }
 }
 
-/// The elements in the kernel's answers; what is damaged or no verdict is left out.
+/// Parses the elements in the kernel's answers. Damaged elements and those without a verdict are skipped.
 pub fn parse<'a>(answers: impl Iterator<Item = &'a [u8]>) -> Vec<Element> {
     answers
         .filter_map(|answer| attribute(answer.get(4..)?, 3))
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_where_elements_lead() {
+    fn reads_the_chain_of_a_verdict() {
         let map = read(include_bytes!("captured/service-nodeports.bin"));
         let found = map.of_tcp_port(30_080).expect("an element");
         assert_eq!(
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_element_is_left_out() {
+    fn a_damaged_element_is_skipped() {
         let bytes = include_bytes!("captured/no-endpoint-nodeports.bin");
         for answer in captured(bytes) {
             for end in 0..answer.len() {

@@ -1,14 +1,13 @@
-//! The rules of nf_tables, with what tells one from another: where they stand, what they decide, what they say of
-//! themselves.
+//! The rules of nf_tables: position, conditions, decision and comment.
 
-pub mod asks;
+pub mod conditions;
 
 use std::{collections::HashMap, net::IpAddr};
 
 use bytes::Buf as _;
 use serde::{Deserialize, Serialize};
 
-use self::asks::{Asks, EQUAL, NETWORK_HEADER, Reader, TRANSPORT_HEADER};
+use self::conditions::{ConditionReader, Conditions, EQUAL, NETWORK_HEADER, TRANSPORT_HEADER};
 use super::{Family, number};
 use crate::facts::{
     netlink::{attribute, attributes, text},
@@ -25,62 +24,64 @@ pub struct Rule {
     pub table: String,
     /// Its chain.
     pub chain: String,
-    /// Number that the kernel gave it, never given twice in a table.
+    /// Its handle, unique in its table.
     pub handle: u64,
-    /// Its place in the chain, from 1, as `iptables -L --line-numbers` counts.
+    /// Its position in the chain from 1, as in `iptables -L --line-numbers`.
     pub number: usize,
-    /// What whoever wrote it says of it.
+    /// Its comment.
     pub comment: Option<String>,
-    /// What it can do with a packet that fits.
+    /// What it can do with a matching packet.
     pub decides: Decides,
-    /// The one destination port that it asks for.
+    /// The only destination port that it matches, if there is just one.
     pub dport: Option<u16>,
-    /// Does it ask for a destination address?
+    /// Whether it matches the destination address.
     pub has_destination: bool,
-    /// Does it ask whether conntrack found the packet INVALID?
-    pub asks_invalid: bool,
-    /// What it makes of the destination, if it translates that.
+    /// Whether it matches packets that conntrack finds INVALID.
+    #[serde(rename = "asks_invalid")]
+    pub matches_invalid: bool,
+    /// How it translates the destination, if it does.
     pub translation: Option<Translation>,
-    /// All that it asks for, as far as that is understood.
-    pub asks: Asks,
+    /// Its conditions, as far as tracer understands them.
+    #[serde(rename = "asks")]
+    pub conditions: Conditions,
 }
 
-/// What a rule decides. The last expression that can decide anything counts.
+/// What a rule decides. The last expression that can decide counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Decides {
-    /// Nothing: the next rule is asked.
+    /// Nothing: continue with the next rule.
     Nothing,
-    /// What is written in it.
+    /// This verdict.
     Verdict(Verdict),
-    /// What it finds in this map.
+    /// The verdict found in this map.
     Map(String),
-    /// It rejects.
+    /// Reject.
     Reject,
-    /// What an extension of iptables decides, such as `REJECT`.
+    /// An extension of iptables decides, for example `REJECT`.
     Extension(String),
-    /// What this kind of expression decides.
+    /// Another kind of expression decides.
     Other(String),
 }
 
-/// A verdict of a rule or of an element of a map.
+/// The verdict of a rule or of an element of a map.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// The packet goes on.
+    /// `accept`.
     Accept,
-    /// It is discarded.
+    /// `drop`.
     Drop,
-    /// It goes on in another chain and comes back.
+    /// Continue in another chain and come back.
     Jump(String),
-    /// It goes on in another chain, and what comes back from there comes back to whoever called this one.
+    /// Continue in another chain. A return there goes back to the caller of this chain.
     Goto(String),
-    /// It goes back to where this chain was called.
+    /// `return` to the calling chain.
     Return,
-    /// Something else, as the kernel numbers it.
+    /// Another verdict, by number.
     Other(i32),
 }
 
 impl Verdict {
-    /// `NFTA_VERDICT_CODE` and `NFTA_VERDICT_CHAIN`.
+    /// Parses `NFTA_VERDICT_CODE` and `NFTA_VERDICT_CHAIN`.
     pub(super) fn parse(value: &[u8]) -> Option<Self> {
         let chain = || attribute(value, 2).map(text);
         Some(match number(attribute(value, 1)?)?.cast_signed() {
@@ -93,7 +94,7 @@ impl Verdict {
         })
     }
 
-    /// The chain that it leads to.
+    /// The chain of a jump or goto.
     #[must_use]
     pub fn chain(&self) -> Option<&str> {
         match self {
@@ -104,7 +105,7 @@ impl Verdict {
 }
 
 impl Decides {
-    /// Can it be this rule that dropped a packet by a verdict written in it, or found in a map?
+    /// Whether this rule can have dropped a packet, by a verdict from a map or by its own.
     #[must_use]
     pub fn drops(&self, by_map: bool) -> bool {
         match self {
@@ -114,14 +115,14 @@ impl Decides {
         }
     }
 
-    /// Can it be this rule that rejected a packet?
+    /// Whether this rule can have rejected a packet.
     #[must_use]
     pub fn rejects(&self) -> bool {
         matches!(self, Self::Reject) || matches!(self, Self::Extension(name) if name == "REJECT")
     }
 }
 
-/// Makes rules out of the answers, which come chain by chain and in order.
+/// Parses rules (`NFT_MSG_NEWRULE`). The answers must come chain by chain and in order.
 pub fn parse<'a>(answers: impl Iterator<Item = &'a [u8]>) -> Vec<Rule> {
     let mut counts: HashMap<(Family, String, String), usize> = HashMap::new();
     answers
@@ -143,14 +144,14 @@ fn parse_rule(answer: &[u8]) -> Option<Rule> {
     let (head, rest) = answer.split_at_checked(4)?;
     let family = Family::from(head[0]);
     let (mut table, mut chain, mut handle) = (None, None, None);
-    let (mut body, mut said) = (Body::default(), None);
+    let (mut body, mut comment) = (Body::default(), None);
     for (kind, value) in attributes(rest) {
         match kind {
             1 => table = Some(text(value)),
             2 => chain = Some(text(value)),
             3 => handle = value.try_into().ok().map(u64::from_be_bytes),
             4 => body = Body::read(value, family),
-            7 => said = super::comment_in(value),
+            7 => comment = super::comment_in(value),
             _ => {}
         }
     }
@@ -160,40 +161,40 @@ fn parse_rule(answer: &[u8]) -> Option<Rule> {
         chain: chain?,
         handle: handle?,
         number: 0,
-        comment: said.or(body.comment),
+        comment: comment.or(body.comment),
         decides: body.decides.unwrap_or(Decides::Nothing),
         dport: body.dport,
         has_destination: body.has_destination,
-        asks_invalid: body.asks_invalid,
+        matches_invalid: body.matches_invalid,
         translation: body.translation,
-        asks: body.asks.done(),
+        conditions: body.conditions.finish(),
     })
 }
 
-/// What the expressions of a rule come to.
+/// The result of a rule's expressions.
 #[derive(Default)]
 struct Body {
     decides: Option<Decides>,
     comment: Option<String>,
     dport: Option<u16>,
     has_destination: bool,
-    asks_invalid: bool,
+    matches_invalid: bool,
     translation: Option<Translation>,
     /// The register that holds the destination port.
     port_in: Option<u32>,
     /// The register that holds the state of the connection.
     state_in: Option<u32>,
-    /// What was written into registers, whole.
+    /// Constants that were written into registers.
     constants: HashMap<u32, Vec<u8>>,
-    asks: Reader,
+    conditions: ConditionReader,
 }
 
-/// Where the destination address begins in the headers of IPv4 and IPv6, and the destination port in that of TCP.
+/// Offset of the destination address in the headers of IPv4 and IPv6, and of the destination port in that of TCP.
 const DESTINATION: [u32; 2] = [16, 24];
 const DPORT: u32 = 2;
 /// `NFT_NAT_DNAT`.
 const DNAT: u32 = 1;
-/// `NFT_CT_STATE`, and its bit for a packet without a connection (`NF_CT_STATE_INVALID_BIT`), in the machine's order.
+/// `NFT_CT_STATE`, and its bit for a packet without a connection (`NF_CT_STATE_INVALID_BIT`), in native byte order.
 const STATE: u32 = 0;
 const INVALID: u32 = 1;
 
@@ -203,7 +204,7 @@ impl Body {
         for (_, expression) in attributes(expressions) {
             let name = attribute(expression, 1).map(text).unwrap_or_default();
             let data = attribute(expression, 2).unwrap_or_default();
-            body.asks.take(&name, data);
+            body.conditions.add(&name, data);
             body.take(name, data, family);
         }
         body
@@ -214,7 +215,7 @@ impl Body {
         let named = || attribute(data, 1).map(text);
         self.take_state(&name, data);
         if !matches!(name.as_str(), "immediate" | "nat") {
-            // It may write into registers; those of a translation are filled right before it.
+            // It may overwrite registers. Those of a translation are set right before it.
             self.constants.clear();
         }
         match name.as_str() {
@@ -231,7 +232,7 @@ impl Body {
                     self.constants.insert(register, value.to_vec());
                 }
             }
-            // The set, the source register, the destination register: 0 is that of the verdict.
+            // The set, the source register, the destination register: 0 is the verdict register.
             "lookup" if field(3) == Some(0) => self.decides = named().map(Decides::Map),
             "reject" => self.decides = Some(Decides::Reject),
             "target" => {
@@ -264,9 +265,9 @@ impl Body {
             }
             // The register, the operation, the data.
             "cmp" if field(1) == self.port_in && field(2) == Some(EQUAL) => {
-                self.dport = asks::port(data).or(self.dport);
+                self.dport = conditions::port(data).or(self.dport);
             }
-            // Those that only ask, count, log, or change the packet.
+            // Expressions that only match, count, log, or change the packet.
             "lookup" | "cmp" | "range" | "meta" | "ct" | "bitwise" | "byteorder" | "counter" | "limit"
             | "log" | "quota" | "connlimit" | "fib" | "rt" | "socket" | "osf" | "exthdr" | "hash"
             | "numgen" | "dynset" | "objref" | "notrack" | "last" | "inner" | "xfrm" | "tunnel" | "dup"
@@ -275,7 +276,7 @@ impl Body {
         }
     }
 
-    /// Whether the state of the connection is held against INVALID, by a mask, by value, or by what a set or a map says.
+    /// Notices whether the state of the connection is compared with INVALID: by mask, by value, or in a set or map.
     fn take_state(&mut self, name: &str, data: &[u8]) {
         let field = |kind| attribute(data, kind).and_then(number);
         let holds_invalid = |kind| {
@@ -290,24 +291,23 @@ impl Body {
             "ct" if field(2) == Some(STATE) => self.state_in = field(1),
             // The source register, the target register, the length, the mask.
             "bitwise" if self.state_in.is_some() && field(1) == self.state_in => {
-                self.asks_invalid |= holds_invalid(4);
+                self.matches_invalid |= holds_invalid(4);
                 self.state_in = None;
             }
             "cmp" if self.state_in.is_some() && field(1) == self.state_in => {
-                self.asks_invalid |= holds_invalid(3);
+                self.matches_invalid |= holds_invalid(3);
             }
             // The set, the source register.
-            "lookup" => self.asks_invalid |= self.state_in.is_some() && field(2) == self.state_in,
+            "lookup" => self.matches_invalid |= self.state_in.is_some() && field(2) == self.state_in,
             _ => {}
         }
     }
 
-    /// A translation to what stands in registers: the family of the addresses, the first and the last one of them, the
-    /// first and the last port.
+    /// A translation to the addresses and ports in registers: first and last address, first and last port.
     fn to_registers(&self, data: &[u8]) -> Translation {
         let register = |kind| attribute(data, kind).and_then(number);
         let constant = |register: Option<u32>| -> Option<Option<&[u8]>> {
-            // A register that is named and holds no constant makes it all unknown.
+            // A register without a constant makes the translation unknown.
             register.map_or(Some(None), |register| {
                 self.constants.get(&register).map(|value| Some(value.as_slice()))
             })
@@ -337,21 +337,21 @@ impl Body {
         let (Some(name), Some(revision), Some(info)) = (name, revision, info) else {
             return;
         };
-        let asked = Match {
+        let found = Match {
             name,
             revision: u8::try_from(revision).unwrap_or(u8::MAX),
             info: info.to_vec(),
         };
-        self.asks_invalid |= asked.asks_invalid();
-        if let Some(comment) = asked.comment() {
-            // Calico gives its rules two.
+        self.matches_invalid |= found.matches_invalid();
+        if let Some(comment) = found.comment() {
+            // Calico's rules have two.
             self.comment = Some(match self.comment.take() {
                 Some(first) => format!("{first}; {comment}"),
                 None => comment,
             });
         }
-        self.dport = asked.dport().or(self.dport);
-        self.asks.take_match(asked);
+        self.dport = found.dport().or(self.dport);
+        self.conditions.add_match(found);
     }
 }
 

@@ -1,8 +1,7 @@
-//! The rules of a network namespace, as they were when a packet met them.
+//! Reads the rules of a network namespace as they were when a packet hit them.
 //!
-//! kube-proxy and others write their rules anew all the time, and each gets another handle or number then. So rules
-//! are read as soon as one was seen to decide, not only when the flow is told of seconds later; and one that is taken
-//! away between is kept.
+//! kube-proxy and others rewrite their rules all the time, with new handles and numbers. So rules are read as soon as one
+//! was seen to decide, not when the flow is reported seconds later. A rule that was removed in between is kept.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -12,7 +11,6 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 use tracer_common::record::{NftRule, chain};
 
-use super::FRESH;
 use crate::{
     decode::event::{Event, Payload},
     facts::{
@@ -22,38 +20,36 @@ use crate::{
             rule::{Decides, Rule},
         },
     },
-    node::{iptables, netns, nft},
+    node::{iptables, max_age::MAX_AGE, netns, nft},
 };
 
-/// Reading rules again, to see whether they are still the same, takes no more than this part of the time, however many
-/// packets meet them.
+/// Reading rules again takes at most this part of the time (1/10), however many packets hit them.
 const SHARE: u32 = 10;
-/// So many rules are kept after they were taken away, and so many handles are remembered.
-const MOST_FORMER: usize = 256;
-const MOST_MET: usize = 4096;
+/// How many removed rules are kept, and how many handles of rules that packets hit.
+const MAX_REMOVED: usize = 256;
+const MAX_HANDLES: usize = 4096;
 
-/// What was seen of rules since they were last looked at.
+/// The rules that decided since the last reading.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Wanted {
-    /// When a rule of nf_tables last decided; monotonic nanoseconds.
+pub(super) struct RuleHits {
+    /// When a rule of nf_tables last decided, monotonic nanoseconds.
     nft_ns: Option<u64>,
-    /// When a legacy table last did.
+    /// When a legacy table last decided.
     tables_ns: Option<u64>,
-    /// The rules of nf_tables that did, as far as they are known.
-    asked: Vec<NftRule>,
-    /// Those of them that looked their verdict up in a map.
-    in_maps: Vec<u64>,
+    /// The rules of nf_tables that decided, as far as they are known.
+    nft_rules: Vec<NftRule>,
+    /// Handles of those that looked their verdict up in a map.
+    by_map: Vec<u64>,
 }
 
-impl Wanted {
-    /// Takes note of an event; of no use if it tells of no rule. A packet that was freed must have been by a chain of
-    /// nf_tables.
+impl RuleHits {
+    /// Adds an event; events without a rule are ignored. A [`What::Drop`] must be one in a chain of nf_tables.
     pub(super) fn add(&mut self, event: &Event) {
         match &event.payload {
             Payload::Chain(chain) => {
                 self.add_nft(event.time_ns, chain.rule);
-                if chain.seen & chain::BY_LOOKUP != 0 && !self.in_maps.contains(&chain.rule.handle) {
-                    self.in_maps.push(chain.rule.handle);
+                if chain.seen & chain::BY_LOOKUP != 0 && !self.by_map.contains(&chain.rule.handle) {
+                    self.by_map.push(chain.rule.handle);
                 }
             }
             Payload::Reject(reject) if reject.table[0] == 0 => self.add_nft(event.time_ns, reject.rule),
@@ -65,7 +61,7 @@ impl Wanted {
         }
     }
 
-    /// Takes note of a packet that any rule may have dropped.
+    /// Adds a packet that any rule may have dropped.
     pub(super) fn add_any(&mut self, event: &Event) {
         self.nft_ns = self.nft_ns.max(Some(event.time_ns));
         self.tables_ns = self.tables_ns.max(Some(event.time_ns));
@@ -73,8 +69,8 @@ impl Wanted {
 
     fn add_nft(&mut self, time_ns: u64, rule: NftRule) {
         self.nft_ns = self.nft_ns.max(Some(time_ns));
-        if !self.asked.contains(&rule) {
-            self.asked.push(rule);
+        if !self.nft_rules.contains(&rule) {
+            self.nft_rules.push(rule);
         }
     }
 
@@ -83,102 +79,101 @@ impl Wanted {
     }
 }
 
-/// When something was last read, and how long that took.
+/// When something was read, and how long that took.
 #[derive(Debug, Clone, Copy)]
-struct Read {
+struct Reading {
     begun_ns: u64,
     begun: Instant,
     cost: Duration,
 }
 
-impl Read {
-    /// Has the last reading begun after this moment, or must there be no new one yet?
-    fn will_do(self, since_ns: u64, at_least: Duration) -> bool {
-        self.begun_ns > since_ns || self.begun.elapsed() < at_least
+impl Reading {
+    /// Whether no new reading is needed: this one began after that time (monotonic nanoseconds), or less than `max_age` ago.
+    fn suffices(self, since_ns: u64, max_age: Duration) -> bool {
+        self.begun_ns > since_ns || self.begun.elapsed() < max_age
     }
 
-    /// How long what was read is taken for what is loaded.
-    fn fresh(self) -> Duration {
-        FRESH.max(self.cost * SHARE)
+    /// How long this reading counts as current.
+    fn max_age(self) -> Duration {
+        MAX_AGE.max(self.cost * SHARE)
     }
 }
 
-/// What was read of one network namespace's rules, and when.
+/// Reads the rules of one network namespace when needed.
 #[derive(Debug, Default)]
-pub(super) struct Rules {
-    nft: Option<Read>,
-    tables: Option<Read>,
-    /// Of nf_tables, when its rules were read.
+pub(super) struct RuleReader {
+    nft: Option<Reading>,
+    tables: Option<Reading>,
+    /// The generation of nf_tables at the last reading.
     generation: Option<u32>,
-    /// Handles of rules that packets have met.
-    met: BTreeSet<u64>,
+    /// Handles of rules that packets have hit.
+    handles: BTreeSet<u64>,
 }
 
-impl Rules {
-    /// Reads what is wanted of this network namespace and not known yet. `false` if it cannot be entered.
-    pub(super) fn refresh(&mut self, inum: u32, known: &mut NetnsFacts, wanted: &Wanted) -> bool {
-        if self.met.len() > MOST_MET {
-            self.met.clear();
+impl RuleReader {
+    /// Reads the rules that decided and are not known yet. Returns `false` if the network namespace cannot be entered.
+    pub(super) fn refresh(&mut self, inum: u32, known: &mut NetnsFacts, hits: &RuleHits) -> bool {
+        if self.handles.len() > MAX_HANDLES {
+            self.handles.clear();
         }
-        let handles = wanted.asked.iter().flat_map(|rule| [rule.handle, rule.next]);
-        self.met.extend(handles.filter(|&handle| handle != 0));
-        let nft = wanted
-            .nft_ns
-            .is_some_and(|since| !self.knows(since, known, wanted));
-        let tables = wanted
-            .tables_ns
-            .is_some_and(|since| self.tables.is_none_or(|last| !last.will_do(since, last.fresh())));
+        let handles = hits.nft_rules.iter().flat_map(|rule| [rule.handle, rule.next]);
+        self.handles.extend(handles.filter(|&handle| handle != 0));
+        let nft = hits.nft_ns.is_some_and(|since| !self.knows(since, known, hits));
+        let tables = hits.tables_ns.is_some_and(|since| {
+            self.tables
+                .is_none_or(|last| !last.suffices(since, last.max_age()))
+        });
         if !nft && !tables {
             return true;
         }
-        let look = || {
+        let read = || {
             if nft {
-                self.nft = timed(|| self.generation = read_nft(known, self.generation, &self.met, wanted));
+                self.nft = timed(|| self.generation = read_nft(known, self.generation, &self.handles, hits));
             }
             if tables {
                 self.tables = timed(|| known.tables = iptables::tables(&TABLES).unwrap_or_default());
             }
         };
-        netns::inside(inum, look).is_ok()
+        netns::inside(inum, read).is_ok()
     }
 
-    /// Is all known of nf_tables that these packets make one ask for?
-    fn knows(&self, since_ns: u64, known: &NetnsFacts, wanted: &Wanted) -> bool {
+    /// Whether all rules of nf_tables that decided are known, or must not be read again yet.
+    fn knows(&self, since_ns: u64, known: &NetnsFacts, hits: &RuleHits) -> bool {
         let is_known = |handle: u64| {
             let mut rules = known.rules.iter().filter(|rule| rule.handle == handle);
-            let has_maps = |rule: &Rule| !wanted.in_maps.contains(&handle) || has_map(known, rule);
+            let has_maps = |rule: &Rule| !hits.by_map.contains(&handle) || has_map(known, rule);
             handle == 0 || rules.next().is_some_and(has_maps) && rules.all(has_maps)
         };
-        let all_known = wanted
-            .asked
+        let all_known = hits
+            .nft_rules
             .iter()
             .all(|rule| is_known(if rule.handle == 0 { rule.next } else { rule.handle }));
-        // Whoever asks for a rule that is not known cannot wait: the flow may be told of at once.
+        // An unknown rule is read without delay: the flow may be reported at once.
         self.nft.is_some_and(|last| {
-            let at_least = if all_known { last.fresh() } else { Duration::ZERO };
-            last.will_do(since_ns, at_least)
+            let max_age = if all_known { last.max_age() } else { Duration::ZERO };
+            last.suffices(since_ns, max_age)
         })
     }
 }
 
-fn timed(read: impl FnOnce()) -> Option<Read> {
+fn timed(read: impl FnOnce()) -> Option<Reading> {
     let time = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).ok()?);
     let begun = Instant::now();
     read();
-    Some(Read {
+    Some(Reading {
         begun_ns: u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
         begun,
         cost: begun.elapsed(),
     })
 }
 
-/// Reads the rules of nf_tables, if they are others than before, and the maps that those ask that were seen to;
-/// answers with their generation.
+/// Reads the rules of nf_tables if they have changed, and the maps used by the rules that decided. Returns the generation
+/// of the rules; `None` if they changed meanwhile.
 fn read_nft(
     known: &mut NetnsFacts,
     before: Option<u32>,
-    met: &BTreeSet<u64>,
-    wanted: &Wanted,
+    handles: &BTreeSet<u64>,
+    hits: &RuleHits,
 ) -> Option<u32> {
     if !nft::is_there() {
         return before;
@@ -187,31 +182,32 @@ fn read_nft(
     if generation.is_none() || generation != before {
         known.chains = nft::chains().unwrap_or_default();
         let rules = nft::rules(None, None).unwrap_or_default();
-        keep_former(known, rules, met);
+        keep_removed(known, rules, handles);
         known.maps.clear();
     }
-    for &handle in &wanted.in_maps {
+    for &handle in &hits.by_map {
         read_maps(known, handle);
     }
-    // Whoever changes rules while they are read makes them be read again.
+    // Rules that changed while they were read are read again next time.
     generation.filter(|_| nft::generation().ok() == generation)
 }
 
-/// Takes these rules for the loaded ones, and keeps those that a packet has met and that are not among them.
-fn keep_former(known: &mut NetnsFacts, rules: Vec<Rule>, met: &BTreeSet<u64>) {
+/// Replaces the loaded rules, and keeps those that a packet has hit and that are no longer loaded.
+fn keep_removed(known: &mut NetnsFacts, rules: Vec<Rule>, handles: &BTreeSet<u64>) {
     let before = std::mem::replace(&mut known.rules, rules);
     let now = &known.rules;
     let gone = before
         .into_iter()
-        .filter(|rule| met.contains(&rule.handle) && !now.iter().any(|now| is_same(now, rule)));
-    let former: &mut VecDeque<Rule> = &mut known.former;
-    former.extend(gone);
-    while former.len() > MOST_FORMER {
-        former.pop_front();
+        .filter(|rule| handles.contains(&rule.handle) && !now.iter().any(|now| is_same(now, rule)));
+    let removed: &mut VecDeque<Rule> = &mut known.removed_rules;
+    removed.extend(gone);
+    while removed.len() > MAX_REMOVED {
+        removed.pop_front();
     }
 }
 
-/// Is it the same rule, wherever in its chain it stands now? A table that is made anew counts handles anew.
+/// Whether it is the same rule, possibly with another number in its chain. The handle is not enough: a recreated table
+/// starts with the same handles again.
 fn is_same(now: &Rule, before: &Rule) -> bool {
     now.handle == before.handle
         && *now
@@ -221,7 +217,7 @@ fn is_same(now: &Rule, before: &Rule) -> bool {
             }
 }
 
-/// Reads the maps that the rules of this handle ask, in whatever table they are.
+/// Reads the maps used by the rules with this handle, in any table.
 fn read_maps(known: &mut NetnsFacts, handle: u64) {
     let missing = known
         .rules
@@ -235,7 +231,7 @@ fn read_maps(known: &mut NetnsFacts, handle: u64) {
     known.maps.extend(maps);
 }
 
-/// Is the map that the rule asks known, if it asks one?
+/// Whether the map that the rule uses is known, or it uses none.
 fn has_map(known: &NetnsFacts, rule: &Rule) -> bool {
     let Decides::Map(name) = &rule.decides else {
         return true;
@@ -246,7 +242,7 @@ fn has_map(known: &NetnsFacts, rule: &Rule) -> bool {
         .any(|map| (map.family, &map.table, &map.name) == (rule.family, &rule.table, name))
 }
 
-/// The tables that iptables can have.
+/// The tables of iptables.
 const TABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
 
 #[cfg(test)]
@@ -254,7 +250,7 @@ mod tests {
     use super::*;
     use crate::facts::nft::{
         Family,
-        rule::{Verdict, asks::Asks},
+        rule::{Verdict, conditions::Conditions},
     };
 
     fn rule(handle: u64, number: usize) -> Rule {
@@ -268,49 +264,49 @@ mod tests {
             decides: Decides::Verdict(Verdict::Drop),
             dport: None,
             has_destination: false,
-            asks_invalid: false,
+            matches_invalid: false,
             translation: None,
-            asks: Asks::default(),
+            conditions: Conditions::default(),
         }
     }
 
     #[test]
-    fn a_rule_that_a_packet_met_is_kept_when_it_is_taken_away() {
+    fn a_removed_rule_that_a_packet_hit_is_kept() {
         let mut known = NetnsFacts {
             rules: vec![rule(3, 1), rule(4, 2), rule(5, 3)],
             ..NetnsFacts::default()
         };
-        let met = BTreeSet::from([4, 5]);
+        let handles = BTreeSet::from([4, 5]);
         // 4 is gone, and 5 has moved up.
-        keep_former(&mut known, vec![rule(5, 1)], &met);
-        assert_eq!(known.former, [rule(4, 2)]);
-        // A table that was made anew counts from where the last one did, and what is told by a handle is not certain.
+        keep_removed(&mut known, vec![rule(5, 1)], &handles);
+        assert_eq!(known.removed_rules, [rule(4, 2)]);
+        // A recreated table uses the same handles again, so a handle alone does not identify a rule.
         let other = Rule {
             comment: Some("another".to_owned()),
             ..rule(5, 1)
         };
-        keep_former(&mut known, vec![other], &met);
-        assert_eq!(known.former, [rule(4, 2), rule(5, 1)]);
+        keep_removed(&mut known, vec![other], &handles);
+        assert_eq!(known.removed_rules, [rule(4, 2), rule(5, 1)]);
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn few_removed_rules_are_kept() {
         let mut known = NetnsFacts::default();
-        let met: BTreeSet<u64> = (0..1000).collect();
+        let handles: BTreeSet<u64> = (0..1000).collect();
         for handle in 0..1000 {
-            keep_former(&mut known, vec![rule(handle, 1)], &met);
+            keep_removed(&mut known, vec![rule(handle, 1)], &handles);
         }
-        assert_eq!(known.former.len(), MOST_FORMER);
+        assert_eq!(known.removed_rules.len(), MAX_REMOVED);
     }
 
     #[test]
-    fn what_was_read_after_the_packet_will_do() {
-        let read = Read {
+    fn a_reading_after_the_packet_suffices() {
+        let reading = Reading {
             begun_ns: 100,
             begun: Instant::now(),
             cost: Duration::ZERO,
         };
-        assert!(read.will_do(99, Duration::ZERO));
-        assert!(read.will_do(101, FRESH) && !read.will_do(101, Duration::ZERO));
+        assert!(reading.suffices(99, Duration::ZERO));
+        assert!(reading.suffices(101, MAX_AGE) && !reading.suffices(101, Duration::ZERO));
     }
 }

@@ -22,9 +22,9 @@ impl Knowledge for Node<'_> {
             // Its path shows drops after the handshake too.
             self.collector.name_functions(flow);
         } else {
-            self.collector.look(flow);
+            self.collector.read_for(flow);
         }
-        self.collector.name(flow);
+        self.collector.read_service_names(flow);
         if let Some(recorder) = &mut self.recorder {
             let changed = self.collector.take_changed();
             recorder.facts(Some(self.reported), self.collector.facts(), &changed);

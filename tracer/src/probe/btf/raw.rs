@@ -1,15 +1,15 @@
-//! The bytes of BTF: header, numbered types, strings. Everything is checked when it is read, so that a damaged
-//! description ends in an error and never in a panic.
+//! Parses the bytes of BTF: header, numbered types, strings (`Documentation/bpf/btf.rst`, `uapi/linux/btf.h`).
+//! Everything is checked when it is read: damaged BTF is an error and never a panic.
 
 use std::sync::{Arc, OnceLock};
 
-use super::BtfError;
+use super::error::BtfError;
 
 const MAGIC: u16 = 0xeb9f;
 const HEADER: usize = 24;
 const TYPE: usize = 12;
 
-/// What a type can be looked up by name as; C has these name spaces apart.
+/// The name spaces in which types are looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
     Aggregate,
@@ -18,23 +18,23 @@ pub(super) enum Class {
     Func,
 }
 
-/// One file of BTF and the one that it builds on.
+/// The BTF of one file, and the base that it extends.
 #[derive(Debug)]
 pub(super) struct Raw {
     bytes: Vec<u8>,
     strings: (usize, usize),
-    /// Where each own type starts in `bytes`.
+    /// Offset in `bytes` of each type of this file.
     starts: Vec<u32>,
-    /// Number of the first own type.
+    /// Number of the first type of this file.
     first_id: u32,
-    /// The number after the last own type's.
+    /// One more than the number of the last one.
     end_id: u32,
-    /// Offset of the first own string.
+    /// Offset of the first string of this file. Strings of the base have lower offsets.
     first_string: u32,
-    /// Offset behind the last own string.
+    /// Offset after the last string.
     end_string: u32,
     base: Option<Arc<Raw>>,
-    /// Own named types by the hash of their name, one list a class, made when first asked for: on a slow machine
+    /// For each class the named types of this file: hash of the name, and number. Built at the first lookup, because
     /// sorting all names of a kernel costs more than everything else here.
     index: [OnceLock<Vec<(u32, u32)>>; 4],
 }
@@ -48,7 +48,7 @@ pub(super) struct Type<'a> {
     pub(super) body: Body<'a>,
 }
 
-/// What a type consists of; numbers are those of other types.
+/// What a type consists of. Types are referred to by number.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Body<'a> {
     Void,
@@ -73,7 +73,7 @@ pub(super) struct Members<'a> {
     wide: bool,
 }
 
-/// A member as it is written down.
+/// A member of a struct or union. `name` is the offset of a string, `bit` the offset in bits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RawMember {
     pub(super) name: u32,
@@ -115,7 +115,7 @@ impl Values<'_> {
         self.bytes.is_empty()
     }
 
-    /// Names, as offsets of strings, and values.
+    /// The values, with their names as string offsets.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, i64)> {
         self.bytes
             .chunks_exact(if self.long { 12 } else { 8 })
@@ -138,7 +138,7 @@ pub(super) struct Params<'a> {
 }
 
 impl Params<'_> {
-    /// Names, as offsets of strings, and types.
+    /// The parameters: name as string offset, and type number.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, u32)> {
         self.bytes
             .chunks_exact(8)
@@ -150,7 +150,7 @@ impl Type<'_> {
     pub(super) fn keyword(&self) -> &'static str {
         let union = match kind(self.info) {
             5 => true,
-            // A forward declaration says in its flag what it declares.
+            // The flag of a forward declaration tells struct from union.
             7 => flag(self.info),
             _ => false,
         };
@@ -166,27 +166,28 @@ impl Raw {
     pub(super) fn parse(bytes: Vec<u8>, base: Option<Arc<Self>>) -> Result<Self, BtfError> {
         let header = bytes
             .get(..HEADER)
-            .ok_or(BtfError::Malformed("shorter than its header"))?;
+            .ok_or(BtfError::Malformed("it is shorter than its header"))?;
         let magic = u16::from_le_bytes([header[0], header[1]]);
         if magic == MAGIC.swap_bytes() {
-            return Err(BtfError::Malformed("written for a big-endian machine"));
+            return Err(BtfError::Malformed("it is big-endian"));
         }
         if magic != MAGIC || header[2] != 1 {
-            return Err(BtfError::Malformed("no BTF of version 1"));
+            return Err(BtfError::Malformed("not BTF version 1"));
         }
         let header_length = u32_at(header, 4) as usize;
         if header_length < HEADER {
-            return Err(BtfError::Malformed("a header too short"));
+            return Err(BtfError::Malformed("the header is too short"));
         }
         let section = |offset: usize| {
             let start = header_length.checked_add(u32_at(header, offset) as usize)?;
             let end = start.checked_add(u32_at(header, offset + 4) as usize)?;
             (end <= bytes.len()).then_some((start, end))
         };
-        let types = section(8).ok_or(BtfError::Malformed("types behind the end of the file"))?;
-        let strings = section(16).ok_or(BtfError::Malformed("strings behind the end of the file"))?;
+        let types = section(8).ok_or(BtfError::Malformed("the types extend past the end of the file"))?;
+        let strings =
+            section(16).ok_or(BtfError::Malformed("the strings extend past the end of the file"))?;
         let (first_id, first_string) = match &base {
-            // Number 0 is void, which is written nowhere.
+            // Type 0 is void, which is implicit.
             None => (1, 0),
             Some(base) => (base.end_id, base.end_string),
         };
@@ -209,27 +210,27 @@ impl Raw {
         Ok(raw)
     }
 
-    /// Finds where each type starts, and in passing that each ends inside the section.
+    /// Finds the offset of each type, and checks that each ends inside the section.
     fn scan(&self, (mut at, end): (usize, usize)) -> Result<Vec<u32>, BtfError> {
-        // Half of the kernel's types are pointers, qualifiers and functions of the smallest size.
+        // Half of a kernel's types are of the smallest size: pointers, qualifiers and functions.
         let mut starts = Vec::with_capacity((end - at) / (2 * TYPE));
         while at < end {
             let head = self
                 .bytes
                 .get(at..at + TYPE)
-                .ok_or(BtfError::Malformed("a type is cut off"))?;
+                .ok_or(BtfError::Malformed("a type is truncated"))?;
             let tail = tail_length(u32_at(head, 4)).map_err(|kind| BtfError::UnknownKind { kind })?;
             starts.push(narrow(at)?);
             at += TYPE + tail;
         }
         if at > end {
-            return Err(BtfError::Malformed("a type is cut off"));
+            return Err(BtfError::Malformed("a type is truncated"));
         }
         starts.shrink_to_fit();
         Ok(starts)
     }
 
-    /// The type of this number, own or of the base.
+    /// The type with this number, of this file or of the base.
     pub(super) fn get(&self, id: u32) -> Result<Type<'_>, BtfError> {
         if id == 0 {
             return Ok(Type {
@@ -250,12 +251,12 @@ impl Raw {
         let bytes = start.and_then(|start| self.bytes.get(start..)).ok_or(missing)?;
         let (head, tail) = bytes
             .split_at_checked(TYPE)
-            .ok_or(BtfError::Malformed("a type is cut off"))?;
+            .ok_or(BtfError::Malformed("a type is truncated"))?;
         let (info, size) = (u32_at(head, 4), u32_at(head, 8));
         let length = tail_length(info).map_err(|kind| BtfError::UnknownKind { kind })?;
         let tail = tail
             .get(..length)
-            .ok_or(BtfError::Malformed("a type is cut off"))?;
+            .ok_or(BtfError::Malformed("a type is truncated"))?;
         let body = match kind(info) {
             1 => Body::Int { size, bits: tail[0] },
             2 => Body::Pointer(size),
@@ -296,28 +297,28 @@ impl Raw {
         })
     }
 
-    /// The string at this offset, own or of the base.
+    /// The string at this offset, of this file or of the base.
     pub(super) fn string(&self, offset: u32) -> Result<&[u8], BtfError> {
         if let (Some(base), true) = (&self.base, offset < self.first_string) {
             return base.string(offset);
         }
-        let lost = BtfError::Malformed("a name behind the end of the strings");
+        let out_of_range = BtfError::Malformed("a name lies past the end of the strings");
         let section = self.bytes.get(self.strings.0..self.strings.1).unwrap_or_default();
         let own = offset.checked_sub(self.first_string).map(|own| own as usize);
-        let rest = own.and_then(|own| section.get(own..)).ok_or(lost)?;
+        let rest = own.and_then(|own| section.get(own..)).ok_or(out_of_range)?;
         let end = rest.iter().position(|&byte| byte == 0);
         end.map(|end| &rest[..end])
-            .ok_or(BtfError::Malformed("a name without end"))
+            .ok_or(BtfError::Malformed("a name is not terminated"))
     }
 
-    /// The string for people; a damaged one is empty.
+    /// The string at this offset as text; empty if it is damaged.
     pub(super) fn text(&self, offset: u32) -> String {
         self.string(offset)
             .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
             .unwrap_or_default()
     }
 
-    /// The numbers of all types of this name, of this file or else of its base; `None` if neither has one.
+    /// The numbers of all types of this name in this file, or else in the base. `None` if neither has one.
     pub(super) fn find(&self, class: Class, name: &str) -> Option<Vec<u32>> {
         let index = self.index[class as usize].get_or_init(|| self.make_index(class));
         let wanted = hash(name.as_bytes());
@@ -363,13 +364,13 @@ impl Class {
     }
 }
 
-const TOO_LARGE: BtfError = BtfError::Malformed("more than 32 bits can count");
+const TOO_LARGE: BtfError = BtfError::Malformed("it is larger than 32-bit offsets allow");
 
 fn narrow(value: usize) -> Result<u32, BtfError> {
     u32::try_from(value).map_err(|_| TOO_LARGE)
 }
 
-/// FNV-1a: short names, no need for more.
+/// FNV-1a, which is enough for short names.
 fn hash(name: &[u8]) -> u32 {
     name.iter().fold(0x811c_9dc5, |hash, &byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
@@ -384,7 +385,10 @@ fn flag(info: u32) -> bool {
     info >> 31 == 1
 }
 
-/// Bytes that follow a type's head; the kind if it is not known.
+/// Length in bytes of what follows a type's head.
+///
+/// # Errors
+/// The number of the kind, if it is unknown.
 fn tail_length(info: u32) -> Result<usize, u32> {
     let count = (info & 0xffff) as usize;
     Ok(match kind(info) {
@@ -401,7 +405,7 @@ fn tail_length(info: u32) -> Result<usize, u32> {
     })
 }
 
-/// Callers have checked the length; a slip would read as 0 rather than panic.
+/// The little-endian number at this offset. Callers have checked the length; past the end it is 0 rather than a panic.
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let word = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
     word.map_or(0, |word| u32::from_le_bytes(*word))

@@ -176,7 +176,7 @@ fn kernel() -> Writer {
 }
 
 #[test]
-fn walks_structs_unions_arrays_and_qualifiers() {
+fn finds_members_through_structs_unions_arrays_and_qualifiers() {
     let btf = kernel().btf();
     assert_eq!(btf.member("nf_conn.lock").unwrap(), at(0, 4));
     assert_eq!(btf.member("nf_conn.proto.tcp.state").unwrap(), at(252, 1));
@@ -191,12 +191,12 @@ fn walks_structs_unions_arrays_and_qualifiers() {
 }
 
 #[test]
-fn walks_through_anonymous_types() {
+fn finds_members_of_anonymous_types() {
     assert_eq!(kernel().btf().member("nf_conn.high").unwrap(), at(12, 4));
 }
 
 #[test]
-fn tells_bit_fields() {
+fn finds_bit_fields() {
     let bits = Some(Bits { offset: 5, width: 3 });
     assert_eq!(
         kernel().btf().member("nf_conn.flag").unwrap(),
@@ -209,7 +209,7 @@ fn tells_bit_fields() {
 }
 
 #[test]
-fn tells_bit_fields_of_old_compilers() {
+fn finds_bit_fields_of_old_compilers() {
     let mut w = Writer::new();
     let three = w.add("unsigned int", INT, false, 0, 4, &[3]);
     let name = w.string("b");
@@ -226,7 +226,7 @@ fn tells_bit_fields_of_old_compilers() {
 }
 
 #[test]
-fn says_what_is_missing() {
+fn an_error_names_what_is_missing() {
     let btf = kernel().btf();
     let text = |path| btf.member(path).unwrap_err().to_string();
     assert_eq!(text("nf_con.lock"), "this kernel has no type `nf_con`");
@@ -296,7 +296,7 @@ fn reads_function_parameters() {
 }
 
 #[test]
-fn a_module_builds_on_its_kernel() {
+fn the_types_of_a_module_extend_those_of_its_kernel() {
     let base = kernel();
     let mut module = Writer::on_top_of(&base);
     module.aggregate(STRUCT, "ip_vs_conn", 64, &[("state", 2, 8), ("proto", 7, 64)]);
@@ -361,7 +361,7 @@ fn offsets_that_overflow_are_errors() {
 }
 
 #[test]
-fn foreign_bytes_are_errors() {
+fn bytes_that_are_not_btf_are_errors() {
     for bytes in [&[][..], &[0; 100], b"\x7fELF\x02\x01\x01", &[0xeb, 0x9f, 1, 0]] {
         assert!(matches!(
             Btf::parse(bytes.to_vec(), None),
@@ -376,8 +376,8 @@ fn foreign_bytes_are_errors() {
     ));
 }
 
-/// Asks everything; only that it returns matters.
-fn ask(btf: &Btf) {
+/// Runs every kind of query. It only has to return.
+fn query(btf: &Btf) {
     for path in [
         "nf_conn.proto.tcp.state",
         "nf_conn.tuplehash[1].tuple",
@@ -401,7 +401,7 @@ proptest! {
             w.types.extend_from_slice(&word.to_le_bytes());
         }
         if let Ok(btf) = Btf::parse(w.bytes(), None) {
-            ask(&btf);
+            query(&btf);
         }
     }
 
@@ -413,19 +413,19 @@ proptest! {
             bytes[at] = value;
         }
         if let Ok(btf) = Btf::parse(bytes.clone(), None) {
-            ask(&btf);
+            query(&btf);
             if let Ok(module) = Btf::parse(bytes, Some(&btf)) {
-                ask(&module);
+                query(&module);
             }
         }
     }
 
     #[test]
-    fn a_torn_tail_never_panics(length in any::<prop::sample::Index>()) {
+    fn a_truncated_file_never_panics(length in any::<prop::sample::Index>()) {
         let mut bytes = kernel().bytes();
         bytes.truncate(length.index(bytes.len()));
         if let Ok(btf) = Btf::parse(bytes, None) {
-            ask(&btf);
+            query(&btf);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Setting up virtual services in the network namespace of the calling thread, by generic netlink.
+//! Configures IPVS in the network namespace of the calling thread, by generic netlink (`uapi/linux/ip_vs.h`).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,14 +18,14 @@ const NEW_DEST: u8 = 5;
 const SET_DEST: u8 = 6;
 const DEL_DEST: u8 = 7;
 
-/// How packets get to a real server, as the kernel counts it.
+/// How packets reach a real server (`IP_VS_CONN_F_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Forward {
     Masquerade = 0,
     Route = 3,
 }
 
-/// A virtual service with its one real server.
+/// A virtual service and its only real server.
 #[derive(Debug, Clone)]
 pub(super) struct Service {
     pub(super) protocol: u8,
@@ -33,11 +33,11 @@ pub(super) struct Service {
     pub(super) real_server: SocketAddr,
     pub(super) forward: Forward,
     pub(super) weight: i32,
-    /// Number of connections from which on the real server counts as overloaded; 0 for no limit.
+    /// Upper threshold: the number of connections at which the real server is overloaded; 0 for no limit.
     pub(super) limit: u32,
 }
 
-/// A conversation with IPVS.
+/// A netlink connection to IPVS.
 #[derive(Debug)]
 pub(super) struct Control {
     netlink: Connection,
@@ -45,10 +45,10 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Finds IPVS. Only to be called when it is loaded, for the kernel would load it.
+    /// Connects to IPVS. Call it only if IPVS is loaded: otherwise the kernel would load it.
     pub(super) fn open() -> io::Result<Self> {
         let mut netlink = Connection::open(NETLINK_GENERIC)?;
-        let answers = netlink.ask(
+        let answers = netlink.request(
             CTRL,
             &[GET_FAMILY, 1, 0, 0],
             &[DefaultNla::new(2, b"IPVS\0".to_vec())],
@@ -58,7 +58,8 @@ impl Control {
             .flat_map(|answer| attributes(answer.get(4..).unwrap_or_default()))
             .find(|&(kind, _)| kind == 1)
             .and_then(|(_, value)| value.try_into().ok().map(u16::from_ne_bytes));
-        let family = family.ok_or_else(|| io::Error::other("the kernel did not name IPVS's number"))?;
+        let family = family
+            .ok_or_else(|| io::Error::other("the kernel reported no generic netlink family for IPVS"))?;
         Ok(Self { netlink, family })
     }
 
@@ -70,7 +71,7 @@ impl Control {
         let mut inner = service_key(service);
         inner.extend([
             DefaultNla::new(6, name),
-            // No flags, and all of them meant.
+            // No flags set, with a mask of all flags.
             DefaultNla::new(7, [0_u32.to_ne_bytes(), u32::MAX.to_ne_bytes()].concat()),
             DefaultNla::new(8, 0_u32.to_ne_bytes().to_vec()),
             DefaultNla::new(9, mask.to_ne_bytes().to_vec()),
@@ -105,22 +106,22 @@ impl Control {
 
     fn command(&mut self, command: u8, attributes: &[DefaultNla]) -> io::Result<()> {
         self.netlink
-            .ask(self.family, &[command, 1, 0, 0], attributes)
+            .request(self.family, &[command, 1, 0, 0], attributes)
             .map(drop)
     }
 }
 
-/// Brings the loopback device up, which in a new network namespace is down.
+/// Brings the loopback device up. In a new network namespace it is down.
 pub(super) fn loopback_up() -> io::Result<()> {
     const RTM_NEWLINK: u16 = 16;
-    // An ifinfomsg: of the first link set the flag IFF_UP.
+    // An ifinfomsg for link 1: flags and mask are IFF_UP.
     let head = [0, 1, 1, 1_u32].map(u32::to_ne_bytes).concat();
     Connection::open(NETLINK_ROUTE)?
-        .ask(RTM_NEWLINK, &head, &[])
+        .request(RTM_NEWLINK, &head, &[])
         .map(drop)
 }
 
-/// The attributes by which IPVS knows a service.
+/// The attributes that identify a service.
 fn service_key(service: &Service) -> Vec<DefaultNla> {
     let family: u16 = if service.address.is_ipv6() { 10 } else { 2 };
     vec![
@@ -131,7 +132,7 @@ fn service_key(service: &Service) -> Vec<DefaultNla> {
     ]
 }
 
-/// The kernel wants the whole union, whatever the family.
+/// An address as the kernel's union of 16 bytes, whatever the family.
 fn address(address: SocketAddr) -> Vec<u8> {
     let mut bytes = match address.ip() {
         IpAddr::V4(ip) => ip.octets().to_vec(),

@@ -1,15 +1,15 @@
-//! What the proof is after: the fields, where they may lie, and what must stand there.
+//! The fields whose offsets are to be proven: the candidate offsets, and the value expected there.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// `IP_VS_DEST_F_OVERLOAD`; its neighbour `IP_VS_DEST_F_AVAILABLE` is 1, wherever it is kept.
+/// `IP_VS_DEST_F_OVERLOAD` and `IP_VS_DEST_F_AVAILABLE`, the same on all kernels.
 const OVERLOAD: u128 = 2;
 const AVAILABLE: u128 = 1;
 
-/// What is known of an entry without looking at its memory.
+/// What is known of a connection without reading its memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
-    /// Number of the protocol, such as 6 for TCP.
+    /// Protocol number, for example 6 for TCP.
     pub protocol: u8,
     /// The client.
     pub client: SocketAddr,
@@ -17,48 +17,48 @@ pub struct Known {
     pub service: SocketAddr,
     /// The real server.
     pub real_server: SocketAddr,
-    /// Number of the state that the kernel printed.
+    /// Number of the state that the kernel prints.
     pub state: u16,
-    /// Those of the entry's flags that are known.
+    /// The connection's flags, as far as they are known.
     pub flags: Flags,
     /// Weight of the real server.
     pub weight: i32,
     /// Whether the real server still belongs to its service.
     pub available: bool,
-    /// Whether the real server has as many connections as it may have.
+    /// Whether the real server has reached its upper threshold.
     pub overloaded: bool,
 }
 
-/// Flags of an entry, of which some are known.
+/// Flags of which some are known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flags {
-    /// The bits that are known.
+    /// The known bits.
     pub known: u32,
-    /// Those of them that are set.
+    /// The known bits that are set.
     pub set: u32,
 }
 
-/// Memory that a pointer inside an entry leads to.
+/// The memory to which a pointer in a connection leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Behind {
-    /// Offset of the pointer in the entry.
+pub struct Pointee {
+    /// Offset of the pointer in the connection.
     pub pointer_at: u32,
-    /// What is there.
+    /// The memory.
     pub bytes: Vec<u8>,
 }
 
-/// One entry's memory at the moment at which the kernel printed it.
+/// The memory of a connection at the moment when the kernel printed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
-    /// The entry, from its start.
+    /// The connection (`struct ip_vs_conn`), from its start.
     pub conn: Vec<u8>,
-    /// What those of its words lead to that may be the pointer to the real server.
-    pub behind: Vec<Behind>,
-    /// What is known of it.
+    /// The targets of the words that may be the pointer to the real server.
+    pub pointees: Vec<Pointee>,
+    /// What is known of the connection.
     pub known: Known,
 }
 
-/// A field that the proof is after.
+/// A field whose offset is to be proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Field {
     /// `ip_vs_conn.cport`
@@ -93,235 +93,235 @@ pub enum Field {
     DestAddress,
     /// `ip_vs_dest.weight`
     DestWeight,
-    /// `ip_vs_dest.flags`, as far as it says whether the real server is overloaded
+    /// `ip_vs_dest.flags`, by its bit for an overloaded real server
     DestFlags,
-    /// The word whose bit 0 says whether the real server is available: `ip_vs_dest.flags`, or `ip_vs_dest.cflags`
-    /// where the kernel has that
+    /// The word whose bit 0 is set while the real server is available: `ip_vs_dest.cflags` where the kernel has it, else
+    /// `ip_vs_dest.flags`
     DestAvailable,
 }
 
-/// Which memory a field lies in.
+/// The struct that a field belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum In {
+pub(super) enum Struct {
     Conn,
     Dest,
 }
 
-/// What makes samples telling: a constant would prove nothing.
+/// How much the samples have to differ: a constant would prove nothing.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Telling {
-    /// So many different values.
+pub(super) enum Variety {
+    /// At least this many different values.
     Distinct(usize),
-    /// Each known bit both set and not.
+    /// Every known bit both set and clear.
     EveryBit,
 }
 
 pub(super) struct Row {
     pub(super) field: Field,
     pub(super) path: &'static str,
-    pub(super) within: In,
+    pub(super) owner: Struct,
     pub(super) size: u32,
-    /// Where kernels from 3.10 to 6.18 keep it; what follows the timer moved with the timer's size.
+    /// The offsets in kernels from 3.10 to 6.18. What follows the timer moved with the timer's size.
     pub(super) candidates: &'static [u32],
-    pub(super) telling: Telling,
+    pub(super) variety: Variety,
 }
 
 const fn row(
     field: Field,
     path: &'static str,
-    within: In,
+    owner: Struct,
     size: u32,
     candidates: &'static [u32],
-    telling: Telling,
+    variety: Variety,
 ) -> Row {
     Row {
         field,
         path,
-        within,
+        owner,
         size,
         candidates,
-        telling,
+        variety,
     }
 }
 
-/// The pointer comes before what lies behind it.
+/// The pointer to the real server comes before the members of the real server.
 pub(super) const ROWS: [Row; 18] = [
     row(
         Field::ClientPort,
         "ip_vs_conn.cport",
-        In::Conn,
+        Struct::Conn,
         2,
         &[16],
-        Telling::Distinct(3),
+        Variety::Distinct(3),
     ),
     row(
         Field::RealServerPort,
         "ip_vs_conn.dport",
-        In::Conn,
+        Struct::Conn,
         2,
         &[18],
-        Telling::Distinct(3),
+        Variety::Distinct(3),
     ),
     row(
         Field::ServicePort,
         "ip_vs_conn.vport",
-        In::Conn,
+        Struct::Conn,
         2,
         &[20],
-        Telling::Distinct(3),
+        Variety::Distinct(3),
     ),
     row(
         Field::Family,
         "ip_vs_conn.af",
-        In::Conn,
+        Struct::Conn,
         2,
         &[22],
-        Telling::Distinct(2),
+        Variety::Distinct(2),
     ),
     row(
         Field::RealServerFamily,
         "ip_vs_conn.daf",
-        In::Conn,
+        Struct::Conn,
         2,
         &[78],
-        Telling::Distinct(2),
+        Variety::Distinct(2),
     ),
     row(
         Field::ClientAddress,
         "ip_vs_conn.caddr",
-        In::Conn,
+        Struct::Conn,
         16,
         &[24],
-        Telling::Distinct(2),
+        Variety::Distinct(2),
     ),
     row(
         Field::ServiceAddress,
         "ip_vs_conn.vaddr",
-        In::Conn,
+        Struct::Conn,
         16,
         &[40],
-        Telling::Distinct(3),
+        Variety::Distinct(3),
     ),
     row(
         Field::RealServerAddress,
         "ip_vs_conn.daddr",
-        In::Conn,
+        Struct::Conn,
         16,
         &[56],
-        Telling::Distinct(3),
+        Variety::Distinct(3),
     ),
     row(
         Field::ConnFlags,
         "ip_vs_conn.flags",
-        In::Conn,
+        Struct::Conn,
         4,
         &[72],
-        Telling::EveryBit,
+        Variety::EveryBit,
     ),
     row(
         Field::Protocol,
         "ip_vs_conn.protocol",
-        In::Conn,
+        Struct::Conn,
         2,
         &[76],
-        Telling::Distinct(2),
+        Variety::Distinct(2),
     ),
     row(
         Field::State,
         "ip_vs_conn.state",
-        In::Conn,
+        Struct::Conn,
         2,
         &[148, 180, 188],
-        Telling::Distinct(4),
+        Variety::Distinct(4),
     ),
     row(
         Field::Dest,
         "ip_vs_conn.dest",
-        In::Conn,
+        Struct::Conn,
         8,
         &[184, 216, 224],
-        Telling::Distinct(3),
+        Variety::Distinct(3),
     ),
     row(
         Field::DestFamily,
         "ip_vs_dest.af",
-        In::Dest,
+        Struct::Dest,
         2,
         &[32],
-        Telling::Distinct(2),
+        Variety::Distinct(2),
     ),
     row(
         Field::DestPort,
         "ip_vs_dest.port",
-        In::Dest,
+        Struct::Dest,
         2,
         &[34],
-        Telling::Distinct(3),
+        Variety::Distinct(3),
     ),
     row(
         Field::DestAddress,
         "ip_vs_dest.addr",
-        In::Dest,
+        Struct::Dest,
         16,
         &[36],
-        Telling::Distinct(3),
+        Variety::Distinct(3),
     ),
     row(
         Field::DestWeight,
         "ip_vs_dest.weight",
-        In::Dest,
+        Struct::Dest,
         4,
         &[60],
-        Telling::Distinct(4),
+        Variety::Distinct(4),
     ),
     row(
         Field::DestFlags,
         "ip_vs_dest.flags",
-        In::Dest,
+        Struct::Dest,
         4,
         &[52],
-        Telling::EveryBit,
+        Variety::EveryBit,
     ),
     row(
         Field::DestAvailable,
         "ip_vs_dest available",
-        In::Dest,
+        Struct::Dest,
         4,
         &[52, 64],
-        Telling::EveryBit,
+        Variety::EveryBit,
     ),
 ];
 
 impl Field {
-    /// All fields that the proof is after.
+    /// All fields.
     pub fn all() -> impl Iterator<Item = Self> {
         ROWS.iter().map(|row| row.field)
     }
 
-    /// The field as the kernel's source names it.
+    /// The name of the field in the kernel's source.
     #[must_use]
     pub fn path(self) -> &'static str {
         self.row().path
     }
 
-    /// Size in bytes of what stands at the offset.
+    /// Size of the field in bytes.
     #[must_use]
     pub fn size(self) -> u32 {
         self.row().size
     }
 
-    /// The places at which kernels from 3.10 to 6.18 keep the field, which are the ones that are tried.
+    /// The candidate offsets: those in kernels from 3.10 to 6.18.
     #[must_use]
     pub fn candidates(self) -> &'static [u32] {
         self.row().candidates
     }
 
     pub(super) fn row(self) -> &'static Row {
-        // The table has a row for each field; the fallback only avoids a panic that cannot happen.
+        // Each field has a row; the default only avoids a panic that cannot happen.
         ROWS.iter().find(|row| row.field == self).unwrap_or(&ROWS[0])
     }
 
-    /// What must stand at the offset.
+    /// The value that must be at the offset.
     pub(in crate::probe::ipvs_proof) fn expected(self, known: &Known) -> Pattern {
         match self {
             Self::ClientPort => Pattern::port(known.client),
@@ -341,13 +341,13 @@ impl Field {
             Self::DestWeight => Pattern::exactly(4, known.weight.cast_unsigned().into()),
             Self::DestFlags => Pattern::bit(OVERLOAD, known.overloaded),
             Self::DestAvailable => Pattern::bit(AVAILABLE, known.available),
-            // Any word; `dest_holds` judges it by what is behind.
+            // Any word: `check_dest_offset` looks at its target.
             Self::Dest => Pattern { mask: 0, value: 0 },
         }
     }
 }
 
-/// Bytes of memory as a little-endian number, of which some bits are known.
+/// A little-endian number of which some bits are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Pattern {
     pub(super) mask: u128,
@@ -379,19 +379,19 @@ impl Pattern {
 
     fn address(address: SocketAddr) -> Self {
         match address.ip() {
-            // The kernel leaves the rest of the union as it was.
+            // The kernel does not initialise the rest of the union.
             IpAddr::V4(ip) => Self::exactly(4, u32::from_le_bytes(ip.octets()).into()),
             IpAddr::V6(ip) => Self::exactly(16, u128::from_le_bytes(ip.octets())),
         }
     }
 
-    pub(super) fn holds(self, memory: u128) -> bool {
+    pub(super) fn matches(self, memory: u128) -> bool {
         memory & self.mask == self.value & self.mask
     }
 }
 
-/// Whether an entry has this client where every kernel that the proof knows keeps it.
-pub(super) fn shows_client(conn: &[u8], client: SocketAddr) -> bool {
+/// Whether a connection has this client at the offsets common to all known kernels.
+pub(super) fn has_client(conn: &[u8], client: SocketAddr) -> bool {
     [
         (Field::ClientPort, Pattern::port(client)),
         (Field::ClientAddress, Pattern::address(client)),
@@ -399,12 +399,12 @@ pub(super) fn shows_client(conn: &[u8], client: SocketAddr) -> bool {
     .iter()
     .all(|(field, pattern)| {
         let row = field.row();
-        read(conn, row.candidates[0], row.size).is_some_and(|memory| pattern.holds(memory))
+        read_le(conn, row.candidates[0], row.size).is_some_and(|memory| pattern.matches(memory))
     })
 }
 
-/// The little-endian number that stands there.
-pub(super) fn read(bytes: &[u8], offset: u32, size: u32) -> Option<u128> {
+/// Reads a little-endian number.
+pub(super) fn read_le(bytes: &[u8], offset: u32, size: u32) -> Option<u128> {
     let start = offset as usize;
     let field = bytes.get(start..start.checked_add(size as usize)?)?;
     Some(

@@ -1,31 +1,30 @@
-//! From memory whose meaning is known to offsets; the pure half of the proof.
+//! Derives offsets from memory with known contents. Pure: `testbed` gets the memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::layout::{Field, In, ROWS, Row, Sample, Telling, read};
+use super::layout::{Field, ROWS, Row, Sample, Struct, Variety, read_le};
 
-/// A single bit fits every second time by chance: with fewer samples than these, too often. The stage makes many
-/// more.
-const FEWEST_FOR_BITS: usize = 12;
+/// How many samples proving single bits takes: a bit matches every second sample by chance. The testbed makes many more.
+const MIN_SAMPLES_FOR_BITS: usize = 12;
 
-/// What came of one field.
+/// The result for one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
-    /// Where the field lies, if that is proven.
+    /// The offset in bytes, if it is proven.
     pub offset: Option<u32>,
-    /// Why it is proven, or why not.
+    /// Why it is proven or not.
     pub reason: String,
 }
 
-/// What came of all fields.
+/// The results for all fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProvenLayout {
     proofs: BTreeMap<Field, Proof>,
 }
 
 impl ProvenLayout {
-    /// Nothing is proven, for this reason.
+    /// A result in which nothing is proven, for this reason.
     #[must_use]
     pub fn nothing(reason: &str) -> Self {
         let proof = Proof {
@@ -37,21 +36,21 @@ impl ProvenLayout {
         }
     }
 
-    /// Where a field lies, if that is proven.
+    /// The offset of a field in bytes, if it is proven.
     #[must_use]
     pub fn offset(&self, field: Field) -> Option<u32> {
         self.proofs.get(&field)?.offset
     }
 
-    /// Why a field's offset is proven, or why not.
+    /// Why a field's offset is proven or not.
     #[must_use]
     pub fn reason(&self, field: Field) -> &str {
         self.proofs
             .get(&field)
-            .map_or("not looked at", |proof| &proof.reason)
+            .map_or("not examined", |proof| &proof.reason)
     }
 
-    /// All fields and what came of them.
+    /// All fields and their results.
     pub fn iter(&self) -> impl Iterator<Item = (Field, &Proof)> {
         self.proofs.iter().map(|(&field, proof)| (field, proof))
     }
@@ -67,8 +66,8 @@ impl fmt::Display for ProvenLayout {
     }
 }
 
-/// Holds every candidate against every sample. An offset comes out only if it fits all of them, no other
-/// candidate does, and the samples differ enough for that to mean something.
+/// Compares every candidate offset with every sample. An offset is proven only if it matches all samples, no other
+/// candidate does, and the samples differ enough.
 #[must_use]
 pub fn prove(samples: &[Sample]) -> ProvenLayout {
     let mut proofs = BTreeMap::new();
@@ -78,7 +77,7 @@ pub fn prove(samples: &[Sample]) -> ProvenLayout {
             |reason| Proof { offset: None, reason },
             |offset| Proof {
                 offset: Some(offset),
-                reason: format!("held in {} samples", samples.len()),
+                reason: format!("matches all {} samples", samples.len()),
             },
         );
         if row.field == Field::Dest {
@@ -90,35 +89,35 @@ pub fn prove(samples: &[Sample]) -> ProvenLayout {
 }
 
 fn prove_field(row: &Row, samples: &[Sample], dest: Option<u32>) -> Result<u32, String> {
-    if row.within == In::Dest && dest.is_none() {
+    if row.owner == Struct::Dest && dest.is_none() {
         return Err("the pointer to the real server is not proven".to_owned());
     }
-    telling(row, samples)?;
+    check_variety(row, samples)?;
     let tried: Vec<_> = row
         .candidates
         .iter()
-        .map(|&offset| (offset, holds(row, samples, dest, offset)))
+        .map(|&offset| (offset, check_offset(row, samples, dest, offset)))
         .collect();
-    let held: Vec<u32> = tried
+    let matching: Vec<u32> = tried
         .iter()
-        .filter(|(_, held)| held.is_ok())
+        .filter(|(_, result)| result.is_ok())
         .map(|&(offset, _)| offset)
         .collect();
-    match held.as_slice() {
+    match matching.as_slice() {
         &[offset] => Ok(offset),
         [] => {
-            let why: Vec<_> = tried.into_iter().filter_map(|(_, held)| held.err()).collect();
+            let why: Vec<_> = tried.into_iter().filter_map(|(_, result)| result.err()).collect();
             Err(why.join("; "))
         }
-        several => Err(format!("fits at {several:?} alike")),
+        several => Err(format!("matches at several offsets: {several:?}")),
     }
 }
 
-/// Whether the samples differ enough.
-fn telling(row: &Row, samples: &[Sample]) -> Result<(), String> {
+/// Whether the samples differ enough for a proof.
+fn check_variety(row: &Row, samples: &[Sample]) -> Result<(), String> {
     let known = || samples.iter().map(|sample| &sample.known);
-    match row.telling {
-        Telling::Distinct(wanted) => {
+    match row.variety {
+        Variety::Distinct(wanted) => {
             let count = if row.field == Field::Dest {
                 known()
                     .map(|known| (known.protocol, known.service, known.real_server))
@@ -136,11 +135,11 @@ fn telling(row: &Row, samples: &[Sample]) -> Result<(), String> {
                 ));
             }
         }
-        Telling::EveryBit => {
-            if samples.len() < FEWEST_FOR_BITS {
+        Variety::EveryBit => {
+            if samples.len() < MIN_SAMPLES_FOR_BITS {
                 let count = samples.len();
                 return Err(format!(
-                    "{count} samples, {FEWEST_FOR_BITS} needed to prove single bits"
+                    "{count} samples, {MIN_SAMPLES_FOR_BITS} needed to prove single bits"
                 ));
             }
             let patterns = || known().map(|known| row.field.expected(known));
@@ -156,53 +155,55 @@ fn telling(row: &Row, samples: &[Sample]) -> Result<(), String> {
     Ok(())
 }
 
-fn holds(row: &Row, samples: &[Sample], dest: Option<u32>, offset: u32) -> Result<(), String> {
+/// Whether all samples have the expected value at this offset.
+fn check_offset(row: &Row, samples: &[Sample], dest: Option<u32>, offset: u32) -> Result<(), String> {
     if row.field == Field::Dest {
-        return dest_holds(samples, offset);
+        return check_dest_offset(samples, offset);
     }
     for sample in samples {
-        let memory = match row.within {
-            In::Conn => Some(sample.conn.as_slice()),
-            In::Dest => dest.and_then(|dest| behind(sample, dest)),
+        let memory = match row.owner {
+            Struct::Conn => Some(sample.conn.as_slice()),
+            Struct::Dest => dest.and_then(|dest| pointee(sample, dest)),
         };
-        let memory = memory.and_then(|bytes| read(bytes, offset, row.size));
-        let found = memory.ok_or_else(|| format!("at {offset}: nothing was read"))?;
+        let memory = memory.and_then(|bytes| read_le(bytes, offset, row.size));
+        let found = memory.ok_or_else(|| format!("at {offset}: no memory was read"))?;
         let expected = row.field.expected(&sample.known);
-        if !expected.holds(found) {
+        if !expected.matches(found) {
             let (found, wanted) = (found & expected.mask, expected.value & expected.mask);
-            return Err(format!("at {offset}: {found:#x} where {wanted:#x} is known"));
+            return Err(format!("at {offset}: {found:#x}, expected {wanted:#x}"));
         }
     }
     Ok(())
 }
 
-fn behind(sample: &Sample, pointer_at: u32) -> Option<&[u8]> {
+fn pointee(sample: &Sample, pointer_at: u32) -> Option<&[u8]> {
     sample
-        .behind
+        .pointees
         .iter()
-        .find(|behind| behind.pointer_at == pointer_at)
-        .map(|behind| behind.bytes.as_slice())
+        .find(|pointee| pointee.pointer_at == pointer_at)
+        .map(|pointee| pointee.bytes.as_slice())
 }
 
-/// The pointer to the real server leads to its address and port, and is the same for the same real server only.
-fn dest_holds(samples: &[Sample], offset: u32) -> Result<(), String> {
+/// Whether this is the pointer to the real server: it leads to the server's address and port, and is the same for
+/// connections to the same server only.
+fn check_dest_offset(samples: &[Sample], offset: u32) -> Result<(), String> {
     let mut pointer_of = BTreeMap::new();
     for sample in samples {
         let known = &sample.known;
         let pointer =
-            read(&sample.conn, offset, 8).ok_or_else(|| format!("at {offset}: nothing was read"))?;
-        // Kernel memory is at the upper end of the address space.
+            read_le(&sample.conn, offset, 8).ok_or_else(|| format!("at {offset}: no memory was read"))?;
+        // Kernel addresses are at the upper end of the address space.
         if pointer >> 56 != 0xff || pointer % 8 != 0 {
-            return Err(format!("at {offset}: {pointer:#x} is no pointer"));
+            return Err(format!("at {offset}: {pointer:#x} is not a kernel pointer"));
         }
-        let bytes =
-            behind(sample, offset).ok_or_else(|| format!("at {offset}: nothing was read behind it"))?;
+        let bytes = pointee(sample, offset)
+            .ok_or_else(|| format!("at {offset}: the memory it points to was not read"))?;
         for field in [Field::DestFamily, Field::DestPort, Field::DestAddress] {
             let row = field.row();
-            let memory = read(bytes, row.candidates[0], row.size);
-            if !memory.is_some_and(|memory| field.expected(known).holds(memory)) {
+            let memory = read_le(bytes, row.candidates[0], row.size);
+            if !memory.is_some_and(|memory| field.expected(known).matches(memory)) {
                 return Err(format!(
-                    "at {offset}: no real server {} behind it",
+                    "at {offset}: does not point to real server {}",
                     known.real_server
                 ));
             }
@@ -210,7 +211,7 @@ fn dest_holds(samples: &[Sample], offset: u32) -> Result<(), String> {
         let server = (known.protocol, known.service, known.real_server);
         if *pointer_of.entry(server).or_insert(pointer) != pointer {
             return Err(format!(
-                "at {offset}: two pointers for the real server {}",
+                "at {offset}: two pointers for real server {}",
                 known.real_server
             ));
         }

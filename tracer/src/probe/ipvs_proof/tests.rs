@@ -126,10 +126,10 @@ fn sample(layout: &Layout, known: Known, noise: impl Fn(usize) -> u8) -> Sample 
             *byte = *byte & !mask | value & mask;
         }
     }
-    // A wrong pointer leads elsewhere, if it can be followed at all.
-    let behind = Field::Dest.candidates().iter().map(|&pointer_at| {
+    // A wrong pointer leads to other memory.
+    let pointees = Field::Dest.candidates().iter().map(|&pointer_at| {
         let right = pointer_at == layout[&Field::Dest];
-        Behind {
+        Pointee {
             pointer_at,
             bytes: if right {
                 dest.clone()
@@ -140,7 +140,7 @@ fn sample(layout: &Layout, known: Known, noise: impl Fn(usize) -> u8) -> Sample 
     });
     Sample {
         conn,
-        behind: behind.collect(),
+        pointees: pointees.collect(),
         known,
     }
 }
@@ -160,7 +160,7 @@ fn offsets(layout: &ProvenLayout) -> Layout {
 }
 
 #[test]
-fn proves_every_layout_that_it_knows() {
+fn every_known_layout_is_proven() {
     for (state, dest) in [(148, 184), (180, 216), (188, 224)] {
         for available in [52, 64] {
             let layout = layout(state, dest, available);
@@ -171,18 +171,18 @@ fn proves_every_layout_that_it_knows() {
 }
 
 #[test]
-fn proves_nothing_on_a_layout_that_it_does_not_know() {
+fn nothing_is_proven_on_an_unknown_layout() {
     let proven = prove(&samples(&rearranged()));
     assert_eq!(offsets(&proven), Layout::new(), "{proven}");
 }
 
 #[test]
-fn proves_nothing_without_samples() {
+fn nothing_is_proven_without_samples() {
     assert_eq!(offsets(&prove(&[])), Layout::new());
 }
 
 #[test]
-fn one_sample_that_does_not_fit_is_enough() {
+fn one_contradicting_sample_refutes_an_offset() {
     for field in Field::all() {
         for index in 0..known().len() {
             let layout = mainline();
@@ -192,7 +192,7 @@ fn one_sample_that_does_not_fit_is_enough() {
             if field.path().starts_with("ip_vs_conn") {
                 sample.conn[at] ^= 3;
             } else {
-                sample.behind[0].bytes[at] ^= 3;
+                sample.pointees[0].bytes[at] ^= 3;
             }
             let proven = prove(&samples);
             assert_eq!(proven.offset(field), None, "{field:?}: {}", proven.reason(field));
@@ -240,7 +240,7 @@ fn a_constant_proves_nothing() {
         let proven = prove(&samples);
         assert_eq!(proven.offset(field), None, "{field:?}");
         assert!(
-            ["needed", "same in all", "fits at", "not proven"]
+            ["needed", "same in all", "matches at several", "not proven"]
                 .iter()
                 .any(|why| proven.reason(field).contains(why)),
             "{field:?}: {}",
@@ -250,14 +250,17 @@ fn a_constant_proves_nothing() {
 }
 
 #[test]
-fn two_places_that_fit_are_none() {
+fn two_matching_offsets_prove_none() {
     let mut samples = samples(&mainline());
     for sample in &mut samples {
         sample.conn.copy_within(148..150, 180);
     }
     let proven = prove(&samples);
     assert_eq!(proven.offset(Field::State), None);
-    assert_eq!(proven.reason(Field::State), "fits at [148, 180] alike");
+    assert_eq!(
+        proven.reason(Field::State),
+        "matches at several offsets: [148, 180]"
+    );
 }
 
 #[test]
@@ -274,12 +277,14 @@ fn the_pointer_must_lead_to_the_real_server() {
     };
     let set =
         |sample: &mut Sample, pointer: u64| sample.conn[184..192].copy_from_slice(&pointer.to_le_bytes());
-    assert!(reason(&|sample| set(sample, 0)).contains("no pointer"));
-    assert!(reason(&|sample| set(sample, 0x7fff_0000_1000)).contains("no pointer"));
-    assert!(reason(&|sample| set(sample, 0xffff_8880_0000_1004)).contains("no pointer"));
+    assert!(reason(&|sample| set(sample, 0)).contains("not a kernel pointer"));
+    assert!(reason(&|sample| set(sample, 0x7fff_0000_1000)).contains("not a kernel pointer"));
+    assert!(reason(&|sample| set(sample, 0xffff_8880_0000_1004)).contains("not a kernel pointer"));
     assert!(reason(&|sample| set(sample, 0xffff_8880_0000_1000)).contains("one pointer for several"));
-    assert!(reason(&|sample| sample.behind.clear()).contains("nothing was read behind it"));
-    assert!(reason(&|sample| sample.behind[0].bytes.truncate(40)).contains("no real server"));
+    assert!(reason(&|sample| sample.pointees.clear()).contains("the memory it points to was not read"));
+    assert!(
+        reason(&|sample| sample.pointees[0].bytes.truncate(40)).contains("does not point to real server")
+    );
 }
 
 #[test]
@@ -291,12 +296,12 @@ fn one_real_server_has_one_pointer() {
     assert!(
         prove(&samples)
             .reason(Field::Dest)
-            .contains("two pointers for the real server")
+            .contains("two pointers for real server")
     );
 }
 
 #[test]
-fn short_memory_proves_nothing_behind_its_end() {
+fn nothing_is_proven_past_the_end_of_the_memory() {
     let mut samples = samples(&mainline());
     samples[3].conn.truncate(100);
     let proven = prove(&samples);
@@ -307,7 +312,7 @@ fn short_memory_proves_nothing_behind_its_end() {
 }
 
 #[test]
-fn chooses_a_scheduler_that_is_there() {
+fn an_existing_scheduler_is_picked() {
     let modules = |names: &[&str]| {
         let lines: Vec<_> = names
             .iter()
@@ -326,7 +331,7 @@ fn chooses_a_scheduler_that_is_there() {
 proptest! {
     /// Wherever a kernel may keep its fields, what comes out is the truth or nothing.
     #[test]
-    fn never_a_wrong_offset(places in proptest::collection::vec(0_u32..17, 18), noise in any::<u64>()) {
+    fn a_wrong_offset_is_never_proven(places in proptest::collection::vec(0_u32..17, 18), noise in any::<u64>()) {
         let mut layout = mainline();
         for (field, place) in Field::all().zip(places) {
             let room = if field.path().starts_with("ip_vs_conn") { 17 } else { 7 };
@@ -350,9 +355,9 @@ proptest! {
             .into_iter()
             .zip(bytes.chunks(400))
             .map(|(known, chunk)| {
-                let (conn, behind) = chunk.split_at(chunk.len().min(288));
-                let behind = Behind { pointer_at: 184, bytes: behind.to_vec() };
-                Sample { conn: conn.to_vec(), behind: vec![behind], known }
+                let (conn, target) = chunk.split_at(chunk.len().min(288));
+                let pointee = Pointee { pointer_at: 184, bytes: target.to_vec() };
+                Sample { conn: conn.to_vec(), pointees: vec![pointee], known }
             })
             .collect();
         prop_assert_eq!(offsets(&prove(&samples)), Layout::new());

@@ -7,7 +7,7 @@ use crate::recording::{
     chunk::{self, codec},
     index,
     item::Item,
-    writer::{Builder, Writer},
+    writer::{ChunkBuilder, Writer},
 };
 
 fn head() -> Head {
@@ -20,15 +20,15 @@ fn head() -> Head {
     }
 }
 
-/// Chunk by chunk, the times of its ticks.
-type Told = Vec<Vec<u64>>;
+/// The times of the ticks in each chunk.
+type Ticks = Vec<Vec<u64>>;
 
-fn told() -> Told {
+fn written_ticks() -> Ticks {
     vec![vec![1, 2, 3], vec![4], vec![5, 6]]
 }
 
-fn log(ticks: &[u64]) -> Sealed {
-    let mut builder = Builder::new(1);
+fn log(ticks: &[u64]) -> Chunk {
+    let mut builder = ChunkBuilder::new(1);
     for &tick in ticks {
         builder.add(&Item::Tick(tick));
     }
@@ -37,7 +37,7 @@ fn log(ticks: &[u64]) -> Sealed {
 
 fn write(finish: bool) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new(), &head()).expect("memory");
-    for ticks in told() {
+    for ticks in written_ticks() {
         writer.write(&log(&ticks)).expect("memory");
     }
     if finish {
@@ -47,7 +47,7 @@ fn write(finish: bool) -> Vec<u8> {
     }
 }
 
-fn read(bytes: &[u8]) -> Result<(Told, Damage), TraceError> {
+fn read(bytes: &[u8]) -> Result<(Ticks, Damage), RecordingError> {
     let mut reader = Reader::new(bytes)?;
     let mut out = Vec::new();
     while let Some(log) = reader.next_log()? {
@@ -60,19 +60,19 @@ fn read(bytes: &[u8]) -> Result<(Told, Damage), TraceError> {
     Ok((out, reader.damage()))
 }
 
-const WHOLE: Damage = Damage {
-    torn: 0,
-    ended: true,
-    broken_chunks: 0,
-    strange_bytes: 0,
+const UNDAMAGED: Damage = Damage {
+    incomplete_bytes: 0,
+    is_complete: true,
+    damaged_chunks: 0,
+    stray_bytes: 0,
     unknown_chunks: 0,
     chunks: 3,
 };
 
 #[test]
-fn a_recording_is_read_as_it_was_written() {
+fn a_recording_survives_writing_and_reading() {
     let bytes = write(true);
-    assert_eq!(read(&bytes).expect("a recording"), (told(), WHOLE));
+    assert_eq!(read(&bytes).expect("a recording"), (written_ticks(), UNDAMAGED));
     assert_eq!(
         Reader::new(bytes.as_slice()).expect("a recording").head(),
         &head()
@@ -85,15 +85,15 @@ fn a_recording_is_read_as_it_was_written() {
         .map(|entry| (entry.first_ns, entry.last_ns))
         .collect();
     assert_eq!(times, [(1, 3), (4, 4), (5, 6)]);
-    for (entry, ticks) in index.iter().zip(told()) {
+    for (entry, ticks) in index.iter().zip(written_ticks()) {
         let at = usize::try_from(entry.at).expect("a short recording");
-        let head = bytes[at..at + HEAD_LEN].try_into().expect("a whole head");
-        assert_eq!(ChunkHead::from_bytes(head), Some(log(&ticks).head));
+        let head = bytes[at..at + CHUNK_HEADER_LEN].try_into().expect("a whole head");
+        assert_eq!(ChunkHeader::from_bytes(head), Some(log(&ticks).header));
     }
 }
 
 #[test]
-fn one_that_was_cut_anywhere_is_read_up_to_there() {
+fn a_truncated_recording_is_read_up_to_the_cut() {
     let bytes = write(true);
     let chunks = index::read(&mut Cursor::new(&bytes))
         .expect("memory")
@@ -108,13 +108,13 @@ fn one_that_was_cut_anywhere_is_read_up_to_there() {
         match read(cut) {
             Ok((ticks, damage)) => {
                 assert!(
-                    ticks.len() + 1 >= begun && ticks == told()[..ticks.len()],
+                    ticks.len() + 1 >= begun && ticks == written_ticks()[..ticks.len()],
                     "cut at {end}"
                 );
-                assert!(!damage.ended && damage.strange_bytes == 0, "cut at {end}");
-                assert_eq!(damage.torn + whole(cut), end as u64, "cut at {end}");
+                assert!(!damage.is_complete && damage.stray_bytes == 0, "cut at {end}");
+                assert_eq!(damage.incomplete_bytes + whole(cut), end as u64, "cut at {end}");
             }
-            Err(TraceError::Empty | TraceError::Cut) => assert_eq!(begun, 0, "cut at {end}"),
+            Err(RecordingError::Empty | RecordingError::Truncated) => assert_eq!(begun, 0, "cut at {end}"),
             Err(other) => panic!("cut at {end}: {other}"),
         }
     }
@@ -122,21 +122,21 @@ fn one_that_was_cut_anywhere_is_read_up_to_there() {
     assert_eq!(
         (ticks, damage),
         (
-            told(),
+            written_ticks(),
             Damage {
-                ended: false,
-                ..WHOLE
+                is_complete: false,
+                ..UNDAMAGED
             }
         )
     );
 }
 
-/// Bytes of whole chunks, and what stands before them.
+/// Length of the preamble and all complete chunks.
 fn whole(bytes: &[u8]) -> u64 {
     let mut at = PREAMBLE;
-    while let Some(head) = bytes.get(at..at + HEAD_LEN) {
-        let head = ChunkHead::from_bytes(head.try_into().expect("a whole head")).expect("no damage");
-        let next = at + HEAD_LEN + head.stored as usize;
+    while let Some(head) = bytes.get(at..at + CHUNK_HEADER_LEN) {
+        let head = ChunkHeader::from_bytes(head.try_into().expect("a whole head")).expect("no damage");
+        let next = at + CHUNK_HEADER_LEN + head.stored as usize;
         if next > bytes.len() {
             break;
         }
@@ -146,7 +146,7 @@ fn whole(bytes: &[u8]) -> u64 {
 }
 
 #[test]
-fn a_bit_that_flips_costs_one_chunk_and_is_told() {
+fn a_flipped_bit_costs_one_chunk_and_is_reported() {
     let bytes = write(true);
     for bit in 0..8 * bytes.len() {
         let mut wrong = bytes.clone();
@@ -154,49 +154,52 @@ fn a_bit_that_flips_costs_one_chunk_and_is_told() {
         match read(&wrong) {
             Ok((ticks, damage)) => {
                 assert!(ticks.len() >= 2, "bit {bit}");
-                assert!(ticks.iter().all(|ticks| told().contains(ticks)), "bit {bit}");
-                // Four bytes of the preamble mean nothing, and of index and trailer only the kind is looked at here.
+                assert!(
+                    ticks.iter().all(|ticks| written_ticks().contains(ticks)),
+                    "bit {bit}"
+                );
+                // Four bytes of the preamble are unused, and of index and trailer the reader looks at the kind only.
                 let lost = ticks.len() < 3;
-                let told = damage.broken_chunks + damage.strange_bytes + damage.torn > 0;
-                assert!(told || !lost, "bit {bit}: {damage:?}");
+                let is_reported = damage.damaged_chunks + damage.stray_bytes + damage.incomplete_bytes > 0;
+                assert!(is_reported || !lost, "bit {bit}: {damage:?}");
             }
-            Err(TraceError::NotARecording) => assert!(bit < 64, "bit {bit}"),
-            Err(TraceError::TooNew(_)) => assert!((64..80).contains(&bit), "bit {bit}"),
-            Err(TraceError::Head) => {}
+            Err(RecordingError::NotARecording) => assert!(bit < 64, "bit {bit}"),
+            Err(RecordingError::TooNew(_)) => assert!((64..80).contains(&bit), "bit {bit}"),
+            Err(RecordingError::Head) => {}
             Err(other) => panic!("bit {bit}: {other}"),
         }
     }
 }
 
 #[test]
-fn huge_lengths_take_no_memory() {
+fn a_false_length_allocates_no_memory() {
     let mut bytes = write(false);
-    let lie = ChunkHead {
+    let lie = ChunkHeader {
         kind: kind::LOG,
         codec: codec::ZSTD,
-        stored: chunk::MOST,
-        raw: chunk::MOST,
+        stored: chunk::MAX_PAYLOAD,
+        raw: chunk::MAX_PAYLOAD,
         items: u32::MAX,
         records: u32::MAX,
-        ..ChunkHead::default()
+        ..ChunkHeader::default()
     };
     bytes.extend(lie.to_bytes());
     bytes.extend([0; 100]);
     let (ticks, damage) = read(&bytes).expect("a recording");
-    assert_eq!(ticks, told());
-    assert_eq!(damage.torn, HEAD_LEN as u64 + 100);
+    assert_eq!(ticks, written_ticks());
+    assert_eq!(damage.incomplete_bytes, CHUNK_HEADER_LEN as u64 + 100);
 }
 
 #[test]
-fn unknown_chunks_and_rubbish_are_left_out_and_counted() {
+fn unknown_chunks_and_stray_bytes_are_skipped_and_counted() {
     let mut writer = Writer::new(Vec::new(), &head()).expect("memory");
     writer.write(&log(&[1, 2, 3])).expect("memory");
-    let unknown = ChunkHead {
+    let unknown = ChunkHeader {
         kind: 200,
-        ..ChunkHead::default()
+        ..ChunkHeader::default()
     };
     writer
-        .write(&Sealed::new(unknown, vec![7; 50]).expect("a short chunk"))
+        .write(&Chunk::new(unknown, vec![7; 50]).expect("a short chunk"))
         .expect("memory");
     let rubbish = b"TrcTrcKTr rubbish that is longer than the head of a chunk TrcK TrcK TrcK TrcK.";
     writer.get_mut().extend(rubbish);
@@ -204,54 +207,54 @@ fn unknown_chunks_and_rubbish_are_left_out_and_counted() {
     writer.write(&log(&[5, 6])).expect("memory");
     let bytes = std::mem::take(writer.get_mut());
     let (ticks, damage) = read(&bytes).expect("a recording");
-    assert_eq!(ticks, told());
+    assert_eq!(ticks, written_ticks());
     assert_eq!(
-        (damage.unknown_chunks, damage.strange_bytes),
+        (damage.unknown_chunks, damage.stray_bytes),
         (1, rubbish.len() as u64)
     );
 }
 
 #[test]
-fn what_is_no_recording_is_told_by_name() {
-    assert!(matches!(read(b""), Err(TraceError::Empty)));
+fn each_kind_of_unreadable_input_has_its_own_error() {
+    assert!(matches!(read(b""), Err(RecordingError::Empty)));
     assert!(matches!(
         read(b"{\"type\":\"flow\"}"),
-        Err(TraceError::NotARecording)
+        Err(RecordingError::NotARecording)
     ));
     let mut newer = write(true);
     newer[8] += 1;
-    assert!(matches!(read(&newer), Err(TraceError::TooNew(2))));
+    assert!(matches!(read(&newer), Err(RecordingError::TooNew(2))));
     let mut more = write(true);
     more[10] = MINOR.to_le_bytes()[0] + 1;
-    assert_eq!(read(&more).expect("a recording").0, told());
+    assert_eq!(read(&more).expect("a recording").0, written_ticks());
     for records in [0, RECORDS + 1] {
         let other = Head { records, ..head() };
         let bytes = Writer::new(Vec::new(), &other)
             .and_then(Writer::finish)
             .expect("memory");
-        assert!(matches!(read(&bytes), Err(TraceError::NewRecords(found)) if found == records));
+        assert!(matches!(read(&bytes), Err(RecordingError::NewRecords(found)) if found == records));
     }
     let mut text = Writer::new(Vec::new(), &head()).expect("memory");
     let bytes = std::mem::take(text.get_mut());
     let mut wrong = bytes[..PREAMBLE].to_vec();
-    let not_json = ChunkHead {
+    let not_json = ChunkHeader {
         kind: kind::HEAD,
-        ..ChunkHead::default()
+        ..ChunkHeader::default()
     };
-    Sealed::new(not_json, b"not JSON".to_vec())
+    Chunk::new(not_json, b"not JSON".to_vec())
         .expect("a short chunk")
         .write(&mut wrong)
         .expect("memory");
-    assert!(matches!(read(&wrong), Err(TraceError::HeadText(_))));
+    assert!(matches!(read(&wrong), Err(RecordingError::HeadJson(_))));
 }
 
-/// A chunk of these bytes, again and again, without keeping them.
+/// A recording with `times` chunks, each of `raw` zeros.
 fn packed(raw: usize, times: usize) -> Vec<u8> {
-    let chunk_head = ChunkHead {
+    let chunk_head = ChunkHeader {
         kind: kind::LOG,
-        ..ChunkHead::default()
+        ..ChunkHeader::default()
     };
-    let chunk = Sealed::new(chunk_head, vec![0; raw]).expect("a short chunk");
+    let chunk = Chunk::new(chunk_head, vec![0; raw]).expect("a short chunk");
     let mut writer = Writer::new(Vec::new(), &head()).expect("memory");
     for _ in 0..times {
         writer.write(&chunk).expect("memory");
@@ -260,27 +263,27 @@ fn packed(raw: usize, times: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_small_file_cannot_unpack_to_more_than_it_may() {
+fn a_small_file_cannot_unpack_to_more_than_the_limit() {
     const RAW: usize = 20 << 20;
     let bytes = packed(RAW, 20);
     assert!(bytes.len() < 100_000, "{}", bytes.len());
     let (chunks, damage) = read(&bytes).expect("a recording");
-    let most = MOST_UNPACKED.max(MOST_PACKED * bytes.len() as u64);
-    assert!((chunks.len() * RAW) as u64 <= most, "{} chunks", chunks.len());
-    assert!(chunks.len() >= 3 && damage.broken_chunks > 0, "{damage:?}");
-    assert_eq!(damage.broken_chunks + damage.chunks, 20);
+    let limit = MAX_UNPACKED.max(MAX_RATIO * bytes.len() as u64);
+    assert!((chunks.len() * RAW) as u64 <= limit, "{} chunks", chunks.len());
+    assert!(chunks.len() >= 3 && damage.damaged_chunks > 0, "{damage:?}");
+    assert_eq!(damage.damaged_chunks + damage.chunks, 20);
 }
 
 #[test]
-fn a_head_that_is_too_long_is_no_head() {
+fn a_head_above_the_size_limit_is_rejected() {
     let mut text = serde_json::to_vec(&head()).expect("a head");
-    text.resize(usize::try_from(MOST_HEAD).expect("a small number") + 1, b' ');
+    text.resize(usize::try_from(MAX_HEAD).expect("a small number") + 1, b' ');
     let mut bytes = write(true)[..PREAMBLE].to_vec();
-    let head = ChunkHead {
+    let head = ChunkHeader {
         kind: kind::HEAD,
-        ..ChunkHead::default()
+        ..ChunkHeader::default()
     };
-    let chunk = Sealed::new(head, text).expect("a short chunk");
+    let chunk = Chunk::new(head, text).expect("a short chunk");
     chunk.write(&mut bytes).expect("memory");
-    assert!(matches!(read(&bytes), Err(TraceError::Head)));
+    assert!(matches!(read(&bytes), Err(RecordingError::Head)));
 }

@@ -57,12 +57,15 @@ fn knows_which_packets_cannot_fit() {
     let all = kube();
     let drop = in_chain(&all, "outgoing")[0];
     let wanted = [10, 244, 1, 2];
-    assert!(drop.asks.can_fit(&packet(wanted, 8080)));
-    assert!(!drop.asks.can_fit(&packet([10, 244, 1, 3], 8080)) && !drop.asks.can_fit(&packet(wanted, 8081)));
+    assert!(drop.conditions.can_fit(&packet(wanted, 8080)));
+    assert!(
+        !drop.conditions.can_fit(&packet([10, 244, 1, 3], 8080))
+            && !drop.conditions.can_fit(&packet(wanted, 8081))
+    );
     let all = iptables();
     let external = in_chain(&all, "KUBE-EXTERNAL-SERVICES");
-    assert!(external[1].asks.can_fit(&packet(wanted, 30_081)));
-    assert!(!external[1].asks.can_fit(&packet(wanted, 30_080)));
+    assert!(external[1].conditions.can_fit(&packet(wanted, 30_081)));
+    assert!(!external[1].conditions.can_fit(&packet(wanted, 30_080)));
 }
 
 #[test]
@@ -208,6 +211,6 @@ fn a_rule_asks_for_invalid_by_mask_by_value_or_in_a_map() {
         (false, vec![in_map()]),
         (false, vec![is(INVALID)]),
     ] {
-        assert_eq!(body(&expressions).asks_invalid, asks, "{expressions:?}");
+        assert_eq!(body(&expressions).matches_invalid, asks, "{expressions:?}");
     }
 }

@@ -1,5 +1,4 @@
-//! What a rule asks of a packet, as far as tracer understands it: enough to say of many rules that a packet cannot
-//! have fitted them.
+//! The conditions of a rule, as far as tracer understands them: enough to exclude many rules for a packet.
 
 use std::net::IpAddr;
 
@@ -22,24 +21,24 @@ const NOT_EQUAL: u32 = 1;
 /// `NFT_CT_STATE`.
 const CT_STATE: u32 = 0;
 
-/// What a rule asks, one thing after the other; a packet must fit all of it.
+/// The conditions of a rule. A packet must meet all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asks(Vec<Ask>);
+pub struct Conditions(Vec<Condition>);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-enum Ask {
-    /// Are these bytes of the packet, or its connection's state, such, or other ones?
+enum Condition {
+    /// Compares bytes of the packet or the state of its connection with a value.
     Value {
         of: Load,
         mask: Option<Vec<u8>>,
         value: Vec<u8>,
         equal: bool,
     },
-    /// What an extension of iptables asks.
+    /// A match of an iptables extension.
     Match(Match),
 }
 
-/// What an expression put into a register.
+/// What an expression loads into a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Load {
     /// Bytes of a header.
@@ -48,16 +47,16 @@ enum Load {
     State,
 }
 
-/// Reads expressions in their order. Only what is compared right behind where it was loaded is understood.
+/// Collects the conditions of a rule's expressions, in their order. A comparison must directly follow its load.
 #[derive(Default)]
-pub(super) struct Reader {
-    asks: Vec<Ask>,
-    /// The register of the last load, what is in it, and the mask that was laid over it since.
+pub(super) struct ConditionReader {
+    conditions: Vec<Condition>,
+    /// The register of the last load, its contents, and the mask applied to it.
     loaded: Option<(u32, Load, Option<Vec<u8>>)>,
 }
 
-impl Reader {
-    pub(super) fn take(&mut self, name: &str, data: &[u8]) {
+impl ConditionReader {
+    pub(super) fn add(&mut self, name: &str, data: &[u8]) {
         let field = |kind| attribute(data, kind).and_then(number);
         let bytes = |kind| attribute(data, kind).and_then(|data| attribute(data, 1));
         self.loaded = match name {
@@ -73,12 +72,12 @@ impl Reader {
             "bitwise" => self.loaded.take().and_then(|(register, load, mask)| {
                 let plain = bytes(5).is_some_and(|xor| xor.iter().all(|&byte| byte == 0));
                 let same = field(1) == Some(register) && field(2) == Some(register);
-                let laid = bytes(4).filter(|_| plain && same && mask.is_none())?;
-                Some((register, load, Some(laid.to_vec())))
+                let mask = bytes(4).filter(|_| plain && same && mask.is_none())?;
+                Some((register, load, Some(mask.to_vec())))
             }),
             "cmp" => {
                 self.compare(field(1), field(2), bytes(3));
-                // What was loaded stays, and can be compared again.
+                // The register keeps its contents for further comparisons.
                 self.loaded.take()
             }
             _ => None,
@@ -95,7 +94,7 @@ impl Reader {
             _ => return,
         };
         if register == Some(*loaded) {
-            self.asks.push(Ask::Value {
+            self.conditions.push(Condition::Value {
                 of: *of,
                 mask: mask.clone(),
                 value: value.to_vec(),
@@ -104,22 +103,22 @@ impl Reader {
         }
     }
 
-    pub(super) fn take_match(&mut self, asked: Match) {
-        self.asks.push(Ask::Match(asked));
+    pub(super) fn add_match(&mut self, found: Match) {
+        self.conditions.push(Condition::Match(found));
     }
 
-    pub(super) fn done(self) -> Asks {
-        Asks(self.asks)
+    pub(super) fn finish(self) -> Conditions {
+        Conditions(self.conditions)
     }
 }
 
-impl Asks {
-    /// Can this packet fit? `true` also where that is not known.
+impl Conditions {
+    /// Whether this packet can meet all conditions; `true` also if that is unknown.
     #[must_use]
     pub fn can_fit(&self, packet: &Packet<'_>) -> bool {
-        self.0.iter().all(|ask| match ask {
-            Ask::Match(asked) => asked.fits(&packet.inner) != Fits::No,
-            Ask::Value {
+        self.0.iter().all(|condition| match condition {
+            Condition::Match(found) => found.fits(&packet.inner) != Fits::No,
+            Condition::Value {
                 of,
                 mask,
                 value,
@@ -139,7 +138,7 @@ impl Asks {
 }
 
 impl Load {
-    /// What the packet has there; `None` if that is not known.
+    /// What this loads for the packet; `None` if unknown.
     fn read(self, packet: &Packet<'_>) -> Option<Vec<u8>> {
         let (base, offset, length) = match self {
             Self::State => return Some(state(packet.inner.ctinfo?).to_ne_bytes().to_vec()),
@@ -164,8 +163,8 @@ impl Load {
     }
 }
 
-/// The bit by which nf_tables knows a connection's state (`nft_ct_get_eval`, 5.10 to 7.3): 1 for none, 64 for one that
-/// conntrack was told to leave alone.
+/// The bit of a connection's state in nf_tables (`nft_ct_get_eval`, 5.10 to 7.3): 1 without a connection, 64 if
+/// untracked.
 fn state(ctinfo: u32) -> u32 {
     match ctinfo {
         table::NO_CONNECTION => 1,
@@ -174,7 +173,7 @@ fn state(ctinfo: u32) -> u32 {
     }
 }
 
-/// The one port that a comparison with the destination port asks for.
+/// The port in a comparison with the destination port.
 pub(super) fn port(data: &[u8]) -> Option<u16> {
     let mut value = attribute(data, 3).and_then(|data| attribute(data, 1))?;
     value.try_get_u16().ok()

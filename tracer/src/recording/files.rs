@@ -1,4 +1,4 @@
-//! A recording in files: one, or a row of them of which the oldest are taken away.
+//! A recording in files: one file, or a rotated set of which the oldest are removed.
 
 use std::{
     collections::VecDeque,
@@ -10,13 +10,13 @@ use std::{
 
 use super::{
     change,
-    chunk::Sealed,
-    recorder::{Sink, Standing},
+    chunk::Chunk,
+    recorder::{ChunkSink, Snapshot},
     writer::{self, Writer},
 };
 use crate::finding::head::Head;
 
-/// Where one file goes, or standard output.
+/// A file or standard output.
 #[derive(Debug)]
 enum Out {
     File(File),
@@ -39,15 +39,15 @@ impl Write for Out {
     }
 }
 
-/// Opens a file for a recording, and throws away what it held.
+/// Opens a file for a recording and empties it.
 pub fn create(path: &Path) -> io::Result<File> {
     let (file, reservation) = reserve(path)?;
     reservation.keep();
-    clear(&file)?;
+    truncate(&file)?;
     Ok(file)
 }
 
-/// A file that is there for a recording that may never begin: then it is taken away again, unless it was there before.
+/// A file opened for a recording that may never start. In that case a newly created file is removed again.
 #[derive(Debug)]
 pub struct Reservation {
     path: PathBuf,
@@ -55,7 +55,7 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// The recording begins.
+    /// Keeps the file: the recording has started.
     pub fn keep(mut self) {
         self.is_new = false;
     }
@@ -64,14 +64,15 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if self.is_new {
-            // Somebody may have taken it away.
+            // Somebody else may have removed it.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Opens a file for a recording that is to begin later: until then it keeps what it held. It will tell of addresses in
-/// the kernel and of who connected: a new one is for its owner only.
+/// Opens a file for a recording that starts later; its contents stay until then.
+///
+/// A recording shows kernel addresses and who connected to what, so a new file is readable by its owner only.
 pub fn reserve(path: &Path) -> io::Result<(File, Reservation)> {
     let is_new = !path.exists();
     let file = OpenOptions::new()
@@ -87,15 +88,15 @@ pub fn reserve(path: &Path) -> io::Result<(File, Reservation)> {
     Ok((file, reservation))
 }
 
-/// Throws away what a file held. A pipe or a device holds nothing.
-fn clear(file: &File) -> io::Result<()> {
+/// Empties a regular file. Pipes and devices cannot be emptied.
+fn truncate(file: &File) -> io::Result<()> {
     if file.metadata()?.is_file() {
         file.set_len(0)?;
     }
     Ok(())
 }
 
-/// The name of one file of a row: `node.trace` becomes `node.0001.trace`.
+/// The path of one file of a rotated set: `node.trace` becomes `node.0001.trace`.
 #[must_use]
 pub fn numbered(path: &Path, number: u32) -> PathBuf {
     match path.extension().and_then(|extension| extension.to_str()) {
@@ -104,26 +105,26 @@ pub fn numbered(path: &Path, number: u32) -> PathBuf {
     }
 }
 
-/// See the module.
+/// Writes a recording to one file or to a rotated set of files.
 #[derive(Debug)]
-pub struct Files {
+pub struct FileSink {
     path: PathBuf,
-    /// A file that is longer than this is ended and the next one begun.
+    /// The size in bytes from which on the next file is started.
     size: Option<u64>,
-    /// So many files are kept.
+    /// How many files are kept.
     count: Option<usize>,
     head: Head,
     opened: Option<Out>,
-    /// Of what was opened.
+    /// The reservation of the opened file.
     reservation: Option<Reservation>,
     writer: Option<Writer<Out>>,
-    /// Files that were ended, oldest first.
-    ended: VecDeque<PathBuf>,
-    /// Bytes in files that were ended.
-    before: u64,
+    /// Completed files, oldest first.
+    completed: VecDeque<PathBuf>,
+    /// Bytes in completed files.
+    completed_bytes: u64,
 }
 
-impl Files {
+impl FileSink {
     /// Opens the first file; `-` is standard output.
     pub fn open(path: &Path, size: Option<u64>, count: Option<usize>) -> io::Result<Self> {
         let mut files = Self {
@@ -134,8 +135,8 @@ impl Files {
             opened: None,
             reservation: None,
             writer: None,
-            ended: VecDeque::new(),
-            before: 0,
+            completed: VecDeque::new(),
+            completed_bytes: 0,
         };
         files.opened = Some(if path == Path::new("-") {
             Out::Stdout(io::stdout())
@@ -147,7 +148,7 @@ impl Files {
         Ok(files)
     }
 
-    /// The file that is written to.
+    /// The path of the file being written.
     fn current(&self) -> PathBuf {
         match self.size {
             Some(_) => numbered(&self.path, self.head.part + 1),
@@ -155,40 +156,43 @@ impl Files {
         }
     }
 
-    /// An error, and the file that it is about.
-    fn named(&self, error: &io::Error) -> io::Error {
+    /// Adds the path of the current file to an error.
+    fn with_path(&self, error: &io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("{}: {error}", self.current().display()))
     }
 
-    /// Ends this file and begins the next one, with what is known.
-    fn rotate(&mut self, standing: &Standing) -> io::Result<()> {
-        self.end_file()?;
-        self.ended.push_back(self.current());
-        while self.count.is_some_and(|count| self.ended.len() >= count.max(1)) {
-            let Some(oldest) = self.ended.pop_front() else {
+    /// Completes this file and starts the next one with what is known.
+    fn rotate(&mut self, snapshot: &Snapshot) -> io::Result<()> {
+        self.complete_file()?;
+        self.completed.push_back(self.current());
+        while self
+            .count
+            .is_some_and(|count| self.completed.len() >= count.max(1))
+        {
+            let Some(oldest) = self.completed.pop_front() else {
                 break;
             };
-            // Somebody may have taken it away.
+            // Somebody else may have removed it.
             let _ = fs::remove_file(oldest);
         }
         self.head.part += 1;
         let out = Out::File(create(&self.current())?);
         let mut writer = Writer::new(out, &self.head)?;
-        let Standing {
-            known,
+        let Snapshot {
+            facts,
             begun,
             next_flow,
-        } = standing;
-        writer::standing(change::whole(known), begun, *next_flow, |chunk| {
+        } = snapshot;
+        writer::write_snapshot(change::all_of(facts), begun, *next_flow, |chunk| {
             writer.write(chunk)
         })?;
         self.writer = Some(writer);
         Ok(())
     }
 
-    fn end_file(&mut self) -> io::Result<()> {
+    fn complete_file(&mut self) -> io::Result<()> {
         if let Some(writer) = self.writer.take() {
-            self.before += writer.written();
+            self.completed_bytes += writer.written();
             if let Out::File(file) = writer.finish()? {
                 file.sync_all()?;
             }
@@ -197,38 +201,38 @@ impl Files {
     }
 }
 
-impl Sink for Files {
+impl ChunkSink for FileSink {
     fn begin(&mut self, head: Head) -> io::Result<()> {
         self.head = head;
         let Some(out) = self.opened.take() else {
             return Ok(());
         };
         if let Out::File(file) = &out {
-            clear(file)?;
+            truncate(file)?;
         }
         let writer = Writer::new(out, &self.head);
-        self.writer = Some(writer.map_err(|error| self.named(&error))?);
+        self.writer = Some(writer.map_err(|error| self.with_path(&error))?);
         if let Some(reservation) = self.reservation.take() {
             reservation.keep();
         }
         Ok(())
     }
 
-    fn take(&mut self, chunk: Sealed, after: &Standing) -> io::Result<()> {
+    fn add(&mut self, chunk: Chunk, after: &Snapshot) -> io::Result<()> {
         let Some(writer) = &mut self.writer else {
             return Ok(());
         };
-        let whole = writer.written();
+        let complete = writer.written();
         if let Err(error) = writer.write(&chunk).and_then(|()| writer.get_mut().flush()) {
-            // So that nothing is left of a chunk that did not fit. If that fails, readers leave it out.
+            // Removes the part of the chunk that was written. If that fails, readers skip it.
             if let Out::File(file) = writer.get_mut() {
-                let _ = file.set_len(whole);
+                let _ = file.set_len(complete);
             }
-            return Err(self.named(&error));
+            return Err(self.with_path(&error));
         }
         if self.size.is_some_and(|size| writer.written() >= size) {
             let rotated = self.rotate(after);
-            rotated.map_err(|error| self.named(&error))?;
+            rotated.map_err(|error| self.with_path(&error))?;
         }
         Ok(())
     }
@@ -238,12 +242,12 @@ impl Sink for Files {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        let ended = self.end_file();
-        ended.map_err(|error| self.named(&error))
+        let completed = self.complete_file();
+        completed.map_err(|error| self.with_path(&error))
     }
 
     fn bytes(&self) -> u64 {
-        self.before + self.writer.as_ref().map_or(0, Writer::written)
+        self.completed_bytes + self.writer.as_ref().map_or(0, Writer::written)
     }
 }
 

@@ -1,7 +1,7 @@
-//! Notices modules that come and go.
+//! Notices modules that are loaded and unloaded.
 //!
-//! The kernel tells of a module under `/sys/module`. A look costs one short file for each module that is watched, so
-//! it can be had ten times a second; the uevents that the kernel also sends do not reach every container.
+//! It reads one short file in `/sys/module` for each watched module, which is cheap enough for ten times a second. The
+//! uevents that the kernel also sends do not reach every container.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,32 +12,32 @@ use std::{
 
 use tracer_common::{field, hook, hook::HookKind};
 
-/// One loading of a module: the number of its folder, which sysfs gives anew each time.
+/// One loading of a module, identified by the inode number of its folder: sysfs assigns a new one each time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Loading(u64);
 
-/// What became of a module.
+/// A change of the modules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// It is loaded and has finished starting.
-    Came(&'static str),
-    /// It is gone, or is about to go.
-    Gone(&'static str),
-    /// Some other module came or went, and with it functions at addresses that may have been another's.
+    /// This module was loaded and has finished starting.
+    Loaded(&'static str),
+    /// This module was unloaded, or is being unloaded.
+    Unloaded(&'static str),
+    /// A module that is not watched was loaded or unloaded, and with it functions at reused addresses.
     Other,
 }
 
-/// The modules that are watched, as they were at the last look.
+/// The watched modules as they were at the last check.
 #[derive(Debug)]
-pub struct Watch {
+pub struct ModuleWatch {
     folder: PathBuf,
     seen: BTreeMap<&'static str, Option<Loading>>,
-    /// How many modules there are, as the folder counts its folders.
+    /// Number of modules: the link count of the folder.
     count: Option<u64>,
 }
 
-impl Watch {
-    /// Begins with what is there now.
+impl ModuleWatch {
+    /// Starts with the modules that are loaded now.
     #[must_use]
     pub fn new(modules: impl IntoIterator<Item = &'static str>) -> Self {
         Self::of(Path::new("/sys/module"), modules)
@@ -45,9 +45,9 @@ impl Watch {
 
     fn of(folder: &Path, modules: impl IntoIterator<Item = &'static str>) -> Self {
         let folder = folder.to_owned();
-        // First, so that what comes meanwhile counts as a change.
+        // Counted first, so that a module loaded meanwhile counts as a change.
         let count = count(&folder);
-        let seen = modules.into_iter().map(|name| (name, look(&folder, name)));
+        let seen = modules.into_iter().map(|name| (name, loading(&folder, name)));
         Self {
             seen: seen.collect(),
             folder,
@@ -55,20 +55,20 @@ impl Watch {
         }
     }
 
-    /// What has changed since the last look. A module that was loaded again since then is gone first.
+    /// The changes since the last call. A module that was reloaded since then is first unloaded, then loaded.
     pub fn changes(&mut self) -> Vec<Change> {
         let mut out = Vec::new();
         let count = count(&self.folder);
         for (name, seen) in &mut self.seen {
-            let now = look(&self.folder, name);
+            let now = loading(&self.folder, name);
             if now == *seen {
                 continue;
             }
             if seen.is_some() {
-                out.push(Change::Gone(name));
+                out.push(Change::Unloaded(name));
             }
             if now.is_some() {
-                out.push(Change::Came(name));
+                out.push(Change::Loaded(name));
             }
             *seen = now;
         }
@@ -80,7 +80,7 @@ impl Watch {
     }
 }
 
-/// The modules that hold a hooked function or describe a struct that is read.
+/// The modules to watch: those with a hooked function or a struct that is read.
 #[must_use]
 pub fn wanted() -> BTreeSet<&'static str> {
     let hooks = hook::ALL
@@ -95,9 +95,9 @@ fn count(folder: &Path) -> Option<u64> {
     fs::metadata(folder).ok().map(|metadata| metadata.nlink())
 }
 
-/// `None` unless the module is loaded. What is built in has a folder too, but nothing in it tells of a state.
-fn look(folder: &Path, name: &str) -> Option<Loading> {
-    let look = || -> io::Result<Option<Loading>> {
+/// The current loading of a module. `None` unless it is loaded: a built-in module has a folder too, but no `initstate`.
+fn loading(folder: &Path, name: &str) -> Option<Loading> {
+    let read = || -> io::Result<Option<Loading>> {
         let folder = folder.join(name);
         let state = fs::read_to_string(folder.join("initstate"))?;
         if state.trim() != "live" {
@@ -105,7 +105,7 @@ fn look(folder: &Path, name: &str) -> Option<Loading> {
         }
         Ok(Some(Loading(fs::metadata(folder)?.ino())))
     };
-    look().ok().flatten()
+    read().ok().flatten()
 }
 
 #[cfg(test)]
@@ -118,8 +118,8 @@ mod tests {
         fs::write(module.join("initstate"), format!("{state}\n")).unwrap();
     }
 
-    /// What `watch` says of the modules that it watches.
-    fn changes(watch: &mut Watch) -> Vec<Change> {
+    /// The changes of watched modules.
+    fn changes(watch: &mut ModuleWatch) -> Vec<Change> {
         let mut all = watch.changes();
         // Not every file system counts the folders in a folder.
         all.retain(|change| *change != Change::Other);
@@ -127,48 +127,48 @@ mod tests {
     }
 
     #[test]
-    fn each_way_to_come_and_go_is_noticed_once() {
+    fn each_load_and_unload_is_noticed_once() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path();
         set(folder, "nf_tables", "live");
-        let mut watch = Watch::of(folder, ["ip_vs", "nf_tables", "built_in"]);
+        let mut watch = ModuleWatch::of(folder, ["ip_vs", "nf_tables", "built_in"]);
         assert_eq!(changes(&mut watch), []);
 
         set(folder, "ip_vs", "coming");
         assert_eq!(changes(&mut watch), []);
         set(folder, "ip_vs", "live");
-        assert_eq!(changes(&mut watch), [Change::Came("ip_vs")]);
+        assert_eq!(changes(&mut watch), [Change::Loaded("ip_vs")]);
         assert_eq!(changes(&mut watch), []);
         set(folder, "ip_vs", "going");
-        assert_eq!(changes(&mut watch), [Change::Gone("ip_vs")]);
+        assert_eq!(changes(&mut watch), [Change::Unloaded("ip_vs")]);
 
         fs::create_dir(folder.join("built_in")).unwrap();
         fs::remove_dir_all(folder.join("nf_tables")).unwrap();
-        assert_eq!(changes(&mut watch), [Change::Gone("nf_tables")]);
+        assert_eq!(changes(&mut watch), [Change::Unloaded("nf_tables")]);
     }
 
     #[test]
-    fn a_module_that_was_loaded_again_between_two_looks_is_gone_first() {
+    fn a_module_reloaded_between_two_checks_is_unloaded_first() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path();
         set(folder, "ip_vs", "live");
-        let mut watch = Watch::of(folder, ["ip_vs"]);
-        // Two folders at the same time have different numbers for certain.
-        set(folder, "again", "live");
+        let mut watch = ModuleWatch::of(folder, ["ip_vs"]);
+        // Two folders that exist at the same time have different inode numbers.
+        set(folder, "reloaded", "live");
         fs::remove_dir_all(folder.join("ip_vs")).unwrap();
-        fs::rename(folder.join("again"), folder.join("ip_vs")).unwrap();
+        fs::rename(folder.join("reloaded"), folder.join("ip_vs")).unwrap();
         assert_eq!(
             changes(&mut watch),
-            [Change::Gone("ip_vs"), Change::Came("ip_vs")]
+            [Change::Unloaded("ip_vs"), Change::Loaded("ip_vs")]
         );
     }
 
     #[test]
-    fn a_module_that_is_not_watched_is_noticed_too() {
+    fn an_unwatched_module_is_noticed_too() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path();
         let before = count(folder);
-        let mut watch = Watch::of(folder, ["ip_vs"]);
+        let mut watch = ModuleWatch::of(folder, ["ip_vs"]);
         set(folder, "nft_reject", "live");
         if count(folder) != before {
             assert_eq!(watch.changes(), [Change::Other]);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_modules_of_both_tables_are_watched_and_nothing_else() {
+    fn only_modules_of_hooks_and_fields_are_watched() {
         let wanted = wanted();
         assert!(wanted.contains("ip_vs") && wanted.contains("nf_tables") && wanted.contains("nf_conntrack"));
         assert!(!wanted.contains("") && !wanted.contains("net") && !wanted.contains("skb"));

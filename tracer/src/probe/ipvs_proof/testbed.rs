@@ -1,5 +1,5 @@
-//! The half of the proof that acts: virtual services and connections whose every property is known, in a network
-//! namespace that nobody else sees and that ends with the thread.
+//! Makes the samples for the proof: virtual services and connections with known properties, in a private network
+//! namespace that ends with its thread.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::{
     control::{Control, Forward, Service, loopback_up},
-    layout::{Behind, Flags, Known, Sample, shows_client},
+    layout::{Flags, Known, Pointee, Sample, has_client},
 };
 use crate::{
     facts::ipvs::{self, TcpState},
@@ -24,118 +24,119 @@ use crate::{
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// Bits of `ip_vs_conn.flags`, the same in all kernels.
+/// Bits of `ip_vs_conn.flags`, the same on all kernels (`IP_VS_CONN_F_*`).
 const FORWARD_MASK: u32 = 3;
 const INACTIVE: u32 = 0x100;
 const NFCT: u32 = 0x1_0000;
 
-/// All traffic stays inside one machine's memory; a slow emulation needs some of this.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection may take. The traffic never leaves the machine, but an emulated one can be slow.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One entry's memory, as a probe on the function that prints it saw it.
+/// The memory of a connection, as read by a probe on the function that prints it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The entry's address, which tells entries apart.
+    /// Address of the connection, which identifies it.
     pub pointer: u64,
-    /// The entry, from its start.
+    /// The connection (`struct ip_vs_conn`), from its start.
     pub conn: Vec<u8>,
-    /// What the words at the candidates of [`Field::Dest`](super::Field::Dest) lead to, as far as it can be read.
-    pub behind: Vec<Behind>,
+    /// The targets of the words at the candidate offsets of [`Field::Dest`](super::Field::Dest), as far as they can be
+    /// read.
+    pub pointees: Vec<Pointee>,
 }
 
-/// A probe on `ip_vs_conn_seq_show(seq, v)`, seen from the proof.
+/// A probe on `ip_vs_conn_seq_show(seq, v)`.
 ///
-/// The kernel calls that function with `v` = 1 for the heading, and else with an entry; also, on many kernels, with
-/// the entries of all other network namespaces. Those of the proof have clients in 127.0.0.0/8 or `::1`.
-pub trait Witness: Send {
-    /// Starts, and tells which thread will read the table, so that the probe can leave out all others. The number
-    /// is that of this process's own pid namespace, which in a container is not the one that the kernel counts in.
-    fn watch(&mut self, thread: u32) -> io::Result<()>;
-    /// All records since the last call. When it is called, the probe has run for every entry of the table.
+/// The kernel calls that function with `v` = 1 for the heading, and with each connection. On many kernels these include
+/// the connections of other network namespaces. Those of the proof have clients in 127.0.0.0/8 or `::1`.
+pub trait ConnProbe: Send {
+    /// Starts recording what the kernel prints for this thread. Its number is that of tracer's own PID namespace, which in
+    /// a container differs from the kernel's.
+    fn start(&mut self, thread: u32) -> io::Result<()>;
+    /// The records since the last call. The kernel has printed the whole table by then.
     fn records(&mut self) -> io::Result<Vec<Record>>;
 }
 
 /// Why there are no samples.
 #[derive(Debug, thiserror::Error)]
-pub enum StageError {
-    /// One of the preparations failed.
+pub enum TestbedError {
+    /// A step of setting up or running the testbed failed.
     #[error("cannot {what}")]
     Step {
-        /// What was to be done.
+        /// The step.
         what: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Connections were made, but IPVS lists none of them.
-    #[error("IPVS lists none of the connections that were made through it")]
+    /// IPVS lists none of the connections.
+    #[error("IPVS lists none of the test connections")]
     NotListed,
-    /// IPVS lists a connection otherwise than it was made.
-    #[error("IPVS lists the connection from {client} with another real server than {real_server}")]
-    Misled {
+    /// IPVS lists a connection with another real server.
+    #[error("IPVS lists the connection from {client} with a real server other than {real_server}")]
+    WrongRealServer {
         /// The client.
         client: SocketAddr,
-        /// The real server that it was to get.
+        /// The expected real server.
         real_server: SocketAddr,
     },
-    /// The probe saw no entry, or several, with the client where all kernels that the proof knows keep it.
-    #[error("the probe saw {count} entries with the client {client} at the known places")]
+    /// The probe saw no connection, or several, with this client at the offsets common to all known kernels.
+    #[error("the probe saw {count} connections with client {client} at the known offsets")]
     NotSeen {
         /// The client.
         client: SocketAddr,
-        /// Entries that fit.
+        /// Number of matching connections.
         count: usize,
     },
-    /// IPVS prints a state whose number is not known.
+    /// IPVS lists a connection in an unknown state.
     #[error("IPVS lists a connection in the unknown state `{0}`")]
     State(String),
 }
 
-fn step(what: &'static str) -> impl Fn(io::Error) -> StageError {
-    move |source| StageError::Step { what, source }
+fn step(what: &'static str) -> impl Fn(io::Error) -> TestbedError {
+    move |source| TestbedError::Step { what, source }
 }
 
-/// Makes connections through IPVS in a network namespace of their own, and has each of them witnessed as the
-/// kernel prints it, before and after its real server changes.
+/// Makes connections through IPVS in a network namespace of their own, and reads the memory of each as the kernel prints
+/// it, before and after its real server changes.
 ///
-/// `scheduler` must be loaded, and so must IPVS, or the kernel would load them. Nothing of it remains.
-pub fn collect_samples(scheduler: &str, witness: &mut dyn Witness) -> Result<Vec<Sample>, StageError> {
+/// IPVS and `scheduler` must be there, otherwise the kernel would load them. Nothing remains afterwards.
+pub fn collect_samples(scheduler: &str, probe: &mut dyn ConnProbe) -> Result<Vec<Sample>, TestbedError> {
     netns::on_own_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|errno| step("make a network namespace")(errno.into()))
             .and_then(|()| {
-                // Before anything connects here: whoever traces meanwhile leaves out what happens in this namespace.
+                // Before anything connects, so that live tracing leaves out everything in this namespace.
                 let thread = gettid().as_raw().cast_unsigned();
-                witness.watch(thread).map_err(step("start the probe"))?;
-                Stage::set(scheduler)?.play(witness)
+                probe.start(thread).map_err(step("start the probe"))?;
+                Testbed::set_up(scheduler)?.run(probe)
             })
     })
     .map_err(step("start a thread"))?
 }
 
-/// What stands on the stage. Dropping the sockets lets the network namespace end.
-struct Stage {
+/// Services and connections in the network namespace. It ends when the sockets are dropped.
+struct Testbed {
     control: Control,
-    services: Vec<Set>,
+    services: Vec<TestService>,
     connections: Vec<Conn>,
     sockets: Vec<Socket>,
-    /// Whether entries are now made with `IP_VS_CONN_F_NFCT`; unknown where that cannot be set.
+    /// Whether new connections get `IP_VS_CONN_F_NFCT`; `None` where that cannot be set.
     conntrack: Option<bool>,
 }
 
-/// A virtual service and what has become of its real server.
-struct Set {
+/// A virtual service, and whether its real server is still part of it.
+struct TestService {
     service: Service,
     available: bool,
 }
 
-/// A connection through the service of this index.
+/// A connection through the service with this index.
 struct Conn {
     service: usize,
     client: SocketAddr,
     conntrack: Option<bool>,
 }
 
-/// Services by index; each has a role.
+/// Indices of the services.
 const ANSWERING: usize = 0;
 const REFUSING: usize = 1;
 const SILENT: usize = 2;
@@ -143,8 +144,8 @@ const ROUTED: usize = 3;
 const DATAGRAM: usize = 4;
 const SIX: usize = 5;
 
-impl Stage {
-    fn set(scheduler: &str) -> Result<Self, StageError> {
+impl Testbed {
+    fn set_up(scheduler: &str) -> Result<Self, TestbedError> {
         loopback_up().map_err(step("bring the loopback device up"))?;
         let mut stage = Self {
             control: Control::open().map_err(step("talk to IPVS"))?,
@@ -163,7 +164,7 @@ impl Stage {
                 .control
                 .add_real_server(&service)
                 .map_err(step("add a real server"))?;
-            stage.services.push(Set {
+            stage.services.push(TestService {
                 service,
                 available: true,
             });
@@ -171,19 +172,19 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Starts the real servers. All weights, ports and addresses are unlike each other and anything usual.
+    /// Starts the real servers. All weights, ports and addresses differ from each other and from common values.
     fn listen(&mut self) -> io::Result<Vec<Service>> {
         let answering = self.bind(Type::STREAM, local(161, 0), Some(16))?;
-        // Bound, but not listening: connections are refused, and nobody else can get the port.
+        // Bound, but not listening: connections are refused, and no other socket can use the port.
         let refusing = self.bind(Type::STREAM, local(178, 0), None)?;
         let silent = self.bind(Type::STREAM, local(197, 0), Some(1))?;
-        // Two connections past IPVS fill the queue of a listener that takes one; it discards further SYNs.
+        // Two connections that bypass IPVS fill the accept queue of this listener; it drops further SYNs.
         for _ in 0..2 {
             let filler = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            filler.connect_timeout(&silent.into(), PATIENCE)?;
+            filler.connect_timeout(&silent.into(), TIMEOUT)?;
             self.sockets.push(filler);
         }
-        // A packet that is routed keeps the service's address, so that is where its listener is.
+        // Routed packets keep the service's address, so the listener has that one.
         let routed = self.bind(Type::STREAM, local(34, 30_117), Some(16))?;
         let datagram = self.bind(Type::DGRAM, local(211, 0), None)?;
         let service = |protocol, address, real_server, weight| Service {
@@ -207,7 +208,7 @@ impl Stage {
             },
             service(UDP, local(35, 32_001), datagram, 95),
         ];
-        // Without IPv6 the families stay unproven, and all else is none the worse.
+        // Without IPv6 only the address families stay unproven.
         if let Ok(six) = self.bind(Type::STREAM, SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), Some(16)) {
             services.push(service(
                 TCP,
@@ -219,7 +220,7 @@ impl Stage {
         Ok(services)
     }
 
-    fn play(mut self, witness: &mut dyn Witness) -> Result<Vec<Sample>, StageError> {
+    fn run(mut self, probe: &mut dyn ConnProbe) -> Result<Vec<Sample>, TestbedError> {
         let connect = step("connect through IPVS");
         for index in [ANSWERING, REFUSING, SILENT, ROUTED, DATAGRAM, SIX] {
             self.connect(index).map_err(&connect)?;
@@ -230,7 +231,7 @@ impl Stage {
             .last()
             .map_or(Ok(()), |socket| socket.shutdown(Shutdown::Write));
         half_closed.map_err(step("close a connection"))?;
-        let mut samples = self.witnessed(witness)?;
+        let mut samples = self.take_samples(probe)?;
 
         self.set_conntrack(true);
         for (index, weight) in [(ANSWERING, 60_013), (REFUSING, 0)] {
@@ -239,26 +240,26 @@ impl Stage {
             let changed = self.control.change_real_server(&self.services[index].service);
             changed.map_err(step("change a real server's weight"))?;
         }
-        samples.extend(self.witnessed(witness)?);
+        samples.extend(self.take_samples(probe)?);
 
         for index in [ANSWERING, ROUTED] {
             self.services[index].available = false;
             let removed = self.control.remove_real_server(&self.services[index].service);
             removed.map_err(step("remove a real server"))?;
         }
-        samples.extend(self.witnessed(witness)?);
+        samples.extend(self.take_samples(probe)?);
         Ok(samples)
     }
 
-    /// Opens a connection through a service and leaves it as its real server leaves it.
+    /// Opens a connection through a service, and leaves it in the state that its real server leads to.
     fn connect(&mut self, index: usize) -> io::Result<()> {
-        let Some(Set { service, .. }) = self.services.get(index) else {
+        let Some(TestService { service, .. }) = self.services.get(index) else {
             return Ok(());
         };
         let address = service.address.into();
         let from = match service.address {
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
-            // Clients differ in their addresses too.
+            // Clients have different addresses.
             SocketAddr::V4(_) if self.connections.len().is_multiple_of(2) => local(83, 0),
             SocketAddr::V4(_) => local(92, 0),
         };
@@ -272,12 +273,12 @@ impl Stage {
             return Ok(());
         };
         match index {
-            REFUSING => match socket.connect_timeout(&address, PATIENCE) {
+            REFUSING => match socket.connect_timeout(&address, TIMEOUT) {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 Err(error) => return Err(error),
                 Ok(()) => {
                     return Err(io::Error::other(
-                        "a connection that should be refused was accepted",
+                        "a connection was accepted that should have been refused",
                     ));
                 }
             },
@@ -292,7 +293,7 @@ impl Stage {
                 socket.connect(&address)?;
                 socket.send(&[0])?;
             }
-            _ => socket.connect_timeout(&address, PATIENCE)?,
+            _ => socket.connect_timeout(&address, TIMEOUT)?,
         }
         self.connections.push(Conn {
             service: index,
@@ -310,7 +311,7 @@ impl Stage {
         }
         let bound = socket.local_addr()?.as_socket();
         self.sockets.push(socket);
-        bound.ok_or_else(|| io::Error::other("a socket without address"))
+        bound.ok_or_else(|| io::Error::other("a socket has no address"))
     }
 
     fn set_conntrack(&mut self, on: bool) {
@@ -318,14 +319,14 @@ impl Stage {
         self.conntrack = written.is_ok().then_some(on);
     }
 
-    /// Has the kernel print the table, and joins what it prints with what the probe saw meanwhile.
-    fn witnessed(&self, witness: &mut dyn Witness) -> Result<Vec<Sample>, StageError> {
+    /// Makes the kernel print the connection table, and combines each line with the memory that the probe read.
+    fn take_samples(&self, probe: &mut dyn ConnProbe) -> Result<Vec<Sample>, TestbedError> {
         let listing = node::ipvs::connections().and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let listing = listing.map_err(step("read IPVS's connections"))?;
-        let records = witness.records().map_err(step("read the probe's records"))?;
+        let records = probe.records().map_err(step("read the probe's records"))?;
         let mut samples = Vec::new();
         for conn in &self.connections {
-            // On a slow machine an entry can have expired.
+            // On a slow machine a connection can have expired.
             let Some(line) = listing.iter().find(|line| line.client == conn.client) else {
                 continue;
             };
@@ -333,21 +334,21 @@ impl Stage {
             let record = find_record(&records, conn.client)?;
             samples.push(Sample {
                 conn: record.conn.clone(),
-                behind: record.behind.clone(),
+                pointees: record.pointees.clone(),
                 known,
             });
         }
         if samples.is_empty() {
-            Err(StageError::NotListed)
+            Err(TestbedError::NotListed)
         } else {
             Ok(samples)
         }
     }
 
-    fn known(&self, conn: &Conn, line: &ipvs::Connection) -> Result<Known, StageError> {
-        let Set { service, available } = &self.services[conn.service];
+    fn known(&self, conn: &Conn, line: &ipvs::Connection) -> Result<Known, TestbedError> {
+        let TestService { service, available } = &self.services[conn.service];
         if (line.service, line.real_server) != (service.address, service.real_server) {
-            return Err(StageError::Misled {
+            return Err(TestbedError::WrongRealServer {
                 client: conn.client,
                 real_server: service.real_server,
             });
@@ -355,8 +356,8 @@ impl Stage {
         let (state, inactive) = match line.state.as_str() {
             "UDP" => (0, None),
             name => {
-                let state: TcpState = name.parse().map_err(|()| StageError::State(name.to_owned()))?;
-                // Kernels differ in what they count as active between these.
+                let state: TcpState = name.parse().map_err(|()| TestbedError::State(name.to_owned()))?;
+                // Kernels disagree on whether the other states are active.
                 let inactive = match name {
                     "ESTABLISHED" => Some(false),
                     "CLOSE" | "TIME_WAIT" => Some(true),
@@ -384,30 +385,30 @@ impl Stage {
             flags,
             weight: service.weight,
             available: *available,
-            // The one connection that it may have is there.
+            // It has the one connection that the limit allows.
             overloaded: service.limit == 1,
         })
     }
 }
 
-/// The one entry that has this client where all kernels that the proof knows keep it. An entry can have been
-/// printed twice.
-fn find_record(records: &[Record], client: SocketAddr) -> Result<&Record, StageError> {
-    let fit: BTreeMap<u64, &Record> = records
+/// The only connection with this client at the offsets common to all known kernels. A connection can have been printed
+/// twice.
+fn find_record(records: &[Record], client: SocketAddr) -> Result<&Record, TestbedError> {
+    let found: BTreeMap<u64, &Record> = records
         .iter()
-        .filter(|record| shows_client(&record.conn, client))
+        .filter(|record| has_client(&record.conn, client))
         .map(|record| (record.pointer, record))
         .collect();
-    match fit.len() {
-        1 => fit
+    match found.len() {
+        1 => found
             .into_values()
             .next()
-            .ok_or(StageError::NotSeen { client, count: 0 }),
-        count => Err(StageError::NotSeen { client, count }),
+            .ok_or(TestbedError::NotSeen { client, count: 0 }),
+        count => Err(TestbedError::NotSeen { client, count }),
     }
 }
 
-/// An address of the loopback network that no other tracer on this machine uses at the same time.
+/// A loopback address that no other tracer on this machine uses at the same time.
 fn local(role: u8, port: u16) -> SocketAddr {
     let [.., high, low] = std::process::id().to_be_bytes();
     SocketAddr::from((Ipv4Addr::new(127, role, high ^ role, low), port))
@@ -424,12 +425,12 @@ mod tests {
         Record {
             pointer,
             conn,
-            behind: Vec::new(),
+            pointees: Vec::new(),
         }
     }
 
     #[test]
-    fn finds_the_entry_of_a_client() {
+    fn a_client_has_one_connection() {
         let records = [
             record(1, [127, 1, 1, 1], 80),
             record(2, [127, 1, 1, 2], 80),
@@ -440,14 +441,14 @@ mod tests {
         assert_eq!(find("127.1.1.2:80").unwrap(), 2);
         assert!(matches!(
             find("127.1.1.3:80"),
-            Err(StageError::NotSeen { count: 0, .. })
+            Err(TestbedError::NotSeen { count: 0, .. })
         ));
     }
 
     #[test]
-    fn two_entries_of_a_client_are_none() {
+    fn two_connections_of_one_client_are_an_error() {
         let records = [record(1, [127, 1, 1, 1], 80), record(2, [127, 1, 1, 1], 80)];
         let found = find_record(&records, "127.1.1.1:80".parse().unwrap());
-        assert!(matches!(found, Err(StageError::NotSeen { count: 2, .. })));
+        assert!(matches!(found, Err(TestbedError::NotSeen { count: 2, .. })));
     }
 }

@@ -3,13 +3,13 @@ use tempfile::tempdir;
 use super::*;
 use crate::{
     decode::record::RECORDS,
-    facts::{Facts, changed::Changed},
+    facts::{Facts, changed_facts::ChangedFacts},
     finding::run::End,
     finding::sink::RecordSink as _,
     flow::begun::Begun,
     recording::{
-        chunk::ChunkHead,
-        flight::Flight,
+        chunk::ChunkHeader,
+        flight_recorder::FlightRecorder,
         item::Item,
         reader::{Damage, Reader},
         recorder::Recorder,
@@ -24,7 +24,7 @@ fn head() -> Head {
     }
 }
 
-/// A record that no other record helps to pack.
+/// A record that does not compress.
 fn record(number: u64) -> Vec<u8> {
     let mut seed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     // Time and flow.
@@ -40,15 +40,15 @@ fn record(number: u64) -> Vec<u8> {
     out
 }
 
-/// Records so many records, a tick behind each, and a fact of the node that changes with each.
-fn record_all(sink: Box<dyn Sink>, count: u64, write_out_at: Option<u64>) {
+/// Records `count` records, each followed by a tick and a changed fact.
+fn record_all(sink: Box<dyn ChunkSink>, count: u64, write_out_at: Option<u64>) {
     let mut recorder = Recorder::new(sink);
     recorder.begin(head()).expect("room for the head");
     let mut facts = Facts::default();
-    let changed = Changed {
+    let changed = ChangedFacts {
         symbols: true,
         lost: true,
-        ..Changed::default()
+        ..ChangedFacts::default()
     };
     for number in 1..=count {
         recorder.record(&record(number));
@@ -66,26 +66,26 @@ fn record_all(sink: Box<dyn Sink>, count: u64, write_out_at: Option<u64>) {
     recorder.finish(count + 1).expect("room");
 }
 
-/// The numbers of the records in a file, and the facts at its end.
-fn read(path: &Path) -> (Head, Vec<u64>, Facts, Damage, Vec<ChunkHead>) {
+/// Reads a file: its head, the numbers of its records, the facts at its end, its damage, and the headers of its chunks.
+fn read(path: &Path) -> (Head, Vec<u64>, Facts, Damage, Vec<ChunkHeader>) {
     let mut reader = Reader::new(File::open(path).expect("a file")).expect("a recording");
-    let (mut numbers, mut facts, mut heads) = (Vec::new(), Facts::default(), Vec::new());
+    let (mut numbers, mut facts, mut headers) = (Vec::new(), Facts::default(), Vec::new());
     while let Some(log) = reader.next_log().expect("a recording") {
-        heads.push(log.head);
+        headers.push(log.header);
         for item in log.items() {
             match item.expect("an item") {
                 Item::Record(bytes) => {
                     numbers.push(u64::from_le_bytes(*bytes.first_chunk().expect("a number")));
                 }
-                Item::Facts(learned) => assert!(learned.change.apply(&mut facts)),
+                Item::Facts(update) => assert!(update.change.apply(&mut facts)),
                 _ => {}
             }
         }
     }
-    (reader.head().clone(), numbers, facts, reader.damage(), heads)
+    (reader.head().clone(), numbers, facts, reader.damage(), headers)
 }
 
-/// The flows that had begun before a file does, as it says.
+/// The flows that began before the start of a file, as the file lists them.
 fn begun_before(path: &Path) -> Option<Begun> {
     let mut reader = Reader::new(File::open(path).expect("a file")).expect("a recording");
     let log = reader.next_log().expect("a recording").expect("a chunk");
@@ -95,8 +95,8 @@ fn begun_before(path: &Path) -> Option<Begun> {
     })
 }
 
-/// Does the file say that all flows before its first one had begun, and no other?
-fn tells_begun(path: &Path, first: u64) -> bool {
+/// Whether a file lists all flows before its first one as begun, and no other.
+fn lists_begun(path: &Path, first: u64) -> bool {
     begun_before(path).is_some_and(|begun| begun.has(first - 1) && !begun.has(first))
 }
 
@@ -115,26 +115,26 @@ fn one_file_holds_everything() {
     let folder = tempdir().expect("a folder");
     let path = folder.path().join("node.trace");
     record_all(
-        Box::new(Files::open(&path, None, None).expect("a file")),
+        Box::new(FileSink::open(&path, None, None).expect("a file")),
         5000,
         None,
     );
-    let (read_head, numbers, facts, damage, heads) = read(&path);
+    let (read_head, numbers, facts, damage, headers) = read(&path);
     assert_eq!(read_head, head());
     assert_eq!(numbers, (1..=5000).collect::<Vec<_>>());
     assert_eq!(facts, facts_at(5000));
-    assert!(damage.ended && heads.len() > 1);
-    // A chunk tells which flow begins next in it, so that what is lost before it changes no number.
-    assert_eq!(heads[0].next_flow, 1);
-    let first = heads[1].first_ns;
-    assert!((first..=first + 1).contains(&heads[1].next_flow));
+    assert!(damage.is_complete && headers.len() > 1);
+    // Each chunk has the number of its next flow, so that numbers do not shift when a chunk before it is lost.
+    assert_eq!(headers[0].next_flow, 1);
+    let first = headers[1].first_ns;
+    assert!((first..=first + 1).contains(&headers[1].next_flow));
 }
 
 #[test]
-fn a_row_of_files_is_read_as_one_and_each_by_itself() {
+fn rotated_files_can_be_read_together_or_alone() {
     let folder = tempdir().expect("a folder");
     let path = folder.path().join("node.trace");
-    let files = Files::open(&path, Some(1_500_000), Some(2)).expect("a file");
+    let files = FileSink::open(&path, Some(1_500_000), Some(2)).expect("a file");
     record_all(Box::new(files), 20_000, None);
     let mut names: Vec<_> = fs::read_dir(folder.path())
         .expect("a folder")
@@ -146,8 +146,8 @@ fn a_row_of_files_is_read_as_one_and_each_by_itself() {
     };
     assert!(older.to_string_lossy().ends_with(".trace"));
     let (first, mut numbers, _, damage, _) = read(older);
-    assert!(damage.ended && numbers[0] > 1 && first.part > 0);
-    assert!(tells_begun(older, numbers[0]));
+    assert!(damage.is_complete && numbers[0] > 1 && first.part > 0);
+    assert!(lists_begun(older, numbers[0]));
     let (second, more, facts, ..) = read(newest);
     assert_eq!(second.part, first.part + 1);
     // It is complete without the files before it.
@@ -157,14 +157,14 @@ fn a_row_of_files_is_read_as_one_and_each_by_itself() {
 }
 
 #[test]
-fn a_flight_recorder_keeps_the_end_and_what_was_known_before_it() {
+fn a_flight_recorder_keeps_the_newest_records_and_the_facts_before_them() {
     let folder = tempdir().expect("a folder");
     let path = folder.path().join("node.trace");
-    let flight = Flight::open(&path, 3_000_000).expect("a file");
+    let flight = FlightRecorder::open(&path, 3_000_000).expect("a file");
     record_all(Box::new(flight), 20_000, Some(100));
     let (_, numbers, facts, damage, _) = read(&path);
-    assert!(damage.ended && numbers[0] > 1, "{}", numbers[0]);
-    assert!(tells_begun(&path, numbers[0]));
+    assert!(damage.is_complete && numbers[0] > 1, "{}", numbers[0]);
+    assert!(lists_begun(&path, numbers[0]));
     assert_eq!(numbers, (numbers[0]..=20_000).collect::<Vec<_>>());
     assert_eq!(facts, facts_at(20_000));
     assert!(fs::metadata(&path).expect("a file").len() < 3_300_000);
@@ -175,28 +175,32 @@ fn a_flight_recorder_keeps_the_end_and_what_was_known_before_it() {
 }
 
 #[test]
-fn an_old_recording_is_kept_until_a_new_one_begins() {
+fn an_old_recording_is_kept_until_a_new_one_starts() {
     let folder = tempdir().expect("a folder");
     let path = folder.path().join("node.trace");
     fs::write(&path, "an old recording").expect("a file");
-    drop(Files::open(&path, None, None).expect("a file"));
-    drop(Flight::open(&path, 1 << 20).expect("a file"));
+    drop(FileSink::open(&path, None, None).expect("a file"));
+    drop(FlightRecorder::open(&path, 1 << 20).expect("a file"));
     assert_eq!(fs::read(&path).expect("a file"), b"an old recording");
-    record_all(Box::new(Files::open(&path, None, None).expect("a file")), 1, None);
+    record_all(
+        Box::new(FileSink::open(&path, None, None).expect("a file")),
+        1,
+        None,
+    );
     assert_eq!(read(&path).1, [1]);
 }
 
 #[test]
-fn where_nothing_can_be_written_it_says_so_at_once() {
+fn a_path_that_cannot_be_written_is_an_error_at_once() {
     let nowhere = Path::new("/nonexistent/node.trace");
-    assert!(Files::open(nowhere, None, None).is_err());
-    assert!(Flight::open(nowhere, 1 << 20).is_err());
+    assert!(FileSink::open(nowhere, None, None).is_err());
+    assert!(FlightRecorder::open(nowhere, 1 << 20).is_err());
 }
 
 #[test]
-fn a_full_disk_is_told_once_and_what_was_written_stays_readable() {
+fn a_full_disk_is_an_error() {
     let full = Path::new("/dev/full");
-    let Ok(files) = Files::open(full, None, None) else {
+    let Ok(files) = FileSink::open(full, None, None) else {
         return;
     };
     let error = Recorder::new(Box::new(files)).begin(head()).expect_err("no room");
@@ -204,7 +208,7 @@ fn a_full_disk_is_told_once_and_what_was_written_stays_readable() {
 }
 
 #[test]
-fn names_are_numbered_before_their_ending() {
+fn file_numbers_go_before_the_extension() {
     assert_eq!(
         numbered(Path::new("a/node.trace"), 3),
         Path::new("a/node.0003.trace")

@@ -1,4 +1,4 @@
-//! A flight recorder: the last so many bytes of a recording, in memory, until somebody wants them.
+//! A flight recorder: the last bytes of a recording, kept in memory until they are to be written.
 
 use std::{
     collections::VecDeque,
@@ -8,46 +8,46 @@ use std::{
 
 use super::{
     change,
-    chunk::Sealed,
+    chunk::Chunk,
+    files::{Reservation, create, numbered, reserve},
     item::Item,
     reader::Log,
-    recorder::{self, Sink, Standing},
-    rotate::{Reservation, create, numbered, reserve},
+    recorder::{self, ChunkSink, Snapshot},
     writer::{self, Writer},
 };
 use crate::{facts::Facts, finding::head::Head, flow::begun::Begun};
 
-/// See the module.
+/// Keeps the newest chunks in memory, and writes them to a file on request and at the end.
 #[derive(Debug)]
-pub struct Flight {
+pub struct FlightRecorder {
     path: PathBuf,
-    /// So many bytes are kept.
-    most: u64,
+    /// How many bytes are kept.
+    capacity: u64,
     head: Head,
-    chunks: VecDeque<Sealed>,
+    chunks: VecDeque<Chunk>,
     held: u64,
-    /// The facts before the first chunk that is kept.
-    before: Facts,
+    /// The facts as of the start of the first chunk that is kept.
+    facts: Facts,
     /// Flows that had begun by then.
     begun: Begun,
-    /// How often it was written while it went on.
+    /// How many files were written on request.
     written: u32,
-    /// Of the file, until tracing has begun.
+    /// The reservation of the file, until tracing has begun.
     reservation: Option<Reservation>,
 }
 
-impl Flight {
-    /// Keeps so many bytes, for this file. That it can be written is seen now, and not when it is wanted.
-    pub fn open(path: &Path, most: u64) -> io::Result<Self> {
+impl FlightRecorder {
+    /// Keeps the last `capacity` bytes for the file `path`. Fails now if that file cannot be written.
+    pub fn open(path: &Path, capacity: u64) -> io::Result<Self> {
         let (_, reservation) = reserve(path)?;
         Ok(Self {
             reservation: Some(reservation),
             path: path.to_owned(),
-            most,
+            capacity,
             head: Head::default(),
             chunks: VecDeque::new(),
             held: 0,
-            before: Facts::default(),
+            facts: Facts::default(),
             begun: Begun::default(),
             written: 0,
         })
@@ -55,8 +55,8 @@ impl Flight {
 
     fn write(&self, path: &Path) -> io::Result<()> {
         let mut writer = Writer::new(create(path)?, &self.head)?;
-        let next_flow = self.chunks.front().map_or(1, |chunk| chunk.head.next_flow);
-        writer::standing(change::whole(&self.before), &self.begun, next_flow, |chunk| {
+        let next_flow = self.chunks.front().map_or(1, |chunk| chunk.header.next_flow);
+        writer::write_snapshot(change::all_of(&self.facts), &self.begun, next_flow, |chunk| {
             writer.write(chunk)
         })?;
         for chunk in &self.chunks {
@@ -66,7 +66,7 @@ impl Flight {
     }
 }
 
-impl Sink for Flight {
+impl ChunkSink for FlightRecorder {
     fn begin(&mut self, head: Head) -> io::Result<()> {
         self.head = head;
         if let Some(reservation) = self.reservation.take() {
@@ -75,11 +75,11 @@ impl Sink for Flight {
         Ok(())
     }
 
-    fn take(&mut self, chunk: Sealed, _: &Standing) -> io::Result<()> {
-        let length = |chunk: &Sealed| u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+    fn add(&mut self, chunk: Chunk, _: &Snapshot) -> io::Result<()> {
+        let length = |chunk: &Chunk| u64::try_from(chunk.len()).unwrap_or(u64::MAX);
         self.held += length(&chunk);
         self.chunks.push_back(chunk);
-        while self.held > self.most && self.chunks.len() > 1 {
+        while self.held > self.capacity && self.chunks.len() > 1 {
             let Some(oldest) = self.chunks.pop_front() else {
                 break;
             };
@@ -87,8 +87,8 @@ impl Sink for Flight {
             let Some(log) = Log::of(oldest) else { continue };
             for item in log.items() {
                 match item {
-                    Ok(Item::Facts(learned)) => {
-                        learned.change.apply(&mut self.before);
+                    Ok(Item::Facts(update)) => {
+                        update.change.apply(&mut self.facts);
                     }
                     Ok(Item::Record(bytes)) => self.begun.extend(recorder::flow_of(bytes)),
                     _ => {}

@@ -1,32 +1,32 @@
-//! Which of the facts may be others than before, so that a recording need not compare all of them.
+//! Which facts may have changed, so that a recorder need not compare all of them.
 
 use std::collections::BTreeSet;
 
 use crate::facts::Facts;
 
-/// See the module.
+/// The groups of facts that may have changed since the last look at them.
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "groups of facts that have nothing to do with each other"
+    reason = "the groups are independent of each other"
 )]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changed {
+pub struct ChangedFacts {
     /// Names of kernel functions.
     pub symbols: bool,
     /// Routes.
     pub routes: bool,
-    /// Backends to which no rule led.
+    /// Backends to which no rule translates.
     pub unreachable: bool,
-    /// Hooks that show nothing.
+    /// Hooks that cannot show anything.
     pub absent: bool,
-    /// When records were lost.
+    /// When records were last lost.
     pub lost: bool,
-    /// Facts of these network namespaces.
+    /// Network namespaces, by inode number.
     pub netns: BTreeSet<u32>,
 }
 
-impl Changed {
-    /// Everything that there is.
+impl ChangedFacts {
+    /// Every group, and every network namespace that `facts` has.
     #[must_use]
     pub fn all(facts: &Facts) -> Self {
         Self {
