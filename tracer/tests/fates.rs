@@ -222,16 +222,16 @@ fn the_second_flow_of_a_port_refers_to_the_first() {
     story.served(MS);
     story.flow = 8;
     story.expired_and_dropped(500 * MS, entry(ipvs_conn::CLOSE, 1, 1, 0));
-    let told = story.told();
-    assert_eq!(told.len(), 2);
-    let (flow, fate, diagnosis) = &told[1];
+    let outcomes = story.judged();
+    assert_eq!(outcomes.len(), 2);
+    let (flow, fate, diagnosis) = &outcomes[1];
     assert_eq!(
         (*fate, diagnosis.cause),
         (Fate::Dropped, Some(Cause::IpvsReuseDropped))
     );
     assert_eq!(
         flow.earlier.as_ref().map(|earlier| earlier.id),
-        Some(told[0].0.id)
+        Some(outcomes[0].0.id)
     );
     assert!(has(diagnosis, "earlier-flow", "established"));
 }
@@ -248,9 +248,10 @@ fn two_flows_do_not_share_steps() {
         story.expires(MS + 40, entry(ipvs_conn::CLOSE, 1, 1, 0));
     });
     story.dropped(MS + 41);
-    let told = story.told();
+    let outcomes = story.judged();
     let fate_of = |port| {
-        told.iter()
+        outcomes
+            .iter()
             .find(|(flow, ..)| flow.client().port() == port)
             .map(|(_, fate, _)| *fate)
     };

@@ -1,5 +1,5 @@
-//! Recordings of several nodes: lines by the wall clock, and the same connection seen on more than one; and flows of which
-//! more is known later.
+//! Recordings of several nodes: lines sorted by the wall clock, the same connection seen on more than one node, and flows
+//! that change later.
 
 mod tape;
 
@@ -33,11 +33,11 @@ fn masqueraded(port: u16) -> Tuple {
     tuple((NODE_A, port), (BACKEND, 8_080))
 }
 
-/// The connections of which these nodes have halves: each as run and flow, the first asked first.
+/// The connections of these nodes: each as run and flow, with the node the client contacted first.
 fn joined(tapes: &[&Tape]) -> Vec<Vec<Key>> {
     let mut fingerprints = BTreeMap::new();
     for (run, tape) in tapes.iter().enumerate() {
-        for (flow, fate, diagnosis) in tape.told() {
+        for (flow, fate, diagnosis) in tape.judged() {
             let finding = Finding {
                 flow: &flow,
                 fate,
@@ -55,13 +55,13 @@ fn node_a() -> Tape {
     Tape::new("node-a", 5_000_000, 0)
 }
 
-/// Its wall clock is 40 ms behind: the SYN seems to come to it before it has come to the other.
+/// Its wall clock is 40 ms behind: the SYN seems to reach it before the other node.
 fn node_b() -> Tape {
     Tape::new("node-b", 70_000, -40)
 }
 
 #[test]
-fn a_masqueraded_flow_is_the_one_that_comes_to_the_pods_node() {
+fn a_masqueraded_flow_is_recognised_on_the_pods_node() {
     let (mut a, mut b) = (node_a(), node_b());
     a.flow(ISN).forwarded(100, asked(42_000), masqueraded(42_000));
     b.flow(1).reaches_listener(90, masqueraded(41_000), false);
@@ -84,7 +84,7 @@ fn a_tunnel_changes_nothing() {
 }
 
 #[test]
-fn a_real_server_that_gets_the_syn_as_it_was_sent_comes_second() {
+fn a_real_server_that_gets_the_syn_unmodified_comes_second() {
     let (mut a, mut b) = (node_a(), node_b());
     a.flow(ISN).forwarded(100, asked(42_000), asked(42_000));
     b.flow(ISN)
@@ -117,7 +117,7 @@ fn another_number_or_another_time_is_another_connection() {
 }
 
 #[test]
-fn a_syn_that_came_through_only_when_it_was_sent_again_is_found() {
+fn a_syn_that_only_gets_through_on_retransmission_is_recognised() {
     let (mut a, mut b) = (node_a(), node_b());
     a.flow(ISN);
     for at in [0, 1_000, 3_000, 7_000, 15_000, 31_000] {
@@ -128,7 +128,7 @@ fn a_syn_that_came_through_only_when_it_was_sent_again_is_found() {
 }
 
 #[test]
-fn three_nodes_stand_in_the_order_of_the_way() {
+fn three_nodes_are_in_the_order_of_the_path() {
     let (mut a, mut b) = (node_a(), node_b());
     let mut c = Tape::new("node-c", 9_000, 300);
     let pod = tuple(([10, 244, 9, 9], 42_000), (NODE_A, 30_080));
@@ -217,7 +217,7 @@ fn objects(lines: &str) -> Vec<Value> {
 }
 
 #[test]
-fn lines_of_several_runs_come_by_the_wall_clock_and_say_their_host() {
+fn lines_of_several_runs_are_sorted_by_wall_clock_and_name_their_host() {
     let recorded = Recorded::new();
     let said = recorded.said(&["replay", "--json", "a.trace", "b.trace"]);
     let lines = objects(&said);
@@ -271,7 +271,7 @@ fn lines_of_several_runs_come_by_the_wall_clock_and_say_their_host() {
 }
 
 #[test]
-fn lines_of_one_run_are_as_ever() {
+fn lines_of_one_run_do_not_name_the_host() {
     let recorded = Recorded::new();
     let alone = objects(&recorded.said(&["replay", "--json", "a.trace"]));
     let together = objects(&recorded.said(&["replay", "--json", "a.trace", "b.trace"]));
@@ -296,7 +296,7 @@ fn lines_of_one_run_are_as_ever() {
 }
 
 #[test]
-fn what_a_recording_lacks_is_told_and_the_others_go_on() {
+fn a_truncated_recording_is_reported_and_the_others_are_read() {
     let recorded = Recorded::new();
     let bytes = std::fs::read(recorded.path().join("b.trace")).expect("a recording");
     std::fs::write(recorded.path().join("cut.trace"), &bytes[..bytes.len() - 100]).expect("a file");
@@ -308,7 +308,7 @@ fn what_a_recording_lacks_is_told_and_the_others_go_on() {
 }
 
 #[test]
-fn a_connection_that_two_nodes_saw_counts_once_with_the_cause_of_the_one_that_knows() {
+fn a_connection_seen_by_two_nodes_counts_once_with_the_cause_of_the_one_that_knows() {
     let recorded = Recorded::new();
     let text = recorded.said(&["report", "b.trace", "a.trace"]);
     let shown = |part: &str| assert!(text.contains(part), "{part}\n{text}");
@@ -351,7 +351,7 @@ fn a_connection_that_two_nodes_saw_counts_once_with_the_cause_of_the_one_that_kn
         json["several"]["otherwise"][0]["said"][1]["cause"],
         "client.silent"
     );
-    // What is asked for, is asked of the whole connection.
+    // Filters apply to the whole connection.
     for (arguments, flows) in [
         (["--cause", "tcp.accept-queue-full"], 1),
         (["--cause", "backend.silent"], 0),
@@ -366,11 +366,11 @@ fn a_connection_that_two_nodes_saw_counts_once_with_the_cause_of_the_one_that_kn
 }
 
 #[test]
-fn a_report_asks_what_was_said_last() {
+fn a_report_filters_by_the_last_report_of_a_flow() {
     let mut a = node_a();
     let (from, to) = (asked(42_000), masqueraded(42_000));
     a.flow(ISN).forwarded(0, from, to);
-    // After the flow was told of as unanswered.
+    // After the flow was reported as unanswered.
     a.answer_passes(8_000, from, to);
     a.acknowledged(8_001, from);
     let folder = tempfile::tempdir().expect("a folder");

@@ -413,7 +413,7 @@ fn packets_of_different_flows_come_in_the_order_of_their_times() {
         story.arrives(flow * 100 * MS);
         story.dropped((flow * 100 + 1) * MS);
     }
-    // So the first is told of last.
+    // So the first is reported last.
     (story.flow, story.port) = first;
     story.arrives(2900 * MS);
     story.dropped(2901 * MS);

@@ -402,8 +402,8 @@ impl Story {
         self.dropped(at + 4);
     }
 
-    /// The last word on each flow, once everything is decided.
-    pub(crate) fn told(&mut self) -> Vec<(Flow, Fate, Diagnosis)> {
+    /// The last report of each flow, once everything is decided.
+    pub(crate) fn judged(&mut self) -> Vec<(Flow, Fate, Diagnosis)> {
         let mut out: Vec<(Flow, Fate, Diagnosis)> = Vec::new();
         self.engine.poll(u64::MAX / 2, |flow, fate| {
             out.retain(|(other, ..)| other.id != flow.id);
@@ -413,9 +413,9 @@ impl Story {
     }
 
     pub(crate) fn only(&mut self) -> (Flow, Fate, Diagnosis) {
-        let mut told = self.told();
-        assert_eq!(told.len(), 1);
-        told.remove(0)
+        let mut flows = self.judged();
+        assert_eq!(flows.len(), 1);
+        flows.remove(0)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What becomes of a SYN that is to leave the node through a tunnel or a device.
+//! SYNs that leave the node through a tunnel or a device.
 
 mod story;
 
@@ -33,7 +33,7 @@ const HOST_UNREACHABLE: Icmp = Icmp {
     code: 1,
 };
 
-/// A SYN that IPVS has translated and the node handed to the tunnel's device.
+/// A SYN that IPVS translated and the node passed to the tunnel device.
 fn into_tunnel() -> Story {
     let mut story = Story::new();
     story.arrives(MS);
@@ -47,8 +47,8 @@ fn icmp(story: &mut Story, at: u64, icmp: Icmp) {
     story.see(at, Hook::IcmpSend, Part::Syn, tuple, NODE, Payload::Icmp(icmp));
 }
 
-/// The node discards the translated SYN in this function, for this reason.
-fn discarded(story: &mut Story, at: u64, symbol: &str, reason: Option<&str>, egress: Egress) {
+/// The node drops the translated SYN in this function, for this reason.
+fn dropped(story: &mut Story, at: u64, symbol: &str, reason: Option<&str>, egress: Egress) {
     story.facts.symbols.insert(LOCATION, symbol.to_owned());
     if let Some(reason) = reason {
         story.facts.drop_reasons.insert(REASON, reason.to_owned());
@@ -99,7 +99,7 @@ fn a_tunnel_that_frees_the_syn_has_failed() {
         "vxlan_xmit_one.cold+0x9 [vxlan]",
     ] {
         let mut story = into_tunnel();
-        discarded(
+        dropped(
             &mut story,
             3 * MS,
             symbol,
@@ -117,7 +117,7 @@ fn a_tunnel_that_frees_the_syn_has_failed() {
 }
 
 #[test]
-fn a_packet_that_is_too_big_for_the_tunnel_is_told_by_the_error_about_it() {
+fn the_icmp_error_shows_that_a_packet_is_too_big_for_the_tunnel() {
     let mut story = into_tunnel();
     icmp(&mut story, 3 * MS, FRAG_NEEDED);
     let tuple = translated(story.port);
@@ -130,7 +130,7 @@ fn a_packet_that_is_too_big_for_the_tunnel_is_told_by_the_error_about_it() {
         NODE,
         Payload::TooBig(sizes),
     );
-    discarded(
+    dropped(
         &mut story,
         4 * MS,
         "ip_tunnel_xmit+0x135 [ip_tunnel]",
@@ -143,11 +143,11 @@ fn a_packet_that_is_too_big_for_the_tunnel_is_told_by_the_error_about_it() {
 }
 
 #[test]
-fn an_outer_packet_that_is_too_big_is_the_tunnels_too() {
+fn an_outer_packet_that_is_too_big_is_blamed_on_the_tunnel() {
     let mut story = into_tunnel();
     story.outer = Some(TO_NODE_B);
     icmp(&mut story, 3 * MS, FRAG_NEEDED);
-    discarded(
+    dropped(
         &mut story,
         4 * MS,
         "ip_fragment.constprop.0+0x7a",
@@ -160,16 +160,16 @@ fn an_outer_packet_that_is_too_big_is_the_tunnels_too() {
 }
 
 #[test]
-fn a_packet_that_is_too_big_for_no_tunnel_is_not_the_tunnels() {
+fn a_packet_that_is_too_big_without_a_tunnel_is_not_blamed_on_one() {
     let mut story = into_tunnel();
     icmp(&mut story, 3 * MS, FRAG_NEEDED);
-    discarded(&mut story, 4 * MS, "ip_forward+0x1b0", None, egress("noqueue"));
+    dropped(&mut story, 4 * MS, "ip_forward+0x1b0", None, egress("noqueue"));
     let (fate, cause, _) = cause(story);
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::Unknown)));
 }
 
 #[test]
-fn a_tunnel_that_tells_the_client_that_the_host_is_unreachable_has_failed() {
+fn a_tunnel_that_answers_host_unreachable_has_failed() {
     let mut story = into_tunnel();
     icmp(&mut story, 3 * MS, HOST_UNREACHABLE);
     story.outer = Some(TO_NODE_B);
@@ -181,7 +181,7 @@ fn a_tunnel_that_tells_the_client_that_the_host_is_unreachable_has_failed() {
 }
 
 #[test]
-fn an_error_about_a_tunnels_packet_refuses_nothing() {
+fn an_icmp_error_about_an_outer_packet_refuses_nothing() {
     let mut story = into_tunnel();
     story.outer = Some(TO_NODE_B);
     icmp(&mut story, 3 * MS, HOST_UNREACHABLE);
@@ -190,7 +190,7 @@ fn an_error_about_a_tunnels_packet_refuses_nothing() {
 }
 
 #[test]
-fn a_queue_a_filter_and_a_device_that_is_not_up_are_told_apart() {
+fn a_queue_a_filter_and_a_device_that_is_down_are_distinguished() {
     for (symbol, reason, qdisc, words) in [
         (
             "__dev_queue_xmit+0xcfb",
@@ -215,7 +215,7 @@ fn a_queue_a_filter_and_a_device_that_is_not_up_are_told_apart() {
     ] {
         let mut story = Story::new();
         story.arrives(MS);
-        discarded(&mut story, 2 * MS, symbol, reason, egress(qdisc));
+        dropped(&mut story, 2 * MS, symbol, reason, egress(qdisc));
         let (fate, cause, diagnosis) = cause(story);
         assert_eq!(
             (fate, cause),
@@ -227,7 +227,7 @@ fn a_queue_a_filter_and_a_device_that_is_not_up_are_told_apart() {
 }
 
 #[test]
-fn what_others_discard_is_no_devices_doing() {
+fn drops_elsewhere_are_not_blamed_on_the_device() {
     for (symbol, reason) in [
         ("ip_rcv_finish_core.isra.0+0x1a0", Some("IP_RPFILTER")),
         ("__dev_queue_xmit+0xcfb", Some("NOMEM")),
@@ -235,15 +235,15 @@ fn what_others_discard_is_no_devices_doing() {
     ] {
         let mut story = Story::new();
         story.arrives(MS);
-        discarded(&mut story, 2 * MS, symbol, reason, egress("netem"));
+        dropped(&mut story, 2 * MS, symbol, reason, egress("netem"));
         let (_, cause, _) = cause(story);
         assert_ne!(cause, Some(Cause::DevTxDropped), "{symbol}");
     }
 }
 
-/// The SYN of a client as it came in, inside a tunnel: no client's SYN is first seen there.
+/// The client's unmodified SYN inside a tunnel: no flow starts there.
 #[test]
-fn a_connection_begins_where_its_syn_comes_out_of_a_tunnel() {
+fn a_flow_starts_where_its_syn_leaves_the_tunnel() {
     let mut story = Story::new();
     story.outer = Some(TO_NODE_B);
     story.arrives(MS);
@@ -256,9 +256,9 @@ fn a_connection_begins_where_its_syn_comes_out_of_a_tunnel() {
     assert_eq!((flow.attempts.len(), fate), (1, Fate::Established));
 }
 
-/// Seen on the way into a tunnel, in it, and out of it on another node: still one SYN and one answer.
+/// A SYN that is seen entering a tunnel, in it, and leaving it on another node is still one SYN with one answer.
 #[test]
-fn a_tunnel_repeats_nothing() {
+fn a_tunnel_adds_no_retransmission() {
     let mut story = into_tunnel();
     let tuple = translated(story.port);
     story.outer = Some(TO_NODE_B);
