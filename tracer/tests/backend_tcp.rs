@@ -404,7 +404,7 @@ fn options(timestamp: Option<u32>) -> ([u8; OPTIONS_LEN], u32) {
     (out, 20)
 }
 
-/// The TIME_WAIT socket of an ended connection. The story's SYNs have the sequence number 1.
+/// The `TIME_WAIT` socket of an ended connection. The story's SYNs have the sequence number 1.
 fn old(rcv_nxt: u32, ts_recent: u32, timestamp: Option<u32>) -> TimeWait {
     let (options, options_len) = options(timestamp);
     TimeWait {
