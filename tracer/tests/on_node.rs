@@ -11,8 +11,8 @@ use tracer_common::{
     uapi::verdict::{NF_DROP, NF_STOLEN},
 };
 
-/// The SYN of a client on the node: its socket asks, IPVS is asked, the pod's device gets it.
-fn asks(story: &mut Story, at: u64) {
+/// The SYN of a client on the node: at its socket, in IPVS, at the pod's device.
+fn connects(story: &mut Story, at: u64) {
     story.syn(at, Hook::TcpConnect, Payload::Packet);
     sent(story, at);
 }
@@ -25,9 +25,9 @@ fn sent(story: &mut Story, at: u64) {
 }
 
 #[test]
-fn a_client_on_the_node_has_its_flow_from_its_socket_on() {
+fn the_flow_of_a_client_on_the_node_starts_at_its_socket() {
     let mut story = Story::new();
-    asks(&mut story, MS);
+    connects(&mut story, MS);
     story.listener_takes(2 * MS);
     let (answer, back) = (translated(story.port).reversed(), original(story.port).reversed());
     story.packet(3 * MS, Hook::DevStartXmit, Part::SynAck, answer, POD);
@@ -38,9 +38,9 @@ fn a_client_on_the_node_has_its_flow_from_its_socket_on() {
 }
 
 #[test]
-fn a_syn_that_a_client_on_the_node_sends_again_counts_once() {
+fn a_retransmission_of_a_client_on_the_node_counts_once() {
     let mut story = Story::new();
-    asks(&mut story, MS);
+    connects(&mut story, MS);
     sent(&mut story, 1_001 * MS);
     story.syn(1_001 * MS + 5, Hook::TcpRetransmit, Payload::Packet);
     let (flow, fate, diagnosis) = story.only();
@@ -51,14 +51,14 @@ fn a_syn_that_a_client_on_the_node_sends_again_counts_once() {
     assert_eq!(flow.attempts.len(), 2);
 }
 
-/// Its socket is answered.
+/// Its socket gets the answer.
 fn is_answered(story: &mut Story, at: u64) {
     let (answer, back) = (translated(story.port).reversed(), original(story.port).reversed());
     story.packet(at, Hook::DevStartXmit, Part::SynAck, answer, POD);
     story.packet(at + MS, Hook::TcpFinishConnect, Part::SynAck, back, NODE);
 }
 
-/// The SYN meets an old entry, which is expired with it.
+/// The SYN finds an old IPVS connection, which expires and takes the SYN with it.
 fn is_dropped_by_ipvs(story: &mut Story, at: u64) {
     let old = entry(ipvs_conn::CLOSE, 1, 1, 1);
     story.ipvs(at, NF_DROP, |story| {
@@ -69,7 +69,7 @@ fn is_dropped_by_ipvs(story: &mut Story, at: u64) {
 }
 
 #[test]
-fn what_is_seen_of_a_repetition_before_the_kernel_tells_of_it_is_the_repetitions() {
+fn steps_of_a_retransmission_before_its_tracepoint_belong_to_it() {
     let mut story = Story::new();
     story.syn(MS, Hook::TcpConnect, Payload::Packet);
     is_dropped_by_ipvs(&mut story, MS + 1);
@@ -85,7 +85,7 @@ fn what_is_seen_of_a_repetition_before_the_kernel_tells_of_it_is_the_repetitions
 }
 
 #[test]
-fn a_repetition_that_is_discarded_on_its_way_out_counts_although_the_kernel_does_not_tell() {
+fn a_retransmission_dropped_on_output_counts_without_a_tracepoint() {
     let mut story = Story::new();
     story.syn(MS, Hook::TcpConnect, Payload::Packet);
     is_dropped_by_ipvs(&mut story, MS + 1);
@@ -99,7 +99,7 @@ fn a_repetition_that_is_discarded_on_its_way_out_counts_although_the_kernel_does
 }
 
 #[test]
-fn the_way_of_a_repetition_that_is_discarded_behind_its_device_is_its_own() {
+fn the_path_of_a_retransmission_dropped_after_its_device_is_its_own() {
     let mut story = Story::new();
     let way = (original(story.port), NODE);
     let leaves = |story: &mut Story, at| {
@@ -126,11 +126,11 @@ fn the_way_of_a_repetition_that_is_discarded_behind_its_device_is_its_own() {
 }
 
 #[test]
-fn where_no_hook_meets_a_repetition_its_devices_do() {
+fn a_retransmission_that_no_hook_sees_is_found_by_its_devices() {
     let mut story = Story::new();
-    asks(&mut story, MS);
+    connects(&mut story, MS);
     story.discarded_in_pod(MS + 5);
-    // An entry of conntrack translates it: no rule is asked.
+    // A conntrack entry translates it, without a rule lookup.
     story.reaches_pod(1_001 * MS);
     story.syn(1_001 * MS + 9, Hook::TcpRetransmit, Payload::Packet);
     story.listener_takes(1_001 * MS + 10);
@@ -146,24 +146,24 @@ fn where_no_hook_meets_a_repetition_its_devices_do() {
 }
 
 #[test]
-fn a_syn_that_still_waits_for_a_hardware_address_is_the_old_one() {
+fn a_syn_queued_for_unresolved_arp_is_no_retransmission() {
     let mut story = Story::new();
     story.syn(MS, Hook::TcpConnect, Payload::Packet);
-    let way = (translated(story.port), NODE);
+    let tuple = (translated(story.port), NODE);
     let waits = Payload::Neighbour(Neighbour::default());
-    story.seen(MS + 1, Hook::NeighbourSend, (Part::Syn, 0x111), way, waits);
+    story.seen(MS + 1, Hook::NeighbourSend, (Part::Syn, 0x111), tuple, waits);
     story.seen(
         1_000 * MS,
         Hook::DevStartXmit,
         (Part::Syn, 0x111),
-        way,
+        tuple,
         Payload::Packet,
     );
     story.seen(
         1_000 * MS + 5,
         Hook::DevStartXmit,
         (Part::Syn, 0x222),
-        way,
+        tuple,
         Payload::Packet,
     );
     story.syn(1_000 * MS + 9, Hook::TcpRetransmit, Payload::Packet);
@@ -179,7 +179,7 @@ fn a_syn_that_still_waits_for_a_hardware_address_is_the_old_one() {
 }
 
 #[test]
-fn a_repetition_counts_nothing_for_a_client_that_comes_in_by_a_device() {
+fn a_retransmission_event_is_ignored_for_a_client_elsewhere() {
     let mut story = Story::new();
     story.arrives(MS);
     story.syn(1_001 * MS, Hook::TcpRetransmit, Payload::Packet);
@@ -187,9 +187,9 @@ fn a_repetition_counts_nothing_for_a_client_that_comes_in_by_a_device() {
 }
 
 #[test]
-fn a_client_on_the_node_is_refused_at_its_socket() {
+fn a_refusal_reaches_the_socket_of_a_client_on_the_node() {
     let mut story = Story::new();
-    asks(&mut story, MS);
+    connects(&mut story, MS);
     story.in_pod(
         2 * MS,
         Hook::TcpSendReset,

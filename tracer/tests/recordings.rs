@@ -1,4 +1,4 @@
-//! Recordings that earlier versions made, in the lab, must be readable for ever; and what is done with them.
+//! Recordings that earlier versions made in the lab must stay readable, and every command must accept them.
 
 use std::{
     fs,
@@ -31,7 +31,7 @@ fn recordings() -> Vec<String> {
     out
 }
 
-/// What a command prints of a recording that is whole.
+/// What a command prints about an undamaged recording.
 fn said(arguments: &[&str]) -> String {
     let output = tracer(arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -50,8 +50,8 @@ fn flows(lines: &str) -> Vec<Value> {
         .collect()
 }
 
-/// What the records show of each flow, whatever is thought of it: one line each.
-fn told(lines: &str) -> String {
+/// What the records show of each flow, without its diagnosis: one line each.
+fn observations(lines: &str) -> String {
     let line = |flow: &Value| {
         let end = |end: &Value| match (&end["ip"], &end["port"]) {
             (Value::String(ip), Value::Number(port)) => format!("{ip} {port}"),
@@ -72,9 +72,9 @@ fn told(lines: &str) -> String {
 }
 
 #[test]
-fn what_earlier_versions_recorded_is_read_for_ever() {
+fn recordings_of_earlier_versions_stay_readable() {
     for recording in recordings() {
-        let told = told(&said(&["replay", "--json", &recording]));
+        let told = observations(&said(&["replay", "--json", &recording]));
         let beside = recording.replace(".trace", ".flows");
         if std::env::var_os("TRACER_WRITE_FLOWS").is_some() {
             fs::write(&beside, &told).expect("a file");
@@ -85,7 +85,7 @@ fn what_earlier_versions_recorded_is_read_for_ever() {
 }
 
 #[test]
-fn a_recording_that_ends_too_soon_is_read_up_to_there() {
+fn a_truncated_recording_is_read_up_to_the_cut() {
     let folder = tempfile::tempdir().expect("a folder");
     let cut = folder.path().join("cut.trace");
     let cut_name = cut.to_str().expect("text");
@@ -111,7 +111,7 @@ fn a_recording_that_ends_too_soon_is_read_up_to_there() {
 }
 
 #[test]
-fn filters_choose_among_what_was_recorded() {
+fn filters_select_recorded_flows() {
     for recording in recordings() {
         let all = flows(&said(&["replay", "--json", &recording]));
         let of = |name: &str, value: &str| {
@@ -200,7 +200,7 @@ fn a_file_that_is_not_a_recording_is_one_line_of_error() {
 }
 
 #[test]
-fn where_nothing_can_be_written_record_says_so_before_it_attaches_anything() {
+fn record_reports_an_unwritable_file_before_it_attaches_anything() {
     let output = tracer(&["record", "-o", "/nonexistent/node.trace"]);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{errors}");
