@@ -1,4 +1,4 @@
-//! The case that the rows look into: a flow that went wrong, seen from the SYN that decides.
+//! The case that the rows look into: a failed or delayed flow, seen from the SYN that decides.
 
 use tracer_common::{hook::Hook, tcp::Part, uapi::verdict};
 
@@ -26,7 +26,7 @@ pub(super) enum Situation {
     Late,
 }
 
-/// A flow that went wrong, and the SYN that decides why.
+/// A failed or delayed flow, and the SYN that decides why.
 #[derive(Clone, Copy)]
 pub(super) struct Case<'a> {
     pub(super) flow: &'a Flow,
