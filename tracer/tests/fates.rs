@@ -222,7 +222,7 @@ fn the_second_flow_of_a_port_remembers_the_first() {
     story.served(MS);
     story.flow = 8;
     story.expired_and_dropped(500 * MS, entry(ipvs_conn::CLOSE, 1, 1, 0));
-    let told = story.told();
+    let told = story.judged();
     assert_eq!(told.len(), 2);
     let (flow, fate, diagnosis) = &told[1];
     assert_eq!(
@@ -248,7 +248,7 @@ fn two_flows_do_not_share_steps() {
         story.expires(MS + 40, entry(ipvs_conn::CLOSE, 1, 1, 0));
     });
     story.discarded(MS + 41);
-    let told = story.told();
+    let told = story.judged();
     let fate_of = |port| {
         told.iter()
             .find(|(flow, ..)| flow.client().port() == port)

@@ -1,5 +1,5 @@
-//! Recordings of several nodes: lines sorted by wall clock, connections that several nodes saw, and flows that are reported
-//! again.
+//! Recordings of several nodes: lines sorted by the wall clock, the same connection seen on more than one node, and flows
+//! that change later.
 
 mod tape;
 
@@ -23,8 +23,8 @@ const NODE_A: [u8; 4] = [10, 0, 0, 1];
 const BACKEND: [u8; 4] = [10, 244, 1, 2];
 const ISN: u32 = 0x1234_5678;
 
-/// The SYN as sent by the client.
-fn as_sent(port: u16) -> Tuple {
+/// What the client sends.
+fn asked(port: u16) -> Tuple {
     tuple((CLIENT, port), (NODE_A, 30_080))
 }
 
@@ -33,11 +33,11 @@ fn masqueraded(port: u16) -> Tuple {
     tuple((NODE_A, port), (BACKEND, 8_080))
 }
 
-/// The connections that several of these nodes saw. Each is a list of run and flow, in the order of the path.
+/// The connections of these nodes: each as run and flow, with the node the client contacted first.
 fn joined(tapes: &[&Tape]) -> Vec<Vec<Key>> {
     let mut fingerprints = BTreeMap::new();
     for (run, tape) in tapes.iter().enumerate() {
-        for (flow, fate, diagnosis) in tape.told() {
+        for (flow, fate, diagnosis) in tape.judged() {
             let finding = Finding {
                 flow: &flow,
                 fate,
@@ -55,15 +55,15 @@ fn node_a() -> Tape {
     Tape::new("node-a", 5_000_000, 0)
 }
 
-/// Its wall clock is 40 ms behind: the SYN seems to reach it before it reaches the other node.
+/// Its wall clock is 40 ms behind: the SYN seems to reach it before the other node.
 fn node_b() -> Tape {
     Tape::new("node-b", 70_000, -40)
 }
 
 #[test]
-fn a_masqueraded_flow_is_found_on_the_pods_node() {
+fn a_masqueraded_flow_is_recognised_on_the_pods_node() {
     let (mut a, mut b) = (node_a(), node_b());
-    a.flow(ISN).forwarded(100, as_sent(42_000), masqueraded(42_000));
+    a.flow(ISN).forwarded(100, asked(42_000), masqueraded(42_000));
     b.flow(1).reaches_listener(90, masqueraded(41_000), false);
     b.flow(ISN).reaches_listener(101, masqueraded(42_000), false);
     assert_eq!(joined(&[&a, &b]), [[(1, 1), (2, 2)]]);
@@ -71,10 +71,10 @@ fn a_masqueraded_flow_is_found_on_the_pods_node() {
 }
 
 #[test]
-fn a_tunneled_flow_is_found() {
+fn a_tunnel_changes_nothing() {
     let (mut a, mut b) = (node_a(), node_b());
     let inner = masqueraded(42_000);
-    a.flow(ISN).forwarded(100, as_sent(42_000), inner);
+    a.flow(ISN).forwarded(100, asked(42_000), inner);
     a.in_tunnel(true)
         .packet(100, Hook::DevStartXmit, Part::Syn, inner, NODE);
     b.flow(ISN).in_tunnel(true);
@@ -84,20 +84,20 @@ fn a_tunneled_flow_is_found() {
 }
 
 #[test]
-fn the_node_of_a_real_server_comes_second_without_translation() {
+fn a_real_server_that_gets_the_syn_unmodified_comes_second() {
     let (mut a, mut b) = (node_a(), node_b());
-    a.flow(ISN).forwarded(100, as_sent(42_000), as_sent(42_000));
+    a.flow(ISN).forwarded(100, asked(42_000), asked(42_000));
     b.flow(ISN)
-        .packet(101, Hook::NetifReceive, Part::Syn, as_sent(42_000), NODE);
-    b.listener(101, as_sent(42_000), NODE, false);
+        .packet(101, Hook::NetifReceive, Part::Syn, asked(42_000), NODE);
+    b.listener(101, asked(42_000), NODE, false);
     assert_eq!(joined(&[&a, &b]), [[(1, 1), (2, 1)]]);
     assert_eq!(joined(&[&b, &a]), [[(2, 1), (1, 1)]]);
 }
 
 #[test]
-fn another_sequence_number_or_time_is_another_connection() {
+fn another_number_or_another_time_is_another_connection() {
     let mut a = node_a();
-    a.flow(ISN).forwarded(100, as_sent(42_000), masqueraded(42_000));
+    a.flow(ISN).forwarded(100, asked(42_000), masqueraded(42_000));
     let of_b = |isn: u32, at_ms: u64, tuple: Tuple| {
         let mut b = node_b();
         b.flow(isn).reaches_listener(at_ms, tuple, false);
@@ -107,23 +107,21 @@ fn another_sequence_number_or_time_is_another_connection() {
     assert_eq!(joined(&[&a, &of_b(ISN + 1, 101, masqueraded(42_000))]), none);
     assert_eq!(joined(&[&a, &of_b(ISN, 3_600_101, masqueraded(42_000))]), none);
     assert_eq!(joined(&[&a, &of_b(ISN, 101, masqueraded(42_001))]), none);
-    // Its clock is wrong by some seconds.
+    // Its clock is some seconds wrong.
     assert_eq!(joined(&[&a, &of_b(ISN, 6_000, masqueraded(42_000))]).len(), 1);
-    // Two flows of one run are never the same connection.
+    // Of one run, no two flows are one connection.
     let mut twice = node_a();
-    twice
-        .flow(ISN)
-        .forwarded(100, as_sent(42_000), masqueraded(42_000));
+    twice.flow(ISN).forwarded(100, asked(42_000), masqueraded(42_000));
     twice.flow(ISN).reaches_listener(101, masqueraded(42_000), false);
     assert_eq!(joined(&[&twice]), none);
 }
 
 #[test]
-fn a_flow_is_found_if_only_its_retransmission_got_through() {
+fn a_syn_that_only_gets_through_on_retransmission_is_recognised() {
     let (mut a, mut b) = (node_a(), node_b());
     a.flow(ISN);
     for at in [0, 1_000, 3_000, 7_000, 15_000, 31_000] {
-        a.forwarded(at, as_sent(42_000), masqueraded(42_000));
+        a.forwarded(at, asked(42_000), masqueraded(42_000));
     }
     b.flow(ISN).reaches_listener(31_001, masqueraded(42_000), false);
     assert_eq!(joined(&[&a, &b]), [[(1, 1), (2, 1)]]);
@@ -141,8 +139,8 @@ fn three_nodes_are_in_the_order_of_the_path() {
     assert_eq!(joined(&[&a, &b, &c]), [[(3, 1), (1, 1), (2, 1)]]);
 }
 
-/// Recordings of two nodes with four connections to node-a. For the first, the listener's queue on node-b is full. The second
-/// is established. The third is seen by node-a only. Of the fourth, the answer is lost between the nodes.
+/// Recordings of two nodes with four connections to node-a: the queue of the first's listener on node-b is full, the second
+/// goes well, the third is seen by node-a only, and of the fourth the answer is lost between the nodes.
 struct Recorded {
     folder: tempfile::TempDir,
 }
@@ -150,7 +148,7 @@ struct Recorded {
 impl Recorded {
     fn new() -> Self {
         let (mut a, mut b) = (node_a(), node_b());
-        let way = |port: u16| (as_sent(port), masqueraded(port));
+        let way = |port: u16| (asked(port), masqueraded(port));
         let (from, to) = way(42_000);
         a.flow(ISN);
         b.flow(ISN);
@@ -187,7 +185,7 @@ impl Recorded {
         Self { folder }
     }
 
-    /// Runs a command in the folder with the recordings `a.trace` and `b.trace`.
+    /// Runs a command; `a.trace` and `b.trace` are the recordings.
     fn run(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_tracer"))
             .args(arguments)
@@ -273,7 +271,7 @@ fn lines_of_several_runs_are_sorted_by_wall_clock_and_name_their_host() {
 }
 
 #[test]
-fn lines_of_one_run_are_unchanged() {
+fn lines_of_one_run_do_not_name_the_host() {
     let recorded = Recorded::new();
     let alone = objects(&recorded.said(&["replay", "--json", "a.trace"]));
     let together = objects(&recorded.said(&["replay", "--json", "a.trace", "b.trace"]));
@@ -298,7 +296,7 @@ fn lines_of_one_run_are_unchanged() {
 }
 
 #[test]
-fn an_incomplete_recording_is_reported_and_the_others_are_read() {
+fn a_truncated_recording_is_reported_and_the_others_are_read() {
     let recorded = Recorded::new();
     let bytes = std::fs::read(recorded.path().join("b.trace")).expect("a recording");
     std::fs::write(recorded.path().join("cut.trace"), &bytes[..bytes.len() - 100]).expect("a file");
@@ -310,7 +308,7 @@ fn an_incomplete_recording_is_reported_and_the_others_are_read() {
 }
 
 #[test]
-fn a_connection_that_two_nodes_saw_counts_once_with_the_more_precise_cause() {
+fn a_connection_seen_by_two_nodes_counts_once_with_the_cause_of_the_one_that_knows() {
     let recorded = Recorded::new();
     let text = recorded.said(&["report", "b.trace", "a.trace"]);
     let shown = |part: &str| assert!(text.contains(part), "{part}\n{text}");
@@ -368,11 +366,11 @@ fn a_connection_that_two_nodes_saw_counts_once_with_the_more_precise_cause() {
 }
 
 #[test]
-fn a_report_uses_the_last_report_of_a_flow() {
+fn a_report_filters_by_the_last_report_of_a_flow() {
     let mut a = node_a();
-    let (from, to) = (as_sent(42_000), masqueraded(42_000));
+    let (from, to) = (asked(42_000), masqueraded(42_000));
     a.flow(ISN).forwarded(0, from, to);
-    // After the flow was reported as unanswered.
+    // After the flow was told of as unanswered.
     a.answer_passes(8_000, from, to);
     a.acknowledged(8_001, from);
     let folder = tempfile::tempdir().expect("a folder");
@@ -407,7 +405,7 @@ fn the_page_draws_one_flow_of_each_connection_and_names_the_other() {
     ] {
         assert!(page.contains(part), "{part}");
     }
-    // Links have targets.
+    // Links lead to what is there.
     for link in page.split("href=\"#").skip(1) {
         let to = link.split('"').next().expect("a name");
         assert!(page.contains(&format!("id=\"{to}\"")), "{to}");

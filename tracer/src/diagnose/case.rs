@@ -1,4 +1,4 @@
-//! The case that the rows look into: a flow that went wrong, seen from the SYN that decides.
+//! The case that the rows look into: a failed or delayed flow, seen from the SYN that decides.
 
 use tracer_common::{hook::Hook, tcp::Part, uapi::verdict};
 
@@ -26,7 +26,7 @@ pub(super) enum Situation {
     Late,
 }
 
-/// A flow that went wrong, and the SYN that decides why.
+/// A failed or delayed flow, and the SYN that decides why.
 #[derive(Clone, Copy)]
 pub(super) struct Case<'a> {
     pub(super) flow: &'a Flow,
@@ -114,10 +114,9 @@ impl<'a> Case<'a> {
     /// the verdict for this SYN: netfilter frees the packets of all of them at one place.
     pub(super) fn later(&self) -> impl Iterator<Item = Self> + use<'a> {
         let this = *self;
-        let has_verdict = this.steps().any(|step| {
-            step.verdict.is_some_and(verdict::is_drop)
-                && (step.event.hook.is_ipvs_request() || step.event.hook == Hook::CtConfirm)
-        });
+        let has_verdict = this
+            .steps()
+            .any(|step| step.event.hook.gives_own_verdict() && step.verdict.is_some_and(verdict::is_drop));
         let dropped = this
             .dropped
             .filter(|_| this.situation == Situation::Dropped && !has_verdict);

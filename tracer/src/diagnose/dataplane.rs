@@ -33,17 +33,14 @@ impl Dataplane {
     /// The dataplane of a flow; `None` if no translation was seen.
     pub(super) fn of(flow: &Flow) -> Option<Self> {
         if flow.steps.iter().any(|step| {
-            matches!(
-                step.event.hook,
-                Hook::IpvsSchedule | Hook::IpvsLeave | Hook::IpvsReply | Hook::IpvsExpireNow
-            ) || step.event.hook.is_ipvs_xmit()
+            step.event.hook.shows_ipvs()
                 || matches!(&step.event.payload, Payload::IpvsConn(conn) if conn.conn != 0)
         }) {
             return Some(Self::Ipvs);
         }
         // A retransmitted SYN may meet other rules: the last one that translated counts.
         let by_rule = flow.steps.iter().rev().find_map(|step| match step.event.hook {
-            Hook::XtDnat | Hook::XtDnatV0 => Some(Self::Iptables),
+            hook if hook.is_iptables_dnat() => Some(Self::Iptables),
             Hook::NftNat => Some(Self::Nftables),
             _ => None,
         });

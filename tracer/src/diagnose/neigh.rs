@@ -36,7 +36,7 @@ pub(super) const ROWS: &[Row] = &[Row {
 /// The largest number of entries in the neighbour table, over all network namespaces.
 const GC_THRESH: &str = "net.ipv4.neigh.default.gc_thresh3";
 
-/// How a packet that needed the next hop's hardware address ended.
+/// How a packet ended that needed the next hop's MAC address.
 enum End<'a> {
     /// It was freed.
     Freed(&'a Step),

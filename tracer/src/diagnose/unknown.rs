@@ -47,9 +47,7 @@ fn dropped(case: &Case<'_>) -> Proof {
     };
     let verdicts = case.steps().filter(|step| {
         let hook = step.event.hook;
-        step.verdict.is_some_and(verdict::is_drop)
-            && (hook.is_ipvs_request()
-                || matches!(hook, Hook::CtConfirm | Hook::NftDoChain | Hook::IptDoTable))
+        step.verdict.is_some_and(verdict::is_drop) && (hook.gives_own_verdict() || hook.evaluates_rules())
     });
     evidence.extend(verdicts.map(|step| Evidence::seen(Key::Verdict, "NF_DROP", step.event.hook)));
     evidence.extend(stack::evidence(case));

@@ -281,7 +281,7 @@ impl Flow {
         if let Some(step) = reported {
             step.probes_skipped = true;
             if event.part == Part::Ack {
-                // As far as is known the backend has nothing more to answer: what it sends again was delayed somewhere.
+                // As far as is known the backend has nothing more to answer: further packets from it were delayed somewhere.
                 self.acceptance_unseen = true;
                 self.over_ns.get_or_insert(event.time_ns);
             }

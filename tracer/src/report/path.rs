@@ -1,4 +1,4 @@
-//! The way of a flow, one line a step.
+//! The path of a flow, one line per step.
 
 mod ipvs;
 mod note;
@@ -112,7 +112,7 @@ fn line(flow: &Flow, step: &Step, note: String) -> PathStep {
         .outer
         .map_or_else(String::new, |outer| format!(" (in {outer})"));
     let skipped = if step.probes_skipped {
-        "; the kernel skipped the probes that follow, another one was at work on this CPU"
+        "; the kernel skipped the probes that follow: another probe was running on this CPU"
     } else {
         ""
     };

@@ -7,7 +7,7 @@ use crate::{diagnose::cause::Cause, flow::fate::Fate};
 
 /// How many fates there are.
 pub const FATES: usize = 6;
-/// The fates, the worst first.
+/// The fates, most severe first.
 pub const WORST_FIRST: [Fate; FATES] = [
     Fate::Dropped,
     Fate::Refused,

@@ -19,7 +19,7 @@ pub(crate) fn tracer(arguments: &[&str]) -> Output {
         .expect("the command runs")
 }
 
-/// What a command prints that has nothing to complain of.
+/// The output of a command that succeeds without a message.
 pub(crate) fn said(arguments: &[&str]) -> String {
     let output = tracer(arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -44,7 +44,7 @@ pub(crate) fn recordings() -> Vec<String> {
 }
 
 #[test]
-fn the_page_tells_what_the_report_tells() {
+fn the_page_has_what_the_text_has() {
     let recordings = recordings();
     let all: Vec<&str> = recordings.iter().map(String::as_str).collect();
     let each: Vec<Vec<&str>> = all.iter().map(|recording| vec![*recording]).collect();
@@ -100,7 +100,7 @@ fn the_page_tells_what_the_report_tells() {
 }
 
 #[test]
-fn filters_choose_what_is_on_the_page() {
+fn filters_select_the_flows_on_the_page() {
     let recording = &recordings()[0];
     let page = said(&["report", "--html", "-", "--fate", "stalled", recording]);
     let (tags, text) = form::check(&page);
@@ -144,7 +144,7 @@ fn the_file_is_for_its_owner_and_never_the_recording() {
 }
 
 #[test]
-fn a_recording_that_is_not_whole_says_so_on_the_page() {
+fn the_page_says_that_a_recording_is_incomplete() {
     let folder = tempfile::tempdir().expect("a folder");
     let cut = folder.path().join("cut <i>.trace");
     let bytes = fs::read(&recordings()[0]).expect("a recording");

@@ -122,7 +122,7 @@ fn the_last_report_of_a_flow_counts() {
             && !early.is_empty()
     );
     story.served(5_000 * MS);
-    early.extend(story.told());
+    early.extend(story.judged());
     let (page, summary) = pages::page(&early, &Facts::default());
     let (tags, _) = form::check(&page);
     assert_eq!((summary.flows, summary.failures), (1, 1));

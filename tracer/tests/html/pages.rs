@@ -75,7 +75,7 @@ pub(crate) fn flows(story: &mut Story) -> Vec<Judged> {
         next(story, port);
         story.served((51_000 + u64::from(port % 10) * 700) * MS);
     }
-    let mut judged = story.told();
+    let mut judged = story.judged();
     // Some with the longest addresses.
     let long: IpAddr = "2001:db8:1111:2222:3333:4444:5555:6666"
         .parse()

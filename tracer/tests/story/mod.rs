@@ -402,8 +402,8 @@ impl Story {
         self.discarded(at + 4);
     }
 
-    /// The last word on each flow, once everything is decided.
-    pub(crate) fn told(&mut self) -> Vec<(Flow, Fate, Diagnosis)> {
+    /// The last report of each flow, once everything is decided.
+    pub(crate) fn judged(&mut self) -> Vec<(Flow, Fate, Diagnosis)> {
         let mut out: Vec<(Flow, Fate, Diagnosis)> = Vec::new();
         self.engine.poll(u64::MAX / 2, |flow, fate| {
             out.retain(|(other, ..)| other.id != flow.id);
@@ -413,7 +413,7 @@ impl Story {
     }
 
     pub(crate) fn only(&mut self) -> (Flow, Fate, Diagnosis) {
-        let mut told = self.told();
+        let mut told = self.judged();
         assert_eq!(told.len(), 1);
         told.remove(0)
     }

@@ -190,8 +190,8 @@ impl Tape {
         Clock::new(self.wall(), self.base_ms * MS)
     }
 
-    /// Each flow, as it was last told of.
-    pub(crate) fn told(&self) -> Vec<(Flow, Fate, Diagnosis)> {
+    /// The last report of each flow.
+    pub(crate) fn judged(&self) -> Vec<(Flow, Fate, Diagnosis)> {
         let mut engine = Engine::new(PATIENCE_NS);
         let mut out: Vec<(Flow, Fate, Diagnosis)> = Vec::new();
         for (_, record) in &self.records {

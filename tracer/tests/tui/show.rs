@@ -118,7 +118,7 @@ pub(crate) fn flows() -> Vec<FlowUpdate> {
     let facts = story.facts.clone();
     let clock = Clock::new(jiff::Timestamp::UNIX_EPOCH, 0);
     story
-        .told()
+        .judged()
         .into_iter()
         .map(|(flow, fate, diagnosis)| {
             let finding = Finding {

@@ -25,13 +25,10 @@ fn imports_run_down_and_never_in_a_circle() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let tree = tree::read(&workspace).expect("the workspace is readable");
     let wrong = report::report(&tree).expect("the workspace parses");
-    // Enforced on request until the rooms are in order.
-    if std::env::var_os("TRACER_HOUSE").is_some() {
-        assert!(
-            wrong.is_empty(),
-            "\n\n{}\n\n{} in all\n",
-            wrong.join("\n\n"),
-            wrong.len()
-        );
-    }
+    assert!(
+        wrong.is_empty(),
+        "\n\n{}\n\n{} in all\n",
+        wrong.join("\n\n"),
+        wrong.len()
+    );
 }

@@ -47,7 +47,7 @@ pub(super) const NODEST_EXPIRED: Row = Row {
     proof: "ip_vs_conn_in_get_proto returned an entry whose real server has weight 0 or was removed from the service, \
             ip_vs_conn_expire_now was called on it, IPVS returned NF_DROP without scheduling, and expire_nodest_conn is 1.",
     advice: Some(
-        "Expected while a backend drains or after it was removed: the next SYN gets through. Shorten the drain, keep \
+        "Expected while a backend drains or after it was removed: the retransmission gets through. Shorten the drain, keep \
          connections alive, or make the backend close with FIN so that no old conntrack entry remains.",
     ),
     scope: "IPVS with expire_nodest_conn=1, on every kernel; since 5.9 only while conntrack still holds the old \

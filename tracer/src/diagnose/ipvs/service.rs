@@ -84,7 +84,7 @@ fn no_destination(case: &Case<'_>) -> Option<Proof> {
 
 /// The real servers of a service that has none with weight.
 struct Servers {
-    /// How many there are, all of weight 0.
+    /// How many there are, each with weight 0.
     draining: u64,
     /// The file that shows it, if the kernel's own list was not read.
     file: Option<&'static str>,

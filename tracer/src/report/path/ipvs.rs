@@ -1,4 +1,4 @@
-//! What IPVS chose, and what kept it from choosing.
+//! What IPVS chose, or why it could not.
 
 use tracer_common::{
     hook::Hook,
@@ -10,6 +10,7 @@ use crate::{
     diagnose::evidence,
     facts::Facts,
     flow::model::{Flow, Step},
+    report::count::plural,
 };
 
 /// The schedulers of the kernel (`net/netfilter/ipvs/ip_vs_*.c`, 3.10 to 7.3).
@@ -17,7 +18,7 @@ const SCHEDULERS: [&str; 14] = [
     "dh", "fo", "lblc", "lblcr", "lc", "mh", "nq", "ovf", "rr", "sed", "sh", "twos", "wlc", "wrr",
 ];
 
-/// The service whose scheduler is asked, or has found nothing.
+/// The service whose scheduler is called, or found no real server.
 pub(super) fn service(flow: &Flow, service: &IpvsService, hook: Hook, facts: &Facts) -> String {
     let scheduler = scheduler(flow, service, facts);
     let servers = match service.num_dests {
@@ -27,7 +28,7 @@ pub(super) fn service(flow: &Flow, service: &IpvsService, hook: Hook, facts: &Fa
     };
     match hook {
         Hook::IpvsLeave => format!("scheduler {scheduler} found no real server{servers}"),
-        _ => format!("scheduler {scheduler} is asked{servers}"),
+        _ => format!("calling scheduler {scheduler}{servers}"),
     }
 }
 
@@ -54,15 +55,18 @@ pub(super) fn chosen(flow: &Flow, step: &Step, conn: &IpvsConn, facts: &Facts) -
     )
 }
 
-/// The real servers of which none was fit.
+/// The real servers, none of them usable.
 pub(super) fn servers(dests: &IpvsDests) -> String {
+    let servers = usize::try_from(dests.counted).unwrap_or(usize::MAX);
     format!(
-        "of {} real servers, {} have weight, and {} of those are overloaded",
-        dests.counted, dests.with_weight, dests.overloaded
+        "{}: {} with weight, {} of these overloaded",
+        plural(servers, "real server"),
+        dests.with_weight,
+        dests.overloaded
     )
 }
 
-/// What limits new connections.
+/// The limits on new connections.
 pub(super) fn limits(limits: &IpvsLimits) -> String {
     let number =
         |member, name: &str, value: i32| (limits.have & member != 0).then(|| format!("{name} {value}"));
@@ -81,8 +85,8 @@ pub(super) fn limits(limits: &IpvsLimits) -> String {
     }
 }
 
-/// Name of a service's scheduler: as the kernel had it, or as it prints it. Where the kernel does not describe its
-/// structs, what was read counts if it is a name.
+/// Name of a service's scheduler, from the kernel's struct or from `/proc`. On a kernel without BTF for its structs, what
+/// was read counts only if it is the name of a scheduler.
 fn scheduler(flow: &Flow, service: &IpvsService, facts: &Facts) -> String {
     let name = text(&service.scheduler);
     if SCHEDULERS.contains(&name.as_str()) || (service.num_dests != u32::MAX && !name.is_empty()) {

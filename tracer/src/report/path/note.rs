@@ -20,7 +20,7 @@ const LOCAL_IN: u32 = 1;
 /// `NF_INET_LOCAL_OUT`.
 const LOCAL_OUT: u32 = 3;
 
-/// What happened at a step; `decision` is what the routing layer decided last before it.
+/// What happened at a step; `decision` is the last routing decision before it.
 pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, facts: &Facts) -> String {
     let event = &step.event;
     let packet = match event.part {
@@ -30,25 +30,25 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
         Part::Ack => "ACK",
         Part::Other => "packet",
     };
-    let way = format!(
+    let addressed = format!(
         "{packet} {} -> {}",
         event.tuple.source(),
         event.tuple.destination()
     );
     match (&event.payload, event.hook) {
-        (Payload::Route(_), hook) if hook.is_ipvs_request() => format!("{way} at IPVS"),
+        (Payload::Route(_), hook) if hook.is_ipvs_request() => format!("{addressed} at IPVS"),
         (Payload::Packet, Hook::IpvsTcpSchedule) => scheduled(flow, step).to_owned(),
-        (Payload::Packet | Payload::Skipped(_), hook) => passing(hook, way),
+        (Payload::Packet | Payload::Skipped(_), hook) => passing(hook, packet, &addressed),
         (Payload::IpvsConn(conn), Hook::IpvsLookup) if conn.conn == 0 => "no old IPVS entry".to_owned(),
         (Payload::IpvsConn(conn), Hook::IpvsSchedule) => ipvs::chosen(flow, step, conn, facts),
         (Payload::IpvsConn(conn), hook) => {
             let verb = match hook {
                 Hook::IpvsLookup => "old IPVS entry",
-                Hook::IpvsExpireNow => "the entry is expired",
+                Hook::IpvsExpireNow => "IPVS expires the entry",
                 Hook::IpvsNatXmit => "DNAT to the real server of the entry",
-                Hook::IpvsDirectXmit => "as it is to the real server of the entry",
+                Hook::IpvsDirectXmit => "unmodified to the real server of the entry",
                 Hook::IpvsTunnelXmit => "in a tunnel to the real server of the entry",
-                Hook::IpvsReply => "the answer is translated back by the entry",
+                Hook::IpvsReply => "answer translated back by the entry",
                 _ => "IPVS entry",
             };
             let control = if conn.have & ipvs_conn::CONTROLLED == 0 {
@@ -62,26 +62,25 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
         (Payload::IpvsDests(dests), _) => ipvs::servers(dests),
         (Payload::IpvsLimits(limits), _) => ipvs::limits(limits),
         (Payload::Conntrack(ct), Hook::NatSetup) => destination(flow, ct),
-        (Payload::Conntrack(ct), Hook::DevStartXmit) => format!(
-            "goes the way of an older conntrack entry, to {}",
-            ct.reply.source()
-        ),
+        (Payload::Conntrack(ct), Hook::DevStartXmit) => {
+            format!("follows an older conntrack entry, to {}", ct.reply.source())
+        }
         (Payload::Conntrack(ct), _) => source(ct, decision),
         (Payload::Clash(clash), _) => format!(
-            "in the way is the conntrack entry of {} -> {}",
+            "conflicts with the conntrack entry of {} -> {}",
             clash.holder.original.source(),
             clash.holder.original.destination()
         ),
-        (Payload::PacketState(state), _) => format!("for conntrack it was {}", evidence::packet_state(state)),
-        (Payload::TooBig(told), _) => {
-            format!("{} bytes are too much for an MTU of {}", told.length, told.mtu)
+        (Payload::PacketState(state), _) => format!("conntrack state: {}", evidence::packet_state(state)),
+        (Payload::TooBig(sizes), _) => {
+            format!("{} bytes exceed the MTU of {}", sizes.length, sizes.mtu)
         }
         (Payload::Chain(chain), _) => match text(&chain.table) {
-            // A kernel without BTF for modules does not show it.
+            // Not known on a kernel without module BTF.
             table if table.is_empty() => format!("dropped by chain {}", text(&chain.chain)),
             table => format!("dropped by table {table} chain {}", text(&chain.chain)),
         },
-        (Payload::Table(table), _) => format!("dropped by table {} of iptables", text(&table.name)),
+        (Payload::Table(table), _) => format!("dropped by iptables table {}", text(&table.name)),
         (Payload::Reject(_), _) => format!("a rule rejects the {packet}"),
         (Payload::Drop(drop), _) => {
             let place = facts
@@ -101,9 +100,9 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
             )
         }
         (Payload::Route(route), Hook::RouteMartian) => refused(packet, route),
-        (Payload::Route(route), Hook::RouteError) => no_way(packet, route),
+        (Payload::Route(route), Hook::RouteError) => no_route(packet, route),
         (Payload::Route(route), _) => self::decision(route),
-        (Payload::Neighbour(entry), _) => waits(packet, entry),
+        (Payload::Neighbour(entry), _) => unresolved(packet, entry),
         (Payload::Egress(egress), _) => egress::describe(egress),
         (Payload::Stack(stack), _) => stack::note(stack, facts),
         (Payload::Vip(vip), _) => format!("the answer will be translated to {}", evidence::service(vip)),
@@ -143,35 +142,35 @@ pub(super) fn decision(route: &record::Route) -> String {
     format!("routing decision: by {device}{gateway}{kind}{place}")
 }
 
-/// What the rules decided about the destination.
+/// What the rules did with the destination.
 fn destination(flow: &Flow, ct: &record::Conntrack) -> String {
-    // A SYN of the node itself has not come in.
+    // A SYN of the node itself passes the output hook.
     let from_elsewhere = flow.steps.iter().any(|step| {
         step.event.hook == Hook::NetifReceive
             && step.event.part == Part::Syn
             && step.event.tuple == flow.original
     });
     let place = if from_elsewhere { "prerouting" } else { "output" };
-    // A rule may have asked for a translation: the kernel makes none for an entry that is in the table
+    // Whatever the rules say, the kernel makes no translation for an entry that is in the table
     // (`nf_nat_setup_info`, `net/netfilter/nf_nat_core.c`).
     if ct.status & record::conntrack::CONFIRMED != 0 {
-        return format!("{place}: no new translation, this connection is in conntrack's table");
+        return format!("{place}: no new translation, the connection is in the conntrack table");
     }
     if ct.reply.source() == ct.original.destination() {
-        format!("{place}: no rule translates the destination")
+        format!("{place}: destination unchanged")
     } else {
         format!("{place}: DNAT to {}", ct.reply.source())
     }
 }
 
-/// What was decided about the source, once a connection is confirmed.
+/// What the rules did with the source, once a connection is confirmed.
 fn source(ct: &record::Conntrack, decision: Option<&record::Route>) -> String {
     let place = match decision {
         Some(route) if route.have & route::KIND != 0 && route.kind == route::LOCAL => "input",
         _ => "postrouting",
     };
     let source = if ct.reply.destination() == ct.original.source() {
-        "the source stays".to_owned()
+        "source unchanged".to_owned()
     } else {
         format!("masqueraded as {}", ct.reply.destination())
     };
@@ -186,47 +185,47 @@ fn refused(packet: &str, route: &record::Route) -> String {
     let known = route::RP_FILTER | route::RP_FILTER_ALL;
     if route.have & known == known {
         format!(
-            "the source of the {packet} is refused (rp_filter is {} for the device, {} for all)",
+            "source address of the {packet} rejected (rp_filter is {} for the device, {} for all)",
             route.rp_filter, route.rp_filter_all
         )
     } else {
-        format!("the source of the {packet} is refused")
+        format!("source address of the {packet} rejected")
     }
 }
 
-fn no_way(packet: &str, route: &record::Route) -> String {
+fn no_route(packet: &str, route: &record::Route) -> String {
     if route.have & route::FORWARDING != 0 && route.forwarding == 0 {
-        return format!("the {packet} is not forwarded: forwarding is off for the device");
+        return format!("{packet} not forwarded: forwarding is off for the device");
     }
     if route.have & route::ERROR == 0 {
-        return format!("there is no way for the {packet}");
+        return format!("no route for the {packet}");
     }
     format!(
-        "there is no way for the {packet}: {}",
+        "no route for the {packet}: {}",
         Errno::from_raw(route.error).desc()
     )
 }
 
-fn waits(packet: &str, entry: &record::Neighbour) -> String {
+fn unresolved(packet: &str, entry: &record::Neighbour) -> String {
     let who = if entry.address.is_unset() {
         "the next hop".to_owned()
     } else {
         entry.address.ip().to_string()
     };
     let state = neighbour::state_name(entry.state).map_or_else(String::new, |state| format!(" ({state})"));
-    format!("the {packet} waits for the hardware address of {who}{state}")
+    format!("{packet} queued: ARP/ND for {who} is unresolved{state}")
 }
 
-/// What became of the question for a new entry. `tcp_conn_schedule` lets go on what it found a real server for, and what no
-/// service is there for.
+/// What came of the attempt to make a new entry. `tcp_conn_schedule` returns the same for a SYN with a real server and
+/// for one without a service.
 fn scheduled(flow: &Flow, step: &Step) -> &'static str {
-    // Where the kernel lets nobody look at the scheduler, that the packet is sent shows it.
+    // If the scheduler cannot be hooked, the transmission shows that there was a service.
     let asked = flow
         .steps_of(step.attempt)
         .any(|other| other.event.hook == Hook::IpvsSchedule || other.event.hook.is_ipvs_xmit());
     match step.verdict {
         Some(0) => "IPVS made no entry",
-        None => "IPVS looks for a service",
+        None => "IPVS looks up the service",
         Some(_) if asked => "IPVS makes a new entry",
         Some(_) => "IPVS has no service for it",
     }
@@ -249,22 +248,22 @@ pub(super) const fn is_decision(hook: Hook) -> bool {
     )
 }
 
-/// What a packet does where nothing but the packet is told; `way` is the packet with its addresses.
-fn passing(hook: Hook, way: String) -> String {
+/// What happens to a packet at a hook that shows no more than the packet; `addressed` is the packet with its addresses.
+fn passing(hook: Hook, packet: &str, addressed: &str) -> String {
     match hook {
-        Hook::NetifReceive => format!("{way} came in"),
-        Hook::DevStartXmit => format!("{way} went out"),
-        Hook::TcpConnect => format!("{way} is asked for on this node"),
-        Hook::TcpRetransmit => format!("{way} is sent again"),
-        Hook::TcpReceiveReset => "the client is refused".to_owned(),
-        Hook::TcpFinishConnect => "the client takes the answer".to_owned(),
-        hook if hook.is_ipvs_request() => format!("{way} at IPVS"),
-        Hook::CtAlloc => "conntrack has no entry for the new connection".to_owned(),
-        Hook::CtIn => format!("conntrack knows no connection for the {way} (INVALID)"),
-        Hook::CtEarlyDrop => "the conntrack table is full, and nothing in it can go".to_owned(),
-        Hook::NatMasquerade => "masquerade finds no address to use here".to_owned(),
-        Hook::XtDnat | Hook::XtDnatV0 => "a rule of iptables translates the destination".to_owned(),
-        Hook::NftNat => "a rule of nf_tables translates the destination".to_owned(),
-        _ => way,
+        Hook::NetifReceive => format!("{addressed} came in"),
+        Hook::DevStartXmit => format!("{addressed} went out"),
+        Hook::TcpConnect => format!("{addressed}: connect() on this node"),
+        Hook::TcpRetransmit => format!("{addressed} is retransmitted"),
+        Hook::TcpReceiveReset => "the client receives the RST".to_owned(),
+        Hook::TcpFinishConnect => "the client accepts the SYN-ACK".to_owned(),
+        hook if hook.is_ipvs_request() => format!("{addressed} at IPVS"),
+        Hook::CtAlloc => "conntrack cannot allocate an entry for the new connection".to_owned(),
+        Hook::CtIn => format!("conntrack finds no connection for the {packet} (INVALID)"),
+        Hook::CtEarlyDrop => "the conntrack table is full, and no entry can be evicted".to_owned(),
+        Hook::NatMasquerade => "masquerade finds no source address".to_owned(),
+        Hook::XtDnat | Hook::XtDnatV0 => "an iptables rule translates the destination".to_owned(),
+        Hook::NftNat => "an nf_tables rule translates the destination".to_owned(),
+        _ => addressed.to_owned(),
     }
 }

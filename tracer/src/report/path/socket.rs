@@ -1,4 +1,4 @@
-//! What a socket did with a packet, in words.
+//! What a socket did with a packet.
 
 use tracer_common::{hook::Hook, record::time_wait};
 
@@ -7,46 +7,46 @@ use crate::{
     flow::{judge, model::Step},
 };
 
-/// What happened at a step that tells of a socket.
+/// What happened at a step that shows a socket.
 pub(super) fn note(step: &Step) -> String {
     match (&step.event.payload, step.event.hook) {
         (Payload::Socket(socket), Hook::TcpSendReset) if socket.sock == 0 => {
-            "no socket for it: an RST is to be sent".to_owned()
+            "no socket for it: RST in reply".to_owned()
         }
-        (Payload::Socket(_), Hook::TcpSendReset) => "an RST is to be sent".to_owned(),
+        (Payload::Socket(_), Hook::TcpSendReset) => "RST in reply".to_owned(),
         (Payload::Socket(socket), _) if judge::refused_by_listener(step) => format!(
-            "the listener threw the ACK away{}",
-            waiting(socket.ack_backlog, socket.max_ack_backlog)
+            "the listener dropped the ACK{}",
+            accept_queue(socket.ack_backlog, socket.max_ack_backlog)
         ),
         (Payload::Listener(listener), _) => {
             let what = match step.verdict {
-                None => "a listener took the SYN",
-                Some(_) => "a listener was asked, and its drop counter grew",
+                None => "a listener accepted the SYN",
+                Some(_) => "a listener got the SYN, and its drop counter rose",
             };
             format!(
                 "{what}{}",
-                waiting(listener.ack_backlog, listener.max_ack_backlog)
+                accept_queue(listener.ack_backlog, listener.max_ack_backlog)
             )
         }
         (Payload::TimeWait(_), _) => {
             let what = match step.verdict {
-                Some(time_wait::SYN) => "it lets the SYN in",
-                Some(time_wait::RST) => "it answers with RST",
-                Some(time_wait::ACK | time_wait::ACK_OOW) => "it answers with an ACK",
-                Some(_) => "it answers nothing",
-                None => "what it does was not seen",
+                Some(time_wait::SYN) => "the SYN is accepted",
+                Some(time_wait::RST) => "RST in reply",
+                Some(time_wait::ACK | time_wait::ACK_OOW) => "ACK in reply",
+                Some(_) => "no reply",
+                None => "its reply was not seen",
             };
-            format!("the socket of an ended connection is asked: {what}")
+            format!("TIME_WAIT socket: {what}")
         }
-        _ => "the handshake ended in the backend".to_owned(),
+        _ => "the handshake finished in the backend".to_owned(),
     }
 }
 
-/// How full an accept queue is, where that is worth a word.
-fn waiting(ack_backlog: u32, max_ack_backlog: u32) -> String {
+/// How full the accept queue is, if it is known and not empty.
+fn accept_queue(ack_backlog: u32, max_ack_backlog: u32) -> String {
     if ack_backlog == u32::MAX || max_ack_backlog == u32::MAX || ack_backlog == 0 {
         String::new()
     } else {
-        format!(" ({ack_backlog} of {max_ack_backlog} connections wait for accept())")
+        format!(" (accept queue {ack_backlog}/{max_ack_backlog})")
     }
 }

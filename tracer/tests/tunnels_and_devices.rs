@@ -1,4 +1,4 @@
-//! What becomes of a SYN that is to leave the node through a tunnel or a device.
+//! SYNs that leave the node through a tunnel or a device.
 
 mod story;
 
@@ -117,7 +117,7 @@ fn a_tunnel_that_frees_the_syn_has_failed() {
 }
 
 #[test]
-fn a_packet_that_is_too_big_for_the_tunnel_is_told_by_the_error_about_it() {
+fn the_icmp_error_shows_that_a_packet_is_too_big_for_the_tunnel() {
     let mut story = into_tunnel();
     icmp(&mut story, 3 * MS, FRAG_NEEDED);
     let tuple = translated(story.port);
@@ -143,7 +143,7 @@ fn a_packet_that_is_too_big_for_the_tunnel_is_told_by_the_error_about_it() {
 }
 
 #[test]
-fn an_outer_packet_that_is_too_big_is_the_tunnels_too() {
+fn an_outer_packet_that_is_too_big_is_blamed_on_the_tunnel() {
     let mut story = into_tunnel();
     story.outer = Some(TO_NODE_B);
     icmp(&mut story, 3 * MS, FRAG_NEEDED);
@@ -160,7 +160,7 @@ fn an_outer_packet_that_is_too_big_is_the_tunnels_too() {
 }
 
 #[test]
-fn a_packet_that_is_too_big_for_no_tunnel_is_not_the_tunnels() {
+fn a_packet_that_is_too_big_without_a_tunnel_is_not_blamed_on_one() {
     let mut story = into_tunnel();
     icmp(&mut story, 3 * MS, FRAG_NEEDED);
     discarded(&mut story, 4 * MS, "ip_forward+0x1b0", None, egress("noqueue"));
@@ -169,7 +169,7 @@ fn a_packet_that_is_too_big_for_no_tunnel_is_not_the_tunnels() {
 }
 
 #[test]
-fn a_tunnel_that_tells_the_client_that_the_host_is_unreachable_has_failed() {
+fn a_tunnel_that_answers_host_unreachable_has_failed() {
     let mut story = into_tunnel();
     icmp(&mut story, 3 * MS, HOST_UNREACHABLE);
     story.outer = Some(TO_NODE_B);
@@ -190,7 +190,7 @@ fn an_error_about_a_tunnels_packet_refuses_nothing() {
 }
 
 #[test]
-fn a_queue_a_filter_and_a_device_that_is_not_up_are_told_apart() {
+fn a_queue_a_filter_and_a_device_that_is_down_are_distinguished() {
     for (symbol, reason, qdisc, words) in [
         (
             "__dev_queue_xmit+0xcfb",
@@ -227,7 +227,7 @@ fn a_queue_a_filter_and_a_device_that_is_not_up_are_told_apart() {
 }
 
 #[test]
-fn what_others_discard_is_no_devices_doing() {
+fn drops_elsewhere_are_not_blamed_on_the_device() {
     for (symbol, reason) in [
         ("ip_rcv_finish_core.isra.0+0x1a0", Some("IP_RPFILTER")),
         ("__dev_queue_xmit+0xcfb", Some("NOMEM")),

@@ -1,4 +1,4 @@
-//! SYNs that leave the node as the client sent them: routed, or sent by IPVS with direct routing or in a tunnel.
+//! SYNs that leave the node unmodified: routed, or sent by IPVS with direct routing or in a tunnel.
 
 mod story;
 
@@ -28,7 +28,7 @@ fn real_server() -> Option<SocketAddr> {
     "10.244.1.2:8080".parse().ok()
 }
 
-/// IPVS sends a SYN as it came, with a new entry, and it leaves the node.
+/// IPVS sends a SYN unmodified, with a new entry, and it leaves the node.
 fn sent_on(story: &mut Story, at: u64, by: Hook) {
     story.arrives(at);
     story.ipvs(at + 1, NF_STOLEN, |story| {
@@ -56,7 +56,7 @@ fn taken(story: &mut Story, at: u64) {
 }
 
 #[test]
-fn a_real_server_that_answers_by_itself_is_told_with_all_its_steps() {
+fn a_real_server_that_answers_directly_is_followed_step_by_step() {
     for by in [Hook::IpvsDirectXmit, Hook::IpvsTunnelXmit] {
         let mut story = Story::new();
         sent_on(&mut story, MS, by);
@@ -79,7 +79,7 @@ fn a_real_server_that_answers_by_itself_is_told_with_all_its_steps() {
 }
 
 #[test]
-fn a_real_server_on_another_machine_answers_past_the_node() {
+fn a_real_server_on_another_machine_may_answer_past_the_node() {
     let mut story = Story::new();
     sent_on(&mut story, MS, Hook::IpvsDirectXmit);
     story.acknowledged(5 * MS);
@@ -89,7 +89,7 @@ fn a_real_server_on_another_machine_answers_past_the_node() {
 }
 
 #[test]
-fn nothing_is_said_about_a_backend_that_may_have_answered_past_the_node() {
+fn a_backend_that_may_have_answered_past_the_node_is_not_blamed() {
     let mut story = Story::new();
     sent_on(&mut story, MS, Hook::IpvsDirectXmit);
     let (_, fate, diagnosis) = story.only();
@@ -97,7 +97,7 @@ fn nothing_is_said_about_a_backend_that_may_have_answered_past_the_node() {
 }
 
 #[test]
-fn a_backend_that_is_seen_and_says_nothing_is_silent() {
+fn a_backend_that_gets_the_syn_and_does_not_answer_is_silent() {
     let mut story = Story::new();
     sent_on(&mut story, MS, Hook::IpvsDirectXmit);
     comes_to_pod(&mut story, 2 * MS);
@@ -114,7 +114,7 @@ fn a_backend_that_is_seen_and_says_nothing_is_silent() {
 }
 
 #[test]
-fn a_real_server_without_listener_refuses_the_client_by_itself() {
+fn a_real_server_without_a_listener_refuses_the_client_directly() {
     let mut story = Story::new();
     sent_on(&mut story, MS, Hook::IpvsTunnelXmit);
     comes_to_pod(&mut story, 2 * MS);
@@ -131,7 +131,7 @@ fn a_real_server_without_listener_refuses_the_client_by_itself() {
 }
 
 #[test]
-fn an_answer_that_goes_its_own_way_and_needs_no_translation_has_bypassed_nothing() {
+fn an_answer_on_another_path_that_needs_no_translation_bypasses_nothing() {
     let mut story = Story::new();
     sent_on(&mut story, MS, Hook::IpvsDirectXmit);
     comes_to_pod(&mut story, 2 * MS);
@@ -176,7 +176,7 @@ fn a_routed_syn_is_followed_into_the_next_namespace() {
 }
 
 #[test]
-fn what_a_client_on_this_machine_sends_again_counts_once_it_comes_in() {
+fn a_retransmission_of_a_client_on_this_machine_counts_once_it_arrives() {
     const CLIENT: u32 = 3;
     let mut story = Story::new();
     sent_on(&mut story, MS, Hook::IpvsDirectXmit);
@@ -198,7 +198,7 @@ fn what_a_client_on_this_machine_sends_again_counts_once_it_comes_in() {
 }
 
 #[test]
-fn a_routed_syn_that_comes_to_nothing_in_another_namespace_blames_nobody() {
+fn a_routed_syn_that_gets_lost_in_another_namespace_has_an_unknown_cause() {
     let mut story = Story::new();
     story.arrives(MS);
     story.syn(MS + 1, Hook::DevStartXmit, Payload::Packet);
@@ -209,7 +209,7 @@ fn a_routed_syn_that_comes_to_nothing_in_another_namespace_blames_nobody() {
 }
 
 #[test]
-fn the_buffer_of_a_syn_that_was_freed_beyond_the_node_serves_others() {
+fn the_buffer_of_a_syn_freed_beyond_the_node_may_be_reused() {
     let mut story = Story::new();
     let syn = original(story.port);
     let freed = record::Drop {
