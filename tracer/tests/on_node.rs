@@ -187,7 +187,7 @@ fn the_retransmit_tracepoint_adds_no_syn_for_a_client_behind_a_device() {
 }
 
 #[test]
-fn a_client_on_the_node_is_refused_at_its_socket() {
+fn a_refusal_reaches_the_socket_of_a_client_on_the_node() {
     let mut story = Story::new();
     connects(&mut story, MS);
     story.in_pod(

@@ -85,7 +85,7 @@ fn recordings_of_earlier_versions_stay_readable() {
 }
 
 #[test]
-fn a_truncated_recording_is_read_up_to_its_end() {
+fn a_truncated_recording_is_read_up_to_the_cut() {
     let folder = tempfile::tempdir().expect("a folder");
     let cut = folder.path().join("cut.trace");
     let cut_name = cut.to_str().expect("text");

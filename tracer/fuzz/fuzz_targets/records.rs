@@ -38,7 +38,7 @@ fuzz_target!(|input: Input| {
     let arrival = Record::seen(tracer_fuzz::records::number(Hook::NetifReceive), 0, false, &[]);
     for record in std::iter::once(&arrival).chain(&input.records) {
         if record.asks {
-            engine.take_unasked(|_| {});
+            engine.take_bypassing_rules(|_| {});
             engine.poll(now_ns, |flow, fate| {
                 let diagnosis = diagnose::diagnose(flow, fate, &facts);
                 observers

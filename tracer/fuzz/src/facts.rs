@@ -196,7 +196,7 @@ impl NftRule {
             has_destination: self.flags & 1 != 0,
             matches_invalid: self.flags & 2 != 0,
             translation: None,
-            asks: rule::conditions::Conditions::default(),
+            conditions: rule::conditions::Conditions::default(),
         }
     }
 }

@@ -304,7 +304,7 @@ mod tests {
     fn facts() -> Facts {
         let mut node_ports = NodePorts::default();
         node_ports.add(30_080, false, "shop/web".to_owned());
-        let way = (7, IpAddr::from([10, 0, 0, 9]));
+        let route = (7, IpAddr::from([10, 0, 0, 9]));
         let backend = (7, SocketAddr::from(([10, 244, 1, 2], 8080)));
         let mut ipvs_settings = IpvsSettings::default();
         ipvs_settings.add(5, Values::default());
@@ -317,7 +317,7 @@ mod tests {
         Facts {
             symbols: HashMap::from([(u64::MAX - 1, "nf_hook_slow+0xc3".to_owned())]),
             netns: HashMap::from([(7, netns), (8, NetnsFacts::default())]),
-            routes: HashMap::from([(way, Route::None(101))]),
+            routes: HashMap::from([(route, Route::None(101))]),
             unreachable_by_rule: HashMap::from([(backend, VecDeque::from([5, 6]))]),
             absent: [Hook::IpvsIn, Hook::NftDoChain].into(),
             lost_ns: Some(9),

@@ -17,12 +17,12 @@ fn in_chain<'a>(rules: &'a [Rule], chain: &str) -> Vec<&'a Rule> {
 fn reads_the_rules_of_nft() {
     let rules = kube();
     let outgoing = in_chain(&rules, "outgoing");
-    let told: Vec<_> = outgoing
+    let found: Vec<_> = outgoing
         .iter()
         .map(|rule| (rule.handle, rule.number, rule.decides.clone()))
         .collect();
     assert_eq!(
-        told,
+        found,
         [
             (2, 1, Decides::Verdict(Verdict::Drop)),
             (4, 2, Decides::Map("__map0".to_owned())),
