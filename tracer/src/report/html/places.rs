@@ -32,7 +32,7 @@ fn table(what: &str, ranking: &Ranking) -> Markup {
                 tr {
                     th scope="col" { (capital(what)) }
                     th.number scope="col" { "Flows" }
-                    th.number scope="col" { "Failed or delayed" }
+                    th.number scope="col" { "Failures" }
                     th.number scope="col" { "Time lost" }
                 }
             }
