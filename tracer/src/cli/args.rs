@@ -1,7 +1,7 @@
 //! The command line.
 
-pub mod look;
 mod recording;
+pub mod screen;
 pub mod select;
 mod tracing;
 pub mod value;

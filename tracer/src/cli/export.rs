@@ -12,6 +12,7 @@ use super::{
     output, replay as printed,
 };
 use crate::{
+    diagnose::words,
     export::{capture::Capture, parquet::Table},
     finding::{
         Finding, Observer,
@@ -20,7 +21,7 @@ use crate::{
         selection::Selection,
     },
     pipeline::{recordings, replay},
-    report::{count::plural_u64, lines::Form},
+    report::lines::Form,
 };
 
 /// Plays the recordings: lines of several runs are merged by the wall clock, packets and rows follow run by run.
@@ -46,7 +47,7 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
             }
             view.capture.end()?;
             if let late @ 1.. = view.capture.late() {
-                let packets = plural_u64(late, "packet");
+                let packets = words::count(late, "packet");
                 eprintln!("tracer: {packets} out of time order: sort the capture with reordercap");
             }
         }
@@ -61,7 +62,7 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
             if let superseded @ 1.. = view.table.close()? {
                 eprintln!(
                     "tracer: {} outdated: of rows with the same run and id, use the one with the highest `told`",
-                    plural_u64(superseded, "row")
+                    words::count(superseded, "row")
                 );
             }
         }

@@ -5,7 +5,7 @@ use std::io;
 use anyhow::Context as _;
 
 use super::{
-    args::{LiveOptions, look::Look},
+    args::{LiveOptions, screen::ScreenOptions},
     exit::{self, Failure},
     output::cannot_write,
 };
@@ -25,10 +25,10 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
     });
     let sink = sink.transpose()?;
     let selection = options.select.selection();
-    if !options.json && !options.plain && !options.verbose && Look::has_terminal() {
+    if !options.json && !options.plain && !options.verbose && ScreenOptions::has_terminal() {
         // Attaching takes its time.
         eprintln!("tracer: attaching hooks");
-        let mut screen = ScreenObserver::new(options.look.theme(), &selection);
+        let mut screen = ScreenObserver::new(options.screen.theme(), &selection);
         live::run(&selection, options.patience, &mut screen, sink, terminal::release)?;
         return exit::fail_on(options.fail_on, screen.totals());
     }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 
 use super::{
-    args::{ReplayOptions, look::Look},
+    args::{ReplayOptions, screen::ScreenOptions},
     exit::{self, Failure},
 };
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
 
 /// Replays the recordings: those of several runs by the wall clock.
 pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
-    if !options.json && !options.plain && !options.verbose && Look::has_terminal() {
+    if !options.json && !options.plain && !options.verbose && ScreenOptions::has_terminal() {
         return on_screen(options);
     }
     let form = if options.json {
@@ -98,7 +98,7 @@ fn on_screen(options: &ReplayOptions) -> Result<(), Failure> {
         signals.wait();
         stopped.stop();
     });
-    let mut player = Player::open(options.look.theme(), &selection, control)?;
+    let mut player = Player::open(options.screen.theme(), &selection, control)?;
     let totals = play(options, &mut player)?;
     player.close();
     exit::fail_on(options.fail_on, &totals)

@@ -19,16 +19,14 @@ use super::{
 };
 use crate::{
     decode::event::Event,
+    diagnose::words,
     facts::Facts,
     finding::{Finding, clock::Clock, head::Head, run::Health},
     flow::{
         engine::MOST_FLOWS,
         model::{Flow, Step},
     },
-    report::{
-        count::plural_u64,
-        path::{self, PathStep},
-    },
+    report::path::{self, PathStep},
 };
 
 /// The most bytes of packets held, approximately.
@@ -274,7 +272,7 @@ fn summary(finding: &Finding<'_>) -> String {
         .map_or_else(String::new, |backend| format!(" -> {backend}"));
     let left_out = match flow.steps_left_out {
         0 => String::new(),
-        more => format!(" {} not kept.", plural_u64(more, "more step")),
+        more => format!(" {} not kept.", words::count(more, "more step")),
     };
     format!(
         "flow {}: {fate}{cause}. {} -> {}{service}{backend}. {}{left_out}",

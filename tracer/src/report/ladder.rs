@@ -8,12 +8,9 @@ use jiff::Timestamp;
 use tracer_common::tcp::Part;
 
 pub use self::text::text;
-use super::{
-    count::plural,
-    path::{self, PathStep},
-};
+use super::path::{self, PathStep};
 use crate::{
-    diagnose::{cause::Cause, evidence::Evidence},
+    diagnose::{cause::Cause, evidence::Evidence, words},
     finding::{Finding, clock::milliseconds},
     flow::{
         fate::Fate,
@@ -152,8 +149,8 @@ fn ends(finding: &Finding<'_>) -> String {
 
 fn times(flow: &Flow) -> Vec<String> {
     let mut times = vec![
-        plural(flow.attempts.len(), "SYN"),
-        plural(usize::try_from(flow.synacks).unwrap_or(usize::MAX), "SYN-ACK"),
+        words::count(flow.attempts.len(), "SYN"),
+        words::count(usize::try_from(flow.synacks).unwrap_or(usize::MAX), "SYN-ACK"),
     ];
     if let Some(connect) = flow.connect_ns() {
         times.push(format!("connected after {:.1} ms", milliseconds(connect)));

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::{count, json, plain};
+use super::{json, plain};
+use crate::diagnose::words;
 use crate::finding::{
     Finding, Observer,
     head::Head,
@@ -109,8 +110,8 @@ impl<W: Write> Observer for Lines<W> {
                     "{what} {}, kernel {}: {} attached, tracing {}{end}",
                     head.host,
                     head.kernel,
-                    count::plural(head.attached(), "hook"),
-                    count::plural(head.ports.len(), "port")
+                    words::count(head.attached(), "hook"),
+                    words::count(head.ports.len(), "port")
                 )
             }
         };
@@ -118,7 +119,7 @@ impl<W: Write> Observer for Lines<W> {
     }
 
     fn hooks(&mut self, hooks: &Hooks) -> io::Result<()> {
-        let attached = count::plural(hooks.attached, "hook");
+        let attached = words::count(hooks.attached, "hook");
         let text = format!("{}: {attached} attached", hooks.why);
         match self.form {
             Form::Json => {

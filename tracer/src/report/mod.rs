@@ -1,6 +1,5 @@
 //! Flows for readers: lines and a page for people, and JSON lines for programs. Pure: text in, text out.
 
-pub mod count;
 pub mod html;
 pub mod joined;
 pub mod json;

@@ -4,7 +4,6 @@ mod brief;
 mod cause;
 mod collection;
 mod flows;
-mod lost;
 mod over_time;
 mod places;
 pub(in crate::report) mod several;
@@ -18,7 +17,6 @@ use crate::{diagnose::cause::Cause, flow::fate::Fate};
 
 pub use cause::{CauseSummary, Example, Names};
 pub use collection::Collection;
-pub use lost::lost_ns;
 pub use over_time::{Bin, OverTime};
 pub use places::{Place, Places, Ranking};
 pub use several::{Disagreement, NodeReport, SeenOn, Several};

@@ -11,7 +11,6 @@ use crate::{
     facts::Facts,
     finding::Finding,
     flow::{fate::Fate, model::Flow},
-    report::summary::lost_ns,
 };
 
 /// A flow whose fate is known or has changed.
@@ -84,7 +83,7 @@ impl FlowUpdate {
             cause: diagnosis.cause,
             dataplane: diagnosis.dataplane,
             connect_ns: flow.connect_ns(),
-            lost_ns: lost_ns(flow, fate, patience_ns),
+            lost_ns: finding.lost_ns(patience_ns),
             syns: flow.attempts.len(),
             earlier: flow.earlier.as_ref().map(|earlier| earlier.id),
             drop_site: finding

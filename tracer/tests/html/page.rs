@@ -6,13 +6,10 @@ use crate::{
     story::{MS, Story},
 };
 use tracer::{
-    diagnose::is_failure,
+    diagnose::{is_failure, words},
     facts::Facts,
     flow::fate::Fate,
-    report::{
-        count::plural,
-        summary::{self, Bin},
-    },
+    report::summary::{self, Bin},
 };
 
 #[test]
@@ -63,7 +60,7 @@ fn the_page_has_everything_in_the_summary() {
     let failures = judged.iter().filter(failed).count();
     assert!(ladders > failures, "{ladders} of {failures}");
     for (flow, fate, diagnosis) in judged.iter().filter(failed) {
-        let syns = plural(flow.attempts.len(), "SYN");
+        let syns = words::count(flow.attempts.len(), "SYN");
         assert!(text.contains(&format!("flow {}, {syns}, ", flow.id)));
         assert!(text.contains(&diagnosis.explanation), "{fate}");
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::{look::Look, select::Select};
+use super::{screen::ScreenOptions, select::Select};
 use crate::flow::fate::Fate;
 
 /// Options of `replay`.
@@ -24,7 +24,7 @@ pub struct ReplayOptions {
     pub verbose: bool,
     /// How the screen looks.
     #[command(flatten)]
-    pub look: Look,
+    pub screen: ScreenOptions,
     /// What to show.
     #[command(flatten)]
     pub select: Select,

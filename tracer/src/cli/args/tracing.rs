@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args as ClapArgs;
 
 use super::{
-    look::Look,
+    screen::ScreenOptions,
     select::Select,
     value::{Until, seconds, size, span},
 };
@@ -26,7 +26,7 @@ pub struct LiveOptions {
     pub verbose: bool,
     /// How the screen looks.
     #[command(flatten)]
-    pub look: Look,
+    pub screen: ScreenOptions,
     /// What to trace.
     #[command(flatten)]
     pub select: Select,

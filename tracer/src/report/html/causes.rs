@@ -4,9 +4,8 @@ use maud::{Markup, html};
 
 use super::{gallery::Kept, sign::anchor};
 use crate::{
-    diagnose::{catalogue, evidence::Evidence},
+    diagnose::{catalogue, evidence::Evidence, words},
     report::{
-        count::plural_u64,
         summary::{CauseSummary, Summary, text},
         time::{TimeUnit, moment},
     },
@@ -37,7 +36,7 @@ pub(super) fn section(summary: &Summary, shown: &[&Kept]) -> Markup {
 
 /// A cause that opens and closes.
 fn details(cause: &CauseSummary, shown: &[&Kept], unit: TimeUnit, is_open: bool) -> Markup {
-    let flows = plural_u64(cause.flows, "flow");
+    let flows = words::count(cause.flows, "flow");
     html! {
         details.cause open[is_open] {
             summary {

@@ -6,9 +6,9 @@ use maud::{Markup, html};
 
 use super::sign::{ORDER, fate, sign};
 use crate::{
+    diagnose::words,
     flow::fate::Fate,
     report::{
-        count::plural,
         summary::{Bin, OverTime, Summary, text},
         time::{clock, moment},
     },
@@ -265,7 +265,7 @@ fn interval(seconds: i64) -> String {
     };
     match count {
         1 => unit.to_owned(),
-        _ => plural(usize::try_from(count).unwrap_or(0), unit),
+        _ => words::count(usize::try_from(count).unwrap_or(0), unit),
     }
 }
 

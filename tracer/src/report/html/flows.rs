@@ -9,10 +9,9 @@ use super::{
     sign::{anchor, fate},
 };
 use crate::{
-    diagnose::cause::Cause,
+    diagnose::{cause::Cause, words},
     finding::clock::rfc3339,
     report::{
-        count::{plural, plural_u64},
         ladder::{Ladder, Rung, Sign},
         path::PathStep,
         summary::Summary,
@@ -42,7 +41,7 @@ pub(super) fn section(summary: &Summary, shown: &[&Kept], runs: &[Recorded]) -> 
 }
 
 fn which(summary: &Summary, shown: &[&Kept]) -> String {
-    let all = plural(summary.flows, "flow");
+    let all = words::count(summary.flows, "flow");
     if shown.len() >= summary.flows {
         return format!("{all}, most severe first.");
     }
@@ -158,7 +157,7 @@ fn diagram(ladder: &Ladder) -> Markup {
                     }
                 }
                 @if ladder.left_out != 0 {
-                    tr.syn { th colspan="6" scope="rowgroup" { (plural_u64(ladder.left_out, "more step")) " not kept" } }
+                    tr.syn { th colspan="6" scope="rowgroup" { (words::count(ladder.left_out, "more step")) " not kept" } }
                 }
             }
         }

@@ -12,11 +12,7 @@ use crate::{
     diagnose::cause::Cause,
     finding::Finding,
     flow::fate::Fate,
-    report::{
-        joined::Key,
-        ladder::Ladder,
-        summary::{Several, lost_ns},
-    },
+    report::{joined::Key, ladder::Ladder, summary::Several},
 };
 
 /// The most failed and delayed flows that are drawn; more only if there are more causes.
@@ -139,7 +135,7 @@ impl Gallery {
         self.forget((run, flow.id));
         let group = Group::of(finding);
         let rank = (
-            Reverse(lost_ns(flow, finding.fate, self.patience_ns)),
+            Reverse(finding.lost_ns(self.patience_ns)),
             finding.clock.at(flow.start_ns()),
         );
         if matches!(group, Group::Healthy(_)) && !self.groups.contains_key(&group) {

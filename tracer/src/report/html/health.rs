@@ -7,7 +7,7 @@ use tracer_common::hook::Hook;
 
 use super::recorded::Recorded;
 use crate::{
-    diagnose::catalogue,
+    diagnose::{catalogue, words},
     facts::{
         NetnsFacts,
         ipvs::{Listens, RealServer, Service},
@@ -17,7 +17,6 @@ use crate::{
         hook_state::{HookState, State},
     },
     report::{
-        count::{plural, plural_u64},
         summary::{Summary, text},
         time::{TimeUnit, moment},
     },
@@ -41,7 +40,7 @@ pub(super) fn section(summary: &Summary, runs: &[Recorded]) -> Markup {
                 (of(run))
             }
             @if runs.len() > MOST_RUNS {
-                p { (plural(runs.len() - MOST_RUNS, "more run")) "." }
+                p { (words::count(runs.len() - MOST_RUNS, "more run")) "." }
                 (damage(runs.iter().skip(MOST_RUNS).flat_map(|run| &run.damage)))
             }
         }
@@ -122,7 +121,7 @@ fn hooks(run: &Recorded) -> Markup {
                 p { (moment(&rfc3339(*at))) ": " (why) }
             }
             @if run.changes_omitted != 0 {
-                p { (plural_u64(run.changes_omitted, "more change")) }
+                p { (words::count(run.changes_omitted, "more change")) }
             }
             @if !off.is_empty() {
                 table.cards {
@@ -160,7 +159,7 @@ fn node(netns: u32, facts: &NetnsFacts, omitted: usize) -> Markup {
     html! {
         @if !facts.services.is_empty() {
             details {
-                summary { "IPVS when the recording ended, netns " (netns) ": " (plural(facts.services.len() + omitted, "service")) }
+                summary { "IPVS when the recording ended, netns " (netns) ": " (words::count(facts.services.len() + omitted, "service")) }
                 table.cards {
                     thead {
                         tr {
@@ -178,7 +177,7 @@ fn node(netns: u32, facts: &NetnsFacts, omitted: usize) -> Markup {
                         }
                     }
                 }
-                @if omitted != 0 { p { (plural(omitted, "more service")) } }
+                @if omitted != 0 { p { (words::count(omitted, "more service")) } }
             }
         }
         @if settings != 0 {

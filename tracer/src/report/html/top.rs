@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use super::sign::{ORDER, sign};
+use crate::diagnose::words;
 use crate::report::{
-    count::plural,
     summary::{Summary, sentences, text},
     time::moment,
 };
@@ -39,7 +39,7 @@ pub(super) fn header(summary: &Summary) -> Markup {
                     li { "First flow " (moment(first)) ", last flow " (moment(last)) }
                 }
                 li {
-                    (plural(summary.flows, "flow")) " from " (plural(summary.clients, "client")) "; "
+                    (words::count(summary.flows, "flow")) " from " (words::count(summary.clients, "client")) "; "
                     (text::records(summary))
                 }
                 @if let Some(seen) = summary.several.as_ref().and_then(text::seen_by_several) {

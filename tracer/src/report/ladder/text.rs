@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Ladder, Rung, Sign};
-use crate::{finding::clock::rfc3339, report::count::plural_u64};
+use crate::{diagnose::words, finding::clock::rfc3339};
 
 /// The ladder as several lines of text.
 #[must_use]
@@ -78,7 +78,7 @@ fn steps(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
         }
     }
     if let left @ 1.. = ladder.left_out {
-        writeln!(out, "{:>12} {} not kept", "", plural_u64(left, "more step"))?;
+        writeln!(out, "{:>12} {} not kept", "", words::count(left, "more step"))?;
     }
     Ok(())
 }

@@ -7,10 +7,9 @@ use tracer_common::{
 
 use crate::{
     decode::event::{Payload, text},
-    diagnose::evidence,
+    diagnose::{evidence, words},
     facts::Facts,
     flow::model::{Flow, Step},
-    report::count::plural,
 };
 
 /// The schedulers of the kernel (`net/netfilter/ipvs/ip_vs_*.c`, 3.10 to 7.3).
@@ -60,7 +59,7 @@ pub(super) fn servers(dests: &IpvsDests) -> String {
     let servers = usize::try_from(dests.counted).unwrap_or(usize::MAX);
     format!(
         "{}: {} with weight, {} of these overloaded",
-        plural(servers, "real server"),
+        words::count(servers, "real server"),
         dests.with_weight,
         dests.overloaded
     )

@@ -7,10 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{
-    brief::{Brief, Destination},
-    lost::lost_ns,
-};
+use super::brief::{Brief, Destination};
 use crate::{
     diagnose::{catalogue, cause::Cause},
     finding::Finding,
@@ -55,7 +52,7 @@ impl Flows {
             start: finding.clock.at(flow.start_ns()),
             fate: finding.fate,
             cause: finding.diagnosis.cause,
-            lost_ns: lost_ns(flow, finding.fate, patience_ns),
+            lost_ns: finding.lost_ns(patience_ns),
             client: flow.client(),
             to: self.shared(Destination {
                 node: flow.node(),

@@ -4,11 +4,9 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::{CauseSummary, Disagreement, Names, Several, Summary};
 use crate::{
+    diagnose::words,
     flow::fate::Fate,
-    report::{
-        count::{plural, plural_u64},
-        time::{TimeUnit, clock, moment},
-    },
+    report::time::{TimeUnit, clock, moment},
 };
 
 /// The most causes with a sentence of their own.
@@ -47,8 +45,8 @@ fn numbers(out: &mut String, summary: &Summary) -> std::fmt::Result {
     writeln!(
         out,
         "{} from {}: {}",
-        plural(summary.flows, "flow"),
-        plural(summary.clients, "client"),
+        words::count(summary.flows, "flow"),
+        words::count(summary.clients, "client"),
         fates(&summary.by_fate)
     )?;
     if let Some(seen) = summary.several.as_ref().and_then(seen_by_several) {
@@ -66,7 +64,7 @@ fn numbers(out: &mut String, summary: &Summary) -> std::fmt::Result {
 
 /// The number of records, and of lost records.
 pub(in crate::report) fn records(summary: &Summary) -> String {
-    let records = plural_u64(summary.records, "record");
+    let records = words::count(summary.records, "record");
     match summary.lost {
         0 => format!("{records}, none lost"),
         lost => format!("{records}, {lost} lost: single flows may be incomplete"),
@@ -78,7 +76,7 @@ pub(in crate::report) fn skipped(summary: &Summary) -> Option<String> {
     let skipped = Some(summary.probes_skipped).filter(|&skipped| skipped != 0)?;
     Some(format!(
         "The kernel skipped probes on the path of {} because another probe was running on the same CPU",
-        plural_u64(skipped, "flow")
+        words::count(skipped, "flow")
     ))
 }
 
@@ -113,7 +111,7 @@ pub(in crate::report) fn seen_by_several(several: &Several) -> Option<String> {
     };
     Some(format!(
         "{} seen {place}, counted once: {}{others}{explained}",
-        plural_u64(several.connections, "connection"),
+        words::count(several.connections, "connection"),
         hosts.join(", ")
     ))
 }
@@ -227,7 +225,7 @@ pub fn sentences(summary: &Summary) -> Vec<String> {
     let mut out = vec![format!(
         "{} of {} on {} failed or {} delayed.",
         summary.failures,
-        plural(summary.flows, "NodePort connection"),
+        words::count(summary.flows, "NodePort connection"),
         summary.host_names(),
         was(summary.failures)
     )];
@@ -241,8 +239,8 @@ pub fn sentences(summary: &Summary) -> Vec<String> {
     if others != 0 {
         out.push(format!(
             "{}: {}.",
-            plural(summary.causes.len().saturating_sub(MOST_CAUSES), "more cause"),
-            plural_u64(others, "connection")
+            words::count(summary.causes.len().saturating_sub(MOST_CAUSES), "more cause"),
+            words::count(others, "connection")
         ));
     }
     out
@@ -258,8 +256,8 @@ fn sentence(cause: &CauseSummary) -> String {
         .unwrap_or_default();
     let mut out = format!(
         "{} from {} to {to} {} ({})",
-        plural_u64(cause.flows, "connection"),
-        plural(cause.clients, "client"),
+        words::count(cause.flows, "connection"),
+        words::count(cause.clients, "client"),
         outcome(cause),
         cause.cause
     );

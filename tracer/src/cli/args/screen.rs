@@ -1,4 +1,4 @@
-//! How the screen looks.
+//! Options of commands with a screen.
 
 use std::{
     env,
@@ -11,7 +11,7 @@ use crate::tui::theme::{Depth, Theme};
 
 /// Options of commands with a screen.
 #[derive(Clone, Debug, ClapArgs)]
-pub struct Look {
+pub struct ScreenOptions {
     /// Colours: auto, always or never; auto honours `NO_COLOR`
     #[arg(
         long,
@@ -37,7 +37,7 @@ pub enum Color {
     Never,
 }
 
-impl Look {
+impl ScreenOptions {
     /// Is there a terminal that can show a screen?
     #[must_use]
     pub fn has_terminal() -> bool {
