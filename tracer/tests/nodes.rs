@@ -24,7 +24,7 @@ const BACKEND: [u8; 4] = [10, 244, 1, 2];
 const ISN: u32 = 0x1234_5678;
 
 /// What the client sends.
-fn asked(port: u16) -> Tuple {
+fn sent(port: u16) -> Tuple {
     tuple((CLIENT, port), (NODE_A, 30_080))
 }
 
@@ -63,7 +63,7 @@ fn node_b() -> Tape {
 #[test]
 fn a_masqueraded_flow_is_recognised_on_the_pods_node() {
     let (mut a, mut b) = (node_a(), node_b());
-    a.flow(ISN).forwarded(100, asked(42_000), masqueraded(42_000));
+    a.flow(ISN).forwarded(100, sent(42_000), masqueraded(42_000));
     b.flow(1).reaches_listener(90, masqueraded(41_000), false);
     b.flow(ISN).reaches_listener(101, masqueraded(42_000), false);
     assert_eq!(joined(&[&a, &b]), [[(1, 1), (2, 2)]]);
@@ -74,7 +74,7 @@ fn a_masqueraded_flow_is_recognised_on_the_pods_node() {
 fn a_tunnel_changes_nothing() {
     let (mut a, mut b) = (node_a(), node_b());
     let inner = masqueraded(42_000);
-    a.flow(ISN).forwarded(100, asked(42_000), inner);
+    a.flow(ISN).forwarded(100, sent(42_000), inner);
     a.in_tunnel(true)
         .packet(100, Hook::DevStartXmit, Part::Syn, inner, NODE);
     b.flow(ISN).in_tunnel(true);
@@ -86,10 +86,10 @@ fn a_tunnel_changes_nothing() {
 #[test]
 fn a_real_server_that_gets_the_syn_unmodified_comes_second() {
     let (mut a, mut b) = (node_a(), node_b());
-    a.flow(ISN).forwarded(100, asked(42_000), asked(42_000));
+    a.flow(ISN).forwarded(100, sent(42_000), sent(42_000));
     b.flow(ISN)
-        .packet(101, Hook::NetifReceive, Part::Syn, asked(42_000), NODE);
-    b.listener(101, asked(42_000), NODE, false);
+        .packet(101, Hook::NetifReceive, Part::Syn, sent(42_000), NODE);
+    b.listener(101, sent(42_000), NODE, false);
     assert_eq!(joined(&[&a, &b]), [[(1, 1), (2, 1)]]);
     assert_eq!(joined(&[&b, &a]), [[(2, 1), (1, 1)]]);
 }
@@ -97,7 +97,7 @@ fn a_real_server_that_gets_the_syn_unmodified_comes_second() {
 #[test]
 fn another_number_or_another_time_is_another_connection() {
     let mut a = node_a();
-    a.flow(ISN).forwarded(100, asked(42_000), masqueraded(42_000));
+    a.flow(ISN).forwarded(100, sent(42_000), masqueraded(42_000));
     let of_b = |isn: u32, at_ms: u64, tuple: Tuple| {
         let mut b = node_b();
         b.flow(isn).reaches_listener(at_ms, tuple, false);
@@ -111,7 +111,7 @@ fn another_number_or_another_time_is_another_connection() {
     assert_eq!(joined(&[&a, &of_b(ISN, 6_000, masqueraded(42_000))]).len(), 1);
     // Of one run, no two flows are one connection.
     let mut twice = node_a();
-    twice.flow(ISN).forwarded(100, asked(42_000), masqueraded(42_000));
+    twice.flow(ISN).forwarded(100, sent(42_000), masqueraded(42_000));
     twice.flow(ISN).reaches_listener(101, masqueraded(42_000), false);
     assert_eq!(joined(&[&twice]), none);
 }
@@ -121,7 +121,7 @@ fn a_syn_that_only_gets_through_on_retransmission_is_recognised() {
     let (mut a, mut b) = (node_a(), node_b());
     a.flow(ISN);
     for at in [0, 1_000, 3_000, 7_000, 15_000, 31_000] {
-        a.forwarded(at, asked(42_000), masqueraded(42_000));
+        a.forwarded(at, sent(42_000), masqueraded(42_000));
     }
     b.flow(ISN).reaches_listener(31_001, masqueraded(42_000), false);
     assert_eq!(joined(&[&a, &b]), [[(1, 1), (2, 1)]]);
@@ -148,26 +148,26 @@ struct Recorded {
 impl Recorded {
     fn new() -> Self {
         let (mut a, mut b) = (node_a(), node_b());
-        let way = |port: u16| (asked(port), masqueraded(port));
-        let (from, to) = way(42_000);
+        let tuples = |port: u16| (sent(port), masqueraded(port));
+        let (from, to) = tuples(42_000);
         a.flow(ISN);
         b.flow(ISN);
         for at in [100, 1_100, 3_100] {
             a.forwarded(at, from, to);
             b.reaches_listener(at + 1, to, true);
         }
-        let (from, to) = way(42_001);
+        let (from, to) = tuples(42_001);
         a.flow(ISN + 1).forwarded(500, from, to);
         b.flow(ISN + 1).reaches_listener(501, to, false);
         b.answered(502, to);
         a.answer_passes(503, from, to);
         a.acknowledged(504, from);
         b.acknowledged(505, to);
-        let (from, to) = way(42_002);
+        let (from, to) = tuples(42_002);
         a.flow(ISN + 2).forwarded(9_000, from, to);
         a.answer_passes(9_001, from, to);
         a.acknowledged(9_002, from);
-        let (from, to) = way(42_003);
+        let (from, to) = tuples(42_003);
         a.flow(ISN + 3);
         b.flow(ISN + 3);
         for at in [20_000, 21_000] {
@@ -194,7 +194,7 @@ impl Recorded {
             .expect("the command runs")
     }
 
-    fn said(&self, arguments: &[&str]) -> String {
+    fn output_of(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(
@@ -219,8 +219,8 @@ fn objects(lines: &str) -> Vec<Value> {
 #[test]
 fn lines_of_several_runs_are_sorted_by_wall_clock_and_name_their_host() {
     let recorded = Recorded::new();
-    let said = recorded.said(&["replay", "--json", "a.trace", "b.trace"]);
-    let lines = objects(&said);
+    let json = recorded.output_of(&["replay", "--json", "a.trace", "b.trace"]);
+    let lines = objects(&json);
     assert!(
         lines
             .iter()
@@ -244,12 +244,15 @@ fn lines_of_several_runs_are_sorted_by_wall_clock_and_name_their_host() {
             "s b", "s a", "f2 b", "f2 a", "f1 b", "f1 a", "f3 a", "f3 b", "f4 a", "e b", "e a"
         ]
     );
-    assert_eq!(said, recorded.said(&["replay", "--json", "b.trace", "a.trace"]));
     assert_eq!(
-        said,
-        recorded.said(&["export", "--to", "jsonl", "a.trace", "b.trace"])
+        json,
+        recorded.output_of(&["replay", "--json", "b.trace", "a.trace"])
     );
-    let plain = recorded.said(&["replay", "--plain", "a.trace", "b.trace"]);
+    assert_eq!(
+        json,
+        recorded.output_of(&["export", "--to", "jsonl", "a.trace", "b.trace"])
+    );
+    let plain = recorded.output_of(&["replay", "--plain", "a.trace", "b.trace"]);
     let one = plain
         .lines()
         .find(|line| line.contains("tcp.accept-queue-full"))
@@ -273,8 +276,8 @@ fn lines_of_several_runs_are_sorted_by_wall_clock_and_name_their_host() {
 #[test]
 fn lines_of_one_run_do_not_name_the_host() {
     let recorded = Recorded::new();
-    let alone = objects(&recorded.said(&["replay", "--json", "a.trace"]));
-    let together = objects(&recorded.said(&["replay", "--json", "a.trace", "b.trace"]));
+    let alone = objects(&recorded.output_of(&["replay", "--json", "a.trace"]));
+    let together = objects(&recorded.output_of(&["replay", "--json", "a.trace", "b.trace"]));
     let of_a: Vec<Value> = together
         .into_iter()
         .filter(|line| line["host"] == "node-a")
@@ -286,12 +289,13 @@ fn lines_of_one_run_do_not_name_the_host() {
         })
         .collect();
     assert_eq!(alone, of_a);
-    let text = recorded.said(&["report", "a.trace"]);
+    let text = recorded.output_of(&["report", "a.trace"]);
     assert!(
         text.contains("4 flows from 1 client: ") && text.contains("backend.silent"),
         "{text}"
     );
-    let json: Value = serde_json::from_str(&recorded.said(&["report", "--json", "a.trace"])).expect("JSON");
+    let json: Value =
+        serde_json::from_str(&recorded.output_of(&["report", "--json", "a.trace"])).expect("JSON");
     assert!(json.get("several").is_none() && json["causes"][0].get("found_on").is_none());
 }
 
@@ -310,7 +314,7 @@ fn a_truncated_recording_is_reported_and_the_others_are_read() {
 #[test]
 fn a_connection_seen_by_two_nodes_counts_once_with_the_cause_of_the_one_that_knows() {
     let recorded = Recorded::new();
-    let text = recorded.said(&["report", "b.trace", "a.trace"]);
+    let text = recorded.output_of(&["report", "b.trace", "a.trace"]);
     let shown = |part: &str| assert!(text.contains(part), "{part}\n{text}");
     shown("4 flows from 1 client: 2 established, 2 unanswered");
     shown(
@@ -325,7 +329,7 @@ fn a_connection_seen_by_two_nodes_counts_once_with_the_cause_of_the_one_that_kno
     let report = |arguments: &[&str]| -> Value {
         let mut all = vec!["report", "--json", "a.trace", "b.trace"];
         all.extend(arguments);
-        serde_json::from_str(&recorded.said(&all)).expect("JSON")
+        serde_json::from_str(&recorded.output_of(&all)).expect("JSON")
     };
     let json = report(&[]);
     assert_eq!(
@@ -368,7 +372,7 @@ fn a_connection_seen_by_two_nodes_counts_once_with_the_cause_of_the_one_that_kno
 #[test]
 fn a_report_filters_by_the_last_report_of_a_flow() {
     let mut a = node_a();
-    let (from, to) = (asked(42_000), masqueraded(42_000));
+    let (from, to) = (sent(42_000), masqueraded(42_000));
     a.flow(ISN).forwarded(0, from, to);
     // After the flow was reported as unanswered.
     a.answer_passes(8_000, from, to);
@@ -376,18 +380,18 @@ fn a_report_filters_by_the_last_report_of_a_flow() {
     let folder = tempfile::tempdir().expect("a folder");
     a.record(&folder.path().join("a.trace"));
     let recorded = Recorded { folder };
-    let lines = objects(&recorded.said(&["replay", "--json", "a.trace"]));
-    let told: Vec<&Value> = lines
+    let lines = objects(&recorded.output_of(&["replay", "--json", "a.trace"]));
+    let fates: Vec<&Value> = lines
         .iter()
         .filter(|line| line["type"] == "flow")
         .map(|line| &line["fate"])
         .collect();
-    assert_eq!(told, ["unanswered", "established"]);
+    assert_eq!(fates, ["unanswered", "established"]);
     for (fate, flows) in [("unanswered", 0), ("established", 1)] {
-        let json = recorded.said(&["report", "--json", "--fate", fate, "a.trace"]);
+        let json = recorded.output_of(&["report", "--json", "--fate", fate, "a.trace"]);
         let json: Value = serde_json::from_str(&json).expect("JSON");
         assert_eq!(json["flows"], flows, "{fate}");
-        let page = recorded.said(&["report", "--html", "-", "--fate", fate, "a.trace"]);
+        let page = recorded.output_of(&["report", "--html", "-", "--fate", fate, "a.trace"]);
         assert_eq!(page.matches("<details class=\"flow\"").count(), flows, "{fate}");
     }
 }
@@ -395,7 +399,7 @@ fn a_report_filters_by_the_last_report_of_a_flow() {
 #[test]
 fn the_page_draws_one_flow_of_each_connection_and_names_the_other() {
     let recorded = Recorded::new();
-    let page = recorded.said(&["report", "--html", "-", "a.trace", "b.trace"]);
+    let page = recorded.output_of(&["report", "--html", "-", "a.trace", "b.trace"]);
     assert_eq!(page.matches("<details class=\"flow\"").count(), 4);
     for part in [
         "3 connections seen on more than one node",
@@ -415,7 +419,7 @@ fn the_page_draws_one_flow_of_each_connection_and_names_the_other() {
 #[test]
 fn show_draws_both_halves() {
     let recorded = Recorded::new();
-    let text = recorded.said(&["show", "a.trace", "b.trace", "1"]);
+    let text = recorded.output_of(&["show", "a.trace", "b.trace", "1"]);
     let shown = |part: &str| {
         let at = text.find(part);
         at.unwrap_or_else(|| panic!("{part}\n{text}"))
@@ -426,7 +430,7 @@ fn show_draws_both_halves() {
         "\nTogether: the SYN reached node-a, then node-b; unanswered, tcp.accept-queue-full.\nOn node-b: ",
     );
     assert!(first < second && second < end);
-    let text = recorded.said(&["show", "b.trace", "a.trace", "3"]);
+    let text = recorded.output_of(&["show", "b.trace", "a.trace", "3"]);
     assert!(
         text.starts_with("On node-b:\nflow 3  unanswered  client.silent\n"),
         "{text}"
@@ -439,13 +443,13 @@ fn show_draws_both_halves() {
         text.contains("; unanswered, unknown.\nOn node-a: ") && text.ends_with("The nodes disagree.\n"),
         "{text}"
     );
-    let alone = recorded.said(&["show", "a.trace", "b.trace", "3"]);
+    let alone = recorded.output_of(&["show", "a.trace", "b.trace", "3"]);
     assert!(alone.starts_with("flow 3  established\n"), "{alone}");
     assert!(
         alone.ends_with("No other recording has this connection.\n"),
         "{alone}"
     );
-    let one = recorded.said(&["show", "a.trace", "1"]);
+    let one = recorded.output_of(&["show", "a.trace", "1"]);
     assert!(
         one.starts_with("flow 1  unanswered  backend.silent\n") && !one.contains("node-b"),
         "{one}"

@@ -187,7 +187,7 @@ fn every_step_is_a_packet_at_its_hook_with_what_happened_there() {
                 }
                 let verdict = text("verdict");
                 let is_drop = ["NF_DROP", "NF_DROP_REASON"].contains(&verdict);
-                if is_drop || text("note").contains("discarded in") {
+                if is_drop || text("note").contains("dropped in") {
                     expected = format!("DROP {expected}");
                 }
                 let at = left

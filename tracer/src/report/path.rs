@@ -86,7 +86,7 @@ pub fn numbered(flow: &Flow, facts: &Facts) -> Vec<(usize, PathStep)> {
 
 /// Is the packet dropped at this step, or did a function of netfilter return a verdict there that drops it?
 #[must_use]
-pub fn discards(step: &Step) -> bool {
+fn is_drop(step: &Step) -> bool {
     matches!(step.event.payload, Payload::Drop(_))
         || (step.event.hook.returns_verdict() && step.verdict.is_some_and(verdict::is_drop))
 }
@@ -123,7 +123,7 @@ fn line(flow: &Flow, step: &Step, note: String) -> PathStep {
         netns: (event.netns != 0).then_some(event.netns),
         verdict: step.verdict.and_then(|verdict| verdict_name(step, verdict)),
         note: note + &inside + skipped,
-        is_drop: discards(step),
+        is_drop: is_drop(step),
         heading: heading(step),
     }
 }

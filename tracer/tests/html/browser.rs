@@ -1,7 +1,6 @@
-//! The page in a browser: Debian's Chromium without a screen and without a network.
+//! The page in a browser: headless Chromium from Debian, without a network.
 //!
-//! `cargo xtask test` sees to it that there is one and runs these tests; `cargo test` needs none and leaves them out.
-//! What the browser drew is kept in `target/tmp` for the eye.
+//! `cargo xtask test` installs it and runs these tests; `cargo test` skips them. The screenshots are kept in `target/tmp`.
 
 use std::{
     fs,
@@ -13,27 +12,27 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    command::{recordings, said},
+    command::{output_of, recordings},
     pages,
 };
 
 /// Names the browser's program.
 const BROWSER: &str = "TRACER_BROWSER";
 const HARNESS: &str = include_str!("harness.html");
-/// Windows of a desk, of half of one, and of a telephone.
+/// Window widths: a desktop, half of one, and a phone.
 const WIDTHS: [u64; 3] = [1280, 480, 360];
 
-/// One at a time: each wants a core or two.
+/// One browser at a time: each needs a core or two.
 static ONE: Mutex<()> = Mutex::new(());
 
-/// What people see at night and by day.
+/// The colour scheme that the reader prefers.
 #[derive(Clone, Copy, PartialEq)]
 enum Scheme {
     Dark = 0,
     Light = 1,
 }
 
-/// Runs the browser; gives what it prints, and what it complains of.
+/// Runs the browser; returns its output and its console messages.
 fn browse(folder: &Path, scheme: Scheme, arguments: &[&str]) -> (String, Vec<String>) {
     let _one = ONE.lock();
     let program = std::env::var_os(BROWSER).unwrap_or_else(|| "chromium".into());
@@ -48,7 +47,7 @@ fn browse(folder: &Path, scheme: Scheme, arguments: &[&str]) -> (String, Vec<Str
             "--disable-background-networking",
             "--allow-file-access-from-files",
             "--enable-logging=stderr",
-            // No name leads anywhere: there is no network.
+            // No name resolves: there is no network.
             "--host-resolver-rules=MAP * ~NOTFOUND",
         ])
         .arg(format!("--user-data-dir={}", folder.join("profile").display()))
@@ -59,12 +58,12 @@ fn browse(folder: &Path, scheme: Scheme, arguments: &[&str]) -> (String, Vec<Str
         .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
-    let said = |line: &&str| line.contains(":CONSOLE") || line.contains("Uncaught");
-    let complaints = errors.lines().filter(said).map(str::to_owned).collect();
-    (String::from_utf8_lossy(&output.stdout).into_owned(), complaints)
+    let is_console = |line: &&str| line.contains(":CONSOLE") || line.contains("Uncaught");
+    let messages = errors.lines().filter(is_console).map(str::to_owned).collect();
+    (String::from_utf8_lossy(&output.stdout).into_owned(), messages)
 }
 
-/// The pages that are looked at, by name, in a folder: those of the recordings, and the one that is hardest to lay out.
+/// Writes the pages to a folder and returns their names: those of the recordings, and the hardest one to lay out.
 fn written(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
     let mut write = |name: String, page: &str| {
@@ -74,7 +73,7 @@ fn written(folder: &Path) -> Vec<String> {
     for recording in recordings() {
         let stem = Path::new(&recording).file_stem().expect("a name");
         let name = format!("{}.html", stem.to_str().expect("text"));
-        write(name, &said(&["report", "--html", "-", &recording]));
+        write(name, &output_of(&["report", "--html", "-", &recording]));
     }
     write("nasty.html".to_owned(), &pages::nasty());
     names
@@ -84,8 +83,8 @@ fn address(path: &Path) -> String {
     format!("file://{}", path.display())
 }
 
-/// What the harness tells of each page at each width.
-fn told(scheme: Scheme, widths: &[u64]) -> Vec<Value> {
+/// What the harness measures on each page at each width.
+fn measured(scheme: Scheme, widths: &[u64]) -> Vec<Value> {
     let folder = tempfile::tempdir().expect("a folder");
     let pages = written(folder.path());
     let harness = HARNESS
@@ -93,36 +92,37 @@ fn told(scheme: Scheme, widths: &[u64]) -> Vec<Value> {
         .replace("WIDTHS", &format!("{widths:?}"));
     let path = folder.path().join("harness.html");
     fs::write(&path, harness).expect("a file");
-    let (dom, complaints) = browse(
+    let (dom, messages) = browse(
         folder.path(),
         scheme,
         &["--window-size=1400,1000", "--dump-dom", &address(&path)],
     );
-    assert_eq!(complaints, [""; 0]);
-    let (_, told) = dom
-        .split_once("<pre id=\"told\">")
-        .expect("what the harness tells");
-    let (told, _) = told.split_once("</pre>").expect("its end");
-    let told = told
+    assert_eq!(messages, [""; 0]);
+    let (_, results) = dom
+        .split_once("<pre id=\"results\">")
+        .expect("the results of the harness");
+    let (results, _) = results.split_once("</pre>").expect("its end");
+    let results = results
         .replace("&lt;", "<")
         .replace("&gt;", ">")
         .replace("&amp;", "&");
-    let told: Vec<Value> = serde_json::from_str(&told).unwrap_or_else(|error| panic!("{error}: {told}"));
-    assert_eq!(told.len(), pages.len() * widths.len());
-    told
+    let results: Vec<Value> =
+        serde_json::from_str(&results).unwrap_or_else(|error| panic!("{error}: {results}"));
+    assert_eq!(results.len(), pages.len() * widths.len());
+    results
 }
 
-fn number(told: &Value, name: &str) -> u64 {
-    told[name].as_u64().unwrap_or_else(|| panic!("{name}: {told:#}"))
+fn number(page: &Value, name: &str) -> u64 {
+    page[name].as_u64().unwrap_or_else(|| panic!("{name}: {page:#}"))
 }
 
-fn holds(scheme: Scheme, widths: &[u64]) {
-    for page in told(scheme, widths) {
+fn check(scheme: Scheme, widths: &[u64]) {
+    for page in measured(scheme, widths) {
         let is_nasty = page["page"] == "nasty.html";
         assert_eq!(page["dark"], scheme == Scheme::Dark);
         let empty = Value::Array(Vec::new());
-        for wrong in ["out", "spilt", "pale"] {
-            assert_eq!(page[wrong], empty, "{wrong}: {page:#}");
+        for fault in ["outside", "overflowing", "low_contrast"] {
+            assert_eq!(page[fault], empty, "{fault}: {page:#}");
         }
         let width = number(&page, "width");
         assert!(
@@ -136,20 +136,20 @@ fn holds(scheme: Scheme, widths: &[u64]) {
                 .map(|title| title.starts_with("tracer report: ")),
             Some(true)
         );
-        // The chart, and that every part of each of its bars is to be seen.
+        // The chart, with every part of each bar visible.
         assert!(
             number(&page, "charts") >= 1 && number(&page, "bars") >= 2,
             "{page:#}"
         );
         assert_eq!(page["bars"], page["filled"], "{page:#}");
-        // Ladders, each with the sign of each step beside its rails.
+        // Ladders, with a mark for each step inside its rails.
         let flows = number(&page, "flows");
         assert!(flows >= if is_nasty { 8 } else { 2 }, "{page:#}");
         assert_eq!(page["flows"], page["ladders"], "{page:#}");
         assert!(number(&page, "steps") > 30, "{page:#}");
         assert_eq!(page["steps"], page["marks"], "{page:#}");
-        assert_eq!(number(&page, "shut"), flows - 1, "{page:#}");
-        // The policy lets the script run, and the script does what it is for.
+        assert_eq!(number(&page, "closed"), flows - 1, "{page:#}");
+        // The content security policy lets the script run, and the script works.
         assert_eq!(number(&page, "copies"), 1, "{page:#}");
         assert_eq!(number(&page, "hidden"), flows, "{page:#}");
     }
@@ -157,20 +157,20 @@ fn holds(scheme: Scheme, widths: &[u64]) {
 
 #[test]
 #[ignore = "needs a browser: cargo xtask test runs it"]
-fn by_day_everything_is_there_and_nothing_lies_outside_of_the_window() {
-    holds(Scheme::Light, &WIDTHS);
+fn the_light_page_is_complete_and_fits_the_window() {
+    check(Scheme::Light, &WIDTHS);
 }
 
 #[test]
 #[ignore = "needs a browser: cargo xtask test runs it"]
-fn at_night_everything_is_there_and_can_be_read() {
-    // Colours are all that differs.
-    holds(Scheme::Dark, &WIDTHS[..1]);
+fn the_dark_page_is_complete_and_readable() {
+    // Only the colours differ.
+    check(Scheme::Dark, &WIDTHS[..1]);
 }
 
 #[test]
 #[ignore = "needs a browser: cargo xtask test runs it"]
-fn a_picture_shows_something() {
+fn a_screenshot_is_not_blank() {
     let folder = tempfile::tempdir().expect("a folder");
     let pages = written(folder.path());
     let keep = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
@@ -180,7 +180,7 @@ fn a_picture_shows_something() {
     ] {
         let picture = keep.join(name);
         fs::remove_file(&picture).ok();
-        let (_, complaints) = browse(
+        let (_, messages) = browse(
             folder.path(),
             scheme,
             &[
@@ -189,8 +189,8 @@ fn a_picture_shows_something() {
                 &address(&folder.path().join(page)),
             ],
         );
-        assert_eq!(complaints, [""; 0]);
-        // One colour all over would be a few kilobytes.
+        assert_eq!(messages, [""; 0]);
+        // A single colour would take a few kilobytes.
         let length = fs::metadata(&picture).expect("a picture").len();
         assert!(length > 40_000, "{} has {length} bytes", picture.display());
     }

@@ -20,7 +20,7 @@ pub(crate) fn tracer(arguments: &[&str]) -> Output {
 }
 
 /// The output of a command that succeeds without a message.
-pub(crate) fn said(arguments: &[&str]) -> String {
+pub(crate) fn output_of(arguments: &[&str]) -> String {
     let output = tracer(arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -49,7 +49,7 @@ fn the_page_has_what_the_text_has() {
     let all: Vec<&str> = recordings.iter().map(String::as_str).collect();
     let each: Vec<Vec<&str>> = all.iter().map(|recording| vec![*recording]).collect();
     for files in each.into_iter().chain([all]) {
-        let with = |option: &[&'static str]| said(&[&["report"], option, files.as_slice()].concat());
+        let with = |option: &[&'static str]| output_of(&[&["report"], option, files.as_slice()].concat());
         let report: Value = serde_json::from_str(&with(&["--json"])).expect("JSON");
         let (tags, text) = form::check(&with(&["--html", "-"]));
         for line in with(&[]).lines() {
@@ -89,7 +89,7 @@ fn the_page_has_what_the_text_has() {
         }
         // Each of the few flows has its ladder, and each step of it is there.
         for file in &files {
-            for line in said(&["replay", "--json", file]).lines() {
+            for line in output_of(&["replay", "--json", file]).lines() {
                 let line: Value = serde_json::from_str(line).expect("JSON");
                 for step in line["path"].as_array().into_iter().flatten() {
                     assert!(text.contains(step["note"].as_str().expect("text")), "{step}");
@@ -102,7 +102,7 @@ fn the_page_has_what_the_text_has() {
 #[test]
 fn filters_select_the_flows_on_the_page() {
     let recording = &recordings()[0];
-    let page = said(&["report", "--html", "-", "--fate", "stalled", recording]);
+    let page = output_of(&["report", "--html", "-", "--fate", "stalled", recording]);
     let (tags, text) = form::check(&page);
     let ladders = tags
         .iter()
@@ -120,7 +120,7 @@ fn the_file_is_for_its_owner_and_never_the_recording() {
     let recording = folder.path().join("node.trace");
     fs::copy(&recordings()[0], &recording).expect("a copy");
     let recording = recording.to_str().expect("text");
-    assert_eq!(said(&["report", recording, "--html", name]), "");
+    assert_eq!(output_of(&["report", recording, "--html", name]), "");
     let mode = fs::metadata(&page).expect("a file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     form::check(&fs::read_to_string(&page).expect("text"));

@@ -137,11 +137,11 @@ fn an_example_has_the_cause_it_stands_for() {
     let judged = pages::flows(&mut story);
     let of = |wanted: Fate| judged.iter().find(|(_, fate, _)| *fate == wanted).expect("one");
     let (stalled, healthy) = (of(Fate::Stalled), of(Fate::Established));
-    for (said, later) in [(40, 39), (16, 15), (1, 0)] {
-        let mut all = many(stalled, said);
-        all.extend(many(healthy, later));
+    for (failed, healthy_later) in [(40, 39), (16, 15), (1, 0)] {
+        let mut all = many(stalled, failed);
+        all.extend(many(healthy, healthy_later));
         let (_, summary) = pages::page(&all, &Facts::default());
-        assert_eq!(summary.failures, said - later);
+        assert_eq!(summary.failures, failed - healthy_later);
         let example = &summary.causes[0].example;
         assert!(!example.explanation.is_empty());
         assert_eq!(example.client, stalled.0.client().to_string());

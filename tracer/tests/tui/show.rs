@@ -49,7 +49,7 @@ pub(crate) fn hooks() -> Vec<HookState> {
             "nft_do_chain",
             "kprobe+kretprobe",
             State::OnDemand,
-            Some("it runs for every packet of the node"),
+            Some("runs for every packet of the node: attached while a rule may have dropped one"),
         ),
         hook(
             "ip_vs_leave",

@@ -43,7 +43,7 @@ pub(super) fn section(summary: &Summary, shown: &[&Kept], runs: &[Recorded]) -> 
 fn which(summary: &Summary, shown: &[&Kept]) -> String {
     let all = words::count(summary.flows, "flow");
     if shown.len() >= summary.flows {
-        return format!("{all}, the worst first.");
+        return format!("{all}, most severe first.");
     }
     let what = if summary.failures == 0 {
         "the first ones"
@@ -69,7 +69,7 @@ fn flow(kept: &Kept, shown: &[&Kept], (summary, runs): (&Summary, &[Recorded]), 
                 " " span.ends { (ladder.ends) }
                 " " span.times { "flow " (ladder.id) ", " (ladder.times.join(", ")) }
             }
-            div.way id=(kept.anchor()) {
+            div.detail id=(kept.anchor()) {
                 p.when {
                     (rfc3339(ladder.start))
                     @if let Some(run) = run.filter(|_| runs.len() > 1) {

@@ -23,7 +23,7 @@ pub(super) fn fate(fate: Fate) -> Markup {
     }
 }
 
-/// Fates in the order of the page: the worst first, because people read it for these.
+/// Fates in the order of the page: most severe first, because people read it for these.
 pub(super) const ORDER: [Fate; 6] = [
     Fate::Dropped,
     Fate::Refused,

@@ -89,8 +89,8 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
                 .cloned()
                 .unwrap_or_else(|| format!("{:#x}", drop.location));
             match facts.drop_reasons.get(&drop.reason) {
-                Some(reason) => format!("{packet} discarded in {place}, reason {reason}"),
-                None => format!("{packet} discarded in {place}"),
+                Some(reason) => format!("{packet} dropped in {place}, reason {reason}"),
+                None => format!("{packet} dropped in {place}"),
             }
         }
         (Payload::Icmp(icmp), _) => {

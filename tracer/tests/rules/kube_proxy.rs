@@ -1,0 +1,167 @@
+//! What kube-proxy's rules say: services without a local endpoint, who translates, and the names of services.
+
+use std::collections::BTreeSet;
+
+use tracer::{
+    decode::event::Payload,
+    diagnose::{Dataplane, cause::Cause},
+    facts::{
+        NetnsFacts,
+        kube_proxy::LocalNodePorts,
+        nft::{
+            Family, Policy,
+            map::{Element, Map},
+            rule::{Decides, Verdict},
+        },
+    },
+    flow::fate::Fate,
+};
+use tracer_common::{
+    hook::Hook,
+    record::{self, IpvsService, chain},
+    uapi::verdict::NF_DROP,
+};
+
+use crate::{
+    ruleset::{base, by, diagnosis_of, filter, name, rule},
+    story::{MS, NODE, Story, has},
+};
+
+/// The ruleset of kube-proxy's nftables mode, with a NodePort whose service has no endpoint on this node.
+fn kube_nftables() -> NetnsFacts {
+    let key = vec![6, 0, 0, 0, 0x75, 0x80, 0, 0];
+    NetnsFacts {
+        chains: vec![base("kube-proxy", "INPUT", "filter", Policy::Accept)],
+        rules: vec![rule(
+            "kube-proxy",
+            "nodeport-endpoints-check",
+            1,
+            14,
+            Decides::Map("no-endpoint-nodeports".to_owned()),
+        )],
+        maps: vec![Map {
+            family: Family::Ip,
+            table: "kube-proxy".to_owned(),
+            name: "no-endpoint-nodeports".to_owned(),
+            elements: vec![Element {
+                key,
+                verdict: Verdict::Drop,
+                comment: Some("shop/web:http".to_owned()),
+            }],
+        }],
+        ..NetnsFacts::default()
+    }
+}
+
+#[test]
+fn kube_proxy_drops_where_the_node_has_no_endpoint() {
+    let chain = record::Chain {
+        table: name("kube-proxy"),
+        seen: chain::LOOKUP | chain::BY_LOOKUP,
+        ..by(14, 0)
+    };
+    let diagnosis = diagnosis_of(kube_nftables(), chain);
+    assert_eq!(diagnosis.cause, Some(Cause::PolicyLocalNoEndpoint));
+    assert!(has(&diagnosis, "map-element-comment", "shop/web:http"));
+    // Somebody else's map of the same name.
+    let mut other = kube_nftables();
+    other.chains[0].table = "mine".to_owned();
+    other.rules[0].table = "mine".to_owned();
+    let chain = record::Chain {
+        table: name("mine"),
+        ..chain
+    };
+    assert_eq!(
+        diagnosis_of(other, chain).cause,
+        Some(Cause::NetfilterRuleDropped)
+    );
+}
+
+#[test]
+fn the_comment_of_kube_proxy_gives_the_reason_for_a_drop() {
+    let with = |comment: &str| {
+        let mut facts = filter();
+        facts.rules[2].comment = Some(comment.to_owned());
+        diagnosis_of(facts, by(12, 0)).cause
+    };
+    assert_eq!(
+        with("shop/web:http has no local endpoints"),
+        Some(Cause::PolicyLocalNoEndpoint)
+    );
+    for other in [
+        "shop/web:http has no endpoints",
+        "shop/web",
+        "it has no local endpoints",
+    ] {
+        assert_eq!(with(other), Some(Cause::NetfilterRuleDropped), "{other}");
+    }
+}
+
+fn left_by_ipvs(num_dests: u32, local: &[u16]) -> Option<Cause> {
+    let mut story = Story::new();
+    let facts = NetnsFacts {
+        local_node_ports: LocalNodePorts::of(local.iter().copied().collect(), BTreeSet::new()),
+        ..NetnsFacts::default()
+    };
+    story.facts.netns.insert(NODE, facts);
+    story.arrives(MS);
+    story.ipvs(2 * MS, NF_DROP, |story| {
+        let service = IpvsService {
+            service: 1,
+            num_dests,
+            ..IpvsService::default()
+        };
+        story.syn(2 * MS + 1, Hook::IpvsLeave, Payload::IpvsService(service));
+        let icmp = record::Icmp {
+            icmp_type: 3,
+            code: 3,
+        };
+        story.syn(2 * MS + 2, Hook::IcmpSend, Payload::Icmp(icmp));
+    });
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.dataplane),
+        (Fate::Refused, Some(Dataplane::Ipvs))
+    );
+    diagnosis.cause
+}
+
+#[test]
+fn ipvs_without_a_real_server_is_the_policy_only_for_such_a_node_port() {
+    assert_eq!(left_by_ipvs(0, &[30_080]), Some(Cause::PolicyLocalNoEndpoint));
+    assert_eq!(left_by_ipvs(0, &[30_081]), Some(Cause::IpvsNoDestination));
+    assert_eq!(left_by_ipvs(2, &[30_080]), Some(Cause::Unknown));
+}
+
+#[test]
+fn the_translator_is_the_dataplane() {
+    for (hook, dataplane) in [
+        (Hook::XtDnat, Dataplane::Iptables),
+        (Hook::XtDnatV0, Dataplane::Iptables),
+        (Hook::NftNat, Dataplane::Nftables),
+    ] {
+        let mut story = Story::new();
+        story.arrives(MS);
+        story.syn(2 * MS, hook, Payload::Packet);
+        story.reaches_pod(3 * MS);
+        story.answered(4 * MS);
+        story.acknowledged(5 * MS);
+        let (_, fate, diagnosis) = story.only();
+        assert_eq!((fate, diagnosis.dataplane), (Fate::Established, Some(dataplane)));
+    }
+}
+
+#[test]
+fn a_service_is_named_as_in_the_rules() {
+    let mut story = Story::new();
+    story.served(MS);
+    let (flow, ..) = story.only();
+    assert_eq!(story.facts.service(flow.netns, flow.node()), None);
+    let names = &mut story.facts.netns.entry(NODE).or_default().node_ports;
+    names.add(30_080, true, "shop/six".to_owned());
+    names.add(30_081, false, "shop/api".to_owned());
+    assert_eq!(story.facts.service(flow.netns, flow.node()), None);
+    let names = &mut story.facts.netns.entry(NODE).or_default().node_ports;
+    names.add(30_080, false, "shop/web".to_owned());
+    assert_eq!(story.facts.service(flow.netns, flow.node()), Some("shop/web"));
+}
