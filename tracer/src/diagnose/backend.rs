@@ -196,7 +196,7 @@ fn delivery_evidence(case: &Case<'_>, delivered: &Step) -> Vec<Evidence> {
         Evidence::seen(Key::SynsSent, flow.sent().count().to_string(), Hook::NetifReceive),
         Evidence::seen(Key::SynAcksSeen, flow.synacks.to_string(), Hook::DevStartXmit),
     ];
-    // Payload the pod's own netns dropped is no longer this node's doing, but worth knowing.
+    // What the pod's own netns dropped is no longer this node's doing, but worth knowing.
     for step in case.steps().filter(|step| !flow.is_on_node(&step.event)) {
         out.extend(evidence::dropped(step, case.facts));
     }

@@ -9,11 +9,11 @@ pub struct Blame {
     pub table: Option<String>,
     /// The chain.
     pub chain: Option<String>,
-    /// Payload in the chain decided.
+    /// What in the chain decided.
     pub rule: Option<Rule>,
 }
 
-/// Payload in a chain decided about a packet.
+/// What in a chain decided about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// The rule with this number in its chain, counted from 1, and in nf_tables with this handle.

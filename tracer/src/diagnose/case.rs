@@ -39,9 +39,9 @@ pub(super) struct Case<'a> {
     pub(super) dropped: Option<&'a Step>,
 }
 
-/// Payload a row found.
+/// What a row found.
 pub(super) struct Proof {
-    /// Payload happened and why, about this flow.
+    /// What happened and why, about this flow.
     pub(super) explanation: String,
     /// The facts that prove it.
     pub(super) evidence: Vec<Evidence>,
@@ -136,12 +136,12 @@ impl<'a> Case<'a> {
         self.flow.steps_of(self.attempt)
     }
 
-    /// Payload IPVS did with that SYN.
+    /// What IPVS did with that SYN.
     pub(super) fn decision(&self) -> Decision<'a> {
         Decision::of(self.flow, self.attempt)
     }
 
-    /// Payload is known of the node's netns.
+    /// What is known of the node's netns.
     pub(super) fn netns(&self) -> Option<&'a NetnsFacts> {
         self.facts.netns.get(&self.flow.netns)
     }
@@ -155,7 +155,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Payload this node did to the SYN.
+    /// What this node did to the SYN.
     pub(super) fn refused_or_dropped(&self) -> &'static str {
         match self.situation {
             Situation::Refused => "refused",

@@ -1,4 +1,4 @@
-//! The closed list of causes, by name. Payload each one means and what proves it is one [`super::row::Row`].
+//! The closed list of causes, by name. What each one means and what proves it is one [`super::row::Row`].
 
 macro_rules! causes {
     ($($id:ident = $name:literal,)*) => {

@@ -1,4 +1,4 @@
-//! Payload is said about a flow, and whether it counts as a failure.
+//! What is said about a flow, and whether it counts as a failure.
 
 use super::{blame::Blame, cause::Cause, dataplane::Dataplane, evidence::Evidence};
 use crate::flow::fate::Fate;
@@ -10,9 +10,9 @@ pub struct Diagnosis {
     pub cause: Option<Cause>,
     /// Why the SYN-ACK was dropped, where `cause` is [`Cause::ReturnDropped`].
     pub inner: Option<Cause>,
-    /// Payload happened and why, in one or two sentences about this flow.
+    /// What happened and why, in one or two sentences about this flow.
     pub explanation: String,
-    /// Payload to do about it.
+    /// What to do about it.
     pub advice: Option<&'static str>,
     /// The facts that prove it.
     pub evidence: Vec<Evidence>,

@@ -22,7 +22,7 @@ const UNKNOWN_NUMBER: u32 = u32::MAX;
 /// One fact that supports a cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// Payload the fact is about.
+    /// What the fact is about.
     pub key: Key,
     /// The fact.
     pub value: String,
@@ -51,7 +51,7 @@ impl Evidence {
         }
     }
 
-    /// Payload the fact is about, for people.
+    /// What the fact is about, for people.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         self.key.label()
@@ -105,7 +105,7 @@ pub fn server(conn: &IpvsConn) -> String {
     }
 }
 
-/// Payload could be read of an old entry, in one line.
+/// What could be read of an old entry, in one line.
 #[must_use]
 pub fn entry(conn: &IpvsConn) -> String {
     let mut parts = Vec::new();
@@ -131,7 +131,7 @@ pub fn entry(conn: &IpvsConn) -> String {
     }
 }
 
-/// Payload could be read of the entry that an older connection left behind, fact by fact.
+/// What could be read of the entry that an older connection left behind, fact by fact.
 #[must_use]
 pub fn old_entry(conn: &IpvsConn) -> Vec<Evidence> {
     let fact = |key: Key, value: String| Evidence::seen(key, value, Hook::IpvsLookup);
@@ -190,7 +190,7 @@ pub fn conntrack_state(entry: &Conntrack) -> String {
     format!("{state}{answered}")
 }
 
-/// Payload conntrack made of a packet, in the terms of the rules (`ct state`, `ctstate`).
+/// What conntrack made of a packet, in the terms of the rules (`ct state`, `ctstate`).
 #[must_use]
 pub fn packet_state(state: &PacketState) -> &'static str {
     if state.ct == 0 {

@@ -71,7 +71,7 @@ fn rejected(case: &Case<'_>) -> Option<Proof> {
     })
 }
 
-/// Payload went back to the client.
+/// What went back to the client.
 fn reply(flow: &Flow) -> Option<Evidence> {
     let reset = || {
         flow.steps

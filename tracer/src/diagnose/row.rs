@@ -13,24 +13,24 @@ pub struct Row {
     pub cause: Cause,
     /// Its group in README and docs.
     pub group: Group,
-    /// Payload happened, in one sentence, whatever the flow.
+    /// What happened, in one sentence, whatever the flow.
     pub summary: &'static str,
-    /// Payload must have been seen before it is named.
+    /// What must have been seen before it is named.
     pub proof: &'static str,
-    /// Payload to do about it; `None` for [`Cause::Unknown`].
+    /// What to do about it; `None` for [`Cause::Unknown`].
     pub advice: Option<&'static str>,
     /// On which kernels and dataplanes it can occur, and where it is not detectable.
     pub scope: &'static str,
     /// The hooks that show the proof: one of each group must be attached. The others of a group do the same work on another
     /// kernel or for another address family.
     pub hooks: &'static [&'static [Hook]],
-    /// Payload it relies on *not* having seen.
+    /// What it relies on *not* having seen.
     pub absence: Absence,
     /// Looks for the proof.
     pub(super) detect: fn(&Case<'_>) -> Option<Proof>,
 }
 
-/// Payload a cause relies on not having seen. Where that may have been missed, the cause is not proven.
+/// What a cause relies on not having seen. Where that may have been missed, the cause is not proven.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Absence {
     /// Nothing: what was seen proves it.
@@ -41,7 +41,7 @@ pub enum Absence {
     Probes,
 }
 
-/// Payload a cause is about, for readers who look one up.
+/// What a cause is about, for readers who look one up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Group {
     /// IPVS and the connection that used the port before.

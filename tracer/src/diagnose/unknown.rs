@@ -241,7 +241,7 @@ fn left_by(step: &Step) -> Evidence {
     Evidence::seen(Key::SynLeftBy, evidence::place(step), step.event.hook)
 }
 
-/// Payload sent it on.
+/// What sent it on.
 fn how_sent(case: &Case<'_>) -> &'static str {
     if case.decision().sent_with.is_some() {
         "to the real server that IPVS chose"

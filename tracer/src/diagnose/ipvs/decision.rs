@@ -1,4 +1,4 @@
-//! Payload IPVS decided about one SYN.
+//! What IPVS decided about one SYN.
 //!
 //! `ip_vs_in` (`net/netfilter/ipvs/ip_vs_core.c`, 3.10 to 7.3) looks up the connection, may expire an old entry, may
 //! schedule a new one, and transmits. Which of these happened, in which order, and what it returned identify the cause.
@@ -18,7 +18,7 @@ use crate::{
 /// Where netfilter hands a SYN to IPVS.
 pub(super) const REQUEST: &[Hook] = &[Hook::IpvsIn, Hook::IpvsRemoteRequest, Hook::IpvsLocalRequest];
 
-/// Payload IPVS did with one SYN.
+/// What IPVS did with one SYN.
 #[derive(Clone, Copy, Default)]
 pub(in crate::diagnose) struct Decision<'flow> {
     /// The hook function itself.

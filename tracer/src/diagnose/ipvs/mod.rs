@@ -1,4 +1,4 @@
-//! Payload IPVS did with a SYN: one file for each part of it that can end the SYN's path.
+//! What IPVS did with a SYN: one file for each part of it that can end the SYN's path.
 
 mod affinity;
 pub(super) mod decision;

@@ -26,7 +26,7 @@ pub(in crate::diagnose) fn step<'a>(case: &Case<'a>) -> Option<&'a Step> {
     })
 }
 
-/// Payload a hook of the routing layer read about the packet that was freed later.
+/// What a hook of the routing layer read about the packet that was freed later.
 pub(super) fn read_by<'a>(
     case: &Case<'a>,
     hook: Hook,

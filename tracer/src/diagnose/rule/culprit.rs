@@ -1,4 +1,4 @@
-//! Payload dropped or rejected a packet, and how the parts of netfilter are named.
+//! What dropped or rejected a packet, and how the parts of netfilter are named.
 
 use crate::diagnose::{
     blame::Blame,
@@ -10,7 +10,7 @@ pub(super) const NETLINK: &str = "nf_tables (netlink)";
 /// The source of legacy tables of iptables.
 pub(super) const GETSOCKOPT: &str = "ip_tables (getsockopt)";
 
-/// Payload dropped or rejected a packet.
+/// What dropped or rejected a packet.
 pub(in crate::diagnose) struct Culprit<'a> {
     /// Its description, which follows "by" in a sentence.
     pub(in crate::diagnose) words: String,
@@ -22,7 +22,7 @@ pub(in crate::diagnose) struct Culprit<'a> {
     pub(in crate::diagnose) known: Option<Known<'a>>,
 }
 
-/// Payload a rule says about itself.
+/// What a rule says about itself.
 pub(in crate::diagnose) struct Known<'a> {
     pub(in crate::diagnose) table: &'a str,
     /// Its comment.
@@ -45,7 +45,7 @@ pub(super) fn hook_name(number: u32) -> &'static str {
     }
 }
 
-/// Payload the name of a Calico chain says.
+/// What the name of a Calico chain says.
 pub(super) fn calico(chain: &str) -> Option<Evidence> {
     let by_name = |key: Key, name: &str| Evidence::read(key, name, "name of the chain");
     let rest = chain.strip_prefix("cali-")?;

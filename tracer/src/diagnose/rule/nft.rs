@@ -54,7 +54,7 @@ pub(super) fn dropped<'a>(case: &Case<'a>, chain: &'a record::Chain) -> Option<C
         }
         return Some(of_base(chain, &bases, &Missing::of(&chain.rule)));
     }
-    // Payload else is in the chain is known only if it can be told apart from all others.
+    // What else is in the chain is known only if it can be told apart from all others.
     let [base] = bases.as_slice() else {
         return None;
     };

@@ -1,4 +1,4 @@
-//! Payload a packet can meet on its path through a base chain of nf_tables.
+//! What a packet can meet on its path through a base chain of nf_tables.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,7 +10,7 @@ use crate::facts::{
     },
 };
 
-/// Payload a packet can meet in a base chain and all chains that it jumps to.
+/// What a packet can meet in a base chain and all chains that it jumps to.
 #[derive(Default)]
 pub(in super::super) struct Reachable<'a> {
     /// Rules with the verdict to drop.
@@ -34,7 +34,7 @@ pub(super) fn is_in_table_of(rule: &Rule, chain: &Chain) -> bool {
 }
 
 impl<'a> Reachable<'a> {
-    /// Payload any packet can meet from this chain on.
+    /// What any packet can meet from this chain on.
     pub(in super::super) fn from(netns: &'a NetnsFacts, base: &'a Chain) -> Self {
         Self::for_packet(netns, base, |_| true)
     }
