@@ -60,7 +60,7 @@ pub(crate) struct Arguments {
     /// Time for each target
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     seconds: u32,
-    /// Build the targets only
+    /// Only build the targets
     #[arg(long, conflicts_with = "targets")]
     build: bool,
     /// Targets to run [default: all]

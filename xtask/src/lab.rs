@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
         default_value = "6.12"
     )]
     kernels: Vec<KernelName>,
-    /// Scenarios to run, in this order [default: all of the kernel]
+    /// Scenarios to run, in this order [default: all for the kernel]
     #[arg(long = "scenario", value_name = "NAME", value_delimiter = ',')]
     scenarios: Vec<String>,
     /// IPVS as before 5.9, which drops reused ports
@@ -50,7 +50,7 @@ pub(crate) struct Arguments {
     /// List the scenarios and exit
     #[arg(long)]
     list: bool,
-    /// Generate the traffic only, without tracer
+    /// Only generate the traffic, without tracer
     #[arg(long)]
     without_tracer: bool,
     /// Open tracer's screen in the guest and repeat the scenarios

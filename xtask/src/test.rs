@@ -38,7 +38,7 @@ use timing::{RUN_BUDGET, SCENARIO_BUDGET, Share};
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Run format, phrases, lints and unit tests only
+    /// Run only format, phrases, lints and unit tests
     #[arg(long, conflicts_with_all = ["full", "kernels", "scenarios"])]
     quick: bool,
     #[command(flatten)]

@@ -15,7 +15,7 @@ pub use self::{
 
 /// Follow each NodePort SYN through the kernel and report what became of it and why
 #[derive(Debug, Parser)]
-#[command(name = "tracer", version, about, args_conflicts_with_subcommands = true)]
+#[command(name = "tracer", version, args_conflicts_with_subcommands = true)]
 pub struct Args {
     /// The command; `live` if none is given.
     #[command(subcommand)]
@@ -28,9 +28,9 @@ pub struct Args {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Trace now, on a screen or as lines; the default command
+    /// Trace live, on a screen or as lines; the default command
     Live(LiveOptions),
-    /// Trace now into a file
+    /// Trace into a file
     Record(RecordOptions),
     /// Show a recording as `live` would have shown it
     Replay(ReplayOptions),

@@ -10,13 +10,13 @@ use crate::flow::fate::Fate;
 /// Options of `replay`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ReplayOptions {
-    /// Recordings, of one or several runs; - is standard input
+    /// Recordings of one or several runs; - for standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Print one line a flow, the default without a terminal
+    /// Print one line per flow, the default without a terminal
     #[arg(long, conflicts_with = "json")]
     pub plain: bool,
-    /// Print one JSON object a line, schema 1
+    /// Print one JSON object per line, schema 1
     #[arg(long)]
     pub json: bool,
     /// Print path, evidence and advice below each line
@@ -36,13 +36,13 @@ pub struct ReplayOptions {
 /// Options of `report`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ReportOptions {
-    /// Recordings, of one or several nodes; - is standard input
+    /// Recordings of one or several nodes; - for standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// Write one HTML page for the ticket; - is standard output
+    /// Write one HTML page for the ticket; - for standard output
     #[arg(long, value_name = "OUT", conflicts_with = "json")]
     pub html: Option<PathBuf>,
     /// What the report is about.
@@ -70,13 +70,13 @@ fn flow_number(text: &str) -> Result<u64, String> {
 /// Options of `export`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ExportOptions {
-    /// Recordings, of one or several runs; - is standard input
+    /// Recordings of one or several runs; - for standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Export format
     #[arg(long, value_name = "FORMAT")]
     pub to: Format,
-    /// File to write; - or nothing is standard output
+    /// File to write; standard output if omitted or -
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// What to export.
@@ -91,6 +91,6 @@ pub enum Format {
     Jsonl,
     /// Packets at each hook, for Wireshark
     Pcapng,
-    /// One row a flow, for DuckDB and pandas
+    /// One row per flow, for DuckDB and pandas
     Parquet,
 }

@@ -15,10 +15,10 @@ use crate::flow::fate::Fate;
 #[derive(Clone, Debug, ClapArgs)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct LiveOptions {
-    /// Print one line a flow, the default without a terminal
+    /// Print one line per flow, the default without a terminal
     #[arg(long, conflicts_with = "json")]
     pub plain: bool,
-    /// Print one JSON object a line, schema 1
+    /// Print one JSON object per line, schema 1
     #[arg(long)]
     pub json: bool,
     /// Print path, evidence and advice below each line
@@ -36,7 +36,7 @@ pub struct LiveOptions {
     /// Exit with status 3 if a flow had this fate
     #[arg(long, value_name = "FATE")]
     pub fail_on: Option<Fate>,
-    /// Record into this file at the same time
+    /// Also record into this file
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -44,7 +44,7 @@ pub struct LiveOptions {
 /// Options of `record`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct RecordOptions {
-    /// File to write; - is standard output
+    /// File to write; - for standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     /// What to record, and which flows count for `--until`.
@@ -59,13 +59,13 @@ pub struct RecordOptions {
     /// Stop at a flow with one of these fates or causes
     #[arg(long, value_name = "FATE|CAUSE", value_delimiter = ',')]
     pub until: Vec<Until>,
-    /// Keep recording this long after --until matched
+    /// Keep recording this long after --until matches
     #[arg(long, value_name = "TIME", value_parser = span, default_value = "5", requires = "until")]
     pub after: Duration,
     /// Start a new numbered file at this size, for example 100MiB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub rotate_size: Option<u64>,
-    /// Keep this many rotated files, the newest
+    /// Keep only this many rotated files, the newest
     #[arg(long, value_name = "N", requires = "rotate_size", value_parser = clap::value_parser!(u32).range(1..))]
     pub rotate_count: Option<u32>,
     /// Keep the last SIZE in memory; write at the end, at --until and on SIGUSR1
