@@ -17,8 +17,8 @@ pub(super) const ROWS: &[Row] = &[
         group: Group::Conntrack,
         summary: "Masquerade found no free source port for the connection to its backend.",
         proof: "__nf_conntrack_confirm returned NF_DROP because another connection holds the reply tuple that NAT had chosen; \
-                that one has been answered already and so held the tuple before. NAT chooses such a tuple only when it found \
-                no free one.",
+                that connection has already been answered, so it held the tuple first. NAT chooses a tuple in use only if it \
+                found no free one.",
         advice: Some(
             "All source ports that NAT may use on this node's address to that backend are taken, or at least 128 random \
              attempts found none: widen the rule's port range (--to-ports), spread the backend over more addresses or the \

@@ -22,7 +22,7 @@ pub(super) const ROWS: &[Row] = &[Row {
     summary: "ARP/ND for the next hop is unresolved: the packet was queued in the neighbour entry and dropped after about 3 \
               seconds, or left too late.",
     proof: "The packet was freed by the neighbour layer (arp_error_report and the like, or a reason NEIGH_*); or \
-            __neigh_event_send queued it and no device was handed it, or only after it had been retransmitted.",
+            __neigh_event_send queued it, and it was never handed to a device, or only after a retransmission.",
     advice: Some(
         "Check `ip neigh` for the next hop: the pod is gone while its address is still in use, the pod's end of its veth is down, \
          or the table is full (gc_thresh3).",

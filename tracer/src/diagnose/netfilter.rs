@@ -16,8 +16,8 @@ pub(super) const ROWS: &[Row] = &[
         cause: Cause::NetfilterRuleRejected,
         group: Group::Rules,
         summary: "A firewall rule rejected the packet and notified the client.",
-        proof: "The function by which a rule of iptables or nf_tables rejects was called with this packet. The rule is the one \
-                with the target or the expression that it was called for, if it is still loaded.",
+        proof: "The function with which iptables or nf_tables rejects packets was called with this packet. The rule is the one \
+                whose target or expression it was called for, if it is still loaded.",
         advice: Some(
             "Check the rule. kube-proxy writes one for a service that has no endpoint at all: check its endpoints and their \
              readiness.",
@@ -31,17 +31,17 @@ pub(super) const ROWS: &[Row] = &[
         cause: Cause::NetfilterRuleDropped,
         group: Group::Rules,
         summary: "A firewall rule, or the policy of a chain, dropped the packet.",
-        proof: "nft_do_chain or ipt_do_table returned the verdict to drop for this packet, or nft_do_chain freed it, and not \
-                for a chain that translates; or nf_queue freed it: a rule had queued it for a program, and none accepted it. \
-                The rule: in nf_tables, the one with the expression whose verdict that was; where the kernel did not show it, \
-                and in the legacy tables of iptables, the only one that the packet can have met and been dropped by.",
+        proof: "nft_do_chain or ipt_do_table returned a drop verdict for this packet, or nft_do_chain freed it, in a chain that \
+                does no NAT; or nf_queue freed it: a rule had queued it for a program, and no program accepted it. In \
+                nf_tables, the rule is the one whose expression gave the verdict; where the kernel did not show that, and in \
+                the legacy tables of iptables, the only rule that could have matched and dropped the packet.",
         advice: Some(
             "Check the rule, or the policy: `nft -a list chain` with the family, table and chain given, or \
              `iptables -t TABLE -L CHAIN --line-numbers`. If the rule queues packets for a program, check that it runs.",
         ),
-        scope: "Every kernel and dataplane with rules of iptables (legacy or nft) or nf_tables. The hooks are attached with the \
-                first packet that netfilter drops. For a client that sends its SYN only once, the cause is detectable only where \
-                nf_tables frees what it drops itself (6.1.y, 6.7 and later), and the rule is named only if no other can have \
+        scope: "Every kernel and dataplane with rules of iptables (legacy or nft) or nf_tables. The hooks are attached when \
+                netfilter drops the first packet. For a client that sends its SYN only once, the cause is detectable only where \
+                nf_tables itself frees what it drops (6.1.y, 6.7 and later), and the rule is named only if no other could have \
                 dropped it; elsewhere the cause is unknown, with the rules that could have.",
         hooks: &[&[Hook::NftDoChain, Hook::IptDoTable, Hook::KfreeSkb]],
         absence: Absence::Nothing,

@@ -38,8 +38,8 @@ pub(super) const ROWS: &[Row] = &[
         group: Group::Ends,
         summary: "The backend answered, but its SYN-ACK bypassed this node, which would have translated it.",
         proof: "The backend's SYN-ACK left its network namespace through another device than the SYN came in through and never came to \
-                this node; or none was seen at all, and the client refused, with RST and the number that only this SYN's answer has, a \
-                connection from the backend's own address.",
+                this node; or no SYN-ACK was seen at all, and the client sent a RST to the backend's own address, with the sequence \
+                number that only the answer to this SYN can have caused.",
         advice: Some(
             "The backend reaches the client without this node. Masquerade the client (externalTrafficPolicy: Cluster), or route the \
              backend's answers back through the node that translated: without masquerade this happens to backends on other nodes and \

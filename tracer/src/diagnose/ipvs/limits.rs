@@ -40,14 +40,14 @@ pub(super) const CONN_ALLOC_FAILED: Row = Row {
     cause: Cause::IpvsConnAllocFailed,
     group: Group::IpvsServers,
     summary: "IPVS could not create a connection entry: out of memory, or at its limit conn_max.",
-    proof: "ip_vs_schedule returned no entry, ip_vs_leave was not called, tcp_conn_schedule returned 0 and IPVS NF_DROP: \
-            a real server was chosen, and ip_vs_conn_new failed.",
+    proof: "ip_vs_schedule returned no entry, ip_vs_leave was not called, tcp_conn_schedule returned 0 and IPVS returned \
+            NF_DROP: a real server was chosen, and ip_vs_conn_new failed.",
     advice: Some(
         "If conn_max is reached, raise net.ipv4.vs.conn_max (0 allows no connection) or find out who fills the table \
          (`ipvsadm -Lnc`). Otherwise the node is out of memory: look in the kernel log for ip_vs_conn_new and for page \
          allocation failures.",
     ),
-    scope: "IPVS. Out of memory on every kernel; conn_max exists since 7.2, and only there the lab can reproduce it.",
+    scope: "IPVS. Out of memory on every kernel; conn_max exists since 7.2, and the lab can reproduce the cause only there.",
     hooks: &[
         REQUEST,
         &[Hook::IpvsTcpSchedule],

@@ -34,8 +34,8 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
     scope: "Every dataplane, if the backend is on this node. Not detectable on 5.10, which frees such a SYN without a reason \
             (tcp_drop): the cause is unknown there. An open socket answers with a bare ACK; the client replies with a RST that ends \
             the old connection, and retransmits its SYN: on Linux 5.10 or later after some milliseconds, elsewhere after a second. A \
-            socket that is being closed answers nothing, and the client waits a second; that takes a client that reuses its port at \
-            once.",
+            socket that is being closed does not answer, and the client waits a second; this happens only to a client that reuses its \
+            port at once.",
     hooks: &[&[Hook::KfreeSkb]],
     absence: Absence::Nothing,
     detect,
