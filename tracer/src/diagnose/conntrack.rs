@@ -25,7 +25,7 @@ pub(super) const ROWS: &[Row] = &[
         proof: "__nf_conntrack_alloc returned an error for this connection, and inside that call early_drop, which is called \
                 only when there are more entries than nf_conntrack_max, found no entry to evict.",
         advice: Some(
-            "Raise net.netfilter.nf_conntrack_max (and nf_conntrack_buckets with it), or find out who fills the table \
+            "Raise net.netfilter.nf_conntrack_max (and nf_conntrack_buckets with it), or find out what fills the table \
              (`conntrack -L`, `conntrack -C`) and shorten the timeouts of idle entries. Entries of established connections \
              are never evicted early.",
         ),
@@ -41,9 +41,9 @@ pub(super) const ROWS: &[Row] = &[
         summary: "conntrack could not insert the connection: another connection already uses that tuple.",
         proof: "__nf_conntrack_confirm returned NF_DROP for the SYN.",
         advice: Some(
-            "Two connections wanted the same tuple at the same time, or one that no NAT has changed already has it: look for \
+            "Two connections wanted the same tuple at the same time, or an untranslated connection already has it: look for \
              the reply tuple in `conntrack -L`, and for insert_failed in `conntrack -S`. Masquerade with --random-fully makes \
-             it rarer. If nothing conflicts, look for chaintoolong there and raise nf_conntrack_buckets.",
+             this rarer. If nothing conflicts, look for chaintoolong in `conntrack -S` and raise nf_conntrack_buckets.",
         ),
         scope: "Every kernel and dataplane.",
         hooks: &[&[Hook::CtConfirm]],

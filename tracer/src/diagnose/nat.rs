@@ -37,8 +37,8 @@ pub(super) const ROWS: &[Row] = &[
         proof: "nf_nat_masquerade_ipv4 returned NF_DROP for the SYN: it does so only when inet_select_addr finds no address \
                 (the kernel logs that the device \"ate my IP address\").",
         advice: Some(
-            "Give the device an address of global scope, or the node one that it may use there. Addresses of scope link and \
-             host do not count; in a VRF only those of its devices do.",
+            "Add an address of global scope to the device, or to another device of the node. Addresses of scope link and host \
+             do not count; in a VRF, only those of its devices count.",
         ),
         scope: "IPv4, every kernel and dataplane that masquerades. The hook is attached once netfilter has dropped a packet; \
                 a later SYN shows the cause.",

@@ -43,7 +43,7 @@ pub(super) const CONN_ALLOC_FAILED: Row = Row {
     proof: "ip_vs_schedule returned no entry, ip_vs_leave was not called, tcp_conn_schedule returned 0 and IPVS returned \
             NF_DROP: a real server was chosen, and ip_vs_conn_new failed.",
     advice: Some(
-        "If conn_max is reached, raise net.ipv4.vs.conn_max (0 allows no connection) or find out who fills the table \
+        "If conn_max is reached, raise net.ipv4.vs.conn_max (0 allows no connection) or find out what fills the table \
          (`ipvsadm -Lnc`). Otherwise the node is out of memory: look in the kernel log for ip_vs_conn_new and for page \
          allocation failures.",
     ),
