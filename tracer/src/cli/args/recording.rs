@@ -13,10 +13,10 @@ pub struct ReplayOptions {
     /// Recordings, of one or several runs; - is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Print one line a flow, the default without a terminal
+    /// Print one line per flow, the default without a terminal
     #[arg(long, conflicts_with = "json")]
     pub plain: bool,
-    /// Print one JSON object a line, schema 1
+    /// Print one JSON object per line, schema 1
     #[arg(long)]
     pub json: bool,
     /// Print path, evidence and advice below each line
@@ -91,6 +91,6 @@ pub enum Format {
     Jsonl,
     /// Packets at each hook, for Wireshark
     Pcapng,
-    /// One row a flow, for DuckDB and pandas
+    /// One row per flow, for DuckDB and pandas
     Parquet,
 }

@@ -15,10 +15,10 @@ use crate::flow::fate::Fate;
 #[derive(Clone, Debug, ClapArgs)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct LiveOptions {
-    /// Print one line a flow, the default without a terminal
+    /// Print one line per flow, the default without a terminal
     #[arg(long, conflicts_with = "json")]
     pub plain: bool,
-    /// Print one JSON object a line, schema 1
+    /// Print one JSON object per line, schema 1
     #[arg(long)]
     pub json: bool,
     /// Print path, evidence and advice below each line
