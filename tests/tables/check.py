@@ -37,13 +37,14 @@ TYPES = {
     "backend_name": "VARCHAR",
     "fate": "VARCHAR",
     "cause": "VARCHAR",
+    "inner_cause": "VARCHAR",
     "explanation": "VARCHAR",
     "advice": "VARCHAR",
     "syns": "UINTEGER",
     "synacks": "UINTEGER",
     "connect_ms": "DOUBLE",
     "stall_ms": "DOUBLE",
-    "evidence": 'STRUCT(what VARCHAR, "value" VARCHAR, hook VARCHAR)[]',
+    "evidence": 'STRUCT("key" VARCHAR, what VARCHAR, "value" VARCHAR, hook VARCHAR)[]',
     "path": "STRUCT(t_ms DOUBLE, hook VARCHAR, dev VARCHAR, netns UINTEGER, verdict VARCHAR, note VARCHAR)[]",
 }
 
