@@ -2,7 +2,7 @@
 //!
 //! Data goes one way: [`probe`] yields the kernel's records, [`decode`] turns them into events, [`flow`] joins those to
 //! flows and their fates, [`diagnose`] gives causes from flows and [`facts`], and a [`finding`] is what [`report`],
-//! [`export`], [`recording`] and [`tui`] are handed by the [`pipeline`]. [`cli`] is one file a command.
+//! [`export`], [`recording`] and [`tui`] are handed by the [`pipeline`]. [`cli`] is one file per command.
 
 pub mod cli;
 pub mod decode;

@@ -373,7 +373,7 @@ fn a_flow_reported_again_adds_what_is_new() {
         ..Health::default()
     });
     capture.end().expect("memory has room");
-    assert_eq!(capture.late(), 0);
+    assert_eq!(capture.out_of_order(), 0);
     let read = read(&out);
     assert_eq!(read.packets.len(), 8);
     let summaries: Vec<usize> = (0..8)

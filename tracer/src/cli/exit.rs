@@ -22,13 +22,13 @@ pub enum Failure {
     /// A privilege is missing.
     #[error("{0}")]
     Privilege(String),
-    /// The reader of our output went away: a quiet end.
+    /// The reader closed the output: the command ends quietly.
     #[error("the output was closed")]
     ClosedPipe,
 }
 
 impl Failure {
-    /// The exit status of the contract.
+    /// The documented exit status.
     #[must_use]
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
@@ -41,7 +41,7 @@ impl Failure {
         })
     }
 
-    /// Does it end without a message?
+    /// Whether the command ends without a message.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         matches!(self, Self::ClosedPipe)
@@ -69,7 +69,7 @@ impl From<PipelineError> for Failure {
     }
 }
 
-/// The exit status that `--fail-on` asks for.
+/// Fails if a flow had the fate given with `--fail-on`.
 pub(super) fn fail_on(fate: Option<Fate>, totals: &Totals) -> Result<(), Failure> {
     match fate {
         Some(fate) if totals.has(fate) => Err(Failure::FailOn(fate.name())),

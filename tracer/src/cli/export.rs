@@ -24,7 +24,7 @@ use crate::{
     report::lines::Form,
 };
 
-/// Plays the recordings: lines of several runs are merged by the wall clock, packets and rows follow run by run.
+/// Exports the recordings. Lines of several runs are merged by wall-clock time; packets and rows are written run by run.
 pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
     let output = options.output.as_deref().filter(|path| *path != Path::new("-"));
     if options.to != Format::Jsonl && output.is_none() && io::stdout().is_terminal() {
@@ -32,7 +32,7 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
             "refusing to write a binary format to a terminal: name a file with --output".to_owned(),
         ));
     }
-    // Before the output is opened, because that truncates a file that may be worth something.
+    // Before the output is opened: that truncates a file that may still be needed.
     let runs = recordings::open(&options.files)?;
     let mut out = BufWriter::new(output::open(output, &options.files)?);
     match options.to {
@@ -46,8 +46,8 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
                 replay::play(run, &mut view)?;
             }
             view.capture.end()?;
-            if let late @ 1.. = view.capture.late() {
-                let packets = words::count(late, "packet");
+            if let packets @ 1.. = view.capture.out_of_order() {
+                let packets = words::count(packets, "packet");
                 eprintln!("tracer: {packets} out of time order: sort the capture with reordercap");
             }
         }
@@ -94,7 +94,7 @@ impl<W: Write> Observer for Packets<W> {
     }
 
     fn damage(&mut self, what: &str) -> io::Result<()> {
-        output::complain(what);
+        output::warn(what);
         Ok(())
     }
 }
@@ -130,7 +130,7 @@ impl<W: Write + Send> Observer for Rows<W> {
     }
 
     fn damage(&mut self, what: &str) -> io::Result<()> {
-        output::complain(what);
+        output::warn(what);
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Attaches every hook for a moment, to see whether this kernel accepts it.
+/// Attaches every hook briefly to see whether this kernel accepts it.
 pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
     let kernel = preflight::prepare()?.kernel;
     preflight::Unreadable::default().list(&kernel.offsets);

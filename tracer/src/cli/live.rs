@@ -1,4 +1,4 @@
-//! `tracer live`: trace now, and show each flow: on a screen where there is a terminal, else as lines.
+//! `tracer live`: trace now and show each flow, on a screen if there is a terminal, otherwise as lines.
 
 use std::io;
 
@@ -17,7 +17,7 @@ use crate::{
     tui::{observer::ScreenObserver, screen::terminal},
 };
 
-/// Attaches, traces until a signal comes or the user ends it, and detaches.
+/// Attaches, traces until a signal arrives or the user quits, and detaches.
 pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
     let sink = options.output.as_deref().map(|path| {
         let files = FileSink::open(path, None, None).with_context(|| cannot_write(path))?;
@@ -26,7 +26,7 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
     let sink = sink.transpose()?;
     let selection = options.select.selection();
     if !options.json && !options.plain && !options.verbose && ScreenOptions::has_terminal() {
-        // Attaching takes its time.
+        // Attaching takes a while.
         eprintln!("tracer: attaching hooks");
         let mut screen = ScreenObserver::new(options.screen.theme(), &selection);
         live::run(&selection, options.patience, &mut screen, sink, terminal::release)?;

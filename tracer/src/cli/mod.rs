@@ -1,4 +1,4 @@
-//! The command line: one file a command, and the exit status of each way to end.
+//! The command line: one file per command, and the exit statuses.
 
 pub mod args;
 pub mod exit;
@@ -18,12 +18,12 @@ use self::{
     exit::Failure,
 };
 
-/// Runs the command that the arguments ask for.
+/// Runs the command named on the command line.
 pub fn run() -> Result<(), Failure> {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) if error.use_stderr() => return Err(Failure::Usage(one_line(&error))),
-        // Help or version, which were asked for.
+        // `--help` and `--version`, which are no errors.
         Err(answer) => return answer.print().map_err(Failure::from),
     };
     match args.command {
@@ -38,10 +38,10 @@ pub fn run() -> Result<(), Failure> {
     }
 }
 
-/// Clap's error of several lines, on one.
+/// Clap's error message on one line.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
-    let said: Vec<&str> = text
+    let lines: Vec<&str> = text
         .lines()
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .map(str::trim)
@@ -49,6 +49,6 @@ fn one_line(error: &clap::Error) -> String {
         .collect();
     format!(
         "{}; try `tracer --help`",
-        said.join(" ").trim_start_matches("error: ")
+        lines.join(" ").trim_start_matches("error: ")
     )
 }

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use super::exit::Failure;
 use crate::recording::files;
 
-/// Opens the output: standard output, or a file that only its owner can read and whose old content is lost.
+/// Opens the output: standard output, or a file that only its owner can read. Truncates an existing file.
 pub(super) fn open(path: Option<&Path>, recordings: &[PathBuf]) -> Result<Box<dyn Write + Send>, Failure> {
     Ok(match path {
         Some(path) => Box::new(create(path, recordings)?),
@@ -21,7 +21,7 @@ pub(super) fn open(path: Option<&Path>, recordings: &[PathBuf]) -> Result<Box<dy
 }
 
 /// Prints on standard error what is wrong with a recording.
-pub(super) fn complain(what: &str) {
+pub(super) fn warn(what: &str) {
     eprintln!("tracer: {what}");
 }
 
@@ -46,7 +46,7 @@ fn create(path: &Path, recordings: &[PathBuf]) -> Result<Named, Failure> {
     })
 }
 
-/// A file whose errors name it.
+/// A file whose errors include its path.
 struct Named {
     file: File,
     path: PathBuf,

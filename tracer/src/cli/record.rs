@@ -32,7 +32,7 @@ use crate::{
     tui::screen::terminal,
 };
 
-/// Attaches, records until it is time to end, and detaches.
+/// Attaches, records until an end condition is met or a signal arrives, and detaches.
 pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
     let is_file_set = options.rotate_size.is_some() || options.ring.is_some();
     if is_file_set && options.output == Path::new("-") {
@@ -78,7 +78,7 @@ struct ProgressLine {
     lost: u64,
     last: Progress,
     is_terminal: bool,
-    /// Is there a progress line on the terminal to overwrite?
+    /// Whether there is a progress line on the terminal to overwrite.
     has_line: bool,
 }
 
@@ -241,7 +241,7 @@ impl Observer for ProgressLine {
     }
 }
 
-/// A size for people; units of 1024.
+/// A size as text, in units of 1024.
 fn size(bytes: u64) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),

@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// Replays the recordings: those of several runs by the wall clock.
+/// Replays the recordings; those of several runs are merged by wall-clock time.
 pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
     if !options.json && !options.plain && !options.verbose && ScreenOptions::has_terminal() {
         return on_screen(options);
@@ -72,11 +72,11 @@ pub(super) fn print(
     Ok(())
 }
 
-/// Shows the recording on the screen until the user ends it.
+/// Shows the recording on the screen until the user quits.
 fn on_screen(options: &ReplayOptions) -> Result<(), Failure> {
     if options.files.iter().any(|path| path == Path::new("-")) {
         return Err(Failure::Usage(
-            "cannot scrub in a recording on standard input: give a file, or use --plain".to_owned(),
+            "cannot scrub a recording on standard input: give a file, or use --plain".to_owned(),
         ));
     }
     eprintln!("tracer: reading the recording");
@@ -85,7 +85,8 @@ fn on_screen(options: &ReplayOptions) -> Result<(), Failure> {
     let runs = recordings::open(&options.files)?;
     if runs.len() != 1 {
         return Err(Failure::Usage(
-            "the screen shows one run, and these recordings are of several: give those of one run, or use --plain".to_owned(),
+            "cannot show several runs on one screen: give the recordings of one run, or use --plain"
+                .to_owned(),
         ));
     }
     for run in runs {
@@ -104,7 +105,7 @@ fn on_screen(options: &ReplayOptions) -> Result<(), Failure> {
     exit::fail_on(options.fail_on, &totals)
 }
 
-/// Replays it, from its beginning again each time the user goes back.
+/// Replays the recording, and starts over each time the user seeks backwards.
 fn play(options: &ReplayOptions, player: &mut Player) -> Result<Totals, Failure> {
     let mut totals = Totals::default();
     loop {

@@ -26,11 +26,11 @@ use crate::{
     },
 };
 
-/// Plays the recordings and sums them up.
+/// Reads the recordings and writes the report.
 pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
     let path = options.html.as_deref().filter(|path| *path != Path::new("-"));
     let runs = recordings::open(&options.files)?;
-    // Before the long work, so that an output that cannot be written is known first.
+    // Before the recordings are read, so that an output that cannot be written is reported at once.
     let mut out = output::open(path, &options.files)?;
     let sizes = options.files.iter().filter_map(|file| fs::metadata(file).ok());
     let (collection, page) = if runs.len() > 1 {
@@ -65,7 +65,7 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// The file names of a run, without their folders: those do not concern readers of the report.
+/// The file names of a run, without their directories, which mean nothing to readers of the report.
 fn names(run: &[Recording]) -> Vec<String> {
     run.iter()
         .map(|recording| {
@@ -80,7 +80,7 @@ fn names(run: &[Recording]) -> Vec<String> {
 
 struct Gather {
     selection: Selection,
-    /// Is the output text, on a terminal or in a file?
+    /// Whether the output is text, on a terminal or in a file.
     is_text: bool,
     collection: Collection,
     page: Option<Page>,
@@ -106,8 +106,8 @@ impl Observer for Gather {
     }
 
     fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
-        // All flows, selected or not: a flow may change, and its last report is what the filter applies to. Of a connection
-        // that several nodes saw, the filter applies to the joined connection.
+        // All flows, selected or not: the filter applies to the last report of a flow and, if several nodes saw the
+        // connection, to the joined connection.
         self.collection.add(finding);
         if let Some(page) = self.page.as_mut() {
             if self.selection.wants(finding) {
@@ -133,9 +133,9 @@ impl Observer for Gather {
 
     fn damage(&mut self, what: &str) -> io::Result<()> {
         self.meter.clear();
-        // The summary for people has it already.
+        // The text summary already has it.
         if !self.is_text {
-            output::complain(what);
+            output::warn(what);
         }
         self.collection.damage(what);
         if let Some(page) = &mut self.page {
@@ -178,7 +178,7 @@ impl Meter {
         self.last = progress;
         if self.is_terminal {
             let read = self.before.bytes.saturating_add(progress.bytes);
-            // The size of a pipe is not known.
+            // The size of a pipe is unknown.
             let part = match read.saturating_mul(100).checked_div(self.bytes) {
                 Some(part) => format!("{} %, ", part.min(100)),
                 None => String::new(),

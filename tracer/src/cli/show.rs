@@ -25,7 +25,7 @@ use crate::{
 /// The most flows of other runs kept as candidates: their SYNs have the same sequence number at the same time.
 const MOST_ALIKE: usize = 1_000;
 
-/// Plays the recordings and shows the last report of the flow.
+/// Reads the recordings and shows the last report of the flow.
 pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
     let mut runs = recordings::open(&options.files)?;
     // The number belongs to the first run named, and only that run has the fingerprint to search the others for.
@@ -95,7 +95,7 @@ impl Search {
         self.found.get(&(1, self.id))
     }
 
-    /// May a flow of another run be the same connection?
+    /// Whether a flow of another run may be the same connection.
     fn may_match(&self, other: &Fingerprint) -> bool {
         self.found.len() < MOST_ALIKE
             && self.shown().is_some_and(|shown| {
@@ -213,7 +213,7 @@ impl Observer for Search {
     }
 
     fn damage(&mut self, what: &str) -> io::Result<()> {
-        output::complain(what);
+        output::warn(what);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! One thing that the kernel was seen to do: a record, decoded.
+//! A decoded record: one thing that the kernel did.
 
 use std::net::Ipv4Addr;
 
@@ -19,10 +19,10 @@ pub struct Event {
     pub time_ns: u64,
     /// The kernel half's number for the flow.
     pub flow: u64,
-    /// The hook that saw it, by its role ([`Hook::role`]): an IPv6 twin is its IPv4 twin here. What the function's
-    /// name was, [`Event::function`] tells.
+    /// The hook that saw it, by its role ([`Hook::role`]): an IPv6 twin appears as its IPv4 twin. For the function's own
+    /// name, see [`Event::function`].
     pub hook: Hook,
-    /// At the function's entry or at its return.
+    /// Whether this is the function's entry or its return.
     pub phase: Phase,
     /// Address of the packet's `sk_buff`.
     pub skb: u64,
@@ -50,7 +50,7 @@ pub struct Event {
     pub verdict: i32,
     /// The outer header, where the packet was seen inside a tunnel: all else is about the packet in it.
     pub outer: Option<Outer>,
-    /// What the hook read beside the packet.
+    /// What the hook read in addition to the packet.
     pub payload: Payload,
 }
 
@@ -95,7 +95,7 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 impl Event {
-    /// Joins a record's front with its payload; `None` if hook or phase are of a newer tracer.
+    /// Joins a record's front with its payload; `None` if the hook or the phase is unknown: a newer tracer wrote it.
     #[must_use]
     pub fn new(header: &Header, payload: Payload) -> Option<Self> {
         Some(Self {

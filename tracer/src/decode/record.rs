@@ -1,4 +1,4 @@
-//! Decodes the bytes of records, from the ring buffer or a recording. It trusts no length and no number in them.
+//! Decodes the bytes of records, from the ring buffer or a recording. No length or number in them is trusted.
 
 use tracer_common::record::{Header, HeaderVersion, Kind, RAW_POINTERS, RawConn};
 
@@ -8,7 +8,7 @@ use super::{
     payload::Payload,
 };
 
-/// The number by which the head of a recording names the layout of its records' headers.
+/// The version of the records' header layout, as the head of a recording gives it.
 pub const RECORDS: u32 = HeaderVersion::CURRENT as u32;
 
 /// The memory of an IPVS connection entry that the kernel printed, to prove the layout.

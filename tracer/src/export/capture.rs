@@ -68,7 +68,7 @@ struct Exported {
     first: Position,
 }
 
-/// See the module.
+/// Writes flows as a pcapng capture.
 #[derive(Debug)]
 pub struct Capture<W> {
     out: Writer<W>,
@@ -83,7 +83,7 @@ pub struct Capture<W> {
     packets: u64,
     newest_ns: u64,
     written_ns: u64,
-    late: u64,
+    out_of_order: u64,
     flows: BTreeMap<u64, Exported>,
     interfaces: HashMap<Hook, u32>,
     lost: Health,
@@ -103,7 +103,7 @@ impl<W: Write> Capture<W> {
             packets: 0,
             newest_ns: 0,
             written_ns: 0,
-            late: 0,
+            out_of_order: 0,
             flows: BTreeMap::new(),
             interfaces: HashMap::new(),
             lost: Health::default(),
@@ -143,7 +143,7 @@ impl<W: Write> Capture<W> {
         })
     }
 
-    /// Is this flow in the capture? Its later packets belong there too.
+    /// Whether this flow is in the capture. Its later packets belong there too.
     pub fn has(&self, flow: u64) -> bool {
         self.flows.contains_key(&flow)
     }
@@ -202,8 +202,8 @@ impl<W: Write> Capture<W> {
 
     /// Number of packets written after later ones.
     #[must_use]
-    pub fn late(&self) -> u64 {
-        self.late
+    pub fn out_of_order(&self) -> u64 {
+        self.out_of_order
     }
 
     /// Forgets the oldest flows: the engine keeps no more than this, and does not report older ones again.
@@ -227,7 +227,7 @@ impl<W: Write> Capture<W> {
         {
             let ((time_ns, _), packet) = entry.remove_entry();
             self.weight -= packet.weight();
-            self.late += u64::from(time_ns < self.written_ns);
+            self.out_of_order += u64::from(time_ns < self.written_ns);
             self.written_ns = self.written_ns.max(time_ns);
             let interface = self.interface(packet.hook)?;
             let time = nanos(&clock, time_ns);
@@ -312,7 +312,7 @@ fn packets(flow: &Flow, facts: &Facts, from: usize) -> Vec<(u64, Packet)> {
     packets
 }
 
-/// Are both of one packet in one call of a hook?
+/// Whether both steps are of one packet in one call of a hook.
 fn is_same(before: &Step, step: &Step) -> bool {
     let of = |step: &Step| {
         let event = &step.event;
@@ -325,7 +325,7 @@ fn is_same(before: &Step, step: &Step) -> bool {
     of(before) == of(step) && step.event.time_ns.saturating_sub(before.event.time_ns) <= SAME_CALL_NS
 }
 
-/// The hook of the function, that for IPv6 if the packet is IPv6.
+/// The hook of the function that ran: the IPv6 twin for an IPv6 packet.
 fn function(event: &Event) -> Hook {
     if event.tuple.is_v6() {
         event.hook.for_ipv6()

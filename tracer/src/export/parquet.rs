@@ -71,14 +71,14 @@ struct Held {
     until_ns: u64,
 }
 
-/// See the module.
+/// Writes flows as a Parquet table.
 pub struct Table<W: Write + Send> {
     out: SerializedFileWriter<W>,
     /// The runs so far, with the current one last.
     runs: Vec<Run>,
     /// Rows that may change, by flow.
     held: BTreeMap<u64, Held>,
-    /// The same by the time after which they cannot.
+    /// The same flows by the time after which they cannot change, in monotonic nanoseconds.
     until: BTreeSet<(u64, u64)>,
     /// Bytes of the rows held, and their limit.
     weight: usize,
@@ -170,12 +170,12 @@ impl<W: Write + Send> Table<W> {
         }
         let (reports, is_written) = self.reports.entry(flow.id).or_default();
         *reports += 1;
-        let told = *reports;
+        let report = *reports;
         // A row that is in the file already must not look like the last one.
         if !is_selected && !*is_written {
             return Ok(());
         }
-        let row = Row::new(self.run(), told, finding);
+        let row = Row::new(self.run(), report, finding);
         let weight = row.weight();
         let until_ns = engine::settled_ns(flow);
         self.weight += weight;
@@ -300,7 +300,7 @@ impl<W: Write + Send> Table<W> {
     }
 }
 
-/// The system's error, if there is one.
+/// The underlying I/O error, if there is one.
 fn error(error: ParquetError) -> io::Error {
     match error {
         ParquetError::External(error) => match error.downcast::<io::Error>() {

@@ -17,7 +17,7 @@ const STATISTICS: u32 = 5;
 /// Enhanced packet block.
 const PACKET: u32 = 6;
 
-/// Shows the byte order of the section's numbers.
+/// The magic number that shows the byte order of the section's numbers.
 const BYTE_ORDER: u32 = 0x1a2b_3c4d;
 /// Packets start with an IPv4 or IPv6 header (`LINKTYPE_RAW`).
 const RAW_IP: u16 = 101;
@@ -48,7 +48,7 @@ pub struct Section {
     pub comment: String,
 }
 
-/// See the module.
+/// Writes pcapng blocks to an output.
 #[derive(Debug)]
 pub struct Writer<W> {
     out: W,
@@ -150,7 +150,7 @@ impl<W: Write> Writer<W> {
         self.out.write_all(&self.block)
     }
 
-    /// The upper half comes first in either byte order.
+    /// Adds a time. Its upper half comes first in either byte order.
     fn time(&mut self, nanos: u64) {
         self.block.put_u64_le(nanos.rotate_left(32));
     }
@@ -165,7 +165,7 @@ impl<W: Write> Writer<W> {
         self.option(code, &text.as_bytes()[..end]);
     }
 
-    /// A value has at most 65535 bytes.
+    /// Adds an option. Its value has at most 65535 bytes.
     fn option(&mut self, code: u16, value: &[u8]) {
         let length = u16::try_from(value.len()).unwrap_or(u16::MAX);
         self.block.put_u16_le(code);
@@ -174,7 +174,7 @@ impl<W: Write> Writer<W> {
         self.pad();
     }
 
-    /// Everything starts at a multiple of four bytes.
+    /// Pads the block to a multiple of four bytes.
     fn pad(&mut self) {
         let length = self.block.len().next_multiple_of(4);
         self.block.resize(length, 0);

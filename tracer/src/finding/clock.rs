@@ -1,4 +1,4 @@
-//! From the kernel's monotonic clock to the wall clock, and times as text.
+//! Converts times: from the kernel's monotonic clock to the wall clock, and to text.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,7 +10,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// `wall` and `monotonic_ns` are readings of both clocks at the same moment.
+    /// Creates a clock from readings of both clocks at the same moment.
     #[must_use]
     pub const fn new(wall: Timestamp, monotonic_ns: u64) -> Self {
         Self { wall, monotonic_ns }

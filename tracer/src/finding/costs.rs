@@ -1,8 +1,8 @@
-//! What the hooks cost, as the kernel counts it.
+//! The cost of the hooks, as the kernel counts it.
 
 use std::{collections::BTreeMap, time::Duration};
 
-/// What the programs of one hook did.
+/// The cost of the programs of one hook.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// How often they ran, entry and return counted separately.
@@ -11,11 +11,11 @@ pub struct Cost {
     pub run_ns: u64,
 }
 
-/// What the hooks cost between two readings, by the names of the hooks.
+/// The cost of the hooks between two readings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Costs {
     /// The time between the readings.
     pub over: Duration,
-    /// Hooks whose programs are loaded.
+    /// The cost by name of the hook, for hooks whose programs are loaded.
     pub by_hook: BTreeMap<&'static str, Cost>,
 }

@@ -1,11 +1,11 @@
-//! What a recording says of itself: who wrote it, on which kernel, and what was followed.
+//! The head of a recording: which tracer wrote it, on which kernel, and what was traced.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::hook_state::{HookState, State};
 
-/// See the module. Written as JSON; a member that is not there is empty.
+/// The head of a recording. Written as JSON; a member that is missing there is empty here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Head {
@@ -31,13 +31,13 @@ pub struct Head {
     pub wall: Timestamp,
     /// …and of the kernel's monotonic clock at the same moment, in nanoseconds.
     pub monotonic_ns: u64,
-    /// Without progress for so long after its last SYN, a flow was told of as it stood.
+    /// How long after its last SYN a flow without progress was reported, in nanoseconds.
     pub patience_ns: u64,
-    /// The ports that were followed.
+    /// The ports that were traced.
     pub ports: Vec<u16>,
-    /// The networks of the clients that were followed; empty: all.
+    /// The client networks that were traced; empty: all.
     pub clients: Vec<String>,
-    /// The hooks and what had become of them when tracing began.
+    /// The hooks and their states when tracing began.
     pub hooks: Vec<HookState>,
     /// Where members of the kernel's structs were found, in bytes.
     pub offsets: Vec<(String, u32)>,

@@ -1,20 +1,20 @@
-//! The state of a hook, as users, recordings and the screen know it.
+//! The state of a hook, as reports show it and recordings hold it.
 
 use serde::{Deserialize, Serialize};
 
-/// Whether a hook is attached, and if not, what kind of reason there is.
+/// Whether a hook is attached, and if not, why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// The kernel has the function, but tracer cannot use it.
     Disabled,
-    /// It is attached.
+    /// The hook is attached.
     Attached,
-    /// It can be attached, and is once it is wanted.
+    /// The hook can be attached, and is while it is needed.
     OnDemand,
-    /// The kernel does not have the function now.
+    /// The kernel does not have the function, for example because its module is not loaded.
     Missing,
-    /// It could be attached, but would add nothing on this kernel.
+    /// The hook could be attached, but would add nothing on this kernel.
     Unneeded,
     /// A state of a newer version of tracer.
     #[default]
@@ -36,7 +36,7 @@ impl State {
         }
     }
 
-    /// Does the hook see what it is for, now or once it is wanted?
+    /// Whether the hook serves its purpose, now or once it is needed.
     #[must_use]
     pub const fn is_available(self) -> bool {
         matches!(self, Self::Attached | Self::OnDemand | Self::Unneeded)

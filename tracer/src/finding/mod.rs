@@ -1,5 +1,5 @@
-//! What observers are handed: one flow with its verdict, the state of the run, and the traits that join a source of
-//! records to whoever reads the results. Pure: no files, no clock but the events'.
+//! What observers receive: a flow with its verdict, the state of the run, and the traits between a source of records and
+//! its observers. Pure: no files, no clock but the events'.
 
 pub mod clock;
 pub mod costs;

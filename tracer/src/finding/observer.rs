@@ -1,4 +1,4 @@
-//! Whoever reads what a run finds out: lines, a screen, a report, an export.
+//! The observer of a run, such as lines, a screen, a report or an export.
 
 use std::{io, ops::ControlFlow};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::facts::Facts;
 
-/// How far a run, or the reading of a recording, has got.
+/// The progress of a run, or of reading a recording.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
     /// Records so far.
@@ -19,9 +19,9 @@ pub struct Progress {
     pub bytes: u64,
 }
 
-/// Receives what a run finds out, live or from a recording, in the order in which it happened.
+/// Receives the findings and the state of a run, live or from a recording, in the order of time.
 ///
-/// An error is one of the observer's own output, and ends the run. `BrokenPipe` ends it quietly.
+/// An error means that the observer's own output failed, and ends the run. `BrokenPipe` ends it quietly.
 pub trait Observer {
     /// Every hook that will attach is attached.
     fn start(&mut self, head: &Head) -> io::Result<()>;
@@ -34,7 +34,7 @@ pub trait Observer {
     /// A flow's fate is known, or has changed.
     fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()>;
 
-    /// Does it want flows before their fate is known?
+    /// Whether the observer wants flows before their fate is known.
     fn wants_pending(&self) -> bool {
         false
     }
@@ -54,7 +54,7 @@ pub trait Observer {
         Ok(())
     }
 
-    /// So many records of a recording were read by the moment of the next [`Self::now`].
+    /// This many records of a recording were read up to the moment of the next [`Self::now`].
     fn records(&mut self, _: u64) {}
 
     /// Flows are about to be judged at this moment of the monotonic clock, in nanoseconds. `Break` stops a replay here.
@@ -65,28 +65,28 @@ pub trait Observer {
     /// The recording is damaged or truncated: what follows may be incomplete.
     fn damage(&mut self, what: &str) -> io::Result<()>;
 
-    /// What is known of the node at the end.
+    /// What is known about the node when the run ends.
     fn facts(&mut self, _: &Facts) {}
 
     /// Called once a second.
     fn progress(&mut self, _: Progress) {}
 
-    /// Does it want to know what the hooks cost? Counting costs a little itself.
+    /// Whether the observer wants the cost of the hooks. Counting it has a small cost of its own.
     fn wants_costs(&self) -> bool {
         false
     }
 
-    /// What the hooks cost in the last second, while that is wanted.
+    /// The cost of the hooks in the last second. Reported only while [`Self::wants_costs`].
     fn costs(&mut self, _: Costs) {}
 
-    /// Is the run to end?
+    /// Whether the run must end.
     fn is_done(&self) -> bool {
         false
     }
 }
 
-/// An observer that writes to memory, so that the output of several runs can be merged in the order of time.
+/// An observer that writes to memory, so that the output of several runs can be merged by time.
 pub trait Buffered: Observer {
-    /// What was written since this was last cleared.
+    /// What was written since the buffer was last cleared.
     fn buffer(&mut self) -> &mut Vec<u8>;
 }

@@ -1,4 +1,4 @@
-//! Which flows are wanted: by port, client, service, fate and cause.
+//! Selects flows by port, client, service, fate and cause.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -8,7 +8,7 @@ use std::{
 use super::verdict::Finding;
 use crate::{diagnose::cause::Cause, flow::fate::Fate};
 
-/// What the user asked for. An empty list stands for everything.
+/// The flows that the user selected. An empty list selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Destination ports of the SYN.
@@ -23,23 +23,23 @@ pub struct Selection {
     pub causes: Vec<Cause>,
 }
 
-/// What a selection looks at in a flow.
+/// What a selection checks of a flow.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
-    /// Who connects.
+    /// The client's address and port.
     pub client: SocketAddr,
-    /// To which address of the node.
+    /// The node's address and NodePort.
     pub node: SocketAddr,
     /// The service, as `NAMESPACE/NAME`, where its name is known.
     pub service: Option<&'a str>,
-    /// What became of the flow.
+    /// Its fate.
     pub fate: Fate,
-    /// Why.
+    /// Its cause.
     pub cause: Option<Cause>,
 }
 
 impl Selection {
-    /// Is the flow wanted? Live, the kernel half has already left out other ports and clients; a recording holds all
+    /// Whether the flow is selected. Live, the kernel half has already filtered ports and clients; a recording holds all flows
     /// that were recorded.
     #[must_use]
     pub fn wants(&self, finding: &Finding<'_>) -> bool {
@@ -54,7 +54,7 @@ impl Selection {
         })
     }
 
-    /// Is this one of the flows that are wanted?
+    /// Whether this flow is selected.
     #[must_use]
     pub fn includes(&self, flow: &Candidate<'_>) -> bool {
         let (port, client) = (flow.node.port(), flow.client.ip());
@@ -69,13 +69,13 @@ impl Selection {
                     .any(|wanted| Some(wanted.as_str()) == flow.service))
     }
 
-    /// Are flows wanted whose fate is not known yet? Not if a fate or a cause is asked for: a flow that was shown stays.
+    /// Whether pending flows are selected. Not if a fate or a cause is given: a flow that was shown is not removed.
     #[must_use]
     pub fn wants_pending(&self) -> bool {
         self.fates.is_empty() && self.causes.is_empty()
     }
 
-    /// The selection in the words of the screen's filter; empty if everything is wanted.
+    /// The selection in the syntax of the screen's filter; empty if all flows are selected.
     #[must_use]
     pub fn words(&self) -> String {
         fn list<T>(name: &str, items: &[T], word: impl Fn(&T) -> String) -> Option<String> {

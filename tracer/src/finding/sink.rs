@@ -1,4 +1,4 @@
-//! Where a live run records to.
+//! What a live run records to.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::facts::{Facts, changed_facts::ChangedFacts};
 
-/// Keeps the kernel's own records and what else a replay needs to judge flows as they were judged live.
+/// Receives the kernel's records, and everything else that a replay needs to judge flows as the live run did.
 ///
 /// After an error nothing more is recorded; [`Self::check`] returns it.
 pub trait RecordSink {
@@ -18,14 +18,14 @@ pub trait RecordSink {
     /// A record came from the ring buffer.
     fn record(&mut self, bytes: &[u8]);
 
-    /// Writes what is buffered if that is much. `next_flow` is the number of the next flow that begins. Not to be called
-    /// while flows are judged.
+    /// Writes the buffer if it is large. `next_flow` is the number of the next flow that begins. Must not be called while
+    /// flows are judged.
     fn relieve(&mut self, next_flow: u64);
 
     /// Flows are judged at this moment of the monotonic clock; `is_quiet` if none is due.
     fn tick(&mut self, now_ns: u64, is_quiet: bool, next_flow: u64);
 
-    /// Facts may have changed. `reported` flows were handed out at this tick; `None` between ticks.
+    /// Facts may have changed. `reported` is the number of flows reported so far at this tick; `None` between ticks.
     fn facts(&mut self, reported: Option<u32>, facts: &Facts, changed: &ChangedFacts);
 
     /// Records were lost.
@@ -34,18 +34,18 @@ pub trait RecordSink {
     /// Hooks changed their state.
     fn hooks(&mut self, hooks: &Hooks);
 
-    /// The run ends: the flows handed out from here on are the last ones.
+    /// The run ends: the flows reported after this are the last ones.
     fn end(&mut self, end: &End);
 
-    /// Writes what is only in memory, and goes on. Returns where to, if anywhere.
+    /// Writes what is only in memory, and keeps recording. Returns the path, if anything was to be written.
     fn write_out(&mut self, next_flow: u64) -> io::Result<Option<String>>;
 
     /// Writes the rest.
     fn finish(&mut self, next_flow: u64) -> io::Result<()>;
 
-    /// Could everything be written so far? An error is returned once.
+    /// Returns the error of a write that failed. Each error is returned once.
     fn check(&mut self) -> io::Result<()>;
 
-    /// Bytes so far.
+    /// The number of bytes so far.
     fn bytes(&self) -> u64;
 }

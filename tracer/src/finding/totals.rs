@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use super::verdict::Finding;
 use crate::{diagnose::cause::Cause, flow::fate::Fate};
 
-/// Counts each flow once, by what was last found out about it.
+/// Counts each flow once, by its last finding.
 #[derive(Debug, Default)]
 pub struct Totals {
     flows: u64,
-    /// Flows about which nothing more is found out.
+    /// Flows that cannot change any more.
     closed: Counts,
-    /// What was last found out about each of the others, by the flow's number.
+    /// The last finding of each other flow, by the flow's number.
     open: BTreeMap<u64, (Fate, Option<Cause>)>,
 }
 
@@ -40,11 +40,11 @@ impl Counts {
     }
 }
 
-/// The engine remembers no more flows than this: about an older one nothing more is found out.
+/// The most flows that the engine keeps: an older flow cannot change any more.
 const MOST_OPEN: usize = 200_000;
 
 impl Totals {
-    /// Counts a flow, in place of what was found out about it before.
+    /// Counts a flow, in place of its previous finding.
     pub fn add(&mut self, finding: &Finding<'_>) {
         let id = finding.flow.id;
         if self.open.remove(&id).is_none() {
@@ -58,13 +58,13 @@ impl Totals {
         }
     }
 
-    /// How many flows there were so far.
+    /// The number of flows so far.
     #[must_use]
     pub fn flows(&self) -> u64 {
         self.flows
     }
 
-    /// All flows so far.
+    /// The counts of all flows so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let mut counts = self.closed.clone();
@@ -74,7 +74,7 @@ impl Totals {
         counts
     }
 
-    /// Did a flow have this fate?
+    /// Whether a flow had this fate.
     #[must_use]
     pub fn has(&self, fate: Fate) -> bool {
         self.counts().by_fate.contains_key(&fate)

@@ -7,29 +7,29 @@ use crate::{
     flow::{fate::Fate, model::Flow},
 };
 
-/// A flow, what became of it and why, with what is needed to describe it.
+/// A flow with its fate and cause, and what is needed to describe it.
 #[derive(Clone, Copy, Debug)]
 pub struct Finding<'a> {
     /// The flow.
     pub flow: &'a Flow,
-    /// What became of it.
+    /// Its fate.
     pub fate: Fate,
-    /// Why, with the evidence.
+    /// The cause, with the evidence.
     pub diagnosis: &'a Diagnosis,
-    /// What is known of the node.
+    /// What is known about the node.
     pub facts: &'a Facts,
     /// The clock of the run that saw it.
     pub clock: &'a Clock,
 }
 
 impl Finding<'_> {
-    /// Did the connection fail, was it delayed, or did it reach the wrong place?
+    /// Whether the connection failed, was delayed, or reached the wrong place.
     #[must_use]
     pub fn is_failure(&self) -> bool {
         diagnose::is_failure(self.fate, self.diagnosis.cause)
     }
 
-    /// Time that a failed or delayed flow cost its client at least, in nanoseconds: for a stall the time spent on
+    /// The least time that a failed or delayed flow cost its client, in nanoseconds: for a stall the time spent on
     /// retransmissions, for a refusal the time until it arrived, for any other failure the time without an answer up to the
     /// end of tracer's patience.
     #[must_use]

@@ -1,7 +1,8 @@
-//! The flows that had begun at some moment.
+//! The flows that had begun at a given moment.
 //!
-//! The kernel half counts flows up ([`flow_number`]), so the newest number of each counter is enough. A recording whose first
-//! files are gone has them: a flow that appears mid-handshake must not look like a new one.
+//! The kernel half counts flows up ([`flow_number`]), so the newest number of each counter is enough.
+//! Each further file of a recording starts with them: if the first file is gone, a flow that appears mid-handshake must not
+//! look like a new one.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ impl Begun {
         *newest = flow.max(*newest);
     }
 
-    /// Had this flow begun?
+    /// Whether this flow had begun.
     #[must_use]
     pub fn has(&self, flow: u64) -> bool {
         self.0
@@ -31,7 +32,7 @@ impl Begun {
         self.0.values().copied()
     }
 
-    /// Is none known?
+    /// Whether no flow had begun.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -71,7 +71,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// `patience_ns`: without progress for this long after its last SYN, a flow is reported as it stands.
+    /// Creates an engine. A flow without progress for `patience_ns` after its last SYN is reported as it is.
     #[must_use]
     pub fn new(patience_ns: u64) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl Engine {
         }
     }
 
-    /// These flows began before the first event: what follows of them does not begin a flow.
+    /// Sets the flows that began before the first event: their later packets begin no flow.
     pub fn begin_after(&mut self, begun: Begun) {
         self.begun = begun;
     }
@@ -111,18 +111,18 @@ impl Engine {
         self.next_id
     }
 
-    /// Numbers the next flow at least this: flows that began before it were not seen.
+    /// Numbers the next flow `next_id` or higher: flows that began before it were not seen.
     pub fn count_from(&mut self, next_id: u64) {
         self.next_id = self.next_id.max(next_id);
     }
 
-    /// Is a flow to be judged by `now_ns`?
+    /// Whether a flow is due to be judged by `now_ns`.
     #[must_use]
     pub fn is_due(&self, now_ns: u64) -> bool {
         self.due.first().is_some_and(|&(due, _)| due <= now_ns)
     }
 
-    /// Takes in one event.
+    /// Adds one event.
     pub fn push(&mut self, event: Event) {
         if !self.flows.contains_key(&event.flow) && !self.begin(&event) {
             self.orphans += 1;
@@ -307,7 +307,7 @@ impl Engine {
     }
 }
 
-/// When the fate was decided, if it was. What comes later changes it only by showing a retransmission.
+/// When the fate was decided, if it was. Later events change it only if they show a retransmission.
 fn decided_ns(flow: &Flow) -> Option<u64> {
     flow.established_ns.or(flow.refused_ns)
 }

@@ -45,7 +45,7 @@ fates! {
 }
 
 impl Fate {
-    /// Is the fate itself a failure? Whether a flow is one depends on its cause too: see `diagnose::is_failure`.
+    /// Whether the fate itself is a failure. Whether a flow failed depends on its cause too: see `diagnose::is_failure`.
     #[must_use]
     pub const fn is_bad(self) -> bool {
         !matches!(self, Self::Established | Self::Pending)

@@ -13,15 +13,16 @@ use super::{
 };
 use crate::decode::event::{Event, Payload};
 
-/// After the fate is known, records of the same moment from other CPUs may still arrive. Nanoseconds.
+/// How long after the fate is known records of the same moment may still arrive from other CPUs, in nanoseconds.
 pub(super) const SETTLE_NS: u64 = 50_000_000;
-/// ICMP destination unreachable (RFC 792), and that of ICMPv6 (RFC 4443).
+/// ICMP destination unreachable (RFC 792).
 const ICMP_UNREACHABLE: u32 = 3;
 /// Its code for a packet that is too big and must not be fragmented.
 const ICMP_FRAG_NEEDED: u32 = 4;
+/// ICMPv6 destination unreachable (RFC 4443).
 const ICMPV6_UNREACHABLE: u32 = 1;
 
-/// Is this where a client's SYN is first seen? That is a device, or for a client on the node itself its socket or IPVS.
+/// Whether a client's SYN can first be seen here: at a device or, for a client on the node itself, at its socket or IPVS.
 pub(super) fn is_arrival(event: &Event) -> bool {
     event.phase == Phase::Entry && event.outer.is_none() && event.hook.begins_flow()
 }
@@ -67,7 +68,7 @@ pub(super) fn add(flow: &mut Flow, event: Event) {
     flow.push(event, attempt);
 }
 
-/// Is this SYN, with the tuple that the client sent, seen where the flow's first one was seen?
+/// Whether this SYN, with the tuple that the client sent, was seen where the flow's first one was seen.
 fn is_attempt(flow: &Flow, event: &Event) -> bool {
     let place = Place::of(event);
     if flow.syn_origin.is_at(Hook::TcpConnect) {
@@ -76,16 +77,16 @@ fn is_attempt(flow: &Flow, event: &Event) -> bool {
     is_arrival(event) && place == flow.syn_origin
 }
 
-/// Does a client on the node retransmit its SYN? The tracepoint fires afterwards and, before 6.15, not if the SYN was dropped
-/// on its way out (`__tcp_retransmit_skb`, `net/ipv4/tcp_output.c`); then the hooks on the way out show it.
+/// Whether a client on the node retransmits its SYN. The tracepoint fires afterwards and, before 6.15, not if the SYN was
+/// dropped on output (`__tcp_retransmit_skb`, `net/ipv4/tcp_output.c`); then the hooks on the output path show it.
 fn is_retransmission(flow: &Flow, event: &Event) -> bool {
     let is_output = event.phase == Phase::Entry && event.hook.is_output_path();
     (event.hook == Hook::TcpRetransmit || is_output)
         && event.time_ns >= flow.last_syn_ns().saturating_add(RETRANSMIT_NS)
 }
 
-/// Did the client not send this SYN itself? It comes too soon after the last one, or after the client's ACK. A client that
-/// got an error may retry at once, though.
+/// Whether this SYN is a copy that the network made: it arrives too soon after the last one, or after the client's ACK. A
+/// client that got an error may retry at once, though.
 fn is_copy(flow: &Flow, syn: &Event) -> bool {
     let Some(index) = flow.sent().next_back() else {
         return false;
@@ -102,16 +103,17 @@ fn is_copy(flow: &Flow, syn: &Event) -> bool {
     syn.hook != Hook::TcpRetransmit && (flow.established_ns.is_some() || soon && !may_retry_at_once())
 }
 
-/// Does this step send the client something other than a SYN-ACK: an ICMP error, a RST, or the bare ACK of an old
-/// connection?
+/// Whether this step sends the client something other than a SYN-ACK: an ICMP error, a RST, or the bare ACK of an old
+/// connection.
 fn reports_an_error_to_the_client(step: &Step) -> bool {
     matches!(step.event.payload, Payload::Icmp(_))
         || step.event.part == Part::Rst
         || step.event.hook == Hook::TcpTimewait && step.verdict != Some(time_wait::SYN)
 }
 
-/// Did TCP drop this SYN before it reached a listener? It then met a connection that is still open. That socket answers with
-/// a bare ACK, the client's RST ends the connection, and Linux retransmits its SYN at once. Inside TCP a packet has no device.
+/// Whether TCP dropped this SYN before it reached a listener. It then met a connection that is still open. That socket
+/// answers with a bare ACK, the client's RST ends the connection, and Linux retransmits its SYN at once. Inside TCP a packet
+/// has no device.
 fn met_a_connection(flow: &Flow, attempt: usize) -> bool {
     let mut dropped = false;
     for step in flow.steps_of(attempt).filter(|step| step.event.part == Part::Syn) {
@@ -166,14 +168,14 @@ fn acknowledge(flow: &mut Flow, event: &Event) {
     }
 }
 
-/// Did a listener in another netns of this machine accept the SYN? Then it would have been seen to accept the ACK too.
+/// Whether a listener in another netns of this machine accepted the SYN. If so, tracer would have seen it accept the ACK too.
 fn has_listener_elsewhere(flow: &Flow) -> bool {
     let accepted = |step: &Step| step.event.hook == Hook::TcpConnRequest && !flow.is_on_node(&step.event);
     flow.steps.iter().any(accepted)
 }
 
-/// Does this event refuse the client: a RST from the address that it asked, a RST for its ACK, or an ICMP error about the
-/// SYN?
+/// Whether this event refuses the client: a RST from the address that it connected to, a RST for its ACK, or an ICMP error
+/// about the SYN.
 fn refuses(flow: &Flow, event: &Event) -> bool {
     match (event.part, &event.payload) {
         (Part::Ack, Payload::Socket(_)) => event.hook == Hook::TcpSendReset,

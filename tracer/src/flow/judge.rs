@@ -1,4 +1,4 @@
-//! Judges a flow: how each SYN ended, and what became of the whole.
+//! Judges how each SYN of a flow ended, and what became of the flow.
 
 use tracer_common::{hook::Hook, tcp::Part};
 
@@ -14,7 +14,7 @@ pub enum End<'flow> {
     Dropped(&'flow Step),
     /// This node or the backend's listener dropped the ACK that should have finished the handshake, as this step shows.
     AckLost(&'flow Step),
-    /// Nothing that this node saw ended it.
+    /// This node saw nothing that ended it.
     Open,
 }
 
@@ -53,12 +53,12 @@ pub fn surviving(flow: &Flow, attempt: usize) -> usize {
     copies.find(|&copy| !is_dropped(flow, copy)).unwrap_or(attempt)
 }
 
-/// Did this node drop the SYN itself?
+/// Whether this node dropped the SYN itself.
 fn is_dropped(flow: &Flow, attempt: usize) -> bool {
     matches!(end_of(flow, attempt), End::Dropped(step) if step.event.part == Part::Syn)
 }
 
-/// The step that shows how the ACK that should have finished the handshake was dropped. A refusal by the listener says more
+/// The step that shows how the ACK that should have finished the handshake was dropped. A refusal by the listener shows more
 /// than the freed packet.
 #[must_use]
 pub fn lost_ack(flow: &Flow) -> Option<&Step> {
@@ -100,13 +100,13 @@ fn refusals_by_client(flow: &Flow) -> impl Iterator<Item = &Step> {
     })
 }
 
-/// Was this packet freed because the client's own TCP refused it?
+/// Whether this packet was freed because the client's own TCP refused it.
 fn is_refused_by_client(flow: &Flow, freed: &Step) -> bool {
     refusals_by_client(flow)
         .any(|refused| refused.event.skb == freed.event.skb && refused.event.tuple == freed.event.tuple)
 }
 
-/// Did the listener refuse to create a connection from this ACK?
+/// Whether the listener refused to create a connection from this ACK.
 #[must_use]
 pub fn refused_by_listener(step: &Step) -> bool {
     step.event.hook == Hook::TcpSynRecvSock && step.verdict == Some(0)
@@ -136,7 +136,7 @@ pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
     }
 }
 
-/// Does this step show that the packet still lives?
+/// Whether this step shows that the packet still exists.
 fn moves_on(step: &Step) -> bool {
     step.event.hook.shows_progress()
 }

@@ -13,10 +13,10 @@ pub use super::step::{Attempt, Earlier, Step};
 use super::step::{Place, RETRANSMIT_NS};
 use crate::decode::event::{Event, Payload};
 
-/// No flow needs more steps than this; further ones are only counted.
+/// The most steps kept of a flow; further ones are only counted.
 const MOST_STEPS: usize = 512;
 
-/// No client sends this many SYNs with one sequence number; more than that is a loop or an attack.
+/// The most SYNs kept of a flow. No client sends this many with one sequence number: more are a loop or an attack.
 pub(super) const MOST_ATTEMPTS: usize = 512;
 
 /// One client connection attempt to a NodePort.
@@ -43,7 +43,7 @@ pub struct Flow {
     pub established_ns: Option<u64>,
     /// The backend's listener created the connection.
     pub accepted: bool,
-    /// The kernel skipped the probe that would have shown that it did so.
+    /// The kernel skipped the probe that would have shown that.
     pub acceptance_unseen: bool,
     /// When the handshake was over for the backend too, as far as that was seen, monotonic nanoseconds: its listener created
     /// the connection, or a copy of the SYN followed the client's ACK. From then on the backend answers copies only.
@@ -92,8 +92,8 @@ impl Flow {
         }
     }
 
-    /// Is this SYN, with the tuple that the client sent, on the node, or past it on the way to its receiver? If not, a client
-    /// in a namespace of this machine sends its SYN again: it counts once it comes in.
+    /// Whether this SYN, with the tuple that the client sent, is on the node, or past it on the path to its receiver. If not, a
+    /// client in a namespace of this machine retransmits its SYN: it counts once it comes in.
     pub(super) fn has_come_in(&mut self, syn: &Event) -> bool {
         if self.is_on_node(syn) {
             if syn.hook == Hook::DevStartXmit {
@@ -165,7 +165,7 @@ impl Flow {
         (0..self.attempts.len()).filter(|&index| !self.attempts[index].is_copy)
     }
 
-    /// The copies that came of one SYN.
+    /// The copies that the network made of one SYN: indexes into [`Flow::attempts`].
     pub fn copies_of(&self, attempt: usize) -> impl Iterator<Item = usize> {
         let later = attempt + 1..self.attempts.len();
         later.take_while(|&index| self.attempts[index].is_copy)
@@ -182,13 +182,13 @@ impl Flow {
         })
     }
 
-    /// Was the packet in the network namespace that the client addressed, and not in a pod's?
+    /// Whether the packet was in the network namespace that the client addressed, not in a pod's.
     #[must_use]
     pub fn is_on_node(&self, event: &Event) -> bool {
         event.netns == self.netns || event.netns == 0
     }
 
-    /// Did IPVS forward a SYN unmodified, so that the real server answers the client itself, from the service's address?
+    /// Whether IPVS forwarded a SYN unmodified, so that the real server answers the client itself, from the service's address.
     #[must_use]
     pub fn is_answered_directly(&self) -> bool {
         self.steps.iter().any(|step| step.event.hook.is_ipvs_plain_xmit())
@@ -237,8 +237,8 @@ impl Flow {
         self.steps.iter().any(leads_there).then_some(to)
     }
 
-    /// A retransmission by a client on this node is known only after the fact: from the kernel's tracepoint, or because the
-    /// SYN is dropped. Steps that were seen just before that belong to the newest SYN, not to the previous one.
+    /// Moves steps that were seen just before `seen_ns` from the previous SYN to the newest one. A retransmission by a client
+    /// on this node is known only after the fact: from the kernel's tracepoint, or because the SYN is dropped.
     pub(super) fn reassign_recent_steps(&mut self, seen_ns: u64) {
         let Some(index) = self.attempts.len().checked_sub(1).filter(|&index| index > 0) else {
             return;
@@ -288,7 +288,7 @@ impl Flow {
         }
     }
 
-    /// Did the kernel skip probes for this SYN or its answer?
+    /// Whether the kernel skipped probes for this SYN or its answer.
     #[must_use]
     pub fn has_skipped(&self, attempt: usize) -> bool {
         self.steps_of(attempt).any(|step| step.probes_skipped)

@@ -7,8 +7,8 @@ use tracer_common::hook::Hook;
 use super::fate::Fate;
 use crate::decode::event::Event;
 
-/// No TCP retransmits a SYN or a SYN-ACK sooner: RFC 6298 requires a second, and Windows can be set to 300 ms. Anything
-/// within this time of the last one is a copy that the network made, or the backend's answer to a copy. Nanoseconds.
+/// A time shorter than any retransmission timeout of a SYN or SYN-ACK, in nanoseconds: RFC 6298 requires a second, and Windows
+/// can be set to 300 ms. Anything sooner after the last one is a copy that the network made, or the backend's answer to a copy.
 pub(super) const RETRANSMIT_NS: u64 = 250_000_000;
 
 /// One thing that the kernel did with a packet of the flow.
@@ -55,13 +55,13 @@ impl Place {
         }
     }
 
-    /// Is it at this hook?
+    /// Whether it is at this hook.
     pub(super) fn is_at(self, hook: Hook) -> bool {
         self.hook == hook
     }
 }
 
-/// The previous flow from the same client port, which port reuse is about.
+/// The previous flow from the same client port, to detect port reuse.
 #[derive(Clone, Debug)]
 pub struct Earlier {
     /// Its number.

@@ -37,7 +37,7 @@ impl Flow {
             .filter(move |&time| Some(time) == first || !self.answers_a_copy(time))
     }
 
-    /// Did a late copy of the SYN arrive just before?
+    /// Whether a late copy of the SYN arrived just before.
     fn answers_a_copy(&self, time_ns: u64) -> bool {
         self.steps.iter().any(|step| {
             let before = time_ns.checked_sub(step.event.time_ns);

@@ -1,4 +1,4 @@
-//! From flows that the engine hands out to findings for the observer, the same for live runs and recordings.
+//! Turns the flows that the engine hands out into findings for the observer, for live runs and recordings alike.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use crate::{
 
 /// What is known of the node while flows are diagnosed.
 pub(super) trait Knowledge {
-    /// A flow is about to be diagnosed: learns what that needs.
+    /// Learns what the diagnosis of this flow needs. Called right before it.
     fn learn(&mut self, flow: &Flow, fate: Fate);
     /// What is known.
     fn facts(&self) -> &Facts;
@@ -26,7 +26,7 @@ pub(super) fn report(
 ) -> io::Result<()> {
     let mut done = Ok(());
     engine(&mut |flow, fate| {
-        // Whatever the observer does, what is known must stay in step with the flows.
+        // Even if the observer has failed: the facts must stay in step with the flows.
         knowledge.learn(flow, fate);
         if done.is_ok() {
             done = diagnose(flow, fate, knowledge.facts(), clock, observer);
@@ -36,8 +36,8 @@ pub(super) fn report(
     observer.flush()
 }
 
-/// Passes flows on whose fate is not known by this moment of the monotonic clock, if the observer wants them. Nothing is
-/// learned for that: what is known must be the same whether somebody watches or not.
+/// Passes on the flows that are pending at `now_ns` of the monotonic clock, if the observer wants them. Learns no facts for
+/// them: the facts must not depend on whether the observer wants pending flows.
 pub(super) fn report_pending(
     engine: &mut Engine,
     now_ns: u64,

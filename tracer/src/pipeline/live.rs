@@ -51,7 +51,7 @@ const HEALTH: Duration = Duration::from_secs(1);
 /// How often to check for modules that were loaded or unloaded.
 const MODULES: Duration = Duration::from_millis(100);
 
-/// Attaches, traces until a signal comes or the observer is done, and detaches. `on_second_signal` is called before a
+/// Attaches, traces until a signal arrives or the observer is done, and detaches. `on_second_signal` is called before a
 /// second signal ends the process.
 pub fn run(
     selection: &Selection,
@@ -60,7 +60,7 @@ pub fn run(
     sink: Option<Box<dyn RecordSink>>,
     on_second_signal: fn(),
 ) -> Result<(), PipelineError> {
-    let preflight::Ready { kernel, watch } = preflight::prepare()?;
+    let preflight::Ready { kernel, module_watch } = preflight::prepare()?;
     let mut unreadable = Unreadable::default();
     unreadable.count(&kernel.offsets);
     let kernel_selection = preflight::selection(selection);
@@ -94,7 +94,7 @@ pub fn run(
             reported: probe.hooks().to_vec(),
             probe,
             ring,
-            watch,
+            module_watch,
             unreadable,
             demand: Demand::default(),
             collector,
@@ -129,12 +129,12 @@ struct Session<'a> {
     observer: &'a mut dyn Observer,
     probe: Probe,
     ring: Ring,
-    watch: KernelWatch,
+    module_watch: KernelWatch,
     unreadable: Unreadable,
     demand: Demand,
     collector: Collector,
     recorder: Option<Box<dyn RecordSink>>,
-    /// Requests that what is recorded only in memory is written.
+    /// The signal that requests writing what is recorded only in memory.
     write_out: Option<Signal>,
     engine: Engine,
     clock: Clock,
@@ -179,9 +179,9 @@ impl Session<'_> {
                     self.meet_demand()?;
                 }
                 _ = modules.tick() => self.look_for_modules()?,
-                found = self.watch.update() => match found {
+                found = self.module_watch.update() => match found {
                     Ok(found) => self.follow(found)?,
-                    // The next module that comes or goes is another chance. What is attached stays attached.
+                    // Retried at the next module load or unload. What is attached stays attached.
                     Err(error) => eprintln!("tracer: {:#}", anyhow::Error::from(error)),
                 },
                 _ = tick.tick() => {
@@ -224,7 +224,7 @@ impl Session<'_> {
             engine,
             events,
             unreadable_records,
-            watch,
+            module_watch,
             demand,
             collector,
             recorder,
@@ -233,7 +233,7 @@ impl Session<'_> {
         *events += ring.drain(|bytes| {
             let event = record::event(HeaderVersion::CURRENT, bytes);
             if let Ok(event) = &event
-                && watch.proof_netns().contains(event.netns, event.time_ns)
+                && module_watch.proof_netns().contains(event.netns, event.time_ns)
             {
                 return;
             }
@@ -298,7 +298,7 @@ impl Session<'_> {
 
     /// Detaches the hooks of modules that were unloaded.
     fn look_for_modules(&mut self) -> Result<(), PipelineError> {
-        for module in self.watch.poll_modules() {
+        for module in self.module_watch.poll_modules() {
             self.probe
                 .module_unloaded(module)
                 .context("cannot detach from a module")?;
@@ -357,7 +357,7 @@ impl Session<'_> {
     /// Reports the flows that the engine hands out.
     fn report(
         &mut self,
-        ask: impl FnOnce(&mut Engine, &mut dyn FnMut(&Flow, Fate)),
+        take: impl FnOnce(&mut Engine, &mut dyn FnMut(&Flow, Fate)),
     ) -> Result<(), PipelineError> {
         let Self {
             collector,
@@ -373,7 +373,7 @@ impl Session<'_> {
             reported: 0,
         };
         Ok(diagnosis::report(
-            |say| ask(engine, say),
+            |hand_out| take(engine, hand_out),
             &mut node,
             clock,
             *observer,
@@ -429,7 +429,7 @@ impl Session<'_> {
     }
 }
 
-/// Waits for the signal, if there is one to wait for.
+/// Waits for the signal; for ever if there is none.
 async fn wait_for(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),
@@ -449,7 +449,7 @@ fn print_disabled(hooks: &[Planned]) {
     }
 }
 
-/// The hooks that will never show anything, wanted or not.
+/// The hooks that are not available: missing or disabled.
 fn absent(hooks: &[Planned]) -> impl Iterator<Item = Hook> {
     hooks
         .iter()

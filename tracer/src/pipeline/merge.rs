@@ -1,7 +1,7 @@
 //! Merges what observers of several recorded runs write, by wall-clock time.
 //!
-//! Each run is replayed in a thread of its own, which waits when it is far ahead of the others. That bounds memory, however
-//! long the recordings are.
+//! Each run is replayed in its own thread, which waits when it is far ahead of the others. That bounds memory, however long
+//! the recordings are.
 
 use std::{
     io::{self, Write},
@@ -28,9 +28,9 @@ use crate::{
     },
 };
 
-/// How many pieces of one run may wait for the others.
+/// The most pieces of one run that wait for the others.
 const MOST_PIECES: usize = 16;
-/// About the longest a piece gets, in bytes.
+/// The size from which on a piece is sent, in bytes.
 const ENOUGH: usize = 64 << 10;
 
 /// Output of one run, and when a live run would have written it.
@@ -39,7 +39,7 @@ struct Piece {
     lines: Vec<u8>,
 }
 
-/// Writes what the observers of the runs write, in the order in which live runs would have written it.
+/// Merges the output of the runs' observers, in the order in which live runs would have written it.
 ///
 /// `observer` makes the observer of a run, from the name of its host and the length of the longest name. Returns the
 /// observers of all runs once they are read.
@@ -115,11 +115,11 @@ fn earliest(next: &[(Piece, Receiver<Piece>)]) -> Option<usize> {
     (0..next.len()).min_by_key(|&at| next[at].0.time)
 }
 
-/// Sends on what its observer writes, with the time at which a live run would have written it.
+/// Sends the output of its observer, stamped with the time at which a live run would have written it.
 struct Stamped<O> {
     observer: O,
     clock: Option<Clock>,
-    /// The time of what is not sent yet.
+    /// The time of the output that is not sent yet.
     time: Timestamp,
     sender: SyncSender<Piece>,
 }
@@ -134,13 +134,13 @@ impl<O: Buffered> Stamped<O> {
             time: self.time,
             lines,
         };
-        // Whoever merges has stopped: its output failed.
+        // The merge has stopped because its output failed.
         self.sender
             .send(piece)
             .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     }
 
-    /// What follows was written at this time. Times of one run never go back.
+    /// Sets the time of the output that follows. Times of one run never go backwards.
     fn at(&mut self, time: Timestamp) -> io::Result<()> {
         if time > self.time {
             self.send()?;

@@ -1,4 +1,4 @@
-//! From a source of records, live or a recording, through engine and diagnosis to the observers.
+//! Passes records, live or from a recording, through the engine and the diagnosis to the observers.
 
 pub mod diagnosis;
 pub mod error;

@@ -25,8 +25,8 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 pub struct Ready {
     /// The kernel's functions, types and modules.
     pub kernel: KernelInfo,
-    /// Reports modules that come and go.
-    pub watch: KernelWatch,
+    /// Reports modules that are loaded or unloaded.
+    pub module_watch: KernelWatch,
 }
 
 /// Reports each unreadable member of a kernel struct once.
@@ -72,14 +72,14 @@ pub fn prepare() -> Result<Ready, PipelineError> {
         return Err(unsupported(&AttachError::NoKprobes.to_string()));
     }
     privileges()?;
-    let watch = KernelWatch::new();
-    let kernel = watch.read_kernel().map_err(|error| match error {
+    let module_watch = KernelWatch::new();
+    let kernel = module_watch.read_kernel().map_err(|error| match error {
         KernelInfoError::Btf(BtfError::Read { .. }) => unsupported(
             "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF is off): tracer cannot read its structs",
         ),
         other => PipelineError::Failed(other.into()),
     })?;
-    Ok(Ready { kernel, watch })
+    Ok(Ready { kernel, module_watch })
 }
 
 fn unsupported(why: &str) -> PipelineError {
@@ -134,7 +134,7 @@ fn privileges() -> Result<(), PipelineError> {
     )))
 }
 
-/// The ports to trace: those that were asked for, or the NodePort range and the ports of this node's IPVS services.
+/// The ports to trace: those that were given, or the NodePort range and the ports of this node's IPVS services.
 #[must_use]
 pub fn selection(selection: &finding::selection::Selection) -> Selection {
     let mut ports: BTreeSet<u16> = selection.ports.iter().cloned().flatten().collect();

@@ -1,4 +1,4 @@
-//! Recordings that were opened, sorted into runs.
+//! Opens recordings and sorts them into runs.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ use crate::{
     recording::{error::RecordingError, reader::Reader},
 };
 
-/// A recording that was opened.
+/// An open recording.
 pub struct Recording {
     path: PathBuf,
     pub(super) reader: Reader<Box<dyn Read + Send>>,
@@ -33,10 +33,10 @@ impl Recording {
         Self::read_from(path, input)
     }
 
-    /// A recording that is read from anything; `path` is what it is called in messages.
+    /// Opens a recording from any reader; `path` is its name in messages.
     ///
     /// # Errors
-    /// What is read is not a recording.
+    /// The input is not a recording.
     pub fn read_from(path: &Path, input: Box<dyn Read + Send>) -> Result<Self, PipelineError> {
         let reader = Reader::new(input).map_err(|error| cannot_read(path, error))?;
         Ok(Self {
@@ -45,13 +45,13 @@ impl Recording {
         })
     }
 
-    /// What the recording says of itself.
+    /// The recording's head.
     #[must_use]
     pub fn head(&self) -> &Head {
         self.reader.head()
     }
 
-    /// Where it was opened.
+    /// The path that it was opened with.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -69,7 +69,10 @@ pub fn open(paths: &[PathBuf]) -> Result<Vec<Run>, PipelineError> {
     for path in paths {
         let file = fs::metadata(path).ok().filter(fs::Metadata::is_file);
         if file.is_some_and(|file| !seen.insert((file.dev(), file.ino()))) {
-            eprintln!("tracer: {} is given more than once and read once", path.display());
+            eprintln!(
+                "tracer: {} is named more than once: reading it once",
+                path.display()
+            );
             continue;
         }
         all.push(Recording::open(path)?);

@@ -1,4 +1,4 @@
-//! Replays recordings: what a live run met, in the same order, through the same code.
+//! Replays recordings: the records and facts of a live run, in the same order, through the same code.
 
 use std::{
     collections::VecDeque,
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     decode::{bytes::DecodeError, record},
+    diagnose::words,
     facts::Facts,
     finding::{Clock, Observer, observer::Progress, run::End},
     flow::{engine::Engine, fate::Fate, model::Flow},
@@ -53,7 +54,7 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
         lost: 0,
         end: None,
         lacks_beginning: false,
-        odd: 0,
+        unknown_items: 0,
         progress_at: Instant::now(),
     };
     let mut read = 0;
@@ -95,10 +96,10 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
             player.observer,
             recording.path(),
             recording.reader.damage(),
-            player.odd,
+            player.unknown_items,
             player.node.unfit - unfit,
         )?;
-        player.odd = 0;
+        player.unknown_items = 0;
     }
     player.finish()
 }
@@ -107,11 +108,11 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
 #[derive(Default)]
 struct Recorded {
     facts: Facts,
-    /// What was learned at this tick, and after how many reported flows.
+    /// The facts that were learned at this tick, each with the number of flows reported before it.
     learned: VecDeque<(u32, FactChange)>,
-    /// How many flows were reported at this tick.
+    /// The number of flows reported at this tick.
     reported: u32,
-    /// Changes that are unknown, or do not fit these facts.
+    /// The number of changes that are unknown or do not fit these facts.
     unfit: u64,
 }
 
@@ -122,7 +123,7 @@ impl Recorded {
         }
     }
 
-    /// Learns what had been learned when so many flows were reported.
+    /// Applies the facts that the live run had learned when it had reported this many flows.
     fn learn_until(&mut self, reported: u32) {
         while self.learned.front().is_some_and(|(after, _)| *after <= reported) {
             if let Some((_, change)) = self.learned.pop_front() {
@@ -160,12 +161,12 @@ struct Player<'a> {
     last_ns: u64,
     events: u64,
     lost: u64,
-    /// The preceding file is missing.
+    /// Whether the preceding file is missing.
     lacks_beginning: bool,
     /// How it ended. Reported last, after any damage to the files.
     end: Option<End>,
-    /// Records and items that this version does not know.
-    odd: u64,
+    /// The number of records and items that this version does not know.
+    unknown_items: u64,
     /// When progress was last reported.
     progress_at: Instant,
 }
@@ -183,7 +184,7 @@ impl Player<'_> {
 
     fn log(&mut self, log: &Log) -> Result<ControlFlow<()>, PipelineError> {
         self.engine.count_from(log.header.next_flow);
-        // What was learned while flows were judged follows the tick, and must be known at it.
+        // Facts that were learned while flows were judged are recorded after the tick, but are needed at it.
         let mut pending: Option<Judge> = None;
         for item in log.items() {
             if let Ok(Item::Facts(FactUpdate {
@@ -210,9 +211,9 @@ impl Player<'_> {
                 }
                 Ok(Item::Hooks(hooks)) => self.observer.hooks(&hooks)?,
                 Ok(Item::Begun(begun)) if self.lacks_beginning => self.engine.begin_after(begun),
-                // None of them is missing.
+                // The beginning of every flow was read.
                 Ok(Item::Begun(_)) => {}
-                Err(ItemError::Unknown | ItemError::Damaged) => self.odd += 1,
+                Err(ItemError::Unknown | ItemError::Damaged) => self.unknown_items += 1,
             }
         }
         match pending {
@@ -228,7 +229,7 @@ impl Player<'_> {
                 self.last_ns = self.last_ns.max(event.time_ns);
                 self.engine.push(event);
             }
-            Err(DecodeError::Unknown { .. } | DecodeError::Short(..)) => self.odd += 1,
+            Err(DecodeError::Unknown { .. } | DecodeError::Short(..)) => self.unknown_items += 1,
         }
     }
 
@@ -269,7 +270,7 @@ impl Player<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// A recording that was not shut down cleanly ends here.
+    /// Ends the replay. If the recording was not shut down cleanly, judges its remaining flows first.
     fn finish(mut self) -> Result<Played, PipelineError> {
         if self.end.is_none() {
             let end = Judge::End(End {
@@ -293,7 +294,7 @@ fn report_damage(
     observer: &mut dyn Observer,
     path: &Path,
     damage: Damage,
-    odd: u64,
+    unknown_items: u64,
     unfit: u64,
 ) -> io::Result<()> {
     let Damage {
@@ -322,21 +323,26 @@ fn report_damage(
             &format!(
                 "damaged: {} skipped; the flows and facts in them are missing",
                 match (damaged_chunks, stray_bytes) {
-                    (0, bytes) => format!("{bytes} bytes"),
-                    (1, 0) => "1 chunk".to_owned(),
-                    (chunks, 0) => format!("{chunks} chunks"),
-                    (chunks, bytes) => format!("{chunks} chunks and {bytes} bytes between chunks"),
+                    (0, bytes) => words::count(bytes, "byte"),
+                    (chunks, 0) => words::count(chunks, "chunk"),
+                    (chunks, bytes) => format!(
+                        "{} and {} between chunks",
+                        words::count(chunks, "chunk"),
+                        words::count(bytes, "byte")
+                    ),
                 }
             ),
         )?;
     }
-    if unknown_chunks + odd + unfit > 0 {
+    if unknown_chunks + unknown_items + unfit > 0 {
         warn(
             observer,
             path,
             &format!(
-                "written by a newer version of tracer? Skipped what this one does not know: {unknown_chunks} chunks, {odd} \
-                 records or items, {unfit} facts"
+                "possibly written by a newer version of tracer: skipped {}, {} and {}",
+                words::count(unknown_chunks, "unknown chunk"),
+                words::count(unknown_items, "unknown record"),
+                words::count(unfit, "unknown fact")
             ),
         )?;
     }

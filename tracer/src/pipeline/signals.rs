@@ -1,6 +1,6 @@
 //! Signals: the first shuts tracing down cleanly, the second ends it at once.
 //!
-//! They are handled on a thread of their own: a reader that does not read can block the printing thread for ever.
+//! They are handled on their own thread: a reader that stalls can block the printing thread for ever.
 
 use std::{io, thread};
 
@@ -10,7 +10,7 @@ use tokio::{
     sync::oneshot,
 };
 
-/// What a shell reports for a program that ended by SIGINT.
+/// The status that a shell reports for a program ended by SIGINT.
 const INTERRUPTED: i32 = 130;
 
 /// The signals that end tracing.
@@ -19,9 +19,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// From here on no signal ends the process by itself. `on_second` is called right before the second one does.
+    /// Handles SIGINT, SIGTERM and SIGHUP from now on: the first one asks tracing to stop, the second one ends the process.
+    /// `on_second` is called right before that.
     pub fn listen(on_second: fn()) -> io::Result<Self> {
-        let (tell, first) = oneshot::channel();
+        let (sender, first) = oneshot::channel();
         let runtime = Builder::new_current_thread().enable_io().build()?;
         let mut listener = {
             let _entered = runtime.enter();
@@ -31,7 +32,7 @@ impl Signals {
             runtime.block_on(async {
                 listener.any().await;
                 // Nobody listens if tracing has already ended.
-                let _ = tell.send(());
+                let _ = sender.send(());
                 listener.any().await;
                 on_second();
                 // The kernel detaches every hook when the process is gone.

@@ -107,7 +107,7 @@ impl Fingerprint {
         &self.others[..usize::from(self.count)]
     }
 
-    /// Did the node drop the SYN or the SYN-ACK at least once?
+    /// Whether the node dropped the SYN or the SYN-ACK at least once.
     #[must_use]
     pub fn dropped(&self) -> bool {
         self.dropped
@@ -119,7 +119,7 @@ impl Fingerprint {
         self.isn
     }
 
-    /// Were SYNs of both seen at the same time, allowing for the clocks?
+    /// Whether SYNs of both were seen at the same time, allowing for clock differences.
     #[must_use]
     pub fn is_near(&self, other: &Self) -> bool {
         let last = |fingerprint: &Self| {

@@ -25,7 +25,7 @@ pub struct Ladder {
     pub id: u64,
     /// Its fate.
     pub fate: Fate,
-    /// Why.
+    /// Its cause.
     pub cause: Option<Cause>,
     /// When its first SYN was seen.
     pub start: Timestamp,

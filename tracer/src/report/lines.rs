@@ -155,9 +155,9 @@ impl<W: Write> Observer for Lines<W> {
         let line = match self.form {
             Form::Json => json::health(self.host(), health),
             Form::Plain { .. } => format!(
-                "{}{} records lost so far: fates may be wrong. Trace fewer ports or clients.",
+                "{}{} lost so far: fates may be wrong. Trace fewer ports or clients.",
                 self.prefix(),
-                health.lost()
+                words::count(health.lost(), "record")
             ),
         };
         self.line(&line)
@@ -178,14 +178,14 @@ impl<W: Write> Observer for Lines<W> {
         let line = match self.form {
             Form::Json => json::end(self.host(), end, &self.totals),
             Form::Plain { .. } => format!(
-                "{}{}; {} records, {} lost",
+                "{}{}; {}, {} lost",
                 self.prefix(),
                 match self.totals.flows() {
                     0 => "no flows".to_owned(),
                     1 => format!("1 flow: {}", self.totals.counts().fates()),
                     flows => format!("{flows} flows: {}", self.totals.counts().fates()),
                 },
-                end.events,
+                words::count(end.events, "record"),
                 end.lost
             ),
         };

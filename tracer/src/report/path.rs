@@ -34,7 +34,7 @@ pub struct PathStep {
     pub verdict: Option<String>,
     /// What happened there.
     pub note: String,
-    /// Is the packet dropped here, or did the function return a verdict that drops it?
+    /// Whether the packet is dropped here, or the function returned a verdict that drops it.
     #[serde(skip)]
     pub is_drop: bool,
     /// Where the packet goes, if this step shows the packet itself.
@@ -63,12 +63,12 @@ pub fn numbered(flow: &Flow, facts: &Facts) -> Vec<(usize, PathStep)> {
     let mut steps: Vec<(usize, &Step)> = flow.steps.iter().enumerate().collect();
     steps.sort_by_key(|(_, step)| step.event.time_ns);
     let mut path = Vec::with_capacity(steps.len());
-    // What the routing layer decided last: it says at which netfilter hook a connection is confirmed.
+    // The last routing decision: it shows at which netfilter hook a connection is confirmed.
     let mut decision: Option<&record::Route> = None;
     for (index, step) in steps {
         if let Payload::Route(route) = &step.event.payload {
             decision = Some(route);
-            // IPVS is asked behind the decision, and what was read there shows it.
+            // IPVS runs after the routing decision, and what was read there shows it.
             if step.event.hook.is_ipvs_request() {
                 let decided = PathStep {
                     verdict: None,
@@ -84,7 +84,7 @@ pub fn numbered(flow: &Flow, facts: &Facts) -> Vec<(usize, PathStep)> {
     path
 }
 
-/// Is the packet dropped at this step, or did a function of netfilter return a verdict there that drops it?
+/// Whether the packet is dropped at this step, or a netfilter function returned a verdict there that drops it.
 #[must_use]
 fn is_drop(step: &Step) -> bool {
     matches!(step.event.payload, Payload::Drop(_))

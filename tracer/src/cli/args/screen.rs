@@ -38,7 +38,7 @@ pub enum Color {
 }
 
 impl ScreenOptions {
-    /// Is there a terminal that can show a screen?
+    /// Whether there is a terminal that can show a screen.
     #[must_use]
     pub fn has_terminal() -> bool {
         stdin().is_terminal() && stdout().is_terminal() && env::var("TERM").is_ok_and(|term| term != "dumb")

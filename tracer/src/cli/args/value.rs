@@ -76,18 +76,18 @@ impl FromStr for Cidr {
     }
 }
 
-/// A number of seconds, with a fraction if need be.
+/// Parses a number of seconds, which may have a fraction.
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
         .map_err(|_| format!("`{text}` is not a number of seconds"))?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(patience) if (0.01..=3600.0).contains(&seconds) => Ok(patience),
-        _ => Err(format!("{text} seconds: give 0.01 to 3600")),
+        _ => Err(format!("{text} seconds is out of range: give 0.01 to 3600")),
     }
 }
 
-/// A time with a unit; without one, seconds.
+/// Parses a time with a unit; without a unit it is in seconds.
 pub(super) fn span(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a time: give 90, 90s, 15m, 2h or 1d");
     let (number, unit) = match text.find(|letter: char| letter.is_ascii_alphabetic()) {
@@ -105,7 +105,7 @@ pub(super) fn span(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())
 }
 
-/// A size in bytes, with a unit if need be.
+/// Parses a size; without a unit it is in bytes.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is not a size: give bytes, 512KiB, 64MiB or 1GiB");
     let (number, unit) = match text.find(|letter: char| letter.is_ascii_alphabetic()) {
@@ -127,7 +127,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     Ok(bytes)
 }
 
-/// A smaller file would hold little besides its header.
+/// The smallest file size, in bytes: a smaller file would hold little besides its header.
 const SMALLEST: u64 = 64 << 10;
 
 /// What `--until` waits for.

@@ -76,7 +76,7 @@ pub(super) fn write<W: Write + Send>(
     to.each::<Int32Type>(|row| row.run.cast_signed())?;
     to.each::<ByteArrayType>(|_| text(host))?;
     to.each::<Int64Type>(|row| row.id.cast_signed())?;
-    to.each::<Int32Type>(|row| row.told.cast_signed())?;
+    to.each::<Int32Type>(|row| row.report.cast_signed())?;
     to.each::<Int64Type>(|row| row.start_ns)?;
     to.maybe::<Int32Type>(|row| row.netns.map(u32::cast_signed))?;
     to.each::<ByteArrayType>(|row| ip(row.client))?;

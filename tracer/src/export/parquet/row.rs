@@ -19,8 +19,8 @@ const ELEMENT: usize = 128;
 pub(super) struct Row {
     /// Counts the runs of the recorder, from 1.
     pub(super) run: u32,
-    /// How often the flow had been reported, this report included.
-    pub(super) told: u32,
+    /// Counts the reports of the flow, from 1: the column `told`.
+    pub(super) report: u32,
     pub(super) id: u64,
     /// Wall-clock nanoseconds since 1970.
     pub(super) start_ns: i64,
@@ -39,7 +39,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn new(run: u32, told: u32, finding: &Finding<'_>) -> Self {
+    pub(super) fn new(run: u32, report: u32, finding: &Finding<'_>) -> Self {
         let Finding {
             flow,
             fate,
@@ -49,7 +49,7 @@ impl Row {
         } = *finding;
         Self {
             run,
-            told,
+            report,
             id: flow.id,
             start_ns: nanos(clock.at(flow.start_ns())),
             netns: (flow.netns != 0).then_some(flow.netns),

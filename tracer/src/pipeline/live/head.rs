@@ -10,7 +10,7 @@ use crate::{
     probe::{attach::Selection, offsets::Offsets},
 };
 
-/// Everything but patience, hooks and offsets. `monotonic_ns` is the current reading.
+/// The head without patience, hooks and offsets. `monotonic_ns` is the current reading of the monotonic clock.
 pub(super) fn of(selection: &Selection, facts: &Facts, monotonic_ns: u64) -> Head {
     let now = jiff::Timestamp::now();
     let (host, kernel) = preflight::names();

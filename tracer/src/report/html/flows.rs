@@ -48,7 +48,7 @@ fn which(summary: &Summary, shown: &[&Kept]) -> String {
     let what = if summary.failures == 0 {
         "the first ones"
     } else {
-        "those that lost most time, at least one for each cause, and healthy ones for comparison"
+        "those that lost the most time, at least one for each cause, and healthy ones for comparison"
     };
     let omitted = summary.flows - shown.len();
     format!("{} of {all}: {what}. {omitted} omitted.", shown.len())
@@ -101,7 +101,7 @@ fn flow(kept: &Kept, shown: &[&Kept], (summary, runs): (&Summary, &[Recorded]), 
     }
 }
 
-/// Does the page have this cause? A connection that several nodes saw may count with another one.
+/// Whether the page has this cause. A connection that several nodes saw may count under another one.
 fn has(summary: &Summary, cause: Cause) -> bool {
     summary.causes.iter().any(|listed| listed.cause == cause)
 }

@@ -95,14 +95,14 @@ impl Kept {
     }
 }
 
-/// See the module.
+/// The flows that are kept to be drawn.
 #[derive(Debug, Default)]
 pub(super) struct Gallery {
     groups: BTreeMap<Group, Vec<Kept>>,
     /// Where each kept flow is.
     places: HashMap<(usize, u64), Group>,
     runs: usize,
-    /// There are several runs. More flows are kept, because for each connection the best run is chosen at the end.
+    /// Whether there are several runs. If so, more flows are kept, because for each connection the best run is chosen at the end.
     is_several: bool,
     healthy: usize,
     patience_ns: u64,

@@ -7,7 +7,7 @@ use crate::report::{
     time::TimeUnit,
 };
 
-/// One table for each kind, with most failed and delayed flows first.
+/// One table for each kind, with the most failed and delayed flows first.
 pub(super) fn section(summary: &Summary) -> Markup {
     html! {
         section id="places" {

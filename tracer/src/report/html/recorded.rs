@@ -22,7 +22,7 @@ const MOST_FILES: usize = 8;
 /// The most changes of hooks, and lines of damage.
 const MOST_LINES: usize = 50;
 
-/// See the module.
+/// What the page keeps of one run.
 #[derive(Debug)]
 pub(super) struct Recorded {
     pub(super) files: Vec<String>,

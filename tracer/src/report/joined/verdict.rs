@@ -1,7 +1,7 @@
 //! The verdict on a connection that several nodes saw.
 //!
-//! The node that the client contacted knows what the client experienced. Beyond itself it sees only what came back, or
-//! that nothing did. Why, the next node may know.
+//! The node that the client contacted knows what the client experienced. Of the path beyond itself it sees only what came
+//! back, or that nothing did. The next node may know why.
 
 use crate::{
     diagnose::{self, cause::Cause},
@@ -127,8 +127,8 @@ fn compare(first: NodeVerdict, other: NodeVerdict) -> Comparison {
     }
 }
 
-/// Does the first node know no more than that something happened beyond it? What it dropped itself it knows, even
-/// without a reason.
+/// Whether the first node knows only that something happened beyond it. It knows what it dropped itself, even without a
+/// reason.
 fn is_open(first: NodeVerdict) -> bool {
     match first.cause {
         Some(Cause::BackendSilent) => true,
@@ -137,7 +137,7 @@ fn is_open(first: NodeVerdict) -> bool {
     }
 }
 
-/// Does a later node know what it did itself, or what the backend did there?
+/// Whether a later node knows what it did itself, or what the backend did there.
 fn knows(other: NodeVerdict) -> bool {
     match other.cause {
         None | Some(Cause::BackendSilent | Cause::ClientSilent) => false,

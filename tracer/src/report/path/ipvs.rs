@@ -35,8 +35,8 @@ pub(super) fn service(flow: &Flow, service: &IpvsService, hook: Hook, facts: &Fa
 pub(super) fn chosen(flow: &Flow, step: &Step, conn: &IpvsConn, facts: &Facts) -> String {
     let service = flow
         .steps_of(step.attempt)
-        .find_map(|asked| match &asked.event.payload {
-            Payload::IpvsService(service) if asked.event.call == step.event.call => Some(service),
+        .find_map(|other| match &other.event.payload {
+            Payload::IpvsService(service) if other.event.call == step.event.call => Some(service),
             _ => None,
         });
     let scheduler = service.map_or_else(|| "unknown".to_owned(), |service| scheduler(flow, service, facts));

@@ -216,22 +216,22 @@ fn unresolved(packet: &str, entry: &record::Neighbour) -> String {
     format!("{packet} queued: ARP/ND for {who} is unresolved{state}")
 }
 
-/// What came of the attempt to make a new entry. `tcp_conn_schedule` returns the same for a SYN with a real server and
+/// The outcome of the attempt to make a new entry. `tcp_conn_schedule` returns the same for a SYN with a real server and
 /// for one without a service.
 fn scheduled(flow: &Flow, step: &Step) -> &'static str {
     // If the scheduler cannot be hooked, the transmission shows that there was a service.
-    let asked = flow
+    let has_service = flow
         .steps_of(step.attempt)
         .any(|other| other.event.hook == Hook::IpvsSchedule || other.event.hook.is_ipvs_xmit());
     match step.verdict {
         Some(0) => "IPVS made no entry",
         None => "IPVS looks up the service",
-        Some(_) if asked => "IPVS makes a new entry",
+        Some(_) if has_service => "IPVS makes a new entry",
         Some(_) => "IPVS has no service for it",
     }
 }
 
-/// Does the hook show a decision about the packet, and not where it passes?
+/// Whether the hook shows a decision about the packet, not a place that it passes.
 pub(super) const fn is_decision(hook: Hook) -> bool {
     matches!(
         hook,

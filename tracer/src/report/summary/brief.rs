@@ -10,7 +10,7 @@ use crate::{
     flow::fate::Fate,
 };
 
-/// See the module.
+/// What the summary keeps of one flow.
 #[derive(Clone, Debug)]
 pub(super) struct Brief {
     pub(super) start: Timestamp,
@@ -31,12 +31,12 @@ pub(super) struct Destination {
 }
 
 impl Brief {
-    /// Did the connection fail, was it delayed, or did it reach the wrong place?
+    /// Whether the connection failed, was delayed, or reached the wrong place.
     pub(super) fn is_failure(&self) -> bool {
         diagnose::is_failure(self.fate, self.cause)
     }
 
-    /// What a selection looks at, with the cause of the whole connection.
+    /// What a selection checks, with the cause of the whole connection.
     pub(super) fn candidate(&self, cause: Option<Cause>) -> Candidate<'_> {
         Candidate {
             client: self.client,

@@ -17,7 +17,7 @@ use crate::{
 /// The most flows of each cause whose explanation is kept: the last report of the first flow may have another cause.
 const MOST_EXAMPLES: usize = 16;
 
-/// See the module.
+/// The flows of all runs.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     pub(super) briefs: BTreeMap<Key, Brief>,
@@ -39,7 +39,7 @@ impl Flows {
         }
     }
 
-    /// Are there several runs?
+    /// Whether there are several runs.
     pub(super) fn is_several(&self) -> bool {
         self.fingerprints.is_some()
     }

@@ -11,7 +11,7 @@ use crate::{finding::clock::rfc3339, flow::fate::Fate};
 /// The most intervals.
 const MOST_BINS: i64 = 60;
 
-/// Lengths of an interval in seconds, as people count time.
+/// Round lengths of an interval, in seconds.
 const STEPS_S: &[i64] = &[
     1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400,
 ];
@@ -90,7 +90,7 @@ impl OverTime {
     }
 }
 
-/// The shortest interval of which there are few enough.
+/// The shortest interval with which there are at most [`MOST_BINS`].
 fn step(first: i64, last: i64) -> i64 {
     let fits = |step: i64| last.div_euclid(step) - first.div_euclid(step) < MOST_BINS;
     let day = 86_400;

@@ -10,7 +10,7 @@ use crate::finding::clock::milliseconds;
 /// The most places listed of each kind; the rest are counted.
 const MOST: usize = 10;
 
-/// See the module.
+/// Flows by service, NodePort, backend, client and source port.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Places {
     /// Services, where they have names.
@@ -25,7 +25,7 @@ pub struct Places {
     pub source_ports: Ranking,
 }
 
-/// The places of one kind, those with most failed and delayed flows first.
+/// The places of one kind, those with the most failed and delayed flows first.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Ranking {
     /// The first ones.

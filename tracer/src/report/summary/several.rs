@@ -16,7 +16,7 @@ use crate::{
 /// The most connections listed on which nodes disagree; the rest are counted.
 const MOST_DISAGREEMENTS: usize = 8;
 
-/// See the module.
+/// The connections that more than one run saw, counted.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Several {
     /// Connections that more than one run saw.
@@ -152,8 +152,8 @@ impl Connections {
             .map_or("", String::as_str)
     }
 
-    /// Is this flow drawn? Of a connection one flow is: the one with the cause, or else the one on the node that the
-    /// client contacted. `has` knows which flows can be drawn.
+    /// Whether this flow is drawn. Of a connection one flow is: the one with the cause, or else the one on the node that the
+    /// client contacted. `has` returns whether a flow can be drawn.
     pub(in crate::report) fn is_drawn(&self, key: Key, has: impl Fn(Key) -> bool) -> bool {
         let Some(connection) = self.of_flow(key) else {
             return true;

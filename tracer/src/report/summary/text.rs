@@ -201,14 +201,14 @@ pub(in crate::report) fn time_unit(causes: &[CauseSummary]) -> TimeUnit {
     TimeUnit::of(causes.iter().map(|cause| cause.lost_ms))
 }
 
-/// The cause that affected most clients, if it is not the one that cost most time.
+/// The cause that affected the most clients, if it is not the one that cost the most time.
 pub(in crate::report) fn widest(summary: &Summary) -> Option<String> {
     let by_time = summary.causes.first().map(|cause| cause.cause);
     let widest = summary
         .by_clients
         .first()
         .filter(|&&widest| by_time != Some(widest))?;
-    Some(format!("{widest} affected most clients."))
+    Some(format!("{widest} affected the most clients."))
 }
 
 fn ticket(out: &mut String, summary: &Summary) -> std::fmt::Result {

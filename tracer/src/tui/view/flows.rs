@@ -1,4 +1,4 @@
-//! The Flows tab: one line a flow.
+//! The Flows tab: one line per flow.
 
 use ratatui::style::Style;
 
