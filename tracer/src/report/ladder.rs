@@ -139,7 +139,7 @@ fn ends(finding: &Finding<'_>) -> String {
     let dataplane = finding
         .diagnosis
         .dataplane
-        .map_or_else(String::new, |dataplane| format!(" by {}", dataplane.name()));
+        .map_or_else(String::new, |dataplane| format!(" via {}", dataplane.name()));
     format!(
         "{} -> {}{service} -> {backend}{dataplane}",
         flow.client(),
