@@ -37,7 +37,7 @@ pub(super) fn run_with_input(line: &str, input: &str) -> Result<String> {
     let printed = printed(line, output).map_err(|error| anyhow!("{error:#}; the input was:\n{input}"))?;
     written
         .transpose()
-        .with_context(|| format!("cannot run_with_input `{line}`"))?;
+        .with_context(|| format!("cannot write to `{line}`"))?;
     Ok(printed)
 }
 
