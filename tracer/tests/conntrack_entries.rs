@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use story::{MS, PATIENCE, Story, has, original, translated};
 use tracer::{
     decode::event::Payload,
-    diagnose::cause::Cause,
+    diagnose::{Diagnosis, cause::Cause},
     facts::{
         NetnsFacts,
         nft::{
@@ -19,10 +19,10 @@ use tracer::{
 };
 use tracer_common::{
     hook::Hook,
-    record::{self, Conntrack, NftRule, chain, conntrack},
+    record::{self, Conntrack, IpvsConn, NftRule, chain, conntrack, ipvs_conn},
     tcp::Part,
     tuple::Tuple,
-    uapi::verdict::{NF_ACCEPT, NF_DROP},
+    uapi::verdict::{NF_ACCEPT, NF_DROP, NF_STOLEN},
 };
 
 const NODE: u32 = 1;
@@ -192,16 +192,37 @@ fn answer_dropped(matches_invalid: bool, is_invalid: bool) -> Option<Cause> {
     story.facts.netns.insert(NODE, filter(matches_invalid));
     chosen(&mut story, MS);
     story.listener_accepts(5 * MS);
+    let diagnosis = answer_dropped_after(&mut story, is_invalid);
+    let inner = diagnosis.inner?;
+    assert!(has(&diagnosis, "inner-cause", inner.name()));
+    Some(inner)
+}
+
+/// The pod's answer to what was played so far is dropped on the node.
+fn answer_dropped_after(story: &mut Story, is_invalid: bool) -> Diagnosis {
     let answer = translated(PORT).reversed();
+    see_dropped(story, Part::SynAck, answer, is_invalid);
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Dropped, Some(Cause::ReturnDropped))
+    );
+    diagnosis
+}
+
+/// The rule drops a packet that comes to the node.
+fn see_dropped(story: &mut Story, part: Part, tuple: Tuple, is_invalid: bool) {
     let mut see = |at: u64, hook: Hook, netns: u32, what: Payload, verdict: Option<i32>| {
-        let mut event = story.event(at, hook, Part::SynAck, answer, netns, what);
+        let mut event = story.event(at, hook, part, tuple, netns, what);
         if let Some(verdict) = verdict {
             event.phase = record::Phase::Return;
             event.verdict = verdict;
         }
         story.engine.push(event);
     };
-    see(6 * MS, Hook::DevStartXmit, 2, Payload::Packet, None);
+    if part == Part::SynAck {
+        see(6 * MS, Hook::DevStartXmit, 2, Payload::Packet, None);
+    }
     see(7 * MS, Hook::NetifReceive, NODE, Payload::Packet, None);
     if is_invalid {
         see(8 * MS, Hook::CtIn, NODE, Payload::Packet, Some(NF_ACCEPT));
@@ -229,14 +250,116 @@ fn answer_dropped(matches_invalid: bool, is_invalid: bool) -> Option<Cause> {
         reserved: 0,
     };
     see(10 * MS, Hook::KfreeSkb, NODE, Payload::Drop(freed), None);
+}
+
+/// conntrack inserts an entry with the SYN, which expects this answer.
+fn inserted(story: &mut Story, reply: Tuple) {
+    let entry = Payload::Conntrack(Conntrack {
+        reply,
+        ..entry_of(PORT)
+    });
+    let mut event = story.event(4 * MS, Hook::CtConfirm, Part::Syn, translated(PORT), NODE, entry);
+    event.phase = record::Phase::Return;
+    event.verdict = NF_ACCEPT;
+    story.engine.push(event);
+}
+
+/// A SYN that IPVS sends to the pod, with these flags and settings.
+fn sent_by_ipvs(flags: Option<u32>, conntrack: Option<&str>) -> Story {
+    let mut story = Story::new();
+    let settings = conntrack.map(|value| ("net.ipv4.vs.conntrack".to_owned(), value.to_owned()));
+    let known = NetnsFacts {
+        sysctls: settings.into_iter().collect(),
+        ..filter(true)
+    };
+    story.facts.netns.insert(NODE, known);
+    story.arrives(MS);
+    story.ipvs(MS + 1, NF_STOLEN, |story| {
+        let entry = story::entry(3, 1, 1, 0);
+        let conn = IpvsConn {
+            have: entry.have | flags.map_or(0, |_| ipvs_conn::FLAGS),
+            flags: flags.unwrap_or(0),
+            ..entry
+        };
+        story.syn(MS + 3, Hook::IpvsNatXmit, Payload::IpvsConn(conn));
+    });
+    story.reaches_pod(MS + 4);
+    story.listener_accepts(5 * MS);
+    story
+}
+
+#[test]
+fn the_setting_that_keeps_ipvs_from_tracking_is_the_root_of_an_invalid_answer() {
+    const NFCT: u32 = 0x1_0000;
+    for (flags, setting, is_root) in [
+        (Some(0x100), None, true),
+        (None, Some("0"), true),
+        (Some(0x100 | NFCT), Some("0"), false),
+        (None, Some("1"), false),
+        (None, None, false),
+    ] {
+        let diagnosis = answer_dropped_after(&mut sent_by_ipvs(flags, setting), true);
+        assert_eq!(diagnosis.inner, Some(Cause::ConntrackInvalid));
+        assert_eq!(
+            diagnosis.explanation.contains("net.ipv4.vs.conntrack=0"),
+            is_root,
+            "{diagnosis:?}"
+        );
+        let advice = diagnosis.advice.expect("advice");
+        assert_eq!(advice.contains("sysctl -w net.ipv4.vs.conntrack=1"), is_root);
+    }
+}
+
+#[test]
+fn an_invalid_packet_shows_which_half_of_the_handshake_conntrack_saw() {
+    let answered = |reply: Option<Tuple>| {
+        let mut story = Story::new();
+        story.facts.netns.insert(NODE, filter(true));
+        story.arrives(MS);
+        story.reaches_pod(2 * MS);
+        story.listener_accepts(3 * MS);
+        if let Some(reply) = reply {
+            inserted(&mut story, reply);
+        }
+        answer_dropped_after(&mut story, true)
+    };
+    let answer = translated(PORT).reversed();
+    let half = "syn-conntrack-entry";
+    assert!(has(&answered(Some(answer)), half, "inserted with the SYN"));
+    assert!(has(&answered(None), half, "none"));
+    let elsewhere = Tuple {
+        dport: 61_000,
+        ..answer
+    };
+    assert!(has(
+        &answered(Some(elsewhere)),
+        half,
+        "reply 10.244.1.2:8080 -> 10.0.0.2:61000"
+    ));
+}
+
+#[test]
+fn an_ack_whose_syn_ack_bypassed_the_node_meets_an_unreplied_entry() {
+    let mut story = Story::new();
+    story.facts.netns.insert(NODE, filter(true));
+    story.arrives(MS);
+    story.reaches_pod(2 * MS);
+    story.listener_accepts(3 * MS);
+    inserted(&mut story, translated(PORT).reversed());
+    let direct = original(PORT).reversed();
+    story.packet(5 * MS, Hook::DevStartXmit, Part::SynAck, direct, 2);
+    see_dropped(&mut story, Part::Ack, original(PORT), true);
     let (_, fate, diagnosis) = story.only();
     assert_eq!(
         (fate, diagnosis.cause),
-        (Fate::Dropped, Some(Cause::ReturnDropped))
+        (Fate::Dropped, Some(Cause::ConntrackInvalid)),
+        "{diagnosis:?}"
     );
-    let inner = diagnosis.inner?;
-    assert!(has(&diagnosis, "inner-cause", inner.name()));
-    Some(inner)
+    assert!(
+        has(&diagnosis, "syn-conntrack-entry", "UNREPLIED"),
+        "{diagnosis:?}"
+    );
+    assert!(diagnosis.explanation.contains("only the client's half"));
 }
 
 #[test]

@@ -341,3 +341,37 @@ fn a_client_is_not_called_silent_before_the_timeout() {
     story.engine.poll(MS + PATIENCE - 1, |_, fate| fates.push(fate));
     assert_eq!(fates, []);
 }
+
+#[test]
+fn a_router_behind_the_pod_with_forwarding_off_is_not_this_node() {
+    const ROUTER: u32 = 4_026_532_999;
+    let mut story = Story::new();
+    accepted(&mut story, MS);
+    let answer = answer(&story);
+    story.packet(2 * MS, Hook::DevStartXmit, Part::SynAck, answer, POD);
+    story.packet(2 * MS + 1, Hook::NetifReceive, Part::SynAck, answer, ROUTER);
+    let off = record::Route {
+        have: record::route::FORWARDING,
+        ..record::Route::default()
+    };
+    let refused = Payload::Route(off);
+    story.see(
+        2 * MS + 2,
+        Hook::RouteError,
+        Part::SynAck,
+        answer,
+        ROUTER,
+        refused,
+    );
+    story.see(2 * MS + 3, Hook::KfreeSkb, Part::SynAck, answer, ROUTER, drop());
+    let (_, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Unanswered, Some(Cause::RouteForwardingOff))
+    );
+    assert!(
+        diagnosis.explanation.contains("netns 4026532999"),
+        "{diagnosis:?}"
+    );
+    assert!(diagnosis.advice.is_some_and(|advice| advice.contains("nsenter")));
+}

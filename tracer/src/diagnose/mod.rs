@@ -6,6 +6,7 @@
 mod advice;
 mod backend;
 pub mod blame;
+mod bridge;
 mod case;
 pub mod catalogue;
 pub mod cause;
@@ -141,7 +142,7 @@ fn detect(case: &Case<'_>) -> Option<Found> {
         Found {
             cause: Cause::ReturnDropped,
             inner: Some(cause),
-            proof: return_path::dropped(cause, proof),
+            proof: return_path::dropped(case, cause, proof),
         }
     } else {
         Found {

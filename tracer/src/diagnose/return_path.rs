@@ -3,9 +3,11 @@
 use tracer_common::{hook::Hook, tcp::Part};
 
 use super::{
+    bridge::Bridged,
     case::{Case, Proof, Situation},
     cause::Cause,
     evidence::{self, Evidence, Key},
+    ipvs::untracked,
     row::{Absence, Group, Row},
 };
 use crate::{
@@ -66,16 +68,21 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 /// The proof of a dropped SYN-ACK, from that of the cause of the drop.
-pub(super) fn dropped(cause: Cause, inner: Proof) -> Proof {
+pub(super) fn dropped(case: &Case<'_>, cause: Cause, inner: Proof) -> Proof {
     let reason = Evidence::seen(Key::InnerCause, cause.name(), Hook::KfreeSkb);
     let explanation = format!(
         "The backend answered, but its SYN-ACK did not leave this node. {}",
         inner.explanation
     );
-    Proof {
+    let proof = Proof {
         blame: inner.blame,
         advice: inner.advice,
         ..Proof::new(explanation, std::iter::once(reason).chain(inner.evidence))
+    };
+    match cause {
+        Cause::ConntrackInvalid => untracked::name_root(case, proof),
+        Cause::NetfilterRuleDropped => untracked::add_evidence(case, proof),
+        _ => proof,
     }
 }
 
@@ -108,26 +115,47 @@ fn left_untranslated(case: &Case<'_>) -> Option<Proof> {
             step.event.hook,
         ),
     ];
-    evidence.extend(unmatched_entry(case));
+    let bridged = Bridged::of(case, step);
+    let explanation = format!(
+        "The SYN-ACK went out to the client from {} instead of {}, to which the client had sent its SYN: it was not translated back.",
+        step.event.tuple.source(),
+        flow.node(),
+    );
+    let skipped = bridged
+        .as_ref()
+        .filter(|bridged| bridged.skipped_netfilter() == Some(true));
+    if let Some(bridged) = skipped {
+        evidence.extend(bridged.evidence());
+        evidence.extend(refused_by_client(flow));
+        let setting = bridged.setting();
+        return Some(
+            Proof::new(
+                format!(
+                    "{explanation} It never passed netfilter: {}, and netfilter does not see bridged packets on this node.",
+                    bridged.path()
+                ),
+                evidence,
+            )
+            .advise(format!(
+                "Make bridged packets pass netfilter: `modprobe br_netfilter; sysctl -w {setting}=1`, and list both in \
+                 /etc/modules-load.d and /etc/sysctl.d. All bridged traffic of this node then passes its rules, which costs CPU \
+                 time."
+            )),
+        );
+    }
+    evidence.extend(unmatched_entry(case, bridged.is_some()));
+    evidence.extend(bridged.iter().flat_map(Bridged::evidence));
     evidence.extend(refused_by_client(flow));
-    Some(Proof::new(
-        format!(
-            "The SYN-ACK went out to the client from {} instead of {}, to which the client had sent its SYN: it was not translated \
-             back.",
-            step.event.tuple.source(),
-            flow.node(),
-        ),
-        evidence,
-    ))
+    Some(Proof::new(explanation, evidence))
 }
 
-/// IPVS sent the SYN, and found no entry for its answer.
-fn unmatched_entry(case: &Case<'_>) -> Option<Evidence> {
+/// IPVS sent the SYN, and did not translate its answer. Whether a bridged answer came to IPVS at all is not seen.
+fn unmatched_entry(case: &Case<'_>, is_bridged: bool) -> Option<Evidence> {
     let seen = |hook| case.steps().any(|step| step.event.hook == hook);
-    (seen(Hook::IpvsNatXmit) && !seen(Hook::IpvsReply)).then(|| {
+    (!is_bridged && seen(Hook::IpvsNatXmit) && !seen(Hook::IpvsReply)).then(|| {
         Evidence::seen(
             Key::AnswerEntry,
-            "none: the entry of the SYN was not found",
+            "none: IPVS did not translate the SYN-ACK",
             Hook::IpvsReply,
         )
     })
@@ -231,7 +259,7 @@ fn bypassed(case: &Case<'_>) -> Option<Proof> {
     proof
         .evidence
         .extend(refused_by_client(flow).filter(|_| flow.synacks > 0));
-    Some(proof)
+    Some(untracked::add_evidence(case, proof))
 }
 
 /// The SYN-ACK left the backend through another device than the SYN came in through.

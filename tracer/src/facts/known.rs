@@ -13,6 +13,7 @@ use super::{
     ipvs::{Listens, Service},
     ipvs_settings::IpvsSettings,
     kube_proxy::{LocalNodePorts, NodePorts},
+    link::Link,
     nft::{Chain, map::Map, rule::Rule},
     route::Route,
     sysctl::Sysctls,
@@ -64,6 +65,8 @@ pub struct NetnsFacts {
     pub node_ports: NodePorts,
     /// NodePorts of services with `externalTrafficPolicy: Local`, from the IP sets of kube-proxy's IPVS mode.
     pub local_node_ports: LocalNodePorts,
+    /// Network devices.
+    pub links: Vec<Link>,
 }
 
 impl Facts {
@@ -90,6 +93,12 @@ impl Facts {
 }
 
 impl NetnsFacts {
+    /// The device with this index.
+    #[must_use]
+    pub fn link(&self, index: u32) -> Option<&Link> {
+        self.links.iter().find(|link| link.index == index)
+    }
+
     /// The TCP service with this address.
     #[must_use]
     pub fn service(&self, address: SocketAddr) -> Option<&Service> {

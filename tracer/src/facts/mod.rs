@@ -8,6 +8,7 @@ pub mod ipvs_settings;
 pub mod kallsyms;
 pub mod known;
 pub mod kube_proxy;
+pub mod link;
 pub mod modules;
 pub mod netlink;
 pub mod nft;

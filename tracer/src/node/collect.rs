@@ -1,5 +1,6 @@
 //! Reads the [`Facts`] that flows need while tracing.
 
+mod links;
 mod rules;
 
 use std::{
@@ -12,7 +13,10 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 use tracer_common::{hook::Hook, record::ipvs_conn, uapi::verdict};
 
-use self::rules::{RuleHits, RuleReader};
+use self::{
+    links::LinkReader,
+    rules::{RuleHits, RuleReader},
+};
 use super::{destinations::Destinations, ipvs, kube_proxy, max_age::MAX_AGE, netns, nft, route, sysctl};
 use crate::{
     decode::event::{Event, Payload},
@@ -42,6 +46,7 @@ pub struct Collector {
     /// When each route was looked up.
     route_lookups: HashMap<(u32, IpAddr), Instant>,
     destinations: HashMap<u32, Destinations>,
+    links: LinkReader,
     /// Where IPVS settings are to be read.
     settings_wanted: BTreeSet<u32>,
     /// When they were last read.
@@ -73,6 +78,7 @@ impl Collector {
             name_readings: HashMap::new(),
             route_lookups: HashMap::new(),
             destinations: HashMap::new(),
+            links: LinkReader::default(),
             settings_wanted: BTreeSet::new(),
             settings_read: HashMap::new(),
         }
@@ -240,6 +246,7 @@ impl Collector {
     pub fn read_for(&mut self, flow: &Flow) {
         self.name_functions(flow);
         self.look_up_routes(flow);
+        self.links.read_for(flow, &mut self.facts, &mut self.changed);
         if flow.netns == 0 {
             return;
         }

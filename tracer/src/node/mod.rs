@@ -8,6 +8,7 @@ pub mod iptables;
 pub mod ipvs;
 pub mod kallsyms;
 pub mod kube_proxy;
+pub mod link;
 mod max_age;
 pub mod modules;
 pub(crate) mod netlink;

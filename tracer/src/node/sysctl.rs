@@ -8,12 +8,15 @@ use crate::facts::sysctl::Sysctls;
 const GROUPS: [(&str, &str); 2] = [("net/ipv4/vs", ""), ("net/netfilter", "nf_conntrack_")];
 
 /// Single settings.
-const SINGLE: [&str; 13] = [
+const SINGLE: [&str; 16] = [
+    "net/bridge/bridge-nf-call-ip6tables",
+    "net/bridge/bridge-nf-call-iptables",
     "net/core/somaxconn",
     "net/ipv4/conf/all/rp_filter",
     "net/ipv4/conf/all/route_localnet",
     "net/ipv4/ip_forward",
     "net/ipv4/ip_local_port_range",
+    "net/ipv4/ip_local_reserved_ports",
     "net/ipv4/neigh/default/gc_thresh3",
     "net/ipv4/tcp_abort_on_overflow",
     "net/ipv4/tcp_max_syn_backlog",

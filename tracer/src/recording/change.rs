@@ -20,6 +20,7 @@ use crate::facts::{
     ipvs,
     ipvs_settings::IpvsSettings,
     kube_proxy::{LocalNodePorts, NodePorts},
+    link::Link,
     nft::{self, map::Map, rule::Rule},
     route::Route,
     sysctl::Sysctls,
@@ -102,6 +103,9 @@ pub struct NetnsChange {
     /// See [`NetnsFacts`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_node_ports: Option<LocalNodePorts>,
+    /// See [`NetnsFacts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub links: Option<Patch<Link>>,
 }
 
 /// Returns the changes that turn `before` into `now`, and applies them to `before`.
@@ -209,6 +213,7 @@ fn of_netns(inum: u32, before: &NetnsFacts, now: &NetnsFacts) -> Option<NetnsCha
         tables: Patch::diff(&before.tables, &now.tables),
         node_ports: new_value(&before.node_ports, &now.node_ports),
         local_node_ports: new_value(&before.local_node_ports, &now.local_node_ports),
+        links: Patch::diff(&before.links, &now.links),
     };
     let nothing = NetnsChange {
         inum,
@@ -229,6 +234,7 @@ impl NetnsChange {
         fits &= patch(self.rules, &mut known.rules);
         fits &= patch(self.maps, &mut known.maps);
         fits &= patch(self.tables, &mut known.tables);
+        fits &= patch(self.links, &mut known.links);
         if self.removed_rules.is_some() {
             let mut removed = Vec::from(std::mem::take(&mut known.removed_rules));
             fits &= patch(self.removed_rules, &mut removed);
@@ -312,6 +318,7 @@ mod tests {
             services: vec![service(30_080, 1), service(30_081, 1)],
             ipvs_settings,
             node_ports,
+            links: vec![Link::default()],
             ..NetnsFacts::default()
         };
         Facts {

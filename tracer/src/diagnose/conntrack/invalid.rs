@@ -1,6 +1,6 @@
 //! conntrack found no connection for a packet, and a rule dropped it for that.
 
-use tracer_common::{hook::Hook, tcp::Part};
+use tracer_common::{hook::Hook, record::Conntrack, tcp::Part, uapi::verdict};
 
 use crate::{
     decode::event::Payload,
@@ -11,6 +11,7 @@ use crate::{
         row::{Absence, Group, Row},
         rule,
     },
+    flow::model::Step,
 };
 
 pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
@@ -52,19 +53,104 @@ fn invalid(case: &Case<'_>) -> Option<Proof> {
         Part::Ack => "client's ACK",
         _ => "SYN",
     };
-    let evidence = [Evidence::seen(
+    let mut evidence = vec![Evidence::seen(
         Key::ConntrackState,
-        "INVALID: no connection was found or created for it",
+        "INVALID: not assigned to a connection",
         Hook::CtIn,
     )];
+    let (source, destination) = (dropped.event.tuple.source(), dropped.event.tuple.destination());
+    let why = match Halves::of(case, dropped) {
+        Some(halves) => {
+            evidence.push(halves.evidence());
+            halves.explanation()
+        }
+        None => String::new(),
+    };
     let explanation = format!(
-        "conntrack had no connection for the {packet} {} -> {} (INVALID), so it was dropped by {}.",
-        dropped.event.tuple.source(),
-        dropped.event.tuple.destination(),
+        "conntrack assigned the {packet} {source} -> {destination} to no connection (INVALID), so it was dropped by {}.{why}",
         culprit.words
     );
     Some(Proof {
         blame: Some(culprit.blame),
         ..Proof::new(explanation, evidence.into_iter().chain(culprit.evidence))
     })
+}
+
+/// Which half of the handshake conntrack saw.
+enum Halves<'a> {
+    /// The SYN has an entry, and the packet does not fit it or the entry is gone.
+    Both,
+    /// The SYN has an entry, which expects another answer.
+    OtherAnswer(&'a Conntrack),
+    /// The SYN has an entry that waits for its answer: the answer did not come through here.
+    Client,
+    /// The SYN has no entry: it did not come through here, or was not tracked.
+    Backend,
+}
+
+impl<'a> Halves<'a> {
+    /// `None` if that was not watched.
+    fn of(case: &Case<'a>, dropped: &Step) -> Option<Self> {
+        let flow = case.flow;
+        let before = || {
+            let steps = flow.steps.iter().filter(|step| flow.is_on_node(&step.event));
+            steps.filter(|step| step.event.time_ns <= dropped.event.time_ns)
+        };
+        let entry = before().rev().find_map(|step| match &step.event.payload {
+            Payload::Conntrack(entry)
+                if step.event.hook == Hook::CtConfirm && step.verdict == Some(verdict::NF_ACCEPT) =>
+            {
+                Some(entry)
+            }
+            _ => None,
+        });
+        let Some(entry) = entry else {
+            let is_watched = !case.facts.absent.contains(&Hook::CtConfirm)
+                && case.facts.lost_ns.is_none()
+                && !(0..flow.attempts.len()).any(|attempt| flow.has_skipped(attempt));
+            return (is_watched && dropped.event.part == Part::SynAck).then_some(Self::Backend);
+        };
+        if dropped.event.part == Part::SynAck {
+            return Some(if entry.reply == dropped.event.tuple {
+                Self::Both
+            } else {
+                Self::OtherAnswer(entry)
+            });
+        }
+        let is_answered = before().any(|step| step.event.part == Part::SynAck);
+        Some(if is_answered || case.facts.lost_ns.is_some() {
+            Self::Both
+        } else {
+            Self::Client
+        })
+    }
+
+    fn explanation(&self) -> String {
+        match self {
+            Self::Both => " The SYN had an entry: it is gone by now, or this packet does not fit it.".to_owned(),
+            Self::OtherAnswer(entry) => format!(
+                " The SYN has an entry, but it expects the answer {} -> {}.",
+                entry.reply.source(),
+                entry.reply.destination()
+            ),
+            Self::Client => " conntrack saw only the client's half of the handshake: the SYN has an entry, and the SYN-ACK did \
+                             not come through this node."
+                .to_owned(),
+            Self::Backend => " conntrack saw only the backend's half of the handshake: the SYN has no entry.".to_owned(),
+        }
+    }
+
+    fn evidence(&self) -> Evidence {
+        let value = match self {
+            Self::Both => "inserted with the SYN".to_owned(),
+            Self::OtherAnswer(entry) => format!(
+                "inserted with the SYN, reply {} -> {}",
+                entry.reply.source(),
+                entry.reply.destination()
+            ),
+            Self::Client => "inserted with the SYN, no answer seen (UNREPLIED)".to_owned(),
+            Self::Backend => "none inserted with the SYN".to_owned(),
+        };
+        Evidence::seen(Key::SynConntrackEntry, value, Hook::CtConfirm)
+    }
 }

@@ -52,6 +52,8 @@ keys! {
     Source = "source", "source address";
     Device = "device", "device";
     Qdisc = "qdisc", "qdisc";
+    Bridge = "bridge", "bridge";
+    BridgeNetfilter = "bridge-netfilter", "netfilter for bridged packets";
     Mtu = "mtu", "MTU";
     RouteMtu = "route-mtu", "route MTU";
     NextHop = "next-hop", "next hop";
@@ -124,6 +126,7 @@ keys! {
     EntryService = "entry-service", "service of the IPVS entry";
     AskedService = "asked-service", "service the client connected to";
     AnswerEntry = "answer-entry", "IPVS entry for the SYN-ACK";
+    IpvsConntrack = "ipvs-conntrack", "net.ipv4.vs.conntrack";
     IpvsDropRate = "ipvs-drop-rate", "IPVS drop_rate";
     IpvsConnCount = "ipvs-conn-count", "IPVS connection entries";
     IpvsConnMax = "ipvs-conn-max", "net.ipv4.vs.conn_max";

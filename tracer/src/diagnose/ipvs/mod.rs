@@ -7,6 +7,7 @@ mod reuse;
 pub(super) mod servers;
 mod service;
 mod transmit;
+pub(super) mod untracked;
 
 use super::row::Row;
 

@@ -90,15 +90,31 @@ fn forwarding_off(case: &Case<'_>) -> Option<Proof> {
         None => (device(freed), vec![forwarding_off_v6(case, freed)?]),
     };
     evidence.extend(evidence::dropped(freed, case.facts));
-    Some(Proof::new(
-        format!(
-            "The {} came in through {device} and was to be forwarded to {}, but forwarding is off there: it was silently \
-             dropped.",
-            packet(freed),
-            freed.event.tuple.destination(),
-        ),
-        evidence,
-    ))
+    let (packet, destination) = (packet(freed), freed.event.tuple.destination());
+    if case.flow.is_on_node(&freed.event) {
+        return Some(Proof::new(
+            format!(
+                "The {packet} came in through {device} and was to be forwarded to {destination}, but forwarding is off there: it \
+                 was silently dropped."
+            ),
+            evidence,
+        ));
+    }
+    let netns = freed.event.netns;
+    let explanation = format!(
+        "The {packet} came into another network namespace (netns {netns}) through {device} and was to be forwarded to \
+         {destination}, but forwarding is off in that namespace: it was silently dropped. This node's own setting does not matter \
+         there."
+    );
+    let setting = if freed.event.tuple.is_v6() {
+        "net.ipv6.conf.all.forwarding"
+    } else {
+        "net.ipv4.ip_forward"
+    };
+    Some(Proof::new(explanation, evidence).advise(format!(
+        "Turn on forwarding in that network namespace, if it is meant to forward: find a process in it with `lsns -t net | grep \
+         {netns}`, then `nsenter -t PID -n sysctl -w {setting}=1`."
+    )))
 }
 
 /// `ip6_forward` drops for this and for some sources, since 5.18 with a reason of their own, and for others.
