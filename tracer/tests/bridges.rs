@@ -2,14 +2,22 @@
 
 mod story;
 
-use story::{MS, NODE, POD, Story, entry, has, translated};
+use std::net::IpAddr;
+
+use story::{MS, NODE, POD, Story, entry, has, original, translated};
 use tracer::{
     decode::event::Payload,
     diagnose::{Diagnosis, cause::Cause},
     facts::{NetnsFacts, link::Link},
     flow::fate::Fate,
 };
-use tracer_common::{hook::Hook, record::IpvsConn, tcp::Part, uapi::verdict::NF_STOLEN};
+use tracer_common::{
+    hook::Hook,
+    record::{self, IpvsConn},
+    tcp::Part,
+    tuple::{Addr, Tuple},
+    uapi::verdict::NF_STOLEN,
+};
 
 const BRIDGE: u32 = 20;
 const FROM: u32 = 21;
@@ -41,6 +49,57 @@ fn node(sysctls: &[(&str, &str)], nf_call: [bool; 2]) -> NetnsFacts {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect(),
         ..NetnsFacts::default()
+    }
+}
+
+/// A rule sends the pod's SYN back to itself or to another pod, and the kernel frees it in this function.
+fn sent_back(function: &str, to: [u8; 4], hairpin: bool) -> (Fate, Option<Cause>, Diagnosis) {
+    const FREED: u64 = 0x1234;
+    let mut story = Story::new();
+    let mut known = node(&[], [false, false]);
+    for link in &mut known.links {
+        link.hairpin = link.hairpin.map(|_| hairpin);
+    }
+    story.facts.netns.insert(NODE, known);
+    story
+        .facts
+        .symbols
+        .insert(FREED, format!("{function}+0x1b [bridge]"));
+    story.ifindex = FROM;
+    story.arrives(MS);
+    let translated = Tuple {
+        daddr: Addr::from(IpAddr::from(to)),
+        dport: 8080,
+        ..original(story.port)
+    };
+    let drop = record::Drop {
+        location: FREED,
+        reason: u32::MAX,
+        reserved: 0,
+    };
+    story.see(
+        2 * MS,
+        Hook::KfreeSkb,
+        Part::Syn,
+        translated,
+        NODE,
+        Payload::Drop(drop),
+    );
+    let (_, fate, diagnosis) = story.only();
+    (fate, diagnosis.cause, diagnosis)
+}
+
+#[test]
+fn a_pod_that_is_sent_back_to_itself_needs_hairpin() {
+    let (fate, cause, diagnosis) = sent_back("br_forward", [10, 0, 0, 2], false);
+    assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::BridgeHairpinOff)));
+    assert!(has(&diagnosis, "bridge", "cni0, port calia"));
+    for (function, to, hairpin) in [
+        ("br_forward", [10, 0, 0, 2], true),
+        ("br_forward", [10, 244, 1, 2], false),
+        ("nf_hook_slow", [10, 0, 0, 2], false),
+    ] {
+        assert_eq!(sent_back(function, to, hairpin).1, Some(Cause::Unknown));
     }
 }
 

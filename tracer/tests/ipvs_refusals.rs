@@ -218,10 +218,32 @@ fn draining_servers_are_counted_in_singular_and_plural() {
 }
 
 #[test]
-fn a_server_that_would_have_fit_leaves_the_cause_unknown() {
-    // For example with source hashing, which considers only one server.
-    let one_fits = [dest(1, 1, true), dest(2, 1, false)];
-    assert_eq!(outcome(no_server_fits(&one_fits, 2, 1)).1, Some(Cause::Unknown));
+fn a_scheduler_that_refuses_this_client_is_named_with_its_reason() {
+    // Source hashing considers only one server.
+    let one_fits = [dest(1, 0, false), dest(2, 1, false)];
+    for (scheduler, why) in [
+        ("sh", "has no fallback"),
+        ("mh", "has no fallback"),
+        ("ovf", "more active connections"),
+        ("rr", "why is not known"),
+    ] {
+        let mut story = no_server_fits(&one_fits, 2, 1);
+        printed(&mut story, &[0, 1], None);
+        let known = story.facts.netns.get_mut(&1).expect("a netns");
+        scheduler.clone_into(&mut known.services[0].scheduler);
+        let (fate, cause, diagnosis) = outcome(story);
+        assert_eq!((fate, cause), (Fate::Refused, Some(Cause::IpvsNoDestination)));
+        assert!(
+            diagnosis.explanation.contains("1 of 2 real servers is usable")
+                && diagnosis.explanation.contains(why),
+            "{diagnosis:?}"
+        );
+        assert!(has(&diagnosis, "ipvs-scheduler-result", scheduler));
+    }
+}
+
+#[test]
+fn a_list_of_servers_that_was_read_in_part_leaves_the_cause_unknown() {
     // A list that was read only in part proves nothing.
     let full = [dest(1, 1, true)];
     assert_eq!(outcome(no_server_fits(&full, 1, 0)).1, Some(Cause::Unknown));

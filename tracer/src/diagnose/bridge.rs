@@ -1,15 +1,90 @@
 //! Packets that a bridge forwards: they are not routed, and pass netfilter only if br_netfilter is on.
 
-use tracer_common::hook::Hook;
+use tracer_common::{hook::Hook, tcp::Part};
 
 use super::{
-    case::Case,
-    evidence::{Evidence, Key},
+    case::{Case, Proof, Situation},
+    cause::Cause,
+    evidence::{self, Evidence, Key},
+    row::{Absence, Group, Row},
 };
 use crate::{
     facts::{NetnsFacts, link::Link},
     flow::model::Step,
 };
+
+pub(super) const ROWS: &[Row] = &[Row {
+    cause: Cause::BridgeHairpinOff,
+    group: Group::Network,
+    summary: "A pod connects to its own service and is sent back to itself, but its bridge does not send a packet back through the \
+              port it came in through (hairpin is off).",
+    proof: "The translated SYN was freed in br_forward, its destination is the pod that sent it, it came in through a port of a \
+            bridge, and hairpin is off for that port.",
+    advice: Some(
+        "Turn on hairpin for the port: `bridge link set dev PORT hairpin on`; permanently with hairpinMode of the bridge plugin \
+         (flannel: in its delegate) or hairpin-mode of the kubelet.",
+    ),
+    scope: "Every kernel, for pods on a bridge with br_netfilter, in iptables and nftables mode. IPVS sends the packet itself, and \
+            then the bridge does not see it come in.",
+    hooks: &[&[Hook::NetifReceive], &[Hook::KfreeSkb]],
+    absence: Absence::Nothing,
+    detect: hairpin_off,
+}];
+
+/// A packet that is forwarded by a bridge leaves through its input port only in hairpin mode (`should_deliver`,
+/// `net/bridge/br_forward.c`, 3.10 to 7.3).
+fn hairpin_off(case: &Case<'_>) -> Option<Proof> {
+    let dropped = case.dropped.filter(|_| case.situation == Situation::Dropped)?;
+    let tuple = &dropped.event.tuple;
+    let is_by_bridge = case
+        .dropped_in()
+        .is_some_and(|symbol| evidence::function(symbol) == "br_forward");
+    if !is_by_bridge
+        || dropped.event.part != Part::Syn
+        || *tuple == case.flow.original
+        || tuple.daddr != case.flow.original.saddr
+    {
+        return None;
+    }
+    let known = case.netns()?;
+    let came = case.steps().rfind(|step| {
+        step.event.hook == Hook::NetifReceive
+            && case.flow.is_on_node(&step.event)
+            && step.event.part == dropped.event.part
+            && step.event.time_ns <= dropped.event.time_ns
+    })?;
+    let port = known.link(came.event.ifindex)?;
+    let bridge = bridge_of(known, port)?;
+    if port.hairpin != Some(false) {
+        return None;
+    }
+    let evidence = [
+        Evidence::read(
+            Key::Bridge,
+            format!("{}, port {}", bridge.name, port.name),
+            "rtnetlink",
+        ),
+        Evidence::read(Key::Hairpin, "off", "rtnetlink"),
+    ];
+    Some(
+        Proof::new(
+            format!(
+                "{} was sent back to itself ({}), but hairpin is off for its port {} of bridge {}: the bridge dropped the {}.",
+                case.flow.client().ip(),
+                tuple.destination(),
+                port.name,
+                bridge.name,
+                case.dropped_packet(),
+            ),
+            evidence.into_iter().chain(evidence::dropped(dropped, case.facts)),
+        )
+        .advise(format!(
+            "Turn on hairpin for the port: `bridge link set dev {} hairpin on`; permanently with hairpinMode of the bridge plugin \
+             (flannel: in its delegate) or hairpin-mode of the kubelet.",
+            port.name
+        )),
+    )
+}
 
 /// A packet that went from one port of a bridge to another.
 pub(super) struct Bridged<'a> {

@@ -5,8 +5,8 @@
 use tracer_common::hook::Hook;
 
 use super::{
-    backend, cause::Cause, client, conntrack, device, ipvs, nat, neigh, netfilter, policy, return_path,
-    route, row::Row, tcp, tunnel, unknown,
+    backend, bpf, bridge, cause::Cause, client, conntrack, device, ipvs, nat, neigh, netfilter, policy,
+    return_path, route, row::Row, tcp, tunnel, unknown,
 };
 
 /// All rows by subject. The first row that finds its proof names the cause, so special cases come first.
@@ -21,7 +21,10 @@ const SUBJECTS: &[&[Row]] = &[
     route::ROWS,
     neigh::ROWS,
     tunnel::ROWS,
+    bridge::ROWS,
+    bpf::ROWS,
     device::ROWS,
+    tcp::checksum::ROWS,
     tcp::ROWS,
     tcp::timewait::ROWS,
     tcp::old_connection::ROWS,

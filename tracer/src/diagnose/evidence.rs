@@ -233,7 +233,9 @@ pub fn place(step: &Step) -> String {
     match (dev, step.event.netns) {
         (Some(dev), 0) => dev,
         (Some(dev), netns) => format!("{dev} in netns {netns}"),
-        (None, 0) => "an unknown netns".to_owned(),
+        (None, 0) if step.netns == 0 => "no device".to_owned(),
+        // A packet that the namespace itself sends has no device before it is routed.
+        (None, 0) => format!("no device yet, netns {}", step.netns),
         (None, netns) => format!("netns {netns}"),
     }
 }

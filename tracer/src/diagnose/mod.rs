@@ -6,6 +6,7 @@
 mod advice;
 mod backend;
 pub mod blame;
+mod bpf;
 mod bridge;
 mod case;
 pub mod catalogue;

@@ -16,7 +16,11 @@ use super::{
 };
 use crate::{decode::event::Payload, flow::model::Step};
 
-pub(super) const ROWS: &[Row] = &[Row {
+mod wrong_address;
+
+pub(super) const ROWS: &[Row] = &[UNRESOLVED, wrong_address::WRONG_ADDRESS];
+
+const UNRESOLVED: Row = Row {
     cause: Cause::NeighUnresolved,
     group: Group::Network,
     summary: "ARP/ND for the next hop is unresolved: the packet was queued in the neighbour entry and dropped after about 3 \
@@ -31,7 +35,7 @@ pub(super) const ROWS: &[Row] = &[Row {
     hooks: &[&[Hook::NeighbourSend], &[Hook::KfreeSkb]],
     absence: Absence::Nothing,
     detect: unresolved,
-}];
+};
 
 /// The largest number of entries in the neighbour table, over all network namespaces.
 const GC_THRESH: &str = "net.ipv4.neigh.default.gc_thresh3";

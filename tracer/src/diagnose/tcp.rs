@@ -1,5 +1,6 @@
 //! The backend's listener: there is none, or it drops the SYN or the client's ACK.
 
+pub(super) mod checksum;
 pub(super) mod old_connection;
 pub(super) mod timewait;
 

@@ -14,6 +14,7 @@ use super::{
     ipvs_settings::IpvsSettings,
     kube_proxy::{LocalNodePorts, NodePorts},
     link::Link,
+    neighbour::Neighbour,
     nft::{Chain, map::Map, rule::Rule},
     route::Route,
     sysctl::Sysctls,
@@ -67,6 +68,8 @@ pub struct NetnsFacts {
     pub local_node_ports: LocalNodePorts,
     /// Network devices.
     pub links: Vec<Link>,
+    /// Neighbour entries for the destinations of packets that were dropped on input elsewhere.
+    pub neighbours: Vec<Neighbour>,
 }
 
 impl Facts {

@@ -55,8 +55,10 @@ pub struct Link {
     pub hairpin: Option<bool>,
     /// Of a bridge: whether bridged IPv4 and IPv6 packets pass netfilter by a setting of this bridge alone.
     pub nf_call: Option<[bool; 2]>,
-    /// The BPF programs attached to it.
+    /// The BPF programs attached to it: XDP of every device, tc of those at which a packet was dropped.
     pub programs: Vec<Program>,
+    /// Where tc filters of other kinds are attached to it, which may drop packets too.
+    pub other_filters: Vec<AttachPoint>,
 }
 
 /// A BPF program and where it is attached.
@@ -151,6 +153,38 @@ impl Link {
         if let Some((_, data)) = nested(PORT_DATA).filter(|_| is_port) {
             self.hairpin = attribute(data, HAIRPIN).and_then(|value| Some(*value.first()? != 0));
         }
+    }
+}
+
+/// Length in bytes of `struct tcmsg`, which precedes the attributes of a tc filter.
+const FILTER_HEAD: usize = 20;
+/// `TCA_KIND`, `TCA_OPTIONS` (uapi/linux/rtnetlink.h), `TCA_BPF_ID` (uapi/linux/pkt_cls.h).
+const FILTER_KIND: u16 = 1;
+const FILTER_OPTIONS: u16 = 2;
+const FILTER_PROGRAM: u16 = 11;
+
+/// A tc filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// A BPF program, by its id.
+    Bpf(u32),
+    /// Another kind of filter.
+    Other,
+}
+
+impl Filter {
+    /// Reads a message about a filter (`RTM_NEWTFILTER`); `None` for one that only announces a chain or a priority.
+    #[must_use]
+    pub fn parse(message: &[u8]) -> Option<Self> {
+        let body = message.get(FILTER_HEAD..)?;
+        let kind = text(attribute(body, FILTER_KIND)?);
+        let options = attributes(body)
+            .find(|(kind, _)| kind & TYPE == FILTER_OPTIONS)?
+            .1;
+        Some(match attribute(options, FILTER_PROGRAM).and_then(number) {
+            Some(id) if kind == "bpf" => Self::Bpf(id),
+            _ => Self::Other,
+        })
     }
 }
 
@@ -263,6 +297,24 @@ mod tests {
         ];
         assert_eq!(of(&new), [(AttachPoint::Xdp, 5)]);
         assert_eq!(of(&[nla(XDP_ATTACHED, &[0])]), []);
+    }
+
+    #[test]
+    fn a_tc_filter_is_a_program_or_something_else() {
+        let filter = |kind: &[u8], options: &[u8]| {
+            let mut message = vec![0; FILTER_HEAD];
+            message.extend(nla(FILTER_KIND, kind));
+            message.extend(nla(FILTER_OPTIONS, options));
+            Filter::parse(&message)
+        };
+        let program = nla(FILTER_PROGRAM, &9_u32.to_ne_bytes());
+        assert_eq!(filter(b"bpf\0", &program), Some(Filter::Bpf(9)));
+        assert_eq!(filter(b"matchall\0", &[]), Some(Filter::Other));
+        // The priority alone has a kind and no options.
+        let mut announced = vec![0; FILTER_HEAD];
+        announced.extend(nla(FILTER_KIND, b"bpf\0"));
+        assert_eq!(Filter::parse(&announced), None);
+        assert_eq!(Filter::parse(&[0; FILTER_HEAD - 1]), None);
     }
 
     #[test]

@@ -371,6 +371,13 @@ impl Collector {
                 (_, Payload::Drop(drop)) if facts.symbol(drop.location).is_some_and(drops_unroutable) => {
                     event.tuple.daddr.ip()
                 }
+                _ if links::is_dropped_on_input(step, facts) => event.tuple.daddr.ip(),
+                // IPVS refuses a loopback source for a real server that is not on the node.
+                (hook, Payload::IpvsConn(conn))
+                    if hook.is_ipvs_xmit() && event.tuple.saddr.ip().is_loopback() =>
+                {
+                    conn.daddr.ip()
+                }
                 _ => continue,
             };
             let key = (event.netns, address);

@@ -21,6 +21,7 @@ use crate::facts::{
     ipvs_settings::IpvsSettings,
     kube_proxy::{LocalNodePorts, NodePorts},
     link::Link,
+    neighbour::Neighbour,
     nft::{self, map::Map, rule::Rule},
     route::Route,
     sysctl::Sysctls,
@@ -106,6 +107,9 @@ pub struct NetnsChange {
     /// See [`NetnsFacts`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub links: Option<Patch<Link>>,
+    /// See [`NetnsFacts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neighbours: Option<Patch<Neighbour>>,
 }
 
 /// Returns the changes that turn `before` into `now`, and applies them to `before`.
@@ -214,6 +218,7 @@ fn of_netns(inum: u32, before: &NetnsFacts, now: &NetnsFacts) -> Option<NetnsCha
         node_ports: new_value(&before.node_ports, &now.node_ports),
         local_node_ports: new_value(&before.local_node_ports, &now.local_node_ports),
         links: Patch::diff(&before.links, &now.links),
+        neighbours: Patch::diff(&before.neighbours, &now.neighbours),
     };
     let nothing = NetnsChange {
         inum,
@@ -235,6 +240,7 @@ impl NetnsChange {
         fits &= patch(self.maps, &mut known.maps);
         fits &= patch(self.tables, &mut known.tables);
         fits &= patch(self.links, &mut known.links);
+        fits &= patch(self.neighbours, &mut known.neighbours);
         if self.removed_rules.is_some() {
             let mut removed = Vec::from(std::mem::take(&mut known.removed_rules));
             fits &= patch(self.removed_rules, &mut removed);

@@ -20,11 +20,11 @@ pub(super) const TOOLS: &[(&str, &[&str])] = &[
     (
         "busybox",
         &[
-            "arping", "awk", "cat", "cp", "cut", "date", "dd", "dmesg", "env", "expr", "find", "free",
-            "grep", "head", "hostname", "id", "kill", "killall", "ln", "ls", "lsmod", "mkdir", "mktemp",
-            "mv", "nc", "od", "pgrep", "ping", "ping6", "pkill", "ps", "readlink", "rm", "rmdir", "sed",
-            "seq", "setsid", "sleep", "sort", "stat", "sysctl", "tail", "tee", "timeout", "touch", "tr",
-            "uname", "uniq", "usleep", "wc", "xargs",
+            "arping", "awk", "base64", "cat", "cp", "cut", "date", "dd", "dmesg", "env", "expr", "find",
+            "free", "grep", "head", "hostname", "id", "kill", "killall", "ln", "ls", "lsmod", "mkdir",
+            "mktemp", "mv", "nc", "od", "pgrep", "ping", "ping6", "pkill", "ps", "readlink", "rm", "rmdir",
+            "sed", "seq", "setsid", "sleep", "sort", "stat", "sysctl", "tail", "tee", "timeout", "touch",
+            "tr", "uname", "uniq", "usleep", "wc", "xargs", "zcat",
         ],
     ),
     ("bridge", &[]),

@@ -52,7 +52,11 @@ keys! {
     Source = "source", "source address";
     Device = "device", "device";
     Qdisc = "qdisc", "qdisc";
+    BpfProgram = "bpf-program", "BPF program";
+    DeviceAddress = "device-address", "MAC address of the device";
+    NeighbourAddress = "neighbour-address", "MAC address in the neighbour entry";
     Bridge = "bridge", "bridge";
+    Hairpin = "hairpin", "hairpin of the bridge port";
     BridgeNetfilter = "bridge-netfilter", "netfilter for bridged packets";
     Mtu = "mtu", "MTU";
     RouteMtu = "route-mtu", "route MTU";

@@ -3,6 +3,7 @@
 mod affinity;
 pub(super) mod decision;
 mod limits;
+mod loopback;
 mod reuse;
 pub(super) mod servers;
 mod service;
@@ -24,6 +25,7 @@ pub(super) const ROWS: &[Row] = &[
     servers::DEST_OVERLOADED,
     limits::DEFENSE_DROP,
     limits::CONN_ALLOC_FAILED,
+    loopback::LOOPBACK_CLIENT,
     transmit::XMIT_NO_ROUTE,
     transmit::XMIT_TTL,
     transmit::XMIT_MTU,

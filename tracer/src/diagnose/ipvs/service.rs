@@ -1,14 +1,17 @@
 //! A SYN for which IPVS has no service, or whose service has no usable real server.
 
-use tracer_common::hook::Hook;
+use tracer_common::{hook::Hook, record::IpvsDests};
 
 use super::{decision::REQUEST, servers};
-use crate::diagnose::{
-    case::{Case, Proof, Situation},
-    cause::Cause,
-    evidence::{self, Evidence, Key},
-    row::{Absence, Group, Row},
-    words::count,
+use crate::{
+    decode::event::text,
+    diagnose::{
+        case::{Case, Proof, Situation},
+        cause::Cause,
+        evidence::{self, Evidence, Key},
+        row::{Absence, Group, Row},
+        words::count,
+    },
 };
 
 const PROC_IP_VS: &str = "/proc/net/ip_vs";
@@ -32,9 +35,11 @@ pub(super) const NO_SERVICE: Row = Row {
 pub(super) const NO_DESTINATION: Row = Row {
     cause: Cause::IpvsNoDestination,
     group: Group::IpvsServers,
-    summary: "The virtual service has no real server, or only draining ones (weight 0).",
-    proof: "ip_vs_leave was reached because the scheduler found no real server, and the service has none or only ones of \
-            weight 0.",
+    summary: "The virtual service has no real server, only draining ones (weight 0), or none that its scheduler may use for this \
+              client.",
+    proof: "ip_vs_leave was reached because the scheduler found no real server, and the service has none, or only ones of \
+            weight 0; or the complete list of its real servers, read at that moment, has one with weight that is not overloaded: \
+            the scheduler refused this client.",
     advice: Some(
         "The service has no usable endpoint on this node: check its endpoints and their readiness, and \
          externalTrafficPolicy: Local.",
@@ -51,6 +56,11 @@ fn no_destination(case: &Case<'_>) -> Option<Proof> {
     }
     let (flow, decision) = (case.flow, case.decision());
     let service = decision.left?;
+    if let Some(dests) = servers::known(case)
+        && dests.overloaded < dests.with_weight
+    {
+        return Some(none_for_client(case, dests));
+    }
     let Servers { draining, file } = Servers::of(case, service.num_dests)?;
     let value = match draining {
         0 => "no real server".to_owned(),
@@ -80,6 +90,60 @@ fn no_destination(case: &Case<'_>) -> Option<Proof> {
         ),
         evidence,
     ))
+}
+
+/// The scheduler found no real server, although one has weight and is not overloaded.
+fn none_for_client(case: &Case<'_>, dests: &IpvsDests) -> Proof {
+    let (flow, decision) = (case.flow, case.decision());
+    let node = flow.node();
+    let seen = decision.left.map(|service| text(&service.scheduler));
+    let printed = || Some(case.netns()?.service(node)?.scheduler.clone());
+    let scheduler = seen.filter(|name| !name.is_empty()).or_else(printed);
+    let usable = dests.with_weight - dests.overloaded;
+    let others = match usable {
+        1 => format!("1 of {} is usable", count(dests.counted, "real server")),
+        usable => format!("{usable} of {} are usable", count(dests.counted, "real server")),
+    };
+    let name = scheduler.as_deref().unwrap_or("of the service");
+    // `ip_vs_sh_schedule`, `ip_vs_mh_schedule`, `ip_vs_dh_schedule`, `ip_vs_ovf_schedule` (`net/netfilter/ipvs`, 3.10 to 7.3).
+    let (why, advice) = match name {
+        "sh" | "mh" => (
+            "it maps this client to a real server that is draining or overloaded, and has no fallback",
+            format!(
+                "Let the scheduler fall back to another real server: `ipvsadm -E -t {node} -s {name} -b {name}-fallback`, or \
+                 remove the draining real server from the service. kube-proxy resets what is set by hand: change \
+                 ipvs.scheduler in its configuration to one without hashing (rr, lc)."
+            ),
+        ),
+        "dh" => (
+            "it maps this destination to one real server, which is draining or overloaded",
+            "Use another scheduler: dh has one real server for each destination, and no fallback.".to_owned(),
+        ),
+        "ovf" => (
+            "each usable real server has more active connections than its weight",
+            "Raise the weights: with ovf, a real server takes as many active connections as its weight.".to_owned(),
+        ),
+        _ => (
+            "why is not known; a real server may have become usable just now",
+            "If it happens again, compare `ipvsadm -Ln` and `ipvsadm -Ln --thresholds` with the scheduler's rules.".to_owned(),
+        ),
+    };
+    let result = Evidence::seen(
+        Key::IpvsSchedulerResult,
+        format!("{name}: no real server for this client, ip_vs_leave was reached"),
+        Hook::IpvsLeave,
+    );
+    Proof::new(
+        format!(
+            "The IPVS scheduler {name} found no real server of {node} for this client, although {others}: {why}. IPVS {} the SYN.",
+            case.refused_or_dropped()
+        ),
+        servers::evidence(dests)
+            .chain([result])
+            .chain(decision.evidence_of_verdict())
+            .chain(evidence::icmp(flow)),
+    )
+    .advise(advice)
 }
 
 /// The real servers of a service that has none with weight.

@@ -46,7 +46,7 @@ pub(super) fn read_by<'a>(
 }
 
 /// The kernel's drop reason, where it gives one.
-pub(super) fn reason<'a>(case: &Case<'a>, freed: &Step) -> Option<&'a str> {
+pub(in crate::diagnose) fn reason<'a>(case: &Case<'a>, freed: &Step) -> Option<&'a str> {
     match &freed.event.payload {
         Payload::Drop(drop) => case.facts.drop_reasons.get(&drop.reason).map(String::as_str),
         _ => None,
@@ -54,7 +54,7 @@ pub(super) fn reason<'a>(case: &Case<'a>, freed: &Step) -> Option<&'a str> {
 }
 
 /// Was the packet freed in one of these functions?
-pub(super) fn is_in(case: &Case<'_>, freed: &Step, functions: &[&str]) -> bool {
+pub(in crate::diagnose) fn is_in(case: &Case<'_>, freed: &Step, functions: &[&str]) -> bool {
     let Payload::Drop(drop) = &freed.event.payload else {
         return false;
     };
@@ -80,12 +80,12 @@ pub(in crate::diagnose) fn device(step: &Step) -> String {
 }
 
 /// The route from the namespace of a step to an address.
-pub(super) fn route_to<'a>(case: &Case<'a>, step: &Step, address: IpAddr) -> Option<&'a Route> {
+pub(in crate::diagnose) fn route_to<'a>(case: &Case<'a>, step: &Step, address: IpAddr) -> Option<&'a Route> {
     case.facts.route(step.event.netns, address)
 }
 
 /// The same as evidence.
-pub(super) fn route_evidence(case: &Case<'_>, step: &Step, address: IpAddr) -> Option<Evidence> {
+pub(in crate::diagnose) fn route_evidence(case: &Case<'_>, step: &Step, address: IpAddr) -> Option<Evidence> {
     let route = route_to(case, step, address)?;
     Some(Evidence::read(
         Key::Route,

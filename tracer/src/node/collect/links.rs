@@ -2,12 +2,14 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    net::IpAddr,
     time::Instant,
 };
 
 use crate::{
+    decode::event::Payload,
     facts::{Facts, NetnsFacts, changed_facts::ChangedFacts},
-    flow::model::Flow,
+    flow::model::{Flow, Step},
     node::{link, max_age::MAX_AGE, netns},
 };
 
@@ -33,17 +35,57 @@ impl LinkReader {
             }
             is_current
         });
+        self.read_neighbours(flow, facts, changed);
         for netns in seen {
             if netns == 0 || self.read.contains_key(&netns) || self.read.len() >= MOST_NETNS {
                 continue;
             }
             self.read.insert(netns, Instant::now());
             changed.netns.insert(netns);
-            match netns::inside(netns, link::all) {
+            // Where a packet was dropped, or last seen.
+            let last = flow.steps.last();
+            let drops = flow
+                .steps
+                .iter()
+                .filter(|step| matches!(step.event.payload, Payload::Drop(_)))
+                .chain(last);
+            let devices: BTreeSet<u32> = drops
+                .filter(|step| step.event.netns == netns)
+                .map(|step| step.event.ifindex)
+                .collect();
+            match netns::inside(netns, || link::all(&devices)) {
                 Ok(Ok(links)) => facts.netns.entry(netns).or_default().links = links,
                 _ => forget(netns, facts, changed),
             }
         }
+    }
+
+    /// Reads which MAC address the node has for the destination of a packet that another namespace dropped on input.
+    fn read_neighbours(&self, flow: &Flow, facts: &mut Facts, changed: &mut ChangedFacts) {
+        let wanted: BTreeSet<IpAddr> = flow
+            .steps
+            .iter()
+            .filter(|step| step.event.netns != flow.netns && is_dropped_on_input(step, facts))
+            .map(|step| step.event.tuple.daddr.ip())
+            .collect();
+        if wanted.is_empty() || flow.netns == 0 || self.read.contains_key(&flow.netns) {
+            return;
+        }
+        if let Ok(Ok(neighbours)) = netns::inside(flow.netns, || link::neighbours(&wanted)) {
+            facts.netns.entry(flow.netns).or_default().neighbours = neighbours;
+            changed.netns.insert(flow.netns);
+        }
+    }
+}
+
+/// Whether the packet was freed where IP first looks at it, for example because its frame was for another MAC address
+/// (`ip_rcv_core`, `ip6_rcv_core`).
+pub(super) fn is_dropped_on_input(step: &Step, facts: &Facts) -> bool {
+    match &step.event.payload {
+        Payload::Drop(drop) => facts
+            .symbol(drop.location)
+            .is_some_and(|place| place.starts_with("ip_rcv") || place.starts_with("ip6_rcv")),
+        _ => false,
     }
 }
 

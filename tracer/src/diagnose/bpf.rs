@@ -1,0 +1,164 @@
+//! BPF programs that drop packets: XDP, tc, cgroup.
+
+use tracer_common::{hook::Hook, tcp::Part};
+
+use super::{
+    case::{Case, Proof},
+    cause::Cause,
+    evidence::{self, Evidence, Key},
+    route::freed,
+    row::{Absence, Group, Row},
+    words::capitalized,
+};
+use crate::{
+    facts::link::{AttachPoint, Link, Program},
+    flow::model::Step,
+};
+
+pub(super) const ROWS: &[Row] = &[Row {
+    cause: Cause::BpfDropped,
+    group: Group::Rules,
+    summary: "A BPF program dropped the packet: at XDP, at tc or in a cgroup, on the node or in the pod's network namespace.",
+    proof: "The packet was freed for an XDP program (reason XDP, or in do_xdp_generic or veth_xdp_rcv_skb) or a cgroup's program \
+            (reason BPF_CGROUP_EGRESS); or it was freed for a tc filter (reason TC_INGRESS or TC_EGRESS, or, where the kernel gives \
+            no reasons, in __netif_receive_skb_core or __dev_queue_xmit), and the device has BPF programs there and no filter of \
+            another kind.",
+    advice: Some(
+        "Find the owner of the program: `bpftool net show` and `bpftool cgroup tree` list what is attached, `bpftool prog show id \
+         ID` who loaded it and when. A network plugin or a security agent has its own policy and its own log of drops: change that, \
+         not the program.",
+    ),
+    scope: "Every kernel and dataplane. What XDP in a driver drops before the kernel has a packet buffer is not detectable. A \
+            cgroup's drop is detectable since 5.18, by its reason, for outgoing packets.",
+    hooks: &[&[Hook::KfreeSkb]],
+    absence: Absence::Nothing,
+    detect,
+}];
+
+/// The functions in which only XDP frees a packet (`net/core/dev.c`, `drivers/net/veth.c`, 5.10 to 7.3; which of them depends on
+/// what the compiler inlined).
+const XDP: [&str; 6] = [
+    "do_xdp_generic",
+    "netif_receive_generic_xdp",
+    "generic_xdp_tx",
+    "veth_xdp_rcv_skb",
+    "veth_xdp_rcv",
+    "veth_poll",
+];
+
+/// Where a program dropped the packet.
+enum Site {
+    Xdp,
+    TcIngress,
+    TcEgress,
+    CgroupEgress,
+}
+
+impl Site {
+    fn of(case: &Case<'_>, freed: &Step) -> Option<Self> {
+        if let Some(reason) = freed::reason(case, freed).filter(|&reason| reason != "NOT_SPECIFIED") {
+            return Some(match reason {
+                "XDP" => Self::Xdp,
+                "TC_INGRESS" => Self::TcIngress,
+                "TC_EGRESS" => Self::TcEgress,
+                "BPF_CGROUP_EGRESS" => Self::CgroupEgress,
+                _ => return None,
+            });
+        }
+        if freed::is_in(case, freed, &XDP) {
+            return Some(Self::Xdp);
+        }
+        // A kernel that has the reasons gives them.
+        let has_reasons = |name| case.facts.drop_reasons.values().any(|known| known == name);
+        // `sch_handle_ingress` and `sch_handle_egress` are inlined. A packet of IP is freed there for nothing else: qdiscs and a
+        // device that is down free a list (`kfree_skb_list`).
+        if !has_reasons("TC_INGRESS")
+            && freed::is_in(case, freed, &["__netif_receive_skb_core", "sch_handle_ingress"])
+        {
+            return Some(Self::TcIngress);
+        }
+        (!has_reasons("TC_EGRESS") && freed::is_in(case, freed, &["__dev_queue_xmit", "sch_handle_egress"]))
+            .then_some(Self::TcEgress)
+    }
+
+    const fn includes(&self, at: AttachPoint) -> bool {
+        matches!(
+            (self, at),
+            (
+                Self::Xdp,
+                AttachPoint::Xdp | AttachPoint::XdpGeneric | AttachPoint::XdpHardware
+            ) | (Self::TcIngress, AttachPoint::TcIngress)
+                | (Self::TcEgress, AttachPoint::TcEgress)
+                | (Self::CgroupEgress, AttachPoint::CgroupEgress)
+        )
+    }
+
+    /// For a sentence that does not know the program.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Xdp => "an XDP program",
+            Self::TcIngress => "a tc program (ingress)",
+            Self::TcEgress => "a tc program (egress)",
+            Self::CgroupEgress => "a BPF program of its cgroup (egress)",
+        }
+    }
+}
+
+fn detect(case: &Case<'_>) -> Option<Proof> {
+    let freed = freed::step(case)?;
+    let site = Site::of(case, freed)?;
+    let link = case
+        .facts
+        .netns
+        .get(&freed.event.netns)
+        .and_then(|netns| netns.link(freed.event.ifindex));
+    let programs: Vec<&Program> = link
+        .into_iter()
+        .flat_map(|link| &link.programs)
+        .filter(|program| site.includes(program.at))
+        .collect();
+    // A tc filter of another kind may have dropped it as well.
+    let is_tc = matches!(site, Site::TcIngress | Site::TcEgress);
+    let has_others = |link: &Link| link.other_filters.iter().any(|&at| site.includes(at));
+    if is_tc && (programs.is_empty() || link.is_none_or(has_others)) {
+        return None;
+    }
+    let device = freed::device(freed);
+    let who = match programs.as_slice() {
+        [] => format!("{} dropped", capitalized(site.name())),
+        [only] => format!("The {only} of {device} dropped"),
+        several => format!("One of {} BPF programs of {device} dropped", several.len()),
+    };
+    let place = if freed.netns == case.flow.netns {
+        format!("on this node, at {device}")
+    } else {
+        let whose = match freed.event.part {
+            Part::SynAck => "before it left the backend's network namespace",
+            _ => "in the backend's network namespace",
+        };
+        format!("{whose} ({})", evidence::place(freed))
+    };
+    let listed = programs
+        .iter()
+        .map(|program| Evidence::read(Key::BpfProgram, program.to_string(), "rtnetlink"));
+    let mut evidence: Vec<Evidence> = listed.collect();
+    evidence.push(Evidence::seen(Key::Device, device, Hook::KfreeSkb));
+    evidence.extend(evidence::dropped(freed, case.facts));
+    let proof = Proof::new(
+        format!(
+            "{who} the {} {} -> {} {place}.",
+            freed::packet(freed),
+            freed.event.tuple.source(),
+            freed.event.tuple.destination(),
+        ),
+        evidence,
+    );
+    Some(match programs.first() {
+        Some(first) => proof.advise(format!(
+            "Find the owner of the program: `bpftool prog show id {}` shows who loaded it and when. A network plugin or a security \
+             agent has its own policy and its own log of drops: change that, not the program.",
+            first.id
+        )),
+        None => proof,
+    })
+}
