@@ -1,6 +1,6 @@
 //! What is said about a flow, and whether it counts as a failure.
 
-use super::{blame::Blame, cause::Cause, dataplane::Dataplane, evidence::Evidence};
+use super::{attempt::Attempt, blame::Blame, cause::Cause, dataplane::Dataplane, evidence::Evidence};
 use crate::flow::fate::Fate;
 
 /// The verdict on a flow.
@@ -20,6 +20,17 @@ pub struct Diagnosis {
     pub blame: Option<Blame>,
     /// Who did the DNAT; `None` if that was not seen.
     pub dataplane: Option<Dataplane>,
+    /// Each SYN that the client sent, in order. The flow's cause is that of one of them.
+    pub attempts: Vec<Attempt>,
+}
+
+impl Diagnosis {
+    /// The time that the flow lost, nanoseconds: that of all its SYNs.
+    #[must_use]
+    pub fn lost_ns(&self) -> u64 {
+        let lost = self.attempts.iter().map(|attempt| attempt.lost_ns);
+        lost.fold(0, u64::saturating_add)
+    }
 }
 
 /// Did the connection fail or suffer? Decided here alone, from fate and cause: an established connection is a failure if

@@ -8,6 +8,8 @@ pub mod engine;
 pub mod fate;
 mod join;
 pub mod judge;
+pub mod lost;
 pub mod model;
+pub mod refusal;
 pub mod step;
 mod timing;

@@ -50,7 +50,7 @@ impl Page {
 
     /// Starts the next run, recorded in these files.
     pub fn begin(&mut self, head: &Head, files: Vec<String>) {
-        self.gallery.begin(head.patience_ns);
+        self.gallery.begin();
         self.runs.push(Recorded::new(head, files));
     }
 

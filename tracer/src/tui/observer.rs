@@ -29,7 +29,6 @@ pub struct ScreenObserver {
     /// Sent to the screen with the next flush.
     messages: Vec<Msg>,
     totals: Totals,
-    patience_ns: u64,
 }
 
 impl ScreenObserver {
@@ -42,7 +41,6 @@ impl ScreenObserver {
             screen: None,
             messages: Vec::new(),
             totals: Totals::default(),
-            patience_ns: 0,
         }
     }
 
@@ -84,7 +82,6 @@ pub(super) fn open(theme: Theme, steer: Option<Steer>) -> io::Result<Screen> {
 impl Observer for ScreenObserver {
     fn start(&mut self, head: &Head) -> io::Result<()> {
         self.screen = Some(open(self.theme, None)?);
-        self.patience_ns = head.patience_ns;
         self.messages.push(start(head, &self.selection));
         self.send();
         Ok(())
@@ -101,7 +98,7 @@ impl Observer for ScreenObserver {
     fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
         if self.selection.wants(finding) {
             self.totals.add(finding);
-            let update = FlowUpdate::of(finding, self.patience_ns);
+            let update = FlowUpdate::of(finding);
             self.messages.push(Msg::Flow(Box::new(update)));
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use tracer::{
     decode::event::{DeviceName, Event, Outer, Payload},
-    diagnose::{self, Diagnosis, evidence::Key},
+    diagnose::{self, Diagnosis, cause::Cause, evidence::Key},
     facts::Facts,
     finding::{Finding, clock::Clock},
     flow::{engine::Engine, fate::Fate, model::Flow},
@@ -449,4 +449,9 @@ pub(crate) fn has(diagnosis: &Diagnosis, key: &str, value: &str) -> bool {
         .evidence
         .iter()
         .any(|fact| fact.key == key && fact.value.contains(value))
+}
+
+/// The cause of each attempt.
+pub(crate) fn causes(diagnosis: &Diagnosis) -> Vec<Option<Cause>> {
+    diagnosis.attempts.iter().map(|attempt| attempt.cause).collect()
 }
