@@ -80,7 +80,11 @@ fn check_gaps(case: &Case<'_>, mut found: Found) -> Found {
     let unknown = |found: Found| Found {
         cause: Cause::Unknown,
         inner: None,
-        ..found
+        proof: Proof {
+            // It is for the cause that is not proven.
+            advice: None,
+            ..found.proof
+        },
     };
     if case
         .facts

@@ -196,7 +196,7 @@ pub fn flow(host: Option<&str>, finding: &Finding<'_>) -> String {
         cause: diagnosis.cause,
         inner_cause: diagnosis.inner,
         explanation: &diagnosis.explanation,
-        advice: diagnosis.advice,
+        advice: diagnosis.advice.as_deref(),
         evidence: &diagnosis.evidence,
         attempts: diagnosis.attempts.iter().map(Attempt::from).collect(),
         syns: flow.attempts.len(),
