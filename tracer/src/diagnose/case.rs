@@ -39,9 +39,9 @@ pub(super) struct Case<'a> {
     pub(super) dropped: Option<&'a Step>,
 }
 
-/// What a row found.
+/// The finding of a row.
 pub(super) struct Proof {
-    /// What happened and why, about this flow.
+    /// The explanation: what happened to this flow, and why.
     pub(super) explanation: String,
     /// The facts that prove it.
     pub(super) evidence: Vec<Evidence>,
@@ -136,12 +136,12 @@ impl<'a> Case<'a> {
         self.flow.steps_of(self.attempt)
     }
 
-    /// What IPVS did with that SYN.
+    /// The decision of IPVS about that SYN.
     pub(super) fn decision(&self) -> Decision<'a> {
         Decision::of(self.flow, self.attempt)
     }
 
-    /// What is known of the node's netns.
+    /// The facts about the node's netns.
     pub(super) fn netns(&self) -> Option<&'a NetnsFacts> {
         self.facts.netns.get(&self.flow.netns)
     }
@@ -155,7 +155,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// What this node did to the SYN.
+    /// The effect of this node on the SYN.
     pub(super) fn refused_or_dropped(&self) -> &'static str {
         match self.situation {
             Situation::Refused => "refused",
@@ -198,7 +198,7 @@ fn last_seen(flow: &Flow) -> usize {
     seen.unwrap_or(last)
 }
 
-/// Were two packets dropped by the same instruction, on the same path through the same netns?
+/// Whether two packets were dropped by the same instruction, on the same path through the same netns.
 fn is_same_place(one: &Step, other: &Step) -> bool {
     let place = |step: &Step| match &step.event.payload {
         Payload::Drop(drop) => Some((drop.location, drop.reason)),

@@ -106,7 +106,7 @@ fn has(summary: &Summary, cause: Cause) -> bool {
     summary.causes.iter().any(|listed| listed.cause == cause)
 }
 
-/// What other nodes saw of the same connection.
+/// The same connection as other nodes saw it.
 fn elsewhere(summary: &Summary, kept: &Kept) -> Vec<String> {
     let Some(several) = &summary.several else {
         return Vec::new();

@@ -38,7 +38,7 @@ enum Condition {
     Match(Match),
 }
 
-/// What an expression loads into a register.
+/// The value that an expression loads into a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Load {
     /// Bytes of a header.
@@ -138,7 +138,7 @@ impl Conditions {
 }
 
 impl Load {
-    /// What this loads for the packet; `None` if unknown.
+    /// The value that this loads for the packet; `None` if unknown.
     fn read(self, packet: &Packet<'_>) -> Option<Vec<u8>> {
         let (base, offset, length) = match self {
             Self::State => return Some(state(packet.inner.ctinfo?).to_ne_bytes().to_vec()),
