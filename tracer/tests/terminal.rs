@@ -190,7 +190,7 @@ fn an_unusable_terminal_is_the_reason_of_the_error() {
     // The smallest limit on open files that lets tracer come as far as the terminal.
     let errors = tmux.folder.path().join("errors");
     let run = format!(
-        "clear; for limit in $(seq 6 20); do (ulimit -n $limit; {} 2>{errors}); grep the.terminal {errors} && break; done",
+        "clear; for limit in $(seq 6 20); do (ulimit -n $limit; exec {}) 2>{errors}; grep the.terminal {errors} && break; done",
         replay("").replace("clear; ", ""),
         errors = errors.display()
     );

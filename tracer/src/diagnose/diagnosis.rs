@@ -13,7 +13,7 @@ pub struct Diagnosis {
     /// The explanation: what happened to this flow and why, in one or two sentences.
     pub explanation: String,
     /// The advice.
-    pub advice: Option<&'static str>,
+    pub advice: Option<String>,
     /// The facts that prove it.
     pub evidence: Vec<Evidence>,
     /// The rule that dropped or rejected the packet, if one is to blame and known.

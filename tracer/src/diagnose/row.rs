@@ -17,7 +17,7 @@ pub struct Row {
     pub summary: &'static str,
     /// The observations that prove it.
     pub proof: &'static str,
-    /// The advice; `None` for [`Cause::Unknown`].
+    /// The advice, whatever the flow; `None` for [`Cause::Unknown`]. A proof has the advice for its flow.
     pub advice: Option<&'static str>,
     /// On which kernels and dataplanes it can occur, and where it is not detectable.
     pub scope: &'static str,

@@ -46,7 +46,7 @@ pub struct Ladder {
     /// The evidence.
     pub evidence: Vec<Evidence>,
     /// The advice.
-    pub advice: Option<&'static str>,
+    pub advice: Option<String>,
 }
 
 /// One line of a ladder.
@@ -115,7 +115,7 @@ impl Ladder {
             left_out: flow.steps_left_out,
             explanation: diagnosis.explanation.clone(),
             evidence: diagnosis.evidence.clone(),
-            advice: diagnosis.advice,
+            advice: diagnosis.advice.clone(),
         }
     }
 
