@@ -52,7 +52,7 @@ impl Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        if error.get_ref().is_some_and(|inner| inner.is::<TerminalError>()) {
+        if matches!(error.get_ref(), Some(inner) if inner.is::<TerminalError>()) {
             Self::Failed(error.into())
         } else if error.kind() == std::io::ErrorKind::BrokenPipe {
             Self::ClosedPipe
