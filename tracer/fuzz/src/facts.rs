@@ -196,6 +196,7 @@ impl NftRule {
             has_destination: self.flags & 1 != 0,
             matches_invalid: self.flags & 2 != 0,
             translation: None,
+            key: None,
             conditions: rule::conditions::Conditions::default(),
         }
     }

@@ -177,6 +177,7 @@ pub(super) fn packet(step: &Step, mark: Option<u32>, ctinfo: Option<u32>) -> Pac
             },
             mark,
             ctinfo,
+            from_node: None,
         },
     }
 }

@@ -42,6 +42,7 @@ fn syn(dport: u16) -> Packet<'static> {
             tcp_flags: Some(tcp::SYN),
             mark: Some(0),
             ctinfo: Some(table::NEW),
+            from_node: None,
         },
     }
 }
