@@ -74,7 +74,7 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
     let explanation = if lacks_address(case, delivered) {
         format!(
             "{which} was delivered to {place}, but that network namespace does not have the address {}: the pod is gone, or has \
-             another address by now. {after}",
+             another address now. {after}",
             backend.ip(),
         )
     } else if let Some(dropped) = dropped {
@@ -118,7 +118,7 @@ fn by_chain(case: &Case<'_>, dropped: &Step) -> String {
     }
 }
 
-/// Would the netns that got the SYN have to forward it, with forwarding off? Then it does not have the address.
+/// Whether the netns that got the SYN would have to forward it with forwarding off: it does not have the address.
 fn lacks_address(case: &Case<'_>, delivered: &Step) -> bool {
     !case.flow.is_on_node(&delivered.event)
         && case.steps().any(|step| {

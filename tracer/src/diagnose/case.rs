@@ -40,15 +40,15 @@ pub(super) struct Case<'a> {
     pub(super) dropped: Option<&'a Step>,
 }
 
-/// What a row found.
+/// The finding of a row.
 pub(super) struct Proof {
-    /// What happened and why, about this flow.
+    /// The explanation: what happened to this flow, and why.
     pub(super) explanation: String,
     /// The facts that prove it.
     pub(super) evidence: Vec<Evidence>,
     /// The rule that did it.
     pub(super) blame: Option<Blame>,
-    /// What to do about this flow; `None` for what the catalogue says of the cause.
+    /// The advice for this flow; `None` for that of the catalogue.
     pub(super) advice: Option<String>,
 }
 
@@ -139,12 +139,12 @@ impl<'a> Case<'a> {
         self.flow.steps_of(self.attempt)
     }
 
-    /// What IPVS did with that SYN.
+    /// The decision of IPVS about that SYN.
     pub(super) fn decision(&self) -> Decision<'a> {
         Decision::of(self.flow, self.attempt)
     }
 
-    /// What is known of the node's netns.
+    /// The facts about the node's netns.
     pub(super) fn netns(&self) -> Option<&'a NetnsFacts> {
         self.facts.netns.get(&self.flow.netns)
     }
@@ -164,7 +164,7 @@ impl<'a> Case<'a> {
         format!("{} SYN", words::ordinal(number))
     }
 
-    /// What this node did to the SYN.
+    /// The effect of this node on the SYN.
     pub(super) fn refused_or_dropped(&self) -> &'static str {
         match self.situation {
             Situation::Refused => "refused",
@@ -239,7 +239,7 @@ fn refused_at(flow: &Flow, sent: usize) -> Option<&Step> {
     decisive.or_else(|| refusal::of(flow, sent))
 }
 
-/// Were two packets dropped by the same instruction, on the same path through the same netns?
+/// Whether two packets were dropped by the same instruction, on the same path through the same netns.
 fn is_same_place(one: &Step, other: &Step) -> bool {
     let place = |step: &Step| match &step.event.payload {
         Payload::Drop(drop) => Some((drop.location, drop.reason)),

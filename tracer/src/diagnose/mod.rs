@@ -84,7 +84,7 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
     }
 }
 
-/// What is known of a flow that is not decided yet.
+/// The explanation of a flow that is not decided yet.
 fn pending(flow: &Flow, facts: &Facts) -> String {
     let syns = words::count(flow.sent().count() as u64, "SYN");
     let dropped = flow

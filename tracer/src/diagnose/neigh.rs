@@ -99,7 +99,7 @@ fn waits<'a>(case: &Case<'a>) -> impl Iterator<Item = Wait<'a>> + use<'a> {
         })
 }
 
-/// Was the packet freed because its next hop was unresolved?
+/// Whether the packet was freed because its next hop was unresolved.
 fn is_freed_by_neighbour(case: &Case<'_>, freed: &Step) -> bool {
     let Payload::Drop(drop) = &freed.event.payload else {
         return false;

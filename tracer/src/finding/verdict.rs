@@ -16,7 +16,7 @@ pub struct Finding<'a> {
     pub fate: Fate,
     /// The cause, with the evidence.
     pub diagnosis: &'a Diagnosis,
-    /// What is known about the node.
+    /// The facts about the node.
     pub facts: &'a Facts,
     /// The clock of the run that saw it.
     pub clock: &'a Clock,

@@ -1,4 +1,4 @@
-//! Judges how each SYN of a flow ended, and what became of the flow.
+//! Judges how each SYN of a flow ended, and the fate of the flow.
 
 use tracer_common::{hook::Hook, tcp::Part};
 

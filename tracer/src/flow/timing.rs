@@ -71,7 +71,7 @@ impl Flow {
         Some(self.established_ns?.saturating_sub(self.start_ns()))
     }
 
-    /// What retransmissions cost, nanoseconds: from the first SYN to the one that was answered, plus from the first SYN-ACK to
+    /// Time lost to retransmissions, nanoseconds: from the first SYN to the one that was answered, plus from the first SYN-ACK to
     /// the last or from the lost ACK to the accepted one, plus the time that these waited for ARP/ND. Copies cost nothing.
     /// `None` unless the handshake finished after a retransmission.
     #[must_use]

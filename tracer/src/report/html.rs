@@ -88,7 +88,7 @@ impl Page {
         }
     }
 
-    /// What was known about the node when the run ended.
+    /// The facts about the node when the run ended.
     pub fn facts(&mut self, facts: &Facts) {
         if let Some(run) = self.runs.last_mut() {
             run.facts(facts);

@@ -32,7 +32,7 @@ pub struct FlowUpdate {
     pub fate: Fate,
     /// The cause.
     pub cause: Option<Cause>,
-    /// Who did the DNAT.
+    /// The dataplane that did the DNAT.
     pub dataplane: Option<Dataplane>,
     /// From the first SYN to the client's ACK, nanoseconds.
     pub connect_ns: Option<u64>,

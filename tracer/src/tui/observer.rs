@@ -69,14 +69,14 @@ pub(super) fn start(head: &Head, selection: &Selection) -> Msg {
     }
 }
 
-/// Opens the screen. The error names the way out: `--plain`.
+/// The error of a screen that could not be opened, inside an [`io::Error`]. Nothing was written yet.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the terminal: {0}; try --plain")]
+pub struct TerminalError(io::Error);
+
+/// Opens the screen. The error is a [`TerminalError`].
 pub(super) fn open(theme: Theme, steer: Option<Steer>) -> io::Result<Screen> {
-    Screen::open(theme, steer).map_err(|error| {
-        io::Error::new(
-            error.kind(),
-            format!("cannot use the terminal: {error}; try --plain"),
-        )
-    })
+    Screen::open(theme, steer).map_err(|error| io::Error::new(error.kind(), TerminalError(error)))
 }
 
 impl Observer for ScreenObserver {

@@ -69,7 +69,7 @@ impl Player {
         })
     }
 
-    /// Did the user quit, or a signal arrive?
+    /// Whether the user quit or a signal arrived.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.screen.is_over() || self.control.is_stopped()
@@ -97,7 +97,7 @@ impl Player {
         self.messages.push(Msg::Rewound);
     }
 
-    /// Gives the terminal back.
+    /// Releases the terminal.
     pub fn close(&mut self) {
         self.screen.close();
     }

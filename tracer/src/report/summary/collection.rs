@@ -132,7 +132,7 @@ fn count(of: impl Iterator) -> u64 {
     u64::try_from(of.count()).unwrap_or(u64::MAX)
 }
 
-/// What a summary is about.
+/// The subject of a summary.
 struct View<'a> {
     flows: &'a Flows,
     connections: &'a Connections,

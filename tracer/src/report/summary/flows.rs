@@ -114,7 +114,7 @@ impl Flows {
     }
 }
 
-/// What the catalogue says about a cause.
+/// The catalogue's entry for a cause.
 pub(super) fn description(cause: Cause) -> String {
     catalogue::row(cause).map_or("", |row| row.summary).to_owned()
 }
