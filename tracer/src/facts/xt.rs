@@ -19,7 +19,7 @@ pub struct Match {
     pub info: Vec<u8>,
 }
 
-/// What is known of a packet; `None` if unknown.
+/// The known properties of a packet; `None` if unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet {
     /// Source port.
@@ -207,7 +207,7 @@ mod states {
     }
 }
 
-/// What `struct xt_conntrack_mtinfo3` matches (flags), which of these are inverted, and the states.
+/// The match flags of `struct xt_conntrack_mtinfo3`, the flags of inverted matches, and the states.
 fn parse_conntrack(info: &[u8]) -> Option<(u16, u16, u32)> {
     // Four addresses with their masks, two times, a protocol, four ports.
     let mut rest = info.get(128 + 8 + 2 + 8..)?;

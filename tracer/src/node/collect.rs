@@ -85,7 +85,7 @@ impl Collector {
         &self.facts
     }
 
-    /// Which facts may have changed since the last call.
+    /// The facts that may have changed since the last call.
     pub fn take_changed(&mut self) -> ChangedFacts {
         std::mem::take(&mut self.changed)
     }

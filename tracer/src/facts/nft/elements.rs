@@ -33,7 +33,7 @@ struct Element {
     answer: Answer,
 }
 
-/// What an element says.
+/// The content of an element.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// A verdict.
@@ -72,7 +72,7 @@ impl Elements {
         Some(out)
     }
 
-    /// What a packet may get as the answer to its key.
+    /// The possible results of a lookup of the packet's key.
     pub fn answers<'a>(&'a self, key: &Key, packet: &Packet<'_>) -> impl Iterator<Item = &'a Answer> {
         let can_be = move |element: &&Element| {
             self.is_ranges

@@ -29,11 +29,11 @@ pub struct Rule {
     pub chain: String,
     /// Its handle, unique in its table.
     pub handle: u64,
-    /// Its position in the chain from 1, as in `iptables -L --line-numbers`.
+    /// Its position in the chain from 1, like in `iptables -L --line-numbers`.
     pub number: usize,
     /// Its comment.
     pub comment: Option<String>,
-    /// What it can do with a matching packet.
+    /// The possible actions on a matching packet.
     pub decides: Decides,
     /// The only destination port that it matches, if there is just one.
     pub dport: Option<u16>,
@@ -52,7 +52,7 @@ pub struct Rule {
     pub conditions: Conditions,
 }
 
-/// What a rule decides. The last expression that can decide counts.
+/// The decision of a rule. The last expression that can decide counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Decides {
     /// Nothing: continue with the next rule.

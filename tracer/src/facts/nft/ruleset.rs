@@ -159,7 +159,7 @@ impl<'a> Walk<'a, '_> {
         }
     }
 
-    /// What the packet may find in a map of the rule's table.
+    /// The elements that the packet may find in a map of the rule's table.
     fn answers(&mut self, rule: &'a Rule, map: &str) -> Vec<&'a Answer> {
         let name = MapName {
             family: rule.family,

@@ -31,7 +31,7 @@ use ratatui::{
 
 use super::stderr::{self, LineHandler};
 
-/// Is the terminal set up for the screen?
+/// Whether the terminal is set up for the screen.
 static IS_OPEN: AtomicBool = AtomicBool::new(false);
 static HOOK: Once = Once::new();
 

@@ -47,7 +47,7 @@ enum Condition {
     Match(Match),
 }
 
-/// What an expression loads into a register.
+/// The value that an expression loads into a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Load {
     /// Bytes of a header.
@@ -153,7 +153,7 @@ impl Conditions {
 }
 
 impl Load {
-    /// What an expression loads; `None` if tracer does not know such values, or if it loads nothing.
+    /// The load of an expression; `None` if it loads nothing, or a value that tracer does not know.
     pub(super) fn of(name: &str, data: &[u8]) -> Option<Self> {
         let field = |kind| attribute(data, kind).and_then(number);
         match name {
@@ -173,7 +173,7 @@ impl Load {
         }
     }
 
-    /// How many bytes this loads.
+    /// The number of bytes that this loads.
     pub(super) fn length(self) -> usize {
         match self {
             Self::Header { length, .. } => length as usize,
@@ -182,7 +182,7 @@ impl Load {
         }
     }
 
-    /// What this loads for the packet; `None` if unknown.
+    /// The value that this loads for the packet; `None` if unknown.
     pub(super) fn read(self, packet: &Packet<'_>) -> Option<Vec<u8>> {
         let (base, offset, length) = match self {
             Self::State => return Some(state(packet.inner.ctinfo?).to_ne_bytes().to_vec()),

@@ -1,4 +1,4 @@
-//! What is known of the registers of nf_tables while the expressions of a rule run.
+//! The known contents of the registers of nf_tables while the expressions of a rule run.
 //!
 //! There are 64 bytes of them. `NFT_REG_1` to `NFT_REG_4` name 16 bytes each, `NFT_REG32_00` to `NFT_REG32_15` 4 bytes each of
 //! the same memory (`enum nft_registers`). Number 0 is the verdict. Values of several parts are concatenated, each part padded to

@@ -1,4 +1,4 @@
-//! What real versions of kube-proxy wrote, as kernel 6.18 sends it by netlink.
+//! Rules of real versions of kube-proxy, as kernel 6.18 sends it by netlink.
 
 use std::collections::BTreeMap;
 
