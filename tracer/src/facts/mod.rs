@@ -10,6 +10,7 @@ pub mod known;
 pub mod kube_proxy;
 pub mod link;
 pub mod modules;
+pub mod nat_rule;
 pub mod neighbour;
 pub mod netlink;
 pub mod nft;
