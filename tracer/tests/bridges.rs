@@ -91,9 +91,11 @@ fn sent_back(function: &str, to: [u8; 4], hairpin: bool) -> (Fate, Option<Cause>
 
 #[test]
 fn a_pod_that_is_sent_back_to_itself_needs_hairpin() {
-    let (fate, cause, diagnosis) = sent_back("br_forward", [10, 0, 0, 2], false);
-    assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::BridgeHairpinOff)));
-    assert!(has(&diagnosis, "bridge", "cni0, port calia"));
+    for function in ["br_forward", "br_handle_frame_finish"] {
+        let (fate, cause, diagnosis) = sent_back(function, [10, 0, 0, 2], false);
+        assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::BridgeHairpinOff)));
+        assert!(has(&diagnosis, "bridge", "cni0, port calia"));
+    }
     for (function, to, hairpin) in [
         ("br_forward", [10, 0, 0, 2], true),
         ("br_forward", [10, 244, 1, 2], false),

@@ -19,7 +19,7 @@ use tracer::{
 };
 use tracer_common::{
     hook::Hook,
-    record::{self, Conntrack, IpvsConn, NftRule, chain, conntrack, ipvs_conn},
+    record::{self, Conntrack, IpvsConn, NftRule, PacketState, chain, conntrack, ipvs_conn, packet_state},
     tcp::Part,
     tuple::Tuple,
     uapi::verdict::{NF_ACCEPT, NF_DROP, NF_STOLEN},
@@ -251,6 +251,37 @@ fn see_dropped(story: &mut Story, part: Part, tuple: Tuple, is_invalid: bool) {
         reserved: 0,
     };
     see(10 * MS, Hook::KfreeSkb, NODE, Payload::Drop(freed), None);
+}
+
+/// The pod's answer is dropped by the rule, at a time when the hook of conntrack is not attached; the packet has this
+/// connection.
+fn answer_dropped_with_state(matches_invalid: bool, state: PacketState) -> Option<Cause> {
+    let mut story = Story::new();
+    story.facts.netns.insert(NODE, filter(matches_invalid));
+    chosen(&mut story, MS);
+    story.listener_accepts(5 * MS);
+    let answer = translated(PORT).reversed();
+    let state = Payload::PacketState(state);
+    story.see(9 * MS, Hook::KfreeSkb, Part::SynAck, answer, NODE, state);
+    answer_dropped_after(&mut story, false).inner
+}
+
+#[test]
+fn a_packet_that_has_no_connection_when_a_rule_drops_it_is_invalid() {
+    let none = PacketState::default();
+    assert_eq!(
+        answer_dropped_with_state(true, none),
+        Some(Cause::ConntrackInvalid)
+    );
+    let untracked = PacketState {
+        info: packet_state::UNTRACKED,
+        ..none
+    };
+    let known = PacketState { ct: 1, ..none };
+    for (matches_invalid, state) in [(true, untracked), (true, known), (false, none)] {
+        let inner = answer_dropped_with_state(matches_invalid, state);
+        assert_eq!(inner, Some(Cause::NetfilterRuleDropped));
+    }
 }
 
 /// conntrack inserts an entry with the SYN, which expects this answer.

@@ -18,6 +18,9 @@ pub(super) const STALL_TOLERANCE_MS: f64 = 400.0;
 /// bytes.
 const FINAL_ACK_DROPPED: &str = "tcp.final-ack-dropped";
 
+/// Causes of a dropped ACK on the node: the client believes it is connected there too.
+const ACK_DROPPED: [&str; 2] = [FINAL_ACK_DROPPED, "conntrack.invalid"];
+
 /// Causes where an old connection in the pod answers the SYN with a bare ACK. A Linux client answers that
 /// with RST and retransmits its SYN some milliseconds later: its stall may be shorter than a second.
 const ANSWERED_WITH_ACK: [&str; 3] = [
@@ -43,7 +46,7 @@ pub(super) fn is_consistent(fate: Fate, cause: Option<&str>, truth: &Traffic) ->
                 || waited_ms(cause, truth) >= LOST_A_SECOND_MS
         }
         (Fate::Dropped | Fate::Refused, Outcome::Connected) => {
-            cause == Some(FINAL_ACK_DROPPED) && truth.backend.is_none()
+            cause.is_some_and(|cause| ACK_DROPPED.contains(&cause)) && truth.backend.is_none()
         }
         // The kernel reports "time exceeded", which is not a refusal, to the client with the same error as
         // "unreachable".

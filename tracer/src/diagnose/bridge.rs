@@ -18,7 +18,7 @@ pub(super) const ROWS: &[Row] = &[Row {
     group: Group::Network,
     summary: "A pod connects to its own service and is sent back to itself, but its bridge does not send a packet back through the \
               port it came in through (hairpin is off).",
-    proof: "The translated SYN was freed in br_forward, its destination is the pod that sent it, it came in through a port of a \
+    proof: "The translated SYN was freed in br_forward or br_handle_frame_finish, its destination is the pod that sent it, it came in through a port of a \
             bridge, and hairpin is off for that port.",
     advice: Some(
         "Turn on hairpin for the port: `bridge link set dev PORT hairpin on`; permanently with hairpinMode of the bridge plugin \
@@ -31,6 +31,9 @@ pub(super) const ROWS: &[Row] = &[Row {
     detect: hairpin_off,
 }];
 
+/// Where a bridge frees a packet that it does not forward; the compiler may inline the first into the second.
+const FORWARD: [&str; 2] = ["br_forward", "br_handle_frame_finish"];
+
 /// A packet that is forwarded by a bridge leaves through its input port only in hairpin mode (`should_deliver`,
 /// `net/bridge/br_forward.c`, 3.10 to 7.3).
 fn hairpin_off(case: &Case<'_>) -> Option<Proof> {
@@ -38,7 +41,7 @@ fn hairpin_off(case: &Case<'_>) -> Option<Proof> {
     let tuple = &dropped.event.tuple;
     let is_by_bridge = case
         .dropped_in()
-        .is_some_and(|symbol| evidence::function(symbol) == "br_forward");
+        .is_some_and(|symbol| FORWARD.contains(&evidence::function(symbol)));
     if !is_by_bridge
         || dropped.event.part != Part::Syn
         || *tuple == case.flow.original

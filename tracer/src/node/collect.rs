@@ -346,13 +346,12 @@ impl Collector {
                 }
                 _ => continue,
             };
-            let key = (event.netns, address);
-            if event.netns != 0
-                && route_lookups.len() < MAX_ROUTE_LOOKUPS
-                && !route_lookups.contains_key(&key)
+            // A packet that the namespace itself sends has no device, and carries no namespace.
+            let key = (step.netns, address);
+            if step.netns != 0 && route_lookups.len() < MAX_ROUTE_LOOKUPS && !route_lookups.contains_key(&key)
             {
                 route_lookups.insert(key, Instant::now());
-                wanted.entry(event.netns).or_default().push(address);
+                wanted.entry(step.netns).or_default().push(address);
             }
         }
         for (netns, addresses) in wanted {

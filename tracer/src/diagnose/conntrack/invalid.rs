@@ -1,6 +1,11 @@
 //! conntrack found no connection for a packet, and a rule dropped it for that.
 
-use tracer_common::{hook::Hook, record::Conntrack, tcp::Part, uapi::verdict};
+use tracer_common::{
+    hook::Hook,
+    record::{Conntrack, packet_state},
+    tcp::Part,
+    uapi::verdict,
+};
 
 use crate::{
     decode::event::Payload,
@@ -19,7 +24,8 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
     group: Group::Conntrack,
     summary: "conntrack marked the packet INVALID, and a rule that matches INVALID packets dropped it.",
     proof: "nf_conntrack_in let the packet pass without a connection (and not as exempt from tracking), which is what INVALID \
-            means, and the rule that then dropped this very packet matches INVALID packets.",
+            means, or the packet had none when it was freed at the input, forward or postrouting hook; and the rule that dropped \
+            this very packet matches INVALID packets.",
     advice: Some(
         "Find out why conntrack has no connection for it: its entry was deleted or timed out (`conntrack -E -e DESTROY`), \
          the SYN took another path than the answer, or a checksum or sequence number is wrong \
@@ -41,13 +47,9 @@ fn invalid(case: &Case<'_>) -> Option<Proof> {
     if !culprit.known.as_ref()?.matches_invalid {
         return None;
     }
-    case.steps().find(|step| {
-        step.event.hook == Hook::CtIn
-            && step.event.payload == Payload::Packet
-            && (step.event.skb, step.event.part) == (dropped.event.skb, dropped.event.part)
-            && case.flow.is_on_node(&step.event)
-            && step.event.time_ns <= dropped.event.time_ns
-    })?;
+    if !is_invalid(case, dropped, &culprit.evidence) {
+        return None;
+    }
     let packet = match dropped.event.part {
         Part::SynAck => "SYN-ACK",
         Part::Ack => "client's ACK",
@@ -74,6 +76,27 @@ fn invalid(case: &Case<'_>) -> Option<Proof> {
         blame: Some(culprit.blame),
         ..Proof::new(explanation, evidence.into_iter().chain(culprit.evidence))
     })
+}
+
+/// Whether conntrack let the packet pass without a connection: as its hook showed or, where that was not attached yet, because
+/// the packet had none when it was freed after that hook.
+fn is_invalid(case: &Case<'_>, dropped: &Step, evidence: &[Evidence]) -> bool {
+    let of_packet = |step: &&Step| {
+        (step.event.skb, step.event.part) == (dropped.event.skb, dropped.event.part)
+            && case.flow.is_on_node(&step.event)
+    };
+    let is_after_tracking = evidence.iter().any(|fact| {
+        fact.key == Key::NetfilterHook && ["input", "forward", "postrouting"].contains(&fact.value.as_str())
+    });
+    case.steps()
+        .filter(of_packet)
+        .any(|step| match &step.event.payload {
+            Payload::Packet => step.event.hook == Hook::CtIn && step.event.time_ns <= dropped.event.time_ns,
+            Payload::PacketState(state) => {
+                is_after_tracking && state.ct == 0 && state.info != packet_state::UNTRACKED
+            }
+            _ => false,
+        })
 }
 
 /// Which half of the handshake conntrack saw.
