@@ -2,11 +2,11 @@
 
 mod backends;
 mod links;
+mod routes;
 mod rules;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,9 +16,10 @@ use tracer_common::{hook::Hook, record::ipvs_conn, uapi::verdict};
 
 use self::{
     links::LinkReader,
+    routes::RouteReader,
     rules::{RuleHits, RuleReader},
 };
-use super::{destinations::Destinations, ipvs, kube_proxy, max_age::MAX_AGE, netns, nft, route, sysctl};
+use super::{destinations::Destinations, ipvs, kube_proxy, max_age::MAX_AGE, netns, nft, sysctl};
 use crate::{
     decode::event::{Event, Payload},
     facts::{Facts, NetnsFacts, changed_facts::ChangedFacts, kallsyms::Symbols},
@@ -29,9 +30,6 @@ use crate::{
 const SETTINGS_MAX_AGE: Duration = Duration::from_millis(100);
 /// How often they are read where a SYN has met an old IPVS entry before.
 const SETTINGS_INTERVAL: Duration = Duration::from_millis(250);
-
-/// How many routes are looked up within [`MAX_AGE`], so that a flood of unroutable packets does not keep tracer busy.
-const MAX_ROUTE_LOOKUPS: usize = 32;
 
 /// Collects facts. Maps are by network namespace (inode number).
 #[derive(Debug)]
@@ -44,8 +42,7 @@ pub struct Collector {
     /// Rules that decided since the rules were last read.
     rule_hits: HashMap<u32, RuleHits>,
     name_readings: HashMap<u32, NameReading>,
-    /// When each route was looked up.
-    route_lookups: HashMap<(u32, IpAddr), Instant>,
+    routes: RouteReader,
     destinations: HashMap<u32, Destinations>,
     links: LinkReader,
     /// Where IPVS settings are to be read.
@@ -77,7 +74,7 @@ impl Collector {
             rule_readers: HashMap::new(),
             rule_hits: HashMap::new(),
             name_readings: HashMap::new(),
-            route_lookups: HashMap::new(),
+            routes: RouteReader::default(),
             destinations: HashMap::new(),
             links: LinkReader::default(),
             settings_wanted: BTreeSet::new(),
@@ -130,6 +127,7 @@ impl Collector {
     /// Takes an event into account: [`Self::read_rules_hit`] reads a rule that decided, and [`Self::read_ipvs_settings`] the
     /// settings that apply to an old IPVS entry.
     pub fn observe(&mut self, event: &Event) {
+        self.routes.observe(event, &self.symbols);
         if let Payload::IpvsConn(conn) = &event.payload
             && event.hook == Hook::IpvsLookup
             && event.netns != 0
@@ -152,6 +150,11 @@ impl Collector {
         self.symbols
             .locate(address)
             .is_some_and(|location| location.symbol == function)
+    }
+
+    /// Looks up the routes that decided since the last call, before somebody changes them.
+    pub fn read_routes(&mut self) {
+        self.routes.read(&mut self.facts, &mut self.changed);
     }
 
     /// Reads the rules that decided since the last call, before somebody removes them.
@@ -246,7 +249,7 @@ impl Collector {
     /// Reads what the diagnosis of a failed or delayed flow may need. What cannot be read stays unknown.
     pub fn read_for(&mut self, flow: &Flow) {
         self.name_functions(flow);
-        self.look_up_routes(flow);
+        self.routes.read_for(flow, &mut self.facts, &mut self.changed);
         self.links.read_for(flow, &mut self.facts, &mut self.changed);
         self.read_nat_rules(flow);
         if flow.netns == 0 {
@@ -312,61 +315,6 @@ impl Collector {
         self.facts.netns.entry(flow.netns).or_default().node_ports = node_ports;
         self.changed.netns.insert(flow.netns);
     }
-
-    /// Looks up the route to each address that routing rejected.
-    fn look_up_routes(&mut self, flow: &Flow) {
-        let Self {
-            facts,
-            route_lookups,
-            changed,
-            ..
-        } = self;
-        route_lookups.retain(|_, read| read.elapsed() < MAX_AGE);
-        changed.routes |= !facts.routes.is_empty();
-        facts.routes.retain(|key, _| route_lookups.contains_key(key));
-        let mut wanted: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
-        for step in &flow.steps {
-            let event = &step.event;
-            let address = match (event.hook, &event.payload) {
-                (Hook::RouteMartian, _) => event.tuple.saddr.ip(),
-                (Hook::RouteError, _) => event.tuple.daddr.ip(),
-                // A listener drops a SYN if it has no route for the answer.
-                (_, Payload::Listener(_)) if step.verdict.is_some_and(|drops| drops != 0) => {
-                    event.tuple.saddr.ip()
-                }
-                (_, Payload::Drop(drop)) if facts.symbol(drop.location).is_some_and(drops_unroutable) => {
-                    event.tuple.daddr.ip()
-                }
-                _ if links::is_dropped_on_input(step, facts) => event.tuple.daddr.ip(),
-                // IPVS refuses a loopback source for a real server that is not on the node.
-                (hook, Payload::IpvsConn(conn))
-                    if hook.is_ipvs_xmit() && event.tuple.saddr.ip().is_loopback() =>
-                {
-                    conn.daddr.ip()
-                }
-                _ => continue,
-            };
-            // A packet that the namespace itself sends has no device, and carries no namespace.
-            let key = (step.netns, address);
-            if step.netns != 0 && route_lookups.len() < MAX_ROUTE_LOOKUPS && !route_lookups.contains_key(&key)
-            {
-                route_lookups.insert(key, Instant::now());
-                wanted.entry(step.netns).or_default().push(address);
-            }
-        }
-        for (netns, addresses) in wanted {
-            let look_up = || -> Vec<_> {
-                let found = addresses.into_iter().map(|address| (address, route::to(address)));
-                found.collect()
-            };
-            for (address, route) in netns::inside(netns, look_up).unwrap_or_default() {
-                if let Ok(route) = route {
-                    changed.routes = true;
-                    facts.routes.insert((netns, address), route);
-                }
-            }
-        }
-    }
 }
 
 /// Whether this step shows who decided on a drop in `nf_hook_slow`.
@@ -376,11 +324,6 @@ fn shows_verdict(step: &Step) -> bool {
         Payload::Chain(_) | Payload::Table(_) | Payload::Reject(_)
     );
     is_rule || (step.event.hook.gives_own_verdict() && step.verdict.is_some_and(verdict::is_drop))
-}
-
-/// Whether the kernel drops unroutable packets in this function, which has no hook of its own.
-fn drops_unroutable(place: &str) -> bool {
-    place.starts_with("ip6_pkt_") || place.starts_with("dst_discard")
 }
 
 /// When a network namespace was read, apart from its rules.

@@ -253,6 +253,7 @@ impl Session<'_> {
             }
         });
         engine.take_bypassing_rules(|flow| collector.check_backend_of_old_entry(flow));
+        collector.read_routes();
         collector.read_rules_hit();
         collector.read_ipvs_settings();
     }

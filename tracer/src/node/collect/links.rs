@@ -6,6 +6,7 @@ use std::{
     time::Instant,
 };
 
+use super::routes::drops_on_input;
 use crate::{
     decode::event::Payload,
     facts::{Facts, NetnsFacts, changed_facts::ChangedFacts},
@@ -78,13 +79,10 @@ impl LinkReader {
     }
 }
 
-/// Whether the packet was freed where IP first looks at it, for example because its frame was for another MAC address
-/// (`ip_rcv_core`, `ip6_rcv_core`).
-pub(super) fn is_dropped_on_input(step: &Step, facts: &Facts) -> bool {
+/// Whether the packet was freed where IP first looks at it.
+fn is_dropped_on_input(step: &Step, facts: &Facts) -> bool {
     match &step.event.payload {
-        Payload::Drop(drop) => facts
-            .symbol(drop.location)
-            .is_some_and(|place| place.starts_with("ip_rcv") || place.starts_with("ip6_rcv")),
+        Payload::Drop(drop) => facts.symbol(drop.location).is_some_and(drops_on_input),
         _ => false,
     }
 }
