@@ -30,6 +30,9 @@ pub(super) struct Flow {
     pub(super) syns: u32,
     pub(super) connect_ms: Option<f64>,
     pub(super) stall_ms: Option<f64>,
+    pub(super) lost_ms: Option<f64>,
+    #[serde(default)]
+    pub(super) attempts: Vec<super::attempts::Attempt>,
     /// Omitted by the guest unless a scenario checks it.
     #[serde(default)]
     pub(super) path: Vec<super::path::Step>,
