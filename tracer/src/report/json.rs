@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Serialize;
+use tracer_common::tuple::Tuple;
 
 use super::path::{self, PathStep};
 use crate::{
@@ -39,6 +40,33 @@ struct Backend {
     ip: IpAddr,
     port: u16,
     name: Option<String>,
+}
+
+/// The source and destination of a packet.
+#[derive(Debug, Serialize)]
+struct Addresses {
+    source: Endpoint,
+    destination: Endpoint,
+}
+
+impl From<Tuple> for Addresses {
+    fn from(tuple: Tuple) -> Self {
+        Self {
+            source: tuple.source().into(),
+            destination: tuple.destination().into(),
+        }
+    }
+}
+
+/// The run whose lines are written.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// The host, where lines of several hosts are merged.
+    pub host: Option<String>,
+    /// The node's name.
+    pub node_name: String,
+    /// Identifies the node's boot.
+    pub boot_id: String,
 }
 
 /// One object per line.
@@ -92,9 +120,14 @@ struct FlowLine<'a> {
     host: Option<&'a str>,
     id: u64,
     start: String,
+    node_name: Option<&'a str>,
+    boot_id: Option<&'a str>,
     netns: Option<u32>,
     client: Endpoint,
     node: Endpoint,
+    syn_seq: u32,
+    dnat: Option<Addresses>,
+    snat: Option<Addresses>,
     service: Option<&'a str>,
     dataplane: Option<Dataplane>,
     backend: Option<Backend>,
@@ -170,7 +203,7 @@ pub fn hooks(host: Option<&str>, hooks: &Hooks) -> String {
 
 /// One flow.
 #[must_use]
-pub fn flow(host: Option<&str>, finding: &Finding<'_>) -> String {
+pub fn flow(run: &Run, finding: &Finding<'_>) -> String {
     let Finding {
         flow,
         fate,
@@ -178,13 +211,19 @@ pub fn flow(host: Option<&str>, finding: &Finding<'_>) -> String {
         facts,
         clock,
     } = *finding;
+    let (dnat, snat) = flow.translated();
     write(&Line::Flow(Box::new(FlowLine {
-        host,
+        host: run.host.as_deref(),
         id: flow.id,
         start: rfc3339(clock.at(flow.start_ns())),
+        node_name: known(&run.node_name),
+        boot_id: known(&run.boot_id),
         netns: (flow.netns != 0).then_some(flow.netns),
         client: flow.client().into(),
         node: flow.node().into(),
+        syn_seq: flow.isn,
+        dnat: dnat.map(Addresses::from),
+        snat: snat.map(Addresses::from),
         service: finding.service(),
         dataplane: diagnosis.dataplane,
         backend: flow.backend().map(|backend| Backend {
@@ -206,6 +245,11 @@ pub fn flow(host: Option<&str>, finding: &Finding<'_>) -> String {
         lost_ms: milliseconds(diagnosis.lost_ns()),
         path: path::steps(flow, facts),
     })))
+}
+
+/// A text, or nothing if it is empty.
+fn known(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
 }
 
 /// Records were lost.
