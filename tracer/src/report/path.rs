@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// One step for readers.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, schemars::JsonSchema)]
 pub struct PathStep {
     /// Milliseconds since the flow's first SYN.
     pub t_ms: f64,
