@@ -179,9 +179,11 @@ impl Schema {
             kind => kind.as_str().into_iter().collect(),
         };
         let fits = |kind: &&str| match (*kind, value) {
-            ("null", Value::Null) | ("string", Value::String(_)) | ("boolean", Value::Bool(_)) => true,
+            ("null", Value::Null)
+            | ("string", Value::String(_))
+            | ("boolean", Value::Bool(_))
+            | ("number", Value::Number(_)) => true,
             ("integer", Value::Number(number)) => number.is_u64(),
-            ("number", Value::Number(_)) => true,
             ("array", Value::Array(items)) => items
                 .iter()
                 .all(|item| self.mismatch(item, &schema["items"]).is_none()),

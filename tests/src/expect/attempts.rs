@@ -1,24 +1,7 @@
 //! The attempts of a flow: one for each SYN that the client sent.
 
-use serde::Deserialize;
-
-use super::flow::Flow;
+use super::flow::{Attempt, Flow};
 use crate::scenario::{Cause, ExpectedAttempt};
-
-/// One SYN of a flow, as tracer prints it.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Attempt {
-    n: usize,
-    t_ms: f64,
-    cause: Option<String>,
-    lost_ms: f64,
-}
-
-impl Attempt {
-    fn cause(&self) -> &str {
-        self.cause.as_deref().unwrap_or("none")
-    }
-}
 
 /// How attempts differ from the expected ones.
 pub(super) fn unexpected(attempts: &[Attempt], wanted: &[ExpectedAttempt]) -> Option<String> {
@@ -76,6 +59,8 @@ pub(super) fn contradiction(flow: &Flow) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize as _;
+
     use super::*;
     use crate::scenario::Span;
 
