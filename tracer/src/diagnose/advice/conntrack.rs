@@ -1,6 +1,6 @@
 //! Advice about conntrack and NAT.
 
-use super::{delete_entry, set};
+use super::command::{delete_entry, set};
 use crate::diagnose::{
     case::{Case, Proof},
     cause::Cause,

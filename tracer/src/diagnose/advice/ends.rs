@@ -2,7 +2,7 @@
 
 use tracer_common::{hook::Hook, tcp::Part};
 
-use super::{list_entry, netns_of, run};
+use super::command::{list_entry, netns_of, run};
 use crate::diagnose::{
     case::{Case, Proof},
     cause::Cause,

@@ -1,6 +1,6 @@
 //! Advice about IPVS.
 
-use super::{endpoints, has, route_to, set, set_seen};
+use super::command::{endpoints, has, route_to, set, set_seen};
 use crate::diagnose::{
     case::{Case, Proof},
     cause::Cause,

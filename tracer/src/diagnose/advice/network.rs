@@ -1,6 +1,6 @@
 //! Advice about routes, neighbours, devices and tunnels.
 
-use super::{netns_of, route_to, run, set, setting};
+use super::command::{netns_of, route_to, run, set, setting};
 use crate::{
     diagnose::{
         case::{Case, Proof},

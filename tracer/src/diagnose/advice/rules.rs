@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::endpoints;
+use super::command::{endpoints, list_entry, set};
 use crate::{
     diagnose::{
         blame::{Blame, Rule},
@@ -135,8 +135,8 @@ fn legacy_tool(case: &Case<'_>) -> &'static str {
 fn invalid(case: &Case<'_>) -> Option<String> {
     const LOG: &str = "net.netfilter.nf_conntrack_log_invalid";
     let step = case.dropped?;
-    let list = super::list_entry(&case.flow.original);
-    let log = super::set(case, LOG, "6").map_or_else(String::new, |set| {
+    let list = list_entry(&case.flow.original);
+    let log = set(case, LOG, "6").map_or_else(String::new, |set| {
         format!(" {set} makes the kernel log why; it can flood the log, so set it back.")
     });
     Some(format!(

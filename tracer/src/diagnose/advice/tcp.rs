@@ -2,7 +2,7 @@
 
 use tracer_common::hook::Hook;
 
-use super::{netns_of, run, setting};
+use super::command::{netns_of, run, setting};
 use crate::{
     diagnose::{
         case::{Case, Proof},
