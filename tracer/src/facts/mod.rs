@@ -15,6 +15,7 @@ pub mod neighbour;
 pub mod netlink;
 pub mod nft;
 pub mod route;
+pub mod rule_owner;
 pub mod sysctl;
 pub mod translation;
 pub mod xt;

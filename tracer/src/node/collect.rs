@@ -252,6 +252,7 @@ impl Collector {
         self.routes.read_for(flow, &mut self.facts, &mut self.changed);
         self.links.read_for(flow, &mut self.facts, &mut self.changed);
         self.read_nat_rules(flow);
+        self.find_processes(flow);
         if flow.netns == 0 {
             return;
         }

@@ -5,8 +5,8 @@ pub(super) mod decision;
 mod limits;
 mod loopback;
 mod reuse;
-pub(super) mod servers;
-mod service;
+mod servers;
+pub(super) mod service;
 mod transmit;
 pub(super) mod untracked;
 
