@@ -201,7 +201,8 @@ fn ipvs_without_a_real_server_is_the_policy_only_for_such_a_node_port() {
     // The last endpoint drains, or one of two.
     assert_eq!(left_by_ipvs(&[0], &[30_080]), Some(Cause::PolicyLocalNoEndpoint));
     assert_eq!(left_by_ipvs(&[0], &[30_081]), Some(Cause::IpvsNoDestination));
-    assert_eq!(left_by_ipvs(&[0, 1], &[30_080]), Some(Cause::Unknown));
+    // One has weight, and the scheduler refused the client.
+    assert_eq!(left_by_ipvs(&[0, 1], &[30_080]), Some(Cause::IpvsNoDestination));
 }
 
 #[test]

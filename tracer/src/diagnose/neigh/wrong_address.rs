@@ -21,9 +21,9 @@ pub(super) const WRONG_ADDRESS: Row = Row {
             OTHERHOST; or, where the kernel gives no reason, it was freed in ip_rcv_core or ip6_rcv_core, and the sender's \
             neighbour entry for that address has another MAC address than the device it came in through.",
     advice: Some(
-        "Compare `ip neigh show ADDRESS` on this node with `ip link` in the pod: delete the stale entry (`ip neigh del ADDRESS dev \
-         DEVICE`), and find who wrote it. A pod with the same address elsewhere, a network plugin that sets permanent entries, or a \
-         veth that was created again has left it.",
+        "Compare `ip neigh` on this node with `ip link` in the pod: delete the stale entry (`ip neigh del`), and find who wrote it. \
+         A pod with the same address elsewhere, a network plugin that sets permanent entries, or a veth that was created again has \
+         left it.",
     ),
     scope: "Every kernel and dataplane.",
     hooks: &[&[Hook::KfreeSkb]],

@@ -112,8 +112,8 @@ fn forwarding_off(case: &Case<'_>) -> Option<Proof> {
         "net.ipv4.ip_forward"
     };
     Some(Proof::new(explanation, evidence).advise(format!(
-        "Turn on forwarding in that network namespace, if it is meant to forward: find a process in it with `lsns -t net | grep \
-         {netns}`, then `nsenter -t PID -n sysctl -w {setting}=1`."
+        "If network namespace {netns} is meant to forward, turn forwarding on there: `sysctl -w {setting}=1` (`lsns -t net` lists a \
+         process in it for nsenter)."
     )))
 }
 
