@@ -23,8 +23,11 @@ const BRIDGE: u32 = 20;
 const FROM: u32 = 21;
 const TO: u32 = 22;
 
+/// Names and values of sysctls.
+type Settings<'a> = &'a [(&'a str, &'a str)];
+
 /// The node's devices and settings: a bridge with two ports.
-fn node(sysctls: &[(&str, &str)], nf_call: [bool; 2]) -> NetnsFacts {
+fn node(sysctls: Settings<'_>, nf_call: [bool; 2]) -> NetnsFacts {
     let port = |index, name: &str| Link {
         index,
         name: name.to_owned(),
@@ -134,7 +137,7 @@ fn untranslated(known: NetnsFacts, through: &[u32]) -> Diagnosis {
 
 #[test]
 fn a_bridged_answer_passes_no_netfilter_hook_without_br_netfilter() {
-    let settings: [(&[(&str, &str)], [bool; 2]); 2] = [
+    let settings: [(Settings<'_>, [bool; 2]); 2] = [
         (&[], [true, true]),
         (&[("net.bridge.bridge-nf-call-iptables", "0")], [false, false]),
     ];
@@ -162,7 +165,7 @@ fn a_bridged_answer_passes_no_netfilter_hook_without_br_netfilter() {
 
 #[test]
 fn a_bridged_answer_that_passes_netfilter_is_not_blamed_on_the_setting() {
-    let settings: [(&[(&str, &str)], [bool; 2]); 2] = [
+    let settings: [(Settings<'_>, [bool; 2]); 2] = [
         (&[("net.bridge.bridge-nf-call-iptables", "1")], [false, false]),
         (&[("net.bridge.bridge-nf-call-iptables", "0")], [true, false]),
     ];

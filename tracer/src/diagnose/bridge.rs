@@ -1,4 +1,4 @@
-//! Packets that a bridge forwards: they are not routed, and pass netfilter only if br_netfilter is on.
+//! Packets that a bridge forwards: they are not routed, and pass netfilter only if `br_netfilter` is on.
 
 use tracer_common::{hook::Hook, tcp::Part};
 
@@ -123,7 +123,7 @@ impl<'a> Bridged<'a> {
         })
     }
 
-    /// Whether it passed no netfilter hook: br_netfilter is not loaded, or off for all bridges and for this one
+    /// Whether it passed no netfilter hook: `br_netfilter` is not loaded, or off for all bridges and for this one
     /// (`br_nf_pre_routing`, `net/bridge/br_netfilter_hooks.c`, 3.10 to 7.3). `None` if the settings were not read.
     pub(super) fn skipped_netfilter(&self) -> Option<bool> {
         // Every namespace has this one.

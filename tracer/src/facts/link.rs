@@ -9,7 +9,7 @@ use super::netlink::{attribute, attributes, text};
 /// Length in bytes of `struct ifinfomsg`, which precedes the attributes.
 const HEAD: usize = 16;
 
-/// Attributes of a link (uapi/linux/if_link.h): `IFLA_ADDRESS`, `IFLA_IFNAME`, `IFLA_MASTER`, `IFLA_LINKINFO`, `IFLA_XDP`.
+/// Attributes of a link (`uapi/linux/if_link.h`): `IFLA_ADDRESS`, `IFLA_IFNAME`, `IFLA_MASTER`, `IFLA_LINKINFO`, `IFLA_XDP`.
 const ADDRESS: u16 = 1;
 const NAME: u16 = 3;
 const MASTER: u16 = 10;
@@ -158,7 +158,7 @@ impl Link {
 
 /// Length in bytes of `struct tcmsg`, which precedes the attributes of a tc filter.
 const FILTER_HEAD: usize = 20;
-/// `TCA_KIND`, `TCA_OPTIONS` (uapi/linux/rtnetlink.h), `TCA_BPF_ID` (uapi/linux/pkt_cls.h).
+/// `TCA_KIND`, `TCA_OPTIONS` (uapi/linux/rtnetlink.h), `TCA_BPF_ID` (`uapi/linux/pkt_cls.h`).
 const FILTER_KIND: u16 = 1;
 const FILTER_OPTIONS: u16 = 2;
 const FILTER_PROGRAM: u16 = 11;

@@ -20,7 +20,7 @@ const GET_FILTER: u16 = 46;
 const LINK_HEAD: usize = 16;
 const NEIGHBOUR_HEAD: usize = 12;
 const FILTER_HEAD: usize = 20;
-/// Where tc filters are attached: the parent (uapi/linux/pkt_sched.h), and the type of TCX links.
+/// Where tc filters are attached: the parent (`uapi/linux/pkt_sched.h`), and the type of TCX links.
 const TC: [(AttachPoint, u32, TcAttachType); 2] = [
     (AttachPoint::TcIngress, 0xffff_fff2, TcAttachType::Ingress),
     (AttachPoint::TcEgress, 0xffff_fff3, TcAttachType::Egress),

@@ -25,7 +25,7 @@ const INPUT: u16 = 3;
 const DEVICE: u16 = 4;
 const GATEWAY: u16 = 5;
 const NAME: u16 = 3;
-/// `RTM_GETRULE`, and the length in bytes of `struct fib_rule_hdr` (uapi/linux/fib_rules.h).
+/// `RTM_GETRULE`, and the length in bytes of `struct fib_rule_hdr` (`uapi/linux/fib_rules.h`).
 const GET_RULE: u16 = 34;
 const RULE_HEAD: usize = 12;
 /// `FR_ACT_TO_TBL`.
@@ -79,7 +79,8 @@ pub fn ask(question: &Question) -> io::Result<Option<Route>> {
         return look_up(&mut netlink, &plain).map(Some);
     }
     // The mark of the packet is not known. The reverse path filter looks at it only if it is told to.
-    if rules.others || (rules.mark && !(question.is_reverse && !is_mark_valid())) {
+    let needs_mark = rules.mark && (!question.is_reverse || is_mark_valid());
+    if rules.others || needs_mark {
         return Ok(None);
     }
     if !question.is_reverse {
