@@ -11,8 +11,10 @@ pub mod kube_proxy;
 pub mod modules;
 pub mod netlink;
 pub mod nft;
+pub mod port;
 pub mod route;
 pub mod sysctl;
+pub mod tcp_socket;
 pub mod translation;
 pub mod xt;
 

@@ -1,5 +1,6 @@
 //! Reads the [`Facts`] that flows need while tracing.
 
+mod ports;
 mod rules;
 
 use std::{
@@ -12,7 +13,10 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 use tracer_common::{hook::Hook, record::ipvs_conn, uapi::verdict};
 
-use self::rules::{RuleHits, RuleReader};
+use self::{
+    ports::PortReader,
+    rules::{RuleHits, RuleReader},
+};
 use super::{destinations::Destinations, ipvs, kube_proxy, max_age::MAX_AGE, netns, nft, route, sysctl};
 use crate::{
     decode::event::{Event, Payload},
@@ -39,6 +43,7 @@ pub struct Collector {
     /// Rules that decided since the rules were last read.
     rule_hits: HashMap<u32, RuleHits>,
     name_readings: HashMap<u32, NameReading>,
+    ports: PortReader,
     /// When each route was looked up.
     route_lookups: HashMap<(u32, IpAddr), Instant>,
     destinations: HashMap<u32, Destinations>,
@@ -71,6 +76,7 @@ impl Collector {
             rule_readers: HashMap::new(),
             rule_hits: HashMap::new(),
             name_readings: HashMap::new(),
+            ports: PortReader::default(),
             route_lookups: HashMap::new(),
             destinations: HashMap::new(),
             settings_wanted: BTreeSet::new(),
@@ -179,11 +185,8 @@ impl Collector {
             }
             settings_wanted.remove(&netns);
             *read = Some(Instant::now());
-            let read_settings = || {
-                let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).ok()?;
-                Some((u64::try_from(now.as_nanos()).ok()?, ipvs::settings()))
-            };
-            let Ok(Some((at_ns, values))) = netns::inside(netns, read_settings) else {
+            let read_settings = || (now_ns(), ipvs::settings());
+            let Ok((at_ns, values)) = netns::inside(netns, read_settings) else {
                 return false;
             };
             let known = facts.netns.entry(netns).or_default();
@@ -216,6 +219,7 @@ impl Collector {
         self.rule_readers.remove(&netns);
         self.name_readings.remove(&netns);
         self.settings_read.remove(&netns);
+        self.ports.forget(netns);
     }
 
     /// Names the kernel functions whose addresses are in a flow's steps.
@@ -240,6 +244,7 @@ impl Collector {
     pub fn read_for(&mut self, flow: &Flow) {
         self.name_functions(flow);
         self.look_up_routes(flow);
+        self.read_port(flow);
         if flow.netns == 0 {
             return;
         }
@@ -280,6 +285,13 @@ impl Collector {
         }
     }
 
+    /// Reads what names the port of a flow that ended at this node's own TCP without a translation.
+    pub fn read_port(&mut self, flow: &Flow) {
+        if self.ports.read_for(flow, &mut self.facts.netns) {
+            self.changed.netns.insert(flow.netns);
+        }
+    }
+
     /// Reads the names of services by NodePort if they are unread, old, or lack the name of the flow's service.
     pub fn read_service_names(&mut self, flow: &Flow) {
         let is_due = self
@@ -300,7 +312,10 @@ impl Collector {
                 found_any: !node_ports.is_empty(),
             },
         );
-        self.facts.netns.entry(flow.netns).or_default().node_ports = node_ports;
+        let known = self.facts.netns.entry(flow.netns).or_default();
+        self.ports
+            .names_read(flow.netns, &known.node_ports, &node_ports, now_ns());
+        known.node_ports = node_ports;
         self.changed.netns.insert(flow.netns);
     }
 
@@ -388,6 +403,14 @@ impl Collector {
             }
         }
     }
+}
+
+/// The monotonic clock, nanoseconds.
+fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
+    now.ok()
+        .and_then(|now| u64::try_from(now.as_nanos()).ok())
+        .unwrap_or(0)
 }
 
 /// Whether this step shows who decided on a drop in `nf_hook_slow`.

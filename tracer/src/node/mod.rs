@@ -13,5 +13,7 @@ pub mod modules;
 pub(crate) mod netlink;
 pub mod netns;
 pub mod nft;
+mod port;
 pub mod route;
+mod sockets;
 pub mod sysctl;
