@@ -47,6 +47,8 @@ pub(super) struct Proof {
     pub(super) evidence: Vec<Evidence>,
     /// The rule that did it.
     pub(super) blame: Option<Blame>,
+    /// What to do about this flow; `None` for what the catalogue says of the cause.
+    pub(super) advice: Option<String>,
 }
 
 impl Proof {
@@ -55,6 +57,15 @@ impl Proof {
             explanation: explanation.into(),
             evidence: evidence.into_iter().collect(),
             blame: None,
+            advice: None,
+        }
+    }
+
+    /// The same with advice for this flow.
+    pub(super) fn advise(self, advice: impl Into<String>) -> Self {
+        Self {
+            advice: Some(advice.into()),
+            ..self
         }
     }
 }

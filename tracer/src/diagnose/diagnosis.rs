@@ -13,7 +13,7 @@ pub struct Diagnosis {
     /// What happened and why, in one or two sentences about this flow.
     pub explanation: String,
     /// What to do about it.
-    pub advice: Option<&'static str>,
+    pub advice: Option<String>,
     /// The facts that prove it.
     pub evidence: Vec<Evidence>,
     /// The rule that dropped or rejected the packet, if one is to blame and known.

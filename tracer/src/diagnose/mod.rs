@@ -3,6 +3,7 @@
 //! Pure, like [`crate::flow`]. A cause is named only if what the kernel was seen to do leaves no other; the rest is
 //! [`cause::Cause::Unknown`], with what is known. No rule looks at the kernel's version.
 
+mod advice;
 mod backend;
 pub mod blame;
 mod case;
@@ -75,13 +76,16 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
             dataplane,
         };
     };
-    let advice = |cause| catalogue::row(cause).and_then(|row| row.advice);
+    let general = |cause| Some(catalogue::row(cause)?.advice?.to_owned());
     Diagnosis {
         cause: Some(cause),
         inner,
         explanation: proof.explanation,
         // Advice about what dropped the SYN-ACK is more precise than that about the drop.
-        advice: inner.and_then(advice).or_else(|| advice(cause)),
+        advice: proof
+            .advice
+            .or_else(|| inner.and_then(general))
+            .or_else(|| general(cause)),
         evidence: with_hook_names(flow, proof.evidence),
         blame: proof.blame.filter(|blame| !blame.is_empty()),
         dataplane,

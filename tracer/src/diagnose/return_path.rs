@@ -74,6 +74,7 @@ pub(super) fn dropped(cause: Cause, inner: Proof) -> Proof {
     );
     Proof {
         blame: inner.blame,
+        advice: inner.advice,
         ..Proof::new(explanation, std::iter::once(reason).chain(inner.evidence))
     }
 }

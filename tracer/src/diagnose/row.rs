@@ -17,7 +17,7 @@ pub struct Row {
     pub summary: &'static str,
     /// What must have been seen before it is named.
     pub proof: &'static str,
-    /// What to do about it; `None` for [`Cause::Unknown`].
+    /// What to do about it, whatever the flow; `None` for [`Cause::Unknown`]. A proof has the advice for its flow.
     pub advice: Option<&'static str>,
     /// On which kernels and dataplanes it can occur, and where it is not detectable.
     pub scope: &'static str,

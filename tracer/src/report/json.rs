@@ -170,7 +170,7 @@ pub fn flow(host: Option<&str>, finding: &Finding<'_>) -> String {
         cause: diagnosis.cause,
         inner_cause: diagnosis.inner,
         explanation: &diagnosis.explanation,
-        advice: diagnosis.advice,
+        advice: diagnosis.advice.as_deref(),
         evidence: &diagnosis.evidence,
         syns: flow.attempts.len(),
         synacks: flow.synacks,

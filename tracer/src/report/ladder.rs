@@ -46,7 +46,7 @@ pub struct Ladder {
     /// What proves it.
     pub evidence: Vec<Evidence>,
     /// What to do.
-    pub advice: Option<&'static str>,
+    pub advice: Option<String>,
 }
 
 /// One line of a ladder.
@@ -115,7 +115,7 @@ impl Ladder {
             left_out: flow.steps_left_out,
             explanation: diagnosis.explanation.clone(),
             evidence: diagnosis.evidence.clone(),
-            advice: diagnosis.advice,
+            advice: diagnosis.advice.clone(),
         }
     }
 

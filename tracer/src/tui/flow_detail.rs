@@ -21,7 +21,7 @@ pub struct FlowDetail {
     /// What happened and why, in words about this flow.
     pub explanation: String,
     /// What to do about it.
-    pub advice: Option<&'static str>,
+    pub advice: Option<String>,
     /// What proves the cause.
     pub evidence: Vec<Evidence>,
     path: Path,
@@ -49,7 +49,7 @@ impl FlowDetail {
             syns_ns: flow.attempts.iter().map(since).collect(),
             synacks: flow.synacks,
             explanation: diagnosis.explanation.clone(),
-            advice: diagnosis.advice,
+            advice: diagnosis.advice.clone(),
             evidence: diagnosis.evidence.clone(),
             path,
         }

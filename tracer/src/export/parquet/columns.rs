@@ -93,7 +93,7 @@ pub(super) fn write<W: Write + Send>(
     to.maybe::<ByteArrayType>(|row| row.diagnosis.cause.map(|cause| text(cause.name())))?;
     to.maybe::<ByteArrayType>(|row| row.diagnosis.inner.map(|cause| text(cause.name())))?;
     to.each::<ByteArrayType>(|row| text(&row.diagnosis.explanation))?;
-    to.maybe::<ByteArrayType>(|row| row.diagnosis.advice.map(text))?;
+    to.maybe::<ByteArrayType>(|row| row.diagnosis.advice.as_deref().map(text))?;
     to.each::<Int32Type>(|row| row.syns.cast_signed())?;
     to.each::<Int32Type>(|row| row.synacks.cast_signed())?;
     to.maybe::<DoubleType>(|row| row.connect_ms)?;

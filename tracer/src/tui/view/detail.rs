@@ -166,7 +166,7 @@ fn summary(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
         .unwrap_or_default();
     titled("Why:", why, columns, theme, out);
     let advice = match detail {
-        Some(detail) => detail.advice,
+        Some(detail) => detail.advice.as_deref(),
         None => catalogue.and_then(|row| row.advice),
     };
     if let Some(advice) = advice {
