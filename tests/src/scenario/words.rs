@@ -102,6 +102,8 @@ pub const CAUSES: &[&str] = &[
     "dev.tx-dropped",
     "tunnel.mtu",
     "tunnel.failed",
+    "service.not-translated",
+    "service.answered-locally",
     "tcp.no-listener",
     "tcp.accept-queue-full",
     "tcp.syn-queue-full",

@@ -24,6 +24,8 @@ pub(super) enum Situation {
     Silent,
     /// It went on, the client retransmitted, and the handshake finished.
     Late,
+    /// The handshake finished at once. Only causes of the wrong place are tried ([`super::cause::Cause::is_wrong_place`]).
+    Established,
 }
 
 /// A failed or delayed flow, and the SYN that decides why.
@@ -86,7 +88,12 @@ impl<'a> Case<'a> {
             End::Answered | End::Open => case(situation, attempt, None),
         };
         Some(match fate {
-            Fate::Established | Fate::Pending => return None,
+            Fate::Pending => return None,
+            Fate::Established => case(
+                Situation::Established,
+                flow.answered_attempt().unwrap_or(last),
+                None,
+            ),
             Fate::Dropped | Fate::Unanswered => at_end(Situation::Silent, last),
             Fate::Refused => {
                 // Another SYN may have come before the refusal reached the client.

@@ -58,6 +58,8 @@ causes! {
     DevTxDropped = "dev.tx-dropped",
     TunnelMtu = "tunnel.mtu",
     TunnelFailed = "tunnel.failed",
+    ServiceNotTranslated = "service.not-translated",
+    ServiceAnsweredLocally = "service.answered-locally",
     TcpNoListener = "tcp.no-listener",
     TcpAcceptQueueFull = "tcp.accept-queue-full",
     TcpSynQueueFull = "tcp.syn-queue-full",
@@ -78,7 +80,7 @@ impl Cause {
     /// Does it say that the connection reached the wrong place? Then it is a failure even if it was established.
     #[must_use]
     pub const fn is_wrong_place(self) -> bool {
-        matches!(self, Self::ConntrackPinned)
+        matches!(self, Self::ConntrackPinned | Self::ServiceAnsweredLocally)
     }
 }
 

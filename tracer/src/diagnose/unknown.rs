@@ -26,13 +26,12 @@ pub(super) const ROWS: &[Row] = &[Row {
     scope: "Everywhere.",
     hooks: &[],
     absence: Absence::Nothing,
-    detect: |case| {
-        Some(match case.situation {
-            Situation::Dropped => dropped(case),
-            Situation::Refused => refused(case),
-            Situation::Silent => silent(case),
-            Situation::Late => late(case),
-        })
+    detect: |case| match case.situation {
+        Situation::Dropped => Some(dropped(case)),
+        Situation::Refused => Some(refused(case)),
+        Situation::Silent => Some(silent(case)),
+        Situation::Late => Some(late(case)),
+        Situation::Established => None,
     },
 }];
 

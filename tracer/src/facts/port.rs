@@ -24,7 +24,9 @@ impl From<Vec<Numbered>> for Ports {
     fn from(ports: Vec<Numbered>) -> Self {
         let ports = ports.into_iter();
         Self {
-            of: ports.map(|(is_v6, number, port)| ((is_v6, number), port)).collect(),
+            of: ports
+                .map(|(is_v6, number, port)| ((is_v6, number), port))
+                .collect(),
         }
     }
 }

@@ -79,12 +79,18 @@ mod tests {
         let listener = "   0: 0100007F:7580 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 20001 1 0 100 0";
         let listener = TcpSocket::parse(listener).expect("a socket");
         assert!(listener.is_listener() && !listener.is_unaccepted());
-        assert_eq!((listener.local.to_string().as_str(), listener.inode), ("127.0.0.1:30080", 20_001));
+        assert_eq!(
+            (listener.local.to_string().as_str(), listener.inode),
+            ("127.0.0.1:30080", 20_001)
+        );
         let waiting = "   1: 0000000000000000FFFF00000100000A:7580 0000000000000000FFFF00000200000A:9C41 01 00000000:00000000 00:00000000 00000000     0        0 0 1 0 20 4";
         let waiting = TcpSocket::parse(waiting).expect("a socket");
         assert!(waiting.is_unaccepted() && !waiting.is_listener());
         assert_eq!(
-            (waiting.local.to_string().as_str(), waiting.remote.to_string().as_str()),
+            (
+                waiting.local.to_string().as_str(),
+                waiting.remote.to_string().as_str()
+            ),
             ("10.0.0.1:30080", "10.0.0.2:40001")
         );
         let heading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";

@@ -10,7 +10,11 @@ use nix::time::{ClockId, clock_gettime};
 use super::{ipset, iptables, ipvs, max_age::MAX_AGE, netns, nft};
 use crate::facts::{
     kube_proxy::{NO_ENDPOINTS, NODE_PORTS, TABLE},
-    nft::{Family, map::Map, rule::{Decides, Rule}},
+    nft::{
+        Family,
+        map::Map,
+        rule::{Decides, Rule},
+    },
     port::index::{PortIndex, Sources},
 };
 

@@ -39,7 +39,9 @@ pub(super) fn listener(at: SocketAddr) -> io::Result<Option<u32>> {
         let ip = socket.local.ip();
         socket.is_listener() && socket.local.port() == at.port() && (ip == at.ip() || ip.is_unspecified())
     };
-    let found = sockets(at)?.take_while(|_| begun.elapsed() < SEARCH_TIME).filter(is_it);
+    let found = sockets(at)?
+        .take_while(|_| begun.elapsed() < SEARCH_TIME)
+        .filter(is_it);
     // A socket of this very address comes before one of all addresses.
     let best = found.min_by_key(|socket| socket.local.ip() != at.ip());
     Ok(best.map(|socket| socket.inode))
@@ -69,7 +71,10 @@ pub(super) fn owner(inode: u32) -> Option<Process> {
 }
 
 fn process(pid: u32) -> Option<Process> {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned();
+    let name = fs::read_to_string(format!("/proc/{pid}/comm"))
+        .ok()?
+        .trim()
+        .to_owned();
     let is_kube_proxy = name == KUBE_PROXY || name == HYPERKUBE && runs_kube_proxy(pid);
     Some(Process {
         pid,
@@ -115,7 +120,9 @@ mod tests {
 
     #[test]
     fn an_ipv6_socket_of_all_addresses_listens_for_ipv4_too() {
-        let Ok(socket) = TcpListener::bind("[::]:0") else { return };
+        let Ok(socket) = TcpListener::bind("[::]:0") else {
+            return;
+        };
         let at = SocketAddr::from(([127, 0, 0, 1], socket.local_addr().unwrap().port()));
         assert!(listener(at).unwrap().is_some());
     }

@@ -223,7 +223,10 @@ impl PortIndex {
                 Family::Ip6 => &[true],
                 _ => continue,
             };
-            let maps = sources.maps.iter().filter(|map| map.family == *family && map.table == *name);
+            let maps = sources
+                .maps
+                .iter()
+                .filter(|map| map.family == *family && map.table == *name);
             let maps: Vec<&Map> = maps.collect();
             let mut walk = Walk::default();
             for (slot, hook) in [PREROUTING, OUTPUT].into_iter().enumerate() {
