@@ -97,6 +97,8 @@ pub const CAUSES: &[&str] = &[
     "route.martian",
     "route.unreachable",
     "route.forwarding-off",
+    "route.loop",
+    "route.ttl-exceeded",
     "neigh.unresolved",
     "policy.local-no-endpoint",
     "dev.tx-dropped",

@@ -53,6 +53,8 @@ causes! {
     RouteMartian = "route.martian",
     RouteUnreachable = "route.unreachable",
     RouteForwardingOff = "route.forwarding-off",
+    RouteLoop = "route.loop",
+    RouteTtlExceeded = "route.ttl-exceeded",
     NeighUnresolved = "neigh.unresolved",
     PolicyLocalNoEndpoint = "policy.local-no-endpoint",
     DevTxDropped = "dev.tx-dropped",
