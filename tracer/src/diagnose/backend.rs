@@ -1,5 +1,7 @@
 //! The SYN was delivered, and the backend did not answer, or not in time.
 
+use std::net::SocketAddr;
+
 use tracer_common::{hook::Hook, record::route, tcp::Part};
 
 use super::{
@@ -11,6 +13,7 @@ use super::{
 };
 use crate::{
     decode::event::{Payload, text},
+    facts::route::Route,
     flow::model::Step,
 };
 
@@ -44,11 +47,14 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
+/// `NF_INET_LOCAL_IN` (uapi/linux/netfilter.h).
+const LOCAL_IN: u32 = 1;
+
 fn silent(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     let after = match case.situation {
         Situation::Silent if flow.synacks == 0 => "Nothing came back.",
-        Situation::Late if is_answered_later(case) => "It was not answered; a later one was.",
+        Situation::Late if flow.is_answered_later(case.attempt) => "It was not answered; a later one was.",
         _ => return None,
     };
     if let Some(accepted) = tcp::accepted(flow, case.attempt) {
@@ -63,8 +69,8 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
     }
     let delivered = case.delivery()?;
     let which = match case.situation {
-        Situation::Late => "The first SYN",
-        _ => "The SYN",
+        Situation::Late => format!("The {}", case.numbered_syn()),
+        _ => "The SYN".to_owned(),
     };
     let backend = flow
         .backend_of(case.attempt)
@@ -74,17 +80,21 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
     let explanation = if lacks_address(case, delivered) {
         format!(
             "{which} was delivered to {place}, but that network namespace does not have the address {}: the pod is gone, or has \
-             another address by now. {after}",
+             another address now. {after}",
             backend.ip(),
         )
     } else if let Some(dropped) = dropped {
         format!(
-            "{which} was delivered to the backend {backend} ({place}) and dropped inside its network namespace, in {}{}. {after}",
+            "{which} {} and dropped inside that network namespace, in {}{}. {after}",
+            End::of(case, delivered).words(delivered, backend),
             evidence::location(dropped, case.facts),
             by_chain(case, dropped),
         )
     } else {
-        format!("{which} was delivered to the backend {backend} ({place}). {after}")
+        format!(
+            "{which} {}. {after}",
+            End::of(case, delivered).words(delivered, backend)
+        )
     };
     let drops = dropped
         .into_iter()
@@ -93,6 +103,62 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         explanation,
         delivery_evidence(case, delivered).into_iter().chain(drops),
     ))
+}
+
+/// Where the path of a SYN ended, as far as it was seen.
+enum End<'a> {
+    /// In the backend's netns: the destination is local there.
+    Backend,
+    /// In a netns that has this route to the destination: it would have to forward the SYN.
+    Hop(&'a Route),
+    /// In a netns of which that is not known.
+    Unknown,
+    /// At a device, through which it left the node.
+    LeftNode,
+    /// At a device, through which it left a netns that forwarded it.
+    LeftHop,
+}
+
+impl<'a> End<'a> {
+    fn of(case: &Case<'a>, delivered: &Step) -> Self {
+        if delivered.event.hook == Hook::DevStartXmit {
+            return if case.flow.is_on_node(&delivered.event) {
+                Self::LeftNode
+            } else {
+                Self::LeftHop
+            };
+        }
+        let netns = delivered.event.netns;
+        // At this hook of netfilter the kernel has decided that the packet is for the namespace itself.
+        let at_input = case.steps().any(|step| {
+            step.event.netns == netns
+                && matches!(&step.event.payload, Payload::Chain(chain) if chain.nf_hook == LOCAL_IN)
+        });
+        if at_input {
+            return Self::Backend;
+        }
+        match case.facts.route(netns, delivered.event.tuple.daddr.ip()) {
+            Some(Route::Found(route)) if route.is_local() => Self::Backend,
+            Some(route) => Self::Hop(route),
+            None => Self::Unknown,
+        }
+    }
+
+    fn words(&self, delivered: &Step, backend: SocketAddr) -> String {
+        let place = evidence::place(delivered);
+        match self {
+            Self::Backend => format!("was delivered to the backend {backend} ({place})"),
+            Self::Hop(route) => format!(
+                "reached {place}, which does not have the address {} and would have to forward it ({route})",
+                backend.ip()
+            ),
+            Self::Unknown => format!("was delivered to {place}, towards the backend {backend}"),
+            Self::LeftNode => format!("left this node through {place}, towards the backend {backend}"),
+            Self::LeftHop => {
+                format!("was forwarded and left through {place}, towards the backend {backend}")
+            }
+        }
+    }
 }
 
 /// The step at which the network namespace that got the SYN dropped it.
@@ -118,7 +184,7 @@ fn by_chain(case: &Case<'_>, dropped: &Step) -> String {
     }
 }
 
-/// Would the netns that got the SYN have to forward it, with forwarding off? Then it does not have the address.
+/// Whether the netns that got the SYN would have to forward it with forwarding off: it does not have the address.
 fn lacks_address(case: &Case<'_>, delivered: &Step) -> bool {
     !case.flow.is_on_node(&delivered.event)
         && case.steps().any(|step| {
@@ -159,29 +225,40 @@ fn answer_dropped_inside(case: &Case<'_>, accepted: &Step, after: &str) -> Optio
     ))
 }
 
-/// Was the first answer one to a later SYN than the first?
-fn is_answered_later(case: &Case<'_>) -> bool {
-    case.flow.answered_attempt().is_some_and(|attempt| attempt > 0)
-}
-
 fn slow(case: &Case<'_>) -> Option<Proof> {
-    if case.situation != Situation::Late || !is_answered_later(case) {
-        return None;
-    }
     let flow = case.flow;
-    let first = tcp::at_listener(flow, 0)?;
-    // A retransmitted SYN reaches the listener only if the listener kept nothing of the first one.
-    if (1..flow.attempts.len()).any(|attempt| tcp::at_listener(flow, attempt).is_some()) {
+    if case.situation != Situation::Late || !flow.is_answered_later(case.attempt) {
         return None;
     }
-    let accepted = Evidence::seen(
+    let mut at_listener = flow
+        .steps
+        .iter()
+        .filter(|step| step.event.hook == Hook::TcpConnRequest);
+    // A retransmitted SYN reaches the listener only if the listener kept nothing of the one before.
+    let accepted = at_listener.next().filter(|step| step.attempt <= case.attempt)?;
+    if at_listener.any(|step| step.attempt != accepted.attempt) {
+        return None;
+    }
+    let is_same = accepted.attempt == case.attempt;
+    if !is_same && flow.backend_of(accepted.attempt) != flow.backend_of(case.attempt) {
+        return None;
+    }
+    let evidence = Evidence::seen(
         Key::ListenerAccepted,
-        evidence::place(first),
+        evidence::place(accepted),
         Hook::TcpConnRequest,
     );
+    let explanation = if is_same {
+        format!(
+            "The backend's listener accepted the {}, but its answer came after the client's retransmission.",
+            case.numbered_syn()
+        )
+    } else {
+        "The backend's listener had accepted an earlier SYN, but its answer came only after another retransmission.".to_owned()
+    };
     Some(Proof::new(
-        "The backend's listener accepted the first SYN, but its answer came after the client's retransmission.",
-        std::iter::once(accepted).chain(evidence::earlier(flow)),
+        explanation,
+        std::iter::once(evidence).chain(evidence::earlier(flow)),
     ))
 }
 

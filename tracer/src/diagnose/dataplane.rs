@@ -1,10 +1,10 @@
-//! Who translated the NodePort.
+//! The dataplane that translated the NodePort.
 
 use tracer_common::hook::Hook;
 
 use crate::{decode::event::Payload, flow::model::Flow};
 
-/// Who translated the NodePort to a backend.
+/// The part of the kernel that translated the NodePort to a backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dataplane {

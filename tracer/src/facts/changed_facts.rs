@@ -1,4 +1,4 @@
-//! Which facts may have changed, so that a recorder need not compare all of them.
+//! The facts that may have changed, so that a recorder need not compare all of them.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What is known of a node: data, and parsers of the kernel's formats. Pure: `node` reads them.
+//! Facts about a node: data, and parsers of the kernel's formats. Pure: `node` reads them.
 
 pub mod changed_facts;
 pub mod ipset;

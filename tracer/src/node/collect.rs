@@ -11,7 +11,12 @@ use std::{
 };
 
 use nix::time::{ClockId, clock_gettime};
-use tracer_common::{hook::Hook, record::ipvs_conn, uapi::verdict};
+use tracer_common::{
+    hook::Hook,
+    record::{ipvs_conn, table},
+    tcp::{Part, SYN},
+    uapi::verdict,
+};
 
 use self::{
     ports::PortReader,
@@ -20,7 +25,7 @@ use self::{
 use super::{destinations::Destinations, ipvs, kube_proxy, max_age::MAX_AGE, netns, nft, route, sysctl};
 use crate::{
     decode::event::{Event, Payload},
-    facts::{Facts, NetnsFacts, changed_facts::ChangedFacts, kallsyms::Symbols},
+    facts::{Facts, NetnsFacts, changed_facts::ChangedFacts, iptables::Packet, kallsyms::Symbols, xt},
     flow::model::{Flow, Step},
 };
 
@@ -90,7 +95,7 @@ impl Collector {
         &self.facts
     }
 
-    /// Which facts may have changed since the last call.
+    /// The facts that may have changed since the last call.
     pub fn take_changed(&mut self) -> ChangedFacts {
         std::mem::take(&mut self.changed)
     }
@@ -330,16 +335,19 @@ impl Collector {
             .destinations
             .get(&flow.netns)
             .is_none_or(Destinations::is_due);
-        if is_due && let Some(destinations) = Destinations::read(flow.netns) {
-            self.destinations.insert(flow.netns, destinations);
+        if is_due {
+            let before = self.destinations.remove(&flow.netns);
+            if let Some(destinations) = Destinations::read(flow.netns, before) {
+                self.destinations.insert(flow.netns, destinations);
+            }
         }
-        let Some(destinations) = self.destinations.get(&flow.netns) else {
+        let Some(destinations) = self.destinations.get_mut(&flow.netns) else {
             return;
         };
         let key = (flow.netns, backend);
         self.changed.unreachable = true;
         let known = &mut self.facts.unreachable_by_rule;
-        if destinations.can_lead(flow.node(), backend) {
+        if destinations.can_lead(flow.netns, &syn_of(flow), backend) {
             known.remove(&key);
             return;
         }
@@ -379,6 +387,10 @@ impl Collector {
                 (_, Payload::Drop(drop)) if facts.symbol(drop.location).is_some_and(drops_unroutable) => {
                     event.tuple.daddr.ip()
                 }
+                // Is the SYN's destination an address of the namespace that it came into?
+                (Hook::NetifReceive, _) if event.part == Part::Syn && !flow.is_on_node(event) => {
+                    event.tuple.daddr.ip()
+                }
                 _ => continue,
             };
             let key = (event.netns, address);
@@ -411,6 +423,30 @@ fn now_ns() -> u64 {
     now.ok()
         .and_then(|now| u64::try_from(now.as_nanos()).ok())
         .unwrap_or(0)
+}
+
+/// The SYN of a flow as it enters the rules.
+fn syn_of(flow: &Flow) -> Packet<'static> {
+    let tuple = &flow.original;
+    Packet {
+        source: tuple.saddr.ip(),
+        destination: tuple.daddr.ip(),
+        input: None,
+        output: None,
+        inner: xt::Packet {
+            sport: tuple.sport,
+            dport: tuple.dport,
+            tcp_flags: Some(SYN),
+            mark: None,
+            ctinfo: Some(table::NEW),
+            // A SYN of the node itself is first seen at its socket.
+            from_node: flow
+                .steps
+                .first()
+                .filter(|first| first.event.hook == Hook::NetifReceive)
+                .map(|_| false),
+        },
+    }
 }
 
 /// Whether this step shows who decided on a drop in `nf_hook_slow`.

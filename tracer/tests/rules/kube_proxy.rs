@@ -1,4 +1,4 @@
-//! What kube-proxy's rules say: services without a local endpoint, who translates, and the names of services.
+//! kube-proxy's rules: services without a local endpoint, the dataplane that translates, and the names of services.
 
 use std::collections::BTreeSet;
 

@@ -24,14 +24,14 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
     summary: "conntrack still held the entry of an earlier SYN from this client port, so the SYN bypassed the rules and went to \
               a backend that they no longer use.",
     proof: "The SYN was translated although nf_nat_setup_info and __nf_conntrack_confirm were not called for it, as they are \
-            for each new connection, and within a second of it no rule of the node translated to that backend.",
+            for each new connection, and within a second of it no rule that a SYN to this NodePort can meet translated to that \
+            backend.",
     advice: Some(
         "Delete the entry of that one connection with `conntrack -D` and its addresses and ports, or connect from another client \
          port: every retransmitted SYN restarts the entry's timeout (nf_conntrack_tcp_timeout_syn_sent). kube-proxy removes such \
          entries for UDP only.",
     ),
-    scope: "kube-proxy's iptables and nftables modes, and any other DNAT by rules, on every kernel. Not where a rule looks up \
-            the address in a map, since that may lead anywhere, nor while another service still has the backend.",
+    scope: "kube-proxy's iptables and nftables modes, and any other DNAT by rules, on every kernel.",
     hooks: &[&[Hook::NatSetup], &[Hook::CtConfirm], &[Hook::DevStartXmit]],
     absence: Absence::Probes,
     detect: pinned,

@@ -1,10 +1,12 @@
 //! A packet that went round in a circle, or whose TTL ended before it arrived.
 
-use tracer_common::{hook::Hook, tcp::Part, tuple::Tuple};
+use std::net::SocketAddr;
+
+use tracer_common::{hook::Hook, tcp::Part};
 
 use super::freed;
 use crate::{
-    decode::event::Payload,
+    decode::event::{Event, Payload},
     diagnose::{
         case::{Case, Proof, Situation},
         cause::Cause,
@@ -18,8 +20,8 @@ pub(super) const LOOP: Row = Row {
     cause: Cause::RouteLoop,
     group: Group::Network,
     summary: "The packet went round in a routing loop until its TTL ended.",
-    proof: "The packet came into the same network namespace through the same device at least twice, with the same addresses and \
-            ports and a lower TTL each time, and each time it left that namespace through the same device. A single return proves \
+    proof: "The packet came into the same network namespace through the same device at least twice, with the same destination \
+            (a SYN-ACK: the same source) and a lower TTL each time, and each time it left that namespace through the same device. A single return proves \
             nothing.",
     advice: Some(
         "Two hosts send packets for this address to each other. Run `ip route get` for the address on each of them (for another \
@@ -63,10 +65,19 @@ struct Circle<'a> {
     last_ttl: u32,
 }
 
-/// Where a packet is at a device: the namespace and the device, and the packet itself.
-fn place(step: &Step) -> (u32, u32, Tuple, Part) {
+/// Where a packet is at a device: the namespace and the device, and the packet itself. On a node of the loop conntrack gives the
+/// packet another source port each time, because its entry of the last round holds the tuple.
+fn place(step: &Step) -> (u32, u32, Part, SocketAddr) {
     let event = &step.event;
-    (event.netns, event.ifindex, event.tuple, event.part)
+    (event.netns, event.ifindex, event.part, backend(event))
+}
+
+/// The end of the connection that stays the same in a loop.
+fn backend(event: &Event) -> SocketAddr {
+    match event.part {
+        Part::SynAck => event.tuple.source(),
+        _ => event.tuple.destination(),
+    }
 }
 
 impl<'a> Circle<'a> {
@@ -97,8 +108,8 @@ impl<'a> Circle<'a> {
                 steps.iter().copied().find(|step| {
                     let event = &step.event;
                     event.hook == Hook::DevStartXmit
-                        && (event.netns, event.tuple, event.part)
-                            == (from.event.netns, from.event.tuple, from.event.part)
+                        && (event.netns, event.part, backend(event))
+                            == (from.event.netns, from.event.part, backend(&from.event))
                         && (from.event.time_ns..until).contains(&event.time_ns)
                 })
             };
@@ -141,7 +152,7 @@ fn routing_loop(case: &Case<'_>) -> Option<Proof> {
         ),
         Evidence::seen(Key::LeftAgainBy, evidence::place(circle.left), Hook::DevStartXmit),
     ];
-    evidence.extend(evidence::icmp(case.flow));
+    evidence.extend(time_exceeded(case, first.event.part).and_then(icmp));
     evidence.extend(
         case.dropped
             .into_iter()
@@ -164,6 +175,30 @@ fn routing_loop(case: &Case<'_>) -> Option<Proof> {
 const TIME_EXCEEDED: u32 = 11;
 const TIME_EXCEEDED_V6: u32 = 3;
 
+/// The last step at which the kernel reported that the TTL of such a packet has ended.
+fn time_exceeded<'a>(case: &Case<'a>, part: Part) -> Option<&'a Step> {
+    case.steps().rfind(|step| {
+        let event = &step.event;
+        let kind = if event.tuple.is_v6() {
+            TIME_EXCEEDED_V6
+        } else {
+            TIME_EXCEEDED
+        };
+        matches!(&event.payload, Payload::Icmp(icmp) if (icmp.icmp_type, icmp.code) == (kind, 0))
+            && event.part == part
+            && event.outer.is_none()
+    })
+}
+
+/// The ICMP error of a step as evidence.
+fn icmp(step: &Step) -> Option<Evidence> {
+    let Payload::Icmp(error) = &step.event.payload else {
+        return None;
+    };
+    let name = evidence::icmp_name(error, step.event.tuple.is_v6());
+    Some(Evidence::seen(Key::IcmpError, name, step.event.hook))
+}
+
 fn ttl_exceeded(case: &Case<'_>) -> Option<Proof> {
     if !matches!(
         case.situation,
@@ -172,17 +207,7 @@ fn ttl_exceeded(case: &Case<'_>) -> Option<Proof> {
         return None;
     }
     let wanted = case.dropped.map_or(Part::Syn, |step| step.event.part);
-    let ended = case.steps().rfind(|step| {
-        let event = &step.event;
-        let kind = if event.tuple.is_v6() {
-            TIME_EXCEEDED_V6
-        } else {
-            TIME_EXCEEDED
-        };
-        matches!(&event.payload, Payload::Icmp(icmp) if (icmp.icmp_type, icmp.code) == (kind, 0))
-            && event.part == wanted
-            && event.outer.is_none()
-    })?;
+    let ended = time_exceeded(case, wanted)?;
     let is_same = |step: &&Step| step.event.skb == ended.event.skb && step.event.part == ended.event.part;
     // The packet that was dropped must be this one, and it must not have gone on.
     let is_another = case.dropped.is_some_and(|dropped| !is_same(&dropped));
@@ -205,7 +230,7 @@ fn ttl_exceeded(case: &Case<'_>) -> Option<Proof> {
     } else {
         format!("The network namespace {}", ended.event.netns)
     };
-    let mut evidence: Vec<Evidence> = evidence::icmp(case.flow).into_iter().collect();
+    let mut evidence: Vec<Evidence> = icmp(ended).into_iter().collect();
     evidence.extend(last.zip(ttl).map(|(step, ttl)| {
         Evidence::seen(
             Key::Ttl,

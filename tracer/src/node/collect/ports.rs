@@ -115,6 +115,7 @@ impl PortReader {
                 tcp_flags: Some(tracer_common::tcp::SYN),
                 mark: None,
                 ctinfo: None,
+                from_node: device.as_deref().map(str::is_empty),
             },
         };
         let mut port = Port {

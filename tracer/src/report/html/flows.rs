@@ -96,7 +96,7 @@ fn flow(kept: &Kept, shown: &[&Kept], (summary, runs): (&Summary, &[Recorded]), 
     }
 }
 
-/// What other nodes saw of the same connection.
+/// The same connection as other nodes saw it.
 fn elsewhere(summary: &Summary, kept: &Kept) -> Vec<String> {
     let Some(several) = &summary.several else {
         return Vec::new();

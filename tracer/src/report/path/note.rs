@@ -1,4 +1,4 @@
-//! What happened at one step, in words.
+//! The note of a step: what happened there, in words.
 
 use nix::errno::Errno;
 use tracer_common::{
@@ -20,7 +20,7 @@ const LOCAL_IN: u32 = 1;
 /// `NF_INET_LOCAL_OUT`.
 const LOCAL_OUT: u32 = 3;
 
-/// What happened at a step; `decision` is the last routing decision before it.
+/// The note of a step; `decision` is the last routing decision before it.
 pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, facts: &Facts) -> String {
     let event = &step.event;
     let packet = match event.part {
@@ -142,10 +142,10 @@ pub(super) fn decision(route: &record::Route) -> String {
         Some(kind) => format!(" ({kind})"),
         None => format!(" (type {})", route.kind),
     };
-    format!("routing decision: by {device}{gateway}{kind}{place}")
+    format!("routing decision: through {device}{gateway}{kind}{place}")
 }
 
-/// What the rules did with the destination.
+/// The translation of the destination.
 fn destination(flow: &Flow, ct: &record::Conntrack) -> String {
     // A SYN of the node itself passes the output hook.
     let from_elsewhere = flow.steps.iter().any(|step| {
@@ -166,7 +166,7 @@ fn destination(flow: &Flow, ct: &record::Conntrack) -> String {
     }
 }
 
-/// What the rules did with the source, once a connection is confirmed.
+/// The translation of the source, once a connection is confirmed.
 fn source(ct: &record::Conntrack, decision: Option<&record::Route>) -> String {
     let place = match decision {
         Some(route) if route.have & route::KIND != 0 && route.kind == route::LOCAL => "input",
@@ -251,7 +251,7 @@ pub(super) const fn is_decision(hook: Hook) -> bool {
     )
 }
 
-/// What happens to a packet at a hook that shows no more than the packet; `addressed` is the packet with its addresses.
+/// The note of a hook that shows no more than the packet; `addressed` is the packet with its addresses.
 fn passing(hook: Hook, packet: &str, addressed: &str) -> String {
     match hook {
         Hook::NetifReceive => format!("{addressed} came in"),
