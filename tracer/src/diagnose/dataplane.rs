@@ -31,7 +31,8 @@ impl Dataplane {
     }
 
     /// The dataplane of a flow; `None` if no translation was seen.
-    pub(super) fn of(flow: &Flow) -> Option<Self> {
+    #[must_use]
+    pub fn of(flow: &Flow) -> Option<Self> {
         if flow.steps.iter().any(|step| {
             step.event.hook.shows_ipvs()
                 || matches!(&step.event.payload, Payload::IpvsConn(conn) if conn.conn != 0)

@@ -7,7 +7,7 @@ use super::{
     catalogue,
     cause::Cause,
     evidence::{self, Evidence, Key},
-    return_path,
+    nat, return_path,
     row::Absence,
 };
 use crate::{
@@ -57,6 +57,7 @@ fn detect(case: &Case<'_>) -> Option<Found> {
             .evidence
             .push(Evidence::seen(Key::Outer, outer.to_string(), Hook::KfreeSkb));
     }
+    proof.evidence.extend(nat::rule_of(case));
     let is_answer_dropped = case.situation == Situation::Dropped
         && cause != Cause::ReturnNotTranslated
         && case.dropped.is_some_and(|step| step.event.part == Part::SynAck);

@@ -9,6 +9,7 @@ pub mod kallsyms;
 pub mod known;
 pub mod kube_proxy;
 pub mod modules;
+pub mod nat_rule;
 pub mod netlink;
 pub mod nft;
 pub mod port;

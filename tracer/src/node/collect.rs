@@ -1,5 +1,6 @@
 //! Reads the [`Facts`] that flows need while tracing.
 
+mod backends;
 mod ports;
 mod rules;
 
@@ -11,12 +12,7 @@ use std::{
 };
 
 use nix::time::{ClockId, clock_gettime};
-use tracer_common::{
-    hook::Hook,
-    record::{ipvs_conn, table},
-    tcp::{Part, SYN},
-    uapi::verdict,
-};
+use tracer_common::{hook::Hook, record::ipvs_conn, tcp::Part, uapi::verdict};
 
 use self::{
     ports::PortReader,
@@ -25,7 +21,7 @@ use self::{
 use super::{destinations::Destinations, ipvs, kube_proxy, max_age::MAX_AGE, netns, nft, route, sysctl};
 use crate::{
     decode::event::{Event, Payload},
-    facts::{Facts, NetnsFacts, changed_facts::ChangedFacts, iptables::Packet, kallsyms::Symbols, xt},
+    facts::{Facts, NetnsFacts, changed_facts::ChangedFacts, kallsyms::Symbols},
     flow::model::{Flow, Step},
 };
 
@@ -250,6 +246,7 @@ impl Collector {
         self.name_functions(flow);
         self.look_up_routes(flow);
         self.read_port(flow);
+        self.read_nat_rules(flow);
         if flow.netns == 0 {
             return;
         }
@@ -324,45 +321,6 @@ impl Collector {
         self.changed.netns.insert(flow.netns);
     }
 
-    /// Checks whether a rule still translates to the backend that an old conntrack entry sent this flow's SYN to. Rules that
-    /// were read within the last second count as current.
-    pub fn check_backend_of_old_entry(&mut self, flow: &Flow) {
-        let newest = flow.attempts.len().saturating_sub(1);
-        let Some(backend) = flow.backend_by_old_entry(newest) else {
-            return;
-        };
-        let is_due = self
-            .destinations
-            .get(&flow.netns)
-            .is_none_or(Destinations::is_due);
-        if is_due {
-            let before = self.destinations.remove(&flow.netns);
-            if let Some(destinations) = Destinations::read(flow.netns, before) {
-                self.destinations.insert(flow.netns, destinations);
-            }
-        }
-        let Some(destinations) = self.destinations.get_mut(&flow.netns) else {
-            return;
-        };
-        let key = (flow.netns, backend);
-        self.changed.unreachable = true;
-        let known = &mut self.facts.unreachable_by_rule;
-        if destinations.can_lead(flow.netns, &syn_of(flow), backend) {
-            known.remove(&key);
-            return;
-        }
-        if known.len() >= MAX_BACKENDS && !known.contains_key(&key) {
-            known.clear();
-        }
-        let times = known.entry(key).or_default();
-        if times.back() != Some(&destinations.at_ns) {
-            times.push_back(destinations.at_ns);
-            if times.len() > MAX_TIMES {
-                times.pop_front();
-            }
-        }
-    }
-
     /// Looks up the route to each address that routing rejected.
     fn look_up_routes(&mut self, flow: &Flow) {
         let Self {
@@ -425,30 +383,6 @@ fn now_ns() -> u64 {
         .unwrap_or(0)
 }
 
-/// The SYN of a flow as it enters the rules.
-fn syn_of(flow: &Flow) -> Packet<'static> {
-    let tuple = &flow.original;
-    Packet {
-        source: tuple.saddr.ip(),
-        destination: tuple.daddr.ip(),
-        input: None,
-        output: None,
-        inner: xt::Packet {
-            sport: tuple.sport,
-            dport: tuple.dport,
-            tcp_flags: Some(SYN),
-            mark: None,
-            ctinfo: Some(table::NEW),
-            // A SYN of the node itself is first seen at its socket.
-            from_node: flow
-                .steps
-                .first()
-                .filter(|first| first.event.hook == Hook::NetifReceive)
-                .map(|_| false),
-        },
-    }
-}
-
 /// Whether this step shows who decided on a drop in `nf_hook_slow`.
 fn shows_verdict(step: &Step) -> bool {
     let is_rule = matches!(
@@ -462,10 +396,6 @@ fn shows_verdict(step: &Step) -> bool {
 fn drops_unroutable(place: &str) -> bool {
     place.starts_with("ip6_pkt_") || place.starts_with("dst_discard")
 }
-
-/// Of how many backends it is remembered that no rule translated to them, and how many times of each.
-const MAX_BACKENDS: usize = 1024;
-const MAX_TIMES: usize = 16;
 
 /// When a network namespace was read, apart from its rules.
 #[derive(Debug)]

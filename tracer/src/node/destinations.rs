@@ -11,6 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::{iptables, max_age::MAX_AGE, netns, nft};
 use crate::facts::{
     iptables::{Outcome, Packet, Table, outcomes},
+    nat_rule::NatRule,
     nft::ruleset::Ruleset,
     translation::Translation,
 };
@@ -75,19 +76,27 @@ impl Destinations {
         })
     }
 
-    /// Whether a rule can translate this packet to `backend`. Where that is not known, it can. May read the rules again.
-    pub(super) fn can_lead(&mut self, netns: u32, packet: &Packet<'_>, backend: SocketAddr) -> bool {
+    /// The rules that can translate this packet to `backend`; `None` if that is not known. May read the rules again.
+    pub(super) fn rules_to(
+        &mut self,
+        netns: u32,
+        packet: &Packet<'_>,
+        backend: SocketAddr,
+    ) -> Option<Vec<NatRule>> {
         let from = SocketAddr::new(packet.destination, packet.inner.dport);
-        let found = netns::inside(netns, || self.translations(packet));
-        found
-            .ok()
-            .and_then(Result::ok)
-            .is_none_or(|all| all.iter().any(|translation| translation.can_lead(from, backend)))
+        let found = netns::inside(netns, || self.translations(packet)).ok()?.ok()?;
+        let mut rules = Vec::new();
+        for (rule, translation) in found {
+            if translation.can_lead(from, backend) && !rules.contains(&rule) {
+                rules.push(rule);
+            }
+        }
+        Some(rules)
     }
 
-    /// Every translation that this packet may get. Reads the maps that its rules use.
-    fn translations(&mut self, packet: &Packet<'_>) -> io::Result<Vec<Translation>> {
-        let mut out: Vec<Translation> = self
+    /// Every translation that this packet may get, with its rule. Reads the maps that the rules use.
+    fn translations(&mut self, packet: &Packet<'_>) -> io::Result<Vec<(NatRule, Translation)>> {
+        let mut out: Vec<(NatRule, Translation)> = self
             .tables
             .iter()
             .filter(|table| table.is_v6 == packet.source.is_ipv6())
@@ -99,7 +108,8 @@ impl Destinations {
             };
             let missing = match loaded.rules.translations(packet) {
                 Ok(reached) => {
-                    out.extend(reached.into_iter().map(|reached| reached.translation));
+                    let rules = reached.into_iter();
+                    out.extend(rules.map(|reached| (reached.rule.into(), reached.translation)));
                     return Ok(out);
                 }
                 Err(missing) => missing,
@@ -133,12 +143,22 @@ fn load(before: Option<Loaded>) -> io::Result<Loaded> {
     Err(io::Error::other("the rules change faster than they can be read"))
 }
 
-/// The translations of a legacy table that a packet may get.
-fn of_table(table: &Table, packet: &Packet<'_>) -> Vec<Translation> {
+/// The translations of a legacy table that a packet may get, with their rules.
+fn of_table(table: &Table, packet: &Packet<'_>) -> Vec<(NatRule, Translation)> {
     let reached = TRANSLATING.iter().flat_map(|&hook| outcomes(table, hook, packet));
-    let rules = reached.filter_map(|outcome| match outcome {
-        Outcome::Extension { chain, number, .. } => chain.rules.get(number.checked_sub(1)?),
-        Outcome::Rule { .. } | Outcome::Policy(_) => None,
+    let translating = reached.filter_map(|outcome| {
+        let Outcome::Extension { chain, number, .. } = outcome else {
+            return None;
+        };
+        let rule = chain.rules.get(number.checked_sub(1)?)?;
+        let named = NatRule {
+            table: table.name.clone(),
+            chain: chain.name.clone(),
+            number,
+            handle: None,
+            comment: rule.comment(),
+        };
+        Some((named, rule.translation.clone()?))
     });
-    rules.filter_map(|rule| rule.translation.clone()).collect()
+    translating.collect()
 }

@@ -153,6 +153,7 @@ keys! {
     EarlyDrop = "early-drop", "entry that could be evicted";
     ConntrackCount = "conntrack-count", "net.netfilter.nf_conntrack_count";
     ConntrackMax = "conntrack-max", "net.netfilter.nf_conntrack_max";
+    NatRule = "nat-rule", "rule that translated the destination";
     NatSetup = "nat-setup", "NAT for this SYN";
     RulesToBackend = "rules-to-backend", "rules that translate to this backend";
     Masquerade = "masquerade", "masquerade";

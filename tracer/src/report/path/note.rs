@@ -11,7 +11,7 @@ use super::{ipvs, socket};
 use crate::{
     decode::event::{Payload, text},
     diagnose::{egress, evidence, stack},
-    facts::{Facts, route::kind_name},
+    facts::{Facts, nat_rule::NatRules, route::kind_name},
     flow::model::{Flow, Step},
 };
 
@@ -64,7 +64,7 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
         (Payload::IpvsService(service), hook) => ipvs::service(flow, service, hook, facts),
         (Payload::IpvsDests(dests), _) => ipvs::servers(dests),
         (Payload::IpvsLimits(limits), _) => ipvs::limits(limits),
-        (Payload::Conntrack(ct), Hook::NatSetup) => destination(flow, ct),
+        (Payload::Conntrack(ct), Hook::NatSetup) => destination(flow, ct, facts),
         (Payload::Conntrack(ct), Hook::DevStartXmit) => {
             format!("follows an older conntrack entry, to {}", ct.reply.source())
         }
@@ -146,7 +146,7 @@ pub(super) fn decision(route: &record::Route) -> String {
 }
 
 /// The translation of the destination.
-fn destination(flow: &Flow, ct: &record::Conntrack) -> String {
+fn destination(flow: &Flow, ct: &record::Conntrack, facts: &Facts) -> String {
     // A SYN of the node itself passes the output hook.
     let from_elsewhere = flow.steps.iter().any(|step| {
         step.event.hook == Hook::NetifReceive
@@ -162,7 +162,12 @@ fn destination(flow: &Flow, ct: &record::Conntrack) -> String {
     if ct.reply.source() == ct.original.destination() {
         format!("{place}: destination unchanged")
     } else {
-        format!("{place}: DNAT to {}", ct.reply.source())
+        let to = ct.reply.source();
+        let rules = facts.nat_rules.get(&(flow.netns, flow.node(), to));
+        match rules.and_then(NatRules::only) {
+            Some(rule) => format!("{place}: DNAT to {to}, where {rule} leads"),
+            None => format!("{place}: DNAT to {to}"),
+        }
     }
 }
 
