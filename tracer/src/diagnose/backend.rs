@@ -77,6 +77,9 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         .unwrap_or_else(|| delivered.event.tuple.destination());
     let place = evidence::place(delivered);
     let dropped = dropped_inside(case, delivered);
+    if dropped.is_none() && may_have_met_a_connection(case, delivered) {
+        return None;
+    }
     let explanation = if lacks_address(case, delivered) {
         format!(
             "{which} was delivered to {place}, but that network namespace does not have the address {}: the pod is gone, or has \
@@ -103,6 +106,12 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         explanation,
         delivery_evidence(case, delivered).into_iter().chain(drops),
     ))
+}
+
+/// Whether the backend's TCP may have got the SYN for a connection that it still has, and dropped it without a trace.
+pub(super) fn may_have_met_a_connection(case: &Case<'_>, delivered: &Step) -> bool {
+    let is_at_backend = matches!(End::of(case, delivered), End::Backend | End::Unknown);
+    is_at_backend && !tcp::shows_drops(case) && !lacks_address(case, delivered)
 }
 
 /// Where the path of a SYN ended, as far as it was seen.

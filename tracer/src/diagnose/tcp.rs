@@ -171,6 +171,13 @@ pub(super) fn dropped_by_tcp<'a>(case: &Case<'a>) -> Option<&'a Step> {
     })
 }
 
+/// Whether this kernel shows every packet that TCP drops. Before 5.18, `tcp_drop` freed them without `skb:kfree_skb`
+/// (`net/ipv4/tcp_input.c`); the reasons came together with the tracepoint.
+pub(super) fn shows_drops(case: &Case<'_>) -> bool {
+    let mut reasons = case.facts.drop_reasons.values();
+    reasons.any(|reason| reason == old_connection::INVALID_SYN)
+}
+
 /// The step at which a listener processed the SYN.
 pub(super) fn at_listener(flow: &Flow, attempt: usize) -> Option<&Step> {
     flow.steps_of(attempt)

@@ -1,6 +1,7 @@
 //! What names a port of the node as that of a service, and who listens on it: read for a SYN that nobody translated.
 
 pub mod index;
+mod walk;
 
 use std::{collections::BTreeMap, fmt};
 
