@@ -147,7 +147,7 @@ pub struct Listener {
     pub inode: u32,
     /// The process that holds it; `None` if it was not found.
     pub owner: Option<Process>,
-    /// How long a connection had been waiting for accept() at least, in nanoseconds; 0 if none was seen to wait.
+    /// How long a connection had been waiting for `accept()` at least, in nanoseconds; 0 if none was seen to wait.
     pub unaccepted_ns: u64,
 }
 

@@ -218,7 +218,7 @@ impl PortIndex {
             };
             for map in maps.iter().filter(|map| !is_used(map)) {
                 for &is_v6 in versions {
-                    self.add_map(map, is_v6, [None, None]);
+                    self.add_map(map, is_v6, &[None, None]);
                 }
             }
         }
@@ -252,11 +252,11 @@ impl PortIndex {
             return;
         };
         for map in maps.iter().filter(|map| map.name == *name) {
-            self.add_map(map, is_v6, walk.before(&(rule.chain.clone(), rule.number)));
+            self.add_map(map, is_v6, &walk.before(&(rule.chain.clone(), rule.number)));
         }
     }
 
-    fn add_map(&mut self, map: &Map, is_v6: bool, before: [Option<Vec<usize>>; 2]) {
+    fn add_map(&mut self, map: &Map, is_v6: bool, before: &[Option<Vec<usize>>; 2]) {
         for element in &map.elements {
             let Some(port) = element.tcp_port() else { continue };
             let service = element.comment.as_deref().and_then(in_comment);
@@ -269,7 +269,7 @@ impl PortIndex {
             let mut indexed = Indexed::new(ObjectKind::MapElement, place, service);
             // An element that only rejects or drops is that of a service without endpoints.
             indexed.translates = chain.and_then(in_chain).is_some();
-            indexed.before.clone_from(&before);
+            indexed.before.clone_from(before);
             self.add(port, is_v6, indexed);
         }
     }
