@@ -14,6 +14,7 @@ pub mod netlink;
 pub mod nft;
 pub mod port;
 pub mod route;
+pub mod rule_owner;
 pub mod sysctl;
 pub mod tcp_socket;
 pub mod translation;

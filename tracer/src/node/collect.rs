@@ -247,6 +247,7 @@ impl Collector {
         self.look_up_routes(flow);
         self.read_port(flow);
         self.read_nat_rules(flow);
+        self.find_processes(flow);
         if flow.netns == 0 {
             return;
         }
