@@ -127,7 +127,7 @@ fn not_translated(case: &Case<'_>) -> Option<Proof> {
     let explanation = format!(
         "Nothing translated the SYN to {}, so it reached this node's own TCP, where nothing listens. {} {}",
         case.flow.node(),
-        named.sentence(),
+        named.sentence(port.read_ns < reset.event.time_ns),
         why.sentence(&named),
     );
     let proof = Proof::new(explanation.trim_end(), evidence);
@@ -145,10 +145,13 @@ enum Named<'a> {
 
 impl<'a> Named<'a> {
     fn of(port: &'a Port) -> Option<Self> {
-        // The reason why it did not translate is worth more than the service's name.
-        let objects = || port.objects.iter();
-        let translating = objects().find(|object| object.why_not.is_some());
-        let now = translating.or_else(|| objects().next());
+        // A rule for other packets says less than one that this SYN was to meet, and no reason less than one.
+        let rank = |object: &&PortObject| match &object.why_not {
+            Some(WhyNot::NoMatch) => 2,
+            None => 1,
+            Some(_) => 0,
+        };
+        let now = port.objects.iter().min_by_key(rank);
         now.map(Self::Now)
             .or_else(|| port.named_before.as_ref().map(Self::Before))
     }
@@ -160,14 +163,16 @@ impl<'a> Named<'a> {
         }
     }
 
-    fn sentence(&self) -> String {
+    /// What names the port, read before or after the SYN.
+    fn sentence(&self, is_read_before: bool) -> String {
+        let verb = if is_read_before { "was" } else { "is" };
         match self {
             Self::Now(object) => {
                 let of = object
                     .service
                     .as_ref()
                     .map_or_else(String::new, |service| format!(" (service {service})"));
-                format!("The port is named by {}{of}.", object.place)
+                format!("The port {verb} named by {}{of}.", object.place)
             }
             Self::Before(before) => format!(
                 "kube-proxy's rules named service {} for this port before; they no longer do.",
@@ -387,7 +392,7 @@ fn answered_locally(case: &Case<'_>) -> Option<Proof> {
         format!(
             "Nothing translated the SYN to {}: {who} answered it. The client is connected to this node, not to a pod. {}",
             flow.node(),
-            named.sentence(),
+            named.sentence(port.read_ns < accepted.event.time_ns),
         ),
         evidence,
     );

@@ -138,6 +138,14 @@ impl Collector {
         {
             self.settings_wanted.insert(event.netns);
         }
+        if let Payload::Socket(socket) = &event.payload
+            && event.hook == Hook::TcpSendReset
+            && event.part == Part::Syn
+            && event.netns != 0
+            && socket.sock == 0
+        {
+            self.ports.want(event.netns);
+        }
         let of_rule = match &event.payload {
             Payload::Chain(_) | Payload::Table(_) | Payload::Reject(_) => true,
             Payload::Drop(drop) => self.is_in(drop.location, "nft_do_chain"),
@@ -156,6 +164,7 @@ impl Collector {
 
     /// Reads the rules that decided since the last call, before somebody removes them.
     pub fn read_rules_hit(&mut self) {
+        self.ports.read_wanted();
         for (netns, hits) in std::mem::take(&mut self.rule_hits) {
             self.read_rules(netns, &hits);
         }

@@ -44,8 +44,8 @@ pub(super) struct PortObjects {
 }
 
 impl PortObjects {
-    /// Reading takes at most this part of the time: 1/20.
-    const SHARE: u32 = 20;
+    /// Reading takes at most this part of the time: 1/10.
+    const SHARE: u32 = 10;
 
     /// Whether it is time to read them again.
     pub(super) fn is_due(&self) -> bool {

@@ -190,7 +190,7 @@ keys! {
     Route = "route", "route to";
     RouteError = "route-error", "error of the route to";
     CameBack = "came-back", "came in again";
-    LeftAgainBy = "left-again-by", "left each time through";
+    LeftAgainBy = "left-again-by", "sent on again through";
     Ttl = "ttl", "TTL";
     RpFilter = "rp-filter", "rp_filter";
     RpFilterAll = "rp-filter-all", "net.ipv4.conf.all.rp_filter";

@@ -21,8 +21,8 @@ pub(super) const LOOP: Row = Row {
     group: Group::Network,
     summary: "The packet went round in a routing loop until its TTL ended.",
     proof: "The packet came into the same network namespace through the same device at least twice, with the same destination \
-            (a SYN-ACK: the same source) and a lower TTL each time, and each time it left that namespace through the same device. A single return proves \
-            nothing.",
+            (a SYN-ACK: the same source) and a lower TTL each time, and was sent on through the same device at least twice. A single \
+            return proves nothing.",
     advice: Some(
         "Two hosts send packets for this address to each other. Run `ip route get` for the address on each of them (for another \
          network namespace with `nsenter -t PID -n`): usually the host that should have the address has lost it, and its default \
@@ -160,8 +160,8 @@ fn routing_loop(case: &Case<'_>) -> Option<Proof> {
     );
     Some(Proof::new(
         format!(
-            "The {packet} to {destination} went round in a routing loop: it came in through {} {} times and left through {} each \
-             time, while its TTL fell from {ttl} to {}.",
+            "The {packet} to {destination} went round in a routing loop: it came in through {} {} times and was sent on through {} \
+             again, while its TTL fell from {ttl} to {}.",
             evidence::place(first),
             circle.rounds,
             evidence::place(circle.left),

@@ -1,7 +1,7 @@
 //! Reads what names a port of the node, for a SYN to it that nobody translated.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -33,6 +33,8 @@ type Key = (u32, bool, u16);
 #[derive(Debug, Default)]
 pub(super) struct PortReader {
     objects: HashMap<u32, PortObjects>,
+    /// Network namespaces in which a SYN was refused.
+    wanted: BTreeSet<u32>,
     /// Services whose ports rules no longer name.
     named_before: HashMap<Key, NamedBefore>,
     /// When the names of services were last read, monotonic nanoseconds.
@@ -74,6 +76,28 @@ impl PortReader {
         last.or_else(|| self.named_before.get(&key).cloned())
     }
 
+    /// A SYN was refused for want of a socket: what names its port is read by [`Self::read_wanted`], before somebody changes it.
+    pub(super) fn want(&mut self, netns: u32) {
+        self.wanted.insert(netns);
+    }
+
+    /// Reads the network namespaces in which a SYN was refused since the last call.
+    pub(super) fn read_wanted(&mut self) {
+        for netns in std::mem::take(&mut self.wanted) {
+            self.refresh(netns);
+        }
+    }
+
+    /// Reads a network namespace again if it is time to.
+    fn refresh(&mut self, netns: u32) {
+        if self.objects.get(&netns).is_none_or(PortObjects::is_due) {
+            match PortObjects::read(netns) {
+                Some(read) => drop(self.objects.insert(netns, read)),
+                None => drop(self.objects.remove(&netns)),
+            }
+        }
+    }
+
     /// Forgets a network namespace that is gone.
     pub(super) fn forget(&mut self, netns: u32) {
         self.objects.remove(&netns);
@@ -93,11 +117,10 @@ impl PortReader {
         if end == Hook::TcpConnRequest && !self.is_listener_due(key, flow) {
             return false;
         }
-        if self.objects.get(&flow.netns).is_none_or(PortObjects::is_due) {
-            match PortObjects::read(flow.netns) {
-                Some(read) => drop(self.objects.insert(flow.netns, read)),
-                None => drop(self.objects.remove(&flow.netns)),
-            }
+        // A reading after the SYN is as close to it as one can be.
+        let read = self.objects.get(&flow.netns).map(|objects| objects.at_ns);
+        if read.is_none_or(|read| read < flow.last_syn_ns()) {
+            self.refresh(flow.netns);
         }
         let Some(objects) = self.objects.get(&flow.netns) else {
             return false;
@@ -126,6 +149,13 @@ impl PortReader {
             untracked_by: objects.index.untracked_by(&packet),
             listener: None,
         };
+        if port.read_ns < flow.last_syn_ns() {
+            // The rules may have changed since: why they did not translate this SYN is not known.
+            port.untracked_by.clear();
+            for object in &mut port.objects {
+                object.why_not = None;
+            }
+        }
         if end == Hook::TcpConnRequest && (!port.objects.is_empty() || port.named_before.is_some()) {
             port.listener = self.listener(key, flow);
         }
