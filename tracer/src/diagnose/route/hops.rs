@@ -24,9 +24,8 @@ pub(super) const LOOP: Row = Row {
             (a SYN-ACK: the same source) and a lower TTL each time, and was sent on through the same device at least twice. A single \
             return proves nothing.",
     advice: Some(
-        "Two hosts send packets for this address to each other. Run `ip route get` for the address on each of them (for another \
-         network namespace with `nsenter -t PID -n`): usually the host that should have the address has lost it, and its default \
-         route leads back.",
+        "Two hosts send packets for this address to each other. Run `ip route get` for the address on each of them, in the network \
+         namespaces of the path: usually the host that should have the address has lost it, and its default route leads back.",
     ),
     scope: "Every kernel and dataplane, where a network namespace of this machine is part of the loop. Recordings of tracers that \
             did not read the TTL do not show it.",
@@ -158,7 +157,7 @@ fn routing_loop(case: &Case<'_>) -> Option<Proof> {
             .into_iter()
             .flat_map(|step| evidence::dropped(step, case.facts)),
     );
-    Some(Proof::new(
+    let proof = Proof::new(
         format!(
             "The {packet} to {destination} went round in a routing loop: it came in through {} {} times and was sent on through {} \
              again, while its TTL fell from {ttl} to {}.",
@@ -168,7 +167,13 @@ fn routing_loop(case: &Case<'_>) -> Option<Proof> {
             circle.last_ttl,
         ),
         evidence,
-    ))
+    );
+    Some(proof.advise(format!(
+        "Run `ip route get {}` on both sides of {}: each of the two hosts sends the packet to the other. Usually the one that should \
+         have the address has lost it, and its default route leads back.",
+        destination.ip(),
+        evidence::place(circle.left),
+    )))
 }
 
 /// The ICMP types for it, with code 0 "in transit" (RFC 792, RFC 4443).
