@@ -138,6 +138,7 @@ impl Story {
             netns,
             ifindex: self.ifindex,
             dev: DeviceName::default(),
+            cpu: 0,
             verdict: 0,
             outer: self.outer,
             payload,
