@@ -1,12 +1,14 @@
 //! iptables mode: chains of rules, with iptables-nft or iptables-legacy.
 
 mod old;
+mod part;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
 
+use self::part::{CANARY, NEW, jump_rule, probability};
 use super::super::{modules, tool};
 use super::names::{ServiceChains, iptables_endpoint};
 use super::plan::{CLUSTER_PORT, Endpoint, Plan, ServicePort};
@@ -106,9 +108,6 @@ const JUMPS: [(&str, &str, &str, &str, &str); 14] = [
     ),
 ];
 
-/// Matches the first packet of a connection.
-const NEW: &str = "-m conntrack --ctstate NEW ";
-
 /// Fixed chains of the filter table.
 const FILTER_CHAINS: [&str; 7] = [
     "KUBE-NODEPORTS",
@@ -128,9 +127,6 @@ const NAT_CHAINS: [&str; 5] = [
     "KUBE-POSTROUTING",
     CANARY,
 ];
-
-/// The chain by which kube-proxy notices that a table was flushed.
-const CANARY: &str = "KUBE-PROXY-CANARY";
 
 /// The iptables that writes the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,26 +256,6 @@ fn without_counters(rules: &str) -> String {
     let [invalid, localhost] = COUNTERS.map(|name| format!("-m nfacct --nfacct-name {name} "));
     let lines = rules.lines().filter(|line| !line.contains(&localhost));
     lines.map(|line| line.replace(&invalid, "") + "\n").collect()
-}
-
-/// The match that one of so many remaining pods is chosen by; none for the last.
-fn probability(left: usize) -> String {
-    match left {
-        1 => String::new(),
-        #[expect(clippy::cast_precision_loss, reason = "there are a handful of endpoints")]
-        left => format!(
-            "-m statistic --mode random --probability {:.10} ",
-            1.0 / left as f64
-        ),
-    }
-}
-
-fn jump_rule((_, chain, from, comment, matches): &(&str, &str, &str, &str, &str)) -> String {
-    let comment = match *comment {
-        "" => String::new(),
-        text => format!("-m comment --comment \"{text}\" "),
-    };
-    format!("-I {from} {matches}{comment}-j {chain}\n")
 }
 
 fn fixed_nat() -> Vec<String> {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::super::names::{ServiceChains, iptables_endpoint};
 use super::super::plan::{CLUSTER_PORT, Endpoint, Plan, ServicePort};
-use super::probability;
+use super::part::{CANARY, NEW, jump_rule, probability};
 use crate::scenario::{Family, Policy, address};
 
 /// Jumps from the kernel's chains: table, chain, from where, comment, match. The last one comes first.
@@ -18,28 +18,28 @@ const JUMPS: [(&str, &str, &str, &str, &str); 10] = [
         "KUBE-EXTERNAL-SERVICES",
         "INPUT",
         "kubernetes externally-visible service portals",
-        super::NEW,
+        NEW,
     ),
     (
         "filter",
         "KUBE-EXTERNAL-SERVICES",
         "FORWARD",
         "kubernetes externally-visible service portals",
-        super::NEW,
+        NEW,
     ),
     (
         "filter",
         "KUBE-SERVICES",
         "FORWARD",
         "kubernetes service portals",
-        super::NEW,
+        NEW,
     ),
     (
         "filter",
         "KUBE-SERVICES",
         "OUTPUT",
         "kubernetes service portals",
-        super::NEW,
+        NEW,
     ),
     (
         "filter",
@@ -70,7 +70,7 @@ const FILTER_CHAINS: [&str; 5] = [
     "KUBE-EXTERNAL-SERVICES",
     "KUBE-FIREWALL",
     "KUBE-FORWARD",
-    super::CANARY,
+    CANARY,
 ];
 
 const NAT_CHAINS: [&str; 6] = [
@@ -79,7 +79,7 @@ const NAT_CHAINS: [&str; 6] = [
     "KUBE-MARK-MASQ",
     "KUBE-MARK-DROP",
     "KUBE-POSTROUTING",
-    super::CANARY,
+    CANARY,
 ];
 
 /// The fixed rules of the nat table.
@@ -130,7 +130,7 @@ pub(super) fn rules(plan: &Plan, before: Option<&BTreeSet<String>>) -> (String, 
     for (name, chains, rules) in [
         ("filter", FILTER_CHAINS.to_vec(), filter),
         ("nat", nat_chains, nat),
-        ("mangle", vec![super::CANARY], Vec::new()),
+        ("mangle", vec![CANARY], Vec::new()),
     ] {
         let _ = writeln!(text, "*{name}");
         for chain in chains {
@@ -138,7 +138,7 @@ pub(super) fn rules(plan: &Plan, before: Option<&BTreeSet<String>>) -> (String, 
         }
         if before.is_none() {
             for jump in JUMPS.iter().filter(|(table, ..)| *table == name) {
-                text += &super::jump_rule(jump);
+                text += &jump_rule(jump);
             }
         }
         for rule in rules {
