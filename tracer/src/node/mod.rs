@@ -2,7 +2,7 @@
 //! anything.
 
 pub mod collect;
-mod destinations;
+pub mod destinations;
 pub mod ipset;
 pub mod iptables;
 pub mod ipvs;
