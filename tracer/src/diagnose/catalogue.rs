@@ -6,7 +6,7 @@ use tracer_common::hook::Hook;
 
 use super::{
     backend, bpf, bridge, cause::Cause, client, conntrack, device, ipvs, nat, neigh, netfilter, policy,
-    return_path, route, row::Row, tcp, tunnel, unknown,
+    return_path, route, row::Row, service, tcp, tunnel, unknown,
 };
 
 /// All rows by subject. The first row that finds its proof names the cause, so special cases come first.
@@ -25,6 +25,7 @@ const SUBJECTS: &[&[Row]] = &[
     bpf::ROWS,
     device::ROWS,
     tcp::checksum::ROWS,
+    service::ROWS,
     tcp::ROWS,
     tcp::timewait::ROWS,
     tcp::old_connection::ROWS,

@@ -55,6 +55,8 @@ causes! {
     RouteMartian = "route.martian",
     RouteUnreachable = "route.unreachable",
     RouteForwardingOff = "route.forwarding-off",
+    RouteLoop = "route.loop",
+    RouteTtlExceeded = "route.ttl-exceeded",
     NeighUnresolved = "neigh.unresolved",
     NeighWrongAddress = "neigh.wrong-address",
     PolicyLocalNoEndpoint = "policy.local-no-endpoint",
@@ -63,6 +65,8 @@ causes! {
     TunnelMtu = "tunnel.mtu",
     TunnelFailed = "tunnel.failed",
     TcpBadChecksum = "tcp.bad-checksum",
+    ServiceNotTranslated = "service.not-translated",
+    ServiceAnsweredLocally = "service.answered-locally",
     TcpNoListener = "tcp.no-listener",
     TcpAcceptQueueFull = "tcp.accept-queue-full",
     TcpSynQueueFull = "tcp.syn-queue-full",
@@ -83,7 +87,7 @@ impl Cause {
     /// Whether the connection reached the wrong place. Then it is a failure even if it was established.
     #[must_use]
     pub const fn is_wrong_place(self) -> bool {
-        matches!(self, Self::ConntrackPinned)
+        matches!(self, Self::ConntrackPinned | Self::ServiceAnsweredLocally)
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     nat_rule::NatRules,
     neighbour::Neighbour,
     nft::{Chain, map::Map, rule::Rule},
+    port::{Port, Ports},
     route::Route,
     sysctl::Sysctls,
 };
@@ -76,6 +77,8 @@ pub struct NetnsFacts {
     pub links: Vec<Link>,
     /// Neighbour entries for the destinations of packets that were dropped on input elsewhere.
     pub neighbours: Vec<Neighbour>,
+    /// What names a port as that of a service, for ports to which a SYN came that nobody translated.
+    pub ports: Ports,
 }
 
 impl Facts {
@@ -92,6 +95,12 @@ impl Facts {
             .get(&netns)?
             .node_ports
             .service(node.port(), node.is_ipv6())
+    }
+
+    /// What was read about a port of the node.
+    #[must_use]
+    pub fn port(&self, netns: u32, node: SocketAddr) -> Option<&Port> {
+        self.netns.get(&netns)?.ports.get(node.port(), node.is_ipv6())
     }
 
     /// The route to an address, if it was looked up.

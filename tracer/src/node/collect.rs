@@ -2,6 +2,7 @@
 
 mod backends;
 mod links;
+mod ports;
 mod routes;
 mod rules;
 
@@ -12,10 +13,11 @@ use std::{
 };
 
 use nix::time::{ClockId, clock_gettime};
-use tracer_common::{hook::Hook, record::ipvs_conn, uapi::verdict};
+use tracer_common::{hook::Hook, record::ipvs_conn, tcp::Part, uapi::verdict};
 
 use self::{
     links::LinkReader,
+    ports::PortReader,
     routes::RouteReader,
     rules::{RuleHits, RuleReader},
 };
@@ -42,6 +44,7 @@ pub struct Collector {
     /// Rules that decided since the rules were last read.
     rule_hits: HashMap<u32, RuleHits>,
     name_readings: HashMap<u32, NameReading>,
+    ports: PortReader,
     routes: RouteReader,
     destinations: HashMap<u32, Destinations>,
     links: LinkReader,
@@ -74,6 +77,7 @@ impl Collector {
             rule_readers: HashMap::new(),
             rule_hits: HashMap::new(),
             name_readings: HashMap::new(),
+            ports: PortReader::default(),
             routes: RouteReader::default(),
             destinations: HashMap::new(),
             links: LinkReader::default(),
@@ -136,6 +140,14 @@ impl Collector {
         {
             self.settings_wanted.insert(event.netns);
         }
+        if let Payload::Socket(socket) = &event.payload
+            && event.hook == Hook::TcpSendReset
+            && event.part == Part::Syn
+            && event.netns != 0
+            && socket.sock == 0
+        {
+            self.ports.want(event.netns);
+        }
         let of_rule = match &event.payload {
             Payload::Chain(_) | Payload::Table(_) | Payload::Reject(_) => true,
             Payload::Drop(drop) => self.is_in(drop.location, "nft_do_chain"),
@@ -159,6 +171,7 @@ impl Collector {
 
     /// Reads the rules that decided since the last call, before somebody removes them.
     pub fn read_rules_hit(&mut self) {
+        self.ports.read_wanted();
         for (netns, hits) in std::mem::take(&mut self.rule_hits) {
             self.read_rules(netns, &hits);
         }
@@ -189,11 +202,8 @@ impl Collector {
             }
             settings_wanted.remove(&netns);
             *read = Some(Instant::now());
-            let read_settings = || {
-                let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).ok()?;
-                Some((u64::try_from(now.as_nanos()).ok()?, ipvs::settings()))
-            };
-            let Ok(Some((at_ns, values))) = netns::inside(netns, read_settings) else {
+            let read_settings = || (now_ns(), ipvs::settings());
+            let Ok((at_ns, values)) = netns::inside(netns, read_settings) else {
                 return false;
             };
             let known = facts.netns.entry(netns).or_default();
@@ -226,6 +236,7 @@ impl Collector {
         self.rule_readers.remove(&netns);
         self.name_readings.remove(&netns);
         self.settings_read.remove(&netns);
+        self.ports.forget(netns);
     }
 
     /// Names the kernel functions whose addresses are in a flow's steps.
@@ -251,6 +262,7 @@ impl Collector {
         self.name_functions(flow);
         self.routes.read_for(flow, &mut self.facts, &mut self.changed);
         self.links.read_for(flow, &mut self.facts, &mut self.changed);
+        self.read_port(flow);
         self.read_nat_rules(flow);
         self.find_processes(flow);
         if flow.netns == 0 {
@@ -293,6 +305,13 @@ impl Collector {
         }
     }
 
+    /// Reads what names the port of a flow that ended at this node's own TCP without a translation.
+    pub fn read_port(&mut self, flow: &Flow) {
+        if self.ports.read_for(flow, &mut self.facts.netns) {
+            self.changed.netns.insert(flow.netns);
+        }
+    }
+
     /// Reads the names of services by NodePort if they are unread, old, or lack the name of the flow's service.
     pub fn read_service_names(&mut self, flow: &Flow) {
         let is_due = self
@@ -313,9 +332,20 @@ impl Collector {
                 found_any: !node_ports.is_empty(),
             },
         );
-        self.facts.netns.entry(flow.netns).or_default().node_ports = node_ports;
+        let known = self.facts.netns.entry(flow.netns).or_default();
+        self.ports
+            .names_read(flow.netns, &known.node_ports, &node_ports, now_ns());
+        known.node_ports = node_ports;
         self.changed.netns.insert(flow.netns);
     }
+}
+
+/// The monotonic clock, nanoseconds.
+fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
+    now.ok()
+        .and_then(|now| u64::try_from(now.as_nanos()).ok())
+        .unwrap_or(0)
 }
 
 /// Whether this step shows who decided on a drop in `nf_hook_slow`.

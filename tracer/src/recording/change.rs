@@ -24,6 +24,7 @@ use crate::facts::{
     nat_rule::NatRules,
     neighbour::Neighbour,
     nft::{self, map::Map, rule::Rule},
+    port::Ports,
     route::Route,
     sysctl::Sysctls,
 };
@@ -115,6 +116,7 @@ pub struct NetnsChange {
     /// See [`NetnsFacts`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub neighbours: Option<Patch<Neighbour>>,
+    pub ports: Option<Ports>,
 }
 
 /// Returns the changes that turn `before` into `now`, and applies them to `before`.
@@ -232,6 +234,7 @@ fn of_netns(inum: u32, before: &NetnsFacts, now: &NetnsFacts) -> Option<NetnsCha
         local_node_ports: new_value(&before.local_node_ports, &now.local_node_ports),
         links: Patch::diff(&before.links, &now.links),
         neighbours: Patch::diff(&before.neighbours, &now.neighbours),
+        ports: new_value(&before.ports, &now.ports),
     };
     let nothing = NetnsChange {
         inum,
@@ -263,6 +266,7 @@ impl NetnsChange {
         set(self.ipvs_settings, &mut known.ipvs_settings);
         set(self.node_ports, &mut known.node_ports);
         set(self.local_node_ports, &mut known.local_node_ports);
+        set(self.ports, &mut known.ports);
         fits
     }
 }

@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer_common::{hook::Hook, record::Phase};
+use tracer_common::{hook::Hook, record::Phase, tcp::Part};
 
 use crate::{
     decode::event::{Event, Payload},
     facts::{Facts, changed_facts::ChangedFacts, kallsyms::Symbols},
     flow::model::Flow,
     node::{
+        max_age::MAX_AGE,
         netns,
         route::{self, Question},
     },
@@ -79,6 +80,18 @@ impl RouteReader {
             })
             .collect();
         self.look_up(wanted, KEPT, facts, changed);
+        // Whether the destination of a SYN is an address of the namespace that it came into.
+        let arrivals = flow.steps.iter().filter(|step| {
+            let event = &step.event;
+            event.hook == Hook::NetifReceive
+                && event.part == Part::Syn
+                && event.netns != 0
+                && !flow.is_on_node(event)
+        });
+        let arrived = arrivals
+            .map(|step| ((step.netns, step.event.tuple.daddr.ip()), ahead(&step.event)))
+            .collect();
+        self.look_up(arrived, MAX_AGE, facts, changed);
     }
 
     /// Looks up routes that were not looked up within `max_age`.
@@ -136,12 +149,6 @@ impl RouteReader {
 /// What the kernel asked about this packet, if routing rejected it.
 fn question(event: &Event, symbol: impl Fn(u64) -> Option<String>) -> Option<Question> {
     let (source, destination) = (event.tuple.saddr.ip(), event.tuple.daddr.ip());
-    let ahead = Question {
-        to: destination,
-        from: Some(source),
-        input: Some(event.ifindex).filter(|&index| index != 0),
-        is_reverse: false,
-    };
     match (event.hook, &event.payload) {
         (Hook::RouteMartian, _) => Some(Question {
             to: source,
@@ -149,14 +156,14 @@ fn question(event: &Event, symbol: impl Fn(u64) -> Option<String>) -> Option<Que
             input: None,
             is_reverse: true,
         }),
-        (Hook::RouteError, _) => Some(ahead),
+        (Hook::RouteError, _) => Some(ahead(event)),
         // A listener drops a SYN if it has no route for the answer.
         (Hook::TcpConnRequest, _) if event.phase == Phase::Return && event.verdict != 0 => {
             Some(answer_of_listener(event))
         }
         (_, Payload::Drop(drop)) => {
             let place = symbol(drop.location)?;
-            (drops_unroutable(&place) || drops_on_input(&place)).then_some(ahead)
+            (drops_unroutable(&place) || drops_on_input(&place)).then(|| ahead(event))
         }
         // IPVS refuses a loopback source for a real server that is not on the node.
         (hook, Payload::IpvsConn(conn)) if hook.is_ipvs_xmit() && source.is_loopback() => Some(Question {
@@ -166,6 +173,16 @@ fn question(event: &Event, symbol: impl Fn(u64) -> Option<String>) -> Option<Que
             is_reverse: false,
         }),
         _ => None,
+    }
+}
+
+/// The route of a packet that came in.
+fn ahead(event: &Event) -> Question {
+    Question {
+        to: event.tuple.daddr.ip(),
+        from: Some(event.tuple.saddr.ip()),
+        input: Some(event.ifindex).filter(|&index| index != 0),
+        is_reverse: false,
     }
 }
 
