@@ -23,6 +23,7 @@ const SUBJECTS: &[&[Row]] = &[
     tunnel::ROWS,
     device::ROWS,
     service::ROWS,
+    tcp::no_listener::ROWS,
     tcp::ROWS,
     tcp::timewait::ROWS,
     tcp::old_connection::ROWS,
