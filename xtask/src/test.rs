@@ -83,6 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 fn catalogue() -> Result<Vec<Named>> {
     let mut all = scenario::load(&workspace::scenarios())?;
     all.extend(scenario::load(&workspace::kubernetes_scenarios())?);
+    all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(all)
 }
 
