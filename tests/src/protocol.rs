@@ -124,7 +124,7 @@ pub enum Message {
     },
     /// tracer's screen exited without the user quitting it.
     ScreenFailed {
-        /// What happened.
+        /// The failure, in words.
         text: String,
     },
     /// All scenarios are over, and the guest powers off.

@@ -1,4 +1,4 @@
-//! The hook table: every place in the kernel that tracer attaches to, and what each one shows.
+//! The hook table: every place in the kernel that tracer attaches to, with its purpose.
 //!
 //! A row is `Id = number, kind, function, exit program, "module", body, [fields it needs], "purpose";`.
 //! * `tracepoint`: a raw tracepoint; the module column is its category.
@@ -7,8 +7,8 @@
 //!
 //! The purpose says what the hook shows by itself. The rows of the causes say which causes it helps to prove.
 //!
-//! A hook that is attached only at times has a [`When`] after its purpose, as in `"purpose", after_rule_drop;`. That should
-//! be every hook whose function runs for all packets of the node.
+//! A hook that is attached on demand has a [`When`] after its purpose, for example `"purpose", after_rule_drop;`. Every
+//! hook whose function runs for all packets of the node should have one.
 //!
 //! Rows are in the order in which a packet passes them, IPv6 twins apart. They are attached from the last to the first:
 //! whenever a packet is seen at one hook, all later hooks are attached already.
@@ -216,7 +216,7 @@ pub enum When {
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct HookInfo {
-    /// Which hook.
+    /// The hook.
     pub hook: Hook,
     /// The kernel function or tracepoint. The program at its entry has the same name.
     pub name: &'static str,
@@ -228,7 +228,7 @@ pub struct HookInfo {
     pub module: &'static str,
     /// The members that it cannot work without; if one is missing, the hook is not attached.
     pub needs: &'static [Field],
-    /// What it shows by itself.
+    /// The purpose: what it shows by itself.
     pub purpose: &'static str,
     /// When it is attached.
     pub when: When,

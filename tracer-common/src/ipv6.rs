@@ -47,8 +47,8 @@ impl Header {
     /// Length in bytes.
     pub const LEN: u32 = 40;
 
-    /// Does the packet, which may be a fragment, contain `length` bytes at `offset`? The offset counts from the start of this
-    /// header. A jumbogram (length 0) does not: it is no part of a handshake.
+    /// Whether the packet, which may be a fragment, contains `length` bytes at `offset`. The offset counts from the start
+    /// of this header. A jumbogram (length 0) does not: it is never part of a handshake.
     #[inline(always)]
     #[must_use]
     pub const fn holds(&self, offset: u32, length: u32) -> bool {
@@ -68,7 +68,7 @@ pub struct Extension {
     pub fragment: [u8; 2],
 }
 
-/// Is this the number of an extension header that can precede TCP?
+/// Whether this is the number of an extension header that can precede TCP.
 #[inline(always)]
 #[must_use]
 pub const fn is_extension(number: u8) -> bool {

@@ -1,5 +1,5 @@
-//! What both halves of tracer share: the [`record`]s that the kernel half writes, the [`mod@tuple`]s that identify a
-//! flow, the table of [`hook`]s, the table of kernel [`field`]s, and constants of the kernel ([`uapi`]).
+//! The interface between the two halves of tracer: the [`record`]s that the kernel half writes, the [`mod@tuple`]s that
+//! identify a flow, the table of [`hook`]s, the table of kernel [`field`]s, and constants of the kernel ([`uapi`]).
 //!
 //! Everything here is plain data for `no_std`. Each table is a macro: from the same rows the kernel half generates a
 //! program per hook and a constant per field, and the user half its plan and its decoder.

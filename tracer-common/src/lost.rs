@@ -41,7 +41,7 @@ pub unsafe fn count(counter: *mut Counter, mut between: impl FnMut()) {
     }
 }
 
-/// All records that a counter has counted.
+/// The number of records that a counter has counted, at all levels.
 #[must_use]
 pub fn total(counter: &Counter) -> u64 {
     counter[1..].iter().sum()

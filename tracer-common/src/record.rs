@@ -16,7 +16,7 @@ mod stack;
 
 pub use self::{
     egress::Egress,
-    ipvs::{IpvsConn, IpvsService, RAW_BEHIND_LEN, RAW_CONN_LEN, RAW_POINTERS, RawConn, Vip, ipvs_conn},
+    ipvs::{IpvsConn, IpvsService, RAW_CONN_LEN, RAW_POINTEE_LEN, RAW_POINTERS, RawConn, Vip, ipvs_conn},
     payload::{Kind, OfKind},
     refusal::{
         Clash, DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, IpvsLimits, PacketState, TooBig, ipvs_dest,
@@ -38,7 +38,7 @@ use crate::tuple::Tuple;
 pub enum Phase {
     /// At the function's first instruction, or at a tracepoint.
     Entry = 0,
-    /// After the function returned; [`Header::verdict`] holds what it returned.
+    /// After the function returned; [`Header::verdict`] holds its return value.
     Return = 1,
 }
 
@@ -95,7 +95,7 @@ pub struct Header {
     pub netns: u32,
     /// Index of the device in that namespace; 0 if unknown.
     pub ifindex: u32,
-    /// What the function returned, cut to 32 bits ([`Phase::Return`] only).
+    /// The function's return value, truncated to 32 bits ([`Phase::Return`] only).
     pub verdict: i32,
     /// Name of the device, NUL-terminated; empty if unknown.
     pub dev: [u8; 16],
@@ -123,7 +123,7 @@ pub struct Conntrack {
     pub ct: u64,
     /// The ORIGINAL tuple.
     pub original: Tuple,
-    /// The REPLY tuple: how the answer must look to be translated back.
+    /// The REPLY tuple: an answer must match it to be translated back.
     pub reply: Tuple,
     /// `nf_conn.status` (`enum ip_conntrack_status`).
     pub status: u32,
@@ -191,7 +191,7 @@ pub struct Icmp {
 pub struct Record<P> {
     /// The header.
     pub header: Header,
-    /// The payload, as [`Header::kind`] says.
+    /// The payload, of the kind in [`Header::kind`].
     pub payload: P,
 }
 

@@ -3,7 +3,7 @@
 /// IP in IP (RFC 2003): Calico's `tunl0`. Also the value of [`crate::record::Header::encapsulation`] for it.
 pub const IPIP: u8 = 4;
 
-/// UDP. In a record it stands for VXLAN (RFC 7348), the only tunnel over UDP that is parsed.
+/// UDP. In a record it means VXLAN (RFC 7348), the only tunnel over UDP that is parsed.
 pub const UDP: u8 = 17;
 
 /// The UDP ports of VXLAN: IANA's, which Calico uses, and the former default of Linux, which flannel and Cilium use.

@@ -38,7 +38,7 @@ impl Addr {
         Self([0, 0, 0xffff_u32.to_be(), word])
     }
 
-    /// Is this an IPv4 address? No IPv6 packet has a mapped address: the kernel drops it (`ip6_rcv_core`).
+    /// Whether this is an IPv4 address. No IPv6 packet has a mapped address: the kernel drops it (`ip6_rcv_core`).
     #[inline(always)]
     #[must_use]
     pub const fn is_v4(&self) -> bool {
@@ -56,7 +56,7 @@ impl Addr {
         Ipv6Addr::from(bytes).to_canonical()
     }
 
-    /// Is this no address at all?
+    /// Whether the address is unspecified (all zero).
     #[must_use]
     pub fn is_unset(self) -> bool {
         self == Self::default()
@@ -106,7 +106,7 @@ pub struct Tuple {
 }
 
 impl Tuple {
-    /// Is it the tuple of an IPv6 packet?
+    /// Whether it is the tuple of an IPv6 packet.
     #[inline(always)]
     #[must_use]
     pub const fn is_v6(&self) -> bool {

@@ -30,15 +30,15 @@ pub mod verdict {
         verdict & NF_VERDICT_MASK
     }
 
-    /// Was the packet freed with `NF_DROP_REASON` (`include/linux/netfilter.h`, since 6.7)? The function frees it itself
-    /// and returns `NF_STOLEN` with an errno in the upper half.
+    /// Whether the packet was freed with `NF_DROP_REASON` (`include/linux/netfilter.h`, since 6.7). The function frees it
+    /// itself and returns `NF_STOLEN` with an errno in the upper half.
     #[inline(always)]
     #[must_use]
     pub const fn is_drop_reason(verdict: i32) -> bool {
         code(verdict) == NF_STOLEN && verdict.cast_unsigned() >> 16 != 0
     }
 
-    /// Does the verdict drop the packet: `NF_DROP`, with or without an errno, or `NF_DROP_REASON`?
+    /// Whether the verdict drops the packet: `NF_DROP`, with or without an errno, or `NF_DROP_REASON`.
     #[inline(always)]
     #[must_use]
     pub const fn is_drop(verdict: i32) -> bool {

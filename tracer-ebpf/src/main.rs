@@ -1,11 +1,11 @@
 //! The kernel half of tracer: a small program for each row of the hook table.
 //!
-//! Every program takes the packet from the arguments, decides in its first instructions whether it belongs to a traced flow
-//! ([`kernel::flow`]), and if so writes a record. It changes nothing in the kernel. What a hook reads beside the packet is in
-//! one file per subsystem.
+//! Every program finds the packet in the arguments, decides in its first instructions whether it belongs to a traced flow
+//! ([`kernel::flow`]), and if so writes a record. It changes nothing in the kernel. One file per subsystem reads what a
+//! hook needs besides the packet.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
-/// There is nothing to run on the host.
+/// Says how to build: the programs run in the kernel alone.
 #[cfg(not(target_arch = "bpf"))]
 fn main() {
     eprintln!("tracer-ebpf is built for the kernel: run `cargo xtask build-ebpf`");

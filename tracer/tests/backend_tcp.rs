@@ -1,4 +1,4 @@
-//! What the backend's TCP does with the SYN and with the client's ACK.
+//! The backend's TCP: its handling of the SYN and of the client's ACK.
 
 mod story;
 

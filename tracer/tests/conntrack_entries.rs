@@ -180,6 +180,7 @@ fn filter(matches_invalid: bool) -> NetnsFacts {
             has_destination: false,
             matches_invalid,
             translation: None,
+            key: None,
             conditions: Conditions::default(),
         }],
         ..NetnsFacts::default()

@@ -2,7 +2,7 @@
 
 mod story;
 
-use story::{MS, NODE, PATIENCE, Story, entry, has};
+use story::{MS, NODE, PATIENCE, Story, causes, entry, has};
 use tracer::{
     decode::event::Payload,
     diagnose::{Dataplane, Diagnosis, cause::Cause},
@@ -395,12 +395,14 @@ fn a_rule_that_only_the_second_syn_shows_explains_both() {
     let mut story = Story::new();
     story.arrives(MS);
     story.dropped(2 * MS);
-    story.arrives(1_000 * MS);
-    story.dropped_by_rule(1_001 * MS);
-    story.served(3_000 * MS);
+    story.arrives(1_001 * MS);
+    story.dropped_by_rule(1_002 * MS);
+    story.served(2_001 * MS);
     let (flow, fate, diagnosis) = story.only();
     assert_eq!((fate, flow.attempts.len()), (Fate::Stalled, 3));
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));
+    let rule = Some(Cause::NetfilterRuleDropped);
+    assert_eq!(causes(&diagnosis), [rule, rule, None]);
     assert!(has(&diagnosis, "table", "hardening"));
     assert!(has(&diagnosis, "earlier-syn", "at the same place"));
 
@@ -418,10 +420,13 @@ fn a_syn_that_ipvs_dropped_is_not_explained_by_a_rule_that_dropped_the_next() {
     story.arrives(MS);
     story.ipvs(2 * MS, NF_DROP, |story| story.lookup(3 * MS, IpvsConn::default()));
     story.dropped(4 * MS);
-    story.arrives(1_000 * MS);
-    story.dropped_by_rule(1_001 * MS);
-    story.served(3_000 * MS);
-    assert_eq!(story.only().2.cause, Some(Cause::Unknown));
+    story.arrives(1_001 * MS);
+    story.dropped_by_rule(1_002 * MS);
+    story.served(2_001 * MS);
+    let diagnosis = story.only().2;
+    assert_eq!(diagnosis.cause, Some(Cause::Unknown));
+    let both = [Some(Cause::Unknown), Some(Cause::NetfilterRuleDropped), None];
+    assert_eq!(causes(&diagnosis), both);
 }
 
 #[test]

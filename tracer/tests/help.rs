@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-/// What `tracer ARGUMENTS` prints, wrapped at 100 columns as without a terminal.
+/// The output of `tracer ARGUMENTS`, wrapped at 100 columns as without a terminal.
 fn help(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_tracer"))
         .args(arguments)

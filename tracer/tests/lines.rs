@@ -35,6 +35,7 @@ fn a_flow_has_every_member_of_schema_1_and_nothing_else() {
         members,
         [
             "advice",
+            "attempts",
             "backend",
             "cause",
             "client",
@@ -45,6 +46,7 @@ fn a_flow_has_every_member_of_schema_1_and_nothing_else() {
             "fate",
             "id",
             "inner_cause",
+            "lost_ms",
             "netns",
             "node",
             "path",

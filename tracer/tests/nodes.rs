@@ -23,7 +23,7 @@ const NODE_A: [u8; 4] = [10, 0, 0, 1];
 const BACKEND: [u8; 4] = [10, 244, 1, 2];
 const ISN: u32 = 0x1234_5678;
 
-/// What the client sends.
+/// The tuple that the client sends.
 fn sent(port: u16) -> Tuple {
     tuple((CLIENT, port), (NODE_A, 30_080))
 }

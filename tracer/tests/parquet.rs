@@ -28,7 +28,7 @@ use tracer::{
     flow::fate::Fate,
 };
 
-/// What was read from a table.
+/// The content of a table.
 struct Read {
     rows: Vec<Map<String, Value>>,
     about: BTreeMap<String, String>,

@@ -28,7 +28,7 @@ struct Packet {
     comments: Vec<String>,
 }
 
-/// What was read from a capture.
+/// The content of a capture.
 #[derive(Debug, Default)]
 struct Read {
     /// System and comment of each section.

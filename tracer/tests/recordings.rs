@@ -50,7 +50,7 @@ fn flows(lines: &str) -> Vec<Value> {
         .collect()
 }
 
-/// What the records show of each flow, without its diagnosis: one line per flow.
+/// The flows without their diagnosis: one line per flow.
 fn without_diagnosis(lines: &str) -> String {
     let line = |flow: &Value| {
         let end = |end: &Value| match (&end["ip"], &end["port"]) {
@@ -108,6 +108,29 @@ fn a_truncated_recording_is_read_up_to_the_cut() {
             assert_eq!(errors.lines().count(), 1, "{errors}");
         }
     }
+}
+
+#[test]
+fn the_size_of_the_unusable_rest_is_right_in_singular_and_plural() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cut = folder.path().join("cut.trace");
+    let cut_name = cut.to_str().expect("text");
+    let bytes = fs::read(&recordings()[0]).expect("a recording");
+    let errors_at = |length: usize| {
+        fs::write(&cut, &bytes[..length]).expect("a file");
+        String::from_utf8(tracer(&["replay", "--json", cut_name]).stderr).expect("text")
+    };
+    let half = bytes.len() / 2;
+    let errors = errors_at(half);
+    let (_, rest) = errors.split_once(": the last ").expect("an unusable rest");
+    let (count, rest) = rest.split_once(' ').expect("a number");
+    assert_eq!(rest, "bytes are unusable, the rest was read\n");
+    let unusable: usize = count.parse().expect("a number");
+    let errors = errors_at(half - unusable + 1);
+    assert!(
+        errors.ends_with(": the last byte is unusable, the rest was read\n"),
+        "{errors}"
+    );
 }
 
 #[test]

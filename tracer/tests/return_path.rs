@@ -65,7 +65,7 @@ fn an_answer_that_the_node_drops_is_reported_with_its_inner_cause() {
     // There is no advice for the inner cause.
     let outer = catalogue::row(Cause::ReturnDropped).expect("a row");
     assert!(outer.advice.is_some());
-    assert_eq!(diagnosis.advice, outer.advice);
+    assert_eq!(diagnosis.advice.as_deref(), outer.advice);
 }
 
 #[test]

@@ -322,7 +322,7 @@ fn an_answer_that_is_not_forwarded_is_a_drop_on_the_return_path() {
     assert_eq!(outcome.2.inner, Some(Cause::RouteForwardingOff));
     let inner = catalogue::row(Cause::RouteForwardingOff).expect("a row");
     assert!(inner.advice.is_some());
-    assert_eq!(outcome.2.advice, inner.advice);
+    assert_eq!(outcome.2.advice.as_deref(), inner.advice);
 }
 
 /// IPVS forwards the SYN, which is queued because ARP/ND for the pod is unresolved.

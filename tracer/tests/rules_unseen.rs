@@ -53,6 +53,7 @@ fn rule(table: &str, handle: u64, decides: Decides) -> Rule {
         has_destination: false,
         matches_invalid: false,
         translation: None,
+        key: None,
         conditions: Conditions::default(),
     }
 }

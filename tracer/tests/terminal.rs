@@ -2,8 +2,9 @@
 //! ends.
 
 use std::{
+    io::{Read as _, Write as _},
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -184,6 +185,25 @@ fn a_signal_ends_the_screen_and_restores_the_terminal() {
     }
 }
 
+#[test]
+fn an_unusable_terminal_is_the_reason_of_the_error() {
+    let Some(tmux) = Tmux::start(80, 24) else { return };
+    // The smallest limit on open files that lets tracer come as far as the terminal.
+    let errors = tmux.folder.path().join("errors");
+    let run = format!(
+        "clear; for limit in $(seq 6 20); do (ulimit -n $limit; exec {}) 2>{errors}; grep the.terminal {errors} && break; done",
+        replay("").replace("clear; ", ""),
+        errors = errors.display()
+    );
+    tmux.keys(&[&run, "Enter"]);
+    let shown = tmux.wait_for("; try --plain").replace('\n', "");
+    assert!(
+        shown.contains("tracer: cannot use the terminal: Too many open files"),
+        "{shown}"
+    );
+    tmux.is_sane();
+}
+
 /// Not a test: the next one runs it on a terminal.
 #[test]
 #[ignore = "run by another test"]
@@ -208,6 +228,31 @@ fn a_panic_ends_the_screen_and_restores_the_terminal() {
     tmux.keys(&[&run, "Enter"]);
     tmux.wait_for("panicked on purpose");
     tmux.is_sane();
+}
+
+#[test]
+fn the_screen_opens_on_a_terminal_that_answers_no_query() {
+    // `script` gives its command a terminal that nothing behind it reads, like a serial line.
+    let run = format!("stty rows 24 cols 80; {}", replay("")).replace("clear; ", "timeout --foreground 60 ");
+    let mut script = Command::new("script")
+        .args(["--quiet", "--flush", "--return", "--command", &run, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script runs");
+    let mut screen = script.stdout.take().expect("a pipe");
+    let mut shown = Vec::new();
+    while !String::from_utf8_lossy(&shown).contains("Outcomes") {
+        let mut bytes = [0; 4096];
+        let read = screen.read(&mut bytes).expect("the screen can be read");
+        assert_ne!(read, 0, "{}", String::from_utf8_lossy(&shown));
+        shown.extend_from_slice(&bytes[..read]);
+    }
+    let mut keyboard = script.stdin.take().expect("a pipe");
+    keyboard.write_all(b"q").expect("the key is sent");
+    screen.read_to_end(&mut shown).expect("the screen ends");
+    assert!(script.wait().expect("script ends").success());
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::fmt;
 /// A difference between what happened and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch {
-    /// What it is about: an attempt, a flow, the totals.
+    /// The subject: an attempt, a flow, the totals.
     pub subject: String,
-    /// What is wrong.
+    /// The difference.
     pub what: String,
 }
 

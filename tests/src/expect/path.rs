@@ -21,7 +21,7 @@ impl Step {
     }
 }
 
-/// What is wrong with a path in which each of these texts must occur, in this order, each in a separate step.
+/// The mismatch of a path in which each of these texts must occur, in this order, each in a separate step.
 pub(super) fn path_mismatch(path: &[Step], wanted: &[String]) -> Option<String> {
     if let Some(pair) = path.windows(2).find(|pair| pair[1].t_ms < pair[0].t_ms) {
         return Some(format!(

@@ -1,4 +1,4 @@
-//! What clients experienced, and whether a fate is consistent with it.
+//! The clients' experience, and whether a fate is consistent with it.
 
 use std::fmt;
 
@@ -54,7 +54,7 @@ pub(super) fn is_consistent(fate: Fate, cause: Option<&str>, truth: &Traffic) ->
     }
 }
 
-/// What a client experienced, as the second half of a sentence about it.
+/// A client's experience, as the second half of a sentence about it.
 pub(super) struct Experience<'a>(pub(super) &'a Traffic);
 
 impl fmt::Display for Experience<'_> {

@@ -11,7 +11,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 
 use super::{sysctl, tool};
 
-/// What is mounted: file system, mount point.
+/// The mounts: file system, mount point.
 const MOUNTS: [(&str, &str); 9] = [
     ("proc", "/proc"),
     ("sysfs", "/sys"),

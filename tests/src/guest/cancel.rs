@@ -14,7 +14,7 @@ pub(super) struct Cancel(Arc<(Mutex<State>, Condvar)>);
 struct State {
     cancelled: bool,
     current: String,
-    /// What was started so far and when; the last one is still running.
+    /// The parts started so far and when; the last one is still running.
     started: Vec<(String, Instant)>,
 }
 
@@ -33,12 +33,12 @@ impl Cancel {
         fail_if(self.lock().cancelled)
     }
 
-    /// What the scenario is doing.
+    /// The current part of the scenario.
     pub(super) fn current(&self) -> String {
         self.lock().current.clone()
     }
 
-    /// What was started so far and how long each part took, one per line.
+    /// The parts started so far and how long each took, one per line.
     pub(super) fn timing(&self) -> String {
         let state = self.lock();
         let ends = state

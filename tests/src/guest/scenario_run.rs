@@ -28,19 +28,19 @@ const REPEATED_FATE_MS: u32 = 7000;
 /// How long tracer may take to report a fate that is due.
 const REPORT_DELAY: Duration = Duration::from_millis(1500);
 
-/// What an emulated machine that shares its CPUs with other guests may add.
+/// The extra time of an emulated machine that shares its CPUs with other guests.
 const MARGIN: Duration = Duration::from_secs(7);
 
 /// How long viewers of a demo wait for its last line.
 const LAST_LINE: Duration = Duration::from_secs(1);
 
-/// What a scenario runs with.
+/// Settings of a scenario's run.
 #[derive(Debug)]
 pub(super) struct ScenarioRun {
     pub(super) job: Job,
     pub(super) port: Port,
     pub(super) cancel: Cancel,
-    /// What was on the node before the first scenario.
+    /// The state of the node before the first scenario.
     pub(super) before: Arc<Inventory>,
 }
 

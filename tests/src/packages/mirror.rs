@@ -9,7 +9,7 @@ use super::Suite;
 use super::command::run;
 
 /// The environment variable with the mirror to use instead of the machine's own, `http://host/debian`. The
-/// security archive is expected beside it, at `http://host/debian-security`.
+/// security archive is expected next to it, at `http://host/debian-security`.
 pub const OVERRIDE: &str = "TRACER_DEBIAN_MIRROR";
 
 const CODENAMES: [&str; 13] = [

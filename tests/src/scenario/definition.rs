@@ -14,7 +14,7 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// What happens to the SYN, in one line.
+    /// The fate of the SYN, in one line.
     pub title: String,
     /// A few sentences for the catalogue: how a user meets this, and why it happens.
     pub story: String,
@@ -42,9 +42,9 @@ pub struct Scenario {
     /// How tracer runs, where that differs from the default.
     #[serde(default)]
     pub tracer: Process,
-    /// What happens, in order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
-    /// What tracer must report.
+    /// The expected report of tracer.
     pub expect: Expect,
     /// A rough estimate of its duration, made when it is parsed.
     #[serde(skip)]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{Attempt, Cause, Dataplane, Fate, Span};
 
-/// What tracer must report about the scenario's flows.
+/// The expected report of tracer about the scenario's flows.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
@@ -36,7 +36,7 @@ pub struct ExpectedFlow {
     /// The attempt from this port, counted from 1.
     #[serde(default = "one")]
     pub occurrence: u16,
-    /// What is expected of it.
+    /// The expectation.
     #[serde(flatten)]
     pub expected: Expected,
     /// Unknown keys. serde cannot reject them where it flattens, so the check does.

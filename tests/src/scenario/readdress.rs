@@ -57,7 +57,7 @@ pub(super) fn texts(scenario: &mut Scenario) -> Vec<&mut String> {
     all
 }
 
-/// Placeholders and the addresses or keywords they stand for.
+/// Placeholders, each with its address or keyword.
 struct Names(Vec<(String, String)>);
 
 impl Names {

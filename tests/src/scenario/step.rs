@@ -1,4 +1,4 @@
-//! What happens in a scenario, step by step.
+//! The steps of a scenario.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -236,7 +236,7 @@ pub struct RunIn {
 }
 
 impl RunIn {
-    /// The place that stands for the node itself.
+    /// The place of the node itself.
     pub const NODE: &str = "node";
 }
 

@@ -139,7 +139,7 @@ pub enum Proxy {
     Nftables,
 }
 
-/// Stands for an address that the scenario omits.
+/// The placeholder for an address that the scenario omits.
 const OMITTED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// A client of the node, outside the cluster or on the node itself.
@@ -187,7 +187,7 @@ impl Pod {
     }
 }
 
-/// What a pod does with a connection.
+/// The behaviour of a pod towards connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Behaviour {
@@ -210,7 +210,7 @@ pub enum Behaviour {
     AcceptLast,
     /// Listens, but its SYN queue is full, and SYN cookies are disabled.
     SynFull,
-    /// Is gone without the node's knowledge: the address answers nothing, and its neighbour entry stays
+    /// Gone without the node's knowledge: the address does not answer, and its neighbour entry stays
     /// valid.
     Gone,
 }

@@ -43,7 +43,7 @@ impl fmt::Display for Fate {
     }
 }
 
-/// What translated a flow's address, in tracer's words.
+/// The dataplane that translated a flow's address, in tracer's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dataplane {

@@ -1,4 +1,4 @@
-//! What a program needs to start: its loader and its shared libraries, found in an unpacked tree.
+//! The files that a program needs to start: its loader and its shared libraries, found in an unpacked tree.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -192,7 +192,7 @@ fn xtables_extensions(tree: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The kernel's modules, and beside the archive a list of their paths in load order.
+/// The kernel's modules, and next to the archive a list of their paths in load order.
 fn modules_archive(parts: &Parts<'_>) -> Result<PathBuf> {
     let kernel = parts.kernel;
     let mut key = Key::new();

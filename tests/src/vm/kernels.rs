@@ -91,7 +91,7 @@ pub const SERIES: [Series; 5] = [
 ];
 
 impl Series {
-    /// The short name: `6.12`; `7` stands for the newest 7.x.
+    /// The short name: `6.12`; `7` is the newest 7.x.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.name

@@ -53,7 +53,7 @@ pub struct Boot<'a> {
 /// A guest that did not finish.
 #[derive(Debug)]
 pub struct Failure {
-    /// What happened.
+    /// The reason.
     pub why: String,
     /// Whether the guest was ready before that.
     pub was_ready: bool,

@@ -1,12 +1,12 @@
-//! What a hook's records mean, whichever function it is: the groups of hooks that readers of records need, each with its
-//! reason.
+//! The meaning of a hook's records, whichever function it is: the groups of hooks that readers of records need, each with
+//! its reason.
 //!
 //! Readers see hooks by their role ([`Hook::role`]), so the methods name no IPv6 twins.
 
 use super::Hook;
 
 impl Hook {
-    /// Is it a function that netfilter calls for a request, so that IPVS decides about it?
+    /// Whether netfilter calls this function for a request, so that IPVS decides about it.
     #[must_use]
     pub const fn is_ipvs_request(self) -> bool {
         matches!(
@@ -15,20 +15,20 @@ impl Hook {
         )
     }
 
-    /// Is it a function with which IPVS sends a request to a real server?
+    /// Whether IPVS sends a request to a real server with this function.
     #[must_use]
     pub const fn is_ipvs_xmit(self) -> bool {
         matches!(self, Self::IpvsNatXmit) || self.is_ipvs_plain_xmit()
     }
 
-    /// Does it send the request unmodified, so that the real server answers the client directly?
+    /// Whether it sends the request unmodified, so that the real server answers the client directly.
     #[must_use]
     pub const fn is_ipvs_plain_xmit(self) -> bool {
         matches!(self, Self::IpvsDirectXmit | Self::IpvsTunnelXmit)
     }
 
-    /// Does a record show that IPVS handles the connection? These functions run only where IPVS has an entry or a service
-    /// for the packet; those that netfilter calls run for every packet.
+    /// Whether a record shows that IPVS handles the connection. These functions run only where IPVS has an entry or a
+    /// service for the packet; those that netfilter calls run for every packet.
     #[must_use]
     pub const fn shows_ipvs(self) -> bool {
         self.is_ipvs_xmit()
@@ -38,21 +38,21 @@ impl Hook {
             )
     }
 
-    /// Can a new flow appear here first? These hooks see the SYN as the client sent it, whether the client is on this node
-    /// or not.
+    /// Whether a new flow can appear here first. These hooks see the SYN as the client sent it, whether the client is on
+    /// this node or not.
     #[must_use]
     pub const fn begins_flow(self) -> bool {
         self.is_ipvs_request() || matches!(self, Self::NetifReceive | Self::TcpConnect)
     }
 
-    /// Does the packet pass a device here, in or out?
+    /// Whether the packet passes a device here, in or out.
     #[must_use]
     pub const fn is_device(self) -> bool {
         matches!(self, Self::NetifReceive | Self::DevStartXmit)
     }
 
-    /// Can a SYN of a client on the node pass here on its way out, before it leaves by a device? Where the kernel reports no
-    /// retransmission, a SYN at one of these hooks shows it.
+    /// Whether the SYN of a client on the node can pass here as it is sent, before it leaves by a device. Where the kernel
+    /// reports no retransmission, a SYN at one of these hooks shows it.
     #[must_use]
     pub const fn is_output_path(self) -> bool {
         self.is_ipvs_request()
@@ -61,7 +61,7 @@ impl Hook {
             || matches!(self, Self::NatSetup | Self::CtIn | Self::NftNat | Self::KfreeSkb)
     }
 
-    /// Does the packet get further by this step? If so, a drop before it was that of a copy.
+    /// Whether the packet gets further by this step. If so, a drop before it was that of a copy.
     #[must_use]
     pub const fn shows_progress(self) -> bool {
         self.is_ipvs_xmit()
@@ -72,7 +72,7 @@ impl Hook {
             )
     }
 
-    /// Does a record show that a SYN's destination is decided: translated by whoever does DNAT, or left as it is?
+    /// Whether a record shows that a SYN's destination is decided: translated by DNAT, or left unmodified.
     #[must_use]
     pub const fn decides_destination(self) -> bool {
         self.is_ipvs_xmit()
@@ -83,26 +83,26 @@ impl Hook {
             )
     }
 
-    /// Is it DNAT by a rule of iptables?
+    /// Whether it is DNAT by an iptables rule.
     #[must_use]
     pub const fn is_iptables_dnat(self) -> bool {
         matches!(self, Self::XtDnat | Self::XtDnatV0)
     }
 
-    /// Does the function evaluate rules, so that its verdict is that of a rule or policy?
+    /// Whether the function evaluates rules, so that its verdict is that of a rule or policy.
     #[must_use]
     pub const fn evaluates_rules(self) -> bool {
         matches!(self, Self::NftDoChain | Self::IptDoTable)
     }
 
-    /// Does the function give netfilter a verdict of its own, not that of a rule? If it drops a packet, netfilter frees the
-    /// packet in the same function as for a rule (`nf_hook_slow`).
+    /// Whether the function gives netfilter a verdict of its own, not that of a rule. If it drops a packet, netfilter frees
+    /// the packet in the same function as for a rule (`nf_hook_slow`).
     #[must_use]
     pub const fn gives_own_verdict(self) -> bool {
         self.is_ipvs_request() || matches!(self, Self::CtConfirm)
     }
 
-    /// Does the function return a verdict of netfilter (`NF_DROP` and so on), and not a pointer or an errno?
+    /// Whether the function returns a netfilter verdict (`NF_DROP` and so on), not a pointer or an errno.
     #[must_use]
     pub const fn returns_verdict(self) -> bool {
         self.gives_own_verdict()
@@ -113,13 +113,13 @@ impl Hook {
             )
     }
 
-    /// Does a socket handle the SYN here: a listener, or the `TIME_WAIT` socket of an earlier connection?
+    /// Whether a socket handles the SYN here: a listener, or the `TIME_WAIT` socket of an earlier connection.
     #[must_use]
     pub const fn receives_syn(self) -> bool {
         matches!(self, Self::TcpConnRequest | Self::TcpTimewait)
     }
 
-    /// Does the packet arrive at TCP here, where its path ends: at a socket, or refused because there is none?
+    /// Whether the packet arrives at TCP here, where its path ends: at a socket, or refused because there is none.
     #[must_use]
     pub const fn is_tcp_input(self) -> bool {
         self.receives_syn() || matches!(self, Self::TcpSendReset)

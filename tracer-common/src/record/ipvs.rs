@@ -1,4 +1,4 @@
-//! IPVS: connection entries, services, and what it decided.
+//! IPVS: connection entries, services, and decisions.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -10,7 +10,7 @@ use crate::tuple::Addr;
 pub struct IpvsConn {
     /// Address of the `struct ip_vs_conn`; 0 if the function returned none.
     pub conn: u64,
-    /// Which members below were read: bits of [`ipvs_conn`].
+    /// The members below that were read: bits of [`ipvs_conn`].
     pub have: u32,
     /// `ip_vs_conn.flags`.
     pub flags: u32,
@@ -122,13 +122,13 @@ pub struct Vip {
 pub const RAW_CONN_LEN: usize = 288;
 
 /// How many bytes at the target of each pointer a [`RawConn`] has.
-pub const RAW_BEHIND_LEN: usize = 128;
+pub const RAW_POINTEE_LEN: usize = 128;
 
 /// Offsets in `struct ip_vs_conn` where kernels before 5.11 have the pointer to the real server. A [`RawConn`] follows all
 /// of them, so that the right one can be proven. They differ by the size of `struct timer_list`.
 pub const RAW_POINTERS: [u32; 3] = [184, 216, 224];
 
-/// The raw memory of an IPVS connection entry, to prove a layout by what the kernel prints of the entry.
+/// The raw memory of an IPVS connection entry, to prove a layout by comparison with the kernel's printout of the entry.
 /// [`Header::flow`](super::Header::flow) is the thread for which it was printed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -138,5 +138,5 @@ pub struct RawConn {
     /// The memory at that address.
     pub bytes: [u8; RAW_CONN_LEN],
     /// The memory that the words at [`RAW_POINTERS`] point to; zeroes if it cannot be read.
-    pub behind: [[u8; RAW_BEHIND_LEN]; RAW_POINTERS.len()],
+    pub pointees: [[u8; RAW_POINTEE_LEN]; RAW_POINTERS.len()],
 }

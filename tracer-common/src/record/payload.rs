@@ -11,16 +11,16 @@
 ///
 /// The sections:
 /// * `header_only`: the kind without a payload.
-/// * `packet`: what a hook read beside the packet. A row is `Name = number, form;`: the struct has the row's name, and
-///   the user half keeps it `inline` or, if it is large and rare, `boxed`.
+/// * `packet`: data that a hook read besides the packet. A row is `Name = number, form;`: the struct has the row's name,
+///   and the user half keeps it `inline` or, if it is large and rare, `boxed`.
 /// * `memory`: raw memory that belongs to no packet.
-/// * `retired`: numbers that older tracers wrote, and what for. They are unknown to this one and must stay unused.
+/// * `retired`: numbers that older tracers wrote, with the name of each payload. They must stay unused.
 #[macro_export]
 macro_rules! for_each_payload {
     ($callback:ident) => {
         $callback! {
             header_only {
-                /// Nothing: the header says it all.
+                /// No payload, only the header.
                 Packet = 0;
             }
             packet {
@@ -93,7 +93,7 @@ macro_rules! kinds {
         memory { $($(#[$memory_doc:meta])* $memory:ident = $memory_number:literal;)* }
         retired { $($old:literal: $was:literal;)* }
     ) => {
-        /// Which payload follows the header.
+        /// The kind of payload that follows the header.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u8)]
         pub enum Kind {
@@ -113,7 +113,7 @@ macro_rules! kinds {
             /// Every kind.
             pub const ALL: &[Self] = &[Self::$header, $(Self::$name,)* $(Self::$memory,)*];
 
-            /// Numbers that older tracers wrote and that must stay unused, and the payloads they stood for.
+            /// Numbers that older tracers wrote and that must stay unused, with the name of each payload.
             pub const RETIRED: &[(u8, &str)] = &[$(($old, $was)),*];
 
             /// The kind with this number; `None` for one that is retired or that a newer tracer wrote.

@@ -1,4 +1,4 @@
-//! Read only when the kernel refuses something: its reasons, in its own numbers.
+//! State that is read only when the kernel refuses a packet or a connection: the values that its decision depends on.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -36,7 +36,7 @@ pub struct IpvsDest {
     pub addr: Addr,
     /// Its port, host byte order.
     pub port: u16,
-    /// Which members below were read: bits of [`ipvs_dest`].
+    /// The members below that were read: bits of [`ipvs_dest`].
     pub have: u16,
     /// Its weight.
     pub weight: i32,
@@ -67,7 +67,7 @@ pub mod ipvs_dest {
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct IpvsLimits {
-    /// Which members below were read: bits of [`ipvs_limits`].
+    /// The members below that were read: bits of [`ipvs_limits`].
     pub have: u32,
     /// `netns_ipvs.drop_rate`: one in this many new connections is dropped; 0 for none.
     pub drop_rate: i32,

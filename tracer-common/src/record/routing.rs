@@ -8,7 +8,7 @@ use crate::tuple::Addr;
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Route {
-    /// Which members below were read: bits of [`route`].
+    /// The members below that were read: bits of [`route`].
     pub have: u32,
     /// Netfilter hook (`enum nf_inet_hooks`) at which it was read; `u32::MAX` if it was read elsewhere.
     pub nf_hook: u32,

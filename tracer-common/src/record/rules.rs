@@ -56,7 +56,7 @@ pub struct Table {
     pub output: [u8; 16],
     /// Netfilter hook number (`enum nf_inet_hooks`); `u32::MAX` if it could not be read.
     pub nf_hook: u32,
-    /// Which members below were read: bits of [`table`].
+    /// The members below that were read: bits of [`table`].
     pub have: u32,
     /// The packet's mark when the table returned.
     pub mark: u32,

@@ -14,7 +14,7 @@ pub struct Socket {
     pub max_ack_backlog: u32,
 }
 
-/// A listening socket when it receives a SYN (`tcp_conn_request`). `u32::MAX` stands for a value that could not be read.
+/// A listening socket when it receives a SYN (`tcp_conn_request`). `u32::MAX` means that a value could not be read.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Listener {
@@ -43,13 +43,13 @@ pub const OPTIONS_LEN: usize = 40;
 pub struct TimeWait {
     /// Address of the `struct tcp_timewait_sock`.
     pub sock: u64,
-    /// Which members below were read: bits of [`time_wait`].
+    /// The members below that were read: bits of [`time_wait`].
     pub have: u32,
     /// The sequence number that the old connection expected next.
     pub rcv_nxt: u32,
     /// The last timestamp of the old connection's client (RFC 7323 `TS.Recent`).
     pub ts_recent: u32,
-    /// When that was, in seconds since boot; 0 if the old connection had no timestamps.
+    /// The time of that timestamp, in seconds since boot; 0 if the old connection had no timestamps.
     pub ts_recent_stamp: i32,
     /// TCP state of the socket: [`time_wait::FIN_WAIT2`] or [`time_wait::TIME_WAIT`].
     pub substate: u32,

@@ -22,15 +22,15 @@ use super::{emit, flow::FlowRef, log::debug, packet::Packet};
 #[derive(Clone, Copy, Default)]
 pub(super) struct Call {
     pub(super) header: Header,
-    /// What the body keeps from entry to return, mostly pointers from the arguments.
+    /// Values that the body keeps from entry to return, mostly pointers from the arguments.
     pub(super) kept: (u64, u64),
 }
 
 #[map]
 static CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entries(4096, 0);
 
-/// A return that was missed leaves its entry in the map, and a later call at the same stack depth must not pick it up.
-/// None of the functions takes this long, but a virtual machine may be paused for a while inside one.
+/// The longest time from entry to return. A missed return leaves its entry in the map, and a later call at the same stack
+/// depth must not pick it up. No function takes this long, but a virtual machine may be paused for a while inside one.
 const LONGEST_CALL_NS: u64 = 2_000_000_000;
 
 const WORD: u64 = 8;

@@ -92,8 +92,8 @@ pub(super) fn read_entry(ct: u64, out: &mut Conntrack) -> Option<()> {
     Some(())
 }
 
-/// The flow of a packet that is part of a handshake, also if NAT has just given it a tuple that is no alias of the flow
-/// yet: until the entry is confirmed, only the packet's conntrack entry connects the two.
+/// The flow of a packet that is part of a handshake, even if NAT has just given it a tuple that is not yet an alias of the
+/// flow: until the entry is confirmed, only the packet's conntrack entry connects the two.
 #[inline(always)]
 pub(super) fn flow_of(packet: &Packet) -> Option<FlowRef> {
     flow::of(packet).or_else(|| {

@@ -33,7 +33,7 @@ impl Walk {
             *complete = 1;
             return None;
         }
-        // Zeroes stand for what cannot be read, and are not the address of a node.
+        // Unreadable memory reads as zeroes, which are not the address of a node.
         if read_or_zero::<Links>(next).prev != self.node {
             return None;
         }

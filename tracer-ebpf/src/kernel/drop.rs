@@ -18,7 +18,7 @@ use super::{
     stack,
 };
 
-/// RFC 792 and RFC 4443.
+/// Types and codes of ICMP errors (RFC 792, RFC 4443).
 const ICMP_UNREACHABLE: u32 = 3;
 const ICMP_FRAGMENTATION_NEEDED: u32 = 4;
 const ICMPV6_TOO_BIG: u32 = 2;

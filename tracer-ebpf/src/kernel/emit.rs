@@ -20,7 +20,7 @@ use super::{
     packet::Packet,
 };
 
-/// All records, on their way to the user half. The loader may set another size.
+/// The ring buffer that carries all records to the user half. The loader may set another size.
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(16 * 1024 * 1024, 0);
 

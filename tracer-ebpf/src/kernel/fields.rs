@@ -88,8 +88,9 @@ pub(super) fn read_or_zero<T>(address: u64) -> T {
     fill(address).0
 }
 
-/// Zeroes the value first: verifiers before 6.3 reject a program that may read stack it has not written. The helper zeroes
-/// it too if it fails.
+/// Reads a `T` from kernel memory, with the helper's result: below 0 if the address is not mapped, and the value is zero.
+///
+/// The value is zeroed first: verifiers before 6.3 reject a program that may read stack it has not written.
 #[inline(always)]
 fn fill<T>(address: u64) -> (T, i64) {
     let mut slot = MaybeUninit::<Slot<T>>::uninit();

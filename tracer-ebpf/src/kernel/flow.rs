@@ -1,4 +1,4 @@
-//! Which packets are traced: the flows, by every tuple under which they appear.
+//! The traced flows, by every tuple under which their packets appear.
 //!
 //! A flow is known by its tuples in the direction of the SYN: as the client sent it, after DNAT, after masquerade.
 //! An answer is looked up by its reversed tuple. NAT does not change the initial sequence number, and it is compared
@@ -20,7 +20,7 @@ use tracer_common::{
 
 use super::packet::Packet;
 
-/// What [`FLOWS`] keeps for a tuple.
+/// The flow of a tuple: the value in [`FLOWS`].
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct FlowRef {
@@ -36,7 +36,7 @@ pub(super) struct FlowRef {
 }
 
 impl FlowRef {
-    /// Was the flow found by the tuple that the client sent?
+    /// Whether the flow was found by the tuple that the client sent.
     #[inline(always)]
     pub(super) fn is_original(&self) -> bool {
         self.original != 0
@@ -162,7 +162,7 @@ fn next_number(origin: Origin) -> Option<u64> {
     Some(flow_number::of(cpu, origin, value))
 }
 
-/// What is known of a tuple now.
+/// The flow that has this tuple now.
 #[inline(always)]
 fn flow_at(tuple: &Tuple) -> Option<FlowRef> {
     // SAFETY: the value is plain bytes and is copied at once. Another CPU may evict the entry and reuse its memory in the
@@ -170,7 +170,7 @@ fn flow_at(tuple: &Tuple) -> Option<FlowRef> {
     unsafe { FLOWS.get(tuple) }.copied()
 }
 
-/// Is this packet a SYN without ACK?
+/// Whether this packet is a SYN without ACK.
 #[inline(always)]
 pub(super) fn is_request(packet: &Packet) -> bool {
     Part::of(packet.flags) == Part::Syn
@@ -225,7 +225,7 @@ fn finish(packet: &Packet) -> Option<FlowRef> {
     Some(found)
 }
 
-/// Is this destination port traced?
+/// Whether this destination port is traced.
 #[inline(always)]
 pub(super) fn is_port_selected(port: u16) -> bool {
     PORTS

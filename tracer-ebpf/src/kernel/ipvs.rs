@@ -427,9 +427,9 @@ pub(super) fn seq_show(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         header.flow = u64::from(bpf_get_current_pid_tgid() as u32);
         out.conn = conn;
         read_bytes(conn, &mut out.bytes);
-        for (offset, behind) in RAW_POINTERS.into_iter().zip(&mut out.behind) {
+        for (offset, pointee) in RAW_POINTERS.into_iter().zip(&mut out.pointees) {
             let pointer = read_at::<u64>(conn.wrapping_add(u64::from(offset))).unwrap_or(0);
-            read_bytes(pointer, behind);
+            read_bytes(pointer, pointee);
         }
     });
     Some(())

@@ -31,7 +31,7 @@ static NODE_NETNS: Global<u32> = Global::new(0);
 const AF_INET: u16 = uapi::AF_INET as u16;
 const AF_INET6: u16 = uapi::AF_INET6 as u16;
 
-/// Is the socket in the node's network namespace, not in a pod's?
+/// Whether the socket is in the node's network namespace, not in a pod's.
 #[inline(always)]
 fn is_on_node(sock: u64) -> bool {
     let node = NODE_NETNS.load();

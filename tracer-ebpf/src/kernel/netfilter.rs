@@ -33,8 +33,8 @@ const VERDICT_REGISTER: u8 = 0;
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Verdicts {
-    /// The key of this value. Another CPU may evict the entry and reuse its memory while a program here writes to it; what
-    /// it reads then is not taken for that of its own packet.
+    /// The key of this value. Another CPU may evict the entry and reuse its memory while a program here writes to it; the
+    /// key then shows that the value is about another packet.
     info: u64,
     /// Bits of [`seen`].
     seen: u32,
@@ -155,7 +155,7 @@ struct Lookup {
     info: u64,
 }
 
-/// Lookups by the stack pointer at entry, as in [`call`].
+/// Lookups by the stack pointer at entry, like in [`call`].
 #[map]
 static LOOKUPS: LruHashMap<u64, Lookup> = LruHashMap::with_max_entries(1024, 0);
 
@@ -334,8 +334,8 @@ fn head_before(from: u64, end: u64) -> (u64, u64) {
 /// How many expressions of a rule are followed.
 const MAX_EXPRESSIONS: u64 = 32;
 
-/// Do the expressions at `from`, one right after the other, lead to `expr`? The last expression of a rule is followed by the
-/// next rule's head, which has no operations.
+/// Whether the expressions at `from`, one right after the other, lead to `expr`. The last expression of a rule is followed
+/// by the next rule's head, which has no operations.
 #[inline(always)]
 fn leads_to(from: u64, expr: u64) -> bool {
     let mut at = from;

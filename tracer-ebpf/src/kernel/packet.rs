@@ -39,7 +39,7 @@ impl Packet {
         }
     }
 
-    /// Is the packet inside a tunnel? Everything in the `sk_buff` beside its headers is about the outer packet then.
+    /// Whether the packet is inside a tunnel. If so, all of the `sk_buff` except these headers is about the outer packet.
     #[inline(always)]
     pub(super) fn is_encapsulated(&self) -> bool {
         self.encapsulation != 0
@@ -69,8 +69,8 @@ pub(super) fn parse(skb: u64) -> Option<Packet> {
     parse_as::<false>(skb)
 }
 
-/// As [`parse`], and looks into tunnels over IPv4 as well. For hooks where packets may be encapsulated already; a TCP packet
-/// costs no more.
+/// Like [`parse`], and looks into tunnels over IPv4 as well. For hooks where packets may be encapsulated already; a TCP
+/// packet costs no more.
 #[inline(always)]
 pub(super) fn parse_through_tunnels(skb: u64) -> Option<Packet> {
     parse_as::<true>(skb)

@@ -14,7 +14,7 @@ use super::{
     flow, packet,
 };
 
-/// Stands for a netfilter hook that is not known.
+/// An unknown netfilter hook.
 const NO_HOOK: u32 = u32::MAX;
 
 /// Flags of an IPv6 route (uapi/linux/ipv6_route.h, uapi/linux/route.h).

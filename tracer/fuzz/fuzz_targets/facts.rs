@@ -25,7 +25,7 @@ use tracer_fuzz::{
 struct Input {
     netns: Netns,
     later: Netns,
-    /// What the hook of the rule read.
+    /// The bytes that the hook of the rule read.
     read: [u8; 48],
     is_legacy: bool,
     records: Vec<Record>,
@@ -48,7 +48,7 @@ fn read(input: &Input) -> Vec<u8> {
 
 fuzz_target!(|input: Input| {
     let mut facts = tracer_fuzz::facts::facts(&input.netns.make());
-    // What becomes of them is what is told of them.
+    // A recording stores only what changed.
     let later = tracer_fuzz::facts::facts(&input.later.make());
     let changes = change::diff(&mut facts.clone(), &later, &ChangedFacts::all(&later));
     let mut patched = facts.clone();

@@ -8,7 +8,7 @@ use tracer::recording::item::ITEM_HEADER_LEN;
 fuzz_target!(|bytes: &[u8]| {
     // Seeds are recordings.
     let payload = tracer_fuzz::items(bytes).unwrap_or_else(|| bytes.to_vec());
-    // Facts that are told again in a second chunk are another case.
+    // Facts that a second chunk repeats are another case.
     let (first, second) = payload.split_at(cut(&payload));
     tracer_fuzz::observers::play(&tracer_fuzz::recording(&[first, second]));
 });

@@ -1,4 +1,4 @@
-//! Facts of the node as no kernel would tell them: rules that jump anywhere, chains that are there twice.
+//! Facts about the node that no kernel would report: rules that jump anywhere, chains that exist twice.
 
 use std::collections::HashMap;
 
@@ -196,6 +196,7 @@ impl NftRule {
             has_destination: self.flags & 1 != 0,
             matches_invalid: self.flags & 2 != 0,
             translation: None,
+            key: None,
             conditions: rule::conditions::Conditions::default(),
         }
     }
@@ -214,7 +215,7 @@ impl Netns {
     }
 }
 
-/// Facts of a node with this network namespace, which has all numbers that records tell of.
+/// Facts about a node with this network namespace, which has all numbers that records can refer to.
 pub fn facts(netns: &NetnsFacts) -> Facts {
     Facts {
         netns: HashMap::from([(1, netns.clone()), (2, netns.clone())]),

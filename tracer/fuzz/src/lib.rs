@@ -1,4 +1,4 @@
-//! What the targets share: recordings around payloads, records of the kernel, facts of the node.
+//! Shared by the targets: recordings around payloads, records of the kernel, facts about the node.
 
 pub mod facts;
 pub mod observers;
@@ -14,7 +14,7 @@ use tracer::{
     },
 };
 
-/// What a recording says of itself.
+/// The head of a recording.
 pub fn head() -> Head {
     Head {
         records: RECORDS,

@@ -13,7 +13,7 @@ pub use self::{
     tracing::{HooksOptions, LiveOptions, RecordOptions},
 };
 
-/// Follow each NodePort SYN through the kernel and report what became of it and why
+/// Follow each NodePort SYN through the kernel and report what happened to it and why
 #[derive(Debug, Parser)]
 #[command(name = "tracer", version, args_conflicts_with_subcommands = true)]
 pub struct Args {
@@ -30,7 +30,7 @@ pub struct Args {
 pub enum Command {
     /// Trace live, on a screen or as lines; the default command
     Live(LiveOptions),
-    /// Trace into a file
+    /// Record to a file
     Record(RecordOptions),
     /// Show a recording as `live` would have shown it
     Replay(ReplayOptions),

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use crate::{finding::totals::Totals, flow::fate::Fate, pipeline::error::PipelineError};
+use crate::{
+    finding::totals::Totals, flow::fate::Fate, pipeline::error::PipelineError, tui::observer::TerminalError,
+};
 
 /// Why a command ended early, by exit status.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +52,9 @@ impl Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::BrokenPipe {
+        if matches!(error.get_ref(), Some(inner) if inner.is::<TerminalError>()) {
+            Self::Failed(error.into())
+        } else if error.kind() == std::io::ErrorKind::BrokenPipe {
             Self::ClosedPipe
         } else {
             Self::Failed(anyhow::Error::from(error).context("cannot write the output"))

@@ -68,7 +68,7 @@ fn line(planned: &Planned) -> String {
     )
 }
 
-/// What a hook shows by itself, and the causes that it helps to prove.
+/// The purpose of a hook, and the causes that it helps to prove.
 fn serves(info: &HookInfo) -> String {
     let causes: Vec<&str> = catalogue::causes_of(info.hook).map(Cause::name).collect();
     if causes.is_empty() {

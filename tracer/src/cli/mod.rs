@@ -23,7 +23,7 @@ pub fn run() -> Result<(), Failure> {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) if error.use_stderr() => return Err(Failure::Usage(one_line(&error))),
-        // `--help` and `--version`, which are no errors.
+        // `--help` and `--version`, which are not errors.
         Err(answer) => return answer.print().map_err(Failure::from),
     };
     match args.command {

@@ -20,7 +20,7 @@ pub(super) fn open(path: Option<&Path>, recordings: &[PathBuf]) -> Result<Box<dy
     })
 }
 
-/// Prints on standard error what is wrong with a recording.
+/// Prints the damage to a recording on standard error.
 pub(super) fn warn(what: &str) {
     eprintln!("tracer: {what}");
 }

@@ -91,7 +91,7 @@ struct Gather {
 
 impl Observer for Gather {
     fn start(&mut self, head: &Head) -> io::Result<()> {
-        self.collection.begin(&head.host, &head.kernel, head.patience_ns);
+        self.collection.begin(&head.host, &head.kernel);
         if let Some(page) = &mut self.page {
             page.begin(head, std::mem::take(&mut self.files));
         }

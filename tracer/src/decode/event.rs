@@ -30,7 +30,7 @@ pub struct Event {
     pub call: u64,
     /// Source and destination of the packet at that moment.
     pub tuple: Tuple,
-    /// What part of the handshake the packet is.
+    /// The packet's part in the handshake.
     pub part: Part,
     /// Sequence number in its TCP header.
     pub seq: u32,
@@ -46,11 +46,11 @@ pub struct Event {
     pub ifindex: u32,
     /// Name of the device; empty if unknown.
     pub dev: DeviceName,
-    /// What the function returned, at [`Phase::Return`].
+    /// The function's return value, at [`Phase::Return`].
     pub verdict: i32,
     /// The outer header, where the packet was seen inside a tunnel: all else is about the packet in it.
     pub outer: Option<Outer>,
-    /// What the hook read in addition to the packet.
+    /// The data that the hook read besides the packet.
     pub payload: Payload,
 }
 

@@ -23,7 +23,7 @@ macro_rules! payloads {
         memory { $($(#[$memory_doc:meta])* $memory:ident = $memory_number:literal;)* }
         retired { $($old:literal: $was:literal;)* }
     ) => {
-        /// What a hook read in addition to the packet.
+        /// The data that a hook read besides the packet.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Payload {
             $(#[$header_doc])*

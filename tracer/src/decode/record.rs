@@ -21,7 +21,7 @@ pub struct PrintedConn {
     /// Bytes of the `struct ip_vs_conn`.
     pub conn: Vec<u8>,
     /// Offsets of pointers in it, with the memory that each points to.
-    pub behind: Vec<(u32, Vec<u8>)>,
+    pub pointees: Vec<(u32, Vec<u8>)>,
 }
 
 /// Decodes one record of a packet.
@@ -50,12 +50,14 @@ pub fn printed_conn(mut bytes: &[u8]) -> Result<PrintedConn, DecodeError> {
         });
     }
     let raw: RawConn = take(&mut bytes)?;
-    let behind = RAW_POINTERS.into_iter().zip(raw.behind);
+    let pointees = RAW_POINTERS.into_iter().zip(raw.pointees);
     Ok(PrintedConn {
         thread: header.flow,
         pointer: raw.conn,
         conn: raw.bytes.to_vec(),
-        behind: behind.map(|(offset, memory)| (offset, memory.to_vec())).collect(),
+        pointees: pointees
+            .map(|(offset, memory)| (offset, memory.to_vec()))
+            .collect(),
     })
 }
 
@@ -196,7 +198,7 @@ mod tests {
         let mut raw = RawConn {
             conn: 5,
             bytes: [1; _],
-            behind: [[2; _], [3; _], [4; _]],
+            pointees: [[2; _], [3; _], [4; _]],
         };
         raw.bytes[287] = 6;
         let hook = Hook::IpvsConnSeqShow as u16;
@@ -207,6 +209,6 @@ mod tests {
         let printed = printed_conn(&bytes).expect("a record");
         assert_eq!((printed.thread, printed.pointer), (8, 5));
         assert_eq!((printed.conn.len(), printed.conn[287]), (288, 6));
-        assert_eq!(printed.behind[2], (RAW_POINTERS[2], vec![4; 128]));
+        assert_eq!(printed.pointees[2], (RAW_POINTERS[2], vec![4; 128]));
     }
 }

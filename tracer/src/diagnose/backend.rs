@@ -48,7 +48,7 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     let after = match case.situation {
         Situation::Silent if flow.synacks == 0 => "Nothing came back.",
-        Situation::Late if is_answered_later(case) => "It was not answered; a later one was.",
+        Situation::Late if flow.is_answered_later(case.attempt) => "It was not answered; a later one was.",
         _ => return None,
     };
     if let Some(accepted) = tcp::accepted(flow, case.attempt) {
@@ -63,8 +63,8 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
     }
     let delivered = case.delivery()?;
     let which = match case.situation {
-        Situation::Late => "The first SYN",
-        _ => "The SYN",
+        Situation::Late => format!("The {}", case.numbered_syn()),
+        _ => "The SYN".to_owned(),
     };
     let backend = flow
         .backend_of(case.attempt)
@@ -74,7 +74,7 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
     let explanation = if lacks_address(case, delivered) {
         format!(
             "{which} was delivered to {place}, but that network namespace does not have the address {}: the pod is gone, or has \
-             another address by now. {after}",
+             another address now. {after}",
             backend.ip(),
         )
     } else if let Some(dropped) = dropped {
@@ -118,7 +118,7 @@ fn by_chain(case: &Case<'_>, dropped: &Step) -> String {
     }
 }
 
-/// Would the netns that got the SYN have to forward it, with forwarding off? Then it does not have the address.
+/// Whether the netns that got the SYN would have to forward it with forwarding off: it does not have the address.
 fn lacks_address(case: &Case<'_>, delivered: &Step) -> bool {
     !case.flow.is_on_node(&delivered.event)
         && case.steps().any(|step| {
@@ -159,29 +159,40 @@ fn answer_dropped_inside(case: &Case<'_>, accepted: &Step, after: &str) -> Optio
     ))
 }
 
-/// Was the first answer one to a later SYN than the first?
-fn is_answered_later(case: &Case<'_>) -> bool {
-    case.flow.answered_attempt().is_some_and(|attempt| attempt > 0)
-}
-
 fn slow(case: &Case<'_>) -> Option<Proof> {
-    if case.situation != Situation::Late || !is_answered_later(case) {
-        return None;
-    }
     let flow = case.flow;
-    let first = tcp::at_listener(flow, 0)?;
-    // A retransmitted SYN reaches the listener only if the listener kept nothing of the first one.
-    if (1..flow.attempts.len()).any(|attempt| tcp::at_listener(flow, attempt).is_some()) {
+    if case.situation != Situation::Late || !flow.is_answered_later(case.attempt) {
         return None;
     }
-    let accepted = Evidence::seen(
+    let mut at_listener = flow
+        .steps
+        .iter()
+        .filter(|step| step.event.hook == Hook::TcpConnRequest);
+    // A retransmitted SYN reaches the listener only if the listener kept nothing of the one before.
+    let accepted = at_listener.next().filter(|step| step.attempt <= case.attempt)?;
+    if at_listener.any(|step| step.attempt != accepted.attempt) {
+        return None;
+    }
+    let is_same = accepted.attempt == case.attempt;
+    if !is_same && flow.backend_of(accepted.attempt) != flow.backend_of(case.attempt) {
+        return None;
+    }
+    let evidence = Evidence::seen(
         Key::ListenerAccepted,
-        evidence::place(first),
+        evidence::place(accepted),
         Hook::TcpConnRequest,
     );
+    let explanation = if is_same {
+        format!(
+            "The backend's listener accepted the {}, but its answer came after the client's retransmission.",
+            case.numbered_syn()
+        )
+    } else {
+        "The backend's listener had accepted an earlier SYN, but its answer came only after another retransmission.".to_owned()
+    };
     Some(Proof::new(
-        "The backend's listener accepted the first SYN, but its answer came after the client's retransmission.",
-        std::iter::once(accepted).chain(evidence::earlier(flow)),
+        explanation,
+        std::iter::once(evidence).chain(evidence::earlier(flow)),
     ))
 }
 

@@ -9,11 +9,11 @@ pub struct Blame {
     pub table: Option<String>,
     /// The chain.
     pub chain: Option<String>,
-    /// What in the chain decided.
+    /// The part of the chain that decided.
     pub rule: Option<Rule>,
 }
 
-/// What in a chain decided about a packet.
+/// The part of a chain that decided about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// The rule with this number in its chain, counted from 1, and in nf_tables with this handle.
@@ -30,7 +30,7 @@ pub enum Rule {
 }
 
 impl Blame {
-    /// Is nothing known of it?
+    /// Whether nothing is known of it.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.table.is_none() && self.chain.is_none() && self.rule.is_none()

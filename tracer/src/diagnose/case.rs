@@ -1,52 +1,55 @@
-//! The case that the rows look into: a failed or delayed flow, seen from the SYN that decides.
+//! The case that the rows look into: one SYN of a failed or delayed flow.
 
 use tracer_common::{hook::Hook, tcp::Part, uapi::verdict};
 
-use super::{blame::Blame, evidence::Evidence, ipvs::decision::Decision};
+use super::{blame::Blame, evidence::Evidence, ipvs::decision::Decision, words};
 use crate::{
     decode::event::Payload,
     facts::{Facts, NetnsFacts},
     flow::{
         fate::Fate,
         judge::{self, End},
+        lost,
         model::{Flow, Step},
+        refusal,
     },
 };
 
-/// How the deciding SYN ended.
+/// How the SYN ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Situation {
     /// This node dropped it, or its answer.
     Dropped,
     /// RST or ICMP unreachable went back to the client.
     Refused,
-    /// It went on, and the handshake did not finish.
+    /// It went on, and no later SYN was answered.
     Silent,
-    /// It went on, the client retransmitted, and the handshake finished.
+    /// It went on, and a SYN or SYN-ACK was retransmitted before the handshake went on.
     Late,
 }
 
-/// A failed or delayed flow, and the SYN that decides why.
+/// A failed or delayed flow, and one of its SYNs.
 #[derive(Clone, Copy)]
 pub(super) struct Case<'a> {
     pub(super) flow: &'a Flow,
     pub(super) facts: &'a Facts,
     pub(super) situation: Situation,
-    /// Index of the deciding SYN: the one that was refused, the first one that was dropped if the handshake finished
-    /// nevertheless, else the last one.
+    /// Index of the SYN, or of the copy that survived in its place.
     pub(super) attempt: usize,
     /// The step at which this node dropped that SYN or its answer.
     pub(super) dropped: Option<&'a Step>,
 }
 
-/// What a row found.
+/// The finding of a row.
 pub(super) struct Proof {
-    /// What happened and why, about this flow.
+    /// The explanation: what happened to this flow, and why.
     pub(super) explanation: String,
     /// The facts that prove it.
     pub(super) evidence: Vec<Evidence>,
     /// The rule that did it.
     pub(super) blame: Option<Blame>,
+    /// The advice for this flow; `None` for that of the catalogue.
+    pub(super) advice: Option<String>,
 }
 
 impl Proof {
@@ -55,14 +58,23 @@ impl Proof {
             explanation: explanation.into(),
             evidence: evidence.into_iter().collect(),
             blame: None,
+            advice: None,
+        }
+    }
+
+    /// The same with advice for this flow.
+    pub(super) fn advise(self, advice: impl Into<String>) -> Self {
+        Self {
+            advice: Some(advice.into()),
+            ..self
         }
     }
 }
 
 impl<'a> Case<'a> {
-    /// The case of a flow; `None` if nothing is wrong with it.
-    pub(super) fn of(flow: &'a Flow, fate: Fate, facts: &'a Facts) -> Option<Self> {
-        let last = last_seen(flow);
+    /// The case of one SYN that the client sent; `None` while nothing is wrong with the flow.
+    pub(super) fn of(flow: &'a Flow, fate: Fate, facts: &'a Facts, sent: usize) -> Option<Self> {
+        let attempt = judge::surviving(flow, sent);
         let case = |situation, attempt, dropped| Self {
             flow,
             facts,
@@ -70,42 +82,33 @@ impl<'a> Case<'a> {
             attempt,
             dropped,
         };
-        let at_end = |situation, attempt| match judge::end_of(flow, attempt) {
-            End::Dropped(step) | End::AckLost(step) => case(Situation::Dropped, attempt, Some(step)),
-            End::Answered | End::Open => case(situation, attempt, None),
-        };
+        let is_last = flow.sent().next_back() == Some(sent);
+        let dropped = dropped_at(flow, attempt);
         Some(match fate {
             Fate::Established | Fate::Pending => return None,
-            Fate::Dropped | Fate::Unanswered => at_end(Situation::Silent, last),
-            Fate::Refused => {
-                // Another SYN may have come before the refusal reached the client.
-                let refused = flow
-                    .steps
-                    .iter()
-                    .find(|step| Some(step.event.time_ns) == flow.refused_ns);
-                Self {
-                    situation: Situation::Refused,
-                    ..at_end(Situation::Refused, refused.map_or(last, |step| step.attempt))
-                }
+            Fate::Refused if let Some(step) = refused_at(flow, sent) => {
+                // It may be a copy that was refused.
+                case(Situation::Refused, step.attempt, dropped_at(flow, step.attempt))
             }
             Fate::Stalled => {
-                let answered = flow.answered_attempt().unwrap_or(flow.attempts.len());
-                // A SYN that a copy replaced cost no time.
-                let mut before = flow
-                    .sent()
-                    .filter(|&sent| sent < answered.max(1) && judge::surviving(flow, sent) == sent);
-                let lost = before.find_map(|attempt| match judge::end_of(flow, attempt) {
-                    End::Dropped(step) => Some((attempt, step)),
-                    End::AckLost(_) | End::Answered | End::Open => None,
-                });
-                let lost = lost
-                    .or_else(|| Some((answered, judge::lost_ack(flow)?)))
-                    .or_else(|| judge::lost_answer(flow).map(|step| (step.attempt, step)));
+                let lost = match judge::lost_ack(flow).filter(|_| is_last) {
+                    None if is_last => judge::lost_answer_to(flow, sent),
+                    None => dropped.or_else(|| judge::lost_answer_to(flow, sent)),
+                    ack => ack,
+                };
                 match lost {
-                    Some((attempt, step)) => case(Situation::Dropped, attempt, Some(step)),
-                    None => case(Situation::Late, 0, None),
+                    Some(step) => case(Situation::Dropped, attempt, Some(step)),
+                    None if !is_last && refusal::of(flow, sent).is_some() => {
+                        case(Situation::Refused, attempt, None)
+                    }
+                    None => case(Situation::Late, attempt, None),
                 }
             }
+            _ if dropped.is_some() => case(Situation::Dropped, attempt, dropped),
+            _ if !is_last && (flow.is_answered(sent) || flow.is_answered_later(sent)) => {
+                case(Situation::Late, attempt, None)
+            }
+            _ => case(Situation::Silent, attempt, None),
         })
     }
 
@@ -136,12 +139,12 @@ impl<'a> Case<'a> {
         self.flow.steps_of(self.attempt)
     }
 
-    /// What IPVS did with that SYN.
+    /// The decision of IPVS about that SYN.
     pub(super) fn decision(&self) -> Decision<'a> {
         Decision::of(self.flow, self.attempt)
     }
 
-    /// What is known of the node's netns.
+    /// The facts about the node's netns.
     pub(super) fn netns(&self) -> Option<&'a NetnsFacts> {
         self.facts.netns.get(&self.flow.netns)
     }
@@ -155,7 +158,13 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// What this node did to the SYN.
+    /// The SYN by its number: `first SYN`.
+    pub(super) fn numbered_syn(&self) -> String {
+        let number = self.flow.sent().take_while(|&sent| sent <= self.attempt).count();
+        format!("{} SYN", words::ordinal(number))
+    }
+
+    /// The effect of this node on the SYN.
     pub(super) fn refused_or_dropped(&self) -> &'static str {
         match self.situation {
             Situation::Refused => "refused",
@@ -185,20 +194,52 @@ impl<'a> Case<'a> {
     }
 }
 
-/// The last SYN or, if the kernel skipped probes on its path, the last one that was seen in full.
-fn last_seen(flow: &Flow) -> usize {
-    let last = judge::last(flow).unwrap_or(0);
-    if !flow.has_skipped(last) {
-        return last;
-    }
-    let seen = flow
-        .sent()
-        .map(|sent| judge::surviving(flow, sent))
-        .rfind(|&attempt| !flow.has_skipped(attempt));
-    seen.unwrap_or(last)
+/// The SYN whose end is that of the flow: index into the SYNs that the client sent, each of which cost as much as `lost` says. Of a
+/// stalled flow the one that cost most, the first of several; of a refused one that which was refused; else the last one.
+pub(super) fn deciding(flow: &Flow, fate: Fate, lost: &[u64]) -> usize {
+    let sent = match fate {
+        Fate::Stalled => return lost::costliest(lost),
+        Fate::Refused => flow
+            .steps
+            .iter()
+            // Another SYN may have come before the refusal reached the client.
+            .find(|step| Some(step.event.time_ns) == flow.refused_ns)
+            .map(|step| flow.sent_of(step.attempt)),
+        Fate::Dropped | Fate::Unanswered => last_seen(flow),
+        Fate::Established | Fate::Pending => None,
+    };
+    let last = lost.len().saturating_sub(1);
+    sent.and_then(|sent| flow.sent().position(|index| index == sent))
+        .unwrap_or(last)
 }
 
-/// Were two packets dropped by the same instruction, on the same path through the same netns?
+/// The last SYN or, if the kernel skipped probes on its path, the last one that was seen in full.
+fn last_seen(flow: &Flow) -> Option<usize> {
+    let mut sent = flow.sent().rev();
+    sent.find(|&sent| !flow.has_skipped(judge::surviving(flow, sent)))
+}
+
+/// The step at which this node dropped one SYN, its answer, or the ACK that its answer led to. A client whose ACK was dropped
+/// considers itself connected and sends no more SYNs: only its last one leads there.
+fn dropped_at(flow: &Flow, attempt: usize) -> Option<&Step> {
+    let is_last = || flow.sent().next_back() == Some(flow.sent_of(attempt));
+    match judge::end_of(flow, attempt) {
+        End::Dropped(step) => Some(step),
+        End::AckLost(step) => is_last().then_some(step),
+        End::Answered | End::Open => None,
+    }
+}
+
+/// The step that refused the client for one of its SYNs.
+fn refused_at(flow: &Flow, sent: usize) -> Option<&Step> {
+    let decisive = flow
+        .steps
+        .iter()
+        .find(|step| Some(step.event.time_ns) == flow.refused_ns && flow.sent_of(step.attempt) == sent);
+    decisive.or_else(|| refusal::of(flow, sent))
+}
+
+/// Whether two packets were dropped by the same instruction, on the same path through the same netns.
 fn is_same_place(one: &Step, other: &Step) -> bool {
     let place = |step: &Step| match &step.event.payload {
         Payload::Drop(drop) => Some((drop.location, drop.reason)),

@@ -75,7 +75,7 @@ causes! {
 }
 
 impl Cause {
-    /// Does it say that the connection reached the wrong place? Then it is a failure even if it was established.
+    /// Whether the connection reached the wrong place. Then it is a failure even if it was established.
     #[must_use]
     pub const fn is_wrong_place(self) -> bool {
         matches!(self, Self::ConntrackPinned)

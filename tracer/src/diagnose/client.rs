@@ -47,7 +47,7 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
     match case.situation {
         Situation::Silent => {}
         // An unanswered SYN is another matter.
-        Situation::Late if flow.answered_attempt() == Some(0) => {}
+        Situation::Late if flow.is_answered(case.attempt) => {}
         _ => return None,
     }
     let gone = judge::refused_by_client(flow).filter(|_| case.situation == Situation::Silent);
@@ -60,7 +60,9 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
             ],
         ));
     }
-    let left = flow.answers_sent().next()?;
+    let sent = flow.sent_of(case.attempt);
+    let is_own = |step: &&Step| case.situation != Situation::Late || flow.sent_of(step.attempt) == sent;
+    let left = flow.answers_sent().find(is_own)?;
     if let Some(step) = reset(flow).filter(|_| case.situation == Situation::Silent) {
         return Some(Proof::new(
             "The backend answered, and the client closed the connection with RST instead of accepting the answer.",
@@ -78,15 +80,18 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         ));
     }
     // A SYN-ACK that left after the first retransmission proves nothing about what the client got before.
-    let retransmission = flow.first_retransmission_ns()?;
+    let retransmission = flow.retransmission_after_ns(case.attempt)?;
     // Nor does one that the backend retransmitted although the client's ACK had come in.
     let acknowledged = flow.established_ns.is_some_and(|ack| ack < retransmission);
     if left.event.time_ns >= retransmission || acknowledged {
         return None;
     }
     Some(Proof::new(
-        "The first SYN was answered and the answer went out to the client, but no ACK came before a retransmission: the answer or \
-         the ACK was lost or late between here and the client.",
+        format!(
+            "The {} was answered and the answer went out to the client, but no ACK came before a retransmission: the answer or the \
+             ACK was lost or late between here and the client.",
+            case.numbered_syn()
+        ),
         evidence(flow, left),
     ))
 }

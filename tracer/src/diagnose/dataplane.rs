@@ -1,10 +1,10 @@
-//! Who translated the NodePort.
+//! The dataplane that translated the NodePort.
 
 use tracer_common::hook::Hook;
 
 use crate::{decode::event::Payload, flow::model::Flow};
 
-/// Who translated the NodePort to a backend.
+/// The part of the kernel that translated the NodePort to a backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dataplane {
@@ -31,7 +31,8 @@ impl Dataplane {
     }
 
     /// The dataplane of a flow; `None` if no translation was seen.
-    pub(super) fn of(flow: &Flow) -> Option<Self> {
+    #[must_use]
+    pub fn of(flow: &Flow) -> Option<Self> {
         if flow.steps.iter().any(|step| {
             step.event.hook.shows_ipvs()
                 || matches!(&step.event.payload, Payload::IpvsConn(conn) if conn.conn != 0)

@@ -1,6 +1,6 @@
-//! What is said about a flow, and whether it counts as a failure.
+//! The diagnosis of a flow, and whether it counts as a failure.
 
-use super::{blame::Blame, cause::Cause, dataplane::Dataplane, evidence::Evidence};
+use super::{attempt::Attempt, blame::Blame, cause::Cause, dataplane::Dataplane, evidence::Evidence};
 use crate::flow::fate::Fate;
 
 /// The verdict on a flow.
@@ -10,20 +10,31 @@ pub struct Diagnosis {
     pub cause: Option<Cause>,
     /// Why the SYN-ACK was dropped, where `cause` is [`Cause::ReturnDropped`].
     pub inner: Option<Cause>,
-    /// What happened and why, in one or two sentences about this flow.
+    /// The explanation: what happened to this flow and why, in one or two sentences.
     pub explanation: String,
-    /// What to do about it.
-    pub advice: Option<&'static str>,
+    /// The advice.
+    pub advice: Option<String>,
     /// The facts that prove it.
     pub evidence: Vec<Evidence>,
     /// The rule that dropped or rejected the packet, if one is to blame and known.
     pub blame: Option<Blame>,
-    /// Who did the DNAT; `None` if that was not seen.
+    /// The dataplane that did the DNAT; `None` if that was not seen.
     pub dataplane: Option<Dataplane>,
+    /// Each SYN that the client sent, in order. The flow's cause is that of one of them.
+    pub attempts: Vec<Attempt>,
 }
 
-/// Did the connection fail or suffer? Decided here alone, from fate and cause: an established connection is a failure if
-/// it reached the wrong place, and a pending one is not a failure yet.
+impl Diagnosis {
+    /// The time that the flow lost, nanoseconds: that of all its SYNs.
+    #[must_use]
+    pub fn lost_ns(&self) -> u64 {
+        let lost = self.attempts.iter().map(|attempt| attempt.lost_ns);
+        lost.fold(0, u64::saturating_add)
+    }
+}
+
+/// Whether the connection failed or was delayed. Decided here alone, from fate and cause: an established connection is a
+/// failure if it reached the wrong place, and a pending one is not a failure yet.
 #[must_use]
 pub fn is_failure(fate: Fate, cause: Option<Cause>) -> bool {
     match fate {

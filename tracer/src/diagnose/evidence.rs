@@ -22,7 +22,7 @@ const UNKNOWN_NUMBER: u32 = u32::MAX;
 /// One fact that supports a cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// What the fact is about.
+    /// The subject of the fact.
     pub key: Key,
     /// The fact.
     pub value: String,
@@ -51,7 +51,7 @@ impl Evidence {
         }
     }
 
-    /// What the fact is about, for people.
+    /// The subject of the fact, for people.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         self.key.label()
@@ -105,7 +105,7 @@ pub fn server(conn: &IpvsConn) -> String {
     }
 }
 
-/// What could be read of an old entry, in one line.
+/// The known facts about an old entry, in one line.
 #[must_use]
 pub fn entry(conn: &IpvsConn) -> String {
     let mut parts = Vec::new();
@@ -131,7 +131,7 @@ pub fn entry(conn: &IpvsConn) -> String {
     }
 }
 
-/// What could be read of the entry that an older connection left behind, fact by fact.
+/// The known facts about the entry that an older connection left behind, one by one.
 #[must_use]
 pub fn old_entry(conn: &IpvsConn) -> Vec<Evidence> {
     let fact = |key: Key, value: String| Evidence::seen(key, value, Hook::IpvsLookup);
@@ -190,7 +190,7 @@ pub fn conntrack_state(entry: &Conntrack) -> String {
     format!("{state}{answered}")
 }
 
-/// What conntrack made of a packet, in the terms of the rules (`ct state`, `ctstate`).
+/// The conntrack state of a packet, in the terms of the rules (`ct state`, `ctstate`).
 #[must_use]
 pub fn packet_state(state: &PacketState) -> &'static str {
     if state.ct == 0 {
@@ -286,7 +286,7 @@ pub fn service(vip: &Vip) -> SocketAddr {
     SocketAddr::new(vip.addr.ip(), u16::try_from(vip.port).unwrap_or(u16::MAX))
 }
 
-/// Who refused a SYN with RST, if that was seen.
+/// The sender of the RST that refused a SYN, if that was seen.
 #[must_use]
 pub fn reset(flow: &Flow, attempt: usize) -> Option<Evidence> {
     let step = flow

@@ -1,6 +1,6 @@
 //! NAT found no address or port for the SYN's source.
 
-use tracer_common::{hook::Hook, record::conntrack, uapi::verdict};
+use tracer_common::{hook::Hook, record::conntrack, tcp::Part, uapi::verdict};
 
 use super::{
     case::{Case, Proof, Situation},
@@ -47,6 +47,41 @@ pub(super) const ROWS: &[Row] = &[
         detect: no_address,
     },
 ];
+
+/// The rule that translated the destination of the deciding SYN: the only one that leads from the NodePort to the backend, or
+/// the few that do.
+pub(super) fn rule_of(case: &Case<'_>) -> Option<Evidence> {
+    let flow = case.flow;
+    let is_translated = case.steps().any(|step| {
+        step.event.part == Part::Syn
+            && (step.event.hook.is_iptables_dnat() || step.event.hook == Hook::NftNat)
+    });
+    let backend = flow.backend_of(case.attempt).filter(|_| is_translated)?;
+    let known = case.facts.nat_rules.get(&(flow.netns, flow.node(), backend))?;
+    let names = || {
+        known
+            .rules
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    let value = match known.rules.as_slice() {
+        [] => return None,
+        [only] => only.to_string(),
+        _ => format!("one of: {}", names()),
+    };
+    let sent = flow.attempts.get(case.attempt)?.time_ns;
+    let when = if known.at_ns < sent { "before" } else { "after" };
+    Some(Evidence::read(
+        Key::NatRule,
+        value,
+        &format!(
+            "rules of the node, {} ms {when} the SYN",
+            known.at_ns.abs_diff(sent) / 1_000_000
+        ),
+    ))
+}
 
 fn port_exhausted(case: &Case<'_>) -> Option<Proof> {
     let failed = Insertion::failed(case)?;

@@ -85,14 +85,12 @@ fn late(case: &Case<'_>) -> Option<Proof> {
     })
 }
 
-/// Each time a packet was queued for a neighbour, in order. Other attempts count where the question is why the handshake took
-/// so long.
+/// Each time the SYN, a copy of it or its answer was queued for a neighbour, in order.
 fn waits<'a>(case: &Case<'a>) -> impl Iterator<Item = Wait<'a>> + use<'a> {
-    let (all, attempt) = (case.situation == Situation::Late, case.attempt);
-    case.flow
-        .steps
+    let (flow, sent) = (case.flow, case.flow.sent_of(case.attempt));
+    flow.steps
         .iter()
-        .filter(move |step| all || step.attempt == attempt)
+        .filter(move |step| flow.sent_of(step.attempt) == sent)
         .filter_map(|step| match &step.event.payload {
             Payload::Neighbour(entry) if matches!(step.event.part, Part::Syn | Part::SynAck) => {
                 Some((step, entry))
@@ -101,7 +99,7 @@ fn waits<'a>(case: &Case<'a>) -> impl Iterator<Item = Wait<'a>> + use<'a> {
         })
 }
 
-/// Was the packet freed because its next hop was unresolved?
+/// Whether the packet was freed because its next hop was unresolved.
 fn is_freed_by_neighbour(case: &Case<'_>, freed: &Step) -> bool {
     let Payload::Drop(drop) = &freed.event.payload else {
         return false;

@@ -71,7 +71,7 @@ fn rejected(case: &Case<'_>) -> Option<Proof> {
     })
 }
 
-/// What went back to the client.
+/// The answer to the client.
 fn reply(flow: &Flow) -> Option<Evidence> {
     let reset = || {
         flow.steps

@@ -1,4 +1,4 @@
-//! The SYN-ACK: dropped on its way back through this node, not translated, or gone another way.
+//! Causes on the path of the SYN-ACK: dropped on this node, not translated, or past this node.
 
 use tracer_common::{hook::Hook, tcp::Part};
 
@@ -74,6 +74,7 @@ pub(super) fn dropped(cause: Cause, inner: Proof) -> Proof {
     );
     Proof {
         blame: inner.blame,
+        advice: inner.advice,
         ..Proof::new(explanation, std::iter::once(reason).chain(inner.evidence))
     }
 }

@@ -9,28 +9,28 @@ use super::{
 
 /// One cause.
 pub struct Row {
-    /// Which.
+    /// The cause.
     pub cause: Cause,
     /// Its group in README and docs.
     pub group: Group,
-    /// What happened, in one sentence, whatever the flow.
+    /// The event in one sentence, whatever the flow.
     pub summary: &'static str,
-    /// What must have been seen before it is named.
+    /// The observations that prove it.
     pub proof: &'static str,
-    /// What to do about it; `None` for [`Cause::Unknown`].
+    /// The advice, whatever the flow; `None` for [`Cause::Unknown`]. A proof has the advice for its flow.
     pub advice: Option<&'static str>,
     /// On which kernels and dataplanes it can occur, and where it is not detectable.
     pub scope: &'static str,
     /// The hooks that show the proof: one of each group must be attached. The others of a group do the same work on another
     /// kernel or for another address family.
     pub hooks: &'static [&'static [Hook]],
-    /// What it relies on *not* having seen.
+    /// The observation whose absence it relies on.
     pub absence: Absence,
     /// Looks for the proof.
     pub(super) detect: fn(&Case<'_>) -> Option<Proof>,
 }
 
-/// What a cause relies on not having seen. Where that may have been missed, the cause is not proven.
+/// The observation whose absence a cause relies on. Where it may have been missed, the cause is not proven.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Absence {
     /// Nothing: what was seen proves it.
@@ -41,7 +41,7 @@ pub enum Absence {
     Probes,
 }
 
-/// What a cause is about, for readers who look one up.
+/// The subject of a cause, for readers who look one up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Group {
     /// IPVS and the connection that used the port before.

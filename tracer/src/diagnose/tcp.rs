@@ -132,7 +132,7 @@ fn no_listener(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// Whose TCP it was, as part of a sentence.
+/// The end whose TCP it was, as part of a sentence.
 pub(super) fn owner(flow: &Flow, step: &Step) -> &'static str {
     if flow.is_on_node(&step.event) {
         "this node"
@@ -189,7 +189,7 @@ fn is_accept_queue_full(ack_backlog: u32, max_ack_backlog: u32) -> bool {
     ack_backlog != UNKNOWN_NUMBER && max_ack_backlog != UNKNOWN_NUMBER && ack_backlog > max_ack_backlog
 }
 
-/// Do the limits on handshakes reject another one? `tcp_conn_request` (`net/ipv4/tcp_input.c`, 4.4 to 7.3).
+/// Whether the limits on handshakes reject another one: `tcp_conn_request` (`net/ipv4/tcp_input.c`, 4.4 to 7.3).
 fn is_syn_queue_full(listener: &Listener) -> bool {
     let Listener {
         syn_queue,

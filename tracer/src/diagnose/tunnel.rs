@@ -164,7 +164,7 @@ fn dropped<'a>(case: &Case<'a>) -> Option<&'a Step> {
     case.dropped.filter(|_| case.situation == Situation::Dropped)
 }
 
-/// Did a function of a tunnel free the packet?
+/// Whether a function of a tunnel freed the packet.
 fn is_by_tunnel(case: &Case<'_>) -> bool {
     case.dropped_in()
         .is_some_and(|symbol| FUNCTIONS.contains(&evidence::function(symbol)))

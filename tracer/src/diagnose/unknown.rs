@@ -241,7 +241,7 @@ fn left_by(step: &Step) -> Evidence {
     Evidence::seen(Key::SynLeftBy, evidence::place(step), step.event.hook)
 }
 
-/// What sent it on.
+/// How it was sent on, as part of a sentence.
 fn how_sent(case: &Case<'_>) -> &'static str {
     if case.decision().sent_with.is_some() {
         "to the real server that IPVS chose"
@@ -264,16 +264,16 @@ fn answer_lost(flow: &Flow) -> Proof {
     )
 }
 
-/// The handshake finished after a retransmission, and no SYN was dropped here.
+/// A SYN or SYN-ACK was retransmitted, and neither was dropped here.
 fn late(case: &Case<'_>) -> Proof {
     let flow = case.flow;
-    let Some(answered) = flow.answered_attempt() else {
+    if flow.answered_attempt().is_none() {
         return Proof::new(
             "A SYN was retransmitted, and the answer was not seen.",
             last_step(case),
         );
-    };
-    let retransmission = flow.first_retransmission_ns();
+    }
+    let retransmission = flow.retransmission_after_ns(case.attempt);
     if retransmission
         .zip(flow.established_ns)
         .is_some_and(|(retransmission, ack)| ack < retransmission)
@@ -284,36 +284,47 @@ fn late(case: &Case<'_>) -> Proof {
             last_step(case),
         );
     }
-    if answered == 0 {
+    if flow.is_answered(case.attempt) {
         return answer_lost(flow);
+    }
+    let syn = case.numbered_syn();
+    if !flow.is_answered_later(case.attempt) {
+        return Proof::new(
+            format!("An earlier SYN had been answered; the {syn} was not."),
+            last_step(case),
+        );
     }
     let mut proof = if let Some((step, _)) = tcp::dropped_by_listener(case) {
         Proof::new(
-            "The backend's listener dropped the first SYN, although none of its queues was full when it processed it; a later one was \
-             answered.",
+            format!(
+                "The backend's listener dropped the {syn}, although none of its queues was full when it processed it; a later one \
+                 was answered."
+            ),
             tcp::queue(step),
         )
-    } else if let Some(at_listener) = tcp::at_listener(flow, 0) {
+    } else if let Some(at_listener) = tcp::at_listener(flow, case.attempt) {
         Proof::new(
-            "The backend's listener accepted the first SYN but did not answer it; a later one was answered.",
+            format!(
+                "The backend's listener accepted the {syn} but did not answer it; a later one was answered."
+            ),
             tcp::queue(at_listener),
         )
     } else if let Some(step) = tcp::dropped_by_tcp(case) {
         Proof::new(
-            "The backend's TCP dropped the first SYN and sent no SYN-ACK; a later one was answered.",
+            format!("The backend's TCP dropped the {syn} and sent no SYN-ACK; a later one was answered."),
             evidence::dropped(step, case.facts),
         )
     } else if let Some(step) = left_unmodified(case) {
         Proof::new(
             format!(
-                "The first SYN left this node unmodified, {}, and was not answered; a later one was.",
+                "The {syn} left this node unmodified, {}, and was not answered; a later one was.",
                 how_sent(case)
             ),
             [left_by(step)],
         )
     } else {
         Proof::new(
-            "The first SYN was seen, but not where it went; a later one was answered.",
+            format!("The {syn} was seen, but not where it went; a later one was answered."),
             last_step(case),
         )
     };

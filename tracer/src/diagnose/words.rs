@@ -17,6 +17,25 @@ pub(super) fn capitalized(sentence: &str) -> String {
         .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
+/// A place in an order: `first`, `third`, `12th`.
+pub(super) fn ordinal(number: usize) -> String {
+    const FIRST: [&str; 7] = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh"];
+    let name = number.checked_sub(1).and_then(|index| FIRST.get(index));
+    name.map_or_else(
+        || {
+            let suffix = match (number % 100, number % 10) {
+                (11..=13, _) => "th",
+                (_, 1) => "st",
+                (_, 2) => "nd",
+                (_, 3) => "rd",
+                _ => "th",
+            };
+            format!("{number}{suffix}")
+        },
+        |name| (*name).to_owned(),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,5 +51,16 @@ mod tests {
     fn a_sentence_begins_with_a_capital() {
         assert_eq!(capitalized("the pod"), "The pod");
         assert_eq!(capitalized(""), "");
+    }
+
+    #[test]
+    fn places_in_an_order_are_words_or_numbers() {
+        let all = [1, 7, 8, 11, 21, 22, 113, 103].map(ordinal);
+        assert_eq!(
+            all,
+            [
+                "first", "seventh", "8th", "11th", "21st", "22nd", "113th", "103rd"
+            ]
+        );
     }
 }

@@ -334,7 +334,7 @@ fn function(event: &Event) -> Hook {
     }
 }
 
-/// What happened to the packet. Starts with `DROP` if it was dropped or a function decided to drop it.
+/// The packet's comment. Starts with `DROP` if it was dropped or a function decided to drop it.
 fn comment(line: &PathStep) -> String {
     let verdict = line.verdict.as_deref();
     let drop = if line.is_drop { "DROP " } else { "" };

@@ -12,7 +12,7 @@ use crate::decode::event::Event;
 
 /// Length of the longest headers, in bytes.
 pub const MOST: u16 = IPV6 + TCP;
-/// What readers must know about the headers.
+/// The notes that readers need about the headers.
 pub const NOT_RECORDED: &str = "Headers are built from what each hook recorded: addresses, ports, sequence and \
      acknowledgement number, and the flags SYN, ACK, RST and FIN. Not recorded, and the same in all packets: TTL (64), IP \
      identification (0), window (65535), no TCP options, no data. Comments name the outer headers of tunnels.";

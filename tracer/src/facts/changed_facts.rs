@@ -1,4 +1,4 @@
-//! Which facts may have changed, so that a recorder need not compare all of them.
+//! The facts that may have changed, so that a recorder need not compare all of them.
 
 use std::collections::BTreeSet;
 
@@ -17,6 +17,8 @@ pub struct ChangedFacts {
     pub routes: bool,
     /// Backends to which no rule translates.
     pub unreachable: bool,
+    /// Rules that lead to a backend.
+    pub nat_rules: bool,
     /// Hooks that cannot show anything.
     pub absent: bool,
     /// When records were last lost.
@@ -33,6 +35,7 @@ impl ChangedFacts {
             symbols: true,
             routes: true,
             unreachable: true,
+            nat_rules: true,
             absent: true,
             lost: true,
             netns: facts.netns.keys().copied().collect(),

@@ -44,7 +44,7 @@ pub struct Rule {
     pub address: AddressMatch,
     /// Its other matches.
     pub matches: Vec<Match>,
-    /// What it does with a matching packet.
+    /// The action on a matching packet.
     pub target: Target,
     /// How it translates the destination, if it does.
     pub translation: Option<Translation>,

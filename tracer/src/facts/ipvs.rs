@@ -82,7 +82,7 @@ pub struct Connection {
     pub expires: u32,
 }
 
-/// What a virtual service matches.
+/// The packets that a virtual service matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Listens {
     /// A protocol and an address.
@@ -99,7 +99,7 @@ pub enum Listens {
 /// A virtual service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// What it matches.
+    /// The packets that it matches.
     pub listens: Listens,
     /// Name of its scheduler.
     pub scheduler: String,

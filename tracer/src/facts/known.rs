@@ -13,6 +13,7 @@ use super::{
     ipvs::{Listens, Service},
     ipvs_settings::IpvsSettings,
     kube_proxy::{LocalNodePorts, NodePorts},
+    nat_rule::NatRules,
     nft::{Chain, map::Map, rule::Rule},
     route::Route,
     sysctl::Sysctls,
@@ -35,6 +36,9 @@ pub struct Facts {
     /// Backends to which no rule of the network namespace (inode number) translated any more when its rules were read. The
     /// values are the last few of these times, monotonic nanoseconds, oldest first.
     pub unreachable_by_rule: HashMap<(u32, SocketAddr), VecDeque<u64>>,
+    /// The rules that lead from a NodePort to a backend, by network namespace (inode number), node address and backend, as far
+    /// as flows needed them.
+    pub nat_rules: HashMap<(u32, SocketAddr, SocketAddr), NatRules>,
     /// Hooks that this kernel does not have, or that could not be attached. That they showed nothing proves nothing.
     pub absent: BTreeSet<Hook>,
     /// When records were last found to be lost, monotonic nanoseconds.

@@ -114,9 +114,9 @@ pub fn says_no_local_endpoint(comment: &str) -> bool {
 /// The service in the name of a kube-proxy chain: `external-HASH-NAMESPACE/NAME/tcp/PORT`.
 #[must_use]
 pub fn in_chain(chain: &str) -> Option<String> {
-    let rest = chain
-        .strip_prefix("external-")
-        .or_else(|| chain.strip_prefix("service-"))?;
+    let rest = ["external-", "service-", "local-", "endpoint-"]
+        .iter()
+        .find_map(|prefix| chain.strip_prefix(prefix))?;
     let (_, rest) = rest.split_once('-')?;
     let mut parts = rest.split('/');
     let (namespace, name, protocol) = (parts.next()?, parts.next()?, parts.next()?);
@@ -192,6 +192,10 @@ mod tests {
         assert_eq!(
             in_chain("service-HVFWP5L3-my-shop/web/tcp/").as_deref(),
             Some("my-shop/web")
+        );
+        assert_eq!(
+            in_chain("endpoint-A5CMKJJO-shop/web/tcp/http__10.244.1.2/8080").as_deref(),
+            Some("shop/web")
         );
         for other in [
             "reject-chain",

@@ -1,4 +1,4 @@
-//! What is known of a node: data, and parsers of the kernel's formats. Pure: `node` reads them.
+//! Facts about a node: data, and parsers of the kernel's formats. Pure: `node` reads them.
 
 pub mod changed_facts;
 pub mod ipset;
@@ -9,6 +9,7 @@ pub mod kallsyms;
 pub mod known;
 pub mod kube_proxy;
 pub mod modules;
+pub mod nat_rule;
 pub mod netlink;
 pub mod nft;
 pub mod route;

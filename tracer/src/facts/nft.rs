@@ -1,7 +1,9 @@
 //! The chains of `nf_tables`, with their hooks and policies (`uapi/linux/netfilter/nf_tables.h`).
 
+pub mod elements;
 pub mod map;
 pub mod rule;
+pub mod ruleset;
 
 use std::fmt;
 

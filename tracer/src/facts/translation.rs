@@ -20,8 +20,71 @@ pub enum Translation {
     },
     /// To an address of the machine itself (`REDIRECT`).
     Here,
-    /// To a target that is looked up per packet, or that tracer does not understand.
+    /// As an element of a map says.
+    Map(Lookup),
+    /// To a target that tracer does not understand.
     Unknown,
+}
+
+/// A translation whose target is looked up in a map of nf_tables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lookup {
+    /// The map, in the table of the rule.
+    pub map: String,
+    /// First and last address; `None` if the address stays.
+    pub addresses: Option<[Operand; 2]>,
+    /// First and last port; `None` if the port stays.
+    pub ports: Option<[Operand; 2]>,
+}
+
+/// Where a number of a [`Lookup`] comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operand {
+    /// From the rule.
+    Constant(Vec<u8>),
+    /// From the data of the map's element: from this byte on.
+    Data(usize),
+}
+
+impl Operand {
+    fn bytes<'a>(&'a self, data: &'a [u8], length: usize) -> Option<&'a [u8]> {
+        match self {
+            Self::Constant(value) => Some(value),
+            Self::Data(from) => data.get(*from..from.checked_add(length)?),
+        }
+    }
+}
+
+impl Lookup {
+    /// The translation that an element with this data stands for. `is_v6` is the family of the rule's table or, in an `inet`
+    /// table, of the translation.
+    #[must_use]
+    pub fn of_element(&self, data: &[u8], is_v6: bool) -> Translation {
+        let address = |operand: &Operand| -> Option<IpAddr> {
+            if is_v6 {
+                <[u8; 16]>::try_from(operand.bytes(data, 16)?)
+                    .map(IpAddr::from)
+                    .ok()
+            } else {
+                <[u8; 4]>::try_from(operand.bytes(data, 4)?)
+                    .map(IpAddr::from)
+                    .ok()
+            }
+        };
+        let port = |operand: &Operand| operand.bytes(data, 2)?.try_into().map(u16::from_be_bytes).ok();
+        let read = || {
+            let addresses = match &self.addresses {
+                Some([first, last]) => Some(address(first)?..=address(last)?),
+                None => None,
+            };
+            let ports = match &self.ports {
+                Some([low, high]) => Some(port(low)?..=port(high)?),
+                None => None,
+            };
+            Some(Translation::To { addresses, ports })
+        };
+        read().unwrap_or(Translation::Unknown)
+    }
 }
 
 impl Translation {
@@ -39,7 +102,7 @@ impl Translation {
                 address && port
             }
             Self::Here => from.ip() == backend.ip(),
-            Self::Unknown => true,
+            Self::Map(_) | Self::Unknown => true,
         }
     }
 

@@ -19,7 +19,7 @@ pub struct Match {
     pub info: Vec<u8>,
 }
 
-/// What is known of a packet; `None` if unknown.
+/// The known properties of a packet; `None` if unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet {
     /// Source port.
@@ -32,6 +32,8 @@ pub struct Packet {
     pub mark: Option<u32>,
     /// State of its connection (`enum ip_conntrack_info`), or [`table::NO_CONNECTION`].
     pub ctinfo: Option<u32>,
+    /// Whether its source is an address of this network namespace.
+    pub from_node: Option<bool>,
 }
 
 /// Whether a packet fits.
@@ -100,6 +102,7 @@ impl Match {
             ("mark", 1) => mark(&self.info, packet),
             ("conntrack", 3) => conntrack(&self.info, packet),
             ("state", 0) => state(&self.info, packet),
+            ("addrtype", 1) => addrtype(&self.info, packet),
             _ => None,
         };
         fits.unwrap_or(Fits::Maybe)
@@ -204,7 +207,7 @@ mod states {
     }
 }
 
-/// What `struct xt_conntrack_mtinfo3` matches (flags), which of these are inverted, and the states.
+/// The match flags of `struct xt_conntrack_mtinfo3`, the flags of inverted matches, and the states.
 fn parse_conntrack(info: &[u8]) -> Option<(u16, u16, u32)> {
     // Four addresses with their masks, two times, a protocol, four ports.
     let mut rest = info.get(128 + 8 + 2 + 8..)?;
@@ -245,6 +248,18 @@ fn conntrack(info: &[u8], packet: &Packet) -> Option<Fits> {
     })
 }
 
+/// `struct xt_addrtype_info_v1`, if it matches only whether the source is local: types of source and destination (bits by
+/// `enum rtn_type`), flags.
+fn addrtype(mut info: &[u8], packet: &Packet) -> Option<Fits> {
+    const LOCAL: u16 = 1 << 2;
+    const INVERT_SOURCE: u32 = 1;
+    let (source, destination) = (info.try_get_u16_ne().ok()?, info.try_get_u16_ne().ok()?);
+    let flags = info.try_get_u32_ne().ok()?;
+    let local = packet.from_node?;
+    let is_known = source == LOCAL && destination == 0 && flags & !INVERT_SOURCE == 0;
+    is_known.then(|| Fits::from(local != (flags & INVERT_SOURCE != 0)))
+}
+
 /// `struct xt_state_info`.
 fn state(mut info: &[u8], packet: &Packet) -> Option<Fits> {
     let mask = info.try_get_u32_ne().ok()?;
@@ -266,6 +281,7 @@ mod tests {
         tcp_flags: Some(tracer_common::tcp::SYN),
         mark: Some(0x4000),
         ctinfo: Some(table::NEW),
+        from_node: None,
     };
 
     fn match_of(name: &str, revision: u8, info: impl Into<Vec<u8>>) -> Match {
@@ -374,6 +390,25 @@ mod tests {
             mark(0x4000, 0x4000, 0).fits(&Packet { mark: None, ..SYN }),
             Fits::Maybe
         );
+    }
+
+    #[test]
+    fn addrtype_compares_whether_the_source_is_local() {
+        let addrtype = |source: u16, destination: u16, flags: u32| {
+            let types = [source.to_ne_bytes(), destination.to_ne_bytes()].concat();
+            match_of("addrtype", 1, [types, flags.to_ne_bytes().to_vec()].concat())
+        };
+        let from = |local| Packet {
+            from_node: Some(local),
+            ..SYN
+        };
+        assert_eq!(addrtype(4, 0, 0).fits(&from(true)), Fits::Yes);
+        assert_eq!(addrtype(4, 0, 0).fits(&from(false)), Fits::No);
+        assert_eq!(addrtype(4, 0, 1).fits(&from(false)), Fits::Yes);
+        for unknown in [addrtype(4, 4, 0), addrtype(2, 0, 0), addrtype(4, 0, 4)] {
+            assert_eq!(unknown.fits(&from(false)), Fits::Maybe);
+        }
+        assert_eq!(addrtype(4, 0, 0).fits(&SYN), Fits::Maybe);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What observers receive: a flow with its verdict, the state of the run, and the traits between a source of records and
+//! The input of observers: a flow with its verdict, the state of the run, and the traits between a source of records and
 //! its observers. Pure: no files, no clock but the events'.
 
 pub mod clock;

@@ -65,7 +65,7 @@ pub trait Observer {
     /// The recording is damaged or truncated: what follows may be incomplete.
     fn damage(&mut self, what: &str) -> io::Result<()>;
 
-    /// What is known about the node when the run ends.
+    /// The facts about the node when the run ends.
     fn facts(&mut self, _: &Facts) {}
 
     /// Called once a second.
@@ -87,6 +87,6 @@ pub trait Observer {
 
 /// An observer that writes to memory, so that the output of several runs can be merged by time.
 pub trait Buffered: Observer {
-    /// What was written since the buffer was last cleared.
+    /// The text written since the buffer was last cleared.
     fn buffer(&mut self) -> &mut Vec<u8>;
 }

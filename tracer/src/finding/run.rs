@@ -1,4 +1,4 @@
-//! What happens to a run besides flows: counters, hooks that change, and the end.
+//! The events of a run besides flows: counters, hooks that change, and the end.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -23,7 +23,7 @@ pub struct Selection {
     pub causes: Vec<Cause>,
 }
 
-/// What a selection checks of a flow.
+/// The properties of a flow that a selection checks.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
     /// The client's address and port.

@@ -1,4 +1,4 @@
-//! What a live run records to.
+//! The destination of a live run's recording.
 
 use std::io;
 

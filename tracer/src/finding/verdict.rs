@@ -16,7 +16,7 @@ pub struct Finding<'a> {
     pub fate: Fate,
     /// The cause, with the evidence.
     pub diagnosis: &'a Diagnosis,
-    /// What is known about the node.
+    /// The facts about the node.
     pub facts: &'a Facts,
     /// The clock of the run that saw it.
     pub clock: &'a Clock,
@@ -29,21 +29,10 @@ impl Finding<'_> {
         diagnose::is_failure(self.fate, self.diagnosis.cause)
     }
 
-    /// The least time that a failed or delayed flow cost its client, in nanoseconds: for a stall the time spent on
-    /// retransmissions, for a refusal the time until it arrived, for any other failure the time without an answer up to the
-    /// end of tracer's patience.
+    /// The time that the flow cost its client, nanoseconds: that of all its SYNs.
     #[must_use]
-    pub fn lost_ns(&self, patience_ns: u64) -> u64 {
-        let flow = self.flow;
-        match self.fate {
-            Fate::Established | Fate::Pending => 0,
-            Fate::Stalled => flow.stall_ns().unwrap_or(0),
-            Fate::Refused => flow.refused_ns.unwrap_or(0).saturating_sub(flow.start_ns()),
-            Fate::Dropped | Fate::Unanswered => flow
-                .last_syn_ns()
-                .saturating_sub(flow.start_ns())
-                .saturating_add(patience_ns),
-        }
+    pub fn lost_ns(&self) -> u64 {
+        self.diagnosis.lost_ns()
     }
 
     /// The service that the flow is for, as `NAMESPACE/NAME`, if a rule names it.

@@ -263,7 +263,7 @@ impl Engine {
             fate: tracked.reported.unwrap_or_else(|| judge::of(&tracked.flow)),
             backend: tracked.backend.or_else(|| tracked.flow.backend()),
         });
-        let flow = Flow::new(self.next_id, event, earlier);
+        let flow = Flow::new(self.next_id, event, earlier, self.patience_ns);
         self.next_id = self.next_id.saturating_add(1);
         self.by_tuple.insert(event.tuple, event.flow);
         self.order.push_back(event.flow);

@@ -1,4 +1,4 @@
-//! What became of a flow.
+//! The fate of a flow.
 
 macro_rules! fates {
     ($($id:ident = $name:literal, $meaning:literal;)*) => {
@@ -24,7 +24,7 @@ macro_rules! fates {
                 }
             }
 
-            /// What it means: the only wording, for the screen's help, README and reports.
+            /// The meaning, in the one wording for the screen's help, README and reports.
             #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self {

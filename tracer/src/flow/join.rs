@@ -9,18 +9,13 @@ use tracer_common::{
 use super::{
     judge,
     model::{Flow, MOST_ATTEMPTS},
+    refusal,
     step::{Attempt, Place, RETRANSMIT_NS, Step},
 };
 use crate::decode::event::{Event, Payload};
 
 /// How long after the fate is known records of the same moment may still arrive from other CPUs, in nanoseconds.
 pub(super) const SETTLE_NS: u64 = 50_000_000;
-/// ICMP destination unreachable (RFC 792).
-const ICMP_UNREACHABLE: u32 = 3;
-/// Its code for a packet that is too big and must not be fragmented.
-const ICMP_FRAG_NEEDED: u32 = 4;
-/// ICMPv6 destination unreachable (RFC 4443).
-const ICMPV6_UNREACHABLE: u32 = 1;
 
 /// Whether a client's SYN can first be seen here: at a device or, for a client on the node itself, at its socket or IPVS.
 pub(super) fn is_arrival(event: &Event) -> bool {
@@ -61,7 +56,7 @@ pub(super) fn add(flow: &mut Flow, event: Event) {
         }
     }
     acknowledge(flow, &event);
-    if refuses(flow, &event) && flow.refused_ns.is_none() && flow.established_ns.is_none() {
+    if refusal::refuses(flow, &event) && flow.refused_ns.is_none() && flow.established_ns.is_none() {
         flow.refused_ns = Some(event.time_ns);
     }
     let attempt = attempt_of(flow, &event);
@@ -174,41 +169,31 @@ fn has_listener_elsewhere(flow: &Flow) -> bool {
     flow.steps.iter().any(accepted)
 }
 
-/// Whether this event refuses the client: a RST from the address that it connected to, a RST for its ACK, or an ICMP error
-/// about the SYN.
-fn refuses(flow: &Flow, event: &Event) -> bool {
-    match (event.part, &event.payload) {
-        (Part::Ack, Payload::Socket(_)) => event.hook == Hook::TcpSendReset,
-        (Part::Rst, Payload::Packet) if event.hook == Hook::TcpReceiveReset => true,
-        (Part::Rst, Payload::Packet) => {
-            event.hook == Hook::DevStartXmit
-                && event.tuple == flow.original.reversed()
-                && (flow.is_on_node(event) || flow.is_answered_directly())
-        }
-        (Part::Syn, Payload::Icmp(icmp)) => {
-            let unreachable = if event.tuple.is_v6() {
-                ICMPV6_UNREACHABLE
-            } else {
-                ICMP_UNREACHABLE
-            };
-            // "Fragmentation needed" is no refusal, and an error about a tunnel's packet goes to the tunnel.
-            let too_big = !event.tuple.is_v6() && icmp.code == ICMP_FRAG_NEEDED;
-            icmp.icmp_type == unreachable && !too_big && event.outer.is_none() && flow.is_on_node(event)
-        }
-        _ => false,
-    }
-}
-
 /// The attempt that an event belongs to: the newest SYN with this packet's buffer, or else the newest that was sent, because a
 /// buffer may be freed long after its SYN was retransmitted. Other packets belong to the newest SYN, or to the copy that
-/// survived in its place.
+/// survived in its place, unless they were on their path before that SYN came.
 fn attempt_of(flow: &Flow, event: &Event) -> usize {
     let newest = flow.sent().next_back().unwrap_or(0);
     if event.part != Part::Syn {
-        return judge::surviving(flow, newest);
+        return answered_before(flow, event).unwrap_or_else(|| judge::surviving(flow, newest));
     }
     flow.attempts
         .iter()
         .rposition(|attempt| attempt.skb == event.skb)
         .unwrap_or(newest)
+}
+
+/// The attempt that a SYN-ACK answers which was seen before: it waits for ARP/ND, or was seen a moment ago. A SYN-ACK at the
+/// device where they come from is a new one, possibly in a buffer that was just freed.
+fn answered_before(flow: &Flow, event: &Event) -> Option<usize> {
+    if event.part != Part::SynAck {
+        return None;
+    }
+    let is_same = |step: &&Step| step.event.skb == event.skb && step.event.part == event.part;
+    let before = flow.steps.iter().rfind(is_same)?;
+    let is_queued = before.event.hook == Hook::NeighbourSend;
+    let is_new =
+        Some(Place::of(event)) == flow.synack_origin || matches!(before.event.payload, Payload::Drop(_));
+    let at_once = event.time_ns.saturating_sub(before.event.time_ns) < SETTLE_NS;
+    (is_queued || at_once && !is_new).then_some(before.attempt)
 }

@@ -1,4 +1,4 @@
-//! Judges how each SYN of a flow ended, and what became of the flow.
+//! Judges how each SYN of a flow ended, and the fate of the flow.
 
 use tracer_common::{hook::Hook, tcp::Part};
 
@@ -69,19 +69,24 @@ pub fn lost_ack(flow: &Flow) -> Option<&Step> {
     })
 }
 
-/// The step at which this node dropped a SYN-ACK, if fewer left it than the backend sent.
-#[must_use]
-pub fn lost_answer(flow: &Flow) -> Option<&Step> {
+/// The steps at which this node dropped SYN-ACKs, if fewer left it than the backend sent.
+fn lost_answers(flow: &Flow) -> impl Iterator<Item = &Step> {
     let left = flow.answers_sent().count();
-    if u32::try_from(left).is_ok_and(|left| left >= flow.synacks) {
-        return None;
-    }
-    flow.steps.iter().find(|step| {
+    let is_lost = u32::try_from(left).map_or(true, |left| left < flow.synacks);
+    let dropped = flow.steps.iter().filter(|step| {
         step.event.part == Part::SynAck
             && matches!(step.event.payload, Payload::Drop(_))
             && step.netns == flow.netns
             && !is_refused_by_client(flow, step)
-    })
+    });
+    dropped.filter(move |_| is_lost)
+}
+
+/// The step at which this node dropped a SYN-ACK that answered this SYN, if fewer left it than the backend sent.
+#[must_use]
+pub fn lost_answer_to(flow: &Flow, attempt: usize) -> Option<&Step> {
+    let sent = flow.sent_of(attempt);
+    lost_answers(flow).find(|step| flow.sent_of(step.attempt) == sent)
 }
 
 /// The step at which the TCP of a client on the node itself refused a correct SYN-ACK: the client is gone.

@@ -1,4 +1,4 @@
-//! Joins events to flows: which attempt a step belongs to, and what became of the flow.
+//! Joins events to flows: which attempt a step belongs to, and the fate of the flow.
 //!
 //! Pure: no input or output, and no clock but the events' own. [`engine::Engine`] takes [`event::Event`]s in the
 //! order in which the kernel wrote them and hands out [`model::Flow`]s whose [`fate::Fate`] is known.
@@ -8,6 +8,8 @@ pub mod engine;
 pub mod fate;
 mod join;
 pub mod judge;
+pub mod lost;
 pub mod model;
+pub mod refusal;
 pub mod step;
 mod timing;

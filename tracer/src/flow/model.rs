@@ -55,6 +55,8 @@ pub struct Flow {
     pub refused_ns: Option<u64>,
     /// The flow from the same client port before this one.
     pub earlier: Option<Earlier>,
+    /// How long it may be silent after its last SYN before it is reported as it is, nanoseconds.
+    pub patience_ns: u64,
     pub(super) syn_origin: Place,
     pub(super) synack_origin: Option<Place>,
     pub(super) beyond: Option<Beyond>,
@@ -69,7 +71,7 @@ pub(super) struct Beyond {
 }
 
 impl Flow {
-    pub(super) fn new(id: u64, event: &Event, earlier: Option<Earlier>) -> Self {
+    pub(super) fn new(id: u64, event: &Event, earlier: Option<Earlier>, patience_ns: u64) -> Self {
         Self {
             id,
             original: event.tuple,
@@ -86,6 +88,7 @@ impl Flow {
             ack_lost_ns: None,
             refused_ns: None,
             earlier,
+            patience_ns,
             syn_origin: Place::of(event),
             synack_origin: None,
             beyond: None,
@@ -163,6 +166,33 @@ impl Flow {
     #[must_use]
     pub fn sent(&self) -> impl DoubleEndedIterator<Item = usize> {
         (0..self.attempts.len()).filter(|&index| !self.attempts[index].is_copy)
+    }
+
+    /// The SYN that the client sent, of itself or of a copy: index into [`Flow::attempts`].
+    #[must_use]
+    pub fn sent_of(&self, attempt: usize) -> usize {
+        let is_sent = |&index: &usize| self.attempts.get(index).is_some_and(|attempt| !attempt.is_copy);
+        (0..=attempt).rev().find(is_sent).unwrap_or(attempt)
+    }
+
+    /// Whether a SYN-ACK answered one SYN, or a copy of it.
+    #[must_use]
+    pub fn is_answered(&self, attempt: usize) -> bool {
+        let sent = self.sent_of(attempt);
+        self.answered().any(|answered| answered == sent)
+    }
+
+    /// Whether a SYN-ACK answered a later SYN, and none this one.
+    #[must_use]
+    pub fn is_answered_later(&self, attempt: usize) -> bool {
+        let sent = self.sent_of(attempt);
+        !self.is_answered(attempt) && self.answered().any(|answered| answered > sent)
+    }
+
+    /// The SYN that each step of a SYN-ACK answers: indexes into [`Flow::attempts`].
+    pub(super) fn answered(&self) -> impl Iterator<Item = usize> {
+        let answers = self.steps.iter().filter(|step| step.event.part == Part::SynAck);
+        answers.map(|step| self.sent_of(step.attempt))
     }
 
     /// The copies that the network made of one SYN: indexes into [`Flow::attempts`].

@@ -8,17 +8,17 @@ use super::fate::Fate;
 use crate::decode::event::Event;
 
 /// A time shorter than any retransmission timeout of a SYN or SYN-ACK, in nanoseconds: RFC 6298 requires a second, and Windows
-/// can be set to 300 ms. Anything sooner after the last one is a copy that the network made, or the backend's answer to a copy.
+/// can be set to 300 ms. Anything earlier after the last one is a copy that the network made, or the backend's answer to a copy.
 pub(super) const RETRANSMIT_NS: u64 = 250_000_000;
 
 /// One thing that the kernel did with a packet of the flow.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// What was seen.
+    /// The event.
     pub event: Event,
-    /// Which SYN it belongs to: index into [`Flow::attempts`].
+    /// The SYN that it belongs to: index into [`Flow::attempts`].
     pub attempt: usize,
-    /// What the function returned, once it has.
+    /// The function's return value, once it has returned.
     pub verdict: Option<i32>,
     /// Network namespace in which it happened. Inside TCP a packet has no device; there it is where the packet was last
     /// seen.
@@ -68,7 +68,7 @@ pub struct Earlier {
     pub id: u64,
     /// When its first SYN was seen, monotonic nanoseconds.
     pub start_ns: u64,
-    /// What became of it.
+    /// The outcome.
     pub fate: Fate,
     /// The real server or pod that it went to.
     pub backend: Option<SocketAddr>,

@@ -21,6 +21,24 @@ impl Flow {
         syn.into_iter().chain(synack).min()
     }
 
+    /// When one SYN, or the SYN-ACK that answered it, was first retransmitted, monotonic nanoseconds; `None` if neither was.
+    #[must_use]
+    pub fn retransmission_after_ns(&self, attempt: usize) -> Option<u64> {
+        let sent = self.sent_of(attempt);
+        let syn = self
+            .sent()
+            .find(|&index| index > sent)
+            .map(|index| self.attempts[index].time_ns);
+        // Answers before this SYN are those of earlier ones.
+        let since = self.attempts.get(sent)?.time_ns;
+        let answers = || self.synack_times().filter(move |&time| time >= since);
+        let synack = answers()
+            .zip(answers().skip(1))
+            .find(|(before, this)| this.saturating_sub(*before) >= RETRANSMIT_NS)
+            .map(|(_, this)| this);
+        syn.into_iter().chain(synack).min()
+    }
+
     /// When the backend sent its SYN-ACKs during the handshake, without its answers to copies of the SYN; monotonic
     /// nanoseconds.
     fn synack_times(&self) -> impl DoubleEndedIterator<Item = u64> {
@@ -53,7 +71,7 @@ impl Flow {
         Some(self.established_ns?.saturating_sub(self.start_ns()))
     }
 
-    /// What retransmissions cost, nanoseconds: from the first SYN to the one that was answered, plus from the first SYN-ACK to
+    /// Time lost to retransmissions, nanoseconds: from the first SYN to the one that was answered, plus from the first SYN-ACK to
     /// the last or from the lost ACK to the accepted one, plus the time that these waited for ARP/ND. Copies cost nothing.
     /// `None` unless the handshake finished after a retransmission.
     #[must_use]

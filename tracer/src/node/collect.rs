@@ -1,5 +1,6 @@
 //! Reads the [`Facts`] that flows need while tracing.
 
+mod backends;
 mod rules;
 
 use std::{
@@ -84,7 +85,7 @@ impl Collector {
         &self.facts
     }
 
-    /// Which facts may have changed since the last call.
+    /// The facts that may have changed since the last call.
     pub fn take_changed(&mut self) -> ChangedFacts {
         std::mem::take(&mut self.changed)
     }
@@ -240,6 +241,7 @@ impl Collector {
     pub fn read_for(&mut self, flow: &Flow) {
         self.name_functions(flow);
         self.look_up_routes(flow);
+        self.read_nat_rules(flow);
         if flow.netns == 0 {
             return;
         }
@@ -302,42 +304,6 @@ impl Collector {
         );
         self.facts.netns.entry(flow.netns).or_default().node_ports = node_ports;
         self.changed.netns.insert(flow.netns);
-    }
-
-    /// Checks whether a rule still translates to the backend that an old conntrack entry sent this flow's SYN to. Rules that
-    /// were read within the last second count as current.
-    pub fn check_backend_of_old_entry(&mut self, flow: &Flow) {
-        let newest = flow.attempts.len().saturating_sub(1);
-        let Some(backend) = flow.backend_by_old_entry(newest) else {
-            return;
-        };
-        let is_due = self
-            .destinations
-            .get(&flow.netns)
-            .is_none_or(Destinations::is_due);
-        if is_due && let Some(destinations) = Destinations::read(flow.netns) {
-            self.destinations.insert(flow.netns, destinations);
-        }
-        let Some(destinations) = self.destinations.get(&flow.netns) else {
-            return;
-        };
-        let key = (flow.netns, backend);
-        self.changed.unreachable = true;
-        let known = &mut self.facts.unreachable_by_rule;
-        if destinations.can_lead(flow.node(), backend) {
-            known.remove(&key);
-            return;
-        }
-        if known.len() >= MAX_BACKENDS && !known.contains_key(&key) {
-            known.clear();
-        }
-        let times = known.entry(key).or_default();
-        if times.back() != Some(&destinations.at_ns) {
-            times.push_back(destinations.at_ns);
-            if times.len() > MAX_TIMES {
-                times.pop_front();
-            }
-        }
     }
 
     /// Looks up the route to each address that routing rejected.
@@ -403,10 +369,6 @@ fn shows_verdict(step: &Step) -> bool {
 fn drops_unroutable(place: &str) -> bool {
     place.starts_with("ip6_pkt_") || place.starts_with("dst_discard")
 }
-
-/// Of how many backends it is remembered that no rule translated to them, and how many times of each.
-const MAX_BACKENDS: usize = 1024;
-const MAX_TIMES: usize = 16;
 
 /// When a network namespace was read, apart from its rules.
 #[derive(Debug)]

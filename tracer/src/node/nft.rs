@@ -10,8 +10,10 @@ use crate::facts::{
     netlink::attribute,
     nft::{
         self, Chain, Family,
+        elements::Elements,
         map::{self, Map},
         rule::{self, Rule},
+        ruleset::{MapName, Ruleset},
     },
 };
 
@@ -85,6 +87,23 @@ pub fn rules(table: Option<&str>, chain: Option<&str>) -> io::Result<Vec<Rule>> 
         .collect::<Vec<_>>();
     let answers = list(&mut open()?, GET_RULE, 0, &named)?;
     Ok(rule::parse(answers.iter().map(Vec::as_slice)))
+}
+
+/// Reads all chains and rules. Call it only if [`is_there`].
+pub fn ruleset() -> io::Result<Ruleset> {
+    Ok(Ruleset::new(chains()?, rules(None, None)?))
+}
+
+/// Adds maps to the rules. The caller checks that the rules have not changed since they were read.
+pub fn add_maps(ruleset: &mut Ruleset, names: impl IntoIterator<Item = MapName>) -> io::Result<()> {
+    let mut connection = open()?;
+    for name in names {
+        let named = [(1, name.table.as_str()), (2, name.name.as_str())];
+        let answers = list(&mut connection, GET_ELEMENTS, name.family.into(), &named);
+        let elements = answers.map_or_else(|_| None, |all| Elements::parse(all.iter().map(Vec::as_slice)));
+        ruleset.add_map(name, elements);
+    }
+    Ok(())
 }
 
 /// Reads the elements of a verdict map; none if there is no such map.

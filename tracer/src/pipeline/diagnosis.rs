@@ -9,11 +9,11 @@ use crate::{
     flow::{engine::Engine, fate::Fate, model::Flow},
 };
 
-/// What is known of the node while flows are diagnosed.
+/// The facts about the node while flows are diagnosed.
 pub(super) trait Knowledge {
     /// Learns what the diagnosis of this flow needs. Called right before it.
     fn learn(&mut self, flow: &Flow, fate: Fate);
-    /// What is known.
+    /// The facts.
     fn facts(&self) -> &Facts;
 }
 

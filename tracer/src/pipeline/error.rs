@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// What kept a run from starting, or ended it.
+/// The reason why a run could not start, or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
     /// An observer could not write its output.

@@ -156,7 +156,7 @@ impl Session<'_> {
                 .find_map(|hook| hook.state.why())
                 .unwrap_or("the hook table is empty");
             return Err(PipelineError::Unsupported(format!(
-                "no hook could be attached: {why}"
+                "cannot attach any hook: {why}"
             )));
         }
         print_disabled(hooks);
@@ -429,7 +429,7 @@ impl Session<'_> {
     }
 }
 
-/// Waits for the signal; for ever if there is none.
+/// Waits for the signal; forever if there is none.
 async fn wait_for(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => drop(signal.recv().await),

@@ -1,4 +1,4 @@
-//! What every tracing command checks first: kernel, privileges, and which ports to trace.
+//! The checks that start every tracing command: kernel, privileges, and the ports to trace.
 
 use std::{collections::BTreeSet, fs};
 
@@ -21,7 +21,7 @@ use crate::{
 /// The default NodePort range of a cluster.
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
-/// What attaching needs.
+/// The prerequisites of attaching.
 pub struct Ready {
     /// The kernel's functions, types and modules.
     pub kernel: KernelInfo,
@@ -55,7 +55,7 @@ impl Unreadable {
         }
     }
 
-    /// What was not reported yet, by reason.
+    /// The findings not yet reported, by reason.
     fn take_new<'a>(&mut self, offsets: &'a Offsets) -> Vec<(&'a str, Vec<&'static str>)> {
         let mut out: Vec<_> = offsets.unknown().into_iter().collect();
         for (_, paths) in &mut out {
@@ -118,7 +118,7 @@ fn privileges() -> Result<(), PipelineError> {
         let level = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
         return match level.trim().parse::<i32>() {
             Ok(level) if level > 2 => Err(PipelineError::Privilege(format!(
-                "tracing needs CAP_SYS_ADMIN because kernel.perf_event_paranoid is {level}: run it as root, for \
+                "tracing needs CAP_SYS_ADMIN because kernel.perf_event_paranoid is {level}: run tracer as root, for \
                  example with sudo"
             ))),
             _ => Ok(()),
@@ -129,7 +129,7 @@ fn privileges() -> Result<(), PipelineError> {
         .filter(|name| *name != "CAP_SYS_ADMIN")
         .collect();
     Err(PipelineError::Privilege(format!(
-        "tracing needs {} (or CAP_SYS_ADMIN): run it as root, for example with sudo",
+        "tracing needs {} (or CAP_SYS_ADMIN): run tracer as root, for example with sudo",
         needed.join(", ")
     )))
 }

@@ -70,7 +70,7 @@ pub fn open(paths: &[PathBuf]) -> Result<Vec<Run>, PipelineError> {
         let file = fs::metadata(path).ok().filter(fs::Metadata::is_file);
         if file.is_some_and(|file| !seen.insert((file.dev(), file.ino()))) {
             eprintln!(
-                "tracer: {} is named more than once: reading it once",
+                "tracer: {} is given more than once: reading it once",
                 path.display()
             );
             continue;

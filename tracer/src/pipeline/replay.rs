@@ -308,7 +308,8 @@ fn report_damage(
     if !is_complete {
         let tail = match incomplete_bytes {
             0 => "what was written before was read".to_owned(),
-            incomplete_bytes => format!("the last {incomplete_bytes} bytes are unusable, the rest was read"),
+            1 => "the last byte is unusable, the rest was read".to_owned(),
+            bytes => format!("the last {bytes} bytes are unusable, the rest was read"),
         };
         warn(
             observer,

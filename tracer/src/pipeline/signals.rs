@@ -1,6 +1,6 @@
 //! Signals: the first shuts tracing down cleanly, the second ends it at once.
 //!
-//! They are handled on their own thread: a reader that stalls can block the printing thread for ever.
+//! They are handled on their own thread: a reader that stalls can block the printing thread forever.
 
 use std::{io, thread};
 

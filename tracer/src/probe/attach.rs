@@ -200,7 +200,7 @@ impl Probe {
         }
     }
 
-    /// What the hooks cost since the last call. `None` at the first call, while not wanted, and on kernels that do not
+    /// The cost of the hooks since the last call. `None` at the first call, while not wanted, and on kernels that do not
     /// count it.
     pub fn costs(&mut self, is_wanted: bool) -> Option<Costs> {
         if !is_wanted {

@@ -1,4 +1,4 @@
-//! What the kernel half costs: how often its programs run and for how long, as the kernel counts it.
+//! The cost of the kernel half: runs and run time of its programs, as the kernel counts them.
 //!
 //! The kernel counts only while somebody holds a descriptor of `BPF_ENABLE_STATS` (since 5.8), because reading the clock
 //! twice for each run has a cost of its own.
@@ -32,7 +32,7 @@ impl Meter {
         })
     }
 
-    /// What the hooks cost since the last reading.
+    /// The cost of the hooks since the last reading.
     pub(super) fn read(&mut self, ebpf: &Ebpf, hooks: impl Iterator<Item = &'static HookInfo>) -> Costs {
         let now = read(ebpf, hooks);
         let since = |(name, cost): (&&'static str, &Cost)| {

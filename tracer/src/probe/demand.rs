@@ -1,4 +1,4 @@
-//! Which on-demand hooks are wanted now.
+//! The on-demand hooks that are wanted now.
 
 use std::{collections::VecDeque, time::Duration};
 

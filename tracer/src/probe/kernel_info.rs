@@ -1,4 +1,4 @@
-//! What the running kernel offers: functions, modules, and offsets of struct members.
+//! The running kernel: functions, modules, and offsets of struct members.
 
 use std::{io, sync::Arc, thread};
 
@@ -31,7 +31,7 @@ pub enum KernelInfoError {
     Thread(#[source] io::Error),
 }
 
-/// What the kernel offers at one moment. Modules may be loaded and unloaded later.
+/// The kernel at one moment. Modules may be loaded and unloaded later.
 #[derive(Clone, Debug)]
 pub struct KernelInfo {
     /// The kernel's functions by name and address.

@@ -16,7 +16,7 @@ use super::{
 /// A new reading of the kernel after modules were loaded or unloaded.
 #[derive(Debug)]
 pub struct KernelUpdate {
-    /// What the kernel offers now.
+    /// The kernel as it is now.
     pub kernel: KernelInfo,
     /// The modules loaded since the last complete reading.
     pub loaded: Vec<&'static str>,

@@ -16,7 +16,7 @@ use tracer_common::tuple::Addr;
 use super::offsets::{ModuleOffsets, Offsets};
 use crate::node::netns;
 
-/// The kernel half, built by `cargo xtask build-ebpf` from the source beside it.
+/// The kernel half, built by `cargo xtask build-ebpf` from `tracer-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/tracer.bpf.o");
 
 /// The environment variable that names another build of the kernel half, for example the debug object.

@@ -1,4 +1,4 @@
-//! Which hooks this kernel offers, and why the others are not attached.
+//! The hooks that this kernel offers, and why the others are not attached.
 
 use tracer_common::hook::{self, Hook, HookInfo, HookKind, When};
 

@@ -98,7 +98,7 @@ impl ConnProbe for SeqShowProbe<'_> {
         while let Some(bytes) = self.ring.next() {
             let printed = record::printed_conn(&bytes).map_err(io::Error::other)?;
             if printed.thread == u64::from(self.thread) {
-                let pointees = printed.behind.into_iter();
+                let pointees = printed.pointees.into_iter();
                 out.push(Record {
                     pointer: printed.pointer,
                     conn: printed.conn,

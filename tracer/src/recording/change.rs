@@ -20,6 +20,7 @@ use crate::facts::{
     ipvs,
     ipvs_settings::IpvsSettings,
     kube_proxy::{LocalNodePorts, NodePorts},
+    nat_rule::NatRules,
     nft::{self, map::Map, rule::Rule},
     route::Route,
     sysctl::Sysctls,
@@ -42,6 +43,8 @@ pub enum FactChange {
     Routes(TableChange<(u32, IpAddr), Route>),
     /// Backends to which no rule translated, and when (monotonic nanoseconds).
     Unreachable(TableChange<(u32, SocketAddr), VecDeque<u64>>),
+    /// The rules that lead from a NodePort to a backend.
+    NatRules(TableChange<(u32, SocketAddr, SocketAddr), NatRules>),
     /// The complete list of the hooks that cannot show anything.
     Absent {
         /// The hooks by number.
@@ -129,6 +132,9 @@ pub fn diff(before: &mut Facts, now: &Facts, changed: &ChangedFacts) -> Vec<Fact
         let (before, now) = (&before.unreachable_by_rule, &now.unreachable_by_rule);
         out.extend(entries(before, now).map(FactChange::Unreachable));
     }
+    if changed.nat_rules {
+        out.extend(entries(&before.nat_rules, &now.nat_rules).map(FactChange::NatRules));
+    }
     if changed.absent && before.absent != now.absent {
         out.push(FactChange::Absent {
             hooks: now.absent.iter().map(|&hook| hook as u16).collect(),
@@ -158,6 +164,7 @@ impl FactChange {
             Self::NetnsGone { inum } => drop(facts.netns.remove(&inum)),
             Self::Routes(entries) => entries.apply(&mut facts.routes),
             Self::Unreachable(entries) => entries.apply(&mut facts.unreachable_by_rule),
+            Self::NatRules(entries) => entries.apply(&mut facts.nat_rules),
             Self::Absent { hooks } => {
                 facts.absent = hooks.into_iter().filter_map(Hook::from_number).collect();
             }
@@ -277,6 +284,7 @@ mod tests {
             has_destination: false,
             matches_invalid: false,
             translation: None,
+            key: None,
             conditions: Conditions::default(),
         }
     }
@@ -319,6 +327,7 @@ mod tests {
             netns: HashMap::from([(7, netns), (8, NetnsFacts::default())]),
             routes: HashMap::from([(route, Route::None(101))]),
             unreachable_by_rule: HashMap::from([(backend, VecDeque::from([5, 6]))]),
+            nat_rules: HashMap::from([((7, backend.1, backend.1), NatRules::default())]),
             absent: [Hook::IpvsIn, Hook::NftDoChain].into(),
             lost_ns: Some(9),
             ..Facts::default()

@@ -25,10 +25,10 @@ pub enum RecordingError {
     )]
     Truncated,
     /// The major number of the format is unknown.
-    #[error("format {0} is newer than this version of tracer reads; use a newer tracer")]
+    #[error("format {0} is newer than this version of tracer can read; use a newer tracer")]
     TooNew(u16),
     /// The layout of the kernel records is unknown.
-    #[error("record layout {0} is newer than this version of tracer reads; use a newer tracer")]
+    #[error("record layout {0} is newer than this version of tracer can read; use a newer tracer")]
     NewRecords(u32),
     /// The first chunk is damaged.
     #[error("damaged: the description at its start cannot be read")]

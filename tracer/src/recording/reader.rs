@@ -19,7 +19,7 @@ const MAX_RATIO: u64 = 1000;
 /// Upper limit in bytes of the head's JSON. A parsed list can take many times the memory of its text.
 const MAX_HEAD: u32 = 4 << 20;
 
-/// What is wrong with a recording. Everything else was read.
+/// The damage to a recording. Everything else was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
     /// Bytes of an incomplete last chunk: the recorder was killed or the disk was full.

@@ -40,7 +40,7 @@ pub trait ChunkSink {
     fn bytes(&self) -> u64;
 }
 
-/// What a recording holds up to some point, for a file that starts there.
+/// The state of a recording at some point, for a file that starts there.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// The facts recorded so far.

@@ -50,7 +50,7 @@ impl Page {
 
     /// Starts the next run, recorded in these files.
     pub fn begin(&mut self, head: &Head, files: Vec<String>) {
-        self.gallery.begin(head.patience_ns);
+        self.gallery.begin();
         self.runs.push(Recorded::new(head, files));
     }
 
@@ -88,7 +88,7 @@ impl Page {
         }
     }
 
-    /// What was known about the node when the run ended.
+    /// The facts about the node when the run ended.
     pub fn facts(&mut self, facts: &Facts) {
         if let Some(run) = self.runs.last_mut() {
             run.facts(facts);

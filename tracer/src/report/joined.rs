@@ -34,7 +34,7 @@ const MOST_TUPLES: usize = 6;
 /// The most flows with the same sequence number and tuple that are compared.
 const MOST_ALIKE: usize = 64;
 
-/// What is kept of a flow to find it on other nodes. Tuples are hashes, because there may be millions.
+/// The data kept of a flow to find it on other nodes. Tuples are hashes, because there may be millions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     /// Time of its first SYN, in milliseconds of the wall clock.
@@ -136,7 +136,7 @@ impl Fingerprint {
         self.first_ms.abs_diff(other.first_ms)
     }
 
-    /// Which of the two flows the SYN reached first. `None` if they are not one connection.
+    /// The order in which the SYN reached the two flows. `None` if they are not one connection.
     fn order(&self, other: &Self) -> Option<Order> {
         if self.isn != other.isn || !self.is_near(other) {
             return None;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::path::{self, PathStep};
 use crate::{
-    diagnose::{Dataplane, cause::Cause, evidence::Evidence},
+    diagnose::{self, Dataplane, cause::Cause, evidence::Evidence},
     finding::{
         Finding,
         clock::{milliseconds, rfc3339},
@@ -104,11 +104,37 @@ struct FlowLine<'a> {
     explanation: &'a str,
     advice: Option<&'a str>,
     evidence: &'a [Evidence],
+    attempts: Vec<Attempt<'a>>,
     syns: usize,
     synacks: u32,
     connect_ms: Option<f64>,
     stall_ms: Option<f64>,
+    lost_ms: f64,
     path: Vec<PathStep>,
+}
+
+/// One SYN that the client sent.
+#[derive(Debug, Serialize)]
+struct Attempt<'a> {
+    n: usize,
+    t_ms: f64,
+    cause: Option<Cause>,
+    inner_cause: Option<Cause>,
+    explanation: &'a str,
+    lost_ms: f64,
+}
+
+impl<'a> From<&'a diagnose::Attempt> for Attempt<'a> {
+    fn from(attempt: &'a diagnose::Attempt) -> Self {
+        Self {
+            n: attempt.number,
+            t_ms: milliseconds(attempt.t_ns),
+            cause: attempt.cause,
+            inner_cause: attempt.inner,
+            explanation: &attempt.explanation,
+            lost_ms: milliseconds(attempt.lost_ns),
+        }
+    }
 }
 
 fn write(line: &Line<'_>) -> String {
@@ -170,12 +196,14 @@ pub fn flow(host: Option<&str>, finding: &Finding<'_>) -> String {
         cause: diagnosis.cause,
         inner_cause: diagnosis.inner,
         explanation: &diagnosis.explanation,
-        advice: diagnosis.advice,
+        advice: diagnosis.advice.as_deref(),
         evidence: &diagnosis.evidence,
+        attempts: diagnosis.attempts.iter().map(Attempt::from).collect(),
         syns: flow.attempts.len(),
         synacks: flow.synacks,
         connect_ms: flow.connect_ns().map(milliseconds),
         stall_ms: flow.stall_ns().map(milliseconds),
+        lost_ms: milliseconds(diagnosis.lost_ns()),
         path: path::steps(flow, facts),
     })))
 }

@@ -41,12 +41,12 @@ pub struct Ladder {
     pub rungs: Vec<Rung>,
     /// Steps seen but not kept.
     pub left_out: u64,
-    /// What happened, in words.
+    /// The explanation.
     pub explanation: String,
-    /// What proves it.
+    /// The evidence.
     pub evidence: Vec<Evidence>,
-    /// What to do.
-    pub advice: Option<&'static str>,
+    /// The advice.
+    pub advice: Option<String>,
 }
 
 /// One line of a ladder.
@@ -56,7 +56,7 @@ pub enum Rung {
     Syn(usize),
     /// A step.
     Step {
-        /// What happened.
+        /// The step.
         step: PathStep,
         /// Milliseconds since the step before it.
         since_ms: f64,
@@ -69,7 +69,7 @@ pub enum Rung {
     },
 }
 
-/// What a step does with the packet.
+/// The effect of a step on the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
     /// It passes a device towards the backend.
@@ -115,11 +115,11 @@ impl Ladder {
             left_out: flow.steps_left_out,
             explanation: diagnosis.explanation.clone(),
             evidence: diagnosis.evidence.clone(),
-            advice: diagnosis.advice,
+            advice: diagnosis.advice.clone(),
         }
     }
 
-    /// What the columns are, in their order.
+    /// The columns, in their order.
     pub fn columns(&self) -> impl Iterator<Item = String> {
         self.lanes.iter().enumerate().map(|(lane, netns)| match lane {
             0 => format!("the node (netns {netns})"),

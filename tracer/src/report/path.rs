@@ -30,9 +30,9 @@ pub struct PathStep {
     pub dev: Option<String>,
     /// Inode number of the network namespace, if known.
     pub netns: Option<u32>,
-    /// What the function returned, by name where it has one.
+    /// The function's return value, by name where it has one.
     pub verdict: Option<String>,
-    /// What happened there.
+    /// The event, in words.
     pub note: String,
     /// Whether the packet is dropped here, or the function returned a verdict that drops it.
     #[serde(skip)]

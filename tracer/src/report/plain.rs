@@ -77,7 +77,7 @@ fn details(out: &mut String, finding: &Finding<'_>) {
             evidence.source
         );
     }
-    if let Some(advice) = diagnosis.advice {
+    if let Some(advice) = &diagnosis.advice {
         let _ = write!(out, "\n    advice: {advice}");
     }
 }

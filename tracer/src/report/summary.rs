@@ -1,4 +1,4 @@
-//! What happened to many flows: fates, causes by the time they cost, and who was affected. Pure.
+//! The summary of many flows: fates, causes by time lost, and the affected clients and services. Pure.
 
 mod brief;
 mod cause;
@@ -22,7 +22,7 @@ pub use places::{Place, Places, Ranking};
 pub use several::{Disagreement, NodeReport, SeenOn, Several};
 pub use text::{sentences, text};
 
-/// What happened.
+/// The summary of many flows.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// Where it was recorded.

@@ -1,4 +1,4 @@
-//! Which flows are listed: terms named like the options of the command line (`port:30080 fate:dropped`), and plain words.
+//! The filter of the list: terms named like the options of the command line (`port:30080 fate:dropped`), and plain words.
 
 use std::{net::IpAddr, ops::RangeInclusive};
 
@@ -8,7 +8,7 @@ use super::{names::Names, row::Row};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
     terms: Vec<Term>,
-    /// Are only failures listed?
+    /// Whether only failures are listed.
     pub only_failures: bool,
 }
 
@@ -38,13 +38,13 @@ impl Filter {
         Self { terms, only_failures }
     }
 
-    /// Does every flow match?
+    /// Whether every flow matches.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty() && !self.only_failures
     }
 
-    /// Does the row match?
+    /// Whether the row matches.
     #[must_use]
     pub fn matches(&self, row: &Row, names: &Names) -> bool {
         (!self.only_failures || row.is_failure())

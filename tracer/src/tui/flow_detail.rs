@@ -1,4 +1,4 @@
-//! What the Flow tab shows of one flow besides its row: the path and the evidence.
+//! The part of a flow that the Flow tab shows besides its row: the path and the evidence.
 
 use std::borrow::Cow;
 
@@ -18,11 +18,11 @@ pub struct FlowDetail {
     pub syns_ns: Vec<u64>,
     /// SYN-ACKs that the backend sent.
     pub synacks: u32,
-    /// What happened and why, in words about this flow.
+    /// The explanation: what happened to this flow, and why.
     pub explanation: String,
-    /// What to do about it.
-    pub advice: Option<&'static str>,
-    /// What proves the cause.
+    /// The advice.
+    pub advice: Option<String>,
+    /// The evidence for the cause.
     pub evidence: Vec<Evidence>,
     path: Path,
 }
@@ -49,7 +49,7 @@ impl FlowDetail {
             syns_ns: flow.attempts.iter().map(since).collect(),
             synacks: flow.synacks,
             explanation: diagnosis.explanation.clone(),
-            advice: diagnosis.advice,
+            advice: diagnosis.advice.clone(),
             evidence: diagnosis.evidence.clone(),
             path,
         }

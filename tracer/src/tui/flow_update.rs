@@ -32,11 +32,11 @@ pub struct FlowUpdate {
     pub fate: Fate,
     /// The cause.
     pub cause: Option<Cause>,
-    /// Who did the DNAT.
+    /// The dataplane that did the DNAT.
     pub dataplane: Option<Dataplane>,
     /// From the first SYN to the client's ACK, nanoseconds.
     pub connect_ns: Option<u64>,
-    /// Time lost to retransmissions, nanoseconds; without a connection, how long the client was seen to try.
+    /// Time that the client lost with all its SYNs, nanoseconds.
     pub lost_ns: u64,
     /// SYNs on the wire.
     pub syns: usize,
@@ -64,7 +64,7 @@ pub struct DropSite {
 impl FlowUpdate {
     /// Copies a finding.
     #[must_use]
-    pub fn of(finding: &Finding<'_>, patience_ns: u64) -> Self {
+    pub fn of(finding: &Finding<'_>) -> Self {
         let Finding {
             flow,
             fate,
@@ -83,7 +83,7 @@ impl FlowUpdate {
             cause: diagnosis.cause,
             dataplane: diagnosis.dataplane,
             connect_ns: flow.connect_ns(),
-            lost_ns: finding.lost_ns(patience_ns),
+            lost_ns: finding.lost_ns(),
             syns: flow.attempts.len(),
             earlier: flow.earlier.as_ref().map(|earlier| earlier.id),
             drop_site: finding

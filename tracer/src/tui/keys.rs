@@ -2,7 +2,7 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 
-/// What a key does.
+/// The action of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the table describes each")]
 pub enum Action {
@@ -77,9 +77,9 @@ pub struct Binding {
     pub keys: &'static [(KeyCode, KeyModifiers)],
     /// The keys as the help page shows them; empty: not shown.
     pub shown: &'static str,
-    /// What they do.
+    /// The action of these keys.
     pub action: Action,
-    /// What they do, in words.
+    /// The action, in words.
     pub text: &'static str,
     /// Where they work.
     pub scope: Scope,
@@ -342,7 +342,7 @@ pub static TABLE: &[Binding] = &[
     ),
 ];
 
-/// What a key does in the scopes that apply.
+/// The action of a key in the scopes that apply.
 #[must_use]
 pub fn action(code: KeyCode, modifiers: KeyModifiers, in_scope: impl Fn(Scope) -> bool) -> Option<Action> {
     // Shift is part of the letter.

@@ -69,7 +69,7 @@ impl Column {
         }
     }
 
-    /// Are the largest values the most interesting?
+    /// Whether the largest values are the most interesting.
     #[must_use]
     pub const fn is_descending(self) -> bool {
         matches!(self, Self::Time | Self::Syns | Self::Connect | Self::Lost)
@@ -123,7 +123,7 @@ pub struct Entry {
 pub struct List {
     /// The column that flows are sorted by.
     pub column: Column,
-    /// Are the largest first?
+    /// Whether the largest values come first.
     pub is_descending: bool,
     filter: Filter,
     entries: Vec<Entry>,
@@ -142,7 +142,7 @@ impl List {
         self.entries.len()
     }
 
-    /// Is no row listed?
+    /// Whether no row is listed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -192,7 +192,7 @@ impl List {
         }
     }
 
-    /// Adds a row, or replaces it where `before` is what it was.
+    /// Adds a row, or replaces the one that was `before`.
     pub fn put(&mut self, number: u64, before: Option<&Row>, row: &Row, names: &Names) {
         if self.unscanned.contains(&number) {
             return;
@@ -260,7 +260,7 @@ impl List {
         self.spare.clear();
         self.spare.reserve(self.entries.len() + self.added.len());
         let (mut old, mut new, mut gone) = (&self.entries[..], &self.added[..], &self.removed[..]);
-        // A row updated several times between two frames was added and removed: it stays if it was added once more.
+        // A row updated several times between two frames was added and removed: it stays if it was added again.
         while let Some(entry) = old.first().into_iter().chain(new.first()).min().copied() {
             take_before(&mut gone, entry);
             let came = take(&mut old, entry) + take(&mut new, entry);

@@ -5,7 +5,7 @@ use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 use super::flow_update::FlowUpdate;
 use crate::finding::{clock::Clock, costs::Costs, hook_state::HookState};
 
-/// Something that happened.
+/// A message to the model.
 #[derive(Clone, Debug)]
 pub enum Msg {
     /// Tracing, or a recording, starts.
@@ -73,15 +73,15 @@ pub struct Playing {
     pub now_ns: u64,
     /// Multiple of real time; 0: as fast as possible.
     pub speed: u32,
-    /// Is playback stopped?
+    /// Whether playback is paused.
     pub is_paused: bool,
-    /// Is it on its way to a position the user chose?
+    /// Whether playback is seeking to a position the user chose.
     pub is_seeking: bool,
     /// When failed flows started, as far as known; monotonic nanoseconds.
     pub failures: Vec<u64>,
 }
 
-/// What the screen must do for the model.
+/// A request of the model to the screen.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Quit.

@@ -1,4 +1,4 @@
-//! What the screen shows, and where the user is in it.
+//! The data that the screen shows, and the user's position in it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -89,7 +89,7 @@ pub enum Item {
     Service(Name),
 }
 
-/// What is shown while the screen is frozen.
+/// The data shown while the screen is frozen.
 #[derive(Debug)]
 pub struct Frozen {
     /// The totals.
@@ -141,7 +141,7 @@ pub struct Model {
     pub typing: Option<String>,
     /// The filter.
     pub filter: String,
-    /// Are only failures listed?
+    /// Whether only failures are listed.
     pub only_failures: bool,
 
     /// The flows that are kept.
@@ -154,7 +154,7 @@ pub struct Model {
     pub widest: Widest,
     /// The flows that are listed, in order.
     pub list: List,
-    /// What is shown while the screen is frozen.
+    /// The data shown while the screen is frozen.
     pub frozen: Option<Box<Frozen>>,
 
     /// The place in the list of flows, and the number of the row there.
@@ -163,7 +163,7 @@ pub struct Model {
     pub selected: Option<u64>,
     /// The flow to select again once a rewound recording reaches it.
     pub reselect: Option<u64>,
-    /// Is the newest flow always selected?
+    /// Whether the newest flow is always selected.
     pub follows: bool,
     /// The place in the overview.
     pub overview: Cursor,
@@ -208,13 +208,13 @@ pub struct Model {
     pub notice: Option<String>,
     /// Since when it is shown, monotonic nanoseconds.
     pub notice_ns: u64,
-    /// Was the reset key pressed once? The second time confirms.
+    /// Whether the reset key was pressed once. The second time confirms.
     pub confirms_reset: bool,
     /// The state of playback; `None` while tracing live.
     pub playing: Option<Playing>,
-    /// Has tracing ended?
+    /// Whether tracing has ended.
     pub has_ended: bool,
-    /// Has anything changed since the last frame?
+    /// Whether anything has changed since the last frame.
     pub is_changed: bool,
 }
 

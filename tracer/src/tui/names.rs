@@ -10,7 +10,7 @@ impl Name {
     /// No text.
     pub const NONE: Self = Self(0);
 
-    /// Is it no text?
+    /// Whether the text is empty.
     #[must_use]
     pub fn is_none(self) -> bool {
         self == Self::NONE
@@ -19,7 +19,7 @@ impl Name {
 
 /// How many texts are kept. Backends come and go; any further text is shown as [`MANY`].
 const MAX: usize = 1 << 20;
-/// Stands for every text that is not kept.
+/// The placeholder for every text that is not kept.
 const MANY: &str = "(too many to name)";
 
 /// The texts.

@@ -29,7 +29,6 @@ pub struct ScreenObserver {
     /// Sent to the screen with the next flush.
     messages: Vec<Msg>,
     totals: Totals,
-    patience_ns: u64,
 }
 
 impl ScreenObserver {
@@ -42,7 +41,6 @@ impl ScreenObserver {
             screen: None,
             messages: Vec::new(),
             totals: Totals::default(),
-            patience_ns: 0,
         }
     }
 
@@ -71,20 +69,19 @@ pub(super) fn start(head: &Head, selection: &Selection) -> Msg {
     }
 }
 
-/// Opens the screen. The error names the way out: `--plain`.
+/// The error of a screen that could not be opened, inside an [`io::Error`]. Nothing was written yet.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the terminal: {0}; try --plain")]
+pub struct TerminalError(io::Error);
+
+/// Opens the screen. The error is a [`TerminalError`].
 pub(super) fn open(theme: Theme, steer: Option<Steer>) -> io::Result<Screen> {
-    Screen::open(theme, steer).map_err(|error| {
-        io::Error::new(
-            error.kind(),
-            format!("cannot use the terminal: {error}; try --plain"),
-        )
-    })
+    Screen::open(theme, steer).map_err(|error| io::Error::new(error.kind(), TerminalError(error)))
 }
 
 impl Observer for ScreenObserver {
     fn start(&mut self, head: &Head) -> io::Result<()> {
         self.screen = Some(open(self.theme, None)?);
-        self.patience_ns = head.patience_ns;
         self.messages.push(start(head, &self.selection));
         self.send();
         Ok(())
@@ -101,7 +98,7 @@ impl Observer for ScreenObserver {
     fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
         if self.selection.wants(finding) {
             self.totals.add(finding);
-            let update = FlowUpdate::of(finding, self.patience_ns);
+            let update = FlowUpdate::of(finding);
             self.messages.push(Msg::Flow(Box::new(update)));
         }
         Ok(())

@@ -36,7 +36,6 @@ const UPDATE: Duration = Duration::from_millis(60);
 
 /// Shows a recording at the position and speed that the user chooses.
 pub struct Player {
-    patience_ns: u64,
     selection: Selection,
     screen: Screen,
     control: Arc<Control>,
@@ -59,7 +58,6 @@ impl Player {
             "end of the recording. 0: play from the start, x: next failure".to_owned(),
         )]);
         Ok(Self {
-            patience_ns: 0,
             selection: selection.clone(),
             screen,
             control,
@@ -71,7 +69,7 @@ impl Player {
         })
     }
 
-    /// Did the user quit, or a signal arrive?
+    /// Whether the user quit or a signal arrived.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.screen.is_over() || self.control.is_stopped()
@@ -99,7 +97,7 @@ impl Player {
         self.messages.push(Msg::Rewound);
     }
 
-    /// Gives the terminal back.
+    /// Releases the terminal.
     pub fn close(&mut self) {
         self.screen.close();
     }
@@ -117,7 +115,6 @@ impl Player {
 
 impl Observer for Player {
     fn start(&mut self, head: &Head) -> io::Result<()> {
-        self.patience_ns = head.patience_ns;
         // First, so that the screen never takes a recording for a live run.
         self.messages.push(Msg::Playing(self.control.playing()));
         self.messages.push(observer::start(head, &self.selection));
@@ -138,7 +135,7 @@ impl Observer for Player {
             if finding.is_failure() && self.control.stop_search() {
                 self.found = Some(finding.flow.id);
             }
-            let update = FlowUpdate::of(finding, self.patience_ns);
+            let update = FlowUpdate::of(finding);
             self.messages.push(Msg::Flow(Box::new(update)));
         }
         Ok(())

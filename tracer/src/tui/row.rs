@@ -47,7 +47,7 @@ pub struct Row {
     pub fate: Fate,
     /// The cause.
     pub cause: Option<Cause>,
-    /// Who did the DNAT.
+    /// The dataplane that did the DNAT.
     pub dataplane: Option<Dataplane>,
 }
 
@@ -90,7 +90,7 @@ impl Row {
         SocketAddr::new(self.client.ip(), self.client_port)
     }
 
-    /// Did the connection fail, was it delayed, or did it reach the wrong place?
+    /// Whether the connection failed, was delayed, or reached the wrong place.
     #[must_use]
     pub fn is_failure(&self) -> bool {
         is_failure(self.fate, self.cause)

@@ -49,9 +49,9 @@ pub struct Screen {
 
 struct Shared {
     model: Mutex<Model>,
-    /// Did the user quit, or is the terminal gone?
+    /// Whether the user quit or the terminal is gone.
     is_over: AtomicBool,
-    /// Is the run over?
+    /// Whether the run is over.
     is_closing: AtomicBool,
 }
 
@@ -117,13 +117,13 @@ impl Screen {
         }
     }
 
-    /// Did the user quit, or is the terminal gone?
+    /// Whether the user quit or the terminal is gone.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.shared.is_over.load(Ordering::Relaxed)
     }
 
-    /// Is the Hooks tab open?
+    /// Whether the Hooks tab is open.
     #[must_use]
     pub fn shows_hooks(&self) -> bool {
         self.shared.lock().tab == Tab::Hooks

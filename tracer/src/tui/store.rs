@@ -88,7 +88,7 @@ impl Store {
         self.rows.len()
     }
 
-    /// Are there none?
+    /// Whether the store is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()

@@ -19,7 +19,7 @@ pub enum Depth {
 }
 
 impl Depth {
-    /// What `TERM` and `COLORTERM` promise.
+    /// The colours that `TERM` and `COLORTERM` promise.
     #[must_use]
     pub fn of_terminal(term: &str, colorterm: &str) -> Self {
         match term {
@@ -36,7 +36,7 @@ impl Depth {
 pub struct Theme {
     /// How many colours the terminal has.
     pub depth: Depth,
-    /// ASCII only?
+    /// Whether the screen uses ASCII only.
     pub is_ascii: bool,
 }
 
@@ -107,7 +107,7 @@ static ASCII: Signs = Signs {
     empty: "-",
 };
 
-/// What a colour stands for. The background is left alone, so that light and dark terminals both work.
+/// The meaning of a colour. The background is left alone, so that light and dark terminals both work.
 #[derive(Clone, Copy)]
 enum Tone {
     Good,

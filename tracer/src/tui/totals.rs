@@ -41,7 +41,7 @@ pub struct Sum {
     pub failures: u64,
     /// Time that clients lost, microseconds.
     pub lost_us: u64,
-    /// What causes and services are sorted by.
+    /// The sort key of causes and services.
     pub weight: u64,
     /// When the latest flow started, monotonic nanoseconds.
     pub last_ns: u64,

@@ -83,7 +83,7 @@ fn address(path: &Path) -> String {
     format!("file://{}", path.display())
 }
 
-/// What the harness measures on each page at each width.
+/// The harness's measurements of each page at each width.
 fn measured(scheme: Scheme, widths: &[u64]) -> Vec<Value> {
     let folder = tempfile::tempdir().expect("a folder");
     let pages = written(folder.path());

@@ -1,4 +1,4 @@
-//! What is on the page.
+//! The content of the page.
 
 use crate::{
     form,

@@ -116,7 +116,7 @@ pub(crate) fn head() -> Head {
 pub(crate) fn page(judged: &[Judged], facts: &Facts) -> (String, Summary) {
     let (head, clock) = (head(), clock());
     let (mut page, mut collection) = (Page::default(), Collection::default());
-    collection.begin(&head.host, &head.kernel, head.patience_ns);
+    collection.begin(&head.host, &head.kernel);
     page.begin(&head, vec![NASTY.to_owned()]);
     page.hooks(&Hooks {
         why: NASTY.to_owned(),

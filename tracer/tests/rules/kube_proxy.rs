@@ -1,4 +1,4 @@
-//! What kube-proxy's rules say: services without a local endpoint, who translates, and the names of services.
+//! kube-proxy's rules: services without a local endpoint, the dataplane that translates, and the names of services.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +8,7 @@ use tracer::{
     facts::{
         NetnsFacts,
         kube_proxy::LocalNodePorts,
+        nat_rule::{NatRule, NatRules},
         nft::{
             Family, Policy,
             map::{Element, Map},
@@ -19,12 +20,12 @@ use tracer::{
 use tracer_common::{
     hook::Hook,
     record::{self, IpvsService, chain},
-    uapi::verdict::NF_DROP,
+    uapi::verdict::{NF_ACCEPT, NF_DROP},
 };
 
 use crate::{
     ruleset::{base, by, diagnosis_of, filter, name, rule},
-    story::{MS, NODE, Story, has},
+    story::{MS, NODE, Story, has, original, translated},
 };
 
 /// The ruleset of kube-proxy's nftables mode, with a NodePort whose service has no endpoint on this node.
@@ -164,4 +165,55 @@ fn a_service_is_named_as_in_the_rules() {
     let names = &mut story.facts.netns.entry(NODE).or_default().node_ports;
     names.add(30_080, false, "shop/web".to_owned());
     assert_eq!(story.facts.service(flow.netns, flow.node()), Some("shop/web"));
+}
+
+#[test]
+fn the_only_rule_that_leads_to_the_backend_is_named() {
+    let rule = |number| NatRule {
+        table: "ip kube-proxy".to_owned(),
+        chain: "service-KHN6ECMT-shop/web/tcp/http".to_owned(),
+        number,
+        handle: Some(100 + number as u64),
+        comment: None,
+    };
+    let evidence = |hook: Option<Hook>, rules: Vec<NatRule>| {
+        let mut story = Story::new();
+        story.arrives(MS);
+        if let Some(hook) = hook {
+            story.syn(2 * MS, hook, Payload::Packet);
+        }
+        let entry = Payload::Conntrack(record::Conntrack {
+            original: original(story.port),
+            reply: translated(story.port).reversed(),
+            ..record::Conntrack::default()
+        });
+        story.returns(2 * MS + 1, Hook::NatSetup, NF_ACCEPT, entry);
+        story.reaches_pod(3 * MS);
+        let pod = translated(story.port).destination();
+        let node = original(story.port).destination();
+        let known = NatRules {
+            rules,
+            at_ns: 50 * MS,
+        };
+        story.facts.nat_rules.insert((NODE, node, pod), known);
+        let (_, fate, diagnosis) = story.only();
+        assert_eq!(
+            (fate, diagnosis.cause),
+            (Fate::Unanswered, Some(Cause::BackendSilent))
+        );
+        diagnosis
+    };
+    let one = evidence(Some(Hook::NftNat), vec![rule(2)]);
+    let words = "rule 2 (handle 102) of chain service-KHN6ECMT-shop/web/tcp/http in table ip kube-proxy, service shop/web";
+    assert!(has(&one, "nat-rule", words));
+    assert!(
+        one.evidence
+            .iter()
+            .any(|fact| fact.source.ends_with("49 ms after the SYN"))
+    );
+    let two = evidence(Some(Hook::NftNat), vec![rule(2), rule(3)]);
+    assert!(has(&two, "nat-rule", "one of: rule 2 (handle 102)"));
+    // conntrack or IPVS translated.
+    assert!(!has(&evidence(None, vec![rule(2)]), "nat-rule", ""));
+    assert!(!has(&evidence(Some(Hook::NftNat), Vec::new()), "nat-rule", ""));
 }

@@ -56,6 +56,7 @@ pub(crate) fn rule(table: &str, chain: &str, number: usize, handle: u64, decides
         has_destination: false,
         matches_invalid: false,
         translation: None,
+        key: None,
         conditions: Conditions::default(),
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use tracer::{
     decode::event::{DeviceName, Event, Outer, Payload},
-    diagnose::{self, Diagnosis, evidence::Key},
+    diagnose::{self, Diagnosis, cause::Cause, evidence::Key},
     facts::Facts,
     finding::{Finding, clock::Clock},
     flow::{engine::Engine, fate::Fate, model::Flow},
@@ -21,7 +21,7 @@ use tracer_common::{
 
 pub(crate) const MS: u64 = 1_000_000;
 pub(crate) const PATIENCE: u64 = 3_000 * MS;
-/// What nf_tables returns since 6.7: `NF_STOLEN`, with EPERM above it.
+/// The return value of nf_tables since 6.7: `NF_STOLEN`, with EPERM above it.
 pub(crate) const NF_DROP_REASON: i32 = 1 << 16 | NF_STOLEN;
 pub(crate) const NODE: u32 = 1;
 pub(crate) const POD: u32 = 2;
@@ -439,7 +439,7 @@ pub(crate) fn clock() -> Clock {
     Clock::new("2026-11-22T18:35:45.5Z".parse().expect("a time"), 0)
 }
 
-/// Is there evidence with this key, by its name, whose value contains this text?
+/// Whether there is evidence with this key, by its name, whose value contains this text.
 pub(crate) fn has(diagnosis: &Diagnosis, key: &str, value: &str) -> bool {
     let mut keys = Key::ALL.iter();
     let key = *keys
@@ -449,4 +449,9 @@ pub(crate) fn has(diagnosis: &Diagnosis, key: &str, value: &str) -> bool {
         .evidence
         .iter()
         .any(|fact| fact.key == key && fact.value.contains(value))
+}
+
+/// The cause of each attempt.
+pub(crate) fn causes(diagnosis: &Diagnosis) -> Vec<Option<Cause>> {
+    diagnosis.attempts.iter().map(|attempt| attempt.cause).collect()
 }

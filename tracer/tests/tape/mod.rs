@@ -38,7 +38,7 @@ pub(crate) fn tuple(from: ([u8; 4], u16), to: ([u8; 4], u16)) -> Tuple {
     }
 }
 
-/// What one node's kernel wrote, with times in milliseconds of the wall clock since the story began.
+/// The records of one node's kernel, with times in milliseconds of the wall clock since the story began.
 pub(crate) struct Tape {
     pub(crate) host: &'static str,
     /// The monotonic clock when the story began.

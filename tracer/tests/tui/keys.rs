@@ -1,4 +1,4 @@
-//! What keys do, and that no sequence of keys makes the screen panic.
+//! The action of each key; no sequence of keys makes the screen panic.
 
 use proptest::prelude::*;
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
@@ -179,7 +179,7 @@ fn an_established_flow_at_the_wrong_place_is_a_failure() {
     assert_eq!(model.totals.all.misdirected(), 1);
     let overview = shown(&mut model);
     assert!(overview.contains("≠ conntrack.pinned"), "{overview}");
-    assert!(overview.contains("1 at the wrong place"), "{overview}");
+    assert!(overview.contains("1 reached the wrong place"), "{overview}");
     press(&mut model, "2t/conntrack\n");
     assert_eq!(model.list.len(), 1);
     assert!(

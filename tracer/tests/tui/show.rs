@@ -23,7 +23,7 @@ use tracer::{
 };
 use tracer_common::record::{self, ipvs_conn};
 
-use crate::story::{MS, PATIENCE, POD, Story, entry};
+use crate::story::{MS, POD, Story, entry};
 
 /// A time after all flows.
 pub(crate) const NOW: u64 = 65_000 * MS;
@@ -128,7 +128,7 @@ pub(crate) fn flows() -> Vec<FlowUpdate> {
                 facts: &facts,
                 clock: &clock,
             };
-            FlowUpdate::of(&finding, PATIENCE)
+            FlowUpdate::of(&finding)
         })
         .collect()
 }

@@ -1,4 +1,4 @@
-//! The provenance file beside the object: what it was built with and from.
+//! The provenance file next to the object: its sources and the tools that built it.
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! What a guest runs.
+//! The plan of a guest: its scenarios.
 
 use std::thread;
 

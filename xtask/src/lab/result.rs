@@ -1,4 +1,4 @@
-//! What came out of scenarios and guests.
+//! The results of scenarios and guests.
 
 use std::time::Duration;
 

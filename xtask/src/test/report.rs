@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::tally::Tally;
 use super::timing::{Share, Timing};
 
-/// What passed, what failed, and how long it took.
+/// The results of the steps, and how long each took.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) tally: Tally,

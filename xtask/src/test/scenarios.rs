@@ -21,7 +21,7 @@ use crate::lab::runner::Lab;
 /// Columns of the printed plan.
 const WIDTH: usize = 118;
 
-/// Which scenarios run on which kernel, in which guests.
+/// The guests, each with its kernel and scenarios.
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
     shares: Vec<KernelShare<'a>>,
@@ -138,7 +138,7 @@ pub(super) fn run(lab: &Lab, plan: &Plan<'_>) -> Report {
     report
 }
 
-/// Runs everything, and what failed once more: an emulated guest on a busy machine may stall for a second, and seconds are
+/// Runs everything, and failed scenarios again: an emulated guest on a busy machine may stall for a second, and seconds are
 /// what the scenarios are about. A scenario that fails twice has failed; one that fails once is printed.
 fn run_twice(lab: &Lab, plan: &Plan<'_>) -> Result<Vec<GuestResult>> {
     let options = Options::default();

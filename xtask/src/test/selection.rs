@@ -62,7 +62,7 @@ impl Selection {
         !self.runs_all_pairs()
     }
 
-    /// Who names a kernel or a scenario means all of its pairs.
+    /// Whether all pairs of the selected kernels and scenarios run.
     fn runs_all_pairs(&self) -> bool {
         self.full || !self.kernels.is_empty() || !self.scenarios.is_empty()
     }
@@ -177,7 +177,7 @@ fn one_variant_each<'a>(scenarios: impl Iterator<Item = &'a Named>) -> Vec<&'a N
     chosen
 }
 
-/// Whose turn it is.
+/// The next in turn.
 #[derive(Debug, Default)]
 struct Turn(usize);
 
@@ -239,7 +239,7 @@ mod tests {
         }
     }
 
-    /// What a scenario and its variants have in common.
+    /// The name that a scenario and its variants have in common.
     fn group(named: &Named) -> &str {
         named.base().trim_end_matches(LEGACY)
     }

@@ -26,7 +26,7 @@ pub(super) enum When {
     Last,
 }
 
-/// What a step does.
+/// The action of a step.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Action {
     /// Runs a program, which counts as one check.

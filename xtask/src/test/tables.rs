@@ -22,7 +22,7 @@ pub(super) fn command(cache: &Cache) -> Result<Command> {
     Ok(command)
 }
 
-/// The tracer that the unit tests built, beside this program.
+/// The tracer that the unit tests built, in the directory of this program.
 fn tracer() -> Result<PathBuf> {
     let xtask = workspace::program()?;
     let tracer = xtask.with_file_name("tracer");

@@ -1,4 +1,4 @@
-//! Which file uses what of which other file.
+//! The uses of one file by another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::modules::FileId;
 pub(crate) struct Arrows {
     /// The names that one file uses of another, each with the first line that does.
     pub(crate) between: BTreeMap<(FileId, FileId), BTreeMap<String, usize>>,
-    /// What a file uses of crates outside the workspace, with the first line.
+    /// The items of crates outside the workspace that a file uses, with the first line.
     pub(crate) foreign: BTreeMap<(FileId, String), usize>,
 }
 

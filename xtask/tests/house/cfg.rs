@@ -1,4 +1,4 @@
-//! Which items exist in tests alone.
+//! The items that exist in tests alone.
 
 use syn::{Attribute, Meta, Token, punctuated::Punctuated};
 

@@ -10,12 +10,12 @@ pub(crate) struct Leaf {
     /// Starts with `::`, so that its first segment is a crate.
     pub(crate) is_global: bool,
     pub(crate) name: Name,
-    /// Has a visibility: it hands the name on.
+    /// Whether it has a visibility, and so re-exports the name.
     pub(crate) is_reexport: bool,
     pub(crate) line: usize,
 }
 
-/// What a leaf is called where it is imported.
+/// The name of a leaf where it is imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Name {
     Word(String),

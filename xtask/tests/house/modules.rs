@@ -36,7 +36,7 @@ pub(crate) struct Module {
     /// The root module of its crate.
     pub(crate) root: ModuleId,
     pub(crate) names: BTreeMap<String, Vec<Meaning>>,
-    /// What it imports with `*`.
+    /// The modules that it imports with `*`.
     pub(crate) globs: Vec<Leaf>,
     /// Written inside its parent's file.
     pub(crate) is_inline: bool,

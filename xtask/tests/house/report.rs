@@ -1,4 +1,4 @@
-//! What is wrong with the arrows, in words that say what to move.
+//! The report on forbidden arrows, in words that say what to move.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

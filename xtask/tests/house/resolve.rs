@@ -3,7 +3,7 @@
 use crate::imported::{Leaf, Name};
 use crate::modules::{FileId, Meaning, ModuleId, Modules};
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     /// An item, and the file that defines it. What a macro generates counts as defined where the search ends.
@@ -85,7 +85,7 @@ impl<'a> Search<'a> {
         }]
     }
 
-    /// What a name means in a module: its own names first, then what `*` brings in.
+    /// The targets of a name in a module: its own names first, then those that `*` imports.
     fn look_up(&mut self, module: ModuleId, name: &str) -> Vec<Target> {
         let modules = self.modules;
         let module_id = module;

@@ -29,7 +29,7 @@ pub(crate) const BARRED: [(&str, &str); 1] = [("tracer/fuzz/", "cli")];
 /// Rooms that do no I/O and know no clock but the event's.
 pub(crate) const PURE: [&str; 6] = ["check", "decode", "diagnose", "facts", "finding", "flow"];
 
-/// What does I/O or reads a clock; a name stands for everything below it.
+/// The paths that do I/O or read a clock; a name includes everything below it.
 const IMPURE: [&str; 29] = [
     "aya",
     "jiff::Timestamp::now",
@@ -62,7 +62,7 @@ const IMPURE: [&str; 29] = [
     "tokio",
 ];
 
-/// What stands below an impure name and is pure.
+/// The pure paths below an impure name.
 const HARMLESS: [&str; 1] = ["nix::errno"];
 
 /// The room of a file of crate `tracer`.

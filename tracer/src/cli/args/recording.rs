@@ -25,7 +25,7 @@ pub struct ReplayOptions {
     /// How the screen looks.
     #[command(flatten)]
     pub screen: ScreenOptions,
-    /// What to show.
+    /// The flows to show.
     #[command(flatten)]
     pub select: Select,
     /// Exit with status 3 if a flow had this fate
@@ -45,7 +45,7 @@ pub struct ReportOptions {
     /// Write one HTML page for the ticket; - for standard output
     #[arg(long, value_name = "OUT", conflicts_with = "json")]
     pub html: Option<PathBuf>,
-    /// What the report is about.
+    /// The flows to report.
     #[command(flatten)]
     pub select: Select,
 }
@@ -79,7 +79,7 @@ pub struct ExportOptions {
     /// File to write; standard output if omitted or -
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// What to export.
+    /// The flows to export.
     #[command(flatten)]
     pub select: Select,
 }

@@ -5,7 +5,7 @@ use clap::Args as ClapArgs;
 use super::value::{Cidr, Ports, ServiceName};
 use crate::{diagnose::cause::Cause, finding::selection::Selection, flow::fate::Fate};
 
-/// What to trace and what to show.
+/// The flows to trace and to show.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Select {
     /// Only these ports, for example 30080,30443 or 30000-30100

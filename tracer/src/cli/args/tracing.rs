@@ -27,7 +27,7 @@ pub struct LiveOptions {
     /// How the screen looks.
     #[command(flatten)]
     pub screen: ScreenOptions,
-    /// What to trace.
+    /// The flows to trace.
     #[command(flatten)]
     pub select: Select,
     /// Report a flow without progress this long after its last SYN
@@ -36,7 +36,7 @@ pub struct LiveOptions {
     /// Exit with status 3 if a flow had this fate
     #[arg(long, value_name = "FATE")]
     pub fail_on: Option<Fate>,
-    /// Also record into this file
+    /// Also record to this file
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -47,7 +47,7 @@ pub struct RecordOptions {
     /// File to write; - for standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// What to record, and which flows count for `--until`.
+    /// The flows to record, and those that count for `--until`.
     #[command(flatten)]
     pub select: Select,
     /// Judge a flow without progress this long after its last SYN

@@ -130,7 +130,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 /// The smallest file size, in bytes: a smaller file would hold little besides its header.
 const SMALLEST: u64 = 64 << 10;
 
-/// What `--until` waits for.
+/// The condition of `--until`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
     /// A flow with this fate.

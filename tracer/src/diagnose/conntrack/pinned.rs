@@ -7,6 +7,7 @@ use tracer_common::hook::Hook;
 use crate::{
     decode::event::Payload,
     diagnose::{
+        advice,
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{self, Evidence, Key},
@@ -23,14 +24,14 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
     summary: "conntrack still held the entry of an earlier SYN from this client port, so the SYN bypassed the rules and went to \
               a backend that they no longer use.",
     proof: "The SYN was translated although nf_nat_setup_info and __nf_conntrack_confirm were not called for it, as they are \
-            for each new connection, and within a second of it no rule of the node translated to that backend.",
+            for each new connection, and within a second of it no rule that a SYN to this NodePort can meet translated to that \
+            backend.",
     advice: Some(
-        "Delete the entry (`conntrack -D -p tcp --orig-port-dst NODEPORT`), or connect from another client port: every \
-         retransmitted SYN keeps the entry alive for another nf_conntrack_tcp_timeout_syn_sent (120 s). kube-proxy removes \
-         such entries for UDP only.",
+        "Delete the entry of that one connection with `conntrack -D` and its addresses and ports, or connect from another client \
+         port: every retransmitted SYN restarts the entry's timeout (nf_conntrack_tcp_timeout_syn_sent). kube-proxy removes such \
+         entries for UDP only.",
     ),
-    scope: "kube-proxy's iptables and nftables modes, and any other DNAT by rules, on every kernel. Not where a rule looks up \
-            the address in a map, since that may lead anywhere, nor while another service still has the backend.",
+    scope: "kube-proxy's iptables and nftables modes, and any other DNAT by rules, on every kernel.",
     hooks: &[&[Hook::NatSetup], &[Hook::CtConfirm], &[Hook::DevStartXmit]],
     absence: Absence::Probes,
     detect: pinned,
@@ -75,7 +76,19 @@ fn pinned(case: &Case<'_>) -> Option<Proof> {
             flow.client().port()
         ),
         evidence,
-    ))
+    )
+    .advise(advice(case)))
+}
+
+/// Removes this connection's entry alone: others to the NodePort may be in use.
+fn advice(case: &Case<'_>) -> String {
+    let timeout = advice::setting(case, "net.netfilter.nf_conntrack_tcp_timeout_syn_sent")
+        .map_or_else(String::new, |seconds| format!(" ({seconds} s)"));
+    format!(
+        "Delete this connection's entry: {}. Until then every SYN from this client port goes to the old backend and restarts the \
+         entry's timeout{timeout}; other client ports are not affected. kube-proxy removes such entries for UDP only.",
+        advice::delete_entry(&case.flow.original)
+    )
 }
 
 /// The rules, read within a second of the SYN, that no longer lead to that backend.

@@ -1,8 +1,8 @@
-//! What a piece of evidence is about: a closed list of keys, each with its stable name and its label.
+//! The subject of a piece of evidence: a closed list of keys, each with its stable name and its label.
 
 macro_rules! keys {
     ($($id:ident = $name:literal, $label:literal;)*) => {
-        /// What a piece of evidence is about. The name is stable and meant for programs; the label is for people, and
+        /// The subject of a piece of evidence. The name is stable and meant for programs; the label is for people, and
         /// its wording may change.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
         pub enum Key {
@@ -147,6 +147,7 @@ keys! {
     EarlyDrop = "early-drop", "entry that could be evicted";
     ConntrackCount = "conntrack-count", "net.netfilter.nf_conntrack_count";
     ConntrackMax = "conntrack-max", "net.netfilter.nf_conntrack_max";
+    NatRule = "nat-rule", "rule that translated the destination";
     NatSetup = "nat-setup", "NAT for this SYN";
     RulesToBackend = "rules-to-backend", "rules that translate to this backend";
     Masquerade = "masquerade", "masquerade";

@@ -151,8 +151,8 @@ fn is_draining(conn: &IpvsConn) -> bool {
     conn.have & ipvs_conn::WEIGHT != 0 && conn.weight == 0
 }
 
-/// `is_new_conn_expected()` (`net/netfilter/ipvs/ip_vs_core.c`): would IPVS reschedule the entry if no template controlled
-/// it?
+/// Whether IPVS would reschedule the entry if no template controlled it: `is_new_conn_expected()`
+/// (`net/netfilter/ipvs/ip_vs_core.c`).
 fn is_kept_by_affinity(old: &IpvsConn) -> bool {
     old.have & ipvs_conn::STATE != 0
         && matches!(old.state, ipvs_conn::TIME_WAIT | ipvs_conn::CLOSE)

@@ -1,4 +1,4 @@
-//! What IPVS decided about one SYN.
+//! The decision of IPVS about one SYN.
 //!
 //! `ip_vs_in` (`net/netfilter/ipvs/ip_vs_core.c`, 3.10 to 7.3) looks up the connection, may expire an old entry, may
 //! schedule a new one, and transmits. Which of these happened, in which order, and what it returned identify the cause.
@@ -18,7 +18,7 @@ use crate::{
 /// Where netfilter hands a SYN to IPVS.
 pub(super) const REQUEST: &[Hook] = &[Hook::IpvsIn, Hook::IpvsRemoteRequest, Hook::IpvsLocalRequest];
 
-/// What IPVS did with one SYN.
+/// The decision of IPVS about one SYN.
 #[derive(Clone, Copy, Default)]
 pub(in crate::diagnose) struct Decision<'flow> {
     /// The hook function itself.
@@ -79,7 +79,7 @@ impl<'flow> Decision<'flow> {
         out
     }
 
-    /// Did the hook function return a verdict that drops the packet?
+    /// Whether the hook function returned a verdict that drops the packet.
     pub(in crate::diagnose) fn is_drop(&self) -> bool {
         self.verdict().is_some_and(verdict::is_drop)
     }
@@ -88,8 +88,8 @@ impl<'flow> Decision<'flow> {
         self.request.and_then(|step| step.verdict)
     }
 
-    /// Did IPVS drop the SYN because `tcp_conn_schedule` (`net/netfilter/ipvs/ip_vs_proto_tcp.c`, 4.4 to 7.3) told it to,
-    /// for another reason than that the scheduler found no real server?
+    /// Whether IPVS dropped the SYN on the verdict of `tcp_conn_schedule` (`net/netfilter/ipvs/ip_vs_proto_tcp.c`, 4.4 to
+    /// 7.3), for another reason than that the scheduler found no real server.
     pub(in crate::diagnose) fn scheduling_dropped(&self) -> bool {
         self.is_drop() && self.scheduling == Some(0) && self.left.is_none()
     }

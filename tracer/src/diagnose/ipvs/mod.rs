@@ -1,4 +1,4 @@
-//! What IPVS did with a SYN: one file for each part of it that can end the SYN's path.
+//! Causes in IPVS: one file for each part of it that can end a SYN's path.
 
 mod affinity;
 pub(super) mod decision;

@@ -98,7 +98,7 @@ pub(super) const REUSE_STALE_BACKEND: Row = Row {
     detect: stale_backend,
 };
 
-/// Which branch of `ip_vs_in` expired the entry.
+/// The branch of `ip_vs_in` that expired the entry.
 enum Branch {
     /// The one for draining and removed servers.
     NoDest,
@@ -260,7 +260,7 @@ fn stale_backend(case: &Case<'_>) -> Option<Proof> {
 struct Settings {
     conn_reuse_mode: Option<i64>,
     expire_nodest_conn: Option<i64>,
-    /// Which were read from the kernel's memory: bits of `ipvs_conn`.
+    /// The members that were read from the kernel's memory: bits of `ipvs_conn`.
     have: u32,
 }
 

@@ -26,7 +26,7 @@ pub(in crate::diagnose) fn step<'a>(case: &Case<'a>) -> Option<&'a Step> {
     })
 }
 
-/// What a hook of the routing layer read about the packet that was freed later.
+/// The data that a hook of the routing layer read about a packet that was freed later.
 pub(super) fn read_by<'a>(
     case: &Case<'a>,
     hook: Hook,
@@ -53,7 +53,7 @@ pub(super) fn reason<'a>(case: &Case<'a>, freed: &Step) -> Option<&'a str> {
     }
 }
 
-/// Was the packet freed in one of these functions?
+/// Whether the packet was freed in one of these functions.
 pub(super) fn is_in(case: &Case<'_>, freed: &Step, functions: &[&str]) -> bool {
     let Payload::Drop(drop) = &freed.event.payload else {
         return false;

@@ -211,7 +211,7 @@ fn is_local(route: Option<&Route>) -> bool {
     matches!(route, Some(Route::Found(way)) if way.is_local())
 }
 
-/// Was the destination refused? Only 7.x shows that.
+/// Whether the destination was refused. Only 7.x shows that.
 fn is_impossible_destination(case: &Case<'_>, freed: &Step) -> bool {
     match reason(case, freed) {
         Some("IP_INVALID_DEST") => true,

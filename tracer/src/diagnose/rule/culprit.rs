@@ -1,4 +1,4 @@
-//! What dropped or rejected a packet, and how the parts of netfilter are named.
+//! The part of netfilter that dropped or rejected a packet, and its name.
 
 use crate::diagnose::{
     blame::Blame,
@@ -10,7 +10,7 @@ pub(super) const NETLINK: &str = "nf_tables (netlink)";
 /// The source of legacy tables of iptables.
 pub(super) const GETSOCKOPT: &str = "ip_tables (getsockopt)";
 
-/// What dropped or rejected a packet.
+/// The part of netfilter that dropped or rejected a packet.
 pub(in crate::diagnose) struct Culprit<'a> {
     /// Its description, which follows "by" in a sentence.
     pub(in crate::diagnose) words: String,
@@ -22,14 +22,14 @@ pub(in crate::diagnose) struct Culprit<'a> {
     pub(in crate::diagnose) known: Option<Known<'a>>,
 }
 
-/// What a rule says about itself.
+/// The known facts about a rule.
 pub(in crate::diagnose) struct Known<'a> {
     pub(in crate::diagnose) table: &'a str,
     /// Its comment.
     pub(in crate::diagnose) comment: Option<String>,
     /// The map in which it found its verdict.
     pub(in crate::diagnose) map: Option<&'a str>,
-    /// Does it match packets that conntrack marked INVALID?
+    /// Whether it matches packets that conntrack marked INVALID.
     pub(in crate::diagnose) matches_invalid: bool,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn hook_name(number: u32) -> &'static str {
     }
 }
 
-/// What the name of a Calico chain says.
+/// The meaning of a Calico chain's name.
 pub(super) fn calico(chain: &str) -> Option<Evidence> {
     let by_name = |key: Key, name: &str| Evidence::read(key, name, "name of the chain");
     let rest = chain.strip_prefix("cali-")?;

@@ -159,7 +159,7 @@ fn places<'a>(table: &'a Table, step: &Step, seen: &record::Table) -> Vec<Outcom
     outcomes(table, seen.nf_hook, &packet)
 }
 
-/// What is known of a step's packet, except its devices.
+/// The known properties of a step's packet, except its devices.
 pub(super) fn packet(step: &Step, mark: Option<u32>, ctinfo: Option<u32>) -> Packet<'static> {
     let tuple = &step.event.tuple;
     Packet {
@@ -177,6 +177,7 @@ pub(super) fn packet(step: &Step, mark: Option<u32>, ctinfo: Option<u32>) -> Pac
             },
             mark,
             ctinfo,
+            from_node: None,
         },
     }
 }

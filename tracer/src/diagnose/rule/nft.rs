@@ -169,13 +169,13 @@ fn bases<'a>(netns: &'a NetnsFacts, chain: &record::Chain) -> Vec<&'a Chain> {
     netns.chains.iter().filter(is).collect()
 }
 
-/// Is this the name that was read, which may be truncated?
+/// Whether this is the name that was read, which may be truncated.
 fn is_name(loaded: &str, read: &str) -> bool {
     const LONGEST: usize = 31;
     loaded == read || (read.len() == LONGEST && loaded.starts_with(read))
 }
 
-/// Does a table of this family see the packets of a hook's family?
+/// Whether a table of this family sees the packets of a hook's family.
 fn sees_packet(table: Family, family: u32) -> bool {
     let family = u8::try_from(family).map(Family::from);
     match family {
@@ -185,12 +185,13 @@ fn sees_packet(table: Family, family: u32) -> bool {
     }
 }
 
-/// Does a table of this family see packets of IPv4 or IPv6?
+/// Whether a table of this family sees packets of IPv4 or IPv6.
 pub(super) fn sees(table: Family, is_v6: bool) -> bool {
     table == Family::Inet || table == if is_v6 { Family::Ip6 } else { Family::Ip }
 }
 
-/// Is the rule in the table of one of these base chains; or, if none is loaded any more, in the table that was read?
+/// Whether the rule is in the table of one of these base chains or, if none of them is loaded any more, in the table that
+/// was read.
 fn is_there(rule: &Rule, bases: &[&Chain], read: &record::Chain) -> bool {
     let table = text(&read.table);
     let was_there =
@@ -198,7 +199,7 @@ fn is_there(rule: &Rule, bases: &[&Chain], read: &record::Chain) -> bool {
     bases.iter().any(|base| is_in_table_of(rule, base)) || (bases.is_empty() && was_there())
 }
 
-/// Can a packet meet the rule at this hook? That is no longer known of a rule that was deleted.
+/// Whether a packet can meet the rule at this hook. That is no longer known of a deleted rule.
 fn is_met(netns: &NetnsFacts, rule: &Rule, nf_hook: u32, is_v6: bool) -> bool {
     let mut bases = netns.chains.iter().filter(|chain| {
         let hook = chain.base.as_ref().map(|base| base.hook);
@@ -208,7 +209,7 @@ fn is_met(netns: &NetnsFacts, rule: &Rule, nf_hook: u32, is_v6: bool) -> bool {
     sees(rule.family, is_v6) && (!loaded || bases.any(|base| Reachable::from(netns, base).has(&rule.chain)))
 }
 
-/// Does the kernel call this function when the rule rejects?
+/// Whether the kernel calls this function when the rule rejects.
 fn rejects_by(rule: &Rule, hook: Hook) -> bool {
     match hook {
         Hook::RejectTg => matches!(&rule.decides, Decides::Extension(name) if name == "REJECT"),

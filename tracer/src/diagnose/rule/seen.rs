@@ -14,7 +14,7 @@ pub(super) fn verdict<'a>(case: &Case<'a>) -> Option<&'a Step> {
         .rfind(|step| is_verdict(step) && case.flow.is_on_node(&step.event))
 }
 
-/// Was the last verdict that a rule was seen to give the one to drop?
+/// Whether the last verdict that a rule was seen to give drops the packet.
 pub(super) fn is_drop_by_rule(chain: &record::Chain) -> bool {
     chain.seen & (seen::IMMEDIATE | seen::LOOKUP) != 0
         && chain.code & verdict::NF_VERDICT_MASK == verdict::NF_DROP

@@ -48,11 +48,11 @@ pub(super) struct Site {
     pub(super) nf_hook: Option<u32>,
     /// The family of the table whose chain freed the packet; `None` for a chain that translates, or no chain.
     pub(super) family: Option<Family>,
-    /// Did a chain that translates free it?
+    /// Whether a NAT chain freed it.
     pub(super) is_nat: bool,
-    /// Did a chain of nf_tables free it, instead of leaving that to netfilter?
+    /// Whether a chain of nf_tables freed it, instead of leaving that to netfilter.
     pub(super) is_chain: bool,
-    /// Had a rule queued it for a program, to which it could not be handed (`nf_queue`, `net/netfilter/nf_queue.c`)?
+    /// Whether a rule queued it for a program, to which it could not be handed (`nf_queue`, `net/netfilter/nf_queue.c`).
     pub(super) is_queue: bool,
 }
 

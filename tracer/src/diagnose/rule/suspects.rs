@@ -1,4 +1,4 @@
-//! What can have dropped a packet, where the verdict itself was not seen: the hooks on rules are attached only after the first
+//! The rules that can have dropped a packet whose verdict was not seen: the hooks on rules are attached only after the first
 //! packet that a rule may have dropped.
 
 use std::fmt;
@@ -172,7 +172,7 @@ pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Culprit<'a>)> {
     ))
 }
 
-/// What is known of a packet that netfilter dropped on an unknown verdict: the hook, what did not drop it, and what is loaded that
+/// The facts about a packet that netfilter dropped on an unknown verdict: the hook, what did not drop it, and what is loaded that
 /// could have.
 pub(in crate::diagnose) fn known(case: &Case<'_>) -> Vec<Evidence> {
     let Some((step, site)) = case.dropped.zip(Site::of(case)) else {
@@ -214,7 +214,7 @@ pub(in crate::diagnose) fn known(case: &Case<'_>) -> Vec<Evidence> {
     out
 }
 
-/// What is loaded and can have decided about the packet there, with the source of that knowledge.
+/// The loaded rules and chains that can have decided about the packet there, each with its source.
 pub(super) fn loaded<'a>(case: &Case<'a>, step: &Step, site: &Site) -> Vec<(Suspect<'a>, &'static str)> {
     let Some(netns) = case.netns() else {
         return Vec::new();
@@ -283,7 +283,7 @@ fn of_tables<'a>(netns: &'a NetnsFacts, nf_hook: u32, packet: &Packet<'_>) -> Ve
         .collect()
 }
 
-/// What is known of the packet that was dropped.
+/// The known properties of the dropped packet.
 fn packet(case: &Case<'_>, step: &Step) -> Packet<'static> {
     let state = case.steps().rev().find_map(|other| match &other.event.payload {
         Payload::PacketState(state) if other.event.skb == step.event.skb => Some(state),

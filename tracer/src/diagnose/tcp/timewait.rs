@@ -73,7 +73,7 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[
 struct Refused<'a> {
     step: &'a Step,
     old: &'a TimeWait,
-    /// What the socket decided: `enum tcp_tw_status`.
+    /// The decision of the socket: `enum tcp_tw_status`.
     verdict: i32,
     /// Initial sequence number of the SYN.
     isn: u32,

@@ -12,7 +12,11 @@ use parquet::{
 };
 
 use super::row::Row;
-use crate::{diagnose::evidence::Evidence, report::path::PathStep};
+use crate::{
+    diagnose::{Attempt, evidence::Evidence},
+    finding::clock::milliseconds,
+    report::path::PathStep,
+};
 
 /// Schema 1's flow object as a table, in the order of [`write`].
 pub(super) const SCHEMA: &str = "
@@ -41,6 +45,19 @@ message flow {
   required int32 synacks (INTEGER(32,false));
   optional double connect_ms;
   optional double stall_ms;
+  required double lost_ms;
+  required group attempts (LIST) {
+    repeated group list {
+      required group element {
+        required int32 n (INTEGER(32,false));
+        required double t_ms;
+        optional binary cause (STRING);
+        optional binary inner_cause (STRING);
+        required binary explanation (STRING);
+        required double lost_ms;
+      }
+    }
+  }
   required group evidence (LIST) {
     repeated group list {
       required group element {
@@ -93,11 +110,21 @@ pub(super) fn write<W: Write + Send>(
     to.maybe::<ByteArrayType>(|row| row.diagnosis.cause.map(|cause| text(cause.name())))?;
     to.maybe::<ByteArrayType>(|row| row.diagnosis.inner.map(|cause| text(cause.name())))?;
     to.each::<ByteArrayType>(|row| text(&row.diagnosis.explanation))?;
-    to.maybe::<ByteArrayType>(|row| row.diagnosis.advice.map(text))?;
+    to.maybe::<ByteArrayType>(|row| row.diagnosis.advice.as_deref().map(text))?;
     to.each::<Int32Type>(|row| row.syns.cast_signed())?;
     to.each::<Int32Type>(|row| row.synacks.cast_signed())?;
     to.maybe::<DoubleType>(|row| row.connect_ms)?;
     to.maybe::<DoubleType>(|row| row.stall_ms)?;
+    to.each::<DoubleType>(|row| milliseconds(row.diagnosis.lost_ns()))?;
+    // No flow has this many.
+    to.attempt::<Int32Type>(1, |attempt| {
+        Some(i32::try_from(attempt.number).unwrap_or(i32::MAX))
+    })?;
+    to.attempt::<DoubleType>(1, |attempt| Some(milliseconds(attempt.t_ns)))?;
+    to.attempt::<ByteArrayType>(2, |attempt| attempt.cause.map(|cause| text(cause.name())))?;
+    to.attempt::<ByteArrayType>(2, |attempt| attempt.inner.map(|cause| text(cause.name())))?;
+    to.attempt::<ByteArrayType>(1, |attempt| Some(text(&attempt.explanation)))?;
+    to.attempt::<DoubleType>(1, |attempt| Some(milliseconds(attempt.lost_ns)))?;
     to.evidence(|fact| fact.key.name())?;
     to.evidence(|fact| fact.label())?;
     to.evidence(|fact| &fact.value)?;
@@ -172,6 +199,10 @@ impl<W: Write + Send> Columns<'_, '_, W> {
             definitions,
             repetitions: None,
         })
+    }
+
+    fn attempt<T: DataType>(&mut self, full: i16, of: impl Fn(&Attempt) -> Option<T::T>) -> Result<()> {
+        self.list::<T>(full, |row| row.diagnosis.attempts.iter().map(&of).collect())
     }
 
     fn evidence(&mut self, of: impl Fn(&Evidence) -> &str) -> Result<()> {

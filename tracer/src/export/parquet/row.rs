@@ -76,7 +76,9 @@ impl Row {
         });
         let path = self.path.iter();
         let path = path.map(|step| ELEMENT + step.note.len() + length(&step.dev) + length(&step.verdict));
-        let lists: usize = evidence.chain(path).sum();
+        let attempts = self.diagnosis.attempts.iter();
+        let attempts = attempts.map(|attempt| ELEMENT + attempt.explanation.len());
+        let lists: usize = evidence.chain(path).chain(attempts).sum();
         ROW + length(&self.service) + self.diagnosis.explanation.len() + lists
     }
 }

@@ -42,6 +42,7 @@ fn syn(dport: u16) -> Packet<'static> {
             tcp_flags: Some(tcp::SYN),
             mark: Some(0),
             ctinfo: Some(table::NEW),
+            from_node: None,
         },
     }
 }
@@ -121,7 +122,7 @@ fn a_rule_is_found_by_where_its_target_stands() {
 fn the_one_rule_that_can_have_dropped_a_packet_is_found() {
     let table = filter4();
     assert_eq!(places(&table, INPUT, &syn(30_081)), ["KUBE-EXTERNAL-SERVICES 2"]);
-    // Nothing but what the packet is not could drop it.
+    // Only rules that the packet does not match could drop it.
     assert!(places(&table, INPUT, &syn(30_082)).is_empty());
     let marked = Packet {
         inner: xt::Packet {

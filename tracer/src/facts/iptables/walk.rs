@@ -1,6 +1,6 @@
 //! Finds the rules of a table that can have dropped a packet.
 //!
-//! The kernel does not tell which rule dropped a packet. But most of what the rules match is known of the packet. Walking
+//! The kernel does not report which rule dropped a packet. But most of what the rules match is known of the packet. Walking
 //! them, with "may fit" for what is unknown, finds every rule and policy that can have dropped it. If there is only one, it
 //! did.
 
@@ -20,11 +20,11 @@ pub struct Packet<'a> {
     pub input: Option<&'a str>,
     /// Output device; "" for none, `None` if unknown.
     pub output: Option<&'a str>,
-    /// What extensions match.
+    /// The properties that match extensions read.
     pub inner: xt::Packet,
 }
 
-/// What can have dropped the packet.
+/// The rules and policies that can have dropped the packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome<'a> {
     /// A rule.

@@ -1,17 +1,20 @@
 //! The rules of nf_tables: position, conditions, decision and comment.
 
 pub mod conditions;
+pub mod registers;
 
-use std::{collections::HashMap, net::IpAddr};
+use std::collections::HashMap;
 
-use bytes::Buf as _;
 use serde::{Deserialize, Serialize};
 
-use self::conditions::{ConditionReader, Conditions, EQUAL, NETWORK_HEADER, TRANSPORT_HEADER};
+use self::{
+    conditions::{ConditionReader, Conditions, EQUAL, Load, NETWORK_HEADER, TRANSPORT_HEADER},
+    registers::{Key, Registers},
+};
 use super::{Family, number};
 use crate::facts::{
     netlink::{attribute, attributes, text},
-    translation::Translation,
+    translation::{Lookup, Operand, Translation},
     xt::Match,
 };
 
@@ -26,11 +29,11 @@ pub struct Rule {
     pub chain: String,
     /// Its handle, unique in its table.
     pub handle: u64,
-    /// Its position in the chain from 1, as in `iptables -L --line-numbers`.
+    /// Its position in the chain from 1, like in `iptables -L --line-numbers`.
     pub number: usize,
     /// Its comment.
     pub comment: Option<String>,
-    /// What it can do with a matching packet.
+    /// The possible actions on a matching packet.
     pub decides: Decides,
     /// The only destination port that it matches, if there is just one.
     pub dport: Option<u16>,
@@ -41,12 +44,15 @@ pub struct Rule {
     pub matches_invalid: bool,
     /// How it translates the destination, if it does.
     pub translation: Option<Translation>,
+    /// The key with which it asks the map that decides or translates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Key>,
     /// Its conditions, as far as tracer understands them.
     #[serde(rename = "asks")]
     pub conditions: Conditions,
 }
 
-/// What a rule decides. The last expression that can decide counts.
+/// The decision of a rule. The last expression that can decide counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Decides {
     /// Nothing: continue with the next rule.
@@ -167,6 +173,7 @@ fn parse_rule(answer: &[u8]) -> Option<Rule> {
         has_destination: body.has_destination,
         matches_invalid: body.matches_invalid,
         translation: body.translation,
+        key: body.key,
         conditions: body.conditions.finish(),
     })
 }
@@ -184,8 +191,8 @@ struct Body {
     port_in: Option<u32>,
     /// The register that holds the state of the connection.
     state_in: Option<u32>,
-    /// Constants that were written into registers.
-    constants: HashMap<u32, Vec<u8>>,
+    registers: Registers,
+    key: Option<Key>,
     conditions: ConditionReader,
 }
 
@@ -194,6 +201,9 @@ const DESTINATION: [u32; 2] = [16, 24];
 const DPORT: u32 = 2;
 /// `NFT_NAT_DNAT`.
 const DNAT: u32 = 1;
+/// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
+const IPV4: u32 = 2;
+const IPV6: u32 = 10;
 /// `NFT_CT_STATE`, and its bit for a packet without a connection (`NF_CT_STATE_INVALID_BIT`), in native byte order.
 const STATE: u32 = 0;
 const INVALID: u32 = 1;
@@ -214,10 +224,6 @@ impl Body {
         let field = |kind| attribute(data, kind).and_then(number);
         let named = || attribute(data, 1).map(text);
         self.take_state(&name, data);
-        if !matches!(name.as_str(), "immediate" | "nat") {
-            // It may overwrite registers. Those of a translation are set right before it.
-            self.constants.clear();
-        }
         match name.as_str() {
             // The register, the data.
             "immediate" => {
@@ -229,11 +235,18 @@ impl Body {
                 } else if let (Some(register), Some(value)) =
                     (field(1), attribute(data, 2).and_then(|value| attribute(value, 1)))
                 {
-                    self.constants.insert(register, value.to_vec());
+                    self.registers.write(Some(register), value);
                 }
             }
             // The set, the source register, the destination register: 0 is the verdict register.
-            "lookup" if field(3) == Some(0) => self.decides = named().map(Decides::Map),
+            "lookup" if field(3) == Some(0) => {
+                self.key = Some(self.registers.key(field(2)));
+                self.decides = named().map(Decides::Map);
+            }
+            "lookup" if field(3).is_some() => {
+                self.key = Some(self.registers.key(field(2)));
+                self.registers.look_up(field(3), named().unwrap_or_default());
+            }
             "reject" => self.decides = Some(Decides::Reject),
             "target" => {
                 self.translation = named().and_then(|name| {
@@ -256,6 +269,7 @@ impl Body {
             "match" => self.take_match(named(), field(2), attribute(data, 3)),
             // The register, the base, the offset, the length.
             "payload" => {
+                self.load(&name, data, field(1));
                 let (base, offset) = (field(2), field(3));
                 let has_register = field(1);
                 self.port_in = has_register
@@ -267,12 +281,28 @@ impl Body {
             "cmp" if field(1) == self.port_in && field(2) == Some(EQUAL) => {
                 self.dport = conditions::port(data).or(self.dport);
             }
+            // Expressions that load something into their first register, or into their second.
+            "meta" | "ct" | "fib" | "rt" | "exthdr" | "osf" | "numgen" | "xfrm" => {
+                self.load(&name, data, field(1));
+            }
+            "bitwise" | "byteorder" | "hash" | "socket" | "tunnel" => {
+                self.registers.forget(field(2));
+            }
+            "inner" => self.registers.forget_all(),
             // Expressions that only match, count, log, or change the packet.
-            "lookup" | "cmp" | "range" | "meta" | "ct" | "bitwise" | "byteorder" | "counter" | "limit"
-            | "log" | "quota" | "connlimit" | "fib" | "rt" | "socket" | "osf" | "exthdr" | "hash"
-            | "numgen" | "dynset" | "objref" | "notrack" | "last" | "inner" | "xfrm" | "tunnel" | "dup"
-            | "flow_offload" => {}
-            _ => self.decides = Some(Decides::Other(name)),
+            "lookup" | "cmp" | "range" | "counter" | "limit" | "log" | "quota" | "connlimit" | "dynset"
+            | "objref" | "notrack" | "last" | "dup" | "flow_offload" => {}
+            _ => {
+                self.registers.forget_all();
+                self.decides = Some(Decides::Other(name));
+            }
+        }
+    }
+
+    fn load(&mut self, name: &str, data: &[u8], register: Option<u32>) {
+        match Load::of(name, data) {
+            Some(load) => self.registers.load(register, load),
+            None => self.registers.forget(register),
         }
     }
 
@@ -305,30 +335,42 @@ impl Body {
 
     /// A translation to the addresses and ports in registers: first and last address, first and last port.
     fn to_registers(&self, data: &[u8]) -> Translation {
-        let register = |kind| attribute(data, kind).and_then(number);
-        let constant = |register: Option<u32>| -> Option<Option<&[u8]>> {
-            // A register without a constant makes the translation unknown.
-            register.map_or(Some(None), |register| {
-                self.constants.get(&register).map(|value| Some(value.as_slice()))
-            })
+        const MAPS_NETWORKS: u32 = 1 << 6;
+        let field = |kind| attribute(data, kind).and_then(number);
+        let address = match field(2) {
+            Some(IPV4) => 4,
+            Some(IPV6) => 16,
+            _ => return Translation::Unknown,
         };
-        let address = |value: &[u8]| -> Option<IpAddr> {
-            let v4 = <[u8; 4]>::try_from(value).map(IpAddr::from);
-            v4.or_else(|_| <[u8; 16]>::try_from(value).map(IpAddr::from)).ok()
+        if field(7).is_some_and(|flags| flags & MAPS_NETWORKS != 0) {
+            return Translation::Unknown;
+        }
+        let pair = |first: u16, last: u16, length| -> Option<Option<[Operand; 2]>> {
+            // A register without a known value makes the translation unknown.
+            let Some(first) = field(first) else {
+                return Some(None);
+            };
+            let last = field(last).unwrap_or(first);
+            let operand = |register| self.registers.operand(register, length);
+            Some(Some([operand(first)?, operand(last)?]))
         };
-        let port = |mut value: &[u8]| value.try_get_u16().ok();
         let read = || {
-            let (first, low) = (constant(register(3))?, constant(register(5))?);
-            let (last, high) = (constant(register(4))?.or(first), constant(register(6))?.or(low));
-            let addresses = match first.zip(last) {
-                Some((first, last)) => Some(address(first)?..=address(last)?),
-                None => None,
+            let (addresses, ports) = (pair(3, 4, address)?, pair(5, 6, 2)?);
+            let lookup = Lookup {
+                map: self.registers.map().unwrap_or_default().to_owned(),
+                addresses,
+                ports,
             };
-            let ports = match low.zip(high) {
-                Some((low, high)) => Some(port(low)?..=port(high)?),
-                None => None,
-            };
-            Some(Translation::To { addresses, ports })
+            let in_map = [&lookup.addresses, &lookup.ports]
+                .into_iter()
+                .flatten()
+                .flatten()
+                .any(|operand| matches!(operand, Operand::Data(_)));
+            Some(if in_map {
+                Translation::Map(lookup)
+            } else {
+                lookup.of_element(&[], address == 16)
+            })
         };
         read().unwrap_or(Translation::Unknown)
     }

@@ -266,6 +266,7 @@ mod tests {
             has_destination: false,
             matches_invalid: false,
             translation: None,
+            key: None,
             conditions: Conditions::default(),
         }
     }

@@ -48,7 +48,7 @@ pub(super) struct Type<'a> {
     pub(super) body: Body<'a>,
 }
 
-/// What a type consists of. Types are referred to by number.
+/// The definition of a type. Types are referred to by number.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Body<'a> {
     Void,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 const OVERLOAD: u128 = 2;
 const AVAILABLE: u128 = 1;
 
-/// What is known of a connection without reading its memory.
+/// The facts about a connection that are known without reading its memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     /// Protocol number, for example 6 for TCP.
@@ -54,7 +54,7 @@ pub struct Sample {
     pub conn: Vec<u8>,
     /// The targets of the words that may be the pointer to the real server.
     pub pointees: Vec<Pointee>,
-    /// What is known of the connection.
+    /// The known facts about the connection.
     pub known: Known,
 }
 

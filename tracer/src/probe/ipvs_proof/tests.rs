@@ -40,7 +40,7 @@ fn rearranged() -> Layout {
     layout
 }
 
-/// What is known of as many connections as the stage makes, as different from each other as there.
+/// The known facts about as many connections as the testbed makes, as different from each other as there.
 fn known() -> Vec<Known> {
     let conn = |protocol, client: &str, service: &str, real_server: &str, state, weight| Known {
         protocol,
@@ -94,7 +94,7 @@ fn known() -> Vec<Known> {
     all[0].flags.set = 0x1_0003;
     all[1].available = false;
     all[2].overloaded = true;
-    // Each is printed several times, as on the stage.
+    // Each is printed several times, as in the testbed.
     let times = 3 * all.len();
     all.into_iter().cycle().take(times).collect()
 }
@@ -335,7 +335,7 @@ proptest! {
         let mut layout = mainline();
         for (field, place) in Field::all().zip(places) {
             let room = if field.path().starts_with("ip_vs_conn") { 17 } else { 7 };
-            // Each on ground of its own, or fields would overwrite each other.
+            // Each at its own offset, or fields would overwrite each other.
             layout.insert(field, if place < room { place * 16 + field as u32 % 8 * 2 } else { layout[&field] });
         }
         let random = |index: usize| move |at: usize| {

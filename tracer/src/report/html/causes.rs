@@ -120,7 +120,7 @@ fn article(cause: &CauseSummary, shown: &[&Kept]) -> Markup {
 }
 
 /// Text of the catalogue, with the commands in backticks marked up.
-fn marked(words: &str) -> Markup {
+pub(super) fn marked(words: &str) -> Markup {
     html! {
         @for (index, part) in words.split('`').enumerate() {
             @if index % 2 == 0 { (part) } @else { code { (part) } }

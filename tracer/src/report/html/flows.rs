@@ -2,14 +2,9 @@
 
 use maud::{Markup, html};
 
-use super::{
-    causes,
-    gallery::Kept,
-    recorded::Recorded,
-    sign::{anchor, fate},
-};
+use super::{causes, gallery::Kept, recorded::Recorded, sign::fate};
 use crate::{
-    diagnose::{cause::Cause, words},
+    diagnose::words,
     finding::clock::rfc3339,
     report::{
         ladder::{Ladder, Rung, Sign},
@@ -93,20 +88,15 @@ fn flow(kept: &Kept, shown: &[&Kept], (summary, runs): (&Summary, &[Recorded]), 
                 @if !ladder.evidence.is_empty() {
                     (causes::evidence(&ladder.evidence))
                 }
-                @if let (Some(cause), Some(_)) = (ladder.cause.filter(|cause| has(summary, *cause)), ladder.advice) {
-                    p { "What to do: see " a href={ "#" (anchor(cause)) } { code { (cause) } } "." }
+                @if let Some(advice) = &ladder.advice {
+                    p { "What to do: " (causes::marked(advice)) }
                 }
             }
         }
     }
 }
 
-/// Whether the page has this cause. A connection that several nodes saw may count under another one.
-fn has(summary: &Summary, cause: Cause) -> bool {
-    summary.causes.iter().any(|listed| listed.cause == cause)
-}
-
-/// What other nodes saw of the same connection.
+/// The same connection as other nodes saw it.
 fn elsewhere(summary: &Summary, kept: &Kept) -> Vec<String> {
     let Some(several) = &summary.several else {
         return Vec::new();

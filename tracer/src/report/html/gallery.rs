@@ -105,7 +105,6 @@ pub(super) struct Gallery {
     /// Whether there are several runs. If so, more flows are kept, because for each connection the best run is chosen at the end.
     is_several: bool,
     healthy: usize,
-    patience_ns: u64,
 }
 
 impl Gallery {
@@ -123,9 +122,8 @@ impl Gallery {
     }
 
     /// Starts the next run.
-    pub(super) fn begin(&mut self, patience_ns: u64) {
+    pub(super) fn begin(&mut self) {
         self.runs += 1;
-        self.patience_ns = patience_ns;
     }
 
     /// Keeps the flow if it is among the worst of its kind, in place of its last report.
@@ -134,10 +132,7 @@ impl Gallery {
         let run = self.runs.saturating_sub(1);
         self.forget((run, flow.id));
         let group = Group::of(finding);
-        let rank = (
-            Reverse(finding.lost_ns(self.patience_ns)),
-            finding.clock.at(flow.start_ns()),
-        );
+        let rank = (Reverse(finding.lost_ns()), finding.clock.at(flow.start_ns()));
         if matches!(group, Group::Healthy(_)) && !self.groups.contains_key(&group) {
             if self.healthy == MOST_NODE_PORTS {
                 return;

@@ -27,7 +27,7 @@ const MOST_RUNS: usize = 10;
 /// The most lines of damage shown for one run, or for all runs that are not shown.
 const MOST_DAMAGE: usize = 50;
 
-/// What a reader needs to judge the rest of the page.
+/// The facts that a reader needs to judge the rest of the page.
 pub(super) fn section(summary: &Summary, runs: &[Recorded]) -> Markup {
     html! {
         section id="recording" {

@@ -1,4 +1,4 @@
-//! What is kept of one run: its head, hooks, counters, damage, and facts about the node.
+//! The data kept of one run: its head, hooks, counters, damage, and facts about the node.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ const MOST_FILES: usize = 8;
 /// The most changes of hooks, and lines of damage.
 const MOST_LINES: usize = 50;
 
-/// What the page keeps of one run.
+/// The data that the page keeps of one run.
 #[derive(Debug)]
 pub(super) struct Recorded {
     pub(super) files: Vec<String>,
@@ -37,7 +37,7 @@ pub(super) struct Recorded {
     pub(super) health: Health,
     /// Damage of the recording.
     pub(super) damage: Vec<String>,
-    /// What was known about the network namespaces in which flows were first seen.
+    /// The facts about the network namespaces in which flows were first seen.
     pub(super) netns: BTreeMap<u32, NetnsFacts>,
     /// Virtual services that are not kept.
     pub(super) services_omitted: usize,

@@ -8,7 +8,7 @@ use crate::{
     flow::fate::Fate,
 };
 
-/// What one node concluded about its flow.
+/// The conclusion of one node about its flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NodeVerdict {
     /// The fate of its flow.

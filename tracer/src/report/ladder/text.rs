@@ -94,7 +94,7 @@ fn reasons(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
             evidence.source
         )?;
     }
-    if let Some(advice) = ladder.advice {
+    if let Some(advice) = &ladder.advice {
         writeln!(out, "\nWhat to do: {advice}")?;
     }
     Ok(())

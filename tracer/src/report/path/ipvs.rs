@@ -1,4 +1,4 @@
-//! What IPVS chose, or why it could not.
+//! The real server that IPVS chose, or why it chose none.
 
 use tracer_common::{
     hook::Hook,
@@ -31,7 +31,7 @@ pub(super) fn service(flow: &Flow, service: &IpvsService, hook: Hook, facts: &Fa
     }
 }
 
-/// What the scheduler chose.
+/// The real server that the scheduler chose.
 pub(super) fn chosen(flow: &Flow, step: &Step, conn: &IpvsConn, facts: &Facts) -> String {
     let service = flow
         .steps_of(step.attempt)

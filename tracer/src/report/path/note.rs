@@ -1,4 +1,4 @@
-//! What happened at one step, in words.
+//! The note of a step: what happened there, in words.
 
 use nix::errno::Errno;
 use tracer_common::{
@@ -11,7 +11,7 @@ use super::{ipvs, socket};
 use crate::{
     decode::event::{Payload, text},
     diagnose::{egress, evidence, stack},
-    facts::{Facts, route::kind_name},
+    facts::{Facts, nat_rule::NatRules, route::kind_name},
     flow::model::{Flow, Step},
 };
 
@@ -20,7 +20,7 @@ const LOCAL_IN: u32 = 1;
 /// `NF_INET_LOCAL_OUT`.
 const LOCAL_OUT: u32 = 3;
 
-/// What happened at a step; `decision` is the last routing decision before it.
+/// The note of a step; `decision` is the last routing decision before it.
 pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, facts: &Facts) -> String {
     let event = &step.event;
     let packet = match event.part {
@@ -61,7 +61,7 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
         (Payload::IpvsService(service), hook) => ipvs::service(flow, service, hook, facts),
         (Payload::IpvsDests(dests), _) => ipvs::servers(dests),
         (Payload::IpvsLimits(limits), _) => ipvs::limits(limits),
-        (Payload::Conntrack(ct), Hook::NatSetup) => destination(flow, ct),
+        (Payload::Conntrack(ct), Hook::NatSetup) => destination(flow, ct, facts),
         (Payload::Conntrack(ct), Hook::DevStartXmit) => {
             format!("follows an older conntrack entry, to {}", ct.reply.source())
         }
@@ -139,11 +139,11 @@ pub(super) fn decision(route: &record::Route) -> String {
         Some(kind) => format!(" ({kind})"),
         None => format!(" (type {})", route.kind),
     };
-    format!("routing decision: by {device}{gateway}{kind}{place}")
+    format!("routing decision: through {device}{gateway}{kind}{place}")
 }
 
-/// What the rules did with the destination.
-fn destination(flow: &Flow, ct: &record::Conntrack) -> String {
+/// The translation of the destination.
+fn destination(flow: &Flow, ct: &record::Conntrack, facts: &Facts) -> String {
     // A SYN of the node itself passes the output hook.
     let from_elsewhere = flow.steps.iter().any(|step| {
         step.event.hook == Hook::NetifReceive
@@ -159,11 +159,16 @@ fn destination(flow: &Flow, ct: &record::Conntrack) -> String {
     if ct.reply.source() == ct.original.destination() {
         format!("{place}: destination unchanged")
     } else {
-        format!("{place}: DNAT to {}", ct.reply.source())
+        let to = ct.reply.source();
+        let rules = facts.nat_rules.get(&(flow.netns, flow.node(), to));
+        match rules.and_then(NatRules::only) {
+            Some(rule) => format!("{place}: DNAT to {to}, where {rule} leads"),
+            None => format!("{place}: DNAT to {to}"),
+        }
     }
 }
 
-/// What the rules did with the source, once a connection is confirmed.
+/// The translation of the source, once a connection is confirmed.
 fn source(ct: &record::Conntrack, decision: Option<&record::Route>) -> String {
     let place = match decision {
         Some(route) if route.have & route::KIND != 0 && route.kind == route::LOCAL => "input",
@@ -248,7 +253,7 @@ pub(super) const fn is_decision(hook: Hook) -> bool {
     )
 }
 
-/// What happens to a packet at a hook that shows no more than the packet; `addressed` is the packet with its addresses.
+/// The note of a hook that shows no more than the packet; `addressed` is the packet with its addresses.
 fn passing(hook: Hook, packet: &str, addressed: &str) -> String {
     match hook {
         Hook::NetifReceive => format!("{addressed} came in"),

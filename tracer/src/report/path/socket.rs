@@ -1,4 +1,4 @@
-//! What a socket did with a packet.
+//! The note of a step that shows a socket.
 
 use tracer_common::{hook::Hook, record::time_wait};
 
@@ -7,7 +7,7 @@ use crate::{
     flow::{judge, model::Step},
 };
 
-/// What happened at a step that shows a socket.
+/// The note of a step that shows a socket.
 pub(super) fn note(step: &Step) -> String {
     match (&step.event.payload, step.event.hook) {
         (Payload::Socket(socket), Hook::TcpSendReset) if socket.sock == 0 => {

@@ -1,4 +1,4 @@
-//! What is kept of one flow: little, because there may be millions.
+//! The summary's memory of one flow: small, because there may be millions.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -10,7 +10,7 @@ use crate::{
     flow::fate::Fate,
 };
 
-/// What the summary keeps of one flow.
+/// The data that the summary keeps of one flow.
 #[derive(Clone, Debug)]
 pub(super) struct Brief {
     pub(super) start: Timestamp,
@@ -36,7 +36,7 @@ impl Brief {
         diagnose::is_failure(self.fate, self.cause)
     }
 
-    /// What a selection checks, with the cause of the whole connection.
+    /// The properties that a selection checks, with the cause of the whole connection.
     pub(super) fn candidate(&self, cause: Option<Cause>) -> Candidate<'_> {
         Candidate {
             client: self.client,

@@ -50,7 +50,7 @@ pub struct CauseSummary {
     pub found_on: Names,
     /// One of the first flows.
     pub example: Example,
-    /// What to do.
+    /// The advice.
     pub advice: Option<&'static str>,
 }
 
@@ -64,7 +64,7 @@ pub struct Example {
     pub client: String,
     /// The node's address and NodePort.
     pub node: String,
-    /// What happened.
+    /// The explanation.
     pub explanation: String,
 }
 
@@ -153,7 +153,7 @@ impl CauseSummary {
         self.found_on.add(host.to_owned());
     }
 
-    /// Who was affected, by kind, and where it was found.
+    /// The affected clients, services and backends, and the place where it was found.
     #[must_use]
     pub fn names(&self) -> [(&'static str, &Names); 6] {
         [

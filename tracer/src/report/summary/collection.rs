@@ -33,7 +33,6 @@ pub struct Collection {
     flows: Flows,
     /// Name and kernel of each host.
     hosts: BTreeSet<(String, String)>,
-    patience_ns: u64,
     records: u64,
     lost: u64,
     damage: Vec<String>,
@@ -50,10 +49,9 @@ impl Collection {
     }
 
     /// Starts the next run.
-    pub fn begin(&mut self, host: &str, kernel: &str, patience_ns: u64) {
+    pub fn begin(&mut self, host: &str, kernel: &str) {
         self.flows.hosts.push(host.to_owned());
         self.hosts.insert((host.to_owned(), kernel.to_owned()));
-        self.patience_ns = patience_ns;
     }
 
     /// The recording is damaged or truncated.
@@ -65,7 +63,7 @@ impl Collection {
 
     /// A flow's fate is known, or has changed.
     pub fn add(&mut self, finding: &Finding<'_>) {
-        self.flows.add(finding, self.patience_ns);
+        self.flows.add(finding);
     }
 
     /// Ends a run with its counters.
@@ -134,7 +132,7 @@ fn count(of: impl Iterator) -> u64 {
     u64::try_from(of.count()).unwrap_or(u64::MAX)
 }
 
-/// What a summary is about.
+/// The subject of a summary.
 struct View<'a> {
     flows: &'a Flows,
     connections: &'a Connections,

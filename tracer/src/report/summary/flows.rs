@@ -45,14 +45,14 @@ impl Flows {
     }
 
     /// Adds a flow, in place of its last report.
-    pub(super) fn add(&mut self, finding: &Finding<'_>, patience_ns: u64) {
+    pub(super) fn add(&mut self, finding: &Finding<'_>) {
         let flow = finding.flow;
         let key = (self.hosts.len(), flow.id);
         let brief = Brief {
             start: finding.clock.at(flow.start_ns()),
             fate: finding.fate,
             cause: finding.diagnosis.cause,
-            lost_ns: finding.lost_ns(patience_ns),
+            lost_ns: finding.lost_ns(),
             client: flow.client(),
             to: self.shared(Destination {
                 node: flow.node(),
@@ -114,7 +114,7 @@ impl Flows {
     }
 }
 
-/// What the catalogue says about a cause.
+/// The catalogue's entry for a cause.
 pub(super) fn description(cause: Cause) -> String {
     catalogue::row(cause).map_or("", |row| row.summary).to_owned()
 }

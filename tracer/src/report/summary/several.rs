@@ -52,12 +52,12 @@ pub struct Disagreement {
     pub client: String,
     /// The node's address and NodePort.
     pub node: String,
-    /// What each node reports.
+    /// The flow as each node reports it.
     #[serde(rename = "said")]
     pub reports: Vec<NodeReport>,
 }
 
-/// What one node reports of a connection.
+/// A connection as one node reports it.
 #[derive(Clone, Debug, Serialize)]
 pub struct NodeReport {
     /// The host.
@@ -68,7 +68,7 @@ pub struct NodeReport {
     pub fate: Fate,
     /// The cause.
     pub cause: Option<Cause>,
-    /// What happened there.
+    /// The explanation of that node.
     pub explanation: String,
 }
 
@@ -193,7 +193,7 @@ impl Connection {
         }
     }
 
-    /// What each node reports.
+    /// The flow as each node reports it.
     fn disagreement(&self, flows: &Flows) -> Option<Disagreement> {
         let brief = flows.briefs.get(&self.first())?;
         let parts = self.parts.iter();

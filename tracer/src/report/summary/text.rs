@@ -147,7 +147,7 @@ pub(in crate::report) fn connection_of(connection: &Disagreement) -> String {
     )
 }
 
-/// What each node reports of it.
+/// The connection as each node reports it.
 pub(in crate::report) fn reports_of(connection: &Disagreement) -> impl Iterator<Item = String> {
     connection.reports.iter().map(|report| {
         let cause = report
@@ -295,7 +295,7 @@ fn sentence(cause: &CauseSummary) -> String {
     out
 }
 
-/// What happened to the flows of a cause, as a verb.
+/// The outcome of the flows of a cause, as a verb.
 fn outcome(cause: &CauseSummary) -> String {
     let was = was(cause.flows);
     let mut fates = cause.by_fate.keys();

@@ -25,15 +25,15 @@ struct State {
     is_paused: bool,
     /// The position to seek to.
     seek_ns: Option<u64>,
-    /// Is it searching for the next failure?
+    /// Whether the player is searching for the next failure.
     is_searching: bool,
-    /// Must the recording be read from its start again?
+    /// Whether the recording must be read from its start again.
     is_rewound: bool,
-    /// Is playback over?
+    /// Whether playback is over.
     is_stopped: bool,
 }
 
-/// What the player must do next.
+/// The player's next action.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// Continue.
@@ -111,7 +111,7 @@ impl Control {
         self.changed.notify_all();
     }
 
-    /// What to do before the events at this time.
+    /// The action before the events at this time.
     pub fn next(&self, ns: u64) -> Next {
         let mut state = self.lock();
         if state.is_rewound {
@@ -171,7 +171,7 @@ impl Control {
         state.since = Instant::now();
     }
 
-    /// Must it be read from its start again?
+    /// Whether the recording must be read from its start again.
     pub fn is_rewound(&self) -> bool {
         self.lock().is_rewound
     }
@@ -182,7 +182,7 @@ impl Control {
         self.changed.notify_all();
     }
 
-    /// Is playback over?
+    /// Whether playback is over.
     pub fn is_stopped(&self) -> bool {
         self.lock().is_stopped
     }

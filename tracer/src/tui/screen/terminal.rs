@@ -26,12 +26,12 @@ use ratatui::{
         style::force_color_output,
         terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
     },
-    layout::Size,
+    layout::{Position, Rect, Size},
 };
 
 use super::stderr::{self, LineHandler};
 
-/// Is the terminal set up for the screen?
+/// Whether the terminal is set up for the screen.
 static IS_OPEN: AtomicBool = AtomicBool::new(false);
 static HOOK: Once = Once::new();
 
@@ -67,7 +67,10 @@ impl Terminal {
 
     /// Redraws everything with the next frame.
     pub fn clear(&mut self) -> io::Result<()> {
-        self.inner.clear()
+        // Not `ratatui::Terminal::clear`: it asks the terminal where the cursor is. A terminal that does not answer makes it
+        // fail, and crossterm waits without end for the answer of one that hung up.
+        let area = Rect::from((Position::ORIGIN, self.inner.size()?));
+        self.inner.resize(area)
     }
 
     /// Draws a frame.

@@ -166,7 +166,7 @@ fn summary(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
         .unwrap_or_default();
     titled("Why:", why, columns, theme, out);
     let advice = match detail {
-        Some(detail) => detail.advice,
+        Some(detail) => detail.advice.as_deref(),
         None => catalogue.and_then(|row| row.advice),
     };
     if let Some(advice) = advice {
@@ -249,13 +249,13 @@ fn ladder(theme: Theme, detail: &FlowDetail, columns: usize, out: &mut Vec<Line>
     }
 }
 
-/// Is this a function in which TCP receives the packet?
+/// Whether TCP receives the packet in this function.
 fn is_tcp_input(function: &str) -> bool {
     let info = hook::ALL.iter().find(|info| info.name == function);
     info.is_some_and(|info| info.hook.ipv4_twin().unwrap_or(info.hook).is_tcp_input())
 }
 
-/// One step: the function with its note beside it or, on a narrow screen, below.
+/// One step: the function with its note next to it or, on a narrow screen, below.
 #[allow(clippy::too_many_arguments, reason = "parts of one line")]
 fn step_lines(
     theme: Theme,

@@ -30,7 +30,7 @@ pub struct Line {
     is_heading: bool,
 }
 
-/// Do these keys control playback, if there is any?
+/// Whether these keys control playback.
 fn is_playback(keys: &[(KeyCode, KeyModifiers)]) -> bool {
     TABLE
         .iter()
@@ -89,7 +89,7 @@ pub fn lines(theme: Theme, is_playing: bool, columns: usize) -> Vec<Line> {
     let left = format!("{} {}", theme.outcome_sign(misdirected), Fate::Established);
     entry(
         &left,
-        "established, but at the wrong place: counts as a failure",
+        "established, but reached the wrong place: counts as a failure",
         theme.outcome(misdirected),
         columns,
         &mut out,

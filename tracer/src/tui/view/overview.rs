@@ -233,7 +233,7 @@ fn failures(sum: &Sum) -> String {
         .filter(|&fate| fate.is_bad() && sum.of(fate) > 0)
         .map(|fate| format!("{} {fate}", count(sum.of(fate))));
     let misdirected = Some(sum.misdirected()).filter(|&flows| flows > 0);
-    let misdirected = misdirected.map(|flows| format!("{} at the wrong place", count(flows)));
+    let misdirected = misdirected.map(|flows| format!("{} reached the wrong place", count(flows)));
     by_fate.chain(misdirected).collect::<Vec<_>>().join(", ")
 }
 

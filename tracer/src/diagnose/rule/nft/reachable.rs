@@ -1,4 +1,4 @@
-//! What a packet can meet on its path through a base chain of nf_tables.
+//! The chains and rules that a packet can meet on its path through a base chain of nf_tables.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,7 +10,7 @@ use crate::facts::{
     },
 };
 
-/// What a packet can meet in a base chain and all chains that it jumps to.
+/// The chains and rules that a packet can meet in a base chain and all chains that it jumps to.
 #[derive(Default)]
 pub(in super::super) struct Reachable<'a> {
     /// Rules with the verdict to drop.
@@ -28,13 +28,13 @@ const NEVER_DROP: [&str; 12] = [
     "CLASSIFY", "CONNMARK", "CT", "DSCP", "LOG", "MARK", "NFLOG", "REJECT", "SET", "TCPMSS", "TOS", "TTL",
 ];
 
-/// Is the rule in the table of this chain?
+/// Whether the rule is in the table of this chain.
 pub(super) fn is_in_table_of(rule: &Rule, chain: &Chain) -> bool {
     (rule.family, &rule.table) == (chain.family, &chain.table)
 }
 
 impl<'a> Reachable<'a> {
-    /// What any packet can meet from this chain on.
+    /// The chains and rules that any packet can meet from this chain on.
     pub(in super::super) fn from(netns: &'a NetnsFacts, base: &'a Chain) -> Self {
         Self::for_packet(netns, base, |_| true)
     }
@@ -89,7 +89,7 @@ impl<'a> Reachable<'a> {
         }
     }
 
-    /// Can the packet come into this chain?
+    /// Whether the packet can enter this chain.
     pub(super) fn has(&self, chain: &str) -> bool {
         self.chains.contains(chain)
     }

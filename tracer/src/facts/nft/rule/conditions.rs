@@ -20,6 +20,15 @@ pub(super) const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
 /// `NFT_CT_STATE`.
 const CT_STATE: u32 = 0;
+/// `NFT_META_L4PROTO`.
+const META_PROTOCOL: u32 = 16;
+/// `NFT_FIB_RESULT_ADDRTYPE`, and the flag `NFTA_FIB_F_SADDR` alone.
+const FIB_TYPE: u32 = 3;
+const FIB_SOURCE: u32 = 1;
+/// `IPPROTO_TCP`.
+const TCP: u8 = 6;
+/// `RTN_LOCAL`.
+const LOCAL: u32 = 2;
 
 /// The conditions of a rule. A packet must meet all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,13 +47,17 @@ enum Condition {
     Match(Match),
 }
 
-/// What an expression loads into a register.
+/// The value that an expression loads into a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum Load {
+pub(super) enum Load {
     /// Bytes of a header.
     Header { base: u32, offset: u32, length: u32 },
     /// The state of the packet's connection.
     State,
+    /// The transport protocol.
+    Protocol,
+    /// The type of the source address, for example local.
+    SourceType,
 }
 
 /// Collects the conditions of a rule's expressions, in their order. A comparison must directly follow its load.
@@ -60,15 +73,9 @@ impl ConditionReader {
         let field = |kind| attribute(data, kind).and_then(number);
         let bytes = |kind| attribute(data, kind).and_then(|data| attribute(data, 1));
         self.loaded = match name {
-            "payload" => (|| {
-                let load = Load::Header {
-                    base: field(2)?,
-                    offset: field(3)?,
-                    length: field(4)?,
-                };
-                Some((field(1)?, load, None))
-            })(),
-            "ct" if field(2) == Some(CT_STATE) => field(1).map(|register| (register, Load::State, None)),
+            "payload" | "ct" | "meta" | "fib" => {
+                field(1).and_then(|register| Some((register, Load::of(name, data)?, None)))
+            }
             "bitwise" => self.loaded.take().and_then(|(register, load, mask)| {
                 let plain = bytes(5).is_some_and(|xor| xor.iter().all(|&byte| byte == 0));
                 let same = field(1) == Some(register) && field(2) == Some(register);
@@ -124,6 +131,14 @@ impl Conditions {
                 value,
                 equal,
             } => {
+                if *of == Load::SourceType {
+                    // Of the types of an address, only whether it is local is known.
+                    let is_known = mask.is_none() && *value == LOCAL.to_ne_bytes();
+                    return packet
+                        .inner
+                        .from_node
+                        .is_none_or(|local| !is_known || local == *equal);
+                }
                 let Some(bytes) = of.read(packet) else {
                     return true;
                 };
@@ -138,10 +153,44 @@ impl Conditions {
 }
 
 impl Load {
-    /// What this loads for the packet; `None` if unknown.
-    fn read(self, packet: &Packet<'_>) -> Option<Vec<u8>> {
+    /// The load of an expression; `None` if it loads nothing, or a value that tracer does not know.
+    pub(super) fn of(name: &str, data: &[u8]) -> Option<Self> {
+        let field = |kind| attribute(data, kind).and_then(number);
+        match name {
+            // The register, the base, the offset, the length.
+            "payload" if field(1).is_some() => Some(Self::Header {
+                base: field(2)?,
+                offset: field(3)?,
+                length: field(4)?,
+            }),
+            // The register, the key.
+            "ct" if field(2) == Some(CT_STATE) => Some(Self::State),
+            // The register, the key.
+            "meta" if field(1).is_some() && field(2) == Some(META_PROTOCOL) => Some(Self::Protocol),
+            // The register, the result, the flags.
+            "fib" if field(2) == Some(FIB_TYPE) && field(3) == Some(FIB_SOURCE) => Some(Self::SourceType),
+            _ => None,
+        }
+    }
+
+    /// The number of bytes that this loads.
+    pub(super) fn length(self) -> usize {
+        match self {
+            Self::Header { length, .. } => length as usize,
+            Self::Protocol => 1,
+            Self::State | Self::SourceType => 4,
+        }
+    }
+
+    /// The value that this loads for the packet; `None` if unknown.
+    pub(super) fn read(self, packet: &Packet<'_>) -> Option<Vec<u8>> {
         let (base, offset, length) = match self {
             Self::State => return Some(state(packet.inner.ctinfo?).to_ne_bytes().to_vec()),
+            Self::Protocol => return Some(vec![TCP]),
+            Self::SourceType => {
+                let local = packet.inner.from_node.filter(|&local| local);
+                return local.map(|_| LOCAL.to_ne_bytes().to_vec());
+            }
             Self::Header { base, offset, length } => (base, offset, length),
         };
         let (begins, known): (u32, Vec<u8>) = match (base, packet.source, packet.destination) {

@@ -52,6 +52,7 @@ fn knows_which_packets_cannot_fit() {
             tcp_flags: None,
             mark: None,
             ctinfo: None,
+            from_node: None,
         },
     };
     let all = kube();
@@ -144,6 +145,10 @@ fn reads_where_rules_translate_to() {
     }
 }
 
+fn at(text: &str) -> std::net::SocketAddr {
+    text.parse().expect("an address with a port")
+}
+
 /// An attribute of netlink.
 fn nla(kind: u16, value: &[u8]) -> Vec<u8> {
     let length = u16::try_from(value.len() + 4).expect("a short value");
@@ -171,7 +176,7 @@ fn body(expressions: &[(&str, Vec<Vec<u8>>)]) -> Body {
 }
 
 #[test]
-fn a_translation_that_is_looked_up_may_lead_anywhere() {
+fn a_translation_can_be_looked_up() {
     let immediate = |register, bytes: &[u8]| ("immediate", vec![be(1, register), value(2, bytes)]);
     let nat = ("nat", vec![be(1, DNAT), be(2, 2), be(3, 1)]);
     let known = body(&[immediate(1, &[10, 244, 1, 2]), nat.clone()]);
@@ -187,7 +192,17 @@ fn a_translation_that_is_looked_up_may_lead_anywhere() {
         ("lookup", vec![nla(1, b"pods"), be(2, 2), be(3, 1)]),
         nat,
     ];
-    assert_eq!(body(&mark).translation, Some(Translation::Unknown));
+    let Some(Translation::Map(lookup)) = body(&mark).translation else {
+        panic!("a translation by a map");
+    };
+    assert_eq!((lookup.map.as_str(), &lookup.ports), ("pods", &None));
+    let pod = lookup.of_element(&[10, 244, 1, 2], false);
+    assert!(pod.can_lead(at("10.0.0.1:80"), at("10.244.1.2:80")));
+    assert!(!pod.can_lead(at("10.0.0.1:80"), at("10.244.1.3:80")));
+    assert_eq!(lookup.of_element(&[10, 244], false), Translation::Unknown);
+    // The register holds the mark, which is not known.
+    let unread = [("meta", vec![be(1, 1), be(2, 3)]), mark[3].clone()];
+    assert_eq!(body(&unread).translation, Some(Translation::Unknown));
 }
 
 #[test]

@@ -1,0 +1,125 @@
+//! Finds the cause of one SYN's end: the first row of the catalogue that finds its proof, unless something was missed.
+
+use tracer_common::{hook::Hook, tcp::Part};
+
+use super::{
+    case::{Case, Proof, Situation},
+    catalogue,
+    cause::Cause,
+    evidence::{self, Evidence, Key},
+    nat, return_path,
+    row::Absence,
+};
+use crate::{
+    facts::Facts,
+    flow::{fate::Fate, model::Flow},
+};
+
+/// A cause that was found, with its proof.
+pub(super) struct Found {
+    pub(super) cause: Cause,
+    /// Why the SYN-ACK was dropped.
+    pub(super) inner: Option<Cause>,
+    pub(super) proof: Proof,
+}
+
+/// The cause of one SYN's end; `None` while nothing is wrong with the flow.
+pub(super) fn of_syn(flow: &Flow, fate: Fate, facts: &Facts, sent: usize) -> Option<Found> {
+    let case = Case::of(flow, fate, facts, sent)?;
+    Some(check_gaps(&case, explain(&case)?))
+}
+
+/// Explains a case by its SYN, or by a later one that was dropped at the same place.
+fn explain(case: &Case<'_>) -> Option<Found> {
+    let first = detect(case)?;
+    let is_known = |found: &Found| found.cause != Cause::Unknown;
+    if is_known(&first) {
+        return Some(first);
+    }
+    let later = case.later().find_map(|later| detect(&later).filter(is_known));
+    Some(later.map_or(first, |mut found| {
+        found.proof.evidence.push(Evidence::seen(
+            Key::EarlierSyn,
+            "dropped at the same place, before the hooks that show the cause were attached",
+            Hook::KfreeSkb,
+        ));
+        found
+    }))
+}
+
+/// The first row of the catalogue that finds its proof.
+fn detect(case: &Case<'_>) -> Option<Found> {
+    let (cause, mut proof) = catalogue::rows().find_map(|row| Some((row.cause, (row.detect)(case)?)))?;
+    if let Some(outer) = case.dropped.and_then(|step| step.event.outer) {
+        proof
+            .evidence
+            .push(Evidence::seen(Key::Outer, outer.to_string(), Hook::KfreeSkb));
+    }
+    proof.evidence.extend(nat::rule_of(case));
+    let is_answer_dropped = case.situation == Situation::Dropped
+        && cause != Cause::ReturnNotTranslated
+        && case.dropped.is_some_and(|step| step.event.part == Part::SynAck);
+    Some(if is_answer_dropped {
+        Found {
+            cause: Cause::ReturnDropped,
+            inner: Some(cause),
+            proof: return_path::dropped(cause, proof),
+        }
+    } else {
+        Found {
+            cause,
+            inner: None,
+            proof,
+        }
+    })
+}
+
+/// Says so if records were lost during the flow, or probes were skipped for this SYN. A cause that relies on what
+/// may have been missed becomes unknown: what was not watched is not "did not happen".
+fn check_gaps(case: &Case<'_>, mut found: Found) -> Found {
+    let absence = catalogue::row(found.cause).map_or(Absence::Nothing, |row| row.absence);
+    let unknown = |found: Found| Found {
+        cause: Cause::Unknown,
+        inner: None,
+        proof: Proof {
+            // It is for the cause that is not proven.
+            advice: None,
+            ..found.proof
+        },
+    };
+    if case
+        .facts
+        .lost_ns
+        .is_some_and(|lost| lost >= case.flow.start_ns())
+    {
+        found
+            .proof
+            .explanation
+            .push_str(" Records were lost during this flow, so this may be incomplete.");
+        found.proof.evidence.push(Evidence::read(
+            Key::RecordsLost,
+            "during this flow",
+            "ring buffer",
+        ));
+        return if absence == Absence::Nothing {
+            found
+        } else {
+            unknown(found)
+        };
+    }
+    // Tracepoints are not skipped.
+    let skipped = case.steps().find(|step| step.probes_skipped);
+    let Some(step) = skipped.filter(|_| absence == Absence::Probes || found.cause == Cause::Unknown) else {
+        return found;
+    };
+    found.proof.explanation.push_str(
+        " The kernel skipped tracer's probes for part of the path, because another kprobe was running on the same CPU, so \
+         this may be incomplete.",
+    );
+    found.proof.evidence.push(Evidence::seen(
+        Key::ProbesSkipped,
+        format!("from {} on", evidence::place(step)),
+        step.event.hook,
+    ));
+    unknown(found)
+}
