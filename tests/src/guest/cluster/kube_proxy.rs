@@ -42,7 +42,7 @@ impl RunningProxy {
     /// Starts it in a mode and waits until it has written its rules.
     pub(super) fn start(mode: Proxy, osrelease: Option<&str>, cancel: &Cancel) -> Result<Self> {
         let mut program = Program::start_in(NAME, &arguments(mode)?, || {
-            osrelease.map_or(Ok(()), |release| show_osrelease(release))
+            osrelease.map_or(Ok(()), show_osrelease)
         })?;
         program.wait_until_ready(START_LIMIT, cancel, || {
             Ok(timestamps().is_ok_and(|(_, written)| written > 0.0))

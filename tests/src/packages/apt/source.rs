@@ -58,6 +58,12 @@ impl Root {
     }
 }
 
+/// Whether this is `NAME_VERSION.orig.tar.gz`, and not its signature.
+fn is_upstream(file: &str) -> bool {
+    file.split_once(".orig.tar.")
+        .is_some_and(|(_, compression)| !compression.contains('.'))
+}
+
 /// Reads each paragraph of `apt-cache showsrc`.
 fn parse_upstream(text: &str) -> Vec<Upstream> {
     text.split("\n\n")
@@ -75,7 +81,7 @@ fn parse_upstream(text: &str) -> Vec<Upstream> {
                 .take_while(|line| line.starts_with(' '));
             let (size, file) = files
                 .filter_map(|line| line.trim().split_once(' ')?.1.split_once(' '))
-                .find(|(_, file)| file.contains(".orig.tar.") && !file.ends_with(".asc"))?;
+                .find(|(_, file)| is_upstream(file))?;
             Some(Upstream {
                 package: Package {
                     name: name.to_owned(),
@@ -103,6 +109,7 @@ Files:
  20b9 34428927 kubernetes_1.20.5+really1.20.2.orig.tar.gz
 Checksums-Sha256:
  19fa 1973 kubernetes_1.20.5+really1.20.2-1.1+deb12u1.dsc
+ 77aa 833 kubernetes_1.20.5+really1.20.2.orig.tar.gz.asc
  b83c 34428927 kubernetes_1.20.5+really1.20.2.orig.tar.gz
  9b6e 21300 kubernetes_1.20.5+really1.20.2-1.1+deb12u1.debian.tar.xz
 Section: misc
