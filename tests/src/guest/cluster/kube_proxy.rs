@@ -79,12 +79,13 @@ pub(super) fn clean_up() -> Result<()> {
 }
 
 fn arguments(mode: Proxy) -> Result<Vec<String>> {
-    let mode = match mode {
-        Proxy::Ipvs => "ipvs",
-        Proxy::Iptables => "iptables",
+    // In IPVS mode each pod's gateway would be one more address of every NodePort, and writing them takes seconds.
+    let (mode, addresses) = match mode {
+        Proxy::Ipvs => ("ipvs", Some(address::clients(Family::Ipv4))),
+        Proxy::Iptables => ("iptables", None),
         Proxy::IptablesLegacy | Proxy::Nftables => bail!("this {NAME} has no such mode"),
     };
-    Ok(vec![
+    let mut arguments = vec![
         format!("--kubeconfig={}", control_plane::kubeconfig_path()),
         format!("--hostname-override={NODE}"),
         format!("--cluster-cidr={}", address::pods(Family::Ipv4)),
@@ -95,7 +96,9 @@ fn arguments(mode: Proxy) -> Result<Vec<String>> {
         // Left as they are: they differ with the memory of the machine.
         "--conntrack-max-per-core=0".to_owned(),
         "--conntrack-min=0".to_owned(),
-    ])
+    ];
+    arguments.extend(addresses.map(|network| format!("--nodeport-addresses={network}")));
+    Ok(arguments)
 }
 
 /// Shows the calling thread, and the programs that it starts, another kernel release.
