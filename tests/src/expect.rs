@@ -2,6 +2,7 @@
 //! what the clients experienced.
 
 mod assignment;
+mod attempts;
 mod deviation;
 mod flow;
 mod judge;

@@ -27,7 +27,7 @@ mod words;
 pub use attempt::Attempt;
 pub use catalogue::{Named, load, select};
 pub use definition::Scenario;
-pub use expectation::{Evidence, Expect, Expected, ExpectedFlow, Totals};
+pub use expectation::{Evidence, Expect, Expected, ExpectedAttempt, ExpectedFlow, Totals};
 pub use family::Family;
 pub use kubernetes::{KubeProxy, Kubernetes, Version};
 pub use overlay::{OtherNode, Overlay};

@@ -25,11 +25,22 @@ TYPES = {
     "id": "UBIGINT",
     "told": "UINTEGER",
     "start": "TIMESTAMPTZ_NS",
+    "node_name": "VARCHAR",
+    "boot_id": "VARCHAR",
     "netns": "UINTEGER",
     "client_ip": "VARCHAR",
     "client_port": "USMALLINT",
     "node_ip": "VARCHAR",
     "node_port": "USMALLINT",
+    "syn_seq": "UINTEGER",
+    "dnat_source_ip": "VARCHAR",
+    "dnat_source_port": "USMALLINT",
+    "dnat_destination_ip": "VARCHAR",
+    "dnat_destination_port": "USMALLINT",
+    "snat_source_ip": "VARCHAR",
+    "snat_source_port": "USMALLINT",
+    "snat_destination_ip": "VARCHAR",
+    "snat_destination_port": "USMALLINT",
     "service": "VARCHAR",
     "dataplane": "VARCHAR",
     "backend_ip": "VARCHAR",
@@ -44,8 +55,10 @@ TYPES = {
     "synacks": "UINTEGER",
     "connect_ms": "DOUBLE",
     "stall_ms": "DOUBLE",
+    "lost_ms": "DOUBLE",
+    "attempts": "STRUCT(n UINTEGER, t_ms DOUBLE, cause VARCHAR, inner_cause VARCHAR, explanation VARCHAR, lost_ms DOUBLE)[]",
     "evidence": 'STRUCT("key" VARCHAR, what VARCHAR, "value" VARCHAR, hook VARCHAR)[]',
-    "path": "STRUCT(t_ms DOUBLE, hook VARCHAR, dev VARCHAR, netns UINTEGER, verdict VARCHAR, note VARCHAR)[]",
+    "path": "STRUCT(t_ms DOUBLE, hook VARCHAR, dev VARCHAR, netns UINTEGER, cpu USMALLINT, verdict VARCHAR, note VARCHAR)[]",
 }
 
 
@@ -147,6 +160,11 @@ def all_values_in_pandas(tables):
         for end in ("client", "node", "backend"):
             actual = flow.pop(end) or {"ip": None, "port": None, "name": None}
             flow |= {f"{end}_{member}": value for member, value in actual.items()}
+        for translated in ("dnat", "snat"):
+            ends = flow.pop(translated) or {}
+            for end in ("source", "destination"):
+                address = ends.get(end) or {"ip": None, "port": None}
+                flow |= {f"{translated}_{end}_{member}": value for member, value in address.items()}
         same(row, flow)
 
 

@@ -5,7 +5,7 @@ mod story;
 use serde_json::{Value, json};
 use story::{MS, Story, clock, entry, finding};
 use tracer::report::{
-    json,
+    json::{self, Run},
     ladder::{Ladder, Rung, Sign},
     path, plain,
 };
@@ -22,7 +22,7 @@ fn stalled() -> Story {
 fn a_flow_has_every_member_of_schema_1_and_nothing_else() {
     let mut story = stalled();
     let only = story.only();
-    let line = json::flow(None, &finding(&only, &story.facts, &clock()));
+    let line = json::flow(&Run::default(), &finding(&only, &story.facts, &clock()));
     assert!(!line.contains('\n'));
     let mut line: Value = serde_json::from_str(&line).expect("one object");
     let members: Vec<&str> = line
@@ -37,10 +37,12 @@ fn a_flow_has_every_member_of_schema_1_and_nothing_else() {
             "advice",
             "attempts",
             "backend",
+            "boot_id",
             "cause",
             "client",
             "connect_ms",
             "dataplane",
+            "dnat",
             "evidence",
             "explanation",
             "fate",
@@ -49,10 +51,13 @@ fn a_flow_has_every_member_of_schema_1_and_nothing_else() {
             "lost_ms",
             "netns",
             "node",
+            "node_name",
             "path",
             "service",
+            "snat",
             "stall_ms",
             "start",
+            "syn_seq",
             "synacks",
             "syns",
             "type"
@@ -80,7 +85,7 @@ fn a_flow_has_every_member_of_schema_1_and_nothing_else() {
     );
     let step = line["path"][0].take();
     assert_eq!(step["hook"], "netif_receive_skb");
-    assert_eq!(step.as_object().expect("an object").len(), 6);
+    assert_eq!(step.as_object().expect("an object").len(), 7);
     let fact = line["evidence"][0].take();
     assert_eq!(
         (&fact["key"], &fact["what"]),
@@ -122,8 +127,11 @@ fn what_is_not_known_is_null() {
     let mut story = Story::new();
     story.arrives(MS);
     let only = story.only();
-    let line: Value =
-        serde_json::from_str(&json::flow(None, &finding(&only, &story.facts, &clock()))).expect("one object");
+    let line: Value = serde_json::from_str(&json::flow(
+        &Run::default(),
+        &finding(&only, &story.facts, &clock()),
+    ))
+    .expect("one object");
     for member in [
         "backend",
         "dataplane",

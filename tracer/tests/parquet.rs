@@ -145,6 +145,15 @@ fn expected(arguments: &[&str]) -> Vec<Map<String, Value>> {
                 line.insert("backend_name".to_owned(), address["name"].clone());
             }
         }
+        for tuple in ["dnat", "snat"] {
+            let tuple_value = line.remove(tuple).expect("a member");
+            for end in ["source", "destination"] {
+                for member in ["ip", "port"] {
+                    let value = tuple_value[end][member].clone();
+                    line.insert(format!("{tuple}_{end}_{member}"), value);
+                }
+            }
+        }
         let start: jiff::Timestamp = line["start"].as_str().expect("text").parse().expect("a time");
         let nanos = i64::try_from(start.as_nanosecond()).expect("a time in range");
         line.insert("start".to_owned(), nanos.into());

@@ -258,3 +258,27 @@ fn contradictory_options_are_refused() {
         assert_eq!(errors.lines().count(), 1, "{errors}");
     }
 }
+
+#[test]
+fn advice_needs_no_replacement_and_contradicts_no_evidence() {
+    for file in recordings() {
+        let lines = output_of(&["replay", "--json", &file]);
+        for flow in flows(&lines) {
+            let Some(advice) = flow["advice"].as_str() else {
+                continue;
+            };
+            for word in ["NODEPORT", "DEVICE", " PID", "TABLE", "CHAIN", "…", "<"] {
+                assert!(!advice.contains(word), "{file}: {advice}");
+            }
+            let evidence = flow["evidence"].as_array().expect("a list");
+            for set in advice.split("`sysctl -w ").skip(1) {
+                let (name, rest) = set.split_once('=').expect("a setting");
+                let value = rest.split('`').next().expect("a value");
+                let is_set = |fact: &&Value| {
+                    fact["what"].as_str().is_some_and(|label| label.ends_with(name)) && fact["value"] == value
+                };
+                assert!(!evidence.iter().any(|fact| is_set(&fact)), "{file}: {advice}");
+            }
+        }
+    }
+}

@@ -6,6 +6,8 @@ mod story;
 mod keys;
 #[path = "tui/million.rs"]
 mod million;
+#[path = "tui/recorded.rs"]
+mod recorded;
 #[path = "tui/screens.rs"]
 mod screens;
 #[path = "tui/show.rs"]

@@ -30,9 +30,27 @@ pub(super) struct Flow {
     pub(super) syns: u32,
     pub(super) connect_ms: Option<f64>,
     pub(super) stall_ms: Option<f64>,
+    pub(super) lost_ms: Option<f64>,
+    #[serde(default)]
+    pub(super) attempts: Vec<Attempt>,
     /// Omitted by the guest unless a scenario checks it.
     #[serde(default)]
     pub(super) path: Vec<super::path::Step>,
+}
+
+/// One SYN of a flow, as tracer prints it.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Attempt {
+    pub(super) n: usize,
+    pub(super) t_ms: f64,
+    pub(super) cause: Option<String>,
+    pub(super) lost_ms: f64,
+}
+
+impl Attempt {
+    pub(super) fn cause(&self) -> &str {
+        self.cause.as_deref().unwrap_or("none")
+    }
 }
 
 /// One end of a flow.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use super::assignment::{self, Assignment};
+use super::attempts;
 use super::deviation::{Deviation, SLOWED_ONE_IN, UNPLANNED_ONE_IN, deviation};
 use super::flow::{self, Flow, is_type};
 use super::mismatch::Mismatch;
@@ -219,6 +220,9 @@ impl<'a> Judge<'a> {
                 self.mismatch(attempt, format!("no evidence `{key}` = `{value}`; found {found}"));
             }
         }
+        if let Some(attempts_mismatch) = attempts::unexpected(&flow.attempts, &expected.attempts) {
+            self.mismatch(attempt, attempts_mismatch);
+        }
         if let Some(path_mismatch) = path::path_mismatch(&flow.path, &expected.path) {
             self.mismatch(attempt, path_mismatch);
         }
@@ -243,6 +247,9 @@ impl<'a> Judge<'a> {
             return;
         };
         let cause = flow.cause.as_deref();
+        if let Some(contradiction) = attempts::contradiction(flow) {
+            self.mismatch(attempt, contradiction);
+        }
         if !is_consistent(fate, cause, truth) {
             self.mismatch(
                 attempt,

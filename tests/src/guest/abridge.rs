@@ -57,6 +57,13 @@ impl Abridge {
             for member in self.removed_members {
                 fields.remove(*member);
             }
+            if self.many_flows.is_some()
+                && let Some(attempts) = fields.get_mut("attempts").and_then(Value::as_array_mut)
+            {
+                for attempt in attempts.iter_mut().filter_map(Value::as_object_mut) {
+                    attempt.remove("explanation");
+                }
+            }
         }
     }
 }

@@ -72,6 +72,9 @@ pub struct Expected {
     pub stall_off_ms: Option<f64>,
     /// The duration of the handshake.
     pub connect_ms: Option<Span>,
+    /// Its attempts: one for each SYN that the client sends. Empty: whatever they are.
+    #[serde(default)]
+    pub attempts: Vec<ExpectedAttempt>,
     /// Evidence it must have, each at least once.
     #[serde(default)]
     pub evidence: Vec<Evidence>,
@@ -79,6 +82,16 @@ pub struct Expected {
     /// separate step.
     #[serde(default)]
     pub path: Vec<String>,
+}
+
+/// The expectation of one SYN of a flow.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedAttempt {
+    /// Its cause; without one, it must have none.
+    pub cause: Option<Cause>,
+    /// The time it cost.
+    pub lost_ms: Option<Span>,
 }
 
 /// A piece of evidence that must be present, with this key and this part of its value in one piece.

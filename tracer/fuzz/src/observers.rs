@@ -82,7 +82,7 @@ impl Observer for Observers {
     }
 
     fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
-        let line = json::flow(None, finding);
+        let line = json::flow(&json::Run::default(), finding);
         assert!(
             line.starts_with("{\"type\":\"flow\"") && !line.contains('\n'),
             "no JSON line"

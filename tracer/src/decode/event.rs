@@ -46,6 +46,8 @@ pub struct Event {
     pub ifindex: u32,
     /// Name of the device; empty if unknown.
     pub dev: DeviceName,
+    /// The CPU that ran the hook.
+    pub cpu: u16,
     /// The function's return value, at [`Phase::Return`].
     pub verdict: i32,
     /// The outer header, where the packet was seen inside a tunnel: all else is about the packet in it.
@@ -118,6 +120,7 @@ impl Event {
             netns: header.netns,
             ifindex: header.ifindex,
             dev: DeviceName(header.dev),
+            cpu: header.cpu,
             verdict: header.verdict,
             outer: (header.encapsulation != 0).then(|| Outer {
                 protocol: header.encapsulation,

@@ -1,23 +1,26 @@
-//! Commands for advice about one flow, with its real addresses and settings.
+//! Advice about one flow: commands with its real addresses, and settings only where they do not have that value yet.
+//!
+//! What is not known of the node is not assumed: then [`of`] returns `None`, and the general advice of the catalogue applies.
 
-use tracer_common::tuple::Tuple;
+pub(super) mod command;
+mod conntrack;
+mod ends;
+mod ipvs;
+mod network;
+mod rules;
+mod tcp;
 
-use super::case::Case;
+use super::{
+    case::{Case, Proof},
+    cause::Cause,
+};
 
-/// Deletes the conntrack entry of this connection, and no other. The tuple is the one of its first direction.
-pub(super) fn delete_entry(original: &Tuple) -> String {
-    let (from, to) = (original.source(), original.destination());
-    let family = if original.is_v6() { "-f ipv6 " } else { "" };
-    format!(
-        "`conntrack -D {family}-p tcp -s {} --sport {} -d {} --dport {}`",
-        from.ip(),
-        from.port(),
-        to.ip(),
-        to.port()
-    )
-}
-
-/// The value of a sysctl of the node's netns, if it is known.
-pub(super) fn setting<'a>(case: &Case<'a>, name: &str) -> Option<&'a str> {
-    case.netns()?.sysctls.get(name)
+/// The advice for this flow and cause. Of a dropped SYN-ACK, `cause` is that of the drop.
+pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String> {
+    ipvs::of(cause, case, proof)
+        .or_else(|| rules::of(cause, case, proof))
+        .or_else(|| conntrack::of(cause, case, proof))
+        .or_else(|| network::of(cause, case, proof))
+        .or_else(|| tcp::of(cause, case, proof))
+        .or_else(|| ends::of(cause, case, proof))
 }

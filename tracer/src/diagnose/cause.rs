@@ -93,3 +93,18 @@ impl serde::Serialize for Cause {
         serializer.serialize_str(self.name())
     }
 }
+
+/// Any text: a newer version has more causes.
+impl schemars::JsonSchema for Cause {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Cause".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string" })
+    }
+}

@@ -5,7 +5,7 @@ use tracer_common::hook::Hook;
 use crate::{decode::event::Payload, flow::model::Flow};
 
 /// The part of the kernel that translated the NodePort to a backend.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Dataplane {
     /// IPVS.

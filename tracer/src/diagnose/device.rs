@@ -45,8 +45,8 @@ pub(super) const ROWS: &[Row] = &[Row {
     proof: "The packet was freed with a drop reason of output devices and queues (QDISC_*, TC_EGRESS, FULL_RING, …), or by \
             __dev_queue_xmit, the functions it calls, or the driver; the device and its qdisc were read from the packet.",
     advice: Some(
-        "Check the device: `tc -s qdisc show dev DEVICE` and `tc filter show dev DEVICE` (noop: nothing is at its other end, or \
-         it is not up yet), and `ip -s link show dev DEVICE`.",
+        "Check the device with `tc -s qdisc show`, `tc filter show` and `ip -s link show` (qdisc noop: nothing is at its other end, \
+         or it is not up yet).",
     ),
     scope: "Every kernel and dataplane.",
     hooks: &[&[Hook::KfreeSkb]],

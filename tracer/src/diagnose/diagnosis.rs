@@ -1,5 +1,7 @@
 //! The diagnosis of a flow, and whether it counts as a failure.
 
+use std::collections::BTreeMap;
+
 use super::{attempt::Attempt, blame::Blame, cause::Cause, dataplane::Dataplane, evidence::Evidence};
 use crate::flow::fate::Fate;
 
@@ -25,6 +27,19 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
+    /// The time that each cause cost, nanoseconds: one flow may lose time to several.
+    #[must_use]
+    pub fn lost_by_cause(&self) -> BTreeMap<Cause, u64> {
+        let mut lost = BTreeMap::new();
+        for attempt in &self.attempts {
+            if let Some(cause) = attempt.cause {
+                let sum: &mut u64 = lost.entry(cause).or_default();
+                *sum = sum.saturating_add(attempt.lost_ns);
+            }
+        }
+        lost
+    }
+
     /// The time that the flow lost, nanoseconds: that of all its SYNs.
     #[must_use]
     pub fn lost_ns(&self) -> u64 {

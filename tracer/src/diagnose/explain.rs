@@ -3,6 +3,7 @@
 use tracer_common::{hook::Hook, tcp::Part};
 
 use super::{
+    advice,
     case::{Case, Proof, Situation},
     catalogue,
     cause::Cause,
@@ -26,7 +27,12 @@ pub(super) struct Found {
 /// The cause of one SYN's end; `None` while nothing is wrong with the flow.
 pub(super) fn of_syn(flow: &Flow, fate: Fate, facts: &Facts, sent: usize) -> Option<Found> {
     let case = Case::of(flow, fate, facts, sent)?;
-    Some(check_gaps(&case, explain(&case)?))
+    let mut found = check_gaps(&case, explain(&case)?);
+    let cause = found.inner.unwrap_or(found.cause);
+    if found.cause != Cause::Unknown && found.proof.advice.is_none() {
+        found.proof.advice = advice::of(cause, &case, &found.proof);
+    }
+    Some(found)
 }
 
 /// Explains a case by its SYN, or by a later one that was dropped at the same place.

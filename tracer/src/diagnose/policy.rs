@@ -7,19 +7,21 @@ use super::{
     case::{Case, Proof, Situation},
     cause::Cause,
     evidence::{self, Evidence, Key},
-    ipvs::servers,
+    ipvs::service,
     row::{Absence, Group, Row},
     rule::{self, Known},
+    words::count,
 };
-use crate::facts::kube_proxy;
+use crate::facts::{kube_proxy, nat_rule::NatRule};
 
 pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::PolicyLocalNoEndpoint,
     group: Group::Rules,
     summary: "The service has externalTrafficPolicy: Local, and no endpoint on this node.",
-    proof: "iptables: the rule that dropped the SYN has the comment that kube-proxy writes for this. nftables: it dropped the SYN \
+    proof: "iptables: the rule that dropped the SYN, or the only one that can have marked it for kubelet's rule to drop, has the comment that \
+            kube-proxy writes for this. nftables: it dropped the SYN \
             because the NodePort is in kube-proxy's map of ports without an endpoint. IPVS: ip_vs_leave was reached for a \
-            virtual service without a real server, and the NodePort is in kube-proxy's set KUBE-NODE-PORT-LOCAL-TCP.",
+            virtual service without a real server, or only with draining ones (weight 0), and the NodePort is in kube-proxy's set KUBE-NODE-PORT-LOCAL-TCP.",
     advice: Some(
         "Send clients only to nodes with an endpoint (a load balancer's health check does), run an endpoint on every node that \
          clients use, or set externalTrafficPolicy: Cluster.",
@@ -47,20 +49,58 @@ fn no_local_endpoint(case: &Case<'_>) -> Option<Proof> {
 fn by_rule(case: &Case<'_>) -> Option<Proof> {
     let (step, culprit) = rule::dropped(case)?;
     // The rule is for packets to the NodePort.
-    if step.event.tuple != case.flow.original || !is_no_local_endpoint(culprit.known.as_ref()?) {
+    let known = culprit.known.as_ref()?;
+    if step.event.tuple != case.flow.original {
         return None;
     }
+    let marking = if is_no_local_endpoint(known) {
+        None
+    } else {
+        Some(marking_rule(case, known)?)
+    };
     let policy = Evidence::read(Key::TrafficPolicy, "Local, by kube-proxy's rule", "rules");
     let explanation = format!(
         "{} has no endpoint on this node and does not use those of other nodes (externalTrafficPolicy: Local): the SYN was \
-         dropped by {}.",
+         {}dropped by {}.",
         name(case),
+        marking
+            .as_ref()
+            .map_or_else(String::new, |rule| format!("marked by {rule}, and then ")),
         culprit.words
     );
+    let marking = marking.map(|rule| {
+        let value = rule
+            .comment
+            .map_or_else(String::new, |comment| format!(", \"{comment}\""));
+        Evidence::read(
+            Key::MarkingRule,
+            format!(
+                "rule {} of chain {} in table {}{value}",
+                rule.number, rule.chain, rule.table
+            ),
+            "rules",
+        )
+    });
     Some(Proof {
         blame: Some(culprit.blame),
-        ..Proof::new(explanation, std::iter::once(policy).chain(culprit.evidence))
+        ..Proof::new(
+            explanation,
+            std::iter::once(policy).chain(marking).chain(culprit.evidence),
+        )
     })
+}
+
+/// The rule that marked the SYN, where the one that dropped it is for marked packets: up to 1.2x, kube-proxy's rule for this only
+/// marks them. `None` if the SYN can have been marked for something else.
+fn marking_rule(case: &Case<'_>, dropping: &Known<'_>) -> Option<NatRule> {
+    let is_for_marked = dropping.comment.as_deref() == Some(kube_proxy::DROPS_MARKED);
+    let mut marking = is_for_marked.then(|| rule::marking(case))?;
+    let says_so = |rule: &NatRule| {
+        rule.comment
+            .as_deref()
+            .is_some_and(kube_proxy::says_no_local_endpoint)
+    };
+    (marking.len() == 1 && says_so(&marking[0])).then(|| marking.remove(0))
 }
 
 fn is_no_local_endpoint(rule: &Known<'_>) -> bool {
@@ -73,26 +113,37 @@ fn is_no_local_endpoint(rule: &Known<'_>) -> bool {
     by_comment || by_map
 }
 
-/// IPVS has a virtual service without a real server, and the NodePort is one of those.
+/// IPVS has a virtual service without a real server, or only with such that drain, and the NodePort is one of those.
 fn by_ipvs(case: &Case<'_>) -> Option<Proof> {
     let (flow, decision) = (case.flow, case.decision());
-    let has_none =
-        decision.left?.num_dests == 0 || servers::known(case).is_some_and(|dests| dests.counted == 0);
+    let draining = service::draining(case, decision.left?.num_dests)?;
     let node = flow.node();
-    if !has_none || !case.netns()?.local_node_ports.has(node.port(), node.is_ipv6()) {
+    if !case.netns()?.local_node_ports.has(node.port(), node.is_ipv6()) {
         return None;
     }
     let mut evidence = vec![
         Evidence::read(Key::TrafficPolicy, "Local", SET),
-        Evidence::seen(Key::VirtualService, "no real server", Hook::IpvsLeave),
+        Evidence::seen(
+            Key::VirtualService,
+            match draining {
+                0 => "no real server".to_owned(),
+                draining => format!("{} of weight 0, no other", count(draining, "real server")),
+            },
+            Hook::IpvsLeave,
+        ),
     ];
     evidence.extend(decision.evidence_of_verdict());
     evidence.extend(evidence::icmp(flow));
     Some(Proof::new(
         format!(
             "{} has no endpoint on this node and does not use those of other nodes (externalTrafficPolicy: Local): IPVS has no \
-             real server for the SYN.",
-            name(case)
+             real server for the SYN{}.",
+            name(case),
+            match draining {
+                0 => "",
+                1 => ", and its last one drains (weight 0)",
+                _ => ", and its last ones drain (weight 0)",
+            }
         ),
         evidence,
     ))

@@ -5,6 +5,7 @@
 
 mod culprit;
 mod legacy;
+mod marking;
 mod nft;
 mod queue;
 mod seen;
@@ -12,7 +13,7 @@ mod site;
 mod suspects;
 
 use self::culprit::Culprit;
-pub(super) use self::{culprit::Known, suspects::known as suspects};
+pub(super) use self::{culprit::Known, marking::of as marking, suspects::known as suspects};
 use super::case::Case;
 use crate::{decode::event::Payload, flow::model::Step};
 

@@ -53,6 +53,7 @@ struct Run {
     #[serde(rename = "run")]
     number: u32,
     host: String,
+    boot_id: String,
     kernel: String,
     /// The version that recorded it.
     tracer: String,
@@ -138,6 +139,7 @@ impl<W: Write + Send> Table<W> {
         self.runs.push(Run {
             number: self.run() + 1,
             host: head.host.clone(),
+            boot_id: head.boot_id.clone(),
             kernel: head.kernel.clone(),
             tracer: head.tracer.clone(),
             start: rfc3339(head.ready),
@@ -283,7 +285,7 @@ impl<W: Write + Send> Table<W> {
         };
         rows.sort_by_key(|row| (row.start_ns, row.id));
         let mut group = self.out.next_row_group().map_err(error)?;
-        columns::write(&mut group, &run.host, &rows).map_err(error)?;
+        columns::write(&mut group, (&run.host, &run.boot_id), &rows).map_err(error)?;
         group.close().map_err(error)?;
         Ok(())
     }

@@ -19,6 +19,8 @@ pub struct ChangedFacts {
     pub unreachable: bool,
     /// Rules that lead to a backend.
     pub nat_rules: bool,
+    /// Processes in network namespaces.
+    pub pids: bool,
     /// Hooks that cannot show anything.
     pub absent: bool,
     /// When records were last lost.
@@ -36,6 +38,7 @@ impl ChangedFacts {
             routes: true,
             unreachable: true,
             nat_rules: true,
+            pids: true,
             absent: true,
             lost: true,
             netns: facts.netns.keys().copied().collect(),

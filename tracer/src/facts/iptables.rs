@@ -4,13 +4,14 @@
 //! chain starts with an `ERROR` entry that holds its name, and every chain ends with an entry for its policy or return.
 
 mod address;
+mod text;
 mod walk;
 
 use bytes::Buf as _;
 
 pub use address::{AddressMatch, Device};
 use serde::{Deserialize, Serialize};
-pub use walk::{Outcome, Packet, outcomes};
+pub use walk::{Outcome, Packet, jumps, outcomes};
 
 use super::{translation::Translation, xt::Match};
 use crate::decode::event::text;

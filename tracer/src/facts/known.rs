@@ -39,6 +39,8 @@ pub struct Facts {
     /// The rules that lead from a NodePort to a backend, by network namespace (inode number), node address and backend, as far
     /// as flows needed them.
     pub nat_rules: HashMap<(u32, SocketAddr, SocketAddr), NatRules>,
+    /// A process in each network namespace (inode number) but the node's, as far as flows needed them.
+    pub pids: HashMap<u32, u32>,
     /// Hooks that this kernel does not have, or that could not be attached. That they showed nothing proves nothing.
     pub absent: BTreeSet<Hook>,
     /// When records were last found to be lost, monotonic nanoseconds.

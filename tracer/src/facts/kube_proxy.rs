@@ -101,6 +101,9 @@ pub fn in_comment(comment: &str) -> Option<String> {
     (is_label(namespace) && is_label(name)).then(|| service.to_owned())
 }
 
+/// The comment of the rule that drops packets that another one marked, written by kubelet.
+pub const DROPS_MARKED: &str = "kubernetes firewall for dropping marked packets";
+
 /// The ends of kube-proxy's comments for a service without endpoints, and for one without endpoints on this node.
 const HAS_NONE: &str = "has no endpoints";
 const HAS_NO_LOCAL: &str = "has no local endpoints";

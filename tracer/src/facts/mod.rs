@@ -13,6 +13,7 @@ pub mod nat_rule;
 pub mod netlink;
 pub mod nft;
 pub mod route;
+pub mod rule_owner;
 pub mod sysctl;
 pub mod translation;
 pub mod xt;

@@ -3,7 +3,7 @@
 macro_rules! fates {
     ($($id:ident = $name:literal, $meaning:literal;)*) => {
         /// The closed list of fates.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize, schemars::JsonSchema)]
         #[serde(rename_all = "lowercase")]
         pub enum Fate {
             $(

@@ -242,6 +242,33 @@ impl Flow {
             .find_map(|step| backend_in(&step.event))
     }
 
+    /// The SYN's tuple after DNAT, with the client's own address, and after SNAT, as it left for the backend. Of the last SYN of
+    /// which that was seen, as long as the handshake went on; `None` where nothing was translated, or that was not seen.
+    #[must_use]
+    pub fn translated(&self) -> (Option<Tuple>, Option<Tuple>) {
+        let dnat = self.backend().filter(|&backend| backend != self.node());
+        let dnat = dnat.map(|backend| Tuple {
+            daddr: backend.ip().into(),
+            dport: backend.port(),
+            ..self.original
+        });
+        let snat = self
+            .steps
+            .iter()
+            .rev()
+            .filter(|step| self.over_ns.is_none_or(|over| step.event.time_ns < over))
+            .filter(|step| step.event.part == Part::Syn)
+            .find_map(|step| {
+                match &step.event.payload {
+                    Payload::Conntrack(entry) => Some(entry.reply.reversed()),
+                    Payload::Packet => Some(step.event.tuple),
+                    _ => None,
+                }
+                .filter(|tuple| tuple.source() != self.client())
+            });
+        (dnat, snat)
+    }
+
     /// The backend to which an existing conntrack entry translated a SYN, so that no rule was evaluated. `None` if no such
     /// entry was seen, now or when it was created, or if IPVS chose.
     #[must_use]

@@ -242,6 +242,7 @@ impl Collector {
         self.name_functions(flow);
         self.look_up_routes(flow);
         self.read_nat_rules(flow);
+        self.find_processes(flow);
         if flow.netns == 0 {
             return;
         }

@@ -79,6 +79,23 @@ fn find(inum: u32) -> Option<PathBuf> {
         .find(|path| number(path).is_ok_and(|found| found == inum))
 }
 
+/// The first process in a network namespace: in a container, usually the one that keeps it. `known` is checked first.
+#[must_use]
+pub fn process(inum: u32, known: Option<u32>) -> Option<u32> {
+    let is_in = |pid: &u32| {
+        let path = format!("/proc/{pid}/ns/net");
+        number(Path::new(&path)).is_ok_and(|found| found == inum)
+    };
+    if let Some(pid) = known.filter(is_in) {
+        return Some(pid);
+    }
+    let mut pids: Vec<u32> = entries("/proc")
+        .filter_map(|path| path.file_name()?.to_str()?.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    pids.into_iter().find(is_in)
+}
+
 fn entries(directory: &str) -> impl Iterator<Item = PathBuf> + use<> {
     fs::read_dir(directory)
         .into_iter()

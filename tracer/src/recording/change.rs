@@ -45,6 +45,8 @@ pub enum FactChange {
     Unreachable(TableChange<(u32, SocketAddr), VecDeque<u64>>),
     /// The rules that lead from a NodePort to a backend.
     NatRules(TableChange<(u32, SocketAddr, SocketAddr), NatRules>),
+    /// Processes in network namespaces.
+    Pids(TableChange<u32, u32>),
     /// The complete list of the hooks that cannot show anything.
     Absent {
         /// The hooks by number.
@@ -135,6 +137,9 @@ pub fn diff(before: &mut Facts, now: &Facts, changed: &ChangedFacts) -> Vec<Fact
     if changed.nat_rules {
         out.extend(entries(&before.nat_rules, &now.nat_rules).map(FactChange::NatRules));
     }
+    if changed.pids {
+        out.extend(entries(&before.pids, &now.pids).map(FactChange::Pids));
+    }
     if changed.absent && before.absent != now.absent {
         out.push(FactChange::Absent {
             hooks: now.absent.iter().map(|&hook| hook as u16).collect(),
@@ -165,6 +170,7 @@ impl FactChange {
             Self::Routes(entries) => entries.apply(&mut facts.routes),
             Self::Unreachable(entries) => entries.apply(&mut facts.unreachable_by_rule),
             Self::NatRules(entries) => entries.apply(&mut facts.nat_rules),
+            Self::Pids(entries) => entries.apply(&mut facts.pids),
             Self::Absent { hooks } => {
                 facts.absent = hooks.into_iter().filter_map(Hook::from_number).collect();
             }
@@ -327,6 +333,7 @@ mod tests {
             netns: HashMap::from([(7, netns), (8, NetnsFacts::default())]),
             routes: HashMap::from([(route, Route::None(101))]),
             unreachable_by_rule: HashMap::from([(backend, VecDeque::from([5, 6]))]),
+            pids: HashMap::from([(7, 4242)]),
             nat_rules: HashMap::from([((7, backend.1, backend.1), NatRules::default())]),
             absent: [Hook::IpvsIn, Hook::NftDoChain].into(),
             lost_ns: Some(9),

@@ -1,140 +1,38 @@
 //! JSON lines, schema 1. What is not known is `null`. Lines name their host only where several runs are merged.
 
-use std::{collections::BTreeMap, net::IpAddr};
+mod line;
 
-use serde::Serialize;
+use schemars::generate::SchemaSettings;
 
-use super::path::{self, PathStep};
-use crate::{
-    diagnose::{self, Dataplane, cause::Cause, evidence::Evidence},
-    finding::{
-        Finding,
-        clock::{milliseconds, rfc3339},
-        head::Head,
-        hook_state::HookState,
-        run::{End, Health, Hooks},
-        totals::{Counts, Totals},
-    },
-    flow::fate::Fate,
+use self::line::{Addresses, Attempt, Backend, Fact, FlowLine, Line};
+use super::path;
+use crate::finding::{
+    Finding,
+    clock::{milliseconds, rfc3339},
+    head::Head,
+    run::{End, Health, Hooks},
+    totals::{Counts, Totals},
 };
 
-/// An address and a port.
-#[derive(Debug, Serialize)]
-struct Endpoint {
-    ip: IpAddr,
-    port: u16,
+/// The run whose lines are written.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// The host, where lines of several hosts are merged.
+    pub host: Option<String>,
+    /// The node's name.
+    pub node_name: String,
+    /// Identifies the node's boot.
+    pub boot_id: String,
 }
 
-impl From<std::net::SocketAddr> for Endpoint {
-    fn from(address: std::net::SocketAddr) -> Self {
-        Self {
-            ip: address.ip(),
-            port: address.port(),
-        }
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct Backend {
-    ip: IpAddr,
-    port: u16,
-    name: Option<String>,
-}
-
-/// One object per line.
-#[derive(Debug, Serialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-enum Line<'a> {
-    Start {
-        schema: u32,
-        tracer: &'a str,
-        host: &'a str,
-        kernel: &'a str,
-        time: String,
-        ports: &'a [u16],
-        hooks: &'a [HookState],
-    },
-    Hooks {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        host: Option<&'a str>,
-        time: String,
-        why: &'a str,
-        hooks: &'a [HookState],
-    },
-    Flow(Box<FlowLine<'a>>),
-    Health {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        host: Option<&'a str>,
-        time: String,
-        events: u64,
-        lost: u64,
-        lost_by_hook: BTreeMap<&'a str, u64>,
-    },
-    Damage {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        host: Option<&'a str>,
-        what: &'a str,
-    },
-    End {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        host: Option<&'a str>,
-        flows: u64,
-        events: u64,
-        lost: u64,
-        by_fate: &'a BTreeMap<Fate, u64>,
-        by_cause: &'a BTreeMap<Cause, u64>,
-    },
-}
-
-#[derive(Debug, Serialize)]
-struct FlowLine<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<&'a str>,
-    id: u64,
-    start: String,
-    netns: Option<u32>,
-    client: Endpoint,
-    node: Endpoint,
-    service: Option<&'a str>,
-    dataplane: Option<Dataplane>,
-    backend: Option<Backend>,
-    fate: Fate,
-    cause: Option<Cause>,
-    inner_cause: Option<Cause>,
-    explanation: &'a str,
-    advice: Option<&'a str>,
-    evidence: &'a [Evidence],
-    attempts: Vec<Attempt<'a>>,
-    syns: usize,
-    synacks: u32,
-    connect_ms: Option<f64>,
-    stall_ms: Option<f64>,
-    lost_ms: f64,
-    path: Vec<PathStep>,
-}
-
-/// One SYN that the client sent.
-#[derive(Debug, Serialize)]
-struct Attempt<'a> {
-    n: usize,
-    t_ms: f64,
-    cause: Option<Cause>,
-    inner_cause: Option<Cause>,
-    explanation: &'a str,
-    lost_ms: f64,
-}
-
-impl<'a> From<&'a diagnose::Attempt> for Attempt<'a> {
-    fn from(attempt: &'a diagnose::Attempt) -> Self {
-        Self {
-            n: attempt.number,
-            t_ms: milliseconds(attempt.t_ns),
-            cause: attempt.cause,
-            inner_cause: attempt.inner,
-            explanation: &attempt.explanation,
-            lost_ms: milliseconds(attempt.lost_ns),
-        }
-    }
+/// The JSON schema of a line.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    settings
+        .into_generator()
+        .into_root_schema_for::<Line<'_>>()
+        .into()
 }
 
 fn write(line: &Line<'_>) -> String {
@@ -170,7 +68,7 @@ pub fn hooks(host: Option<&str>, hooks: &Hooks) -> String {
 
 /// One flow.
 #[must_use]
-pub fn flow(host: Option<&str>, finding: &Finding<'_>) -> String {
+pub fn flow(run: &Run, finding: &Finding<'_>) -> String {
     let Finding {
         flow,
         fate,
@@ -178,13 +76,19 @@ pub fn flow(host: Option<&str>, finding: &Finding<'_>) -> String {
         facts,
         clock,
     } = *finding;
+    let (dnat, snat) = flow.translated();
     write(&Line::Flow(Box::new(FlowLine {
-        host,
+        host: run.host.as_deref(),
         id: flow.id,
         start: rfc3339(clock.at(flow.start_ns())),
+        node_name: known(&run.node_name),
+        boot_id: known(&run.boot_id),
         netns: (flow.netns != 0).then_some(flow.netns),
         client: flow.client().into(),
         node: flow.node().into(),
+        syn_seq: flow.isn,
+        dnat: dnat.map(Addresses::from),
+        snat: snat.map(Addresses::from),
         service: finding.service(),
         dataplane: diagnosis.dataplane,
         backend: flow.backend().map(|backend| Backend {
@@ -197,7 +101,7 @@ pub fn flow(host: Option<&str>, finding: &Finding<'_>) -> String {
         inner_cause: diagnosis.inner,
         explanation: &diagnosis.explanation,
         advice: diagnosis.advice.as_deref(),
-        evidence: &diagnosis.evidence,
+        evidence: diagnosis.evidence.iter().map(Fact::from).collect(),
         attempts: diagnosis.attempts.iter().map(Attempt::from).collect(),
         syns: flow.attempts.len(),
         synacks: flow.synacks,
@@ -206,6 +110,11 @@ pub fn flow(host: Option<&str>, finding: &Finding<'_>) -> String {
         lost_ms: milliseconds(diagnosis.lost_ns()),
         path: path::steps(flow, facts),
     })))
+}
+
+/// A text, or nothing if it is empty.
+fn known(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
 }
 
 /// Records were lost.

@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use tracer_common::tcp::Part;
 
 pub use self::text::text;
-use super::path::{self, PathStep};
+use super::{
+    attempts::{self, AttemptLine},
+    path::{self, PathStep},
+};
 use crate::{
     diagnose::{cause::Cause, evidence::Evidence, words},
     finding::{Finding, clock::milliseconds},
@@ -43,6 +46,8 @@ pub struct Ladder {
     pub left_out: u64,
     /// The explanation.
     pub explanation: String,
+    /// What each SYN cost and why, if there are several.
+    pub attempts: Vec<AttemptLine>,
     /// The evidence.
     pub evidence: Vec<Evidence>,
     /// The advice.
@@ -108,12 +113,13 @@ impl Ladder {
             cause: diagnosis.cause,
             start: clock.at(flow.start_ns()),
             ends: ends(finding),
-            times: times(flow),
+            times: times(finding),
             earlier: earlier(flow),
             rungs: rungs(flow, steps, &lanes),
             lanes: names.into_iter().map(|(_, netns)| netns).collect(),
             left_out: flow.steps_left_out,
             explanation: diagnosis.explanation.clone(),
+            attempts: attempts::lines(diagnosis),
             evidence: diagnosis.evidence.clone(),
             advice: diagnosis.advice.clone(),
         }
@@ -147,7 +153,8 @@ fn ends(finding: &Finding<'_>) -> String {
     )
 }
 
-fn times(flow: &Flow) -> Vec<String> {
+fn times(finding: &Finding<'_>) -> Vec<String> {
+    let flow = finding.flow;
     let mut times = vec![
         words::count(flow.attempts.len(), "SYN"),
         words::count(usize::try_from(flow.synacks).unwrap_or(usize::MAX), "SYN-ACK"),
@@ -155,8 +162,8 @@ fn times(flow: &Flow) -> Vec<String> {
     if let Some(connect) = flow.connect_ns() {
         times.push(format!("connected after {:.1} ms", milliseconds(connect)));
     }
-    if let Some(stall) = flow.stall_ns() {
-        times.push(format!("{:.0} ms lost", milliseconds(stall)));
+    if flow.stall_ns().is_some() {
+        times.push(format!("{:.0} ms lost", milliseconds(finding.lost_ns())));
     }
     times
 }

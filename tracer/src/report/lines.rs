@@ -2,7 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::{json, plain};
+use super::{
+    json::{self, Run},
+    plain,
+};
 use crate::diagnose::words;
 use crate::finding::{
     Finding, Observer,
@@ -32,13 +35,8 @@ pub struct Lines<W> {
     selection: Selection,
     totals: Totals,
     is_live: bool,
-    /// The host, where lines of several hosts are merged.
-    host: Option<Host>,
-}
-
-/// A host's name, and the width of the longest one.
-struct Host {
-    name: String,
+    run: Run,
+    /// The width of the longest host's name, where lines of several hosts are merged.
     width: usize,
 }
 
@@ -51,29 +49,27 @@ impl<W: Write> Lines<W> {
             selection: selection.clone(),
             totals: Totals::default(),
             is_live: true,
-            host: None,
+            run: Run::default(),
+            width: 0,
         }
     }
 
     /// Names the host in each line, because lines of several hosts are merged. Lines for people pad it to `width`.
     #[must_use]
-    pub fn of_host(self, name: String, width: usize) -> Self {
-        Self {
-            host: Some(Host { name, width }),
-            ..self
-        }
+    pub fn of_host(mut self, name: String, width: usize) -> Self {
+        self.run.host = Some(name);
+        self.width = width;
+        self
     }
 
     /// The host, if lines name it.
     fn host(&self) -> Option<&str> {
-        self.host.as_ref().map(|host| host.name.as_str())
+        self.run.host.as_deref()
     }
 
     /// The start of a line for people that is not a flow.
     fn prefix(&self) -> String {
-        self.host
-            .as_ref()
-            .map_or_else(String::new, |host| format!("{}: ", host.name))
+        self.host().map_or_else(String::new, |host| format!("{host}: "))
     }
 
     /// The lines come from a recording, not from a live run.
@@ -98,6 +94,8 @@ impl<W: Write> Lines<W> {
 
 impl<W: Write> Observer for Lines<W> {
     fn start(&mut self, head: &Head) -> io::Result<()> {
+        self.run.node_name.clone_from(&head.host);
+        self.run.boot_id.clone_from(&head.boot_id);
         let line = match self.form {
             Form::Json => json::start(head),
             Form::Plain { .. } => {
@@ -139,12 +137,11 @@ impl<W: Write> Observer for Lines<W> {
         }
         self.totals.add(finding);
         let line = match self.form {
-            Form::Json => json::flow(self.host(), finding),
+            Form::Json => json::flow(&self.run, finding),
             Form::Plain { verbose } => {
                 let host = self
-                    .host
-                    .as_ref()
-                    .map(|host| format!("{:<width$}", host.name, width = host.width));
+                    .host()
+                    .map(|host| format!("{host:<width$}", width = self.width));
                 plain::flow(host.as_deref(), finding, verbose)
             }
         };

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// One step for readers.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, schemars::JsonSchema)]
 pub struct PathStep {
     /// Milliseconds since the flow's first SYN.
     pub t_ms: f64,
@@ -30,6 +30,8 @@ pub struct PathStep {
     pub dev: Option<String>,
     /// Inode number of the network namespace, if known.
     pub netns: Option<u32>,
+    /// The CPU that ran it.
+    pub cpu: u16,
     /// The function's return value, by name where it has one.
     pub verdict: Option<String>,
     /// The event, in words.
@@ -121,6 +123,7 @@ fn line(flow: &Flow, step: &Step, note: String) -> PathStep {
         hook: event.function(),
         dev: event.dev.get(),
         netns: (event.netns != 0).then_some(event.netns),
+        cpu: event.cpu,
         verdict: step.verdict.and_then(|verdict| verdict_name(step, verdict)),
         note: note + &inside + skipped,
         is_drop: is_drop(step),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::path;
+use super::{attempts, path};
 use crate::finding::{Finding, clock::milliseconds};
 
 /// One line: time, host where several runs are merged, fate, client, NodePort and service, backend, time lost, and the
@@ -31,8 +31,8 @@ pub fn flow(host: Option<&str>, finding: &Finding<'_>, with_path: bool) -> Strin
     );
     // Writing to a string cannot fail.
     match (flow.stall_ns(), flow.connect_ns()) {
-        (Some(stall), _) => {
-            let _ = write!(out, "  {:.0} ms lost", milliseconds(stall));
+        (Some(_), _) => {
+            let _ = write!(out, "  {:.0} ms lost", milliseconds(finding.lost_ns()));
         }
         (None, Some(connect)) => {
             let _ = write!(out, "  {:.1} ms", milliseconds(connect));
@@ -67,6 +67,9 @@ fn details(out: &mut String, finding: &Finding<'_>) {
             "\n    {:>10.3} ms  {:<24} {dev:<12} {}{verdict}",
             step.t_ms, step.hook, step.note
         );
+    }
+    for attempt in attempts::lines(diagnosis) {
+        let _ = write!(out, "\n    {attempt}");
     }
     for evidence in &diagnosis.evidence {
         let _ = write!(

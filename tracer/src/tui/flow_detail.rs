@@ -6,7 +6,10 @@ use crate::{
     diagnose::{Diagnosis, evidence::Evidence},
     facts::Facts,
     flow::{fate::Fate, model::Flow},
-    report::path::{self, PathStep},
+    report::{
+        attempts::{self, AttemptLine},
+        path::{self, PathStep},
+    },
 };
 
 /// Path, explanation and evidence of one flow.
@@ -20,6 +23,8 @@ pub struct FlowDetail {
     pub synacks: u32,
     /// The explanation: what happened to this flow, and why.
     pub explanation: String,
+    /// The cost and cause of each SYN, if there are several.
+    pub attempts: Vec<AttemptLine>,
     /// The advice.
     pub advice: Option<String>,
     /// The evidence for the cause.
@@ -49,6 +54,7 @@ impl FlowDetail {
             syns_ns: flow.attempts.iter().map(since).collect(),
             synacks: flow.synacks,
             explanation: diagnosis.explanation.clone(),
+            attempts: attempts::lines(diagnosis),
             advice: diagnosis.advice.clone(),
             evidence: diagnosis.evidence.clone(),
             path,

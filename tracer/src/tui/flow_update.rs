@@ -38,6 +38,8 @@ pub struct FlowUpdate {
     pub connect_ns: Option<u64>,
     /// Time that the client lost with all its SYNs, nanoseconds.
     pub lost_ns: u64,
+    /// The cause besides the flow's own that cost the most time, and that time in nanoseconds.
+    pub other_cause: Option<(Cause, u64)>,
     /// SYNs on the wire.
     pub syns: usize,
     /// The previous flow from the same client port.
@@ -84,6 +86,7 @@ impl FlowUpdate {
             dataplane: diagnosis.dataplane,
             connect_ns: flow.connect_ns(),
             lost_ns: finding.lost_ns(),
+            other_cause: other_cause(diagnosis),
             syns: flow.attempts.len(),
             earlier: flow.earlier.as_ref().map(|earlier| earlier.id),
             drop_site: finding
@@ -97,6 +100,13 @@ impl FlowUpdate {
             detail: FlowDetail::of(flow, fate, diagnosis, facts),
         }
     }
+}
+
+/// The cause besides the flow's own to which it lost the most time.
+fn other_cause(diagnosis: &Diagnosis) -> Option<(Cause, u64)> {
+    let lost = diagnosis.lost_by_cause().into_iter();
+    lost.filter(|(cause, lost)| Some(*cause) != diagnosis.cause && *lost > 0)
+        .max_by_key(|(_, lost)| *lost)
 }
 
 /// Where the last packet of a failed flow was dropped.

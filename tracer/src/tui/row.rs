@@ -37,6 +37,8 @@ pub struct Row {
     pub connect_us: u32,
     /// Time lost, microseconds.
     pub lost_us: u32,
+    /// The part of it that `other_cause` cost, microseconds.
+    pub other_us: u32,
     /// The client's port.
     pub client_port: u16,
     /// The NodePort.
@@ -47,6 +49,8 @@ pub struct Row {
     pub fate: Fate,
     /// The cause.
     pub cause: Option<Cause>,
+    /// The cause besides its own to which it lost the most time.
+    pub other_cause: Option<Cause>,
     /// The dataplane that did the DNAT.
     pub dataplane: Option<Dataplane>,
 }
@@ -75,11 +79,13 @@ impl Row {
             }),
             connect_us: flow.connect_ns.map_or(u32::MAX, micros),
             lost_us: micros(flow.lost_ns),
+            other_us: flow.other_cause.map_or(0, |(_, lost)| micros(lost)),
             client_port: flow.client.port(),
             node_port: flow.node.port(),
             syns: u16::try_from(flow.syns).unwrap_or(u16::MAX),
             fate: flow.fate,
             cause: flow.cause,
+            other_cause: flow.other_cause.map(|(cause, _)| cause),
             dataplane: flow.dataplane,
         }
     }

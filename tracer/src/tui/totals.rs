@@ -151,7 +151,17 @@ impl Totals {
     fn count(&mut self, row: &Row, sign: Sign) {
         self.all.count(row, sign);
         if let Some(cause) = row.cause {
-            self.causes.entry(cause).or_default().count(row, sign);
+            let own = Row {
+                lost_us: row.lost_us.saturating_sub(row.other_us),
+                ..*row
+            };
+            self.causes.entry(cause).or_default().count(&own, sign);
+        }
+        if let Some(other) = row.other_cause {
+            let sum = self.causes.entry(other).or_default();
+            sign.apply(&mut sum.lost_us, row.other_us.into());
+            sign.apply(&mut sum.weight, row.other_us.into());
+            sum.last_ns = sum.last_ns.max(row.start_ns);
         }
         if self.services.len() < MAX_KEYS || self.services.contains_key(&row.service) {
             self.services.entry(row.service).or_default().count(row, sign);
@@ -239,7 +249,7 @@ impl Totals {
         let mut out: Vec<_> = self
             .causes
             .iter()
-            .filter(|(_, sum)| sum.flows() > 0)
+            .filter(|(_, sum)| sum.flows() > 0 || sum.lost_us > 0)
             .map(|(cause, sum)| (*cause, sum))
             .collect();
         out.sort_by_key(|(cause, sum)| (std::cmp::Reverse((sum.weight, sum.flows())), *cause));

@@ -98,7 +98,10 @@ fn the_comment_of_kube_proxy_gives_the_reason_for_a_drop() {
     }
 }
 
-fn left_by_ipvs(num_dests: u32, local: &[u16]) -> Option<Cause> {
+/// The weight of a real server that was not read.
+const UNREAD: i32 = i32::MIN;
+
+fn left_by_ipvs(dests: &[i32], local: &[u16]) -> Option<Cause> {
     let mut story = Story::new();
     let facts = NetnsFacts {
         local_node_ports: LocalNodePorts::of(local.iter().copied().collect(), BTreeSet::new()),
@@ -109,10 +112,22 @@ fn left_by_ipvs(num_dests: u32, local: &[u16]) -> Option<Cause> {
     story.ipvs(2 * MS, NF_DROP, |story| {
         let service = IpvsService {
             service: 1,
-            num_dests,
+            num_dests: u32::try_from(dests.len()).expect("a few"),
             ..IpvsService::default()
         };
         story.syn(2 * MS + 1, Hook::IpvsLeave, Payload::IpvsService(service));
+        if !dests.contains(&UNREAD) {
+            let mut all = record::IpvsDests {
+                counted: service.num_dests,
+                complete: 1,
+                ..record::IpvsDests::default()
+            };
+            for (slot, &weight) in all.listed.iter_mut().zip(dests) {
+                slot.weight = weight;
+                all.with_weight += u32::from(weight > 0);
+            }
+            story.syn(2 * MS + 1, Hook::IpvsLeave, Payload::IpvsDests(Box::new(all)));
+        }
         let icmp = record::Icmp {
             icmp_type: 3,
             code: 3,
@@ -127,11 +142,66 @@ fn left_by_ipvs(num_dests: u32, local: &[u16]) -> Option<Cause> {
     diagnosis.cause
 }
 
+/// kube-proxy 1.20: a rule of the nat table marks the SYN, and kubelet's rule in the filter table drops it.
+fn kube_1_20(comments: &[&str]) -> NetnsFacts {
+    let jump = |to: &str| Decides::Verdict(Verdict::Jump(to.to_owned()));
+    let mut facts = filter();
+    facts.rules[2].comment = Some("kubernetes firewall for dropping marked packets".to_owned());
+    let mut nat = base("nat", "PREROUTING", "nat", Policy::Accept);
+    if let Some(base) = &mut nat.base {
+        base.hook = 0;
+    }
+    facts.chains.push(nat);
+    facts.rules.push(rule(
+        "nat",
+        "PREROUTING",
+        1,
+        40,
+        jump("KUBE-XLB-4RVEOPF7SFZ35ZAV"),
+    ));
+    for (number, comment) in comments.iter().enumerate() {
+        let mut marking = rule(
+            "nat",
+            "KUBE-XLB-4RVEOPF7SFZ35ZAV",
+            number + 1,
+            50 + number as u64,
+            jump("KUBE-MARK-DROP"),
+        );
+        marking.comment = Some((*comment).to_owned());
+        facts.rules.push(marking);
+    }
+    facts
+}
+
+#[test]
+fn the_rule_that_marked_the_syn_gives_the_reason_for_a_drop() {
+    let none = "shop/localnone:http has no local endpoints";
+    let told = diagnosis_of(kube_1_20(&[none]), by(12, 0));
+    assert_eq!(told.cause, Some(Cause::PolicyLocalNoEndpoint));
+    let value = "rule 1 of chain KUBE-XLB-4RVEOPF7SFZ35ZAV in table ip nat";
+    assert!(has(&told, "marking-rule", value));
+    for others in [&[][..], &["source ranges"], &[none, "source ranges"]] {
+        let told = diagnosis_of(kube_1_20(others), by(12, 0));
+        assert_eq!(told.cause, Some(Cause::NetfilterRuleDropped), "{others:?}");
+    }
+    // Marked packets are dropped by a rule that is not kubelet's.
+    let mut facts = kube_1_20(&[none]);
+    facts.rules[2].comment = None;
+    assert_eq!(
+        diagnosis_of(facts, by(12, 0)).cause,
+        Some(Cause::NetfilterRuleDropped)
+    );
+}
+
 #[test]
 fn ipvs_without_a_real_server_is_the_policy_only_for_such_a_node_port() {
-    assert_eq!(left_by_ipvs(0, &[30_080]), Some(Cause::PolicyLocalNoEndpoint));
-    assert_eq!(left_by_ipvs(0, &[30_081]), Some(Cause::IpvsNoDestination));
-    assert_eq!(left_by_ipvs(2, &[30_080]), Some(Cause::Unknown));
+    assert_eq!(left_by_ipvs(&[], &[30_080]), Some(Cause::PolicyLocalNoEndpoint));
+    assert_eq!(left_by_ipvs(&[], &[30_081]), Some(Cause::IpvsNoDestination));
+    assert_eq!(left_by_ipvs(&[UNREAD; 2], &[30_080]), Some(Cause::Unknown));
+    // The last endpoint drains, or one of two.
+    assert_eq!(left_by_ipvs(&[0], &[30_080]), Some(Cause::PolicyLocalNoEndpoint));
+    assert_eq!(left_by_ipvs(&[0], &[30_081]), Some(Cause::IpvsNoDestination));
+    assert_eq!(left_by_ipvs(&[0, 1], &[30_080]), Some(Cause::Unknown));
 }
 
 #[test]

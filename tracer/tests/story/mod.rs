@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+mod advice;
+
 use std::net::IpAddr;
 
 use tracer::{
@@ -136,6 +138,7 @@ impl Story {
             netns,
             ifindex: self.ifindex,
             dev: DeviceName::default(),
+            cpu: 0,
             verdict: 0,
             outer: self.outer,
             payload,
@@ -407,7 +410,11 @@ impl Story {
         let mut out: Vec<(Flow, Fate, Diagnosis)> = Vec::new();
         self.engine.poll(u64::MAX / 2, |flow, fate| {
             out.retain(|(other, ..)| other.id != flow.id);
-            out.push((flow.clone(), fate, diagnose::diagnose(flow, fate, &self.facts)));
+            let diagnosis = diagnose::diagnose(flow, fate, &self.facts);
+            if let Some(advice) = &diagnosis.advice {
+                advice::check(advice, flow.netns, &self.facts);
+            }
+            out.push((flow.clone(), fate, diagnosis));
         });
         out
     }

@@ -4,7 +4,10 @@ use std::{env, fmt::Write as _, fs, path::Path};
 
 use tracer::tui::theme::{Depth, Theme};
 
-use super::show::{busy, press, shown};
+use super::{
+    recorded,
+    show::{busy, press, shown},
+};
 
 const UNICODE: Theme = Theme {
     depth: Depth::Mono,
@@ -82,6 +85,7 @@ fn the_readme_quotes_the_overview() {
     let start = "```\ntracer   1 Overview";
     let (before, rest) = readme.split_once(start).expect("README.md shows the screen");
     let (_, after) = rest.split_once("\n```\n").expect("the screen ends");
-    let (_, keys, size, _) = TABS[0];
-    assert_file("README.md", &format!("{before}{}{after}", quote(keys, size)));
+    let mut model = recorded::at_end("1.1-demo-registry-5.10.trace", UNICODE, 80, 24);
+    let screen = format!("```\n{}```\n", shown(&mut model));
+    assert_file("README.md", &format!("{before}{screen}{after}"));
 }

@@ -7,7 +7,7 @@ use tracer_common::hook::Hook;
 use crate::{
     decode::event::Payload,
     diagnose::{
-        advice,
+        advice::command,
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{self, Evidence, Key},
@@ -82,12 +82,12 @@ fn pinned(case: &Case<'_>) -> Option<Proof> {
 
 /// Removes this connection's entry alone: others to the NodePort may be in use.
 fn advice(case: &Case<'_>) -> String {
-    let timeout = advice::setting(case, "net.netfilter.nf_conntrack_tcp_timeout_syn_sent")
+    let timeout = command::setting(case, "net.netfilter.nf_conntrack_tcp_timeout_syn_sent")
         .map_or_else(String::new, |seconds| format!(" ({seconds} s)"));
     format!(
         "Delete this connection's entry: {}. Until then every SYN from this client port goes to the old backend and restarts the \
          entry's timeout{timeout}; other client ports are not affected. kube-proxy removes such entries for UDP only.",
-        advice::delete_entry(&case.flow.original)
+        command::delete_entry(&case.flow.original)
     )
 }
 

@@ -162,6 +162,7 @@ keys! {
     Chain = "chain", "chain";
     ChainPolicy = "chain-policy", "chain policy";
     Rule = "rule", "rule";
+    MarkingRule = "marking-rule", "rule that marked it";
     RuleComment = "rule-comment", "rule comment";
     RuleReason = "rule-reason", "why this rule";
     RuleSince = "rule-since", "rule since then";

@@ -4,8 +4,8 @@ mod affinity;
 pub(super) mod decision;
 mod limits;
 mod reuse;
-pub(super) mod servers;
-mod service;
+mod servers;
+pub(super) mod service;
 mod transmit;
 
 use super::row::Row;

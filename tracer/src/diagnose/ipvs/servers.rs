@@ -22,7 +22,7 @@ pub(super) const DEST_OVERLOADED: Row = Row {
     proof: "ip_vs_leave was reached because the scheduler found no real server; the complete list of real servers was read at \
             that moment, some have weight, and every one of those is marked as overloaded.",
     advice: Some(
-        "Raise the thresholds (`ipvsadm -e … -x`, `-y`), add endpoints, or find out why connections pile up, with \
+        "Raise the thresholds (`ipvsadm -e` with -x and -y), add endpoints, or find out why connections pile up, with \
          `ipvsadm -Ln --thresholds` and `ipvsadm -Lnc`. kube-proxy sets no thresholds: something else did.",
     ),
     scope: "IPVS with thresholds, on every kernel. Before 5.11, without BTF for modules, the thresholds are not readable; the \

@@ -82,6 +82,12 @@ fn no_destination(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
+/// How many real servers, all of weight 0, the service has that found none for the SYN. `None` if one has weight, or if that is
+/// not known.
+pub(in crate::diagnose) fn draining(case: &Case<'_>, num_dests: u32) -> Option<u64> {
+    Some(Servers::of(case, num_dests)?.draining)
+}
+
 /// The real servers of a service that has none with weight.
 struct Servers {
     /// How many there are, each with weight 0.

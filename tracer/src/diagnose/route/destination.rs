@@ -27,8 +27,8 @@ pub(super) const FORWARDING_OFF: Row = Row {
             in ip6_forward, with the reason IP_INADDRERRORS where the kernel gives reasons, its source may be forwarded, and \
             net.ipv6.conf.all.forwarding is 0.",
     advice: Some(
-        "Turn on forwarding: `sysctl -w net.ipv4.ip_forward=1` (kube-proxy does so when it starts; find out what turned it off), \
-         or net.ipv4.conf.DEVICE.forwarding=1 if it is off for this device only.",
+        "Turn on forwarding for the device in the evidence, or for all (net.ipv4.ip_forward). kube-proxy or the network plugin does \
+         so when it starts: find out what turned it off.",
     ),
     scope: "Every kernel. In iptables and nftables mode the SYN is dropped, in IPVS mode the SYN-ACK of a pod.",
     hooks: &[&[Hook::RouteError], &[Hook::KfreeSkb]],
@@ -46,7 +46,7 @@ pub(super) const UNREACHABLE: Row = Row {
     advice: Some(
         "Run `ip route get` for the destination: a route of the network plugin is missing, or a deliberate blackhole route \
          matches (Calico adds these for its own blocks). Where the backend has no route back, run it in the backend's network \
-         namespace (`nsenter -t PID -n ip route get`).",
+         namespace.",
     ),
     scope: "Every kernel. In iptables and nftables mode for the SYN, in every mode for the SYN-ACK. IPVS looks up the route to a \
             real server itself: see ipvs.xmit-no-route.",

@@ -51,8 +51,8 @@ pub(super) const RP_FILTER: Row = Row {
             route to its source is neither local nor through that device.",
     advice: Some(
         "Make the route to the source lead through the device its packets come in through, or relax the filter there: \
-         rp_filter=2 requires only a route through any device, 0 requires none. The larger of net.ipv4.conf.all and \
-         net.ipv4.conf.DEVICE counts.",
+         rp_filter=2 requires only a route through any device, 0 requires none. The larger of the device's value and that of \
+         net.ipv4.conf.all counts.",
     ),
     scope: "Every kernel and dataplane, IPv4 only; also for the SYN-ACK, on the device of the pod or the tunnel.",
     hooks: &[&[Hook::RouteMartian], &[Hook::KfreeSkb]],

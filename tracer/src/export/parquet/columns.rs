@@ -11,6 +11,8 @@ use parquet::{
     file::writer::SerializedRowGroupWriter,
 };
 
+use tracer_common::tuple::Tuple;
+
 use super::row::Row;
 use crate::{
     diagnose::{Attempt, evidence::Evidence},
@@ -26,11 +28,22 @@ message flow {
   required int64 id (INTEGER(64,false));
   required int32 told (INTEGER(32,false));
   required int64 start (TIMESTAMP(NANOS,true));
+  optional binary node_name (STRING);
+  optional binary boot_id (STRING);
   optional int32 netns (INTEGER(32,false));
   required binary client_ip (STRING);
   required int32 client_port (INTEGER(16,false));
   required binary node_ip (STRING);
   required int32 node_port (INTEGER(16,false));
+  required int32 syn_seq (INTEGER(32,false));
+  optional binary dnat_source_ip (STRING);
+  optional int32 dnat_source_port (INTEGER(16,false));
+  optional binary dnat_destination_ip (STRING);
+  optional int32 dnat_destination_port (INTEGER(16,false));
+  optional binary snat_source_ip (STRING);
+  optional int32 snat_source_port (INTEGER(16,false));
+  optional binary snat_destination_ip (STRING);
+  optional int32 snat_destination_port (INTEGER(16,false));
   optional binary service (STRING);
   optional binary dataplane (STRING);
   optional binary backend_ip (STRING);
@@ -75,6 +88,7 @@ message flow {
         required binary hook (STRING);
         optional binary dev (STRING);
         optional int32 netns (INTEGER(32,false));
+        required int32 cpu (INTEGER(16,false));
         optional binary verdict (STRING);
         required binary note (STRING);
       }
@@ -83,23 +97,29 @@ message flow {
 }
 ";
 
-/// Writes rows of one host as a row group.
+/// Writes rows of one host and boot as a row group.
 pub(super) fn write<W: Write + Send>(
     group: &mut SerializedRowGroupWriter<'_, W>,
-    host: &str,
+    (host, boot_id): (&str, &str),
     rows: &[Row],
 ) -> Result<()> {
+    let known = |name: &str| (!name.is_empty()).then(|| text(name));
     let mut to = Columns { group, rows };
     to.each::<Int32Type>(|row| row.run.cast_signed())?;
     to.each::<ByteArrayType>(|_| text(host))?;
     to.each::<Int64Type>(|row| row.id.cast_signed())?;
     to.each::<Int32Type>(|row| row.report.cast_signed())?;
     to.each::<Int64Type>(|row| row.start_ns)?;
+    to.maybe::<ByteArrayType>(|_| known(host))?;
+    to.maybe::<ByteArrayType>(|_| known(boot_id))?;
     to.maybe::<Int32Type>(|row| row.netns.map(u32::cast_signed))?;
     to.each::<ByteArrayType>(|row| ip(row.client))?;
     to.each::<Int32Type>(|row| port(row.client))?;
     to.each::<ByteArrayType>(|row| ip(row.node))?;
     to.each::<Int32Type>(|row| port(row.node))?;
+    to.each::<Int32Type>(|row| row.syn_seq.cast_signed())?;
+    to.tuple(|row| row.dnat)?;
+    to.tuple(|row| row.snat)?;
     to.maybe::<ByteArrayType>(|row| row.service.as_deref().map(text))?;
     to.maybe::<ByteArrayType>(|row| row.diagnosis.dataplane.map(|dataplane| text(dataplane.name())))?;
     to.maybe::<ByteArrayType>(|row| row.backend.map(ip))?;
@@ -133,6 +153,7 @@ pub(super) fn write<W: Write + Send>(
     to.step::<ByteArrayType>(|step| text(step.hook))?;
     to.maybe_step::<ByteArrayType>(|step| step.dev.as_deref().map(text))?;
     to.maybe_step::<Int32Type>(|step| step.netns.map(u32::cast_signed))?;
+    to.step::<Int32Type>(|step| step.cpu.into())?;
     to.maybe_step::<ByteArrayType>(|step| step.verdict.as_deref().map(text))?;
     to.step::<ByteArrayType>(|step| text(&step.note))
 }
@@ -199,6 +220,15 @@ impl<W: Write + Send> Columns<'_, '_, W> {
             definitions,
             repetitions: None,
         })
+    }
+
+    /// Source and destination of a packet.
+    fn tuple(&mut self, of: impl Fn(&Row) -> Option<Tuple>) -> Result<()> {
+        for end in [Tuple::source, Tuple::destination] {
+            self.maybe::<ByteArrayType>(|row| of(row).map(|tuple| ip(end(&tuple))))?;
+            self.maybe::<Int32Type>(|row| of(row).map(|tuple| port(end(&tuple))))?;
+        }
+        Ok(())
     }
 
     fn attempt<T: DataType>(&mut self, full: i16, of: impl Fn(&Attempt) -> Option<T::T>) -> Result<()> {

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use tracer_common::tuple::Tuple;
+
 use crate::{
     diagnose::Diagnosis,
     finding::{Finding, clock::milliseconds},
@@ -27,6 +29,9 @@ pub(super) struct Row {
     pub(super) netns: Option<u32>,
     pub(super) client: SocketAddr,
     pub(super) node: SocketAddr,
+    pub(super) syn_seq: u32,
+    pub(super) dnat: Option<Tuple>,
+    pub(super) snat: Option<Tuple>,
     pub(super) service: Option<String>,
     pub(super) backend: Option<SocketAddr>,
     pub(super) fate: Fate,
@@ -47,6 +52,7 @@ impl Row {
             facts,
             clock,
         } = *finding;
+        let (dnat, snat) = flow.translated();
         Self {
             run,
             report,
@@ -55,6 +61,9 @@ impl Row {
             netns: (flow.netns != 0).then_some(flow.netns),
             client: flow.client(),
             node: flow.node(),
+            syn_seq: flow.isn,
+            dnat,
+            snat,
             service: finding.service().map(str::to_owned),
             backend: flow.backend(),
             fate,

@@ -22,7 +22,7 @@ pub struct AddressMatch {
 
 /// An address and its mask in network byte order. IPv4 uses the first word.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Network {
+pub(super) struct Network {
     address: [u8; 16],
     mask: [u8; 16],
 }
@@ -49,7 +49,49 @@ const V6_GOTO: u8 = 0x04;
 /// `IPPROTO_TCP`.
 const TCP: u16 = 6;
 
+impl Network {
+    /// Address and mask.
+    pub(super) fn bytes(&self) -> ([u8; 16], [u8; 16]) {
+        (self.address, self.mask)
+    }
+}
+
+impl Device {
+    /// The name as iptables prints it, a prefix with `+`; `None` for any device.
+    pub(super) fn pattern(&self) -> Option<String> {
+        let name = text(&self.name);
+        // The mask of a whole name covers its terminating 0.
+        let length = self.mask.iter().filter(|&&byte| byte != 0).count();
+        match length {
+            0 => None,
+            _ if length > name.len() => Some(name),
+            _ => Some(format!("{name}+")),
+        }
+    }
+}
+
 impl AddressMatch {
+    /// Source and destination, each with whether it is inverted.
+    pub(super) fn networks(&self) -> [(&Network, bool); 2] {
+        [
+            (&self.source, self.inverted & INVERT_SOURCE != 0),
+            (&self.destination, self.inverted & INVERT_DESTINATION != 0),
+        ]
+    }
+
+    /// Input and output device, each with whether it is inverted.
+    pub(super) fn devices(&self) -> [(&Device, bool); 2] {
+        [
+            (&self.input, self.inverted & INVERT_INPUT != 0),
+            (&self.output, self.inverted & INVERT_OUTPUT != 0),
+        ]
+    }
+
+    /// The number of the protocol, 0 for any, and whether it is inverted.
+    pub(super) fn protocol(&self) -> (u16, bool) {
+        (self.protocol, self.inverted & INVERT_PROTOCOL != 0)
+    }
+
     /// Parses the start of an entry. Also returns whether the rule is a goto, and the offset of the entry's two lengths.
     pub(super) fn parse(is_v6: bool, bytes: &[u8]) -> Option<(Self, bool, usize)> {
         let width = if is_v6 { 16 } else { 4 };

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use super::{Chain, Rule, Table, Target, Verdict};
+use super::{Chain, Found, Rule, Table, Target, Verdict};
 use crate::facts::xt::{self, Fits};
 
 /// A packet at the time it enters a table.
@@ -84,12 +84,27 @@ const CHANGE_MARK: [&str; 5] = ["CONNMARK", "HMARK", "MARK", "SET", "TPROXY"];
 /// Everything in the table that can have dropped a packet at this hook.
 #[must_use]
 pub fn outcomes<'a>(table: &'a Table, nf_hook: u32, packet: &Packet<'_>) -> Vec<Outcome<'a>> {
+    walk(table, nf_hook, packet).0
+}
+
+/// Every rule that the packet may meet at this hook and that sends it to this chain.
+#[must_use]
+pub fn jumps<'a>(table: &'a Table, nf_hook: u32, packet: &Packet<'_>, to: &str) -> Vec<Found<'a>> {
+    let is_to = |index: usize| table.chains.get(index).is_some_and(|chain| chain.name == to);
+    let mut all = walk(table, nf_hook, packet).1;
+    all.retain(
+        |found| matches!(found.rule.target, Target::Jump(index) | Target::Goto(index) if is_to(index)),
+    );
+    all
+}
+
+fn walk<'a>(table: &'a Table, nf_hook: u32, packet: &Packet<'_>) -> (Vec<Outcome<'a>>, Vec<Found<'a>>) {
     let base = table
         .chains
         .iter()
         .position(|chain| chain.base.is_some_and(|(hook, _)| hook == nf_hook));
     let Some(base) = base else {
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     };
     let mut packet = *packet;
     // If any rule sets the mark, its value at a rule that matches it is unknown.
@@ -103,13 +118,14 @@ pub fn outcomes<'a>(table: &'a Table, nf_hook: u32, packet: &Packet<'_>) -> Vec<
         packet: &packet,
         passes: HashMap::new(),
         found: Vec::new(),
+        jumps: Vec::new(),
     };
     if walk.chain(base)
         && let Some((_, Verdict::Drop)) = table.chains[base].base
     {
         walk.found.push(Outcome::Policy(&table.chains[base]));
     }
-    walk.found
+    (walk.found, walk.jumps)
 }
 
 struct Walk<'a, 'p> {
@@ -119,6 +135,8 @@ struct Walk<'a, 'p> {
     /// chain is walked twice.
     passes: HashMap<usize, bool>,
     found: Vec<Outcome<'a>>,
+    /// The rules that call other chains.
+    jumps: Vec<Found<'a>>,
 }
 
 /// A chain being walked.
@@ -197,17 +215,15 @@ impl<'a> Walk<'a, '_> {
                     false
                 }
                 Target::Verdict(Verdict::Accept | Verdict::Other(_)) => false,
-                Target::Jump(to) => match answer.take() {
-                    Some(passes) => passes,
-                    None => return Progress::Call(*to),
-                },
-                Target::Goto(to) => match answer.take() {
-                    Some(passes) => {
-                        call.returns |= passes;
-                        false
-                    }
-                    None => return Progress::Call(*to),
-                },
+                Target::Jump(to) | Target::Goto(to) => {
+                    let Some(passes) = answer.take() else {
+                        self.jumps.push(Found { chain, number, rule });
+                        return Progress::Call(*to);
+                    };
+                    let comes_back = matches!(rule.target, Target::Jump(_));
+                    call.returns |= passes && !comes_back;
+                    passes && comes_back
+                }
                 Target::Extension(name) if NON_TERMINAL.contains(&name.as_str()) => true,
                 Target::Extension(name) => {
                     self.found.push(Outcome::Extension { chain, number, name });

@@ -7,7 +7,7 @@ use crate::{
     diagnose::Dataplane,
     facts::{iptables::Packet, nat_rule::NatRules, xt},
     flow::model::Flow,
-    node::destinations::Destinations,
+    node::{destinations::Destinations, netns},
 };
 
 /// Of how many backends it is remembered which rules lead to them or that none does, and how many times of each.
@@ -72,6 +72,29 @@ impl Collector {
         if known.get(&key).is_none_or(|before| before.rules != rules) {
             known.insert(key, NatRules { rules, at_ns });
             self.changed.nat_rules = true;
+        }
+    }
+
+    /// Finds a process in each network namespace that the flow came to, so that people can enter it.
+    pub(super) fn find_processes(&mut self, flow: &Flow) {
+        let mut seen: Vec<u32> = flow.steps.iter().map(|step| step.event.netns).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        for netns in seen {
+            if netns == 0 || netns == flow.netns {
+                continue;
+            }
+            let pids = &mut self.facts.pids;
+            let before = pids.get(&netns).copied();
+            let now = netns::process(netns, before);
+            if pids.len() >= MAX_BACKENDS {
+                pids.clear();
+            }
+            match now {
+                Some(pid) => pids.insert(netns, pid),
+                None => pids.remove(&netns),
+            };
+            self.changed.pids |= now != before;
         }
     }
 

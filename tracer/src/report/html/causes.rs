@@ -41,7 +41,9 @@ fn details(cause: &CauseSummary, shown: &[&Kept], unit: TimeUnit, is_open: bool)
         details.cause open[is_open] {
             summary {
                 h3 { code { (cause.cause) } }
-                " " span { (flows) ": " (text::fates(&cause.by_fate)) "; " (unit.format(cause.lost_ms)) " lost" }
+                " " span { (flows) ": " (text::fates(&cause.by_fate))
+                @if cause.partly != 0 { ", and a SYN of " (words::count(cause.partly, "other flow")) }
+                "; " (unit.format(cause.lost_ms)) " lost" }
             }
             (article(cause, shown))
         }

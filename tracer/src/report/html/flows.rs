@@ -85,6 +85,9 @@ fn flow(kept: &Kept, shown: &[&Kept], (summary, runs): (&Summary, &[Recorded]), 
                 }
                 (diagram(ladder))
                 p.explanation { (ladder.explanation) }
+                @if !ladder.attempts.is_empty() {
+                    ul { @for attempt in &ladder.attempts { li { (attempt) } } }
+                }
                 @if !ladder.evidence.is_empty() {
                     (causes::evidence(&ladder.evidence))
                 }

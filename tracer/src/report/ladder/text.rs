@@ -85,6 +85,9 @@ fn steps(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
 
 fn reasons(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
     writeln!(out, "\n{}", ladder.explanation)?;
+    for attempt in &ladder.attempts {
+        writeln!(out, "  {attempt}")?;
+    }
     for evidence in &ladder.evidence {
         writeln!(
             out,

@@ -17,6 +17,8 @@ pub(super) struct Brief {
     pub(super) fate: Fate,
     pub(super) cause: Option<Cause>,
     pub(super) lost_ns: u64,
+    /// The part of it that causes of other SYNs than the deciding one cost; most flows have none.
+    pub(super) others: Option<Box<[(Cause, u64)]>>,
     pub(super) client: SocketAddr,
     pub(super) to: Arc<Destination>,
     pub(super) probes_skipped: bool,
@@ -34,6 +36,17 @@ impl Brief {
     /// Whether the connection failed, was delayed, or reached the wrong place.
     pub(super) fn is_failure(&self) -> bool {
         diagnose::is_failure(self.fate, self.cause)
+    }
+
+    /// The time lost to other causes than the flow's, nanoseconds.
+    pub(super) fn others(&self) -> impl Iterator<Item = (Cause, u64)> {
+        self.others.iter().flatten().copied()
+    }
+
+    /// The time lost to the flow's own cause, nanoseconds.
+    pub(super) fn own_lost_ns(&self) -> u64 {
+        self.others()
+            .fold(self.lost_ns, |lost, (_, other)| lost.saturating_sub(other))
     }
 
     /// The properties that a selection checks, with the cause of the whole connection.

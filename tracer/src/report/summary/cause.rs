@@ -21,6 +21,8 @@ pub struct CauseSummary {
     pub cause: Cause,
     /// Flows with this cause.
     pub flows: u64,
+    /// Flows with another cause that lost time to this one too, with another SYN.
+    pub partly: u64,
     /// Number of client addresses affected.
     pub clients: usize,
     /// Time lost by all of its flows.
@@ -113,6 +115,7 @@ impl CauseSummary {
         Self {
             cause,
             flows: 0,
+            partly: 0,
             clients: 0,
             lost_ms: 0.0,
             lost_ns: 0,
@@ -131,12 +134,23 @@ impl CauseSummary {
         }
     }
 
-    pub(super) fn add(&mut self, brief: &Brief) {
+    /// Adds a flow that has this cause.
+    pub(super) fn add(&mut self, brief: &Brief, lost_ns: u64) {
         self.flows += 1;
-        self.lost_ns = self.lost_ns.saturating_add(brief.lost_ns);
+        *self.by_fate.entry(brief.fate).or_default() += 1;
+        self.affect(brief, lost_ns);
+    }
+
+    /// Adds a flow that has another cause and lost this time to this one.
+    pub(super) fn add_part(&mut self, brief: &Brief, lost_ns: u64) {
+        self.partly += 1;
+        self.affect(brief, lost_ns);
+    }
+
+    fn affect(&mut self, brief: &Brief, lost_ns: u64) {
+        self.lost_ns = self.lost_ns.saturating_add(lost_ns);
         self.lost_ms = milliseconds(self.lost_ns);
         self.last = rfc3339(brief.start);
-        *self.by_fate.entry(brief.fate).or_default() += 1;
         self.nodes.add(brief.to.node.to_string());
         if let Some(service) = &brief.to.service {
             self.services.add(service.clone());

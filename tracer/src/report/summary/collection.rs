@@ -167,16 +167,30 @@ impl<'a> View<'a> {
             let connection = self.connections.of_flow(*key);
             let cause = connection.map_or(brief.cause, |connection| connection.verdict.cause);
             let Some(cause) = cause else { continue };
+            let mut own = brief.own_lost_ns();
+            for (other, lost) in brief.others() {
+                // On another node this may be the cause of the whole connection.
+                if other == cause {
+                    own = own.saturating_add(lost);
+                    continue;
+                }
+                let summary = causes
+                    .entry(other)
+                    .or_insert_with(|| CauseSummary::new(other, brief, self.example(other, (*key, brief))));
+                summary.add_part(brief, lost);
+                clients.entry(other).or_default().insert(brief.client.ip());
+                losses.entry(other).or_default().push(lost);
+            }
             let summary = causes
                 .entry(cause)
                 .or_insert_with(|| CauseSummary::new(cause, brief, self.example(cause, (*key, brief))));
-            summary.add(brief);
+            summary.add(brief, own);
             if self.flows.is_several() {
                 let decisive = connection.map_or(*key, Connection::decisive);
                 summary.found_on(self.flows.host(decisive));
             }
             clients.entry(cause).or_default().insert(brief.client.ip());
-            losses.entry(cause).or_default().push(brief.lost_ns);
+            losses.entry(cause).or_default().push(own);
         }
         let mut causes: Vec<CauseSummary> = causes.into_values().collect();
         for summary in &mut causes {

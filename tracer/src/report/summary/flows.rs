@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::brief::{Brief, Destination};
 use crate::{
-    diagnose::{catalogue, cause::Cause},
+    diagnose::{Diagnosis, catalogue, cause::Cause},
     finding::Finding,
     report::joined::{Fingerprint, Key},
 };
@@ -53,6 +53,7 @@ impl Flows {
             fate: finding.fate,
             cause: finding.diagnosis.cause,
             lost_ns: finding.lost_ns(),
+            others: others(finding.diagnosis),
             client: flow.client(),
             to: self.shared(Destination {
                 node: flow.node(),
@@ -112,6 +113,15 @@ impl Flows {
         });
         kept.map_or_else(|| description(cause), ToString::to_string)
     }
+}
+
+/// The time lost to other causes than the flow's own.
+fn others(diagnosis: &Diagnosis) -> Option<Box<[(Cause, u64)]>> {
+    let lost = diagnosis.lost_by_cause().into_iter();
+    let others: Box<[(Cause, u64)]> = lost
+        .filter(|(cause, lost)| Some(*cause) != diagnosis.cause && *lost > 0)
+        .collect();
+    (!others.is_empty()).then_some(others)
 }
 
 /// The catalogue's entry for a cause.

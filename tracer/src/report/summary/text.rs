@@ -251,6 +251,18 @@ fn was(count: u64) -> &'static str {
 }
 
 fn sentence(cause: &CauseSummary) -> String {
+    if cause.flows == 0 {
+        let unit = TimeUnit::of([cause.lost_ms]);
+        return format!(
+            "{} with another cause lost {} to {} as well. {} -> {}: {}",
+            words::count(cause.partly, "connection"),
+            unit.format(cause.lost_ms),
+            cause.cause,
+            cause.example.client,
+            cause.example.node,
+            cause.example.explanation
+        );
+    }
     let to = list(&cause.services)
         .or_else(|| list(&cause.nodes))
         .unwrap_or_default();

@@ -151,11 +151,7 @@ fn summary(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
     }
     if row.lost_us > 0 {
         let time = duration(row.lost_us.into());
-        numbers.push(if row.connect_us == u32::MAX {
-            format!("client waited up to {time}")
-        } else {
-            format!("{time} lost")
-        });
+        numbers.push(format!("{time} lost"));
     }
     text(&numbers.join(", "), columns, theme.dim(), out);
     blank(out);
@@ -165,6 +161,9 @@ fn summary(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
         .or_else(|| catalogue.map(|row| row.summary))
         .unwrap_or_default();
     titled("Why:", why, columns, theme, out);
+    for attempt in detail.into_iter().flat_map(|detail| &detail.attempts) {
+        titled(&attempt.title, &attempt.text, columns, theme, out);
+    }
     let advice = match detail {
         Some(detail) => detail.advice.as_deref(),
         None => catalogue.and_then(|row| row.advice),

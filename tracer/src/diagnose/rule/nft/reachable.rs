@@ -17,6 +17,8 @@ pub(in super::super) struct Reachable<'a> {
     pub(in super::super) drops: Vec<&'a Rule>,
     /// Rules that look up their verdict in a map.
     pub(in super::super) lookups: Vec<&'a Rule>,
+    /// Rules that send the packet to another chain.
+    pub(in super::super) jumps: Vec<&'a Rule>,
     /// Rules with expressions that may drop for reasons of their own.
     pub(in super::super) others: Vec<&'a Rule>,
     /// Names of the chains.
@@ -82,6 +84,7 @@ impl<'a> Reachable<'a> {
     fn add(&mut self, rule: &'a Rule) {
         match &rule.decides {
             Decides::Verdict(Verdict::Drop) => self.drops.push(rule),
+            Decides::Verdict(verdict) if verdict.chain().is_some() => self.jumps.push(rule),
             Decides::Map(_) => self.lookups.push(rule),
             Decides::Extension(name) if !NEVER_DROP.contains(&name.as_str()) => self.others.push(rule),
             Decides::Other(_) => self.others.push(rule),

@@ -1,0 +1,148 @@
+//! Commands and settings for advice.
+
+use std::net::IpAddr;
+
+use tracer_common::tuple::Tuple;
+
+use crate::{
+    diagnose::{
+        case::{Case, Proof},
+        evidence::Key,
+    },
+    facts::NetnsFacts,
+    flow::model::Step,
+};
+
+impl Proof {
+    /// The value of the first evidence of this kind.
+    pub(super) fn value(&self, key: Key) -> Option<&str> {
+        let fact = self.evidence.iter().find(|fact| fact.key == key)?;
+        Some(&fact.value)
+    }
+
+    /// The number with which that value begins.
+    pub(super) fn number(&self, key: Key) -> Option<i64> {
+        let value = self.value(key)?;
+        let end = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+        value[..end].parse().ok()
+    }
+}
+
+/// Whether a sysctl could be set to a value.
+enum Setting {
+    /// It has that value.
+    HasIt,
+    /// It has this one.
+    Is(String),
+    /// This kernel does not have the setting, or it is not known.
+    Absent,
+}
+
+impl Setting {
+    fn of(netns: Option<&NetnsFacts>, name: &str, value: &str) -> Self {
+        match netns.and_then(|netns| netns.sysctls.get(name)) {
+            Some(now) if now == value => Self::HasIt,
+            Some(now) => Self::Is(now.to_owned()),
+            None => Self::Absent,
+        }
+    }
+}
+
+/// The command that sets a sysctl of the node's netns, with its value now. `None` if it has that value, if this kernel does not
+/// have it, or if that is not known.
+pub(super) fn set(case: &Case<'_>, name: &str, value: &str) -> Option<String> {
+    match Setting::of(case.netns(), name, value) {
+        Setting::Is(now) => Some(format!("`sysctl -w {name}={value}` (now {now})")),
+        Setting::HasIt | Setting::Absent => None,
+    }
+}
+
+/// The same with the value in the evidence, where the node's own is not known.
+pub(super) fn set_seen(case: &Case<'_>, proof: &Proof, key: Key, name: &str, value: &str) -> Option<String> {
+    if setting(case, name).is_some() {
+        return set(case, name, value);
+    }
+    let now = proof.value(key).filter(|&now| now != value)?;
+    Some(format!("`sysctl -w {name}={value}` (now {now})"))
+}
+
+/// Whether a sysctl of the node's netns is known to have this value.
+pub(super) fn has(case: &Case<'_>, name: &str, value: &str) -> bool {
+    matches!(Setting::of(case.netns(), name, value), Setting::HasIt)
+}
+
+/// The value of a sysctl of the node's netns, if it is known.
+pub(in crate::diagnose) fn setting<'a>(case: &Case<'a>, name: &str) -> Option<&'a str> {
+    case.netns()?.sysctls.get(name)
+}
+
+/// A command to run in a network namespace: on the node as it is, elsewhere by way of a process in that namespace.
+pub(super) fn run(case: &Case<'_>, netns: u32, command: &str) -> String {
+    if netns == case.flow.netns || netns == 0 {
+        return format!("`{command}`");
+    }
+    match case.facts.pids.get(&netns) {
+        Some(pid) => format!("`nsenter -t {pid} -n {command}`"),
+        None => {
+            format!(
+                "`{command}` in network namespace {netns} (`lsns -t net` lists a process in it for nsenter)"
+            )
+        }
+    }
+}
+
+/// The netns of a step.
+pub(super) fn netns_of(step: &Step) -> u32 {
+    if step.event.netns == 0 {
+        step.netns
+    } else {
+        step.event.netns
+    }
+}
+
+/// The command that shows the route to an address.
+pub(super) fn route_to(address: IpAddr) -> String {
+    format!("ip route get {address}")
+}
+
+/// Where to look for the endpoints of the flow's service.
+pub(super) fn endpoints(case: &Case<'_>) -> String {
+    let node = case.flow.node();
+    match case
+        .facts
+        .service(case.flow.netns, node)
+        .and_then(|service| service.split_once('/'))
+    {
+        Some((namespace, name)) => format!(
+            "the endpoints of {namespace}/{name} and their readiness (`kubectl -n {namespace} get endpointslices -l \
+             kubernetes.io/service-name={name}`)"
+        ),
+        None => format!(
+            "the endpoints of the service of port {} and their readiness",
+            node.port()
+        ),
+    }
+}
+
+/// Selects the conntrack entry of a connection by its first direction.
+pub(super) fn entry(original: &Tuple) -> String {
+    let (from, to) = (original.source(), original.destination());
+    let family = if original.is_v6() { "-f ipv6 " } else { "" };
+    format!(
+        "{family}-p tcp -s {} --sport {} -d {} --dport {}",
+        from.ip(),
+        from.port(),
+        to.ip(),
+        to.port()
+    )
+}
+
+/// Deletes the conntrack entry of this connection, and no other. The tuple is the one of its first direction.
+pub(in crate::diagnose) fn delete_entry(original: &Tuple) -> String {
+    format!("`conntrack -D {}`", entry(original))
+}
+
+/// Lists the conntrack entry of this connection.
+pub(super) fn list_entry(original: &Tuple) -> String {
+    format!("`conntrack -L {}`", entry(original))
+}

@@ -1,0 +1,170 @@
+//! Advice about IPVS.
+
+use super::command::{endpoints, has, route_to, set, set_seen};
+use crate::diagnose::{
+    case::{Case, Proof},
+    cause::Cause,
+    evidence::Key,
+};
+
+const REUSE_MODE: &str = "net.ipv4.vs.conn_reuse_mode";
+const EXPIRE_NODEST: &str = "net.ipv4.vs.expire_nodest_conn";
+const EXPIRE_QUIESCENT: &str = "net.ipv4.vs.expire_quiescent_template";
+const DROP_PACKET: &str = "net.ipv4.vs.drop_packet";
+
+pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String> {
+    Some(match cause {
+        Cause::IpvsReuseDropped => reuse(case, proof)?,
+        Cause::IpvsNodestExpired => format!(
+            "Nothing to change for this connection: the next SYN goes to another real server. It happens while {} drains or after it \
+             was removed. Shorten the drain, or keep connections alive so that clients reuse fewer ports.",
+            proof.value(Key::OldEntryServer).unwrap_or("the old real server")
+        ),
+        Cause::IpvsDestUnavailable => expire_nodest(case, proof)?,
+        Cause::IpvsReuseStaleBackend => stale(case, proof)?,
+        Cause::IpvsAffinityStale => affinity(case, proof)?,
+        Cause::IpvsDefenseDrop => defense(case)?,
+        Cause::IpvsConnAllocFailed => alloc(proof),
+        Cause::IpvsDestOverloaded => {
+            let node = case.flow.node();
+            format!(
+                "Add endpoints, or raise the thresholds with `ipvsadm -e` (-x, -y). `ipvsadm -Ln --thresholds -t {node}` shows them. \
+                 kube-proxy sets no thresholds: something else did."
+            )
+        }
+        Cause::IpvsNoService => {
+            let node = case.flow.node();
+            format!(
+                "kube-proxy created no virtual service for {node} (`ipvsadm -Ln -t {node}`): check its log, and whether its \
+                 --nodeport-addresses include {}.",
+                node.ip()
+            )
+        }
+        Cause::IpvsNoDestination => format!("Check {}.", endpoints(case)),
+        Cause::IpvsXmitNoRoute => {
+            let server = case.flow.backend_of(case.attempt)?;
+            format!(
+                "The node cannot reach {}: check `{}`, and the network plugin, which should have created the route.",
+                server.ip(),
+                route_to(server.ip())
+            )
+        }
+        Cause::IpvsXmitTtl => format!(
+            "The SYN from {} arrived with a TTL of 1: look for a routing loop before this node, or for a client that sets a small TTL \
+             (IP_TTL, traceroute).",
+            case.flow.client().ip()
+        ),
+        Cause::IpvsXmitMtu => {
+            let server = case.flow.backend_of(case.attempt)?;
+            format!(
+                "Check the MTU of the route to {} (`{}`, `ip link`) and what the network plugin subtracts for its tunnel. A SYN is \
+                 that large only with data in it (TCP Fast Open).",
+                server.ip(),
+                route_to(server.ip())
+            )
+        }
+        _ => return None,
+    })
+}
+
+fn reuse(case: &Case<'_>, proof: &Proof) -> Option<String> {
+    let mut out = Vec::new();
+    if let Some(mode) = set_seen(case, proof, Key::IpvsReuseMode, REUSE_MODE, "0") {
+        let nodest = set_seen(case, proof, Key::IpvsExpireNodest, EXPIRE_NODEST, "1")
+            .map_or_else(String::new, |nodest| format!(" together with {nodest}"));
+        out.push(format!(
+            "{mode}{nodest} makes IPVS keep the old entry instead of dropping the SYN. The price: a reused port stays on its old real \
+             server. Some versions of kube-proxy write the setting when they start: check it afterwards."
+        ));
+    }
+    if out.is_empty() && !has(case, REUSE_MODE, "0") {
+        return None;
+    }
+    if proof
+        .value(Key::OldEntryState)
+        .is_some_and(|state| state.starts_with("CLOSE"))
+    {
+        out.push("The last connection ended with RST: make the backend close with FIN.".to_owned());
+    }
+    out.push("Keep connections alive, so that clients reuse fewer ports.".to_owned());
+    Some(out.join(" "))
+}
+
+/// The setting under which IPVS expires entries of removed servers. kube-proxy sets it.
+fn expire_nodest(case: &Case<'_>, proof: &Proof) -> Option<String> {
+    let server = proof
+        .value(Key::OldEntryServer)
+        .unwrap_or("the removed real server");
+    let wait =
+        format!("The port works again when the old entry to {server} times out (`ipvsadm -Lnc` shows when).");
+    if let Some(set) = set_seen(case, proof, Key::IpvsExpireNodest, EXPIRE_NODEST, "1") {
+        return Some(format!(
+            "{set} makes IPVS expire such entries: one SYN is dropped, and the next is scheduled. kube-proxy sets it when it \
+             starts in IPVS mode: find out what changed it. {wait}"
+        ));
+    }
+    has(case, EXPIRE_NODEST, "1")
+        .then(|| format!("expire_nodest_conn is 1 by now, so the next SYN expires the entry. {wait}"))
+}
+
+fn stale(case: &Case<'_>, proof: &Proof) -> Option<String> {
+    let server = proof.value(Key::OldEntryServer).unwrap_or("the old real server");
+    if let Some(set) = set_seen(case, proof, Key::IpvsExpireNodest, EXPIRE_NODEST, "1") {
+        return Some(format!(
+            "{set} keeps IPVS from sending new connections to {server} by an old entry. kube-proxy sets it when it starts in \
+             IPVS mode: find out what changed it."
+        ));
+    }
+    if !has(case, EXPIRE_NODEST, "1") {
+        return None;
+    }
+    if let Some(set) = set(case, REUSE_MODE, "1") {
+        return Some(format!(
+            "{set} makes IPVS schedule a reused port again instead of sending it to {server}. The price: where conntrack still \
+             holds the old connection, the first SYN is dropped (1 s). Some versions of kube-proxy write the setting when they \
+             start."
+        ));
+    }
+    Some(format!(
+        "The port works again when the old entry to {server} times out (`ipvsadm -Lnc` shows when). Keep connections alive, so \
+         that clients reuse fewer ports."
+    ))
+}
+
+fn affinity(case: &Case<'_>, proof: &Proof) -> Option<String> {
+    let until = "Until then the client is sent there until its template times out, and each connection restarts that timeout \
+                 (`ipvsadm -Lnc` lists the template with client port 0).";
+    if let Some(set) = set_seen(case, proof, Key::IpvsExpireQuiescent, EXPIRE_QUIESCENT, "1") {
+        return Some(format!(
+            "{set} makes a draining real server lose its templates. kube-proxy sets it when it starts in IPVS mode: find out \
+             what changed it. {until}"
+        ));
+    }
+    has(case, EXPIRE_QUIESCENT, "1").then(|| {
+        format!(
+            "Remove the draining real server from the service once its connections have ended, or use another client address. \
+             {until}"
+        )
+    })
+}
+
+fn defense(case: &Case<'_>) -> Option<String> {
+    Some(format!(
+        "{} turns this defence off; the node can then run out of memory under a SYN flood. Better: more memory for the node. With \
+         drop_packet 1 and 2, IPVS starts to drop when free memory falls below net.ipv4.vs.amemthresh pages; with 3 it always drops one in \
+         am_droprate new connections. kube-proxy leaves the setting alone: look in /etc/sysctl.d for who set it.",
+        set(case, DROP_PACKET, "0")?
+    ))
+}
+
+fn alloc(proof: &Proof) -> String {
+    let (entries, limit) = (proof.number(Key::IpvsConnCount), proof.number(Key::IpvsConnMax));
+    match (entries, limit) {
+        (Some(entries), Some(limit)) if entries >= limit => format!(
+            "The table has {entries} entries and the limit is {limit}: raise it (`sysctl -w net.ipv4.vs.conn_max={}`), or find out what \
+             fills the table (`ipvsadm -Lnc`).",
+            limit.saturating_mul(2).max(65_536)
+        ),
+        _ => "The node is out of memory: look in the kernel log for ip_vs_conn_new and for page allocation failures.".to_owned(),
+    }
+}

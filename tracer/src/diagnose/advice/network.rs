@@ -1,0 +1,190 @@
+//! Advice about routes, neighbours, devices and tunnels.
+
+use super::command::{netns_of, route_to, run, set, setting};
+use crate::{
+    diagnose::{
+        case::{Case, Proof},
+        cause::Cause,
+        evidence::Key,
+    },
+    flow::model::Step,
+};
+
+const RP_FILTER_LOOSE: i64 = 2;
+
+pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String> {
+    match cause {
+        Cause::RouteForwardingOff => forwarding(case, proof),
+        Cause::RouteUnreachable => unreachable(case, proof),
+        Cause::RouteRpFilter => rp_filter(case, proof),
+        Cause::RouteMartian => martian(case, proof),
+        Cause::NeighUnresolved => neighbour(case, proof),
+        Cause::DevTxDropped => device(case, proof),
+        Cause::TunnelMtu | Cause::TunnelFailed => tunnel(cause, case, proof),
+        _ => None,
+    }
+}
+
+/// The device through which a packet came in.
+fn input(step: &Step) -> Option<String> {
+    step.event.dev.get()
+}
+
+fn forwarding(case: &Case<'_>, proof: &Proof) -> Option<String> {
+    let step = case.dropped?;
+    let netns = netns_of(step);
+    let setting = if case.flow.original.is_v6() {
+        "net.ipv6.conf.all.forwarding".to_owned()
+    } else if proof.number(Key::ForwardingAll) == Some(1) {
+        // Only this device is off.
+        format!("net.ipv4.conf.{}.forwarding", input(step)?)
+    } else {
+        "net.ipv4.ip_forward".to_owned()
+    };
+    let who = if netns == case.flow.netns {
+        "kube-proxy or the network plugin sets it when it starts: find out what turned it off (another sysctl file, a restart of networking)."
+    } else {
+        "It is off in that network namespace, not on the node: if the packet should not be forwarded there at all, its destination address \
+         is missing there."
+    };
+    Some(format!(
+        "Turn forwarding on: {}. {who}",
+        run(case, netns, &format!("sysctl -w {setting}=1"))
+    ))
+}
+
+fn unreachable(case: &Case<'_>, proof: &Proof) -> Option<String> {
+    // The listener of a pod without a route back, or the packet that was freed.
+    let at_listener = case.steps().find(|step| {
+        proof.value(Key::Listener).is_some() && step.event.hook == tracer_common::hook::Hook::TcpConnRequest
+    });
+    let (step, address) = if let Some(step) = at_listener {
+        (step, step.event.tuple.saddr.ip())
+    } else {
+        let step = case.dropped?;
+        (step, step.event.tuple.daddr.ip())
+    };
+    let look = run(case, netns_of(step), &route_to(address));
+    let is_made = ["blackhole", "unreachable", "prohibit"]
+        .iter()
+        .any(|kind| proof.explanation.contains(&format!("{kind} route")));
+    let what = if is_made {
+        "Such a route is there on purpose: Calico adds blackhole routes for its own address blocks, so a more specific route to the pod is \
+         missing."
+    } else if at_listener.is_some() {
+        "Add a route back to the client there: usually the default route of the pod's network plugin."
+    } else {
+        "A route of the network plugin is missing."
+    };
+    Some(format!("Check {look}. {what}"))
+}
+
+fn rp_filter(case: &Case<'_>, proof: &Proof) -> Option<String> {
+    let step = case.dropped?;
+    let (netns, source) = (netns_of(step), step.event.tuple.saddr.ip());
+    let look = run(case, netns, &route_to(source));
+    let device = input(step)?;
+    let (own, all) = (proof.number(Key::RpFilter), proof.number(Key::RpFilterAll));
+    let relax = match own.zip(all) {
+        // The larger one counts.
+        Some((own, all)) if own.max(all) == RP_FILTER_LOOSE => {
+            "The filter is loose already (2): it asks only for a route through any device, and there is none."
+                .to_owned()
+        }
+        Some(_) => format!(
+            "Or let the filter ask only for a route through any device: {}. The price: packets with a forged source pass there. \
+             /etc/sysctl.d and systemd-sysctl may set it again.",
+            run(
+                case,
+                netns,
+                &format!("sysctl -w net.ipv4.conf.{device}.rp_filter=2")
+            )
+        ),
+        None => String::new(),
+    };
+    let advice = format!("Make the route to {source} lead through {device} (now: {look}). {relax}");
+    Some(advice.trim_end().to_owned())
+}
+
+fn martian(case: &Case<'_>, proof: &Proof) -> Option<String> {
+    let source = proof.value(Key::Source)?;
+    let device = input(case.dropped?)?;
+    let localnet = match setting(case, "net.ipv4.conf.all.route_localnet") {
+        Some("0") => ", or a rule that translates to 127.0.0.0/8 (route_localnet is 0)",
+        _ => "",
+    };
+    Some(format!(
+        "Find the sender of {source} behind {device} (`tcpdump -eni {device} src host {source}` shows its MAC address): a duplicate of one of \
+         this node's addresses, or a pod that reaches itself through its own service without masquerade (hairpin){localnet}."
+    ))
+}
+
+fn neighbour(case: &Case<'_>, proof: &Proof) -> Option<String> {
+    const LIMIT: &str = "net.ipv4.neigh.default.gc_thresh3";
+    if let Some(limit) = proof.number(Key::NeighbourLimit) {
+        let raised = limit.saturating_mul(2).to_string();
+        return Some(format!(
+            "The neighbour table is full: raise its limit, {}, and gc_thresh1 and gc_thresh2 with it. It counts for all network namespaces of \
+             the machine.",
+            set(case, LIMIT, &raised)?
+        ));
+    }
+    let hop = proof.value(Key::NextHop)?;
+    let step = case
+        .dropped
+        .or_else(|| case.steps().rfind(|step| step.event.dev.get().is_some()))?;
+    let device = input(step)?;
+    let look = run(case, netns_of(step), &format!("ip neigh show {hop} dev {device}"));
+    Some(format!(
+        "Check {look}, and whether {hop} is there: its pod or node may be gone while the address is still in use, or its end of the link is \
+         down."
+    ))
+}
+
+fn device(case: &Case<'_>, proof: &Proof) -> Option<String> {
+    let step = case.dropped?;
+    let (device, netns) = (input(step)?, netns_of(step));
+    let look = |command: String| run(case, netns, &command);
+    Some(match proof.value(Key::Qdisc) {
+        Some("noop") => format!(
+            "Check {}: the device is not up, or nothing is at its other end.",
+            look(format!("ip link show dev {device}"))
+        ),
+        _ if matches!(case.drop_reason(), Some("TC_EGRESS" | "TC_RECLASSIFY_LOOP")) => format!(
+            "Check {}: the network plugin or a traffic shaper put it there.",
+            look(format!("tc filter show dev {device} egress"))
+        ),
+        _ => format!(
+            "Check {} for drops and {} for errors: the queue is full, or a shaper limits it.",
+            look(format!("tc -s qdisc show dev {device}")),
+            look(format!("ip -s link show dev {device}"))
+        ),
+    })
+}
+
+fn tunnel(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String> {
+    let tunnel = proof.value(Key::Tunnel);
+    let other = proof.value(Key::OtherNode);
+    if cause == Cause::TunnelMtu {
+        let tunnel = tunnel?;
+        return Some(format!(
+            "Check the MTU of {tunnel} and of the device below it (`ip -d link show dev {tunnel}`): IPIP adds 20 bytes to the packet, VXLAN 50. \
+             A SYN has 60 bytes, so only a limit below 80 bytes (IPIP) or 110 (VXLAN) stops it."
+        ));
+    }
+    let other = other?;
+    let vxlan = match (
+        tunnel,
+        case.steps()
+            .any(|step| step.event.dev.get().is_some_and(|dev| dev.contains("vxlan"))),
+    ) {
+        (Some(tunnel), true) => {
+            format!(" `bridge fdb show dev {tunnel}` must list the MAC address of that node's tunnel.")
+        }
+        _ => String::new(),
+    };
+    Some(format!(
+        "Check `ip route get {other}`: there must be a route to the other node, and not through the tunnel itself.{vxlan} Check that \
+         the other node is up and accepts this tunnel's packets."
+    ))
+}

@@ -1,0 +1,254 @@
+//! The lines of schema 1. The comments of the members are their descriptions in docs/schema.md.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use tracer_common::tuple::Tuple;
+
+use crate::{
+    diagnose::{self, Dataplane, cause::Cause, evidence::Evidence},
+    finding::{clock::milliseconds, hook_state::HookState},
+    flow::fate::Fate,
+    report::path::PathStep,
+};
+
+/// One line.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub(super) enum Line<'a> {
+    /// The first line of a run, once every hook that will attach is attached.
+    Start {
+        /// Version of this schema.
+        schema: u32,
+        /// Version of tracer.
+        tracer: &'a str,
+        /// The node's name.
+        host: &'a str,
+        /// The kernel's release, as `uname -r` prints it.
+        kernel: &'a str,
+        /// When the run started.
+        time: String,
+        /// The ports that are traced.
+        ports: &'a [u16],
+        /// Each hook and its state.
+        hooks: &'a [HookState],
+    },
+    /// Hooks changed their state.
+    Hooks {
+        /// The node's name, where several runs are merged.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<&'a str>,
+        /// When the change was noticed.
+        time: String,
+        /// Why they changed.
+        why: &'a str,
+        /// The hooks that changed.
+        hooks: &'a [HookState],
+    },
+    /// A flow whose fate is known. A flow whose fate changes is printed again with the same `id`: the last line counts.
+    Flow(Box<FlowLine<'a>>),
+    /// Records were lost.
+    Health {
+        /// The node's name, where several runs are merged.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<&'a str>,
+        /// When the counters were read.
+        time: String,
+        /// Records so far.
+        events: u64,
+        /// Records lost so far.
+        lost: u64,
+        /// Records lost so far, by the name of the hook.
+        lost_by_hook: BTreeMap<&'a str, u64>,
+    },
+    /// The recording is damaged or truncated.
+    Damage {
+        /// The node's name, where several runs are merged.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<&'a str>,
+        /// What is missing.
+        what: &'a str,
+    },
+    /// The last line of a run.
+    End {
+        /// The node's name, where several runs are merged.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<&'a str>,
+        /// Flows that were printed, each counted once.
+        flows: u64,
+        /// Records that were read.
+        events: u64,
+        /// Records that were lost.
+        lost: u64,
+        /// Flows by fate.
+        by_fate: &'a BTreeMap<Fate, u64>,
+        /// Flows by cause.
+        by_cause: &'a BTreeMap<Cause, u64>,
+    },
+}
+
+/// A flow.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct FlowLine<'a> {
+    /// The node's name, where several runs are merged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) host: Option<&'a str>,
+    /// Number of the flow in its run.
+    pub(super) id: u64,
+    /// When the first SYN was seen.
+    pub(super) start: String,
+    /// The node's name.
+    pub(super) node_name: Option<&'a str>,
+    /// The node's boot, from `/proc/sys/kernel/random/boot_id`. Numbers of namespaces are unique within it.
+    pub(super) boot_id: Option<&'a str>,
+    /// Inode number of the network namespace in which the first SYN was seen.
+    pub(super) netns: Option<u32>,
+    /// The client.
+    pub(super) client: Endpoint,
+    /// The address and port that the client connects to.
+    pub(super) node: Endpoint,
+    /// The SYN's sequence number. NAT leaves it unchanged, so it identifies the connection on every node.
+    pub(super) syn_seq: u32,
+    /// The tuple of the last SYN after DNAT, before its source changes.
+    pub(super) dnat: Option<Addresses>,
+    /// The tuple of the last SYN after SNAT (masquerade), as it goes to the backend.
+    pub(super) snat: Option<Addresses>,
+    /// The service, `NAMESPACE/NAME`, if a rule names it.
+    pub(super) service: Option<&'a str>,
+    /// What did the DNAT.
+    pub(super) dataplane: Option<Dataplane>,
+    /// The destination of the last SYN.
+    pub(super) backend: Option<Backend>,
+    /// The fate.
+    pub(super) fate: Fate,
+    /// The cause: of a stalled flow that of its costliest attempt, of any other that of the attempt that decided the fate.
+    pub(super) cause: Option<Cause>,
+    /// Why the SYN-ACK was dropped, where `cause` is `return.dropped`.
+    pub(super) inner_cause: Option<Cause>,
+    /// What happened and why. The wording may change.
+    pub(super) explanation: &'a str,
+    /// What to do. The wording may change.
+    pub(super) advice: Option<&'a str>,
+    /// What proves the cause.
+    pub(super) evidence: Vec<Fact<'a>>,
+    /// Each SYN that the client sent.
+    pub(super) attempts: Vec<Attempt<'a>>,
+    /// SYNs on the wire, with the copies that the network made.
+    pub(super) syns: usize,
+    /// SYN-ACKs that the backend sent.
+    pub(super) synacks: u32,
+    /// From the first SYN to the client's ACK.
+    pub(super) connect_ms: Option<f64>,
+    /// Of a stalled flow, the time that retransmissions cost.
+    pub(super) stall_ms: Option<f64>,
+    /// The time that the flow cost its client: the sum over `attempts`.
+    pub(super) lost_ms: f64,
+    /// What the kernel did with its packets, in order.
+    pub(super) path: Vec<PathStep>,
+}
+
+/// One SYN that the client sent.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Attempt<'a> {
+    /// Counts from 1.
+    n: usize,
+    /// When it was seen, since the first SYN.
+    t_ms: f64,
+    /// Why it did not finish the handshake at once.
+    cause: Option<Cause>,
+    /// Why its SYN-ACK was dropped, where `cause` is `return.dropped`.
+    inner_cause: Option<Cause>,
+    /// What happened to it.
+    explanation: &'a str,
+    /// The time until the next SYN; 0 for the one that finished the handshake; for the last of a failed flow the time until the
+    /// RST, the ICMP error or the drop, or else until tracer's patience ended.
+    lost_ms: f64,
+}
+
+impl<'a> From<&'a diagnose::Attempt> for Attempt<'a> {
+    fn from(attempt: &'a diagnose::Attempt) -> Self {
+        Self {
+            n: attempt.number,
+            t_ms: milliseconds(attempt.t_ns),
+            cause: attempt.cause,
+            inner_cause: attempt.inner,
+            explanation: &attempt.explanation,
+            lost_ms: milliseconds(attempt.lost_ns),
+        }
+    }
+}
+
+/// A fact that supports a cause.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Fact<'a> {
+    /// What the fact is about; this name does not change.
+    key: &'a str,
+    /// The same for people. The wording may change.
+    what: &'a str,
+    /// The fact.
+    value: &'a str,
+    /// The kernel function, the tracepoint or the file that showed it.
+    hook: &'a str,
+}
+
+impl<'a> From<&'a Evidence> for Fact<'a> {
+    fn from(evidence: &'a Evidence) -> Self {
+        Self {
+            key: evidence.key.name(),
+            what: evidence.label(),
+            value: &evidence.value,
+            hook: &evidence.source,
+        }
+    }
+}
+
+/// An address and a port.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Endpoint {
+    /// The address.
+    ip: IpAddr,
+    /// The port.
+    port: u16,
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            ip: address.ip(),
+            port: address.port(),
+        }
+    }
+}
+
+/// A real server or pod.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Backend {
+    /// The address.
+    pub(super) ip: IpAddr,
+    /// The port.
+    pub(super) port: u16,
+    /// Its name, if known.
+    pub(super) name: Option<String>,
+}
+
+/// The source and destination of a packet.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Addresses {
+    /// The source.
+    source: Endpoint,
+    /// The destination.
+    destination: Endpoint,
+}
+
+impl From<Tuple> for Addresses {
+    fn from(tuple: Tuple) -> Self {
+        Self {
+            source: tuple.source().into(),
+            destination: tuple.destination().into(),
+        }
+    }
+}
