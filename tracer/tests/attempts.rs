@@ -250,3 +250,67 @@ fn attempts_of_a_pending_flow_have_no_cause_yet() {
     assert_eq!(causes(diagnosis), [None, None]);
     assert_eq!(lost_ms(diagnosis), [1_000, 0]);
 }
+
+/// A SYN-ACK waits on the node for ARP/ND from 2.9 s on, after two SYNs.
+fn queued_answer() -> Story {
+    let mut story = Story::new();
+    for at in [MS, 1_001 * MS] {
+        story.arrives(at);
+        story.reaches_pod(at + MS);
+    }
+    story.listener_accepts(1_003 * MS);
+    let answer = translated(story.port).reversed();
+    story.packet(2_800 * MS, Hook::DevStartXmit, Part::SynAck, answer, POD);
+    story.packet(2_800 * MS, Hook::NetifReceive, Part::SynAck, answer, NODE);
+    let waiting = record::Neighbour {
+        state: 1,
+        ..record::Neighbour::default()
+    };
+    let back = original(story.port).reversed();
+    let queued = Payload::Neighbour(waiting);
+    story.see(2_900 * MS, Hook::NeighbourSend, Part::SynAck, back, NODE, queued);
+    story
+}
+
+fn reported(story: &mut Story, now_ns: u64) -> Vec<Fate> {
+    let mut out = Vec::new();
+    story.engine.poll(now_ns, |_, fate| out.push(fate));
+    out
+}
+
+#[test]
+fn a_flow_is_not_final_while_a_neighbour_entry_holds_its_packet() {
+    let mut story = queued_answer();
+    // Patience has ended, the neighbour entry has not failed yet.
+    assert_eq!(reported(&mut story, 5_000 * MS), []);
+    let freed = record::Drop {
+        location: 0x1234,
+        reason: u32::MAX,
+        reserved: 0,
+    };
+    let back = original(story.port).reversed();
+    let freed = Payload::Drop(freed);
+    story.see(6_100 * MS, Hook::KfreeSkb, Part::SynAck, back, NODE, freed);
+    assert_eq!(reported(&mut story, 6_200 * MS), [Fate::Dropped]);
+
+    // It is not kept forever.
+    let mut story = queued_answer();
+    assert_eq!(reported(&mut story, 12_800 * MS), []);
+    assert_eq!(reported(&mut story, 13_000 * MS), [Fate::Unanswered]);
+}
+
+#[test]
+fn a_flow_that_is_still_open_at_the_end_says_what_is_open() {
+    let mut story = queued_answer();
+    let mut pending = Vec::new();
+    story.engine.finish(5_000 * MS, |flow, fate| {
+        pending.push((
+            fate,
+            tracer::diagnose::diagnose(flow, fate, &story.facts).explanation,
+        ));
+    });
+    let [(Fate::Pending, explanation)] = &pending[..] else {
+        panic!("{pending:?}");
+    };
+    assert!(explanation.contains("the SYN-ACK is queued on"), "{explanation}");
+}

@@ -44,7 +44,11 @@ use self::{evidence::Evidence, explain::Found};
 use crate::{
     decode::event::Payload,
     facts::Facts,
-    flow::{fate::Fate, model::Flow},
+    flow::{
+        fate::Fate,
+        model::{Flow, Step},
+        open,
+    },
 };
 
 /// Explains a flow, and each of its SYNs.
@@ -87,6 +91,9 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
 /// The explanation of a flow that is not decided yet.
 fn pending(flow: &Flow, facts: &Facts) -> String {
     let syns = words::count(flow.sent().count() as u64, "SYN");
+    if let Some(step) = open::held(flow) {
+        return format!("Not decided yet: {syns} so far, and {}.", held(step));
+    }
     let dropped = flow
         .steps
         .iter()
@@ -97,6 +104,31 @@ fn pending(flow: &Flow, facts: &Facts) -> String {
             evidence::location(step, facts)
         ),
         _ => format!("The handshake is in progress: {syns} so far."),
+    }
+}
+
+/// What holds a packet, as part of a sentence.
+fn held(step: &Step) -> String {
+    let packet = match step.event.part {
+        Part::SynAck => "SYN-ACK",
+        _ => "SYN",
+    };
+    let device = step
+        .event
+        .dev
+        .get()
+        .unwrap_or_else(|| "an unknown device".to_owned());
+    match &step.event.payload {
+        Payload::Neighbour(entry) if entry.address.is_unset() => {
+            format!("the {packet} is queued on {device} until ARP/ND resolves its next hop")
+        }
+        Payload::Neighbour(entry) => {
+            format!(
+                "the {packet} is queued on {device} until ARP/ND resolves {}",
+                entry.address.ip()
+            )
+        }
+        _ => format!("a rule put the {packet} into a queue for a program (NFQUEUE), which has not decided"),
     }
 }
 

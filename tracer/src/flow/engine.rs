@@ -13,6 +13,7 @@ use super::{
     join::{SETTLE_NS, add, is_arrival},
     judge,
     model::Flow,
+    open,
     step::Earlier,
 };
 use crate::decode::event::Event;
@@ -329,11 +330,11 @@ pub(crate) fn settled_ns(flow: &Flow) -> u64 {
 }
 
 fn due_ns(flow: &Flow, patience_ns: u64) -> u64 {
-    match decided_ns(flow) {
-        Some(decided) => decided.saturating_add(SETTLE_NS),
-        None => flow
-            .last_syn_ns()
-            .max(flow.ack_lost_ns.unwrap_or(0))
-            .saturating_add(patience_ns),
+    if let Some(decided) = decided_ns(flow) {
+        return decided.saturating_add(SETTLE_NS);
     }
+    let last = flow.last_syn_ns().max(flow.ack_lost_ns.unwrap_or(0));
+    // What the kernel still holds may be dropped or sent on: the fate must not depend on which comes first.
+    let held = open::held(flow).map_or(0, |step| step.event.time_ns.saturating_add(open::WAIT_NS));
+    last.saturating_add(patience_ns).max(held)
 }

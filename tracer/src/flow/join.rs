@@ -9,7 +9,7 @@ use tracer_common::{
 use super::{
     judge,
     model::{Flow, MOST_ATTEMPTS},
-    refusal,
+    open, refusal,
     step::{Attempt, Place, RETRANSMIT_NS, Step},
 };
 use crate::decode::event::{Event, Payload};
@@ -59,6 +59,8 @@ pub(super) fn add(flow: &mut Flow, event: Event) {
     if refusal::refuses(flow, &event) && flow.refused_ns.is_none() && flow.established_ns.is_none() {
         flow.refused_ns = Some(event.time_ns);
     }
+    let verdict = (event.phase == Phase::Return).then_some(event.verdict);
+    flow.may_be_held |= open::holds(&event, verdict);
     let attempt = attempt_of(flow, &event);
     flow.push(event, attempt);
 }

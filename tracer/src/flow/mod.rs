@@ -10,6 +10,7 @@ mod join;
 pub mod judge;
 pub mod lost;
 pub mod model;
+pub mod open;
 pub mod refusal;
 pub mod step;
 mod timing;

@@ -57,6 +57,8 @@ pub struct Flow {
     pub earlier: Option<Earlier>,
     /// How long it may be silent after its last SYN before it is reported as it is, nanoseconds.
     pub patience_ns: u64,
+    /// A neighbour entry or a netfilter queue held a packet at least once.
+    pub(super) may_be_held: bool,
     pub(super) syn_origin: Place,
     pub(super) synack_origin: Option<Place>,
     pub(super) beyond: Option<Beyond>,
@@ -89,6 +91,7 @@ impl Flow {
             refused_ns: None,
             earlier,
             patience_ns,
+            may_be_held: false,
             syn_origin: Place::of(event),
             synack_origin: None,
             beyond: None,
