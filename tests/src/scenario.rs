@@ -36,5 +36,7 @@ pub use step::{
     Change, Close, Connect, ExtensionHeader, HalfOpen, Membership, Removal, RunIn, Step, Strays, Talk,
 };
 pub use sysctl_value::SysctlValue;
-pub use topology::{Behaviour, Client, Pod, Policy, Proxy, RealServer, Scheduler, Service, Topology};
+pub use topology::{
+    Behaviour, Client, Pod, Policy, Proxy, RealServer, Scheduler, Service, Topology, Version,
+};
 pub use words::{CAUSES, Cause, Dataplane, Fate, Flavour, KernelName, Span};

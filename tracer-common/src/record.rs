@@ -22,7 +22,7 @@ pub use self::{
         Clash, DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, IpvsLimits, PacketState, TooBig, ipvs_dest,
         ipvs_limits, packet_state,
     },
-    routing::{Neighbour, Route, neighbour, route},
+    routing::{Arrival, Neighbour, Route, neighbour, route},
     rules::{Chain, NftRule, Reject, Table, chain, table},
     skipped::Skipped,
     sockets::{Listener, OPTIONS_LEN, Socket, TimeWait, time_wait},
@@ -239,6 +239,7 @@ mod tests {
         assert_eq!(size_of::<Vip>(), 32);
         assert_eq!(size_of::<Route>(), 72);
         assert_eq!(size_of::<Neighbour>(), 24);
+        assert_eq!(size_of::<Arrival>(), 8);
         assert_eq!(size_of::<Egress>(), 32);
         assert_eq!(size_of::<Stack>(), 128);
         assert_eq!(size_of::<Skipped>(), 16);

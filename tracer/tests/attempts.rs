@@ -2,11 +2,16 @@
 
 mod story;
 
-use story::{MS, NODE, PATIENCE, POD, Story, causes, entry, original, translated};
+use story::{MS, NODE, PATIENCE, POD, Story, causes, clock, entry, finding, original, translated};
 use tracer::{
     decode::event::Payload,
     diagnose::{Diagnosis, cause::Cause},
+    facts::Facts,
     flow::{fate::Fate, model::Flow},
+    report::{
+        plain,
+        summary::{self, Collection},
+    },
 };
 use tracer_common::{
     hook::Hook,
@@ -313,4 +318,39 @@ fn a_flow_that_is_still_open_at_the_end_says_what_is_open() {
         panic!("{pending:?}");
     };
     assert!(explanation.contains("the SYN-ACK is queued on"), "{explanation}");
+}
+
+#[test]
+fn time_lost_is_charged_to_the_cause_of_each_syn() {
+    let (facts, clock) = (Facts::default(), clock());
+    let flow = two_causes([1_001 * MS, 3_001 * MS]);
+    let finding = finding(&flow, &facts, &clock);
+    let mut collection = Collection::default();
+    collection.begin("node-1", "6.12");
+    collection.add(&finding);
+    let summary = collection.summary();
+    let causes = summary.causes.iter();
+    let causes: Vec<_> = causes
+        .map(|one| (one.cause, one.flows, one.partly, one.lost_ms))
+        .collect();
+    assert_eq!(
+        causes,
+        [
+            (Cause::IpvsNodestExpired, 1, 0, 2_000.0),
+            (Cause::BackendSilent, 0, 1, 1_000.0)
+        ]
+    );
+    let text = summary::text(&summary);
+    assert!(
+        text.contains("1 connection with another cause lost 1.0 s to backend.silent as well."),
+        "{text}"
+    );
+    let lines = plain::flow(None, &finding, true);
+    for line in [
+        "SYN 1: 1000 ms lost. backend.silent. The first SYN",
+        "SYN 2: 2000 ms lost. ipvs.nodest-expired.\n",
+        "SYN 3: It was answered",
+    ] {
+        assert!(lines.contains(line), "{line}: {lines}");
+    }
 }

@@ -248,3 +248,22 @@ fn an_answer_without_a_conntrack_entry_is_invalid_if_the_rule_matches_invalid() 
         assert_eq!(inner, Some(Cause::NetfilterRuleDropped));
     }
 }
+
+#[test]
+fn a_pinned_syn_that_costs_the_most_time_explains_a_stall() {
+    let stalled = |read: u64| {
+        let mut story = Story::new();
+        chosen(&mut story, MS);
+        pinned(&mut story, 1000 * MS);
+        pinned(&mut story, 3000 * MS);
+        nowhere(&mut story, &[read]);
+        story.answered(3100 * MS);
+        story.acknowledged(3101 * MS);
+        let (_, fate, diagnosis) = story.only();
+        assert_eq!(fate, Fate::Stalled);
+        diagnosis.cause
+    };
+    assert_eq!(stalled(1001 * MS), Some(Cause::ConntrackPinned));
+    // The rules changed only later.
+    assert_ne!(stalled(9000 * MS), Some(Cause::ConntrackPinned));
+}

@@ -54,6 +54,7 @@ fn story(reasons: bool) -> Story {
             (IP_RPFILTER, "IP_RPFILTER"),
             (NEIGH_CREATEFAIL, "NEIGH_CREATEFAIL"),
             (IP_LOCALNET, "IP_LOCALNET"),
+            (77, "TCP_INVALID_SYN"),
         ];
         story.facts.drop_reasons = names
             .into_iter()

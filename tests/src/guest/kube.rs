@@ -1,6 +1,7 @@
 //! kube-proxy's changes to a node for the services of a scenario, in each of its modes.
 //!
-//! Chain names, rule order, comments and options are those of Kubernetes 1.33 (`pkg/proxy`), with the pods'
+//! Chain names, rule order, comments and options are those of Kubernetes 1.33 (`pkg/proxy`), or of another
+//! [`crate::scenario::Version`] that the scenario names, with the pods'
 //! network as `--cluster-cidr` and the default NodePort addresses of each mode: all addresses of the node
 //! with iptables, those towards the clients with IPVS and nftables.
 
@@ -88,7 +89,7 @@ impl Kube {
         match &mut self.mode {
             Mode::Ipvs => ipvs::change(&self.plan, &before, &self.plan.service_ports[nth]),
             Mode::Iptables(iptables) => iptables.sync(&self.plan),
-            Mode::Nftables => nftables::change(self.plan.family, &before, &self.plan.service_ports[nth]),
+            Mode::Nftables => nftables::change(&self.plan, &before, &self.plan.service_ports[nth]),
         }
     }
 }

@@ -11,6 +11,7 @@ mod cancel;
 mod client;
 mod cluster;
 mod extension;
+mod hold;
 mod kube;
 mod leftovers;
 mod modules;
@@ -47,11 +48,16 @@ use port::Port;
 /// Runs the guest. It never returns: PID 1 must not exit.
 pub fn main() -> ! {
     let mut arguments = std::env::args();
-    if arguments
-        .next()
-        .is_some_and(|name| name.rsplit('/').next() == Some("modprobe"))
-    {
-        std::process::exit(modules::modprobe(arguments));
+    let name = arguments.next().unwrap_or_default();
+    match name.rsplit('/').next() {
+        Some("modprobe") => std::process::exit(modules::modprobe(arguments)),
+        Some("kube-proxy") => {
+            if let Err(error) = hold::ports(arguments) {
+                eprintln!("kube-proxy: {error:#}");
+            }
+            std::process::exit(1);
+        }
+        _ => {}
     }
     if std::process::id() != 1 {
         eprintln!("lab-guest runs only as PID 1 of the lab's guest: it mounts, kills and powers off.");

@@ -15,6 +15,9 @@ pub struct Topology {
     /// kube-proxy's mode.
     #[serde(default)]
     pub proxy: Proxy,
+    /// The version of kube-proxy whose rules are written.
+    #[serde(default)]
+    pub version: Version,
     /// Addresses of the node in addition to [`Topology::node_address`]: services are available at each of
     /// them.
     #[serde(default)]
@@ -137,6 +140,24 @@ pub enum Proxy {
     IptablesLegacy,
     /// An nftables table.
     Nftables,
+}
+
+/// A version of kube-proxy. IPVS mode writes the same for all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum Version {
+    /// 1.20: in iptables mode, what has no local endpoint is marked and dropped by kubelet's rule.
+    #[serde(rename = "1.20")]
+    V1_20,
+    /// 1.30: in iptables mode without counters for accepted and invalid packets.
+    #[serde(rename = "1.30")]
+    V1_30,
+    /// 1.33.
+    #[default]
+    #[serde(rename = "1.33")]
+    V1_33,
+    /// 1.36: in nftables mode, a service's chain translates by a map, without chains for endpoints.
+    #[serde(rename = "1.36")]
+    V1_36,
 }
 
 /// The placeholder for an address that the scenario omits.

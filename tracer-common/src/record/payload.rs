@@ -64,6 +64,8 @@ macro_rules! for_each_payload {
                 Route = 25, inline;
                 /// The neighbour entry that the packet is queued on.
                 Neighbour = 26, inline;
+                /// The TTL of a packet that arrived from a device.
+                Arrival = 34, inline;
                 /// The call stack of a drop.
                 Stack = 30, boxed;
                 /// The kernel skipped probes on the packet's path.

@@ -59,6 +59,16 @@ pub mod route {
     pub const LOCAL: u32 = 2;
 }
 
+/// A SYN or SYN-ACK that arrived from a device.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Arrival {
+    /// The TTL of its IPv4 header, or the hop limit of its IPv6 header.
+    pub ttl: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
 /// The neighbour entry that a packet is queued on. The header's device is that of the entry.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

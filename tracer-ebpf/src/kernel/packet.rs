@@ -17,6 +17,8 @@ pub(super) struct Packet {
     pub(super) seq: u32,
     pub(super) ack: u32,
     pub(super) flags: u8,
+    /// TTL of IPv4, hop limit of IPv6; inside a tunnel, that of the inner header.
+    pub(super) ttl: u8,
     /// For a packet inside a tunnel, the IP protocol of the outer header; otherwise 0.
     pub(super) encapsulation: u8,
     /// For a packet inside a tunnel, the destination of the outer header, an IPv4 address in network byte order; otherwise
@@ -34,6 +36,7 @@ impl Packet {
             seq,
             ack: 0,
             flags,
+            ttl: 0,
             encapsulation: 0,
             outer_daddr: 0,
         }
@@ -130,6 +133,7 @@ fn parse_as<const THROUGH_TUNNELS: bool>(skb: u64) -> Option<Packet> {
         seq: u32::from_be(seq),
         ack: u32::from_be(ack),
         flags: (flags >> 8 & FLAGS) as u8,
+        ttl: version.select(words[2], words[1] >> 24) as u8,
         encapsulation,
         outer_daddr,
     })

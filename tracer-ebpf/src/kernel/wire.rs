@@ -1,7 +1,7 @@
 //! The two hooks where a packet passes a device.
 
 use aya_ebpf::programs::RawTracePointContext;
-use tracer_common::hook::Hook;
+use tracer_common::{hook::Hook, record::Arrival, tcp};
 
 use super::{conntrack, emit, flow, packet::parse_through_tunnels, skipped};
 
@@ -15,7 +15,14 @@ pub(super) fn received(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     } else {
         flow::of_arrival(&packet)?
     };
-    emit::packet(hook, &packet, &flow);
+    if packet.flags & tcp::SYN == 0 || packet.is_encapsulated() {
+        emit::packet(hook, &packet, &flow);
+    } else {
+        emit::emit(hook, |header, arrival: &mut Arrival| {
+            emit::describe(header, hook, &packet, &flow);
+            arrival.ttl = u32::from(packet.ttl);
+        });
+    }
     skipped::emit_skipped(hook, &packet, &flow)
 }
 

@@ -71,7 +71,7 @@ impl Observers {
 impl Observer for Observers {
     fn start(&mut self, head: &Head) -> io::Result<()> {
         let _ = json::start(head);
-        self.collection.begin(&head.host, &head.kernel, head.patience_ns);
+        self.collection.begin(&head.host, &head.kernel);
         self.capture.begin(head)?;
         self.table.as_mut().map_or(Ok(()), |table| table.begin(head))
     }

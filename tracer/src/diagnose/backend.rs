@@ -1,5 +1,7 @@
 //! The SYN was delivered, and the backend did not answer, or not in time.
 
+use std::net::SocketAddr;
+
 use tracer_common::{hook::Hook, record::route, tcp::Part};
 
 use super::{
@@ -11,6 +13,7 @@ use super::{
 };
 use crate::{
     decode::event::{Payload, text},
+    facts::route::Route,
     flow::model::Step,
 };
 
@@ -44,6 +47,9 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
+/// `NF_INET_LOCAL_IN` (uapi/linux/netfilter.h).
+const LOCAL_IN: u32 = 1;
+
 fn silent(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     let after = match case.situation {
@@ -71,6 +77,9 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         .unwrap_or_else(|| delivered.event.tuple.destination());
     let place = evidence::place(delivered);
     let dropped = dropped_inside(case, delivered);
+    if dropped.is_none() && may_have_met_a_connection(case, delivered) {
+        return None;
+    }
     let explanation = if lacks_address(case, delivered) {
         format!(
             "{which} was delivered to {place}, but that network namespace does not have the address {}: the pod is gone, or has \
@@ -79,12 +88,16 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         )
     } else if let Some(dropped) = dropped {
         format!(
-            "{which} was delivered to the backend {backend} ({place}) and dropped inside its network namespace, in {}{}. {after}",
+            "{which} {} and dropped inside that network namespace, in {}{}. {after}",
+            End::of(case, delivered).words(delivered, backend),
             evidence::location(dropped, case.facts),
             by_chain(case, dropped),
         )
     } else {
-        format!("{which} was delivered to the backend {backend} ({place}). {after}")
+        format!(
+            "{which} {}. {after}",
+            End::of(case, delivered).words(delivered, backend)
+        )
     };
     let drops = dropped
         .into_iter()
@@ -93,6 +106,68 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         explanation,
         delivery_evidence(case, delivered).into_iter().chain(drops),
     ))
+}
+
+/// Whether the backend's TCP may have got the SYN for a connection that it still has, and dropped it without a trace.
+pub(super) fn may_have_met_a_connection(case: &Case<'_>, delivered: &Step) -> bool {
+    let is_at_backend = matches!(End::of(case, delivered), End::Backend | End::Unknown);
+    is_at_backend && !tcp::shows_drops(case) && !lacks_address(case, delivered)
+}
+
+/// Where the path of a SYN ended, as far as it was seen.
+enum End<'a> {
+    /// In the backend's netns: the destination is local there.
+    Backend,
+    /// In a netns that has this route to the destination: it would have to forward the SYN.
+    Hop(&'a Route),
+    /// In a netns of which that is not known.
+    Unknown,
+    /// At a device, through which it left the node.
+    LeftNode,
+    /// At a device, through which it left a netns that forwarded it.
+    LeftHop,
+}
+
+impl<'a> End<'a> {
+    fn of(case: &Case<'a>, delivered: &Step) -> Self {
+        if delivered.event.hook == Hook::DevStartXmit {
+            return if case.flow.is_on_node(&delivered.event) {
+                Self::LeftNode
+            } else {
+                Self::LeftHop
+            };
+        }
+        let netns = delivered.event.netns;
+        // At this hook of netfilter the kernel has decided that the packet is for the namespace itself.
+        let at_input = case.steps().any(|step| {
+            step.event.netns == netns
+                && matches!(&step.event.payload, Payload::Chain(chain) if chain.nf_hook == LOCAL_IN)
+        });
+        if at_input {
+            return Self::Backend;
+        }
+        match case.facts.route(netns, delivered.event.tuple.daddr.ip()) {
+            Some(Route::Found(route)) if route.is_local() => Self::Backend,
+            Some(route) => Self::Hop(route),
+            None => Self::Unknown,
+        }
+    }
+
+    fn words(&self, delivered: &Step, backend: SocketAddr) -> String {
+        let place = evidence::place(delivered);
+        match self {
+            Self::Backend => format!("was delivered to the backend {backend} ({place})"),
+            Self::Hop(route) => format!(
+                "reached {place}, which does not have the address {} and would have to forward it ({route})",
+                backend.ip()
+            ),
+            Self::Unknown => format!("was delivered to {place}, towards the backend {backend}"),
+            Self::LeftNode => format!("left this node through {place}, towards the backend {backend}"),
+            Self::LeftHop => {
+                format!("was forwarded and left through {place}, towards the backend {backend}")
+            }
+        }
+    }
 }
 
 /// The step at which the network namespace that got the SYN dropped it.

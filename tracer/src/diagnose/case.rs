@@ -26,6 +26,8 @@ pub(super) enum Situation {
     Silent,
     /// It went on, and a SYN or SYN-ACK was retransmitted before the handshake went on.
     Late,
+    /// The handshake finished at once. Only causes of the wrong place are tried ([`super::cause::Cause::is_wrong_place`]).
+    Established,
 }
 
 /// A failed or delayed flow, and one of its SYNs.
@@ -85,7 +87,8 @@ impl<'a> Case<'a> {
         let is_last = flow.sent().next_back() == Some(sent);
         let dropped = dropped_at(flow, attempt);
         Some(match fate {
-            Fate::Established | Fate::Pending => return None,
+            Fate::Pending => return None,
+            Fate::Established => case(Situation::Established, attempt, None),
             Fate::Refused if let Some(step) = refused_at(flow, sent) => {
                 // It may be a copy that was refused.
                 case(Situation::Refused, step.attempt, dropped_at(flow, step.attempt))
@@ -250,19 +253,18 @@ fn is_same_place(one: &Step, other: &Step) -> bool {
             == (other.event.netns, other.event.tuple, other.event.part)
 }
 
-/// The last step that shows a SYN on its path to the backend: in the backend's netns, or translated and handed to a device of
-/// the node. Whoever gets an unmodified SYN may answer the client directly: silence here says something only about a real
-/// server of IPVS that is seen itself.
+/// The last step that shows a SYN on its path to the backend: it came into another netns, or was translated and handed to a device.
+/// A netns that handed it to a device is only a hop. Whoever gets an unmodified SYN may answer the client directly: silence here
+/// says something only about a real server of IPVS that is seen itself.
 fn delivery(flow: &Flow, attempt: usize) -> Option<&Step> {
-    let translated = |step: &&Step| step.event.part == Part::Syn && step.event.tuple != flow.original;
-    let sent_to_real_server = Decision::of(flow, attempt).sent_with.is_some();
-    let arrived = flow
-        .steps_of(attempt)
-        .filter(|step| sent_to_real_server && step.event.part == Part::Syn || translated(step))
-        .rfind(|step| !flow.is_on_node(&step.event) && step.event.hook == Hook::NetifReceive);
-    arrived.or_else(|| {
-        flow.steps_of(attempt)
-            .filter(translated)
-            .rfind(|step| step.event.hook == Hook::DevStartXmit)
-    })
+    let mut steps = flow.steps_of(attempt).filter(|step| step.event.part == Part::Syn);
+    let last = steps.rfind(|step| match step.event.hook {
+        Hook::NetifReceive => !flow.is_on_node(&step.event),
+        Hook::DevStartXmit => true,
+        _ => false,
+    })?;
+    let is_translated = last.event.tuple != flow.original;
+    let is_at_real_server =
+        last.event.hook == Hook::NetifReceive && Decision::of(flow, attempt).sent_with.is_some();
+    (is_translated || is_at_real_server).then_some(last)
 }

@@ -6,7 +6,7 @@ use tracer_common::hook::Hook;
 
 use super::{
     backend, cause::Cause, client, conntrack, device, ipvs, nat, neigh, netfilter, policy, return_path,
-    route, row::Row, tcp, tunnel, unknown,
+    route, row::Row, service, tcp, tunnel, unknown,
 };
 
 /// All rows by subject. The first row that finds its proof names the cause, so special cases come first.
@@ -22,6 +22,7 @@ const SUBJECTS: &[&[Row]] = &[
     neigh::ROWS,
     tunnel::ROWS,
     device::ROWS,
+    service::ROWS,
     tcp::ROWS,
     tcp::timewait::ROWS,
     tcp::old_connection::ROWS,

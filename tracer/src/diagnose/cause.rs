@@ -53,11 +53,15 @@ causes! {
     RouteMartian = "route.martian",
     RouteUnreachable = "route.unreachable",
     RouteForwardingOff = "route.forwarding-off",
+    RouteLoop = "route.loop",
+    RouteTtlExceeded = "route.ttl-exceeded",
     NeighUnresolved = "neigh.unresolved",
     PolicyLocalNoEndpoint = "policy.local-no-endpoint",
     DevTxDropped = "dev.tx-dropped",
     TunnelMtu = "tunnel.mtu",
     TunnelFailed = "tunnel.failed",
+    ServiceNotTranslated = "service.not-translated",
+    ServiceAnsweredLocally = "service.answered-locally",
     TcpNoListener = "tcp.no-listener",
     TcpAcceptQueueFull = "tcp.accept-queue-full",
     TcpSynQueueFull = "tcp.syn-queue-full",
@@ -78,7 +82,7 @@ impl Cause {
     /// Whether the connection reached the wrong place. Then it is a failure even if it was established.
     #[must_use]
     pub const fn is_wrong_place(self) -> bool {
-        matches!(self, Self::ConntrackPinned)
+        matches!(self, Self::ConntrackPinned | Self::ServiceAnsweredLocally)
     }
 }
 

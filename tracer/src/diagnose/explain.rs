@@ -55,7 +55,9 @@ fn explain(case: &Case<'_>) -> Option<Found> {
 
 /// The first row of the catalogue that finds its proof.
 fn detect(case: &Case<'_>) -> Option<Found> {
-    let (cause, mut proof) = catalogue::rows().find_map(|row| Some((row.cause, (row.detect)(case)?)))?;
+    let is_established = case.situation == Situation::Established;
+    let mut rows = catalogue::rows().filter(|row| !is_established || row.cause.is_wrong_place());
+    let (cause, mut proof) = rows.find_map(|row| Some((row.cause, (row.detect)(case)?)))?;
     if let Some(outer) = case.dropped.and_then(|step| step.event.outer) {
         proof
             .evidence

@@ -27,6 +27,7 @@ mod return_path;
 mod route;
 pub mod row;
 mod rule;
+mod service;
 pub mod stack;
 mod tcp;
 mod tunnel;

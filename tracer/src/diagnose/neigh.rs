@@ -67,7 +67,7 @@ fn unresolved(case: &Case<'_>) -> Option<Proof> {
             (!went_on).then(|| proof(case, step, Some((step, entry)), &End::Queued))
         }
         Situation::Late => late(case),
-        Situation::Dropped | Situation::Refused => None,
+        Situation::Dropped | Situation::Refused | Situation::Established => None,
     }
 }
 

@@ -40,7 +40,7 @@ fn no_local_endpoint(case: &Case<'_>) -> Option<Proof> {
     match case.situation {
         Situation::Dropped => by_rule(case),
         Situation::Refused => None,
-        Situation::Silent | Situation::Late => return None,
+        Situation::Silent | Situation::Late | Situation::Established => return None,
     }
     .or_else(|| by_ipvs(case))
 }

@@ -54,6 +54,8 @@ pub enum Group {
     Conntrack,
     /// Routing, neighbours, devices and tunnels.
     Network,
+    /// The node itself answers: nobody translated the port.
+    Service,
     /// The backend's TCP.
     BackendTcp,
     /// The backend, the return path and the client.
@@ -64,12 +66,13 @@ pub enum Group {
 
 impl Group {
     /// Every group, in the order of README and docs.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::IpvsReuse,
         Self::IpvsServers,
         Self::Rules,
         Self::Conntrack,
         Self::Network,
+        Self::Service,
         Self::BackendTcp,
         Self::Ends,
         Self::Unknown,
@@ -84,6 +87,7 @@ impl Group {
             Self::Rules => "Firewall rules and traffic policy",
             Self::Conntrack => "conntrack and NAT",
             Self::Network => "Routing, neighbours, devices and tunnels",
+            Self::Service => "The node itself answers",
             Self::BackendTcp => "The backend's TCP",
             Self::Ends => "The backend, the return path and the client",
             Self::Unknown => "Not identified: function and drop reason are given",

@@ -14,6 +14,7 @@ use super::{
     cause::Cause,
     evidence::{self, Evidence, Key},
     row::{Absence, Group, Row},
+    service,
     words::{capitalized, count},
 };
 use crate::{
@@ -36,7 +37,8 @@ pub(super) const ROWS: &[Row] = &[
             "The SYN reached the pod but nothing listens on that port: check targetPort and the container. A listener bound to \
              another address, device or VRF does not count.",
         ),
-        scope: "Every kernel and dataplane, if the backend is on this node.",
+        scope: "Every kernel and dataplane, if the backend is on this node. Also of a SYN that nobody translated, where nothing on the \
+                node names its port as that of a service; where something does, it is service.not-translated.",
         hooks: &[&[Hook::TcpSendReset]],
         absence: Absence::Nothing,
         detect: no_listener,
@@ -126,10 +128,24 @@ fn no_listener(case: &Case<'_>) -> Option<Proof> {
     {
         evidence.extend(evidence::dropped(step, case.facts));
     }
-    Some(Proof::new(
-        format!("The SYN reached {who} at {target}, but nothing listens there: its TCP answered with RST."),
-        evidence,
-    ))
+    let words =
+        format!("The SYN reached {who} at {target}, but nothing listens there: its TCP answered with RST.");
+    if !service::is_untranslated(case, reset) {
+        return Some(Proof::new(words, evidence));
+    }
+    let port = target.port();
+    let unused = service::port(case, reset).filter(|port| service::is_unused(port));
+    let also = if unused.is_some() {
+        " No service uses this port, as far as this node's rules, IP sets and IPVS services show."
+    } else {
+        ""
+    };
+    evidence.extend(unused.map(|port| service::named_by_nothing(port, reset)));
+    Some(Proof::new(words + also, evidence).advise(format!(
+        "Check whether a service has this NodePort (`kubectl get service -A | grep {port}`). If one has, kube-proxy has not set it up \
+         on this node: check that kube-proxy runs here, and its log. If none has, the client uses a wrong or an old port, or the \
+         program of this node that should listen there does not run."
+    )))
 }
 
 /// The end whose TCP it was, as part of a sentence.
@@ -153,6 +169,13 @@ pub(super) fn dropped_by_tcp<'a>(case: &Case<'a>) -> Option<&'a Step> {
         step.event.part == Part::Syn
             && matches!(&step.event.payload, Payload::Drop(drop) if in_tcp(drop.location))
     })
+}
+
+/// Whether this kernel shows every packet that TCP drops. Before 5.18, `tcp_drop` freed them without `skb:kfree_skb`
+/// (`net/ipv4/tcp_input.c`); the reasons came together with the tracepoint.
+pub(super) fn shows_drops(case: &Case<'_>) -> bool {
+    let mut reasons = case.facts.drop_reasons.values();
+    reasons.any(|reason| reason == old_connection::INVALID_SYN)
 }
 
 /// The step at which a listener processed the SYN.

@@ -104,7 +104,7 @@ fn failed(case: &Case<'_>) -> Option<Proof> {
     match case.situation {
         Situation::Dropped => not_sent(case),
         Situation::Refused => reported(case),
-        Situation::Silent | Situation::Late => None,
+        Situation::Silent | Situation::Late | Situation::Established => None,
     }
 }
 

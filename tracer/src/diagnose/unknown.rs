@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tracer_common::{hook::Hook, tcp::Part, uapi::verdict};
 
 use super::{
+    backend,
     case::{Case, Proof, Situation},
     cause::Cause,
     evidence::{self, Evidence, Key},
@@ -26,13 +27,12 @@ pub(super) const ROWS: &[Row] = &[Row {
     scope: "Everywhere.",
     hooks: &[],
     absence: Absence::Nothing,
-    detect: |case| {
-        Some(match case.situation {
-            Situation::Dropped => dropped(case),
-            Situation::Refused => refused(case),
-            Situation::Silent => silent(case),
-            Situation::Late => late(case),
-        })
+    detect: |case| match case.situation {
+        Situation::Dropped => Some(dropped(case)),
+        Situation::Refused => Some(refused(case)),
+        Situation::Silent => Some(silent(case)),
+        Situation::Late => Some(late(case)),
+        Situation::Established => None,
     },
 }];
 
@@ -213,6 +213,15 @@ fn silent(case: &Case<'_>) -> Proof {
             evidence::dropped(step, case.facts),
         );
     }
+    if let Some(step) = vanished(case) {
+        return Proof::new(
+            format!(
+                "The SYN came into the backend's network namespace ({}), and no hook saw what became of it. {UNSEEN_DROP}",
+                evidence::place(step)
+            ),
+            [delivered_to(step)],
+        );
+    }
     if let Some(step) = left_unmodified(case) {
         return Proof::new(
             format!(
@@ -223,6 +232,22 @@ fn silent(case: &Case<'_>) -> Proof {
         );
     }
     Proof::new("The SYN was seen, but not where it went.", last_step(case))
+}
+
+/// What a kernel that does not show the drops of TCP leaves open.
+const UNSEEN_DROP: &str = "Either the backend still has a connection from the same address and port, whose socket dropped the SYN: \
+                           this kernel does not show such drops. Or something else in that namespace dropped it.";
+
+/// The step at which the SYN came into the backend's netns, if nothing more was seen of it although TCP may have dropped it.
+fn vanished<'a>(case: &Case<'a>) -> Option<&'a Step> {
+    let step = case
+        .delivery()
+        .filter(|step| step.event.hook == Hook::NetifReceive)?;
+    backend::may_have_met_a_connection(case, step).then_some(step)
+}
+
+fn delivered_to(step: &Step) -> Evidence {
+    Evidence::seen(Key::SynDeliveredTo, evidence::place(step), step.event.hook)
 }
 
 /// The last step at which the SYN was handed to a device of this node with its original addresses. Its receiver may answer the
@@ -313,6 +338,16 @@ fn late(case: &Case<'_>) -> Proof {
         Proof::new(
             format!("The backend's TCP dropped the {syn} and sent no SYN-ACK; a later one was answered."),
             evidence::dropped(step, case.facts),
+        )
+    } else if let Some(step) = vanished(case) {
+        Proof::new(
+            format!(
+                "The {} came into the backend's network namespace ({}), and no hook saw what became of it; a later one was \
+                 answered. {UNSEEN_DROP}",
+                case.numbered_syn(),
+                evidence::place(step)
+            ),
+            [delivered_to(step)],
         )
     } else if let Some(step) = left_unmodified(case) {
         Proof::new(

@@ -15,6 +15,7 @@ use super::{
     kube_proxy::{LocalNodePorts, NodePorts},
     nat_rule::NatRules,
     nft::{Chain, map::Map, rule::Rule},
+    port::{Port, Ports},
     route::Route,
     sysctl::Sysctls,
 };
@@ -70,6 +71,8 @@ pub struct NetnsFacts {
     pub node_ports: NodePorts,
     /// NodePorts of services with `externalTrafficPolicy: Local`, from the IP sets of kube-proxy's IPVS mode.
     pub local_node_ports: LocalNodePorts,
+    /// What names a port as that of a service, for ports to which a SYN came that nobody translated.
+    pub ports: Ports,
 }
 
 impl Facts {
@@ -86,6 +89,12 @@ impl Facts {
             .get(&netns)?
             .node_ports
             .service(node.port(), node.is_ipv6())
+    }
+
+    /// What was read about a port of the node.
+    #[must_use]
+    pub fn port(&self, netns: u32, node: SocketAddr) -> Option<&Port> {
+        self.netns.get(&netns)?.ports.get(node.port(), node.is_ipv6())
     }
 
     /// The route to an address, if it was looked up.

@@ -55,6 +55,12 @@ impl NodePorts {
         names.first().filter(|_| names.len() == 1).map(String::as_str)
     }
 
+    /// The services that rules name, each with its port and whether that is of IPv6.
+    pub fn services(&self) -> impl Iterator<Item = (u16, bool, &str)> {
+        let ports = self.names.keys();
+        ports.filter_map(|&(is_v6, port)| Some((port, is_v6, self.service(port, is_v6)?)))
+    }
+
     /// Whether no rule names any service.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -12,9 +12,11 @@ pub mod modules;
 pub mod nat_rule;
 pub mod netlink;
 pub mod nft;
+pub mod port;
 pub mod route;
 pub mod rule_owner;
 pub mod sysctl;
+pub mod tcp_socket;
 pub mod translation;
 pub mod xt;
 

@@ -1,6 +1,7 @@
 //! Reads the [`Facts`] that flows need while tracing.
 
 mod backends;
+mod ports;
 mod rules;
 
 use std::{
@@ -11,9 +12,12 @@ use std::{
 };
 
 use nix::time::{ClockId, clock_gettime};
-use tracer_common::{hook::Hook, record::ipvs_conn, uapi::verdict};
+use tracer_common::{hook::Hook, record::ipvs_conn, tcp::Part, uapi::verdict};
 
-use self::rules::{RuleHits, RuleReader};
+use self::{
+    ports::PortReader,
+    rules::{RuleHits, RuleReader},
+};
 use super::{destinations::Destinations, ipvs, kube_proxy, max_age::MAX_AGE, netns, nft, route, sysctl};
 use crate::{
     decode::event::{Event, Payload},
@@ -40,6 +44,7 @@ pub struct Collector {
     /// Rules that decided since the rules were last read.
     rule_hits: HashMap<u32, RuleHits>,
     name_readings: HashMap<u32, NameReading>,
+    ports: PortReader,
     /// When each route was looked up.
     route_lookups: HashMap<(u32, IpAddr), Instant>,
     destinations: HashMap<u32, Destinations>,
@@ -72,6 +77,7 @@ impl Collector {
             rule_readers: HashMap::new(),
             rule_hits: HashMap::new(),
             name_readings: HashMap::new(),
+            ports: PortReader::default(),
             route_lookups: HashMap::new(),
             destinations: HashMap::new(),
             settings_wanted: BTreeSet::new(),
@@ -132,6 +138,14 @@ impl Collector {
         {
             self.settings_wanted.insert(event.netns);
         }
+        if let Payload::Socket(socket) = &event.payload
+            && event.hook == Hook::TcpSendReset
+            && event.part == Part::Syn
+            && event.netns != 0
+            && socket.sock == 0
+        {
+            self.ports.want(event.netns);
+        }
         let of_rule = match &event.payload {
             Payload::Chain(_) | Payload::Table(_) | Payload::Reject(_) => true,
             Payload::Drop(drop) => self.is_in(drop.location, "nft_do_chain"),
@@ -150,6 +164,7 @@ impl Collector {
 
     /// Reads the rules that decided since the last call, before somebody removes them.
     pub fn read_rules_hit(&mut self) {
+        self.ports.read_wanted();
         for (netns, hits) in std::mem::take(&mut self.rule_hits) {
             self.read_rules(netns, &hits);
         }
@@ -180,11 +195,8 @@ impl Collector {
             }
             settings_wanted.remove(&netns);
             *read = Some(Instant::now());
-            let read_settings = || {
-                let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).ok()?;
-                Some((u64::try_from(now.as_nanos()).ok()?, ipvs::settings()))
-            };
-            let Ok(Some((at_ns, values))) = netns::inside(netns, read_settings) else {
+            let read_settings = || (now_ns(), ipvs::settings());
+            let Ok((at_ns, values)) = netns::inside(netns, read_settings) else {
                 return false;
             };
             let known = facts.netns.entry(netns).or_default();
@@ -217,6 +229,7 @@ impl Collector {
         self.rule_readers.remove(&netns);
         self.name_readings.remove(&netns);
         self.settings_read.remove(&netns);
+        self.ports.forget(netns);
     }
 
     /// Names the kernel functions whose addresses are in a flow's steps.
@@ -241,6 +254,7 @@ impl Collector {
     pub fn read_for(&mut self, flow: &Flow) {
         self.name_functions(flow);
         self.look_up_routes(flow);
+        self.read_port(flow);
         self.read_nat_rules(flow);
         self.find_processes(flow);
         if flow.netns == 0 {
@@ -283,6 +297,13 @@ impl Collector {
         }
     }
 
+    /// Reads what names the port of a flow that ended at this node's own TCP without a translation.
+    pub fn read_port(&mut self, flow: &Flow) {
+        if self.ports.read_for(flow, &mut self.facts.netns) {
+            self.changed.netns.insert(flow.netns);
+        }
+    }
+
     /// Reads the names of services by NodePort if they are unread, old, or lack the name of the flow's service.
     pub fn read_service_names(&mut self, flow: &Flow) {
         let is_due = self
@@ -303,7 +324,10 @@ impl Collector {
                 found_any: !node_ports.is_empty(),
             },
         );
-        self.facts.netns.entry(flow.netns).or_default().node_ports = node_ports;
+        let known = self.facts.netns.entry(flow.netns).or_default();
+        self.ports
+            .names_read(flow.netns, &known.node_ports, &node_ports, now_ns());
+        known.node_ports = node_ports;
         self.changed.netns.insert(flow.netns);
     }
 
@@ -331,6 +355,10 @@ impl Collector {
                 (_, Payload::Drop(drop)) if facts.symbol(drop.location).is_some_and(drops_unroutable) => {
                     event.tuple.daddr.ip()
                 }
+                // Is the SYN's destination an address of the namespace that it came into?
+                (Hook::NetifReceive, _) if event.part == Part::Syn && !flow.is_on_node(event) => {
+                    event.tuple.daddr.ip()
+                }
                 _ => continue,
             };
             let key = (event.netns, address);
@@ -355,6 +383,14 @@ impl Collector {
             }
         }
     }
+}
+
+/// The monotonic clock, nanoseconds.
+fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
+    now.ok()
+        .and_then(|now| u64::try_from(now.as_nanos()).ok())
+        .unwrap_or(0)
 }
 
 /// Whether this step shows who decided on a drop in `nf_hook_slow`.

@@ -126,6 +126,11 @@ impl Destinations {
     }
 }
 
+/// Every translation that a packet may get from the rules of the calling thread's network namespace, with its rule.
+pub fn of_packet(packet: &Packet<'_>) -> io::Result<Vec<(NatRule, Translation)>> {
+    Destinations::read_here(None)?.translations(packet)
+}
+
 /// Reads the rules unless they are still those of `before`.
 fn load(before: Option<Loaded>) -> io::Result<Loaded> {
     let mut generation = nft::generation()?;

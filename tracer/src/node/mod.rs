@@ -2,7 +2,7 @@
 //! anything.
 
 pub mod collect;
-mod destinations;
+pub mod destinations;
 pub mod ipset;
 pub mod iptables;
 pub mod ipvs;
@@ -13,5 +13,7 @@ pub mod modules;
 pub(crate) mod netlink;
 pub mod netns;
 pub mod nft;
+mod port;
 pub mod route;
+mod sockets;
 pub mod sysctl;

@@ -22,6 +22,7 @@ use crate::facts::{
     kube_proxy::{LocalNodePorts, NodePorts},
     nat_rule::NatRules,
     nft::{self, map::Map, rule::Rule},
+    port::Ports,
     route::Route,
     sysctl::Sysctls,
 };
@@ -107,6 +108,9 @@ pub struct NetnsChange {
     /// See [`NetnsFacts`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_node_ports: Option<LocalNodePorts>,
+    /// See [`NetnsFacts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Ports>,
 }
 
 /// Returns the changes that turn `before` into `now`, and applies them to `before`.
@@ -222,6 +226,7 @@ fn of_netns(inum: u32, before: &NetnsFacts, now: &NetnsFacts) -> Option<NetnsCha
         tables: Patch::diff(&before.tables, &now.tables),
         node_ports: new_value(&before.node_ports, &now.node_ports),
         local_node_ports: new_value(&before.local_node_ports, &now.local_node_ports),
+        ports: new_value(&before.ports, &now.ports),
     };
     let nothing = NetnsChange {
         inum,
@@ -251,6 +256,7 @@ impl NetnsChange {
         set(self.ipvs_settings, &mut known.ipvs_settings);
         set(self.node_ports, &mut known.node_ports);
         set(self.local_node_ports, &mut known.local_node_ports);
+        set(self.ports, &mut known.ports);
         fits
     }
 }

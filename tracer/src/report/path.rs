@@ -97,7 +97,7 @@ fn is_drop(step: &Step) -> bool {
 fn heading(step: &Step) -> Option<Heading> {
     let hook = step.event.hook;
     let shows_packet = match &step.event.payload {
-        Payload::Packet | Payload::Skipped(_) => !note::is_decision(hook),
+        Payload::Packet | Payload::Skipped(_) | Payload::Arrival(_) => !note::is_decision(hook),
         Payload::Route(_) => hook.is_ipvs_request(),
         _ => false,
     };

@@ -219,7 +219,7 @@ fn a_pod_that_drops_the_syn_itself_is_silent_and_the_function_is_named() {
     );
     let explanation = diagnosis.explanation;
     assert!(
-        explanation.contains("dropped inside its network namespace, in nft_do_chain+0x40e"),
+        explanation.contains("dropped inside that network namespace, in nft_do_chain+0x40e"),
         "{explanation}"
     );
 }

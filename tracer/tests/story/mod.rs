@@ -100,7 +100,11 @@ impl Story {
             engine: Engine::new(PATIENCE),
             flow: 7,
             port: 40_001,
-            facts: Facts::default(),
+            facts: Facts {
+                // A kernel that shows what TCP drops.
+                drop_reasons: [(77, "TCP_INVALID_SYN".to_owned())].into(),
+                ..Facts::default()
+            },
             ifindex: 2,
             outer: None,
             calls: 0,

@@ -1,14 +1,18 @@
 //! iptables mode: chains of rules, with iptables-nft or iptables-legacy.
 
+mod old;
+mod part;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
 
+use self::part::{CANARY, NEW, jump_rule, probability};
 use super::super::{modules, tool};
 use super::names::{ServiceChains, iptables_endpoint};
 use super::plan::{CLUSTER_PORT, Endpoint, Plan, ServicePort};
-use crate::scenario::{Family, Policy, address};
+use crate::scenario::{Family, Policy, Version, address};
 
 /// The sysctls that kube-proxy sets to 1: services are available at 127.0.0.1 too.
 pub(super) const SYSCTLS: &[&str] = &["net.ipv4.conf.all.route_localnet"];
@@ -104,9 +108,6 @@ const JUMPS: [(&str, &str, &str, &str, &str); 14] = [
     ),
 ];
 
-/// Matches the first packet of a connection.
-const NEW: &str = "-m conntrack --ctstate NEW ";
-
 /// Fixed chains of the filter table.
 const FILTER_CHAINS: [&str; 7] = [
     "KUBE-NODEPORTS",
@@ -126,9 +127,6 @@ const NAT_CHAINS: [&str; 5] = [
     "KUBE-POSTROUTING",
     CANARY,
 ];
-
-/// The chain by which kube-proxy notices that a table was flushed.
-const CANARY: &str = "KUBE-PROXY-CANARY";
 
 /// The iptables that writes the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,7 +163,15 @@ impl Iptables {
             Backend::Legacy => "tables-legacy-restore",
         };
         let command = format!("{}{tool} --noflush --counters", plan.family.word());
-        let (rules, chains) = rules(plan, self.chains.as_ref());
+        let before = self.chains.as_ref();
+        let (rules, chains) = match plan.version {
+            Version::V1_20 => old::rules(plan, before),
+            Version::V1_30 => {
+                let (rules, chains) = rules(plan, before);
+                (without_counters(&rules), chains)
+            }
+            Version::V1_33 | Version::V1_36 => rules(plan, before),
+        };
         tool::run_with_input(&command, &rules).context("cannot write the rules")?;
         self.chains = Some(chains);
         Ok(())
@@ -245,12 +251,11 @@ fn rules(plan: &Plan, before: Option<&BTreeSet<String>>) -> (String, BTreeSet<St
     (text, chains)
 }
 
-fn jump_rule((_, chain, from, comment, matches): &(&str, &str, &str, &str, &str)) -> String {
-    let comment = match *comment {
-        "" => String::new(),
-        text => format!("-m comment --comment \"{text}\" "),
-    };
-    format!("-I {from} {matches}{comment}-j {chain}\n")
+/// The same rules as 1.30 writes them: without counters, and without separate rules for the loopback address.
+fn without_counters(rules: &str) -> String {
+    let [invalid, localhost] = COUNTERS.map(|name| format!("-m nfacct --nfacct-name {name} "));
+    let lines = rules.lines().filter(|line| !line.contains(&localhost));
+    lines.map(|line| line.replace(&invalid, "") + "\n").collect()
 }
 
 fn fixed_nat() -> Vec<String> {
@@ -420,15 +425,7 @@ impl Writer<'_> {
             }
         }
         for (nth, Endpoint { at, .. }) in endpoints.iter().enumerate() {
-            let matches = match endpoints.len() - nth {
-                1 => String::new(),
-                #[expect(clippy::cast_precision_loss, reason = "there are a handful of endpoints")]
-                left => format!(
-                    "-m statistic --mode random --probability {:.10} ",
-                    1.0 / left as f64
-                ),
-            };
-            self.nat.push(rule(*at, &matches));
+            self.nat.push(rule(*at, &probability(endpoints.len() - nth)));
         }
     }
 

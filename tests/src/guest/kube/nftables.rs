@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::super::tool;
 use super::names::{ServiceChains, nftables_endpoint};
 use super::plan::{CLUSTER_PORT, Endpoint, Plan, ServicePort};
-use crate::scenario::{Family, Policy, address};
+use crate::scenario::{Family, Policy, Version, address};
 
 /// The networks of pods and services.
 const PODS: &str = address::pods(Family::Ipv4);
@@ -126,6 +126,27 @@ const RULES: [(&str, &str); 22] = [
     ("reject-chain", "reject"),
 ];
 
+/// The set of connections from a pod to itself, in 1.36.
+const HAIRPIN: &str = "hairpin-connections";
+
+/// The rules that 1.36 writes instead of a chain that marks: chain, rule.
+const RULES_1_36: [(&str, &str); 2] = [
+    (
+        "masquerading",
+        "meta mark and 0x4000 != 0 meta mark set meta mark xor 0x4000 masquerade fully-random",
+    ),
+    (
+        "masquerading",
+        "ct status dnat ip saddr . ip daddr . meta l4proto . th dport @hairpin-connections masquerade \
+         fully-random",
+    ),
+];
+
+/// Whether each endpoint of the service has a chain of its own. In 1.36 only those with session affinity have.
+fn has_endpoint_chains(version: Version, service_port: &ServicePort) -> bool {
+    version != Version::V1_36 || service_port.affinity.is_some()
+}
+
 /// Writes the table.
 pub(super) fn sync(plan: &Plan) -> Result<()> {
     tool::run_with_input("nft -f -", &for_family(plan.family, &all(plan)))
@@ -134,8 +155,9 @@ pub(super) fn sync(plan: &Plan) -> Result<()> {
 }
 
 /// Writes the changes of one service.
-pub(super) fn change(family: Family, before: &ServicePort, after: &ServicePort) -> Result<()> {
-    tool::run_with_input("nft -f -", &for_family(family, &difference(before, after)))
+pub(super) fn change(plan: &Plan, before: &ServicePort, after: &ServicePort) -> Result<()> {
+    let text = difference(plan.version, before, after);
+    tool::run_with_input("nft -f -", &for_family(plan.family, &text))
         .context("cannot change kube-proxy's table")?;
     Ok(())
 }
@@ -147,6 +169,7 @@ fn for_family(family: Family, text: &str) -> String {
         (TABLE, "ip6 kube-proxy"),
         ("ip saddr", "ip6 saddr"),
         ("ip daddr", "ip6 daddr"),
+        ("dnat ip to", "dnat ip6 to"),
         ("ipv4_addr", "ipv6_addr"),
         (PODS, address::pods(Family::Ipv6)),
         (SERVICES, address::services(Family::Ipv6)),
@@ -168,8 +191,25 @@ fn all(plan: &Plan) -> String {
             "add {kind} {TABLE} {name} {{ type {of} ; comment \"{comment}\" ; }}"
         ));
     }
-    lines.extend(CHAINS.map(|(name, hook)| format!("add chain {TABLE} {name} {hook}")));
-    lines.extend(RULES.map(|(chain, rule)| format!("add rule {TABLE} {chain} {rule}")));
+    let is_1_36 = plan.version == Version::V1_36;
+    let differs = |chain: &str| is_1_36 && ["masquerading", "mark-for-masquerade"].contains(&chain);
+    let fixed_chains = CHAINS
+        .iter()
+        .filter(|(name, _)| !is_1_36 || *name != "mark-for-masquerade");
+    lines.extend(fixed_chains.map(|(name, hook)| format!("add chain {TABLE} {name} {hook}")));
+    if is_1_36 {
+        lines.push(format!(
+            "add set {TABLE} {HAIRPIN} {{ type ipv4_addr . ipv4_addr . inet_proto . inet_service ; comment \
+             \"service hairpin connections\" ; }}"
+        ));
+        lines.push(format!(
+            "add rule {TABLE} services ip daddr @cluster-ips ip saddr != {PODS} meta mark set meta mark or \
+             0x4000 comment \"masquerade clusterIP traffic from outside cluster\""
+        ));
+    }
+    let fixed = RULES.iter().filter(|(chain, _)| !differs(chain));
+    let fixed = fixed.chain(RULES_1_36.iter().filter(|(chain, _)| differs(chain)));
+    lines.extend(fixed.map(|(chain, rule)| format!("add rule {TABLE} {chain} {rule}")));
     lines.push(format!(
         "add rule {TABLE} cluster-ips-check ip daddr {{ {SERVICES} }} drop comment \"Drop traffic to unallocated \
          ClusterIPs\""
@@ -178,26 +218,28 @@ fn all(plan: &Plan) -> String {
         lines.push(format!("add element {TABLE} nodeport-ips {{ {ip} }}"));
     }
     for service_port in &plan.service_ports {
-        lines.extend(chains(service_port));
-        lines.extend(elements(service_port).iter().map(Element::add));
+        lines.extend(chains(plan.version, service_port));
+        lines.extend(elements(plan.version, service_port).iter().map(Element::add));
     }
     lines.join("\n") + "\n"
 }
 
-fn difference(before: &ServicePort, after: &ServicePort) -> String {
-    let (old, new) = (elements(before), elements(after));
+fn difference(version: Version, before: &ServicePort, after: &ServicePort) -> String {
+    let (old, new) = (elements(version, before), elements(version, after));
     // A chain that is no longer needed is flushed. kube-proxy deletes it later.
     let gone = before
         .endpoints
         .iter()
-        .filter(|one| after.endpoints.iter().all(|other| other.at != one.at))
+        .filter(|one| {
+            has_endpoint_chains(version, before) && after.endpoints.iter().all(|other| other.at != one.at)
+        })
         .map(|one| {
             format!(
                 "flush chain {TABLE} endpoint-{}",
                 nftables_endpoint(&before.name, one.at)
             )
         });
-    let mut lines = chains(after);
+    let mut lines = chains(version, after);
     lines.extend(old.difference(&new).map(Element::delete));
     lines.extend(new.difference(&old).map(Element::add));
     lines.extend(gone);
@@ -233,7 +275,7 @@ impl Element {
 }
 
 /// The elements of a service.
-fn elements(service_port: &ServicePort) -> BTreeSet<Element> {
+fn elements(version: Version, service_port: &ServicePort) -> BTreeSet<Element> {
     let ServicePort {
         name,
         cluster_ip,
@@ -265,6 +307,12 @@ fn elements(service_port: &ServicePort) -> BTreeSet<Element> {
     let address = format!("{cluster_ip} . tcp . {CLUSTER_PORT}");
     let port = format!("tcp . {node_port}");
     add("cluster-ips", &cluster_ip.to_string(), None, None);
+    if version == Version::V1_36 {
+        for Endpoint { at, .. } in service_port.allowed(Policy::Local) {
+            let ip = at.ip();
+            add(HAIRPIN, &format!("{ip} . {ip} . tcp . {}", at.port()), None, None);
+        }
+    }
     if service_port.allowed(*internal).is_empty() {
         add("no-endpoint-services", &address, Some(name), Some(none));
     } else {
@@ -290,7 +338,7 @@ fn elements(service_port: &ServicePort) -> BTreeSet<Element> {
 }
 
 /// The chains of a service and of its endpoints, with their rules.
-fn chains(service_port: &ServicePort) -> Vec<String> {
+fn chains(version: Version, service_port: &ServicePort) -> Vec<String> {
     let ServicePort {
         name,
         cluster_ip,
@@ -306,8 +354,9 @@ fn chains(service_port: &ServicePort) -> Vec<String> {
         return chains.lines();
     }
     let on_this_node = service_port.allowed(Policy::Local);
-    for endpoint in endpoints {
-        chains.endpoint(name, *endpoint, *affinity);
+    let by_map = !has_endpoint_chains(version, service_port);
+    for endpoint in endpoints.iter().filter(|_| !by_map) {
+        chains.endpoint(version, name, *endpoint, *affinity);
     }
     chains.make(&of.cluster);
     if !on_this_node.is_empty() && [*internal, *external].contains(&Policy::Local) {
@@ -317,22 +366,25 @@ fn chains(service_port: &ServicePort) -> Vec<String> {
         Policy::Cluster => Some(&of.cluster),
         Policy::Local => (!on_this_node.is_empty()).then_some(&of.local),
     };
-    if let Some(chain) = to_cluster_ip {
+    let mark = match version {
+        Version::V1_36 => "meta mark set meta mark or 0x4000",
+        _ => "jump mark-for-masquerade",
+    };
+    if let Some(chain) = to_cluster_ip.filter(|_| version != Version::V1_36) {
         let rule = format!("ip daddr {cluster_ip} ip saddr != {PODS} jump mark-for-masquerade");
         chains.rule(chain, &rule);
     }
     chains.make(&of.external);
     match external {
         Policy::Cluster => {
-            chains.rule(&of.external, "jump mark-for-masquerade");
+            chains.rule(&of.external, mark);
             chains.rule(&of.external, &format!("goto {}", of.cluster));
         }
         Policy::Local => {
             let cluster = &of.cluster;
             for rule in [
                 format!("ip saddr {PODS} goto {cluster} comment \"short-circuit pod traffic\""),
-                "fib saddr type local jump mark-for-masquerade comment \"masquerade local traffic\""
-                    .to_owned(),
+                format!("fib saddr type local {mark} comment \"masquerade local traffic\""),
                 format!("fib saddr type local goto {cluster} comment \"short-circuit local traffic\""),
             ] {
                 chains.rule(&of.external, &rule);
@@ -342,9 +394,16 @@ fn chains(service_port: &ServicePort) -> Vec<String> {
             }
         }
     }
-    chains.pick_endpoint(name, &of.cluster, endpoints, *affinity);
+    let mut pick = |chain: &str, endpoints: &[Endpoint]| {
+        if by_map {
+            chains.translate(chain, endpoints);
+        } else {
+            chains.pick_endpoint(name, chain, endpoints, *affinity);
+        }
+    };
+    pick(&of.cluster, endpoints);
     if [*internal, *external].contains(&Policy::Local) {
-        chains.pick_endpoint(name, &of.local, &on_this_node, *affinity);
+        pick(&of.local, &on_this_node);
     }
     chains.lines()
 }
@@ -370,12 +429,38 @@ impl Chains {
         self.rules.push(format!("add rule {TABLE} {chain} {rule}"));
     }
 
+    /// The DNAT to one of these endpoints, at random.
+    fn translate(&mut self, chain: &str, endpoints: &[Endpoint]) {
+        if endpoints.is_empty() {
+            return;
+        }
+        let targets = endpoints
+            .iter()
+            .enumerate()
+            .map(|(nth, Endpoint { at, .. })| format!("{nth} : {} . {}", at.ip(), at.port()));
+        let targets: Vec<String> = targets.collect();
+        let rule = format!(
+            "meta l4proto tcp dnat ip to numgen random mod {} map {{ {} }}",
+            targets.len(),
+            targets.join(" , ")
+        );
+        self.rule(chain, &rule);
+    }
+
     /// The DNAT to an endpoint.
-    fn endpoint(&mut self, service: &str, Endpoint { at, .. }: Endpoint, affinity: Option<u32>) {
+    fn endpoint(
+        &mut self,
+        version: Version,
+        service: &str,
+        Endpoint { at, .. }: Endpoint,
+        affinity: Option<u32>,
+    ) {
         let name = nftables_endpoint(service, at);
         let chain = format!("endpoint-{name}");
         self.make(&chain);
-        self.rule(&chain, &format!("ip saddr {} jump mark-for-masquerade", at.ip()));
+        if version != Version::V1_36 {
+            self.rule(&chain, &format!("ip saddr {} jump mark-for-masquerade", at.ip()));
+        }
         if let Some(seconds) = affinity {
             self.made.push(format!(
                 "add set {TABLE} affinity-{name} {{ type ipv4_addr ; flags dynamic,timeout ; timeout {seconds}s ; }}"

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
 
-use crate::scenario::{Family, Policy, RealServer, Scheduler, Topology, address};
+use crate::scenario::{Family, Policy, RealServer, Scheduler, Topology, Version, address};
 
 /// The port of every service on its cluster address.
 pub(super) const CLUSTER_PORT: u16 = 80;
@@ -13,6 +13,7 @@ pub(super) const CLUSTER_PORT: u16 = 80;
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) family: Family,
+    pub(super) version: Version,
     /// The node's addresses towards its clients.
     pub(super) node: Vec<IpAddr>,
     pub(super) service_ports: Vec<ServicePort>,
@@ -58,6 +59,7 @@ impl Plan {
         });
         let mut plan = Self {
             family: topology.family,
+            version: topology.version,
             node: topology.own_addresses().collect(),
             service_ports: Vec::new(),
             pods: pods.collect(),
@@ -158,6 +160,7 @@ pub(super) mod tests {
         };
         Plan {
             family,
+            version: Version::default(),
             node: vec![address::node(family)],
             service_ports: vec![
                 service_port(0, "web", vec![pod(1, true), pod(2, false)]),

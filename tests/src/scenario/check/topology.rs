@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::{Behaviour, Overlay, Pod, Proxy, Scheduler, Service, Topology, address};
+use super::super::{Behaviour, Overlay, Pod, Proxy, Scheduler, Service, Topology, Version, address};
 use super::rules::{require_pod, require_unique, sysctl, weight};
 
 /// Linux' limit for a device name (15), minus the four letters that the node's veth names start with.
@@ -133,6 +133,10 @@ pub(super) fn can_behave_on_host_network(behaviour: Behaviour) -> Result<()> {
 }
 
 fn service(topology: &Topology, service: &Service) -> Result<()> {
+    ensure!(
+        topology.proxy != Proxy::Nftables || topology.version != Version::V1_20,
+        "kube-proxy 1.20 has no nftables mode"
+    );
     ensure!(
         (30_000..=32_767).contains(&service.node_port),
         "{} is not a NodePort (30000 to 32767)",

@@ -44,7 +44,8 @@ fn pinned(case: &Case<'_>) -> Option<Proof> {
         Situation::Dropped | Situation::Refused | Situation::Silent
     );
     let sees = |hook| !case.facts.absent.contains(&hook);
-    if !failed || flow.synacks > 0 || !sees(Hook::NatSetup) || !sees(Hook::CtConfirm) {
+    // A failed connection that was answered has another cause. One that was established reached the wrong backend.
+    if (failed && flow.synacks > 0) || !sees(Hook::NatSetup) || !sees(Hook::CtConfirm) {
         return None;
     }
     let backend = flow.backend_by_old_entry(case.attempt)?;
@@ -72,8 +73,9 @@ fn pinned(case: &Case<'_>) -> Option<Proof> {
     Some(Proof::new(
         format!(
             "conntrack still held the entry of an earlier SYN from source port {}, so this SYN bypassed the rules. It was sent \
-             to {backend}, although no rule of this node leads there any more.",
-            flow.client().port()
+             to {backend}, although no rule of this node leads there any more{}.",
+            flow.client().port(),
+            if flow.synacks > 0 { ", and was answered" } else { "" }
         ),
         evidence,
     )

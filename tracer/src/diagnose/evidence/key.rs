@@ -87,6 +87,12 @@ keys! {
     RstFromClient = "rst-from-client", "RST from the client";
     ClientReset = "client-reset", "client sent a RST to";
 
+    // The port of a service, and who listens on it.
+    PortNamedBy = "port-named-by", "the port is named by";
+    PortNamedBefore = "port-named-before", "the port was named by kube-proxy's rules for";
+    ListenerOwner = "listener-owner", "process that holds the listener";
+    ListenerNeverAccepts = "listener-never-accepts", "connections to the listener";
+
     // Sockets.
     SynSocket = "syn-socket", "socket for the SYN";
     SynAckSocket = "syn-ack-socket", "socket for the SYN-ACK";
@@ -183,6 +189,9 @@ keys! {
     // Routes, neighbours and tunnels.
     Route = "route", "route to";
     RouteError = "route-error", "error of the route to";
+    CameBack = "came-back", "came in again";
+    LeftAgainBy = "left-again-by", "sent on again through";
+    Ttl = "ttl", "TTL";
     RpFilter = "rp-filter", "rp_filter";
     RpFilterAll = "rp-filter-all", "net.ipv4.conf.all.rp_filter";
     Forwarding = "forwarding", "forwarding";

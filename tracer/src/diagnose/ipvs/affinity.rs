@@ -139,6 +139,7 @@ impl<'a> Pinned<'a> {
                     hook: Hook::IpvsSchedule,
                 })
             }
+            Situation::Established => None,
         }
     }
 }

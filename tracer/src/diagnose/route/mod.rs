@@ -2,12 +2,15 @@
 
 mod destination;
 pub(super) mod freed;
+mod hops;
 mod source;
 
 use super::row::Row;
 
 /// The rows of this subject.
 pub(super) const ROWS: &[Row] = &[
+    hops::LOOP,
+    hops::TTL_EXCEEDED,
     source::RP_FILTER,
     source::MARTIAN,
     destination::FORWARDING_OFF,

@@ -31,8 +31,8 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
          connections in the client. Where the connection was just being closed, the client reused its port at that very moment: \
          keep connections alive, or let the client's kernel choose the port.",
     ),
-    scope: "Every dataplane, if the backend is on this node. Not detectable on 5.10, which frees such a SYN without a reason \
-            (tcp_drop): the cause is unknown there. An open socket answers with a bare ACK; the client replies with a RST that ends \
+    scope: "Every dataplane, if the backend is on this node. Not detectable on kernels before 5.18, which free such a SYN without \
+            a trace (tcp_drop): the cause is unknown there. An open socket answers with a bare ACK; the client replies with a RST that ends \
             the old connection, and retransmits its SYN: on Linux 5.10 or later after some milliseconds, elsewhere after a second. A \
             socket that is being closed does not answer, and the client waits a second; this happens only to a client that reuses its \
             port at once.",
@@ -44,7 +44,7 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
 /// The function in which an open connection checks what comes in (`net/ipv4/tcp_input.c`).
 const VALIDATE: &str = "tcp_validate_incoming";
 /// Its drop reason for a SYN, on kernels with reasons (`SKB_DROP_REASON_TCP_INVALID_SYN`).
-const INVALID_SYN: &str = "TCP_INVALID_SYN";
+pub(super) const INVALID_SYN: &str = "TCP_INVALID_SYN";
 /// The drop reason of a socket that was closed while the SYN was in its backlog (`tcp_rcv_state_process`,
 /// `net/ipv4/tcp_input.c`).
 const CLOSED: &str = "TCP_CLOSE";

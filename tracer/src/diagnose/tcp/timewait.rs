@@ -103,6 +103,7 @@ fn refused<'a>(case: &Case<'a>) -> Option<Refused<'a>> {
             .dropped
             .is_some_and(|dropped| dropped.event.skb == step.event.skb),
         Situation::Silent | Situation::Late => verdict != time_wait::RST,
+        Situation::Established => false,
     };
     (fits && (refused.by_timestamp() || refused.by_sequence())).then_some(refused)
 }

@@ -21,6 +21,7 @@ impl Knowledge for Node<'_> {
         if fate == Fate::Established {
             // Its path shows drops after the handshake too.
             self.collector.name_functions(flow);
+            self.collector.read_port(flow);
         } else {
             self.collector.read_for(flow);
         }

@@ -39,6 +39,9 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
         (Payload::Route(_), hook) if hook.is_ipvs_request() => format!("{addressed} at IPVS"),
         (Payload::Packet, Hook::IpvsTcpSchedule) => scheduled(flow, step).to_owned(),
         (Payload::Packet | Payload::Skipped(_), hook) => passing(hook, packet, &addressed),
+        (Payload::Arrival(arrival), hook) => {
+            format!("{}, TTL {}", passing(hook, packet, &addressed), arrival.ttl)
+        }
         (Payload::IpvsConn(conn), Hook::IpvsLookup) if conn.conn == 0 => "no old IPVS entry".to_owned(),
         (Payload::IpvsConn(conn), Hook::IpvsSchedule) => ipvs::chosen(flow, step, conn, facts),
         (Payload::IpvsConn(conn), hook) => {

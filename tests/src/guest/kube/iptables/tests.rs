@@ -112,3 +112,27 @@ fn ipv6_ports_exclude_the_loopback_address() {
         "{last}"
     );
 }
+
+#[test]
+fn version_1_20_marks_what_has_no_local_endpoint() {
+    let mut plan = plan(Policy::Local, None);
+    plan.version = Version::V1_20;
+    plan.service_ports[0].endpoints.remove(0);
+    let (text, _) = old::rules(&plan, None);
+    let local = ServiceChains::iptables("default/web:http")
+        .cluster
+        .replace("KUBE-SVC-", "KUBE-XLB-");
+    assert_eq!(
+        chain(&text, &local)[3],
+        "-m comment --comment \"default/web:http has no local endpoints\" -j KUBE-MARK-DROP"
+    );
+    assert!(chain(&text, "KUBE-FIREWALL")[0].ends_with("--mark 0x8000/0x8000 -j DROP"));
+}
+
+#[test]
+fn version_1_30_has_no_counters() {
+    let (text, _) = rules(&plan(Policy::Cluster, None), None);
+    let text = without_counters(&text);
+    assert!(!text.contains("nfacct"));
+    assert_eq!(chain(&text, "KUBE-NODEPORTS").len(), 1);
+}

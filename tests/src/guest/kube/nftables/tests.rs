@@ -68,7 +68,7 @@ fn without_a_local_pod_the_port_drops_and_only_changes_are_written() {
     let before = plan.service_ports[0].clone();
     let gone = nftables_endpoint("default/web:http", before.endpoints[0].at);
     plan.remove(0, "pod-1").unwrap();
-    let text = difference(&before, &plan.service_ports[0]);
+    let text = difference(plan.version, &before, &plan.service_ports[0]);
     has(
         &text,
         "add element ip kube-proxy no-endpoint-nodeports { tcp . 30080 comment \"default/web:http\" : drop }",
@@ -78,7 +78,7 @@ fn without_a_local_pod_the_port_drops_and_only_changes_are_written() {
         !text.contains("delete element") && !text.contains("service-nodeports"),
         "{text}"
     );
-    let text = difference(&plan.service_ports[0], &before);
+    let text = difference(plan.version, &plan.service_ports[0], &before);
     has(
         &text,
         "delete element ip kube-proxy no-endpoint-nodeports { tcp . 30080 }",
@@ -97,4 +97,22 @@ fn with_ipv6_no_ipv4_words_remain() {
     for word in ["ipv4", " ip ", "10.244.0.0", "10.244.1.2", "10.96.", "10.0.0"] {
         assert!(!text.contains(word), "`{word}` in\n{text}");
     }
+}
+
+#[test]
+fn version_1_36_translates_by_a_map() {
+    let mut plan = plan(Policy::Cluster, None);
+    plan.version = Version::V1_36;
+    let text = all(&plan);
+    let of = ServiceChains::nftables("default/web:http");
+    let rule = "meta l4proto tcp dnat ip to numgen random mod 2 map { 0 : 10.244.1.2 . 8080 , 1 : 10.244.2.2 . 8080 }";
+    has(&text, &format!("add rule ip kube-proxy {} {rule}", of.cluster));
+    has(
+        &text,
+        "add element ip kube-proxy hairpin-connections { 10.244.1.2 . 10.244.1.2 . tcp . 8080 }",
+    );
+    assert!(!text.contains("goto endpoint-") && !text.contains("mark-for-masquerade"));
+    // Only endpoints with session affinity have chains.
+    plan.service_ports[0].affinity = Some(300);
+    assert!(all(&plan).contains("update @affinity-"));
 }
