@@ -29,7 +29,7 @@ pub use catalogue::{Named, load, select};
 pub use definition::Scenario;
 pub use expectation::{Evidence, Expect, Expected, ExpectedAttempt, ExpectedFlow, Totals};
 pub use family::Family;
-pub use kubernetes::{KubeProxy, Kubernetes, Version};
+pub use kubernetes::{ControlPlaneVersion, KubeProxy, Kubernetes};
 pub use overlay::{OtherNode, Overlay};
 pub use process::{Check, Process};
 pub use step::{

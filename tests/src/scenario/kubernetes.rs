@@ -8,14 +8,14 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub struct Kubernetes {
     /// The version of kube-proxy and the API server.
-    pub version: Version,
+    pub version: ControlPlaneVersion,
     /// The kernel release that kube-proxy reads in `/proc/sys/kernel/osrelease`, if it is not the real one.
     pub osrelease: Option<String>,
 }
 
 /// A version of Kubernetes that the lab can build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum Version {
+pub enum ControlPlaneVersion {
     /// 1.20.
     #[serde(rename = "1.20")]
     V1_20,
