@@ -97,6 +97,15 @@ pub fn unpack(
     })
 }
 
+/// Fetches the upstream part of a source package, its newest version in this suite, and returns the path of
+/// the archive.
+pub fn upstream_source(cache: &Cache, suite: Suite, package: &str) -> Result<PathBuf> {
+    let _lock = cache.lock("apt")?;
+    Root::open_sources(cache, suite)?
+        .download_upstream(package)
+        .with_context(|| format!("cannot fetch the source of {package}"))
+}
+
 /// Returns the newest package, in Debian's order, whose entire name matches a POSIX extended regular
 /// expression.
 pub fn newest(cache: &Cache, suites: &[Suite], pattern: &str) -> Result<Package> {

@@ -12,6 +12,7 @@ mod cost;
 mod definition;
 mod expectation;
 mod family;
+mod kubernetes;
 mod overlay;
 mod parse;
 mod process;
@@ -28,6 +29,7 @@ pub use catalogue::{Named, load, select};
 pub use definition::Scenario;
 pub use expectation::{Evidence, Expect, Expected, ExpectedAttempt, ExpectedFlow, Totals};
 pub use family::Family;
+pub use kubernetes::{ControlPlaneVersion, KubeProxy, Kubernetes};
 pub use overlay::{OtherNode, Overlay};
 pub use process::{Check, Process};
 pub use step::{

@@ -78,7 +78,10 @@ mod tests {
     #[test]
     fn tracer_prints_what_scenarios_wait_for() {
         let source = tracer_source();
-        let scenarios = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")).unwrap();
+        let folders = ["scenarios", "kubernetes"];
+        let scenarios = folders
+            .map(|folder| load(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap())
+            .concat();
         let mut waits = 0;
         for named in &scenarios {
             for step in &named.scenario.steps {

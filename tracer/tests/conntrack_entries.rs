@@ -421,3 +421,27 @@ fn a_pinned_syn_that_costs_the_most_time_explains_a_stall() {
     // The rules changed only later.
     assert_ne!(stalled(9000 * MS), Some(Cause::ConntrackPinned));
 }
+
+#[test]
+fn an_established_connection_to_a_pod_that_no_rule_leads_to_is_pinned() {
+    let established = |read: u64| {
+        let mut story = Story::new();
+        story.arrives(MS);
+        on_node(
+            &mut story,
+            MS + 1,
+            Hook::DevStartXmit,
+            translated(PORT),
+            Payload::Conntrack(entry_of(PORT)),
+        );
+        story.reaches_pod(MS + 2);
+        nowhere(&mut story, &[read]);
+        story.answered(3 * MS);
+        story.acknowledged(4 * MS);
+        let (_, fate, diagnosis) = story.only();
+        assert_eq!(fate, Fate::Established);
+        diagnosis.cause
+    };
+    assert_eq!(established(2 * MS), Some(Cause::ConntrackPinned));
+    assert_eq!(established(9000 * MS), None);
+}

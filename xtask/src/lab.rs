@@ -47,6 +47,9 @@ pub(crate) struct Arguments {
     /// Debian build of the kernel: cloud, generic or rt
     #[arg(long, value_name = "BUILD", default_value_t)]
     build: Build,
+    /// Run the scenarios of a real control plane, which the first run builds
+    #[arg(long, conflicts_with = "tui")]
+    kubernetes: bool,
     /// List the scenarios and exit
     #[arg(long)]
     list: bool,
@@ -66,7 +69,12 @@ pub(crate) struct Arguments {
 
 /// Runs the selected scenarios.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let catalogue = scenario::load(&workspace::scenarios())?;
+    let folder = if arguments.kubernetes {
+        workspace::kubernetes_scenarios()
+    } else {
+        workspace::scenarios()
+    };
+    let catalogue = scenario::load(&folder)?;
     if arguments.list {
         list(&catalogue);
         return Ok(ExitCode::SUCCESS);

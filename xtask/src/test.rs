@@ -23,7 +23,7 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use tracer_lab::packages::Cache;
-use tracer_lab::scenario;
+use tracer_lab::scenario::{self, Named};
 use tracer_lab::vm::kernels::Build;
 
 use crate::lab::runner::Lab;
@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let began = Instant::now();
     // A misspelt name must fail now, not in ten minutes.
-    let catalogue = scenario::load(&workspace::scenarios())?;
+    let catalogue = catalogue()?;
     let cache = Cache::open()?;
     let steps = steps::all(arguments.selection.is_full());
     let mut report = Report::default();
@@ -77,6 +77,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     println!("{} passed, {} failed", report.tally.passed, report.tally.failed());
     Ok(report.tally.exit_code())
+}
+
+/// All scenarios, including those of a real control plane.
+fn catalogue() -> Result<Vec<Named>> {
+    let mut all = scenario::load(&workspace::scenarios())?;
+    all.extend(scenario::load(&workspace::kubernetes_scenarios())?);
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
 }
 
 /// Runs all steps and scenarios.
@@ -142,11 +150,14 @@ fn run_steps(steps: &[Step], is_due: impl Fn(&Step) -> bool, cache: &Cache, prio
     report
 }
 
-/// Builds the guest's programs, at low priority, and fetches the kernels of a plan.
+/// Builds the guest's programs, at low priority, and fetches the kernels of a plan and the control plane.
 fn prepare(plan: &Plan<'_>) -> Result<Lab> {
     let lab = Lab::prepare(Priority::Low)?;
     for kernel in plan.kernels() {
         lab.kernel(kernel, Build::default())?;
+    }
+    for guest in plan.guests() {
+        lab.control_plane(guest)?;
     }
     Ok(lab)
 }

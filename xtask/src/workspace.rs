@@ -18,6 +18,11 @@ pub(crate) fn scenarios() -> PathBuf {
     root().join("tests/scenarios")
 }
 
+/// The folder with the scenarios of a real control plane.
+pub(crate) fn kubernetes_scenarios() -> PathBuf {
+    root().join("tests/kubernetes")
+}
+
 /// The cargo that runs this program, otherwise the one in `PATH`.
 pub(crate) fn cargo() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| "cargo".into())

@@ -64,16 +64,11 @@ impl Kube {
         }
     }
 
-    /// Changes the weight of a real server.
-    pub(super) fn set_weight(&mut self, change: &Membership) -> Result<()> {
+    /// Adds a pod to a service, or changes its weight.
+    pub(super) fn put_real_server(&mut self, change: &Membership) -> Result<()> {
         self.change(change.service.as_deref(), |plan, nth| {
             plan.put(nth, &change.pod, change.weight)
         })
-    }
-
-    /// Adds a pod to a service.
-    pub(super) fn add_real_server(&mut self, change: &Membership) -> Result<()> {
-        self.set_weight(change)
     }
 
     /// Removes a pod from a service.

@@ -9,6 +9,7 @@ mod abridge;
 mod boot;
 mod cancel;
 mod client;
+mod cluster;
 mod extension;
 mod hold;
 mod kube;

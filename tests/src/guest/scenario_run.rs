@@ -16,7 +16,7 @@ use super::topology::{self, Node};
 use super::tracer::Tracer;
 use super::{node_state, tool};
 use crate::protocol::Job;
-use crate::scenario::{Connect, RunIn, Scenario, Step, Talk};
+use crate::scenario::{Connect, KubeProxy, RunIn, Scenario, Step, Talk};
 
 /// tracer's own patience: after this time without progress it reports a flow's fate as it stands.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -51,11 +51,14 @@ impl ScenarioRun {
         let ran = self.run_on(&mut node, scenario);
         if self.job.verbose {
             self.print_node_state();
+            if let Some(log) = node.kube_proxy_log() {
+                self.port.note(format!("kube-proxy's log\n{log}"));
+            }
         }
         let mut errors: Vec<_> = ran.err().into_iter().collect();
         errors.extend(node.tear_down(&self.before, &self.cancel));
         let _ = self.cancel.begin("checking for leftovers");
-        match self.before.differences(scenario.runs_shell_commands()) {
+        match self.before.differences(scenario.runs_other_programs()) {
             Ok(differences) if differences.is_empty() => {}
             Ok(differences) => errors.push(anyhow!("left behind: {}", differences.join(", "))),
             Err(error) => errors.push(error),
@@ -223,9 +226,11 @@ impl Steps<'_> {
                     .client(&strays.client)?
                     .send_strays(strays.source_port, to)
             }
-            Step::SetWeight(change) => self.node.kube()?.set_weight(change),
-            Step::AddRealServer(change) => self.node.kube()?.add_real_server(change),
-            Step::RemoveRealServer(removal) => self.node.kube()?.remove_real_server(removal),
+            Step::SetWeight(change) | Step::AddRealServer(change) => {
+                self.node.add_real_server(change, &self.run.cancel)
+            }
+            Step::RemoveRealServer(removal) => self.node.remove_real_server(removal, &self.run.cancel),
+            Step::KubeProxy(what) => self.node.kube_proxy(*what, &self.run.cancel),
             Step::Pod(change) => self.node.behave(&change.name, change.behaviour),
             Step::Sysctl(values) => values
                 .iter()
@@ -285,6 +290,10 @@ fn describe(step: &Step) -> String {
             format!("{} becomes a real server of weight {}", change.pod, change.weight)
         }
         Step::RemoveRealServer(removal) => format!("{} is removed from the service", removal.pod),
+        Step::KubeProxy(KubeProxy::Stop) => "kube-proxy stops".to_owned(),
+        Step::KubeProxy(KubeProxy::Cleanup) => "kube-proxy --cleanup".to_owned(),
+        Step::KubeProxy(KubeProxy::StartIpvs) => "kube-proxy starts in IPVS mode".to_owned(),
+        Step::KubeProxy(KubeProxy::StartIptables) => "kube-proxy starts in iptables mode".to_owned(),
         Step::Pod(change) => format!("{} changes its behaviour to {:?}", change.name, change.behaviour),
         Step::Sysctl(values) => {
             let all: Vec<_> = values

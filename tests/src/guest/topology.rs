@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::cancel::Cancel;
 use super::client::{self, Client};
+use super::cluster::Cluster;
 use super::kube::Kube;
 use super::leftovers::{Inventory, Kind};
 use super::netns::{self, Netns};
@@ -17,7 +18,9 @@ use super::pod::Pod;
 use super::restore::{self, Sysctls};
 use super::sysctl::Changed;
 use super::{modules, neighbour, process_table, shell, sysctl, tool};
-use crate::scenario::{self, Behaviour, Family, RunIn, Scenario, Topology, address};
+use crate::scenario::{
+    self, Behaviour, Family, KubeProxy, Membership, Removal, RunIn, Scenario, Topology, address,
+};
 
 /// How long a new link may take until it carries packets.
 const LINK_UP: Duration = Duration::from_secs(10);
@@ -32,9 +35,11 @@ pub(super) struct Node {
     others: Vec<OtherNode>,
     pods: Vec<Pod>,
     kube: Option<Kube>,
+    /// The real control plane, of a scenario that has one instead of [`Node::kube`].
+    cluster: Option<Cluster>,
     sysctls: Changed,
-    /// Whether shell commands of steps may have changed anything on the node.
-    runs_shell_commands: bool,
+    /// Whether shell commands of steps or kube-proxy may have changed anything on the node.
+    runs_other_programs: bool,
     /// All network sysctls as they were before such commands.
     all_sysctls: Sysctls,
 }
@@ -44,14 +49,21 @@ impl Node {
     pub(super) fn build(&mut self, scenario: &Scenario, cancel: &Cancel) -> Result<()> {
         let topology = &scenario.topology;
         cancel.begin("setting sysctls")?;
-        self.runs_shell_commands = scenario.runs_shell_commands();
-        if self.runs_shell_commands {
+        self.runs_other_programs = scenario.runs_other_programs();
+        if self.runs_other_programs {
             self.all_sysctls = Sysctls::take();
         }
         if topology.family == Family::Ipv6 {
             sysctl::ipv6().try_for_each(|(name, value)| self.sysctls.set(&name, value))?;
         }
-        let mut kube = Kube::start(topology, &mut self.sysctls)?;
+        let kube = match scenario.kubernetes {
+            Some(_) => {
+                // The network plugin's part.
+                self.sysctls.set(topology.family.forwarding(), 1)?;
+                None
+            }
+            None => Some(Kube::start(topology, &mut self.sysctls)?),
+        };
         for (name, value) in &scenario.facts {
             self.sysctls.set(name, value)?;
         }
@@ -91,9 +103,14 @@ impl Node {
         self.others_as_clients(topology);
         cancel.begin("setting up routes between nodes")?;
         nodes::connect(topology)?;
-        cancel.begin("writing kube-proxy's rules")?;
-        kube.sync()?;
-        self.kube = Some(kube);
+        if let Some(mut kube) = kube {
+            cancel.begin("writing kube-proxy's rules")?;
+            kube.sync()?;
+            self.kube = Some(kube);
+        }
+        if let Some(kubernetes) = &scenario.kubernetes {
+            self.cluster = Some(Cluster::start(kubernetes, topology, cancel)?);
+        }
         if let Some(rules) = &topology.nft {
             self.nft(rules)?;
         }
@@ -135,8 +152,34 @@ impl Node {
         client.with_context(|| format!("no client {name}"))
     }
 
-    /// The node's kube-proxy.
-    pub(super) fn kube(&mut self) -> Result<&mut Kube> {
+    /// Adds a pod to a service, or changes its weight.
+    pub(super) fn add_real_server(&mut self, change: &Membership, cancel: &Cancel) -> Result<()> {
+        match &self.cluster {
+            Some(cluster) => cluster.add_endpoint(change.service.as_deref(), &change.pod, cancel),
+            None => self.kube()?.put_real_server(change),
+        }
+    }
+
+    /// Removes a pod from a service.
+    pub(super) fn remove_real_server(&mut self, removal: &Removal, cancel: &Cancel) -> Result<()> {
+        match &self.cluster {
+            Some(cluster) => cluster.remove_endpoint(removal.service.as_deref(), &removal.pod, cancel),
+            None => self.kube()?.remove_real_server(removal),
+        }
+    }
+
+    /// Starts or stops a real kube-proxy, or lets it clean up.
+    pub(super) fn kube_proxy(&mut self, what: KubeProxy, cancel: &Cancel) -> Result<()> {
+        let cluster = self.cluster.as_mut().context("there is no control plane")?;
+        cluster.kube_proxy(what, cancel)
+    }
+
+    /// The log of a real kube-proxy, if there is one.
+    pub(super) fn kube_proxy_log(&self) -> Option<String> {
+        self.cluster.as_ref().map(|_| Cluster::kube_proxy_log())
+    }
+
+    fn kube(&mut self) -> Result<&mut Kube> {
         self.kube.as_mut().context("kube-proxy has not started yet")
     }
 
@@ -188,6 +231,9 @@ impl Node {
         let mut take = |outcome: Result<()>| errors.extend(outcome.err());
         begin("clients and pods");
         self.clients.iter().for_each(Client::close_held);
+        if let Some(cluster) = self.cluster.take() {
+            take(cluster.end());
+        }
         self.pods.clear();
         process_table::end_all(before.of(Kind::Process));
         begin("IPVS");
@@ -203,7 +249,7 @@ impl Node {
         for name in names_in(netns::FOLDER) {
             take(netns::delete(&name));
         }
-        if self.runs_shell_commands {
+        if self.runs_other_programs {
             begin("routes");
             take(restore::routes(before));
         }

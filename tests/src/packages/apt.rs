@@ -1,5 +1,7 @@
 //! Our own apt root, with separate sources, state and keys: apt works for us and not on the machine.
 
+mod source;
+
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -52,21 +54,50 @@ struct Archive {
     size: u64,
 }
 
+/// What an apt root offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Packages,
+    Sources,
+}
+
+impl Kind {
+    /// Its word in a sources list.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Packages => "deb",
+            Self::Sources => "deb-src",
+        }
+    }
+
+    /// The start of the names of its files, which differ because their content does.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Packages => "",
+            Self::Sources => "source+",
+        }
+    }
+}
+
 impl Root {
     /// Sets up the root, and updates the package lists if there are none or they are old.
     pub(super) fn open(cache: &Cache, suites: &[Suite], provided: &[&str]) -> Result<Self> {
+        Self::open_kind(cache, suites, provided, Kind::Packages)
+    }
+
+    fn open_kind(cache: &Cache, suites: &[Suite], provided: &[&str], kind: Kind) -> Result<Self> {
         ensure!(
             Path::new(KEYRING).exists(),
             "{KEYRING} is missing, so apt cannot verify Debian's signatures; run: apt-get install debian-archive-keyring"
         );
         let apt = cache.root().join("apt");
-        let root = apt.join(folder_name(suites, provided));
+        let root = apt.join(format!("{}{}", kind.prefix(), folder_name(suites, provided)));
         let (lists, archives) = (apt.join("lists"), apt.join("archives"));
         for folder in [lists.join("partial"), archives.join("partial"), root.clone()] {
             fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
-        let sources = sources(&Mirror::find()?, suites);
-        let stamp = lists.join(format!("fetched-{}", names(suites, "+")));
+        let sources = sources(&Mirror::find()?, suites, kind);
+        let stamp = lists.join(format!("fetched-{}{}", kind.prefix(), names(suites, "+")));
         // Lists from another mirror, or from an interrupted update, are unusable.
         let up_to_date = fs::read_to_string(&stamp).is_ok_and(|known| known == sources);
         fs::write(root.join("sources.list"), &sources)?;
@@ -274,12 +305,13 @@ pub(super) fn names(suites: &[Suite], separator: &str) -> String {
         .join(separator)
 }
 
-fn sources(mirror: &Mirror, suites: &[Suite]) -> String {
+fn sources(mirror: &Mirror, suites: &[Suite], kind: Kind) -> String {
     suites.iter().fold(String::new(), |mut text, suite| {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "deb [signed-by={KEYRING}] {} {} main",
+            "{} [signed-by={KEYRING}] {} {} main",
+            kind.word(),
             mirror.of(*suite),
             suite.name()
         );
@@ -420,7 +452,11 @@ mod tests {
     #[test]
     fn sources_always_name_the_keyring() {
         let mirror = Mirror::beside("http://m.example/debian");
-        let text = sources(&mirror, &[Suite::BOOKWORM, Suite::BOOKWORM_SECURITY]);
+        let text = sources(
+            &mirror,
+            &[Suite::BOOKWORM, Suite::BOOKWORM_SECURITY],
+            Kind::Packages,
+        );
         assert_eq!(text.lines().count(), 2);
         assert!(text.lines().all(|line| line.contains("signed-by=/")), "{text}");
         assert!(

@@ -22,6 +22,15 @@ pub const fn pods(family: Family) -> &'static str {
     }
 }
 
+/// The network between the node and its clients.
+#[must_use]
+pub const fn clients(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "10.0.0.0/24",
+        Family::Ipv6 => "fd00:10::/64",
+    }
+}
+
 /// The network of the services' cluster addresses.
 #[must_use]
 pub const fn services(family: Family) -> &'static str {

@@ -1,6 +1,7 @@
 //! Consistency of a scenario beyond what serde checks.
 
 mod expectation;
+mod kubernetes;
 mod rules;
 mod step;
 mod topology;
@@ -19,6 +20,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<()> {
     families(scenario)?;
     scenario.facts.keys().try_for_each(|name| sysctl(name))?;
     topology::check(&scenario.topology)?;
+    kubernetes::check(scenario)?;
     for (number, step) in (1..).zip(&scenario.steps) {
         step::check(&scenario.topology, step).with_context(|| format!("step {number}"))?;
     }

@@ -7,6 +7,12 @@ use super::{Attempt, Connect, Fate, Scenario, Step};
 /// Building a node, starting and stopping tracer, and tearing the node down, in an emulated guest.
 const OVERHEAD: Duration = Duration::from_secs(8);
 
+/// Starting a control plane with kube-proxy.
+const CONTROL_PLANE: Duration = Duration::from_mins(1);
+
+/// A change of kube-proxy or its input, until its rules are written.
+const KUBE_PROXY: Duration = Duration::from_secs(3);
+
 /// A handshake without a retransmission.
 const HANDSHAKE: Duration = Duration::from_millis(50);
 
@@ -37,14 +43,19 @@ pub(super) fn estimate(scenario: &Scenario) -> Duration {
     let attempts = scenario.attempts();
     let mut attempts = attempts.iter().map(|(attempt, _)| attempt);
     let mut next = |connect: &Connect| estimate_connect(scenario, connect, &mut attempts);
+    let (control_plane, change) = match scenario.kubernetes {
+        Some(_) => (CONTROL_PLANE, KUBE_PROXY),
+        None => (Duration::ZERO, Duration::ZERO),
+    };
     let steps = scenario.steps.iter().map(|step| match step {
         Step::Connect(connect) => next(connect),
         Step::Parallel(connects) => connects.iter().map(&mut next).max().unwrap_or_default(),
         Step::SleepMs(time) => Duration::from_millis((*time).into()),
         Step::WaitForFates(_) => PATIENCE,
+        Step::KubeProxy(_) | Step::AddRealServer(_) | Step::RemoveRealServer(_) => change,
         _ => Duration::ZERO,
     });
-    OVERHEAD + patience + steps.sum::<Duration>()
+    OVERHEAD + control_plane + patience + steps.sum::<Duration>()
 }
 
 /// Estimates a connect step: connections expected to fail take as long as the client's timeout. The step's

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    Attempt, Connect, Expect, Expected, Family, Fate, KernelName, Process, Step, SysctlValue, Topology,
+    Attempt, Connect, Expect, Expected, Family, Fate, KernelName, Kubernetes, Process, Step, SysctlValue,
+    Topology,
 };
 
 /// One scenario file.
@@ -31,6 +32,8 @@ pub struct Scenario {
     /// The time limit in seconds; an emulated kernel needs time to attach a tracer.
     #[serde(default = "Scenario::default_limit_s")]
     pub limit_s: u32,
+    /// The control plane; without one, the lab writes kube-proxy's rules itself.
+    pub kubernetes: Option<Kubernetes>,
     /// Sysctls of the node beyond kube-proxy's own (see [`crate::guest`]), set before the topology is built.
     #[serde(default)]
     pub facts: BTreeMap<String, SysctlValue>,
@@ -79,11 +82,17 @@ impl Scenario {
             .collect()
     }
 
-    /// Whether it runs shell commands, which may change anything on the node.
+    /// Whether it runs shell commands or kube-proxy, which may change anything on the node.
     #[must_use]
-    pub fn runs_shell_commands(&self) -> bool {
+    pub fn runs_other_programs(&self) -> bool {
         let runs = |step: &Step| matches!(step, Step::Run(_) | Step::RunIn(_));
-        self.tracer.before.is_some() || self.steps.iter().any(runs)
+        self.tracer.before.is_some() || self.kubernetes.is_some() || self.steps.iter().any(runs)
+    }
+
+    /// Whether it runs only on request, because it takes minutes or needs a real control plane.
+    #[must_use]
+    pub const fn is_on_request(&self) -> bool {
+        self.long || self.kubernetes.is_some()
     }
 
     /// All of its connects in the order of the file, including those of parallel steps.

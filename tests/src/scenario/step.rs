@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::{Behaviour, SysctlValue};
+use super::{Behaviour, KubeProxy, SysctlValue};
 
 /// One event. In the file: a table with one key, the name of the step.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -25,6 +25,8 @@ pub enum Step {
     AddRealServer(Membership),
     /// A pod is removed from a service.
     RemoveRealServer(Removal),
+    /// kube-proxy of a real control plane is started or stopped, or cleans up.
+    KubeProxy(KubeProxy),
     /// A pod changes its behaviour.
     Pod(Change),
     /// Sysctls of the node change.

@@ -26,6 +26,10 @@ fn all() -> Vec<Named> {
     load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")).unwrap()
 }
 
+fn kubernetes() -> Vec<Named> {
+    load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes")).unwrap()
+}
+
 /// The full error of [`SMALL`] after a change.
 #[track_caller]
 fn refused(from: &str, to: &str) -> String {
@@ -169,7 +173,7 @@ fn only_ipvs_has_weights_to_set() {
 
 #[test]
 fn every_scenario_of_the_catalogue_parses() {
-    let all = all();
+    let all = [all(), kubernetes()].concat();
     let mut titles: Vec<_> = all.iter().map(|named| &named.scenario.title).collect();
     titles.sort();
     titles.dedup();
@@ -185,14 +189,14 @@ fn every_scenario_of_the_catalogue_parses() {
 
 #[test]
 fn files_are_ordered_from_facts_to_expectation() {
-    for Named { name, file, .. } in all() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios").join(file);
-        let text = std::fs::read_to_string(path).unwrap();
+    for Named { name, file, .. } in [all(), kubernetes()].concat() {
+        let text = std::fs::read_to_string(file).unwrap();
         let places: Vec<usize> = [
             "title = ",
             "story = ",
             "kernels = ",
             "families = ",
+            "[kubernetes]",
             "[facts]",
             "[topology]",
             "[tracer]",
@@ -206,6 +210,15 @@ fn files_are_ordered_from_facts_to_expectation() {
         })
         .collect();
         assert!(places.is_sorted(), "{name} is out of order");
+    }
+}
+
+#[test]
+fn scenarios_with_and_without_a_control_plane_have_their_own_folders() {
+    assert!(all().iter().all(|named| named.scenario.kubernetes.is_none()));
+    for Named { name, scenario, .. } in kubernetes() {
+        assert!(scenario.kubernetes.is_some(), "{name}");
+        assert!(all().iter().all(|ordinary| ordinary.name != name), "{name}");
     }
 }
 

@@ -18,6 +18,7 @@ use tempfile::NamedTempFile;
 use super::cpio::Archive;
 use super::elf::Libraries;
 use super::kernels::Kernel;
+use super::kubernetes::Kubernetes;
 use super::modules::{Module, Modules};
 use crate::protocol::{JOB_PATH, Job, MODULE_ALIASES, MODULE_NEEDS, SCENARIOS_DIR, TRACER_PATH, module_path};
 pub use contents::TOOL_PACKAGES;
@@ -45,6 +46,8 @@ pub struct Parts<'a> {
     pub init: &'a Path,
     /// The static `tracer`.
     pub tracer: &'a Path,
+    /// The programs of a control plane, for scenarios that have one.
+    pub kubernetes: Option<&'a Kubernetes>,
     /// The scenario files.
     pub scenarios: &'a [PathBuf],
     /// The job; its list of modules is filled in here.
@@ -74,12 +77,40 @@ pub fn build(parts: Parts<'_>, path: &Path) -> Result<()> {
     archive.file("/init", 0o755, &read(parts.init)?)?;
     archive.symlink("bin/modprobe", "/init")?;
     archive.file(TRACER_PATH, 0o755, &read(parts.tracer)?)?;
+    if let Some(kubernetes) = parts.kubernetes {
+        add_kubernetes(&mut archive, kubernetes, parts.tools)?;
+    }
     archive.file(JOB_PATH, 0o644, &serde_json::to_vec_pretty(&job)?)?;
     for scenario in parts.scenarios {
         let name = scenario.file_name().unwrap_or_default().to_string_lossy();
         archive.file(&format!("{SCENARIOS_DIR}/{name}"), 0o644, &read(scenario)?)?;
     }
     archive.finish().context("cannot write the initramfs")?;
+    Ok(())
+}
+
+/// The control plane's programs. They are not cached a second time: together they are larger than all else.
+fn add_kubernetes<W: Write>(archive: &mut Archive<W>, kubernetes: &Kubernetes, tools: &Path) -> Result<()> {
+    let mut libraries = Libraries::default();
+    for program in kubernetes.programs() {
+        libraries.add_needs_of(tools, &program)?;
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        archive.file(&format!("bin/{name}"), 0o755, &read(&program)?)?;
+    }
+    add_libraries(archive, &libraries)?;
+    archive.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n")?;
+    Ok(())
+}
+
+fn add_libraries<W: Write>(archive: &mut Archive<W>, libraries: &Libraries) -> Result<()> {
+    for (name, file) in libraries.iter() {
+        let folder = if name.starts_with("ld-linux") {
+            "lib64"
+        } else {
+            LIBRARIES
+        };
+        archive.file(&format!("{folder}/{name}"), 0o755, &read(file)?)?;
+    }
     Ok(())
 }
 
@@ -132,14 +163,7 @@ fn tools_archive(parts: &Parts<'_>) -> Result<PathBuf> {
         let name = extension.file_name().unwrap_or_default().to_string_lossy();
         archive.file(&format!("{LIBRARIES}/xtables/{name}"), 0o644, &read(&extension)?)?;
     }
-    for (name, file) in libraries.iter() {
-        let folder = if name.starts_with("ld-linux") {
-            "lib64"
-        } else {
-            LIBRARIES
-        };
-        archive.file(&format!("{folder}/{name}"), 0o755, &read(file)?)?;
-    }
+    add_libraries(&mut archive, &libraries)?;
     for name in ["protocols", "services"] {
         let path = parts.tools.join("etc").join(name);
         if path.is_file() {

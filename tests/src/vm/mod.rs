@@ -5,6 +5,7 @@ pub mod elf;
 pub mod initramfs;
 mod ipvs_flavour;
 pub mod kernels;
+pub mod kubernetes;
 pub mod modules;
 pub mod qemu;
 mod qemu_program;

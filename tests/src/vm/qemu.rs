@@ -53,6 +53,22 @@ impl Accelerator {
     }
 }
 
+/// The size of a guest.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    /// Its processors.
+    pub cpus: u8,
+    /// Its memory, in MiB.
+    pub memory_mib: u32,
+}
+
+impl Machine {
+    /// The memory that every scenario fits into, in MiB.
+    pub const MEMORY_MIB: u32 = 768;
+    /// The memory for a real control plane, in MiB.
+    pub const MEMORY_MIB_KUBERNETES: u32 = 3072;
+}
+
 /// QEMU on this machine.
 #[derive(Debug, Clone)]
 pub struct Qemu {
@@ -74,18 +90,18 @@ impl Qemu {
         Ok(Self { program, accelerator })
     }
 
-    /// Starts a guest with this many processors; with `screen`, its third serial port is that terminal.
+    /// Starts a guest with this machine; with `screen`, its third serial port is that terminal.
     pub fn boot(
         &self,
         kernel: &Kernel,
-        cpus: u8,
+        machine: Machine,
         initramfs: &Path,
         console: &Path,
         screen: Option<&Path>,
     ) -> Result<Guest> {
         let ports = if screen.is_some() { 3 } else { 2 };
         let parameters = format!("{PARAMETERS} 8250.nr_uarts={ports}");
-        let mut command = command(&self.program, self.accelerator, kernel, cpus, &parameters);
+        let mut command = command(&self.program, self.accelerator, kernel, machine, &parameters);
         let console_file = format!("file,id=console,path={}", console.display());
         command.arg("-initrd").arg(initramfs);
         command.args(["-chardev", &console_file, "-serial", "chardev:console"]);
@@ -109,7 +125,13 @@ impl Qemu {
 const PARAMETERS: &str = "console=ttyS0 loglevel=6 panic=-1 oops=panic softlockup_panic=1 mitigations=off rcupdate.rcu_expedited=1 \
                           random.trust_cpu=on tsc=reliable no_timer_check";
 
-fn command(program: &Path, accelerator: Accelerator, kernel: &Kernel, cpus: u8, parameters: &str) -> Command {
+fn command(
+    program: &Path,
+    accelerator: Accelerator,
+    kernel: &Kernel,
+    machine: Machine,
+    parameters: &str,
+) -> Command {
     let mut command = Command::new(program);
     command
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
@@ -121,7 +143,8 @@ fn command(program: &Path, accelerator: Accelerator, kernel: &Kernel, cpus: u8, 
             "-cpu",
             accelerator.processor(),
         ])
-        .args(["-smp", &cpus.to_string(), "-m", "768"])
+        .args(["-smp", &machine.cpus.to_string()])
+        .args(["-m", &machine.memory_mib.to_string()])
         .arg("-kernel")
         .arg(&kernel.vmlinuz)
         .args(["-append", parameters]);
@@ -163,7 +186,17 @@ fn cached_accelerator(cache: &Path, program: &Path, kernel: &Kernel) -> Result<A
 /// Boots a guest: `/dev/kvm` can be opened on machines where no guest ever gets past its firmware, so only a
 /// boot proves that KVM works.
 fn kvm_works(program: &Path, kernel: &Kernel) -> Result<bool> {
-    let mut command = command(program, Accelerator::Kvm, kernel, 2, "console=ttyS0 panic=-1");
+    let machine = Machine {
+        cpus: 2,
+        memory_mib: Machine::MEMORY_MIB,
+    };
+    let mut command = command(
+        program,
+        Accelerator::Kvm,
+        kernel,
+        machine,
+        "console=ttyS0 panic=-1",
+    );
     command.args(["-serial", "stdio"]);
     let mut process = Process::start(command)?;
     let mut console = process.stdout()?;

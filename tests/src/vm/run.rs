@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::kernels::Kernel;
-use super::qemu::{Guest, NextLine, Qemu};
+use super::qemu::{Guest, Machine, NextLine, Qemu};
 use crate::protocol::Message;
 
 /// How often a silent guest is checked.
@@ -38,8 +38,8 @@ pub struct Boot<'a> {
     pub qemu: &'a Qemu,
     /// The kernel it boots.
     pub kernel: &'a Kernel,
-    /// Its number of processors.
-    pub cpus: u8,
+    /// Its size.
+    pub machine: Machine,
     /// The initramfs.
     pub initramfs: &'a Path,
     /// The file that receives the console's output.
@@ -90,9 +90,13 @@ impl Boot<'_> {
     }
 
     fn boot_once(&self, on_message: &mut dyn FnMut(Message)) -> Result<Result<(), Failure>> {
-        let mut guest = self
-            .qemu
-            .boot(self.kernel, self.cpus, self.initramfs, self.console, self.screen)?;
+        let mut guest = self.qemu.boot(
+            self.kernel,
+            self.machine,
+            self.initramfs,
+            self.console,
+            self.screen,
+        )?;
         let mut watchdog = Watchdog::new(self.limits);
         loop {
             match guest.next_line(POLL_INTERVAL) {

@@ -26,6 +26,7 @@ const SUBJECTS: &[&[Row]] = &[
     device::ROWS,
     tcp::checksum::ROWS,
     service::ROWS,
+    tcp::no_listener::ROWS,
     tcp::ROWS,
     tcp::timewait::ROWS,
     tcp::old_connection::ROWS,

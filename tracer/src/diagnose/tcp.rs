@@ -1,6 +1,7 @@
 //! The backend's listener: there is none, or it drops the SYN or the client's ACK.
 
 pub(super) mod checksum;
+pub(super) mod no_listener;
 pub(super) mod old_connection;
 pub(super) mod timewait;
 
@@ -15,7 +16,6 @@ use super::{
     cause::Cause,
     evidence::{self, Evidence, Key},
     row::{Absence, Group, Row},
-    service,
     words::{capitalized, count},
 };
 use crate::{
@@ -27,23 +27,10 @@ use crate::{
 };
 
 const UNKNOWN_NUMBER: u32 = u32::MAX;
+/// The drop reason of an open connection that gets a SYN (`SKB_DROP_REASON_TCP_INVALID_SYN`, since 5.18).
+const INVALID_SYN: &str = "TCP_INVALID_SYN";
 
 pub(super) const ROWS: &[Row] = &[
-    Row {
-        cause: Cause::TcpNoListener,
-        group: Group::BackendTcp,
-        summary: "Nothing listens on the backend's port.",
-        proof: "tcp_v4_send_reset was called for the SYN without a socket, and the RST went back to the client.",
-        advice: Some(
-            "The SYN reached the pod but nothing listens on that port: check targetPort and the container. A listener bound to \
-             another address, device or VRF does not count.",
-        ),
-        scope: "Every kernel and dataplane, if the backend is on this node. Also of a SYN that nobody translated, where nothing on the \
-                node names its port as that of a service; where something does, it is service.not-translated.",
-        hooks: &[&[Hook::TcpSendReset]],
-        absence: Absence::Nothing,
-        detect: no_listener,
-    },
     Row {
         cause: Cause::TcpAcceptQueueFull,
         group: Group::BackendTcp,
@@ -107,48 +94,6 @@ pub(super) fn refusal(flow: &Flow, attempt: usize) -> Option<&Step> {
     })
 }
 
-fn no_listener(case: &Case<'_>) -> Option<Proof> {
-    if case.situation != Situation::Refused {
-        return None;
-    }
-    let flow = case.flow;
-    let reset = refusal(flow, case.attempt)?;
-    let target = reset.event.tuple.destination();
-    let who = owner(flow, reset);
-    let mut evidence = vec![
-        Evidence::seen(
-            Key::RstSentBy,
-            format!("{who} ({})", evidence::place(reset)),
-            Hook::TcpSendReset,
-        ),
-        Evidence::seen(Key::SynSocket, "none", Hook::TcpSendReset),
-    ];
-    if let Some(step) = case
-        .steps()
-        .find(|step| matches!(step.event.payload, Payload::Drop(_)) && step.event.part == Part::Syn)
-    {
-        evidence.extend(evidence::dropped(step, case.facts));
-    }
-    let words =
-        format!("The SYN reached {who} at {target}, but nothing listens there: its TCP answered with RST.");
-    if !service::is_untranslated(case, reset) {
-        return Some(Proof::new(words, evidence));
-    }
-    let port = target.port();
-    let unused = service::port(case, reset).filter(|port| service::is_unused(port));
-    let also = if unused.is_some() {
-        " No service uses this port, as far as this node's rules, IP sets and IPVS services show."
-    } else {
-        ""
-    };
-    evidence.extend(unused.map(|port| service::named_by_nothing(port, reset)));
-    Some(Proof::new(words + also, evidence).advise(format!(
-        "Check whether a service has this NodePort (`kubectl get service -A | grep {port}`). If one has, kube-proxy has not set it up \
-         on this node: check that kube-proxy runs here, and its log. If none has, the client uses a wrong or an old port, or the \
-         program of this node that should listen there does not run."
-    )))
-}
-
 /// The end whose TCP it was, as part of a sentence.
 pub(super) fn owner(flow: &Flow, step: &Step) -> &'static str {
     if flow.is_on_node(&step.event) {
@@ -176,7 +121,7 @@ pub(super) fn dropped_by_tcp<'a>(case: &Case<'a>) -> Option<&'a Step> {
 /// (`net/ipv4/tcp_input.c`); the reasons came together with the tracepoint.
 pub(super) fn shows_drops(case: &Case<'_>) -> bool {
     let mut reasons = case.facts.drop_reasons.values();
-    reasons.any(|reason| reason == old_connection::INVALID_SYN)
+    reasons.any(|reason| reason == INVALID_SYN)
 }
 
 /// The step at which a listener processed the SYN.

@@ -3,6 +3,7 @@
 use std::thread;
 
 use tracer_lab::scenario::{KernelName, Named};
+use tracer_lab::vm::qemu::Machine;
 
 /// CPUs of a guest: two, so that packets are processed on two CPUs at once.
 pub(crate) const GUEST_CPUS: u8 = 2;
@@ -16,6 +17,27 @@ pub(crate) struct GuestPlan<'a> {
     pub(crate) cpus: u8,
     /// The scenarios, in this order.
     pub(crate) scenarios: Vec<&'a Named>,
+}
+
+impl GuestPlan<'_> {
+    /// Whether any of its scenarios has a real control plane.
+    pub(crate) fn has_control_plane(&self) -> bool {
+        self.scenarios
+            .iter()
+            .any(|named| named.scenario.kubernetes.is_some())
+    }
+
+    /// The size of the guest.
+    pub(crate) fn machine(&self) -> Machine {
+        Machine {
+            cpus: self.cpus,
+            memory_mib: if self.has_control_plane() {
+                Machine::MEMORY_MIB_KUBERNETES
+            } else {
+                Machine::MEMORY_MIB
+            },
+        }
+    }
 }
 
 /// How many guests run in parallel: one per core, because an emulated guest keeps about one core busy, and at most four,

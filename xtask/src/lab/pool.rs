@@ -24,6 +24,7 @@ pub(crate) fn run(
     let mut waiting = VecDeque::new();
     for plan in plans {
         let kernel = lab.kernel(&plan.kernel, options.build)?;
+        lab.control_plane(&plan)?;
         eprintln!(
             "  Kernel  {} is {}, {} scenario{}",
             plan.kernel,

@@ -11,6 +11,7 @@ use tracer_lab::protocol::{CLEAN_UP, Job, Message};
 use tracer_lab::scenario::{Flavour, KernelName, Named};
 use tracer_lab::vm::initramfs::{self, Parts};
 use tracer_lab::vm::kernels::{Build, Ipvs, Kernel};
+use tracer_lab::vm::kubernetes::Kubernetes;
 use tracer_lab::vm::qemu::Qemu;
 use tracer_lab::vm::run::{Boot, Limits};
 
@@ -86,6 +87,12 @@ impl Lab {
             .with_context(|| format!("cannot get the kernel {name}"))
     }
 
+    /// Builds or fetches the control plane that a plan needs, if it is not in the cache yet.
+    pub(crate) fn control_plane(&self, plan: &GuestPlan<'_>) -> Result<Option<Kubernetes>> {
+        let needed = plan.has_control_plane();
+        needed.then(|| Kubernetes::fetch(&self.cache)).transpose()
+    }
+
     /// Boots a guest and runs its scenarios. Each of them has a result, whatever fails. A scenario that crashes its guest
     /// has failed; the rest continue in a new guest.
     pub(crate) fn run(
@@ -140,12 +147,14 @@ impl Lab {
         let initramfs = folder.path().join("initramfs");
         let files: BTreeSet<PathBuf> = scenarios.iter().map(|named| named.file.clone()).collect();
         let files: Vec<PathBuf> = files.into_iter().collect();
+        let kubernetes = self.control_plane(plan)?;
         let parts = Parts {
             cache: &self.cache.root().join("initramfs"),
             kernel,
             tools: &self.tools,
             init: &self.programs.guest,
             tracer: &self.programs.tracer,
+            kubernetes: kubernetes.as_ref(),
             scenarios: &files,
             job: &job(scenarios, options),
         };
@@ -154,7 +163,7 @@ impl Lab {
         let boot = Boot {
             qemu,
             kernel,
-            cpus: plan.cpus,
+            machine: plan.machine(),
             initramfs: &initramfs,
             console: &folder.path().join("console"),
             screen: options.screen.as_ref().map(|_| Path::new(TERMINAL)),

@@ -2,7 +2,8 @@
 //!
 //! As many guests run as there are cores, so each can use one core; where QEMU emulates, a second CPU in a guest costs
 //! nearly half of the speed, because the CPUs wait for each other. What can happen on two CPUs at once is covered by the
-//! core scenarios and those with thousands of clients: these get two.
+//! core scenarios and those with thousands of clients: these get two. Scenarios with a control plane need two as well, and
+//! guests of their own, because those have more memory.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -24,10 +25,13 @@ pub(super) fn split<'a>(
     let limit = total / u32::try_from(2 * parallel_guests()).unwrap_or(u32::MAX);
     let mut plans: Vec<GuestPlan<'a>> = Vec::new();
     for (kernel, scenarios) in shares {
-        let (wide, narrow): (Vec<&Named>, Vec<&Named>) = scenarios
+        let (large, others): (Vec<&Named>, Vec<&Named>) = scenarios
+            .into_iter()
+            .partition(|named| named.scenario.kubernetes.is_some());
+        let (wide, narrow): (Vec<&Named>, Vec<&Named>) = others
             .into_iter()
             .partition(|named| named.scenario.core || named.scenario.long);
-        for (cpus, scenarios) in [(GUEST_CPUS, wide), (1, narrow)] {
+        for (cpus, scenarios) in [(GUEST_CPUS, large), (GUEST_CPUS, wide), (1, narrow)] {
             plans.extend(pieces(&scenarios, limit).into_iter().map(|scenarios| GuestPlan {
                 kernel: kernel.clone(),
                 cpus,
@@ -67,13 +71,10 @@ fn estimate(scenarios: &[&Named]) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracer_lab::scenario;
-
-    use crate::workspace;
 
     #[test]
     fn one_kernel_is_split_into_enough_guests_and_nothing_is_lost() {
-        let catalogue = scenario::load(&workspace::scenarios()).unwrap();
+        let catalogue = super::super::catalogue().unwrap();
         let kernel: KernelName = "6.12".parse().unwrap();
         let all: Vec<&Named> = catalogue.iter().collect();
         let plans = split([(kernel.clone(), all.clone())]);
@@ -89,7 +90,7 @@ mod tests {
 
     #[test]
     fn the_longest_comes_first_and_core_scenarios_get_two_cpus() {
-        let catalogue = scenario::load(&workspace::scenarios()).unwrap();
+        let catalogue = super::super::catalogue().unwrap();
         let all: Vec<&Named> = catalogue.iter().collect();
         let few = all[..all.len() - 2].to_vec();
         let kernels = [
@@ -103,7 +104,7 @@ mod tests {
         assert!(lengths.is_sorted_by(|a, b| a >= b), "{lengths:?}");
         for plan in plans {
             for named in plan.scenarios {
-                let is_wide = named.scenario.core || named.scenario.long;
+                let is_wide = named.scenario.core || named.scenario.is_on_request();
                 assert_eq!(plan.cpus, if is_wide { 2 } else { 1 }, "{}", named.name);
             }
         }

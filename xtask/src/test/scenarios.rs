@@ -53,6 +53,11 @@ impl<'a> Plan<'a> {
         self.shares.iter().map(|share| &share.kernel)
     }
 
+    /// The guests.
+    pub(super) fn guests(&self) -> &[GuestPlan<'a>] {
+        &self.guests
+    }
+
     /// How long all guests take, estimated, with `parallel` of them at a time.
     pub(super) fn estimate(&self, parallel: usize) -> Duration {
         boots::wall_clock(&self.guests, parallel)
@@ -197,12 +202,9 @@ fn by_kernel(guests: &[GuestResult]) -> Report {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use tracer_lab::scenario;
-
     use super::super::selection::Selection;
     use super::super::timing::SCENARIO_BUDGET;
-    use crate::workspace;
+    use super::*;
 
     fn plan(catalogue: &[Named]) -> Plan<'_> {
         Plan::new(
@@ -213,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_default_selection_is_within_its_budget() {
-        let catalogue = scenario::load(&workspace::scenarios()).unwrap();
+        let catalogue = super::super::catalogue().unwrap();
         let estimate = plan(&catalogue).estimate(2);
         assert!(
             estimate <= SCENARIO_BUDGET,
@@ -223,7 +225,7 @@ mod tests {
 
     #[test]
     fn the_plan_names_each_scenario_and_its_kernel() {
-        let catalogue = scenario::load(&workspace::scenarios()).unwrap();
+        let catalogue = super::super::catalogue().unwrap();
         let plan = plan(&catalogue);
         let text = plan.to_string();
         println!("{text}");
@@ -238,7 +240,7 @@ mod tests {
 
     #[test]
     fn pairs_that_do_not_run_are_counted() {
-        let catalogue = scenario::load(&workspace::scenarios()).unwrap();
+        let catalogue = super::super::catalogue().unwrap();
         let all: usize = catalogue.iter().map(|named| named.scenario.kernels.len()).sum();
         let plan = plan(&catalogue);
         let left = all - plan.scenarios();

@@ -3,8 +3,8 @@
 //! All pairs take hours, so by default each scenario runs once, on one kernel. Core scenarios (the decisions of IPVS) are
 //! spread evenly over the kernels first; every other one goes to the kernel with the least to do so far, so that each
 //! kernel gets its share. Of the variants of a scenario (IPv4 and IPv6 addresses, nft and legacy iptables) one runs, and they
-//! alternate from scenario to scenario. The rest, and what the files call long, is for `--full`. The selection depends
-//! on the scenario files alone; a new file may move others to another kernel.
+//! alternate from scenario to scenario. The rest, what the files call long, and what needs a real control plane is for
+//! `--full`. The selection depends on the scenario files alone; a new file may move others to another kernel.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,10 +79,7 @@ impl Selection {
         } else {
             self.kernels.clone()
         };
-        let scenarios: Vec<&Named> = catalogue
-            .iter()
-            .filter(|named| self.scenarios.is_empty() || self.scenarios.contains(&named.name))
-            .collect();
+        let scenarios: Vec<&Named> = catalogue.iter().filter(|named| self.includes(named)).collect();
         let mut shares = if self.runs_all_pairs() {
             all_pairs(&kernels, &scenarios)
         } else {
@@ -94,6 +91,17 @@ impl Selection {
             "none of these scenarios supports any of these kernels"
         );
         Ok(shares)
+    }
+}
+
+impl Selection {
+    /// Whether a scenario may run. A control plane is built only for those who ask for it.
+    fn includes(&self, named: &Named) -> bool {
+        if self.scenarios.is_empty() {
+            self.full || named.scenario.kubernetes.is_none()
+        } else {
+            self.scenarios.contains(&named.name)
+        }
     }
 }
 
@@ -113,7 +121,12 @@ fn all_pairs<'a>(kernels: &[KernelName], scenarios: &[&'a Named]) -> Vec<KernelS
 /// Every scenario once, on one kernel.
 fn each_once<'a>(kernels: &[KernelName], scenarios: &[&'a Named]) -> Vec<KernelShare<'a>> {
     let mut shares = all_pairs(kernels, &[]);
-    let mut once = one_variant_each(scenarios.iter().copied().filter(|named| !named.scenario.long));
+    let mut once = one_variant_each(
+        scenarios
+            .iter()
+            .copied()
+            .filter(|named| !named.scenario.is_on_request()),
+    );
     // Core scenarios first, then those with the fewest kernels.
     once.sort_by_key(|named| {
         let possible = kernels.iter().filter(|kernel| named.scenario.runs_on(kernel));
@@ -186,9 +199,7 @@ mod tests {
 
     use super::*;
     use clap::Parser;
-    use tracer_lab::scenario::{self, Scenario};
-
-    use crate::workspace;
+    use tracer_lab::scenario::Scenario;
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -202,7 +213,7 @@ mod tests {
     }
 
     fn catalogue() -> Vec<Named> {
-        scenario::load(&workspace::scenarios()).unwrap()
+        super::super::catalogue().unwrap()
     }
 
     fn named(name: &str, kernels: &str, core: bool) -> Named {
@@ -250,7 +261,12 @@ mod tests {
         }
         for named in &catalogue {
             let times = runs.get(group(named)).copied().unwrap_or_default();
-            assert_eq!(times, usize::from(!named.scenario.long), "{}", named.name);
+            assert_eq!(
+                times,
+                usize::from(!named.scenario.is_on_request()),
+                "{}",
+                named.name
+            );
         }
     }
 
@@ -344,7 +360,7 @@ mod tests {
         let shares = selection(&["--kernel", "6.12"]).shares(&catalogue).unwrap();
         let on = catalogue
             .iter()
-            .filter(|named| named.scenario.runs_on(&shares[0].kernel));
+            .filter(|named| named.scenario.runs_on(&shares[0].kernel) && named.scenario.kubernetes.is_none());
         assert_eq!((shares.len(), shares[0].scenarios.len()), (1, on.count()));
 
         let shares = selection(&["--scenario", "rule-dropped"])

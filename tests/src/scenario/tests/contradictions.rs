@@ -9,6 +9,21 @@ const CONTRADICTIONS: &[(&str, &str, &str)] = &[
         "client = \"client-z\"",
         "step 1: no client `client-z`",
     ),
+    (
+        "[topology]",
+        "[kubernetes]\nversion = \"1.19\"\n[topology]",
+        "unknown variant `1.19`",
+    ),
+    (
+        "[topology]",
+        "[kubernetes]\nversion = \"1.20\"\n[topology]\nproxy = \"nftables\"",
+        "has the modes `ipvs` and `iptables`",
+    ),
+    (
+        "[[steps]]",
+        "[[steps]]\nkube_proxy = \"stop\"\n[[steps]]",
+        "step 1: `kube_proxy` needs a `[kubernetes]` table",
+    ),
     ("[{ pod = \"pod-1\" }]", "[{ pod = \"pod-9\" }]", "no pod `pod-9`"),
     ("\"6.12\", \"7\"", "\"7\", \"7\"", "appears twice"),
     (

@@ -43,8 +43,6 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
 
 /// The function in which an open connection checks what comes in (`net/ipv4/tcp_input.c`).
 const VALIDATE: &str = "tcp_validate_incoming";
-/// Its drop reason for a SYN, on kernels with reasons (`SKB_DROP_REASON_TCP_INVALID_SYN`).
-pub(super) const INVALID_SYN: &str = "TCP_INVALID_SYN";
 /// The drop reason of a socket that was closed while the SYN was in its backlog (`tcp_rcv_state_process`,
 /// `net/ipv4/tcp_input.c`).
 const CLOSED: &str = "TCP_CLOSE";
@@ -104,7 +102,7 @@ impl Old {
         let function = case.facts.symbol(drop.location).map(evidence::function);
         let reason = case.facts.drop_reasons.get(&drop.reason).map(String::as_str);
         match (function, reason) {
-            (Some(VALIDATE), _) | (_, Some(INVALID_SYN)) => Some(Self::Open),
+            (Some(VALIDATE), _) | (_, Some(tcp::INVALID_SYN)) => Some(Self::Open),
             (_, Some(CLOSED)) => Some(Self::Closing),
             _ => None,
         }
