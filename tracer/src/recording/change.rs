@@ -116,6 +116,8 @@ pub struct NetnsChange {
     /// See [`NetnsFacts`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub neighbours: Option<Patch<Neighbour>>,
+    /// See [`NetnsFacts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<Ports>,
 }
 
