@@ -194,7 +194,7 @@ fn process(name: &str, is_kube_proxy: bool) -> Process {
 }
 
 #[test]
-fn kube_proxys_own_socket_answers() {
+fn the_own_socket_of_kube_proxy_answers() {
     let mut story = node(listened(Some(process("kube-proxy", true)), 0));
     answered(&mut story, MS);
     let (_, fate, diagnosis) = story.only();

@@ -9,7 +9,7 @@ use super::{
     evidence::{self, Evidence, Key},
     row::{Absence, Group, Row},
 };
-use crate::decode::event::Payload;
+use crate::{decode::event::Payload, flow::model::Step};
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -48,15 +48,20 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// The rule that translated the destination of the deciding SYN: the only one that leads from the NodePort to the backend, or
-/// the few that do.
+/// The rule that translated the destination of the SYN, or of an earlier one whose conntrack entry translates this one: the only
+/// rule that leads from the NodePort to the backend, or the few that do.
 pub(super) fn rule_of(case: &Case<'_>) -> Option<Evidence> {
     let flow = case.flow;
-    let is_translated = case.steps().any(|step| {
+    let backend = flow.backend_of(case.attempt)?;
+    let by_rule = |step: &Step| {
         step.event.part == Part::Syn
             && (step.event.hook.is_iptables_dnat() || step.event.hook == Hook::NftNat)
-    });
-    let backend = flow.backend_of(case.attempt).filter(|_| is_translated)?;
+            && step.attempt <= case.attempt
+            && flow.backend_of(step.attempt) == Some(backend)
+    };
+    if !flow.steps.iter().any(by_rule) {
+        return None;
+    }
     let known = case.facts.nat_rules.get(&(flow.netns, flow.node(), backend))?;
     let names = || {
         known

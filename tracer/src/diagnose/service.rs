@@ -358,8 +358,8 @@ fn answered_locally(case: &Case<'_>) -> Option<Proof> {
     let port = port(case, accepted)?;
     let (named, listener) = (Named::of(port)?, port.listener.as_ref()?);
     let owner = listener.owner.as_ref();
-    let is_kube_proxys = owner.is_some_and(|owner| owner.is_kube_proxy);
-    if !is_kube_proxys && listener.unaccepted_ns < NEVER_ACCEPTS_NS {
+    let belongs_to_kube_proxy = owner.is_some_and(|owner| owner.is_kube_proxy);
+    if !belongs_to_kube_proxy && listener.unaccepted_ns < NEVER_ACCEPTS_NS {
         return None;
     }
     let mut evidence = vec![
@@ -396,7 +396,7 @@ fn answered_locally(case: &Case<'_>) -> Option<Proof> {
         ),
         evidence,
     );
-    Some(if is_kube_proxys {
+    Some(if belongs_to_kube_proxy {
         proof
     } else {
         proof.advise(
