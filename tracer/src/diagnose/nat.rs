@@ -52,14 +52,14 @@ pub(super) const ROWS: &[Row] = &[
 /// rule that leads from the NodePort to the backend, or the few that do.
 pub(super) fn rule_of(case: &Case<'_>) -> Option<Evidence> {
     let flow = case.flow;
-    let backend = flow.backend_of(case.attempt)?;
-    let by_rule = |step: &Step| {
+    let by_rule = |step: &&Step| {
         step.event.part == Part::Syn
             && (step.event.hook.is_iptables_dnat() || step.event.hook == Hook::NftNat)
             && step.attempt <= case.attempt
-            && flow.backend_of(step.attempt) == Some(backend)
     };
-    if !flow.steps.iter().any(by_rule) {
+    let translated = flow.steps.iter().rfind(by_rule)?.attempt;
+    let backend = flow.backend_of(translated)?;
+    if flow.backend_of(case.attempt).is_some_and(|own| own != backend) {
         return None;
     }
     let known = case.facts.nat_rules.get(&(flow.netns, flow.node(), backend))?;
@@ -76,7 +76,7 @@ pub(super) fn rule_of(case: &Case<'_>) -> Option<Evidence> {
         [only] => only.to_string(),
         _ => format!("one of: {}", names()),
     };
-    let sent = flow.attempts.get(case.attempt)?.time_ns;
+    let sent = flow.attempts.get(translated)?.time_ns;
     let when = if known.at_ns < sent { "before" } else { "after" };
     Some(Evidence::read(
         Key::NatRule,

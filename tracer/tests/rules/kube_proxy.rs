@@ -260,6 +260,9 @@ fn the_only_rule_that_leads_to_the_backend_is_named() {
         });
         story.returns(2 * MS + 1, Hook::NatSetup, NF_ACCEPT, entry);
         story.reaches_pod(3 * MS);
+        // The conntrack entry translates the retransmission; no rule sees it.
+        story.arrives(1_001 * MS);
+        story.reaches_pod(1_002 * MS);
         let pod = translated(story.port).destination();
         let node = original(story.port).destination();
         let known = NatRules {
