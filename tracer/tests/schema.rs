@@ -19,7 +19,7 @@ const HEAD: &str = "\
 # JSON lines: schema 1
 
 `tracer live --json`, `tracer replay --json` and `tracer export --to jsonl` print one object per line. `type` says which of the
-lines below it is. What is not known is `null`. Times are RFC 3339 in UTC with nanoseconds; members that end in `_ms` are
+lines below it is. Unknown values are `null`. Times are RFC 3339 in UTC with nanoseconds; members that end in `_ms` are
 milliseconds. Members are only added: a reader must ignore those it does not know. The columns of Parquet have the same names,
 see [export.md](export.md). This file is generated from the types in `tracer/src/report/json/line.rs` by
 `TRACER_WRITE_SCHEMA=1 cargo test -p tracer --test schema`.
@@ -138,7 +138,7 @@ impl Schema {
             let _ = write!(out, "\n## `{name}`\n\n{description}\n");
             self.table(line, &mut out);
         }
-        out.push_str("\n## Objects in them\n");
+        out.push_str("\n## Objects\n");
         for (name, definition) in self.root["$defs"].as_object().into_iter().flatten() {
             if name == "FlowLine" || definition["properties"].is_null() {
                 continue;

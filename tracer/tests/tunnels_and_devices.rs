@@ -203,7 +203,7 @@ fn a_queue_a_filter_and_a_device_that_is_down_are_distinguished() {
             "__dev_queue_xmit+0x2a0",
             Some("TC_EGRESS"),
             "noqueue",
-            "a tc filter dropped it",
+            "by a tc filter",
         ),
         ("__dev_queue_xmit+0xcfb", Some("QDISC_DROP"), "noop", "not up"),
         (

@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
     /// Debian build of the kernel: cloud, generic or rt
     #[arg(long, value_name = "BUILD", default_value_t)]
     build: Build,
-    /// Run the scenarios of a real control plane, which the first run builds
+    /// Run the scenarios with a real control plane; the first run builds it
     #[arg(long, conflicts_with = "tui")]
     kubernetes: bool,
     /// List the scenarios and exit

@@ -22,9 +22,9 @@ pub(super) const ROWS: &[Row] = &[
         cause: Cause::BackendSilent,
         group: Group::Ends,
         summary: "The SYN was delivered to the backend, or left the node towards it, and no answer came.",
-        proof: "The translated SYN was seen in the backend's network namespace, or handed to a device of the node; nothing came back, \
-                and neither a listener nor anything else in the backend's TCP was seen to process it. Or a listener accepted it, and \
-                its SYN-ACK was dropped before it left the backend's network namespace.",
+        proof: "The translated SYN was seen in the backend's network namespace, or handed to a device of the node; nothing came \
+                back, and neither a listener nor anything else in the backend's TCP was seen to process it. Or a listener \
+                accepted it, and its SYN-ACK was dropped before it left the backend's network namespace.",
         advice: Some(
             "The SYN was delivered: check the pod (its own firewall, its CPU, a stopped process) or, if it runs on another node, \
              trace there.",
@@ -54,7 +54,9 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     let after = match case.situation {
         Situation::Silent if flow.synacks == 0 => "Nothing came back.",
-        Situation::Late if flow.is_answered_later(case.attempt) => "It was not answered; a later one was.",
+        Situation::Late if flow.is_answered_later(case.attempt) => {
+            "No answer came back; a later SYN was answered."
+        }
         _ => return None,
     };
     if let Some(accepted) = tcp::accepted(flow, case.attempt) {

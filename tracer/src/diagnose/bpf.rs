@@ -19,14 +19,14 @@ pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::BpfDropped,
     group: Group::Rules,
     summary: "A BPF program dropped the packet: at XDP, at tc or in a cgroup, on the node or in the pod's network namespace.",
-    proof: "The packet was freed for an XDP program (reason XDP, or in do_xdp_generic or veth_xdp_rcv_skb) or a cgroup's program \
-            (reason BPF_CGROUP_EGRESS); or it was freed for a tc filter (reason TC_INGRESS or TC_EGRESS, or, where the kernel gives \
+    proof: "The packet was freed by an XDP program (reason XDP, or in do_xdp_generic or veth_xdp_rcv_skb) or a cgroup's program \
+            (reason BPF_CGROUP_EGRESS); or it was freed by a tc filter (reason TC_INGRESS or TC_EGRESS, or, where the kernel gives \
             no reasons, in __netif_receive_skb_core or __dev_queue_xmit), and the device has BPF programs there and no filter of \
             another kind.",
     advice: Some(
-        "Find the owner of the program: `bpftool net show` and `bpftool cgroup tree` list what is attached, `bpftool prog show id \
-         ID` who loaded it and when. A network plugin or a security agent has its own policy and its own log of drops: change that, \
-         not the program.",
+        "Find the owner of the program: `bpftool net show` and `bpftool cgroup tree` list what is attached, `bpftool prog show \
+         id ID` shows who loaded it and when. A network plugin or a security agent has its own policy and its own log of drops: \
+         change that, not the program.",
     ),
     scope: "Every kernel and dataplane. What XDP in a driver drops before the kernel has a packet buffer is not detectable. A \
             cgroup's drop is detectable since 5.18, by its reason, for outgoing packets.",
@@ -99,7 +99,7 @@ impl Site {
             Self::Xdp => "an XDP program",
             Self::TcIngress => "a tc program (ingress)",
             Self::TcEgress => "a tc program (egress)",
-            Self::CgroupEgress => "a BPF program of its cgroup (egress)",
+            Self::CgroupEgress => "a cgroup BPF program (egress)",
         }
     }
 }

@@ -16,13 +16,13 @@ use crate::{
 pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::BridgeHairpinOff,
     group: Group::Network,
-    summary: "A pod connects to its own service and is sent back to itself, but its bridge does not send a packet back through the \
-              port it came in through (hairpin is off).",
-    proof: "The translated SYN was freed in br_forward or br_handle_frame_finish, its destination is the pod that sent it, it came in through a port of a \
-            bridge, and hairpin is off for that port.",
+    summary: "A pod connects to its own service and the SYN is sent back to that pod, but its bridge does not send a packet back \
+              through the port it came in through (hairpin is off).",
+    proof: "The translated SYN was freed in br_forward or br_handle_frame_finish, its destination is the pod that sent it, it \
+            came in through a port of a bridge, and hairpin is off for that port.",
     advice: Some(
-        "Turn on hairpin for the port: `bridge link set dev PORT hairpin on`; permanently with hairpinMode of the bridge plugin \
-         (flannel: in its delegate) or hairpin-mode of the kubelet.",
+        "Turn on hairpin for the port: `bridge link set dev PORT hairpin on`; to keep it, set `\"hairpinMode\": true` for the \
+         bridge plugin in /etc/cni/net.d (flannel: in its delegate).",
     ),
     scope: "Every kernel, for pods on a bridge with br_netfilter, in iptables and nftables mode. IPVS sends the packet itself, and \
             then the bridge does not see it come in.",
@@ -72,7 +72,8 @@ fn hairpin_off(case: &Case<'_>) -> Option<Proof> {
     Some(
         Proof::new(
             format!(
-                "{} was sent back to itself ({}), but hairpin is off for its port {} of bridge {}: the bridge dropped the {}.",
+                "The SYN from {} was sent back to that pod ({}), but hairpin is off for its port {} of bridge {}: the bridge \
+                 dropped the {}.",
                 case.flow.client().ip(),
                 tuple.destination(),
                 port.name,
@@ -82,8 +83,8 @@ fn hairpin_off(case: &Case<'_>) -> Option<Proof> {
             evidence.into_iter().chain(evidence::dropped(dropped, case.facts)),
         )
         .advise(format!(
-            "Turn on hairpin for the port: `bridge link set dev {} hairpin on`; permanently with hairpinMode of the bridge plugin \
-             (flannel: in its delegate) or hairpin-mode of the kubelet.",
+            "Turn on hairpin for the port: `bridge link set dev {} hairpin on`; to keep it, set `\"hairpinMode\": true` for the \
+             bridge plugin in /etc/cni/net.d (flannel: in its delegate).",
             port.name
         )),
     )

@@ -17,13 +17,13 @@ pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::ClientSilent,
     group: Group::Ends,
     summary: "The SYN-ACK went out to the client, correctly translated, and no ACK came back.",
-    proof: "The SYN-ACK, with the NodePort's address, was handed to a device of the node and not dropped; no ACK came in before a \
-            retransmission or before patience ended. The explanation says if a RST came from the client instead, or if a client on \
-            the node itself had no socket for the answer.",
+    proof: "The SYN-ACK, with the NodePort's address, was handed to a device of the node and not dropped; no ACK came in before \
+            a retransmission or before tracer's patience ended. The explanation says if a RST came from the client instead, or \
+            if a client on the node itself had no socket for the answer.",
     advice: Some(
         "This node did its part. If no RST came, the answer or the ACK was lost between here and the client: check firewalls and \
-         routes on that path, especially where the answer leaves through another device than the SYN came in through. If a RST came, \
-         the client gave up before the answer arrived, or did not expect it from this address.",
+         routes on that path, especially where the answer leaves through a device other than the one the SYN came in through. If \
+         a RST came, the client gave up before the answer arrived, or did not expect it from this address.",
     ),
     scope: "Every kernel and dataplane. The flow is unanswered if the handshake did not finish, and stalled if it finished after a \
             SYN or SYN-ACK was retransmitted.",

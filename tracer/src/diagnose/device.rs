@@ -63,7 +63,7 @@ fn not_sent(case: &Case<'_>) -> Option<Proof> {
         .map(|egress| text(&egress.qdisc))
         .filter(|name| !name.is_empty());
     let by = match (case.drop_reason(), &qdisc) {
-        (Some("TC_EGRESS" | "TC_RECLASSIFY_LOOP"), _) => ": a tc filter dropped it".to_owned(),
+        (Some("TC_EGRESS" | "TC_RECLASSIFY_LOOP"), _) => " by a tc filter".to_owned(),
         (_, Some(qdisc)) if qdisc == "noop" => {
             ": nothing is at the device's other end, or it is not up".to_owned()
         }

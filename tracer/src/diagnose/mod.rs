@@ -131,7 +131,7 @@ fn held(step: &Step) -> String {
                 entry.address.ip()
             )
         }
-        _ => format!("a rule put the {packet} into a queue for a program (NFQUEUE), which has not decided"),
+        _ => format!("a rule queued the {packet} (NFQUEUE), and the program has not returned a verdict"),
     }
 }
 

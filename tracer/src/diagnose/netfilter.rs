@@ -36,8 +36,8 @@ pub(super) const ROWS: &[Row] = &[
                 nf_tables, the rule is the one whose expression gave the verdict; where the kernel did not show that, and in \
                 the legacy tables of iptables, the only rule that could have matched and dropped the packet.",
         advice: Some(
-            "Find the rule, or the policy, with `nft -a list ruleset` or `iptables-save -c`. If a controller wrote it, change the \
-             object it stands for; if nobody did, delete it. If the rule queues packets for a program, check that it runs.",
+            "Find the rule, or the policy, with `nft -a list ruleset` or `iptables-save -c`. If a controller wrote it, change \
+             the object it was made from; otherwise delete it. If the rule queues packets for a program, check that it runs.",
         ),
         scope: "Every kernel and dataplane with rules of iptables (legacy or nft) or nf_tables. The hooks are attached when \
                 netfilter drops the first packet. For a client that sends its SYN only once, the cause is detectable only where \

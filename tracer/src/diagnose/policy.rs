@@ -17,13 +17,13 @@ use crate::facts::{kube_proxy, nat_rule::NatRule};
 pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::PolicyLocalNoEndpoint,
     group: Group::Rules,
-    summary: "The service has externalTrafficPolicy: Local, and no endpoint on this node.",
-    proof: "iptables: the rule that dropped the SYN, or the only one that can have marked it for kubelet's rule to drop, has the comment that \
-            kube-proxy writes for this. nftables: it dropped the SYN \
-            because the NodePort is in kube-proxy's map of ports without an endpoint. IPVS: ip_vs_leave was reached for a \
-            virtual service without a real server, or only with draining ones (weight 0), and the NodePort is in kube-proxy's set KUBE-NODE-PORT-LOCAL-TCP.",
+    summary: "The service has externalTrafficPolicy: Local and no endpoint on this node.",
+    proof: "iptables: the rule that dropped the SYN, or the only one that can have marked it for kubelet's rule to drop, has the \
+            comment that kube-proxy writes for this. nftables: the rule dropped the SYN because the NodePort is in kube-proxy's \
+            map of ports without an endpoint. IPVS: ip_vs_leave was reached for a virtual service without a real server, or only \
+            with draining ones (weight 0), and the NodePort is in kube-proxy's set KUBE-NODE-PORT-LOCAL-TCP.",
     advice: Some(
-        "Send clients only to nodes with an endpoint (a load balancer's health check does), run an endpoint on every node that \
+        "Send clients only to nodes with an endpoint (a load balancer's health check does this), run an endpoint on every node that \
          clients use, or set externalTrafficPolicy: Cluster.",
     ),
     scope: "kube-proxy in iptables mode (where the rule is detectable: see netfilter.rule-dropped), nftables mode and IPVS mode, \
@@ -137,12 +137,12 @@ fn by_ipvs(case: &Case<'_>) -> Option<Proof> {
     Some(Proof::new(
         format!(
             "{} has no endpoint on this node and does not use those of other nodes (externalTrafficPolicy: Local): IPVS has no \
-             real server for the SYN{}.",
+             usable real server for the SYN{}.",
             name(case),
             match draining {
                 0 => "",
-                1 => ", and its last one drains (weight 0)",
-                _ => ", and its last ones drain (weight 0)",
+                1 => " (its last one is draining, weight 0)",
+                _ => " (its last ones are draining, weight 0)",
             }
         ),
         evidence,

@@ -19,15 +19,15 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         cause: Cause::ReturnNotTranslated,
         group: Group::Ends,
-        summary: "The SYN-ACK came back to this node and was not translated back: it left with the backend's address, or with that of \
-                  another service, or the node treated it as its own.",
-        proof: "A SYN-ACK of this flow was handed to a device of the node with another source than the NodePort; or IPVS was about to \
-                translate it to another virtual service than the client's; or the node's own TCP refused a SYN-ACK that still had a \
-                translated address.",
+        summary: "The SYN-ACK came back to this node and was not translated back: it left with the backend's address, or with \
+                  that of another service, or the node treated it as its own.",
+        proof: "A SYN-ACK of this flow was handed to a device of the node with a source other than the NodePort; or IPVS was \
+                about to translate it to a virtual service other than the client's; or the node's own TCP refused a SYN-ACK that \
+                still had a translated address.",
         advice: Some(
-            "The entry with the translation is gone, or belongs to another connection: look for what removes entries (`conntrack -F`, \
-             a restart of kube-proxy that recreates services, the drop_entry defence of IPVS, timeouts shorter than the backend's \
-             answer), and check whether two NodePorts lead the same client port to the same pod without masquerade.",
+            "The entry with the translation is gone, or belongs to another connection: look for what removes entries (`conntrack \
+             -F`, a restart of kube-proxy that recreates services, the drop_entry defence of IPVS, timeouts shorter than the \
+             backend's answer), and check whether two NodePorts lead the same client port to the same pod without masquerade.",
         ),
         scope: "Every kernel and dataplane. That IPVS translates to another service is detectable on kernels with BTF for modules \
                 (5.11 and later).",
@@ -39,16 +39,16 @@ pub(super) const ROWS: &[Row] = &[
         cause: Cause::ReturnBypassed,
         group: Group::Ends,
         summary: "The backend answered, but its SYN-ACK bypassed this node, which would have translated it.",
-        proof: "The backend's SYN-ACK left its network namespace through another device than the SYN came in through and never came to \
-                this node; or no SYN-ACK was seen at all, and the client sent a RST to the backend's own address, with the sequence \
-                number that only the answer to this SYN can have caused.",
+        proof: "The backend's SYN-ACK left its network namespace through a device other than the one the SYN came in through and \
+                never came to this node; or no SYN-ACK was seen at all, and the client sent a RST to the backend's own address, \
+                with the sequence number that only the answer to this SYN can have caused.",
         advice: Some(
             "The backend reaches the client without this node. Masquerade the client (externalTrafficPolicy: Cluster), or route the \
              backend's answers back through the node that translated: without masquerade this happens to backends on other nodes and \
              to pods with a second network.",
         ),
-        scope: "Every kernel and dataplane, without masquerade. For a backend on another node it is detectable only if the client's RST \
-                comes through this node.",
+        scope: "Every kernel and dataplane, without masquerade. For a backend on another node it is detectable only if the \
+                client's RST comes through this node.",
         hooks: &[&[Hook::DevStartXmit], &[Hook::NetifReceive]],
         absence: Absence::Tracepoints,
         detect: bypassed,
@@ -97,7 +97,7 @@ fn not_translated(case: &Case<'_>) -> Option<Proof> {
         .or_else(|| delivered_to_node(case))
 }
 
-/// A SYN-ACK went to the client with another source than the NodePort.
+/// A SYN-ACK went to the client with a source other than the NodePort.
 fn left_untranslated(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     let step = case.steps().find(|step| {
@@ -137,7 +137,7 @@ fn left_untranslated(case: &Case<'_>) -> Option<Proof> {
                 evidence,
             )
             .advise(format!(
-                "Make bridged packets pass netfilter: `modprobe br_netfilter; sysctl -w {setting}=1`, and list both in \
+                "Make bridged packets pass netfilter: `modprobe br_netfilter; sysctl -w {setting}=1`, and make both permanent in \
                  /etc/modules-load.d and /etc/sysctl.d. All bridged traffic of this node then passes its rules, which costs CPU \
                  time."
             )),
@@ -262,7 +262,7 @@ fn bypassed(case: &Case<'_>) -> Option<Proof> {
     Some(untracked::add_evidence(case, proof))
 }
 
-/// The SYN-ACK left the backend through another device than the SYN came in through.
+/// The SYN-ACK left the backend through a device other than the one the SYN came in through.
 fn left_elsewhere(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     let left = case.steps().find(|step| {

@@ -30,9 +30,9 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         cause: Cause::ServiceNotTranslated,
         group: Group::Service,
-        summary: "The port is that of a service, but nothing translated the SYN: it reached this node's own TCP, where nothing \
+        summary: "The port belongs to a service, but nothing translated the SYN: it reached this node's own TCP, where nothing \
                   listens.",
-        proof: "The SYN reached the node's own TCP with the address and port that the client sent, which answered with RST because \
+        proof: "The SYN reached the node's own TCP with its original destination, and that TCP answered with RST because \
                 no socket listens there; and a rule, an element of a map, an IP set or an IPVS virtual service of the node names \
                 this port, or kube-proxy's rules were seen to name it before. The explanation says why that did not translate it, \
                 as far as the kernel and the rules show.",
@@ -48,8 +48,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         cause: Cause::ServiceAnsweredLocally,
         group: Group::Service,
-        summary: "The port is that of a service, but nothing translated the SYN: a socket of this node answered that no program \
-                  serves.",
+        summary: "The port is that of a service, but nothing translated the SYN: it was answered by a socket of this node that \
+                  no program serves.",
         proof: "A listener of the node's own network namespace processed the SYN with the address and port that the client sent; a \
                 rule, an element of a map, an IP set or an IPVS virtual service of the node names this port; and the listener \
                 belongs to kube-proxy, or left an earlier connection waiting for 5 s or longer.",
@@ -58,9 +58,9 @@ pub(super) const ROWS: &[Row] = &[
              other programs away; it never serves it. Check why its rules or virtual services are missing: its log, and whether \
              somebody flushed them. Restarting kube-proxy makes it write them again.",
         ),
-        scope: "Every dataplane and kernel. The handshake finishes, so the fate is established. Not told of a program of the host \
-                network that accepts connections, nor of the first connection to a listener that is not kube-proxy's: that it never \
-                accepts is known only some seconds later.",
+        scope: "Every dataplane and kernel. The handshake finishes, so the fate is established. Not reported for a host-network \
+                program that accepts connections, or for the first connection to a listener other than kube-proxy's: it takes \
+                some seconds to see that the listener never accepts.",
         hooks: &[&[Hook::TcpConnRequest]],
         absence: Absence::Nothing,
         detect: answered_locally,
@@ -125,7 +125,7 @@ fn not_translated(case: &Case<'_>) -> Option<Proof> {
     evidence.extend(why.evidence(case));
     evidence.extend(named.evidence(port, reset.event.time_ns));
     let explanation = format!(
-        "Nothing translated the SYN to {}, so it reached this node's own TCP, where nothing listens. {} {}",
+        "The SYN to {} was not translated, so it reached this node's own TCP, where nothing listens. {} {}",
         case.flow.node(),
         named.sentence(port.read_ns < reset.event.time_ns),
         why.sentence(&named),
@@ -312,21 +312,22 @@ impl Why {
                 why_not: Some(WhyNot::EndedBefore(rule)),
                 ..
             }) => Some(format!(
-                "Check {rule}: it comes before kube-proxy's rules. Remove it, or move it behind them."
+                "Check {rule}: it comes before kube-proxy's rules. Remove it, or move it after them."
             )),
             Named::Now(PortObject {
                 why_not: Some(WhyNot::OtherAddress),
                 ..
             }) => Some(
-                "Connect to an address at which the service listens, or add this one to kube-proxy's --nodeport-addresses.".to_owned(),
+                "Connect to an address at which the service listens, or add this one to kube-proxy's \
+                 --nodeport-addresses.".to_owned(),
             ),
             Named::Now(PortObject {
                 kind: ObjectKind::IpSet,
                 ..
             }) => Some(
-                "The IP set is from kube-proxy's IPVS mode. If kube-proxy still runs in that mode, its virtual services were removed: \
-                 check `ipvsadm -Ln`, and restart kube-proxy. If it runs in another mode, check that it has written its rules: its \
-                 log says why not."
+                "The IP set is from kube-proxy's IPVS mode. If kube-proxy still runs in that mode, its virtual services were \
+                 removed: check `ipvsadm -Ln`, and restart kube-proxy. If it runs in another mode, check that it has written its \
+                 rules: its log says why not."
                     .to_owned(),
             ),
             Named::Before(_) => Some(format!(
@@ -390,7 +391,7 @@ fn answered_locally(case: &Case<'_>) -> Option<Proof> {
     };
     let proof = Proof::new(
         format!(
-            "Nothing translated the SYN to {}: {who} answered it. The client is connected to this node, not to a pod. {}",
+            "The SYN to {} was not translated: {who} answered it. The client is connected to this node, not to a pod. {}",
             flow.node(),
             named.sentence(port.read_ns < accepted.event.time_ns),
         ),

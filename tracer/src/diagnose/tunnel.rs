@@ -40,7 +40,7 @@ pub(super) const ROWS: &[Row] = &[
                 just called __icmp_send for it with the error 'fragmentation needed'.",
         advice: Some(
             "Check the MTU of the tunnel device, of the device below it and of the route to the other node: IPIP adds 20 bytes to \
-             the packet, VXLAN 50. A SYN has 60 bytes, so only a limit below 80 bytes (IPIP) or 110 (VXLAN) stops it. A tunnel \
+             the packet, VXLAN 50. A SYN is 60 bytes long, so only a limit below 80 bytes (IPIP) or 110 (VXLAN) stops it. A tunnel \
              with an ordinary MTU problem lets handshakes pass and loses full-size packets after them, which tracer does not \
              trace.",
         ),

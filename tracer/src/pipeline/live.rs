@@ -68,7 +68,7 @@ pub fn run(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("cannot start")?;
+        .context("cannot start the event loop")?;
     runtime.block_on(async {
         // Before anything is attached, so that every signal finds a handler.
         let mut signals = Signals::listen(on_second_signal).context("cannot handle signals")?;
@@ -291,9 +291,9 @@ impl Session<'_> {
             return Ok(());
         }
         self.report_hooks(if is_wanted {
-            "a firewall rule may have dropped a packet"
+            "a firewall rule may have dropped a packet, attaching more hooks to find it"
         } else {
-            "no firewall rule has dropped a packet for a while"
+            "no firewall rule has dropped a packet for a while, detaching the extra hooks"
         })
     }
 

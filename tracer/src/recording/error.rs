@@ -31,9 +31,9 @@ pub enum RecordingError {
     #[error("record layout {0} is newer than this version of tracer can read; use a newer tracer")]
     NewRecords(u32),
     /// The first chunk is damaged.
-    #[error("damaged: the description at its start cannot be read")]
+    #[error("damaged: its header cannot be read")]
     Head,
     /// The first chunk is not the JSON that it should be.
-    #[error("the description at its start is not valid")]
+    #[error("damaged: its header is not valid")]
     HeadJson(#[source] serde_json::Error),
 }

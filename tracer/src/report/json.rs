@@ -1,4 +1,4 @@
-//! JSON lines, schema 1. What is not known is `null`. Lines name their host only where several runs are merged.
+//! JSON lines, schema 1. Unknown values are `null`. Lines name their host only where several runs are merged.
 
 mod line;
 

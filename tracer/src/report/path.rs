@@ -19,7 +19,7 @@ use crate::{
     flow::model::{Flow, Step},
 };
 
-/// One step for readers.
+/// One step of a flow's path.
 #[derive(Clone, Debug, serde::Serialize, schemars::JsonSchema)]
 pub struct PathStep {
     /// Milliseconds since the flow's first SYN.

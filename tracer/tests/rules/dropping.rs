@@ -41,12 +41,16 @@ fn the_rule_before_the_next_one_decided() {
     assert!(has(&diagnosis_of(filter(), by(0, 13)), "rule", "handle 12"));
     // The rule before 12 accepts: it is not the one that dropped.
     let diagnosis = diagnosis_of(filter(), by(0, 12));
-    assert!(has(&diagnosis, "rule", "not seen") && !has(&diagnosis, "rule", "handle"));
+    assert!(has(&diagnosis, "rule", "did not see which rule") && !has(&diagnosis, "rule", "handle"));
 }
 
 #[test]
 fn a_rule_that_cannot_have_dropped_is_not_named() {
-    for (handle, named) in [(11, "handle 11"), (99, "handle 99"), (0, "not seen")] {
+    for (handle, named) in [
+        (11, "handle 11"),
+        (99, "handle 99"),
+        (0, "did not see which rule"),
+    ] {
         let diagnosis = diagnosis_of(filter(), by(handle, 0));
         assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));
         assert!(has(&diagnosis, "rule", named), "{diagnosis:?}");
@@ -95,12 +99,12 @@ fn a_verdict_from_a_map_belongs_to_a_rule_that_looks_one_up() {
     assert!(has(
         &diagnosis_of(facts.clone(), looked_up(12)),
         "rule",
-        "not exactly one such rule is loaded"
+        "matches no single loaded rule"
     ));
     assert!(has(
         &diagnosis_of(facts, by(14, 0)),
         "rule",
-        "not exactly one such rule is loaded"
+        "matches no single loaded rule"
     ));
 }
 
@@ -119,7 +123,7 @@ fn the_policy_dropped_if_no_rule_was_seen_to_drop() {
     assert!(has(&diagnosis, "chain-policy", "drop"), "{diagnosis:?}");
     // The policy accepts: the drop came from something that tracer does not read.
     let diagnosis = diagnosis_of(facts("filter", Policy::Accept), undecided);
-    assert!(!has(&diagnosis, "chain-policy", "") && has(&diagnosis, "rule", "was not seen"));
+    assert!(!has(&diagnosis, "chain-policy", "") && has(&diagnosis, "rule", "did not see"));
     // In a nat chain, the translation may have failed.
     let diagnosis = diagnosis_of(facts("nat", Policy::Accept), undecided);
     assert_eq!(diagnosis.cause, Some(Cause::Unknown));
@@ -153,5 +157,5 @@ fn a_policy_is_not_blamed_while_rules_cannot_be_seen() {
     story.dropped_by(2 * MS, Hook::NftDoChain, Payload::Chain(nothing));
     let (_, _, diagnosis) = story.only();
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));
-    assert!(has(&diagnosis, "rule", "whether a rule or its policy") && !has(&diagnosis, "chain-policy", ""));
+    assert!(has(&diagnosis, "rule", "whether a rule or the policy") && !has(&diagnosis, "chain-policy", ""));
 }

@@ -25,7 +25,7 @@ pub(super) struct Selection {
     /// Run every scenario and variant on all its kernels
     #[arg(long)]
     full: bool,
-    /// Run all scenarios of these kernels, for example 5.10/pre-5.9
+    /// Run all scenarios on these kernels, for example 5.10/pre-5.9
     #[arg(long = "kernel", value_name = "KERNEL", value_delimiter = ',')]
     kernels: Vec<KernelName>,
     /// Run these scenarios on all their kernels

@@ -50,7 +50,7 @@ pub struct RecordOptions {
     /// The flows to record, and those that count for `--until`.
     #[command(flatten)]
     pub select: Select,
-    /// Judge a flow without progress this long after its last SYN
+    /// Report a flow without progress this long after its last SYN
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub patience: Duration,
     /// Stop after this time, for example 90, 15m or 2h
@@ -65,7 +65,7 @@ pub struct RecordOptions {
     /// Start a new numbered file at this size, for example 100MiB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub rotate_size: Option<u64>,
-    /// Keep only this many rotated files, the newest
+    /// Keep only the newest N rotated files
     #[arg(long, value_name = "N", requires = "rotate_size", value_parser = clap::value_parser!(u32).range(1..))]
     pub rotate_count: Option<u32>,
     /// Keep the last SIZE in memory; write at the end, at --until and on SIGUSR1

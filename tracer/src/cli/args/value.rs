@@ -25,7 +25,9 @@ impl FromStr for Ports {
             None => (port(text)?, port(text)?),
         };
         if first > last {
-            return Err(format!("the range {text} runs backwards"));
+            return Err(format!(
+                "the range {text} runs backwards: give the lower port first"
+            ));
         }
         Ok(Self(first..=last))
     }

@@ -84,9 +84,7 @@ pub(super) fn run(case: &Case<'_>, netns: u32, command: &str) -> String {
     match case.facts.pids.get(&netns) {
         Some(pid) => format!("`nsenter -t {pid} -n {command}`"),
         None => {
-            format!(
-                "`{command}` in network namespace {netns} (`lsns -t net` lists a process in it for nsenter)"
-            )
+            format!("`nsenter -n -t $(lsns -rno pid {netns} | head -1) {command}`")
         }
     }
 }

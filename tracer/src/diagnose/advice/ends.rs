@@ -38,8 +38,8 @@ fn silent(case: &Case<'_>, proof: &Proof) -> Option<String> {
             .steps()
             .find(|step| step.netns != case.flow.netns && step.event.netns != 0)?;
         return Some(format!(
-            "The packet was dropped inside the backend's own network namespace: look at its rules ({}), its XDP and tc programs, and the \
-             policy of the network plugin for {}.",
+            "The packet was dropped inside the backend's own network namespace: look at its rules ({}), its XDP and tc programs, \
+             and the policy of the network plugin for {}.",
             run(case, netns_of(step), "nft list ruleset"),
             backend.ip()
         ));
@@ -49,20 +49,16 @@ fn silent(case: &Case<'_>, proof: &Proof) -> Option<String> {
     Some(if arrived {
         let step = delivered?;
         format!(
-            "The SYN arrived in the network namespace of {backend}: check there whether the program runs and its CPU is not throttled, and \
-             what its own firewall drops ({}).",
-            run(
-                case,
-                netns_of(step),
-                "nstat -az TcpExtListenDrops TcpExtTCPTimeWaitOverflow"
-            )
+            "The SYN arrived in the network namespace of {backend}: check there that the program runs, that its CPU is not \
+             throttled, and what its own firewall drops ({}).",
+            run(case, netns_of(step), "nft list ruleset")
         )
     } else {
         let through = delivered.and_then(|step| step.event.dev.get());
         let through = through.map_or_else(String::new, |device| format!(" through {device}"));
         format!(
-            "The SYN to {backend} left this node{through}. Trace on the node where {} runs (`kubectl get pod -A -o wide` shows it), and check \
-             firewalls in between.",
+            "The SYN to {backend} left this node{through}. Trace on the node where {} runs (`kubectl get pod -A -o wide` shows \
+             it), and check firewalls in between.",
             backend.ip()
         )
     })
@@ -72,19 +68,20 @@ fn client_silent(case: &Case<'_>, proof: &Proof) -> String {
     let client = case.flow.client();
     if proof.value(Key::SynAckSocket).is_some() || proof.value(Key::RstFromClient).is_some() {
         return format!(
-            "This node did its part. The client {client} gave up before the answer arrived: check its connect timeout, and why the answer came \
-             late."
+            "This node did its part. The client {client} gave up before the answer arrived: check its connect timeout, and why \
+             the answer came late."
         );
     }
     let left = proof.value(Key::SynAckLeftBy).unwrap_or("this node");
     match proof.value(Key::SynCameInBy) {
         Some(came) => format!(
-            "This node did its part. The SYN came in through {came} and the answer left through {left}: check firewalls on that other path to \
-             {}, or make both use one path.",
+            "This node did its part. The SYN came in through {came} and the answer left through {left}: check firewalls on that \
+             other path to {}, or make both use one path.",
             client.ip()
         ),
         None => format!(
-            "This node did its part: the answer left through {left}. It, or the client's ACK, was lost on the path to {}: check firewalls there.",
+            "This node did its part: the answer left through {left}. It, or the client's ACK, was lost on the path to {}: check \
+             firewalls there.",
             client.ip()
         ),
     }
@@ -94,8 +91,8 @@ fn not_translated(case: &Case<'_>, proof: &Proof) -> String {
     let flow = case.flow;
     if let Some(service) = proof.value(Key::EntryService) {
         return format!(
-            "The services {service} and {} lead the client port {} to the same pod without masquerade. Let the client use another port, or \
-             masquerade (externalTrafficPolicy: Cluster).",
+            "The services {service} and {} lead the client port {} to the same pod without masquerade. Let the client use \
+             another port, or masquerade (externalTrafficPolicy: Cluster).",
             flow.node(),
             flow.client()
         );
@@ -103,13 +100,13 @@ fn not_translated(case: &Case<'_>, proof: &Proof) -> String {
     let is_ipvs = flow.steps.iter().any(|step| step.event.hook == Hook::IpvsNatXmit);
     if is_ipvs {
         format!(
-            "The IPVS entry of {} is gone (`ipvsadm -Lnc` lists those that exist): look for a restart of kube-proxy that recreates services, \
-             for drop_entry, and for timeouts shorter than the backend's answer (`ipvsadm -L --timeout`).",
+            "The IPVS entry of {} is gone (`ipvsadm -Lnc` lists those that exist): look for a restart of kube-proxy that \
+             recreates services, for drop_entry, and for timeouts shorter than the backend's answer (`ipvsadm -L --timeout`).",
             flow.client()
         )
     } else {
         format!(
-            "The conntrack entry of the SYN is gone or belongs to another connection ({}): `conntrack -E -e DESTROY` shows what removes \
+            "The conntrack entry of the SYN is gone or belongs to another connection ({}): `conntrack -E -e DESTROY` shows removed \
              entries.",
             list_entry(&flow.original)
         )
@@ -135,8 +132,8 @@ fn bypassed(case: &Case<'_>) -> Option<String> {
         )
     });
     Some(format!(
-        "{} reaches the client {} without this node{route}. Masquerade the client (externalTrafficPolicy: Cluster), or route the backend's \
-         answers back through this node.",
+        "{} reaches the client {} without this node{route}. Masquerade the client (externalTrafficPolicy: Cluster), or route the \
+         backend's answers back through this node.",
         backend.ip(),
         flow.client().ip()
     ))

@@ -50,8 +50,8 @@ pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String>
             )
         }
         Cause::IpvsXmitTtl => format!(
-            "The SYN from {} arrived with a TTL of 1: look for a routing loop before this node, or for a client that sets a small TTL \
-             (IP_TTL, traceroute).",
+            "The SYN from {} arrived with a TTL of 1: look for a routing loop before this node, or for a client that sets a \
+             small TTL (IP_TTL, traceroute).",
             case.flow.client().ip()
         ),
         Cause::IpvsXmitMtu => {
@@ -73,8 +73,8 @@ fn reuse(case: &Case<'_>, proof: &Proof) -> Option<String> {
         let nodest = set_seen(case, proof, Key::IpvsExpireNodest, EXPIRE_NODEST, "1")
             .map_or_else(String::new, |nodest| format!(" together with {nodest}"));
         out.push(format!(
-            "{mode}{nodest} makes IPVS keep the old entry instead of dropping the SYN. The price: a reused port stays on its old real \
-             server. Some versions of kube-proxy write the setting when they start: check it afterwards."
+            "{mode}{nodest} makes IPVS keep the old entry instead of dropping the SYN. The price: a reused port stays on its old \
+             real server. Some versions of kube-proxy write the setting when they start: check it afterwards."
         ));
     }
     if out.is_empty() && !has(case, REUSE_MODE, "0") {
@@ -111,7 +111,7 @@ fn stale(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let server = proof.value(Key::OldEntryServer).unwrap_or("the old real server");
     if let Some(set) = set_seen(case, proof, Key::IpvsExpireNodest, EXPIRE_NODEST, "1") {
         return Some(format!(
-            "{set} keeps IPVS from sending new connections to {server} by an old entry. kube-proxy sets it when it starts in \
+            "{set} keeps IPVS from sending new connections to {server} through an old entry. kube-proxy sets it when it starts in \
              IPVS mode: find out what changed it."
         ));
     }
@@ -132,7 +132,7 @@ fn stale(case: &Case<'_>, proof: &Proof) -> Option<String> {
 }
 
 fn affinity(case: &Case<'_>, proof: &Proof) -> Option<String> {
-    let until = "Until then the client is sent there until its template times out, and each connection restarts that timeout \
+    let until = "Meanwhile the client is sent there until its template times out, and each connection restarts that timeout \
                  (`ipvsadm -Lnc` lists the template with client port 0).";
     if let Some(set) = set_seen(case, proof, Key::IpvsExpireQuiescent, EXPIRE_QUIESCENT, "1") {
         return Some(format!(
@@ -150,9 +150,10 @@ fn affinity(case: &Case<'_>, proof: &Proof) -> Option<String> {
 
 fn defense(case: &Case<'_>) -> Option<String> {
     Some(format!(
-        "{} turns this defence off; the node can then run out of memory under a SYN flood. Better: more memory for the node. With \
-         drop_packet 1 and 2, IPVS starts to drop when free memory falls below net.ipv4.vs.amemthresh pages; with 3 it always drops one in \
-         am_droprate new connections. kube-proxy leaves the setting alone: look in /etc/sysctl.d for who set it.",
+        "{} turns this defence off; the node can then run out of memory under a SYN flood. Better: more memory for the node. \
+         With drop_packet 1 and 2, IPVS starts to drop when free memory falls below net.ipv4.vs.amemthresh pages; with 3 it \
+         always drops one in am_droprate new connections. kube-proxy leaves the setting alone: look in /etc/sysctl.d for who set \
+         it.",
         set(case, DROP_PACKET, "0")?
     ))
 }
@@ -161,8 +162,8 @@ fn alloc(proof: &Proof) -> String {
     let (entries, limit) = (proof.number(Key::IpvsConnCount), proof.number(Key::IpvsConnMax));
     match (entries, limit) {
         (Some(entries), Some(limit)) if entries >= limit => format!(
-            "The table has {entries} entries and the limit is {limit}: raise it (`sysctl -w net.ipv4.vs.conn_max={}`), or find out what \
-             fills the table (`ipvsadm -Lnc`).",
+            "The table has {entries} entries and the limit is {limit}: raise it (`sysctl -w net.ipv4.vs.conn_max={}`), or find \
+             out what fills the table (`ipvsadm -Lnc`).",
             limit.saturating_mul(2).max(65_536)
         ),
         _ => "The node is out of memory: look in the kernel log for ip_vs_conn_new and for page allocation failures.".to_owned(),

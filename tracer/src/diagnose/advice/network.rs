@@ -37,15 +37,16 @@ fn forwarding(case: &Case<'_>, proof: &Proof) -> Option<String> {
         "net.ipv6.conf.all.forwarding".to_owned()
     } else if proof.number(Key::ForwardingAll) == Some(1) {
         // Only this device is off.
-        format!("net.ipv4.conf.{}.forwarding", input(step)?)
+        format!("net/ipv4/conf/{}/forwarding", input(step)?)
     } else {
         "net.ipv4.ip_forward".to_owned()
     };
     let who = if netns == case.flow.netns {
-        "kube-proxy or the network plugin sets it when it starts: find out what turned it off (another sysctl file, a restart of networking)."
+        "kube-proxy or the network plugin sets it when it starts: find out what turned it off (another sysctl file, a restart of \
+         networking)."
     } else {
-        "It is off in that network namespace, not on the node: if the packet should not be forwarded there at all, its destination address \
-         is missing there."
+        "It is off in that network namespace, not on the node: if the packet should not be forwarded there at all, its \
+         destination address is missing there."
     };
     Some(format!(
         "Turn forwarding on: {}. {who}",
@@ -69,7 +70,7 @@ fn unreachable(case: &Case<'_>, proof: &Proof) -> Option<String> {
         .iter()
         .any(|kind| proof.explanation.contains(&format!("{kind} route")));
     let what = if is_made {
-        "Such a route is there on purpose: Calico adds blackhole routes for its own address blocks, so a more specific route to the pod is \
+        "Such a route is deliberate: Calico adds blackhole routes for its own address blocks, so a more specific route to the pod is \
          missing."
     } else if at_listener.is_some() {
         "Add a route back to the client there: usually the default route of the pod's network plugin."
@@ -88,21 +89,22 @@ fn rp_filter(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let relax = match own.zip(all) {
         // The larger one counts.
         Some((own, all)) if own.max(all) == RP_FILTER_LOOSE => {
-            "The filter is loose already (2): it asks only for a route through any device, and there is none."
+            "The filter is loose already (2): it requires only a route through any device, and there is none."
                 .to_owned()
         }
         Some(_) => format!(
-            "Or let the filter ask only for a route through any device: {}. The price: packets with a forged source pass there. \
-             /etc/sysctl.d and systemd-sysctl may set it again.",
+            "Or set loose mode, which requires only a route through any device: {}. The price: packets with a forged source pass \
+             there. /etc/sysctl.d and systemd-sysctl may set it again.",
             run(
                 case,
                 netns,
-                &format!("sysctl -w net.ipv4.conf.{device}.rp_filter=2")
+                &format!("sysctl -w net/ipv4/conf/{device}/rp_filter=2")
             )
         ),
         None => String::new(),
     };
-    let advice = format!("Make the route to {source} lead through {device} (now: {look}). {relax}");
+    let advice =
+        format!("Make the route to {source} lead through {device} ({look} shows the current one). {relax}");
     Some(advice.trim_end().to_owned())
 }
 
@@ -114,8 +116,9 @@ fn martian(case: &Case<'_>, proof: &Proof) -> Option<String> {
         _ => "",
     };
     Some(format!(
-        "Find the sender of {source} behind {device} (`tcpdump -eni {device} src host {source}` shows its MAC address): a duplicate of one of \
-         this node's addresses, or a pod that reaches itself through its own service without masquerade (hairpin){localnet}."
+        "Find the sender of {source} behind {device} (`tcpdump -eni {device} src host {source}` shows its MAC address): a \
+         duplicate of one of this node's addresses, or a pod that reaches itself through its own service without masquerade \
+         (hairpin){localnet}."
     ))
 }
 
@@ -124,8 +127,8 @@ fn neighbour(case: &Case<'_>, proof: &Proof) -> Option<String> {
     if let Some(limit) = proof.number(Key::NeighbourLimit) {
         let raised = limit.saturating_mul(2).to_string();
         return Some(format!(
-            "The neighbour table is full: raise its limit, {}, and gc_thresh1 and gc_thresh2 with it. It counts for all network namespaces of \
-             the machine.",
+            "The neighbour table is full: raise its limit, {}, and gc_thresh1 and gc_thresh2 with it. The limit applies to all \
+             network namespaces of the machine.",
             set(case, LIMIT, &raised)?
         ));
     }
@@ -136,8 +139,8 @@ fn neighbour(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let device = input(step)?;
     let look = run(case, netns_of(step), &format!("ip neigh show {hop} dev {device}"));
     Some(format!(
-        "Check {look}, and whether {hop} is there: its pod or node may be gone while the address is still in use, or its end of the link is \
-         down."
+        "Check {look}, and whether {hop} is up: its pod or node may be gone while the address is still in use, or its end of the \
+         link is down."
     ))
 }
 
@@ -151,7 +154,7 @@ fn device(case: &Case<'_>, proof: &Proof) -> Option<String> {
             look(format!("ip link show dev {device}"))
         ),
         _ if matches!(case.drop_reason(), Some("TC_EGRESS" | "TC_RECLASSIFY_LOOP")) => format!(
-            "Check {}: the network plugin or a traffic shaper put it there.",
+            "Check {}: the network plugin or a traffic shaper installed the filter.",
             look(format!("tc filter show dev {device} egress"))
         ),
         _ => format!(
@@ -168,8 +171,8 @@ fn tunnel(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String> {
     if cause == Cause::TunnelMtu {
         let tunnel = tunnel?;
         return Some(format!(
-            "Check the MTU of {tunnel} and of the device below it (`ip -d link show dev {tunnel}`): IPIP adds 20 bytes to the packet, VXLAN 50. \
-             A SYN has 60 bytes, so only a limit below 80 bytes (IPIP) or 110 (VXLAN) stops it."
+            "Check the MTU of {tunnel} and of the device below it (`ip -d link show dev {tunnel}`): IPIP adds 20 bytes to the \
+             packet, VXLAN 50. A SYN is 60 bytes long, so only a limit below 80 bytes (IPIP) or 110 (VXLAN) stops it."
         ));
     }
     let other = other?;

@@ -18,9 +18,9 @@ pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String>
         Cause::NetfilterRuleDropped | Cause::NetfilterRuleRejected => rule(case, proof),
         Cause::ConntrackInvalid => invalid(case),
         Cause::PolicyLocalNoEndpoint => Some(format!(
-            "Send clients only to nodes with an endpoint: a load balancer must use the service's health check node port. Or run an endpoint \
-             on this node, or set externalTrafficPolicy: Cluster (then the backend sees this node's address instead of the client's). \
-             Check {}.",
+            "Send clients only to nodes with an endpoint: a load balancer must use the service's health check node port. Or run \
+             an endpoint on this node, or set externalTrafficPolicy: Cluster (then the backend sees this node's address instead \
+             of the client's). Check {}.",
             endpoints(case)
         )),
         _ => None,
@@ -34,8 +34,8 @@ fn rule(case: &Case<'_>, proof: &Proof) -> Option<String> {
         .is_some_and(|verdict| verdict.starts_with("queue"))
     {
         return Some(
-            "The rule hands packets to a program by NFQUEUE: start that program (an IDS or proxy), or let the rule bypass an absent one \
-             (`queue bypass` in nft, --queue-bypass in iptables)."
+            "The rule hands packets to a program by NFQUEUE: start that program (an IDS or proxy), or let the rule bypass an \
+             absent one (`queue bypass` in nft, --queue-bypass in iptables)."
                 .to_owned(),
         );
     }
@@ -44,8 +44,8 @@ fn rule(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let owner = Owner::of(table, chain, comment);
     match owner {
         Some(owner) if owner.name == "kube-proxy" => Some(format!(
-            "kube-proxy owns this rule and writes it again after a change. Check {}: kube-proxy writes it for a service without a usable \
-             endpoint, or one that restricts its clients (loadBalancerSourceRanges).",
+            "kube-proxy owns this rule and writes it again after a change. Check {}: kube-proxy writes it for a service without \
+             a usable endpoint, or one that restricts its clients (loadBalancerSourceRanges).",
             endpoints(case)
         )),
         Some(owner) => Some(format!(
@@ -65,8 +65,8 @@ fn by_hand(case: &Case<'_>, blame: &Blame) -> Option<String> {
         Rule::Number {
             handle: Some(handle), ..
         } => format!(
-            "{none} If it is not wanted, delete it: `nft delete rule {table} {chain} handle {handle}` (`nft -a list chain {table} {chain}` \
-             shows it), and remove it from where it is loaded at boot."
+            "{none} If it is not wanted, delete it: `nft delete rule {table} {chain} handle {handle}` (`nft -a list chain \
+             {table} {chain}` shows it), and remove it from where it is loaded at boot."
         ),
         Rule::Number { number, handle: None } => {
             let tool = legacy_tool(case);
@@ -84,12 +84,13 @@ fn by_hand(case: &Case<'_>, blame: &Blame) -> Option<String> {
                 format!(", if `{tool} -t {table} -S {chain} {number}` still shows `{text}`")
             });
             format!(
-                "{none} If it is not wanted, delete it{check}: `{tool} -t {table} -D {chain} {number}`. Remove it from where it is loaded at \
-                 boot too."
+                "{none} If it is not wanted, delete it{check}: `{tool} -t {table} -D {chain} {number}`. Remove it from where it \
+                 is loaded at boot too."
             )
         }
         Rule::Handle(_) => format!(
-            "The rule is not loaded any more. `nft -a list chain {table} {chain}` shows what is there now."
+            "No single loaded rule has that handle: it was probably deleted or replaced. `nft -a list chain {table} {chain}` \
+             shows what is there now."
         ),
         Rule::Policy => policy(case, table, chain, is_nft)?,
     })
@@ -105,15 +106,15 @@ fn policy(case: &Case<'_>, table: &str, chain: &str, is_nft: bool) -> Option<Str
             IpAddr::V6(_) => "ip6",
         };
         format!(
-            "{why} If it should pass, accept it: `nft insert rule {table} {chain} {family} daddr {} tcp dport {} accept`, and let whoever set \
-             the policy do so at boot.",
+            "{why} If it should pass, accept it: `nft insert rule {table} {chain} {family} daddr {} tcp dport {} accept`, and \
+             add the rule where the policy is set at boot.",
             to.ip(),
             to.port()
         )
     } else {
         format!(
-            "{why} If it should pass, accept it: `{} -t {table} -I {chain} -p tcp -d {} --dport {} -j ACCEPT`, and let whoever set the policy \
-             do so at boot.",
+            "{why} If it should pass, accept it: `{} -t {table} -I {chain} -p tcp -d {} --dport {} -j ACCEPT`, and add the rule \
+             where the policy is set at boot.",
             legacy_tool(case),
             to.ip(),
             to.port()
@@ -140,8 +141,8 @@ fn invalid(case: &Case<'_>) -> Option<String> {
         format!(" {set} makes the kernel log why; it can flood the log, so set it back.")
     });
     Some(format!(
-        "Find out why conntrack has no connection for {} -> {}: {list} lists the entry of the SYN, `conntrack -E -e DESTROY` shows what \
-         removes entries.{log}",
+        "Find out why conntrack has no connection for {} -> {}: {list} lists the entry of the SYN, `conntrack -E -e DESTROY` shows \
+         removed entries.{log}",
         step.event.tuple.source(),
         step.event.tuple.destination()
     ))

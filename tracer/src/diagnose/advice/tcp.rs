@@ -43,8 +43,8 @@ fn no_listener(case: &Case<'_>) -> Option<String> {
         "the pod"
     };
     Some(format!(
-        "Nothing listens on port {port} of {whose} ({look}): check the Service's targetPort and the container. A listener bound to another \
-         address, device or VRF does not count."
+        "Nothing listens on port {port} of {whose} ({look}): check the Service's targetPort and the container. A listener bound \
+         to another address, device or VRF does not count."
     ))
 }
 
@@ -53,9 +53,9 @@ fn accept_queue(case: &Case<'_>, hook: Hook) -> Option<String> {
     let port = step.event.tuple.dport;
     let look = run(case, netns_of(step), &format!("ss -ltn sport = :{port}"));
     Some(format!(
-        "The application on port {port} accepts connections too slowly, or has stopped accepting: check its load and threads. {look} shows \
-         the queue (Recv-Q) and its limit (Send-Q). A longer one (the backlog of listen(), at most net.core.somaxconn there) helps only \
-         against bursts."
+        "The application on port {port} accepts connections too slowly, or has stopped accepting: check its load and threads. \
+         {look} shows the queue (Recv-Q) and its limit (Send-Q). A longer one (the backlog of listen(), at most \
+         net.core.somaxconn there) helps only against bursts."
     ))
 }
 
@@ -65,9 +65,9 @@ fn syn_queue(case: &Case<'_>, proof: &Proof) -> Option<String> {
         return None;
     }
     Some(format!(
-        "Turn SYN cookies on for the listener: {} (now 0; the price: no window scaling for connections made with a cookie from a client \
-         without timestamps). Or raise its backlog. Many handshakes that never finish are a SYN flood, or answers that do not reach the \
-         clients.",
+        "Turn SYN cookies on for the listener: {} (now 0; the price: no window scaling for connections made with a cookie from a \
+         client without timestamps). Or raise its backlog. Many handshakes that never finish are a SYN flood, or answers that do \
+         not reach the clients.",
         run(case, netns_of(step), "sysctl -w net.ipv4.tcp_syncookies=1")
     ))
 }
@@ -81,8 +81,8 @@ fn old_connection(case: &Case<'_>, proof: &Proof) -> Option<String> {
         .find(|step| step.event.tuple.source().to_string() == client && step.netns != case.flow.netns)?;
     if state != "open" {
         return Some(format!(
-            "The client reused its port while the backend was closing the connection {client} -> {backend}: keep connections alive, or let \
-             the client's kernel choose the port."
+            "The client reused its port while the backend was closing the connection {client} -> {backend}: keep connections \
+             alive, or let the client's kernel choose the port."
         ));
     }
     let look = run(
@@ -91,8 +91,9 @@ fn old_connection(case: &Case<'_>, proof: &Proof) -> Option<String> {
         &format!("ss -tnoi src {backend} dst {client}"),
     );
     Some(format!(
-        "The backend does not know that its connection from {client} is gone ({look} shows it): the client vanished, its FIN or RST was \
-         lost, or several clients share that address. Enable TCP keepalive in the backend, and close connections in the client."
+        "The backend does not know that its connection from {client} is gone ({look} shows it): the client vanished, its FIN or \
+         RST was lost, or several clients share that address. Enable TCP keepalive in the backend, and close connections in the \
+         client."
     ))
 }
 
@@ -100,8 +101,8 @@ fn time_wait(cause: Cause, case: &Case<'_>, proof: &Proof) -> String {
     let mut out = Vec::new();
     match proof.value(Key::ClientSeenByBackend) {
         Some(seen) => out.push(format!(
-            "The backend saw {seen} instead of {}: several clients share that address. Preserve their addresses (externalTrafficPolicy: Local), \
-             or masquerade with --random-fully, so that they share ports less often.",
+            "The backend saw {seen} instead of {}: several clients share that address. Preserve their addresses \
+             (externalTrafficPolicy: Local), or masquerade with --random-fully, so that they share ports less often.",
             case.flow.client()
         )),
         None if cause == Cause::TcpTimestampRejected => out.push(format!(
@@ -115,14 +116,16 @@ fn time_wait(cause: Cause, case: &Case<'_>, proof: &Proof) -> String {
     }
     if proof.value(Key::SynTimestamp) == Some("none") {
         out.push(
-            "Enable TCP timestamps in the client: with a newer one, the backend accepts the SYN.".to_owned(),
+            "Enable TCP timestamps in the client: with a newer timestamp, the backend accepts the SYN."
+                .to_owned(),
         );
     }
     if let Some(timeout) = setting(case, TIME_WAIT_TIMEOUT)
         && timeout.parse::<i64>().is_ok_and(|seconds| seconds < TIME_WAIT_S)
     {
         out.push(format!(
-            "conntrack forgets closed connections before the backend does: `sysctl -w {TIME_WAIT_TIMEOUT}={TIME_WAIT_S}` (now {timeout})."
+            "conntrack forgets closed connections before the backend does: `sysctl -w {TIME_WAIT_TIMEOUT}={TIME_WAIT_S}` (now \
+             {timeout})."
         ));
     }
     out.join(" ")

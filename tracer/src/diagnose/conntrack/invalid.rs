@@ -25,7 +25,7 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
     summary: "conntrack marked the packet INVALID, and a rule that matches INVALID packets dropped it.",
     proof: "nf_conntrack_in let the packet pass without a connection (and not as exempt from tracking), which is what INVALID \
             means, or the packet had none when it was freed at the input, forward or postrouting hook; and the rule that dropped \
-            this very packet matches INVALID packets.",
+            this packet matches INVALID packets.",
     advice: Some(
         "Find out why conntrack has no connection for it: its entry was deleted or timed out (`conntrack -E -e DESTROY`), \
          the SYN took another path than the answer, or a checksum or sequence number is wrong \

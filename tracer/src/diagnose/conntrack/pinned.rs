@@ -24,7 +24,7 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
     summary: "conntrack still held the entry of an earlier SYN from this client port, so the SYN bypassed the rules and went to \
               a backend that they no longer use.",
     proof: "The SYN was translated although nf_nat_setup_info and __nf_conntrack_confirm were not called for it, as they are \
-            for each new connection, and within a second of it no rule that a SYN to this NodePort can meet translated to that \
+            for each new connection, and within a second of it no rule that a SYN to this NodePort can reach translated to that \
             backend.",
     advice: Some(
         "Delete the entry of that one connection with `conntrack -D` and its addresses and ports, or connect from another client \

@@ -25,7 +25,7 @@ pub(super) const AFFINITY_STALE: Row = Row {
             only because a persistence template controls it; and the SYN was not answered in time.",
     advice: Some(
         "Set net.ipv4.vs.expire_quiescent_template=1, as kube-proxy does: a draining real server then loses its templates. \
-         Until then the client is sent there until the template times out, and every connection it makes restarts that \
+         Meanwhile the client is sent there until the template times out, and every connection it makes restarts that \
          timeout (`ipvsadm -Lnc` lists the template with client port 0).",
     ),
     scope: "IPVS with session affinity and expire_quiescent_template=0, on every kernel. Whether a template controls an \

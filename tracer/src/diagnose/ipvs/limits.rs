@@ -47,7 +47,7 @@ pub(super) const CONN_ALLOC_FAILED: Row = Row {
          (`ipvsadm -Lnc`). Otherwise the node is out of memory: look in the kernel log for ip_vs_conn_new and for page \
          allocation failures.",
     ),
-    scope: "IPVS. Out of memory on every kernel; conn_max exists since 7.2, and the lab can reproduce the cause only there.",
+    scope: "IPVS. Out of memory on every kernel; conn_max exists since 7.2.",
     hooks: &[
         REQUEST,
         &[Hook::IpvsTcpSchedule],

@@ -80,7 +80,7 @@ pub(super) const DEST_UNAVAILABLE: Row = Row {
 pub(super) const REUSE_STALE_BACKEND: Row = Row {
     cause: Cause::IpvsReuseStaleBackend,
     group: Group::IpvsReuse,
-    summary: "IPVS sent the SYN to the real server of an old connection, which is draining or removed.",
+    summary: "IPVS sent the SYN to the real server of an old connection, although that server is draining or removed.",
     proof: "ip_vs_conn_in_get_proto returned an entry of an older connection whose real server has weight 0 or was removed \
             from the service, and ip_vs_nat_xmit (or ip_vs_dr_xmit, ip_vs_tunnel_xmit) sent the SYN with that same entry; \
             no answer finished the handshake.",

@@ -20,7 +20,7 @@ pub(super) const DEST_OVERLOADED: Row = Row {
     group: Group::IpvsServers,
     summary: "Every real server of the virtual service is over its connection threshold.",
     proof: "ip_vs_leave was reached because the scheduler found no real server; the complete list of real servers was read at \
-            that moment, some have weight, and every one of those is marked as overloaded.",
+            that moment, some have nonzero weight, and all of those are marked as overloaded.",
     advice: Some(
         "Raise the thresholds (`ipvsadm -e` with -x and -y), add endpoints, or find out why connections pile up, with \
          `ipvsadm -Ln --thresholds` and `ipvsadm -Lnc`. kube-proxy sets no thresholds: something else did.",

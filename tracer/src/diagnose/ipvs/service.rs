@@ -37,9 +37,9 @@ pub(super) const NO_DESTINATION: Row = Row {
     group: Group::IpvsServers,
     summary: "The virtual service has no real server, only draining ones (weight 0), or none that its scheduler may use for this \
               client.",
-    proof: "ip_vs_leave was reached because the scheduler found no real server, and the service has none, or only ones of \
-            weight 0; or the complete list of its real servers, read at that moment, has one with weight that is not overloaded: \
-            the scheduler refused this client.",
+    proof: "ip_vs_leave was reached because the scheduler found no real server, and the service has none, or only ones of weight \
+            0; or the complete list of its real servers, read at that moment, has one with nonzero weight that is not \
+            overloaded: the scheduler refused this client.",
     advice: Some(
         "The service has no usable endpoint on this node: check its endpoints and their readiness, and \
          externalTrafficPolicy: Local.",
@@ -121,7 +121,7 @@ fn none_for_client(case: &Case<'_>, dests: &IpvsDests) -> Proof {
         ),
         "ovf" => (
             "each usable real server has more active connections than its weight",
-            "Raise the weights: with ovf, a real server takes as many active connections as its weight.".to_owned(),
+            "Raise the weights: with ovf, a real server accepts as many active connections as its weight.".to_owned(),
         ),
         _ => (
             "why is not known; a real server may have become usable just now",
@@ -146,8 +146,8 @@ fn none_for_client(case: &Case<'_>, dests: &IpvsDests) -> Proof {
     .advise(advice)
 }
 
-/// How many real servers, all of weight 0, the service has that found none for the SYN. `None` if one has weight, or if that is
-/// not known.
+/// The number of real servers of the service that found none for the SYN, if all are draining (weight 0). `None` if one has
+/// weight, or if that is not known.
 pub(in crate::diagnose) fn draining(case: &Case<'_>, num_dests: u32) -> Option<u64> {
     Some(Servers::of(case, num_dests)?.draining)
 }

@@ -37,7 +37,7 @@ pub(super) const XMIT_NO_ROUTE: Row = Row {
     summary: "IPVS chose a real server, but the node has no route to it.",
     proof: "Inside ip_vs_nat_xmit (or ip_vs_dr_xmit, ip_vs_tunnel_xmit), before the SYN was translated or encapsulated, the \
             kernel sent the client \"host unreachable\" or \"network unreachable\", and that function freed the packet; or \
-            nothing was seen of the packet after ip_vs_nat_xmit sent that error.",
+            the packet was not seen again after ip_vs_nat_xmit sent that error.",
     advice: Some(
         "The node cannot reach the pod's address: run `ip route get` for it, and check the network plugin, which should \
          have created the route.",

@@ -47,10 +47,11 @@ pub(in crate::diagnose) fn name_root(case: &Case<'_>, proof: Proof) -> Proof {
     let mut proof = proof;
     proof
         .explanation
-        .push_str(" The root is net.ipv4.vs.conntrack=0: IPVS sent the SYN without a conntrack entry, so its answer fits none.");
+        .push_str(" The root cause is net.ipv4.vs.conntrack=0: IPVS sent the SYN without a conntrack entry, so the SYN-ACK \
+                   matches none.");
     proof.evidence.push(evidence);
     proof.advise(
-        "Set `sysctl -w net.ipv4.vs.conntrack=1`. kube-proxy does so when it starts: find out what set it back (a file in \
+        "Set `sysctl -w net.ipv4.vs.conntrack=1`. kube-proxy does so when it starts: find out what reset it to 0 (a file in \
          /etc/sysctl.d, a tuning agent). Each IPVS connection then takes an entry of the conntrack table.",
     )
 }

@@ -16,14 +16,14 @@ use crate::{
 pub(super) const WRONG_ADDRESS: Row = Row {
     cause: Cause::NeighWrongAddress,
     group: Group::Network,
-    summary: "The packet reached its destination in a frame with another MAC address, and was dropped there.",
+    summary: "The packet reached its destination in a frame addressed to another MAC address, and was dropped there.",
     proof: "The destination is an address of the network namespace that freed the packet, and the packet was freed with the reason \
             OTHERHOST; or, where the kernel gives no reason, it was freed in ip_rcv_core or ip6_rcv_core, and the sender's \
-            neighbour entry for that address has another MAC address than the device it came in through.",
+            neighbour entry for that address has a different MAC address from the device it came in through.",
     advice: Some(
-        "Compare `ip neigh` on this node with `ip link` in the pod: delete the stale entry (`ip neigh del`), and find who wrote it. \
-         A pod with the same address elsewhere, a network plugin that sets permanent entries, or a veth that was created again has \
-         left it.",
+        "Compare `ip neigh` on this node with `ip link` in the pod: delete the stale entry (`ip neigh del`), and find out who \
+         wrote it. Usual sources: another pod with the same address, a network plugin that sets permanent entries, or a \
+         recreated veth.",
     ),
     scope: "Every kernel and dataplane.",
     hooks: &[&[Hook::KfreeSkb]],
@@ -92,8 +92,8 @@ fn detect(case: &Case<'_>) -> Option<Proof> {
     let name = sent_to.and_then(|entry| case.netns()?.link(entry.device));
     Some(match name {
         Some(link) => proof.advise(format!(
-            "Delete the wrong entry: `ip neigh del {destination} dev {}`, and find who wrote it. A pod with the same address \
-             elsewhere, a network plugin that sets permanent entries, or a veth that was created again has left it.",
+            "Delete the wrong entry: `ip neigh del {destination} dev {}`, and find out who wrote it. Usual sources: another pod \
+             with the same address, a network plugin that sets permanent entries, or a recreated veth.",
             link.name
         )),
         None => proof,

@@ -22,7 +22,7 @@ use crate::{
 pub(super) const FORWARDING_OFF: Row = Row {
     cause: Cause::RouteForwardingOff,
     group: Group::Network,
-    summary: "The packet was to be forwarded, but forwarding is off on the device it came in through: it was silently dropped.",
+    summary: "The packet needed forwarding, but forwarding is off on the device it came in through: the kernel silently dropped it.",
     proof: "IPv4: ip_error was called for the packet, and forwarding of its device was read there as 0. IPv6: the packet was freed \
             in ip6_forward, with the reason IP_INADDRERRORS where the kernel gives reasons, its source may be forwarded, and \
             net.ipv6.conf.all.forwarding is 0.",
@@ -112,8 +112,8 @@ fn forwarding_off(case: &Case<'_>) -> Option<Proof> {
         "net.ipv4.ip_forward"
     };
     Some(Proof::new(explanation, evidence).advise(format!(
-        "If network namespace {netns} is meant to forward, turn forwarding on there: `sysctl -w {setting}=1` (`lsns -t net` lists a \
-         process in it for nsenter)."
+        "If network namespace {netns} is meant to forward, turn forwarding on there: \
+         `nsenter -n -t $(lsns -rno pid {netns} | head -1) sysctl -w {setting}=1`."
     )))
 }
 

@@ -1,4 +1,4 @@
-//! A packet that went round in a circle, or whose TTL ended before it arrived.
+//! A packet that went round a routing loop, or whose TTL expired before it arrived.
 
 use std::net::SocketAddr;
 
@@ -19,7 +19,7 @@ use crate::{
 pub(super) const LOOP: Row = Row {
     cause: Cause::RouteLoop,
     group: Group::Network,
-    summary: "The packet went round in a routing loop until its TTL ended.",
+    summary: "The packet circulated in a routing loop until its TTL expired.",
     proof: "The packet came into the same network namespace through the same device at least twice, with the same destination \
             (a SYN-ACK: the same source) and a lower TTL each time, and was sent on through the same device at least twice. A single \
             return proves nothing.",
@@ -27,8 +27,8 @@ pub(super) const LOOP: Row = Row {
         "Two hosts send packets for this address to each other. Run `ip route get` for the address on each of them, in the network \
          namespaces of the path: usually the host that should have the address has lost it, and its default route leads back.",
     ),
-    scope: "Every kernel and dataplane, where a network namespace of this machine is part of the loop. Recordings of tracers that \
-            did not read the TTL do not show it.",
+    scope: "Every kernel and dataplane, where a network namespace of this machine is part of the loop. Not detectable in \
+            recordings by versions that did not read the TTL.",
     hooks: &[&[Hook::NetifReceive], &[Hook::DevStartXmit]],
     absence: Absence::Nothing,
     detect: routing_loop,
@@ -37,7 +37,7 @@ pub(super) const LOOP: Row = Row {
 pub(super) const TTL_EXCEEDED: Row = Row {
     cause: Cause::RouteTtlExceeded,
     group: Group::Network,
-    summary: "The TTL (IPv6: hop limit) of the packet ended on its way; it was dropped, and its sender gets an ICMP error.",
+    summary: "The packet's TTL (IPv6: hop limit) expired on the path; it was dropped, and its sender gets an ICMP error.",
     proof: "The kernel sent the ICMP error \"time exceeded in transit\" about the packet, and the packet was not seen after that. No \
             routing loop was seen.",
     advice: Some(
@@ -159,7 +159,7 @@ fn routing_loop(case: &Case<'_>) -> Option<Proof> {
     );
     let proof = Proof::new(
         format!(
-            "The {packet} to {destination} went round in a routing loop: it came in through {} {} times and was sent on through {} \
+            "The {packet} to {destination} looped: it came in through {} {} times and was sent on through {} \
              again, while its TTL fell from {ttl} to {}.",
             evidence::place(first),
             circle.rounds,
@@ -251,7 +251,7 @@ fn ttl_exceeded(case: &Case<'_>) -> Option<Proof> {
     let came = ttl.map_or_else(String::new, |ttl| format!(" It had come in with TTL {ttl}."));
     Some(Proof::new(
         format!(
-            "{whose} was to forward the {} to {}, but its TTL ended there: it was dropped, and its sender gets an ICMP \
+            "{whose} was to forward the {} to {}, but its TTL expired there: it was dropped, and its sender gets an ICMP \
              error.{came}",
             freed::packet(ended),
             ended.event.tuple.destination(),

@@ -94,10 +94,10 @@ fn rp_filter(case: &Case<'_>) -> Option<Proof> {
     let back = match route_to(case, freed, source) {
         Some(Route::Found(way)) => match &way.device {
             Some(other) => format!("the route back to {source} leads through {other}"),
-            None => format!("the route back to {source} is a different one"),
+            None => format!("the route back to {source} does not lead through that device"),
         },
         Some(Route::None(_)) => format!("there is no route back to {source}"),
-        None => format!("the route back to {source} is a different one, or there is none"),
+        None => format!("the route back to {source} does not lead through that device, or there is none"),
     };
     let mut evidence = settings(case, freed);
     evidence.extend(route_evidence(case, freed, source));

@@ -61,7 +61,7 @@ pub(super) fn dropped<'a>(case: &Case<'a>, step: &Step, seen: &record::Table) ->
                 known = Some(describe(&mut evidence, table, &found, "drop"));
                 evidence.push(Evidence::read(
                     Key::RuleReason,
-                    "it is the only one of the table that this packet can have met and been dropped by",
+                    "the only rule of the table that can have dropped this packet",
                     GETSOCKOPT,
                 ));
                 words = format!("{} in {place}", description(&found));
@@ -125,7 +125,7 @@ pub(super) fn rejected<'a>(case: &Case<'a>, step: &Step, reject: &record::Reject
     let Some((table, found)) = found else {
         evidence.push(Evidence::seen(Key::Rule, "no longer loaded", step.event.hook));
         return Culprit {
-            words: format!("a rule in {place}, which is no longer loaded"),
+            words: format!("a rule that is no longer loaded, in {place}"),
             evidence,
             blame,
             known: None,

@@ -146,10 +146,10 @@ impl std::fmt::Display for Missing {
         match self {
             Self::Gone(handle) => write!(
                 f,
-                "the rule has handle {handle}, but not exactly one such rule is loaded"
+                "the rule has handle {handle}, which matches no single loaded rule"
             ),
-            Self::Rule => f.write_str("the rule was not seen"),
-            Self::RuleOrPolicy => f.write_str("whether a rule or its policy was not seen"),
+            Self::Rule => f.write_str("tracer did not see which rule"),
+            Self::RuleOrPolicy => f.write_str("tracer did not see whether a rule or the policy dropped it"),
         }
     }
 }

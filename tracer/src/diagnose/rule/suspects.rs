@@ -120,7 +120,7 @@ pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Culprit<'a>)> {
         let mut culprit = nft::describe(rule, Hook::KfreeSkb, nf_hook, "drop".to_owned());
         culprit.evidence.push(Evidence::read(
             Key::RuleReason,
-            "it is the only one that is loaded for this hook and can have dropped this packet",
+            "the only rule loaded at this hook that can have dropped this packet",
             NETLINK,
         ));
         culprit.known = Some(Known {

@@ -19,8 +19,8 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
     summary: "TCP dropped the packet: its checksum is wrong.",
     proof: "The packet was freed with the reason TCP_CSUM.",
     advice: Some(
-        "Find who sends the packet without a valid checksum: with checksum offload a device fills it in, and a faulty driver, \
-         tunnel or virtual switch does not. Turn off its transmit offload (`ethtool -K`, feature tx), and compare captures before \
+        "Find out who sends the packet without a valid checksum: with checksum offload a device fills it in, and a faulty driver, \
+         tunnel or virtual switch does not. Turn off its transmit offload (`ethtool -K DEV tx off`), and compare captures before \
          and after that device. `nstat -az TcpInCsumErrors` in the receiver's network namespace counts such packets.",
     ),
     scope: "Every dataplane, on kernels with drop reasons (5.17 and later). Older ones free such a packet at the same place as \

@@ -23,8 +23,8 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
         "The SYN reached the pod but nothing listens on that port: check targetPort and the container. A listener bound to \
              another address, device or VRF does not count.",
     ),
-    scope: "Every kernel and dataplane, if the backend is on this node. Also of a SYN that nobody translated, where nothing on the \
-                node names its port as that of a service; where something does, it is service.not-translated.",
+    scope: "Every kernel and dataplane, if the backend is on this node. Also for an untranslated SYN to a port that nothing on \
+            the node names as a service port; if something does, the cause is service.not-translated.",
     hooks: &[&[Hook::TcpSendReset]],
     absence: Absence::Nothing,
     detect: no_listener,
@@ -66,8 +66,8 @@ fn no_listener(case: &Case<'_>) -> Option<Proof> {
     };
     evidence.extend(unused.map(|port| service::named_by_nothing(port, reset)));
     Some(Proof::new(words + also, evidence).advise(format!(
-        "Check whether a service has this NodePort (`kubectl get service -A | grep {port}`). If one has, kube-proxy has not set it up \
-         on this node: check that kube-proxy runs here, and its log. If none has, the client uses a wrong or an old port, or the \
-         program of this node that should listen there does not run."
+        "Check whether a service has this NodePort (`kubectl get service -A | grep {port}`). If one has, kube-proxy has not set \
+         it up on this node: check that kube-proxy runs here, and its log. If none has, the client uses a wrong or an old port, \
+         or the program of this node that should listen there is not running."
     )))
 }

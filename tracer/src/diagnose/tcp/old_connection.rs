@@ -18,12 +18,12 @@ use crate::{
 pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
     cause: Cause::TcpOldConnection,
     group: Group::BackendTcp,
-    summary: "The backend still has a connection from the same address and port, open or just being closed, whose socket got the SYN \
-              and dropped it.",
-    proof: "The SYN was freed by tcp_validate_incoming, or with the reason TCP_INVALID_SYN: only the socket of an open connection \
-            processes a SYN there (RFC 5961, section 4). Or it was freed with the reason TCP_CLOSE: it was in the backlog of a socket \
-            that its application was closing at that moment (__tcp_close, net/ipv4/tcp.c, processes the backlog when the connection \
-            is over already). No listener processed it.",
+    summary: "The backend still has a connection from the same address and port, open or just being closed. Its socket received \
+              the SYN and dropped it.",
+    proof: "The SYN was freed by tcp_validate_incoming, or with the reason TCP_INVALID_SYN: only the socket of an open \
+            connection processes a SYN there (RFC 5961, section 4). Or it was freed with the reason TCP_CLOSE: it was in the \
+            backlog of a socket that its application was closing at that moment (__tcp_close, net/ipv4/tcp.c, processes the \
+            backlog after the connection is over). No listener processed it.",
     advice: Some(
         "The backend does not know that its old connection is gone: the client vanished, its FIN or RST was lost, or several clients \
          share an address and a port to the backend and conntrack had forgotten the connection (check whether \
@@ -31,11 +31,11 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
          connections in the client. Where the connection was just being closed, the client reused its port at that very moment: \
          keep connections alive, or let the client's kernel choose the port.",
     ),
-    scope: "Every dataplane, if the backend is on this node. Not detectable on kernels before 5.18, which free such a SYN without \
-            a trace (tcp_drop): the cause is unknown there. An open socket answers with a bare ACK; the client replies with a RST that ends \
-            the old connection, and retransmits its SYN: on Linux 5.10 or later after some milliseconds, elsewhere after a second. A \
-            socket that is being closed does not answer, and the client waits a second; this happens only to a client that reuses its \
-            port at once.",
+    scope: "Every dataplane, if the backend is on this node. Not detectable on kernels before 5.18, which free such a SYN \
+            without a trace (tcp_drop): the cause is unknown there. An open socket answers with a bare ACK; the client replies \
+            with a RST that ends the old connection, and retransmits its SYN: on Linux 5.10 or later after some milliseconds, \
+            elsewhere after a second. A socket that is being closed does not answer, and the client waits a second; this happens \
+            only to a client that reuses its port at once.",
     hooks: &[&[Hook::KfreeSkb]],
     absence: Absence::Nothing,
     detect,

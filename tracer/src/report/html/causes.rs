@@ -138,7 +138,7 @@ pub(super) fn evidence(evidence: &[Evidence]) -> Markup {
                 tr {
                     th scope="col" { "What" }
                     th scope="col" { "Value" }
-                    th scope="col" { "Seen at" }
+                    th scope="col" { "Source" }
                 }
             }
             tbody {
@@ -146,7 +146,7 @@ pub(super) fn evidence(evidence: &[Evidence]) -> Markup {
                     tr {
                         th scope="row" { (fact.label()) }
                         td data-label="Value" { (fact.value) }
-                        td data-label="Seen at" { code { (fact.source) } }
+                        td data-label="Source" { code { (fact.source) } }
                     }
                 }
             }

@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(super) enum Line<'a> {
-    /// The first line of a run, once every hook that will attach is attached.
+    /// The first line of a run, printed once all available hooks are attached.
     Start {
         /// Version of this schema.
         schema: u32,
@@ -37,7 +37,7 @@ pub(super) enum Line<'a> {
         /// Each hook and its state.
         hooks: &'a [HookState],
     },
-    /// Hooks changed their state.
+    /// Hooks changed state.
     Hooks {
         /// The node's name, where several runs are merged.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,7 +125,7 @@ pub(super) struct FlowLine<'a> {
     pub(super) backend: Option<Backend>,
     /// The fate.
     pub(super) fate: Fate,
-    /// The cause: of a stalled flow that of its costliest attempt, of any other that of the attempt that decided the fate.
+    /// The cause. For a stalled flow, that of its costliest attempt; for any other, that of the attempt that decided the fate.
     pub(super) cause: Option<Cause>,
     /// Why the SYN-ACK was dropped, where `cause` is `return.dropped`.
     pub(super) inner_cause: Option<Cause>,
@@ -137,13 +137,13 @@ pub(super) struct FlowLine<'a> {
     pub(super) evidence: Vec<Fact<'a>>,
     /// Each SYN that the client sent.
     pub(super) attempts: Vec<Attempt<'a>>,
-    /// SYNs on the wire, with the copies that the network made.
+    /// SYNs on the wire, including copies made by the network.
     pub(super) syns: usize,
     /// SYN-ACKs that the backend sent.
     pub(super) synacks: u32,
     /// From the first SYN to the client's ACK.
     pub(super) connect_ms: Option<f64>,
-    /// Of a stalled flow, the time that retransmissions cost.
+    /// For a stalled flow, the time spent on retransmissions.
     pub(super) stall_ms: Option<f64>,
     /// The time that the flow cost its client: the sum over `attempts`.
     pub(super) lost_ms: f64,
@@ -164,8 +164,8 @@ pub(super) struct Attempt<'a> {
     inner_cause: Option<Cause>,
     /// What happened to it.
     explanation: &'a str,
-    /// The time until the next SYN; 0 for the one that finished the handshake; for the last of a failed flow the time until the
-    /// RST, the ICMP error or the drop, or else until tracer's patience ended.
+    /// The time until the next SYN. 0 for the SYN that finished the handshake. For the last SYN of a failed flow, the time until
+    /// the RST, the ICMP error or the drop, or until tracer's patience ended.
     lost_ms: f64,
 }
 
@@ -187,7 +187,7 @@ impl<'a> From<&'a diagnose::Attempt> for Attempt<'a> {
 pub(super) struct Fact<'a> {
     /// What the fact is about; this name does not change.
     key: &'a str,
-    /// The same for people. The wording may change.
+    /// `key` in words. The wording may change.
     what: &'a str,
     /// The fact.
     value: &'a str,

@@ -67,7 +67,7 @@ pub(in crate::report) fn records(summary: &Summary) -> String {
     let records = words::count(summary.records, "record");
     match summary.lost {
         0 => format!("{records}, none lost"),
-        lost => format!("{records}, {lost} lost: single flows may be incomplete"),
+        lost => format!("{records}, {lost} lost: individual flows may be incomplete"),
     }
 }
 
