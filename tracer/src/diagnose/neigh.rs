@@ -37,8 +37,14 @@ const UNRESOLVED: Row = Row {
     detect: unresolved,
 };
 
-/// The largest number of entries in the neighbour table, over all network namespaces.
-const GC_THRESH: &str = "net.ipv4.neigh.default.gc_thresh3";
+/// The setting with the largest number of entries in the neighbour table of the flow's family, over all network namespaces.
+pub(super) fn table_limit(case: &Case<'_>) -> &'static str {
+    if case.flow.original.is_v6() {
+        "net.ipv6.neigh.default.gc_thresh3"
+    } else {
+        "net.ipv4.neigh.default.gc_thresh3"
+    }
+}
 
 /// How a packet ended that needed the next hop's MAC address.
 enum End<'a> {
@@ -164,7 +170,11 @@ fn proof(case: &Case<'_>, step: &Step, wait: Option<Wait<'_>>, end: &End<'_>) ->
             evidence.push(Evidence::seen(Key::NeighbourState, state, step.event.hook));
         }
     }
-    if is_full && let Some(limit) = case.netns().and_then(|netns| netns.sysctls.get(GC_THRESH)) {
+    if is_full
+        && let Some(limit) = case
+            .netns()
+            .and_then(|netns| netns.sysctls.get(table_limit(case)))
+    {
         evidence.push(Evidence::read(Key::NeighbourLimit, limit, "/proc/sys"));
     }
     if let End::Freed(freed) = end {

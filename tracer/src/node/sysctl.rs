@@ -8,7 +8,7 @@ use crate::facts::sysctl::Sysctls;
 const GROUPS: [(&str, &str); 2] = [("net/ipv4/vs", ""), ("net/netfilter", "nf_conntrack_")];
 
 /// Single settings.
-const SINGLE: [&str; 16] = [
+const SINGLE: [&str; 17] = [
     "net/bridge/bridge-nf-call-ip6tables",
     "net/bridge/bridge-nf-call-iptables",
     "net/core/somaxconn",
@@ -25,6 +25,7 @@ const SINGLE: [&str; 16] = [
     "net/ipv4/tcp_timestamps",
     "net/ipv4/tcp_tw_reuse",
     "net/ipv6/conf/all/forwarding",
+    "net/ipv6/neigh/default/gc_thresh3",
 ];
 
 /// Reads the sysctls of the calling thread's network namespace.

@@ -6,6 +6,7 @@ use crate::{
         case::{Case, Proof},
         cause::Cause,
         evidence::Key,
+        neigh,
     },
     flow::model::Step,
 };
@@ -123,13 +124,12 @@ fn martian(case: &Case<'_>, proof: &Proof) -> Option<String> {
 }
 
 fn neighbour(case: &Case<'_>, proof: &Proof) -> Option<String> {
-    const LIMIT: &str = "net.ipv4.neigh.default.gc_thresh3";
     if let Some(limit) = proof.number(Key::NeighbourLimit) {
         let raised = limit.saturating_mul(2).to_string();
         return Some(format!(
             "The neighbour table is full: raise its limit, {}, and gc_thresh1 and gc_thresh2 with it. The limit applies to all \
              network namespaces of the machine.",
-            set(case, LIMIT, &raised)?
+            set(case, neigh::table_limit(case), &raised)?
         ));
     }
     let hop = proof.value(Key::NextHop)?;

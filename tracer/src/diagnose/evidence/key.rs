@@ -203,7 +203,7 @@ keys! {
     RpFilterAll = "rp-filter-all", "net.ipv4.conf.all.rp_filter";
     Forwarding = "forwarding", "forwarding";
     ForwardingAll = "forwarding-all", "net.ipv4.ip_forward";
-    NeighbourLimit = "neighbour-limit", "net.ipv4.neigh.default.gc_thresh3";
+    NeighbourLimit = "neighbour-limit", "limit of the neighbour table (gc_thresh3)";
     Tunnel = "tunnel", "tunnel";
     OtherNode = "other-node", "other node";
 }

@@ -50,6 +50,16 @@ pub(in crate::diagnose) fn name_root(case: &Case<'_>, proof: Proof) -> Proof {
         .push_str(" The root cause is net.ipv4.vs.conntrack=0: IPVS sent the SYN without a conntrack entry, so the SYN-ACK \
                    matches none.");
     proof.evidence.push(evidence);
+    let is_on_now = case
+        .netns()
+        .and_then(|netns| netns.sysctls.number(SETTING))
+        .is_some_and(|value| value != 0);
+    if is_on_now {
+        return proof.advise(
+            "net.ipv4.vs.conntrack is 1 again, so new connections are tracked. Find out what had set it to 0 (a file in \
+             /etc/sysctl.d, a tuning agent): kube-proxy sets it to 1 when it starts.",
+        );
+    }
     proof.advise(
         "Set `sysctl -w net.ipv4.vs.conntrack=1`. kube-proxy does so when it starts: find out what reset it to 0 (a file in \
          /etc/sysctl.d, a tuning agent). Each IPVS connection then takes an entry of the conntrack table.",
