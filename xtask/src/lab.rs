@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     /// Scenarios to run, in this order [default: all for the kernel]
     #[arg(long = "scenario", value_name = "NAME", value_delimiter = ',')]
     scenarios: Vec<String>,
-    /// IPVS as before 5.9, which drops reused ports
+    /// IPVS that drops SYNs from reused ports
     #[arg(long, value_name = "FLAVOUR", value_parser = ["pre-5.9"])]
     ipvs: Option<String>,
     /// Debian build of the kernel: cloud, generic or rt

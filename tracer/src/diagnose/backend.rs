@@ -26,7 +26,7 @@ pub(super) const ROWS: &[Row] = &[
                 back, and neither a listener nor anything else in the backend's TCP was seen to process it. Or a listener \
                 accepted it, and its SYN-ACK was dropped before it left the backend's network namespace.",
         advice: Some(
-            "The SYN was delivered: check the pod (its own firewall, its CPU, a stopped process) or, if it runs on another node, \
+            "Check the pod (its own firewall, its CPU, a stopped process) or, if it runs on another node, \
              trace there.",
         ),
         scope: "Every kernel and dataplane.",

@@ -37,8 +37,8 @@ pub(super) const ROWS: &[Row] = &[
                 this port, or kube-proxy's rules were seen to name it before. The explanation says why that did not translate it, \
                 as far as the kernel and the rules show.",
         advice: Some(
-            "Check that kube-proxy runs on this node, and its log (`kubectl -n kube-system logs -l k8s-app=kube-proxy`). Restarting \
-             it makes it write all its rules again.",
+            "Check that kube-proxy is running on this node, and read its log (`kubectl -n kube-system logs -l \
+             k8s-app=kube-proxy`). Restarting it makes it write all its rules again.",
         ),
         scope: "Every dataplane and kernel. Where IPVS has other services, a missing one is ipvs.no-service.",
         hooks: &[&[Hook::TcpSendReset]],
@@ -54,13 +54,13 @@ pub(super) const ROWS: &[Row] = &[
                 rule, an element of a map, an IP set or an IPVS virtual service of the node names this port; and the listener \
                 belongs to kube-proxy, or left an earlier connection waiting for 5 s or longer.",
         advice: Some(
-            "The client is connected, but no pod will ever answer. kube-proxy before 1.24 holds a socket on each NodePort to keep \
-             other programs away; it never serves it. Check why its rules or virtual services are missing: its log, and whether \
-             somebody flushed them. Restarting kube-proxy makes it write them again.",
+            "The client is connected, but no pod will ever answer. kube-proxy before 1.24 holds a socket on each NodePort to \
+             keep other programs away; it never serves it. Find out why its rules or virtual services are missing: read its log, \
+             and check whether somebody flushed them. Restarting kube-proxy makes it write them again.",
         ),
         scope: "Every dataplane and kernel. The handshake finishes, so the fate is established. Not reported for a host-network \
                 program that accepts connections, or for the first connection to a listener other than kube-proxy's: it takes \
-                some seconds to see that the listener never accepts.",
+                a few seconds to see that the listener never accepts.",
         hooks: &[&[Hook::TcpConnRequest]],
         absence: Absence::Nothing,
         detect: answered_locally,

@@ -68,7 +68,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         cause: Cause::TcpFinalAckDropped,
         group: Group::BackendTcp,
-        summary: "The backend's listener dropped the client's last ACK: its accept queue is full. The client considers itself \
+        summary: "The backend's listener dropped the client's final ACK: its accept queue is full. The client considers itself \
                   connected, the backend does not.",
         proof: "tcp_v4_syn_recv_sock returned no connection for the ACK, while the accept queue was longer than its limit.",
         advice: Some(

@@ -68,7 +68,7 @@ pub struct RecordOptions {
     /// Keep only the newest N rotated files
     #[arg(long, value_name = "N", requires = "rotate_size", value_parser = clap::value_parser!(u32).range(1..))]
     pub rotate_count: Option<u32>,
-    /// Keep the last SIZE in memory; write at the end, at --until and on SIGUSR1
+    /// Keep the last SIZE in memory; write at the end, --until or SIGUSR1
     #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "rotate_size")]
     pub ring: Option<u64>,
 }

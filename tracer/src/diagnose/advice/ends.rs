@@ -101,7 +101,7 @@ fn not_translated(case: &Case<'_>, proof: &Proof) -> String {
     if is_ipvs {
         format!(
             "The IPVS entry of {} is gone (`ipvsadm -Lnc` lists those that exist): look for a restart of kube-proxy that \
-             recreates services, for drop_entry, and for timeouts shorter than the backend's answer (`ipvsadm -L --timeout`).",
+             recreates services, for drop_entry, and for timeouts shorter than the backend takes to answer (`ipvsadm -L --timeout`).",
             flow.client()
         )
     } else {

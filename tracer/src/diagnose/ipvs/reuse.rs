@@ -86,7 +86,7 @@ pub(super) const REUSE_STALE_BACKEND: Row = Row {
             no answer finished the handshake.",
     advice: Some(
         "Set net.ipv4.vs.expire_nodest_conn=1, so that IPVS does not use entries of draining backends for new connections \
-         (kernels since 5.16 and many stable ones do so even with conn_reuse_mode=0).",
+         (kernels since 5.16, and many older stable releases, do so even with conn_reuse_mode=0).",
     ),
     scope: "IPVS with conn_reuse_mode=0, or with an entry in a state that is never rescheduled; on every kernel with \
             expire_nodest_conn=0.",

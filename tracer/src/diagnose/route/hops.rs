@@ -21,7 +21,7 @@ pub(super) const LOOP: Row = Row {
     group: Group::Network,
     summary: "The packet circulated in a routing loop until its TTL expired.",
     proof: "The packet came into the same network namespace through the same device at least twice, with the same destination \
-            (a SYN-ACK: the same source) and a lower TTL each time, and was sent on through the same device at least twice. A single \
+            (a SYN-ACK: the same source) and a lower TTL each time, and both times left through the same output device. A single \
             return proves nothing.",
     advice: Some(
         "Two hosts send packets for this address to each other. Run `ip route get` for the address on each of them, in the network \
@@ -41,7 +41,7 @@ pub(super) const TTL_EXCEEDED: Row = Row {
     proof: "The kernel sent the ICMP error \"time exceeded in transit\" about the packet, and the packet was not seen after that. No \
             routing loop was seen.",
     advice: Some(
-        "Check the TTL with which the sender sends (net.ipv4.ip_default_ttl, net.ipv6.conf.all.hop_limit), and whether rules change \
+        "Check the sender's initial TTL (net.ipv4.ip_default_ttl, net.ipv6.conf.all.hop_limit), and whether rules change \
          it (`iptables -t mangle -S`). If it is the usual 64 or more, the packet has probably been going round in a loop outside of \
          this node: run `traceroute` to the destination.",
     ),

@@ -25,15 +25,15 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
             backlog of a socket that its application was closing at that moment (__tcp_close, net/ipv4/tcp.c, processes the \
             backlog after the connection is over). No listener processed it.",
     advice: Some(
-        "The backend does not know that its old connection is gone: the client vanished, its FIN or RST was lost, or several clients \
-         share an address and a port to the backend and conntrack had forgotten the connection (check whether \
-         nf_conntrack_tcp_timeout_established is shorter than connections are idle). Enable TCP keepalive in the backend and close \
-         connections in the client. Where the connection was just being closed, the client reused its port at that very moment: \
-         keep connections alive, or let the client's kernel choose the port.",
+        "The backend does not know that its old connection is gone: the client vanished, its FIN or RST was lost, or several \
+         clients share an address and a port to the backend and conntrack had forgotten the connection (check whether \
+         nf_conntrack_tcp_timeout_established is shorter than the idle time of connections). Enable TCP keepalive in the backend \
+         and close connections in the client. Where the connection was just being closed, the client reused its port at that \
+         very moment: keep connections alive, or let the client's kernel choose the port.",
     ),
     scope: "Every dataplane, if the backend is on this node. Not detectable on kernels before 5.18, which free such a SYN \
             without a trace (tcp_drop): the cause is unknown there. An open socket answers with a bare ACK; the client replies \
-            with a RST that ends the old connection, and retransmits its SYN: on Linux 5.10 or later after some milliseconds, \
+            with a RST that ends the old connection, and retransmits its SYN: on Linux 5.10 or later after a few milliseconds, \
             elsewhere after a second. A socket that is being closed does not answer, and the client waits a second; this happens \
             only to a client that reuses its port at once.",
     hooks: &[&[Hook::KfreeSkb]],

@@ -57,8 +57,8 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[
              masquerade with --random-fully.",
         ),
         scope: "Every kernel and dataplane, if the backend is on this node. The socket answers with a bare ACK (at most one in \
-                500 ms); the client replies with a RST that removes the socket, and retransmits its SYN: on Linux 5.10 or later after \
-                some milliseconds, elsewhere after a second.",
+                500 ms); the client replies with a RST that removes the socket, and retransmits its SYN: on Linux 5.10 or later \
+                after a few milliseconds, elsewhere after a second.",
         hooks: &[&[Hook::TcpTimewait]],
         absence: Absence::Nothing,
         detect: |case| {

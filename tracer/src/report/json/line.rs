@@ -49,7 +49,8 @@ pub(super) enum Line<'a> {
         /// The hooks that changed.
         hooks: &'a [HookState],
     },
-    /// A flow whose fate is known. A flow whose fate changes is printed again with the same `id`: the last line counts.
+    /// A flow whose fate is known, or that was still pending when tracing ended. A flow whose fate changes is printed again with
+    /// the same `id`: the last line counts.
     Flow(Box<FlowLine<'a>>),
     /// Records were lost.
     Health {
@@ -156,7 +157,7 @@ pub(super) struct FlowLine<'a> {
 pub(super) struct Attempt<'a> {
     /// Counts from 1.
     n: usize,
-    /// When it was seen, since the first SYN.
+    /// Milliseconds since the flow's first SYN.
     t_ms: f64,
     /// Why it did not finish the handshake at once.
     cause: Option<Cause>,
