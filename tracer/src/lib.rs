@@ -4,6 +4,9 @@
 //! flows and their fates, [`diagnose`] gives causes from flows and [`facts`], and a [`finding`] is what [`report`],
 //! [`export`], [`recording`] and [`tui`] are handed by the [`pipeline`]. [`cli`] is one file per command.
 
+// Everything that is printed is escaped first: see `report::escape`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cli;
 pub mod decode;
 pub mod diagnose;

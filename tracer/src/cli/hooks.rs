@@ -14,6 +14,7 @@ use crate::{
         attach::{Probe, Selection},
         plan::{self, Planned, State},
     },
+    report::escape::{self, clean},
 };
 
 /// Attaches every hook briefly to see whether this kernel accepts it.
@@ -27,12 +28,12 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     if options.json {
         let lines: Vec<HookState> = plan::states(probe.hooks());
-        serde_json::to_writer_pretty(&mut out, &lines).map_err(io::Error::from)?;
+        escape::json_pretty(&mut out, &lines)?;
         writeln!(out)?;
         return Ok(());
     }
     for planned in probe.hooks() {
-        writeln!(out, "{}", line(planned))?;
+        writeln!(out, "{}", clean(&line(planned)))?;
     }
     let is_used = |hook| {
         probe

@@ -16,6 +16,7 @@ use crate::{
         kernel_watch::KernelWatch,
         offsets::Offsets,
     },
+    report::escape::note,
 };
 
 /// The default NodePort range of a cluster.
@@ -37,21 +38,21 @@ impl Unreadable {
     /// Prints on stderr how many members cannot be read, and why.
     pub fn count(&mut self, offsets: &Offsets) {
         for (why, paths) in self.take_new(offsets) {
-            eprintln!(
-                "tracer: cannot read {} of the kernel's struct members ({why}); causes that need them are reported as \
+            note(format_args!(
+                "cannot read {} of the kernel's struct members ({why}); causes that need them are reported as \
                  `unknown`; `tracer hooks` lists them",
                 paths.len()
-            );
+            ));
         }
     }
 
     /// Prints on stderr which members cannot be read, and why.
     pub fn list(&mut self, offsets: &Offsets) {
         for (why, paths) in self.take_new(offsets) {
-            eprintln!(
-                "tracer: cannot read {}: {why}; causes that need them are reported as `unknown`",
+            note(format_args!(
+                "cannot read {}: {why}; causes that need them are reported as `unknown`",
                 paths.join(", ")
-            );
+            ));
         }
     }
 
