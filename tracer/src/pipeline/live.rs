@@ -42,6 +42,7 @@ use crate::{
         plan::{self, Planned, State},
         ring::Ring,
     },
+    report::escape::note,
 };
 
 /// How often flows are judged.
@@ -121,7 +122,7 @@ fn cannot_record(error: io::Error) -> PipelineError {
         return PipelineError::Output(error);
     }
     let error = anyhow::Error::from(error);
-    PipelineError::Failed(error.context("cannot continue recording; what was written before is readable"))
+    PipelineError::Failed(error.context("cannot continue recording"))
 }
 
 /// The state of a live run.
@@ -172,7 +173,7 @@ impl Session<'_> {
         loop {
             tokio::select! {
                 () = signals.first() => break,
-                () = wait_for(&mut self.write_out) => self.write_out()?,
+                () = wait_for(&mut self.write_out) => self.write_out(),
                 readable = self.ring.readable() => {
                     readable.context("cannot wait for the ring buffer")?;
                     self.drain();
@@ -182,7 +183,7 @@ impl Session<'_> {
                 found = self.module_watch.update() => match found {
                     Ok(found) => self.follow(found)?,
                     // Retried at the next module load or unload. What is attached stays attached.
-                    Err(error) => eprintln!("tracer: {:#}", anyhow::Error::from(error)),
+                    Err(error) => note(format_args!("{:#}", anyhow::Error::from(error))),
                 },
                 _ = tick.tick() => {
                     // Flows are judged only after all records up to this moment are in.
@@ -267,14 +268,18 @@ impl Session<'_> {
     }
 
     /// Writes what is recorded only in memory.
-    fn write_out(&mut self) -> Result<(), PipelineError> {
+    fn write_out(&mut self) {
         let Some(recorder) = &mut self.recorder else {
-            return Ok(());
+            return;
         };
-        if let Some(path) = recorder.write_out(self.engine.next_id()).map_err(cannot_record)? {
-            eprintln!("tracer: wrote {path}");
+        match recorder.write_out(self.engine.next_id()) {
+            Ok(None) => {}
+            Ok(Some(path)) => note(format_args!("wrote {path}")),
+            // Everything is still in memory.
+            Err(error) => note(format_args!(
+                "cannot write the recording: {error}; still recording"
+            )),
         }
-        Ok(())
     }
 
     fn progress(&mut self) {
@@ -445,7 +450,7 @@ fn count_attached(hooks: &[Planned]) -> usize {
 fn print_disabled(hooks: &[Planned]) {
     for hook in hooks {
         if let State::Disabled(why) = &hook.state {
-            eprintln!("tracer: hook {} is off: {why}", hook.info.name);
+            note(format_args!("hook {} is off: {why}", hook.info.name));
         }
     }
 }

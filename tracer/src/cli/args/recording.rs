@@ -45,6 +45,9 @@ pub struct ReportOptions {
     /// Write one HTML page for the ticket; - for standard output
     #[arg(long, value_name = "OUT", conflicts_with = "json")]
     pub html: Option<PathBuf>,
+    /// Replace an existing recording or another user's file
+    #[arg(long, requires = "html")]
+    pub force: bool,
     /// The flows to report.
     #[command(flatten)]
     pub select: Select,
@@ -79,6 +82,9 @@ pub struct ExportOptions {
     /// File to write; standard output if omitted or -
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Replace an existing recording or another user's file
+    #[arg(long, requires = "output")]
+    pub force: bool,
     /// The flows to export.
     #[command(flatten)]
     pub select: Select,
