@@ -2,7 +2,6 @@
 
 use std::io::{self, Write as _};
 
-use anyhow::Context as _;
 use tracer_common::hook::{Hook, HookInfo};
 
 use super::{args::HooksOptions, exit::Failure};
@@ -22,8 +21,8 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
     let kernel = preflight::prepare()?.kernel;
     preflight::Unreadable::default().list(&kernel.offsets);
     // No port is selected, so no packet is traced.
-    let (mut probe, _ring) =
-        Probe::attach(kernel.plan(), kernel.offsets, &Selection::default()).context("cannot attach hooks")?;
+    let (mut probe, _ring) = Probe::attach(kernel.plan(), kernel.offsets, &Selection::default())
+        .map_err(preflight::cannot_attach)?;
     probe.try_on_demand();
     let mut out = io::stdout().lock();
     if options.json {

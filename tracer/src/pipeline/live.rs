@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     decode::record,
+    diagnose::words,
     finding::{
         Clock, Observer,
         head::Head,
@@ -73,15 +74,12 @@ pub fn run(
     runtime.block_on(async {
         // Before anything is attached, so that every signal finds a handler.
         let mut signals = Signals::listen(on_second_signal).context("cannot handle signals")?;
-        let write_out = match &sink {
-            Some(_) => Some(signal(SignalKind::user_defined1()).context("cannot handle signals")?),
-            None => None,
-        };
+        let write_out = signal(SignalKind::user_defined1()).context("cannot handle signals")?;
         let plan = kernel.plan();
         let mut collector = Collector::new(kernel.symbols, kernel.offsets.drop_reasons());
         let offsets = head::offsets(&kernel.offsets);
         let (probe, ring) =
-            Probe::attach(plan, kernel.offsets, &kernel_selection).context("cannot attach hooks")?;
+            Probe::attach(plan, kernel.offsets, &kernel_selection).map_err(preflight::cannot_attach)?;
         collector.set_absent(absent(probe.hooks()));
         let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
         let head = Head {
@@ -135,8 +133,8 @@ struct Session<'a> {
     demand: Demand,
     collector: Collector,
     recorder: Option<Box<dyn RecordSink>>,
-    /// The signal that requests writing what is recorded only in memory.
-    write_out: Option<Signal>,
+    /// The signal that requests the state of the run, and writing what is recorded only in memory.
+    write_out: Signal,
     engine: Engine,
     clock: Clock,
     /// Records so far, those of them that could not be decoded, and those that were lost.
@@ -173,7 +171,7 @@ impl Session<'_> {
         loop {
             tokio::select! {
                 () = signals.first() => break,
-                () = wait_for(&mut self.write_out) => self.write_out(),
+                _ = self.write_out.recv() => self.write_out(),
                 readable = self.ring.readable() => {
                     readable.context("cannot wait for the ring buffer")?;
                     self.drain();
@@ -267,8 +265,14 @@ impl Session<'_> {
         }
     }
 
-    /// Writes what is recorded only in memory.
+    /// Prints the state of the run, and writes what is recorded only in memory.
     fn write_out(&mut self) {
+        note(format_args!(
+            "{} attached, {}, {} lost",
+            words::count(count_attached(self.probe.hooks()), "hook"),
+            words::count(self.events, "record"),
+            self.lost
+        ));
         let Some(recorder) = &mut self.recorder else {
             return;
         };
@@ -432,14 +436,6 @@ impl Session<'_> {
                 "cannot decode {unreadable} records: the BPF object does not match this program"
             ))),
         }
-    }
-}
-
-/// Waits for the signal; forever if there is none.
-async fn wait_for(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
     }
 }
 
