@@ -12,6 +12,7 @@ pub mod files;
 pub mod flight_recorder;
 pub mod index;
 pub mod item;
+pub mod memory;
 pub mod output_file;
 pub mod patch;
 pub mod reader;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::{screen::ScreenOptions, select::Select};
+use super::{screen::ScreenOptions, select::Select, value::size};
 use crate::flow::fate::Fate;
 
 /// Options of `replay`.
@@ -31,6 +31,9 @@ pub struct ReplayOptions {
     /// Exit with status 3 if a flow had this fate
     #[arg(long, value_name = "FATE")]
     pub fail_on: Option<Fate>,
+    /// Read no more once reading takes this much memory
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    pub max_memory: u64,
 }
 
 /// Options of `report`.
@@ -51,6 +54,9 @@ pub struct ReportOptions {
     /// The flows to report.
     #[command(flatten)]
     pub select: Select,
+    /// Read no more once reading takes this much memory
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    pub max_memory: u64,
 }
 
 /// Options of `show`.
@@ -62,6 +68,9 @@ pub struct ShowOptions {
     /// The flow's number in the first recording
     #[arg(required = true, value_name = "ID", value_parser = flow_number)]
     pub id: u64,
+    /// Read no more once reading takes this much memory
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    pub max_memory: u64,
 }
 
 fn flow_number(text: &str) -> Result<u64, String> {
@@ -88,6 +97,9 @@ pub struct ExportOptions {
     /// The flows to export.
     #[command(flatten)]
     pub select: Select,
+    /// Read no more once reading takes this much memory
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    pub max_memory: u64,
 }
 
 /// Export formats.
