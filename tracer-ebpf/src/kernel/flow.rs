@@ -145,7 +145,7 @@ pub(super) fn of_request(hook: Hook, packet: &Packet, origin: Origin) -> Option<
         return None;
     }
     // SAFETY: the value is one aligned word and is copied at once.
-    let Some(number) = (unsafe { SYNS.get(&syn) }.copied()) else {
+    let Some(number) = unsafe { SYNS.get(&syn) }.copied() else {
         count_lost(hook);
         return None;
     };

@@ -38,7 +38,7 @@ pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
     let is_file_set = options.rotate_size.is_some() || options.ring.is_some();
     if is_file_set && options.output == Path::new("-") {
         return Err(Failure::Usage(
-            "cannot write several files to standard output: give --rotate-size and --ring a file name"
+            "cannot write several files to standard output: with --rotate-size or --ring, name a file with --output"
                 .to_owned(),
         ));
     }
@@ -155,17 +155,17 @@ impl Observer for ProgressLine {
     fn start(&mut self, head: &Head) -> io::Result<()> {
         self.begun = Instant::now();
         self.ends_by(self.options.duration.map(|duration| self.begun + duration));
+        let file = self.options.output.display();
         let target = match self.options.ring {
-            Some(_) => "memory, written at the end and on SIGUSR1",
-            None => "file",
+            Some(_) => format!("memory, written to {file} at the end and on SIGUSR1"),
+            None => format!("file {file}"),
         };
         self.print(&format!(
-            "recording on {}, kernel {}: {} attached, tracing {}; to {target} {}; Ctrl-C stops",
+            "recording on {}, kernel {}: {} attached, tracing {}; to {target}; Ctrl-C stops",
             head.host,
             head.kernel,
             count(head.attached(), "hook"),
             count(head.ports.len(), "port"),
-            self.options.output.display(),
         ));
         Ok(())
     }

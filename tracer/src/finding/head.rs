@@ -28,9 +28,9 @@ pub struct Head {
     pub boot_id: String,
     /// When all hooks were attached.
     pub ready: Timestamp,
-    /// A reading of the wall clock…
+    /// The wall clock when tracing began.
     pub wall: Timestamp,
-    /// …and of the kernel's monotonic clock at the same moment, in nanoseconds.
+    /// The monotonic clock at the same moment, in nanoseconds.
     pub monotonic_ns: u64,
     /// How long after its last SYN a flow without progress was reported, in nanoseconds.
     pub patience_ns: u64,

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     decode::record,
+    diagnose::words,
     finding::{
         Clock, Observer,
         head::Head,
@@ -439,7 +440,8 @@ impl Session<'_> {
         match self.unreadable_records {
             0 => Ok(()),
             unreadable => Err(PipelineError::Failed(anyhow::anyhow!(
-                "cannot decode {unreadable} records: the BPF object does not match this program"
+                "cannot decode {}: the BPF object does not match this program",
+                words::count(unreadable, "record")
             ))),
         }
     }
@@ -460,7 +462,7 @@ fn count_attached(hooks: &[Planned]) -> usize {
 fn print_disabled(hooks: &[Planned]) {
     for hook in hooks {
         if let State::Disabled(why) = &hook.state {
-            eprintln!("tracer: hook {} is off: {why}", hook.info.name);
+            eprintln!("tracer: hook {} is disabled: {why}", hook.info.name);
         }
     }
 }

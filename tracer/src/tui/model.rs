@@ -129,7 +129,7 @@ impl Widest {
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct Model {
-    /// Colours and signs.
+    /// Colours and symbols.
     pub theme: Theme,
     /// Columns and lines of the screen.
     pub size: (u16, u16),

@@ -67,7 +67,7 @@ pub(crate) fn translated(port: u16) -> Tuple {
     }
 }
 
-/// An entry that an older connection left behind.
+/// An entry that an old connection left behind.
 pub(crate) fn entry(state: u16, weight: i32, available: u32, expire_nodest: i32) -> IpvsConn {
     IpvsConn {
         conn: OLD_ENTRY,

@@ -316,7 +316,7 @@ fn outcome(cause: &CauseSummary) -> String {
     let was = was(cause.flows);
     let mut fates = cause.by_fate.keys();
     match (fates.next(), fates.next()) {
-        (Some(Fate::Established), None) => "reached the wrong place".to_owned(),
+        (Some(Fate::Established), None) => format!("{was} misdirected"),
         (Some(Fate::Stalled), None) => format!("{was} delayed"),
         (Some(Fate::Dropped), None) => format!("{was} dropped"),
         (Some(Fate::Refused), None) => format!("{was} refused"),
