@@ -40,7 +40,7 @@ const LOOPBACK: u32 = 1;
 
 /// What the kernel looks up for a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question {
+pub struct Lookup {
     /// The destination of the lookup.
     pub to: IpAddr,
     /// The source of the lookup.
@@ -65,38 +65,38 @@ struct Selectors {
 
 /// Looks up a route in the calling thread's network namespace, as the kernel did for the packet. `None` if the rules of the
 /// namespace look at something that is not known.
-pub fn ask(question: &Question) -> io::Result<Option<Route>> {
+pub fn look_up(lookup: &Lookup) -> io::Result<Option<Route>> {
     let mut netlink = Connection::open(NETLINK_ROUTE)?;
-    let rules = selectors(&mut netlink, question.to.is_ipv6())?;
-    let plain = Question {
+    let rules = selectors(&mut netlink, lookup.to.is_ipv6())?;
+    let plain = Lookup {
         from: None,
         input: None,
         is_reverse: false,
-        ..*question
+        ..*lookup
     };
     // Without rules of its own, a namespace has one route to each address.
     if rules == Selectors::default() {
-        return look_up(&mut netlink, &plain).map(Some);
+        return request(&mut netlink, &plain).map(Some);
     }
     // The mark of the packet is not known. The reverse path filter looks at it only if it is told to.
-    let needs_mark = rules.mark && (!question.is_reverse || is_mark_valid());
+    let needs_mark = rules.mark && (!lookup.is_reverse || is_mark_valid());
     if rules.others || needs_mark {
         return Ok(None);
     }
-    if !question.is_reverse {
-        return look_up(&mut netlink, question).map(Some);
+    if !lookup.is_reverse {
+        return request(&mut netlink, lookup).map(Some);
     }
     // From an address of the namespace, it is the lookup of a packet that the namespace sends. From any other, it is that of a
     // packet from the loopback device, unless that device has a filter too.
-    let sent = look_up(&mut netlink, question)?;
+    let sent = request(&mut netlink, lookup)?;
     if sent != Route::None(Errno::EINVAL as i32) {
         return Ok(Some(sent));
     }
-    let forwarded = Question {
+    let forwarded = Lookup {
         input: Some(LOOPBACK),
-        ..*question
+        ..*lookup
     };
-    let route = look_up(&mut netlink, &forwarded)?;
+    let route = request(&mut netlink, &forwarded)?;
     let is_refused =
         matches!(route, Route::None(errno) if [Errno::EINVAL as i32, Errno::EXDEV as i32].contains(&errno));
     Ok((!is_refused).then_some(route))
@@ -138,24 +138,24 @@ fn selectors(netlink: &mut Connection, is_v6: bool) -> io::Result<Selectors> {
     Ok(out)
 }
 
-/// Sends one question to the kernel.
-fn look_up(netlink: &mut Connection, question: &Question) -> io::Result<Route> {
+/// Sends one lookup to the kernel, and returns the result.
+fn request(netlink: &mut Connection, lookup: &Lookup) -> io::Result<Route> {
     let mut head = [0; ROUTE_HEAD];
     let bytes = |address: IpAddr| match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
     };
-    let (family, bits) = if question.to.is_ipv6() { (10, 128) } else { (2, 32) };
+    let (family, bits) = if lookup.to.is_ipv6() { (10, 128) } else { (2, 32) };
     (head[0], head[1]) = (family, bits);
-    let mut asked = vec![DefaultNla::new(DESTINATION, bytes(question.to))];
-    if let Some(from) = question.from {
+    let mut wanted = vec![DefaultNla::new(DESTINATION, bytes(lookup.to))];
+    if let Some(from) = lookup.from {
         head[2] = bits;
-        asked.push(DefaultNla::new(SOURCE, bytes(from)));
+        wanted.push(DefaultNla::new(SOURCE, bytes(from)));
     }
-    if let Some(index) = question.input {
-        asked.push(DefaultNla::new(INPUT, index.to_ne_bytes().to_vec()));
+    if let Some(index) = lookup.input {
+        wanted.push(DefaultNla::new(INPUT, index.to_ne_bytes().to_vec()));
     }
-    let answers = match netlink.request(GET_ROUTE, &head, &asked) {
+    let answers = match netlink.request(GET_ROUTE, &head, &wanted) {
         Ok(answers) => answers,
         Err(error) => return error.raw_os_error().map(Route::None).ok_or(error),
     };
@@ -203,13 +203,13 @@ mod tests {
 
     #[test]
     fn the_loopback_address_is_local() {
-        let question = Question {
+        let lookup = Lookup {
             to: IpAddr::from([127, 0, 0, 1]),
             from: None,
             input: None,
             is_reverse: false,
         };
-        let Some(Route::Found(route)) = ask(&question).unwrap() else {
+        let Some(Route::Found(route)) = look_up(&lookup).unwrap() else {
             panic!("no route to the loopback address");
         };
         assert!(route.is_local());

@@ -34,7 +34,11 @@ use crate::{
         selection::Selection,
         sink::RecordSink,
     },
-    flow::{engine::Engine, fate::Fate, model::Flow},
+    flow::{
+        engine::{Engine, Limits},
+        fate::Fate,
+        model::Flow,
+    },
     node::collect::Collector,
     probe::{
         attach::Probe,
@@ -58,6 +62,7 @@ const MODULES: Duration = Duration::from_millis(100);
 pub fn run(
     selection: &Selection,
     patience: Duration,
+    limits: Limits,
     observer: &mut dyn Observer,
     sink: Option<Box<dyn RecordSink>>,
     on_second_signal: fn(),
@@ -84,6 +89,7 @@ pub fn run(
         let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
         let head = Head {
             patience_ns,
+            limits,
             hooks: plan::states(probe.hooks()),
             offsets,
             ..head::of(&kernel_selection, collector.facts(), monotonic_ns()?)
@@ -100,11 +106,12 @@ pub fn run(
             recorder: sink,
             write_out,
             observer,
-            engine: Engine::new(patience_ns),
+            engine: Engine::new(patience_ns, limits),
             clock,
             events: 0,
             unreadable_records: 0,
             lost: 0,
+            evicted: 0,
         };
         session.announce(&head)?;
         if let Some(recorder) = &mut session.recorder {
@@ -141,6 +148,8 @@ struct Session<'a> {
     events: u64,
     unreadable_records: u64,
     lost: u64,
+    /// Flows that were evicted from memory, as far as that was reported.
+    evicted: u64,
     /// The hooks as they were last reported.
     reported: Vec<Planned>,
 }
@@ -390,7 +399,7 @@ impl Session<'_> {
         )?)
     }
 
-    /// Reports lost records, if there are more than before.
+    /// Reports lost records and evicted flows, if there are more than before.
     fn health(&mut self) -> Result<(), PipelineError> {
         let by_hook = self.probe.lost().context("cannot read the loss counters")?;
         let health = Health {
@@ -400,12 +409,17 @@ impl Session<'_> {
                 .into_iter()
                 .map(|(hook, lost)| (hook.to_owned(), lost))
                 .collect(),
+            evicted: self.engine.evicted().clone(),
         };
-        if health.lost() <= self.lost {
+        let (lost, evicted) = (health.lost(), health.evicted.total());
+        if lost <= self.lost && evicted <= self.evicted {
             return Ok(());
         }
-        self.lost = health.lost();
-        self.collector.records_lost(monotonic_ns()?);
+        if lost > self.lost {
+            self.lost = lost;
+            self.collector.records_lost(monotonic_ns()?);
+        }
+        self.evicted = evicted;
         if let Some(recorder) = &mut self.recorder {
             recorder.health(&health);
         }
@@ -420,6 +434,7 @@ impl Session<'_> {
             now_ns: monotonic_ns()?,
             events: self.events,
             lost: self.lost,
+            evicted: self.engine.evicted().clone(),
         };
         if let Some(recorder) = &mut self.recorder {
             recorder.end(&end);
@@ -433,7 +448,8 @@ impl Session<'_> {
         match self.unreadable_records {
             0 => Ok(()),
             unreadable => Err(PipelineError::Failed(anyhow::anyhow!(
-                "cannot decode {unreadable} records: the BPF object does not match this program"
+                "cannot decode {}: the BPF object does not match this program",
+                words::count(unreadable, "record")
             ))),
         }
     }
@@ -446,7 +462,7 @@ fn count_attached(hooks: &[Planned]) -> usize {
 fn print_disabled(hooks: &[Planned]) {
     for hook in hooks {
         if let State::Disabled(why) = &hook.state {
-            note(format_args!("hook {} is off: {why}", hook.info.name));
+            note(format_args!("hook {} is disabled: {why}", hook.info.name));
         }
     }
 }

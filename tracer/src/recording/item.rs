@@ -204,6 +204,7 @@ fn parse(kind: u8, mut body: &[u8]) -> Result<Item<'_>, ItemError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::rank::Evicted;
 
     fn items() -> Vec<Item<'static>> {
         vec![
@@ -223,6 +224,7 @@ mod tests {
                 ..Hooks::default()
             }),
             Item::End(End {
+                evicted: Evicted::default(),
                 now_ns: 8,
                 events: 5,
                 lost: 3,

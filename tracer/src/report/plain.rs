@@ -81,6 +81,6 @@ fn details(out: &mut Text, finding: &Finding<'_>) {
         ));
     }
     if let Some(advice) = &diagnosis.advice {
-        out.line(format_args!("    advice: {advice}"));
+        out.line(format_args!("    what to do: {advice}"));
     }
 }

@@ -15,42 +15,42 @@ use crate::{
     node::{
         max_age::MAX_AGE,
         netns,
-        route::{self, Question},
+        route::{self, Lookup},
     },
 };
 
 /// How many routes are looked up per second, so that a flood of unroutable packets does not keep tracer busy.
 const MOST_PER_SECOND: usize = 32;
-/// The same question is asked again for a later packet, but not more often than this.
+/// The same lookup is repeated for a later packet, but not more often than this.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// How long an answer is kept for the flows that need it: longer than any flow is undecided.
+/// How long a result is kept for the flows that need it: longer than any flow is undecided.
 const KEPT: Duration = Duration::from_mins(3);
-/// The most answers that are kept.
-const MOST_ANSWERS: usize = 512;
+/// The most results that are kept.
+const MOST_RESULTS: usize = 512;
 
-/// What is asked in which network namespace (inode number) about which address.
+/// The network namespace (inode number) of a lookup, and its address.
 type Key = (u32, IpAddr);
 
-/// Looks up routes, and remembers what was asked.
+/// Looks up routes, and remembers the lookups.
 #[derive(Debug, Default)]
 pub(super) struct RouteReader {
-    asked: HashMap<Key, (Question, Instant)>,
-    /// Questions about the packets seen since the last reading.
-    wanted: BTreeMap<Key, Question>,
+    looked_up: HashMap<Key, (Lookup, Instant)>,
+    /// Lookups for the packets seen since the last reading.
+    wanted: BTreeMap<Key, Lookup>,
     /// When routes were last looked up, for the limit per second.
     second: Option<(Instant, usize)>,
 }
 
 impl RouteReader {
-    /// Notes what the kernel has just asked about a packet.
+    /// Notes what the kernel has just looked up for a packet.
     pub(super) fn observe(&mut self, event: &Event, symbols: &Symbols) {
-        let Some(question) = question(event, |address| {
+        let Some(lookup) = lookup(event, |address| {
             symbols.locate(address).map(|found| found.symbol.to_owned())
         }) else {
             return;
         };
         if event.netns != 0 && self.wanted.len() < MOST_PER_SECOND {
-            self.wanted.insert((event.netns, question.to), question);
+            self.wanted.insert((event.netns, lookup.to), lookup);
         }
     }
 
@@ -63,20 +63,20 @@ impl RouteReader {
     /// Looks up the routes for a flow that were not looked up yet: the namespace of a packet is known only once it is in a
     /// flow.
     pub(super) fn read_for(&mut self, flow: &Flow, facts: &mut Facts, changed: &mut ChangedFacts) {
-        let wanted: BTreeMap<Key, Question> = flow
+        let wanted: BTreeMap<Key, Lookup> = flow
             .steps
             .iter()
             .filter(|step| step.netns != 0)
             .filter_map(|step| {
                 let symbol = |address| facts.symbol(address).map(str::to_owned);
-                let mut question = question(&step.event, symbol).or_else(|| {
+                let mut lookup = lookup(&step.event, symbol).or_else(|| {
                     // The call and its return are one step.
                     let is_refused = matches!(step.event.payload, Payload::Listener(_))
                         && step.verdict.is_some_and(|drops| drops != 0);
                     is_refused.then(|| answer_of_listener(&step.event))
                 })?;
-                question.input = question.input.filter(|_| step.event.netns != 0);
-                Some(((step.netns, question.to), question))
+                lookup.input = lookup.input.filter(|_| step.event.netns != 0);
+                Some(((step.netns, lookup.to), lookup))
             })
             .collect();
         self.look_up(wanted, KEPT, facts, changed);
@@ -97,48 +97,46 @@ impl RouteReader {
     /// Looks up routes that were not looked up within `max_age`.
     fn look_up(
         &mut self,
-        wanted: BTreeMap<Key, Question>,
+        wanted: BTreeMap<Key, Lookup>,
         max_age: Duration,
         facts: &mut Facts,
         changed: &mut ChangedFacts,
     ) {
-        let asked = &mut self.asked;
-        asked.retain(|_, (_, at)| at.elapsed() < KEPT);
+        let looked_up = &mut self.looked_up;
+        looked_up.retain(|_, (_, at)| at.elapsed() < KEPT);
         if wanted.is_empty() {
             return;
         }
         let before = facts.routes.len();
-        facts.routes.retain(|key, _| asked.contains_key(key));
+        facts.routes.retain(|key, _| looked_up.contains_key(key));
         changed.routes |= facts.routes.len() != before;
         let (begun, count) = self.second.get_or_insert_with(|| (Instant::now(), 0));
         if begun.elapsed() > Duration::from_secs(1) {
             (*begun, *count) = (Instant::now(), 0);
         }
-        let mut by_netns: BTreeMap<u32, Vec<Question>> = BTreeMap::new();
-        for (key, question) in wanted {
-            let known = asked.get(&key);
-            if known.is_some_and(|(known, at)| *known == question && at.elapsed() < max_age) {
+        let mut by_netns: BTreeMap<u32, Vec<Lookup>> = BTreeMap::new();
+        for (key, lookup) in wanted {
+            let known = looked_up.get(&key);
+            if known.is_some_and(|(known, at)| *known == lookup && at.elapsed() < max_age) {
                 continue;
             }
-            if *count >= MOST_PER_SECOND || (known.is_none() && asked.len() >= MOST_ANSWERS) {
+            if *count >= MOST_PER_SECOND || (known.is_none() && looked_up.len() >= MOST_RESULTS) {
                 break;
             }
             *count += 1;
-            asked.insert(key, (question, Instant::now()));
-            by_netns.entry(key.0).or_default().push(question);
+            looked_up.insert(key, (lookup, Instant::now()));
+            by_netns.entry(key.0).or_default().push(lookup);
         }
-        for (netns, questions) in by_netns {
+        for (netns, lookups) in by_netns {
             let look_up = || -> Vec<_> {
-                let answers = questions
-                    .iter()
-                    .map(|question| (question.to, route::ask(question)));
-                answers.collect()
+                let results = lookups.iter().map(|lookup| (lookup.to, route::look_up(lookup)));
+                results.collect()
             };
-            for (address, answer) in netns::inside(netns, look_up).unwrap_or_default() {
+            for (address, result) in netns::inside(netns, look_up).unwrap_or_default() {
                 changed.routes = true;
-                match answer {
+                match result {
                     Ok(Some(route)) => drop(facts.routes.insert((netns, address), route)),
-                    // An older answer was to another question, or no longer holds.
+                    // An older result is that of another lookup, or no longer holds.
                     Ok(None) | Err(_) => drop(facts.routes.remove(&(netns, address))),
                 }
             }
@@ -146,11 +144,11 @@ impl RouteReader {
     }
 }
 
-/// What the kernel asked about this packet, if routing rejected it.
-fn question(event: &Event, symbol: impl Fn(u64) -> Option<String>) -> Option<Question> {
+/// What the kernel looked up for this packet, if routing rejected it.
+fn lookup(event: &Event, symbol: impl Fn(u64) -> Option<String>) -> Option<Lookup> {
     let (source, destination) = (event.tuple.saddr.ip(), event.tuple.daddr.ip());
     match (event.hook, &event.payload) {
-        (Hook::RouteMartian, _) => Some(Question {
+        (Hook::RouteMartian, _) => Some(Lookup {
             to: source,
             from: Some(destination),
             input: None,
@@ -166,7 +164,7 @@ fn question(event: &Event, symbol: impl Fn(u64) -> Option<String>) -> Option<Que
             (drops_unroutable(&place) || drops_on_input(&place)).then(|| ahead(event))
         }
         // IPVS refuses a loopback source for a real server that is not on the node.
-        (hook, Payload::IpvsConn(conn)) if hook.is_ipvs_xmit() && source.is_loopback() => Some(Question {
+        (hook, Payload::IpvsConn(conn)) if hook.is_ipvs_xmit() && source.is_loopback() => Some(Lookup {
             to: conn.daddr.ip(),
             from: None,
             input: None,
@@ -177,8 +175,8 @@ fn question(event: &Event, symbol: impl Fn(u64) -> Option<String>) -> Option<Que
 }
 
 /// The route of a packet that came in.
-fn ahead(event: &Event) -> Question {
-    Question {
+fn ahead(event: &Event) -> Lookup {
+    Lookup {
         to: event.tuple.daddr.ip(),
         from: Some(event.tuple.saddr.ip()),
         input: Some(event.ifindex).filter(|&index| index != 0),
@@ -187,8 +185,8 @@ fn ahead(event: &Event) -> Question {
 }
 
 /// The route from the address that a SYN was sent to back to its sender.
-fn answer_of_listener(event: &Event) -> Question {
-    Question {
+fn answer_of_listener(event: &Event) -> Lookup {
+    Lookup {
         to: event.tuple.saddr.ip(),
         from: Some(event.tuple.daddr.ip()),
         input: None,
