@@ -97,6 +97,7 @@ fn unsupported(why: &str) -> PipelineError {
 }
 
 /// The error of a kernel half that could not be attached.
+#[must_use]
 pub fn cannot_attach(error: AttachError) -> PipelineError {
     if attach::is_beyond_memlock(&error) {
         return PipelineError::Privilege(

@@ -15,7 +15,7 @@ use crate::report::escape::note;
 const MEMORY_AT_START: u64 = 256 << 20;
 
 /// Inode number of the initial PID namespace (`include/linux/proc_ns.h`, `PROC_PID_INIT_INO`).
-const FIRST_PID_NAMESPACE: u64 = 0xeffffffc;
+const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// A setting that only the initial network namespace has (`net/core/sysctl_net_core.c`, `net_core_table`).
 const SETTING_OF_THE_HOST: &str = "/proc/sys/net/core/dev_weight";
