@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::hook_state::{HookState, State};
+use crate::flow::engine::Limits;
 
 /// The head of a recording. Written as JSON; a member that is missing there is empty here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +34,8 @@ pub struct Head {
     pub monotonic_ns: u64,
     /// How long after its last SYN a flow without progress was reported, in nanoseconds.
     pub patience_ns: u64,
+    /// How many flows were kept, and in how much memory.
+    pub limits: Limits,
     /// The ports that were traced.
     pub ports: Vec<u16>,
     /// The client networks that were traced; empty: all.

@@ -196,6 +196,8 @@ pub struct Model {
     pub seen: HashMap<Hook, u64>,
     /// Records lost, by hook.
     pub lost: BTreeMap<String, u64>,
+    /// Flows evicted from memory before their time.
+    pub evicted: u64,
     /// Records so far, and in the last second.
     pub records: u64,
     /// See `records`.

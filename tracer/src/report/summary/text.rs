@@ -65,9 +65,13 @@ fn numbers(out: &mut String, summary: &Summary) -> std::fmt::Result {
 /// The number of records, and of lost records.
 pub(in crate::report) fn records(summary: &Summary) -> String {
     let records = words::count(summary.records, "record");
-    match summary.lost {
+    let records = match summary.lost {
         0 => format!("{records}, none lost"),
         lost => format!("{records}, {lost} lost: individual flows may be incomplete"),
+    };
+    match summary.evicted.total() {
+        0 => records,
+        _ => format!("{records}; {}", summary.evicted),
     }
 }
 

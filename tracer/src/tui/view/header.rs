@@ -91,6 +91,10 @@ fn parts(model: &Model) -> Vec<Part> {
     let lost = model.lost_records();
     let style = if lost == 0 { theme.dim() } else { theme.warning() };
     parts.push(part(0, quantity(lost, "record lost", "records lost"), style));
+    if model.evicted > 0 {
+        let text = quantity(model.evicted, "flow evicted", "flows evicted");
+        parts.push(part(0, text, theme.warning()));
+    }
     let hooks = |state| model.count_hooks(state) as u64;
     let text = quantity(hooks(State::Attached), "hook attached", "hooks attached");
     parts.push(part(3, text, theme.dim()));
