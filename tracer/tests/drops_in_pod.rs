@@ -164,7 +164,7 @@ fn an_xdp_program_is_named_by_the_reason_or_the_function() {
 }
 
 #[test]
-fn a_tc_program_is_named_only_if_no_other_filter_can_have_dropped_it() {
+fn a_tc_program_is_named_only_if_no_other_filter_could_have_dropped_it() {
     const INGRESS: &[AttachPoint] = &[AttachPoint::TcIngress];
     for (function, reason) in [
         ("__netif_receive_skb_core", None),
