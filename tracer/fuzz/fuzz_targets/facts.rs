@@ -11,7 +11,7 @@ use tracer::{
     diagnose,
     facts::changed_facts::ChangedFacts,
     finding::{Clock, Finding, Observer as _},
-    flow::engine::Engine,
+    flow::engine::{Engine, Limits},
     recording::{change, patch::Patch},
 };
 use tracer_common::{hook::Hook, record::HeaderVersion};
@@ -65,7 +65,7 @@ fuzz_target!(|input: Input| {
     let clock = Clock::new(head.wall, head.monotonic_ns);
     let mut observers = Observers::new(input.list.len() + input.records.len()).expect("nothing is written");
     observers.start(&head).expect("nothing is written");
-    let mut engine = Engine::new(3_000_000_000);
+    let mut engine = Engine::new(3_000_000_000, Limits::default());
     let mut now_ns = 1;
     let (hook, kind) = if input.is_legacy {
         (Hook::IptDoTable, 17)

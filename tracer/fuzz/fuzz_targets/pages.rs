@@ -83,7 +83,7 @@ impl Observer for Outputs {
     }
 
     fn end(&mut self, end: &End) -> io::Result<()> {
-        self.collection.end(end.events, end.lost);
+        self.collection.end(end);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use tracer::{
     diagnose,
     facts::Facts,
     finding::{Clock, Finding, Observer as _},
-    flow::engine::Engine,
+    flow::engine::{Engine, Limits},
 };
 use tracer_common::{hook::Hook, record::HeaderVersion};
 use tracer_fuzz::{observers::Observers, records::Record};
@@ -24,7 +24,7 @@ struct Input {
 
 fuzz_target!(|input: Input| {
     let _ = record::printed_conn(&input.wild);
-    let mut engine = Engine::new(3_000_000_000);
+    let mut engine = Engine::new(3_000_000_000, Limits::default());
     if let Ok(event) = record::event(HeaderVersion::CURRENT, &input.wild) {
         engine.push(event);
     }

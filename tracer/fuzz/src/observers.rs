@@ -111,7 +111,7 @@ impl Observer for Observers {
     }
 
     fn end(&mut self, end: &End) -> io::Result<()> {
-        self.collection.end(end.events, end.lost);
+        self.collection.end(end);
         if let Some(table) = &mut self.table {
             table.end(end);
         }
