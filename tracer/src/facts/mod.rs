@@ -16,6 +16,7 @@ pub mod netlink;
 pub mod nft;
 pub mod port;
 pub mod route;
+pub mod route_lookup;
 pub mod rule_owner;
 pub mod sysctl;
 pub mod tcp_socket;

@@ -26,6 +26,7 @@ use crate::facts::{
     nft::{self, map::Map, rule::Rule},
     port::Ports,
     route::Route,
+    route_lookup::RouteLookup,
     sysctl::Sysctls,
 };
 
@@ -42,8 +43,10 @@ pub enum FactChange {
         /// Its inode number.
         inum: u32,
     },
-    /// Routes by network namespace and destination.
+    /// Routes by network namespace and destination, as older versions looked them up.
     Routes(TableChange<(u32, IpAddr), Route>),
+    /// Routes by lookup; `null` where the policy rules look at something that was not known.
+    RouteLookups(TableChange<RouteLookup, Option<Route>>),
     /// Backends to which no rule translated, and when (monotonic nanoseconds).
     Unreachable(TableChange<(u32, SocketAddr), VecDeque<u64>>),
     /// The rules that lead from a NodePort to a backend.
@@ -141,6 +144,7 @@ pub fn diff(before: &mut Facts, now: &Facts, changed: &ChangedFacts) -> Vec<Fact
     }
     if changed.routes {
         out.extend(entries(&before.routes, &now.routes).map(FactChange::Routes));
+        out.extend(entries(&before.looked_up, &now.looked_up).map(FactChange::RouteLookups));
     }
     if changed.unreachable {
         let (before, now) = (&before.unreachable_by_rule, &now.unreachable_by_rule);
@@ -180,6 +184,7 @@ impl FactChange {
             Self::Netns(change) => return change.apply(facts),
             Self::NetnsGone { inum } => drop(facts.netns.remove(&inum)),
             Self::Routes(entries) => entries.apply(&mut facts.routes),
+            Self::RouteLookups(entries) => entries.apply(&mut facts.looked_up),
             Self::Unreachable(entries) => entries.apply(&mut facts.unreachable_by_rule),
             Self::NatRules(entries) => entries.apply(&mut facts.nat_rules),
             Self::Pids(entries) => entries.apply(&mut facts.pids),
