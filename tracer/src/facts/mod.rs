@@ -15,6 +15,7 @@ pub mod neighbour;
 pub mod netlink;
 pub mod nft;
 pub mod port;
+pub mod port_range;
 pub mod route;
 pub mod route_lookup;
 pub mod rule_owner;

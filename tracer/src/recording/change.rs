@@ -311,6 +311,8 @@ mod tests {
             decides: Decides::Verdict(Verdict::Jump("cali-FORWARD".to_owned())),
             dport: None,
             has_destination: false,
+            dports: None,
+            untracks: false,
             matches_invalid: false,
             translation: None,
             key: None,
