@@ -154,7 +154,10 @@ fn an_xdp_program_is_named_by_the_reason_or_the_function() {
         function: "veth_xdp_rcv_skb",
         ..PLAIN
     };
-    assert_eq!(by_function.told().1, BPF);
+    let (_, cause, diagnosis) = by_function.told();
+    assert_eq!(cause, BPF);
+    let advice = diagnosis.advice.expect("advice");
+    assert!(advice.contains("bpftool net show dev eth0`"), "{advice}");
     let elsewhere = Freed {
         function: "tcp_v4_rcv",
         programs: &[AttachPoint::Xdp],
@@ -225,6 +228,8 @@ fn a_frame_for_another_mac_address_is_named_by_the_reason_or_the_neighbour_entry
     let (fate, cause, diagnosis) = by_reason.told();
     assert_eq!((fate, cause), (Fate::Unanswered, WRONG));
     assert!(has(&diagnosis, "device-address", "02:00:00:00:00:01"));
+    let advice = diagnosis.advice.expect("advice");
+    assert!(advice.contains("`ip neigh show 10.244.1.2`"), "{advice}");
     let by_entry = Freed {
         neighbour: Some(OTHER),
         ..PLAIN
@@ -266,6 +271,47 @@ fn a_frame_for_another_mac_address_is_named_by_the_reason_or_the_neighbour_entry
 }
 
 #[test]
+fn without_a_reason_the_segment_shows_a_wrong_checksum() {
+    let told = |checksum: u16| {
+        let freed = Freed {
+            function: "tcp_v4_rcv",
+            ..PLAIN
+        };
+        let mut story = freed.story();
+        story.arrives(MS);
+        story.reaches_pod(MS + 1);
+        let tuple = translated(story.port);
+        let mut bytes = [0; 60];
+        bytes[..2].copy_from_slice(&tuple.sport.to_be_bytes());
+        bytes[2..4].copy_from_slice(&tuple.dport.to_be_bytes());
+        bytes[12..14].copy_from_slice(&[0x50, 2]);
+        bytes[16..18].copy_from_slice(&checksum.to_be_bytes());
+        let header = Payload::TcpHeader(Box::new(record::TcpHeader { length: 20, bytes }));
+        story.see(MS + 2, Hook::KfreeSkb, Part::Syn, tuple, POD, header);
+        story.see(MS + 2, Hook::KfreeSkb, Part::Syn, tuple, POD, freed.drop(None));
+        let (flow, fate, diagnosis) = story.only();
+        (flow.original.sport, fate, diagnosis)
+    };
+    let (_, fate, diagnosis) = told(1);
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Unanswered, Some(Cause::TcpBadChecksum))
+    );
+    let evidence = diagnosis
+        .evidence
+        .iter()
+        .find(|evidence| evidence.key.name() == "checksum")
+        .expect("evidence");
+    let computed = evidence
+        .value
+        .strip_prefix("0x0001 in the header, 0x")
+        .and_then(|rest| rest.strip_suffix(" computed"))
+        .expect("both checksums");
+    let right = u16::from_str_radix(computed, 16).expect("a number");
+    assert_eq!(told(right).2.cause, Some(Cause::Unknown));
+}
+
+#[test]
 fn a_wrong_checksum_is_named_by_its_reason_alone() {
     let bad = Freed {
         function: "tcp_v4_rcv",
@@ -275,6 +321,9 @@ fn a_wrong_checksum_is_named_by_its_reason_alone() {
     let (fate, cause, diagnosis) = bad.told();
     assert_eq!((fate, cause), (Fate::Unanswered, Some(Cause::TcpBadChecksum)));
     assert!(diagnosis.explanation.contains("backend's network namespace"));
+    let advice = diagnosis.advice.expect("advice");
+    let capture = "`tcpdump -nvv -i any host 10.0.0.2 and tcp port 40001`";
+    assert!(advice.contains(capture), "{advice}");
     // Older kernels free other packets there too.
     assert_eq!(bad.told_with(None).1, Some(Cause::Unknown));
 }

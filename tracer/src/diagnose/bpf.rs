@@ -144,7 +144,7 @@ fn detect(case: &Case<'_>) -> Option<Proof> {
     let mut evidence: Vec<Evidence> = listed.collect();
     evidence.push(Evidence::seen(Key::Device, device, Hook::KfreeSkb));
     evidence.extend(evidence::dropped(freed, case.facts));
-    let proof = Proof::new(
+    Some(Proof::new(
         format!(
             "{who} the {} {} -> {} {place}.",
             freed::packet(freed),
@@ -152,13 +152,5 @@ fn detect(case: &Case<'_>) -> Option<Proof> {
             freed.event.tuple.destination(),
         ),
         evidence,
-    );
-    Some(match programs.first() {
-        Some(first) => proof.advise(format!(
-            "Find the owner of the program: `bpftool prog show id {}` shows who loaded it and when. A network plugin or a security \
-             agent has its own policy and its own log of drops: change that, not the program.",
-            first.id
-        )),
-        None => proof,
-    })
+    ))
 }

@@ -89,6 +89,18 @@ pub(super) fn run(case: &Case<'_>, netns: u32, command: &str) -> String {
     }
 }
 
+/// The device at which a step happened.
+pub(super) fn device(case: &Case<'_>, step: &Step) -> Option<String> {
+    step.event.dev.get().or_else(|| {
+        let link = case
+            .facts
+            .netns
+            .get(&step.event.netns)?
+            .link(step.event.ifindex)?;
+        Some(link.name.clone())
+    })
+}
+
 /// The netns of a step.
 pub(super) fn netns_of(step: &Step) -> u32 {
     if step.event.netns == 0 {
