@@ -204,6 +204,11 @@ fn the_route_is_that_of_the_lookup_with_the_mark_of_the_packet() {
     assert_eq!(cause_of(&outcome), DROPPED_BY_FILTER);
     let evidence = "10.0.0.2 (mark 0x7): unicast dev eth1";
     assert!(has(&outcome.2, "route", evidence), "{:?}", outcome.2);
+    let advice = outcome.2.advice.as_deref().expect("advice");
+    assert!(
+        advice.contains("`ip route get 10.0.0.2 from 10.0.0.1 mark 0x7`"),
+        "{advice}"
+    );
     // Without its mark, the packet has a route through the device that it came in through.
     assert_eq!(cause_of(&marked(Some(0))), UNKNOWN);
     assert_eq!(cause_of(&marked(None)), UNKNOWN);

@@ -74,7 +74,7 @@ pub struct Arrival {
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Mark {
-    /// `sk_buff.mark`, or the mark of the answer (`inet_request_mark`, include/net/inet_sock.h).
+    /// `sk_buff.mark`, or the mark of the answer (`inet_request_mark`, `include/net/inet_sock.h`).
     pub mark: u32,
     /// Always 0.
     pub reserved: u32,

@@ -34,8 +34,8 @@ pub fn of(flow: &Flow, attempt: usize) -> Option<&Step> {
 
 /// The step at which a network namespace of this machine sent "time exceeded" about the only SYN, after which the client gave up.
 ///
-/// Whether the error reaches the client is not seen. If it does, the client's TCP gives up (`tcp_v4_err`, net/ipv4/tcp_ipv4.c,
-/// `tcp_v6_err`, net/ipv6/tcp_ipv6.c, 3.10 to 7.3); if not, it retransmits after a second.
+/// Whether the error reaches the client is not seen. If it does, the client's TCP gives up (`tcp_v4_err`, `net/ipv4/tcp_ipv4.c`,
+/// `tcp_v6_err`, `net/ipv6/tcp_ipv6.c`, 3.10 to 7.3); if not, it retransmits after a second.
 #[must_use]
 pub fn gave_up(flow: &Flow) -> Option<&Step> {
     if flow.sent().nth(1).is_some() || flow.synacks > 0 || flow.patience_ns < GIVES_UP_NS {

@@ -50,6 +50,10 @@ const LOOKUP_TABLE: u32 = 0x1000;
 const LOOPBACK: u32 = 1;
 
 /// What the policy rules of a network namespace look at.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the selectors are independent of each other"
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Selectors {
     /// Source, destination or input device.
@@ -86,8 +90,8 @@ pub fn look_up(lookup: &RouteLookup) -> io::Result<Option<Route>> {
     if !(rules.addresses || rules.mark || rules.others) {
         return query(&mut netlink, &plain).map(|(route, _)| Some(route));
     }
-    let ignores_mark = !rules.mark
-        || lookup.is_reverse && !is_mark_valid(lookup.input.map(|input| device_name(&mut netlink, input)));
+    let device = lookup.input.and_then(|input| device_name(&mut netlink, input));
+    let ignores_mark = !rules.mark || lookup.is_reverse && !is_mark_valid(device);
     let mark = if ignores_mark { Some(0) } else { lookup.mark };
     let Some(mark) = mark.filter(|_| !rules.others) else {
         // A destination in the local table is local whatever the other rules look at.
@@ -127,12 +131,12 @@ fn is_source_refused(route: &Route) -> bool {
 
 /// Whether the reverse path filter looks at marks (`src_valid_mark`, the larger of the device's value and that of all) on this
 /// device, or on any if the device is not known.
-fn is_mark_valid(device: Option<Option<String>>) -> bool {
+fn is_mark_valid(device: Option<String>) -> bool {
     let conf = Path::new("/proc/sys/net/ipv4/conf");
     let is_set = |device: PathBuf| {
         fs::read_to_string(device.join("src_valid_mark")).is_ok_and(|value| value.trim() != "0")
     };
-    if let Some(Some(device)) = device {
+    if let Some(device) = device {
         return is_set(conf.join("all")) || is_set(conf.join(device));
     }
     let devices = fs::read_dir(conf).into_iter().flatten().flatten();

@@ -2,7 +2,7 @@
 
 use tracer_common::{hook::Hook, tcp::Part};
 
-use super::command::{device, netns_of, route_to, run, set, setting};
+use super::command::{device, netns_of, route_of, route_to, run, set, setting};
 use crate::{
     decode::event::Payload,
     diagnose::{
@@ -70,13 +70,13 @@ fn unreachable(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let at_listener = case
         .steps()
         .find(|step| proof.value(Key::Listener).is_some() && step.event.hook == Hook::TcpConnRequest);
-    let (step, address) = if let Some(step) = at_listener {
-        (step, step.event.tuple.saddr.ip())
+    let (step, lookup) = if let Some(step) = at_listener {
+        (step, freed::of_answer(case, step))
     } else {
         let step = case.dropped?;
-        (step, step.event.tuple.daddr.ip())
+        (step, freed::ahead(case, step))
     };
-    let look = run(case, netns_of(step), &route_to(address));
+    let look = run(case, netns_of(step), &route_of(case, &lookup));
     let is_made = ["blackhole", "unreachable", "prohibit"]
         .iter()
         .any(|kind| proof.explanation.contains(&format!("{kind} route")));
@@ -94,7 +94,7 @@ fn unreachable(case: &Case<'_>, proof: &Proof) -> Option<String> {
 fn rp_filter(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let step = case.dropped?;
     let (netns, source) = (netns_of(step), step.event.tuple.saddr.ip());
-    let look = run(case, netns, &route_to(source));
+    let look = run(case, netns, &route_of(case, &freed::of_source(case, step)));
     let device = input(step)?;
     let (own, all) = (proof.number(Key::RpFilter), proof.number(Key::RpFilterAll));
     let relax = match own.zip(all) {

@@ -28,13 +28,9 @@ struct Place<'a> {
 impl<'a> Place<'a> {
     fn of(named: &'a str) -> Option<Self> {
         let (_, rest) = named.split_once(" of chain ")?;
-        let (chain, rest, is_nft) = match rest.split_once(" in the nf_tables table ") {
-            Some((chain, rest)) => (chain, rest, true),
-            None => {
-                let (chain, rest) = rest.split_once(" in iptables' legacy table ")?;
-                (chain, rest, false)
-            }
-        };
+        let nft = rest.split_once(" in the nf_tables table ");
+        let is_nft = nft.is_some();
+        let (chain, rest) = nft.or_else(|| rest.split_once(" in iptables' legacy table "))?;
         let end = rest.find([':', ',', '(']).unwrap_or(rest.len());
         Some(Self {
             table: rest[..end].trim_end(),

@@ -15,7 +15,7 @@ use crate::{
         tcp,
         words::capitalized,
     },
-    facts::{route::Route, route_lookup::RouteLookup},
+    facts::route::Route,
     flow::model::Step,
 };
 
@@ -141,7 +141,7 @@ fn forwarding_off_v6(case: &Case<'_>, freed: &Step) -> Option<Evidence> {
 fn no_route_back(case: &Case<'_>) -> Option<Proof> {
     let (step, listener) = tcp::refused_without_a_full_queue(case)?;
     let client = step.event.tuple.saddr.ip();
-    let lookup = RouteLookup::of_answer(step.netns, &step.event, case.flow.mark(&step.event));
+    let lookup = freed::of_answer(case, step);
     let Some(Route::None(_)) = case.facts.route(&lookup) else {
         return None;
     };

@@ -83,8 +83,13 @@ pub(in crate::diagnose) fn ahead(case: &Case<'_>, freed: &Step) -> RouteLookup {
     RouteLookup::ahead(asked.netns, &asked.event, case.flow.mark(&asked.event))
 }
 
+/// The lookup of a listener for its answer.
+pub(in crate::diagnose) fn of_answer(case: &Case<'_>, accepted: &Step) -> RouteLookup {
+    RouteLookup::of_answer(accepted.netns, &accepted.event, case.flow.mark(&accepted.event))
+}
+
 /// The kernel's lookup of the source of a packet that was freed.
-pub(super) fn of_source(case: &Case<'_>, freed: &Step) -> RouteLookup {
+pub(in crate::diagnose) fn of_source(case: &Case<'_>, freed: &Step) -> RouteLookup {
     let asked = read_by(case, Hook::RouteMartian, freed).map_or(freed, |(step, _)| step);
     RouteLookup::of_source(asked.netns, &asked.event, case.flow.mark(&asked.event))
 }

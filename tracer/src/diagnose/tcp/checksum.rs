@@ -50,7 +50,7 @@ fn bad_checksum(case: &Case<'_>) -> Option<Proof> {
     let wrong = match freed::reason(case, freed) {
         Some(REASON) => None,
         None if freed::is_in(case, freed, &INPUT) => {
-            Some(Checksums::of(case, freed).filter(|it| it.is_wrong())?)
+            Some(Checksums::of(case, freed).filter(|checksums| checksums.is_wrong())?)
         }
         _ => return None,
     };
@@ -123,7 +123,7 @@ impl Checksums {
     }
 
     /// Whether the checksum is wrong. In one's complement 0 has two forms.
-    fn is_wrong(&self) -> bool {
+    fn is_wrong(self) -> bool {
         let is_zero = |value: u16| value == 0 || value == u16::MAX;
         let is_same = |value: u16| self.found == value || is_zero(self.found) && is_zero(value);
         !is_same(self.computed) && !is_same(self.partial)
