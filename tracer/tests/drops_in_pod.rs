@@ -56,6 +56,7 @@ impl Freed<'_> {
             at,
             id,
             name: "block".to_owned(),
+            cgroup: None,
         });
         let link = Link {
             index: 2,
@@ -164,6 +165,92 @@ fn an_xdp_program_is_named_by_the_reason_or_the_function() {
         ..PLAIN
     };
     assert_eq!(elsewhere.told().1, Some(Cause::Unknown));
+}
+
+/// A program of a cgroup, attached to the pod's processes.
+fn with_cgroup(freed: &Freed<'_>, at: AttachPoint) -> (Option<Cause>, Diagnosis) {
+    let mut story = freed.story();
+    let program = Program {
+        at,
+        id: 41,
+        name: "policy".to_owned(),
+        cgroup: Some("/kubepods/pod1".to_owned()),
+    };
+    story
+        .facts
+        .netns
+        .entry(POD)
+        .or_default()
+        .cgroup_programs
+        .push(program);
+    story.arrives(MS);
+    story.reaches_pod(MS + 1);
+    let tuple = translated(story.port);
+    story.see(
+        MS + 5,
+        Hook::KfreeSkb,
+        Part::Syn,
+        tuple,
+        POD,
+        freed.drop(freed.reason),
+    );
+    let (_, _, diagnosis) = story.only();
+    (diagnosis.cause, diagnosis)
+}
+
+#[test]
+fn a_program_of_a_cgroup_is_named_where_nothing_else_drops_so() {
+    use AttachPoint::{CgroupEgress, CgroupIngress};
+    let by_filter = Freed {
+        function: "tcp_v4_rcv",
+        reason: Some("SOCKET_FILTER"),
+        ..PLAIN
+    };
+    // A security module may have dropped it too.
+    let (cause, diagnosis) = with_cgroup(&by_filter, CgroupIngress);
+    assert_eq!(cause, Some(Cause::Unknown));
+    let candidate = "may have dropped it: cgroup ingress program policy of cgroup /kubepods/pod1 (id 41)";
+    assert!(has(&diagnosis, "bpf-program", candidate), "{diagnosis:?}");
+    // A kernel with a reason of its own for those.
+    let mut story = by_filter.story();
+    story.facts.drop_reasons.insert(99, "PFMEMALLOC".to_owned());
+    story.facts.netns.entry(POD).or_default().cgroup_programs = vec![Program {
+        at: CgroupIngress,
+        id: 41,
+        name: "policy".to_owned(),
+        cgroup: Some("/".to_owned()),
+    }];
+    story.arrives(MS);
+    story.reaches_pod(MS + 1);
+    let tuple = translated(story.port);
+    let drop = by_filter.drop(by_filter.reason);
+    story.see(MS + 5, Hook::KfreeSkb, Part::Syn, tuple, POD, drop);
+    let (_, _, diagnosis) = story.only();
+    assert_eq!(diagnosis.cause, BPF);
+    assert!(
+        diagnosis
+            .explanation
+            .contains("or a filter of the receiving socket itself")
+    );
+    assert!(
+        diagnosis
+            .advice
+            .is_some_and(|advice| advice.contains("prog show id 41"))
+    );
+    // Without reasons, only outgoing packets are dropped at a place of their own.
+    let output = Freed {
+        function: "ip_finish_output",
+        ..PLAIN
+    };
+    assert_eq!(with_cgroup(&output, CgroupEgress).0, BPF);
+    assert_ne!(with_cgroup(&output, CgroupIngress).0, BPF);
+    let input = Freed {
+        function: "tcp_v4_rcv",
+        ..PLAIN
+    };
+    let (cause, diagnosis) = with_cgroup(&input, CgroupIngress);
+    assert_eq!(cause, Some(Cause::Unknown));
+    assert!(has(&diagnosis, "bpf-program", candidate), "{diagnosis:?}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::{
     ipvs::{Listens, Service},
     ipvs_settings::IpvsSettings,
     kube_proxy::{LocalNodePorts, NodePorts},
-    link::Link,
+    link::{Link, Program},
     nat_rule::NatRules,
     neighbour::Neighbour,
     nft::{Chain, map::Map, rule::Rule},
@@ -78,6 +78,8 @@ pub struct NetnsFacts {
     pub local_node_ports: LocalNodePorts,
     /// Network devices.
     pub links: Vec<Link>,
+    /// BPF programs of the cgroups of its processes that see packets, read after one of them may have dropped a packet.
+    pub cgroup_programs: Vec<Program>,
     /// Neighbour entries for the destinations of packets that were dropped on input elsewhere.
     pub neighbours: Vec<Neighbour>,
     /// What names a port as that of a service, for ports to which a SYN came that nobody translated.

@@ -20,7 +20,7 @@ use crate::facts::{
     ipvs,
     ipvs_settings::IpvsSettings,
     kube_proxy::{LocalNodePorts, NodePorts},
-    link::Link,
+    link::{Link, Program},
     nat_rule::NatRules,
     neighbour::Neighbour,
     nft::{self, map::Map, rule::Rule},
@@ -116,6 +116,9 @@ pub struct NetnsChange {
     /// See [`NetnsFacts`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub links: Option<Patch<Link>>,
+    /// See [`NetnsFacts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_programs: Option<Patch<Program>>,
     /// See [`NetnsFacts`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub neighbours: Option<Patch<Neighbour>>,
@@ -240,6 +243,7 @@ fn of_netns(inum: u32, before: &NetnsFacts, now: &NetnsFacts) -> Option<NetnsCha
         node_ports: new_value(&before.node_ports, &now.node_ports),
         local_node_ports: new_value(&before.local_node_ports, &now.local_node_ports),
         links: Patch::diff(&before.links, &now.links),
+        cgroup_programs: Patch::diff(&before.cgroup_programs, &now.cgroup_programs),
         neighbours: Patch::diff(&before.neighbours, &now.neighbours),
         ports: new_value(&before.ports, &now.ports),
     };
@@ -263,6 +267,7 @@ impl NetnsChange {
         fits &= patch(self.maps, &mut known.maps);
         fits &= patch(self.tables, &mut known.tables);
         fits &= patch(self.links, &mut known.links);
+        fits &= patch(self.cgroup_programs, &mut known.cgroup_programs);
         fits &= patch(self.neighbours, &mut known.neighbours);
         if self.removed_rules.is_some() {
             let mut removed = Vec::from(std::mem::take(&mut known.removed_rules));

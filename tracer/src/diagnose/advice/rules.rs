@@ -38,8 +38,7 @@ fn bpf(case: &Case<'_>, proof: &Proof) -> Option<String> {
         .take(SHOWN)
         .map(|id| format!("`bpftool prog show id {id}`"))
         .collect();
-    let is_cgroup = case.drop_reason() == Some("BPF_CGROUP_EGRESS");
-    let look = if is_cgroup {
+    let look = if shows.is_empty() && freed::reason(case, freed) == Some("BPF_CGROUP_EGRESS") {
         "`bpftool cgroup tree` lists what is attached".to_owned()
     } else if shows.is_empty() {
         let device = device(case, freed)?;
