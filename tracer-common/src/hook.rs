@@ -29,16 +29,16 @@ macro_rules! for_each_hook {
             // A client on the node itself: its SYN arrives from no device.
             TcpConnect = 56, entry, tcp_connect, none, "", local::connect,
                 [SOCK_NET, SOCK_FAMILY, SOCK_DPORT, SOCK_NUM, TCP_SOCK_WRITE_SEQ],
-                "begins flows of clients on the node";
+                "first SYNs of clients on the node";
             TcpRetransmit = 57, tracepoint, tcp_retransmit_skb, none, "tcp", local::retransmit,
                 [SOCK_NET, SOCK_FAMILY, SOCK_DPORT, SOCK_NUM, SOCK_STATE, TCP_SOCK_SND_UNA],
                 "retransmitted SYNs of clients on the node";
 
             // The wire: SYNs as they arrive, answers as they leave, device by device.
             NetifReceive = 1, tracepoint, netif_receive_skb, none, "net", wire::received,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "counts SYNs and ACKs";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "arriving SYNs and ACKs, with their TTL";
             DevStartXmit = 2, tracepoint, net_dev_start_xmit, none, "net", wire::transmitted,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "counts SYN-ACKs, shows RSTs that leave";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "departing SYN-ACKs and RSTs";
             KfreeSkb = 3, tracepoint, kfree_skb, none, "skb", drop::freed,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dropped packets";
 
@@ -173,7 +173,7 @@ macro_rules! for_each_hook {
 
             // Attached only to prove the layout of ip_vs_conn, on kernels without BTF for modules.
             IpvsConnSeqShow = 90, entry, ip_vs_conn_seq_show, none, "ip_vs", ipvs::seq_show,
-                [], "proves the layout of ip_vs_conn";
+                [], "layout of ip_vs_conn";
         }
     };
 }

@@ -114,6 +114,7 @@ fn the_largest_numbers_do_not_overflow() {
         now_ns: last,
         events: last,
         lost: last,
+        ..End::default()
     }));
     for next_flow in [1, last] {
         let lines = played("last.trace", u32::MAX, next_flow, &items);

@@ -158,5 +158,5 @@ fn people_get_one_line_and_the_path_only_on_request() {
     let long = plain::flow(None, &finding(&only, &story.facts, &clock()), true);
     assert!(long.starts_with(&line));
     assert!(long.contains("evidence: old IPVS entry: state: TIME_WAIT [ip_vs_conn_in_get_proto]"));
-    assert!(long.contains("advice: Set net.ipv4.vs.conn_reuse_mode=0"));
+    assert!(long.contains("what to do: Set net.ipv4.vs.conn_reuse_mode=0"));
 }

@@ -114,7 +114,7 @@ fn a_chain_that_freed_the_packet_itself_dropped_it() {
         "ip_vs_nat_xmit",
     ];
     assert!(has(&freed(node(), &at_output), "rule", "handle 11"));
-    // Without a stack the hook is unknown, and each chain can have dropped it.
+    // Without a stack the hook is unknown, and each chain could have dropped it.
     let diagnosis = freed(node(), &["nft_do_chain"]);
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));
     assert!(has(&diagnosis, "rule", "one of: rule with handle 10") && !has(&diagnosis, "chain", ""));

@@ -1,4 +1,4 @@
-//! SYNs that nobody translated: the node's own TCP refuses or answers them.
+//! SYNs that nothing translated: the node's own TCP refuses or answers them.
 
 mod story;
 
@@ -69,7 +69,7 @@ fn answered(story: &mut Story, at: u64) {
 }
 
 #[test]
-fn a_named_port_that_nobody_translated() {
+fn a_named_port_that_nothing_translated() {
     let rule = WhyNot::EndedBefore("rule 1 of chain PREROUTING".to_owned());
     let mut story = node(named(vec![
         object(ObjectKind::IpSet, None),

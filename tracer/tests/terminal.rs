@@ -125,7 +125,7 @@ fn keys_lead_from_the_overview_to_a_path_and_back_to_the_shell() {
     tmux.wait_for("Enter: path");
     tmux.keys(&["Enter"]);
     let path = tmux.wait_for("Why:");
-    assert!(path.contains("stalled") && path.contains("Do:"), "{path}");
+    assert!(path.contains("stalled") && path.contains("What to do:"), "{path}");
     tmux.keys(&["G"]);
     tmux.wait_for("Earlier flows from this client port");
     tmux.keys(&["5"]);

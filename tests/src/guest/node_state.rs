@@ -14,7 +14,7 @@ pub(super) fn names_in(folder: impl AsRef<Path>) -> Vec<String> {
     names
 }
 
-/// IPVS' connections, as the kernel prints them.
+/// IPVS connections, as the kernel prints them.
 pub(super) fn ipvs_connections() -> Vec<String> {
     let table = fs::read_to_string("/proc/net/ip_vs_conn").unwrap_or_default();
     table.lines().skip(1).map(str::to_owned).collect()

@@ -15,11 +15,11 @@ pub enum Fate {
     Established,
     /// It finished after a SYN or SYN-ACK was retransmitted.
     Stalled,
-    /// The node dropped the SYN or the SYN-ACK.
+    /// The node dropped the SYN or SYN-ACK, or the final ACK was dropped.
     Dropped,
     /// An RST or an ICMP error went back to the client.
     Refused,
-    /// The SYN went on towards the backend and nothing came back.
+    /// The handshake did not finish: no answer, or no ACK from the client.
     Unanswered,
 }
 

@@ -134,7 +134,7 @@ impl Sources {
         })
     }
 
-    /// Puts IPVS' own source and the changed header in place.
+    /// Puts IPVS's own source and the changed header in place.
     fn prepare(&self, build: &Path) -> Result<()> {
         let member = Path::new(self.tarball.file_name().unwrap_or_default())
             .with_extension("")
@@ -152,7 +152,7 @@ impl Sources {
             .arg("--directory")
             .args([build, &member]))?;
         fs::rename(build.join("Makefile"), build.join("packaged.mk"))
-            .context("IPVS' source has no Makefile")?;
+            .context("the IPVS source has no Makefile")?;
         fs::write(build.join("Kbuild"), KBUILD)?;
         let header = self.common.join("include/net/ip_vs.h");
         let text =

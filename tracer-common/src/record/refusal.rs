@@ -20,7 +20,7 @@ pub struct IpvsDests {
     pub counted: u32,
     /// 1 if those are all: the list was followed back to the service.
     pub complete: u32,
-    /// How many of them have a weight above 0.
+    /// How many of them have a nonzero weight.
     pub with_weight: u32,
     /// How many of those with a weight are marked as overloaded (`IP_VS_DEST_F_OVERLOAD`).
     pub overloaded: u32,

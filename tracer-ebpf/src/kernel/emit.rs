@@ -52,7 +52,7 @@ pub(super) fn emit<P: OfKind + FromZeros + IntoBytes + 'static>(
 
 /// Adds one to the lost records of `hook`.
 #[inline(always)]
-fn count_lost(hook: Hook) {
+pub(super) fn count_lost(hook: Hook) {
     if let Some(counter) = LOST.get_ptr_mut(hook as u32) {
         // SAFETY: the value is this CPU's, aligned, and valid while the program runs.
         unsafe { lost::count(counter, || ()) };

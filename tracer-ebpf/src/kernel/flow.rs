@@ -14,11 +14,12 @@ use aya_ebpf::{
 };
 use tracer_common::{
     flow_number::{self, Origin},
+    hook::Hook,
     tcp::Part,
     tuple::Tuple,
 };
 
-use super::packet::Packet;
+use super::{emit::count_lost, packet::Packet};
 
 /// The flow of a tuple: the value in [`FLOWS`].
 #[repr(C)]
@@ -103,17 +104,18 @@ pub(super) fn of(packet: &Packet) -> Option<FlowRef> {
 
 /// The flow of a packet that arrives from a device: a SYN to a traced port begins one, and the client's ACK finishes it.
 #[inline(always)]
-pub(super) fn of_arrival(packet: &Packet) -> Option<FlowRef> {
+pub(super) fn of_arrival(hook: Hook, packet: &Packet) -> Option<FlowRef> {
     match Part::of(packet.flags) {
-        Part::Syn => of_request(packet, Origin::Tracepoint),
+        Part::Syn => of_request(hook, packet, Origin::Tracepoint),
         Part::Ack => finish(packet),
         _ => of(packet),
     }
 }
 
-/// The flow of a SYN; begins one if its port is traced. Only for hooks that see the SYN as the client sent it.
+/// The flow of a SYN; begins one if its port is traced. Only for hooks that see the SYN as the client sent it. A SYN for which
+/// the maps have no room counts as lost at `hook`.
 #[inline(always)]
-pub(super) fn of_request(packet: &Packet, origin: Origin) -> Option<FlowRef> {
+pub(super) fn of_request(hook: Hook, packet: &Packet, origin: Origin) -> Option<FlowRef> {
     if let Some(found) = flow_at(&packet.tuple) {
         if found.isn == packet.seq {
             return Some(found);
@@ -136,11 +138,17 @@ pub(super) fn of_request(packet: &Packet, origin: Origin) -> Option<FlowRef> {
         isn: packet.seq,
     };
     if SYNS.insert(&syn, &flow.flow, u64::from(BPF_NOEXIST)).is_ok() {
-        FLOWS.insert(&packet.tuple, &flow, 0).ok()?;
-        return Some(flow);
+        if FLOWS.insert(&packet.tuple, &flow, 0).is_ok() {
+            return Some(flow);
+        }
+        count_lost(hook);
+        return None;
     }
     // SAFETY: the value is one aligned word and is copied at once.
-    let number = unsafe { SYNS.get(&syn) }.copied()?;
+    let Some(number) = unsafe { SYNS.get(&syn) }.copied() else {
+        count_lost(hook);
+        return None;
+    };
     let flow = FlowRef { flow: number, ..flow };
     // Another CPU is about to write the entry of the tuple, or a later flow has it by now: both keep it. It is missing only
     // if it was evicted.

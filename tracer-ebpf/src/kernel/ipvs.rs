@@ -77,24 +77,27 @@ fn read_conn(conn: u64, skb: u64, out: &mut IpvsConn) {
     }
 }
 
-/// Reads address and port of the real server. Its family may differ from the client's (`daf`, since 3.18): an IPVS tunnel
-/// can lead to a real server of the other family.
+/// Address and port of the real server. Its family may differ from the client's (`daf`, since 3.18): an IPVS tunnel can lead
+/// to a real server of the other family.
 #[inline(always)]
-fn read_real_server(conn: u64, out: &mut IpvsConn) {
+fn real_server(conn: u64) -> Option<(Addr, u16)> {
     let family = read::<u8>(conn, &fields::IP_VS_CONN_DAF).or_else(|| read(conn, &fields::IP_VS_CONN_AF));
-    let (Some(words), Some(port)) = (
-        read::<[u32; 4]>(conn, &fields::IP_VS_CONN_DADDR),
-        read::<[u8; 2]>(conn, &fields::IP_VS_CONN_DPORT),
-    ) else {
-        return;
-    };
-    out.daddr = match family {
+    let words = read::<[u32; 4]>(conn, &fields::IP_VS_CONN_DADDR)?;
+    let port = read::<[u8; 2]>(conn, &fields::IP_VS_CONN_DPORT)?;
+    let address = match family {
         Some(AF_INET) => Addr::v4_word(words[0]),
         Some(AF_INET6) => Addr(words),
-        _ => return,
+        _ => return None,
     };
-    out.dport = u16::from_be_bytes(port);
-    out.have |= ipvs_conn::BACKEND;
+    Some((address, u16::from_be_bytes(port)))
+}
+
+#[inline(always)]
+fn read_real_server(conn: u64, out: &mut IpvsConn) {
+    if let Some((daddr, dport)) = real_server(conn) {
+        (out.daddr, out.dport) = (daddr, dport);
+        out.have |= ipvs_conn::BACKEND;
+    }
 }
 
 #[inline(always)]
@@ -147,7 +150,7 @@ pub(super) mod request {
             return None;
         }
         // A client on the node itself may first appear here.
-        let flow = flow::of_request(&packet, Origin::Kprobe)?;
+        let flow = flow::of_request(hook, &packet, Origin::Kprobe)?;
         // After DNAT the packet passes the local output hook again, where IPVS accepts it at once.
         if !flow.is_original() {
             return None;
@@ -344,17 +347,18 @@ pub(super) fn nat_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let (packet, flow) = traced_syn(ctx.arg(0)?)?;
     let conn: u64 = ctx.arg(1)?;
     let _ = conntrack::alias_of(&packet, &flow);
+    // Even if the record does not fit into the ring buffer: what follows must be seen, or counted as lost.
+    if let Some((daddr, dport)) = real_server(conn) {
+        let after = Tuple {
+            daddr,
+            dport,
+            ..packet.tuple
+        };
+        flow::alias(&after, &flow);
+    }
     emit(hook, |header, out: &mut IpvsConn| {
         emit::describe(header, hook, &packet, &flow);
         read_conn(conn, packet.skb, out);
-        if out.have & ipvs_conn::BACKEND != 0 {
-            let after = Tuple {
-                daddr: out.daddr,
-                dport: out.dport,
-                ..packet.tuple
-            };
-            flow::alias(&after, &flow);
-        }
     });
     Some(())
 }

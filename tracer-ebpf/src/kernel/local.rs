@@ -83,7 +83,7 @@ pub(super) fn connect(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         return None;
     }
     let packet = Packet::without_skb(tuple, read(sock, &fields::TCP_SOCK_WRITE_SEQ)?, SYN);
-    let flow = flow::of_request(&packet, Origin::Kprobe)?;
+    let flow = flow::of_request(hook, &packet, Origin::Kprobe)?;
     emit_packet(hook, sock, &packet, &flow);
     Some(())
 }

@@ -13,7 +13,7 @@ pub(super) fn received(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     let flow = if packet.is_encapsulated() {
         flow::of(&packet)?
     } else {
-        flow::of_arrival(&packet)?
+        flow::of_arrival(hook, &packet)?
     };
     if packet.flags & tcp::SYN == 0 || packet.is_encapsulated() {
         emit::packet(hook, &packet, &flow);

@@ -40,7 +40,7 @@ pub enum Command {
     Show(ShowOptions),
     /// Convert a recording to JSON lines, pcapng or Parquet
     Export(ExportOptions),
-    /// List the hooks this kernel offers and why the others are off
+    /// List the hooks this kernel offers and why the others are not attached
     Hooks(HooksOptions),
 }
 

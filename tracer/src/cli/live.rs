@@ -29,7 +29,14 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         // Attaching takes a while.
         eprintln!("tracer: attaching hooks");
         let mut screen = ScreenObserver::new(options.screen.theme(), &selection);
-        live::run(&selection, options.patience, &mut screen, sink, terminal::release)?;
+        live::run(
+            &selection,
+            options.patience,
+            options.memory.limits(),
+            &mut screen,
+            sink,
+            terminal::release,
+        )?;
         return exit::fail_on(options.fail_on, screen.totals());
     }
     let form = if options.json {
@@ -40,6 +47,13 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         }
     };
     let mut lines = Lines::new(io::stdout(), form, &selection);
-    live::run(&selection, options.patience, &mut lines, sink, terminal::release)?;
+    live::run(
+        &selection,
+        options.patience,
+        options.memory.limits(),
+        &mut lines,
+        sink,
+        terminal::release,
+    )?;
     exit::fail_on(options.fail_on, lines.totals())
 }

@@ -23,6 +23,7 @@ use crate::{
         selection::Selection,
         totals::Totals,
     },
+    flow::rank::Evicted,
     pipeline::live,
     recording::{
         files::FileSink,
@@ -37,7 +38,7 @@ pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
     let is_file_set = options.rotate_size.is_some() || options.ring.is_some();
     if is_file_set && options.output == Path::new("-") {
         return Err(Failure::Usage(
-            "cannot write several files to standard output: give --rotate-size and --ring a file name"
+            "cannot write several files to standard output: with --rotate-size or --ring, name a file with --output"
                 .to_owned(),
         ));
     }
@@ -49,6 +50,7 @@ pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
     live::run(
         &selection,
         options.patience,
+        options.memory.limits(),
         &mut progress,
         Some(recorder),
         terminal::release,
@@ -76,6 +78,7 @@ struct ProgressLine {
     ends: Option<Instant>,
     totals: Totals,
     lost: u64,
+    evicted: Evicted,
     last: Progress,
     is_terminal: bool,
     /// Whether there is a progress line on the terminal to overwrite.
@@ -91,6 +94,7 @@ impl ProgressLine {
             ends: None,
             totals: Totals::default(),
             lost: 0,
+            evicted: Evicted::default(),
             last: Progress::default(),
             is_terminal: stderr().is_terminal(),
             has_line: false,
@@ -118,6 +122,14 @@ impl ProgressLine {
         })
     }
 
+    /// The evicted flows, as the end of a list.
+    fn evictions(&self) -> String {
+        match self.evicted.total() {
+            0 => String::new(),
+            _ => format!(", {}", self.evicted),
+        }
+    }
+
     fn summary(&self, progress: Progress) -> String {
         let lost = match self.lost {
             0 => String::new(),
@@ -131,7 +143,11 @@ impl ProgressLine {
             fates if fates.is_empty() => fates,
             fates => format!(" ({fates})"),
         };
-        format!("{}{lost}, {flows}{fates}", count(progress.events, "record"))
+        let evicted = self.evictions();
+        format!(
+            "{}{lost}{evicted}, {flows}{fates}",
+            count(progress.events, "record")
+        )
     }
 }
 
@@ -139,17 +155,17 @@ impl Observer for ProgressLine {
     fn start(&mut self, head: &Head) -> io::Result<()> {
         self.begun = Instant::now();
         self.ends_by(self.options.duration.map(|duration| self.begun + duration));
+        let file = self.options.output.display();
         let target = match self.options.ring {
-            Some(_) => "memory, written at the end and on SIGUSR1",
-            None => "file",
+            Some(_) => format!("memory, written to {file} at the end and on SIGUSR1"),
+            None => format!("file {file}"),
         };
         self.print(&format!(
-            "recording on {}, kernel {}: {} attached, tracing {}; to {target} {}; Ctrl-C stops",
+            "recording on {}, kernel {}: {} attached, tracing {}; to {target}; Ctrl-C stops",
             head.host,
             head.kernel,
             count(head.attached(), "hook"),
             count(head.ports.len(), "port"),
-            self.options.output.display(),
         ));
         Ok(())
     }
@@ -188,9 +204,11 @@ impl Observer for ProgressLine {
     }
 
     fn health(&mut self, health: &Health) -> io::Result<()> {
+        self.evicted.clone_from(&health.evicted);
         self.lost = health.lost();
         if !self.is_terminal {
-            self.print(&format!("{} lost so far", count(self.lost, "record")));
+            let evicted = self.evictions();
+            self.print(&format!("{} lost{evicted} so far", count(self.lost, "record")));
         }
         Ok(())
     }
@@ -202,6 +220,7 @@ impl Observer for ProgressLine {
     }
 
     fn end(&mut self, end: &End) -> io::Result<()> {
+        self.evicted.clone_from(&end.evicted);
         self.lost = end.lost;
         let progress = Progress {
             events: end.events,

@@ -109,9 +109,14 @@ fn on_screen(options: &ReplayOptions) -> Result<(), Failure> {
 fn play(options: &ReplayOptions, player: &mut Player) -> Result<Totals, Failure> {
     let mut totals = Totals::default();
     loop {
-        let run = recordings::open(&options.files)?
-            .pop()
-            .ok_or_else(|| Failure::Failed(anyhow!("the recording was removed")))?;
+        let run = recordings::open(&options.files)?.pop();
+        let run = run.ok_or_else(|| {
+            let file = options
+                .files
+                .first()
+                .map_or_else(Default::default, |file| file.to_string_lossy());
+            Failure::Failed(anyhow!("cannot rewind {file}: it was removed"))
+        })?;
         if replay::play(run, player)? == Played::Whole {
             totals = player.wait_at_end();
         }

@@ -127,7 +127,7 @@ impl Observer for Gather {
     }
 
     fn end(&mut self, end: &End) -> io::Result<()> {
-        self.collection.end(end.events, end.lost);
+        self.collection.end(end);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use zerocopy::FromBytes;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {
     /// The record ends inside its header or payload: the bytes that were needed, and those that were left.
-    #[error("a record is truncated: it needs {0} more bytes and has {1}")]
+    #[error("a record is truncated: {0} B needed, {1} B left")]
     Short(usize, usize),
     /// The record's kind, hook or phase is unknown: a newer tracer wrote it.
     #[error("a record has an unknown kind ({kind}) or hook ({hook})")]

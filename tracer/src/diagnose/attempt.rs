@@ -1,4 +1,4 @@
-//! What became of each SYN of a flow.
+//! The outcome of each SYN of a flow.
 
 use super::{
     case,
@@ -13,7 +13,7 @@ use crate::{
 /// The most SYNs of a flow that are diagnosed. Linux sends 7 by default; more than this is a loop or an attack.
 const MOST: usize = 64;
 
-/// One SYN that the client sent, and what became of it.
+/// One SYN that the client sent, and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// Counts from 1.

@@ -152,7 +152,7 @@ impl Site {
         )
     }
 
-    /// For a sentence that does not know the program.
+    /// The attach point, for a verdict without the program's name.
     const fn name(&self) -> &'static str {
         match self {
             Self::Xdp => "an XDP program",

@@ -26,7 +26,7 @@ pub(super) enum Situation {
     Silent,
     /// It went on, and a SYN or SYN-ACK was retransmitted before the handshake went on.
     Late,
-    /// The handshake finished at once. Only causes of the wrong place are tried ([`super::cause::Cause::is_wrong_place`]).
+    /// The handshake finished at once. Only causes that misdirect are tried ([`super::cause::Cause::misdirects`]).
     Established,
 }
 

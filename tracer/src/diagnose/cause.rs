@@ -84,9 +84,10 @@ causes! {
 }
 
 impl Cause {
-    /// Whether the connection reached the wrong place. Then it is a failure even if it was established.
+    /// Whether the connection was misdirected: to the wrong backend, or to the node itself. Then it is a failure even if it
+    /// was established.
     #[must_use]
-    pub const fn is_wrong_place(self) -> bool {
+    pub const fn misdirects(self) -> bool {
         matches!(self, Self::ConntrackPinned | Self::ServiceAnsweredLocally)
     }
 }

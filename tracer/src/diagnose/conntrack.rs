@@ -1,4 +1,4 @@
-//! conntrack could not take in a new connection: its table is full, or another entry uses the tuple.
+//! conntrack could not insert a new connection: its table is full, or another entry uses the tuple.
 
 pub(super) mod invalid;
 pub(super) mod pinned;
@@ -131,9 +131,7 @@ fn insert_failed(case: &Case<'_>) -> Option<Proof> {
             clash.holder.original.source(),
             clash.holder.original.destination()
         ),
-        None => "no conflicting entry was seen (or there was none: the hash chain was too long, or the entry was flushed \
-                 meanwhile)"
-            .to_owned(),
+        None => "no conflicting entry was seen; the hash chain may be too long, or the entry was flushed meanwhile".to_owned(),
     };
     Some(Proof::new(
         format!("conntrack could not insert the connection and dropped its SYN: {why}."),

@@ -14,7 +14,7 @@ pub enum Dataplane {
     Iptables,
     /// A rule of nf_tables.
     Nftables,
-    /// Nobody: a socket on the node itself.
+    /// None: a socket on the node itself.
     Local,
 }
 

@@ -49,12 +49,12 @@ impl Diagnosis {
 }
 
 /// Whether the connection failed or was delayed. Decided here alone, from fate and cause: an established connection is a
-/// failure if it reached the wrong place, and a pending one is not a failure yet.
+/// failure if it was misdirected, and a pending one is not a failure yet.
 #[must_use]
 pub fn is_failure(fate: Fate, cause: Option<Cause>) -> bool {
     match fate {
         Fate::Stalled | Fate::Dropped | Fate::Refused | Fate::Unanswered => true,
-        Fate::Established => cause.is_some_and(Cause::is_wrong_place),
+        Fate::Established => cause.is_some_and(Cause::misdirects),
         Fate::Pending => false,
     }
 }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_established_connection_fails_only_in_the_wrong_place() {
+    fn an_established_connection_fails_only_if_misdirected() {
         assert!(!is_failure(Fate::Established, None));
         assert!(is_failure(Fate::Established, Some(Cause::ConntrackPinned)));
         assert!(!is_failure(Fate::Established, Some(Cause::BackendSlow)));

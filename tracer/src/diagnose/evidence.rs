@@ -131,7 +131,7 @@ pub fn entry(conn: &IpvsConn) -> String {
     }
 }
 
-/// The known facts about the entry that an older connection left behind, one by one.
+/// The known facts about the entry that an old connection left behind, one by one.
 #[must_use]
 pub fn old_entry(conn: &IpvsConn) -> Vec<Evidence> {
     let fact = |key: Key, value: String| Evidence::seen(key, value, Hook::IpvsLookup);

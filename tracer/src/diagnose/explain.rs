@@ -56,7 +56,7 @@ fn explain(case: &Case<'_>) -> Option<Found> {
 /// The first row of the catalogue that finds its proof.
 fn detect(case: &Case<'_>) -> Option<Found> {
     let is_established = case.situation == Situation::Established;
-    let mut rows = catalogue::rows().filter(|row| !is_established || row.cause.is_wrong_place());
+    let mut rows = catalogue::rows().filter(|row| !is_established || row.cause.misdirects());
     let (cause, mut proof) = rows.find_map(|row| Some((row.cause, (row.detect)(case)?)))?;
     if let Some(outer) = case.dropped.and_then(|step| step.event.outer) {
         proof
@@ -82,7 +82,16 @@ fn detect(case: &Case<'_>) -> Option<Found> {
     })
 }
 
-/// Says so if records were lost during the flow, or probes were skipped for this SYN. A cause that relies on what
+/// What a gap in the records means for the explanation.
+fn so(found: &Found, stays: bool) -> &'static str {
+    if stays || found.cause == Cause::Unknown {
+        "this may be incomplete"
+    } else {
+        "this is not proven"
+    }
+}
+
+/// Adds a note if records were lost during the flow, or probes were skipped for this SYN. A cause that relies on what
 /// may have been missed becomes unknown: what was not watched is not "did not happen".
 fn check_gaps(case: &Case<'_>, mut found: Found) -> Found {
     let absence = catalogue::row(found.cause).map_or(Absence::Nothing, |row| row.absence);
@@ -100,10 +109,9 @@ fn check_gaps(case: &Case<'_>, mut found: Found) -> Found {
         .lost_ns
         .is_some_and(|lost| lost >= case.flow.start_ns())
     {
-        found
-            .proof
-            .explanation
-            .push_str(" Records were lost during this flow, so this may be incomplete.");
+        let so = so(&found, absence == Absence::Nothing);
+        let note = format!(" Records were lost during this flow, so {so}.");
+        found.proof.explanation.push_str(&note);
         found.proof.evidence.push(Evidence::read(
             Key::RecordsLost,
             "during this flow",
@@ -120,10 +128,11 @@ fn check_gaps(case: &Case<'_>, mut found: Found) -> Found {
     let Some(step) = skipped.filter(|_| absence == Absence::Probes || found.cause == Cause::Unknown) else {
         return found;
     };
-    found.proof.explanation.push_str(
-        " The kernel skipped tracer's probes for part of the path, because another kprobe was running on the same CPU, so \
-         this may be incomplete.",
+    let note = format!(
+        " The kernel skipped tracer's probes for part of the path, because another kprobe was running on the same CPU, so {}.",
+        so(&found, false)
     );
+    found.proof.explanation.push_str(&note);
     found.proof.evidence.push(Evidence::seen(
         Key::ProbesSkipped,
         format!("from {} on", evidence::place(step)),

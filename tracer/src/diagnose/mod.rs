@@ -94,6 +94,9 @@ pub fn diagnose(flow: &Flow, fate: Fate, facts: &Facts) -> Diagnosis {
 /// The explanation of a flow that is not decided yet.
 fn pending(flow: &Flow, facts: &Facts) -> String {
     let syns = words::count(flow.sent().count() as u64, "SYN");
+    if flow.is_evicted {
+        return format!("Not decided: {syns} before tracer evicted the flow to make room for others.");
+    }
     if let Some(step) = open::held(flow) {
         return format!("Not decided yet: {syns} so far, and {}.", held(step));
     }

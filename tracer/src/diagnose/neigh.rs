@@ -1,4 +1,4 @@
-//! Packets that waited for the ARP/ND resolution of their next hop, in vain or too long.
+//! Packets queued for ARP/ND whose next hop was resolved too late or never.
 
 use tracer_common::{
     hook::Hook,
@@ -46,7 +46,7 @@ pub(super) fn table_limit(case: &Case<'_>) -> &'static str {
     }
 }
 
-/// How a packet ended that needed the next hop's MAC address.
+/// The end of a packet that was queued for its next hop.
 enum End<'a> {
     /// It was freed.
     Freed(&'a Step),

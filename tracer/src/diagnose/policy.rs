@@ -18,7 +18,7 @@ pub(super) const ROWS: &[Row] = &[Row {
     cause: Cause::PolicyLocalNoEndpoint,
     group: Group::Rules,
     summary: "The service has externalTrafficPolicy: Local and no endpoint on this node.",
-    proof: "iptables: the rule that dropped the SYN, or the only one that can have marked it for kubelet's rule to drop, has the \
+    proof: "iptables: the rule that dropped the SYN, or the only one that could have marked it for kubelet's rule to drop, has the \
             comment that kube-proxy writes for this. nftables: the rule dropped the SYN because the NodePort is in kube-proxy's \
             map of ports without an endpoint. IPVS: ip_vs_leave was reached for a virtual service without a real server, or only \
             with draining ones (weight 0), and the NodePort is in kube-proxy's set KUBE-NODE-PORT-LOCAL-TCP.",
@@ -60,8 +60,7 @@ fn by_rule(case: &Case<'_>) -> Option<Proof> {
     };
     let policy = Evidence::read(Key::TrafficPolicy, "Local, by kube-proxy's rule", "rules");
     let explanation = format!(
-        "{} has no endpoint on this node and does not use those of other nodes (externalTrafficPolicy: Local): the SYN was \
-         {}dropped by {}.",
+        "{} has externalTrafficPolicy: Local and no endpoint on this node: the SYN was {}dropped by {}.",
         name(case),
         marking
             .as_ref()
@@ -91,7 +90,7 @@ fn by_rule(case: &Case<'_>) -> Option<Proof> {
 }
 
 /// The rule that marked the SYN, where the one that dropped it is for marked packets: up to 1.2x, kube-proxy's rule for this only
-/// marks them. `None` if the SYN can have been marked for something else.
+/// marks them. `None` if the SYN could have been marked for something else.
 fn marking_rule(case: &Case<'_>, dropping: &Known<'_>) -> Option<NatRule> {
     let is_for_marked = dropping.comment.as_deref() == Some(kube_proxy::DROPS_MARKED);
     let mut marking = is_for_marked.then(|| rule::marking(case))?;
@@ -113,7 +112,8 @@ fn is_no_local_endpoint(rule: &Known<'_>) -> bool {
     by_comment || by_map
 }
 
-/// IPVS has a virtual service without a real server, or only with such that drain, and the NodePort is one of those.
+/// IPVS has a virtual service without a real server, or only with draining ones, and the NodePort is in kube-proxy's set of
+/// Local ports.
 fn by_ipvs(case: &Case<'_>) -> Option<Proof> {
     let (flow, decision) = (case.flow, case.decision());
     let draining = service::draining(case, decision.left?.num_dests)?;
@@ -136,8 +136,7 @@ fn by_ipvs(case: &Case<'_>) -> Option<Proof> {
     evidence.extend(evidence::icmp(flow));
     Some(Proof::new(
         format!(
-            "{} has no endpoint on this node and does not use those of other nodes (externalTrafficPolicy: Local): IPVS has no \
-             usable real server for the SYN{}.",
+            "{} has externalTrafficPolicy: Local and no endpoint on this node: IPVS has no usable real server for the SYN{}.",
             name(case),
             match draining {
                 0 => "",

@@ -41,7 +41,7 @@ pub(super) const ROWS: &[Row] = &[
         summary: "The backend answered, but its SYN-ACK bypassed this node, which would have translated it.",
         proof: "The backend's SYN-ACK left its network namespace through a device other than the one the SYN came in through and \
                 never came to this node; or no SYN-ACK was seen at all, and the client sent a RST to the backend's own address, \
-                with the sequence number that only the answer to this SYN can have caused.",
+                with the sequence number that only the answer to this SYN could have caused.",
         advice: Some(
             "The backend reaches the client without this node. Masquerade the client (externalTrafficPolicy: Cluster), or route the \
              backend's answers back through the node that translated: without masquerade this happens to backends on other nodes and \
@@ -288,7 +288,7 @@ fn left_elsewhere(case: &Case<'_>) -> Option<Proof> {
         .unwrap_or_else(|| "another device".to_owned());
     Some(Proof::new(
         format!(
-            "The backend {} answered through {device} and not through this node: its SYN-ACK was not translated back.",
+            "The backend {} answered through {device}, bypassing this node: its SYN-ACK was not translated back.",
             left.event.tuple.source(),
         ),
         [
@@ -317,7 +317,7 @@ fn client_refused_backend(case: &Case<'_>) -> Option<Proof> {
     let reset = resets_from_client(flow).find(|step| step.event.tuple.destination() == backend)?;
     Some(Proof::new(
         format!(
-            "The backend {backend} answered the client directly and not through this node. The client expects the answer from {} and \
+            "The backend {backend} answered the client directly, bypassing this node. The client expects the answer from {} and \
              refused it.",
             flow.node(),
         ),

@@ -54,7 +54,7 @@ pub enum Group {
     Conntrack,
     /// Routing, neighbours, devices and tunnels.
     Network,
-    /// The node itself answers: nobody translated the port.
+    /// The node itself answers: nothing translated the port.
     Service,
     /// The backend's TCP.
     BackendTcp,

@@ -1,7 +1,7 @@
 //! The rule that decided: what the kernel was seen to do, compared with the loaded rules.
 //!
-//! A rule is named only if it is loaded and can have given the verdict that was seen; and, where the kernel did not show the
-//! rule itself, only if no other can have. Otherwise only the table and the hook are named.
+//! A rule is named only if it is loaded and could have given the verdict that was seen; and, where the kernel did not show the
+//! rule itself, only if no other could have. Otherwise only the table and the hook are named.
 
 mod culprit;
 mod legacy;

@@ -1,4 +1,4 @@
-//! Nobody translated the SYN: it ended at this node's own TCP, although something of the node names its port as that of a
+//! Nothing translated the SYN: it ended at this node's own TCP, although an object of the node names its port as that of a
 //! service.
 
 use tracer_common::{
@@ -48,14 +48,14 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         cause: Cause::ServiceAnsweredLocally,
         group: Group::Service,
-        summary: "The port is that of a service, but nothing translated the SYN: it was answered by a socket of this node that \
-                  no program serves.",
+        summary: "The port belongs to a service, but nothing translated the SYN: a socket on this node answered it, and no \
+                  program accepts on that socket.",
         proof: "A listener of the node's own network namespace processed the SYN with the address and port that the client sent; a \
                 rule, an element of a map, an IP set or an IPVS virtual service of the node names this port; and the listener \
                 belongs to kube-proxy, or left an earlier connection waiting for 5 s or longer.",
         advice: Some(
             "The client is connected, but no pod will ever answer. kube-proxy before 1.24 holds a socket on each NodePort to \
-             keep other programs away; it never serves it. Find out why its rules or virtual services are missing: read its log, \
+             keep other programs away; it never accepts connections. Find out why its rules or virtual services are missing: read its log, \
              and check whether somebody flushed them. Restarting kube-proxy makes it write them again.",
         ),
         scope: "Every dataplane and kernel. The handshake finishes, so the fate is established. Not reported for a host-network \
@@ -67,7 +67,7 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// Whether the SYN ended at this step as the client sent it: nobody translated it, not even to its own destination.
+/// Whether the SYN ended at this step unmodified: nothing translated it, not even to its own destination.
 pub(super) fn is_untranslated(case: &Case<'_>, end: &Step) -> bool {
     let flow = case.flow;
     let translates = |step: &Step| {
@@ -80,7 +80,7 @@ pub(super) fn is_untranslated(case: &Case<'_>, end: &Step) -> bool {
     end.event.tuple == flow.original && flow.is_on_node(&end.event) && !case.steps().any(translates)
 }
 
-/// What was read about the port of a SYN that nobody translated.
+/// What was read about the port of a SYN that nothing translated.
 pub(super) fn port<'a>(case: &Case<'a>, end: &Step) -> Option<&'a Port> {
     let flow = case.flow;
     let port = case.facts.port(flow.netns, flow.node());

@@ -77,7 +77,7 @@ fn refused(case: &Case<'_>) -> Proof {
         evidence.push(sent_by(reset));
         return Proof::new(
             "The backend answered, but the client's ACK was no longer translated: it reached this node's own TCP, which has no socket \
-             for it and answered with RST. Why the translation is gone is not known.",
+             for it and answered with RST. tracer could not identify why the translation is gone.",
             evidence,
         );
     }
@@ -100,7 +100,7 @@ fn refused(case: &Case<'_>) -> Proof {
     if let Some(reset) = refused {
         return Proof::new(
             format!(
-                "{} answered the SYN, but answered the client's ACK with RST. It was not seen to accept an ACK; why is not known.",
+                "{} answered the SYN, then answered the client's ACK with RST, for a reason tracer could not identify.",
                 reset.event.tuple.destination(),
             ),
             evidence,
@@ -113,7 +113,7 @@ fn refused(case: &Case<'_>) -> Proof {
 }
 
 /// The step at which the node's own TCP found no socket for the client's ACK, although the SYN had been translated: the entry is
-/// gone (a stray RST of an older connection from the same port removes it).
+/// gone (a stray RST of an old connection from the same port removes it).
 fn untranslated_ack<'a>(case: &Case<'a>) -> Option<&'a Step> {
     let flow = case.flow;
     let has_answer = flow.synacks > 0 && flow.backend().is_some_and(|backend| backend != flow.node());
@@ -219,7 +219,7 @@ fn silent(case: &Case<'_>) -> Proof {
     if let Some(step) = vanished(case) {
         return Proof::new(
             format!(
-                "The SYN came into the backend's network namespace ({}), and no hook saw what became of it. {UNSEEN_DROP}",
+                "The SYN came into the backend's network namespace ({}), and no hook saw it after that. {UNSEEN_DROP}",
                 evidence::place(step)
             ),
             [delivered_to(step)],
@@ -345,7 +345,7 @@ fn late(case: &Case<'_>) -> Proof {
     } else if let Some(step) = vanished(case) {
         Proof::new(
             format!(
-                "The {} came into the backend's network namespace ({}), and no hook saw what became of it; a later one was \
+                "The {} came into the backend's network namespace ({}), and no hook saw it after that; a later one was \
                  answered. {UNSEEN_DROP}",
                 case.numbered_syn(),
                 evidence::place(step)

@@ -23,7 +23,7 @@ use crate::{
     facts::Facts,
     finding::{Finding, clock::Clock, head::Head, run::Health},
     flow::{
-        engine::MOST_FLOWS,
+        engine::Limits,
         model::{Flow, Step},
     },
     report::path::{self, PathStep},
@@ -85,6 +85,8 @@ pub struct Capture<W> {
     written_ns: u64,
     out_of_order: u64,
     flows: BTreeMap<u64, Exported>,
+    /// The most flows in `flows`.
+    most_flows: usize,
     interfaces: HashMap<Hook, u32>,
     lost: Health,
 }
@@ -105,6 +107,7 @@ impl<W: Write> Capture<W> {
             written_ns: 0,
             out_of_order: 0,
             flows: BTreeMap::new(),
+            most_flows: 2 * Limits::default().flows,
             interfaces: HashMap::new(),
             lost: Health::default(),
         }
@@ -122,6 +125,7 @@ impl<W: Write> Capture<W> {
         self.newest_ns = 0;
         self.written_ns = 0;
         self.flows.clear();
+        self.most_flows = head.limits.bounded().flows.saturating_mul(2);
         self.interfaces.clear();
         self.lost = Health::default();
         self.host = format!("{} (Linux {})", head.host, head.kernel);
@@ -206,14 +210,10 @@ impl<W: Write> Capture<W> {
         self.out_of_order
     }
 
-    /// Forgets the oldest flows: the engine keeps no more than this, and does not report older ones again.
+    /// Forgets the oldest flows: the engine keeps half as many, and rarely the oldest.
     fn forget(&mut self) {
-        let newest = self.flows.last_key_value().map_or(0, |(&id, _)| id);
-        let most = u64::try_from(MOST_FLOWS).unwrap_or(u64::MAX);
-        while let Some(entry) = self.flows.first_entry()
-            && newest - entry.key() > most
-        {
-            entry.remove();
+        while self.flows.len() > self.most_flows {
+            self.flows.pop_first();
         }
     }
 

@@ -34,7 +34,7 @@ use crate::{
         head::Head,
         run::{End, Health},
     },
-    flow::engine::{self, MOST_FLOWS},
+    flow::engine,
 };
 
 /// The most bytes of rows held, approximately.
@@ -90,6 +90,8 @@ pub struct Table<W: Write + Send> {
     most_group: usize,
     /// How often each flow was reported, and whether it has a row in the file.
     reports: BTreeMap<u64, (u32, bool)>,
+    /// The most flows in `reports`.
+    most_reports: usize,
     /// The time up to which flows were judged, in monotonic nanoseconds.
     judged_ns: u64,
     superseded: u64,
@@ -118,6 +120,7 @@ impl<W: Write + Send> Table<W> {
             ready_weight: 0,
             most_group: MOST_GROUP,
             reports: BTreeMap::new(),
+            most_reports: 2 * engine::Limits::default().flows,
             judged_ns: 0,
             superseded: 0,
         })
@@ -135,6 +138,7 @@ impl<W: Write + Send> Table<W> {
     pub fn begin(&mut self, head: &Head) -> io::Result<()> {
         self.settle()?;
         self.reports.clear();
+        self.most_reports = head.limits.bounded().flows.saturating_mul(2);
         self.judged_ns = 0;
         self.runs.push(Run {
             number: self.run() + 1,
@@ -290,14 +294,10 @@ impl<W: Write + Send> Table<W> {
         Ok(())
     }
 
-    /// Forgets the oldest flows: the engine keeps no more than this, and does not report older ones again.
+    /// Forgets the oldest flows: the engine keeps half as many, and rarely the oldest.
     fn forget(&mut self) {
-        let newest = self.reports.last_key_value().map_or(0, |(&id, _)| id);
-        let most = u64::try_from(MOST_FLOWS).unwrap_or(u64::MAX);
-        while let Some(entry) = self.reports.first_entry()
-            && newest - entry.key() > most
-        {
-            entry.remove();
+        while self.reports.len() > self.most_reports {
+            self.reports.pop_first();
         }
     }
 }

@@ -82,7 +82,7 @@ pub struct NetnsFacts {
     pub cgroup_programs: Vec<Program>,
     /// Neighbour entries for the destinations of packets that were dropped on input elsewhere.
     pub neighbours: Vec<Neighbour>,
-    /// What names a port as that of a service, for ports to which a SYN came that nobody translated.
+    /// What names a port as that of a service, for ports to which a SYN came that nothing translated.
     pub ports: Ports,
 }
 

@@ -1,4 +1,4 @@
-//! The modules that the kernel has. tracer checks them before it asks a module anything, so that the kernel never loads one
+//! The modules that the kernel has. tracer checks them before it sends a module a request, so that the kernel never loads one
 //! for it.
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! What names a port of the node as that of a service, and who listens on it: read for a SYN that nobody translated.
+//! What names a port of the node as that of a service, and who listens on it: read for a SYN that nothing translated.
 
 pub mod index;
 mod walk;

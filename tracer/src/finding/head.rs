@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::hook_state::{HookState, State};
+use crate::flow::engine::Limits;
 
 /// The head of a recording. Written as JSON; a member that is missing there is empty here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,12 +28,14 @@ pub struct Head {
     pub boot_id: String,
     /// When all hooks were attached.
     pub ready: Timestamp,
-    /// A reading of the wall clock…
+    /// The wall clock when tracing began.
     pub wall: Timestamp,
-    /// …and of the kernel's monotonic clock at the same moment, in nanoseconds.
+    /// The monotonic clock at the same moment, in nanoseconds.
     pub monotonic_ns: u64,
     /// How long after its last SYN a flow without progress was reported, in nanoseconds.
     pub patience_ns: u64,
+    /// How many flows were kept, and in how much memory.
+    pub limits: Limits,
     /// The ports that were traced.
     pub ports: Vec<u16>,
     /// The client networks that were traced; empty: all.

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::hook_state::HookState;
+use crate::flow::rank::Evicted;
 
-/// Counters of records.
+/// Counters of records and flows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Health {
@@ -15,6 +16,8 @@ pub struct Health {
     pub events: u64,
     /// Records that did not fit into it, by the name of the hook.
     pub lost_by_hook: Vec<(String, u64)>,
+    /// Flows that were evicted from memory before their time.
+    pub evicted: Evicted,
 }
 
 impl Health {
@@ -50,4 +53,6 @@ pub struct End {
     pub events: u64,
     /// Records that were lost.
     pub lost: u64,
+    /// Flows that were evicted from memory before their time.
+    pub evicted: Evicted,
 }

@@ -23,7 +23,7 @@ pub struct Finding<'a> {
 }
 
 impl Finding<'_> {
-    /// Whether the connection failed, was delayed, or reached the wrong place.
+    /// Whether the connection failed, was delayed, or was misdirected.
     #[must_use]
     pub fn is_failure(&self) -> bool {
         diagnose::is_failure(self.fate, self.diagnosis.cause)

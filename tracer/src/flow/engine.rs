@@ -2,9 +2,11 @@
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
+    mem::size_of,
     net::SocketAddr,
 };
 
+use serde::{Deserialize, Serialize};
 use tracer_common::{hook::Hook, tcp::Part, tuple::Tuple};
 
 use super::{
@@ -12,9 +14,10 @@ use super::{
     fate::Fate,
     join::{SETTLE_NS, add, is_arrival},
     judge,
-    model::Flow,
+    model::{Flow, MOST_ATTEMPTS},
     open,
-    step::Earlier,
+    rank::{Evicted, Rank, Ranks},
+    step::{Attempt, Earlier, Step},
 };
 use crate::decode::event::Event;
 
@@ -22,14 +25,45 @@ use crate::decode::event::Event;
 const LINGER_NS: u64 = 1_500_000_000;
 /// How long a decided flow is kept for what may still change it: a client's last retransmissions are minutes apart.
 const KEEP_NS: u64 = 130_000_000_000;
-/// The most flows that are kept, and the most steps of all of them together. The oldest flows go first. A step takes about
-/// 300 bytes.
-pub(crate) const MOST_FLOWS: usize = 200_000;
-const MOST_STEPS: usize = 400_000;
+/// The least flows that are kept, whatever the limits.
+const LEAST_FLOWS: usize = 16;
+/// The memory of a flow without its steps and SYNs, in bytes: in the map of flows, and about as much again as its keys elsewhere.
+const FLOW_BYTES: usize = size_of::<(u64, Tracked)>() + 160;
 /// [`Engine::take_pending`] hands out a flow whose fate is not known this long after a SYN.
 const PENDING_NS: u64 = 250_000_000;
 /// The most flows that one [`Engine::take_bypassing_rules`] hands out.
 const MOST_BYPASSING: usize = 64;
+
+/// The most that an engine keeps. Beyond that, the flows that explain least are evicted first ([`Rank`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Flows.
+    pub flows: usize,
+    /// Memory of all flows together, in bytes: an estimate from the sizes of their parts.
+    pub bytes: usize,
+}
+
+impl Limits {
+    /// The limits of a recording, but never more than the default memory: a file must not decide how much a reader needs.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        let most = Self::default();
+        Self {
+            flows: self.flows.min(most.bytes / FLOW_BYTES),
+            bytes: self.bytes.min(most.bytes),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            flows: 200_000,
+            bytes: 256 << 20,
+        }
+    }
+}
 
 /// A flow and when to judge it again.
 #[derive(Debug)]
@@ -45,6 +79,19 @@ struct Tracked {
     backend: Option<SocketAddr>,
     /// Its steps were freed: nothing that follows changes its fate.
     closed: bool,
+    /// How much it may still explain.
+    rank: Rank,
+    /// Further numbers that the kernel half gave it.
+    other_numbers: Vec<u64>,
+}
+
+impl Tracked {
+    /// The memory of the flow, in bytes.
+    fn weight(&self) -> usize {
+        FLOW_BYTES
+            + self.flow.steps.len() * size_of::<Step>()
+            + self.flow.attempts.len() * size_of::<Attempt>()
+    }
 }
 
 /// Joins events to flows, and hands out flows whose fate is known.
@@ -57,10 +104,15 @@ pub struct Engine {
     due: BTreeSet<(u64, u64)>,
     /// The kernel's number of the last flow of a client's tuple.
     by_tuple: HashMap<Tuple, u64>,
-    /// Flows in the order in which they began.
-    order: VecDeque<u64>,
-    /// Steps of all flows together.
-    steps: usize,
+    /// The first number of each flow that the kernel half numbered again.
+    renumbered: HashMap<u64, u64>,
+    /// Flows in the order in which they are evicted.
+    ranks: Ranks,
+    limits: Limits,
+    /// Memory of all flows together, in bytes.
+    weight: usize,
+    /// Flows that were evicted because there were too many.
+    evicted: Evicted,
     /// Events of flows whose beginning was not seen.
     orphans: u64,
     /// Flows of which a SYN has just left for a backend without a rule being evaluated.
@@ -74,15 +126,18 @@ pub struct Engine {
 impl Engine {
     /// Creates an engine. A flow without progress for `patience_ns` after its last SYN is reported as it is.
     #[must_use]
-    pub fn new(patience_ns: u64) -> Self {
+    pub fn new(patience_ns: u64, limits: Limits) -> Self {
         Self {
             patience_ns,
             next_id: 1,
             flows: HashMap::new(),
             due: BTreeSet::new(),
             by_tuple: HashMap::new(),
-            order: VecDeque::new(),
-            steps: 0,
+            renumbered: HashMap::new(),
+            ranks: Ranks::default(),
+            limits,
+            weight: 0,
+            evicted: Evicted::default(),
             orphans: 0,
             bypassing_rules: BTreeSet::new(),
             begun: Begun::default(),
@@ -106,6 +161,12 @@ impl Engine {
         self.orphans
     }
 
+    /// Flows that were evicted because there were too many, by how much they might still have explained.
+    #[must_use]
+    pub fn evicted(&self) -> &Evicted {
+        &self.evicted
+    }
+
     /// The number of the next flow that begins.
     #[must_use]
     pub fn next_id(&self) -> u64 {
@@ -125,11 +186,10 @@ impl Engine {
 
     /// Adds one event.
     pub fn push(&mut self, event: Event) {
-        if !self.flows.contains_key(&event.flow) && !self.begin(&event) {
+        let Some(number) = self.number_of(&event) else {
             self.orphans += 1;
             return;
-        }
-        let number = event.flow;
+        };
         let Some(tracked) = self.flows.get_mut(&number) else {
             return;
         };
@@ -137,7 +197,7 @@ impl Engine {
             return;
         }
         let now = event.time_ns;
-        let (before, syns_before) = (tracked.flow.steps.len(), tracked.flow.attempts.len());
+        let (before, syns_before) = (tracked.weight(), tracked.flow.attempts.len());
         let leaves = event.part == Part::Syn
             && event.hook == Hook::DevStartXmit
             && event.tuple.destination() != tracked.flow.node();
@@ -149,10 +209,10 @@ impl Engine {
         {
             self.bypassing_rules.insert(number);
         }
-        self.steps += tracked.flow.steps.len() - before;
+        self.weight = self.weight + tracked.weight() - before;
         if let Some(pending) = &mut self.pending
             && tracked.flow.attempts.len() > syns_before
-            && pending.len() < MOST_FLOWS
+            && pending.len() < self.limits.flows
         {
             pending.push_back((now, number));
         }
@@ -162,8 +222,17 @@ impl Engine {
             tracked.due_ns = due;
             self.due.insert((due, number));
         }
+        let (before, rank) = (tracked.rank, Rank::of(&tracked.flow));
+        if before != rank {
+            tracked.rank = rank;
+            let flows = &self.flows;
+            self.ranks
+                .change(number, (before, rank), |number| Some(flows.get(&number)?.rank));
+        }
         // A recording can lack the moments at which flows are judged and dropped from memory.
-        if self.order.len() > 2 * MOST_FLOWS || self.steps > 2 * MOST_STEPS {
+        if self.flows.len() > self.limits.flows.saturating_mul(2)
+            || self.weight > self.limits.bytes.saturating_mul(2)
+        {
             self.evict(0, |_, _| {});
         }
     }
@@ -189,9 +258,10 @@ impl Engine {
                 continue;
             };
             tracked.due_ns = decided.saturating_add(LINGER_NS);
-            if tracked.due_ns <= now_ns || self.steps > MOST_STEPS / 2 {
-                self.steps -= tracked.flow.steps.len();
+            if tracked.due_ns <= now_ns || self.weight > self.limits.bytes / 2 {
+                self.weight -= tracked.weight();
                 tracked.flow.steps = Vec::new();
+                self.weight += tracked.weight();
                 tracked.closed = true;
             } else {
                 self.due.insert((tracked.due_ns, number));
@@ -222,13 +292,13 @@ impl Engine {
     /// Hands out what is left when tracing ends. Flows whose fate is not known yet are [`Fate::Pending`].
     pub fn finish(&mut self, now_ns: u64, mut hand_out: impl FnMut(&Flow, Fate)) {
         self.poll(now_ns, &mut hand_out);
-        for number in &self.order {
-            let Some(tracked) = self.flows.get_mut(number) else {
-                continue;
-            };
-            if tracked.closed {
-                continue;
-            }
+        let mut open: Vec<&mut Tracked> = self
+            .flows
+            .values_mut()
+            .filter(|tracked| !tracked.closed)
+            .collect();
+        open.sort_unstable_by_key(|tracked| tracked.flow.id);
+        for tracked in open {
             let flow = &tracked.flow;
             let decided = decided_ns(flow).is_some();
             let fate = fate_so_far(flow);
@@ -249,6 +319,37 @@ impl Engine {
         }
     }
 
+    /// The number by which the flow of an event is known here. Begins the flow if the event is its first SYN.
+    fn number_of(&mut self, event: &Event) -> Option<u64> {
+        if self.flows.contains_key(&event.flow) {
+            return Some(event.flow);
+        }
+        if let Some(&number) = self.renumbered.get(&event.flow) {
+            return Some(number);
+        }
+        self.rejoin(event)
+            .or_else(|| self.begin(event).then_some(event.flow))
+    }
+
+    /// The flow of a retransmitted SYN for which the kernel half began another one: its maps are bounded, and under a flood they
+    /// lose the oldest entries.
+    fn rejoin(&mut self, event: &Event) -> Option<u64> {
+        if event.part != Part::Syn || !is_arrival(event) {
+            return None;
+        }
+        let number = *self.by_tuple.get(&event.tuple)?;
+        let tracked = self.flows.get_mut(&number)?;
+        let is_same = tracked.flow.isn == event.isn
+            && event.time_ns < tracked.flow.last_syn_ns().saturating_add(KEEP_NS)
+            && tracked.other_numbers.len() < MOST_ATTEMPTS;
+        if !is_same {
+            return None;
+        }
+        tracked.other_numbers.push(event.flow);
+        self.renumbered.insert(event.flow, number);
+        Some(number)
+    }
+
     /// Begins a flow with its first SYN; `false` if the event is not one.
     fn begin(&mut self, event: &Event) -> bool {
         if event.part != Part::Syn || !is_arrival(event) || self.begun.has(event.flow) {
@@ -267,44 +368,74 @@ impl Engine {
         let flow = Flow::new(self.next_id, event, earlier, self.patience_ns);
         self.next_id = self.next_id.saturating_add(1);
         self.by_tuple.insert(event.tuple, event.flow);
-        self.order.push_back(event.flow);
-        self.flows.insert(
-            event.flow,
-            Tracked {
-                flow,
-                due_ns: 0,
-                reported: None,
-                reported_syns: 0,
-                backend: None,
-                closed: false,
-            },
-        );
+        let tracked = Tracked {
+            flow,
+            due_ns: 0,
+            reported: None,
+            reported_syns: 0,
+            backend: None,
+            closed: false,
+            rank: Rank::OneSyn,
+            other_numbers: Vec::new(),
+        };
+        self.weight += tracked.weight();
+        self.ranks.add(event.flow, tracked.rank);
+        self.flows.insert(event.flow, tracked);
         true
     }
 
-    /// Evicts flows that were decided long ago, and the oldest if there are too many. A flow that was never handed out is handed
-    /// out as it is.
+    /// Removes flows that were decided long ago and, if there are too many, those that explain least. A flow that was never
+    /// handed out is handed out as it is.
     fn evict(&mut self, now_ns: u64, mut hand_out: impl FnMut(&Flow, Fate)) {
-        while let Some(number) = self.order.front().copied() {
-            let too_many = self.order.len() > MOST_FLOWS || self.steps > MOST_STEPS;
-            let old = self.flows.get(&number).is_none_or(|tracked| {
-                tracked.reported.is_some() && tracked.flow.last_syn_ns().saturating_add(KEEP_NS) < now_ns
-            });
-            if !old && !too_many {
-                break;
-            }
-            self.order.pop_front();
-            if let Some(tracked) = self.flows.remove(&number) {
-                if tracked.reported.is_none() {
-                    hand_out(&tracked.flow, fate_so_far(&tracked.flow));
-                }
-                self.steps -= tracked.flow.steps.len();
-                self.due.remove(&(tracked.due_ns, number));
-                if self.by_tuple.get(&tracked.flow.original) == Some(&number) {
-                    self.by_tuple.remove(&tracked.flow.original);
-                }
+        for rank in Rank::ALL {
+            while let Some(number) = self.first(rank)
+                && self.flows.get(&number).is_none_or(|tracked| {
+                    tracked.reported.is_some() && tracked.flow.last_syn_ns().saturating_add(KEEP_NS) < now_ns
+                })
+            {
+                self.remove(number);
             }
         }
+        while self.flows.len() > self.limits.flows.max(LEAST_FLOWS)
+            || (self.weight > self.limits.bytes && self.flows.len() > LEAST_FLOWS)
+        {
+            let Some((rank, number)) = Rank::ALL
+                .into_iter()
+                .find_map(|rank| Some((rank, self.first(rank)?)))
+            else {
+                break;
+            };
+            self.evicted.count(rank);
+            if let Some(mut tracked) = self.remove(number)
+                && tracked.reported.is_none()
+            {
+                let fate = fate_so_far(&tracked.flow);
+                tracked.flow.is_evicted = true;
+                hand_out(&tracked.flow, fate);
+            }
+        }
+    }
+
+    /// The flow that has had this rank longest.
+    fn first(&mut self, rank: Rank) -> Option<u64> {
+        let flows = &self.flows;
+        self.ranks.first(rank, |number| Some(flows.get(&number)?.rank))
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Tracked> {
+        let tracked = self.flows.remove(&number)?;
+        self.weight -= tracked.weight();
+        self.due.remove(&(tracked.due_ns, number));
+        for other in &tracked.other_numbers {
+            self.renumbered.remove(other);
+        }
+        if self.by_tuple.get(&tracked.flow.original) == Some(&number) {
+            self.by_tuple.remove(&tracked.flow.original);
+        }
+        let flows = &self.flows;
+        self.ranks
+            .leave(tracked.rank, |number| Some(flows.get(&number)?.rank));
+        Some(tracked)
     }
 }
 

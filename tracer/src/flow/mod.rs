@@ -11,6 +11,7 @@ pub mod judge;
 pub mod lost;
 pub mod model;
 pub mod open;
+pub mod rank;
 pub mod refusal;
 pub mod step;
 mod timing;

@@ -21,6 +21,7 @@ pub(super) const MOST_ATTEMPTS: usize = 512;
 
 /// One client connection attempt to a NodePort.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Flow {
     /// Counts from 1 in the order in which flows began.
     pub id: u64,
@@ -59,6 +60,8 @@ pub struct Flow {
     pub earlier: Option<Earlier>,
     /// How long it may be silent after its last SYN before it is reported as it is, nanoseconds.
     pub patience_ns: u64,
+    /// It was evicted before its fate was known: more flows at a time than tracer keeps.
+    pub is_evicted: bool,
     /// A neighbour entry or a netfilter queue held a packet at least once.
     pub(super) may_be_held: bool,
     pub(super) syn_origin: Place,
@@ -94,6 +97,7 @@ impl Flow {
             refused_ns: None,
             earlier,
             patience_ns,
+            is_evicted: false,
             may_be_held: false,
             syn_origin: Place::of(event),
             synack_origin: None,

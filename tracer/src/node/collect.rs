@@ -24,6 +24,7 @@ use self::{
 use super::{destinations::Destinations, ipvs, kube_proxy, max_age::MAX_AGE, netns, nft, sysctl};
 use crate::{
     decode::event::{Event, Payload},
+    diagnose::Dataplane,
     facts::{Facts, NetnsFacts, changed_facts::ChangedFacts, kallsyms::Symbols},
     flow::model::{Flow, Step},
 };
@@ -314,10 +315,15 @@ impl Collector {
 
     /// Reads the names of services by NodePort if they are unread, old, or lack the name of the flow's service.
     pub fn read_service_names(&mut self, flow: &Flow) {
+        let by_rule = matches!(
+            Dataplane::of(flow),
+            Some(Dataplane::Iptables | Dataplane::Nftables)
+        );
+        let has_name = self.facts.service(flow.netns, flow.node()).is_some();
         let is_due = self
             .name_readings
             .get(&flow.netns)
-            .is_none_or(|reading| reading.is_due(self.facts.service(flow.netns, flow.node()).is_some()));
+            .is_none_or(|reading| reading.is_due(has_name, by_rule));
         if flow.netns == 0 || !is_due {
             return;
         }
@@ -377,17 +383,19 @@ struct NameReading {
 
 /// Names that are older than this are read again. For a flow whose service has no name, [`MAX_AGE`] applies.
 const NAMES_MAX_AGE: Duration = Duration::from_secs(10);
-/// Reading names takes at most this part of the time: 1/100.
+/// Reading names takes at most this part of the time: 1/100. Where rules translate but none was found, they are new: 1/10.
 const NAMES_SHARE: u32 = 100;
+const NEW_NAMES_SHARE: u32 = 10;
 
 impl NameReading {
-    fn is_due(&self, has_name: bool) -> bool {
-        let wait = if has_name || !self.found_any {
-            NAMES_MAX_AGE
-        } else {
-            MAX_AGE
+    /// Whether names must be read again for a flow, and a rule translated it (`by_rule`).
+    fn is_due(&self, has_name: bool, by_rule: bool) -> bool {
+        let (wait, share) = match (has_name, self.found_any, by_rule) {
+            (false, false, true) => (MAX_AGE, NEW_NAMES_SHARE),
+            (false, true, _) => (MAX_AGE, NAMES_SHARE),
+            _ => (NAMES_MAX_AGE, NAMES_SHARE),
         };
-        self.at.elapsed() > wait.max(self.cost * NAMES_SHARE)
+        self.at.elapsed() > wait.max(self.cost * share)
     }
 }
 
@@ -398,5 +406,25 @@ fn read_netns(known: &mut NetnsFacts, local_node_ports: bool) {
     known.chains = nft::chains().unwrap_or_default();
     if local_node_ports {
         known.local_node_ports = kube_proxy::local_node_ports().unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_at_once_after_a_switch_to_a_mode_with_rules() {
+        let reading = |found_any, seconds| NameReading {
+            at: Instant::now()
+                .checked_sub(Duration::from_secs(seconds))
+                .expect("the machine has been up longer"),
+            cost: Duration::from_millis(10),
+            found_any,
+        };
+        assert!(!reading(false, 5).is_due(false, false), "IPVS has no names");
+        assert!(reading(false, 2).is_due(false, true), "a rule translated");
+        assert!(reading(true, 2).is_due(false, true), "a new service");
+        assert!(!reading(true, 5).is_due(true, true), "known");
     }
 }

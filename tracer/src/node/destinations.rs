@@ -122,7 +122,7 @@ impl Destinations {
                 self.cost += cost;
             }
         }
-        Err(io::Error::other("the rules change faster than they can be read"))
+        Err(io::Error::other("the rules keep changing"))
     }
 }
 
@@ -145,7 +145,7 @@ fn load(before: Option<Loaded>) -> io::Result<Loaded> {
         }
         generation = after;
     }
-    Err(io::Error::other("the rules change faster than they can be read"))
+    Err(io::Error::other("the rules keep changing"))
 }
 
 /// The translations of a legacy table that a packet may get, with their rules.

@@ -61,11 +61,14 @@ fn table(name: &str, is_v6: bool) -> io::Result<Option<Table>> {
     for _ in 0..RETRIES {
         let mut answer = buffer_for(name, INFO);
         get(&socket, level, GET_INFO, &mut answer)?;
-        let info = Info::parse(&answer)
-            .ok_or_else(|| io::Error::other("the kernel's description of a table is too short"))?;
+        let info = Info::parse(&answer).ok_or_else(|| {
+            io::Error::other(format!(
+                "the kernel's description of iptables table {name} is truncated"
+            ))
+        })?;
         let size = usize::try_from(info.size).unwrap_or(usize::MAX);
         if size > MAX_SIZE {
-            return Err(io::Error::other("a table is too large"));
+            return Err(io::Error::other(format!("iptables table {name} is too large")));
         }
         let mut answer = buffer_for(name, ENTRIES_HEAD + size);
         answer[TABLE_NAME..TABLE_NAME + 4].copy_from_slice(&info.size.to_ne_bytes());
@@ -76,7 +79,7 @@ fn table(name: &str, is_v6: bool) -> io::Result<Option<Table>> {
             Err(error) => return Err(error),
         }
     }
-    Err(io::Error::other("a table changes faster than it can be read"))
+    Err(io::Error::other(format!("iptables table {name} keeps changing")))
 }
 
 /// A buffer for an answer, which starts with the table's name.

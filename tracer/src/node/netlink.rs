@@ -87,7 +87,7 @@ impl Connection {
                 return Ok(entries);
             }
         }
-        Err(io::Error::other("the list changes faster than it can be read"))
+        Err(io::Error::other("the list keeps changing"))
     }
 
     fn send(&mut self, kind: u16, flags: u16, head: &[u8], attributes: &[DefaultNla]) -> io::Result<()> {

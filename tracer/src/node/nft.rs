@@ -55,7 +55,7 @@ pub fn generation() -> io::Result<u32> {
     answers
         .iter()
         .find_map(|answer| attribute(answer.get(4..)?, 1).and_then(nft::number))
-        .ok_or_else(|| io::Error::other("the kernel reported no generation of its rules"))
+        .ok_or_else(|| io::Error::other("the kernel did not report the generation of the ruleset"))
 }
 
 fn open() -> io::Result<Connection> {

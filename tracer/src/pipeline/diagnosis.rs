@@ -11,7 +11,7 @@ use crate::{
 
 /// The facts about the node while flows are diagnosed.
 pub(super) trait Knowledge {
-    /// Learns what the diagnosis of this flow needs. Called right before it.
+    /// Reads the facts that the diagnosis of this flow needs. Called right before it.
     fn learn(&mut self, flow: &Flow, fate: Fate);
     /// The facts.
     fn facts(&self) -> &Facts;

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     decode::record,
+    diagnose::words,
     finding::{
         Clock, Observer,
         head::Head,
@@ -33,7 +34,11 @@ use crate::{
         selection::Selection,
         sink::RecordSink,
     },
-    flow::{engine::Engine, fate::Fate, model::Flow},
+    flow::{
+        engine::{Engine, Limits},
+        fate::Fate,
+        model::Flow,
+    },
     node::collect::Collector,
     probe::{
         attach::Probe,
@@ -56,6 +61,7 @@ const MODULES: Duration = Duration::from_millis(100);
 pub fn run(
     selection: &Selection,
     patience: Duration,
+    limits: Limits,
     observer: &mut dyn Observer,
     sink: Option<Box<dyn RecordSink>>,
     on_second_signal: fn(),
@@ -85,6 +91,7 @@ pub fn run(
         let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
         let head = Head {
             patience_ns,
+            limits,
             hooks: plan::states(probe.hooks()),
             offsets,
             ..head::of(&kernel_selection, collector.facts(), monotonic_ns()?)
@@ -101,11 +108,12 @@ pub fn run(
             recorder: sink,
             write_out,
             observer,
-            engine: Engine::new(patience_ns),
+            engine: Engine::new(patience_ns, limits),
             clock,
             events: 0,
             unreadable_records: 0,
             lost: 0,
+            evicted: 0,
         };
         session.announce(&head)?;
         if let Some(recorder) = &mut session.recorder {
@@ -142,6 +150,8 @@ struct Session<'a> {
     events: u64,
     unreadable_records: u64,
     lost: u64,
+    /// Flows that were evicted from memory, as far as that was reported.
+    evicted: u64,
     /// The hooks as they were last reported.
     reported: Vec<Planned>,
 }
@@ -381,7 +391,7 @@ impl Session<'_> {
         )?)
     }
 
-    /// Reports lost records, if there are more than before.
+    /// Reports lost records and evicted flows, if there are more than before.
     fn health(&mut self) -> Result<(), PipelineError> {
         let by_hook = self.probe.lost().context("cannot read the loss counters")?;
         let health = Health {
@@ -391,12 +401,17 @@ impl Session<'_> {
                 .into_iter()
                 .map(|(hook, lost)| (hook.to_owned(), lost))
                 .collect(),
+            evicted: self.engine.evicted().clone(),
         };
-        if health.lost() <= self.lost {
+        let (lost, evicted) = (health.lost(), health.evicted.total());
+        if lost <= self.lost && evicted <= self.evicted {
             return Ok(());
         }
-        self.lost = health.lost();
-        self.collector.records_lost(monotonic_ns()?);
+        if lost > self.lost {
+            self.lost = lost;
+            self.collector.records_lost(monotonic_ns()?);
+        }
+        self.evicted = evicted;
         if let Some(recorder) = &mut self.recorder {
             recorder.health(&health);
         }
@@ -411,6 +426,7 @@ impl Session<'_> {
             now_ns: monotonic_ns()?,
             events: self.events,
             lost: self.lost,
+            evicted: self.engine.evicted().clone(),
         };
         if let Some(recorder) = &mut self.recorder {
             recorder.end(&end);
@@ -424,7 +440,8 @@ impl Session<'_> {
         match self.unreadable_records {
             0 => Ok(()),
             unreadable => Err(PipelineError::Failed(anyhow::anyhow!(
-                "cannot decode {unreadable} records: the BPF object does not match this program"
+                "cannot decode {}: the BPF object does not match this program",
+                words::count(unreadable, "record")
             ))),
         }
     }
@@ -445,7 +462,7 @@ fn count_attached(hooks: &[Planned]) -> usize {
 fn print_disabled(hooks: &[Planned]) {
     for hook in hooks {
         if let State::Disabled(why) = &hook.state {
-            eprintln!("tracer: hook {} is off: {why}", hook.info.name);
+            eprintln!("tracer: hook {} is disabled: {why}", hook.info.name);
         }
     }
 }

@@ -65,18 +65,20 @@ pub fn write<O: Buffered + Send>(
                 sender,
             };
             waiting.push(receiver);
-            threads.push(scope.spawn(move || {
+            let host = recordings::host(&run);
+            let thread = scope.spawn(move || {
                 replay::play(run, &mut stamped)?;
                 stamped.send()?;
                 Ok(stamped.observer)
-            }));
+            });
+            threads.push((host, thread));
         }
         let written = merge(waiting, out);
         let mut observers = Ok(Vec::new());
-        for thread in threads {
+        for (host, thread) in threads {
             let run = thread.join().unwrap_or_else(|_| {
                 Err(PipelineError::Failed(anyhow::anyhow!(
-                    "a recording could not be replayed"
+                    "cannot replay the recording of {host}: its thread panicked"
                 )))
             });
             match (&mut observers, run) {

@@ -44,7 +44,7 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
     };
     let head = first.head().clone();
     let mut player = Player {
-        engine: Engine::new(head.patience_ns),
+        engine: Engine::new(head.patience_ns, head.limits.bounded()),
         clock: Clock::new(head.wall, head.monotonic_ns),
         node: Recorded::default(),
         observer,
@@ -263,7 +263,9 @@ impl Player<'_> {
                     clock,
                     *observer,
                 )?;
-                self.end = Some(end.clone());
+                let mut end = end.clone();
+                end.evicted.raise(engine.evicted());
+                self.end = Some(end);
             }
         }
         self.node.learn_until(u32::MAX);
@@ -277,6 +279,7 @@ impl Player<'_> {
                 now_ns: self.last_ns,
                 events: self.events,
                 lost: self.lost,
+                evicted: self.engine.evicted().clone(),
             });
             if self.judge(&end)?.is_break() {
                 return Ok(Played::Stopped);

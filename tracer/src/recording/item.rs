@@ -183,6 +183,7 @@ fn parse(kind: u8, mut body: &[u8]) -> Option<Item<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::rank::Evicted;
 
     fn items() -> Vec<Item<'static>> {
         vec![
@@ -202,6 +203,7 @@ mod tests {
                 ..Hooks::default()
             }),
             Item::End(End {
+                evicted: Evicted::default(),
                 now_ns: 8,
                 events: 5,
                 lost: 3,

@@ -102,8 +102,7 @@ impl ChunkBuilder {
     }
 }
 
-/// Hands `write` the chunks with which a recording starts that continues another one: all facts, and which flows had
-/// begun.
+/// Hands `write` the first chunks of a recording that continues another one: all facts, and which flows had begun.
 pub fn write_snapshot(
     changes: Vec<FactChange>,
     begun: &Begun,

@@ -127,6 +127,7 @@ pub fn health(host: Option<&str>, health: &Health) -> String {
         events: health.events,
         lost: health.lost(),
         lost_by_hook: by_hook.map(|(hook, lost)| (hook.as_str(), *lost)).collect(),
+        evicted: health.evicted.by_name(),
     })
 }
 
@@ -145,6 +146,7 @@ pub fn end(host: Option<&str>, end: &End, totals: &Totals) -> String {
         flows: totals.flows(),
         events: end.events,
         lost: end.lost,
+        evicted: end.evicted.by_name(),
         by_fate: &by_fate,
         by_cause: &by_cause,
     })

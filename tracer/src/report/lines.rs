@@ -151,11 +151,22 @@ impl<W: Write> Observer for Lines<W> {
     fn health(&mut self, health: &Health) -> io::Result<()> {
         let line = match self.form {
             Form::Json => json::health(self.host(), health),
-            Form::Plain { .. } => format!(
-                "{}{} lost so far: fates may be wrong. Trace fewer ports or clients.",
-                self.prefix(),
-                words::count(health.lost(), "record")
-            ),
+            Form::Plain { .. } => {
+                let mut parts = Vec::new();
+                if health.lost() != 0 {
+                    let lost = words::count(health.lost(), "record");
+                    parts.push(format!(
+                        "{lost} lost so far: fates may be wrong. Trace fewer ports or clients."
+                    ));
+                }
+                if health.evicted.total() != 0 {
+                    parts.push(format!(
+                        "{} so far: tracer no longer follows them. Raise --max-flows or --max-memory, or trace fewer clients.",
+                        health.evicted
+                    ));
+                }
+                format!("{}{}", self.prefix(), parts.join(" "))
+            }
         };
         self.line(&line)
     }
@@ -175,7 +186,7 @@ impl<W: Write> Observer for Lines<W> {
         let line = match self.form {
             Form::Json => json::end(self.host(), end, &self.totals),
             Form::Plain { .. } => format!(
-                "{}{}; {}, {} lost",
+                "{}{}; {}, {} lost{}",
                 self.prefix(),
                 match self.totals.flows() {
                     0 => "no flows".to_owned(),
@@ -183,7 +194,11 @@ impl<W: Write> Observer for Lines<W> {
                     flows => format!("{flows} flows: {}", self.totals.counts().fates()),
                 },
                 words::count(end.events, "record"),
-                end.lost
+                end.lost,
+                match end.evicted.total() {
+                    0 => String::new(),
+                    _ => format!("; {}", end.evicted),
+                }
             ),
         };
         self.line(&line)

@@ -135,7 +135,7 @@ fn line(flow: &Flow, step: &Step, note: String) -> PathStep {
 fn verdict_name(step: &Step, verdict: i32) -> Option<String> {
     let hook = step.event.hook;
     if hook == Hook::IpvsTcpSchedule {
-        return Some(if verdict == 0 { "verdict set" } else { "go on" }.to_owned());
+        return Some(if verdict == 0 { "stop" } else { "continue" }.to_owned());
     }
     if hook == Hook::CtAlloc {
         return Some(Errno::from_raw(-verdict).desc().to_owned());

@@ -81,6 +81,6 @@ fn details(out: &mut String, finding: &Finding<'_>) {
         );
     }
     if let Some(advice) = &diagnosis.advice {
-        let _ = write!(out, "\n    advice: {advice}");
+        let _ = write!(out, "\n    what to do: {advice}");
     }
 }

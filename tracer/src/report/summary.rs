@@ -13,7 +13,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{diagnose::cause::Cause, flow::fate::Fate};
+use crate::{
+    diagnose::cause::Cause,
+    flow::{fate::Fate, rank::Evicted},
+};
 
 pub use cause::{CauseSummary, Example, Names};
 pub use collection::Collection;
@@ -41,6 +44,8 @@ pub struct Summary {
     pub records: u64,
     /// Lost records.
     pub lost: u64,
+    /// Flows evicted from memory before their time.
+    pub evicted: Evicted,
     /// Flows by fate.
     pub by_fate: BTreeMap<Fate, u64>,
     /// Causes by the time they cost.

@@ -32,8 +32,8 @@ pub enum Msg {
         /// The hooks that changed.
         hooks: Vec<HookState>,
     },
-    /// Records lost so far, by hook.
-    Lost(Vec<(String, u64)>),
+    /// Records lost so far by hook, and flows evicted.
+    Lost(Vec<(String, u64)>, u64),
     /// Records received so far; sent once a second.
     Records(u64),
     /// CPU time of the hooks in the last second.

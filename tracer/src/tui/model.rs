@@ -129,7 +129,7 @@ impl Widest {
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct Model {
-    /// Colours and signs.
+    /// Colours and symbols.
     pub theme: Theme,
     /// Columns and lines of the screen.
     pub size: (u16, u16),
@@ -196,6 +196,8 @@ pub struct Model {
     pub seen: HashMap<Hook, u64>,
     /// Records lost, by hook.
     pub lost: BTreeMap<String, u64>,
+    /// Flows evicted from memory before their time.
+    pub evicted: u64,
     /// Records so far, and in the last second.
     pub records: u64,
     /// See `records`.

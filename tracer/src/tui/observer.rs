@@ -109,7 +109,8 @@ impl Observer for ScreenObserver {
     }
 
     fn health(&mut self, health: &Health) -> io::Result<()> {
-        self.messages.push(Msg::Lost(health.lost_by_hook.clone()));
+        let lost = health.lost_by_hook.clone();
+        self.messages.push(Msg::Lost(lost, health.evicted.total()));
         Ok(())
     }
 

@@ -55,7 +55,7 @@ impl Player {
         let steer = Box::new(move |play: Play| steered.steer(play));
         let screen = observer::open(theme, Some(steer))?;
         screen.send([Msg::Notice(
-            "end of the recording. 0: play from the start, x: next failure".to_owned(),
+            "end of the recording. 0: start, x: play to the next failure".to_owned(),
         )]);
         Ok(Self {
             selection: selection.clone(),
@@ -146,7 +146,8 @@ impl Observer for Player {
     }
 
     fn health(&mut self, health: &Health) -> io::Result<()> {
-        self.messages.push(Msg::Lost(health.lost_by_hook.clone()));
+        let lost = health.lost_by_hook.clone();
+        self.messages.push(Msg::Lost(lost, health.evicted.total()));
         Ok(())
     }
 

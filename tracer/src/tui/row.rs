@@ -96,7 +96,7 @@ impl Row {
         SocketAddr::new(self.client.ip(), self.client_port)
     }
 
-    /// Whether the connection failed, was delayed, or reached the wrong place.
+    /// Whether the connection failed, was delayed, or was misdirected.
     #[must_use]
     pub fn is_failure(&self) -> bool {
         is_failure(self.fate, self.cause)

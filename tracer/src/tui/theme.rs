@@ -1,4 +1,4 @@
-//! Colours for what the terminal supports, and signs. Colour never carries meaning alone.
+//! Colours for what the terminal supports, and symbols. Colour never carries meaning alone.
 
 use ratatui::style::{Color, Modifier, Style};
 
@@ -40,9 +40,9 @@ pub struct Theme {
     pub is_ascii: bool,
 }
 
-/// The signs.
+/// The symbols.
 #[derive(Debug)]
-pub struct Signs {
+pub struct Symbols {
     /// Marks cut text.
     pub more: &'static str,
     /// Bars of growing height, the first empty.
@@ -73,7 +73,7 @@ pub struct Signs {
     pub empty: &'static str,
 }
 
-static UNICODE: Signs = Signs {
+static UNICODE: Symbols = Symbols {
     more: "…",
     bars: &[" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"],
     line: "─",
@@ -90,7 +90,7 @@ static UNICODE: Signs = Signs {
     empty: "─",
 };
 
-static ASCII: Signs = Signs {
+static ASCII: Symbols = Symbols {
     more: "~",
     bars: &[" ", ".", ".", ":", ":", "-", "=", "#", "#"],
     line: "-",
@@ -121,9 +121,9 @@ enum Tone {
 pub type Outcome = (Fate, bool);
 
 impl Theme {
-    /// The signs.
+    /// The symbols.
     #[must_use]
-    pub fn signs(self) -> &'static Signs {
+    pub fn symbols(self) -> &'static Symbols {
         if self.is_ascii { &ASCII } else { &UNICODE }
     }
 
@@ -168,9 +168,9 @@ impl Theme {
         }
     }
 
-    /// The sign of a fate.
+    /// The symbol of a fate.
     #[must_use]
-    pub fn fate_sign(self, fate: Fate) -> &'static str {
+    pub fn fate_symbol(self, fate: Fate) -> &'static str {
         match (fate, self.is_ascii) {
             (Fate::Established, false) => "✓",
             (Fate::Established, true) => "+",
@@ -192,13 +192,13 @@ impl Theme {
         }
     }
 
-    /// The sign of a fate and whether it is a failure.
+    /// The symbol of a fate and whether it is a failure.
     #[must_use]
-    pub fn outcome_sign(self, (fate, is_failure): Outcome) -> &'static str {
+    pub fn outcome_symbol(self, (fate, is_failure): Outcome) -> &'static str {
         match (fate, self.is_ascii) {
             (Fate::Established, false) if is_failure => "≠",
             (Fate::Established, true) if is_failure => "#",
-            _ => self.fate_sign(fate),
+            _ => self.fate_symbol(fate),
         }
     }
 

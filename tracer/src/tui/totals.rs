@@ -60,7 +60,7 @@ impl Sum {
         self.fates[rank(fate)]
     }
 
-    /// How many flows connected to the wrong place.
+    /// How many established flows were misdirected.
     #[must_use]
     pub fn misdirected(&self) -> u64 {
         let by_fate = WORST_FIRST.into_iter().filter(|fate| fate.is_bad());

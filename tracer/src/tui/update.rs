@@ -70,7 +70,10 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
                 );
             }
         }
-        Msg::Lost(by_hook) => model.lost = by_hook.into_iter().collect(),
+        Msg::Lost(by_hook, evicted) => {
+            model.lost = by_hook.into_iter().collect();
+            model.evicted = evicted;
+        }
         Msg::Records(records) => {
             model.rate = records.saturating_sub(model.records);
             model.records = records;

@@ -9,7 +9,7 @@ use tracer::{
     finding::{
         head::Head,
         hook_state::{HookState, State},
-        run::{Health, Hooks},
+        run::{End, Health, Hooks},
     },
     flow::{fate::Fate, model::Flow},
     report::{
@@ -133,7 +133,11 @@ pub(crate) fn page(judged: &[Judged], facts: &Facts) -> (String, Summary) {
         page.add(&finding);
     }
     page.facts(facts);
-    collection.end(1_000, 7);
+    collection.end(&End {
+        events: 1_000,
+        lost: 7,
+        ..End::default()
+    });
     let summary = collection.summary();
     (page.render(&summary), summary)
 }

@@ -11,7 +11,11 @@ use tracer::{
     diagnose::{self, Diagnosis, cause::Cause, evidence::Key},
     facts::Facts,
     finding::{Finding, clock::Clock},
-    flow::{engine::Engine, fate::Fate, model::Flow},
+    flow::{
+        engine::{Engine, Limits},
+        fate::Fate,
+        model::Flow,
+    },
 };
 use tracer_common::{
     hook::Hook,
@@ -63,7 +67,7 @@ pub(crate) fn translated(port: u16) -> Tuple {
     }
 }
 
-/// An entry that an older connection left behind.
+/// An entry that an old connection left behind.
 pub(crate) fn entry(state: u16, weight: i32, available: u32, expire_nodest: i32) -> IpvsConn {
     IpvsConn {
         conn: OLD_ENTRY,
@@ -94,11 +98,19 @@ pub(crate) struct Story {
     calls: u64,
 }
 
+/// The number of the first flow.
+const FIRST: u64 = 7;
+
 impl Story {
+    /// The initial sequence number: 1 for the first flow, another for each other one.
+    fn isn(&self) -> u32 {
+        1 + u32::try_from(self.flow.abs_diff(FIRST)).expect("a small number")
+    }
+
     pub(crate) fn new() -> Self {
         Self {
-            engine: Engine::new(PATIENCE),
-            flow: 7,
+            engine: Engine::new(PATIENCE, Limits::default()),
+            flow: FIRST,
             port: 40_001,
             facts: Facts {
                 // A kernel that shows what TCP drops.
@@ -138,7 +150,7 @@ impl Story {
                 Part::Ack => tcp::ACK,
                 Part::Other => 0,
             },
-            isn: 1,
+            isn: self.isn(),
             netns,
             ifindex: self.ifindex,
             dev: DeviceName::default(),
@@ -176,7 +188,7 @@ impl Story {
             flow: self.flow,
             skb,
             tuple,
-            isn: 1,
+            isn: self.isn(),
             netns,
             ifindex: 2,
             dev: *b"eth0\0\0\0\0\0\0\0\0\0\0\0\0",

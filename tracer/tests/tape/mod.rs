@@ -1,5 +1,7 @@
 //! Records as a node's kernel would have written them, and recordings made of them.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::{fs, net::IpAddr, path::Path};
 
 use jiff::{SignedDuration, Timestamp};
@@ -8,7 +10,11 @@ use tracer::{
     diagnose::{self, Diagnosis},
     facts::Facts,
     finding::{clock::Clock, head::Head, run::End},
-    flow::{engine::Engine, fate::Fate, model::Flow},
+    flow::{
+        engine::{Engine, Limits},
+        fate::Fate,
+        model::Flow,
+    },
     recording::{
         item::Item,
         writer::{ChunkBuilder, Writer},
@@ -46,6 +52,8 @@ pub(crate) struct Tape {
     /// By how much its wall clock is wrong.
     skew_ms: i64,
     records: Vec<(u64, Vec<u8>)>,
+    /// Flows so far.
+    flows: u64,
     /// The flow that records are about.
     number: u64,
     isn: u32,
@@ -61,6 +69,7 @@ impl Tape {
             base_ms,
             skew_ms,
             records: Vec::new(),
+            flows: 0,
             number: 0,
             isn: 0,
             calls: 0,
@@ -70,9 +79,28 @@ impl Tape {
 
     /// Starts another flow.
     pub(crate) fn flow(&mut self, isn: u32) -> &mut Self {
-        self.number += 1;
+        self.flows += 1;
+        self.number = self.flows;
         self.isn = isn;
         self
+    }
+
+    /// Returns to an earlier flow.
+    pub(crate) fn resume(&mut self, number: u64, isn: u32) -> &mut Self {
+        self.number = number;
+        self.isn = isn;
+        self
+    }
+
+    /// The records in the order of their times.
+    pub(crate) fn in_order(&self) -> Vec<(u64, &[u8])> {
+        let mut records: Vec<_> = self
+            .records
+            .iter()
+            .map(|(time, record)| (*time, record.as_slice()))
+            .collect();
+        records.sort_by_key(|(time, _)| *time);
+        records
     }
 
     fn header(&self, at_ms: u64, hook: Hook, part: Part, tuple: Tuple, netns: u32) -> Header {
@@ -192,7 +220,7 @@ impl Tape {
 
     /// The last report of each flow.
     pub(crate) fn judged(&self) -> Vec<(Flow, Fate, Diagnosis)> {
-        let mut engine = Engine::new(PATIENCE_NS);
+        let mut engine = Engine::new(PATIENCE_NS, Limits::default());
         let mut out: Vec<(Flow, Fate, Diagnosis)> = Vec::new();
         for (_, record) in &self.records {
             engine.push(record::event(HeaderVersion::CURRENT, record).expect("a record"));
@@ -241,6 +269,7 @@ impl Tape {
             now_ns: tick,
             events: records.len() as u64,
             lost: 0,
+            ..End::default()
         }));
         let mut writer = Writer::new(Vec::new(), &head).expect("memory");
         writer

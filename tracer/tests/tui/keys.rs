@@ -164,7 +164,7 @@ fn a_pending_flow_is_shown_and_counted_once_when_decided() {
 }
 
 #[test]
-fn an_established_flow_at_the_wrong_place_is_a_failure() {
+fn a_misdirected_flow_is_a_failure() {
     let mut model = busy(THEME, 140, 30);
     let before = model.totals.all.clone();
     let flow = flows().pop().expect("a flow");
@@ -179,7 +179,7 @@ fn an_established_flow_at_the_wrong_place_is_a_failure() {
     assert_eq!(model.totals.all.misdirected(), 1);
     let overview = shown(&mut model);
     assert!(overview.contains("≠ conntrack.pinned"), "{overview}");
-    assert!(overview.contains("1 reached the wrong place"), "{overview}");
+    assert!(overview.contains("1 misdirected"), "{overview}");
     press(&mut model, "2t/conntrack\n");
     assert_eq!(model.list.len(), 1);
     assert!(

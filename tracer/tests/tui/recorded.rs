@@ -49,7 +49,8 @@ impl Observer for Recorded {
     }
 
     fn health(&mut self, health: &Health) -> io::Result<()> {
-        update(&mut self.model, Msg::Lost(health.lost_by_hook.clone()));
+        let lost = health.lost_by_hook.clone();
+        update(&mut self.model, Msg::Lost(lost, health.evicted.total()));
         Ok(())
     }
 

@@ -55,7 +55,7 @@ pub(crate) fn hooks() -> Vec<HookState> {
             "ip_vs_leave",
             "kprobe",
             State::Disabled,
-            Some("not on this kernel"),
+            Some("the kernel rejected the program: invalid argument"),
         ),
     ]
 }

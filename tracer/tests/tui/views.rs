@@ -156,7 +156,7 @@ fn text_from_outside_cannot_control_the_terminal() {
     flow.fate = Fate::Dropped;
     flow.detail.explanation = "first\r\nsecond \x07".to_owned();
     update(&mut model, Msg::Flow(Box::new(flow)));
-    update(&mut model, Msg::Log("hook \x1b]0;x\x07 is off".to_owned()));
+    update(&mut model, Msg::Log("hook \x1b]0;x\x07 is disabled".to_owned()));
     for keys in ["", "1", "2", "\n", "4", "5"] {
         let text = {
             let shown = shown(&mut model);

@@ -273,7 +273,7 @@ fn flow(flow: &Value, verbose: bool) -> String {
         return text;
     }
     if let Some(advice) = flow["advice"].as_str() {
-        let _ = write!(text, "\nadvice: {advice}");
+        let _ = write!(text, "\nwhat to do: {advice}");
     }
     for piece in flow["evidence"].as_array().into_iter().flatten() {
         let (what, value, hook) = (word(&piece["what"]), word(&piece["value"]), word(&piece["hook"]));

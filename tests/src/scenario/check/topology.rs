@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::super::{Behaviour, Overlay, Pod, Proxy, Scheduler, Service, Topology, Version, address};
 use super::rules::{require_pod, require_unique, sysctl, weight};
 
-/// Linux' limit for a device name (15), minus the four letters that the node's veth names start with.
+/// Linux's limit for a device name (15), minus the four letters that the node's veth names start with.
 const LONGEST_NAME: usize = 11;
 
 /// Fails with the first contradiction.

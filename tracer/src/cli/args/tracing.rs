@@ -9,7 +9,28 @@ use super::{
     select::Select,
     value::{Until, seconds, size, span},
 };
-use crate::flow::fate::Fate;
+use crate::flow::{engine::Limits, fate::Fate};
+
+/// How many flows are kept. Beyond that, floods are evicted first and failures last, and every eviction is counted.
+#[derive(Clone, Copy, Debug, ClapArgs)]
+pub struct Memory {
+    /// Keep at most N flows; failures go last
+    #[arg(long, value_name = "N", default_value_t = Limits::default().flows as u64, value_parser = clap::value_parser!(u64).range(16..=10_000_000))]
+    pub max_flows: u64,
+    /// Keep flows in at most this much memory
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
+    pub max_memory: u64,
+}
+
+impl Memory {
+    pub(crate) fn limits(self) -> Limits {
+        let number = |value| usize::try_from(value).unwrap_or(usize::MAX);
+        Limits {
+            flows: number(self.max_flows),
+            bytes: number(self.max_memory),
+        }
+    }
+}
 
 /// Options of `live`.
 #[derive(Clone, Debug, ClapArgs)]
@@ -33,6 +54,9 @@ pub struct LiveOptions {
     /// Report a flow without progress this long after its last SYN
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub patience: Duration,
+    /// How many flows are kept.
+    #[command(flatten)]
+    pub memory: Memory,
     /// Exit with status 3 if a flow had this fate
     #[arg(long, value_name = "FATE")]
     pub fail_on: Option<Fate>,
@@ -53,6 +77,9 @@ pub struct RecordOptions {
     /// Report a flow without progress this long after its last SYN
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub patience: Duration,
+    /// How many flows are kept.
+    #[command(flatten)]
+    pub memory: Memory,
     /// Stop after this time, for example 90, 15m or 2h
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub duration: Option<Duration>,

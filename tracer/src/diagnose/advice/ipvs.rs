@@ -117,7 +117,7 @@ fn reuse(case: &Case<'_>, proof: &Proof) -> Option<String> {
         .value(Key::OldEntryState)
         .is_some_and(|state| state.starts_with("CLOSE"))
     {
-        out.push("The last connection ended with RST: make the backend close with FIN.".to_owned());
+        out.push("The old connection ended with RST: make the backend close with FIN.".to_owned());
     }
     out.push("Keep connections alive, so that clients reuse fewer ports.".to_owned());
     Some(out.join(" "))
@@ -137,7 +137,7 @@ fn expire_nodest(case: &Case<'_>, proof: &Proof) -> Option<String> {
         ));
     }
     has(case, EXPIRE_NODEST, "1")
-        .then(|| format!("expire_nodest_conn is 1 by now, so the next SYN expires the entry. {wait}"))
+        .then(|| format!("expire_nodest_conn is 1 now, so the next SYN expires the entry. {wait}"))
 }
 
 fn stale(case: &Case<'_>, proof: &Proof) -> Option<String> {
@@ -153,7 +153,7 @@ fn stale(case: &Case<'_>, proof: &Proof) -> Option<String> {
     }
     if let Some(set) = set(case, REUSE_MODE, "1") {
         return Some(format!(
-            "{set} makes IPVS schedule a reused port again instead of sending it to {server}. The price: where conntrack still \
+            "{set} makes IPVS reschedule a SYN from a reused port instead of sending it to {server}. The price: where conntrack still \
              holds the old connection, the first SYN is dropped (1 s). Some versions of kube-proxy write the setting when they \
              start."
         ));

@@ -117,7 +117,7 @@ keys! {
     // IPVS.
     IpvsVerdict = "ipvs-verdict", "IPVS verdict for the SYN";
     IpvsScheduling = "ipvs-scheduling", "IPVS scheduling";
-    IpvsNoService = "ipvs-no-service", "IPVS service for the SYN";
+    IpvsNoService = "ipvs-no-service", "virtual service for the SYN";
     IpvsSchedulerResult = "ipvs-scheduler-result", "IPVS scheduler";
     VirtualService = "virtual-service", "virtual service";
     RealServer = "real-server", "real server";

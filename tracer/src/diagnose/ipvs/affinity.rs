@@ -87,14 +87,14 @@ fn stale(case: &Case<'_>) -> Option<Proof> {
     evidence.extend(evidence::reset(flow, attempt));
     Some(Proof::new(
         format!(
-            "Session affinity keeps this client at {server}, which is draining (weight 0). IPVS sent the SYN there, and it \
+            "Session affinity pins this client to {server}, which is draining (weight 0). IPVS sent the SYN there, and it \
              was not answered in time."
         ),
         evidence,
     ))
 }
 
-/// The entry that keeps the client at a draining server.
+/// The entry that pins the client to a draining server.
 struct Pinned<'a> {
     conn: &'a IpvsConn,
     /// Where the entry comes from.
@@ -104,7 +104,7 @@ struct Pinned<'a> {
 
 impl<'a> Pinned<'a> {
     const NEW: &'static str = "new, created for this connection";
-    const OLD: &'static str = "that of the previous connection from this port";
+    const OLD: &'static str = "that of the old connection from this port";
 
     fn of(case: &Case<'a>, last: &Decision<'a>, persistent: bool) -> Option<Self> {
         // The flow's own first SYN created the entry that its retransmissions meet.

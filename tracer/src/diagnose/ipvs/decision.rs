@@ -94,7 +94,7 @@ impl<'flow> Decision<'flow> {
         self.is_drop() && self.scheduling == Some(0) && self.left.is_none()
     }
 
-    /// The entry of an older connection with which the SYN was sent.
+    /// The entry of an old connection with which the SYN was sent.
     pub(in crate::diagnose) fn reused(&self) -> Option<&'flow IpvsConn> {
         let found = self.found?;
         let sent = self.sent_with?;

@@ -1,4 +1,4 @@
-//! A SYN from a client port for which IPVS still holds the entry of an older connection.
+//! A SYN from a client port for which IPVS still holds the entry of an old connection.
 
 use tracer_common::{
     hook::Hook,
@@ -26,11 +26,11 @@ pub(super) const REUSE_DROPPED: Row = Row {
     advice: Some(
         "Set net.ipv4.vs.conn_reuse_mode=0 together with expire_nodest_conn=1 (kernels that report a version before 4.1, \
          such as CentOS 7's 3.10, may have the setting too: check whether the file exists). Kernels 5.9 and later drop the \
-         SYN only if the last connection ended with RST or lost its final ACK: make the backend close with FIN. Keep \
+         SYN only if the old connection ended with RST or lost its final ACK: make the backend close with FIN. Keep \
          connections alive, so that clients reuse fewer ports.",
     ),
     scope: "IPVS. On kernels 4.6 to 5.8 and on CentOS and RHEL 7 and 8, every reuse; on newer ones, including 7.3, when the \
-            last connection ended with RST or lost its final ACK.",
+            old connection ended with RST or lost its final ACK.",
     hooks: &[REQUEST, &[Hook::IpvsLookup], &[Hook::IpvsExpireNow]],
     absence: Absence::Nothing,
     detect: |case| match expired(case)? {
@@ -42,8 +42,8 @@ pub(super) const REUSE_DROPPED: Row = Row {
 pub(super) const NODEST_EXPIRED: Row = Row {
     cause: Cause::IpvsNodestExpired,
     group: Group::IpvsReuse,
-    summary: "The real server of the old connection is draining or removed. IPVS expired the entry and dropped this SYN; the \
-              next one is scheduled again.",
+    summary: "The real server of the old connection is draining or removed. IPVS expired the entry and dropped this SYN; it \
+              schedules the next one as a new connection.",
     proof: "ip_vs_conn_in_get_proto returned an entry whose real server has weight 0 or was removed from the service, \
             ip_vs_conn_expire_now was called on it, IPVS returned NF_DROP without scheduling, and expire_nodest_conn is 1.",
     advice: Some(
@@ -81,7 +81,7 @@ pub(super) const REUSE_STALE_BACKEND: Row = Row {
     cause: Cause::IpvsReuseStaleBackend,
     group: Group::IpvsReuse,
     summary: "IPVS sent the SYN to the real server of an old connection, although that server is draining or removed.",
-    proof: "ip_vs_conn_in_get_proto returned an entry of an older connection whose real server has weight 0 or was removed \
+    proof: "ip_vs_conn_in_get_proto returned an entry of an old connection whose real server has weight 0 or was removed \
             from the service, and ip_vs_nat_xmit (or ip_vs_dr_xmit, ip_vs_tunnel_xmit) sent the SYN with that same entry; \
             no answer finished the handshake.",
     advice: Some(
@@ -156,7 +156,7 @@ fn expired(case: &Case<'_>) -> Option<(Branch, Proof)> {
         let proof = Proof::new(
             format!(
                 "IPVS still held an entry for the client's port, to {}, which {why}. IPVS expired the entry and dropped \
-                 this SYN; the next SYN is scheduled again.",
+                 this SYN; it schedules the next SYN as a new connection.",
                 backend_name(found),
             ),
             evidence,
@@ -170,13 +170,13 @@ fn expired(case: &Case<'_>) -> Option<(Branch, Proof)> {
     }
     let state = evidence::state(found).unwrap_or_default();
     let conntrack = match found.have & ipvs_conn::CT_STATUS {
-        0 => "conntrack was in use for it",
+        0 => "it had a conntrack entry",
         _ if found.ct_status & conntrack::CONFIRMED != 0 => "conntrack still held the old connection",
         _ => "this kernel does so whenever the SYN has a conntrack entry, even a new one",
     };
     let proof = Proof::new(
         format!(
-            "The client reused source port {} while IPVS still held the previous connection in {state}. IPVS expired that \
+            "The client reused source port {} while IPVS still held the old connection in {state}. IPVS expired that \
              entry and dropped this SYN, because {conntrack}. The client must wait for its retransmission.",
             flow.client().port(),
         ),

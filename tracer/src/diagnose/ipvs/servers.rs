@@ -94,8 +94,10 @@ fn overloaded(case: &Case<'_>) -> Option<Proof> {
     }
     let node = case.flow.node();
     let which = match dests.with_weight {
-        1 => format!("The only real server of the IPVS service {node} with weight above 0 is"),
-        several => format!("All {several} real servers of the IPVS service {node} with weight above 0 are"),
+        1 => format!("The only real server of the virtual service {node} with nonzero weight is"),
+        several => {
+            format!("All {several} real servers of the virtual service {node} with nonzero weight are")
+        }
     };
     Some(Proof::new(
         format!(

@@ -84,7 +84,7 @@ fn no_destination(case: &Case<'_>) -> Option<Proof> {
     };
     Some(Proof::new(
         format!(
-            "The IPVS service {} has {servers}; IPVS {} the SYN.",
+            "The virtual service {} has {servers}; IPVS {} the SYN.",
             flow.node(),
             case.refused_or_dropped()
         ),
@@ -92,7 +92,7 @@ fn no_destination(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// The scheduler found no real server, although one has weight and is not overloaded.
+/// The scheduler found no real server, although one has nonzero weight and is not overloaded.
 fn none_for_client(case: &Case<'_>, dests: &IpvsDests) -> Proof {
     let (flow, decision) = (case.flow, case.decision());
     let node = flow.node();
@@ -124,7 +124,7 @@ fn none_for_client(case: &Case<'_>, dests: &IpvsDests) -> Proof {
             "Raise the weights: with ovf, a real server accepts as many active connections as its weight.".to_owned(),
         ),
         _ => (
-            "why is not known; a real server may have become usable just now",
+            "for a reason tracer could not identify; a real server may have just become usable",
             "If it happens again, compare `ipvsadm -Ln` and `ipvsadm -Ln --thresholds` with the scheduler's rules.".to_owned(),
         ),
     };
@@ -147,12 +147,12 @@ fn none_for_client(case: &Case<'_>, dests: &IpvsDests) -> Proof {
 }
 
 /// The number of real servers of the service that found none for the SYN, if all are draining (weight 0). `None` if one has
-/// weight, or if that is not known.
+/// nonzero weight, or if that is unknown.
 pub(in crate::diagnose) fn draining(case: &Case<'_>, num_dests: u32) -> Option<u64> {
     Some(Servers::of(case, num_dests)?.draining)
 }
 
-/// The real servers of a service that has none with weight.
+/// The real servers of a service that has none with nonzero weight.
 struct Servers {
     /// How many there are, each with weight 0.
     draining: u64,
@@ -161,7 +161,7 @@ struct Servers {
 }
 
 impl Servers {
-    /// `None` if the service has a server with weight, or that is not known.
+    /// `None` if a real server of the service has nonzero weight, or if that is unknown.
     fn of(case: &Case<'_>, num_dests: u32) -> Option<Self> {
         if num_dests == 0 {
             return Some(Self {
@@ -175,7 +175,7 @@ impl Servers {
                 file: None,
             });
         }
-        // Servers with weight may be over their thresholds, but that was not seen.
+        // Servers with nonzero weight may be over their thresholds, but that was not seen.
         let servers = &case.netns()?.service(case.flow.node())?.real_servers;
         servers.iter().all(|server| server.weight == 0).then_some(Self {
             draining: servers.len() as u64,

@@ -1,4 +1,4 @@
-//! A packet that went round a routing loop, or whose TTL expired before it arrived.
+//! A packet caught in a routing loop, or whose TTL expired before it arrived.
 
 use std::net::SocketAddr;
 
@@ -28,7 +28,7 @@ pub(super) const LOOP: Row = Row {
          namespaces of the path: usually the host that should have the address has lost it, and its default route leads back.",
     ),
     scope: "Every kernel and dataplane, where a network namespace of this machine is part of the loop. Not detectable in \
-            recordings by versions that did not read the TTL.",
+            recordings made by versions of tracer that did not record the TTL.",
     hooks: &[&[Hook::NetifReceive], &[Hook::DevStartXmit]],
     absence: Absence::Nothing,
     detect: routing_loop,
@@ -42,8 +42,8 @@ pub(super) const TTL_EXCEEDED: Row = Row {
             routing loop was seen.",
     advice: Some(
         "Check the sender's initial TTL (net.ipv4.ip_default_ttl, net.ipv6.conf.all.hop_limit), and whether rules change \
-         it (`iptables -t mangle -S`). If it is the usual 64 or more, the packet has probably been going round in a loop outside of \
-         this node: run `traceroute` to the destination.",
+         it (`iptables -t mangle -S`). If it is the usual 64 or more, the packet is probably looping outside this node: \
+         run `traceroute` to the destination.",
     ),
     scope: "Every kernel, where a network namespace of this machine forwards the packet. IPVS checks the TTL itself: see \
             ipvs.xmit-ttl.",
@@ -52,7 +52,7 @@ pub(super) const TTL_EXCEEDED: Row = Row {
     detect: ttl_exceeded,
 };
 
-/// A packet that came round.
+/// A packet that came in again.
 struct Circle<'a> {
     /// The first two times it came in.
     arrivals: [(&'a Step, u32); 2],

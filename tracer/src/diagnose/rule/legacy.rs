@@ -21,7 +21,7 @@ use crate::{
     flow::model::Step,
 };
 
-/// The table that returned the verdict to drop, with the only rule or policy that can have given it. `None` where a translation
+/// The table that returned the verdict to drop, with the only rule or policy that could have given it. `None` where a translation
 /// may have failed instead.
 pub(super) fn dropped<'a>(case: &Case<'a>, step: &Step, seen: &record::Table) -> Option<Culprit<'a>> {
     let name = text(&seen.name);
@@ -61,7 +61,7 @@ pub(super) fn dropped<'a>(case: &Case<'a>, step: &Step, seen: &record::Table) ->
                 known = Some(describe(&mut evidence, table, &found, "drop"));
                 evidence.push(Evidence::read(
                     Key::RuleReason,
-                    "the only rule of the table that can have dropped this packet",
+                    "the only rule of the table that could have dropped this packet",
                     GETSOCKOPT,
                 ));
                 words = format!("{} in {place}", description(&found));
@@ -146,7 +146,7 @@ fn loaded<'a>(tables: &'a [Table], name: &str, is_v6: bool) -> Option<&'a Table>
         .find(|table| table.name == name && table.is_v6 == is_v6)
 }
 
-/// The places in the table where the packet can have been dropped.
+/// The places in the table where the packet could have been dropped.
 fn places<'a>(table: &'a Table, step: &Step, seen: &record::Table) -> Vec<Outcome<'a>> {
     let (input, output) = (text(&seen.input), text(&seen.output));
     let mark = (seen.have & have::MARK != 0).then_some(seen.mark);

@@ -218,7 +218,7 @@ fn rejects_by(rule: &Rule, hook: Hook) -> bool {
     }
 }
 
-/// Says so if the rule was deleted.
+/// A note if the rule was deleted.
 fn gone(netns: Option<&NetnsFacts>, rule: &Rule) -> Option<Evidence> {
     let mut loaded = netns?.rules.iter();
     let is_gone = !loaded.any(|known| std::ptr::eq(known, rule));

@@ -1,4 +1,4 @@
-//! The rules that can have dropped a packet whose verdict was not seen: the hooks on rules are attached only after the first
+//! The rules that could have dropped a packet whose verdict was not seen: the hooks on rules are attached only after the first
 //! packet that a rule may have dropped.
 
 use std::fmt;
@@ -30,7 +30,7 @@ use crate::{
 /// How many are listed.
 const LISTED: usize = 6;
 
-/// A rule or a policy that can have dropped the packet.
+/// A rule or a policy that could have dropped the packet.
 pub(super) enum Suspect<'a> {
     /// A rule of nf_tables that drops.
     Rule(&'a Rule),
@@ -120,7 +120,7 @@ pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Culprit<'a>)> {
         let mut culprit = nft::describe(rule, Hook::KfreeSkb, nf_hook, "drop".to_owned());
         culprit.evidence.push(Evidence::read(
             Key::RuleReason,
-            "the only rule loaded at this hook that can have dropped this packet",
+            "the only rule loaded at this hook that could have dropped this packet",
             NETLINK,
         ));
         culprit.known = Some(Known {
@@ -214,7 +214,7 @@ pub(in crate::diagnose) fn known(case: &Case<'_>) -> Vec<Evidence> {
     out
 }
 
-/// The loaded rules and chains that can have decided about the packet there, each with its source.
+/// The loaded rules and chains that could have decided about the packet there, each with its source.
 pub(super) fn loaded<'a>(case: &Case<'a>, step: &Step, site: &Site) -> Vec<(Suspect<'a>, &'static str)> {
     let Some(netns) = case.netns() else {
         return Vec::new();
@@ -229,7 +229,7 @@ pub(super) fn loaded<'a>(case: &Case<'a>, step: &Step, site: &Site) -> Vec<(Susp
         .collect()
 }
 
-/// The base chains that the packet can have been in.
+/// The base chains that the packet could have been in.
 fn bases<'a>(netns: &'a NetnsFacts, site: &Site, case: &Case<'_>) -> Vec<&'a Chain> {
     let is_v6 = case.flow.original.is_v6();
     let fits = |chain: &&Chain| {

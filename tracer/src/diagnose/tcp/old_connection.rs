@@ -75,8 +75,8 @@ fn detect(case: &Case<'_>) -> Option<Proof> {
     evidence.extend(evidence::earlier(flow));
     let explanation = match old {
         Old::Open => format!(
-            "The backend {backend} still has an open connection from {client}. Its socket dropped the SYN and answered, if at all, \
-             for that connection."
+            "The backend {backend} still has an open connection from {client}. Its socket dropped the SYN and sent at most an ACK \
+             for the old connection."
         ),
         Old::Closing => format!(
             "The backend {backend} was just closing its old connection from {client}. That socket got the SYN and silently dropped \

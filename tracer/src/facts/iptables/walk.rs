@@ -1,7 +1,7 @@
-//! Finds the rules of a table that can have dropped a packet.
+//! Finds the rules of a table that could have dropped a packet.
 //!
 //! The kernel does not report which rule dropped a packet. But most of what the rules match is known of the packet. Walking
-//! them, with "may fit" for what is unknown, finds every rule and policy that can have dropped it. If there is only one, it
+//! them, with "may fit" for what is unknown, finds every rule and policy that could have dropped it. If there is only one, it
 //! did.
 
 use std::{collections::HashMap, net::IpAddr};
@@ -24,7 +24,7 @@ pub struct Packet<'a> {
     pub inner: xt::Packet,
 }
 
-/// The rules and policies that can have dropped the packet.
+/// The rules and policies that could have dropped the packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome<'a> {
     /// A rule.
@@ -81,7 +81,7 @@ const NON_TERMINAL: [&str; 26] = [
 /// Targets that may change the packet's mark.
 const CHANGE_MARK: [&str; 5] = ["CONNMARK", "HMARK", "MARK", "SET", "TPROXY"];
 
-/// Everything in the table that can have dropped a packet at this hook.
+/// Everything in the table that could have dropped a packet at this hook.
 #[must_use]
 pub fn outcomes<'a>(table: &'a Table, nf_hook: u32, packet: &Packet<'_>) -> Vec<Outcome<'a>> {
     walk(table, nf_hook, packet).0

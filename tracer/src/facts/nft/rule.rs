@@ -52,7 +52,7 @@ pub struct Rule {
     pub matches_invalid: bool,
     /// How it translates the destination, if it does.
     pub translation: Option<Translation>,
-    /// The key with which it asks the map that decides or translates.
+    /// The key that it looks up in the map that decides or translates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Key>,
     /// Its conditions, as far as tracer understands them.
@@ -119,7 +119,7 @@ impl Verdict {
 }
 
 impl Decides {
-    /// Whether this rule can have dropped a packet, by a verdict from a map or by its own.
+    /// Whether this rule could have dropped a packet, by a verdict from a map or by its own.
     #[must_use]
     pub fn drops(&self, by_map: bool) -> bool {
         match self {
@@ -129,7 +129,7 @@ impl Decides {
         }
     }
 
-    /// Whether this rule can have rejected a packet.
+    /// Whether this rule could have rejected a packet.
     #[must_use]
     pub fn rejects(&self) -> bool {
         matches!(self, Self::Reject) || matches!(self, Self::Extension(name) if name == "REJECT")

@@ -1,4 +1,4 @@
-//! Reads what names a port of the node, for a SYN to it that nobody translated.
+//! Reads what names a port of the node, for a SYN to it that nothing translated.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -76,7 +76,8 @@ impl PortReader {
         last.or_else(|| self.named_before.get(&key).cloned())
     }
 
-    /// A SYN was refused for want of a socket: what names its port is read by [`Self::read_wanted`], before somebody changes it.
+    /// Notes that a SYN was refused because no socket listens. [`Self::read_wanted`] then reads what names its port, before
+    /// that changes.
     pub(super) fn want(&mut self, netns: u32) {
         self.wanted.insert(netns);
     }

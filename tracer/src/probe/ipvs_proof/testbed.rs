@@ -326,7 +326,7 @@ impl Testbed {
         let records = probe.records().map_err(step("read the probe's records"))?;
         let mut samples = Vec::new();
         for conn in &self.connections {
-            // On a slow machine a connection can have expired.
+            // On a slow machine a connection may have expired.
             let Some(line) = listing.iter().find(|line| line.client == conn.client) else {
                 continue;
             };
@@ -391,7 +391,7 @@ impl Testbed {
     }
 }
 
-/// The only connection with this client at the offsets common to all known kernels. A connection can have been printed
+/// The only connection with this client at the offsets common to all known kernels. A connection may have been printed
 /// twice.
 fn find_record(records: &[Record], client: SocketAddr) -> Result<&Record, TestbedError> {
     let found: BTreeMap<u64, &Record> = records

@@ -98,7 +98,7 @@ fn of(run: &Recorded) -> Markup {
 }
 
 fn hooks(run: &Recorded) -> Markup {
-    let off: Vec<&HookState> = run
+    let not_available: Vec<&HookState> = run
         .hooks
         .values()
         .filter(|hook| !hook.state.is_available())
@@ -116,18 +116,18 @@ fn hooks(run: &Recorded) -> Markup {
     let undetectable = catalogue::undetectable(is_available);
     html! {
         details {
-            summary { "Hooks: " (attached) " of " (run.hooks.len()) " attached, " (off.len()) " unavailable" }
+            summary { "Hooks: " (attached) " of " (run.hooks.len()) " attached, " (not_available.len()) " disabled or missing" }
             @for (at, why) in &run.changes {
                 p { (moment(&rfc3339(*at))) ": " (why) }
             }
             @if run.changes_omitted != 0 {
                 p { (words::count(run.changes_omitted, "more change")) }
             }
-            @if !off.is_empty() {
+            @if !not_available.is_empty() {
                 table.cards {
                     thead { tr { th scope="col" { "Hook" } th scope="col" { "State" } th scope="col" { "Why" } } }
                     tbody {
-                        @for hook in off {
+                        @for hook in not_available {
                             tr {
                                 th scope="row" { code { (hook.name) } }
                                 td data-label="State" { (hook.state) }

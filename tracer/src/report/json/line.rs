@@ -52,7 +52,7 @@ pub(super) enum Line<'a> {
     /// A flow whose fate is known, or that was still pending when tracing ended. A flow whose fate changes is printed again with
     /// the same `id`: the last line counts.
     Flow(Box<FlowLine<'a>>),
-    /// Records were lost.
+    /// Records were lost, or flows evicted.
     Health {
         /// The node's name, where several runs are merged.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,6 +65,9 @@ pub(super) enum Line<'a> {
         lost: u64,
         /// Records lost so far, by the name of the hook.
         lost_by_hook: BTreeMap<&'a str, u64>,
+        /// Flows evicted from memory so far before their time, by rank: `one-syn`, `finished`, `answered` or `retransmitted`.
+        /// Nothing that happened to them later was reported.
+        evicted: BTreeMap<&'a str, u64>,
     },
     /// The recording is damaged or truncated.
     Damage {
@@ -85,6 +88,8 @@ pub(super) enum Line<'a> {
         events: u64,
         /// Records that were lost.
         lost: u64,
+        /// Flows evicted from memory before their time, by rank, as in `health`.
+        evicted: BTreeMap<&'a str, u64>,
         /// Flows by fate.
         by_fate: &'a BTreeMap<Fate, u64>,
         /// Flows by cause.

@@ -41,7 +41,7 @@ pub(super) fn chosen(flow: &Flow, step: &Step, conn: &IpvsConn, facts: &Facts) -
         });
     let scheduler = service.map_or_else(|| "unknown".to_owned(), |service| scheduler(flow, service, facts));
     if conn.conn == 0 {
-        return format!("scheduler {scheduler}: no entry was made");
+        return format!("scheduler {scheduler}: IPVS makes no entry");
     }
     let by_affinity = if conn.have & ipvs_conn::CONTROLLED == 0 {
         ""
@@ -58,7 +58,7 @@ pub(super) fn chosen(flow: &Flow, step: &Step, conn: &IpvsConn, facts: &Facts) -
 pub(super) fn servers(dests: &IpvsDests) -> String {
     let servers = usize::try_from(dests.counted).unwrap_or(usize::MAX);
     format!(
-        "{}: {} with weight, {} of these overloaded",
+        "{}: {} with nonzero weight, {} of them overloaded",
         words::count(servers, "real server"),
         dests.with_weight,
         dests.overloaded

@@ -227,17 +227,17 @@ fn unresolved(packet: &str, entry: &record::Neighbour) -> String {
 }
 
 /// The outcome of the attempt to make a new entry. `tcp_conn_schedule` returns the same for a SYN with a real server and
-/// for one without a service.
+/// for one without a virtual service.
 fn scheduled(flow: &Flow, step: &Step) -> &'static str {
     // If the scheduler cannot be hooked, the transmission shows that there was a service.
     let has_service = flow
         .steps_of(step.attempt)
         .any(|other| other.event.hook == Hook::IpvsSchedule || other.event.hook.is_ipvs_xmit());
     match step.verdict {
-        Some(0) => "IPVS made no entry",
-        None => "IPVS looks up the service",
+        Some(0) => "IPVS makes no entry",
+        None => "IPVS looks up the virtual service",
         Some(_) if has_service => "IPVS makes a new entry",
-        Some(_) => "IPVS has no service for it",
+        Some(_) => "IPVS has no virtual service for it",
     }
 }
 

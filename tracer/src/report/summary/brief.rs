@@ -33,7 +33,7 @@ pub(super) struct Destination {
 }
 
 impl Brief {
-    /// Whether the connection failed, was delayed, or reached the wrong place.
+    /// Whether the connection failed, was delayed, or was misdirected.
     pub(super) fn is_failure(&self) -> bool {
         diagnose::is_failure(self.fate, self.cause)
     }

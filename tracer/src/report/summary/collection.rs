@@ -19,8 +19,10 @@ use crate::{
     finding::{
         Finding,
         clock::{milliseconds, rfc3339},
+        run::End,
         selection::Candidate,
     },
+    flow::rank::Evicted,
     report::joined::Key,
 };
 
@@ -35,6 +37,7 @@ pub struct Collection {
     hosts: BTreeSet<(String, String)>,
     records: u64,
     lost: u64,
+    evicted: Evicted,
     damage: Vec<String>,
 }
 
@@ -67,9 +70,10 @@ impl Collection {
     }
 
     /// Ends a run with its counters.
-    pub fn end(&mut self, records: u64, lost: u64) {
-        self.records = self.records.saturating_add(records);
-        self.lost = self.lost.saturating_add(lost);
+    pub fn end(&mut self, end: &End) {
+        self.records = self.records.saturating_add(end.events);
+        self.lost = self.lost.saturating_add(end.lost);
+        self.evicted.add(&end.evicted);
     }
 
     /// Sums up all flows.
@@ -115,6 +119,7 @@ impl Collection {
                 .len(),
             records: self.records,
             lost: self.lost,
+            evicted: self.evicted.clone(),
             by_fate,
             by_clients: by_clients.iter().map(|summary| summary.cause).collect(),
             causes,

@@ -65,9 +65,13 @@ fn numbers(out: &mut String, summary: &Summary) -> std::fmt::Result {
 /// The number of records, and of lost records.
 pub(in crate::report) fn records(summary: &Summary) -> String {
     let records = words::count(summary.records, "record");
-    match summary.lost {
+    let records = match summary.lost {
         0 => format!("{records}, none lost"),
         lost => format!("{records}, {lost} lost: individual flows may be incomplete"),
+    };
+    match summary.evicted.total() {
+        0 => records,
+        _ => format!("{records}; {}", summary.evicted),
     }
 }
 
@@ -312,7 +316,7 @@ fn outcome(cause: &CauseSummary) -> String {
     let was = was(cause.flows);
     let mut fates = cause.by_fate.keys();
     match (fates.next(), fates.next()) {
-        (Some(Fate::Established), None) => "reached the wrong place".to_owned(),
+        (Some(Fate::Established), None) => format!("{was} misdirected"),
         (Some(Fate::Stalled), None) => format!("{was} delayed"),
         (Some(Fate::Dropped), None) => format!("{was} dropped"),
         (Some(Fate::Refused), None) => format!("{was} refused"),

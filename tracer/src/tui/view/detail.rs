@@ -92,17 +92,27 @@ fn text(text: &str, columns: usize, style: Style, out: &mut Vec<Line>) {
     );
 }
 
+/// The most columns by which the lines below a heading are indented.
+const MAX_INDENT: usize = 5;
+
 /// A heading and the text after it.
 fn titled(title: &str, text: &str, columns: usize, theme: Theme, out: &mut Vec<Line>) {
-    let indent = width(title) + 1;
-    for (index, line) in wrap(&clean(text), columns.saturating_sub(indent))
+    let indent = (width(title) + 1).min(MAX_INDENT);
+    // The rest of a longer heading takes columns of the first line only: a word of that length stands for it.
+    let rest = width(title) + 1 - indent;
+    let placeholder = match rest {
+        0 => String::new(),
+        rest => format!("{} ", "-".repeat(rest - 1)),
+    };
+    let text = format!("{placeholder}{}", clean(text));
+    for (index, line) in wrap(&text, columns.saturating_sub(indent))
         .into_iter()
         .enumerate()
     {
-        let head = if index == 0 {
-            format!("{title} ")
+        let (head, line) = if index == 0 {
+            (format!("{title} "), line.chars().skip(rest).collect())
         } else {
-            " ".repeat(indent)
+            (" ".repeat(indent), line)
         };
         out.push(vec![(head, theme.heading()), (line, Style::new())]);
     }
@@ -110,7 +120,7 @@ fn titled(title: &str, text: &str, columns: usize, theme: Theme, out: &mut Vec<L
 
 /// Fate, cause, addresses, counts and advice.
 fn summary(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
-    let (theme, to) = (model.theme, model.theme.signs().to);
+    let (theme, to) = (model.theme, model.theme.symbols().to);
     let style = theme.outcome(row.outcome());
     let cause = row.cause.map_or("", |cause| cause.name());
     let time = model
@@ -118,7 +128,7 @@ fn summary(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
         .map_or_else(String::new, |time| time.strftime("%H:%M:%S%.3fZ").to_string());
     out.push(vec![
         (
-            format!("{} {}  ", theme.outcome_sign(row.outcome()), row.fate),
+            format!("{} {}  ", theme.outcome_symbol(row.outcome()), row.fate),
             style,
         ),
         (format!("{cause}  "), theme.heading()),
@@ -169,7 +179,7 @@ fn summary(model: &Model, row: &Row, columns: usize, out: &mut Vec<Line>) {
         None => catalogue.and_then(|row| row.advice),
     };
     if let Some(advice) = advice {
-        titled("Do: ", advice, columns, theme, out);
+        titled("What to do:", advice, columns, theme, out);
     }
 }
 
@@ -208,21 +218,21 @@ fn ladder(theme: Theme, detail: &FlowDetail, columns: usize, out: &mut Vec<Line>
         {
             syns += 1;
             if detail.syns_ns.len() > 1 {
-                let line = format!("{:>TIME$} {}", "", theme.signs().line.repeat(3));
+                let line = format!("{:>TIME$} {}", "", theme.symbols().line.repeat(3));
                 out.push(vec![(format!("{line} SYN {syns}"), theme.heading())]);
             }
         }
         let is_gap = step.t_ms - before_ms >= LONG_MS;
         before_ms = step.t_ms;
         let time_style = if is_gap { theme.heading() } else { theme.dim() };
-        let (sign, style) = sign(theme, step);
+        let (symbol, style) = symbol(theme, step);
         let mut line = vec![(format!("{:>TIME$.3} ", step.t_ms), time_style)];
         let lane = lanes.of_step(step);
         for column in 0..lanes.count() {
             let (text, style) = if column == lane {
-                (sign, style)
+                (symbol, style)
             } else {
-                (theme.signs().rail, theme.dim())
+                (theme.symbols().rail, theme.dim())
             };
             line.push((format!("{text} "), style));
         }
@@ -268,7 +278,7 @@ fn step_lines(
 ) {
     let indent = TIME + 1 + 2 * lanes + 1;
     let rails = || -> Line {
-        let rail = format!("{} ", theme.signs().rail).repeat(lanes);
+        let rail = format!("{} ", theme.symbols().rail).repeat(lanes);
         vec![(" ".repeat(TIME + 1), Style::new()), (rail, theme.dim())]
     };
     let is_beside = hooks > 0;
@@ -322,18 +332,18 @@ impl Lanes {
     }
 }
 
-/// The sign of a step: the direction of the packet, or its end.
-fn sign(theme: Theme, step: &PathStep) -> (&'static str, Style) {
-    let signs = theme.signs();
+/// The symbol of a step: the direction of the packet, or its end.
+fn symbol(theme: Theme, step: &PathStep) -> (&'static str, Style) {
+    let symbols = theme.symbols();
     if step.is_drop {
-        return (signs.end, theme.warning());
+        return (symbols.end, theme.warning());
     }
-    let sign = match step.heading {
-        Some(Heading::Inward) => signs.inward,
-        Some(Heading::Back) => signs.back,
-        None => signs.there,
+    let symbol = match step.heading {
+        Some(Heading::Inward) => symbols.inward,
+        Some(Heading::Back) => symbols.back,
+        None => symbols.there,
     };
-    (sign, Style::new())
+    (symbol, Style::new())
 }
 
 fn evidence(theme: Theme, detail: &FlowDetail, columns: usize, out: &mut Vec<Line>) {
@@ -380,7 +390,7 @@ fn earlier(model: &Model, row: &Row, out: &mut Vec<Line>) {
         out.push(vec![
             (format!("  {:>8} earlier  ", duration(gap)), theme.dim()),
             (
-                format!("{} {}  ", theme.outcome_sign(before.outcome()), before.fate),
+                format!("{} {}  ", theme.outcome_symbol(before.outcome()), before.fate),
                 theme.outcome(before.outcome()),
             ),
             (format!("{to}  {cause}  flow {id}"), Style::new()),

@@ -6,7 +6,7 @@ use super::pen::Pen;
 use crate::tui::{model::Model, text::count, totals::Drops};
 
 pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
-    let (theme, more) = (model.theme, model.theme.signs().more);
+    let (theme, more) = (model.theme, model.theme.symbols().more);
     let drops = model.shown().drops();
     // Widths of the function and the reason.
     let (function, reason) = match pen.width() {
@@ -20,12 +20,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     pen.field(10 + function, 0, "drop reason", reason, "", theme.dim());
     pen.put(rest, 0, "rule, causes", theme.dim());
     if drops.is_empty() {
-        pen.put(
-            1,
-            2,
-            "No packet of a decided flow was dropped on this node.",
-            Style::new(),
-        );
+        pen.put(1, 2, "No drops in failed or delayed flows.", Style::new());
         return;
     }
     let lines = pen.lines().saturating_sub(1);
@@ -57,7 +52,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
             Style::new(),
         );
         if place == model.drops.place {
-            pen.put(0, y, model.theme.signs().cursor, theme.key());
+            pen.put(0, y, model.theme.symbols().cursor, theme.key());
             pen.paint(y, theme.selected());
         }
     }

@@ -75,7 +75,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
             pen.put(1, y, "(no longer kept)", model.theme.dim());
         }
         if place == model.flows.place {
-            pen.put(0, y, model.theme.signs().cursor, model.theme.key());
+            pen.put(0, y, model.theme.symbols().cursor, model.theme.key());
             pen.paint(y, model.theme.selected());
         }
     }
@@ -83,14 +83,14 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
 }
 
 fn headings(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
-    let (theme, signs) = (model.theme, model.theme.signs());
+    let (theme, symbols) = (model.theme, model.theme.symbols());
     let mut x = 1;
     for Shown { column, width } in shown {
         let is_sorted = *column == model.list.column;
         let arrow = match (is_sorted, model.list.is_descending) {
             (false, _) => "",
-            (true, true) => signs.down,
-            (true, false) => signs.up,
+            (true, true) => symbols.down,
+            (true, false) => symbols.up,
         };
         let style = if is_sorted { theme.heading() } else { theme.dim() };
         let title = format!("{}{arrow}", column.title());
@@ -132,7 +132,7 @@ fn status(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
     let text = format!("  {}", parts.join(", "));
     let cause = shown.last().map_or(0, |cause| cause.width);
     let room = (cause + 1).max(pen.width() / 3);
-    let text = fit_end(&text, usize::from(room), theme.signs().more);
+    let text = fit_end(&text, usize::from(room), theme.symbols().more);
     pen.right(pen.width() - room, 0, &text, room, theme.key());
 }
 
@@ -155,7 +155,7 @@ fn is_number(column: Column) -> bool {
 }
 
 fn line(model: &Model, pen: &mut Pen<'_>, y: u16, shown: &[Shown], row: &Row) {
-    let (theme, more) = (model.theme, model.theme.signs().more);
+    let (theme, more) = (model.theme, model.theme.symbols().more);
     let mut x = 1;
     for Shown { column, width } in shown {
         let style = match column {
@@ -182,7 +182,7 @@ pub fn cell(model: &Model, row: &Row, column: Column) -> String {
         Column::Time => model
             .wall(row.start_ns)
             .map_or_else(String::new, |time| time.strftime("%H:%M:%S").to_string()),
-        Column::Fate => format!("{} {}", model.theme.outcome_sign(row.outcome()), row.fate),
+        Column::Fate => format!("{} {}", model.theme.outcome_symbol(row.outcome()), row.fate),
         Column::Client => row.client().to_string(),
         Column::Service => model.names.text(row.service).to_owned(),
         Column::Backend => model.names.text(row.backend).to_owned(),

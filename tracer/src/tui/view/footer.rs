@@ -18,7 +18,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     let theme = model.theme;
     if let Some(typing) = &model.typing {
         let x = pen.put(0, 0, "/", theme.key());
-        let shown = fit_end(typing, pen.columns().saturating_sub(4), theme.signs().more);
+        let shown = fit_end(typing, pen.columns().saturating_sub(4), theme.symbols().more);
         let x = pen.put(x, 0, &shown, Style::new());
         let x = pen.put(x, 0, " ", theme.selected());
         pen.put(
@@ -28,7 +28,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
             theme.dim(),
         );
     } else if let Some(notice) = &model.notice {
-        pen.field(0, 0, notice, pen.width(), theme.signs().more, theme.heading());
+        pen.field(0, 0, notice, pen.width(), theme.symbols().more, theme.heading());
     } else {
         keys(model, &mut pen);
     }
@@ -81,7 +81,7 @@ fn hints(model: &Model) -> Vec<Hint> {
         hints.extend([
             ("Space", "play/pause"),
             (",.", "seek"),
-            ("x", "next failure"),
+            ("x", "play to failure"),
             ("+-", "speed"),
         ]);
     } else {

@@ -91,6 +91,10 @@ fn parts(model: &Model) -> Vec<Part> {
     let lost = model.lost_records();
     let style = if lost == 0 { theme.dim() } else { theme.warning() };
     parts.push(part(0, quantity(lost, "record lost", "records lost"), style));
+    if model.evicted > 0 {
+        let text = quantity(model.evicted, "flow evicted", "flows evicted");
+        parts.push(part(0, text, theme.warning()));
+    }
     let hooks = |state| model.count_hooks(state) as u64;
     let text = quantity(hooks(State::Attached), "hook attached", "hooks attached");
     parts.push(part(3, text, theme.dim()));
@@ -118,7 +122,7 @@ fn state(model: &Model) -> String {
 
 /// The position in the recording, and where flows failed.
 fn timeline(model: &Model, playing: &Playing, pen: &mut Pen<'_>) {
-    let (theme, signs) = (model.theme, model.theme.signs());
+    let (theme, symbols) = (model.theme, model.theme.symbols());
     let whole = playing.end_ns.saturating_sub(playing.begin_ns).max(1);
     let at = playing.now_ns.saturating_sub(playing.begin_ns).min(whole);
     let state = match (playing.is_seeking, playing.is_paused, playing.speed) {
@@ -145,13 +149,13 @@ fn timeline(model: &Model, playing: &Playing, pen: &mut Pen<'_>) {
     };
     let here = column(at);
     for x in 0..bar {
-        let sign = if x <= here { signs.full } else { signs.empty };
-        pen.put(x, 2, sign, theme.dim());
+        let symbol = if x <= here { symbols.full } else { symbols.empty };
+        pen.put(x, 2, symbol, theme.dim());
     }
     for failure in &playing.failures {
         let x = column(failure.saturating_sub(playing.begin_ns));
         pen.put(x, 2, "!", theme.warning());
     }
-    pen.put(here, 2, signs.there, theme.key());
+    pen.put(here, 2, symbols.there, theme.key());
     pen.put(bar, 2, &times, Style::new());
 }

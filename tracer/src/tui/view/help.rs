@@ -82,14 +82,14 @@ pub fn lines(theme: Theme, is_playing: bool, columns: usize) -> Vec<Line> {
     }
     out.push(heading("Fates", theme));
     for fate in WORST_FIRST {
-        let left = format!("{} {fate}", theme.fate_sign(fate));
+        let left = format!("{} {fate}", theme.fate_symbol(fate));
         entry(&left, fate.meaning(), theme.fate(fate), columns, &mut out);
     }
     let misdirected = (Fate::Established, true);
-    let left = format!("{} {}", theme.outcome_sign(misdirected), Fate::Established);
+    let left = format!("{} {}", theme.outcome_symbol(misdirected), Fate::Established);
     entry(
         &left,
-        "established, but reached the wrong place: counts as a failure",
+        "established, but with the wrong backend or with the node itself: counts as a failure",
         theme.outcome(misdirected),
         columns,
         &mut out,

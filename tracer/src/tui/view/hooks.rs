@@ -18,7 +18,7 @@ use crate::{
 const TITLE: &str = "purpose, or why not attached";
 
 pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
-    let (theme, more) = (model.theme, model.theme.signs().more);
+    let (theme, more) = (model.theme, model.theme.symbols().more);
     pen.put(1, 0, "state", theme.dim());
     pen.put(11, 0, "function or tracepoint", theme.dim());
     pen.right(36, 0, "seen", 8, theme.dim());
@@ -54,7 +54,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
         };
         pen.field(53, y, &text, pen.width().saturating_sub(53), more, style);
         if place == model.hook.place {
-            pen.put(0, y, theme.signs().cursor, theme.key());
+            pen.put(0, y, theme.symbols().cursor, theme.key());
             pen.paint(y, theme.selected());
         }
     }

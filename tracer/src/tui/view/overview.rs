@@ -43,7 +43,7 @@ fn advice(model: &Model, pen: &mut Pen<'_>, mut y: u16) {
     let Some(row) = catalogue::row(cause) else {
         return;
     };
-    let titled = [(cause.name(), Some(row.summary)), ("Do", row.advice)];
+    let titled = [(cause.name(), Some(row.summary)), ("What to do", row.advice)];
     for (title, text) in titled {
         let Some(text) = text else { continue };
         for line in wrap(&format!("{title}: {text}"), pen.columns()) {
@@ -74,11 +74,11 @@ fn outcomes(model: &Model, pen: &mut Pen<'_>) -> u16 {
         } else {
             theme.dim()
         };
-        pen.put(0, y, &format!("{} {fate}", theme.fate_sign(fate)), style);
+        pen.put(0, y, &format!("{} {fate}", theme.fate_symbol(fate)), style);
         pen.right(13, y, &count(totals.all.of(fate)), 7, style);
         let spans = totals.spans(fate, model.shown_ns(), spans, seconds);
         let most = spans.iter().copied().max().unwrap_or(0).max(1);
-        let bars = theme.signs().bars;
+        let bars = theme.symbols().bars;
         for (x, flows) in (LABEL..).zip(spans) {
             // A single flow is visible too.
             let height = usize::try_from((flows * 8).div_ceil(most)).unwrap_or(8).min(8);
@@ -121,7 +121,7 @@ fn waiting(model: &Model, pen: &mut Pen<'_>, y: u16) {
 }
 
 fn list_causes(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes: usize) -> u16 {
-    let (theme, more) = (model.theme, model.theme.signs().more);
+    let (theme, more) = (model.theme, model.theme.symbols().more);
     pen.put(0, y, "Top causes", theme.heading());
     pen.right(27, y, "flows", 7, theme.dim());
     pen.right(35, y, "time lost", 9, theme.dim());
@@ -150,7 +150,7 @@ fn list_causes(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes: u
     let all = model.shown().causes();
     for (y, (place, (cause, sum))) in (y + 1..).zip(all.iter().enumerate().skip(first).take(lines)) {
         let style = theme.outcome(worst(sum));
-        pen.put(0, y, &format!("  {}", theme.outcome_sign(worst(sum))), style);
+        pen.put(0, y, &format!("  {}", theme.outcome_symbol(worst(sum))), style);
         pen.field(4, y, cause.name(), 24, more, style);
         numbers(pen, y, sum);
         let summary = catalogue::row(*cause).map_or("", |row| row.summary);
@@ -168,7 +168,7 @@ fn list_services(
     causes: usize,
     services: usize,
 ) -> u16 {
-    let (theme, more) = (model.theme, model.theme.signs().more);
+    let (theme, more) = (model.theme, model.theme.symbols().more);
     pen.put(0, y, "Services", theme.heading());
     pen.right(27, y, "flows", 7, theme.dim());
     pen.right(35, y, "time lost", 9, theme.dim());
@@ -204,7 +204,7 @@ fn numbers(pen: &mut Pen<'_>, y: u16, sum: &Sum) {
 
 fn mark(model: &Model, pen: &mut Pen<'_>, y: u16, place: usize) {
     if model.overview.place == place {
-        pen.put(0, y, model.theme.signs().cursor, model.theme.key());
+        pen.put(0, y, model.theme.symbols().cursor, model.theme.key());
         pen.paint(y, model.theme.selected());
     }
 }
@@ -233,7 +233,7 @@ fn failures(sum: &Sum) -> String {
         .filter(|&fate| fate.is_bad() && sum.of(fate) > 0)
         .map(|fate| format!("{} {fate}", count(sum.of(fate))));
     let misdirected = Some(sum.misdirected()).filter(|&flows| flows > 0);
-    let misdirected = misdirected.map(|flows| format!("{} reached the wrong place", count(flows)));
+    let misdirected = misdirected.map(|flows| format!("{} misdirected", count(flows)));
     by_fate.chain(misdirected).collect::<Vec<_>>().join(", ")
 }
 

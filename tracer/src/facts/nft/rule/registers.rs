@@ -36,7 +36,7 @@ pub(super) struct Registers {
     map: Option<String>,
 }
 
-/// The key with which a map is asked: what is known of each 4 bytes.
+/// The key that a rule looks up in a map: what is known of each 4 bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key(Vec<Option<KeyPart>>);
 

@@ -77,7 +77,7 @@ fn reads_where_rules_lead() {
         external[1].decides,
         Decides::Verdict(Verdict::Goto("service-HVFWP5L3-shop/web/tcp/http".to_owned()))
     );
-    // The first lookup of the rule asks only.
+    // The first lookup of the rule is only a condition.
     let check = in_chain(&rules, "nodeport-endpoints-check")[0];
     assert_eq!(check.decides, Decides::Map("no-endpoint-nodeports".to_owned()));
     let endpoint = in_chain(&rules, "endpoint-A5CMKJJO-shop/web/tcp/http__10.244.1.2/8080")[0];
