@@ -1,8 +1,8 @@
 //! tracer: the user half.
 //!
-//! Data goes one way: [`probe`] yields the kernel's records, [`decode`] turns them into events, [`flow`] joins those to
-//! flows and their fates, [`diagnose`] gives causes from flows and [`facts`], and a [`finding`] is what [`report`],
-//! [`export`], [`recording`] and [`tui`] are handed by the [`pipeline`]. [`cli`] is one file per command.
+//! Data moves in one direction: [`probe`] yields the kernel's records, [`decode`] turns them into events, [`flow`] joins those
+//! to flows with their fates, and [`diagnose`] finds causes from flows and [`facts`]. The [`pipeline`] hands each [`finding`] to
+//! [`report`], [`export`], [`recording`] and [`tui`]. [`cli`] has one file per command.
 
 pub mod cli;
 pub mod decode;

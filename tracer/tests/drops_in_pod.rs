@@ -254,7 +254,7 @@ fn a_program_of_a_cgroup_is_named_where_nothing_else_drops_so() {
 }
 
 #[test]
-fn a_tc_program_is_named_only_if_no_other_filter_can_have_dropped_it() {
+fn a_tc_program_is_named_only_if_no_other_filter_could_have_dropped_it() {
     const INGRESS: &[AttachPoint] = &[AttachPoint::TcIngress];
     for (function, reason) in [
         ("__netif_receive_skb_core", None),

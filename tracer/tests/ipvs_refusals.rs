@@ -114,7 +114,7 @@ fn an_entry_that_cannot_be_created_names_the_limit_that_is_reached() {
         conn_max: 7,
         ..IpvsLimits::default()
     };
-    let chooses_in_vain = |story: &mut Story| {
+    let creates_no_entry = |story: &mut Story| {
         calls_scheduler(story, MS + 3, 1);
         story.returns(
             MS + 4,
@@ -123,12 +123,12 @@ fn an_entry_that_cannot_be_created_names_the_limit_that_is_reached() {
             Payload::IpvsConn(IpvsConn::default()),
         );
     };
-    let (fate, cause, diagnosis) = outcome(dropped_in_scheduling(limits, chooses_in_vain));
+    let (fate, cause, diagnosis) = outcome(dropped_in_scheduling(limits, creates_no_entry));
     assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::IpvsConnAllocFailed)));
     assert!(has(&diagnosis, "ipvs-conn-max", "7"));
     assert!(diagnosis.explanation.contains("conn_max: 7"), "{diagnosis:?}");
     // Below the limit, or without one, memory ran out.
-    let (_, cause, diagnosis) = outcome(dropped_in_scheduling(IpvsLimits::default(), chooses_in_vain));
+    let (_, cause, diagnosis) = outcome(dropped_in_scheduling(IpvsLimits::default(), creates_no_entry));
     assert_eq!(cause, Some(Cause::IpvsConnAllocFailed));
     assert!(diagnosis.explanation.contains("out of memory"), "{diagnosis:?}");
 }
@@ -373,7 +373,7 @@ fn rejected_and_not_sent(hook: Hook, (icmp_type, code): (u32, u32)) -> Story {
 }
 
 #[test]
-fn without_a_visible_drop_only_a_translating_function_can_have_sent_the_error() {
+fn without_a_visible_drop_only_a_translating_function_could_have_sent_the_error() {
     let cause = |hook| outcome(rejected_and_not_sent(hook, (3, 1))).1;
     assert_eq!(cause(Hook::IpvsNatXmit), Some(Cause::IpvsXmitNoRoute));
     assert_eq!(cause(Hook::IpvsDirectXmit), Some(Cause::Unknown));

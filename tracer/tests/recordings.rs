@@ -211,7 +211,7 @@ fn a_file_that_is_not_a_recording_is_one_line_of_error() {
     for (file, named) in [
         (this.to_str().expect("text"), "not a tracer recording"),
         ("/nonexistent.trace", "cannot open /nonexistent.trace"),
-        ("/", "cannot read the recording"),
+        ("/", "cannot read /: "),
     ] {
         for command in ["replay", "report"] {
             let output = tracer(&[command, file]);

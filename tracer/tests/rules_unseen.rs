@@ -131,7 +131,7 @@ fn a_chain_that_freed_the_packet_itself_dropped_it() {
 }
 
 #[test]
-fn the_policy_is_named_if_no_rule_can_have_dropped() {
+fn the_policy_is_named_if_no_rule_could_have_dropped() {
     let facts = NetnsFacts {
         chains: vec![base("in", "filter", INPUT, Policy::Drop)],
         rules: vec![rule("in", 10, Decides::Verdict(Verdict::Accept))],
@@ -164,7 +164,7 @@ fn a_nat_chain_may_have_failed_to_translate() {
 }
 
 #[test]
-fn only_the_chains_that_can_have_dropped_are_named() {
+fn only_the_chains_that_could_have_dropped_are_named() {
     let diagnosis = freed(node(), &["nf_hook_slow", "ip_local_deliver", "ip_rcv"]);
     assert_eq!(diagnosis.cause, Some(Cause::Unknown));
     assert!(has(&diagnosis, "netfilter-hook", "input"));

@@ -117,7 +117,7 @@ impl Committed {
             .with_context(|| format!("cannot read {}", self.provenance.display()))?;
         Provenance::parse(&text)
             .map(Some)
-            .with_context(|| format!("in {}", self.provenance.display()))
+            .with_context(|| format!("cannot parse {}", self.provenance.display()))
     }
 
     /// Fails unless the object matches its hash and was built from these sources.

@@ -85,7 +85,7 @@ impl<'a> Judge<'a> {
             .cloned()
             .collect();
         for attempt in unplanned {
-            self.mismatch(attempt, "the client connected, but no step asks for it");
+            self.mismatch(attempt, "the client connected, but no step makes this connection");
         }
     }
 

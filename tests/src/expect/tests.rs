@@ -480,7 +480,7 @@ fn traffic_can_be_judged_alone() {
         [
             "client-a:41000 (attempt 2): pod-2 answered, expected pod-1",
             "client-a:41001 (attempt 1): the client never reported its outcome",
-            "client-z:41001 (attempt 1): the client connected, but no step asks for it",
+            "client-z:41001 (attempt 1): the client connected, but no step makes this connection",
         ]
     );
 }

@@ -85,7 +85,7 @@ impl Cluster {
             KubeProxy::Stop => self
                 .kube_proxy
                 .take()
-                .context("kube-proxy does not run")?
+                .context("kube-proxy is not running")?
                 .stop(cancel),
             KubeProxy::Cleanup => kube_proxy::clean_up(),
             KubeProxy::StartIpvs => self.start_proxy(Proxy::Ipvs, cancel),
@@ -94,7 +94,7 @@ impl Cluster {
     }
 
     fn start_proxy(&mut self, mode: Proxy, cancel: &Cancel) -> Result<()> {
-        ensure!(self.kube_proxy.is_none(), "kube-proxy runs already");
+        ensure!(self.kube_proxy.is_none(), "kube-proxy is already running");
         let osrelease = self.kubernetes.osrelease.as_deref();
         self.kube_proxy = Some(RunningProxy::start(mode, osrelease, cancel)?);
         Ok(())

@@ -16,7 +16,7 @@ const BACKLOG: i32 = 4096;
 pub(super) fn ports(ports: impl Iterator<Item = String>) -> Result<()> {
     let mut sockets = Vec::new();
     for port in ports {
-        let port: u16 = port.parse().with_context(|| format!("{port} is no port"))?;
+        let port: u16 = port.parse().with_context(|| format!("`{port}` is not a port"))?;
         sockets.push(listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?);
         sockets.push(listen(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?);
     }

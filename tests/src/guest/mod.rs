@@ -1,7 +1,7 @@
 //! PID 1 of the guest: mounts file systems, loads modules, runs the scenarios of its job, powers off.
 //!
 //! The guest's first netns is the node. [`kube`] stands in for kube-proxy: it writes the sysctls, IP sets,
-//! rules and virtual servers that kube-proxy writes. Clients and pods are separate netns, connected to the
+//! rules and virtual services that kube-proxy writes. Clients and pods are separate netns, connected to the
 //! node by veths. Everything is built with an administrator's usual tools, and the traffic is TCP of the
 //! kernel's own stack. Each scenario starts with an empty node and must leave an empty node behind.
 

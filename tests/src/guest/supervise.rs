@@ -92,7 +92,7 @@ fn load(name: &str) -> Result<Scenario> {
     let (file, family) = Family::of(name);
     let path = Path::new(SCENARIOS_DIR).join(format!("{file}.toml"));
     if !path.exists() {
-        bail!("no scenario of this name in the guest");
+        bail!("no scenario {file} in the guest");
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let scenario = Scenario::from_toml(&text).with_context(|| path.display().to_string())?;

@@ -90,7 +90,7 @@ impl Node {
             let built = Pod::create(pod, host).with_context(|| format!("cannot build {}", pod.name))?;
             self.pods.push(built);
         }
-        // Before rules and virtual servers exist, because these packets would be the first to hit them.
+        // Before rules and virtual services exist, because these packets would be the first to hit them.
         for client in &self.clients {
             neighbour::resolve_ipv6(client.netns(), topology.node_address(), cancel)?;
         }
@@ -118,11 +118,11 @@ impl Node {
         let links = topology.outside().count() + topology.nodes.len();
         for device in (0..links).map(client::device) {
             let up = cancel.wait_until(LINK_UP, || Ok(is_up(&device, topology.node_address())))?;
-            ensure!(up, "{device} does not come up");
+            ensure!(up, "{device} did not come up");
         }
         for pod in &self.pods {
             let up = cancel.wait_until(LINK_UP, || pod.is_up())?;
-            ensure!(up, "{} does not come up", pod.device());
+            ensure!(up, "{} did not come up", pod.device());
         }
         Ok(())
     }
@@ -317,7 +317,7 @@ pub(super) fn address(topology: &Topology, service: Option<&str>, at: Option<IpA
     Ok(SocketAddr::new(at, service.node_port))
 }
 
-/// Removes all virtual servers and waits until their connections are gone too. By default IPVS keeps those
+/// Removes all virtual services and waits until their connections are gone too. By default IPVS keeps those
 /// until they time out; with `expire_nodest_conn` it expires them with their real servers.
 fn clear_ipvs(sysctls: &mut Changed) -> Result<()> {
     sysctls.set("net.ipv4.vs.expire_nodest_conn", 1)?;

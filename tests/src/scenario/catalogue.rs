@@ -94,7 +94,7 @@ pub fn select<'a>(all: &'a [Named], names: &[String], kernel: &KernelName) -> Re
     for name in names {
         let Some(named) = all.iter().find(|named| named.name == *name) else {
             bail!(
-                "no scenario `{name}`{}; `cargo xtask lab --list` lists all",
+                "no scenario `{name}`{}; `cargo xtask lab --list` shows all",
                 suggestion(all, name)
             );
         };

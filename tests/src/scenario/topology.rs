@@ -257,7 +257,7 @@ pub struct Service {
     #[serde(default)]
     pub external_traffic_policy: Policy,
     /// The same for its cluster address. It matters in IPVS mode: if both policies are `local` and no pod is
-    /// on this node, the NodePort's virtual server has no real server; otherwise kube-proxy adds the real
+    /// on this node, the NodePort's virtual service has no real server; otherwise kube-proxy adds the real
     /// servers of other nodes.
     #[serde(default)]
     pub internal_traffic_policy: Policy,

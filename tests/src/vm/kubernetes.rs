@@ -47,7 +47,7 @@ const LINKER: &str = "-s -w -X k8s.io/kubernetes/vendor/k8s.io/component-base/ve
                       -X k8s.io/kubernetes/vendor/k8s.io/component-base/version.gitMajor=1 \
                       -X k8s.io/kubernetes/vendor/k8s.io/component-base/version.gitMinor=20";
 
-/// Where directories may ask for a generated description of their types.
+/// Where directories may request a generated description of their types.
 const TAGGED_FOLDERS: [&str; 3] = ["pkg", "staging/src", "vendor/k8s.io"];
 const TAG: &str = "+k8s:openapi-gen=";
 

@@ -1,6 +1,6 @@
 //! Why a flow ended as it did: from its steps and the node's facts to a cause, with the evidence that proves it.
 //!
-//! Pure, like [`crate::flow`]. A cause is named only if what the kernel was seen to do leaves no other; the rest is
+//! Pure, like [`crate::flow`]. tracer names a cause only if what it saw the kernel do leaves no other; the rest is
 //! [`cause::Cause::Unknown`], with what is known. No rule looks at the kernel's version.
 
 mod advice;

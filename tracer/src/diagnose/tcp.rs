@@ -104,7 +104,7 @@ pub(super) fn owner(flow: &Flow, step: &Step) -> &'static str {
 }
 
 /// The step at which TCP in the backend's netns dropped the SYN. Such a backend need not be silent: it may have answered with
-/// something else than a SYN-ACK (an old socket in `TIME_WAIT` sends an ACK).
+/// something other than a SYN-ACK (an old socket in `TIME_WAIT` sends an ACK).
 pub(super) fn dropped_by_tcp<'a>(case: &Case<'a>) -> Option<&'a Step> {
     let in_tcp = |location| {
         case.facts

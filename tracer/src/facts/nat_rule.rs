@@ -1,4 +1,4 @@
-//! The rules that translate the destination of a flow, as far as only they can have.
+//! The rules that translate the destination of a flow, as far as no other rule could have.
 
 use std::fmt;
 

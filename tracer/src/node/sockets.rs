@@ -1,6 +1,6 @@
 //! Finds the listener of a TCP port and the process that holds it.
 //!
-//! Read from `/proc/net/tcp`: asking for sockets by netlink would make the kernel load `tcp_diag`.
+//! Read from `/proc/net/tcp`: querying sockets by netlink would make the kernel load `tcp_diag`.
 
 use std::{
     fs::{self, File},

@@ -36,7 +36,7 @@ pub(super) fn report(
     observer.flush()
 }
 
-/// Passes on the flows that are pending at `now_ns` of the monotonic clock, if the observer wants them. Learns no facts for
+/// Passes on the flows that are pending at `now_ns` of the monotonic clock, if the observer wants them. Reads no facts for
 /// them: the facts must not depend on whether the observer wants pending flows.
 pub(super) fn report_pending(
     engine: &mut Engine,

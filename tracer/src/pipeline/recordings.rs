@@ -112,5 +112,5 @@ fn goes_on(head: &Head, next: &Head) -> bool {
 /// Names the file that an error is about.
 pub(super) fn cannot_read(path: &Path, error: RecordingError) -> PipelineError {
     let error = anyhow::Error::from(error);
-    PipelineError::Failed(anyhow!("{}: {error:#}", path.display()))
+    PipelineError::Failed(anyhow!("cannot read {}: {error:#}", path.display()))
 }

@@ -19,7 +19,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Handles SIGINT, SIGTERM and SIGHUP from now on: the first one asks tracing to stop, the second one ends the process.
+    /// Handles SIGINT, SIGTERM and SIGHUP from now on: the first one stops tracing cleanly, the second one ends the process.
     /// `on_second` is called right before that.
     pub fn listen(on_second: fn()) -> io::Result<Self> {
         let (sender, first) = oneshot::channel();

@@ -36,7 +36,7 @@ fn dropped_by_legacy(table_name: &str, tables: Vec<iptables::Table>) -> Diagnosi
 }
 
 #[test]
-fn in_a_legacy_table_the_only_rule_that_can_have_dropped_is_named() {
+fn in_a_legacy_table_the_only_rule_that_could_have_dropped_is_named() {
     let mark = iptables::Target::Extension("MARK".to_owned());
     let diagnosis = dropped_by_legacy("filter", vec![legacy("INPUT", &[mark, DROP, DROP])]);
     assert_eq!(diagnosis.cause, Some(Cause::NetfilterRuleDropped));

@@ -33,7 +33,7 @@ pub(super) fn digest(workspace: &Path, settings: &str) -> Result<String> {
     }
     let lock = workspace.join("Cargo.lock");
     let text = fs::read_to_string(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
-    for line in crates(&text).with_context(|| format!("in {}", lock.display()))? {
+    for line in crates(&text).with_context(|| format!("cannot parse {}", lock.display()))? {
         add(line.as_bytes());
     }
     Ok(sha256(&all))

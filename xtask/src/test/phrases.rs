@@ -138,7 +138,7 @@ struct Word {
 }
 
 /// The words of a text. An underscore separates words, because names of tests are sentences. Words on two lines follow each
-/// other if only comment signs or the backslash of a string literal are between them.
+/// other if only comment markers or the backslash of a string literal are between them.
 fn words(text: &str) -> Vec<Word> {
     let mut words = Vec::new();
     let mut line = 1;

@@ -35,7 +35,7 @@ pub(super) fn tool(cache: &Cache, name: &str) -> Result<PathBuf> {
 }
 
 /// The folder of an environment with the packages of a requirements file. It is created once for each content of that
-/// file; `names` says what is fetched.
+/// file; `names` names them in messages.
 pub(super) fn environment(cache: &Cache, requirements: &Path, names: &str) -> Result<PathBuf> {
     let list = fs::read(requirements).with_context(|| format!("cannot read {}", requirements.display()))?;
     let digest = Sha256::digest(&list);

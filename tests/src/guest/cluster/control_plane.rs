@@ -27,7 +27,7 @@ const TOKEN: &str = "lab";
 /// A running API server. Its programs end when this is dropped.
 #[derive(Debug)]
 pub(super) struct ControlPlane {
-    // Dropped in this order: nobody loses a server before its client ends.
+    // Dropped in this order: each client ends before its server.
     _kubectl: Program,
     _api_server: Program,
     _etcd: Program,

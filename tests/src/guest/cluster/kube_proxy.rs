@@ -118,7 +118,7 @@ fn timestamps() -> Result<(f64, f64)> {
     Ok((of(QUEUED)?, of(WRITTEN)?))
 }
 
-/// The value of a metric without labels, in Prometheus' text format.
+/// The value of a metric without labels, in the text format of Prometheus.
 fn metric(text: &str, name: &str) -> Option<f64> {
     let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok();
     text.lines().find_map(value)

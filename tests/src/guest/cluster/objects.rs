@@ -69,7 +69,7 @@ pub(super) fn slice_name(service: &str, pod: &str) -> String {
 /// The slice with this pod of a service.
 pub(super) fn slice(topology: &Topology, service: &str, pod: &str) -> Result<Value> {
     let name = slice_name(service, pod);
-    let pod = topology.pod(pod).context("no such pod")?;
+    let pod = topology.pod(pod).with_context(|| format!("no pod {pod}"))?;
     Ok(json!({
         "apiVersion": "discovery.k8s.io/v1beta1",
         "kind": "EndpointSlice",

@@ -88,7 +88,7 @@ impl Program {
         let id = i32::try_from(self.child.id()).context("the process id is out of range")?;
         kill(Pid::from_raw(id), Signal::SIGTERM).with_context(|| format!("cannot stop {name}"))?;
         let stopped = cancel.wait_until(STOP_LIMIT, || Ok(self.child.try_wait()?.is_some()))?;
-        ensure!(stopped, "{name} does not stop");
+        ensure!(stopped, "{name} did not stop");
         Ok(())
     }
 }

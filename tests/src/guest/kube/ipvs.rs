@@ -1,4 +1,4 @@
-//! IPVS mode: virtual servers, IP sets, and the few rules for them.
+//! IPVS mode: virtual services, IP sets, and the few rules for them.
 //!
 //! Like kube-proxy, we write a rule for an IP set only if the set has an entry.
 
@@ -112,13 +112,14 @@ KUBE-HEALTH-CHECK-NODE-PORT dst -j ACCEPT
 COMMIT
 ";
 
-/// Writes the sets, rules and virtual servers of all services.
+/// Writes the sets, rules and virtual services of all services.
 pub(super) fn sync(plan: &Plan) -> Result<()> {
     tool::run_with_input("ip -batch -", &dummy(plan)).context("cannot create kube-ipvs0")?;
     tool::run_with_input("ipset restore", &sets(plan)).context("cannot write the IP sets")?;
     let restore = format!("{}tables-restore --noflush --counters", plan.family.word());
     tool::run_with_input(&restore, &rules(plan)).context("cannot write the rules")?;
-    tool::run_with_input("ipvsadm -R", &virtual_servers(plan)).context("cannot write the virtual servers")?;
+    tool::run_with_input("ipvsadm -R", &virtual_services(plan))
+        .context("cannot write the virtual services")?;
     Ok(())
 }
 
@@ -151,7 +152,7 @@ fn changes(plan: &Plan, before: &ServicePort, after: &ServicePort) -> Vec<String
     commands
 }
 
-/// The virtual servers of a service with their real servers: at each of the node's addresses, and at its
+/// The virtual services of a service with their real servers: at each of the node's addresses, and at its
 /// cluster address.
 fn servers(plan: &Plan, service_port: &ServicePort) -> Vec<(SocketAddr, Vec<Endpoint>)> {
     let mut external = service_port.allowed(service_port.external);
@@ -266,7 +267,7 @@ fn rules_of_ipv6(rules: &str) -> String {
     out
 }
 
-fn virtual_servers(plan: &Plan) -> String {
+fn virtual_services(plan: &Plan) -> String {
     let mut lines = String::new();
     for service_port in &plan.service_ports {
         let persistent = service_port
@@ -292,11 +293,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_has_a_virtual_server_on_each_address() {
+    fn a_service_has_a_virtual_service_on_each_address() {
         let mut plan = plan(Policy::Cluster, Some(300));
         plan.node.push([10, 0, 0, 9].into());
         assert_eq!(
-            virtual_servers(&plan).lines().collect::<Vec<_>>(),
+            virtual_services(&plan).lines().collect::<Vec<_>>(),
             [
                 "-A -t 10.0.0.1:30080 -s rr -p 300",
                 "-a -t 10.0.0.1:30080 -r 10.244.1.2:8080 -m -w 1",
@@ -383,7 +384,7 @@ mod tests {
         assert!(rules.contains("-A KUBE-SERVICES -s ::1/128 -j RETURN\n"));
         assert!(rules.contains("-A KUBE-NODE-PORT -p tcp "));
         assert!(rules.contains("--match-set KUBE-6-NODE-PORT-TCP dst -j KUBE-MARK-MASQ\n"));
-        let first = virtual_servers(&plan).lines().nth(1).unwrap().to_owned();
+        let first = virtual_services(&plan).lines().nth(1).unwrap().to_owned();
         assert_eq!(
             first,
             "-a -t [fd00:10::1]:30080 -r [fd00:10:244:1::2]:8080 -m -w 1"

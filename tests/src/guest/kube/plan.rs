@@ -99,7 +99,9 @@ impl Plan {
 
     /// Adds a pod to a service, or changes its weight.
     pub(super) fn put(&mut self, service: usize, pod: &str, weight: u16) -> Result<()> {
-        let endpoint = self.endpoint(pod, weight).context("no such pod")?;
+        let endpoint = self
+            .endpoint(pod, weight)
+            .with_context(|| format!("no pod {pod}"))?;
         let endpoints = &mut self.service_ports[service].endpoints;
         match endpoints.iter_mut().find(|one| one.at == endpoint.at) {
             Some(one) => *one = endpoint,
@@ -110,7 +112,7 @@ impl Plan {
 
     /// Removes a pod from a service.
     pub(super) fn remove(&mut self, service: usize, pod: &str) -> Result<()> {
-        let endpoint = self.endpoint(pod, 0).context("no such pod")?;
+        let endpoint = self.endpoint(pod, 0).with_context(|| format!("no pod {pod}"))?;
         self.service_ports[service]
             .endpoints
             .retain(|one| one.at != endpoint.at);

@@ -30,21 +30,21 @@ const WRITTEN: Duration = Duration::from_secs(10);
 impl ProcessChecks<'_> {
     /// Records, and ends in every way.
     pub(super) fn records(&self) -> Result<()> {
-        fs::create_dir_all(FOLDER).context("cannot create a folder")?;
+        fs::create_dir_all(FOLDER).with_context(|| format!("cannot create {FOLDER}"))?;
         mount(Some("tmpfs"), FOLDER, Some("tmpfs"), MsFlags::empty(), Some(SIZE))
-            .context("cannot mount a small disk")?;
+            .with_context(|| format!("cannot mount a small disk on {FOLDER}"))?;
         let checked = self
             .killed()
             .context("killed")
             .and_then(|()| self.ends_by_itself().context("--until and --duration"))
             .and_then(|()| self.writes_from_memory().context("--ring"))
             .and_then(|()| self.fills_the_disk().context("full disk"));
-        umount(FOLDER).context("cannot unmount the small disk")?;
+        umount(FOLDER).with_context(|| format!("cannot unmount {FOLDER}"))?;
         checked?;
         // On the guest's root file system, which has room.
         self.rotates().context("--rotate-size and --rotate-count")?;
         self.shows_progress().context("on a terminal")?;
-        fs::remove_dir(FOLDER).context("cannot remove a folder")
+        fs::remove_dir(FOLDER).with_context(|| format!("cannot remove {FOLDER}"))
     }
 
     fn killed(&self) -> Result<()> {
@@ -157,7 +157,7 @@ impl ProcessChecks<'_> {
         let (status, messages) = record.end(Some(Signal::SIGINT))?;
         ensure!(status.success(), "{status}: {messages}");
         let mut files = Vec::new();
-        for entry in fs::read_dir(FOLDER).context("cannot list the files")? {
+        for entry in fs::read_dir(FOLDER).with_context(|| format!("cannot list {FOLDER}"))? {
             files.push(entry?.path().display().to_string());
         }
         files.sort();

@@ -1,6 +1,6 @@
 //! Connections that IPVS does not track: `net.ipv4.vs.conntrack` is 0.
 //!
-//! IPVS then takes the conntrack entry away from each packet that it sends (`ip_vs_notrack`, `include/net/ip_vs.h`, 3.10 to
+//! IPVS then removes the conntrack entry from each packet that it sends (`ip_vs_notrack`, `include/net/ip_vs.h`, 3.10 to
 //! 7.3): no rule of the node translates it, and its answer is INVALID for conntrack.
 
 use tracer_common::record::ipvs_conn;

@@ -64,7 +64,7 @@ struct Circle<'a> {
     last_ttl: u32,
 }
 
-/// Where a packet is at a device: the namespace and the device, and the packet itself. On a node of the loop conntrack gives the
+/// The place of a packet at a device: the namespace and the device, and the packet itself. On a node of the loop conntrack gives the
 /// packet another source port each time, because its entry of the last round holds the tuple.
 fn place(step: &Step) -> (u32, u32, Part, SocketAddr) {
     let event = &step.event;

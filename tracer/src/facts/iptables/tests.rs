@@ -119,7 +119,7 @@ fn a_rule_is_found_by_where_its_target_stands() {
 }
 
 #[test]
-fn the_one_rule_that_can_have_dropped_a_packet_is_found() {
+fn the_one_rule_that_could_have_dropped_a_packet_is_found() {
     let table = filter4();
     assert_eq!(places(&table, INPUT, &syn(30_081)), ["KUBE-EXTERNAL-SERVICES 2"]);
     // Only rules that the packet does not match could drop it.

@@ -38,7 +38,7 @@ struct State {
 pub enum Next {
     /// Continue.
     Go,
-    /// Wait at most this long, then ask again.
+    /// Wait at most this long, then check again.
     Wait(Duration),
     /// Stop, and read the recording from its start again.
     Rewind,

@@ -67,7 +67,7 @@ impl Terminal {
 
     /// Redraws everything with the next frame.
     pub fn clear(&mut self) -> io::Result<()> {
-        // Not `ratatui::Terminal::clear`: it asks the terminal where the cursor is. A terminal that does not answer makes it
+        // Not `ratatui::Terminal::clear`: it queries the terminal for the position of the cursor. A terminal that does not answer makes it
         // fail, and crossterm waits without end for the answer of one that hung up.
         let area = Rect::from((Position::ORIGIN, self.inner.size()?));
         self.inner.resize(area)
