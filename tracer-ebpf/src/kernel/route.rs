@@ -59,7 +59,7 @@ pub(super) fn error(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// Records the packet's mark, before the record of what became of the packet.
+/// Records the packet's mark, before the record of what happened to the packet.
 #[inline(always)]
 pub(super) fn emit_mark(hook: Hook, packet: &Packet, flow: &FlowRef) {
     if let Some(mark) = read(packet.skb, &fields::SK_BUFF_MARK) {

@@ -81,10 +81,10 @@ pub fn may_be_by_cgroup(event: &Event, facts: &Facts) -> bool {
 
 /// The programs of cgroups that may have dropped the packet, where that is not proven.
 pub(super) fn candidates(case: &Case<'_>) -> Vec<Evidence> {
-    let steps = case
+    let Some(freed) = case
         .steps()
-        .filter(|step| may_be_by_cgroup(&step.event, case.facts));
-    let Some(freed) = steps.last() else {
+        .rfind(|step| may_be_by_cgroup(&step.event, case.facts))
+    else {
         return Vec::new();
     };
     let known = case.facts.netns.get(&freed.netns);

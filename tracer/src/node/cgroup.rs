@@ -33,8 +33,8 @@ const MOST_CGROUPS: usize = 64;
 struct Query {
     target: u32,
     attach_type: u32,
-    query_flags: u32,
-    attach_flags: u32,
+    flags: u32,
+    attached_with: u32,
     programs: u64,
     count: u32,
     reserved: u32,
