@@ -4,6 +4,9 @@
 //! to flows with their fates, and [`diagnose`] finds causes from flows and [`facts`]. The [`pipeline`] hands each [`finding`] to
 //! [`report`], [`export`], [`recording`] and [`tui`]. [`cli`] has one file per command.
 
+// Everything that is printed is escaped first: see `report::escape`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cli;
 pub mod decode;
 pub mod diagnose;

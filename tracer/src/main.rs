@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
+use tracer::report::escape::note;
+
 fn main() -> ExitCode {
     match tracer::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.is_quiet() {
-                eprintln!("tracer: {failure}");
+                note(&failure);
             }
             failure.code()
         }

@@ -340,12 +340,12 @@ fn time_lost_is_charged_to_the_cause_of_each_syn() {
             (Cause::BackendSilent, 0, 1, 1_000.0)
         ]
     );
-    let text = summary::text(&summary);
+    let text = summary::text(&summary).into_string();
     assert!(
         text.contains("1 connection with another cause lost 1.0 s to backend.silent as well."),
         "{text}"
     );
-    let lines = plain::flow(None, &finding, true);
+    let lines = plain::flow(None, &finding, true).into_string();
     for line in [
         "SYN 1: 1000 ms lost. backend.silent. The first SYN",
         "SYN 2: 2000 ms lost. ipvs.nodest-expired.\n",

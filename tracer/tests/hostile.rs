@@ -11,7 +11,8 @@ use tracer::{
     finding::{head::Head, run::End},
     recording::{
         change::{FactChange, TableChange},
-        item::{FactUpdate, Item},
+        chunk::{self, Chunk, ChunkHeader},
+        item::{self, FactUpdate, Item, ItemError, Items},
         writer::{ChunkBuilder, Writer},
     },
 };
@@ -186,4 +187,135 @@ fn flows_that_are_never_polled_are_bounded() {
     let mut reported = 0_u32;
     story.engine.finish(u64::MAX / 2, |_, _| reported += 1);
     assert!((200_000..=400_000).contains(&reported), "{reported}");
+}
+
+/// Runs tracer with as much memory as `--max-memory` allows by default: beyond it, the kernel refuses every allocation and
+/// tracer aborts. All of its memory counts, also what it does not read recordings with.
+fn bounded(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new("sh")
+        .args([
+            "-c",
+            "ulimit -d 262144 && exec \"$@\"",
+            "sh",
+            env!("CARGO_BIN_EXE_tracer"),
+        ])
+        .args(arguments)
+        .output()
+        .expect("the command runs");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    (
+        output.status.code(),
+        errors + &String::from_utf8_lossy(&output.stdout),
+    )
+}
+
+/// Reads a crafted recording with every command, and checks the memory of each.
+fn reads_within_bounds(name: &str, items: &[Item<'_>]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join(name);
+    write(&path, 0, 1, items);
+    let size = fs::metadata(&path).expect("a file").len();
+    let path = path.to_str().expect("text");
+    let html = folder.path().join("page.html");
+    let mut lines = 0;
+    for arguments in [
+        &["report", "--html", html.to_str().expect("text"), path][..],
+        &["show", path, "1"],
+        &["export", "--to", "parquet", path],
+    ] {
+        let (status, text) = bounded(arguments);
+        // Not every recording has a flow to show.
+        assert!(
+            matches!(status, Some(0 | 1)),
+            "{name}, {size} bytes: {arguments:?}: {status:?}: {text}"
+        );
+        lines += usize::from(text.contains("takes more than 256 MiB of memory: the rest was not read"));
+    }
+    println!("{name}: {size} bytes, {lines} commands stopped");
+}
+
+fn fact(change: &str) -> Item<'static> {
+    let text = format!(r#"{{"told":1,"change":{change}}}"#);
+    let payload = [
+        &[item::kind::FACTS][..],
+        &u32::try_from(text.len()).expect("short").to_le_bytes(),
+    ]
+    .concat();
+    let payload: &'static [u8] = Box::leak([payload, text.into_bytes()].concat().into_boxed_slice());
+    Items::of(payload).next().expect("an item").expect("a fact")
+}
+
+/// A list of `count` equal elements.
+fn many(element: &str, count: usize) -> String {
+    format!("[{}{element}]", format!("{element},").repeat(count - 1))
+}
+
+#[test]
+fn no_recording_takes_more_memory_than_promised() {
+    // Each text alone is short; what it describes is not.
+    for (name, list, change) in [
+        ("symbols", r#"[1,""]"#, r#"{"of":"symbols","set":LIST,"gone":[]}"#),
+        ("gone", "1", r#"{"of":"pids","set":[],"gone":LIST}"#),
+        ("absent", "1", r#"{"of":"absent","hooks":LIST}"#),
+        (
+            "ports",
+            r#"[false,1,[""]]"#,
+            r#"{"of":"netns","inum":1,"node_ports":LIST}"#,
+        ),
+    ] {
+        let change = change.replace("LIST", &many(list, 60_000));
+        let items: Vec<Item<'_>> = (0..10).map(|_| fact(&change)).collect();
+        reads_within_bounds(name, &items);
+    }
+    // Namespaces and table entries that are all different.
+    let items: Vec<Item<'_>> = (0..40_000)
+        .map(|inum| fact(&format!(r#"{{"of":"netns","inum":{inum}}}"#)))
+        .collect();
+    reads_within_bounds("namespaces", &items);
+    // Flows that never end.
+    let records: Vec<Vec<u8>> = (1..=300_000)
+        .map(|flow| record(flow * 1_000, flow, Hook::NetifReceive, 0x02))
+        .collect();
+    let items: Vec<Item<'_>> = records.iter().map(|record| Item::Record(record)).collect();
+    reads_within_bounds("flows", &items);
+    // Many steps.
+    let records: Vec<Vec<u8>> = (1..=300_000)
+        .map(|number| record(number * 1_000, number / 50 + 1, Hook::DevStartXmit, 0x02))
+        .collect();
+    let items: Vec<Item<'_>> = records.iter().map(|record| Item::Record(record)).collect();
+    reads_within_bounds("steps", &items);
+}
+
+#[test]
+fn an_item_that_describes_too_much_ends_the_reading() {
+    let list = many("[]", 6 << 20);
+    let text = format!(r#"{{"told":1,"change":{{"of":"nonsense","list":{list}}}}}"#);
+    let mut payload = vec![item::kind::FACTS];
+    payload.extend(u32::try_from(text.len()).expect("short").to_le_bytes());
+    payload.extend(text.into_bytes());
+    assert_eq!(Items::of(&payload).next(), Some(Err(ItemError::TooLarge)));
+    let header = ChunkHeader {
+        kind: chunk::kind::LOG,
+        next_flow: 1,
+        ..ChunkHeader::default()
+    };
+    let head = Head {
+        records: RECORDS,
+        ..Head::default()
+    };
+    let mut writer = Writer::new(Vec::new(), &head).expect("memory has room");
+    writer
+        .write(&Chunk::new(header, payload).expect("a chunk"))
+        .expect("memory has room");
+    let bytes = writer.finish().expect("memory has room");
+    assert!(bytes.len() < 10_000, "{} bytes", bytes.len());
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("small.trace");
+    fs::write(&path, bytes).expect("a file");
+    let (status, output) = bounded(&["report", path.to_str().expect("text")]);
+    assert_eq!(status, Some(0), "{output}");
+    assert!(
+        output.contains("takes more than 256 MiB of memory: the rest was not read"),
+        "{output}"
+    );
 }

@@ -20,7 +20,7 @@ struct Target {
     reads_recordings: bool,
 }
 
-const TARGETS: [Target; 4] = [
+const TARGETS: [Target; 6] = [
     Target {
         name: "reader",
         max_len: 1 << 16,
@@ -40,6 +40,16 @@ const TARGETS: [Target; 4] = [
         name: "facts",
         max_len: 1 << 13,
         reads_recordings: false,
+    },
+    Target {
+        name: "parsers",
+        max_len: 1 << 12,
+        reads_recordings: false,
+    },
+    Target {
+        name: "pages",
+        max_len: 1 << 16,
+        reads_recordings: true,
     },
 ];
 

@@ -12,6 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
@@ -27,6 +29,9 @@ use crate::tracer_text::HOOK_REFUSED;
 
 /// How long the kernel may take to free what an exited process had attached.
 const FREED: Duration = Duration::from_secs(20);
+
+/// Whether grace periods are expedited, 0 or 1.
+const EXPEDITED: &str = "/sys/kernel/rcu_expedited";
 
 /// tracer's exit status when a privilege is missing.
 const NO_PRIVILEGE: i32 = 77;
@@ -106,7 +111,7 @@ impl ProcessChecks<'_> {
     fn ends(&self) -> Result<()> {
         let before = attached()?;
         let mut notes = String::new();
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL] {
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGKILL] {
             let ended = LiveTracer::start(self)?.end(Some(signal))?;
             if signal == Signal::SIGKILL {
                 ensure!(
@@ -127,6 +132,9 @@ impl ProcessChecks<'_> {
                 .with_context(|| signal.to_string())?;
         }
 
+        self.detaches_quickly().context("time to detach")?;
+        self.shows_its_state().context("SIGUSR1")?;
+
         let mut live = LiveTracer::start(self)?;
         live.out = None;
         self.client.connect_briefly(self.to)?;
@@ -139,6 +147,43 @@ impl ProcessChecks<'_> {
             ended.stderr_text
         );
         self.wait_until_gone(&before).context("closed pipe")
+    }
+
+    /// Without the boot option of the guests that makes RCU fast.
+    fn detaches_quickly(&self) -> Result<()> {
+        fs::write(EXPEDITED, "0").context(EXPEDITED)?;
+        let took = LiveTracer::start(self).and_then(|live| {
+            let began = Instant::now();
+            live.end(Some(Signal::SIGINT))?.ensure_success()?;
+            Ok(began.elapsed())
+        });
+        fs::write(EXPEDITED, "1").context(EXPEDITED)?;
+        let took = took?;
+        self.port
+            .note(format!("tracer detached after {} ms", took.as_millis()));
+        // Guests of a busy host are slow: the time is for the reader.
+        ensure!(took < FREED, "it took {took:?}");
+        Ok(())
+    }
+
+    /// SIGUSR1 prints a line, and tracing goes on.
+    fn shows_its_state(&self) -> Result<()> {
+        let live = LiveTracer::start(self)?;
+        let pid = i32::try_from(live.child.id()).context("tracer's process id is out of range")?;
+        kill(Pid::from_raw(pid), Signal::SIGUSR1).context("cannot send tracer a signal")?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).context("tracer is gone")?;
+        let peak = status.lines().find(|line| line.starts_with("VmHWM"));
+        self.port
+            .note(format!("tracer's own memory: {}", peak.unwrap_or_default()));
+        self.cancel.sleep(Duration::from_millis(500))?;
+        let ended = live.end(Some(Signal::SIGINT))?;
+        ended.ensure_success()?;
+        ensure!(
+            ended.stderr_text.contains(" attached, ") && ended.stderr_text.contains(" lost"),
+            "no line about its state: {}",
+            ended.stderr_text
+        );
+        Ok(())
     }
 
     fn wait_until_gone(&self, before: &[String]) -> Result<()> {
@@ -162,6 +207,12 @@ fn privileges() -> Result<()> {
     let some = [CapabilitySet::SYS_ADMIN, CapabilitySet::PERFMON];
     ensure_refused(&without(&some, tracer_command(&["hooks"]))?, "CAP_PERFMON")
         .context("without CAP_PERFMON")?;
+    // Root in a container.
+    let all = [FOR_TRACING.as_slice(), &[CapabilitySet::SYS_ADMIN]].concat();
+    ensure_refused(&without(&all, tracer_command(&["hooks"]))?, "--profile=sysadmin")
+        .context("as root without capabilities")?;
+    locked_memory().context("with little locked memory")?;
+    outside().context("outside the host's network namespace")?;
 
     ensure_works(&without(&FOR_TRACING, tracer_command(&["hooks"]))?).context("with CAP_SYS_ADMIN alone")?;
     // Debian's default of 3 requires CAP_SYS_ADMIN; 2 is the kernel's own default.
@@ -170,6 +221,47 @@ fn privileges() -> Result<()> {
     let output = without(&[CapabilitySet::SYS_ADMIN], tracer_command(&["hooks"]));
     paranoia.restore()?;
     ensure_works(&output?).context("without CAP_SYS_ADMIN")
+}
+
+/// With a small limit that cannot be raised, tracer works, or names the limit: kernels before 5.11 charge BPF maps to it.
+fn locked_memory() -> Result<()> {
+    const SMALL: u64 = 64 << 10;
+    let command = tracer_command(&["hooks"]);
+    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).context("cannot read a limit")?;
+    setrlimit(Resource::RLIMIT_MEMLOCK, SMALL, SMALL).context("cannot set a limit")?;
+    let output = without(&[CapabilitySet::SYS_RESOURCE], command);
+    setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard).context("cannot restore a limit")?;
+    let output = output?;
+    if output.status.success() {
+        return ensure_works(&output);
+    }
+    ensure_refused(&output, "ulimit -l")
+}
+
+/// tracer says what it does not see in another network namespace.
+fn outside() -> Result<()> {
+    let output = thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).context("cannot create a network namespace")?;
+            tracer_command(&["hooks"]).output().context("cannot run tracer")
+        });
+        inside
+            .join()
+            .unwrap_or_else(|_| Err(anyhow!("a thread in another network namespace panicked")))
+    })?;
+    let messages = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success() && messages.contains("not in the host's network namespace"),
+        "{}: {messages}",
+        output.status
+    );
+    let here = tracer_command(&["hooks"]).output()?;
+    let messages = String::from_utf8_lossy(&here.stderr);
+    ensure!(
+        !messages.contains("namespace"),
+        "a warning without reason: {messages}"
+    );
+    Ok(())
 }
 
 /// A `tracer live --json` that is ready.

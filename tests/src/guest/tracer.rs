@@ -65,7 +65,7 @@ impl Tracer {
         // The output of long scenarios depends on tracer's speed.
         let records = !job.demo && (!scenario.long || job.recordings);
         let output: &[&str] = if records {
-            &["--output", recording::PATH]
+            &["--output", recording::PATH, "--force"]
         } else {
             &[]
         };

@@ -21,7 +21,7 @@ use crate::{
         selection::Selection,
     },
     pipeline::{recordings, replay},
-    report::lines::Form,
+    report::{escape::note, lines::Form},
 };
 
 /// Exports the recordings. Lines of several runs are merged by wall-clock time; packets and rows are written run by run.
@@ -34,7 +34,7 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
     }
     // Before the output is opened: that truncates a file that may still be needed.
     let runs = recordings::open(&options.files)?;
-    let mut out = BufWriter::new(output::open(output, &options.files)?);
+    let mut out = BufWriter::new(output::open(output, &options.files, options.force)?);
     match options.to {
         Format::Jsonl => printed::print(runs, &mut out, Form::Json, &options.select.selection(), None)?,
         Format::Pcapng => {
@@ -48,7 +48,9 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
             view.capture.end()?;
             if let packets @ 1.. = view.capture.out_of_order() {
                 let packets = words::count(packets, "packet");
-                eprintln!("tracer: {packets} out of time order: sort the capture with reordercap");
+                note(format_args!(
+                    "{packets} out of time order: sort the capture with reordercap"
+                ));
             }
         }
         Format::Parquet => {
@@ -60,10 +62,10 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
                 replay::play(run, &mut view)?;
             }
             if let superseded @ 1.. = view.table.close()? {
-                eprintln!(
-                    "tracer: {} outdated: of rows with the same run and id, use the one with the highest `told`",
+                note(format_args!(
+                    "{} outdated: of rows with the same run and id, use the one with the highest `told`",
                     words::count(superseded, "row")
-                );
+                ));
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write as _};
 
-use anyhow::Context as _;
 use tracer_common::hook::{Hook, HookInfo};
 
 use super::{args::HooksOptions, exit::Failure};
@@ -14,6 +13,7 @@ use crate::{
         attach::{Probe, Selection},
         plan::{self, Planned, State},
     },
+    report::escape::{self, clean},
 };
 
 /// Attaches every hook briefly to see whether this kernel accepts it.
@@ -21,18 +21,18 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
     let kernel = preflight::prepare()?.kernel;
     preflight::Unreadable::default().list(&kernel.offsets);
     // No port is selected, so no packet is traced.
-    let (mut probe, _ring) =
-        Probe::attach(kernel.plan(), kernel.offsets, &Selection::default()).context("cannot attach hooks")?;
+    let (mut probe, _ring) = Probe::attach(kernel.plan(), kernel.offsets, &Selection::default())
+        .map_err(preflight::cannot_attach)?;
     probe.try_on_demand();
     let mut out = io::stdout().lock();
     if options.json {
         let lines: Vec<HookState> = plan::states(probe.hooks());
-        serde_json::to_writer_pretty(&mut out, &lines).map_err(io::Error::from)?;
+        escape::json_pretty(&mut out, &lines)?;
         writeln!(out)?;
         return Ok(());
     }
     for planned in probe.hooks() {
-        writeln!(out, "{}", line(planned))?;
+        writeln!(out, "{}", clean(&line(planned)))?;
     }
     let is_used = |hook| {
         probe

@@ -12,22 +12,26 @@ use super::{
 use crate::{
     finding::sink::RecordSink,
     pipeline::live,
-    recording::{files::FileSink, recorder::Recorder},
-    report::lines::{Form, Lines},
+    recording::{files::FileSink, output_file::Existing, recorder::Recorder},
+    report::{
+        escape::note,
+        lines::{Form, Lines},
+    },
     tui::{observer::ScreenObserver, screen::terminal},
 };
 
 /// Attaches, traces until a signal arrives or the user quits, and detaches.
 pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
     let sink = options.output.as_deref().map(|path| {
-        let files = FileSink::open(path, None, None).with_context(|| cannot_write(path))?;
+        let files = FileSink::open(path, None, None, Existing::for_recording(options.force))
+            .with_context(|| cannot_write(path))?;
         Ok::<_, anyhow::Error>(Box::new(Recorder::new(Box::new(files))) as Box<dyn RecordSink>)
     });
     let sink = sink.transpose()?;
     let selection = options.select.selection();
     if !options.json && !options.plain && !options.verbose && ScreenOptions::has_terminal() {
         // Attaching takes a while.
-        eprintln!("tracer: attaching hooks");
+        note("attaching hooks");
         let mut screen = ScreenObserver::new(options.screen.theme(), &selection);
         live::run(
             &selection,

@@ -17,6 +17,7 @@ use self::{
     args::{Args, Command},
     exit::Failure,
 };
+use crate::recording::memory;
 
 /// Runs the command named on the command line.
 pub fn run() -> Result<(), Failure> {
@@ -30,10 +31,22 @@ pub fn run() -> Result<(), Failure> {
         Some(Command::Hooks(options)) => hooks::run(&options),
         Some(Command::Live(options)) => live::run(&options),
         Some(Command::Record(options)) => record::run(&options),
-        Some(Command::Replay(options)) => replay::run(&options),
-        Some(Command::Report(options)) => report::run(&options),
-        Some(Command::Show(options)) => show::run(&options),
-        Some(Command::Export(options)) => export::run(&options),
+        Some(Command::Replay(options)) => {
+            memory::set_limit(options.max_memory);
+            replay::run(&options)
+        }
+        Some(Command::Report(options)) => {
+            memory::set_limit(options.max_memory);
+            report::run(&options)
+        }
+        Some(Command::Show(options)) => {
+            memory::set_limit(options.max_memory);
+            show::run(&options)
+        }
+        Some(Command::Export(options)) => {
+            memory::set_limit(options.max_memory);
+            export::run(&options)
+        }
         None => live::run(&args.live),
     }
 }

@@ -10,19 +10,27 @@ use std::{
 use anyhow::Context as _;
 
 use super::exit::Failure;
-use crate::recording::files;
+use crate::{
+    recording::output_file::{self, Existing},
+    report::escape::note,
+};
 
-/// Opens the output: standard output, or a file that only its owner can read. Truncates an existing file.
-pub(super) fn open(path: Option<&Path>, recordings: &[PathBuf]) -> Result<Box<dyn Write + Send>, Failure> {
+/// Opens the output: standard output, or a file that only its owner can read. Of existing files, only exports of the same
+/// user are overwritten, and any with `force`.
+pub(super) fn open(
+    path: Option<&Path>,
+    recordings: &[PathBuf],
+    force: bool,
+) -> Result<Box<dyn Write + Send>, Failure> {
     Ok(match path {
-        Some(path) => Box::new(create(path, recordings)?),
+        Some(path) => Box::new(create(path, recordings, force)?),
         None => Box::new(io::stdout()),
     })
 }
 
 /// Prints the damage to a recording on standard error.
 pub(super) fn warn(what: &str) {
-    eprintln!("tracer: {what}");
+    note(what);
 }
 
 /// The context of an error about an output file.
@@ -31,7 +39,7 @@ pub(super) fn cannot_write(path: &Path) -> String {
 }
 
 /// Creates the output, which must not be one of the recordings.
-fn create(path: &Path, recordings: &[PathBuf]) -> Result<Named, Failure> {
+fn create(path: &Path, recordings: &[PathBuf], force: bool) -> Result<Named, Failure> {
     let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     let output = identity(path);
     if output.is_some() && recordings.iter().any(|recording| identity(recording) == output) {
@@ -41,7 +49,7 @@ fn create(path: &Path, recordings: &[PathBuf]) -> Result<Named, Failure> {
         )));
     }
     Ok(Named {
-        file: files::create(path).with_context(|| cannot_write(path))?,
+        file: output_file::create(path, Existing::for_export(force)).with_context(|| cannot_write(path))?,
         path: path.to_owned(),
     })
 }

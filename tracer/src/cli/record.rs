@@ -28,8 +28,10 @@ use crate::{
     recording::{
         files::FileSink,
         flight_recorder::FlightRecorder,
+        output_file::Existing,
         recorder::{ChunkSink, Recorder},
     },
+    report::escape::clean,
     tui::screen::terminal,
 };
 
@@ -60,13 +62,19 @@ pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
 
 fn open(options: &RecordOptions) -> io::Result<Box<dyn ChunkSink>> {
     let path = &options.output;
+    let existing = Existing::for_recording(options.force);
     if let Some(most) = options.ring {
-        return Ok(Box::new(FlightRecorder::open(path, most)?));
+        return Ok(Box::new(FlightRecorder::open(path, most, existing)?));
     }
     let count = options
         .rotate_count
         .map(|count| usize::try_from(count).unwrap_or(usize::MAX));
-    Ok(Box::new(FileSink::open(path, options.rotate_size, count)?))
+    Ok(Box::new(FileSink::open(
+        path,
+        options.rotate_size,
+        count,
+        existing,
+    )?))
 }
 
 /// Reports progress on stderr and decides when the recording ends.
@@ -112,7 +120,7 @@ impl ProgressLine {
     fn print(&mut self, line: &str) {
         let over = if self.has_line { "\r\x1b[K" } else { "" };
         self.has_line = false;
-        let _ = writeln!(stderr(), "{over}{line}");
+        let _ = writeln!(stderr(), "{over}{}", clean(line));
     }
 
     fn is_awaited(&self, finding: &Finding<'_>) -> bool {

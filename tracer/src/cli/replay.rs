@@ -22,7 +22,10 @@ use crate::{
         replay::{self, Played},
         signals::Signals,
     },
-    report::lines::{Form, Lines},
+    report::{
+        escape::note,
+        lines::{Form, Lines},
+    },
     tui::{
         playback::{Player, control::Control, scan::Scan},
         screen::terminal,
@@ -79,7 +82,7 @@ fn on_screen(options: &ReplayOptions) -> Result<(), Failure> {
             "cannot scrub a recording on standard input: give a file, or use --plain".to_owned(),
         ));
     }
-    eprintln!("tracer: reading the recording");
+    note("reading the recording");
     let selection = options.select.selection();
     let mut scan = Scan::new(&selection);
     let runs = recordings::open(&options.files)?;

@@ -21,6 +21,7 @@ use crate::{
         replay,
     },
     report::{
+        escape,
         html::Page,
         summary::{self, Collection},
     },
@@ -31,7 +32,7 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
     let path = options.html.as_deref().filter(|path| *path != Path::new("-"));
     let runs = recordings::open(&options.files)?;
     // Before the recordings are read, so that an output that cannot be written is reported at once.
-    let mut out = output::open(path, &options.files)?;
+    let mut out = output::open(path, &options.files, options.force)?;
     let sizes = options.files.iter().filter_map(|file| fs::metadata(file).ok());
     let (collection, page) = if runs.len() > 1 {
         (Collection::of_several(), Page::of_several())
@@ -57,10 +58,9 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
     if let Some(page) = view.page {
         out.write_all(page.render(&summary).as_bytes())?;
     } else if options.json {
-        serde_json::to_writer(&mut out, &summary).map_err(io::Error::from)?;
-        writeln!(out)?;
+        writeln!(out, "{}", escape::json(&summary).map_err(io::Error::from)?)?;
     } else {
-        out.write_all(summary::text(&summary).as_bytes())?;
+        out.write_all(summary::text(&summary).as_str().as_bytes())?;
     }
     Ok(out.flush()?)
 }
@@ -184,7 +184,8 @@ impl Meter {
                 None => String::new(),
             };
             let records = self.before.events.saturating_add(progress.events);
-            eprint!("\r\x1b[Ktracer: {part}{records} records read");
+            // If nobody can read it, the report goes on.
+            let _ = write!(io::stderr(), "\r\x1b[Ktracer: {part}{records} records read");
         }
     }
 
@@ -198,7 +199,7 @@ impl Meter {
 
     fn clear(&self) {
         if self.is_terminal {
-            eprint!("\r\x1b[K");
+            let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     io::{self, Write as _},
     path::Path,
 };
@@ -17,6 +16,7 @@ use crate::{
         replay,
     },
     report::{
+        escape::Text,
         joined::{self, Fingerprint, Key, NodeVerdict},
         ladder::{self, Ladder},
     },
@@ -61,7 +61,7 @@ pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
         }
     }
     let mut out = io::stdout().lock();
-    out.write_all(view.text(others != 0).as_bytes())?;
+    out.write_all(view.text(others != 0).as_str().as_bytes())?;
     Ok(out.flush()?)
 }
 
@@ -71,7 +71,7 @@ fn holds(run: &[Recording], file: &Path) -> bool {
 
 /// The last report of a flow.
 struct Report {
-    text: String,
+    text: Text,
     fingerprint: Fingerprint,
     verdict: NodeVerdict,
     explanation: String,
@@ -108,9 +108,9 @@ impl Search {
         host.map_or("", String::as_str)
     }
 
-    fn text(&self, has_others: bool) -> String {
+    fn text(&self, has_others: bool) -> Text {
         let Some(shown) = self.shown() else {
-            return String::new();
+            return Text::default();
         };
         if !has_others {
             return shown.text.clone();
@@ -125,39 +125,43 @@ impl Search {
             .into_iter()
             .find(|keys| keys.contains(&key));
         let Some(keys) = keys else {
-            return format!("{}\nNo other recording has this connection.\n", shown.text);
+            let mut out = shown.text.clone();
+            out.gap();
+            out.line("No other recording has this connection.");
+            return out;
         };
         let parts: Vec<(Key, &Report)> = keys
             .iter()
             .filter_map(|key| Some((*key, self.found.get(key)?)))
             .collect();
-        let mut out = format!("On {}:\n{}", self.host(key), shown.text);
+        let mut out = Text::default();
+        out.line(format_args!("On {}:", self.host(key)));
+        out.append(&shown.text);
         for (other, report) in parts.iter().filter(|(other, _)| *other != key) {
-            // Writing to a string cannot fail.
-            let _ = write!(
-                out,
-                "\nThe same connection on {}:\n{}",
-                self.host(*other),
-                report.text
-            );
+            out.gap();
+            out.line(format_args!("The same connection on {}:", self.host(*other)));
+            out.append(&report.text);
         }
-        out.push_str(&self.verdict(&parts));
+        out.gap();
+        self.verdict(&parts, &mut out);
         out
     }
 
     /// The verdict of all nodes together.
-    fn verdict(&self, parts: &[(Key, &Report)]) -> String {
+    fn verdict(&self, parts: &[(Key, &Report)], out: &mut Text) {
         let nodes: Vec<NodeVerdict> = parts.iter().map(|(_, report)| report.verdict).collect();
         let verdict = joined::judge(&nodes);
         let hosts: Vec<&str> = parts.iter().map(|(key, _)| self.host(*key)).collect();
-        let mut out = format!("\nTogether: the SYN reached {}", hosts.join(", then "));
-        if let Some(first) = nodes.first() {
-            let _ = write!(out, "; {}", first.fate);
-        }
-        if let Some(cause) = verdict.cause {
-            let _ = write!(out, ", {cause}");
-        }
-        out.push_str(".\n");
+        let fate = nodes
+            .first()
+            .map_or_else(String::new, |first| format!("; {}", first.fate));
+        let cause = verdict
+            .cause
+            .map_or_else(String::new, |cause| format!(", {cause}"));
+        out.line(format_args!(
+            "Together: the SYN reached {}{fate}{cause}.",
+            hosts.join(", then ")
+        ));
         let mut explained: Vec<usize> = verdict
             .disagreeing
             .into_iter()
@@ -166,12 +170,11 @@ impl Search {
         explained.sort_unstable();
         explained.dedup();
         for (key, report) in explained.into_iter().filter_map(|index| parts.get(index)) {
-            let _ = writeln!(out, "On {}: {}", self.host(*key), report.explanation);
+            out.line(format_args!("On {}: {}", self.host(*key), report.explanation));
         }
         if verdict.disagreeing.is_some() {
-            out.push_str("The nodes disagree.\n");
+            out.line("The nodes disagree.");
         }
-        out
     }
 }
 

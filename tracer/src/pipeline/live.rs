@@ -47,6 +47,7 @@ use crate::{
         plan::{self, Planned, State},
         ring::Ring,
     },
+    report::escape::note,
 };
 
 /// How often flows are judged.
@@ -78,15 +79,12 @@ pub fn run(
     runtime.block_on(async {
         // Before anything is attached, so that every signal finds a handler.
         let mut signals = Signals::listen(on_second_signal).context("cannot handle signals")?;
-        let write_out = match &sink {
-            Some(_) => Some(signal(SignalKind::user_defined1()).context("cannot handle signals")?),
-            None => None,
-        };
+        let write_out = signal(SignalKind::user_defined1()).context("cannot handle signals")?;
         let plan = kernel.plan();
         let mut collector = Collector::new(kernel.symbols, kernel.offsets.drop_reasons());
         let offsets = head::offsets(&kernel.offsets);
         let (probe, ring) =
-            Probe::attach(plan, kernel.offsets, &kernel_selection).context("cannot attach hooks")?;
+            Probe::attach(plan, kernel.offsets, &kernel_selection).map_err(preflight::cannot_attach)?;
         collector.set_absent(absent(probe.hooks()));
         let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
         let head = Head {
@@ -129,7 +127,7 @@ fn cannot_record(error: io::Error) -> PipelineError {
         return PipelineError::Output(error);
     }
     let error = anyhow::Error::from(error);
-    PipelineError::Failed(error.context("cannot continue recording; what was written before is readable"))
+    PipelineError::Failed(error.context("cannot continue recording"))
 }
 
 /// The state of a live run.
@@ -142,8 +140,8 @@ struct Session<'a> {
     demand: Demand,
     collector: Collector,
     recorder: Option<Box<dyn RecordSink>>,
-    /// The signal that requests writing what is recorded only in memory.
-    write_out: Option<Signal>,
+    /// The signal that requests the state of the run, and writing what is recorded only in memory.
+    write_out: Signal,
     engine: Engine,
     clock: Clock,
     /// Records so far, those of them that could not be decoded, and those that were lost.
@@ -182,7 +180,7 @@ impl Session<'_> {
         loop {
             tokio::select! {
                 () = signals.first() => break,
-                () = wait_for(&mut self.write_out) => self.write_out()?,
+                _ = self.write_out.recv() => self.write_out(),
                 readable = self.ring.readable() => {
                     readable.context("cannot wait for the ring buffer")?;
                     self.drain();
@@ -192,7 +190,7 @@ impl Session<'_> {
                 found = self.module_watch.update() => match found {
                     Ok(found) => self.follow(found)?,
                     // Retried at the next module load or unload. What is attached stays attached.
-                    Err(error) => eprintln!("tracer: {:#}", anyhow::Error::from(error)),
+                    Err(error) => note(format_args!("{:#}", anyhow::Error::from(error))),
                 },
                 _ = tick.tick() => {
                     // Flows are judged only after all records up to this moment are in.
@@ -276,15 +274,25 @@ impl Session<'_> {
         }
     }
 
-    /// Writes what is recorded only in memory.
-    fn write_out(&mut self) -> Result<(), PipelineError> {
+    /// Prints the state of the run, and writes what is recorded only in memory.
+    fn write_out(&mut self) {
+        note(format_args!(
+            "{} attached, {}, {} lost",
+            words::count(count_attached(self.probe.hooks()), "hook"),
+            words::count(self.events, "record"),
+            self.lost
+        ));
         let Some(recorder) = &mut self.recorder else {
-            return Ok(());
+            return;
         };
-        if let Some(path) = recorder.write_out(self.engine.next_id()).map_err(cannot_record)? {
-            eprintln!("tracer: wrote {path}");
+        match recorder.write_out(self.engine.next_id()) {
+            Ok(None) => {}
+            Ok(Some(path)) => note(format_args!("wrote {path}")),
+            // Everything is still in memory.
+            Err(error) => note(format_args!(
+                "cannot write the recording: {error}; still recording"
+            )),
         }
-        Ok(())
     }
 
     fn progress(&mut self) {
@@ -447,14 +455,6 @@ impl Session<'_> {
     }
 }
 
-/// Waits for the signal; forever if there is none.
-async fn wait_for(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
-    }
-}
-
 fn count_attached(hooks: &[Planned]) -> usize {
     hooks.iter().filter(|hook| hook.state == State::Attached).count()
 }
@@ -462,7 +462,7 @@ fn count_attached(hooks: &[Planned]) -> usize {
 fn print_disabled(hooks: &[Planned]) {
     for hook in hooks {
         if let State::Disabled(why) = &hook.state {
-            eprintln!("tracer: hook {} is disabled: {why}", hook.info.name);
+            note(format_args!("hook {} is disabled: {why}", hook.info.name));
         }
     }
 }

@@ -8,3 +8,4 @@ pub mod preflight;
 pub mod recordings;
 pub mod replay;
 pub mod signals;
+mod surroundings;

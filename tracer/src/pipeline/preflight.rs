@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs};
 
 use anyhow::Context as _;
 
-use super::error::PipelineError;
+use super::{error::PipelineError, surroundings};
 use crate::{
     facts::ipvs::Listens,
     finding,
@@ -16,6 +16,7 @@ use crate::{
         kernel_watch::KernelWatch,
         offsets::Offsets,
     },
+    report::escape::note,
 };
 
 /// The default NodePort range of a cluster.
@@ -37,21 +38,21 @@ impl Unreadable {
     /// Prints on stderr how many members cannot be read, and why.
     pub fn count(&mut self, offsets: &Offsets) {
         for (why, paths) in self.take_new(offsets) {
-            eprintln!(
-                "tracer: cannot read {} of the kernel's struct members ({why}); causes that need them are reported as \
+            note(format_args!(
+                "cannot read {} of the kernel's struct members ({why}); causes that need them are reported as \
                  `unknown`; `tracer hooks` lists them",
                 paths.len()
-            );
+            ));
         }
     }
 
     /// Prints on stderr which members cannot be read, and why.
     pub fn list(&mut self, offsets: &Offsets) {
         for (why, paths) in self.take_new(offsets) {
-            eprintln!(
-                "tracer: cannot read {}: {why}; causes that need them are reported as `unknown`",
+            note(format_args!(
+                "cannot read {}: {why}; causes that need them are reported as `unknown`",
                 paths.join(", ")
-            );
+            ));
         }
     }
 
@@ -71,7 +72,14 @@ pub fn prepare() -> Result<Ready, PipelineError> {
     if !attach::has_kprobes() {
         return Err(unsupported(&AttachError::NoKprobes.to_string()));
     }
+    if surroundings::is_confidential() {
+        return Err(unsupported(
+            "this kernel is locked down (lockdown=confidentiality), which forbids kprobes and reading kernel memory: boot \
+             it with lockdown=integrity or without lockdown",
+        ));
+    }
     privileges()?;
+    surroundings::warn();
     let module_watch = KernelWatch::new();
     let kernel = module_watch.read_kernel().map_err(|error| match error {
         KernelInfoError::Btf(BtfError::Read { .. }) => unsupported(
@@ -86,6 +94,19 @@ fn unsupported(why: &str) -> PipelineError {
     PipelineError::Unsupported(format!(
         "{why}; trace on another node of the path, or check `ipvsadm -Lnc` and `nstat` here"
     ))
+}
+
+/// The error of a kernel half that could not be attached.
+#[must_use]
+pub fn cannot_attach(error: AttachError) -> PipelineError {
+    if attach::is_beyond_memlock(&error) {
+        return PipelineError::Privilege(
+            "tracing needs more locked memory than this process may have: run `ulimit -l unlimited` first, or add \
+             CAP_SYS_RESOURCE"
+                .to_owned(),
+        );
+    }
+    PipelineError::Failed(anyhow::Error::from(error).context("cannot attach hooks"))
 }
 
 /// Capabilities by bit (uapi/linux/capability.h).
@@ -118,8 +139,8 @@ fn privileges() -> Result<(), PipelineError> {
         let level = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
         return match level.trim().parse::<i32>() {
             Ok(level) if level > 2 => Err(PipelineError::Privilege(format!(
-                "tracing needs CAP_SYS_ADMIN because kernel.perf_event_paranoid is {level}: run tracer as root, for \
-                 example with sudo"
+                "tracing needs CAP_SYS_ADMIN because kernel.perf_event_paranoid is {level}: {}",
+                surroundings::how_to_get_privileges()
             ))),
             _ => Ok(()),
         };
@@ -129,8 +150,9 @@ fn privileges() -> Result<(), PipelineError> {
         .filter(|name| *name != "CAP_SYS_ADMIN")
         .collect();
     Err(PipelineError::Privilege(format!(
-        "tracing needs {} (or CAP_SYS_ADMIN): run tracer as root, for example with sudo",
-        needed.join(", ")
+        "tracing needs {} (or CAP_SYS_ADMIN): {}",
+        needed.join(", "),
+        surroundings::how_to_get_privileges()
     )))
 }
 

@@ -14,6 +14,7 @@ use super::error::PipelineError;
 use crate::{
     finding::head::Head,
     recording::{error::RecordingError, reader::Reader},
+    report::escape::note,
 };
 
 /// An open recording.
@@ -69,10 +70,10 @@ pub fn open(paths: &[PathBuf]) -> Result<Vec<Run>, PipelineError> {
     for path in paths {
         let file = fs::metadata(path).ok().filter(fs::Metadata::is_file);
         if file.is_some_and(|file| !seen.insert((file.dev(), file.ino()))) {
-            eprintln!(
-                "tracer: {} is given more than once: reading it once",
+            note(format_args!(
+                "{} is given more than once: reading it once",
                 path.display()
-            );
+            ));
             continue;
         }
         all.push(Recording::open(path)?);

@@ -24,6 +24,7 @@ use crate::{
     recording::{
         change::FactChange,
         item::{FactUpdate, Item, ItemError},
+        memory,
         reader::{Damage, Log},
     },
 };
@@ -56,6 +57,7 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
         lacks_beginning: false,
         unknown_items: 0,
         progress_at: Instant::now(),
+        is_full: false,
     };
     let mut read = 0;
     player.observer.start(&head)?;
@@ -85,6 +87,9 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
                     if player.log(&log)?.is_break() {
                         return Ok(Played::Stopped);
                     }
+                    if player.is_full {
+                        break;
+                    }
                     player.progress(read + recording.reader.read());
                 }
                 Ok(None) => break,
@@ -92,6 +97,18 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
             }
         }
         read += recording.reader.read();
+        if player.is_full {
+            let limit = memory::limit() >> 20;
+            warn(
+                player.observer,
+                recording.path(),
+                &format!(
+                    "reading it takes more than {limit} MiB of memory: the rest was not read; raise --max-memory if you \
+                     trust the file"
+                ),
+            )?;
+            break;
+        }
         report_damage(
             player.observer,
             recording.path(),
@@ -169,6 +186,8 @@ struct Player<'a> {
     unknown_items: u64,
     /// When progress was last reported.
     progress_at: Instant,
+    /// Whether there is no memory left to read more.
+    is_full: bool,
 }
 
 impl Player<'_> {
@@ -186,7 +205,11 @@ impl Player<'_> {
         self.engine.count_from(log.header.next_flow);
         // Facts that were learned while flows were judged are recorded after the tick, but are needed at it.
         let mut pending: Option<Judge> = None;
-        for item in log.items() {
+        for (number, item) in log.items().enumerate() {
+            if (number.is_multiple_of(CHECKED) || matches!(item, Ok(Item::Facts(_)))) && !memory::has_room() {
+                self.is_full = true;
+                break;
+            }
             if let Ok(Item::Facts(FactUpdate {
                 reported: Some(reported),
                 change,
@@ -214,6 +237,10 @@ impl Player<'_> {
                 // The beginning of every flow was read.
                 Ok(Item::Begun(_)) => {}
                 Err(ItemError::Unknown | ItemError::Damaged) => self.unknown_items += 1,
+                Err(ItemError::TooLarge) => {
+                    self.is_full = true;
+                    break;
+                }
             }
         }
         match pending {
@@ -357,5 +384,7 @@ fn warn(observer: &mut dyn Observer, path: &Path, what: &str) -> io::Result<()> 
     observer.damage(&format!("{}: {what}", path.display()))
 }
 
+/// After how many items the memory is checked, besides before each fact.
+const CHECKED: usize = 64;
 /// How often progress is reported.
 const PROGRESS: Duration = Duration::from_secs(1);

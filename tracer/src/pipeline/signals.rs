@@ -19,7 +19,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Handles SIGINT, SIGTERM and SIGHUP from now on: the first one stops tracing cleanly, the second one ends the process.
+    /// Handles SIGINT, SIGTERM, SIGHUP and SIGQUIT from now on: the first one stops tracing cleanly, the second one ends the
+    /// process.
     /// `on_second` is called right before that.
     pub fn listen(on_second: fn()) -> io::Result<Self> {
         let (sender, first) = oneshot::channel();
@@ -57,6 +58,7 @@ struct Listener {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    quit: Signal,
 }
 
 impl Listener {
@@ -65,6 +67,7 @@ impl Listener {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
+            quit: signal(SignalKind::quit())?,
         })
     }
 
@@ -73,6 +76,7 @@ impl Listener {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
             _ = self.hangup.recv() => {}
+            _ = self.quit.recv() => {}
         }
     }
 }

@@ -13,7 +13,7 @@ use tracer_common::{
     lost::{self, Counter},
 };
 
-pub use super::object::{AttachError, Selection, has_kprobes};
+pub use super::object::{AttachError, Selection, has_kprobes, is_beyond_memlock};
 use super::{
     costs::Meter,
     kernel_log::KernelLog,
@@ -236,5 +236,11 @@ impl Probe {
             }
         }
         Ok(out)
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        links::close_all(std::mem::take(&mut self.links).into_values());
     }
 }

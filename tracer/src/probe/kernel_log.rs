@@ -4,6 +4,8 @@ use aya::Ebpf;
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
 
+use crate::report::escape::note;
+
 /// Prints the messages of a debug object to stderr.
 pub(super) struct KernelLog(EbpfLogger<Stderr>);
 
@@ -27,7 +29,7 @@ impl Log for Stderr {
     }
 
     fn log(&self, record: &Record<'_>) {
-        eprintln!("tracer-ebpf: {}", record.args());
+        note(format_args!("kernel half: {}", record.args()));
     }
 
     fn flush(&self) {}

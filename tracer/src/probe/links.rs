@@ -15,7 +15,6 @@ use aya::{
 use tracer_common::hook::{HookInfo, HookKind};
 
 /// The links of a hook's attached programs. Dropping them detaches the programs, which stay loaded.
-#[expect(dead_code, reason = "links only exist to be dropped")]
 pub(super) enum Links {
     Tracepoint(RawTracePointLink),
     /// The entry is detached first: a function that was entered still returns.
@@ -23,6 +22,52 @@ pub(super) enum Links {
         entry: KProbeLink,
         exit: Option<KProbeLink>,
     },
+}
+
+impl Links {
+    /// The single links.
+    fn split(self) -> impl Iterator<Item = Box<dyn Send>> {
+        let function = |link: KProbeLink| Box::new(link) as Box<dyn Send>;
+        let links = match self {
+            Self::Tracepoint(link) => [Some(Box::new(link) as Box<dyn Send>), None],
+            Self::Function { entry, exit } => [Some(function(entry)), exit.map(function)],
+        };
+        links.into_iter().flatten()
+    }
+}
+
+/// How many links are closed at once.
+const MAX_PARALLEL_CLOSES: usize = 64;
+/// A thread that closes a link needs next to no stack.
+const CLOSE_STACK: usize = 64 << 10;
+
+/// Detaches programs whose records nobody reads any more, several at once: closing a probe waits for several RCU grace
+/// periods (`kernel/events/core.c`, `perf_event_detach_bpf_prog`; `kernel/kprobes.c`, `unregister_kprobes`), during which
+/// the thread only sleeps.
+pub(super) fn close_all(links: impl Iterator<Item = Links>) {
+    let links = Mutex::new(links.flat_map(Links::split).collect::<Vec<_>>());
+    let close_some = || {
+        loop {
+            let next = links.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            if next.is_none() {
+                break;
+            }
+        }
+    };
+    let threads = links
+        .lock()
+        .map_or(0, |links| links.len().min(MAX_PARALLEL_CLOSES));
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            let thread = thread::Builder::new()
+                .name("detach".to_owned())
+                .stack_size(CLOSE_STACK);
+            if thread.spawn_scoped(scope, close_some).is_err() {
+                break;
+            }
+        }
+        close_some();
+    });
 }
 
 /// How many programs are verified at once: each takes some megabytes of kernel memory meanwhile.

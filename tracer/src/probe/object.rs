@@ -11,6 +11,7 @@ use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Array, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
 };
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use tracer_common::tuple::Addr;
 
 use super::offsets::{ModuleOffsets, Offsets};
@@ -72,6 +73,17 @@ pub fn has_kprobes() -> bool {
     ]
     .iter()
     .any(|path| Path::new(path).exists())
+}
+
+/// Whether the kernel refused the object because BPF maps are charged to the limit on locked memory, as before 5.11
+/// (`kernel/bpf/syscall.c`, `bpf_charge_memlock`). aya raises the limit if `CAP_SYS_RESOURCE` allows it.
+#[must_use]
+pub fn is_beyond_memlock(error: &AttachError) -> bool {
+    let AttachError::Load(EbpfError::MapError(MapError::CreateError { io_error, .. })) = error else {
+        return false;
+    };
+    let is_limited = getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft != RLIM_INFINITY);
+    io_error.kind() == std::io::ErrorKind::PermissionDenied && is_limited
 }
 
 /// The BPF object to load.

@@ -183,14 +183,14 @@ impl FactChange {
     /// Applies the change. Returns `false` if it is unknown or does not fit these facts.
     pub fn apply(self, facts: &mut Facts) -> bool {
         match self {
-            Self::Symbols(entries) => entries.apply(&mut facts.symbols),
+            Self::Symbols(entries) => return entries.apply(&mut facts.symbols),
             Self::Netns(change) => return change.apply(facts),
             Self::NetnsGone { inum } => drop(facts.netns.remove(&inum)),
-            Self::Routes(entries) => entries.apply(&mut facts.routes),
-            Self::RouteLookups(entries) => entries.apply(&mut facts.looked_up),
-            Self::Unreachable(entries) => entries.apply(&mut facts.unreachable_by_rule),
-            Self::NatRules(entries) => entries.apply(&mut facts.nat_rules),
-            Self::Pids(entries) => entries.apply(&mut facts.pids),
+            Self::Routes(entries) => return entries.apply(&mut facts.routes),
+            Self::RouteLookups(entries) => return entries.apply(&mut facts.looked_up),
+            Self::Unreachable(entries) => return entries.apply(&mut facts.unreachable_by_rule),
+            Self::NatRules(entries) => return entries.apply(&mut facts.nat_rules),
+            Self::Pids(entries) => return entries.apply(&mut facts.pids),
             Self::Absent { hooks } => {
                 facts.absent = hooks.into_iter().filter_map(Hook::from_number).collect();
             }
@@ -201,12 +201,22 @@ impl FactChange {
     }
 }
 
+/// The most entries of a table, and the most network namespaces with facts. No node comes near them; a hash table doubles
+/// when it grows.
+const MOST_ENTRIES: usize = 1 << 17;
+const MOST_NETNS: usize = 1 << 14;
+
 impl<K: Eq + Hash, V> TableChange<K, V> {
-    fn apply(self, table: &mut HashMap<K, V>) {
+    /// Returns `false` if the table would be too large.
+    fn apply(self, table: &mut HashMap<K, V>) -> bool {
         for key in &self.gone {
             table.remove(key);
         }
-        table.extend(self.set);
+        let fits = table.len() + self.set.len() <= MOST_ENTRIES;
+        if fits {
+            table.extend(self.set);
+        }
+        fits
     }
 }
 
@@ -260,6 +270,9 @@ fn new_value<T: Clone + PartialEq>(before: &T, now: &T) -> Option<T> {
 
 impl NetnsChange {
     fn apply(self, facts: &mut Facts) -> bool {
+        if facts.netns.len() >= MOST_NETNS && !facts.netns.contains_key(&self.inum) {
+            return false;
+        }
         let known = facts.netns.entry(self.inum).or_default();
         let mut fits = patch(self.services, &mut known.services);
         fits &= patch(self.chains, &mut known.chains);

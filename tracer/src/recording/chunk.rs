@@ -1,6 +1,6 @@
 //! Chunks, the units of a recording. Each is complete in itself: it can be read, or is skipped as a whole.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use bytes::{Buf as _, BufMut as _};
 
@@ -9,7 +9,7 @@ pub const MAGIC: [u8; 4] = *b"TrcK";
 /// Length in bytes of a chunk's header.
 pub const CHUNK_HEADER_LEN: usize = 56;
 /// Upper limit of a payload's length in bytes, packed and unpacked. No writer comes near it.
-pub const MAX_PAYLOAD: u32 = 128 << 20;
+pub const MAX_PAYLOAD: u32 = 32 << 20;
 
 /// Kinds of chunks. Readers skip unknown ones.
 pub mod kind {
@@ -119,14 +119,9 @@ impl Chunk {
         let raw = match header.codec {
             codec::PLAIN => stored,
             codec::ZSTD => {
-                // Grows with the data that is really there, whatever the header says.
-                let mut raw = Vec::new();
-                let decoder = zstd::stream::read::Decoder::new(stored.as_slice()).ok()?;
-                decoder
-                    .take(u64::from(header.raw) + 1)
-                    .read_to_end(&mut raw)
-                    .ok()?;
-                raw
+                // In one step: a stream would need a window, which can be larger than the payload.
+                let length = usize::try_from(header.raw.min(MAX_PAYLOAD)).ok()?;
+                zstd::bulk::decompress(&stored, length).ok()?
             }
             _ => return None,
         };

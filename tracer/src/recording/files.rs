@@ -2,15 +2,17 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use super::{
     change,
     chunk::Chunk,
+    disk_sync::DiskSync,
+    output_file::{self, Existing, OutputFile},
     recorder::{ChunkSink, Snapshot},
     writer::{self, Writer},
 };
@@ -39,63 +41,6 @@ impl Write for Out {
     }
 }
 
-/// Opens a file for a recording and empties it.
-pub fn create(path: &Path) -> io::Result<File> {
-    let (file, reservation) = reserve(path)?;
-    reservation.keep();
-    truncate(&file)?;
-    Ok(file)
-}
-
-/// A file opened for a recording that may never start. In that case a newly created file is removed again.
-#[derive(Debug)]
-pub struct Reservation {
-    path: PathBuf,
-    is_new: bool,
-}
-
-impl Reservation {
-    /// Keeps the file: the recording has started.
-    pub fn keep(mut self) {
-        self.is_new = false;
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if self.is_new {
-            // Somebody else may have removed it.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Opens a file for a recording that starts later; its contents stay until then.
-///
-/// A recording shows kernel addresses and who connected to what, so a new file is readable by its owner only.
-pub fn reserve(path: &Path) -> io::Result<(File, Reservation)> {
-    let is_new = !path.exists();
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
-    let reservation = Reservation {
-        path: path.to_owned(),
-        is_new,
-    };
-    Ok((file, reservation))
-}
-
-/// Empties a regular file. Pipes and devices cannot be emptied.
-fn truncate(file: &File) -> io::Result<()> {
-    if file.metadata()?.is_file() {
-        file.set_len(0)?;
-    }
-    Ok(())
-}
-
 /// The path of one file of a rotated set: `node.trace` becomes `node.0001.trace`.
 #[must_use]
 pub fn numbered(path: &Path, number: u32) -> PathBuf {
@@ -103,6 +48,49 @@ pub fn numbered(path: &Path, number: u32) -> PathBuf {
         Some(extension) => path.with_extension(format!("{number:04}.{extension}")),
         None => path.with_extension(format!("{number:04}")),
     }
+}
+
+/// The number of a file of the rotated set of `path`.
+fn number_of(path: &Path, file: &Path) -> Option<u32> {
+    let name = file.file_name()?.to_str()?;
+    let stem = path.file_stem()?.to_str()?;
+    let rest = name.strip_prefix(stem)?.strip_prefix('.')?;
+    let digits = match path.extension().and_then(|extension| extension.to_str()) {
+        Some(extension) => rest.strip_suffix(extension)?.strip_suffix('.')?,
+        None => rest,
+    };
+    let is_number = digits.len() >= 4 && digits.bytes().all(|digit| digit.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_number)
+}
+
+/// Checks that no file of an earlier set would be replaced or taken for one of this set.
+fn no_other_set(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    for entry in fs::read_dir(folder.unwrap_or(Path::new(".")))? {
+        let file = entry?.path();
+        if number_of(path, &file).is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!(
+                    "{} already exists; use --force to replace such files",
+                    file.display()
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the file still has a name: what is written to a removed file is lost.
+fn ensure_linked(file: &File) -> io::Result<()> {
+    let there = file.metadata()?;
+    if there.is_file() && there.nlink() == 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the recording was removed while it was written",
+        ));
+    }
+    Ok(())
 }
 
 /// Writes a recording to one file or to a rotated set of files.
@@ -113,37 +101,51 @@ pub struct FileSink {
     size: Option<u64>,
     /// How many files are kept.
     count: Option<usize>,
+    existing: Existing,
     head: Head,
-    opened: Option<Out>,
-    /// The reservation of the opened file.
-    reservation: Option<Reservation>,
+    opened: Option<Opened>,
     writer: Option<Writer<Out>>,
     /// Completed files, oldest first.
     completed: VecDeque<PathBuf>,
     /// Bytes in completed files.
     completed_bytes: u64,
+    disk: Option<DiskSync>,
+}
+
+/// An output before the recording starts.
+#[derive(Debug)]
+enum Opened {
+    File(OutputFile),
+    Stdout,
 }
 
 impl FileSink {
-    /// Opens the first file; `-` is standard output.
-    pub fn open(path: &Path, size: Option<u64>, count: Option<usize>) -> io::Result<Self> {
+    /// Opens the first file; `-` is standard output. What is there stays until the recording starts.
+    pub fn open(
+        path: &Path,
+        size: Option<u64>,
+        count: Option<usize>,
+        existing: Existing,
+    ) -> io::Result<Self> {
         let mut files = Self {
             path: path.to_owned(),
             size,
             count,
+            existing,
             head: Head::default(),
             opened: None,
-            reservation: None,
             writer: None,
             completed: VecDeque::new(),
             completed_bytes: 0,
+            disk: None,
         };
         files.opened = Some(if path == Path::new("-") {
-            Out::Stdout(io::stdout())
+            Opened::Stdout
         } else {
-            let (file, reservation) = reserve(&files.current())?;
-            files.reservation = Some(reservation);
-            Out::File(file)
+            if size.is_some() && existing != Existing::Replace {
+                no_other_set(path)?;
+            }
+            Opened::File(OutputFile::open(&files.current(), existing)?)
         });
         Ok(files)
     }
@@ -158,7 +160,29 @@ impl FileSink {
 
     /// Adds the path of the current file to an error.
     fn with_path(&self, error: &io::Error) -> io::Error {
-        io::Error::new(error.kind(), format!("{}: {error}", self.current().display()))
+        let after = match error.kind() {
+            // Nothing of it is left.
+            io::ErrorKind::NotFound => "",
+            _ => "; what was written before is readable",
+        };
+        io::Error::new(
+            error.kind(),
+            format!("{}: {error}{after}", self.current().display()),
+        )
+    }
+
+    /// Keeps the file's name and syncs it from now on.
+    fn started(&mut self, file: &File) -> io::Result<()> {
+        if !file.metadata()?.is_file() {
+            return Ok(());
+        }
+        output_file::sync_name(&self.current());
+        let copy = file.try_clone()?;
+        match &self.disk {
+            Some(disk) => disk.switch_to(copy),
+            None => self.disk = Some(DiskSync::start(copy)?),
+        }
+        Ok(())
     }
 
     /// Completes this file and starts the next one with what is known.
@@ -176,8 +200,9 @@ impl FileSink {
             let _ = fs::remove_file(oldest);
         }
         self.head.part += 1;
-        let out = Out::File(create(&self.current())?);
-        let mut writer = Writer::new(out, &self.head)?;
+        let file = output_file::create(&self.current(), self.existing)?;
+        self.started(&file)?;
+        let mut writer = Writer::new(Out::File(file), &self.head)?;
         let Snapshot {
             facts,
             begun,
@@ -194,6 +219,7 @@ impl FileSink {
         if let Some(writer) = self.writer.take() {
             self.completed_bytes += writer.written();
             if let Out::File(file) = writer.finish()? {
+                ensure_linked(&file)?;
                 file.sync_all()?;
             }
         }
@@ -207,15 +233,21 @@ impl ChunkSink for FileSink {
         let Some(out) = self.opened.take() else {
             return Ok(());
         };
-        if let Out::File(file) = &out {
-            truncate(file)?;
-        }
-        let writer = Writer::new(out, &self.head);
-        self.writer = Some(writer.map_err(|error| self.with_path(&error))?);
-        if let Some(reservation) = self.reservation.take() {
-            reservation.keep();
-        }
-        Ok(())
+        let begin = || {
+            let out = match out {
+                Opened::Stdout => Out::Stdout(io::stdout()),
+                Opened::File(mut file) => {
+                    file.empty()?;
+                    let file = file.keep()?;
+                    self.started(&file)?;
+                    Out::File(file)
+                }
+            };
+            self.writer = Some(Writer::new(out, &self.head)?);
+            Ok(())
+        };
+        let begun: io::Result<()> = begin();
+        begun.map_err(|error| self.with_path(&error))
     }
 
     fn add(&mut self, chunk: Chunk, after: &Snapshot) -> io::Result<()> {
@@ -223,11 +255,19 @@ impl ChunkSink for FileSink {
             return Ok(());
         };
         let complete = writer.written();
+        if let Out::File(file) = writer.get_mut()
+            && let Err(error) = ensure_linked(file)
+        {
+            return Err(self.with_path(&error));
+        }
         if let Err(error) = writer.write(&chunk).and_then(|()| writer.get_mut().flush()) {
             // Removes the part of the chunk that was written. If that fails, readers skip it.
             if let Out::File(file) = writer.get_mut() {
                 let _ = file.set_len(complete);
             }
+            return Err(self.with_path(&error));
+        }
+        if let Some(Err(error)) = self.disk.as_ref().map(DiskSync::check) {
             return Err(self.with_path(&error));
         }
         if self.size.is_some_and(|size| writer.written() >= size) {

@@ -2,15 +2,16 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use super::{
     change,
     chunk::Chunk,
-    files::{Reservation, create, numbered, reserve},
+    files::numbered,
     item::Item,
+    output_file::{self, Existing, OutputFile},
     reader::Log,
     recorder::{self, ChunkSink, Snapshot},
     writer::{self, Writer},
@@ -32,16 +33,17 @@ pub struct FlightRecorder {
     begun: Begun,
     /// How many files were written on request.
     written: u32,
-    /// The reservation of the file, until tracing has begun.
-    reservation: Option<Reservation>,
+    existing: Existing,
+    /// The file, which is empty until the end.
+    output: Option<OutputFile>,
 }
 
 impl FlightRecorder {
     /// Keeps the last `capacity` bytes for the file `path`. Fails now if that file cannot be written.
-    pub fn open(path: &Path, capacity: u64) -> io::Result<Self> {
-        let (_, reservation) = reserve(path)?;
+    pub fn open(path: &Path, capacity: u64, existing: Existing) -> io::Result<Self> {
         Ok(Self {
-            reservation: Some(reservation),
+            output: Some(OutputFile::open(path, existing)?),
+            existing,
             path: path.to_owned(),
             capacity,
             head: Head::default(),
@@ -53,8 +55,9 @@ impl FlightRecorder {
         })
     }
 
-    fn write(&self, path: &Path) -> io::Result<()> {
-        let mut writer = Writer::new(create(path)?, &self.head)?;
+    /// Writes everything to a file.
+    fn write(&self, file: &mut OutputFile) -> io::Result<()> {
+        let mut writer = Writer::new(file.file(), &self.head)?;
         let next_flow = self.chunks.front().map_or(1, |chunk| chunk.header.next_flow);
         writer::write_snapshot(change::all_of(&self.facts), &self.begun, next_flow, |chunk| {
             writer.write(chunk)
@@ -62,16 +65,64 @@ impl FlightRecorder {
         for chunk in &self.chunks {
             writer.write(chunk)?;
         }
-        writer.finish()?.sync_all()
+        let file = writer.finish()?;
+        if file.metadata()?.is_file() {
+            file.sync_all()?;
+        }
+        Ok(())
     }
+
+    /// Writes everything to the next numbered file. If that fails, there is no such file.
+    fn write_next(&mut self) -> (PathBuf, io::Result<()>) {
+        loop {
+            self.written += 1;
+            let path = numbered(&self.path, self.written);
+            // Files of an earlier run stay.
+            if self.existing != Existing::Replace && fs::symlink_metadata(&path).is_ok() {
+                continue;
+            }
+            let write = || {
+                let mut file = OutputFile::open(&path, self.existing)?;
+                self.write(&mut file)?;
+                file.keep()?;
+                output_file::sync_name(&path);
+                Ok(())
+            };
+            let written = write();
+            return (path, written);
+        }
+    }
+
+    /// Writes everything to the file that was opened at the start. If that fails, no part of a recording is left.
+    fn write_last(&mut self) -> io::Result<()> {
+        let Some(mut output) = self.output.take() else {
+            return Ok(());
+        };
+        if output.is_removed()? {
+            output = OutputFile::open(&self.path, self.existing)?;
+        }
+        if let Err(error) = output.empty().and_then(|()| self.write(&mut output)) {
+            // A file that was there before was empty.
+            let _ = output.empty();
+            return Err(error);
+        }
+        output.keep()?;
+        output_file::sync_name(&self.path);
+        Ok(())
+    }
+}
+
+/// Adds the path to an error.
+fn with_path(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("{}: {error}; no part of it was written", path.display()),
+    )
 }
 
 impl ChunkSink for FlightRecorder {
     fn begin(&mut self, head: Head) -> io::Result<()> {
         self.head = head;
-        if let Some(reservation) = self.reservation.take() {
-            reservation.keep();
-        }
         Ok(())
     }
 
@@ -99,14 +150,14 @@ impl ChunkSink for FlightRecorder {
     }
 
     fn write_out(&mut self) -> io::Result<Option<String>> {
-        self.written += 1;
-        let path = numbered(&self.path, self.written);
-        self.write(&path)?;
+        let (path, written) = self.write_next();
+        written.map_err(|error| with_path(&path, &error))?;
         Ok(Some(path.display().to_string()))
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        self.write(&self.path)
+        let written = self.write_last();
+        written.map_err(|error| with_path(&self.path, &error))
     }
 
     fn bytes(&self) -> u64 {

@@ -1,9 +1,14 @@
 //! Items, the contents of log chunks, in the order in which live tracing met them.
 
-use bytes::{Buf as _, BufMut as _};
-use serde::{Deserialize, Serialize};
+use std::io::BufReader;
 
-use super::change::FactChange;
+use bytes::{Buf as _, BufMut as _};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{
+    change::FactChange,
+    memory::{self, Guarded},
+};
 use crate::{
     finding::run::{End, Health, Hooks},
     flow::begun::Begun,
@@ -121,6 +126,8 @@ pub enum ItemError {
     Unknown,
     /// Its header is damaged, so the rest of the payload cannot be read.
     Damaged,
+    /// What it describes takes too much memory.
+    TooLarge,
 }
 
 /// Iterates over the items of a payload.
@@ -154,29 +161,43 @@ impl<'a> Iterator for Items<'a> {
             return Some(Err(ItemError::Damaged));
         };
         self.0 = rest;
-        Some(parse(kind, body).ok_or(ItemError::Unknown))
+        Some(parse(kind, body))
     }
 }
 
-fn parse(kind: u8, mut body: &[u8]) -> Option<Item<'_>> {
-    if !matches!(kind, kind::RECORD | kind::FACTS) && body.len() > MAX_SMALL_ITEM {
-        return None;
+fn json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ItemError> {
+    if text.len() <= memory::SMALL_TEXT {
+        return serde_json::from_slice(text).map_err(|_| ItemError::Unknown);
     }
-    Some(match kind {
+    let text = BufReader::with_capacity(memory::SMALL_TEXT, Guarded::new(text));
+    serde_json::from_reader(text).map_err(|error| {
+        if error.is_io() {
+            ItemError::TooLarge
+        } else {
+            ItemError::Unknown
+        }
+    })
+}
+
+fn parse(kind: u8, mut body: &[u8]) -> Result<Item<'_>, ItemError> {
+    if !matches!(kind, kind::RECORD | kind::FACTS) && body.len() > MAX_SMALL_ITEM {
+        return Err(ItemError::Unknown);
+    }
+    Ok(match kind {
         kind::RECORD => Item::Record(body),
-        kind::TICK => Item::Tick(body.try_get_u64_le().ok()?),
-        kind::FACTS => Item::Facts(serde_json::from_slice(body).ok()?),
-        kind::HEALTH => Item::Health(serde_json::from_slice(body).ok()?),
-        kind::HOOKS => Item::Hooks(serde_json::from_slice(body).ok()?),
-        kind::END => Item::End(serde_json::from_slice(body).ok()?),
+        kind::TICK => Item::Tick(body.try_get_u64_le().map_err(|_| ItemError::Unknown)?),
+        kind::FACTS => Item::Facts(json(body)?),
+        kind::HEALTH => Item::Health(json(body)?),
+        kind::HOOKS => Item::Hooks(json(body)?),
+        kind::END => Item::End(json(body)?),
         kind::BEGUN => {
             let mut begun = Begun::default();
             while !body.is_empty() {
-                begun.add(body.try_get_u64_le().ok()?);
+                begun.add(body.try_get_u64_le().map_err(|_| ItemError::Unknown)?);
             }
             Item::Begun(begun)
         }
-        _ => return None,
+        _ => return Err(ItemError::Unknown),
     })
 }
 
@@ -259,11 +280,11 @@ mod tests {
     fn an_item_above_the_size_limit_is_not_read() {
         let mut body = br#"{"hooks":["#.to_vec();
         body.resize(MAX_SMALL_ITEM + 1, b' ');
-        assert!(parse(kind::HOOKS, b"{\"hooks\":[]}").is_some());
+        assert!(parse(kind::HOOKS, b"{\"hooks\":[]}").is_ok());
         body.splice(body.len() - 2.., *b"]}");
-        assert_eq!(parse(kind::HOOKS, &body), None);
-        assert!(parse(kind::HOOKS, &body[..MAX_SMALL_ITEM]).is_none());
-        assert!(parse(kind::RECORD, &body).is_some());
+        assert_eq!(parse(kind::HOOKS, &body), Err(ItemError::Unknown));
+        assert!(parse(kind::HOOKS, &body[..MAX_SMALL_ITEM]).is_err());
+        assert!(parse(kind::RECORD, &body).is_ok());
     }
 
     #[test]

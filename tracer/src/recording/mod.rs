@@ -6,11 +6,14 @@
 
 pub mod change;
 pub mod chunk;
+mod disk_sync;
 pub mod error;
 pub mod files;
 pub mod flight_recorder;
 pub mod index;
 pub mod item;
+pub mod memory;
+pub mod output_file;
 pub mod patch;
 pub mod reader;
 pub mod recorder;

@@ -14,7 +14,7 @@ mod top;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::{gallery::Gallery, recorded::Recorded};
-use super::summary::Summary;
+use super::{escape, summary::Summary};
 use crate::{
     facts::Facts,
     finding::{
@@ -114,7 +114,7 @@ impl Page {
                 p { "Written by tracer " (env!("CARGO_PKG_VERSION")) ". Times are UTC. This page loads nothing from the network." }
             }
         };
-        document(&top::title(summary), &body).into_string()
+        escape::html(document(&top::title(summary), &body).into_string())
     }
 }
 

@@ -5,7 +5,7 @@ mod line;
 use schemars::generate::SchemaSettings;
 
 use self::line::{Addresses, Attempt, Backend, Fact, FlowLine, Line};
-use super::path;
+use super::{escape, path};
 use crate::finding::{
     Finding,
     clock::{milliseconds, rfc3339},
@@ -37,7 +37,7 @@ pub fn schema() -> serde_json::Value {
 
 fn write(line: &Line<'_>) -> String {
     // Only a map whose keys are not strings could fail, and there is none.
-    serde_json::to_string(line).unwrap_or_default()
+    escape::json(line).unwrap_or_default()
 }
 
 /// The first line: every hook that will attach is attached.

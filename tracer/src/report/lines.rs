@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::{
+    escape::{clean, note},
     json::{self, Run},
     plain,
 };
@@ -87,7 +88,7 @@ impl<W: Write> Lines<W> {
     }
 
     fn line(&mut self, line: &str) -> io::Result<()> {
-        writeln!(self.out, "{line}")?;
+        writeln!(self.out, "{}", clean(line))?;
         self.out.flush()
     }
 }
@@ -122,7 +123,7 @@ impl<W: Write> Observer for Lines<W> {
         match self.form {
             Form::Json => {
                 if self.is_live {
-                    eprintln!("tracer: {text}");
+                    note(&text);
                 }
                 let line = json::hooks(self.host(), hooks);
                 self.line(&line)
@@ -137,15 +138,15 @@ impl<W: Write> Observer for Lines<W> {
         }
         self.totals.add(finding);
         let line = match self.form {
-            Form::Json => json::flow(&self.run, finding),
+            Form::Json => json::flow(&self.run, finding) + "\n",
             Form::Plain { verbose } => {
                 let host = self
                     .host()
                     .map(|host| format!("{host:<width$}", width = self.width));
-                plain::flow(host.as_deref(), finding, verbose)
+                plain::flow(host.as_deref(), finding, verbose).into_string()
             }
         };
-        writeln!(self.out, "{line}")
+        self.out.write_all(line.as_bytes())
     }
 
     fn health(&mut self, health: &Health) -> io::Result<()> {
@@ -172,7 +173,7 @@ impl<W: Write> Observer for Lines<W> {
     }
 
     fn damage(&mut self, what: &str) -> io::Result<()> {
-        eprintln!("tracer: {what}");
+        note(what);
         match self.form {
             Form::Json => {
                 let line = json::damage(self.host(), what);

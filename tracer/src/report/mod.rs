@@ -1,6 +1,7 @@
 //! Flows for readers: lines and a page for people, and JSON lines for programs. Pure: text in, text out.
 
 pub mod attempts;
+pub mod escape;
 pub mod html;
 pub mod joined;
 pub mod json;

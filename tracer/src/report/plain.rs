@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::{attempts, path};
+use super::{attempts, escape::Text, path};
 use crate::finding::{Finding, clock::milliseconds};
 
 /// One line: time, host where several runs are merged, fate, client, NodePort and service, backend, time lost, and the
 /// cause with its explanation. With `path`, the steps, evidence and advice below it.
 #[must_use]
-pub fn flow(host: Option<&str>, finding: &Finding<'_>, with_path: bool) -> String {
+pub fn flow(host: Option<&str>, finding: &Finding<'_>, with_path: bool) -> Text {
     let Finding {
         flow,
         fate,
@@ -23,7 +23,7 @@ pub fn flow(host: Option<&str>, finding: &Finding<'_>, with_path: bool) -> Strin
         .service()
         .map_or_else(String::new, |service| format!(" ({service})"));
     let host = host.map_or_else(String::new, |host| format!("{host} "));
-    let mut out = format!(
+    let mut line = format!(
         "{:.3} {host}{fate:<11} {} -> {}{service} -> {backend}",
         clock.at(flow.start_ns()),
         flow.client(),
@@ -32,14 +32,14 @@ pub fn flow(host: Option<&str>, finding: &Finding<'_>, with_path: bool) -> Strin
     // Writing to a string cannot fail.
     match (flow.stall_ns(), flow.connect_ns()) {
         (Some(_), _) => {
-            let _ = write!(out, "  {:.0} ms lost", milliseconds(finding.lost_ns()));
+            let _ = write!(line, "  {:.0} ms lost", milliseconds(finding.lost_ns()));
         }
         (None, Some(connect)) => {
-            let _ = write!(out, "  {:.1} ms", milliseconds(connect));
+            let _ = write!(line, "  {:.1} ms", milliseconds(connect));
         }
         (None, None) => {
             let _ = write!(
-                out,
+                line,
                 "  {} SYN{}",
                 flow.attempts.len(),
                 if flow.attempts.len() == 1 { "" } else { "s" }
@@ -47,40 +47,40 @@ pub fn flow(host: Option<&str>, finding: &Finding<'_>, with_path: bool) -> Strin
         }
     }
     if let Some(cause) = diagnosis.cause {
-        let _ = write!(out, "  {cause}: {}", diagnosis.explanation);
+        let _ = write!(line, "  {cause}: {}", diagnosis.explanation);
     }
+    let mut out = Text::default();
+    out.line(line);
     if with_path {
         details(&mut out, finding);
     }
     out
 }
 
-fn details(out: &mut String, finding: &Finding<'_>) {
+fn details(out: &mut Text, finding: &Finding<'_>) {
     let diagnosis = finding.diagnosis;
     for step in path::steps(finding.flow, finding.facts) {
         let verdict = step
             .verdict
             .map_or_else(String::new, |verdict| format!(" = {verdict}"));
         let dev = step.dev.unwrap_or_default();
-        let _ = write!(
-            out,
-            "\n    {:>10.3} ms  {:<24} {dev:<12} {}{verdict}",
+        out.line(format_args!(
+            "    {:>10.3} ms  {:<24} {dev:<12} {}{verdict}",
             step.t_ms, step.hook, step.note
-        );
+        ));
     }
     for attempt in attempts::lines(diagnosis) {
-        let _ = write!(out, "\n    {attempt}");
+        out.line(format_args!("    {attempt}"));
     }
     for evidence in &diagnosis.evidence {
-        let _ = write!(
-            out,
-            "\n    evidence: {}: {} [{}]",
+        out.line(format_args!(
+            "    evidence: {}: {} [{}]",
             evidence.label(),
             evidence.value,
             evidence.source
-        );
+        ));
     }
     if let Some(advice) = &diagnosis.advice {
-        let _ = write!(out, "\n    what to do: {advice}");
+        out.line(format_args!("    what to do: {advice}"));
     }
 }

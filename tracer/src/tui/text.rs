@@ -1,32 +1,8 @@
 //! Text for the screen: safe for the terminal, and cut or wrapped to fit.
 
-use std::{borrow::Cow, fmt::Write as _};
-
 use ratatui::text::Span;
 
-/// Escapes control characters, and characters that change the direction of text.
-#[must_use]
-pub fn clean(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_harmful) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if !is_harmful(c) {
-            out.push(c);
-        } else if u32::from(c) < 0x100 {
-            let _ = write!(out, "\\x{:02x}", u32::from(c));
-        } else {
-            let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
-        }
-    }
-    Cow::Owned(out)
-}
-
-fn is_harmful(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
+pub use crate::report::escape::clean;
 
 /// The width of a text in columns of the screen.
 #[must_use]
@@ -144,13 +120,6 @@ pub fn duration(micros: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn control_characters_are_escaped() {
-        assert_eq!(clean("shop/web"), "shop/web");
-        assert_eq!(clean("a\x1b[2Jb\n\u{202e}c"), "a\\x1b[2Jb\\x0a\\u{202e}c");
-        assert_eq!(clean("\u{9b}31m"), "\\x9b31m");
-    }
 
     #[test]
     fn cut_text_is_marked() {

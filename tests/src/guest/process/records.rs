@@ -38,6 +38,7 @@ impl ProcessChecks<'_> {
             .context("killed")
             .and_then(|()| self.ends_by_itself().context("--until and --duration"))
             .and_then(|()| self.writes_from_memory().context("--ring"))
+            .and_then(|()| self.removed_meanwhile().context("removed"))
             .and_then(|()| self.fills_the_disk().context("full disk"));
         umount(FOLDER).with_context(|| format!("cannot unmount {FOLDER}"))?;
         checked?;
@@ -73,7 +74,16 @@ impl ProcessChecks<'_> {
         );
         ensure_undamaged(&file, 1)?;
 
-        let (status, messages) = self.record(&["-o", &file, "--duration", "1"])?.end(None)?;
+        let refused = tracer_command(&["record", "-o", &file, "--duration", "1"]).output()?;
+        let messages = String::from_utf8_lossy(&refused.stderr);
+        ensure!(
+            refused.status.code() == Some(1) && messages.contains("--force"),
+            "{}: the recording was replaced: {messages}",
+            refused.status
+        );
+        ensure_undamaged(&file, 1)?;
+        let again = ["-o", &file, "--duration", "1", "--force"];
+        let (status, messages) = self.record(&again)?.end(None)?;
         ensure!(
             status.success() && messages.contains(NO_FLOW),
             "{status}: {messages}"
@@ -103,6 +113,7 @@ impl ProcessChecks<'_> {
     }
 
     fn fills_the_disk(&self) -> Result<()> {
+        self.fills_the_disk_from_memory()?;
         let file = path("full");
         let record = self.record(&["-o", &file])?;
         for _ in 0..ROUNDS {
@@ -129,6 +140,42 @@ impl ProcessChecks<'_> {
         );
         self.port.note(format!("a full disk holds {flows} flows: {last}"));
         remove(&file)
+    }
+
+    /// What does not fit on the disk leaves no part of a file, and the message names it.
+    fn fills_the_disk_from_memory(&self) -> Result<()> {
+        let (file, first) = (path("memory"), path("memory.0001"));
+        let record = self.record(&["-o", &file, "--ring", "1MiB"])?;
+        let filler = path("filler");
+        let full = fs::write(&filler, vec![0; 64 << 10]);
+        ensure!(full.is_err(), "the disk has room");
+        self.client.connect_briefly(self.to)?;
+        record.signal(Signal::SIGUSR1)?;
+        self.cancel.sleep(Duration::from_secs(1))?;
+        ensure!(!fs::exists(&first)?, "{first} is left");
+        let (status, messages) = record.end(Some(Signal::SIGINT))?;
+        ensure!(
+            status.code() == Some(1)
+                && [&first, &file]
+                    .iter()
+                    .all(|file| messages.contains(&format!("{file}: No space left on device"))),
+            "{status}: {messages}"
+        );
+        ensure!(!fs::exists(&file)?, "{file} is left");
+        remove(&filler)
+    }
+
+    /// A recording that is removed meanwhile is no success.
+    fn removed_meanwhile(&self) -> Result<()> {
+        let file = path("removed");
+        let record = self.record(&["-o", &file])?;
+        remove(&file)?;
+        let (status, messages) = record.end(Some(Signal::SIGINT))?;
+        ensure!(
+            status.code() == Some(1) && messages.contains("the recording was removed while it was written"),
+            "{status}: {messages}"
+        );
+        Ok(())
     }
 
     /// Records until several files are full: the newest are kept, and contain all flows from some number on.

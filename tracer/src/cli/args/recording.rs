@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::{screen::ScreenOptions, select::Select};
+use super::{screen::ScreenOptions, select::Select, value::size};
 use crate::flow::fate::Fate;
 
 /// Options of `replay`.
@@ -31,6 +31,9 @@ pub struct ReplayOptions {
     /// Exit with status 3 if a flow had this fate
     #[arg(long, value_name = "FATE")]
     pub fail_on: Option<Fate>,
+    /// Read no more once reading takes this much memory
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    pub max_memory: u64,
 }
 
 /// Options of `report`.
@@ -45,9 +48,15 @@ pub struct ReportOptions {
     /// Write one HTML page for the ticket; - for standard output
     #[arg(long, value_name = "OUT", conflicts_with = "json")]
     pub html: Option<PathBuf>,
+    /// Replace an existing recording or another user's file
+    #[arg(long, requires = "html")]
+    pub force: bool,
     /// The flows to report.
     #[command(flatten)]
     pub select: Select,
+    /// Read no more once reading takes this much memory
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    pub max_memory: u64,
 }
 
 /// Options of `show`.
@@ -59,6 +68,9 @@ pub struct ShowOptions {
     /// The flow's number in the first recording
     #[arg(required = true, value_name = "ID", value_parser = flow_number)]
     pub id: u64,
+    /// Read no more once reading takes this much memory
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    pub max_memory: u64,
 }
 
 fn flow_number(text: &str) -> Result<u64, String> {
@@ -79,9 +91,15 @@ pub struct ExportOptions {
     /// File to write; standard output if omitted or -
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Replace an existing recording or another user's file
+    #[arg(long, requires = "output")]
+    pub force: bool,
     /// The flows to export.
     #[command(flatten)]
     pub select: Select,
+    /// Read no more once reading takes this much memory
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    pub max_memory: u64,
 }
 
 /// Export formats.

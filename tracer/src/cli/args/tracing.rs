@@ -63,6 +63,9 @@ pub struct LiveOptions {
     /// Also record to this file
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Replace an existing file
+    #[arg(long, requires = "output")]
+    pub force: bool,
 }
 
 /// Options of `record`.
@@ -71,6 +74,9 @@ pub struct RecordOptions {
     /// File to write; - for standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
+    /// Replace an existing file
+    #[arg(long)]
+    pub force: bool,
     /// The flows to record, and those that count for `--until`.
     #[command(flatten)]
     pub select: Select,

@@ -13,6 +13,7 @@ use crate::{
         item::Item,
         reader::{Damage, Reader},
         recorder::Recorder,
+        writer::TARGET_CHUNK_LEN,
     },
 };
 
@@ -115,7 +116,7 @@ fn one_file_holds_everything() {
     let folder = tempdir().expect("a folder");
     let path = folder.path().join("node.trace");
     record_all(
-        Box::new(FileSink::open(&path, None, None).expect("a file")),
+        Box::new(FileSink::open(&path, None, None, Existing::Keep).expect("a file")),
         5000,
         None,
     );
@@ -134,7 +135,7 @@ fn one_file_holds_everything() {
 fn rotated_files_can_be_read_together_or_alone() {
     let folder = tempdir().expect("a folder");
     let path = folder.path().join("node.trace");
-    let files = FileSink::open(&path, Some(1_500_000), Some(2)).expect("a file");
+    let files = FileSink::open(&path, Some(1_500_000), Some(2), Existing::Keep).expect("a file");
     record_all(Box::new(files), 20_000, None);
     let mut names: Vec<_> = fs::read_dir(folder.path())
         .expect("a folder")
@@ -160,7 +161,7 @@ fn rotated_files_can_be_read_together_or_alone() {
 fn a_flight_recorder_keeps_the_newest_records_and_the_facts_before_them() {
     let folder = tempdir().expect("a folder");
     let path = folder.path().join("node.trace");
-    let flight = FlightRecorder::open(&path, 3_000_000).expect("a file");
+    let flight = FlightRecorder::open(&path, 3_000_000, Existing::Keep).expect("a file");
     record_all(Box::new(flight), 20_000, Some(100));
     let (_, numbers, facts, damage, _) = read(&path);
     assert!(damage.is_complete && numbers[0] > 1, "{}", numbers[0]);
@@ -175,32 +176,121 @@ fn a_flight_recorder_keeps_the_newest_records_and_the_facts_before_them() {
 }
 
 #[test]
-fn an_old_recording_is_kept_until_a_new_one_starts() {
+fn an_old_recording_is_kept_until_a_new_one_is_to_replace_it() {
     let folder = tempdir().expect("a folder");
     let path = folder.path().join("node.trace");
     fs::write(&path, "an old recording").expect("a file");
-    drop(FileSink::open(&path, None, None).expect("a file"));
-    drop(FlightRecorder::open(&path, 1 << 20).expect("a file"));
+    let file = |existing| FileSink::open(&path, None, None, existing);
+    let flight = |existing| FlightRecorder::open(&path, 1 << 20, existing);
+    assert!(file(Existing::Keep).is_err() && flight(Existing::Keep).is_err());
+    drop(file(Existing::Replace).expect("a file"));
+    drop(flight(Existing::Replace).expect("a file"));
     assert_eq!(fs::read(&path).expect("a file"), b"an old recording");
-    record_all(
-        Box::new(FileSink::open(&path, None, None).expect("a file")),
-        1,
-        None,
-    );
+    record_all(Box::new(file(Existing::Replace).expect("a file")), 1, None);
     assert_eq!(read(&path).1, [1]);
+    record_all(Box::new(flight(Existing::Replace).expect("a file")), 2, Some(1));
+    assert_eq!(read(&path).1, [1, 2]);
+    let files = fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(files, 2, "the recording and what was written on request");
+}
+
+#[test]
+fn files_of_an_earlier_run_are_kept() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("node.trace");
+    let old = folder.path().join("node.0001.trace");
+    fs::write(&old, "an old recording").expect("a file");
+    let set = |existing| FileSink::open(&path, Some(1), Some(2), existing);
+    let error = set(Existing::Keep).expect_err("an older set is there");
+    assert!(
+        error.to_string().contains("node.0001.trace already exists"),
+        "{error}"
+    );
+    // Written on request, a flight recorder's file gets the next number.
+    let flight = FlightRecorder::open(&path, 1 << 20, Existing::Keep).expect("a file");
+    record_all(Box::new(flight), 2, Some(1));
+    assert_eq!(fs::read(&old).expect("a file"), b"an old recording");
+    assert_eq!(read(&folder.path().join("node.0002.trace")).1, [1]);
+    for other in [
+        "node.12.trace",
+        "node.x001.trace",
+        "other.0001.trace",
+        "node.0001.trac",
+    ] {
+        assert_eq!(number_of(&path, Path::new(other)), None, "{other}");
+    }
+    assert_eq!(number_of(&path, &numbered(&path, 12_345)), Some(12_345));
+    assert_eq!(number_of(Path::new("node"), Path::new("node.0003")), Some(3));
+}
+
+#[test]
+fn a_removed_recording_is_an_error_and_no_success() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("node.trace");
+    for at_end in [false, true] {
+        let files = FileSink::open(&path, None, None, Existing::Keep).expect("a file");
+        let mut recorder = Recorder::new(Box::new(files));
+        recorder.begin(head()).expect("room");
+        recorder.record(&record(1));
+        fs::remove_file(&path).expect("a file");
+        if !at_end {
+            for _ in 0..TARGET_CHUNK_LEN / 512 {
+                recorder.record(&record(2));
+            }
+            recorder.relieve(3);
+            let error = recorder.check().expect_err("nothing is left of it");
+            assert!(
+                error
+                    .to_string()
+                    .contains("node.trace: the recording was removed"),
+                "{error}"
+            );
+            continue;
+        }
+        let error = recorder.finish(2).expect_err("nothing is left of it");
+        assert!(
+            error
+                .to_string()
+                .contains("node.trace: the recording was removed"),
+            "{error}"
+        );
+    }
+    // What is only in memory is not lost.
+    let flight = FlightRecorder::open(&path, 1 << 20, Existing::Keep).expect("a file");
+    fs::remove_file(&path).expect("a file");
+    record_all(Box::new(flight), 1, None);
+    assert_eq!(read(&path).1, [1]);
+}
+
+#[test]
+fn a_flight_recorder_that_fails_leaves_no_file() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("node.trace");
+    drop(FlightRecorder::open(&path, 1 << 20, Existing::Keep).expect("a file"));
+    assert!(!path.exists());
+    let Ok(flight) = FlightRecorder::open(Path::new("/dev/full"), 1 << 20, Existing::Keep) else {
+        return;
+    };
+    let mut recorder = Recorder::new(Box::new(flight));
+    recorder.begin(head()).expect("nothing is written yet");
+    let error = recorder.finish(1).expect_err("no room");
+    assert!(
+        error.to_string().starts_with("/dev/full: No space left"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_path_that_cannot_be_written_is_an_error_at_once() {
     let nowhere = Path::new("/nonexistent/node.trace");
-    assert!(FileSink::open(nowhere, None, None).is_err());
-    assert!(FlightRecorder::open(nowhere, 1 << 20).is_err());
+    assert!(FileSink::open(nowhere, None, None, Existing::Keep).is_err());
+    assert!(FlightRecorder::open(nowhere, 1 << 20, Existing::Keep).is_err());
 }
 
 #[test]
 fn a_full_disk_is_an_error() {
     let full = Path::new("/dev/full");
-    let Ok(files) = FileSink::open(full, None, None) else {
+    let Ok(files) = FileSink::open(full, None, None, Existing::Keep) else {
         return;
     };
     let error = Recorder::new(Box::new(files)).begin(head()).expect_err("no room");

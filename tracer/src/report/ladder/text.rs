@@ -1,36 +1,32 @@
 //! A ladder as text for a terminal.
 
-use std::fmt::Write as _;
-
 use super::{Ladder, Rung, Sign};
-use crate::{diagnose::words, finding::clock::rfc3339};
+use crate::{diagnose::words, finding::clock::rfc3339, report::escape::Text};
 
 /// The ladder as several lines of text.
 #[must_use]
-pub fn text(ladder: &Ladder) -> String {
-    let mut out = String::new();
-    // Writing to a string cannot fail.
-    let _ = header(&mut out, ladder);
-    let _ = steps(&mut out, ladder);
-    let _ = reasons(&mut out, ladder);
+pub fn text(ladder: &Ladder) -> Text {
+    let mut out = Text::default();
+    header(&mut out, ladder);
+    steps(&mut out, ladder);
+    reasons(&mut out, ladder);
     out
 }
 
-fn header(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
+fn header(out: &mut Text, ladder: &Ladder) {
     let cause = ladder
         .cause
         .map_or_else(String::new, |cause| format!("  {cause}"));
-    writeln!(out, "flow {}  {}{cause}", ladder.id, ladder.fate)?;
-    writeln!(out, "{}", rfc3339(ladder.start))?;
-    writeln!(out, "{}", ladder.ends)?;
-    writeln!(out, "{}", ladder.times.join(", "))?;
+    out.line(format_args!("flow {}  {}{cause}", ladder.id, ladder.fate));
+    out.line(rfc3339(ladder.start));
+    out.line(&ladder.ends);
+    out.line(ladder.times.join(", "));
     if let Some((_, earlier)) = &ladder.earlier {
-        writeln!(out, "{earlier}")?;
+        out.line(earlier);
     }
-    Ok(())
 }
 
-fn steps(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
+fn steps(out: &mut Text, ladder: &Ladder) {
     let names: Vec<String> = ladder
         .columns()
         .enumerate()
@@ -39,7 +35,9 @@ fn steps(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
             lane => format!("{}: {name}", lane + 1),
         })
         .collect();
-    writeln!(out, "\n{}\n", names.join(", "))?;
+    out.gap();
+    out.line(names.join(", "));
+    out.gap();
     let hooks = ladder.rungs.iter().map(|rung| match rung {
         Rung::Step { step, .. } => step.hook.len(),
         Rung::Syn(_) => 0,
@@ -47,7 +45,7 @@ fn steps(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
     let hook_width = hooks.max().unwrap_or(0);
     for rung in &ladder.rungs {
         match rung {
-            Rung::Syn(number) => writeln!(out, "{:>12} --- SYN {number}", "")?,
+            Rung::Syn(number) => out.line(format_args!("{:>12} --- SYN {number}", "")),
             Rung::Step {
                 step,
                 since_ms,
@@ -69,36 +67,38 @@ fn steps(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
                     .verdict
                     .as_deref()
                     .map_or_else(String::new, |verdict| format!(" = {verdict}"));
-                writeln!(
-                    out,
+                out.line(format_args!(
                     "{:>12.3} {since_ms:>+10.3}  {rungs} {:<hook_width$} {dev:<10} {}{verdict}",
                     step.t_ms, step.hook, step.note
-                )?;
+                ));
             }
         }
     }
     if let left @ 1.. = ladder.left_out {
-        writeln!(out, "{:>12} {} not kept", "", words::count(left, "more step"))?;
+        out.line(format_args!(
+            "{:>12} {} not kept",
+            "",
+            words::count(left, "more step")
+        ));
     }
-    Ok(())
 }
 
-fn reasons(out: &mut String, ladder: &Ladder) -> std::fmt::Result {
-    writeln!(out, "\n{}", ladder.explanation)?;
+fn reasons(out: &mut Text, ladder: &Ladder) {
+    out.gap();
+    out.line(&ladder.explanation);
     for attempt in &ladder.attempts {
-        writeln!(out, "  {attempt}")?;
+        out.line(format_args!("  {attempt}"));
     }
     for evidence in &ladder.evidence {
-        writeln!(
-            out,
+        out.line(format_args!(
             "  {}: {} [{}]",
             evidence.label(),
             evidence.value,
             evidence.source
-        )?;
+        ));
     }
     if let Some(advice) = &ladder.advice {
-        writeln!(out, "\nWhat to do: {advice}")?;
+        out.gap();
+        out.line(format_args!("What to do: {advice}"));
     }
-    Ok(())
 }

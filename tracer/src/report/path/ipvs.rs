@@ -78,9 +78,9 @@ pub(super) fn limits(limits: &IpvsLimits) -> String {
     .flatten()
     .collect();
     if parts.is_empty() {
-        "IPVS made no entry".to_owned()
+        "IPVS makes no entry".to_owned()
     } else {
-        format!("IPVS made no entry ({})", parts.join(", "))
+        format!("IPVS makes no entry ({})", parts.join(", "))
     }
 }
 

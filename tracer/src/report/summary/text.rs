@@ -6,7 +6,10 @@ use super::{CauseSummary, Disagreement, Names, Several, Summary};
 use crate::{
     diagnose::words,
     flow::fate::Fate,
-    report::time::{TimeUnit, clock, moment},
+    report::{
+        escape::Text,
+        time::{TimeUnit, clock, moment},
+    },
 };
 
 /// The most causes with a sentence of their own.
@@ -16,49 +19,51 @@ const MOST_LISTED: usize = 4;
 
 /// The summary as several lines of text.
 #[must_use]
-pub fn text(summary: &Summary) -> String {
-    let mut out = String::new();
-    // Writing to a string cannot fail.
-    let _ = numbers(&mut out, summary);
+pub fn text(summary: &Summary) -> Text {
+    let mut out = Text::default();
+    numbers(&mut out, summary);
     if summary.causes.is_empty() {
-        let _ = writeln!(out, "\n{}", summary.without_cause());
-        let _ = disagreements(&mut out, summary);
+        out.gap();
+        out.line(summary.without_cause());
+        disagreements(&mut out, summary);
         return out;
     }
-    let _ = causes(&mut out, summary);
-    let _ = disagreements(&mut out, summary);
-    let _ = ticket(&mut out, summary);
-    let _ = advice(&mut out, summary);
+    causes(&mut out, summary);
+    disagreements(&mut out, summary);
+    ticket(&mut out, summary);
+    advice(&mut out, summary);
     out
 }
 
-fn numbers(out: &mut String, summary: &Summary) -> std::fmt::Result {
+fn numbers(out: &mut Text, summary: &Summary) {
     for host in &summary.hosts {
-        writeln!(out, "Recorded on {}, kernel {}", host.host, host.kernel)?;
+        out.line(format_args!("Recorded on {}, kernel {}", host.host, host.kernel));
     }
     if let Some(only) = &summary.only {
-        writeln!(out, "Filter: {only}")?;
+        out.line(format_args!("Filter: {only}"));
     }
     if let (Some(first), Some(last)) = (&summary.first, &summary.last) {
-        writeln!(out, "First flow {}, last flow {}", moment(first), moment(last))?;
+        out.line(format_args!(
+            "First flow {}, last flow {}",
+            moment(first),
+            moment(last)
+        ));
     }
-    writeln!(
-        out,
+    out.line(format_args!(
         "{} from {}: {}",
         words::count(summary.flows, "flow"),
         words::count(summary.clients, "client"),
         fates(&summary.by_fate)
-    )?;
+    ));
     if let Some(seen) = summary.several.as_ref().and_then(seen_by_several) {
-        writeln!(out, "{seen}")?;
+        out.line(seen);
     }
-    writeln!(out, "{}", records(summary))?;
+    out.line(records(summary));
     for what in &summary.damage {
-        writeln!(out, "Incomplete: {what}")?;
+        out.line(format_args!("Incomplete: {what}"));
     }
-    match skipped(summary) {
-        Some(skipped) => writeln!(out, "{skipped}"),
-        None => Ok(()),
+    if let Some(skipped) = skipped(summary) {
+        out.line(skipped);
     }
 }
 
@@ -120,24 +125,24 @@ pub(in crate::report) fn seen_by_several(several: &Several) -> Option<String> {
     ))
 }
 
-fn disagreements(out: &mut String, summary: &Summary) -> std::fmt::Result {
+fn disagreements(out: &mut Text, summary: &Summary) {
     let Some(several) = summary
         .several
         .as_ref()
         .filter(|several| !several.disagreements.is_empty())
     else {
-        return Ok(());
+        return;
     };
-    writeln!(out, "\nNodes disagree")?;
+    out.gap();
+    out.line("Nodes disagree");
     for connection in &several.disagreements {
-        writeln!(out, "  {}", connection_of(connection))?;
+        out.line(format_args!("  {}", connection_of(connection)));
         for report in reports_of(connection) {
-            writeln!(out, "    {report}")?;
+            out.line(format_args!("    {report}"));
         }
     }
-    match several.others {
-        0 => Ok(()),
-        others => writeln!(out, "  {others} more"),
+    if let others @ 1.. = several.others {
+        out.line(format_args!("  {others} more"));
     }
 }
 
@@ -164,21 +169,20 @@ pub(in crate::report) fn reports_of(connection: &Disagreement) -> impl Iterator<
     })
 }
 
-fn causes(out: &mut String, summary: &Summary) -> std::fmt::Result {
+fn causes(out: &mut Text, summary: &Summary) {
     let width = summary
         .causes
         .iter()
         .map(|cause| cause.cause.name().len())
         .fold("cause".len(), usize::max);
     let unit = time_unit(&summary.causes);
-    writeln!(
-        out,
-        "\n{:<width$}  {:>7}  {:>7}  {:>9}  {:>9}  from      to",
+    out.gap();
+    out.line(format_args!(
+        "{:<width$}  {:>7}  {:>7}  {:>9}  {:>9}  from      to",
         "cause", "flows", "clients", "time lost", "median"
-    )?;
+    ));
     for cause in &summary.causes {
-        writeln!(
-            out,
+        out.line(format_args!(
             "{:<width$}  {:>7}  {:>7}  {:>9}  {:>9}  {}  {}",
             cause.cause.name(),
             cause.flows,
@@ -187,16 +191,15 @@ fn causes(out: &mut String, summary: &Summary) -> std::fmt::Result {
             unit.format(cause.median_lost_ms),
             clock(&cause.first),
             clock(&cause.last)
-        )?;
+        ));
         for (what, names) in cause.names() {
             if let Some(list) = list(names) {
-                writeln!(out, "    {what:<11}  {list}")?;
+                out.line(format_args!("    {what:<11}  {list}"));
             }
         }
     }
-    match widest(summary) {
-        Some(widest) => writeln!(out, "{widest}"),
-        None => Ok(()),
+    if let Some(widest) = widest(summary) {
+        out.line(widest);
     }
 }
 
@@ -215,12 +218,12 @@ pub(in crate::report) fn widest(summary: &Summary) -> Option<String> {
     Some(format!("{widest} affected the most clients."))
 }
 
-fn ticket(out: &mut String, summary: &Summary) -> std::fmt::Result {
-    writeln!(out, "\nFor the ticket")?;
+fn ticket(out: &mut Text, summary: &Summary) {
+    out.gap();
+    out.line("For the ticket");
     for sentence in sentences(summary) {
-        writeln!(out, "  {sentence}")?;
+        out.line(format_args!("  {sentence}"));
     }
-    Ok(())
 }
 
 /// The sentences for the ticket: how many connections failed or were delayed, and what each of the costliest causes did.
@@ -327,17 +330,17 @@ fn outcome(cause: &CauseSummary) -> String {
     }
 }
 
-fn advice(out: &mut String, summary: &Summary) -> std::fmt::Result {
+fn advice(out: &mut Text, summary: &Summary) {
     if summary.causes.iter().all(|cause| cause.advice.is_none()) {
-        return Ok(());
+        return;
     }
-    writeln!(out, "\nWhat to do")?;
+    out.gap();
+    out.line("What to do");
     for cause in &summary.causes {
         if let Some(advice) = cause.advice {
-            writeln!(out, "  {}: {advice}", cause.cause)?;
+            out.line(format_args!("  {}: {advice}", cause.cause));
         }
     }
-    Ok(())
 }
 
 /// Flows by fate.
