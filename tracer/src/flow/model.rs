@@ -16,6 +16,9 @@ use crate::decode::event::{Event, Payload};
 /// The most steps kept of a flow; further ones are only counted.
 const MOST_STEPS: usize = 512;
 
+/// The most records kept beside the steps.
+const MOST_DETAILS: usize = 64;
+
 /// The most SYNs kept of a flow. No client sends this many with one sequence number: more are a loop or an attack.
 pub(super) const MOST_ATTEMPTS: usize = 512;
 
@@ -363,7 +366,7 @@ impl Flow {
 
     /// Keeps what a hook read besides.
     pub(super) fn keep_detail(&mut self, event: Event) {
-        if self.details.len() < MOST_STEPS {
+        if self.details.len() < MOST_DETAILS {
             self.details.push(event);
         }
     }
