@@ -43,7 +43,7 @@ const TARGETS: [Target; 6] = [
     },
     Target {
         name: "parsers",
-        max_len: 1 << 12,
+        max_len: 1 << 13,
         reads_recordings: false,
     },
     Target {

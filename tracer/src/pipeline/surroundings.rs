@@ -10,8 +10,7 @@ use nix::unistd::geteuid;
 
 use crate::report::escape::note;
 
-/// The memory that attaching takes at its peak, with 2 CPUs and Debian's kernels, rounded up: the process, the BPF maps and
-/// the verifier, all of which count for the cgroup.
+/// The memory that is enough for attaching: the process, the BPF maps and the verifier, all of which count for the cgroup.
 const MEMORY_AT_START: u64 = 256 << 20;
 
 /// Inode number of the initial PID namespace (`include/linux/proc_ns.h`, `PROC_PID_INIT_INO`).
@@ -37,7 +36,7 @@ pub(super) fn warn() {
     }
     if let Some(limit) = memory_limit(root).filter(|&limit| limit < MEMORY_AT_START) {
         note(format_args!(
-            "the cgroup allows {} MiB of memory, and attaching needs up to {} MiB: the kernel may kill tracer",
+            "the cgroup allows {} MiB of memory, less than the recommended {} MiB: the kernel may kill tracer",
             limit >> 20,
             MEMORY_AT_START >> 20
         ));
