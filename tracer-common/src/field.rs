@@ -35,6 +35,7 @@ macro_rules! for_each_field {
         $callback! {
             SK_BUFF_HEAD, "sk_buff.head", "", 8;
             SK_BUFF_NETWORK_HEADER, "sk_buff.network_header", "", 2;
+            SK_BUFF_TRANSPORT_HEADER, "sk_buff.transport_header", "", 2;
             SK_BUFF_TAIL, "sk_buff.tail", "", 4;
             SK_BUFF_LEN, "sk_buff.len", "", 4;
             SK_BUFF_DEV, "sk_buff.dev", "", 8;
@@ -93,6 +94,8 @@ macro_rules! for_each_field {
             TIMEWAIT_SUBSTATE, "tcp_timewait_sock.tw_sk.tw_substate", "", 1;
             NET_MAX_SYN_BACKLOG, "net.ipv4.sysctl_max_syn_backlog", "", 4;
             NET_SYNCOOKIES, "net.ipv4.sysctl_tcp_syncookies", "", 1;
+            SOCK_MARK, "sock.sk_mark", "", 4;
+            NET_FWMARK_ACCEPT, "net.ipv4.sysctl_tcp_fwmark_accept", "", 1;
             NF_CONN_ORIGINAL, "nf_conn.tuplehash[0].tuple", "", 40;
             NF_CONN_REPLY, "nf_conn.tuplehash[1].tuple", "", 40;
             NF_CT_HASH_TUPLE, "nf_conntrack_tuple_hash.tuple", "", 40;

@@ -19,10 +19,10 @@ pub use self::{
     ipvs::{IpvsConn, IpvsService, RAW_CONN_LEN, RAW_POINTEE_LEN, RAW_POINTERS, RawConn, Vip, ipvs_conn},
     payload::{Kind, OfKind},
     refusal::{
-        Clash, DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, IpvsLimits, PacketState, TooBig, ipvs_dest,
-        ipvs_limits, packet_state,
+        Clash, DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, IpvsLimits, PacketState, TCP_HEADER_LEN,
+        TcpHeader, TooBig, ipvs_dest, ipvs_limits, packet_state,
     },
-    routing::{Arrival, Neighbour, Route, neighbour, route},
+    routing::{Arrival, Mark, Neighbour, Route, neighbour, route},
     rules::{Chain, NftRule, Reject, Table, chain, table},
     skipped::Skipped,
     sockets::{Listener, OPTIONS_LEN, Socket, TimeWait, time_wait},

@@ -98,6 +98,12 @@ fn a_pod_that_is_sent_back_to_itself_needs_hairpin() {
         let (fate, cause, diagnosis) = sent_back(function, [10, 0, 0, 2], false);
         assert_eq!((fate, cause), (Fate::Dropped, Some(Cause::BridgeHairpinOff)));
         assert!(has(&diagnosis, "bridge", "cni0, port calia"));
+        let advice = diagnosis.advice.expect("advice");
+        assert!(
+            advice.contains("`bridge link set dev calia hairpin on`"),
+            "{advice}"
+        );
+        assert!(advice.contains("bridge plugin of cni0"), "{advice}");
     }
     for (function, to, hairpin) in [
         ("br_forward", [10, 0, 0, 2], true),

@@ -178,6 +178,8 @@ fn filter(matches_invalid: bool) -> NetnsFacts {
             decides: Decides::Verdict(Verdict::Drop),
             dport: None,
             has_destination: false,
+            dports: None,
+            untracks: false,
             matches_invalid,
             translation: None,
             key: None,

@@ -56,6 +56,7 @@ impl Freed<'_> {
             at,
             id,
             name: "block".to_owned(),
+            cgroup: None,
         });
         let link = Link {
             index: 2,
@@ -154,13 +155,102 @@ fn an_xdp_program_is_named_by_the_reason_or_the_function() {
         function: "veth_xdp_rcv_skb",
         ..PLAIN
     };
-    assert_eq!(by_function.told().1, BPF);
+    let (_, cause, diagnosis) = by_function.told();
+    assert_eq!(cause, BPF);
+    let advice = diagnosis.advice.expect("advice");
+    assert!(advice.contains("bpftool net show dev eth0`"), "{advice}");
     let elsewhere = Freed {
         function: "tcp_v4_rcv",
         programs: &[AttachPoint::Xdp],
         ..PLAIN
     };
     assert_eq!(elsewhere.told().1, Some(Cause::Unknown));
+}
+
+/// A program of a cgroup, attached to the pod's processes.
+fn with_cgroup(freed: &Freed<'_>, at: AttachPoint) -> (Option<Cause>, Diagnosis) {
+    let mut story = freed.story();
+    let program = Program {
+        at,
+        id: 41,
+        name: "policy".to_owned(),
+        cgroup: Some("/kubepods/pod1".to_owned()),
+    };
+    story
+        .facts
+        .netns
+        .entry(POD)
+        .or_default()
+        .cgroup_programs
+        .push(program);
+    story.arrives(MS);
+    story.reaches_pod(MS + 1);
+    let tuple = translated(story.port);
+    story.see(
+        MS + 5,
+        Hook::KfreeSkb,
+        Part::Syn,
+        tuple,
+        POD,
+        freed.drop(freed.reason),
+    );
+    let (_, _, diagnosis) = story.only();
+    (diagnosis.cause, diagnosis)
+}
+
+#[test]
+fn a_program_of_a_cgroup_is_named_where_nothing_else_drops_so() {
+    use AttachPoint::{CgroupEgress, CgroupIngress};
+    let by_filter = Freed {
+        function: "tcp_v4_rcv",
+        reason: Some("SOCKET_FILTER"),
+        ..PLAIN
+    };
+    // A security module may have dropped it too.
+    let (cause, diagnosis) = with_cgroup(&by_filter, CgroupIngress);
+    assert_eq!(cause, Some(Cause::Unknown));
+    let candidate = "may have dropped it: cgroup ingress program policy of cgroup /kubepods/pod1 (id 41)";
+    assert!(has(&diagnosis, "bpf-program", candidate), "{diagnosis:?}");
+    // A kernel with a reason of its own for those.
+    let mut story = by_filter.story();
+    story.facts.drop_reasons.insert(99, "PFMEMALLOC".to_owned());
+    story.facts.netns.entry(POD).or_default().cgroup_programs = vec![Program {
+        at: CgroupIngress,
+        id: 41,
+        name: "policy".to_owned(),
+        cgroup: Some("/".to_owned()),
+    }];
+    story.arrives(MS);
+    story.reaches_pod(MS + 1);
+    let tuple = translated(story.port);
+    let drop = by_filter.drop(by_filter.reason);
+    story.see(MS + 5, Hook::KfreeSkb, Part::Syn, tuple, POD, drop);
+    let (_, _, diagnosis) = story.only();
+    assert_eq!(diagnosis.cause, BPF);
+    assert!(
+        diagnosis
+            .explanation
+            .contains("or a filter of the receiving socket itself")
+    );
+    assert!(
+        diagnosis
+            .advice
+            .is_some_and(|advice| advice.contains("prog show id 41"))
+    );
+    // Without reasons, only outgoing packets are dropped at a place of their own.
+    let output = Freed {
+        function: "ip_finish_output",
+        ..PLAIN
+    };
+    assert_eq!(with_cgroup(&output, CgroupEgress).0, BPF);
+    assert_ne!(with_cgroup(&output, CgroupIngress).0, BPF);
+    let input = Freed {
+        function: "tcp_v4_rcv",
+        ..PLAIN
+    };
+    let (cause, diagnosis) = with_cgroup(&input, CgroupIngress);
+    assert_eq!(cause, Some(Cause::Unknown));
+    assert!(has(&diagnosis, "bpf-program", candidate), "{diagnosis:?}");
 }
 
 #[test]
@@ -225,6 +315,8 @@ fn a_frame_for_another_mac_address_is_named_by_the_reason_or_the_neighbour_entry
     let (fate, cause, diagnosis) = by_reason.told();
     assert_eq!((fate, cause), (Fate::Unanswered, WRONG));
     assert!(has(&diagnosis, "device-address", "02:00:00:00:00:01"));
+    let advice = diagnosis.advice.expect("advice");
+    assert!(advice.contains("`ip neigh show 10.244.1.2`"), "{advice}");
     let by_entry = Freed {
         neighbour: Some(OTHER),
         ..PLAIN
@@ -266,6 +358,47 @@ fn a_frame_for_another_mac_address_is_named_by_the_reason_or_the_neighbour_entry
 }
 
 #[test]
+fn without_a_reason_the_segment_shows_a_wrong_checksum() {
+    let told = |checksum: u16| {
+        let freed = Freed {
+            function: "tcp_v4_rcv",
+            ..PLAIN
+        };
+        let mut story = freed.story();
+        story.arrives(MS);
+        story.reaches_pod(MS + 1);
+        let tuple = translated(story.port);
+        let mut bytes = [0; 60];
+        bytes[..2].copy_from_slice(&tuple.sport.to_be_bytes());
+        bytes[2..4].copy_from_slice(&tuple.dport.to_be_bytes());
+        bytes[12..14].copy_from_slice(&[0x50, 2]);
+        bytes[16..18].copy_from_slice(&checksum.to_be_bytes());
+        let header = Payload::TcpHeader(Box::new(record::TcpHeader { length: 20, bytes }));
+        story.see(MS + 2, Hook::KfreeSkb, Part::Syn, tuple, POD, header);
+        story.see(MS + 2, Hook::KfreeSkb, Part::Syn, tuple, POD, freed.drop(None));
+        let (flow, fate, diagnosis) = story.only();
+        (flow.original.sport, fate, diagnosis)
+    };
+    let (_, fate, diagnosis) = told(1);
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Unanswered, Some(Cause::TcpBadChecksum))
+    );
+    let evidence = diagnosis
+        .evidence
+        .iter()
+        .find(|evidence| evidence.key.name() == "checksum")
+        .expect("evidence");
+    let computed = evidence
+        .value
+        .strip_prefix("0x0001 in the header, 0x")
+        .and_then(|rest| rest.strip_suffix(" computed"))
+        .expect("both checksums");
+    let right = u16::from_str_radix(computed, 16).expect("a number");
+    assert_eq!(told(right).2.cause, Some(Cause::Unknown));
+}
+
+#[test]
 fn a_wrong_checksum_is_named_by_its_reason_alone() {
     let bad = Freed {
         function: "tcp_v4_rcv",
@@ -275,6 +408,9 @@ fn a_wrong_checksum_is_named_by_its_reason_alone() {
     let (fate, cause, diagnosis) = bad.told();
     assert_eq!((fate, cause), (Fate::Unanswered, Some(Cause::TcpBadChecksum)));
     assert!(diagnosis.explanation.contains("backend's network namespace"));
+    let advice = diagnosis.advice.expect("advice");
+    let capture = "`tcpdump -nvv -i any host 10.0.0.2 and tcp port 40001`";
+    assert!(advice.contains(capture), "{advice}");
     // Older kernels free other packets there too.
     assert_eq!(bad.told_with(None).1, Some(Cause::Unknown));
 }

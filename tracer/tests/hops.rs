@@ -7,8 +7,11 @@ use std::net::IpAddr;
 use story::{MS, NODE, POD, Story, has, translated};
 use tracer::{
     decode::event::Payload,
-    diagnose::cause::Cause,
-    facts::route::{Route, RouteEntry},
+    diagnose::{Diagnosis, cause::Cause},
+    facts::{
+        link::Link,
+        route::{Route, RouteEntry},
+    },
     flow::fate::Fate,
 };
 use tracer_common::{
@@ -51,6 +54,12 @@ fn ends(story: &mut Story, at: u64, netns: u32) {
 #[test]
 fn a_syn_that_goes_round_until_its_ttl_ends() {
     let mut story = Story::new();
+    let link = Link {
+        index: 2,
+        name: "eth1".to_owned(),
+        ..Link::default()
+    };
+    story.facts.netns.entry(ROUTER).or_default().links.push(link);
     story.arrives(MS);
     leaves(&mut story, MS + 1, NODE);
     for round in 0..3 {
@@ -65,10 +74,11 @@ fn a_syn_that_goes_round_until_its_ttl_ends() {
         leaves(&mut story, at + 3, NODE);
     }
     let (_, fate, diagnosis) = story.only();
-    assert_eq!(
-        (fate, diagnosis.cause),
-        (Fate::Unanswered, Some(Cause::RouteLoop))
-    );
+    // The client got the error and sent no second SYN.
+    assert_eq!((fate, diagnosis.cause), (Fate::Refused, Some(Cause::RouteLoop)));
+    let advice = advice(&diagnosis);
+    assert!(advice.contains("ip route get 10.244.1.2`"), "{advice}");
+    assert!(advice.contains("the other end of eth1"), "{advice}");
     assert!(has(&diagnosis, "came-back", "3 times"));
     assert!(has(&diagnosis, "came-back", "TTL 5, 3"));
 }
@@ -107,13 +117,41 @@ fn a_ttl_that_ends_on_the_way() {
     leaves(&mut story, MS + 1, NODE);
     comes(&mut story, MS + 2, ROUTER, 1);
     ends(&mut story, MS + 3, ROUTER);
+    let (flow, fate, diagnosis) = story.only();
+    assert_eq!(
+        (fate, diagnosis.cause),
+        (Fate::Refused, Some(Cause::RouteTtlExceeded))
+    );
+    assert!(has(&diagnosis, "ttl", "1 when it came in"));
+    assert!(has(&diagnosis, "icmp-error", "TTL exceeded"));
+    assert!(advice(&diagnosis).contains("only TTL 1 left"), "{diagnosis:?}");
+    assert!(advice(&diagnosis).contains("net.ipv4.ip_default_ttl"));
+    assert_eq!(flow.sent().count(), 1);
+}
+
+#[test]
+fn a_client_that_retransmits_did_not_get_the_error() {
+    let mut story = Story::new();
+    for at in [MS, 1_001 * MS] {
+        story.arrives(at);
+        leaves(&mut story, at + 1, NODE);
+        comes(&mut story, at + 2, ROUTER, 40);
+        ends(&mut story, at + 3, ROUTER);
+    }
     let (_, fate, diagnosis) = story.only();
     assert_eq!(
         (fate, diagnosis.cause),
         (Fate::Unanswered, Some(Cause::RouteTtlExceeded))
     );
-    assert!(has(&diagnosis, "ttl", "1 when it came in"));
-    assert!(has(&diagnosis, "icmp-error", "TTL exceeded"));
+    // It had used up some of its TTL.
+    assert!(
+        advice(&diagnosis).contains("`traceroute -n 10.244.1.2`"),
+        "{diagnosis:?}"
+    );
+}
+
+fn advice(diagnosis: &Diagnosis) -> &str {
+    diagnosis.advice.as_deref().expect("advice")
 }
 
 /// The route that the router's namespace has to the backend.

@@ -387,7 +387,7 @@ fn the_icmp_error_shows_why_ipvs_could_not_transmit() {
     for (icmp_type, code, fate, cause) in [
         (3, 1, Fate::Refused, Cause::IpvsXmitNoRoute),
         (3, 0, Fate::Refused, Cause::IpvsXmitNoRoute),
-        (11, 0, Fate::Dropped, Cause::IpvsXmitTtl),
+        (11, 0, Fate::Refused, Cause::IpvsXmitTtl),
         (3, 4, Fate::Dropped, Cause::IpvsXmitMtu),
     ] {
         let (is_fate, is_cause, diagnosis) =

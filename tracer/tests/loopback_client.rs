@@ -8,7 +8,10 @@ use story::{MS, NODE, Story, entry, has, original};
 use tracer::{
     decode::event::Payload,
     diagnose::{Diagnosis, cause::Cause},
-    facts::route::{Route, RouteEntry},
+    facts::{
+        ipvs::{Listens, Service},
+        route::{Route, RouteEntry},
+    },
     flow::fate::Fate,
 };
 use tracer_common::{
@@ -33,6 +36,19 @@ fn freed(source: [u8; 4], kind: u8, icmp: bool) -> (Fate, Option<Cause>, Diagnos
         device: Some("cali1".to_owned()),
         gateway: None,
     };
+    let netns = story.facts.netns.entry(NODE).or_default();
+    netns.services = ["127.0.0.1:30080", "10.0.0.9:30080"]
+        .map(|address| Service {
+            listens: Listens::Address {
+                protocol: 6,
+                address: address.parse().expect("an address"),
+            },
+            scheduler: "rr".to_owned(),
+            persistent: None,
+            one_packet: false,
+            real_servers: Vec::new(),
+        })
+        .into();
     let server = IpAddr::from([10, 244, 1, 2]);
     story.facts.routes.insert((NODE, server), Route::Found(route));
     let tuple = Tuple {
@@ -75,6 +91,11 @@ fn a_loopback_source_may_not_leave_the_node() {
     assert!(
         has(&diagnosis, "dropped-at", "no device yet, netns 1"),
         "{diagnosis:?}"
+    );
+    let advice = diagnosis.advice.expect("advice");
+    assert!(
+        advice.starts_with("Connect to 10.0.0.9:30080 instead of 10.0.0.1:30080"),
+        "{advice}"
     );
 }
 

@@ -8,7 +8,10 @@ use story::{MS, NODE, POD, Story, has, original, translated};
 use tracer::{
     decode::event::Payload,
     diagnose::{Diagnosis, cause::Cause},
-    facts::route::{Route, RouteEntry},
+    facts::{
+        route::{Route, RouteEntry},
+        route_lookup::RouteLookup,
+    },
     flow::{fate::Fate, model::Flow},
 };
 use tracer_common::{
@@ -156,6 +159,69 @@ fn the_drop_reason_separates_the_reverse_path_filter_from_a_martian() {
     assert_eq!(cause_of(&outcome), MARTIAN);
     let outcome = refused(&mut story(true), settings(0, 0), (IN_ROUTING, IP_LOCALNET));
     assert_eq!(cause_of(&outcome), MARTIAN);
+}
+
+/// The lookup of the reverse path filter for the SYN.
+fn of_source(mark: Option<u32>) -> RouteLookup {
+    RouteLookup {
+        netns: NODE,
+        to: client(),
+        from: Some(IpAddr::from([10, 0, 0, 1])),
+        input: Some(2),
+        mark,
+        is_reverse: true,
+    }
+}
+
+#[test]
+fn the_route_is_that_of_the_lookup_with_the_mark_of_the_packet() {
+    let marked = |mark: Option<u32>| {
+        let mut story = story(false);
+        let routes = [
+            (of_source(Some(7)), Some(route(1, "eth1"))),
+            (of_source(Some(0)), Some(route(1, "eth0"))),
+            (of_source(None), None),
+        ];
+        story.facts.looked_up.extend(routes);
+        let syn = on_node(original(story.port));
+        story.arrives(MS);
+        if let Some(mark) = mark {
+            let mark = Payload::Mark(record::Mark { mark, reserved: 0 });
+            story.seen(MS + 1, Hook::RouteMartian, SYN, syn, mark);
+        }
+        story.seen(MS + 1, Hook::RouteMartian, SYN, syn, settings(1, 0));
+        story.seen(MS + 2, Hook::KfreeSkb, SYN, syn, drop(IN_ROUTING, NO_REASON));
+        let outcome = story.only();
+        let is_step = |flow: &Flow| {
+            flow.steps
+                .iter()
+                .any(|step| matches!(step.event.payload, Payload::Mark(_)))
+        };
+        assert!(!is_step(&outcome.0));
+        outcome
+    };
+    let outcome = marked(Some(7));
+    assert_eq!(cause_of(&outcome), DROPPED_BY_FILTER);
+    let evidence = "10.0.0.2 (mark 0x7): unicast dev eth1";
+    assert!(has(&outcome.2, "route", evidence), "{:?}", outcome.2);
+    let advice = outcome.2.advice.as_deref().expect("advice");
+    assert!(
+        advice.contains("`ip route get 10.0.0.2 from 10.0.0.1 mark 0x7`"),
+        "{advice}"
+    );
+    // Without its mark, the packet has a route through the device that it came in through.
+    assert_eq!(cause_of(&marked(Some(0))), UNKNOWN);
+    assert_eq!(cause_of(&marked(None)), UNKNOWN);
+}
+
+#[test]
+fn a_route_that_depends_on_more_than_is_known_is_named_as_such() {
+    let mut story = story(true);
+    story.facts.looked_up.insert(of_source(None), None);
+    let outcome = refused(&mut story, settings(1, 0), (IN_ROUTING, IP_RPFILTER));
+    assert_eq!(cause_of(&outcome), DROPPED_BY_FILTER);
+    assert!(has(&outcome.2, "route", "10.0.0.2: not known"), "{:?}", outcome.2);
+    assert!(outcome.2.explanation.contains("or there is none"));
 }
 
 #[test]

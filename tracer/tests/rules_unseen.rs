@@ -51,6 +51,8 @@ fn rule(table: &str, handle: u64, decides: Decides) -> Rule {
         decides,
         dport: None,
         has_destination: false,
+        dports: None,
+        untracks: false,
         matches_invalid: false,
         translation: None,
         key: None,

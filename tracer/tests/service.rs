@@ -112,6 +112,7 @@ fn an_untracked_syn_is_translated_by_no_rule() {
     let (_, _, diagnosis) = story.only();
     assert_eq!(diagnosis.cause, Some(Cause::ServiceNotTranslated));
     assert!(has(&diagnosis, "conntrack-state", "UNTRACKED"));
+    assert!(has(&diagnosis, "untracked-by", "rule 2 of chain PREROUTING"));
     assert!(
         diagnosis.explanation.contains("legacy table raw"),
         "{}",
@@ -137,6 +138,50 @@ fn rules_that_named_the_port_before() {
     assert_eq!(diagnosis.cause, Some(Cause::ServiceNotTranslated));
     assert!(has(&diagnosis, "port-named-before", "shop/web"));
     assert!(has(&diagnosis, "port-named-by", "nothing"));
+}
+
+#[test]
+fn advice_names_the_rule_that_did_not_translate() {
+    let advice = |place: &str, kind, why_not| {
+        let object = PortObject {
+            kind,
+            place: place.to_owned(),
+            service: None,
+            why_not,
+        };
+        let mut story = node(named(vec![object]));
+        story.arrives(MS);
+        refused(&mut story, MS + 2);
+        let (_, _, diagnosis) = story.only();
+        assert_eq!(diagnosis.cause, Some(Cause::ServiceNotTranslated));
+        diagnosis.advice.expect("advice")
+    };
+    let by_hand = advice(
+        "rule 1 (handle 7) of chain pre in the nf_tables table ip hand",
+        ObjectKind::Rule,
+        Some(WhyNot::NoMatch),
+    );
+    assert!(by_hand.contains("`nft -a list chain ip hand pre`"), "{by_hand}");
+    assert!(
+        by_hand.contains("No controller that tracer knows owns"),
+        "{by_hand}"
+    );
+    let unreached = advice(
+        "rule 3 of chain KUBE-NODEPORTS in iptables' legacy table nat",
+        ObjectKind::Rule,
+        Some(WhyNot::NotReached),
+    );
+    assert!(
+        unreached.contains("`iptables-legacy -t nat -S KUBE-NODEPORTS`"),
+        "{unreached}"
+    );
+    assert!(unreached.contains("kube-proxy owns"), "{unreached}");
+    let ipvs = advice(
+        "IPVS virtual service 10.0.0.1:30080",
+        ObjectKind::VirtualService,
+        None,
+    );
+    assert!(ipvs.contains("`ipvsadm -Ln -t 10.0.0.1:30080`"), "{ipvs}");
 }
 
 #[test]
@@ -204,6 +249,12 @@ fn the_own_socket_of_kube_proxy_answers() {
     );
     assert!(is_failure(fate, diagnosis.cause));
     assert!(has(&diagnosis, "listener-owner", "kube-proxy (PID 77)"));
+    let advice = diagnosis.advice.expect("advice");
+    assert!(
+        advice.contains("kube-proxy (process 77) only reserves port 30080"),
+        "{advice}"
+    );
+    assert!(advice.contains("`ss -ltnp sport = :30080`"), "{advice}");
 }
 
 #[test]

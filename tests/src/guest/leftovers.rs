@@ -131,10 +131,16 @@ impl Inventory {
 
 /// The node's addresses, routes and routing rules, one per line.
 pub(super) fn routing() -> Result<String> {
-    tool::run_with_input(
+    let mut lines = tool::run_with_input(
         "ip -o -batch -",
         "addr show dev lo\nroute show table all\nrule show\n",
-    )
+    )?;
+    // `rule show` lists those of IPv4 only.
+    for rule in tool::run("ip -6 -o rule show")?.lines() {
+        lines.push_str("\nipv6 ");
+        lines.push_str(rule);
+    }
+    Ok(lines)
 }
 
 /// The qdiscs of all devices, without their reference counts.

@@ -75,8 +75,13 @@ pub(super) fn routes(before: &Inventory) -> Result<()> {
                 format!("ip addr del {address} dev {device}")
             }
             (Some(priority), _) => format!("ip rule del priority {priority}"),
+            (None, ["ipv6", priority, ..]) => {
+                format!("ip -6 rule del priority {}", priority.trim_end_matches(':'))
+            }
             // A local route goes with its address.
             (None, ["local" | "broadcast", ..]) => continue,
+            // Only routes of IPv6 have a preference.
+            (None, _) if line.contains(" pref ") => format!("ip -6 route del {line}"),
             (None, _) => format!("ip route del {line}"),
         };
         tool::run(&command)?;

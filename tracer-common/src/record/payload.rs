@@ -66,6 +66,10 @@ macro_rules! for_each_payload {
                 Neighbour = 26, inline;
                 /// The TTL of a packet that arrived from a device.
                 Arrival = 34, inline;
+                /// The mark with which the kernel looked up a route.
+                Mark = 35, inline;
+                /// The TCP header of a packet that was dropped.
+                TcpHeader = 36, boxed;
                 /// The call stack of a drop.
                 Stack = 30, boxed;
                 /// The kernel skipped probes on the packet's path.

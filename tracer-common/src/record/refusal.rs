@@ -116,6 +116,20 @@ pub mod packet_state {
     pub use crate::uapi::ctinfo::UNTRACKED;
 }
 
+/// Bytes of the longest TCP header.
+pub const TCP_HEADER_LEN: usize = 60;
+
+/// The TCP header of a packet that was dropped, on kernels without drop reasons: it shows whether the checksum is wrong.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct TcpHeader {
+    /// `sk_buff.len`, bytes: in TCP, the length of the segment.
+    pub length: u32,
+    /// The packet from its TCP header on, with undefined bytes after the end of the segment; zeroes if they could not be
+    /// read.
+    pub bytes: [u8; TCP_HEADER_LEN],
+}
+
 /// A packet that exceeds the MTU of its path, as the kernel reports it to the sender.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -69,6 +69,17 @@ pub struct Arrival {
     pub reserved: u32,
 }
 
+/// The mark with which the kernel looked up a route: that of a packet that was refused or dropped, or, at a listener that
+/// drops a SYN, that of its answer.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Mark {
+    /// `sk_buff.mark`, or the mark of the answer (`inet_request_mark`, `include/net/inet_sock.h`).
+    pub mark: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
 /// The neighbour entry that a packet is queued on. The header's device is that of the entry.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -6,16 +6,16 @@ use aya_ebpf::{
 };
 use tracer_common::{
     hook::Hook,
-    record::{Drop, Icmp, TooBig},
+    record::{Drop, Icmp, TcpHeader, TooBig},
 };
 
 use super::{
     conntrack, egress,
     emit::{self, emit},
-    fields::{self, read},
-    flow,
+    fields::{self, read, read_bytes},
+    flow::{self, FlowRef},
     packet::{self, Packet},
-    stack,
+    route, stack,
 };
 
 /// Types and codes of ICMP errors (RFC 792, RFC 4443).
@@ -37,9 +37,11 @@ pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     // The conntrack entry of a tunnel packet is not the flow's.
     if !packet.is_encapsulated() {
         let _ = conntrack::emit_state(hook, &packet, &flow);
+        route::emit_mark(hook, &packet, &flow);
     }
     stack::emit_stack(hook, ctx, &packet, &flow);
     let reason = if HAVE_DROP_REASON.load() == 0 {
+        emit_tcp_header(hook, &packet, &flow);
         u32::MAX
     } else {
         ctx.arg::<u64>(2) as u32
@@ -50,6 +52,23 @@ pub(super) fn freed(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
         drop.reason = reason;
     });
     Some(())
+}
+
+/// Records the TCP header of a packet that is not in a tunnel. Once TCP looks at a packet, `transport_header` is set.
+#[inline(always)]
+fn emit_tcp_header(hook: Hook, packet: &Packet, flow: &FlowRef) {
+    if packet.is_encapsulated() {
+        return;
+    }
+    if let Some(head) = read::<u64>(packet.skb, &fields::SK_BUFF_HEAD)
+        && let Some(offset) = read::<u16>(packet.skb, &fields::SK_BUFF_TRANSPORT_HEADER)
+    {
+        emit(hook, |header, out: &mut TcpHeader| {
+            emit::describe(header, hook, packet, flow);
+            out.length = read(packet.skb, &fields::SK_BUFF_LEN).unwrap_or(0);
+            read_bytes(head.wrapping_add(u64::from(offset)), &mut out.bytes);
+        });
+    }
 }
 
 /// `__icmp_send(skb, type, code, info, opt)` and `icmp6_send(skb, type, code, info, …)`: the kernel answers

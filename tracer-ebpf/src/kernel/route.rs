@@ -3,7 +3,7 @@
 use aya_ebpf::programs::ProbeContext;
 use tracer_common::{
     hook::Hook,
-    record::{Header, Route, route},
+    record::{Header, Mark, Route, route},
     tuple::Addr,
     uapi::AF_INET,
 };
@@ -11,7 +11,8 @@ use tracer_common::{
 use super::{
     emit::{self, emit},
     fields::{self, pointer, read},
-    flow, packet,
+    flow::{self, FlowRef},
+    packet::{self, Packet},
 };
 
 /// An unknown netfilter hook.
@@ -31,6 +32,7 @@ const REFERENCE_BIT: u64 = 1;
 pub(super) fn martian(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let packet = packet::parse(ctx.arg(2)?)?;
     let flow = flow::of(&packet)?;
+    emit_mark(hook, &packet, &flow);
     emit(hook, |header, out: &mut Route| {
         emit::describe(header, hook, &packet, &flow);
         out.nf_hook = NO_HOOK;
@@ -44,6 +46,7 @@ pub(super) fn martian(hook: Hook, ctx: &ProbeContext) -> Option<()> {
 pub(super) fn error(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let packet = packet::parse(ctx.arg(0)?)?;
     let flow = flow::of(&packet)?;
+    emit_mark(hook, &packet, &flow);
     emit(hook, |header, out: &mut Route| {
         emit::describe(header, hook, &packet, &flow);
         out.nf_hook = NO_HOOK;
@@ -54,6 +57,46 @@ pub(super) fn error(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         }
     });
     Some(())
+}
+
+/// Records the packet's mark, before the record of what happened to the packet.
+#[inline(always)]
+pub(super) fn emit_mark(hook: Hook, packet: &Packet, flow: &FlowRef) {
+    if let Some(mark) = read(packet.skb, &fields::SK_BUFF_MARK) {
+        emit(hook, |header, out: &mut Mark| {
+            emit::describe(header, hook, packet, flow);
+            out.mark = mark;
+        });
+    }
+}
+
+/// Records the mark of a listener's answer to the packet of a call.
+#[inline(always)]
+pub(super) fn emit_answer_mark(hook: Hook, of_call: &Header, sock: u64) {
+    if let Some(mark) = answer_mark(of_call.skb, sock) {
+        emit(hook, |header, out: &mut Mark| {
+            *header = *of_call;
+            // The return of the call belongs to the other record.
+            header.call = 0;
+            out.mark = mark;
+        });
+    }
+}
+
+/// `inet_request_mark(sk, skb)` (include/net/inet_sock.h, 4.4 to 7.3): the mark of the listener or, if it has none and
+/// `net.ipv4.tcp_fwmark_accept` is on, that of the SYN.
+#[inline(always)]
+fn answer_mark(skb: u64, sock: u64) -> Option<u32> {
+    let own: u32 = read(sock, &fields::SOCK_MARK)?;
+    if own != 0 {
+        return Some(own);
+    }
+    let of_syn: u32 = read(skb, &fields::SK_BUFF_MARK)?;
+    if of_syn == 0 {
+        return Some(0);
+    }
+    let accept: u8 = read(pointer(sock, &fields::SOCK_NET)?, &fields::NET_FWMARK_ACCEPT)?;
+    Some(if accept == 0 { 0 } else { of_syn })
 }
 
 /// Records the packet's route at a hook whose other record is about something else.

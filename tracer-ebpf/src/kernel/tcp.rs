@@ -12,6 +12,7 @@ use super::{
     fields::{self, pointer, read, read_at, read_bytes},
     flow::{self, FlowRef},
     packet::{self, Packet},
+    route,
 };
 
 /// Bytes of a TCP header without options.
@@ -91,6 +92,7 @@ pub(super) mod conn_request {
             if let Some(drops) = read::<u32>(call.kept.0, &fields::SOCK_DROPS) {
                 let grown = drops.wrapping_sub(call.kept.1 as u32);
                 if grown != 0 {
+                    route::emit_answer_mark(hook, &call.header, call.kept.0);
                     call.header.verdict = grown as i32;
                     call::emit_header(hook, &call.header);
                 }

@@ -194,6 +194,8 @@ impl NftRule {
             },
             dport: self.dport,
             has_destination: self.flags & 1 != 0,
+            dports: None,
+            untracks: self.flags & 4 != 0,
             matches_invalid: self.flags & 2 != 0,
             translation: None,
             key: None,

@@ -8,6 +8,7 @@ mod ends;
 mod ipvs;
 mod network;
 mod rules;
+mod service;
 mod tcp;
 
 use super::{
@@ -19,6 +20,7 @@ use super::{
 pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String> {
     ipvs::of(cause, case, proof)
         .or_else(|| rules::of(cause, case, proof))
+        .or_else(|| service::of(cause, case, proof))
         .or_else(|| conntrack::of(cause, case, proof))
         .or_else(|| network::of(cause, case, proof))
         .or_else(|| tcp::of(cause, case, proof))

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     decode::event::{Payload, text},
-    facts::route::Route,
+    facts::{route::Route, route_lookup::RouteLookup},
     flow::model::Step,
 };
 
@@ -148,7 +148,15 @@ impl<'a> End<'a> {
         if at_input {
             return Self::Backend;
         }
-        match case.facts.route(netns, delivered.event.tuple.daddr.ip()) {
+        // Rules may mark the packet after it came in.
+        let arrived = case.steps().rfind(|step| {
+            step.event.hook == Hook::NetifReceive
+                && step.event.part == Part::Syn
+                && step.event.netns == netns
+                && step.event.tuple.daddr == delivered.event.tuple.daddr
+        });
+        let lookup = RouteLookup::ahead(netns, &arrived.unwrap_or(delivered).event, None);
+        match case.facts.route(&lookup) {
             Some(Route::Found(route)) if route.is_local() => Self::Backend,
             Some(route) => Self::Hop(route),
             None => Self::Unknown,

@@ -11,7 +11,11 @@ use super::{
     words::capitalized,
 };
 use crate::{
-    facts::link::{AttachPoint, Link, Program},
+    decode::event::{Event, Payload},
+    facts::{
+        Facts,
+        link::{AttachPoint, Link, Program},
+    },
     flow::model::Step,
 };
 
@@ -20,7 +24,8 @@ pub(super) const ROWS: &[Row] = &[Row {
     group: Group::Rules,
     summary: "A BPF program dropped the packet: at XDP, at tc or in a cgroup, on the node or in the pod's network namespace.",
     proof: "The packet was freed by an XDP program (reason XDP, or in do_xdp_generic or veth_xdp_rcv_skb) or a cgroup's program \
-            (reason BPF_CGROUP_EGRESS); or it was freed by a tc filter (reason TC_INGRESS or TC_EGRESS, or, where the kernel gives \
+            (reason BPF_CGROUP_EGRESS; without reasons, in ip_finish_output or ip6_finish_output; incoming packets: reason \
+            SOCKET_FILTER on a kernel that has another reason for security modules, and a program is attached); or it was freed by a tc filter (reason TC_INGRESS or TC_EGRESS, or, where the kernel gives \
             no reasons, in __netif_receive_skb_core or __dev_queue_xmit), and the device has BPF programs there and no filter of \
             another kind.",
     advice: Some(
@@ -28,8 +33,9 @@ pub(super) const ROWS: &[Row] = &[Row {
          id ID` shows who loaded it and when. A network plugin or a security agent has its own policy and its own log of drops: \
          change that, not the program.",
     ),
-    scope: "Every kernel and dataplane. What XDP in a driver drops before the kernel has a packet buffer is not detectable. A \
-            cgroup's drop is detectable since 5.18, by its reason, for outgoing packets.",
+    scope: "Every kernel and dataplane. What XDP in a driver drops before the kernel has a packet buffer is not detectable. For \
+            incoming packets, older kernels do not tell a cgroup's program from a security module: the programs are then listed as \
+            candidates.",
     hooks: &[&[Hook::KfreeSkb]],
     absence: Absence::Nothing,
     detect,
@@ -46,9 +52,55 @@ const XDP: [&str; 6] = [
     "veth_poll",
 ];
 
+/// Where the programs of a cgroup see an outgoing packet (`net/ipv4/ip_output.c`, `net/ipv6/ip6_output.c`, 5.10 to 5.17): without
+/// a reason, nothing else frees a packet of one segment there.
+const CGROUP_OUTPUT: [&str; 2] = ["ip_finish_output", "ip6_finish_output"];
+
+/// Where TCP frees a packet that a socket's filter dropped, among others.
+const TCP_INPUT: [&str; 2] = ["tcp_v4_rcv", "tcp_v6_rcv"];
+
+/// The reason of a packet that a cgroup's program or a socket's filter dropped. On older kernels a security module too: those
+/// without the next reason, which came with that of security modules (`sk_filter_trim_cap`, `net/core/filter.c`).
+const SOCKET_FILTER: &str = "SOCKET_FILTER";
+const SEPARATE: &str = "PFMEMALLOC";
+
+/// Whether this is a drop that a program of a cgroup may have made.
+#[must_use]
+pub fn may_be_by_cgroup(event: &Event, facts: &Facts) -> bool {
+    let Payload::Drop(drop) = &event.payload else {
+        return false;
+    };
+    match facts.drop_reasons.get(&drop.reason).map(String::as_str) {
+        Some(reason) => [SOCKET_FILTER, "BPF_CGROUP_EGRESS"].contains(&reason),
+        None => facts.symbol(drop.location).is_some_and(|symbol| {
+            let function = evidence::function(symbol);
+            CGROUP_OUTPUT.contains(&function) || TCP_INPUT.contains(&function)
+        }),
+    }
+}
+
+/// The programs of cgroups that may have dropped the packet, where that is not proven.
+pub(super) fn candidates(case: &Case<'_>) -> Vec<Evidence> {
+    let Some(freed) = case
+        .steps()
+        .rfind(|step| may_be_by_cgroup(&step.event, case.facts))
+    else {
+        return Vec::new();
+    };
+    let known = case.facts.netns.get(&freed.netns);
+    known
+        .into_iter()
+        .flat_map(|netns| &netns.cgroup_programs)
+        .filter(|program| program.at == AttachPoint::CgroupIngress)
+        .map(|program| Evidence::read(Key::BpfProgram, format!("may have dropped it: {program}"), "bpf"))
+        .collect()
+}
+
 /// Where a program dropped the packet.
 enum Site {
     Xdp,
+    /// Or a filter of the receiving socket itself.
+    CgroupIngress,
     TcIngress,
     TcEgress,
     CgroupEgress,
@@ -62,6 +114,9 @@ impl Site {
                 "TC_INGRESS" => Self::TcIngress,
                 "TC_EGRESS" => Self::TcEgress,
                 "BPF_CGROUP_EGRESS" => Self::CgroupEgress,
+                SOCKET_FILTER if case.facts.drop_reasons.values().any(|known| known == SEPARATE) => {
+                    Self::CgroupIngress
+                }
                 _ => return None,
             });
         }
@@ -70,6 +125,9 @@ impl Site {
         }
         // A kernel that has the reasons gives them.
         let has_reasons = |name| case.facts.drop_reasons.values().any(|known| known == name);
+        if !has_reasons("BPF_CGROUP_EGRESS") && freed::is_in(case, freed, &CGROUP_OUTPUT) {
+            return Some(Self::CgroupEgress);
+        }
         // `sch_handle_ingress` and `sch_handle_egress` are inlined. A packet of IP is freed there for nothing else: qdiscs and a
         // device that is down free a list (`kfree_skb_list`).
         if !has_reasons("TC_INGRESS")
@@ -90,6 +148,7 @@ impl Site {
             ) | (Self::TcIngress, AttachPoint::TcIngress)
                 | (Self::TcEgress, AttachPoint::TcEgress)
                 | (Self::CgroupEgress, AttachPoint::CgroupEgress)
+                | (Self::CgroupIngress, AttachPoint::CgroupIngress)
         )
     }
 
@@ -100,6 +159,7 @@ impl Site {
             Self::TcIngress => "a tc program (ingress)",
             Self::TcEgress => "a tc program (egress)",
             Self::CgroupEgress => "a cgroup BPF program (egress)",
+            Self::CgroupIngress => "a cgroup BPF program (ingress)",
         }
     }
 }
@@ -107,25 +167,36 @@ impl Site {
 fn detect(case: &Case<'_>) -> Option<Proof> {
     let freed = freed::step(case)?;
     let site = Site::of(case, freed)?;
-    let link = case
-        .facts
-        .netns
-        .get(&freed.event.netns)
-        .and_then(|netns| netns.link(freed.event.ifindex));
+    let known = case.facts.netns.get(&freed.netns);
+    let link = known.and_then(|netns| netns.link(freed.event.ifindex));
+    let of_cgroups = known.into_iter().flat_map(|netns| &netns.cgroup_programs);
     let programs: Vec<&Program> = link
         .into_iter()
         .flat_map(|link| &link.programs)
+        .chain(of_cgroups)
         .filter(|program| site.includes(program.at))
         .collect();
     // A tc filter of another kind may have dropped it as well.
     let is_tc = matches!(site, Site::TcIngress | Site::TcEgress);
     let has_others = |link: &Link| link.other_filters.iter().any(|&at| site.includes(at));
-    if is_tc && (programs.is_empty() || link.is_none_or(has_others)) {
+    if is_tc && link.is_none_or(has_others) {
         return None;
     }
+    // Only these sites have a reason or a function of their own.
+    let is_certain = matches!(site, Site::Xdp)
+        || matches!(site, Site::CgroupEgress) && freed::reason(case, freed).is_some();
+    if programs.is_empty() && !is_certain {
+        return None;
+    }
+    let is_cgroup = matches!(site, Site::CgroupEgress | Site::CgroupIngress);
     let device = freed::device(freed);
     let who = match programs.as_slice() {
+        [only] if matches!(site, Site::CgroupIngress) => {
+            format!("The {only}, or a filter of the receiving socket itself, dropped")
+        }
         [] => format!("{} dropped", capitalized(site.name())),
+        [only] if is_cgroup => format!("The {only} dropped"),
+        several if is_cgroup => format!("One of {} BPF programs of cgroups dropped", several.len()),
         [only] => format!("The {only} of {device} dropped"),
         several => format!("One of {} BPF programs of {device} dropped", several.len()),
     };
@@ -138,13 +209,14 @@ fn detect(case: &Case<'_>) -> Option<Proof> {
         };
         format!("{whose} ({})", evidence::place(freed))
     };
-    let listed = programs
-        .iter()
-        .map(|program| Evidence::read(Key::BpfProgram, program.to_string(), "rtnetlink"));
+    let listed = programs.iter().map(|program| {
+        let source = if is_cgroup { "bpf" } else { "rtnetlink" };
+        Evidence::read(Key::BpfProgram, program.to_string(), source)
+    });
     let mut evidence: Vec<Evidence> = listed.collect();
     evidence.push(Evidence::seen(Key::Device, device, Hook::KfreeSkb));
     evidence.extend(evidence::dropped(freed, case.facts));
-    let proof = Proof::new(
+    Some(Proof::new(
         format!(
             "{who} the {} {} -> {} {place}.",
             freed::packet(freed),
@@ -152,13 +224,5 @@ fn detect(case: &Case<'_>) -> Option<Proof> {
             freed.event.tuple.destination(),
         ),
         evidence,
-    );
-    Some(match programs.first() {
-        Some(first) => proof.advise(format!(
-            "Find the owner of the program: `bpftool prog show id {}` shows who loaded it and when. A network plugin or a security \
-             agent has its own policy and its own log of drops: change that, not the program.",
-            first.id
-        )),
-        None => proof,
-    })
+    ))
 }

@@ -69,25 +69,18 @@ fn hairpin_off(case: &Case<'_>) -> Option<Proof> {
         ),
         Evidence::read(Key::Hairpin, "off", "rtnetlink"),
     ];
-    Some(
-        Proof::new(
-            format!(
-                "The SYN from {} was sent back to that pod ({}), but hairpin is off for its port {} of bridge {}: the bridge \
-                 dropped the {}.",
-                case.flow.client().ip(),
-                tuple.destination(),
-                port.name,
-                bridge.name,
-                case.dropped_packet(),
-            ),
-            evidence.into_iter().chain(evidence::dropped(dropped, case.facts)),
-        )
-        .advise(format!(
-            "Turn on hairpin for the port: `bridge link set dev {} hairpin on`; to keep it, set `\"hairpinMode\": true` for the \
-             bridge plugin in /etc/cni/net.d (flannel: in its delegate).",
-            port.name
-        )),
-    )
+    Some(Proof::new(
+        format!(
+            "The SYN from {} was sent back to that pod ({}), but hairpin is off for its port {} of bridge {}: the bridge dropped \
+             the {}.",
+            case.flow.client().ip(),
+            tuple.destination(),
+            port.name,
+            bridge.name,
+            case.dropped_packet(),
+        ),
+        evidence.into_iter().chain(evidence::dropped(dropped, case.facts)),
+    ))
 }
 
 /// A packet that went from one port of a bridge to another.

@@ -7,7 +7,7 @@ mod advice;
 mod attempt;
 mod backend;
 pub mod blame;
-mod bpf;
+pub mod bpf;
 mod bridge;
 mod case;
 pub mod catalogue;

@@ -258,15 +258,23 @@ impl Why {
         }
     }
 
-    fn evidence(&self, case: &Case<'_>) -> Option<Evidence> {
+    fn evidence(&self, case: &Case<'_>) -> Vec<Evidence> {
         match self {
-            Self::Untracked(_) => Some(Evidence::seen(Key::ConntrackState, "UNTRACKED", Hook::KfreeSkb)),
-            Self::NoRule => Some(Evidence::seen(
-                Key::NatSetup,
-                "rules evaluated, none translated it",
-                nat_setup(case)?.event.hook,
-            )),
-            Self::Unseen => None,
+            Self::Untracked(rules) => {
+                let seen = Evidence::seen(Key::ConntrackState, "UNTRACKED", Hook::KfreeSkb);
+                let rules = rules
+                    .iter()
+                    .map(|rule| Evidence::read(Key::UntrackedBy, rule.clone(), "rules"));
+                std::iter::once(seen).chain(rules).collect()
+            }
+            Self::NoRule => nat_setup(case)
+                .map(|step| {
+                    let value = "rules evaluated, none translated it";
+                    Evidence::seen(Key::NatSetup, value, step.event.hook)
+                })
+                .into_iter()
+                .collect(),
+            Self::Unseen => Vec::new(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tracer_common::{hook::Hook, tcp::Part, uapi::verdict};
 
 use super::{
-    backend,
+    backend, bpf,
     case::{Case, Proof, Situation},
     cause::Cause,
     evidence::{self, Evidence, Key},
@@ -52,6 +52,7 @@ fn dropped(case: &Case<'_>) -> Proof {
     evidence.extend(verdicts.map(|step| Evidence::seen(Key::Verdict, "NF_DROP", step.event.hook)));
     evidence.extend(stack::evidence(case));
     evidence.extend(rule::suspects(case));
+    evidence.extend(bpf::candidates(case));
     Proof::new(
         format!(
             "This node dropped the {}{place}, for a reason tracer could not identify.",
@@ -210,7 +211,9 @@ fn silent(case: &Case<'_>) -> Proof {
     if let Some(step) = tcp::dropped_by_tcp(case) {
         return Proof::new(
             "The backend's TCP dropped the SYN and sent no SYN-ACK.",
-            evidence::dropped(step, case.facts),
+            evidence::dropped(step, case.facts)
+                .into_iter()
+                .chain(bpf::candidates(case)),
         );
     }
     if let Some(step) = vanished(case) {

@@ -13,7 +13,7 @@ pub use address::{AddressMatch, Device};
 use serde::{Deserialize, Serialize};
 pub use walk::{Outcome, Packet, jumps, outcomes};
 
-use super::{translation::Translation, xt::Match};
+use super::{port_range::PortRanges, translation::Translation, xt::Match};
 use crate::decode::event::text;
 
 /// A table, for example `filter`.
@@ -114,6 +114,13 @@ impl Rule {
     #[must_use]
     pub fn dport(&self) -> Option<u16> {
         self.matches.iter().find_map(Match::dport)
+    }
+
+    /// The destination ports that it matches, if it names several.
+    #[must_use]
+    pub fn dports(&self) -> PortRanges {
+        let mut found = self.matches.iter().map(Match::dports);
+        found.find(|ports| !ports.is_empty()).unwrap_or_default()
     }
 }
 

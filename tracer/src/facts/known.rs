@@ -13,12 +13,13 @@ use super::{
     ipvs::{Listens, Service},
     ipvs_settings::IpvsSettings,
     kube_proxy::{LocalNodePorts, NodePorts},
-    link::Link,
+    link::{Link, Program},
     nat_rule::NatRules,
     neighbour::Neighbour,
     nft::{Chain, map::Map, rule::Rule},
     port::{Port, Ports},
     route::Route,
+    route_lookup::RouteLookup,
     sysctl::Sysctls,
 };
 
@@ -34,8 +35,10 @@ pub struct Facts {
     pub drop_reasons: HashMap<u32, String>,
     /// Facts of network namespaces by inode number.
     pub netns: HashMap<u32, NetnsFacts>,
-    /// Routes by network namespace (inode number) and destination, as far as flows needed them.
+    /// Routes by network namespace (inode number) and destination, from recordings by versions that knew no more of a lookup.
     pub routes: HashMap<(u32, IpAddr), Route>,
+    /// Routes as far as flows needed them. `None` where the policy rules look at something that is not known.
+    pub looked_up: HashMap<RouteLookup, Option<Route>>,
     /// Backends to which no rule of the network namespace (inode number) translated any more when its rules were read. The
     /// values are the last few of these times, monotonic nanoseconds, oldest first.
     pub unreachable_by_rule: HashMap<(u32, SocketAddr), VecDeque<u64>>,
@@ -75,6 +78,8 @@ pub struct NetnsFacts {
     pub local_node_ports: LocalNodePorts,
     /// Network devices.
     pub links: Vec<Link>,
+    /// BPF programs of the cgroups of its processes that see packets, read after one of them may have dropped a packet.
+    pub cgroup_programs: Vec<Program>,
     /// Neighbour entries for the destinations of packets that were dropped on input elsewhere.
     pub neighbours: Vec<Neighbour>,
     /// What names a port as that of a service, for ports to which a SYN came that nothing translated.
@@ -103,10 +108,19 @@ impl Facts {
         self.netns.get(&netns)?.ports.get(node.port(), node.is_ipv6())
     }
 
-    /// The route to an address, if it was looked up.
+    /// The route that this lookup finds, if it is known.
     #[must_use]
-    pub fn route(&self, netns: u32, to: IpAddr) -> Option<&Route> {
-        self.routes.get(&(netns, to))
+    pub fn route(&self, lookup: &RouteLookup) -> Option<&Route> {
+        match self.looked_up.get(lookup) {
+            Some(found) => found.as_ref(),
+            None => self.routes.get(&(lookup.netns, lookup.to)),
+        }
+    }
+
+    /// Whether the policy rules of the network namespace look at something that is not known of this lookup.
+    #[must_use]
+    pub fn is_undecidable(&self, lookup: &RouteLookup) -> bool {
+        self.looked_up.get(lookup) == Some(&None)
     }
 }
 

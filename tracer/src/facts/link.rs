@@ -70,6 +70,9 @@ pub struct Program {
     pub id: u32,
     /// Its name; empty if it has none or it could not be read.
     pub name: String,
+    /// The cgroup that it is attached to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
 }
 
 /// Where a BPF program is attached.
@@ -112,11 +115,14 @@ impl fmt::Display for AttachPoint {
 
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.name.is_empty() {
-            write!(f, "{} program (id {})", self.at, self.id)
-        } else {
-            write!(f, "{} program {} (id {})", self.at, self.name, self.id)
+        write!(f, "{} program ", self.at)?;
+        if !self.name.is_empty() {
+            write!(f, "{} ", self.name)?;
         }
+        if let Some(cgroup) = &self.cgroup {
+            write!(f, "of cgroup {cgroup} ")?;
+        }
+        write!(f, "(id {})", self.id)
     }
 }
 
@@ -223,6 +229,7 @@ fn program(at: AttachPoint, id: u32) -> Program {
         at,
         id,
         name: String::new(),
+        cgroup: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod elements;
 pub mod map;
+pub mod port_set;
 pub mod rule;
 pub mod ruleset;
 

@@ -8,6 +8,8 @@ use bytes::Buf as _;
 use serde::{Deserialize, Serialize};
 use tracer_common::record::table;
 
+use super::port_range::PortRanges;
+
 /// A match of a rule: an extension and its data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Match {
@@ -80,6 +82,24 @@ impl Match {
         only.then_some(*ports.destination.start())
     }
 
+    /// The destination ports that it matches, if it names several.
+    #[must_use]
+    pub fn dports(&self) -> PortRanges {
+        let ranges = match (self.name.as_str(), self.revision) {
+            ("tcp", _) => Tcp::parse(&self.info)
+                .filter(|tcp| tcp.inverted & INVERT_DPORT == 0)
+                .map(|tcp| {
+                    let (first, last) = (*tcp.destination.start(), *tcp.destination.end());
+                    [(first, last)].into_iter().filter(|_| first != last).collect()
+                }),
+            ("multiport", 1) => Multiport::parse(&self.info)
+                .filter(|ports| !ports.inverted && ports.which != Multiport::SOURCE)
+                .map(|ports| ports.ranges),
+            _ => None,
+        };
+        ranges.filter(PortRanges::names_ports).unwrap_or_default()
+    }
+
     /// Whether it matches packets that conntrack finds INVALID.
     #[must_use]
     pub fn matches_invalid(&self) -> bool {
@@ -98,7 +118,7 @@ impl Match {
             ("comment", 0) => Some(Fits::Yes),
             ("tcp", 0) => Tcp::parse(&self.info).map(|tcp| tcp.fits(packet)),
             ("udp" | "icmp" | "icmp6" | "sctp" | "udplite", _) => Some(Fits::No),
-            ("multiport", 1) => multiport(&self.info, packet),
+            ("multiport", 1) => Multiport::parse(&self.info).map(|ports| ports.fits(packet)),
             ("mark", 1) => mark(&self.info, packet),
             ("conntrack", 3) => conntrack(&self.info, packet),
             ("state", 0) => state(&self.info, packet),
@@ -153,36 +173,55 @@ impl Tcp {
 }
 
 /// `struct xt_multiport_v1`: which ports, how many, the ports, whether each starts a range, whether to invert.
-fn multiport(mut info: &[u8], packet: &Packet) -> Option<Fits> {
+struct Multiport {
+    which: u8,
+    ranges: PortRanges,
+    inverted: bool,
+}
+
+impl Multiport {
+    /// `XT_MULTIPORT_SOURCE`; 1 is the destination, 2 either.
+    const SOURCE: u8 = 0;
     const MAX_PORTS: usize = 15;
-    let (which, count) = (info.try_get_u8().ok()?, usize::from(info.try_get_u8().ok()?));
-    let mut ports = [0; MAX_PORTS];
-    for port in &mut ports {
-        *port = info.try_get_u16_ne().ok()?;
-    }
-    let mut begins = [0; MAX_PORTS];
-    info.try_copy_to_slice(&mut begins).ok()?;
-    let inverted = info.try_get_u8().ok()? != 0;
-    let tested: &[u16] = match which {
-        0 => &[packet.sport],
-        1 => &[packet.dport],
-        2 => &[packet.sport, packet.dport],
-        _ => return None,
-    };
-    let mut found = false;
-    let mut index = 0;
-    while index < count.min(MAX_PORTS) {
-        let first = ports[index];
-        let last = if begins[index] != 0 {
+
+    fn parse(mut info: &[u8]) -> Option<Self> {
+        let (which, count) = (info.try_get_u8().ok()?, usize::from(info.try_get_u8().ok()?));
+        let mut ports = [0; Self::MAX_PORTS];
+        for port in &mut ports {
+            *port = info.try_get_u16_ne().ok()?;
+        }
+        let mut begins = [0; Self::MAX_PORTS];
+        info.try_copy_to_slice(&mut begins).ok()?;
+        let inverted = info.try_get_u8().ok()? != 0;
+        let mut ranges = PortRanges::default();
+        let mut index = 0;
+        while index < count.min(Self::MAX_PORTS) {
+            let first = ports[index];
+            let last = if begins[index] != 0 {
+                index += 1;
+                *ports.get(index)?
+            } else {
+                first
+            };
+            ranges.add(first, last);
             index += 1;
-            *ports.get(index)?
-        } else {
-            first
-        };
-        found |= tested.iter().any(|port| (first..=last).contains(port));
-        index += 1;
+        }
+        (which <= 2).then_some(Self {
+            which,
+            ranges,
+            inverted,
+        })
     }
-    Some(Fits::from(found != inverted))
+
+    fn fits(&self, packet: &Packet) -> Fits {
+        let tested: &[u16] = match self.which {
+            0 => &[packet.sport],
+            1 => &[packet.dport],
+            _ => &[packet.sport, packet.dport],
+        };
+        let found = tested.iter().any(|&port| self.ranges.contains(port));
+        Fits::from(found != self.inverted)
+    }
 }
 
 /// `struct xt_mark_mtinfo1`: mark, mask, whether to invert.
@@ -313,6 +352,10 @@ mod tests {
         let any = (0, u16::MAX);
         let one = match_of("tcp", 0, ports(any, (30_080, 30_080), [0; 4]));
         assert_eq!((one.dport(), one.fits(&SYN)), (Some(30_080), Fits::Yes));
+        assert!(one.dports().is_empty());
+        let range = match_of("tcp", 0, ports(any, (30_000, 30_100), [0; 4]));
+        assert_eq!((range.dport(), range.dports().contains(30_080)), (None, true));
+        assert!(match_of("tcp", 0, ports(any, any, [0; 4])).dports().is_empty());
         let other = match_of("tcp", 0, ports(any, (30_081, 30_081), [0; 4]));
         assert_eq!(other.fits(&SYN), Fits::No);
         let not_other = match_of("tcp", 0, ports(any, (30_081, 30_081), [0, 0, 0, 2]));
@@ -347,6 +390,18 @@ mod tests {
         assert_eq!(list(1, &[80, 30_000, 32_767], &[0, 1], 0).fits(&SYN), Fits::Yes);
         assert_eq!(list(1, &[80, 30_000, 32_767], &[0, 1], 1).fits(&SYN), Fits::No);
         assert_eq!(list(2, &[41_000], &[], 0).fits(&SYN), Fits::Yes);
+        let named = |ports: &[(u16, u16)]| ports.iter().copied().collect::<PortRanges>();
+        let several = list(1, &[80, 30_000, 32_767], &[0, 1], 0);
+        assert_eq!(several.dports(), named(&[(80, 80), (30_000, 32_767)]));
+        assert_eq!(list(2, &[80], &[], 0).dports(), named(&[(80, 80)]));
+        // Source ports, ports that it does not match, and all ports.
+        for none in [
+            list(0, &[80], &[], 0),
+            list(1, &[80], &[], 1),
+            list(1, &[0, u16::MAX], &[1], 0),
+        ] {
+            assert!(none.dports().is_empty());
+        }
     }
 
     #[test]

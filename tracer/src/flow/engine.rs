@@ -90,6 +90,7 @@ impl Tracked {
     fn weight(&self) -> usize {
         FLOW_BYTES
             + self.flow.steps.len() * size_of::<Step>()
+            + self.flow.details.len() * size_of::<Event>()
             + self.flow.attempts.len() * size_of::<Attempt>()
     }
 }
@@ -261,6 +262,7 @@ impl Engine {
             if tracked.due_ns <= now_ns || self.weight > self.limits.bytes / 2 {
                 self.weight -= tracked.weight();
                 tracked.flow.steps = Vec::new();
+                tracked.flow.details = Vec::new();
                 self.weight += tracked.weight();
                 tracked.closed = true;
             } else {

@@ -28,6 +28,10 @@ pub(super) fn add(flow: &mut Flow, event: Event) {
         flow.skip(&event);
         return;
     }
+    if let Payload::Mark(_) | Payload::TcpHeader(_) = event.payload {
+        flow.keep_detail(event);
+        return;
+    }
     let is_original = event.tuple == flow.original;
     if is_original && event.part == Part::Syn && !flow.has_come_in(&event) {
         return;

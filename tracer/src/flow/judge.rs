@@ -2,7 +2,7 @@
 
 use tracer_common::{hook::Hook, tcp::Part};
 
-use super::{fate::Fate, model::Flow, step::Step};
+use super::{fate::Fate, model::Flow, refusal, step::Step};
 use crate::decode::event::Payload;
 
 /// How one SYN, or its answer, ended.
@@ -28,7 +28,7 @@ pub fn of(flow: &Flow) -> Fate {
             Fate::Established
         };
     }
-    if flow.refused_ns.is_some() {
+    if flow.refused_ns.is_some() || refusal::gave_up(flow).is_some() {
         return Fate::Refused;
     }
     match last(flow).map(|last| end_of(flow, last)) {

@@ -16,6 +16,9 @@ use crate::decode::event::{Event, Payload};
 /// The most steps kept of a flow; further ones are only counted.
 const MOST_STEPS: usize = 512;
 
+/// The most records kept beside the steps.
+const MOST_DETAILS: usize = 64;
+
 /// The most SYNs kept of a flow. No client sends this many with one sequence number: more are a loop or an attack.
 pub(super) const MOST_ATTEMPTS: usize = 512;
 
@@ -35,6 +38,8 @@ pub struct Flow {
     pub attempts: Vec<Attempt>,
     /// Everything that was seen, in order.
     pub steps: Vec<Step>,
+    /// What hooks read besides of packets that were dropped or refused: their marks and TCP headers. Not part of the path.
+    pub details: Vec<Event>,
     /// Steps beyond [`MOST_STEPS`] that were not kept, and SYNs beyond [`MOST_ATTEMPTS`].
     pub steps_left_out: u64,
     /// SYN-ACKs sent by the backend.
@@ -84,6 +89,7 @@ impl Flow {
             netns: event.netns,
             attempts: Vec::new(),
             steps: Vec::new(),
+            details: Vec::new(),
             steps_left_out: 0,
             synacks: 0,
             established_ns: None,
@@ -356,6 +362,33 @@ impl Flow {
     #[must_use]
     pub fn has_skipped(&self, attempt: usize) -> bool {
         self.steps_of(attempt).any(|step| step.probes_skipped)
+    }
+
+    /// Keeps what a hook read besides.
+    pub(super) fn keep_detail(&mut self, event: Event) {
+        if self.details.len() < MOST_DETAILS {
+            self.details.push(event);
+        }
+    }
+
+    /// What this hook read besides when it saw this packet: of several records, the one nearest in time, because the buffer of
+    /// a freed packet is reused.
+    pub fn detail<'a, T>(&'a self, of: &Event, read: impl Fn(&'a Payload) -> Option<T>) -> Option<T> {
+        let same = self
+            .details
+            .iter()
+            .filter(|event| (event.hook, event.skb, event.part) == (of.hook, of.skb, of.part))
+            .filter_map(|event| Some((event.time_ns.abs_diff(of.time_ns), read(&event.payload)?)));
+        same.min_by_key(|&(distance, _)| distance).map(|(_, found)| found)
+    }
+
+    /// The mark with which the kernel looked up a route for this packet, or for the answer to it.
+    #[must_use]
+    pub fn mark(&self, of: &Event) -> Option<u32> {
+        self.detail(of, |payload| match payload {
+            Payload::Mark(mark) => Some(mark.mark),
+            _ => None,
+        })
     }
 
     pub(super) fn push(&mut self, event: Event, attempt: usize) {

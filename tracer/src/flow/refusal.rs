@@ -12,6 +12,14 @@ const ICMP_FRAG_NEEDED: u32 = 4;
 /// ICMPv6 destination unreachable (RFC 4443).
 const ICMPV6_UNREACHABLE: u32 = 1;
 
+/// Time exceeded in ICMP and ICMPv6, and the code for a TTL that ended in transit.
+const ICMP_TIME_EXCEEDED: u32 = 11;
+const ICMPV6_TIME_EXCEEDED: u32 = 3;
+const IN_TRANSIT: u32 = 0;
+/// A client that sends nothing for this long after its first SYN has given up, nanoseconds: it would have retransmitted after a
+/// second.
+const GIVES_UP_NS: u64 = 2_000_000_000;
+
 /// The step that refused the client for one SYN or a copy of it.
 #[must_use]
 pub fn of(flow: &Flow, attempt: usize) -> Option<&Step> {
@@ -21,6 +29,34 @@ pub fn of(flow: &Flow, attempt: usize) -> Option<&Step> {
         .iter()
         .filter(own)
         .find(|step| refuses(flow, &step.event))
+        .or_else(|| gave_up(flow))
+}
+
+/// The step at which a network namespace of this machine sent "time exceeded" about the only SYN, after which the client gave up.
+///
+/// Whether the error reaches the client is not seen. If it does, the client's TCP gives up (`tcp_v4_err`, `net/ipv4/tcp_ipv4.c`,
+/// `tcp_v6_err`, `net/ipv6/tcp_ipv6.c`, 3.10 to 7.3); if not, it retransmits after a second.
+#[must_use]
+pub fn gave_up(flow: &Flow) -> Option<&Step> {
+    if flow.sent().nth(1).is_some() || flow.synacks > 0 || flow.patience_ns < GIVES_UP_NS {
+        return None;
+    }
+    flow.steps
+        .iter()
+        .find(|step| step.event.part == Part::Syn && is_time_exceeded(&step.event))
+}
+
+/// Whether the kernel sends the sender of the packet "time exceeded in transit". An error about a tunnel's packet goes to the
+/// tunnel.
+#[must_use]
+pub fn is_time_exceeded(event: &Event) -> bool {
+    let exceeded = if event.tuple.is_v6() {
+        ICMPV6_TIME_EXCEEDED
+    } else {
+        ICMP_TIME_EXCEEDED
+    };
+    event.outer.is_none()
+        && matches!(&event.payload, Payload::Icmp(icmp) if (icmp.icmp_type, icmp.code) == (exceeded, IN_TRANSIT))
 }
 
 /// Whether this event refuses the client: a RST from the address that it connected to, a RST for its ACK, or an ICMP error

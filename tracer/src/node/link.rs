@@ -87,6 +87,7 @@ fn add(link: &mut Link, at: AttachPoint, id: u32) {
         at,
         id,
         name: String::new(),
+        cgroup: None,
     });
 }
 

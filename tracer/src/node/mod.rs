@@ -1,6 +1,7 @@
 //! Reads the facts of a node: netlink, procfs, other network namespaces. It never makes the kernel load, create or change
 //! anything.
 
+pub mod cgroup;
 pub mod collect;
 pub mod destinations;
 pub mod ipset;

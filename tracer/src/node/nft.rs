@@ -12,9 +12,11 @@ use crate::facts::{
         self, Chain, Family,
         elements::Elements,
         map::{self, Map},
+        port_set::{self, SetName},
         rule::{self, Rule},
         ruleset::{MapName, Ruleset},
     },
+    port_range::PortRanges,
 };
 
 /// `NFNL_SUBSYS_NFTABLES`.
@@ -119,6 +121,13 @@ pub fn map(family: Family, table: &str, name: &str) -> io::Result<Map> {
         name: name.to_owned(),
         elements: map::parse(answers.iter().map(Vec::as_slice)),
     })
+}
+
+/// Reads the ports in the keys of a set or map.
+pub fn ports(set: &SetName) -> io::Result<PortRanges> {
+    let named = [(1, set.table.as_str()), (2, set.name.as_str())];
+    let answers = list(&mut open()?, GET_ELEMENTS, set.family.into(), &named)?;
+    Ok(port_set::parse(answers.iter().map(Vec::as_slice), set.unit))
 }
 
 #[cfg(test)]

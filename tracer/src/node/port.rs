@@ -1,6 +1,7 @@
 //! Reads what in a network namespace names its ports as those of services.
 
 use std::{
+    collections::BTreeSet,
     io,
     time::{Duration, Instant},
 };
@@ -13,9 +14,11 @@ use crate::facts::{
     nft::{
         Family,
         map::Map,
+        port_set::SetName,
         rule::{Decides, Rule},
     },
     port::index::{PortIndex, Sources},
+    port_range::PortRanges,
 };
 
 /// The IP sets of NodePorts in kube-proxy's IPVS mode, and whether they are for IPv6.
@@ -29,6 +32,8 @@ const SETS: [(&str, bool); 4] = [
 const TABLES: [&str; 3] = ["nat", "raw", "filter"];
 /// At most this many maps are read of one table.
 const MAX_MAPS: usize = 32;
+/// At most this many sets of ports are read.
+const MAX_SETS: usize = 64;
 
 /// The objects of a network namespace by port, and when they were read.
 #[derive(Debug)]
@@ -85,7 +90,11 @@ fn sources() -> (Sources, bool) {
             Err(_) => false,
         }),
     ];
-    let maps = !nft || put(&mut sources.maps, maps(&sources.rules));
+    let sets: BTreeSet<SetName> = sources.rules.iter().filter_map(SetName::of).collect();
+    let maps = !nft
+        || put(&mut sources.maps, maps(&sources.rules))
+            & put(&mut sources.port_sets, port_sets(&sets))
+            & (sets.len() <= MAX_SETS);
     (sources, maps && results.iter().all(|&read| read))
 }
 
@@ -114,6 +123,14 @@ fn maps(rules: &[Rule]) -> io::Result<Vec<Map>> {
     wanted
         .into_iter()
         .map(|(family, table, name)| nft::map(family, table, name))
+        .collect()
+}
+
+/// The ports in the sets and maps by which rules match or translate them.
+fn port_sets(wanted: &BTreeSet<SetName>) -> io::Result<Vec<(SetName, PortRanges)>> {
+    let wanted = wanted.iter().take(MAX_SETS);
+    wanted
+        .map(|name| nft::ports(name).map(|ports| (name.clone(), ports)))
         .collect()
 }
 

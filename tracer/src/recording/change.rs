@@ -20,12 +20,13 @@ use crate::facts::{
     ipvs,
     ipvs_settings::IpvsSettings,
     kube_proxy::{LocalNodePorts, NodePorts},
-    link::Link,
+    link::{Link, Program},
     nat_rule::NatRules,
     neighbour::Neighbour,
     nft::{self, map::Map, rule::Rule},
     port::Ports,
     route::Route,
+    route_lookup::RouteLookup,
     sysctl::Sysctls,
 };
 
@@ -42,8 +43,10 @@ pub enum FactChange {
         /// Its inode number.
         inum: u32,
     },
-    /// Routes by network namespace and destination.
+    /// Routes by network namespace and destination, as older versions looked them up.
     Routes(TableChange<(u32, IpAddr), Route>),
+    /// Routes by lookup; `null` where the policy rules look at something that was not known.
+    RouteLookups(TableChange<RouteLookup, Option<Route>>),
     /// Backends to which no rule translated, and when (monotonic nanoseconds).
     Unreachable(TableChange<(u32, SocketAddr), VecDeque<u64>>),
     /// The rules that lead from a NodePort to a backend.
@@ -115,6 +118,9 @@ pub struct NetnsChange {
     pub links: Option<Patch<Link>>,
     /// See [`NetnsFacts`].
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_programs: Option<Patch<Program>>,
+    /// See [`NetnsFacts`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub neighbours: Option<Patch<Neighbour>>,
     /// See [`NetnsFacts`].
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,6 +147,7 @@ pub fn diff(before: &mut Facts, now: &Facts, changed: &ChangedFacts) -> Vec<Fact
     }
     if changed.routes {
         out.extend(entries(&before.routes, &now.routes).map(FactChange::Routes));
+        out.extend(entries(&before.looked_up, &now.looked_up).map(FactChange::RouteLookups));
     }
     if changed.unreachable {
         let (before, now) = (&before.unreachable_by_rule, &now.unreachable_by_rule);
@@ -180,6 +187,7 @@ impl FactChange {
             Self::Netns(change) => return change.apply(facts),
             Self::NetnsGone { inum } => drop(facts.netns.remove(&inum)),
             Self::Routes(entries) => return entries.apply(&mut facts.routes),
+            Self::RouteLookups(entries) => return entries.apply(&mut facts.looked_up),
             Self::Unreachable(entries) => return entries.apply(&mut facts.unreachable_by_rule),
             Self::NatRules(entries) => return entries.apply(&mut facts.nat_rules),
             Self::Pids(entries) => return entries.apply(&mut facts.pids),
@@ -245,6 +253,7 @@ fn of_netns(inum: u32, before: &NetnsFacts, now: &NetnsFacts) -> Option<NetnsCha
         node_ports: new_value(&before.node_ports, &now.node_ports),
         local_node_ports: new_value(&before.local_node_ports, &now.local_node_ports),
         links: Patch::diff(&before.links, &now.links),
+        cgroup_programs: Patch::diff(&before.cgroup_programs, &now.cgroup_programs),
         neighbours: Patch::diff(&before.neighbours, &now.neighbours),
         ports: new_value(&before.ports, &now.ports),
     };
@@ -271,6 +280,7 @@ impl NetnsChange {
         fits &= patch(self.maps, &mut known.maps);
         fits &= patch(self.tables, &mut known.tables);
         fits &= patch(self.links, &mut known.links);
+        fits &= patch(self.cgroup_programs, &mut known.cgroup_programs);
         fits &= patch(self.neighbours, &mut known.neighbours);
         if self.removed_rules.is_some() {
             let mut removed = Vec::from(std::mem::take(&mut known.removed_rules));
@@ -319,6 +329,8 @@ mod tests {
             decides: Decides::Verdict(Verdict::Jump("cali-FORWARD".to_owned())),
             dport: None,
             has_destination: false,
+            dports: None,
+            untracks: false,
             matches_invalid: false,
             translation: None,
             key: None,

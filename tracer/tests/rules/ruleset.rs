@@ -54,6 +54,8 @@ pub(crate) fn rule(table: &str, chain: &str, number: usize, handle: u64, decides
         decides,
         dport: None,
         has_destination: false,
+        dports: None,
+        untracks: false,
         matches_invalid: false,
         translation: None,
         key: None,

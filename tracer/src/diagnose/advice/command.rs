@@ -1,6 +1,6 @@
 //! Commands and settings for advice.
 
-use std::net::IpAddr;
+use std::{fmt::Write as _, net::IpAddr};
 
 use tracer_common::tuple::Tuple;
 
@@ -9,7 +9,7 @@ use crate::{
         case::{Case, Proof},
         evidence::Key,
     },
-    facts::NetnsFacts,
+    facts::{NetnsFacts, route_lookup::RouteLookup},
     flow::model::Step,
 };
 
@@ -89,6 +89,18 @@ pub(super) fn run(case: &Case<'_>, netns: u32, command: &str) -> String {
     }
 }
 
+/// The device at which a step happened.
+pub(super) fn device(case: &Case<'_>, step: &Step) -> Option<String> {
+    step.event.dev.get().or_else(|| {
+        let link = case
+            .facts
+            .netns
+            .get(&step.event.netns)?
+            .link(step.event.ifindex)?;
+        Some(link.name.clone())
+    })
+}
+
 /// The netns of a step.
 pub(super) fn netns_of(step: &Step) -> u32 {
     if step.event.netns == 0 {
@@ -101,6 +113,23 @@ pub(super) fn netns_of(step: &Step) -> u32 {
 /// The command that shows the route to an address.
 pub(super) fn route_to(address: IpAddr) -> String {
     format!("ip route get {address}")
+}
+
+/// The command that shows the route of a lookup. A mark is usually there for policy rules, which look at the source and the
+/// input device as well.
+pub(super) fn route_of(case: &Case<'_>, lookup: &RouteLookup) -> String {
+    let mut command = route_to(lookup.to);
+    let (Some(from), Some(mark @ 1..)) = (lookup.from, lookup.mark) else {
+        return command;
+    };
+    let _ = write!(command, " from {from}");
+    let input = lookup.input.filter(|_| !lookup.is_reverse);
+    let link = input.and_then(|index| case.facts.netns.get(&lookup.netns)?.link(index));
+    if let Some(link) = link {
+        let _ = write!(command, " iif {}", link.name);
+    }
+    let _ = write!(command, " mark {mark:#x}");
+    command
 }
 
 /// Where to look for the endpoints of the flow's service.

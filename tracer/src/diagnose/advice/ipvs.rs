@@ -1,10 +1,13 @@
 //! Advice about IPVS.
 
 use super::command::{endpoints, has, route_to, set, set_seen};
-use crate::diagnose::{
-    case::{Case, Proof},
-    cause::Cause,
-    evidence::Key,
+use crate::{
+    diagnose::{
+        case::{Case, Proof},
+        cause::Cause,
+        evidence::Key,
+    },
+    facts::ipvs::Listens,
 };
 
 const REUSE_MODE: &str = "net.ipv4.vs.conn_reuse_mode";
@@ -41,6 +44,7 @@ pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String>
             )
         }
         Cause::IpvsNoDestination => format!("Check {}.", endpoints(case)),
+        Cause::IpvsLoopbackClient => loopback_client(case),
         Cause::IpvsXmitNoRoute => {
             let server = case.flow.backend_of(case.attempt)?;
             format!(
@@ -65,6 +69,35 @@ pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String>
         }
         _ => return None,
     })
+}
+
+fn loopback_client(case: &Case<'_>) -> String {
+    let node = case.flow.node();
+    // The port is that of a virtual service for each address of the node.
+    let services = case.netns().into_iter().flat_map(|netns| &netns.services);
+    let other = services
+        .filter_map(|service| match service.listens {
+            Listens::Address { address, .. } => Some(address),
+            Listens::Mark(_) => None,
+        })
+        .find(|address| {
+            address.port() == node.port()
+                && address.is_ipv6() == node.is_ipv6()
+                && !address.ip().is_loopback()
+        });
+    let instead = other.map_or_else(
+        || {
+            format!(
+                "port {} of one of the node's other addresses (`ip -br address`)",
+                node.port()
+            )
+        },
+        |address| address.to_string(),
+    );
+    format!(
+        "Connect to {instead} instead of {node}: NodePorts on loopback addresses do not work in IPVS mode. iptables mode supports \
+         them for IPv4 (route_localnet); nftables mode does not."
+    )
 }
 
 fn reuse(case: &Case<'_>, proof: &Proof) -> Option<String> {

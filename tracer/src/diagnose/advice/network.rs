@@ -1,17 +1,23 @@
 //! Advice about routes, neighbours, devices and tunnels.
 
-use super::command::{netns_of, route_to, run, set, setting};
+use tracer_common::{hook::Hook, tcp::Part};
+
+use super::command::{device, netns_of, route_of, route_to, run, set, setting};
 use crate::{
+    decode::event::Payload,
     diagnose::{
         case::{Case, Proof},
         cause::Cause,
-        evidence::Key,
+        evidence::{self, Key},
         neigh,
+        route::{freed, hops},
     },
     flow::model::Step,
 };
 
 const RP_FILTER_LOOSE: i64 = 2;
+/// No common system begins with a smaller TTL than 64: with less than this left, a packet began with less or has gone far.
+const USUAL_TTL: u32 = 32;
 
 pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String> {
     match cause {
@@ -19,8 +25,12 @@ pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String>
         Cause::RouteUnreachable => unreachable(case, proof),
         Cause::RouteRpFilter => rp_filter(case, proof),
         Cause::RouteMartian => martian(case, proof),
+        Cause::RouteLoop => route_loop(case, proof),
+        Cause::RouteTtlExceeded => ttl_exceeded(case),
+        Cause::NeighWrongAddress => wrong_address(case),
+        Cause::BridgeHairpinOff => hairpin(case, proof),
         Cause::NeighUnresolved => neighbour(case, proof),
-        Cause::DevTxDropped => device(case, proof),
+        Cause::DevTxDropped => tx_dropped(case, proof),
         Cause::TunnelMtu | Cause::TunnelFailed => tunnel(cause, case, proof),
         _ => None,
     }
@@ -57,16 +67,16 @@ fn forwarding(case: &Case<'_>, proof: &Proof) -> Option<String> {
 
 fn unreachable(case: &Case<'_>, proof: &Proof) -> Option<String> {
     // The listener of a pod without a route back, or the packet that was freed.
-    let at_listener = case.steps().find(|step| {
-        proof.value(Key::Listener).is_some() && step.event.hook == tracer_common::hook::Hook::TcpConnRequest
-    });
-    let (step, address) = if let Some(step) = at_listener {
-        (step, step.event.tuple.saddr.ip())
+    let at_listener = case
+        .steps()
+        .find(|step| proof.value(Key::Listener).is_some() && step.event.hook == Hook::TcpConnRequest);
+    let (step, lookup) = if let Some(step) = at_listener {
+        (step, freed::of_answer(case, step))
     } else {
         let step = case.dropped?;
-        (step, step.event.tuple.daddr.ip())
+        (step, freed::ahead(case, step))
     };
-    let look = run(case, netns_of(step), &route_to(address));
+    let look = run(case, netns_of(step), &route_of(case, &lookup));
     let is_made = ["blackhole", "unreachable", "prohibit"]
         .iter()
         .any(|kind| proof.explanation.contains(&format!("{kind} route")));
@@ -84,7 +94,7 @@ fn unreachable(case: &Case<'_>, proof: &Proof) -> Option<String> {
 fn rp_filter(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let step = case.dropped?;
     let (netns, source) = (netns_of(step), step.event.tuple.saddr.ip());
-    let look = run(case, netns, &route_to(source));
+    let look = run(case, netns, &route_of(case, &freed::of_source(case, step)));
     let device = input(step)?;
     let (own, all) = (proof.number(Key::RpFilter), proof.number(Key::RpFilterAll));
     let relax = match own.zip(all) {
@@ -123,6 +133,84 @@ fn martian(case: &Case<'_>, proof: &Proof) -> Option<String> {
     ))
 }
 
+fn route_loop(case: &Case<'_>, proof: &Proof) -> Option<String> {
+    let place = proof.value(Key::LeftAgainBy)?;
+    let left = case
+        .steps()
+        .find(|step| step.event.hook == Hook::DevStartXmit && evidence::place(step) == place)?;
+    let to = left.event.tuple.daddr.ip();
+    let look = run(case, netns_of(left), &route_to(to));
+    Some(format!(
+        "Check {look}, and the same on the host at the other end of {}: each of the two sends packets for {to} to the other. \
+         Usually the one that should have the address has lost it, and its default route leads back.",
+        device(case, left)?
+    ))
+}
+
+fn ttl_exceeded(case: &Case<'_>) -> Option<String> {
+    let ended = hops::time_exceeded(case, Part::Syn).or_else(|| hops::time_exceeded(case, Part::SynAck))?;
+    let (from, to) = (ended.event.tuple.saddr.ip(), ended.event.tuple.daddr.ip());
+    let packet = freed::packet(ended);
+    let first = case.steps().find_map(|step| match &step.event.payload {
+        Payload::Arrival(arrival) if step.event.part == ended.event.part => Some((step, arrival.ttl)),
+        _ => None,
+    });
+    let trace = run(case, case.flow.netns, &format!("traceroute -n {to}"));
+    Some(match first {
+        Some((step, ttl)) if ttl < USUAL_TTL => {
+            let setting = if ended.event.tuple.is_v6() {
+                "net.ipv6.conf.all.hop_limit"
+            } else {
+                "net.ipv4.ip_default_ttl"
+            };
+            format!(
+                "The {packet} had only TTL {ttl} left when it came in through {}: check the initial TTL of {from} (`sysctl \
+                 {setting}` there, usually 64), rules that change it (`iptables -t mangle -S`), and the path before that device \
+                 for a loop.",
+                evidence::place(step)
+            )
+        }
+        Some((step, ttl)) => format!(
+            "The {packet} came in through {} with TTL {ttl} and used it up on the path to {to}: it probably went round in a \
+             loop that tracer does not see. {trace} shows the hops.",
+            evidence::place(step)
+        ),
+        None => format!(
+            "Check the initial TTL of {from}, and the path to {to} for a loop: {trace} shows the hops."
+        ),
+    })
+}
+
+/// The sender's neighbour entry was not found.
+fn wrong_address(case: &Case<'_>) -> Option<String> {
+    let freed = freed::step(case)?;
+    let to = freed.event.tuple.daddr.ip();
+    let device = device(case, freed)?;
+    let link = run(case, netns_of(freed), &format!("ip link show dev {device}"));
+    let entry = if case.flow.is_on_node(&freed.event) {
+        format!("the neighbour entry for {to} on the sender (`ip neigh show {to}`)")
+    } else {
+        format!("`ip neigh show {to}` on this node")
+    };
+    Some(format!(
+        "Compare {entry} with the MAC address of {device} ({link}). Delete a wrong entry (`ip neigh flush to {to}`), and find \
+         out who wrote it: another pod with the same address, or a network plugin that sets permanent entries."
+    ))
+}
+
+fn hairpin(case: &Case<'_>, proof: &Proof) -> Option<String> {
+    let (bridge, port) = proof.value(Key::Bridge)?.split_once(", port ")?;
+    let set = run(
+        case,
+        case.flow.netns,
+        &format!("bridge link set dev {port} hairpin on"),
+    );
+    Some(format!(
+        "Turn on hairpin for the port: {set}. To keep it for new pods, set `\"hairpinMode\": true` for the bridge plugin of \
+         {bridge} in /etc/cni/net.d (flannel: in its delegate)."
+    ))
+}
+
 fn neighbour(case: &Case<'_>, proof: &Proof) -> Option<String> {
     if let Some(limit) = proof.number(Key::NeighbourLimit) {
         let raised = limit.saturating_mul(2).to_string();
@@ -144,7 +232,7 @@ fn neighbour(case: &Case<'_>, proof: &Proof) -> Option<String> {
     ))
 }
 
-fn device(case: &Case<'_>, proof: &Proof) -> Option<String> {
+fn tx_dropped(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let step = case.dropped?;
     let (device, netns) = (input(step)?, netns_of(step));
     let look = |command: String| run(case, netns, &command);

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use super::command::{endpoints, list_entry, set};
+use super::command::{device, endpoints, list_entry, netns_of, run, set};
 use crate::{
     diagnose::{
         blame::{Blame, Rule},
         case::{Case, Proof},
         cause::Cause,
         evidence::Key,
+        route::freed,
     },
     facts::rule_owner::Owner,
 };
@@ -17,6 +18,7 @@ pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String>
     match cause {
         Cause::NetfilterRuleDropped | Cause::NetfilterRuleRejected => rule(case, proof),
         Cause::ConntrackInvalid => invalid(case),
+        Cause::BpfDropped => bpf(case, proof),
         Cause::PolicyLocalNoEndpoint => Some(format!(
             "Send clients only to nodes with an endpoint: a load balancer must use the service's health check node port. Or run \
              an endpoint on this node, or set externalTrafficPolicy: Cluster (then the backend sees this node's address instead \
@@ -25,6 +27,32 @@ pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String>
         )),
         _ => None,
     }
+}
+
+fn bpf(case: &Case<'_>, proof: &Proof) -> Option<String> {
+    const SHOWN: usize = 3;
+    let freed = freed::step(case)?;
+    let programs = proof.evidence.iter().filter(|fact| fact.key == Key::BpfProgram);
+    let ids = programs.filter_map(|fact| fact.value.rsplit_once("(id ")?.1.strip_suffix(')'));
+    let shows: Vec<String> = ids
+        .take(SHOWN)
+        .map(|id| format!("`bpftool prog show id {id}`"))
+        .collect();
+    let look = if shows.is_empty() && freed::reason(case, freed) == Some("BPF_CGROUP_EGRESS") {
+        "`bpftool cgroup tree` lists what is attached".to_owned()
+    } else if shows.is_empty() {
+        let device = device(case, freed)?;
+        let list = run(case, netns_of(freed), &format!("bpftool net show dev {device}"));
+        format!("{list} lists what is attached")
+    } else {
+        let verb = if shows.len() == 1 { "shows" } else { "show" };
+        format!("{} {verb} who loaded it and when", shows.join(", "))
+    };
+    Some(format!(
+        "Find the owner of the program: {look}. A network plugin or a security agent has its own policy and its own log of drops \
+         for {}: change that, not the program.",
+        freed.event.tuple.destination()
+    ))
 }
 
 fn rule(case: &Case<'_>, proof: &Proof) -> Option<String> {

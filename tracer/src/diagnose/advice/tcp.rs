@@ -2,12 +2,13 @@
 
 use tracer_common::hook::Hook;
 
-use super::command::{netns_of, run, setting};
+use super::command::{device, netns_of, run, setting};
 use crate::{
     diagnose::{
         case::{Case, Proof},
         cause::Cause,
         evidence::Key,
+        route::freed,
     },
     flow::model::Step,
 };
@@ -23,6 +24,7 @@ pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String>
         Cause::TcpFinalAckDropped => accept_queue(case, Hook::TcpSynRecvSock),
         Cause::TcpSynQueueFull => syn_queue(case, proof),
         Cause::TcpOldConnection => old_connection(case, proof),
+        Cause::TcpBadChecksum => bad_checksum(case),
         Cause::TcpTimestampRejected | Cause::TcpTimewaitRefused => Some(time_wait(cause, case, proof)),
         _ => None,
     }
@@ -45,6 +47,34 @@ fn no_listener(case: &Case<'_>) -> Option<String> {
     Some(format!(
         "Nothing listens on port {port} of {whose} ({look}): check the Service's targetPort and the container. A listener bound \
          to another address, device or VRF does not count."
+    ))
+}
+
+fn bad_checksum(case: &Case<'_>) -> Option<String> {
+    let freed = freed::step(case)?;
+    let part = freed.event.part;
+    let came = case
+        .flow
+        .steps
+        .iter()
+        .find(|step| step.event.hook == Hook::NetifReceive && step.event.part == part)?;
+    let device = device(case, came).unwrap_or_else(|| "any".to_owned());
+    let from = came.event.tuple.source();
+    let capture = run(
+        case,
+        netns_of(came),
+        &format!(
+            "tcpdump -nvv -i {device} host {} and tcp port {}",
+            from.ip(),
+            from.port()
+        ),
+    );
+    let count = run(case, netns_of(freed), "nstat -az TcpInCsumErrors");
+    Some(format!(
+        "Find out where the checksum gets wrong: {capture} marks it as incorrect if the packet comes in that way. Then a device \
+         before this one should have filled it in and did not (a faulty driver, tunnel or virtual switch): turn off its transmit \
+         offload with `ethtool -K`. Otherwise a device between here and {} did it. {count} counts such packets.",
+        freed.event.tuple.destination()
     ))
 }
 

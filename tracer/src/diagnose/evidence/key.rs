@@ -196,6 +196,8 @@ keys! {
     // Routes, neighbours and tunnels.
     Route = "route", "route to";
     RouteError = "route-error", "error of the route to";
+    UntrackedBy = "untracked-by", "rule that may exclude it from connection tracking";
+    Checksum = "checksum", "TCP checksum";
     CameBack = "came-back", "came in again";
     LeftAgainBy = "left-again-by", "sent on again through";
     Ttl = "ttl", "TTL";

@@ -10,7 +10,7 @@ use crate::{
         evidence::{self, Evidence, Key},
         row::{Absence, Group, Row},
     },
-    facts::route::Route,
+    facts::{route::Route, route_lookup::RouteLookup},
     flow::model::real_server,
 };
 
@@ -59,7 +59,9 @@ fn detect(case: &Case<'_>) -> Option<Proof> {
         _ => None,
     })?;
     let server = real_server(conn)?;
-    let route = case.facts.route(case.flow.netns, server.ip())?;
+    let route = case
+        .facts
+        .route(&RouteLookup::of_ipvs(case.flow.netns, server.ip()))?;
     if matches!(route, Route::Found(found) if found.is_local()) || matches!(route, Route::None(_)) {
         return None;
     }

@@ -68,7 +68,9 @@ pub(super) const XMIT_TTL: Row = Row {
     hooks: HOOKS,
     absence: Absence::Nothing,
     detect: |case| {
-        let failure = Failure::of(case, Situation::Dropped, IcmpError::TimeExceeded)?;
+        // A client that got the error gives up.
+        let failure = Failure::of(case, Situation::Refused, IcmpError::TimeExceeded)
+            .or_else(|| Failure::of(case, Situation::Dropped, IcmpError::TimeExceeded))?;
         Some(failure.proof(
             |server| {
                 format!("The TTL of the SYN expired: IPVS dropped it instead of sending it to the real server {server}.")

@@ -10,7 +10,7 @@ use crate::{
         route::freed,
         row::{Absence, Group, Row},
     },
-    facts::{neighbour::mac_text, route::Route},
+    facts::{neighbour::mac_text, route::Route, route_lookup::RouteLookup},
 };
 
 pub(super) const WRONG_ADDRESS: Row = Row {
@@ -43,8 +43,9 @@ fn detect(case: &Case<'_>) -> Option<Proof> {
         _ => return None,
     };
     let destination = freed.event.tuple.daddr.ip();
-    let is_local =
-        matches!(freed::route_to(case, freed, destination), Some(Route::Found(route)) if route.is_local());
+    // IP drops it before a rule can mark it.
+    let lookup = RouteLookup::ahead(freed.netns, &freed.event, None);
+    let is_local = matches!(case.facts.route(&lookup), Some(Route::Found(route)) if route.is_local());
     if !is_local {
         return None;
     }

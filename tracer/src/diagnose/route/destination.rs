@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use nix::errno::Errno;
 use tracer_common::{hook::Hook, record::route, tcp::Part};
 
-use super::freed::{self, device, packet, read_by, reason, route_evidence, route_to};
+use super::freed::{self, device, packet, read_by, reason, route_evidence};
 use crate::{
     diagnose::{
         case::{Case, Proof, Situation},
@@ -141,11 +141,12 @@ fn forwarding_off_v6(case: &Case<'_>, freed: &Step) -> Option<Evidence> {
 fn no_route_back(case: &Case<'_>) -> Option<Proof> {
     let (step, listener) = tcp::refused_without_a_full_queue(case)?;
     let client = step.event.tuple.saddr.ip();
-    let Some(Route::None(_)) = route_to(case, step, client) else {
+    let lookup = freed::of_answer(case, step);
+    let Some(Route::None(_)) = case.facts.route(&lookup) else {
         return None;
     };
     let mut evidence = tcp::queues(case, step, listener);
-    evidence.extend(route_evidence(case, step, client));
+    evidence.extend(route_evidence(case, &lookup));
     let owner = tcp::owner(case.flow, step);
     Some(Proof::new(
         format!(
@@ -185,7 +186,7 @@ fn unreachable(case: &Case<'_>) -> Option<Proof> {
     } else {
         return None;
     };
-    evidence.extend(route_evidence(case, freed, destination));
+    evidence.extend(route_evidence(case, &freed::ahead(case, freed)));
     if case.situation == Situation::Refused {
         evidence.extend(evidence::icmp(case.flow));
     }

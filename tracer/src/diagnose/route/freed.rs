@@ -1,7 +1,5 @@
 //! The packet that was freed, and what the routing layer showed about it.
 
-use std::net::IpAddr;
-
 use tracer_common::{hook::Hook, record, tcp::Part};
 
 use crate::{
@@ -10,7 +8,7 @@ use crate::{
         case::{Case, Situation},
         evidence::{self, Evidence, Key},
     },
-    facts::route::Route,
+    facts::route_lookup::RouteLookup,
     flow::model::Step,
 };
 
@@ -79,17 +77,39 @@ pub(in crate::diagnose) fn device(step: &Step) -> String {
         .unwrap_or_else(|| "an unknown device".to_owned())
 }
 
-/// The route from the namespace of a step to an address.
-pub(in crate::diagnose) fn route_to<'a>(case: &Case<'a>, step: &Step, address: IpAddr) -> Option<&'a Route> {
-    case.facts.route(step.event.netns, address)
+/// The kernel's lookup for a packet that routing refused or that was freed.
+pub(in crate::diagnose) fn ahead(case: &Case<'_>, freed: &Step) -> RouteLookup {
+    let asked = read_by(case, Hook::RouteError, freed).map_or(freed, |(step, _)| step);
+    RouteLookup::ahead(asked.netns, &asked.event, case.flow.mark(&asked.event))
 }
 
-/// The same as evidence.
-pub(in crate::diagnose) fn route_evidence(case: &Case<'_>, step: &Step, address: IpAddr) -> Option<Evidence> {
-    let route = route_to(case, step, address)?;
+/// The lookup of a listener for its answer.
+pub(in crate::diagnose) fn of_answer(case: &Case<'_>, accepted: &Step) -> RouteLookup {
+    RouteLookup::of_answer(accepted.netns, &accepted.event, case.flow.mark(&accepted.event))
+}
+
+/// The kernel's lookup of the source of a packet that was freed.
+pub(in crate::diagnose) fn of_source(case: &Case<'_>, freed: &Step) -> RouteLookup {
+    let asked = read_by(case, Hook::RouteMartian, freed).map_or(freed, |(step, _)| step);
+    RouteLookup::of_source(asked.netns, &asked.event, case.flow.mark(&asked.event))
+}
+
+/// The route of a lookup as evidence.
+pub(in crate::diagnose) fn route_evidence(case: &Case<'_>, lookup: &RouteLookup) -> Option<Evidence> {
+    let route = match case.facts.route(lookup) {
+        Some(route) => route.to_string(),
+        None if case.facts.is_undecidable(lookup) => {
+            "not known: the policy rules there look at more than tracer knows of the packet".to_owned()
+        }
+        None => return None,
+    };
+    let mark = match lookup.mark {
+        Some(mark) if mark != 0 => format!(" (mark {mark:#x})"),
+        _ => String::new(),
+    };
     Some(Evidence::read(
         Key::Route,
-        format!("{address}: {route}"),
+        format!("{}{mark}: {route}", lookup.to),
         "rtnetlink",
     ))
 }

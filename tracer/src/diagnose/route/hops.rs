@@ -13,7 +13,7 @@ use crate::{
         evidence::{self, Evidence, Key},
         row::{Absence, Group, Row},
     },
-    flow::model::Step,
+    flow::{model::Step, refusal},
 };
 
 pub(super) const LOOP: Row = Row {
@@ -130,7 +130,7 @@ impl<'a> Circle<'a> {
 fn routing_loop(case: &Case<'_>) -> Option<Proof> {
     if !matches!(
         case.situation,
-        Situation::Dropped | Situation::Silent | Situation::Late
+        Situation::Dropped | Situation::Refused | Situation::Silent | Situation::Late
     ) {
         return None;
     }
@@ -157,7 +157,7 @@ fn routing_loop(case: &Case<'_>) -> Option<Proof> {
             .into_iter()
             .flat_map(|step| evidence::dropped(step, case.facts)),
     );
-    let proof = Proof::new(
+    Some(Proof::new(
         format!(
             "The {packet} to {destination} looped: it came in through {} {} times and was sent on through {} \
              again, while its TTL fell from {ttl} to {}.",
@@ -167,32 +167,13 @@ fn routing_loop(case: &Case<'_>) -> Option<Proof> {
             circle.last_ttl,
         ),
         evidence,
-    );
-    Some(proof.advise(format!(
-        "Run `ip route get {}` on both sides of {}: each of the two hosts sends the packet to the other. Usually the one that should \
-         have the address has lost it, and its default route leads back.",
-        destination.ip(),
-        evidence::place(circle.left),
-    )))
+    ))
 }
 
-/// The ICMP types for it, with code 0 "in transit" (RFC 792, RFC 4443).
-const TIME_EXCEEDED: u32 = 11;
-const TIME_EXCEEDED_V6: u32 = 3;
-
 /// The last step at which the kernel reported that the TTL of such a packet has ended.
-fn time_exceeded<'a>(case: &Case<'a>, part: Part) -> Option<&'a Step> {
-    case.steps().rfind(|step| {
-        let event = &step.event;
-        let kind = if event.tuple.is_v6() {
-            TIME_EXCEEDED_V6
-        } else {
-            TIME_EXCEEDED
-        };
-        matches!(&event.payload, Payload::Icmp(icmp) if (icmp.icmp_type, icmp.code) == (kind, 0))
-            && event.part == part
-            && event.outer.is_none()
-    })
+pub(in crate::diagnose) fn time_exceeded<'a>(case: &Case<'a>, part: Part) -> Option<&'a Step> {
+    case.steps()
+        .rfind(|step| step.event.part == part && refusal::is_time_exceeded(&step.event))
 }
 
 /// The ICMP error of a step as evidence.
@@ -207,7 +188,7 @@ fn icmp(step: &Step) -> Option<Evidence> {
 fn ttl_exceeded(case: &Case<'_>) -> Option<Proof> {
     if !matches!(
         case.situation,
-        Situation::Dropped | Situation::Silent | Situation::Late
+        Situation::Dropped | Situation::Refused | Situation::Silent | Situation::Late
     ) {
         return None;
     }

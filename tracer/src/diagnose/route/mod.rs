@@ -2,7 +2,7 @@
 
 mod destination;
 pub(super) mod freed;
-mod hops;
+pub(super) mod hops;
 mod source;
 
 use super::row::Row;

@@ -7,7 +7,7 @@ use tracer_common::{
     record::{self, route},
 };
 
-use super::freed::{self, device, packet, read_by, reason, route_evidence, route_to};
+use super::freed::{self, device, packet, read_by, reason, route_evidence};
 use crate::{
     diagnose::{
         case::{Case, Proof},
@@ -91,7 +91,8 @@ fn rp_filter(case: &Case<'_>) -> Option<Proof> {
     }
     let source = freed.event.tuple.saddr.ip();
     let device = device(freed);
-    let back = match route_to(case, freed, source) {
+    let lookup = freed::of_source(case, freed);
+    let back = match case.facts.route(&lookup) {
         Some(Route::Found(way)) => match &way.device {
             Some(other) => format!("the route back to {source} leads through {other}"),
             None => format!("the route back to {source} does not lead through that device"),
@@ -100,7 +101,7 @@ fn rp_filter(case: &Case<'_>) -> Option<Proof> {
         None => format!("the route back to {source} does not lead through that device, or there is none"),
     };
     let mut evidence = settings(case, freed);
-    evidence.extend(route_evidence(case, freed, source));
+    evidence.extend(route_evidence(case, &lookup));
     evidence.extend(evidence::dropped(freed, case.facts));
     Some(Proof::new(
         format!(
@@ -118,15 +119,16 @@ fn martian(case: &Case<'_>) -> Option<Proof> {
     }
     let tuple = &freed.event.tuple;
     let (source, destination) = (tuple.saddr.ip(), tuple.daddr.ip());
+    let lookup = freed::of_source(case, freed);
     let why = if is_impossible_destination(case, freed) {
         format!("no packet from outside can have the destination {destination}")
-    } else if is_local(route_to(case, freed, source)) {
+    } else if is_local(case.facts.route(&lookup)) {
         format!("its source {source} is the receiver's own address")
     } else {
         format!("no packet from outside can have the source {source}")
     };
     let mut evidence = vec![Evidence::seen(Key::Source, source.to_string(), freed.event.hook)];
-    evidence.extend(route_evidence(case, freed, source));
+    evidence.extend(route_evidence(case, &lookup));
     evidence.extend(settings(case, freed));
     evidence.extend(evidence::dropped(freed, case.facts));
     Some(Proof::new(
@@ -171,7 +173,7 @@ fn without_reason(case: &Case<'_>, freed: &Step, settings: &record::Route) -> Op
     if settings.rp_filter.max(settings.rp_filter_all) == 0 || is_impossible_source(source) {
         return Some(Refusal::Martian);
     }
-    match route_to(case, freed, source)? {
+    match case.facts.route(&freed::of_source(case, freed))? {
         Route::Found(way) if way.is_local() => {
             let martian = settings.have & route::ACCEPT_LOCAL != 0 && settings.accept_local == 0;
             martian.then_some(Refusal::Martian)

@@ -48,6 +48,13 @@ impl Element {
             _ => None,
         }
     }
+
+    /// The port in these 4 bytes of the key.
+    #[must_use]
+    pub fn port_at(&self, unit: usize) -> Option<u16> {
+        let part = self.key.get(unit * 4..)?.first_chunk().copied();
+        part.map(u16::from_be_bytes)
+    }
 }
 
 /// Parses the elements in the kernel's answers. Damaged elements and those without a verdict are skipped.

@@ -1,6 +1,7 @@
 //! The rules of nf_tables: position, conditions, decision and comment.
 
 pub mod conditions;
+pub mod dports;
 pub mod registers;
 
 use std::collections::HashMap;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     conditions::{ConditionReader, Conditions, EQUAL, Load, NETWORK_HEADER, TRANSPORT_HEADER},
+    dports::{DportReader, Dports},
     registers::{Key, Registers},
 };
 use super::{Family, number};
@@ -37,6 +39,12 @@ pub struct Rule {
     pub decides: Decides,
     /// The only destination port that it matches, if there is just one.
     pub dport: Option<u16>,
+    /// The destination ports that it matches, if it names several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dports: Option<Dports>,
+    /// Whether it excludes packets from connection tracking (`notrack`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untracks: bool,
     /// Whether it matches the destination address.
     pub has_destination: bool,
     /// Whether it matches packets that conntrack finds INVALID.
@@ -170,6 +178,8 @@ fn parse_rule(answer: &[u8]) -> Option<Rule> {
         comment: comment.or(body.comment),
         decides: body.decides.unwrap_or(Decides::Nothing),
         dport: body.dport,
+        dports: body.dports.finish(body.translation.as_ref()),
+        untracks: body.untracks,
         has_destination: body.has_destination,
         matches_invalid: body.matches_invalid,
         translation: body.translation,
@@ -187,6 +197,8 @@ struct Body {
     has_destination: bool,
     matches_invalid: bool,
     translation: Option<Translation>,
+    dports: DportReader,
+    untracks: bool,
     /// The register that holds the destination port.
     port_in: Option<u32>,
     /// The register that holds the state of the connection.
@@ -224,6 +236,7 @@ impl Body {
         let field = |kind| attribute(data, kind).and_then(number);
         let named = || attribute(data, 1).map(text);
         self.take_state(&name, data);
+        self.dports.add(&name, data, self.port_in, &self.registers);
         match name.as_str() {
             // The register, the data.
             "immediate" => {
@@ -279,7 +292,7 @@ impl Body {
             }
             // The register, the operation, the data.
             "cmp" if field(1) == self.port_in && field(2) == Some(EQUAL) => {
-                self.dport = conditions::port(data).or(self.dport);
+                self.dport = conditions::port(data, 3).or(self.dport);
             }
             // Expressions that load something into their first register, or into their second.
             "meta" | "ct" | "fib" | "rt" | "exthdr" | "osf" | "numgen" | "xfrm" => {
@@ -290,8 +303,9 @@ impl Body {
             }
             "inner" => self.registers.forget_all(),
             // Expressions that only match, count, log, or change the packet.
+            "notrack" => self.untracks = true,
             "lookup" | "cmp" | "range" | "counter" | "limit" | "log" | "quota" | "connlimit" | "dynset"
-            | "objref" | "notrack" | "last" | "dup" | "flow_offload" => {}
+            | "objref" | "last" | "dup" | "flow_offload" => {}
             _ => {
                 self.registers.forget_all();
                 self.decides = Some(Decides::Other(name));
@@ -393,6 +407,7 @@ impl Body {
             });
         }
         self.dport = found.dport().or(self.dport);
+        self.dports.add_ranges(found.dports());
         self.conditions.add_match(found);
     }
 }

@@ -13,8 +13,10 @@ use crate::facts::{
     nft::{
         Chain, Family,
         map::Map,
-        rule::{Decides, Rule},
+        port_set::SetName,
+        rule::{Decides, Rule, dports::Dports, registers::Key},
     },
+    port_range::PortRanges,
 };
 
 /// `IPPROTO_TCP`.
@@ -35,6 +37,8 @@ pub struct Sources {
     pub maps: Vec<Map>,
     /// Legacy tables of iptables.
     pub tables: Vec<Table>,
+    /// The ports in sets and maps by which rules match or translate.
+    pub port_sets: Vec<(SetName, PortRanges)>,
     /// IP sets of ports: name, whether it is for IPv6, ports.
     pub ip_sets: Vec<(String, bool, BTreeSet<u16>)>,
     /// Virtual services of IPVS.
@@ -45,6 +49,8 @@ pub struct Sources {
 #[derive(Debug, Default)]
 pub struct PortIndex {
     objects: BTreeMap<(bool, u16), Vec<Indexed>>,
+    /// Objects that name several ports, and whether they are for IPv6.
+    ranged: Vec<(bool, PortRanges, Indexed)>,
     /// Rules that can end a chain, or exclude a packet from connection tracking.
     rules: Vec<Kept>,
     /// The latter: indices into `rules`, and whether they are for IPv6.
@@ -99,7 +105,15 @@ impl PortIndex {
     #[must_use]
     pub fn objects(&self, packet: &Packet<'_>, is_from_node: bool) -> Vec<PortObject> {
         let key = (packet.destination.is_ipv6(), packet.inner.dport);
-        let found = self.objects.get(&key).into_iter().flatten();
+        let ranged = self.ranged.iter().filter(|(is_v6, ports, _)| {
+            *is_v6 == packet.destination.is_ipv6() && ports.contains(packet.inner.dport)
+        });
+        let found = self
+            .objects
+            .get(&key)
+            .into_iter()
+            .flatten()
+            .chain(ranged.map(|(_, _, indexed)| indexed));
         let mut objects: Vec<PortObject> = found
             .map(|indexed| PortObject {
                 why_not: self.why_not(indexed, packet, is_from_node),
@@ -148,6 +162,13 @@ impl PortIndex {
 
     fn add(&mut self, port: u16, is_v6: bool, indexed: Indexed) {
         self.objects.entry((is_v6, port)).or_default().push(indexed);
+    }
+
+    fn add_named(&mut self, ports: Named, is_v6: bool, indexed: Indexed) {
+        match ports {
+            Named::One(port) => self.add(port, is_v6, indexed),
+            Named::Several(ports) => self.ranged.push((is_v6, ports, indexed)),
+        }
     }
 
     fn add_sets(&mut self, sources: &Sources) {
@@ -207,7 +228,7 @@ impl PortIndex {
             }
             for rule in table.rules.values().flatten() {
                 for &is_v6 in versions {
-                    self.add_nft_rule(rule, is_v6, &walk);
+                    self.add_nft_rule(rule, is_v6, &walk, &sources.port_sets);
                     self.add_elements(rule, &maps, is_v6, &walk);
                 }
             }
@@ -218,14 +239,16 @@ impl PortIndex {
             };
             for map in maps.iter().filter(|map| !is_used(map)) {
                 for &is_v6 in versions {
-                    self.add_map(map, is_v6, &[None, None]);
+                    self.add_map(map, None, is_v6, &[None, None]);
                 }
             }
         }
     }
 
-    fn add_nft_rule(&mut self, rule: &Rule, is_v6: bool, walk: &Walk) {
-        if matches!(&rule.decides, Decides::Extension(name) if UNTRACKING.contains(&name.as_str())) {
+    fn add_nft_rule(&mut self, rule: &Rule, is_v6: bool, walk: &Walk, sets: &[(SetName, PortRanges)]) {
+        if rule.untracks
+            || matches!(&rule.decides, Decides::Extension(name) if UNTRACKING.contains(&name.as_str()))
+        {
             self.untracking.push((is_v6, self.rules.len()));
             self.rules.push(Kept::of_nft(rule));
         }
@@ -233,7 +256,9 @@ impl PortIndex {
             Decides::Verdict(verdict) => verdict.chain(),
             _ => None,
         };
-        let Some(port) = rule.dport else { return };
+        let Some(ports) = Named::by_nft(rule, sets) else {
+            return;
+        };
         let comment = rule.comment.as_deref().and_then(in_comment);
         let is_known = CHAINS.contains(&(rule.table.as_str(), rule.chain.as_str()));
         let translates = rule.translation.is_some() || leads_to.is_some_and(is_of_kube_proxy);
@@ -242,7 +267,7 @@ impl PortIndex {
             indexed.translates = translates;
             indexed.before = walk.before(&(rule.chain.clone(), rule.number));
             indexed.conditions = Some(Matches::Nft(rule.conditions.clone()));
-            self.add(port, is_v6, indexed);
+            self.add_named(ports, is_v6, indexed);
         }
     }
 
@@ -252,13 +277,16 @@ impl PortIndex {
             return;
         };
         for map in maps.iter().filter(|map| map.name == *name) {
-            self.add_map(map, is_v6, &walk.before(&(rule.chain.clone(), rule.number)));
+            let unit = rule.key.as_ref().and_then(Key::dport_unit);
+            self.add_map(map, unit, is_v6, &walk.before(&(rule.chain.clone(), rule.number)));
         }
     }
 
-    fn add_map(&mut self, map: &Map, is_v6: bool, before: &[Option<Vec<usize>>; 2]) {
+    /// Adds the elements of a map. `unit` says which 4 bytes of its key have the port; without it, the keys are protocol and port.
+    fn add_map(&mut self, map: &Map, unit: Option<usize>, is_v6: bool, before: &[Option<Vec<usize>>; 2]) {
         for element in &map.elements {
-            let Some(port) = element.tcp_port() else { continue };
+            let port = element.tcp_port().or_else(|| element.port_at(unit?));
+            let Some(port) = port else { continue };
             let service = element.comment.as_deref().and_then(in_comment);
             let chain = element.verdict.chain();
             let service = service.or_else(|| chain.and_then(in_chain));
@@ -299,7 +327,9 @@ impl PortIndex {
                 Target::Jump(index) | Target::Goto(index) => table.chains.get(index),
                 _ => None,
             };
-            let Some(port) = rule.dport() else { continue };
+            let Some(ports) = Named::of(rule.dport(), rule.dports()) else {
+                continue;
+            };
             let comment = rule.comment().as_deref().and_then(in_comment);
             let is_known = CHAINS.contains(&(table.name.as_str(), chain.name.as_str()));
             let translates = table.name == "nat"
@@ -311,9 +341,35 @@ impl PortIndex {
                 indexed.translates = translates;
                 indexed.before = walk.before(&(chain.name.clone(), number));
                 indexed.conditions = Some(Matches::Legacy(rule.address.clone(), rule.matches.clone()));
-                self.add(port, table.is_v6, indexed);
+                self.add_named(ports, table.is_v6, indexed);
             }
         }
+    }
+}
+
+/// The ports that a rule names.
+enum Named {
+    One(u16),
+    Several(PortRanges),
+}
+
+impl Named {
+    fn of(one: Option<u16>, several: PortRanges) -> Option<Self> {
+        let several = Some(several).filter(|ports| !ports.is_empty());
+        one.map(Self::One).or(several.map(Self::Several))
+    }
+
+    fn by_nft(rule: &Rule, sets: &[(SetName, PortRanges)]) -> Option<Self> {
+        let several = match &rule.dports {
+            Some(Dports::Ranges(ranges)) => ranges.clone(),
+            Some(Dports::Set { .. }) => {
+                let name = SetName::of(rule)?;
+                let (_, ports) = sets.iter().find(|(known, _)| *known == name)?;
+                Some(ports).filter(|ports| ports.names_ports())?.clone()
+            }
+            None => PortRanges::default(),
+        };
+        Self::of(rule.dport, several)
     }
 }
 

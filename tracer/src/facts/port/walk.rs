@@ -125,7 +125,7 @@ impl Walk {
         let mut returns = Vec::new();
         for rule in table.rules.get(chain).into_iter().flatten() {
             let all: Vec<usize> = ends.iter().chain(&returns).take(MAX_ENDS).copied().collect();
-            if rule.dport.is_some() || matches!(rule.decides, Decides::Map(_)) {
+            if rule.dport.is_some() || rule.dports.is_some() || matches!(rule.decides, Decides::Map(_)) {
                 self.reach((chain.to_owned(), rule.number), &all);
             }
             let Decides::Verdict(verdict) = &rule.decides else {
@@ -173,7 +173,7 @@ impl Walk {
         let mut returns = Vec::new();
         for (rule, number) in chain.rules.iter().zip(1..) {
             let all: Vec<usize> = ends.iter().chain(&returns).take(MAX_ENDS).copied().collect();
-            if rule.dport().is_some() {
+            if rule.dport().is_some() || !rule.dports().is_empty() {
                 self.reach((chain.name.clone(), number), &all);
             }
             match rule.target {

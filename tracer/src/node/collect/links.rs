@@ -9,9 +9,10 @@ use std::{
 use super::routes::drops_on_input;
 use crate::{
     decode::event::Payload,
+    diagnose::bpf,
     facts::{Facts, NetnsFacts, changed_facts::ChangedFacts},
     flow::model::{Flow, Step},
-    node::{link, max_age::MAX_AGE, netns},
+    node::{cgroup, link, max_age::MAX_AGE, netns},
 };
 
 /// In how many network namespaces devices are read within [`MAX_AGE`], so that a flood of failing flows does not keep tracer
@@ -58,6 +59,11 @@ impl LinkReader {
                 Ok(Ok(links)) => facts.netns.entry(netns).or_default().links = links,
                 _ => forget(netns, facts, changed),
             }
+            let by_cgroup = |step: &Step| step.netns == netns && bpf::may_be_by_cgroup(&step.event, facts);
+            if flow.steps.iter().any(by_cgroup) {
+                let programs = cgroup::programs(netns).unwrap_or_default();
+                facts.netns.entry(netns).or_default().cgroup_programs = programs;
+            }
         }
     }
 
@@ -92,6 +98,7 @@ fn forget(netns: u32, facts: &mut Facts, changed: &mut ChangedFacts) {
         return;
     };
     known.links = Vec::new();
+    known.cgroup_programs = Vec::new();
     if *known == NetnsFacts::default() {
         facts.netns.remove(&netns);
     }

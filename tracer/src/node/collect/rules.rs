@@ -264,6 +264,8 @@ mod tests {
             decides: Decides::Verdict(Verdict::Drop),
             dport: None,
             has_destination: false,
+            dports: None,
+            untracks: false,
             matches_invalid: false,
             translation: None,
             key: None,

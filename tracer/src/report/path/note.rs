@@ -106,6 +106,8 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
         (Payload::Route(route), Hook::RouteError) => no_route(packet, route),
         (Payload::Route(route), _) => self::decision(route),
         (Payload::Neighbour(entry), _) => unresolved(packet, entry),
+        (Payload::Mark(mark), _) => format!("mark {:#x}", mark.mark),
+        (Payload::TcpHeader(header), _) => format!("TCP segment of {} bytes", header.length),
         (Payload::Egress(egress), _) => egress::describe(egress),
         (Payload::Stack(stack), _) => stack::note(stack, facts),
         (Payload::Vip(vip), _) => format!("the answer will be translated to {}", evidence::service(vip)),

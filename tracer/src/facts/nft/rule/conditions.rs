@@ -222,8 +222,8 @@ fn state(ctinfo: u32) -> u32 {
     }
 }
 
-/// The port in a comparison with the destination port.
-pub(super) fn port(data: &[u8]) -> Option<u16> {
-    let mut value = attribute(data, 3).and_then(|data| attribute(data, 1))?;
+/// The port in an attribute of a comparison with the destination port.
+pub(super) fn port(data: &[u8], kind: u16) -> Option<u16> {
+    let mut value = attribute(data, kind).and_then(|data| attribute(data, 1))?;
     value.try_get_u16().ok()
 }

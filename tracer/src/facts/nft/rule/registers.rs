@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::conditions::Load;
+use super::conditions::{Load, TRANSPORT_HEADER};
 use crate::facts::{iptables::Packet, translation::Operand};
 
 /// Length in bytes of the unit in which parts are padded.
@@ -50,6 +50,19 @@ enum KeyPart {
 }
 
 impl Key {
+    /// Which 4 bytes of the key are the destination port.
+    #[must_use]
+    pub fn dport_unit(&self) -> Option<usize> {
+        let dport = Load::Header {
+            base: TRANSPORT_HEADER,
+            offset: 2,
+            length: 2,
+        };
+        self.0
+            .iter()
+            .position(|part| *part == Some(KeyPart::Load(dport, 0)))
+    }
+
     /// Whether this packet can have the key of an element; `true` also if that is unknown.
     #[must_use]
     pub fn can_be(&self, element: &[u8], packet: &Packet<'_>) -> bool {

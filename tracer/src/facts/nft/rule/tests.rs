@@ -229,3 +229,62 @@ fn a_rule_asks_for_invalid_by_mask_by_value_or_in_a_map() {
         assert_eq!(body(&expressions).matches_invalid, asks, "{expressions:?}");
     }
 }
+
+#[test]
+fn a_rule_names_ports_by_a_range_a_set_or_the_map_that_translates() {
+    let dport = || {
+        (
+            "payload",
+            vec![be(1, 9), be(2, TRANSPORT_HEADER), be(3, DPORT), be(4, 2)],
+        )
+    };
+    let address = || {
+        (
+            "payload",
+            vec![be(1, 1), be(2, NETWORK_HEADER), be(3, 16), be(4, 4)],
+        )
+    };
+    let port = |kind, port: u16| value(kind, &port.to_be_bytes());
+    let cmp = |operation, number| ("cmp", vec![be(1, 9), be(2, operation), port(3, number)]);
+    let range = |operation| {
+        let data = vec![be(1, 9), be(2, operation), port(3, 80), port(4, 89)];
+        ("range", data)
+    };
+    let in_set = |register, flags| ("lookup", vec![nla(1, b"web"), be(2, register), be(5, flags)]);
+    let in_map = |register| ("lookup", vec![nla(1, b"pods"), be(2, register), be(3, 1)]);
+    let nat = || ("nat", vec![be(1, DNAT), be(2, 2), be(3, 1)]);
+    let ports = || Some(Dports::Ranges([(80, 89)].into_iter().collect()));
+    let set = |name: &str, unit| {
+        Some(Dports::Set {
+            name: name.to_owned(),
+            unit,
+        })
+    };
+    for (expected, expressions) in [
+        (ports(), vec![dport(), cmp(5, 80), cmp(3, 89)]),
+        (ports(), vec![dport(), range(0)]),
+        // Ports outside of the range, and a comparison of something else.
+        (None, vec![dport(), range(1)]),
+        (None, vec![address(), range(0)]),
+        (None, vec![dport(), cmp(5, 1), cmp(3, u16::MAX)]),
+        (set("web", 0), vec![dport(), in_set(9, 0)]),
+        (None, vec![dport(), in_set(9, 1)]),
+        // `ip daddr . tcp dport @web`: the port is in the second part of the key.
+        (set("web", 1), vec![address(), dport(), in_set(1, 0)]),
+        (None, vec![address(), in_set(1, 0)]),
+        (set("pods", 0), vec![dport(), in_map(9), nat()]),
+        // The result is used for something else.
+        (None, vec![dport(), in_map(9)]),
+    ] {
+        // `ip daddr` is in `NFT_REG_1`, which is 16 bytes long: the port follows in its second 4 bytes.
+        let body = body(&expressions);
+        let found = body.dports.finish(body.translation.as_ref());
+        assert_eq!(found, expected, "{expressions:?}");
+    }
+}
+
+#[test]
+fn notrack_excludes_from_connection_tracking() {
+    assert!(body(&[("notrack", vec![])]).untracks);
+    assert!(!body(&[("counter", vec![])]).untracks);
+}
