@@ -25,7 +25,7 @@ pub use self::{
     routing::{Arrival, Mark, Neighbour, Route, neighbour, route},
     rules::{Chain, NftRule, Reject, Table, chain, table},
     skipped::Skipped,
-    sockets::{Listener, OPTIONS_LEN, Socket, TimeWait, time_wait},
+    sockets::{Listener, OPTIONS_LEN, OwnConnection, Socket, TimeWait, time_wait},
     stack::{FRAMES, Stack},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -235,6 +235,7 @@ mod tests {
         assert_eq!(size_of::<PacketState>(), 16);
         assert_eq!(size_of::<TooBig>(), 8);
         assert_eq!(size_of::<Listener>(), 32);
+        assert_eq!(size_of::<OwnConnection>(), 8);
         assert_eq!(size_of::<TimeWait>(), 32 + OPTIONS_LEN);
         assert_eq!(size_of::<Vip>(), 32);
         assert_eq!(size_of::<Route>(), 72);

@@ -17,6 +17,7 @@ fn main() {
     reason = "helpers, maps and program contexts of BPF are raw pointers"
 )]
 mod kernel {
+    mod answer;
     mod call;
     mod conntrack;
     mod dests;
@@ -31,6 +32,7 @@ mod kernel {
     mod nat;
     mod neigh;
     mod netfilter;
+    mod node;
     mod packet;
     mod route;
     mod skipped;

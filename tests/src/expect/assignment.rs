@@ -10,7 +10,10 @@ pub(super) fn target(scenario: &Scenario, connect: &Connect) -> Option<SocketAdd
     let topology = &scenario.topology;
     let service = topology.service(connect.to.as_deref())?;
     let node = connect.to_address.unwrap_or(topology.node_address());
-    Some(SocketAddr::new(node, service.node_port))
+    Some(SocketAddr::new(
+        node,
+        connect.from_node_port.unwrap_or(service.node_port),
+    ))
 }
 
 /// Unassigned attempts and the addresses they connect to.

@@ -125,10 +125,21 @@ impl<'a> Judge<'a> {
     pub(super) fn flows(&mut self, flows: &BTreeMap<Attempt, Flow>) {
         let scenario = self.scenario;
         for (attempt, connect) in self.attempts.clone() {
+            let must_be_reported = scenario.is_reported(&attempt, connect);
             let Some(flow) = flows.get(&attempt) else {
-                self.mismatch(&attempt, "tracer reports no such flow");
+                if must_be_reported {
+                    self.mismatch(&attempt, "tracer reports no such flow");
+                }
                 continue;
             };
+            if !must_be_reported {
+                let what = format!(
+                    "tracer reports a flow ({}), but the node's own connection is healthy",
+                    flow.fate
+                );
+                self.mismatch(&attempt, what);
+                continue;
+            }
             if let Some(to) = assignment::target(scenario, connect)
                 && (flow.node.ip, flow.node.port) != (to.ip(), to.port())
             {

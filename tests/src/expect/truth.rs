@@ -29,6 +29,9 @@ const ANSWERED_WITH_ACK: [&str; 3] = [
     "tcp.old-connection",
 ];
 
+/// The cause where the node itself connects, and what refuses is sent to its peer.
+const REPLY_AS_REQUEST: &str = "ipvs.reply-as-request";
+
 /// How long a client waited because of this cause, in milliseconds.
 pub(super) fn waited_ms(cause: Option<&str>, truth: &Traffic) -> f64 {
     match truth.answer_ms {
@@ -48,6 +51,7 @@ pub(super) fn is_consistent(fate: Fate, cause: Option<&str>, truth: &Traffic) ->
         (Fate::Dropped | Fate::Refused, Outcome::Connected) => {
             cause.is_some_and(|cause| ACK_DROPPED.contains(&cause)) && truth.backend.is_none()
         }
+        (Fate::Refused, Outcome::Timeout) => cause == Some(REPLY_AS_REQUEST),
         // The kernel reports "time exceeded", which is not a refusal, to the client with the same error as
         // "unreachable".
         (Fate::Refused, Outcome::Refused | Outcome::Unreachable)

@@ -119,7 +119,11 @@ impl Client {
             cancel.sleep(pause)
         };
         let worker = || {
-            self.netns.run(|| {
+            let netns = match step.from_node_port {
+                Some(_) => &Netns::node(),
+                None => &self.netns,
+            };
+            netns.run(|| {
                 while let Some(source_port) = next() {
                     (0..step.times).try_for_each(|_| connect_from(source_port))?;
                 }
@@ -176,16 +180,20 @@ impl Client {
         first_syn: &Sender<()>,
         (port, cancel): (&Port, &Cancel),
     ) -> Result<Traffic> {
-        let from = SocketAddr::new(self.address, source_port);
+        let own = SocketAddr::new(self.address, source_port);
+        let (from, peer) = match step.from_node_port {
+            Some(_) => (to, own),
+            None => (own, to),
+        };
         let socket = self.socket(from, step)?;
-        let (result, took) = connect(&socket, to, step, first_syn, cancel)?;
+        let (result, took) = connect(&socket, peer, step, first_syn, cancel)?;
         let outcome = match &result {
             Ok(()) => Outcome::Connected,
             Err(error) if error.kind() == ErrorKind::Interrupted => Outcome::Aborted,
             Err(error) => outcome(error),
         };
         if let (Outcome::Failed, Err(error)) = (outcome, &result) {
-            port.note(format!("{}: {from} to {to}: {error}", self.name));
+            port.note(format!("{}: {from} to {peer}: {error}", self.name));
         }
         let (mut backend, mut answer_ms) = (None, None);
         if result.is_ok() {

@@ -96,7 +96,7 @@ impl ScenarioRun {
         let result = steps.run_all();
         let repeated_fates_due = steps.repeated_fates_due;
         if let Some(tracer) = tracer {
-            let flows = scenario.attempts().len();
+            let flows = scenario.reported();
             let waited = result.and_then(|()| self.wait_for_fates(&tracer, flows, repeated_fates_due));
             let stopped = tracer.stop(&self.cancel);
             let checked = match &stopped {
@@ -262,7 +262,10 @@ impl Steps<'_> {
     /// Starts a client's connect step. The receiver is notified of its first SYN.
     fn connect(&self, connect: &Connect) -> Result<(JoinHandle<Result<()>>, Receiver<()>)> {
         let client: Client = self.node.client(&connect.client)?.clone();
-        let to = topology::address(&self.scenario.topology, connect.to.as_deref(), connect.to_address)?;
+        let mut to = topology::address(&self.scenario.topology, connect.to.as_deref(), connect.to_address)?;
+        if let Some(port) = connect.from_node_port {
+            to.set_port(port);
+        }
         let (connect, port, cancel) = (connect.clone(), self.run.port.clone(), self.run.cancel.clone());
         let (first_syn, first_syn_sent) = mpsc::channel();
         let connecting = thread::spawn(move || client.connect(&connect, to, &first_syn, &port, &cancel));
@@ -333,5 +336,8 @@ fn describe_connect(connect: &Connect) -> String {
         1 => String::new(),
         _ => format!(", {at_once} at once"),
     };
+    if let Some(port) = connect.from_node_port {
+        return format!("the node connects from port {port} to {client}:{source_port}{times}");
+    }
     format!("{client} connects from {ports}{times}{at_once}")
 }

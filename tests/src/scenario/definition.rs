@@ -132,6 +132,22 @@ impl Scenario {
         attempts
     }
 
+    /// Whether tracer must report this attempt: a connection that the node itself opens is nobody's request to
+    /// a NodePort, unless IPVS takes its answer for one.
+    #[must_use]
+    pub fn is_reported(&self, attempt: &Attempt, connect: &Connect) -> bool {
+        let connects = |expected: &Expected| expected.fate == Fate::Established;
+        connect.from_node_port.is_none() || !self.expected(attempt).is_some_and(connects)
+    }
+
+    /// The number of flows that tracer must report.
+    #[must_use]
+    pub fn reported(&self) -> usize {
+        let attempts = self.attempts();
+        let reported = |(attempt, connect): &&(Attempt, &Connect)| self.is_reported(attempt, connect);
+        attempts.iter().filter(reported).count()
+    }
+
     /// Whether any connection of this connect step is expected to time out.
     #[must_use]
     pub fn expects_timeout(&self, connect: &Connect) -> bool {

@@ -59,10 +59,14 @@ pub struct Connect {
     pub client: String,
     /// The service's name; needed only if there are several.
     pub to: Option<String>,
-    /// The node address to connect to; by default the first one.
+    /// The address to connect to, of the node or of another one; by default the node's first one.
     pub to_address: Option<IpAddr>,
     /// The source port of the first attempt.
     pub source_port: u16,
+    /// The node itself opens the connection, from this port of the service's address: `client` and
+    /// `source_port` are its peer, which must listen there. tracer must report a flow only if it is expected
+    /// to fail.
+    pub from_node_port: Option<u16>,
     /// The number of consecutive source ports.
     #[serde(default = "one")]
     pub count: u16,

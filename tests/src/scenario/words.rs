@@ -85,6 +85,7 @@ pub const CAUSES: &[&str] = &[
     "ipvs.xmit-no-route",
     "ipvs.xmit-ttl",
     "ipvs.xmit-mtu",
+    "ipvs.reply-as-request",
     "ipvs.loopback-client",
     "netfilter.rule-dropped",
     "netfilter.rule-rejected",

@@ -70,6 +70,8 @@ macro_rules! for_each_payload {
                 Mark = 35, inline;
                 /// The TCP header of a packet that was dropped.
                 TcpHeader = 36, boxed;
+                /// A connection that the node itself opened: IPVS handles its SYN-ACK as a client's request.
+                OwnConnection = 37, inline;
                 /// The call stack of a drop.
                 Stack = 30, boxed;
                 /// The kernel skipped probes on the packet's path.

@@ -14,6 +14,14 @@ pub struct Socket {
     pub max_ack_backlog: u32,
 }
 
+/// A connection that a socket of the node opened, where IPVS handles the SYN-ACK as a client's request.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct OwnConnection {
+    /// When `tcp_connect` sent its SYN, nanoseconds of `CLOCK_MONOTONIC`. The SYN-ACK acknowledges that SYN's sequence number.
+    pub opened_ns: u64,
+}
+
 /// A listening socket when it receives a SYN (`tcp_conn_request`). `u32::MAX` means that a value could not be read.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

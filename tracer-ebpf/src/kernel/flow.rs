@@ -29,18 +29,43 @@ pub(super) struct FlowRef {
     pub(super) flow: u64,
     /// Initial sequence number of its SYN.
     pub(super) isn: u32,
-    /// 1 for the tuple that the client sent, 0 for one made by NAT.
-    original: u16,
+    /// Bits of [`mark`].
+    marks: u16,
     /// [`Self::finished_mark`] once the ACK that ends the handshake arrived: the rest of the connection is ignored. 0
     /// before that.
     finished: u16,
+}
+
+/// Marks of a [`FlowRef`].
+mod mark {
+    /// The tuple is the one that the client sent, not one made by NAT.
+    pub(super) const ORIGINAL: u16 = 1;
+    /// The node itself opened the connection, and IPVS handles the answer as a request: see [`super::super::answer`].
+    pub(super) const OWN_CONNECTION: u16 = 2;
 }
 
 impl FlowRef {
     /// Whether the flow was found by the tuple that the client sent.
     #[inline(always)]
     pub(super) fn is_original(&self) -> bool {
-        self.original != 0
+        self.marks & mark::ORIGINAL != 0
+    }
+
+    /// Whether the node itself opened the connection, and IPVS handles the answer as a request.
+    #[inline(always)]
+    pub(super) fn is_own_connection(&self) -> bool {
+        self.marks & mark::OWN_CONNECTION != 0
+    }
+
+    /// A flow of a connection of the node that has not begun.
+    #[inline(always)]
+    pub(super) fn unnumbered(isn: u32) -> Self {
+        Self {
+            flow: 0,
+            isn,
+            marks: mark::ORIGINAL | mark::OWN_CONNECTION,
+            finished: 0,
+        }
     }
 
     /// The mark of a finished handshake, never 0. It is made of the flow's sequence number: another CPU may evict the
@@ -120,25 +145,37 @@ pub(super) fn of_request(hook: Hook, packet: &Packet, origin: Origin) -> Option<
         if found.isn == packet.seq {
             return Some(found);
         }
-        if found.original == 0 {
+        if !found.is_original() {
             return None;
         }
     }
     if !is_selected(&packet.tuple) {
         return None;
     }
+    begin(hook, &packet.tuple, packet.seq, mark::ORIGINAL, origin)
+}
+
+/// Begins the flow of a connection that the node opens, if its port is traced and its peer is selected as a client.
+#[inline(always)]
+pub(super) fn begin_own_connection(hook: Hook, tuple: &Tuple, isn: u32, origin: Origin) -> Option<FlowRef> {
+    if !is_selected(&tuple.reversed()) {
+        return None;
+    }
+    begin(hook, tuple, isn, mark::ORIGINAL | mark::OWN_CONNECTION, origin)
+}
+
+/// Begins the flow of the SYN with this tuple and sequence number.
+#[inline(always)]
+fn begin(hook: Hook, tuple: &Tuple, isn: u32, marks: u16, origin: Origin) -> Option<FlowRef> {
     let flow = FlowRef {
         flow: next_number(origin)?,
-        isn: packet.seq,
-        original: 1,
+        isn,
+        marks,
         finished: 0,
     };
-    let syn = Syn {
-        tuple: packet.tuple,
-        isn: packet.seq,
-    };
+    let syn = Syn { tuple: *tuple, isn };
     if SYNS.insert(&syn, &flow.flow, u64::from(BPF_NOEXIST)).is_ok() {
-        if FLOWS.insert(&packet.tuple, &flow, 0).is_ok() {
+        if FLOWS.insert(tuple, &flow, 0).is_ok() {
             return Some(flow);
         }
         count_lost(hook);
@@ -152,7 +189,7 @@ pub(super) fn of_request(hook: Hook, packet: &Packet, origin: Origin) -> Option<
     let flow = FlowRef { flow: number, ..flow };
     // Another CPU is about to write the entry of the tuple, or a later flow has it by now: both keep it. It is missing only
     // if it was evicted.
-    let _ = FLOWS.insert(&packet.tuple, &flow, u64::from(BPF_NOEXIST));
+    let _ = FLOWS.insert(tuple, &flow, u64::from(BPF_NOEXIST));
     Some(flow)
 }
 
@@ -190,7 +227,14 @@ pub(super) fn alias(tuple: &Tuple, flow: &FlowRef) {
     if flow_at(tuple).is_some_and(|known| known.flow == flow.flow) {
         return;
     }
-    let _ = FLOWS.insert(tuple, &FlowRef { original: 0, ..*flow }, 0);
+    let _ = FLOWS.insert(
+        tuple,
+        &FlowRef {
+            marks: flow.marks & !mark::ORIGINAL,
+            ..*flow
+        },
+        0,
+    );
 }
 
 /// The flow with this tuple, in the direction of the SYN, and this initial sequence number.

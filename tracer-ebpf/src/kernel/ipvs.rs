@@ -18,7 +18,7 @@ use tracer_common::{
 };
 
 use super::{
-    call, conntrack, dests,
+    answer, call, conntrack, dests,
     emit::{self, emit},
     fields::{self, address, pointer, read, read_at, read_bytes, read_text},
     flow::{self, FlowRef},
@@ -128,14 +128,27 @@ fn valid(pointer: u64) -> Option<u64> {
     (pointer != 0 && (pointer as i64) < -MAX_ERRNO).then_some(pointer)
 }
 
-/// The packet and its flow, if it is a traced SYN. Most hooks check this first.
+/// The packet and its flow, if it is a traced SYN, or a SYN-ACK that IPVS handles as one. Most hooks check this first.
 #[inline(always)]
-fn traced_syn(skb: u64) -> Option<(Packet, FlowRef)> {
+fn traced(skb: u64) -> Option<(Packet, FlowRef)> {
     let packet = packet::parse(skb)?;
-    if !flow::is_request(&packet) {
-        return None;
-    }
-    let flow = flow::known(&packet.tuple, packet.seq)?;
+    let flow = if flow::is_request(&packet) {
+        flow::known(&packet.tuple, packet.seq)?
+    } else {
+        answer::known(&packet)?
+    };
+    Some((packet, flow))
+}
+
+/// The same for a SYN-ACK that IPVS may come to handle as a SYN, too. Until it does, its flow has no number.
+#[inline(always)]
+fn traced_or_candidate(skb: u64) -> Option<(Packet, FlowRef)> {
+    let packet = packet::parse(skb)?;
+    let flow = if flow::is_request(&packet) {
+        flow::known(&packet.tuple, packet.seq)?
+    } else {
+        answer::candidate(&packet)?
+    };
     Some((packet, flow))
 }
 
@@ -146,11 +159,12 @@ pub(super) mod request {
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         let packet = packet::parse(ctx.arg(1)?)?;
-        if !flow::is_request(&packet) {
-            return None;
-        }
-        // A client on the node itself may first appear here.
-        let flow = flow::of_request(hook, &packet, Origin::Kprobe)?;
+        let flow = if flow::is_request(&packet) {
+            // A client on the node itself may first appear here.
+            flow::of_request(hook, &packet, Origin::Kprobe)?
+        } else {
+            answer::known(&packet)?
+        };
         // After DNAT the packet passes the local output hook again, where IPVS accepts it at once.
         if !flow.is_original() {
             return None;
@@ -188,7 +202,7 @@ pub(super) mod lookup {
 
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-        let (packet, flow) = traced_syn(ctx.arg(2)?)?;
+        let (packet, flow) = traced_or_candidate(ctx.arg(2)?)?;
         call::enter(hook, ctx, &packet, &flow, (0, 0), |_| ());
         Some(())
     }
@@ -197,6 +211,12 @@ pub(super) mod lookup {
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
         call::leave(hook, ctx, |call| {
             let found = valid(ctx.ret());
+            if found.is_some() {
+                let _ = answer::taken_in_call(hook, &mut call.header);
+            }
+            if call.header.flow == 0 {
+                return;
+            }
             if let Some(conn) = found {
                 let _ = LOOKED_UP.insert(&conn, &call.header, 0);
             }
@@ -243,10 +263,12 @@ pub(super) mod tcp_schedule {
 
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-        let (packet, flow) = traced_syn(ctx.arg(2)?)?;
+        let (packet, flow) = traced_or_candidate(ctx.arg(2)?)?;
         // Recorded at entry, so that the path shows what happens inside after it.
         call::enter(hook, ctx, &packet, &flow, (ctx.arg(0)?, 0), |of_call| {
-            call::emit_header(hook, of_call);
+            if of_call.flow != 0 {
+                call::emit_header(hook, of_call);
+            }
         });
         Some(())
     }
@@ -254,6 +276,12 @@ pub(super) mod tcp_schedule {
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
         call::leave(hook, ctx, |call| {
+            if call.header.verdict == 0 {
+                let _ = answer::taken_in_call(hook, &mut call.header);
+            }
+            if call.header.flow == 0 {
+                return;
+            }
             if call.header.verdict != 0 {
                 return call::emit_header(hook, &call.header);
             }
@@ -287,13 +315,15 @@ pub(super) mod schedule {
 
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-        let (packet, flow) = traced_syn(ctx.arg(1)?)?;
+        let (packet, flow) = traced_or_candidate(ctx.arg(1)?)?;
         let service: u64 = ctx.arg(0)?;
         call::enter(hook, ctx, &packet, &flow, (0, 0), |of_call| {
-            emit(hook, |header, out: &mut IpvsService| {
-                *header = *of_call;
-                read_service(service, out);
-            });
+            if of_call.flow != 0 {
+                emit(hook, |header, out: &mut IpvsService| {
+                    *header = *of_call;
+                    read_service(service, out);
+                });
+            }
         });
         Some(())
     }
@@ -301,9 +331,16 @@ pub(super) mod schedule {
     #[inline(always)]
     pub(crate) fn leave(hook: Hook, ctx: &RetProbeContext) -> Option<()> {
         call::leave(hook, ctx, |call| {
+            let created = valid(ctx.ret());
+            if created.is_some() {
+                let _ = answer::taken_in_call(hook, &mut call.header);
+            }
+            if call.header.flow == 0 {
+                return;
+            }
             emit(hook, |header, out: &mut IpvsConn| {
                 *header = call.header;
-                if let Some(conn) = valid(ctx.ret()) {
+                if let Some(conn) = created {
                     read_conn(conn, 0, out);
                 }
             });
@@ -325,7 +362,12 @@ fn read_service(service: u64, out: &mut IpvsService) {
 /// `ip_vs_leave(svc, skb, pd, iph)`: the scheduler found no real server. Records which ones the service has.
 #[inline(always)]
 pub(super) fn leave(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-    let (packet, flow) = traced_syn(ctx.arg(1)?)?;
+    let packet = packet::parse(ctx.arg(1)?)?;
+    let flow = if flow::is_request(&packet) {
+        flow::known(&packet.tuple, packet.seq)?
+    } else {
+        answer::taken(hook, &packet)?
+    };
     let service: u64 = ctx.arg(0)?;
     emit(hook, |header, out: &mut IpvsService| {
         emit::describe(header, hook, &packet, &flow);
@@ -344,16 +386,19 @@ pub(super) fn leave(hook: Hook, ctx: &ProbeContext) -> Option<()> {
 /// adds nothing: it is `NF_STOLEN` whether the packet left or was freed.
 #[inline(always)]
 pub(super) fn nat_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-    let (packet, flow) = traced_syn(ctx.arg(0)?)?;
+    let (packet, flow) = traced(ctx.arg(0)?)?;
     let conn: u64 = ctx.arg(1)?;
     let _ = conntrack::alias_of(&packet, &flow);
     // Even if the record does not fit into the ring buffer: what follows must be seen, or counted as lost.
     if let Some((daddr, dport)) = real_server(conn) {
-        let after = Tuple {
+        let mut after = Tuple {
             daddr,
             dport,
             ..packet.tuple
         };
+        if flow.is_own_connection() {
+            after = after.reversed();
+        }
         flow::alias(&after, &flow);
     }
     emit(hook, |header, out: &mut IpvsConn| {
@@ -367,7 +412,7 @@ pub(super) fn nat_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {
 /// unmodified, on the wire or in a tunnel. Its tuple stays the same, so there is no alias to add.
 #[inline(always)]
 pub(super) fn plain_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-    let (packet, flow) = traced_syn(ctx.arg(0)?)?;
+    let (packet, flow) = traced(ctx.arg(0)?)?;
     let conn: u64 = ctx.arg(1)?;
     emit(hook, |header, out: &mut IpvsConn| {
         emit::describe(header, hook, &packet, &flow);
@@ -393,6 +438,9 @@ pub(super) fn reply(hook: Hook, ctx: &ProbeContext) -> Option<()> {
 /// Records the virtual service that the answer is translated back to, if the client addressed another one.
 #[inline(always)]
 fn emit_other_service(hook: Hook, conn: u64, packet: &Packet, flow: &FlowRef) -> Option<()> {
+    if flow.is_own_connection() {
+        return None;
+    }
     let words: [u32; 4] = read(conn, &fields::IP_VS_CONN_VADDR)?;
     let addr = match read::<u8>(conn, &fields::IP_VS_CONN_AF)? {
         AF_INET => Addr::v4_word(words[0]),

@@ -3,10 +3,7 @@
 //!
 //! All of these run once per connection, or only for a retransmission or a refusal.
 
-use aya_ebpf::{
-    Global,
-    programs::{ProbeContext, RawTracePointContext},
-};
+use aya_ebpf::programs::{ProbeContext, RawTracePointContext};
 use tracer_common::{
     flow_number::Origin,
     hook::Hook,
@@ -16,16 +13,13 @@ use tracer_common::{
 };
 
 use super::{
+    answer,
     emit::{self, emit},
     fields::{self, pointer, read},
     flow::{self, FlowRef},
+    node,
     packet::{self, Packet},
 };
-
-/// Inode number of the node's network namespace, set by the loader; 0 if it is not known: then no client counts as one on
-/// the node.
-#[unsafe(no_mangle)]
-static NODE_NETNS: Global<u32> = Global::new(0);
 
 /// Values of `sock.skc_family`.
 const AF_INET: u16 = uapi::AF_INET as u16;
@@ -34,17 +28,23 @@ const AF_INET6: u16 = uapi::AF_INET6 as u16;
 /// Whether the socket is in the node's network namespace, not in a pod's.
 #[inline(always)]
 fn is_on_node(sock: u64) -> bool {
-    let node = NODE_NETNS.load();
+    let node = node::netns();
     node != 0 && pointer(sock, &fields::SOCK_NET).and_then(|net| read(net, &fields::NET_INUM)) == Some(node)
 }
 
-/// The addresses and ports of the socket's connection.
+/// The addresses and ports of the socket's connection, if it goes to a traced port.
 #[inline(always)]
 fn tuple_of(sock: u64) -> Option<Tuple> {
     let dport = u16::from_be(read(sock, &fields::SOCK_DPORT)?);
     if !flow::is_port_selected(dport) {
         return None;
     }
+    tuple_to(sock, dport)
+}
+
+/// The addresses and ports of the socket's connection, which goes to port `dport`.
+#[inline(always)]
+fn tuple_to(sock: u64, dport: u16) -> Option<Tuple> {
     let (saddr, daddr) = match read::<u16>(sock, &fields::SOCK_FAMILY)? {
         AF_INET => (
             Addr::v4_word(read(sock, &fields::SOCK_RCV_SADDR)?),
@@ -78,11 +78,16 @@ fn emit_packet(hook: Hook, sock: u64, packet: &Packet, flow: &FlowRef) {
 #[inline(always)]
 pub(super) fn connect(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let sock: u64 = ctx.arg(0)?;
-    let tuple = tuple_of(sock)?;
-    if !is_on_node(sock) {
+    let dport = u16::from_be(read(sock, &fields::SOCK_DPORT)?);
+    let from_traced = flow::is_port_selected(read(sock, &fields::SOCK_NUM)?);
+    if !from_traced && !flow::is_port_selected(dport) || !is_on_node(sock) {
         return None;
     }
+    let tuple = tuple_to(sock, dport)?;
     let packet = Packet::without_skb(tuple, read(sock, &fields::TCP_SOCK_WRITE_SEQ)?, SYN);
+    if from_traced {
+        answer::note_opened(&packet.tuple, packet.seq);
+    }
     let flow = flow::of_request(hook, &packet, Origin::Kprobe)?;
     emit_packet(hook, sock, &packet, &flow);
     Some(())

@@ -11,6 +11,7 @@ use super::{
 
 /// All rows by subject. The first row that finds its proof names the cause, so special cases come first.
 const SUBJECTS: &[&[Row]] = &[
+    ipvs::reply::ROWS,
     policy::ROWS,
     ipvs::ROWS,
     conntrack::pinned::ROWS,

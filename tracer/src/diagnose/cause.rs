@@ -41,6 +41,7 @@ causes! {
     IpvsXmitNoRoute = "ipvs.xmit-no-route",
     IpvsXmitTtl = "ipvs.xmit-ttl",
     IpvsXmitMtu = "ipvs.xmit-mtu",
+    IpvsReplyAsRequest = "ipvs.reply-as-request",
     IpvsLoopbackClient = "ipvs.loopback-client",
     NetfilterRuleDropped = "netfilter.rule-dropped",
     NetfilterRuleRejected = "netfilter.rule-rejected",

@@ -12,7 +12,7 @@ use tracer_common::{hook::Hook, tcp::Part, tuple::Tuple};
 use super::{
     begun::Begun,
     fate::Fate,
-    join::{SETTLE_NS, add, is_arrival},
+    join::{SETTLE_NS, add, is_arrival, is_taken_answer},
     judge,
     model::{Flow, MOST_ATTEMPTS},
     open,
@@ -354,7 +354,8 @@ impl Engine {
 
     /// Begins a flow with its first SYN; `false` if the event is not one.
     fn begin(&mut self, event: &Event) -> bool {
-        if event.part != Part::Syn || !is_arrival(event) || self.begun.has(event.flow) {
+        let is_first = event.part == Part::Syn && is_arrival(event) || is_taken_answer(event);
+        if !is_first || self.begun.has(event.flow) {
             return false;
         }
         let earlier = self

@@ -22,8 +22,16 @@ pub(super) fn is_arrival(event: &Event) -> bool {
     event.phase == Phase::Entry && event.outer.is_none() && event.hook.begins_flow()
 }
 
+/// Whether this SYN-ACK begins a flow: IPVS handles it as a request, and the node itself sent the SYN that it answers.
+pub(super) fn is_taken_answer(event: &Event) -> bool {
+    event.part == Part::SynAck && matches!(event.payload, Payload::OwnConnection(_))
+}
+
 /// Adds an event to its flow. A SYN where the flow's SYNs come in is a new attempt; everything else belongs to one.
-pub(super) fn add(flow: &mut Flow, event: Event) {
+pub(super) fn add(flow: &mut Flow, mut event: Event) {
+    if flow.is_own_connection {
+        event.part = part_of_own_connection(&event);
+    }
     if let Payload::Skipped(_) = event.payload {
         flow.skip(&event);
         return;
@@ -69,13 +77,36 @@ pub(super) fn add(flow: &mut Flow, event: Event) {
     flow.push(event, attempt);
 }
 
+/// The part of a packet in the request that IPVS sees: of a connection that the node itself opened, the SYN-ACK is the request,
+/// unless it reached the socket after all.
+fn part_of_own_connection(event: &Event) -> Part {
+    match event.part {
+        Part::SynAck if event.hook != Hook::TcpFinishConnect => Part::Syn,
+        Part::Syn => Part::Other,
+        part => part,
+    }
+}
+
 /// Whether this SYN, with the tuple that the client sent, was seen where the flow's first one was seen.
 fn is_attempt(flow: &Flow, event: &Event) -> bool {
+    if flow.is_own_connection {
+        return is_new_answer(flow, event);
+    }
     let place = Place::of(event);
     if flow.syn_origin.is_at(Hook::TcpConnect) {
         return event.hook == Hook::TcpConnect || is_retransmission(flow, event);
     }
     is_arrival(event) && place == flow.syn_origin
+}
+
+/// Whether this is a SYN-ACK of which nothing was seen before. The first one appears where IPVS decides about it, the others
+/// where they come in.
+fn is_new_answer(flow: &Flow, event: &Event) -> bool {
+    let Some(last) = flow.attempts.last() else {
+        return true;
+    };
+    let is_same = last.skb == event.skb && event.time_ns.saturating_sub(last.time_ns) < RETRANSMIT_NS;
+    is_arrival(event) && !is_same
 }
 
 /// Whether a client on the node retransmits its SYN. The tracepoint fires afterwards and, before 6.15, not if the SYN was

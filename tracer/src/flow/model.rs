@@ -61,6 +61,9 @@ pub struct Flow {
     pub refused_ns: Option<u64>,
     /// The flow from the same client port before this one.
     pub earlier: Option<Earlier>,
+    /// The node opened the connection itself, and IPVS handled the SYN-ACK as a request. Then the client is the node's peer,
+    /// and each SYN-ACK counts as a SYN.
+    pub is_own_connection: bool,
     /// How long it may be silent after its last SYN before it is reported as it is, nanoseconds.
     pub patience_ns: u64,
     /// It was evicted before its fate was known: more flows at a time than tracer keeps.
@@ -99,6 +102,7 @@ impl Flow {
             ack_lost_ns: None,
             refused_ns: None,
             earlier,
+            is_own_connection: event.part == Part::SynAck,
             patience_ns,
             is_evicted: false,
             may_be_held: false,

@@ -54,10 +54,10 @@ pub(super) fn check(scenario: &Scenario) -> Result<()> {
     );
     if let Some(totals) = &expect.totals {
         ensure!(
-            totals.flows == attempts.len(),
+            totals.flows == scenario.reported(),
             "totals expect {} flows, but the steps create {}",
             totals.flows,
-            attempts.len()
+            scenario.reported()
         );
         let fates: usize = totals.by_fate.values().sum();
         ensure!(

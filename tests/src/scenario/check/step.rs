@@ -103,8 +103,10 @@ fn check_connect(topology: &Topology, connect: &Connect) -> Result<()> {
     require_service(topology, connect.to.as_deref())?;
     if let Some(address) = connect.to_address {
         ensure!(
-            topology.own_addresses().any(|own| own == address) || on_node && address.is_loopback(),
-            "{address} is not an address of the node"
+            topology.own_addresses().any(|own| own == address)
+                || topology.nodes.iter().any(|node| node.address == address)
+                || on_node && address.is_loopback(),
+            "{address} is not an address of the node or another one"
         );
     }
     ensure!(
@@ -123,6 +125,12 @@ fn check_connect(topology: &Topology, connect: &Connect) -> Result<()> {
         !connect.hold || connect.close.is_none(),
         "`hold` excludes `close`"
     );
+    if connect.from_node_port.is_some() {
+        ensure!(
+            !on_node && connect.count == 1 && connect.half_open.is_none() && connect.abort_ms.is_none(),
+            "with `from_node_port`, `client` is the peer: one port that is not on the node"
+        );
+    }
     ensure!(connect.timeout_ms > 0, "`timeout_ms` must be at least 1");
     if let Some(half_open) = &connect.half_open {
         ensure!(

@@ -80,7 +80,7 @@ const CONTRADICTIONS: &[(&str, &str, &str)] = &[
     (
         "times = 2",
         "times = 2, to_address = \"10.0.0.9\"",
-        "10.0.0.9 is not an address of the node",
+        "10.0.0.9 is not an address of the node or another one",
     ),
     (
         "address = \"10.244.1.2\" }",

@@ -6,6 +6,7 @@ use crate::{
         case::{Case, Proof},
         cause::Cause,
         evidence::Key,
+        ipvs::reply,
     },
     facts::ipvs::Listens,
 };
@@ -14,6 +15,8 @@ const REUSE_MODE: &str = "net.ipv4.vs.conn_reuse_mode";
 const EXPIRE_NODEST: &str = "net.ipv4.vs.expire_nodest_conn";
 const EXPIRE_QUIESCENT: &str = "net.ipv4.vs.expire_quiescent_template";
 const DROP_PACKET: &str = "net.ipv4.vs.drop_packet";
+const LOCAL_RANGE: &str = "net.ipv4.ip_local_port_range";
+const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
 
 pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String> {
     Some(match cause {
@@ -45,6 +48,7 @@ pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String>
         }
         Cause::IpvsNoDestination => format!("Check {}.", endpoints(case)),
         Cause::IpvsLoopbackClient => loopback_client(case),
+        Cause::IpvsReplyAsRequest => source_port(case)?,
         Cause::IpvsXmitNoRoute => {
             let server = case.flow.backend_of(case.attempt)?;
             format!(
@@ -98,6 +102,59 @@ fn loopback_client(case: &Case<'_>) -> String {
         "Connect to {instead} instead of {node}: NodePorts on loopback addresses do not work in IPVS mode. iptables mode supports \
          them for IPv4 (route_localnet); nftables mode does not."
     )
+}
+
+/// The default NodePort range of Kubernetes.
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+
+/// How to keep processes of the node away from the source port, which is a NodePort. The kernel heeds both settings only where
+/// it chooses the port (`inet_csk_get_port`, `__inet_hash_connect`), not where a process binds it.
+fn source_port(case: &Case<'_>) -> Option<String> {
+    let port = reply::opened(case)?.0.port();
+    let sysctls = &case.netns()?.sysctls;
+    let range = sysctls.get(LOCAL_RANGE)?;
+    let reserved = sysctls.get(RESERVED)?;
+    let bound = |why: &str| {
+        format!(
+            "{why}, so the kernel did not choose it: a process binds it. Find the process (`ss -tnp sport = :{port}`) and let it \
+             use another source port, or give the service another NodePort."
+        )
+    };
+    let mut ends = range.split_whitespace().map(str::parse::<u16>);
+    let (Some(Ok(first)), Some(Ok(last))) = (ends.next(), ends.next()) else {
+        return None;
+    };
+    if !(first..=last).contains(&port) {
+        return Some(bound(&format!(
+            "Source port {port} is not in {LOCAL_RANGE} ({first} to {last})"
+        )));
+    }
+    if is_listed(reserved, port) {
+        return Some(bound(&format!("Source port {port} is in {RESERVED}")));
+    }
+    let own = if NODE_PORTS.contains(&port) {
+        format!("{}-{}", NODE_PORTS.start(), NODE_PORTS.end())
+    } else {
+        port.to_string()
+    };
+    let all = if reserved.is_empty() {
+        own
+    } else {
+        format!("{reserved},{own}")
+    };
+    Some(format!(
+        "Set `sysctl -w {RESERVED}={all}`, and the same in /etc/sysctl.d, so that the kernel chooses no NodePort as a source port. \
+         Ports that processes bind are not affected."
+    ))
+}
+
+/// Whether a port is in a list of ports and ranges (`80,30000-32767`).
+fn is_listed(list: &str, port: u16) -> bool {
+    list.split(',').any(|entry| {
+        let (first, last) = entry.split_once('-').unwrap_or((entry, entry));
+        let ends = (first.trim().parse::<u16>(), last.trim().parse::<u16>());
+        matches!(ends, (Ok(first), Ok(last)) if (first..=last).contains(&port))
+    })
 }
 
 fn reuse(case: &Case<'_>, proof: &Proof) -> Option<String> {

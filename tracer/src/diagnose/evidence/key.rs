@@ -68,6 +68,7 @@ keys! {
     SynAckLeftBy = "syn-ack-left-by", "SYN-ACK left through";
     SynAckLastSeenAt = "syn-ack-last-seen-at", "SYN-ACK last seen at";
     SynAckSource = "syn-ack-source", "SYN-ACK source";
+    SynAckAcknowledges = "syn-ack-acknowledges", "the SYN-ACK acknowledges";
     SynAckAddresses = "syn-ack-addresses", "SYN-ACK from the backend";
     SynCameInBy = "syn-came-in-by", "asymmetric path: the SYN came in through";
     SynReachedBackendBy = "syn-reached-backend-by", "SYN reached the backend through";
@@ -115,6 +116,7 @@ keys! {
     OldConnection = "old-connection", "old connection at the backend";
 
     // IPVS.
+    OwnConnection = "own-connection", "connection opened by this node";
     IpvsVerdict = "ipvs-verdict", "IPVS verdict for the SYN";
     IpvsScheduling = "ipvs-scheduling", "IPVS scheduling";
     IpvsNoService = "ipvs-no-service", "virtual service for the SYN";

@@ -4,6 +4,7 @@ mod affinity;
 pub(super) mod decision;
 mod limits;
 mod loopback;
+pub(super) mod reply;
 mod reuse;
 mod servers;
 pub(super) mod service;

@@ -23,7 +23,8 @@ const LOCAL_OUT: u32 = 3;
 /// The note of a step; `decision` is the last routing decision before it.
 pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, facts: &Facts) -> String {
     let event = &step.event;
-    let packet = match event.part {
+    // Not `event.part`: of a connection that the node itself opened, the SYN-ACK has the part of a SYN.
+    let packet = match Part::of(event.flags) {
         Part::Syn => "SYN",
         Part::SynAck => "SYN-ACK",
         Part::Rst => "RST",
@@ -110,6 +111,9 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
         (Payload::TcpHeader(header), _) => format!("TCP segment of {} bytes", header.length),
         (Payload::Egress(egress), _) => egress::describe(egress),
         (Payload::Stack(stack), _) => stack::note(stack, facts),
+        (Payload::OwnConnection(_), _) => {
+            format!("IPVS handles the SYN-ACK of the node's own connection as a request: {addressed}")
+        }
         (Payload::Vip(vip), _) => format!("the answer will be translated to {}", evidence::service(vip)),
         (Payload::Socket(_) | Payload::Listener(_) | Payload::TimeWait(_), _) => socket::note(step),
     }
