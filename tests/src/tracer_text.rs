@@ -21,7 +21,7 @@ pub(crate) const UNCLEAN_END: &str = "incomplete (the recorder was killed or the
 /// A recording ends with a partial chunk.
 pub(crate) const PARTIAL_CHUNK: &str = " bytes are unusable";
 
-/// `tracer hooks` could not attach a hook.
+/// A hook could not be attached: in the table of `tracer hooks`, or on standard error.
 pub(crate) const HOOK_REFUSED: &str = "the kernel rejected the program";
 
 /// A path lacks the steps of some probes.

@@ -29,6 +29,7 @@ mod kernel {
     mod ipvs;
     mod local;
     mod log;
+    mod lost;
     mod nat;
     mod neigh;
     mod netfilter;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -19,6 +19,7 @@ use super::port::Port;
 use super::recording::{self, LiveOutput};
 use crate::protocol::{Job, Message, TRACER_PATH};
 use crate::scenario::Scenario;
+use crate::tracer_text::HOOK_REFUSED;
 
 /// How long it may take to attach all hooks; under emulation that is many seconds.
 const READY_LIMIT: Duration = Duration::from_mins(1);
@@ -192,6 +193,7 @@ impl Tracer {
             "tracer did not exit within {} s of SIGTERM",
             EXIT_LIMIT.as_secs()
         );
+        self.output.check_programs()?;
         match status {
             Some(status) if status.code() != Some(self.status) => bail!(
                 "tracer exited with {status}, expected {}: {}",
@@ -300,6 +302,13 @@ impl Output {
         }
         state.fates.extend(fate);
         state.first.get_or_insert(line);
+    }
+
+    /// Checks that the kernel took every program that tracer gave it.
+    fn check_programs(&self) -> Result<()> {
+        let state = self.lock();
+        let refused = state.stderr_lines.iter().find(|line| line.contains(HOOK_REFUSED));
+        refused.map_or(Ok(()), |line| Err(anyhow!("{line}")))
     }
 
     fn stderr_line(&self, line: Option<String>, port: &Port) {

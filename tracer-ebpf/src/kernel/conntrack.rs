@@ -207,7 +207,8 @@ pub(super) mod track {
     #[inline(always)]
     pub(crate) fn enter(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         let packet = packet::parse(ctx.arg(0)?)?;
-        let flow = flow_of(&packet).or_else(|| flow::of_ack(&packet))?;
+        // A packet that has an entry already is not looked up again, so there is none to connect it with its flow.
+        let flow = flow::of(&packet).or_else(|| flow::of_ack(&packet))?;
         call::enter(hook, ctx, &packet, &flow, (0, 0), |_| ());
         Some(())
     }

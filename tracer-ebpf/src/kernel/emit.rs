@@ -1,15 +1,14 @@
-//! Writes records into the ring buffer, and counts those that do not fit.
+//! Writes records into the ring buffer.
 //!
 //! A record is filled in inside the ring buffer: the stack of a BPF program has 512 bytes.
 
 use aya_ebpf::{
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
     macros::map,
-    maps::{PerCpuArray, RingBuf},
+    maps::RingBuf,
 };
 use tracer_common::{
-    hook::{Hook, NUMBERS},
-    lost::{self, Counter},
+    hook::Hook,
     record::{Header, OfKind, Phase, Record},
 };
 use zerocopy::{FromZeros, IntoBytes};
@@ -17,16 +16,13 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::{
     fields::{self, pointer, read},
     flow::FlowRef,
+    lost,
     packet::Packet,
 };
 
 /// The ring buffer that carries all records to the user half. The loader may set another size.
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(16 * 1024 * 1024, 0);
-
-/// The number of records that did not fit, by hook and CPU.
-#[map]
-static LOST: PerCpuArray<Counter> = PerCpuArray::with_max_entries(NUMBERS, 0);
 
 /// Writes one record, or counts it as lost. `fill` gets header and payload as zeroes.
 #[inline(always)]
@@ -35,7 +31,7 @@ pub(super) fn emit<P: OfKind + FromZeros + IntoBytes + 'static>(
     fill: impl FnOnce(&mut Header, &mut P),
 ) {
     let Some(mut slot) = EVENTS.reserve::<Record<P>>(0) else {
-        count_lost(hook);
+        lost::count(hook);
         return;
     };
     let record = slot.as_mut_ptr();
@@ -48,15 +44,6 @@ pub(super) fn emit<P: OfKind + FromZeros + IntoBytes + 'static>(
     fill(&mut record.header, &mut record.payload);
     record.header.kind = P::KIND as u8;
     slot.submit(0);
-}
-
-/// Adds one to the lost records of `hook`.
-#[inline(always)]
-pub(super) fn count_lost(hook: Hook) {
-    if let Some(counter) = LOST.get_ptr_mut(hook as u32) {
-        // SAFETY: the value is this CPU's, aligned, and valid while the program runs.
-        unsafe { lost::count(counter, || ()) };
-    }
 }
 
 /// Writes a record about a packet that has no payload.

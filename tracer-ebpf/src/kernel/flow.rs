@@ -19,7 +19,7 @@ use tracer_common::{
     tuple::Tuple,
 };
 
-use super::{emit::count_lost, packet::Packet};
+use super::{lost, packet::Packet};
 
 /// The flow of a tuple: the value in [`FLOWS`].
 #[repr(C)]
@@ -178,12 +178,12 @@ fn begin(hook: Hook, tuple: &Tuple, isn: u32, marks: u16, origin: Origin) -> Opt
         if FLOWS.insert(tuple, &flow, 0).is_ok() {
             return Some(flow);
         }
-        count_lost(hook);
+        lost::count(hook);
         return None;
     }
     // SAFETY: the value is one aligned word and is copied at once.
     let Some(number) = unsafe { SYNS.get(&syn) }.copied() else {
-        count_lost(hook);
+        lost::count(hook);
         return None;
     };
     let flow = FlowRef { flow: number, ..flow };
