@@ -39,7 +39,7 @@ fates! {
     Established = "established", "the handshake finished without a retransmission";
     Stalled = "stalled", "the handshake finished, but only after a retransmitted SYN or SYN-ACK";
     Dropped = "dropped", "this node dropped the SYN or SYN-ACK, or the final ACK was dropped";
-    Refused = "refused", "RST or ICMP unreachable went back to the client";
+    Refused = "refused", "RST or an ICMP error went back to the client";
     Unanswered = "unanswered", "the handshake did not finish: no answer, or no ACK from the client";
     Pending = "pending", "not decided yet";
 }

@@ -11,10 +11,11 @@ use super::{
 };
 use crate::flow::{engine::Limits, fate::Fate};
 
-/// How many flows are kept. Beyond that, floods are evicted first and failures last, and every eviction is counted.
+/// How many flows are kept. Beyond that, single unanswered SYNs are evicted first and retransmitting clients last. Every
+/// eviction is counted.
 #[derive(Clone, Copy, Debug, ClapArgs)]
 pub struct Memory {
-    /// Keep at most N flows; failures go last
+    /// Keep at most N flows; evict single SYNs first
     #[arg(long, value_name = "N", default_value_t = Limits::default().flows as u64, value_parser = clap::value_parser!(u64).range(16..=10_000_000))]
     pub max_flows: u64,
     /// Keep flows in at most this much memory

@@ -68,7 +68,7 @@ pub(super) const MARTIAN: Row = Row {
     proof: "ip_handle_martian_source was called for the packet, it was freed at once, and not by the reverse path filter; or it \
             was freed with the drop reason of a martian (7.x).",
     advice: Some(
-        "Find the sender of this address: a duplicate of one of this node's addresses, a pod that reaches itself through its own \
+        "Find out where this address comes from: a duplicate of one of this node's addresses, a pod that reaches itself through its own \
          service without masquerade, or a rule that translates to 127.0.0.0/8 without route_localnet.",
     ),
     scope: "Every kernel and dataplane, IPv4 only. An impossible destination is detectable on 7.x only.",
