@@ -239,7 +239,10 @@ fn locked_memory() -> Result<()> {
     let messages = String::from_utf8_lossy(&output.stderr);
     ensure!(
         output.status.code() == Some(NO_PRIVILEGE)
-            && messages.lines().next_back().is_some_and(|line| line.contains("ulimit -l")),
+            && messages
+                .lines()
+                .next_back()
+                .is_some_and(|line| line.contains("ulimit -l")),
         "tracer exited with {}: {messages}",
         output.status
     );
