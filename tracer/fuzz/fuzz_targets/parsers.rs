@@ -30,7 +30,8 @@ fn nftables(bytes: &[u8]) {
     let chains: Vec<nft::Chain> = slices().filter_map(nft::parse_chain).collect();
     let rules = rule::parse(slices());
     for rule in &rules {
-        let _ = (rule.chain(), rule.drops(true), rule.rejects());
+        let decides = &rule.decides;
+        let _ = (decides.chain(), decides.drops(true), decides.rejects());
     }
     let _ = nft::ruleset::Ruleset::new(chains, rules);
     let elements = map::parse(slices());
