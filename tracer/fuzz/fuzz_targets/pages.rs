@@ -72,7 +72,8 @@ impl Observer for Outputs {
 
     fn health(&mut self, health: &Health) -> io::Result<()> {
         self.page.health(health);
-        update(&mut self.model, Msg::Lost(health.lost_by_hook.clone()));
+        let lost = health.lost_by_hook.clone();
+        update(&mut self.model, Msg::Lost(lost, health.evicted.total()));
         Ok(())
     }
 

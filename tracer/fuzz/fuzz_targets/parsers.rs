@@ -30,8 +30,7 @@ fn nftables(bytes: &[u8]) {
     let chains: Vec<nft::Chain> = slices().filter_map(nft::parse_chain).collect();
     let rules = rule::parse(slices());
     for rule in &rules {
-        let decides = &rule.decides;
-        let _ = (decides.chain(), decides.drops(true), decides.rejects());
+        let _ = (rule.decides.drops(true), rule.decides.rejects());
     }
     let _ = nft::ruleset::Ruleset::new(chains, rules);
     let elements = map::parse(slices());
