@@ -19,7 +19,10 @@ fn places(payload: &[u8]) -> Vec<(usize, usize)> {
     let mut at = 0;
     while let Some(front) = payload.get(at..at + ITEM_HEADER_LEN) {
         let length = u32::from_le_bytes([front[1], front[2], front[3], front[4]]) as usize;
-        let end = at.saturating_add(ITEM_HEADER_LEN).saturating_add(length).min(payload.len());
+        let end = at
+            .saturating_add(ITEM_HEADER_LEN)
+            .saturating_add(length)
+            .min(payload.len());
         places.push((at, end));
         at = end;
     }

@@ -117,17 +117,29 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let _ = replay::play(vec![recording], &mut outputs);
     let page = outputs.page.render(&outputs.collection.summary());
-    assert!(!page.contains(|c: char| c.is_control() && c != '\n'), "a control character on the page");
+    assert!(
+        !page.contains(|c: char| c.is_control() && c != '\n'),
+        "a control character on the page"
+    );
     let scripts = page.matches("<script").count();
     assert_eq!(scripts, 1, "a script on the page");
     let keys = ['1', '2', '\n', 'j', 'j', '4', '5', '?'];
     for key in keys {
-        let code = if key == '\n' { KeyCode::Enter } else { KeyCode::Char(key) };
+        let code = if key == '\n' {
+            KeyCode::Enter
+        } else {
+            KeyCode::Char(key)
+        };
         update(&mut outputs.model, Msg::Key(code, KeyModifiers::NONE));
         let mut buffer = Buffer::empty(area);
         view(&outputs.model, area, &mut buffer);
         let cells = buffer.content().iter();
-        assert!(cells.into_iter().all(|cell| !cell.symbol().contains(char::is_control)), "a control character");
+        assert!(
+            cells
+                .into_iter()
+                .all(|cell| !cell.symbol().contains(char::is_control)),
+            "a control character"
+        );
         let _ = (export::command(&outputs.model), export::copy(&outputs.model));
     }
 });

@@ -5,8 +5,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use tracer::facts::{
+    ipset,
     iptables::{self, Info},
-    ipset, ipvs, kallsyms, link,
+    ipvs, kallsyms, link,
     neighbour::Neighbour,
     netlink,
     nft::{self, elements::Elements, map, rule},
@@ -34,7 +35,11 @@ fn nftables(bytes: &[u8]) {
     }
     let _ = nft::ruleset::Ruleset::new(chains, rules);
     let elements = map::parse(slices());
-    assert!(elements.iter().all(|element| element.tcp_port().is_none() || !element.key.is_empty()));
+    assert!(
+        elements
+            .iter()
+            .all(|element| element.tcp_port().is_none() || !element.key.is_empty())
+    );
     let _ = Elements::parse(slices());
 }
 
@@ -62,7 +67,12 @@ fuzz_target!(|bytes: &[u8]| {
     };
     match parser % 4 {
         0 => {
-            assert!(netlink::attributes(rest).map(|(_, value)| value.len()).sum::<usize>() <= rest.len());
+            assert!(
+                netlink::attributes(rest)
+                    .map(|(_, value)| value.len())
+                    .sum::<usize>()
+                    <= rest.len()
+            );
             let _ = link::Link::parse(rest);
             let _ = Neighbour::parse(rest);
             let _ = ipset::parse(&answers(rest));

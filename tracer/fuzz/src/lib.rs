@@ -9,7 +9,7 @@ use tracer::{
     finding::head::Head,
     recording::{
         MAGIC, MAJOR, MINOR, PREAMBLE,
-        chunk::{ChunkHeader, Chunk, kind},
+        chunk::{Chunk, ChunkHeader, kind},
         reader::Reader,
     },
 };
