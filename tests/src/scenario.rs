@@ -10,6 +10,7 @@ mod catalogue;
 mod check;
 mod cost;
 mod definition;
+mod expand;
 mod expectation;
 mod family;
 mod kubernetes;
@@ -17,6 +18,7 @@ mod overlay;
 mod parse;
 mod process;
 mod readdress;
+mod rounds;
 mod step;
 mod sysctl_value;
 #[cfg(test)]
@@ -32,8 +34,9 @@ pub use family::Family;
 pub use kubernetes::{ControlPlaneVersion, KubeProxy, Kubernetes};
 pub use overlay::{OtherNode, Overlay};
 pub use process::{Check, Process};
+pub use rounds::Rounds;
 pub use step::{
-    Change, Close, Connect, ExtensionHeader, HalfOpen, Membership, Removal, RunIn, Step, Strays, Talk,
+    Change, Close, Connect, ExtensionHeader, HalfOpen, Membership, Moment, Removal, RunIn, Step, Strays, Talk,
 };
 pub use sysctl_value::SysctlValue;
 pub use topology::{

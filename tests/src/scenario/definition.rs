@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    Attempt, Connect, Expect, Expected, Family, Fate, KernelName, Kubernetes, Process, Step, SysctlValue,
-    Topology,
+    Attempt, Connect, Expect, Expected, Family, Fate, KernelName, Kubernetes, Process, Rounds, Step,
+    SysctlValue, Topology,
 };
 
 /// One scenario file.
@@ -43,7 +43,10 @@ pub struct Scenario {
     #[serde(default)]
     pub tracer: Process,
     /// The steps, in order.
+    #[serde(default)]
     pub steps: Vec<Step>,
+    /// Steps that are repeated after these. `None` once the scenario is parsed: they are among the steps then.
+    pub(super) rounds: Option<Rounds>,
     /// The expected report of tracer.
     pub expect: Expect,
     /// A rough estimate of its duration, made when it is parsed.

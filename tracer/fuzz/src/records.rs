@@ -111,7 +111,7 @@ impl Record {
         let flags = [SYN, SYN | ACK, ACK, RST, RST | ACK, self.flags];
         let flags = flags[usize::from(self.flags) % flags.len()];
         out.extend([
-            self.kind % 34,
+            self.kind % 64,
             u8::from(self.is_return),
             flags,
             self.encapsulation % 6,

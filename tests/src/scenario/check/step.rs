@@ -81,7 +81,7 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
             ensure!(*flows > 0, "`fates_told` must be at least 1");
             Ok(())
         }
-        Step::SleepMs(_) | Step::KubeProxy(_) => Ok(()),
+        Step::SleepMs(_) | Step::KubeProxy(_) | Step::NextRound(_) | Step::Measure(_) => Ok(()),
     }
 }
 
