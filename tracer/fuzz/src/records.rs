@@ -3,6 +3,7 @@
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use tracer_common::{
     hook::{ALL, Hook},
+    record::Kind,
     tcp::{ACK, RST, SYN},
 };
 
@@ -108,10 +109,14 @@ impl Record {
         let hook = &ALL[usize::from(self.hook) % ALL.len()];
         out.extend((hook.hook as u16).to_le_bytes());
         out.extend(1_u16.to_le_bytes());
+        let kinds = Kind::ALL;
         let flags = [SYN, SYN | ACK, ACK, RST, RST | ACK, self.flags];
         let flags = flags[usize::from(self.flags) % flags.len()];
         out.extend([
-            self.kind % 64,
+            // Sometimes a kind that this version does not know.
+            kinds
+                .get(usize::from(self.kind) % (kinds.len() + 2))
+                .map_or(u8::MAX, |&kind| kind as u8),
             u8::from(self.is_return),
             flags,
             self.encapsulation % 6,
