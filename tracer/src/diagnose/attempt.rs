@@ -30,7 +30,7 @@ pub struct Attempt {
     pub lost_ns: u64,
 }
 
-/// Diagnoses each SYN that the client sent. Returns with them what was found about the one that decides the flow's cause.
+/// Diagnoses each SYN that the client sent. Also returns the finding for the SYN that decides the flow's cause.
 pub(super) fn all(flow: &Flow, fate: Fate, facts: &Facts) -> (Vec<Attempt>, Option<Found>) {
     let lost = lost::by_syn(flow, fate);
     let deciding = case::deciding(flow, fate, &lost);

@@ -23,14 +23,14 @@ pub enum Rule {
         /// Its handle; `None` in a legacy table of iptables.
         handle: Option<u64>,
     },
-    /// A rule of which only the handle was seen: it is not loaded any more.
+    /// A rule known only by its handle: it is no longer loaded.
     Handle(u64),
     /// The policy of the base chain.
     Policy,
 }
 
 impl Blame {
-    /// Whether nothing is known of it.
+    /// Whether nothing is known about it.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.table.is_none() && self.chain.is_none() && self.rule.is_none()

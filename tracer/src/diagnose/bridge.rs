@@ -24,8 +24,8 @@ pub(super) const ROWS: &[Row] = &[Row {
         "Turn on hairpin for the port: `bridge link set dev PORT hairpin on`; to keep it, set `\"hairpinMode\": true` for the \
          bridge plugin in /etc/cni/net.d (flannel: in its delegate).",
     ),
-    scope: "Every kernel, for pods on a bridge with br_netfilter, in iptables and nftables mode. IPVS sends the packet itself, and \
-            then the bridge does not see it come in.",
+    scope: "Every kernel, for pods on a bridge with br_netfilter, in iptables and nftables mode. IPVS sends the packet itself, so \
+            the bridge does not see it come in.",
     hooks: &[&[Hook::NetifReceive], &[Hook::KfreeSkb]],
     absence: Absence::Nothing,
     detect: hairpin_off,
@@ -120,7 +120,7 @@ impl<'a> Bridged<'a> {
     /// Whether it passed no netfilter hook: `br_netfilter` is not loaded, or off for all bridges and for this one
     /// (`br_nf_pre_routing`, `net/bridge/br_netfilter_hooks.c`, 3.10 to 7.3). `None` if the settings were not read.
     pub(super) fn skipped_netfilter(&self) -> Option<bool> {
-        // Every namespace has this one.
+        // Every namespace has this setting: without it, the settings were not read.
         self.known.sysctls.get("net.ipv4.ip_forward")?;
         let for_all = self.known.sysctls.number(self.setting());
         let for_this = self

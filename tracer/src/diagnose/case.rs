@@ -197,8 +197,8 @@ impl<'a> Case<'a> {
     }
 }
 
-/// The SYN whose end is that of the flow: index into the SYNs that the client sent, each of which cost as much as `lost` says. Of a
-/// stalled flow the one that cost most, the first of several; of a refused one that which was refused; else the last one.
+/// Index of the SYN that decided the flow's fate, among the SYNs that the client sent; `lost` has the cost of each. For a stalled
+/// flow, the costliest SYN, the first if several cost the same; for a refused flow, the SYN that was refused; otherwise the last.
 pub(super) fn deciding(flow: &Flow, fate: Fate, lost: &[u64]) -> usize {
     let sent = match fate {
         Fate::Stalled => return lost::costliest(lost),
@@ -254,8 +254,8 @@ fn is_same_place(one: &Step, other: &Step) -> bool {
 }
 
 /// The last step that shows a SYN on its path to the backend: it came into another netns, or was translated and handed to a device.
-/// A netns that handed it to a device is only a hop. Whoever gets an unmodified SYN may answer the client directly: silence here
-/// says something only about a real server of IPVS that is seen itself.
+/// A netns that handed it to a device is only a hop. The receiver of an unmodified SYN may answer the client directly, so silence
+/// here proves nothing, unless the receiver is a real server of IPVS whose netns was seen.
 fn delivery(flow: &Flow, attempt: usize) -> Option<&Step> {
     let mut steps = flow.steps_of(attempt).filter(|step| step.event.part == Part::Syn);
     let last = steps.rfind(|step| match step.event.hook {

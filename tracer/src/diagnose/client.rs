@@ -46,7 +46,7 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     match case.situation {
         Situation::Silent => {}
-        // An unanswered SYN is another matter.
+        // An unanswered SYN has another cause.
         Situation::Late if flow.is_answered(case.attempt) => {}
         _ => return None,
     }
@@ -79,7 +79,7 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
             evidence(flow, left),
         ));
     }
-    // A SYN-ACK that left after the first retransmission proves nothing about what the client got before.
+    // A SYN-ACK that left after the first retransmission proves nothing about what the client received before.
     let retransmission = flow.retransmission_after_ns(case.attempt)?;
     // Nor does one that the backend retransmitted although the client's ACK had come in.
     let acknowledged = flow.established_ns.is_some_and(|ack| ack < retransmission);

@@ -24,7 +24,7 @@ const UNRESOLVED: Row = Row {
     cause: Cause::NeighUnresolved,
     group: Group::Network,
     summary: "ARP/ND for the next hop is unresolved: the packet was queued in the neighbour entry and dropped after about 3 \
-              seconds, or left too late.",
+              seconds, or sent too late.",
     proof: "The packet was freed by the neighbour layer (arp_error_report and the like, or a reason NEIGH_*); or \
             __neigh_event_send queued it, and it was never handed to a device, or only after a retransmission.",
     advice: Some(
@@ -52,7 +52,7 @@ enum End<'a> {
     Freed(&'a Step),
     /// It is still queued.
     Queued,
-    /// It left after so many nanoseconds.
+    /// It left after this many nanoseconds.
     Late(u64),
 }
 

@@ -56,7 +56,7 @@ pub(super) const ROWS: &[Row] = &[
         advice: Some(
             "The client is connected, but no pod will ever answer. kube-proxy before 1.24 holds a socket on each NodePort to \
              keep other programs away; it never accepts connections. Find out why its rules or virtual services are missing: read its log, \
-             and check whether somebody flushed them. Restarting kube-proxy makes it write them again.",
+             and check whether they were flushed. Restarting kube-proxy makes it write them again.",
         ),
         scope: "Every dataplane and kernel. The handshake finishes, so the fate is established. Not reported for a host-network \
                 program that accepts connections, or for the first connection to a listener other than kube-proxy's: it takes \
@@ -145,7 +145,7 @@ enum Named<'a> {
 
 impl<'a> Named<'a> {
     fn of(port: &'a Port) -> Option<Self> {
-        // A rule for other packets says less than one that this SYN was to meet, and no reason less than one.
+        // Best first: an object with a reason other than a mismatch, one without a reason, a rule that does not match this SYN.
         let rank = |object: &&PortObject| match &object.why_not {
             Some(WhyNot::NoMatch) => 2,
             None => 1,
@@ -340,7 +340,7 @@ impl Why {
             ),
             Named::Before(_) => Some(format!(
                 "The rules{service} are gone: check whether the service was deleted or its NodePort changed (`kubectl get service \
-                 -A`). If not, somebody flushed the rules: restart kube-proxy, which writes them again."
+                 -A`). If not, the rules were flushed: restart kube-proxy, which writes them again."
             )),
             Named::Now(_) => None,
         }

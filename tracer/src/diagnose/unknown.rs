@@ -85,7 +85,7 @@ fn refused(case: &Case<'_>) -> Proof {
         evidence.push(sent_by(reset));
         return Proof::new(
             format!(
-                "{answered} answered the SYN, but the client's ACK was sent to {}, which had got a copy of the SYN, had no such \
+                "{answered} answered the SYN, but the client's ACK was sent to {}, which had received a copy of the SYN, had no such \
                  connection and answered with RST.",
                 reset.event.tuple.destination(),
             ),
@@ -200,7 +200,7 @@ fn silent(case: &Case<'_>) -> Proof {
     }
     if let Some(step) = timewait::at_socket(case) {
         return Proof::new(
-            "The SYN met a closed connection that the backend still holds from the same address and port; no SYN-ACK came.",
+            "The backend still holds a closed connection from the same address and port, whose socket received the SYN; no SYN-ACK came.",
             [Evidence::seen(
                 Key::EndedConnection,
                 evidence::place(step),
@@ -307,8 +307,8 @@ fn late(case: &Case<'_>) -> Proof {
         .is_some_and(|(retransmission, ack)| ack < retransmission)
     {
         return Proof::new(
-            "The client's ACK came in, but the backend retransmitted its SYN-ACK: the ACK was lost between here and there, late, or \
-             not accepted.",
+            "The client's ACK came in, but the backend retransmitted its SYN-ACK: the ACK was lost on the path to the backend, late, \
+             or not accepted.",
             last_step(case),
         );
     }

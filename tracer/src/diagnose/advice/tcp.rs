@@ -71,9 +71,9 @@ fn bad_checksum(case: &Case<'_>) -> Option<String> {
     );
     let count = run(case, netns_of(freed), "nstat -az TcpInCsumErrors");
     Some(format!(
-        "Find out where the checksum gets wrong: {capture} marks it as incorrect if the packet comes in that way. Then a device \
-         before this one should have filled it in and did not (a faulty driver, tunnel or virtual switch): turn off its transmit \
-         offload with `ethtool -K`. Otherwise a device between here and {} did it. {count} counts such packets.",
+        "Find out where the checksum goes wrong: {capture} marks it as incorrect if it is wrong on arrival. If so, a device \
+         before this one did not fill it in (a faulty driver, tunnel or virtual switch): turn off its transmit offload with \
+         `ethtool -K`. If not, a device between here and {} corrupts it. {count} counts such packets.",
         freed.event.tuple.destination()
     ))
 }

@@ -97,7 +97,7 @@ fn stale(case: &Case<'_>) -> Option<Proof> {
 /// The entry that pins the client to a draining server.
 struct Pinned<'a> {
     conn: &'a IpvsConn,
-    /// Where the entry comes from.
+    /// The origin of the entry.
     origin: &'static str,
     hook: Hook,
 }

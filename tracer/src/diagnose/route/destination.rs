@@ -63,7 +63,7 @@ const DISCARD: [&str; 2] = ["dst_discard", "dst_discard_out"];
 
 fn forwarding_off(case: &Case<'_>) -> Option<Proof> {
     let freed = freed::step(case)?;
-    // A SYN that a pod would have to forward has an address the pod does not have: that is no matter of settings.
+    // A SYN that a pod would have to forward has an address that the pod lacks: its forwarding setting is not at fault.
     if freed.event.part == Part::Syn && freed.netns != case.flow.netns {
         return None;
     }

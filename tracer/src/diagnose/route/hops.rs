@@ -91,7 +91,7 @@ impl<'a> Circle<'a> {
         };
         let arrivals: Vec<(&Step, u32)> = steps.iter().filter_map(|step| arrival(step)).collect();
         arrivals.iter().find_map(|&(first, ttl)| {
-            // The same packet falls by the hops of the loop each time.
+            // The TTL of the same packet falls by the number of hops in the loop on each round.
             let mut rounds = vec![(first, ttl)];
             for &(step, ttl) in &arrivals {
                 let last = rounds.last().map_or(0, |&(_, last)| last);
@@ -102,7 +102,7 @@ impl<'a> Circle<'a> {
             let [one, other, ..] = rounds.as_slice() else {
                 return None;
             };
-            // It leaves before it comes in again.
+            // It must leave before it comes in again.
             let left_after = |(from, _): &(&'a Step, u32), until: u64| {
                 steps.iter().copied().find(|step| {
                     let event = &step.event;

@@ -54,7 +54,7 @@ pub(super) fn dropped<'a>(case: &Case<'a>, chain: &'a record::Chain) -> Option<C
         }
         return Some(of_base(chain, &bases, &Missing::of(&chain.rule)));
     }
-    // What else is in the chain is known only if it can be told apart from all others.
+    // The rest of the chain is known only if exactly one loaded base chain fits the record.
     let [base] = bases.as_slice() else {
         return None;
     };
@@ -199,7 +199,7 @@ fn is_there(rule: &Rule, bases: &[&Chain], read: &record::Chain) -> bool {
     bases.iter().any(|base| is_in_table_of(rule, base)) || (bases.is_empty() && was_there())
 }
 
-/// Whether a packet can meet the rule at this hook. That is no longer known of a deleted rule.
+/// Whether a packet can meet the rule at this hook. A deleted rule counts as met: the jumps to it are no longer known.
 fn is_met(netns: &NetnsFacts, rule: &Rule, nf_hook: u32, is_v6: bool) -> bool {
     let mut bases = netns.chains.iter().filter(|chain| {
         let hook = chain.base.as_ref().map(|base| base.hook);
@@ -225,8 +225,8 @@ fn gone(netns: Option<&NetnsFacts>, rule: &Rule) -> Option<Evidence> {
     is_gone.then(|| Evidence::read(Key::RuleSince, "deleted, or replaced", NETLINK))
 }
 
-/// The only rule with this handle, or before the rule with that handle, that can be it: among the loaded ones, and among those
-/// that were loaded when a packet met them.
+/// The only rule that `can_be` accepts and that has the handle that was read or, if none was read, precedes the rule with the
+/// next handle. Rules that were deleted after a packet met them count too.
 fn find<'a>(netns: &'a NetnsFacts, wanted: &NftRule, can_be: impl Fn(&Rule) -> bool) -> Option<&'a Rule> {
     let pairs = netns.rules.windows(2).filter_map(|pair| match pair {
         [rule, next] => Some((rule, next)),
@@ -246,7 +246,7 @@ fn find<'a>(netns: &'a NetnsFacts, wanted: &NftRule, can_be: impl Fn(&Rule) -> b
         let all = netns.rules.iter().chain(&netns.removed_rules);
         all.filter(|rule| rule.handle == wanted.handle && can_be(rule))
     };
-    // Handles are numbered per table. Of several rules with it, the one before the next rule is meant.
+    // Handles are unique only within a table: of several rules with this one, the rule before the next handle is meant.
     only(with_handle()).or_else(|| only(before_next.filter(|rule| rule.handle == wanted.handle)))
 }
 

@@ -172,8 +172,8 @@ pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Culprit<'a>)> {
     ))
 }
 
-/// The facts about a packet that netfilter dropped on an unknown verdict: the hook, what did not drop it, and what is loaded that
-/// could have.
+/// The facts about a packet that netfilter dropped on an unknown verdict: the hook, what did not drop it, and the loaded rules
+/// that could have.
 pub(in crate::diagnose) fn known(case: &Case<'_>) -> Vec<Evidence> {
     let Some((step, site)) = case.dropped.zip(Site::of(case)) else {
         return Vec::new();
