@@ -140,7 +140,7 @@ struct Session<'a> {
     demand: Demand,
     collector: Collector,
     recorder: Option<Box<dyn RecordSink>>,
-    /// The signal that requests the state of the run, and writing what is recorded only in memory.
+    /// SIGUSR1: print the state of the run, and write what is recorded only in memory.
     write_out: Signal,
     engine: Engine,
     clock: Clock,
@@ -148,7 +148,7 @@ struct Session<'a> {
     events: u64,
     unreadable_records: u64,
     lost: u64,
-    /// Flows that were evicted from memory, as far as that was reported.
+    /// Evicted flows reported so far.
     evicted: u64,
     /// The hooks as they were last reported.
     reported: Vec<Planned>,

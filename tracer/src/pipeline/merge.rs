@@ -30,7 +30,7 @@ use crate::{
 
 /// The most pieces of one run that wait for the others.
 const MOST_PIECES: usize = 16;
-/// The size from which on a piece is sent, in bytes.
+/// The size at which a piece is sent, in bytes.
 const ENOUGH: usize = 64 << 10;
 
 /// Output of one run, and when a live run would have written it.

@@ -92,7 +92,7 @@ pub fn prepare() -> Result<Ready, PipelineError> {
 
 fn unsupported(why: &str) -> PipelineError {
     PipelineError::Unsupported(format!(
-        "{why}; trace on another node of the path, or check `ipvsadm -Lnc` and `nstat` here"
+        "{why}; trace on another node on the path, or check `ipvsadm -Lnc` and `nstat` here"
     ))
 }
 

@@ -32,9 +32,9 @@ use crate::{
 /// How a replay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Played {
-    /// All of it was replayed.
+    /// The whole recording was replayed.
     Whole,
-    /// The observer stopped it.
+    /// The observer stopped the replay.
     Stopped,
 }
 
@@ -337,7 +337,7 @@ fn report_damage(
     } = damage;
     if !is_complete {
         let tail = match incomplete_bytes {
-            0 => "what was written before was read".to_owned(),
+            0 => "everything written by then was read".to_owned(),
             1 => "the last byte is unusable, the rest was read".to_owned(),
             bytes => format!("the last {bytes} bytes are unusable, the rest was read"),
         };

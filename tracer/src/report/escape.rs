@@ -13,8 +13,8 @@ use std::{
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
-/// Whether a terminal or a browser does something else with this character than to show it: C0 and C1 controls, and
-/// invisible characters that change the direction of text or hide it.
+/// Whether a terminal or a browser acts on this character instead of showing it: C0 and C1 controls, and invisible
+/// characters that change the direction of text or hide it.
 fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -125,7 +125,7 @@ pub fn json_pretty(out: impl Write, value: &impl Serialize) -> io::Result<()> {
     Ok(value.serialize(&mut Serializer::with_formatter(out, formatter))?)
 }
 
-/// Escapes more than JSON demands, which is only what is below U+0020.
+/// Escapes more than JSON requires, which is only characters below U+0020, `"` and `\`.
 struct Escaping<F>(F);
 
 impl<F: Formatter> Formatter for Escaping<F> {

@@ -34,7 +34,7 @@ const MOST_TUPLES: usize = 6;
 /// The most flows with the same sequence number and tuple that are compared.
 const MOST_ALIKE: usize = 64;
 
-/// The data kept of a flow to find it on other nodes. Tuples are hashes, because there may be millions.
+/// The data kept about a flow to find it on other nodes. Tuples are hashes, because there may be millions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     /// Time of its first SYN, in milliseconds of the wall clock.
@@ -47,16 +47,16 @@ pub struct Fingerprint {
     /// Other tuples with which its SYN was seen.
     others: [u32; MOST_TUPLES],
     count: u8,
-    /// A device sent the SYN with the tuple it arrived with.
+    /// Whether a device sent the SYN with the tuple it arrived with.
     leaves: bool,
-    /// TCP received the SYN with that tuple: its path ends on this node.
+    /// Whether TCP received the SYN with that tuple: its path then ends on this node.
     ends: bool,
-    /// This node dropped the SYN or the SYN-ACK at least once.
+    /// Whether this node dropped the SYN or the SYN-ACK at least once.
     dropped: bool,
 }
 
 impl Fingerprint {
-    /// The fingerprint of what is known of the flow so far.
+    /// The fingerprint of the flow as known so far.
     #[must_use]
     pub fn of(finding: &Finding<'_>) -> Self {
         let Finding { flow, clock, .. } = *finding;
@@ -237,7 +237,7 @@ fn links(fingerprints: &BTreeMap<Key, Fingerprint>) -> BTreeMap<Key, Vec<Key>> {
     links
 }
 
-/// Keeps of each run the flow nearest in time to the first one.
+/// Keeps one flow of each run: the one nearest in time to the first.
 fn one_of_each_run(together: Vec<Key>, fingerprints: &BTreeMap<Key, Fingerprint>) -> Vec<Key> {
     let Some(first) = together.first().and_then(|key| fingerprints.get(key)) else {
         return together;

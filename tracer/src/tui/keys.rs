@@ -1,4 +1,4 @@
-//! The table of keys, from which the help page is made too.
+//! The table of keys, which is also the source of the help page.
 
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 

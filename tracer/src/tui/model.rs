@@ -208,7 +208,7 @@ pub struct Model {
     pub log: VecDeque<String>,
     /// A line shown in place of the keys.
     pub notice: Option<String>,
-    /// Since when it is shown, monotonic nanoseconds.
+    /// When it was first shown, monotonic nanoseconds.
     pub notice_ns: u64,
     /// Whether the reset key was pressed once. The second time confirms.
     pub confirms_reset: bool,

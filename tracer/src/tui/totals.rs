@@ -16,11 +16,11 @@ pub const WORST_FIRST: [Fate; FATES] = [
     Fate::Pending,
     Fate::Established,
 ];
-/// For how many seconds fates are counted second by second.
+/// How many of the latest seconds have their fates counted one by one.
 const MAX_SECONDS: usize = 600;
 /// How many drop sites and services are counted separately.
 const MAX_KEYS: usize = 10_000;
-/// In the order of causes, a flow that never connected counts as at least so many lost microseconds.
+/// When causes are sorted, a flow that never connected counts as at least this many lost microseconds.
 const NEVER_US: u64 = 3_000_000;
 
 /// The place of a fate in [`WORST_FIRST`].
@@ -222,7 +222,7 @@ impl Totals {
         if self.seconds.is_empty() { 0 } else { since_first }
     }
 
-    /// How many flows have a fate in each of the last `spans` spans of so many seconds, the newest last.
+    /// How many flows have a fate in each of the last `spans` spans of `seconds` each, the newest last.
     #[must_use]
     pub fn spans(&self, fate: Fate, now_ns: u64, spans: usize, seconds: u64) -> Vec<u64> {
         let mut out = vec![0; spans];

@@ -19,7 +19,7 @@ use crate::{
 const MOST_SHOWN: usize = 40;
 /// The most of each cause.
 const MOST_OF_CAUSE: usize = 5;
-/// The most NodePorts of which healthy flows are kept.
+/// The most NodePorts with healthy flows kept.
 const MOST_NODE_PORTS: usize = 32;
 /// The most healthy flows of each.
 const MOST_OF_NODE_PORT: usize = 8;
@@ -29,7 +29,7 @@ const FEW: usize = 8;
 /// With several runs, this many times as many flows are kept.
 const SEVERAL_FACTOR: usize = 4;
 
-/// A kind of flows.
+/// A kind of flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Group {
     /// Failed or delayed, with this cause.

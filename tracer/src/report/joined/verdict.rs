@@ -15,7 +15,7 @@ pub struct NodeVerdict {
     pub fate: Fate,
     /// The cause.
     pub cause: Option<Cause>,
-    /// It dropped the SYN or the SYN-ACK at least once.
+    /// Whether it dropped the SYN or the SYN-ACK at least once.
     pub dropped: bool,
 }
 

@@ -23,7 +23,7 @@ pub struct Several {
     pub connections: u64,
     /// The hosts that saw them, in the order the SYN reached them, and how many connections each group saw.
     pub seen_on: Vec<SeenOn>,
-    /// Connections whose cause was found by another node than the one the client contacted.
+    /// Connections whose cause was found by a node other than the one the client contacted.
     pub explained: u64,
     /// The first connections on which nodes disagree.
     #[serde(rename = "otherwise")]
@@ -139,7 +139,7 @@ impl Connections {
         joined
     }
 
-    /// The connection of which this flow is a part.
+    /// The connection that includes this flow.
     pub(in crate::report) fn of_flow(&self, key: Key) -> Option<&Connection> {
         self.all.get(*self.by_flow.get(&key)?)
     }

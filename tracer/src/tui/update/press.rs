@@ -13,7 +13,7 @@ use crate::tui::{
 
 /// The longest filter, in characters.
 const MAX_FILTER: usize = 200;
-/// `.` and `,` seek by one of so many parts of the recording.
+/// `.` and `,` seek by one of this many parts of the recording.
 const PARTS: u64 = 40;
 /// How many flows are searched for the next failure.
 const MAX_SEARCHED: usize = 200_000;
