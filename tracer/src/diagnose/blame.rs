@@ -5,7 +5,7 @@ use std::fmt;
 /// The table, the chain and the rule, or the chain's policy, that decided about the packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Blame {
-    /// The table; of nf_tables with its family (`ip filter`).
+    /// The table; an nf_tables table with its family (`ip filter`).
     pub table: Option<String>,
     /// The chain.
     pub chain: Option<String>,
@@ -20,7 +20,7 @@ pub enum Rule {
     Number {
         /// Its number.
         number: usize,
-        /// Its handle; `None` in a legacy table of iptables.
+        /// Its handle; `None` in a legacy iptables table.
         handle: Option<u64>,
     },
     /// A rule known only by its handle: it is no longer loaded.

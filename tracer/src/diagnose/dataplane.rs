@@ -10,9 +10,9 @@ use crate::{decode::event::Payload, flow::model::Flow};
 pub enum Dataplane {
     /// IPVS.
     Ipvs,
-    /// A rule of iptables, in a legacy table or written by `iptables-nft`.
+    /// An iptables rule, in a legacy table or written by `iptables-nft`.
     Iptables,
-    /// A rule of nf_tables.
+    /// An nf_tables rule.
     Nftables,
     /// None: a socket on the node itself.
     Local,

@@ -1,4 +1,4 @@
-//! Causes on the path of the SYN-ACK: dropped on this node, not translated, or past this node.
+//! Causes on the path of the SYN-ACK: it was dropped on this node, was not translated, or bypassed this node.
 
 use tracer_common::{hook::Hook, tcp::Part};
 
@@ -60,14 +60,14 @@ pub(super) const ROWS: &[Row] = &[
         proof: "The SYN-ACK was freed as dropped in the node's network namespace and went no further.",
         advice: Some("Check the part of this node that dropped the SYN-ACK."),
         scope: "Every kernel and dataplane.",
-        // The cause of the drop is looked for first, as for a SYN; `dropped` then wraps it.
+        // The inner cause is looked for first, as for a SYN; `dropped` then wraps it.
         hooks: &[&[Hook::KfreeSkb]],
         absence: Absence::Nothing,
         detect: |_| None,
     },
 ];
 
-/// The proof of a dropped SYN-ACK, from that of the cause of the drop.
+/// The proof that the SYN-ACK was dropped, built from the proof of the inner cause.
 pub(super) fn dropped(case: &Case<'_>, cause: Cause, inner: Proof) -> Proof {
     let reason = Evidence::seen(Key::InnerCause, cause.name(), Hook::KfreeSkb);
     let explanation = format!(
@@ -87,7 +87,7 @@ pub(super) fn dropped(case: &Case<'_>, cause: Cause, inner: Proof) -> Proof {
 }
 
 fn not_translated(case: &Case<'_>) -> Option<Proof> {
-    // The client got a correct answer to this SYN.
+    // The client received a correct answer to this SYN.
     let is_answered = case.flow.answers_sent().any(|step| step.attempt == case.attempt);
     if case.situation == Situation::Refused || is_answered {
         return None;
@@ -269,7 +269,7 @@ fn left_elsewhere(case: &Case<'_>) -> Option<Proof> {
         step.event.part == Part::SynAck
             && step.event.hook == Hook::DevStartXmit
             && !flow.is_on_node(&step.event)
-            // A backend that got an unmodified SYN answers as the client expects, whatever the path.
+            // A backend that received an unmodified SYN answers as the client expects, whatever the path.
             && step.event.tuple != flow.original.reversed()
     })?;
     let came = case.steps().find(|step| {

@@ -1,8 +1,8 @@
 //! Tunnels to other nodes: IPIP and VXLAN devices that could not send a packet.
 //!
 //! A tunnel device looks up the route to the other node, puts an outer header in front of the packet and sends the result as a
-//! packet of its own. Before that, the tunnel's own function drops the packet; after it, the outer packet is dropped, whose
-//! inner one tracer reads.
+//! packet of its own. Before that, a drop happens in the tunnel's own function. After it, the outer packet is dropped, and tracer
+//! reads the inner one.
 
 use tracer_common::{hook::Hook, tcp::Part};
 
@@ -123,7 +123,7 @@ fn not_sent(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// The tunnel sent the packet, but an ICMP error about an earlier one of its own made it send the client "host unreachable"
+/// The tunnel sent the packet, but because of an ICMP error about an earlier one it also sent the client "host unreachable"
 /// (`tunnel->err_count` in `ip_tunnel_xmit`, for 30 s).
 fn reported(case: &Case<'_>) -> Option<Proof> {
     let error = case.steps().find(|step| is_unreachable(step))?;
@@ -203,7 +203,7 @@ fn is_too_big(step: &Step) -> bool {
     let Payload::Icmp(icmp) = &step.event.payload else {
         return false;
     };
-    // The outer header is one of IPv4, whatever it wraps.
+    // The outer header is IPv4, whatever it wraps.
     if step.event.tuple.is_v6() && step.event.outer.is_none() {
         icmp.icmp_type == ICMPV6_TOO_BIG
     } else {

@@ -237,7 +237,7 @@ fn silent(case: &Case<'_>) -> Proof {
     Proof::new("The SYN was seen, but not where it went.", last_step(case))
 }
 
-/// What a kernel that does not show the drops of TCP leaves open.
+/// The explanations that remain on a kernel that does not show TCP's drops.
 const UNSEEN_DROP: &str = "Either the backend still has a connection from the same address and port, whose socket dropped the SYN: \
                            this kernel does not show such drops. Or something else in that namespace dropped it.";
 

@@ -115,7 +115,7 @@ impl Player {
 
 impl Observer for Player {
     fn start(&mut self, head: &Head) -> io::Result<()> {
-        // First, so that the screen never takes a recording for a live run.
+        // First, so that the screen never mistakes a recording for a live run.
         self.messages.push(Msg::Playing(self.control.playing()));
         self.messages.push(observer::start(head, &self.selection));
         Ok(())

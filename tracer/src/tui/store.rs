@@ -8,7 +8,7 @@ use super::{flow_detail::FlowDetail, row::Row};
 pub const MAX_ROWS: usize = 1_000_000;
 /// How many of the oldest are forgotten at once when there are more.
 const FORGET: usize = MAX_ROWS / 64;
-/// How many steps are kept of failures, and as many of all other flows. A step takes about 300 bytes.
+/// How many steps of failures are kept, and as many of other flows. A step takes about 300 bytes.
 const MAX_STEPS: usize = 60_000;
 
 /// Rows in the order in which they were first reported, numbered from 0.

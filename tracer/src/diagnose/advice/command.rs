@@ -151,7 +151,7 @@ pub(super) fn endpoints(case: &Case<'_>) -> String {
     }
 }
 
-/// Selects the conntrack entry of a connection by its first direction.
+/// Selects the conntrack entry of a connection by its tuple in the original direction.
 pub(super) fn entry(original: &Tuple) -> String {
     let (from, to) = (original.source(), original.destination());
     let family = if original.is_v6() { "-f ipv6 " } else { "" };
@@ -164,12 +164,12 @@ pub(super) fn entry(original: &Tuple) -> String {
     )
 }
 
-/// Deletes the conntrack entry of this connection, and no other. The tuple is the one of its first direction.
+/// The command that deletes the conntrack entry with this tuple in the original direction, and no other.
 pub(in crate::diagnose) fn delete_entry(original: &Tuple) -> String {
     format!("`conntrack -D {}`", entry(original))
 }
 
-/// Lists the conntrack entry of this connection.
+/// The command that lists that conntrack entry.
 pub(super) fn list_entry(original: &Tuple) -> String {
     format!("`conntrack -L {}`", entry(original))
 }

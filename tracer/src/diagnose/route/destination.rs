@@ -117,7 +117,8 @@ fn forwarding_off(case: &Case<'_>) -> Option<Proof> {
     )))
 }
 
-/// `ip6_forward` drops for this and for some sources, since 5.18 with a reason of their own, and for others.
+/// Evidence that forwarding is off for IPv6. `ip6_forward` also drops packets for other reasons; since 5.18, only packets with
+/// some source addresses share this one's drop reason.
 fn forwarding_off_v6(case: &Case<'_>, freed: &Step) -> Option<Evidence> {
     let IpAddr::V6(source) = freed.event.tuple.saddr.ip() else {
         return None;

@@ -5,9 +5,9 @@ use crate::diagnose::{
     evidence::{Evidence, Key},
 };
 
-/// The source of rules of nf_tables.
+/// The source of nf_tables rules.
 pub(super) const NETLINK: &str = "nf_tables (netlink)";
-/// The source of legacy tables of iptables.
+/// The source of legacy iptables tables.
 pub(super) const GETSOCKOPT: &str = "ip_tables (getsockopt)";
 
 /// The part of netfilter that dropped or rejected a packet.

@@ -1,4 +1,4 @@
-//! Rules of nf_tables, including those of `iptables-nft`.
+//! Rules in nf_tables, including those of `iptables-nft`.
 
 mod reachable;
 
@@ -92,7 +92,7 @@ pub(super) fn rejected<'a>(case: &Case<'a>, step: &'a Step, reject: &'a record::
     let Some(rule) = found else {
         let missing = Missing::of(&reject.rule);
         return Culprit {
-            words: format!("a rule of nf_tables at the {nf_hook} hook; {missing}"),
+            words: format!("an nf_tables rule at the {nf_hook} hook; {missing}"),
             evidence: vec![
                 Evidence::seen(Key::NetfilterHook, nf_hook, step.event.hook),
                 Evidence::seen(Key::Rule, missing.to_string(), step.event.hook),
@@ -185,7 +185,7 @@ fn sees_packet(table: Family, family: u32) -> bool {
     }
 }
 
-/// Whether a table of this family sees packets of IPv4 or IPv6.
+/// Whether a table of this family sees IPv4 or IPv6 packets.
 pub(super) fn sees(table: Family, is_v6: bool) -> bool {
     table == Family::Inet || table == if is_v6 { Family::Ip6 } else { Family::Ip }
 }

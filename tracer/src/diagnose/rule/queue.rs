@@ -17,7 +17,7 @@ use crate::{
     flow::model::Step,
 };
 
-/// The target of iptables that queues.
+/// The iptables target that queues.
 const NFQUEUE: &str = "NFQUEUE";
 
 /// The rules that could have queued the packet. The kernel does not show which one it was.

@@ -29,7 +29,7 @@ const CALLERS: [(&str, u32); 19] = [
     ("ip_mr_output", 4),
 ];
 
-/// Functions by which netfilter calls a base chain of nf_tables, with the family of its table.
+/// Functions through which netfilter calls an nf_tables base chain, with the family of its table.
 const CHAINS: [(&str, Family); 6] = [
     ("nft_do_chain_ipv4", Family::Ip),
     ("nft_do_chain_ipv6", Family::Ip6),
@@ -50,7 +50,7 @@ pub(super) struct Site {
     pub(super) family: Option<Family>,
     /// Whether a NAT chain freed it.
     pub(super) is_nat: bool,
-    /// Whether a chain of nf_tables freed it, instead of leaving that to netfilter.
+    /// Whether an nf_tables chain freed it, instead of leaving that to netfilter.
     pub(super) is_chain: bool,
     /// Whether a rule queued it for a program, to which it could not be handed (`nf_queue`, `net/netfilter/nf_queue.c`).
     pub(super) is_queue: bool,

@@ -222,7 +222,8 @@ impl Refused<'_> {
     }
 }
 
-/// Sequence numbers and timestamps wrap around: the one less than half the number space behind is before.
+/// Whether one sequence number or timestamp is before another. They wrap around: before means behind by less than half the
+/// number space.
 fn is_before(one: u32, other: u32) -> bool {
     one != other && other.wrapping_sub(one) < 1 << 31
 }

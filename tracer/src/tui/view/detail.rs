@@ -23,7 +23,7 @@ use crate::{
 const MAX_EARLIER: usize = 8;
 /// Columns of a time.
 const TIME: usize = 10;
-/// A gap between steps that the client notices: its time stands out.
+/// A gap between steps that the client notices: its time is highlighted.
 const LONG_MS: f64 = 100.0;
 
 /// A line: texts and their styles.

@@ -1,4 +1,4 @@
-//! The chains and rules that a packet can meet on its path through a base chain of nf_tables.
+//! The chains and rules that a packet can meet on its path through an nf_tables base chain.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -25,7 +25,7 @@ pub(in super::super) struct Reachable<'a> {
     chains: BTreeSet<&'a str>,
 }
 
-/// Extensions of iptables that never drop; REJECT has a hook of its own.
+/// The iptables extensions that never drop; REJECT has a hook of its own.
 const NEVER_DROP: [&str; 12] = [
     "CLASSIFY", "CONNMARK", "CT", "DSCP", "LOG", "MARK", "NFLOG", "REJECT", "SET", "TCPMSS", "TOS", "TTL",
 ];
