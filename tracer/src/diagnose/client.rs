@@ -18,8 +18,8 @@ pub(super) const ROWS: &[Row] = &[Row {
     group: Group::Ends,
     summary: "The SYN-ACK went out to the client, correctly translated, and no ACK came back.",
     proof: "The SYN-ACK, with the NodePort's address, was handed to a device of the node and not dropped; no ACK came in before \
-            a retransmission or before tracer's patience ended. The explanation says if a RST came from the client instead, or \
-            if a client on the node itself had no socket for the answer.",
+            a retransmission or before tracer's patience ended. The explanation shows whether a RST came from the client \
+            instead, or a client on the node itself had no socket for the answer.",
     advice: Some(
         "This node did its part. If no RST came, the answer or the ACK was lost between here and the client: check firewalls and \
          routes on that path, especially where the answer leaves through a device other than the one the SYN came in through. If \
