@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Blame {
     /// The table; an nf_tables table with its family (`ip filter`).
     pub table: Option<String>,
-    /// The chain.
+    /// The chain, without its table.
     pub chain: Option<String>,
     /// The part of the chain that decided.
     pub rule: Option<Rule>,
@@ -18,7 +18,7 @@ pub struct Blame {
 pub enum Rule {
     /// The rule with this number in its chain, counted from 1, and in nf_tables with this handle.
     Number {
-        /// Its number.
+        /// Its position in the chain, from 1.
         number: usize,
         /// Its handle; `None` in a legacy iptables table.
         handle: Option<u64>,

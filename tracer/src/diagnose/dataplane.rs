@@ -8,7 +8,7 @@ use crate::{decode::event::Payload, flow::model::Flow};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Dataplane {
-    /// IPVS.
+    /// An IPVS virtual service.
     Ipvs,
     /// An iptables rule, in a legacy table or written by `iptables-nft`.
     Iptables,

@@ -85,7 +85,7 @@ pub struct Capture<W> {
     written_ns: u64,
     out_of_order: u64,
     flows: BTreeMap<u64, Exported>,
-    /// The most flows in `flows`.
+    /// The most flows remembered; the oldest are forgotten first.
     most_flows: usize,
     interfaces: HashMap<Hook, u32>,
     lost: Health,

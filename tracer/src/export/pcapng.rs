@@ -44,7 +44,7 @@ pub struct Section {
     pub application: String,
     /// The operating system that saw the packets.
     pub os: String,
-    /// A comment.
+    /// A comment for readers of the capture.
     pub comment: String,
 }
 

@@ -26,9 +26,9 @@ use crate::{
 pub struct Ladder {
     /// The flow's number.
     pub id: u64,
-    /// Its fate.
+    /// The flow's fate.
     pub fate: Fate,
-    /// Its cause.
+    /// The flow's cause, if it has one.
     pub cause: Option<Cause>,
     /// When its first SYN was seen.
     pub start: Timestamp,
@@ -44,13 +44,13 @@ pub struct Ladder {
     pub rungs: Vec<Rung>,
     /// Steps seen but not kept.
     pub left_out: u64,
-    /// The explanation.
+    /// What happened to the flow, and why.
     pub explanation: String,
     /// What each SYN cost and why, if there are several.
     pub attempts: Vec<AttemptLine>,
-    /// The evidence.
+    /// The facts that prove the cause.
     pub evidence: Vec<Evidence>,
-    /// The advice.
+    /// What to do about the cause.
     pub advice: Option<String>,
 }
 
@@ -59,9 +59,9 @@ pub struct Ladder {
 pub enum Rung {
     /// The SYN with this number, from 1, starts here.
     Syn(usize),
-    /// A step.
+    /// A step of the path.
     Step {
-        /// The step.
+        /// What happened, where and when.
         step: PathStep,
         /// Milliseconds since the step before it.
         since_ms: f64,

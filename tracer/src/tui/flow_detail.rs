@@ -25,7 +25,7 @@ pub struct FlowDetail {
     pub explanation: String,
     /// The cost and cause of each SYN, if there are several.
     pub attempts: Vec<AttemptLine>,
-    /// The advice.
+    /// What to do about the cause.
     pub advice: Option<String>,
     /// The evidence for the cause.
     pub evidence: Vec<Evidence>,

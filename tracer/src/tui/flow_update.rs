@@ -28,9 +28,9 @@ pub struct FlowUpdate {
     pub backend: Option<SocketAddr>,
     /// The service's name, if known.
     pub service: Option<String>,
-    /// The fate.
+    /// The flow's fate so far.
     pub fate: Fate,
-    /// The cause.
+    /// The flow's cause, if it has one.
     pub cause: Option<Cause>,
     /// The dataplane that did the DNAT.
     pub dataplane: Option<Dataplane>,

@@ -73,7 +73,7 @@ impl Scope {
 /// A row of the table.
 #[derive(Debug)]
 pub struct Binding {
-    /// The keys.
+    /// The keys that trigger the action, with their modifiers.
     pub keys: &'static [(KeyCode, KeyModifiers)],
     /// The keys as the help page shows them; empty: not shown.
     pub shown: &'static str,

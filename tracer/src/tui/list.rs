@@ -154,7 +154,7 @@ impl List {
         self.unscanned.end.saturating_sub(self.unscanned.start)
     }
 
-    /// The filter.
+    /// The filter that selects the listed flows.
     #[must_use]
     pub fn filter(&self) -> &Filter {
         &self.filter

@@ -18,7 +18,7 @@ pub enum Msg {
         ports: usize,
         /// The command line's selection, in the words of the filter; empty if everything is shown.
         selection: String,
-        /// The hooks.
+        /// Each hook and its state.
         hooks: Vec<HookState>,
         /// Turns the kernel's monotonic time into wall-clock time.
         clock: Clock,
@@ -84,7 +84,7 @@ pub struct Playing {
 /// A request of the model to the screen.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Quit.
+    /// End tracing or playback, and close the screen.
     Quit,
     /// Stop the process, as Ctrl-Z does.
     Suspend,
@@ -96,7 +96,7 @@ pub enum Command {
     Export {
         /// Part of the file's name.
         what: &'static str,
-        /// The text.
+        /// The content of the file.
         text: String,
     },
     /// Control playback.

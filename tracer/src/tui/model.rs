@@ -24,13 +24,13 @@ use crate::{
     },
 };
 
-/// The tabs.
+/// A tab of the screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tab {
     /// Outcomes, causes and services at a glance.
     #[default]
     Overview,
-    /// All flows.
+    /// The list of flows.
     Flows,
     /// One flow.
     Flow,
@@ -83,16 +83,16 @@ impl Cursor {
 /// A line of the overview that can be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item {
-    /// A cause.
+    /// A cause of failures.
     Cause(Cause),
-    /// A service.
+    /// A service, or a port without a service name.
     Service(Name),
 }
 
 /// The data shown while the screen is frozen.
 #[derive(Debug)]
 pub struct Frozen {
-    /// The totals.
+    /// The totals at that moment.
     pub totals: Totals,
     /// The time at which it was frozen, monotonic nanoseconds.
     pub now_ns: u64,
@@ -139,7 +139,7 @@ pub struct Model {
     pub help: Option<usize>,
     /// The filter while it is edited.
     pub typing: Option<String>,
-    /// The filter.
+    /// The filter in effect.
     pub filter: String,
     /// Whether only failures are listed.
     pub only_failures: bool,
@@ -188,7 +188,7 @@ pub struct Model {
     pub selection: String,
     /// Turns the kernel's monotonic time into wall-clock time.
     pub clock: Option<Clock>,
-    /// The hooks.
+    /// Each hook and its state.
     pub hooks: Vec<HookState>,
     /// Their CPU time in the last second, once known.
     pub costs: Option<Costs>,

@@ -53,7 +53,7 @@ impl Names {
         Name(number)
     }
 
-    /// The text.
+    /// The text that was interned under this name.
     #[must_use]
     pub fn text(&self, name: Name) -> &str {
         usize::try_from(name.0)

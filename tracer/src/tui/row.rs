@@ -45,9 +45,9 @@ pub struct Row {
     pub node_port: u16,
     /// SYNs on the wire.
     pub syns: u16,
-    /// The fate.
+    /// The flow's fate so far.
     pub fate: Fate,
-    /// The cause.
+    /// The flow's cause, if it has one.
     pub cause: Option<Cause>,
     /// The cause besides its own to which it lost the most time.
     pub other_cause: Option<Cause>,

@@ -120,7 +120,7 @@ impl Drops {
     }
 }
 
-/// The totals.
+/// Totals over all flows, and by cause, service and drop site.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
     /// All flows.

@@ -25,7 +25,7 @@ pub(in crate::diagnose) struct Culprit<'a> {
 /// The known facts about a rule.
 pub(in crate::diagnose) struct Known<'a> {
     pub(in crate::diagnose) table: &'a str,
-    /// Its comment.
+    /// The comment that its author gave it.
     pub(in crate::diagnose) comment: Option<String>,
     /// The map in which it found its verdict.
     pub(in crate::diagnose) map: Option<&'a str>,

@@ -13,7 +13,7 @@ use crate::{
 pub struct NodeVerdict {
     /// The fate of its flow.
     pub fate: Fate,
-    /// The cause.
+    /// The cause that the node found, if any.
     pub cause: Option<Cause>,
     /// Whether it dropped the SYN or the SYN-ACK at least once.
     pub dropped: bool,
@@ -22,7 +22,7 @@ pub struct NodeVerdict {
 /// The verdict on the connection. Its fate is always that of the first node: the client experienced that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Verdict {
-    /// The cause.
+    /// The cause of the whole connection.
     pub cause: Option<Cause>,
     /// Index of the node whose explanation counts.
     pub decisive: usize,

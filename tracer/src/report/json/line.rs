@@ -97,7 +97,7 @@ pub(super) enum Line<'a> {
     },
 }
 
-/// A flow.
+/// A flow as JSON.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct FlowLine<'a> {
     /// The node's name, where several runs are merged.
@@ -113,7 +113,7 @@ pub(super) struct FlowLine<'a> {
     pub(super) boot_id: Option<&'a str>,
     /// Inode number of the network namespace in which the first SYN was seen.
     pub(super) netns: Option<u32>,
-    /// The client.
+    /// The client's address and port.
     pub(super) client: Endpoint,
     /// The address and port that the client connects to.
     pub(super) node: Endpoint,
@@ -129,7 +129,7 @@ pub(super) struct FlowLine<'a> {
     pub(super) dataplane: Option<Dataplane>,
     /// The destination of the last SYN.
     pub(super) backend: Option<Backend>,
-    /// The fate.
+    /// The outcome of the flow.
     pub(super) fate: Fate,
     /// The cause. For a stalled flow, that of its costliest attempt; for any other, that of the attempt that decided the fate.
     pub(super) cause: Option<Cause>,
@@ -191,11 +191,11 @@ impl<'a> From<&'a diagnose::Attempt> for Attempt<'a> {
 /// A fact that supports a cause.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Fact<'a> {
-    /// What the fact is about; this name does not change.
+    /// The subject of the fact, by its stable name.
     key: &'a str,
     /// `key` in words. The wording may change.
     what: &'a str,
-    /// The fact.
+    /// What was seen or read.
     value: &'a str,
     /// The kernel function, the tracepoint or the file that showed it.
     hook: &'a str,
@@ -215,9 +215,9 @@ impl<'a> From<&'a Evidence> for Fact<'a> {
 /// An address and a port.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Endpoint {
-    /// The address.
+    /// IPv4 or IPv6 address.
     ip: IpAddr,
-    /// The port.
+    /// TCP port.
     port: u16,
 }
 
@@ -233,9 +233,9 @@ impl From<SocketAddr> for Endpoint {
 /// A real server or pod.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Backend {
-    /// The address.
+    /// IPv4 or IPv6 address.
     pub(super) ip: IpAddr,
-    /// The port.
+    /// TCP port.
     pub(super) port: u16,
     /// Its name, if known.
     pub(super) name: Option<String>,
@@ -244,9 +244,9 @@ pub(super) struct Backend {
 /// The source and destination of a packet.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Addresses {
-    /// The source.
+    /// Source address and port.
     source: Endpoint,
-    /// The destination.
+    /// Destination address and port.
     destination: Endpoint,
 }
 

@@ -37,7 +37,7 @@ pub struct Several {
 /// The connections seen by the same hosts.
 #[derive(Clone, Debug, Serialize)]
 pub struct SeenOn {
-    /// The hosts.
+    /// Their names, in the order the SYN reached them.
     pub hosts: Vec<String>,
     /// Number of connections.
     pub flows: u64,
@@ -48,7 +48,7 @@ pub struct SeenOn {
 pub struct Disagreement {
     /// When it started.
     pub start: String,
-    /// Its client.
+    /// The client's address and port.
     pub client: String,
     /// The node's address and NodePort.
     pub node: String,
@@ -60,13 +60,13 @@ pub struct Disagreement {
 /// A connection as one node reports it.
 #[derive(Clone, Debug, Serialize)]
 pub struct NodeReport {
-    /// The host.
+    /// The node's host name.
     pub host: String,
     /// Number of the flow in its recording.
     pub id: u64,
     /// Fate of the flow on that node.
     pub fate: Fate,
-    /// The cause.
+    /// The cause that the node found, if any.
     pub cause: Option<Cause>,
     /// The explanation of that node.
     pub explanation: String,

@@ -35,7 +35,7 @@ use super::stderr::{self, LineHandler};
 static IS_OPEN: AtomicBool = AtomicBool::new(false);
 static HOOK: Once = Once::new();
 
-/// The terminal.
+/// The terminal, set up for the screen until it is released.
 pub struct Terminal {
     inner: ratatui::Terminal<CrosstermBackend<Stdout>>,
     on_line: LineHandler,
