@@ -90,7 +90,7 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         )
     } else if let Some(dropped) = dropped {
         format!(
-            "{which} {} and dropped inside that network namespace, in {}{}. {after}",
+            "{which} {}, and was dropped inside that network namespace, in {}{}. {after}",
             End::of(case, delivered).words(delivered, backend),
             evidence::location(dropped, case.facts),
             by_chain(case, dropped),

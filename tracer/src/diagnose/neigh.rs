@@ -37,7 +37,7 @@ const UNRESOLVED: Row = Row {
     detect: unresolved,
 };
 
-/// The setting with the largest number of entries in the neighbour table of the flow's family, over all network namespaces.
+/// The setting that limits the neighbour table of the flow's family, for all network namespaces together.
 pub(super) fn table_limit(case: &Case<'_>) -> &'static str {
     if case.flow.original.is_v6() {
         "net.ipv6.neigh.default.gc_thresh3"
@@ -81,7 +81,7 @@ fn unresolved(case: &Case<'_>) -> Option<Proof> {
     }
 }
 
-/// A packet that left only after it, or what it answers, had been retransmitted.
+/// A packet that left only after the SYN had been retransmitted.
 fn late(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     waits(case).find_map(|(step, entry)| {

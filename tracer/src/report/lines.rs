@@ -73,7 +73,7 @@ impl<W: Write> Lines<W> {
         self.host().map_or_else(String::new, |host| format!("{host}: "))
     }
 
-    /// The lines come from a recording, not from a live run.
+    /// Marks the lines as those of a recording, not of a live run.
     #[must_use]
     pub fn of_recording(self) -> Self {
         Self {

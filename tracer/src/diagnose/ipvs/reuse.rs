@@ -107,7 +107,7 @@ enum Branch {
 }
 
 /// The lookup found an entry, and IPVS expired it at once and dropped the SYN. Three branches do that; the entry and the
-/// settings tell them apart.
+/// settings show which.
 fn expired(case: &Case<'_>) -> Option<(Branch, Proof)> {
     let decision = case.decision();
     let found = decision.found.filter(|_| decision.is_drop())?;

@@ -117,11 +117,11 @@ pub(super) fn rejected<'a>(case: &Case<'a>, step: &'a Step, reject: &'a record::
 
 /// Why the rule is not named.
 enum Missing {
-    /// It had this handle, and not exactly one rule with it and that verdict is loaded.
+    /// The rule had this handle, and not exactly one loaded rule has it together with that verdict.
     Gone(u64),
-    /// It was not seen.
+    /// The rule was not seen.
     Rule,
-    /// Whether it was a rule was not seen.
+    /// Neither a rule nor the policy was seen to decide.
     RuleOrPolicy,
 }
 
@@ -298,7 +298,7 @@ fn of_rule<'a>(
     culprit
 }
 
-/// A rule, with all that is known of it.
+/// A rule, with everything known about it.
 pub(super) fn describe<'a>(rule: &Rule, hook: Hook, nf_hook: &str, verdict: String) -> Culprit<'a> {
     let Rule {
         family,
@@ -380,7 +380,7 @@ fn of_policy<'a>(chain: &record::Chain, base: &Chain) -> Culprit<'a> {
     }
 }
 
-/// A base chain whose rule is not known, or not whether it was its policy.
+/// A base chain that dropped the packet, by an unknown rule or possibly by its policy.
 fn of_base<'a>(chain: &record::Chain, bases: &[&Chain], missing: &Missing) -> Culprit<'a> {
     let nf_hook = hook_name(chain.nf_hook);
     let name = text(&chain.chain);

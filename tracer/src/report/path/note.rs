@@ -23,7 +23,7 @@ const LOCAL_OUT: u32 = 3;
 /// The note of a step; `decision` is the last routing decision before it.
 pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, facts: &Facts) -> String {
     let event = &step.event;
-    // Not `event.part`: of a connection that the node itself opened, the SYN-ACK has the part of a SYN.
+    // Not `event.part`: on a connection that the node itself opened, the SYN-ACK plays the part of a SYN.
     let packet = match Part::of(event.flags) {
         Part::Syn => "SYN",
         Part::SynAck => "SYN-ACK",
@@ -171,7 +171,7 @@ fn destination(flow: &Flow, ct: &record::Conntrack, facts: &Facts) -> String {
         let to = ct.reply.source();
         let rules = facts.nat_rules.get(&(flow.netns, flow.node(), to));
         match rules.and_then(NatRules::only) {
-            Some(rule) => format!("{place}: DNAT to {to}, where {rule} leads"),
+            Some(rule) => format!("{place}: DNAT to {to} via {rule}"),
             None => format!("{place}: DNAT to {to}"),
         }
     }
