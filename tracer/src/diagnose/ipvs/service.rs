@@ -111,7 +111,7 @@ fn none_for_client(case: &Case<'_>, dests: &IpvsDests) -> Proof {
             "it maps this client to a real server that is draining or overloaded, and has no fallback",
             format!(
                 "Let the scheduler fall back to another real server: `ipvsadm -E -t {node} -s {name} -b {name}-fallback`, or \
-                 remove the draining real server from the service. kube-proxy resets what is set by hand: change \
+                 remove the draining real server from the service. kube-proxy resets manual changes: change \
                  ipvs.scheduler in its configuration to one without hashing (rr, lc)."
             ),
         ),
@@ -124,7 +124,7 @@ fn none_for_client(case: &Case<'_>, dests: &IpvsDests) -> Proof {
             "Raise the weights: with ovf, a real server accepts as many active connections as its weight.".to_owned(),
         ),
         _ => (
-            "for a reason tracer could not identify; a real server may have just become usable",
+            "tracer could not identify the reason; a real server may have just become usable",
             "If it happens again, compare `ipvsadm -Ln` and `ipvsadm -Ln --thresholds` with the scheduler's rules.".to_owned(),
         ),
     };
@@ -161,7 +161,7 @@ struct Servers {
 }
 
 impl Servers {
-    /// `None` if a real server of the service has nonzero weight, or if that is unknown.
+    /// The servers; `None` if one of the service has nonzero weight, or if that is unknown.
     fn of(case: &Case<'_>, num_dests: u32) -> Option<Self> {
         if num_dests == 0 {
             return Some(Self {
