@@ -117,7 +117,7 @@ fn left_untranslated(case: &Case<'_>) -> Option<Proof> {
     ];
     let bridged = Bridged::of(case, step);
     let explanation = format!(
-        "The SYN-ACK went out to the client from {} instead of {}, to which the client had sent its SYN: it was not translated back.",
+        "The SYN-ACK went out to the client from {} instead of {}: it was not translated back.",
         step.event.tuple.source(),
         flow.node(),
     );

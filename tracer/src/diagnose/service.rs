@@ -326,7 +326,7 @@ impl Why {
                 why_not: Some(WhyNot::OtherAddress),
                 ..
             }) => Some(
-                "Connect to an address at which the service listens, or add this one to kube-proxy's \
+                "Connect to an address that the service listens on, or add this one to kube-proxy's \
                  --nodeport-addresses.".to_owned(),
             ),
             Named::Now(PortObject {

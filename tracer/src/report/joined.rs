@@ -1,7 +1,7 @@
 //! Recognises flows of several nodes as one connection. Pure.
 //!
 //! A SYN that one node translated, masqueraded or put into a tunnel is another flow on the next node. NAT leaves its
-//! initial sequence number alone, and it arrives there with a tuple with which it was seen here. Sequence number, tuple
+//! initial sequence number alone, and it arrives there with one of the tuples seen here. Sequence number, tuple
 //! and time must all match.
 
 mod verdict;

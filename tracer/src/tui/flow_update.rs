@@ -38,7 +38,7 @@ pub struct FlowUpdate {
     pub connect_ns: Option<u64>,
     /// Time that the client lost with all its SYNs, nanoseconds.
     pub lost_ns: u64,
-    /// The cause besides the flow's own that cost the most time, and that time in nanoseconds.
+    /// The cause, other than the flow's own, that cost the most time, and that time in nanoseconds.
     pub other_cause: Option<(Cause, u64)>,
     /// SYNs on the wire.
     pub syns: usize,
@@ -102,7 +102,7 @@ impl FlowUpdate {
     }
 }
 
-/// The cause besides the flow's own to which it lost the most time.
+/// The cause, other than the flow's own, that cost the most time.
 fn other_cause(diagnosis: &Diagnosis) -> Option<(Cause, u64)> {
     let lost = diagnosis.lost_by_cause().into_iter();
     lost.filter(|(cause, lost)| Some(*cause) != diagnosis.cause && *lost > 0)

@@ -49,7 +49,7 @@ pub struct Row {
     pub fate: Fate,
     /// The flow's cause, if it has one.
     pub cause: Option<Cause>,
-    /// The cause besides its own to which it lost the most time.
+    /// The cause, other than its own, that cost the most time.
     pub other_cause: Option<Cause>,
     /// The dataplane that did the DNAT.
     pub dataplane: Option<Dataplane>,

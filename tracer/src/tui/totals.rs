@@ -101,7 +101,7 @@ impl Sign {
 pub struct Drops {
     /// The flows.
     pub sum: Sum,
-    /// How many flows have which cause.
+    /// The number of flows with each cause.
     pub causes: BTreeMap<Cause, u64>,
 }
 

@@ -18,7 +18,7 @@ pub(super) const LOOPBACK_CLIENT: Row = Row {
     cause: Cause::IpvsLoopbackClient,
     group: Group::IpvsServers,
     summary: "A client on the node connects from a loopback address (127.0.0.1, ::1) and IPVS chose a real server that is not on \
-              the node: a packet with a loopback source may not leave the node, and IPVS silently drops it.",
+              the node: a packet with a loopback source must not leave the node, and IPVS silently drops it.",
     proof: "The source of the SYN is a loopback address, IPVS sent it with ip_vs_nat_xmit (or ip_vs_dr_xmit, ip_vs_tunnel_xmit), \
             that function freed it without an ICMP error, and the route to the real server is not local.",
     advice: Some(
@@ -73,7 +73,7 @@ fn detect(case: &Case<'_>) -> Option<Proof> {
     Some(Proof::new(
         format!(
             "The client connects from {source}, and IPVS chose the real server {server}, which is not on this node: a packet with a \
-             loopback source may not leave the node, so IPVS silently dropped the SYN."
+             loopback source must not leave the node, so IPVS silently dropped the SYN."
         ),
         evidence.into_iter().chain(evidence::dropped(dropped, case.facts)),
     ))

@@ -170,7 +170,7 @@ fn routing_loop(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// The last step at which the kernel reported that the TTL of such a packet has ended.
+/// The last step at which the kernel reported that the TTL of such a packet had expired.
 pub(in crate::diagnose) fn time_exceeded<'a>(case: &Case<'a>, part: Part) -> Option<&'a Step> {
     case.steps()
         .rfind(|step| step.event.part == part && refusal::is_time_exceeded(&step.event))

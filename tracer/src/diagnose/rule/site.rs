@@ -52,7 +52,7 @@ pub(super) struct Site {
     pub(super) is_nat: bool,
     /// Whether an nf_tables chain freed it, instead of leaving that to netfilter.
     pub(super) is_chain: bool,
-    /// Whether a rule queued it for a program, to which it could not be handed (`nf_queue`, `net/netfilter/nf_queue.c`).
+    /// Whether a rule queued it for a program that could not receive it (`nf_queue`, `net/netfilter/nf_queue.c`).
     pub(super) is_queue: bool,
 }
 

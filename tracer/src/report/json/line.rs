@@ -109,7 +109,7 @@ pub(super) struct FlowLine<'a> {
     pub(super) start: String,
     /// The node's name.
     pub(super) node_name: Option<&'a str>,
-    /// The node's boot, from `/proc/sys/kernel/random/boot_id`. Numbers of namespaces are unique within it.
+    /// The node's boot, from `/proc/sys/kernel/random/boot_id`. Namespace numbers are unique within one boot.
     pub(super) boot_id: Option<&'a str>,
     /// Inode number of the network namespace in which the first SYN was seen.
     pub(super) netns: Option<u32>,

@@ -90,7 +90,7 @@ impl OverTime {
     }
 }
 
-/// The shortest interval with which there are at most [`MOST_BINS`].
+/// The shortest interval that gives at most [`MOST_BINS`].
 fn step(first: i64, last: i64) -> i64 {
     let fits = |step: i64| last.div_euclid(step) - first.div_euclid(step) < MOST_BINS;
     let day = 86_400;

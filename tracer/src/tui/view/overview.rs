@@ -209,7 +209,7 @@ fn mark(model: &Model, pen: &mut Pen<'_>, y: u16, place: usize) {
     }
 }
 
-/// The first shown place of a list with room for `lines`, such that `place` is shown.
+/// The first place shown of a list with room for `lines`, so that `place` is visible.
 fn first_shown(place: usize, lines: usize, length: usize) -> usize {
     (place + 1)
         .saturating_sub(lines.max(1))
