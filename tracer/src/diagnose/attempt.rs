@@ -18,13 +18,13 @@ const MOST: usize = 64;
 pub struct Attempt {
     /// Counts from 1.
     pub number: usize,
-    /// When it was first seen, nanoseconds after the flow's first SYN.
+    /// Time at which it was first seen, nanoseconds after the flow's first SYN.
     pub t_ns: u64,
     /// Why it did not finish the handshake at once; `None` if it did, or if that is not decided yet.
     pub cause: Option<Cause>,
     /// Why its SYN-ACK was dropped, where `cause` is [`Cause::ReturnDropped`].
     pub inner: Option<Cause>,
-    /// What happened to it.
+    /// The explanation: what happened to it.
     pub explanation: String,
     /// The time that it cost the client, nanoseconds.
     pub lost_ns: u64,

@@ -116,7 +116,7 @@ pub(super) fn may_have_met_a_connection(case: &Case<'_>, delivered: &Step) -> bo
     is_at_backend && !tcp::shows_drops(case) && !lacks_address(case, delivered)
 }
 
-/// Where the path of a SYN ended, as far as it was seen.
+/// The end of a SYN's path, as far as it was seen.
 enum End<'a> {
     /// In the backend's netns: the destination is local there.
     Backend,

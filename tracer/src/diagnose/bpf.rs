@@ -52,11 +52,11 @@ const XDP: [&str; 6] = [
     "veth_poll",
 ];
 
-/// Where the programs of a cgroup see an outgoing packet (`net/ipv4/ip_output.c`, `net/ipv6/ip6_output.c`, 5.10 to 5.17): without
-/// a reason, nothing else frees a packet of one segment there.
+/// The functions in which the programs of a cgroup see an outgoing packet (`net/ipv4/ip_output.c`, `net/ipv6/ip6_output.c`,
+/// 5.10 to 5.17): without a reason, nothing else frees a packet of one segment there.
 const CGROUP_OUTPUT: [&str; 2] = ["ip_finish_output", "ip6_finish_output"];
 
-/// Where TCP frees a packet that a socket's filter dropped, among others.
+/// The functions in which TCP frees packets, among them those that a socket's filter dropped.
 const TCP_INPUT: [&str; 2] = ["tcp_v4_rcv", "tcp_v6_rcv"];
 
 /// The reason of a packet that a cgroup's program or a socket's filter dropped; on kernels without [`SEPARATE`], also of one
@@ -97,7 +97,7 @@ pub(super) fn candidates(case: &Case<'_>) -> Vec<Evidence> {
         .collect()
 }
 
-/// Where a program dropped the packet.
+/// The attach point of the program that dropped the packet.
 enum Site {
     Xdp,
     /// In a cgroup, or in a filter of the receiving socket itself.

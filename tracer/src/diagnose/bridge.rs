@@ -31,7 +31,7 @@ pub(super) const ROWS: &[Row] = &[Row {
     detect: hairpin_off,
 }];
 
-/// Where a bridge frees a packet that it does not forward; the compiler may inline the first into the second.
+/// The functions in which a bridge frees a packet that it does not forward; the compiler may inline the first into the second.
 const FORWARD: [&str; 2] = ["br_forward", "br_handle_frame_finish"];
 
 /// A packet that is forwarded by a bridge leaves through its input port only in hairpin mode (`should_deliver`,
@@ -93,9 +93,9 @@ pub(super) struct Bridged<'a> {
 }
 
 impl<'a> Bridged<'a> {
-    /// How the packet that left at this step got there; `None` if it is not known to have been bridged. A packet that is
-    /// routed on a bridge is received again by the bridge device itself (`br_pass_frame_up`, `net/bridge/br_input.c`, 3.10 to
-    /// 7.3).
+    /// The path through a bridge of the packet that left at this step; `None` if it is not known to have been bridged. A
+    /// packet that is routed on a bridge is received again by the bridge device itself (`br_pass_frame_up`,
+    /// `net/bridge/br_input.c`, 3.10 to 7.3).
     pub(super) fn of(case: &Case<'a>, left: &Step) -> Option<Self> {
         let known = case.facts.netns.get(&left.event.netns)?;
         let to = known.link(left.event.ifindex)?;

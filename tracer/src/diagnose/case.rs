@@ -15,16 +15,16 @@ use crate::{
     },
 };
 
-/// How the SYN ended.
+/// The end of the SYN.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Situation {
     /// This node dropped it, or its answer.
     Dropped,
     /// RST or ICMP unreachable went back to the client.
     Refused,
-    /// It went on, and no later SYN was answered.
+    /// The SYN went on, and no later SYN was answered.
     Silent,
-    /// It went on, and a SYN or SYN-ACK was retransmitted before the handshake went on.
+    /// The SYN went on, and a SYN or SYN-ACK was retransmitted before the handshake continued.
     Late,
     /// The handshake finished at once. Only causes that misdirect are tried ([`super::cause::Cause::misdirects`]).
     Established,

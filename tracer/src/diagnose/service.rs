@@ -22,7 +22,7 @@ use crate::{
 
 /// A listener that left a connection waiting for this long never accepts it, nanoseconds.
 const NEVER_ACCEPTS_NS: u64 = 5_000_000_000;
-/// Where rules, sets and virtual services are read.
+/// The source of rules, sets and virtual services.
 const OBJECTS: &str = "rules, IP sets and IPVS services of the node";
 const PROC: &str = "/proc";
 
@@ -80,7 +80,7 @@ pub(super) fn is_untranslated(case: &Case<'_>, end: &Step) -> bool {
     end.event.tuple == flow.original && flow.is_on_node(&end.event) && !case.steps().any(translates)
 }
 
-/// What was read about the port of a SYN that nothing translated.
+/// The facts read about the port of a SYN that nothing translated.
 pub(super) fn port<'a>(case: &Case<'a>, end: &Step) -> Option<&'a Port> {
     let flow = case.flow;
     let port = case.facts.port(flow.netns, flow.node());
@@ -137,7 +137,7 @@ fn not_translated(case: &Case<'_>) -> Option<Proof> {
     })
 }
 
-/// What names the port.
+/// The object that names the port, or the rules that named it before.
 enum Named<'a> {
     Now(&'a PortObject),
     Before(&'a NamedBefore),
@@ -163,7 +163,7 @@ impl<'a> Named<'a> {
         }
     }
 
-    /// What names the port, read before or after the SYN.
+    /// A sentence about the object that names the port, read before or after the SYN.
     fn sentence(&self, is_read_before: bool) -> String {
         let verb = if is_read_before { "was" } else { "is" };
         match self {
@@ -218,7 +218,7 @@ impl<'a> Named<'a> {
     }
 }
 
-/// How long before or after `at_ns` something was read.
+/// The time between a reading and `at_ns`, as `3 ms before`.
 fn when(read_ns: u64, at_ns: u64) -> String {
     let order = if read_ns < at_ns { "before" } else { "after" };
     format!("{} ms {order}", read_ns.abs_diff(at_ns) / 1_000_000)
@@ -226,7 +226,7 @@ fn when(read_ns: u64, at_ns: u64) -> String {
 
 /// Why nothing translated the SYN, as far as the kernel shows.
 enum Why {
-    /// It was excluded from connection tracking, by one of these rules.
+    /// The SYN was excluded from connection tracking, by one of these rules.
     Untracked(Vec<String>),
     /// The NAT rules were evaluated, and none translated it.
     NoRule,

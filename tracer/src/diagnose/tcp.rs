@@ -231,7 +231,7 @@ fn syn_queue_full(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// How full the listener's queues were when it processed the SYN, and whether it dropped it.
+/// Evidence of the listener's queues when it processed the SYN, and of its drop counter.
 pub(super) fn queues(case: &Case<'_>, step: &Step, listener: &Listener) -> Vec<Evidence> {
     let seen = |key: Key, value: String| Evidence::seen(key, value, Hook::TcpConnRequest);
     let mut out = vec![seen(
@@ -310,7 +310,7 @@ fn final_ack_dropped(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// How full the listener's accept queue was.
+/// Evidence of the listener's accept queue.
 pub(super) fn queue(step: &Step) -> Option<Evidence> {
     let (waiting, limit) = match &step.event.payload {
         Payload::Socket(socket) => (socket.ack_backlog, socket.max_ack_backlog),

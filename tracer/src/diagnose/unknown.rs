@@ -269,7 +269,7 @@ fn left_by(step: &Step) -> Evidence {
     Evidence::seen(Key::SynLeftBy, evidence::place(step), step.event.hook)
 }
 
-/// How it was sent on, as part of a sentence.
+/// The way the SYN left, as part of a sentence.
 fn how_sent(case: &Case<'_>) -> &'static str {
     if case.decision().sent_with.is_some() {
         "to the real server that IPVS chose"

@@ -60,7 +60,7 @@ impl Packet {
 /// The order of the packets held: time, and a serial number.
 type Position = (u64, u64);
 
-/// How much of a flow is in the capture.
+/// The part of a flow that is in the capture.
 #[derive(Clone, Copy, Debug, Default)]
 struct Exported {
     steps: usize,

@@ -50,11 +50,11 @@ use crate::{
     report::escape::note,
 };
 
-/// How often flows are judged.
+/// The interval at which flows are judged.
 const TICK: Duration = Duration::from_millis(50);
-/// How often the loss counters are read.
+/// The interval at which the loss counters are read.
 const HEALTH: Duration = Duration::from_secs(1);
-/// How often to check for modules that were loaded or unloaded.
+/// The interval of checks for modules that were loaded or unloaded.
 const MODULES: Duration = Duration::from_millis(100);
 
 /// Attaches, traces until a signal arrives or the observer is done, and detaches. `on_second_signal` is called before a

@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// How a replay ended.
+/// The end of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Played {
     /// The whole recording was replayed.
@@ -180,11 +180,11 @@ struct Player<'a> {
     lost: u64,
     /// Whether the preceding file is missing.
     lacks_beginning: bool,
-    /// How it ended. Reported last, after any damage to the files.
+    /// The end of the run. Reported last, after any damage to the files.
     end: Option<End>,
     /// The number of records and items that this version does not know.
     unknown_items: u64,
-    /// When progress was last reported.
+    /// Time of the last progress report.
     progress_at: Instant,
     /// Whether there is no memory left to read more.
     is_full: bool,
@@ -386,5 +386,5 @@ fn warn(observer: &mut dyn Observer, path: &Path, what: &str) -> io::Result<()> 
 
 /// After how many items the memory is checked, besides before each fact.
 const CHECKED: usize = 64;
-/// How often progress is reported.
+/// The interval of progress reports.
 const PROGRESS: Duration = Duration::from_secs(1);

@@ -49,7 +49,7 @@ pub(super) fn is_confidential() -> bool {
     level.is_ok_and(|level| level.contains("[confidentiality]"))
 }
 
-/// How to get a privilege here.
+/// The advice on how to get a privilege here.
 pub(super) fn how_to_get_privileges() -> &'static str {
     if geteuid().is_root() {
         // Root without capabilities is in a container or a user namespace: sudo would not help.

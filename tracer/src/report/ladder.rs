@@ -30,7 +30,7 @@ pub struct Ladder {
     pub fate: Fate,
     /// The flow's cause, if it has one.
     pub cause: Option<Cause>,
-    /// When its first SYN was seen.
+    /// Time of its first SYN.
     pub start: Timestamp,
     /// Client, NodePort with its service, backend and dataplane, in one line.
     pub ends: String,
@@ -46,7 +46,7 @@ pub struct Ladder {
     pub left_out: u64,
     /// What happened to the flow, and why.
     pub explanation: String,
-    /// What each SYN cost and why, if there are several.
+    /// The cost and cause of each SYN, if there are several.
     pub attempts: Vec<AttemptLine>,
     /// The facts that prove the cause.
     pub evidence: Vec<Evidence>,
@@ -69,7 +69,7 @@ pub enum Rung {
         lane: usize,
         /// Column of the step before it.
         from: usize,
-        /// How it is drawn.
+        /// The symbol that it is drawn with.
         sign: Sign,
     },
 }

@@ -20,9 +20,9 @@ use crate::finding::{
 /// The format of the lines.
 #[derive(Clone, Copy, Debug)]
 pub enum Form {
-    /// For programs.
+    /// JSON, for programs.
     Json,
-    /// For people.
+    /// Text, for people.
     Plain {
         /// Adds path, evidence and advice below each line.
         verbose: bool,

@@ -17,7 +17,7 @@ use crate::{
 pub struct FlowDetail {
     /// Inode number of the network namespace in which the first SYN arrived.
     pub netns: u32,
-    /// When each SYN arrived, nanoseconds after the first.
+    /// Time of each SYN, nanoseconds after the first.
     pub syns_ns: Vec<u64>,
     /// SYN-ACKs that the backend sent.
     pub synacks: u32,

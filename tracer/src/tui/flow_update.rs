@@ -18,7 +18,7 @@ use crate::{
 pub struct FlowUpdate {
     /// The flow's number.
     pub id: u64,
-    /// When its first SYN was seen, monotonic nanoseconds.
+    /// Time of its first SYN, monotonic nanoseconds.
     pub start_ns: u64,
     /// The client's address and port.
     pub client: SocketAddr,
@@ -44,7 +44,7 @@ pub struct FlowUpdate {
     pub syns: usize,
     /// The previous flow from the same client port.
     pub earlier: Option<u64>,
-    /// Where its last packet was dropped.
+    /// The place where its last packet was dropped.
     pub drop_site: Option<DropSite>,
     /// The hook of each step; empty while the flow is pending, so that records are counted once.
     pub hooks: Vec<Hook>,
@@ -109,7 +109,7 @@ fn other_cause(diagnosis: &Diagnosis) -> Option<(Cause, u64)> {
         .max_by_key(|(_, lost)| *lost)
 }
 
-/// Where the last packet of a failed flow was dropped.
+/// The place where the last packet of a failed flow was dropped.
 fn drop_site(flow: &Flow, diagnosis: &Diagnosis, facts: &Facts) -> Option<DropSite> {
     let (step, drop) = flow
         .steps

@@ -41,7 +41,7 @@ pub enum Action {
     PlayToFailure,
 }
 
-/// Where a key works.
+/// The views in which a key works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Everywhere.
@@ -81,7 +81,7 @@ pub struct Binding {
     pub action: Action,
     /// The action, in words.
     pub text: &'static str,
-    /// Where they work.
+    /// The views in which they work.
     pub scope: Scope,
 }
 

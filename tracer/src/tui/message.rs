@@ -14,7 +14,7 @@ pub enum Msg {
         host: String,
         /// The kernel's release.
         kernel: String,
-        /// How many ports are traced.
+        /// The number of ports traced.
         ports: usize,
         /// The command line's selection, in the words of the filter; empty if everything is shown.
         selection: String,
@@ -77,7 +77,7 @@ pub struct Playing {
     pub is_paused: bool,
     /// Whether playback is seeking to a position the user chose.
     pub is_seeking: bool,
-    /// When failed flows started, as far as known; monotonic nanoseconds.
+    /// Starts of failed flows, as far as known; monotonic nanoseconds.
     pub failures: Vec<u64>,
 }
 

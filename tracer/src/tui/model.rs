@@ -34,7 +34,7 @@ pub enum Tab {
     Flows,
     /// One flow.
     Flow,
-    /// Where packets are dropped.
+    /// The places where packets are dropped.
     Drops,
     /// The hooks and their state.
     Hooks,
@@ -96,7 +96,7 @@ pub struct Frozen {
     pub totals: Totals,
     /// The time at which it was frozen, monotonic nanoseconds.
     pub now_ns: u64,
-    /// How many flows were reported by then.
+    /// The number of flows reported by then.
     pub flows: u64,
 }
 
@@ -208,7 +208,7 @@ pub struct Model {
     pub log: VecDeque<String>,
     /// A line shown in place of the keys.
     pub notice: Option<String>,
-    /// When it was first shown, monotonic nanoseconds.
+    /// Time at which it was first shown, monotonic nanoseconds.
     pub notice_ns: u64,
     /// Whether the reset key was pressed once. The second time confirms.
     pub confirms_reset: bool,
@@ -259,7 +259,7 @@ impl Model {
         self.lost.values().fold(0, |sum, lost| sum.saturating_add(*lost))
     }
 
-    /// How many hooks are in this state.
+    /// The number of hooks in this state.
     #[must_use]
     pub fn count_hooks(&self, state: State) -> usize {
         self.hooks.iter().filter(|hook| hook.state == state).count()

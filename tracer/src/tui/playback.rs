@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// How often the screen is updated.
+/// The interval between updates of the screen.
 const UPDATE: Duration = Duration::from_millis(60);
 
 /// Shows a recording at the position and speed that the user chooses.
@@ -40,7 +40,7 @@ pub struct Player {
     screen: Screen,
     control: Arc<Control>,
     messages: Vec<Msg>,
-    /// When the screen was last updated.
+    /// Time of the last update of the screen.
     updated: Instant,
     /// The failure that the user searched for.
     found: Option<u64>,

@@ -4,7 +4,7 @@ use ratatui::style::{Color, Modifier, Style};
 
 use crate::flow::fate::Fate;
 
-/// How many colours the terminal has.
+/// The number of colours of the terminal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Depth {
     /// None: only bold, dim and reverse.
@@ -34,7 +34,7 @@ impl Depth {
 /// The look of the screen.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Theme {
-    /// How many colours the terminal has.
+    /// The number of colours of the terminal.
     pub depth: Depth,
     /// Whether the screen uses ASCII only.
     pub is_ascii: bool,

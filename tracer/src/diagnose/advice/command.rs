@@ -132,7 +132,7 @@ pub(super) fn route_of(case: &Case<'_>, lookup: &RouteLookup) -> String {
     command
 }
 
-/// Where to look for the endpoints of the flow's service.
+/// The endpoints of the flow's service, with the command that lists them.
 pub(super) fn endpoints(case: &Case<'_>) -> String {
     let node = case.flow.node();
     match case

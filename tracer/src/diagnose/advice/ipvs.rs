@@ -107,8 +107,8 @@ fn loopback_client(case: &Case<'_>) -> String {
 /// The default NodePort range of Kubernetes.
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
-/// How to keep the node's processes from using a NodePort as their source port. The kernel applies both settings only to ports
-/// that it chooses (`inet_csk_get_port`, `__inet_hash_connect`), not to those that a process binds.
+/// The settings that keep the node's processes from using a NodePort as their source port. The kernel applies both settings
+/// only to ports that it chooses (`inet_csk_get_port`, `__inet_hash_connect`), not to those that a process binds.
 fn source_port(case: &Case<'_>) -> Option<String> {
     let port = reply::opened(case)?.0.port();
     let sysctls = &case.netns()?.sysctls;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 const TIME_WAIT_TIMEOUT: &str = "net.netfilter.nf_conntrack_tcp_timeout_time_wait";
-/// How long a closed connection stays with the backend (`TCP_TIMEWAIT_LEN`), seconds.
+/// The time that a closed connection stays with the backend (`TCP_TIMEWAIT_LEN`), seconds.
 const TIME_WAIT_S: i64 = 60;
 
 pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String> {

@@ -15,7 +15,7 @@ use crate::{
     flow::model::{Flow, Step},
 };
 
-/// Where netfilter hands a SYN to IPVS.
+/// The hooks at which netfilter hands a SYN to IPVS.
 pub(super) const REQUEST: &[Hook] = &[Hook::IpvsIn, Hook::IpvsRemoteRequest, Hook::IpvsLocalRequest];
 
 /// The decision of IPVS about one SYN.

@@ -154,7 +154,7 @@ pub(in crate::diagnose) fn draining(case: &Case<'_>, num_dests: u32) -> Option<u
 
 /// The real servers of a service that has none with nonzero weight.
 struct Servers {
-    /// How many there are, each with weight 0.
+    /// The number of real servers, all with weight 0.
     draining: u64,
     /// The file that shows it, if the kernel's own list was not read.
     file: Option<&'static str>,

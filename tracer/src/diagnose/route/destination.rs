@@ -58,7 +58,7 @@ pub(super) const UNREACHABLE: Row = Row {
 /// The functions in which IPv6 frees a packet without a route (`net/ipv6/route.c`, 3.10 to 7.3).
 const NO_ROUTE: [&str; 3] = ["ip6_pkt_drop", "ip6_pkt_discard", "ip6_pkt_prohibit"];
 
-/// Where the kernel frees packets whose route is a blackhole, or has lost its device (`net/core/dst.c`, 3.10 to 7.3).
+/// The functions that free packets whose route is a blackhole, or has lost its device (`net/core/dst.c`, 3.10 to 7.3).
 const DISCARD: [&str; 2] = ["dst_discard", "dst_discard_out"];
 
 fn forwarding_off(case: &Case<'_>) -> Option<Proof> {

@@ -56,9 +56,9 @@ pub(super) const TTL_EXCEEDED: Row = Row {
 struct Circle<'a> {
     /// The first two times it came in.
     arrivals: [(&'a Step, u32); 2],
-    /// Where it left both times.
+    /// The step at which it left, the same device both times.
     left: &'a Step,
-    /// How often it came in there.
+    /// The number of times it came in there.
     rounds: usize,
     /// Its last TTL there.
     last_ttl: u32,

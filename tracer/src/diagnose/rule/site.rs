@@ -42,7 +42,7 @@ const CHAINS: [(&str, Family); 6] = [
 /// The function for chains that translate, of any family.
 const NAT_CHAIN: &str = "nft_nat_do_chain";
 
-/// Where in netfilter a packet was dropped.
+/// The place in netfilter where a packet was dropped.
 pub(super) struct Site {
     /// Number of the netfilter hook, if the caller is known.
     pub(super) nf_hook: Option<u32>,

@@ -27,7 +27,7 @@ use crate::{
     flow::model::Step,
 };
 
-/// How many are listed.
+/// The most suspects listed.
 const LISTED: usize = 6;
 
 /// A rule or a policy that could have dropped the packet.

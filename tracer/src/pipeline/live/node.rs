@@ -12,7 +12,7 @@ use crate::{
 pub(super) struct Node<'a> {
     pub(super) collector: &'a mut Collector,
     pub(super) recorder: Option<&'a mut (dyn RecordSink + 'static)>,
-    /// How many flows were reported at this tick.
+    /// The number of flows reported at this tick.
     pub(super) reported: u32,
 }
 

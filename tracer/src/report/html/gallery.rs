@@ -99,7 +99,7 @@ impl Kept {
 #[derive(Debug, Default)]
 pub(super) struct Gallery {
     groups: BTreeMap<Group, Vec<Kept>>,
-    /// Where each kept flow is.
+    /// The group of each kept flow.
     places: HashMap<(usize, u64), Group>,
     runs: usize,
     /// Whether there are several runs. If so, more flows are kept, because for each connection the best run is chosen at the end.
@@ -108,7 +108,7 @@ pub(super) struct Gallery {
 }
 
 impl Gallery {
-    /// For several runs.
+    /// A gallery for several runs.
     pub(super) fn of_several() -> Self {
         Self {
             is_several: true,

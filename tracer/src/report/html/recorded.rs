@@ -29,7 +29,7 @@ pub(super) struct Recorded {
     pub(super) head: Head,
     /// The hooks as they were at the end.
     pub(super) hooks: BTreeMap<String, HookState>,
-    /// When and why hooks changed their state.
+    /// Changes of hooks: time and reason.
     pub(super) changes: Vec<(Timestamp, String)>,
     /// Changes that are not kept.
     pub(super) changes_omitted: u64,

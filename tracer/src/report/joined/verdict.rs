@@ -77,7 +77,7 @@ pub fn judge(nodes: &[NodeVerdict]) -> Verdict {
     verdict
 }
 
-/// How the verdict of a later node relates to that of the first one.
+/// The relation of a later node's verdict to that of the first node.
 enum Comparison {
     /// It adds nothing.
     NothingNew,

@@ -30,7 +30,7 @@ pub(super) enum Line<'a> {
         host: &'a str,
         /// The kernel's release, as `uname -r` prints it.
         kernel: &'a str,
-        /// When the run started.
+        /// Start of the run.
         time: String,
         /// The ports that are traced.
         ports: &'a [u16],
@@ -42,7 +42,7 @@ pub(super) enum Line<'a> {
         /// The node's name, where several runs are merged.
         #[serde(skip_serializing_if = "Option::is_none")]
         host: Option<&'a str>,
-        /// When the change was noticed.
+        /// Time at which the change was noticed.
         time: String,
         /// Why they changed.
         why: &'a str,
@@ -57,7 +57,7 @@ pub(super) enum Line<'a> {
         /// The node's name, where several runs are merged.
         #[serde(skip_serializing_if = "Option::is_none")]
         host: Option<&'a str>,
-        /// When the counters were read.
+        /// Time at which the counters were read.
         time: String,
         /// Records so far.
         events: u64,
@@ -105,7 +105,7 @@ pub(super) struct FlowLine<'a> {
     pub(super) host: Option<&'a str>,
     /// Number of the flow in its run.
     pub(super) id: u64,
-    /// When the first SYN was seen.
+    /// Time of the first SYN.
     pub(super) start: String,
     /// The node's name.
     pub(super) node_name: Option<&'a str>,
@@ -125,7 +125,7 @@ pub(super) struct FlowLine<'a> {
     pub(super) snat: Option<Addresses>,
     /// The service, `NAMESPACE/NAME`, if a rule names it.
     pub(super) service: Option<&'a str>,
-    /// What did the DNAT.
+    /// The dataplane that did the DNAT.
     pub(super) dataplane: Option<Dataplane>,
     /// The destination of the last SYN.
     pub(super) backend: Option<Backend>,
@@ -153,7 +153,7 @@ pub(super) struct FlowLine<'a> {
     pub(super) stall_ms: Option<f64>,
     /// The time that the flow cost its client: the sum over `attempts`.
     pub(super) lost_ms: f64,
-    /// What the kernel did with its packets, in order.
+    /// Each step of its packets through the kernel, in order.
     pub(super) path: Vec<PathStep>,
 }
 

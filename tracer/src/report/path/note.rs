@@ -119,7 +119,7 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
     }
 }
 
-/// Where the routing layer sends a packet.
+/// The routing decision about a packet.
 pub(super) fn decision(route: &record::Route) -> String {
     let place = match route.nf_hook {
         LOCAL_IN => " (input hook)",

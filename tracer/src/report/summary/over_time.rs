@@ -28,7 +28,7 @@ pub struct OverTime {
 /// One interval.
 #[derive(Clone, Debug, Serialize)]
 pub struct Bin {
-    /// When it starts.
+    /// Start of the interval.
     pub start: String,
     /// Flows that started in it, by fate.
     pub by_fate: BTreeMap<Fate, u64>,

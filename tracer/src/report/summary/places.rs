@@ -39,7 +39,7 @@ pub struct Ranking {
 pub struct Place {
     /// Its address, port or service name.
     pub name: String,
-    /// How many flows it has.
+    /// Number of its flows.
     pub flows: u64,
     /// Those that failed or were delayed.
     #[serde(rename = "not_well")]

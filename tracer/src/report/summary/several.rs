@@ -46,7 +46,7 @@ pub struct SeenOn {
 /// A connection on which nodes disagree.
 #[derive(Clone, Debug, Serialize)]
 pub struct Disagreement {
-    /// When it started.
+    /// Start of the connection.
     pub start: String,
     /// The client's address and port.
     pub client: String,

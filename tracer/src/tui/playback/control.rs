@@ -44,7 +44,7 @@ pub enum Next {
     Rewind,
 }
 
-/// How long to wait while only the user can change something.
+/// The wait while only the user can change something.
 const LONG: Duration = Duration::from_secs(1);
 
 impl Control {

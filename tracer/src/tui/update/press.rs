@@ -15,7 +15,7 @@ use crate::tui::{
 const MAX_FILTER: usize = 200;
 /// `.` and `,` seek by one of this many parts of the recording.
 const PARTS: u64 = 40;
-/// How many flows are searched for the next failure.
+/// The most flows searched for the next failure.
 const MAX_SEARCHED: usize = 200_000;
 
 /// Applies a key.
