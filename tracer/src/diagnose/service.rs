@@ -34,8 +34,8 @@ pub(super) const ROWS: &[Row] = &[
                   listens.",
         proof: "The SYN reached the node's own TCP with its original destination, and that TCP answered with RST because \
                 no socket listens there; and a rule, an element of a map, an IP set or an IPVS virtual service of the node names \
-                this port, or kube-proxy's rules were seen to name it before. The explanation gives the reason why that did not \
-                translate it, as far as the kernel and the rules show it.",
+                this port, or kube-proxy's rules were seen to name it before. The explanation shows why that did not translate \
+                it, as far as that is known.",
         advice: Some(
             "Check that kube-proxy is running on this node, and read its log (`kubectl -n kube-system logs -l \
              k8s-app=kube-proxy`). Restarting it makes it write all its rules again.",
