@@ -230,7 +230,7 @@ fn unresolved(packet: &str, entry: &record::Neighbour) -> String {
     format!("{packet} queued: ARP/ND for {who} is unresolved{state}")
 }
 
-/// The outcome of the attempt to make a new entry. `tcp_conn_schedule` returns the same for a SYN with a real server and
+/// The outcome of the attempt to create an entry. `tcp_conn_schedule` returns the same for a SYN with a real server and
 /// for one without a virtual service.
 fn scheduled(flow: &Flow, step: &Step) -> &'static str {
     // If the scheduler cannot be hooked, the transmission shows that there was a service.
@@ -238,9 +238,9 @@ fn scheduled(flow: &Flow, step: &Step) -> &'static str {
         .steps_of(step.attempt)
         .any(|other| other.event.hook == Hook::IpvsSchedule || other.event.hook.is_ipvs_xmit());
     match step.verdict {
-        Some(0) => "IPVS makes no entry",
+        Some(0) => "IPVS creates no entry",
         None => "IPVS looks up the virtual service",
-        Some(_) if has_service => "IPVS makes a new entry",
+        Some(_) if has_service => "IPVS creates a new entry",
         Some(_) => "IPVS has no virtual service for it",
     }
 }
