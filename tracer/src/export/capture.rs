@@ -152,7 +152,7 @@ impl<W: Write> Capture<W> {
         self.flows.contains_key(&flow)
     }
 
-    /// Adds what is new of a flow.
+    /// Adds the steps of a flow that are not in the capture yet.
     pub fn add(&mut self, finding: &Finding<'_>) -> io::Result<()> {
         let flow = finding.flow;
         let exported = self.flows.get(&flow.id).copied().unwrap_or_default();

@@ -41,7 +41,7 @@ struct Piece {
 
 /// Merges the output of the runs' observers, in the order in which live runs would have written it.
 ///
-/// `observer` makes the observer of a run, from the name of its host and the length of the longest name. Returns the
+/// `observer` creates the observer of a run, from the name of its host and the length of the longest name. Returns the
 /// observers of all runs once they are read.
 pub fn write<O: Buffered + Send>(
     runs: Vec<Run>,

@@ -89,7 +89,7 @@ impl Player {
         std::mem::take(&mut self.totals)
     }
 
-    /// The recording is read from its start again.
+    /// Resets the player, because the recording is read from its start again.
     pub fn rewind(&mut self) {
         self.control.begin();
         self.totals = Totals::default();
