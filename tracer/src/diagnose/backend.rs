@@ -216,7 +216,7 @@ fn lacks_address(case: &Case<'_>, delivered: &Step) -> bool {
         })
 }
 
-/// A listener in the backend's own netns answered, and that netns dropped the answer.
+/// Proves that a listener in the backend's own netns answered, and that netns dropped the answer.
 fn answer_dropped_inside(case: &Case<'_>, accepted: &Step, after: &str) -> Option<Proof> {
     let flow = case.flow;
     if flow.is_on_node(&accepted.event) {

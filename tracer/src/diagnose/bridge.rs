@@ -34,7 +34,7 @@ pub(super) const ROWS: &[Row] = &[Row {
 /// The functions in which a bridge frees a packet that it does not forward; the compiler may inline the first into the second.
 const FORWARD: [&str; 2] = ["br_forward", "br_handle_frame_finish"];
 
-/// A packet that is forwarded by a bridge leaves through its input port only in hairpin mode (`should_deliver`,
+/// Proves that hairpin is off: only in hairpin mode does a bridge forward a packet through its input port (`should_deliver`,
 /// `net/bridge/br_forward.c`, 3.10 to 7.3).
 fn hairpin_off(case: &Case<'_>) -> Option<Proof> {
     let dropped = case.dropped.filter(|_| case.situation == Situation::Dropped)?;

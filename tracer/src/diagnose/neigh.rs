@@ -81,7 +81,7 @@ fn unresolved(case: &Case<'_>) -> Option<Proof> {
     }
 }
 
-/// A packet that left only after the SYN had been retransmitted.
+/// Proves that a packet left only after the SYN had been retransmitted.
 fn late(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     waits(case).find_map(|(step, entry)| {

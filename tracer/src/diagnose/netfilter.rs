@@ -49,7 +49,7 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// A rule rejected the SYN or its answer.
+/// Proves that a rule rejected the SYN or its answer.
 fn rejected(case: &Case<'_>) -> Option<Proof> {
     if !matches!(case.situation, Situation::Refused | Situation::Dropped) {
         return None;
@@ -71,7 +71,7 @@ fn rejected(case: &Case<'_>) -> Option<Proof> {
     })
 }
 
-/// The answer to the client.
+/// The RST or ICMP error that the rule sent to the client.
 fn reply(flow: &Flow) -> Option<Evidence> {
     let reset = || {
         flow.steps
@@ -86,7 +86,7 @@ fn reply(flow: &Flow) -> Option<Evidence> {
     evidence::icmp(flow).or_else(reset)
 }
 
-/// An nf_tables base chain or an iptables table returned the verdict to drop.
+/// Proves that an nf_tables base chain or an iptables table returned the verdict to drop.
 fn dropped(case: &Case<'_>) -> Option<Proof> {
     if case.situation != Situation::Dropped {
         return None;

@@ -45,7 +45,7 @@ fn no_local_endpoint(case: &Case<'_>) -> Option<Proof> {
     .or_else(|| by_ipvs(case))
 }
 
-/// A kube-proxy rule dropped the SYN because of the policy.
+/// Proves that a kube-proxy rule dropped the SYN because of the policy.
 fn by_rule(case: &Case<'_>) -> Option<Proof> {
     let (step, culprit) = rule::dropped(case)?;
     // The rule is for packets to the NodePort.
@@ -112,8 +112,8 @@ fn is_no_local_endpoint(rule: &Known<'_>) -> bool {
     by_comment || by_map
 }
 
-/// IPVS has a virtual service without a real server, or only with draining ones, and the NodePort is in kube-proxy's set of
-/// Local ports.
+/// Proves that IPVS has a virtual service without a real server, or only with draining ones, and that the NodePort is in
+/// kube-proxy's set of Local ports.
 fn by_ipvs(case: &Case<'_>) -> Option<Proof> {
     let (flow, decision) = (case.flow, case.decision());
     let draining = service::draining(case, decision.left?.num_dests)?;

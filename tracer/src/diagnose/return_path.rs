@@ -97,7 +97,7 @@ fn not_translated(case: &Case<'_>) -> Option<Proof> {
         .or_else(|| delivered_to_node(case))
 }
 
-/// A SYN-ACK went to the client with a source other than the NodePort.
+/// Proves that a SYN-ACK went to the client with a source other than the NodePort.
 fn left_untranslated(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     let step = case.steps().find(|step| {
@@ -149,7 +149,7 @@ fn left_untranslated(case: &Case<'_>) -> Option<Proof> {
     Some(Proof::new(explanation, evidence))
 }
 
-/// IPVS sent the SYN, and did not translate its answer. Whether a bridged answer came to IPVS at all is not seen.
+/// Evidence that IPVS sent the SYN and did not translate its answer. It is not seen whether a bridged answer reached IPVS.
 fn unmatched_entry(case: &Case<'_>, is_bridged: bool) -> Option<Evidence> {
     let seen = |hook| case.steps().any(|step| step.event.hook == hook);
     (!is_bridged && seen(Hook::IpvsNatXmit) && !seen(Hook::IpvsReply)).then(|| {
@@ -161,7 +161,7 @@ fn unmatched_entry(case: &Case<'_>, is_bridged: bool) -> Option<Evidence> {
     })
 }
 
-/// The connection entry that IPVS found for the answer belongs to another service.
+/// Proves that the connection entry that IPVS found for the answer belongs to another service.
 fn other_service(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     let (step, vip) = case.steps().find_map(|step| match &step.event.payload {
@@ -196,7 +196,7 @@ fn other_service(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// Nothing translated the SYN-ACK, so it was addressed to the node itself, whose TCP has no socket for it.
+/// Proves that nothing translated the SYN-ACK: it was addressed to the node itself, whose TCP has no socket for it.
 fn delivered_to_node(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     let step = case.steps().find(|step| {
@@ -262,7 +262,7 @@ fn bypassed(case: &Case<'_>) -> Option<Proof> {
     Some(untracked::add_evidence(case, proof))
 }
 
-/// The SYN-ACK left the backend through a device other than the one the SYN came in through.
+/// Proves that the SYN-ACK left the backend through a device other than the one the SYN came in through.
 fn left_elsewhere(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     let left = case.steps().find(|step| {
@@ -307,7 +307,7 @@ fn left_elsewhere(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// The client refuses a SYN-ACK from the backend's own address.
+/// Proves that the client refused a SYN-ACK from the backend's own address.
 fn client_refused_backend(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     if flow.synacks > 0 {

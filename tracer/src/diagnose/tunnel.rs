@@ -108,7 +108,7 @@ fn failed(case: &Case<'_>) -> Option<Proof> {
     }
 }
 
-/// The tunnel's function freed the packet.
+/// Proves that the tunnel's function freed the packet.
 fn not_sent(case: &Case<'_>) -> Option<Proof> {
     let step = dropped(case).filter(|_| is_by_tunnel(case))?;
     let (packet, tunnel) = (case.dropped_packet(), name(case, step));
@@ -123,8 +123,8 @@ fn not_sent(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// The tunnel sent the packet, but because of an ICMP error about an earlier one it also sent the client "host unreachable"
-/// (`tunnel->err_count` in `ip_tunnel_xmit`, for 30 s).
+/// Proves that the tunnel sent the packet, but also sent the client "host unreachable", because of an ICMP error about an
+/// earlier packet (`tunnel->err_count` in `ip_tunnel_xmit`, for 30 s).
 fn reported(case: &Case<'_>) -> Option<Proof> {
     let error = case.steps().find(|step| is_unreachable(step))?;
     let into = case.steps().rfind(|step| {

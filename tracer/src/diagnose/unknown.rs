@@ -36,7 +36,7 @@ pub(super) const ROWS: &[Row] = &[Row {
     },
 }];
 
-/// This node dropped the packet: function and reason are given.
+/// The proof where this node dropped the packet: function and drop reason.
 fn dropped(case: &Case<'_>) -> Proof {
     let (mut evidence, place) = match case.dropped {
         Some(step) => (
@@ -62,7 +62,7 @@ fn dropped(case: &Case<'_>) -> Proof {
     )
 }
 
-/// RST or ICMP went back to the client: its sender is given.
+/// The proof where RST or ICMP went back to the client: its sender.
 fn refused(case: &Case<'_>) -> Proof {
     let mut evidence: Vec<_> = evidence::icmp(case.flow).into_iter().collect();
     if let Some(rst) = case.flow.steps.iter().find(|step| step.event.part == Part::Rst) {
@@ -169,7 +169,7 @@ fn refused_ack(flow: &Flow) -> Option<&Step> {
     })
 }
 
-/// The SYN went on and nothing came back, or what came back did not help.
+/// The proof where the SYN went on and nothing came back, or what came back did not finish the handshake.
 fn silent(case: &Case<'_>) -> Proof {
     let flow = case.flow;
     if flow.synacks > 0 {
@@ -278,7 +278,7 @@ fn how_sent(case: &Case<'_>) -> &'static str {
     }
 }
 
-/// The backend answered, and its answer was not seen to go out to the client.
+/// The proof where the backend answered, and its answer was not seen to go out to the client.
 fn answer_lost(flow: &Flow) -> Proof {
     let last = flow
         .steps
@@ -292,7 +292,7 @@ fn answer_lost(flow: &Flow) -> Proof {
     )
 }
 
-/// A SYN or SYN-ACK was retransmitted, and neither was dropped here.
+/// The proof where a SYN or SYN-ACK was retransmitted, and neither was dropped here.
 fn late(case: &Case<'_>) -> Proof {
     let flow = case.flow;
     if flow.answered_attempt().is_none() {

@@ -30,14 +30,14 @@ fn is_harmful(c: char) -> bool {
         )
 }
 
-/// One line of text for a terminal. Control characters, among them line ends, and characters that change the direction of
+/// Escapes one line of text for a terminal. Control characters, among them line ends, and characters that change the direction of
 /// text are shown as `\x1b` or `\u{202e}`.
 #[must_use]
 pub fn clean(text: &str) -> Cow<'_, str> {
     escape(text, is_harmful)
 }
 
-/// A whole page of HTML: what [`clean`] escapes, except the line ends of the page. Markup is escaped before, by `maud`.
+/// Escapes a whole page of HTML: what [`clean`] escapes, except the line ends of the page. `maud` has escaped markup before.
 #[must_use]
 pub fn html(page: String) -> String {
     match escape(&page, |c| c != '\n' && is_harmful(c)) {

@@ -34,8 +34,8 @@ pub(super) const LOOPBACK_CLIENT: Row = Row {
     detect,
 };
 
-/// `crosses_local_route_boundary` (`net/netfilter/ipvs/ip_vs_xmit.c`, 3.18 to 7.3) refuses a loopback source for a route that is
-/// not local, before anything else of the packet is looked at.
+/// Proves that IPVS refused a loopback source. `crosses_local_route_boundary` (`net/netfilter/ipvs/ip_vs_xmit.c`, 3.18 to 7.3)
+/// does so for a route that is not local, before it looks at anything else in the packet.
 fn detect(case: &Case<'_>) -> Option<Proof> {
     let source = case.flow.client().ip();
     if case.situation != Situation::Dropped || !source.is_loopback() {

@@ -92,7 +92,7 @@ fn no_destination(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// The scheduler found no real server, although one has nonzero weight and is not overloaded.
+/// The proof where the scheduler found no real server, although one has nonzero weight and is not overloaded.
 fn none_for_client(case: &Case<'_>, dests: &IpvsDests) -> Proof {
     let (flow, decision) = (case.flow, case.decision());
     let node = flow.node();

@@ -137,8 +137,8 @@ fn forwarding_off_v6(case: &Case<'_>, freed: &Step) -> Option<Evidence> {
     off.then(|| Evidence::read(Key::Forwarding, format!("{value} ({setting})"), "/proc/sys"))
 }
 
-/// A listener looks up the route of its SYN-ACK before it keeps the SYN, and drops the SYN if there is none
-/// (`tcp_conn_request`, `inet_csk_route_req`, 4.4 to 7.3).
+/// Proves that a listener dropped the SYN for lack of a route back. It looks up the route of its SYN-ACK before it keeps the
+/// SYN (`tcp_conn_request`, `inet_csk_route_req`, 4.4 to 7.3).
 fn no_route_back(case: &Case<'_>) -> Option<Proof> {
     let (step, listener) = tcp::refused_without_a_full_queue(case)?;
     let client = step.event.tuple.saddr.ip();

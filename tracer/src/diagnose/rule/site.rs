@@ -57,7 +57,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// `None` if it was not netfilter, or nf_tables for it, that freed the packet.
+    /// The place of the drop; `None` if neither netfilter nor nf_tables freed the packet.
     pub(super) fn of(case: &Case<'_>) -> Option<Self> {
         let freed_in = function(case.dropped_in()?);
         let is_chain = freed_in == "nft_do_chain";

@@ -92,7 +92,7 @@ struct Checksums {
 }
 
 impl Checksums {
-    /// Those of a packet that was freed, if its whole segment was read.
+    /// The checksums of a packet that was freed, if its whole segment was read.
     fn of(case: &Case<'_>, freed: &Step) -> Option<Self> {
         let header = case.flow.detail(&freed.event, |payload| match payload {
             Payload::TcpHeader(header) => Some(header),

@@ -44,7 +44,7 @@ impl Bin {
         self.by_fate.values().sum()
     }
 
-    /// Those of them that failed or were delayed.
+    /// Flows that started in it and failed or were delayed.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures_by_fate.values().sum()

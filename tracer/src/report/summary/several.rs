@@ -215,7 +215,7 @@ impl Connection {
 }
 
 impl Several {
-    /// `None` without several runs.
+    /// The connections that more than one run saw, counted; `None` without several runs.
     pub(super) fn of(flows: &Flows, connections: Connections) -> Option<Self> {
         if !flows.is_several() {
             return None;
