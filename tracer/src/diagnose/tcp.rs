@@ -118,7 +118,7 @@ pub(super) fn dropped_by_tcp<'a>(case: &Case<'a>) -> Option<&'a Step> {
 }
 
 /// Whether this kernel shows every packet that TCP drops. Before 5.18, `tcp_drop` freed them without `skb:kfree_skb`
-/// (`net/ipv4/tcp_input.c`); the reasons came together with the tracepoint.
+/// (`net/ipv4/tcp_input.c`); TCP's drop reasons were added together with that tracepoint call.
 pub(super) fn shows_drops(case: &Case<'_>) -> bool {
     let mut reasons = case.facts.drop_reasons.values();
     reasons.any(|reason| reason == INVALID_SYN)

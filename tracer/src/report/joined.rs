@@ -25,7 +25,7 @@ pub use verdict::{NodeVerdict, Verdict, judge};
 pub type Key = (usize, u64);
 
 /// The largest time between the SYNs of one connection on two nodes, in milliseconds. Clocks set by NTP differ by some
-/// milliseconds; this allows for clocks that are not. It must stay well below the 274 s after which a client may use the
+/// milliseconds; this also allows for unsynchronised clocks. It must stay well below the 274 s after which a client may use the
 /// same sequence number on the same port again: Linux adds a 32-bit clock of 64 ns ticks to it (`net/core/secure_seq.c`).
 pub const APART_MS: i64 = 10_000;
 
