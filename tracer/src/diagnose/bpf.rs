@@ -124,7 +124,7 @@ impl Site {
         if freed::is_in(case, freed, &XDP) {
             return Some(Self::Xdp);
         }
-        // A kernel that has the reasons gives them.
+        // A kernel that has these reasons reports them, so the function is no evidence there.
         let has_reasons = |name| case.facts.drop_reasons.values().any(|known| known == name);
         if !has_reasons("BPF_CGROUP_EGRESS") && freed::is_in(case, freed, &CGROUP_OUTPUT) {
             return Some(Self::CgroupEgress);

@@ -90,7 +90,7 @@ impl<'a> Case<'a> {
             Fate::Pending => return None,
             Fate::Established => case(Situation::Established, attempt, None),
             Fate::Refused if let Some(step) = refused_at(flow, sent) => {
-                // It may be a copy that was refused.
+                // The refused packet may be a copy of the SYN.
                 case(Situation::Refused, step.attempt, dropped_at(flow, step.attempt))
             }
             Fate::Stalled => {

@@ -81,7 +81,7 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
     }
     // A SYN-ACK that left after the first retransmission proves nothing about what the client received before.
     let retransmission = flow.retransmission_after_ns(case.attempt)?;
-    // Nor does one that the backend retransmitted although the client's ACK had come in.
+    // A SYN-ACK that the backend retransmitted although the client's ACK had come in proves nothing either.
     let acknowledged = flow.established_ns.is_some_and(|ack| ack < retransmission);
     if left.event.time_ns >= retransmission || acknowledged {
         return None;

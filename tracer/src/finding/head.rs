@@ -10,7 +10,7 @@ use crate::flow::engine::Limits;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Head {
-    /// Version of the tracer that recorded.
+    /// Version of tracer that recorded.
     pub tracer: String,
     /// The layouts of the kernel's records (`RECORDS` of the recording).
     pub records: u32,

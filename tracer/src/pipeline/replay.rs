@@ -203,7 +203,7 @@ impl Player<'_> {
 
     fn log(&mut self, log: &Log) -> Result<ControlFlow<()>, PipelineError> {
         self.engine.count_from(log.header.next_flow);
-        // Facts that were learned while flows were judged are recorded after the tick, but are needed at it.
+        // Facts that were learned while flows were judged are recorded after the tick, but replay needs them at the tick.
         let mut pending: Option<Judge> = None;
         for (number, item) in log.items().enumerate() {
             if (number.is_multiple_of(CHECKED) || matches!(item, Ok(Item::Facts(_)))) && !memory::has_room() {

@@ -77,7 +77,7 @@ pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String>
 
 fn loopback_client(case: &Case<'_>) -> String {
     let node = case.flow.node();
-    // The port is that of a virtual service for each address of the node.
+    // Each address of the node has a virtual service with this port.
     let services = case.netns().into_iter().flat_map(|netns| &netns.services);
     let other = services
         .filter_map(|service| match service.listens {

@@ -48,7 +48,7 @@ fn forwarding(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let setting = if case.flow.original.is_v6() {
         "net.ipv6.conf.all.forwarding".to_owned()
     } else if proof.number(Key::ForwardingAll) == Some(1) {
-        // Only this device is off.
+        // Forwarding is off for this device only.
         format!("net/ipv4/conf/{}/forwarding", input(step)?)
     } else {
         "net.ipv4.ip_forward".to_owned()
@@ -99,7 +99,7 @@ fn rp_filter(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let device = input(step)?;
     let (own, all) = (proof.number(Key::RpFilter), proof.number(Key::RpFilterAll));
     let relax = match own.zip(all) {
-        // The larger one counts.
+        // The larger of the two values counts.
         Some((own, all)) if own.max(all) == RP_FILTER_LOOSE => {
             "The filter is loose already (2): it requires only a route through any device, and there is none."
                 .to_owned()

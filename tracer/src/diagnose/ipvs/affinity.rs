@@ -130,7 +130,7 @@ impl<'a> Pinned<'a> {
                     hook: Hook::IpvsLookup,
                 })
             }
-            // With expire_nodest_conn a retransmitted SYN is dropped for the draining server.
+            // With expire_nodest_conn a retransmitted SYN is dropped, because the server is draining.
             Situation::Dropped => {
                 let expired = last.expired.filter(|_| last.is_drop()).filter(is_created)?;
                 Some(Self {

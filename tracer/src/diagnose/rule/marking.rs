@@ -60,7 +60,7 @@ pub(in crate::diagnose) fn of(case: &Case<'_>) -> Vec<NatRule> {
             );
         }
     }
-    // Both hooks lead through the same chains.
+    // Both hooks lead through the same chains, so a rule may be found twice.
     out.dedup();
     out
 }

@@ -19,7 +19,7 @@ pub(super) struct Node<'a> {
 impl Knowledge for Node<'_> {
     fn learn(&mut self, flow: &Flow, fate: Fate) {
         if fate == Fate::Established {
-            // Its path shows drops after the handshake too.
+            // Named, because the path of an established flow may show drops after the handshake.
             self.collector.name_functions(flow);
             self.collector.read_port(flow);
         } else {

@@ -145,7 +145,7 @@ impl Gallery {
         if at >= most {
             return;
         }
-        // Only now: most flows of a long recording are not kept.
+        // Built only now, because most flows of a long recording are not kept.
         let ladder = Ladder::of(finding);
         kept.insert(
             at,

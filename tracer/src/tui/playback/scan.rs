@@ -67,7 +67,7 @@ impl Observer for Scan {
     }
 
     fn damage(&mut self, _: &str) -> io::Result<()> {
-        // The player shows it.
+        // The player shows the damage.
         Ok(())
     }
 

@@ -256,7 +256,7 @@ fn sort(model: &mut Model, column: Column) {
     model.tab = Tab::Flows;
     model.list.column = column;
     model.list.is_descending = column.is_descending();
-    // Only the order of time has a newest end.
+    // Only a list sorted by time has a newest end.
     model.follows = model.follows && column == Column::Time;
     model.selected = None;
     model.rebuild_list();

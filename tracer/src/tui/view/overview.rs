@@ -80,7 +80,7 @@ fn outcomes(model: &Model, pen: &mut Pen<'_>) -> u16 {
         let most = spans.iter().copied().max().unwrap_or(0).max(1);
         let bars = theme.symbols().bars;
         for (x, flows) in (LABEL..).zip(spans) {
-            // A single flow is visible too.
+            // Rounded up, so that a single flow is visible.
             let height = usize::try_from((flows * 8).div_ceil(most)).unwrap_or(8).min(8);
             if height > 0 {
                 pen.put(x, y, bars[height], style);

@@ -51,7 +51,7 @@ impl<'a> Reachable<'a> {
         let in_table: Vec<&Rule> = rules
             .filter(|rule| is_in_table_of(rule, base) && can_match(rule))
             .collect();
-        // There can be tens of thousands of chains and rules.
+        // Indexed by chain, because there can be tens of thousands of chains and rules.
         let mut of_chain: HashMap<&str, Vec<&Rule>> = HashMap::new();
         for rule in &in_table {
             of_chain.entry(&rule.chain).or_default().push(rule);
