@@ -18,8 +18,8 @@ const WRITE: &str = "TRACER_WRITE_SCHEMA";
 const HEAD: &str = "\
 # JSON lines: schema 1
 
-`tracer live --json`, `tracer replay --json` and `tracer export --to jsonl` print one object per line. `type` says which of the
-lines below it is. Unknown values are `null`. Times are RFC 3339 in UTC with nanoseconds; members that end in `_ms` are
+`tracer live --json`, `tracer replay --json` and `tracer export --to jsonl` print one object per line. `type` names one of
+the kinds of line below. Unknown values are `null`. Times are RFC 3339 in UTC with nanoseconds; members that end in `_ms` are
 milliseconds. Members are only added: a reader must ignore those it does not know. The columns of Parquet have the same names:
 see [export.md](export.md). This file is generated from the types in `tracer/src/report/json/line.rs` by
 `TRACER_WRITE_SCHEMA=1 cargo test -p tracer --test schema`.
