@@ -237,7 +237,7 @@ mod states {
     pub(super) const SNAT: u32 = 1 << 6;
     pub(super) const DNAT: u32 = 1 << 7;
     pub(super) const UNTRACKED: u32 = 1 << 8;
-    /// In the older extension `state`.
+    /// The bit of the older extension `state`.
     pub(super) const STATE_UNTRACKED: u32 = 1 << 6;
 
     /// `XT_CONNTRACK_STATE_BIT`, whatever the direction.

@@ -25,11 +25,11 @@ use crate::decode::event::Event;
 const LINGER_NS: u64 = 1_500_000_000;
 /// How long a decided flow is kept for what may still change it: a client's last retransmissions are minutes apart.
 const KEEP_NS: u64 = 130_000_000_000;
-/// The least flows that are kept, whatever the limits.
+/// The fewest flows that are kept, whatever the limits.
 const LEAST_FLOWS: usize = 16;
 /// The memory of a flow without its steps and SYNs, in bytes: in the map of flows, and about as much again as its keys elsewhere.
 const FLOW_BYTES: usize = size_of::<(u64, Tracked)>() + 160;
-/// [`Engine::take_pending`] hands out a flow whose fate is not known this long after a SYN.
+/// How long after a SYN [`Engine::take_pending`] hands out a flow whose fate is not known.
 const PENDING_NS: u64 = 250_000_000;
 /// The most flows that one [`Engine::take_bypassing_rules`] hands out.
 const MOST_BYPASSING: usize = 64;
@@ -321,7 +321,7 @@ impl Engine {
         }
     }
 
-    /// The number by which the flow of an event is known here. Begins the flow if the event is its first SYN.
+    /// The number that identifies the flow of an event here. Begins the flow if the event is its first SYN.
     fn number_of(&mut self, event: &Event) -> Option<u64> {
         if self.flows.contains_key(&event.flow) {
             return Some(event.flow);
