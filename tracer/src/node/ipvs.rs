@@ -1,6 +1,6 @@
 //! Reads services and connections of IPVS, and the settings that decide about old connections.
 //!
-//! Everything is that of the calling thread's network namespace, and empty if IPVS is not loaded.
+//! Everything is from the calling thread's network namespace, and empty if IPVS is not loaded.
 
 use std::{
     fs::{self, File},

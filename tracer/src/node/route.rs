@@ -49,7 +49,7 @@ const LOOKUP_TABLE: u32 = 0x1000;
 /// Index of the loopback device in every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
 
-/// What the policy rules of a network namespace look at.
+/// The properties on which the policy rules of a network namespace match.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "the selectors are independent of each other"
@@ -76,7 +76,7 @@ struct Query {
 }
 
 /// Looks up a route in the calling thread's network namespace, as the kernel did for the packet. `None` if the policy rules of
-/// the namespace look at something that is not known.
+/// the namespace match on something unknown.
 pub fn look_up(lookup: &RouteLookup) -> io::Result<Option<Route>> {
     let mut netlink = Connection::open(NETLINK_ROUTE)?;
     let rules = selectors(&mut netlink, lookup.to.is_ipv6())?;
@@ -94,7 +94,7 @@ pub fn look_up(lookup: &RouteLookup) -> io::Result<Option<Route>> {
     let ignores_mark = !rules.mark || lookup.is_reverse && !is_mark_valid(device);
     let mark = if ignores_mark { Some(0) } else { lookup.mark };
     let Some(mark) = mark.filter(|_| !rules.others) else {
-        // A destination in the local table is local whatever the other rules look at.
+        // A destination in the local table is local, whatever the other rules match on.
         let (route, table) = query(&mut netlink, &plain)?;
         return Ok(Some(route).filter(|_| rules.local_first && table == Some(LOCAL_TABLE)));
     };
@@ -129,8 +129,8 @@ fn is_source_refused(route: &Route) -> bool {
     matches!(route, Route::None(errno) if [Errno::EINVAL as i32, Errno::EXDEV as i32].contains(errno))
 }
 
-/// Whether the reverse path filter looks at marks (`src_valid_mark`, the larger of the device's value and that of all) on this
-/// device, or on any if the device is not known.
+/// Whether the reverse path filter uses marks (`src_valid_mark`, the larger of the device's value and that of all) on this
+/// device, or on any device if it is unknown.
 fn is_mark_valid(device: Option<String>) -> bool {
     let conf = Path::new("/proc/sys/net/ipv4/conf");
     let is_set = |device: PathBuf| {
@@ -143,7 +143,7 @@ fn is_mark_valid(device: Option<String>) -> bool {
     devices.map(|device| device.path()).any(is_set)
 }
 
-/// What the rules look at.
+/// The properties on which the rules match.
 fn selectors(netlink: &mut Connection, is_v6: bool) -> io::Result<Selectors> {
     let mut head = [0; RULE_HEAD];
     head[0] = if is_v6 { 10 } else { 2 };

@@ -15,7 +15,7 @@ use crate::facts::{port::Process, tcp_socket::TcpSocket};
 /// How long the search for a connection and for the holder of a socket may take. A busy node has a million connections.
 const SEARCH_TIME: Duration = Duration::from_millis(100);
 
-/// The sockets of the calling thread's network namespace that can be those of this address, listeners first.
+/// The sockets of the calling thread's network namespace that may have this address, listeners first.
 fn sockets(of: SocketAddr) -> io::Result<impl Iterator<Item = TcpSocket>> {
     // An IPv6 socket of all addresses gets IPv4 connections too.
     let files: &[&str] = if of.is_ipv4() { &["tcp", "tcp6"] } else { &["tcp6"] };
@@ -83,11 +83,11 @@ fn process(pid: u32) -> Option<Process> {
     })
 }
 
-/// The names of the program, and of the one that older releases had for all programs.
+/// The program's name, and that of the program that contained all others in older releases.
 const KUBE_PROXY: &str = "kube-proxy";
 const HYPERKUBE: &str = "hyperkube";
 
-/// Whether the first argument says so: `hyperkube kube-proxy …`, or `hyperkube proxy …`.
+/// Whether hyperkube was started as kube-proxy: `hyperkube kube-proxy …`, or `hyperkube proxy …`.
 fn runs_kube_proxy(pid: u32) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let first = line.split(|&byte| byte == 0).nth(1);

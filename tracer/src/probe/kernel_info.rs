@@ -80,7 +80,7 @@ impl KernelInfo {
         without_btf::prove(&mut self.offsets, &self.modules, proof_netns);
     }
 
-    /// The state that each hook is to have.
+    /// The planned state of each hook.
     #[must_use]
     pub fn plan(&self) -> Vec<Planned> {
         plan::plan(&self.symbols, &self.modules, &self.offsets)

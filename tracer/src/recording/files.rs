@@ -63,7 +63,7 @@ fn number_of(path: &Path, file: &Path) -> Option<u32> {
     digits.parse().ok().filter(|_| is_number)
 }
 
-/// Checks that no file of an earlier set would be replaced or taken for one of this set.
+/// Checks that no file of an earlier set would be replaced, or mistaken for one of this set.
 fn no_other_set(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     for entry in fs::read_dir(folder.unwrap_or(Path::new(".")))? {
@@ -120,7 +120,7 @@ enum Opened {
 }
 
 impl FileSink {
-    /// Opens the first file; `-` is standard output. What is there stays until the recording starts.
+    /// Opens the first file; `-` is standard output. An existing file stays until the recording starts.
     pub fn open(
         path: &Path,
         size: Option<u64>,
@@ -185,7 +185,7 @@ impl FileSink {
         Ok(())
     }
 
-    /// Completes this file and starts the next one with what is known.
+    /// Completes this file and starts the next one with what is known so far.
     fn rotate(&mut self, snapshot: &Snapshot) -> io::Result<()> {
         self.complete_file()?;
         self.completed.push_back(self.current());
