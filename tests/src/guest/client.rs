@@ -364,8 +364,8 @@ fn handshake(socket: &Socket, start: Instant, step: &Connect, cancel: &Cancel) -
     }
 }
 
-/// Whether the error is the outcome of the handshake. A connection that was reset before its client looked at
-/// it was established all the same.
+/// Whether the error is the outcome of the handshake. A connection that was reset before its client checked
+/// it was established nevertheless.
 fn is_handshake_error(error: &io::Error) -> bool {
     // BrokenPipe: the server had closed the connection before the reset.
     !matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)

@@ -10,8 +10,8 @@ use nix::sys::termios::{SetArg, cfmakeraw, tcdrain, tcgetattr, tcsetattr};
 
 use crate::protocol::{Message, PORT};
 
-/// The port; clones write whole lines to the same one. Sending never blocks: the port is slow, and a blocked
-/// sender would block others, up to the kernel that has a record for tracer.
+/// The port; clones write whole lines to the same one. Sending never blocks. The port is slow, and a blocked
+/// sender would block the threads before it, and finally tracer.
 #[derive(Debug, Clone)]
 pub(super) struct Port(Sender<Request>);
 

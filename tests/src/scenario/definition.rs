@@ -132,8 +132,8 @@ impl Scenario {
         attempts
     }
 
-    /// Whether tracer must report this attempt: a connection that the node itself opens is nobody's request to
-    /// a NodePort, unless IPVS takes its answer for one.
+    /// Whether tracer must report this attempt: a connection that the node itself opens is not a request to a
+    /// NodePort, unless IPVS handles its answer as one.
     #[must_use]
     pub fn is_reported(&self, attempt: &Attempt, connect: &Connect) -> bool {
         let connects = |expected: &Expected| expected.fate == Fate::Established;
