@@ -18,7 +18,7 @@ use tracer_common::{
 
 const OPENED: Payload = Payload::OwnConnection(OwnConnection { opened_ns: MS / 2 });
 
-/// IPVS sends the first SYN-ACK that it is seen to handle to a pod.
+/// IPVS is first seen to handle a SYN-ACK, and sends it to a pod.
 fn handled(story: &mut Story, at: u64) {
     let tuple = original(story.port);
     story.see(at, Hook::IpvsNatXmit, Part::SynAck, tuple, NODE, OPENED);

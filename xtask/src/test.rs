@@ -118,7 +118,9 @@ fn run_with_scenarios(steps: &[Step], plan: &Plan<'_>, cache: &Cache) -> Report 
         // Their guests mostly wait, so they cost little in parallel with the others.
         let others = scope.spawn(|| {
             let kernel = plan.first_kernel();
-            let mut report = check("the lab reports failures that it must detect", || drill::run(&lab, kernel));
+            let mut report = check("the lab reports failures that it must detect", || {
+                drill::run(&lab, kernel)
+            });
             report.add(check("the screen in a guest leads to the cause", || {
                 screen::run(kernel).map(|()| Vec::new())
             }));
