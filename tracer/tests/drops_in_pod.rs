@@ -211,7 +211,7 @@ fn a_program_of_a_cgroup_is_named_where_nothing_else_drops_so() {
     assert_eq!(cause, Some(Cause::Unknown));
     let candidate = "may have dropped it: cgroup ingress program policy of cgroup /kubepods/pod1 (id 41)";
     assert!(has(&diagnosis, "bpf-program", candidate), "{diagnosis:?}");
-    // A kernel with a drop reason for cgroup programs.
+    // A kernel with a separate drop reason for security modules.
     let mut story = by_filter.story();
     story.facts.drop_reasons.insert(99, "PFMEMALLOC".to_owned());
     story.facts.netns.entry(POD).or_default().cgroup_programs = vec![Program {

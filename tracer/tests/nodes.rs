@@ -409,7 +409,7 @@ fn the_page_draws_one_flow_of_each_connection_and_names_the_other() {
     ] {
         assert!(page.contains(part), "{part}");
     }
-    // Links lead to what is there.
+    // Every link has a target.
     for link in page.split("href=\"#").skip(1) {
         let to = link.split('"').next().expect("a name");
         assert!(page.contains(&format!("id=\"{to}\"")), "{to}");

@@ -112,7 +112,7 @@ fn each_syn_ack_that_comes_in_counts() {
     comes_in(&mut story, 1_001 * MS, 0xabc);
     sent(&mut story, 1_001 * MS + 10);
     let back = original(story.port).reversed();
-    // The node retransmits its own SYN, which is no request.
+    // The node retransmits its own SYN, which is not a request.
     story.packet(2_000 * MS, Hook::DevStartXmit, Part::Syn, back, NODE);
     let (flow, fate, diagnosis) = story.only();
     assert_eq!(flow.attempts.len(), 2);

@@ -94,8 +94,8 @@ impl Client {
         &self.netns
     }
 
-    /// Makes all attempts of a step, from as many ports at once as it says and otherwise in sequence, and
-    /// reports each outcome to the host. Signals `first_syn` as soon as the first SYN is on its way.
+    /// Makes all attempts of a step, `at_once` ports at a time, and reports each outcome to the host. Signals
+    /// `first_syn` as soon as the first SYN is on its way.
     pub(super) fn connect(
         &self,
         step: &Connect,

@@ -45,7 +45,7 @@ impl Port {
         let _ = self.0.send(Request::Write(message.to_line() + "\n"));
     }
 
-    /// Sends a note for people.
+    /// Sends a note for the user.
     pub(super) fn note(&self, text: impl Into<String>) {
         self.send(&Message::Note { text: text.into() });
     }

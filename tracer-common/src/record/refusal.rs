@@ -44,7 +44,7 @@ pub struct IpvsDest {
     pub flags: u32,
     /// Connections that count against its threshold (`ip_vs_dest_totalconns()`).
     pub conns: u32,
-    /// `ip_vs_dest.u_threshold`: the number of connections from which it is overloaded; 0 for no limit.
+    /// `ip_vs_dest.u_threshold`: the number of connections at which it is overloaded; 0 for no limit.
     pub upper: u32,
 }
 

@@ -104,8 +104,8 @@ pub(super) fn flow_of(packet: &Packet) -> Option<FlowRef> {
     })
 }
 
-/// The flow of a SYN that leaves with a tuple that is no alias of it: the SYN matched the entry of an earlier SYN, which
-/// is confirmed already and is not confirmed again. Records the entry, and makes its tuples aliases of the flow.
+/// The flow of a SYN that leaves with a tuple that is not an alias of it: the SYN matched the entry of an earlier SYN,
+/// which is confirmed already and is not confirmed again. Records the entry, and makes its tuples aliases of the flow.
 #[inline(always)]
 pub(super) fn adopt(hook: Hook, packet: &Packet, device: u64) -> Option<FlowRef> {
     if !flow::is_request(packet) || packet.is_encapsulated() {

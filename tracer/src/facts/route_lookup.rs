@@ -19,7 +19,7 @@ pub struct RouteLookup {
     pub input: Option<u32>,
     /// The mark of the lookup; `None` if unknown.
     pub mark: Option<u32>,
-    /// Whether it is the lookup of the source address with which the reverse path filter compares (`__fib_validate_source`,
+    /// Whether it is the reverse path filter's lookup of the source address (`__fib_validate_source`,
     /// `net/ipv4/fib_frontend.c`): the source of this lookup need not be an address of the namespace.
     pub is_reverse: bool,
 }

@@ -257,7 +257,7 @@ fn parse_conntrack(info: &[u8]) -> Option<(u16, u16, u32)> {
 /// `XT_CONNTRACK_STATE`.
 const MATCH_STATE: u16 = 1;
 
-/// The states of which the packet must have one, if that is a condition.
+/// The states that the match accepts, if it checks the state.
 fn wanted_states(info: &[u8]) -> Option<u32> {
     let (flags, inverted, mask) = parse_conntrack(info)?;
     (flags & MATCH_STATE != 0 && inverted & MATCH_STATE == 0).then_some(mask)

@@ -116,11 +116,11 @@ pub struct Engine {
     evicted: Evicted,
     /// Events of flows whose beginning was not seen.
     orphans: u64,
-    /// Flows of which a SYN has just left for a backend without a rule being evaluated.
+    /// Flows whose SYN has just left for a backend without a rule being evaluated.
     bypassing_rules: BTreeSet<u64>,
     /// Flows that began in a missing part of the recording.
     begun: Begun,
-    /// When SYNs came, monotonic nanoseconds, and of which flows, if pending flows are wanted.
+    /// The arrival times of SYNs, monotonic nanoseconds, and their flows, if pending flows are wanted.
     pending: Option<VecDeque<(u64, u64)>>,
 }
 

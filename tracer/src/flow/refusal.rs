@@ -76,7 +76,8 @@ pub(super) fn refuses(flow: &Flow, event: &Event) -> bool {
             } else {
                 ICMP_UNREACHABLE
             };
-            // "Fragmentation needed" is no refusal, and an error about a tunnel's packet goes to the tunnel.
+            // "Fragmentation needed" is not a refusal, and an error about a tunnel's packet goes to the
+            // tunnel.
             let too_big = !event.tuple.is_v6() && icmp.code == ICMP_FRAG_NEEDED;
             icmp.icmp_type == unreachable && !too_big && event.outer.is_none() && flow.is_on_node(event)
         }

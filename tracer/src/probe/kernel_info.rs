@@ -27,7 +27,7 @@ pub enum KernelInfoError {
     #[error("cannot read the list of modules")]
     Modules(#[source] io::Error),
     /// The thread that reads the kernel while tracing could not be started.
-    #[error("cannot start a thread to read the kernel's modules again")]
+    #[error("cannot start a thread to re-read the kernel's modules")]
     Thread(#[source] io::Error),
 }
 

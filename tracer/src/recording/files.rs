@@ -97,7 +97,7 @@ fn ensure_linked(file: &File) -> io::Result<()> {
 #[derive(Debug)]
 pub struct FileSink {
     path: PathBuf,
-    /// The size in bytes from which on the next file is started.
+    /// The size in bytes at which the next file is started.
     size: Option<u64>,
     /// How many files are kept.
     count: Option<usize>,
@@ -196,7 +196,7 @@ impl FileSink {
             let Some(oldest) = self.completed.pop_front() else {
                 break;
             };
-            // Somebody else may have removed it.
+            // Another process may have removed it.
             let _ = fs::remove_file(oldest);
         }
         self.head.part += 1;

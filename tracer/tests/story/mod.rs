@@ -102,7 +102,7 @@ pub(crate) struct Story {
 const FIRST: u64 = 7;
 
 impl Story {
-    /// The initial sequence number: 1 for the first flow, another for each other one.
+    /// The initial sequence number: 1 for the first flow, a different one for each other flow.
     fn isn(&self) -> u32 {
         1 + u32::try_from(self.flow.abs_diff(FIRST)).expect("a small number")
     }

@@ -85,7 +85,7 @@ impl Report<'_> {
     }
 
     fn circles(&self) -> Vec<String> {
-        // A file uses the files in its folder; that they use it in turn is what to change.
+        // A file uses the files in its folder; their use of that file is what must change.
         let weight = |from: FileId, to: FileId| {
             let is_upward = self.path(from).starts_with(&own_folder(self.path(to)));
             (!is_upward, self.arrows.between[&(from, to)].len())

@@ -154,9 +154,9 @@ fn code_for_tests_is_left_out() {
     );
 }
 
-const UNKNOWN_A: &str = "tracer/src/ais not a known room: move its files into one, or give it a floor in \
+const UNKNOWN_A: &str = "tracer/src/a is not a known room: move its files into one, or give it a floor in \
     xtask/tests/house/rooms.rs and ARCHITECTURE.md.";
-const UNKNOWN_B: &str = "tracer/src/bis not a known room: move its files into one, or give it a floor in \
+const UNKNOWN_B: &str = "tracer/src/b is not a known room: move its files into one, or give it a floor in \
     xtask/tests/house/rooms.rs and ARCHITECTURE.md.";
 
 #[test]

@@ -31,7 +31,7 @@ pub enum Dports {
 #[derive(Default)]
 pub(super) struct DportReader {
     found: Option<Dports>,
-    /// The port from which on the rule matches.
+    /// The first port that the rule matches.
     first: Option<u16>,
     /// A map that was looked up by port, and which 4 bytes of its key hold the port.
     map: Option<(String, usize)>,

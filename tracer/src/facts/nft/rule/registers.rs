@@ -79,7 +79,7 @@ impl Key {
     }
 }
 
-/// Whether a part of a key is this value, of which only the first bytes can be in it. The rest of the part is padding.
+/// Whether a part of a key holds this value, cut to the length of the part. The rest of the part is padding.
 fn is_padded(part: &[u8], value: &[u8]) -> bool {
     let length = value.len().min(part.len());
     part[..length] == value[..length] && part[length..].iter().all(|&byte| byte == 0)
