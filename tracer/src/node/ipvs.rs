@@ -40,7 +40,9 @@ fn ticks_per_second() -> io::Result<u32> {
     let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?;
     let tick = u32::try_from(tick.tv_nsec()).unwrap_or(0);
     if tick == 0 {
-        return Err(io::Error::other("the kernel reports no resolution for its coarse clock"));
+        return Err(io::Error::other(
+            "the kernel reports no resolution for its coarse clock",
+        ));
     }
     Ok((1_000_000_000 + tick / 2) / tick)
 }
