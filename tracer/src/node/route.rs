@@ -111,8 +111,8 @@ pub fn look_up(lookup: &RouteLookup) -> io::Result<Option<Route>> {
         let checks_source = sent.input.is_some() && lookup.to.is_ipv4();
         return Ok(Some(route).filter(|_| !(checks_source && is_refused)));
     }
-    // From an address of the namespace, it is the lookup of a packet that the namespace sends. From any other, it is that of a
-    // packet from the loopback device, unless that device has a filter too.
+    // From an address of the namespace, this is the lookup for a packet that the namespace sends. From any other address, it
+    // is that for a packet from the loopback device, unless that device has a filter too.
     if route != Route::None(Errno::EINVAL as i32) {
         return Ok(Some(route));
     }
@@ -157,7 +157,7 @@ fn selectors(netlink: &mut Connection, is_v6: bool) -> io::Result<Selectors> {
 }
 
 impl Selectors {
-    /// Adds those of the rule with this index, in the order of their priorities.
+    /// Adds the properties of the rule with this index, in the order of priorities.
     fn and(mut self, index: usize, rule: &[u8]) -> Self {
         let Some((head, body)) = rule.split_at_checked(RULE_HEAD) else {
             self.others = true;

@@ -47,7 +47,7 @@ pub(super) struct PortReader {
 #[derive(Debug)]
 struct Answering {
     read: Instant,
-    /// A connection, and when it was established as far as tracer saw.
+    /// A connection, and the time at which tracer saw it established.
     first: (SocketAddr, SocketAddr, Instant),
 }
 
@@ -151,7 +151,7 @@ impl PortReader {
             listener: None,
         };
         if port.read_ns < flow.last_syn_ns() {
-            // The rules may have changed since: why they did not translate this SYN is not known.
+            // The rules may have changed since, so the reason why they did not translate this SYN is unknown.
             port.untracked_by.clear();
             for object in &mut port.objects {
                 object.why_not = None;
