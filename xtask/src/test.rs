@@ -38,7 +38,7 @@ use timing::{RUN_BUDGET, SCENARIO_BUDGET, Share};
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Run only format, phrases, lints and unit tests
+    /// Run only the fast checks, without guests or network
     #[arg(long, conflicts_with_all = ["full", "kernels", "scenarios"])]
     quick: bool,
     #[command(flatten)]

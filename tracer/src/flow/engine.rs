@@ -23,7 +23,8 @@ use crate::decode::event::Event;
 
 /// How long a decided flow still collects steps: a backend that did not get the ACK retransmits its SYN-ACK after one second.
 const LINGER_NS: u64 = 1_500_000_000;
-/// How long a decided flow is kept for what may still change it: a client's last retransmissions are minutes apart.
+/// How long a decided flow is kept for events that may still change it: a client's retransmissions are up to two minutes
+/// apart (`TCP_RTO_MAX`, `include/net/tcp.h`).
 const KEEP_NS: u64 = 130_000_000_000;
 /// The fewest flows that are kept, whatever the limits.
 const LEAST_FLOWS: usize = 16;

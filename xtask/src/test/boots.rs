@@ -1,9 +1,9 @@
 //! Splits scenarios into guests, so that all cores are busy to the end.
 //!
-//! As many guests run as there are cores, so each can use one core; where QEMU emulates, a second CPU in a guest costs
-//! nearly half of the speed, because the CPUs wait for each other. Effects of two CPUs at once are covered by the core
-//! scenarios and those with thousands of clients: these get two. Scenarios with a control plane need two as well, and
-//! guests of their own, because those have more memory.
+//! About one guest runs per core, so each can use one core; where QEMU emulates, a second CPU in a guest costs nearly half
+//! of the speed, because the CPUs wait for each other. Effects of two CPUs at once are covered by the core scenarios and
+//! the `long` ones, such as those with thousands of clients: these get two. Scenarios with a control plane need two as
+//! well, and guests of their own, because those have more memory.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub(super) fn split<'a>(
     plans
 }
 
-/// How long the guests take, estimated, with as many in parallel as this machine runs.
+/// How long the guests take, estimated, with `parallel` of them at a time.
 pub(super) fn wall_clock(plans: &[GuestPlan<'_>], parallel: usize) -> Duration {
     let guests = plans.iter().map(|plan| BOOT + estimate(&plan.scenarios));
     let total: Duration = guests.sum();
