@@ -10,8 +10,9 @@
 //! A hook that is attached on demand has a [`When`] after its purpose, for example `"purpose", after_rule_drop;`. Every
 //! hook whose function runs for all packets of the node should have one.
 //!
-//! Rows are in the order in which a packet passes them; IPv6 twins come last. They are attached from the last to the first:
-//! whenever a packet is seen at one hook, all later hooks are attached already.
+//! Rows are in the order in which a packet passes them, with the IPv6 twins listed at the end. Hooks are attached from the
+//! end of the path to its start, twins together: whenever a packet is seen at one hook, all later hooks are already
+//! attached.
 //!
 //! Function names and argument positions are from the sources of 3.10 to 7.3 (bodies name the arguments that they read).
 //! Rows that do the same work on different kernels are grouped in [`Hook::ALTERNATIVES`]; the plan attaches those that
