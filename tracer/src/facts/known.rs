@@ -118,6 +118,18 @@ impl Facts {
         }
     }
 
+    /// The lookup as the kernel makes it: the reverse path filter ignores the packet's mark, unless `src_valid_mark` is set.
+    #[must_use]
+    pub fn as_made(&self, lookup: RouteLookup) -> RouteLookup {
+        let unmarked = lookup.unmarked();
+        let is_unmarked = !self.looked_up.contains_key(&lookup) && self.looked_up.contains_key(&unmarked);
+        if lookup.is_reverse && is_unmarked {
+            unmarked
+        } else {
+            lookup
+        }
+    }
+
     /// Whether the policy rules of the network namespace match on a property of this lookup that is unknown.
     #[must_use]
     pub fn is_undecidable(&self, lookup: &RouteLookup) -> bool {

@@ -77,6 +77,15 @@ impl RouteLookup {
             is_reverse: false,
         }
     }
+
+    /// The same lookup without a mark.
+    #[must_use]
+    pub const fn unmarked(self) -> Self {
+        Self {
+            mark: Some(0),
+            ..self
+        }
+    }
 }
 
 fn input(event: &Event) -> Option<u32> {

@@ -75,9 +75,27 @@ struct Query {
     mark: u32,
 }
 
-/// Looks up a route in the calling thread's network namespace, as the kernel did for the packet. `None` if the policy rules of
-/// the namespace match on something unknown.
-pub fn look_up(lookup: &RouteLookup) -> io::Result<Option<Route>> {
+/// Looks up a route in the calling thread's network namespace, as the kernel did for the packet. Also returns the lookup
+/// that was made: the reverse path filter ignores the packet's mark, unless `src_valid_mark` is set (`__fib_validate_source`,
+/// `net/ipv4/fib_frontend.c`). The route is `None` if the policy rules of the namespace match on something unknown.
+///
+/// # Errors
+///
+/// The devices, rules or routes cannot be read.
+pub fn look_up(wanted: RouteLookup) -> io::Result<(RouteLookup, Option<Route>)> {
+    let mut made = wanted;
+    if wanted.is_reverse && wanted.mark != Some(0) {
+        let mut netlink = Connection::open(NETLINK_ROUTE)?;
+        let device = wanted.input.and_then(|input| device_name(&mut netlink, input));
+        if !is_mark_valid(device) {
+            made = wanted.unmarked();
+        }
+    }
+    Ok((made, find(&made)?))
+}
+
+/// The route of a lookup. `None` if the policy rules match on something unknown.
+fn find(lookup: &RouteLookup) -> io::Result<Option<Route>> {
     let mut netlink = Connection::open(NETLINK_ROUTE)?;
     let rules = selectors(&mut netlink, lookup.to.is_ipv6())?;
     let plain = Query {
@@ -90,9 +108,7 @@ pub fn look_up(lookup: &RouteLookup) -> io::Result<Option<Route>> {
     if !(rules.addresses || rules.mark || rules.others) {
         return query(&mut netlink, &plain).map(|(route, _)| Some(route));
     }
-    let device = lookup.input.and_then(|input| device_name(&mut netlink, input));
-    let ignores_mark = !rules.mark || lookup.is_reverse && !is_mark_valid(device);
-    let mark = if ignores_mark { Some(0) } else { lookup.mark };
+    let mark = if rules.mark { lookup.mark } else { Some(0) };
     let Some(mark) = mark.filter(|_| !rules.others) else {
         // A destination in the local table is local, whatever the other rules match on.
         let (route, table) = query(&mut netlink, &plain)?;
@@ -262,7 +278,7 @@ mod tests {
     #[test]
     fn the_loopback_address_is_local() {
         let lookup = RouteLookup::of_ipvs(0, IpAddr::from([127, 0, 0, 1]));
-        let Some(Route::Found(route)) = look_up(&lookup).unwrap() else {
+        let Some(Route::Found(route)) = find(&lookup).unwrap() else {
             panic!("no route to the loopback address");
         };
         assert!(route.is_local());

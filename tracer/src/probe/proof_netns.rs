@@ -7,12 +7,13 @@ use std::{
 
 use nix::time::{ClockId, clock_gettime};
 
-/// The network namespace in which a proof makes its connections. They are not the node's, so live tracing ignores them.
+/// The network namespace in which a proof makes its connections. They are not the node's, so live tracing leaves out
+/// what happens there.
 #[derive(Debug, Default)]
 pub struct ProofNetns {
     /// Its inode number; 0 before the first proof.
     netns: AtomicU32,
-    /// When the proof ended, monotonic nanoseconds. A later namespace may have the same inode number.
+    /// When the proof ended, monotonic nanoseconds. Later another namespace may have the same inode number.
     ended_ns: AtomicU64,
 }
 

@@ -18,7 +18,11 @@ use crate::{
         xt,
     },
     flow::model::Flow,
-    node::{netns, port::PortObjects, sockets},
+    node::{
+        netns,
+        port::PortObjects,
+        sockets::{self, Owners},
+    },
 };
 
 /// How often the listener of a port that answers connections is read again.
@@ -41,6 +45,7 @@ pub(super) struct PortReader {
     names_read: HashMap<u32, u64>,
     /// When the listener of a port was last read, and the first connection that it should accept.
     listeners: HashMap<Key, Answering>,
+    owners: Owners,
 }
 
 /// A listener of the node itself that answers connections.
@@ -199,7 +204,7 @@ impl PortReader {
         };
         Some(Listener {
             inode,
-            owner: sockets::owner(inode),
+            owner: self.owners.find(inode),
             unaccepted_ns: u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX),
         })
     }

@@ -108,15 +108,17 @@ impl RouteReader {
         }
         for (netns, lookups) in by_netns {
             let look_up = || -> Vec<_> {
-                let routes = lookups.iter().map(|lookup| (*lookup, route::look_up(lookup)));
+                let lookups = lookups.iter();
+                let routes = lookups.map(|&wanted| (wanted, route::look_up(wanted)));
                 routes.collect()
             };
-            for (lookup, route) in netns::inside(netns, look_up).unwrap_or_default() {
+            for (wanted, route) in netns::inside(netns, look_up).unwrap_or_default() {
                 changed.routes = true;
-                match route {
-                    Ok(route) => drop(facts.looked_up.insert(lookup, route)),
-                    // An older route may no longer hold.
-                    Err(_) => drop(facts.looked_up.remove(&lookup)),
+                // An older route may no longer hold.
+                facts.looked_up.remove(&wanted);
+                if let Ok((made, route)) = route {
+                    looked_up.insert(made, Instant::now());
+                    facts.looked_up.insert(made, route);
                 }
             }
         }

@@ -49,8 +49,8 @@ pub struct Record {
 /// The kernel calls that function with `v` = 1 for the heading, and with each connection. On many kernels these include
 /// the connections of other network namespaces. Those of the proof have clients in 127.0.0.0/8 or `::1`.
 pub trait ConnProbe: Send {
-    /// Starts recording what the kernel prints for this thread. `thread` is its number in tracer's own PID namespace, which
-    /// in a container differs from the kernel's.
+    /// Starts recording what the kernel prints for this thread. Its number is that of tracer's own PID namespace, which in
+    /// a container differs from the kernel's.
     fn start(&mut self, thread: u32) -> io::Result<()>;
     /// The records since the last call. The kernel has printed the whole table by then.
     fn records(&mut self) -> io::Result<Vec<Record>>;
@@ -104,7 +104,7 @@ pub fn collect_samples(scheduler: &str, probe: &mut dyn ConnProbe) -> Result<Vec
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|errno| step("make a network namespace")(errno.into()))
             .and_then(|()| {
-                // Before anything connects, so that live tracing ignores everything in this namespace.
+                // Before anything connects, so that live tracing leaves out everything in this namespace.
                 let thread = gettid().as_raw().cast_unsigned();
                 probe.start(thread).map_err(step("start the probe"))?;
                 Testbed::set_up(scheduler)?.run(probe)
