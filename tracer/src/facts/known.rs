@@ -1,4 +1,4 @@
-//! All facts of a node that diagnosis uses besides the packets: names of addresses and numbers, and tables and settings by
+//! All facts of a node that diagnosis uses besides the packets: names for addresses and numbers, and tables and settings by
 //! network namespace. Plain data, for recordings and tests.
 
 use std::{
@@ -103,7 +103,7 @@ impl Facts {
             .service(node.port(), node.is_ipv6())
     }
 
-    /// What was read about a port of the node.
+    /// The facts read about a port of the node.
     #[must_use]
     pub fn port(&self, netns: u32, node: SocketAddr) -> Option<&Port> {
         self.netns.get(&netns)?.ports.get(node.port(), node.is_ipv6())

@@ -12,10 +12,10 @@ use std::{
 
 use crate::facts::{port::Process, tcp_socket::TcpSocket};
 
-/// How long the search for a connection, and for another holder of a socket than kube-proxy, may take. A busy node has a
+/// How long the search for a connection, and for a holder of a socket other than kube-proxy, may take. A busy node has a
 /// million connections.
 const SEARCH_TIME: Duration = Duration::from_millis(100);
-/// For how long the sockets of kube-proxy are remembered, and how much of the time reading them may take: 1/10.
+/// How long kube-proxy's sockets are remembered, and the share of the time that reading them may take: 1/10.
 const MAX_AGE: Duration = Duration::from_secs(1);
 const SHARE: u32 = 10;
 
@@ -84,8 +84,8 @@ struct KubeProxy {
 }
 
 impl Owners {
-    /// The process that holds the socket with this inode number; `None` if it was not found in time. Whether kube-proxy holds it
-    /// does not depend on time.
+    /// The process that holds the socket with this inode number; `None` if it was not found in time. A search of kube-proxy's
+    /// own sockets has no time limit.
     pub(super) fn find(&mut self, inode: u32) -> Option<Process> {
         let known = self.kube_proxy.as_ref();
         let held = known.and_then(|known| Some((known.read, known.sockets.get(&inode)?.clone())));

@@ -30,7 +30,7 @@ pub fn prove(offsets: &mut Offsets, modules: &Modules, proof_netns: &ProofNetns)
     apply(offsets, &layout);
 }
 
-/// Fills in the offsets of nf_tables and `x_tables` that no BTF describes, if the modules are present.
+/// Fills in the offsets of nf_tables and `x_tables` that no BTF describes, if the modules are there.
 pub fn propose(offsets: &mut Offsets, modules: &Modules) {
     if modules.has("nf_tables")
         && !offsets.has_module("nf_tables")

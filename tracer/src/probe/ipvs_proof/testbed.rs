@@ -148,7 +148,7 @@ impl Testbed {
     fn set_up(scheduler: &str) -> Result<Self, TestbedError> {
         loopback_up().map_err(step("bring the loopback device up"))?;
         let mut stage = Self {
-            control: Control::open().map_err(step("connect to IPVS by netlink"))?,
+            control: Control::open().map_err(step("talk to IPVS"))?,
             services: Vec::new(),
             connections: Vec::new(),
             sockets: Vec::new(),
