@@ -1,7 +1,7 @@
 //! A scenario: kernel facts, topology, traffic and expectations, read from one TOML file.
 //!
-//! The file has that order, from top to bottom. It is the lab's input and also the catalogue's entry that
-//! shows a user what a cause looks like, so it is strict: unknown keys are rejected, and
+//! The file has that order, from top to bottom. It is the lab's input, and also the catalogue entry that
+//! shows a user what a cause looks like. So it is strict: unknown keys are rejected, and
 //! [`Scenario::from_toml`] checks that names, ports and counts are consistent.
 
 pub mod address;

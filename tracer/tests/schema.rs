@@ -66,7 +66,7 @@ impl Schema {
         (members, required)
     }
 
-    /// The type of a member, for people.
+    /// The type of a member, in words.
     fn kind(&self, schema: &Value) -> String {
         if let Some((name, definition)) = self.definition(schema) {
             return match constants(definition) {
@@ -170,7 +170,7 @@ impl Schema {
         let (members, required) = self.members(schema);
         if !members.is_empty() {
             let Some(object) = value.as_object() else {
-                return Some(format!("{value} is no object"));
+                return Some(format!("{value} is not an object"));
             };
             return self.object_mismatch(object, &members, &required);
         }
@@ -234,7 +234,7 @@ fn names_of_group(schema: &Value) -> Vec<&str> {
     names.filter_map(Value::as_str).collect()
 }
 
-/// The same for people.
+/// The same, in words.
 fn constants(definition: &Value) -> Option<String> {
     let names = names(definition)?;
     Some(

@@ -19,7 +19,7 @@ use super::{node_state, tool};
 use crate::protocol::Job;
 use crate::scenario::{Connect, KubeProxy, RunIn, Scenario, Step, Talk};
 
-/// tracer's own patience: after this time without progress it reports a flow's fate as it stands.
+/// tracer's own patience: after this time without progress it reports a flow's fate so far.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A client with a longer timeout sends a SYN more than tracer's patience after the previous one (at 7 s,
@@ -132,7 +132,7 @@ impl ScenarioRun {
         self.cancel
             .begin(format!("waiting for the fates of {flows} flows"))?;
         if self.job.demo {
-            // Lines for people are not counted; viewers of a demo can wait.
+            // Plain lines are not counted; viewers of a demo can wait.
             self.cancel.sleep(PATIENCE + LAST_LINE)
         } else {
             self.cancel

@@ -312,7 +312,7 @@ impl Output {
         state.first.get_or_insert(line);
     }
 
-    /// Checks that the kernel took every program that tracer gave it.
+    /// Checks that the kernel accepted every program that tracer loaded.
     fn check_programs(&self) -> Result<()> {
         let state = self.lock();
         let refused = state.stderr_lines.iter().find(|line| line.contains(HOOK_REFUSED));

@@ -26,7 +26,8 @@ pub struct Scenario {
     /// Whether it shows a decision of IPVS: `cargo xtask test` spreads these over all kernels and gives them two CPUs.
     #[serde(default)]
     pub core: bool,
-    /// Whether it takes minutes and its own machine, and therefore only runs on request.
+    /// Whether it runs only on request: it takes minutes, or adds too little to the default run for its time. Its guest has
+    /// two CPUs.
     #[serde(default)]
     pub long: bool,
     /// The time limit in seconds; an emulated kernel needs time to attach a tracer.
@@ -92,7 +93,7 @@ impl Scenario {
         self.tracer.before.is_some() || self.kubernetes.is_some() || self.steps.iter().any(runs)
     }
 
-    /// Whether it runs only on request, because it takes minutes or needs a real control plane.
+    /// Whether it runs only on request, because it is `long` or needs a real control plane.
     #[must_use]
     pub const fn is_on_request(&self) -> bool {
         self.long || self.kubernetes.is_some()
@@ -135,8 +136,8 @@ impl Scenario {
         attempts
     }
 
-    /// Whether tracer must report this attempt: a connection that the node itself opens is nobody's request to
-    /// a NodePort, unless IPVS takes its answer for one.
+    /// Whether tracer must report this attempt: a connection that the node itself opens is not a request to a
+    /// NodePort, unless IPVS handles its answer as one.
     #[must_use]
     pub fn is_reported(&self, attempt: &Attempt, connect: &Connect) -> bool {
         let connects = |expected: &Expected| expected.fate == Fate::Established;

@@ -47,7 +47,7 @@ pub enum Step {
     WaitForFates(usize),
     /// Waits for this many milliseconds.
     SleepMs(u32),
-    /// A message for people who watch.
+    /// A message for viewers.
     Say(String),
     /// Waits until this many seconds have passed since the last such step. Part of [`super::Rounds`].
     #[serde(skip)]

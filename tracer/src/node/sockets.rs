@@ -12,15 +12,15 @@ use std::{
 
 use crate::facts::{port::Process, tcp_socket::TcpSocket};
 
-/// How long the search for a connection, and for another holder of a socket than kube-proxy, may take. A busy node has a
+/// How long the search for a connection, and for a holder of a socket other than kube-proxy, may take. A busy node has a
 /// million connections.
 const SEARCH_TIME: Duration = Duration::from_millis(100);
-/// For how long the sockets of kube-proxy are remembered, and how much of the time reading them may take: 1/10.
+/// How long kube-proxy's sockets are remembered, and the share of the time that reading them may take: 1/10.
 const MAX_AGE: Duration = Duration::from_secs(1);
 const SHARE: u32 = 10;
 
-/// The files with the sockets of the calling thread's network namespace that can be those of this address. In each file,
-/// listeners come first.
+/// The files with the sockets of the calling thread's network namespace that may have this address. In each file, listeners
+/// come first.
 fn files(of: SocketAddr) -> io::Result<Vec<impl Iterator<Item = TcpSocket>>> {
     // An IPv6 socket of all addresses gets IPv4 connections too.
     let names: &[&str] = if of.is_ipv4() { &["tcp", "tcp6"] } else { &["tcp6"] };
@@ -84,8 +84,8 @@ struct KubeProxy {
 }
 
 impl Owners {
-    /// The process that holds the socket with this inode number; `None` if it was not found in time. Whether kube-proxy holds it
-    /// does not depend on time.
+    /// The process that holds the socket with this inode number; `None` if it was not found in time. A search of kube-proxy's
+    /// own sockets has no time limit.
     pub(super) fn find(&mut self, inode: u32) -> Option<Process> {
         let known = self.kube_proxy.as_ref();
         let held = known.and_then(|known| Some((known.read, known.sockets.get(&inode)?.clone())));
@@ -144,11 +144,11 @@ fn process(pid: u32) -> Option<Process> {
     })
 }
 
-/// The names of the program, and of the one that older releases had for all programs.
+/// The program's name, and that of the program that contained all others in older releases.
 const KUBE_PROXY: &str = "kube-proxy";
 const HYPERKUBE: &str = "hyperkube";
 
-/// Whether the first argument says so: `hyperkube kube-proxy …`, or `hyperkube proxy …`.
+/// Whether hyperkube was started as kube-proxy: `hyperkube kube-proxy …`, or `hyperkube proxy …`.
 fn runs_kube_proxy(pid: u32) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let first = line.split(|&byte| byte == 0).nth(1);
