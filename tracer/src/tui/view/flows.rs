@@ -144,7 +144,7 @@ fn nothing(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
     } else if model.selection.is_empty() {
         "No connections so far."
     } else {
-        "No connection matches the command line so far."
+        "No connection matches the command-line filter so far."
     };
     pen.put(1, 2, text, Style::new());
     status(model, pen, shown);

@@ -102,7 +102,7 @@ fn waiting(model: &Model, pen: &mut Pen<'_>, y: u16) {
     let ports = quantity(model.ports as u64, "port", "ports");
     let text = if !model.selection.is_empty() {
         format!(
-            "No connection matches the command line so far: {}",
+            "No connection matches the filter so far: {}",
             clean(&model.selection)
         )
     } else if model.playing.is_some() {
@@ -137,7 +137,7 @@ fn list_causes(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes: u
         };
         let text = match model.selection.as_str() {
             "" => text,
-            selection => format!("{text} Selection: {}", clean(selection)),
+            selection => format!("{text} Filter: {}", clean(selection)),
         };
         let mut y = y + 1;
         for line in wrap(&text, pen.columns()) {
