@@ -238,10 +238,14 @@ fn affinity(case: &Case<'_>, proof: &Proof) -> Option<String> {
 }
 
 fn defense(case: &Case<'_>) -> Option<String> {
+    let why = if has(case, DROP_PACKET, "3") {
+        "With 3, IPVS always drops one in net.ipv4.vs.am_droprate new connections."
+    } else {
+        "Better: give the node more memory, because IPVS drops only while fewer pages than net.ipv4.vs.amemthresh are free."
+    };
     Some(format!(
-        "Turn this defence off with {}; the node can then run out of memory under a SYN flood. Better: give the node more memory. \
-         With drop_packet 1 and 2, IPVS starts to drop when free memory falls below net.ipv4.vs.amemthresh pages; with 3 it \
-         always drops one in am_droprate new connections. kube-proxy does not set it: look in /etc/sysctl.d for the file that does.",
+        "Turn this defence off with {}; the node can then run out of memory under a SYN flood. {why} kube-proxy does not set it: \
+         look in /etc/sysctl.d for the file that does.",
         set(case, DROP_PACKET, "0")?
     ))
 }
