@@ -68,6 +68,9 @@ pub struct Example {
     pub node: String,
     /// What happened to that flow, and why.
     pub explanation: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
 
 /// Names with how often each occurs.

@@ -213,28 +213,26 @@ impl<'a> View<'a> {
 
     /// The first flow with this cause whose explanation is kept. If there is none, `first` with the cause's description.
     fn example(&self, cause: Cause, first: (Key, &Brief)) -> Example {
-        let mut kept = self
-            .flows
-            .examples(cause)
-            .filter_map(|(key, brief, explanation)| {
-                let Some(connection) = self.connections.of_flow(key) else {
-                    let is_selected = (self.selects)(&brief.candidate(brief.cause));
-                    return is_selected.then(|| (key, brief, explanation.to_owned()));
-                };
-                let is_this = connection.is_selected
-                    && connection.decisive() == key
-                    && connection.verdict.cause == Some(cause);
-                let explanation = is_this.then(|| connection.explanation(self.flows))?;
-                let first = connection.first();
-                Some((first, self.flows.briefs.get(&first)?, explanation))
-            });
-        let ((_, flow), brief, explanation) = kept.next().unwrap_or_else(|| {
+        let mut kept = self.flows.examples(cause).filter_map(|(key, brief, kept)| {
+            let advice = kept.advice.as_deref().map(str::to_owned);
+            let Some(connection) = self.connections.of_flow(key) else {
+                let is_selected = (self.selects)(&brief.candidate(brief.cause));
+                return is_selected.then(|| (key, brief, kept.explanation.to_string(), advice));
+            };
+            let is_this = connection.is_selected
+                && connection.decisive() == key
+                && connection.verdict.cause == Some(cause);
+            let explanation = is_this.then(|| connection.explanation(self.flows))?;
+            let first = connection.first();
+            Some((first, self.flows.briefs.get(&first)?, explanation, advice))
+        });
+        let ((_, flow), brief, explanation, advice) = kept.next().unwrap_or_else(|| {
             let (key, brief) = first;
             let explanation = match self.connections.of_flow(key) {
                 Some(connection) => connection.explanation(self.flows),
                 None => description(cause),
             };
-            (key, brief, explanation)
+            (key, brief, explanation, None)
         });
         Example {
             // Each of several runs has its own numbers.
@@ -242,6 +240,7 @@ impl<'a> View<'a> {
             client: brief.client.to_string(),
             node: brief.to.node.to_string(),
             explanation,
+            advice,
         }
     }
 }

@@ -22,8 +22,8 @@ const MOST_EXAMPLES: usize = 16;
 pub(super) struct Flows {
     pub(super) briefs: BTreeMap<Key, Brief>,
     destinations: BTreeSet<Arc<Destination>>,
-    /// The explanations of the first flows of each cause.
-    examples: BTreeMap<Cause, BTreeMap<(Timestamp, Key), Box<str>>>,
+    /// The first flows of each cause.
+    examples: BTreeMap<Cause, BTreeMap<(Timestamp, Key), Kept>>,
     /// The host of each run, from run 1 on.
     pub(super) hosts: Vec<String>,
     /// With several runs, what identifies flows of the same connection.
@@ -70,7 +70,11 @@ impl Flows {
         }
         if let Some(cause) = brief.cause {
             let examples = self.examples.entry(cause).or_default();
-            examples.insert((brief.start, key), finding.diagnosis.explanation.as_str().into());
+            let kept = Kept {
+                explanation: finding.diagnosis.explanation.as_str().into(),
+                advice: finding.diagnosis.advice.as_deref().map(Into::into),
+            };
+            examples.insert((brief.start, key), kept);
             if examples.len() > MOST_EXAMPLES {
                 examples.pop_last();
             }
@@ -96,10 +100,10 @@ impl Flows {
         name.map_or("", String::as_str)
     }
 
-    /// The first flows of a cause whose explanations are kept.
-    pub(super) fn examples(&self, cause: Cause) -> impl Iterator<Item = (Key, &Brief, &str)> {
+    /// The first flows of a cause, of which explanation and advice are kept.
+    pub(super) fn examples(&self, cause: Cause) -> impl Iterator<Item = (Key, &Brief, &Kept)> {
         let kept = self.examples.get(&cause).into_iter().flatten();
-        kept.filter_map(|((_, key), explanation)| Some((*key, self.briefs.get(key)?, &**explanation)))
+        kept.filter_map(|((_, key), kept)| Some((*key, self.briefs.get(key)?, kept)))
     }
 
     /// The explanation of a flow with this cause if it is kept, or else the description of the cause.
@@ -111,8 +115,17 @@ impl Flows {
             let examples = self.examples.get(&cause)?;
             examples.get(&(brief.start, key))
         });
-        kept.map_or_else(|| description(cause), ToString::to_string)
+        kept.map_or_else(|| description(cause), |kept| kept.explanation.to_string())
     }
+}
+
+/// What is kept of a flow beside its [`Brief`].
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// What happened to it, and why.
+    pub(super) explanation: Box<str>,
+    /// What to do.
+    pub(super) advice: Option<Box<str>>,
 }
 
 /// The time lost to other causes than the flow's own.

@@ -331,15 +331,20 @@ fn outcome(cause: &CauseSummary) -> String {
 }
 
 fn advice(out: &mut Text, summary: &Summary) {
-    if summary.causes.iter().all(|cause| cause.advice.is_none()) {
+    let has_none = |cause: &CauseSummary| cause.advice.is_none() && cause.example.advice.is_none();
+    if summary.causes.iter().all(has_none) {
         return;
     }
     out.gap();
     out.line("What to do");
     for cause in &summary.causes {
-        if let Some(advice) = cause.advice {
-            out.line(format_args!("  {}: {advice}", cause.cause));
-        }
+        let example = &cause.example;
+        let Some(advice) = example.advice.as_deref().or(cause.advice) else {
+            continue;
+        };
+        let flow = example.flow.filter(|_| example.advice.is_some());
+        let of = flow.map_or_else(String::new, |flow| format!(" (for flow {flow})"));
+        out.line(format_args!("  {}{of}: {advice}", cause.cause));
     }
 }
 
