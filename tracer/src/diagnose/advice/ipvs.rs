@@ -185,16 +185,19 @@ fn expire_nodest(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let server = proof
         .value(Key::OldEntryServer)
         .unwrap_or("the removed real server");
-    let wait =
-        format!("The port works again when the old entry to {server} times out (`ipvsadm -Lnc` shows when).");
     if let Some(set) = set_seen(case, proof, Key::IpvsExpireNodest, EXPIRE_NODEST, "1") {
         return Some(format!(
             "Run {set}. IPVS then expires such entries: one SYN is dropped, and the next is scheduled. kube-proxy sets it when it \
-             starts in IPVS mode: find out what changed it. {wait}"
+             starts in IPVS mode: find out what changed it. If it stays 0, the port works again when the old entry to {server} times \
+             out (`ipvsadm -Lnc` shows when)."
         ));
     }
-    has(case, EXPIRE_NODEST, "1")
-        .then(|| format!("expire_nodest_conn is 1 now, so the next SYN expires the entry. {wait}"))
+    has(case, EXPIRE_NODEST, "1").then(|| {
+        format!(
+            "Connect again: expire_nodest_conn is 1 now, so the next SYN expires the entry to {server}, and its retransmission is \
+             scheduled."
+        )
+    })
 }
 
 fn stale(case: &Case<'_>, proof: &Proof) -> Option<String> {
