@@ -151,7 +151,7 @@ fn a_bridged_answer_passes_no_netfilter_hook_without_br_netfilter() {
         let diagnosis = untranslated(node(sysctls, nf_call), &[FROM]);
         assert!(has(&diagnosis, "bridge", "cni0, from calia to calib"));
         assert!(
-            diagnosis.explanation.contains("never passed netfilter"),
+            diagnosis.explanation.contains("never went through netfilter"),
             "{diagnosis:?}"
         );
         assert!(

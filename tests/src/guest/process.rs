@@ -143,7 +143,7 @@ impl ProcessChecks<'_> {
         // Notes about missing hooks are printed in any case.
         ensure!(
             ended.stderr_text == notes,
-            "a closed pipe is not a quiet exit: {}",
+            "tracer did not exit quietly on a closed pipe: {}",
             ended.stderr_text
         );
         self.wait_until_gone(&before).context("closed pipe")

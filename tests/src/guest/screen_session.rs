@@ -38,7 +38,7 @@ pub(super) fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let seconds = arguments.next().context("the duration is missing")?;
     let seconds: u64 = seconds
         .parse()
-        .with_context(|| format!("`{seconds}` is no number of seconds"))?;
+        .with_context(|| format!("`{seconds}` is not a number of seconds"))?;
     let ports = arguments.next().context("the ports are missing")?;
     let OpenptyResult { master, slave } = openpty(&SIZE, None).context("cannot open a terminal")?;
     let mut tracer = start(&ports, arguments, slave)?;

@@ -23,7 +23,8 @@ pub(super) const ROWS: &[Row] = &[Row {
     advice: Some(
         "This node did its part. If no RST came, the answer or the ACK was lost between here and the client: check firewalls and \
          routes on that path, especially where the answer leaves through a device other than the one the SYN came in through. If \
-         a RST came, the client gave up before the answer arrived, or did not expect it from this address.",
+         a RST came, check the client's connect timeout and the address that it connects to: it gave up before the answer \
+         arrived, or did not expect it from this address.",
     ),
     scope: "Every kernel and dataplane. The flow is unanswered if the handshake did not finish, and stalled if it finished after a \
             SYN or SYN-ACK was retransmitted.",

@@ -31,7 +31,7 @@ const UNRESOLVED: Row = Row {
         "Check `ip neigh` for the next hop: the pod is gone while its address is still in use, the pod's end of its veth is down, \
          or the table is full (gc_thresh3).",
     ),
-    scope: "Every kernel and dataplane. A full neighbour table is detectable since 5.17, by its drop reason.",
+    scope: "Every kernel and dataplane. A full neighbour table is detectable since 5.18, by its drop reason.",
     hooks: &[&[Hook::NeighbourSend], &[Hook::KfreeSkb]],
     absence: Absence::Nothing,
     detect: unresolved,

@@ -131,15 +131,15 @@ fn left_untranslated(case: &Case<'_>) -> Option<Proof> {
         return Some(
             Proof::new(
                 format!(
-                    "{explanation} It never passed netfilter: {}, and netfilter does not see bridged packets on this node.",
+                    "{explanation} It never went through netfilter: {}, and netfilter does not see bridged packets on this node.",
                     bridged.path()
                 ),
                 evidence,
             )
             .advise(format!(
-                "Make bridged packets pass netfilter: `modprobe br_netfilter; sysctl -w {setting}=1`, and make both permanent in \
-                 /etc/modules-load.d and /etc/sysctl.d. All bridged traffic of this node then passes its rules, which costs CPU \
-                 time."
+                "Make bridged packets go through netfilter: `modprobe br_netfilter; sysctl -w {setting}=1`, and make both permanent \
+                 in /etc/modules-load.d and /etc/sysctl.d. All bridged traffic on this node then goes through its rules, which \
+                 costs CPU time."
             )),
         );
     }

@@ -38,7 +38,7 @@ pub(super) const ROWS: &[Row] = &[
                 it, as far as that is known.",
         advice: Some(
             "Check that kube-proxy is running on this node, and read its log (`kubectl -n kube-system logs -l \
-             k8s-app=kube-proxy`). Restarting it makes it write all its rules again.",
+             k8s-app=kube-proxy`). Restart it to make it write all its rules again.",
         ),
         scope: "Every dataplane and kernel. Where IPVS has other services, a missing one is ipvs.no-service.",
         hooks: &[&[Hook::TcpSendReset]],
@@ -56,7 +56,7 @@ pub(super) const ROWS: &[Row] = &[
         advice: Some(
             "The client is connected, but no pod will ever answer. kube-proxy before 1.24 holds a socket on each NodePort to \
              keep other programs away; it never accepts connections. Find out why its rules or virtual services are missing: read its log, \
-             and check whether they were flushed. Restarting kube-proxy makes it write them again.",
+             and check whether they were flushed. Restart kube-proxy to make it write them again.",
         ),
         scope: "Every dataplane and kernel. The handshake finishes, so the fate is established. Not reported for a host-network \
                 program that accepts connections, or for the first connection to a listener other than kube-proxy's: it takes \
@@ -334,8 +334,8 @@ impl Why {
                 ..
             }) => Some(
                 "The IP set is from kube-proxy's IPVS mode. If kube-proxy still runs in that mode, its virtual services were \
-                 removed: check `ipvsadm -Ln`, and restart kube-proxy. If it runs in another mode, check that it has written its \
-                 rules: its log shows why not."
+                 removed: check `ipvsadm -Ln`, and restart kube-proxy. If it runs in another mode, check its rules: if they are \
+                 missing, its log shows why."
                     .to_owned(),
             ),
             Named::Before(_) => Some(format!(

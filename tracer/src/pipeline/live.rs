@@ -309,9 +309,9 @@ impl Session<'_> {
             return Ok(());
         }
         self.report_hooks(if is_wanted {
-            "a firewall rule may have dropped a packet, attaching more hooks to find it"
+            "a firewall rule may have dropped a packet; attaching more hooks to find it"
         } else {
-            "no firewall rule has dropped a packet for a while, detaching the extra hooks"
+            "no firewall rule has dropped a packet for a while; detaching the extra hooks"
         })
     }
 

@@ -162,7 +162,7 @@ impl<W: Write> Observer for Lines<W> {
                 }
                 if health.evicted.total() != 0 {
                     parts.push(format!(
-                        "{} so far: tracer no longer follows them. Raise --max-flows or --max-memory, or trace fewer clients.",
+                        "{} so far: tracer does not follow evicted flows. Raise --max-flows or --max-memory, or trace fewer clients.",
                         health.evicted
                     ));
                 }

@@ -41,7 +41,7 @@ pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String>
         Cause::IpvsNoService => {
             let node = case.flow.node();
             format!(
-                "kube-proxy created no virtual service for {node} (`ipvsadm -Ln -t {node}`): check its log, and whether its \
+                "Find out why {node} has no virtual service (`ipvsadm -Ln -t {node}`): check kube-proxy's log, and whether its \
                  --nodeport-addresses include {}.",
                 node.ip()
             )
@@ -116,7 +116,7 @@ fn source_port(case: &Case<'_>) -> Option<String> {
     let reserved = sysctls.get(RESERVED)?;
     let bound = |why: &str| {
         format!(
-            "{why}, so the kernel did not choose it: a process binds it. Find the process (`ss -tnp sport = :{port}`) and let it \
+            "{why}, so the kernel did not choose it: a process binds it. Find the process (`ss -tnp sport = :{port}`) and make it \
              use another source port, or give the service another NodePort."
         )
     };
@@ -143,8 +143,8 @@ fn source_port(case: &Case<'_>) -> Option<String> {
         format!("{reserved},{own}")
     };
     Some(format!(
-        "Run `sysctl -w {RESERVED}={all}`, and set the same in /etc/sysctl.d, so that the kernel chooses no NodePort as a source port. \
-         Ports that processes bind are not affected."
+        "Run `sysctl -w {RESERVED}={all}`, and set the same in /etc/sysctl.d: the kernel then does not choose a NodePort as a source \
+         port. Ports that processes bind are not affected."
     ))
 }
 
@@ -185,23 +185,26 @@ fn expire_nodest(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let server = proof
         .value(Key::OldEntryServer)
         .unwrap_or("the removed real server");
-    let wait =
-        format!("The port works again when the old entry to {server} times out (`ipvsadm -Lnc` shows when).");
     if let Some(set) = set_seen(case, proof, Key::IpvsExpireNodest, EXPIRE_NODEST, "1") {
         return Some(format!(
             "Run {set}. IPVS then expires such entries: one SYN is dropped, and the next is scheduled. kube-proxy sets it when it \
-             starts in IPVS mode: find out what changed it. {wait}"
+             starts in IPVS mode: find out what changed it. If it stays 0, the port works again when the old entry to {server} times \
+             out (`ipvsadm -Lnc` shows when)."
         ));
     }
-    has(case, EXPIRE_NODEST, "1")
-        .then(|| format!("expire_nodest_conn is 1 now, so the next SYN expires the entry. {wait}"))
+    has(case, EXPIRE_NODEST, "1").then(|| {
+        format!(
+            "Connect again: expire_nodest_conn is 1 now, so the next SYN expires the entry to {server}, and its retransmission is \
+             scheduled."
+        )
+    })
 }
 
 fn stale(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let server = proof.value(Key::OldEntryServer).unwrap_or("the old real server");
     if let Some(set) = set_seen(case, proof, Key::IpvsExpireNodest, EXPIRE_NODEST, "1") {
         return Some(format!(
-            "Run {set}, so that IPVS sends no new connection to {server} through an old entry. kube-proxy sets it when it starts in \
+            "Run {set}: IPVS then sends no new connection to {server} through an old entry. kube-proxy sets it when it starts in \
              IPVS mode: find out what changed it."
         ));
     }
@@ -210,7 +213,7 @@ fn stale(case: &Case<'_>, proof: &Proof) -> Option<String> {
     }
     if let Some(set) = set(case, REUSE_MODE, "1") {
         return Some(format!(
-            "Run {set}, so that IPVS reschedules a SYN from a reused port instead of sending it to {server}. The price: where conntrack \
+            "Run {set}: IPVS then reschedules a SYN from a reused port instead of sending it to {server}. The price: where conntrack \
              still holds the old connection, the first SYN is dropped (1 s). Some versions of kube-proxy set it at startup."
         ));
     }

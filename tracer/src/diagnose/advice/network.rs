@@ -57,8 +57,8 @@ fn forwarding(case: &Case<'_>, proof: &Proof) -> Option<String> {
         "kube-proxy or the network plugin sets it when it starts: find out what turned it off (another sysctl file, a restart of \
          networking)."
     } else {
-        "It is off in that network namespace, not on the node: if the packet should not be forwarded there at all, its \
-         destination address is missing there."
+        "It is off in that network namespace, not on the node. If the packet should not be forwarded there, add its destination \
+         address there instead."
     };
     Some(format!(
         "Turn forwarding on: {}. {who}",
@@ -81,13 +81,18 @@ fn unreachable(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let is_made = ["blackhole", "unreachable", "prohibit"]
         .iter()
         .any(|kind| proof.explanation.contains(&format!("{kind} route")));
-    let what = if is_made {
-        "Such a route is deliberate: Calico adds blackhole routes for its own address blocks, so a more specific route to the pod is \
-         missing."
+    let is_answer = step.event.part == Part::SynAck;
+    let what = if is_made && is_answer {
+        "Such a route is deliberate: find out who added it, and remove it or add a more specific route to the client."
+    } else if is_made {
+        "Such a route is deliberate (Calico adds blackhole routes for its own address blocks): find out why the more specific route \
+         to the pod is missing."
     } else if at_listener.is_some() {
         "Add a route back to the client there: usually the default route of the pod's network plugin."
+    } else if is_answer {
+        "Add a route back to the client: the default route, or one for its network."
     } else {
-        "A route that the network plugin should have created is missing."
+        "Find out why the network plugin has not created the route."
     };
     Some(format!("Check {look}. {what}"))
 }

@@ -67,28 +67,37 @@ fn not_translated(case: &Case<'_>, proof: &Proof) -> Option<String> {
     }
     let place = Place::of(named)?;
     let owner = Owner::of(Some(place.table), Some(place.chain), None);
+    let is_owned = owner.is_some();
     let whose = match owner {
         Some(owner) => format!("{} owns that rule", owner.name),
         None => "No controller that tracer knows owns that rule".to_owned(),
     };
     let list = place.listing(is_v6);
     Some(if named.contains("no rule leads to it") {
+        let restore = if is_owned {
+            "restart it to restore the jumps"
+        } else {
+            "restore the jumps from the file that loads the rules at boot"
+        };
         format!(
-            "No base chain jumps to {} any more ({list} shows it). {whose}: restart its owner, which writes the jumps again, and \
-             find out who removed them.",
+            "No base chain jumps to {} any more ({list} shows it). {whose}: {restore}, and find out who removed them.",
             place.chain
         )
     } else if named.contains("does not match this SYN") {
         format!(
-            "Compare the conditions of the rule ({list}) with the SYN from {} to {}. {whose}: correct it there, or connect to the \
-             address that it is for.",
+            "Compare the conditions of the rule ({list}) with the SYN from {} to {}. {whose}: correct it{}, or connect to the address \
+             that it is for.",
             flow.client(),
-            flow.node()
+            flow.node(),
+            if is_owned { " there" } else { "" }
         )
     } else {
-        format!(
-            "Check that the rule was there when the SYN came ({list}). {whose}: its log shows when it wrote its rules."
-        )
+        let loaded = if is_owned {
+            "check in its log when it wrote its rules"
+        } else {
+            "find out what loads it, and when"
+        };
+        format!("Check that the rule was there when the SYN came ({list}). {whose}: {loaded}.")
     })
 }
 

@@ -140,7 +140,7 @@ fn time_wait(cause: Cause, case: &Case<'_>, proof: &Proof) -> String {
             case.flow.client().ip()
         )),
         None => out.push(format!(
-            "The client {} reused the port within a minute: let it keep connections alive, or let its kernel choose the port.",
+            "The client {} reused the port within a minute: keep its connections alive, or let its kernel choose the port.",
             case.flow.client()
         )),
     }

@@ -73,7 +73,7 @@ fn pinned(case: &Case<'_>) -> Option<Proof> {
     Some(Proof::new(
         format!(
             "conntrack still held the entry of an earlier SYN from source port {}, so this SYN bypassed the rules. It was sent \
-             to {backend}, although no rule of this node leads there any more{}.",
+             to {backend}, although no rule on this node leads there any more{}.",
             flow.client().port(),
             if flow.synacks > 0 { ", and was answered" } else { "" }
         ),

@@ -30,8 +30,8 @@ const REPLY_AS_REQUEST: Row = Row {
             this SYN's sequence number, and IPVS sent it to a real server, found an entry for it, or refused it because \
             no real server is usable.",
     advice: Some(
-        "Reserve the NodePort range (`sysctl -w net.ipv4.ip_local_reserved_ports=30000-32767`), so that the kernel chooses no \
-         NodePort as a source port. A process that binds such a source port has to use another one.",
+        "Reserve the NodePort range (`sysctl -w net.ipv4.ip_local_reserved_ports=30000-32767`), so that the kernel does not \
+         choose a NodePort as a source port. If a process binds such a source port itself, make it use another one.",
     ),
     scope: "IPVS, on every kernel. The flow's client is the peer that sent the SYN-ACK, and each SYN-ACK counts as a SYN. Not \
             detected if the node's SYN left before tracer started. It cannot occur with rules: conntrack knows the answer, and NAT \

@@ -85,8 +85,8 @@ pub(super) const REUSE_STALE_BACKEND: Row = Row {
             from the service, and ip_vs_nat_xmit (or ip_vs_dr_xmit, ip_vs_tunnel_xmit) sent the SYN with that same entry; \
             no answer finished the handshake.",
     advice: Some(
-        "Set net.ipv4.vs.expire_nodest_conn=1, so that IPVS does not use entries of draining backends for new connections \
-         (kernels since 5.16, and many older stable releases, do so even with conn_reuse_mode=0).",
+        "Set net.ipv4.vs.expire_nodest_conn=1: IPVS then expires the entries of draining real servers instead of using them for \
+         new connections. With conn_reuse_mode=0, this needs kernel 5.16 or later, or one of many older stable releases.",
     ),
     scope: "IPVS with conn_reuse_mode=0, or with an entry in a state that is never rescheduled; on every kernel with \
             expire_nodest_conn=0.",

@@ -23,8 +23,8 @@ pub(super) const NO_SERVICE: Row = Row {
     proof: "IPVS looked up the connection, found none, went on without scheduling (tcp_conn_schedule returned 1), accepted \
             the SYN, and the node's own TCP answered with RST.",
     advice: Some(
-        "kube-proxy created no virtual service for this address and port: check its log, --nodeport-addresses, and \
-         `ipvsadm -Ln` in this network namespace.",
+        "Find out why there is none: check kube-proxy's log and its --nodeport-addresses, and run `ipvsadm -Ln` in this network \
+         namespace.",
     ),
     scope: "IPVS, on every kernel, in a network namespace with another service; without any, IPVS sees no packets.",
     hooks: &[REQUEST, &[Hook::IpvsTcpSchedule], &[Hook::TcpSendReset]],

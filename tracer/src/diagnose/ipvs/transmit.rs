@@ -64,7 +64,7 @@ pub(super) const XMIT_TTL: Row = Row {
         "The SYN arrived with a TTL of 1: look for a routing loop before this node, or for a client that sets a small TTL \
          (IP_TTL, traceroute).",
     ),
-    scope: "IPVS, on kernels after 4.1: older ones do not decrement the TTL in IPVS.",
+    scope: "IPVS, on kernels since 4.10: older ones do not decrement the TTL in IPVS.",
     hooks: HOOKS,
     absence: Absence::Nothing,
     detect: |case| {

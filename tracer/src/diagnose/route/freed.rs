@@ -100,7 +100,7 @@ pub(in crate::diagnose) fn route_evidence(case: &Case<'_>, lookup: &RouteLookup)
     let route = match case.facts.route(lookup) {
         Some(route) => route.to_string(),
         None if case.facts.is_undecidable(lookup) => {
-            "not known: the policy rules there look at more than tracer knows of the packet".to_owned()
+            "not known: the policy rules there look at more than tracer knows about the packet".to_owned()
         }
         None => return None,
     };

@@ -30,10 +30,10 @@ const INPUT: [&str; 6] = [
     "ip_rcv",
 ];
 
-/// The drop reason of the reverse path filter, since 5.17.
+/// The drop reason of the reverse path filter, since 5.18.
 const RPFILTER: &str = "IP_RPFILTER";
 
-/// The drop reasons of martians in 7.x; older kernels have none.
+/// The drop reasons of martians, since 6.13.
 const MARTIANS: [&str; 4] = [
     "IP_LOCAL_SOURCE",
     "IP_INVALID_SOURCE",
@@ -46,7 +46,7 @@ pub(super) const RP_FILTER: Row = Row {
     group: Group::Network,
     summary: "The reverse path filter dropped the packet: the route back to its source does not lead through the device it came \
               in through.",
-    proof: "The packet was freed with the reason IP_RPFILTER. Where the kernel gives no reasons (before 5.17): \
+    proof: "The packet was freed with the reason IP_RPFILTER. Where the kernel gives no reasons: \
             ip_handle_martian_source was called for it while rp_filter was on for the device, it was freed at once, and the \
             route to its source is neither local nor through that device.",
     advice: Some(
@@ -66,12 +66,12 @@ pub(super) const MARTIAN: Row = Row {
     summary: "The packet has an impossible address: its source is one of this node's own, or source or destination is loopback, \
               broadcast or multicast.",
     proof: "ip_handle_martian_source was called for the packet, it was freed at once, and not by the reverse path filter; or it \
-            was freed with the drop reason of a martian (7.x).",
+            was freed with the drop reason of a martian (6.13 and later).",
     advice: Some(
         "Find out where this address comes from: a duplicate of one of this node's addresses, a pod that reaches itself through its own \
          service without masquerade, or a rule that translates to 127.0.0.0/8 without route_localnet.",
     ),
-    scope: "Every kernel and dataplane, IPv4 only. An impossible destination is detectable on 7.x only.",
+    scope: "Every kernel and dataplane, IPv4 only. An impossible destination is detectable since 6.13, by its drop reason.",
     hooks: &[&[Hook::RouteMartian], &[Hook::KfreeSkb]],
     absence: Absence::Nothing,
     detect: martian,
@@ -213,7 +213,7 @@ fn is_local(route: Option<&Route>) -> bool {
     matches!(route, Some(Route::Found(way)) if way.is_local())
 }
 
-/// Whether the destination was refused. Only 7.x shows that.
+/// Whether the destination was refused. Only kernels since 6.13 show that.
 fn is_impossible_destination(case: &Case<'_>, freed: &Step) -> bool {
     match reason(case, freed) {
         Some("IP_INVALID_DEST") => true,

@@ -132,7 +132,8 @@ pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Culprit<'a>)> {
         return Some((step, culprit));
     }
     let mut evidence = vec![Evidence::seen(Key::NetfilterHook, nf_hook, Hook::KfreeSkb)];
-    let mut words = format!("an nf_tables rule or policy at the {nf_hook} hook; which one was not seen");
+    let mut words =
+        format!("an nf_tables rule or policy at the {nf_hook} hook; tracer did not see which one");
     let mut blame = Blame::default();
     match suspects.as_slice() {
         [] => {}

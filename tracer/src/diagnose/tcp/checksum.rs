@@ -39,7 +39,7 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
          tunnel or virtual switch does not. Turn off its transmit offload (`ethtool -K DEV tx off`), and compare captures before \
          and after that device. `nstat -az TcpInCsumErrors` in the receiver's network namespace counts such packets.",
     ),
-    scope: "Every kernel and dataplane; before 5.17, for segments without data. Where a rule drops INVALID packets on the node: see conntrack.invalid.",
+    scope: "Every kernel and dataplane; where the kernel gives no drop reason, only for segments without data. Where a rule drops INVALID packets on the node: see conntrack.invalid.",
     hooks: &[&[Hook::KfreeSkb]],
     absence: Absence::Nothing,
     detect: bad_checksum,

@@ -42,7 +42,10 @@ fn details(cause: &CauseSummary, shown: &[&Kept], unit: TimeUnit, is_open: bool)
             summary {
                 h3 { code { (cause.cause) } }
                 " " span { (flows) ": " (text::fates(&cause.by_fate))
-                @if cause.partly != 0 { ", and a SYN of " (words::count(cause.partly, "other flow")) }
+                @if cause.partly != 0 {
+                    (if cause.partly == 1 { ", and a SYN of " } else { ", and SYNs of " })
+                    (words::count(cause.partly, "other flow"))
+                }
                 "; " (unit.format(cause.lost_ms)) " lost" }
             }
             (article(cause, shown))
