@@ -47,7 +47,7 @@ pub fn programs(netns: u32) -> io::Result<Vec<Program>> {
         return Ok(Vec::new());
     };
     let mut found = Vec::new();
-    for cgroup in cgroups(netns) {
+    for cgroup in cgroups(netns, &mount) {
         let directory = mount.join(cgroup.strip_prefix("/").unwrap_or(&cgroup));
         let Ok(directory) = File::open(directory) else {
             continue;
@@ -87,9 +87,13 @@ fn mount_point(mountinfo: &str) -> Option<PathBuf> {
     })
 }
 
-/// The cgroups of the processes in a network namespace, and those above them.
-fn cgroups(netns: u32) -> BTreeSet<PathBuf> {
+/// The cgroups of the processes in a network namespace, and those above them. `mount` is where cgroup v2 is mounted.
+fn cgroups(netns: u32, mount: &Path) -> BTreeSet<PathBuf> {
     let mut out = BTreeSet::new();
+    // Everything is below the root. In a cgroup namespace, `/` is another cgroup, and that one has a type.
+    if !mount.join("cgroup.type").exists() {
+        out.insert(PathBuf::from("/"));
+    }
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let path = process.path();
         let is_in = fs::metadata(path.join("ns/net")).is_ok_and(|ns| ns.ino() == u64::from(netns));
