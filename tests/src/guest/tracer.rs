@@ -19,7 +19,7 @@ use super::port::Port;
 use super::recording::{self, LiveOutput};
 use crate::protocol::{Job, Message, TRACER_PATH};
 use crate::scenario::Scenario;
-use crate::tracer_text::HOOK_REFUSED;
+use crate::tracer_text::{DENIED, HOOK_REFUSED};
 
 /// How long it may take to attach all hooks; under emulation that is many seconds.
 const READY_LIMIT: Duration = Duration::from_mins(1);
@@ -304,10 +304,11 @@ impl Output {
         state.first.get_or_insert(line);
     }
 
-    /// Checks that the kernel took every program that tracer gave it.
+    /// Checks that the kernel took every program that tracer gave it, and that the sandbox denied nothing.
     fn check_programs(&self) -> Result<()> {
         let state = self.lock();
-        let refused = state.stderr_lines.iter().find(|line| line.contains(HOOK_REFUSED));
+        let is_refusal = |line: &&String| [HOOK_REFUSED, DENIED].iter().any(|text| line.contains(text));
+        let refused = state.stderr_lines.iter().find(is_refusal);
         refused.map_or(Ok(()), |line| Err(anyhow!("{line}")))
     }
 
