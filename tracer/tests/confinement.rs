@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 use tracer::confine::{
     denied,
     reading::{Needs, Reading},
@@ -80,17 +81,19 @@ fn a_reader_is_confined_before_it_gets_the_first_byte() {
             .expect("the command runs");
         let begun = Instant::now();
         let path = format!("/proc/{}/status", child.id());
-        let state = loop {
+        loop {
             let state = fs::read_to_string(&path).expect("the command waits for its input");
-            if status(&state, "Seccomp") == "2" {
-                break state;
+            // A container may have a filter of its own from the start.
+            let is_confined = status(&state, "Seccomp") == "2"
+                && status(&state, "NoNewPrivs") == "1"
+                && ["CapInh", "CapPrm", "CapEff", "CapAmb"]
+                    .into_iter()
+                    .all(|set| status(&state, set) == "0000000000000000");
+            if is_confined {
+                break;
             }
             assert!(begun.elapsed() < LIMIT, "{arguments:?}: {state}");
             thread::sleep(Duration::from_millis(5));
-        };
-        assert_eq!(status(&state, "NoNewPrivs"), "1", "{arguments:?}");
-        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
-            assert_eq!(status(&state, set), "0000000000000000", "{arguments:?}: {set}");
         }
         let mut input = child.stdin.take().expect("a pipe");
         input
@@ -330,5 +333,41 @@ fn an_output_is_touched_only_once_the_recording_is_known_to_be_one() {
         let written = fs::read_to_string(&old).expect("a file");
         assert!(written.starts_with("{\"type\":\"start\""), "{written}");
         fs::remove_file(folder.path().join("new")).expect("a file");
+    }
+}
+
+#[test]
+fn a_reader_goes_on_where_the_system_refuses_the_sandbox() {
+    let folder = tempfile::tempdir().expect("a folder");
+    run_child("child_without_a_sandbox", folder.path());
+}
+
+#[test]
+#[ignore = "runs in a process of its own"]
+fn child_without_a_sandbox() {
+    // A kernel without Landlock, and a container that forbids seccomp.
+    for (number, errno) in [
+        (nix::libc::SYS_landlock_create_ruleset, nix::libc::ENOSYS),
+        (nix::libc::SYS_seccomp, nix::libc::EPERM),
+    ] {
+        let filter = SeccompFilter::new(
+            [(number, Vec::new())].into(),
+            SeccompAction::Allow,
+            SeccompAction::Errno(errno.cast_unsigned()),
+            TargetArch::x86_64,
+        );
+        let program: BpfProgram = filter.and_then(TryInto::try_into).expect("a filter");
+        apply_filter(&program).expect("a filter can be added");
+        let recording = recording();
+        let output = tracer(Path::new("."), &["report", recording.to_str().expect("text")]);
+        let messages = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !output.stdout.is_empty(), "{messages}");
+        assert_eq!(messages.lines().count(), 1, "{messages}");
+        assert!(
+            messages.starts_with("tracer: confined: no capabilities, no new privileges")
+                && messages.contains("this kernel has no Landlock")
+                && messages.contains("seccomp failed") == (number == nix::libc::SYS_seccomp),
+            "{messages}"
+        );
     }
 }
