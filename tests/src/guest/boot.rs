@@ -44,8 +44,8 @@ pub(super) fn mount_all() -> Result<()> {
     Ok(())
 }
 
-/// Prepares what every scenario finds: loopback up, and IPv6 off (its neighbour discovery would add noise on
-/// every new device).
+/// Prepares the node for every scenario: loopback up, and IPv6 off (its neighbour discovery would add noise
+/// on every new device).
 pub(super) fn prepare_node() -> Result<()> {
     sysctl::write("kernel.hostname", "node-1")?;
     sysctl::no_ipv6()?;

@@ -37,6 +37,7 @@ mod sysctl;
 mod tool;
 mod topology;
 mod tracer;
+mod usage;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

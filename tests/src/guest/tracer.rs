@@ -17,8 +17,9 @@ use super::abridge::Abridge;
 use super::cancel::Cancel;
 use super::port::Port;
 use super::recording::{self, LiveOutput};
+use super::usage::Measurements;
 use crate::protocol::{Job, Message, TRACER_PATH};
-use crate::scenario::Scenario;
+use crate::scenario::{Moment, Scenario};
 use crate::tracer_text::{DENIED, HOOK_REFUSED};
 
 /// How long it may take to attach all hooks; under emulation that is many seconds.
@@ -165,6 +166,13 @@ impl Tracer {
         Ok(())
     }
 
+    /// Measures what it needs, and reports that.
+    pub(super) fn measure(&self, measurements: &mut Measurements, moment: Moment) -> Result<()> {
+        let text = measurements.measure(self.child.id(), moment)?;
+        self.port.note(text);
+        Ok(())
+    }
+
     /// Stops it with SIGTERM and waits for its last lines.
     pub(super) fn stop(mut self, cancel: &Cancel) -> Result<()> {
         cancel.begin("waiting for tracer to detach its hooks")?;
@@ -304,7 +312,7 @@ impl Output {
         state.first.get_or_insert(line);
     }
 
-    /// Checks that the kernel took every program that tracer gave it, and that the sandbox denied nothing.
+    /// Checks that the kernel accepted every program that tracer loaded, and that the sandbox denied nothing.
     fn check_programs(&self) -> Result<()> {
         let state = self.lock();
         let is_refusal = |line: &&String| [HOOK_REFUSED, DENIED].iter().any(|text| line.contains(text));

@@ -51,11 +51,11 @@ use crate::{
     report::escape::note,
 };
 
-/// How often flows are judged.
+/// The interval at which flows are judged.
 const TICK: Duration = Duration::from_millis(50);
-/// How often the loss counters are read.
+/// The interval at which the loss counters are read.
 const HEALTH: Duration = Duration::from_secs(1);
-/// How often to check for modules that were loaded or unloaded.
+/// The interval of checks for modules that were loaded or unloaded.
 const MODULES: Duration = Duration::from_millis(100);
 
 /// Attaches, traces until a signal arrives or the observer is done, and detaches. `on_second_signal` is called before a
@@ -150,7 +150,7 @@ struct Session<'a> {
     demand: Demand,
     collector: Collector,
     recorder: Option<Box<dyn RecordSink>>,
-    /// The signal that requests the state of the run, and writing what is recorded only in memory.
+    /// SIGUSR1: print the state of the run, and write what is recorded only in memory.
     write_out: Signal,
     engine: Engine,
     clock: Clock,
@@ -158,7 +158,7 @@ struct Session<'a> {
     events: u64,
     unreadable_records: u64,
     lost: u64,
-    /// Flows that were evicted from memory, as far as that was reported.
+    /// Evicted flows reported so far.
     evicted: u64,
     /// The hooks as they were last reported.
     reported: Vec<Planned>,

@@ -152,7 +152,7 @@ impl Recording {
     }
 }
 
-/// Recordings of one run of the tracer, in order.
+/// Recordings of one run of tracer, in order.
 pub type Run = Vec<Recording>;
 
 fn into_runs(mut all: Vec<Recording>) -> Vec<Run> {

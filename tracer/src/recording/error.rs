@@ -29,7 +29,7 @@ pub enum RecordingError {
     /// The first chunk is damaged.
     #[error("its header is damaged")]
     Head,
-    /// The first chunk is not the JSON that it should be.
+    /// The first chunk is not the JSON of a head.
     #[error("its header is invalid")]
     HeadJson(#[source] serde_json::Error),
 }

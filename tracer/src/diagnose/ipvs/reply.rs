@@ -56,7 +56,7 @@ pub(in crate::diagnose) fn opened(case: &Case<'_>) -> Option<(SocketAddr, Socket
     Some(if case.flow.is_own_connection {
         (node, client)
     } else {
-        // A client on the node that connects to another NodePort.
+        // The flow of a client on the node that connects to another NodePort.
         (client, node)
     })
 }

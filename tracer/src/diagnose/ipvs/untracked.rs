@@ -18,8 +18,8 @@ const NFCT: u32 = 0x1_0000;
 
 const SETTING: &str = "net.ipv4.vs.conntrack";
 
-/// Whether IPVS sent the deciding SYN without a conntrack entry: by the flag of its connection or, where that was not read, by
-/// the setting.
+/// Evidence that IPVS sent the deciding SYN without a conntrack entry: by the flag of its connection or, where that was not
+/// read, by the setting.
 fn evidence(case: &Case<'_>) -> Option<Evidence> {
     let (step, conn) = case.steps().find_map(|step| match &step.event.payload {
         Payload::IpvsConn(conn) if step.event.hook.is_ipvs_xmit() => Some((step, conn)),

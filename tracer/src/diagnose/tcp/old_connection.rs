@@ -1,4 +1,4 @@
-//! The backend still has a connection from the same address and port, open or just being closed: its socket gets the SYN, not
+//! The backend still has a connection from the same address and port, open or just being closed: its socket receives the SYN, not
 //! the listener.
 
 use tracer_common::hook::Hook;
@@ -79,14 +79,14 @@ fn detect(case: &Case<'_>) -> Option<Proof> {
              for the old connection."
         ),
         Old::Closing => format!(
-            "The backend {backend} was just closing its old connection from {client}. That socket got the SYN and silently dropped \
+            "The backend {backend} was just closing its old connection from {client}. That socket received the SYN and silently dropped \
              it."
         ),
     };
     Some(Proof::new(explanation, evidence))
 }
 
-/// The connection whose socket got the SYN.
+/// The connection whose socket received the SYN.
 #[derive(Clone, Copy)]
 enum Old {
     Open,

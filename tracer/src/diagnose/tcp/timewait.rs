@@ -125,8 +125,8 @@ impl Refused<'_> {
         (self.has(time_wait::TS_RECENT) && self.old.ts_recent_stamp != 0).then_some(self.old.ts_recent)
     }
 
-    /// `tcp_paws_check` (`include/net/tcp.h`): older by the signed difference, and 0 is no timestamp. Timestamps expire after
-    /// 24 days, which does not matter here: such a socket lives for a minute.
+    /// Whether the timestamp is older, as `tcp_paws_check` (`include/net/tcp.h`) compares: by the signed difference, and 0 is
+    /// no timestamp. Timestamps expire after 24 days, which does not matter here: such a socket lives for a minute.
     fn by_timestamp(&self) -> bool {
         match (self.last_timestamp(), self.timestamp()) {
             (Some(last), Some(now)) => last != 0 && is_before(now, last),
@@ -222,7 +222,8 @@ impl Refused<'_> {
     }
 }
 
-/// Sequence numbers and timestamps wrap around: the one less than half the number space behind is before.
+/// Whether one sequence number or timestamp is before another. They wrap around: before means behind by less than half the
+/// number space.
 fn is_before(one: u32, other: u32) -> bool {
     one != other && other.wrapping_sub(one) < 1 << 31
 }

@@ -95,7 +95,7 @@ fn headings(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
         let style = if is_sorted { theme.heading() } else { theme.dim() };
         let title = format!("{}{arrow}", column.title());
         if *column == Column::Cause && *width < 40 && !is_sorted {
-            // The status is there.
+            // The status takes the place of this heading.
         } else if is_number(*column) {
             pen.right(x, 0, &title, *width, style);
         } else {

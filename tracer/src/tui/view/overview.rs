@@ -26,7 +26,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     let items = model.items();
     let causes = items.iter().filter(|item| matches!(item, Item::Cause(_))).count();
     let left = pen.lines().saturating_sub(usize::from(y) + 4);
-    // Services get at least a third, if there are so many.
+    // Services get at least a third, if there are enough of them.
     let services = items.len() - causes;
     let for_services = services.min(left.div_ceil(3).max(left.saturating_sub(causes.max(1))));
     let for_causes = causes.max(1).min(left.saturating_sub(for_services));
@@ -80,7 +80,7 @@ fn outcomes(model: &Model, pen: &mut Pen<'_>) -> u16 {
         let most = spans.iter().copied().max().unwrap_or(0).max(1);
         let bars = theme.symbols().bars;
         for (x, flows) in (LABEL..).zip(spans) {
-            // A single flow is visible too.
+            // Rounded up, so that a single flow is visible.
             let height = usize::try_from((flows * 8).div_ceil(most)).unwrap_or(8).min(8);
             if height > 0 {
                 pen.put(x, y, bars[height], style);
@@ -91,7 +91,7 @@ fn outcomes(model: &Model, pen: &mut Pen<'_>) -> u16 {
     y
 }
 
-/// Seconds in a column: few while everything fits, and never so many that the latest minutes blur.
+/// Seconds per column: as few as fit everything, at most 4, so that the latest minutes stay distinct.
 fn scale(age: u64, columns: u64) -> u64 {
     const SCALES: [u64; 3] = [1, 2, 4];
     let fits = |seconds: &u64| columns * seconds >= age;
@@ -209,7 +209,7 @@ fn mark(model: &Model, pen: &mut Pen<'_>, y: u16, place: usize) {
     }
 }
 
-/// The first shown place of a list with room for so many lines, such that `place` is shown.
+/// The first place shown of a list with room for `lines`, so that `place` is visible.
 fn first_shown(place: usize, lines: usize, length: usize) -> usize {
     (place + 1)
         .saturating_sub(lines.max(1))
