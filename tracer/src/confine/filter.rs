@@ -32,7 +32,7 @@ const PROGRAMS: [libc::c_long; 4] = [
     libc::SYS_execveat,
 ];
 /// Numbers from this one on are newer than tracer. Their callers expect kernels that lack them.
-const FIRST_UNKNOWN: libc::c_long = 463;
+const FIRST_UNKNOWN: libc::c_long = 462;
 const LAST_UNKNOWN: libc::c_long = 511;
 
 /// A condition on an argument: `argument & mask == value`.

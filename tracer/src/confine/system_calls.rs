@@ -57,6 +57,7 @@ const ALL: &[c_long] = &[
     libc::SYS_madvise,
     libc::SYS_mincore,
     // Threads.
+    libc::SYS_arch_prctl,
     libc::SYS_clone,
     libc::SYS_clone3,
     libc::SYS_exit,
@@ -86,6 +87,7 @@ const ALL: &[c_long] = &[
     // The process itself.
     libc::SYS_capget,
     libc::SYS_capset,
+    libc::SYS_getcpu,
     libc::SYS_getegid,
     libc::SYS_geteuid,
     libc::SYS_getgid,
