@@ -7,6 +7,7 @@ use std::{
     os::unix::{
         fs::{PermissionsExt as _, chown},
         net::UnixStream,
+        process::CommandExt as _,
     },
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -224,6 +225,16 @@ fn child_tracing() {
         &fs::read_to_string("/proc/self/status").expect("status"),
         "CapPrm",
     ) != "0000000000000000";
+    // It ends with this process, which holds its input.
+    let mut stranger = Command::new("cat");
+    stranger
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    if is_root {
+        stranger.uid(STRANGER);
+    }
+    let mut stranger = stranger.spawn().expect("a process of another user");
     let confined = tracing::begin(&[PathBuf::from(".")]);
     assert!(confined.missing.is_empty(), "{confined:?}");
     let sandbox = confined.sandbox;
@@ -261,7 +272,12 @@ fn child_tracing() {
     fs::write("file", "text").expect("files can be written");
     fs::rename("file", "other").expect("and renamed");
     fs::remove_file("other").expect("and removed");
-    fs::read_dir("/proc/1").expect("/proc can be read");
+    let process = Path::new("/proc").join(stranger.id().to_string());
+    fs::metadata(process.join("ns/net")).expect("the namespace of another user's process");
+    let open = fs::read_dir(process.join("fd")).expect("its files");
+    for file in open {
+        fs::read_link(file.expect("a file").path()).expect("their names");
+    }
     for address in ["127.0.0.1:0", "[::1]:0"] {
         // There may be no IPv6.
         let _ = UdpSocket::bind(address);
@@ -271,6 +287,9 @@ fn child_tracing() {
     let error = UnixStream::connect("socket").expect_err("no local sockets");
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     Command::new("/bin/true").spawn().expect_err("no programs");
+    assert_eq!(denied::take().len(), 1);
+    // Signals to other processes are denied, too.
+    stranger.kill().expect_err("it is not killed");
     assert_eq!(denied::take().len(), 1);
     drop(end);
     thread.join().expect("no panic");
