@@ -158,7 +158,7 @@ pub struct Traffic {
 pub enum Outcome {
     /// The handshake finished.
     Connected,
-    /// An RST came back: `ECONNREFUSED`.
+    /// A RST came back: `ECONNREFUSED`.
     Refused,
     /// The client timed out.
     Timeout,

@@ -37,7 +37,7 @@ enum Command {
     Dist,
     /// Fuzz the readers of recordings, records and node facts
     Fuzz(fuzz::Arguments),
-    /// Keep tracer on for minutes and check that its needs do not grow
+    /// Run tracer for minutes and check that its resource use does not grow
     Soak(soak::Arguments),
     /// Run all checks: lints, unit tests, scenarios, fuzz targets and more
     Test(test::Arguments),

@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: keeps tracer on for minutes and checks that its needs do not grow.
+//! `cargo xtask soak`: runs tracer for minutes and checks that its resource use does not grow.
 
 use std::fs;
 use std::process::ExitCode;
@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let scenarios = scenario::select(&catalogue, &[], &arguments.kernel)?;
     ensure!(
         !scenarios.is_empty(),
-        "{SCENARIO} does not run on kernel {}",
+        "{SCENARIO} does not run on kernel {}; `cargo xtask lab --list` shows its kernels",
         arguments.kernel
     );
     lab::run_scenarios(&arguments.kernel, scenarios)

@@ -12,7 +12,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 use super::{sysctl, tool};
 
 /// The mounts: file system, mount point.
-const MOUNTS: [(&str, &str); 9] = [
+const MOUNTS: [(&str, &str); 10] = [
     ("proc", "/proc"),
     ("sysfs", "/sys"),
     ("devtmpfs", "/dev"),
@@ -22,6 +22,7 @@ const MOUNTS: [(&str, &str); 9] = [
     ("tracefs", "/sys/kernel/tracing"),
     ("debugfs", "/sys/kernel/debug"),
     ("bpf", "/sys/fs/bpf"),
+    ("cgroup2", "/sys/fs/cgroup"),
 ];
 
 /// Mounts a node's usual file systems.

@@ -392,7 +392,7 @@ fn greeting(mut stream: &TcpStream, first_line: bool) -> Option<(String, Instant
     let mut received = Vec::new();
     let mut bytes = [0; 64];
     let mut first_byte = None;
-    // An RST ends it as well as a FIN does.
+    // A RST ends it as well as a FIN does.
     while let Ok(count @ 1..) = stream.read(&mut bytes) {
         first_byte.get_or_insert_with(Instant::now);
         received.extend_from_slice(&bytes[..count]);

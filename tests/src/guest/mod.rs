@@ -27,6 +27,7 @@ mod recording;
 mod restore;
 mod scenario_run;
 mod screen;
+mod screen_session;
 mod segment;
 mod sequence;
 mod server;

@@ -27,6 +27,16 @@ struct Usage {
     cpu: Duration,
 }
 
+/// What a process needs now, in words.
+pub(super) fn describe(pid: u32) -> Result<String> {
+    let usage = Usage::of(pid)?;
+    let (mib, cpu) = (usage.memory_kib.div_ceil(1024), usage.cpu.as_secs_f64());
+    Ok(format!(
+        "{mib} MiB, {} descriptors, {cpu:.1} s of CPU time",
+        usage.descriptors
+    ))
+}
+
 /// The measurements of a process.
 #[derive(Debug, Default)]
 pub(super) struct Measurements {

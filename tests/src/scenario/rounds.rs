@@ -1,4 +1,4 @@
-//! Steps that a scenario repeats for minutes, to show that tracer's needs do not grow.
+//! Steps that a scenario repeats for minutes, to show that tracer's resource use does not grow.
 
 use serde::Deserialize;
 

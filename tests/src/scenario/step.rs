@@ -180,7 +180,7 @@ impl Connect {
 pub enum Close {
     /// With FIN; its port is then in `TIME_WAIT`.
     Fin,
-    /// With an RST (`SO_LINGER` 0).
+    /// With a RST (`SO_LINGER` 0).
     Rst,
 }
 

@@ -142,7 +142,7 @@ pub enum Proxy {
     Nftables,
 }
 
-/// A version of kube-proxy. IPVS mode writes the same for all of them.
+/// A version of kube-proxy. In IPVS mode, all but 1.20 write the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub enum Version {
     /// 1.20: in iptables mode, SYNs to a service without a local endpoint are marked, and dropped by

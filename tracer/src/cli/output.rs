@@ -55,7 +55,7 @@ pub(super) fn open(path: Option<&Path>, recordings: &[PathBuf], force: bool) -> 
     let output = identity(path);
     if output.is_some() && recordings.iter().any(|recording| identity(recording) == output) {
         return Err(Failure::Usage(format!(
-            "cannot write {}: it is one of the recordings",
+            "cannot write {}: it is one of the recordings; name another file",
             path.display()
         )));
     }

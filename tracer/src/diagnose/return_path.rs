@@ -27,7 +27,7 @@ pub(super) const ROWS: &[Row] = &[
         advice: Some(
             "The entry with the translation is gone, or belongs to another connection: look for what removes entries (`conntrack \
              -F`, a restart of kube-proxy that recreates services, the drop_entry defence of IPVS, timeouts shorter than the \
-             backend takes to answer), and check whether two NodePorts lead the same client port to the same pod without masquerade.",
+             backend takes to answer), and check whether two NodePorts send the same client port to the same pod without masquerade.",
         ),
         scope: "Every kernel and dataplane. That IPVS translates to another service is detectable on kernels with BTF for modules \
                 (5.11 and later).",

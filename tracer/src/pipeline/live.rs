@@ -174,7 +174,7 @@ impl Session<'_> {
                 .find_map(|hook| hook.state.why())
                 .unwrap_or("the hook table is empty");
             return Err(PipelineError::Unsupported(format!(
-                "cannot attach any hook: {why}"
+                "cannot attach any hook: {why}; `tracer hooks` lists the reason for each"
             )));
         }
         print_disabled(hooks);
@@ -459,7 +459,7 @@ impl Session<'_> {
         match self.unreadable_records {
             0 => Ok(()),
             unreadable => Err(PipelineError::Failed(anyhow::anyhow!(
-                "cannot decode {}: the BPF object does not match this program",
+                "cannot decode {}: the BPF object does not match this program; unset TRACER_BPF_OBJECT, or rebuild both",
                 words::count(unreadable, "record")
             ))),
         }

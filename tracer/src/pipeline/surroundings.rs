@@ -36,7 +36,8 @@ pub(super) fn warn() {
     }
     if let Some(limit) = memory_limit(root).filter(|&limit| limit < MEMORY_AT_START) {
         note(format_args!(
-            "the cgroup allows {} MiB of memory, less than the recommended {} MiB: the kernel may kill tracer",
+            "the cgroup allows {} MiB of memory, less than the recommended {} MiB: the kernel may kill tracer; raise \
+             the limit",
             limit >> 20,
             MEMORY_AT_START >> 20
         ));

@@ -88,7 +88,7 @@ impl Selection {
         shares.retain(|share| !share.scenarios.is_empty());
         ensure!(
             !shares.is_empty(),
-            "none of these scenarios supports any of these kernels"
+            "none of these scenarios supports any of these kernels; `cargo xtask lab --list` shows the kernels of each"
         );
         Ok(shares)
     }

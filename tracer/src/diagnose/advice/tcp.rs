@@ -136,7 +136,7 @@ fn time_wait(cause: Cause, case: &Case<'_>, proof: &Proof) -> String {
             case.flow.client()
         )),
         None if cause == Cause::TcpTimestampRejected => out.push(format!(
-            "Several machines with different clocks use the address {}: a NAT in front of this node, or a client that was restarted.",
+            "Check what {} is: a NAT in front of this node for machines with different clocks, or a client that was restarted.",
             case.flow.client().ip()
         )),
         None => out.push(format!(
@@ -154,8 +154,8 @@ fn time_wait(cause: Cause, case: &Case<'_>, proof: &Proof) -> String {
         && timeout.parse::<i64>().is_ok_and(|seconds| seconds < TIME_WAIT_S)
     {
         out.push(format!(
-            "conntrack forgets closed connections before the backend does: `sysctl -w {TIME_WAIT_TIMEOUT}={TIME_WAIT_S}` (now \
-             {timeout})."
+            "Make conntrack keep closed connections as long as the backend does: `sysctl -w {TIME_WAIT_TIMEOUT}={TIME_WAIT_S}` \
+             (now {timeout})."
         ));
     }
     out.join(" ")

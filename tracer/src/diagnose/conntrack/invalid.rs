@@ -23,7 +23,7 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
     cause: Cause::ConntrackInvalid,
     group: Group::Conntrack,
     summary: "conntrack marked the packet INVALID, and a rule that matches INVALID packets dropped it.",
-    proof: "nf_conntrack_in let the packet pass without a connection (and not as exempt from tracking), which is what INVALID \
+    proof: "nf_conntrack_in let the packet pass without a connection (and not as UNTRACKED), which is what INVALID \
             means, or the packet had none when it was freed at the input, forward or postrouting hook; and the rule that dropped \
             this packet matches INVALID packets.",
     advice: Some(

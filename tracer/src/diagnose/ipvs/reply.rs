@@ -99,7 +99,7 @@ fn detect(case: &Case<'_>) -> Option<Proof> {
     let then = match case.situation {
         Situation::Refused => {
             let sent = match refusal::of(case.flow, case.attempt).map(|step| step.event.part) {
-                Some(Part::Rst) => "An RST",
+                Some(Part::Rst) => "A RST",
                 _ => "An ICMP error",
             };
             format!(" {sent} went back to {peer}.")

@@ -61,7 +61,7 @@ pub(in crate::diagnose) fn name_root(case: &Case<'_>, proof: Proof) -> Proof {
         );
     }
     proof.advise(
-        "Set `sysctl -w net.ipv4.vs.conntrack=1`. kube-proxy does so when it starts: find out what reset it to 0 (a file in \
+        "Run `sysctl -w net.ipv4.vs.conntrack=1`. kube-proxy sets it when it starts: find out what reset it to 0 (a file in \
          /etc/sysctl.d, a tuning agent). Each IPVS connection then takes an entry of the conntrack table.",
     )
 }

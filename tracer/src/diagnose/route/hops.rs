@@ -38,8 +38,8 @@ pub(super) const TTL_EXCEEDED: Row = Row {
     cause: Cause::RouteTtlExceeded,
     group: Group::Network,
     summary: "The packet's TTL (IPv6: hop limit) expired on the path; it was dropped, and its sender gets an ICMP error.",
-    proof: "The kernel sent the ICMP error \"time exceeded in transit\" about the packet, and the packet was not seen after that. No \
-            routing loop was seen.",
+    proof: "The kernel sent the ICMP error \"TTL exceeded\" (IPv6: \"hop limit exceeded\") about the packet, and the packet was not seen after \
+            that. No routing loop was seen.",
     advice: Some(
         "Check the sender's initial TTL (net.ipv4.ip_default_ttl, net.ipv6.conf.all.hop_limit), and whether rules change \
          it (`iptables -t mangle -S`). If it is the usual 64 or more, the packet is probably looping outside this node: \
