@@ -14,6 +14,7 @@ pub mod flow_number;
 pub mod hook;
 pub mod ipv6;
 pub mod lost;
+pub mod proof;
 pub mod record;
 pub mod tcp;
 pub mod tunnel;

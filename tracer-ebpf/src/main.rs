@@ -35,6 +35,7 @@ mod kernel {
     mod netfilter;
     mod node;
     mod packet;
+    mod proof;
     mod route;
     mod skipped;
     mod stack;

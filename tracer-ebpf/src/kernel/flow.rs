@@ -15,6 +15,7 @@ use aya_ebpf::{
 use tracer_common::{
     flow_number::{self, Origin},
     hook::Hook,
+    proof,
     tcp::Part,
     tuple::Tuple,
 };
@@ -285,9 +286,11 @@ pub(super) fn is_port_selected(port: u16) -> bool {
         .is_some_and(|word| word >> (port & 63) & 1 == 1)
 }
 
+/// Whether connections with this tuple, as their client sends it, are traced.
 #[inline(always)]
 fn is_selected(tuple: &Tuple) -> bool {
     is_port_selected(tuple.dport)
+        && !proof::is_request(tuple)
         && (CLIENT_FILTER.load() == 0
             || CLIENTS
                 .get(&Key::new(128, tuple.saddr.0))

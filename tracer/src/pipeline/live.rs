@@ -232,23 +232,16 @@ impl Session<'_> {
             engine,
             events,
             unreadable_records,
-            module_watch,
             demand,
             collector,
             recorder,
             ..
         } = self;
         *events += ring.drain(|bytes| {
-            let event = record::event(HeaderVersion::CURRENT, bytes);
-            if let Ok(event) = &event
-                && module_watch.proof_netns().contains(event.netns, event.time_ns)
-            {
-                return;
-            }
             if let Some(recorder) = recorder {
                 recorder.record(bytes);
             }
-            match event {
+            match record::event(HeaderVersion::CURRENT, bytes) {
                 Ok(event) => {
                     demand.observe(&event, collector.symbols());
                     collector.observe(&event);

@@ -6,11 +6,12 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use aya::{
     Ebpf,
-    maps::{MapData, PerCpuArray, RingBuf},
+    maps::{Array, MapData, PerCpuArray, RingBuf},
 };
 use tracer_common::{
     hook::{self, Hook, HookInfo, HookKind, When},
     lost::{self, Counter},
+    proof::TAG_IS_SET,
 };
 
 pub use super::object::{AttachError, Selection, has_kprobes, is_beyond_memlock};
@@ -90,6 +91,15 @@ impl Probe {
             state: State::Attached,
         }];
         Self::attach(plan, offsets.clone(), &Selection::default())
+    }
+
+    /// Makes the hook [`Hook::IpvsConnSeqShow`] report the entries of the proof with this tag.
+    pub(super) fn report_proof(&mut self, tag: u16) -> Result<(), AttachError> {
+        const MAP: &str = "PROOF";
+        let map_error = |source| AttachError::Map { name: MAP, source };
+        let map = self.ebpf.map_mut(MAP).ok_or(AttachError::NoMap(MAP))?;
+        let mut map: Array<_, u32> = Array::try_from(map).map_err(map_error)?;
+        map.set(0, u32::from(tag) | TAG_IS_SET, 0).map_err(map_error)
     }
 
     /// All hooks with their states.

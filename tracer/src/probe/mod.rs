@@ -13,6 +13,5 @@ pub mod module_watch;
 mod object;
 pub mod offsets;
 pub mod plan;
-pub mod proof_netns;
 pub mod ring;
 pub mod without_btf;
