@@ -33,6 +33,7 @@ mod kernel {
     mod nat;
     mod neigh;
     mod netfilter;
+    mod netns;
     mod node;
     mod packet;
     mod proof;

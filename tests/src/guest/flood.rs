@@ -100,8 +100,8 @@ pub(super) fn ipvs_entries(mut arguments: impl Iterator<Item = String>) -> Resul
             .context("cannot send connections to the backup daemon")?;
         sent += some;
         // A few messages fit into the daemon's buffer.
-        if (sent / PER_MESSAGE).is_multiple_of(16) || sent == count {
-            wait_until_taken()?;
+        if (sent / PER_MESSAGE).is_multiple_of(8) || sent == count {
+            wait_until_taken().with_context(|| format!("after {sent} connections"))?;
         }
     }
     Ok(())
@@ -161,7 +161,10 @@ fn wait_until_taken() -> Result<()> {
         let line = line.context("no backup daemon of IPVS listens here")?;
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let dropped = words.last().copied().unwrap_or_default();
-        ensure!(dropped == "0", "the backup daemon dropped {dropped} messages");
+        ensure!(
+            dropped == "0",
+            "the backup daemon dropped {dropped} messages: {line}"
+        );
         if words.get(4).is_some_and(|queues| queues.ends_with(":00000000")) {
             return Ok(());
         }

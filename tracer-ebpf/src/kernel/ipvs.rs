@@ -17,7 +17,7 @@ use tracer_common::{
 use super::{
     answer, call, conntrack, dests,
     emit::{self, emit},
-    fields::{self, address, pointer, read, read_at, read_text},
+    fields::{self, address, pointer, read, read_text},
     flow::{self, FlowRef},
     log::debug,
     packet::{self, Packet},

@@ -3,7 +3,13 @@
 use aya_ebpf::programs::RawTracePointContext;
 use tracer_common::{hook::Hook, record::Arrival, tcp};
 
-use super::{conntrack, emit, flow, packet::parse_through_tunnels, skipped};
+use super::{
+    conntrack, emit,
+    fields::{self, pointer},
+    flow, netns,
+    packet::parse_through_tunnels,
+    skipped,
+};
 
 /// `net:netif_receive_skb(skb)`: a packet arrived from a device. The only hook that checks every ACK.
 #[inline(always)]
@@ -15,6 +21,9 @@ pub(super) fn received(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     } else {
         flow::of_arrival(hook, &packet)?
     };
+    if let Some(device) = pointer(packet.skb, &fields::SK_BUFF_DEV) {
+        let _ = netns::emit_changed(hook, &packet, &flow, device);
+    }
     if packet.flags & tcp::SYN == 0 || packet.is_encapsulated() {
         emit::packet(hook, &packet, &flow);
     } else {

@@ -69,7 +69,7 @@ fn header(version: HeaderVersion, bytes: &mut &[u8]) -> Result<Header, DecodeErr
 mod tests {
     use tracer_common::{
         hook::Hook,
-        record::{Chain, Clash, IpvsDests, IpvsLimits, PacketState, Phase, Skipped, Stack},
+        record::{Chain, Clash, IpvsDests, IpvsLimits, Netns, PacketState, Phase, Skipped, Stack},
     };
     use zerocopy::IntoBytes as _;
 
@@ -133,6 +133,7 @@ mod tests {
             (Kind::PacketState, Hook::KfreeSkb, size_of::<PacketState>()),
             (Kind::Stack, Hook::KfreeSkb, size_of::<Stack>()),
             (Kind::Skipped, Hook::NetifReceive, size_of::<Skipped>()),
+            (Kind::Netns, Hook::NetifReceive, size_of::<Netns>()),
         ] {
             let mut whole = header_bytes(kind as u8, hook as u16);
             whole.resize(whole.len() + size, 0);

@@ -19,7 +19,7 @@ use super::{
     rank::{Evicted, Rank, Ranks},
     step::{Attempt, Earlier, Step},
 };
-use crate::decode::event::Event;
+use crate::decode::event::{Event, Payload};
 
 /// How long a decided flow still collects steps: a backend that did not get the ACK retransmits its SYN-ACK after one second.
 const LINGER_NS: u64 = 1_500_000_000;
@@ -187,6 +187,10 @@ impl Engine {
 
     /// Adds one event.
     pub fn push(&mut self, event: Event) {
+        // About a namespace, not about the packet, whose record follows.
+        if let Payload::Netns(_) = event.payload {
+            return;
+        }
         let Some(number) = self.number_of(&event) else {
             self.orphans += 1;
             return;
