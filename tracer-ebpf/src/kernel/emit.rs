@@ -30,17 +30,17 @@ pub(super) fn emit<P: OfKind + FromZeros + IntoBytes + 'static>(
     hook: Hook,
     fill: impl FnOnce(&mut Header, &mut P),
 ) {
-    let _ = emit_or_count(hook, fill);
+    if !try_emit(fill) {
+        lost::count(hook);
+    }
 }
 
-/// Like [`emit`]. Returns whether the record was written.
+/// Writes one record; `false` if there is no room for it.
 #[inline(always)]
-pub(super) fn emit_or_count<P: OfKind + FromZeros + IntoBytes + 'static>(
-    hook: Hook,
+pub(super) fn try_emit<P: OfKind + FromZeros + IntoBytes + 'static>(
     fill: impl FnOnce(&mut Header, &mut P),
 ) -> bool {
     let Some(mut slot) = EVENTS.reserve::<Record<P>>(0) else {
-        lost::count(hook);
         return false;
     };
     let record = slot.as_mut_ptr();

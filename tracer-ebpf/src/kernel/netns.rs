@@ -4,7 +4,7 @@ use aya_ebpf::{macros::map, maps::LruHashMap};
 use tracer_common::{hook::Hook, record::Netns};
 
 use super::{
-    emit::{self, emit_or_count},
+    emit::{self, try_emit},
     fields::{self, pointer, read},
     flow::FlowRef,
     packet::Packet,
@@ -15,32 +15,36 @@ use super::{
 static NETNS: LruHashMap<u32, Netns> = LruHashMap::with_max_entries(4096, 0);
 
 /// Records which network namespace `device` is in, if its inode number is new or was another namespace's before. Comes before
-/// the record of the packet itself.
+/// the record of the packet itself. Returns `false` if there was no room for it: then the packet's own record must not be
+/// written either, or facts of the former namespace would be taken for those of this one.
 #[inline(always)]
-pub(super) fn emit_changed(hook: Hook, packet: &Packet, flow: &FlowRef, device: u64) -> Option<()> {
+pub(super) fn is_recorded(hook: Hook, packet: &Packet, flow: &FlowRef) -> bool {
+    record(hook, packet, flow).unwrap_or(true)
+}
+
+#[inline(always)]
+fn record(hook: Hook, packet: &Packet, flow: &FlowRef) -> Option<bool> {
+    let device = pointer(packet.skb, &fields::SK_BUFF_DEV)?;
     let net = pointer(device, &fields::NET_DEVICE_NET)?;
     let inum: u32 = read(net, &fields::NET_INUM)?;
-    let mut now = Netns {
+    let now = Netns {
         net,
-        ..Netns::default()
+        cookie: read(net, &fields::NET_COOKIE).unwrap_or(0),
+        hash_mix: read(net, &fields::NET_HASH_MIX).unwrap_or(0),
+        reserved: 0,
     };
-    now.cookie = read(net, &fields::NET_COOKIE).unwrap_or(0);
-    now.hash_mix = read(net, &fields::NET_HASH_MIX).unwrap_or(0);
     // SAFETY: the value is plain bytes and is compared at once. Another CPU may write it in the meantime: then both record it.
     if unsafe { NETNS.get(&inum) }.is_some_and(|known| {
         known.net == now.net && known.cookie == now.cookie && known.hash_mix == now.hash_mix
     }) {
         return None;
     }
-    let _ = NETNS.insert(&inum, &now, 0);
-    let is_written = emit_or_count(hook, |header, out: &mut Netns| {
+    let is_written = try_emit(|header, out: &mut Netns| {
         emit::describe(header, hook, packet, flow);
-        emit::set_device(header, device);
         *out = now;
     });
-    if !is_written {
-        // The next packet records it.
-        let _ = NETNS.remove(&inum);
+    if is_written {
+        let _ = NETNS.insert(&inum, &now, 0);
     }
-    Some(())
+    Some(is_written)
 }

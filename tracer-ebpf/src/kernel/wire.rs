@@ -4,9 +4,9 @@ use aya_ebpf::programs::RawTracePointContext;
 use tracer_common::{hook::Hook, record::Arrival, tcp};
 
 use super::{
-    conntrack, emit,
-    fields::{self, pointer},
-    flow, netns,
+    conntrack,
+    emit::{self, try_emit},
+    flow, lost, netns,
     packet::parse_through_tunnels,
     skipped,
 };
@@ -21,16 +21,22 @@ pub(super) fn received(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     } else {
         flow::of_arrival(hook, &packet)?
     };
-    if let Some(device) = pointer(packet.skb, &fields::SK_BUFF_DEV) {
-        let _ = netns::emit_changed(hook, &packet, &flow, device);
+    if !netns::is_recorded(hook, &packet, &flow) {
+        lost::count(hook);
+        return None;
     }
-    if packet.flags & tcp::SYN == 0 || packet.is_encapsulated() {
-        emit::packet(hook, &packet, &flow);
+    let is_written = if packet.flags & tcp::SYN == 0 || packet.is_encapsulated() {
+        try_emit(|header, (): &mut ()| emit::describe(header, hook, &packet, &flow))
     } else {
-        emit::emit(hook, |header, arrival: &mut Arrival| {
+        try_emit(|header, arrival: &mut Arrival| {
             emit::describe(header, hook, &packet, &flow);
             arrival.ttl = u32::from(packet.ttl);
-        });
+        })
+    };
+    // Each packet is either recorded here or counted once.
+    if !is_written {
+        lost::count(hook);
+        return None;
     }
     skipped::emit_skipped(hook, &packet, &flow)
 }

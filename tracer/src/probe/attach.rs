@@ -19,6 +19,7 @@ use super::{
     costs::Meter,
     kernel_log::KernelLog,
     links::{self, Links},
+    missed,
     object::{self, OffsetsMap},
     offsets::Offsets,
     plan::{self, Planned, State},
@@ -246,6 +247,16 @@ impl Probe {
             }
         }
         Ok(out)
+    }
+}
+
+impl Probe {
+    /// How often the kernel skipped probes since the start, by hook; `None` if this kernel does not count that. Hooks that it
+    /// never skipped are left out. Takes some milliseconds.
+    #[must_use]
+    pub fn missed(&self) -> Option<BTreeMap<&'static str, u64>> {
+        let hooks = self.hooks.iter().map(|planned| planned.info);
+        Some(missed::read(&self.ebpf, hooks, self.offsets.missed_at()?))
     }
 }
 

@@ -9,6 +9,7 @@ pub mod kernel_info;
 mod kernel_log;
 pub mod kernel_watch;
 mod links;
+mod missed;
 pub mod module_watch;
 mod object;
 pub mod offsets;

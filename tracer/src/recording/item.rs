@@ -228,6 +228,9 @@ mod tests {
                 now_ns: 8,
                 events: 5,
                 lost: 3,
+                received: Some(4),
+                lost_by_hook: vec![("kfree_skb".to_owned(), 3)],
+                missed: None,
             }),
             Item::Begun({
                 let mut begun = Begun::default();

@@ -166,6 +166,16 @@ impl<W: Write> Observer for Lines<W> {
                         health.evicted
                     ));
                 }
+                match &health.missed {
+                    None => parts.push("This kernel does not count the probes that it skips.".to_owned()),
+                    Some(missed) => {
+                        let missed = missed.iter().map(|(_, missed)| *missed);
+                        let missed = missed.fold(0, u64::saturating_add);
+                        if missed != 0 {
+                            parts.push(format!("The kernel skipped {}.", words::count(missed, "probe")));
+                        }
+                    }
+                }
                 format!("{}{}", self.prefix(), parts.join(" "))
             }
         };
