@@ -11,6 +11,7 @@
 
 pub mod field;
 pub mod flow_number;
+pub mod flow_table;
 pub mod hook;
 pub mod ipv6;
 pub mod lost;

@@ -385,7 +385,7 @@ pub(super) fn leave(hook: Hook, ctx: &ProbeContext) -> Option<()> {
 pub(super) fn nat_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let (packet, flow) = traced(ctx.arg(0)?)?;
     let conn: u64 = ctx.arg(1)?;
-    let _ = conntrack::alias_of(&packet, &flow);
+    let _ = conntrack::alias_of(hook, &packet, &flow);
     // Even if the record does not fit into the ring buffer: what follows must be seen, or counted as lost.
     if let Some((daddr, dport)) = real_server(conn) {
         let mut after = Tuple {
@@ -396,7 +396,7 @@ pub(super) fn nat_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         if flow.is_own_connection() {
             after = after.reversed();
         }
-        flow::alias(&after, &flow);
+        flow::alias(hook, &after, &flow);
     }
     emit(hook, |header, out: &mut IpvsConn| {
         emit::describe(header, hook, &packet, &flow);

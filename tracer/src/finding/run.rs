@@ -20,6 +20,8 @@ pub struct Health {
     pub lost_by_hook: Vec<(String, u64)>,
     /// How often the kernel skipped probes, by the name of the hook; `None` where it does not count that.
     pub missed: Option<Vec<(String, u64)>>,
+    /// What found no room in the kernel half's table of flows, by kind: `flow` or `alias`. Part of what was lost.
+    pub refused: Vec<(String, u64)>,
     /// Flows that were evicted from memory before their time.
     pub evicted: Evicted,
 }
@@ -63,6 +65,8 @@ pub struct End {
     pub lost_by_hook: Vec<(String, u64)>,
     /// See [`Health`].
     pub missed: Option<Vec<(String, u64)>>,
+    /// See [`Health`].
+    pub refused: Vec<(String, u64)>,
     /// Flows that were evicted from memory before their time.
     pub evicted: Evicted,
 }

@@ -1,5 +1,7 @@
 //! Joins events to flows, and hands out flows whose fate is known.
 
+mod followed;
+
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     mem::size_of,
@@ -352,6 +354,7 @@ impl Engine {
             return None;
         }
         tracked.other_numbers.push(event.flow);
+        tracked.flow.was_unfollowed = true;
         self.renumbered.insert(event.flow, number);
         Some(number)
     }

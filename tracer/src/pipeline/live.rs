@@ -66,7 +66,7 @@ pub fn run(
     let preflight::Ready { kernel, module_watch } = preflight::prepare()?;
     let mut unreadable = Unreadable::default();
     unreadable.count(&kernel.offsets);
-    let kernel_selection = preflight::selection(selection);
+    let kernel_selection = preflight::selection(selection, limits.flows);
     let patience_ns = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -195,6 +195,7 @@ impl Session<'_> {
                     // Flows are judged only after all records up to this moment are in.
                     let now = monotonic_ns()?;
                     self.drain();
+                    self.make_room(now)?;
                     self.meet_demand()?;
                     self.probe.print_log();
                     if Instant::now() >= health_due {

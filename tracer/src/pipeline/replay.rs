@@ -314,6 +314,7 @@ impl Player<'_> {
                 received: self.health.received,
                 lost_by_hook: self.health.lost_by_hook.clone(),
                 missed: self.health.missed.clone(),
+                refused: self.health.refused.clone(),
                 evicted: self.engine.evicted().clone(),
             });
             if self.judge(&end)?.is_break() {

@@ -17,6 +17,7 @@ use tracer_common::{
 pub use super::object::{AttachError, Selection, has_kprobes, is_beyond_memlock};
 use super::{
     costs::Meter,
+    flow_table::FlowTable,
     kernel_log::KernelLog,
     links::{self, Links},
     missed,
@@ -31,6 +32,7 @@ pub struct Probe {
     ebpf: Ebpf,
     log: Option<KernelLog>,
     lost: PerCpuArray<MapData, Counter>,
+    flow_table: FlowTable,
     offsets: Offsets,
     offsets_map: OffsetsMap,
     /// All planned hooks, in the order of the hook table.
@@ -60,11 +62,13 @@ impl Probe {
         offsets_map.write(&offsets)?;
         let ring = object::take(&mut ebpf, "EVENTS")?;
         let lost = object::take(&mut ebpf, "LOST")?;
+        let flow_table = FlowTable::take(&mut ebpf, selection.flow_entries)?;
         let log = KernelLog::of(&mut ebpf);
         let mut probe = Self {
             ebpf,
             log,
             lost,
+            flow_table,
             offsets,
             offsets_map,
             hooks: plan,
@@ -101,6 +105,11 @@ impl Probe {
         let map = self.ebpf.map_mut(MAP).ok_or(AttachError::NoMap(MAP))?;
         let mut map: Array<_, u32> = Array::try_from(map).map_err(map_error)?;
         map.set(0, u32::from(tag) | TAG_IS_SET, 0).map_err(map_error)
+    }
+
+    /// The table of flows.
+    pub fn flow_table(&mut self) -> &mut FlowTable {
+        &mut self.flow_table
     }
 
     /// All hooks with their states.

@@ -4,6 +4,7 @@ pub mod attach;
 pub mod btf;
 pub mod costs;
 pub mod demand;
+pub mod flow_table;
 pub mod ipvs_proof;
 pub mod kernel_info;
 mod kernel_log;

@@ -231,6 +231,7 @@ mod tests {
                 received: Some(4),
                 lost_by_hook: vec![("kfree_skb".to_owned(), 3)],
                 missed: None,
+                refused: vec![("flow".to_owned(), 1)],
             }),
             Item::Begun({
                 let mut begun = Begun::default();

@@ -137,6 +137,7 @@ pub fn health(host: Option<&str>, health: &Health) -> String {
         lost_by_hook: by_hook(&health.lost_by_hook),
         received: health.received,
         missed: health.missed.as_deref().map(by_hook),
+        refused: by_hook(&health.refused),
         evicted: health.evicted.by_name(),
     })
 }
@@ -159,6 +160,7 @@ pub fn end(host: Option<&str>, end: &End, totals: &Totals) -> String {
         lost_by_hook: by_hook(&end.lost_by_hook),
         received: end.received,
         missed: end.missed.as_deref().map(by_hook),
+        refused: by_hook(&end.refused),
         evicted: end.evicted.by_name(),
         by_fate: &by_fate,
         by_cause: &by_cause,

@@ -160,6 +160,13 @@ impl<W: Write> Observer for Lines<W> {
                         "{lost} lost so far: fates may be wrong. Trace fewer ports or clients."
                     ));
                 }
+                let refused = health.refused.iter().find(|(kind, _)| kind == "flow");
+                if let Some((_, refused)) = refused {
+                    let syns = words::count(*refused, "SYN");
+                    parts.push(format!(
+                        "{syns} of them not followed: the table of flows was full."
+                    ));
+                }
                 if health.evicted.total() != 0 {
                     parts.push(format!(
                         "{} so far: tracer no longer follows them. Raise --max-flows or --max-memory, or trace fewer clients.",

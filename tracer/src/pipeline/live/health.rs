@@ -22,6 +22,7 @@ impl Session<'_> {
             received: Some(self.received),
             lost_by_hook: counts(by_hook),
             missed: None,
+            refused: counts(self.refused()?),
             evicted: self.engine.evicted().clone(),
         };
         let (lost, evicted) = (health.lost(), health.evicted.total());
@@ -40,8 +41,21 @@ impl Session<'_> {
         Ok(self.observer.health(&health)?)
     }
 
+    /// What found no room in the kernel half's table of flows.
+    fn refused(&mut self) -> Result<BTreeMap<&'static str, u64>, PipelineError> {
+        let refused = self.probe.flow_table().refused();
+        Ok(refused.context("cannot read the counters of the table of flows")?)
+    }
+
+    /// Makes room in the kernel half's table of flows, if that is due.
+    pub(super) fn make_room(&mut self, now_ns: u64) -> Result<(), PipelineError> {
+        let engine = &self.engine;
+        let made = self.probe.flow_table().tick(|| engine.followed(now_ns));
+        Ok(made.context("cannot make room in the table of flows")?)
+    }
+
     /// The counters at the end of the run.
-    pub(super) fn end_counters(&self) -> Result<End, PipelineError> {
+    pub(super) fn end_counters(&mut self) -> Result<End, PipelineError> {
         Ok(End {
             now_ns: monotonic_ns()?,
             events: self.events,
@@ -49,6 +63,7 @@ impl Session<'_> {
             received: Some(self.received),
             lost_by_hook: counts(self.probe.lost().context("cannot read the loss counters")?),
             missed: self.probe.missed().map(counts),
+            refused: counts(self.refused()?),
             evicted: self.engine.evicted().clone(),
         })
     }

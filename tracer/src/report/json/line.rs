@@ -70,6 +70,9 @@ pub(super) enum Line<'a> {
         received: Option<u64>,
         /// How often the kernel skipped probes so far, by the name of the hook. `null` where it does not count that.
         missed: Option<BTreeMap<&'a str, u64>>,
+        /// Part of the lost records: what found no room in the kernel half's table of flows, by kind. `flow`: a SYN that was not
+        /// followed. `alias`: a translated tuple, under which nothing more was seen of its flow.
+        refused: BTreeMap<&'a str, u64>,
         /// Flows evicted from memory so far before their time, by rank: `one-syn`, `finished`, `answered` or `retransmitted`.
         /// Nothing that happened to them later was reported.
         evicted: BTreeMap<&'a str, u64>,
@@ -99,6 +102,8 @@ pub(super) enum Line<'a> {
         received: Option<u64>,
         /// How often the kernel skipped probes, by the name of the hook, as in `health`.
         missed: Option<BTreeMap<&'a str, u64>>,
+        /// What found no room in the kernel half's table of flows, as in `health`.
+        refused: BTreeMap<&'a str, u64>,
         /// Flows evicted from memory before their time, by rank, as in `health`.
         evicted: BTreeMap<&'a str, u64>,
         /// Flows by fate.
