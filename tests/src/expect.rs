@@ -21,8 +21,8 @@ use judge::Judge;
 pub use matrix::Matrix;
 pub use mismatch::Mismatch;
 
-/// Compares tracer's JSON lines (all of them or only its flows) with the scenario and the truth. Of lines
-/// with the same `id` the last one counts. An empty list means that everything matches.
+/// Compares tracer's JSON lines (all of them or only its flows) with the scenario and the truth. If several
+/// lines have the same `id`, the last one counts. An empty list means that everything matches.
 #[must_use]
 pub fn judge(scenario: &Scenario, lines: &[Value], traffic: &[Traffic]) -> Vec<Mismatch> {
     let mut judge = Judge::new(scenario, traffic);

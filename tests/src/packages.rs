@@ -3,7 +3,7 @@
 //! apt verifies the signature of each suite and the hash of each package, and resolves dependencies; nothing
 //! is installed on the machine and no privilege is needed. The mirror is the machine's own ([`mirror`]).
 //!
-//! A tree that was unpacked once is reused without asking apt or the network.
+//! A tree that was unpacked once is reused without apt or the network.
 
 mod apt;
 mod cache;

@@ -2,7 +2,7 @@
 //!
 //! The host puts a [`Job`] into the initramfs at [`JOB_PATH`]. The guest sends its messages on its second
 //! serial port, [`PORT`], one JSON object per line, each of them a [`Message`]. The first serial port is the
-//! console, for kernel messages and other text for people.
+//! console, for kernel messages and other plain text.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -103,7 +103,7 @@ pub enum Message {
     },
     /// The outcome of a connection attempt, as reported by the client: the ground truth.
     Traffic(Traffic),
-    /// A note for people about what a step did.
+    /// A note for the user about what a step did.
     Note {
         /// One sentence.
         text: String,
@@ -158,7 +158,7 @@ pub struct Traffic {
 pub enum Outcome {
     /// The handshake finished.
     Connected,
-    /// An RST came back: `ECONNREFUSED`.
+    /// A RST came back: `ECONNREFUSED`.
     Refused,
     /// The client timed out.
     Timeout,

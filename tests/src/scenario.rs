@@ -1,7 +1,7 @@
 //! A scenario: kernel facts, topology, traffic and expectations, read from one TOML file.
 //!
-//! The file has that order, from top to bottom. It is the lab's input and also the catalogue's entry that
-//! shows a user what a cause looks like, so it is strict: unknown keys are rejected, and
+//! The file has that order, from top to bottom. It is the lab's input, and also the catalogue entry that
+//! shows a user what a cause looks like. So it is strict: unknown keys are rejected, and
 //! [`Scenario::from_toml`] checks that names, ports and counts are consistent.
 
 pub mod address;
@@ -10,6 +10,7 @@ mod catalogue;
 mod check;
 mod cost;
 mod definition;
+mod expand;
 mod expectation;
 mod family;
 mod kubernetes;
@@ -17,6 +18,7 @@ mod overlay;
 mod parse;
 mod process;
 mod readdress;
+mod rounds;
 mod step;
 mod sysctl_value;
 #[cfg(test)]
@@ -32,8 +34,9 @@ pub use family::Family;
 pub use kubernetes::{ControlPlaneVersion, KubeProxy, Kubernetes};
 pub use overlay::{OtherNode, Overlay};
 pub use process::{Check, Process};
+pub use rounds::Rounds;
 pub use step::{
-    Change, Close, Connect, ExtensionHeader, HalfOpen, Membership, Removal, RunIn, Step, Strays, Talk,
+    Change, Close, Connect, ExtensionHeader, HalfOpen, Membership, Moment, Removal, RunIn, Step, Strays, Talk,
 };
 pub use sysctl_value::SysctlValue;
 pub use topology::{

@@ -1,7 +1,7 @@
 //! The parts of tracer's messages that the lab looks for.
 //!
-//! They are tracer's own words: a test compares them with its source, so that a reworded message fails here and
-//! not hours later in a guest.
+//! A test compares them with tracer's source, so that a reworded message fails here and not hours later in a
+//! guest.
 
 /// `tracer record` is ready.
 pub(crate) const RECORDING: &str = "recording on ";

@@ -26,7 +26,7 @@ fn fetches_checks_and_unpacks() {
 
     let all = unpack(&cache, &suites, &["ipset"], Dependencies::All).unwrap();
     assert!(all.version_of("libc6").is_some());
-    // The package has it in lib, which is a link to usr/lib and must stay one.
+    // The package has its libraries in lib, which is a link to usr/lib and must stay one.
     assert!(all.root.join("usr/lib/x86_64-linux-gnu/libc.so.6").exists());
     assert!(fs::symlink_metadata(all.root.join("lib")).unwrap().is_symlink());
 

@@ -2,15 +2,14 @@
 //!
 //! Rust emits no CO-RE relocations, so an object with fixed offsets would fit one kernel build only. Instead the loader
 //! looks up the offset of each row in the BTF of the running kernel (or in a layout that was proven on it). The offset of a
-//! member in the kernel image is a constant of the object. A module may be unloaded and loaded again, as another build of
-//! itself, while the object is loaded: so the offsets of members in modules are variables of the object, all in one array in
-//! the order of the table ([`Field::index`]).
+//! member in the kernel image is a constant of the object. A module may be reloaded, as another build, while the object is
+//! loaded, so the offsets of members in modules are variables of the object: one array, in table order ([`Field::index`]).
 
-/// The value of an offset that is not known: the kernel half then reads nothing.
+/// The value of an unknown offset: the kernel half then reads nothing.
 pub const MISSING: u32 = u32::MAX;
 
-/// Offsets from here on count as not known. No struct is that large; and an offset that is being written, byte by byte over
-/// a [`MISSING`] one, is at least this until its last byte is written.
+/// Offsets of this value or more count as unknown. No struct is that large, and an offset that is being written byte by
+/// byte over a [`MISSING`] one does not fall below this before its last byte.
 pub const LIMIT: u32 = 1 << 16;
 
 /// One member of a kernel struct.
@@ -22,13 +21,13 @@ pub struct Field {
     pub path: &'static str,
     /// The module whose BTF has the struct; empty for the kernel image.
     pub module: &'static str,
-    /// How many bytes the kernel half reads. A smaller member is refused.
+    /// Number of bytes that the kernel half reads. A smaller member is rejected.
     pub size: u32,
     /// Index in the table.
     pub index: usize,
 }
 
-/// Hands every row to `$callback!` as `IDENT, "path", "module", size;`.
+/// Passes every row to `$callback!` as `IDENT, "path", "module", size;`.
 #[macro_export]
 macro_rules! for_each_field {
     ($callback:ident) => {
@@ -185,7 +184,7 @@ macro_rules! rows {
 }
 for_each_field!(rows);
 
-/// Members that only some kernels have. The others have another member for it, or need none.
+/// Members that only some kernels have. The others use another member, or need none.
 pub const OPTIONAL: &[Field] = &[
     IP_VS_DEST_CFLAGS,
     IP_VS_DEST_INACTCONNS,

@@ -1,7 +1,7 @@
 //! The kernel half's numbers for flows.
 //!
 //! The upper 16 bits name a counter, the rest is its value, from 1. Each CPU has a counter for each [`Origin`], so two
-//! flows never get the same number, without an atomic operation that returns a value, which takes a 5.12 kernel.
+//! flows never get the same number, without an atomic operation that returns a value, which needs kernel 5.12.
 
 /// The type of program that begins a flow.
 ///
@@ -18,7 +18,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// How many there are.
+    /// Number of origins.
     pub const COUNT: u32 = 2;
 }
 

@@ -10,8 +10,9 @@
 //! A hook that is attached on demand has a [`When`] after its purpose, for example `"purpose", after_rule_drop;`. Every
 //! hook whose function runs for all packets of the node should have one.
 //!
-//! Rows are in the order in which a packet passes them, IPv6 twins apart. They are attached from the last to the first:
-//! whenever a packet is seen at one hook, all later hooks are attached already.
+//! Rows are in the order in which a packet passes them, with the IPv6 twins listed at the end. Hooks are attached from the
+//! end of the path to its start, twins together: whenever a packet is seen at one hook, all later hooks are already
+//! attached.
 //!
 //! Function names and argument positions are from the sources of 3.10 to 7.3 (bodies name the arguments that they read).
 //! Rows that do the same work on different kernels are grouped in [`Hook::ALTERNATIVES`]; the plan attaches those that
@@ -21,7 +22,7 @@ mod role;
 
 use crate::field::{self, Field};
 
-/// Hands every row to `$callback!`.
+/// Passes every row to `$callback!`.
 #[macro_export]
 macro_rules! for_each_hook {
     ($callback:ident) => {
@@ -146,7 +147,7 @@ macro_rules! for_each_hook {
                 [SOCK_NET, SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "SYN-ACKs that clients on the node accept";
 
             // IPv6 twins, where IPv6 has a function of its own. Their records count as those of the IPv4 function
-            // (`Hook::role`), so that nothing else has to know them.
+            // (`Hook::role`), so nothing else needs to know about them.
             IpvsRemoteRequest6 = 100, call, ip_vs_remote_request6, ip_vs_remote_request6_exit, "ip_vs", ipvs::request,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the verdict of IPVS (before 5.16)";
             IpvsLocalRequest6 = 101, call, ip_vs_local_request6, ip_vs_local_request6_exit, "ip_vs", ipvs::request,
@@ -208,8 +209,8 @@ pub enum When {
     Always,
     /// Where `skb:kfree_skb` has no drop reason (kernels before 5.17), which would show the same.
     WithoutDropReasons,
-    /// From the first packet that a rule may have dropped, until no such packet was seen for a while. The retransmission a
-    /// second later then shows the rule: a node without such rules never pays for the hook.
+    /// From the first packet that a rule may have dropped until none has been seen for a while. The retransmission, a
+    /// second later, then shows the rule. A node without such drops never pays for the hook.
     AfterRuleDrop,
 }
 
@@ -228,7 +229,7 @@ pub struct HookInfo {
     pub module: &'static str,
     /// The members that it cannot work without; if one is missing, the hook is not attached.
     pub needs: &'static [Field],
-    /// The purpose: what it shows by itself.
+    /// Its purpose: what it shows by itself.
     pub purpose: &'static str,
     /// When it is attached.
     pub when: When,

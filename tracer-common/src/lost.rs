@@ -1,8 +1,8 @@
-//! Counts lost records where an interrupt may lose one too.
+//! Counts lost records, even if an interrupt loses one in the middle of a count.
 //!
-//! A CPU's counter has a word for each level of interruption: the depth says which one is in use, so an interrupt adds to
-//! another word than the program it interrupted. An interrupt ends before the program goes on, with the depth as it was. The
-//! BPF target of Rust has no atomic addition.
+//! A CPU's counter has a word for each level of interruption: the depth says which one is in use, so an interrupt adds to a
+//! different word from the program it interrupted. The interrupt ends before the program continues, and restores the depth.
+//! The BPF target of Rust has no atomic addition.
 
 /// How deep programs can interrupt each other: task, softirq, hardware interrupt, NMI.
 pub const LEVELS: usize = 4;

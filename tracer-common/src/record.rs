@@ -34,7 +34,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::tuple::Tuple;
 
-/// Whether a record is of a function's entry or of its return.
+/// Whether a record is from a function's entry or its return.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Phase {
@@ -44,7 +44,7 @@ pub enum Phase {
     Return = 1,
 }
 
-// Readers take numbers from the bytes as they are, and the kernel half runs on x86-64 only.
+// Readers use the bytes of a number unconverted, and the kernel half runs on x86-64 only.
 #[cfg(not(target_endian = "little"))]
 compile_error!("records are little-endian: tracer reads and writes them on little-endian machines only");
 
@@ -187,7 +187,7 @@ pub struct Icmp {
     pub code: u32,
 }
 
-/// A record as it lies in the ring buffer.
+/// A record as laid out in the ring buffer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Record<P> {

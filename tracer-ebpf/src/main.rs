@@ -5,7 +5,7 @@
 //! hook needs besides the packet.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
-/// Says how to build: the programs run in the kernel alone.
+/// Prints how to build: the programs run only in the kernel.
 #[cfg(not(target_arch = "bpf"))]
 fn main() {
     eprintln!("tracer-ebpf is built for the kernel: run `cargo xtask build-ebpf`");
@@ -94,7 +94,7 @@ mod kernel {
         loop {}
     }
 
-    // GPL-compatible, because the kernel allows the helpers used here only then.
+    // The kernel offers the helpers used here only to GPL-compatible programs.
     #[unsafe(link_section = "license")]
     #[unsafe(no_mangle)]
     static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,4 +1,4 @@
-//! Each SYN of a flow has its own end, and the time it cost.
+//! Each SYN of a flow has its own outcome, and its own cost in time.
 
 mod story;
 
@@ -151,7 +151,7 @@ fn a_healthy_flow_has_one_attempt_that_cost_nothing() {
 
 #[test]
 fn the_last_attempt_costs_the_time_until_its_end_or_patience() {
-    // Nothing came back: until patience ended, from when it was last seen.
+    // Nothing came back: the time from when it was last seen until patience ended.
     let mut story = Story::new();
     unanswered(&mut story, MS);
     unanswered(&mut story, 1_001 * MS);

@@ -1,4 +1,4 @@
-//! Exit status and error line of requests that cannot be met.
+//! Exit status and error line of invalid commands.
 
 use std::process::{Command, Output};
 
@@ -59,7 +59,7 @@ fn help_and_version_need_no_privilege() {
 #[test]
 fn a_kernel_without_kprobes_ends_with_69_and_advice() {
     if tracer::probe::attach::has_kprobes() {
-        eprintln!("this kernel has kprobes: nothing to see here");
+        eprintln!("this kernel has kprobes: nothing to test");
         return;
     }
     let (status, error) = refused(&["live", "--json"]);

@@ -97,7 +97,7 @@ fn a_syn_that_traversed_the_rules_is_not_pinned() {
     chosen(&mut story, MS);
     nowhere(&mut story, &[2 * MS]);
     assert_eq!(story.only().2.cause, Some(Cause::BackendSilent));
-    // Nor is one that something other than conntrack translated.
+    // Neither is a SYN that something other than conntrack translated.
     let mut story = Story::new();
     pinned(&mut story, MS);
     pinned(&mut story, 1000 * MS);

@@ -1,4 +1,5 @@
-//! Packets that the network duplicates: a copy is no retransmission, so it is no stall and explains none.
+//! Packets that the network duplicates: a copy is not a retransmission, so it neither is a stall nor explains
+//! one.
 
 mod story;
 

@@ -211,7 +211,7 @@ fn a_program_of_a_cgroup_is_named_where_nothing_else_drops_so() {
     assert_eq!(cause, Some(Cause::Unknown));
     let candidate = "may have dropped it: cgroup ingress program policy of cgroup /kubepods/pod1 (id 41)";
     assert!(has(&diagnosis, "bpf-program", candidate), "{diagnosis:?}");
-    // A kernel with a reason of its own for those.
+    // A kernel with a separate drop reason for security modules.
     let mut story = by_filter.story();
     story.facts.drop_reasons.insert(99, "PFMEMALLOC".to_owned());
     story.facts.netns.entry(POD).or_default().cgroup_programs = vec![Program {
@@ -237,7 +237,7 @@ fn a_program_of_a_cgroup_is_named_where_nothing_else_drops_so() {
             .advice
             .is_some_and(|advice| advice.contains("prog show id 41"))
     );
-    // Without reasons, only outgoing packets are dropped at a place of their own.
+    // Without reasons, only outgoing packets have their own drop location.
     let output = Freed {
         function: "ip_finish_output",
         ..PLAIN
@@ -279,7 +279,7 @@ fn a_tc_program_is_named_only_if_no_other_filter_could_have_dropped_it() {
         };
         assert_eq!(none.told().1, SILENT, "{reason:?}");
     }
-    // A kernel that has the reason would have given it.
+    // A kernel that knows the reason would have reported it.
     let other = Freed {
         function: "__netif_receive_skb_core",
         reason: Some("TC_INGRESS"),
@@ -411,6 +411,6 @@ fn a_wrong_checksum_is_named_by_its_reason_alone() {
     let advice = diagnosis.advice.expect("advice");
     let capture = "`tcpdump -nvv -i any host 10.0.0.2 and tcp port 40001`";
     assert!(advice.contains(capture), "{advice}");
-    // Older kernels free other packets there too.
+    // Older kernels free other packets in that function too.
     assert_eq!(bad.told_with(None).1, Some(Cause::Unknown));
 }

@@ -1,4 +1,4 @@
-//! Names and texts from outside cannot control the terminal, forge a line or turn text around, whatever prints them.
+//! Names and texts from outside cannot control the terminal, forge a line or reverse text, whatever prints them.
 
 use std::{
     fs,
@@ -38,7 +38,7 @@ const HOSTILE: &str = "a\x1b[2J\x1b]0;t\x07\u{9b}31m\u{9d}0;t\u{9c}\u{202e}\u{20
 /// The same in a device's 15 bytes.
 const DEVICE: &[u8; 16] = b"e\x1b[2J\x07\xc2\x9b\x0a\xe2\x80\xaet\0\0\0";
 
-/// What a recording gets instead of its names.
+/// What replaces the names in a recording.
 #[derive(Clone, Copy)]
 enum Names {
     Hostile,
@@ -161,7 +161,7 @@ fn run(arguments: &[&str], path: &Path) -> Output {
     output
 }
 
-/// Every character that is neither shown as it is nor a line end.
+/// Every character that is neither printable nor a line end.
 fn harmful(text: &str) -> Vec<char> {
     let is_harmful = |c: &char| {
         c.is_control()

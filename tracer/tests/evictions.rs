@@ -136,7 +136,7 @@ fn without_a_flood_nothing_is_evicted() {
 fn a_retransmission_that_the_kernel_half_numbers_again_joins_its_flow() {
     let mut tape = Tape::new("node-1", 1_000, 0);
     tape.flow(99).forwarded(0, from(0), from(0));
-    // The kernel half lost the entry: the same SYN gets another number.
+    // The kernel half lost the entry, so the same SYN gets another number.
     tape.flow(99).forwarded(1_000, from(0), from(0));
     tape.answered(1_001, from(0));
     tape.acknowledged(1_002, from(0));

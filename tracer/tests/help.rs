@@ -1,4 +1,4 @@
-//! The help texts of all commands, as they are printed.
+//! The help texts of all commands, as printed.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,4 @@
-//! SYNs that do not arrive: routing loops, ended TTLs, namespaces that are only on the way.
+//! SYNs that do not arrive: routing loops, expired TTLs, namespaces that only forward.
 
 mod story;
 
@@ -38,7 +38,7 @@ fn leaves(story: &mut Story, at: u64, netns: u32) {
     story.packet(at, Hook::DevStartXmit, Part::Syn, tuple, netns);
 }
 
-/// The kernel reports that its TTL has ended, and frees it.
+/// The kernel reports that the SYN's TTL expired, and frees it.
 fn ends(story: &mut Story, at: u64, netns: u32) {
     let icmp = Icmp {
         icmp_type: 11,

@@ -190,7 +190,7 @@ fn flows_that_are_never_polled_are_bounded() {
 }
 
 /// Runs tracer with as much memory as `--max-memory` allows by default: beyond it, the kernel refuses every allocation and
-/// tracer aborts. All of its memory counts, also what it does not read recordings with.
+/// tracer aborts. All of its memory counts, not only that for reading recordings.
 fn bounded(arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new("sh")
         .args([
@@ -252,7 +252,7 @@ fn many(element: &str, count: usize) -> String {
 
 #[test]
 fn no_recording_takes_more_memory_than_promised() {
-    // Each text alone is short; what it describes is not.
+    // Each text is short, but describes something large.
     for (name, list, change) in [
         ("symbols", r#"[1,""]"#, r#"{"of":"symbols","set":LIST,"gone":[]}"#),
         ("gone", "1", r#"{"of":"pids","set":[],"gone":LIST}"#),

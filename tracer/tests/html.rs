@@ -1,4 +1,4 @@
-//! The report as a page: its content, that recorded text cannot do anything there, and (with a browser) its layout.
+//! The report as a page: its content, its escaping of recorded text, and (with a browser) its layout.
 
 mod story;
 

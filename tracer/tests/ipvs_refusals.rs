@@ -225,7 +225,7 @@ fn a_scheduler_that_refuses_this_client_is_named_with_its_reason() {
         ("sh", "has no fallback"),
         ("mh", "has no fallback"),
         ("ovf", "more active connections"),
-        ("rr", "for a reason tracer could not identify"),
+        ("rr", "tracer could not identify the reason"),
     ] {
         let mut story = no_server_fits(&one_fits, 2, 1);
         printed(&mut story, &[0, 1], None);

@@ -1,4 +1,4 @@
-//! The lines for programs and people.
+//! JSON lines and plain lines.
 
 mod story;
 

@@ -107,9 +107,9 @@ fn another_number_or_another_time_is_another_connection() {
     assert_eq!(joined(&[&a, &of_b(ISN + 1, 101, masqueraded(42_000))]), none);
     assert_eq!(joined(&[&a, &of_b(ISN, 3_600_101, masqueraded(42_000))]), none);
     assert_eq!(joined(&[&a, &of_b(ISN, 101, masqueraded(42_001))]), none);
-    // Its clock is some seconds wrong.
+    // Its clock is wrong by some seconds.
     assert_eq!(joined(&[&a, &of_b(ISN, 6_000, masqueraded(42_000))]).len(), 1);
-    // Of one run, no two flows are one connection.
+    // Two flows of one run are never the same connection.
     let mut twice = node_a();
     twice.flow(ISN).forwarded(100, sent(42_000), masqueraded(42_000));
     twice.flow(ISN).reaches_listener(101, masqueraded(42_000), false);
@@ -139,8 +139,8 @@ fn three_nodes_are_in_the_order_of_the_path() {
     assert_eq!(joined(&[&a, &b, &c]), [[(3, 1), (1, 1), (2, 1)]]);
 }
 
-/// Recordings of two nodes with four connections to node-a: the queue of the first's listener on node-b is full, the second
-/// goes well, the third is seen by node-a only, and of the fourth the answer is lost between the nodes.
+/// Recordings of two nodes with four connections to node-a: the first's listener on node-b has a full queue, the second is
+/// healthy, the third is seen by node-a only, and the fourth's answer is lost between the nodes.
 struct Recorded {
     folder: tempfile::TempDir,
 }
@@ -409,7 +409,7 @@ fn the_page_draws_one_flow_of_each_connection_and_names_the_other() {
     ] {
         assert!(page.contains(part), "{part}");
     }
-    // Links lead to what is there.
+    // Every link has a target.
     for link in page.split("href=\"#").skip(1) {
         let to = link.split('"').next().expect("a name");
         assert!(page.contains(&format!("id=\"{to}\"")), "{to}");

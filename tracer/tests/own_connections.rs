@@ -18,7 +18,7 @@ use tracer_common::{
 
 const OPENED: Payload = Payload::OwnConnection(OwnConnection { opened_ns: MS / 2 });
 
-/// IPVS sends the first SYN-ACK that it is seen to handle to a pod.
+/// IPVS is first seen to handle a SYN-ACK, and sends it to a pod.
 fn handled(story: &mut Story, at: u64) {
     let tuple = original(story.port);
     story.see(at, Hook::IpvsNatXmit, Part::SynAck, tuple, NODE, OPENED);
@@ -112,7 +112,7 @@ fn each_syn_ack_that_comes_in_counts() {
     comes_in(&mut story, 1_001 * MS, 0xabc);
     sent(&mut story, 1_001 * MS + 10);
     let back = original(story.port).reversed();
-    // The node retransmits its own SYN, which is no request.
+    // The node retransmits its own SYN, which is not a request.
     story.packet(2_000 * MS, Hook::DevStartXmit, Part::Syn, back, NODE);
     let (flow, fate, diagnosis) = story.only();
     assert_eq!(flow.attempts.len(), 2);

@@ -1,4 +1,4 @@
-//! The rules that real versions of kube-proxy wrote, loaded into a network namespace and read as on a node.
+//! The rules of real versions of kube-proxy, loaded into a network namespace and read as on a node.
 
 use std::{
     fs::File,

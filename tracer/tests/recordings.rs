@@ -103,7 +103,7 @@ fn a_truncated_recording_is_read_up_to_the_cut() {
             assert!((most..=complete).contains(&flows));
             most = flows;
         } else {
-            // Not even its first chunk is complete.
+            // Its first chunk is incomplete.
             assert!(errors.contains("truncated within its first bytes"), "{errors}");
             assert_eq!(errors.lines().count(), 1, "{errors}");
         }

@@ -1,4 +1,4 @@
-//! Packets that netfilter dropped before tracer read the rules: what is still certain.
+//! Packets that netfilter dropped before tracer read the rules, and what can still be proven.
 
 mod story;
 

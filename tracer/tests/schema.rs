@@ -18,8 +18,8 @@ const WRITE: &str = "TRACER_WRITE_SCHEMA";
 const HEAD: &str = "\
 # JSON lines: schema 1
 
-`tracer live --json`, `tracer replay --json` and `tracer export --to jsonl` print one object per line. `type` says which of the
-lines below it is. Unknown values are `null`. Times are RFC 3339 in UTC with nanoseconds; members that end in `_ms` are
+`tracer live --json`, `tracer replay --json` and `tracer export --to jsonl` print one object per line. `type` names one of
+the kinds of line below. Unknown values are `null`. Times are RFC 3339 in UTC with nanoseconds; members that end in `_ms` are
 milliseconds. Members are only added: a reader must ignore those it does not know. The columns of Parquet have the same names:
 see [export.md](export.md). This file is generated from the types in `tracer/src/report/json/line.rs` by
 `TRACER_WRITE_SCHEMA=1 cargo test -p tracer --test schema`.
@@ -66,7 +66,7 @@ impl Schema {
         (members, required)
     }
 
-    /// The type of a member, for people.
+    /// The type of a member, in words.
     fn kind(&self, schema: &Value) -> String {
         if let Some((name, definition)) = self.definition(schema) {
             return match constants(definition) {
@@ -170,7 +170,7 @@ impl Schema {
         let (members, required) = self.members(schema);
         if !members.is_empty() {
             let Some(object) = value.as_object() else {
-                return Some(format!("{value} is no object"));
+                return Some(format!("{value} is not an object"));
             };
             return self.object_mismatch(object, &members, &required);
         }
@@ -234,7 +234,7 @@ fn names_of_group(schema: &Value) -> Vec<&str> {
     names.filter_map(Value::as_str).collect()
 }
 
-/// The same for people.
+/// The same, in words.
 fn constants(definition: &Value) -> Option<String> {
     let names = names(definition)?;
     Some(

@@ -37,7 +37,7 @@ fn named(objects: Vec<PortObject>) -> Port {
     }
 }
 
-/// A node of which this was read.
+/// A node with these facts about the port.
 fn node(port: Port) -> Story {
     let mut story = Story::new();
     let mut netns = NetnsFacts::default();
@@ -276,7 +276,7 @@ fn a_program_of_the_host_network_is_healthy() {
         listened(None, 0),
         // It is just slow.
         listened(Some(process("nginx", false)), 4_000 * MS),
-        // Its port is no NodePort.
+        // Its port is not a NodePort.
         Port {
             objects: Vec::new(),
             ..listened(Some(process("kube-proxy", true)), 0)

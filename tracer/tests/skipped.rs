@@ -105,11 +105,7 @@ fn a_syn_that_was_seen_decides_if_the_last_one_was_not() {
         (fate, diagnosis.cause),
         (Fate::Unanswered, Some(Cause::IpvsReuseStaleBackend))
     );
-    assert_eq!(
-        flow.attempts.len(),
-        2,
-        "the skipped probes of a SYN are no other SYN"
-    );
+    assert_eq!(flow.attempts.len(), 2, "skipped probes do not add a SYN");
 }
 
 /// The handshake completes up to the client's ACK; then the listener resets another ACK of the same tuple.

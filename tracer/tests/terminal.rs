@@ -188,7 +188,7 @@ fn a_signal_ends_the_screen_and_restores_the_terminal() {
 #[test]
 fn an_unusable_terminal_is_the_reason_of_the_error() {
     let Some(tmux) = Tmux::start(80, 24) else { return };
-    // The smallest limit on open files that lets tracer come as far as the terminal.
+    // The smallest limit on open files with which tracer reaches the terminal.
     let errors = tmux.folder.path().join("errors");
     let run = format!(
         "clear; for limit in $(seq 6 20); do (ulimit -n $limit; exec {}) 2>{errors}; grep the.terminal {errors} && break; done",

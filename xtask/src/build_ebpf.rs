@@ -24,7 +24,7 @@ use toolchain::Toolchain;
 
 /// Arguments of `cargo xtask build-ebpf`.
 #[derive(Debug, clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "switches that exclude each other")]
+#[expect(clippy::struct_excessive_bools, reason = "mutually exclusive switches")]
 pub(crate) struct Arguments {
     /// Rebuild and compare with the committed object; change nothing
     #[arg(long, conflicts_with_all = ["debug", "newest"])]

@@ -19,7 +19,7 @@ use crate::workspace;
 
 const SCENARIO: &str = "demo-registry";
 
-/// A kernel that drops the SYN of every reused port, as all before 5.9 do.
+/// A kernel that drops the SYN on every port reuse, as all kernels before 5.9 do.
 const KERNEL: &str = "5.10/pre-5.9";
 
 /// Arguments of `cargo xtask demo`.

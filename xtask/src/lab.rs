@@ -100,7 +100,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         PrintMode::Live
     };
-    let guests = pool::run(&lab, plans, &options, mode)?;
+    report(&lab, plans, &options, mode)
+}
+
+/// Runs scenarios in one guest.
+pub(crate) fn run_scenarios(kernel: &KernelName, scenarios: Vec<&Named>) -> Result<ExitCode> {
+    let plan = GuestPlan {
+        kernel: kernel.clone(),
+        cpus: GUEST_CPUS,
+        scenarios,
+    };
+    let lab = Lab::prepare(Priority::Normal)?;
+    report(&lab, vec![plan], &Options::default(), PrintMode::Live)
+}
+
+/// Runs guests and prints how many scenarios passed.
+fn report(lab: &Lab, plans: Vec<GuestPlan<'_>>, options: &Options, mode: PrintMode) -> Result<ExitCode> {
+    let guests = pool::run(lab, plans, options, mode)?;
     let results: Vec<&ScenarioResult> = guests.iter().flat_map(|guest| &guest.scenarios).collect();
     let failed = results.iter().filter(|result| !result.passed()).count();
     println!("\n{} passed, {failed} failed", results.len() - failed);

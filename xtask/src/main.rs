@@ -6,6 +6,7 @@ mod dist;
 mod fuzz;
 mod lab;
 mod priority;
+mod soak;
 mod static_build;
 mod system;
 mod test;
@@ -36,6 +37,8 @@ enum Command {
     Dist,
     /// Fuzz the readers of recordings, records and node facts
     Fuzz(fuzz::Arguments),
+    /// Run tracer for minutes and check that its resource use does not grow
+    Soak(soak::Arguments),
     /// Run all checks: lints, unit tests, scenarios, fuzz targets and more
     Test(test::Arguments),
 }
@@ -57,6 +60,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Dist => dist::run().map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
     }
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 pub(crate) enum Priority {
     /// Like any other process.
     Normal,
-    /// A tenth of the CPU where another process wants all of it.
+    /// A tenth of a CPU that another process wants in full.
     Low,
     /// Only when no other process wants the CPU (`SCHED_IDLE`).
     Idle,

@@ -1,4 +1,4 @@
-//! Builds the programs of a guest. They are static: the guest starts with no libraries.
+//! Builds the programs of a guest. They are static, because the guest starts without libraries.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -38,14 +38,14 @@ use timing::{RUN_BUDGET, SCENARIO_BUDGET, Share};
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Run only format, phrases, lints and unit tests
+    /// Run only the fast checks, without guests or network
     #[arg(long, conflicts_with_all = ["full", "kernels", "scenarios"])]
     quick: bool,
     #[command(flatten)]
     selection: Selection,
 }
 
-/// Runs all checks, whichever of them fail. The last line counts them: `N passed, N failed`.
+/// Runs all checks, even after one fails. The last line counts them: `N passed, N failed`.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let began = Instant::now();
     // A misspelt name must fail now, not in ten minutes.
@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let shares = arguments.selection.shares(&catalogue)?;
         let plan = Plan::new(shares, is_default.then_some(SCENARIO_BUDGET));
         eprint!("{plan}");
-        // Before two threads find at the same time that something must be installed.
+        // Done first: otherwise two threads could try to install the same program at once.
         system::ensure_lab()?;
         system::ensure_terminal()?;
         report.add(run_with_scenarios(&steps, &plan, &cache));
@@ -91,7 +91,7 @@ fn catalogue() -> Result<Vec<Named>> {
 fn run_with_scenarios(steps: &[Step], plan: &Plan<'_>, cache: &Cache) -> Report {
     let run = |when: When, priority| run_steps(steps, |step| step.when == when, cache, priority);
     let mut report = Report::default();
-    // The static build and the kernels use what the first steps leave of the CPU and the network.
+    // The static build and the kernels use the CPU and network capacity that the first steps leave.
     let (first, lab, waited) = thread::scope(|scope| {
         let lab = scope.spawn(|| prepare(plan));
         let first = run(When::First, Priority::Normal);
@@ -118,7 +118,9 @@ fn run_with_scenarios(steps: &[Step], plan: &Plan<'_>, cache: &Cache) -> Report 
         // Their guests mostly wait, so they cost little in parallel with the others.
         let others = scope.spawn(|| {
             let kernel = plan.first_kernel();
-            let mut report = check("the lab reports what must fail", || drill::run(&lab, kernel));
+            let mut report = check("the lab reports failures that it must detect", || {
+                drill::run(&lab, kernel)
+            });
             report.add(check("the screen in a guest leads to the cause", || {
                 screen::run(kernel).map(|()| Vec::new())
             }));
@@ -162,7 +164,7 @@ fn prepare(plan: &Plan<'_>) -> Result<Lab> {
     Ok(lab)
 }
 
-/// Runs a check with a guest of its own, in parallel with the scenarios, and prints what it found wrong.
+/// Runs a check in its own guest, in parallel with the scenarios, and prints the faults it found.
 fn check(title: &str, find: impl FnOnce() -> Result<Vec<String>>) -> Report {
     let began = Instant::now();
     let findings = find().unwrap_or_else(|error| vec![format!("{error:#}")]);

@@ -10,8 +10,8 @@ pub(super) const SLOWED_ONE_IN: usize = 100;
 /// One in this many flows may deviate from the scenario's plan.
 pub(super) const UNPLANNED_ONE_IN: usize = 500;
 
-/// How a connection deviates from the scenario's plan. With thousands of connections on an emulated machine
-/// that happens, and is not what the scenario tests. tracer's report must still match the client's
+/// How a connection deviates from the scenario's plan. This happens with thousands of connections on an
+/// emulated machine, and is not what the scenario tests. tracer's report must still match the client's
 /// experience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Deviation {

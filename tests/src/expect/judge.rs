@@ -363,7 +363,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The lab's load is no reason to lose a record.
+    /// Under the lab's load, no record may be lost.
     pub(super) fn lost_records(&mut self, lines: &[Value]) {
         let lost = lines
             .iter()

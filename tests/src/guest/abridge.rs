@@ -91,7 +91,7 @@ impl ManyFlows {
         }
     }
 
-    /// Whether this flow is one of the first whose cause is expected of no flow from its port.
+    /// Whether this is one of the first flows whose cause is not expected from its port.
     fn is_unexpected(&mut self, flow: &Value) -> bool {
         let client = &flow["client"];
         let address = client["ip"].as_str().and_then(|ip| ip.parse().ok());

@@ -12,7 +12,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 use super::{sysctl, tool};
 
 /// The mounts: file system, mount point.
-const MOUNTS: [(&str, &str); 9] = [
+const MOUNTS: [(&str, &str); 10] = [
     ("proc", "/proc"),
     ("sysfs", "/sys"),
     ("devtmpfs", "/dev"),
@@ -22,6 +22,7 @@ const MOUNTS: [(&str, &str); 9] = [
     ("tracefs", "/sys/kernel/tracing"),
     ("debugfs", "/sys/kernel/debug"),
     ("bpf", "/sys/fs/bpf"),
+    ("cgroup2", "/sys/fs/cgroup"),
 ];
 
 /// Mounts a node's usual file systems.
@@ -44,8 +45,8 @@ pub(super) fn mount_all() -> Result<()> {
     Ok(())
 }
 
-/// Prepares what every scenario finds: loopback up, and IPv6 off (its neighbour discovery would add noise on
-/// every new device).
+/// Prepares the node for every scenario: loopback up, and IPv6 off (its neighbour discovery would add noise
+/// on every new device).
 pub(super) fn prepare_node() -> Result<()> {
     sysctl::write("kernel.hostname", "node-1")?;
     sysctl::no_ipv6()?;

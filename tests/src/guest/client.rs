@@ -94,8 +94,8 @@ impl Client {
         &self.netns
     }
 
-    /// Makes all attempts of a step, from as many ports at once as it says and otherwise in sequence, and
-    /// reports each outcome to the host. Signals `first_syn` as soon as the first SYN is on its way.
+    /// Makes all attempts of a step, `at_once` ports at a time, and reports each outcome to the host. Signals
+    /// `first_syn` as soon as the first SYN is on its way.
     pub(super) fn connect(
         &self,
         step: &Connect,
@@ -364,8 +364,8 @@ fn handshake(socket: &Socket, start: Instant, step: &Connect, cancel: &Cancel) -
     }
 }
 
-/// Whether the error is the outcome of the handshake. A connection that was reset before its client looked at
-/// it was established all the same.
+/// Whether the error is the outcome of the handshake. A connection that was reset before its client checked
+/// it was established nevertheless.
 fn is_handshake_error(error: &io::Error) -> bool {
     // BrokenPipe: the server had closed the connection before the reset.
     !matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
@@ -392,7 +392,7 @@ fn greeting(mut stream: &TcpStream, first_line: bool) -> Option<(String, Instant
     let mut received = Vec::new();
     let mut bytes = [0; 64];
     let mut first_byte = None;
-    // An RST ends it as well as a FIN does.
+    // A RST ends it as well as a FIN does.
     while let Ok(count @ 1..) = stream.read(&mut bytes) {
         first_byte.get_or_insert_with(Instant::now);
         received.extend_from_slice(&bytes[..count]);

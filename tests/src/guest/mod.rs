@@ -28,6 +28,7 @@ mod recording;
 mod restore;
 mod scenario_run;
 mod screen;
+mod screen_session;
 mod segment;
 mod sequence;
 mod server;
@@ -38,6 +39,7 @@ mod sysctl;
 mod tool;
 mod topology;
 mod tracer;
+mod usage;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

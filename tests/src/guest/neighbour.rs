@@ -1,7 +1,7 @@
-//! IPv6 neighbour discovery, completed before anybody connects.
+//! IPv6 neighbour discovery, completed before the first connection.
 //!
 //! On a new link it takes a while until both ends answer neighbour solicitations, and an early solicitation
-//! is retried only a second later. On a real node all of this happened long ago.
+//! is retried only a second later. On a real node, all of this is over long before.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};

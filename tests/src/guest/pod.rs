@@ -11,7 +11,7 @@ use super::server::Server;
 use super::{neighbour, segment, sysctl, tool};
 use crate::scenario::{self, Behaviour, HalfOpen, address};
 
-/// The sysctls of a pod whose SYN queue is to be full: no cookies, and a short queue.
+/// The sysctls of a pod whose SYN queue gets filled: no cookies, and a short queue.
 const SHORT_SYN_QUEUE: [(&str, u16); 2] = [
     ("net.ipv4.tcp_syncookies", 0),
     ("net.ipv4.tcp_max_syn_backlog", HANDSHAKES),
@@ -158,7 +158,7 @@ impl Pod {
         Ok(())
     }
 
-    /// Undoes what the last behaviour changed besides the server.
+    /// Undoes the last behaviour's changes, except those of the server.
     fn undo_behaviour(&mut self) -> Result<()> {
         let Self {
             address,
@@ -203,7 +203,7 @@ impl Pod {
         Ok(())
     }
 
-    /// Fills the listener's SYN queue with handshakes that nobody completes: their SYN-ACKs are dropped.
+    /// Fills the listener's SYN queue with handshakes that never complete: their SYN-ACKs are dropped.
     fn fill_syn_queue(&mut self) -> Result<()> {
         let (port, loopback) = (self.port, address::loopback(self.address));
         self.discard(&format!("iifname lo tcp sport {port}"))?;

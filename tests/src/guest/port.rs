@@ -10,8 +10,8 @@ use nix::sys::termios::{SetArg, cfmakeraw, tcdrain, tcgetattr, tcsetattr};
 
 use crate::protocol::{Message, PORT};
 
-/// The port; clones write whole lines to the same one. Sending never blocks: the port is slow, and a blocked
-/// sender would block others, up to the kernel that has a record for tracer.
+/// The port; clones write whole lines to the same one. Sending never blocks. The port is slow, and a blocked
+/// sender would block the threads before it, and finally tracer.
 #[derive(Debug, Clone)]
 pub(super) struct Port(Sender<Request>);
 
@@ -45,7 +45,7 @@ impl Port {
         let _ = self.0.send(Request::Write(message.to_line() + "\n"));
     }
 
-    /// Sends a note for people.
+    /// Sends a note for the user.
     pub(super) fn note(&self, text: impl Into<String>) {
         self.send(&Message::Note { text: text.into() });
     }

@@ -161,12 +161,12 @@ impl ProcessChecks<'_> {
         let took = took?;
         self.port
             .note(format!("tracer detached after {} ms", took.as_millis()));
-        // Guests of a busy host are slow: the time is for the reader.
+        // Guests of a busy host are slow, so the time is only reported.
         ensure!(took < FREED, "it took {took:?}");
         Ok(())
     }
 
-    /// SIGUSR1 prints a line, and tracing goes on.
+    /// SIGUSR1 prints a line, and tracing continues.
     fn shows_its_state(&self) -> Result<()> {
         let live = LiveTracer::start(self)?;
         let pid = i32::try_from(live.child.id()).context("tracer's process id is out of range")?;
@@ -249,7 +249,7 @@ fn locked_memory() -> Result<()> {
     Ok(())
 }
 
-/// tracer says what it does not see in another network namespace.
+/// tracer reports what it cannot see from another network namespace.
 fn outside() -> Result<()> {
     let output = thread::scope(|scope| {
         let inside = scope.spawn(|| {

@@ -24,7 +24,7 @@ pub(super) fn others() -> Vec<String> {
 }
 
 /// Kills the processes that steps left running, except those in `before`, and reaps zombies. Call it only
-/// while nobody waits for a child.
+/// while no thread waits for a child.
 pub(super) fn end_all(before: &BTreeSet<String>) {
     for process in others().iter().filter(|process| !before.contains(*process)) {
         let id = process.split(' ').next().and_then(|id| id.parse().ok());
@@ -33,7 +33,7 @@ pub(super) fn end_all(before: &BTreeSet<String>) {
         }
     }
     if !before.is_empty() {
-        // Somebody waits for those.
+        // Other threads wait for those.
         return;
     }
     loop {

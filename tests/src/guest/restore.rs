@@ -23,7 +23,7 @@ const SYSCTLS: [&str; 4] = [
 pub(super) struct Sysctls(BTreeMap<PathBuf, String>);
 
 impl Sysctls {
-    /// Reads them.
+    /// Reads the values.
     pub(super) fn take() -> Self {
         let mut all = BTreeMap::new();
         for folder in SYSCTLS {

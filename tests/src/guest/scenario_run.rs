@@ -14,11 +14,12 @@ use super::port::Port;
 use super::process::ProcessChecks;
 use super::topology::{self, Node};
 use super::tracer::Tracer;
+use super::usage::Measurements;
 use super::{node_state, tool};
 use crate::protocol::Job;
 use crate::scenario::{Connect, KubeProxy, RunIn, Scenario, Step, Talk};
 
-/// tracer's own patience: after this time without progress it reports a flow's fate as it stands.
+/// tracer's own patience: after this time without progress it reports a flow's fate so far.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A client with a longer timeout sends a SYN more than tracer's patience after the previous one (at 7 s,
@@ -92,6 +93,8 @@ impl ScenarioRun {
             tracer: tracer.as_ref(),
             background: Vec::new(),
             repeated_fates_due: Instant::now(),
+            round_began: None,
+            measurements: Measurements::default(),
         };
         let result = steps.run_all();
         let repeated_fates_due = steps.repeated_fates_due;
@@ -134,7 +137,7 @@ impl ScenarioRun {
         self.cancel
             .begin(format!("waiting for the fates of {flows} flows"))?;
         if self.job.demo {
-            // Lines for people are not counted; viewers of a demo can wait.
+            // Plain lines are not counted; viewers of a demo can wait.
             self.cancel.sleep(PATIENCE + LAST_LINE)
         } else {
             self.cancel
@@ -168,6 +171,8 @@ struct Steps<'a> {
     background: Vec<JoinHandle<Result<()>>>,
     /// When tracer will have reported again what it reports twice.
     repeated_fates_due: Instant,
+    round_began: Option<Instant>,
+    measurements: Measurements,
 }
 
 impl Steps<'_> {
@@ -253,6 +258,19 @@ impl Steps<'_> {
             },
             Step::SleepMs(time) => self.run.cancel.sleep(Duration::from_millis((*time).into())),
             Step::Say(_) => Ok(()),
+            Step::NextRound(period_s) => {
+                let period = Duration::from_secs((*period_s).into());
+                let due = self.round_began.map_or_else(Instant::now, |began| began + period);
+                self.run
+                    .cancel
+                    .sleep(due.saturating_duration_since(Instant::now()))?;
+                self.round_began = Some(Instant::now());
+                Ok(())
+            }
+            Step::Measure(moment) => match self.tracer {
+                Some(tracer) => tracer.measure(&mut self.measurements, *moment),
+                None => Ok(()),
+            },
         }
     }
 
@@ -317,6 +335,8 @@ fn describe(step: &Step) -> String {
         Step::WaitForFates(flows) => format!("waiting for the fates of {flows} flows"),
         Step::SleepMs(time) => format!("waiting {time} ms"),
         Step::Say(text) => text.trim().to_owned(),
+        Step::NextRound(_) => "next round".to_owned(),
+        Step::Measure(moment) => format!("measuring tracer: {moment:?}"),
     }
 }
 

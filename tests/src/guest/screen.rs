@@ -1,4 +1,4 @@
-//! tracer's screen on the user's terminal, while the scenarios run again and again until the user quits.
+//! tracer's screen on the user's terminal, while the scenarios repeat until the user quits.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

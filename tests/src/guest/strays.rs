@@ -28,7 +28,7 @@ pub(super) fn send(from: SocketAddr, to: SocketAddr) -> Result<()> {
         (SocketAddr::V6(from), SocketAddr::V6(to)) => of_ipv6(from, to),
         _ => bail!("{from} and {to} are of different families"),
     };
-    // With this protocol, a packet is sent as it is, including its IP header.
+    // With this protocol, the packet is sent unmodified, with its own IP header.
     let socket = Socket::new(Domain::for_address(to), Type::RAW, Some(Protocol::from(RAW)))
         .context("cannot create a raw socket")?;
     let node = SocketAddr::new(to.ip(), 0).into();

@@ -1,4 +1,4 @@
-//! The node of a scenario: built from nothing, and torn down completely.
+//! The node of a scenario: built from scratch, and torn down completely.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -127,7 +127,7 @@ impl Node {
         Ok(())
     }
 
-    /// Lets everybody else connect too: processes on the node, pods and other nodes.
+    /// Lets the other parties connect too: processes on the node, pods and other nodes.
     fn others_as_clients(&mut self, topology: &Topology) {
         for (name, address) in topology.parties() {
             if self.clients.iter().any(|client| client.name() == name) {

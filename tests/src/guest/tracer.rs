@@ -18,8 +18,9 @@ use super::cancel::Cancel;
 use super::flood;
 use super::port::Port;
 use super::recording::{self, LiveOutput};
+use super::usage::Measurements;
 use crate::protocol::{Job, Message, TRACER_PATH};
-use crate::scenario::Scenario;
+use crate::scenario::{Moment, Scenario};
 use crate::tracer_text::HOOK_REFUSED;
 
 /// How long it may take to attach all hooks; under emulation that is many seconds.
@@ -165,6 +166,13 @@ impl Tracer {
             let decided = state.fates.values().filter(|fate| *fate != "pending").count();
             Ok(decided >= flows || state.closed)
         })?;
+        Ok(())
+    }
+
+    /// Measures what it needs, and reports that.
+    pub(super) fn measure(&self, measurements: &mut Measurements, moment: Moment) -> Result<()> {
+        let text = measurements.measure(self.child.id(), moment)?;
+        self.port.note(text);
         Ok(())
     }
 
@@ -345,7 +353,7 @@ impl Output {
         Ok(())
     }
 
-    /// Checks that the kernel took every program that tracer gave it.
+    /// Checks that the kernel accepted every program that tracer loaded.
     fn check_programs(&self) -> Result<()> {
         let state = self.lock();
         let refused = state.stderr_lines.iter().find(|line| line.contains(HOOK_REFUSED));

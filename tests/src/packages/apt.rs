@@ -1,4 +1,4 @@
-//! Our own apt root, with separate sources, state and keys: apt works for us and not on the machine.
+//! Our own apt root, with separate sources and state: apt leaves the machine's own untouched.
 
 mod source;
 

@@ -1,4 +1,4 @@
-//! The location of Debian's archive: the mirror of the machine's own apt, which it can reach.
+//! The location of Debian's archive: the mirror of the machine's own apt, which is known to be reachable.
 
 use std::env;
 use std::process::Command;

@@ -83,7 +83,7 @@ fn suggestion(all: &[Named], name: &str) -> String {
     format!(" (did you mean {}?)", names.join(" or "))
 }
 
-/// The Jaro-Winkler similarity from which a name is suggested; 1 is the same name.
+/// The lowest Jaro-Winkler similarity at which a name is suggested; 1 is the same name.
 const MIN_SIMILARITY: f64 = 0.8;
 const MAX_SUGGESTIONS: usize = 4;
 

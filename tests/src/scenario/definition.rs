@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    Attempt, Connect, Expect, Expected, Family, Fate, KernelName, Kubernetes, Process, Step, SysctlValue,
-    Topology,
+    Attempt, Connect, Expect, Expected, Family, Fate, KernelName, Kubernetes, Process, Rounds, Step,
+    SysctlValue, Topology,
 };
 
 /// One scenario file.
@@ -26,7 +26,8 @@ pub struct Scenario {
     /// Whether it shows a decision of IPVS: `cargo xtask test` spreads these over all kernels and gives them two CPUs.
     #[serde(default)]
     pub core: bool,
-    /// Whether it takes minutes and its own machine, and therefore only runs on request.
+    /// Whether it runs only on request: it takes minutes, or adds too little to the default run for its time. Its guest has
+    /// two CPUs.
     #[serde(default)]
     pub long: bool,
     /// The time limit in seconds; an emulated kernel needs time to attach a tracer.
@@ -43,7 +44,10 @@ pub struct Scenario {
     #[serde(default)]
     pub tracer: Process,
     /// The steps, in order.
+    #[serde(default)]
     pub steps: Vec<Step>,
+    /// Steps that are repeated after these. `None` once the scenario is parsed: they are among the steps then.
+    pub(super) rounds: Option<Rounds>,
     /// The expected report of tracer.
     pub expect: Expect,
     /// A rough estimate of its duration, made when it is parsed.
@@ -89,7 +93,7 @@ impl Scenario {
         self.tracer.before.is_some() || self.kubernetes.is_some() || self.steps.iter().any(runs)
     }
 
-    /// Whether it runs only on request, because it takes minutes or needs a real control plane.
+    /// Whether it runs only on request, because it is `long` or needs a real control plane.
     #[must_use]
     pub const fn is_on_request(&self) -> bool {
         self.long || self.kubernetes.is_some()
@@ -132,8 +136,8 @@ impl Scenario {
         attempts
     }
 
-    /// Whether tracer must report this attempt: a connection that the node itself opens is nobody's request to
-    /// a NodePort, unless IPVS takes its answer for one.
+    /// Whether tracer must report this attempt: a connection that the node itself opens is not a request to a
+    /// NodePort, unless IPVS handles its answer as one.
     #[must_use]
     pub fn is_reported(&self, attempt: &Attempt, connect: &Connect) -> bool {
         let connects = |expected: &Expected| expected.fate == Fate::Established;

@@ -72,7 +72,7 @@ pub struct Expected {
     pub stall_off_ms: Option<f64>,
     /// The duration of the handshake.
     pub connect_ms: Option<Span>,
-    /// Its attempts: one for each SYN that the client sends. Empty: whatever they are.
+    /// Its attempts: one for each SYN that the client sends. If empty, they are not checked.
     #[serde(default)]
     pub attempts: Vec<ExpectedAttempt>,
     /// Evidence it must have, each at least once.

@@ -9,6 +9,7 @@ impl Scenario {
     pub fn from_toml(text: &str) -> Result<Self> {
         let mut scenario: Self = toml::from_str(text)?;
         scenario.topology.fill_in();
+        scenario.expand_rounds();
         check::check(&scenario).context("inconsistent scenario")?;
         scenario.estimate = cost::estimate(&scenario);
         Ok(scenario)

@@ -1,6 +1,6 @@
 //! One scenario with IPv4 and with IPv6 addresses.
 //!
-//! A scenario file contains IPv4 addresses only. With IPv6, everybody has the IPv6 address that corresponds
+//! A scenario file contains IPv4 addresses only. With IPv6, each party has the IPv6 address that corresponds
 //! to its IPv4 one ([`address::in_family`]). Rules and shell commands are texts: they contain `{pod-1}` for
 //! an address and `{ip}` for the family's keyword.
 

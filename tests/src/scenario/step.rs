@@ -47,8 +47,25 @@ pub enum Step {
     WaitForFates(usize),
     /// Waits for this many milliseconds.
     SleepMs(u32),
-    /// A message for people who watch.
+    /// A message for viewers.
     Say(String),
+    /// Waits until this many seconds have passed since the last such step. Part of [`super::Rounds`].
+    #[serde(skip)]
+    NextRound(u32),
+    /// Measures what tracer needs. Part of [`super::Rounds`].
+    #[serde(skip)]
+    Measure(Moment),
+}
+
+/// When tracer's needs are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// After the first round.
+    Start,
+    /// After the round in the middle.
+    Middle,
+    /// After the last round.
+    End,
 }
 
 /// Connection attempts of one client, in sequence or several at once.
@@ -163,7 +180,7 @@ impl Connect {
 pub enum Close {
     /// With FIN; its port is then in `TIME_WAIT`.
     Fin,
-    /// With an RST (`SO_LINGER` 0).
+    /// With a RST (`SO_LINGER` 0).
     Rst,
 }
 

@@ -201,6 +201,7 @@ fn files_are_ordered_from_facts_to_expectation() {
             "[topology]",
             "[tracer]",
             "[[steps]]",
+            "[rounds]",
             "[expect]",
         ]
         .iter()
@@ -265,4 +266,33 @@ fn scenarios_are_selected_by_name_in_the_requested_order() {
         select(&["demo-registry"]).unwrap_err(),
         "`demo-registry` does not run on 6.12, only on 5.10/pre-5.9"
     );
+}
+
+#[test]
+fn rounds_repeat_their_steps_from_other_ports() {
+    let all = all();
+    let endurance = all.iter().find(|named| named.name == "endurance").unwrap();
+    let scenario = &endurance.scenario;
+    let rounds = scenario
+        .steps
+        .iter()
+        .filter(|step| matches!(step, Step::NextRound(_)));
+    assert_eq!(rounds.count(), 5, "one minute, 12 s each");
+    let moments: Vec<Moment> = scenario
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Measure(moment) => Some(*moment),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(moments, [Moment::Start, Moment::Middle, Moment::End]);
+    let last = scenario.connects().last().unwrap();
+    assert_eq!(last.source_port, 40_000 + 4 * last.count);
+    let silent = scenario
+        .expect
+        .flows
+        .iter()
+        .find(|flow| flow.source_port == 30_000);
+    assert_eq!(silent.unwrap().count, 15);
 }

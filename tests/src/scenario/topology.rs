@@ -62,7 +62,7 @@ impl Topology {
             .chain(self.node_addresses.iter().copied())
     }
 
-    /// Everybody who can connect, with their source addresses: clients, pods and other nodes. A pod in its
+    /// All parties that can connect, with their source addresses: clients, pods and other nodes. A pod in its
     /// node's netns is excluded: it is indistinguishable from the node itself.
     pub fn parties(&self) -> impl Iterator<Item = (&str, IpAddr)> {
         let clients = self.clients.iter().map(|client| (&client.name, client.address));
@@ -142,10 +142,11 @@ pub enum Proxy {
     Nftables,
 }
 
-/// A version of kube-proxy. IPVS mode writes the same for all of them.
+/// A version of kube-proxy. In IPVS mode, all but 1.20 write the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub enum Version {
-    /// 1.20: in iptables mode, what has no local endpoint is marked and dropped by kubelet's rule.
+    /// 1.20: in iptables mode, SYNs to a service without a local endpoint are marked, and dropped by
+    /// kubelet's rule.
     #[serde(rename = "1.20")]
     V1_20,
     /// 1.30: in iptables mode without counters for accepted and invalid packets.
@@ -231,8 +232,7 @@ pub enum Behaviour {
     AcceptLast,
     /// Listens, but its SYN queue is full, and SYN cookies are disabled.
     SynFull,
-    /// Gone without the node's knowledge: the address does not answer, and its neighbour entry stays
-    /// valid.
+    /// Gone, unknown to the node: the address does not answer, and its neighbour entry stays valid.
     Gone,
 }
 

@@ -17,7 +17,7 @@ pub enum Fate {
     Stalled,
     /// The node dropped the SYN or SYN-ACK, or the final ACK was dropped.
     Dropped,
-    /// An RST or an ICMP error went back to the client.
+    /// A RST or an ICMP error went back to the client.
     Refused,
     /// The handshake did not finish: no answer, or no ACK from the client.
     Unanswered,

@@ -1,4 +1,4 @@
-//! IPVS as it was before Linux 5.9, for a current kernel.
+//! IPVS with the behaviour of kernels before 5.9, built for a current kernel.
 //!
 //! Kernels 4.6 to 5.8 drop the SYN of every reused port if IPVS uses conntrack; since 5.9 they do so only if
 //! the conntrack entry is an old, confirmed one. No distribution that Debian still archives has such a

@@ -135,7 +135,7 @@ fn build(cache: &Cache) -> Result<PathBuf> {
     build.run(&archive)?;
     fs::rename(&build.programs, &folder)
         .with_context(|| format!("cannot rename a folder to {}", folder.display()))?;
-    // Gigabytes that nobody needs any more.
+    // Gigabytes that are no longer needed.
     remove(&work)?;
     remove(&go)?;
     Ok(folder)

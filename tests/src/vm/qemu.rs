@@ -25,7 +25,7 @@ const ACCELERATOR: &str = "TRACER_LAB_ACCEL";
 /// The kernel's message at the end of booting without a root file system.
 const BOOTED: &str = "Unable to mount root fs";
 
-/// The executor of the guest's instructions.
+/// What executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accelerator {
     /// The processor itself.

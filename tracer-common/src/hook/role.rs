@@ -1,12 +1,12 @@
-//! The meaning of a hook's records, whichever function it is: the groups of hooks that readers of records need, each with
-//! its reason.
+//! What a hook's records mean, whatever its function: the groups of hooks that readers of records need, each with its
+//! reason.
 //!
 //! Readers see hooks by their role ([`Hook::role`]), so the methods name no IPv6 twins.
 
 use super::Hook;
 
 impl Hook {
-    /// Whether netfilter calls this function for a request, so that IPVS decides about it.
+    /// Whether this is a netfilter hook function by which IPVS handles requests.
     #[must_use]
     pub const fn is_ipvs_request(self) -> bool {
         matches!(
@@ -61,7 +61,7 @@ impl Hook {
             || matches!(self, Self::NatSetup | Self::CtIn | Self::NftNat | Self::KfreeSkb)
     }
 
-    /// Whether the packet gets further by this step. If so, a drop before it was that of a copy.
+    /// Whether this step moves the packet on. If so, an earlier drop was that of a copy.
     #[must_use]
     pub const fn shows_progress(self) -> bool {
         self.is_ipvs_xmit()
@@ -146,7 +146,7 @@ mod tests {
         }
     }
 
-    /// A verdict is read at the return. That of `ip_vs_nat_xmit` always is `NF_STOLEN`, so only older recordings have it.
+    /// A verdict is read at the return. That of `ip_vs_nat_xmit` is always `NF_STOLEN`, so only older recordings have it.
     #[test]
     fn hooks_that_return_a_verdict_are_calls() {
         for row in ALL.iter().filter(|row| row.hook.returns_verdict()) {

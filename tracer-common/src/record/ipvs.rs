@@ -118,10 +118,10 @@ pub struct Vip {
     pub reserved: u32,
 }
 
-/// How many bytes of an IPVS connection entry a [`RawConn`] has.
+/// Bytes of an IPVS connection entry in a [`RawConn`].
 pub const RAW_CONN_LEN: usize = 288;
 
-/// How many bytes at the target of each pointer a [`RawConn`] has.
+/// Bytes of each pointer's target in a [`RawConn`].
 pub const RAW_POINTEE_LEN: usize = 128;
 
 /// Offsets in `struct ip_vs_conn` where kernels before 5.11 have the pointer to the real server. A [`RawConn`] follows all

@@ -5,9 +5,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use super::Conntrack;
 use crate::tuple::Addr;
 
-/// How many real servers an [`IpvsDests`] describes.
+/// The most real servers that an [`IpvsDests`] lists.
 pub const DESTS_LISTED: usize = 8;
-/// How many real servers an [`IpvsDests`] counts.
+/// The most real servers that an [`IpvsDests`] counts.
 pub const DESTS_COUNTED: u32 = 64;
 
 /// The real servers of an IPVS service when its scheduler found none usable.
@@ -44,7 +44,7 @@ pub struct IpvsDest {
     pub flags: u32,
     /// Connections that count against its threshold (`ip_vs_dest_totalconns()`).
     pub conns: u32,
-    /// `ip_vs_dest.u_threshold`: the number of connections from which it is overloaded; 0 for no limit.
+    /// `ip_vs_dest.u_threshold`: the number of connections at which it is overloaded; 0 for no limit.
     pub upper: u32,
 }
 

@@ -24,7 +24,7 @@ pub struct Route {
     pub rp_filter: i32,
     /// `net.ipv4.conf.all.rp_filter`. The larger of the two applies.
     pub rp_filter_all: i32,
-    /// 1 if `accept_local` is on for that device or for all: an address of the node as source is not a martian then.
+    /// 1 if `accept_local` is on for that device or for all: a source address of the node's own is then not a martian.
     pub accept_local: u32,
     /// Index of the output device.
     pub out_ifindex: u32,

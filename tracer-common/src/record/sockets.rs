@@ -42,7 +42,7 @@ pub struct Listener {
     pub defer_accept: u32,
 }
 
-/// The most bytes of TCP options.
+/// Upper limit of the length of TCP options, bytes.
 pub const OPTIONS_LEN: usize = 40;
 
 /// The `TIME_WAIT` socket of an earlier connection that a SYN matched, and the SYN's options.

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// How many frames a [`Stack`] has.
+/// Number of frames in a [`Stack`].
 pub const FRAMES: usize = 16;
 
 /// The kernel's call stack when it dropped a packet.

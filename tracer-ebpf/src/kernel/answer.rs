@@ -1,8 +1,8 @@
 //! Answers to connections that the node itself opens, which IPVS handles as requests.
 //!
 //! IPVS schedules a SYN-ACK like a SYN: `tcp_conn_schedule` does not look at the ACK flag
-//! (`net/netfilter/ipvs/ip_vs_proto_tcp.c`, 3.10 to 7.3). So the answer to a connection that a process opens from a port that
-//! is also a NodePort goes to a real server, and never to its socket.
+//! (`net/netfilter/ipvs/ip_vs_proto_tcp.c`, 3.10 to 7.3). So if a process opens a connection from a port that is also a
+//! NodePort, the answer goes to a real server and never to the socket.
 //!
 //! Such a flow has the tuples of the connection that the node opens, and the sequence number of its SYN. It begins once IPVS
 //! handles the answer, so other connections from such ports cost one entry in a map.
@@ -60,7 +60,7 @@ fn answered(tuple: &Tuple, flags: u8, ack: u32) -> Option<(Tuple, u32)> {
     Some((tuple.reversed(), ack.wrapping_sub(1)))
 }
 
-/// When the node sent the SYN with this tuple and sequence number; `None` if it was not seen to.
+/// When the node sent the SYN with this tuple and sequence number; `None` if that was not seen.
 #[inline(always)]
 fn opened_ns(tuple: &Tuple, isn: u32) -> Option<u64> {
     // SAFETY: the value is plain bytes and is copied at once. Another CPU may evict the entry and reuse its memory in the
@@ -84,9 +84,9 @@ pub(super) fn candidate(packet: &Packet) -> Option<FlowRef> {
     known.or_else(|| opened_ns(&tuple, isn).map(|_| FlowRef::unnumbered(isn)))
 }
 
-/// The flow of a SYN-ACK that IPVS handles as a request here. Begins one, and records so.
+/// The flow of a SYN-ACK that IPVS handles as a request here. Begins one if there is none, and records that.
 ///
-/// A client on the node whose own SYN goes to a traced port has a flow already. That gets this record, and no others.
+/// A client on the node whose own SYN goes to a traced port already has a flow. That flow gets this one record.
 #[inline(always)]
 pub(super) fn taken(hook: Hook, packet: &Packet) -> Option<FlowRef> {
     let (tuple, isn) = answered(&packet.tuple, packet.flags, packet.ack)?;

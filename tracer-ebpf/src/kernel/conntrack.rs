@@ -104,8 +104,8 @@ pub(super) fn flow_of(packet: &Packet) -> Option<FlowRef> {
     })
 }
 
-/// The flow of a SYN that leaves with a tuple that is no alias of it: the SYN matched the entry of an earlier SYN, which
-/// is confirmed already and is not confirmed again. Records the entry, and makes its tuples aliases of the flow.
+/// The flow of a SYN that leaves with a tuple that is not an alias of it: the SYN matched the entry of an earlier SYN,
+/// which is confirmed already and is not confirmed again. Records the entry, and makes its tuples aliases of the flow.
 #[inline(always)]
 pub(super) fn adopt(hook: Hook, packet: &Packet, device: u64) -> Option<FlowRef> {
     if !flow::is_request(packet) || packet.is_encapsulated() {
@@ -164,7 +164,7 @@ pub(super) mod alloc {
                 return;
             }
             call.header.netns = read(call.kept.0, &fields::NET_INUM).unwrap_or(0);
-            // Found full inside this very call.
+            // The table was found full during this call.
             if FULL.get(0).is_some_and(|&full| full >= call.kept.1) {
                 emit(Hook::CtEarlyDrop, |header, (): &mut ()| {
                     *header = call.header;
@@ -177,7 +177,7 @@ pub(super) mod alloc {
     }
 }
 
-/// `early_drop(net, hash)` looks for an entry to evict when there are more than `nf_conntrack_max`. Recorded by the
+/// `early_drop(net, hash)` looks for an entry to evict when the table has more than `nf_conntrack_max`. Recorded by the
 /// allocation that calls it.
 pub(super) mod early_drop {
     use super::*;
@@ -199,8 +199,7 @@ pub(super) mod early_drop {
 }
 
 /// `nf_conntrack_in(skb, state)` (since 4.20) finds the packet's connection. Recorded only if it finds none and accepts the
-/// packet all the same, which is what makes the packet INVALID. A packet that a rule exempted from tracking has
-/// `IP_CT_UNTRACKED`.
+/// packet anyway, which makes it INVALID. A packet that a rule exempted from tracking has `IP_CT_UNTRACKED`.
 pub(super) mod track {
     use super::*;
 

@@ -11,13 +11,13 @@ use tracer_common::{
     for_each_field,
 };
 
-/// A member's offset; [`LIMIT`] or more if it is not known.
+/// A member's offset; [`LIMIT`] or more if it is unknown.
 pub(super) trait Offset {
     fn load(&self) -> u32;
 }
 
-/// A member in the kernel image: a constant of the object, so that the verifier removes code that depends on a member that
-/// is missing.
+/// A member in the kernel image: a constant of the object, so that the verifier removes code that depends on a missing
+/// member.
 impl Offset for Global<u32> {
     #[inline(always)]
     fn load(&self) -> u32 {
@@ -121,7 +121,7 @@ pub(super) unsafe fn zero_words(words: *mut u64, count: usize) {
     }
 }
 
-/// Reads the member of the struct at `base` whose offset is `field`; `None` if that offset is not known.
+/// Reads the member of the struct at `base` whose offset is `field`; `None` if that offset is unknown.
 #[inline(always)]
 pub(super) fn read<T>(base: u64, field: &impl Offset) -> Option<T> {
     read_at(address(base, field)?)
@@ -151,7 +151,7 @@ pub(super) fn maybe<T>(base: u64, field: &impl Offset) -> Maybe<T> {
     }
 }
 
-/// The address of a member of the struct at `base`; `None` if its offset is not known.
+/// The address of a member of the struct at `base`; `None` if its offset is unknown.
 #[inline(always)]
 pub(super) fn address(base: u64, field: &impl Offset) -> Option<u64> {
     let offset = field.load();
@@ -161,7 +161,7 @@ pub(super) fn address(base: u64, field: &impl Offset) -> Option<u64> {
     Some(base.wrapping_add(u64::from(offset)))
 }
 
-/// The address of the struct whose member is at `address`; `None` if the member's offset is not known.
+/// The address of the struct whose member is at `address`; `None` if the member's offset is unknown.
 #[inline(always)]
 pub(super) fn base_of(address: u64, field: &impl Offset) -> Option<u64> {
     let offset = field.load();

@@ -60,7 +60,7 @@ impl FlowRef {
         self.marks & mark::OWN_CONNECTION != 0
     }
 
-    /// A flow of a connection of the node that has not begun.
+    /// A flow that has not begun, for a connection that the node opened.
     #[inline(always)]
     pub(super) fn unnumbered(isn: u32) -> Self {
         Self {
@@ -111,7 +111,7 @@ struct Syn {
 }
 
 /// Flow numbers by SYN. Copies of one SYN can arrive on two CPUs at the same time, and only the first to write here begins
-/// a flow. Entries are evicted after some thousand SYNs.
+/// a flow. The oldest entries are evicted first.
 #[map]
 static SYNS: LruHashMap<Syn, u64> = LruHashMap::with_max_entries(16_384, 0);
 

@@ -27,7 +27,8 @@ use super::{
 /// `IP_VS_DEST_F_AVAILABLE` in `ip_vs_dest.flags`, or its bit in `cflags` (6.1.187, 6.12.107, 7.2 and later).
 const DEST_AVAILABLE: u32 = 1;
 
-/// The longest time from a lookup to what IPVS does with the entry in the same call: microseconds, more under emulation.
+/// Upper limit of the time from a lookup until IPVS uses the entry in the same call. It takes microseconds, more under
+/// emulation.
 const SAME_CALL_NS: u64 = 20_000_000;
 
 /// The SYN for which a lookup last returned a connection entry, by the entry's address. For hooks that get the entry

@@ -2,12 +2,11 @@
 
 use aya_ebpf::Global;
 
-/// Inode number of the node's network namespace, set by the loader; 0 if it is not known: then no client counts as one on
-/// the node.
+/// Inode number of the node's network namespace, set by the loader; 0 if unknown: then no client counts as one on the node.
 #[unsafe(no_mangle)]
 static NODE_NETNS: Global<u32> = Global::new(0);
 
-/// Inode number of the node's network namespace; 0 if it is not known.
+/// Inode number of the node's network namespace; 0 if unknown.
 #[inline(always)]
 pub(super) fn netns() -> u32 {
     NODE_NETNS.load()

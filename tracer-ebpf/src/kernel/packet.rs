@@ -94,7 +94,7 @@ impl Version {
         if version & !2 != 4 {
             return None;
         }
-        // Hides from the compiler that this has two values, or it would make branches of it.
+        // Hides from the compiler that this has two values. Otherwise it would turn it into branches.
         let v4 = black_box((version >> 1 & 1).wrapping_sub(1));
         Some(Self { v4 })
     }
@@ -148,7 +148,7 @@ fn tcp_header(skb: u64, start: u64, network: u32, words: &Words, version: Versio
     // The fragment offset. IPv6 has it in an extension header.
     let fragment = swap(words[1] >> 16) & FRAGMENT_OFFSET & version.v4;
     let length = version.select(own, ipv6::Header::LEN);
-    // IPv6 has 0 for a jumbogram, which is no part of a handshake.
+    // IPv6 has 0 for a jumbogram, which is never part of a handshake.
     let end = version.select(swap(words[0] >> 16), ipv6::Header::LEN + swap(words[1]));
     if fragment != 0 {
         return None;

@@ -1,6 +1,6 @@
 //! Detects that the kernel skips tracer's probes.
 //!
-//! The kernel skips a kprobe that is hit while the handler of another one runs on the same CPU, and counts that nowhere that
+//! The kernel skips a kprobe that is hit while the handler of another one runs on the same CPU, and keeps no count that
 //! could be related to a packet (`kprobe_ftrace_handler`, `arch/x86/kernel/kprobes/ftrace.c`; `trace_call_bpf`,
 //! `kernel/trace/bpf_trace.c`). This affects all packets that a softirq handles after it interrupted such a handler, of
 //! tracer's or of another tool's: their whole path through the node has no probe. Raw tracepoints are not skipped, so they
@@ -16,15 +16,15 @@ use super::{
     packet::Packet,
 };
 
-/// Address of `__per_cpu_offset`, set by the loader; 0 if it is not known: then nothing is recorded.
+/// Address of `__per_cpu_offset`, set by the loader; 0 if unknown: then nothing is recorded.
 #[unsafe(no_mangle)]
 static PER_CPU_OFFSET: Global<u64> = Global::new(0);
 
-/// Per-CPU offset of `current_kprobe`; 0 if it is not known.
+/// Per-CPU offset of `current_kprobe`; 0 if unknown.
 #[unsafe(no_mangle)]
 static CURRENT_KPROBE: Global<u64> = Global::new(0);
 
-/// Per-CPU offset of `bpf_prog_active`; 0 if it is not known.
+/// Per-CPU offset of `bpf_prog_active`; 0 if unknown.
 #[unsafe(no_mangle)]
 static BPF_PROG_ACTIVE: Global<u64> = Global::new(0);
 

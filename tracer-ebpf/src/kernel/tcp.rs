@@ -31,8 +31,8 @@ fn fill(header: &mut Header, socket: &mut Socket, sock: u64) {
     socket.max_ack_backlog = read(sock, &fields::SOCK_MAX_ACK_BACKLOG).unwrap_or(u32::MAX);
 }
 
-/// The packet, if it is of the function's family. An IPv6 socket receives IPv4 packets too: its function passes them to
-/// that of IPv4, which records them.
+/// The packet, if it is of the function's family. An IPv6 socket receives IPv4 packets too: its function passes them to the
+/// IPv4 function, which records them.
 #[inline(always)]
 fn of_own_family(hook: Hook, skb: u64) -> Option<Packet> {
     let packet = packet::parse(skb)?;

@@ -1,4 +1,4 @@
-//! A packet that a rule discarded, and rules as no kernel would have them.
+//! A packet that a rule dropped, and rules that no kernel would have.
 
 #![no_main]
 
@@ -34,7 +34,7 @@ struct Input {
     between: (usize, usize, Vec<u8>),
 }
 
-/// The table or chain that the hook read: any, or one that is loaded.
+/// The table or chain that the hook read: arbitrary, or one that is loaded.
 fn read(input: &Input) -> Vec<u8> {
     let mut body = input.read.to_vec();
     for (at, name) in [(0, "filter"), (32, "INPUT")] {
@@ -55,7 +55,7 @@ fuzz_target!(|input: Input| {
     for change in changes {
         assert!(change.apply(&mut patched));
     }
-    assert!(patched == later, "patches lead elsewhere");
+    assert!(patched == later, "the patches lead to other facts");
     let mut list = input.list.clone();
     let _ = Patch::Replace(input.at.clone()).apply(&mut list);
     let (front, back, new) = input.between.clone();

@@ -1,4 +1,4 @@
-//! Items in a recording whose lengths and checksums are right.
+//! Arbitrary items in a recording with correct lengths and checksums.
 
 #![no_main]
 
@@ -8,12 +8,12 @@ use tracer::recording::item::ITEM_HEADER_LEN;
 fuzz_target!(|bytes: &[u8]| {
     // Seeds are recordings.
     let payload = tracer_fuzz::items(bytes).unwrap_or_else(|| bytes.to_vec());
-    // Facts that a second chunk repeats are another case.
+    // Facts that a second chunk repeats are a separate case.
     let (first, second) = payload.split_at(cut(&payload));
     tracer_fuzz::observers::play(&tracer_fuzz::recording(&[first, second]));
 });
 
-/// The items: of each, where it begins and where it ends.
+/// The start and end of each item.
 fn places(payload: &[u8]) -> Vec<(usize, usize)> {
     let mut places = Vec::new();
     let mut at = 0;
@@ -29,7 +29,7 @@ fn places(payload: &[u8]) -> Vec<(usize, usize)> {
     places
 }
 
-/// An end of an item in the middle.
+/// The start of the middle item, where the payload is split.
 fn cut(payload: &[u8]) -> usize {
     let places = places(payload);
     places.get(places.len() / 2).map_or(0, |(at, _)| *at)
@@ -49,7 +49,7 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     let item = payload[begin..end].to_vec();
     let other = places[seed / 7 % places.len()];
     let new = match seed % 5 {
-        // Gone, twice, or another's in its place.
+        // Removed, doubled, or replaced by another one.
         0 => Vec::new(),
         1 => [&item[..], &item[..]].concat(),
         2 => payload[other.0..other.1].to_vec(),

@@ -1,4 +1,4 @@
-//! A recording on the page for a browser and on the screen. Nothing in it becomes markup or a control character.
+//! A recording on the HTML page and on the screen. Nothing in it becomes markup or a control character.
 
 #![no_main]
 

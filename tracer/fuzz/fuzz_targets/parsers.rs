@@ -1,5 +1,5 @@
-//! Answers of the kernel that are damaged: netlink messages, rules and maps of nf_tables, tables of iptables. The first byte
-//! chooses the parser; the rest is one answer, or several with their lengths before them.
+//! Damaged answers of the kernel: netlink messages, rules and maps of nf_tables, tables of iptables. The first byte chooses
+//! the parser; the rest is one answer, or several, each preceded by its length.
 
 #![no_main]
 
@@ -14,7 +14,7 @@ use tracer::facts::{
     tcp_socket::TcpSocket,
 };
 
-/// The answers: each has its length in two bytes before it.
+/// The answers, each preceded by its length in two bytes.
 fn answers(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk() {

@@ -1,4 +1,4 @@
-//! Any bytes at all, read as a recording.
+//! Arbitrary bytes, read as a recording.
 
 #![no_main]
 

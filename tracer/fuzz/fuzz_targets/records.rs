@@ -1,4 +1,4 @@
-//! Records as they come from the ring buffer: any bytes, and such as look like those of few flows.
+//! Records from the ring buffer: arbitrary bytes, and bytes that resemble the records of a few flows.
 
 #![no_main]
 
@@ -34,7 +34,7 @@ fuzz_target!(|input: Input| {
     let mut observers = Observers::new(input.records.len() + input.wild.len()).expect("nothing is written");
     observers.start(&head).expect("nothing is written");
     let mut now_ns = 1;
-    // Without it nothing that follows is of any flow.
+    // Without this record, no later one belongs to a flow.
     let arrival = Record::seen(tracer_fuzz::records::number(Hook::NetifReceive), 0, false, &[]);
     for record in std::iter::once(&arrival).chain(&input.records) {
         if record.asks {

@@ -205,7 +205,7 @@ impl NftRule {
 }
 
 impl Netns {
-    /// As tracer keeps them.
+    /// Converts them to tracer's own type.
     pub fn make(&self) -> NetnsFacts {
         NetnsFacts {
             tables: self.tables.iter().map(Table::make).collect(),
@@ -217,7 +217,7 @@ impl Netns {
     }
 }
 
-/// Facts about a node with this network namespace, which has all numbers that records can refer to.
+/// The facts about a node with this network namespace, under every inode number that records can refer to.
 pub fn facts(netns: &NetnsFacts) -> Facts {
     Facts {
         netns: HashMap::from([(1, netns.clone()), (2, netns.clone())]),

@@ -24,7 +24,7 @@ pub fn head() -> Head {
     }
 }
 
-/// A recording whose chunks have these payloads. Lengths and checksums are right.
+/// A recording whose chunks have these payloads, with correct lengths and checksums.
 pub fn recording(payloads: &[&[u8]]) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend(MAJOR.to_le_bytes());
@@ -48,7 +48,7 @@ fn write_chunk(kind: u8, payload: &[u8], out: &mut Vec<u8>) {
     chunk.write(out).expect("memory has room");
 }
 
-/// All items of a recording, as they stand in its payloads; `None` if it is none.
+/// All items of a recording, as encoded in its payloads; `None` if the bytes are not a recording.
 pub fn items(recording: &[u8]) -> Option<Vec<u8>> {
     let mut reader = Reader::new(recording).ok()?;
     let mut out = Vec::new();

@@ -33,7 +33,7 @@ pub fn play(bytes: &[u8]) {
     let played = replay::play(vec![recording], &mut observers);
     assert!(
         matches!(played, Ok(_) | Err(PipelineError::Failed(_))),
-        "a recording fails in one way"
+        "replay fails only with `Failed`"
     );
     observers.finish();
 }
@@ -41,7 +41,7 @@ pub fn play(bytes: &[u8]) {
 /// Every output about flows.
 pub struct Observers {
     capture: Capture<io::Sink>,
-    /// Takes a hundred times as long as all others together, so it is not always used.
+    /// Takes a hundred times as long as all other outputs together, so it is not always used.
     table: Option<Table<io::Sink>>,
     collection: summary::Collection,
 }

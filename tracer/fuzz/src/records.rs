@@ -1,12 +1,13 @@
-//! Records of the kernel that look as if they were about few packets of few flows.
+//! Kernel records that appear to be about a few packets of a few flows.
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use tracer_common::{
     hook::{ALL, Hook},
+    record::Kind,
     tcp::{ACK, RST, SYN},
 };
 
-/// See the module.
+/// A record, in a form that the fuzzer generates.
 #[derive(Clone, Debug, Arbitrary)]
 pub struct Record {
     hook: u8,
@@ -21,22 +22,22 @@ pub struct Record {
     ifindex: u8,
     verdict: i8,
     encapsulation: u8,
-    /// Microseconds since the record before.
+    /// Microseconds since the previous record.
     later: u32,
-    /// The time, where it is to be another.
+    /// The time, if it does not follow from `later`.
     at: Option<u64>,
-    /// How what was read begins, and what the rest of it is.
+    /// The first bytes that the hook read. The rest is `fill`.
     body: [u8; 48],
     fill: u8,
-    /// Flows are asked for their fates before it.
+    /// Flows are polled for their fates before this record.
     pub asks: bool,
 }
 
-/// More than any payload has.
+/// More bytes than any payload has.
 const BODY: usize = 1024;
 
 impl Record {
-    /// A packet of the first flow at a hook, with what was read there.
+    /// A packet of the first flow at a hook, with the bytes that the hook read.
     pub fn seen(hook: u8, kind: u8, is_return: bool, read: &[u8]) -> Self {
         let mut body = [0; 48];
         let length = read.len().min(body.len());
@@ -62,7 +63,8 @@ impl Record {
         }
     }
 
-    /// As it comes from the ring buffer. `now_ns` is the time of the record before, and then that of this one.
+    /// The record as it comes from the ring buffer. `now_ns` is the time of the previous record, and becomes that of this
+    /// one.
     pub fn to_bytes(&self, now_ns: &mut u64) -> Vec<u8> {
         *now_ns = self
             .at
@@ -108,10 +110,14 @@ impl Record {
         let hook = &ALL[usize::from(self.hook) % ALL.len()];
         out.extend((hook.hook as u16).to_le_bytes());
         out.extend(1_u16.to_le_bytes());
+        let kinds = Kind::ALL;
         let flags = [SYN, SYN | ACK, ACK, RST, RST | ACK, self.flags];
         let flags = flags[usize::from(self.flags) % flags.len()];
         out.extend([
-            self.kind % 34,
+            // Sometimes a kind that this version does not know.
+            kinds
+                .get(usize::from(self.kind) % (kinds.len() + 2))
+                .map_or(u8::MAX, |&kind| kind as u8),
             u8::from(self.is_return),
             flags,
             self.encapsulation % 6,
@@ -123,7 +129,7 @@ impl Record {
     }
 }
 
-/// The number by which records here name a hook: its row in the table.
+/// The number of a hook in these records: its row in the table.
 pub fn number(hook: Hook) -> u8 {
     let row = ALL.iter().position(|info| info.hook == hook);
     row.and_then(|row| row.try_into().ok()).expect("a hook")

@@ -25,7 +25,7 @@ pub struct Args {
     pub live: LiveOptions,
 }
 
-/// The commands.
+/// A subcommand with its options.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Trace live, on a screen or as lines; the default command

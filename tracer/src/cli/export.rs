@@ -32,7 +32,7 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
             "refusing to write a binary format to a terminal: name a file with --output".to_owned(),
         ));
     }
-    // Before the output is opened: that truncates a file that may still be needed.
+    // Opened first: opening the output truncates a file, which is still needed if a recording cannot be read.
     let runs = recordings::open(&options.files)?;
     let mut out = BufWriter::new(output::open(output, &options.files, options.force)?);
     match options.to {

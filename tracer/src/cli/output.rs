@@ -44,7 +44,7 @@ fn create(path: &Path, recordings: &[PathBuf], force: bool) -> Result<Named, Fai
     let output = identity(path);
     if output.is_some() && recordings.iter().any(|recording| identity(recording) == output) {
         return Err(Failure::Usage(format!(
-            "cannot write {}: it is one of the recordings",
+            "cannot write {}: it is one of the recordings; name another file",
             path.display()
         )));
     }

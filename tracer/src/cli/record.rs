@@ -82,7 +82,7 @@ struct ProgressLine {
     options: RecordOptions,
     selection: Selection,
     begun: Instant,
-    /// When it ends, once that is known.
+    /// The end of the recording, once known.
     ends: Option<Instant>,
     totals: Totals,
     lost: u64,

@@ -133,7 +133,7 @@ impl Observer for Gather {
 
     fn damage(&mut self, what: &str) -> io::Result<()> {
         self.meter.clear();
-        // The text summary already has it.
+        // The text summary contains the damage already.
         if !self.is_text {
             output::warn(what);
         }
@@ -189,7 +189,7 @@ impl Meter {
         }
     }
 
-    /// Goes on to the next run.
+    /// Continues with the next run.
     fn next(&mut self) {
         self.clear();
         self.before.bytes = self.before.bytes.saturating_add(self.last.bytes);

@@ -5,7 +5,7 @@ use zerocopy::FromBytes;
 /// Why a record cannot be decoded.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DecodeError {
-    /// The record ends inside its header or payload: the bytes that were needed, and those that were left.
+    /// The record ends inside its header or payload: bytes needed, bytes left.
     #[error("a record is truncated: {0} B needed, {1} B left")]
     Short(usize, usize),
     /// The record's kind, hook or phase is unknown: a newer tracer wrote it.

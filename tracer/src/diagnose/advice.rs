@@ -1,6 +1,7 @@
 //! Advice about one flow: commands with its real addresses, and settings only where they do not have that value yet.
 //!
-//! What is not known of the node is not assumed: then [`of`] returns `None`, and the general advice of the catalogue applies.
+//! Nothing about the node is assumed: without the facts it needs, [`of`] returns `None`, and the general advice of the
+//! catalogue applies.
 
 pub(super) mod command;
 mod conntrack;
@@ -16,7 +17,7 @@ use super::{
     cause::Cause,
 };
 
-/// The advice for this flow and cause. Of a dropped SYN-ACK, `cause` is that of the drop.
+/// The advice for this flow and cause. For a dropped SYN-ACK, `cause` is that of the drop.
 pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String> {
     ipvs::of(cause, case, proof)
         .or_else(|| rules::of(cause, case, proof))

@@ -18,19 +18,19 @@ const MOST: usize = 64;
 pub struct Attempt {
     /// Counts from 1.
     pub number: usize,
-    /// When it was first seen, nanoseconds after the flow's first SYN.
+    /// Time at which it was first seen, nanoseconds after the flow's first SYN.
     pub t_ns: u64,
     /// Why it did not finish the handshake at once; `None` if it did, or if that is not decided yet.
     pub cause: Option<Cause>,
     /// Why its SYN-ACK was dropped, where `cause` is [`Cause::ReturnDropped`].
     pub inner: Option<Cause>,
-    /// What happened to it.
+    /// The explanation: what happened to it.
     pub explanation: String,
     /// The time that it cost the client, nanoseconds.
     pub lost_ns: u64,
 }
 
-/// Diagnoses each SYN that the client sent. Returns with them what was found about the one that decides the flow's cause.
+/// Diagnoses each SYN that the client sent. Also returns the finding for the SYN that decides the flow's cause.
 pub(super) fn all(flow: &Flow, fate: Fate, facts: &Facts) -> (Vec<Attempt>, Option<Found>) {
     let lost = lost::by_syn(flow, fate);
     let deciding = case::deciding(flow, fate, &lost);

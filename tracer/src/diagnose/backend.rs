@@ -90,7 +90,7 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
         )
     } else if let Some(dropped) = dropped {
         format!(
-            "{which} {} and dropped inside that network namespace, in {}{}. {after}",
+            "{which} {}, and was dropped inside that network namespace, in {}{}. {after}",
             End::of(case, delivered).words(delivered, backend),
             evidence::location(dropped, case.facts),
             by_chain(case, dropped),
@@ -110,19 +110,19 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// Whether the backend's TCP may have got the SYN for a connection that it still has, and dropped it without a trace.
+/// Whether the backend's TCP may have received the SYN on the socket of an old connection and dropped it without a trace.
 pub(super) fn may_have_met_a_connection(case: &Case<'_>, delivered: &Step) -> bool {
     let is_at_backend = matches!(End::of(case, delivered), End::Backend | End::Unknown);
     is_at_backend && !tcp::shows_drops(case) && !lacks_address(case, delivered)
 }
 
-/// Where the path of a SYN ended, as far as it was seen.
+/// The end of a SYN's path, as far as it was seen.
 enum End<'a> {
     /// In the backend's netns: the destination is local there.
     Backend,
     /// In a netns that has this route to the destination: it would have to forward the SYN.
     Hop(&'a Route),
-    /// In a netns of which that is not known.
+    /// In a netns whose route to the destination is unknown.
     Unknown,
     /// At a device, through which it left the node.
     LeftNode,
@@ -140,7 +140,7 @@ impl<'a> End<'a> {
             };
         }
         let netns = delivered.event.netns;
-        // At this hook of netfilter the kernel has decided that the packet is for the namespace itself.
+        // At this netfilter hook the kernel has decided that the packet is for the namespace itself.
         let at_input = case.steps().any(|step| {
             step.event.netns == netns
                 && matches!(&step.event.payload, Payload::Chain(chain) if chain.nf_hook == LOCAL_IN)
@@ -180,7 +180,7 @@ impl<'a> End<'a> {
     }
 }
 
-/// The step at which the network namespace that got the SYN dropped it.
+/// The step at which the network namespace that received the SYN dropped it.
 fn dropped_inside<'a>(case: &Case<'a>, delivered: &Step) -> Option<&'a Step> {
     case.steps().find(|step| {
         step.event.part == Part::Syn
@@ -203,7 +203,7 @@ fn by_chain(case: &Case<'_>, dropped: &Step) -> String {
     }
 }
 
-/// Whether the netns that got the SYN would have to forward it with forwarding off: it does not have the address.
+/// Whether the netns that received the SYN lacks its address, and would have to forward it although forwarding is off.
 fn lacks_address(case: &Case<'_>, delivered: &Step) -> bool {
     !case.flow.is_on_node(&delivered.event)
         && case.steps().any(|step| {
@@ -216,7 +216,7 @@ fn lacks_address(case: &Case<'_>, delivered: &Step) -> bool {
         })
 }
 
-/// A listener in the backend's own netns answered, and that netns dropped the answer.
+/// Proves that a listener in the backend's own netns answered, and that netns dropped the answer.
 fn answer_dropped_inside(case: &Case<'_>, accepted: &Step, after: &str) -> Option<Proof> {
     let flow = case.flow;
     if flow.is_on_node(&accepted.event) {

@@ -5,9 +5,9 @@ use std::fmt;
 /// The table, the chain and the rule, or the chain's policy, that decided about the packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Blame {
-    /// The table; of nf_tables with its family (`ip filter`).
+    /// The table; an nf_tables table with its family (`ip filter`).
     pub table: Option<String>,
-    /// The chain.
+    /// The chain, without its table.
     pub chain: Option<String>,
     /// The part of the chain that decided.
     pub rule: Option<Rule>,
@@ -18,19 +18,19 @@ pub struct Blame {
 pub enum Rule {
     /// The rule with this number in its chain, counted from 1, and in nf_tables with this handle.
     Number {
-        /// Its number.
+        /// Its position in the chain, from 1.
         number: usize,
-        /// Its handle; `None` in a legacy table of iptables.
+        /// Its handle; `None` in a legacy iptables table.
         handle: Option<u64>,
     },
-    /// A rule of which only the handle was seen: it is not loaded any more.
+    /// A rule known only by its handle: it is no longer loaded.
     Handle(u64),
     /// The policy of the base chain.
     Policy,
 }
 
 impl Blame {
-    /// Whether nothing is known of it.
+    /// Whether nothing is known about it.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.table.is_none() && self.chain.is_none() && self.rule.is_none()

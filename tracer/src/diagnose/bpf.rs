@@ -25,17 +25,17 @@ pub(super) const ROWS: &[Row] = &[Row {
     summary: "A BPF program dropped the packet: at XDP, at tc or in a cgroup, on the node or in the pod's network namespace.",
     proof: "The packet was freed by an XDP program (reason XDP, or in do_xdp_generic or veth_xdp_rcv_skb) or a cgroup's program \
             (reason BPF_CGROUP_EGRESS; without reasons, in ip_finish_output or ip6_finish_output; incoming packets: reason \
-            SOCKET_FILTER on a kernel that has another reason for security modules, and a program is attached); or it was freed by a tc filter (reason TC_INGRESS or TC_EGRESS, or, where the kernel gives \
-            no reasons, in __netif_receive_skb_core or __dev_queue_xmit), and the device has BPF programs there and no filter of \
-            another kind.",
+            SOCKET_FILTER on a kernel that has another reason for security modules, and a program is attached); or it was freed \
+            by a tc filter (reason TC_INGRESS or TC_EGRESS, or, where the kernel gives no reasons, in __netif_receive_skb_core or \
+            __dev_queue_xmit), and the device has BPF programs there and no filter of another kind.",
     advice: Some(
         "Find the owner of the program: `bpftool net show` and `bpftool cgroup tree` list what is attached, `bpftool prog show \
-         id ID` shows who loaded it and when. A network plugin or a security agent has its own policy and its own log of drops: \
-         change that, not the program.",
+         id ID` shows who loaded it and when. Network plugins and security agents have their own policy and drop log: change the \
+         policy, not the program.",
     ),
-    scope: "Every kernel and dataplane. What XDP in a driver drops before the kernel has a packet buffer is not detectable. For \
-            incoming packets, older kernels do not tell a cgroup's program from a security module: the programs are then listed as \
-            candidates.",
+    scope: "Every kernel and dataplane. Drops by XDP in a driver, before the kernel has a packet buffer, are not detectable. For \
+            incoming packets, older kernels do not distinguish a cgroup's program from a security module: the programs are then \
+            listed as candidates.",
     hooks: &[&[Hook::KfreeSkb]],
     absence: Absence::Nothing,
     detect,
@@ -52,19 +52,20 @@ const XDP: [&str; 6] = [
     "veth_poll",
 ];
 
-/// Where the programs of a cgroup see an outgoing packet (`net/ipv4/ip_output.c`, `net/ipv6/ip6_output.c`, 5.10 to 5.17): without
-/// a reason, nothing else frees a packet of one segment there.
+/// The functions in which the programs of a cgroup see an outgoing packet (`net/ipv4/ip_output.c`, `net/ipv6/ip6_output.c`,
+/// 5.10 to 5.17): without a reason, nothing else frees a packet of one segment there.
 const CGROUP_OUTPUT: [&str; 2] = ["ip_finish_output", "ip6_finish_output"];
 
-/// Where TCP frees a packet that a socket's filter dropped, among others.
+/// The functions in which TCP frees packets, among them those that a socket's filter dropped.
 const TCP_INPUT: [&str; 2] = ["tcp_v4_rcv", "tcp_v6_rcv"];
 
-/// The reason of a packet that a cgroup's program or a socket's filter dropped. On older kernels a security module too: those
-/// without the next reason, which came with that of security modules (`sk_filter_trim_cap`, `net/core/filter.c`).
+/// The reason of a packet that a cgroup's program or a socket's filter dropped; on kernels without [`SEPARATE`], also of one
+/// that a security module dropped.
 const SOCKET_FILTER: &str = "SOCKET_FILTER";
+/// The reason that was added together with one for security modules (`sk_filter_trim_cap`, `net/core/filter.c`).
 const SEPARATE: &str = "PFMEMALLOC";
 
-/// Whether this is a drop that a program of a cgroup may have made.
+/// Whether a cgroup's program may have made this drop.
 #[must_use]
 pub fn may_be_by_cgroup(event: &Event, facts: &Facts) -> bool {
     let Payload::Drop(drop) = &event.payload else {
@@ -79,7 +80,7 @@ pub fn may_be_by_cgroup(event: &Event, facts: &Facts) -> bool {
     }
 }
 
-/// The programs of cgroups that may have dropped the packet, where that is not proven.
+/// The cgroup programs that may have dropped the packet, where that is not proven.
 pub(super) fn candidates(case: &Case<'_>) -> Vec<Evidence> {
     let Some(freed) = case
         .steps()
@@ -96,10 +97,10 @@ pub(super) fn candidates(case: &Case<'_>) -> Vec<Evidence> {
         .collect()
 }
 
-/// Where a program dropped the packet.
+/// The attach point of the program that dropped the packet.
 enum Site {
     Xdp,
-    /// Or a filter of the receiving socket itself.
+    /// In a cgroup, or in a filter of the receiving socket itself.
     CgroupIngress,
     TcIngress,
     TcEgress,
@@ -123,13 +124,13 @@ impl Site {
         if freed::is_in(case, freed, &XDP) {
             return Some(Self::Xdp);
         }
-        // A kernel that has the reasons gives them.
+        // A kernel that has these reasons reports them, so the function is no evidence there.
         let has_reasons = |name| case.facts.drop_reasons.values().any(|known| known == name);
         if !has_reasons("BPF_CGROUP_EGRESS") && freed::is_in(case, freed, &CGROUP_OUTPUT) {
             return Some(Self::CgroupEgress);
         }
-        // `sch_handle_ingress` and `sch_handle_egress` are inlined. A packet of IP is freed there for nothing else: qdiscs and a
-        // device that is down free a list (`kfree_skb_list`).
+        // `sch_handle_ingress` and `sch_handle_egress` are inlined. An IP packet is freed there for no other reason: qdiscs and
+        // a device that is down free a list (`kfree_skb_list`).
         if !has_reasons("TC_INGRESS")
             && freed::is_in(case, freed, &["__netif_receive_skb_core", "sch_handle_ingress"])
         {
@@ -196,7 +197,7 @@ fn detect(case: &Case<'_>) -> Option<Proof> {
         }
         [] => format!("{} dropped", capitalized(site.name())),
         [only] if is_cgroup => format!("The {only} dropped"),
-        several if is_cgroup => format!("One of {} BPF programs of cgroups dropped", several.len()),
+        several if is_cgroup => format!("One of {} cgroup BPF programs dropped", several.len()),
         [only] => format!("The {only} of {device} dropped"),
         several => format!("One of {} BPF programs of {device} dropped", several.len()),
     };

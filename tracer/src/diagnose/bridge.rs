@@ -24,17 +24,17 @@ pub(super) const ROWS: &[Row] = &[Row {
         "Turn on hairpin for the port: `bridge link set dev PORT hairpin on`; to keep it, set `\"hairpinMode\": true` for the \
          bridge plugin in /etc/cni/net.d (flannel: in its delegate).",
     ),
-    scope: "Every kernel, for pods on a bridge with br_netfilter, in iptables and nftables mode. IPVS sends the packet itself, and \
-            then the bridge does not see it come in.",
+    scope: "Every kernel, for pods on a bridge with br_netfilter, in iptables and nftables mode. IPVS sends the packet itself, so \
+            the bridge does not see it come in.",
     hooks: &[&[Hook::NetifReceive], &[Hook::KfreeSkb]],
     absence: Absence::Nothing,
     detect: hairpin_off,
 }];
 
-/// Where a bridge frees a packet that it does not forward; the compiler may inline the first into the second.
+/// The functions in which a bridge frees a packet that it does not forward; the compiler may inline the first into the second.
 const FORWARD: [&str; 2] = ["br_forward", "br_handle_frame_finish"];
 
-/// A packet that is forwarded by a bridge leaves through its input port only in hairpin mode (`should_deliver`,
+/// Proves that hairpin is off: only in hairpin mode does a bridge forward a packet through its input port (`should_deliver`,
 /// `net/bridge/br_forward.c`, 3.10 to 7.3).
 fn hairpin_off(case: &Case<'_>) -> Option<Proof> {
     let dropped = case.dropped.filter(|_| case.situation == Situation::Dropped)?;
@@ -93,9 +93,9 @@ pub(super) struct Bridged<'a> {
 }
 
 impl<'a> Bridged<'a> {
-    /// How the packet that left at this step got there; `None` if it is not known to have been bridged. A packet that is
-    /// routed on a bridge is received again by the bridge device itself (`br_pass_frame_up`, `net/bridge/br_input.c`, 3.10 to
-    /// 7.3).
+    /// The path through a bridge of the packet that left at this step; `None` if it is not known to have been bridged. A
+    /// packet that is routed on a bridge is received again by the bridge device itself (`br_pass_frame_up`,
+    /// `net/bridge/br_input.c`, 3.10 to 7.3).
     pub(super) fn of(case: &Case<'a>, left: &Step) -> Option<Self> {
         let known = case.facts.netns.get(&left.event.netns)?;
         let to = known.link(left.event.ifindex)?;
@@ -120,7 +120,7 @@ impl<'a> Bridged<'a> {
     /// Whether it passed no netfilter hook: `br_netfilter` is not loaded, or off for all bridges and for this one
     /// (`br_nf_pre_routing`, `net/bridge/br_netfilter_hooks.c`, 3.10 to 7.3). `None` if the settings were not read.
     pub(super) fn skipped_netfilter(&self) -> Option<bool> {
-        // Every namespace has this one.
+        // Every namespace has this setting: without it, the settings were not read.
         self.known.sysctls.get("net.ipv4.ip_forward")?;
         let for_all = self.known.sysctls.number(self.setting());
         let for_this = self

@@ -15,16 +15,16 @@ use crate::{
     },
 };
 
-/// How the SYN ended.
+/// The end of the SYN.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Situation {
     /// This node dropped it, or its answer.
     Dropped,
     /// RST or ICMP unreachable went back to the client.
     Refused,
-    /// It went on, and no later SYN was answered.
+    /// The SYN went on, and no later SYN was answered.
     Silent,
-    /// It went on, and a SYN or SYN-ACK was retransmitted before the handshake went on.
+    /// The SYN went on, and a SYN or SYN-ACK was retransmitted before the handshake continued.
     Late,
     /// The handshake finished at once. Only causes that misdirect are tried ([`super::cause::Cause::misdirects`]).
     Established,
@@ -90,7 +90,7 @@ impl<'a> Case<'a> {
             Fate::Pending => return None,
             Fate::Established => case(Situation::Established, attempt, None),
             Fate::Refused if let Some(step) = refused_at(flow, sent) => {
-                // It may be a copy that was refused.
+                // The refused packet may be a copy of the SYN.
                 case(Situation::Refused, step.attempt, dropped_at(flow, step.attempt))
             }
             Fate::Stalled => {
@@ -197,8 +197,8 @@ impl<'a> Case<'a> {
     }
 }
 
-/// The SYN whose end is that of the flow: index into the SYNs that the client sent, each of which cost as much as `lost` says. Of a
-/// stalled flow the one that cost most, the first of several; of a refused one that which was refused; else the last one.
+/// Index of the SYN that decided the flow's fate, among the SYNs that the client sent; `lost` has the cost of each. For a stalled
+/// flow, the costliest SYN, the first if several cost the same; for a refused flow, the SYN that was refused; otherwise the last.
 pub(super) fn deciding(flow: &Flow, fate: Fate, lost: &[u64]) -> usize {
     let sent = match fate {
         Fate::Stalled => return lost::costliest(lost),
@@ -254,8 +254,8 @@ fn is_same_place(one: &Step, other: &Step) -> bool {
 }
 
 /// The last step that shows a SYN on its path to the backend: it came into another netns, or was translated and handed to a device.
-/// A netns that handed it to a device is only a hop. Whoever gets an unmodified SYN may answer the client directly: silence here
-/// says something only about a real server of IPVS that is seen itself.
+/// A netns that handed it to a device is only a hop. The receiver of an unmodified SYN may answer the client directly, so silence
+/// here proves nothing, unless the receiver is a real server of IPVS whose netns was seen.
 fn delivery(flow: &Flow, attempt: usize) -> Option<&Step> {
     let mut steps = flow.steps_of(attempt).filter(|step| step.event.part == Part::Syn);
     let last = steps.rfind(|step| match step.event.hook {

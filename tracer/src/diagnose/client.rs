@@ -18,8 +18,8 @@ pub(super) const ROWS: &[Row] = &[Row {
     group: Group::Ends,
     summary: "The SYN-ACK went out to the client, correctly translated, and no ACK came back.",
     proof: "The SYN-ACK, with the NodePort's address, was handed to a device of the node and not dropped; no ACK came in before \
-            a retransmission or before tracer's patience ended. The explanation says if a RST came from the client instead, or \
-            if a client on the node itself had no socket for the answer.",
+            a retransmission or before tracer's patience ended. The explanation shows whether a RST came from the client \
+            instead, or a client on the node itself had no socket for the answer.",
     advice: Some(
         "This node did its part. If no RST came, the answer or the ACK was lost between here and the client: check firewalls and \
          routes on that path, especially where the answer leaves through a device other than the one the SYN came in through. If \
@@ -46,7 +46,7 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     match case.situation {
         Situation::Silent => {}
-        // An unanswered SYN is another matter.
+        // An unanswered SYN has another cause.
         Situation::Late if flow.is_answered(case.attempt) => {}
         _ => return None,
     }
@@ -79,9 +79,9 @@ fn silent(case: &Case<'_>) -> Option<Proof> {
             evidence(flow, left),
         ));
     }
-    // A SYN-ACK that left after the first retransmission proves nothing about what the client got before.
+    // A SYN-ACK that left after the first retransmission proves nothing about what the client received before.
     let retransmission = flow.retransmission_after_ns(case.attempt)?;
-    // Nor does one that the backend retransmitted although the client's ACK had come in.
+    // A SYN-ACK that the backend retransmitted although the client's ACK had come in proves nothing either.
     let acknowledged = flow.established_ns.is_some_and(|ack| ack < retransmission);
     if left.event.time_ns >= retransmission || acknowledged {
         return None;

@@ -166,7 +166,7 @@ fn table_full(case: &Case<'_>) -> Option<Proof> {
             .flat_map(|step| evidence::dropped(step, case.facts)),
     );
     let numbers = match (entries, limit) {
-        // They were read shortly afterwards.
+        // The numbers were read shortly after the drop: below the limit, they no longer describe it.
         (Some(entries), Some(limit)) if entries >= limit => format!(" ({entries}/{limit})"),
         _ => String::new(),
     };

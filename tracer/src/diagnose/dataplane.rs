@@ -8,11 +8,11 @@ use crate::{decode::event::Payload, flow::model::Flow};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Dataplane {
-    /// IPVS.
+    /// An IPVS virtual service.
     Ipvs,
-    /// A rule of iptables, in a legacy table or written by `iptables-nft`.
+    /// An iptables rule, in a legacy table or written by `iptables-nft`.
     Iptables,
-    /// A rule of nf_tables.
+    /// An nf_tables rule.
     Nftables,
     /// None: a socket on the node itself.
     Local,

@@ -1,4 +1,4 @@
-//! Devices and qdiscs that dropped what they were to send.
+//! Devices and qdiscs that dropped a packet instead of sending it.
 
 use tracer_common::hook::Hook;
 

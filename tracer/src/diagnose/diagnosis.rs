@@ -14,7 +14,7 @@ pub struct Diagnosis {
     pub inner: Option<Cause>,
     /// The explanation: what happened to this flow and why, in one or two sentences.
     pub explanation: String,
-    /// The advice.
+    /// What to do about the cause; `None` without a known cause or advice.
     pub advice: Option<String>,
     /// The facts that prove it.
     pub evidence: Vec<Evidence>,

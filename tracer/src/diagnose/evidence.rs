@@ -226,7 +226,7 @@ pub fn earlier(flow: &Flow) -> Option<Evidence> {
     ))
 }
 
-/// Where a step happened: `eth0` or `cali1 in netns 4026532…`.
+/// The place of a step: `eth0` or `cali1 in netns 4026532…`.
 #[must_use]
 pub fn place(step: &Step) -> String {
     let dev = step.event.dev.get();

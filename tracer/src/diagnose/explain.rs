@@ -82,7 +82,7 @@ fn detect(case: &Case<'_>) -> Option<Found> {
     })
 }
 
-/// What a gap in the records means for the explanation.
+/// The consequence of a gap in the records, as the end of a sentence.
 fn so(found: &Found, stays: bool) -> &'static str {
     if stays || found.cause == Cause::Unknown {
         "this may be incomplete"
@@ -99,7 +99,7 @@ fn check_gaps(case: &Case<'_>, mut found: Found) -> Found {
         cause: Cause::Unknown,
         inner: None,
         proof: Proof {
-            // It is for the cause that is not proven.
+            // The advice is for the cause that is no longer proven.
             advice: None,
             ..found.proof
         },

@@ -113,7 +113,7 @@ fn pending(flow: &Flow, facts: &Facts) -> String {
     }
 }
 
-/// What holds a packet, as part of a sentence.
+/// The holder of a queued packet, as part of a sentence.
 fn held(step: &Step) -> String {
     let packet = match step.event.part {
         Part::SynAck => "SYN-ACK",

@@ -24,7 +24,7 @@ const UNRESOLVED: Row = Row {
     cause: Cause::NeighUnresolved,
     group: Group::Network,
     summary: "ARP/ND for the next hop is unresolved: the packet was queued in the neighbour entry and dropped after about 3 \
-              seconds, or left too late.",
+              seconds, or sent too late.",
     proof: "The packet was freed by the neighbour layer (arp_error_report and the like, or a reason NEIGH_*); or \
             __neigh_event_send queued it, and it was never handed to a device, or only after a retransmission.",
     advice: Some(
@@ -37,7 +37,7 @@ const UNRESOLVED: Row = Row {
     detect: unresolved,
 };
 
-/// The setting with the largest number of entries in the neighbour table of the flow's family, over all network namespaces.
+/// The setting that limits the neighbour table of the flow's family, for all network namespaces together.
 pub(super) fn table_limit(case: &Case<'_>) -> &'static str {
     if case.flow.original.is_v6() {
         "net.ipv6.neigh.default.gc_thresh3"
@@ -52,7 +52,7 @@ enum End<'a> {
     Freed(&'a Step),
     /// It is still queued.
     Queued,
-    /// It left after so many nanoseconds.
+    /// It left after this many nanoseconds.
     Late(u64),
 }
 
@@ -81,7 +81,7 @@ fn unresolved(case: &Case<'_>) -> Option<Proof> {
     }
 }
 
-/// A packet that left only after it, or what it answers, had been retransmitted.
+/// Proves that a packet left only after the SYN had been retransmitted.
 fn late(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     waits(case).find_map(|(step, entry)| {

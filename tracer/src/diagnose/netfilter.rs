@@ -22,7 +22,7 @@ pub(super) const ROWS: &[Row] = &[
             "Check the rule. kube-proxy writes one for a service that has no endpoint at all: check its endpoints and their \
              readiness.",
         ),
-        scope: "Every kernel and dataplane with rules of iptables (legacy or nft) or nf_tables.",
+        scope: "Every kernel and dataplane with iptables (legacy or nft) or nf_tables rules.",
         hooks: &[&[Hook::RejectTg, Hook::NftReject, Hook::NftRejectInet]],
         absence: Absence::Nothing,
         detect: rejected,
@@ -34,12 +34,12 @@ pub(super) const ROWS: &[Row] = &[
         proof: "nft_do_chain or ipt_do_table returned a drop verdict for this packet, or nft_do_chain freed it, in a chain that \
                 does no NAT; or nf_queue freed it: a rule had queued it for a program, and no program accepted it. In \
                 nf_tables, the rule is the one whose expression gave the verdict; where the kernel did not show that, and in \
-                the legacy tables of iptables, the only rule that could have matched and dropped the packet.",
+                the legacy iptables tables, the only rule that could have matched and dropped the packet.",
         advice: Some(
             "Find the rule, or the policy, with `nft -a list ruleset` or `iptables-save -c`. If a controller wrote it, change \
              the object it was made from; otherwise delete it. If the rule queues packets for a program, check that it runs.",
         ),
-        scope: "Every kernel and dataplane with rules of iptables (legacy or nft) or nf_tables. The hooks are attached when \
+        scope: "Every kernel and dataplane with iptables (legacy or nft) or nf_tables rules. The hooks are attached when \
                 netfilter drops the first packet. For a client that sends its SYN only once, the cause is detectable only where \
                 nf_tables itself frees what it drops (6.1.y, 6.7 and later), and the rule is named only if no other could have \
                 dropped it; elsewhere the cause is unknown, with the rules that could have.",
@@ -49,7 +49,7 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// A rule rejected the SYN or its answer.
+/// Proves that a rule rejected the SYN or its answer.
 fn rejected(case: &Case<'_>) -> Option<Proof> {
     if !matches!(case.situation, Situation::Refused | Situation::Dropped) {
         return None;
@@ -71,7 +71,7 @@ fn rejected(case: &Case<'_>) -> Option<Proof> {
     })
 }
 
-/// The answer to the client.
+/// The RST or ICMP error that the rule sent to the client.
 fn reply(flow: &Flow) -> Option<Evidence> {
     let reset = || {
         flow.steps
@@ -86,7 +86,7 @@ fn reply(flow: &Flow) -> Option<Evidence> {
     evidence::icmp(flow).or_else(reset)
 }
 
-/// A base chain of nf_tables, or a table of iptables, returned the verdict to drop.
+/// Proves that an nf_tables base chain or an iptables table returned the verdict to drop.
 fn dropped(case: &Case<'_>) -> Option<Proof> {
     if case.situation != Situation::Dropped {
         return None;

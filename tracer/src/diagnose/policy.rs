@@ -45,7 +45,7 @@ fn no_local_endpoint(case: &Case<'_>) -> Option<Proof> {
     .or_else(|| by_ipvs(case))
 }
 
-/// A rule of kube-proxy dropped the SYN for this.
+/// Proves that a kube-proxy rule dropped the SYN because of the policy.
 fn by_rule(case: &Case<'_>) -> Option<Proof> {
     let (step, culprit) = rule::dropped(case)?;
     // The rule is for packets to the NodePort.
@@ -89,8 +89,8 @@ fn by_rule(case: &Case<'_>) -> Option<Proof> {
     })
 }
 
-/// The rule that marked the SYN, where the one that dropped it is for marked packets: up to 1.2x, kube-proxy's rule for this only
-/// marks them. `None` if the SYN could have been marked for something else.
+/// The rule that marked the SYN, where the one that dropped it drops marked packets: up to 1.2x, kube-proxy's own rule only marks
+/// them. `None` if the SYN could have been marked for another reason.
 fn marking_rule(case: &Case<'_>, dropping: &Known<'_>) -> Option<NatRule> {
     let is_for_marked = dropping.comment.as_deref() == Some(kube_proxy::DROPS_MARKED);
     let mut marking = is_for_marked.then(|| rule::marking(case))?;
@@ -112,8 +112,8 @@ fn is_no_local_endpoint(rule: &Known<'_>) -> bool {
     by_comment || by_map
 }
 
-/// IPVS has a virtual service without a real server, or only with draining ones, and the NodePort is in kube-proxy's set of
-/// Local ports.
+/// Proves that IPVS has a virtual service without a real server, or only with draining ones, and that the NodePort is in
+/// kube-proxy's set of Local ports.
 fn by_ipvs(case: &Case<'_>) -> Option<Proof> {
     let (flow, decision) = (case.flow, case.decision());
     let draining = service::draining(case, decision.left?.num_dests)?;

@@ -1,4 +1,4 @@
-//! Causes on the path of the SYN-ACK: dropped on this node, not translated, or past this node.
+//! Causes on the path of the SYN-ACK: it was dropped on this node, was not translated, or bypassed this node.
 
 use tracer_common::{hook::Hook, tcp::Part};
 
@@ -27,7 +27,7 @@ pub(super) const ROWS: &[Row] = &[
         advice: Some(
             "The entry with the translation is gone, or belongs to another connection: look for what removes entries (`conntrack \
              -F`, a restart of kube-proxy that recreates services, the drop_entry defence of IPVS, timeouts shorter than the \
-             backend takes to answer), and check whether two NodePorts lead the same client port to the same pod without masquerade.",
+             backend takes to answer), and check whether two NodePorts send the same client port to the same pod without masquerade.",
         ),
         scope: "Every kernel and dataplane. That IPVS translates to another service is detectable on kernels with BTF for modules \
                 (5.11 and later).",
@@ -60,14 +60,14 @@ pub(super) const ROWS: &[Row] = &[
         proof: "The SYN-ACK was freed as dropped in the node's network namespace and went no further.",
         advice: Some("Check the part of this node that dropped the SYN-ACK."),
         scope: "Every kernel and dataplane.",
-        // The cause of the drop is looked for first, as for a SYN; `dropped` then wraps it.
+        // The inner cause is looked for first, as for a SYN; `dropped` then wraps it.
         hooks: &[&[Hook::KfreeSkb]],
         absence: Absence::Nothing,
         detect: |_| None,
     },
 ];
 
-/// The proof of a dropped SYN-ACK, from that of the cause of the drop.
+/// The proof that the SYN-ACK was dropped, built from the proof of the inner cause.
 pub(super) fn dropped(case: &Case<'_>, cause: Cause, inner: Proof) -> Proof {
     let reason = Evidence::seen(Key::InnerCause, cause.name(), Hook::KfreeSkb);
     let explanation = format!(
@@ -87,7 +87,7 @@ pub(super) fn dropped(case: &Case<'_>, cause: Cause, inner: Proof) -> Proof {
 }
 
 fn not_translated(case: &Case<'_>) -> Option<Proof> {
-    // The client got a correct answer to this SYN.
+    // The client received a correct answer to this SYN.
     let is_answered = case.flow.answers_sent().any(|step| step.attempt == case.attempt);
     if case.situation == Situation::Refused || is_answered {
         return None;
@@ -97,7 +97,7 @@ fn not_translated(case: &Case<'_>) -> Option<Proof> {
         .or_else(|| delivered_to_node(case))
 }
 
-/// A SYN-ACK went to the client with a source other than the NodePort.
+/// Proves that a SYN-ACK went to the client with a source other than the NodePort.
 fn left_untranslated(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     let step = case.steps().find(|step| {
@@ -117,7 +117,7 @@ fn left_untranslated(case: &Case<'_>) -> Option<Proof> {
     ];
     let bridged = Bridged::of(case, step);
     let explanation = format!(
-        "The SYN-ACK went out to the client from {} instead of {}, to which the client had sent its SYN: it was not translated back.",
+        "The SYN-ACK went out to the client from {} instead of {}: it was not translated back.",
         step.event.tuple.source(),
         flow.node(),
     );
@@ -149,7 +149,7 @@ fn left_untranslated(case: &Case<'_>) -> Option<Proof> {
     Some(Proof::new(explanation, evidence))
 }
 
-/// IPVS sent the SYN, and did not translate its answer. Whether a bridged answer came to IPVS at all is not seen.
+/// Evidence that IPVS sent the SYN and did not translate its answer. It is not seen whether a bridged answer reached IPVS.
 fn unmatched_entry(case: &Case<'_>, is_bridged: bool) -> Option<Evidence> {
     let seen = |hook| case.steps().any(|step| step.event.hook == hook);
     (!is_bridged && seen(Hook::IpvsNatXmit) && !seen(Hook::IpvsReply)).then(|| {
@@ -161,7 +161,7 @@ fn unmatched_entry(case: &Case<'_>, is_bridged: bool) -> Option<Evidence> {
     })
 }
 
-/// The connection entry that IPVS found for the answer belongs to another service.
+/// Proves that the connection entry that IPVS found for the answer belongs to another service.
 fn other_service(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     let (step, vip) = case.steps().find_map(|step| match &step.event.payload {
@@ -196,7 +196,7 @@ fn other_service(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// Nothing translated the SYN-ACK, so it was addressed to the node itself, whose TCP has no socket for it.
+/// Proves that nothing translated the SYN-ACK: it was addressed to the node itself, whose TCP has no socket for it.
 fn delivered_to_node(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     let step = case.steps().find(|step| {
@@ -262,14 +262,14 @@ fn bypassed(case: &Case<'_>) -> Option<Proof> {
     Some(untracked::add_evidence(case, proof))
 }
 
-/// The SYN-ACK left the backend through a device other than the one the SYN came in through.
+/// Proves that the SYN-ACK left the backend through a device other than the one the SYN came in through.
 fn left_elsewhere(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     let left = case.steps().find(|step| {
         step.event.part == Part::SynAck
             && step.event.hook == Hook::DevStartXmit
             && !flow.is_on_node(&step.event)
-            // A backend that got an unmodified SYN answers as the client expects, whatever the path.
+            // A backend that received an unmodified SYN answers as the client expects, whatever the path.
             && step.event.tuple != flow.original.reversed()
     })?;
     let came = case.steps().find(|step| {
@@ -307,7 +307,7 @@ fn left_elsewhere(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// The client refuses a SYN-ACK from the backend's own address.
+/// Proves that the client refused a SYN-ACK from the backend's own address.
 fn client_refused_backend(case: &Case<'_>) -> Option<Proof> {
     let flow = case.flow;
     if flow.synacks > 0 {

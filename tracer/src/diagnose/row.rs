@@ -9,7 +9,7 @@ use super::{
 
 /// One cause.
 pub struct Row {
-    /// The cause.
+    /// The cause that this row proves.
     pub cause: Cause,
     /// Its group in README and docs.
     pub group: Group,

@@ -22,7 +22,7 @@ use crate::{
 
 /// A listener that left a connection waiting for this long never accepts it, nanoseconds.
 const NEVER_ACCEPTS_NS: u64 = 5_000_000_000;
-/// Where rules, sets and virtual services are read.
+/// The source of rules, sets and virtual services.
 const OBJECTS: &str = "rules, IP sets and IPVS services of the node";
 const PROC: &str = "/proc";
 
@@ -34,8 +34,8 @@ pub(super) const ROWS: &[Row] = &[
                   listens.",
         proof: "The SYN reached the node's own TCP with its original destination, and that TCP answered with RST because \
                 no socket listens there; and a rule, an element of a map, an IP set or an IPVS virtual service of the node names \
-                this port, or kube-proxy's rules were seen to name it before. The explanation says why that did not translate it, \
-                as far as the kernel and the rules show.",
+                this port, or kube-proxy's rules were seen to name it before. The explanation shows why that did not translate \
+                it, as far as that is known.",
         advice: Some(
             "Check that kube-proxy is running on this node, and read its log (`kubectl -n kube-system logs -l \
              k8s-app=kube-proxy`). Restarting it makes it write all its rules again.",
@@ -56,7 +56,7 @@ pub(super) const ROWS: &[Row] = &[
         advice: Some(
             "The client is connected, but no pod will ever answer. kube-proxy before 1.24 holds a socket on each NodePort to \
              keep other programs away; it never accepts connections. Find out why its rules or virtual services are missing: read its log, \
-             and check whether somebody flushed them. Restarting kube-proxy makes it write them again.",
+             and check whether they were flushed. Restarting kube-proxy makes it write them again.",
         ),
         scope: "Every dataplane and kernel. The handshake finishes, so the fate is established. Not reported for a host-network \
                 program that accepts connections, or for the first connection to a listener other than kube-proxy's: it takes \
@@ -80,7 +80,7 @@ pub(super) fn is_untranslated(case: &Case<'_>, end: &Step) -> bool {
     end.event.tuple == flow.original && flow.is_on_node(&end.event) && !case.steps().any(translates)
 }
 
-/// What was read about the port of a SYN that nothing translated.
+/// The facts read about the port of a SYN that nothing translated.
 pub(super) fn port<'a>(case: &Case<'a>, end: &Step) -> Option<&'a Port> {
     let flow = case.flow;
     let port = case.facts.port(flow.netns, flow.node());
@@ -137,7 +137,7 @@ fn not_translated(case: &Case<'_>) -> Option<Proof> {
     })
 }
 
-/// What names the port.
+/// The object that names the port, or the rules that named it before.
 enum Named<'a> {
     Now(&'a PortObject),
     Before(&'a NamedBefore),
@@ -145,7 +145,7 @@ enum Named<'a> {
 
 impl<'a> Named<'a> {
     fn of(port: &'a Port) -> Option<Self> {
-        // A rule for other packets says less than one that this SYN was to meet, and no reason less than one.
+        // Best first: an object with a reason other than a mismatch, one without a reason, a rule that does not match this SYN.
         let rank = |object: &&PortObject| match &object.why_not {
             Some(WhyNot::NoMatch) => 2,
             None => 1,
@@ -163,7 +163,7 @@ impl<'a> Named<'a> {
         }
     }
 
-    /// What names the port, read before or after the SYN.
+    /// A sentence about the object that names the port, read before or after the SYN.
     fn sentence(&self, is_read_before: bool) -> String {
         let verb = if is_read_before { "was" } else { "is" };
         match self {
@@ -218,7 +218,7 @@ impl<'a> Named<'a> {
     }
 }
 
-/// How long before or after `at_ns` something was read.
+/// The time between a reading and `at_ns`, as `3 ms before`.
 fn when(read_ns: u64, at_ns: u64) -> String {
     let order = if read_ns < at_ns { "before" } else { "after" };
     format!("{} ms {order}", read_ns.abs_diff(at_ns) / 1_000_000)
@@ -226,7 +226,7 @@ fn when(read_ns: u64, at_ns: u64) -> String {
 
 /// Why nothing translated the SYN, as far as the kernel shows.
 enum Why {
-    /// It was excluded from connection tracking, by one of these rules.
+    /// The SYN was excluded from connection tracking, by one of these rules.
     Untracked(Vec<String>),
     /// The NAT rules were evaluated, and none translated it.
     NoRule,
@@ -326,7 +326,7 @@ impl Why {
                 why_not: Some(WhyNot::OtherAddress),
                 ..
             }) => Some(
-                "Connect to an address at which the service listens, or add this one to kube-proxy's \
+                "Connect to an address that the service listens on, or add this one to kube-proxy's \
                  --nodeport-addresses.".to_owned(),
             ),
             Named::Now(PortObject {
@@ -335,12 +335,12 @@ impl Why {
             }) => Some(
                 "The IP set is from kube-proxy's IPVS mode. If kube-proxy still runs in that mode, its virtual services were \
                  removed: check `ipvsadm -Ln`, and restart kube-proxy. If it runs in another mode, check that it has written its \
-                 rules: its log says why not."
+                 rules: its log shows why not."
                     .to_owned(),
             ),
             Named::Before(_) => Some(format!(
                 "The rules{service} are gone: check whether the service was deleted or its NodePort changed (`kubectl get service \
-                 -A`). If not, somebody flushed the rules: restart kube-proxy, which writes them again."
+                 -A`). If not, the rules were flushed: restart kube-proxy, which writes them again."
             )),
             Named::Now(_) => None,
         }

@@ -8,7 +8,7 @@ use crate::{decode::event::Payload, facts::Facts, flow::model::Step};
 
 use tracer_common::{hook::Hook, record::Stack};
 
-/// How many callers are listed.
+/// The most callers listed.
 const LISTED: usize = 6;
 
 /// The stack of the drop, as symbols with offsets (`ip_forward+0x3b`): the function that freed the packet first, then its

@@ -118,7 +118,7 @@ pub(super) fn dropped_by_tcp<'a>(case: &Case<'a>) -> Option<&'a Step> {
 }
 
 /// Whether this kernel shows every packet that TCP drops. Before 5.18, `tcp_drop` freed them without `skb:kfree_skb`
-/// (`net/ipv4/tcp_input.c`); the reasons came together with the tracepoint.
+/// (`net/ipv4/tcp_input.c`); TCP's drop reasons were added together with that tracepoint call.
 pub(super) fn shows_drops(case: &Case<'_>) -> bool {
     let mut reasons = case.facts.drop_reasons.values();
     reasons.any(|reason| reason == INVALID_SYN)
@@ -231,7 +231,7 @@ fn syn_queue_full(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// How full the listener's queues were when it processed the SYN, and whether it dropped it.
+/// Evidence of the listener's queues when it processed the SYN, and of its drop counter.
 pub(super) fn queues(case: &Case<'_>, step: &Step, listener: &Listener) -> Vec<Evidence> {
     let seen = |key: Key, value: String| Evidence::seen(key, value, Hook::TcpConnRequest);
     let mut out = vec![seen(
@@ -310,7 +310,7 @@ fn final_ack_dropped(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// How full the listener's accept queue was.
+/// Evidence of the listener's accept queue.
 pub(super) fn queue(step: &Step) -> Option<Evidence> {
     let (waiting, limit) = match &step.event.payload {
         Payload::Socket(socket) => (socket.ack_backlog, socket.max_ack_backlog),

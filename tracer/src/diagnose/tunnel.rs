@@ -1,8 +1,8 @@
 //! Tunnels to other nodes: IPIP and VXLAN devices that could not send a packet.
 //!
 //! A tunnel device looks up the route to the other node, puts an outer header in front of the packet and sends the result as a
-//! packet of its own. Before that, the tunnel's own function drops the packet; after it, the outer packet is dropped, whose
-//! inner one tracer reads.
+//! packet of its own. Before that, a drop happens in the tunnel's own function. After it, the outer packet is dropped, and tracer
+//! reads the inner one.
 
 use tracer_common::{hook::Hook, tcp::Part};
 
@@ -108,7 +108,7 @@ fn failed(case: &Case<'_>) -> Option<Proof> {
     }
 }
 
-/// The tunnel's function freed the packet.
+/// Proves that the tunnel's function freed the packet.
 fn not_sent(case: &Case<'_>) -> Option<Proof> {
     let step = dropped(case).filter(|_| is_by_tunnel(case))?;
     let (packet, tunnel) = (case.dropped_packet(), name(case, step));
@@ -123,8 +123,8 @@ fn not_sent(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// The tunnel sent the packet, but an ICMP error about an earlier one of its own made it send the client "host unreachable"
-/// (`tunnel->err_count` in `ip_tunnel_xmit`, for 30 s).
+/// Proves that the tunnel sent the packet, but also sent the client "host unreachable", because of an ICMP error about an
+/// earlier packet (`tunnel->err_count` in `ip_tunnel_xmit`, for 30 s).
 fn reported(case: &Case<'_>) -> Option<Proof> {
     let error = case.steps().find(|step| is_unreachable(step))?;
     let into = case.steps().rfind(|step| {
@@ -203,7 +203,7 @@ fn is_too_big(step: &Step) -> bool {
     let Payload::Icmp(icmp) = &step.event.payload else {
         return false;
     };
-    // The outer header is one of IPv4, whatever it wraps.
+    // The outer header is IPv4, whatever it wraps.
     if step.event.tuple.is_v6() && step.event.outer.is_none() {
         icmp.icmp_type == ICMPV6_TOO_BIG
     } else {

@@ -36,7 +36,7 @@ pub(super) const ROWS: &[Row] = &[Row {
     },
 }];
 
-/// This node dropped the packet: function and reason are given.
+/// The proof where this node dropped the packet: function and drop reason.
 fn dropped(case: &Case<'_>) -> Proof {
     let (mut evidence, place) = match case.dropped {
         Some(step) => (
@@ -62,7 +62,7 @@ fn dropped(case: &Case<'_>) -> Proof {
     )
 }
 
-/// RST or ICMP went back to the client: its sender is given.
+/// The proof where RST or ICMP went back to the client: its sender.
 fn refused(case: &Case<'_>) -> Proof {
     let mut evidence: Vec<_> = evidence::icmp(case.flow).into_iter().collect();
     if let Some(rst) = case.flow.steps.iter().find(|step| step.event.part == Part::Rst) {
@@ -85,7 +85,7 @@ fn refused(case: &Case<'_>) -> Proof {
         evidence.push(sent_by(reset));
         return Proof::new(
             format!(
-                "{answered} answered the SYN, but the client's ACK was sent to {}, which had got a copy of the SYN, had no such \
+                "{answered} answered the SYN, but the client's ACK was sent to {}, which had received a copy of the SYN, had no such \
                  connection and answered with RST.",
                 reset.event.tuple.destination(),
             ),
@@ -169,7 +169,7 @@ fn refused_ack(flow: &Flow) -> Option<&Step> {
     })
 }
 
-/// The SYN went on and nothing came back, or what came back did not help.
+/// The proof where the SYN went on and nothing came back, or what came back did not finish the handshake.
 fn silent(case: &Case<'_>) -> Proof {
     let flow = case.flow;
     if flow.synacks > 0 {
@@ -200,7 +200,7 @@ fn silent(case: &Case<'_>) -> Proof {
     }
     if let Some(step) = timewait::at_socket(case) {
         return Proof::new(
-            "The SYN met a closed connection that the backend still holds from the same address and port; no SYN-ACK came.",
+            "The backend still holds a closed connection from the same address and port, whose socket received the SYN; no SYN-ACK came.",
             [Evidence::seen(
                 Key::EndedConnection,
                 evidence::place(step),
@@ -237,7 +237,7 @@ fn silent(case: &Case<'_>) -> Proof {
     Proof::new("The SYN was seen, but not where it went.", last_step(case))
 }
 
-/// What a kernel that does not show the drops of TCP leaves open.
+/// The explanations that remain on a kernel that does not show TCP's drops.
 const UNSEEN_DROP: &str = "Either the backend still has a connection from the same address and port, whose socket dropped the SYN: \
                            this kernel does not show such drops. Or something else in that namespace dropped it.";
 
@@ -269,7 +269,7 @@ fn left_by(step: &Step) -> Evidence {
     Evidence::seen(Key::SynLeftBy, evidence::place(step), step.event.hook)
 }
 
-/// How it was sent on, as part of a sentence.
+/// The way the SYN left, as part of a sentence.
 fn how_sent(case: &Case<'_>) -> &'static str {
     if case.decision().sent_with.is_some() {
         "to the real server that IPVS chose"
@@ -278,7 +278,7 @@ fn how_sent(case: &Case<'_>) -> &'static str {
     }
 }
 
-/// The backend answered, and its answer was not seen to go out to the client.
+/// The proof where the backend answered, and its answer was not seen to go out to the client.
 fn answer_lost(flow: &Flow) -> Proof {
     let last = flow
         .steps
@@ -292,7 +292,7 @@ fn answer_lost(flow: &Flow) -> Proof {
     )
 }
 
-/// A SYN or SYN-ACK was retransmitted, and neither was dropped here.
+/// The proof where a SYN or SYN-ACK was retransmitted, and neither was dropped here.
 fn late(case: &Case<'_>) -> Proof {
     let flow = case.flow;
     if flow.answered_attempt().is_none() {
@@ -307,8 +307,8 @@ fn late(case: &Case<'_>) -> Proof {
         .is_some_and(|(retransmission, ack)| ack < retransmission)
     {
         return Proof::new(
-            "The client's ACK came in, but the backend retransmitted its SYN-ACK: the ACK was lost between here and there, late, or \
-             not accepted.",
+            "The client's ACK came in, but the backend retransmitted its SYN-ACK: the ACK was lost on the path to the backend, late, \
+             or not accepted.",
             last_step(case),
         );
     }

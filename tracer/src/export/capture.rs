@@ -60,7 +60,7 @@ impl Packet {
 /// The order of the packets held: time, and a serial number.
 type Position = (u64, u64);
 
-/// How much of a flow is in the capture.
+/// The part of a flow that is in the capture.
 #[derive(Clone, Copy, Debug, Default)]
 struct Exported {
     steps: usize,
@@ -85,7 +85,7 @@ pub struct Capture<W> {
     written_ns: u64,
     out_of_order: u64,
     flows: BTreeMap<u64, Exported>,
-    /// The most flows in `flows`.
+    /// The most flows remembered; the oldest are forgotten first.
     most_flows: usize,
     interfaces: HashMap<Hook, u32>,
     lost: Health,
@@ -152,7 +152,7 @@ impl<W: Write> Capture<W> {
         self.flows.contains_key(&flow)
     }
 
-    /// Adds what is new of a flow.
+    /// Adds the steps of a flow that are not in the capture yet.
     pub fn add(&mut self, finding: &Finding<'_>) -> io::Result<()> {
         let flow = finding.flow;
         let exported = self.flows.get(&flow.id).copied().unwrap_or_default();

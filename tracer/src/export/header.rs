@@ -83,7 +83,7 @@ fn tcp(out: &mut Vec<u8>, event: &Event, addresses: &[u8]) {
     out.put_u16(WINDOW);
     // Checksum and urgent pointer.
     out.put_u32(0);
-    // The pseudo headers of IPv4 and IPv6 have the same sum.
+    // The pseudo-headers of IPv4 and IPv6 have the same sum.
     let mut summed = [addresses, &out[begin..]].concat();
     summed.put_u16(u16::from(PROTOCOL));
     summed.put_u16(TCP);

@@ -68,7 +68,7 @@ struct Run {
 struct Held {
     row: Row,
     weight: usize,
-    /// When it cannot change any more, in monotonic nanoseconds.
+    /// Time after which it cannot change any more, in monotonic nanoseconds.
     until_ns: u64,
 }
 
@@ -88,7 +88,7 @@ pub struct Table<W: Write + Send> {
     ready: Vec<Row>,
     ready_weight: usize,
     most_group: usize,
-    /// How often each flow was reported, and whether it has a row in the file.
+    /// The number of reports of each flow, and whether it has a row in the file.
     reports: BTreeMap<u64, (u32, bool)>,
     /// The most flows in `reports`.
     most_reports: usize,

@@ -44,7 +44,7 @@ pub struct Section {
     pub application: String,
     /// The operating system that saw the packets.
     pub os: String,
-    /// A comment.
+    /// A comment for readers of the capture.
     pub comment: String,
 }
 
@@ -83,7 +83,7 @@ impl<W: Write> Writer<W> {
         self.write()
     }
 
-    /// Describes an interface of raw IP packets, of which at most `most` bytes are kept. Returns its number.
+    /// Describes an interface of raw IP packets, with a snapshot length of `most` bytes. Returns its number.
     pub fn interface(&mut self, name: &str, description: &str, most: u32) -> io::Result<u32> {
         self.begin(INTERFACE);
         self.block.put_u16_le(RAW_IP);

@@ -258,7 +258,7 @@ pub fn parse(name: &str, is_v6: bool, info: &Info, block: &[u8]) -> Option<Table
                 Vec::new(),
             ));
         } else if entry.target == ERROR {
-            // The last entry of the block is one too, without a chain.
+            // The last entry of the block is also an `ERROR` entry, without a chain.
             chains.push((text(&entry.target_data), None, Vec::new()));
             continue;
         }

@@ -40,7 +40,7 @@ impl TcpState {
         self.0
     }
 
-    /// The kernel's name of it.
+    /// The kernel's name for it.
     #[must_use]
     pub fn name(self) -> &'static str {
         TCP_STATES[usize::from(self.0)]
@@ -76,7 +76,7 @@ pub struct Connection {
     pub service: SocketAddr,
     /// The real server.
     pub real_server: SocketAddr,
-    /// The kernel's name of the state.
+    /// The kernel's name for the state.
     pub state: String,
     /// Seconds until the entry expires.
     pub expires: u32,

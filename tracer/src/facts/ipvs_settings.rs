@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// How long before a reading its values are taken to apply, nanoseconds.
+/// How long before a reading its values are assumed to apply, nanoseconds.
 const MAX_LAG_NS: u64 = 1_000_000_000;
 /// How many changes are remembered.
 const MAX_PERIODS: usize = 64;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, BufRead};
 
-/// Upper limit of a function's length in bytes. An address further after a symbol belongs to something without a name.
+/// Upper limit of a function's length in bytes. An address further beyond a symbol belongs to code without a name.
 const MAX_FUNCTION: u64 = 1 << 20;
 
 /// The variables whose addresses are kept.
@@ -67,7 +67,7 @@ impl Symbols {
             symbols.add(line.strip_suffix(b"\n").unwrap_or(&line));
             line.clear();
         }
-        // Stable, so that of several names of one address the first in the list stays first.
+        // Stable, so that the first of several names for one address stays first.
         symbols.entries.sort_by_key(|entry| entry.address);
         Ok(symbols)
     }

@@ -1,4 +1,4 @@
-//! All facts of a node that diagnosis uses besides the packets: names of addresses and numbers, and tables and settings by
+//! All facts of a node that diagnosis uses besides the packets: names for addresses and numbers, and tables and settings by
 //! network namespace. Plain data, for recordings and tests.
 
 use std::{
@@ -35,9 +35,10 @@ pub struct Facts {
     pub drop_reasons: HashMap<u32, String>,
     /// Facts of network namespaces by inode number.
     pub netns: HashMap<u32, NetnsFacts>,
-    /// Routes by network namespace (inode number) and destination, from recordings by versions that knew no more of a lookup.
+    /// Routes by network namespace (inode number) and destination, from recordings by older versions, which looked them up
+    /// by destination alone.
     pub routes: HashMap<(u32, IpAddr), Route>,
-    /// Routes as far as flows needed them. `None` where the policy rules look at something that is not known.
+    /// Routes, as far as flows needed them. `None` where the policy rules match on something unknown.
     pub looked_up: HashMap<RouteLookup, Option<Route>>,
     /// Backends to which no rule of the network namespace (inode number) translated any more when its rules were read. The
     /// values are the last few of these times, monotonic nanoseconds, oldest first.
@@ -45,12 +46,12 @@ pub struct Facts {
     /// The rules that lead from a NodePort to a backend, by network namespace (inode number), node address and backend, as far
     /// as flows needed them.
     pub nat_rules: HashMap<(u32, SocketAddr, SocketAddr), NatRules>,
-    /// A process in each network namespace (inode number) but the node's, as far as flows needed them.
+    /// A process in each network namespace (inode number) except the node's, as far as flows needed them.
     pub pids: HashMap<u32, u32>,
     /// Since when the facts of a network namespace hold, monotonic nanoseconds, by inode number: only where another namespace had
     /// that number before. About what happened earlier they say nothing.
     pub netns_since: HashMap<u32, u64>,
-    /// Hooks that this kernel does not have, or that could not be attached. That they showed nothing proves nothing.
+    /// Hooks that this kernel does not have, or that could not be attached. Their silence proves nothing.
     pub absent: BTreeSet<Hook>,
     /// When records were last found to be lost, monotonic nanoseconds.
     pub lost_ns: Option<u64>,
@@ -85,7 +86,7 @@ pub struct NetnsFacts {
     pub cgroup_programs: Vec<Program>,
     /// Neighbour entries for the destinations of packets that were dropped on input elsewhere.
     pub neighbours: Vec<Neighbour>,
-    /// What names a port as that of a service, for ports to which a SYN came that nothing translated.
+    /// The objects that name a port for a service, for ports that received a SYN that nothing translated.
     pub ports: Ports,
 }
 
@@ -105,7 +106,7 @@ impl Facts {
             .service(node.port(), node.is_ipv6())
     }
 
-    /// What was read about a port of the node.
+    /// The facts read about a port of the node.
     #[must_use]
     pub fn port(&self, netns: u32, node: SocketAddr) -> Option<&Port> {
         self.netns.get(&netns)?.ports.get(node.port(), node.is_ipv6())
@@ -136,7 +137,19 @@ impl Facts {
         self.pids.remove(&netns);
     }
 
-    /// Whether the policy rules of the network namespace look at something that is not known of this lookup.
+    /// The lookup as the kernel makes it: the reverse path filter ignores the packet's mark, unless `src_valid_mark` is set.
+    #[must_use]
+    pub fn as_made(&self, lookup: RouteLookup) -> RouteLookup {
+        let unmarked = lookup.unmarked();
+        let is_unmarked = !self.looked_up.contains_key(&lookup) && self.looked_up.contains_key(&unmarked);
+        if lookup.is_reverse && is_unmarked {
+            unmarked
+        } else {
+            lookup
+        }
+    }
+
+    /// Whether the policy rules of the network namespace match on a property of this lookup that is unknown.
     #[must_use]
     pub fn is_undecidable(&self, lookup: &RouteLookup) -> bool {
         self.looked_up.get(lookup) == Some(&None)

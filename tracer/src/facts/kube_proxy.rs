@@ -55,7 +55,7 @@ impl NodePorts {
         names.first().filter(|_| names.len() == 1).map(String::as_str)
     }
 
-    /// The services that rules name, each with its port and whether that is of IPv6.
+    /// The services that rules name, each with its port and whether it is for IPv6.
     pub fn services(&self) -> impl Iterator<Item = (u16, bool, &str)> {
         let ports = self.names.keys();
         ports.filter_map(|&(is_v6, port)| Some((port, is_v6, self.service(port, is_v6)?)))
@@ -94,8 +94,8 @@ impl NodePorts {
     }
 }
 
-/// The service in a comment: `NAMESPACE/NAME` or `NAMESPACE/NAME:PORT`, either optionally followed by the reason why it has
-/// no endpoints.
+/// The service in a comment: `NAMESPACE/NAME` or `NAMESPACE/NAME:PORT`, either optionally followed by the reason why there
+/// are no endpoints.
 #[must_use]
 pub fn in_comment(comment: &str) -> Option<String> {
     let (name, rest) = comment.split_once(' ').unwrap_or((comment, ""));
@@ -107,7 +107,7 @@ pub fn in_comment(comment: &str) -> Option<String> {
     (is_label(namespace) && is_label(name)).then(|| service.to_owned())
 }
 
-/// The comment of the rule that drops packets that another one marked, written by kubelet.
+/// The comment of kubelet's rule that drops packets marked by another rule.
 pub const DROPS_MARKED: &str = "kubernetes firewall for dropping marked packets";
 
 /// The ends of kube-proxy's comments for a service without endpoints, and for one without endpoints on this node.

@@ -49,7 +49,7 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// Its kind as in `ip -d link` (`veth`, `bridge`); `None` for most physical devices.
     pub kind: Option<String>,
-    /// Index of the bridge, bond or other device that it is a part of.
+    /// Index of the bridge, bond or other device that it is part of.
     pub master: Option<u32>,
     /// Of a bridge port: whether the bridge may send a packet back through the port it came in through.
     pub hairpin: Option<bool>,
@@ -64,9 +64,9 @@ pub struct Link {
 /// A BPF program and where it is attached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
-    /// Where.
+    /// Its attach point.
     pub at: AttachPoint,
-    /// Its id, as in `bpftool prog`.
+    /// Its id, as `bpftool prog` prints it.
     pub id: u32,
     /// Its name; empty if it has none or it could not be read.
     pub name: String,
@@ -93,7 +93,7 @@ pub enum AttachPoint {
     CgroupIngress,
     /// cgroup, outgoing packets.
     CgroupEgress,
-    /// A newer tracer knows it.
+    /// One that only a newer tracer knows.
     #[serde(other)]
     Other,
 }

@@ -1,5 +1,4 @@
-//! The modules that the kernel has. tracer checks them before it sends a module a request, so that the kernel never loads one
-//! for it.
+//! The kernel's modules. tracer checks them before each request to a module, so that it never makes the kernel load one.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The rules that translate the destination of a flow, as far as no other rule could have.
+//! The rules that translated the destination of a flow: all that could have.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub struct NatRules {
 /// A rule that translates the destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NatRule {
-    /// The table; of nf_tables with its family (`ip nat`).
+    /// The table; in nf_tables, with its family (`ip nat`).
     pub table: String,
     /// The chain.
     pub chain: String,

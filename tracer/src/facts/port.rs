@@ -1,4 +1,5 @@
-//! What names a port of the node as that of a service, and who listens on it: read for a SYN that nothing translated.
+//! The objects that name a port of the node for a service, and the socket that listens on it. Read for a SYN that nothing
+//! translated.
 
 pub mod index;
 mod walk;
@@ -7,7 +8,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-/// Of how many ports a network namespace keeps the facts.
+/// The most ports of a network namespace whose facts are kept.
 const MAX_PORTS: usize = 256;
 
 /// The ports of one network namespace that were read.
@@ -68,7 +69,7 @@ pub struct Port {
     pub read_ns: u64,
     /// Whether rules, maps, IP sets and virtual services could all be read.
     pub is_complete: bool,
-    /// The objects that name the port as that of a service, at most [`MAX_OBJECTS`].
+    /// The objects that name the port for a service, at most [`MAX_OBJECTS`].
     pub objects: Vec<PortObject>,
     /// The service that kube-proxy's rules named for the port before, if they no longer do.
     pub named_before: Option<NamedBefore>,
@@ -78,7 +79,7 @@ pub struct Port {
     pub listener: Option<Listener>,
 }
 
-/// At most this many objects are kept of a port.
+/// The most objects kept for a port.
 pub const MAX_OBJECTS: usize = 8;
 
 /// A service that rules named before.
@@ -90,16 +91,16 @@ pub struct NamedBefore {
     pub seen_ns: u64,
 }
 
-/// An object of the node that names a port as that of a service.
+/// An object of the node that names a port for a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortObject {
-    /// What it is.
+    /// Its kind.
     pub kind: ObjectKind,
-    /// Where it is, as part of a sentence: `rule 3 of chain KUBE-NODEPORTS in iptables' legacy table nat`.
+    /// Its place, as part of a sentence: `rule 3 of chain KUBE-NODEPORTS in iptables' legacy table nat`.
     pub place: String,
     /// The service that it names, as `NAMESPACE/NAME`.
     pub service: Option<String>,
-    /// Why it did not translate the packet, as far as that can be read.
+    /// Why it did not translate the packet, if known.
     pub why_not: Option<WhyNot>,
 }
 
@@ -147,14 +148,14 @@ pub struct Listener {
     pub inode: u32,
     /// The process that holds it; `None` if it was not found.
     pub owner: Option<Process>,
-    /// How long a connection had been waiting for `accept()` at least, in nanoseconds; 0 if none was seen to wait.
+    /// The least time that a connection had been waiting for `accept()`, in nanoseconds; 0 if none was seen to wait.
     pub unaccepted_ns: u64,
 }
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// Its number.
+    /// Its PID.
     pub pid: u32,
     /// Its name (`/proc/PID/comm`).
     pub name: String,

@@ -26,7 +26,7 @@ impl PortRanges {
         self.0.is_empty()
     }
 
-    /// Whether they name ports. A range from the first port to the last one is no condition.
+    /// Whether they restrict the port. A range from the first port to the last one does not.
     #[must_use]
     pub fn names_ports(&self) -> bool {
         !self.is_empty() && !self.0.iter().any(|&(first, last)| first <= 1 && last == u16::MAX)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decode::event::Event;
 
-/// A route lookup of the kernel: everything that tables and policy rules look at, as far as it is known.
+/// A route lookup of the kernel: everything that tables and policy rules match on, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RouteLookup {
     /// Inode number of the network namespace.
@@ -17,9 +17,9 @@ pub struct RouteLookup {
     pub from: Option<IpAddr>,
     /// Index of the device that the packet came in through; `None` for a packet that the namespace itself sends.
     pub input: Option<u32>,
-    /// The mark of the lookup; `None` if it is not known.
+    /// The mark of the lookup; `None` if unknown.
     pub mark: Option<u32>,
-    /// Whether it is the lookup of the source address with which the reverse path filter compares (`__fib_validate_source`,
+    /// Whether it is the reverse path filter's lookup of the source address (`__fib_validate_source`,
     /// `net/ipv4/fib_frontend.c`): the source of this lookup need not be an address of the namespace.
     pub is_reverse: bool,
 }
@@ -75,6 +75,15 @@ impl RouteLookup {
             input: None,
             mark: Some(0),
             is_reverse: false,
+        }
+    }
+
+    /// The same lookup without a mark.
+    #[must_use]
+    pub const fn unmarked(self) -> Self {
+        Self {
+            mark: Some(0),
+            ..self
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Which controller a firewall rule belongs to, by the names of its table and chain and by its comment.
 //!
-//! A controller writes its rules again, so a change by hand does not last.
+//! A controller rewrites its rules, so a manual change does not last.
 
 /// A program that owns rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Owner {
     pub object: &'static str,
 }
 
-/// By what a controller's rules are recognized.
+/// How a controller's rules are recognised.
 enum Sign {
     /// The name of the table, without its family.
     Table(&'static str),
@@ -70,7 +70,7 @@ const UFW: Owner = Owner {
 };
 const DOCKER: Owner = Owner {
     name: "Docker",
-    object: "Put an exception into the chain DOCKER-USER, which Docker leaves alone",
+    object: "Add an exception to the chain DOCKER-USER, which Docker leaves alone",
 };
 const PODMAN: Owner = Owner {
     name: "Podman (netavark)",
@@ -89,7 +89,7 @@ const ISTIO: Owner = Owner {
     object: "Change the mesh configuration instead",
 };
 
-/// The controllers, by sign. The first sign that fits counts.
+/// The controllers, by sign. The first sign that matches counts.
 const SIGNS: &[(Sign, Owner)] = &[
     (Sign::Table("kube-proxy"), KUBE_PROXY),
     (Sign::Table("calico"), CALICO),
@@ -106,7 +106,8 @@ const SIGNS: &[(Sign, Owner)] = &[
     (Sign::ChainPrefix("KUBE-ROUTER-"), KUBE_ROUTER),
     (Sign::ChainPrefix("KUBE-POD-FW-"), KUBE_ROUTER),
     (Sign::ChainPrefix("KUBE-NWPLCY-"), KUBE_ROUTER),
-    // Both kubelet and kube-proxy wrote this one; since 1.25 the rules on marked packets are kubelet's no more.
+    // Both kubelet and kube-proxy write to this chain. Kubelet's part ended with IPTablesOwnershipCleanup (KEP-3178): an
+    // option in 1.25, the default since 1.27.
     (Sign::Chain("KUBE-FIREWALL"), KUBELET),
     (Sign::Chain("KUBE-MARK-DROP"), KUBELET),
     (Sign::ChainPrefix("KUBE-"), KUBE_PROXY),

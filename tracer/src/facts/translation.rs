@@ -1,4 +1,4 @@
-//! The targets of DNAT rules, in all forms in which the kernel stores them.
+//! The targets of DNAT rules, in every form in which the kernel stores them.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -20,7 +20,7 @@ pub enum Translation {
     },
     /// To an address of the machine itself (`REDIRECT`).
     Here,
-    /// As an element of a map says.
+    /// To the target that is looked up in a map.
     Map(Lookup),
     /// To a target that tracer does not understand.
     Unknown,
@@ -56,8 +56,8 @@ impl Operand {
 }
 
 impl Lookup {
-    /// The translation that an element with this data stands for. `is_v6` is the family of the rule's table or, in an `inet`
-    /// table, of the translation.
+    /// The translation given by an element with this data. `is_v6` is the family of the rule's table or, in an `inet` table,
+    /// of the translation.
     #[must_use]
     pub fn of_element(&self, data: &[u8], is_v6: bool) -> Translation {
         let address = |operand: &Operand| -> Option<IpAddr> {

@@ -237,7 +237,7 @@ mod states {
     pub(super) const SNAT: u32 = 1 << 6;
     pub(super) const DNAT: u32 = 1 << 7;
     pub(super) const UNTRACKED: u32 = 1 << 8;
-    /// In the older extension `state`.
+    /// The bit of the older extension `state`.
     pub(super) const STATE_UNTRACKED: u32 = 1 << 6;
 
     /// `XT_CONNTRACK_STATE_BIT`, whatever the direction.
@@ -257,7 +257,7 @@ fn parse_conntrack(info: &[u8]) -> Option<(u16, u16, u32)> {
 /// `XT_CONNTRACK_STATE`.
 const MATCH_STATE: u16 = 1;
 
-/// The states of which the packet must have one, if that is a condition.
+/// The states that the match accepts, if it checks the state.
 fn wanted_states(info: &[u8]) -> Option<u32> {
     let (flags, inverted, mask) = parse_conntrack(info)?;
     (flags & MATCH_STATE != 0 && inverted & MATCH_STATE == 0).then_some(mask)

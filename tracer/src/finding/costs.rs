@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 /// The cost of the programs of one hook.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// How often they ran, entry and return counted separately.
+    /// The number of runs, entry and return counted separately.
     pub runs: u64,
     /// Total run time of all of them, in nanoseconds.
     pub run_ns: u64,

@@ -10,7 +10,7 @@ use crate::flow::engine::Limits;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Head {
-    /// Version of the tracer that recorded.
+    /// Version of tracer that recorded.
     pub tracer: String,
     /// The layouts of the kernel's records (`RECORDS` of the recording).
     pub records: u32,
@@ -26,15 +26,15 @@ pub struct Head {
     pub uname: String,
     /// Identifies the boot.
     pub boot_id: String,
-    /// When all hooks were attached.
+    /// Time at which all hooks were attached.
     pub ready: Timestamp,
     /// The wall clock when tracing began.
     pub wall: Timestamp,
     /// The monotonic clock at the same moment, in nanoseconds.
     pub monotonic_ns: u64,
-    /// How long after its last SYN a flow without progress was reported, in nanoseconds.
+    /// Time after its last SYN at which a flow without progress was reported, in nanoseconds.
     pub patience_ns: u64,
-    /// How many flows were kept, and in how much memory.
+    /// Limits on the flows kept: number and memory.
     pub limits: Limits,
     /// The ports that were traced.
     pub ports: Vec<u16>,
@@ -42,14 +42,14 @@ pub struct Head {
     pub clients: Vec<String>,
     /// The hooks and their states when tracing began.
     pub hooks: Vec<HookState>,
-    /// Where members of the kernel's structs were found, in bytes.
+    /// Offsets of members of the kernel's structs, in bytes.
     pub offsets: Vec<(String, u32)>,
     /// Names of this kernel's drop reasons by number.
     pub drop_reasons: Vec<(u32, String)>,
 }
 
 impl Head {
-    /// How many hooks were attached when tracing began.
+    /// The number of hooks attached when tracing began.
     #[must_use]
     pub fn attached(&self) -> usize {
         self.hooks

@@ -10,7 +10,7 @@ use crate::flow::rank::Evicted;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Health {
-    /// When they were read.
+    /// Time at which the counters were read.
     pub time: Timestamp,
     /// Records that came from the ring buffer.
     pub events: u64,
@@ -39,13 +39,13 @@ impl Health {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Hooks {
-    /// When the change was reported.
+    /// Time of the report.
     pub time: Timestamp,
     /// Why they changed.
     pub why: String,
     /// The hooks that changed.
     pub hooks: Vec<HookState>,
-    /// How many hooks are attached now.
+    /// The number of hooks attached after the change.
     pub attached: usize,
 }
 

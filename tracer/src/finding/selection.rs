@@ -17,9 +17,9 @@ pub struct Selection {
     pub clients: Vec<(IpAddr, u8)>,
     /// Services, as `NAMESPACE/NAME`.
     pub services: Vec<String>,
-    /// Fates.
+    /// Fates of the flows.
     pub fates: Vec<Fate>,
-    /// Causes.
+    /// Causes of the flows, each that of the whole flow.
     pub causes: Vec<Cause>,
 }
 
@@ -32,9 +32,9 @@ pub struct Candidate<'a> {
     pub node: SocketAddr,
     /// The service, as `NAMESPACE/NAME`, where its name is known.
     pub service: Option<&'a str>,
-    /// Its fate.
+    /// The flow's fate so far.
     pub fate: Fate,
-    /// Its cause.
+    /// The flow's cause; `None` if it has none yet.
     pub cause: Option<Cause>,
 }
 

@@ -37,7 +37,7 @@ pub trait RecordSink {
     /// The run ends: the flows reported after this are the last ones.
     fn end(&mut self, end: &End);
 
-    /// Writes what is only in memory, and keeps recording. Returns the path, if anything was to be written.
+    /// Writes what is only in memory, and keeps recording. Returns the path, if there was anything to write.
     fn write_out(&mut self, next_flow: u64) -> io::Result<Option<String>>;
 
     /// Writes the rest.

@@ -18,9 +18,9 @@ pub struct Totals {
 /// Flows by fate and by cause.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
-    /// How many flows had which fate.
+    /// The number of flows with each fate.
     pub by_fate: BTreeMap<Fate, u64>,
-    /// How many flows had which cause.
+    /// The number of flows with each cause.
     pub by_cause: BTreeMap<Cause, u64>,
 }
 

@@ -10,9 +10,9 @@ use crate::{
 /// A flow with its fate and cause, and what is needed to describe it.
 #[derive(Clone, Copy, Debug)]
 pub struct Finding<'a> {
-    /// The flow.
+    /// The flow, with its steps.
     pub flow: &'a Flow,
-    /// Its fate.
+    /// Its fate so far.
     pub fate: Fate,
     /// The cause, with the evidence.
     pub diagnosis: &'a Diagnosis,

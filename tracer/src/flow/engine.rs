@@ -25,13 +25,15 @@ use crate::decode::event::{Event, Payload};
 
 /// How long a decided flow still collects steps: a backend that did not get the ACK retransmits its SYN-ACK after one second.
 const LINGER_NS: u64 = 1_500_000_000;
-/// How long a decided flow is kept for what may still change it: a client's last retransmissions are minutes apart.
+/// How long a decided flow is kept for events that may still change it: a client's retransmissions are up to two minutes
+/// apart (`TCP_RTO_MAX`, `include/net/tcp.h`).
 const KEEP_NS: u64 = 130_000_000_000;
-/// The least flows that are kept, whatever the limits.
+/// The fewest flows that are kept, whatever the limits.
 const LEAST_FLOWS: usize = 16;
-/// The memory of a flow without its steps and SYNs, in bytes: in the map of flows, and about as much again as its keys elsewhere.
+/// The memory of a flow without its steps and SYNs, in bytes: its entry in the map of flows, and a similar amount for its
+/// keys elsewhere.
 const FLOW_BYTES: usize = size_of::<(u64, Tracked)>() + 160;
-/// [`Engine::take_pending`] hands out a flow whose fate is not known this long after a SYN.
+/// How long after a SYN [`Engine::take_pending`] hands out a flow whose fate is not known.
 const PENDING_NS: u64 = 250_000_000;
 /// The most flows that one [`Engine::take_bypassing_rules`] hands out.
 const MOST_BYPASSING: usize = 64;
@@ -107,7 +109,7 @@ pub struct Engine {
     due: BTreeSet<(u64, u64)>,
     /// The kernel's number of the last flow of a client's tuple.
     by_tuple: HashMap<Tuple, u64>,
-    /// The first number of each flow that the kernel half numbered again.
+    /// The first number of each flow that the kernel half renumbered.
     renumbered: HashMap<u64, u64>,
     /// Flows in the order in which they are evicted.
     ranks: Ranks,
@@ -118,11 +120,11 @@ pub struct Engine {
     evicted: Evicted,
     /// Events of flows whose beginning was not seen.
     orphans: u64,
-    /// Flows of which a SYN has just left for a backend without a rule being evaluated.
+    /// Flows whose SYN has just left for a backend without a rule being evaluated.
     bypassing_rules: BTreeSet<u64>,
     /// Flows that began in a missing part of the recording.
     begun: Begun,
-    /// When SYNs came, monotonic nanoseconds, and of which flows, if pending flows are wanted.
+    /// The arrival times of SYNs, monotonic nanoseconds, and their flows, if pending flows are wanted.
     pending: Option<VecDeque<(u64, u64)>>,
 }
 
@@ -317,8 +319,8 @@ impl Engine {
         }
     }
 
-    /// Hands out each flow whose newest SYN left for a backend without a rule being evaluated, once for each such SYN. Where the
-    /// rules lead must be read before they change.
+    /// Hands out each flow whose newest SYN left for a backend without a rule being evaluated, once for each such SYN. The
+    /// rules' destinations must be read before they change.
     pub fn take_bypassing_rules(&mut self, mut hand_out: impl FnMut(&Flow)) {
         for number in std::mem::take(&mut self.bypassing_rules) {
             if let Some(tracked) = self.flows.get(&number) {
@@ -327,7 +329,7 @@ impl Engine {
         }
     }
 
-    /// The number by which the flow of an event is known here. Begins the flow if the event is its first SYN.
+    /// The number that identifies the flow of an event here. Begins the flow if the event is its first SYN.
     fn number_of(&mut self, event: &Event) -> Option<u64> {
         if self.flows.contains_key(&event.flow) {
             return Some(event.flow);
@@ -475,7 +477,7 @@ fn due_ns(flow: &Flow, patience_ns: u64) -> u64 {
         return decided.saturating_add(SETTLE_NS);
     }
     let last = flow.last_syn_ns().max(flow.ack_lost_ns.unwrap_or(0));
-    // What the kernel still holds may be dropped or sent on: the fate must not depend on which comes first.
+    // A packet that the kernel still holds may be dropped or sent on: the fate must not depend on which record comes first.
     let held = open::held(flow).map_or(0, |step| step.event.time_ns.saturating_add(open::WAIT_NS));
     last.saturating_add(patience_ns).max(held)
 }

@@ -77,7 +77,7 @@ pub(super) fn add(flow: &mut Flow, mut event: Event) {
     flow.push(event, attempt);
 }
 
-/// The part of a packet in the request that IPVS sees: of a connection that the node itself opened, the SYN-ACK is the request,
+/// The packet's part in the request that IPVS sees. For a connection that the node itself opened, the SYN-ACK is the request,
 /// unless it reached the socket after all.
 fn part_of_own_connection(event: &Event) -> Part {
     match event.part {
@@ -99,8 +99,8 @@ fn is_attempt(flow: &Flow, event: &Event) -> bool {
     is_arrival(event) && place == flow.syn_origin
 }
 
-/// Whether this is a SYN-ACK of which nothing was seen before. The first one appears where IPVS decides about it, the others
-/// where they come in.
+/// Whether this SYN-ACK is seen for the first time. The first one appears where IPVS decides about it, the others where they
+/// come in.
 fn is_new_answer(flow: &Flow, event: &Event) -> bool {
     let Some(last) = flow.attempts.last() else {
         return true;
@@ -158,8 +158,8 @@ fn met_a_connection(flow: &Flow, attempt: usize) -> bool {
     dropped
 }
 
-/// Updates the flow by what the event shows of the ACK that finishes the handshake: it came in, was accepted, or was lost in
-/// between.
+/// Updates the flow with what the event shows about the ACK that finishes the handshake: it came in, was accepted, or was
+/// lost in between.
 fn acknowledge(flow: &mut Flow, event: &Event) {
     let is_original = event.tuple == flow.original;
     let mut arrived = false;
@@ -220,8 +220,8 @@ fn attempt_of(flow: &Flow, event: &Event) -> usize {
         .unwrap_or(newest)
 }
 
-/// The attempt that a SYN-ACK answers which was seen before: it waits for ARP/ND, or was seen a moment ago. A SYN-ACK at the
-/// device where they come from is a new one, possibly in a buffer that was just freed.
+/// The attempt that an already seen SYN-ACK answers: it waits for ARP/ND, or was seen a moment ago. A SYN-ACK at the device
+/// where they come from is a new one, possibly in a buffer that was just freed.
 fn answered_before(flow: &Flow, event: &Event) -> Option<usize> {
     if event.part != Part::SynAck {
         return None;

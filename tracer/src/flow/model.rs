@@ -38,7 +38,7 @@ pub struct Flow {
     pub attempts: Vec<Attempt>,
     /// Everything that was seen, in order.
     pub steps: Vec<Step>,
-    /// What hooks read besides of packets that were dropped or refused: their marks and TCP headers. Not part of the path.
+    /// What hooks also read from packets that were dropped or refused: their marks and TCP headers. Not part of the path.
     pub details: Vec<Event>,
     /// Steps beyond [`MOST_STEPS`] that were not kept, and SYNs beyond [`MOST_ATTEMPTS`].
     pub steps_left_out: u64,
@@ -188,7 +188,7 @@ impl Flow {
         (0..self.attempts.len()).filter(|&index| !self.attempts[index].is_copy)
     }
 
-    /// The SYN that the client sent, of itself or of a copy: index into [`Flow::attempts`].
+    /// The SYN that the client sent: this one or, if it is a copy, its original. Index into [`Flow::attempts`].
     #[must_use]
     pub fn sent_of(&self, attempt: usize) -> usize {
         let is_sent = |&index: &usize| self.attempts.get(index).is_some_and(|attempt| !attempt.is_copy);
@@ -262,8 +262,9 @@ impl Flow {
             .find_map(|step| backend_in(&step.event))
     }
 
-    /// The SYN's tuple after DNAT, with the client's own address, and after SNAT, as it left for the backend. Of the last SYN of
-    /// which that was seen, as long as the handshake went on; `None` where nothing was translated, or that was not seen.
+    /// The SYN's tuple after DNAT, with the client's own address, and after SNAT, as it left for the backend. Taken from the
+    /// last SYN for which it was seen while the handshake lasted; `None` where nothing was translated, or the translation was
+    /// not seen.
     #[must_use]
     pub fn translated(&self) -> (Option<Tuple>, Option<Tuple>) {
         let dnat = self.backend().filter(|&backend| backend != self.node());
@@ -358,7 +359,7 @@ impl Flow {
         if let Some(step) = reported {
             step.probes_skipped = true;
             if event.part == Part::Ack {
-                // As far as is known the backend has nothing more to answer: further packets from it were delayed somewhere.
+                // As far as is known, the backend has nothing left to answer: its further packets were delayed somewhere.
                 self.acceptance_unseen = true;
                 self.over_ns.get_or_insert(event.time_ns);
             }
@@ -371,15 +372,15 @@ impl Flow {
         self.steps_of(attempt).any(|step| step.probes_skipped)
     }
 
-    /// Keeps what a hook read besides.
+    /// Keeps what a hook read in addition to its step.
     pub(super) fn keep_detail(&mut self, event: Event) {
         if self.details.len() < MOST_DETAILS {
             self.details.push(event);
         }
     }
 
-    /// What this hook read besides when it saw this packet: of several records, the one nearest in time, because the buffer of
-    /// a freed packet is reused.
+    /// What this hook read in addition to its step when it saw this packet. Of several records, the one nearest in time
+    /// counts, because the buffer of a freed packet is reused.
     pub fn detail<'a, T>(&'a self, of: &Event, read: impl Fn(&'a Payload) -> Option<T>) -> Option<T> {
         let same = self
             .details

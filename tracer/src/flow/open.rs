@@ -6,7 +6,7 @@ use super::{model::Flow, step::Step};
 use crate::decode::event::{Event, Payload};
 
 /// How long a flow stays open for a packet that the kernel holds, in nanoseconds. ARP/ND gives up after `mcast_solicit` (3)
-/// probes, `retrans_time_ms` (1 s) apart, and frees what it queued (`neigh_timer_handler`, `net/core/neighbour.c`): three
+/// probes, `retrans_time_ms` (1 s) apart, and frees what it queued (`neigh_timer_handler`, `net/core/neighbour.c`). Three
 /// times that allows for longer settings and a busy node. A netfilter queue has no limit of its own.
 pub(super) const WAIT_NS: u64 = 10_000_000_000;
 /// `NF_QUEUE` (`uapi/linux/netfilter.h`).

@@ -28,7 +28,7 @@ impl Rank {
     /// All ranks, in the order in which their flows are evicted.
     pub const ALL: [Self; 4] = [Self::OneSyn, Self::Finished, Self::Answered, Self::Retransmitted];
 
-    /// The rank as a word, as JSON has it.
+    /// The name of the rank in JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -81,7 +81,7 @@ impl Evicted {
         }
     }
 
-    /// Takes each count of another reading of the same run, if it is higher.
+    /// Raises each count to that of another reading of the same run.
     pub fn raise(&mut self, other: &Self) {
         for (rank, count) in &other.0 {
             let known = self.0.entry(*rank).or_default();

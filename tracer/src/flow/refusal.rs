@@ -12,7 +12,7 @@ const ICMP_FRAG_NEEDED: u32 = 4;
 /// ICMPv6 destination unreachable (RFC 4443).
 const ICMPV6_UNREACHABLE: u32 = 1;
 
-/// Time exceeded in ICMP and ICMPv6, and the code for a TTL that ended in transit.
+/// Time exceeded in ICMP and ICMPv6, and the code for a TTL that expired in transit.
 const ICMP_TIME_EXCEEDED: u32 = 11;
 const ICMPV6_TIME_EXCEEDED: u32 = 3;
 const IN_TRANSIT: u32 = 0;
@@ -76,7 +76,8 @@ pub(super) fn refuses(flow: &Flow, event: &Event) -> bool {
             } else {
                 ICMP_UNREACHABLE
             };
-            // "Fragmentation needed" is no refusal, and an error about a tunnel's packet goes to the tunnel.
+            // "Fragmentation needed" is not a refusal, and an error about a tunnel's packet goes to the
+            // tunnel.
             let too_big = !event.tuple.is_v6() && icmp.code == ICMP_FRAG_NEEDED;
             icmp.icmp_type == unreachable && !too_big && event.outer.is_none() && flow.is_on_node(event)
         }

@@ -1,4 +1,4 @@
-//! Reads which BPF programs of cgroups see the packets of the sockets in a network namespace.
+//! Reads the cgroup BPF programs that see the packets of the sockets in a network namespace.
 
 #![expect(
     unsafe_code,
@@ -22,9 +22,9 @@ use crate::facts::link::{AttachPoint, Program};
 const QUERY: libc::c_long = 16;
 /// `BPF_CGROUP_INET_INGRESS` and `BPF_CGROUP_INET_EGRESS`.
 const ATTACH: [(AttachPoint, u32); 2] = [(AttachPoint::CgroupIngress, 0), (AttachPoint::CgroupEgress, 1)];
-/// At most this many programs are read of one cgroup. The kernel allows 64.
+/// The most programs that are read from one cgroup. The kernel allows 64.
 const MOST_PROGRAMS: usize = 64;
-/// At most this many cgroups are read.
+/// The most cgroups that are read.
 const MOST_CGROUPS: usize = 64;
 
 /// The member `query` of `union bpf_attr`.
@@ -108,7 +108,7 @@ fn cgroups(netns: u32) -> BTreeSet<PathBuf> {
     out
 }
 
-/// The cgroup of v2 in `/proc/PID/cgroup`. A path outside of the reader's own part of the tree begins with `/..`.
+/// The cgroup v2 path in `/proc/PID/cgroup`. A path outside the reader's own part of the tree begins with `/..`.
 fn own_cgroup(text: &str) -> Option<&Path> {
     let path = text
         .lines()

@@ -34,7 +34,7 @@ use crate::{
     flow::model::{Flow, Step},
 };
 
-/// IPVS settings that are older than this are read again when a SYN meets an old IPVS entry.
+/// IPVS settings older than this are read again when a SYN meets an old IPVS entry.
 const SETTINGS_MAX_AGE: Duration = Duration::from_millis(100);
 /// How often they are read where a SYN has met an old IPVS entry before.
 const SETTINGS_INTERVAL: Duration = Duration::from_millis(250);
@@ -59,9 +59,9 @@ pub struct Collector {
     routes: RouteReader,
     destinations: HashMap<u32, Destinations>,
     links: LinkReader,
-    /// Where IPVS settings are to be read.
+    /// The network namespaces whose IPVS settings are due to be read.
     settings_wanted: BTreeSet<u32>,
-    /// When they were last read.
+    /// When the settings were last read.
     settings_read: HashMap<u32, Option<Instant>>,
 }
 
@@ -206,12 +206,12 @@ impl Collector {
             .is_some_and(|location| location.symbol == function)
     }
 
-    /// Looks up the routes that decided since the last call, before somebody changes them.
+    /// Looks up the routes that decided since the last call, before they change.
     pub fn read_routes(&mut self) {
         self.routes.read(&mut self.facts, &mut self.changed);
     }
 
-    /// Reads the rules that decided since the last call, before somebody removes them.
+    /// Reads the rules that decided since the last call, before they are removed.
     pub fn read_rules_hit(&mut self) {
         self.ports.read_wanted();
         for (netns, hits) in std::mem::take(&mut self.rule_hits) {
@@ -219,8 +219,8 @@ impl Collector {
         }
     }
 
-    /// Reads the IPVS settings where a SYN met an old entry since the last call, before somebody changes them. Where that
-    /// ever happened, it also reads them at intervals, to find out when they change.
+    /// Reads the IPVS settings where a SYN met an old entry since the last call, before they change. Where that ever
+    /// happened, it also reads them at intervals, to find out when they change.
     pub fn read_ipvs_settings(&mut self) {
         let Self {
             facts,
@@ -347,7 +347,7 @@ impl Collector {
         }
     }
 
-    /// Reads what names the port of a flow that ended at this node's own TCP without a translation.
+    /// Reads which objects name the port of a flow that ended at this node's own TCP without a translation.
     pub fn read_port(&mut self, flow: &Flow) {
         if self.ports.read_for(flow, &mut self.facts.netns) {
             self.changed.netns.insert(flow.netns);
@@ -422,7 +422,7 @@ struct NameReading {
     found_any: bool,
 }
 
-/// Names that are older than this are read again. For a flow whose service has no name, [`MAX_AGE`] applies.
+/// Names older than this are read again. For a flow whose service has no name, [`MAX_AGE`] applies.
 const NAMES_MAX_AGE: Duration = Duration::from_secs(10);
 /// Reading names takes at most this part of the time: 1/100. Where rules translate but none was found, they are new: 1/10.
 const NAMES_SHARE: u32 = 100;

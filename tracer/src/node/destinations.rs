@@ -35,8 +35,8 @@ struct Loaded {
     rules: Ruleset,
 }
 
-/// How often reading rules that change meanwhile is repeated, and how often maps are added for one packet: a packet meets a
-/// few maps, one after the other.
+/// How often reading rules is retried if they change meanwhile, and how often maps are added for one packet: a packet meets
+/// a few maps, one after the other.
 const RETRIES: usize = 4;
 const MAX_ROUNDS: usize = 16;
 /// The hooks at which a packet's destination is translated (`NF_INET_PRE_ROUTING`, `NF_INET_LOCAL_OUT`).
@@ -76,7 +76,7 @@ impl Destinations {
         })
     }
 
-    /// The rules that can translate this packet to `backend`; `None` if that is not known. May read the rules again.
+    /// The rules that can translate this packet to `backend`; `None` if unknown. May read the rules again.
     pub(super) fn rules_to(
         &mut self,
         netns: u32,
@@ -115,7 +115,7 @@ impl Destinations {
                 Err(missing) => missing,
             };
             nft::add_maps(&mut loaded.rules, missing)?;
-            // The name of a map may meanwhile be that of another one.
+            // The name may belong to another map by now.
             if nft::generation()? != loaded.generation {
                 let cost = self.cost;
                 *self = Self::read_here(None)?;

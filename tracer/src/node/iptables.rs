@@ -1,8 +1,8 @@
-//! Reads the legacy tables of iptables. The kernel loads, creates or changes nothing for it.
+//! Reads the legacy tables of iptables, without making the kernel load, create or change anything.
 
 #![expect(
     unsafe_code,
-    reason = "no library has getsockopt() with an answer of any length"
+    reason = "no library offers getsockopt() with an answer of any length"
 )]
 
 use std::{
@@ -25,7 +25,7 @@ const INFO: usize = TABLE_NAME + 4 * (1 + 2 * HOOKS + 2);
 const ENTRIES_HEAD: usize = TABLE_NAME + 8;
 /// Upper limit of a table's size in bytes, so that a wrong number does not allocate all memory.
 const MAX_SIZE: usize = 1 << 30;
-/// How often reading a table that changes meanwhile is repeated.
+/// How often reading a table is retried if it changes meanwhile.
 const RETRIES: u32 = 8;
 
 /// Reads the legacy tables with these names in the calling thread's network namespace.

@@ -1,6 +1,6 @@
 //! Reads services and connections of IPVS, and the settings that decide about old connections.
 //!
-//! Everything is that of the calling thread's network namespace, and empty if IPVS is not loaded.
+//! Everything is from the calling thread's network namespace, and empty if IPVS is not loaded.
 
 use std::{
     fs::{self, File},
@@ -40,7 +40,9 @@ fn ticks_per_second() -> io::Result<u32> {
     let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?;
     let tick = u32::try_from(tick.tv_nsec()).unwrap_or(0);
     if tick == 0 {
-        return Err(io::Error::other("the kernel's coarse clock has no resolution"));
+        return Err(io::Error::other(
+            "the kernel reports no resolution for its coarse clock",
+        ));
     }
     Ok((1_000_000_000 + tick / 2) / tick)
 }

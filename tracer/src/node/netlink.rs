@@ -11,7 +11,7 @@ use netlink_sys::{Socket, SocketAddr};
 
 /// Buffer size in bytes. The kernel sends at most 32 KiB at once.
 const BUFFER_SIZE: usize = 1 << 16;
-/// How often reading a list that changes meanwhile is repeated.
+/// How often reading a list is retried if it changes meanwhile.
 const RETRIES: u32 = 8;
 
 /// A netlink socket of one protocol family. It stays in the network namespace in which it was opened.

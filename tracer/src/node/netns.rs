@@ -93,8 +93,8 @@ pub fn current() -> io::Result<u32> {
 
 /// Runs `work` inside the network namespace with this inode number, on a thread of its own.
 ///
-/// There `/proc/sys/net` is that of the namespace. `/proc/net` is still that of the process's first thread; `work` has to
-/// use `/proc/thread-self/net`.
+/// There, `/proc/sys/net` belongs to the namespace. `/proc/net` still belongs to the process's first thread, so `work` has
+/// to use `/proc/thread-self/net`.
 pub fn inside<T: Send>(inum: u32, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
     let path = find(inum).ok_or(NetnsError::Gone(inum))?;
     let refused = |source| NetnsError::Enter { inum, source };
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn enters_another_namespace_on_a_thread_of_its_own() {
         let own = current().unwrap();
-        // Only root may make a network namespace, and not every machine has the tool.
+        // Only root may create a network namespace, and not every machine has the tool.
         let child = Command::new("unshare")
             .args(["--net", "sleep", "10"])
             .stderr(Stdio::null())

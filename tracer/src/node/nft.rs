@@ -30,7 +30,7 @@ const GET_ELEMENTS: u16 = 13;
 /// `NFT_MSG_GETGEN`.
 const GET_GENERATION: u16 = 16;
 
-/// Whether `nf_tables` is there. If not, a request would make the kernel load it.
+/// Whether `nf_tables` is loaded or built in. If not, a request would make the kernel load it.
 #[must_use]
 pub fn is_there() -> bool {
     modules::read().is_ok_and(|modules| modules.has("nf_tables"))
@@ -81,7 +81,7 @@ fn list(
     connection.list(NF_TABLES | kind, &head(family), &attributes)
 }
 
-/// Reads rules, if given only those of tables and chains with these names. Call it only if [`is_there`].
+/// Reads rules: all, or only those of tables and chains with the given names. Call it only if [`is_there`].
 pub fn rules(table: Option<&str>, chain: Option<&str>) -> io::Result<Vec<Rule>> {
     let named = [(1, table), (2, chain)]
         .into_iter()

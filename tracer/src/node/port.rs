@@ -1,4 +1,4 @@
-//! Reads what in a network namespace names its ports as those of services.
+//! Reads the objects of a network namespace that name its ports for services.
 
 use std::{
     collections::BTreeSet,
@@ -30,9 +30,9 @@ const SETS: [(&str, bool); 4] = [
 ];
 /// The legacy tables that are read.
 const TABLES: [&str; 3] = ["nat", "raw", "filter"];
-/// At most this many maps are read of one table.
+/// The most maps that are read from one table.
 const MAX_MAPS: usize = 32;
-/// At most this many sets of ports are read.
+/// The most sets of ports that are read.
 const MAX_SETS: usize = 64;
 
 /// The objects of a network namespace by port, and when they were read.
@@ -43,7 +43,7 @@ pub(super) struct PortObjects {
     pub(super) at_ns: u64,
     /// How long reading took.
     cost: Duration,
-    /// Whether all could be read.
+    /// Whether everything could be read.
     pub(super) is_complete: bool,
     pub(super) index: PortIndex,
 }

@@ -49,7 +49,7 @@ const LOOKUP_TABLE: u32 = 0x1000;
 /// Index of the loopback device in every network namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
 
-/// What the policy rules of a network namespace look at.
+/// The properties on which the policy rules of a network namespace match.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "the selectors are independent of each other"
@@ -75,9 +75,27 @@ struct Query {
     mark: u32,
 }
 
-/// Looks up a route in the calling thread's network namespace, as the kernel did for the packet. `None` if the policy rules of
-/// the namespace look at something that is not known.
-pub fn look_up(lookup: &RouteLookup) -> io::Result<Option<Route>> {
+/// Looks up a route in the calling thread's network namespace, as the kernel did for the packet. Also returns the lookup
+/// that was made: the reverse path filter ignores the packet's mark, unless `src_valid_mark` is set (`__fib_validate_source`,
+/// `net/ipv4/fib_frontend.c`). The route is `None` if the policy rules of the namespace match on something unknown.
+///
+/// # Errors
+///
+/// The devices, rules or routes cannot be read.
+pub fn look_up(wanted: RouteLookup) -> io::Result<(RouteLookup, Option<Route>)> {
+    let mut made = wanted;
+    if wanted.is_reverse && wanted.mark != Some(0) {
+        let mut netlink = Connection::open(NETLINK_ROUTE)?;
+        let device = wanted.input.and_then(|input| device_name(&mut netlink, input));
+        if !is_mark_valid(device) {
+            made = wanted.unmarked();
+        }
+    }
+    Ok((made, find(&made)?))
+}
+
+/// The route of a lookup. `None` if the policy rules match on something unknown.
+fn find(lookup: &RouteLookup) -> io::Result<Option<Route>> {
     let mut netlink = Connection::open(NETLINK_ROUTE)?;
     let rules = selectors(&mut netlink, lookup.to.is_ipv6())?;
     let plain = Query {
@@ -90,11 +108,9 @@ pub fn look_up(lookup: &RouteLookup) -> io::Result<Option<Route>> {
     if !(rules.addresses || rules.mark || rules.others) {
         return query(&mut netlink, &plain).map(|(route, _)| Some(route));
     }
-    let device = lookup.input.and_then(|input| device_name(&mut netlink, input));
-    let ignores_mark = !rules.mark || lookup.is_reverse && !is_mark_valid(device);
-    let mark = if ignores_mark { Some(0) } else { lookup.mark };
+    let mark = if rules.mark { lookup.mark } else { Some(0) };
     let Some(mark) = mark.filter(|_| !rules.others) else {
-        // A destination in the local table is local whatever the other rules look at.
+        // A destination in the local table is local, whatever the other rules match on.
         let (route, table) = query(&mut netlink, &plain)?;
         return Ok(Some(route).filter(|_| rules.local_first && table == Some(LOCAL_TABLE)));
     };
@@ -111,8 +127,8 @@ pub fn look_up(lookup: &RouteLookup) -> io::Result<Option<Route>> {
         let checks_source = sent.input.is_some() && lookup.to.is_ipv4();
         return Ok(Some(route).filter(|_| !(checks_source && is_refused)));
     }
-    // From an address of the namespace, it is the lookup of a packet that the namespace sends. From any other, it is that of a
-    // packet from the loopback device, unless that device has a filter too.
+    // From an address of the namespace, this is the lookup for a packet that the namespace sends. From any other address, it
+    // is that for a packet from the loopback device, unless that device has a filter too.
     if route != Route::None(Errno::EINVAL as i32) {
         return Ok(Some(route));
     }
@@ -129,8 +145,8 @@ fn is_source_refused(route: &Route) -> bool {
     matches!(route, Route::None(errno) if [Errno::EINVAL as i32, Errno::EXDEV as i32].contains(errno))
 }
 
-/// Whether the reverse path filter looks at marks (`src_valid_mark`, the larger of the device's value and that of all) on this
-/// device, or on any if the device is not known.
+/// Whether the reverse path filter uses marks (`src_valid_mark`, the larger of the device's value and that of all) on this
+/// device, or on any device if it is unknown.
 fn is_mark_valid(device: Option<String>) -> bool {
     let conf = Path::new("/proc/sys/net/ipv4/conf");
     let is_set = |device: PathBuf| {
@@ -143,7 +159,7 @@ fn is_mark_valid(device: Option<String>) -> bool {
     devices.map(|device| device.path()).any(is_set)
 }
 
-/// What the rules look at.
+/// The properties on which the rules match.
 fn selectors(netlink: &mut Connection, is_v6: bool) -> io::Result<Selectors> {
     let mut head = [0; RULE_HEAD];
     head[0] = if is_v6 { 10 } else { 2 };
@@ -157,7 +173,7 @@ fn selectors(netlink: &mut Connection, is_v6: bool) -> io::Result<Selectors> {
 }
 
 impl Selectors {
-    /// Adds those of the rule with this index, in the order of their priorities.
+    /// Adds the properties of the rule with this index, in the order of priorities.
     fn and(mut self, index: usize, rule: &[u8]) -> Self {
         let Some((head, body)) = rule.split_at_checked(RULE_HEAD) else {
             self.others = true;
@@ -262,7 +278,7 @@ mod tests {
     #[test]
     fn the_loopback_address_is_local() {
         let lookup = RouteLookup::of_ipvs(0, IpAddr::from([127, 0, 0, 1]));
-        let Some(Route::Found(route)) = look_up(&lookup).unwrap() else {
+        let Some(Route::Found(route)) = find(&lookup).unwrap() else {
             panic!("no route to the loopback address");
         };
         assert!(route.is_local());

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 
 use crate::facts::sysctl::Sysctls;
 
-/// Directories, and the prefix of the names that are read there.
+/// Directories, and the prefix of the names that are read in each.
 const GROUPS: [(&str, &str); 2] = [("net/ipv4/vs", ""), ("net/netfilter", "nf_conntrack_")];
 
 /// Single settings.

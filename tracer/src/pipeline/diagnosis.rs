@@ -13,7 +13,7 @@ use crate::{
 pub(super) trait Knowledge {
     /// Reads the facts that the diagnosis of this flow needs. Called right before it.
     fn learn(&mut self, flow: &Flow, fate: Fate);
-    /// The facts.
+    /// The facts as last read.
     fn facts(&self) -> &Facts;
 }
 

@@ -8,10 +8,10 @@ pub enum PipelineError {
     /// An observer could not write its output.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
-    /// This kernel cannot trace. The text says what is missing and what to do instead.
+    /// This kernel cannot trace. The text names what is missing and what to do instead.
     #[error("{0}")]
     Unsupported(String),
-    /// A privilege is missing. The text says which.
+    /// A privilege is missing. The text names it.
     #[error("{0}")]
     Privilege(String),
     /// Anything else.

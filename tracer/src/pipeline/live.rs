@@ -46,11 +46,11 @@ use crate::{
     report::escape::note,
 };
 
-/// How often flows are judged.
+/// The interval at which flows are judged.
 const TICK: Duration = Duration::from_millis(50);
-/// How often the loss counters are read.
+/// The interval at which the loss counters are read.
 const HEALTH: Duration = Duration::from_secs(1);
-/// How often to check for modules that were loaded or unloaded.
+/// The interval of checks for modules that were loaded or unloaded.
 const MODULES: Duration = Duration::from_millis(100);
 
 /// Attaches, traces until a signal arrives or the observer is done, and detaches. `on_second_signal` is called before a
@@ -137,7 +137,7 @@ struct Session<'a> {
     demand: Demand,
     collector: Collector,
     recorder: Option<Box<dyn RecordSink>>,
-    /// The signal that requests the state of the run, and writing what is recorded only in memory.
+    /// SIGUSR1: print the state of the run, and write what is recorded only in memory.
     write_out: Signal,
     engine: Engine,
     clock: Clock,
@@ -147,7 +147,7 @@ struct Session<'a> {
     received: u64,
     unreadable_records: u64,
     lost: u64,
-    /// Flows that were evicted from memory, as far as that was reported.
+    /// Evicted flows reported so far.
     evicted: u64,
     /// The hooks as they were last reported.
     reported: Vec<Planned>,
@@ -163,7 +163,7 @@ impl Session<'_> {
                 .find_map(|hook| hook.state.why())
                 .unwrap_or("the hook table is empty");
             return Err(PipelineError::Unsupported(format!(
-                "cannot attach any hook: {why}"
+                "cannot attach any hook: {why}; `tracer hooks` lists the reason for each"
             )));
         }
         print_disabled(hooks);
@@ -411,7 +411,7 @@ impl Session<'_> {
         match self.unreadable_records {
             0 => Ok(()),
             unreadable => Err(PipelineError::Failed(anyhow::anyhow!(
-                "cannot decode {}: the BPF object does not match this program",
+                "cannot decode {}: the BPF object does not match this program; unset TRACER_BPF_OBJECT, or rebuild both",
                 words::count(unreadable, "record")
             ))),
         }

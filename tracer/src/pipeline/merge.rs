@@ -30,7 +30,7 @@ use crate::{
 
 /// The most pieces of one run that wait for the others.
 const MOST_PIECES: usize = 16;
-/// The size from which on a piece is sent, in bytes.
+/// The size at which a piece is sent, in bytes.
 const ENOUGH: usize = 64 << 10;
 
 /// Output of one run, and when a live run would have written it.
@@ -41,7 +41,7 @@ struct Piece {
 
 /// Merges the output of the runs' observers, in the order in which live runs would have written it.
 ///
-/// `observer` makes the observer of a run, from the name of its host and the length of the longest name. Returns the
+/// `observer` creates the observer of a run, from the name of its host and the length of the longest name. Returns the
 /// observers of all runs once they are read.
 pub fn write<O: Buffered + Send>(
     runs: Vec<Run>,

@@ -93,7 +93,7 @@ pub fn prepare() -> Result<Ready, PipelineError> {
 
 fn unsupported(why: &str) -> PipelineError {
     PipelineError::Unsupported(format!(
-        "{why}; trace on another node of the path, or check `ipvsadm -Lnc` and `nstat` here"
+        "{why}; trace on another node on the path, or check `ipvsadm -Lnc` and `nstat` here"
     ))
 }
 
@@ -118,8 +118,8 @@ const CAPABILITIES: [(&str, u32); 4] = [
     ("CAP_BPF", 39),
 ];
 
-/// `CAP_SYS_ADMIN` covers everything; since 5.8 `CAP_BPF` and `CAP_PERFMON` do too, with `CAP_SYSLOG` for the addresses of
-/// functions.
+/// Checks that this process may trace. `CAP_SYS_ADMIN` covers everything; since 5.8 `CAP_BPF` and `CAP_PERFMON` do too, with
+/// `CAP_SYSLOG` for the addresses of functions.
 fn privileges() -> Result<(), PipelineError> {
     let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let effective = status

@@ -59,7 +59,7 @@ impl Recording {
     }
 }
 
-/// Recordings of one run of the tracer, in order.
+/// Recordings of one run of tracer, in order.
 pub type Run = Vec<Recording>;
 
 /// Opens recordings and sorts them into runs, each run's files in order. The earliest run comes first. A file that is given

@@ -33,12 +33,12 @@ use crate::{
     },
 };
 
-/// How a replay ended.
+/// The end of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Played {
-    /// All of it was replayed.
+    /// The whole recording was replayed.
     Whole,
-    /// The observer stopped it.
+    /// The observer stopped the replay.
     Stopped,
 }
 
@@ -185,11 +185,11 @@ struct Player<'a> {
     health: Health,
     /// Whether the preceding file is missing.
     lacks_beginning: bool,
-    /// How it ended. Reported last, after any damage to the files.
+    /// The end of the run. Reported last, after any damage to the files.
     end: Option<End>,
     /// The number of records and items that this version does not know.
     unknown_items: u64,
-    /// When progress was last reported.
+    /// Time of the last progress report.
     progress_at: Instant,
     /// Whether there is no memory left to read more.
     is_full: bool,
@@ -208,7 +208,7 @@ impl Player<'_> {
 
     fn log(&mut self, log: &Log) -> Result<ControlFlow<()>, PipelineError> {
         self.engine.count_from(log.header.next_flow);
-        // Facts that were learned while flows were judged are recorded after the tick, but are needed at it.
+        // Facts that were learned while flows were judged are recorded after the tick, but replay needs them at the tick.
         let mut pending: Option<Judge> = None;
         for (number, item) in log.items().enumerate() {
             if (number.is_multiple_of(CHECKED) || matches!(item, Ok(Item::Facts(_)))) && !memory::has_room() {
@@ -346,7 +346,7 @@ fn report_damage(
     } = damage;
     if !is_complete {
         let tail = match incomplete_bytes {
-            0 => "what was written before was read".to_owned(),
+            0 => "everything written by then was read".to_owned(),
             1 => "the last byte is unusable, the rest was read".to_owned(),
             bytes => format!("the last {bytes} bytes are unusable, the rest was read"),
         };
@@ -395,5 +395,5 @@ fn warn(observer: &mut dyn Observer, path: &Path, what: &str) -> io::Result<()> 
 
 /// After how many items the memory is checked, besides before each fact.
 const CHECKED: usize = 64;
-/// How often progress is reported.
+/// The interval of progress reports.
 const PROGRESS: Duration = Duration::from_secs(1);

@@ -19,9 +19,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Handles SIGINT, SIGTERM, SIGHUP and SIGQUIT from now on: the first one stops tracing cleanly, the second one ends the
-    /// process.
-    /// `on_second` is called right before that.
+    /// Handles SIGINT, SIGTERM, SIGHUP and SIGQUIT from now on: the first one stops tracing cleanly, the second one calls
+    /// `on_second` and ends the process.
     pub fn listen(on_second: fn()) -> io::Result<Self> {
         let (sender, first) = oneshot::channel();
         let runtime = Builder::new_current_thread().enable_io().build()?;

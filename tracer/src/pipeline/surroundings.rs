@@ -10,7 +10,7 @@ use nix::unistd::geteuid;
 
 use crate::report::escape::note;
 
-/// The memory that is enough for attaching: the process, the BPF maps and the verifier, all of which count for the cgroup.
+/// The memory that attaching needs, in bytes: the process, the BPF maps and the verifier all count towards the cgroup's limit.
 const MEMORY_AT_START: u64 = 256 << 20;
 
 /// Inode number of the initial PID namespace (`include/linux/proc_ns.h`, `PROC_PID_INIT_INO`).
@@ -36,7 +36,8 @@ pub(super) fn warn() {
     }
     if let Some(limit) = memory_limit(root).filter(|&limit| limit < MEMORY_AT_START) {
         note(format_args!(
-            "the cgroup allows {} MiB of memory, less than the recommended {} MiB: the kernel may kill tracer",
+            "the cgroup allows {} MiB of memory, less than the recommended {} MiB: the kernel may kill tracer; raise \
+             the limit",
             limit >> 20,
             MEMORY_AT_START >> 20
         ));
@@ -49,11 +50,11 @@ pub(super) fn is_confidential() -> bool {
     level.is_ok_and(|level| level.contains("[confidentiality]"))
 }
 
-/// How to get a privilege here.
+/// The advice on how to get a privilege here.
 pub(super) fn how_to_get_privileges() -> &'static str {
     if geteuid().is_root() {
         // Root without capabilities is in a container or a user namespace: sudo would not help.
-        "root lacks it here: in a container set securityContext.privileged: true, or use `kubectl debug node/NODE \
+        "root lacks it here: in a container, set securityContext.privileged: true, or use `kubectl debug node/NODE \
          --profile=sysadmin`"
     } else {
         "run tracer as root, for example with sudo"

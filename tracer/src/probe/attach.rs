@@ -129,7 +129,7 @@ impl Probe {
         }
     }
 
-    /// Switches to another plan after modules were loaded. Hooks that are attached and stay so are not touched.
+    /// Switches to another plan after modules were loaded. Hooks that stay attached are not touched.
     pub fn change_plan(&mut self, plan: &[Planned], offsets: Offsets) -> Result<(), AttachError> {
         // The offsets first, then the hooks that read them.
         self.offsets = offsets;

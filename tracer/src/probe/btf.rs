@@ -1,7 +1,7 @@
 //! Reads struct offsets from BTF, the BPF type format.
 //!
 //! The kernel describes its own types in `/sys/kernel/btf/vmlinux`, and since 5.11 those of each module in a file that
-//! extends it. An answer comes from there, or is an error that names what is missing: offsets are never guessed.
+//! extends it. An offset comes from there, or the error names what is missing. Offsets are never guessed.
 
 mod error;
 mod raw;

@@ -1,6 +1,6 @@
 //! The cost of the kernel half: runs and run time of its programs, as the kernel counts them.
 //!
-//! The kernel counts only while somebody holds a descriptor of `BPF_ENABLE_STATS` (since 5.8), because reading the clock
+//! The kernel counts only while a process holds a descriptor from `BPF_ENABLE_STATS` (since 5.8), because reading the clock
 //! twice for each run has a cost of its own.
 
 use std::{collections::BTreeMap, os::fd::OwnedFd, time::Instant};

@@ -18,8 +18,8 @@ const RULE_DROP_SITES: [&str; 2] = ["nf_hook_slow", "nft_do_chain"];
 /// minutes, with growing pauses.
 const KEEP: Duration = Duration::from_mins(5);
 
-/// How many packets with a known verdict are remembered, by their buffers. Microseconds lie between a verdict and the
-/// drop, so a few are enough.
+/// How many packets with a known verdict are remembered, by their buffers. The drop follows the verdict within
+/// microseconds, so a few are enough.
 const MAX_EXPLAINED: usize = 64;
 
 /// Decides from the events seen which on-demand hooks are wanted.

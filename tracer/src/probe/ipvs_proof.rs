@@ -21,7 +21,8 @@ const SCHEDULERS: [&str; 12] = [
     "rr", "wrr", "lc", "wlc", "sh", "dh", "sed", "nq", "fo", "lblc", "lblcr", "mh",
 ];
 
-/// A scheduler that is there already, so that the kernel does not load one. `None` also if IPVS itself is absent.
+/// A scheduler that is already loaded or built in, so that the kernel does not load one. `None` also if IPVS itself is
+/// absent.
 #[must_use]
 pub fn pick_scheduler(modules: &Modules) -> Option<&'static str> {
     let has = |name: &&str| modules.has(&format!("ip_vs_{name}"));

@@ -26,7 +26,7 @@ pub enum KernelInfoError {
     #[error("cannot read the list of modules")]
     Modules(#[source] io::Error),
     /// The thread that reads the kernel while tracing could not be started.
-    #[error("cannot start a thread to read the kernel's modules again")]
+    #[error("cannot start a thread to re-read the kernel's modules")]
     Thread(#[source] io::Error),
 }
 
@@ -80,7 +80,7 @@ impl KernelInfo {
         without_btf::prove(&mut self.offsets, &self.modules);
     }
 
-    /// The state that each hook is to have.
+    /// The planned state of each hook.
     #[must_use]
     pub fn plan(&self) -> Vec<Planned> {
         plan::plan(&self.symbols, &self.modules, &self.offsets)

@@ -79,7 +79,7 @@ impl KernelWatch {
                     unloaded.push(module);
                 }
                 Change::Loaded(module) => drop(self.loaded.insert(module)),
-                // It may be a scheduler, which a proof was lacking.
+                // It may be the scheduler that a proof lacked.
                 Change::Other => {}
             }
             self.is_outdated = true;

@@ -41,9 +41,9 @@ const MAX_PARALLEL_CLOSES: usize = 64;
 /// A thread that closes a link needs next to no stack.
 const CLOSE_STACK: usize = 64 << 10;
 
-/// Detaches programs whose records nobody reads any more, several at once: closing a probe waits for several RCU grace
-/// periods (`kernel/events/core.c`, `perf_event_detach_bpf_prog`; `kernel/kprobes.c`, `unregister_kprobes`), during which
-/// the thread only sleeps.
+/// Detaches programs whose records are no longer read, several at once: closing a probe waits for several RCU grace periods
+/// (`kernel/events/core.c`, `perf_event_detach_bpf_prog`; `kernel/kprobes.c`, `unregister_kprobes`), during which the
+/// thread only sleeps.
 pub(super) fn close_all(links: impl Iterator<Item = Links>) {
     let links = Mutex::new(links.flat_map(Links::split).collect::<Vec<_>>());
     let close_some = || {

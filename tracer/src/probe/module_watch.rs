@@ -1,7 +1,7 @@
 //! Notices modules that are loaded and unloaded.
 //!
-//! It reads one short file in `/sys/module` for each watched module, which is cheap enough for ten times a second. The
-//! uevents that the kernel also sends do not reach every container.
+//! It reads one short file in `/sys/module` for each watched module, which is cheap enough to do ten times a second. The
+//! kernel's uevents do not reach every container.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

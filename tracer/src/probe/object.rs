@@ -56,7 +56,7 @@ pub enum AttachError {
     NoMap(&'static str),
 }
 
-/// The flows that the kernel half follows.
+/// The flows that the kernel half traces.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// Destination ports of SYNs.
@@ -182,7 +182,7 @@ fn select(ebpf: &mut Ebpf, selection: &Selection) -> Result<(), AttachError> {
     Ok(())
 }
 
-/// The client networks as IPv6 prefixes, and whether each is followed. A later entry replaces an equal earlier one.
+/// The client networks as IPv6 prefixes, and whether each is traced. A later entry replaces an equal earlier one.
 ///
 /// IPv4 networks become mapped IPv6 networks, with 96 bits more. The first entry keeps a wide IPv6 network such as `::/0`
 /// from including IPv4.

@@ -13,7 +13,7 @@ use crate::facts::{
 /// Offsets of modules' structs as the kernel half stores them, by [`Field::index`].
 pub(super) type ModuleOffsets = [u32; field::ALL.len()];
 
-/// Whether a module is there, and whether its types are described.
+/// Whether a module is present, and whether its types are described.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Presence {
     /// Neither loaded nor built in.

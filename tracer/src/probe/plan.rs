@@ -70,7 +70,7 @@ pub fn states(hooks: &[Planned]) -> Vec<HookState> {
         .collect()
 }
 
-/// Plans the state of each hook of the hook table. The hook that only serves to prove a layout is left out.
+/// Plans the state of each hook of the hook table. The hook that serves only to prove a layout is left out.
 #[must_use]
 pub fn plan(symbols: &Symbols, modules: &Modules, offsets: &Offsets) -> Vec<Planned> {
     hook::ALL
@@ -102,7 +102,7 @@ fn state(info: &HookInfo, symbols: &Symbols, modules: &Modules, offsets: &Offset
     }
 }
 
-/// The state of a hook that can be attached, while nothing has happened that makes on-demand hooks wanted.
+/// The state of a hook that can be attached, before anything makes on-demand hooks wanted.
 #[must_use]
 pub(super) fn idle_state(when: When) -> State {
     match when {

@@ -15,8 +15,8 @@ impl Ring {
         reason = "tokio cannot see that aya's ring buffer keeps its descriptor open"
     )]
     pub fn new(buffer: RingBuf<MapData>) -> std::io::Result<Self> {
-        // SAFETY: a `RingBuf` owns its map's descriptor, gives the same one each time and closes it when dropped,
-        // which the `AsyncFd` outlives in no case, as it owns the `RingBuf`.
+        // SAFETY: a `RingBuf` owns its map's descriptor, gives the same one each time and closes it when dropped, and the
+        // `AsyncFd` never outlives it, because it owns the `RingBuf`.
         let buffer = unsafe { AsyncFd::register_with_interest(buffer, Interest::READABLE) }?;
         Ok(Self { buffer })
     }

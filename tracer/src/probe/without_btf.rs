@@ -177,7 +177,7 @@ fn propose_ip_vs(offsets: &mut Offsets) {
     offsets.set(&field::IP_VS_SCHEDULER_NAME, Ok(16));
 }
 
-/// Fills in offsets of nf_tables that are verified at each use. `nft_pktinfo.skb` must lead to the headers of a followed
+/// Fills in offsets of nf_tables that are verified at each use. `nft_pktinfo.skb` must lead to the headers of a traced
 /// packet, including its sequence number; otherwise nothing is recorded. `nft_chain.name` counts only if a base chain of
 /// that name is loaded at that hook (`diagnose::netfilter`). A rule found through expressions must be linked to its
 /// neighbours, end where the expression ends, and be loaded with the verdict that was seen. Values of 5.10,

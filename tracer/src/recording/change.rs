@@ -45,7 +45,7 @@ pub enum FactChange {
     },
     /// Routes by network namespace and destination, as older versions looked them up.
     Routes(TableChange<(u32, IpAddr), Route>),
-    /// Routes by lookup; `null` where the policy rules look at something that was not known.
+    /// Routes by lookup; `null` where the policy rules match on something unknown.
     RouteLookups(TableChange<RouteLookup, Option<Route>>),
     /// Backends to which no rule translated, and when (monotonic nanoseconds).
     Unreachable(TableChange<(u32, SocketAddr), VecDeque<u64>>),
@@ -86,46 +86,46 @@ pub struct TableChange<K, V> {
 pub struct NetnsChange {
     /// Inode number of the namespace.
     pub inum: u32,
-    /// See [`NetnsFacts`], like all that follow.
+    /// Change of [`NetnsFacts::services`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub services: Option<Patch<ipvs::Service>>,
-    /// See [`NetnsFacts`].
+    /// Change of [`NetnsFacts::sysctls`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sysctls: Option<Sysctls>,
-    /// See [`NetnsFacts`].
+    /// Change of [`NetnsFacts::ipvs_settings`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipvs_settings: Option<IpvsSettings>,
-    /// See [`NetnsFacts`].
+    /// Change of [`NetnsFacts::chains`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chains: Option<Patch<nft::Chain>>,
-    /// See [`NetnsFacts`].
+    /// Change of [`NetnsFacts::rules`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rules: Option<Patch<Rule>>,
-    /// See [`NetnsFacts`].
+    /// Change of [`NetnsFacts::removed_rules`].
     #[serde(rename = "former", skip_serializing_if = "Option::is_none")]
     pub removed_rules: Option<Patch<Rule>>,
-    /// See [`NetnsFacts`].
+    /// Change of [`NetnsFacts::maps`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maps: Option<Patch<Map>>,
-    /// See [`NetnsFacts`].
+    /// Change of [`NetnsFacts::tables`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tables: Option<Patch<Table>>,
-    /// See [`NetnsFacts`].
+    /// Change of [`NetnsFacts::node_ports`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_ports: Option<NodePorts>,
-    /// See [`NetnsFacts`].
+    /// Change of [`NetnsFacts::local_node_ports`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_node_ports: Option<LocalNodePorts>,
-    /// See [`NetnsFacts`].
+    /// Change of [`NetnsFacts::links`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub links: Option<Patch<Link>>,
-    /// See [`NetnsFacts`].
+    /// Change of [`NetnsFacts::cgroup_programs`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup_programs: Option<Patch<Program>>,
-    /// See [`NetnsFacts`].
+    /// Change of [`NetnsFacts::neighbours`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub neighbours: Option<Patch<Neighbour>>,
-    /// See [`NetnsFacts`].
+    /// Change of [`NetnsFacts::ports`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<Ports>,
 }

@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-/// What a power cut can cost, besides the chunk that is not written yet.
+/// The most recorded time that a power cut can cost, besides the chunk that is not written yet.
 pub(super) const INTERVAL: Duration = Duration::from_secs(5);
 
-/// The thread. It ends when this is dropped.
+/// The syncing thread. It ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct DiskSync {
     files: mpsc::Sender<File>,
@@ -22,7 +22,7 @@ pub(super) struct DiskSync {
 }
 
 impl DiskSync {
-    /// Starts with this file.
+    /// Starts syncing this file.
     pub(super) fn start(file: File) -> io::Result<Self> {
         Self::start_with(file, INTERVAL, File::sync_data)
     }
@@ -54,7 +54,7 @@ impl DiskSync {
         Ok(Self { files, failed })
     }
 
-    /// Goes on with another file; the one before is complete and synced.
+    /// Continues with another file; the previous one is complete and synced.
     pub(super) fn switch_to(&self, file: File) {
         // The thread lives as long as this.
         let _ = self.files.send(file);

@@ -27,9 +27,9 @@ pub enum RecordingError {
     #[error("its record layout {0} is newer than this version of tracer can read; use a newer tracer")]
     NewRecords(u32),
     /// The first chunk is damaged.
-    #[error("its header is damaged")]
+    #[error("its header is damaged, so the rest cannot be read; copy the file again from the node")]
     Head,
-    /// The first chunk is not the JSON that it should be.
+    /// The first chunk is not the JSON of a head.
     #[error("its header is invalid")]
     HeadJson(#[source] serde_json::Error),
 }

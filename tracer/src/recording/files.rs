@@ -63,7 +63,7 @@ fn number_of(path: &Path, file: &Path) -> Option<u32> {
     digits.parse().ok().filter(|_| is_number)
 }
 
-/// Checks that no file of an earlier set would be replaced or taken for one of this set.
+/// Checks that no file of an earlier set would be replaced, or mistaken for one of this set.
 fn no_other_set(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     for entry in fs::read_dir(folder.unwrap_or(Path::new(".")))? {
@@ -97,7 +97,7 @@ fn ensure_linked(file: &File) -> io::Result<()> {
 #[derive(Debug)]
 pub struct FileSink {
     path: PathBuf,
-    /// The size in bytes from which on the next file is started.
+    /// The size in bytes at which the next file is started.
     size: Option<u64>,
     /// How many files are kept.
     count: Option<usize>,
@@ -120,7 +120,7 @@ enum Opened {
 }
 
 impl FileSink {
-    /// Opens the first file; `-` is standard output. What is there stays until the recording starts.
+    /// Opens the first file; `-` is standard output. An existing file stays until the recording starts.
     pub fn open(
         path: &Path,
         size: Option<u64>,
@@ -185,7 +185,7 @@ impl FileSink {
         Ok(())
     }
 
-    /// Completes this file and starts the next one with what is known.
+    /// Completes this file and starts the next one with what is known so far.
     fn rotate(&mut self, snapshot: &Snapshot) -> io::Result<()> {
         self.complete_file()?;
         self.completed.push_back(self.current());
@@ -196,7 +196,7 @@ impl FileSink {
             let Some(oldest) = self.completed.pop_front() else {
                 break;
             };
-            // Somebody else may have removed it.
+            // Another process may have removed it.
             let _ = fs::remove_file(oldest);
         }
         self.head.part += 1;

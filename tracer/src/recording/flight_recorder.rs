@@ -1,4 +1,4 @@
-//! A flight recorder: the last bytes of a recording, kept in memory until they are to be written.
+//! A flight recorder: the last bytes of a recording, kept in memory until they are written on request or at the end.
 
 use std::{
     collections::VecDeque,

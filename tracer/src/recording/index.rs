@@ -1,4 +1,4 @@
-//! The index: where the log chunks of a recording are, for readers that do not want all of it.
+//! The index: the positions of a recording's log chunks, for readers that need only some of them.
 
 use std::io::{Read, Seek, SeekFrom};
 

@@ -1,7 +1,7 @@
-//! How much memory reading recordings takes, and how much it may take: a small file can unpack to anything.
+//! The memory that reading recordings takes, and its limit: a small file can unpack to any size.
 //!
-//! The allocator counts. Whoever reads asks before each step whether there is room for it ([`has_room`]), so that reading
-//! ends with a message and with everything that was read before.
+//! The allocator counts. Readers check before each step that there is room for it ([`has_room`]), so that reading ends with
+//! a message and keeps everything read before.
 
 #![allow(unsafe_code, reason = "an allocator that counts is unsafe by its interface")]
 
@@ -14,9 +14,9 @@ use std::{
 
 /// The memory that reading recordings may take, unless another limit is set, in bytes.
 pub const DEFAULT_LIMIT: u64 = 256 << 20;
-/// What one step may take at most before the next one asks: an unpacked chunk, and a fact while it is parsed and applied.
+/// The most that one step may take before the next check: an unpacked chunk, and a fact while it is parsed and applied.
 const STEP: i64 = 96 << 20;
-/// What a single item may take while it is parsed. A vector that grows beyond it can take twice as much.
+/// The most that a single item may take while it is parsed. A vector that grows beyond it can take twice as much.
 const ITEM: i64 = 16 << 20;
 /// Shorter texts need no check while they are parsed: a parsed list takes at most some 30 times the memory of its text.
 pub(super) const SMALL_TEXT: usize = 64 << 10;
@@ -113,7 +113,7 @@ pub fn has_room() -> bool {
     live() <= limit.saturating_sub(STEP).max(limit / 2)
 }
 
-/// A text that ends with an error once what is made of it takes too much memory.
+/// A text that ends with an error once its parsed form takes too much memory.
 pub(super) struct Guarded<'a> {
     text: &'a [u8],
     begun: i64,

@@ -44,7 +44,7 @@ impl Existing {
     }
 }
 
-/// An open output whose name is not final: until [`OutputFile::keep`], what was at the path before is there still.
+/// An open output whose name is not final: until [`OutputFile::keep`], an earlier file at the path is still there.
 #[derive(Debug)]
 pub struct OutputFile {
     file: File,
@@ -59,8 +59,7 @@ impl OutputFile {
     /// Opens the output. A new file is readable by its owner only: a recording shows kernel addresses and who connected to
     /// what.
     ///
-    /// # Errors
-    /// It cannot be opened, or what is there must not be replaced. The text does not name the path.
+    /// # Errors It cannot be opened, or the existing file must not be replaced. The text does not name the path.
     pub fn open(path: &Path, existing: Existing) -> io::Result<Self> {
         match create_new(path) {
             Ok(file) => Ok(Self {
@@ -91,7 +90,7 @@ impl OutputFile {
             .write(true)
             .custom_flags(OFlag::O_NOFOLLOW.bits())
             .open(path)?;
-        // It may have been exchanged since it was checked.
+        // It may have been replaced since it was checked.
         let there = file.metadata()?;
         check(&there, existing)?;
         if there.is_file() && there.len() > 0 && is_recording(&mut file)? {
@@ -131,7 +130,7 @@ impl OutputFile {
         &mut self.file
     }
 
-    /// Whether the file has no name any more: somebody removed it.
+    /// Whether the file has no name any more, because it was removed.
     pub fn is_removed(&self) -> io::Result<bool> {
         let there = self.file.metadata()?;
         Ok(there.is_file() && there.nlink() == 0)
@@ -161,7 +160,7 @@ impl Drop for OutputFile {
     fn drop(&mut self) {
         let path = self.temporary.as_ref().unwrap_or(&self.path);
         let identity = |file: Metadata| (file.dev(), file.ino());
-        // Somebody else may have removed it, or put another one in its place.
+        // Another process may have removed or replaced it.
         if self.is_new
             && let (Ok(own), Ok(there)) = (self.file.metadata(), fs::symlink_metadata(path))
             && identity(own) == identity(there)

@@ -206,7 +206,7 @@ impl<R: Read> Reader<R> {
                 return Ok(None);
             }
         };
-        // Grows with the data that is really there, whatever the header says.
+        // Grows with the data that is actually there, whatever the header says.
         let mut stored = Vec::new();
         let wanted = u64::from(header.stored);
         let length = self.input.by_ref().take(wanted).read_to_end(&mut stored);

@@ -23,7 +23,7 @@ use crate::{
 
 /// Chunks are written at least this often, so that little is lost if the process is killed.
 const MAX_DELAY: Duration = Duration::from_secs(2);
-/// The same while nothing but time passes.
+/// The same while nothing happens.
 const MAX_IDLE_DELAY: Duration = Duration::from_secs(10);
 
 /// Stores the chunks of a recording.
@@ -32,7 +32,7 @@ pub trait ChunkSink {
     fn begin(&mut self, head: Head) -> io::Result<()>;
     /// Stores a chunk. `after` is what is known at its end.
     fn add(&mut self, chunk: Chunk, after: &Snapshot) -> io::Result<()>;
-    /// Writes what is in memory only, and goes on. Returns the path of the file, if one was written.
+    /// Writes what is in memory only, and continues recording. Returns the path of the file, if one was written.
     fn write_out(&mut self) -> io::Result<Option<String>>;
     /// Completes the recording.
     fn finish(&mut self) -> io::Result<()>;

@@ -128,8 +128,8 @@ pub fn write_snapshot(
     write(&builder.seal(next_flow)?)
 }
 
-/// Unpacked size in bytes from which on a chunk is written. Larger ones would compress little better, and more is lost
-/// with a damaged one.
+/// Unpacked size in bytes at which a chunk is written. Larger ones would compress little better, and more is lost with
+/// a damaged one.
 pub const TARGET_CHUNK_LEN: usize = 1 << 20;
 
 /// Writes chunks and keeps the index.

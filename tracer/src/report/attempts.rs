@@ -5,7 +5,7 @@ use crate::{
     finding::clock::milliseconds,
 };
 
-/// What one SYN cost, and why.
+/// The cost and cause of one SYN.
 #[derive(Clone, Debug)]
 pub struct AttemptLine {
     /// The SYN: `SYN 1:`.

@@ -13,8 +13,8 @@ use std::{
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
-/// Whether a terminal or a browser does something else with this character than to show it: C0 and C1 controls, and
-/// invisible characters that change the direction of text or hide it.
+/// Whether a terminal or a browser acts on this character instead of showing it: C0 and C1 controls, and invisible
+/// characters that change the direction of text or hide it.
 fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -30,14 +30,14 @@ fn is_harmful(c: char) -> bool {
         )
 }
 
-/// One line of text for a terminal. Control characters, among them line ends, and characters that change the direction of
+/// Escapes one line of text for a terminal. Control characters, among them line ends, and characters that change the direction of
 /// text are shown as `\x1b` or `\u{202e}`.
 #[must_use]
 pub fn clean(text: &str) -> Cow<'_, str> {
     escape(text, is_harmful)
 }
 
-/// A whole page of HTML: what [`clean`] escapes, except the line ends of the page. Markup is escaped before, by `maud`.
+/// Escapes a whole page of HTML: what [`clean`] escapes, except the line ends of the page. `maud` has escaped markup before.
 #[must_use]
 pub fn html(page: String) -> String {
     match escape(&page, |c| c != '\n' && is_harmful(c)) {
@@ -125,7 +125,7 @@ pub fn json_pretty(out: impl Write, value: &impl Serialize) -> io::Result<()> {
     Ok(value.serialize(&mut Serializer::with_formatter(out, formatter))?)
 }
 
-/// Escapes more than JSON demands, which is only what is below U+0020.
+/// Escapes more than JSON requires, which is only characters below U+0020, `"` and `\`.
 struct Escaping<F>(F);
 
 impl<F: Formatter> Formatter for Escaping<F> {

@@ -39,7 +39,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// For several runs, which may have seen the same connections.
+    /// A page for several runs, which may have seen the same connections.
     #[must_use]
     pub fn of_several() -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! Recognises flows of several nodes as one connection. Pure.
 //!
 //! A SYN that one node translated, masqueraded or put into a tunnel is another flow on the next node. NAT leaves its
-//! initial sequence number alone, and it arrives there with a tuple with which it was seen here. Sequence number, tuple
+//! initial sequence number alone, and it arrives there with one of the tuples seen here. Sequence number, tuple
 //! and time must all match.
 
 mod verdict;
@@ -25,7 +25,7 @@ pub use verdict::{NodeVerdict, Verdict, judge};
 pub type Key = (usize, u64);
 
 /// The largest time between the SYNs of one connection on two nodes, in milliseconds. Clocks set by NTP differ by some
-/// milliseconds; this allows for clocks that are not. It must stay well below the 274 s after which a client may use the
+/// milliseconds; this also allows for unsynchronised clocks. It must stay well below the 274 s after which a client may use the
 /// same sequence number on the same port again: Linux adds a 32-bit clock of 64 ns ticks to it (`net/core/secure_seq.c`).
 pub const APART_MS: i64 = 10_000;
 
@@ -34,7 +34,7 @@ const MOST_TUPLES: usize = 6;
 /// The most flows with the same sequence number and tuple that are compared.
 const MOST_ALIKE: usize = 64;
 
-/// The data kept of a flow to find it on other nodes. Tuples are hashes, because there may be millions.
+/// The data kept about a flow to find it on other nodes. Tuples are hashes, because there may be millions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     /// Time of its first SYN, in milliseconds of the wall clock.
@@ -47,16 +47,16 @@ pub struct Fingerprint {
     /// Other tuples with which its SYN was seen.
     others: [u32; MOST_TUPLES],
     count: u8,
-    /// A device sent the SYN with the tuple it arrived with.
+    /// Whether a device sent the SYN with the tuple it arrived with.
     leaves: bool,
-    /// TCP received the SYN with that tuple: its path ends on this node.
+    /// Whether TCP received the SYN with that tuple: its path then ends on this node.
     ends: bool,
-    /// This node dropped the SYN or the SYN-ACK at least once.
+    /// Whether this node dropped the SYN or the SYN-ACK at least once.
     dropped: bool,
 }
 
 impl Fingerprint {
-    /// The fingerprint of what is known of the flow so far.
+    /// The fingerprint of the flow as known so far.
     #[must_use]
     pub fn of(finding: &Finding<'_>) -> Self {
         let Finding { flow, clock, .. } = *finding;
@@ -237,7 +237,7 @@ fn links(fingerprints: &BTreeMap<Key, Fingerprint>) -> BTreeMap<Key, Vec<Key>> {
     links
 }
 
-/// Keeps of each run the flow nearest in time to the first one.
+/// Keeps one flow of each run: the one nearest in time to the first.
 fn one_of_each_run(together: Vec<Key>, fingerprints: &BTreeMap<Key, Fingerprint>) -> Vec<Key> {
     let Some(first) = together.first().and_then(|key| fingerprints.get(key)) else {
         return together;

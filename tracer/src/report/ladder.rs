@@ -26,11 +26,11 @@ use crate::{
 pub struct Ladder {
     /// The flow's number.
     pub id: u64,
-    /// Its fate.
+    /// The flow's fate.
     pub fate: Fate,
-    /// Its cause.
+    /// The flow's cause, if it has one.
     pub cause: Option<Cause>,
-    /// When its first SYN was seen.
+    /// Time of its first SYN.
     pub start: Timestamp,
     /// Client, NodePort with its service, backend and dataplane, in one line.
     pub ends: String,
@@ -44,13 +44,13 @@ pub struct Ladder {
     pub rungs: Vec<Rung>,
     /// Steps seen but not kept.
     pub left_out: u64,
-    /// The explanation.
+    /// What happened to the flow, and why.
     pub explanation: String,
-    /// What each SYN cost and why, if there are several.
+    /// The cost and cause of each SYN, if there are several.
     pub attempts: Vec<AttemptLine>,
-    /// The evidence.
+    /// The facts that prove the cause.
     pub evidence: Vec<Evidence>,
-    /// The advice.
+    /// What to do about the cause.
     pub advice: Option<String>,
 }
 
@@ -59,9 +59,9 @@ pub struct Ladder {
 pub enum Rung {
     /// The SYN with this number, from 1, starts here.
     Syn(usize),
-    /// A step.
+    /// A step of the path.
     Step {
-        /// The step.
+        /// What happened, where and when.
         step: PathStep,
         /// Milliseconds since the step before it.
         since_ms: f64,
@@ -69,7 +69,7 @@ pub enum Rung {
         lane: usize,
         /// Column of the step before it.
         from: usize,
-        /// How it is drawn.
+        /// The symbol that it is drawn with.
         sign: Sign,
     },
 }

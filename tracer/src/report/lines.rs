@@ -20,9 +20,9 @@ use crate::finding::{
 /// The format of the lines.
 #[derive(Clone, Copy, Debug)]
 pub enum Form {
-    /// For programs.
+    /// JSON, for programs.
     Json,
-    /// For people.
+    /// Text, for people.
     Plain {
         /// Adds path, evidence and advice below each line.
         verbose: bool,
@@ -73,7 +73,7 @@ impl<W: Write> Lines<W> {
         self.host().map_or_else(String::new, |host| format!("{host}: "))
     }
 
-    /// The lines come from a recording, not from a live run.
+    /// Marks the lines as those of a recording, not of a live run.
     #[must_use]
     pub fn of_recording(self) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Flows for readers: lines and a page for people, and JSON lines for programs. Pure: text in, text out.
+//! Flows for readers: lines and a page for people, JSON for programs. Opens no files: output goes to any writer.
 
 pub mod attempts;
 pub mod escape;

@@ -39,12 +39,12 @@ pub struct PathStep {
     /// Whether the packet is dropped here, or the function returned a verdict that drops it.
     #[serde(skip)]
     pub is_drop: bool,
-    /// Where the packet goes, if this step shows the packet itself.
+    /// The packet's direction, if this step shows the packet itself.
     #[serde(skip)]
     pub heading: Option<Heading>,
 }
 
-/// Where a packet goes.
+/// The direction of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heading {
     /// To the backend.
@@ -93,7 +93,7 @@ fn is_drop(step: &Step) -> bool {
         || (step.event.hook.returns_verdict() && step.verdict.is_some_and(verdict::is_drop))
 }
 
-/// Where the packet goes; `None` for a step that shows a decision about the packet.
+/// The packet's direction; `None` for a step that shows a decision about the packet.
 fn heading(step: &Step) -> Option<Heading> {
     let hook = step.event.hook;
     let shows_packet = match &step.event.payload {

@@ -28,7 +28,7 @@ pub use text::{sentences, text};
 /// The summary of many flows.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// Where it was recorded.
+    /// The hosts that it was recorded on.
     pub hosts: Vec<Host>,
     /// Start of the first flow.
     pub first: Option<String>,

@@ -17,7 +17,7 @@ use crate::{
 pub struct FlowDetail {
     /// Inode number of the network namespace in which the first SYN arrived.
     pub netns: u32,
-    /// When each SYN arrived, nanoseconds after the first.
+    /// Time of each SYN, nanoseconds after the first.
     pub syns_ns: Vec<u64>,
     /// SYN-ACKs that the backend sent.
     pub synacks: u32,
@@ -25,7 +25,7 @@ pub struct FlowDetail {
     pub explanation: String,
     /// The cost and cause of each SYN, if there are several.
     pub attempts: Vec<AttemptLine>,
-    /// The advice.
+    /// What to do about the cause.
     pub advice: Option<String>,
     /// The evidence for the cause.
     pub evidence: Vec<Evidence>,

@@ -18,7 +18,7 @@ use crate::{
 pub struct FlowUpdate {
     /// The flow's number.
     pub id: u64,
-    /// When its first SYN was seen, monotonic nanoseconds.
+    /// Time of its first SYN, monotonic nanoseconds.
     pub start_ns: u64,
     /// The client's address and port.
     pub client: SocketAddr,
@@ -28,9 +28,9 @@ pub struct FlowUpdate {
     pub backend: Option<SocketAddr>,
     /// The service's name, if known.
     pub service: Option<String>,
-    /// The fate.
+    /// The flow's fate so far.
     pub fate: Fate,
-    /// The cause.
+    /// The flow's cause, if it has one.
     pub cause: Option<Cause>,
     /// The dataplane that did the DNAT.
     pub dataplane: Option<Dataplane>,
@@ -38,13 +38,13 @@ pub struct FlowUpdate {
     pub connect_ns: Option<u64>,
     /// Time that the client lost with all its SYNs, nanoseconds.
     pub lost_ns: u64,
-    /// The cause besides the flow's own that cost the most time, and that time in nanoseconds.
+    /// The cause, other than the flow's own, that cost the most time, and that time in nanoseconds.
     pub other_cause: Option<(Cause, u64)>,
     /// SYNs on the wire.
     pub syns: usize,
     /// The previous flow from the same client port.
     pub earlier: Option<u64>,
-    /// Where its last packet was dropped.
+    /// The place where its last packet was dropped.
     pub drop_site: Option<DropSite>,
     /// The hook of each step; empty while the flow is pending, so that records are counted once.
     pub hooks: Vec<Hook>,
@@ -102,14 +102,14 @@ impl FlowUpdate {
     }
 }
 
-/// The cause besides the flow's own to which it lost the most time.
+/// The cause, other than the flow's own, that cost the most time.
 fn other_cause(diagnosis: &Diagnosis) -> Option<(Cause, u64)> {
     let lost = diagnosis.lost_by_cause().into_iter();
     lost.filter(|(cause, lost)| Some(*cause) != diagnosis.cause && *lost > 0)
         .max_by_key(|(_, lost)| *lost)
 }
 
-/// Where the last packet of a failed flow was dropped.
+/// The place where the last packet of a failed flow was dropped.
 fn drop_site(flow: &Flow, diagnosis: &Diagnosis, facts: &Facts) -> Option<DropSite> {
     let (step, drop) = flow
         .steps

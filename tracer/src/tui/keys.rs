@@ -1,4 +1,4 @@
-//! The table of keys, from which the help page is made too.
+//! The table of keys, which is also the source of the help page.
 
 use ratatui::crossterm::event::{KeyCode, KeyModifiers};
 
@@ -41,7 +41,7 @@ pub enum Action {
     PlayToFailure,
 }
 
-/// Where a key works.
+/// The views in which a key works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Everywhere.
@@ -73,7 +73,7 @@ impl Scope {
 /// A row of the table.
 #[derive(Debug)]
 pub struct Binding {
-    /// The keys.
+    /// The keys that trigger the action, with their modifiers.
     pub keys: &'static [(KeyCode, KeyModifiers)],
     /// The keys as the help page shows them; empty: not shown.
     pub shown: &'static str,
@@ -81,7 +81,7 @@ pub struct Binding {
     pub action: Action,
     /// The action, in words.
     pub text: &'static str,
-    /// Where they work.
+    /// The views in which they work.
     pub scope: Scope,
 }
 

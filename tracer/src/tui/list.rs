@@ -5,13 +5,13 @@ use std::ops::Range;
 
 use super::{filter::Filter, names::Names, row::Row, store::Store, totals};
 
-/// How many rows are scanned for one frame: with a million rows kept, they take about 10 ms.
+/// The rows scanned for one frame: with a million rows kept, they take about 10 ms.
 pub const ROWS_PER_FRAME: u64 = 30_000;
 
 /// A column of the list, and of its order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Column {
-    /// When the first SYN arrived.
+    /// Time of the first SYN.
     #[default]
     Time,
     /// The fate, worst first, failures before others.
@@ -136,7 +136,7 @@ pub struct List {
 }
 
 impl List {
-    /// How many rows are listed.
+    /// The number of rows listed.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -148,13 +148,13 @@ impl List {
         self.entries.is_empty()
     }
 
-    /// How many rows are still to be scanned.
+    /// The number of rows still to be scanned.
     #[must_use]
     pub fn unscanned(&self) -> u64 {
         self.unscanned.end.saturating_sub(self.unscanned.start)
     }
 
-    /// The filter.
+    /// The filter that selects the listed flows.
     #[must_use]
     pub fn filter(&self) -> &Filter {
         &self.filter

@@ -14,11 +14,11 @@ pub enum Msg {
         host: String,
         /// The kernel's release.
         kernel: String,
-        /// How many ports are traced.
+        /// The number of ports traced.
         ports: usize,
         /// The command line's selection, in the words of the filter; empty if everything is shown.
         selection: String,
-        /// The hooks.
+        /// Each hook and its state.
         hooks: Vec<HookState>,
         /// Turns the kernel's monotonic time into wall-clock time.
         clock: Clock,
@@ -77,14 +77,14 @@ pub struct Playing {
     pub is_paused: bool,
     /// Whether playback is seeking to a position the user chose.
     pub is_seeking: bool,
-    /// When failed flows started, as far as known; monotonic nanoseconds.
+    /// Starts of failed flows, as far as known; monotonic nanoseconds.
     pub failures: Vec<u64>,
 }
 
 /// A request of the model to the screen.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Quit.
+    /// End tracing or playback, and close the screen.
     Quit,
     /// Stop the process, as Ctrl-Z does.
     Suspend,
@@ -96,7 +96,7 @@ pub enum Command {
     Export {
         /// Part of the file's name.
         what: &'static str,
-        /// The text.
+        /// The content of the file.
         text: String,
     },
     /// Control playback.

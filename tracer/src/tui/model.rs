@@ -24,17 +24,17 @@ use crate::{
     },
 };
 
-/// The tabs.
+/// A tab of the screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tab {
     /// Outcomes, causes and services at a glance.
     #[default]
     Overview,
-    /// All flows.
+    /// The list of flows.
     Flows,
     /// One flow.
     Flow,
-    /// Where packets are dropped.
+    /// The places where packets are dropped.
     Drops,
     /// The hooks and their state.
     Hooks,
@@ -83,20 +83,20 @@ impl Cursor {
 /// A line of the overview that can be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item {
-    /// A cause.
+    /// A cause of failures.
     Cause(Cause),
-    /// A service.
+    /// A service, or a port without a service name.
     Service(Name),
 }
 
 /// The data shown while the screen is frozen.
 #[derive(Debug)]
 pub struct Frozen {
-    /// The totals.
+    /// The totals at that moment.
     pub totals: Totals,
     /// The time at which it was frozen, monotonic nanoseconds.
     pub now_ns: u64,
-    /// How many flows were reported by then.
+    /// The number of flows reported by then.
     pub flows: u64,
 }
 
@@ -139,7 +139,7 @@ pub struct Model {
     pub help: Option<usize>,
     /// The filter while it is edited.
     pub typing: Option<String>,
-    /// The filter.
+    /// The filter in effect.
     pub filter: String,
     /// Whether only failures are listed.
     pub only_failures: bool,
@@ -188,7 +188,7 @@ pub struct Model {
     pub selection: String,
     /// Turns the kernel's monotonic time into wall-clock time.
     pub clock: Option<Clock>,
-    /// The hooks.
+    /// Each hook and its state.
     pub hooks: Vec<HookState>,
     /// Their CPU time in the last second, once known.
     pub costs: Option<Costs>,
@@ -208,7 +208,7 @@ pub struct Model {
     pub log: VecDeque<String>,
     /// A line shown in place of the keys.
     pub notice: Option<String>,
-    /// Since when it is shown, monotonic nanoseconds.
+    /// Time at which it was first shown, monotonic nanoseconds.
     pub notice_ns: u64,
     /// Whether the reset key was pressed once. The second time confirms.
     pub confirms_reset: bool,
@@ -259,7 +259,7 @@ impl Model {
         self.lost.values().fold(0, |sum, lost| sum.saturating_add(*lost))
     }
 
-    /// How many hooks are in this state.
+    /// The number of hooks in this state.
     #[must_use]
     pub fn count_hooks(&self, state: State) -> usize {
         self.hooks.iter().filter(|hook| hook.state == state).count()

@@ -17,7 +17,7 @@ impl Name {
     }
 }
 
-/// How many texts are kept. Backends come and go; any further text is shown as [`MANY`].
+/// The most texts kept. Backends come and go; any further text is shown as [`MANY`].
 const MAX: usize = 1 << 20;
 /// The placeholder for every text that is not kept.
 const MANY: &str = "(too many to name)";
@@ -53,7 +53,7 @@ impl Names {
         Name(number)
     }
 
-    /// The text.
+    /// The text that was interned under this name.
     #[must_use]
     pub fn text(&self, name: Name) -> &str {
         usize::try_from(name.0)

@@ -32,7 +32,7 @@ pub struct ScreenObserver {
 }
 
 impl ScreenObserver {
-    /// The screen opens when the run starts.
+    /// Creates the observer. The screen opens when the run starts.
     #[must_use]
     pub fn new(theme: Theme, selection: &Selection) -> Self {
         Self {

@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// How often the screen is updated.
+/// The interval between updates of the screen.
 const UPDATE: Duration = Duration::from_millis(60);
 
 /// Shows a recording at the position and speed that the user chooses.
@@ -40,7 +40,7 @@ pub struct Player {
     screen: Screen,
     control: Arc<Control>,
     messages: Vec<Msg>,
-    /// When the screen was last updated.
+    /// Time of the last update of the screen.
     updated: Instant,
     /// The failure that the user searched for.
     found: Option<u64>,
@@ -89,7 +89,7 @@ impl Player {
         std::mem::take(&mut self.totals)
     }
 
-    /// The recording is read from its start again.
+    /// Resets the player, because the recording is read from its start again.
     pub fn rewind(&mut self) {
         self.control.begin();
         self.totals = Totals::default();
@@ -115,7 +115,7 @@ impl Player {
 
 impl Observer for Player {
     fn start(&mut self, head: &Head) -> io::Result<()> {
-        // First, so that the screen never takes a recording for a live run.
+        // First, so that the screen never mistakes a recording for a live run.
         self.messages.push(Msg::Playing(self.control.playing()));
         self.messages.push(observer::start(head, &self.selection));
         Ok(())

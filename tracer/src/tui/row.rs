@@ -19,7 +19,7 @@ use crate::{
 pub struct Row {
     /// The flow's number.
     pub id: u64,
-    /// When its first SYN was seen, monotonic nanoseconds.
+    /// Time of its first SYN, monotonic nanoseconds.
     pub start_ns: u64,
     /// The previous flow from the same client port; 0 if there is none.
     pub earlier: u64,
@@ -31,7 +31,7 @@ pub struct Row {
     pub node: Name,
     /// The backend's address and port.
     pub backend: Name,
-    /// Where its last packet was dropped ([`super::totals::Totals::drops`]).
+    /// The place where its last packet was dropped ([`super::totals::Totals::drops`]).
     pub drop_site: Name,
     /// From the first SYN to the client's ACK, microseconds; `u32::MAX` without a connection.
     pub connect_us: u32,
@@ -45,11 +45,11 @@ pub struct Row {
     pub node_port: u16,
     /// SYNs on the wire.
     pub syns: u16,
-    /// The fate.
+    /// The flow's fate so far.
     pub fate: Fate,
-    /// The cause.
+    /// The flow's cause, if it has one.
     pub cause: Option<Cause>,
-    /// The cause besides its own to which it lost the most time.
+    /// The cause, other than its own, that cost the most time.
     pub other_cause: Option<Cause>,
     /// The dataplane that did the DNAT.
     pub dataplane: Option<Dataplane>,

@@ -35,7 +35,7 @@ use super::{
 /// The least time between two frames: at most 15 a second.
 const FRAME: Duration = Duration::from_millis(67);
 
-/// How long the terminal may take to close.
+/// The time that the terminal has to close.
 const LEAVE: Duration = Duration::from_secs(2);
 
 /// Receives commands for playback.

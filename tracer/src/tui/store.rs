@@ -4,11 +4,11 @@ use std::collections::{HashMap, VecDeque};
 
 use super::{flow_detail::FlowDetail, row::Row};
 
-/// How many flows are kept.
+/// The most flows kept.
 pub const MAX_ROWS: usize = 1_000_000;
-/// How many of the oldest are forgotten at once when there are more.
+/// The number of oldest flows forgotten at once when there are more.
 const FORGET: usize = MAX_ROWS / 64;
-/// How many steps are kept of failures, and as many of all other flows. A step takes about 300 bytes.
+/// The most steps of failures kept, and as many of other flows. A step takes about 300 bytes.
 const MAX_STEPS: usize = 60_000;
 
 /// Rows in the order in which they were first reported, numbered from 0.
@@ -82,7 +82,7 @@ impl Store {
         }
     }
 
-    /// How many flows are kept.
+    /// The number of flows kept.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()

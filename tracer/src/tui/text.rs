@@ -101,6 +101,18 @@ pub fn quantity(number: u64, one: &str, many: &str) -> String {
     format!("{} {noun}", count(number))
 }
 
+/// A time in microseconds as milliseconds, for a table.
+#[must_use]
+pub fn milliseconds(micros: u64) -> String {
+    match micros {
+        0..9_950 => {
+            let tenths = (micros + 50) / 100;
+            format!("{}.{} ms", tenths / 10, tenths % 10)
+        }
+        _ => format!("{} ms", (micros + 500) / 1_000),
+    }
+}
+
 /// A time in microseconds, in the unit that suits it.
 #[must_use]
 pub fn duration(micros: u64) -> String {
@@ -144,6 +156,8 @@ mod tests {
         assert_eq!(quantity(1, "flow", "flows"), "1 flow");
         assert_eq!(quantity(0, "flow", "flows"), "0 flows");
         assert_eq!(quantity(2_000, "flow", "flows"), "2 000 flows");
+        assert_eq!(milliseconds(950), "1.0 ms");
+        assert_eq!(milliseconds(65_000_400), "65000 ms");
         assert_eq!(duration(950), "950 us");
         assert_eq!(duration(1_046_000), "1046 ms");
         assert_eq!(duration(65_000_000), "65 s");

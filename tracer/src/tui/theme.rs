@@ -4,7 +4,7 @@ use ratatui::style::{Color, Modifier, Style};
 
 use crate::flow::fate::Fate;
 
-/// How many colours the terminal has.
+/// The number of colours of the terminal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Depth {
     /// None: only bold, dim and reverse.
@@ -34,13 +34,13 @@ impl Depth {
 /// The look of the screen.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Theme {
-    /// How many colours the terminal has.
+    /// The number of colours of the terminal.
     pub depth: Depth,
     /// Whether the screen uses ASCII only.
     pub is_ascii: bool,
 }
 
-/// The symbols.
+/// The symbols that the screen draws with.
 #[derive(Debug)]
 pub struct Symbols {
     /// Marks cut text.
@@ -121,7 +121,7 @@ enum Tone {
 pub type Outcome = (Fate, bool);
 
 impl Theme {
-    /// The symbols.
+    /// The symbols for Unicode or ASCII.
     #[must_use]
     pub fn symbols(self) -> &'static Symbols {
         if self.is_ascii { &ASCII } else { &UNICODE }
@@ -202,31 +202,31 @@ impl Theme {
         }
     }
 
-    /// Unimportant text.
+    /// The style of unimportant text.
     #[must_use]
     pub fn dim(self) -> Style {
         Style::new().add_modifier(Modifier::DIM)
     }
 
-    /// Headings.
+    /// The style of headings.
     #[must_use]
     pub fn heading(self) -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
-    /// Selected text.
+    /// The style of selected text.
     #[must_use]
     pub fn selected(self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
-    /// A key.
+    /// The style of a key's name.
     #[must_use]
     pub fn key(self) -> Style {
         self.tone(Tone::Key).add_modifier(Modifier::BOLD)
     }
 
-    /// A warning.
+    /// The style of a warning.
     #[must_use]
     pub fn warning(self) -> Style {
         self.tone(Tone::Bad).add_modifier(Modifier::BOLD)

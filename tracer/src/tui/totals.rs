@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{names::Name, row::Row};
 use crate::{diagnose::cause::Cause, flow::fate::Fate};
 
-/// How many fates there are.
+/// The number of fates.
 pub const FATES: usize = 6;
 /// The fates, most severe first.
 pub const WORST_FIRST: [Fate; FATES] = [
@@ -16,11 +16,11 @@ pub const WORST_FIRST: [Fate; FATES] = [
     Fate::Pending,
     Fate::Established,
 ];
-/// For how many seconds fates are counted second by second.
+/// The number of latest seconds with fates counted one by one.
 const MAX_SECONDS: usize = 600;
-/// How many drop sites and services are counted separately.
+/// The most drop sites, and the most services, counted separately.
 const MAX_KEYS: usize = 10_000;
-/// In the order of causes, a flow that never connected counts as at least so many lost microseconds.
+/// The least time lost by a flow that never connected, for sorting causes only; microseconds.
 const NEVER_US: u64 = 3_000_000;
 
 /// The place of a fate in [`WORST_FIRST`].
@@ -43,24 +43,24 @@ pub struct Sum {
     pub lost_us: u64,
     /// The sort key of causes and services.
     pub weight: u64,
-    /// When the latest flow started, monotonic nanoseconds.
+    /// Start of the latest flow, monotonic nanoseconds.
     pub last_ns: u64,
 }
 
 impl Sum {
-    /// How many flows.
+    /// The number of flows.
     #[must_use]
     pub fn flows(&self) -> u64 {
         self.fates.iter().sum()
     }
 
-    /// How many flows have this fate.
+    /// The number of flows with this fate.
     #[must_use]
     pub fn of(&self, fate: Fate) -> u64 {
         self.fates[rank(fate)]
     }
 
-    /// How many established flows were misdirected.
+    /// The number of established flows that were misdirected.
     #[must_use]
     pub fn misdirected(&self) -> u64 {
         let by_fate = WORST_FIRST.into_iter().filter(|fate| fate.is_bad());
@@ -101,7 +101,7 @@ impl Sign {
 pub struct Drops {
     /// The flows.
     pub sum: Sum,
-    /// How many flows have which cause.
+    /// The number of flows with each cause.
     pub causes: BTreeMap<Cause, u64>,
 }
 
@@ -120,7 +120,7 @@ impl Drops {
     }
 }
 
-/// The totals.
+/// Totals over all flows, and by cause, service and drop site.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
     /// All flows.
@@ -222,7 +222,7 @@ impl Totals {
         if self.seconds.is_empty() { 0 } else { since_first }
     }
 
-    /// How many flows have a fate in each of the last `spans` spans of so many seconds, the newest last.
+    /// The number of flows with a fate in each of the last `spans` spans of `seconds` each, the newest last.
     #[must_use]
     pub fn spans(&self, fate: Fate, now_ns: u64, spans: usize, seconds: u64) -> Vec<u64> {
         let mut out = vec![0; spans];

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::finding::hook_state::{HookState, State};
 
-/// How long a notice stays in place of the keys.
+/// The time that a notice stays in place of the keys.
 const NOTICE_NS: u64 = 6_000_000_000;
-/// How many lines for stderr are kept.
+/// The most lines for stderr kept.
 const MAX_LOG: usize = 50;
 
 /// Applies a message; keys may return commands.

@@ -63,7 +63,7 @@ fn browse(folder: &Path, scheme: Scheme, arguments: &[&str]) -> (String, Vec<Str
     (String::from_utf8_lossy(&output.stdout).into_owned(), messages)
 }
 
-/// Writes the pages to a folder and returns their names: those of the recordings, and the hardest one to lay out.
+/// Writes the pages to a folder and returns their names: those of the recordings, and the one that is hardest to lay out.
 fn written(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
     let mut write = |name: String, page: &str| {

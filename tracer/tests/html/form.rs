@@ -1,4 +1,4 @@
-//! Whether a page is in good form: it reads the tags and holds them against each other.
+//! Checks that a page is well-formed, by matching its tags.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ impl Tag {
     }
 }
 
-/// All tags of a page that begin something, and its text without style and script; panics if tags do not fit together.
+/// All start tags of a page, and its text without style and script. Panics if the tags are unbalanced.
 pub(crate) fn read(page: &str) -> (Vec<Tag>, String) {
     let mut rest = page.strip_prefix("<!DOCTYPE html>").expect("a document type");
     let (mut tags, mut open, mut text) = (Vec::new(), Vec::<String>::new(), String::new());
@@ -48,17 +48,20 @@ pub(crate) fn read(page: &str) -> (Vec<Tag>, String) {
         }
         tags.push(tag);
     }
-    assert!(rest.trim().is_empty() && open.is_empty(), "{open:?} is open");
+    assert!(
+        rest.trim().is_empty() && open.is_empty(),
+        "{open:?} is not closed"
+    );
     (tags, unescaped(&text))
 }
 
-/// Reads a tag behind its `<`.
+/// Reads a tag after its `<`.
 fn begin(tag: &str) -> (Tag, &str) {
     let end = tag.find([' ', '>']).expect("a tag ends");
     let (name, mut rest) = tag.split_at(end);
     assert!(
         !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric()),
-        "{name:?} is no tag"
+        "{name:?} is not a tag"
     );
     let mut attributes = Vec::new();
     loop {
@@ -91,12 +94,13 @@ pub(crate) fn bare(text: &str) -> String {
     text.replace(['`', ' ', '\n'], "")
 }
 
-/// The page is whole, every name in it is there once and every link leads to one, and nothing leads out of it.
+/// Checks that a page is complete, that its ids are unique, that every link leads to one, and that nothing leads out of the
+/// page.
 pub(crate) fn check(page: &str) -> (Vec<Tag>, String) {
     let (tags, text) = read(page);
     let mut ids = BTreeSet::new();
     for id in tags.iter().filter_map(|tag| tag.get("id")) {
-        assert!(ids.insert(id), "{id} is there twice");
+        assert!(ids.insert(id), "{id} appears twice");
     }
     for tag in &tags {
         for (name, value) in &tag.attributes {

@@ -142,7 +142,7 @@ pub(crate) fn page(judged: &[Judged], facts: &Facts) -> (String, Summary) {
     (page.render(&summary), summary)
 }
 
-/// A page with every part, and with hostile names.
+/// A page with all parts, and with hostile names.
 pub(crate) fn nasty() -> String {
     let mut story = Story::new();
     let sysctls = serde_json::json!({ "values": { NASTY: NASTY, "net.ipv4.vs.conn_reuse_mode": "1" } });

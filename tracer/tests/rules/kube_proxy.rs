@@ -64,7 +64,7 @@ fn kube_proxy_drops_where_the_node_has_no_endpoint() {
     let diagnosis = diagnosis_of(kube_nftables(), chain);
     assert_eq!(diagnosis.cause, Some(Cause::PolicyLocalNoEndpoint));
     assert!(has(&diagnosis, "map-element-comment", "shop/web:http"));
-    // Somebody else's map of the same name.
+    // Another program's map of the same name.
     let mut other = kube_nftables();
     other.chains[0].table = "mine".to_owned();
     other.rules[0].table = "mine".to_owned();

@@ -57,7 +57,7 @@ fn a_rule_that_rejects_is_named() {
     ));
     let (_, diagnosis) = rejected(facts.clone(), Hook::RejectTg, reject_of(15), true);
     assert!(has(&diagnosis, "rule", "number 5 of its chain, handle 15"));
-    // Rejected without an answer to the client: the SYN is dropped all the same.
+    // Rejected without an answer to the client: the SYN is dropped nevertheless.
     let (fate, diagnosis) = rejected(facts, Hook::NftReject, reject_of(14), false);
     assert_eq!(
         (fate, diagnosis.cause),

@@ -1,4 +1,4 @@
-//! What every piece of advice must fulfil, whatever the flow.
+//! Rules for every piece of advice, whatever the flow.
 
 use tracer::facts::Facts;
 

@@ -91,9 +91,9 @@ pub(crate) struct Story {
     pub(crate) flow: u64,
     pub(crate) port: u16,
     pub(crate) facts: Facts,
-    /// Index of the device at which things are seen.
+    /// Index of the device at which packets are seen.
     pub(crate) ifindex: u32,
-    /// The tunnel in which things are seen.
+    /// The tunnel in which packets are seen.
     pub(crate) outer: Option<Outer>,
     calls: u64,
 }
@@ -102,7 +102,7 @@ pub(crate) struct Story {
 const FIRST: u64 = 7;
 
 impl Story {
-    /// The initial sequence number: 1 for the first flow, another for each other one.
+    /// The initial sequence number: 1 for the first flow, a different one for each other flow.
     fn isn(&self) -> u32 {
         1 + u32::try_from(self.flow.abs_diff(FIRST)).expect("a small number")
     }
@@ -113,7 +113,7 @@ impl Story {
             flow: FIRST,
             port: 40_001,
             facts: Facts {
-                // A kernel that shows what TCP drops.
+                // A kernel that reports TCP's drops.
                 drop_reasons: [(77, "TCP_INVALID_SYN".to_owned())].into(),
                 ..Facts::default()
             },
@@ -174,7 +174,7 @@ impl Story {
         self.engine.push(event);
     }
 
-    /// Whatever is seen of a packet with a buffer of its own, at a device.
+    /// An event of a packet with its own buffer, at a device.
     pub(crate) fn seen(
         &mut self,
         at: u64,

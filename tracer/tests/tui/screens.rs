@@ -55,7 +55,7 @@ fn quote(keys: &str, (width, height): (u16, u16)) -> String {
     format!("```\n{}```\n", shown(&mut model))
 }
 
-/// Compares a file with what it should be; with `TRACER_WRITE_SCREENS`, writes it first.
+/// Compares a file with its expected content; with `TRACER_WRITE_SCREENS`, writes it first.
 fn assert_file(name: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
     if env::var_os("TRACER_WRITE_SCREENS").is_some() {

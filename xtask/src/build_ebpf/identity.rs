@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub(super) struct Identity {
     /// The first line of `rustc -vV`.
     pub(super) rustc: String,
-    /// The version of LLVM, which rustc and the linker share.
+    /// The version of LLVM that rustc and the linker share.
     pub(super) llvm: String,
     /// The version of bpf-linker.
     pub(super) bpf_linker: String,

@@ -1,6 +1,7 @@
-//! One hash over what the object is built from: the sources of the kernel half, its crates, and the build settings.
+//! One hash over everything that the object is built from: the sources of the kernel half, its crates, and the build
+//! settings.
 //!
-//! It shows an outdated object without a compiler. Only `--check` covers the toolchain and its flags.
+//! It reveals an outdated object without a compiler. Only `--check` covers the toolchain and its flags.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

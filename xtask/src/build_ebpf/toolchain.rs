@@ -22,7 +22,7 @@ const SUITES: [Suite; 2] = [Suite::BOOKWORM, Suite::BOOKWORM_SECURITY];
 /// Built from one source package, so all have the same version.
 const RUST: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 
-/// Packages that every machine with a Rust compiler has. A second C library would conflict with the machine's own.
+/// Packages that every machine with a Rust compiler already has. A second C library would conflict with the machine's own.
 const PROVIDED: [&str; 6] = ["libc6", "libgcc-s1", "gcc", "libc-dev", "binutils", "debconf"];
 
 const BPF_LINKER: &str = "0.13.0";

@@ -40,8 +40,8 @@ impl GuestPlan<'_> {
     }
 }
 
-/// How many guests run in parallel: one per core, because an emulated guest keeps about one core busy, and at most four,
-/// so that they fit into the memory of a small machine.
+/// How many guests run in parallel: one per core, because an emulated guest keeps about one core busy, but at least two,
+/// and at most four, so that they fit into the memory of a small machine.
 pub(crate) fn parallel_guests() -> usize {
     thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, 4))
 }

@@ -21,7 +21,7 @@ const MAX_FAILURES: usize = 20;
 /// Quick connections that are printed one by one; more are summed up.
 const MAX_QUICK: usize = 3;
 
-/// The output of a scenario that is printed, and when.
+/// Which output of a scenario is printed, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PrintMode {
     /// Each line at once.

@@ -14,7 +14,7 @@ use super::plan::GuestPlan;
 use super::runner::{Guest, Lab};
 use crate::priority::Priority;
 
-/// The scenarios unless others are named: a failure of each kind, none of which takes long.
+/// The default scenarios: a short one for each kind of failure.
 pub(super) const DEFAULT_SCENARIOS: [&str; 6] = [
     "healthy",
     "reuse-after-rst",

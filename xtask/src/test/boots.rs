@@ -1,9 +1,9 @@
 //! Splits scenarios into guests, so that all cores are busy to the end.
 //!
-//! As many guests run as there are cores, so each can use one core; where QEMU emulates, a second CPU in a guest costs
-//! nearly half of the speed, because the CPUs wait for each other. What can happen on two CPUs at once is covered by the
-//! core scenarios and those with thousands of clients: these get two. Scenarios with a control plane need two as well, and
-//! guests of their own, because those have more memory.
+//! About one guest runs per core, so each can use one core; where QEMU emulates, a second CPU in a guest costs nearly half
+//! of the speed, because the CPUs wait for each other. Effects of two CPUs at once are covered by the core scenarios and
+//! the `long` ones, such as those with thousands of clients: these get two. Scenarios with a control plane need two as
+//! well, and guests of their own, because those have more memory.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub(super) fn split<'a>(
     plans
 }
 
-/// How long the guests take, estimated, with as many in parallel as this machine runs.
+/// How long the guests take, estimated, with `parallel` of them at a time.
 pub(super) fn wall_clock(plans: &[GuestPlan<'_>], parallel: usize) -> Duration {
     let guests = plans.iter().map(|plan| BOOT + estimate(&plan.scenarios));
     let total: Duration = guests.sum();
@@ -53,7 +53,7 @@ pub(super) fn wall_clock(plans: &[GuestPlan<'_>], parallel: usize) -> Duration {
 /// Splits scenarios into pieces that take about `limit`.
 fn pieces<'a>(scenarios: &[&'a Named], limit: Duration) -> Vec<Vec<&'a Named>> {
     let parts = estimate(scenarios).as_secs_f64() / limit.as_secs_f64().max(1.0);
-    // Rounded, because a boot takes time too: only what is clearly too long is split.
+    // Rounded, because a boot takes time too: only lists that are clearly too long are split.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -1,6 +1,6 @@
 //! Tests the lab itself with scenarios that must fail, each for a known reason.
 //!
-//! A lab that passes everything, or that one hanging scenario stops, proves nothing. tracer does not run here.
+//! A lab that passes everything, or that stops at a hanging scenario, proves nothing. tracer does not run here.
 
 use anyhow::Result;
 use tracer_lab::scenario::{self, KernelName};

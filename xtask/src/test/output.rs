@@ -2,7 +2,8 @@
 
 use super::tally::Tally;
 
-/// Counts lines in our own form, for example `passed  counts_by_fate_in_duckdb`. `prefix` goes in front of a failure.
+/// Counts lines in this project's own format, for example `passed  counts_by_fate_in_duckdb`. `prefix` goes in front of a
+/// failure.
 pub(super) fn own_lines(output: &str, prefix: &str) -> Tally {
     let mut tally = Tally::default();
     for line in output.lines() {

@@ -1,4 +1,4 @@
-//! Phrases that may not come back into any tracked text file: `xtask/phrases.toml` lists them, and what to say instead.
+//! Phrases that are banned from all tracked text files: `xtask/phrases.toml` lists them, and what to say instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -29,7 +29,7 @@ struct List {
 struct Allowed {
     file: String,
     phrase: String,
-    /// Why; for the reader of the list.
+    /// The reason, for the reader of the list.
     #[serde(rename = "reason")]
     _reason: String,
 }
@@ -57,7 +57,7 @@ pub(super) fn find() -> Result<Vec<String>> {
         }
         let path = workspace::root().join(&file);
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        // Binary files are not text that anybody reads.
+        // Binary files have no text for readers.
         let Some(text) = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0')) else {
             continue;
         };

@@ -1,6 +1,6 @@
 //! Python environments with pinned packages, in the cache.
 //!
-//! `PyPI` also has compiled programs that are not written in Python; to build these would take minutes.
+//! `PyPI` also has compiled programs that are not written in Python; building those would take minutes.
 
 use std::fs;
 use std::path::{Path, PathBuf};

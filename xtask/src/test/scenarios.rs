@@ -138,8 +138,8 @@ pub(super) fn run(lab: &Lab, plan: &Plan<'_>) -> Report {
     report
 }
 
-/// Runs everything, and failed scenarios again: an emulated guest on a busy machine may stall for a second, and seconds are
-/// what the scenarios are about. A scenario that fails twice has failed; one that fails once is printed.
+/// Runs everything, then the failed scenarios once more: an emulated guest on a busy machine may stall for a second, and
+/// the scenarios measure seconds. A scenario that fails twice has failed; one that fails once is printed.
 fn run_twice(lab: &Lab, plan: &Plan<'_>) -> Result<Vec<GuestResult>> {
     let options = Options::default();
     let mut guests = pool::run(lab, plan.guests.clone(), &options, PrintMode::FailuresOnly)?;
@@ -150,7 +150,7 @@ fn run_twice(lab: &Lab, plan: &Plan<'_>) -> Result<Vec<GuestResult>> {
     if failed.is_empty() {
         return Ok(guests);
     }
-    println!("\nRun once more, because they failed:");
+    println!("\nRerunning failed scenarios:");
     for result in &failed {
         println!(
             "  {} on {}: {}",

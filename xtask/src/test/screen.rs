@@ -36,7 +36,7 @@ pub(super) fn run(kernel: &KernelName) -> Result<()> {
     terminal.wait_for(&["detaching hooks", "exit status 0"])
 }
 
-/// A terminal of tmux. Dropping it kills what runs there.
+/// A tmux terminal. Dropping it kills the programs in it.
 struct Terminal {
     folder: TempDir,
 }

@@ -1,10 +1,10 @@
 //! Selects which scenarios run on which kernels.
 //!
 //! All pairs take hours, so by default each scenario runs once, on one kernel. Core scenarios (the decisions of IPVS) are
-//! spread evenly over the kernels first; every other one goes to the kernel with the least to do so far, so that each
-//! kernel gets its share. Of the variants of a scenario (IPv4 and IPv6 addresses, nft and legacy iptables) one runs, and they
-//! alternate from scenario to scenario. The rest, what the files call long, and what needs a real control plane is for
-//! `--full`. The selection depends on the scenario files alone; a new file may move others to another kernel.
+//! spread evenly over the kernels first; every other one goes to the kernel with the least to do so far, so that each kernel
+//! gets its share. Of the variants of a scenario (IPv4 and IPv6 addresses, nft and legacy iptables) one runs, and they
+//! alternate from scenario to scenario. The rest, scenarios marked `long`, and those that need a real control plane run only
+//! with `--full`. The selection depends on the scenario files alone; a new file may move others to another kernel.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use tracer_lab::scenario::{KernelName, Named};
 
-/// The kernels unless others are named.
+/// The default kernels.
 const KERNELS: [&str; 6] = ["5.10", "6.1", "6.12", "6.18", "7", "5.10/pre-5.9"];
 
 /// The end of a file's name if its rules are loaded with legacy iptables.
@@ -88,14 +88,14 @@ impl Selection {
         shares.retain(|share| !share.scenarios.is_empty());
         ensure!(
             !shares.is_empty(),
-            "none of these scenarios supports any of these kernels"
+            "none of these scenarios supports any of these kernels; `cargo xtask lab --list` shows the kernels of each"
         );
         Ok(shares)
     }
 }
 
 impl Selection {
-    /// Whether a scenario may run. A control plane is built only for those who ask for it.
+    /// Whether a scenario may run. A control plane is built only on request.
     fn includes(&self, named: &Named) -> bool {
         if self.scenarios.is_empty() {
             self.full || named.scenario.kubernetes.is_none()

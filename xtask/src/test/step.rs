@@ -20,7 +20,7 @@ const MAX_LINES: usize = 200;
 pub(super) enum When {
     /// Before the scenarios.
     First,
-    /// In parallel with the scenarios, at idle priority: mostly compiling, and no check that depends on time.
+    /// In parallel with the scenarios, at idle priority: mostly compiling, and no time-dependent check.
     Parallel,
     /// After the scenarios: seconds each, on what was compiled in the meantime.
     Last,
@@ -33,7 +33,7 @@ pub(super) enum Action {
     Program(fn(&Cache) -> Result<Command>),
     /// Runs a program that prints its own checks, and counts these.
     Counted(fn(&Cache) -> Result<Command>, fn(&str) -> Tally),
-    /// Calls a function, which returns what it found wrong, one line each.
+    /// Calls a function, which returns the faults it found, one per line.
     Function(fn() -> Result<Vec<String>>),
 }
 
@@ -92,7 +92,7 @@ impl Step {
             Err(error) => return (Tally::of(self.title, false), format!("{error:#}")),
         };
         let mut tally = count.map_or_else(Tally::default, |count| count(&output));
-        // A program that fails without a failed check did not get that far: it did not compile, for example.
+        // A program that fails without a failed check did not reach its checks. For example, it did not compile.
         if !succeeded && tally.failed() == 0 {
             tally.count(self.title, false);
         } else if count.is_none() {

@@ -77,7 +77,7 @@ fn unit_tests() -> [Step; 3] {
     ]
 }
 
-/// Without `--full` only hashes are compared: to rebuild the object takes minutes, and a compiler must be fetched.
+/// Without `--full` only hashes are compared: rebuilding the object takes minutes, and needs a compiler to be fetched.
 fn kernel_half(is_full: bool) -> Step {
     if is_full {
         Step {

@@ -1,4 +1,4 @@
-//! Counts what passed and what failed.
+//! Counts passed and failed checks.
 
 use std::process::ExitCode;
 

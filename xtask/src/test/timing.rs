@@ -7,9 +7,9 @@ use std::time::Duration;
 /// table then shows a warning, and nothing fails.
 pub(super) const RUN_BUDGET: Duration = Duration::from_mins(30);
 
-/// The part of [`RUN_BUDGET`] for scenarios, estimated, with two guests in parallel. A unit test of the selection holds it,
-/// so a scenario that does not fit fails without being run. Little of it is left: a new scenario takes about
-/// seven seconds of it, so another must get shorter or `long`.
+/// The part of [`RUN_BUDGET`] for scenarios, estimated, with two guests in parallel. A unit test of the selection enforces
+/// it, so a scenario that does not fit fails without being run. Little of it is left: a new scenario takes about seven
+/// seconds, so another must become shorter or `long`.
 pub(super) const SCENARIO_BUDGET: Duration = Duration::from_mins(20);
 
 /// How a part ran.

@@ -1,4 +1,4 @@
-//! Circles of files, and where each is cut with the least work.
+//! Import cycles of files, and where each is cut with the least work.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -6,7 +6,7 @@ use crate::modules::FileId;
 
 type Graph = BTreeMap<FileId, BTreeSet<FileId>>;
 
-/// Files that all lead to each other.
+/// Files that all reach each other through imports.
 #[derive(Debug)]
 pub(crate) struct Circle {
     pub(crate) files: Vec<FileId>,
@@ -18,7 +18,7 @@ pub(crate) struct Circle {
 #[derive(Debug)]
 pub(crate) struct Loop {
     pub(crate) files: Vec<FileId>,
-    /// The arrow that is least work to take away. With it and those of the other loops gone, the circle is gone.
+    /// The arrow that is the least work to remove. Removing it and those of the other loops breaks the cycle.
     pub(crate) lightest: (FileId, FileId),
 }
 
@@ -30,7 +30,7 @@ impl Loop {
     }
 }
 
-/// Every circle of more than one file. `weight` is the work of taking an arrow away.
+/// Every cycle of more than one file. `weight` is the work of removing an arrow.
 pub(crate) fn circles<W: Ord>(graph: &Graph, weight: impl Fn(FileId, FileId) -> W) -> Vec<Circle> {
     components(graph)
         .into_iter()
@@ -59,7 +59,7 @@ pub(crate) fn circles<W: Ord>(graph: &Graph, weight: impl Fn(FileId, FileId) -> 
         .collect()
 }
 
-/// Groups of more than one file in which each leads to each.
+/// Groups of more than one file in which each file reaches every other.
 fn components(graph: &Graph) -> Vec<Vec<FileId>> {
     let reached: BTreeMap<FileId, BTreeSet<FileId>> = graph
         .keys()

@@ -1,10 +1,10 @@
-//! Holds the architecture: no circle of files, arrows between rooms only downwards, no I/O in the pure rooms.
+//! Enforces the architecture: no import cycle between files, arrows between rooms only downwards, no I/O in the pure rooms.
 //!
 //! It reads the imports of every crate of the workspace as the compiler would: from each crate's root along its `mod`
 //! declarations ([`modules`]), every `use` and every path in the code ([`uses`]) to the file that defines the item
-//! ([`resolve`]). `mod`, re-exports and code for tests are no arrows. [`rooms`] has the table of rooms.
+//! ([`resolve`]). `mod`, re-exports and code for tests are not arrows. [`rooms`] has the table of rooms.
 //!
-//! To see only this: `cargo test -p xtask --test house`.
+//! To run only this: `cargo test -p xtask --test house`.
 
 mod arrows;
 mod cfg;

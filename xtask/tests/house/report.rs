@@ -1,4 +1,4 @@
-//! The report on forbidden arrows, in words that say what to move.
+//! The report on forbidden arrows, with what to move.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -77,7 +77,7 @@ impl Report<'_> {
         unknown
             .map(|room| {
                 format!(
-                    "tracer/src/{room} is no known room: move its files into one, or give it a floor in \
+                    "tracer/src/{room} is not a known room: move its files into one, or give it a floor in \
                      xtask/tests/house/rooms.rs and ARCHITECTURE.md."
                 )
             })
@@ -85,7 +85,7 @@ impl Report<'_> {
     }
 
     fn circles(&self) -> Vec<String> {
-        // A file uses the files in its folder; that they use it in turn is what to change.
+        // A file uses the files in its folder; their use of that file is what must change.
         let weight = |from: FileId, to: FileId| {
             let is_upward = self.path(from).starts_with(&own_folder(self.path(to)));
             (!is_upward, self.arrows.between[&(from, to)].len())
@@ -97,7 +97,7 @@ impl Report<'_> {
     }
 
     fn circle(&self, circle: &Circle) -> String {
-        let mut text = format!("{} files import each other in a circle:", circle.files.len());
+        let mut text = format!("{} files form an import cycle:", circle.files.len());
         for file in &circle.files {
             let _ = write!(text, " {}", self.path(*file));
         }

@@ -6,13 +6,13 @@ use crate::modules::{FileId, Meaning, ModuleId, Modules};
 /// The target of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// An item, and the file that defines it. What a macro generates counts as defined where the search ends.
+    /// An item, and the file that defines it. An item that a macro generates counts as defined where the search ends.
     Item {
         file: FileId,
         name: String,
     },
     Module(ModuleId),
-    /// Something of another crate, as `std::fs::read`.
+    /// Something of another crate, such as `std::fs::read`.
     Foreign(Vec<String>),
 }
 
@@ -135,7 +135,7 @@ impl<'a> Search<'a> {
     fn walk(&mut self, start: Vec<Target>, rest: &[String]) -> Vec<Target> {
         let mut targets = start;
         for segment in rest {
-            // Only a module or a type can stand before `::`; not a function of the same name.
+            // Only a module or a type can precede `::`, not a function of the same name.
             if targets.iter().any(|target| matches!(target, Target::Module(_))) {
                 targets.retain(|target| !matches!(target, Target::Item { .. }));
             }

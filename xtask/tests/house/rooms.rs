@@ -1,4 +1,4 @@
-//! The rooms of crate `tracer`, and which way arrows between them may run.
+//! The rooms of crate `tracer`, and the direction in which arrows between them may run.
 
 /// Rooms and their floors, the same as in ARCHITECTURE.md. An arrow runs from a higher floor to a lower one.
 pub(crate) const FLOORS: [(&str, u8); 18] = [
@@ -26,7 +26,7 @@ pub(crate) const FLOORS: [(&str, u8); 18] = [
 /// Files outside the crate that may not import a room.
 pub(crate) const BARRED: [(&str, &str); 1] = [("tracer/fuzz/", "cli")];
 
-/// Rooms that do no I/O and know no clock but the event's.
+/// Rooms that do no I/O and use no clock except that of the events.
 pub(crate) const PURE: [&str; 6] = ["check", "decode", "diagnose", "facts", "finding", "flow"];
 
 /// The paths that do I/O or read a clock; a name includes everything below it.

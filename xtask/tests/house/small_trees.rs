@@ -154,9 +154,9 @@ fn code_for_tests_is_left_out() {
     );
 }
 
-const UNKNOWN_A: &str = "tracer/src/a is no known room: move its files into one, or give it a floor in \
+const UNKNOWN_A: &str = "tracer/src/a is not a known room: move its files into one, or give it a floor in \
     xtask/tests/house/rooms.rs and ARCHITECTURE.md.";
-const UNKNOWN_B: &str = "tracer/src/b is no known room: move its files into one, or give it a floor in \
+const UNKNOWN_B: &str = "tracer/src/b is not a known room: move its files into one, or give it a floor in \
     xtask/tests/house/rooms.rs and ARCHITECTURE.md.";
 
 #[test]
@@ -296,7 +296,7 @@ fn a_circle_is_reported_with_its_shortest_loop_and_names() {
             "\nuse super::A; pub struct C; pub struct Third;",
         ),
     ]);
-    let text = "3 files import each other in a circle: tracer/src/flow/a.rs tracer/src/flow/b.rs tracer/src/flow/c.rs
+    let text = "3 files form an import cycle: tracer/src/flow/a.rs tracer/src/flow/b.rs tracer/src/flow/c.rs
   - tracer/src/flow/a.rs:1 uses `B`, `Other` of tracer/src/flow/b.rs
     tracer/src/flow/b.rs:1 uses `C`, `Third` of tracer/src/flow/c.rs
     tracer/src/flow/c.rs:2 uses `A` of tracer/src/flow/a.rs

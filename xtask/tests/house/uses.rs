@@ -1,7 +1,6 @@
 //! Reads one file: its imports, and the paths in its code, attributes and macros.
 //!
-//! `mod` and re-exports are no arrows. Not visible without a compiler: method calls, and names that a macro puts
-//! together.
+//! `mod` and re-exports are not arrows. Method calls, and names that a macro assembles, are not visible without a compiler.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +36,7 @@ struct Reader<'a> {
     module: ModuleId,
     /// Imports of the surrounding blocks.
     local: Vec<Vec<Leaf>>,
-    /// Names of variables anywhere in the file: a word that is one of them is not taken for an import.
+    /// Names of variables anywhere in the file: such a word does not count as an import.
     variables: BTreeSet<String>,
     /// Modules that were imported, with the name and the line.
     imported: Vec<(ModuleId, String, usize)>,

@@ -71,7 +71,7 @@ impl ControlPlane {
     }
 }
 
-/// The path of the file that tells a client how to reach the API server.
+/// The path of the file with which a client finds the API server.
 pub(super) fn kubeconfig_path() -> String {
     format!("{FOLDER}/kubeconfig")
 }
@@ -123,7 +123,7 @@ fn api_server_arguments(topology: &Topology) -> Vec<String> {
         format!("--service-account-signing-key-file={key}"),
         format!("--token-auth-file={FOLDER}/tokens"),
         "--authorization-mode=AlwaysAllow".to_owned(),
-        // Nobody creates service accounts without a controller manager.
+        // Without a controller manager there are no service accounts.
         "--disable-admission-plugins=ServiceAccount".to_owned(),
     ]
 }

@@ -11,7 +11,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// Sends a request to a port of 127.0.0.1 and returns the body of a successful answer.
 pub(super) fn request(port: u16, method: &str, path: &str, body: &str) -> Result<String> {
-    exchange(port, method, path, body).with_context(|| format!("{method} {path} at port {port}"))
+    exchange(port, method, path, body).with_context(|| format!("{method} {path} on port {port}"))
 }
 
 fn exchange(port: u16, method: &str, path: &str, body: &str) -> Result<String> {

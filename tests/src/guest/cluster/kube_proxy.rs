@@ -61,7 +61,7 @@ impl RunningProxy {
         })?;
         ensure!(
             followed,
-            "{NAME} did not follow a change within {} s",
+            "{NAME} did not write a change within {} s",
             SYNC_LIMIT.as_secs()
         );
         Ok(())
@@ -90,7 +90,7 @@ fn arguments(mode: Proxy) -> Result<Vec<String>> {
         format!("--hostname-override={NODE}"),
         format!("--cluster-cidr={}", address::pods(Family::Ipv4)),
         format!("--proxy-mode={mode}"),
-        // What a step changes must stay until the next step.
+        // A step's changes must last until the next step.
         "--ipvs-sync-period=1h".to_owned(),
         "--iptables-sync-period=1h".to_owned(),
         // Left as they are: they differ with the memory of the machine.

@@ -1,7 +1,7 @@
 //! The rules that kubelet 1.20 keeps on every node (`pkg/kubelet/kubelet_network_linux.go`,
 //! `syncNetworkUtil`).
 //!
-//! kube-proxy relies on them: it only marks what `KUBE-FIREWALL` drops.
+//! kube-proxy relies on them: it only marks the packets, and `KUBE-FIREWALL` drops them.
 
 use anyhow::Result;
 
@@ -27,7 +27,7 @@ COMMIT
 COMMIT
 "#;
 
-/// Writes them.
+/// Writes the rules.
 pub(super) fn write_rules() -> Result<()> {
     tool::run_with_input("iptables-restore --noflush", RULES).map(drop)
 }

@@ -1,6 +1,6 @@
 //! The API objects of a scenario: its node, services and endpoints.
 //!
-//! Without a controller manager, nobody derives endpoints from pods. So each pod of a service is an
+//! Without a controller manager, no endpoints are derived from pods. So each pod of a service is an
 //! `EndpointSlice` of its own, which kube-proxy 1.20 reads by default instead of `Endpoints`.
 
 use std::net::IpAddr;

@@ -100,7 +100,7 @@ impl Drop for Program {
     }
 }
 
-/// Runs a program to its end.
+/// Runs a program to completion.
 pub(super) fn run(name: &'static str, arguments: &[String]) -> Result<()> {
     let status = command(name, arguments)?
         .status()

@@ -2,6 +2,8 @@
 //!
 //! Like kube-proxy, we write a rule for an IP set only if the set has an entry.
 
+mod old;
+
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,7 +11,7 @@ use anyhow::{Context, Result};
 
 use super::super::tool;
 use super::plan::{CLUSTER_PORT, Endpoint, Plan, ServicePort};
-use crate::scenario::{Family, Policy, address};
+use crate::scenario::{Family, Policy, Version, address};
 
 /// The sysctls that kube-proxy sets to 1. It leaves `net.ipv4.vs.conn_reuse_mode` alone on kernels from 5.9
 /// and below 4.1.
@@ -187,6 +189,9 @@ fn sets(plan: &Plan) -> String {
         Family::Ipv6 => "inet6",
     };
     for (name, kind) in SETS {
+        if plan.version == Version::V1_20 && old::LATER_SETS.contains(&name) {
+            continue;
+        }
         let options = match kind {
             "bitmap:port" => "range 0-65535".to_owned(),
             _ => format!("family {family} hashsize 1024 maxelem 65536"),
@@ -200,7 +205,9 @@ fn sets(plan: &Plan) -> String {
         }
         let (ip, port) = (service_port.cluster_ip, service_port.node_port);
         let _ = writeln!(lines, "add KUBE-CLUSTER-IP {ip},tcp:{CLUSTER_PORT}");
-        let _ = writeln!(lines, "add KUBE-IPVS-IPS {ip}");
+        if plan.version != Version::V1_20 {
+            let _ = writeln!(lines, "add KUBE-IPVS-IPS {ip}");
+        }
         let _ = writeln!(lines, "add KUBE-NODE-PORT-TCP {port}");
         if service_port.external == Policy::Local {
             let _ = writeln!(lines, "add KUBE-NODE-PORT-LOCAL-TCP {port}");
@@ -226,7 +233,11 @@ fn set_names(lines: &str, family: Family) -> String {
 }
 
 fn rules(plan: &Plan) -> String {
-    let mut rules = NAT_CHAINS.to_owned();
+    let (chains, filter) = match plan.version {
+        Version::V1_20 => (old::NAT_CHAINS, old::FILTER),
+        _ => (NAT_CHAINS, FILTER),
+    };
+    let mut rules = chains.to_owned();
     let service_ports = &plan.service_ports;
     if service_ports
         .iter()
@@ -248,7 +259,7 @@ fn rules(plan: &Plan) -> String {
         address::pods(plan.family)
     );
     rules += NAT_END;
-    rules += FILTER;
+    rules += filter;
     match plan.family {
         Family::Ipv4 => rules,
         Family::Ipv6 => rules_of_ipv6(&rules),
@@ -257,8 +268,9 @@ fn rules(plan: &Plan) -> String {
 
 /// Set names follow `--match-set`; a chain may have the same name.
 fn rules_of_ipv6(rules: &str) -> String {
+    let rules = rules.replace("127.0.0.0/8", "::1/128");
     let mut parts = rules.split("--match-set ");
-    let mut out = parts.next().unwrap_or_default().replace("127.0.0.0/8", "::1/128");
+    let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (set, rest) = part.split_once(' ').unwrap_or((part, ""));
         let set = set_names(set, Family::Ipv6);
@@ -370,6 +382,49 @@ mod tests {
                     let set = set.split(' ').next().unwrap();
                     assert!(sets.contains(&format!("create {set} ")), "{rule}");
                 }
+            }
+        }
+    }
+
+    /// The rules of a real kube-proxy, and those of its kubelet.
+    fn real_rules(name: &str) -> String {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("real-rules")
+            .join(name);
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn every_rule_and_set_is_one_of_the_real_kube_proxy() {
+        let dumps = [
+            (Version::V1_20, "1.20-k5.10pre59-ipvs"),
+            (Version::V1_36, "1.36-k6.12-ipvs"),
+        ];
+        for (version, dump) in dumps {
+            let mut plan = plan(Policy::Local, None);
+            plan.version = version;
+            let real = real_rules(&format!("{dump}.rules"));
+            for rule in rules(&plan).lines().filter(|line| line.starts_with("-A ")) {
+                // As iptables-save prints them.
+                let rule = rule
+                    .replace("0x00004000", "0x4000")
+                    .replace("--xor-mark 0x4000", "--set-xmark 0x4000/0x0")
+                    .replace("--or-mark 0x4000", "--set-xmark 0x4000/0x4000");
+                let rule = match rule.split_once(" ! -s 10.244.0.0/16") {
+                    Some((before, after)) => {
+                        let rest = before.trim_start_matches("-A KUBE-SERVICES");
+                        format!("-A KUBE-SERVICES ! -s 10.244.0.0/16{rest}{after}")
+                    }
+                    None => rule,
+                };
+                assert!(
+                    real.contains(&rule),
+                    "not a rule of kube-proxy {version:?}: {rule}"
+                );
+            }
+            let real = real_rules(&format!("{dump}.ipset"));
+            for set in sets(&plan).lines().filter(|line| line.starts_with("create ")) {
+                assert!(real.contains(set), "not a set of kube-proxy {version:?}: {set}");
             }
         }
     }

@@ -142,7 +142,8 @@ const RULES_1_36: [(&str, &str); 2] = [
     ),
 ];
 
-/// Whether each endpoint of the service has a chain of its own. In 1.36 only those with session affinity have.
+/// Whether each endpoint of the service has a chain of its own. In 1.36, only services with session affinity
+/// have such chains.
 fn has_endpoint_chains(version: Version, service_port: &ServicePort) -> bool {
     version != Version::V1_36 || service_port.affinity.is_some()
 }

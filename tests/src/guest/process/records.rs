@@ -142,7 +142,7 @@ impl ProcessChecks<'_> {
         remove(&file)
     }
 
-    /// What does not fit on the disk leaves no part of a file, and the message names it.
+    /// A recording that does not fit on the disk leaves no partial file, and the message names the file.
     fn fills_the_disk_from_memory(&self) -> Result<()> {
         let (file, first) = (path("memory"), path("memory.0001"));
         let record = self.record(&["-o", &file, "--ring", "1MiB"])?;
@@ -165,7 +165,7 @@ impl ProcessChecks<'_> {
         remove(&filler)
     }
 
-    /// A recording that is removed meanwhile is no success.
+    /// Removing the recording during the run is a failure.
     fn removed_meanwhile(&self) -> Result<()> {
         let file = path("removed");
         let record = self.record(&["-o", &file])?;
@@ -234,7 +234,7 @@ impl ProcessChecks<'_> {
         let mut terminal = File::from(master);
         let mut output = String::new();
         let mut connected = false;
-        // Reading fails once nobody has the terminal open any more.
+        // Reading fails once no process has the terminal open.
         let mut buffer = [0; 1024];
         while let Ok(length @ 1..) = terminal.read(&mut buffer) {
             output.push_str(&String::from_utf8_lossy(&buffer[..length]));

@@ -27,7 +27,7 @@ pub(super) fn check(scenario: &Scenario) -> Result<()> {
     );
     ensure!(
         topology.overlay == Overlay::None,
-        "a control plane excludes an overlay"
+        "a control plane cannot be used with an overlay"
     );
     for service in &topology.services {
         let check = || {

@@ -81,7 +81,7 @@ pub(super) fn check(topology: &Topology, step: &Step) -> Result<()> {
             ensure!(*flows > 0, "`fates_told` must be at least 1");
             Ok(())
         }
-        Step::SleepMs(_) | Step::KubeProxy(_) => Ok(()),
+        Step::SleepMs(_) | Step::KubeProxy(_) | Step::NextRound(_) | Step::Measure(_) => Ok(()),
     }
 }
 
@@ -123,7 +123,7 @@ fn check_connect(topology: &Topology, connect: &Connect) -> Result<()> {
     );
     ensure!(
         !connect.hold || connect.close.is_none(),
-        "`hold` excludes `close`"
+        "`hold` cannot be used with `close`"
     );
     if connect.from_node_port.is_some() {
         ensure!(
@@ -145,7 +145,7 @@ fn check_connect(topology: &Topology, connect: &Connect) -> Result<()> {
         );
         ensure!(
             as_usual && connect.close.is_none() && !connect.hold,
-            "`half_open` only sends SYNs: it excludes `ttl`, `mss`, `abort_ms`, `close` and `hold`"
+            "`half_open` only sends SYNs: it cannot be used with `ttl`, `mss`, `abort_ms`, `close` or `hold`"
         );
     }
     Ok(())

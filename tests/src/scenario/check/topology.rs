@@ -14,7 +14,7 @@ const LONGEST_NAME: usize = 11;
 pub(super) fn check(topology: &Topology) -> Result<()> {
     ensure!(
         topology.parties().next().is_some(),
-        "nobody can connect: no client, pod or other node"
+        "no client, pod or other node: nothing can connect"
     );
     ensure!(!topology.services.is_empty(), "no services");
     names(topology)?;

@@ -110,7 +110,7 @@ const CONTRADICTIONS: &[(&str, &str, &str)] = &[
     (
         "times = 2",
         "times = 1, hold = true, close = \"rst\"",
-        "`hold` excludes `close`",
+        "`hold` cannot be used with `close`",
     ),
     (
         "[{ pod = \"pod-1\" }] }]",

@@ -2,6 +2,7 @@
 
 /// The Debian packages of the guest's tools.
 pub const TOOL_PACKAGES: &[&str] = &[
+    "bpftool",
     "busybox",
     "conntrack",
     "dash",
@@ -27,6 +28,7 @@ pub(super) const TOOLS: &[(&str, &[&str])] = &[
             "tr", "uname", "uniq", "usleep", "wc", "xargs", "zcat",
         ],
     ),
+    ("bpftool", &[]),
     ("bridge", &[]),
     ("conntrack", &[]),
     ("dash", &["sh"]),

@@ -22,7 +22,7 @@ pub struct ReplayOptions {
     /// Print path, evidence and advice below each line
     #[arg(short, long)]
     pub verbose: bool,
-    /// How the screen looks.
+    /// The look of the screen.
     #[command(flatten)]
     pub screen: ScreenOptions,
     /// The flows to show.
@@ -31,7 +31,7 @@ pub struct ReplayOptions {
     /// Exit with status 3 if a flow had this fate
     #[arg(long, value_name = "FATE")]
     pub fail_on: Option<Fate>,
-    /// Read no more once reading takes this much memory
+    /// Stop reading when it takes this much memory
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
     pub max_memory: u64,
 }
@@ -54,7 +54,7 @@ pub struct ReportOptions {
     /// The flows to report.
     #[command(flatten)]
     pub select: Select,
-    /// Read no more once reading takes this much memory
+    /// Stop reading when it takes this much memory
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
     pub max_memory: u64,
 }
@@ -68,7 +68,7 @@ pub struct ShowOptions {
     /// The flow's number in the first recording
     #[arg(required = true, value_name = "ID", value_parser = flow_number)]
     pub id: u64,
-    /// Read no more once reading takes this much memory
+    /// Stop reading when it takes this much memory
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
     pub max_memory: u64,
 }
@@ -97,7 +97,7 @@ pub struct ExportOptions {
     /// The flows to export.
     #[command(flatten)]
     pub select: Select,
-    /// Read no more once reading takes this much memory
+    /// Stop reading when it takes this much memory
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
     pub max_memory: u64,
 }

@@ -26,7 +26,7 @@ pub struct ScreenOptions {
     pub ascii: bool,
 }
 
-/// When the screen uses colours.
+/// The use of colours on the screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Color {
     /// Where the terminal supports them

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::flow::{engine::Limits, fate::Fate};
 
-/// How many flows are kept. Beyond that, single unanswered SYNs are evicted first and retransmitting clients last. Every
+/// Limits on the flows kept. Beyond them, single unanswered SYNs are evicted first and retransmitting clients last. Every
 /// eviction is counted.
 #[derive(Clone, Copy, Debug, ClapArgs)]
 pub struct Memory {
@@ -46,7 +46,7 @@ pub struct LiveOptions {
     /// Print path, evidence and advice below each line
     #[arg(short, long)]
     pub verbose: bool,
-    /// How the screen looks.
+    /// The look of the screen.
     #[command(flatten)]
     pub screen: ScreenOptions,
     /// The flows to trace.
@@ -55,7 +55,7 @@ pub struct LiveOptions {
     /// Report a flow without progress this long after its last SYN
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub patience: Duration,
-    /// How many flows are kept.
+    /// Limits on the flows kept.
     #[command(flatten)]
     pub memory: Memory,
     /// Exit with status 3 if a flow had this fate
@@ -84,7 +84,7 @@ pub struct RecordOptions {
     /// Report a flow without progress this long after its last SYN
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub patience: Duration,
-    /// How many flows are kept.
+    /// Limits on the flows kept.
     #[command(flatten)]
     pub memory: Memory,
     /// Stop after this time, for example 90, 15m or 2h
@@ -102,7 +102,7 @@ pub struct RecordOptions {
     /// Keep only the newest N rotated files
     #[arg(long, value_name = "N", requires = "rotate_size", value_parser = clap::value_parser!(u32).range(1..))]
     pub rotate_count: Option<u32>,
-    /// Keep the last SIZE in memory; write at the end, --until or SIGUSR1
+    /// Keep the last SIZE in memory; write it at the end, --until or SIGUSR1
     #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "rotate_size")]
     pub ring: Option<u64>,
 }

@@ -147,7 +147,11 @@ impl FromStr for Until {
     fn from_str(text: &str) -> Result<Self, String> {
         let fate = Fate::from_str(text, false).map(Self::Fate);
         fate.or_else(|_| Cause::from_str(text, false).map(Self::Cause))
-            .map_err(|_| format!("`{text}` is neither a fate (stalled) nor a cause (ipvs.reuse-dropped)"))
+            .map_err(|_| {
+                format!(
+                    "`{text}` is neither a fate, such as stalled, nor a cause, such as ipvs.reuse-dropped"
+                )
+            })
     }
 }
 

@@ -28,13 +28,13 @@ impl Proof {
     }
 }
 
-/// Whether a sysctl could be set to a value.
+/// The current value of a sysctl, compared with the one to set.
 enum Setting {
-    /// It has that value.
+    /// The sysctl has that value already.
     HasIt,
-    /// It has this one.
+    /// The sysctl has this value.
     Is(String),
-    /// This kernel does not have the setting, or it is not known.
+    /// This kernel lacks the sysctl, or its value is unknown.
     Absent,
 }
 
@@ -48,8 +48,8 @@ impl Setting {
     }
 }
 
-/// The command that sets a sysctl of the node's netns, with its value now. `None` if it has that value, if this kernel does not
-/// have it, or if that is not known.
+/// The command that sets a sysctl of the node's netns, with its current value. `None` if it has the new value already, if this
+/// kernel lacks it, or if its value is unknown.
 pub(super) fn set(case: &Case<'_>, name: &str, value: &str) -> Option<String> {
     match Setting::of(case.netns(), name, value) {
         Setting::Is(now) => Some(format!("`sysctl -w {name}={value}` (now {now})")),
@@ -57,7 +57,7 @@ pub(super) fn set(case: &Case<'_>, name: &str, value: &str) -> Option<String> {
     }
 }
 
-/// The same with the value in the evidence, where the node's own is not known.
+/// Like [`set`], with the value in the evidence where that of the node's netns is unknown.
 pub(super) fn set_seen(case: &Case<'_>, proof: &Proof, key: Key, name: &str, value: &str) -> Option<String> {
     if setting(case, name).is_some() {
         return set(case, name, value);
@@ -76,7 +76,7 @@ pub(in crate::diagnose) fn setting<'a>(case: &Case<'a>, name: &str) -> Option<&'
     case.netns()?.sysctls.get(name)
 }
 
-/// A command to run in a network namespace: on the node as it is, elsewhere by way of a process in that namespace.
+/// A command to run in a network namespace: unchanged on the node, elsewhere with `nsenter` and a process of that namespace.
 pub(super) fn run(case: &Case<'_>, netns: u32, command: &str) -> String {
     if netns == case.flow.netns || netns == 0 {
         return format!("`{command}`");
@@ -115,8 +115,8 @@ pub(super) fn route_to(address: IpAddr) -> String {
     format!("ip route get {address}")
 }
 
-/// The command that shows the route of a lookup. A mark is usually there for policy rules, which look at the source and the
-/// input device as well.
+/// The command that shows the route of a lookup. Packets usually carry a mark for policy rules, which may also match the source
+/// and the input device.
 pub(super) fn route_of(case: &Case<'_>, lookup: &RouteLookup) -> String {
     let mut command = route_to(lookup.to);
     let (Some(from), Some(mark @ 1..)) = (lookup.from, lookup.mark) else {
@@ -132,7 +132,7 @@ pub(super) fn route_of(case: &Case<'_>, lookup: &RouteLookup) -> String {
     command
 }
 
-/// Where to look for the endpoints of the flow's service.
+/// The endpoints of the flow's service, with the command that lists them.
 pub(super) fn endpoints(case: &Case<'_>) -> String {
     let node = case.flow.node();
     match case
@@ -151,7 +151,7 @@ pub(super) fn endpoints(case: &Case<'_>) -> String {
     }
 }
 
-/// Selects the conntrack entry of a connection by its first direction.
+/// Selects the conntrack entry of a connection by its tuple in the original direction.
 pub(super) fn entry(original: &Tuple) -> String {
     let (from, to) = (original.source(), original.destination());
     let family = if original.is_v6() { "-f ipv6 " } else { "" };
@@ -164,12 +164,12 @@ pub(super) fn entry(original: &Tuple) -> String {
     )
 }
 
-/// Deletes the conntrack entry of this connection, and no other. The tuple is the one of its first direction.
+/// The command that deletes the conntrack entry with this tuple in the original direction, and no other.
 pub(in crate::diagnose) fn delete_entry(original: &Tuple) -> String {
     format!("`conntrack -D {}`", entry(original))
 }
 
-/// Lists the conntrack entry of this connection.
+/// The command that lists that conntrack entry.
 pub(super) fn list_entry(original: &Tuple) -> String {
     format!("`conntrack -L {}`", entry(original))
 }

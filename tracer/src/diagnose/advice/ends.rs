@@ -91,7 +91,7 @@ fn not_translated(case: &Case<'_>, proof: &Proof) -> String {
     let flow = case.flow;
     if let Some(service) = proof.value(Key::EntryService) {
         return format!(
-            "The services {service} and {} lead the client port {} to the same pod without masquerade. Let the client use \
+            "The services {service} and {} send the client port {} to the same pod without masquerade. Let the client use \
              another port, or masquerade (externalTrafficPolicy: Cluster).",
             flow.node(),
             flow.client()

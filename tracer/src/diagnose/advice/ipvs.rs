@@ -22,7 +22,7 @@ pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String>
     Some(match cause {
         Cause::IpvsReuseDropped => reuse(case, proof)?,
         Cause::IpvsNodestExpired => format!(
-            "Nothing to change for this connection: the next SYN goes to another real server. It happens while {} drains or after it \
+            "Nothing to change for this connection: the next SYN goes to another real server. This happens while {} drains or after it \
              was removed. Shorten the drain, or keep connections alive so that clients reuse fewer ports.",
             proof.value(Key::OldEntryServer).unwrap_or("the old real server")
         ),
@@ -77,7 +77,7 @@ pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String>
 
 fn loopback_client(case: &Case<'_>) -> String {
     let node = case.flow.node();
-    // The port is that of a virtual service for each address of the node.
+    // Each address of the node has a virtual service with this port.
     let services = case.netns().into_iter().flat_map(|netns| &netns.services);
     let other = services
         .filter_map(|service| match service.listens {
@@ -107,8 +107,8 @@ fn loopback_client(case: &Case<'_>) -> String {
 /// The default NodePort range of Kubernetes.
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
-/// How to keep processes of the node away from the source port, which is a NodePort. The kernel heeds both settings only where
-/// it chooses the port (`inet_csk_get_port`, `__inet_hash_connect`), not where a process binds it.
+/// The settings that keep the node's processes from using a NodePort as their source port. The kernel applies both settings
+/// only to ports that it chooses (`inet_csk_get_port`, `__inet_hash_connect`), not to those that a process binds.
 fn source_port(case: &Case<'_>) -> Option<String> {
     let port = reply::opened(case)?.0.port();
     let sysctls = &case.netns()?.sysctls;
@@ -143,7 +143,7 @@ fn source_port(case: &Case<'_>) -> Option<String> {
         format!("{reserved},{own}")
     };
     Some(format!(
-        "Set `sysctl -w {RESERVED}={all}`, and the same in /etc/sysctl.d, so that the kernel chooses no NodePort as a source port. \
+        "Run `sysctl -w {RESERVED}={all}`, and set the same in /etc/sysctl.d, so that the kernel chooses no NodePort as a source port. \
          Ports that processes bind are not affected."
     ))
 }
@@ -163,8 +163,8 @@ fn reuse(case: &Case<'_>, proof: &Proof) -> Option<String> {
         let nodest = set_seen(case, proof, Key::IpvsExpireNodest, EXPIRE_NODEST, "1")
             .map_or_else(String::new, |nodest| format!(" together with {nodest}"));
         out.push(format!(
-            "{mode}{nodest} makes IPVS keep the old entry instead of dropping the SYN. The price: a reused port stays on its old \
-             real server. Some versions of kube-proxy write the setting when they start: check it afterwards."
+            "Run {mode}{nodest}: IPVS then keeps the old entry instead of dropping the SYN. The price: a reused port stays on its \
+             old real server. Some versions of kube-proxy set it at startup: check it after each restart of kube-proxy."
         ));
     }
     if out.is_empty() && !has(case, REUSE_MODE, "0") {
@@ -189,7 +189,7 @@ fn expire_nodest(case: &Case<'_>, proof: &Proof) -> Option<String> {
         format!("The port works again when the old entry to {server} times out (`ipvsadm -Lnc` shows when).");
     if let Some(set) = set_seen(case, proof, Key::IpvsExpireNodest, EXPIRE_NODEST, "1") {
         return Some(format!(
-            "{set} makes IPVS expire such entries: one SYN is dropped, and the next is scheduled. kube-proxy sets it when it \
+            "Run {set}. IPVS then expires such entries: one SYN is dropped, and the next is scheduled. kube-proxy sets it when it \
              starts in IPVS mode: find out what changed it. {wait}"
         ));
     }
@@ -201,7 +201,7 @@ fn stale(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let server = proof.value(Key::OldEntryServer).unwrap_or("the old real server");
     if let Some(set) = set_seen(case, proof, Key::IpvsExpireNodest, EXPIRE_NODEST, "1") {
         return Some(format!(
-            "{set} keeps IPVS from sending new connections to {server} through an old entry. kube-proxy sets it when it starts in \
+            "Run {set}, so that IPVS sends no new connection to {server} through an old entry. kube-proxy sets it when it starts in \
              IPVS mode: find out what changed it."
         ));
     }
@@ -210,9 +210,8 @@ fn stale(case: &Case<'_>, proof: &Proof) -> Option<String> {
     }
     if let Some(set) = set(case, REUSE_MODE, "1") {
         return Some(format!(
-            "{set} makes IPVS reschedule a SYN from a reused port instead of sending it to {server}. The price: where conntrack still \
-             holds the old connection, the first SYN is dropped (1 s). Some versions of kube-proxy write the setting when they \
-             start."
+            "Run {set}, so that IPVS reschedules a SYN from a reused port instead of sending it to {server}. The price: where conntrack \
+             still holds the old connection, the first SYN is dropped (1 s). Some versions of kube-proxy set it at startup."
         ));
     }
     Some(format!(
@@ -226,7 +225,7 @@ fn affinity(case: &Case<'_>, proof: &Proof) -> Option<String> {
                  (`ipvsadm -Lnc` lists the template with client port 0).";
     if let Some(set) = set_seen(case, proof, Key::IpvsExpireQuiescent, EXPIRE_QUIESCENT, "1") {
         return Some(format!(
-            "{set} makes a draining real server lose its templates. kube-proxy sets it when it starts in IPVS mode: find out \
+            "Run {set}: a draining real server then loses its templates. kube-proxy sets it when it starts in IPVS mode: find out \
              what changed it. {until}"
         ));
     }
@@ -239,11 +238,14 @@ fn affinity(case: &Case<'_>, proof: &Proof) -> Option<String> {
 }
 
 fn defense(case: &Case<'_>) -> Option<String> {
+    let why = if has(case, DROP_PACKET, "3") {
+        "With 3, IPVS always drops one in net.ipv4.vs.am_droprate new connections."
+    } else {
+        "Better: give the node more memory, because IPVS drops only while fewer pages than net.ipv4.vs.amemthresh are free."
+    };
     Some(format!(
-        "{} turns this defence off; the node can then run out of memory under a SYN flood. Better: more memory for the node. \
-         With drop_packet 1 and 2, IPVS starts to drop when free memory falls below net.ipv4.vs.amemthresh pages; with 3 it \
-         always drops one in am_droprate new connections. kube-proxy leaves the setting alone: look in /etc/sysctl.d for who set \
-         it.",
+        "Turn this defence off with {}; the node can then run out of memory under a SYN flood. {why} kube-proxy does not set it: \
+         look in /etc/sysctl.d for the file that does.",
         set(case, DROP_PACKET, "0")?
     ))
 }

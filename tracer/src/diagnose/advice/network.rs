@@ -16,7 +16,8 @@ use crate::{
 };
 
 const RP_FILTER_LOOSE: i64 = 2;
-/// No common system begins with a smaller TTL than 64: with less than this left, a packet began with less or has gone far.
+/// Common systems send packets with a TTL of 64 or more: a packet with less than this left started lower, or has passed many
+/// hops.
 const USUAL_TTL: u32 = 32;
 
 pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String> {
@@ -47,7 +48,7 @@ fn forwarding(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let setting = if case.flow.original.is_v6() {
         "net.ipv6.conf.all.forwarding".to_owned()
     } else if proof.number(Key::ForwardingAll) == Some(1) {
-        // Only this device is off.
+        // Forwarding is off for this device only.
         format!("net/ipv4/conf/{}/forwarding", input(step)?)
     } else {
         "net.ipv4.ip_forward".to_owned()
@@ -86,7 +87,7 @@ fn unreachable(case: &Case<'_>, proof: &Proof) -> Option<String> {
     } else if at_listener.is_some() {
         "Add a route back to the client there: usually the default route of the pod's network plugin."
     } else {
-        "A route of the network plugin is missing."
+        "A route that the network plugin should have created is missing."
     };
     Some(format!("Check {look}. {what}"))
 }
@@ -98,14 +99,14 @@ fn rp_filter(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let device = input(step)?;
     let (own, all) = (proof.number(Key::RpFilter), proof.number(Key::RpFilterAll));
     let relax = match own.zip(all) {
-        // The larger one counts.
+        // The larger of the two values counts.
         Some((own, all)) if own.max(all) == RP_FILTER_LOOSE => {
             "The filter is loose already (2): it requires only a route through any device, and there is none."
                 .to_owned()
         }
         Some(_) => format!(
             "Or set loose mode, which requires only a route through any device: {}. The price: packets with a forged source pass \
-             there. /etc/sysctl.d and systemd-sysctl may set it again.",
+             there. systemd-sysctl may reset it: change it in /etc/sysctl.d too.",
             run(
                 case,
                 netns,
@@ -171,8 +172,8 @@ fn ttl_exceeded(case: &Case<'_>) -> Option<String> {
             )
         }
         Some((step, ttl)) => format!(
-            "The {packet} came in through {} with TTL {ttl} and used it up on the path to {to}: it probably went round in a \
-             loop that tracer does not see. {trace} shows the hops.",
+            "The {packet} came in through {} with TTL {ttl}, and its TTL expired on the path to {to}: it was probably in a \
+             routing loop that tracer does not see. {trace} shows the hops.",
             evidence::place(step)
         ),
         None => format!(
@@ -181,7 +182,7 @@ fn ttl_exceeded(case: &Case<'_>) -> Option<String> {
     })
 }
 
-/// The sender's neighbour entry was not found.
+/// The advice where the sender's neighbour entry was not found.
 fn wrong_address(case: &Case<'_>) -> Option<String> {
     let freed = freed::step(case)?;
     let to = freed.event.tuple.daddr.ip();

@@ -49,8 +49,8 @@ fn bpf(case: &Case<'_>, proof: &Proof) -> Option<String> {
         format!("{} {verb} who loaded it and when", shows.join(", "))
     };
     Some(format!(
-        "Find the owner of the program: {look}. A network plugin or a security agent has its own policy and its own log of drops \
-         for {}: change that, not the program.",
+        "Find the owner of the program: {look}. Network plugins and security agents have their own policy and drop log for {}: change \
+         the policy, not the program.",
         freed.event.tuple.destination()
     ))
 }
@@ -62,8 +62,8 @@ fn rule(case: &Case<'_>, proof: &Proof) -> Option<String> {
         .is_some_and(|verdict| verdict.starts_with("queue"))
     {
         return Some(
-            "The rule hands packets to a program by NFQUEUE: start that program (an IDS or proxy), or let the rule bypass an \
-             absent one (`queue bypass` in nft, --queue-bypass in iptables)."
+            "The rule hands packets to a program by NFQUEUE: start that program (an IDS or proxy), or let packets skip the \
+             queue while no program listens on it (`queue bypass` in nft, --queue-bypass in iptables)."
                 .to_owned(),
         );
     }
@@ -72,19 +72,19 @@ fn rule(case: &Case<'_>, proof: &Proof) -> Option<String> {
     let owner = Owner::of(table, chain, comment);
     match owner {
         Some(owner) if owner.name == "kube-proxy" => Some(format!(
-            "kube-proxy owns this rule and writes it again after a change. Check {}: kube-proxy writes it for a service without \
+            "kube-proxy owns this rule and restores it after any change. Check {}: kube-proxy writes it for a service without \
              a usable endpoint, or one that restricts its clients (loadBalancerSourceRanges).",
             endpoints(case)
         )),
         Some(owner) => Some(format!(
-            "{} owns this rule and writes it again after a change by hand. {}.",
+            "{} owns this rule and restores it after a manual change. {}.",
             owner.name, owner.object
         )),
         None => by_hand(case, blame),
     }
 }
 
-/// No known controller owns it.
+/// The advice for a rule that no known controller owns.
 fn by_hand(case: &Case<'_>, blame: &Blame) -> Option<String> {
     let (table, chain) = (blame.table.as_deref()?, blame.chain.as_deref()?);
     let is_nft = table.contains(' ');
@@ -94,7 +94,7 @@ fn by_hand(case: &Case<'_>, blame: &Blame) -> Option<String> {
             handle: Some(handle), ..
         } => format!(
             "{none} If it is not wanted, delete it: `nft delete rule {table} {chain} handle {handle}` (`nft -a list chain \
-             {table} {chain}` shows it), and remove it from where it is loaded at boot."
+             {table} {chain}` shows it), and remove it from the file that loads it at boot."
         ),
         Rule::Number { number, handle: None } => {
             let tool = legacy_tool(case);
@@ -112,8 +112,8 @@ fn by_hand(case: &Case<'_>, blame: &Blame) -> Option<String> {
                 format!(", if `{tool} -t {table} -S {chain} {number}` still shows `{text}`")
             });
             format!(
-                "{none} If it is not wanted, delete it{check}: `{tool} -t {table} -D {chain} {number}`. Remove it from where it \
-                 is loaded at boot too."
+                "{none} If it is not wanted, delete it{check}: `{tool} -t {table} -D {chain} {number}`. Remove it from the file \
+                 that loads it at boot, too."
             )
         }
         Rule::Handle(_) => format!(
@@ -124,7 +124,7 @@ fn by_hand(case: &Case<'_>, blame: &Blame) -> Option<String> {
     })
 }
 
-/// Accepts this packet ahead of a policy that drops it.
+/// The advice for a chain whose policy dropped the packet: a rule that accepts it.
 fn policy(case: &Case<'_>, table: &str, chain: &str, is_nft: bool) -> Option<String> {
     let to = case.dropped?.event.tuple.destination();
     let why = "No rule accepts this packet, and the chain's policy is drop.";
@@ -135,14 +135,14 @@ fn policy(case: &Case<'_>, table: &str, chain: &str, is_nft: bool) -> Option<Str
         };
         format!(
             "{why} If it should pass, accept it: `nft insert rule {table} {chain} {family} daddr {} tcp dport {} accept`, and \
-             add the rule where the policy is set at boot.",
+             add the rule to the file that sets the policy at boot.",
             to.ip(),
             to.port()
         )
     } else {
         format!(
             "{why} If it should pass, accept it: `{} -t {table} -I {chain} -p tcp -d {} --dport {} -j ACCEPT`, and add the rule \
-             where the policy is set at boot.",
+             to the file that sets the policy at boot.",
             legacy_tool(case),
             to.ip(),
             to.port()

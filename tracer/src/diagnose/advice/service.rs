@@ -110,7 +110,7 @@ fn answered_locally(case: &Case<'_>, proof: &Proof) -> Option<String> {
     };
     Some(format!(
         "{owner} only reserves port {}{service} and never serves it (`ss -ltnp sport = :{}`): {missing}. Find out why in \
-         kube-proxy's log, and restart it: it writes everything again.",
+         kube-proxy's log, and restart kube-proxy: it then sets up all its services again.",
         node.port(),
         node.port()
     ))

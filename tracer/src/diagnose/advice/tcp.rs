@@ -14,7 +14,7 @@ use crate::{
 };
 
 const TIME_WAIT_TIMEOUT: &str = "net.netfilter.nf_conntrack_tcp_timeout_time_wait";
-/// How long a closed connection stays with the backend (`TCP_TIMEWAIT_LEN`), seconds.
+/// The time that a closed connection stays with the backend (`TCP_TIMEWAIT_LEN`), seconds.
 const TIME_WAIT_S: i64 = 60;
 
 pub(super) fn of(cause: Cause, case: &Case<'_>, proof: &Proof) -> Option<String> {
@@ -71,9 +71,9 @@ fn bad_checksum(case: &Case<'_>) -> Option<String> {
     );
     let count = run(case, netns_of(freed), "nstat -az TcpInCsumErrors");
     Some(format!(
-        "Find out where the checksum gets wrong: {capture} marks it as incorrect if the packet comes in that way. Then a device \
-         before this one should have filled it in and did not (a faulty driver, tunnel or virtual switch): turn off its transmit \
-         offload with `ethtool -K`. Otherwise a device between here and {} did it. {count} counts such packets.",
+        "Find out where the checksum goes wrong: {capture} marks it as incorrect if it is wrong on arrival. If so, a device \
+         before this one did not fill it in (a faulty driver, tunnel or virtual switch): turn off its transmit offload with \
+         `ethtool -K`. If not, a device between here and {} corrupts it. {count} counts such packets.",
         freed.event.tuple.destination()
     ))
 }
@@ -136,7 +136,7 @@ fn time_wait(cause: Cause, case: &Case<'_>, proof: &Proof) -> String {
             case.flow.client()
         )),
         None if cause == Cause::TcpTimestampRejected => out.push(format!(
-            "Several machines with different clocks use the address {}: a NAT in front of this node, or a client that was restarted.",
+            "Check what {} is: a NAT in front of this node for machines with different clocks, or a client that was restarted.",
             case.flow.client().ip()
         )),
         None => out.push(format!(
@@ -154,8 +154,8 @@ fn time_wait(cause: Cause, case: &Case<'_>, proof: &Proof) -> String {
         && timeout.parse::<i64>().is_ok_and(|seconds| seconds < TIME_WAIT_S)
     {
         out.push(format!(
-            "conntrack forgets closed connections before the backend does: `sysctl -w {TIME_WAIT_TIMEOUT}={TIME_WAIT_S}` (now \
-             {timeout})."
+            "Make conntrack keep closed connections as long as the backend does: `sysctl -w {TIME_WAIT_TIMEOUT}={TIME_WAIT_S}` \
+             (now {timeout})."
         ));
     }
     out.join(" ")

@@ -1,4 +1,4 @@
-//! conntrack found no connection for a packet, and a rule dropped it for that.
+//! conntrack found no connection for a packet, and a rule that matches INVALID packets dropped it.
 
 use tracer_common::{
     hook::Hook,
@@ -23,7 +23,7 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
     cause: Cause::ConntrackInvalid,
     group: Group::Conntrack,
     summary: "conntrack marked the packet INVALID, and a rule that matches INVALID packets dropped it.",
-    proof: "nf_conntrack_in let the packet pass without a connection (and not as exempt from tracking), which is what INVALID \
+    proof: "nf_conntrack_in let the packet pass without a connection (and not as UNTRACKED), which is what INVALID \
             means, or the packet had none when it was freed at the input, forward or postrouting hook; and the rule that dropped \
             this packet matches INVALID packets.",
     advice: Some(
@@ -57,7 +57,7 @@ fn invalid(case: &Case<'_>) -> Option<Proof> {
     };
     let mut evidence = vec![Evidence::seen(
         Key::ConntrackState,
-        "INVALID: not assigned to a connection",
+        "INVALID: no connection found",
         Hook::CtIn,
     )];
     let (source, destination) = (dropped.event.tuple.source(), dropped.event.tuple.destination());
@@ -69,7 +69,7 @@ fn invalid(case: &Case<'_>) -> Option<Proof> {
         None => String::new(),
     };
     let explanation = format!(
-        "conntrack assigned the {packet} {source} -> {destination} to no connection (INVALID), so it was dropped by {}.{why}",
+        "conntrack found no connection for the {packet} {source} -> {destination} (INVALID), so it was dropped by {}.{why}",
         culprit.words
     );
     Some(Proof {
@@ -112,7 +112,7 @@ enum Halves<'a> {
 }
 
 impl<'a> Halves<'a> {
-    /// `None` if that was not watched.
+    /// The halves that were seen; `None` if that was not watched.
     fn of(case: &Case<'a>, dropped: &Step) -> Option<Self> {
         let flow = case.flow;
         let before = || {
@@ -150,7 +150,7 @@ impl<'a> Halves<'a> {
 
     fn explanation(&self) -> String {
         match self {
-            Self::Both => " The SYN had an entry: it is gone by now, or this packet does not fit it.".to_owned(),
+            Self::Both => " The SYN had an entry: it is gone, or this packet does not fit it.".to_owned(),
             Self::OtherAnswer(entry) => format!(
                 " The SYN has an entry, but it expects the answer {} -> {}.",
                 entry.reply.source(),

@@ -1,4 +1,4 @@
-//! The conntrack entry of an earlier SYN keeps a client at a backend to which no rule leads any more.
+//! The conntrack entry of an earlier SYN keeps a client on a backend that no rule leads to any more.
 
 use std::net::SocketAddr;
 

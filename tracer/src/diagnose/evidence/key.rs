@@ -180,7 +180,7 @@ keys! {
     MarkingRule = "marking-rule", "rule that marked it";
     RuleComment = "rule-comment", "rule comment";
     RuleReason = "rule-reason", "why this rule";
-    RuleSince = "rule-since", "rule since then";
+    RuleSince = "rule-since", "rule now";
     MapElementComment = "map-element-comment", "comment of the map element";
     NotDroppedBy = "not-dropped-by", "not dropped by";
     Suspects = "suspects", "could have dropped it";

@@ -97,7 +97,7 @@ fn stale(case: &Case<'_>) -> Option<Proof> {
 /// The entry that pins the client to a draining server.
 struct Pinned<'a> {
     conn: &'a IpvsConn,
-    /// Where the entry comes from.
+    /// The origin of the entry.
     origin: &'static str,
     hook: Hook,
 }
@@ -130,7 +130,7 @@ impl<'a> Pinned<'a> {
                     hook: Hook::IpvsLookup,
                 })
             }
-            // With expire_nodest_conn a retransmitted SYN is dropped for the draining server.
+            // With expire_nodest_conn a retransmitted SYN is dropped, because the server is draining.
             Situation::Dropped => {
                 let expired = last.expired.filter(|_| last.is_drop()).filter(is_created)?;
                 Some(Self {

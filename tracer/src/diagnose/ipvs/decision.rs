@@ -15,7 +15,7 @@ use crate::{
     flow::model::{Flow, Step},
 };
 
-/// Where netfilter hands a SYN to IPVS.
+/// The hooks at which netfilter hands a SYN to IPVS.
 pub(super) const REQUEST: &[Hook] = &[Hook::IpvsIn, Hook::IpvsRemoteRequest, Hook::IpvsLocalRequest];
 
 /// The decision of IPVS about one SYN.
@@ -28,13 +28,13 @@ pub(in crate::diagnose) struct Decision<'flow> {
     pub(in crate::diagnose) looked_up: bool,
     /// The entry that was expired at once.
     pub(in crate::diagnose) expired: Option<&'flow IpvsConn>,
-    /// A new connection was about to be scheduled; what `tcp_conn_schedule` returned.
+    /// The return value of `tcp_conn_schedule`, if it was called to schedule a new connection.
     pub(in crate::diagnose) scheduling: Option<i32>,
     /// The service for which a connection was scheduled.
     pub(in crate::diagnose) service: Option<&'flow IpvsService>,
     /// The entry that scheduling created; one with address 0 if it created none.
     pub(in crate::diagnose) scheduled: Option<&'flow IpvsConn>,
-    /// The scheduler found no real server.
+    /// The service whose scheduler found no real server.
     pub(in crate::diagnose) left: Option<&'flow IpvsService>,
     /// The real servers of that service at that moment.
     pub(in crate::diagnose) dests: Option<&'flow IpvsDests>,
@@ -89,7 +89,7 @@ impl<'flow> Decision<'flow> {
     }
 
     /// Whether IPVS dropped the SYN on the verdict of `tcp_conn_schedule` (`net/netfilter/ipvs/ip_vs_proto_tcp.c`, 4.4 to
-    /// 7.3), for another reason than that the scheduler found no real server.
+    /// 7.3), and not because the scheduler found no real server.
     pub(in crate::diagnose) fn scheduling_dropped(&self) -> bool {
         self.is_drop() && self.scheduling == Some(0) && self.left.is_none()
     }

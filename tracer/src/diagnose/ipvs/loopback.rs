@@ -18,7 +18,7 @@ pub(super) const LOOPBACK_CLIENT: Row = Row {
     cause: Cause::IpvsLoopbackClient,
     group: Group::IpvsServers,
     summary: "A client on the node connects from a loopback address (127.0.0.1, ::1) and IPVS chose a real server that is not on \
-              the node: a packet with a loopback source may not leave the node, and IPVS silently drops it.",
+              the node: a packet with a loopback source must not leave the node, and IPVS silently drops it.",
     proof: "The source of the SYN is a loopback address, IPVS sent it with ip_vs_nat_xmit (or ip_vs_dr_xmit, ip_vs_tunnel_xmit), \
             that function freed it without an ICMP error, and the route to the real server is not local.",
     advice: Some(
@@ -34,8 +34,8 @@ pub(super) const LOOPBACK_CLIENT: Row = Row {
     detect,
 };
 
-/// `crosses_local_route_boundary` (`net/netfilter/ipvs/ip_vs_xmit.c`, 3.18 to 7.3) refuses a loopback source for a route that is
-/// not local, before anything else of the packet is looked at.
+/// Proves that IPVS refused a loopback source. `crosses_local_route_boundary` (`net/netfilter/ipvs/ip_vs_xmit.c`, 3.18 to 7.3)
+/// does so for a route that is not local, before it looks at anything else in the packet.
 fn detect(case: &Case<'_>) -> Option<Proof> {
     let source = case.flow.client().ip();
     if case.situation != Situation::Dropped || !source.is_loopback() {
@@ -73,7 +73,7 @@ fn detect(case: &Case<'_>) -> Option<Proof> {
     Some(Proof::new(
         format!(
             "The client connects from {source}, and IPVS chose the real server {server}, which is not on this node: a packet with a \
-             loopback source may not leave the node, so IPVS silently dropped the SYN."
+             loopback source must not leave the node, so IPVS silently dropped the SYN."
         ),
         evidence.into_iter().chain(evidence::dropped(dropped, case.facts)),
     ))

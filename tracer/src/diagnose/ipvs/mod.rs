@@ -15,7 +15,7 @@ use super::row::Row;
 
 /// The rows of this subject. IPVS finds an old entry before it looks for a service.
 pub(super) const ROWS: &[Row] = &[
-    // An entry of a persistence template expires like others, but the next one is like it.
+    // First, because IPVS expires an entry of a persistence template like any other, but the template then recreates it.
     affinity::AFFINITY_STALE,
     reuse::NODEST_EXPIRED,
     reuse::REUSE_DROPPED,

@@ -56,7 +56,7 @@ pub(in crate::diagnose) fn opened(case: &Case<'_>) -> Option<(SocketAddr, Socket
     Some(if case.flow.is_own_connection {
         (node, client)
     } else {
-        // A client on the node that connects to another NodePort.
+        // The flow of a client on the node that connects to another NodePort.
         (client, node)
     })
 }
@@ -99,7 +99,7 @@ fn detect(case: &Case<'_>) -> Option<Proof> {
     let then = match case.situation {
         Situation::Refused => {
             let sent = match refusal::of(case.flow, case.attempt).map(|step| step.event.part) {
-                Some(Part::Rst) => "An RST",
+                Some(Part::Rst) => "A RST",
                 _ => "An ICMP error",
             };
             format!(" {sent} went back to {peer}.")

@@ -106,8 +106,8 @@ enum Branch {
     Reuse,
 }
 
-/// The lookup found an entry, and IPVS expired it at once and dropped the SYN. Three branches do that; the entry and the
-/// settings tell them apart.
+/// Proves that the lookup found an entry, and that IPVS expired it at once and dropped the SYN. Three branches do that; the
+/// entry and the settings show which.
 fn expired(case: &Case<'_>) -> Option<(Branch, Proof)> {
     let decision = case.decision();
     let found = decision.found.filter(|_| decision.is_drop())?;
@@ -185,7 +185,8 @@ fn expired(case: &Case<'_>) -> Option<(Branch, Proof)> {
     Some((Branch::Reuse, proof))
 }
 
-/// The lookup found an entry whose real server was removed, and IPVS dropped the SYN without doing anything else.
+/// Proves that the lookup found an entry whose real server was removed, and that IPVS dropped the SYN without doing anything
+/// else.
 fn unavailable(case: &Case<'_>) -> Option<Proof> {
     let (flow, decision) = (case.flow, case.decision());
     let found = decision.found.filter(|_| decision.is_drop())?;
@@ -214,7 +215,7 @@ fn unavailable(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// IPVS sent the SYN to the real server of an old entry although that server is draining or removed.
+/// Proves that IPVS sent the SYN to the real server of an old entry, although that server is draining or removed.
 fn stale_backend(case: &Case<'_>) -> Option<Proof> {
     if !matches!(case.situation, Situation::Silent | Situation::Refused) {
         return None;

@@ -92,7 +92,7 @@ fn no_destination(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// The scheduler found no real server, although one has nonzero weight and is not overloaded.
+/// The proof where the scheduler found no real server, although one has nonzero weight and is not overloaded.
 fn none_for_client(case: &Case<'_>, dests: &IpvsDests) -> Proof {
     let (flow, decision) = (case.flow, case.decision());
     let node = flow.node();
@@ -111,7 +111,7 @@ fn none_for_client(case: &Case<'_>, dests: &IpvsDests) -> Proof {
             "it maps this client to a real server that is draining or overloaded, and has no fallback",
             format!(
                 "Let the scheduler fall back to another real server: `ipvsadm -E -t {node} -s {name} -b {name}-fallback`, or \
-                 remove the draining real server from the service. kube-proxy resets what is set by hand: change \
+                 remove the draining real server from the service. kube-proxy resets manual changes: change \
                  ipvs.scheduler in its configuration to one without hashing (rr, lc)."
             ),
         ),
@@ -124,7 +124,7 @@ fn none_for_client(case: &Case<'_>, dests: &IpvsDests) -> Proof {
             "Raise the weights: with ovf, a real server accepts as many active connections as its weight.".to_owned(),
         ),
         _ => (
-            "for a reason tracer could not identify; a real server may have just become usable",
+            "tracer could not identify the reason; a real server may have just become usable",
             "If it happens again, compare `ipvsadm -Ln` and `ipvsadm -Ln --thresholds` with the scheduler's rules.".to_owned(),
         ),
     };
@@ -154,14 +154,14 @@ pub(in crate::diagnose) fn draining(case: &Case<'_>, num_dests: u32) -> Option<u
 
 /// The real servers of a service that has none with nonzero weight.
 struct Servers {
-    /// How many there are, each with weight 0.
+    /// The number of real servers, all with weight 0.
     draining: u64,
     /// The file that shows it, if the kernel's own list was not read.
     file: Option<&'static str>,
 }
 
 impl Servers {
-    /// `None` if a real server of the service has nonzero weight, or if that is unknown.
+    /// The servers; `None` if one of the service has nonzero weight, or if that is unknown.
     fn of(case: &Case<'_>, num_dests: u32) -> Option<Self> {
         if num_dests == 0 {
             return Some(Self {

@@ -18,8 +18,8 @@ const NFCT: u32 = 0x1_0000;
 
 const SETTING: &str = "net.ipv4.vs.conntrack";
 
-/// Whether IPVS sent the deciding SYN without a conntrack entry: by the flag of its connection or, where that was not read, by
-/// the setting.
+/// Evidence that IPVS sent the deciding SYN without a conntrack entry: by the flag of its connection or, where that was not
+/// read, by the setting.
 fn evidence(case: &Case<'_>) -> Option<Evidence> {
     let (step, conn) = case.steps().find_map(|step| match &step.event.payload {
         Payload::IpvsConn(conn) if step.event.hook.is_ipvs_xmit() => Some((step, conn)),
@@ -61,7 +61,7 @@ pub(in crate::diagnose) fn name_root(case: &Case<'_>, proof: Proof) -> Proof {
         );
     }
     proof.advise(
-        "Set `sysctl -w net.ipv4.vs.conntrack=1`. kube-proxy does so when it starts: find out what reset it to 0 (a file in \
+        "Run `sysctl -w net.ipv4.vs.conntrack=1`. kube-proxy sets it when it starts: find out what reset it to 0 (a file in \
          /etc/sysctl.d, a tuning agent). Each IPVS connection then takes an entry of the conntrack table.",
     )
 }

@@ -31,8 +31,8 @@ pub(super) const WRONG_ADDRESS: Row = Row {
     detect,
 };
 
-/// Where IP first looks at a packet (`net/ipv4/ip_input.c`, `net/ipv6/ip6_input.c`, 5.10 to 7.3; the compiler may inline the
-/// first into the second).
+/// The functions in which IP first processes a packet (`net/ipv4/ip_input.c`, `net/ipv6/ip6_input.c`, 5.10 to 7.3; the
+/// compiler may inline the first into the second).
 const INPUT: [&str; 4] = ["ip_rcv_core", "ip_rcv", "ip6_rcv_core", "ipv6_rcv"];
 
 fn detect(case: &Case<'_>) -> Option<Proof> {

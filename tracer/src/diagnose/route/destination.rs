@@ -58,12 +58,12 @@ pub(super) const UNREACHABLE: Row = Row {
 /// The functions in which IPv6 frees a packet without a route (`net/ipv6/route.c`, 3.10 to 7.3).
 const NO_ROUTE: [&str; 3] = ["ip6_pkt_drop", "ip6_pkt_discard", "ip6_pkt_prohibit"];
 
-/// Where the kernel frees packets whose route is a blackhole, or has lost its device (`net/core/dst.c`, 3.10 to 7.3).
+/// The functions that free packets whose route is a blackhole, or has lost its device (`net/core/dst.c`, 3.10 to 7.3).
 const DISCARD: [&str; 2] = ["dst_discard", "dst_discard_out"];
 
 fn forwarding_off(case: &Case<'_>) -> Option<Proof> {
     let freed = freed::step(case)?;
-    // A SYN that a pod would have to forward has an address the pod does not have: that is no matter of settings.
+    // A SYN that a pod would have to forward has an address that the pod lacks: its forwarding setting is not at fault.
     if freed.event.part == Part::Syn && freed.netns != case.flow.netns {
         return None;
     }
@@ -117,7 +117,8 @@ fn forwarding_off(case: &Case<'_>) -> Option<Proof> {
     )))
 }
 
-/// `ip6_forward` drops for this and for some sources, since 5.18 with a reason of their own, and for others.
+/// Evidence that forwarding is off for IPv6. `ip6_forward` also drops packets for other reasons; since 5.18, only packets with
+/// some source addresses share this one's drop reason.
 fn forwarding_off_v6(case: &Case<'_>, freed: &Step) -> Option<Evidence> {
     let IpAddr::V6(source) = freed.event.tuple.saddr.ip() else {
         return None;
@@ -136,8 +137,8 @@ fn forwarding_off_v6(case: &Case<'_>, freed: &Step) -> Option<Evidence> {
     off.then(|| Evidence::read(Key::Forwarding, format!("{value} ({setting})"), "/proc/sys"))
 }
 
-/// A listener looks up the route of its SYN-ACK before it keeps the SYN, and drops the SYN if there is none
-/// (`tcp_conn_request`, `inet_csk_route_req`, 4.4 to 7.3).
+/// Proves that a listener dropped the SYN for lack of a route back. It looks up the route of its SYN-ACK before it keeps the
+/// SYN (`tcp_conn_request`, `inet_csk_route_req`, 4.4 to 7.3).
 fn no_route_back(case: &Case<'_>) -> Option<Proof> {
     let (step, listener) = tcp::refused_without_a_full_queue(case)?;
     let client = step.event.tuple.saddr.ip();

@@ -91,7 +91,8 @@ pub(in crate::diagnose) fn of_answer(case: &Case<'_>, accepted: &Step) -> RouteL
 /// The kernel's lookup of the source of a packet that was freed.
 pub(in crate::diagnose) fn of_source(case: &Case<'_>, freed: &Step) -> RouteLookup {
     let asked = read_by(case, Hook::RouteMartian, freed).map_or(freed, |(step, _)| step);
-    RouteLookup::of_source(asked.netns, &asked.event, case.flow.mark(&asked.event))
+    let lookup = RouteLookup::of_source(asked.netns, &asked.event, case.flow.mark(&asked.event));
+    case.facts.as_made(lookup)
 }
 
 /// The route of a lookup as evidence.

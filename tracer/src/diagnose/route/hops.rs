@@ -38,8 +38,8 @@ pub(super) const TTL_EXCEEDED: Row = Row {
     cause: Cause::RouteTtlExceeded,
     group: Group::Network,
     summary: "The packet's TTL (IPv6: hop limit) expired on the path; it was dropped, and its sender gets an ICMP error.",
-    proof: "The kernel sent the ICMP error \"time exceeded in transit\" about the packet, and the packet was not seen after that. No \
-            routing loop was seen.",
+    proof: "The kernel sent the ICMP error \"TTL exceeded\" (IPv6: \"hop limit exceeded\") about the packet, and the packet was not seen after \
+            that. No routing loop was seen.",
     advice: Some(
         "Check the sender's initial TTL (net.ipv4.ip_default_ttl, net.ipv6.conf.all.hop_limit), and whether rules change \
          it (`iptables -t mangle -S`). If it is the usual 64 or more, the packet is probably looping outside this node: \
@@ -56,9 +56,9 @@ pub(super) const TTL_EXCEEDED: Row = Row {
 struct Circle<'a> {
     /// The first two times it came in.
     arrivals: [(&'a Step, u32); 2],
-    /// Where it left both times.
+    /// The step at which it left, the same device both times.
     left: &'a Step,
-    /// How often it came in there.
+    /// The number of times it came in there.
     rounds: usize,
     /// Its last TTL there.
     last_ttl: u32,
@@ -91,7 +91,7 @@ impl<'a> Circle<'a> {
         };
         let arrivals: Vec<(&Step, u32)> = steps.iter().filter_map(|step| arrival(step)).collect();
         arrivals.iter().find_map(|&(first, ttl)| {
-            // The same packet falls by the hops of the loop each time.
+            // The TTL of the same packet falls by the number of hops in the loop on each round.
             let mut rounds = vec![(first, ttl)];
             for &(step, ttl) in &arrivals {
                 let last = rounds.last().map_or(0, |&(_, last)| last);
@@ -102,7 +102,7 @@ impl<'a> Circle<'a> {
             let [one, other, ..] = rounds.as_slice() else {
                 return None;
             };
-            // It leaves before it comes in again.
+            // It must leave before it comes in again.
             let left_after = |(from, _): &(&'a Step, u32), until: u64| {
                 steps.iter().copied().find(|step| {
                     let event = &step.event;
@@ -170,7 +170,7 @@ fn routing_loop(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// The last step at which the kernel reported that the TTL of such a packet has ended.
+/// The last step at which the kernel reported that the TTL of such a packet had expired.
 pub(in crate::diagnose) fn time_exceeded<'a>(case: &Case<'a>, part: Part) -> Option<&'a Step> {
     case.steps()
         .rfind(|step| step.event.part == part && refusal::is_time_exceeded(&step.event))

@@ -141,7 +141,7 @@ fn martian(case: &Case<'_>) -> Option<Proof> {
     ))
 }
 
-/// Why the packet's source was refused, if it was. `None` also where what is known does not decide.
+/// The reason for which the packet's source was refused; `None` if it was not, or if the known facts do not decide.
 fn refusal(case: &Case<'_>, freed: &Step) -> Option<Refusal> {
     let reason = reason(case, freed);
     if reason == Some(RPFILTER) {
@@ -162,8 +162,8 @@ fn refusal(case: &Case<'_>, freed: &Step) -> Option<Refusal> {
     without_reason(case, freed, settings)
 }
 
-/// Where the kernel gives no reason: the reverse path filter refuses only if it is on, and never an address of the node's own
-/// (`__fib_validate_source`, `net/ipv4/fib_frontend.c`, 3.10 to 7.3).
+/// The refusal where the kernel gives no reason: the reverse path filter refuses only if it is on, and never an address of
+/// the node's own (`__fib_validate_source`, `net/ipv4/fib_frontend.c`, 3.10 to 7.3).
 fn without_reason(case: &Case<'_>, freed: &Step, settings: &record::Route) -> Option<Refusal> {
     let known = route::RP_FILTER | route::RP_FILTER_ALL;
     if settings.have & known != known {

@@ -5,9 +5,9 @@ use crate::diagnose::{
     evidence::{Evidence, Key},
 };
 
-/// The source of rules of nf_tables.
+/// The source of nf_tables rules.
 pub(super) const NETLINK: &str = "nf_tables (netlink)";
-/// The source of legacy tables of iptables.
+/// The source of legacy iptables tables.
 pub(super) const GETSOCKOPT: &str = "ip_tables (getsockopt)";
 
 /// The part of netfilter that dropped or rejected a packet.
@@ -25,7 +25,7 @@ pub(in crate::diagnose) struct Culprit<'a> {
 /// The known facts about a rule.
 pub(in crate::diagnose) struct Known<'a> {
     pub(in crate::diagnose) table: &'a str,
-    /// Its comment.
+    /// The comment that its author gave it.
     pub(in crate::diagnose) comment: Option<String>,
     /// The map in which it found its verdict.
     pub(in crate::diagnose) map: Option<&'a str>,

@@ -1,4 +1,4 @@
-//! Rules in the legacy tables of iptables.
+//! Rules in legacy iptables tables.
 
 use tracer_common::{
     hook::Hook,

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// The chain of kubelet, up to 1.27, that marks packets to be dropped.
+/// The chain in which kubelet, up to 1.27, marks packets to be dropped.
 const MARK_DROP: &str = "KUBE-MARK-DROP";
 /// `NF_INET_PRE_ROUTING` and `NF_INET_LOCAL_OUT`.
 const TRANSLATING: [u32; 2] = [0, 3];
@@ -60,7 +60,7 @@ pub(in crate::diagnose) fn of(case: &Case<'_>) -> Vec<NatRule> {
             );
         }
     }
-    // Both hooks lead through the same chains.
+    // Both hooks lead through the same chains, so a rule may be found twice.
     out.dedup();
     out
 }

@@ -1,4 +1,4 @@
-//! Rules of nf_tables, including those of `iptables-nft`.
+//! Rules in nf_tables, including those of `iptables-nft`.
 
 mod reachable;
 
@@ -54,7 +54,7 @@ pub(super) fn dropped<'a>(case: &Case<'a>, chain: &'a record::Chain) -> Option<C
         }
         return Some(of_base(chain, &bases, &Missing::of(&chain.rule)));
     }
-    // What else is in the chain is known only if it can be told apart from all others.
+    // The rest of the chain is known only if exactly one loaded base chain fits the record.
     let [base] = bases.as_slice() else {
         return None;
     };
@@ -92,7 +92,7 @@ pub(super) fn rejected<'a>(case: &Case<'a>, step: &'a Step, reject: &'a record::
     let Some(rule) = found else {
         let missing = Missing::of(&reject.rule);
         return Culprit {
-            words: format!("a rule of nf_tables at the {nf_hook} hook; {missing}"),
+            words: format!("an nf_tables rule at the {nf_hook} hook; {missing}"),
             evidence: vec![
                 Evidence::seen(Key::NetfilterHook, nf_hook, step.event.hook),
                 Evidence::seen(Key::Rule, missing.to_string(), step.event.hook),
@@ -117,11 +117,11 @@ pub(super) fn rejected<'a>(case: &Case<'a>, step: &'a Step, reject: &'a record::
 
 /// Why the rule is not named.
 enum Missing {
-    /// It had this handle, and not exactly one rule with it and that verdict is loaded.
+    /// The rule had this handle, and not exactly one loaded rule has it together with that verdict.
     Gone(u64),
-    /// It was not seen.
+    /// The rule was not seen.
     Rule,
-    /// Whether it was a rule was not seen.
+    /// Neither a rule nor the policy was seen to decide.
     RuleOrPolicy,
 }
 
@@ -185,7 +185,7 @@ fn sees_packet(table: Family, family: u32) -> bool {
     }
 }
 
-/// Whether a table of this family sees packets of IPv4 or IPv6.
+/// Whether a table of this family sees IPv4 or IPv6 packets.
 pub(super) fn sees(table: Family, is_v6: bool) -> bool {
     table == Family::Inet || table == if is_v6 { Family::Ip6 } else { Family::Ip }
 }
@@ -199,7 +199,7 @@ fn is_there(rule: &Rule, bases: &[&Chain], read: &record::Chain) -> bool {
     bases.iter().any(|base| is_in_table_of(rule, base)) || (bases.is_empty() && was_there())
 }
 
-/// Whether a packet can meet the rule at this hook. That is no longer known of a deleted rule.
+/// Whether a packet can meet the rule at this hook. A deleted rule counts as met: the jumps to it are no longer known.
 fn is_met(netns: &NetnsFacts, rule: &Rule, nf_hook: u32, is_v6: bool) -> bool {
     let mut bases = netns.chains.iter().filter(|chain| {
         let hook = chain.base.as_ref().map(|base| base.hook);
@@ -225,8 +225,8 @@ fn gone(netns: Option<&NetnsFacts>, rule: &Rule) -> Option<Evidence> {
     is_gone.then(|| Evidence::read(Key::RuleSince, "deleted, or replaced", NETLINK))
 }
 
-/// The only rule with this handle, or before the rule with that handle, that can be it: among the loaded ones, and among those
-/// that were loaded when a packet met them.
+/// The only rule that `can_be` accepts and that has the handle that was read or, if none was read, precedes the rule with the
+/// next handle. Rules that were deleted after a packet met them count too.
 fn find<'a>(netns: &'a NetnsFacts, wanted: &NftRule, can_be: impl Fn(&Rule) -> bool) -> Option<&'a Rule> {
     let pairs = netns.rules.windows(2).filter_map(|pair| match pair {
         [rule, next] => Some((rule, next)),
@@ -246,7 +246,7 @@ fn find<'a>(netns: &'a NetnsFacts, wanted: &NftRule, can_be: impl Fn(&Rule) -> b
         let all = netns.rules.iter().chain(&netns.removed_rules);
         all.filter(|rule| rule.handle == wanted.handle && can_be(rule))
     };
-    // Handles are numbered per table. Of several rules with it, the one before the next rule is meant.
+    // Handles are unique only within a table: of several rules with this one, the rule before the next handle is meant.
     only(with_handle()).or_else(|| only(before_next.filter(|rule| rule.handle == wanted.handle)))
 }
 
@@ -298,7 +298,7 @@ fn of_rule<'a>(
     culprit
 }
 
-/// A rule, with all that is known of it.
+/// A rule, with everything known about it.
 pub(super) fn describe<'a>(rule: &Rule, hook: Hook, nf_hook: &str, verdict: String) -> Culprit<'a> {
     let Rule {
         family,
@@ -380,7 +380,7 @@ fn of_policy<'a>(chain: &record::Chain, base: &Chain) -> Culprit<'a> {
     }
 }
 
-/// A base chain whose rule is not known, or not whether it was its policy.
+/// A base chain that dropped the packet, by an unknown rule or possibly by its policy.
 fn of_base<'a>(chain: &record::Chain, bases: &[&Chain], missing: &Missing) -> Culprit<'a> {
     let nf_hook = hook_name(chain.nf_hook);
     let name = text(&chain.chain);

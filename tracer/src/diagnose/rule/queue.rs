@@ -17,10 +17,10 @@ use crate::{
     flow::model::Step,
 };
 
-/// The target of iptables that queues.
+/// The iptables target that queues.
 const NFQUEUE: &str = "NFQUEUE";
 
-/// The rules that could have queued the packet. The kernel does not show which one it was.
+/// The rules that could have queued a packet that no program accepted. The kernel does not show which one it was.
 pub(super) fn unclaimed<'a>(case: &Case<'a>) -> Option<(&'a Step, Culprit<'a>)> {
     let (step, site) = (case.dropped?, Site::of(case)?);
     if !site.is_queue {

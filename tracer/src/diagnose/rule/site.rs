@@ -29,7 +29,7 @@ const CALLERS: [(&str, u32); 19] = [
     ("ip_mr_output", 4),
 ];
 
-/// Functions by which netfilter calls a base chain of nf_tables, with the family of its table.
+/// Functions through which netfilter calls an nf_tables base chain, with the family of its table.
 const CHAINS: [(&str, Family); 6] = [
     ("nft_do_chain_ipv4", Family::Ip),
     ("nft_do_chain_ipv6", Family::Ip6),
@@ -42,7 +42,7 @@ const CHAINS: [(&str, Family); 6] = [
 /// The function for chains that translate, of any family.
 const NAT_CHAIN: &str = "nft_nat_do_chain";
 
-/// Where in netfilter a packet was dropped.
+/// The place in netfilter where a packet was dropped.
 pub(super) struct Site {
     /// Number of the netfilter hook, if the caller is known.
     pub(super) nf_hook: Option<u32>,
@@ -50,14 +50,14 @@ pub(super) struct Site {
     pub(super) family: Option<Family>,
     /// Whether a NAT chain freed it.
     pub(super) is_nat: bool,
-    /// Whether a chain of nf_tables freed it, instead of leaving that to netfilter.
+    /// Whether an nf_tables chain freed it, instead of leaving that to netfilter.
     pub(super) is_chain: bool,
-    /// Whether a rule queued it for a program, to which it could not be handed (`nf_queue`, `net/netfilter/nf_queue.c`).
+    /// Whether a rule queued it for a program that could not receive it (`nf_queue`, `net/netfilter/nf_queue.c`).
     pub(super) is_queue: bool,
 }
 
 impl Site {
-    /// `None` if it was not netfilter, or nf_tables for it, that freed the packet.
+    /// The place of the drop; `None` if neither netfilter nor nf_tables freed the packet.
     pub(super) fn of(case: &Case<'_>) -> Option<Self> {
         let freed_in = function(case.dropped_in()?);
         let is_chain = freed_in == "nft_do_chain";

@@ -27,18 +27,18 @@ use crate::{
     flow::model::Step,
 };
 
-/// How many are listed.
+/// The most suspects listed.
 const LISTED: usize = 6;
 
 /// A rule or a policy that could have dropped the packet.
 pub(super) enum Suspect<'a> {
-    /// A rule of nf_tables that drops.
+    /// An nf_tables rule that drops.
     Rule(&'a Rule),
-    /// A rule of nf_tables that looks up its verdict in a map, or has an expression that tracer does not know.
+    /// An nf_tables rule that looks up its verdict in a map, or has an expression that tracer does not know.
     Possible(&'a Rule),
-    /// The policy of a base chain of nf_tables.
+    /// The policy of an nf_tables base chain.
     Policy(&'a Chain),
-    /// A place in a legacy table of iptables.
+    /// A place in a legacy iptables table.
     Legacy(&'a str, Outcome<'a>),
 }
 
@@ -97,7 +97,7 @@ impl fmt::Display for Suspect<'_> {
     }
 }
 
-/// The chain of nf_tables that freed the packet itself, which proves that one of its rules or its policy dropped it. `None` where
+/// The nf_tables chain that freed the packet itself, which proves that one of its rules or its policy dropped it. `None` where
 /// a translation may have failed instead, or where a later SYN shows the rule.
 pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Culprit<'a>)> {
     let (step, site) = (case.dropped?, Site::of(case)?);
@@ -132,7 +132,7 @@ pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Culprit<'a>)> {
         return Some((step, culprit));
     }
     let mut evidence = vec![Evidence::seen(Key::NetfilterHook, nf_hook, Hook::KfreeSkb)];
-    let mut words = format!("a rule or a policy of nf_tables at the {nf_hook} hook; which one was not seen");
+    let mut words = format!("an nf_tables rule or policy at the {nf_hook} hook; which one was not seen");
     let mut blame = Blame::default();
     match suspects.as_slice() {
         [] => {}
@@ -172,8 +172,8 @@ pub(super) fn freed<'a>(case: &Case<'a>) -> Option<(&'a Step, Culprit<'a>)> {
     ))
 }
 
-/// The facts about a packet that netfilter dropped on an unknown verdict: the hook, what did not drop it, and what is loaded that
-/// could have.
+/// The facts about a packet that netfilter dropped on an unknown verdict: the hook, what did not drop it, and the loaded rules
+/// that could have.
 pub(in crate::diagnose) fn known(case: &Case<'_>) -> Vec<Evidence> {
     let Some((step, site)) = case.dropped.zip(Site::of(case)) else {
         return Vec::new();

@@ -21,8 +21,8 @@ const SHORTEST: usize = 20;
 const CHECKSUM_AT: usize = 16;
 /// `IPPROTO_TCP`.
 const TCP: u32 = 6;
-/// Where TCP frees a packet with a wrong checksum that has no data (`net/ipv4/tcp_ipv4.c`, `net/ipv6/tcp_ipv6.c`, 3.10 to 5.16).
-/// Such a packet is at most 76 bytes long, and its checksum is verified at once (`CHECKSUM_BREAK`).
+/// The functions in which TCP frees a packet with a wrong checksum and no data (`net/ipv4/tcp_ipv4.c`, `net/ipv6/tcp_ipv6.c`,
+/// 3.10 to 5.16). Such a packet is at most 76 bytes long, and its checksum is verified at once (`CHECKSUM_BREAK`).
 const INPUT: [&str; 2] = ["tcp_v4_rcv", "tcp_v6_rcv"];
 
 /// The drop reason, since 5.17 (`tcp_v4_rcv`, `tcp_v6_rcv`).
@@ -92,7 +92,7 @@ struct Checksums {
 }
 
 impl Checksums {
-    /// Those of a packet that was freed, if its whole segment was read.
+    /// The checksums of a packet that was freed, if its whole segment was read.
     fn of(case: &Case<'_>, freed: &Step) -> Option<Self> {
         let header = case.flow.detail(&freed.event, |payload| match payload {
             Payload::TcpHeader(header) => Some(header),

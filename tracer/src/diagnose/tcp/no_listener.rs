@@ -67,7 +67,7 @@ fn no_listener(case: &Case<'_>) -> Option<Proof> {
     evidence.extend(unused.map(|port| service::named_by_nothing(port, reset)));
     Some(Proof::new(words + also, evidence).advise(format!(
         "Check whether a service has this NodePort (`kubectl get service -A | grep {port}`). If one has, kube-proxy has not set \
-         it up on this node: check that kube-proxy runs here, and its log. If none has, the client uses a wrong or an old port, \
+         it up on this node: check that kube-proxy runs here, and its log. If none has, the client uses a wrong or old port, \
          or the program of this node that should listen there is not running."
     )))
 }

@@ -1,4 +1,4 @@
-//! The backend still has a connection from the same address and port, open or just being closed: its socket gets the SYN, not
+//! The backend still has a connection from the same address and port, open or just being closed: its socket receives the SYN, not
 //! the listener.
 
 use tracer_common::hook::Hook;
@@ -26,7 +26,7 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
             backlog after the connection is over). No listener processed it.",
     advice: Some(
         "The backend does not know that its old connection is gone: the client vanished, its FIN or RST was lost, or several \
-         clients share an address and a port to the backend and conntrack had forgotten the connection (check whether \
+         clients reach the backend from the same address and port and conntrack had forgotten the connection (check whether \
          nf_conntrack_tcp_timeout_established is shorter than the idle time of connections). Enable TCP keepalive in the backend \
          and close connections in the client. Where the connection was just being closed, the client reused its port at that \
          very moment: keep connections alive, or let the client's kernel choose the port.",
@@ -79,14 +79,14 @@ fn detect(case: &Case<'_>) -> Option<Proof> {
              for the old connection."
         ),
         Old::Closing => format!(
-            "The backend {backend} was just closing its old connection from {client}. That socket got the SYN and silently dropped \
+            "The backend {backend} was just closing its old connection from {client}. That socket received the SYN and silently dropped \
              it."
         ),
     };
     Some(Proof::new(explanation, evidence))
 }
 
-/// The connection whose socket got the SYN.
+/// The connection whose socket received the SYN.
 #[derive(Clone, Copy)]
 enum Old {
     Open,

@@ -28,8 +28,8 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[
         proof: "tcp_timewait_state_process did not accept the SYN, and the SYN's TCP timestamp is older than the last one of the \
                 socket in TIME_WAIT or FIN_WAIT2 (PAWS, RFC 7323).",
         advice: Some(
-            "Clients with different clocks share an address and a port to the backend, for example because of masquerade: preserve \
-             their addresses (externalTrafficPolicy: Local), make conntrack keep closed connections at least as long as the \
+            "Clients with different clocks reach the backend from the same address and port, for example because of masquerade: \
+             preserve their addresses (externalTrafficPolicy: Local), make conntrack keep closed connections at least as long as the \
              backend (60 s, nf_conntrack_tcp_timeout_time_wait), or masquerade with --random-fully.",
         ),
         scope: "Every kernel and dataplane, if the backend is on this node. (With tcp_tw_recycle=1, kernels before 4.12 also reject \
@@ -51,8 +51,8 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[
                 TIME_WAIT expects, and no newer timestamp overrides that; or the client never closed its half of that connection \
                 (FIN_WAIT2).",
         advice: Some(
-            "Several clients share an address and a port to the backend, for example because of masquerade, or a client reuses a \
-             port without TCP timestamps: preserve client addresses (externalTrafficPolicy: Local), enable TCP timestamps, make \
+            "Several clients reach the backend from the same address and port, for example because of masquerade, or a client reuses \
+             a port without TCP timestamps: preserve client addresses (externalTrafficPolicy: Local), enable TCP timestamps, make \
              conntrack keep closed connections at least as long as the backend (60 s, nf_conntrack_tcp_timeout_time_wait), or \
              masquerade with --random-fully.",
         ),
@@ -125,8 +125,8 @@ impl Refused<'_> {
         (self.has(time_wait::TS_RECENT) && self.old.ts_recent_stamp != 0).then_some(self.old.ts_recent)
     }
 
-    /// `tcp_paws_check` (`include/net/tcp.h`): older by the signed difference, and 0 is no timestamp. Timestamps expire after
-    /// 24 days, which does not matter here: such a socket lives for a minute.
+    /// Whether the timestamp is older, as `tcp_paws_check` (`include/net/tcp.h`) compares: by the signed difference, and 0 is
+    /// no timestamp. Timestamps expire after 24 days, which does not matter here: such a socket lives for a minute.
     fn by_timestamp(&self) -> bool {
         match (self.last_timestamp(), self.timestamp()) {
             (Some(last), Some(now)) => last != 0 && is_before(now, last),
@@ -222,7 +222,8 @@ impl Refused<'_> {
     }
 }
 
-/// Sequence numbers and timestamps wrap around: the one less than half the number space behind is before.
+/// Whether one sequence number or timestamp is before another. They wrap around: before means behind by less than half the
+/// number space.
 fn is_before(one: u32, other: u32) -> bool {
     one != other && other.wrapping_sub(one) < 1 << 31
 }

@@ -132,7 +132,7 @@ fn the_one_rule_that_could_have_dropped_a_packet_is_found() {
         ..syn(30_082)
     };
     assert_eq!(places(&table, INPUT, &marked), ["KUBE-FIREWALL 3"]);
-    // Whether the rule of the service asks for a local address and gets it is not known: both are possible.
+    // The rule for the service matches a local address. Whether this one is local is unknown, so both are possible.
     let marked = Packet {
         inner: xt::Packet {
             mark: None,

@@ -5,8 +5,8 @@ use std::{fmt::Write as _, net::IpAddr};
 use super::{AddressMatch, Chain, Rule, Table, Target, Verdict, address::Network};
 
 impl Table {
-    /// The rule with this number, from 1, as `iptables -S CHAIN NUMBER` prints it. Of an extension whose options tracer does not
-    /// read, only the name is given. `None` if there is no such rule.
+    /// The rule with this number, from 1, as `iptables -S CHAIN NUMBER` prints it. An extension whose options tracer does not
+    /// read is given by name only. `None` if there is no such rule.
     #[must_use]
     pub fn rule_text(&self, chain: &str, number: usize) -> Option<String> {
         let chain = self.chains.iter().find(|known| known.name == chain)?;

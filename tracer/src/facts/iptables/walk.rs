@@ -1,8 +1,8 @@
 //! Finds the rules of a table that could have dropped a packet.
 //!
-//! The kernel does not report which rule dropped a packet. But most of what the rules match is known of the packet. Walking
-//! them, with "may fit" for what is unknown, finds every rule and policy that could have dropped it. If there is only one, it
-//! did.
+//! The kernel does not report which rule dropped a packet. But most of the packet's properties that rules match on are known.
+//! Walking the rules, with "may fit" for unknown properties, finds every rule and policy that could have dropped it. If there
+//! is only one, that one did.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -149,17 +149,17 @@ struct Call<'a> {
     returns: bool,
 }
 
-/// How far the rules of a chain were walked.
+/// Where the walk through a chain's rules stopped.
 enum Progress {
-    /// To a rule that calls this chain.
+    /// At a rule that calls this chain.
     Call(usize),
-    /// To the end. Whether the packet may leave the chain undecided.
+    /// At the end. Holds whether the packet may leave the chain undecided.
     Done(bool),
 }
 
 impl<'a> Walk<'a, '_> {
-    /// Walks a chain. Returns whether the packet may leave it undecided. The calls are in a list and not on the stack,
-    /// because tables can nest chains deeply.
+    /// Walks a chain. Returns whether the packet may leave it undecided. The calls are in a list, not on the stack, because
+    /// tables can nest chains deeply.
     fn chain(&mut self, base: usize) -> bool {
         let mut calls = Vec::new();
         // The result of the last called chain.

@@ -1,4 +1,4 @@
-//! The elements of a map of nf_tables: what it answers to a key.
+//! The elements of a map of nf_tables: the results of lookups.
 
 use super::rule::{Verdict, registers::Key};
 use crate::facts::{
@@ -28,7 +28,7 @@ pub struct Elements {
 /// An element.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Element {
-    /// Its key, each part padded to 4 bytes; `None` for the element that any other key meets.
+    /// Its key, each part padded to 4 bytes; `None` for the catch-all element.
     key: Option<Vec<u8>>,
     answer: Answer,
 }

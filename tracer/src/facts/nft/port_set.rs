@@ -29,7 +29,7 @@ pub struct SetName {
     pub table: String,
     /// Its name.
     pub name: String,
-    /// Which 4 bytes of the key have the port.
+    /// Which 4 bytes of the key hold the port.
     pub unit: usize,
 }
 

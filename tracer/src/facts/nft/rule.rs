@@ -31,7 +31,7 @@ pub struct Rule {
     pub chain: String,
     /// Its handle, unique in its table.
     pub handle: u64,
-    /// Its position in the chain from 1, like in `iptables -L --line-numbers`.
+    /// Its position in the chain, from 1, as in `iptables -L --line-numbers`.
     pub number: usize,
     /// Its comment.
     pub comment: Option<String>,
@@ -136,7 +136,7 @@ impl Decides {
     }
 }
 
-/// Parses rules (`NFT_MSG_NEWRULE`). The answers must come chain by chain and in order.
+/// Parses rules (`NFT_MSG_NEWRULE`). The answers must be in order, chain by chain.
 pub fn parse<'a>(answers: impl Iterator<Item = &'a [u8]>) -> Vec<Rule> {
     let mut counts: HashMap<(Family, String, String), usize> = HashMap::new();
     answers

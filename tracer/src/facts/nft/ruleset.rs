@@ -1,4 +1,4 @@
-//! The rules of nf_tables as a whole, and where they can translate a packet to.
+//! All rules of nf_tables, and the destinations to which they can translate a packet.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -34,7 +34,7 @@ pub struct Ruleset {
     maps: HashMap<MapName, Option<Elements>>,
 }
 
-/// A rule that may translate the packet, and to where.
+/// A rule that may translate the packet, and the new destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reached<'a> {
     /// The rule.
@@ -69,8 +69,8 @@ impl Ruleset {
         self.maps.insert(name, elements);
     }
 
-    /// Every translation that a packet may get, for example a SYN to a NodePort; or the maps that must be added before that is
-    /// known. A condition that tracer does not understand may be met.
+    /// Every translation that a packet may get, for example a SYN to a NodePort; or the maps that must be added first. A
+    /// condition that tracer does not understand counts as possibly met.
     pub fn translations(&self, packet: &Packet<'_>) -> Result<Vec<Reached<'_>>, BTreeSet<MapName>> {
         let family = if packet.source.is_ipv6() {
             Family::Ip6
@@ -110,7 +110,7 @@ struct Walk<'a, 'p> {
 }
 
 impl<'a> Walk<'a, '_> {
-    /// Walks a base chain and every chain that the packet may come to from it.
+    /// Walks a base chain and every chain that the packet may reach from it.
     fn chains(&mut self, base: &'a Chain, seen: &mut HashSet<(Family, &'a str, &'a str)>) {
         let Some(of_table) = self.ruleset.by_chain.get(&(base.family, base.table.clone())) else {
             return;

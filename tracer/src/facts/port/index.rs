@@ -1,4 +1,4 @@
-//! Finds, for each port, the objects of a network namespace that name it as that of a service, and how a packet gets to them.
+//! Finds, for each port, the objects of a network namespace that name it for a service, and how a packet reaches them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ const TCP: u8 = 6;
 const PREROUTING: u32 = 0;
 const OUTPUT: u32 = 3;
 
-/// What is searched.
+/// Everything that is searched.
 #[derive(Debug, Default)]
 pub struct Sources {
     /// Chains of nf_tables.
@@ -57,7 +57,7 @@ pub struct PortIndex {
     untracking: Vec<(bool, usize)>,
 }
 
-/// An object, and how a packet gets to it.
+/// An object, and how a packet reaches it.
 #[derive(Debug)]
 struct Indexed {
     object: PortObject,
@@ -101,7 +101,7 @@ impl PortIndex {
         index
     }
 
-    /// The objects that name this packet's destination port. `is_from_node` says that the packet was sent by the node itself.
+    /// The objects that name this packet's destination port. With `is_from_node`, the node itself sent the packet.
     #[must_use]
     pub fn objects(&self, packet: &Packet<'_>, is_from_node: bool) -> Vec<PortObject> {
         let key = (packet.destination.is_ipv6(), packet.inner.dport);
@@ -282,7 +282,8 @@ impl PortIndex {
         }
     }
 
-    /// Adds the elements of a map. `unit` says which 4 bytes of its key have the port; without it, the keys are protocol and port.
+    /// Adds the elements of a map. `unit` says which 4 bytes of its key hold the port; without it, the keys are protocol
+    /// and port.
     fn add_map(&mut self, map: &Map, unit: Option<usize>, is_v6: bool, before: &[Option<Vec<usize>>; 2]) {
         for element in &map.elements {
             let port = element.tcp_port().or_else(|| element.port_at(unit?));
@@ -295,7 +296,7 @@ impl PortIndex {
                 map.name, map.family, map.table
             );
             let mut indexed = Indexed::new(ObjectKind::MapElement, place, service);
-            // An element that only rejects or drops is that of a service without endpoints.
+            // An element that only rejects or drops is for a service without endpoints.
             indexed.translates = chain.and_then(in_chain).is_some();
             indexed.before.clone_from(before);
             self.add(port, is_v6, indexed);

@@ -13,7 +13,7 @@ use crate::facts::{
 
 /// How many rules that can end a chain are kept before each object.
 const MAX_ENDS: usize = 16;
-/// How deep chains are followed. The kernel allows 16 jumps in nf_tables.
+/// How deeply jumps are followed. The kernel allows 16 jumps in nf_tables.
 const MAX_DEPTH: usize = 32;
 
 /// A rule whose conditions are needed later.
@@ -92,7 +92,7 @@ pub(super) struct NftTable<'a> {
 /// A walk.
 #[derive(Default)]
 pub(super) struct Walk {
-    /// Which hook it starts at: 0 for prerouting, 1 for output.
+    /// The hook at which it starts: 0 for prerouting, 1 for output.
     pub(super) slot: usize,
     /// Rules by chain and number, with the rules before them that can end the walk for a packet.
     reached: HashMap<(String, usize), [Option<Vec<usize>>; 2]>,
@@ -147,7 +147,7 @@ impl Walk {
                     let mut inner = all;
                     let before = inner.len();
                     self.nft(table, kept, to, &mut inner, depth + 1);
-                    // What accepts in there ends this chain too.
+                    // A rule that accepts in the called chain ends this chain too.
                     ends.extend_from_slice(&inner[before..]);
                 }
                 Verdict::Other(_) => {}

@@ -1,4 +1,4 @@
-//! Reads whether the rules lead to the backend of a flow, and which of them do.
+//! Reads which rules lead to the backend of a flow, if any do.
 
 use tracer_common::{hook::Hook, record::table, tcp::SYN};
 
@@ -10,7 +10,8 @@ use crate::{
     node::{destinations::Destinations, netns},
 };
 
-/// Of how many backends it is remembered which rules lead to them or that none does, and how many times of each.
+/// The most backends for which the rules that lead to them, or their absence, are remembered, and the most times of absence
+/// for each.
 const MAX_BACKENDS: usize = 1024;
 const MAX_TIMES: usize = 16;
 
@@ -30,7 +31,7 @@ impl Collector {
         let key = (flow.netns, backend);
         self.changed.unreachable = true;
         let known = &mut self.facts.unreachable_by_rule;
-        // What is not known may lead there.
+        // An unknown translation may lead there.
         if rules.is_none_or(|rules| !rules.is_empty()) {
             known.remove(&key);
             return;
@@ -75,7 +76,7 @@ impl Collector {
         }
     }
 
-    /// Finds a process in each network namespace that the flow came to, so that people can enter it.
+    /// Finds a process in each network namespace that the flow reached, so that the user can enter it.
     pub(super) fn find_processes(&mut self, flow: &Flow) {
         let mut seen: Vec<u32> = flow.steps.iter().map(|step| step.event.netns).collect();
         seen.sort_unstable();

@@ -15,8 +15,8 @@ use crate::{
     node::{cgroup, link, max_age::MAX_AGE, netns},
 };
 
-/// In how many network namespaces devices are read within [`MAX_AGE`], so that a flood of failing flows does not keep tracer
-/// busy.
+/// The most network namespaces whose devices are read within [`MAX_AGE`], so that a flood of failing flows does not keep
+/// tracer busy.
 const MOST_NETNS: usize = 32;
 
 /// Reads devices at most every [`MAX_AGE`] in each network namespace.

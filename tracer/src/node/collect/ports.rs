@@ -1,4 +1,4 @@
-//! Reads what names a port of the node, for a SYN to it that nothing translated.
+//! Reads the objects that name a port of the node, for a SYN to it that nothing translated.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -18,12 +18,16 @@ use crate::{
         xt,
     },
     flow::model::Flow,
-    node::{netns, port::PortObjects, sockets},
+    node::{
+        netns,
+        port::PortObjects,
+        sockets::{self, Owners},
+    },
 };
 
 /// How often the listener of a port that answers connections is read again.
 const LISTENER_MAX_AGE: Duration = Duration::from_secs(5);
-/// Of how many ports it is remembered which service they had, and which connection their listener should accept.
+/// The most ports whose former service is remembered, and the most whose listener should accept a connection.
 const MAX_PORTS: usize = 4096;
 
 /// A port of a network namespace: inode number, whether it is IPv6, number.
@@ -39,15 +43,16 @@ pub(super) struct PortReader {
     named_before: HashMap<Key, NamedBefore>,
     /// When the names of services were last read, monotonic nanoseconds.
     names_read: HashMap<u32, u64>,
-    /// When the listener of a port was last read, and the first connection that it was to accept.
+    /// When the listener of a port was last read, and the first connection that it should accept.
     listeners: HashMap<Key, Answering>,
+    owners: Owners,
 }
 
 /// A listener of the node itself that answers connections.
 #[derive(Debug)]
 struct Answering {
     read: Instant,
-    /// A connection, and when it was established as far as tracer saw.
+    /// A connection, and the time at which tracer saw it established.
     first: (SocketAddr, SocketAddr, Instant),
 }
 
@@ -76,8 +81,8 @@ impl PortReader {
         last.or_else(|| self.named_before.get(&key).cloned())
     }
 
-    /// Notes that a SYN was refused because no socket listens. [`Self::read_wanted`] then reads what names its port, before
-    /// that changes.
+    /// Notes that a SYN was refused because no socket listens. [`Self::read_wanted`] then reads the objects that name its
+    /// port, before they change.
     pub(super) fn want(&mut self, netns: u32) {
         self.wanted.insert(netns);
     }
@@ -107,8 +112,8 @@ impl PortReader {
         self.listeners.retain(|&(of, ..), _| of != netns);
     }
 
-    /// Reads what names the port of a flow whose SYN this node's own TCP refused, or whose connection a listener of this node
-    /// answers, both without a translation. Returns whether facts changed.
+    /// Reads the objects that name the port of a flow whose SYN this node's own TCP refused, or whose connection a listener
+    /// of this node answers, both without a translation. Returns whether facts changed.
     pub(super) fn read_for(&mut self, flow: &Flow, facts: &mut HashMap<u32, NetnsFacts>) -> bool {
         let Some(end) = untranslated_end(flow) else {
             return false;
@@ -151,7 +156,7 @@ impl PortReader {
             listener: None,
         };
         if port.read_ns < flow.last_syn_ns() {
-            // The rules may have changed since: why they did not translate this SYN is not known.
+            // The rules may have changed since, so the reason why they did not translate this SYN is unknown.
             port.untracked_by.clear();
             for object in &mut port.objects {
                 object.why_not = None;
@@ -164,7 +169,7 @@ impl PortReader {
         true
     }
 
-    /// Whether the listener of a port is to be read. Remembers the first connection.
+    /// Whether the listener of a port is due to be read. Remembers the first connection.
     fn is_listener_due(&mut self, key: Key, flow: &Flow) -> bool {
         if let Some(known) = self.listeners.get_mut(&key) {
             let is_due = known.read.elapsed() > LISTENER_MAX_AGE;
@@ -199,7 +204,7 @@ impl PortReader {
         };
         Some(Listener {
             inode,
-            owner: sockets::owner(inode),
+            owner: self.owners.find(inode),
             unaccepted_ns: u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX),
         })
     }

@@ -14,9 +14,9 @@ use crate::{
     node::{max_age::MAX_AGE, netns, route},
 };
 
-/// How many routes are looked up per second, so that a flood of unroutable packets does not keep tracer busy.
+/// The most routes that are looked up per second, so that a flood of unroutable packets does not keep tracer busy.
 const MOST_PER_SECOND: usize = 32;
-/// The same route is looked up again for a later packet, but not more often than this.
+/// The shortest time between two lookups of the same route, for different packets.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// How long a route is kept for the flows that need it: longer than any flow is undecided.
 const KEPT: Duration = Duration::from_mins(3);
@@ -25,10 +25,10 @@ const MOST_LOOKUPS: usize = 512;
 /// The most marks that are kept between two readings.
 const MOST_MARKS: usize = 1024;
 
-/// Looks up routes, and remembers what was looked up.
+/// Looks up routes, and remembers the lookups.
 #[derive(Debug, Default)]
 pub(super) struct RouteReader {
-    /// When.
+    /// The time of each lookup.
     looked_up: HashMap<RouteLookup, Instant>,
     /// Lookups for the packets seen since the last reading.
     wanted: BTreeSet<RouteLookup>,
@@ -114,15 +114,17 @@ impl RouteReader {
         }
         for (netns, lookups) in by_netns {
             let look_up = || -> Vec<_> {
-                let routes = lookups.iter().map(|lookup| (*lookup, route::look_up(lookup)));
+                let lookups = lookups.iter();
+                let routes = lookups.map(|&wanted| (wanted, route::look_up(wanted)));
                 routes.collect()
             };
-            for (lookup, route) in netns::inside(netns, look_up).unwrap_or_default() {
+            for (wanted, route) in netns::inside(netns, look_up).unwrap_or_default() {
                 changed.routes = true;
-                match route {
-                    Ok(route) => drop(facts.looked_up.insert(lookup, route)),
-                    // An older route may no longer hold.
-                    Err(_) => drop(facts.looked_up.remove(&lookup)),
+                // An older route may no longer hold.
+                facts.looked_up.remove(&wanted);
+                if let Ok((made, route)) = route {
+                    looked_up.insert(made, Instant::now());
+                    facts.looked_up.insert(made, route);
                 }
             }
         }

@@ -25,7 +25,7 @@ use crate::{
 
 /// Reading rules again takes at most this part of the time (1/10), however many packets hit them.
 const SHARE: u32 = 10;
-/// How many removed rules are kept, and how many handles of rules that packets hit.
+/// The most removed rules that are kept, and the most handles of rules that packets hit.
 const MAX_REMOVED: usize = 256;
 const MAX_HANDLES: usize = 4096;
 

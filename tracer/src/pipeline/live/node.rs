@@ -12,14 +12,14 @@ use crate::{
 pub(super) struct Node<'a> {
     pub(super) collector: &'a mut Collector,
     pub(super) recorder: Option<&'a mut (dyn RecordSink + 'static)>,
-    /// How many flows were reported at this tick.
+    /// The number of flows reported at this tick.
     pub(super) reported: u32,
 }
 
 impl Knowledge for Node<'_> {
     fn learn(&mut self, flow: &Flow, fate: Fate) {
         if fate == Fate::Established {
-            // Its path shows drops after the handshake too.
+            // Named, because the path of an established flow may show drops after the handshake.
             self.collector.name_functions(flow);
             self.collector.read_port(flow);
         } else {

@@ -17,7 +17,7 @@ pub enum BtfError {
     #[error("malformed BTF: {0}")]
     Malformed(&'static str),
     /// The bytes contain a kind of type that this version does not know.
-    #[error("BTF kind {kind} is newer than this version of tracer")]
+    #[error("BTF kind {kind} is newer than this version of tracer can read; use a newer tracer")]
     UnknownKind {
         /// Number of the kind (`BTF_KIND_*`).
         kind: u32,

@@ -16,7 +16,7 @@ const FUNC: u32 = 12;
 const FUNC_PROTO: u32 = 13;
 const ENUM64: u32 = 19;
 
-/// Writes BTF the way the kernel's build does; types are numbered in the order of `add`.
+/// Writes BTF as the kernel's build does; types are numbered in the order of `add`.
 struct Writer {
     types: Vec<u8>,
     strings: Vec<u8>,
@@ -76,7 +76,7 @@ impl Writer {
         self.add("", ARRAY, false, 0, 0, &[element, 0, length])
     }
 
-    /// Members are name, type, bit; the flag is set, so that a width may stand in the highest byte of the bit.
+    /// Members are name, type, bit. The flag is set, so the highest byte of the bit may hold a width.
     fn aggregate(&mut self, kind: u32, name: &str, size: u32, members: &[(&str, u32, u32)]) -> u32 {
         let mut tail = Vec::new();
         for &(name, id, bit) in members {
@@ -110,7 +110,7 @@ fn at(byte_offset: u32, size: u32) -> Member {
     }
 }
 
-/// A little kernel with every kind of thing that the real paths walk through.
+/// A small kernel with every kind of type on the real paths.
 fn kernel() -> Writer {
     let mut w = Writer::new();
     let u8 = w.int("unsigned char", 1);
@@ -430,7 +430,7 @@ proptest! {
     }
 }
 
-/// On a machine whose kernel describes itself, what every kernel has must be found in it.
+/// On a machine whose kernel has BTF, the types that every kernel has must be found in it.
 #[test]
 fn reads_the_running_kernel() {
     let Ok(btf) = Btf::open_vmlinux() else { return };

@@ -29,7 +29,7 @@ pub struct Known {
     pub overloaded: bool,
 }
 
-/// Flags of which some are known.
+/// Partly known flags.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flags {
     /// The known bits.
@@ -347,7 +347,7 @@ impl Field {
     }
 }
 
-/// A little-endian number of which some bits are known.
+/// A partly known little-endian number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Pattern {
     pub(super) mask: u128,

@@ -1,11 +1,11 @@
-//! Derives offsets from memory with known contents. Pure: `testbed` gets the memory.
+//! Derives offsets from memory with known contents. Pure: `testbed` reads the memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::layout::{Field, ROWS, Row, Sample, Struct, Variety, read_le};
 
-/// How many samples proving single bits takes: a bit matches every second sample by chance. The testbed makes many more.
+/// Number of samples needed to prove single bits: a bit matches every second sample by chance. The testbed makes many more.
 const MIN_SAMPLES_FOR_BITS: usize = 12;
 
 /// The result for one field.

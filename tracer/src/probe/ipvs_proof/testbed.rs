@@ -97,7 +97,7 @@ fn step(what: &'static str) -> impl Fn(io::Error) -> TestbedError {
 /// Makes connections through IPVS in a network namespace of their own, and reads the memory of each as the kernel prints
 /// it, before and after its real server changes.
 ///
-/// IPVS and `scheduler` must be there, otherwise the kernel would load them. Nothing remains afterwards.
+/// IPVS and `scheduler` must be loaded or built in, otherwise the kernel would load them. Nothing remains afterwards.
 pub fn collect_samples(scheduler: &str, probe: &mut dyn ConnProbe) -> Result<Vec<Sample>, TestbedError> {
     netns::on_own_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET)

@@ -22,7 +22,7 @@ fn mainline() -> Layout {
     layout(148, 184, 52)
 }
 
-/// Linux 7.2: nothing of the entry is where it was.
+/// Linux 7.2: every member of the entry has moved.
 fn rearranged() -> Layout {
     let mut layout = layout(90, 48, 64);
     layout.extend([
@@ -40,7 +40,7 @@ fn rearranged() -> Layout {
     layout
 }
 
-/// The known facts about as many connections as the testbed makes, as different from each other as there.
+/// The known facts about as many connections as the testbed makes, and as varied.
 fn known() -> Vec<Known> {
     let conn = |protocol, client: &str, service: &str, real_server: &str, state, weight| Known {
         protocol,
@@ -107,7 +107,7 @@ fn sample(layout: &Layout, known: Known, noise: impl Fn(usize) -> u8) -> Sample 
     for field in Field::all() {
         let pattern = field.expected(&known);
         let (mask, value) = match field {
-            // One object a real server.
+            // One object per real server.
             Field::Dest => (
                 u128::from(u64::MAX),
                 u128::from(0xffff_8880_0000_0000 | service << 9),
@@ -329,7 +329,7 @@ fn an_existing_scheduler_is_picked() {
 }
 
 proptest! {
-    /// Wherever a kernel may keep its fields, what comes out is the truth or nothing.
+    /// Wherever a kernel keeps its fields, a proof finds the true offset or none.
     #[test]
     fn a_wrong_offset_is_never_proven(places in proptest::collection::vec(0_u32..17, 18), noise in any::<u64>()) {
         let mut layout = mainline();

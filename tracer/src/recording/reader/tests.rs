@@ -158,7 +158,7 @@ fn a_flipped_bit_costs_one_chunk_and_is_reported() {
                     ticks.iter().all(|ticks| written_ticks().contains(ticks)),
                     "bit {bit}"
                 );
-                // Four bytes of the preamble are unused, and of index and trailer the reader looks at the kind only.
+                // Four bytes of the preamble are unused, and the reader checks only the kind of the index and the trailer.
                 let lost = ticks.len() < 3;
                 let is_reported = damage.damaged_chunks + damage.stray_bytes + damage.incomplete_bytes > 0;
                 assert!(is_reported || !lost, "bit {bit}: {damage:?}");

@@ -16,7 +16,7 @@ use crate::{
 
 /// Height of a chart.
 const HEIGHT: u64 = 180;
-/// The space between two bars, as a part of a column's width.
+/// The space between two bars, as a fraction of a column's width.
 const GAP: f64 = 0.15;
 
 /// The chart of all flows, a chart of failed and delayed flows if they would be too small to see in it, and the numbers

@@ -41,7 +41,7 @@ fn which(summary: &Summary, shown: &[&Kept]) -> String {
         return format!("{all}, most severe first.");
     }
     let what = if summary.failures == 0 {
-        "the first ones"
+        "the first flows"
     } else {
         "those that lost the most time, at least one for each cause, and healthy ones for comparison"
     };

@@ -19,7 +19,7 @@ use crate::{
 const MOST_SHOWN: usize = 40;
 /// The most of each cause.
 const MOST_OF_CAUSE: usize = 5;
-/// The most NodePorts of which healthy flows are kept.
+/// The most NodePorts with healthy flows kept.
 const MOST_NODE_PORTS: usize = 32;
 /// The most healthy flows of each.
 const MOST_OF_NODE_PORT: usize = 8;
@@ -29,7 +29,7 @@ const FEW: usize = 8;
 /// With several runs, this many times as many flows are kept.
 const SEVERAL_FACTOR: usize = 4;
 
-/// A kind of flows.
+/// A kind of flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Group {
     /// Failed or delayed, with this cause.
@@ -99,7 +99,7 @@ impl Kept {
 #[derive(Debug, Default)]
 pub(super) struct Gallery {
     groups: BTreeMap<Group, Vec<Kept>>,
-    /// Where each kept flow is.
+    /// The group of each kept flow.
     places: HashMap<(usize, u64), Group>,
     runs: usize,
     /// Whether there are several runs. If so, more flows are kept, because for each connection the best run is chosen at the end.
@@ -108,7 +108,7 @@ pub(super) struct Gallery {
 }
 
 impl Gallery {
-    /// For several runs.
+    /// A gallery for several runs.
     pub(super) fn of_several() -> Self {
         Self {
             is_several: true,
@@ -145,7 +145,7 @@ impl Gallery {
         if at >= most {
             return;
         }
-        // Only now: most flows of a long recording are not kept.
+        // Built only now, because most flows of a long recording are not kept.
         let ladder = Ladder::of(finding);
         kept.insert(
             at,

@@ -1,4 +1,4 @@
-//! The data kept of one run: its head, hooks, counters, damage, and facts about the node.
+//! The data kept about one run: its head, hooks, counters, damage, and facts about the node.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,14 +22,14 @@ const MOST_FILES: usize = 8;
 /// The most changes of hooks, and lines of damage.
 const MOST_LINES: usize = 50;
 
-/// The data that the page keeps of one run.
+/// The data that the page keeps about one run.
 #[derive(Debug)]
 pub(super) struct Recorded {
     pub(super) files: Vec<String>,
     pub(super) head: Head,
     /// The hooks as they were at the end.
     pub(super) hooks: BTreeMap<String, HookState>,
-    /// When and why hooks changed their state.
+    /// Changes of hooks: time and reason.
     pub(super) changes: Vec<(Timestamp, String)>,
     /// Changes that are not kept.
     pub(super) changes_omitted: u64,

@@ -13,16 +13,16 @@ use crate::{
 pub struct NodeVerdict {
     /// The fate of its flow.
     pub fate: Fate,
-    /// The cause.
+    /// The cause that the node found, if any.
     pub cause: Option<Cause>,
-    /// It dropped the SYN or the SYN-ACK at least once.
+    /// Whether it dropped the SYN or the SYN-ACK at least once.
     pub dropped: bool,
 }
 
 /// The verdict on the connection. Its fate is always that of the first node: the client experienced that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Verdict {
-    /// The cause.
+    /// The cause of the whole connection.
     pub cause: Option<Cause>,
     /// Index of the node whose explanation counts.
     pub decisive: usize,
@@ -77,7 +77,7 @@ pub fn judge(nodes: &[NodeVerdict]) -> Verdict {
     verdict
 }
 
-/// How the verdict of a later node relates to that of the first one.
+/// The relation of a later node's verdict to that of the first node.
 enum Comparison {
     /// It adds nothing.
     NothingNew,

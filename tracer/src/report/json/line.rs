@@ -30,7 +30,7 @@ pub(super) enum Line<'a> {
         host: &'a str,
         /// The kernel's release, as `uname -r` prints it.
         kernel: &'a str,
-        /// When the run started.
+        /// Start of the run.
         time: String,
         /// The ports that are traced.
         ports: &'a [u16],
@@ -42,7 +42,7 @@ pub(super) enum Line<'a> {
         /// The node's name, where several runs are merged.
         #[serde(skip_serializing_if = "Option::is_none")]
         host: Option<&'a str>,
-        /// When the change was noticed.
+        /// Time at which the change was noticed.
         time: String,
         /// Why they changed.
         why: &'a str,
@@ -57,7 +57,7 @@ pub(super) enum Line<'a> {
         /// The node's name, where several runs are merged.
         #[serde(skip_serializing_if = "Option::is_none")]
         host: Option<&'a str>,
-        /// When the counters were read.
+        /// Time at which the counters were read.
         time: String,
         /// Records so far.
         events: u64,
@@ -113,7 +113,7 @@ pub(super) enum Line<'a> {
     },
 }
 
-/// A flow.
+/// A flow as JSON.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct FlowLine<'a> {
     /// The node's name, where several runs are merged.
@@ -121,15 +121,15 @@ pub(super) struct FlowLine<'a> {
     pub(super) host: Option<&'a str>,
     /// Number of the flow in its run.
     pub(super) id: u64,
-    /// When the first SYN was seen.
+    /// Time of the first SYN.
     pub(super) start: String,
     /// The node's name.
     pub(super) node_name: Option<&'a str>,
-    /// The node's boot, from `/proc/sys/kernel/random/boot_id`. Numbers of namespaces are unique within it.
+    /// The node's boot, from `/proc/sys/kernel/random/boot_id`. Namespace numbers are unique within one boot.
     pub(super) boot_id: Option<&'a str>,
     /// Inode number of the network namespace in which the first SYN was seen.
     pub(super) netns: Option<u32>,
-    /// The client.
+    /// The client's address and port.
     pub(super) client: Endpoint,
     /// The address and port that the client connects to.
     pub(super) node: Endpoint,
@@ -141,11 +141,11 @@ pub(super) struct FlowLine<'a> {
     pub(super) snat: Option<Addresses>,
     /// The service, `NAMESPACE/NAME`, if a rule names it.
     pub(super) service: Option<&'a str>,
-    /// What did the DNAT.
+    /// The dataplane that did the DNAT.
     pub(super) dataplane: Option<Dataplane>,
     /// The destination of the last SYN.
     pub(super) backend: Option<Backend>,
-    /// The fate.
+    /// The outcome of the flow.
     pub(super) fate: Fate,
     /// The cause. For a stalled flow, that of its costliest attempt; for any other, that of the attempt that decided the fate.
     pub(super) cause: Option<Cause>,
@@ -169,7 +169,7 @@ pub(super) struct FlowLine<'a> {
     pub(super) stall_ms: Option<f64>,
     /// The time that the flow cost its client: the sum over `attempts`.
     pub(super) lost_ms: f64,
-    /// What the kernel did with its packets, in order.
+    /// Each step of its packets through the kernel, in order.
     pub(super) path: Vec<PathStep>,
 }
 
@@ -207,11 +207,11 @@ impl<'a> From<&'a diagnose::Attempt> for Attempt<'a> {
 /// A fact that supports a cause.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Fact<'a> {
-    /// What the fact is about; this name does not change.
+    /// The subject of the fact, by its stable name.
     key: &'a str,
     /// `key` in words. The wording may change.
     what: &'a str,
-    /// The fact.
+    /// What was seen or read.
     value: &'a str,
     /// The kernel function, the tracepoint or the file that showed it.
     hook: &'a str,
@@ -231,9 +231,9 @@ impl<'a> From<&'a Evidence> for Fact<'a> {
 /// An address and a port.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Endpoint {
-    /// The address.
+    /// IPv4 or IPv6 address.
     ip: IpAddr,
-    /// The port.
+    /// TCP port.
     port: u16,
 }
 
@@ -249,9 +249,9 @@ impl From<SocketAddr> for Endpoint {
 /// A real server or pod.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Backend {
-    /// The address.
+    /// IPv4 or IPv6 address.
     pub(super) ip: IpAddr,
-    /// The port.
+    /// TCP port.
     pub(super) port: u16,
     /// Its name, if known.
     pub(super) name: Option<String>,
@@ -260,9 +260,9 @@ pub(super) struct Backend {
 /// The source and destination of a packet.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Addresses {
-    /// The source.
+    /// Source address and port.
     source: Endpoint,
-    /// The destination.
+    /// Destination address and port.
     destination: Endpoint,
 }
 

@@ -41,7 +41,7 @@ pub(super) fn chosen(flow: &Flow, step: &Step, conn: &IpvsConn, facts: &Facts) -
         });
     let scheduler = service.map_or_else(|| "unknown".to_owned(), |service| scheduler(flow, service, facts));
     if conn.conn == 0 {
-        return format!("scheduler {scheduler}: IPVS makes no entry");
+        return format!("scheduler {scheduler}: IPVS creates no entry");
     }
     let by_affinity = if conn.have & ipvs_conn::CONTROLLED == 0 {
         ""
@@ -78,9 +78,9 @@ pub(super) fn limits(limits: &IpvsLimits) -> String {
     .flatten()
     .collect();
     if parts.is_empty() {
-        "IPVS makes no entry".to_owned()
+        "IPVS creates no entry".to_owned()
     } else {
-        format!("IPVS makes no entry ({})", parts.join(", "))
+        format!("IPVS creates no entry ({})", parts.join(", "))
     }
 }
 

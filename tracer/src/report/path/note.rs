@@ -23,7 +23,7 @@ const LOCAL_OUT: u32 = 3;
 /// The note of a step; `decision` is the last routing decision before it.
 pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, facts: &Facts) -> String {
     let event = &step.event;
-    // Not `event.part`: of a connection that the node itself opened, the SYN-ACK has the part of a SYN.
+    // Not `event.part`: on a connection that the node itself opened, the SYN-ACK plays the part of a SYN.
     let packet = match Part::of(event.flags) {
         Part::Syn => "SYN",
         Part::SynAck => "SYN-ACK",
@@ -121,7 +121,7 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
     }
 }
 
-/// Where the routing layer sends a packet.
+/// The routing decision about a packet.
 pub(super) fn decision(route: &record::Route) -> String {
     let place = match route.nf_hook {
         LOCAL_IN => " (input hook)",
@@ -173,7 +173,7 @@ fn destination(flow: &Flow, ct: &record::Conntrack, facts: &Facts) -> String {
         let to = ct.reply.source();
         let rules = facts.nat_rules.get(&(flow.netns, flow.node(), to));
         match rules.and_then(NatRules::only) {
-            Some(rule) => format!("{place}: DNAT to {to}, where {rule} leads"),
+            Some(rule) => format!("{place}: DNAT to {to} via {rule}"),
             None => format!("{place}: DNAT to {to}"),
         }
     }
@@ -232,7 +232,7 @@ fn unresolved(packet: &str, entry: &record::Neighbour) -> String {
     format!("{packet} queued: ARP/ND for {who} is unresolved{state}")
 }
 
-/// The outcome of the attempt to make a new entry. `tcp_conn_schedule` returns the same for a SYN with a real server and
+/// The outcome of the attempt to create an entry. `tcp_conn_schedule` returns the same for a SYN with a real server and
 /// for one without a virtual service.
 fn scheduled(flow: &Flow, step: &Step) -> &'static str {
     // If the scheduler cannot be hooked, the transmission shows that there was a service.
@@ -240,9 +240,9 @@ fn scheduled(flow: &Flow, step: &Step) -> &'static str {
         .steps_of(step.attempt)
         .any(|other| other.event.hook == Hook::IpvsSchedule || other.event.hook.is_ipvs_xmit());
     match step.verdict {
-        Some(0) => "IPVS makes no entry",
+        Some(0) => "IPVS creates no entry",
         None => "IPVS looks up the virtual service",
-        Some(_) if has_service => "IPVS makes a new entry",
+        Some(_) if has_service => "IPVS creates a new entry",
         Some(_) => "IPVS has no virtual service for it",
     }
 }

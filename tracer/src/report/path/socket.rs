@@ -42,7 +42,7 @@ pub(super) fn note(step: &Step) -> String {
     }
 }
 
-/// How full the accept queue is, if it is known and not empty.
+/// The length and limit of the accept queue, if known and not empty.
 fn accept_queue(ack_backlog: u32, max_ack_backlog: u32) -> String {
     if ack_backlog == u32::MAX || max_ack_backlog == u32::MAX || ack_backlog == 0 {
         String::new()

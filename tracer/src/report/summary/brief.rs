@@ -10,21 +10,21 @@ use crate::{
     flow::fate::Fate,
 };
 
-/// The data that the summary keeps of one flow.
+/// The data that the summary keeps about one flow.
 #[derive(Clone, Debug)]
 pub(super) struct Brief {
     pub(super) start: Timestamp,
     pub(super) fate: Fate,
     pub(super) cause: Option<Cause>,
     pub(super) lost_ns: u64,
-    /// The part of it that causes of other SYNs than the deciding one cost; most flows have none.
+    /// The part of it lost to the causes of SYNs other than the deciding one; most flows have none.
     pub(super) others: Option<Box<[(Cause, u64)]>>,
     pub(super) client: SocketAddr,
     pub(super) to: Arc<Destination>,
     pub(super) probes_skipped: bool,
 }
 
-/// Where flows went. Many went to the same destination.
+/// A destination of flows. Many flows share one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Destination {
     pub(super) node: SocketAddr,

@@ -17,7 +17,7 @@ const MOST_NAMES: usize = 8;
 /// The effects of one cause.
 #[derive(Clone, Debug, Serialize)]
 pub struct CauseSummary {
-    /// The cause.
+    /// The cause summarised here.
     pub cause: Cause,
     /// Flows with this cause.
     pub flows: u64,
@@ -39,20 +39,20 @@ pub struct CauseSummary {
     pub by_fate: BTreeMap<Fate, u64>,
     /// NodePorts, by flows.
     pub nodes: Names,
-    /// Services.
+    /// Services, by flows.
     pub services: Names,
-    /// Backends.
+    /// Backends, by flows.
     pub backends: Names,
-    /// Clients.
+    /// Client addresses, by flows.
     pub client_addresses: Names,
-    /// Source ports.
+    /// Source ports of the clients, by flows.
     pub source_ports: Names,
     /// With several runs: hosts on which it was found.
     #[serde(skip_serializing_if = "Names::is_empty")]
     pub found_on: Names,
     /// One of the first flows.
     pub example: Example,
-    /// The advice.
+    /// The advice of the catalogue.
     pub advice: Option<&'static str>,
 }
 
@@ -62,11 +62,11 @@ pub struct Example {
     /// Its number for `tracer show`; with several runs none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow: Option<u64>,
-    /// Its client.
+    /// The client's address and port.
     pub client: String,
     /// The node's address and NodePort.
     pub node: String,
-    /// The explanation.
+    /// What happened to that flow, and why.
     pub explanation: String,
 }
 

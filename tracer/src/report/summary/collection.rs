@@ -42,7 +42,7 @@ pub struct Collection {
 }
 
 impl Collection {
-    /// For several runs: a connection that more than one of them saw is counted once.
+    /// A collection for several runs: a connection that more than one of them saw is counted once.
     #[must_use]
     pub fn of_several() -> Self {
         Self {

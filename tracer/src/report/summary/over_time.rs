@@ -28,7 +28,7 @@ pub struct OverTime {
 /// One interval.
 #[derive(Clone, Debug, Serialize)]
 pub struct Bin {
-    /// When it starts.
+    /// Start of the interval.
     pub start: String,
     /// Flows that started in it, by fate.
     pub by_fate: BTreeMap<Fate, u64>,
@@ -44,7 +44,7 @@ impl Bin {
         self.by_fate.values().sum()
     }
 
-    /// Those of them that failed or were delayed.
+    /// Flows that started in it and failed or were delayed.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures_by_fate.values().sum()
@@ -90,7 +90,7 @@ impl OverTime {
     }
 }
 
-/// The shortest interval with which there are at most [`MOST_BINS`].
+/// The shortest interval that gives at most [`MOST_BINS`].
 fn step(first: i64, last: i64) -> i64 {
     let fits = |step: i64| last.div_euclid(step) - first.div_euclid(step) < MOST_BINS;
     let day = 86_400;

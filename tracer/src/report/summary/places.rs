@@ -37,9 +37,9 @@ pub struct Ranking {
 /// One place.
 #[derive(Clone, Debug, Serialize)]
 pub struct Place {
-    /// Its name.
+    /// Its address, port or service name.
     pub name: String,
-    /// Its flows.
+    /// Number of its flows.
     pub flows: u64,
     /// Those that failed or were delayed.
     #[serde(rename = "not_well")]

@@ -23,7 +23,7 @@ pub struct Several {
     pub connections: u64,
     /// The hosts that saw them, in the order the SYN reached them, and how many connections each group saw.
     pub seen_on: Vec<SeenOn>,
-    /// Connections whose cause was found by another node than the one the client contacted.
+    /// Connections whose cause was found by a node other than the one the client contacted.
     pub explained: u64,
     /// The first connections on which nodes disagree.
     #[serde(rename = "otherwise")]
@@ -37,7 +37,7 @@ pub struct Several {
 /// The connections seen by the same hosts.
 #[derive(Clone, Debug, Serialize)]
 pub struct SeenOn {
-    /// The hosts.
+    /// Their names, in the order the SYN reached them.
     pub hosts: Vec<String>,
     /// Number of connections.
     pub flows: u64,
@@ -46,9 +46,9 @@ pub struct SeenOn {
 /// A connection on which nodes disagree.
 #[derive(Clone, Debug, Serialize)]
 pub struct Disagreement {
-    /// When it started.
+    /// Start of the connection.
     pub start: String,
-    /// Its client.
+    /// The client's address and port.
     pub client: String,
     /// The node's address and NodePort.
     pub node: String,
@@ -60,13 +60,13 @@ pub struct Disagreement {
 /// A connection as one node reports it.
 #[derive(Clone, Debug, Serialize)]
 pub struct NodeReport {
-    /// The host.
+    /// The node's host name.
     pub host: String,
     /// Number of the flow in its recording.
     pub id: u64,
     /// Fate of the flow on that node.
     pub fate: Fate,
-    /// The cause.
+    /// The cause that the node found, if any.
     pub cause: Option<Cause>,
     /// The explanation of that node.
     pub explanation: String,
@@ -139,7 +139,7 @@ impl Connections {
         joined
     }
 
-    /// The connection of which this flow is a part.
+    /// The connection that includes this flow.
     pub(in crate::report) fn of_flow(&self, key: Key) -> Option<&Connection> {
         self.all.get(*self.by_flow.get(&key)?)
     }
@@ -215,7 +215,7 @@ impl Connection {
 }
 
 impl Several {
-    /// `None` without several runs.
+    /// The connections that more than one run saw, counted; `None` without several runs.
     pub(super) fn of(flows: &Flows, connections: Connections) -> Option<Self> {
         if !flows.is_several() {
             return None;

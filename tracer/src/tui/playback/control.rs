@@ -44,11 +44,11 @@ pub enum Next {
     Rewind,
 }
 
-/// How long to wait while only the user can change something.
+/// The wait while only the user can change something.
 const LONG: Duration = Duration::from_secs(1);
 
 impl Control {
-    /// Plays the whole recording at once, then stops at its end.
+    /// Creates a control that plays the whole recording at once, then stops at its end.
     #[must_use]
     pub fn new(begin_ns: u64, end_ns: u64, failures: Vec<u64>) -> Self {
         Self {
@@ -140,7 +140,7 @@ impl Control {
         ))
     }
 
-    /// A flow failed: stops the search; returns whether there was one.
+    /// Stops the search, because a flow failed. Returns whether there was one.
     pub fn stop_search(&self) -> bool {
         let mut state = self.lock();
         let was_searching = state.is_searching;
@@ -152,7 +152,7 @@ impl Control {
         was_searching
     }
 
-    /// The end was reached; returns whether a search was still going on.
+    /// Pauses at the end. Returns whether a search was still going on.
     pub fn ended(&self) -> bool {
         let mut state = self.lock();
         let was_searching = state.is_searching;
@@ -163,7 +163,7 @@ impl Control {
         was_searching
     }
 
-    /// The recording is read from its start.
+    /// Resets the position, because the recording is read from its start.
     pub fn begin(&self) {
         let mut state = self.lock();
         state.is_rewound = false;

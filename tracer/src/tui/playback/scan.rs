@@ -10,11 +10,11 @@ const MAX: usize = 4096;
 /// Finds the bounds of a recording and marks its failures.
 pub struct Scan {
     selection: Selection,
-    /// When the recording starts; monotonic nanoseconds.
+    /// Start of the recording; monotonic nanoseconds.
     pub begin_ns: u64,
-    /// When it ends; monotonic nanoseconds.
+    /// Its end; monotonic nanoseconds.
     pub end_ns: u64,
-    /// When failed flows started, thinned out to what a screen can show; monotonic nanoseconds.
+    /// Starts of failed flows, thinned out to what a screen can show; monotonic nanoseconds.
     pub failures: Vec<u64>,
     /// Marks closer than this are merged.
     apart_ns: u64,
@@ -67,7 +67,7 @@ impl Observer for Scan {
     }
 
     fn damage(&mut self, _: &str) -> io::Result<()> {
-        // The player shows it.
+        // The player shows the damage.
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _, stdout};
 
-/// Terminals accept no more bytes.
+/// The most bytes that common terminals accept.
 const MAX: usize = 70_000;
 
 /// Copies a text. The terminal does not confirm it.

@@ -35,7 +35,7 @@ use super::stderr::{self, LineHandler};
 static IS_OPEN: AtomicBool = AtomicBool::new(false);
 static HOOK: Once = Once::new();
 
-/// The terminal.
+/// The terminal, set up for the screen until it is released.
 pub struct Terminal {
     inner: ratatui::Terminal<CrosstermBackend<Stdout>>,
     on_line: LineHandler,
@@ -67,8 +67,8 @@ impl Terminal {
 
     /// Redraws everything with the next frame.
     pub fn clear(&mut self) -> io::Result<()> {
-        // Not `ratatui::Terminal::clear`: it queries the terminal for the position of the cursor. A terminal that does not answer makes it
-        // fail, and crossterm waits without end for the answer of one that hung up.
+        // Not `ratatui::Terminal::clear`: it asks the terminal for the cursor position. It fails if the terminal does not
+        // answer, and crossterm waits forever for the answer of one that hung up.
         let area = Rect::from((Position::ORIGIN, self.inner.size()?));
         self.inner.resize(area)
     }
@@ -113,7 +113,7 @@ fn open(on_line: &LineHandler) -> io::Result<()> {
 }
 
 /// Waits until a key is pressed, at most for this long. A terminal that hung up is an error: crossterm would poll it
-/// without end.
+/// forever.
 pub(super) fn wait_for_keys(time: Duration) -> io::Result<()> {
     let keyboard = io::stdin();
     let mut wanted = [PollFd::new(keyboard.as_fd(), PollFlags::POLLIN)];

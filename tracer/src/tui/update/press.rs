@@ -13,9 +13,9 @@ use crate::tui::{
 
 /// The longest filter, in characters.
 const MAX_FILTER: usize = 200;
-/// `.` and `,` seek by one of so many parts of the recording.
+/// `.` and `,` seek by one of this many parts of the recording.
 const PARTS: u64 = 40;
-/// How many flows are searched for the next failure.
+/// The most flows searched for the next failure.
 const MAX_SEARCHED: usize = 200_000;
 
 /// Applies a key.
@@ -256,7 +256,7 @@ fn sort(model: &mut Model, column: Column) {
     model.tab = Tab::Flows;
     model.list.column = column;
     model.list.is_descending = column.is_descending();
-    // Only the order of time has a newest end.
+    // Only a list sorted by time has a newest end.
     model.follows = model.follows && column == Column::Time;
     model.selected = None;
     model.rebuild_list();

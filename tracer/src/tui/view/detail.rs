@@ -23,7 +23,7 @@ use crate::{
 const MAX_EARLIER: usize = 8;
 /// Columns of a time.
 const TIME: usize = 10;
-/// A gap between steps that the client notices: its time stands out.
+/// A gap between steps that the client notices: its time is highlighted.
 const LONG_MS: f64 = 100.0;
 
 /// A line: texts and their styles.
@@ -48,7 +48,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     }
 }
 
-/// All lines of the open flow, for so many columns.
+/// All lines of the open flow, wrapped to `columns`.
 #[must_use]
 pub fn lines(model: &Model, columns: usize) -> Vec<Line> {
     let theme = model.theme;
@@ -70,7 +70,7 @@ pub fn lines(model: &Model, columns: usize) -> Vec<Line> {
             evidence(theme, detail, columns, &mut out);
         }
         None => text(
-            "The path is no longer kept: only the latest flows have one, and failures keep it longer.",
+            "The path is no longer kept: tracer keeps those of the latest flows, and those of failures longer.",
             columns,
             theme.dim(),
             &mut out,
@@ -98,7 +98,7 @@ const MAX_INDENT: usize = 5;
 /// A heading and the text after it.
 fn titled(title: &str, text: &str, columns: usize, theme: Theme, out: &mut Vec<Line>) {
     let indent = (width(title) + 1).min(MAX_INDENT);
-    // The rest of a longer heading takes columns of the first line only: a word of that length stands for it.
+    // A longer heading shortens only the first line: a placeholder word reserves the room for wrapping.
     let rest = width(title) + 1 - indent;
     let placeholder = match rest {
         0 => String::new(),

@@ -10,7 +10,7 @@ use crate::{
         list::Column,
         model::{Model, Widest},
         row::Row,
-        text::{clean, count, duration, fit_end},
+        text::{clean, count, fit_end, milliseconds},
     },
 };
 
@@ -95,7 +95,7 @@ fn headings(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
         let style = if is_sorted { theme.heading() } else { theme.dim() };
         let title = format!("{}{arrow}", column.title());
         if *column == Column::Cause && *width < 40 && !is_sorted {
-            // The status is there.
+            // The status takes the place of this heading.
         } else if is_number(*column) {
             pen.right(x, 0, &title, *width, style);
         } else {
@@ -144,7 +144,7 @@ fn nothing(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
     } else if model.selection.is_empty() {
         "No connections so far."
     } else {
-        "No connection matches the command line so far."
+        "No connection matches the command-line filter so far."
     };
     pen.put(1, 2, text, Style::new());
     status(model, pen, shown);
@@ -188,9 +188,9 @@ pub fn cell(model: &Model, row: &Row, column: Column) -> String {
         Column::Backend => model.names.text(row.backend).to_owned(),
         Column::Syns => row.syns.to_string(),
         Column::Connect if row.connect_us == u32::MAX => String::new(),
-        Column::Connect => duration(row.connect_us.into()),
+        Column::Connect => milliseconds(row.connect_us.into()),
         Column::Lost if row.lost_us == 0 => String::new(),
-        Column::Lost => duration(row.lost_us.into()),
+        Column::Lost => milliseconds(row.lost_us.into()),
         Column::Cause if row.fate == Fate::Pending => {
             let age_ns = model.shown_ns().saturating_sub(row.start_ns);
             format!("pending for {} s", age_ns / 1_000_000_000)

@@ -63,7 +63,7 @@ fn heading(title: &str, theme: Theme) -> Line {
     }
 }
 
-/// All lines, for so many columns.
+/// All lines, wrapped to `columns`.
 #[must_use]
 pub fn lines(theme: Theme, is_playing: bool, columns: usize) -> Vec<Line> {
     let mut out = Vec::new();

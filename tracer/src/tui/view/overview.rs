@@ -6,9 +6,10 @@ use super::pen::Pen;
 use crate::{
     diagnose::catalogue,
     flow::fate::Fate,
+    report::time::TimeUnit,
     tui::{
         model::{Item, Model},
-        text::{clean, count, duration, quantity, wrap},
+        text::{clean, count, quantity, wrap},
         theme::Outcome,
         totals::{Sum, WORST_FIRST},
     },
@@ -26,7 +27,7 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     let items = model.items();
     let causes = items.iter().filter(|item| matches!(item, Item::Cause(_))).count();
     let left = pen.lines().saturating_sub(usize::from(y) + 4);
-    // Services get at least a third, if there are so many.
+    // Services get at least a third, if there are enough of them.
     let services = items.len() - causes;
     let for_services = services.min(left.div_ceil(3).max(left.saturating_sub(causes.max(1))));
     let for_causes = causes.max(1).min(left.saturating_sub(for_services));
@@ -80,7 +81,7 @@ fn outcomes(model: &Model, pen: &mut Pen<'_>) -> u16 {
         let most = spans.iter().copied().max().unwrap_or(0).max(1);
         let bars = theme.symbols().bars;
         for (x, flows) in (LABEL..).zip(spans) {
-            // A single flow is visible too.
+            // Rounded up, so that a single flow is visible.
             let height = usize::try_from((flows * 8).div_ceil(most)).unwrap_or(8).min(8);
             if height > 0 {
                 pen.put(x, y, bars[height], style);
@@ -91,7 +92,7 @@ fn outcomes(model: &Model, pen: &mut Pen<'_>) -> u16 {
     y
 }
 
-/// Seconds in a column: few while everything fits, and never so many that the latest minutes blur.
+/// Seconds per column: as few as fit everything, at most 4, so that the latest minutes stay distinct.
 fn scale(age: u64, columns: u64) -> u64 {
     const SCALES: [u64; 3] = [1, 2, 4];
     let fits = |seconds: &u64| columns * seconds >= age;
@@ -102,7 +103,7 @@ fn waiting(model: &Model, pen: &mut Pen<'_>, y: u16) {
     let ports = quantity(model.ports as u64, "port", "ports");
     let text = if !model.selection.is_empty() {
         format!(
-            "No connection matches the command line so far: {}",
+            "No connection matches the filter so far: {}",
             clean(&model.selection)
         )
     } else if model.playing.is_some() {
@@ -137,7 +138,7 @@ fn list_causes(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes: u
         };
         let text = match model.selection.as_str() {
             "" => text,
-            selection => format!("{text} Selection: {}", clean(selection)),
+            selection => format!("{text} Filter: {}", clean(selection)),
         };
         let mut y = y + 1;
         for line in wrap(&text, pen.columns()) {
@@ -148,11 +149,12 @@ fn list_causes(model: &Model, pen: &mut Pen<'_>, y: u16, lines: usize, causes: u
     }
     let first = first_shown(model.overview.place, lines, causes);
     let all = model.shown().causes();
+    let unit = unit_of(all.iter().map(|&(_, sum)| sum));
     for (y, (place, (cause, sum))) in (y + 1..).zip(all.iter().enumerate().skip(first).take(lines)) {
         let style = theme.outcome(worst(sum));
         pen.put(0, y, &format!("  {}", theme.outcome_symbol(worst(sum))), style);
         pen.field(4, y, cause.name(), 24, more, style);
-        numbers(pen, y, sum);
+        numbers(pen, y, sum, unit);
         let summary = catalogue::row(*cause).map_or("", |row| row.summary);
         pen.field(46, y, summary, pen.width().saturating_sub(46), more, Style::new());
         mark(model, pen, y, place);
@@ -175,9 +177,10 @@ fn list_services(
     pen.put(46, y, "healthy", theme.dim());
     let first = first_shown(model.overview.place.saturating_sub(causes), lines, services);
     let all = model.shown().services();
+    let unit = unit_of(all.iter().map(|&(_, sum)| sum));
     for (y, (place, (name, sum))) in (y + 1..).zip(all.iter().enumerate().skip(first).take(lines)) {
         pen.field(2, y, &clean(model.names.text(*name)), 25, more, Style::new());
-        numbers(pen, y, sum);
+        numbers(pen, y, sum, unit);
         let style = theme.outcome(worst(sum));
         let share = share(sum);
         let x = pen.put(46, y, &format!("{share:>6}"), style);
@@ -195,10 +198,20 @@ fn list_services(
     y + 1 + u16::try_from(lines.min(services)).unwrap_or_default()
 }
 
-fn numbers(pen: &mut Pen<'_>, y: u16, sum: &Sum) {
+/// The unit of the times lost in a table.
+fn unit_of<'a>(sums: impl Iterator<Item = &'a Sum>) -> TimeUnit {
+    TimeUnit::of(sums.map(lost_ms))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn lost_ms(sum: &Sum) -> f64 {
+    sum.lost_us as f64 / 1_000.0
+}
+
+fn numbers(pen: &mut Pen<'_>, y: u16, sum: &Sum, unit: TimeUnit) {
     pen.right(27, y, &count(sum.flows()), 7, Style::new());
     if sum.lost_us > 0 {
-        pen.right(35, y, &duration(sum.lost_us), 9, Style::new());
+        pen.right(35, y, &unit.format(lost_ms(sum)), 9, Style::new());
     }
 }
 
@@ -209,7 +222,7 @@ fn mark(model: &Model, pen: &mut Pen<'_>, y: u16, place: usize) {
     }
 }
 
-/// The first shown place of a list with room for so many lines, such that `place` is shown.
+/// The first place shown of a list with room for `lines`, so that `place` is visible.
 fn first_shown(place: usize, lines: usize, length: usize) -> usize {
     (place + 1)
         .saturating_sub(lines.max(1))

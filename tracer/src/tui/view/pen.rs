@@ -45,7 +45,7 @@ impl<'a> Pen<'a> {
         end - self.area.x
     }
 
-    /// Writes into a field of so many columns; cut text ends with `more`.
+    /// Writes into a field of `columns`; cut text ends with `more`.
     pub(crate) fn field(&mut self, x: u16, y: u16, text: &str, columns: u16, more: &str, style: Style) {
         let text = fit(&clean(text), usize::from(columns), more);
         self.put(x, y, &text, style);

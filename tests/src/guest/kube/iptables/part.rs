@@ -15,7 +15,7 @@ pub(super) fn jump_rule((_, chain, from, comment, matches): &(&str, &str, &str, 
     format!("-I {from} {matches}{comment}-j {chain}\n")
 }
 
-/// The match that chooses one of so many remaining pods at random; none for the last.
+/// The match that chooses one of `left` remaining pods at random; none for the last.
 pub(super) fn probability(left: usize) -> String {
     match left {
         1 => String::new(),

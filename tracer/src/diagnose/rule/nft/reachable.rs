@@ -1,4 +1,4 @@
-//! The chains and rules that a packet can meet on its path through a base chain of nf_tables.
+//! The chains and rules that a packet can meet on its path through an nf_tables base chain.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -25,7 +25,7 @@ pub(in super::super) struct Reachable<'a> {
     chains: BTreeSet<&'a str>,
 }
 
-/// Extensions of iptables that never drop; REJECT has a hook of its own.
+/// The iptables extensions that never drop; REJECT has a hook of its own.
 const NEVER_DROP: [&str; 12] = [
     "CLASSIFY", "CONNMARK", "CT", "DSCP", "LOG", "MARK", "NFLOG", "REJECT", "SET", "TCPMSS", "TOS", "TTL",
 ];
@@ -51,7 +51,7 @@ impl<'a> Reachable<'a> {
         let in_table: Vec<&Rule> = rules
             .filter(|rule| is_in_table_of(rule, base) && can_match(rule))
             .collect();
-        // There can be tens of thousands of chains and rules.
+        // Indexed by chain, because there can be tens of thousands of chains and rules.
         let mut of_chain: HashMap<&str, Vec<&Rule>> = HashMap::new();
         for rule in &in_table {
             of_chain.entry(&rule.chain).or_default().push(rule);

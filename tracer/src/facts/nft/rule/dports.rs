@@ -22,7 +22,7 @@ pub enum Dports {
     Set {
         /// Its name.
         name: String,
-        /// Which 4 bytes of its key have the port.
+        /// Which 4 bytes of its key hold the port.
         unit: usize,
     },
 }
@@ -31,9 +31,9 @@ pub enum Dports {
 #[derive(Default)]
 pub(super) struct DportReader {
     found: Option<Dports>,
-    /// The port from which on the rule matches.
+    /// The first port that the rule matches.
     first: Option<u16>,
-    /// A map that was looked up by port, and which 4 bytes of its key have it.
+    /// A map that was looked up by port, and which 4 bytes of its key hold the port.
     map: Option<(String, usize)>,
 }
 
@@ -52,7 +52,8 @@ impl DportReader {
             "range" if is_port && field(2) == Some(EQUAL) => {
                 self.add_range(conditions::port(data, 3), conditions::port(data, 4));
             }
-            // The set, the source register, the destination register, the flags: 1 if the rule matches what is not in it.
+            // The set, the source register, the destination register, the flags: 1 if the rule matches what is not in the
+            // set.
             "lookup" => {
                 let set = attribute(data, 1).map(crate::facts::netlink::text);
                 let Some((name, unit)) = set.zip(registers.key(field(2)).dport_unit()) else {

@@ -1,8 +1,7 @@
 //! The known contents of the registers of nf_tables while the expressions of a rule run.
 //!
-//! There are 64 bytes of them. `NFT_REG_1` to `NFT_REG_4` name 16 bytes each, `NFT_REG32_00` to `NFT_REG32_15` 4 bytes each of
-//! the same memory (`enum nft_registers`). Number 0 is the verdict. Values of several parts are concatenated, each part padded to
-//! 4 bytes.
+//! They hold 64 bytes. `NFT_REG_1` to `NFT_REG_4` name 16 bytes each, `NFT_REG32_00` to `NFT_REG32_15` 4 bytes each of the same
+//! memory (`enum nft_registers`). Number 0 is the verdict. Values of several parts are concatenated, each part padded to 4 bytes.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +10,7 @@ use crate::facts::{iptables::Packet, translation::Operand};
 
 /// Length in bytes of the unit in which parts are padded.
 const UNIT: usize = 4;
-/// How many there are.
+/// Number of units.
 const UNITS: usize = 16;
 /// `NFT_REG_4` and `NFT_REG32_00`.
 const LAST_LONG: u32 = 4;
@@ -36,7 +35,7 @@ pub(super) struct Registers {
     map: Option<String>,
 }
 
-/// The key that a rule looks up in a map: what is known of each 4 bytes.
+/// The key that a rule looks up in a map: the known contents of each 4 bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key(Vec<Option<KeyPart>>);
 
@@ -80,7 +79,7 @@ impl Key {
     }
 }
 
-/// Whether a part of a key is this value, of which only the first bytes can be in it. The rest of the part is padding.
+/// Whether a part of a key holds this value, cut to the length of the part. The rest of the part is padding.
 fn is_padded(part: &[u8], value: &[u8]) -> bool {
     let length = value.len().min(part.len());
     part[..length] == value[..length] && part[length..].iter().all(|&byte| byte == 0)

@@ -1,4 +1,4 @@
-//! Rules of real versions of kube-proxy, as kernel 6.18 sends it by netlink.
+//! Rules of real versions of kube-proxy, as kernel 6.18 sends them by netlink.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::facts::xt;
 
-/// Answers by what was asked for: `chains`, `rules`, or the family, table and name of a map. Names and answers are each
-/// preceded by their length.
+/// Answers by request: `chains`, `rules`, or the family, table and name of a map. Names and answers are each preceded by
+/// their length.
 fn dump(mut bytes: &'static [u8]) -> BTreeMap<String, &'static [u8]> {
     let mut out = BTreeMap::new();
     let mut part = || {
