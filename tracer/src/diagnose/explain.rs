@@ -118,7 +118,8 @@ fn check_gaps(case: &Case<'_>, mut found: Found) -> Found {
                 "table of flows",
             )
         };
-        found.proof.explanation.push_str(&format!(" {what}, so {so}."));
+        let note = format!(" {what}, so {so}.");
+        found.proof.explanation.push_str(&note);
         found
             .proof
             .evidence

@@ -191,8 +191,7 @@ fn sweep(table: &mut HashMap<MapData, Key, Value>, sweep: &Sweep) -> u64 {
 
 /// The number of an entry's flow.
 fn number(value: &Value) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *value;
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    value.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 /// Whether a flow began early enough to be known, and is not followed any more: it is over, or its records were lost.
