@@ -37,32 +37,38 @@ pub const fn ipv6(role: u8, tag: u16) -> [u32; 4] {
     [PREFIX[0], PREFIX[1], 0, (tag as u32) << 16 | role as u32]
 }
 
-/// Role and tag of an IPv4 address (its word in network byte order), if it is one of a proof.
+/// An address that is none of a proof: no role and tag make this number.
+const NONE: u32 = u32::MAX;
+
+/// The role of an IPv4 address (its word in network byte order) in the upper half, and its tag in the lower one; [`NONE`] if it is
+/// none of a proof. Numbers instead of an `Option`: verifiers reject comparing members that only one variant has.
 #[inline(always)]
-const fn of_ipv4(word: u32) -> Option<(u8, u16)> {
+const fn of_ipv4(word: u32) -> u32 {
     let [first, role, high, low] = word.to_ne_bytes();
     if first != 127 {
-        return None;
+        return NONE;
     }
-    Some((role, u16::from_be_bytes([high ^ role, low])))
+    (role as u32) << 16 | ((high ^ role) as u32) << 8 | low as u32
 }
 
-/// Role and tag of an IPv6 address (words in network byte order), if it is one of a proof.
+/// The same for an IPv6 address (words in network byte order).
 #[inline(always)]
-const fn of_ipv6(words: [u32; 4]) -> Option<(u8, u16)> {
+const fn of_ipv6(words: [u32; 4]) -> u32 {
     if words[0] != PREFIX[0].to_be() || words[1] != PREFIX[1].to_be() || words[2] != 0 {
-        return None;
+        return NONE;
     }
     let [tag_high, tag_low, zero, role] = words[3].to_ne_bytes();
     if zero != 0 {
-        return None;
+        return NONE;
     }
-    Some((role, u16::from_be_bytes([tag_high, tag_low])))
+    (role as u32) << 16 | (tag_high as u32) << 8 | tag_low as u32
 }
 
+/// Whether the role is in this range.
 #[inline(always)]
-const fn is_between(role: u8, roles: (u8, u8)) -> bool {
-    role >= roles.0 && role <= roles.1
+const fn is_between(found: u32, roles: (u8, u8)) -> bool {
+    let role = found >> 16;
+    role >= roles.0 as u32 && role <= roles.1 as u32
 }
 
 /// Whether a memory of 16 bytes (`union nf_inet_addr`) holds the address of a client in the proof with this tag.
@@ -75,10 +81,7 @@ pub const fn is_client(words: [u32; 4], tag: u16) -> bool {
     } else {
         of_ipv6(words)
     };
-    match found {
-        Some((role, of)) => of == tag && is_between(role, CLIENTS),
-        None => false,
-    }
+    found as u16 == tag && is_between(found, CLIENTS)
 }
 
 /// Whether a SYN with this tuple belongs to a proof.
@@ -90,14 +93,9 @@ pub const fn is_request(tuple: &Tuple) -> bool {
     } else {
         (of_ipv6(tuple.saddr.0), of_ipv6(tuple.daddr.0))
     };
-    match (from, to) {
-        (Some((client, tag)), Some((server, same))) => {
-            tag == same
-                && is_between(client, CLIENTS)
-                && (is_between(server, SERVICES) || is_between(server, REAL_SERVERS))
-        }
-        _ => false,
-    }
+    from as u16 == to as u16
+        && is_between(from, CLIENTS)
+        && (is_between(to, SERVICES) || is_between(to, REAL_SERVERS))
 }
 
 /// The address of a role as tuples have it.
