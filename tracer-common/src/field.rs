@@ -51,6 +51,8 @@ macro_rules! for_each_field {
             NET_DEVICE_NAME, "net_device.name", "", 16;
             NET_DEVICE_NET, "net_device.nd_net.net", "", 8;
             NET_INUM, "net.ns.inum", "", 4;
+            NET_COOKIE, "net.net_cookie", "", 8;
+            NET_HASH_MIX, "net.hash_mix", "", 4;
             NET_DEVICE_IN_DEVICE, "net_device.ip_ptr", "", 8;
             // IPV4_DEVCONF_FORWARDING, _RP_FILTER and _ACCEPT_LOCAL count from 1 (uapi/linux/ip.h).
             IN_DEVICE_FORWARDING, "in_device.cnf.data[0]", "", 4;
@@ -188,6 +190,8 @@ pub const OPTIONAL: &[Field] = &[
     IP_VS_DEST_INACTCONNS,
     IP_VS_DEST_TOTALCONNS,
     NETNS_IPVS_CONN_MAX,
+    NET_COOKIE,
+    NET_HASH_MIX,
     NET_IPTABLE_FILTER,
     NET_IP6TABLE_FILTER,
     NFT_RULE_DP_DATA,

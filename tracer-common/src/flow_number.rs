@@ -42,6 +42,12 @@ pub const fn counter(number: u64) -> u16 {
     (number >> VALUE_BITS) as u16
 }
 
+/// The counter's value at this number.
+#[must_use]
+pub const fn value(number: u64) -> u64 {
+    number & ((1 << VALUE_BITS) - 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +72,7 @@ mod tests {
     fn numbers_of_one_counter_grow() {
         let (first, second) = (of(7, Origin::Kprobe, 1), of(7, Origin::Kprobe, 2));
         assert!(first < second && counter(first) == counter(second));
+        assert_eq!((value(first), value(second)), (1, 2));
         assert_ne!(counter(first), counter(of(7, Origin::Tracepoint, 1)));
     }
 }

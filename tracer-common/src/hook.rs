@@ -173,7 +173,7 @@ macro_rules! for_each_hook {
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER, NFT_PKTINFO_SKB], "the nf_tables rule that rejects";
 
             // Attached only to prove the layout of ip_vs_conn, on kernels without BTF for modules.
-            IpvsConnSeqShow = 90, entry, ip_vs_conn_seq_show, none, "ip_vs", ipvs::seq_show,
+            IpvsConnSeqShow = 90, entry, ip_vs_conn_seq_show, none, "ip_vs", proof::seq_show,
                 [], "layout of ip_vs_conn";
         }
     };

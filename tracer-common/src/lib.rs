@@ -11,9 +11,11 @@
 
 pub mod field;
 pub mod flow_number;
+pub mod flow_table;
 pub mod hook;
 pub mod ipv6;
 pub mod lost;
+pub mod proof;
 pub mod record;
 pub mod tcp;
 pub mod tunnel;

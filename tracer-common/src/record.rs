@@ -6,6 +6,7 @@
 
 mod egress;
 mod ipvs;
+mod netns;
 mod payload;
 mod refusal;
 mod routing;
@@ -17,6 +18,7 @@ mod stack;
 pub use self::{
     egress::Egress,
     ipvs::{IpvsConn, IpvsService, RAW_CONN_LEN, RAW_POINTEE_LEN, RAW_POINTERS, RawConn, Vip, ipvs_conn},
+    netns::Netns,
     payload::{Kind, OfKind},
     refusal::{
         Clash, DESTS_COUNTED, DESTS_LISTED, IpvsDest, IpvsDests, IpvsLimits, PacketState, TCP_HEADER_LEN,
@@ -244,6 +246,7 @@ mod tests {
         assert_eq!(size_of::<Egress>(), 32);
         assert_eq!(size_of::<Stack>(), 128);
         assert_eq!(size_of::<Skipped>(), 16);
+        assert_eq!(size_of::<Netns>(), 24);
         assert_eq!(size_of::<RawConn>(), 8 + 288 + 128 * 3);
     }
 

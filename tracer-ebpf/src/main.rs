@@ -33,8 +33,10 @@ mod kernel {
     mod nat;
     mod neigh;
     mod netfilter;
+    mod netns;
     mod node;
     mod packet;
+    mod proof;
     mod route;
     mod skipped;
     mod stack;

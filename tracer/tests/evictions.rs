@@ -146,6 +146,43 @@ fn a_retransmission_that_the_kernel_half_numbers_again_joins_its_flow() {
         .map(|(id, fate, syns, _)| (*id, *fate, *syns))
         .collect();
     assert_eq!(flows, [(1, Fate::Stalled, 2)]);
+    // What happened before the kernel half followed it again was not seen.
+    tape.flow(101).forwarded(5_000, from(9), from(9));
+    let (_, out) = run(&tape, Limits::default());
+    let explanation = &out[0].3;
+    assert!(
+        explanation.contains("too full to follow this flow"),
+        "{explanation}"
+    );
+}
+
+#[test]
+fn only_flows_that_may_still_change_are_followed() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut tape = Tape::new("node-1", 1_000, 0);
+    tape.flow(1).forwarded(0, from(1), from(1));
+    tape.flow(2).forwarded(0, from(2), from(2));
+    tape.answered(1, from(2));
+    tape.flow(3).forwarded(0, from(3), from(3));
+    tape.answered(1, from(3));
+    tape.acknowledged(2, from(3));
+    // Polls at this time.
+    tape.flow(4).forwarded(6_000, from(4), from(4));
+    let begin = tape.in_order()[0].0;
+    let mut engine = Engine::new(PATIENCE_NS, Limits::default());
+    for (time_ns, record) in tape.in_order() {
+        engine.poll(time_ns, |_, _| {});
+        engine.push(record::event(HeaderVersion::CURRENT, record).expect("a record"));
+    }
+    let followed = |at_s| {
+        let mut numbers: Vec<u64> = engine.followed(begin + at_s * SECOND).into_iter().collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    // The first sent a single SYN and was reported, the third is established.
+    assert_eq!(followed(6).len(), 2);
+    assert_eq!(followed(30).len(), 2, "an answer may be retransmitted this late");
+    assert_eq!(followed(41).len(), 1);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod cancel;
 mod client;
 mod cluster;
 mod extension;
+mod flood;
 mod hold;
 mod kube;
 mod leftovers;
@@ -59,6 +60,8 @@ pub fn main() -> ! {
             }
             std::process::exit(1);
         }
+        Some(name @ "syn-flood") => end(name, flood::syns(arguments)),
+        Some(name @ "ipvs-entries") => end(name, flood::ipvs_entries(arguments)),
         _ => {}
     }
     if std::process::id() != 1 {
@@ -71,6 +74,14 @@ pub fn main() -> ! {
         eprintln!("lab-guest: {error:#}");
     }
     boot::power_off()
+}
+
+/// Ends a program of the guest.
+fn end(name: &str, result: Result<()>) -> ! {
+    if let Err(error) = &result {
+        eprintln!("{name}: {error:#}");
+    }
+    std::process::exit(i32::from(result.is_err()))
 }
 
 fn run() -> Result<()> {

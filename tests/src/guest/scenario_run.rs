@@ -101,7 +101,12 @@ impl ScenarioRun {
         if let Some(tracer) = tracer {
             let flows = scenario.reported();
             let waited = result.and_then(|()| self.wait_for_fates(&tracer, flows, repeated_fates_due));
-            let stopped = tracer.stop(&self.cancel);
+            let arrivals = scenario.tracer.arrivals.as_deref();
+            let arrived = arrivals.map(|line| node.run(RunIn::NODE, line)).transpose();
+            let stopped = match arrived {
+                Ok(arrived) => tracer.stop(arrived.as_deref(), &self.cancel),
+                Err(error) => tracer.stop(None, &self.cancel).and(Err(error)),
+            };
             let checked = match &stopped {
                 Ok(()) => Tracer::check_recording(scenario, &self.job, &self.port, &self.cancel),
                 Err(_) => Ok(()),

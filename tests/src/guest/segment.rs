@@ -25,7 +25,7 @@ pub(super) fn send_syn(from: SocketAddr, to: SocketAddr, syn: &HalfOpen) -> Resu
 }
 
 /// Builds a SYN with its TCP header.
-fn segment(from: SocketAddr, to: SocketAddr, syn: &HalfOpen) -> Vec<u8> {
+pub(super) fn segment(from: SocketAddr, to: SocketAddr, syn: &HalfOpen) -> Vec<u8> {
     // MSS 1460.
     let mut options = vec![2, 4, 5, 180];
     if let Some(timestamp) = syn.timestamp {

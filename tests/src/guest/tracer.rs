@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::abridge::Abridge;
 use super::cancel::Cancel;
+use super::flood;
 use super::port::Port;
 use super::recording::{self, LiveOutput};
 use super::usage::Measurements;
@@ -54,6 +55,8 @@ struct State {
     /// Lines that are not about a flow.
     others: Vec<String>,
     stderr_lines: Vec<String>,
+    /// How many lines were about flows of a flood. They are only counted.
+    flood: u64,
     closed: bool,
     /// The file that keeps its live output, if it records as well.
     live_output: Option<LiveOutput>,
@@ -174,7 +177,8 @@ impl Tracer {
     }
 
     /// Stops it with SIGTERM and waits for its last lines.
-    pub(super) fn stop(mut self, cancel: &Cancel) -> Result<()> {
+    /// It must have counted as many packets as arrived.
+    pub(super) fn stop(mut self, arrived: Option<&str>, cancel: &Cancel) -> Result<()> {
         cancel.begin("waiting for tracer to detach its hooks")?;
         let pid =
             Pid::from_raw(i32::try_from(self.child.id()).context("tracer's process id is out of range")?);
@@ -202,6 +206,9 @@ impl Tracer {
             EXIT_LIMIT.as_secs()
         );
         self.output.check_programs()?;
+        if let Some(arrived) = arrived {
+            self.output.check_arrivals(arrived, &self.port)?;
+        }
         match status {
             Some(status) if status.code() != Some(self.status) => bail!(
                 "tracer exited with {status}, expected {}: {}",
@@ -294,6 +301,10 @@ impl Output {
         if let Ok(mut value) = serde_json::from_str::<Value>(&line)
             && value["type"] == "flow"
         {
+            if is_of_flood(&value) {
+                self.lock().flood += 1;
+                return;
+            }
             fate = value["fate"]
                 .as_str()
                 .map(|fate| (value["id"].to_string(), fate.to_owned()));
@@ -312,6 +323,36 @@ impl Output {
         state.first.get_or_insert(line);
     }
 
+    /// Checks that it recorded each packet that arrived or counted it as lost, and that some were lost.
+    fn check_arrivals(&self, arrived: &str, port: &Port) -> Result<()> {
+        let state = self.lock();
+        let end = state
+            .others
+            .iter()
+            .rev()
+            .find_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|line| line["type"] == "end")
+            .context("tracer's last line is not `end`")?;
+        let at_receive = |member: &str| end[member]["netif_receive_skb"].as_u64().unwrap_or(0);
+        let received = end["received"].as_u64().context("`end` has no `received`")?;
+        let (lost, missed) = (at_receive("lost_by_hook"), at_receive("missed"));
+        port.note(format!(
+            "{arrived} packets arrived: {received} recorded, {lost} lost, {missed} missed; {} flows of the flood were reported; \
+             refused: {}, evicted: {}",
+            state.flood, end["refused"], end["evicted"]
+        ));
+        let arrived: u64 = arrived
+            .trim()
+            .parse()
+            .with_context(|| format!("`{arrived}` is not a number"))?;
+        ensure!(
+            received + lost + missed == arrived,
+            "{arrived} packets arrived, but tracer counted {received} + {lost} + {missed}"
+        );
+        ensure!(lost > 0, "tracer lost nothing: the scenario proves nothing");
+        Ok(())
+    }
+
     /// Checks that the kernel accepted every program that tracer loaded, and that the sandbox denied nothing.
     fn check_programs(&self) -> Result<()> {
         let state = self.lock();
@@ -326,6 +367,12 @@ impl Output {
             self.lock().stderr_lines.push(line);
         }
     }
+}
+
+/// Whether a flow's line is about one of a flood.
+fn is_of_flood(flow: &Value) -> bool {
+    let client = flow["client"]["ip"].as_str().and_then(|ip| ip.parse().ok());
+    client.is_some_and(flood::is_source)
 }
 
 /// Passes on each line, and `None` at the end.

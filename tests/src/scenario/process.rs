@@ -14,6 +14,9 @@ pub struct Process {
     pub before: Option<String>,
     /// Checks of tracer as a process, made before it runs for the steps.
     pub checks: Vec<Check>,
+    /// A shell command that prints, after the last step, how many packets of traced handshakes arrived from devices, by a
+    /// counter of the kernel: tracer must have recorded each of them or counted it as lost, and must have lost some.
+    pub arrivals: Option<String>,
     /// The limit of its peak memory, in MiB.
     pub memory_mib: Option<u32>,
 }

@@ -75,7 +75,9 @@ pub fn build(parts: Parts<'_>, path: &Path) -> Result<()> {
     }
     let mut archive = Archive::new(out);
     archive.file("/init", 0o755, &read(parts.init)?)?;
-    archive.symlink("bin/modprobe", "/init")?;
+    for name in ["modprobe", "syn-flood", "ipvs-entries"] {
+        archive.symlink(&format!("bin/{name}"), "/init")?;
+    }
     archive.file(TRACER_PATH, 0o755, &read(parts.tracer)?)?;
     if let Some(kubernetes) = parts.kubernetes {
         add_kubernetes(&mut archive, kubernetes, parts.tools)?;

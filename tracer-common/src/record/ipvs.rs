@@ -129,7 +129,6 @@ pub const RAW_POINTEE_LEN: usize = 128;
 pub const RAW_POINTERS: [u32; 3] = [184, 216, 224];
 
 /// The raw memory of an IPVS connection entry, to prove a layout by comparison with the kernel's printout of the entry.
-/// [`Header::flow`](super::Header::flow) is the thread for which it was printed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct RawConn {

@@ -72,6 +72,8 @@ macro_rules! for_each_payload {
                 TcpHeader = 36, boxed;
                 /// A connection that the node itself opened: IPVS handles its SYN-ACK as a client's request.
                 OwnConnection = 37, inline;
+                /// The network namespace that the packet came into, told apart from others with its inode number.
+                Netns = 38, inline;
                 /// The call stack of a drop.
                 Stack = 30, boxed;
                 /// The kernel skipped probes on the packet's path.

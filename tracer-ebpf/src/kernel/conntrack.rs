@@ -115,7 +115,7 @@ pub(super) fn adopt(hook: Hook, packet: &Packet, device: u64) -> Option<FlowRef>
     let original = original_of(ct)?;
     let flow = flow::known(&original, packet.seq)?;
     let reply = tuple_at(address(ct, &fields::NF_CONN_REPLY)?)?;
-    alias(&original, &reply, &flow);
+    alias(hook, &original, &reply, &flow);
     emit(hook, |header, out: &mut Conntrack| {
         emit::describe(header, hook, packet, &flow);
         emit::set_device(header, device);
@@ -249,8 +249,9 @@ pub(super) fn clash(hook: Hook, ctx: &ProbeContext) -> Option<()> {
 
 /// Makes the tuples after DNAT and after SNAT, as a conntrack entry has them, aliases of the flow.
 #[inline(always)]
-pub(super) fn alias(original: &Tuple, reply: &Tuple, flow: &FlowRef) {
+pub(super) fn alias(hook: Hook, original: &Tuple, reply: &Tuple, flow: &FlowRef) {
     flow::alias(
+        hook,
         &Tuple {
             daddr: reply.saddr,
             dport: reply.sport,
@@ -258,18 +259,18 @@ pub(super) fn alias(original: &Tuple, reply: &Tuple, flow: &FlowRef) {
         },
         flow,
     );
-    flow::alias(&reply.reversed(), flow);
+    flow::alias(hook, &reply.reversed(), flow);
 }
 
 /// Makes the translations of the packet's conntrack entry aliases of the flow. For a SYN that matches the entry of an
 /// earlier SYN, which is confirmed already and is not confirmed again.
 #[inline(always)]
-pub(super) fn alias_of(packet: &Packet, flow: &FlowRef) -> Option<()> {
+pub(super) fn alias_of(hook: Hook, packet: &Packet, flow: &FlowRef) -> Option<()> {
     let ct = of(packet.skb)?;
     let status: u32 = read(ct, &fields::NF_CONN_STATUS)?;
     let original = original_of(ct)?;
     if status & conntrack::CONFIRMED != 0 && original == packet.tuple {
-        alias(&original, &reply_of(ct)?, flow);
+        alias(hook, &original, &reply_of(ct)?, flow);
     }
     Some(())
 }
@@ -288,7 +289,7 @@ pub(super) mod confirm {
         let original = original_of(ct)?;
         let flow = flow::known(&original, packet.seq)?;
         let reply = reply_of(ct)?;
-        alias(&original, &reply, &flow);
+        alias(hook, &original, &reply, &flow);
         call::enter(hook, ctx, &packet, &flow, (0, 0), |of_call| {
             route::emit_decision(hook, of_call, None);
             emit(hook, |header, out: &mut Conntrack| {

@@ -30,9 +30,18 @@ pub(super) fn emit<P: OfKind + FromZeros + IntoBytes + 'static>(
     hook: Hook,
     fill: impl FnOnce(&mut Header, &mut P),
 ) {
-    let Some(mut slot) = EVENTS.reserve::<Record<P>>(0) else {
+    if !try_emit(fill) {
         lost::count(hook);
-        return;
+    }
+}
+
+/// Writes one record; `false` if there is no room for it.
+#[inline(always)]
+pub(super) fn try_emit<P: OfKind + FromZeros + IntoBytes + 'static>(
+    fill: impl FnOnce(&mut Header, &mut P),
+) -> bool {
+    let Some(mut slot) = EVENTS.reserve::<Record<P>>(0) else {
+        return false;
     };
     let record = slot.as_mut_ptr();
     // SAFETY: the memory is reserved for this record alone, has its size and the alignment of the ring buffer's words,
@@ -44,6 +53,7 @@ pub(super) fn emit<P: OfKind + FromZeros + IntoBytes + 'static>(
     fill(&mut record.header, &mut record.payload);
     record.header.kind = P::KIND as u8;
     slot.submit(0);
+    true
 }
 
 /// Writes a record about a packet that has no payload.

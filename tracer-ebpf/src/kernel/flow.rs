@@ -10,11 +10,14 @@ use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::bpf_get_smp_processor_id,
     macros::map,
-    maps::{Array, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
 };
 use tracer_common::{
     flow_number::{self, Origin},
+    flow_table::{Count, ENTRIES},
     hook::Hook,
+    lost::Counter,
+    proof,
     tcp::Part,
     tuple::Tuple,
 };
@@ -68,8 +71,8 @@ impl FlowRef {
         }
     }
 
-    /// The mark of a finished handshake, never 0. It is made of the flow's sequence number: another CPU may evict the
-    /// entry and reuse its memory just before the mark is written, and there it must not finish another flow.
+    /// The mark of a finished handshake, never 0. It is made of the flow's sequence number: the entry may be removed and
+    /// its memory reused just before the mark is written, and there it must not finish another flow.
     #[inline(always)]
     fn finished_mark(&self) -> u16 {
         (self.isn ^ self.isn >> 16) as u16 | 1
@@ -81,9 +84,23 @@ impl FlowRef {
     }
 }
 
-/// Flows by tuple. Bounded: the oldest are evicted first.
+/// Flows by tuple. Bounded, and nothing is displaced: the user half removes entries of flows that are over. The loader may set
+/// another size.
 #[map]
-static FLOWS: LruHashMap<Tuple, FlowRef> = LruHashMap::with_max_entries(131_072, 0);
+static FLOWS: HashMap<Tuple, FlowRef> = HashMap::with_max_entries(ENTRIES, 0);
+
+/// What was added to [`FLOWS`], and what found no room there, by [`Count`].
+#[map]
+static FLOW_COUNTS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(Count::COUNT, 0);
+
+/// Adds one to a counter of the table.
+#[inline(always)]
+fn count(what: Count) {
+    if let Some(counter) = FLOW_COUNTS.get_ptr_mut(what as u32) {
+        // SAFETY: the value is this CPU's, aligned, and valid while the program runs.
+        unsafe { tracer_common::lost::count(counter, || ()) };
+    }
+}
 
 /// A SYN and all copies of it.
 #[repr(C)]
@@ -175,11 +192,7 @@ fn begin(hook: Hook, tuple: &Tuple, isn: u32, marks: u16, origin: Origin) -> Opt
     };
     let syn = Syn { tuple: *tuple, isn };
     if SYNS.insert(&syn, &flow.flow, u64::from(BPF_NOEXIST)).is_ok() {
-        if FLOWS.insert(tuple, &flow, 0).is_ok() {
-            return Some(flow);
-        }
-        lost::count(hook);
-        return None;
+        return admit(hook, tuple, flow, 0);
     }
     // SAFETY: the value is one aligned word and is copied at once.
     let Some(number) = unsafe { SYNS.get(&syn) }.copied() else {
@@ -188,9 +201,26 @@ fn begin(hook: Hook, tuple: &Tuple, isn: u32, marks: u16, origin: Origin) -> Opt
     };
     let flow = FlowRef { flow: number, ..flow };
     // Another CPU is about to write the entry of the tuple, or a later flow has it by now: both keep it. It is missing only
-    // if it was evicted.
-    let _ = FLOWS.insert(tuple, &flow, u64::from(BPF_NOEXIST));
-    Some(flow)
+    // if it was removed, or found no room.
+    if flow_at(tuple).is_some() {
+        return Some(flow);
+    }
+    admit(hook, tuple, flow, u64::from(BPF_NOEXIST))
+}
+
+/// Adds a flow to the table. One for which there is no room counts as lost at `hook`.
+#[inline(always)]
+fn admit(hook: Hook, tuple: &Tuple, flow: FlowRef, flags: u64) -> Option<FlowRef> {
+    if FLOWS.insert(tuple, &flow, flags).is_ok() {
+        count(Count::Added);
+        return Some(flow);
+    }
+    if flags != 0 && flow_at(tuple).is_some() {
+        return Some(flow);
+    }
+    count(Count::FlowRefused);
+    lost::count(hook);
+    None
 }
 
 /// The number of a new flow.
@@ -210,8 +240,8 @@ fn next_number(origin: Origin) -> Option<u64> {
 /// The flow that has this tuple now.
 #[inline(always)]
 fn flow_at(tuple: &Tuple) -> Option<FlowRef> {
-    // SAFETY: the value is plain bytes and is copied at once. Another CPU may evict the entry and reuse its memory in the
-    // meantime; callers compare the sequence number.
+    // SAFETY: the value is plain bytes and is copied at once. The entry may be removed and its memory reused in the meantime;
+    // callers compare the sequence number.
     unsafe { FLOWS.get(tuple) }.copied()
 }
 
@@ -221,20 +251,23 @@ pub(super) fn is_request(packet: &Packet) -> bool {
     Part::of(packet.flags) == Part::Syn
 }
 
-/// Makes `tuple`, in the direction of the SYN, an alias of the flow.
+/// Makes `tuple`, in the direction of the SYN, an alias of the flow. If there is no room, what follows under that tuple is not
+/// seen: it counts as lost at `hook`.
 #[inline(always)]
-pub(super) fn alias(tuple: &Tuple, flow: &FlowRef) {
+pub(super) fn alias(hook: Hook, tuple: &Tuple, flow: &FlowRef) {
     if flow_at(tuple).is_some_and(|known| known.flow == flow.flow) {
         return;
     }
-    let _ = FLOWS.insert(
-        tuple,
-        &FlowRef {
-            marks: flow.marks & !mark::ORIGINAL,
-            ..*flow
-        },
-        0,
-    );
+    let alias = FlowRef {
+        marks: flow.marks & !mark::ORIGINAL,
+        ..*flow
+    };
+    if FLOWS.insert(tuple, &alias, 0).is_ok() {
+        count(Count::Added);
+    } else {
+        count(Count::AliasRefused);
+        lost::count(hook);
+    }
 }
 
 /// The flow with this tuple, in the direction of the SYN, and this initial sequence number.
@@ -285,9 +318,11 @@ pub(super) fn is_port_selected(port: u16) -> bool {
         .is_some_and(|word| word >> (port & 63) & 1 == 1)
 }
 
+/// Whether connections with this tuple, as their client sends it, are traced.
 #[inline(always)]
 fn is_selected(tuple: &Tuple) -> bool {
     is_port_selected(tuple.dport)
+        && !proof::is_request(tuple)
         && (CLIENT_FILTER.load() == 0
             || CLIENTS
                 .get(&Key::new(128, tuple.saddr.0))

@@ -1,7 +1,7 @@
 //! IPVS: which connection entry a SYN matched, what was decided, and where it was sent.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns},
+    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
     macros::map,
     maps::LruHashMap,
     programs::{ProbeContext, RetProbeContext},
@@ -9,10 +9,7 @@ use aya_ebpf::{
 use tracer_common::{
     flow_number::Origin,
     hook::Hook,
-    record::{
-        Header, IpvsConn, IpvsDests, IpvsLimits, IpvsService, RAW_POINTERS, RawConn, Route, Vip, ipvs_conn,
-        ipvs_limits,
-    },
+    record::{Header, IpvsConn, IpvsDests, IpvsLimits, IpvsService, Route, Vip, ipvs_conn, ipvs_limits},
     tuple::{Addr, Tuple},
     uapi::{AF_INET, AF_INET6, MAX_ERRNO},
 };
@@ -20,7 +17,7 @@ use tracer_common::{
 use super::{
     answer, call, conntrack, dests,
     emit::{self, emit},
-    fields::{self, address, pointer, read, read_at, read_bytes, read_text},
+    fields::{self, address, pointer, read, read_text},
     flow::{self, FlowRef},
     log::debug,
     packet::{self, Packet},
@@ -389,7 +386,7 @@ pub(super) fn leave(hook: Hook, ctx: &ProbeContext) -> Option<()> {
 pub(super) fn nat_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let (packet, flow) = traced(ctx.arg(0)?)?;
     let conn: u64 = ctx.arg(1)?;
-    let _ = conntrack::alias_of(&packet, &flow);
+    let _ = conntrack::alias_of(hook, &packet, &flow);
     // Even if the record does not fit into the ring buffer: what follows must be seen, or counted as lost.
     if let Some((daddr, dport)) = real_server(conn) {
         let mut after = Tuple {
@@ -400,7 +397,7 @@ pub(super) fn nat_xmit(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         if flow.is_own_connection() {
             after = after.reversed();
         }
-        flow::alias(&after, &flow);
+        flow::alias(hook, &after, &flow);
     }
     emit(hook, |header, out: &mut IpvsConn| {
         emit::describe(header, hook, &packet, &flow);
@@ -463,27 +460,6 @@ fn emit_other_service(hook: Hook, conn: u64, packet: &Packet, flow: &FlowRef) ->
         out.conn = conn;
         out.addr = addr;
         out.port = u32::from(port);
-    });
-    Some(())
-}
-
-/// `ip_vs_conn_seq_show(seq, v)`: the kernel prints an entry. Records its memory, to prove the layout.
-#[inline(always)]
-pub(super) fn seq_show(hook: Hook, ctx: &ProbeContext) -> Option<()> {
-    let conn: u64 = ctx.arg(1)?;
-    // The first line of the file is a heading, shown for the value 1 (SEQ_START_TOKEN).
-    if conn <= 1 {
-        return None;
-    }
-    emit(hook, |header, out: &mut RawConn| {
-        emit::stamp(header, hook);
-        header.flow = u64::from(bpf_get_current_pid_tgid() as u32);
-        out.conn = conn;
-        read_bytes(conn, &mut out.bytes);
-        for (offset, pointee) in RAW_POINTERS.into_iter().zip(&mut out.pointees) {
-            let pointer = read_at::<u64>(conn.wrapping_add(u64::from(offset))).unwrap_or(0);
-            read_bytes(pointer, pointee);
-        }
     });
     Some(())
 }

@@ -43,7 +43,7 @@ pub(super) mod setup {
             if let Some(flow) = flow
                 && let Some(reply) = conntrack::reply_of(ct)
             {
-                conntrack::alias(&call.header.tuple, &reply, &flow);
+                conntrack::alias(hook, &call.header.tuple, &reply, &flow);
             }
             emit(hook, |header, out: &mut Conntrack| {
                 *header = call.header;

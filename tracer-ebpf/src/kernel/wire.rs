@@ -3,7 +3,13 @@
 use aya_ebpf::programs::RawTracePointContext;
 use tracer_common::{hook::Hook, record::Arrival, tcp};
 
-use super::{conntrack, emit, flow, packet::parse_through_tunnels, skipped};
+use super::{
+    conntrack,
+    emit::{self, try_emit},
+    flow, lost, netns,
+    packet::parse_through_tunnels,
+    skipped,
+};
 
 /// `net:netif_receive_skb(skb)`: a packet arrived from a device. The only hook that checks every ACK.
 #[inline(always)]
@@ -15,13 +21,22 @@ pub(super) fn received(hook: Hook, ctx: &RawTracePointContext) -> Option<()> {
     } else {
         flow::of_arrival(hook, &packet)?
     };
-    if packet.flags & tcp::SYN == 0 || packet.is_encapsulated() {
-        emit::packet(hook, &packet, &flow);
+    if !netns::is_recorded(hook, &packet, &flow) {
+        lost::count(hook);
+        return None;
+    }
+    let is_written = if packet.flags & tcp::SYN == 0 || packet.is_encapsulated() {
+        try_emit(|header, (): &mut ()| emit::describe(header, hook, &packet, &flow))
     } else {
-        emit::emit(hook, |header, arrival: &mut Arrival| {
+        try_emit(|header, arrival: &mut Arrival| {
             emit::describe(header, hook, &packet, &flow);
             arrival.ttl = u32::from(packet.ttl);
-        });
+        })
+    };
+    // Each packet is either recorded here or counted once.
+    if !is_written {
+        lost::count(hook);
+        return None;
     }
     skipped::emit_skipped(hook, &packet, &flow)
 }

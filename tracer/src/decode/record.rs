@@ -14,8 +14,6 @@ pub const RECORDS: u32 = HeaderVersion::CURRENT as u32;
 /// The memory of an IPVS connection entry that the kernel printed, to prove the layout.
 #[derive(Clone, Debug)]
 pub struct PrintedConn {
-    /// The thread for which the kernel printed the entry.
-    pub thread: u64,
     /// Address of the entry.
     pub pointer: u64,
     /// Bytes of the `struct ip_vs_conn`.
@@ -52,7 +50,6 @@ pub fn printed_conn(mut bytes: &[u8]) -> Result<PrintedConn, DecodeError> {
     let raw: RawConn = take(&mut bytes)?;
     let pointees = RAW_POINTERS.into_iter().zip(raw.pointees);
     Ok(PrintedConn {
-        thread: header.flow,
         pointer: raw.conn,
         conn: raw.bytes.to_vec(),
         pointees: pointees
@@ -72,7 +69,7 @@ fn header(version: HeaderVersion, bytes: &mut &[u8]) -> Result<Header, DecodeErr
 mod tests {
     use tracer_common::{
         hook::Hook,
-        record::{Chain, Clash, IpvsDests, IpvsLimits, PacketState, Phase, Skipped, Stack},
+        record::{Chain, Clash, IpvsDests, IpvsLimits, Netns, PacketState, Phase, Skipped, Stack},
     };
     use zerocopy::IntoBytes as _;
 
@@ -136,6 +133,7 @@ mod tests {
             (Kind::PacketState, Hook::KfreeSkb, size_of::<PacketState>()),
             (Kind::Stack, Hook::KfreeSkb, size_of::<Stack>()),
             (Kind::Skipped, Hook::NetifReceive, size_of::<Skipped>()),
+            (Kind::Netns, Hook::NetifReceive, size_of::<Netns>()),
         ] {
             let mut whole = header_bytes(kind as u8, hook as u16);
             whole.resize(whole.len() + size, 0);
@@ -207,7 +205,7 @@ mod tests {
         let kind = Kind::RawConn as u8;
         assert_eq!(event(&bytes), Err(DecodeError::Unknown { kind, hook }));
         let printed = printed_conn(&bytes).expect("a record");
-        assert_eq!((printed.thread, printed.pointer), (8, 5));
+        assert_eq!(printed.pointer, 5);
         assert_eq!((printed.conn.len(), printed.conn[287]), (288, 6));
         assert_eq!(printed.pointees[2], (RAW_POINTERS[2], vec![4; 128]));
     }

@@ -104,19 +104,26 @@ fn check_gaps(case: &Case<'_>, mut found: Found) -> Found {
             ..found.proof
         },
     };
-    if case
+    let were_lost = case
         .facts
         .lost_ns
-        .is_some_and(|lost| lost >= case.flow.start_ns())
-    {
+        .is_some_and(|lost| lost >= case.flow.start_ns());
+    if were_lost || case.flow.was_unfollowed {
         let so = so(&found, absence == Absence::Nothing);
-        let note = format!(" Records were lost during this flow, so {so}.");
+        let (what, place) = if were_lost {
+            ("Records were lost during this flow", "ring buffer")
+        } else {
+            (
+                "The table of flows was too full to follow this flow all the time",
+                "table of flows",
+            )
+        };
+        let note = format!(" {what}, so {so}.");
         found.proof.explanation.push_str(&note);
-        found.proof.evidence.push(Evidence::read(
-            Key::RecordsLost,
-            "during this flow",
-            "ring buffer",
-        ));
+        found
+            .proof
+            .evidence
+            .push(Evidence::read(Key::RecordsLost, "during this flow", place));
         return if absence == Absence::Nothing {
             found
         } else {

@@ -21,6 +21,8 @@ pub struct ChangedFacts {
     pub nat_rules: bool,
     /// Processes in network namespaces.
     pub pids: bool,
+    /// Since when the facts of a network namespace hold.
+    pub netns_since: bool,
     /// Hooks that cannot show anything.
     pub absent: bool,
     /// When records were last lost.
@@ -39,6 +41,7 @@ impl ChangedFacts {
             unreachable: true,
             nat_rules: true,
             pids: true,
+            netns_since: true,
             absent: true,
             lost: true,
             netns: facts.netns.keys().copied().collect(),

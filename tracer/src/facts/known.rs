@@ -48,6 +48,9 @@ pub struct Facts {
     pub nat_rules: HashMap<(u32, SocketAddr, SocketAddr), NatRules>,
     /// A process in each network namespace (inode number) except the node's, as far as flows needed them.
     pub pids: HashMap<u32, u32>,
+    /// Since when the facts of a network namespace hold, monotonic nanoseconds, by inode number: only where another namespace had
+    /// that number before. About what happened earlier they say nothing.
+    pub netns_since: HashMap<u32, u64>,
     /// Hooks that this kernel does not have, or that could not be attached. Their silence proves nothing.
     pub absent: BTreeSet<Hook>,
     /// When records were last found to be lost, monotonic nanoseconds.
@@ -116,6 +119,22 @@ impl Facts {
             Some(found) => found.as_ref(),
             None => self.routes.get(&(lookup.netns, lookup.to)),
         }
+    }
+
+    /// Whether this happened in a network namespace that no longer exists, and whose inode number (`netns`) another one has now.
+    #[must_use]
+    pub fn is_of_former_netns(&self, netns: u32, time_ns: u64) -> bool {
+        self.netns_since.get(&netns).is_some_and(|&since| time_ns < since)
+    }
+
+    /// Drops the facts of a network namespace, except since when facts of its inode number hold.
+    pub fn forget_netns(&mut self, netns: u32) {
+        self.netns.remove(&netns);
+        self.routes.retain(|&(of, _), _| of != netns);
+        self.looked_up.retain(|lookup, _| lookup.netns != netns);
+        self.unreachable_by_rule.retain(|&(of, _), _| of != netns);
+        self.nat_rules.retain(|&(of, _, _), _| of != netns);
+        self.pids.remove(&netns);
     }
 
     /// The lookup as the kernel makes it: the reverse path filter ignores the packet's mark, unless `src_valid_mark` is set.

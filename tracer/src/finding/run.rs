@@ -14,8 +14,14 @@ pub struct Health {
     pub time: Timestamp,
     /// Records that came from the ring buffer.
     pub events: u64,
+    /// Packets that were recorded where they arrive from a device (`netif_receive_skb`). Older versions did not count them.
+    pub received: Option<u64>,
     /// Records that did not fit into it, by the name of the hook.
     pub lost_by_hook: Vec<(String, u64)>,
+    /// How often the kernel skipped probes, by the name of the hook; `None` where it does not count that.
+    pub missed: Option<Vec<(String, u64)>>,
+    /// What found no room in the kernel half's table of flows, by kind: `flow` or `alias`. Part of what was lost.
+    pub refused: Vec<(String, u64)>,
     /// Flows that were evicted from memory before their time.
     pub evicted: Evicted,
 }
@@ -53,6 +59,14 @@ pub struct End {
     pub events: u64,
     /// Records that were lost.
     pub lost: u64,
+    /// The counters of [`Health`] at the end.
+    pub received: Option<u64>,
+    /// See [`Health`].
+    pub lost_by_hook: Vec<(String, u64)>,
+    /// See [`Health`].
+    pub missed: Option<Vec<(String, u64)>>,
+    /// See [`Health`].
+    pub refused: Vec<(String, u64)>,
     /// Flows that were evicted from memory before their time.
     pub evicted: Evicted,
 }

@@ -1,5 +1,7 @@
 //! Joins events to flows, and hands out flows whose fate is known.
 
+mod followed;
+
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     mem::size_of,
@@ -19,7 +21,7 @@ use super::{
     rank::{Evicted, Rank, Ranks},
     step::{Attempt, Earlier, Step},
 };
-use crate::decode::event::Event;
+use crate::decode::event::{Event, Payload};
 
 /// How long a decided flow still collects steps: a backend that did not get the ACK retransmits its SYN-ACK after one second.
 const LINGER_NS: u64 = 1_500_000_000;
@@ -189,6 +191,10 @@ impl Engine {
 
     /// Adds one event.
     pub fn push(&mut self, event: Event) {
+        // About a namespace, not about the packet, whose record follows.
+        if let Payload::Netns(_) = event.payload {
+            return;
+        }
         let Some(number) = self.number_of(&event) else {
             self.orphans += 1;
             return;
@@ -350,6 +356,7 @@ impl Engine {
             return None;
         }
         tracked.other_numbers.push(event.flow);
+        tracked.flow.was_unfollowed = true;
         self.renumbered.insert(event.flow, number);
         Some(number)
     }

@@ -68,6 +68,8 @@ pub struct Flow {
     pub patience_ns: u64,
     /// It was evicted before its fate was known: more flows at a time than tracer keeps.
     pub is_evicted: bool,
+    /// The kernel half had given it up before its last SYN, and did not see what happened to it until then.
+    pub was_unfollowed: bool,
     /// A neighbour entry or a netfilter queue held a packet at least once.
     pub(super) may_be_held: bool,
     pub(super) syn_origin: Place,
@@ -105,6 +107,7 @@ impl Flow {
             is_own_connection: event.part == Part::SynAck,
             patience_ns,
             is_evicted: false,
+            was_unfollowed: false,
             may_be_held: false,
             syn_origin: Place::of(event),
             synack_origin: None,

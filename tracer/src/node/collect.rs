@@ -13,7 +13,12 @@ use std::{
 };
 
 use nix::time::{ClockId, clock_gettime};
-use tracer_common::{hook::Hook, record::ipvs_conn, tcp::Part, uapi::verdict};
+use tracer_common::{
+    hook::Hook,
+    record::{self, ipvs_conn},
+    tcp::Part,
+    uapi::verdict,
+};
 
 use self::{
     links::LinkReader,
@@ -34,12 +39,17 @@ const SETTINGS_MAX_AGE: Duration = Duration::from_millis(100);
 /// How often they are read where a SYN has met an old IPVS entry before.
 const SETTINGS_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Of how many network namespaces it is remembered which one has their inode number.
+const MAX_IDENTITIES: usize = 1 << 14;
+
 /// Collects facts. Maps are by network namespace (inode number).
 #[derive(Debug)]
 pub struct Collector {
     facts: Facts,
     changed: ChangedFacts,
     symbols: Arc<Symbols>,
+    /// The network namespace that has each inode number.
+    identities: HashMap<u32, record::Netns>,
     netns_readings: HashMap<u32, NetnsReading>,
     rule_readers: HashMap<u32, RuleReader>,
     /// Rules that decided since the rules were last read.
@@ -74,6 +84,7 @@ impl Collector {
             facts,
             changed: ChangedFacts::default(),
             symbols,
+            identities: HashMap::new(),
             netns_readings: HashMap::new(),
             rule_readers: HashMap::new(),
             rule_hits: HashMap::new(),
@@ -132,6 +143,10 @@ impl Collector {
     /// Takes an event into account: [`Self::read_rules_hit`] reads a rule that decided, and [`Self::read_ipvs_settings`] the
     /// settings that apply to an old IPVS entry.
     pub fn observe(&mut self, event: &Event) {
+        if let Payload::Netns(seen) = &event.payload {
+            self.identify(event.netns, *seen, event.time_ns);
+            return;
+        }
         self.routes.observe(event, &self.symbols);
         if let Payload::IpvsConn(conn) = &event.payload
             && event.hook == Hook::IpvsLookup
@@ -157,6 +172,32 @@ impl Collector {
         if event.netns != 0 && of_rule {
             self.rule_hits.entry(event.netns).or_default().add(event);
         }
+    }
+
+    /// Notes which network namespace has this inode number. If it is another one than before, the facts of that one end.
+    fn identify(&mut self, netns: u32, seen: record::Netns, time_ns: u64) {
+        netns::expect_cookie(netns, seen.cookie);
+        if self.identities.len() >= MAX_IDENTITIES && !self.identities.contains_key(&netns) {
+            self.identities.clear();
+        }
+        let before = self.identities.insert(netns, seen);
+        if before.is_none_or(|before| before.is_same(&seen)) {
+            return;
+        }
+        self.forget(netns);
+        self.rule_hits.remove(&netns);
+        self.destinations.remove(&netns);
+        self.settings_wanted.remove(&netns);
+        self.links.forget(netns);
+        self.routes.forget(netns);
+        self.facts.forget_netns(netns);
+        self.facts.netns_since.insert(netns, time_ns);
+        let changed = &mut self.changed;
+        changed.routes = true;
+        changed.unreachable = true;
+        changed.nat_rules = true;
+        changed.pids = true;
+        changed.netns_since = true;
     }
 
     fn is_in(&self, address: u64, function: &str) -> bool {
@@ -412,6 +453,7 @@ fn read_netns(known: &mut NetnsFacts, local_node_ports: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::facts::link::Link;
 
     #[test]
     fn names_are_read_at_once_after_a_switch_to_a_mode_with_rules() {
@@ -426,5 +468,46 @@ mod tests {
         assert!(reading(false, 2).is_due(false, true), "a rule translated");
         assert!(reading(true, 2).is_due(false, true), "a new service");
         assert!(!reading(true, 5).is_due(true, true), "known");
+    }
+
+    /// A record of the namespace that has inode number 7 now.
+    fn netns_record(time_ns: u64, hash_mix: u32, cookie: u64) -> Event {
+        let header = record::Header {
+            time_ns,
+            netns: 7,
+            hook: Hook::NetifReceive as u16,
+            ..record::Header::default()
+        };
+        let seen = record::Netns {
+            net: 1,
+            cookie,
+            hash_mix,
+            reserved: 0,
+        };
+        Event::new(&header, Payload::Netns(seen)).expect("a hook")
+    }
+
+    #[test]
+    fn facts_of_a_namespace_end_when_another_one_gets_its_number() {
+        let mut collector = Collector::new(Arc::default(), &[]);
+        collector.observe(&netns_record(10, 5, 0));
+        let facts = NetnsFacts {
+            links: vec![Link::default()],
+            ..NetnsFacts::default()
+        };
+        collector.facts.netns.insert(7, facts.clone());
+        collector.facts.netns.insert(8, facts);
+        collector.facts.pids.insert(7, 4242);
+        // The same one: a cookie is given on demand.
+        collector.observe(&netns_record(20, 5, 0));
+        collector.observe(&netns_record(30, 5, 3));
+        assert!(collector.facts().netns.contains_key(&7) && collector.facts().netns_since.is_empty());
+        collector.observe(&netns_record(40, 6, 4));
+        assert!(!collector.facts().netns.contains_key(&7) && collector.facts().netns.contains_key(&8));
+        assert!(collector.facts().pids.is_empty());
+        assert!(collector.facts().is_of_former_netns(7, 39));
+        assert!(!collector.facts().is_of_former_netns(7, 40) && !collector.facts().is_of_former_netns(8, 1));
+        let changed = collector.take_changed();
+        assert!(changed.netns_since && changed.netns.contains(&7));
     }
 }

@@ -1,12 +1,16 @@
 //! Runs code inside a network namespace of the node.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket};
+use nix::{getsockopt_impl, libc, sockopt_impl};
 
 /// Why code could not be run inside a network namespace.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +29,61 @@ pub enum NetnsError {
     /// The thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+}
+
+sockopt_impl!(
+    /// `SO_NETNS_COOKIE`: what no two network namespaces share (since 5.14, `uapi/asm-generic/socket.h`).
+    NetnsCookie,
+    GetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_NETNS_COOKIE,
+    u64
+);
+
+/// The cookies of the namespaces that have inode numbers now, as far as the kernel half read them.
+static COOKIES: Mutex<BTreeMap<u32, u64>> = Mutex::new(BTreeMap::new());
+
+/// How many cookies are kept.
+const MAX_COOKIES: usize = 1 << 14;
+
+/// From now on, [`inside`] enters the namespace with this inode number only if it has this cookie (0: any): the kernel may
+/// have given the number to another namespace, of which no packet was seen yet.
+pub fn expect_cookie(inum: u32, cookie: u64) {
+    let mut cookies = COOKIES.lock().unwrap_or_else(PoisonError::into_inner);
+    if cookie == 0 {
+        cookies.remove(&inum);
+        return;
+    }
+    if cookies.len() >= MAX_COOKIES {
+        cookies.clear();
+    }
+    cookies.insert(inum, cookie);
+}
+
+/// Whether the calling thread's namespace is the expected one, as far as this kernel tells.
+fn is_expected(inum: u32) -> bool {
+    let expected = COOKIES
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(&inum)
+        .copied();
+    let Some(expected) = expected else {
+        return true;
+    };
+    // Kernels before 5.14 do not know the option.
+    cookie().is_none_or(|cookie| cookie == expected)
+}
+
+/// The cookie of the calling thread's network namespace.
+fn cookie() -> Option<u64> {
+    let socket = socket(
+        AddressFamily::Unix,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .ok()?;
+    getsockopt(&socket, NetnsCookie).ok()
 }
 
 /// Inode number of the calling thread's network namespace.
@@ -46,6 +105,9 @@ pub fn inside<T: Send>(inum: u32, work: impl FnOnce() -> T + Send) -> Result<T, 
     }
     let enter = || {
         setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| refused(errno.into()))?;
+        if !is_expected(inum) {
+            return Err(NetnsError::Gone(inum));
+        }
         Ok(work())
     };
     on_own_thread(enter).map_err(NetnsError::Thread)?

@@ -1,6 +1,6 @@
 //! Turns the flows that the engine hands out into findings for the observer, for live runs and recordings alike.
 
-use std::io;
+use std::{borrow::Cow, collections::BTreeSet, io};
 
 use crate::{
     diagnose,
@@ -65,6 +65,7 @@ fn diagnose(
     clock: &Clock,
     observer: &mut dyn Observer,
 ) -> io::Result<()> {
+    let facts = &*holding_for(flow, facts);
     observer.flow(&Finding {
         flow,
         fate,
@@ -72,4 +73,74 @@ fn diagnose(
         facts,
         clock,
     })
+}
+
+/// The facts without those of network namespaces that took over an inode number after the flow was there.
+fn holding_for<'a>(flow: &Flow, facts: &'a Facts) -> Cow<'a, Facts> {
+    if facts.netns_since.is_empty() {
+        return Cow::Borrowed(facts);
+    }
+    let steps = flow.steps.iter().map(|step| &step.event);
+    let former: BTreeSet<u32> = steps
+        .chain(&flow.details)
+        .filter(|event| facts.is_of_former_netns(event.netns, event.time_ns))
+        .map(|event| event.netns)
+        .collect();
+    if former.is_empty() {
+        return Cow::Borrowed(facts);
+    }
+    let mut holding = facts.clone();
+    for netns in former {
+        holding.forget_netns(netns);
+    }
+    Cow::Owned(holding)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracer_common::{
+        hook::Hook,
+        record::{Header, Phase},
+        tuple::{Addr, Tuple},
+    };
+
+    use super::*;
+    use crate::{
+        decode::event::{Event, Payload},
+        facts::NetnsFacts,
+        flow::engine::Limits,
+    };
+
+    #[test]
+    fn a_flow_of_a_former_namespace_gets_no_facts_of_the_new_one() {
+        let header = Header {
+            time_ns: 100,
+            flow: 1,
+            netns: 7,
+            hook: Hook::NetifReceive as u16,
+            phase: Phase::Entry as u8,
+            tcp_flags: tracer_common::tcp::SYN,
+            tuple: Tuple {
+                saddr: Addr::v4([10, 0, 0, 2]),
+                daddr: Addr::v4([10, 0, 0, 1]),
+                sport: 41_000,
+                dport: 30_080,
+            },
+            ..Header::default()
+        };
+        let mut engine = Engine::new(1, Limits::default());
+        engine.push(Event::new(&header, Payload::Packet).expect("a hook"));
+        let mut facts = Facts::default();
+        facts.netns.insert(7, NetnsFacts::default());
+        facts.netns.insert(8, NetnsFacts::default());
+        let mut known = Vec::new();
+        engine.finish(1000, |flow, _| {
+            for since in [None, Some(100), Some(101)] {
+                facts.netns_since = since.map(|since| (7, since)).into_iter().collect();
+                let holding = holding_for(flow, &facts);
+                known.push((holding.netns.contains_key(&7), holding.netns.contains_key(&8)));
+            }
+        });
+        assert_eq!(known, [(true, true), (true, true), (false, true)]);
+    }
 }

@@ -1,6 +1,7 @@
 //! A live run: from the kernel's records to the observer, and into a recording.
 
 mod head;
+mod health;
 mod node;
 
 use std::{io, path::PathBuf, time::Duration};
@@ -28,12 +29,7 @@ use crate::{
     decode::record,
     diagnose::words,
     finding::{
-        Clock, Observer,
-        head::Head,
-        observer::Progress,
-        run::{End, Health, Hooks},
-        selection::Selection,
-        sink::RecordSink,
+        Clock, Observer, head::Head, observer::Progress, run::Hooks, selection::Selection, sink::RecordSink,
     },
     flow::{
         engine::{Engine, Limits},
@@ -75,7 +71,7 @@ pub fn run(
     let preflight::Ready { kernel, module_watch } = preflight::prepare()?;
     let mut unreadable = Unreadable::default();
     unreadable.count(&kernel.offsets);
-    let kernel_selection = preflight::selection(selection);
+    let kernel_selection = preflight::selection(selection, limits.flows);
     let patience_ns = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -119,6 +115,7 @@ pub fn run(
             engine: Engine::new(patience_ns, limits),
             clock,
             events: 0,
+            received: 0,
             unreadable_records: 0,
             lost: 0,
             evicted: 0,
@@ -156,6 +153,8 @@ struct Session<'a> {
     clock: Clock,
     /// Records so far, those of them that could not be decoded, and those that were lost.
     events: u64,
+    /// Packets among them that arrived from a device.
+    received: u64,
     unreadable_records: u64,
     lost: u64,
     /// Evicted flows reported so far.
@@ -206,6 +205,7 @@ impl Session<'_> {
                     // Flows are judged only after all records up to this moment are in.
                     let now = monotonic_ns()?;
                     self.drain();
+                    self.make_room(now)?;
                     self.meet_demand()?;
                     self.probe.print_log();
                     if Instant::now() >= health_due {
@@ -242,25 +242,20 @@ impl Session<'_> {
             ring,
             engine,
             events,
+            received,
             unreadable_records,
-            module_watch,
             demand,
             collector,
             recorder,
             ..
         } = self;
         *events += ring.drain(|bytes| {
-            let event = record::event(HeaderVersion::CURRENT, bytes);
-            if let Ok(event) = &event
-                && module_watch.proof_netns().contains(event.netns, event.time_ns)
-            {
-                return;
-            }
             if let Some(recorder) = recorder {
                 recorder.record(bytes);
             }
-            match event {
+            match record::event(HeaderVersion::CURRENT, bytes) {
                 Ok(event) => {
+                    *received += u64::from(health::is_received(&event));
                     demand.observe(&event, collector.symbols());
                     collector.observe(&event);
                     engine.push(event);
@@ -410,43 +405,11 @@ impl Session<'_> {
         )?)
     }
 
-    /// Reports lost records and evicted flows, if there are more than before.
-    fn health(&mut self) -> Result<(), PipelineError> {
-        let by_hook = self.probe.lost().context("cannot read the loss counters")?;
-        let health = Health {
-            time: jiff::Timestamp::now(),
-            events: self.events,
-            lost_by_hook: by_hook
-                .into_iter()
-                .map(|(hook, lost)| (hook.to_owned(), lost))
-                .collect(),
-            evicted: self.engine.evicted().clone(),
-        };
-        let (lost, evicted) = (health.lost(), health.evicted.total());
-        if lost <= self.lost && evicted <= self.evicted {
-            return Ok(());
-        }
-        if lost > self.lost {
-            self.lost = lost;
-            self.collector.records_lost(monotonic_ns()?);
-        }
-        self.evicted = evicted;
-        if let Some(recorder) = &mut self.recorder {
-            recorder.health(&health);
-        }
-        Ok(self.observer.health(&health)?)
-    }
-
     fn finish(&mut self) -> Result<(), PipelineError> {
         self.drain();
         self.health()?;
         self.record_facts();
-        let end = End {
-            now_ns: monotonic_ns()?,
-            events: self.events,
-            lost: self.lost,
-            evicted: self.engine.evicted().clone(),
-        };
+        let end = self.end_counters()?;
         if let Some(recorder) = &mut self.recorder {
             recorder.end(&end);
         }

@@ -12,6 +12,7 @@ use crate::{
     probe::{
         attach::{self, AttachError, Selection},
         btf::BtfError,
+        flow_table,
         kernel_info::{KernelInfo, KernelInfoError},
         kernel_watch::KernelWatch,
         offsets::Offsets,
@@ -156,9 +157,9 @@ fn privileges() -> Result<(), PipelineError> {
     )))
 }
 
-/// The ports to trace: those that were given, or the NodePort range and the ports of this node's IPVS services.
+/// The ports to trace, and how many entries the kernel half's table has for this many flows. The ports are those that were given, or the NodePort range and the ports of this node's IPVS services.
 #[must_use]
-pub fn selection(selection: &finding::selection::Selection) -> Selection {
+pub fn selection(selection: &finding::selection::Selection, flows: usize) -> Selection {
     let mut ports: BTreeSet<u16> = selection.ports.iter().cloned().flatten().collect();
     if ports.is_empty() {
         ports.extend(NODE_PORTS);
@@ -172,6 +173,7 @@ pub fn selection(selection: &finding::selection::Selection) -> Selection {
     Selection {
         ports: ports.into_iter().collect(),
         clients: selection.clients.clone(),
+        flow_entries: flow_table::entries(flows),
     }
 }
 

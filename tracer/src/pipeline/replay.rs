@@ -19,7 +19,11 @@ use crate::{
     decode::{bytes::DecodeError, record},
     diagnose::words,
     facts::Facts,
-    finding::{Clock, Observer, observer::Progress, run::End},
+    finding::{
+        Clock, Observer,
+        observer::Progress,
+        run::{End, Health},
+    },
     flow::{engine::Engine, fate::Fate, model::Flow},
     recording::{
         change::FactChange,
@@ -52,7 +56,7 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
         header_version: HeaderVersion::CURRENT,
         last_ns: 0,
         events: 0,
-        lost: 0,
+        health: Health::default(),
         end: None,
         lacks_beginning: false,
         unknown_items: 0,
@@ -177,7 +181,8 @@ struct Player<'a> {
     /// The last moment that was reported.
     last_ns: u64,
     events: u64,
-    lost: u64,
+    /// The last counters of the run.
+    health: Health,
     /// Whether the preceding file is missing.
     lacks_beginning: bool,
     /// The end of the run. Reported last, after any damage to the files.
@@ -229,8 +234,8 @@ impl Player<'_> {
                 Ok(Item::End(end)) => pending = Some(Judge::End(end)),
                 Ok(Item::Facts(learned)) => self.node.apply(learned.change),
                 Ok(Item::Health(health)) => {
-                    self.lost = health.lost();
                     self.observer.health(&health)?;
+                    self.health = health;
                 }
                 Ok(Item::Hooks(hooks)) => self.observer.hooks(&hooks)?,
                 Ok(Item::Begun(begun)) if self.lacks_beginning => self.engine.begin_after(begun),
@@ -305,7 +310,11 @@ impl Player<'_> {
             let end = Judge::End(End {
                 now_ns: self.last_ns,
                 events: self.events,
-                lost: self.lost,
+                lost: self.health.lost(),
+                received: self.health.received,
+                lost_by_hook: self.health.lost_by_hook.clone(),
+                missed: self.health.missed.clone(),
+                refused: self.health.refused.clone(),
                 evicted: self.engine.evicted().clone(),
             });
             if self.judge(&end)?.is_break() {

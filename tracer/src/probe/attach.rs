@@ -6,18 +6,21 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use aya::{
     Ebpf,
-    maps::{MapData, PerCpuArray, RingBuf},
+    maps::{Array, MapData, PerCpuArray, RingBuf},
 };
 use tracer_common::{
     hook::{self, Hook, HookInfo, HookKind, When},
     lost::{self, Counter},
+    proof::TAG_IS_SET,
 };
 
 pub use super::object::{AttachError, Selection, has_kprobes, is_beyond_memlock};
 use super::{
     costs::Meter,
+    flow_table::FlowTable,
     kernel_log::KernelLog,
     links::{self, Links},
+    missed,
     object::{self, OffsetsMap},
     offsets::Offsets,
     plan::{self, Planned, State},
@@ -29,6 +32,7 @@ pub struct Probe {
     ebpf: Ebpf,
     log: Option<KernelLog>,
     lost: PerCpuArray<MapData, Counter>,
+    flow_table: FlowTable,
     offsets: Offsets,
     offsets_map: OffsetsMap,
     /// All planned hooks, in the order of the hook table.
@@ -58,11 +62,13 @@ impl Probe {
         offsets_map.write(&offsets)?;
         let ring = object::take(&mut ebpf, "EVENTS")?;
         let lost = object::take(&mut ebpf, "LOST")?;
+        let flow_table = FlowTable::take(&mut ebpf, selection.flow_entries)?;
         let log = KernelLog::of(&mut ebpf);
         let mut probe = Self {
             ebpf,
             log,
             lost,
+            flow_table,
             offsets,
             offsets_map,
             hooks: plan,
@@ -90,6 +96,20 @@ impl Probe {
             state: State::Attached,
         }];
         Self::attach(plan, offsets.clone(), &Selection::default())
+    }
+
+    /// Makes the hook [`Hook::IpvsConnSeqShow`] report the entries of the proof with this tag.
+    pub(super) fn report_proof(&mut self, tag: u16) -> Result<(), AttachError> {
+        const MAP: &str = "PROOF";
+        let map_error = |source| AttachError::Map { name: MAP, source };
+        let map = self.ebpf.map_mut(MAP).ok_or(AttachError::NoMap(MAP))?;
+        let mut map: Array<_, u32> = Array::try_from(map).map_err(map_error)?;
+        map.set(0, u32::from(tag) | TAG_IS_SET, 0).map_err(map_error)
+    }
+
+    /// The table of flows.
+    pub fn flow_table(&mut self) -> &mut FlowTable {
+        &mut self.flow_table
     }
 
     /// All hooks with their states.
@@ -236,6 +256,16 @@ impl Probe {
             }
         }
         Ok(out)
+    }
+}
+
+impl Probe {
+    /// How often the kernel skipped probes since the start, by hook; `None` if this kernel does not count that. Hooks that it
+    /// never skipped are left out. Takes some milliseconds.
+    #[must_use]
+    pub fn missed(&self) -> Option<BTreeMap<&'static str, u64>> {
+        let hooks = self.hooks.iter().map(|planned| planned.info);
+        Some(missed::read(&self.ebpf, hooks, self.offsets.missed_at()?))
     }
 }
 

@@ -6,7 +6,6 @@ use super::{
     btf::BtfError,
     offsets::Offsets,
     plan::{self, Planned},
-    proof_netns::ProofNetns,
     without_btf,
 };
 use crate::{
@@ -75,9 +74,10 @@ impl KernelInfo {
         without_btf::is_proof_due(&self.offsets, &self.modules)
     }
 
-    /// Proves offsets that no BTF describes, by an experiment in a network namespace of its own. May take seconds.
-    pub fn prove(&mut self, proof_netns: &ProofNetns) {
-        without_btf::prove(&mut self.offsets, &self.modules, proof_netns);
+    /// Proves offsets that no BTF describes, by an experiment in a network namespace of its own. May take seconds, at most
+    /// [`without_btf::PROOF_LIMIT`].
+    pub fn prove(&mut self) {
+        without_btf::prove(&mut self.offsets, &self.modules);
     }
 
     /// The planned state of each hook.

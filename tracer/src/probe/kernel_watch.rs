@@ -3,14 +3,13 @@
 //! An unloaded module is noticed at once. After one was loaded, the kernel is read again: its functions and the layout of
 //! its structs, on kernels without module BTF by a proof. That takes a while and happens on a thread of its own.
 
-use std::{collections::BTreeSet, sync::Arc, thread};
+use std::{collections::BTreeSet, thread};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
     kernel_info::{KernelInfo, KernelInfoError},
     module_watch::{self, Change, ModuleWatch},
-    proof_netns::ProofNetns,
 };
 
 /// A new reading of the kernel after modules were loaded or unloaded.
@@ -28,7 +27,6 @@ pub struct KernelUpdate {
 #[derive(Debug)]
 pub struct KernelWatch {
     modules: ModuleWatch,
-    proof_netns: Arc<ProofNetns>,
     /// Loaded modules that no complete update has reported yet.
     loaded: BTreeSet<&'static str>,
     /// Whether a thread is reading the kernel.
@@ -53,7 +51,6 @@ impl KernelWatch {
         let (sender, readings) = unbounded_channel();
         Self {
             modules: ModuleWatch::new(module_watch::wanted()),
-            proof_netns: Arc::default(),
             loaded: BTreeSet::new(),
             is_reading: false,
             is_outdated: false,
@@ -66,15 +63,9 @@ impl KernelWatch {
     pub fn read_kernel(&self) -> Result<KernelInfo, KernelInfoError> {
         let mut kernel = KernelInfo::read()?;
         if kernel.is_proof_due() {
-            kernel.prove(&self.proof_netns);
+            kernel.prove();
         }
         Ok(kernel)
-    }
-
-    /// The network namespace in which proofs make their connections.
-    #[must_use]
-    pub fn proof_netns(&self) -> &ProofNetns {
-        &self.proof_netns
     }
 
     /// Checks for loaded and unloaded modules, and starts a new reading if there are any. Returns the unloaded ones. Costs
@@ -129,7 +120,7 @@ impl KernelWatch {
         }
         self.is_outdated = false;
         self.is_reading = true;
-        let (sender, proof_netns) = (self.sender.clone(), Arc::clone(&self.proof_netns));
+        let sender = self.sender.clone();
         let read = move || {
             // Nobody receives it if tracing has ended.
             let send = |kernel, is_complete| drop(sender.send(Reading { kernel, is_complete }));
@@ -139,7 +130,7 @@ impl KernelWatch {
             };
             if kernel.is_proof_due() {
                 send(Ok(kernel.clone()), false);
-                kernel.prove(&proof_netns);
+                kernel.prove();
             }
             send(Ok(kernel), true);
         };

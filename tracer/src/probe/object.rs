@@ -49,6 +49,9 @@ pub enum AttachError {
         /// The kernel's error.
         source: MapError,
     },
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
     /// The object lacks a map.
     #[error("the BPF object has no map {0}")]
     NoMap(&'static str),
@@ -61,6 +64,8 @@ pub struct Selection {
     pub ports: Vec<u16>,
     /// Client networks with their prefix lengths; empty for all clients.
     pub clients: Vec<(IpAddr, u8)>,
+    /// Entries of the table of flows.
+    pub flow_entries: u32,
 }
 
 /// Whether this kernel supports kprobes.
@@ -126,6 +131,7 @@ pub(super) fn load(offsets: &Offsets, selection: &Selection) -> Result<Ebpf, Att
     // 0 if unknown: then no client counts as one on the node.
     let node_netns = netns::current().unwrap_or(0);
     loader.override_global("NODE_NETNS", &node_netns, true);
+    loader.map_max_entries("FLOWS", selection.flow_entries.max(1));
     let mut ebpf = loader.load(&bytes()?)?;
     select(&mut ebpf, selection)?;
     Ok(ebpf)

@@ -36,6 +36,8 @@ const VARIABLES: [(&str, &str); 3] = [
 pub struct Offsets {
     known: BTreeMap<&'static str, Result<u32, String>>,
     drop_reasons: Vec<(String, i64)>,
+    /// Offset of the counter of skipped probes in `struct bpf_link_info`; `None` if the kernel does not count them.
+    missed_at: Option<u32>,
     variables: [(&'static str, u64); 3],
     modules: BTreeMap<&'static str, Presence>,
 }
@@ -75,6 +77,10 @@ impl Offsets {
         Ok(Self {
             known,
             drop_reasons: vmlinux.enum_values("skb_drop_reason").unwrap_or_default(),
+            missed_at: vmlinux
+                .member("bpf_link_info.perf_event.kprobe.missed")
+                .ok()
+                .map(|member| member.byte_offset),
             variables: VARIABLES.map(|(constant, _)| (constant, 0)),
             modules,
         })
@@ -133,6 +139,12 @@ impl Offsets {
         &self.drop_reasons
     }
 
+    /// Offset of the counter of skipped probes in `struct bpf_link_info`; `None` if the kernel does not count all that it skips
+    /// (before 6.7).
+    pub(super) fn missed_at(&self) -> Option<u32> {
+        self.missed_at
+    }
+
     /// Name and value of the kernel half's constants with offsets of the kernel image's own structs.
     pub fn constants(&self) -> impl Iterator<Item = (&'static str, u32)> {
         field::ALL
@@ -180,6 +192,7 @@ impl Offsets {
             variables: VARIABLES.map(|(constant, _)| (constant, 0)),
             known: missing.collect(),
             drop_reasons: Vec::new(),
+            missed_at: None,
             modules: BTreeMap::new(),
         };
         for (field, offset) in fields {

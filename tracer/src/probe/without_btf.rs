@@ -1,7 +1,12 @@
 //! Offsets of modules' structs on kernels without module BTF (before 5.11). Each is verified before it is relied on: by
 //! a proof before tracing, or at each use.
 
-use std::io;
+use std::{
+    io,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
 
 use aya::maps::{MapData, RingBuf};
 use tracer_common::{
@@ -13,9 +18,8 @@ use super::{
     attach::Probe,
     ipvs_proof::{self, ConnProbe, Field, Pointee, ProvenLayout, Record},
     offsets::Offsets,
-    proof_netns::ProofNetns,
 };
-use crate::{decode::record, facts::modules::Modules, node::netns};
+use crate::{decode::record, facts::modules::Modules};
 
 /// Whether the layout of IPVS has to be proven, because no BTF describes it.
 #[must_use]
@@ -23,11 +27,39 @@ pub fn is_proof_due(offsets: &Offsets, modules: &Modules) -> bool {
     modules.has("ip_vs") && !offsets.has_module("ip_vs") && offsets.get(&field::IP_VS_CONN_STATE).is_err()
 }
 
-/// Proves the offsets of IPVS that no BTF describes, and fills them in.
-pub fn prove(offsets: &mut Offsets, modules: &Modules, proof_netns: &ProofNetns) {
-    let layout = prove_ip_vs(offsets, modules, proof_netns).unwrap_or_else(|why| ProvenLayout::nothing(&why));
-    proof_netns.end();
+/// How long a proof may take. Reading a table of 165 000 connections three times takes about a second on a node, and some
+/// ten seconds in an emulated machine.
+pub const PROOF_LIMIT: Duration = Duration::from_secs(30);
+
+/// Proves the offsets of IPVS that no BTF describes, and fills them in. Returns after [`PROOF_LIMIT`] at the latest.
+pub fn prove(offsets: &mut Offsets, modules: &Modules) {
+    let layout = prove_in_time(offsets, modules).unwrap_or_else(|why| ProvenLayout::nothing(&why));
     apply(offsets, &layout);
+}
+
+/// Proves on a thread of its own: nothing can interrupt a thread that reads the connection table, so one that takes too long
+/// is left behind. It ends by itself.
+fn prove_in_time(offsets: &Offsets, modules: &Modules) -> Result<ProvenLayout, String> {
+    let (sender, result) = mpsc::channel();
+    let (offsets, modules) = (offsets.clone(), modules.clone());
+    let prove = move || {
+        // Nobody receives it if the time is up.
+        let _ = sender.send(prove_ip_vs(&offsets, &modules));
+    };
+    thread::Builder::new()
+        .name("prove-ipvs".to_owned())
+        .spawn(prove)
+        .map_err(|error| format!("cannot prove the layout of IPVS: cannot start a thread: {error}"))?;
+    match result.recv_timeout(PROOF_LIMIT) {
+        Ok(layout) => layout,
+        Err(RecvTimeoutError::Timeout) => Err(format!(
+            "cannot prove the layout of IPVS: not done after {} s; IPVS may have too many connections",
+            PROOF_LIMIT.as_secs()
+        )),
+        Err(RecvTimeoutError::Disconnected) => {
+            Err("cannot prove the layout of IPVS: the thread panicked".to_owned())
+        }
+    }
 }
 
 /// Fills in the offsets of nf_tables and `x_tables` that no BTF describes, if the modules are there.
@@ -44,11 +76,7 @@ pub fn propose(offsets: &mut Offsets, modules: &Modules) {
 }
 
 /// Makes IPVS connections with known properties in a namespace of tracer's own, and compares their memory with them.
-fn prove_ip_vs(
-    offsets: &Offsets,
-    modules: &Modules,
-    proof_netns: &ProofNetns,
-) -> Result<ProvenLayout, String> {
+fn prove_ip_vs(offsets: &Offsets, modules: &Modules) -> Result<ProvenLayout, String> {
     // Never make the kernel load the module.
     if !modules.has("ip_vs") {
         return Err("module ip_vs is not loaded".to_owned());
@@ -65,9 +93,8 @@ fn prove_ip_vs(
         return Err(format!("cannot prove the layout of IPVS: {why}"));
     }
     let mut probe = SeqShowProbe {
+        probe: attached,
         ring,
-        thread: 0,
-        proof_netns,
     };
     let samples = ipvs_proof::collect_samples(scheduler, &mut probe).map_err(|error| {
         format!(
@@ -78,35 +105,29 @@ fn prove_ip_vs(
     Ok(ipvs_proof::prove(&samples))
 }
 
-/// The IPVS connections that the kernel prints for one thread, read by a probe on `ip_vs_conn_seq_show`.
-struct SeqShowProbe<'a> {
+/// The IPVS connections of the proof that the kernel prints, read by a probe on `ip_vs_conn_seq_show`.
+struct SeqShowProbe {
+    probe: Probe,
     ring: RingBuf<MapData>,
-    thread: u32,
-    proof_netns: &'a ProofNetns,
 }
 
-impl ConnProbe for SeqShowProbe<'_> {
-    fn start(&mut self, thread: u32) -> io::Result<()> {
-        self.thread = thread;
-        // The calling thread has entered the namespace, but has made no connection yet.
-        self.proof_netns.begin(netns::current()?);
-        Ok(())
+impl ConnProbe for SeqShowProbe {
+    fn start(&mut self, tag: u16) -> io::Result<()> {
+        self.probe.report_proof(tag).map_err(io::Error::other)
     }
 
     fn records(&mut self) -> io::Result<Vec<Record>> {
         let mut out = Vec::new();
         while let Some(bytes) = self.ring.next() {
             let printed = record::printed_conn(&bytes).map_err(io::Error::other)?;
-            if printed.thread == u64::from(self.thread) {
-                let pointees = printed.pointees.into_iter();
-                out.push(Record {
-                    pointer: printed.pointer,
-                    conn: printed.conn,
-                    pointees: pointees
-                        .map(|(pointer_at, bytes)| Pointee { pointer_at, bytes })
-                        .collect(),
-                });
-            }
+            let pointees = printed.pointees.into_iter();
+            out.push(Record {
+                pointer: printed.pointer,
+                conn: printed.conn,
+                pointees: pointees
+                    .map(|(pointer_at, bytes)| Pointee { pointer_at, bytes })
+                    .collect(),
+            });
         }
         Ok(out)
     }

@@ -53,6 +53,9 @@ pub enum FactChange {
     NatRules(TableChange<(u32, SocketAddr, SocketAddr), NatRules>),
     /// Processes in network namespaces.
     Pids(TableChange<u32, u32>),
+    /// Since when the facts of a network namespace hold, where another one had its inode number before: monotonic
+    /// nanoseconds.
+    NetnsSince(TableChange<u32, u64>),
     /// The complete list of the hooks that cannot show anything.
     Absent {
         /// The hooks by number.
@@ -159,6 +162,9 @@ pub fn diff(before: &mut Facts, now: &Facts, changed: &ChangedFacts) -> Vec<Fact
     if changed.pids {
         out.extend(entries(&before.pids, &now.pids).map(FactChange::Pids));
     }
+    if changed.netns_since {
+        out.extend(entries(&before.netns_since, &now.netns_since).map(FactChange::NetnsSince));
+    }
     if changed.absent && before.absent != now.absent {
         out.push(FactChange::Absent {
             hooks: now.absent.iter().map(|&hook| hook as u16).collect(),
@@ -191,6 +197,7 @@ impl FactChange {
             Self::Unreachable(entries) => return entries.apply(&mut facts.unreachable_by_rule),
             Self::NatRules(entries) => return entries.apply(&mut facts.nat_rules),
             Self::Pids(entries) => return entries.apply(&mut facts.pids),
+            Self::NetnsSince(entries) => return entries.apply(&mut facts.netns_since),
             Self::Absent { hooks } => {
                 facts.absent = hooks.into_iter().filter_map(Hook::from_number).collect();
             }
@@ -378,6 +385,7 @@ mod tests {
             routes: HashMap::from([(route, Route::None(101))]),
             unreachable_by_rule: HashMap::from([(backend, VecDeque::from([5, 6]))]),
             pids: HashMap::from([(7, 4242)]),
+            netns_since: HashMap::from([(7, 3)]),
             nat_rules: HashMap::from([((7, backend.1, backend.1), NatRules::default())]),
             absent: [Hook::IpvsIn, Hook::NftDoChain].into(),
             lost_ns: Some(9),

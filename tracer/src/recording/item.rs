@@ -228,6 +228,10 @@ mod tests {
                 now_ns: 8,
                 events: 5,
                 lost: 3,
+                received: Some(4),
+                lost_by_hook: vec![("kfree_skb".to_owned(), 3)],
+                missed: None,
+                refused: vec![("flow".to_owned(), 1)],
             }),
             Item::Begun({
                 let mut begun = Begun::default();

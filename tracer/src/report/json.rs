@@ -2,6 +2,8 @@
 
 mod line;
 
+use std::collections::BTreeMap;
+
 use schemars::generate::SchemaSettings;
 
 use self::line::{Addresses, Attempt, Backend, Fact, FlowLine, Line};
@@ -118,16 +120,25 @@ fn known(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
+fn by_hook(counted: &[(String, u64)]) -> BTreeMap<&str, u64> {
+    counted
+        .iter()
+        .map(|(hook, count)| (hook.as_str(), *count))
+        .collect()
+}
+
 /// Records were lost.
 #[must_use]
 pub fn health(host: Option<&str>, health: &Health) -> String {
-    let by_hook = health.lost_by_hook.iter();
     write(&Line::Health {
         host,
         time: rfc3339(health.time),
         events: health.events,
         lost: health.lost(),
-        lost_by_hook: by_hook.map(|(hook, lost)| (hook.as_str(), *lost)).collect(),
+        lost_by_hook: by_hook(&health.lost_by_hook),
+        received: health.received,
+        missed: health.missed.as_deref().map(by_hook),
+        refused: by_hook(&health.refused),
         evicted: health.evicted.by_name(),
     })
 }
@@ -147,6 +158,10 @@ pub fn end(host: Option<&str>, end: &End, totals: &Totals) -> String {
         flows: totals.flows(),
         events: end.events,
         lost: end.lost,
+        lost_by_hook: by_hook(&end.lost_by_hook),
+        received: end.received,
+        missed: end.missed.as_deref().map(by_hook),
+        refused: by_hook(&end.refused),
         evicted: end.evicted.by_name(),
         by_fate: &by_fate,
         by_cause: &by_cause,

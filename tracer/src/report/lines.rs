@@ -161,11 +161,28 @@ impl<W: Write> Observer for Lines<W> {
                         "{lost} lost so far: fates may be wrong. Trace fewer ports or clients."
                     ));
                 }
+                let refused = health.refused.iter().find(|(kind, _)| kind == "flow");
+                if let Some((_, refused)) = refused {
+                    let syns = words::count(*refused, "SYN");
+                    parts.push(format!(
+                        "{syns} of them not followed: the table of flows was full."
+                    ));
+                }
                 if health.evicted.total() != 0 {
                     parts.push(format!(
                         "{} so far: tracer does not follow evicted flows. Raise --max-flows or --max-memory, or trace fewer clients.",
                         health.evicted
                     ));
+                }
+                match &health.missed {
+                    None => parts.push("This kernel does not count the probes that it skips.".to_owned()),
+                    Some(missed) => {
+                        let missed = missed.iter().map(|(_, missed)| *missed);
+                        let missed = missed.fold(0, u64::saturating_add);
+                        if missed != 0 {
+                            parts.push(format!("The kernel skipped {}.", words::count(missed, "probe")));
+                        }
+                    }
                 }
                 format!("{}{}", self.prefix(), parts.join(" "))
             }

@@ -27,6 +27,11 @@ pub(super) struct LinkReader {
 }
 
 impl LinkReader {
+    /// Forgets a network namespace that is gone.
+    pub(super) fn forget(&mut self, netns: u32) {
+        self.read.remove(&netns);
+    }
+
     /// Reads the devices wherever the flow was seen.
     pub(super) fn read_for(&mut self, flow: &Flow, facts: &mut Facts, changed: &mut ChangedFacts) {
         let seen: BTreeSet<u32> = flow.steps.iter().map(|step| step.event.netns).collect();

@@ -39,6 +39,12 @@ pub(super) struct RouteReader {
 }
 
 impl RouteReader {
+    /// Forgets a network namespace that is gone.
+    pub(super) fn forget(&mut self, netns: u32) {
+        self.looked_up.retain(|lookup, _| lookup.netns != netns);
+        self.wanted.retain(|lookup| lookup.netns != netns);
+    }
+
     /// Notes what the kernel has just looked up for a packet.
     pub(super) fn observe(&mut self, event: &Event, symbols: &Symbols) {
         if let Payload::Mark(mark) = &event.payload {

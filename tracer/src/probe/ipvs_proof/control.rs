@@ -1,7 +1,7 @@
 //! Configures IPVS in the network namespace of the calling thread, by generic netlink (`uapi/linux/ip_vs.h`).
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use netlink_packet_core::{DefaultNla, Emitable as _, NLA_F_NESTED};
 use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
@@ -118,6 +118,20 @@ pub(super) fn loopback_up() -> io::Result<()> {
     let head = [0, 1, 1, 1_u32].map(u32::to_ne_bytes).concat();
     Connection::open(NETLINK_ROUTE)?
         .request(RTM_NEWLINK, &head, &[])
+        .map(drop)
+}
+
+/// Adds an IPv6 address to the loopback device.
+pub(super) fn add_address(address: Ipv6Addr) -> io::Result<()> {
+    const RTM_NEWADDR: u16 = 20;
+    const IFA_ADDRESS: u16 = 1;
+    const IFA_LOCAL: u16 = 2;
+    // An ifaddrmsg: family, prefix length, flags (IFA_F_NODAD: usable at once), scope, link 1.
+    let head = [10, 128, 2, 0, 1, 0, 0, 0];
+    let bytes = address.octets().to_vec();
+    let attributes = [IFA_LOCAL, IFA_ADDRESS].map(|kind| DefaultNla::new(kind, bytes.clone()));
+    Connection::open(NETLINK_ROUTE)?
+        .request(RTM_NEWADDR, &head, &attributes)
         .map(drop)
 }
 

@@ -4,16 +4,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::gettid;
 use socket2::{Domain, Socket, Type};
+use tracer_common::proof;
 
 use super::{
-    control::{Control, Forward, Service, loopback_up},
+    control::{Control, Forward, Service, add_address, loopback_up},
     layout::{Flags, Known, Pointee, Sample, has_client},
 };
 use crate::{
@@ -47,12 +47,11 @@ pub struct Record {
 /// A probe on `ip_vs_conn_seq_show(seq, v)`.
 ///
 /// The kernel calls that function with `v` = 1 for the heading, and with each connection. On many kernels these include
-/// the connections of other network namespaces. Those of the proof have clients in 127.0.0.0/8 or `::1`.
+/// the connections of other network namespaces. The addresses of the proof's own have its tag ([`proof`]).
 pub trait ConnProbe: Send {
-    /// Starts recording what the kernel prints for this thread. Its number is that of tracer's own PID namespace, which in
-    /// a container differs from the kernel's.
-    fn start(&mut self, thread: u32) -> io::Result<()>;
-    /// The records since the last call. The kernel has printed the whole table by then.
+    /// Starts recording the connections with this tag that the kernel prints.
+    fn start(&mut self, tag: u16) -> io::Result<()>;
+    /// The records since the last call.
     fn records(&mut self) -> io::Result<Vec<Record>>;
 }
 
@@ -104,10 +103,12 @@ pub fn collect_samples(scheduler: &str, probe: &mut dyn ConnProbe) -> Result<Vec
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|errno| step("make a network namespace")(errno.into()))
             .and_then(|()| {
-                // Before anything connects, so that live tracing leaves out everything in this namespace.
-                let thread = gettid().as_raw().cast_unsigned();
-                probe.start(thread).map_err(step("start the probe"))?;
-                Testbed::set_up(scheduler)?.run(probe)
+                // No other namespace has its inode number now, so the tag differs from those of proofs that other tracers
+                // on this machine make at the same time.
+                let netns = netns::current().map_err(step("identify a network namespace"))?;
+                let tag = (netns & 0xffff) as u16;
+                probe.start(tag).map_err(step("start the probe"))?;
+                Testbed::set_up(scheduler, tag)?.run(probe)
             })
     })
     .map_err(step("start a thread"))?
@@ -115,6 +116,7 @@ pub fn collect_samples(scheduler: &str, probe: &mut dyn ConnProbe) -> Result<Vec
 
 /// Services and connections in the network namespace. It ends when the sockets are dropped.
 struct Testbed {
+    tag: u16,
     control: Control,
     services: Vec<TestService>,
     connections: Vec<Conn>,
@@ -145,9 +147,10 @@ const DATAGRAM: usize = 4;
 const SIX: usize = 5;
 
 impl Testbed {
-    fn set_up(scheduler: &str) -> Result<Self, TestbedError> {
+    fn set_up(scheduler: &str, tag: u16) -> Result<Self, TestbedError> {
         loopback_up().map_err(step("bring the loopback device up"))?;
         let mut stage = Self {
+            tag,
             control: Control::open().map_err(step("talk to IPVS"))?,
             services: Vec::new(),
             connections: Vec::new(),
@@ -174,19 +177,20 @@ impl Testbed {
 
     /// Starts the real servers. All weights, ports and addresses differ from each other and from common values.
     fn listen(&mut self) -> io::Result<Vec<Service>> {
-        let answering = self.bind(Type::STREAM, local(161, 0), Some(16))?;
+        let answering = self.bind(Type::STREAM, self.local(161, 0), Some(16))?;
         // Bound, but not listening: connections are refused, and no other socket can use the port.
-        let refusing = self.bind(Type::STREAM, local(178, 0), None)?;
-        let silent = self.bind(Type::STREAM, local(197, 0), Some(1))?;
+        let refusing = self.bind(Type::STREAM, self.local(178, 0), None)?;
+        let silent = self.bind(Type::STREAM, self.local(197, 0), Some(1))?;
         // Two connections that bypass IPVS fill the accept queue of this listener; it drops further SYNs.
         for _ in 0..2 {
-            let filler = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            filler.connect_timeout(&silent.into(), TIMEOUT)?;
-            self.sockets.push(filler);
+            self.bind(Type::STREAM, self.local(83, 0), None)?;
+            if let Some(filler) = self.sockets.last() {
+                filler.connect_timeout(&silent.into(), TIMEOUT)?;
+            }
         }
         // Routed packets keep the service's address, so the listener has that one.
-        let routed = self.bind(Type::STREAM, local(34, 30_117), Some(16))?;
-        let datagram = self.bind(Type::DGRAM, local(211, 0), None)?;
+        let routed = self.bind(Type::STREAM, self.local(34, 30_117), Some(16))?;
+        let datagram = self.bind(Type::DGRAM, self.local(211, 0), None)?;
         let service = |protocol, address, real_server, weight| Service {
             protocol,
             address,
@@ -196,28 +200,31 @@ impl Testbed {
             limit: 0,
         };
         let mut services = vec![
-            service(TCP, local(31, 30_083), answering, 4129),
-            service(TCP, local(32, 31_255), refusing, 12_347),
+            service(TCP, self.local(31, 30_083), answering, 4129),
+            service(TCP, self.local(32, 31_255), refusing, 12_347),
             Service {
                 limit: 1,
-                ..service(TCP, local(33, 30_809), silent, 771)
+                ..service(TCP, self.local(33, 30_809), silent, 771)
             },
             Service {
                 forward: Forward::Route,
-                ..service(TCP, routed, local(222, 30_117), 65_537)
+                ..service(TCP, routed, self.local(222, 30_117), 65_537)
             },
-            service(UDP, local(35, 32_001), datagram, 95),
+            service(UDP, self.local(35, 32_001), datagram, 95),
         ];
         // Without IPv6 only the address families stay unproven.
-        if let Ok(six) = self.bind(Type::STREAM, SocketAddr::from((Ipv6Addr::LOCALHOST, 0)), Some(16)) {
-            services.push(service(
-                TCP,
-                SocketAddr::from((Ipv6Addr::LOCALHOST, 30_666)),
-                six,
-                1021,
-            ));
+        if let Ok(real_server) = self.listen_on_ipv6() {
+            services.push(service(TCP, self.local6(36, 30_666), real_server, 1021));
         }
         Ok(services)
+    }
+
+    /// Adds the IPv6 addresses and starts the real server on one of them.
+    fn listen_on_ipv6(&mut self) -> io::Result<SocketAddr> {
+        for role in [36, 83, 161] {
+            add_address(ipv6(role, self.tag))?;
+        }
+        self.bind(Type::STREAM, self.local6(161, 0), Some(16))
     }
 
     fn run(mut self, probe: &mut dyn ConnProbe) -> Result<Vec<Sample>, TestbedError> {
@@ -258,10 +265,10 @@ impl Testbed {
         };
         let address = service.address.into();
         let from = match service.address {
-            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
+            SocketAddr::V6(_) => self.local6(83, 0),
             // Clients have different addresses.
-            SocketAddr::V4(_) if self.connections.len().is_multiple_of(2) => local(83, 0),
-            SocketAddr::V4(_) => local(92, 0),
+            SocketAddr::V4(_) if self.connections.len().is_multiple_of(2) => self.local(83, 0),
+            SocketAddr::V4(_) => self.local(92, 0),
         };
         let kind = if service.protocol == UDP {
             Type::DGRAM
@@ -314,6 +321,16 @@ impl Testbed {
         bound.ok_or_else(|| io::Error::other("a socket has no address"))
     }
 
+    /// The IPv4 address of a role.
+    fn local(&self, role: u8, port: u16) -> SocketAddr {
+        SocketAddr::from((proof::ipv4(role, self.tag), port))
+    }
+
+    /// The IPv6 address of a role.
+    fn local6(&self, role: u8, port: u16) -> SocketAddr {
+        SocketAddr::from((ipv6(role, self.tag), port))
+    }
+
     fn set_conntrack(&mut self, on: bool) {
         let written = fs::write("/proc/sys/net/ipv4/vs/conntrack", if on { "1" } else { "0" });
         self.conntrack = written.is_ok().then_some(on);
@@ -321,9 +338,16 @@ impl Testbed {
 
     /// Makes the kernel print the connection table, and combines each line with the memory that the probe read.
     fn take_samples(&self, probe: &mut dyn ConnProbe) -> Result<Vec<Sample>, TestbedError> {
-        let listing = node::ipvs::connections().and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        let listing = listing.map_err(step("read IPVS's connections"))?;
-        let records = probe.records().map_err(step("read the probe's records"))?;
+        let mut read = || -> io::Result<_> {
+            let (mut listing, mut records) = (Vec::new(), Vec::new());
+            for line in node::ipvs::connections()? {
+                listing.push(line?);
+                records.extend(probe.records()?);
+            }
+            records.extend(probe.records()?);
+            Ok((listing, records))
+        };
+        let (listing, records) = read().map_err(step("read IPVS's connections"))?;
         let mut samples = Vec::new();
         for conn in &self.connections {
             // On a slow machine a connection may have expired.
@@ -408,10 +432,13 @@ fn find_record(records: &[Record], client: SocketAddr) -> Result<&Record, Testbe
     }
 }
 
-/// A loopback address that no other tracer on this machine uses at the same time.
-fn local(role: u8, port: u16) -> SocketAddr {
-    let [.., high, low] = std::process::id().to_be_bytes();
-    SocketAddr::from((Ipv4Addr::new(127, role, high ^ role, low), port))
+/// The IPv6 address of a role in the proof with this tag.
+fn ipv6(role: u8, tag: u16) -> Ipv6Addr {
+    let mut bytes = [0; 16];
+    for (chunk, word) in bytes.chunks_exact_mut(4).zip(proof::ipv6(role, tag)) {
+        chunk.copy_from_slice(&word.to_be_bytes());
+    }
+    Ipv6Addr::from(bytes)
 }
 
 #[cfg(test)]

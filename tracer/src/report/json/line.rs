@@ -67,6 +67,14 @@ pub(super) enum Line<'a> {
         lost: u64,
         /// Records lost so far, by the name of the hook.
         lost_by_hook: BTreeMap<&'a str, u64>,
+        /// Packets of traced handshakes recorded so far where they arrive from a device. With those lost and missed at
+        /// `netif_receive_skb`, all that arrived. `null` in recordings of versions that did not count them.
+        received: Option<u64>,
+        /// How often the kernel skipped probes so far, by the name of the hook. `null` where it does not count that.
+        missed: Option<BTreeMap<&'a str, u64>>,
+        /// Part of the lost records: what found no room in the kernel half's table of flows, by kind. `flow`: a SYN that was not
+        /// followed. `alias`: a translated tuple, under which nothing more was seen of its flow.
+        refused: BTreeMap<&'a str, u64>,
         /// Flows evicted from memory so far before their time, by rank: `one-syn`, `finished`, `answered` or `retransmitted`.
         /// Nothing that happened to them later was reported.
         evicted: BTreeMap<&'a str, u64>,
@@ -90,6 +98,14 @@ pub(super) enum Line<'a> {
         events: u64,
         /// Records that were lost.
         lost: u64,
+        /// Records that were lost, by the name of the hook.
+        lost_by_hook: BTreeMap<&'a str, u64>,
+        /// Packets that were recorded where they arrive from a device, as in `health`.
+        received: Option<u64>,
+        /// How often the kernel skipped probes, by the name of the hook, as in `health`.
+        missed: Option<BTreeMap<&'a str, u64>>,
+        /// What found no room in the kernel half's table of flows, as in `health`.
+        refused: BTreeMap<&'a str, u64>,
         /// Flows evicted from memory before their time, by rank, as in `health`.
         evicted: BTreeMap<&'a str, u64>,
         /// Flows by fate.

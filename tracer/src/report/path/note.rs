@@ -39,7 +39,9 @@ pub(super) fn of(flow: &Flow, step: &Step, decision: Option<&record::Route>, fac
     match (&event.payload, event.hook) {
         (Payload::Route(_), hook) if hook.is_ipvs_request() => format!("{addressed} at IPVS"),
         (Payload::Packet, Hook::IpvsTcpSchedule) => scheduled(flow, step).to_owned(),
-        (Payload::Packet | Payload::Skipped(_), hook) => passing(hook, packet, &addressed),
+        (Payload::Packet | Payload::Skipped(_) | Payload::Netns(_), hook) => {
+            passing(hook, packet, &addressed)
+        }
         (Payload::Arrival(arrival), hook) => {
             format!("{}, TTL {}", passing(hook, packet, &addressed), arrival.ttl)
         }
