@@ -405,11 +405,40 @@ impl Session<'_> {
         )?)
     }
 
+    /// Makes room in the kernel half's table of flows, if that is due.
+    fn make_room(&mut self, now_ns: u64) -> Result<(), PipelineError> {
+        let Self { probe, engine, .. } = self;
+        let made = probe.flow_table_mut().tick(|| engine.followed(now_ns));
+        Ok(made.context("cannot make room in the table of flows")?)
+    }
+
+    /// Reports lost records and evicted flows, if there are more than before.
+    fn health(&mut self) -> Result<(), PipelineError> {
+        let mut health = health::read(&self.probe, &self.engine, self.events, self.received)?;
+        let (lost, evicted) = (health.lost(), health.evicted.total());
+        if lost <= self.lost && evicted <= self.evicted {
+            return Ok(());
+        }
+        // Takes some milliseconds.
+        health.missed = health::missed(&self.probe);
+        if lost > self.lost {
+            self.lost = lost;
+            self.collector.records_lost(monotonic_ns()?);
+        }
+        self.evicted = evicted;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.health(&health);
+        }
+        Ok(self.observer.health(&health)?)
+    }
+
     fn finish(&mut self) -> Result<(), PipelineError> {
         self.drain();
         self.health()?;
         self.record_facts();
-        let end = self.end_counters()?;
+        let mut counters = health::read(&self.probe, &self.engine, self.events, self.received)?;
+        counters.missed = health::missed(&self.probe);
+        let end = health::end(monotonic_ns()?, counters);
         if let Some(recorder) = &mut self.recorder {
             recorder.end(&end);
         }

@@ -108,7 +108,13 @@ impl Probe {
     }
 
     /// The table of flows.
-    pub fn flow_table(&mut self) -> &mut FlowTable {
+    #[must_use]
+    pub fn flow_table(&self) -> &FlowTable {
+        &self.flow_table
+    }
+
+    /// The table of flows, to make room in it.
+    pub fn flow_table_mut(&mut self) -> &mut FlowTable {
         &mut self.flow_table
     }
 
