@@ -61,6 +61,7 @@ pub fn main() -> ! {
             std::process::exit(1);
         }
         Some(name @ "syn-flood") => end(name, flood::syns(arguments)),
+        Some(name @ "netns") => end(name, netns::command(arguments)),
         Some(name @ "ipvs-entries") => end(name, flood::ipvs_entries(arguments)),
         _ => {}
     }
