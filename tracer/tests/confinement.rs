@@ -103,7 +103,7 @@ fn a_reader_is_confined_before_it_gets_the_first_byte() {
         drop(input);
         let output = child.wait_with_output().expect("it ends");
         assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
-        // Nothing is denied in good order, and only what the kernel lacks is reported.
+        // Nothing is denied, and only what the kernel lacks is reported.
         let messages = String::from_utf8_lossy(&output.stderr);
         assert!(!messages.contains("denied"), "{messages}");
     }
@@ -384,7 +384,7 @@ fn child_without_a_sandbox() {
         assert_eq!(messages.lines().count(), 1, "{messages}");
         assert!(
             messages.starts_with("tracer: confined: no capabilities, no new privileges")
-                && messages.contains("this kernel has no Landlock")
+                && messages.contains("Landlock is not available")
                 && messages.contains("seccomp failed") == (number == nix::libc::SYS_seccomp),
             "{messages}"
         );

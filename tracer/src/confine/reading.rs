@@ -96,7 +96,7 @@ impl Reading {
         }
         match paths::restrict(&allowed) {
             Ok(true) => self.sandbox.landlock = true,
-            Ok(false) => self.missing.push("this kernel has no Landlock".to_owned()),
+            Ok(false) => self.missing.push("Landlock is not available".to_owned()),
             Err(error) => self.miss("Landlock", &error.into()),
         }
     }
