@@ -205,7 +205,8 @@ impl Session<'_> {
                     // Flows are judged only after all records up to this moment are in.
                     let now = monotonic_ns()?;
                     self.drain();
-                    self.make_room(now)?;
+                    let engine = &self.engine;
+                    self.probe.flow_table().tick(|| engine.followed(now));
                     self.meet_demand()?;
                     self.probe.print_log();
                     if Instant::now() >= health_due {
@@ -403,13 +404,6 @@ impl Session<'_> {
             clock,
             *observer,
         )?)
-    }
-
-    /// Makes room in the kernel half's table of flows, if that is due.
-    fn make_room(&mut self, now_ns: u64) -> Result<(), PipelineError> {
-        let Self { probe, engine, .. } = self;
-        let made = probe.flow_table_mut().tick(|| engine.followed(now_ns));
-        Ok(made.context("cannot make room in the table of flows")?)
     }
 
     /// Reports lost records and evicted flows, if there are more than before.

@@ -113,11 +113,6 @@ impl Probe {
         &self.flow_table
     }
 
-    /// The table of flows, to make room in it.
-    pub fn flow_table_mut(&mut self) -> &mut FlowTable {
-        &mut self.flow_table
-    }
-
     /// All hooks with their states.
     #[must_use]
     pub fn hooks(&self) -> &[Planned] {
