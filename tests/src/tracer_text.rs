@@ -24,6 +24,9 @@ pub(crate) const PARTIAL_CHUNK: &str = " bytes are unusable";
 /// A hook could not be attached: in the table of `tracer hooks`, or on standard error.
 pub(crate) const HOOK_REFUSED: &str = "the kernel rejected the program";
 
+/// The kernel has no Landlock for commands that read recordings.
+pub(crate) const NO_LANDLOCK: &str = "Landlock is not available";
+
 /// The sandbox denied a system call that tracer needs.
 pub(crate) const DENIED: &str = "the sandbox denied system call ";
 
@@ -73,6 +76,7 @@ mod tests {
             PARTIAL_CHUNK,
             HOOK_REFUSED,
             DENIED,
+            NO_LANDLOCK,
             PROBES_SKIPPED,
         ] {
             assert!(source.contains(text), "tracer's source does not contain `{text}`");
