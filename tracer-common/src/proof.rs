@@ -64,6 +64,9 @@ const fn of_ipv6(words: [u32; 4]) -> u32 {
     (role as u32) << 16 | (tag_high as u32) << 8 | tag_low as u32
 }
 
+/// The half of a number that is the tag.
+const TAG: u32 = 0xffff;
+
 /// Whether the role is in this range.
 #[inline(always)]
 const fn is_between(found: u32, roles: (u8, u8)) -> bool {
@@ -81,7 +84,7 @@ pub const fn is_client(words: [u32; 4], tag: u16) -> bool {
     } else {
         of_ipv6(words)
     };
-    found as u16 == tag && is_between(found, CLIENTS)
+    found & TAG == tag as u32 && is_between(found, CLIENTS)
 }
 
 /// Whether a SYN with this tuple belongs to a proof.
@@ -93,7 +96,7 @@ pub const fn is_request(tuple: &Tuple) -> bool {
     } else {
         (of_ipv6(tuple.saddr.0), of_ipv6(tuple.daddr.0))
     };
-    from as u16 == to as u16
+    from & TAG == to & TAG
         && is_between(from, CLIENTS)
         && (is_between(to, SERVICES) || is_between(to, REAL_SERVERS))
 }

@@ -33,14 +33,16 @@ pub(super) fn is_source(address: Ipv4Addr) -> bool {
     address.octets()[..2] == SOURCES.octets()[..2]
 }
 
-/// `syn-flood COUNT ADDRESS:PORT [PER_SECOND]`: sends SYNs, each from another client, as fast as it can or at this rate.
+/// `syn-flood COUNT ADDRESS:PORT PER_SECOND CLIENTS`: sends SYNs at this rate (0: as fast as it can), from each of the clients in
+/// turn. A client's further SYNs are retransmissions.
 pub(super) fn syns(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let count: u32 = number(arguments.next())?;
     let to = arguments.next().context("the destination is missing")?;
     let to: SocketAddrV4 = to
         .parse()
         .with_context(|| format!("`{to}` is not an IPv4 socket address"))?;
-    let rate: Option<u32> = arguments.next().map(|rate| number(Some(rate))).transpose()?;
+    let rate = Some(number(arguments.next())?).filter(|&rate| rate != 0);
+    let clients = number(arguments.next())?.max(1);
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))
         .context("cannot create a raw socket")?;
     let node = SocketAddrV4::new(*to.ip(), 0).into();
@@ -52,9 +54,10 @@ pub(super) fn syns(mut arguments: impl Iterator<Item = String>) -> Result<()> {
             let due = Duration::from_secs_f64(f64::from(nth) / f64::from(rate));
             thread::sleep(due.saturating_sub(begin.elapsed()));
         }
-        let source = Ipv4Addr::from_bits(SOURCES.to_bits() + nth % SOURCE_COUNT);
-        let port = u16::try_from(1024 + nth / SOURCE_COUNT).context("too many SYNs")?;
-        let packet = syn(SocketAddrV4::new(source, port), to, nth);
+        let client = nth % clients;
+        let source = Ipv4Addr::from_bits(SOURCES.to_bits() + client % SOURCE_COUNT);
+        let port = u16::try_from(1024 + client / SOURCE_COUNT).context("too many clients")?;
+        let packet = syn(SocketAddrV4::new(source, port), to, client);
         while let Err(error) = socket.send_to(&packet, &node) {
             ensure!(
                 error.raw_os_error() == Some(libc::ENOBUFS),

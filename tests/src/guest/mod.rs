@@ -62,6 +62,7 @@ pub fn main() -> ! {
         }
         Some(name @ "syn-flood") => end(name, flood::syns(arguments)),
         Some(name @ "screen-session") => end(name, screen_session::run(arguments)),
+        Some(name @ "netns") => end(name, netns::command(arguments)),
         Some(name @ "ipvs-entries") => end(name, flood::ipvs_entries(arguments)),
         _ => {}
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::thread;
 
@@ -115,4 +115,13 @@ pub(super) fn delete(name: &str) -> Result<()> {
         Err(error) => return Err(error).with_context(|| format!("cannot unmount {}", path.display())),
     }
     fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+/// `netns add NAME` and `netns delete NAME`, for steps: `ip netns add` would mount a folder over the names of all others.
+pub(super) fn command(mut arguments: impl Iterator<Item = String>) -> Result<()> {
+    match (arguments.next().as_deref(), arguments.next()) {
+        (Some("add"), Some(name)) => Netns::create(&name, IpAddr::V4(Ipv4Addr::UNSPECIFIED)).map(drop),
+        (Some("delete"), Some(name)) => delete(&name),
+        _ => Err(anyhow!("expected `add NAME` or `delete NAME`")),
+    }
 }

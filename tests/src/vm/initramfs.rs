@@ -75,7 +75,7 @@ pub fn build(parts: Parts<'_>, path: &Path) -> Result<()> {
     }
     let mut archive = Archive::new(out);
     archive.file("/init", 0o755, &read(parts.init)?)?;
-    for name in ["modprobe", "syn-flood", "ipvs-entries", "screen-session"] {
+    for name in ["modprobe", "netns", "syn-flood", "ipvs-entries", "screen-session"] {
         archive.symlink(&format!("bin/{name}"), "/init")?;
     }
     archive.file(TRACER_PATH, 0o755, &read(parts.tracer)?)?;

@@ -205,7 +205,8 @@ impl Session<'_> {
                     // Flows are judged only after all records up to this moment are in.
                     let now = monotonic_ns()?;
                     self.drain();
-                    self.make_room(now)?;
+                    let engine = &self.engine;
+                    self.probe.flow_table().tick(|| engine.followed(now));
                     self.meet_demand()?;
                     self.probe.print_log();
                     if Instant::now() >= health_due {
@@ -405,11 +406,33 @@ impl Session<'_> {
         )?)
     }
 
+    /// Reports lost records and evicted flows, if there are more than before.
+    fn health(&mut self) -> Result<(), PipelineError> {
+        let mut health = health::read(&self.probe, &self.engine, self.events, self.received)?;
+        let (lost, evicted) = (health.lost(), health.evicted.total());
+        if lost <= self.lost && evicted <= self.evicted {
+            return Ok(());
+        }
+        // Takes some milliseconds.
+        health.missed = health::missed(&self.probe);
+        if lost > self.lost {
+            self.lost = lost;
+            self.collector.records_lost(monotonic_ns()?);
+        }
+        self.evicted = evicted;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.health(&health);
+        }
+        Ok(self.observer.health(&health)?)
+    }
+
     fn finish(&mut self) -> Result<(), PipelineError> {
         self.drain();
         self.health()?;
         self.record_facts();
-        let end = self.end_counters()?;
+        let mut counters = health::read(&self.probe, &self.engine, self.events, self.received)?;
+        counters.missed = health::missed(&self.probe);
+        let end = health::end(monotonic_ns()?, counters);
         if let Some(recorder) = &mut self.recorder {
             recorder.end(&end);
         }

@@ -108,8 +108,9 @@ impl Probe {
     }
 
     /// The table of flows.
-    pub fn flow_table(&mut self) -> &mut FlowTable {
-        &mut self.flow_table
+    #[must_use]
+    pub fn flow_table(&self) -> &FlowTable {
+        &self.flow_table
     }
 
     /// All hooks with their states.

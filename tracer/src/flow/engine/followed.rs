@@ -10,19 +10,15 @@ use crate::flow::rank::Rank;
 const FOLLOWED_NS: u64 = 40_000_000_000;
 
 impl Engine {
-    /// The kernel half's numbers of the flows whose further packets are wanted at `now_ns`: not those that are over, nor those
-    /// that have been silent for long. A flow that is given up begins again there with its next SYN.
+    /// The kernel half's numbers of the flows whose packets are wanted at `now_ns` however full its table is: those that were
+    /// answered or retransmitted, and are neither over nor silent for long. A flow with a single unanswered SYN that it gives up
+    /// begins again there with the next SYN.
     #[must_use]
     pub fn followed(&self, now_ns: u64) -> HashSet<u64> {
         let mut out = HashSet::new();
         for (&number, tracked) in &self.flows {
             let last = tracked.flow.steps.last().map_or(0, |step| step.event.time_ns);
-            let silence = if tracked.rank == Rank::OneSyn && tracked.reported.is_some() {
-                self.patience_ns
-            } else {
-                FOLLOWED_NS
-            };
-            if !tracked.closed && last.saturating_add(silence) >= now_ns {
+            if tracked.rank != Rank::OneSyn && !tracked.closed && last.saturating_add(FOLLOWED_NS) >= now_ns {
                 out.insert(number);
                 out.extend(&tracked.other_numbers);
             }
