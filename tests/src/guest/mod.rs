@@ -80,10 +80,13 @@ pub fn main() -> ! {
 
 /// Ends a program of the guest.
 fn end(name: &str, result: Result<()>) -> ! {
-    if let Err(error) = &result {
-        eprintln!("{name}: {error:#}");
+    match result {
+        Ok(()) => std::process::exit(0),
+        Err(error) => {
+            eprintln!("{name}: {error:#}");
+            std::process::exit(1)
+        }
     }
-    std::process::exit(i32::from(result.is_err()))
 }
 
 fn run() -> Result<()> {
