@@ -86,7 +86,7 @@ pub(super) const REUSE_STALE_BACKEND: Row = Row {
             no answer finished the handshake.",
     advice: Some(
         "Set net.ipv4.vs.expire_nodest_conn=1: IPVS then expires the entries of draining real servers instead of using them for \
-         new connections. With conn_reuse_mode=0, this needs kernel 5.16 or later, or one of many older stable releases.",
+         new connections. With conn_reuse_mode=0, this needs kernel 5.16 or a stable release with that fix.",
     ),
     scope: "IPVS with conn_reuse_mode=0, or with an entry in a state that is never rescheduled; on every kernel with \
             expire_nodest_conn=0.",
