@@ -21,6 +21,10 @@ pub(super) const TRACING: [Capability; 7] = [
     Capability::CAP_NET_ADMIN,
 ];
 
+/// The capabilities for BPF maps that are open: `kernel.unprivileged_bpf_disabled` takes `bpf()` from everybody else
+/// (`kernel/bpf/syscall.c`, `__sys_bpf`).
+pub(super) const MAPS: [Capability; 2] = [Capability::CAP_BPF, Capability::CAP_SYS_ADMIN];
+
 /// Gives up all capabilities of the calling thread but these. A capability that it does not have is not gained.
 pub(super) fn keep(wanted: &[Capability]) -> Result<(), CapsError> {
     let permitted = caps::read(None, CapSet::Permitted)?;

@@ -3,7 +3,7 @@
 //! No Landlock: it would hide `/proc/PID` of other processes and the network namespaces in which flows end
 //! (`security/landlock/task.c`, `hook_ptrace_access_check`).
 
-use std::{fs, path::PathBuf};
+use std::{fs, io, path::PathBuf, sync::mpsc, thread};
 
 use caps::Capability;
 use nix::sys::prctl;
@@ -26,6 +26,21 @@ pub fn give_up_all() {
     // What is left shows in the state of the run.
     let _ = capabilities::keep(&[]);
     let _ = prctl::set_no_new_privs();
+}
+
+/// Starts a thread that reads and writes BPF maps, before the process is confined. It never has other privileges.
+pub fn spawn_for_maps(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let (confined, is_confined) = mpsc::channel();
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        // What is left shows in the state of the run.
+        let _ = capabilities::keep(&capabilities::MAPS);
+        let _ = prctl::set_no_new_privs();
+        let _ = confined.send(());
+        work();
+    })?;
+    // Fails only if the thread is gone already.
+    let _ = is_confined.recv();
+    Ok(())
 }
 
 /// Confines the calling thread, those that it starts from now on, and, by the filter, all others. New files will be written to

@@ -26,6 +26,7 @@ use tracer_common::{
 };
 
 use super::object::{self, AttachError};
+use crate::confine::tracing;
 
 /// Key and value of the table as bytes. The number of the flow is in the first bytes of the value.
 type Key = [u8; size_of::<Tuple>()];
@@ -85,10 +86,7 @@ impl FlowTable {
             added_before: 0,
             history: VecDeque::new(),
         };
-        thread::Builder::new()
-            .name("flow-table".to_owned())
-            .spawn(move || sweeper.run())
-            .map_err(AttachError::Thread)?;
+        tracing::spawn_for_maps("flow-table", move || sweeper.run()).map_err(AttachError::Thread)?;
         Ok(Self { counts, shared })
     }
 
