@@ -15,6 +15,7 @@ use tracer_lab::vm::run::{Boot, Limits};
 
 use super::results::{Facts, Results};
 use crate::lab::runner::Lab;
+use crate::lab::session;
 use crate::workspace;
 
 /// The scenarios whose topologies are measured, the one with all of the traffic first.
@@ -96,10 +97,22 @@ pub(super) fn measure(lab: &Lab, kernel: &KernelName, quick: bool, results: &mut
         screen: None,
         limits: LIMITS,
     };
-    boot.run(|message| follow(message, results)).inspect_err(|_| {
-        let kept = folder.keep();
-        eprintln!("    Kept  {}: initramfs and console", kept.display());
-    })
+    let mut recording = Vec::new();
+    boot.run(|message| follow(message, results, &mut recording))
+        .inspect_err(|_| {
+            let kept = folder.keep();
+            eprintln!("    Kept  {}: initramfs and console", kept.display());
+        })?;
+    if recording.is_empty() {
+        return Ok(());
+    }
+    let path = recorded(lab);
+    fs::write(&path, recording).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The recording of the guest's traffic, if there has been a full run.
+pub(super) fn recorded(lab: &Lab) -> PathBuf {
+    lab.cache().root().join("bench.trace")
 }
 
 /// Debian's pwru with its libraries.
@@ -112,7 +125,7 @@ fn pwru(lab: &Lab) -> Result<Tree> {
     )
 }
 
-fn follow(message: Message, results: &mut Results) {
+fn follow(message: Message, results: &mut Results, recording: &mut Vec<u8>) {
     match message {
         Message::Ready { release } => eprintln!("      Up  Linux {release}"),
         Message::Begin { scenario } => eprintln!("   Bench  the topology of {scenario}"),
@@ -121,6 +134,7 @@ fn follow(message: Message, results: &mut Results) {
             eprintln!("          {}", super::table::line(&measurement));
             results.add(measurement);
         }
+        Message::Recording { hex } => recording.extend(session::bytes(&hex)),
         Message::ProgramCost(cost) => results.programs.push(cost),
         Message::End { scenario, why, .. } => {
             if let Some(why) = why {

@@ -145,6 +145,11 @@ impl Row {
     }
 }
 
+/// The date in UTC.
+pub(super) fn today() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%d").to_string()
+}
+
 /// The median; `None` without samples.
 pub(super) fn median(samples: &[f64]) -> Option<f64> {
     let mut sorted = samples.to_vec();

@@ -4,9 +4,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::program_costs;
-use super::watcher::Watcher;
+use super::watcher::{RECORDING, Watcher};
 use super::workload::Workloads;
 use crate::guest::port::Port;
+use crate::guest::recording;
 use crate::protocol::{Bench, Beside, Measurement, Message};
 
 /// Measures all workloads beside all programs.
@@ -70,7 +71,12 @@ impl<'a> Measure<'a> {
         self.send("stop", program, vec![stopped]);
         let last = Watcher::last_line(program);
         self.port.note(last.clone());
-        check_loss(program, &last)
+        check_loss(program, &last)?;
+        if program == Beside::Record && self.workloads.all.len() > 1 {
+            // The host measures with it.
+            recording::send(RECORDING, self.port)?;
+        }
+        Ok(())
     }
 
     /// Measures each workload.

@@ -14,7 +14,8 @@ use crate::protocol::{Beside, PWRU_DIR, TRACER_PATH};
 
 const OUT: &str = "/tmp/bench.out";
 const ERRORS: &str = "/tmp/bench.err";
-const RECORDING: &str = "/tmp/bench.trace";
+/// The file of `tracer record`.
+pub(super) const RECORDING: &str = "/tmp/bench.trace";
 
 /// How long it may take to get ready or to end, in the guest's time.
 const LIMIT: Duration = Duration::from_mins(10);
@@ -182,7 +183,6 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = fs::remove_file(RECORDING);
     }
 }
 
