@@ -3,6 +3,7 @@
 mod budget;
 mod check;
 mod guest;
+mod host;
 mod results;
 mod table;
 
@@ -61,6 +62,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let lab = Lab::prepare(Priority::Normal)?;
     guest::measure(&lab, &arguments.kernel, arguments.quick, &mut results)?;
+    if let Err(error) = host::measure(&guest::recorded(&lab), arguments.quick, &mut results) {
+        results.miss(format!("the host: {error:#}"));
+    }
     let document = table::document(&results);
     println!("{document}");
     let Some(committed) = committed else {

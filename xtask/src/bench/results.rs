@@ -27,6 +27,9 @@ pub(super) struct Results {
     pub(super) rows: Vec<Row>,
     /// Runs and cost of each BPF program.
     pub(super) programs: Vec<ProgramCost>,
+    /// The recording that the host read.
+    #[serde(default)]
+    pub(super) host_source: String,
     /// The host's rows.
     pub(super) host: Vec<HostRow>,
     /// What could not be measured, and why.

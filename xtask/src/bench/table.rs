@@ -194,7 +194,11 @@ fn host(results: &Results, text: &mut String) {
     if results.host.is_empty() {
         return;
     }
-    text.push_str("\n## On the host\n\n| | |\n|---|--:|\n");
+    let _ = write!(
+        text,
+        "\n## On the host\n\nThe recording: {}. Speeds are those of this machine and its load.\n\n| | |\n|---|--:|\n",
+        results.host_source
+    );
     for row in &results.host {
         let value = if row.value < 100.0 {
             format!("{:.1}", row.value)
