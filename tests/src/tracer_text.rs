@@ -24,6 +24,9 @@ pub(crate) const PARTIAL_CHUNK: &str = " bytes are unusable";
 /// A hook could not be attached: in the table of `tracer hooks`, or on standard error.
 pub(crate) const HOOK_REFUSED: &str = "the kernel rejected the program";
 
+/// The sandbox denied a system call that tracer needs.
+pub(crate) const DENIED: &str = "the sandbox denied system call ";
+
 /// A path lacks the steps of some probes.
 pub(crate) const PROBES_SKIPPED: &str = "the kernel skipped the probes";
 
@@ -69,6 +72,7 @@ mod tests {
             UNCLEAN_END,
             PARTIAL_CHUNK,
             HOOK_REFUSED,
+            DENIED,
             PROBES_SKIPPED,
         ] {
             assert!(source.contains(text), "tracer's source does not contain `{text}`");

@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
-use tracer::report::escape::note;
+use tracer::{confine::denied, report::escape::note};
 
 fn main() -> ExitCode {
-    match tracer::cli::run() {
+    let done = tracer::cli::run();
+    denied::take().iter().for_each(note);
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.is_quiet() {

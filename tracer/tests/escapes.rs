@@ -16,7 +16,7 @@ use ratatui::{
 use serde_json::Value;
 use tracer::{
     finding::{Clock, Finding, Observer, head::Head, run::Hooks},
-    pipeline::{recordings, replay},
+    pipeline::{recordings::Inputs, replay},
     recording::{
         item::{FactUpdate, Item},
         reader::Reader,
@@ -247,6 +247,7 @@ struct Screen(Model);
 impl Observer for Screen {
     fn start(&mut self, head: &Head) -> io::Result<()> {
         let start = Msg::Start {
+            sandbox: String::new(),
             host: head.host.clone(),
             kernel: head.kernel.clone(),
             selection: HOSTILE.to_owned(),
@@ -292,7 +293,10 @@ fn no_cell_of_the_screen_holds_a_control_character() {
         },
         (area.width, area.height),
     ));
-    for run in recordings::open(&[path]).expect("a recording") {
+    for run in Inputs::open(&[path])
+        .and_then(|inputs| inputs.runs())
+        .expect("a recording")
+    {
         replay::play(run, &mut screen).expect("it can be played");
     }
     let mut names = 0;

@@ -2,8 +2,9 @@
 //! ends.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -106,13 +107,15 @@ impl Drop for Tmux {
     }
 }
 
+fn recording() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings/1.0-reuse-after-rst-6.12.trace")
+}
+
 fn replay(extra: &str) -> String {
-    let recording =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings/1.0-reuse-after-rst-6.12.trace");
     format!(
         "clear; {} replay {extra} {}",
         env!("CARGO_BIN_EXE_tracer"),
-        recording.display()
+        recording().display()
     )
 }
 
@@ -147,6 +150,36 @@ fn keys_lead_from_the_overview_to_a_path_and_back_to_the_shell() {
     tmux.wait_for("Why:");
     tmux.keys(&["q"]);
     tmux.is_sane();
+}
+
+#[test]
+fn a_confined_screen_exports_and_rewinds() {
+    let Some(tmux) = Tmux::start(120, 40) else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("copy.trace");
+    fs::copy(recording(), &copy).expect("a file");
+    // Only root may work there.
+    let _ = std::os::unix::fs::chown(folder.path(), Some(12_345), None);
+    let command = format!(
+        "cd {}; clear; {} replay copy.trace; echo status-$?",
+        folder.path().display(),
+        env!("CARGO_BIN_EXE_tracer")
+    );
+    tmux.keys(&[&command, "Enter"]);
+    tmux.wait_for("3 flows");
+    tmux.keys(&["2", "e"]);
+    tmux.wait_for("wrote tracer-");
+    // The file is open: it needs no name.
+    fs::remove_file(&copy).expect("a file");
+    tmux.keys(&["0"]);
+    tmux.wait_for("0 flows");
+    tmux.keys(&["x"]);
+    tmux.wait_for("1 failure");
+    tmux.keys(&["q"]);
+    let shown = tmux.wait_for("status-0");
+    assert!(!shown.contains("denied"), "{shown}");
+    let exports = fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(exports, 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! tracer as a process: its readiness, its exit, the privileges it needs, and that it leaves nothing in the
 //! kernel.
 
+mod confinement;
 mod records;
 
 use std::fs;
@@ -64,6 +65,7 @@ impl ProcessChecks<'_> {
             Check::Hooks => self.hooks(),
             Check::Ends => self.ends(),
             Check::Privileges => privileges(),
+            Check::Confined => self.confined(),
             Check::Records => self.records(),
         };
         checked.with_context(|| format!("check {check:?}"))
@@ -281,6 +283,7 @@ struct LiveTracer {
     child: Child,
     out: Option<BufReader<ChildStdout>>,
     hooks: Vec<Value>,
+    sandbox: Value,
 }
 
 /// How a `tracer live` exited.
@@ -314,6 +317,7 @@ impl LiveTracer {
             child,
             out: Some(out),
             hooks,
+            sandbox: start["sandbox"].clone(),
         };
         if let Err(error) = ensure_ready(&start, &live.hooks, &probes) {
             let ended = live.end(Some(Signal::SIGKILL))?;

@@ -20,7 +20,7 @@ use super::recording::{self, LiveOutput};
 use super::usage::Measurements;
 use crate::protocol::{Job, Message, TRACER_PATH};
 use crate::scenario::{Moment, Scenario};
-use crate::tracer_text::HOOK_REFUSED;
+use crate::tracer_text::{DENIED, HOOK_REFUSED};
 
 /// How long it may take to attach all hooks; under emulation that is many seconds.
 const READY_LIMIT: Duration = Duration::from_mins(1);
@@ -312,10 +312,11 @@ impl Output {
         state.first.get_or_insert(line);
     }
 
-    /// Checks that the kernel accepted every program that tracer loaded.
+    /// Checks that the kernel accepted every program that tracer loaded, and that the sandbox denied nothing.
     fn check_programs(&self) -> Result<()> {
         let state = self.lock();
-        let refused = state.stderr_lines.iter().find(|line| line.contains(HOOK_REFUSED));
+        let is_refusal = |line: &&String| [HOOK_REFUSED, DENIED].iter().any(|text| line.contains(text));
+        let refused = state.stderr_lines.iter().find(is_refusal);
         refused.map_or(Ok(()), |line| Err(anyhow!("{line}")))
     }
 

@@ -30,6 +30,9 @@ pub struct Scenario {
     /// two CPUs.
     #[serde(default)]
     pub long: bool,
+    /// Whether it changes the kernel until its next boot, and therefore runs in a guest of its own.
+    #[serde(default)]
+    pub own_boot: bool,
     /// The time limit in seconds; an emulated kernel needs time to attach a tracer.
     #[serde(default = "Scenario::default_limit_s")]
     pub limit_s: u32,

@@ -28,6 +28,8 @@ pub enum Check {
     Ends,
     /// Without the capabilities needed for tracing it names them, and with them it works.
     Privileges,
+    /// Once it is ready, every thread of `tracer live` is confined, as its first line says.
+    Confined,
     /// `tracer record` leaves a readable recording, however it ends: killed, stopped, after the event it
     /// waited for, or with a full disk.
     Records,

@@ -45,6 +45,11 @@ impl Observer for Outputs {
         self.collection.begin(&head.host, &head.kernel);
         self.page.begin(head, vec!["fuzz".to_owned()]);
         let start = Msg::Start {
+            sandbox: head
+                .sandbox
+                .as_ref()
+                .map(|sandbox| sandbox.words())
+                .unwrap_or_default(),
             host: head.host.clone(),
             kernel: head.kernel.clone(),
             selection: String::new(),

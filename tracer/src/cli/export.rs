@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     args::{ExportOptions, Format},
+    confined,
     exit::Failure,
     output, replay as printed,
 };
@@ -20,7 +21,7 @@ use crate::{
         run::{End, Health},
         selection::Selection,
     },
-    pipeline::{recordings, replay},
+    pipeline::{recordings::Inputs, replay},
     report::{escape::note, lines::Form},
 };
 
@@ -32,9 +33,10 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
             "refusing to write a binary format to a terminal: name a file with --output".to_owned(),
         ));
     }
-    // Opened first: opening the output truncates a file, which is still needed if a recording cannot be read.
-    let runs = recordings::open(&options.files)?;
-    let mut out = BufWriter::new(output::open(output, &options.files, options.force)?);
+    let inputs = Inputs::open(&options.files)?;
+    let out = output::open(output, &options.files, options.force)?;
+    let (runs, out) = confined::runs_and_output(&inputs, out)?;
+    let mut out = BufWriter::new(out);
     match options.to {
         Format::Jsonl => printed::print(runs, &mut out, Form::Json, &options.select.selection(), None)?,
         Format::Pcapng => {

@@ -1,6 +1,6 @@
 //! `tracer live`: trace now and show each flow, on a screen if there is a terminal, otherwise as lines.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use anyhow::Context as _;
 
@@ -10,6 +10,7 @@ use super::{
     output::cannot_write,
 };
 use crate::{
+    confine::tracing,
     finding::sink::RecordSink,
     pipeline::live,
     recording::{files::FileSink, output_file::Existing, recorder::Recorder},
@@ -28,10 +29,17 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         Ok::<_, anyhow::Error>(Box::new(Recorder::new(Box::new(files))) as Box<dyn RecordSink>)
     });
     let sink = sink.transpose()?;
+    let mut folders: Vec<PathBuf> = options
+        .output
+        .iter()
+        .map(|path| tracing::folder_of(path))
+        .collect();
     let selection = options.select.selection();
     if !options.json && !options.plain && !options.verbose && ScreenOptions::has_terminal() {
         // Attaching takes a while.
         note("attaching hooks");
+        // The user may export there.
+        folders.push(PathBuf::from("."));
         let mut screen = ScreenObserver::new(options.screen.theme(), &selection);
         live::run(
             &selection,
@@ -39,6 +47,7 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
             options.memory.limits(),
             &mut screen,
             sink,
+            &folders,
             terminal::release,
         )?;
         return exit::fail_on(options.fail_on, screen.totals());
@@ -57,6 +66,7 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         options.memory.limits(),
         &mut lines,
         sink,
+        &folders,
         terminal::release,
     )?;
     exit::fail_on(options.fail_on, lines.totals())

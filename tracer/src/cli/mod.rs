@@ -1,6 +1,7 @@
 //! The command line: one file per command, and the exit statuses.
 
 pub mod args;
+mod confined;
 pub mod exit;
 mod export;
 mod hooks;

@@ -11,21 +11,56 @@ use anyhow::Context as _;
 
 use super::exit::Failure;
 use crate::{
-    recording::output_file::{self, Existing},
+    recording::output_file::{Existing, OutputFile},
     report::escape::note,
 };
 
+/// An open output that is still as it was before.
+pub(super) enum Output {
+    Stdout,
+    File(OutputFile, PathBuf),
+}
+
+impl Output {
+    /// The path of a file.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Stdout => None,
+            Self::File(_, path) => Some(path),
+        }
+    }
+
+    /// Empties the file and gives it its name: now the inputs are known to be recordings.
+    pub(super) fn begin(self) -> Result<Box<dyn Write + Send>, Failure> {
+        Ok(match self {
+            Self::Stdout => Box::new(io::stdout()),
+            Self::File(mut file, path) => {
+                let named = file.empty().and_then(|()| file.keep());
+                Box::new(Named {
+                    file: named.with_context(|| cannot_write(&path))?,
+                    path,
+                })
+            }
+        })
+    }
+}
+
 /// Opens the output: standard output, or a file that only its owner can read. Of existing files, only exports of the same
-/// user are overwritten, and any with `force`.
-pub(super) fn open(
-    path: Option<&Path>,
-    recordings: &[PathBuf],
-    force: bool,
-) -> Result<Box<dyn Write + Send>, Failure> {
-    Ok(match path {
-        Some(path) => Box::new(create(path, recordings, force)?),
-        None => Box::new(io::stdout()),
-    })
+/// user are overwritten, and any with `force`. It must not be one of the recordings.
+pub(super) fn open(path: Option<&Path>, recordings: &[PathBuf], force: bool) -> Result<Output, Failure> {
+    let Some(path) = path else {
+        return Ok(Output::Stdout);
+    };
+    let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    let output = identity(path);
+    if output.is_some() && recordings.iter().any(|recording| identity(recording) == output) {
+        return Err(Failure::Usage(format!(
+            "cannot write {}: it is one of the recordings; name another file",
+            path.display()
+        )));
+    }
+    let file = OutputFile::open(path, Existing::for_export(force)).with_context(|| cannot_write(path))?;
+    Ok(Output::File(file, path.to_owned()))
 }
 
 /// Prints the damage to a recording on standard error.
@@ -36,22 +71,6 @@ pub(super) fn warn(what: &str) {
 /// The context of an error about an output file.
 pub(super) fn cannot_write(path: &Path) -> String {
     format!("cannot write {}", path.display())
-}
-
-/// Creates the output, which must not be one of the recordings.
-fn create(path: &Path, recordings: &[PathBuf], force: bool) -> Result<Named, Failure> {
-    let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    let output = identity(path);
-    if output.is_some() && recordings.iter().any(|recording| identity(recording) == output) {
-        return Err(Failure::Usage(format!(
-            "cannot write {}: it is one of the recordings; name another file",
-            path.display()
-        )));
-    }
-    Ok(Named {
-        file: output_file::create(path, Existing::for_export(force)).with_context(|| cannot_write(path))?,
-        path: path.to_owned(),
-    })
 }
 
 /// A file whose errors include its path.

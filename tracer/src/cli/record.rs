@@ -14,6 +14,7 @@ use super::{
     output::cannot_write,
 };
 use crate::{
+    confine::tracing,
     diagnose::words::count,
     finding::{
         Finding, Observer,
@@ -55,6 +56,7 @@ pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
         options.memory.limits(),
         &mut progress,
         Some(recorder),
+        &[tracing::folder_of(&options.output)],
         terminal::release,
     )?;
     Ok(())
@@ -169,11 +171,12 @@ impl Observer for ProgressLine {
             None => format!("file {file}"),
         };
         self.print(&format!(
-            "recording on {}, kernel {}: {} attached, tracing {}; to {target}; Ctrl-C stops",
+            "recording on {}, kernel {}: {} attached, tracing {}{}; to {target}; Ctrl-C stops",
             head.host,
             head.kernel,
             count(head.attached(), "hook"),
             count(head.ports.len(), "port"),
+            head.confined(),
         ));
         Ok(())
     }

@@ -11,14 +11,16 @@ use anyhow::{Context as _, anyhow};
 
 use super::{
     args::{ReplayOptions, screen::ScreenOptions},
+    confined,
     exit::{self, Failure},
 };
 use crate::{
+    confine::reading::Needs,
     finding::{selection::Selection, totals::Totals},
     flow::fate::Fate,
     pipeline::{
         merge,
-        recordings::{self, Run},
+        recordings::{Inputs, Run},
         replay::{self, Played},
         signals::Signals,
     },
@@ -44,7 +46,7 @@ pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
             verbose: options.verbose,
         }
     };
-    let runs = recordings::open(&options.files)?;
+    let runs = confined::runs(&options.files)?;
     let mut out = BufWriter::new(io::stdout().lock());
     print(runs, &mut out, form, &options.select.selection(), options.fail_on)
 }
@@ -77,15 +79,25 @@ pub(super) fn print(
 
 /// Shows the recording on the screen until the user quits.
 fn on_screen(options: &ReplayOptions) -> Result<(), Failure> {
-    if options.files.iter().any(|path| path == Path::new("-")) {
-        return Err(Failure::Usage(
-            "cannot scrub a recording on standard input: give a file, or use --plain".to_owned(),
-        ));
+    let inputs = Inputs::open(&options.files)?;
+    if let Some(path) = inputs.unrewindable() {
+        let what = if path == Path::new("-") {
+            "on standard input".to_owned()
+        } else {
+            format!("in the pipe {}", path.display())
+        };
+        return Err(Failure::Usage(format!(
+            "cannot scrub a recording {what}: give a file, or use --plain"
+        )));
     }
+    confined::confine(Needs {
+        screen: true,
+        output: None,
+    });
     note("reading the recording");
     let selection = options.select.selection();
     let mut scan = Scan::new(&selection);
-    let runs = recordings::open(&options.files)?;
+    let runs = inputs.runs()?;
     if runs.len() != 1 {
         return Err(Failure::Usage(
             "cannot show several runs on one screen: give the recordings of one run, or use --plain"
@@ -103,23 +115,17 @@ fn on_screen(options: &ReplayOptions) -> Result<(), Failure> {
         stopped.stop();
     });
     let mut player = Player::open(options.screen.theme(), &selection, control)?;
-    let totals = play(options, &mut player)?;
+    let totals = play(&inputs, &mut player)?;
     player.close();
     exit::fail_on(options.fail_on, &totals)
 }
 
 /// Replays the recording, and starts over each time the user seeks backwards.
-fn play(options: &ReplayOptions, player: &mut Player) -> Result<Totals, Failure> {
+fn play(inputs: &Inputs, player: &mut Player) -> Result<Totals, Failure> {
     let mut totals = Totals::default();
     loop {
-        let run = recordings::open(&options.files)?.pop();
-        let run = run.ok_or_else(|| {
-            let file = options
-                .files
-                .first()
-                .map_or_else(Default::default, |file| file.to_string_lossy());
-            Failure::Failed(anyhow!("cannot rewind {file}: it was removed"))
-        })?;
+        let run = inputs.runs()?.pop();
+        let run = run.ok_or_else(|| Failure::Failed(anyhow!("cannot rewind: the recording changed")))?;
         if replay::play(run, player)? == Played::Whole {
             totals = player.wait_at_end();
         }

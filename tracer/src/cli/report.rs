@@ -1,12 +1,11 @@
 //! `tracer report`: a summary of recordings.
 
 use std::{
-    fs,
     io::{self, IsTerminal as _, Write},
     path::Path,
 };
 
-use super::{args::ReportOptions, exit::Failure, output};
+use super::{args::ReportOptions, confined, exit::Failure, output};
 use crate::{
     facts::Facts,
     finding::{
@@ -17,7 +16,7 @@ use crate::{
         selection::Selection,
     },
     pipeline::{
-        recordings::{self, Recording},
+        recordings::{Inputs, Recording},
         replay,
     },
     report::{
@@ -30,10 +29,10 @@ use crate::{
 /// Reads the recordings and writes the report.
 pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
     let path = options.html.as_deref().filter(|path| *path != Path::new("-"));
-    let runs = recordings::open(&options.files)?;
+    let inputs = Inputs::open(&options.files)?;
     // Before the recordings are read, so that an output that cannot be written is reported at once.
-    let mut out = output::open(path, &options.files, options.force)?;
-    let sizes = options.files.iter().filter_map(|file| fs::metadata(file).ok());
+    let out = output::open(path, &options.files, options.force)?;
+    let (runs, mut out) = confined::runs_and_output(&inputs, out)?;
     let (collection, page) = if runs.len() > 1 {
         (Collection::of_several(), Page::of_several())
     } else {
@@ -45,7 +44,7 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
         collection,
         page: options.html.is_some().then_some(page),
         files: Vec::new(),
-        meter: Meter::new(sizes.map(|file| file.len()).sum()),
+        meter: Meter::new(inputs.bytes()),
     };
     for run in runs {
         view.files = names(&run);

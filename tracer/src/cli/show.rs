@@ -8,13 +8,10 @@ use std::{
 
 use anyhow::anyhow;
 
-use super::{args::ShowOptions, exit::Failure, output};
+use super::{args::ShowOptions, confined, exit::Failure, output};
 use crate::{
     finding::{Finding, Observer, head::Head},
-    pipeline::{
-        recordings::{self, Recording},
-        replay,
-    },
+    pipeline::{recordings::Recording, replay},
     report::{
         escape::Text,
         joined::{self, Fingerprint, Key, NodeVerdict},
@@ -27,7 +24,7 @@ const MOST_ALIKE: usize = 1_000;
 
 /// Reads the recordings and shows the last report of the flow.
 pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
-    let mut runs = recordings::open(&options.files)?;
+    let mut runs = confined::runs(&options.files)?;
     // The number belongs to the first run named, and only that run has the fingerprint to search the others for.
     if let Some(first) = options.files.first()
         && let Some(at) = runs.iter().position(|run| holds(run, first))

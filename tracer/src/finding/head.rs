@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::hook_state::{HookState, State};
+use super::{
+    hook_state::{HookState, State},
+    sandbox::Sandbox,
+};
 use crate::flow::engine::Limits;
 
 /// The head of a recording. Written as JSON; a member that is missing there is empty here.
@@ -42,6 +45,8 @@ pub struct Head {
     pub clients: Vec<String>,
     /// The hooks and their states when tracing began.
     pub hooks: Vec<HookState>,
+    /// What the recording process had given up; older recordings lack it.
+    pub sandbox: Option<Sandbox>,
     /// Offsets of members of the kernel's structs, in bytes.
     pub offsets: Vec<(String, u32)>,
     /// Names of this kernel's drop reasons by number.
@@ -56,5 +61,12 @@ impl Head {
             .iter()
             .filter(|hook| hook.state == State::Attached)
             .count()
+    }
+
+    /// What was in force while tracing, as the end of a list; empty if that is not known.
+    #[must_use]
+    pub fn confined(&self) -> String {
+        let words = self.sandbox.as_ref().map(Sandbox::words);
+        words.map_or_else(String::new, |words| format!("; {words}"))
     }
 }

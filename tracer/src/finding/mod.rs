@@ -7,6 +7,7 @@ pub mod head;
 pub mod hook_state;
 pub mod observer;
 pub mod run;
+pub mod sandbox;
 pub mod selection;
 pub mod sink;
 pub mod totals;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use nix::libc;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use crate::facts::iptables::{HOOKS, Info, TABLE_NAME, Table, parse};
 
@@ -52,12 +52,9 @@ fn table(name: &str, is_v6: bool) -> io::Result<Option<Table>> {
     } else {
         (Domain::IPV4, libc::SOL_IP)
     };
-    // IPPROTO_RAW, as iptables itself does.
-    let socket = OwnedFd::from(Socket::new(
-        domain,
-        Type::RAW,
-        Some(Protocol::from(libc::IPPROTO_RAW)),
-    )?);
+    // Every socket of the family answers (`net/ipv4/ip_sockglue.c`, `ip_getsockopt`). iptables itself opens a raw one, which
+    // needs CAP_NET_RAW.
+    let socket = OwnedFd::from(Socket::new(domain, Type::DGRAM, None)?);
     for _ in 0..RETRIES {
         let mut answer = buffer_for(name, INFO);
         get(&socket, level, GET_INFO, &mut answer)?;
@@ -116,7 +113,7 @@ mod tests {
 
     #[test]
     fn reads_the_running_kernel() {
-        // Raw sockets need CAP_NET_RAW, tables CAP_NET_ADMIN.
+        // Tables need CAP_NET_ADMIN.
         if let Err(error) = tables(&["filter"]) {
             assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         }

@@ -3,7 +3,7 @@
 mod head;
 mod node;
 
-use std::{io, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
@@ -24,6 +24,7 @@ use super::{
     signals::Signals,
 };
 use crate::{
+    confine::{self, denied},
     decode::record,
     diagnose::words,
     finding::{
@@ -59,12 +60,16 @@ const MODULES: Duration = Duration::from_millis(100);
 
 /// Attaches, traces until a signal arrives or the observer is done, and detaches. `on_second_signal` is called before a
 /// second signal ends the process.
+///
+/// Once everything is attached, the process gives up what it does not need any more. Files may still be created, renamed and
+/// removed in `folders`.
 pub fn run(
     selection: &Selection,
     patience: Duration,
     limits: Limits,
     observer: &mut dyn Observer,
     sink: Option<Box<dyn RecordSink>>,
+    folders: &[PathBuf],
     on_second_signal: fn(),
 ) -> Result<(), PipelineError> {
     let preflight::Ready { kernel, module_watch } = preflight::prepare()?;
@@ -87,9 +92,14 @@ pub fn run(
             Probe::attach(plan, kernel.offsets, &kernel_selection).map_err(preflight::cannot_attach)?;
         collector.set_absent(absent(probe.hooks()));
         let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
+        let confined = confine::tracing::begin(folders);
+        for why in &confined.missing {
+            note(why);
+        }
         let head = Head {
             patience_ns,
             limits,
+            sandbox: Some(confined.sandbox),
             hooks: plan::states(probe.hooks()),
             offsets,
             ..head::of(&kernel_selection, collector.facts(), monotonic_ns()?)
@@ -200,6 +210,7 @@ impl Session<'_> {
                     self.probe.print_log();
                     if Instant::now() >= health_due {
                         health_due = Instant::now() + HEALTH;
+                        denied::take().iter().for_each(note);
                         self.health()?;
                         self.progress();
                         if let Some(costs) = self.probe.costs(self.observer.wants_costs()) {

@@ -2,13 +2,15 @@
 //!
 //! They are handled on their own thread: a reader that stalls can block the printing thread forever.
 
-use std::{io, thread};
+use std::{io, sync::mpsc, thread};
 
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
 };
+
+use crate::confine::tracing;
 
 /// The status that a shell reports for a program ended by SIGINT.
 const INTERRUPTED: i32 = 130;
@@ -28,7 +30,11 @@ impl Signals {
             let _entered = runtime.enter();
             Listener::new()?
         };
+        let (confined, is_confined) = mpsc::channel();
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            // The thread exists before the process is confined, and needs no privilege.
+            tracing::give_up_all();
+            let _ = confined.send(());
             runtime.block_on(async {
                 listener.any().await;
                 // Nobody listens if tracing has already ended.
@@ -39,6 +45,8 @@ impl Signals {
                 std::process::exit(INTERRUPTED);
             });
         })?;
+        // Fails only if the thread is gone already.
+        let _ = is_confined.recv();
         Ok(Self { first })
     }
 

@@ -20,7 +20,8 @@ use crate::node::netns;
 /// The kernel half, built by `cargo xtask build-ebpf` from `tracer-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/tracer.bpf.o");
 
-/// The environment variable that names another build of the kernel half, for example the debug object.
+/// The environment variable that names another build of the kernel half, for example the debug object. Only debug builds of
+/// tracer honour it: it runs any BPF program with tracer's privileges.
 const OBJECT_VARIABLE: &str = "TRACER_BPF_OBJECT";
 
 /// Why the kernel half could not be loaded or used.
@@ -88,7 +89,12 @@ pub fn is_beyond_memlock(error: &AttachError) -> bool {
 
 /// The BPF object to load.
 fn bytes() -> Result<Cow<'static, [u8]>, AttachError> {
-    match std::env::var_os(OBJECT_VARIABLE) {
+    let path = if cfg!(debug_assertions) {
+        std::env::var_os(OBJECT_VARIABLE)
+    } else {
+        None
+    };
+    match path {
         None => Ok(Cow::Borrowed(OBJECT)),
         Some(path) => match std::fs::read(&path) {
             Ok(bytes) => Ok(Cow::Owned(bytes)),

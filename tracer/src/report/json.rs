@@ -51,6 +51,7 @@ pub fn start(head: &Head) -> String {
         time: rfc3339(head.ready),
         ports: &head.ports,
         hooks: &head.hooks,
+        sandbox: head.sandbox.as_ref(),
     })
 }
 

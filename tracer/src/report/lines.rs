@@ -106,11 +106,12 @@ impl<W: Write> Observer for Lines<W> {
                     ("recorded on", "")
                 };
                 format!(
-                    "{what} {}, kernel {}: {} attached, tracing {}{end}",
+                    "{what} {}, kernel {}: {} attached, tracing {}{}{end}",
                     head.host,
                     head.kernel,
                     words::count(head.attached(), "hook"),
-                    words::count(head.ports.len(), "port")
+                    words::count(head.ports.len(), "port"),
+                    head.confined()
                 )
             }
         };

@@ -20,6 +20,8 @@ pub enum Msg {
         selection: String,
         /// Each hook and its state.
         hooks: Vec<HookState>,
+        /// What is in force for the tracing process, in one line; empty if that is not known.
+        sandbox: String,
         /// Turns the kernel's monotonic time into wall-clock time.
         clock: Clock,
     },

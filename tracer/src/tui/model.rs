@@ -190,6 +190,8 @@ pub struct Model {
     pub clock: Option<Clock>,
     /// Each hook and its state.
     pub hooks: Vec<HookState>,
+    /// What is in force for the tracing process, in one line; empty if that is not known.
+    pub sandbox: String,
     /// Their CPU time in the last second, once known.
     pub costs: Option<Costs>,
     /// Records of decided flows, by hook.
@@ -257,6 +259,12 @@ impl Model {
     #[must_use]
     pub fn lost_records(&self) -> u64 {
         self.lost.values().fold(0, |sum, lost| sum.saturating_add(*lost))
+    }
+
+    /// The first line of the Hooks tab with a hook: the heading and what is known of the sandbox are above.
+    #[must_use]
+    pub fn hooks_begin(&self) -> u16 {
+        if self.sandbox.is_empty() { 1 } else { 2 }
     }
 
     /// The number of hooks in this state.

@@ -10,6 +10,7 @@ use crate::{
         head::Head,
         observer::Progress,
         run::{End, Health, Hooks},
+        sandbox::Sandbox,
         selection::Selection,
         totals::Totals,
     },
@@ -65,6 +66,7 @@ pub(super) fn start(head: &Head, selection: &Selection) -> Msg {
         ports: head.ports.len(),
         selection: selection.words(),
         hooks: head.hooks.clone(),
+        sandbox: head.sandbox.as_ref().map(Sandbox::words).unwrap_or_default(),
         clock: Clock::new(head.wall, head.monotonic_ns),
     }
 }

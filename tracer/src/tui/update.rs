@@ -51,8 +51,10 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
             ports,
             selection,
             hooks,
+            sandbox,
             clock,
         } => {
+            model.sandbox = sandbox;
             (model.host, model.kernel, model.ports, model.hooks) = (host, kernel, ports, hooks);
             model.selection = selection;
             model.clock = Some(clock);
@@ -182,7 +184,10 @@ fn frame(model: &mut Model) {
     model
         .drops
         .settle(model.shown().drops().len(), body.saturating_sub(1));
-    model.hook.settle(model.hooks.len(), body.saturating_sub(1));
+    model.hook.settle(
+        model.hooks.len(),
+        body.saturating_sub(usize::from(model.hooks_begin())),
+    );
     if model.tab == Tab::Flow {
         let lines = detail::lines(model, usize::from(model.size.0)).len();
         model.flow_top = model.flow_top.min(lines.saturating_sub(body));

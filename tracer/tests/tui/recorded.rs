@@ -12,7 +12,7 @@ use tracer::{
         head::Head,
         run::{Health, Hooks},
     },
-    pipeline::{recordings, replay},
+    pipeline::{recordings::Inputs, replay},
     tui::{flow_update::FlowUpdate, message::Msg, model::Model, theme::Theme, update::update},
 };
 
@@ -28,6 +28,7 @@ impl Observer for Recorded {
             selection: String::new(),
             ports: head.ports.len(),
             hooks: head.hooks.clone(),
+            sandbox: String::new(),
             clock: Clock::new(head.wall, head.monotonic_ns),
         };
         update(&mut self.model, start);
@@ -76,7 +77,10 @@ pub(crate) fn at_end(recording: &str, theme: Theme, width: u16, height: u16) -> 
     let mut screen = Recorded {
         model: Model::new(theme, (width, height)),
     };
-    for run in recordings::open(&[path]).expect("the recording can be read") {
+    for run in Inputs::open(&[path])
+        .and_then(|inputs| inputs.runs())
+        .expect("the recording can be read")
+    {
         replay::play(run, &mut screen).expect("the recording can be played");
     }
     screen.model

@@ -68,6 +68,7 @@ pub(crate) fn empty(theme: Theme, width: u16, height: u16) -> Model {
         selection: String::new(),
         ports: 2768,
         hooks: hooks(),
+        sandbox: "confined: 7 capabilities, no new privileges, seccomp".to_owned(),
         clock: Clock::new("2026-11-22T18:35:45.5Z".parse().expect("a time"), 0),
     };
     update(&mut model, start);

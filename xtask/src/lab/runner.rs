@@ -113,18 +113,18 @@ impl Lab {
     ) -> Vec<ScenarioResult> {
         let mut session = Session::new(guest.plan, options);
         loop {
-            let remaining = session.remaining();
-            if remaining.is_empty() {
+            let scenarios = session.next_boot();
+            if scenarios.is_empty() {
                 return session.into_results();
             }
-            let booted = self.boot(guest, &remaining, options, |message| {
+            let booted = self.boot(guest, &scenarios, options, |message| {
                 session.handle(&message, observer);
             });
             let reason = match booted {
                 Ok(()) => "the guest ended without running it".to_owned(),
                 Err(error) => format!("{error:#}"),
             };
-            session.guest_ended(&remaining, &reason, observer);
+            session.guest_ended(&scenarios, &reason, observer);
         }
     }
 

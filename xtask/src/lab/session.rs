@@ -61,7 +61,7 @@ impl<'a> Session<'a> {
     }
 
     /// The scenarios without a result.
-    pub(super) fn remaining(&self) -> Vec<&'a Named> {
+    fn remaining(&self) -> Vec<&'a Named> {
         let is_over = |named: &&Named| self.results.iter().any(|result| result.scenario == named.name);
         self.plan
             .scenarios
@@ -69,6 +69,18 @@ impl<'a> Session<'a> {
             .copied()
             .filter(|named| !is_over(named))
             .collect()
+    }
+
+    /// The scenarios for the next guest: all without a result, except that those which change the kernel run alone.
+    pub(super) fn next_boot(&self) -> Vec<&'a Named> {
+        let remaining = self.remaining();
+        let (alone, together): (Vec<_>, Vec<_>) =
+            remaining.into_iter().partition(|named| named.scenario.own_boot);
+        if together.is_empty() {
+            alone.into_iter().take(1).collect()
+        } else {
+            together
+        }
     }
 
     /// Handles one message of the guest.
@@ -112,7 +124,9 @@ impl<'a> Session<'a> {
             running.failures.push(reason.to_owned());
             self.finish(observer);
         }
-        if self.remaining().len() < tried.len() {
+        let remaining = self.remaining();
+        let has_run = |named: &&Named| remaining.iter().all(|other| other.name != named.name);
+        if tried.iter().any(has_run) {
             return;
         }
         for named in tried {
@@ -256,6 +270,37 @@ default = { fate = "refused" }
             ]
         );
         assert_eq!(session.remaining(), [&all[2]]);
+    }
+
+    #[test]
+    fn a_scenario_that_changes_the_kernel_boots_alone() {
+        let mut all = [named("a"), named("b"), named("c")];
+        for index in [0, 2] {
+            all[index].scenario.own_boot = true;
+        }
+        let plan = plan(&[&all[0], &all[1], &all[2]]);
+        let options = Options::default();
+        let mut session = Session::new(&plan, &options);
+        for expected in ["b", "a", "c"] {
+            let tried = session.next_boot();
+            assert_eq!(tried.len(), 1);
+            session.handle(&begin(expected), &mut Ignore);
+            let (scenario, ok) = (expected.to_owned(), true);
+            session.handle(
+                &Message::End {
+                    scenario,
+                    ok,
+                    why: None,
+                },
+                &mut Ignore,
+            );
+            session.guest_ended(&tried, "it ended", &mut Ignore);
+            assert_eq!(
+                session.results.last().map(|result| &*result.scenario),
+                Some(expected)
+            );
+        }
+        assert_eq!((session.next_boot().len(), session.results.len()), (0, 3));
     }
 
     #[test]

@@ -31,7 +31,11 @@ pub(super) fn run(kernel: &KernelName) -> Result<()> {
     terminal.keys(&["t", "g", "Enter"])?;
     terminal.wait_for(&["Why:", "at IPVS", "ip_vs_nat_xmit"])?;
     terminal.keys(&["5"])?;
-    terminal.wait_for(&["attached", "netif_receive_skb"])?;
+    terminal.wait_for(&[
+        "confined: 7 capabilities, no new privileges, seccomp",
+        "attached",
+        "netif_receive_skb",
+    ])?;
     terminal.keys(&["q"])?;
     terminal.wait_for(&["detaching hooks", "exit status 0"])
 }

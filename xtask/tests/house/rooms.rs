@@ -1,13 +1,14 @@
 //! The rooms of crate `tracer`, and the direction in which arrows between them may run.
 
 /// Rooms and their floors, the same as in ARCHITECTURE.md. An arrow runs from a higher floor to a lower one.
-pub(crate) const FLOORS: [(&str, u8); 18] = [
+pub(crate) const FLOORS: [(&str, u8); 19] = [
     // The crate's root declares the rooms and nothing else.
     ("lib", 8),
     ("main", 8),
     ("cli", 7),
     ("pipeline", 6),
     ("agent", 5),
+    ("confine", 4),
     ("export", 5),
     ("node", 4),
     ("passive", 5),

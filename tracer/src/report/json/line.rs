@@ -11,7 +11,7 @@ use tracer_common::tuple::Tuple;
 
 use crate::{
     diagnose::{self, Dataplane, cause::Cause, evidence::Evidence},
-    finding::{clock::milliseconds, hook_state::HookState},
+    finding::{clock::milliseconds, hook_state::HookState, sandbox::Sandbox},
     flow::fate::Fate,
     report::path::PathStep,
 };
@@ -36,6 +36,8 @@ pub(super) enum Line<'a> {
         ports: &'a [u16],
         /// Each hook and its state.
         hooks: &'a [HookState],
+        /// What the tracing process gave up for good once its hooks were attached.
+        sandbox: Option<&'a Sandbox>,
     },
     /// Hooks changed state.
     Hooks {

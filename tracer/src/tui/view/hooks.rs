@@ -1,4 +1,4 @@
-//! The Hooks tab: state, records, and CPU time of each hook.
+//! The Hooks tab: what tracer gave up, and state, records, and CPU time of each hook.
 
 use std::time::Duration;
 
@@ -19,16 +19,35 @@ const TITLE: &str = "purpose, or why not attached";
 
 pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
     let (theme, more) = (model.theme, model.theme.symbols().more);
-    pen.put(1, 0, "state", theme.dim());
-    pen.put(11, 0, "function or tracepoint", theme.dim());
-    pen.right(36, 0, "seen", 8, theme.dim());
-    pen.right(45, 0, "lost", 6, theme.dim());
+    let begin = model.hooks_begin();
+    if !model.sandbox.is_empty() {
+        pen.field(
+            1,
+            0,
+            &model.sandbox,
+            pen.width().saturating_sub(1),
+            more,
+            theme.dim(),
+        );
+    }
+    let heading = begin - 1;
+    pen.put(1, heading, "state", theme.dim());
+    pen.put(11, heading, "function or tracepoint", theme.dim());
+    pen.right(36, heading, "seen", 8, theme.dim());
+    pen.right(45, heading, "lost", 6, theme.dim());
     let costs = model.costs.as_ref();
     let title = costs.map_or_else(|| TITLE.to_owned(), total);
-    pen.field(53, 0, &title, pen.width().saturating_sub(53), more, theme.dim());
+    pen.field(
+        53,
+        heading,
+        &title,
+        pen.width().saturating_sub(53),
+        more,
+        theme.dim(),
+    );
     let hooks = model.sorted_hooks();
-    let lines = pen.lines().saturating_sub(1);
-    for (y, (place, hook)) in (1..).zip(hooks.iter().enumerate().skip(model.hook.top).take(lines)) {
+    let lines = pen.lines().saturating_sub(usize::from(begin));
+    for (y, (place, hook)) in (begin..).zip(hooks.iter().enumerate().skip(model.hook.top).take(lines)) {
         let info = hook::ALL.iter().find(|info| info.name == hook.name);
         let style = match hook.state {
             State::Disabled => theme.warning(),
