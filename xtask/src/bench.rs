@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     /// Kernel series of the guest; 7 is the newest 7.x
     #[arg(long, value_name = "KERNEL", default_value = "6.12")]
     kernel: KernelName,
-    /// Measure only the most important rows, and print them
+    /// Measure only the most important rows, and print the tables
     #[arg(long)]
     quick: bool,
     /// Fail if a figure of the guest is more than 5 % worse than in bench.json
@@ -38,17 +38,13 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// The command line that measures the same.
     fn command(&self) -> String {
-        let mut command = "cargo xtask bench".to_owned();
-        if self.kernel.to_string() != "6.12" {
-            command += &format!(" --kernel {}", self.kernel);
-        }
-        if self.quick {
-            command += " --quick";
-        }
-        if self.check {
-            command += " --check";
-        }
-        command
+        let kernel = match self.kernel.to_string() {
+            kernel if kernel == "6.12" => String::new(),
+            kernel => format!(" --kernel {kernel}"),
+        };
+        let quick = if self.quick { " --quick" } else { "" };
+        let check = if self.check { " --check" } else { "" };
+        format!("cargo xtask bench{kernel}{quick}{check}")
     }
 }
 

@@ -136,11 +136,11 @@ fn follow(message: Message, results: &mut Results, recording: &mut Vec<u8>) {
         }
         Message::Recording { hex } => recording.extend(session::bytes(&hex)),
         Message::ProgramCost(cost) => results.programs.push(cost),
-        Message::End { scenario, why, .. } => {
-            if let Some(why) = why {
-                results.miss(format!("{scenario}: {why}"));
-            }
-        }
+        Message::End {
+            scenario,
+            why: Some(why),
+            ..
+        } => results.miss(format!("{scenario}: {why}")),
         _ => {}
     }
 }

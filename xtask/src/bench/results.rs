@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,9 @@ pub(super) struct Results {
 /// The machine and the versions.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Facts {
+    /// The commit that was measured, with a mark if files had changed since.
+    #[serde(default)]
+    pub(super) commit: String,
     /// The guest's kernel.
     pub(super) kernel: String,
     /// The QEMU that runs it.
@@ -83,7 +87,13 @@ impl Facts {
             .count();
         let host_kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let pwru = pwru.and_then(|tree| tree.version_of("pwru"));
+        let commit = Command::new("git")
+            .args(["describe", "--always", "--dirty", "--exclude=*"])
+            .current_dir(workspace::root())
+            .output();
+        let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
         Self {
+            commit: commit.unwrap_or_default(),
             kernel: kernel.to_owned(),
             qemu: qemu.version().unwrap_or_else(|error| format!("{error:#}")),
             pwru: pwru.map(ToString::to_string).unwrap_or_default(),

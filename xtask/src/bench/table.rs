@@ -64,6 +64,7 @@ fn facts(results: &Results, text: &mut String) {
     for (name, value) in [
         ("Command", format!("`{}`", results.command)),
         ("Date", results.date.clone()),
+        ("Commit", facts.commit.clone()),
         ("Guest", format!("Linux {}, 1 CPU", facts.kernel)),
         ("QEMU", format!("{}, `-icount shift=0,sleep=off`", facts.qemu)),
         ("pwru", pwru.to_owned()),
