@@ -57,12 +57,12 @@ impl<'a> Measure<'a> {
         self.send("idle, per second", program, vec![watcher.idle * 1e9]);
         self.visit(program, Some(&watcher))?;
         if program == Beside::Live {
+            self.visit(Beside::Kernel, Some(&watcher))?;
             watcher.pause()?;
-            self.visit(Beside::Kernel, None)?;
             program_costs::measure(&mut self.workloads, self.port)?;
-            self.visit(Beside::Kernel, None)?;
             watcher.resume()?;
             watcher.catch_up()?;
+            self.visit(Beside::Kernel, Some(&watcher))?;
         }
         if program != Beside::Pwru {
             self.visit(program, Some(&watcher))?;
@@ -79,7 +79,7 @@ impl<'a> Measure<'a> {
         Ok(())
     }
 
-    /// Measures each workload.
+    /// Measures each workload beside a program that runs, or beside its part in the kernel.
     fn visit(&mut self, beside: Beside, watcher: Option<&Watcher>) -> Result<()> {
         let batches = if self.bench.quick || beside == Beside::Pwru {
             3
@@ -88,24 +88,31 @@ impl<'a> Measure<'a> {
         };
         for nth in 0..self.workloads.all.len() {
             let workload = &self.workloads.all[nth];
+            let row = workload.row.clone();
             let operations = workload.operations(beside == Beside::Pwru);
             let warm_up = workload.warm_up();
-            let first_port = self.workloads.ports(warm_up + batches * operations)?;
-            let workload = &self.workloads.all[nth];
-            let mut client = workload.client(first_port)?;
+            let mut client = self.workloads.client(nth, warm_up + batches * operations)?;
             client.generate(warm_up)?;
             if let Some(watcher) = watcher {
                 watcher.catch_up()?;
             }
             let mut samples = Vec::new();
+            if let Some(watcher) = watcher.filter(|_| beside == Beside::Kernel) {
+                // The ring buffer has room for the records of all batches.
+                watcher.pause()?;
+            }
             for _ in 0..batches {
                 let mut took = client.generate(operations)?;
-                if let Some(watcher) = watcher {
+                if let Some(watcher) = watcher.filter(|_| beside != Beside::Kernel) {
                     took += watcher.catch_up()?;
                 }
                 samples.push(took / f64::from(operations));
             }
-            self.send(&workload.row, beside, samples);
+            if let Some(watcher) = watcher.filter(|_| beside == Beside::Kernel) {
+                watcher.resume()?;
+                watcher.catch_up()?;
+            }
+            self.send(&row, beside, samples);
         }
         Ok(())
     }

@@ -27,9 +27,8 @@ fn measure_all(workloads: &mut Workloads, port: &Port) -> Result<()> {
     for nth in 0..workloads.all.len() {
         let workload = &workloads.all[nth];
         let (operations, warm_up) = (workload.operations(false), workload.warm_up());
-        let first_port = workloads.ports(operations + warm_up)?;
-        let workload = &workloads.all[nth];
-        let mut client = workload.client(first_port)?;
+        let row = workload.row.clone();
+        let mut client = workloads.client(nth, operations + warm_up)?;
         client.generate(warm_up)?;
         let before = counts()?;
         client.generate(operations)?;
@@ -38,7 +37,7 @@ fn measure_all(workloads: &mut Workloads, port: &Port) -> Result<()> {
             let (runs, time) = (runs - runs_before, time - time_before);
             if runs > 0.0 {
                 port.send(&Message::ProgramCost(ProgramCost {
-                    row: workload.row.clone(),
+                    row: row.clone(),
                     program,
                     runs: runs / f64::from(operations),
                     cost: time / runs,

@@ -7,11 +7,15 @@ use crate::guest::netns::Netns;
 use crate::guest::topology::{self, Node};
 use crate::scenario::{Proxy, Scenario};
 
-/// The first source port of new connections: below the ports that the kernel chooses.
-const FIRST_PORT: u16 = 10_000;
+/// The first source port of new connections, and the first that the kernel may choose for other ones.
+const FIRST_PORT: u16 = 1024;
+const END_PORT: u16 = 32_768;
 
 /// The port of servers that belong to no service.
 const FOREIGN_PORT: u16 = 9000;
+
+/// The kind of traffic whose operations are new connections.
+const CONNECT: &str = "connect";
 
 /// One row of the table: a kind of traffic.
 pub(super) struct Workload {
@@ -39,13 +43,6 @@ impl Workload {
             "bulk" => self.operations,
             _ => self.operations / 5,
         }
-    }
-
-    /// Starts its client. New connections come from this port on.
-    pub(super) fn client(&self, first_port: u16) -> Result<Program> {
-        let port = first_port.to_string();
-        Program::client(&self.netns, &[self.kind, &self.to, &port])
-            .with_context(|| format!("cannot start `{}`", self.row))
     }
 }
 
@@ -89,7 +86,7 @@ impl Workloads {
             operations,
         };
         let connection = format!("{dataplane}: new connection");
-        let mut all = vec![workload(&connection, &client, "connect", &service, 100)];
+        let mut all = vec![workload(&connection, &client, CONNECT, &service, 400)];
         if topology.proxy == Proxy::Ipvs {
             servers.push(Program::server(&to, "tcp", &any(FOREIGN_PORT))?);
             servers.push(Program::server(&to, "udp", &any(FOREIGN_PORT))?);
@@ -141,13 +138,20 @@ impl Workloads {
         })
     }
 
-    /// Reserves this many source ports and returns the first of them.
-    pub(super) fn ports(&mut self, count: u32) -> Result<u16> {
-        let first = self.next_port;
-        self.next_port = u16::try_from(count)
-            .ok()
-            .and_then(|count| first.checked_add(count))
-            .context("no source ports left")?;
-        Ok(first)
+    /// Starts the client of a workload that will do this many operations.
+    pub(super) fn client(&mut self, nth: usize, operations: u32) -> Result<Program> {
+        let first_port = self.next_port;
+        let workload = &self.all[nth];
+        if workload.kind == CONNECT {
+            // No connection meets what is left of an earlier one.
+            self.next_port = u16::try_from(operations)
+                .ok()
+                .and_then(|count| first_port.checked_add(count))
+                .filter(|next| *next <= END_PORT)
+                .context("no source ports left")?;
+        }
+        let port = first_port.to_string();
+        Program::client(&workload.netns, &[workload.kind, &workload.to, &port])
+            .with_context(|| format!("cannot start `{}`", workload.row))
     }
 }
