@@ -6,6 +6,7 @@
 //! kernel's own stack. Each scenario starts with an empty node and must leave an empty node behind.
 
 mod abridge;
+mod bench;
 mod boot;
 mod cancel;
 mod client;
@@ -52,9 +53,10 @@ use port::Port;
 pub fn main() -> ! {
     let mut arguments = std::env::args();
     let name = arguments.next().unwrap_or_default();
-    match name.rsplit('/').next() {
-        Some("modprobe") => std::process::exit(modules::modprobe(arguments)),
-        Some("kube-proxy") => {
+    let name = name.rsplit('/').next().unwrap_or_default();
+    match name {
+        "modprobe" => std::process::exit(modules::modprobe(arguments)),
+        "kube-proxy" => {
             if let Err(error) = hold::ports(arguments) {
                 eprintln!("kube-proxy: {error:#}");
             }
@@ -64,6 +66,12 @@ pub fn main() -> ! {
         Some(name @ "netns") => end(name, netns::command(arguments)),
         Some(name @ "ipvs-entries") => end(name, flood::ipvs_entries(arguments)),
         _ => {}
+    }
+    if let Some(ended) = bench::programs::run(name, arguments) {
+        if let Err(error) = &ended {
+            eprintln!("{name}: {error:#}");
+        }
+        std::process::exit(ended.is_err().into());
     }
     if std::process::id() != 1 {
         eprintln!("lab-guest runs only as PID 1 of the lab's guest: it mounts, kills and powers off.");
@@ -95,7 +103,9 @@ fn run() -> Result<()> {
     port.send(&Message::Ready {
         release: sysctl::read("kernel.osrelease")?,
     });
-    if let Some(terminal) = &job.screen {
+    if let Some(bench) = job.bench {
+        bench::run(bench, &job, &port);
+    } else if let Some(terminal) = &job.screen {
         screen::show(&job, terminal, &port)?;
     } else {
         supervise::run_all(&job, &port);
