@@ -53,25 +53,20 @@ use port::Port;
 pub fn main() -> ! {
     let mut arguments = std::env::args();
     let name = arguments.next().unwrap_or_default();
-    let name = name.rsplit('/').next().unwrap_or_default();
-    match name {
-        "modprobe" => std::process::exit(modules::modprobe(arguments)),
-        "kube-proxy" => {
+    match name.rsplit('/').next() {
+        Some("modprobe") => std::process::exit(modules::modprobe(arguments)),
+        Some("kube-proxy") => {
             if let Err(error) = hold::ports(arguments) {
                 eprintln!("kube-proxy: {error:#}");
             }
             std::process::exit(1);
         }
+        Some(name @ bench::SERVER) => end(name, bench::serve(arguments)),
+        Some(name @ bench::CLIENT) => end(name, bench::generate(arguments)),
         Some(name @ "syn-flood") => end(name, flood::syns(arguments)),
         Some(name @ "netns") => end(name, netns::command(arguments)),
         Some(name @ "ipvs-entries") => end(name, flood::ipvs_entries(arguments)),
         _ => {}
-    }
-    if let Some(ended) = bench::programs::run(name, arguments) {
-        if let Err(error) = &ended {
-            eprintln!("{name}: {error:#}");
-        }
-        std::process::exit(ended.is_err().into());
     }
     if std::process::id() != 1 {
         eprintln!("lab-guest runs only as PID 1 of the lab's guest: it mounts, kills and powers off.");

@@ -26,7 +26,7 @@ enum Traffic {
 
 /// Runs until its standard input ends. The arguments are the kind of traffic, the server's address, and for new
 /// connections the first source port.
-pub(super) fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
+pub(in crate::guest) fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let kind = arguments.next().context("no kind of traffic given")?;
     let to = arguments.next().context("no address given")?;
     let to: SocketAddr = to.parse().with_context(|| format!("`{to}` is not an address"))?;

@@ -69,6 +69,9 @@ impl<'a> Measure<'a> {
         }
         let stopped = watcher.stop()?;
         self.send("stop", program, vec![stopped]);
+        if program == Beside::Pwru {
+            return Ok(());
+        }
         let last = Watcher::last_line(program);
         self.port.note(last.clone());
         check_loss(program, &last)?;

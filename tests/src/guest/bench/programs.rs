@@ -6,20 +6,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{client, server};
+use super::{CLIENT, SERVER};
 use crate::guest::netns::Netns;
-
-const SERVER: &str = "bench-server";
-const CLIENT: &str = "bench-client";
-
-/// Runs the program of this name; `None` if it is not one of the benchmarks'.
-pub(in crate::guest) fn run(name: &str, arguments: impl Iterator<Item = String>) -> Option<Result<()>> {
-    match name {
-        SERVER => Some(server::run(arguments)),
-        CLIENT => Some(client::run(arguments)),
-        _ => None,
-    }
-}
 
 /// A running program that is ready. Dropping it kills it.
 pub(super) struct Program {

@@ -18,7 +18,7 @@ pub(super) const WINDOW: usize = 1 << 20;
 pub(super) const BUFFER: usize = 1 << 16;
 
 /// Serves until it is killed. The arguments are `tcp` or `udp` and the address. Returns only if that fails.
-pub(super) fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
+pub(in crate::guest) fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let kind = arguments.next().context("no protocol given")?;
     let at = arguments.next().context("no address given")?;
     let at: SocketAddr = at.parse().with_context(|| format!("`{at}` is not an address"))?;
