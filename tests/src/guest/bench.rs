@@ -21,16 +21,10 @@ use super::supervise;
 use super::topology::Node;
 use crate::protocol::{Bench, Job, Message};
 use crate::scenario::Behaviour;
-pub(super) use client::run as generate;
+pub(super) use client::{NAME as CLIENT, run as generate};
 use measure::Measure;
-pub(super) use server::run as serve;
+pub(super) use server::{NAME as SERVER, run as serve};
 use workload::Workloads;
-
-/// The program that answers traffic.
-pub(super) const SERVER: &str = "bench-server";
-
-/// The program that generates traffic.
-pub(super) const CLIENT: &str = "bench-client";
 
 /// Measures on the topology of each scenario of the job. After a failure the rest is still measured.
 pub(super) fn run(bench: Bench, job: &Job, port: &Port) {

@@ -12,6 +12,9 @@ use socket2::{Domain, Socket, Type};
 
 use super::server::{BUFFER, BULK, ECHO, WINDOW};
 
+/// The name by which it is called.
+pub(in crate::guest) const NAME: &str = "bench-client";
+
 /// The traffic of one client.
 enum Traffic {
     /// New connections, each from the next port.

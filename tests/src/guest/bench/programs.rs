@@ -6,7 +6,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{CLIENT, SERVER};
+use super::client::NAME as CLIENT;
+use super::server::NAME as SERVER;
 use crate::guest::netns::Netns;
 
 /// A running program that is ready. Dropping it kills it.

@@ -5,6 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use anyhow::{Context, Result, bail};
 
+/// The name by which it is called.
+pub(in crate::guest) const NAME: &str = "bench-server";
+
 /// The first byte of a connection whose data is echoed.
 pub(super) const ECHO: u8 = b'e';
 
