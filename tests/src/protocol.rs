@@ -4,10 +4,14 @@
 //! serial port, [`PORT`], one JSON object per line, each of them a [`Message`]. The first serial port is the
 //! console, for kernel messages and other plain text.
 
+mod bench;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use bench::{Bench, Beside, Measurement, PWRU_DIR, ProgramCost};
 
 /// How long a cancelled scenario may take to clean up. One that takes longer is stuck: the guest reports it
 /// and runs no more scenarios.
@@ -72,6 +76,9 @@ pub struct Job {
     /// Show tracer's screen on this terminal, and run the scenarios again and again until the user quits.
     #[serde(default)]
     pub screen: Option<Terminal>,
+    /// Measure on the topologies of the scenarios instead of running their steps.
+    #[serde(default)]
+    pub bench: Option<Bench>,
     /// Kernel modules to load before the first scenario, in this order: paths of uncompressed `.ko` files in
     /// the guest. Dependencies come first; built-in modules are not listed.
     pub modules: Vec<String>,
@@ -108,6 +115,10 @@ pub enum Message {
         /// One sentence.
         text: String,
     },
+    /// A measurement.
+    Measurement(Measurement),
+    /// What a BPF program cost.
+    ProgramCost(ProgramCost),
     /// A part of tracer's recording, in order.
     Recording {
         /// Its bytes in hexadecimal.

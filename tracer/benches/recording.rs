@@ -1,5 +1,5 @@
-//! The size of a recording and the speed at which it is read:
-//! `cargo bench -p tracer --bench recording -- FILE [MIB]`.
+//! The size of a recording, the speed at which it is read, and the memory of a pending flow:
+//! `cargo bench -p tracer --bench recording -- FILE [MIB]`. `cargo xtask bench` runs it.
 //!
 //! FILE is a recording, for example of the lab's soak (`cargo xtask lab --scenario soak --recordings FOLDER`). The
 //! benchmark makes a long one of MIB mebibytes (default: 1024) from it: the same records repeated, each time with later
@@ -8,18 +8,23 @@
 use std::{
     env,
     fs::{self, File},
-    io::{BufRead as _, BufReader, BufWriter},
+    io::{BufReader, BufWriter, Read as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tracer::recording::{
-    item::Item,
-    reader::Reader,
-    writer::{ChunkBuilder, TARGET_CHUNK_LEN, Writer},
+use tracer::{
+    decode::{event::Event, record},
+    flow::engine::{Engine, Limits},
+    recording::{
+        item::Item,
+        reader::Reader,
+        writer::{ChunkBuilder, TARGET_CHUNK_LEN, Writer},
+    },
 };
+use tracer_common::tcp::Part;
 
 const TRACER: &str = env!("CARGO_BIN_EXE_tracer");
 
@@ -28,6 +33,8 @@ const TIME: std::ops::Range<usize> = 0..8;
 const FLOW: std::ops::Range<usize> = 8..16;
 /// The bits that hold the flow number; those above hold the CPU.
 const NUMBER: u64 = (1 << 48) - 1;
+/// The number of flows over which memory is averaged.
+const PENDING_FLOWS: u32 = 50_000;
 /// Time between two repetitions, long enough for the engine to forget every flow.
 const PAUSE_NS: u64 = 200_000_000_000;
 
@@ -49,32 +56,33 @@ fn main() -> Result<()> {
             .with_context(|| format!("{mib} is not a number of MiB"))?,
         None => 1024,
     };
-    let records = size(&file)?;
-    for format in ["jsonl", "pcapng"] {
-        let bytes = count(tracer(&["export", "--to", format], &file))?;
-        println!(
-            "  as {format}: {}, {:.1} times as much",
-            mb(bytes),
-            ratio(bytes, fs::metadata(&file)?.len())
-        );
-    }
-    report(&file, records)?;
-
+    size(&file)?;
+    pending_flow(&file)?;
     let long = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("long.trace");
     repeat(&file, &long, mib << 20)?;
     let records = size(&long)?;
-    report(&long, records)?;
+    for (name, arguments) in [
+        ("report", &["report"][..]),
+        ("replay --plain", &["replay", "--plain"]),
+        ("replay --json", &["replay", "--json"]),
+        ("export --to jsonl", &["export", "--to", "jsonl"]),
+        ("export --to parquet", &["export", "--to", "parquet"]),
+        ("export --to pcapng", &["export", "--to", "pcapng"]),
+    ] {
+        speed(name, arguments, &long, records)?;
+    }
     fs::remove_file(&long)?;
     Ok(())
+}
+
+/// Prints a row of the result: name, value and unit, separated by tabs.
+fn row(name: &str, value: f64, unit: &str) {
+    println!("{name}\t{value:.1}\t{unit}");
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn ratio(one: u64, other: u64) -> f64 {
     one as f64 / other as f64
-}
-
-fn mb(bytes: u64) -> String {
-    format!("{:.1} MB", ratio(bytes, 1_000_000))
 }
 
 /// Prints the size of the recording and returns its number of records.
@@ -90,48 +98,97 @@ fn size(file: &Path) -> Result<u64> {
         }
     }
     let bytes = fs::metadata(file)?.len();
-    println!(
-        "{}: {}, {records} records, {:.1} bytes each; unmodified from the kernel {}",
-        file.display(),
-        mb(bytes),
-        ratio(bytes, records),
-        mb(raw)
-    );
+    eprintln!("{}: {records} records, {bytes} bytes", file.display());
+    row("bytes a record on disk", ratio(bytes, records), "B");
+    row("bytes a record from the kernel", ratio(raw, records), "B");
     Ok(records)
 }
 
-fn tracer(arguments: &[&str], file: &Path) -> Command {
-    let mut command = Command::new(TRACER);
-    command.args(arguments).arg(file);
-    command
-}
-
-/// Counts the bytes that a command prints.
-fn count(mut command: Command) -> Result<u64> {
-    let mut child = command
+/// Prints how many records a second a command reads, and its peak memory.
+fn speed(name: &str, arguments: &[&str], file: &Path, records: u64) -> Result<()> {
+    let began = Instant::now();
+    let mut child = Command::new(TRACER)
+        .args(arguments)
+        .arg(file)
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot run tracer")?;
     let mut out = child.stdout.take().context("tracer has no output")?;
-    let bytes = std::io::copy(&mut out, &mut std::io::sink())?;
-    ensure!(child.wait()?.success(), "tracer failed");
-    Ok(bytes)
+    let mut buffer = vec![0; 1 << 16];
+    let (mut first, mut peak_kib) = (None, 0.0);
+    while out.read(&mut buffer)? > 0 {
+        first.get_or_insert_with(|| began.elapsed());
+        let peak = status(&format!("/proc/{}/status", child.id()), "VmHWM:");
+        peak_kib = peak.unwrap_or(peak_kib).max(peak_kib);
+    }
+    ensure!(child.wait()?.success(), "tracer {} failed", arguments.join(" "));
+    // A report comes at its end.
+    let took = match name {
+        "report" => first.unwrap_or_else(|| began.elapsed()),
+        _ => began.elapsed(),
+    };
+    row(
+        name,
+        ratio(records, 1_000_000) / took.as_secs_f64(),
+        "M records/s",
+    );
+    if peak_kib > 0.0 {
+        row(&format!("{name}, peak memory"), peak_kib / 1024.0, "MiB");
+    }
+    Ok(())
 }
 
-/// Prints how long `report` takes to read all records, join them to flows and find each flow's cause.
-fn report(file: &Path, records: u64) -> Result<()> {
-    let began = Instant::now();
-    let mut child = tracer(&["report"], file).stdout(Stdio::piped()).spawn()?;
-    let mut out = BufReader::new(child.stdout.take().context("tracer has no output")?);
-    let mut line = String::new();
-    out.read_line(&mut line)?;
-    let first: Duration = began.elapsed();
-    std::io::copy(&mut out, &mut std::io::sink())?;
-    ensure!(child.wait()?.success(), "tracer failed");
-    println!(
-        "  report: the first line after {:.2} s: {:.0} records a second from file to causes",
-        first.as_secs_f64(),
-        ratio(records, 1) / first.as_secs_f64()
+/// A number in a file like `/proc/PID/status`.
+fn status(path: &str, name: &str) -> Option<f64> {
+    let text = fs::read_to_string(path).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+    value.split_whitespace().next()?.parse().ok()
+}
+
+/// Prints the memory of a flow whose fate is not known yet: the way of its SYN up to the listener.
+fn pending_flow(file: &Path) -> Result<()> {
+    let mut reader = Reader::new(BufReader::new(File::open(file)?))?;
+    let version = reader.header_version();
+    let mut syn: Vec<Event> = Vec::new();
+    while let Some(log) = reader.next_log()? {
+        for item in log.items().flatten() {
+            let Item::Record(bytes) = item else { continue };
+            let Ok(event) = record::event(version, bytes) else {
+                continue;
+            };
+            let begins = syn.first().is_none_or(|first| first.flow == event.flow);
+            if begins && event.flow != 0 && event.part == Part::Syn {
+                syn.push(event);
+            }
+        }
+    }
+    let client = syn.first().context("the recording has no SYN")?.tuple;
+    let resident = || status("/proc/self/status", "VmRSS:").context("cannot read the resident memory");
+    let mut engine = Engine::new(
+        3_000_000_000,
+        Limits {
+            flows: usize::MAX,
+            bytes: usize::MAX,
+        },
+    );
+    let before = resident()?;
+    for number in 0..PENDING_FLOWS {
+        for event in &syn {
+            let mut event = event.clone();
+            event.flow = u64::from(number) + 1;
+            if event.tuple == client {
+                event.tuple.saddr.0[3] ^= number;
+            }
+            engine.push(event);
+        }
+    }
+    let kib = resident()? - before;
+    drop(engine);
+    row("steps of a pending flow", ratio(syn.len() as u64, 1), "");
+    row(
+        "bytes a pending flow",
+        kib * 1024.0 / f64::from(PENDING_FLOWS),
+        "B",
     );
     Ok(())
 }

@@ -103,6 +103,8 @@ impl Observer for Narrator {
             | Message::ScreenFailed { .. }
             | Message::Begin { .. }
             | Message::End { .. }
+            | Message::Measurement(_)
+            | Message::ProgramCost(_)
             | Message::Done => {}
         }
     }

@@ -8,7 +8,7 @@ pub(crate) mod printer;
 pub(crate) mod result;
 pub(crate) mod runner;
 mod screen;
-mod session;
+pub(crate) mod session;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;

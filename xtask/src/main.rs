@@ -1,5 +1,6 @@
 //! The project's development commands.
 
+mod bench;
 mod build_ebpf;
 mod demo;
 mod dist;
@@ -35,6 +36,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Build target/dist/tracer, one static file for any x86-64 Linux
     Dist,
+    /// Measure what tracer costs: instructions per connection, speed and memory
+    Bench(bench::Arguments),
     /// Fuzz the readers of recordings, records and node facts
     Fuzz(fuzz::Arguments),
     /// Run tracer for minutes and check that its resource use does not grow
@@ -57,6 +60,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Command::BuildEbpf(arguments) => build_ebpf::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Lab(arguments) => lab::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Dist => dist::run().map(|()| ExitCode::SUCCESS),
         Command::Demo(arguments) => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Fuzz(arguments) => fuzz::run(&arguments),

@@ -11,7 +11,11 @@ use tracer_lab::packages::progress::Progress;
 use crate::priority::Priority;
 use crate::workspace;
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The target of static programs.
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The compiler's flags for them.
+pub(crate) const FLAGS: &str = "-C target-feature=+crt-static";
 
 /// The static programs of a guest.
 #[derive(Debug)]
@@ -61,7 +65,7 @@ fn build_bins(what: &str, packages: &[&str], priority: Priority) -> Result<BTree
         .args(packages.iter().flat_map(|package| ["--package", package]))
         .arg("--bins")
         .arg("--message-format=json-render-diagnostics")
-        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+        .env("RUSTFLAGS", FLAGS);
     let output = priority
         .apply(command)
         .current_dir(workspace::root())

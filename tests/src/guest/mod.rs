@@ -6,6 +6,7 @@
 //! kernel's own stack. Each scenario starts with an empty node and must leave an empty node behind.
 
 mod abridge;
+mod bench;
 mod boot;
 mod cancel;
 mod client;
@@ -60,6 +61,8 @@ pub fn main() -> ! {
             }
             std::process::exit(1);
         }
+        Some(name @ bench::SERVER) => end(name, bench::serve(arguments)),
+        Some(name @ bench::CLIENT) => end(name, bench::generate(arguments)),
         Some(name @ "syn-flood") => end(name, flood::syns(arguments)),
         Some(name @ "screen-session") => end(name, screen_session::run(arguments)),
         Some(name @ "netns") => end(name, netns::command(arguments)),
@@ -99,7 +102,9 @@ fn run() -> Result<()> {
     port.send(&Message::Ready {
         release: sysctl::read("kernel.osrelease")?,
     });
-    if let Some(terminal) = &job.screen {
+    if let Some(bench) = job.bench {
+        bench::run(bench, &job, &port);
+    } else if let Some(terminal) = &job.screen {
         screen::show(&job, terminal, &port)?;
     } else {
         supervise::run_all(&job, &port);

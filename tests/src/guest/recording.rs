@@ -93,14 +93,14 @@ fn replay_options(options: &[String]) -> Vec<&String> {
     out
 }
 
-/// Sends the recording to the host.
-pub(super) fn send(port: &Port) -> Result<()> {
-    let file = File::open(PATH).with_context(|| format!("cannot open {PATH}"))?;
+/// Sends a recording to the host.
+pub(super) fn send(path: &str, port: &Port) -> Result<()> {
+    let file = File::open(path).with_context(|| format!("cannot open {path}"))?;
     let mut part = Vec::with_capacity(PART);
     loop {
         part.clear();
         let more = (&file).take(PART as u64).read_to_end(&mut part);
-        if more.with_context(|| format!("cannot read {PATH}"))? == 0 {
+        if more.with_context(|| format!("cannot read {path}"))? == 0 {
             return Ok(());
         }
         let mut hex = String::with_capacity(2 * part.len());

@@ -88,7 +88,8 @@ fn run(name: &str, job: &Job, port: &Port, before: &Arc<Inventory>) -> Ending {
     }
 }
 
-fn load(name: &str) -> Result<Scenario> {
+/// Reads a scenario of the guest.
+pub(super) fn load(name: &str) -> Result<Scenario> {
     let (file, family) = Family::of(name);
     let path = Path::new(SCENARIOS_DIR).join(format!("{file}.toml"));
     if !path.exists() {

@@ -139,7 +139,7 @@ impl Node {
     }
 
     /// The netns of a client, another node or a pod.
-    fn netns(&self, name: &str) -> Option<&Netns> {
+    pub(super) fn netns(&self, name: &str) -> Option<&Netns> {
         let pod = self.pods.iter().find(|pod| pod.name() == name).map(Pod::netns);
         let other = || self.other(name).ok().map(OtherNode::netns);
         let client = || self.client(name).ok().map(Client::netns);

@@ -232,7 +232,7 @@ impl Tracer {
         cancel.begin("replaying what tracer recorded")?;
         let checked = recording::check(scenario, port);
         let sent = if job.recordings {
-            recording::send(port)
+            recording::send(recording::PATH, port)
         } else {
             Ok(())
         };

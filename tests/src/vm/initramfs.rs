@@ -20,7 +20,9 @@ use super::elf::Libraries;
 use super::kernels::Kernel;
 use super::kubernetes::Kubernetes;
 use super::modules::{Module, Modules};
-use crate::protocol::{JOB_PATH, Job, MODULE_ALIASES, MODULE_NEEDS, SCENARIOS_DIR, TRACER_PATH, module_path};
+use crate::protocol::{
+    JOB_PATH, Job, MODULE_ALIASES, MODULE_NEEDS, PWRU_DIR, SCENARIOS_DIR, TRACER_PATH, module_path,
+};
 pub use contents::TOOL_PACKAGES;
 use contents::{MODULES, ON_DEMAND_MODULES, OPTIONAL_MODULES, TOOLS};
 
@@ -48,6 +50,8 @@ pub struct Parts<'a> {
     pub tracer: &'a Path,
     /// The programs of a control plane, for scenarios that have one.
     pub kubernetes: Option<&'a Kubernetes>,
+    /// The unpacked tree of pwru and its dependencies, to measure beside it.
+    pub pwru: Option<&'a Path>,
     /// The scenario files.
     pub scenarios: &'a [PathBuf],
     /// The job; its list of modules is filled in here.
@@ -82,6 +86,9 @@ pub fn build(parts: Parts<'_>, path: &Path) -> Result<()> {
     if let Some(kubernetes) = parts.kubernetes {
         add_kubernetes(&mut archive, kubernetes, parts.tools)?;
     }
+    if let Some(tree) = parts.pwru {
+        add_pwru(&mut archive, tree)?;
+    }
     archive.file(JOB_PATH, 0o644, &serde_json::to_vec_pretty(&job)?)?;
     for scenario in parts.scenarios {
         let name = scenario.file_name().unwrap_or_default().to_string_lossy();
@@ -101,6 +108,19 @@ fn add_kubernetes<W: Write>(archive: &mut Archive<W>, kubernetes: &Kubernetes, t
     }
     add_libraries(archive, &libraries)?;
     archive.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n")?;
+    Ok(())
+}
+
+/// pwru in a folder of its own: its libraries are newer than those of the tools.
+fn add_pwru<W: Write>(archive: &mut Archive<W>, tree: &Path) -> Result<()> {
+    let program = tree.join("usr/bin/pwru");
+    let mut libraries = Libraries::default();
+    libraries.add_needs_of(tree, &program)?;
+    let folder = PWRU_DIR.trim_start_matches('/');
+    archive.file(&format!("{folder}/pwru"), 0o755, &read(&program)?)?;
+    for (name, file) in libraries.iter() {
+        archive.file(&format!("{folder}/{name}"), 0o755, &read(file)?)?;
+    }
     Ok(())
 }
 

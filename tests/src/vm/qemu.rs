@@ -60,6 +60,9 @@ pub struct Machine {
     pub cpus: u8,
     /// Its memory, in MiB.
     pub memory_mib: u32,
+    /// Its clock counts executed instructions: each takes one nanosecond, and idle time passes at once. Needs
+    /// one emulated processor.
+    pub counts_instructions: bool,
 }
 
 impl Machine {
@@ -88,6 +91,11 @@ impl Qemu {
             Err(_) => cached_accelerator(cache.root(), &program, kernel)?,
         };
         Ok(Self { program, accelerator })
+    }
+
+    /// Its version.
+    pub fn version(&self) -> Result<String> {
+        Ok(qemu_program::version(&self.program)?.to_string())
     }
 
     /// Starts a guest with this machine; with `screen`, its third serial port is that terminal.
@@ -148,6 +156,9 @@ fn command(
         .arg("-kernel")
         .arg(&kernel.vmlinuz)
         .args(["-append", parameters]);
+    if machine.counts_instructions {
+        command.args(["-icount", "shift=0,sleep=off"]);
+    }
     command
 }
 
@@ -189,6 +200,7 @@ fn kvm_works(program: &Path, kernel: &Kernel) -> Result<bool> {
     let machine = Machine {
         cpus: 2,
         memory_mib: Machine::MEMORY_MIB,
+        counts_instructions: false,
     };
     let mut command = command(
         program,

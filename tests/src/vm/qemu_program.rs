@@ -58,7 +58,7 @@ fn newer(cache: &Cache) -> Result<PathBuf> {
 }
 
 /// The version that the program reports.
-fn version(program: &Path) -> Result<Version> {
+pub(super) fn version(program: &Path) -> Result<Version> {
     let output = Command::new(program)
         .arg("--version")
         .output()

@@ -36,6 +36,7 @@ impl GuestPlan<'_> {
             } else {
                 Machine::MEMORY_MIB
             },
+            counts_instructions: false,
         }
     }
 }

@@ -192,6 +192,8 @@ impl Observer for Printer<'_> {
             Message::Tracer { line } => self.tracer(line),
             Message::Traffic(truth) => self.client(truth),
             Message::Recording { .. }
+            | Message::Measurement(_)
+            | Message::ProgramCost(_)
             | Message::ScreenFailed { .. }
             | Message::Begin { .. }
             | Message::End { .. }

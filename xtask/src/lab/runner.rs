@@ -77,6 +77,16 @@ impl Lab {
         &self.cache
     }
 
+    /// The unpacked tree of the guest's tools.
+    pub(crate) fn tools(&self) -> &Path {
+        &self.tools
+    }
+
+    /// The programs of a guest.
+    pub(crate) fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
     /// Fetches a kernel into the cache, if it is not there yet.
     pub(crate) fn kernel(&self, name: &KernelName, build: Build) -> Result<Kernel> {
         let ipvs = match name.flavour {
@@ -155,6 +165,7 @@ impl Lab {
             init: &self.programs.guest,
             tracer: &self.programs.tracer,
             kubernetes: kubernetes.as_ref(),
+            pwru: None,
             scenarios: &files,
             job: &job(scenarios, options),
         };
@@ -193,6 +204,7 @@ fn job(scenarios: &[&Named], options: &Options) -> Job {
         verbose: options.verbose,
         recordings: options.recordings.is_some(),
         screen: options.screen.clone(),
+        bench: None,
         modules: Vec::new(),
     }
 }

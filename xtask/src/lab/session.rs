@@ -186,7 +186,7 @@ impl<'a> Session<'a> {
 }
 
 /// The bytes encoded by these hexadecimal digits, up to the first invalid pair.
-fn bytes(hex: &str) -> impl Iterator<Item = u8> {
+pub(crate) fn bytes(hex: &str) -> impl Iterator<Item = u8> {
     let pairs = hex.as_bytes().chunks_exact(2);
     pairs.map_while(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok())
 }
