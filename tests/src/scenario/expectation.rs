@@ -21,6 +21,9 @@ pub struct Expect {
     /// ([`crate::expect::Matrix`]), and a few of them may have been slowed by the machine.
     #[serde(default)]
     pub matrix: bool,
+    /// A flood of SYNs runs beside the scenario's own connections. Its flows are not judged, and records may be lost.
+    #[serde(default)]
+    pub flood: bool,
 }
 
 /// The expectation of one flow, or of the same attempt from several ports.
