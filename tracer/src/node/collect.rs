@@ -2,6 +2,7 @@
 
 mod backends;
 mod links;
+mod names;
 mod ports;
 mod routes;
 mod rules;
@@ -22,6 +23,7 @@ use tracer_common::{
 
 use self::{
     links::LinkReader,
+    names::NameReading,
     ports::PortReader,
     routes::RouteReader,
     rules::{RuleHits, RuleReader},
@@ -371,14 +373,8 @@ impl Collector {
         let begun = Instant::now();
         let read = netns::inside(flow.netns, kube_proxy::node_ports);
         let node_ports = read.map(Result::unwrap_or_default).unwrap_or_default();
-        self.name_readings.insert(
-            flow.netns,
-            NameReading {
-                at: Instant::now(),
-                cost: begun.elapsed(),
-                found_any: !node_ports.is_empty(),
-            },
-        );
+        let reading = NameReading::new(begun, !node_ports.is_empty());
+        self.name_readings.insert(flow.netns, reading);
         let known = self.facts.netns.entry(flow.netns).or_default();
         self.ports
             .names_read(flow.netns, &known.node_ports, &node_ports, now_ns());
@@ -412,34 +408,6 @@ struct NetnsReading {
     local_node_ports: bool,
 }
 
-/// When the names of services were read.
-#[derive(Debug)]
-struct NameReading {
-    at: Instant,
-    /// How long reading took.
-    cost: Duration,
-    /// Whether there were any.
-    found_any: bool,
-}
-
-/// Names older than this are read again. For a flow whose service has no name, [`MAX_AGE`] applies.
-const NAMES_MAX_AGE: Duration = Duration::from_secs(10);
-/// Reading names takes at most this part of the time: 1/100. Where rules translate but none was found, they are new: 1/10.
-const NAMES_SHARE: u32 = 100;
-const NEW_NAMES_SHARE: u32 = 10;
-
-impl NameReading {
-    /// Whether names must be read again for a flow, and a rule translated it (`by_rule`).
-    fn is_due(&self, has_name: bool, by_rule: bool) -> bool {
-        let (wait, share) = match (has_name, self.found_any, by_rule) {
-            (false, false, true) => (MAX_AGE, NEW_NAMES_SHARE),
-            (false, true, _) => (MAX_AGE, NAMES_SHARE),
-            _ => (NAMES_MAX_AGE, NAMES_SHARE),
-        };
-        self.at.elapsed() > wait.max(self.cost * share)
-    }
-}
-
 /// Reads IPVS services, settings and chains of the calling thread's network namespace.
 fn read_netns(known: &mut NetnsFacts, local_node_ports: bool) {
     known.services = ipvs::services().unwrap_or_default();
@@ -454,21 +422,6 @@ fn read_netns(known: &mut NetnsFacts, local_node_ports: bool) {
 mod tests {
     use super::*;
     use crate::facts::link::Link;
-
-    #[test]
-    fn names_are_read_at_once_after_a_switch_to_a_mode_with_rules() {
-        let reading = |found_any, seconds| NameReading {
-            at: Instant::now()
-                .checked_sub(Duration::from_secs(seconds))
-                .expect("the machine has been up longer"),
-            cost: Duration::from_millis(10),
-            found_any,
-        };
-        assert!(!reading(false, 5).is_due(false, false), "IPVS has no names");
-        assert!(reading(false, 2).is_due(false, true), "a rule translated");
-        assert!(reading(true, 2).is_due(false, true), "a new service");
-        assert!(!reading(true, 5).is_due(true, true), "known");
-    }
 
     /// A record of the namespace that has inode number 7 now.
     fn netns_record(time_ns: u64, hash_mix: u32, cookie: u64) -> Event {
