@@ -1,4 +1,4 @@
-//! What tracer needs while it runs for minutes: memory, descriptors and CPU time.
+//! Memory, descriptors and CPU time of tracer while it runs for minutes.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const MORE_DESCRIPTORS: usize = 16;
 const CPU_GROWTH: f64 = 1.5;
 const CPU_SLACK_PERCENT: f64 = 3.0;
 
-/// What a process has needed until now.
+/// Resource use of a process until now.
 #[derive(Debug, Clone, Copy)]
 struct Usage {
     at: Instant,
@@ -27,7 +27,7 @@ struct Usage {
     cpu: Duration,
 }
 
-/// What a process needs now, in words.
+/// Resource use of a process, in words.
 pub(super) fn describe(pid: u32) -> Result<String> {
     let usage = Usage::of(pid)?;
     let (mib, cpu) = (usage.memory_kib.div_ceil(1024), usage.cpu.as_secs_f64());
@@ -45,7 +45,7 @@ pub(super) struct Measurements {
 }
 
 impl Measurements {
-    /// Measures a process. Returns what to tell people. Fails at the end if the process needs more than after the first round.
+    /// Measures a process. Returns a line for the notes. Fails at the end if the process needs more than after the first round.
     pub(super) fn measure(&mut self, pid: u32, moment: Moment) -> Result<String> {
         let now = Usage::of(pid)?;
         let before = self.middle.or(self.start);

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_denied_call_is_told_once() {
+    fn each_denied_call_is_reported_once() {
         note(101);
         note(101);
         note(i64::MAX);
