@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 pub use self::{
     catalogue::CausesOptions,
     help::command,
-    recording::{ExportOptions, Format, ReplayOptions, ReportOptions, ShowOptions},
+    recording::{ExportOptions, FlowName, Format, ReplayOptions, ReportOptions, ShowOptions},
     tracing::{EndOptions, HooksOptions, LiveOptions, RecordOptions},
 };
 

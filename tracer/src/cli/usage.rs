@@ -78,7 +78,7 @@ mod tests {
         );
         assert_eq!(
             error(&["tracer", "show"]),
-            "the following required arguments were not provided: <FILE>..., <ID>; try `tracer show --help`"
+            "the following required arguments were not provided: <FILE>..., <FLOW>; try `tracer show --help`"
         );
     }
 }

@@ -36,6 +36,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     (
         "show",
         "  tracer show node.trace 17
+  tracer show node.trace 10.0.0.2:40001
   tracer show node-a.trace node-b.trace 17",
     ),
     (
