@@ -1,5 +1,6 @@
 //! The command line.
 
+mod check;
 mod recording;
 pub mod screen;
 pub mod select;
@@ -9,6 +10,7 @@ pub mod value;
 use clap::{Parser, Subcommand};
 
 pub use self::{
+    check::{CheckOptions, FailOn},
     recording::{ExportOptions, Format, ReplayOptions, ReportOptions, ShowOptions},
     tracing::{HooksOptions, LiveOptions, RecordOptions},
 };
@@ -40,6 +42,8 @@ pub enum Command {
     Show(ShowOptions),
     /// Convert a recording to JSON lines, pcapng or Parquet
     Export(ExportOptions),
+    /// Name hazards of this node without tracing
+    Check(CheckOptions),
     /// List the hooks this kernel offers and why the others are not attached
     Hooks(HooksOptions),
 }

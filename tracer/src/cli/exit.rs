@@ -18,6 +18,9 @@ pub enum Failure {
     /// A flow had the fate of `--fail-on`.
     #[error("a flow was {0}")]
     FailOn(&'static str),
+    /// A hazard was in the state of `--fail-on`, or in a worse one.
+    #[error("{0}: {1}")]
+    Hazard(&'static str, &'static str),
     /// This kernel cannot trace.
     #[error("{0}")]
     Unsupported(String),
@@ -37,7 +40,7 @@ impl Failure {
             Self::ClosedPipe => 0,
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
-            Self::FailOn(_) => 3,
+            Self::FailOn(_) | Self::Hazard(..) => 3,
             Self::Unsupported(_) => 69,
             Self::Privilege(_) => 77,
         })

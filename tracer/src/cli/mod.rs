@@ -1,6 +1,7 @@
 //! The command line: one file per command, and the exit statuses.
 
 pub mod args;
+mod check;
 mod confined;
 pub mod exit;
 mod export;
@@ -29,6 +30,7 @@ pub fn run() -> Result<(), Failure> {
         Err(answer) => return answer.print().map_err(Failure::from),
     };
     match args.command {
+        Some(Command::Check(options)) => check::run(&options),
         Some(Command::Hooks(options)) => hooks::run(&options),
         Some(Command::Live(options)) => live::run(&options),
         Some(Command::Record(options)) => record::run(&options),
