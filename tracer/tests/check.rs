@@ -24,7 +24,7 @@ Every hazard that `tracer check` looks for, by subject: what is read, why it hur
 from the rows in `tracer/src/check` by `TRACER_WRITE_HAZARDS=1 cargo test -p tracer --test check`.
 ";
 
-/// The files of a node with CentOS 7 in IPVS mode.
+/// The files of a node with `CentOS` 7 in IPVS mode.
 const CENTOS: [(&str, &str); 17] = [
     (
         "etc/os-release",

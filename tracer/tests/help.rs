@@ -2,11 +2,14 @@
 
 use std::process::{Command, Stdio};
 
-/// The output of `tracer ARGUMENTS`, wrapped at 100 columns as without a terminal.
+/// The lines of a large terminal.
+const SCREEN: usize = 40;
+
+/// The output of `tracer ARGUMENTS`, wrapped at 80 columns.
 fn help(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_tracer"))
         .args(arguments)
-        .env_remove("COLUMNS")
+        .env("COLUMNS", "80")
         .env_remove("CLICOLOR_FORCE")
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
@@ -34,7 +37,10 @@ fn help_texts() {
     let commands = commands(&all);
     assert!(commands.contains(&"live"), "{all}");
     for name in commands {
-        insta::assert_snapshot!(name, help(&[name, "--help"]));
+        let help = help(&[name, "--help"]);
+        let lines = help.lines().count();
+        assert!(lines <= SCREEN, "{name}: {lines} lines do not fit a screen");
+        insta::assert_snapshot!(name, help);
     }
 }
 

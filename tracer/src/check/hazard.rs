@@ -82,6 +82,17 @@ impl State {
         }
     }
 
+    /// Its name after the hazard's, in a sentence.
+    #[must_use]
+    pub const fn phrase(&self) -> &'static str {
+        match self {
+            Self::Hurts(_) => "hurts",
+            Self::Armed(_) => "is armed",
+            Self::Unknown(_) => "is unknown",
+            Self::Fine(_) => "is fine",
+        }
+    }
+
     /// Its place in the order of output.
     #[must_use]
     pub const fn rank(&self) -> u8 {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::hazard::{Hazard, Severity, State, Tested, count, list, setting};
 use crate::facts::{
     ipvs::Listens,
-    node_state::{Ipvs, NodeState},
+    node_state::{Ipvs, NodeState, ReuseTrial},
 };
 
 /// The device that makes the addresses of services local.
@@ -181,7 +181,7 @@ fn reuse(node: &NodeState) -> State {
     if node.number(CONNTRACK) != Some(1) {
         return State::fine(format!("{CONNTRACK} is not 1: IPVS reschedules without a drop"));
     }
-    let trial = node.reuse_trial.get().and_then(|trial| trial.drops());
+    let trial = node.reuse_trial.get().and_then(ReuseTrial::drops);
     let newer = "ip_vs_expire_nodest_conn_flush";
     let has_newer = node.functions.get().map(|found| found.contains(newer));
     let mut evidence = vec![

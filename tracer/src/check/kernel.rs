@@ -39,7 +39,7 @@ pub(super) const HAZARDS: [Hazard; 3] = [
     },
 ];
 
-/// Releases whose free maintenance has ended: ID, VERSION_ID up to the first dot, and when it ended.
+/// Releases whose free maintenance has ended: `ID`, `VERSION_ID` up to the first dot, and when it ended.
 const ENDED: [(&str, &str, &str); 9] = [
     ("centos", "6", "2020-11-30"),
     ("centos", "7", "2024-06-30"),

@@ -323,7 +323,7 @@ fn services_and_addresses() {
                 services: vec![service("10.0.0.1:30080", 0)],
                 buckets: Some(4096),
                 tcp_timeout_s: Reading::Is(900),
-            })
+            });
         },
         &[("ipvs-empty", "hurts"), ("ipvs-deprecated", "armed")],
     );
@@ -348,7 +348,7 @@ fn services_and_addresses() {
             node.listeners.push(Listener {
                 address: "0.0.0.0:30080".parse().expect("an address"),
                 waiting: 0,
-            })
+            });
         },
         &[("nodeport-listener", "armed"), ("ipvs-deprecated", "armed")],
     );

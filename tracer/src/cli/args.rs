@@ -1,6 +1,8 @@
 //! The command line.
 
+mod catalogue;
 mod check;
+mod help;
 mod recording;
 pub mod screen;
 pub mod select;
@@ -10,12 +12,14 @@ pub mod value;
 use clap::{Parser, Subcommand};
 
 pub use self::{
+    catalogue::CausesOptions,
     check::{CheckOptions, FailOn},
+    help::command,
     recording::{ExportOptions, Format, ReplayOptions, ReportOptions, ShowOptions},
-    tracing::{HooksOptions, LiveOptions, RecordOptions},
+    tracing::{EndOptions, HooksOptions, LiveOptions, RecordOptions},
 };
 
-/// Follow each NodePort SYN through the kernel and report what happened to it and why
+/// Follow each NodePort SYN through the kernel: what became of it, and why
 #[derive(Debug, Parser)]
 #[command(name = "tracer", version, args_conflicts_with_subcommands = true)]
 pub struct Args {
@@ -46,16 +50,22 @@ pub enum Command {
     Check(CheckOptions),
     /// List the hooks this kernel offers and why the others are not attached
     Hooks(HooksOptions),
+    /// List the causes, or explain one
+    Causes(CausesOptions),
+    /// Run a command for each line of standard input
+    #[command(name = "run-for-flows", hide = true, disable_help_flag = true)]
+    RunForFlows {
+        /// The shell command
+        command: String,
+    },
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_arguments_are_consistent() {
-        Args::command().debug_assert();
+        command().debug_assert();
     }
 }

@@ -34,12 +34,14 @@ pub(super) fn run(options: &CheckOptions) -> Result<(), Failure> {
 
 /// Fails if a hazard is in the state given with `--fail-on`, or in a worse one.
 fn fail_on(state: Option<FailOn>, judged: &[Judged]) -> Result<(), Failure> {
-    let is_bad = |judged: &&Judged| match (state, &judged.state) {
-        (Some(_), State::Hurts(_)) | (Some(FailOn::Armed), State::Armed(_)) => true,
-        _ => false,
+    let is_bad = |judged: &&Judged| {
+        matches!(
+            (state, &judged.state),
+            (Some(_), State::Hurts(_)) | (Some(FailOn::Armed), State::Armed(_))
+        )
     };
     match judged.iter().find(is_bad) {
-        Some(Judged { hazard, state }) => Err(Failure::Hazard(hazard.id, state.name())),
+        Some(Judged { hazard, state }) => Err(Failure::FailOn(format!("{} {}", hazard.id, state.phrase()))),
         None => Ok(()),
     }
 }

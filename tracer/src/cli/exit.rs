@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use crate::{
-    finding::totals::Totals, flow::fate::Fate, pipeline::error::PipelineError, tui::observer::TerminalError,
+    diagnose::words::count,
+    finding::{outcome::Outcome, totals::Totals},
+    pipeline::error::PipelineError,
+    tui::observer::TerminalError,
 };
 
 /// Why a command ended early, by exit status.
@@ -15,12 +18,9 @@ pub enum Failure {
     /// The arguments contradict each other. Clap reports all other wrong arguments.
     #[error("{0}")]
     Usage(String),
-    /// A flow had the fate of `--fail-on`.
-    #[error("a flow was {0}")]
-    FailOn(&'static str),
-    /// A hazard was in the state of `--fail-on`, or in a worse one.
-    #[error("{0}: {1}")]
-    Hazard(&'static str, &'static str),
+    /// Flows matched `--fail-on`.
+    #[error("{0}")]
+    FailOn(String),
     /// This kernel cannot trace.
     #[error("{0}")]
     Unsupported(String),
@@ -40,7 +40,7 @@ impl Failure {
             Self::ClosedPipe => 0,
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
-            Self::FailOn(_) | Self::Hazard(..) => 3,
+            Self::FailOn(_) => 3,
             Self::Unsupported(_) => 69,
             Self::Privilege(_) => 77,
         })
@@ -76,10 +76,17 @@ impl From<PipelineError> for Failure {
     }
 }
 
-/// Fails if a flow had the fate given with `--fail-on`.
-pub(super) fn fail_on(fate: Option<Fate>, totals: &Totals) -> Result<(), Failure> {
-    match fate {
-        Some(fate) if totals.has(fate) => Err(Failure::FailOn(fate.name())),
-        _ => Ok(()),
+/// Fails if a flow matched `--fail-on`.
+pub(super) fn fail_on(outcomes: &[Outcome], totals: &Totals) -> Result<(), Failure> {
+    match totals.matching(outcomes) {
+        0 => Ok(()),
+        flows => {
+            let words: Vec<String> = outcomes.iter().map(ToString::to_string).collect();
+            Err(Failure::FailOn(format!(
+                "{} matched --fail-on {}",
+                count(flows, "flow"),
+                words.join(",")
+            )))
+        }
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
     let (runs, out) = confined::runs_and_output(&inputs, out)?;
     let mut out = BufWriter::new(out);
     match options.to {
-        Format::Jsonl => printed::print(runs, &mut out, Form::Json, &options.select.selection(), None)?,
+        Format::Jsonl => printed::print(runs, &mut out, Form::Json, &options.select.selection(), &[])?,
         Format::Pcapng => {
             let mut view = Packets {
                 selection: options.select.selection(),

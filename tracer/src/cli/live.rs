@@ -1,12 +1,13 @@
 //! `tracer live`: trace now and show each flow, on a screen if there is a terminal, otherwise as lines.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 
 use super::{
     args::{LiveOptions, screen::ScreenOptions},
-    exit::{self, Failure},
+    ending::Ending,
+    exit::Failure,
     output::cannot_write,
 };
 use crate::{
@@ -41,16 +42,17 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         // The user may export there.
         folders.push(PathBuf::from("."));
         let mut screen = ScreenObserver::new(options.screen.theme(), &selection);
+        let mut ending = Ending::new(&mut screen, &selection, &options.end, Duration::ZERO, true)?;
         live::run(
             &selection,
             options.patience,
             options.memory.limits(),
-            &mut screen,
+            &mut ending,
             sink,
             &folders,
             terminal::release,
         )?;
-        return exit::fail_on(options.fail_on, screen.totals());
+        return ending.finish();
     }
     let form = if options.json {
         Form::Json
@@ -60,14 +62,15 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         }
     };
     let mut lines = Lines::new(io::stdout(), form, &selection);
+    let mut ending = Ending::new(&mut lines, &selection, &options.end, Duration::ZERO, false)?;
     live::run(
         &selection,
         options.patience,
         options.memory.limits(),
-        &mut lines,
+        &mut ending,
         sink,
         &folders,
         terminal::release,
     )?;
-    exit::fail_on(options.fail_on, lines.totals())
+    ending.finish()
 }

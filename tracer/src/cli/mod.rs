@@ -1,8 +1,11 @@
 //! The command line: one file per command, and the exit statuses.
 
 pub mod args;
+mod causes;
 mod check;
 mod confined;
+mod ending;
+mod exec;
 pub mod exit;
 mod export;
 mod hooks;
@@ -12,8 +15,11 @@ mod record;
 mod replay;
 mod report;
 mod show;
+mod usage;
 
-use clap::Parser as _;
+use std::{env, ffi::OsString};
+
+use clap::FromArgMatches as _;
 
 use self::{
     args::{Args, Command},
@@ -23,15 +29,24 @@ use crate::recording::memory;
 
 /// Runs the command named on the command line.
 pub fn run() -> Result<(), Failure> {
-    let args = match Args::try_parse() {
+    let arguments: Vec<OsString> = env::args_os().collect();
+    let matches = args::command().try_get_matches_from(&arguments);
+    let args = match matches.and_then(|matches| Args::from_arg_matches(&matches)) {
         Ok(args) => args,
-        Err(error) if error.use_stderr() => return Err(Failure::Usage(one_line(&error))),
+        Err(error) if error.use_stderr() => {
+            return Err(Failure::Usage(usage::one_line(
+                &error,
+                &usage::command_of(&arguments),
+            )));
+        }
         // `--help` and `--version`, which are not errors.
         Err(answer) => return answer.print().map_err(Failure::from),
     };
     match args.command {
         Some(Command::Check(options)) => check::run(&options),
         Some(Command::Hooks(options)) => hooks::run(&options),
+        Some(Command::Causes(options)) => causes::run(&options),
+        Some(Command::RunForFlows { command }) => exec::serve(&command),
         Some(Command::Live(options)) => live::run(&options),
         Some(Command::Record(options)) => record::run(&options),
         Some(Command::Replay(options)) => {
@@ -52,19 +67,4 @@ pub fn run() -> Result<(), Failure> {
         }
         None => live::run(&args.live),
     }
-}
-
-/// Clap's error message on one line.
-fn one_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let lines: Vec<&str> = text
-        .lines()
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    format!(
-        "{}; try `tracer --help`",
-        lines.join(" ").trim_start_matches("error: ")
-    )
 }

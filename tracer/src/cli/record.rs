@@ -8,11 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{
-    args::{RecordOptions, value::Until},
-    exit::Failure,
-    output::cannot_write,
-};
+use super::{args::RecordOptions, ending::Ending, exit::Failure, output::cannot_write};
 use crate::{
     confine::tracing,
     diagnose::words::count,
@@ -49,17 +45,18 @@ pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
     let sink = open(options).with_context(|| cannot_write(&options.output))?;
     let selection = options.select.selection();
     let mut progress = ProgressLine::new(options, &selection);
+    let mut ending = Ending::new(&mut progress, &selection, &options.end, options.after, false)?;
     let recorder = Box::new(Recorder::new(sink));
     live::run(
         &selection,
         options.patience,
         options.memory.limits(),
-        &mut progress,
+        &mut ending,
         Some(recorder),
         &[tracing::folder_of(&options.output)],
         terminal::release,
     )?;
-    Ok(())
+    ending.finish()
 }
 
 fn open(options: &RecordOptions) -> io::Result<Box<dyn ChunkSink>> {
@@ -79,13 +76,11 @@ fn open(options: &RecordOptions) -> io::Result<Box<dyn ChunkSink>> {
     )?))
 }
 
-/// Reports progress on stderr and decides when the recording ends.
+/// Reports progress on stderr.
 struct ProgressLine {
     options: RecordOptions,
     selection: Selection,
     begun: Instant,
-    /// The end of the recording, once known.
-    ends: Option<Instant>,
     totals: Totals,
     lost: u64,
     evicted: Evicted,
@@ -101,7 +96,6 @@ impl ProgressLine {
             options: options.clone(),
             selection: selection.clone(),
             begun: Instant::now(),
-            ends: None,
             totals: Totals::default(),
             lost: 0,
             evicted: Evicted::default(),
@@ -111,25 +105,11 @@ impl ProgressLine {
         }
     }
 
-    fn ends_by(&mut self, moment: Option<Instant>) {
-        self.ends = match (self.ends, moment) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
-    }
-
     /// Prints a permanent line. If nobody can read it, the recording goes on.
     fn print(&mut self, line: &str) {
         let over = if self.has_line { "\r\x1b[K" } else { "" };
         self.has_line = false;
         let _ = writeln!(stderr(), "{over}{}", clean(line));
-    }
-
-    fn is_awaited(&self, finding: &Finding<'_>) -> bool {
-        self.options.until.iter().any(|until| match until {
-            Until::Fate(fate) => finding.fate == *fate,
-            Until::Cause(cause) => finding.diagnosis.cause == Some(*cause),
-        })
     }
 
     /// The evicted flows, as the end of a list.
@@ -164,7 +144,6 @@ impl ProgressLine {
 impl Observer for ProgressLine {
     fn start(&mut self, head: &Head) -> io::Result<()> {
         self.begun = Instant::now();
-        self.ends_by(self.options.duration.map(|duration| self.begun + duration));
         let file = self.options.output.display();
         let target = match self.options.ring {
             Some(_) => format!("memory, written to {file} at the end and on SIGUSR1"),
@@ -191,25 +170,8 @@ impl Observer for ProgressLine {
     }
 
     fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
-        if !self.selection.wants(finding) {
-            return Ok(());
-        }
-        self.totals.add(finding);
-        if self
-            .ends
-            .is_none_or(|ends| ends > Instant::now() + self.options.after)
-            && self.is_awaited(finding)
-        {
-            self.ends_by(Some(Instant::now() + self.options.after));
-            let cause = finding.diagnosis.cause.map(|cause| format!(", {cause}"));
-            self.print(&format!(
-                "matched: {} -> {} {}{}; recording for another {} s",
-                finding.flow.client(),
-                finding.flow.node(),
-                finding.fate,
-                cause.unwrap_or_default(),
-                self.options.after.as_secs_f64()
-            ));
+        if self.selection.wants(finding) {
+            self.totals.add(finding);
         }
         Ok(())
     }
@@ -266,8 +228,8 @@ impl Observer for ProgressLine {
         let _ = write!(out, "\r\x1b[K{line}").and_then(|()| out.flush());
     }
 
-    fn is_done(&self) -> bool {
-        self.ends.is_some_and(|ends| Instant::now() >= ends)
+    fn matched(&mut self, what: &str) {
+        self.print(what);
     }
 }
 

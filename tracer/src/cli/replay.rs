@@ -16,8 +16,7 @@ use super::{
 };
 use crate::{
     confine::reading::Needs,
-    finding::{selection::Selection, totals::Totals},
-    flow::fate::Fate,
+    finding::{outcome::Outcome, selection::Selection, totals::Totals},
     pipeline::{
         merge,
         recordings::{Inputs, Run},
@@ -48,7 +47,13 @@ pub(super) fn run(options: &ReplayOptions) -> Result<(), Failure> {
     };
     let runs = confined::runs(&options.files)?;
     let mut out = BufWriter::new(io::stdout().lock());
-    print(runs, &mut out, form, &options.select.selection(), options.fail_on)
+    print(
+        runs,
+        &mut out,
+        form,
+        &options.select.selection(),
+        &options.fail_on,
+    )
 }
 
 /// Prints each flow of these recordings.
@@ -57,7 +62,7 @@ pub(super) fn print(
     out: &mut impl Write,
     form: Form,
     selection: &Selection,
-    fail_on: Option<Fate>,
+    fail_on: &[Outcome],
 ) -> Result<(), Failure> {
     if runs.len() > 1 {
         let all = merge::write(runs, out, |host, width| {
@@ -117,7 +122,7 @@ fn on_screen(options: &ReplayOptions) -> Result<(), Failure> {
     let mut player = Player::open(options.screen.theme(), &selection, control)?;
     let totals = play(&inputs, &mut player)?;
     player.close();
-    exit::fail_on(options.fail_on, &totals)
+    exit::fail_on(&options.fail_on, &totals)
 }
 
 /// Replays the recording, and starts over each time the user seeks backwards.

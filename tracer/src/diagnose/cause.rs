@@ -27,6 +27,14 @@ macro_rules! causes {
     };
 }
 
+impl Cause {
+    /// The family: the name up to its dot. `None` for [`Self::Unknown`].
+    #[must_use]
+    pub fn family(self) -> Option<&'static str> {
+        self.name().split_once('.').map(|(family, _)| family)
+    }
+}
+
 causes! {
     IpvsReuseDropped = "ipvs.reuse-dropped",
     IpvsNodestExpired = "ipvs.nodest-expired",

@@ -72,7 +72,7 @@ pub struct NodeState {
     pub processes: BTreeSet<String>,
     /// firewalld's setting `FlushAllOnReload`.
     pub firewalld_flushes: Option<bool>,
-    /// Whether NetworkManager's configuration excludes devices (`unmanaged-devices`).
+    /// Whether the configuration of `NetworkManager` excludes devices (`unmanaged-devices`).
     pub has_unmanaged_devices: bool,
     /// The experiment with reused ports (`--try`).
     pub reuse_trial: Reading<ReuseTrial>,
@@ -255,7 +255,7 @@ pub struct Tracing {
     pub has_ipvs_btf: bool,
     /// Lockdown mode: `none`, `integrity` or `confidentiality`.
     pub lockdown: Option<String>,
-    /// Whether SELinux is enforcing.
+    /// Whether `SELinux` is enforcing.
     pub selinux: Option<bool>,
 }
 

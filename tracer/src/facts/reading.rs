@@ -1,5 +1,7 @@
 //! The result of reading a fact that a node may not have.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 
 /// A fact that was read, or why there is none.
@@ -16,6 +18,17 @@ pub enum Reading<T> {
 }
 
 impl<T> Reading<T> {
+    /// The reading of something that exists.
+    pub fn of(result: io::Result<T>) -> Self {
+        match result {
+            Ok(value) => Self::Is(value),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Self::Failed("CAP_NET_ADMIN is missing".to_owned())
+            }
+            Err(error) => Self::Failed(error.to_string()),
+        }
+    }
+
     /// What was read.
     pub const fn get(&self) -> Option<&T> {
         match self {

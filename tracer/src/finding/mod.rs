@@ -6,6 +6,7 @@ pub mod costs;
 pub mod head;
 pub mod hook_state;
 pub mod observer;
+pub mod outcome;
 pub mod run;
 pub mod sandbox;
 pub mod selection;

@@ -79,6 +79,9 @@ pub trait Observer {
     /// The cost of the hooks in the last second. Reported only while [`Self::wants_costs`].
     fn costs(&mut self, _: Costs) {}
 
+    /// A flow was seen that ends the run, now or soon.
+    fn matched(&mut self, _: &str) {}
+
     /// Whether the run must end.
     fn is_done(&self) -> bool {
         false

@@ -5,7 +5,10 @@ use std::{
     ops::RangeInclusive,
 };
 
-use super::verdict::Finding;
+use super::{
+    outcome::{CauseTerm, FateTerm},
+    verdict::Finding,
+};
 use crate::{diagnose::cause::Cause, flow::fate::Fate};
 
 /// The flows that the user selected. An empty list selects all.
@@ -18,9 +21,9 @@ pub struct Selection {
     /// Services, as `NAMESPACE/NAME`.
     pub services: Vec<String>,
     /// Fates of the flows.
-    pub fates: Vec<Fate>,
+    pub fates: Vec<FateTerm>,
     /// Causes of the flows, each that of the whole flow.
-    pub causes: Vec<Cause>,
+    pub causes: Vec<CauseTerm>,
 }
 
 /// The properties of a flow that a selection checks.
@@ -60,8 +63,8 @@ impl Selection {
         let (port, client) = (flow.node.port(), flow.client.ip());
         (self.ports.is_empty() || self.ports.iter().any(|ports| ports.contains(&port)))
             && (self.clients.is_empty() || self.clients.iter().any(|network| contains(network, client)))
-            && (self.fates.is_empty() || self.fates.contains(&flow.fate))
-            && (self.causes.is_empty() || flow.cause.is_some_and(|cause| self.causes.contains(&cause)))
+            && (self.fates.is_empty() || self.fates.iter().any(|term| term.matches(flow.fate, flow.cause)))
+            && (self.causes.is_empty() || self.causes.iter().any(|term| term.matches(flow.cause)))
             && (self.services.is_empty()
                 || self
                     .services
@@ -78,22 +81,47 @@ impl Selection {
     /// The selection in the syntax of the screen's filter; empty if all flows are selected.
     #[must_use]
     pub fn words(&self) -> String {
-        fn list<T>(name: &str, items: &[T], word: impl Fn(&T) -> String) -> Option<String> {
+        let terms = self.terms().into_iter();
+        let words: Vec<String> = terms.map(|(name, value)| format!("{name}:{value}")).collect();
+        words.join(" ")
+    }
+
+    /// The selection as options of the command line; empty if all flows are selected.
+    #[must_use]
+    pub fn options(&self) -> String {
+        let terms = self.terms().into_iter();
+        let options: Vec<String> = terms.map(|(name, value)| format!("--{name} {value}")).collect();
+        options.join(" ")
+    }
+
+    /// Whether all flows are selected.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Each property that is selected, with its values.
+    fn terms(&self) -> Vec<(&'static str, String)> {
+        fn list<T>(
+            name: &'static str,
+            items: &[T],
+            word: impl Fn(&T) -> String,
+        ) -> Option<(&'static str, String)> {
             let words: Vec<String> = items.iter().map(word).collect();
-            (!words.is_empty()).then(|| format!("{name}:{}", words.join(",")))
+            (!words.is_empty()).then(|| (name, words.join(",")))
         }
         let port = |range: &RangeInclusive<u16>| match (range.start(), range.end()) {
             (first, last) if first == last => first.to_string(),
             (first, last) => format!("{first}-{last}"),
         };
-        let words = [
+        let terms = [
             list("port", &self.ports, port),
             list("client", &self.clients, |(ip, length)| format!("{ip}/{length}")),
             list("service", &self.services, Clone::clone),
             list("fate", &self.fates, ToString::to_string),
             list("cause", &self.causes, ToString::to_string),
         ];
-        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+        terms.into_iter().flatten().collect()
     }
 }
 
@@ -133,14 +161,19 @@ mod tests {
         let selection = Selection {
             ports: vec![30_080..=30_080, 30_100..=30_110],
             clients: vec![(IpAddr::from([10, 0, 0, 0]), 8)],
-            fates: vec![Fate::Dropped],
+            fates: vec![FateTerm::Fate(Fate::Dropped)],
             ..Selection::default()
         };
         assert_eq!(
             selection.words(),
             "port:30080,30100-30110 client:10.0.0.0/8 fate:dropped"
         );
+        assert_eq!(
+            selection.options(),
+            "--port 30080,30100-30110 --client 10.0.0.0/8 --fate dropped"
+        );
         assert_eq!(Selection::default().words(), "");
+        assert!(!selection.is_empty() && Selection::default().is_empty());
         assert!(!selection.wants_pending() && Selection::default().wants_pending());
     }
 }

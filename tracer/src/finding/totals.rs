@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::verdict::Finding;
+use super::{outcome::Outcome, verdict::Finding};
 use crate::{diagnose::cause::Cause, flow::fate::Fate};
 
 /// Counts each flow once, by its last finding.
@@ -10,7 +10,7 @@ use crate::{diagnose::cause::Cause, flow::fate::Fate};
 pub struct Totals {
     flows: u64,
     /// Flows that cannot change any more.
-    closed: Counts,
+    closed: BTreeMap<(Fate, Option<Cause>), u64>,
     /// The last finding of each other flow, by the flow's number.
     open: BTreeMap<u64, (Fate, Option<Cause>)>,
 }
@@ -32,10 +32,10 @@ impl Counts {
         fates.collect::<Vec<_>>().join(", ")
     }
 
-    fn add(&mut self, fate: Fate, cause: Option<Cause>) {
-        *self.by_fate.entry(fate).or_default() += 1;
+    fn add(&mut self, fate: Fate, cause: Option<Cause>, flows: u64) {
+        *self.by_fate.entry(fate).or_default() += flows;
         if let Some(cause) = cause {
-            *self.by_cause.entry(cause).or_default() += 1;
+            *self.by_cause.entry(cause).or_default() += flows;
         }
     }
 }
@@ -44,18 +44,26 @@ impl Counts {
 const MOST_OPEN: usize = 200_000;
 
 impl Totals {
-    /// Counts a flow, in place of its previous finding.
-    pub fn add(&mut self, finding: &Finding<'_>) {
+    /// Counts a flow, in place of its previous finding. Returns the fate of the previous finding, if there was one.
+    pub fn add(&mut self, finding: &Finding<'_>) -> Option<Fate> {
         let id = finding.flow.id;
-        if self.open.remove(&id).is_none() {
+        let previous = self.open.remove(&id).map(|(fate, _)| fate);
+        if previous.is_none() {
             self.flows += 1;
         }
         self.open.insert(id, (finding.fate, finding.diagnosis.cause));
         if self.open.len() > MOST_OPEN
-            && let Some((_, (fate, cause))) = self.open.pop_first()
+            && let Some((_, outcome)) = self.open.pop_first()
         {
-            self.closed.add(fate, cause);
+            *self.closed.entry(outcome).or_default() += 1;
         }
+        previous
+    }
+
+    /// Whether the flow was counted, and can still change.
+    #[must_use]
+    pub fn has(&self, id: u64) -> bool {
+        self.open.contains_key(&id)
     }
 
     /// The number of flows so far.
@@ -67,16 +75,25 @@ impl Totals {
     /// The counts of all flows so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let mut counts = self.closed.clone();
-        for (fate, cause) in self.open.values() {
-            counts.add(*fate, *cause);
+        let mut counts = Counts::default();
+        for ((fate, cause), flows) in self.outcomes() {
+            counts.add(fate, cause, flows);
         }
         counts
     }
 
-    /// Whether a flow had this fate.
+    /// The number of flows with one of these outcomes.
     #[must_use]
-    pub fn has(&self, fate: Fate) -> bool {
-        self.counts().by_fate.contains_key(&fate)
+    pub fn matching(&self, outcomes: &[Outcome]) -> u64 {
+        self.outcomes()
+            .filter(|((fate, cause), _)| outcomes.iter().any(|outcome| outcome.matches(*fate, *cause)))
+            .map(|(_, flows)| flows)
+            .sum()
+    }
+
+    /// The outcomes, each with a number of flows.
+    fn outcomes(&self) -> impl Iterator<Item = ((Fate, Option<Cause>), u64)> {
+        let closed = self.closed.iter().map(|(outcome, flows)| (*outcome, *flows));
+        closed.chain(self.open.values().map(|outcome| (*outcome, 1)))
     }
 }

@@ -20,7 +20,7 @@ use std::{
 use super::{host::Host, iptables, modules, nft};
 use crate::facts::{
     node_address,
-    node_state::{Distribution, Listener, NodeState, Tracing},
+    node_state::{Distribution, NodeState, Tracing},
     reading::Reading,
     rule_summary::RuleSummary,
     sysctl::Sysctls,
@@ -162,7 +162,7 @@ fn read_network(host: &Host, state: &mut NodeState) {
         .filter_map(|line| line.split_ascii_whitespace().next().map(str::to_owned))
         .collect();
     state.ipvs = ipvs::read(host);
-    state.listeners = listeners(&host.net_path(""));
+    state.listeners = processes::listeners(&host.net_path(""));
     state.devices = devices::read(host);
     state.addresses = devices::addresses(host);
     state.gateways = node_address::gateways(&host.net_text("route").unwrap_or_default());
@@ -175,16 +175,6 @@ fn read_network(host: &Host, state: &mut NodeState) {
     state.api_server = kubeconfigs
         .iter()
         .find_map(|path| node_address::api_server(&host.text(path)?));
-}
-
-/// The listeners in a `/proc/PID/net` folder.
-fn listeners(net: &std::path::Path) -> Vec<Listener> {
-    let is_listener = |line: &str| {
-        let state = line.split_ascii_whitespace().nth(3);
-        matches!(state, Some("0A" | "st"))
-    };
-    let files = ["tcp", "tcp6"].map(|name| super::host::first_lines(&net.join(name), is_listener));
-    files.iter().flat_map(|text| Listener::parse_all(text)).collect()
 }
 
 fn read_rules(host: &Host, state: &mut NodeState) {
@@ -202,24 +192,13 @@ fn read_rules(host: &Host, state: &mut NodeState) {
         .iter()
         .any(|name| host.net_path(name).exists());
     if has_tables {
-        state.legacy_rules = reading(iptables::tables(&["filter", "nat", "mangle"]))
+        state.legacy_rules = Reading::of(iptables::tables(&["filter", "nat", "mangle"]))
             .map(|tables| RuleSummary::of_tables(&tables));
     }
     if modules.has("nf_tables") {
-        state.nft_rules = reading(nft::chains()).map(|chains| RuleSummary::of_chains(&chains));
+        state.nft_rules = Reading::of(nft::chains()).map(|chains| RuleSummary::of_chains(&chains));
     }
     state.ip_sets = ip_sets::read(&modules);
-}
-
-/// The reading of something that exists.
-fn reading<T>(result: io::Result<T>) -> Reading<T> {
-    match result {
-        Ok(value) => Reading::Is(value),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Reading::Failed("CAP_NET_ADMIN is missing".to_owned())
-        }
-        Err(error) => Reading::Failed(error.to_string()),
-    }
 }
 
 /// Which of [`FUNCTIONS`] the kernel has, by `/proc/kallsyms`. Names are readable without privileges, addresses are not.
@@ -239,10 +218,7 @@ fn functions(host: &Host) -> Reading<BTreeSet<String>> {
             Ok(_) => {}
             Err(error) => return Reading::Failed(error.to_string()),
         }
-        let name = line
-            .split(|byte| byte.is_ascii_whitespace())
-            .nth(2)
-            .unwrap_or_default();
+        let name = line.split(u8::is_ascii_whitespace).nth(2).unwrap_or_default();
         if let Some(name) = FUNCTIONS.iter().find(|wanted| wanted.as_bytes() == name) {
             found.insert((*name).to_owned());
         }

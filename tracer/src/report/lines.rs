@@ -223,6 +223,10 @@ impl<W: Write> Observer for Lines<W> {
         self.line(&line)
     }
 
+    fn matched(&mut self, what: &str) {
+        note(what);
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }

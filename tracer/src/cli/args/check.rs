@@ -16,8 +16,8 @@ pub struct CheckOptions {
     /// The node's root directory, if it is not /
     #[arg(long, value_name = "DIR")]
     pub host_root: Option<PathBuf>,
-    /// Exit with status 3 if a hazard is in this state, or a worse one
-    #[arg(long, value_name = "STATE")]
+    /// Exit with status 3 if a hazard hurts, or is at least armed
+    #[arg(long, value_name = "hurts|armed", hide_possible_values = true)]
     pub fail_on: Option<FailOn>,
 }
 

@@ -4,8 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::{screen::ScreenOptions, select::Select, value::size};
-use crate::flow::fate::Fate;
+use super::{
+    screen::ScreenOptions,
+    select::Select,
+    value::{WordParser, size},
+};
+use crate::finding::outcome::Outcome;
 
 /// Options of `replay`.
 #[derive(Clone, Debug, ClapArgs)]
@@ -28,11 +32,18 @@ pub struct ReplayOptions {
     /// The flows to show.
     #[command(flatten)]
     pub select: Select,
-    /// Exit with status 3 if a flow had this fate
-    #[arg(long, value_name = "FATE")]
-    pub fail_on: Option<Fate>,
-    /// Stop reading when it takes this much memory
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    /// Exit with status 3 if a flow matched
+    #[arg(
+        long,
+        help_heading = "End",
+        value_name = "OUTCOME",
+        value_delimiter = ',',
+        value_parser = WordParser::<Outcome>::new(),
+        hide_possible_values = true
+    )]
+    pub fail_on: Vec<Outcome>,
+    /// Memory for reading
+    #[arg(long, help_heading = "Limits", value_name = "SIZE", value_parser = size, default_value = "256MiB")]
     pub max_memory: u64,
 }
 
@@ -54,8 +65,8 @@ pub struct ReportOptions {
     /// The flows to report.
     #[command(flatten)]
     pub select: Select,
-    /// Stop reading when it takes this much memory
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    /// Memory for reading
+    #[arg(long, help_heading = "Limits", value_name = "SIZE", value_parser = size, default_value = "256MiB")]
     pub max_memory: u64,
 }
 
@@ -68,8 +79,8 @@ pub struct ShowOptions {
     /// The flow's number in the first recording
     #[arg(required = true, value_name = "ID", value_parser = flow_number)]
     pub id: u64,
-    /// Stop reading when it takes this much memory
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    /// Memory for reading
+    #[arg(long, help_heading = "Limits", value_name = "SIZE", value_parser = size, default_value = "256MiB")]
     pub max_memory: u64,
 }
 
@@ -85,8 +96,8 @@ pub struct ExportOptions {
     /// Recordings of one or several runs; - for standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Export format
-    #[arg(long, value_name = "FORMAT")]
+    /// Export format: jsonl, pcapng or parquet
+    #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     pub to: Format,
     /// File to write; standard output if omitted or -
     #[arg(short, long, value_name = "FILE")]
@@ -97,8 +108,8 @@ pub struct ExportOptions {
     /// The flows to export.
     #[command(flatten)]
     pub select: Select,
-    /// Stop reading when it takes this much memory
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    /// Memory for reading
+    #[arg(long, help_heading = "Limits", value_name = "SIZE", value_parser = size, default_value = "256MiB")]
     pub max_memory: u64,
 }
 

@@ -12,13 +12,14 @@ use crate::tui::theme::{Depth, Theme};
 /// Options of commands with a screen.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ScreenOptions {
-    /// Colours: auto, always or never; auto honours `NO_COLOR`
+    /// Colours: auto (honours `NO_COLOR`), always or never
     #[arg(
         long,
         value_name = "WHEN",
         value_enum,
         default_value = "auto",
-        hide_possible_values = true
+        hide_possible_values = true,
+        hide_default_value = true
     )]
     pub color: Color,
     /// ASCII only on the screen

@@ -1,10 +1,13 @@
 //! Values of options: ports, networks, services, times, sizes, fates and causes.
 
-use std::{net::IpAddr, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{ffi::OsStr, marker::PhantomData, net::IpAddr, ops::RangeInclusive, str::FromStr, time::Duration};
 
-use clap::{ValueEnum, builder::PossibleValue};
+use clap::{
+    Arg, Command,
+    builder::{PossibleValue, StringValueParser, TypedValueParser},
+};
 
-use crate::{diagnose::cause::Cause, flow::fate::Fate};
+use crate::finding::outcome::Words;
 
 /// A port or a range of ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +110,14 @@ pub(super) fn span(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())
 }
 
+/// Parses the time that a run lasts, as [`span`] does. It cannot be 0.
+pub(super) fn lasting(text: &str) -> Result<Duration, String> {
+    match span(text)? {
+        Duration::ZERO => Err("a run of no time records nothing: give 90, 15m or 2h".to_owned()),
+        time => Ok(time),
+    }
+}
+
 /// Parses a size; without a unit it is in bytes.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is not a size: give bytes, 512KiB, 64MiB or 1GiB");
@@ -132,53 +143,26 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 /// The smallest file size, in bytes: a smaller file would hold little besides its header.
 const SMALLEST: u64 = 64 << 10;
 
-/// The condition of `--until`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
-    /// A flow with this fate.
-    Fate(Fate),
-    /// A flow with this cause.
-    Cause(Cause),
-}
+/// Parses the words of an option, and lists them for completion.
+#[derive(Clone, Debug)]
+pub(crate) struct WordParser<T>(PhantomData<fn() -> T>);
 
-impl FromStr for Until {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let fate = Fate::from_str(text, false).map(Self::Fate);
-        fate.or_else(|_| Cause::from_str(text, false).map(Self::Cause))
-            .map_err(|_| {
-                format!(
-                    "`{text}` is neither a fate, such as stalled, nor a cause, such as ipvs.reuse-dropped"
-                )
-            })
+impl<T> WordParser<T> {
+    pub(super) const fn new() -> Self {
+        Self(PhantomData)
     }
 }
 
-impl ValueEnum for Fate {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[
-            Self::Established,
-            Self::Stalled,
-            Self::Dropped,
-            Self::Refused,
-            Self::Unanswered,
-            Self::Pending,
-        ]
+impl<T: Words + Clone + Send + Sync + 'static> TypedValueParser for WordParser<T> {
+    type Value = T;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<T, clap::Error> {
+        let parser = StringValueParser::new().try_map(|text| text.parse::<T>());
+        parser.parse_ref(command, arg, value)
     }
 
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.name()))
-    }
-}
-
-impl ValueEnum for Cause {
-    fn value_variants<'a>() -> &'a [Self] {
-        Self::ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.name()))
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(T::words().into_iter().map(PossibleValue::new)))
     }
 }
 
@@ -213,13 +197,11 @@ mod tests {
     }
 
     #[test]
-    fn recordings_end_with_a_fate_or_a_cause() {
-        assert_eq!("stalled".parse(), Ok(Until::Fate(Fate::Stalled)));
-        assert_eq!(
-            "ipvs.reuse-dropped".parse(),
-            Ok(Until::Cause(Cause::IpvsReuseDropped))
-        );
-        assert!("bored".parse::<Until>().is_err());
+    fn a_run_lasts_longer_than_nothing() {
+        assert_eq!(lasting("0.5"), Ok(Duration::from_millis(500)));
+        for wrong in ["0", "0s", "0.0m", "soon"] {
+            assert!(lasting(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

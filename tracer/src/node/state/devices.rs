@@ -4,7 +4,6 @@ use std::io;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::reading;
 use crate::{
     facts::{
         link::{AttachPoint, Filter, Link, Program},
@@ -117,7 +116,7 @@ pub(super) fn addresses(host: &Host) -> Reading<Vec<NodeAddress>> {
         return Reading::Failed("only files were given, and addresses are read by netlink".to_owned());
     }
     let list = || Connection::open(NETLINK_ROUTE)?.list(GET_ADDRESS, &[0; ADDRESS_HEAD], &[]);
-    reading(list()).map(|messages| {
+    Reading::of(list()).map(|messages| {
         let parsed = messages.iter().filter_map(|message| NodeAddress::parse(message));
         parsed.collect()
     })

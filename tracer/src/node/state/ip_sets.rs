@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, io};
 use netlink_packet_core::DefaultNla;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::reading;
 use crate::{
     facts::{ipset, modules::Modules, node_state::IpSet, reading::Reading},
     node::netlink::Connection,
@@ -13,7 +12,7 @@ use crate::{
 
 /// `NFNL_SUBSYS_IPSET` with `IPSET_CMD_LIST` and `IPSET_CMD_TYPE` (`uapi/linux/netfilter/ipset/ip_set.h`).
 const LIST: u16 = 6 << 8 | 7;
-const TYPE: u16 = 6 << 8 | 13;
+const TYPE: u16 = 6 << 8 | 0xd;
 /// The oldest protocol version that current kernels support.
 const PROTOCOL: u8 = 6;
 /// Attributes.
@@ -32,7 +31,7 @@ pub(super) fn read(modules: &Modules) -> Reading<Vec<IpSet>> {
     if !modules.has("ip_set") {
         return Reading::Absent;
     }
-    reading(list())
+    Reading::of(list())
 }
 
 fn list() -> io::Result<Vec<IpSet>> {

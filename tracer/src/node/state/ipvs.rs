@@ -5,7 +5,6 @@ use std::io;
 use netlink_packet_core::DefaultNla;
 use netlink_sys::protocols::NETLINK_GENERIC;
 
-use super::reading;
 use crate::{
     facts::{
         ipvs::parse_services,
@@ -30,16 +29,16 @@ pub(super) fn read(host: &Host) -> Reading<Ipvs> {
     let text = match std::fs::read_to_string(host.net_path("ip_vs")) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Reading::Absent,
-        Err(error) => return reading(Err(error)),
+        Err(error) => return Reading::of(Err(error)),
     };
     let services = ticks_per_second().and_then(|ticks| parse_services(text.as_bytes(), ticks));
     // The file shows that the module is loaded: asking for its family loads nothing.
     let tcp_timeout_s = if host.is_live() {
-        reading(timeout())
+        Reading::of(timeout())
     } else {
         Reading::Failed("only files were given, and the timeout is read by netlink".to_owned())
     };
-    reading(services).map(|services| Ipvs {
+    Reading::of(services).map(|services| Ipvs {
         services,
         buckets: Ipvs::buckets_in(&text),
         tcp_timeout_s,

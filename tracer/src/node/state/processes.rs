@@ -4,12 +4,15 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::MetadataExt as _,
+    path::Path,
 };
 
-use super::listeners;
 use crate::{
-    facts::{counters::Values, node_state::Pod},
-    node::host::Host,
+    facts::{
+        counters::Values,
+        node_state::{Listener, Pod},
+    },
+    node::host::{Host, first_lines},
 };
 
 /// The programs that matter.
@@ -88,4 +91,14 @@ fn counters(host: &Host, pid: u32) -> Values {
     out.add_groups(&host.text(&format!("proc/{pid}/net/netstat")).unwrap_or_default());
     out.keep(&WANTED);
     out
+}
+
+/// The listeners in a `/proc/PID/net` folder.
+pub(super) fn listeners(net: &Path) -> Vec<Listener> {
+    let is_listener = |line: &str| {
+        let state = line.split_ascii_whitespace().nth(3);
+        matches!(state, Some("0A" | "st"))
+    };
+    let files = ["tcp", "tcp6"].map(|name| first_lines(&net.join(name), is_listener));
+    files.iter().flat_map(|text| Listener::parse_all(text)).collect()
 }
