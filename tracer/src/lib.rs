@@ -8,6 +8,7 @@
 // Everything that is printed is escaped first: see `report::escape`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod check;
 pub mod cli;
 pub mod confine;
 pub mod decode;

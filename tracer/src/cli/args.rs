@@ -1,6 +1,7 @@
 //! The command line.
 
 mod catalogue;
+mod check;
 mod help;
 mod recording;
 pub mod screen;
@@ -12,6 +13,7 @@ use clap::{Parser, Subcommand};
 
 pub use self::{
     catalogue::CausesOptions,
+    check::{CheckOptions, FailOn},
     help::command,
     recording::{ExportOptions, FlowName, Format, ReplayOptions, ReportOptions, ShowOptions},
     tracing::{EndOptions, HooksOptions, LiveOptions, RecordOptions},
@@ -44,6 +46,8 @@ pub enum Command {
     Show(ShowOptions),
     /// Convert a recording to JSON lines, pcapng or Parquet
     Export(ExportOptions),
+    /// Name hazards of this node without tracing
+    Check(CheckOptions),
     /// List the hooks this kernel offers and why the others are not attached
     Hooks(HooksOptions),
     /// List the causes, or explain one

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod causes;
+mod check;
 mod confined;
 mod ending;
 mod exec;
@@ -42,6 +43,7 @@ pub fn run() -> Result<(), Failure> {
         Err(answer) => return answer.print().map_err(Failure::from),
     };
     match args.command {
+        Some(Command::Check(options)) => check::run(&options),
         Some(Command::Hooks(options)) => hooks::run(&options),
         Some(Command::Causes(options)) => causes::run(&options),
         Some(Command::RunForFlows { command }) => exec::serve(&command),

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::netlink::attribute;
+use super::{
+    netlink::{attribute, text},
+    node_state::IpSet,
+};
 
 /// Attributes (`uapi/linux/netfilter/ipset/ip_set.h`).
 const ATTR_ELEMENTS: u16 = 8;
@@ -19,6 +22,29 @@ pub fn parse(answers: &[Vec<u8>]) -> BTreeSet<u16> {
         })
         .filter_map(|port| Some(u16::from_be_bytes(port.try_into().ok()?)))
         .collect()
+}
+
+/// `IPSET_ATTR_SETNAME`, `_TYPENAME` and `_REVISION`.
+const ATTR_NAME: u16 = 2;
+const ATTR_TYPE: u16 = 3;
+const ATTR_REVISION: u16 = 4;
+
+/// Parses the description of a set in an answer to a request for sets; `None` if it has none.
+#[must_use]
+pub fn header(answer: &[u8]) -> Option<IpSet> {
+    let body = answer.get(4..)?;
+    Some(IpSet {
+        name: text(attribute(body, ATTR_NAME)?),
+        kind: text(attribute(body, ATTR_TYPE)?),
+        revision: *attribute(body, ATTR_REVISION)?.first()?,
+        newest: None,
+    })
+}
+
+/// Parses the newest revision in the answer to a request for a type of set.
+#[must_use]
+pub fn newest_revision(answer: &[u8]) -> Option<u8> {
+    attribute(answer.get(4..)?, ATTR_REVISION)?.first().copied()
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ fn open(name: &str) -> io::Result<Option<BufReader<File>>> {
 }
 
 /// `CONFIG_HZ`, which is the resolution of the kernel's coarse clock. IPVS prints times in these ticks.
-fn ticks_per_second() -> io::Result<u32> {
+pub(super) fn ticks_per_second() -> io::Result<u32> {
     let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?;
     let tick = u32::try_from(tick.tv_nsec()).unwrap_or(0);
     if tick == 0 {

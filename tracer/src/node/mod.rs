@@ -4,6 +4,7 @@
 pub mod cgroup;
 pub mod collect;
 pub mod destinations;
+pub mod host;
 pub mod ipset;
 pub mod iptables;
 pub mod ipvs;
@@ -18,4 +19,5 @@ pub mod nft;
 mod port;
 pub mod route;
 mod sockets;
+pub mod state;
 pub mod sysctl;

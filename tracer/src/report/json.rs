@@ -6,14 +6,18 @@ use std::collections::BTreeMap;
 
 use schemars::generate::SchemaSettings;
 
-use self::line::{Addresses, Attempt, Backend, Fact, FlowLine, Line};
+use self::line::{Addresses, Attempt, Backend, Fact, FlowLine, HazardLine, Line};
 use super::{escape, path};
-use crate::finding::{
-    Finding,
-    clock::{milliseconds, rfc3339},
-    head::Head,
-    run::{End, Health, Hooks},
-    totals::{Counts, Totals},
+use crate::{
+    check::Judged,
+    facts::node_state::NodeState,
+    finding::{
+        Finding,
+        clock::{milliseconds, rfc3339},
+        head::Head,
+        run::{End, Health, Hooks},
+        totals::{Counts, Totals},
+    },
 };
 
 /// The run whose lines are written.
@@ -140,6 +144,32 @@ pub fn health(host: Option<&str>, health: &Health) -> String {
         missed: health.missed.as_deref().map(by_hook),
         refused: by_hook(&health.refused),
         evicted: health.evicted.by_name(),
+    })
+}
+
+/// The hazards of a node, read at `time`.
+#[must_use]
+pub fn check(node: &NodeState, time: jiff::Timestamp, judged: &[Judged]) -> String {
+    let hazards = judged.iter().map(|Judged { hazard, state }| {
+        let details = state.details();
+        HazardLine {
+            id: hazard.id,
+            state: state.name(),
+            severity: hazard.severity.name(),
+            summary: state.summary(),
+            evidence: details.map_or(&[], |details| &details.evidence),
+            advice: details.map(|details| details.advice.as_str()),
+            reference: hazard.reference,
+            cause: hazard.cause,
+        }
+    });
+    write(&Line::Check {
+        schema: 1,
+        tracer: env!("CARGO_PKG_VERSION"),
+        host: &node.host,
+        kernel: &node.kernel,
+        time: rfc3339(time),
+        hazards: hazards.collect(),
     })
 }
 

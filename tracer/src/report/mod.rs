@@ -2,6 +2,7 @@
 
 pub mod attempts;
 pub mod escape;
+pub mod hazards;
 pub mod html;
 pub mod joined;
 pub mod json;

@@ -45,6 +45,11 @@ const EXAMPLES: &[(&str, &str)] = &[
   tracer export node.trace --to jsonl --fate failed",
     ),
     (
+        "check",
+        "  tracer check -v
+  tracer check --fail-on armed",
+    ),
+    (
         "causes",
         "  tracer causes ipvs
   tracer causes ipvs.reuse-dropped",
@@ -85,7 +90,7 @@ fn with_help_flag(command: Command) -> Command {
 fn after(name: &str, examples: &str) -> String {
     let is_tracing = matches!(name, "tracer" | "live" | "record" | "hooks");
     let mut status = vec![STATUS];
-    if matches!(name, "tracer" | "live" | "record" | "replay") {
+    if matches!(name, "tracer" | "live" | "record" | "replay" | "check") {
         status.push(STATUS_FAIL_ON);
     }
     let mut status = status.join(", ");
@@ -96,6 +101,7 @@ fn after(name: &str, examples: &str) -> String {
     let see = match name {
         "tracer" => "tracer COMMAND --help, tracer causes, tracer man",
         "hooks" | "causes" => "docs/causes.md",
+        "check" => "docs/hazards.md, docs/schema.md",
         "export" => "docs/export.md, docs/schema.md",
         "live" | "replay" => "tracer causes, docs/schema.md, docs/screens.md",
         "record" => "tracer causes, docs/recording.md",

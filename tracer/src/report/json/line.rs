@@ -87,6 +87,21 @@ pub(super) enum Line<'a> {
         /// What is missing.
         what: &'a str,
     },
+    /// The hazards of a node: what `tracer check --json` prints.
+    Check {
+        /// Version of this schema.
+        schema: u32,
+        /// Version of tracer.
+        tracer: &'a str,
+        /// The node's name.
+        host: &'a str,
+        /// The kernel's release, as `uname -r` prints it.
+        kernel: &'a str,
+        /// When the state of the node was read.
+        time: String,
+        /// All hazards: those that hurt first, then those that are armed, unknown and fine, each by severity.
+        hazards: Vec<HazardLine<'a>>,
+    },
     /// The last line of a run.
     End {
         /// The node's name, where several runs are merged.
@@ -115,6 +130,28 @@ pub(super) enum Line<'a> {
         /// Flows by cause.
         by_cause: &'a BTreeMap<Cause, u64>,
     },
+}
+
+/// A hazard of a node and its state. [hazards.md](hazards.md) lists all of them.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct HazardLine<'a> {
+    /// Its name.
+    pub(super) id: &'a str,
+    /// `hurts`: connections suffer now. `armed`: they will, under the condition in `summary`. `unknown`: what is needed to judge
+    /// could not be read. `fine`.
+    pub(super) state: &'a str,
+    /// `breaks`: it breaks connections. `warns`: it does so under load or after a change. `informs`.
+    pub(super) severity: &'a str,
+    /// What is the matter; why it is unknown or fine. The wording may change.
+    pub(super) summary: &'a str,
+    /// What was read. The wording may change.
+    pub(super) evidence: &'a [String],
+    /// What to do. The wording may change.
+    pub(super) advice: Option<&'a str>,
+    /// A public report of such a case.
+    pub(super) reference: &'a str,
+    /// The cause that tracer names where it hits a connection.
+    pub(super) cause: Option<&'a str>,
 }
 
 /// A flow as JSON.

@@ -1,0 +1,265 @@
+//! `tracer check` on trees of files under `--host-root`, and `docs/hazards.md`, which is generated from the rows of the hazards.
+
+use std::{
+    env,
+    fmt::Write as _,
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tracer::check::{Tested, hazards};
+
+/// Environment variable that makes the test write the page instead of checking it.
+const WRITE: &str = "TRACER_WRITE_HAZARDS";
+
+const HEAD: &str = "\
+# Hazards
+
+Every hazard that `tracer check` looks for, by subject: what is read, why it hurts, and where the detection is tested. A hazard
+`hurts` if connections suffer now, and is `armed` if they will under a condition that is named. What cannot be read is `unknown`.
+`tracer check` is written for Linux 3.10 and later; it is tested on 5.10 and later, and on no 3.10 kernel. This file is generated
+from the rows in `tracer/src/check` by `TRACER_WRITE_HAZARDS=1 cargo test -p tracer --test check`.
+";
+
+/// The files of a node with `CentOS` 7 in IPVS mode.
+const CENTOS: [(&str, &str); 17] = [
+    (
+        "etc/os-release",
+        "ID=\"centos\"\nVERSION_ID=\"7\"\nPRETTY_NAME=\"CentOS Linux 7 (Core)\"\n",
+    ),
+    ("proc/kallsyms", "0000000000000000 t ip_vs_in\t[ip_vs]\n"),
+    ("proc/modules", "ip_vs 145458 6 - Live 0x0000000000000000\n"),
+    (
+        "proc/net/ip_vs",
+        "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\nTCP  0A000001:7580 rr \n  -> 0AF40102:1F90      Masq    1      0          3         \n",
+    ),
+    (
+        "proc/net/netstat",
+        "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 0 5 5\n",
+    ),
+    ("proc/net/softnet_stat", "0000272d 00000000 00000001 00000000\n"),
+    ("proc/stat", "cpu  1 2 3\ncpu0 1 2 3\ncpu1 0 0 0\n"),
+    ("proc/sys/kernel/hostname", "node-1\n"),
+    ("proc/sys/kernel/osrelease", "3.10.0-1160.el7.x86_64\n"),
+    ("proc/sys/kernel/perf_event_paranoid", "2\n"),
+    ("proc/sys/net/ipv4/ip_forward", "1\n"),
+    ("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n"),
+    ("proc/sys/net/ipv4/tcp_abort_on_overflow", "0\n"),
+    ("proc/sys/net/ipv4/tcp_syncookies", "1\n"),
+    ("proc/sys/net/ipv4/vs/conn_reuse_mode", "1\n"),
+    ("proc/sys/net/ipv4/vs/conntrack", "1\n"),
+    ("proc/sys/net/ipv4/vs/expire_nodest_conn", "1\n"),
+];
+
+fn tree(files: &[(&str, &str)]) -> TempDir {
+    let root = tempfile::tempdir().expect("a folder");
+    for (name, text) in files {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+    root
+}
+
+fn check(root: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tracer"))
+        .args(["check", "--host-root", root.to_str().expect("text")])
+        .args(arguments)
+        .output()
+        .expect("the command runs")
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+#[test]
+fn the_first_line_names_the_setting_that_stalls_a_centos_7_node() {
+    let root = tree(&CENTOS);
+    let output = check(root.path(), &[]);
+    assert!(output.status.success());
+    let first = text(&output).lines().next().expect("a line").to_owned();
+    assert!(first.starts_with("armed   ipvs-reuse"), "{first}");
+    assert!(first.contains("net.ipv4.vs.conn_reuse_mode is 1"), "{first}");
+    let verbose = text(&check(root.path(), &["-v"]));
+    assert!(
+        verbose.contains("do: sysctl -w net.ipv4.vs.conn_reuse_mode=0; no kernel upgrade is needed"),
+        "{verbose}"
+    );
+    assert!(verbose.contains("kernel-eol"), "{verbose}");
+}
+
+#[test]
+fn the_exit_status_follows_the_states() {
+    let root = tree(&CENTOS);
+    for (arguments, status) in [
+        (&["--fail-on", "armed"][..], 3),
+        (&["--fail-on", "hurts"], 0),
+        (&["--json"], 0),
+        (&["--fail-on", "fine"], 2),
+    ] {
+        assert_eq!(
+            check(root.path(), arguments).status.code(),
+            Some(status),
+            "{arguments:?}"
+        );
+    }
+    let nowhere = check(&root.path().join("nowhere"), &[]);
+    assert_eq!(nowhere.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&nowhere.stderr).into_owned();
+    assert!(why.contains("cannot use") && why.lines().count() == 1, "{why}");
+}
+
+#[test]
+fn json_has_every_hazard_once() {
+    let root = tree(&CENTOS);
+    let line = text(&check(root.path(), &["--json"]));
+    let value: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(value["type"], "check");
+    assert_eq!(value["host"], "node-1");
+    assert_eq!(value["kernel"], "3.10.0-1160.el7.x86_64");
+    let all = value["hazards"].as_array().expect("hazards");
+    assert_eq!(all.len(), hazards().count());
+    let state = |id: &str| {
+        let found = all.iter().find(|hazard| hazard["id"] == id).expect(id);
+        found["state"].as_str().expect("a state").to_owned()
+    };
+    assert_eq!(state("ipvs-reuse"), "armed");
+    assert_eq!(state("ipvs-nodest"), "fine");
+    // Files alone tell nothing about rules, and one reading nothing about growth.
+    assert_eq!(state("rules-mixed"), "unknown");
+    assert_eq!(state("tcp-accept-queue"), "unknown");
+}
+
+#[test]
+fn settings_in_files_arm_and_disarm() {
+    let cases = [
+        ("proc/sys/net/ipv4/vs/expire_nodest_conn", "0\n", "ipvs-nodest"),
+        ("proc/sys/net/ipv4/vs/drop_packet", "1\n", "ipvs-defense"),
+        (
+            "proc/sys/net/ipv4/ip_local_port_range",
+            "1024\t65000\n",
+            "nodeport-ephemeral",
+        ),
+        ("proc/sys/net/ipv4/tcp_tw_recycle", "1\n", "tcp-tw-recycle"),
+        ("proc/sys/net/ipv4/tcp_syncookies", "0\n", "tcp-syncookies"),
+        ("proc/sys/net/ipv4/tcp_abort_on_overflow", "1\n", "tcp-abort"),
+        ("proc/sys/net/ipv4/ip_forward", "0\n", "fwd-off"),
+        ("proc/sys/kernel/perf_event_paranoid", "3\n", "paranoid"),
+    ];
+    let armed = |root: &Path, id: &str| {
+        let start = format!("armed   {id} ");
+        text(&check(root, &[]))
+            .lines()
+            .any(|line| line.starts_with(&start))
+    };
+    let healthy = tree(&CENTOS);
+    for (name, value, id) in cases {
+        assert!(!armed(healthy.path(), id), "{id}");
+        let mut files = CENTOS.to_vec();
+        files.push((name, value));
+        let changed = tree(&files);
+        assert!(
+            armed(changed.path(), id),
+            "{id}: {}",
+            text(&check(changed.path(), &["-v"]))
+        );
+    }
+}
+
+#[test]
+fn the_machine_itself_is_checked_within_two_seconds_and_without_privileges() {
+    let begun = std::time::Instant::now();
+    let output = Command::new(env!("CARGO_BIN_EXE_tracer"))
+        .args(["check", "--json"])
+        .output()
+        .expect("the command runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // A loaded machine gets some slack; an idle one needs 1.1 s.
+    assert!(begun.elapsed().as_secs() < 10);
+    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        value["hazards"].as_array().expect("hazards").len(),
+        hazards().count()
+    );
+}
+
+fn page() -> String {
+    let mut out = HEAD.to_owned();
+    out.push_str("\n| hazard | severity | |\n|---|---|---|\n");
+    for hazard in hazards() {
+        let id = hazard.id;
+        let _ = writeln!(
+            out,
+            "| [`{id}`](#{id}) | {} | {} |",
+            hazard.severity.name(),
+            hazard.title
+        );
+    }
+    for hazard in hazards() {
+        let _ = write!(
+            out,
+            "\n## {}\n\n{} ({}).\n\n- **Detected by**: {}\n- **Why**: {}\n- **Reference**: {}\n",
+            hazard.id,
+            hazard.title,
+            hazard.severity.name(),
+            hazard.detect,
+            hazard.why,
+            link(hazard.reference),
+        );
+        if let Some(cause) = hazard.cause {
+            let anchor = cause.replace('.', "");
+            let _ = writeln!(
+                out,
+                "- **Cause of a connection that it hits**: [`{cause}`](causes.md#{anchor})"
+            );
+        }
+        let _ = match hazard.tested {
+            Tested::Lab(scenario) => writeln!(out, "- **Tested**: on real kernels, scenario `{scenario}`"),
+            Tested::Fixture => writeln!(out, "- **Tested**: fixture only"),
+        };
+    }
+    out
+}
+
+/// A reference as a link: an address, or `OWNER/REPOSITORY#NUMBER` on GitHub.
+fn link(reference: &str) -> String {
+    if reference.starts_with("https://") {
+        return format!("<{reference}>");
+    }
+    let address = reference.replace('#', "/issues/");
+    format!("[{reference}](https://github.com/{address})")
+}
+
+#[test]
+fn the_page_agrees_with_the_rows() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/hazards.md");
+    let page = page();
+    if env::var_os(WRITE).is_some() {
+        fs::write(&path, &page).expect("a file");
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(
+        written, page,
+        "docs/hazards.md is out of date: run this test with {WRITE}=1"
+    );
+}
+
+#[test]
+fn scenarios_of_hazards_exist() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios");
+    for hazard in hazards() {
+        if let Tested::Lab(scenario) = hazard.tested {
+            let text = fs::read_to_string(folder.join(format!("{scenario}.toml")))
+                .unwrap_or_else(|error| panic!("{scenario}: {error}"));
+            assert!(text.contains(hazard.id), "{scenario} does not name {}", hazard.id);
+        }
+    }
+}
