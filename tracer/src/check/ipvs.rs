@@ -23,7 +23,7 @@ pub(super) const HAZARDS: [Hazard; 12] = [
         title: "IPVS drops the first SYN of a reused client port",
         severity: Severity::Breaks,
         detect: "net.ipv4.vs.conn_reuse_mode is 1, net.ipv4.vs.conntrack is 1 and there are virtual services. Whether the running code drops is shown by `--try` alone; without the function ip_vs_expire_nodest_conn_flush the code is older than the change that helps.",
-        why: "A client that reuses its source port within 2 minutes loses one second for each connection. kube-proxy before 1.22 leaves the setting alone where it believes that the kernel does not have it.",
+        why: "A client that reuses its source port within 2 minutes loses one second for each connection. kube-proxy leaves the setting alone on kernels that call themselves older than 4.1, although that of CentOS 7 has it.",
         reference: "kubernetes/kubernetes#81775",
         cause: Some("ipvs.reuse-dropped"),
         tested: Tested::Lab("check-ipvs-reuse-pre-5.9"),
