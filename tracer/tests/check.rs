@@ -4,10 +4,13 @@ use std::{
     env,
     fmt::Write as _,
     fs,
+    ops::RangeInclusive,
     path::Path,
     process::{Command, Output},
+    thread,
 };
 
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use serde_json::Value;
 use tempfile::TempDir;
 use tracer::{
@@ -21,6 +24,9 @@ use tracer::{
         writer::{ChunkBuilder, Writer},
     },
 };
+
+/// The error of a system call that the kernel does not have.
+const ENOSYS: u32 = 38;
 
 /// Environment variable that makes the test write the page instead of checking it.
 const WRITE: &str = "TRACER_WRITE_HAZARDS";
@@ -198,6 +204,52 @@ fn the_machine_itself_is_checked_within_two_seconds_and_without_privileges() {
     assert_eq!(
         value["hazards"].as_array().expect("hazards").len(),
         hazards().count()
+    );
+}
+
+/// System calls of x86-64 that 3.10 does not have: those after `finit_module` (`arch/x86/syscalls/syscall_64.tbl`).
+const NEWER_THAN_3_10: RangeInclusive<i64> = 314..=600;
+
+#[test]
+fn no_system_call_is_needed_that_3_10_lacks() {
+    let rules = NEWER_THAN_3_10.map(|number| (number, Vec::new())).collect();
+    let refuse = SeccompAction::Errno(ENOSYS);
+    let filter =
+        SeccompFilter::new(rules, SeccompAction::Allow, refuse, TargetArch::x86_64).expect("a filter");
+    let program: BpfProgram = filter.try_into().expect("a program");
+    // The filter holds for this thread and for what it starts.
+    let output = thread::spawn(move || {
+        seccompiler::apply_filter(&program).expect("seccomp");
+        Command::new(env!("CARGO_BIN_EXE_tracer"))
+            .args(["check", "--json"])
+            .output()
+            .expect("the command runs")
+    });
+    let output = output.join().expect("no panic");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let states = |bytes: &[u8]| -> Vec<(String, String)> {
+        let value: Value = serde_json::from_slice(bytes).expect("JSON");
+        let all = value["hazards"].as_array().expect("hazards").iter();
+        all.map(|hazard| (hazard["id"].to_string(), hazard["state"].to_string()))
+            .collect()
+    };
+    let unrestricted = Command::new(env!("CARGO_BIN_EXE_tracer"))
+        .args(["check", "--json"])
+        .output()
+        .expect("the command runs");
+    let unknown = |states: Vec<(String, String)>| -> Vec<String> {
+        let unknown = states.into_iter().filter(|(_, state)| state == "\"unknown\"");
+        let mut ids: Vec<String> = unknown.map(|(id, _)| id).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(
+        unknown(states(&output.stdout)),
+        unknown(states(&unrestricted.stdout))
     );
 }
 
