@@ -52,7 +52,7 @@ pub enum Command {
     Export(ExportOptions),
     /// Name hazards of this node without tracing
     Check(CheckOptions),
-    /// List the hooks this kernel offers and why the others are not attached
+    /// List this kernel's hooks, and why others are not attached
     Hooks(HooksOptions),
     /// List the causes, or explain one
     Causes(CausesOptions),

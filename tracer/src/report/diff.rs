@@ -5,11 +5,15 @@ mod html;
 mod side;
 mod text;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-pub use self::{html::page, side::Side, text::text};
+pub use self::{
+    html::page,
+    side::{Recorded, Side},
+    text::text,
+};
 
 /// Below this probability, a difference is not put down to chance.
 const SIGNIFICANT: f64 = 0.05;
@@ -37,25 +41,6 @@ pub struct Difference {
     pub test: &'static str,
     /// What weakens the comparison.
     pub doubts: Vec<String>,
-}
-
-/// What is known about one side.
-#[derive(Clone, Debug, Serialize)]
-pub struct Recorded {
-    /// The file's name.
-    pub file: String,
-    /// The host.
-    pub host: String,
-    /// The kernel's release.
-    pub kernel: String,
-    /// Start of the first flow.
-    pub first: Option<String>,
-    /// Start of the last flow.
-    pub last: Option<String>,
-    /// Number of connections.
-    pub flows: u64,
-    /// Records lost.
-    pub lost: u64,
 }
 
 /// How often an outcome occurred, before and after.
@@ -138,14 +123,14 @@ impl Difference {
         let fates: Vec<Change> = fates
             .collect::<BTreeSet<_>>()
             .into_iter()
-            .map(|fate| change(fate.name(), sides.map(|side| count(&side.fates(), fate)), all))
+            .map(|fate| change(fate.name(), sides.map(|side| count(&side.fates(), &fate)), all))
             .collect();
         let causes = sides.iter().flat_map(|side| side.causes().into_keys());
         let causes: Vec<Change> = causes
             .collect::<BTreeSet<_>>()
             .into_iter()
             .map(|cause| {
-                let mut change = change(cause.name(), sides.map(|side| count(&side.causes(), cause)), all);
+                let mut change = change(cause.name(), sides.map(|side| count(&side.causes(), &cause)), all);
                 let blind = (0..2).filter(|&at| sides[at].undetectable().contains(&cause));
                 change.undetectable = blind.collect();
                 change
@@ -219,8 +204,8 @@ fn probability(p: f64) -> String {
     }
 }
 
-fn count<K: Ord>(counts: &std::collections::BTreeMap<K, u64>, key: K) -> u64 {
-    counts.get(&key).copied().unwrap_or_default()
+fn count<K: Ord>(counts: &BTreeMap<K, u64>, key: &K) -> u64 {
+    counts.get(key).copied().unwrap_or_default()
 }
 
 fn change(name: &'static str, flows: [u64; 2], all: [u64; 2]) -> Change {

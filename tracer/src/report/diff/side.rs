@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde::Serialize;
 
-use super::Recorded;
 use crate::{
     diagnose::{self, catalogue, cause::Cause},
     finding::{
@@ -18,6 +18,25 @@ use crate::{
 
 /// The most damage that is listed.
 const MOST_DAMAGE: usize = 10;
+
+/// What is known about one side.
+#[derive(Clone, Debug, Serialize)]
+pub struct Recorded {
+    /// The file's name.
+    pub file: String,
+    /// The host.
+    pub host: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Start of the first flow.
+    pub first: Option<String>,
+    /// Start of the last flow.
+    pub last: Option<String>,
+    /// Number of connections.
+    pub flows: u64,
+    /// Records lost.
+    pub lost: u64,
+}
 
 /// Collects the connections of one recording.
 #[derive(Debug, Default)]
