@@ -167,3 +167,43 @@ fn show_finds_a_flow_by_its_client() {
     assert_eq!(status, Some(1));
     assert!(errors.contains("no flow from 192.0.2.1:1 in "), "{errors}");
 }
+
+#[test]
+fn completions_offer_commands_fates_and_causes() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (status, script, _) = printed(&["completions", shell]);
+        assert_eq!(status, Some(0), "{shell}");
+        for word in ["completions", "--fail-on"] {
+            assert!(script.contains(word.trim_start_matches('-')), "{shell}: {word}");
+        }
+        assert!(!script.contains("run-for-flows"), "{shell}");
+        // Elvish and PowerShell complete no values.
+        if matches!(shell, "bash" | "zsh" | "fish") {
+            for word in ["stalled", "failed", "ipvs.reuse-dropped"] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn diff_compares_two_recordings() {
+    let other = RECORDING.replace("1.1-demo-registry-5.10", "1.0-reuse-after-rst-6.12");
+    let (status, text, errors) = printed(&["diff", RECORDING, &other]);
+    assert_eq!(status, Some(0), "{errors}");
+    assert!(
+        text.starts_with("Failed or delayed: 9 of 31 (29.0 %) before, 1 of 3 (33.3 %) after: "),
+        "{text}"
+    );
+    assert!(text.contains("\nDifferent kernels: 5.10"), "{text}");
+    let json: serde_json::Value =
+        serde_json::from_str(&printed(&["diff", "--json", RECORDING, &other]).1).expect("JSON");
+    assert_eq!(json["failures"]["flows"], serde_json::json!([9, 1]));
+    let same = printed(&["diff", RECORDING, RECORDING, "--fate", "failed"]).1;
+    assert!(same.contains("9 of 9 (100.0 %) after: no difference"), "{same}");
+    let page = printed(&["diff", "--html", "-", RECORDING, &other]).1;
+    assert!(
+        page.starts_with("<!DOCTYPE html>") && page.contains("ipvs.reuse-dropped"),
+        "{page}"
+    );
+}

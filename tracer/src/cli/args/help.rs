@@ -34,6 +34,11 @@ const EXAMPLES: &[(&str, &str)] = &[
   tracer report node.trace --html report.html",
     ),
     (
+        "diff",
+        "  tracer diff before.trace after.trace
+  tracer diff before.trace after.trace --html diff.html",
+    ),
+    (
         "show",
         "  tracer show node.trace 17
   tracer show node.trace 10.0.0.2:40001
@@ -51,6 +56,11 @@ const EXAMPLES: &[(&str, &str)] = &[
   tracer check node.trace",
     ),
     (
+        "completions",
+        "  tracer completions bash > /usr/share/bash-completion/completions/tracer",
+    ),
+    ("man", "  tracer man live | man -l -"),
+    (
         "causes",
         "  tracer causes ipvs
   tracer causes ipvs.reuse-dropped",
@@ -62,6 +72,12 @@ const STATUS: &str = "Exit status: 0 success, 1 failure, 2 usage";
 const STATUS_FAIL_ON: &str = "3 --fail-on matched";
 const STATUS_TRACING: &str = "69 this kernel cannot trace, 77 privilege missing";
 
+/// The command line with all options of `live` under its own name too: for completion.
+#[must_use]
+pub fn full_command() -> Command {
+    Args::command()
+}
+
 /// The command line. Options of `live` are accepted without `live`, and listed only there.
 #[must_use]
 pub fn command() -> Command {
@@ -71,7 +87,6 @@ pub fn command() -> Command {
             let name = command.get_name().to_owned();
             match EXAMPLES.iter().find(|(of, _)| *of == name) {
                 Some((_, examples)) => with_help_flag(command).after_help(after(&name, examples)),
-                None if command.is_hide_set() => command,
                 None => with_help_flag(command).after_help(after(&name, "")),
             }
         })
@@ -106,7 +121,7 @@ fn after(name: &str, examples: &str) -> String {
         "export" => "docs/export.md, docs/schema.md",
         "live" | "replay" => "tracer causes, docs/schema.md, docs/screens.md",
         "record" => "tracer causes, docs/recording.md",
-        "report" => "tracer causes, docs/report.md",
+        "report" | "diff" => "tracer causes, docs/report.md",
         _ => "tracer --help",
     };
     let examples = match examples {

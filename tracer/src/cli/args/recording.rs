@@ -70,6 +70,32 @@ pub struct ReportOptions {
     pub max_memory: u64,
 }
 
+/// Options of `diff`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct DiffOptions {
+    /// The recording made before the change
+    #[arg(value_name = "BEFORE")]
+    pub before: PathBuf,
+    /// The recording made after it
+    #[arg(value_name = "AFTER")]
+    pub after: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Write one HTML page; - for standard output
+    #[arg(long, value_name = "OUT", conflicts_with = "json")]
+    pub html: Option<PathBuf>,
+    /// Replace an existing recording or another user's file
+    #[arg(long, requires = "html")]
+    pub force: bool,
+    /// The flows to compare.
+    #[command(flatten)]
+    pub select: Select,
+    /// Memory for reading
+    #[arg(long, help_heading = "Limits", value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    pub max_memory: u64,
+}
+
 /// Options of `show`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ShowOptions {
