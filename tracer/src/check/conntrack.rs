@@ -12,7 +12,7 @@ const LIBERAL: &str = "net.netfilter.nf_conntrack_tcp_be_liberal";
 pub(super) const HAZARDS: [Hazard; 5] = [
     Hazard {
         id: "ct-full",
-        title: "The conntrack table is full",
+        title: "conntrack drops packets, or its table is nearly full",
         severity: Severity::Breaks,
         detect: "nf_conntrack_count is above 80 % of nf_conntrack_max, or the counters drop and early_drop in /proc/net/stat/nf_conntrack move.",
         why: "New connections get no entry, and their SYNs are dropped.",
@@ -87,17 +87,25 @@ fn full(node: &NodeState) -> State {
         let growth = node.counters.growth(&format!("conntrack.{name}")).unwrap_or(0);
         (name, growth)
     });
-    let dropped: u64 = grown.iter().map(|(_, growth)| growth).sum();
-    if dropped > 0 {
+    let grown_by: u64 = grown.iter().map(|(_, growth)| growth).sum();
+    if grown_by > 0 {
+        let counters = grown.map(|(name, growth)| format!("conntrack {name} +{growth}"));
+        let evidence = evidence.into_iter().chain(counters);
+        // Entries are dropped early only in a full table; packets are dropped for other reasons too.
+        let is_full = grown[1].1 > 0 || entries.saturating_mul(10) >= max.saturating_mul(9);
+        let (why, advice) = if is_full {
+            (format!("the table is full ({entries}/{max})"), advice)
+        } else {
+            let why = format!("the table is not full ({entries}/{max})");
+            (why, "see which counter moves with it: conntrack -S".to_owned())
+        };
         return State::hurts(
             format!(
-                "conntrack dropped {} within {} s: the table is full ({entries}/{max})",
-                count(dropped, "packet or entry", "packets or entries"),
+                "conntrack dropped {} within {} s: {why}",
+                count(grown_by, "packet or entry", "packets or entries"),
                 node.interval_s
             ),
-            evidence
-                .into_iter()
-                .chain(grown.map(|(name, growth)| format!("conntrack {name} +{growth}"))),
+            evidence,
             advice,
         );
     }

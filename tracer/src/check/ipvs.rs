@@ -132,7 +132,7 @@ pub(super) const HAZARDS: [Hazard; 12] = [
         id: "kube-ipvs0-missing",
         title: "The address of a virtual service is local on no device",
         severity: Severity::Breaks,
-        detect: "A virtual service's address is none of the node's addresses (RTM_GETADDR).",
+        detect: "There is a device kube-ipvs0, and a virtual service's address is none of the node's addresses (RTM_GETADDR).",
         why: "Packets to it are forwarded instead of being handled by IPVS, and get lost.",
         reference: "kubernetes/kubernetes#88012",
         cause: None,
@@ -323,9 +323,9 @@ fn empty(node: &NodeState) -> State {
     if empty.is_empty() {
         return State::fine("every virtual service has a usable real server");
     }
-    State::hurts(
+    State::armed(
         format!(
-            "{} no usable real server: {}",
+            "{} no usable real server, every SYN to it is refused: {}",
             match empty.len() {
                 1 => "1 virtual service has".to_owned(),
                 several => format!("{several} virtual services have"),
@@ -503,6 +503,12 @@ fn missing(node: &NodeState) -> State {
         Ok(ipvs) => ipvs,
         Err(state) => return state,
     };
+    // Other programs make addresses local by routes.
+    if !node.devices.iter().any(|device| device.name == DUMMY) {
+        return State::fine(format!(
+            "there is no {DUMMY}: the virtual services are not kube-proxy's"
+        ));
+    }
     let Some(addresses) = node.addresses.get() else {
         let why = node.addresses.failure().unwrap_or("not read");
         return State::unknown(format!("cannot read the node's addresses: {why}"));

@@ -22,7 +22,7 @@ pub(super) const HAZARDS: [Hazard; 4] = [
     },
     Hazard {
         id: "tcp-accept-queue",
-        title: "A listener's accept queue is full",
+        title: "A listener drops SYNs, mostly because its accept queue is full",
         severity: Severity::Breaks,
         detect: "The counters ListenOverflows or ListenDrops move in a network namespace, or a listener (/proc/net/tcp) has more connections waiting than net.core.somaxconn.",
         why: "The listener's process does not accept connections as fast as they come: SYNs and final ACKs are dropped.",
@@ -90,7 +90,7 @@ fn accept_queue(node: &NodeState) -> State {
     let mut found = growth(node, "TcpExt.ListenOverflows");
     let (name, why) = if found.is_empty() {
         found = growth(node, "TcpExt.ListenDrops");
-        ("ListenDrops", "a queue is full, or memory is short")
+        ("ListenDrops", "this counter does not show why")
     } else {
         ("ListenOverflows", "its accept queue is full")
     };

@@ -325,7 +325,7 @@ fn services_and_addresses() {
                 tcp_timeout_s: Reading::Is(900),
             });
         },
-        &[("ipvs-empty", "hurts"), ("ipvs-deprecated", "armed")],
+        &[("ipvs-empty", "armed"), ("ipvs-deprecated", "armed")],
     );
     assert_only(
         |node| {
