@@ -345,7 +345,7 @@ fn time_lost_is_charged_to_the_cause_of_each_syn() {
         text.contains("1 connection with another cause lost 1.0 s to backend.silent as well."),
         "{text}"
     );
-    let lines = plain::flow(None, &finding, true).into_string();
+    let lines = plain::flow(None, &finding, None, true).into_string();
     for line in [
         "SYN 1: 1000 ms lost. backend.silent. The first SYN",
         "SYN 2: 2000 ms lost. ipvs.nodest-expired.\n",

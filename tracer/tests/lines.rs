@@ -4,10 +4,13 @@ mod story;
 
 use serde_json::{Value, json};
 use story::{MS, Story, clock, entry, finding};
-use tracer::report::{
-    json::{self, Run},
-    ladder::{Ladder, Rung, Sign},
-    path, plain,
+use tracer::{
+    flow::fate::Fate,
+    report::{
+        json::{self, Run},
+        ladder::{Ladder, Rung, Sign},
+        path, plain,
+    },
 };
 use tracer_common::record::ipvs_conn;
 
@@ -149,14 +152,20 @@ fn what_is_not_known_is_null() {
 fn people_get_one_line_and_the_path_only_on_request() {
     let mut story = stalled();
     let only = story.only();
-    let line = plain::flow(None, &finding(&only, &story.facts, &clock()), false).into_string();
+    let line = plain::flow(None, &finding(&only, &story.facts, &clock()), None, false).into_string();
     assert!(line.starts_with(
-        "2026-11-22T18:35:45.501Z stalled     10.0.0.2:40001 -> 10.0.0.1:30080 -> 10.244.1.2:8080"
+        "2026-11-22T18:35:45.501Z #1    stalled     10.0.0.2:40001 -> 10.0.0.1:30080 -> 10.244.1.2:8080"
     ));
     assert!(line.contains("1000 ms lost  ipvs.reuse-dropped: The client reused source port 40001"));
     assert_eq!(line.lines().count(), 1);
-    let long = plain::flow(None, &finding(&only, &story.facts, &clock()), true).into_string();
+    let long = plain::flow(None, &finding(&only, &story.facts, &clock()), None, true).into_string();
     assert!(long.starts_with(&line));
+    let again =
+        |was| plain::flow(None, &finding(&only, &story.facts, &clock()), Some(was), false).into_string();
+    assert!(
+        again(Fate::Unanswered).contains("1000 ms lost  (updated; was unanswered)  ipvs.reuse-dropped: ")
+    );
+    assert!(again(Fate::Stalled).contains("1000 ms lost  (updated)  ipvs.reuse-dropped: "));
     assert!(long.contains("evidence: old IPVS entry: state: TIME_WAIT [ip_vs_conn_in_get_proto]"));
     assert!(long.contains("what to do: Set net.ipv4.vs.conn_reuse_mode=0"));
 }

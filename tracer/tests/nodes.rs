@@ -258,7 +258,7 @@ fn lines_of_several_runs_are_sorted_by_wall_clock_and_name_their_host() {
         .find(|line| line.contains("tcp.accept-queue-full"))
         .expect("a line");
     assert!(
-        one.contains("Z node-b unanswered  10.0.0.1:42000 -> 10.244.1.2:8080"),
+        one.contains("Z node-b #1    unanswered  10.0.0.1:42000 -> 10.244.1.2:8080"),
         "{one}"
     );
     assert!(plain.contains("node-a: 4 flows: "), "{plain}");

@@ -323,7 +323,7 @@ fn a_line_that_breaks_the_schema_is_noticed() {
         .into_iter()
         .find(|(kind, _)| *kind == "end")
         .expect("the end");
-    let line = serde_json::json!({"type": "end", "flows": 1, "events": 2, "lost": 0, "lost_by_hook": {}, "received": null, "missed": null, "refused": {}, "evicted": {}, "by_fate": {"dropped": 1}, "by_cause": {}});
+    let line = serde_json::json!({"type": "end", "flows": 1, "flows_seen": 3, "events": 2, "lost": 0, "lost_by_hook": {}, "received": null, "missed": null, "refused": {}, "evicted": {}, "by_fate": {"dropped": 1}, "by_cause": {}});
     assert_eq!(schema.mismatch(&line, end), None);
     for (member, value) in [
         ("flows", Value::from("1")),

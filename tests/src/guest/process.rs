@@ -3,6 +3,7 @@
 
 mod confinement;
 mod records;
+mod run_ends;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -67,6 +68,7 @@ impl ProcessChecks<'_> {
             Check::Privileges => privileges(),
             Check::Confined => self.confined(),
             Check::Records => self.records(),
+            Check::RunEnds => self.run_ends(),
         };
         checked.with_context(|| format!("check {check:?}"))
     }

@@ -36,4 +36,6 @@ pub enum Check {
     /// `tracer record` leaves a readable recording, however it ends: killed, stopped, after the event it
     /// waited for, or with a full disk.
     Records,
+    /// `tracer live` ends after a time, a number of flows or a match, with its exit status, and runs a command for each flow.
+    RunEnds,
 }

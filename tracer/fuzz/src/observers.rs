@@ -87,7 +87,7 @@ impl Observer for Observers {
             line.starts_with("{\"type\":\"flow\"") && !line.contains('\n'),
             "no JSON line"
         );
-        let _ = plain::flow(None, finding, true);
+        let _ = plain::flow(None, finding, None, true);
         let _ = ladder::text(&Ladder::of(finding));
         self.collection.add(finding);
         self.capture.add(finding)?;

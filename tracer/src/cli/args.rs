@@ -6,6 +6,7 @@ mod help;
 mod recording;
 pub mod screen;
 pub mod select;
+mod shell;
 mod tracing;
 pub mod value;
 
@@ -14,8 +15,9 @@ use clap::{Parser, Subcommand};
 pub use self::{
     catalogue::CausesOptions,
     check::{CheckOptions, FailOn},
-    help::command,
-    recording::{ExportOptions, Format, ReplayOptions, ReportOptions, ShowOptions},
+    help::{command, full_command},
+    recording::{DiffOptions, ExportOptions, FlowName, Format, ReplayOptions, ReportOptions, ShowOptions},
+    shell::{CompletionsOptions, ManOptions},
     tracing::{EndOptions, HooksOptions, LiveOptions, RecordOptions},
 };
 
@@ -42,22 +44,22 @@ pub enum Command {
     Replay(ReplayOptions),
     /// Summarise recordings: text, JSON or one HTML page
     Report(ReportOptions),
+    /// Compare two recordings, before and after a change
+    Diff(DiffOptions),
     /// Show the path of one flow, step by step
     Show(ShowOptions),
     /// Convert a recording to JSON lines, pcapng or Parquet
     Export(ExportOptions),
     /// Name hazards of this node without tracing
     Check(CheckOptions),
-    /// List the hooks this kernel offers and why the others are not attached
+    /// List this kernel's hooks, and why others are not attached
     Hooks(HooksOptions),
     /// List the causes, or explain one
     Causes(CausesOptions),
-    /// Run a command for each line of standard input
-    #[command(name = "run-for-flows", hide = true, disable_help_flag = true)]
-    RunForFlows {
-        /// The shell command
-        command: String,
-    },
+    /// Print a completion script for a shell
+    Completions(CompletionsOptions),
+    /// Print a manual page
+    Man(ManOptions),
 }
 
 #[cfg(test)]

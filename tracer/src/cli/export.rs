@@ -20,6 +20,7 @@ use crate::{
         head::Head,
         run::{End, Health},
         selection::Selection,
+        totals::Totals,
     },
     pipeline::{recordings::Inputs, replay},
     report::{escape::note, lines::Form},
@@ -41,12 +42,13 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
         Format::Jsonl => printed::print(runs, &mut out, Form::Json, &options.select.selection(), &[])?,
         Format::Pcapng => {
             let mut view = Packets {
-                selection: options.select.selection(),
+                selection: Counted::new(options.select.selection()),
                 capture: Capture::new(&mut out),
             };
             for run in runs {
                 replay::play(run, &mut view)?;
             }
+            view.selection.report_if_none();
             view.capture.end()?;
             if let packets @ 1.. = view.capture.out_of_order() {
                 let packets = words::count(packets, "packet");
@@ -57,12 +59,13 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
         }
         Format::Parquet => {
             let mut view = Rows {
-                selection: options.select.selection(),
+                selection: Counted::new(options.select.selection()),
                 table: Table::new(&mut out)?,
             };
             for run in runs {
                 replay::play(run, &mut view)?;
             }
+            view.selection.report_if_none();
             if let superseded @ 1.. = view.table.close()? {
                 note(format_args!(
                     "{} outdated: of rows with the same run and id, use the one with the highest `told`",
@@ -74,19 +77,59 @@ pub(super) fn run(options: &ExportOptions) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
+/// A selection that counts what it sees, so that an empty result can be explained.
+struct Counted {
+    selection: Selection,
+    has_match: bool,
+    /// The flows of the current run, and the number of flows of earlier runs.
+    seen: Totals,
+    earlier: u64,
+}
+
+impl Counted {
+    fn new(selection: Selection) -> Self {
+        Self {
+            selection,
+            has_match: false,
+            seen: Totals::default(),
+            earlier: 0,
+        }
+    }
+
+    /// Flows are numbered from the start of each run.
+    fn begin(&mut self) {
+        self.earlier += std::mem::take(&mut self.seen).flows();
+    }
+
+    fn wants(&mut self, finding: &Finding<'_>) -> bool {
+        self.seen.add(finding);
+        let is_wanted = self.selection.wants(finding);
+        self.has_match |= is_wanted;
+        is_wanted
+    }
+
+    fn report_if_none(&self) {
+        if !self.has_match && !self.selection.is_empty() {
+            let seen = words::count(self.earlier + self.seen.flows(), "flow");
+            note(format_args!("0 of {seen} match {}", self.selection.options()));
+        }
+    }
+}
+
 /// Exports packets to a capture.
 struct Packets<W> {
-    selection: Selection,
+    selection: Counted,
     capture: Capture<W>,
 }
 
 impl<W: Write> Observer for Packets<W> {
     fn start(&mut self, head: &Head) -> io::Result<()> {
+        self.selection.begin();
         self.capture.begin(head)
     }
 
     fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
-        if self.capture.has(finding.flow.id) || self.selection.wants(finding) {
+        if self.selection.wants(finding) || self.capture.has(finding.flow.id) {
             self.capture.add(finding)?;
         }
         Ok(())
@@ -105,12 +148,13 @@ impl<W: Write> Observer for Packets<W> {
 
 /// Exports flows to a table.
 struct Rows<W: Write + Send> {
-    selection: Selection,
+    selection: Counted,
     table: Table<W>,
 }
 
 impl<W: Write + Send> Observer for Rows<W> {
     fn start(&mut self, head: &Head) -> io::Result<()> {
+        self.selection.begin();
         self.table.begin(head)
     }
 

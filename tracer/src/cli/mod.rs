@@ -3,13 +3,16 @@
 pub mod args;
 mod causes;
 mod check;
+mod completions;
 mod confined;
+mod diff;
 mod ending;
 mod exec;
 pub mod exit;
 mod export;
 mod hooks;
 mod live;
+mod man;
 mod output;
 mod record;
 mod replay;
@@ -30,6 +33,12 @@ use crate::recording::memory;
 /// Runs the command named on the command line.
 pub fn run() -> Result<(), Failure> {
     let arguments: Vec<OsString> = env::args_os().collect();
+    // No command for users: it is not in the help.
+    if let [_, name, command] = arguments.as_slice()
+        && name == exec::COMMAND
+    {
+        return exec::serve(&command.to_string_lossy());
+    }
     let matches = args::command().try_get_matches_from(&arguments);
     let args = match matches.and_then(|matches| Args::from_arg_matches(&matches)) {
         Ok(args) => args,
@@ -46,7 +55,8 @@ pub fn run() -> Result<(), Failure> {
         Some(Command::Check(options)) => check::run(&options),
         Some(Command::Hooks(options)) => hooks::run(&options),
         Some(Command::Causes(options)) => causes::run(&options),
-        Some(Command::RunForFlows { command }) => exec::serve(&command),
+        Some(Command::Completions(options)) => completions::run(&options),
+        Some(Command::Man(options)) => man::run(&options),
         Some(Command::Live(options)) => live::run(&options),
         Some(Command::Record(options)) => record::run(&options),
         Some(Command::Replay(options)) => {
@@ -56,6 +66,10 @@ pub fn run() -> Result<(), Failure> {
         Some(Command::Report(options)) => {
             memory::set_limit(options.max_memory);
             report::run(&options)
+        }
+        Some(Command::Diff(options)) => {
+            memory::set_limit(options.max_memory);
+            diff::run(&options)
         }
         Some(Command::Show(options)) => {
             memory::set_limit(options.max_memory);

@@ -119,7 +119,7 @@ fn on_screen(options: &ReplayOptions) -> Result<(), Failure> {
         signals.wait();
         stopped.stop();
     });
-    let mut player = Player::open(options.screen.theme(), &selection, control)?;
+    let mut player = Player::open(options.screen.theme(), &selection, control, scan.damage)?;
     let totals = play(&inputs, &mut player)?;
     player.close();
     exit::fail_on(&options.fail_on, &totals)

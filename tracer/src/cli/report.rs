@@ -53,7 +53,9 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
     }
     let selection = &view.selection;
     let mut summary = view.collection.summary_of(&|flow| selection.includes(flow));
-    summary.only = Some(selection.words()).filter(|words| !words.is_empty());
+    if !selection.is_empty() {
+        summary.set_filter(selection, view.collection.connections());
+    }
     if let Some(page) = view.page {
         out.write_all(page.render(&summary).as_bytes())?;
     } else if options.json {

@@ -8,14 +8,20 @@ use std::{
 
 use anyhow::anyhow;
 
-use super::{args::ShowOptions, confined, exit::Failure, output};
+use super::{
+    args::{FlowName, ShowOptions},
+    confined,
+    exit::Failure,
+    output,
+};
 use crate::{
     finding::{Finding, Observer, head::Head},
     pipeline::{recordings::Recording, replay},
     report::{
-        escape::Text,
+        escape::{Text, note},
         joined::{self, Fingerprint, Key, NodeVerdict},
         ladder::{self, Ladder},
+        plain,
     },
 };
 
@@ -33,7 +39,12 @@ pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
     }
     let others = runs.len().saturating_sub(1);
     let mut view = Search {
-        id: options.id,
+        name: options.flow,
+        id: match options.flow {
+            FlowName::Number(id) => Some(id),
+            FlowName::Client(_) => None,
+        },
+        lines: BTreeMap::new(),
         run: 0,
         hosts: Vec::new(),
         found: BTreeMap::new(),
@@ -41,10 +52,13 @@ pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
     };
     for run in runs {
         replay::play(run, &mut view)?;
+        if view.run == 1 && view.lines.len() > 1 {
+            return list(&view, options.flow);
+        }
         if view.shown().is_none() {
             return Err(Failure::Failed(anyhow!(
-                "no flow {} in {}: it has {}",
-                options.id,
+                "no {} in {}: it has {}",
+                options.flow,
                 options
                     .files
                     .first()
@@ -62,6 +76,18 @@ pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
+/// Lists the flows of a client that used its port for several.
+fn list(view: &Search, name: FlowName) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    for line in view.lines.values() {
+        out.write_all(line.as_str().as_bytes())?;
+    }
+    out.flush()?;
+    let flows = view.lines.len();
+    note(format_args!("{flows} flows match the {name}: give a number"));
+    Ok(())
+}
+
 fn holds(run: &[Recording], file: &Path) -> bool {
     run.iter().any(|recording| recording.path() == file)
 }
@@ -75,7 +101,11 @@ struct Report {
 }
 
 struct Search {
-    id: u64,
+    name: FlowName,
+    /// The number of the flow; with a client's name, that of its last flow.
+    id: Option<u64>,
+    /// With a client's name, the line of each of its flows.
+    lines: BTreeMap<u64, Text>,
     /// Number of the current run, from 1.
     run: usize,
     /// The hosts of the runs.
@@ -89,7 +119,7 @@ struct Search {
 impl Search {
     /// The flow to show.
     fn shown(&self) -> Option<&Report> {
-        self.found.get(&(1, self.id))
+        self.found.get(&(1, self.id?))
     }
 
     /// Whether a flow of another run may be the same connection.
@@ -117,7 +147,7 @@ impl Search {
             .iter()
             .map(|(key, report)| (*key, report.fingerprint.clone()))
             .collect();
-        let key = (1, self.id);
+        let key = (1, self.id.unwrap_or_default());
         let keys = joined::connections(&fingerprints)
             .into_iter()
             .find(|keys| keys.contains(&key));
@@ -186,8 +216,20 @@ impl Observer for Search {
         let is_first = self.run == 1;
         if is_first {
             self.flows = self.flows.max(finding.flow.id);
-            if finding.flow.id != self.id {
+            let is_wanted = match self.name {
+                FlowName::Number(id) => finding.flow.id == id,
+                FlowName::Client(client) => finding.flow.client() == client,
+            };
+            if !is_wanted {
                 return Ok(());
+            }
+            if self.id != Some(finding.flow.id) {
+                self.found.clear();
+                self.id = Some(finding.flow.id);
+            }
+            if matches!(self.name, FlowName::Client(_)) && self.lines.len() < MOST_ALIKE {
+                let line = plain::flow(None, finding, None, false);
+                self.lines.insert(finding.flow.id, line);
             }
         } else if self
             .shown()

@@ -11,9 +11,7 @@ pub(super) fn command_of(arguments: &[OsString]) -> String {
         .and_then(|name| name.to_str())
         .unwrap_or_default();
     let command = args::command();
-    let found = command
-        .find_subcommand(name)
-        .filter(|command| !command.is_hide_set());
+    let found = command.find_subcommand(name);
     found.map_or_else(
         || "tracer".to_owned(),
         |found| format!("tracer {}", found.get_name()),
@@ -78,7 +76,7 @@ mod tests {
         );
         assert_eq!(
             error(&["tracer", "show"]),
-            "the following required arguments were not provided: <FILE>..., <ID>; try `tracer show --help`"
+            "the following required arguments were not provided: <FILE>..., <FLOW>; try `tracer show --help`"
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    io, mem,
     ops::ControlFlow,
     path::Path,
     time::{Duration, Instant},
@@ -60,6 +60,7 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
         end: None,
         lacks_beginning: false,
         unknown_items: 0,
+        damaged_items: 0,
         progress_at: Instant::now(),
         is_full: false,
     };
@@ -118,10 +119,12 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
             player.observer,
             recording.path(),
             recording.reader.damage(),
-            player.unknown_items,
-            player.node.unfit - unfit,
+            &Unread {
+                damaged_items: mem::take(&mut player.damaged_items),
+                unknown_items: mem::take(&mut player.unknown_items),
+                unfit: player.node.unfit - unfit,
+            },
         )?;
-        player.unknown_items = 0;
     }
     player.finish()
 }
@@ -190,6 +193,8 @@ struct Player<'a> {
     end: Option<End>,
     /// The number of records and items that this version does not know.
     unknown_items: u64,
+    /// The number of items that cannot be read although their chunk is intact.
+    damaged_items: u64,
     /// Time of the last progress report.
     progress_at: Instant,
     /// Whether there is no memory left to read more.
@@ -242,7 +247,8 @@ impl Player<'_> {
                 Ok(Item::Begun(begun)) if self.lacks_beginning => self.engine.begin_after(begun),
                 // The beginning of every flow was read.
                 Ok(Item::Begun(_)) => {}
-                Err(ItemError::Unknown | ItemError::Damaged) => self.unknown_items += 1,
+                Err(ItemError::Unknown) => self.unknown_items += 1,
+                Err(ItemError::Damaged) => self.damaged_items += 1,
                 Err(ItemError::TooLarge) => {
                     self.is_full = true;
                     break;
@@ -330,13 +336,27 @@ impl Player<'_> {
     }
 }
 
+/// What was not read in chunks that are intact.
+struct Unread {
+    /// Items that cannot be read.
+    damaged_items: u64,
+    /// Items and records that this version does not know.
+    unknown_items: u64,
+    /// Changes that do not fit the facts before them.
+    unfit: u64,
+}
+
 fn report_damage(
     observer: &mut dyn Observer,
     path: &Path,
     damage: Damage,
-    unknown_items: u64,
-    unfit: u64,
+    unread: &Unread,
 ) -> io::Result<()> {
+    let &Unread {
+        damaged_items,
+        unknown_items,
+        unfit,
+    } = unread;
     let Damage {
         incomplete_bytes,
         is_complete,
@@ -357,24 +377,28 @@ fn report_damage(
             &format!("incomplete (the recorder was killed or the disk was full): {tail}"),
         )?;
     }
-    if damaged_chunks + stray_bytes > 0 {
+    let is_damaged = damaged_chunks + stray_bytes + damaged_items > 0;
+    if is_damaged {
+        let parts = [
+            (damaged_chunks, "chunk"),
+            (stray_bytes, "byte"),
+            (damaged_items, "item"),
+            // A change to facts that were lost with a chunk.
+            (unfit, "fact"),
+        ];
+        let parts: Vec<String> = parts
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| words::count(count, what))
+            .collect();
+        let skipped = parts.join(", ");
         warn(
             observer,
             path,
-            &format!(
-                "damaged: {} skipped; the flows and facts in them are missing",
-                match (damaged_chunks, stray_bytes) {
-                    (0, bytes) => words::count(bytes, "byte"),
-                    (chunks, 0) => words::count(chunks, "chunk"),
-                    (chunks, bytes) => format!(
-                        "{} and {} between chunks",
-                        words::count(chunks, "chunk"),
-                        words::count(bytes, "byte")
-                    ),
-                }
-            ),
+            &format!("damaged: {skipped} skipped; the flows and facts in them are missing"),
         )?;
     }
+    let unfit = if is_damaged { 0 } else { unfit };
     if unknown_chunks + unknown_items + unfit > 0 {
         warn(
             observer,

@@ -23,6 +23,12 @@ pub enum RecordingError {
     /// The major number of the format is unknown.
     #[error("its format {0} is newer than this version of tracer can read; use a newer tracer")]
     TooNew(u16),
+    /// The major number of the format is wrong, but the head says that this version can read the recording.
+    #[error("its first bytes are damaged; copy the file again from the node")]
+    Start,
+    /// The major number of the format is unknown, and so is the head.
+    #[error("its format {0} is unknown: the file is damaged, or a newer version of tracer wrote it")]
+    UnknownFormat(u16),
     /// The layout of the kernel records is unknown.
     #[error("its record layout {0} is newer than this version of tracer can read; use a newer tracer")]
     NewRecords(u32),

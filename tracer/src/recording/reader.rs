@@ -97,9 +97,6 @@ impl<R: Read> Reader<R> {
             _ => return Err(RecordingError::Truncated),
         }
         let major = u16::from_le_bytes([preamble[8], preamble[9]]);
-        if major != MAJOR {
-            return Err(RecordingError::TooNew(major));
-        }
         let mut reader = Self {
             input,
             head: Head::default(),
@@ -112,6 +109,9 @@ impl<R: Read> Reader<R> {
             payload: Vec::new(),
         };
         reader.read += u64::try_from(length).unwrap_or_default();
+        if major != MAJOR {
+            return Err(reader.wrong_major(major));
+        }
         // The first chunk is the head, without which nothing else can be interpreted.
         let Some(chunk) = reader.chunk()? else {
             return Err(RecordingError::Truncated);
@@ -128,6 +128,27 @@ impl<R: Read> Reader<R> {
                 Ok(reader)
             }
             None => Err(RecordingError::NewRecords(reader.head.records)),
+        }
+    }
+
+    /// The error for a major number other than [`MAJOR`]. No checksum covers the number, but the head names the version
+    /// that wrote the file.
+    fn wrong_major(&mut self, major: u16) -> RecordingError {
+        let unknown = RecordingError::UnknownFormat(major);
+        let chunk = match self.chunk() {
+            Ok(Some(chunk)) if chunk.header.kind == kind::HEAD && chunk.header.raw <= MAX_HEAD => chunk,
+            Ok(_) => return unknown,
+            Err(error) => return error,
+        };
+        let head = chunk
+            .unpack()
+            .and_then(|text| serde_json::from_slice::<Head>(&text).ok());
+        match head.and_then(|head| version(&head.tracer)) {
+            Some(writer) if version(env!("CARGO_PKG_VERSION")).is_some_and(|own| writer <= own) => {
+                RecordingError::Start
+            }
+            Some(_) => RecordingError::TooNew(major),
+            None => unknown,
         }
     }
 
@@ -242,6 +263,13 @@ impl<R: Read> Reader<R> {
         self.read += u64::try_from(length).unwrap_or_default();
         Ok(length)
     }
+}
+
+/// The numbers of a version, such as `0.1.0` or `1.2.0-rc.1`.
+fn version(text: &str) -> Option<[u64; 3]> {
+    let core = text.split(['-', '+']).next()?;
+    let mut numbers = core.split('.').map(|number| number.parse().ok());
+    Some([numbers.next()??, numbers.next()??, numbers.next()??])
 }
 
 /// Reads until the buffer is full or the input ends. Returns the number of bytes read.

@@ -179,13 +179,14 @@ pub fn damage(host: Option<&str>, what: &str) -> String {
     write(&Line::Damage { host, what })
 }
 
-/// The last line.
+/// The last line. `seen` is the number of flows, printed or not.
 #[must_use]
-pub fn end(host: Option<&str>, end: &End, totals: &Totals) -> String {
+pub fn end(host: Option<&str>, end: &End, totals: &Totals, seen: u64) -> String {
     let Counts { by_fate, by_cause } = totals.counts();
     write(&Line::End {
         host,
         flows: totals.flows(),
+        flows_seen: seen,
         events: end.events,
         lost: end.lost,
         lost_by_hook: by_hook(&end.lost_by_hook),

@@ -35,6 +35,8 @@ pub struct Lines<W> {
     form: Form,
     selection: Selection,
     totals: Totals,
+    /// All flows, selected or not.
+    seen: Totals,
     is_live: bool,
     run: Run,
     /// The width of the longest host's name, where lines of several hosts are merged.
@@ -49,6 +51,7 @@ impl<W: Write> Lines<W> {
             form,
             selection: selection.clone(),
             totals: Totals::default(),
+            seen: Totals::default(),
             is_live: true,
             run: Run::default(),
             width: 0,
@@ -79,6 +82,25 @@ impl<W: Write> Lines<W> {
         Self {
             is_live: false,
             ..self
+        }
+    }
+
+    /// The number of flows and their fates; with a filter, out of how many.
+    fn flows(&self) -> String {
+        let (flows, fates) = (self.totals.flows(), self.totals.counts().fates());
+        let text = match self.seen.flows() {
+            0 => return "no flows".to_owned(),
+            _ if self.selection.is_empty() => words::count(flows, "flow"),
+            seen => format!(
+                "{flows} of {} match {}",
+                words::count(seen, "flow"),
+                self.selection.options()
+            ),
+        };
+        if fates.is_empty() {
+            text
+        } else {
+            format!("{text}: {fates}")
         }
     }
 
@@ -134,17 +156,19 @@ impl<W: Write> Observer for Lines<W> {
     }
 
     fn flow(&mut self, finding: &Finding<'_>) -> io::Result<()> {
-        if !self.selection.wants(finding) {
+        self.seen.add(finding);
+        // The last line of a flow stands, even if it is no longer selected.
+        if !self.selection.wants(finding) && !self.totals.has(finding.flow.id) {
             return Ok(());
         }
-        self.totals.add(finding);
+        let replaces = self.totals.add(finding);
         let line = match self.form {
             Form::Json => json::flow(&self.run, finding) + "\n",
             Form::Plain { verbose } => {
                 let host = self
                     .host()
                     .map(|host| format!("{host:<width$}", width = self.width));
-                plain::flow(host.as_deref(), finding, verbose).into_string()
+                plain::flow(host.as_deref(), finding, replaces, verbose).into_string()
             }
         };
         self.out.write_all(line.as_bytes())
@@ -203,15 +227,11 @@ impl<W: Write> Observer for Lines<W> {
 
     fn end(&mut self, end: &End) -> io::Result<()> {
         let line = match self.form {
-            Form::Json => json::end(self.host(), end, &self.totals),
+            Form::Json => json::end(self.host(), end, &self.totals, self.seen.flows()),
             Form::Plain { .. } => format!(
                 "{}{}; {}, {} lost{}",
                 self.prefix(),
-                match self.totals.flows() {
-                    0 => "no flows".to_owned(),
-                    1 => format!("1 flow: {}", self.totals.counts().fates()),
-                    flows => format!("{flows} flows: {}", self.totals.counts().fates()),
-                },
+                self.flows(),
                 words::count(end.events, "record"),
                 end.lost,
                 match end.evicted.total() {

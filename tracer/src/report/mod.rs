@@ -1,6 +1,7 @@
 //! Flows for readers: lines and a page for people, JSON for programs. Opens no files: output goes to any writer.
 
 pub mod attempts;
+pub mod diff;
 pub mod escape;
 pub mod hazards;
 pub mod html;

@@ -3,12 +3,16 @@
 use std::fmt::Write as _;
 
 use super::{attempts, escape::Text, path};
-use crate::finding::{Finding, clock::milliseconds};
+use crate::{
+    finding::{Finding, clock::milliseconds},
+    flow::fate::Fate,
+};
 
-/// One line: time, host where several runs are merged, fate, client, NodePort and service, backend, time lost, and the
-/// cause with its explanation. With `path`, the steps, evidence and advice below it.
+/// One line: time, host where several runs are merged, number, fate, client, NodePort and service, backend, time lost, and
+/// the cause with its explanation. `replaces` is the fate on an earlier line of the flow. With `path`, the steps, evidence and
+/// advice below it.
 #[must_use]
-pub fn flow(host: Option<&str>, finding: &Finding<'_>, with_path: bool) -> Text {
+pub fn flow(host: Option<&str>, finding: &Finding<'_>, replaces: Option<Fate>, with_path: bool) -> Text {
     let Finding {
         flow,
         fate,
@@ -24,8 +28,9 @@ pub fn flow(host: Option<&str>, finding: &Finding<'_>, with_path: bool) -> Text 
         .map_or_else(String::new, |service| format!(" ({service})"));
     let host = host.map_or_else(String::new, |host| format!("{host} "));
     let mut line = format!(
-        "{:.3} {host}{fate:<11} {} -> {}{service} -> {backend}",
+        "{:.3} {host}{:<5} {fate:<11} {} -> {}{service} -> {backend}",
         clock.at(flow.start_ns()),
+        format!("#{}", flow.id),
         flow.client(),
         flow.node(),
     );
@@ -44,6 +49,13 @@ pub fn flow(host: Option<&str>, finding: &Finding<'_>, with_path: bool) -> Text 
                 flow.attempts.len(),
                 if flow.attempts.len() == 1 { "" } else { "s" }
             );
+        }
+    }
+    match replaces {
+        None => {}
+        Some(earlier) if earlier == fate => line.push_str("  (updated)"),
+        Some(earlier) => {
+            let _ = write!(line, "  (updated; was {earlier})");
         }
     }
     if let Some(cause) = diagnosis.cause {

@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    diagnose::cause::Cause,
+    diagnose::{cause::Cause, words},
+    finding::selection::Selection,
     flow::{fate::Fate, rank::Evicted},
 };
 
@@ -61,6 +62,12 @@ pub struct Summary {
     /// The filter, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub only: Option<String>,
+    /// With a filter, the number of flows without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub all_flows: Option<usize>,
+    /// The filter as options of the command line.
+    #[serde(skip)]
+    pub options: String,
     /// Damage of the recordings, each with the file's name: the summary may be incomplete.
     pub damage: Vec<String>,
     /// With several runs: the connections that more than one of them saw.
@@ -81,15 +88,37 @@ impl Summary {
     /// filtered out, or be in a damaged part of the recording.
     #[must_use]
     pub fn without_cause(&self) -> String {
-        match (self.flows, &self.only) {
+        match (self.flows, self.filtered()) {
             (0, None) => {
                 "The recording has no flows, so it does not show whether connections failed.".to_owned()
             }
-            (0, Some(only)) => format!("No flow matches the filter ({only})."),
+            (0, Some(filtered)) => format!("{filtered}."),
             (_, None) => "No connection failed or was delayed.".to_owned(),
-            (_, Some(only)) => {
-                format!("No connection that matches the filter ({only}) failed or was delayed.")
+            (_, Some(filtered)) => {
+                format!("None of the selected connections failed or was delayed ({filtered}).")
             }
+        }
+    }
+
+    /// How many flows match the filter: `5 of 63 flows match --fate stalled`. `None` without a filter.
+    #[must_use]
+    pub fn filtered(&self) -> Option<String> {
+        let all = self.all_flows?;
+        let verb = if self.flows == 1 { "matches" } else { "match" };
+        Some(format!(
+            "{} of {} {verb} {}",
+            self.flows,
+            words::count(all, "flow"),
+            self.options
+        ))
+    }
+
+    /// Limits the summary to the flows of a filter, out of this many.
+    pub fn set_filter(&mut self, selection: &Selection, all_flows: usize) {
+        if !selection.is_empty() {
+            self.only = Some(selection.words());
+            self.options = selection.options();
+            self.all_flows = Some(all_flows);
         }
     }
 }

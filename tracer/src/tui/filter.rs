@@ -3,6 +3,7 @@
 use std::{net::IpAddr, ops::RangeInclusive};
 
 use super::{names::Names, row::Row};
+use crate::finding::outcome::{CauseTerm, FateTerm, Words, nearest};
 
 /// A parsed filter. A flow must match all terms.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -91,6 +92,26 @@ fn term(text: &str) -> Option<Term> {
     Some(Term { is_not, what })
 }
 
+/// The first word of a filter that no fate or cause begins with, with the nearest one; `None` if there is none.
+#[must_use]
+pub fn unknown(text: &str) -> Option<String> {
+    let filter = Filter::parse(text, false);
+    filter.terms.iter().find_map(|term| {
+        let (what, words, known) = match &term.what {
+            What::Fate(words) => ("fate", words, FateTerm::words()),
+            What::Cause(words) => ("cause", words, CauseTerm::words()),
+            _ => return None,
+        };
+        let is_known = |word: &str| {
+            let mut known = known.iter();
+            known.any(|known| known.starts_with(word) || what == "cause" && known.ends_with(word))
+        };
+        let word = words.iter().find(|word| !is_known(word))?;
+        let meant = nearest(word, &known).map(|near| format!("; did you mean {near}?"));
+        Some(format!("no {what} {word}{}", meant.unwrap_or_default()))
+    })
+}
+
 fn ports(text: &str) -> Vec<RangeInclusive<u16>> {
     let range = |text: &str| {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -132,7 +153,10 @@ impl What {
                 let service = names.text(row.service).to_lowercase();
                 words.iter().any(|word| service.contains(word.as_str()))
             }
-            Self::Fate(words) => begins(words, row.fate.name()),
+            Self::Fate(words) => {
+                begins(words, row.fate.name())
+                    || row.is_failure() && begins(words, &FateTerm::Failed.to_string())
+            }
             Self::Cause(words) => row.cause.is_some_and(|cause| {
                 words.iter().any(|word| {
                     cause.name().starts_with(word.as_str()) || cause.name().ends_with(word.as_str())
@@ -168,4 +192,33 @@ fn has_word(row: &Row, names: &Names, word: &str) -> bool {
 fn contains_lower(text: &str, word: &str) -> bool {
     text.contains(word)
         || text.bytes().any(|byte| byte.is_ascii_uppercase()) && text.to_lowercase().contains(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_nothing_begins_with_is_reported_with_the_nearest() {
+        for known in [
+            "",
+            "web",
+            "fate:failed",
+            "fate:dr",
+            "cause:ipvs",
+            "cause:reuse-dropped",
+            "port:x",
+        ] {
+            assert_eq!(unknown(known), None, "{known}");
+        }
+        assert_eq!(
+            unknown("fate:stalld").as_deref(),
+            Some("no fate stalld; did you mean stalled?")
+        );
+        assert_eq!(
+            unknown("!cause:ipvs,ipsv").as_deref(),
+            Some("no cause ipsv; did you mean ipvs?")
+        );
+        assert_eq!(unknown("cause:0").as_deref(), Some("no cause 0"));
+    }
 }

@@ -46,6 +46,8 @@ pub enum Msg {
     Log(String),
     /// A line that is only shown.
     Notice(String),
+    /// The recording is damaged or truncated.
+    Damage(String),
     /// Tracing ended.
     Ended,
     /// The state of playback.

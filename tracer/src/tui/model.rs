@@ -144,6 +144,9 @@ pub struct Model {
     /// Whether only failures are listed.
     pub only_failures: bool,
 
+    /// The damage to the recording.
+    pub damage: Option<String>,
+
     /// The flows that are kept.
     pub store: Store,
     /// Their texts.

@@ -49,11 +49,17 @@ pub struct Player {
 }
 
 impl Player {
-    /// Opens the screen. `control` holds position and speed.
-    pub fn open(theme: Theme, selection: &Selection, control: Arc<Control>) -> io::Result<Self> {
+    /// Opens the screen. `control` holds position and speed; `damage` is shown all the time.
+    pub fn open(
+        theme: Theme,
+        selection: &Selection,
+        control: Arc<Control>,
+        damage: Option<String>,
+    ) -> io::Result<Self> {
         let steered = Arc::clone(&control);
         let steer = Box::new(move |play: Play| steered.steer(play));
         let screen = observer::open(theme, Some(steer))?;
+        screen.send(damage.map(Msg::Damage));
         screen.send([Msg::Notice(
             "end of the recording. 0: start, x: play to the next failure".to_owned(),
         )]);

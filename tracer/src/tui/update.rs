@@ -86,6 +86,7 @@ pub fn update(model: &mut Model, message: Msg) -> Vec<Command> {
             model.notice = Some(line);
             model.notice_ns = model.now_ns;
         }
+        Msg::Damage(what) => model.damage = Some(what),
         Msg::Ended => model.has_ended = true,
         Msg::Playing(playing) => {
             if model.playing.as_ref() == Some(&playing) {

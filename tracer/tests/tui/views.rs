@@ -169,3 +169,34 @@ fn text_from_outside_cannot_control_the_terminal() {
     press(&mut model, "2");
     assert!(shown(&mut model).contains("\\x1b[2J\\u{202e}x"));
 }
+
+#[test]
+fn a_damaged_recording_stays_marked() {
+    for (what, mark) in [
+        ("a.trace: damaged: 1 chunk skipped", "DAMAGED"),
+        ("a.trace: incomplete (the recorder was killed)", "INCOMPLETE"),
+    ] {
+        let mut model = busy(UNICODE, 80, 24);
+        assert!(!shown(&mut model).contains(mark));
+        update(&mut model, Msg::Damage(what.to_owned()));
+        update(&mut model, Msg::Rewound);
+        let text = shown(&mut model);
+        assert!(
+            text.lines().nth(1).is_some_and(|line| line.contains(mark)),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_cause_in_the_filter_is_no_silence() {
+    let mut model = busy(UNICODE, 140, 40);
+    press(&mut model, "2/cause:ipsv");
+    assert!(shown(&mut model).contains("no cause ipsv; did you mean ipvs?"));
+    press(&mut model, "\n");
+    let text = shown(&mut model);
+    assert!(
+        text.contains("flows match (no cause ipsv; did you mean ipvs?)."),
+        "{text}"
+    );
+}

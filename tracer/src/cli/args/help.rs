@@ -34,8 +34,14 @@ const EXAMPLES: &[(&str, &str)] = &[
   tracer report node.trace --html report.html",
     ),
     (
+        "diff",
+        "  tracer diff before.trace after.trace
+  tracer diff before.trace after.trace --html diff.html",
+    ),
+    (
         "show",
         "  tracer show node.trace 17
+  tracer show node.trace 10.0.0.2:40001
   tracer show node-a.trace node-b.trace 17",
     ),
     (
@@ -49,6 +55,11 @@ const EXAMPLES: &[(&str, &str)] = &[
   tracer check --fail-on armed",
     ),
     (
+        "completions",
+        "  tracer completions bash > /usr/share/bash-completion/completions/tracer",
+    ),
+    ("man", "  tracer man live | man -l -"),
+    (
         "causes",
         "  tracer causes ipvs
   tracer causes ipvs.reuse-dropped",
@@ -60,6 +71,12 @@ const STATUS: &str = "Exit status: 0 success, 1 failure, 2 usage";
 const STATUS_FAIL_ON: &str = "3 --fail-on matched";
 const STATUS_TRACING: &str = "69 this kernel cannot trace, 77 privilege missing";
 
+/// The command line with all options of `live` under its own name too: for completion.
+#[must_use]
+pub fn full_command() -> Command {
+    Args::command()
+}
+
 /// The command line. Options of `live` are accepted without `live`, and listed only there.
 #[must_use]
 pub fn command() -> Command {
@@ -69,7 +86,6 @@ pub fn command() -> Command {
             let name = command.get_name().to_owned();
             match EXAMPLES.iter().find(|(of, _)| *of == name) {
                 Some((_, examples)) => with_help_flag(command).after_help(after(&name, examples)),
-                None if command.is_hide_set() => command,
                 None => with_help_flag(command).after_help(after(&name, "")),
             }
         })
@@ -104,7 +120,7 @@ fn after(name: &str, examples: &str) -> String {
         "export" => "docs/export.md, docs/schema.md",
         "live" | "replay" => "tracer causes, docs/schema.md, docs/screens.md",
         "record" => "tracer causes, docs/recording.md",
-        "report" => "tracer causes, docs/report.md",
+        "report" | "diff" => "tracer causes, docs/report.md",
         _ => "tracer --help",
     };
     let examples = match examples {

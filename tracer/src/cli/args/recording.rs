@@ -1,6 +1,6 @@
 //! Options of commands that read recordings.
 
-use std::path::PathBuf;
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::Args as ClapArgs;
 
@@ -70,24 +70,75 @@ pub struct ReportOptions {
     pub max_memory: u64,
 }
 
+/// Options of `diff`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct DiffOptions {
+    /// The recording made before the change
+    #[arg(value_name = "BEFORE")]
+    pub before: PathBuf,
+    /// The recording made after it
+    #[arg(value_name = "AFTER")]
+    pub after: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Write one HTML page; - for standard output
+    #[arg(long, value_name = "OUT", conflicts_with = "json")]
+    pub html: Option<PathBuf>,
+    /// Replace an existing recording or another user's file
+    #[arg(long, requires = "html")]
+    pub force: bool,
+    /// The flows to compare.
+    #[command(flatten)]
+    pub select: Select,
+    /// Memory for reading
+    #[arg(long, help_heading = "Limits", value_name = "SIZE", value_parser = size, default_value = "256MiB")]
+    pub max_memory: u64,
+}
+
 /// Options of `show`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ShowOptions {
     /// The recording, then others that may hold the same connection
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// The flow's number in the first recording
-    #[arg(required = true, value_name = "ID", value_parser = flow_number)]
-    pub id: u64,
+    /// The flow in the first recording: its number, or CLIENT:PORT
+    #[arg(required = true, value_name = "FLOW")]
+    pub flow: FlowName,
     /// Memory for reading
     #[arg(long, help_heading = "Limits", value_name = "SIZE", value_parser = size, default_value = "256MiB")]
     pub max_memory: u64,
 }
 
-fn flow_number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| {
-        "the last argument must be a flow number, for example `tracer show a.trace 17`".to_owned()
-    })
+/// A flow of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowName {
+    /// By its number.
+    Number(u64),
+    /// By its client's address and port; a client may use one port for several flows.
+    Client(SocketAddr),
+}
+
+impl FromStr for FlowName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_prefix('#').unwrap_or(text);
+        let number = number.parse().map(Self::Number);
+        number.or_else(|_| text.parse().map(Self::Client)).map_err(|_| {
+            "the last argument must be a flow number such as 17, or a client such as 10.0.0.2:40001"
+                .to_owned()
+        })
+    }
+}
+
+impl fmt::Display for FlowName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(id) => write!(f, "flow {id}"),
+            Self::Client(client) => write!(f, "flow from {client}"),
+        }
+    }
 }
 
 /// Options of `export`.

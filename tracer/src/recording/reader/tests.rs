@@ -164,7 +164,7 @@ fn a_flipped_bit_costs_one_chunk_and_is_reported() {
                 assert!(is_reported || !lost, "bit {bit}: {damage:?}");
             }
             Err(RecordingError::NotARecording) => assert!(bit < 64, "bit {bit}"),
-            Err(RecordingError::TooNew(_)) => assert!((64..80).contains(&bit), "bit {bit}"),
+            Err(RecordingError::Start) => assert!((64..80).contains(&bit), "bit {bit}"),
             Err(RecordingError::Head) => {}
             Err(other) => panic!("bit {bit}: {other}"),
         }
@@ -221,9 +221,9 @@ fn each_kind_of_unreadable_input_has_its_own_error() {
         read(b"{\"type\":\"flow\"}"),
         Err(RecordingError::NotARecording)
     ));
-    let mut newer = write(true);
-    newer[8] += 1;
-    assert!(matches!(read(&newer), Err(RecordingError::TooNew(2))));
+    let mut damaged = write(true);
+    damaged[8] += 1;
+    assert!(matches!(read(&damaged), Err(RecordingError::Start)));
     let mut more = write(true);
     more[10] = MINOR.to_le_bytes()[0] + 1;
     assert_eq!(read(&more).expect("a recording").0, written_ticks());
@@ -286,4 +286,27 @@ fn a_head_above_the_size_limit_is_rejected() {
     let chunk = Chunk::new(head, text).expect("a short chunk");
     chunk.write(&mut bytes).expect("memory");
     assert!(matches!(read(&bytes), Err(RecordingError::Head)));
+}
+
+#[test]
+fn a_damaged_format_number_is_not_a_newer_version() {
+    let good = write(true);
+    let with = |major: u16, tracer: &str| {
+        let mut head = Reader::new(&good[..]).expect("a recording").head().clone();
+        tracer.clone_into(&mut head.tracer);
+        let json = serde_json::to_vec(&head).expect("JSON");
+        let header = ChunkHeader {
+            kind: kind::HEAD,
+            ..ChunkHeader::default()
+        };
+        let mut bytes = good[..PREAMBLE].to_vec();
+        bytes[8..10].copy_from_slice(&major.to_le_bytes());
+        let chunk = Chunk::new(header, json).expect("a short payload");
+        chunk.write(&mut bytes).expect("memory has room");
+        bytes
+    };
+    let error = |bytes: &[u8]| Reader::new(bytes).expect_err("unreadable").to_string();
+    assert!(error(&with(3, env!("CARGO_PKG_VERSION"))).contains("first bytes are damaged"));
+    assert!(error(&with(3, "999.0.0")).contains("format 3 is newer"));
+    assert!(error(&with(3, "nobody")).contains("format 3 is unknown"));
 }

@@ -32,8 +32,8 @@ pub(super) fn header(summary: &Summary) -> Markup {
                 @for host in &summary.hosts {
                     li { "Recorded on " b { (host.host) } ", kernel " (host.kernel) }
                 }
-                @if let Some(only) = &summary.only {
-                    li { "Filter: " b { (only) } }
+                @if let Some(filtered) = summary.filtered() {
+                    li { "Filtered: " b { (filtered) } }
                 }
                 @if let (Some(first), Some(last)) = (&summary.first, &summary.last) {
                     li { "First flow " (moment(first)) ", last flow " (moment(last)) }

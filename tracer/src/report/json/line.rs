@@ -109,6 +109,8 @@ pub(super) enum Line<'a> {
         host: Option<&'a str>,
         /// Flows that were printed, each counted once.
         flows: u64,
+        /// Flows that were seen, printed or not.
+        flows_seen: u64,
         /// Records that were read.
         events: u64,
         /// Records that were lost.

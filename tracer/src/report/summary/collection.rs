@@ -82,6 +82,18 @@ impl Collection {
         self.summary_of(&|_| true)
     }
 
+    /// The number of connections.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        let connections = Connections::of(&self.flows, &|_| true);
+        let view = View {
+            flows: &self.flows,
+            connections: &connections,
+            selects: &|_| true,
+        };
+        view.in_order().len()
+    }
+
     /// Sums up the selected connections.
     #[must_use]
     pub fn summary_of(&self, selects: &dyn Fn(&Candidate<'_>) -> bool) -> Summary {
@@ -127,6 +139,8 @@ impl Collection {
             places: Places::of(briefs()),
             damage: self.damage.clone(),
             only: None,
+            all_flows: None,
+            options: String::new(),
             probes_skipped: count(briefs().filter(|brief| brief.probes_skipped)),
             several: Several::of(&self.flows, connections),
         }

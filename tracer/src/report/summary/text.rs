@@ -39,8 +39,8 @@ fn numbers(out: &mut Text, summary: &Summary) {
     for host in &summary.hosts {
         out.line(format_args!("Recorded on {}, kernel {}", host.host, host.kernel));
     }
-    if let Some(only) = &summary.only {
-        out.line(format_args!("Filter: {only}"));
+    if let Some(filtered) = summary.filtered() {
+        out.line(format_args!("Filtered: {filtered}"));
     }
     if let (Some(first), Some(last)) = (&summary.first, &summary.last) {
         out.line(format_args!(
@@ -230,11 +230,17 @@ fn ticket(out: &mut Text, summary: &Summary) {
 #[must_use]
 pub fn sentences(summary: &Summary) -> Vec<String> {
     let mut out = vec![format!(
-        "{} of {} on {} failed or {} delayed.",
+        "{} of {} on {} failed or {} delayed{}.",
         summary.failures,
         words::count(summary.flows, "NodePort connection"),
         summary.host_names(),
-        was(summary.failures)
+        was(summary.failures),
+        summary.all_flows.map_or_else(String::new, |all| format!(
+            " ({} of {} shown: {})",
+            summary.flows,
+            words::count(all, "connection"),
+            summary.options
+        ))
     )];
     out.extend(summary.causes.iter().take(MOST_CAUSES).map(sentence));
     let others: u64 = summary

@@ -16,6 +16,8 @@ pub struct Scan {
     pub end_ns: u64,
     /// Starts of failed flows, thinned out to what a screen can show; monotonic nanoseconds.
     pub failures: Vec<u64>,
+    /// The first damage found.
+    pub damage: Option<String>,
     /// Marks closer than this are merged.
     apart_ns: u64,
 }
@@ -29,6 +31,7 @@ impl Scan {
             begin_ns: 0,
             end_ns: 0,
             failures: Vec::new(),
+            damage: None,
             apart_ns: 1_000_000,
         }
     }
@@ -66,8 +69,9 @@ impl Observer for Scan {
         Ok(())
     }
 
-    fn damage(&mut self, _: &str) -> io::Result<()> {
-        // The player shows the damage.
+    fn damage(&mut self, what: &str) -> io::Result<()> {
+        // All of it is reported again when the player reaches it.
+        self.damage.get_or_insert_with(|| what.to_owned());
         Ok(())
     }
 

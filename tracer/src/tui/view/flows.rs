@@ -7,10 +7,11 @@ use crate::{
     diagnose::catalogue,
     flow::fate::Fate,
     tui::{
+        filter,
         list::Column,
         model::{Model, Widest},
         row::Row,
-        text::{clean, count, fit_end, milliseconds},
+        text::{clean, count, fit_end, milliseconds, quantity},
     },
 };
 
@@ -138,15 +139,20 @@ fn status(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
 
 fn nothing(model: &Model, pen: &mut Pen<'_>, shown: &[Shown]) {
     let text = if model.list.unscanned() > 0 {
-        "scanning"
+        "scanning".to_owned()
     } else if !model.list.filter().is_empty() {
-        "No flow matches. Esc: clear the filter."
+        let all = quantity(model.totals.all.flows(), "flow matches", "flows match");
+        let unknown = filter::unknown(&model.filter).map(|unknown| format!(" ({})", clean(&unknown)));
+        format!(
+            "0 of {all}{}. Esc: clear the filter.",
+            unknown.unwrap_or_default()
+        )
     } else if model.selection.is_empty() {
-        "No connections so far."
+        "No connections so far.".to_owned()
     } else {
-        "No connection matches the command-line filter so far."
+        "No connection matches the command-line filter so far.".to_owned()
     };
-    pen.put(1, 2, text, Style::new());
+    pen.put(1, 2, &text, Style::new());
     status(model, pen, shown);
 }
 

@@ -4,8 +4,9 @@ use ratatui::style::Style;
 
 use super::pen::Pen;
 use crate::tui::{
+    filter,
     model::{Model, Tab},
-    text::{fit_end, width},
+    text::{clean, fit_end, width},
 };
 
 /// A key and what it does.
@@ -21,12 +22,16 @@ pub(super) fn draw(model: &Model, mut pen: Pen<'_>) {
         let shown = fit_end(typing, pen.columns().saturating_sub(4), theme.symbols().more);
         let x = pen.put(x, 0, &shown, Style::new());
         let x = pen.put(x, 0, " ", theme.selected());
-        pen.put(
-            x,
-            0,
-            "  Enter: apply  Esc: clear  any word, or port: client: service: fate: cause: drop: !not",
-            theme.dim(),
-        );
+        if let Some(unknown) = filter::unknown(typing) {
+            pen.put(x, 0, &format!("  {}", clean(&unknown)), theme.warning());
+        } else {
+            pen.put(
+                x,
+                0,
+                "  Enter: apply  Esc: clear  any word, or port: client: service: fate: cause: drop: !not",
+                theme.dim(),
+            );
+        }
     } else if let Some(notice) = &model.notice {
         pen.field(0, 0, notice, pen.width(), theme.symbols().more, theme.heading());
     } else {

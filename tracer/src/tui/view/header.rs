@@ -95,6 +95,11 @@ fn parts(model: &Model) -> Vec<Part> {
         let text = quantity(model.evicted, "flow evicted", "flows evicted");
         parts.push(part(0, text, theme.warning()));
     }
+    if let Some(damage) = &model.damage {
+        let is_damaged = damage.contains(": damaged");
+        let text = if is_damaged { "DAMAGED" } else { "INCOMPLETE" };
+        parts.push(part(0, text.to_owned(), theme.warning()));
+    }
     let hooks = |state| model.count_hooks(state) as u64;
     let text = quantity(hooks(State::Attached), "hook attached", "hooks attached");
     parts.push(part(3, text, theme.dim()));
