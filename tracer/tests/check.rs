@@ -4,13 +4,29 @@ use std::{
     env,
     fmt::Write as _,
     fs,
+    ops::RangeInclusive,
     path::Path,
     process::{Command, Output},
+    thread,
 };
 
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 use serde_json::Value;
 use tempfile::TempDir;
-use tracer::check::{Tested, hazards};
+use tracer::{
+    check::{Tested, hazards},
+    decode::record::RECORDS,
+    facts::node_state::NodeState,
+    finding::head::Head,
+    recording::{
+        change::FactChange,
+        item::{FactUpdate, Item},
+        writer::{ChunkBuilder, Writer},
+    },
+};
+
+/// The error of a system call that the kernel does not have.
+const ENOSYS: u32 = 38;
 
 /// Environment variable that makes the test write the page instead of checking it.
 const WRITE: &str = "TRACER_WRITE_HAZARDS";
@@ -189,6 +205,128 @@ fn the_machine_itself_is_checked_within_two_seconds_and_without_privileges() {
         value["hazards"].as_array().expect("hazards").len(),
         hazards().count()
     );
+}
+
+/// System calls of x86-64 that 3.10 does not have: those after `finit_module` (`arch/x86/syscalls/syscall_64.tbl`).
+const NEWER_THAN_3_10: RangeInclusive<i64> = 314..=600;
+
+#[test]
+fn no_system_call_is_needed_that_3_10_lacks() {
+    let rules = NEWER_THAN_3_10.map(|number| (number, Vec::new())).collect();
+    let refuse = SeccompAction::Errno(ENOSYS);
+    let filter =
+        SeccompFilter::new(rules, SeccompAction::Allow, refuse, TargetArch::x86_64).expect("a filter");
+    let program: BpfProgram = filter.try_into().expect("a program");
+    // The filter holds for this thread and for what it starts.
+    let output = thread::spawn(move || {
+        seccompiler::apply_filter(&program).expect("seccomp");
+        Command::new(env!("CARGO_BIN_EXE_tracer"))
+            .args(["check", "--json"])
+            .output()
+            .expect("the command runs")
+    });
+    let output = output.join().expect("no panic");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let states = |bytes: &[u8]| -> Vec<(String, String)> {
+        let value: Value = serde_json::from_slice(bytes).expect("JSON");
+        let all = value["hazards"].as_array().expect("hazards").iter();
+        all.map(|hazard| (hazard["id"].to_string(), hazard["state"].to_string()))
+            .collect()
+    };
+    let unrestricted = Command::new(env!("CARGO_BIN_EXE_tracer"))
+        .args(["check", "--json"])
+        .output()
+        .expect("the command runs");
+    let unknown = |states: Vec<(String, String)>| -> Vec<String> {
+        let unknown = states.into_iter().filter(|(_, state)| state == "\"unknown\"");
+        let mut ids: Vec<String> = unknown.map(|(id, _)| id).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(
+        unknown(states(&output.stdout)),
+        unknown(states(&unrestricted.stdout))
+    );
+}
+
+/// Writes a recording of a node with these sysctls; without any, it has no state of the node.
+fn record(path: &Path, sysctls: &[(&str, &str)]) {
+    let head = Head {
+        tracer: "0.1.0".to_owned(),
+        records: RECORDS,
+        session: "a run".to_owned(),
+        host: "node-7".to_owned(),
+        ports: vec![30_080],
+        ..Head::default()
+    };
+    let mut builder = ChunkBuilder::new(1);
+    if !sysctls.is_empty() {
+        let node = NodeState {
+            host: head.host.clone(),
+            sysctls: sysctls
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            ..NodeState::default()
+        };
+        builder.add(&Item::Facts(FactUpdate {
+            reported: None,
+            change: FactChange::Node(Box::new(node)),
+        }));
+    }
+    builder.add(&Item::Tick(1));
+    let mut writer = Writer::new(Vec::new(), &head).expect("memory");
+    writer
+        .write(&builder.seal(1).expect("a short chunk"))
+        .expect("memory");
+    fs::write(path, writer.finish().expect("memory")).expect("a file");
+}
+
+fn run(arguments: &[&str], path: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tracer"))
+        .args(arguments)
+        .arg(path)
+        .output()
+        .expect("the command runs")
+}
+
+#[test]
+fn a_recording_is_checked_like_a_node() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("node.trace");
+    record(&path, &[("net.ipv4.tcp_tw_recycle", "1")]);
+    let output = run(&["check", "--fail-on", "armed"], &path);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(
+        text(&output).starts_with("armed   tcp-tw-recycle"),
+        "{}",
+        text(&output)
+    );
+    let report = text(&run(&["report"], &path));
+    assert!(
+        report.contains("\nHazards on node-7 when recording began: 2 armed"),
+        "{report}"
+    );
+    assert!(
+        report.contains("do: sysctl -w net.ipv4.tcp_tw_recycle=0"),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_recording_without_the_state_of_the_node_is_an_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("old.trace");
+    record(&path, &[]);
+    let output = run(&["check"], &path);
+    assert_eq!(output.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(why.contains("it has no state of the node"), "{why}");
+    assert!(!text(&run(&["report"], &path)).contains("Hazards"));
 }
 
 fn page() -> String {

@@ -23,10 +23,10 @@ pub(super) const HAZARDS: [Hazard; 12] = [
         title: "IPVS drops the first SYN of a reused client port",
         severity: Severity::Breaks,
         detect: "net.ipv4.vs.conn_reuse_mode is 1, net.ipv4.vs.conntrack is 1 and there are virtual services. Whether the running code drops is shown by `--try` alone; without the function ip_vs_expire_nodest_conn_flush the code is older than the change that helps.",
-        why: "A client that reuses its source port within 2 minutes loses one second for each connection. kube-proxy before 1.22 leaves the setting alone where it believes that the kernel does not have it.",
+        why: "A client that reuses its source port within 2 minutes loses one second for each connection. kube-proxy leaves the setting alone on kernels that call themselves older than 4.1, although that of CentOS 7 has it.",
         reference: "kubernetes/kubernetes#81775",
         cause: Some("ipvs.reuse-dropped"),
-        tested: Tested::Lab("check-ipvs-reuse"),
+        tested: Tested::Lab("check-ipvs-reuse-pre-5.9"),
         judge: reuse,
     },
     Hazard {
@@ -192,7 +192,7 @@ fn reuse(node: &NodeState) -> State {
     let condition = match (trial, has_newer) {
         (Some(false), _) => {
             return State::fine(format!(
-                "{REUSE_MODE} is 1, but this kernel's IPVS dropped no SYN of a reused port in the trial"
+                "{REUSE_MODE} is {mode}, but this kernel's IPVS dropped no SYN of a reused port in the trial"
             ));
         }
         (Some(true), _) => {
@@ -200,8 +200,11 @@ fn reuse(node: &NodeState) -> State {
             "IPVS drops the first SYN of every client port that is reused within 2 minutes, and each costs 1 s"
         }
         (None, Some(true)) => {
+            if let Some(why) = node.reuse_trial.failure() {
+                return State::unknown(format!("{REUSE_MODE} is {mode}, and the trial failed: {why}"));
+            }
             return State::unknown(format!(
-                "{REUSE_MODE} is 1; only a trial can show whether this kernel's IPVS drops SYNs of reused ports: run `tracer check --try`"
+                "{REUSE_MODE} is {mode}; only a trial can show whether this kernel's IPVS drops SYNs of reused ports: run `tracer check --try`"
             ));
         }
         (None, _) => {

@@ -52,7 +52,10 @@ pub fn run() -> Result<(), Failure> {
         Err(answer) => return answer.print().map_err(Failure::from),
     };
     match args.command {
-        Some(Command::Check(options)) => check::run(&options),
+        Some(Command::Check(options)) => {
+            memory::set_limit(options.max_memory);
+            check::run(&options)
+        }
         Some(Command::Hooks(options)) => hooks::run(&options),
         Some(Command::Causes(options)) => causes::run(&options),
         Some(Command::Completions(options)) => completions::run(&options),

@@ -7,6 +7,7 @@ use std::{
 
 use super::{args::ReportOptions, confined, exit::Failure, output};
 use crate::{
+    check::{self, Judged},
     facts::Facts,
     finding::{
         Finding, Observer,
@@ -20,7 +21,7 @@ use crate::{
         replay,
     },
     report::{
-        escape,
+        escape, hazards,
         html::Page,
         summary::{self, Collection},
     },
@@ -44,6 +45,8 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
         collection,
         page: options.html.is_some().then_some(page),
         files: Vec::new(),
+        host: String::new(),
+        hazards: Vec::new(),
         meter: Meter::new(inputs.bytes()),
     };
     for run in runs {
@@ -62,6 +65,9 @@ pub(super) fn run(options: &ReportOptions) -> Result<(), Failure> {
         writeln!(out, "{}", escape::json(&summary).map_err(io::Error::from)?)?;
     } else {
         out.write_all(summary::text(&summary).as_str().as_bytes())?;
+        for (host, judged) in &view.hazards {
+            out.write_all(hazards::section(host, judged).as_bytes())?;
+        }
     }
     Ok(out.flush()?)
 }
@@ -87,12 +93,17 @@ struct Gather {
     page: Option<Page>,
     /// The files of the current run.
     files: Vec<String>,
+    /// The node of the current run.
+    host: String,
+    /// The hazards of each node whose recording has its state.
+    hazards: Vec<(String, Vec<Judged>)>,
     meter: Meter,
 }
 
 impl Observer for Gather {
     fn start(&mut self, head: &Head) -> io::Result<()> {
         self.collection.begin(&head.host, &head.kernel);
+        self.host.clone_from(&head.host);
         if let Some(page) = &mut self.page {
             page.begin(head, std::mem::take(&mut self.files));
         }
@@ -146,6 +157,9 @@ impl Observer for Gather {
     }
 
     fn facts(&mut self, facts: &Facts) {
+        if let Some(node) = &facts.node {
+            self.hazards.push((self.host.clone(), check::judge(node)));
+        }
         if let Some(page) = &mut self.page {
             page.facts(facts);
         }

@@ -27,6 +27,8 @@ pub struct ChangedFacts {
     pub absent: bool,
     /// When records were last lost.
     pub lost: bool,
+    /// The state of the node.
+    pub node: bool,
     /// Network namespaces, by inode number.
     pub netns: BTreeSet<u32>,
 }
@@ -44,6 +46,7 @@ impl ChangedFacts {
             netns_since: true,
             absent: true,
             lost: true,
+            node: true,
             netns: facts.netns.keys().copied().collect(),
         }
     }

@@ -17,6 +17,7 @@ use super::{
     nat_rule::NatRules,
     neighbour::Neighbour,
     nft::{Chain, map::Map, rule::Rule},
+    node_state::NodeState,
     port::{Port, Ports},
     route::Route,
     route_lookup::RouteLookup,
@@ -53,6 +54,8 @@ pub struct Facts {
     pub netns_since: HashMap<u32, u64>,
     /// Hooks that this kernel does not have, or that could not be attached. Their silence proves nothing.
     pub absent: BTreeSet<Hook>,
+    /// The state of the node when recording began, for its hazards. Diagnosis does not use it.
+    pub node: Option<Box<NodeState>>,
     /// When records were last found to be lost, monotonic nanoseconds.
     pub lost_ns: Option<u64>,
 }

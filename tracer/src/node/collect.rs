@@ -32,7 +32,7 @@ use super::{destinations::Destinations, ipvs, kube_proxy, max_age::MAX_AGE, netn
 use crate::{
     decode::event::{Event, Payload},
     diagnose::Dataplane,
-    facts::{Facts, NetnsFacts, changed_facts::ChangedFacts, kallsyms::Symbols},
+    facts::{Facts, NetnsFacts, changed_facts::ChangedFacts, kallsyms::Symbols, node_state::NodeState},
     flow::model::{Flow, Step},
 };
 
@@ -134,6 +134,12 @@ impl Collector {
     pub fn set_absent(&mut self, hooks: impl Iterator<Item = Hook>) {
         self.facts.absent = hooks.collect();
         self.changed.absent = true;
+    }
+
+    /// Sets the state of the node.
+    pub fn set_node(&mut self, node: NodeState) {
+        self.facts.node = Some(Box::new(node));
+        self.changed.node = true;
     }
 
     /// Records were lost up to now (monotonic nanoseconds).

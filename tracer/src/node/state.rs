@@ -73,6 +73,18 @@ const FUNCTIONS: [&str; 2] = ["ip_vs_expire_nodest_conn_flush", "ip_vs_est_kthre
 /// between them, a second.
 pub fn read(host: &Host) -> io::Result<NodeState> {
     let begun = Instant::now();
+    let mut state = read_once(host)?;
+    if host.is_live() {
+        thread::sleep(INTERVAL.saturating_sub(begun.elapsed()));
+        state.interval_s = 1;
+    }
+    state.counters.after = counters::read(host);
+    processes::read_again(host, &mut state.pods);
+    Ok(state)
+}
+
+/// Reads the state of a node, with one reading of the counters.
+pub fn read_once(host: &Host) -> io::Result<NodeState> {
     let before = counters::read(host);
     let mut state = NodeState {
         host: host.word("proc/sys/kernel/hostname").unwrap_or_default(),
@@ -87,13 +99,8 @@ pub fn read(host: &Host) -> io::Result<NodeState> {
     read_rules(host, &mut state);
     state.functions = functions(host);
     state.tracing = tracing(host);
+    state.counters.after = before.clone();
     state.counters.before = before;
-    if host.is_live() {
-        thread::sleep(INTERVAL.saturating_sub(begun.elapsed()));
-        state.interval_s = 1;
-    }
-    state.counters.after = counters::read(host);
-    processes::read_again(host, &mut state.pods);
     Ok(state)
 }
 

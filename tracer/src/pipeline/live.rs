@@ -36,7 +36,7 @@ use crate::{
         fate::Fate,
         model::Flow,
     },
-    node::collect::Collector,
+    node::{collect::Collector, host::Host, state},
     probe::{
         attach::Probe,
         demand::Demand,
@@ -87,6 +87,12 @@ pub fn run(
         let (probe, ring) =
             Probe::attach(plan, kernel.offsets, &kernel_selection).map_err(preflight::cannot_attach)?;
         collector.set_absent(absent(probe.hooks()));
+        // For the hazards of the node, which only readers of recordings look for.
+        if sink.is_some()
+            && let Ok(node) = state::read_once(&Host::this())
+        {
+            collector.set_node(node);
+        }
         let ring = Ring::new(ring).context("cannot watch the ring buffer")?;
         let confined = confine::tracing::begin(folders);
         for why in &confined.missing {

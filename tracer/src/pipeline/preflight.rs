@@ -93,7 +93,7 @@ pub fn prepare() -> Result<Ready, PipelineError> {
 
 fn unsupported(why: &str) -> PipelineError {
     PipelineError::Unsupported(format!(
-        "{why}; trace on another node on the path, or check `ipvsadm -Lnc` and `nstat` here"
+        "{why}; run `tracer check` here, which needs no BPF, or trace on another node on the path"
     ))
 }
 

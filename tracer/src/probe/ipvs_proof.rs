@@ -7,6 +7,7 @@
 mod control;
 mod layout;
 mod prove;
+pub mod reuse_trial;
 mod testbed;
 #[cfg(test)]
 mod tests;

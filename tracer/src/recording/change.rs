@@ -24,6 +24,7 @@ use crate::facts::{
     nat_rule::NatRules,
     neighbour::Neighbour,
     nft::{self, map::Map, rule::Rule},
+    node_state::NodeState,
     port::Ports,
     route::Route,
     route_lookup::RouteLookup,
@@ -66,6 +67,8 @@ pub enum FactChange {
         /// Monotonic nanoseconds.
         at_ns: Option<u64>,
     },
+    /// The state of the node.
+    Node(Box<NodeState>),
     /// A change from a newer tracer.
     #[serde(other)]
     Unknown,
@@ -173,6 +176,12 @@ pub fn diff(before: &mut Facts, now: &Facts, changed: &ChangedFacts) -> Vec<Fact
     if changed.lost && before.lost_ns != now.lost_ns {
         out.push(FactChange::Lost { at_ns: now.lost_ns });
     }
+    if changed.node
+        && before.node != now.node
+        && let Some(node) = &now.node
+    {
+        out.push(FactChange::Node(node.clone()));
+    }
     for change in &out {
         change.clone().apply(before);
     }
@@ -202,6 +211,7 @@ impl FactChange {
                 facts.absent = hooks.into_iter().filter_map(Hook::from_number).collect();
             }
             Self::Lost { at_ns } => facts.lost_ns = at_ns,
+            Self::Node(node) => facts.node = Some(node),
             Self::Unknown => return false,
         }
         true
@@ -389,6 +399,10 @@ mod tests {
             nat_rules: HashMap::from([((7, backend.1, backend.1), NatRules::default())]),
             absent: [Hook::IpvsIn, Hook::NftDoChain].into(),
             lost_ns: Some(9),
+            node: Some(Box::new(NodeState {
+                kernel: "3.10.0-1160.el7.x86_64".to_owned(),
+                ..NodeState::default()
+            })),
             ..Facts::default()
         }
     }

@@ -35,6 +35,29 @@ pub fn text(judged: &[Judged], verbose: bool) -> String {
     out.into_string()
 }
 
+/// The section of a report: the hazards that hurt or are armed, with what to do.
+#[must_use]
+pub fn section(host: &str, judged: &[Judged]) -> String {
+    let mut out = Text::default();
+    out.gap();
+    out.line(format_args!(
+        "Hazards on {host} when recording began: {}",
+        counts(judged)
+    ));
+    for Judged { hazard, state } in judged {
+        if let Some(details) = state.details() {
+            out.line(format_args!(
+                "  {:<7} {:<WIDTH$} {}",
+                state.name(),
+                hazard.id,
+                details.summary
+            ));
+            out.line(format_args!("          do: {}", details.advice));
+        }
+    }
+    out.into_string()
+}
+
 /// How many hazards are in each state.
 #[must_use]
 pub fn counts(judged: &[Judged]) -> String {

@@ -52,7 +52,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     (
         "check",
         "  tracer check -v
-  tracer check --fail-on armed",
+  tracer check --fail-on armed
+  tracer check node.trace",
     ),
     (
         "completions",
