@@ -3,11 +3,12 @@
 mod followed;
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     mem::size_of,
     net::SocketAddr,
 };
 
+use foldhash::{HashMap, HashMapExt as _};
 use serde::{Deserialize, Serialize};
 use tracer_common::{hook::Hook, tcp::Part, tuple::Tuple};
 

@@ -95,6 +95,7 @@ pub fn play(run: Run, observer: &mut dyn Observer) -> Result<Played, PipelineErr
                     if player.is_full {
                         break;
                     }
+                    recording.reader.recycle(log);
                     player.progress(read + recording.reader.read());
                 }
                 Ok(None) => break,

@@ -112,20 +112,46 @@ impl Chunk {
     /// Checks and unpacks the payload. `None` if it is damaged, too long, or compressed by an unknown codec.
     #[must_use]
     pub fn unpack(self) -> Option<Vec<u8>> {
-        let Self { header, stored } = self;
-        if stored.len() != usize::try_from(header.stored).ok()? || crc32fast::hash(&stored) != header.crc {
+        let mut raw = Vec::new();
+        Unpacker::default().unpack(&self.header, &self.stored, &mut raw)?;
+        Some(raw)
+    }
+}
+
+/// Unpacks payloads, one after the other.
+#[derive(Default)]
+pub struct Unpacker {
+    /// Created with the first compressed payload; a new one for each would take longer than most payloads.
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+impl Unpacker {
+    /// Checks a payload and unpacks it into `raw`, in place of what that holds. `None` if the payload is damaged, too long, or
+    /// compressed by an unknown codec.
+    pub fn unpack(&mut self, header: &ChunkHeader, stored: &[u8], raw: &mut Vec<u8>) -> Option<()> {
+        if stored.len() != usize::try_from(header.stored).ok()? || crc32fast::hash(stored) != header.crc {
             return None;
         }
-        let raw = match header.codec {
-            codec::PLAIN => stored,
+        raw.clear();
+        match header.codec {
+            codec::PLAIN => raw.extend_from_slice(stored),
             codec::ZSTD => {
                 // In one step: a stream would need a window, which can be larger than the payload.
-                let length = usize::try_from(header.raw.min(MAX_PAYLOAD)).ok()?;
-                zstd::bulk::decompress(&stored, length).ok()?
+                raw.reserve_exact(usize::try_from(header.raw.min(MAX_PAYLOAD)).ok()?);
+                if self.zstd.is_none() {
+                    self.zstd = Some(zstd::bulk::Decompressor::new().ok()?);
+                }
+                self.zstd.as_mut()?.decompress_to_buffer(stored, raw).ok()?;
             }
             _ => return None,
-        };
-        (raw.len() == usize::try_from(header.raw).ok()?).then_some(raw)
+        }
+        (raw.len() == usize::try_from(header.raw).ok()?).then_some(())
+    }
+}
+
+impl std::fmt::Debug for Unpacker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unpacker").finish_non_exhaustive()
     }
 }
 

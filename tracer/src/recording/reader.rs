@@ -6,7 +6,7 @@ use tracer_common::record::HeaderVersion;
 
 use super::{
     MAGIC, MAJOR, PREAMBLE,
-    chunk::{CHUNK_HEADER_LEN, Chunk, ChunkHeader, MAGIC as CHUNK_MAGIC, kind},
+    chunk::{CHUNK_HEADER_LEN, Chunk, ChunkHeader, MAGIC as CHUNK_MAGIC, Unpacker, kind},
     error::RecordingError,
     item::Items,
 };
@@ -73,6 +73,11 @@ pub struct Reader<R> {
     /// Bytes unpacked so far.
     unpacked: u64,
     header_version: HeaderVersion,
+    unpacker: Unpacker,
+    /// Memory for the next packed payload.
+    stored: Vec<u8>,
+    /// Memory for the next unpacked payload.
+    payload: Vec<u8>,
 }
 
 impl<R: Read> Reader<R> {
@@ -99,6 +104,9 @@ impl<R: Read> Reader<R> {
             read: 0,
             unpacked: 0,
             header_version: HeaderVersion::CURRENT,
+            unpacker: Unpacker::default(),
+            stored: Vec::new(),
+            payload: Vec::new(),
         };
         reader.read += u64::try_from(length).unwrap_or_default();
         if major != MAJOR {
@@ -195,7 +203,16 @@ impl<R: Read> Reader<R> {
             return None;
         }
         self.unpacked = unpacked;
-        Log::of(chunk)
+        let Chunk { header, stored } = chunk;
+        let mut payload = std::mem::take(&mut self.payload);
+        let whole = self.unpacker.unpack(&header, &stored, &mut payload);
+        self.stored = stored;
+        whole.map(|()| Log { header, payload })
+    }
+
+    /// Takes back a log that was read, so that the next one can use its memory.
+    pub fn recycle(&mut self, log: Log) {
+        self.payload = log.payload;
     }
 
     /// Reads the next chunk of any kind, skipping damage. `None` at the end.
@@ -228,7 +245,8 @@ impl<R: Read> Reader<R> {
             }
         };
         // Grows with the data that is actually there, whatever the header says.
-        let mut stored = Vec::new();
+        let mut stored = std::mem::take(&mut self.stored);
+        stored.clear();
         let wanted = u64::from(header.stored);
         let length = self.input.by_ref().take(wanted).read_to_end(&mut stored);
         let length = u64::try_from(length.map_err(RecordingError::Read)?).unwrap_or_default();
