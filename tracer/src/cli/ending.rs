@@ -20,7 +20,7 @@ use crate::{
         totals::Totals,
     },
     flow::fate::Fate,
-    report::json,
+    report::{escape::note, json},
 };
 
 /// Passes everything on to another observer, and decides when the run ends.
@@ -32,8 +32,10 @@ pub(super) struct Ending<'a> {
     after: Duration,
     /// The end of the run, once known.
     ends: Option<Instant>,
-    /// Whether a flow of `--until` was seen.
-    has_match: bool,
+    /// The first flow of `--until`, in words.
+    found: Option<String>,
+    /// Whether there is a screen, which hides what is printed.
+    has_screen: bool,
     /// The flows of `--count`.
     counted: BTreeSet<u64>,
     totals: Totals,
@@ -58,7 +60,8 @@ impl<'a> Ending<'a> {
             options: options.clone(),
             after,
             ends: None,
-            has_match: false,
+            found: None,
+            has_screen,
             counted: BTreeSet::new(),
             totals: Totals::default(),
             run: json::Run::default(),
@@ -68,6 +71,9 @@ impl<'a> Ending<'a> {
 
     /// Waits for the command of `--exec`, and fails if a flow matched `--fail-on`.
     pub(super) fn finish(self) -> Result<(), Failure> {
+        if let Some(found) = self.found.filter(|_| self.has_screen) {
+            note(found);
+        }
         if let Some(exec) = self.exec {
             exec.finish();
         }
@@ -100,7 +106,7 @@ impl<'a> Ending<'a> {
 
     fn look_for_match(&mut self, finding: &Finding<'_>) {
         let cause = finding.diagnosis.cause;
-        if self.has_match
+        if self.found.is_some()
             || !self
                 .options
                 .until
@@ -109,19 +115,20 @@ impl<'a> Ending<'a> {
         {
             return;
         }
-        self.has_match = true;
         self.ends_at(Instant::now() + self.after);
         let cause = cause.map_or_else(String::new, |cause| format!(", {cause}"));
         let rest = match self.after {
             Duration::ZERO => String::new(),
             after => format!("; recording for another {} s", after.as_secs_f64()),
         };
-        self.inner.matched(&format!(
+        let found = format!(
             "matched: {} -> {} {}{cause}{rest}",
             finding.flow.client(),
             finding.flow.node(),
             finding.fate,
-        ));
+        );
+        self.inner.matched(&found);
+        self.found = Some(found);
     }
 }
 

@@ -4,15 +4,16 @@
 
 use std::{
     env,
-    io::{self, BufRead as _, Read as _, Write as _},
-    os::unix::process::CommandExt as _,
+    io::{self, BufRead as _, Write as _},
+    os::{fd::AsFd as _, unix::process::CommandExt as _},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::mpsc::{SyncSender, TrySendError, sync_channel},
-    thread::{self, JoinHandle},
+    thread,
     time::Instant,
 };
 
 use anyhow::Context as _;
+use nix::poll::{PollFd, PollFlags, poll};
 
 use super::exit::Failure;
 use crate::{diagnose::words::count, report::escape::note};
@@ -24,11 +25,15 @@ const BURST: f64 = 10.0;
 /// The most flows that wait for the command to finish.
 const MOST_WAITING: usize = 16;
 
+/// How long tracer waits for the command at its end, in milliseconds.
+const MOST_PATIENCE: u16 = 10_000;
+
 /// Runs the command of `--exec`.
 pub(super) struct Exec {
     /// Standard input of the second process, until [`Self::begin`].
     pipe: Option<ChildStdin>,
-    writer: Option<(SyncSender<String>, JoinHandle<()>)>,
+    /// To the thread that writes there.
+    writer: Option<SyncSender<String>>,
     /// Closed when the second process ends.
     ended: ChildStdout,
     /// Commands that may start now, and the moment at which they were counted.
@@ -71,7 +76,8 @@ impl Exec {
     pub(super) fn begin(&mut self) {
         self.writer = self.pipe.take().map(|to| {
             let (lines, waiting) = sync_channel::<String>(MOST_WAITING);
-            (lines, thread::spawn(move || write(to, waiting.iter())))
+            thread::spawn(move || write(to, waiting.iter()));
+            lines
         });
     }
 
@@ -85,28 +91,28 @@ impl Exec {
             self.skipped += 1;
             return;
         }
-        match self.writer.as_ref().map(|(lines, _)| lines.try_send(line)) {
+        match self.writer.as_ref().map(|lines| lines.try_send(line)) {
             Some(Ok(())) => self.allowed -= 1.0,
             Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) | None => self.skipped += 1,
         }
     }
 
-    /// Waits until the command has run for the flows that wait, and reports the skipped ones.
+    /// Waits a while until the command has run for the flows that wait, and reports the skipped ones.
     pub(super) fn finish(self) {
         let Self {
             pipe,
             writer,
-            mut ended,
+            ended,
             skipped,
             ..
         } = self;
         drop(pipe);
-        if let Some((lines, thread)) = writer {
-            drop(lines);
-            // Fails only if the thread panicked.
-            let _ = thread.join();
+        drop(writer);
+        // It writes nothing: the pipe can be read once the second process has closed it.
+        let mut pipe = [PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut pipe, MOST_PATIENCE) == Ok(0) {
+            note("the command of --exec is still running");
         }
-        let _ = ended.read_to_end(&mut Vec::new());
         if skipped != 0 {
             note(format_args!(
                 "--exec did not run for {}: at most one command a second",
