@@ -66,6 +66,9 @@ pub struct Job {
     /// Run the scenarios without tracer: only the clients' truth is returned.
     #[serde(default)]
     pub without_tracer: bool,
+    /// Run tracer at this depth, where a scenario names none.
+    #[serde(default)]
+    pub depth: Option<String>,
     /// Run tracer with `--plain` instead of `--json`.
     pub demo: bool,
     /// Send more [`Message::Note`]s.

@@ -117,6 +117,8 @@ macro_rules! for_each_field {
             IP_VS_CONN_DPORT, "ip_vs_conn.dport", "ip_vs", 2;
             IP_VS_CONN_AF, "ip_vs_conn.af", "ip_vs", 1;
             IP_VS_CONN_DAF, "ip_vs_conn.daf", "ip_vs", 1;
+            IP_VS_CONN_CADDR, "ip_vs_conn.caddr", "ip_vs", 16;
+            IP_VS_CONN_CPORT, "ip_vs_conn.cport", "ip_vs", 2;
             IP_VS_CONN_VADDR, "ip_vs_conn.vaddr", "ip_vs", 16;
             IP_VS_CONN_VPORT, "ip_vs_conn.vport", "ip_vs", 2;
             IP_VS_CONN_STATE, "ip_vs_conn.state", "ip_vs", 2;

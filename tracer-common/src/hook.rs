@@ -8,7 +8,8 @@
 //! The purpose says what the hook shows by itself. The rows of the causes say which causes it helps to prove.
 //!
 //! A hook that is attached on demand has a [`When`] after its purpose, for example `"purpose", after_rule_drop;`. Every
-//! hook whose function runs for all packets of the node should have one.
+//! hook whose function runs for all packets of the node, or of a connection, should have one. The exception is
+//! `netif_receive_skb`, where flows begin.
 //!
 //! Rows are in the order in which a packet passes them, with the IPv6 twins listed at the end. Hooks are attached from the
 //! end of the path to its start, twins together: whenever a packet is seen at one hook, all later hooks are already
@@ -39,7 +40,7 @@ macro_rules! for_each_hook {
             NetifReceive = 1, tracepoint, netif_receive_skb, none, "net", wire::received,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "arriving SYNs and ACKs, with their TTL";
             DevStartXmit = 2, tracepoint, net_dev_start_xmit, none, "net", wire::transmitted,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "departing SYN-ACKs and RSTs";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "departing SYN-ACKs and RSTs", on_suspicion;
             KfreeSkb = 3, tracepoint, kfree_skb, none, "skb", drop::freed,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "dropped packets";
 
@@ -54,29 +55,29 @@ macro_rules! for_each_hook {
 
             // IPVS, in the order in which a SYN passes it. ip_vs_in itself is inlined, so its callers are hooked.
             IpvsIn = 10, call, ip_vs_in_hook, ip_vs_in_hook_exit, "ip_vs", ipvs::request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the verdict of IPVS";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the verdict of IPVS", on_suspicion;
             IpvsRemoteRequest = 11, call, ip_vs_remote_request4, ip_vs_remote_request4_exit, "ip_vs", ipvs::request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the verdict of IPVS (before 5.16)";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the verdict of IPVS (before 5.16)", on_suspicion;
             IpvsLocalRequest = 12, call, ip_vs_local_request4, ip_vs_local_request4_exit, "ip_vs", ipvs::request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the verdict of IPVS for clients on the node (before 5.16)";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the verdict of IPVS for clients on the node (before 5.16)", on_suspicion;
             IpvsLookup = 13, call, ip_vs_conn_in_get_proto, ip_vs_conn_in_get_proto_exit, "ip_vs", ipvs::lookup,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the IPVS connection entry that a SYN matches";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the IPVS connection entry that a SYN matches", on_suspicion;
             IpvsExpireNow = 14, entry, ip_vs_conn_expire_now, none, "ip_vs", ipvs::expire_now,
                 [], "an IPVS connection entry that expires at once";
             IpvsTcpSchedule = 15, call, tcp_conn_schedule, tcp_conn_schedule_exit, "ip_vs", ipvs::tcp_schedule,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "new IPVS connections, and the limits that refuse them";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "new IPVS connections, and the limits that refuse them", on_suspicion;
             IpvsSchedule = 16, call, ip_vs_schedule, ip_vs_schedule_exit, "ip_vs", ipvs::schedule,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the IPVS scheduler and the real server that it chose";
             IpvsLeave = 17, entry, ip_vs_leave, none, "ip_vs", ipvs::leave,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the real servers of a service when none is usable";
             IpvsNatXmit = 18, entry, ip_vs_nat_xmit, none, "ip_vs", ipvs::nat_xmit,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the tuple after DNAT by IPVS";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the tuple after DNAT by IPVS", on_suspicion;
             IpvsDirectXmit = 20, entry, ip_vs_dr_xmit, none, "ip_vs", ipvs::plain_xmit,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the real server, with direct routing";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the real server, with direct routing", on_suspicion;
             IpvsTunnelXmit = 21, entry, ip_vs_tunnel_xmit, none, "ip_vs", ipvs::plain_xmit,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the real server, with IPVS tunnels";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the real server, with IPVS tunnels", on_suspicion;
             IpvsReply = 19, entry, handle_response, none, "ip_vs", ipvs::reply,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "answers that IPVS translates back";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "answers that IPVS translates back", on_suspicion;
 
             // conntrack and netfilter.
             CtConfirm = 30, call, __nf_conntrack_confirm, __nf_conntrack_confirm_exit, "nf_conntrack", conntrack::confirm,
@@ -149,15 +150,15 @@ macro_rules! for_each_hook {
             // IPv6 twins, where IPv6 has a function of its own. Their records count as those of the IPv4 function
             // (`Hook::role`), so nothing else needs to know about them.
             IpvsRemoteRequest6 = 100, call, ip_vs_remote_request6, ip_vs_remote_request6_exit, "ip_vs", ipvs::request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the verdict of IPVS (before 5.16)";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the verdict of IPVS (before 5.16)", on_suspicion;
             IpvsLocalRequest6 = 101, call, ip_vs_local_request6, ip_vs_local_request6_exit, "ip_vs", ipvs::request,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the verdict of IPVS for clients on the node (before 5.16)";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the verdict of IPVS for clients on the node (before 5.16)", on_suspicion;
             IpvsNatXmit6 = 102, entry, ip_vs_nat_xmit_v6, none, "ip_vs", ipvs::nat_xmit,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the tuple after DNAT by IPVS";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the tuple after DNAT by IPVS", on_suspicion;
             IpvsDirectXmit6 = 107, entry, ip_vs_dr_xmit_v6, none, "ip_vs", ipvs::plain_xmit,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the real server, with direct routing";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the real server, with direct routing", on_suspicion;
             IpvsTunnelXmit6 = 108, entry, ip_vs_tunnel_xmit_v6, none, "ip_vs", ipvs::plain_xmit,
-                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the real server, with IPVS tunnels";
+                [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "the real server, with IPVS tunnels", on_suspicion;
             TcpSendReset6 = 104, entry, tcp_v6_send_reset, none, "", tcp::send_reset,
                 [SK_BUFF_HEAD, SK_BUFF_NETWORK_HEADER], "RSTs that TCP sends";
             TcpSynRecvSock6 = 105, call, tcp_v6_syn_recv_sock, tcp_v6_syn_recv_sock_exit, "", tcp::syn_recv_sock,
@@ -209,9 +210,20 @@ pub enum When {
     Always,
     /// Where `skb:kfree_skb` has no drop reason (kernels before 5.17), which would show the same.
     WithoutDropReasons,
+    /// At full depth: while something looks wrong, or all the time if the user chose so. A node at rest never pays for the
+    /// hook.
+    OnSuspicion,
     /// From the first packet that a rule may have dropped until none has been seen for a while. The retransmission, a
     /// second later, then shows the rule. A node without such drops never pays for the hook.
     AfterRuleDrop,
+}
+
+impl When {
+    /// Whether the hook is attached while nothing looks wrong.
+    #[must_use]
+    pub const fn is_at_rest(self) -> bool {
+        matches!(self, Self::Always | Self::WithoutDropReasons)
+    }
 }
 
 /// One row of the table.
@@ -253,6 +265,9 @@ macro_rules! when {
     };
     (without_drop_reasons) => {
         When::WithoutDropReasons
+    };
+    (on_suspicion) => {
+        When::OnSuspicion
     };
     (after_rule_drop) => {
         When::AfterRuleDrop
@@ -367,6 +382,12 @@ impl Hook {
         }
     }
 
+    /// Whether the hook is attached while nothing looks wrong.
+    #[must_use]
+    pub fn is_at_rest(self) -> bool {
+        ALL.iter().any(|info| info.hook == self && info.when.is_at_rest())
+    }
+
     /// The hook with this role for IPv6 packets: the IPv6 twin, or this one if one function handles both families.
     #[must_use]
     pub fn for_ipv6(self) -> Self {
@@ -411,8 +432,8 @@ mod tests {
                 row.name
             );
             assert_eq!(
-                (row.needs, row.purpose),
-                (other.needs, other.purpose),
+                (row.needs, row.purpose, row.when),
+                (other.needs, other.purpose, other.when),
                 "{}",
                 row.name
             );

@@ -27,6 +27,7 @@ mod kernel {
     mod fields;
     mod flow;
     mod ipvs;
+    mod ipvs_conn;
     mod local;
     mod log;
     mod lost;

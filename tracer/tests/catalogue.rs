@@ -14,7 +14,7 @@ use tracer::{
         catalogue,
         cause::Cause,
         evidence::Key,
-        row::{Group, Row},
+        row::{Group, Light, Row},
     },
     flow::fate::Fate,
 };
@@ -26,7 +26,8 @@ const HEAD: &str = "\
 # Causes
 
 Every cause that tracer can name: what happened, what must have been seen before it is named, what to do, and where it can
-occur. The scenarios reproduce it on a real kernel: `cargo xtask lab --scenario NAME`. This file is generated from the rows in
+occur. At depth light, only the hooks that run once per connection or when something goes wrong are attached; at depth auto, the
+others are attached once a SYN is retransmitted, dropped, reset, refused by ICMP, or not answered within 0.2 s. The scenarios reproduce it on a real kernel: `cargo xtask lab --scenario NAME`. This file is generated from the rows in
 `tracer/src/diagnose` by `TRACER_WRITE_CATALOGUE=1 cargo test -p tracer --test catalogue`.
 ";
 
@@ -125,6 +126,14 @@ fn causes_page() -> String {
             .collect();
         if !hooks.is_empty() {
             let _ = writeln!(out, "- **Hooks:** {}", hooks.join("; "));
+        }
+        if row.cause != Cause::Unknown {
+            let raise = if row.light == Light::Proves {
+                String::new()
+            } else {
+                " At depth auto, such a SYN raises the depth, and the next one is named.".to_owned()
+            };
+            let _ = writeln!(out, "- **Depth light** {}{raise}", row.light.words());
         }
         for (name, title) in scenarios.get(row.cause.name()).into_iter().flatten() {
             let _ = writeln!(out, "- **Scenario** `{name}`: {title}");

@@ -72,7 +72,10 @@ fn a_kernel_without_kprobes_ends_with_69_and_advice() {
     }
     let (status, error) = refused(&["live", "--json"]);
     assert_eq!(status, Some(69), "{error}");
-    assert!(error.contains("kprobes") && error.contains("tracer check"), "{error}");
+    assert!(
+        error.contains("kprobes") && error.contains("tracer check"),
+        "{error}"
+    );
 }
 
 /// A recording that comes with the source.

@@ -56,6 +56,9 @@ pub(crate) struct Arguments {
     /// Only generate the traffic, without tracer
     #[arg(long)]
     without_tracer: bool,
+    /// Run tracer at this depth
+    #[arg(long, value_name = "DEPTH", value_parser = ["auto", "light", "full"])]
+    depth: Option<String>,
     /// Open tracer's screen in the guest and repeat the scenarios
     #[arg(long, conflicts_with_all = ["without_tracer", "verbose", "recordings"])]
     tui: bool,
@@ -90,6 +93,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let lab = Lab::prepare(Priority::Normal)?;
     let options = Options {
         without_tracer: arguments.without_tracer,
+        depth: arguments.depth.clone(),
         verbose: arguments.verbose,
         recordings: arguments.recordings.clone(),
         build: arguments.build,

@@ -74,12 +74,14 @@ impl Tracer {
         } else {
             &[]
         };
+        let depth = scenario.tracer.depth.as_deref().or(job.depth.as_deref());
         let mut child = Command::new(TRACER_PATH)
             .arg("live")
             .arg(if job.demo { "--plain" } else { "--json" })
             .args(["--port", &ports.join(",")])
             .args(output)
             .args(&scenario.tracer.options)
+            .args(depth.iter().flat_map(|depth| ["--depth", depth]))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

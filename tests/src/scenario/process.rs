@@ -8,6 +8,8 @@ use serde::Deserialize;
 pub struct Process {
     /// Options of `tracer live`, in addition to the lab's own.
     pub options: Vec<String>,
+    /// The depth of `tracer live`; otherwise that of the lab.
+    pub depth: Option<String>,
     /// The exit status it must end with.
     pub status: i32,
     /// A shell command that the node runs before tracer starts; undone like [`Step::Run`](super::Step::Run).

@@ -9,9 +9,10 @@ use aya_ebpf::{
 use tracer_common::{
     flow_number::Origin,
     hook::Hook,
-    record::{Header, IpvsConn, IpvsDests, IpvsLimits, IpvsService, Route, Vip, ipvs_conn, ipvs_limits},
-    tuple::{Addr, Tuple},
-    uapi::{AF_INET, AF_INET6, MAX_ERRNO},
+    record::{Header, IpvsConn, IpvsDests, IpvsLimits, IpvsService, Route, Vip, ipvs_limits},
+    tcp::SYN,
+    tuple::Tuple,
+    uapi::MAX_ERRNO,
 };
 
 use super::{
@@ -19,13 +20,11 @@ use super::{
     emit::{self, emit},
     fields::{self, address, pointer, read, read_text},
     flow::{self, FlowRef},
+    ipvs_conn::{address_in, read_conn, real_server},
     log::debug,
     packet::{self, Packet},
     route,
 };
-
-/// `IP_VS_DEST_F_AVAILABLE` in `ip_vs_dest.flags`, or its bit in `cflags` (6.1.187, 6.12.107, 7.2 and later).
-const DEST_AVAILABLE: u32 = 1;
 
 /// Upper limit of the time from a lookup until IPVS uses the entry in the same call. It takes microseconds, more under
 /// emulation.
@@ -35,90 +34,6 @@ const SAME_CALL_NS: u64 = 20_000_000;
 /// without the packet.
 #[map]
 static LOOKED_UP: LruHashMap<u64, Header> = LruHashMap::with_max_entries(8192, 0);
-
-/// Reads the members of a `struct ip_vs_conn` that a record holds, and those of the conntrack entry of `skb` (0: none).
-#[inline(always)]
-fn read_conn(conn: u64, skb: u64, out: &mut IpvsConn) {
-    out.conn = conn;
-    read_real_server(conn, out);
-    if let Some(state) = read(conn, &fields::IP_VS_CONN_STATE) {
-        out.state = state;
-        out.have |= ipvs_conn::STATE;
-    }
-    if let Some(flags) = read(conn, &fields::IP_VS_CONN_FLAGS) {
-        out.flags = flags;
-        out.have |= ipvs_conn::FLAGS;
-    }
-    if let Some(control) = read::<u64>(conn, &fields::IP_VS_CONN_CONTROL) {
-        out.have |= ipvs_conn::CONTROL | if control == 0 { 0 } else { ipvs_conn::CONTROLLED };
-    }
-    read_dest(conn, out);
-    if let Some(ipvs) = pointer(conn, &fields::IP_VS_CONN_IPVS) {
-        if let Some(mode) = read(ipvs, &fields::NETNS_IPVS_CONN_REUSE_MODE) {
-            out.conn_reuse_mode = mode;
-            out.have |= ipvs_conn::REUSE_MODE;
-        }
-        if let Some(expire) = read(ipvs, &fields::NETNS_IPVS_EXPIRE_NODEST_CONN) {
-            out.expire_nodest_conn = expire;
-            out.have |= ipvs_conn::EXPIRE_NODEST;
-        }
-    }
-    if let Some(ct) = conntrack::of(skb) {
-        if let Some(status) = read(ct, &fields::NF_CONN_STATUS) {
-            out.ct_status = status;
-            out.have |= ipvs_conn::CT_STATUS;
-        }
-        if let Some(state) = read::<u8>(ct, &fields::NF_CONN_TCP_STATE) {
-            out.ct_tcp_state = u32::from(state);
-            out.have |= ipvs_conn::CT_TCP_STATE;
-        }
-    }
-}
-
-/// Address and port of the real server. Its family may differ from the client's (`daf`, since 3.18): an IPVS tunnel can lead
-/// to a real server of the other family.
-#[inline(always)]
-fn real_server(conn: u64) -> Option<(Addr, u16)> {
-    let family = read::<u8>(conn, &fields::IP_VS_CONN_DAF).or_else(|| read(conn, &fields::IP_VS_CONN_AF));
-    let words = read::<[u32; 4]>(conn, &fields::IP_VS_CONN_DADDR)?;
-    let port = read::<[u8; 2]>(conn, &fields::IP_VS_CONN_DPORT)?;
-    let address = match family {
-        Some(AF_INET) => Addr::v4_word(words[0]),
-        Some(AF_INET6) => Addr(words),
-        _ => return None,
-    };
-    Some((address, u16::from_be_bytes(port)))
-}
-
-#[inline(always)]
-fn read_real_server(conn: u64, out: &mut IpvsConn) {
-    if let Some((daddr, dport)) = real_server(conn) {
-        (out.daddr, out.dport) = (daddr, dport);
-        out.have |= ipvs_conn::BACKEND;
-    }
-}
-
-#[inline(always)]
-fn read_dest(conn: u64, out: &mut IpvsConn) {
-    let Some(dest) = read::<u64>(conn, &fields::IP_VS_CONN_DEST) else {
-        return;
-    };
-    if dest == 0 {
-        out.have |= ipvs_conn::NO_DEST;
-        return;
-    }
-    if let Some(weight) = read(dest, &fields::IP_VS_DEST_WEIGHT) {
-        out.weight = weight;
-        out.have |= ipvs_conn::WEIGHT;
-    }
-    // Kernels that have cflags keep the bit there.
-    let flags: Option<u32> =
-        read(dest, &fields::IP_VS_DEST_CFLAGS).or_else(|| read(dest, &fields::IP_VS_DEST_FLAGS));
-    if let Some(flags) = flags {
-        out.available = flags & DEST_AVAILABLE;
-        out.have |= ipvs_conn::AVAILABLE;
-    }
-}
 
 /// The entry that a function returned; `None` for NULL and error values.
 #[inline(always)]
@@ -228,13 +143,16 @@ pub(super) mod lookup {
     }
 }
 
-/// `ip_vs_conn_expire_now(cp)`: recorded if it is the entry that a lookup for a traced SYN just returned.
+/// `ip_vs_conn_expire_now(cp)`: recorded if it is the entry that a lookup for a traced SYN just returned. Where no lookup
+/// was seen, recorded if the entry has the client's own tuple of a flow whose handshake is not finished.
 #[inline(always)]
 pub(super) fn expire_now(hook: Hook, ctx: &ProbeContext) -> Option<()> {
     let conn: u64 = ctx.arg(0)?;
     // SAFETY: the value is plain bytes and is copied at once. Another CPU may evict the entry and reuse its memory in the
     // meantime; the copy then has that CPU's number.
-    let looked_up = *unsafe { LOOKED_UP.get(&conn) }?;
+    let Some(looked_up) = unsafe { LOOKED_UP.get(&conn) }.copied() else {
+        return expire_without_lookup(hook, conn);
+    };
     // SAFETY: the helpers take no pointers.
     let (now, cpu) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id() as u16) };
     // The memory may be another entry by now: only what follows in the same call belongs to the SYN.
@@ -252,6 +170,25 @@ pub(super) fn expire_now(hook: Hook, ctx: &ProbeContext) -> Option<()> {
         );
     }
     LOOKED_UP.remove(&conn).ok()
+}
+
+/// Records an entry that expires at once although no lookup of it was seen: the hook for lookups is not attached, or this is
+/// not about a packet (a flush, `drop_entry`). The record has no packet buffer.
+#[inline(always)]
+fn expire_without_lookup(hook: Hook, conn: u64) -> Option<()> {
+    let tuple = Tuple {
+        saddr: address_in(conn, &fields::IP_VS_CONN_CADDR)?,
+        daddr: address_in(conn, &fields::IP_VS_CONN_VADDR)?,
+        sport: u16::from_be(read(conn, &fields::IP_VS_CONN_CPORT)?),
+        dport: u16::from_be(read(conn, &fields::IP_VS_CONN_VPORT)?),
+    };
+    let flow = flow::latest(&tuple)?;
+    let packet = Packet::without_skb(tuple, flow.isn, SYN);
+    emit(hook, |header, out: &mut IpvsConn| {
+        emit::describe(header, hook, &packet, &flow);
+        read_conn(conn, 0, out);
+    });
+    Some(())
 }
 
 /// `tcp_conn_schedule(ipvs, af, skb, pd, verdict, cpp, iph)` (since 4.4) returns 0 if it has set the verdict. The limits
@@ -336,6 +273,9 @@ pub(super) mod schedule {
             if call.header.flow == 0 {
                 return;
             }
+            if let Some(conn) = created {
+                let _ = alias_of_new(hook, conn, &call.header);
+            }
             emit(hook, |header, out: &mut IpvsConn| {
                 *header = call.header;
                 if let Some(conn) = created {
@@ -344,6 +284,21 @@ pub(super) mod schedule {
             });
         })
     }
+}
+
+/// Makes the tuple after DNAT an alias of the flow of a new entry: the function that translates the SYN may have no hook.
+#[inline(always)]
+fn alias_of_new(hook: Hook, conn: u64, of_call: &Header) -> Option<()> {
+    // A SYN, not an answer that IPVS handles as one.
+    let flow = flow::known(&of_call.tuple, of_call.isn)?;
+    let (daddr, dport) = real_server(conn)?;
+    let after = Tuple {
+        daddr,
+        dport,
+        ..of_call.tuple
+    };
+    flow::alias(hook, &after, &flow);
+    Some(())
 }
 
 #[inline(always)]
@@ -439,12 +394,7 @@ fn emit_other_service(hook: Hook, conn: u64, packet: &Packet, flow: &FlowRef) ->
     if flow.is_own_connection() {
         return None;
     }
-    let words: [u32; 4] = read(conn, &fields::IP_VS_CONN_VADDR)?;
-    let addr = match read::<u8>(conn, &fields::IP_VS_CONN_AF)? {
-        AF_INET => Addr::v4_word(words[0]),
-        AF_INET6 => Addr(words),
-        _ => return None,
-    };
+    let addr = address_in(conn, &fields::IP_VS_CONN_VADDR)?;
     let port = u16::from_be(read(conn, &fields::IP_VS_CONN_VPORT)?);
     let request = Tuple {
         saddr: packet.tuple.daddr,

@@ -6,6 +6,7 @@
 mod conntrack;
 mod hazard;
 mod ipvs;
+mod ipvs_device;
 mod kernel;
 mod network;
 mod node_port;
@@ -17,8 +18,9 @@ use crate::facts::node_state::NodeState;
 
 /// All hazards, by subject.
 pub fn hazards() -> impl Iterator<Item = &'static Hazard> {
-    let groups: [&[Hazard]; 7] = [
+    let groups: [&[Hazard]; 8] = [
         &ipvs::HAZARDS,
+        &ipvs_device::HAZARDS,
         &node_port::HAZARDS,
         &rules::HAZARDS,
         &conntrack::HAZARDS,

@@ -21,8 +21,12 @@ pub(super) fn run(options: &HooksOptions) -> Result<(), Failure> {
     let kernel = preflight::prepare()?.kernel;
     preflight::Unreadable::default().list(&kernel.offsets);
     // No port is selected, so no packet is traced.
-    let (mut probe, _ring) = Probe::attach(kernel.plan(), kernel.offsets, &Selection::default())
-        .map_err(preflight::cannot_attach)?;
+    let (mut probe, _ring) = Probe::attach(
+        plan::begin_at(kernel.plan(), true),
+        kernel.offsets,
+        &Selection::default(),
+    )
+    .map_err(preflight::cannot_attach)?;
     probe.try_on_demand();
     let mut out = io::stdout().lock();
     if options.json {

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     confine::tracing,
     finding::sink::RecordSink,
-    pipeline::live,
+    pipeline::live::{self, Settings},
     recording::{files::FileSink, output_file::Existing, recorder::Recorder},
     report::{
         escape::note,
@@ -45,8 +45,12 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
         let mut ending = Ending::new(&mut screen, &selection, &options.end, Duration::ZERO, true)?;
         live::run(
             &selection,
-            options.patience,
-            options.memory.limits(),
+            &Settings {
+                patience: options.patience,
+                limits: options.memory.limits(),
+                depth: options.depth.depth,
+                deep_for: options.depth.deep_for,
+            },
             &mut ending,
             sink,
             &folders,
@@ -65,8 +69,12 @@ pub(super) fn run(options: &LiveOptions) -> Result<(), Failure> {
     let mut ending = Ending::new(&mut lines, &selection, &options.end, Duration::ZERO, false)?;
     live::run(
         &selection,
-        options.patience,
-        options.memory.limits(),
+        &Settings {
+            patience: options.patience,
+            limits: options.memory.limits(),
+            depth: options.depth.depth,
+            deep_for: options.depth.deep_for,
+        },
         &mut ending,
         sink,
         &folders,

@@ -21,7 +21,7 @@ use crate::{
         totals::Totals,
     },
     flow::rank::Evicted,
-    pipeline::live,
+    pipeline::live::{self, Settings},
     recording::{
         files::FileSink,
         flight_recorder::FlightRecorder,
@@ -49,8 +49,12 @@ pub(super) fn run(options: &RecordOptions) -> Result<(), Failure> {
     let recorder = Box::new(Recorder::new(sink));
     live::run(
         &selection,
-        options.patience,
-        options.memory.limits(),
+        &Settings {
+            patience: options.patience,
+            limits: options.memory.limits(),
+            depth: options.depth.depth,
+            deep_for: options.depth.deep_for,
+        },
         &mut ending,
         Some(recorder),
         &[tracing::folder_of(&options.output)],

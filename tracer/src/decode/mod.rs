@@ -4,3 +4,4 @@ pub mod bytes;
 pub mod event;
 pub mod payload;
 pub mod record;
+pub mod watch;

@@ -8,7 +8,7 @@ use super::{
     case::{Case, Proof, Situation},
     cause::Cause,
     evidence::{self, Evidence, Key},
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
     tcp::{self, timewait},
 };
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
     facts::{route::Route, route_lookup::RouteLookup},
     flow::model::Step,
 };
+
+/// The longest time from a SYN's arrival to its listener on the same machine, nanoseconds. Shorter than any retransmission timeout.
+const AT_ONCE_NS: u64 = 250_000_000;
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -32,6 +35,7 @@ pub(super) const ROWS: &[Row] = &[
         scope: "Every kernel and dataplane.",
         hooks: &[&[Hook::DevStartXmit], &[Hook::KfreeSkb], &[Hook::TcpConnRequest]],
         absence: Absence::Probes,
+        light: Light::Hidden,
         detect: silent,
     },
     Row {
@@ -43,6 +47,7 @@ pub(super) const ROWS: &[Row] = &[
         scope: "Every kernel and dataplane, if the backend is on this node.",
         hooks: &[&[Hook::TcpConnRequest]],
         absence: Absence::Probes,
+        light: Light::WithPath,
         detect: slow,
     },
 ];
@@ -258,6 +263,9 @@ fn slow(case: &Case<'_>) -> Option<Proof> {
     if at_listener.any(|step| step.attempt != accepted.attempt) {
         return None;
     }
+    if !case.is_watched() && !reached_at_once(case, accepted) {
+        return None;
+    }
     let is_same = accepted.attempt == case.attempt;
     if !is_same && flow.backend_of(accepted.attempt) != flow.backend_of(case.attempt) {
         return None;
@@ -279,6 +287,17 @@ fn slow(case: &Case<'_>) -> Option<Proof> {
         explanation,
         std::iter::once(evidence).chain(evidence::earlier(flow)),
     ))
+}
+
+/// Whether nothing on this node delayed the SYN, as far as the hooks at rest show.
+fn reached_at_once(case: &Case<'_>, accepted: &Step) -> bool {
+    let sent = case.flow.attempts.get(accepted.attempt).map(|syn| syn.time_ns);
+    let is_queued = case
+        .flow
+        .steps
+        .iter()
+        .any(|step| step.event.hook == Hook::NeighbourSend);
+    !is_queued && sent.is_some_and(|sent| accepted.event.time_ns.saturating_sub(sent) < AT_ONCE_NS)
 }
 
 fn delivery_evidence(case: &Case<'_>, delivered: &Step) -> Vec<Evidence> {

@@ -7,7 +7,7 @@ use super::{
     cause::Cause,
     evidence::{self, Evidence, Key},
     route::freed,
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
     words::capitalized,
 };
 use crate::{
@@ -38,6 +38,7 @@ pub(super) const ROWS: &[Row] = &[Row {
             listed as candidates.",
     hooks: &[&[Hook::KfreeSkb]],
     absence: Absence::Nothing,
+    light: Light::Hidden,
     detect,
 }];
 

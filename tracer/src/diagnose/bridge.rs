@@ -6,7 +6,7 @@ use super::{
     case::{Case, Proof, Situation},
     cause::Cause,
     evidence::{self, Evidence, Key},
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
 };
 use crate::{
     facts::{NetnsFacts, link::Link},
@@ -28,6 +28,7 @@ pub(super) const ROWS: &[Row] = &[Row {
             the bridge does not see it come in.",
     hooks: &[&[Hook::NetifReceive], &[Hook::KfreeSkb]],
     absence: Absence::Nothing,
+    light: Light::Hidden,
     detect: hairpin_off,
 }];
 

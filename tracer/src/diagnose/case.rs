@@ -2,7 +2,14 @@
 
 use tracer_common::{hook::Hook, tcp::Part, uapi::verdict};
 
-use super::{blame::Blame, evidence::Evidence, ipvs::decision::Decision, words};
+use super::{
+    blame::Blame,
+    cause::Cause,
+    evidence::Evidence,
+    ipvs::decision::Decision,
+    row::{Light, Row},
+    words,
+};
 use crate::{
     decode::event::Payload,
     facts::{Facts, NetnsFacts},
@@ -137,6 +144,38 @@ impl<'a> Case<'a> {
         })
     }
 
+    /// Whether all hooks were attached from this SYN on until its end was known.
+    pub(super) fn is_watched(&self) -> bool {
+        self.flow.is_watched(self.attempt)
+    }
+
+    /// Whether IPVS could have handled the SYN without being seen.
+    pub(super) fn may_hide_ipvs(&self) -> bool {
+        // The hook is missing only where the module is not loaded, or not usable.
+        !self.is_watched() && !self.facts.absent.contains(&Hook::IpvsSchedule)
+    }
+
+    /// Whether what was watched can prove the cause of this row.
+    pub(super) fn can_prove(&self, row: &Row) -> bool {
+        if self.is_watched() || row.cause == Cause::Unknown {
+            return true;
+        }
+        // IPVS handles the answers of such a connection, with hooks that were not attached.
+        !self.flow.is_own_connection
+            && match row.light {
+                Light::Proves => true,
+                Light::WithPath => self.is_path_known(),
+                Light::Hidden => false,
+            }
+    }
+
+    /// Whether the hooks at rest show how the SYN got to its receiver: by a new entry, not by an old one.
+    fn is_path_known(&self) -> bool {
+        let has = |shows: fn(Hook) -> bool| self.steps().any(|step| shows(step.event.hook));
+        has(|hook| hook == Hook::IpvsSchedule || hook == Hook::NftNat || hook.is_iptables_dnat())
+            || !self.may_hide_ipvs() && has(Hook::decides_destination)
+    }
+
     /// The steps of the deciding SYN, and of its answer.
     pub(super) fn steps(&self) -> impl DoubleEndedIterator<Item = &'a Step> + use<'a> {
         self.flow.steps_of(self.attempt)
@@ -216,10 +255,12 @@ pub(super) fn deciding(flow: &Flow, fate: Fate, lost: &[u64]) -> usize {
         .unwrap_or(last)
 }
 
-/// The last SYN or, if the kernel skipped probes on its path, the last one that was seen in full.
+/// The last SYN or, if the kernel skipped probes on its path or not all hooks were attached, the last one that was seen in full.
 fn last_seen(flow: &Flow) -> Option<usize> {
+    let is_seen = |&sent: &usize| !flow.has_skipped(judge::surviving(flow, sent));
     let mut sent = flow.sent().rev();
-    sent.find(|&sent| !flow.has_skipped(judge::surviving(flow, sent)))
+    let watched = sent.find(|sent| is_seen(sent) && flow.is_watched(*sent));
+    watched.or_else(|| flow.sent().rev().find(is_seen))
 }
 
 /// The step at which this node dropped one SYN, its answer, or the ACK that its answer led to. A client whose ACK was dropped

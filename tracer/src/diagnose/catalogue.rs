@@ -87,6 +87,18 @@ mod tests {
     }
 
     #[test]
+    fn what_light_proves_has_a_hook_at_rest() {
+        for row in rows().filter(|row| row.light != crate::diagnose::row::Light::Hidden) {
+            let hooks = || row.hooks.iter().flat_map(|group| group.iter());
+            assert!(
+                row.hooks.is_empty() || hooks().any(|hook| hook.is_at_rest()),
+                "{}",
+                row.cause
+            );
+        }
+    }
+
+    #[test]
     fn every_cause_but_unknown_has_advice() {
         for row in rows() {
             assert_eq!(row.advice.is_none(), row.cause == Cause::Unknown, "{}", row.cause);

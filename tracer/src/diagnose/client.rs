@@ -6,7 +6,7 @@ use super::{
     case::{Case, Proof, Situation},
     cause::Cause,
     evidence::{self, Evidence, Key},
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
 };
 use crate::flow::{
     judge,
@@ -30,6 +30,7 @@ pub(super) const ROWS: &[Row] = &[Row {
             SYN or SYN-ACK was retransmitted.",
     hooks: &[&[Hook::DevStartXmit], &[Hook::NetifReceive]],
     absence: Absence::Tracepoints,
+    light: Light::Hidden,
     detect: silent,
 }];
 

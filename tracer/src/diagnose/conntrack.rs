@@ -13,7 +13,7 @@ use super::{
     case::{Case, Proof, Situation},
     cause::Cause,
     evidence::{self, Evidence, Key},
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
 };
 use crate::decode::event::Payload;
 
@@ -33,6 +33,7 @@ pub(super) const ROWS: &[Row] = &[
                 the cause.",
         hooks: &[&[Hook::CtAlloc], &[Hook::CtEarlyDrop]],
         absence: Absence::Nothing,
+        light: Light::Hidden,
         detect: table_full,
     },
     Row {
@@ -48,6 +49,7 @@ pub(super) const ROWS: &[Row] = &[
         scope: "Every kernel and dataplane.",
         hooks: &[&[Hook::CtConfirm]],
         absence: Absence::Nothing,
+        light: Light::Proves,
         detect: insert_failed,
     },
 ];

@@ -7,7 +7,7 @@ use super::{
     cause::Cause,
     egress,
     evidence::{self, Evidence, Key},
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
 };
 use crate::decode::event::text;
 
@@ -51,6 +51,7 @@ pub(super) const ROWS: &[Row] = &[Row {
     scope: "Every kernel and dataplane.",
     hooks: &[&[Hook::KfreeSkb]],
     absence: Absence::Nothing,
+    light: Light::Hidden,
     detect: not_sent,
 }];
 

@@ -27,7 +27,7 @@ pub(super) struct Found {
 /// The cause of one SYN's end; `None` while nothing is wrong with the flow.
 pub(super) fn of_syn(flow: &Flow, fate: Fate, facts: &Facts, sent: usize) -> Option<Found> {
     let case = Case::of(flow, fate, facts, sent)?;
-    let mut found = check_gaps(&case, explain(&case)?);
+    let mut found = note_depth(&case, check_gaps(&case, explain(&case)?));
     let cause = found.inner.unwrap_or(found.cause);
     if found.cause != Cause::Unknown && found.proof.advice.is_none() {
         found.proof.advice = advice::of(cause, &case, &found.proof);
@@ -56,7 +56,9 @@ fn explain(case: &Case<'_>) -> Option<Found> {
 /// The first row of the catalogue that finds its proof.
 fn detect(case: &Case<'_>) -> Option<Found> {
     let is_established = case.situation == Situation::Established;
-    let mut rows = catalogue::rows().filter(|row| !is_established || row.cause.misdirects());
+    let mut rows = catalogue::rows()
+        .filter(|row| !is_established || row.cause.misdirects())
+        .filter(|row| case.can_prove(row));
     let (cause, mut proof) = rows.find_map(|row| Some((row.cause, (row.detect)(case)?)))?;
     if let Some(outer) = case.dropped.and_then(|step| step.event.outer) {
         proof
@@ -80,6 +82,21 @@ fn detect(case: &Case<'_>) -> Option<Found> {
             proof,
         }
     })
+}
+
+/// Adds to an unknown cause that not all hooks were attached during this SYN, and what to do.
+fn note_depth(case: &Case<'_>, mut found: Found) -> Found {
+    if found.cause == Cause::Unknown && !case.is_watched() {
+        found.proof.explanation.push_str(
+            " tracer watched this SYN at depth light, so it did not see the whole path. Trace with --depth full to see it.",
+        );
+        found.proof.evidence.push(Evidence::read(
+            Key::Depth,
+            "light: hooks that run for every packet were not attached",
+            "tracer",
+        ));
+    }
+    found
 }
 
 /// The consequence of a gap in the records, as the end of a sentence.

@@ -7,7 +7,7 @@ use super::{
     cause::Cause,
     conntrack::Insertion,
     evidence::{self, Evidence, Key},
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
 };
 use crate::{decode::event::Payload, flow::model::Step};
 
@@ -28,6 +28,7 @@ pub(super) const ROWS: &[Row] = &[
                 yet, the cause is conntrack.insert-failed: that connection may have won a race.",
         hooks: &[&[Hook::CtConfirm], &[Hook::CtClash]],
         absence: Absence::Nothing,
+        light: Light::Proves,
         detect: port_exhausted,
     },
     Row {
@@ -44,6 +45,7 @@ pub(super) const ROWS: &[Row] = &[
                 a later SYN shows the cause.",
         hooks: &[&[Hook::NatMasquerade]],
         absence: Absence::Nothing,
+        light: Light::Hidden,
         detect: no_address,
     },
 ];

@@ -12,7 +12,7 @@ use super::{
     cause::Cause,
     evidence::{self, Evidence, Key},
     route::freed,
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
 };
 use crate::{decode::event::Payload, flow::model::Step};
 
@@ -34,6 +34,7 @@ const UNRESOLVED: Row = Row {
     scope: "Every kernel and dataplane. A full neighbour table is detectable since 5.18, by its drop reason.",
     hooks: &[&[Hook::NeighbourSend], &[Hook::KfreeSkb]],
     absence: Absence::Nothing,
+    light: Light::Proves,
     detect: unresolved,
 };
 
@@ -67,6 +68,10 @@ fn unresolved(case: &Case<'_>) -> Option<Proof> {
             .filter(|(step, _)| step.event.skb == freed.event.skb && step.event.part == freed.event.part)
             .last();
         return Some(proof(case, freed, wait, &End::Freed(freed)));
+    }
+    // What would show that the packet left was not attached.
+    if !case.is_watched() {
+        return None;
     }
     match case.situation {
         Situation::Silent => {

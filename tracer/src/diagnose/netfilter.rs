@@ -6,7 +6,7 @@ use super::{
     case::{Case, Proof, Situation},
     cause::Cause,
     evidence::{self, Evidence, Key},
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
     rule,
 };
 use crate::flow::model::Flow;
@@ -25,6 +25,7 @@ pub(super) const ROWS: &[Row] = &[
         scope: "Every kernel and dataplane with iptables (legacy or nft) or nf_tables rules.",
         hooks: &[&[Hook::RejectTg, Hook::NftReject, Hook::NftRejectInet]],
         absence: Absence::Nothing,
+        light: Light::Proves,
         detect: rejected,
     },
     Row {
@@ -45,6 +46,7 @@ pub(super) const ROWS: &[Row] = &[
                 dropped it; elsewhere the cause is unknown, with the rules that could have.",
         hooks: &[&[Hook::NftDoChain, Hook::IptDoTable, Hook::KfreeSkb]],
         absence: Absence::Nothing,
+        light: Light::Proves,
         detect: dropped,
     },
 ];

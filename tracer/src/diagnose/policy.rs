@@ -8,7 +8,7 @@ use super::{
     cause::Cause,
     evidence::{self, Evidence, Key},
     ipvs::service,
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
     rule::{self, Known},
     words::count,
 };
@@ -30,6 +30,7 @@ pub(super) const ROWS: &[Row] = &[Row {
             on every kernel.",
     hooks: &[&[Hook::NftDoChain, Hook::IptDoTable, Hook::IpvsLeave]],
     absence: Absence::Nothing,
+    light: Light::Proves,
     detect: no_local_endpoint,
 }];
 

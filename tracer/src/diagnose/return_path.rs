@@ -8,7 +8,7 @@ use super::{
     cause::Cause,
     evidence::{self, Evidence, Key},
     ipvs::untracked,
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
 };
 use crate::{
     decode::event::Payload,
@@ -33,6 +33,7 @@ pub(super) const ROWS: &[Row] = &[
                 (5.11 and later).",
         hooks: &[&[Hook::DevStartXmit], &[Hook::TcpSendReset]],
         absence: Absence::Nothing,
+        light: Light::Hidden,
         detect: not_translated,
     },
     Row {
@@ -51,6 +52,7 @@ pub(super) const ROWS: &[Row] = &[
                 client's RST comes through this node.",
         hooks: &[&[Hook::DevStartXmit], &[Hook::NetifReceive]],
         absence: Absence::Tracepoints,
+        light: Light::Hidden,
         detect: bypassed,
     },
     Row {
@@ -63,6 +65,7 @@ pub(super) const ROWS: &[Row] = &[
         // The inner cause is looked for first, as for a SYN; `dropped` then wraps it.
         hooks: &[&[Hook::KfreeSkb]],
         absence: Absence::Nothing,
+        light: Light::Proves,
         detect: |_| None,
     },
 ];

@@ -26,6 +26,8 @@ pub struct Row {
     pub hooks: &'static [&'static [Hook]],
     /// The observation whose absence it relies on.
     pub absence: Absence,
+    /// Whether what the hooks at rest show proves it.
+    pub light: Light,
     /// Looks for the proof.
     pub(super) detect: fn(&Case<'_>) -> Option<Proof>,
 }
@@ -39,6 +41,32 @@ pub enum Absence {
     Tracepoints,
     /// Something that kprobes show, which the kernel may skip and whose records can be lost.
     Probes,
+}
+
+/// Whether a cause is proven for a SYN during which only the hooks at rest were attached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Light {
+    /// Yes: `detect` relies on no hook that waits for suspicion, whether it shows something or not.
+    Proves,
+    /// Yes, where those hooks also show how the SYN got to its backend. Otherwise an old entry may have led it there.
+    WithPath,
+    /// No.
+    Hidden,
+}
+
+impl Light {
+    /// The consequence, for docs/causes.md.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Proves => "names it from the first SYN on.",
+            Self::WithPath => {
+                "names it from the first SYN on, if the SYN made a new entry in conntrack or, where IPVS is loaded, in IPVS. \
+                 Otherwise it shows only that something is wrong."
+            }
+            Self::Hidden => "shows only that something is wrong.",
+        }
+    }
 }
 
 /// The subject of a cause, for readers who look one up.

@@ -20,6 +20,10 @@ use crate::{decode::event::Payload, flow::model::Step};
 /// The table or base chain that dropped the packet, with the rule, and the step at which it did. `None` if no rule and no
 /// policy did.
 pub(super) fn dropped<'a>(case: &Case<'a>) -> Option<(&'a Step, Culprit<'a>)> {
+    // The verdict may be that of IPVS, whose hook was not attached.
+    if case.may_hide_ipvs() {
+        return None;
+    }
     if let Some(found) = queue::unclaimed(case) {
         return Some(found);
     }

@@ -11,7 +11,7 @@ use super::{
     case::{Case, Proof, Situation},
     cause::Cause,
     evidence::{self, Evidence, Key},
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
     tcp,
 };
 use crate::{
@@ -43,6 +43,7 @@ pub(super) const ROWS: &[Row] = &[
         scope: "Every dataplane and kernel. Where IPVS has other services, a missing one is ipvs.no-service.",
         hooks: &[&[Hook::TcpSendReset]],
         absence: Absence::Nothing,
+        light: Light::WithPath,
         detect: not_translated,
     },
     Row {
@@ -63,6 +64,7 @@ pub(super) const ROWS: &[Row] = &[
                 a few seconds to see that the listener never accepts.",
         hooks: &[&[Hook::TcpConnRequest]],
         absence: Absence::Nothing,
+        light: Light::WithPath,
         detect: answered_locally,
     },
 ];

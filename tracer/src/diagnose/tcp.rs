@@ -15,7 +15,7 @@ use super::{
     case::{Case, Proof, Situation},
     cause::Cause,
     evidence::{self, Evidence, Key},
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
     words::{capitalized, count},
 };
 use crate::{
@@ -46,6 +46,7 @@ pub(super) const ROWS: &[Row] = &[
                 the queue has room by then, and unanswered if not.",
         hooks: &[&[Hook::TcpConnRequest]],
         absence: Absence::Probes,
+        light: Light::WithPath,
         detect: accept_queue_full,
     },
     Row {
@@ -63,6 +64,7 @@ pub(super) const ROWS: &[Row] = &[
         scope: "Every kernel and dataplane, if the backend is on this node and its network namespace has tcp_syncookies=0.",
         hooks: &[&[Hook::TcpConnRequest]],
         absence: Absence::Probes,
+        light: Light::WithPath,
         detect: syn_queue_full,
     },
     Row {
@@ -81,6 +83,7 @@ pub(super) const ROWS: &[Row] = &[
                 tcp_abort_on_overflow=1, where the ACK is answered with RST.",
         hooks: &[&[Hook::TcpSynRecvSock]],
         absence: Absence::Nothing,
+        light: Light::Proves,
         detect: final_ack_dropped,
     },
 ];
@@ -182,6 +185,8 @@ fn refusing_listener<'a>(case: &Case<'a>) -> Option<(&'a Step, &'a Listener)> {
     matches!(case.situation, Situation::Silent | Situation::Late)
         .then(|| dropped_by_listener(case))
         .flatten()
+        // Its SYN-ACK would not be seen.
+        .filter(|(step, _)| case.is_watched() || !case.flow.is_on_node(&step.event))
 }
 
 /// The listener that dropped the SYN although all its queues were seen to have room.

@@ -11,7 +11,7 @@ use super::{
     cause::Cause,
     egress,
     evidence::{self, Evidence, Key},
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
 };
 use crate::{decode::event::Payload, flow::model::Step};
 
@@ -47,6 +47,7 @@ pub(super) const ROWS: &[Row] = &[
         scope: "Any dataplane with backends behind IPIP, or behind VXLAN whose packets must not be fragmented (df).",
         hooks: &[&[Hook::KfreeSkb], &[Hook::IcmpSend]],
         absence: Absence::Nothing,
+        light: Light::Hidden,
         detect: too_big,
     },
     Row {
@@ -64,6 +65,7 @@ pub(super) const ROWS: &[Row] = &[
         // Without the ICMP error a packet that is too big would look the same.
         hooks: &[&[Hook::KfreeSkb], &[Hook::IcmpSend]],
         absence: Absence::Nothing,
+        light: Light::Hidden,
         detect: failed,
     },
 ];

@@ -9,7 +9,7 @@ use super::{
     case::{Case, Proof, Situation},
     cause::Cause,
     evidence::{self, Evidence, Key},
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
     rule, stack,
     tcp::{self, timewait},
 };
@@ -27,6 +27,7 @@ pub(super) const ROWS: &[Row] = &[Row {
     scope: "Everywhere.",
     hooks: &[],
     absence: Absence::Nothing,
+    light: Light::Proves,
     detect: |case| match case.situation {
         Situation::Dropped => Some(dropped(case)),
         Situation::Refused => Some(refused(case)),

@@ -25,6 +25,8 @@ pub struct ChangedFacts {
     pub netns_since: bool,
     /// Hooks that cannot show anything.
     pub absent: bool,
+    /// When the hooks that wait for suspicion were attached.
+    pub gaps: bool,
     /// When records were last lost.
     pub lost: bool,
     /// The state of the node.
@@ -45,6 +47,7 @@ impl ChangedFacts {
             pids: true,
             netns_since: true,
             absent: true,
+            gaps: true,
             lost: true,
             node: true,
             netns: facts.netns.keys().copied().collect(),

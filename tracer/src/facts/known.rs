@@ -23,6 +23,7 @@ use super::{
     route_lookup::RouteLookup,
     sysctl::Sysctls,
 };
+use crate::decode::watch::Gaps;
 
 /// `IPPROTO_TCP`.
 const TCP: u8 = 6;
@@ -54,6 +55,8 @@ pub struct Facts {
     pub netns_since: HashMap<u32, u64>,
     /// Hooks that this kernel does not have, or that could not be attached. Their silence proves nothing.
     pub absent: BTreeSet<Hook>,
+    /// The periods in which the hooks that wait for suspicion were not attached.
+    pub gaps: Gaps,
     /// The state of the node when recording began, for its hazards. Diagnosis does not use it.
     pub node: Option<Box<NodeState>>,
     /// When records were last found to be lost, monotonic nanoseconds.

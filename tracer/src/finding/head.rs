@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    depth::Depth,
     hook_state::{HookState, State},
     sandbox::Sandbox,
 };
@@ -39,6 +40,8 @@ pub struct Head {
     pub patience_ns: u64,
     /// Limits on the flows kept: number and memory.
     pub limits: Limits,
+    /// The depth that was chosen; older recordings lack it, and have all hooks.
+    pub depth: Option<Depth>,
     /// The ports that were traced.
     pub ports: Vec<u16>,
     /// The client networks that were traced; empty: all.

@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod costs;
+pub mod depth;
 pub mod head;
 pub mod hook_state;
 pub mod observer;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::hook_state::HookState;
+use super::{depth::Depth, hook_state::HookState};
 use crate::flow::rank::Evicted;
 
 /// Counters of records and flows.
@@ -47,6 +47,8 @@ pub struct Hooks {
     pub hooks: Vec<HookState>,
     /// The number of hooks attached after the change.
     pub attached: usize,
+    /// The depth after the change: light or full. Older recordings lack it.
+    pub depth: Option<Depth>,
 }
 
 /// The end of a run that shut down cleanly.

@@ -1,6 +1,8 @@
 //! Joins events to flows, and hands out flows whose fate is known.
 
 mod followed;
+mod pending;
+mod watched;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -21,8 +23,12 @@ use super::{
     open,
     rank::{Evicted, Rank, Ranks},
     step::{Attempt, Earlier, Step},
+    suspicion::{self, Suspicions},
 };
-use crate::decode::event::{Event, Payload};
+use crate::decode::{
+    event::{Event, Payload},
+    watch::Gaps,
+};
 
 /// How long a decided flow still collects steps: a backend that did not get the ACK retransmits its SYN-ACK after one second.
 const LINGER_NS: u64 = 1_500_000_000;
@@ -34,8 +40,6 @@ const LEAST_FLOWS: usize = 16;
 /// The memory of a flow without its steps and SYNs, in bytes: its entry in the map of flows, and a similar amount for its
 /// keys elsewhere.
 const FLOW_BYTES: usize = size_of::<(u64, Tracked)>() + 160;
-/// How long after a SYN [`Engine::take_pending`] hands out a flow whose fate is not known.
-const PENDING_NS: u64 = 250_000_000;
 /// The most flows that one [`Engine::take_bypassing_rules`] hands out.
 const MOST_BYPASSING: usize = 64;
 
@@ -127,6 +131,10 @@ pub struct Engine {
     begun: Begun,
     /// The arrival times of SYNs, monotonic nanoseconds, and their flows, if pending flows are wanted.
     pending: Option<VecDeque<(u64, u64)>>,
+    /// The periods that were not watched in full.
+    gaps: Gaps,
+    /// What looks wrong, if that is wanted.
+    suspicions: Option<Suspicions>,
 }
 
 impl Engine {
@@ -148,6 +156,8 @@ impl Engine {
             bypassing_rules: BTreeSet::new(),
             begun: Begun::default(),
             pending: None,
+            gaps: Gaps::default(),
+            suspicions: None,
         }
     }
 
@@ -208,10 +218,15 @@ impl Engine {
         }
         let now = event.time_ns;
         let (before, syns_before) = (tracked.weight(), tracked.flow.attempts.len());
+        let synacks_before = tracked.flow.synacks;
+        let sign = self.suspicions.as_ref().and_then(|_| suspicion::sign_of(&event));
         let leaves = event.part == Part::Syn
             && event.hook == Hook::DevStartXmit
             && event.tuple.destination() != tracked.flow.node();
         add(&mut tracked.flow, event);
+        if let Some(suspicions) = &mut self.suspicions {
+            suspicions.observe(number, &tracked.flow, syns_before, synacks_before, sign);
+        }
         let newest = tracked.flow.attempts.len().saturating_sub(1);
         if leaves
             && self.bypassing_rules.len() < MOST_BYPASSING
@@ -257,6 +272,7 @@ impl Engine {
             let Some(tracked) = self.flows.get_mut(&number) else {
                 continue;
             };
+            watched::mark(&mut tracked.flow, &self.gaps);
             let fate = judge::of(&tracked.flow);
             if tracked.reported != Some(fate) || tracked.reported_syns != tracked.flow.attempts.len() {
                 tracked.reported = Some(fate);
@@ -281,25 +297,6 @@ impl Engine {
         self.evict(now_ns, hand_out);
     }
 
-    /// Hands out each flow that had a SYN shortly before `now_ns` and whose fate is not known yet. [`Engine::poll`] hands it
-    /// out again later.
-    pub fn take_pending(&mut self, now_ns: u64, mut hand_out: impl FnMut(&Flow)) {
-        let Some(pending) = &mut self.pending else {
-            return;
-        };
-        while let Some(&(time_ns, number)) = pending.front()
-            && time_ns.saturating_add(PENDING_NS) <= now_ns
-        {
-            pending.pop_front();
-            if let Some(tracked) = self.flows.get(&number)
-                && tracked.reported.is_none()
-                && decided_ns(&tracked.flow).is_none()
-            {
-                hand_out(&tracked.flow);
-            }
-        }
-    }
-
     /// Hands out what is left when tracing ends. Flows whose fate is not known yet are [`Fate::Pending`].
     pub fn finish(&mut self, now_ns: u64, mut hand_out: impl FnMut(&Flow, Fate)) {
         self.poll(now_ns, &mut hand_out);
@@ -310,6 +307,7 @@ impl Engine {
             .collect();
         open.sort_unstable_by_key(|tracked| tracked.flow.id);
         for tracked in open {
+            watched::mark(&mut tracked.flow, &self.gaps);
             let flow = &tracked.flow;
             let decided = decided_ns(flow).is_some();
             let fate = fate_so_far(flow);
@@ -422,6 +420,7 @@ impl Engine {
             if let Some(mut tracked) = self.remove(number)
                 && tracked.reported.is_none()
             {
+                watched::mark(&mut tracked.flow, &self.gaps);
                 let fate = fate_so_far(&tracked.flow);
                 tracked.flow.is_evicted = true;
                 hand_out(&tracked.flow, fate);

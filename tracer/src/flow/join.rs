@@ -56,6 +56,7 @@ pub(super) fn add(flow: &mut Flow, mut event: Event) {
             time_ns: event.time_ns,
             skb: event.skb,
             is_copy: is_copy(flow, &event),
+            is_watched: true,
         });
         if flow.syn_origin.is_at(Hook::TcpConnect) {
             flow.reassign_recent_steps(event.time_ns);

@@ -78,6 +78,7 @@ fn lost_answers(flow: &Flow) -> impl Iterator<Item = &Step> {
             && matches!(step.event.payload, Payload::Drop(_))
             && step.netns == flow.netns
             && !is_refused_by_client(flow, step)
+            && !may_be_copy(flow, step)
     });
     dropped.filter(move |_| is_lost)
 }
@@ -127,6 +128,7 @@ pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
     for step in flow.steps_of(attempt) {
         match (step.event.part, &step.event.payload) {
             (Part::SynAck, Payload::Drop(_)) if is_refused_by_client(flow, step) => end = End::Answered,
+            (Part::Syn | Part::SynAck, Payload::Drop(_)) if may_be_copy(flow, step) => {}
             (Part::Syn | Part::SynAck, Payload::Drop(_)) if step.netns == flow.netns => {
                 end = End::Dropped(step);
             }
@@ -139,6 +141,26 @@ pub fn end_of(flow: &Flow, attempt: usize) -> End<'_> {
         Some(step) if flow.established_ns.is_none() && matches!(end, End::Answered) => End::AckLost(step),
         _ => end,
     }
+}
+
+/// Whether a freed packet may have been a tap's copy: another buffer than the one that was seen before, while the hooks
+/// that would show the packet itself going on were not attached.
+fn may_be_copy(flow: &Flow, freed: &Step) -> bool {
+    if flow.is_watched(freed.attempt) {
+        return false;
+    }
+    let before = flow
+        .steps_of(freed.attempt)
+        .filter(|step| !matches!(step.event.payload, Payload::Drop(_)))
+        .filter(|step| step.event.part == freed.event.part && step.event.skb != 0);
+    let mut has_other = false;
+    for step in before {
+        if step.event.skb == freed.event.skb {
+            return false;
+        }
+        has_other = true;
+    }
+    has_other
 }
 
 /// Whether this step shows that the packet still exists.

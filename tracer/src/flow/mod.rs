@@ -14,4 +14,5 @@ pub mod open;
 pub mod rank;
 pub mod refusal;
 pub mod step;
+pub mod suspicion;
 mod timing;

@@ -195,6 +195,12 @@ impl Flow {
         (0..=attempt).rev().find(is_sent).unwrap_or(attempt)
     }
 
+    /// Whether all hooks were attached from this SYN on until its end was known.
+    #[must_use]
+    pub fn is_watched(&self, attempt: usize) -> bool {
+        self.attempts.get(attempt).is_none_or(|syn| syn.is_watched)
+    }
+
     /// Whether a SYN-ACK answered one SYN, or a copy of it.
     #[must_use]
     pub fn is_answered(&self, attempt: usize) -> bool {

@@ -29,16 +29,52 @@ pub fn of(flow: &Flow, attempt: usize) -> Option<&Step> {
         .iter()
         .filter(own)
         .find(|step| refuses(flow, &step.event))
-        .or_else(|| gave_up(flow))
+        .or_else(|| gave_up(flow).filter(own))
+}
+
+/// The step at which this machine refused the last SYN, after which the client gave up. Whether the refusal reached the client
+/// was not seen.
+#[must_use]
+pub fn gave_up(flow: &Flow) -> Option<&Step> {
+    if flow.patience_ns < GIVES_UP_NS {
+        return None;
+    }
+    expired(flow).or_else(|| reset_unwatched(flow))
+}
+
+/// The step at which TCP answered the last SYN with RST, while the hooks that show what leaves this node were not attached. If
+/// the RST had not reached the client, the client would have retransmitted its SYN.
+fn reset_unwatched(flow: &Flow) -> Option<&Step> {
+    let last = flow.sent().next_back()?;
+    if flow.is_watched(last) || flow.established_ns.is_some() || flow.is_answered(last) {
+        return None;
+    }
+    let own = || {
+        flow.steps
+            .iter()
+            .filter(|step| flow.sent_of(step.attempt) == last)
+    };
+    let is_dropped = own().any(|step| {
+        step.event.part == Part::Rst
+            && matches!(step.event.payload, Payload::Drop(_))
+            && flow.is_on_node(&step.event)
+    });
+    let is_reset = |step: &&Step| {
+        step.event.part == Part::Syn && step.event.hook == Hook::TcpSendReset
+            || step.event.part == Part::Rst
+                && step.event.hook == Hook::NetifReceive
+                && flow.is_on_node(&step.event)
+            || matches!(step.event.payload, Payload::Reject(_))
+    };
+    own().find(is_reset).filter(|_| !is_dropped)
 }
 
 /// The step at which a network namespace of this machine sent "time exceeded" about the only SYN, after which the client gave up.
 ///
 /// Whether the error reaches the client is not seen. If it does, the client's TCP gives up (`tcp_v4_err`, `net/ipv4/tcp_ipv4.c`,
 /// `tcp_v6_err`, `net/ipv6/tcp_ipv6.c`, 3.10 to 7.3); if not, it retransmits after a second.
-#[must_use]
-pub fn gave_up(flow: &Flow) -> Option<&Step> {
-    if flow.sent().nth(1).is_some() || flow.synacks > 0 || flow.patience_ns < GIVES_UP_NS {
+fn expired(flow: &Flow) -> Option<&Step> {
+    if flow.sent().nth(1).is_some() || flow.synacks > 0 {
         return None;
     }
     flow.steps

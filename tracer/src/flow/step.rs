@@ -36,6 +36,8 @@ pub struct Attempt {
     pub skb: u64,
     /// The client did not send it: the network duplicated the SYN before it.
     pub is_copy: bool,
+    /// All hooks were attached from then on until its end was known. If not, what was not seen may have happened.
+    pub is_watched: bool,
 }
 
 /// Where a packet was first seen. Each time it is seen there counts as one transmission.

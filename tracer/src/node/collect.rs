@@ -136,6 +136,16 @@ impl Collector {
         self.changed.absent = true;
     }
 
+    /// All hooks are attached from now on, or not all of them any more (monotonic nanoseconds).
+    pub fn set_watched(&mut self, is_watched: bool, now_ns: u64) {
+        if is_watched {
+            self.facts.gaps.end(now_ns);
+        } else {
+            self.facts.gaps.begin(now_ns);
+        }
+        self.changed.gaps = true;
+    }
+
     /// Sets the state of the node.
     pub fn set_node(&mut self, node: NodeState) {
         self.facts.node = Some(Box::new(node));

@@ -1,7 +1,9 @@
 //! A live run: from the kernel's records to the observer, and into a recording.
 
+mod depth;
 mod head;
 mod health;
+mod hooks;
 mod node;
 
 use std::{io, path::PathBuf, time::Duration};
@@ -12,12 +14,13 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval},
 };
-use tracer_common::{
-    hook::{Hook, When},
-    record::HeaderVersion,
-};
+use tracer_common::{hook::When, record::HeaderVersion};
 
-use self::node::Node;
+pub use self::depth::Settings;
+use self::{
+    hooks::{absent, count_attached, print_disabled},
+    node::Node,
+};
 use super::{
     diagnosis,
     error::PipelineError,
@@ -29,19 +32,16 @@ use crate::{
     decode::record,
     diagnose::words,
     finding::{
-        Clock, Observer, head::Head, observer::Progress, run::Hooks, selection::Selection, sink::RecordSink,
+        Clock, Observer, depth::Depth, head::Head, observer::Progress, run::Hooks, selection::Selection,
+        sink::RecordSink,
     },
-    flow::{
-        engine::{Engine, Limits},
-        fate::Fate,
-        model::Flow,
-    },
+    flow::{engine::Engine, fate::Fate, model::Flow},
     node::{collect::Collector, host::Host, state},
     probe::{
         attach::Probe,
         demand::Demand,
         kernel_watch::{KernelUpdate, KernelWatch},
-        plan::{self, Planned, State},
+        plan::{self, Planned},
         ring::Ring,
     },
     report::escape::note,
@@ -61,13 +61,18 @@ const MODULES: Duration = Duration::from_millis(100);
 /// removed in `folders`.
 pub fn run(
     selection: &Selection,
-    patience: Duration,
-    limits: Limits,
+    settings: &Settings,
     observer: &mut dyn Observer,
     sink: Option<Box<dyn RecordSink>>,
     folders: &[PathBuf],
     on_second_signal: fn(),
 ) -> Result<(), PipelineError> {
+    let &Settings {
+        patience,
+        limits,
+        depth,
+        deep_for,
+    } = settings;
     let preflight::Ready { kernel, module_watch } = preflight::prepare()?;
     let mut unreadable = Unreadable::default();
     unreadable.count(&kernel.offsets);
@@ -81,12 +86,18 @@ pub fn run(
         // Before anything is attached, so that every signal finds a handler.
         let mut signals = Signals::listen(on_second_signal).context("cannot handle signals")?;
         let write_out = signal(SignalKind::user_defined1()).context("cannot handle signals")?;
-        let plan = kernel.plan();
+        let plan = plan::begin_at(kernel.plan(), depth == Depth::Full);
         let mut collector = Collector::new(kernel.symbols, kernel.offsets.drop_reasons());
         let offsets = head::offsets(&kernel.offsets);
-        let (probe, ring) =
+        let (mut probe, ring) =
             Probe::attach(plan, kernel.offsets, &kernel_selection).map_err(preflight::cannot_attach)?;
+        if depth == Depth::Auto {
+            probe.preload(When::OnSuspicion);
+        }
         collector.set_absent(absent(probe.hooks()));
+        if depth != Depth::Full {
+            collector.set_watched(false, 0);
+        }
         // For the hazards of the node, which only readers of recordings look for.
         if sink.is_some()
             && let Ok(node) = state::read_once(&Host::this())
@@ -101,24 +112,29 @@ pub fn run(
         let head = Head {
             patience_ns,
             limits,
+            depth: Some(depth),
             sandbox: Some(confined.sandbox),
             hooks: plan::states(probe.hooks()),
             offsets,
             ..head::of(&kernel_selection, collector.facts(), monotonic_ns()?)
         };
         let clock = Clock::new(head.wall, head.monotonic_ns);
+        let mut engine = Engine::new(patience_ns, limits);
+        if depth == Depth::Auto {
+            engine.keep_suspicions();
+        }
         let mut session = Session {
             reported: probe.hooks().to_vec(),
             probe,
             ring,
             module_watch,
             unreadable,
-            demand: Demand::default(),
+            demand: Demand::new(depth, deep_for),
             collector,
             recorder: sink,
             write_out,
             observer,
-            engine: Engine::new(patience_ns, limits),
+            engine,
             clock,
             events: 0,
             received: 0,
@@ -225,6 +241,7 @@ impl Session<'_> {
                         }
                     }
                     self.record_facts();
+                    self.engine.set_gaps(&self.collector.facts().gaps);
                     if let Some(recorder) = &mut self.recorder {
                         recorder.tick(now, !self.engine.is_due(now), self.engine.next_id());
                     }
@@ -317,6 +334,7 @@ impl Session<'_> {
 
     /// Attaches on-demand hooks that are wanted now, and detaches those that are no longer wanted.
     fn meet_demand(&mut self) -> Result<(), PipelineError> {
+        self.change_depth()?;
         let is_wanted = self.demand.wants(When::AfterRuleDrop, monotonic_ns()?);
         if !self.probe.set_wanted(When::AfterRuleDrop, is_wanted) {
             return Ok(());
@@ -346,7 +364,8 @@ impl Session<'_> {
             loaded,
             is_complete,
         } = found;
-        let plan = kernel.plan();
+        let is_full = self.demand.wants(When::OnSuspicion, monotonic_ns()?);
+        let plan = plan::begin_at(kernel.plan(), is_full);
         if is_complete {
             self.unreadable.count(&kernel.offsets);
         }
@@ -378,6 +397,11 @@ impl Session<'_> {
             time: jiff::Timestamp::now(),
             why: why.to_owned(),
             attached: count_attached(hooks),
+            depth: Some(if self.demand.wants(When::OnSuspicion, monotonic_ns()?) {
+                Depth::Full
+            } else {
+                Depth::Light
+            }),
             hooks: plan::states(&changed),
         };
         if let Some(recorder) = &mut self.recorder {
@@ -436,6 +460,7 @@ impl Session<'_> {
         self.drain();
         self.health()?;
         self.record_facts();
+        self.engine.set_gaps(&self.collector.facts().gaps);
         let mut counters = health::read(&self.probe, &self.engine, self.events, self.received)?;
         counters.missed = health::missed(&self.probe);
         let end = health::end(monotonic_ns()?, counters);
@@ -456,26 +481,6 @@ impl Session<'_> {
             ))),
         }
     }
-}
-
-fn count_attached(hooks: &[Planned]) -> usize {
-    hooks.iter().filter(|hook| hook.state == State::Attached).count()
-}
-
-fn print_disabled(hooks: &[Planned]) {
-    for hook in hooks {
-        if let State::Disabled(why) = &hook.state {
-            note(format_args!("hook {} is disabled: {why}", hook.info.name));
-        }
-    }
-}
-
-/// The hooks that are not available: missing or disabled.
-fn absent(hooks: &[Planned]) -> impl Iterator<Item = Hook> {
-    hooks
-        .iter()
-        .filter(|hook| matches!(hook.state, State::Missing(_) | State::Disabled(_)))
-        .map(|hook| hook.info.hook)
 }
 
 /// `CLOCK_MONOTONIC`, the clock of the kernel's records, in nanoseconds.

@@ -274,6 +274,7 @@ impl Player<'_> {
 
     fn judge(&mut self, moment: &Judge) -> Result<ControlFlow<()>, PipelineError> {
         self.engine.take_bypassing_rules(|_| {});
+        self.engine.set_gaps(&self.node.facts.gaps);
         self.node.reported = 0;
         let Self {
             engine,

@@ -163,20 +163,33 @@ impl Probe {
         self.offsets_map.write(&self.offsets)
     }
 
+    /// Whether a hook of this kind is attached.
+    #[must_use]
+    pub fn has_attached(&self, when: When) -> bool {
+        let mut hooks = self.hooks.iter();
+        hooks.any(|planned| planned.info.when == when && planned.state == State::Attached)
+    }
+
+    /// Loads the programs of the on-demand hooks of one kind, so that they can be attached at once.
+    pub fn preload(&mut self, when: When) {
+        let idle = self
+            .hooks
+            .iter()
+            .filter(|planned| planned.info.when == when && matches!(planned.state, State::OnDemand(_)));
+        links::load_all(&mut self.ebpf, idle.map(|planned| planned.info));
+    }
+
     /// Attaches or detaches the on-demand hooks of one kind. Returns whether any hook changed.
     pub fn set_wanted(&mut self, when: When, is_wanted: bool) -> bool {
         let mut has_changed = false;
+        let mut detached = Vec::new();
         let mut order = self.last_to_first();
         if !is_wanted {
             // Detaching starts at the beginning of the path: what a packet meets after an attached hook is still seen.
             order.reverse();
         }
         if is_wanted {
-            let idle = self
-                .hooks
-                .iter()
-                .filter(|planned| planned.info.when == when && matches!(planned.state, State::OnDemand(_)));
-            links::load_all(&mut self.ebpf, idle.map(|planned| planned.info));
+            self.preload(when);
         }
         for index in order {
             let Planned { info, state } = &mut self.hooks[index];
@@ -190,12 +203,13 @@ impl Probe {
                 }
                 (false, State::Attached) => {
                     *state = plan::idle_state(when);
-                    self.links.remove(&info.hook);
+                    detached.extend(self.links.remove(&info.hook));
                 }
                 _ => continue,
             }
             has_changed = true;
         }
+        links::close_all(detached.into_iter());
         has_changed
     }
 

@@ -7,6 +7,8 @@ use tracer_common::{hook::When, record::Phase, uapi::verdict};
 use crate::{
     decode::event::{Event, Payload},
     facts::kallsyms::Symbols,
+    finding::depth::Depth,
+    flow::suspicion::Suspicion,
 };
 
 /// Functions that free a packet after a rule, or another hook function of netfilter, decided to drop it: `nf_hook_slow`
@@ -29,9 +31,38 @@ pub struct Demand {
     explained: VecDeque<u64>,
     /// When a rule may last have dropped a packet, monotonic nanoseconds.
     rule_drop_ns: Option<u64>,
+    /// The depth that the user chose.
+    depth: Depth,
+    /// How long all hooks stay attached after the last suspicion, nanoseconds.
+    deep_for_ns: u64,
+    /// When something last looked wrong, monotonic nanoseconds.
+    suspected_ns: Option<u64>,
 }
 
 impl Demand {
+    /// Wants hooks as this depth does.
+    #[must_use]
+    pub fn new(depth: Depth, deep_for: Duration) -> Self {
+        Self {
+            depth,
+            deep_for_ns: u64::try_from(deep_for.as_nanos()).unwrap_or(u64::MAX),
+            ..Self::default()
+        }
+    }
+
+    /// Takes into account what looks wrong at `now_ns`, monotonic nanoseconds. Returns the first of it that makes more hooks
+    /// wanted.
+    pub fn suspect(
+        &mut self,
+        suspicions: impl IntoIterator<Item = Suspicion>,
+        now_ns: u64,
+    ) -> Option<Suspicion> {
+        let first = suspicions.into_iter().next()?;
+        let was_wanted = self.wants(When::OnSuspicion, now_ns);
+        self.suspected_ns = Some(now_ns);
+        (!was_wanted && self.wants(When::OnSuspicion, now_ns)).then_some(first)
+    }
+
     /// Takes an event into account. Events of one CPU must come in order.
     pub fn observe(&mut self, event: &Event, symbols: &Symbols) {
         if event.phase == Phase::Return && event.hook.gives_own_verdict() {
@@ -59,9 +90,19 @@ impl Demand {
     pub fn wants(&self, when: When, now_ns: u64) -> bool {
         match when {
             When::Always | When::WithoutDropReasons => true,
-            When::AfterRuleDrop => self
-                .rule_drop_ns
-                .is_some_and(|seen| u128::from(now_ns.saturating_sub(seen)) <= KEEP.as_nanos()),
+            When::OnSuspicion => match self.depth {
+                Depth::Full => true,
+                Depth::Auto => self
+                    .suspected_ns
+                    .is_some_and(|seen| now_ns.saturating_sub(seen) <= self.deep_for_ns),
+                Depth::Light | Depth::Unknown => false,
+            },
+            When::AfterRuleDrop => {
+                self.depth != Depth::Light
+                    && self
+                        .rule_drop_ns
+                        .is_some_and(|seen| u128::from(now_ns.saturating_sub(seen)) <= KEEP.as_nanos())
+            }
         }
     }
 }
@@ -76,6 +117,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::flow::suspicion::Sign;
 
     const SECOND: u64 = 1_000_000_000;
     const IN_NF_HOOK_SLOW: u64 = 0xffff_ffff_8100_00c3;
@@ -124,6 +166,28 @@ mod tests {
         assert!(demand.wants(When::AfterRuleDrop, SECOND));
         assert!(demand.wants(When::AfterRuleDrop, 301 * SECOND));
         assert!(!demand.wants(When::AfterRuleDrop, 302 * SECOND));
+    }
+
+    #[test]
+    fn a_suspicion_raises_the_depth_for_a_while() {
+        let seen = Suspicion {
+            port: 30_080,
+            sign: Sign::Retransmission,
+        };
+        let at = |depth| Demand::new(depth, Duration::from_mins(1));
+        let mut auto = at(Depth::Auto);
+        assert!(!auto.wants(When::OnSuspicion, SECOND));
+        assert_eq!(auto.suspect([], SECOND), None);
+        assert_eq!(auto.suspect([seen], SECOND), Some(seen));
+        assert_eq!(auto.suspect([seen], 31 * SECOND), None);
+        assert!(auto.wants(When::OnSuspicion, 91 * SECOND));
+        assert!(!auto.wants(When::OnSuspicion, 92 * SECOND));
+        assert_eq!(auto.suspect([seen], 93 * SECOND), Some(seen));
+        let mut light = at(Depth::Light);
+        assert_eq!(light.suspect([seen], SECOND), None);
+        light.observe(&dropped(1, IN_NF_HOOK_SLOW), &symbols());
+        assert!(!light.wants(When::OnSuspicion, SECOND) && !light.wants(When::AfterRuleDrop, SECOND));
+        assert!(at(Depth::Full).wants(When::OnSuspicion, SECOND));
     }
 
     #[test]

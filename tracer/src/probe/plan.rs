@@ -107,10 +107,22 @@ fn state(info: &HookInfo, symbols: &Symbols, modules: &Modules, offsets: &Offset
 pub(super) fn idle_state(when: When) -> State {
     match when {
         When::Always | When::WithoutDropReasons => State::Attached,
+        When::OnSuspicion => State::OnDemand("runs for every packet: attached at depth full"),
         When::AfterRuleDrop => {
             State::OnDemand("runs for every packet of the node: attached while a rule may have dropped one")
         }
     }
+}
+
+/// The plan of a run that begins at depth full, or at depth light.
+#[must_use]
+pub fn begin_at(mut plan: Vec<Planned>, is_full: bool) -> Vec<Planned> {
+    for planned in &mut plan {
+        if is_full && planned.info.when == When::OnSuspicion && matches!(planned.state, State::OnDemand(_)) {
+            planned.state = State::Attached;
+        }
+    }
+    plan
 }
 
 /// Why the kernel does not have this function, or not exactly once. `None` if it does.
@@ -146,7 +158,7 @@ mod tests {
 
     fn planned(symbols: &str, modules: &str, offsets: &Offsets) -> impl Fn(Hook) -> State + use<> {
         let symbols = Symbols::parse(symbols.as_bytes()).expect("a list of symbols");
-        let plan = plan(&symbols, &Modules::parse(modules, ""), offsets);
+        let plan = begin_at(plan(&symbols, &Modules::parse(modules, ""), offsets), true);
         move |hook| {
             let found = plan.iter().find(|planned| planned.info.hook == hook);
             found.expect("every hook is planned").state.clone()
@@ -221,6 +233,30 @@ ffffffff81000200 t __icmp_send
         offsets.set(&NFT_CHAIN_NAME, Ok(88));
         let state = planned(symbols, nf_tables, &offsets);
         assert!(matches!(state(Hook::NftDoChain), State::OnDemand(_)));
+    }
+
+    #[test]
+    fn a_run_that_begins_light_attaches_only_what_runs_at_rest() {
+        let symbols = Symbols::parse(OLD.as_bytes()).expect("a list of symbols");
+        let plan = || plan(&symbols, &Modules::parse(IP_VS, ""), &headers());
+        let attached = |plan: Vec<Planned>, hook: Hook| {
+            let found = plan.iter().find(|planned| planned.info.hook == hook);
+            found.expect("a hook").state == State::Attached
+        };
+        for (hook, at_rest) in [
+            (Hook::IpvsRemoteRequest, false),
+            (Hook::DevStartXmit, false),
+            (Hook::IpvsSchedule, true),
+            (Hook::NetifReceive, true),
+        ] {
+            assert_eq!(
+                attached(begin_at(plan(), false), hook),
+                at_rest,
+                "{}",
+                hook.name()
+            );
+            assert!(attached(begin_at(plan(), true), hook));
+        }
     }
 
     #[test]

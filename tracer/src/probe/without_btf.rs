@@ -137,6 +137,10 @@ fn apply(offsets: &mut Offsets, layout: &ProvenLayout) {
     let pairs = [
         (Field::Family, &field::IP_VS_CONN_AF),
         (Field::RealServerFamily, &field::IP_VS_CONN_DAF),
+        (Field::ClientAddress, &field::IP_VS_CONN_CADDR),
+        (Field::ClientPort, &field::IP_VS_CONN_CPORT),
+        (Field::ServiceAddress, &field::IP_VS_CONN_VADDR),
+        (Field::ServicePort, &field::IP_VS_CONN_VPORT),
         (Field::RealServerAddress, &field::IP_VS_CONN_DADDR),
         (Field::RealServerPort, &field::IP_VS_CONN_DPORT),
         (Field::State, &field::IP_VS_CONN_STATE),

@@ -56,6 +56,7 @@ pub fn start(head: &Head) -> String {
         kernel: &head.kernel,
         time: rfc3339(head.ready),
         ports: &head.ports,
+        depth: head.depth,
         hooks: &head.hooks,
         sandbox: head.sandbox.as_ref(),
     })
@@ -69,6 +70,7 @@ pub fn hooks(host: Option<&str>, hooks: &Hooks) -> String {
         host,
         time: rfc3339(hooks.time),
         why: &hooks.why,
+        depth: hooks.depth,
         hooks: &hooks.hooks,
     })
 }

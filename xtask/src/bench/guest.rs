@@ -55,6 +55,7 @@ pub(super) fn measure(lab: &Lab, kernel: &KernelName, quick: bool, results: &mut
         scenarios: scenarios.iter().map(|&name| name.to_owned()).collect(),
         keep_path: false,
         without_tracer: false,
+        depth: None,
         demo: false,
         verbose: false,
         recordings: false,

@@ -12,6 +12,8 @@ pub(crate) struct Options {
     pub(crate) demo: bool,
     /// tracer does not run, and only the traffic is checked.
     pub(crate) without_tracer: bool,
+    /// The depth at which tracer runs, where a scenario names none.
+    pub(crate) depth: Option<String>,
     /// tracer shows its screen on this terminal, and nothing is checked.
     pub(crate) screen: Option<Terminal>,
     /// Print everything.

@@ -200,6 +200,7 @@ fn job(scenarios: &[&Named], options: &Options) -> Job {
         scenarios: scenarios.iter().map(|named| named.name.clone()).collect(),
         keep_path: options.verbose,
         without_tracer: options.without_tracer,
+        depth: options.depth.clone(),
         demo: options.demo,
         verbose: options.verbose,
         recordings: options.recordings.is_some(),

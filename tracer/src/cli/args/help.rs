@@ -15,8 +15,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
     (
         "live",
-        "  tracer live --port 30500 -v
-  tracer live --json --until failed --duration 10m --fail-on failed",
+        "  tracer live --port 30500 --json --until failed --fail-on failed",
     ),
     (
         "record",

@@ -9,7 +9,10 @@ use super::{
     select::Select,
     value::{WordParser, lasting, seconds, size, span},
 };
-use crate::{finding::outcome::Outcome, flow::engine::Limits};
+use crate::{
+    finding::{depth::Depth, outcome::Outcome},
+    flow::engine::Limits,
+};
 
 /// Limits on the flows kept. Beyond them, single unanswered SYNs are evicted first and retransmitting clients last. Every
 /// eviction is counted.
@@ -32,6 +35,18 @@ impl Memory {
             bytes: number(self.max_memory),
         }
     }
+}
+
+/// How much is watched.
+#[derive(Clone, Copy, Debug, ClapArgs)]
+#[command(next_help_heading = "Limits")]
+pub struct DepthOptions {
+    /// Hooks to attach: auto, light or full
+    #[arg(long, value_name = "DEPTH", default_value = "full")]
+    pub depth: Depth,
+    /// Stay full after a suspicion
+    #[arg(long, value_name = "TIME", default_value = "60", value_parser = lasting)]
+    pub deep_for: Duration,
 }
 
 /// When a run ends, its exit status, and what else happens with its flows.
@@ -95,6 +110,9 @@ pub struct LiveOptions {
     /// Report a silent flow after this long
     #[arg(long, help_heading = "Limits", value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub patience: Duration,
+    /// How much is watched.
+    #[command(flatten)]
+    pub depth: DepthOptions,
     /// Limits on the flows kept.
     #[command(flatten)]
     pub memory: Memory,
@@ -127,6 +145,9 @@ pub struct RecordOptions {
     /// Report a silent flow after this long
     #[arg(long, help_heading = "Limits", value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     pub patience: Duration,
+    /// How much is watched.
+    #[command(flatten)]
+    pub depth: DepthOptions,
     /// Limits on the flows kept.
     #[command(flatten)]
     pub memory: Memory,

@@ -13,7 +13,7 @@ use crate::{
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{Evidence, Key},
-        row::{Absence, Group, Row},
+        row::{Absence, Group, Light, Row},
         rule,
     },
     flow::model::Step,
@@ -36,6 +36,7 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
             cause. Where no rule drops it, an INVALID packet goes on untranslated: see return.not-translated.",
     hooks: &[&[Hook::CtIn], &[Hook::NftDoChain, Hook::IptDoTable]],
     absence: Absence::Nothing,
+    light: Light::Hidden,
     detect: invalid,
 }];
 

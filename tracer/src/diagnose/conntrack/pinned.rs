@@ -11,7 +11,7 @@ use crate::{
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{self, Evidence, Key},
-        row::{Absence, Group, Row},
+        row::{Absence, Group, Light, Row},
     },
 };
 
@@ -34,6 +34,7 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
     scope: "kube-proxy's iptables and nftables modes, and any other DNAT by rules, on every kernel.",
     hooks: &[&[Hook::NatSetup], &[Hook::CtConfirm], &[Hook::DevStartXmit]],
     absence: Absence::Probes,
+    light: Light::Hidden,
     detect: pinned,
 }];
 

@@ -83,6 +83,7 @@ keys! {
     InnerCause = "inner-cause", "cause of the drop";
     Outer = "outer", "inside a tunnel";
     RecordsLost = "records-lost", "records lost";
+    Depth = "depth", "depth of tracing";
     ProbesSkipped = "probes-skipped", "probes skipped";
 
     // RST and ICMP.

@@ -11,7 +11,7 @@ use crate::{
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{self, Evidence, Key},
-        row::{Absence, Group, Row},
+        row::{Absence, Group, Light, Row},
     },
     flow::model::real_server,
 };
@@ -36,6 +36,7 @@ pub(super) const AFFINITY_STALE: Row = Row {
         &[Hook::IpvsNatXmit, Hook::IpvsNatXmit6],
     ],
     absence: Absence::Nothing,
+    light: Light::Hidden,
     detect: stale,
 };
 

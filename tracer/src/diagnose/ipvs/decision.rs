@@ -59,7 +59,10 @@ impl<'flow> Decision<'flow> {
                     out.looked_up = true;
                     out.found = Some(conn).filter(|conn| conn.conn != 0);
                 }
-                (Hook::IpvsExpireNow, Payload::IpvsConn(conn)) => out.expired = Some(conn),
+                // Without a packet: no lookup of the entry was seen.
+                (Hook::IpvsExpireNow, Payload::IpvsConn(conn)) if step.event.skb != 0 => {
+                    out.expired = Some(conn);
+                }
                 (Hook::IpvsTcpSchedule, what) => {
                     out.scheduling = step.verdict;
                     if let Payload::IpvsLimits(limits) = what {

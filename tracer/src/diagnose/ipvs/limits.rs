@@ -10,7 +10,7 @@ use crate::diagnose::{
     case::{Case, Proof, Situation},
     cause::Cause,
     evidence::{Evidence, Key},
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
 };
 
 pub(super) const DEFENSE_DROP: Row = Row {
@@ -33,6 +33,7 @@ pub(super) const DEFENSE_DROP: Row = Row {
         &[Hook::IpvsLeave],
     ],
     absence: Absence::Nothing,
+    light: Light::Hidden,
     detect: defense,
 };
 
@@ -55,6 +56,7 @@ pub(super) const CONN_ALLOC_FAILED: Row = Row {
         &[Hook::IpvsLeave],
     ],
     absence: Absence::Nothing,
+    light: Light::Hidden,
     detect: no_entry,
 };
 

@@ -8,7 +8,7 @@ use crate::{
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{self, Evidence, Key},
-        row::{Absence, Group, Row},
+        row::{Absence, Group, Light, Row},
     },
     facts::{route::Route, route_lookup::RouteLookup},
     flow::model::real_server,
@@ -31,6 +31,7 @@ pub(super) const LOOPBACK_CLIENT: Row = Row {
         &[Hook::KfreeSkb],
     ],
     absence: Absence::Probes,
+    light: Light::Hidden,
     detect,
 };
 

@@ -1,6 +1,7 @@
 //! Causes in IPVS: one file for each part of it that can end a SYN's path.
 
 mod affinity;
+mod at_rest;
 pub(super) mod decision;
 mod limits;
 mod loopback;

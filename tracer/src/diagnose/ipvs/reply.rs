@@ -10,7 +10,7 @@ use crate::{
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{self, Evidence, Key},
-        row::{Absence, Group, Row},
+        row::{Absence, Group, Light, Row},
     },
     flow::{
         model::{Step, real_server},
@@ -46,6 +46,7 @@ const REPLY_AS_REQUEST: Row = Row {
         ],
     ],
     absence: Absence::Nothing,
+    light: Light::Hidden,
     detect,
 };
 

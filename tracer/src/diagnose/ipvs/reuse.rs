@@ -5,13 +5,16 @@ use tracer_common::{
     record::{IpvsConn, conntrack, ipvs_conn},
 };
 
-use super::decision::{Decision, REQUEST};
+use super::{
+    at_rest,
+    decision::{Decision, REQUEST},
+};
 use crate::{
     diagnose::{
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{self, Evidence, Key},
-        row::{Absence, Group, Row},
+        row::{Absence, Group, Light, Row},
     },
     flow::model::real_server,
 };
@@ -22,7 +25,9 @@ pub(super) const REUSE_DROPPED: Row = Row {
     summary: "The client reused its source port while IPVS still held the old connection. IPVS dropped this SYN; the \
               retransmission gets through.",
     proof: "ip_vs_conn_in_get_proto returned an entry in TIME_WAIT or CLOSE, ip_vs_conn_expire_now was called on it, \
-            IPVS returned NF_DROP without scheduling, and neither a draining nor a removed real server explains it.",
+            IPVS returned NF_DROP without scheduling, and neither a draining nor a removed real server explains it. At \
+            depth light: ip_vs_conn_expire_now was called on an entry in TIME_WAIT or CLOSE with the client's own tuple, and \
+            nf_hook_slow freed the SYN next on the same CPU, with no call of ip_vs_schedule and with drop_packet=0.",
     advice: Some(
         "Set net.ipv4.vs.conn_reuse_mode=0 together with expire_nodest_conn=1 (kernels that report a version before 4.1, \
          such as CentOS 7's 3.10, may have the setting too: check whether the file exists). Kernels 5.9 and later drop the \
@@ -33,6 +38,7 @@ pub(super) const REUSE_DROPPED: Row = Row {
             old connection ended with RST or lost its final ACK.",
     hooks: &[REQUEST, &[Hook::IpvsLookup], &[Hook::IpvsExpireNow]],
     absence: Absence::Nothing,
+    light: Light::Proves,
     detect: |case| match expired(case)? {
         (Branch::Reuse, proof) => Some(proof),
         _ => None,
@@ -54,6 +60,7 @@ pub(super) const NODEST_EXPIRED: Row = Row {
             connection.",
     hooks: &[REQUEST, &[Hook::IpvsLookup], &[Hook::IpvsExpireNow]],
     absence: Absence::Nothing,
+    light: Light::Proves,
     detect: |case| match expired(case)? {
         (Branch::NoDest, proof) => Some(proof),
         _ => None,
@@ -74,6 +81,7 @@ pub(super) const DEST_UNAVAILABLE: Row = Row {
     scope: "IPVS with expire_nodest_conn=0, on every kernel.",
     hooks: &[REQUEST, &[Hook::IpvsLookup], &[Hook::IpvsExpireNow]],
     absence: Absence::Nothing,
+    light: Light::Hidden,
     detect: unavailable,
 };
 
@@ -95,6 +103,7 @@ pub(super) const REUSE_STALE_BACKEND: Row = Row {
         &[Hook::IpvsNatXmit, Hook::IpvsDirectXmit, Hook::IpvsTunnelXmit],
     ],
     absence: Absence::Nothing,
+    light: Light::Hidden,
     detect: stale_backend,
 };
 
@@ -110,24 +119,39 @@ enum Branch {
 /// entry and the settings show which.
 fn expired(case: &Case<'_>) -> Option<(Branch, Proof)> {
     let decision = case.decision();
-    let found = decision.found.filter(|_| decision.is_drop())?;
-    decision.expired.filter(|expired| expired.conn == found.conn)?;
+    let at_rest = at_rest::Expired::of(case);
+    let found = if let Some(expired) = &at_rest {
+        expired.conn
+    } else {
+        let found = decision.found.filter(|_| decision.is_drop())?;
+        decision.expired.filter(|expired| expired.conn == found.conn)?;
+        found
+    };
     let flow = case.flow;
     let draining = found.have & ipvs_conn::WEIGHT != 0 && found.weight == 0;
     let removed = found.have & ipvs_conn::AVAILABLE != 0 && found.available == 0;
-    let settings = Settings::of(case, &decision, found);
+    let mut settings = Settings::of(case, &decision, found);
+    if at_rest.is_some() {
+        settings.source = Hook::IpvsExpireNow;
+    }
     let (expire_nodest, reuse_mode) = (settings.expire_nodest_conn, settings.conn_reuse_mode);
     let state = (found.have & ipvs_conn::STATE != 0).then_some(found.state);
     let ended = matches!(state, Some(ipvs_conn::TIME_WAIT | ipvs_conn::CLOSE));
     // is_new_conn_expected (ip_vs_core.c, 4.1 to 7.3) counts no other connection as ended.
     let goes_on = state.is_some_and(|state| !ended && state != ipvs_conn::FIN_WAIT);
     let mut evidence = evidence::old_entry(found);
+    if let Some(expired) = &at_rest {
+        evidence = expired.sources(evidence);
+    }
     evidence.push(Evidence::seen(
         Key::OldEntryExpired,
         "at once",
         Hook::IpvsExpireNow,
     ));
     evidence.extend(decision.evidence_of_verdict());
+    if let Some(expired) = &at_rest {
+        evidence.extend(evidence::dropped(expired.dropped, case.facts));
+    }
     if let Some(conntrack) = evidence::old_conntrack(found) {
         evidence.push(Evidence::seen(
             Key::SynConntrackEntry,
@@ -263,6 +287,8 @@ struct Settings {
     expire_nodest_conn: Option<i64>,
     /// The members that were read from the kernel's memory: bits of `ipvs_conn`.
     have: u32,
+    /// The hook that read them.
+    source: Hook,
 }
 
 impl Settings {
@@ -286,6 +312,7 @@ impl Settings {
                 files.expire_nodest_conn
             },
             have: conn.have,
+            source: Hook::IpvsLookup,
         }
     }
 
@@ -295,7 +322,7 @@ impl Settings {
             Some(if self.have & bit == 0 {
                 Evidence::read(key, value, "/proc/sys/net/ipv4/vs")
             } else {
-                Evidence::seen(key, value, Hook::IpvsLookup)
+                Evidence::seen(key, value, self.source)
             })
         };
         [

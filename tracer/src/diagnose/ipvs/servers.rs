@@ -11,7 +11,7 @@ use crate::diagnose::{
     case::{Case, Proof, Situation},
     cause::Cause,
     evidence::{self, Evidence, Key},
-    row::{Absence, Group, Row},
+    row::{Absence, Group, Light, Row},
     words::count,
 };
 
@@ -29,6 +29,7 @@ pub(super) const DEST_OVERLOADED: Row = Row {
             overload marks are.",
     hooks: &[&[Hook::IpvsLeave]],
     absence: Absence::Nothing,
+    light: Light::Proves,
     detect: overloaded,
 };
 

@@ -9,7 +9,7 @@ use crate::{
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{self, Evidence, Key},
-        row::{Absence, Group, Row},
+        row::{Absence, Group, Light, Row},
         words::count,
     },
 };
@@ -29,6 +29,7 @@ pub(super) const NO_SERVICE: Row = Row {
     scope: "IPVS, on every kernel, in a network namespace with another service; without any, IPVS sees no packets.",
     hooks: &[REQUEST, &[Hook::IpvsTcpSchedule], &[Hook::TcpSendReset]],
     absence: Absence::Nothing,
+    light: Light::Hidden,
     detect: no_service,
 };
 
@@ -47,6 +48,7 @@ pub(super) const NO_DESTINATION: Row = Row {
     scope: "IPVS, on every kernel.",
     hooks: &[&[Hook::IpvsLeave]],
     absence: Absence::Nothing,
+    light: Light::Proves,
     detect: no_destination,
 };
 

@@ -15,7 +15,7 @@ use crate::{
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{self, Evidence, Key},
-        row::{Absence, Group, Row},
+        row::{Absence, Group, Light, Row},
     },
     flow::model::{Step, real_server},
 };
@@ -45,6 +45,7 @@ pub(super) const XMIT_NO_ROUTE: Row = Row {
     scope: "IPVS, on every kernel.",
     hooks: HOOKS,
     absence: Absence::Nothing,
+    light: Light::Hidden,
     detect: |case| {
         let failure = Failure::of(case, Situation::Refused, IcmpError::Unreachable)?;
         Some(failure.proof(
@@ -67,6 +68,7 @@ pub(super) const XMIT_TTL: Row = Row {
     scope: "IPVS, on kernels since 4.10: older ones do not decrement the TTL in IPVS.",
     hooks: HOOKS,
     absence: Absence::Nothing,
+    light: Light::Hidden,
     detect: |case| {
         // A client that got the error gives up.
         let failure = Failure::of(case, Situation::Refused, IcmpError::TimeExceeded)
@@ -93,6 +95,7 @@ pub(super) const XMIT_MTU: Row = Row {
     scope: "IPVS, on every kernel.",
     hooks: HOOKS,
     absence: Absence::Nothing,
+    light: Light::Hidden,
     detect: |case| {
         let failure = Failure::of(case, Situation::Dropped, IcmpError::TooBig)?;
         Some(failure.proof(

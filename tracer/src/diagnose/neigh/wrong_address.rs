@@ -8,7 +8,7 @@ use crate::{
         cause::Cause,
         evidence::{self, Evidence, Key},
         route::freed,
-        row::{Absence, Group, Row},
+        row::{Absence, Group, Light, Row},
     },
     facts::{neighbour::mac_text, route::Route, route_lookup::RouteLookup},
 };
@@ -28,6 +28,7 @@ pub(super) const WRONG_ADDRESS: Row = Row {
     scope: "Every kernel and dataplane.",
     hooks: &[&[Hook::KfreeSkb]],
     absence: Absence::Nothing,
+    light: Light::Proves,
     detect,
 };
 

@@ -11,7 +11,7 @@ use crate::{
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{self, Evidence, Key},
-        row::{Absence, Group, Row},
+        row::{Absence, Group, Light, Row},
         tcp,
         words::capitalized,
     },
@@ -33,6 +33,7 @@ pub(super) const FORWARDING_OFF: Row = Row {
     scope: "Every kernel. In iptables and nftables mode the SYN is dropped, in IPVS mode the SYN-ACK of a pod.",
     hooks: &[&[Hook::RouteError], &[Hook::KfreeSkb]],
     absence: Absence::Nothing,
+    light: Light::Proves,
     detect: forwarding_off,
 };
 
@@ -52,6 +53,7 @@ pub(super) const UNREACHABLE: Row = Row {
             real server itself: see ipvs.xmit-no-route.",
     hooks: &[&[Hook::RouteError], &[Hook::KfreeSkb]],
     absence: Absence::Nothing,
+    light: Light::Proves,
     detect: |case| unreachable(case).or_else(|| no_route_back(case)),
 };
 

@@ -11,7 +11,7 @@ use crate::{
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{self, Evidence, Key},
-        row::{Absence, Group, Row},
+        row::{Absence, Group, Light, Row},
     },
     flow::{model::Step, refusal},
 };
@@ -31,6 +31,7 @@ pub(super) const LOOP: Row = Row {
             recordings made by versions of tracer that did not record the TTL.",
     hooks: &[&[Hook::NetifReceive], &[Hook::DevStartXmit]],
     absence: Absence::Nothing,
+    light: Light::Hidden,
     detect: routing_loop,
 };
 
@@ -49,6 +50,7 @@ pub(super) const TTL_EXCEEDED: Row = Row {
             ipvs.xmit-ttl.",
     hooks: &[&[Hook::IcmpSend]],
     absence: Absence::Nothing,
+    light: Light::Hidden,
     detect: ttl_exceeded,
 };
 

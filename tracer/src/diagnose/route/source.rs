@@ -13,7 +13,7 @@ use crate::{
         case::{Case, Proof},
         cause::Cause,
         evidence::{self, Evidence, Key},
-        row::{Absence, Group, Row},
+        row::{Absence, Group, Light, Row},
     },
     facts::route::Route,
     flow::model::Step,
@@ -57,6 +57,7 @@ pub(super) const RP_FILTER: Row = Row {
     scope: "Every kernel and dataplane, IPv4 only; also for the SYN-ACK, on the device of the pod or the tunnel.",
     hooks: &[&[Hook::RouteMartian], &[Hook::KfreeSkb]],
     absence: Absence::Nothing,
+    light: Light::Proves,
     detect: rp_filter,
 };
 
@@ -74,6 +75,7 @@ pub(super) const MARTIAN: Row = Row {
     scope: "Every kernel and dataplane, IPv4 only. An impossible destination is detectable since 6.13, by its drop reason.",
     hooks: &[&[Hook::RouteMartian], &[Hook::KfreeSkb]],
     absence: Absence::Nothing,
+    light: Light::Proves,
     detect: martian,
 };
 
@@ -114,6 +116,10 @@ fn rp_filter(case: &Case<'_>) -> Option<Proof> {
 
 fn martian(case: &Case<'_>) -> Option<Proof> {
     let freed = freed::step(case)?;
+    // IPVS refuses such a source too, and says so in the same place.
+    if case.may_hide_ipvs() && case.flow.client().ip().is_loopback() {
+        return None;
+    }
     if refusal(case, freed)? != Refusal::Martian {
         return None;
     }

@@ -11,7 +11,7 @@ use crate::{
         cause::Cause,
         evidence::{self, Evidence, Key},
         route::freed,
-        row::{Absence, Group, Row},
+        row::{Absence, Group, Light, Row},
     },
     flow::model::Step,
 };
@@ -42,6 +42,7 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
     scope: "Every kernel and dataplane; where the kernel gives no drop reason, only for segments without data. Where a rule drops INVALID packets on the node: see conntrack.invalid.",
     hooks: &[&[Hook::KfreeSkb]],
     absence: Absence::Nothing,
+    light: Light::Proves,
     detect: bad_checksum,
 }];
 

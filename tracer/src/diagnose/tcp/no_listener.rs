@@ -8,7 +8,7 @@ use crate::{
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{self, Evidence, Key},
-        row::{Absence, Group, Row},
+        row::{Absence, Group, Light, Row},
         service,
         tcp::{owner, refusal},
     },
@@ -27,6 +27,7 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
             the node names as a service port; if something does, the cause is service.not-translated.",
     hooks: &[&[Hook::TcpSendReset]],
     absence: Absence::Nothing,
+    light: Light::WithPath,
     detect: no_listener,
 }];
 

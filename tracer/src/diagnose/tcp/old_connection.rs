@@ -9,7 +9,7 @@ use crate::{
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{self, Evidence, Key},
-        row::{Absence, Group, Row},
+        row::{Absence, Group, Light, Row},
         tcp,
     },
     flow::model::Step,
@@ -38,6 +38,7 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[Row {
             only to a client that reuses its port at once.",
     hooks: &[&[Hook::KfreeSkb]],
     absence: Absence::Nothing,
+    light: Light::WithPath,
     detect,
 }];
 

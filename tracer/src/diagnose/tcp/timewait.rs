@@ -12,7 +12,7 @@ use crate::{
         case::{Case, Proof, Situation},
         cause::Cause,
         evidence::{self, Evidence, Key},
-        row::{Absence, Group, Row},
+        row::{Absence, Group, Light, Row},
         tcp,
         words::capitalized,
     },
@@ -36,6 +36,7 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[
                 by timestamp without any old connection; tracer runs on none of them.)",
         hooks: &[&[Hook::TcpTimewait]],
         absence: Absence::Nothing,
+        light: Light::WithPath,
         detect: |case| {
             refused(case)
                 .filter(Refused::by_timestamp)
@@ -61,6 +62,7 @@ pub(in crate::diagnose) const ROWS: &[Row] = &[
                 after a few milliseconds, elsewhere after a second.",
         hooks: &[&[Hook::TcpTimewait]],
         absence: Absence::Nothing,
+        light: Light::WithPath,
         detect: |case| {
             refused(case)
                 .filter(|refused| !refused.by_timestamp())

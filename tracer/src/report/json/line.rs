@@ -11,6 +11,7 @@ use tracer_common::tuple::Tuple;
 
 use crate::{
     diagnose::{self, Dataplane, cause::Cause, evidence::Evidence},
+    finding::depth::Depth,
     finding::{clock::milliseconds, hook_state::HookState, sandbox::Sandbox},
     flow::fate::Fate,
     report::path::PathStep,
@@ -34,6 +35,8 @@ pub(super) enum Line<'a> {
         time: String,
         /// The ports that are traced.
         ports: &'a [u16],
+        /// The depth that was chosen; null for recordings by older versions, which had all hooks attached.
+        depth: Option<Depth>,
         /// Each hook and its state.
         hooks: &'a [HookState],
         /// What the tracing process gave up for good once its hooks were attached.
@@ -48,6 +51,8 @@ pub(super) enum Line<'a> {
         time: String,
         /// Why they changed.
         why: &'a str,
+        /// The depth after the change: `light` or `full`; null for recordings by older versions.
+        depth: Option<Depth>,
         /// The hooks that changed.
         hooks: &'a [HookState],
     },

@@ -1,0 +1,51 @@
+//! Attaches and detaches the hooks that wait for suspicion.
+
+use std::time::Duration;
+
+use tracer_common::hook::When;
+
+use super::{PipelineError, Session, monotonic_ns};
+use crate::{
+    finding::depth::Depth,
+    flow::{engine::Limits, suspicion::Suspicion},
+};
+
+/// What a live run does with the flows that it traces.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// A flow without progress is reported this long after its last SYN.
+    pub patience: Duration,
+    /// Limits on the flows kept.
+    pub limits: Limits,
+    /// How much is watched.
+    pub depth: Depth,
+    /// How long everything is watched after something looked wrong, at depth auto.
+    pub deep_for: Duration,
+}
+
+impl Session<'_> {
+    /// Attaches the hooks that wait for suspicion while something looks wrong, and detaches them after a while.
+    pub(super) fn change_depth(&mut self) -> Result<(), PipelineError> {
+        let now = monotonic_ns()?;
+        let suspicions = self.engine.take_suspicions(now);
+        let raised_by = self.demand.suspect(suspicions, now);
+        let is_wanted = self.demand.wants(When::OnSuspicion, now);
+        if !is_wanted && self.probe.has_attached(When::OnSuspicion) {
+            self.collector.set_watched(false, now);
+        }
+        if !self.probe.set_wanted(When::OnSuspicion, is_wanted) {
+            return Ok(());
+        }
+        if is_wanted {
+            self.collector.set_watched(true, monotonic_ns()?);
+        }
+        let why = match raised_by {
+            Some(Suspicion { port, sign }) => {
+                format!("depth full: {sign} (port {port}); attaching more hooks")
+            }
+            None if is_wanted => "more hooks to attach at depth full".to_owned(),
+            None => "depth light: nothing looked wrong for a while; detaching the extra hooks".to_owned(),
+        };
+        self.report_hooks(&why)
+    }
+}
