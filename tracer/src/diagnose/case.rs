@@ -2,14 +2,7 @@
 
 use tracer_common::{hook::Hook, tcp::Part, uapi::verdict};
 
-use super::{
-    blame::Blame,
-    cause::Cause,
-    evidence::Evidence,
-    ipvs::decision::Decision,
-    row::{Light, Row},
-    words,
-};
+use super::{blame::Blame, evidence::Evidence, ipvs::decision::Decision, words};
 use crate::{
     decode::event::Payload,
     facts::{Facts, NetnsFacts},
@@ -155,22 +148,8 @@ impl<'a> Case<'a> {
         !self.is_watched() && !self.facts.absent.contains(&Hook::IpvsSchedule)
     }
 
-    /// Whether what was watched can prove the cause of this row.
-    pub(super) fn can_prove(&self, row: &Row) -> bool {
-        if self.is_watched() || row.cause == Cause::Unknown {
-            return true;
-        }
-        // IPVS handles the answers of such a connection, with hooks that were not attached.
-        !self.flow.is_own_connection
-            && match row.light {
-                Light::Proves => true,
-                Light::WithPath => self.is_path_known(),
-                Light::Hidden => false,
-            }
-    }
-
     /// Whether the hooks at rest show how the SYN got to its receiver: by a new entry, not by an old one.
-    fn is_path_known(&self) -> bool {
+    pub(super) fn is_path_known(&self) -> bool {
         let has = |shows: fn(Hook) -> bool| self.steps().any(|step| shows(step.event.hook));
         has(|hook| hook == Hook::IpvsSchedule || hook == Hook::NftNat || hook.is_iptables_dnat())
             || !self.may_hide_ipvs() && has(Hook::decides_destination)

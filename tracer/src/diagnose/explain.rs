@@ -58,7 +58,7 @@ fn detect(case: &Case<'_>) -> Option<Found> {
     let is_established = case.situation == Situation::Established;
     let mut rows = catalogue::rows()
         .filter(|row| !is_established || row.cause.misdirects())
-        .filter(|row| case.can_prove(row));
+        .filter(|row| row.is_provable(case));
     let (cause, mut proof) = rows.find_map(|row| Some((row.cause, (row.detect)(case)?)))?;
     if let Some(outer) = case.dropped.and_then(|step| step.event.outer) {
         proof

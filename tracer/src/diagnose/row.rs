@@ -32,6 +32,22 @@ pub struct Row {
     pub(super) detect: fn(&Case<'_>) -> Option<Proof>,
 }
 
+impl Row {
+    /// Whether what was watched of this SYN can prove the cause.
+    pub(super) fn is_provable(&self, case: &Case<'_>) -> bool {
+        if case.is_watched() || self.cause == Cause::Unknown {
+            return true;
+        }
+        // IPVS handles the answers of such a connection, with hooks that were not attached.
+        !case.flow.is_own_connection
+            && match self.light {
+                Light::Proves => true,
+                Light::WithPath => case.is_path_known(),
+                Light::Hidden => false,
+            }
+    }
+}
+
 /// The observation whose absence a cause relies on. Where it may have been missed, the cause is not proven.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Absence {

@@ -17,6 +17,7 @@ use tracer_common::{hook::Hook, tcp::Part, tuple::Tuple};
 use super::{
     begun::Begun,
     fate::Fate,
+    gaps,
     join::{SETTLE_NS, add, is_arrival, is_taken_answer},
     judge,
     model::{Flow, MOST_ATTEMPTS},
@@ -272,7 +273,7 @@ impl Engine {
             let Some(tracked) = self.flows.get_mut(&number) else {
                 continue;
             };
-            watched::mark(&mut tracked.flow, &self.gaps);
+            gaps::mark(&mut tracked.flow, &self.gaps);
             let fate = judge::of(&tracked.flow);
             if tracked.reported != Some(fate) || tracked.reported_syns != tracked.flow.attempts.len() {
                 tracked.reported = Some(fate);
@@ -280,7 +281,7 @@ impl Engine {
                 tracked.backend = tracked.flow.backend();
                 hand_out(&tracked.flow, fate);
             }
-            let Some(decided) = decided_ns(&tracked.flow) else {
+            let Some(decided) = tracked.flow.decided_ns() else {
                 continue;
             };
             tracked.due_ns = decided.saturating_add(LINGER_NS);
@@ -307,9 +308,9 @@ impl Engine {
             .collect();
         open.sort_unstable_by_key(|tracked| tracked.flow.id);
         for tracked in open {
-            watched::mark(&mut tracked.flow, &self.gaps);
+            gaps::mark(&mut tracked.flow, &self.gaps);
             let flow = &tracked.flow;
-            let decided = decided_ns(flow).is_some();
+            let decided = flow.decided_ns().is_some();
             let fate = fate_so_far(flow);
             if tracked.reported.is_none() || (decided && tracked.reported != Some(fate)) {
                 tracked.reported = Some(fate);
@@ -420,7 +421,7 @@ impl Engine {
             if let Some(mut tracked) = self.remove(number)
                 && tracked.reported.is_none()
             {
-                watched::mark(&mut tracked.flow, &self.gaps);
+                gaps::mark(&mut tracked.flow, &self.gaps);
                 let fate = fate_so_far(&tracked.flow);
                 tracked.flow.is_evicted = true;
                 hand_out(&tracked.flow, fate);
@@ -451,14 +452,9 @@ impl Engine {
     }
 }
 
-/// When the fate was decided, if it was. Later events change it only if they show a retransmission.
-fn decided_ns(flow: &Flow) -> Option<u64> {
-    flow.established_ns.or(flow.refused_ns)
-}
-
 /// The fate of a flow that may not be over.
 fn fate_so_far(flow: &Flow) -> Fate {
-    match decided_ns(flow) {
+    match flow.decided_ns() {
         Some(_) => judge::of(flow),
         None => Fate::Pending,
     }
@@ -466,14 +462,14 @@ fn fate_so_far(flow: &Flow) -> Fate {
 
 /// The moment after which the fate of this flow cannot change, monotonic nanoseconds.
 pub(crate) fn settled_ns(flow: &Flow) -> u64 {
-    match decided_ns(flow) {
+    match flow.decided_ns() {
         Some(decided) => decided.saturating_add(LINGER_NS),
         None => flow.last_syn_ns().saturating_add(KEEP_NS),
     }
 }
 
 fn due_ns(flow: &Flow, patience_ns: u64) -> u64 {
-    if let Some(decided) = decided_ns(flow) {
+    if let Some(decided) = flow.decided_ns() {
         return decided.saturating_add(SETTLE_NS);
     }
     let last = flow.last_syn_ns().max(flow.ack_lost_ns.unwrap_or(0));

@@ -6,6 +6,7 @@
 pub mod begun;
 pub mod engine;
 pub mod fate;
+mod gaps;
 mod join;
 pub mod judge;
 pub mod lost;

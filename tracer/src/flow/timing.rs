@@ -8,6 +8,11 @@ use super::{
 };
 
 impl Flow {
+    /// When the fate was decided, monotonic nanoseconds, if it was. Later events change it only if they show a retransmission.
+    pub(super) fn decided_ns(&self) -> Option<u64> {
+        self.established_ns.or(self.refused_ns)
+    }
+
     /// When a SYN or a SYN-ACK was first retransmitted, monotonic nanoseconds; `None` if none was.
     #[must_use]
     pub fn first_retransmission_ns(&self) -> Option<u64> {

@@ -1,7 +1,7 @@
 //! Flows that are not decided yet.
 
-use super::{Engine, decided_ns, watched};
-use crate::flow::model::Flow;
+use super::Engine;
+use crate::flow::{gaps, model::Flow};
 
 /// How long after a SYN [`Engine::take_pending`] hands out a flow whose fate is not known.
 const PENDING_NS: u64 = 250_000_000;
@@ -19,9 +19,9 @@ impl Engine {
             pending.pop_front();
             if let Some(tracked) = self.flows.get_mut(&number)
                 && tracked.reported.is_none()
-                && decided_ns(&tracked.flow).is_none()
+                && tracked.flow.decided_ns().is_none()
             {
-                watched::mark(&mut tracked.flow, &self.gaps);
+                gaps::mark(&mut tracked.flow, &self.gaps);
                 hand_out(&tracked.flow);
             }
         }

@@ -1,11 +1,11 @@
-//! Which SYNs were watched by all hooks, and what looks wrong.
+//! When not all hooks were attached, and what looks wrong.
 
 use std::collections::BTreeSet;
 
-use super::{Engine, Gaps, decided_ns};
-use crate::flow::{
-    model::Flow,
-    suspicion::{Suspicion, Suspicions},
+use super::Engine;
+use crate::{
+    decode::watch::Gaps,
+    flow::suspicion::{Suspicion, Suspicions},
 };
 
 impl Engine {
@@ -27,19 +27,5 @@ impl Engine {
         self.suspicions.as_mut().map_or_else(BTreeSet::new, |suspicions| {
             suspicions.take(now_ns, |number| Some(&flows.get(&number)?.flow))
         })
-    }
-}
-
-/// Marks the SYNs of a flow during which not all hooks were attached: from each to the next, and from the last until the
-/// fate is known.
-pub(super) fn mark(flow: &mut Flow, gaps: &Gaps) {
-    if gaps.is_empty() {
-        return;
-    }
-    let end = decided_ns(flow).unwrap_or_else(|| flow.last_syn_ns().saturating_add(flow.patience_ns));
-    for index in 0..flow.attempts.len() {
-        let begin = flow.attempts[index].time_ns;
-        let until = flow.attempts.get(index + 1).map_or(end, |next| next.time_ns);
-        flow.attempts[index].is_watched = gaps.is_watched(begin, until.max(begin));
     }
 }
