@@ -21,7 +21,7 @@ pub use self::{
     tracing::{EndOptions, HooksOptions, LiveOptions, RecordOptions},
 };
 
-/// Follow each NodePort SYN through the kernel: what became of it, and why
+/// Follow each NodePort SYN through the kernel: what happened to it, and why
 #[derive(Debug, Parser)]
 #[command(name = "tracer", version, args_conflicts_with_subcommands = true)]
 pub struct Args {

@@ -62,7 +62,7 @@ pub struct Change {
     pub undetectable: Vec<usize>,
 }
 
-/// What became of an outcome.
+/// How an outcome changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {

@@ -6,7 +6,7 @@ use crate::check::{Judged, State};
 /// Width of the column with the names.
 const WIDTH: usize = 19;
 
-/// One line for each hazard that is not fine, the worst first, and a line that counts the others. With `verbose`, evidence and
+/// One line for each hazard that is not fine, by severity, and a line that counts the others. With `verbose`, evidence and
 /// advice below each, and the others too.
 #[must_use]
 pub fn text(judged: &[Judged], verbose: bool) -> String {

@@ -61,7 +61,7 @@ fn table(out: &mut Text, title: &str, changes: &[Change]) {
     }
 }
 
-/// What became of an outcome, and whether it can be chance.
+/// How an outcome changed, and whether it can be chance.
 pub(super) fn verdict(change: &Change) -> String {
     let blind: Vec<&str> = change
         .undetectable
