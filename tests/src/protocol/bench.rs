@@ -27,18 +27,40 @@ pub struct Measurement {
 
 /// What runs beside the traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Beside {
     /// Nothing.
     Nothing,
-    /// tracer's programs in the kernel; the process that reads their records is stopped.
+    /// The programs of `tracer live --depth light` in the kernel; the process that reads their records is stopped.
+    LightKernel,
+    /// `tracer live --depth light --json`.
+    Light,
+    /// The programs of `tracer live --depth full` in the kernel; the process that reads their records is stopped.
     Kernel,
-    /// `tracer record`.
+    /// `tracer record --depth full`.
     Record,
-    /// `tracer live --json`.
+    /// `tracer live --depth full --json`.
     Live,
     /// pwru.
     Pwru,
+}
+
+impl Beside {
+    /// The program's part in the kernel alone, where that is measured.
+    #[must_use]
+    pub const fn kernel_part(self) -> Option<Self> {
+        match self {
+            Self::Light => Some(Self::LightKernel),
+            Self::Live => Some(Self::Kernel),
+            _ => None,
+        }
+    }
+
+    /// Whether this is the kernel's part of a program.
+    #[must_use]
+    pub const fn is_kernel_part(self) -> bool {
+        matches!(self, Self::LightKernel | Self::Kernel)
+    }
 }
 
 /// The cost of one BPF program while a row was measured.

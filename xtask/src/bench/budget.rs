@@ -20,13 +20,13 @@ pub(super) struct Budget {
 /// The least connection rate that must be kept, in percent.
 const KEPT: [(&str, Beside, f64); 2] = [
     (
-        "IPVS connection rate kept, reader on the same CPU",
-        Beside::Live,
+        "light: IPVS connection rate kept, reader on the same CPU",
+        Beside::Light,
         80.0,
     ),
     (
-        "IPVS connection rate kept, kernel part alone",
-        Beside::Kernel,
+        "light: IPVS connection rate kept, kernel part alone",
+        Beside::LightKernel,
         92.0,
     ),
 ];
@@ -61,10 +61,10 @@ pub(super) fn all(results: &Results) -> Vec<Budget> {
     }
     for (name, must) in ADDED {
         let row = results.row(name);
-        if let Some(ratio) = row.and_then(|row| row.ratio(Beside::Live)) {
+        if let Some(ratio) = row.and_then(|row| row.ratio(Beside::Light)) {
             let added = (ratio - 1.0) * 100.0;
             budgets.push(Budget {
-                name: name.to_owned(),
+                name: format!("light: {name}"),
                 must: format!("+{must:.0} %"),
                 measured: format!("{added:+.1} %"),
                 is_met: added <= must,
@@ -72,10 +72,11 @@ pub(super) fn all(results: &Results) -> Vec<Budget> {
         }
     }
     let ready = results.row("ready");
-    if let Some((ours, pwru)) = ready.and_then(|row| row.median(Beside::Live).zip(row.median(Beside::Pwru))) {
+    if let Some((ours, pwru)) = ready.and_then(|row| row.median(Beside::Light).zip(row.median(Beside::Pwru)))
+    {
         let percent = 100.0 * ours / pwru;
         budgets.push(Budget {
-            name: "ready, of pwru's time".to_owned(),
+            name: "light: ready, of pwru's time".to_owned(),
             must: format!("{READY:.0} %"),
             measured: format!("{percent:.0} %"),
             is_met: percent <= READY,
@@ -95,9 +96,9 @@ mod tests {
         let mut results = Results::default();
         for (row, beside, value) in [
             ("IPVS: new connection", Beside::Nothing, 100.0),
-            ("IPVS: new connection", Beside::Live, 120.0),
+            ("IPVS: new connection", Beside::Light, 120.0),
             ("loopback: TCP round trip", Beside::Nothing, 100.0),
-            ("loopback: TCP round trip", Beside::Live, 156.0),
+            ("loopback: TCP round trip", Beside::Light, 156.0),
         ] {
             results.add(Measurement {
                 row: row.to_owned(),

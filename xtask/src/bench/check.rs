@@ -9,7 +9,13 @@ use super::table::number;
 const TOLERANCE: f64 = 1.05;
 
 /// The programs whose cost is ours.
-const OURS: [Beside; 3] = [Beside::Kernel, Beside::Record, Beside::Live];
+const OURS: [Beside; 5] = [
+    Beside::LightKernel,
+    Beside::Light,
+    Beside::Kernel,
+    Beside::Record,
+    Beside::Live,
+];
 
 /// The outcome of a comparison.
 #[derive(Debug, Default)]
@@ -85,7 +91,7 @@ mod tests {
         let worse = regressions(&results(1000.0, 1600.0, 1e9));
         assert_eq!(
             worse,
-            ["trip, beside live --json: 160 % of nothing, committed 150 % of nothing"]
+            ["trip, beside full: 160 % of nothing, committed 150 % of nothing"]
         );
         assert_eq!(regressions(&results(1000.0, 1500.0, 1.1e9)).len(), 1);
     }

@@ -8,8 +8,10 @@ use super::budget;
 use super::results::{Results, Row, median};
 
 /// The columns of the guest's tables.
-const COLUMNS: [Beside; 5] = [
+const COLUMNS: [Beside; 7] = [
     Beside::Nothing,
+    Beside::LightKernel,
+    Beside::Light,
     Beside::Kernel,
     Beside::Record,
     Beside::Live,
@@ -23,9 +25,11 @@ const OWN: [&str; 3] = ["ready", "stop", "idle, per second"];
 pub(super) fn title(beside: Beside) -> &'static str {
     match beside {
         Beside::Nothing => "nothing",
-        Beside::Kernel => "kernel part alone",
-        Beside::Record => "record",
-        Beside::Live => "live --json",
+        Beside::LightKernel => "light, kernel part",
+        Beside::Light => "light",
+        Beside::Kernel => "full, kernel part",
+        Beside::Record => "full, record",
+        Beside::Live => "full",
         Beside::Pwru => "pwru",
     }
 }
@@ -83,8 +87,8 @@ fn traffic(results: &Results, text: &mut String) {
         "\n## Traffic beside tracer\n\n\
          Instructions per operation in the guest, kernel and user space of all processes together: the guest's clock counts\n\
          instructions, so cache misses and the price of a trap are left out. Compare columns, not with other machines. Each\n\
-         figure is the median of several batches, in balanced order. *Kernel part alone*: `live --json` attached, its\n\
-         process stopped. The reader runs on the same CPU as the traffic.\n\n",
+         figure is the median of several batches, in balanced order. *Light* and *full* are `live --json` at that\n\
+         `--depth`. *Kernel part*: attached, its process stopped. The reader runs on the same CPU as the traffic.\n\n",
     );
     head(text, "", &COLUMNS);
     for row in results
@@ -122,11 +126,14 @@ fn own(results: &Results, text: &mut String) {
     text.push_str(
         "\n## Start, stop and idle\n\nMillions of instructions, waiting included: 1000 are one second of the guest.\n\n",
     );
-    let columns = &COLUMNS[2..];
-    head(text, "", columns);
+    let columns: Vec<Beside> = COLUMNS
+        .into_iter()
+        .filter(|beside| *beside != Beside::Nothing && !beside.is_kernel_part())
+        .collect();
+    head(text, "", &columns);
     for row in results.rows.iter().filter(|row| OWN.contains(&row.name.as_str())) {
         let _ = write!(text, "| {} |", row.name);
-        for beside in columns {
+        for beside in &columns {
             let value = row.median(*beside);
             let value = value.map_or("–".to_owned(), |value| format!("{:.1}", value / 1e6));
             let _ = write!(text, " {value} |");
@@ -263,7 +270,7 @@ mod tests {
             });
         }
         let document = document(&results);
-        let row = "| trip | 1 000 | – | – | 1 250 (+25.0 %) | 8 000 (x 8.0) |";
+        let row = "| trip | 1 000 | – | – | – | – | 1 250 (+25.0 %) | 8 000 (x 8.0) |";
         assert!(document.contains(row), "{document}");
     }
 }

@@ -28,7 +28,7 @@ impl<'a> Measure<'a> {
 
     /// Measures beside nothing before, between and after the programs.
     pub(super) fn run(&mut self) -> Result<()> {
-        let mut programs = vec![Beside::Live];
+        let mut programs = vec![Beside::Light, Beside::Live];
         if !self.bench.quick {
             programs.push(Beside::Record);
         }
@@ -56,13 +56,15 @@ impl<'a> Measure<'a> {
         self.send("ready", program, vec![watcher.ready]);
         self.send("idle, per second", program, vec![watcher.idle * 1e9]);
         self.visit(program, Some(&watcher))?;
-        if program == Beside::Live {
-            self.visit(Beside::Kernel, Some(&watcher))?;
-            watcher.pause()?;
-            program_costs::measure(&mut self.workloads, self.port)?;
-            watcher.resume()?;
-            watcher.catch_up()?;
-            self.visit(Beside::Kernel, Some(&watcher))?;
+        if let Some(kernel) = program.kernel_part() {
+            self.visit(kernel, Some(&watcher))?;
+            if program == Beside::Live {
+                watcher.pause()?;
+                program_costs::measure(&mut self.workloads, self.port)?;
+                watcher.resume()?;
+                watcher.catch_up()?;
+            }
+            self.visit(kernel, Some(&watcher))?;
         }
         if program != Beside::Pwru {
             self.visit(program, Some(&watcher))?;
@@ -100,18 +102,18 @@ impl<'a> Measure<'a> {
                 watcher.catch_up()?;
             }
             let mut samples = Vec::new();
-            if let Some(watcher) = watcher.filter(|_| beside == Beside::Kernel) {
+            if let Some(watcher) = watcher.filter(|_| beside.is_kernel_part()) {
                 // The ring buffer has room for the records of all batches.
                 watcher.pause()?;
             }
             for _ in 0..batches {
                 let mut took = client.generate(operations)?;
-                if let Some(watcher) = watcher.filter(|_| beside != Beside::Kernel) {
+                if let Some(watcher) = watcher.filter(|_| !beside.is_kernel_part()) {
                     took += watcher.catch_up()?;
                 }
                 samples.push(took / f64::from(operations));
             }
-            if let Some(watcher) = watcher.filter(|_| beside == Beside::Kernel) {
+            if let Some(watcher) = watcher.filter(|_| beside.is_kernel_part()) {
                 watcher.resume()?;
                 watcher.catch_up()?;
             }
@@ -132,7 +134,7 @@ impl<'a> Measure<'a> {
 /// Checks that no record was lost: what is lost costs less.
 fn check_loss(program: Beside, last_line: &str) -> Result<()> {
     let lost = match program {
-        Beside::Live => {
+        Beside::Light | Beside::Live => {
             let end: Value = serde_json::from_str(last_line).context("cannot parse its last line")?;
             end["lost"] != 0
         }

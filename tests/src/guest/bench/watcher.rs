@@ -46,14 +46,15 @@ impl Watcher {
     /// Starts it, waits until it has attached its programs, and measures what it needs without traffic.
     pub(super) fn start(beside: Beside) -> Result<Self> {
         let mut command = match beside {
-            Beside::Live => {
+            Beside::Light | Beside::Live => {
+                let depth = if beside == Beside::Light { "light" } else { "full" };
                 let mut command = Command::new(TRACER_PATH);
-                command.args(["live", "--json"]);
+                command.args(["live", "--json", "--depth", depth]);
                 command
             }
             Beside::Record => {
                 let mut command = Command::new(TRACER_PATH);
-                command.args(["record", "--force", "--output", RECORDING]);
+                command.args(["record", "--force", "--depth", "full", "--output", RECORDING]);
                 command
             }
             Beside::Pwru => {
@@ -64,7 +65,7 @@ impl Watcher {
                     .args(["--output-file", "/dev/null", "tcp and port 30080"]);
                 command
             }
-            Beside::Nothing | Beside::Kernel => bail!("{beside:?} is not a program"),
+            Beside::Nothing | Beside::LightKernel | Beside::Kernel => bail!("{beside:?} is not a program"),
         };
         let create = |path: &str| File::create(path).with_context(|| format!("cannot create {path}"));
         let begun = Instant::now();
@@ -98,7 +99,7 @@ impl Watcher {
 
     fn is_ready(&self) -> bool {
         match self.beside {
-            Beside::Live => fs::metadata(OUT).is_ok_and(|metadata| metadata.len() > 0),
+            Beside::Light | Beside::Live => fs::metadata(OUT).is_ok_and(|metadata| metadata.len() > 0),
             Beside::Record => errors().contains("recording on "),
             _ => errors().contains("Listening for events"),
         }
@@ -172,7 +173,7 @@ impl Watcher {
     /// The last line that it printed: its totals.
     pub(super) fn last_line(beside: Beside) -> String {
         let text = match beside {
-            Beside::Live => fs::read_to_string(OUT).unwrap_or_default(),
+            Beside::Light | Beside::Live => fs::read_to_string(OUT).unwrap_or_default(),
             _ => errors(),
         };
         text.lines().last().unwrap_or_default().to_owned()
