@@ -5,6 +5,7 @@ mod head;
 mod health;
 mod hooks;
 mod node;
+mod settings;
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -16,7 +17,7 @@ use tokio::{
 };
 use tracer_common::{hook::When, record::HeaderVersion};
 
-pub use self::depth::Settings;
+pub use self::settings::Settings;
 use self::{
     hooks::{absent, count_attached, print_disabled},
     node::Node,

@@ -1,27 +1,9 @@
 //! Attaches and detaches the hooks that wait for suspicion.
 
-use std::time::Duration;
-
 use tracer_common::hook::When;
 
 use super::{PipelineError, Session, monotonic_ns};
-use crate::{
-    finding::depth::Depth,
-    flow::{engine::Limits, suspicion::Suspicion},
-};
-
-/// What a live run does with the flows that it traces.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// A flow without progress is reported this long after its last SYN.
-    pub patience: Duration,
-    /// Limits on the flows kept.
-    pub limits: Limits,
-    /// How much is watched.
-    pub depth: Depth,
-    /// How long everything is watched after something looked wrong, at depth auto.
-    pub deep_for: Duration,
-}
+use crate::flow::suspicion::Suspicion;
 
 impl Session<'_> {
     /// Attaches the hooks that wait for suspicion while something looks wrong, and detaches them after a while.
