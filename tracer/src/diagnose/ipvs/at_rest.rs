@@ -54,6 +54,8 @@ impl<'a> Expired<'a> {
             .steps()
             .filter(|step| step.event.time_ns <= dropped.event.time_ns)
             .collect();
+        let freed = before.iter().rev().copied().take_while(is_of_drop).last();
+        let freed_ns = freed.unwrap_or(dropped).event.time_ns;
         let mut before = before.into_iter().rev().skip_while(is_of_drop);
         let expired = before.next()?;
         let Payload::IpvsConn(conn) = &expired.event.payload else {
@@ -67,7 +69,7 @@ impl<'a> Expired<'a> {
         let is_at_once = expired.event.hook == Hook::IpvsExpireNow
             && expired.event.skb == 0
             && expired.event.cpu == dropped.event.cpu
-            && dropped.event.time_ns.saturating_sub(expired.event.time_ns) <= SAME_CALL_NS;
+            && freed_ns.saturating_sub(expired.event.time_ns) <= SAME_CALL_NS;
         let was_decided = |step: &&Step| {
             matches!(
                 step.event.hook,
