@@ -118,7 +118,7 @@ fn full(node: &NodeState) -> State {
             advice,
         );
     }
-    State::fine(format!("{entries} of {max} entries"))
+    read_once(node).unwrap_or_else(|| State::fine(format!("{entries} of {max} entries")))
 }
 
 fn hash(node: &NodeState) -> State {
@@ -151,7 +151,7 @@ fn hash(node: &NodeState) -> State {
             advice,
         );
     }
-    State::fine(format!("{max} entries in {buckets} buckets"))
+    read_once(node).unwrap_or_else(|| State::fine(format!("{max} entries in {buckets} buckets")))
 }
 
 fn insert(node: &NodeState) -> State {

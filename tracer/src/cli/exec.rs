@@ -20,7 +20,7 @@ use crate::{diagnose::words::count, report::escape::note};
 
 /// The hidden command of the second process.
 pub(super) const COMMAND: &str = "run-for-flows";
-/// The most commands that start at once. After that, one a second.
+/// The most commands that start without a pause. After that, one a second.
 const BURST: f64 = 10.0;
 /// The most flows that wait for the command to finish.
 const MOST_WAITING: usize = 16;

@@ -70,7 +70,7 @@ pub(super) fn mann_whitney(before: &[u64], after: &[u64]) -> Option<f64> {
         return Some(1.0);
     }
     let distance = ((statistic - one * other / 2.0).abs() - 0.5).max(0.0);
-    Some(erfc(distance / variance.sqrt() / std::f64::consts::SQRT_2))
+    Some(libm::erfc(distance / variance.sqrt() / std::f64::consts::SQRT_2))
 }
 
 /// Holm's correction: the probabilities for one of several tests, so that testing many rows finds no difference where there
@@ -88,26 +88,6 @@ pub(super) fn holm(probabilities: &[f64]) -> Vec<f64> {
         corrected[at] = least;
     }
     corrected
-}
-
-/// The complementary error function of a number that is not negative, to 1.2e-7 (W. J. Cody's rational form as in
-/// "Numerical Recipes", `erfcc`).
-fn erfc(x: f64) -> f64 {
-    const FACTORS: [f64; 10] = [
-        -1.265_512_23,
-        1.000_023_68,
-        0.374_091_96,
-        0.096_784_18,
-        -0.186_288_06,
-        0.278_868_07,
-        -1.135_203_98,
-        1.488_515_87,
-        -0.822_152_23,
-        0.170_872_77,
-    ];
-    let t = 1.0 / (1.0 + 0.5 * x);
-    let series = FACTORS.iter().rev().fold(0.0, |sum, factor| sum * t + factor);
-    t * (series - x * x).exp()
 }
 
 #[cfg(test)]
