@@ -55,11 +55,17 @@ impl Gaps {
         })
     }
 
-    /// The same without the oldest gaps, if there are more than tracer keeps: a recording decides nothing about memory.
+    /// The same with the oldest gaps joined to one, if there are more than tracer keeps: a recording decides nothing about memory.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         let excess = self.0.len().saturating_sub(MOST);
-        self.0.drain(..excess);
+        let oldest = self.0.drain(..excess).next();
+        // What was watched between them is no longer known.
+        if let Some(oldest) = oldest
+            && let Some(next) = self.0.front_mut()
+        {
+            next.since_ns = oldest.since_ns;
+        }
         self
     }
 
@@ -100,6 +106,19 @@ mod tests {
             gaps.begin(at * 10);
             gaps.end(at * 10 + 5);
         }
+        assert_eq!(gaps.0.len(), MOST);
+        assert!(!gaps.is_watched(6, 9), "no longer known");
+        assert!(gaps.is_watched(most * 10 + 5, most * 10 + 9));
+    }
+
+    #[test]
+    fn too_many_gaps_of_a_recording_become_one() {
+        let gap = |at: u64| Gap {
+            since_ns: at * 10,
+            until_ns: Some(at * 10 + 5),
+        };
+        let most = u64::try_from(MOST).unwrap();
+        let gaps = Gaps((0..most + 9).map(gap).collect()).bounded();
         assert_eq!(gaps.0.len(), MOST);
         assert!(!gaps.is_watched(6, 9), "no longer known");
         assert!(gaps.is_watched(most * 10 + 5, most * 10 + 9));

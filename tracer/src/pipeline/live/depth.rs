@@ -25,7 +25,7 @@ impl Session<'_> {
             Some(Suspicion { port, sign }) => {
                 format!("depth full: {sign} (port {port}); attaching more hooks")
             }
-            None if is_wanted => "more hooks to attach at depth full".to_owned(),
+            None if is_wanted => "depth full: more hooks can be attached".to_owned(),
             None => "depth light: nothing looked wrong for a while; detaching the extra hooks".to_owned(),
         };
         self.report_hooks(&why)
